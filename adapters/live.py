@@ -21,6 +21,7 @@ from bot.turns.records import read_end
 
 _KEPT_ENTRIES = 500  # most of a thread; a follower that is later reads the records again
 _KEPT_SECONDS = 24 * 3600  # more than a reply may take; the records stay longer
+_LAST_SECONDS = 60  # for followers that are late, if nothing is remembered
 # A word waits for half of the time between two writes on average: less than people notice.
 _WRITES, _SECONDS = 14, 1.0
 
@@ -52,13 +53,17 @@ class Change:
 
 
 class LiveSurface:
-    """The place of one reply in its thread's stream."""
+    """The place of one reply in its thread's stream.
+
+    If nothing `remembers` the reply, its words expire soon after its end.
+    """
 
     limit = sys.maxsize  # one page holds every reply
     shows_work = True
 
-    def __init__(self, *, store: Store, turn: Turn) -> None:
+    def __init__(self, *, store: Store, turn: Turn, remembers: bool = True) -> None:
         self._store = store
+        self._last_seconds = _KEPT_SECONDS if remembers else _LAST_SECONDS
         self._turn = turn
         self._text: str | None = None  # what followers have; None while that is not known
         self._budget = EditBudget(
@@ -100,11 +105,15 @@ class LiveSurface:
             "last": "1" if page.last else "",
             "end": page.end,
         }
-        keeps = self._text is None or page.last
+        seconds = _KEPT_SECONDS if self._text is None else 0
+        seconds = self._last_seconds if page.last else seconds
         # A write that fails may have been applied.
         self._text = None
         try:
-            await _add(self._store, self._turn.key, change, keeps=keeps)
+            await _add(self._store, self._turn.key, change)
+            if seconds:
+                stream = stream_of(self._store, self._turn.key)
+                await self._store.command("EXPIRE", stream, seconds)
         except StoreUnavailable as error:
             raise WriteFailed(str(error)) from error
         self._text = text
@@ -116,6 +125,8 @@ async def announce(
     """Tell followers to look at a turn's record, or the whole thread. Raises StoreUnavailable."""
     fields: dict[str, str | int] = {"turn": turn_id, "look": "1", "gone": "1" if gone else ""}
     await _add(store, thread, fields)
+    # What expires soon has words that are not to be kept.
+    await store.command("EXPIRE", stream_of(store, thread), _KEPT_SECONDS, "NX")
 
 
 async def forget(store: Store, thread: ThreadKey) -> None:
@@ -172,15 +183,10 @@ def _note(page: Page) -> str:
     return next((sign for sign in (BUSY, WAITING) if page.text.endswith(sign)), "")
 
 
-async def _add(
-    store: Store, thread: ThreadKey, fields: Mapping[str, str | int], *, keeps: bool = True
-) -> None:
-    """Write an entry; `keeps` has the stream expire later."""
+async def _add(store: Store, thread: ThreadKey, fields: Mapping[str, str | int]) -> None:
     stream = stream_of(store, thread)
     pairs = [word for pair in fields.items() if pair[1] != "" for word in pair]
     await store.command("XADD", stream, "MAXLEN", "~", _KEPT_ENTRIES, "*", *pairs)
-    if keeps:
-        await store.command("EXPIRE", stream, _KEPT_SECONDS)
 
 
 def _changes(streams: Any) -> Iterator[tuple[str, str, Change]]:

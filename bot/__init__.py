@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from bot.app.ask import Asking
 
 __all__ = ["__version__", "ask", "ask_async", "asking"]
-
+# The one place of the version; CHANGELOG.md says what is new in it.
 __version__ = "0.1.0"
 
 
@@ -45,3 +45,10 @@ def asking() -> AbstractAsyncContextManager[Asking]:
     from bot.app.ask import asking
 
     return asking()
+
+
+def command() -> None:
+    """Run the command line: an installed `parley` is `python -m bot`."""
+    import runpy
+
+    runpy.run_module("bot", run_name="__main__")

@@ -21,9 +21,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import bot
+
 if TYPE_CHECKING:
     from config.settings import Settings
 
+_ENV_FILE = Path(".env")
 ROLES = ("discord", "slack", "web", "console", "worker")
 
 
@@ -37,15 +40,21 @@ def main(signals: ShutdownSignals) -> int:
     from config.settings import Settings, SettingsError
 
     asks = arguments.command == "ask"
-    work_of = {"run": _run, "ask": _ask, "status": _status}
+    work_of = {
+        "run": _run,
+        "ask": _ask,
+        "check": _check,
+        "invite": _invite,
+        "status": _status,
+    }
     try:
-        settings = Settings.load(os.environ, Path(".env"))
+        settings = Settings.load(os.environ, _ENV_FILE)
         if arguments.command == "manifest":
             _print_manifest(settings, arguments)
             return 0
         work = work_of[arguments.command](settings, arguments, signals)
         # The runner is not closed: that would wait for threads, and the process ends anyway.
-        asyncio.Runner(loop_factory=_loop_factory()).run(work)
+        return asyncio.Runner(loop_factory=_loop_factory()).run(work) or 0
     except asyncio.CancelledError:
         return signals.status
     except (SettingsError, ParleyError) as error:
@@ -59,11 +68,13 @@ def main(signals: ShutdownSignals) -> int:
         else:
             sys.stderr.write(strip_controls(traceback.format_exc()))
         return 1
-    return 0
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bot", description="Parley, a chat bot.")
+    installed = Path(sys.argv[0]).stem
+    name = "python -m bot" if installed == "__main__" else installed
+    parser = argparse.ArgumentParser(prog=name, description="Parley, a chat bot.")
+    parser.add_argument("--version", action="version", version=f"Parley {bot.__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="answer people until stopped")
     run.add_argument(
@@ -83,6 +94,8 @@ def _arguments() -> argparse.Namespace:
         "--model", metavar="NAME", help="another model than MODEL_ID, or the path of a GGUF file"
     )
     ask.add_argument("--system", metavar="TEXT", help="another text than SYSTEM_PROMPT")
+    commands.add_parser("check", help="examine the set-up, and say how to mend it")
+    commands.add_parser("invite", help="print the address that adds the bot to a Discord server")
     commands.add_parser("status", help="show how the running bot of this machine does")
     manifest = commands.add_parser("manifest", help="print the manifest of the Slack app")
     manifest.add_argument(
@@ -108,7 +121,7 @@ def _print_manifest(settings: Settings, arguments: argparse.Namespace) -> None:
 
 async def _run(settings: Settings, arguments: argparse.Namespace, signals: ShutdownSignals) -> None:
     from bot.app.logging import configure_logging
-    from bot.app.service import choose_roles, serve
+    from bot.app.service import choose_roles, needs_all, serve
     from bot.local.hardware import collect_garbage_seldom
 
     roles = choose_roles(arguments.roles, settings)
@@ -119,7 +132,7 @@ async def _run(settings: Settings, arguments: argparse.Namespace, signals: Shutd
         settings,
         stop,
         roles=roles,
-        need_all=bool(arguments.roles),
+        need_all=needs_all(arguments.roles, settings),
         started=lambda _: collect_garbage_seldom(),
     )
 
@@ -135,6 +148,24 @@ async def _ask(settings: Settings, arguments: argparse.Namespace, signals: Shutd
     answering = asyncio.ensure_future(print_answer(settings, question, sys.stdout))
     signals.on_first(partial(asyncio.get_running_loop().call_soon_threadsafe, answering.cancel))
     await answering
+
+
+async def _check(settings: Settings, _: argparse.Namespace, signals: ShutdownSignals) -> int:
+    from bot.app.check import check
+    from bot.app.logging import configure_logging
+
+    configure_logging(settings, least=logging.CRITICAL)
+    checking = asyncio.ensure_future(check(settings, sys.stdout, env_file=_ENV_FILE))
+    signals.on_first(partial(asyncio.get_running_loop().call_soon_threadsafe, checking.cancel))
+    return 0 if await checking else 1
+
+
+async def _invite(settings: Settings, _: argparse.Namespace, signals: ShutdownSignals) -> None:
+    from bot.app.check import invite
+
+    inviting = asyncio.ensure_future(invite(settings, sys.stdout))
+    signals.on_first(partial(asyncio.get_running_loop().call_soon_threadsafe, inviting.cancel))
+    await inviting
 
 
 async def _status(settings: Settings, _: argparse.Namespace, signals: ShutdownSignals) -> None:

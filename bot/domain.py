@@ -103,7 +103,8 @@ class Turn:
     `asked_at` is in seconds since the epoch. `left_out` counts the characters of the question that
     `text` lacks. `where` names the channel and the server as people see them, and `zone` the
     person's time zone as the IANA database does; both are empty if the platform does not tell.
-    `quote` is the message to which the question replies. A turn that `joins` may be answered
+    `quote` is the message to which the question replies, and `context` what others said before, if
+    the adapter has read it; None leaves that to the worker. A turn that `joins` may be answered
     together with others of its person: its place needs no answer of its own. `preferences` are
     those of how to answer, as they were when the turn was admitted; the queue sets them.
     """
@@ -118,6 +119,7 @@ class Turn:
     where: str = ""
     zone: str = ""
     quote: ContextMessage | None = None
+    context: tuple[ContextMessage, ...] | None = None
     joins: bool = False
     preferences: Preferences = Preferences()
 
@@ -284,3 +286,16 @@ class EditBudget:
     kept: int = 1
     within: EditBudget | None = None
     own: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a check of the set-up found, in one sentence, with its cure if something is wrong.
+
+    With `wrong` something would not work; a cure alone is advice.
+    """
+
+    subject: str
+    text: str
+    cure: str = ""
+    wrong: bool = False

@@ -17,6 +17,7 @@ from redis.maint_notifications import MaintNotificationsConfig
 
 from bot import embedded_store
 from bot.concurrency import cancelled
+from bot.domain import Finding
 from bot.errors import CannotStart, StoreUnavailable
 
 # Longer than any blocking read, which lasts two seconds at most.
@@ -29,6 +30,7 @@ WARN_SECONDS = 60.0
 # A refused or broken connection is tried three times: the restart of an embedded server (0.1 s)
 # goes unnoticed, and a dead server is reported within 1.2 s even if redis-py nests its retries.
 RETRIES = 2
+_FULL = 0.95  # of the server's memory
 RETRY_SECONDS = 0.15
 CONNECTIONS = 100
 _SUBSCRIPTIONS = 10  # connections among these
@@ -286,17 +288,46 @@ async def _check_version(client: redis.asyncio.Redis) -> None:
 
 
 async def _warn_of_loss(client: redis.asyncio.Redis) -> None:
+    if faults := await _faults(client):
+        told = " and ".join(f"{fault} ({cure})" for fault, cure in faults)
+        log.warning("The store %s %s: turns can be lost", _server(client), told)
+
+
+async def _faults(client: redis.asyncio.Redis) -> list[tuple[str, str]]:
+    """Return why turns can be lost, each with its cure."""
     try:
         config = await client.config_get("appendonly", "save", "maxmemory-policy")
     except (redis.RedisError, OSError):
-        return  # many hosted servers forbid CONFIG
+        return []  # many hosted servers forbid CONFIG
     faults = []
     if config.get("appendonly") == "no" and config.get("save") == "":
-        faults.append("keeps nothing on disk (set appendonly yes)")
+        faults.append(("keeps nothing on disk", "set appendonly yes"))
     if config.get("maxmemory-policy", "noeviction") != "noeviction":
-        faults.append("drops keys when memory is short (set maxmemory-policy noeviction)")
-    if faults:
-        log.warning("The store %s %s: turns can be lost", _server(client), " and ".join(faults))
+        cure = "set maxmemory-policy noeviction"
+        faults.append(("drops keys when memory is short", cure))
+    return faults
+
+
+async def examine_server(store: Store) -> list[Finding]:
+    """Return what the server's version, persistence, eviction and memory are worth to turns.
+
+    Raises StoreUnavailable.
+    """
+    with store_errors():
+        try:
+            info = await store.redis.info()
+        except redis.exceptions.NoPermissionError:
+            return [Finding("Store", "It does not tell its version and memory")]
+    name = "Valkey" if "valkey_version" in info else "Redis"
+    used, most = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
+    size = f"{used / 1e6:.0f} MB in use" + (f" of {most / 1e6:.0f} MB" if most else "")
+    text = f"{name} {info.get(f'{name.lower()}_version')}, {size}"
+    found = [Finding("Store", text)]
+    if most and used > _FULL * most:
+        cure = "raise maxmemory, or lower HISTORY_DAYS"
+        found.append(Finding("Store", "It has hardly any memory left", cure, wrong=True))
+    faults = await _faults(store.redis)
+    return found + [Finding("Store", f"It {it}: turns can be lost", cure) for it, cure in faults]
 
 
 def _server(client: redis.asyncio.Redis) -> str:

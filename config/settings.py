@@ -21,6 +21,14 @@ ON = ("on", "true", "yes", "1")
 OFF = ("off", "false", "no", "0")
 # Names that begin so are ours alone: an unknown one is misspelt.
 OURS = ("DISCORD_", "SLACK_", "MODEL_")
+# What guides for other bots of this kind set, and what that is called here.
+OLDER: Mapping[str, str] = {
+    "DO_SAMPLE": "set TEMPERATURE=0 for answers without chance",
+    "MAX_NEW_TOKENS": "set MAX_TOKENS",
+    "REPETITION_PENALTY": "there is no such setting; a lower TOP_P avoids odd words",
+    "TOP_K": "set TOP_P, which every server knows",
+    "WAIT_FOR_MODEL": "a model that loads is always waited for",
+}
 
 # The options of REDIS_URL. redis-py hands all others to its connections: some raise there, and its
 # timeouts would take the place of those of `bot.store`.
@@ -33,6 +41,8 @@ _TLS_OPTIONS = (
     *("ssl_ciphers", "ssl_keyfile", "ssl_min_version", "ssl_password"),
 )
 _LABEL_LENGTH = 60  # characters; menus have no room for more
+# How alike a misspelt name and a known one are (difflib's ratio).
+_NEAR, _NEAR_IN_ENVIRONMENT = 0.8, 0.91
 _SHOWN = 400  # characters of a refused value
 
 # Other programs' names too; python-dotenv takes anything up to a blank or an equals sign.
@@ -438,6 +448,12 @@ class Settings:
         _port,
         "port on 127.0.0.1 for /metrics; empty means on PORT, if HOST is a loopback address",
     )
+    platforms_required: bool | None = _setting(
+        None,
+        _switch,
+        "on: no platform that is configured may be missing; off: the others run without it; empty "
+        "means on for platforms that are named as a ROLE",
+    )
     follow_threads: Literal["auto", "all", "mention"] = _setting(
         "auto",
         _follow,
@@ -445,7 +461,10 @@ class Settings:
         "or all while one person alone speaks there (auto)",
     )
     history_days: int = _setting(
-        30, _whole(least=1, most=36_500), "how long an unused conversation is remembered, in days"
+        30,
+        _whole(least=0, most=36_500),
+        "how long an unused conversation is remembered, in days; 0: nothing is, beyond the running "
+        "turn",
     )
     # A day at most: event loops refuse very long timers.
     reply_timeout: float = _setting(
@@ -503,6 +522,9 @@ class Settings:
         An empty value counts as none, and a missing file as an empty one.
         """
         written, mistakes = _read(env_file)
+        mistakes += filter(
+            None, (_misspelt(name, "the environment", in_environment=True) for name in environment)
+        )
         texts = written | {name: text.strip() for name, text in environment.items() if text.strip()}
         values: dict[str, Any] = {}  # each parser returns the type of its field
         for variable in fields(cls):
@@ -536,6 +558,16 @@ class Settings:
         """Whether a model was chosen; else the demo model answers."""
         ways = (self.hf_token, self.model_url, self.local_model_path, self.transformers_model)
         return self.model_id == "demo" or any(ways)
+
+    @property
+    def remembers(self) -> bool:
+        """Whether conversations are remembered."""
+        return self.history_days > 0
+
+    @property
+    def keep_seconds(self) -> float:
+        """How long keys of the store are kept; a day at least, for a question may have to wait."""
+        return max(self.history_days, 1) * 24 * 3600.0
 
     @property
     def signs_in(self) -> bool:
@@ -581,14 +613,18 @@ def _line_number(line: Binding) -> int:
     return line.original.line + text[: len(text) - len(text.lstrip())].count("\n")
 
 
-def _misspelt(name: str, file: str) -> str | None:
+def _misspelt(name: str, where: str, *, in_environment: bool = False) -> str | None:
     known = [variable.name.upper() for variable in fields(Settings)]
     if name in known:
         return None
-    near = get_close_matches(name.upper(), known, n=1, cutoff=0.8)
-    if near:
-        return f"{name} in {file} is unknown; did you mean {near[0]}?"
-    return f"{name} in {file} is unknown" if name.upper().startswith(OURS) else None
+    if advice := OLDER.get(name):
+        return f"{name} in {where} is not used: {advice}"
+    # The environment has other programs' variables, too.
+    cutoff = _NEAR_IN_ENVIRONMENT if in_environment else _NEAR
+    if near := get_close_matches(name.upper(), known, n=1, cutoff=cutoff):
+        return f"{name} in {where} is unknown; did you mean {near[0]}?"
+    is_ours = name.upper().startswith(OURS) and not in_environment
+    return f"{name} in {where} is unknown" if is_ours else None
 
 
 def _shown(variable: Field[Any], text: str) -> str:

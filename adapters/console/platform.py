@@ -28,7 +28,7 @@ class ConsolePlatform:
 
     If `stdin` is a terminal, it must be `sys.stdin`. An answer that takes longer than `patience`
     seconds is given up, so that should be more than a reply may take. What was typed is kept in
-    `data_dir`.
+    `data_dir`, if the platform `remembers`.
     """
 
     name = "console"
@@ -42,11 +42,13 @@ class ConsolePlatform:
         data_dir: Path,
         stdin: TextIO,
         stdout: TextIO,
+        remembers: bool = True,
     ) -> None:
         self._store = store
         self.banner = banner  # shown when it begins to listen
         self._patience = patience
-        self._data_dir = data_dir
+        self._history = data_dir / _HISTORY if remembers else None
+        self._remembers = remembers
         self._stdin = stdin
         self._stdout = stdout
 
@@ -55,7 +57,7 @@ class ConsolePlatform:
         self, turn: Turn, purpose: Purpose = Purpose.ANSWER
     ) -> AsyncGenerator[LiveSurface]:
         """Open the surface of a turn's reply; all purposes share it."""
-        yield LiveSurface(store=self._store, turn=turn)
+        yield LiveSurface(store=self._store, turn=turn, remembers=self._remembers)
 
     async def read_context(self, turn: Turn, *, since: str, most: int) -> Sequence[ContextMessage]:
         """Return nothing: one person alone talks here, and the history has it all."""
@@ -82,7 +84,7 @@ class ConsolePlatform:
                 talk=talk,
                 banner=self.banner,
                 patience=self._patience,
-                history=self._data_dir / _HISTORY,
+                history=self._history,
             ).run()
         else:
             await self._converse_plainly(talk, at_terminal=at_terminal)

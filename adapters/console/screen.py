@@ -76,7 +76,7 @@ class Screen:
         self,
         *,
         window: Listener,
-        history: Path,
+        history: Path | None,
         input: Input | None,  # noqa: A002
         output: Output | None,
     ) -> None:
@@ -94,7 +94,7 @@ class Screen:
             reserve_space_for_menu=len(COMMANDS),
             search_ignore_case=True,
             placeholder=self._placeholder,
-            history=_History(history),
+            history=_History(history) if history else None,
             key_bindings=self._keys(),
             style=_STYLE,
             enable_suspend=True,

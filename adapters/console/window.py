@@ -32,8 +32,8 @@ _EARLIER = 3  # exchanges that are shown at the start
 class Window:
     """The terminal of one person; an answer that takes longer than `patience` s is given up.
 
-    `history` is the file of what was typed. `input` and `output` are for tests; else they are the
-    process's terminal.
+    `history` is the file of what was typed, or None. `input` and `output` are for tests; else they
+    are the process's terminal.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Window:
         talk: Talk,
         banner: str,
         patience: float,
-        history: Path,
+        history: Path | None,
         input: Input | None = None,  # noqa: A002 (prompt_toolkit's word)
         output: Output | None = None,
     ) -> None:

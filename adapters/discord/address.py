@@ -47,18 +47,24 @@ class CommandAddress:
     """The original response to a slash command, and the channel of the command.
 
     `token` acts for the interaction for 15 minutes (Discord's documentation, "Receiving and
-    Responding"), so it is kept out of logs. `press` is the last one that regenerated the answer.
+    Responding"), so it is kept out of logs. `press` is the last one that regenerated the answer. If
+    `channel` is None, nothing but the interaction may write: the answer is `private`, for the asker
+    alone, or the bot is no member there. Versions that know no such addresses refuse them, for they
+    would write further pages into the channel.
     """
 
-    channel: int
+    channel: int | None
     interaction: int
     token: str
     press: ButtonPress | None = None
+    private: bool = False
 
     def to_json(self) -> dict[str, Json]:
         """Return the JSON that `parse_address` reads; a press adds its own."""
-        channel, interaction = str(self.channel), str(self.interaction)
-        return {"channel": channel, "interaction": interaction, "token": self.token}
+        written: dict[str, Json] = {"interaction": str(self.interaction), "token": self.token}
+        if self.channel is None:
+            return written | {"private": self.private}
+        return {"channel": str(self.channel)} | written
 
 
 def parse_address(place: Place) -> ChannelAddress | CommandAddress:
@@ -66,14 +72,22 @@ def parse_address(place: Place) -> ChannelAddress | CommandAddress:
     with suppress(ValueError):
         match place:
             case {"channel": str(channel), "interaction": str(interaction), "token": str(token)}:
-                command = CommandAddress(int(channel), int(interaction), token)
-                match place.get("press"):
-                    case None:
-                        return command
-                    case {"interaction": str(pressed), "token": str(token), "message": str(id_)}:
-                        return replace(command, press=ButtonPress(int(pressed), token, int(id_)))
+                return _pressed(CommandAddress(int(channel), int(interaction), token), place)
+            case {"private": bool(private), "interaction": str(interaction), "token": str(token)}:
+                return _pressed(
+                    CommandAddress(None, int(interaction), token, private=private), place
+                )
             case {"channel": str(channel), "question": None, "opens_thread": False}:
                 return ChannelAddress(int(channel), None, opens_thread=False)
             case {"channel": str(channel), "question": str(question), "opens_thread": bool(opens)}:
                 return ChannelAddress(int(channel), int(question), opens_thread=opens)
     raise PlaceGone("the turn has no address in Discord")
+
+
+def _pressed(command: CommandAddress, place: Place) -> CommandAddress:
+    match place.get("press"):
+        case None:
+            return command
+        case {"interaction": str(pressed), "token": str(token), "message": str(message)}:
+            return replace(command, press=ButtonPress(int(pressed), token, int(message)))
+    raise ValueError("a press without its interaction")

@@ -8,27 +8,27 @@ import logging
 import math
 import secrets
 from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import replace
 
 import discord
 
 from adapters.discord.address import ChannelAddress, parse_address
 from adapters.discord.gateway.client import Gateway
-from adapters.discord.gateway.connection import read_message, use_gateway
-from adapters.discord.gateway.events import HIDDEN, context_message
+from adapters.discord.gateway.connection import use_gateway
+from adapters.discord.gateway.events import HIDDEN, READS, said_in
 from adapters.discord.gateway.inbox import Inbox
 from adapters.discord.gateway.session_store import SavedSession
 from adapters.discord.gateway.shard import CONNECTION_ERRORS, UNREACHABLE, Shard
 from adapters.discord.registration import register
 from adapters.discord.reply.open import open_surface, orphaned_messages, type_once
 from adapters.discord.rest import (
-    API_URL,
-    Payload,
+    REFUSED,
     RestClient,
     counted,
     fail_at_once,
     fetch_messages,
+    log_in,
     own_id,
     request,
     translated,
@@ -37,14 +37,7 @@ from adapters.discord.rest import (
 from adapters.discord.tuning import Tuning
 from bot.concurrency import running, together
 from bot.domain import ContextMessage, Purpose, Turn
-from bot.errors import (
-    CannotStart,
-    StoreUnavailable,
-    SurfaceError,
-    Unreachable,
-    WriteDelayed,
-    WriteFailed,
-)
+from bot.errors import CannotStart, StoreUnavailable, SurfaceError
 from bot.ports import Surface
 from bot.reply.edit_budget import EditBudgets
 from bot.store import Store
@@ -52,24 +45,14 @@ from bot.turns.intake import Intake
 
 _log = logging.getLogger(__name__)
 
-_REFUSED = (
-    "DISCORD_TOKEN is refused by Discord: copy the bot's token from https://discord.com/developers"
-)
 # Errors that no retry can cure ("Opcodes and Status Codes", gateway close event codes).
 _FINAL = {
-    4004: _REFUSED,
+    4004: REFUSED,
     4010: "DISCORD_SHARDS is refused by Discord: every process needs the same count",
     4011: "Discord wants the bot in several shards: set DISCORD_SHARDS, for example 0-1/2",
 }
 
 _MESSAGE = "/channels/{channel_id}/messages/{message_id}"
-_STARTER = discord.MessageType.thread_starter_message
-_SAID = (
-    discord.MessageType.default,
-    discord.MessageType.reply,
-    discord.MessageType.chat_input_command,
-    discord.MessageType.context_menu_command,
-)
 
 Shards = tuple[tuple[int, ...], int]
 
@@ -107,7 +90,7 @@ async def connect(
         http_trace=counted(fail_at_once(), budgets),
     )
     try:
-        await _login(client, token, api_url)
+        await log_in(client, token, api_url)
         yield DiscordPlatform(
             client, token=token, threads=threads, budgets=budgets, command_server=command_server
         )
@@ -150,14 +133,18 @@ class DiscordPlatform:
 
         In a Discord thread that is the thread, with the message from which it was opened. In a
         channel it is the channel, if the question replies to one of its messages and begins a
-        thread of ours. Nothing is read for a person who lacks the permission Read Message History.
+        thread of ours. A private question in a thread reads the thread. Nothing is read for a
+        person who lacks the permission Read Message History.
         """
         if turn.place.get(HIDDEN):
             return ()
-        address = parse_address(turn.place)
-        asked, channel = _number(turn.id), address.channel
+        address, reads = parse_address(turn.place), turn.place.get(READS)
+        channel = int(reads) if isinstance(reads, str) and reads.isdecimal() else address.channel
+        if channel is None:
+            return ()
+        asked = _number(turn.id)
         quote = _number(turn.quote.id) if turn.quote and not turn.quote.text else 0
-        if not _is_in_thread(turn, channel):
+        if not reads and not _is_in_thread(turn, channel):
             replies = isinstance(address, ChannelAddress) and address.question is not None
             most = most if replies and turn.quote and not since else 0
         if most and quote:
@@ -172,7 +159,7 @@ class DiscordPlatform:
             return ()
         after = _number(since) if since else 0
         ours = [one for one in found if after < int(one["id"]) < asked or int(one["id"]) == quote]
-        found_said = (_said_in(self._client, channel, one) for one in reversed(ours))
+        found_said = (said_in(self._client, channel, one) for one in reversed(ours))
         in_thread = _is_in_thread(turn, channel)
         return [
             replace(said, in_thread=in_thread and said.in_thread) for said in found_said if said
@@ -203,13 +190,26 @@ class DiscordPlatform:
                 holder=holder,
             )
             self._shards.append(Shard(number=number, count=count, saved=saved, tuning=tuning))
-        async with running(self._register(store)):
+        async with running(self._register(store)), running(self._introduce()):
             tasks = [asyncio.create_task(self._serve(intake, shard)) for shard in self._shards]
             await together(*tasks)
 
     def downtime(self) -> float:
         """Return for how many seconds a shard has not been connected; 0 if all are."""
         return max((each.downtime.seconds() for each in self._shards), default=math.inf)
+
+    async def _introduce(self) -> None:
+        """Log who the bot is; a failure is only one line less."""
+        with suppress(SurfaceError):
+            async with translated():
+                about = await self._client.application_info()
+            flags = about.flags
+            reads = flags.gateway_message_content or flags.gateway_message_content_limited
+            _log.info(
+                "Discord: I am %s (%s), in %s servers; Message Content Intent is %s",
+                *(self._client.user, own_id(self._client)),
+                *(about.approximate_guild_count, "on" if reads else "off"),
+            )
 
     async def _register(self, store: Store) -> None:
         for pause in self._client.tuning.register_retry.pauses():
@@ -241,7 +241,7 @@ class DiscordPlatform:
                 self._read_less()
                 continue
             except discord.LoginFailure as error:
-                raise CannotStart(_REFUSED) from error
+                raise CannotStart(REFUSED) from error
             except discord.ConnectionClosed as error:
                 if reason := _FINAL.get(error.code):
                     raise CannotStart(reason) from error
@@ -261,36 +261,9 @@ class DiscordPlatform:
             )
 
 
-async def _login(client: discord.Client, token: str, api_url: str) -> None:
-    try:
-        async with translated():
-            await client.login(token)
-    except ValueError as error:  # characters that no header can carry
-        raise CannotStart(_REFUSED) from error
-    except SurfaceError as error:
-        if isinstance(error.__cause__, discord.LoginFailure):
-            raise CannotStart(_REFUSED) from error
-        passing = isinstance(error, WriteDelayed | WriteFailed)
-        kind = Unreachable if passing else CannotStart
-        raise kind(f"cannot log in at {api_url or API_URL}: {error}") from error
-
-
 def _is_in_thread(turn: Turn, channel: int) -> bool:
     """Whether a turn belongs to a Discord thread, where it was asked."""
     return turn.key.workspace != "dm" and turn.key.thread == str(channel)
-
-
-def _said_in(client: RestClient, channel: int, payload: Payload) -> ContextMessage | None:
-    message = read_message(client.get_partial_messageable(channel), payload)
-    if message and message.type is _STARTER:
-        resolved = message.reference.resolved if message.reference else None
-        message = resolved if isinstance(resolved, discord.Message) else None
-    elif message and message.type not in _SAID:
-        return None
-    if message is None:
-        return None
-    is_person = not (message.author.bot or message.webhook_id)
-    return replace(context_message(message, own_id(client)), in_thread=is_person)
 
 
 def _number(turn: str) -> int:

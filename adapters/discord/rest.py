@@ -22,11 +22,23 @@ from discord.http import Ratelimit, Route
 
 from adapters.discord.tuning import Tuning
 from bot.domain import EditBudget, Json
-from bot.errors import MessageGone, PlaceGone, SurfaceError, WriteDelayed, WriteFailed, WriteRefused
+from bot.errors import (
+    CannotStart,
+    MessageGone,
+    PlaceGone,
+    SurfaceError,
+    Unreachable,
+    WriteDelayed,
+    WriteFailed,
+    WriteRefused,
+)
 from bot.reply.edit_budget import EditBudgets
 
 API_URL = Route.BASE
 Payload = dict[str, Any]
+REFUSED = (
+    "DISCORD_TOKEN is refused by Discord: copy the bot's token from https://discord.com/developers"
+)
 # Longer than Discord's usual window of 5 s: except in a RestClient, discord.py 2.7.1 sleeps inside
 # the call that empties a bucket, and cancelling that sleep would cost another window.
 REQUEST_SECONDS = 15.0
@@ -94,6 +106,21 @@ def own_id(client: discord.Client) -> int:
 def use_api(address: str) -> None:
     """Send all requests of this process to an address; an empty one is Discord's own."""
     Route.BASE = address or API_URL
+
+
+async def log_in(client: discord.Client, token: str, api_url: str) -> None:
+    """Log in. Raises CannotStart if the token is refused, Unreachable if Discord is away."""
+    try:
+        async with translated():
+            await client.login(token)
+    except ValueError as error:  # characters that no header can carry
+        raise CannotStart(REFUSED) from error
+    except SurfaceError as error:
+        if isinstance(error.__cause__, discord.LoginFailure):
+            raise CannotStart(REFUSED) from error
+        passing = isinstance(error, WriteDelayed | WriteFailed)
+        kind = Unreachable if passing else CannotStart
+        raise kind(f"cannot log in at {api_url or API_URL}: {error}") from error
 
 
 async def request(

@@ -62,8 +62,15 @@ async def read_context(
     root = [one for one in found[:1] if one["ts"] == thread]
     # The parent may be what is asked about.
     kept = root + found[len(root) :][-most:]
-    names = _names(workspace, kept, turn.person)
-    return [_said(workspace, one, names, channel=channel) for one in kept]
+    return said(workspace, kept, turn.person, channel=channel)
+
+
+def said(
+    workspace: Workspace, messages: Sequence[Message], asker: Person, *, channel: str
+) -> list[ContextMessage]:
+    """Return messages of a channel as the prompt shows them, oldest first as they are."""
+    names = _names(workspace, messages, asker)
+    return [_said(workspace, one, names, channel=channel) for one in messages]
 
 
 def _names(workspace: Workspace, messages: Sequence[Message], asker: Person) -> dict[str, str]:

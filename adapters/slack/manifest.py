@@ -11,7 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from bot.turns.desk import ASK_ABOUT, COMMANDS, SUMMARISE
 
 ASK, PARLEY = "/ask", "/parley"
-ASK_ABOUT_ID, SUMMARISE_ID = "ask_about", "summarise"  # callback ids of the message shortcuts
+# The callback ids of the message shortcuts, and of the modals.
+SHORTCUTS = ASK_ABOUT_ID, SUMMARISE_ID = "ask_about", "summarise"
+VIEWS = FORM_ID, MODEL_ID, PERSONA_ID, QUESTION_ID = "form", "model", "persona", "question"
 
 # The keys are in the order of the alphabet, as in the file.
 SCOPES: Mapping[str, str] = {

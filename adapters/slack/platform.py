@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager, nullcontext
 
 import aiohttp
 from slack_sdk.web.async_client import AsyncWebClient
 
+from adapters.slack.commands.entrance import Commands
 from adapters.slack.context import read_context
 from adapters.slack.errors import translated
-from adapters.slack.inbound.app import Dispatch, OnEvent, dispatcher
-from adapters.slack.inbound.ask_command import AskCommand
+from adapters.slack.inbound.app import Body, Dispatch, OnEvent, dispatcher
 from adapters.slack.inbound.events import EventHandler
 from adapters.slack.inbound.http import Handler, signed_handler
 from adapters.slack.inbound.outage import Heartbeat, OutageRecord
@@ -29,7 +30,10 @@ from bot.ports import Downtime
 from bot.proxy import proxy_for
 from bot.reply.edit_budget import EditBudgets
 from bot.store import Store
+from bot.turns.desk import Desk
 from bot.turns.intake import Intake
+
+log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
@@ -41,12 +45,14 @@ async def connect(
     api_url: str,
     budgets: EditBudgets,
     rated: bool = True,
+    prompts: Sequence[tuple[str, str]] = (),
     limits: Limits | None = None,
 ) -> AsyncIterator[SlackPlatform]:
     """Join the workspace of a bot token; an empty `api_url` is Slack's own.
 
     `budgets` limit the start of streams, and the requests after an outage. If answers are `rated`,
-    buttons for that are below them. Raises CannotStart if Slack refuses the token or cannot be
+    buttons for that are below them. `prompts` are titles and messages that Slack suggests in a DM;
+    none stands for two examples. Raises CannotStart if Slack refuses the token or cannot be
     reached.
     """
     limits, url = limits or Limits(), api_url or AsyncWebClient.BASE_URL
@@ -74,7 +80,9 @@ async def connect(
                 no_status=Refusals(seconds=limits.refusals_remembered),
                 signs=signs,
             )
-            yield SlackPlatform(workspace, app_token=app_token, signing_secret=signing_secret)
+            yield SlackPlatform(
+                workspace, app_token=app_token, signing_secret=signing_secret, prompts=prompts
+            )
 
 
 class SlackPlatform:
@@ -82,10 +90,18 @@ class SlackPlatform:
 
     name = "slack"
 
-    def __init__(self, workspace: Workspace, *, app_token: str, signing_secret: str) -> None:
+    def __init__(
+        self,
+        workspace: Workspace,
+        *,
+        app_token: str,
+        signing_secret: str,
+        prompts: Sequence[tuple[str, str]] = (),
+    ) -> None:
         self.workspace = workspace
         self._app_token = app_token
         self._signing_secret = signing_secret
+        self._prompts = prompts
         self._downtime = Downtime()
         self._streams = Streams(workspace)
 
@@ -127,10 +143,18 @@ class SlackPlatform:
             return urls.pop() if urls else await self._socket_url()
 
         record = OutageRecord(store, team=workspace.identity.team, limits=workspace.limits)
-        handler = EventHandler(workspace, intake, on_conversation=record.note)
+        commands = self._commands(intake)
+        handler = EventHandler(
+            workspace,
+            intake,
+            on_conversation=record.note,
+            on_home=commands.on_home,
+            on_words=commands.on_words,
+        )
+        self._introduce("Socket Mode")
         heartbeat = Heartbeat(workspace, record=record, handler=handler)
         sockets = SocketMode(
-            self._dispatch(intake, handler, on_event=heartbeat.on_event),
+            self._dispatch(commands, handler, on_event=heartbeat.on_event),
             request_url=request_url,
             downtime=self._downtime,
             proxy=workspace.client.proxy,
@@ -150,19 +174,42 @@ class SlackPlatform:
         """
         if not self._signing_secret.strip():
             raise CannotStart("SLACK_SIGNING_SECRET is required to receive events over HTTP")
-        handler = EventHandler(self.workspace, intake)
+        commands = self._commands(intake)
+        handler = EventHandler(
+            self.workspace, intake, on_home=commands.on_home, on_words=commands.on_words
+        )
+        self._introduce("HTTP")
         return signed_handler(
-            self._dispatch(intake, handler, on_event=handler.on_event),
+            self._dispatch(commands, handler, on_event=handler.on_event),
             signing_secret=self._signing_secret,
             limits=self.workspace.limits,
         )
 
-    def _dispatch(self, intake: Intake, handler: EventHandler, *, on_event: OnEvent) -> Dispatch:
+    def _introduce(self, way: str) -> None:
+        identity = self.workspace.identity
+        missing = ", ".join(identity.missing) or "none"
+        log.info(
+            "Slack: I am @%s (%s), in the workspace %s (%s), by %s; missing scopes: %s",
+            *(identity.name, identity.user, identity.team_name, identity.team, way, missing),
+        )
+
+    def _commands(self, intake: Intake) -> Commands:
+        return Commands(self.workspace, intake, desk=Desk(intake), prompts=self._prompts)
+
+    def _dispatch(
+        self, commands: Commands, handler: EventHandler, *, on_event: OnEvent
+    ) -> Dispatch:
+        async def on_press(body: Body) -> None:
+            if not await commands.on_press(body):
+                await handler.on_press(body)
+
         return dispatcher(
             self.workspace,
             on_event=on_event,
-            on_press=handler.on_press,
-            on_command=AskCommand(self.workspace, intake).on_command,
+            on_press=on_press,
+            on_command=commands.on_command,
+            on_shortcut=commands.on_shortcut,
+            on_submit=commands.on_submit,
         )
 
     async def _socket_url(self) -> str:

@@ -12,6 +12,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 
 from adapters.slack.errors import TokenRefused, code_of, missing_scopes, translated
 from adapters.slack.limits import Limits
+from adapters.slack.manifest import SCOPES
 from adapters.slack.markup import mentioned, readable
 from bot.cache import BoundedCache
 from bot.concurrency import BackgroundTasks
@@ -82,7 +83,7 @@ class Identity:
 
     `enterprise` is the workspace's organization, empty if there is none. If the app `is_org_wide`,
     its token is valid in each workspace of the organization. It needs the scopes `unheard` to hear
-    messages that do not mention it.
+    messages that do not mention it; `missing` are all of the manifest that it lacks.
     """
 
     team: str
@@ -93,6 +94,7 @@ class Identity:
     is_org_wide: bool = False
     team_name: str = ""
     unheard: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
 
     def place_of(self, team: str) -> dict[str, Json]:
         """Return what a turn's place records of its person's workspace: nothing if it is ours."""
@@ -119,23 +121,28 @@ async def identify(client: AsyncWebClient) -> Identity:
         enterprise=str(answer.get("enterprise_id") or ""),
         is_org_wide=answer.get("is_enterprise_install") is True,
         team_name=str(answer.get("team") or ""),
-        unheard=_unheard(answer.headers),
+        unheard=_unheard(missing := _missing(answer.headers)),
+        missing=missing,
     )
 
 
-def _unheard(headers: Mapping[str, str]) -> tuple[str, ...]:
+def _missing(headers: Mapping[str, str]) -> tuple[str, ...]:
     # Each response names the scopes of its token (slack-ruby-client, issue 378).
     named = next((text for name, text in headers.items() if name.lower() == "x-oauth-scopes"), None)
     if named is None:
         return ()
     granted = {scope.strip() for scope in named.split(",")}
-    missing = tuple(scope for scope in _READ_SCOPES if scope not in granted)
-    if missing:
+    return tuple(scope for scope in SCOPES if scope not in granted)
+
+
+def _unheard(missing: Collection[str]) -> tuple[str, ...]:
+    unheard = tuple(scope for scope in _READ_SCOPES if scope in missing)
+    if unheard:
         log.warning(
             "Slack keeps messages that do not mention the bot from it: the app lacks %s",
-            ", ".join(missing),
+            ", ".join(unheard),
         )
-    return missing
+    return unheard
 
 
 def cannot_start(variable: str, client: AsyncWebClient, error: SurfaceError) -> CannotStart:

@@ -31,13 +31,14 @@ class Pages:
         access: Access,
         secret: bytes,
         keep_seconds: float,
+        remembers: bool,
         about: Mapping[str, Json],
         home: str,
         assets: Assets,
     ) -> None:
         self._store = store
         self._about = {**about, "login": access.way}
-        self._talks = Talks(store=store, keep_seconds=keep_seconds)
+        self._talks = Talks(store=store, keep_seconds=keep_seconds, remembers=remembers)
         self._follower = Follower(store=store, talks=self._talks)
         # Somebody who has left the provider must not stay in for long.
         seconds = min(keep_seconds, _PROVIDER_SECONDS) if access.way == "oidc" else keep_seconds
@@ -68,6 +69,7 @@ async def open_pages(
     store: Store,
     access: Access,
     keep_seconds: float,
+    remembers: bool = True,
     about: Mapping[str, Json],
     home: str = "",
 ) -> Pages:
@@ -77,6 +79,7 @@ async def open_pages(
         access=access,
         secret=await read_secret(store),
         keep_seconds=keep_seconds,
+        remembers=remembers,
         about=about,
         home=home,
         assets=await asyncio.to_thread(Assets),

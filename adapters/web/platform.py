@@ -15,15 +15,16 @@ class WebPlatform:
 
     name = "web"
 
-    def __init__(self, *, store: Store) -> None:
+    def __init__(self, *, store: Store, remembers: bool = True) -> None:
         self._store = store
+        self._remembers = remembers
 
     @asynccontextmanager
     async def surface(
         self, turn: Turn, purpose: Purpose = Purpose.ANSWER
     ) -> AsyncGenerator[LiveSurface]:
         """Open the surface of a turn's reply; all purposes share it."""
-        surface = LiveSurface(store=self._store, turn=turn)
+        surface = LiveSurface(store=self._store, turn=turn, remembers=self._remembers)
         if not purpose.has_ended:
             await surface.begin()
         yield surface

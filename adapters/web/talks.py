@@ -27,14 +27,20 @@ class Talk:
 
 
 class Talks:
-    """The index of conversations. Records and histories have all else. Raises StoreUnavailable."""
+    """The index of conversations. Records and histories have all else. Raises StoreUnavailable.
 
-    def __init__(self, *, store: Store, keep_seconds: float) -> None:
+    One that does not remember lists none and keeps no titles.
+    """
+
+    def __init__(self, *, store: Store, keep_seconds: float, remembers: bool = True) -> None:
         self._store = store
+        self._remembers = remembers
         self._keep_ms = int(keep_seconds * 1000)
 
     async def all_of(self, person: Person, *, search: str = "") -> list[Talk]:
         """Return a person's conversations whose title has the words, the newest first."""
+        if not self._remembers:
+            return []
         talks, titles = self._talks(person), self._titles(person)
         oldest = time.time() - self._keep_ms / 1000
         if expired := await self._store.command("ZRANGEBYSCORE", talks, "-inf", oldest):
@@ -69,7 +75,7 @@ class Talks:
         command = self._store.command
         await command("ZADD", turns, "NX", turn.asked_at, turn.id)
         await command("ZADD", talks, "GT", turn.asked_at, turn.key.thread)
-        if title:
+        if title and self._remembers:
             await command("HSETNX", titles, turn.key.thread, title)
         for key in (talks, titles, turns):
             await command("PEXPIRE", key, self._keep_ms)
@@ -82,6 +88,8 @@ class Talks:
 
     async def rename(self, thread: ThreadKey, title: str) -> None:
         """Give a conversation another title."""
+        if not self._remembers:
+            return
         titles = self._titles(Person(thread.channel, ""))
         title = one_line(whole_characters(title)).strip()[:_LONGEST_TITLE]
         await self._store.command("HSET", titles, thread.thread, title)

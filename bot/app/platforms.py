@@ -103,6 +103,7 @@ async def open_platforms(
             data_dir=settings.data_dir,
             stdin=sys.stdin,
             stdout=sys.stdout,
+            remembers=settings.remembers,
         )
         found.console = found.platforms["console"] = console
         if "console" in roles:
@@ -110,7 +111,7 @@ async def open_platforms(
     if assistant:
         from adapters.web import WebPlatform
 
-        found.platforms["web"] = WebPlatform(store=store)
+        found.platforms["web"] = WebPlatform(store=store, remembers=settings.remembers)
     if "web" in roles:
         await _open_pages(settings, store, assistant, found)
     return found
@@ -125,10 +126,11 @@ async def _open_pages(
         pages = await open_pages(
             store=store,
             access=_access(settings),
-            keep_seconds=settings.history_days * 24 * 3600.0,
+            keep_seconds=settings.keep_seconds,
+            remembers=settings.remembers,
             about={
                 "model": _model_name(settings, assistant),
-                "feedback": settings.feedback is not False,
+                "feedback": _rated(settings, usual=True),
                 "kept_days": settings.history_days,
             },
             home=settings.web_url,
@@ -137,6 +139,12 @@ async def _open_pages(
         raise CannotStart(str(error)) from error
     found.listeners["web"] = pages.listen
     found.pages = pages.application
+
+
+def _rated(settings: Settings, *, usual: bool) -> bool:
+    """Return whether answers can be rated: a rating is kept in the history."""
+    wanted = usual if settings.feedback is None else settings.feedback
+    return wanted and settings.remembers
 
 
 def _model_name(settings: Settings, assistant: Assistant | None) -> str:
@@ -295,7 +303,7 @@ async def _connect_discord(
             gateway_url=settings.discord_gateway_url,
             threads=settings.discord_threads,
             budgets=budgets,
-            rated=settings.feedback is True,
+            rated=_rated(settings, usual=False),
             command_server=settings.discord_command_server,
         )
     )
@@ -315,7 +323,8 @@ async def _connect_slack(
             signing_secret=settings.slack_signing_secret,
             api_url=settings.slack_api_url,
             budgets=budgets,
-            rated=settings.feedback is not False,
+            rated=_rated(settings, usual=True),
+            prompts=settings.slack_suggested_prompts,
         )
     )
     if settings.slack_app_token:

@@ -11,6 +11,7 @@ import stat
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -57,6 +58,11 @@ def choose_roles(named: Sequence[str], settings: Settings) -> frozenset[str]:
         "there is nothing to do: set DISCORD_TOKEN or SLACK_BOT_TOKEN, "
         "or start me in a terminal or behind a pipe"
     )
+
+
+def needs_all(named: Sequence[str], settings: Settings) -> bool:
+    """Return whether the process ends if one of its platforms cannot start."""
+    return bool(named) if settings.platforms_required is None else settings.platforms_required
 
 
 async def serve(
@@ -150,15 +156,14 @@ async def _open(
     platforms = await open_platforms(
         settings, roles, store, budgets, assistant, stack, need_all=need_all
     )
-    keep_seconds = settings.history_days * 24 * 3600.0
     queue = TurnQueue(
         store=store,
         worker=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}",
-        limits=LIMITS,
+        limits=LIMITS if settings.remembers else replace(LIMITS, history=0),
         lease_seconds=settings.lease_seconds,
-        keep_seconds=keep_seconds,
+        keep_seconds=settings.keep_seconds,
     )
-    history = History(store=store, keep_seconds=keep_seconds)
+    history = History(store=store, keep_seconds=settings.keep_seconds, remembers=settings.remembers)
     preferences = PreferenceStore(
         store=store, models=model_choices(settings), max_tokens=settings.max_tokens
     )

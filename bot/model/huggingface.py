@@ -10,11 +10,12 @@ from urllib.parse import quote
 import aiohttp
 from huggingface_hub import is_offline_mode
 
-from bot.domain import Json
+from bot.domain import Finding, Json
 from bot.model.failures import CALLS, FAILURES, SERVED, TOKENS
 from bot.model.server import parsed_object
 from bot.model.server_info import is_name, objects
 from bot.model.transport import ServerConnection, read_body
+from bot.tokens.counters import is_count
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,43 @@ async def log_availability(
         cure = FAILURES["unreachable" if is_trusted else "certificate"].router
         happened = f"{host} cannot be asked who serves {models[0]} ({type(error).__name__})"
         log.warning("%s: %s", happened, cure)
+
+
+async def examine(router: ServerConnection, name: str, *, hub: str = HUB) -> list[Finding]:
+    """Return what the token may do, and each provider of a model with its context and price.
+
+    Prices are in dollars per million tokens (huggingface.co/docs/inference-providers/hub-api,
+    `pricing`; not all providers have one). Raises aiohttp.ClientError.
+    """
+    if trouble := await _token_trouble(router, hub):
+        text, _, cure = trouble.partition(": ")
+        return [Finding("Model", text, cure, wrong=True)]
+    model, _, provider = name.partition(":")
+    status, entry = await _get(router, f"{router.server.url}/models/{quote(model)}")
+    offered = [
+        each
+        for each in objects(entry.get("providers"))
+        if is_name(each.get("provider")) and provider in (*_POLICIES, each.get("provider"))
+    ]
+    if status == 200 and offered:
+        return [_offer(name, each) for each in offered]
+    if status not in (200, 400, 404):
+        text = f"{router.server} does not say who serves {name}: HTTP {status}"
+        return [Finding("Model", text)]
+    cure = f"set MODEL_ID to one that somebody serves ({SERVED})"
+    return [Finding("Model", f"Nobody serves {name} at Hugging Face", cure, wrong=True)]
+
+
+def _offer(name: str, entry: Mapping[str, Json]) -> Finding:
+    text = f"{entry.get('provider')} serves {name}"
+    if entry.get("status") != "live":
+        text = f"{name} failed the last check at {entry.get('provider')}"
+    if is_count(context := entry.get("context_length")):
+        text += f", with {context} tokens of context"
+    match entry.get("pricing"):
+        case {"input": int() | float() as read, "output": int() | float() as written}:
+            text += f", for ${read:g} (read) and ${written:g} (written) per million tokens"
+    return Finding("Model", text)
 
 
 class _NoReport(Exception):

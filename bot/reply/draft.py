@@ -77,7 +77,8 @@ class Draft:
     an outcome, it is the whole reply. `replaced_answer` is an earlier answer to the same question:
     the first new word replaces it, and it is restored if the new answer fails or is stopped before
     a word. `left_out` is how many characters the question has lost before the model reads it. While
-    the draft is `silent`, a sign of life is below the text.
+    the draft is `silent`, a sign of life is below the text. If it is not `remembered`, nothing can
+    be done with it at its end, as with one that is older than another.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Draft:
         earlier: Shown,
         replaced_answer: str,
         left_out: int = 0,
+        remembered: bool = True,
     ) -> None:
         self.silent = False
         self.is_retried = False  # since the last word the model has failed, and is asked again
@@ -95,6 +97,7 @@ class Draft:
         self.is_apology = bool(earlier.outcome and earlier.text and not earlier.said)
         self._limit = limit
         self._measure = measure
+        self._remembered = remembered
         self._pager = Pager(limit=limit, measure=measure)
         # Text that was saved before a first post that failed is not visible.
         said = earlier.said if earlier.pages else ""
@@ -154,7 +157,7 @@ class Draft:
 
     def end(self, ending: Ending) -> None:
         """End the text. One that has ended may still fail to be shown, or be deleted."""
-        self._end = self._ended(ending)
+        self._end = self._last(self._ended(ending))
 
     def refuse(self, apology: str, *, visible: Mapping[int, str], last: int) -> list[Page]:
         """End the text with what is visible of it, by page number, because no more is taken.
@@ -172,8 +175,9 @@ class Draft:
             notice = apology
         if last in texts:
             texts[last] = self._make_room(texts[last], notice)
-        self._end = _finished(_Answer("\n".join(texts.values()), footer), apology, "failed")
-        alone = Page(last + 1, notice, final=True, last=True, end="failed")
+        answer = _Answer("\n".join(texts.values()), footer)
+        self._end = self._last(_finished(answer, apology, "failed"))
+        alone = Page(last + 1, notice, final=True, last=True, end=self._end.end)
         closed = with_notice(texts.get(last, ""), notice)
         return [replace(alone, number=last, text=closed), alone] if last >= 0 else [alone]
 
@@ -189,6 +193,9 @@ class Draft:
         pages = [Page(i, text, final=True, last=i == last) for i, text in enumerate(texts)]
         pages[last:] = [replace(page, end=self._end.end) for page in pages[last:]]
         return pages + [Page(i, "", final=True) for i in range(len(texts), messages)]
+
+    def _last(self, shown: Shown) -> Shown:
+        return shown if self._remembered else replace(shown, end="older")
 
     def _ended(self, ending: Ending) -> Shown:
         answer, former = self._longer, self._replaced_answer

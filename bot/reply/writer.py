@@ -70,7 +70,8 @@ class Reply:
     it, and an attempt that finds an end only writes that. `before_retry` is called before a failing
     model is asked again. It raises the model's error if the reply is to end instead.
     `tells_beginning` returns whether this reply is to say that the model no longer reads the
-    beginning of the talk. `freshness` tells what was written, and when.
+    beginning of the talk. A reply that is not `remembered` ends without a way to go on.
+    `freshness` tells what was written, and when.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Reply:
         left_out: int = 0,
         before_retry: BeforeRetry = allow_retry,
         tells_beginning: TellsBeginning = always_tell,
+        remembered: bool = True,
         timing: ReplyTiming = ReplyTiming(),
     ) -> None:
         self._turn_id = turn_id
@@ -100,6 +102,7 @@ class Reply:
             earlier=earlier,
             replaced_answer=replaced_answer,
             left_out=left_out,
+            remembered=remembered,
         )
         self._stop = stop
         self._save = save

@@ -293,6 +293,7 @@ class Conversation:
             patience=self._patience,
             before_retry=lease.before_retry,
             tells_beginning=partial(self._tells, lease.turn),
+            remembered=self._history.remembers,
         )
 
     def _earlier(self, lease: Lease) -> Shown:

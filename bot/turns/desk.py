@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
-from bot.domain import Person, ThreadKey
-from bot.errors import Refused
+from bot.domain import Follow, Json, Person, Preferences, ThreadKey
+from bot.errors import Refused, StoreUnavailable
+from bot.turns.form import Field as Field
+from bot.turns.form import Filled, changes_in, chosen_lines, form_of
+from bot.turns.form import Form as Form
+from bot.turns.form import Part as Part
 from bot.turns.intake import Intake
-
-Scope = Literal["thread", "channel", "server"]
-# A form has room for five fields on every platform.
-Part = Literal["answers", "access"]
+from bot.turns.preferences import MayNotChange, Rights, may_change, resolved
+from bot.turns.preferences import Scope as Scope
 
 # In the order of help. A platform registers them as `/parley NAME`, with these descriptions.
 COMMANDS: Mapping[str, str] = {
@@ -40,10 +42,17 @@ FORGET_QUESTION = (
 FORGET = "Forget everything"  # the button below it
 
 
+_AWAY = "I cannot do this at the moment. Please try again in a minute."
+
+
 class NotOffered(Refused):
     """Nothing in this version, or nothing in this place, does what a command asks for."""
 
     apology = "I cannot do this yet."
+
+    def __init__(self, apology: str = "") -> None:
+        super().__init__(apology)
+        self.apology = apology or self.apology
 
 
 class NotAThread(Refused):
@@ -66,9 +75,10 @@ class Call:
     """A command: who calls it, where, and what the platform lets this person do there.
 
     `id` names the event, as a turn's id does. `thread` is the conversation that commands mean
-    there. `scopes` are the places for which something can be chosen there, the nearest first, and
-    what people call them, such as "this channel". `own_thread`: the person began this conversation
-    or is alone in it with the bot.
+    there, and `in_thread` tells that nothing else is said in its place, so that `stop` means it
+    alone. `scopes` are the places for which something can be chosen there, the nearest first, and
+    what people call them, such as "this channel". `direct`: it is a DM with the bot alone.
+    `own_thread`: the person began this conversation, or is alone in it with the bot.
     """
 
     id: str
@@ -76,6 +86,8 @@ class Call:
     person: Person
     scopes: Mapping[Scope, str]
     roles: tuple[str, ...] = ()
+    in_thread: bool = False
+    direct: bool = False
     own_thread: bool = False
     manages_messages: bool = False
     manages_channel: bool = False
@@ -92,37 +104,14 @@ class Lack:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Here:
-    """What help tells of a place: how to ask there, in sentences, and what is missing."""
+    """What help tells of a place: how to ask there, in sentences, and what is missing.
+
+    `written` is how a person writes a command there.
+    """
 
     ways: Sequence[str]
     lacks: Sequence[Lack] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Field:
-    """One input of a form.
-
-    A `choice` is one of `options`, each with its value and its label; `people` and `roles` are any
-    number of ids, up to `most`; a text has up to `most` characters. `value` is what is chosen now,
-    one text or several ids.
-    """
-
-    name: str
-    label: str
-    hint: str
-    kind: Literal["line", "text", "choice", "people", "roles"]
-    value: str | tuple[str, ...] = ""
-    options: tuple[tuple[str, str], ...] = ()
-    most: int = 100
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Form:
-    """What a person can fill in; `seen` is handed back, so that only what they changed changes."""
-
-    title: str
-    fields: tuple[Field, ...]
-    seen: str
+    written: str = "`/parley {name}`"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +133,7 @@ class Desk:
 
     async def reset(self, call: Call) -> str:
         """Forget a conversation."""
-        _require_thread(call)
+        _require(call, "thread")
         if not (call.own_thread or call.manages_channel or call.manages_server):
             raise NotYours
         await self._intake.reset(call.thread)
@@ -152,9 +141,9 @@ class Desk:
 
     async def stop(self, call: Call) -> str:
         """End the answers of this person that run there, or any if they manage messages."""
-        thread, channel = call.thread, call.thread.channel
+        thread, channel = call.thread, "" if call.in_thread else call.thread.channel
         stopped = False
-        if call.manages_messages and "thread" in call.scopes:
+        if call.manages_messages and call.in_thread:
             stopped = await self._intake.stop_thread(thread)
         if not stopped:
             stopped = await self._intake.stop_own(call.id, thread, call.person, channel=channel)
@@ -162,46 +151,81 @@ class Desk:
 
     async def quiet(self, call: Call) -> str:
         """Answer only mentions and replies in a thread."""
-        raise NotOffered
+        await self._follow(call, "mention")
+        return "From now on I answer only mentions and replies here."
 
     async def follow(self, call: Call) -> str:
         """Answer everything in a thread."""
-        raise NotOffered
+        await self._follow(call, "all")
+        return "From now on I answer everything here that is not meant for somebody else."
 
     async def choose_model(self, call: Call, name: str, scope: Scope | None = None) -> str:
         """Choose the model that answers, by its name; an empty one takes the choice back.
 
         Without a scope it is the nearest.
         """
-        raise NotOffered
+        place, chosen = await self._change(call, scope, {"model": name.strip()})
+        if not chosen.model:
+            return f"I have taken back the choice of a model for {place}."
+        label = dict(self.models()).get(chosen.model, chosen.model)
+        return f"From now on {label} answers in {place}."
 
     def models(self, typed: str = "") -> list[tuple[str, str]]:
         """Return the names and labels of the models that match what a person has typed."""
-        return []
+        sought = typed.strip().casefold()
+        found = [(one.name, one.label) for one in self._intake.preferences.models]
+        return [one for one in found if any(sought in text.casefold() for text in one)]
 
     async def choose_persona(self, call: Call, text: str, scope: Scope | None = None) -> str:
         """Choose how the bot is to answer; an empty text takes the choice back."""
-        raise NotOffered
+        place, chosen = await self._change(call, scope, {"persona": text.strip()})
+        if not chosen.persona:
+            return f"I have taken back the persona for {place}."
+        return f"From now on I answer so in {place}."
 
     async def overview(self, call: Call) -> Overview:
         """Return what is chosen for a place, and which forms this person may open."""
-        raise NotOffered
+        found = await self._intake.preferences.read(call.thread)
+        offered = [
+            (scope, part, _TITLES[part].format(place=name))
+            for scope, name in call.scopes.items()
+            for part in _PARTS[scope]
+            if may_change(scope, _rights(call))
+        ]
+        lines = chosen_lines(found, call.scopes, self._intake.preferences.models)
+        text = "\n".join(lines) or _NOTHING_CHOSEN
+        return Overview(text=text if offered else f"{text}\n{_WHO_MAY}", forms=offered)
 
     async def form(self, call: Call, scope: Scope, part: Part) -> Form:
         """Return a form with what is chosen now."""
-        raise NotOffered
+        _require(call, scope)
+        if not may_change(scope, _rights(call)):
+            raise MayNotChange(scope)
+        found = (await self._intake.preferences.read(call.thread)).get(scope) or Preferences()
+        title = _TITLES[part].format(place=call.scopes[scope])
+        return form_of(found, scope, part, title=title, models=self._intake.preferences.models)
 
     async def fill_in(
         self,
         call: Call,
         scope: Scope,
         part: Part,
-        values: Mapping[str, str | Sequence[str]],
+        values: Filled,
         *,
         seen: str,
     ) -> str:
-        """Store what a person changed in a form, by the names of its fields."""
-        raise NotOffered
+        """Store what a person changed in a form, by the names of its fields.
+
+        What they left as it was shown stays as it is now: somebody else may have changed it.
+        """
+        models = self._intake.preferences.models
+        form = form_of(Preferences(), scope, part, title="", models=models)
+        changes = changes_in(form, values, seen=seen)
+        if not changes:
+            return "You have changed nothing."
+        place, _ = await self._change(call, scope, changes)
+        labels = ", ".join(one.label for one in form.fields if one.name in changes)
+        return f"Noted for {place}: {labels}."
 
     async def usage(self, call: Call) -> str:
         """Tell what the person has used, and what is left."""
@@ -213,14 +237,81 @@ class Desk:
 
     async def help(self, call: Call, here: Here) -> str:
         """Tell what works in a place, for whom, and what an admin would have to switch on."""
-        parts = ["\n".join(f"- {way}" for way in here.ways)]
-        parts.append("\n".join(f"`/parley {name}` {does}" for name, does in COMMANDS.items()))
+        ways = [*here.ways, *await self._rules(call)]
+        parts = ["\n".join(f"- {way}" for way in ways)]
+        commands = (f"{here.written.format(name=one)} {does}" for one, does in COMMANDS.items())
+        parts.append("\n".join(commands))
         if here.lacks:
             lines = [f"- {lack.without}. An admin can {lack.cure}." for lack in here.lacks]
             parts.append("\n".join(["What does not work here:", *lines]))
         return "\n\n".join(parts)
 
+    async def _rules(self, call: Call) -> list[str]:
+        """Return what was chosen about who may use the bot, and when it answers."""
+        try:
+            async with asyncio.timeout(_HELP_SECONDS):
+                found = await self._intake.preferences.read(call.thread)
+        except (StoreUnavailable, TimeoutError):
+            return []
+        rules = [] if call.direct else [_FOLLOWS[resolved(found).follow or self._intake.follow]]
+        if any(one.people or one.roles for one in found.values()):
+            rules.append("Only people whom an admin has chosen may use me here.")
+        return rules
 
-def _require_thread(call: Call) -> None:
-    if "thread" not in call.scopes:
-        raise NotAThread
+    async def _follow(self, call: Call, follow: Follow) -> None:
+        if call.direct:
+            raise NotOffered("In a direct message every message is a question to me.")
+        if not call.in_thread:
+            raise NotAThread
+        await self._change(call, "thread", {"follow": follow})
+
+    async def _change(
+        self, call: Call, scope: Scope | None, changes: Mapping[str, Json]
+    ) -> tuple[str, Preferences]:
+        """Store what a person chose; return the name of the place, and what is chosen there."""
+        nearest = next(iter(call.scopes)) if scope is None else scope
+        _require(call, nearest)
+        chosen = await self._intake.preferences.change(
+            call.thread, nearest, changes, by=call.person.id, rights=_rights(call)
+        )
+        return call.scopes[nearest], chosen
+
+
+def excuse(error: Refused | StoreUnavailable) -> str:
+    """Return what a person is told of a command that was not carried out."""
+    return error.apology if isinstance(error, Refused) else _AWAY
+
+
+def _rights(call: Call) -> Rights:
+    return Rights(
+        manages_server=call.manages_server,
+        manages_channel=call.manages_channel,
+        own_thread=call.own_thread,
+    )
+
+
+def _require(call: Call, scope: Scope) -> None:
+    if scope not in call.scopes:
+        raise NotAThread if scope == "thread" else NotOffered(f"There is no {scope} here.")
+
+
+_NOTHING_CHOSEN = "Nothing is chosen here: I answer as the operator has set me up."
+_WHO_MAY = (
+    "Who began a thread can change that for it, who manages a channel or a server for all of it."
+)
+_TITLES: Mapping[Part, str] = {
+    "answers": "Answers in {place}",
+    "access": "Access in {place}",
+}
+_PARTS: Mapping[Scope, tuple[Part, ...]] = {
+    "thread": ("answers",),
+    "channel": ("answers", "access"),
+    "server": ("answers", "access"),
+}
+_FOLLOWS: Mapping[str, str] = {
+    "auto": "In a thread in which I have answered I answer everything while one person alone "
+    "speaks there, then mentions and replies.",
+    "all": "In a thread in which I have answered I answer everything.",
+    "mention": "In a thread I answer only mentions and replies.",
+}
+_HELP_SECONDS = 1.0  # that help waits for the store: it tells the rest without it

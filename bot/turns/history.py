@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 
-from bot.domain import Exchange, Person, ThreadKey
+from bot.domain import ContextMessage, Exchange, Person, ThreadKey
 from bot.store import Store
 from bot.text.sanitize import whole_characters
 from bot.turns.records import (
@@ -23,17 +23,26 @@ from bot.turns.records import (
 
 log = logging.getLogger(__name__)
 
+_MESSAGE_SECONDS = 3600  # for which a person may write a question about a message
+
 
 class History:
-    """Reads and forgets exchanges, which `TurnLeases.finish` writes. Raises StoreUnavailable."""
+    """Reads and forgets exchanges, which `TurnLeases.finish` writes. Raises StoreUnavailable.
 
-    def __init__(self, *, store: Store, keep_seconds: float) -> None:
+    One that does not remember drops what it finds.
+    """
+
+    def __init__(self, *, store: Store, keep_seconds: float, remembers: bool = True) -> None:
         self._store = store
+        self.remembers = remembers
         self._keep_ms = int(keep_seconds * 1000)
 
     async def read(self, thread: ThreadKey) -> list[Exchange]:
         """Return the thread's exchanges, oldest first, and keep them for `keep_seconds` more."""
         name = self._store.key("history", str(thread))
+        if not self.remembers:
+            await self._store.command("DEL", name, self._store.key("names", str(thread)))
+            return []
         lines: list[str] = await self._store.command("LRANGE", name, 0, -1)
         await self._store.command("PEXPIRE", name, self._keep_ms)
         exchanges = [exchange for line in lines if (exchange := _readable(line))]
@@ -78,6 +87,20 @@ class History:
         await self._store.command("SET", told, turn_id, "NX", "PX", self._keep_ms)
         await self._store.command("PEXPIRE", told, self._keep_ms)
         return bool(await self._store.command("GET", told) == turn_id)
+
+    async def keep_message(self, name: str, message: ContextMessage) -> None:
+        """Keep a message of others for an hour."""
+        written = json.dumps(write_said(message), ensure_ascii=False)
+        key = self._store.key("message", name)
+        await self._store.command("SET", key, written, "EX", _MESSAGE_SECONDS)
+
+    async def kept_message(self, name: str) -> ContextMessage | None:
+        """Return the message that `keep_message` kept; None if there is none any more."""
+        written = await self._store.command("GET", self._store.key("message", name))
+        try:
+            return read_said(read_object(written)) if isinstance(written, str) else None
+        except Unreadable:
+            return None
 
     async def _named(self, thread: ThreadKey, exchanges: Sequence[Exchange]) -> list[Exchange]:
         unnamed = [one.person.id for one in exchanges if one.person.name == one.person.id]

@@ -13,13 +13,24 @@ from typing import TypeVar
 from prometheus_client import Counter
 
 from bot.cache import BoundedCache
-from bot.domain import End, Exchange, Follow, Person, Place, Rating, Standing, ThreadKey, Turn
+from bot.domain import (
+    ContextMessage,
+    End,
+    Exchange,
+    Follow,
+    Person,
+    Place,
+    Rating,
+    Standing,
+    ThreadKey,
+    Turn,
+)
 from bot.errors import NothingAsked, NotRemembered, Refused, ThreadBusy
 from bot.text.graphemes import CUT, left_out, without_middle
 from bot.turns.addressed import Facts, Speakers, why_left_alone
 from bot.turns.history import History
 from bot.turns.preferences import PreferenceStore, resolved
-from bot.turns.prompt import shortened
+from bot.turns.prompt import newest, shortened
 from bot.turns.queue import TurnQueue
 from bot.turns.standings import standing
 
@@ -63,7 +74,7 @@ class Intake:
         self.preferences = preferences or PreferenceStore(store=queue.leases.store)
         self._queue = queue
         self._history = history
-        self._follow: Follow = follow
+        self.follow: Follow = follow
         self._speakers = Speakers(queue, clock=clock)
         # The refusals that a person has just read in a channel.
         self._refusals: BoundedCache[tuple[str, ...], bool] = BoundedCache(clock=clock)
@@ -82,7 +93,7 @@ class Intake:
                 thread, *people, ours=ours, called=facts.calls_bot
             )
             facts = replace(facts, speakers=speakers)
-        follow = self._follow
+        follow = self.follow
         # All other facts decide by themselves.
         if (
             thread
@@ -246,6 +257,19 @@ class Intake:
         """Drop the history of a thread."""
         await self._history.forget(thread)
 
+    async def asker(self, turn_id: str) -> str:
+        """Return the id of the person who asked for a turn; empty if the turn is not known."""
+        turn = await self._queue.turn(turn_id)
+        return turn.person.id if turn else ""
+
+    async def keep_message(self, name: str, message: ContextMessage) -> None:
+        """Keep a message for an hour, until a person has written a question about it."""
+        await self._history.keep_message(name, message)
+
+    async def kept_message(self, name: str) -> ContextMessage | None:
+        """Return a message that was kept under this name; None if it is not there any more."""
+        return await self._history.kept_message(name)
+
     async def thread_of_turn(self, turn_id: str) -> ThreadKey | None:
         """Return the thread of a turn; None if the turn is not known."""
         return await self._queue.thread_of_turn(turn_id)
@@ -276,6 +300,8 @@ def _bounded(turn: Turn) -> Turn:
     """Return a turn without the middle of a question, or a quote, that is too long to be kept."""
     if turn.quote:
         turn = replace(turn, quote=shortened(turn.quote))
+    if turn.context:
+        turn = replace(turn, context=tuple(newest(turn.context)))
     if len(turn.text) <= MAX_QUESTION:
         return turn
     text = without_middle(turn.text, MAX_QUESTION - len(CUT))

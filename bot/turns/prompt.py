@@ -157,7 +157,7 @@ async def complete_context(
     ]
     if quote or context or wants_more:
         shorter = shortened(quote) if quote else None
-        await lease.save_context(shorter, _newest(context[-most:] if most else ()))
+        await lease.save_context(shorter, newest(context[-most:] if most else ()))
 
 
 def shortened(one: ContextMessage) -> ContextMessage:
@@ -184,7 +184,7 @@ def _speakers(found: Sequence[ContextMessage]) -> set[str]:
     return {one.person.id for one in found if one.person and one.in_thread}
 
 
-def _newest(context: Sequence[ContextMessage]) -> list[ContextMessage]:
+def newest(context: Sequence[ContextMessage]) -> list[ContextMessage]:
     """Return the newest messages that are no longer than all may be together, in their order."""
     kept: list[ContextMessage] = []
     room = _MOST_IN_ALL

@@ -20,6 +20,8 @@ local MOST_REPAIR_ATTEMPTS = 20
 local DAY_MS = 86400000
 -- About as long as an answer takes.
 local YIELD_US = 30000000
+-- Without a history, what was said is kept for so much longer (ms) than an answer may have to be corrected.
+local LAST_WORDS_MS = 60000
 -- Of people who rate one answer; what further ones think is not kept.
 local MOST_RATINGS = 200
 -- Bytes of a turn's record beside its texts, and of the keys that lead from its messages to the thread.
@@ -46,6 +48,7 @@ local JOINED_BYTES = 64000
 --   posted:<message>     the thread in which a surface posted a message
 --   deleted:<message>    a message that was deleted while no turn was known to have posted it
 --   pressed:<press>      a press of Regenerate that was accepted
+--   answered:<id>        set if a turn has ended and its record expires before it could come again
 --   newest:<thread>      the last turn of a thread whose reply has ended and shows something
 --   heard:<message>      set of the threads in whose contexts a message is, by the id of its turn
 --   told:<thread>        the turn that told that the thread's beginning no longer fits
@@ -282,6 +285,7 @@ end
 -- A regenerated turn is still the last one, for nothing else ran in its thread.
 local function remember(thread, id, exchange, limit, most_bytes)
   local history = key('history', thread)
+  if tonumber(limit) == 0 then return redis.call('DEL', history) end
   if last_remembered(thread) == id then
     redis.call('LSET', history, -1, exchange)
   else
@@ -662,6 +666,7 @@ function verbs.admit(id, thread, person, head, text, thread_limit, person_limit,
     local same = known[2] and string.sub(known[2], 1, #head) == head
     return known[1] ~= 'dropped' and same and 'admitted' or 'duplicate'
   end
+  if redis.call('EXISTS', key('answered', id)) == 1 then return 'duplicate' end
   -- A person who is refused has spoken, but makes no thread one of the bot.
   if redis.call('EXISTS', key('speakers', thread)) == 1 then note_speaker(thread, id_of(person)) end
   local joins = decoded(head .. '}').joins == true
@@ -774,7 +779,7 @@ function verbs.edit(id, thread, person, head, text, asked, edited, asker, left_o
     thread_limit, person_limit, total_limit, context)
   local name, turn = key('turn', id), record(id)
   if not turn.state then
-    if now_ms() - asked >= DAY_MS then return 'ignored' end
+    if now_ms() - asked >= DAY_MS or redis.call('EXISTS', key('answered', id)) == 1 then return 'ignored' end
     local answer = verbs.admit(id, thread, person, head, text, thread_limit, person_limit, total_limit, context)
     if answer == 'admitted' then redis.call('HSET', name, 'edited', edited) end
     return answer
@@ -871,14 +876,22 @@ local function joined_questions(id)
   return #texts > 1 and cjson.encode(texts) or '[]'
 end
 
+-- A limit of 0 exchanges means that nothing said outlives its turn: the record expires soon, and the id stays
+-- known without it.
+local function keep_ended(id, late_write_ms, history_limit)
+  if tonumber(history_limit) > 0 then return keep(key('turn', id)) end
+  redis.call('PEXPIRE', key('turn', id), late_write_ms + LAST_WORDS_MS)
+  redis.call('SET', key('answered', id), '1', 'PX', ARGV[2])
+end
+
 -- The questions of joined turns stay in their records, so that they can be edited one by one.
-local function end_joined(id, turn, outcome, person_bytes)
+local function end_joined(id, turn, outcome, person_bytes, ...)
   for _, one in ipairs(joined_to(id)) do
     if lead_of(one) == id and record(one).state == 'queued' then
       local name = key('turn', one)
       redis.call('HSET', name, 'state', outcome, 'pages', '[]', 'shown', '')
       redis.call('HDEL', name, POSITION, ATTEMPTS, ANEW, 'stop')
-      keep(name)
+      keep_ended(one, ...)
       redis.call('LREM', key('mailbox', turn.thread), 1, one)
       close(one, turn.person)
       count_kept(one, turn.person, RECORD_BYTES + redis.call('HSTRLEN', name, 'body'), person_bytes)
@@ -1053,7 +1066,7 @@ function verbs.finish(id, fence, outcome, pages, shown, exchange,
     redis.call('HDEL', name, MORE)
     return ANEW
   end
-  end_joined(id, turn, outcome, person_bytes)
+  end_joined(id, turn, outcome, person_bytes, late_write_ms, history_limit)
   for _, one in ipairs(messages(redis.call('HGET', name, 'unheard') or '')) do
     exchange = without_text(exchange, one)
   end
@@ -1075,11 +1088,11 @@ function verbs.finish(id, fence, outcome, pages, shown, exchange,
   redis.call('HSET', name, 'state', outcome, 'pages', pages, 'shown', shown, 'end', stands or 'failed')
   redis.call('HDEL', name, 'entry', 'worker', POSITION, ATTEMPTS, MAX_PROGRESS, MORE, 'stop', UNUSED)
   -- The history has the question, unless it was edited since. Without an exchange the record keeps it, so that
-  -- it can be regenerated.
-  local keeps = #joined_to(id) > 0
+  -- it can be regenerated. Without a history the record has all that is left for a while.
+  local keeps = #joined_to(id) > 0 or tonumber(history_limit) == 0
     or exchange == '' and (last ~= id or last_question(turn.thread) ~= question_in(id))
   if forgotten or not keeps then drop_question(id) end
-  keep(name)
+  keep_ended(id, late_write_ms, history_limit)
   local older = note_newest(id, turn.thread, pages)
   if tonumber(fence) > 1 or outcome == 'dead' then schedule_repair(id, turn.thread, late_write_ms) end
   redis.call('LREM', key('mailbox', turn.thread), 1, id)

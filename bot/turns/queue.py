@@ -74,8 +74,9 @@ class Limits:
     """How many turns may wait, how many of one person may run at once, and how much is kept.
 
     `history` and `history_bytes` limit what a thread remembers, which is more than a prompt holds;
-    the newest exchange is always kept. `person_bytes` limits the ended turns of one person to some
-    2,000 of usual length.
+    the newest exchange is always kept. With a `history` of 0 nothing is: a turn's words expire a
+    minute after its reply can no longer need a repair. `person_bytes` limits the ended turns of one
+    person to some 2,000 of usual length.
     """
 
     waiting_per_thread: int
@@ -203,7 +204,7 @@ class TurnQueue:
             limits.waiting_per_thread,
             limits.waiting_per_person,
             limits.waiting,
-            write_context(turn.quote, None),
+            write_context(turn.quote, turn.context),
         )
         return answer == "admitted"
 

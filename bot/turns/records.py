@@ -30,8 +30,8 @@ def write_turn(turn: Turn) -> tuple[str, str]:
     """Return a JSON object without its text and its closing brace, and the text as JSON."""
     value = asdict(turn)
     text = value.pop("text")
-    # It is dropped with the question, so it stands in a field of its own.
-    del value["quote"]
+    # They are dropped with the question, so they stand in a field of their own.
+    del value["quote"], value["context"]
     # The queue copies them itself.
     del value["preferences"]
     if not turn.joins:

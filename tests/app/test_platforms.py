@@ -13,6 +13,7 @@ import aiohttp
 import pytest
 
 from bot.app.platforms import Platforms, open_platforms
+from bot.app.service import needs_all
 from bot.concurrency import cancelled
 from bot.errors import CannotStart
 from bot.reply.edit_budget import EditBudgets
@@ -98,6 +99,46 @@ async def test_wrong_tokens_are_all_told_at_once(store: Store, *, need_all: bool
     assert slack.bot_token not in second
     assert "DISCORD_TOKEN" in first
     assert "SLACK_BOT_TOKEN" in second
+
+
+async def test_each_platform_tells_at_the_start_who_the_bot_is_there(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+
+    def said(begins: str) -> list[str]:
+        return [line for line in caplog.messages if line.startswith(begins)]
+
+    async with (
+        DiscordEmulator() as discord,
+        SlackEmulator() as slack,
+        opened(store, discord, slack) as platforms,
+        listening(platforms),
+    ):
+        await until(lambda: bool(said("Discord: I am") and said("Slack: I am")))
+
+    (line,) = said("Discord: I am")
+    assert line.startswith("Discord: I am parley")
+    assert line.endswith("in 1 servers; Message Content Intent is on")
+    assert said("Slack: I am") == [
+        f"Slack: I am @parley ({slack.bot_user_id}), in the workspace Parley ({slack.team_id}),"
+        " by Socket Mode; missing scopes: none"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("named", "required", "needs"),
+    [
+        ((), None, False),
+        (("slack",), None, True),
+        ((), True, True),
+        (("slack", "discord"), False, False),
+    ],
+)
+def test_platforms_are_required_if_they_are_named_or_if_settings_say_so(
+    named: tuple[str, ...], required: bool | None, needs: bool
+) -> None:
+    assert needs_all(named, Settings(platforms_required=required)) is needs
 
 
 async def test_a_role_that_was_asked_for_by_name_has_to_start(store: Store) -> None:

@@ -13,7 +13,7 @@ import yarl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.settings import Settings, SettingsError
+from config.settings import OLDER, Settings, SettingsError
 
 EXAMPLE = Path(__file__).parents[2] / ".env.example"
 NOWHERE = Path("no-such-file")
@@ -192,7 +192,7 @@ def test_all_mistakes_are_told_at_once() -> None:
             "MODEL_URL='http://a..b/v1' is not a host name or an IP address",
         ),
         ("HOST", "a..b", "HOST='a..b' is not a host name or an IP address"),
-        ("HISTORY_DAYS", "9" * 500, f"HISTORY_DAYS='{'9' * 400}…' is not from 1 to 36500"),
+        ("HISTORY_DAYS", "9" * 500, f"HISTORY_DAYS='{'9' * 400}…' is not from 0 to 36500"),
         (
             "SYSTEM_PROMPT",
             "caf\udce9",
@@ -487,10 +487,32 @@ def test_a_folder_named_like_the_file_counts_as_none(tmp_path: Path) -> None:
     assert Settings.load({}, tmp_path) == Settings()
 
 
-def test_unknown_names_in_the_environment_are_other_peoples() -> None:
-    settings = Settings.load({"DISCORD_TOKN": "a", "SLACK_COLOUR": "red"}, NOWHERE)
+def test_other_names_in_the_environment_are_other_peoples() -> None:
+    settings = Settings.load({"SLACK_COLOUR": "red", "SLACK_TOKEN": "a", "PATH": "/"}, NOWHERE)
 
     assert settings == Settings()
+
+
+def test_a_misspelt_name_in_the_environment_is_told_with_the_nearest_one() -> None:
+    found = mistakes({"DISCORD_TOKN": "s3cret", "HISTORY_DAY": "1"}, NOWHERE)
+
+    assert found == (
+        "DISCORD_TOKN in the environment is unknown; did you mean DISCORD_TOKEN?",
+        "HISTORY_DAY in the environment is unknown; did you mean HISTORY_DAYS?",
+    )
+
+
+@pytest.mark.parametrize("name", OLDER)
+def test_a_name_of_older_guides_is_told_with_what_takes_its_place(
+    name: str, tmp_path: Path
+) -> None:
+    env_file = tmp_path / ".env"
+    env_file.write_text(f"{name}=1\n")
+
+    assert mistakes({}, env_file) == (f"{name} in .env is not used: {OLDER[name]}",)
+    assert mistakes({name: "1"}, NOWHERE) == (
+        f"{name} in the environment is not used: {OLDER[name]}",
+    )
 
 
 def test_a_file_that_is_no_text_is_a_mistake(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 from adapters.slack.manifest import EVENTS, SCOPES, WITHOUT, as_yaml, manifest
 from bot.turns.desk import COMMANDS

@@ -141,8 +141,16 @@ async def saved(store: Store) -> dict[str, str]:
 
 async def until_saved(store: Store, seq: int) -> None:
     async with asyncio.timeout(60):
-        while int((await saved(store)).get("seq", 0)) < seq:
+        while int((await saved(store)).get("seq", "") or 0) < seq:
             await asyncio.sleep(0.01)
+
+
+async def until_pending(store: Store, *, but: str) -> None:
+    """Wait until another session than this is saved; its catch-up must not have ended."""
+    async with asyncio.timeout(60):
+        while (await saved(store))["id"] == but:
+            await asyncio.sleep(0.01)
+    assert (await saved(store))["seq"] == ""
 
 
 async def until_heard(store: Store, message: str) -> None:

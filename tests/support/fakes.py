@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -42,6 +42,7 @@ from bot.store import Script, Store
 from bot.turns.addressed import Facts, is_for_bot
 from bot.turns.history import History
 from bot.turns.intake import Intake
+from bot.turns.preferences import ModelChoice, PreferenceStore, Scope
 from bot.turns.queue import Limits, TurnQueue
 
 
@@ -257,15 +258,25 @@ class RefusingStore(Store):
             raise StoreUnavailable("refused")
 
 
+class NothingChosen(PreferenceStore):
+    """Preferences of places in which nothing is chosen."""
+
+    async def read(self, thread: ThreadKey) -> Mapping[Scope, Preferences]:
+        return {}
+
+
 class FakeIntake(Intake):
     """Remembers what it was asked; `refuses` is raised instead, as long as it stands.
 
-    An admission takes `slow` seconds, and lasts while `open` is not set. `knows_all` is as if every
+    An admission takes `slow` seconds, and lasts while `open` is not set. If somebody's answer
+    `runs`, it can be stopped. `knows_all` is as if every
     turn had been admitted, or forgotten, before; `waits` as if no worker took one, and `has_ended`
     as if every one had its outcome.
     """
 
     def __init__(self) -> None:
+        self.preferences = NothingChosen(store=EmptyStore())
+        self._follow = "auto"
         self.refuses: Exception | None = None
         self.knows_all = False
         self.has_ended = False
@@ -281,6 +292,11 @@ class FakeIntake(Intake):
         self.stopped: list[str] = []
         self.stopped_by: list[str] = []
         self.stopped_threads: list[ThreadKey] = []
+        self.resets: list[ThreadKey] = []
+        self.continued: list[Place | None] = []
+        self.runs = False
+        self.stopped_own: list[tuple[str, str]] = []
+        self.kept: dict[str, ContextMessage] = {}
         self.pressed: list[tuple[str, str, str]] = []
         self.pressed_at: list[Place | None] = []
         self.forgotten: list[str] = []
@@ -331,7 +347,9 @@ class FakeIntake(Intake):
     async def stop_own(
         self, turn_id: str, thread: ThreadKey, person: Person, *, channel: str = ""
     ) -> bool:
-        return False
+        self._refuse()
+        self.stopped_own.append((person.id, channel))
+        return self.runs
 
     async def edit(self, turn: Turn, *, edited_at: float) -> None:
         self._refuse()
@@ -348,6 +366,29 @@ class FakeIntake(Intake):
         self.stopped.append(turn_id)
         self.stopped_by.append(person_id)
         return not self.has_ended
+
+    async def asker(self, turn_id: str) -> str:
+        self._refuse()
+        return next((turn.person.id for turn in self.turns if turn.id == turn_id), "")
+
+    async def keep_message(self, name: str, message: ContextMessage) -> None:
+        self._refuse()
+        self.kept[name] = message
+
+    async def kept_message(self, name: str) -> ContextMessage | None:
+        self._refuse()
+        return self.kept.get(name)
+
+    async def reset(self, thread: ThreadKey) -> None:
+        self._refuse()
+        await self.open.wait()
+        self.resets.append(thread)
+
+    async def go_on(
+        self, turn_id: str, *, person_id: str, press_id: str, place: Place | None = None
+    ) -> None:
+        self._refuse()
+        self.continued.append(place)
 
     async def how_ended(self, turn_id: str) -> End | None:
         return self.end
@@ -399,13 +440,20 @@ class NotedIntake(Intake):
     `stopped` has the ids of the messages that were a stop.
     """
 
-    def __init__(self, store: Store, *, follow: Follow = "auto") -> None:
+    def __init__(
+        self, store: Store, *, follow: Follow = "auto", models: Sequence[ModelChoice] = ()
+    ) -> None:
         limits = Limits(100, 100, 100, 100)
         queue = TurnQueue(
             store=store, worker="w1", limits=limits, lease_seconds=60, keep_seconds=60
         )
         self.queue = queue
-        super().__init__(queue=queue, history=History(store=store, keep_seconds=60), follow=follow)
+        super().__init__(
+            queue=queue,
+            history=History(store=store, keep_seconds=60),
+            follow=follow,
+            preferences=PreferenceStore(store=store, models=models, max_tokens=1024),
+        )
         self.turns: list[Turn] = []
         self.stopped: list[str] = []
         self.judged: list[Facts] = []

@@ -87,6 +87,17 @@ async def test_in_a_thread_that_is_not_known_earlier_messages_are_read_once(stor
     assert platform.read_since == [""]
 
 
+async def test_what_the_adapter_has_read_is_shown_and_nothing_else_is_read(store: Store) -> None:
+    platform = FakePlatform(context=[said(99, EVE, "Something else.")])
+    turn = replace(make_turn(1), quote=HEARD[0], context=(HEARD[1], said(102, EVE, "Monday?")))
+
+    prompt = await answered(store, platform, turn)
+
+    shown = ("You: Fine.", "Eve: Monday?", "In reply to Bob: Let us deploy.")
+    assert prompt[-1] == Message("user", "Ann: question 1", shown)
+    assert platform.read_since == []
+
+
 async def test_a_context_is_shown_again_with_its_exchange_and_not_read_again(store: Store) -> None:
     platform = FakePlatform(context=HEARD)
     await answered(store, platform, make_turn(1))

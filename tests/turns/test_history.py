@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.domain import Exchange, Person, ThreadKey
+from bot.domain import ContextMessage, Exchange, Person, ThreadKey
 from bot.store import Store
 from bot.turns.history import History, decode, encode
 
@@ -45,6 +45,17 @@ async def test_a_name_that_comes_late_is_that_of_who_had_none(store: Store) -> N
 
     assert await history.read(KEY) == [EXCHANGE, bob, rob]
     assert await store.command("TTL", store.key("names", str(KEY))) > 50
+
+
+async def test_a_message_is_kept_until_a_question_about_it_is_written(store: Store) -> None:
+    history = History(store=store, keep_seconds=60)
+    message = ContextMessage("discord:1", Person("u1", "Ann"), "We deploy.")
+
+    await history.keep_message("discord:9", message)
+
+    assert await history.kept_message("discord:9") == message
+    assert await history.kept_message("discord:8") is None
+    assert 0 < await store.command("TTL", store.key("message", "discord:9")) <= 3600
 
 
 async def test_a_forgotten_thread_knows_nobody(store: Store) -> None:

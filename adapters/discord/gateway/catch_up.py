@@ -26,7 +26,7 @@ class CatchUp:
     """Searches channels for the messages after `last_handled`.
 
     Only the last minutes are read, nothing before `began_at`, and the channels with the latest
-    messages, the bot's own threads first.
+    messages, the bot's own threads first. The client has `servers` servers, or will have them soon.
     """
 
     def __init__(
@@ -36,6 +36,7 @@ class CatchUp:
         last_handled: int,
         began_at: int,
         dms: Collection[int],
+        servers: int,
         wanted: Callable[[discord.Message], bool],
         tuning: Tuning,
     ) -> None:
@@ -43,6 +44,7 @@ class CatchUp:
         self._tuning = tuning
         self._wanted = wanted
         self._dms = dms
+        self._servers = servers
         overlap = int(tuning.catch_up_overlap * 1000) << 22
         oldest = id_at(time.time() - tuning.answers_wanted_for)
         self._since = max(last_handled - overlap, began_at, oldest)
@@ -76,9 +78,9 @@ class CatchUp:
         return [message for task in over for message in task.result()]
 
     async def _are_servers_shown(self, seconds: float) -> bool:
-        """Wait for the servers: a session begins with their ids only."""
-        deadline = time.monotonic() + seconds
-        while any(guild.unavailable for guild in self._client.guilds):
+        """Wait for the servers: a session begins with their ids only, and a RESUME with none."""
+        deadline, client = time.monotonic() + seconds, self._client
+        while len(client.guilds) < self._servers or any(one.unavailable for one in client.guilds):
             if time.monotonic() >= deadline:
                 _log.info("Discord has not shown all servers in %.0f s", seconds)
                 return False

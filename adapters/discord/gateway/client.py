@@ -14,9 +14,10 @@ import discord
 
 from adapters.discord.gateway import events
 from adapters.discord.gateway.catch_up import CatchUp
+from adapters.discord.gateway.commands import HELP
 from adapters.discord.gateway.events import MessageFilter
 from adapters.discord.gateway.inbox import Deletion, Event, Inbox, Job, Question, Work
-from adapters.discord.gateway.interactions import HELP, Interactions
+from adapters.discord.gateway.interactions import Interactions
 from adapters.discord.gateway.shard import Shard
 from adapters.discord.rest import counted, own_id, translated
 from bot.concurrency import BackgroundTasks, running
@@ -74,7 +75,7 @@ class Gateway(discord.Client):
         self._threads = threads
         self._filter = MessageFilter(self, remembered=shard.tuning.remembered)
         self._interactions = Interactions(
-            intake, rated=rated, answer_within=shard.tuning.answer_within
+            intake, self, threads=threads, rated=rated, within=shard.tuning.answer_within
         )
         self._tasks = BackgroundTasks()
         self._notices = asyncio.Semaphore(_NOTICES)
@@ -164,14 +165,14 @@ class Gateway(discord.Client):
         )
 
     def _catch_up_soon(self, event: Event) -> None:
-        # Before any question that is asked from now on. Nothing is saved of the session before all
-        # that was missed is admitted.
+        # Before any question that is asked from now on.
         self._inbox.add(Job(partial(self._catch_up, event), event.hold()))
 
     async def _catch_up(self, event: Event) -> None:
-        if self.is_closed():
-            return  # the next client catches up itself
         shard = self._shard
+        # The next client, or session, has a catch-up of its own.
+        if self.is_closed() or not await shard.is_connected(event):
+            return
         last_handled = await shard.last_handled()
         catch_up = CatchUp(
             self,
@@ -179,6 +180,7 @@ class Gateway(discord.Client):
             began_at=shard.began_at,
             # DMs come to shard 0 alone (Discord's documentation, "Sharding").
             dms=[] if shard.number else await shard.saved.dms(),
+            servers=shard.servers,
             wanted=self._filter.hears,
             tuning=shard.tuning,
         )

@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import discord
 
-from adapters.discord.address import ButtonPress, ChannelAddress, CommandAddress
-from adapters.discord.rest import fetch_channel, own_id, request
+from adapters.discord.address import ChannelAddress, CommandAddress
+from adapters.discord.gateway.connection import read_message
+from adapters.discord.rest import Payload, fetch_channel, own_id, request
 from bot.cache import BoundedCache
-from bot.domain import ContextMessage, Json, Person, Place, ThreadKey, Turn
+from bot.domain import ContextMessage, Json, Person, ThreadKey, Turn
 from bot.turns.addressed import Facts
 
 Channel = (
@@ -24,6 +26,7 @@ Channel = (
 )
 
 HIDDEN = "hidden"  # in the place of a turn whose person may not read what was said before
+READS = "reads"  # in the place of a private question: the id of the thread that it is about
 
 _Unknown = discord.PartialMessageable  # what the library takes for a channel it does not know
 _NAME = "discord"
@@ -31,6 +34,13 @@ _MARKUP = re.compile(r"<(?P<kind>@|@&|#)!?(?P<id>\d{15,20})>")
 # Characters of all embeds and components of a forwarded message, or of a poll. Discord's own limits
 # are 6000 for a message's embeds ("Embed Limits") and 4000 for its components.
 _ENCLOSED_LIMIT = 10_000
+_STARTER = discord.MessageType.thread_starter_message
+_SAID = (
+    discord.MessageType.default,
+    discord.MessageType.reply,
+    discord.MessageType.chat_input_command,
+    discord.MessageType.context_menu_command,
+)
 _WRITTEN = (discord.MessageType.default, discord.MessageType.reply)
 
 
@@ -51,7 +61,7 @@ def context_message(message: discord.Message, user_id: int) -> ContextMessage:
     if not text:
         # Of other bots, which often write nothing else.
         text = _bounded("\n".join(filter(None, map(_embed, message.embeds))))
-    person = None if message.author.id == user_id else _person(message.author)
+    person = None if message.author.id == user_id else person_of(message.author)
     return ContextMessage(turn_id(message.id), person, text)
 
 
@@ -102,7 +112,7 @@ def message_turn(
     return Turn(
         id=turn_id(message.id),
         key=goes_on or _key(message, channel),
-        person=_person(message.author),
+        person=person_of(message.author),
         text=text,
         place=address.to_json() | _readable_by(_permissions(message)),
         asked_at=message.created_at.timestamp(),
@@ -112,24 +122,78 @@ def message_turn(
     )
 
 
-def command_turn(interaction: discord.Interaction, prompt: str) -> Turn:
-    """Return the turn of `/ask`: in a DM or a Discord thread it belongs to what is said there.
+def command_turn(
+    interaction: discord.Interaction,
+    question: str,
+    *,
+    private: bool = False,
+    quote: ContextMessage | None = None,
+) -> Turn:
+    """Return the turn of `/ask`, or of a form, which an interaction answers.
 
-    In a channel each person has one thread of commands.
+    In a DM or a Discord thread it belongs to what is said there, in a channel to one conversation
+    of each person. A `private` question belongs to another one, so that nothing of it is shown to a
+    question of somebody else.
     """
     channel = interaction.channel_id
     if channel is None:
         raise ValueError("an interaction without a channel")
+    reads: dict[str, Json] = {}
+    if private and isinstance(interaction.channel, discord.Thread):
+        reads = {READS: str(channel)}
+    stays = private or is_elsewhere(interaction)
+    address = CommandAddress(
+        None if stays else channel, interaction.id, interaction.token, private=private
+    )
     return Turn(
         id=turn_id(interaction.id),
-        key=_command_key(interaction, channel),
-        person=_person(interaction.user),
-        text=prompt,
-        place=CommandAddress(channel, interaction.id, interaction.token).to_json()
-        | _readable_by(interaction.permissions if interaction.guild_id else None),
+        key=command_key(interaction, channel, private=private),
+        person=person_of(interaction.user),
+        text=question,
+        place=address.to_json()
+        | _readable_by(interaction.permissions if interaction.guild_id else None)
+        | ({} if is_elsewhere(interaction) else reads),
         asked_at=interaction.created_at.timestamp(),
         where=_where(interaction.channel),
+        quote=quote,
     )
+
+
+def is_elsewhere(interaction: discord.Interaction) -> bool:
+    """Whether the bot is no member there: the person has installed it for themselves."""
+    if interaction.guild_id is None:
+        return interaction.context.private_channel
+    return interaction.is_user_integration() and not interaction.is_guild_integration()
+
+
+def is_own_dm(interaction: discord.Interaction) -> bool:
+    """Whether an interaction is in a person's DM with the bot."""
+    return interaction.guild_id is None and not is_elsewhere(interaction)
+
+
+def roles_of(user: discord.User | discord.Member) -> tuple[str, ...]:
+    """Return the ids of a member's roles, also of those that the library does not know.
+
+    After a RESUME it knows none.
+    """
+    return tuple(map(str, user._roles)) if isinstance(user, discord.Member) else ()
+
+
+def said_in(client: discord.Client, channel: int, payload: Payload) -> ContextMessage | None:
+    """Return what a message of a channel says; None if nobody has said it.
+
+    A thread's first message refers to the one from which it was opened, which is returned then.
+    """
+    message = read_message(client.get_partial_messageable(channel), payload)
+    if message and message.type is _STARTER:
+        resolved = message.reference.resolved if message.reference else None
+        message = resolved if isinstance(resolved, discord.Message) else None
+    elif message and message.type not in _SAID:
+        return None
+    if message is None:
+        return None
+    is_person = not (message.author.bot or message.webhook_id)
+    return replace(context_message(message, own_id(client)), in_thread=is_person)
 
 
 def _permissions(message: discord.Message) -> discord.Permissions | None:
@@ -150,42 +214,6 @@ def _readable_by(permissions: discord.Permissions | None) -> dict[str, Json]:
     """Return what a turn's place records if the person may not read what was said before."""
     may_read = permissions is None or permissions.read_message_history
     return {} if may_read else {HIDDEN: True}
-
-
-def press_place(interaction: discord.Interaction) -> Place | None:
-    """Return what a press adds to the address of a command; None if it is on another answer."""
-    pressed = interaction.message
-    if pressed is None or pressed.interaction_metadata is None:
-        return None
-    return ButtonPress(interaction.id, interaction.token, pressed.id).to_json()
-
-
-def place_below(interaction: discord.Interaction) -> Place | None:
-    """Return where a turn is answered that continues the message with the pressed button.
-
-    None if Discord does not name that message. Below the answer to a command, the press is itself a
-    command, whose original response is a new message (see `continues_command`).
-    """
-    pressed, channel = interaction.message, interaction.channel_id
-    if pressed is None or channel is None:
-        return None
-    if continues_command(interaction):
-        return CommandAddress(channel, interaction.id, interaction.token).to_json()
-    # In a channel, each page replies to the question.
-    question = pressed.reference.message_id if pressed.reference else None
-    return ChannelAddress(channel, question, opens_thread=False).to_json()
-
-
-def continues_command(interaction: discord.Interaction) -> bool:
-    """Whether the pressed button is below a message that an interaction's webhook has written."""
-    pressed = interaction.message
-    return pressed is not None and pressed.interaction_metadata is not None
-
-
-def may_manage(interaction: discord.Interaction) -> bool:
-    """Whether the person may manage messages there; nobody may in a DM."""
-    permissions = interaction.permissions
-    return permissions.manage_messages or permissions.administrator
 
 
 def text_of(message: discord.Message, user_id: int, *, role_id: int) -> str:
@@ -209,13 +237,21 @@ def text_of(message: discord.Message, user_id: int, *, role_id: int) -> str:
     return "\n".join(filter(None, named))
 
 
-def _command_key(interaction: discord.Interaction, channel: int) -> ThreadKey:
+def command_key(
+    interaction: discord.Interaction, channel: int, *, private: bool = False
+) -> ThreadKey:
+    """Return the conversation to which a command belongs in a channel, a thread or a DM."""
+    place, user = interaction.channel, interaction.user.id
     if interaction.guild_id is None:
-        return ThreadKey(_NAME, "dm", str(channel), str(channel))
-    guild, place = str(interaction.guild_id), interaction.channel
+        # The DM with the bot is private itself.
+        alone = private and is_elsewhere(interaction)
+        thread = f"private-{user}" if alone else str(channel)
+        return ThreadKey(_NAME, "dm", str(channel), thread)
+    guild = str(interaction.guild_id)
     if isinstance(place, discord.Thread):
-        return ThreadKey(_NAME, guild, str(place.parent_id), str(channel))
-    return ThreadKey(_NAME, guild, str(channel), f"ask-{interaction.user.id}")
+        thread = f"private-{channel}-{user}" if private else str(channel)
+        return ThreadKey(_NAME, guild, str(place.parent_id), thread)
+    return ThreadKey(_NAME, guild, str(channel), f"{'private' if private else 'ask'}-{user}")
 
 
 def _key(message: discord.Message, channel: Channel) -> ThreadKey:
@@ -237,7 +273,8 @@ def _where(channel: object) -> str:
     return f"#{channel.name} of {server}" if server else f"#{channel.name}"
 
 
-def _person(user: discord.User | discord.Member) -> Person:
+def person_of(user: discord.User | discord.Member) -> Person:
+    """Return a person as the core knows them."""
     # One account has one id in every server and DM.
     return Person(id=str(user.id), name=user.display_name)
 

@@ -11,11 +11,15 @@ class Session:
     """What a RESUME needs; with the token, `id` lets anybody receive events in the bot's place.
 
     `seq` numbers the last event that is not sent again. An empty `url` is the first address.
+    `servers` is None if all is admitted that was missed before the session began. Else it counts
+    the session's servers, and `seq` is that of its first event: all others, which show the servers,
+    are sent again.
     """
 
     id: str = field(repr=False)
     seq: int
     url: str
+    servers: int | None = None
 
 
 class Lookup(Enum):

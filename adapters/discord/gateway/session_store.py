@@ -20,17 +20,19 @@ _DMS = 20  # the last that were used: each costs two requests to catch up
 
 # A process that resumes a session takes it from its holder; only the holder may save it.
 _TAKE = """
-local saved = redis.call('HMGET', KEYS[1], 'intents', 'id', 'seq', 'url')
+local saved = redis.call('HMGET', KEYS[1], 'intents', 'id', 'seq', 'url', 'first', 'servers')
 if not saved[1] or saved[1] ~= ARGV[2] then return {} end
 redis.call('HSET', KEYS[1], 'holder', ARGV[1])
-return {saved[2], saved[3], saved[4]}
+return {saved[2], saved[3], saved[4], saved[5] or '', saved[6] or ''}
 """
+# Without `seq`, versions that know nothing of `first` begin a session of their own, and catch up.
 _SAVE = """
 local holder, intents, id, seq, url, newest = unpack(ARGV, 1, 6)
-local session_seconds, heard_seconds, shard = unpack(ARGV, 7, 9)
+local session_seconds, heard_seconds, shard, first, servers = unpack(ARGV, 7, 11)
 local other = redis.call('HGET', KEYS[1], 'holder')
 if other and other ~= holder then return 0 end
-redis.call('HSET', KEYS[1], 'holder', holder, 'intents', intents, 'id', id, 'seq', seq, 'url', url)
+redis.call('HSET', KEYS[1], 'holder', holder, 'intents', intents, 'id', id, 'seq', seq, 'url', url,
+    'first', first, 'servers', servers)
 redis.call('EXPIRE', KEYS[1], session_seconds)
 if newest ~= '0' then
     redis.call('HSET', KEYS[2], shard, newest)
@@ -92,21 +94,27 @@ class SavedSession:
         """Become the holder of the session, if it has these intents; None if there is none."""
         saved = await self._take(keys=[self._session], args=[self._holder, intents])
         match saved:
-            case [str(session), str(seq), str(url)] if (
+            case [str(session), str(seq), str(url), *_] if (
                 _is_number(seq) and len(session) <= _ID_LENGTH
             ):
                 return Session(session, int(seq), url)
+            case [str(session), "", str(url), str(first), str(servers)] if (
+                _is_number(first) and _is_number(servers) and len(session) <= _ID_LENGTH
+            ):
+                return Session(session, int(first), url, int(servers))
             case [_, *_]:
                 _log.warning("Shard %s: the saved session cannot be read", self._shard)
         return None
 
     async def save(self, session: Session, *, intents: int, newest: int) -> bool:
         """Save the session and the last message handled; False if another process holds one."""
+        is_pending = session.servers is not None
         written = await self._save(
             keys=[self._session, self._heard],
             args=[
-                *(self._holder, intents, session.id, session.seq, session.url, newest),
-                *(SESSION_SECONDS, _HEARD_SECONDS, self._shard),
+                *(self._holder, intents, session.id, "" if is_pending else session.seq),
+                *(session.url, newest, SESSION_SECONDS, _HEARD_SECONDS, self._shard),
+                *((session.seq, session.servers or 0) if is_pending else ("", "")),
             ],
         )
         return bool(written == 1)

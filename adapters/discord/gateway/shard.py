@@ -41,7 +41,8 @@ _DISALLOWED_INTENTS = 4014  # "Opcodes and Status Codes", gateway close event co
 class Shard:
     """`number` of `count` shards, or None for a bot that has only one; it outlives its clients.
 
-    `began_at` is when the bot began to listen, as an id, if it never had before; else 0.
+    `began_at` is when the bot began to listen, as an id, if it never had before; else 0. `servers`
+    is how many servers the session will show.
     """
 
     def __init__(
@@ -52,9 +53,13 @@ class Shard:
         self.saved = saved
         self.downtime = Downtime()
         self.began_at = 0
+        self.servers = 0
         self._progress = Progress()
         self.tuning = tuning
         self._state = SessionState()
+        self._on_session: Callable[[Event], None] = lambda _: None
+        self._first: Event | None = None  # held until all is admitted that was missed before it
+        self._began = asyncio.Event()  # set until the beginning of a session is saved
         self._found = asyncio.Event()  # set while a former session is to be resumed
         self._starts: list[float] = []  # when sessions began lately, in loop time
 
@@ -73,6 +78,13 @@ class Shard:
             progress.newest = before or now
         return progress.newest
 
+    async def is_connected(self, first: Event) -> bool:
+        """Wait for a connection; False if another session has begun than the one of this event."""
+        while True:
+            if not self.downtime.seconds():
+                return first is self._first
+            await asyncio.sleep(self.tuning.start_poll)
+
     async def serve(
         self,
         client: discord.Client,
@@ -82,13 +94,17 @@ class Shard:
     ) -> None:
         """Keep a logged-in client connected, and its session saved, until cancelled.
 
+        `on_session` is called if something may have been missed, before any event of the session;
+        it may hold its event until all of that is admitted.
+
         Raises discord.ConnectionClosed and PrivilegedIntentsRequired if Discord refuses the shard.
         """
 
         def begin(event: Event) -> None:
             self._state = self._state.begun(connection.session)
-            on_session(event)
+            self._begin(event, len(client.guilds))
 
+        self._on_session = on_session
         connection = Connection(
             client,
             self._progress,
@@ -173,6 +189,22 @@ class Shard:
         if self._state.former:
             self._state = self._state.switched()
             self._progress.new_session()
+            self._first = None
+            self._go_on_catching_up()
+
+    def _go_on_catching_up(self) -> None:
+        """Begin the catch-up again, if the process that had the session before has not ended it."""
+        session = self._state.session
+        if session and session.servers is not None:
+            # Once: when it connects again, this process goes on with its catch-up.
+            self._state = replace(self._state, session=replace(session, servers=None))
+            with self._progress.handling(session.seq) as event:
+                self._begin(event, session.servers)
+
+    def _begin(self, first: Event, servers: int) -> None:
+        self._first, self.servers = first, servers
+        self._began.set()
+        self._on_session(first)
 
     async def _look_up(self, intents: int) -> None:
         self._state = self._state.found(await self.saved.take(intents))
@@ -212,9 +244,13 @@ class Shard:
 
     async def _keep_saved(self, connection: Connection, intents: int) -> None:
         clock, tuning = asyncio.get_running_loop().time, self.tuning
-        saved, saved_at = None, -tuning.renew_after
+        saved, saved_at, pause = None, -tuning.renew_after, tuning.first_save_every
         while True:
-            await asyncio.sleep(tuning.save_every if saved else tuning.first_save_every)
+            has_begun = False
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    has_begun = await self._began.wait()
+            self._began.clear()
             if self._state.lookup is Lookup.FAILED:
                 with suppress(StoreUnavailable):
                     await self._look_up(intents)
@@ -224,20 +260,25 @@ class Shard:
             current = position, self._progress.newest
             is_fresh = current == saved and clock() - saved_at < tuning.renew_after
             with suppress(StoreUnavailable):
-                await self._save(None if is_fresh else position, intents)
+                # The catch-up, which begins now, need not search a DM that this session brings.
+                await self._save(None if is_fresh else position, intents, dms=not has_begun)
                 if not is_fresh:
                     saved, saved_at = current if position else None, clock()
+                    is_young = position is None or position.servers is not None
+                    pause = tuning.first_save_every if is_young else tuning.save_every
 
     def _position(self, connection: Connection) -> Session | None:
         """Return the session as far as all of it is handled, if it may be saved."""
-        # Its first event is held while what was missed before is still searched for.
         session = connection.session if self._state.may_be_saved else None
+        if session and self._first and self._first.holds:
+            return replace(session, seq=self._first.seq, servers=self.servers)
         seq = self._progress.handled(session.seq) if session else 0
         return replace(session, seq=seq) if session and seq else None
 
-    async def _save(self, position: Session | None, intents: int) -> None:
-        # Even if another process holds the session: Discord has no list of the bot's DMs.
-        await self.saved.save_dms()
+    async def _save(self, position: Session | None, intents: int, *, dms: bool = True) -> None:
+        if dms:
+            # Even if another process holds the session: Discord has no list of the bot's DMs.
+            await self.saved.save_dms()
         if position:
             await self.saved.save(position, intents=intents, newest=self._progress.newest)
 

@@ -8,7 +8,7 @@ from functools import partial
 
 from adapters.discord.address import ChannelAddress, CommandAddress
 from adapters.discord.reply.channel import ChannelSurface, Recovery, messages_since
-from adapters.discord.reply.message import LIMIT
+from adapters.discord.reply.message import LIMIT, tables_as_code
 from adapters.discord.reply.webhook import ORIGINAL, Webhook
 from adapters.discord.rest import RestClient, ThreadArchived, WebhookGone
 from bot.domain import EditBudget, Page
@@ -24,7 +24,8 @@ class CommandSurface:
     before it was written by a webhook. While the token is valid, the interaction's webhook edits
     it, with a rate limit of its own; later it is edited as a message of the channel. A press of
     Regenerate brings another webhook, for the message with the button and those that follow. A
-    message that neither may edit is refused, so that its page is posted again.
+    message that neither may edit is refused, so that its page is posted again. If the address has
+    no channel, only webhooks write.
     """
 
     limit = LIMIT
@@ -36,16 +37,18 @@ class CommandSurface:
         self._client = client
         self._address = address
         self._turn_id = turn_id
-        channel = ChannelAddress(address.channel, None, opens_thread=False)
-        recovery = Recovery(client, turn_id=turn_id, tried_at=tried_at, alone=False)
-        self._channel = ChannelSurface(client, channel, recovery)
-        webhook = partial(Webhook, client, turn_id)
+        webhook = partial(Webhook, client, turn_id, private=address.private)
         self._command = webhook(interaction=address.interaction, token=address.token)
         self._newest = self._command
         if press := address.press:
             self._newest = webhook(
                 interaction=press.interaction, token=press.token, original=press.message
             )
+        self._channel: ChannelSurface | _NoChannel = _NoChannel(self._newest)
+        if address.channel is not None:
+            channel = ChannelAddress(address.channel, None, opens_thread=False)
+            recovery = Recovery(client, turn_id=turn_id, tried_at=tried_at, alone=False)
+            self._channel = ChannelSurface(client, channel, recovery)
         self._in_channel = False  # the first page, because no webhook may edit it
         self._known: set[str] = set()  # ids of messages of webhooks, without the `@`
 
@@ -68,7 +71,7 @@ class CommandSurface:
             except WriteRefused as error:
                 self._command.refused = True
                 _log.warning(
-                    "Turn %s: the reply is posted in channel %d, not as the response: %s",
+                    "Turn %s: the reply is posted in channel %s, not as the response: %s",
                     *(self._turn_id, self._address.channel, error),
                 )
         try:
@@ -146,9 +149,11 @@ class CommandSurface:
         return self._noted(await self._newest.send(page))
 
     async def _unknown(self) -> str | None:
-        interaction = self._newest.interaction
+        interaction, channel = self._newest.interaction, self._address.channel
+        if channel is None:
+            return None
         try:
-            since = await messages_since(self._client, self._address.channel, interaction)
+            since = await messages_since(self._client, channel, interaction)
         except PlaceGone:
             return None
         for message in since:
@@ -160,3 +165,25 @@ class CommandSurface:
     def _noted(self, message_id: str) -> str:
         self._known.add(message_id)
         return f"@{message_id}"
+
+
+class _NoChannel:
+    """Stands for the channel in which an answer that only webhooks write must not stand."""
+
+    def __init__(self, webhook: Webhook) -> None:
+        self._webhook = webhook
+
+    def budget(self, page: Page, *, new: bool) -> EditBudget:
+        return self._webhook.budget
+
+    def measure(self, text: str) -> int:
+        return len(tables_as_code(text))
+
+    async def post(self, page: Page) -> str:
+        raise PlaceGone("only the interaction may write there")
+
+    async def edit(self, message_id: str, page: Page) -> None:
+        raise PlaceGone("only the interaction may write there")
+
+    async def unarchive(self) -> None:
+        raise PlaceGone("only the interaction may write there")

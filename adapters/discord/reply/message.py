@@ -39,10 +39,13 @@ _FENCE_BEGUN, _APART = re.compile("``(?=`)"), "``\u200b"
 _MOST_PADDING = 1000  # characters
 
 
-def body_of(page: Page, turn_id: str, *, rated: bool = False) -> dict[str, Json]:
+def body_of(
+    page: Page, turn_id: str, *, rated: bool = False, private: bool = False
+) -> dict[str, Json]:
     """Return the message of a page, without notifications and link previews.
 
-    With `rated`, people can rate an answer.
+    With `rated`, people can rate an answer. A `private` message is for one person alone; that
+    cannot change with an edit.
     """
     buttons: list[Any] = _buttons(page, turn_id, rated=rated)
     return {
@@ -51,7 +54,7 @@ def body_of(page: Page, turn_id: str, *, rated: bool = False) -> dict[str, Json]
         # Without it, Discord uses its own default (Discord's documentation, "Allowed Mentions
         # Object"), for an edit too.
         "allowed_mentions": {"parse": [], "replied_user": False},
-        "flags": discord.MessageFlags(suppress_embeds=True).value,
+        "flags": discord.MessageFlags(suppress_embeds=True, ephemeral=private).value,
     }
 
 

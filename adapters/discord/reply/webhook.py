@@ -28,9 +28,10 @@ _DEFERRED_WITHIN = timedelta(seconds=15)  # the clocks of the bot and of Discord
 class Webhook:
     """An interaction's webhook: usable for 15 minutes or until it has refused an edit.
 
-    `original` is the message that it calls so: for a command the first that it writes, and for a
-    press, once it is acknowledged with a later update, the message with the button (Discord's
-    documentation, "Receiving and Responding", "Interaction Callback Type").
+    Its follow-ups are for its person alone if it is `private`. `original` is the message that it
+    calls so: for a command the first that it writes, and for a press, once it is acknowledged with
+    a later update, the message with the button (Discord's documentation, "Receiving and
+    Responding", "Interaction Callback Type").
     """
 
     def __init__(
@@ -41,10 +42,12 @@ class Webhook:
         interaction: int,
         token: str,
         original: int | str = ORIGINAL,
+        private: bool = False,
     ) -> None:
         self._client = client
         self._ids = {"webhook_id": client.application_id or 0, "webhook_token": token}
         self._original = str(original)
+        self._private = private
         self._turn_id = turn_id
         self._acknowledged = False
         self.interaction = interaction
@@ -95,7 +98,7 @@ class Webhook:
         return name
 
     async def _write(self, method: str, path: str, page: Page, **ids: str) -> str:
-        body = body_of(page, self._turn_id, rated=self._client.rated)
+        body = body_of(page, self._turn_id, rated=self._client.rated, private=self._private)
         message = await request(self._client, method, path, self._ids | ids, body=body)
         self._acknowledged = True
         return str(message["id"])

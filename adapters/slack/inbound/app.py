@@ -8,6 +8,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 
 from slack_bolt.async_app import AsyncAck, AsyncApp
 from slack_bolt.authorization import AuthorizeResult
@@ -16,12 +17,11 @@ from slack_bolt.request.async_request import AsyncBoltRequest
 from slack_bolt.response import BoltResponse
 from slack_sdk.web.async_client import AsyncWebClient
 
+from adapters.slack.manifest import ASK, PARLEY, SHORTCUTS, VIEWS
 from adapters.slack.workspace import Identity, Workspace
 from bot.errors import StoreUnavailable
 
 log = logging.getLogger(__name__)
-
-_COMMAND = "/ask"
 
 _ANY = re.compile("")
 
@@ -30,6 +30,7 @@ _ANY = re.compile("")
 _UNREADABLE = (AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 Body = Mapping[str, object]
+Fields = Mapping[str, Any]  # of an answer to Slack
 OnEvent = Callable[[dict[str, object]], Awaitable[None]]
 Dispatch = Callable[[dict[str, object]], Awaitable[BoltResponse | None]]
 
@@ -39,12 +40,14 @@ def dispatcher(
     *,
     on_event: OnEvent,
     on_press: Callable[[Body], Awaitable[None]],
-    on_command: Callable[[Mapping[str, str]], Awaitable[str]],
+    on_command: Callable[[Mapping[str, str]], Awaitable[Fields]],
+    on_shortcut: Callable[[Body], Awaitable[None]],
+    on_submit: Callable[[Body], Awaitable[Fields]],
 ) -> Dispatch:
     """Return what answers a body, or returns None if it cannot be read. It checks no signatures.
 
-    An event is acknowledged only after it was stored. `on_command` returns a notice for the person
-    who asked; empty for none.
+    An event is acknowledged only after it was stored. `on_command` returns a message for the person
+    alone, or nothing. `on_submit` returns what is to be done with a modal; nothing closes it.
     """
     client, identity = workspace.client, workspace.identity
     # Bolt 1.30 logs a warning about itself if SLACK_BOT_TOKEN is in the environment.
@@ -83,19 +86,26 @@ def dispatcher(
         await on_event(event)
 
     async def handle_command(command: dict[str, str], ack: AsyncAck) -> None:
-        if notice := await on_command(command):
-            await ack(text=notice, response_type="ephemeral")
-        else:
-            await ack()
+        await ack(**await on_command(command))
 
     async def handle_press(body: dict[str, object], ack: AsyncAck) -> None:
         await on_press(body)
         await ack()
 
+    async def handle_shortcut(body: dict[str, object], ack: AsyncAck) -> None:
+        await on_shortcut(body)
+        await ack()
+
+    async def handle_submit(body: dict[str, object], ack: AsyncAck) -> None:
+        await ack(**await on_submit(body))
+
     # One listener for all events: without a listener an event would not be acknowledged.
     app.event(_ANY)(handle_event)
-    app.command(_COMMAND)(handle_command)
+    app.command(ASK)(handle_command)
+    app.command(PARLEY)(handle_command)
     app.action(_ANY)(handle_press)
+    app.message_shortcut(_ANY)(handle_shortcut)
+    app.view_submission(_ANY)(handle_submit)
     app.error(_on_error)
     return partial(_dispatch, app, identity)
 
@@ -142,6 +152,18 @@ def _reason_to_ignore(body: Body, identity: Identity) -> str:
         # Bolt 1.30 relies on this shape.
         case {"type": "block_actions", "actions": [{"action_id": str(), "value": str()}, *_]}:
             return "" if _is_ours(body, identity) else "it was pressed in another workspace"
+        case {
+            "type": "message_action",
+            "callback_id": str(callback),
+            "message": {"ts": str()},
+            "channel": {"id": str()},
+        } if callback in SHORTCUTS:
+            return "" if _is_ours(body, identity) else "it was chosen in another workspace"
+        case {
+            "type": "view_submission",
+            "view": {"type": "modal", "callback_id": str(callback), "id": str()},
+        } if callback in VIEWS:
+            return "" if _is_ours(body, identity) else "it was filled in in another workspace"
         case {"type": "url_verification"} | {"ssl_check": "1"}:
             return ""
         case {"type": str(kind)}:

@@ -1,4 +1,4 @@
-"""The slash command /ask: posts the question in the channel and admits a turn under it."""
+"""Questions by command: each is posted where it was asked, and a turn is admitted under it."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from adapters.slack.errors import NotInvited, translated
+from adapters.slack.manifest import ASK
 from adapters.slack.reply.status import show_waiting
 from adapters.slack.workspace import Workspace
-from bot.domain import Person, ThreadKey, Turn
+from bot.domain import ContextMessage, Person, ThreadKey, Turn
 from bot.errors import ParleyError, StoreUnavailable, SurfaceError, WriteFailed
 from bot.text.sanitize import escape_markup
 from bot.turns.intake import Intake
@@ -22,6 +24,28 @@ _T = TypeVar("_T")
 _REQUIRED = ("user_id", "channel_id", "trigger_id")
 # Slack splits a message of more than 4000 characters (slackapi/java-slack-sdk, issue 704).
 _MOST_SHOWN = 3000  # characters of the question in the channel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A question that is no message yet; `id` is that of its turn.
+
+    It is posted in a `thread`, or else begins one. There it reads as `text`, or as what `shown`
+    says of the person. `name` is the person's if Slack tells none, and `team` the person's
+    workspace.
+    """
+
+    id: str
+    user: str
+    name: str
+    channel: str
+    text: str
+    thread: str = ""
+    shown: str = ""
+    team: str = ""
+    where: str = ""
+    quote: ContextMessage | None = None
+    context: tuple[ContextMessage, ...] | None = None
 
 
 class AskCommand:
@@ -39,49 +63,66 @@ class AskCommand:
         if missing := [name for name in _REQUIRED if not command.get(name)]:
             log.warning("Cannot read a command: %s is missing", ", ".join(missing))
             return ParleyError.apology
+        asked = Asked(
+            id=f"slack:{self._identity.team}:cmd:{command['trigger_id']}",
+            user=command["user_id"],
+            name=command.get("user_name", ""),
+            channel=command["channel_id"],
+            text=command.get("text", ""),
+            team=command.get("team_id", ""),
+            where=self._where(command),
+        )
+        return await self.ask(asked, arrived=arrived)
+
+    async def ask(self, asked: Asked, *, arrived: float) -> str:
+        """Post a question and admit its turn; return a notice for the person, mostly empty.
+
+        `arrived` is when the person asked for it, by the loop's clock.
+        """
         text, name = await asyncio.gather(
-            self._directory.readable(command.get("text", ""), bot=self._identity.user),
-            self._name(command),
+            self._directory.readable(asked.text, bot=self._identity.user),
+            self._name(asked),
         )
         if not text:
-            return f"Ask me something: `{command['command']} why is the sky blue?`"
-        person = Person(command["user_id"], name, self._identity.team)
+            return f"Ask me something: `{ASK} why is the sky blue?`"
+        person = Person(asked.user, name, self._identity.team)
         try:
-            await self._ask(person, text, command=command, arrived=arrived)
+            await self._ask(person, replace(asked, text=text), arrived=arrived)
         except NotInvited:
-            return (
-                f"I am not a member here. Invite me with `/invite @{self._identity.name}` and ask "
-                "again, or write to me directly."
-            )
+            return self.not_a_member
         except ParleyError as error:
-            log.info("A command in %s was not admitted: %r", command["channel_id"], error)
+            log.info("A command in %s was not admitted: %r", asked.channel, error)
             return error.apology
         return ""
 
-    async def _ask(
-        self, person: Person, text: str, *, command: Mapping[str, str], arrived: float
-    ) -> None:
+    @property
+    def not_a_member(self) -> str:
+        """What a person reads where the bot is no member."""
+        return (
+            f"I am not a member here. Invite me with `/invite @{self._identity.name}` and ask "
+            "again, or write to me directly."
+        )
+
+    async def _ask(self, person: Person, asked: Asked, *, arrived: float) -> None:
         posted_by = arrived + self._workspace.limits.question_posted_within
         admitted_by = arrived + self._workspace.limits.command_answered_within
         store_is_late = StoreUnavailable("the store did not answer in time")
         # A question that is posted and deleted again would use up writes of the channel.
         room = self._intake.check_room("slack", person)
-        await _in_time(room, by=posted_by, late=store_is_late)
-        shown = text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
-        channel = command["channel_id"]
-        posting = asyncio.create_task(self._post(channel, f"{person.name} asks: {shown}"))
+        await in_time(room, by=posted_by, late=store_is_late)
+        posting = asyncio.create_task(self._post(person, asked))
         admitted = False
         try:
             # Shielded, because a message that is posted late has to be deleted.
             late = WriteFailed("the question was not posted in time")
-            ts = await _in_time(asyncio.shield(posting), by=posted_by, late=late)
-            turn = self._turn(person, text, command=command, ts=ts)
+            ts = await in_time(asyncio.shield(posting), by=posted_by, late=late)
+            turn = self._turn(person, asked, ts=ts)
             admission = self._intake.admit(turn)
-            admitted = await _in_time(admission, by=admitted_by, late=store_is_late)
+            admitted = await in_time(admission, by=admitted_by, late=store_is_late)
             self._workspace.signs.start(show_waiting(self._workspace, self._intake, turn))
         finally:
             if not admitted:
-                self._workspace.jobs.start(self._withdraw(posting, channel=channel))
+                self._workspace.jobs.start(self._withdraw(posting, channel=asked.channel))
 
     async def _withdraw(self, posting: asyncio.Task[str], *, channel: str) -> None:
         try:
@@ -91,14 +132,17 @@ class AskCommand:
         except SurfaceError as error:
             log.debug("No question to delete in %s: %s", channel, error)
 
-    async def _name(self, command: Mapping[str, str]) -> str:
-        name = await self._directory.name(command["user_id"])
-        return command.get("user_name", name) if name == command["user_id"] else name
+    async def _name(self, asked: Asked) -> str:
+        name = await self._directory.name(asked.user)
+        return (asked.name or name) if name == asked.user else name
 
-    async def _post(self, channel: str, question: str) -> str:
+    async def _post(self, person: Person, asked: Asked) -> str:
+        text = asked.text if len(asked.text) <= _MOST_SHOWN else f"{asked.text[:_MOST_SHOWN]}…"
+        question = f"{person.name} {asked.shown or f'asks: {text}'}"
         async with translated():
             answer = await self._workspace.client.chat_postMessage(
-                channel=channel,
+                channel=asked.channel,
+                thread_ts=asked.thread or None,
                 text=escape_markup(question),
                 parse="none",
                 unfurl_links=False,
@@ -106,18 +150,24 @@ class AskCommand:
             )
         return str(answer["ts"])
 
-    def _turn(self, person: Person, text: str, *, command: Mapping[str, str], ts: str) -> Turn:
-        team, channel = self._identity.team, command["channel_id"]
-        asker = self._identity.place_of(command.get("team_id", ""))
+    def _turn(self, person: Person, asked: Asked, *, ts: str) -> Turn:
+        team, channel, thread = self._identity.team, asked.channel, asked.thread or ts
         return Turn(
-            id=f"slack:{team}:cmd:{command['trigger_id']}",
-            key=ThreadKey("slack", team, channel, ts),
+            id=asked.id,
+            key=ThreadKey("slack", team, channel, thread),
             person=person,
-            text=text,
-            place={"channel": channel, "thread": ts, "question": ts, **asker},
+            text=asked.text,
+            place={
+                "channel": channel,
+                "thread": thread,
+                "question": ts,
+                **self._identity.place_of(asked.team),
+            },
             asked_at=time.time(),
-            where=self._where(command),
+            where=asked.where or self._identity.team_name,
             zone=self._directory.zone(person.id),
+            quote=asked.quote,
+            context=asked.context,
         )
 
     def _where(self, command: Mapping[str, str]) -> str:
@@ -127,7 +177,8 @@ class AskCommand:
         return " of ".join(filter(None, (f"#{name}" if has_name else "", workspace)))
 
 
-async def _in_time(request: Awaitable[_T], *, by: float, late: ParleyError) -> _T:
+async def in_time(request: Awaitable[_T], *, by: float, late: ParleyError) -> _T:
+    """Raise `late` if an answer is not there at a time of the loop's clock."""
     try:
         async with asyncio.timeout_at(by):
             return await request

@@ -7,9 +7,11 @@ import logging
 import re
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 from adapters.slack.errors import translated
 from adapters.slack.inbound.attachments import attached_text, files_in, string_field
+from adapters.slack.manifest import PARLEY
 from adapters.slack.markup import mentioned, readable
 from adapters.slack.reply.messages import (
     CONTINUE,
@@ -48,6 +50,16 @@ _GROUP = re.compile(r"<!(?:here|channel|everyone|subteam\^)")
 TS = re.compile(r"\d{1,12}\.\d{1,9}", re.ASCII)
 
 Event = Mapping[str, object]
+
+
+class OnWords(Protocol):
+    """Carries out a command, and returns the fields of the answer's message."""
+
+    async def __call__(
+        self, words: str, *, id_: str, channel: str, thread: str, user: str
+    ) -> Mapping[str, Any]:
+        """Return before Slack sends the event again."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +113,8 @@ class EventHandler:
 
     If a method returns, everything is stored. Each raises StoreUnavailable. `on_conversation` is
     called with the channel and the thread of each admitted question; the thread is empty at the top
-    level of a DM.
+    level of a DM. `on_home` is called when a person opens a tab of the app's home, and `on_words`
+    with what follows `/parley` in a message to the bot; it returns the fields of an answer.
     """
 
     def __init__(
@@ -110,6 +123,8 @@ class EventHandler:
         intake: Intake,
         *,
         on_conversation: Callable[[str, str], None] = do_nothing,
+        on_home: Callable[[Event], object] = do_nothing,
+        on_words: OnWords | None = None,
     ) -> None:
         self._workspace = workspace
         self._client = workspace.client
@@ -118,6 +133,8 @@ class EventHandler:
         self._jobs = workspace.jobs
         self._intake = intake
         self._on_conversation = on_conversation
+        self._on_home = on_home
+        self._on_words = on_words
         # The versions of messages that were answered by a notice instead of a turn. Slack sends an
         # edited mention again, which may be a question by then. Other processes do not know them:
         # if Slack sends an event again there, its notice is repeated.
@@ -150,6 +167,8 @@ class EventHandler:
                 # It names the thread, and no message if nothing was streamed yet.
                 channel, thread = string_field(event, "channel"), string_field(event, "thread_ts")
                 await self._intake.stop_thread(self._key(channel, thread))
+            case {"type": "app_home_opened"}:
+                self._on_home(event)
             case {"type": "app_uninstalled" | "tokens_revoked" as reason}:
                 log.warning("Workspace %s gets no more replies: %s", self._identity.team, reason)
 
@@ -208,6 +227,9 @@ class EventHandler:
         is_new = not question.edited or await self._intake.thread_of_turn(turn_id) is None
         if self._notified.get(question.id) or (is_new and not await self._is_addressed(question)):
             return
+        if self._on_words and is_new and (words := self._words(question)) is not None:
+            await self._carry_out(self._on_words, question, words)
+            return
         text, name, where = await asyncio.gather(
             self._directory.readable(question.text, bot=self._identity.user),
             self._name(question),
@@ -242,6 +264,32 @@ class EventHandler:
             self._on_conversation(question.channel, question.reply_thread)
             if not name and not question.facts.direct:
                 self._jobs.start(self._store_name(turn))
+
+    def _words(self, question: Question) -> str | None:
+        """Return what follows `/parley` in a message to the bot; None if it is a question."""
+        facts, text = question.facts, readable(question.text, bot=self._identity.user, names={})
+        name, _, words = text.partition(" ")
+        return words if name == PARLEY and (facts.calls_bot or facts.direct) else None
+
+    async def _carry_out(self, on_words: OnWords, question: Question, words: str) -> None:
+        """Carry out a command in a message, once in this process, and answer its person."""
+        self._notified.put(question.id, True)
+        fields: dict[str, Any] = {
+            "channel": question.channel,
+            "thread_ts": question.thread or None,
+        }
+        fields |= await on_words(
+            words,
+            id_=self._turn_id(question.channel, question.ts),
+            channel=question.channel,
+            thread=question.thread,
+            user=question.user,
+        )
+        if question.facts.direct:
+            post = self._client.chat_postMessage(**fields)
+        else:
+            post = self._client.chat_postEphemeral(**fields, user=question.user)
+        self._jobs.start(self._deliver(post))
 
     async def _is_addressed(self, question: Question) -> bool:
         key, facts = self._key(question.channel, question.reply_thread), question.facts
@@ -290,7 +338,7 @@ class EventHandler:
             return HELP
         return f"{HELP} I hear only mentions where I lack {' or '.join(unheard)}."
 
-    async def _deliver(self, post: Coroutine[None, None, None]) -> None:
+    async def _deliver(self, post: Coroutine[Any, Any, object]) -> None:
         """Post a notice; no event waits for it, or Slack would send the event again."""
         if self._notices.locked():
             post.close()

@@ -12,6 +12,7 @@ from adapters.slack.workspace import Workspace
 from bot.concurrency import running
 from bot.domain import EditBudget, Turn
 from bot.errors import StoreUnavailable, SurfaceError
+from bot.text.sanitize import one_line
 from bot.turns.intake import Intake
 
 log = logging.getLogger(__name__)
@@ -23,6 +24,10 @@ _REFRESH = 100.0  # seconds; Slack removes the line after two minutes
 
 # docs: assistant.threads.setStatus, "Rate limiting"; for each app and workspace.
 _PER_MINUTE = 600
+_TITLES_PER_MINUTE = 50  # docs: agents.sessions.rename, Tier 3
+_MOST_TITLE = 80  # characters; Slack takes 200, and a list shows fewer
+# Guess: Slack reads no markup in a title. If it does, no mention can come of one all the same.
+_NO_MARKUP = str.maketrans("<>", "()")
 
 
 async def show_waiting(workspace: Workspace, intake: Intake, turn: Turn) -> None:
@@ -48,11 +53,14 @@ class Status:
 
     All replies share the refusals of status lines. Failures are only logged. `processing` means
     that a stream was started and not ended by us: Slack shows that the bot is working until it is
-    told otherwise (docs: agent_session_stopped).
+    told otherwise (docs: agent_session_stopped). The thread's session gets the `title`, if there
+    is one, by which people find it again (docs: Agent sessions).
     """
 
-    def __init__(self, workspace: Workspace, *, channel: str, thread: str) -> None:
+    def __init__(self, workspace: Workspace, *, channel: str, thread: str, title: str = "") -> None:
         self.processing = False
+        self._workspace = workspace
+        self._title = one_line(title).translate(_NO_MARKUP)
         self._client = workspace.client
         self._refusals = workspace.no_status
         self._channel = channel
@@ -73,6 +81,7 @@ class Status:
             return
         async with running(self._refresh()):
             yield
+        self._start_naming()
         if self._is_needed:
             await self._set("")
         if self.processing:
@@ -96,7 +105,30 @@ class Status:
                 if not self._is_needed:
                     return
                 await self._set(_WORKING)
+            self._start_naming()
             await asyncio.sleep(_REFRESH)
+
+    def _start_naming(self) -> None:
+        """Give the session its title, once; it exists since the line or a stream was shown."""
+        title, self._title = self._title, ""
+        if title:
+            shown = title if len(title) <= _MOST_TITLE else f"{title[: _MOST_TITLE - 1]}…"
+            self._workspace.signs.start(self._name_session(shown))
+
+    async def _name_session(self, title: str) -> None:
+        bucket = f"slack:titles:{self._workspace.identity.team}"
+        budget = EditBudget(bucket, _TITLES_PER_MINUTE, 60.0, refills=True)
+        try:
+            if not await self._workspace.budgets.spare(budget):
+                return
+            async with translated():
+                await self._client.agents_sessions_rename(
+                    channel_id=self._channel, thread_ts=self._thread, title=title
+                )
+        except SurfaceError as error:
+            self._log("Cannot set the title", error)
+        except StoreUnavailable as error:
+            log.debug("The title of thread %s is left out: %s", self._thread, error)
 
     async def _set(self, status: str) -> None:
         if self._refusals.is_refused():

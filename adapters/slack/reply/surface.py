@@ -54,7 +54,12 @@ class SlackSurface:
         self._team = team = workspace.identity.team
         self._streams = streams
         self._messages = messages = Messages(workspace, turn)
-        self.status = Status(workspace, channel=messages.channel, thread=messages.thread)
+        self.status = Status(
+            workspace,
+            channel=messages.channel,
+            thread=messages.thread,
+            title=turn.text if messages.thread == turn.place.get("question") else "",
+        )
         self._audience: Audience | None = None
         if messages.thread:
             # A turn of an older version does not record the asker's team.

@@ -33,8 +33,6 @@ async def test_nothing_is_lost_doubled_or_half_written() -> None:
             most=len(FAULTS),
             each=1,
             roles=ROLES[:2],
-            # An edit may fall into a known gap (docs/crashes.md): nobody would answer it.
-            changes=(),
         )
 
     print(report)

@@ -27,6 +27,7 @@ from tests.support.discord_platform import (
     running_process,
     saved,
     until_heard,
+    until_pending,
     until_saved,
 )
 from tests.support.fakes import FakeIntake
@@ -332,7 +333,7 @@ async def test_a_store_that_is_away_during_the_catch_up_loses_nothing(store: Sto
         async with running_process(emulator, new, store):
             await until(lambda: new.refusals > 1)
             # Who comes after us, should we end now, has to catch up as well.
-            assert (await saved(store))["id"] == before["id"]
+            await until_pending(store, but=before["id"])
             new.refuses = None
             await until(lambda: new.turns)
 
@@ -460,7 +461,7 @@ async def test_a_place_that_cannot_be_read_now_is_read_later(store: Store) -> No
             await emulator.say(emulator.channel("open"), ada, f"{emulator.bot_mention} three")
             await until(lambda: new.turns)
             # Who comes after us, should we end now, has to catch up as well.
-            assert (await saved(store))["id"] == before["id"]
+            await until_pending(store, but=before["id"])
             emulator.heal()
             await until(lambda: len([one for one in new.texts if one != "hello"]) > 2)
 
@@ -481,14 +482,12 @@ async def test_a_place_that_cannot_be_read_on_is_given_up_with_what_was_found(
         async with running_process(emulator, old, store, tuning=patient):
             # Several tries, and many moments at which the session could have been saved.
             await until(lambda: failing.times < 9_998)
-            assert (await saved(store))["id"] == before["id"]
+            await until_pending(store, but=before["id"])
         emulator.heal()
         emulator.fail("GET /channels/.*/messages", status=503, times=10_000, after=1)
         async with running_process(emulator, new, store, tuning=replace(patient, catch_up_for=0.5)):
             await until(lambda: new.turns)
-            async with asyncio.timeout(60):
-                while (await saved(store))["id"] == before["id"]:
-                    await asyncio.sleep(0.01)
+            await until_saved(store, 1)
 
     assert (old.texts, new.texts) == ([], ["two"])
 

@@ -584,7 +584,8 @@ async def test_what_waits_of_a_session_that_has_ended_numbers_nothing_of_the_nex
             await asyncio.sleep(0.2)  # ten looks at what is to be saved
 
             # What was missed between the two is not looked for yet.
-            assert (await saved(store))["id"] == emulator.listeners[0].session_id
+            assert (await saved(store))["id"] == emulator.listeners[1].session_id
+            assert (await saved(store))["seq"] == ""
             intake.open.set()
 
 

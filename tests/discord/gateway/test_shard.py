@@ -231,8 +231,8 @@ async def test_the_shards_of_two_processes_hear_everything_once(store: Store) ->
 
         heard = sorted(one.text for one in intakes[0].turns + intakes[1].turns)
         assert heard == ["one", "two"]
-        # Each process registers the command, not each of its shards.
-        assert len([one for one in emulator.requests if one.path.endswith("/commands")]) == 2
+        # A process registers the commands, not each of its shards, unless another one has.
+        assert len([one for one in emulator.requests if one.path.endswith("/commands")]) in (1, 2)
         assert sorted(one.shard for one in emulator.listeners) == [(n, 4) for n in range(4)]
 
 
@@ -273,6 +273,7 @@ async def test_another_number_of_shards_catches_up(
             async with asyncio.timeout(60):
                 while len(await heard_by(store)) < len(before[0] if before else (0,)):
                     await asyncio.sleep(0.01)
+        earlier = len(emulator.requests)
         await emulator.say(dm, ada, "one")
         await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} two")
         clock.advance(3600)
@@ -287,7 +288,8 @@ async def test_another_number_of_shards_catches_up(
 
         assert emulator.resumes == 0
         # By the shard to which DMs come.
-        assert len([one for one in emulator.requests if one.call == f"GET /channels/{dm}"]) == 1
+        calls = [one.call for one in emulator.requests[earlier:]]
+        assert calls.count(f"GET /channels/{dm}") == 1
 
 
 async def heard_by(store: Store) -> list[str]:

@@ -35,6 +35,8 @@ from tests.emulators.discord.world import World
 from tests.emulators.faults import Fault, How, Terms
 from tests.emulators.timeline import Moment
 
+_RIGHTS = {"": 0, "channel": MANAGE_CHANNELS, "server": MANAGE_SERVER}
+
 
 class DiscordEmulator:
     """Stands in for Discord while it is entered; the unmodified discord.py takes it for the real.
@@ -184,6 +186,12 @@ class DiscordEmulator:
         """The sessions that the bot began, oldest first, as they stand now."""
         return self._gateway.listeners()
 
+    def let_bot(self, *, permissions: int | None = None, leave: bool = False) -> None:
+        """Let everybody in the guild have these permissions, the bot too, or let the bot leave."""
+        if permissions is not None:
+            self._world.permissions = str(permissions)
+        self._world.has_left = leave
+
     def user(
         self,
         name: str,
@@ -197,8 +205,12 @@ class DiscordEmulator:
         One that `moderates` may manage the messages of others there, and one that `manages` the
         channels, or the server.
         """
-        extra = {"": 0, "channel": MANAGE_CHANNELS, "server": MANAGE_SERVER}[manages]
+        extra = _RIGHTS[manages]
         return self._world.add_user(name, bot=bot, moderates=moderates, extra=extra).id
+
+    def allow(self, user_id: str, manages: str) -> None:
+        """Let a person manage the "channel" or the "server" from now on, or neither."""
+        self._user(user_id).extra = _RIGHTS[manages]
 
     def role(self, name: str, *, own: bool = False) -> str:
         """Make a role in the guild; return its id, for `<@&id>`.
@@ -301,7 +313,7 @@ class DiscordEmulator:
         """Return what MESSAGE_CREATE says of this message, to be changed and told."""
         return self._message(message_id).event()
 
-    async def slash(self, channel_id: str, user_id: str, name: str, **options: Given) -> str:
+    async def slash(self, channel_id: str, user_id: str, name: str, /, **options: Given) -> str:
         """Use a command, such as "parley reset", as this person; return the interaction's id.
 
         AssertionError when it is not registered in 5 seconds, has no such options, or needs others.
@@ -324,7 +336,7 @@ class DiscordEmulator:
         """Return the form that an interaction has opened and nobody has sent."""
         return self._world.interactions[interaction_id].modal
 
-    async def submit(self, interaction_id: str, **values: Given | list[str]) -> str:
+    async def submit(self, interaction_id: str, /, **values: Given | list[str]) -> str:
         """Send the form that an interaction has opened; return the new interaction's id.
 
         `values` are by the inputs' custom ids; what is left out stays as it was shown.
@@ -357,6 +369,10 @@ class DiscordEmulator:
         told = interaction.payload() | {"type": kind, "data": data} | odd
         await self.tell("INTERACTION_CREATE", {k: v for k, v in told.items() if v is not None})
         return interaction.id
+
+    def token_of(self, interaction_id: str) -> str:
+        """Return the token by which the bot answers an interaction."""
+        return self._world.interactions[interaction_id].token
 
     def choices(self, interaction_id: str) -> list[object] | None:
         """Return what an autocompletion offers; None while it was not answered."""

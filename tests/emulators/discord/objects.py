@@ -59,11 +59,11 @@ def role(role_id: str, name: str, *, bot_id: str | None = None) -> Payload:
     }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class User:
     """A person, or a bot; one that `moderates` may manage the messages of others.
 
-    `extra` are further permissions.
+    `extra` are further permissions, which may change.
     """
 
     id: str

@@ -72,6 +72,26 @@ class Rest:
     def channel(self, request: Request) -> Answer:
         return 200, self.world.open_channel(request.ids["channel_id"]).payload()
 
+    def my_guilds(self, _: Request) -> Answer:
+        """Return the guilds of the bot (docs: Get Current User Guilds)."""
+        guild: Payload = {
+            "id": self.world.guild_id,
+            "name": "The workshop",
+            "icon": None,
+            "banner": None,
+            "owner": False,
+            "permissions": self.world.permissions,
+            "features": [],
+        }
+        return 200, [] if self.world.has_left else [guild]
+
+    def member(self, request: Request) -> Answer:
+        """Return the membership of a user (docs: Get Guild Member)."""
+        user = self.world.users.get(request.ids["user_id"])
+        if user is None or request.ids["guild_id"] != self.world.guild_id:
+            raise Refusal(404, 10007, "Unknown Member")
+        return 200, user.member() | {"user": user.payload()}
+
     def roles(self, request: Request) -> Answer:
         if request.ids["guild_id"] != self.world.guild_id:
             raise Refusal(404, 10004, "Unknown Guild")

@@ -45,7 +45,8 @@ class Webhooks:
         interaction = self._unanswered(request)
         kind = request.body.get("type")
         data = request.body.get("data")
-        form = _form(data if isinstance(data, dict) else {}, flags=SUPPRESS_EMBEDS | EPHEMERAL)
+        body = data if isinstance(data, dict) and kind != _FORM else {}
+        form = _form(body, flags=SUPPRESS_EMBEDS | EPHEMERAL)
         if interaction.kind == AUTOCOMPLETION and kind == _CHOICES and isinstance(data, dict):
             interaction.choices = data.get("choices")
         elif interaction.kind == AUTOCOMPLETION or kind == _CHOICES:

@@ -25,6 +25,7 @@ from tests.emulators.discord.message import (
 )
 from tests.emulators.discord.objects import (
     DM,
+    PERMISSIONS,
     PUBLIC_THREAD,
     TEXT,
     Channel,
@@ -47,7 +48,8 @@ class World:
     `pings` lists whom a text of the bot mentioned without being forbidden to, `unguarded` the
     texts that the bot wrote without `allowed_mentions`. `closed` are the channels, and with True
     the channels whose threads, where the bot may not send messages. `moments` has what happened
-    on the screen of each channel.
+    on the screen of each channel. `permissions` are those of everybody in the guild, the bot
+    included, unless it `has_left`.
     """
 
     publish: Callable[[Event], None]
@@ -55,6 +57,8 @@ class World:
     bot: User = field(default_factory=lambda: User(snowflake(), "parley", bot=True))
     application_id: str = field(default_factory=snowflake)
     guild_id: str = field(default_factory=snowflake)
+    permissions: str = PERMISSIONS
+    has_left: bool = False
     users: dict[str, User] = field(default_factory=dict)
     roles: dict[str, Payload] = field(default_factory=dict)
     channels: dict[str, Channel] = field(default_factory=dict)
@@ -88,7 +92,8 @@ class World:
 
     def all_roles(self) -> list[Payload]:
         """Return the roles of the guild, the one that every member has first."""
-        return [role(self.guild_id, "@everyone"), *self.roles.values()]
+        everyone = role(self.guild_id, "@everyone") | {"permissions": self.permissions}
+        return [everyone, *self.roles.values()]
 
     def add_channel(self, name: str, *, kind: Literal[0, 2, 13] = TEXT) -> Channel:
         """Return a new channel of the guild: of text, of voice or a stage, all with a chat."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shlex
 from collections.abc import Awaitable, Callable
 from typing import get_args
 
@@ -20,6 +21,16 @@ HELP = """\
 TEXT              say it here; @bot calls the bot, @NAME another person
 /reply N TEXT     reply to message N; in Slack that is a message in its thread
 /ask TEXT         use the bot's own slash command
+/private TEXT     ask so that only you see it
+/parley NAME [OPTION=VALUE …]
+                  use another command of the bot's; values with blanks stand in quotes
+/offered NAME [TEXT]
+                  tell what completes the first option of such a command
+/menu N NAME      choose what the menu of message N offers: ask, or summarise
+/fill [INPUT=VALUE …]
+                  send the form that is open
+/manage [WHAT]    be allowed to manage the channel, the server, or nothing
+/elsewhere        go to a group DM where the bot is no member
 /discord, /slack  go to #general there
 /channel [NAME]   go to a channel; without a name out of this thread
 /thread [N]       go to the thread of message N, or to the newest one
@@ -68,6 +79,13 @@ class Commands:
         self.by_name: dict[str, Command] = {
             "reply": self._reply,
             "ask": self._ask,
+            "private": self._ask_privately,
+            "parley": self._use,
+            "offered": self._tell_offered,
+            "menu": self._choose,
+            "fill": self._fill,
+            "manage": self._manage,
+            "elsewhere": self._go_elsewhere,
             "discord": lambda _: self._go_to_platform("discord"),
             "slack": lambda _: self._go_to_platform("slack"),
             "channel": self._go_to_channel,
@@ -129,6 +147,40 @@ class Commands:
     async def _ask(self, text: str) -> None:
         self._seat.call()
         await self._seat.rooms.ask(self._seat.room, self._seat.person, text)
+
+    async def _ask_privately(self, text: str) -> None:
+        self._seat.call()
+        options = {"question": text, "private": "yes"}
+        await self._seat.rooms.use(self._seat.room, self._seat.person, "ask", options)
+
+    async def _use(self, words: str) -> None:
+        name, _, rest = words.partition(" ")
+        self._seat.call()
+        await self._seat.rooms.use(
+            self._seat.room, self._seat.person, f"parley {name}", _options(rest)
+        )
+
+    async def _tell_offered(self, words: str) -> None:
+        name, _, typed = words.partition(" ")
+        seat = self._seat
+        found = await seat.rooms.offered(seat.room, seat.person, f"parley {name}", typed)
+        seat.stage.note(f"Offered: {', '.join(found) or 'nothing'}")
+
+    async def _choose(self, words: str) -> None:
+        wanted, _, action = words.partition(" ")
+        self._seat.call()
+        await self._seat.rooms.choose(self._lasting(wanted).id, self._seat.person, action)
+
+    async def _fill(self, words: str) -> None:
+        self._seat.call()
+        await self._seat.rooms.fill(self._seat.person, _options(words))
+
+    def _manage(self, what: str) -> None:
+        self._seat.rooms.allow(self._seat.person, what)
+        self._seat.stage.note(f"{self._seat.person} may manage {what or 'nothing'}.")
+
+    def _go_elsewhere(self, _: str) -> None:
+        self._seat.enter(self._seat.rooms, self._seat.rooms.elsewhere(self._seat.person))
 
     def _go_to_platform(self, name: str) -> None:
         rooms = self._seat.platforms[name]
@@ -251,3 +303,14 @@ class Commands:
             self._model.heal()
             names.append("the model")
         self._seat.stage.note(f"All goes well again: {', '.join(names)}.")
+
+
+def _options(words: str) -> dict[str, str]:
+    """Read NAME=VALUE …, with blanks in quotes."""
+    try:
+        pairs = [word.partition("=") for word in shlex.split(words)]
+    except ValueError as error:
+        raise Impossible(f"That cannot be read: {error}.") from None
+    if not all(name and sign for name, sign, _ in pairs):
+        raise Impossible('Write NAME=VALUE, with blanks in quotes: text="Be brief".')
+    return {name: value for name, _, value in pairs}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from tests.emulators.discord import DiscordEmulator
+from tests.emulators.discord.objects import Payload
 from tests.emulators.play.rooms import (
     BOT,
     GENERAL,
@@ -17,6 +20,8 @@ from tests.emulators.play.rooms import (
 )
 from tests.emulators.timeline import Moment
 
+_MENU = 3  # docs: Application Command Types, of a message
+_ANSWER_SECONDS = 3.0  # docs: Receiving and Responding
 _TYPING_SECONDS = 10.0  # docs: Trigger Typing Indicator, "expires after 10 seconds"
 
 
@@ -29,6 +34,8 @@ class DiscordRooms:
         self.emulator = emulator
         self._people = People(emulator.user, [emulator.bot_id])
         self._channels = {GENERAL: emulator.channel_id}
+        self._open: dict[str, str] = {}  # by person, what may have opened a form
+        self._elsewhere: str | None = None
 
     @property
     def bot_is_here(self) -> bool:
@@ -60,8 +67,50 @@ class DiscordRooms:
     async def ask(self, room: Room, person: str, text: str) -> None:
         await self.emulator.slash(room.channel, self._people.id(person), "ask", question=text)
 
+    async def use(self, room: Room, person: str, command: str, options: Mapping[str, str]) -> None:
+        given = {name: _given(name, value) for name, value in options.items()}
+        user = self._people.id(person)
+        self._open[person] = await self.emulator.slash(room.channel, user, command, **given)
+
+    async def offered(self, room: Room, person: str, command: str, typed: str) -> list[str]:
+        user = self._people.id(person)
+        asked = await self.emulator.complete(room.channel, user, command, "name", typed)
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            while (choices := self.emulator.choices(asked)) is None:
+                await asyncio.sleep(0.01)
+        return [str(one["value"]) for one in choices if isinstance(one, dict)]
+
+    async def choose(self, message: str, person: str, action: str) -> None:
+        names = [str(one["name"]) for one in self.emulator.commands if one["type"] == _MENU]
+        found = [one for one in names if one.lower().startswith(action.lower())]
+        if len(found) != 1:
+            raise Impossible(f"Which one? The menu has {', '.join(names) or 'nothing'}.")
+        user = self._people.id(person)
+        self._open[person] = await self.emulator.choose(message, user, found[0])
+
+    def form(self, person: str) -> str | None:
+        form = self.emulator.modal(self._open[person]) if person in self._open else None
+        return described_form(form) if form else None
+
+    async def fill(self, person: str, values: Mapping[str, str]) -> None:
+        if self.form(person) is None:
+            raise Impossible("No form is open.")
+        self._open[person] = await self.emulator.submit(self._open[person], **values)
+
+    def allow(self, person: str, right: str) -> None:
+        if right not in ("", "channel", "server"):
+            raise Impossible("What may be managed? /manage channel, or server, or nothing.")
+        self.emulator.allow(self._people.id(person), right)
+
+    def elsewhere(self, person: str) -> Room:
+        if self._elsewhere is None:
+            people = self._people.id(person), self._people.id("Eve")
+            self._elsewhere = self.emulator.elsewhere(3, *people)
+        return Room("Discord group DM", self._elsewhere)
+
     async def click(self, message: str, person: str, button: str) -> None:
-        await self.emulator.click(message, self._people.id(person), button)
+        user = self._people.id(person)
+        self._open[person] = await self.emulator.click(message, user, button)
 
     async def edit(self, message: str, text: str) -> None:
         await self.emulator.edit(message, self._people.spoken(text))
@@ -113,3 +162,20 @@ class DiscordRooms:
         ours = {shown.id for shown in screen if shown.author_id == bot}
         moments = self.emulator.timeline(place)
         return standing_sign(moments, ours, seconds=_TYPING_SECONDS) is not None
+
+
+def described_form(form: Payload) -> str:
+    """Return a form as one line: its title, and its inputs with what they hold."""
+    labels = form["components"] if isinstance(form["components"], list) else []
+    inputs = [one["component"] for one in labels if "component" in one]
+    return f"{form['title']}: {', '.join(map(_described_input, inputs))}"
+
+
+def _described_input(held: dict[str, Any]) -> str:
+    options = [str(one["value"]) for one in held.get("options") or []]
+    offered = f" ({' / '.join(options)})" if options else ""
+    return f"{held['custom_id']}={held.get('value') or ''}{offered}"
+
+
+def _given(name: str, value: str) -> str | bool:
+    return value.lower() in ("yes", "true", "on") if name == "private" else value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -106,6 +106,27 @@ class Rooms(Protocol):
 
     async def ask(self, room: Room, person: str, text: str) -> None:
         """Use the bot's command /ask."""
+
+    async def use(self, room: Room, person: str, command: str, options: Mapping[str, str]) -> None:
+        """Use another command of the bot's, such as "parley model", with options by name."""
+
+    async def offered(self, room: Room, person: str, command: str, typed: str) -> list[str]:
+        """Return what completes the first option of a command."""
+
+    async def choose(self, message: str, person: str, action: str) -> None:
+        """Choose what a message's menu offers of the bot's; the beginning of its name will do."""
+
+    def form(self, person: str) -> str | None:
+        """Return what the form says that stands open before a person; None if there is none."""
+
+    async def fill(self, person: str, values: Mapping[str, str]) -> None:
+        """Send the open form; what is left out stays as it is."""
+
+    def allow(self, person: str, right: str) -> None:
+        """Let a person manage the "channel" or the "server", or neither."""
+
+    def elsewhere(self, person: str) -> Room:
+        """Return a place of people where the bot is no member."""
 
     async def click(self, message: str, person: str, button: str) -> None: ...
 

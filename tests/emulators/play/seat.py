@@ -30,6 +30,7 @@ class Seat:
         self._heard: set[tuple[str, str]] = set()
         self._messages: dict[str, str] = {}
         self._changed_at = time.monotonic()
+        self._form: str | None = None
 
     @property
     def prompt(self) -> str:
@@ -55,7 +56,14 @@ class Seat:
         if (messages, signs) != (self._messages, self.signs):
             self._messages, self.signs = messages, signs
             self._changed_at = time.monotonic()
+        self._tell_form()
         self.stage.show(messages, signs, self.prompt)
+
+    def _tell_form(self) -> None:
+        form = self.rooms.form(self.person)
+        if form and form != self._form:
+            self.stage.note(f"A form is open: {form}. /fill sends it.")
+        self._form = form
 
     def greet(self) -> None:
         """Tell of a platform in which the bot has arrived."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from tests.emulators.play.rooms import (
@@ -16,6 +16,8 @@ from tests.emulators.play.rooms import (
 )
 from tests.emulators.slack import Shown, SlackEmulator
 from tests.emulators.timeline import Moment
+
+_NOT_YET = "The play cannot do this in Slack yet."
 
 
 class SlackRooms:
@@ -63,6 +65,27 @@ class SlackRooms:
         delivery = await self.emulator.slash(room.channel, user, "/ask", spoken)
         if delivery.status != 200:
             raise Impossible("/ask failed because the app did not respond.")
+
+    async def use(self, room: Room, person: str, command: str, options: Mapping[str, str]) -> None:
+        raise Impossible(_NOT_YET)
+
+    async def offered(self, room: Room, person: str, command: str, typed: str) -> list[str]:
+        raise Impossible("Slack completes no commands.")
+
+    async def choose(self, message: str, person: str, action: str) -> None:
+        raise Impossible(_NOT_YET)
+
+    def form(self, person: str) -> str | None:
+        return None
+
+    async def fill(self, person: str, values: Mapping[str, str]) -> None:
+        raise Impossible(_NOT_YET)
+
+    def allow(self, person: str, right: str) -> None:
+        raise Impossible(_NOT_YET)
+
+    def elsewhere(self, person: str) -> Room:
+        raise Impossible("In Slack a bot answers only where it is a member.")
 
     async def click(self, message: str, person: str, button: str) -> None:
         channel, ts = message.split("/")

@@ -8,6 +8,7 @@ from tests.emulators.slack.message import Ephemeral, Shown
 from tests.emulators.slack.methods import SCOPES
 from tests.emulators.slack.rates import Rate
 from tests.emulators.slack.socket import Reason
+from tests.emulators.slack.views import View
 from tests.emulators.slack.web import Call
 
 __all__ = [
@@ -21,4 +22,5 @@ __all__ = [
     "Reason",
     "Shown",
     "SlackEmulator",
+    "View",
 ]

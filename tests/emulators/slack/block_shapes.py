@@ -29,7 +29,6 @@ _NOT_EMULATED = frozenset(
         "overflow",
         "radio_buttons",
         "rich_text",
-        "static_select",
         "table",
         "timepicker",
         "users_select",
@@ -56,6 +55,11 @@ def refuse(why: str, pointer: str) -> SlackError:
 def check_block(block: object, pointer: str) -> None:
     """SlackError when a block is not as it must be."""
     _check_typed(block, pointer, _BLOCKS, frozenset({"block_id"}))
+
+
+def check_text(value: object, pointer: str, limit: int) -> None:
+    """SlackError when a value is no plain text object of up to so many characters."""
+    _text(limit, "plain_text")(value, pointer)
 
 
 def _check_typed(
@@ -86,6 +90,14 @@ def _words(limit: int) -> Check:
             raise refuse("must be more than 0 characters", pointer)
         if len(value) > limit:
             raise refuse(f"must be less than {limit + 1} characters", pointer)
+
+    return check
+
+
+def _number(least: int, most: int) -> Check:
+    def check(value: object, pointer: str) -> None:
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise refuse(f"must be from {least} to {most}", pointer)
 
     return check
 
@@ -171,6 +183,35 @@ _CONTEXT: dict[str, Shape] = {
     "plain_text": Shape({"text": _words(3000)}, {"emoji": _FLAG}),
 }
 _ELEMENTS = {"button": _BUTTON}
+_PLACEHOLDER = {"placeholder": _text(150, "plain_text"), "focus_on_load": _FLAG}
+# docs: Composition objects, "Option object".
+_OPTION = _fields(
+    {"text": _text(75, "plain_text"), "value": _words(150)}, {"description": _text(75)}
+)
+_INPUTS = {
+    "multi_users_select": Shape(
+        {"action_id": _ID},
+        {
+            "initial_users": _items(1000, _words(32)),
+            "max_selected_items": _number(1, 1000),
+            **_PLACEHOLDER,
+        },
+    ),
+    "plain_text_input": Shape(
+        {"action_id": _ID},
+        {
+            "initial_value": _words(3000),
+            "max_length": _number(1, 3000),
+            "min_length": _number(0, 3000),
+            "multiline": _FLAG,
+            **_PLACEHOLDER,
+        },
+    ),
+    "static_select": Shape(
+        {"action_id": _ID, "options": _items(100, _OPTION)},
+        {"initial_option": _OPTION, **_PLACEHOLDER},
+    ),
+}
 # docs: Feedback buttons element, "Button object fields".
 _OPINION = _fields(
     {"text": _text(75, "plain_text"), "value": _VALUE}, {"accessibility_label": _words(75)}
@@ -183,6 +224,10 @@ _BLOCKS: dict[str, Shape] = {
     "divider": Shape(),
     "header": Shape({"text": _text(150, "plain_text")}),
     "image": Shape(_PICTURE.required, {**_PICTURE.optional, "title": _text(2000, "plain_text")}),
+    "input": Shape(
+        {"element": _typed(_INPUTS), "label": _text(2000, "plain_text")},
+        {"hint": _text(2000, "plain_text"), "optional": _FLAG, "dispatch_action": _FLAG},
+    ),
     "markdown": Shape({"text": _words(MARKDOWN_CHARACTERS)}),
     "section": Shape(
         {},

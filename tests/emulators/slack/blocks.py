@@ -17,13 +17,13 @@ _ID_CHARACTERS = 255  # docs: every block's block_id
 _serial = itertools.count(1)
 
 
-def check_blocks(given: object) -> list[Payload] | None:
+def check_blocks(given: object, *, most: int = BLOCKS) -> list[Payload] | None:
     """Return the blocks with their ids, None when there are none; SlackError when refused."""
     blocks = _listed(given)
     if blocks is None:
         return None
-    if len(blocks) > BLOCKS:
-        raise refuse(f"no more than {BLOCKS} items allowed", "/blocks")
+    if len(blocks) > most:
+        raise refuse(f"no more than {most} items allowed", "/blocks")
     for number, block in enumerate(blocks):
         check_block(block, f"/blocks/{number}")
         if block["type"] == "section" and not block.keys() & {"text", "fields"}:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tests.emulators.clock import Clock
 from tests.emulators.slack.arguments import SlackError, flag, joined, text
 from tests.emulators.slack.arguments import channel as named_channel
@@ -142,7 +144,15 @@ class Chat:
         seen = read(said.text, said.blocks or [])
         thread_ts = text(args, "thread_ts") or None
         if thread_ts is None or len(workspace.thread(channel.id, thread_ts)) > 1:
-            self.ephemerals.append(Ephemeral(channel.id, user_id, seen, thread_ts))
+            ts, blocks = workspace.timestamp(), tuple(said.blocks or ())
+            self.ephemerals.append(Ephemeral(channel.id, user_id, seen, thread_ts, ts, blocks))
+
+    def whisper_instead(self, old: Ephemeral, args: Payload) -> None:
+        """Show other words in the place of those that one person saw."""
+        said = content(args)
+        self._listen(args, said)
+        new = replace(old, text=read(said.text, said.blocks or []), blocks=tuple(said.blocks or ()))
+        self.ephemerals[self.ephemerals.index(old)] = new
 
     def _own(self, workspace: Workspace, args: Payload, refusal: str) -> Post:
         channel = named_channel(workspace, args)

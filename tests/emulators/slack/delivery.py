@@ -193,7 +193,7 @@ class Outbox:
         frame: Payload = {
             "type": envelope.type,
             "payload": envelope.payload,
-            "accepts_response_payload": envelope.type == "slash_commands",
+            "accepts_response_payload": envelope.kind in ("slash_commands", "view_submission"),
         }
         if envelope.type == "events_api":
             # The first try carries them too, as 0 and "".

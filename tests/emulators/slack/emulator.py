@@ -21,7 +21,7 @@ from tests.emulators.slack.installation import APP_ID, VERIFICATION_TOKEN, Insta
 from tests.emulators.slack.interactions import Interactions
 from tests.emulators.slack.limits import Limits
 from tests.emulators.slack.markup import buttons, escape, feedback
-from tests.emulators.slack.message import Post, Shown
+from tests.emulators.slack.message import SLACKBOT, Ephemeral, Post, Shown
 from tests.emulators.slack.methods import SCOPES
 from tests.emulators.slack.payload import Payload
 from tests.emulators.slack.rates import Rate
@@ -30,7 +30,9 @@ from tests.emulators.slack.sessions import Sessions
 from tests.emulators.slack.socket import Reason, SocketMode
 from tests.emulators.slack.streams import ANOTHER_APP, Streams
 from tests.emulators.slack.truth import Truth
+from tests.emulators.slack.views import Filled, View, Views
 from tests.emulators.slack.web import Call, WebApi
+from tests.emulators.slack.workspace import Role
 from tests.emulators.timeline import Moment
 
 
@@ -83,7 +85,10 @@ class SlackEmulator:
         self._sessions = Sessions(self._events, self.clock, subscribed=subscribed)
         self.streams = Streams(self._events, self._chat, self._sessions, self.clock)
         self._responses = ResponseUrls(self._chat, self.clock)
-        self._interactions = Interactions(self._outbox, self._responses, self.violations)
+        self._views = Views(self.clock)
+        self._interactions = Interactions(
+            self._outbox, self._responses, self._views, self.violations
+        )
         self._web = WebApi(
             self._access,
             Limits(self.clock, rates or {}, unlisted=unlisted),
@@ -98,6 +103,7 @@ class SlackEmulator:
             **self.streams.methods,
             **Conversations(unlisted=unlisted).methods,
             **people.METHODS,
+            **self._views.methods,
         }
         self._runner: web.AppRunner | None = None
         self.api_url = ""
@@ -110,6 +116,8 @@ class SlackEmulator:
         self.requests = self._web.requests
         self.unknown = self._web.unknown
         self.ephemerals = self._chat.ephemerals
+        # People of another team, in channels that are shared with it; their role is one there.
+        self.foreign = self._app.workspace(None).foreign
         self.pings = self._chat.pings
         self.unfurls = self._chat.unfurls
 
@@ -149,19 +157,36 @@ class SlackEmulator:
         """Install the app in one more workspace; its events come over the same socket or HTTP."""
         return self._app.install(name).home
 
-    def user(self, name: str, team_id: str | None = None) -> str:
+    def user(self, name: str, team_id: str | None = None, *, role: Role | None = None) -> str:
         """Let a person join a workspace, the first if none is named, and return the user id."""
-        return self._app.workspace(team_id).user(name)
+        workspace = self._app.workspace(team_id)
+        user_id = workspace.user(name)
+        self.set_role(user_id, role)
+        return user_id
+
+    def set_role(self, user_id: str, role: Role | None) -> None:
+        """Make a person an admin or an owner of their workspace, or neither."""
+        roles = self._app.where(user_id).roles
+        if role is None:
+            roles.pop(user_id, None)
+        else:
+            roles[user_id] = role
 
     def channel(
-        self, name: str, *, member: bool = True, private: bool = False, team_id: str | None = None
+        self,
+        name: str,
+        *,
+        member: bool = True,
+        private: bool = False,
+        team_id: str | None = None,
+        creator: str = SLACKBOT,
     ) -> str:
         """Open a channel, with or without the bot in it, and return its id.
 
         It is in the first workspace if none is named, and everybody there is in it.
         """
         kind: Literal["channel", "group"] = "group" if private else "channel"
-        return self._app.workspace(team_id).channel(name, member=member, kind=kind)
+        return self._app.workspace(team_id).channel(name, member=member, kind=kind, creator=creator)
 
     def dm(self, user_id: str) -> str:
         """Return the id of the bot's DM with a person."""
@@ -246,6 +271,47 @@ class SlackEmulator:
         """Press a button and wait for the answer; LookupError when nobody can see that button."""
         post, workspace = self._post(channel_id, ts), self._app.where(channel_id)
         return await self._interactions.click(workspace, post, user_id, action_id)
+
+    async def press(self, said: Ephemeral, action_id: str) -> Delivery:
+        """Press a button of a message that one person alone saw; LookupError if it has none."""
+        workspace = self._app.where(said.channel_id)
+        return await self._interactions.press_whisper(workspace, said, action_id)
+
+    async def press_home(self, user_id: str, action_id: str) -> Delivery:
+        """Press a button of the Home tab."""
+        return await self._interactions.press_home(self._app.where(user_id), user_id, action_id)
+
+    async def choose(self, channel_id: str, ts: str, user_id: str, callback_id: str) -> Delivery:
+        """Choose an entry of the app in the menu of a message."""
+        post, workspace = self._post(channel_id, ts), self._app.where(channel_id)
+        return await self._interactions.choose(workspace, post, user_id, callback_id)
+
+    async def submit(self, user_id: str, **filled: Filled) -> Delivery:
+        """Fill in the form that a person sees, by its block ids, and submit it.
+
+        What is not named stays as it is. LookupError where there is no such form or field, or
+        Slack would not let the person submit it.
+        """
+        view = self._views.modal(user_id)
+        if view is None or not view.fields:
+            raise LookupError("there is no form")
+        return await self._interactions.submit(self._app.where(user_id), view, filled)
+
+    def modal(self, user_id: str) -> View | None:
+        """Return the modal that a person sees now."""
+        return self._views.modal(user_id)
+
+    def home(self, user_id: str) -> View | None:
+        """Return the Home tab as it was published to a person."""
+        return self._views.home(user_id)
+
+    def suggested(self, channel_id: str) -> tuple[str, list[tuple[str, str]]]:
+        """Return what is suggested in a DM: a greeting, and titles with their messages."""
+        return self._sessions.suggested.get(channel_id, ("", []))
+
+    def session_title(self, channel_id: str, thread_ts: str) -> str:
+        """Return the title of a thread's agent session, empty where it has none."""
+        return self._sessions.title(channel_id, thread_ts)
 
     def refuse_feedback_buttons(self) -> None:
         """Be a Slack that does not know feedback buttons."""

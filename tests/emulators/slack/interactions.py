@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import json
-import secrets
+from collections.abc import Mapping
 
 from tests.emulators.slack.delivery import Delivery, Envelope, Outbox
 from tests.emulators.slack.installation import APP_ID, VERIFICATION_TOKEN
 from tests.emulators.slack.markup import buttons, escape, feedback
-from tests.emulators.slack.message import Post
+from tests.emulators.slack.message import Ephemeral, Post
 from tests.emulators.slack.payload import Payload
 from tests.emulators.slack.response_urls import Place, ResponseUrls
 from tests.emulators.slack.spec import response_complaints
+from tests.emulators.slack.views import Filled, View, Views
 from tests.emulators.slack.workspace import Workspace
 
 
 class Interactions:
     """Tells of them once and shows what the app answers; Slack does not try again."""
 
-    def __init__(self, outbox: Outbox, responses: ResponseUrls, violations: list[str]) -> None:
+    def __init__(
+        self, outbox: Outbox, responses: ResponseUrls, views: Views, violations: list[str]
+    ) -> None:
         self._outbox = outbox
+        self._views = views
         self._violations = violations
         self._responses = responses
 
@@ -41,7 +45,7 @@ class Interactions:
             "api_app_id": APP_ID,
             "is_enterprise_install": "false",
             "response_url": self._responses.open(place),
-            "trigger_id": _trigger_id(),
+            "trigger_id": self._views.trigger(user_id),
         }
         delivery = await self._outbox.tell(Envelope("slash_commands", "slash_commands", payload))
         if answer := _answer(delivery):
@@ -75,46 +79,113 @@ class Interactions:
         action = {**action, "action_ts": workspace.timestamp()}
         place = Place(workspace, workspace.channels[post.channel_id], user_id, post.ts)
         payload: Payload = {
-            **_block_actions(place, post),
+            **_done(place, self._views.trigger(user_id)),
+            "type": "block_actions",
+            "container": _container(place, post.ts, post.thread_ts),
+            "message": post.payload(),
+            "state": {"values": {}},
             "actions": [action],
             "response_url": self._responses.open(place),
         }
         return await self._outbox.tell(Envelope("block_actions", "interactive", payload, post.ts))
+
+    async def press_whisper(
+        self, workspace: Workspace, said: Ephemeral, action_id: str
+    ) -> Delivery:
+        """Tell of a button of a message that one person alone saw."""
+        found = {name: (block_id, it) for name, block_id, it in buttons(list(said.blocks))}
+        block_id, button = found[action_id]
+        place = Place(workspace, workspace.channels[said.channel_id], said.user_id, whispered=said)
+        now = workspace.timestamp()
+        container = _container(place, said.ts, said.thread_ts)
+        payload: Payload = {
+            **_done(place, self._views.trigger(said.user_id)),
+            "type": "block_actions",
+            "container": {**container, "is_ephemeral": True},
+            "state": {"values": {}},
+            "actions": [{**button, "block_id": block_id, "action_ts": now}],
+            "response_url": self._responses.open(place),
+        }
+        return await self._outbox.tell(Envelope("block_actions", "interactive", payload, said.ts))
+
+    async def press_home(self, workspace: Workspace, user_id: str, action_id: str) -> Delivery:
+        """Tell of a button of the Home tab, which is in no channel."""
+        view = self._views.home(user_id)
+        if view is None:
+            raise LookupError("no Home tab was published")
+        payload: Payload = {
+            **_doer(workspace, user_id, self._views.trigger(user_id)),
+            "type": "block_actions",
+            "container": {"type": "view", "view_id": view.id},
+            "view": view.payload(workspace),
+            "actions": [{**view.buttons[action_id], "action_ts": workspace.timestamp()}],
+        }
+        return await self._outbox.tell(Envelope("block_actions", "interactive", payload))
+
+    async def choose(
+        self, workspace: Workspace, post: Post, user_id: str, callback_id: str
+    ) -> Delivery:
+        """Tell of an entry in the menu of a message (docs: message shortcut payload)."""
+        place = Place(workspace, workspace.channels[post.channel_id], user_id)
+        payload: Payload = {
+            **_done(place, self._views.trigger(user_id)),
+            "type": "message_action",
+            "action_ts": workspace.timestamp(),
+            "callback_id": callback_id,
+            "message_ts": post.ts,
+            "message": post.payload(),
+            "response_url": self._responses.open(place),
+        }
+        return await self._outbox.tell(Envelope("message_action", "interactive", payload, post.ts))
+
+    async def submit(
+        self, workspace: Workspace, view: View, filled: Mapping[str, Filled]
+    ) -> Delivery:
+        """Tell of a form that was filled in, and do with it what the app answers."""
+        payload: Payload = {
+            **_doer(workspace, view.user_id, self._views.trigger(view.user_id)),
+            "type": "view_submission",
+            "view": view.payload(workspace, view.values(filled)),
+            "response_urls": [],
+        }
+        delivery = await self._outbox.tell(Envelope("view_submission", "interactive", payload))
+        if delivery.status == 200:
+            answer = json.loads(delivery.body) if delivery.body.strip() else {}
+            self._views.respond(view, answer, self._violations)
+        return delivery
 
     async def tell(self, payload: Payload) -> Delivery:
         """Tell of an interaction, whatever its shape."""
         return await self._outbox.tell(Envelope(str(payload.get("type")), "interactive", payload))
 
 
-def _block_actions(place: Place, post: Post) -> Payload:
-    """Return what tells of where a button was pressed, and by whom."""
-    team_id, name = place.workspace.team_id, place.workspace.users[place.user_id].lower()
-    container: Payload = {
-        "type": "message",
-        "message_ts": post.ts,
-        "channel_id": post.channel_id,
-        "is_ephemeral": False,
-    }
-    if post.thread_ts:
-        container["thread_ts"] = post.thread_ts
+def _done(place: Place, trigger_id: str) -> Payload:
+    """Return what tells of who did something in a channel."""
+    channel: Payload = {"id": place.channel.id, "name": place.channel.name}
+    return {**_doer(place.workspace, place.user_id, trigger_id), "channel": channel}
+
+
+def _doer(workspace: Workspace, user_id: str, trigger_id: str) -> Payload:
+    name = workspace.users[user_id].lower()
     return {
-        "type": "block_actions",
-        "user": {"id": place.user_id, "username": name, "name": name, "team_id": team_id},
+        "user": {"id": user_id, "username": name, "name": name, "team_id": workspace.team_id},
         "api_app_id": APP_ID,
         "token": VERIFICATION_TOKEN,
-        "container": container,
-        "trigger_id": _trigger_id(),
-        "team": {"id": team_id, "domain": place.workspace.name.lower()},
+        "trigger_id": trigger_id,
+        "team": {"id": workspace.team_id, "domain": workspace.name.lower()},
         "enterprise": None,
         "is_enterprise_install": False,
-        "channel": {"id": place.channel.id, "name": place.channel.name},
-        "message": post.payload(),
-        "state": {"values": {}},
     }
 
 
-def _trigger_id() -> str:
-    return f"{secrets.randbelow(10**13)}.{secrets.randbelow(10**12)}.{secrets.token_hex(16)}"
+def _container(place: Place, ts: str, thread_ts: str | None) -> Payload:
+    container: Payload = {
+        "type": "message",
+        "message_ts": ts,
+        "channel_id": place.channel.id,
+        "is_ephemeral": False,
+    }
+    return {**container, "thread_ts": thread_ts} if thread_ts else container
 
 
 def _answer(delivery: Delivery) -> Payload:

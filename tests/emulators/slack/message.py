@@ -54,6 +54,13 @@ class Ephemeral:
     user_id: str
     text: str
     thread_ts: str | None = None
+    ts: str = ""
+    blocks: tuple[Payload, ...] = ()
+
+    @property
+    def buttons(self) -> dict[str, str]:
+        """What stands on the buttons, by their action ids."""
+        return {name: label_of(it) for name, _, it in buttons(list(self.blocks))}
 
 
 @dataclass(slots=True)

@@ -134,6 +134,13 @@ class Method:
 
 
 METHODS: dict[str, Method] = {
+    "agents.sessions.rename": Method(
+        rate=TIER_3,
+        scopes=("chat:write",),
+        arguments={"channel_id": "string", "thread_ts": "string", "title": "string"},
+        answer={"title": "string"},
+        errors={"channel_not_found", "session_not_found"},
+    ),
     "agents.sessions.setStatus": Method(
         rate=TIER_3,
         scopes=("chat:write",),
@@ -166,6 +173,17 @@ METHODS: dict[str, Method] = {
             **_FACE,
         },
         errors={"channel_not_found", "invalid_thread_ts", "not_in_channel"},
+    ),
+    "assistant.threads.setSuggestedPrompts": Method(
+        rate=TIER_4,
+        scopes=("assistant:write",),
+        arguments={
+            "channel_id": "string",
+            "prompts": "array",
+            "thread_ts": "string",
+            "title": "string",
+        },
+        errors={"channel_not_found", "invalid_thread_ts", "message_not_found"},
     ),
     "auth.test": Method(rate=HUNDREDS),
     "chat.appendStream": Method(
@@ -261,4 +279,29 @@ METHODS: dict[str, Method] = {
         errors={"invalid_cursor", "not_in_channel"},
     ),
     "users.info": Method(rate=TIER_4, scopes=("users:read",), form_only=True),
+    "views.open": Method(
+        rate=TIER_4,
+        arguments={"interactivity_pointer": "string", "view": "object"},
+        answer={"view": "object"},
+        errors={
+            *_BLOCK_ERRORS,
+            "duplicate_external_id",
+            "exchanged_trigger_id",
+            "expired_trigger_id",
+            "invalid_trigger_id",
+            "view_too_large",
+        },
+    ),
+    "views.publish": Method(
+        rate=TIER_4,
+        arguments={"view": "object"},
+        answer={"view": "object"},
+        errors={*_BLOCK_ERRORS, "duplicate_external_id", "hash_conflict", "not_enabled"},
+    ),
+    "views.update": Method(
+        rate=TIER_4,
+        arguments={"view": "object"},
+        answer={"view": "object"},
+        errors={*_BLOCK_ERRORS, "duplicate_external_id", "hash_conflict", "not_found"},
+    ),
 }

@@ -33,14 +33,27 @@ def user(workspace: Workspace, args: Payload) -> Payload:
 def _user(workspace: Workspace, user_id: str, name: str) -> Payload:
     return {
         "id": user_id,
-        "team_id": workspace.team_id,
+        "team_id": "T0OTHER001" if user_id in workspace.foreign else workspace.team_id,
         "name": name.lower(),
         "real_name": name,
         "deleted": False,
+        **_rights(workspace, user_id),
         "is_bot": user_id == workspace.bot_user_id,
         "is_app_user": False,
         "updated": 0,
         "profile": _profile(workspace, name),
+    }
+
+
+def _rights(workspace: Workspace, user_id: str) -> Payload:
+    """Return the roles (docs: User object, is_admin; an owner is an admin, too)."""
+    role = workspace.roles.get(user_id)
+    return {
+        "is_admin": role is not None,
+        "is_owner": role == "owner",
+        "is_primary_owner": False,
+        "is_restricted": False,
+        "is_ultra_restricted": False,
     }
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from tests.emulators.clock import Clock
 from tests.emulators.slack.arguments import SlackError, flag, text
 from tests.emulators.slack.chat import Chat
+from tests.emulators.slack.message import Ephemeral
 from tests.emulators.slack.payload import Payload
 from tests.emulators.slack.workspace import Channel, Workspace
 
@@ -17,12 +18,16 @@ RESPONSES, RESPONSE_SECONDS = 5, 1800.0
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a person did something; `ts` is the message with the button, if it was one."""
+    """Where a person did something; `ts` is the message with the button, if it was one.
+
+    If only that person saw the message, it is `whispered`.
+    """
 
     workspace: Workspace
     channel: Channel
     user_id: str
     ts: str | None = None
+    whispered: Ephemeral | None = None
 
 
 @dataclass(slots=True)
@@ -61,6 +66,8 @@ class ResponseUrls:
         original = place.ts and place.workspace.find(place.channel.id, place.ts)
         if original and flag(body, "delete_original"):
             self._chat.remove(original)
+        elif place.whispered and flag(body, "replace_original"):
+            self._chat.whisper_instead(place.whispered, body)
         elif original and flag(body, "replace_original"):
             self._chat.change(original, body)
         else:

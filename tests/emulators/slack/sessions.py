@@ -27,6 +27,7 @@ LOADING_MESSAGES = 10
 STATUS_CHARACTERS = 50
 # docs: agents.sessions.setStatus, title.
 TITLE_CHARACTERS = 200
+PROMPTS = 4  # docs: assistant.threads.setSuggestedPrompts, "up to four"
 STOPPED = "agent_session_stopped"
 _TS = re.compile(r"\d{10}\.\d{6}")
 
@@ -64,9 +65,12 @@ class Sessions:
 
     def __init__(self, events: Events, clock: Clock, *, subscribed: Collection[str]) -> None:
         self.methods = {
+            "agents.sessions.rename": self.rename,
             "agents.sessions.setStatus": self.set_session,
+            "assistant.threads.setSuggestedPrompts": self.suggest,
             "assistant.threads.setStatus": self.set_status,
         }
+        self.suggested: dict[str, tuple[str, list[tuple[str, str]]]] = {}
         self._events = events
         self._clock = clock
         self._is_stoppable = STOPPED in subscribed
@@ -108,6 +112,37 @@ class Sessions:
         self.move(workspace, root, status)
         title = {"title": session.title} if session.title else {}
         return {"status": status, "agent_status": status, **title, **self._warning()}
+
+    def rename(self, workspace: Workspace, args: Payload) -> Payload:
+        """agents.sessions.rename."""
+        channel = joined(workspace, args, name="channel_id")
+        session = self._sessions.get((channel.id, text(args, "thread_ts")))
+        if session is None:
+            raise SlackError("session_not_found")
+        session.title = _title(workspace, args)
+        if not session.title:
+            raise SlackError("invalid_arguments", why="must be more than 0 characters [/title]")
+        return {"title": session.title}
+
+    def suggest(self, workspace: Workspace, args: Payload) -> Payload:
+        """assistant.threads.setSuggestedPrompts.
+
+        With a thread an agent app suggests nothing, without an error (docs: its page).
+        """
+        channel = named_channel(workspace, args, name="channel_id")
+        prompts = decoded(args.get("prompts"), "invalid_arguments")
+        listed = prompts if isinstance(prompts, list) else []
+        pairs = [(str(one.get("title") or ""), str(one.get("message") or "")) for one in listed]
+        if not 0 < len(pairs) <= PROMPTS or not all(map(all, pairs)):
+            raise SlackError("invalid_arguments", why="one to four prompts [/prompts]")
+        if not text(args, "thread_ts"):
+            self.suggested[channel.id] = (text(args, "title"), pairs)
+        return {}
+
+    def title(self, channel_id: str, thread_ts: str) -> str:
+        """Return the title of a session, empty where it has none."""
+        session = self._sessions.get((channel_id, thread_ts))
+        return session.title if session else ""
 
     def move(
         self,

@@ -14,6 +14,7 @@ from tests.emulators.slack.payload import Payload
 from tests.emulators.timeline import Moment
 
 _LONG_AGO = 1_700_000_000  # seconds since the epoch
+Role = Literal["admin", "owner"]
 Kind = Literal["channel", "group", "im", "mpim"]
 
 
@@ -31,6 +32,7 @@ class Channel:
     member: bool
     type: Kind = "channel"
     person: str | None = None
+    creator: str = SLACKBOT
     posts: dict[str, Post] = field(default_factory=dict)
     signs: list[tuple[str, Moment]] = field(default_factory=list)
 
@@ -50,7 +52,7 @@ class Channel:
             **shared,
             "name": self.name,
             "name_normalized": self.name,
-            "creator": SLACKBOT,
+            "creator": self.creator,
             "is_channel": self.type == "channel",
             "is_general": self.name == "general",
             "is_group": self.type == "group",
@@ -75,6 +77,8 @@ class Workspace:
         self.name = name
         self.home = home
         self.users: dict[str, str] = {}
+        self.roles: dict[str, Role] = {}
+        self.foreign: set[str] = set()
         self.channels: dict[str, Channel] = {}
         self._clock = clock
         self._serial = serial
@@ -101,10 +105,13 @@ class Workspace:
         self.users[user_id] = name
         return user_id
 
-    def channel(self, name: str, *, member: bool = True, kind: Kind = "channel") -> str:
+    def channel(
+        self, name: str, *, member: bool = True, kind: Kind = "channel", creator: str = SLACKBOT
+    ) -> str:
         """Open a channel, with or without the bot in it, and return its id."""
         channel_id = f"C0CHANNEL{self._serial():03d}"
-        self.channels[channel_id] = Channel(self.home, channel_id, name, member, kind)
+        fresh = Channel(self.home, channel_id, name, member, kind, creator=creator)
+        self.channels[channel_id] = fresh
         return channel_id
 
     def dm(self, user_id: str) -> Channel:

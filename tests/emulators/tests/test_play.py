@@ -29,6 +29,8 @@ from tests.emulators.play.slack_rooms import SlackRooms
 from tests.emulators.play.stage import LiveStage, PlainStage
 from tests.emulators.slack import SlackEmulator
 from tests.emulators.slack.message import Ephemeral
+from tests.support.discord_platform import listening
+from tests.support.fakes import FakeIntake
 from tests.support.process import ROOT
 from tests.support.waiting import until
 
@@ -223,6 +225,31 @@ async def test_people_change_only_what_they_wrote_and_press_only_what_is_there(p
     refusal = (await play.type("/slack", "hello", "/thread", "/ask x"))[-1]
     assert refusal == "Slack takes no commands in threads: leave it with /channel."
     assert (await play.type("/stop"))[0].startswith("There is no stop button")
+
+
+async def test_the_bots_commands_menus_and_forms_are_used(play: Play) -> None:
+    intake = FakeIntake()
+    async with listening(play.discord, intake):
+        await play.type("E = mc²", "/private why?", "/wait 5")
+        await until(lambda: intake.turns)
+        private = intake.last
+        await play.type("/menu 1 ask")
+        await until(lambda: play.seat.rooms.form("Ann"))
+        opened = await play.type("/screen")
+        await play.type('/fill question="what is c?" who=me')
+        await until(lambda: len(intake.turns) == 2)
+        await play.type("/menu 1 summarise")
+        await until(lambda: len(intake.turns) == 3)
+        await play.type("/elsewhere", "/parley help")
+        await until(lambda: play.discord.screen(play.seat.room.channel))
+        helped = await play.type("/screen")
+        offered = await play.type("/offered model x")
+
+    assert private.key.thread.startswith("private-")
+    assert any("A form is open: Ask about this message" in line for line in opened)
+    assert intake.turns[1].text == "what is c?"
+    assert any("no member" in line for line in helped)
+    assert offered[0] == "Offered: nothing"
 
 
 async def test_a_call_goes_wrong_as_asked_and_well_again(play: Play) -> None:

@@ -1,0 +1,178 @@
+"""Answers presses of the buttons below an answer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+
+import discord
+
+from adapters.discord.address import ButtonPress, ChannelAddress, CommandAddress
+from adapters.discord.gateway import events
+from adapters.discord.gateway.responses import acknowledge, finished, refusal_of, tell
+from adapters.discord.reply.message import CONTINUE, RATINGS, REGENERATE, STOP, ended_buttons
+from adapters.discord.rest import translated
+from bot.domain import End, Place, Rating
+from bot.errors import HasEnded, NotRemembered, StoreUnavailable, SurfaceError
+from bot.turns.intake import THANKS, Intake
+
+_log = logging.getLogger(__name__)
+
+
+class Buttons:
+    """Answers presses of any process."""
+
+    def __init__(self, intake: Intake, *, rated: bool, answer_within: float) -> None:
+        self._intake = intake
+        self._rated = rated
+        self._answer_within = answer_within  # seconds that the intake may take
+
+    async def answer(self, interaction: discord.Interaction, pressed: str) -> bool:
+        """Answer a press; False if there is no such button. Raises SurfaceError."""
+        action, sign, turn_id = pressed.partition(":")
+        match action + sign:
+            case name if name == STOP:
+                await self._stop(interaction, turn_id)
+            case name if name == REGENERATE:
+                await self._regenerate(interaction, turn_id)
+            case name if name == CONTINUE:
+                await self._continue(interaction, turn_id)
+            case name if rating := RATINGS.get(name):
+                await self._rate(interaction, turn_id, rating)
+            case _:
+                return False
+        return True
+
+    async def _stop(self, interaction: discord.Interaction, turn_id: str) -> None:
+        by = asyncio.get_running_loop().time() + self._answer_within
+        stopping = self._stop_turn(interaction, turn_id)
+        refusal = await refusal_of(stopping, within=self._answer_within)
+        if isinstance(refusal, HasEnded) and await self._replace_stop(interaction, turn_id, by=by):
+            async with translated():
+                await interaction.followup.send(refusal.apology, ephemeral=True)
+        else:
+            await acknowledge(interaction, refusal)
+
+    async def _stop_turn(self, interaction: discord.Interaction, turn_id: str) -> None:
+        manages = may_manage(interaction) and await self._is_here(interaction, turn_id)
+        asker = "" if manages else str(interaction.user.id)
+        if not await self._intake.stop(turn_id, person_id=asker):
+            raise HasEnded
+
+    async def _replace_stop(
+        self, interaction: discord.Interaction, turn_id: str, *, by: float
+    ) -> bool:
+        """Replace the Stop of a message whose final edit failed, or is in flight; False on failure.
+
+        The buttons are those of an ended reply. One that is not known, at least until `by` (loop
+        time), gets none.
+        """
+        end: End | None = None
+        with suppress(StoreUnavailable, TimeoutError):
+            async with asyncio.timeout_at(by):
+                end = await self._intake.how_ended(turn_id)
+        shown = ended_buttons(end, turn_id, rated=self._rated) if end is not None else ()
+        view = finished(
+            *(
+                discord.ui.Button(
+                    custom_id=it["custom_id"],
+                    label=it.get("label"),
+                    emoji=it.get("emoji", {}).get("name"),
+                )
+                for it in shown
+            )
+        )
+        try:
+            async with translated():
+                await interaction.response.edit_message(view=view)
+        except SurfaceError as error:
+            _log.info("Turn %s: its ended reply keeps the Stop button: %s", turn_id, error)
+            return False
+        return True
+
+    async def _regenerate(self, interaction: discord.Interaction, turn_id: str) -> None:
+        regenerating = self._intake.regenerate(
+            turn_id,
+            person_id=str(interaction.user.id),
+            press_id=events.turn_id(interaction.id),
+            place=press_place(interaction),
+        )
+        await acknowledge(interaction, await refusal_of(regenerating, within=self._answer_within))
+
+    async def _continue(self, interaction: discord.Interaction, turn_id: str) -> None:
+        continuing = self._intake.go_on(
+            turn_id,
+            person_id=str(interaction.user.id),
+            press_id=events.turn_id(interaction.id),
+            place=place_below(interaction),
+        )
+        refusal = await refusal_of(continuing, within=self._answer_within)
+        # The original response to such a press would else be the message with the button.
+        below, private = _continues_command(interaction), _is_private(interaction)
+        await acknowledge(interaction, refusal, thinking=below, private=private)
+
+    async def _rate(self, interaction: discord.Interaction, turn_id: str, rating: Rating) -> None:
+        rating_turn = self._rate_turn(interaction, turn_id, rating)
+        refusal = await refusal_of(rating_turn, within=self._answer_within)
+        await tell(interaction, refusal.apology if refusal else THANKS)
+
+    async def _rate_turn(
+        self, interaction: discord.Interaction, turn_id: str, rating: Rating
+    ) -> None:
+        if not await self._is_here(interaction, turn_id):
+            raise NotRemembered
+        await self._intake.rate(turn_id, person_id=str(interaction.user.id), rating=rating)
+
+    async def _is_here(self, interaction: discord.Interaction, turn_id: str) -> bool:
+        """Whether a turn is answered in the channel or thread of a press.
+
+        Guess: Discord sends presses only of buttons that a message has. A person's own turn needs
+        no such check.
+        """
+        thread = await self._intake.thread_of_turn(turn_id)
+        return thread is not None and str(interaction.channel_id) in (thread.channel, thread.thread)
+
+
+def may_manage(interaction: discord.Interaction) -> bool:
+    """Whether the person may manage messages there; nobody may in a DM."""
+    permissions = interaction.permissions
+    return permissions.manage_messages or permissions.administrator
+
+
+def press_place(interaction: discord.Interaction) -> Place | None:
+    """Return what a press adds to the address of a command; None if it is on another answer."""
+    pressed = interaction.message
+    if pressed is None or pressed.interaction_metadata is None:
+        return None
+    return ButtonPress(interaction.id, interaction.token, pressed.id).to_json()
+
+
+def place_below(interaction: discord.Interaction) -> Place | None:
+    """Return where a turn is answered that continues the message with the pressed button.
+
+    None if Discord does not name that message. Below the answer to a command, the press is itself a
+    command, whose original response is a new message.
+    """
+    pressed, channel = interaction.message, interaction.channel_id
+    if pressed is None or channel is None:
+        return None
+    if _continues_command(interaction):
+        private = _is_private(interaction)
+        place = None if private or events.is_elsewhere(interaction) else channel
+        return CommandAddress(place, interaction.id, interaction.token, private=private).to_json()
+    # In a channel, each page replies to the question.
+    question = pressed.reference.message_id if pressed.reference else None
+    return ChannelAddress(channel, question, opens_thread=False).to_json()
+
+
+def _continues_command(interaction: discord.Interaction) -> bool:
+    """Whether the pressed button is below a message that an interaction's webhook has written."""
+    pressed = interaction.message
+    return pressed is not None and pressed.interaction_metadata is not None
+
+
+def _is_private(interaction: discord.Interaction) -> bool:
+    """Whether only one person sees the message with the pressed button."""
+    pressed = interaction.message
+    return pressed is not None and pressed.flags.ephemeral

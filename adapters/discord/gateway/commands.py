@@ -1,0 +1,326 @@
+"""Answers commands, menus and forms."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import discord
+
+from adapters.discord.gateway import events, forms
+from adapters.discord.gateway.buttons import may_manage
+from adapters.discord.gateway.connection import read_message
+from adapters.discord.gateway.here import call_of, help_for
+from adapters.discord.gateway.responses import (
+    acknowledge,
+    finished,
+    in_time,
+    refusal_of,
+    tell,
+)
+from adapters.discord.rest import fetch_messages, own_id, translated
+from bot.domain import ContextMessage, Turn
+from bot.errors import PlaceGone, Refused, StoreUnavailable, SurfaceError
+from bot.turns import desk
+from bot.turns.desk import Call, Desk, Part, Scope
+from bot.turns.intake import Intake
+
+_log = logging.getLogger(__name__)
+
+HELP = "Ask me something: write your question after my name."
+_FORGET = "forget:"  # the custom id of a button, with the id of the person who may press it
+_SUMMARISED = 100  # messages, the most of one request ("Get Channel Messages")
+_READ_SECONDS = 1.5  # of the three that Discord waits for an answer
+_MOST_CHOICES, _LONGEST_CHOICE = 25, 100  # Discord's documentation, "Autocomplete"
+_UNREADABLE = (
+    "I cannot read what was said here: I need View Channel, Read Message History and the Message "
+    "Content Intent. `/parley help` tells more."
+)
+_NOT_FOR_YOU = "You may not read what was said here before, so I must not tell you."
+_TOO_LATE = "I could not read what was said here in time. Please try again."
+_FORGOTTEN = "I do not remember that message any more. Please choose it again."
+_NO_TEXT = "I find no text in that message."
+_SCOPES: Mapping[str, Scope] = {one: one for one in ("thread", "channel", "server")}
+_PARTS: Mapping[str, Part] = {one: one for one in ("answers", "access")}
+
+_Data = Mapping[str, Any]
+_Verb = Callable[[Call], Awaitable[str]]
+
+
+class Commands:
+    """Answers what `registration` registers; each method returns False for what it does not know.
+
+    Each raises SurfaceError if Discord does not take the answer.
+    """
+
+    def __init__(
+        self, intake: Intake, client: discord.Client, *, threads: bool, answer_within: float
+    ) -> None:
+        self._intake = intake
+        self._client = client
+        self._threads = threads
+        self._answer_within = answer_within  # seconds that the core may take
+        self._desk = Desk(intake)
+
+    async def answer(self, interaction: discord.Interaction, data: _Data) -> bool:
+        """Answer a command, or a choice in a message's menu."""
+        match data:
+            case {"name": "ask", "type": 1, "options": [*options]}:
+                return await self._ask(interaction, _values(options))
+            case {"name": "parley", "options": [{"name": str(name), "type": 1, **rest}]}:
+                return await self._carry_out(interaction, name, _values(rest.get("options")), data)
+            case {"name": desk.ASK_ABOUT, "type": 3}:
+                await self._ask_about(interaction, data)
+                return True
+            case {"name": desk.SUMMARISE, "type": 3}:
+                await self._summarise(interaction, data)
+                return True
+        return False
+
+    async def complete(self, interaction: discord.Interaction, data: _Data) -> bool:
+        """Offer the models that begin, or contain, what a person types."""
+        match data:
+            case {"name": "parley", "options": [{"name": "model", "options": [*options]}]}:
+                typed = str(_values(options).get("name", ""))
+            case _:
+                return False
+        found = [
+            discord.app_commands.Choice(name=label[:_LONGEST_CHOICE], value=name)
+            for name, label in self._desk.models(typed)
+            if len(name) <= _LONGEST_CHOICE
+        ]
+        async with translated():
+            await interaction.response.autocomplete(found[:_MOST_CHOICES])
+        return True
+
+    async def press(self, interaction: discord.Interaction, pressed: str) -> bool:
+        """Answer a press of a button below the bot's answer to a command."""
+        if pressed == f"{_FORGET}{interaction.user.id}":
+            await self._respond(interaction, self._desk.forget_me)
+            return True
+        match pressed.split(":"):
+            case ["settings", scope, part] if scope in _SCOPES and part in _PARTS:
+                await self._open_form(interaction, _SCOPES[scope], _PARTS[part])
+                return True
+        return False
+
+    async def take_form(
+        self, interaction: discord.Interaction, name: str, parts: Sequence[Any]
+    ) -> bool:
+        """Take what a person has filled in."""
+        values = forms.filled_in(parts)
+        match name.split(":"):
+            case ["about", message]:
+                await self._ask_about_kept(interaction, message, values)
+            case ["settings", scope, part, seen] if scope in _SCOPES and part in _PARTS:
+                await self._respond(
+                    interaction,
+                    lambda call: self._desk.fill_in(
+                        call, _SCOPES[scope], _PARTS[part], values, seen=seen
+                    ),
+                )
+            case _:
+                return False
+        return True
+
+    async def _ask(self, interaction: discord.Interaction, values: _Data) -> bool:
+        # An earlier version has registered `prompt`.
+        match values:
+            case {"question": str(question)} | {"prompt": str(question)}:
+                private = values.get("private") is True and not events.is_own_dm(interaction)
+            case _:
+                return False
+        if not question.strip():
+            await tell(interaction, HELP)
+            return True
+        turn = events.command_turn(interaction, question.strip(), private=private)
+        await self._admit(interaction, turn, private=private)
+        return True
+
+    async def _admit(self, interaction: discord.Interaction, turn: Turn, *, private: bool) -> None:
+        refusal = await refusal_of(self._intake.admit(turn), within=self._answer_within)
+        await acknowledge(interaction, refusal, thinking=True, private=private)
+
+    async def _carry_out(
+        self, interaction: discord.Interaction, name: str, values: _Data, data: _Data
+    ) -> bool:
+        if name == "settings":
+            await self._show_settings(interaction)
+        elif name == "forget-me":
+            button: discord.ui.Button[discord.ui.View] = discord.ui.Button(
+                custom_id=f"{_FORGET}{interaction.user.id}",
+                label=desk.FORGET,
+                style=discord.ButtonStyle.danger,
+            )
+            await tell(interaction, desk.FORGET_QUESTION, finished(button))
+        elif verb := self._verb(interaction, name, values, data):
+            await self._respond(interaction, verb)
+        else:
+            return False
+        return True
+
+    def _verb(
+        self, interaction: discord.Interaction, name: str, values: _Data, data: _Data
+    ) -> _Verb | None:
+        scope = _SCOPES.get(str(values.get("where")))
+        match name:
+            case "model":
+                return lambda call: self._desk.choose_model(call, _text(values, "name"), scope)
+            case "persona":
+                return lambda call: self._desk.choose_persona(call, _text(values, "text"), scope)
+            case "help":
+                reads = self._client.intents.message_content
+                here = help_for(
+                    interaction, str(data.get("id")), threads=self._threads, reads=reads
+                )
+                return lambda call: self._desk.help(call, here)
+        simple: Mapping[str, _Verb] = {
+            "reset": self._desk.reset,
+            "stop": self._desk.stop,
+            "quiet": self._desk.quiet,
+            "follow": self._desk.follow,
+            "usage": self._desk.usage,
+        }
+        return simple.get(name)
+
+    async def _respond(self, interaction: discord.Interaction, verb: _Verb) -> None:
+        """Carry out a command, and tell the person what came of it."""
+        try:
+            text = await in_time(self._called(interaction, verb), within=self._answer_within)
+        except (Refused, StoreUnavailable) as error:
+            text = desk.excuse(error)
+        await tell(interaction, text)
+
+    async def _called(self, interaction: discord.Interaction, verb: _Verb) -> str:
+        return await verb(await self._call(interaction))
+
+    async def _call(self, interaction: discord.Interaction) -> Call:
+        return await call_of(
+            interaction, self._intake, own_id(self._client), manages=may_manage(interaction)
+        )
+
+    async def _show_settings(self, interaction: discord.Interaction) -> None:
+        async def look() -> desk.Overview:
+            return await self._desk.overview(await self._call(interaction))
+
+        try:
+            overview = await in_time(look(), within=self._answer_within)
+        except (Refused, StoreUnavailable) as error:
+            await tell(interaction, desk.excuse(error))
+            return
+        buttons: list[discord.ui.Button[discord.ui.View]] = [
+            discord.ui.Button(custom_id=f"{forms.SETTINGS}{scope}:{part}", label=label)
+            for scope, part, label in overview.forms
+        ]
+        await tell(interaction, overview.text, finished(*buttons) if buttons else None)
+
+    async def _open_form(self, interaction: discord.Interaction, scope: Scope, part: Part) -> None:
+        async def look() -> desk.Form:
+            return await self._desk.form(await self._call(interaction), scope, part)
+
+        try:
+            form = await in_time(look(), within=self._answer_within)
+        except (Refused, StoreUnavailable) as error:
+            await tell(interaction, desk.excuse(error))
+            return
+        async with translated():
+            modal = forms.settings_form(f"{scope}:{part}", form)
+            await interaction.response.send_modal(modal)
+
+    async def _ask_about(self, interaction: discord.Interaction, data: _Data) -> None:
+        message = self._target(interaction, data)
+        if message is None or not message.text:
+            await tell(interaction, _NO_TEXT)
+            return
+        name = str(interaction.id)
+        # Where the bot is no member it could not read the message again.
+        keeping = self._intake.keep_message(name, message)
+        if refusal := await refusal_of(keeping, within=self._answer_within):
+            await tell(interaction, desk.excuse(refusal))
+            return
+        form = forms.question_form(name, is_private=events.is_own_dm(interaction))
+        async with translated():
+            await interaction.response.send_modal(form)
+
+    async def _ask_about_kept(
+        self, interaction: discord.Interaction, name: str, values: forms.Values
+    ) -> None:
+        question, private = _text(values, "question").strip(), values.get("who") == (forms.ONLY_ME,)
+        try:
+            kept = self._intake.kept_message(name)
+            message = await in_time(kept, within=self._answer_within)
+        except StoreUnavailable as error:
+            await tell(interaction, desk.excuse(error))
+            return
+        if message is None:
+            await tell(interaction, _FORGOTTEN)
+            return
+        turn = events.command_turn(interaction, question, private=private, quote=message)
+        await self._admit(interaction, turn, private=private)
+
+    async def _summarise(self, interaction: discord.Interaction, data: _Data) -> None:
+        message = self._target(interaction, data)
+        private = not events.is_own_dm(interaction)
+        if message is None:
+            await tell(interaction, _NO_TEXT)
+            return
+        try:
+            context = await self._said_since(interaction, message)
+        except Refused as refused:
+            await tell(interaction, refused.apology)
+            return
+        turn = events.command_turn(
+            interaction, desk.SUMMARY_QUESTION, private=private, quote=message
+        )
+        await self._admit(interaction, replace(turn, context=tuple(context)), private=private)
+
+    async def _said_since(
+        self, interaction: discord.Interaction, first: ContextMessage
+    ) -> list[ContextMessage]:
+        """Read what was said behind a message, by one request; raises Refused."""
+        channel = interaction.channel_id or 0
+        if interaction.guild_id and not self._client.intents.message_content:
+            raise _Unread(_UNREADABLE)
+        if interaction.guild_id and not interaction.permissions.read_message_history:
+            raise _Unread(_NOT_FOR_YOU)
+        try:
+            async with asyncio.timeout(_READ_SECONDS):
+                found = await fetch_messages(self._client, channel, limit=_SUMMARISED)
+        except PlaceGone as error:
+            raise _Unread(_UNREADABLE) from error
+        except (SurfaceError, TimeoutError) as error:
+            raise _Unread(_TOO_LATE) from error
+        after = int(first.id.rpartition(":")[2])
+        behind = [one for one in reversed(found) if after < int(one["id"]) < interaction.id]
+        said = (events.said_in(self._client, channel, one) for one in behind)
+        return [one for one in said if one and one.text]
+
+    def _target(self, interaction: discord.Interaction, data: _Data) -> ContextMessage | None:
+        """Return the message in whose menu a command was chosen."""
+        match data:
+            case {"target_id": str(target), "resolved": {"messages": dict(messages)}}:
+                channel = self._client.get_partial_messageable(interaction.channel_id or 0)
+                message = read_message(channel, messages.get(target) or {})
+                return events.context_message(message, own_id(self._client)) if message else None
+        return None
+
+
+class _Unread(Refused):
+    def __init__(self, apology: str) -> None:
+        super().__init__(apology)
+        self.apology = apology
+
+
+def _values(options: object) -> dict[str, Any]:
+    """Return the options of a command by name; empty if one is there twice."""
+    found = [one for one in options if isinstance(one, dict)] if isinstance(options, list) else []
+    values = {str(one.get("name")): one.get("value") for one in found}
+    return values if len(values) == len(found) else {}
+
+
+def _text(values: Mapping[str, object], name: str) -> str:
+    value = values.get(name)
+    return value if isinstance(value, str) else ""

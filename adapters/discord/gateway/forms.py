@@ -1,0 +1,131 @@
+"""Forms as Discord shows them, and what a person has filled in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import discord
+
+from bot.turns.desk import Field, Form
+
+ABOUT, SETTINGS = "about:", "settings:"  # a form's custom id begins so
+ONLY_ME = "me"
+Values = Mapping[str, str | Sequence[str]]
+
+# Discord's documentation, "Modal" and "Component Reference".
+_MOST_TEXT = 4000
+_TITLE, _LABEL, _HINT = 45, 45, 100
+
+
+def question_form(name: str, *, is_private: bool) -> discord.ui.Modal:
+    """Return the form for a question about a message; `name` identifies the message.
+
+    Where the place `is_private` itself, nobody has to choose who sees the answer.
+    """
+    question: discord.ui.TextInput[discord.ui.Modal] = discord.ui.TextInput(
+        custom_id="question", style=discord.TextStyle.paragraph, max_length=_MOST_TEXT
+    )
+    parts = [discord.ui.Label[discord.ui.Modal](text="Your question", component=question)]
+    if not is_private:
+        everybody = discord.SelectOption(label="Everybody here", value="all", default=True)
+        alone = discord.SelectOption(label="Only me", value=ONLY_ME)
+        parts.append(
+            discord.ui.Label(
+                text="Who sees the answer",
+                component=discord.ui.Select(custom_id="who", options=[everybody, alone]),
+            )
+        )
+    return _modal("Ask about this message", ABOUT + name, parts)
+
+
+def settings_form(name: str, form: Form) -> discord.ui.Modal:
+    """Return a form of the desk; `name` says for which place it is, and what it showed."""
+    labels = [
+        discord.ui.Label[discord.ui.Modal](
+            text=field.label[:_LABEL],
+            description=field.hint[:_HINT] or None,
+            component=_input(field),
+        )
+        for field in form.fields
+    ]
+    return _modal(form.title[:_TITLE], f"{SETTINGS}{name}:{form.seen}", labels)
+
+
+def filled_in(parts: Sequence[Any]) -> Values:
+    """Return what a person has filled in, by the custom ids of the inputs."""
+    return {
+        held["custom_id"]: held["value"] if isinstance(held.get("value"), str) else _chosen(held)
+        for held in _held(parts)
+        if isinstance(held.get("custom_id"), str)
+    }
+
+
+def _modal(
+    title: str, name: str, labels: Sequence[discord.ui.Label[discord.ui.Modal]]
+) -> discord.ui.Modal:
+    modal = discord.ui.Modal(title=title, custom_id=name, timeout=None)
+    for label in labels:
+        modal.add_item(label)
+    modal.stop()  # the library need not wait for it: any process takes what is sent
+    return modal
+
+
+def _input(field: Field) -> discord.ui.Item[discord.ui.Modal]:
+    match field.kind:
+        case "choice":
+            options = [
+                discord.SelectOption(
+                    label=label[:_HINT], value=value or _NOTHING, default=value == field.value
+                )
+                for value, label in field.options
+            ]
+            return discord.ui.Select(custom_id=field.name, options=options, required=False)
+        case "people" | "roles":
+            return _picker(field)
+    return discord.ui.TextInput(
+        custom_id=field.name,
+        style=discord.TextStyle.paragraph if field.kind == "text" else discord.TextStyle.short,
+        default=str(field.value) or None,
+        required=False,
+        max_length=field.most,
+    )
+
+
+_NOTHING = "-"  # the value of an option must not be empty
+_MOST_PICKED = 25
+
+
+def _picker(field: Field) -> discord.ui.Item[discord.ui.Modal]:
+    ids = field.value if isinstance(field.value, tuple) else ()
+    kind = (
+        discord.SelectDefaultValueType.user
+        if field.kind == "people"
+        else discord.SelectDefaultValueType.role
+    )
+    shown = [discord.SelectDefaultValue(id=int(one), type=kind) for one in ids if one.isdecimal()][
+        :_MOST_PICKED
+    ]
+    picker = discord.ui.UserSelect if field.kind == "people" else discord.ui.RoleSelect
+    return picker(
+        custom_id=field.name,
+        default_values=shown,
+        required=False,
+        min_values=0,
+        max_values=min(field.most, _MOST_PICKED),
+    )
+
+
+def _held(parts: Sequence[Any]) -> Iterator[Mapping[str, Any]]:
+    for part in parts:
+        match part:
+            case {"component": dict(held)}:
+                yield held
+            case {"components": list(several)}:
+                yield from (one for one in several if isinstance(one, dict))
+
+
+def _chosen(held: Mapping[str, Any]) -> tuple[str, ...]:
+    values = held.get("values")
+    found = values if isinstance(values, list) else []
+    return tuple(str(one) for one in found if one != _NOTHING)

@@ -1,0 +1,117 @@
+"""What a place is to a command: which conversation it means there, and what works there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import discord
+
+from adapters.discord.gateway import events
+from bot.turns.desk import Call, Here, Lack, Scope
+from bot.turns.intake import Intake
+
+_PORTAL = "https://discord.com/developers"
+
+
+async def call_of(
+    interaction: discord.Interaction, intake: Intake, user_id: int, *, manages: bool
+) -> Call:
+    """Return who calls a command, from where; the bot's own user is `user_id`.
+
+    Raises StoreUnavailable.
+    """
+    channel, permissions = interaction.channel_id or 0, interaction.permissions
+    own_server = interaction.guild_id is not None and not events.is_elsewhere(interaction)
+    scopes: dict[Scope, str] = {"thread": _conversation(interaction)}
+    if own_server:
+        scopes |= {"channel": "this channel", "server": "this server"}
+    administers = permissions.administrator
+    return Call(
+        id=events.turn_id(interaction.id),
+        thread=events.command_key(interaction, channel),
+        person=events.person_of(interaction.user),
+        scopes=scopes,
+        roles=events.roles_of(interaction.user),
+        in_thread=isinstance(interaction.channel, discord.Thread) or not interaction.guild_id,
+        direct=events.is_own_dm(interaction),
+        own_thread=await _is_own(interaction, intake, user_id),
+        manages_messages=own_server and manages,
+        manages_channel=own_server and (permissions.manage_channels or administers),
+        manages_server=own_server and (permissions.manage_guild or administers),
+    )
+
+
+def help_for(
+    interaction: discord.Interaction, command_id: str, *, threads: bool, reads: bool
+) -> Here:
+    """Return what works in the place of a command.
+
+    `threads` says whether mentions open threads, and `reads` whether the Message Content intent is
+    on. The command has the id `command_id`, so that its mention can be clicked.
+    """
+    return Here(
+        ways=tuple(_ways(interaction)),
+        lacks=tuple(_lacks(interaction, threads=threads, reads=reads)),
+        # Discord's documentation, "Message Formatting".
+        written=f"</parley {{name}}:{command_id}>",
+    )
+
+
+def _conversation(interaction: discord.Interaction) -> str:
+    if isinstance(interaction.channel, discord.Thread):
+        return "this thread"
+    in_channel = interaction.guild_id is not None
+    return "your conversation by /ask" if in_channel else "this conversation"
+
+
+async def _is_own(interaction: discord.Interaction, intake: Intake, user_id: int) -> bool:
+    thread = interaction.channel
+    if not isinstance(thread, discord.Thread):
+        # In a channel the conversation by /ask is that of one person.
+        return interaction.guild_id is not None or events.is_own_dm(interaction)
+    if thread.owner_id != user_id:
+        return thread.owner_id == interaction.user.id
+    # A thread that the bot opened from a question has its id.
+    return await intake.asker(events.turn_id(thread.id)) == str(interaction.user.id)
+
+
+def _ways(interaction: discord.Interaction) -> Iterator[str]:
+    menu = "**Ask about this** in a message's menu (Apps)"
+    if events.is_own_dm(interaction):
+        yield "Write to me: every message here is a question to me."
+    elif events.is_elsewhere(interaction):
+        yield f"Use `/ask`, or {menu}. I am no member here: I see nothing but what you give me."
+    else:
+        name = interaction.client.user.mention if interaction.client.user else "me"
+        yield f"Mention {name}, reply to one of my messages, or use `/ask`."
+        yield f"{menu} shows me that message; **Summarise from here** tells you what followed."
+    yield "With `private` only you see the question and the answer."
+
+
+def _lacks(interaction: discord.Interaction, *, threads: bool, reads: bool) -> Iterator[Lack]:
+    if interaction.guild_id is None or events.is_elsewhere(interaction):
+        return
+    if not reads:
+        yield Lack(
+            "I see only messages that mention me or reply to me, because Discord hides the others",
+            f"switch on Message Content Intent under Bot at {_PORTAL}",
+        )
+    allowed = interaction.app_permissions
+    in_thread = isinstance(interaction.channel, discord.Thread)
+    may_send = allowed.send_messages_in_threads if in_thread else allowed.send_messages
+    if not (allowed.view_channel and may_send):
+        permission = "Send Messages in Threads" if in_thread else "Send Messages"
+        yield Lack("I answer commands only, because I cannot write here", _allow(permission))
+    elif threads and not in_thread and not allowed.create_public_threads:
+        yield Lack(
+            "I answer in the channel, because I cannot open threads here",
+            _allow("Create Public Threads"),
+        )
+    if not allowed.read_message_history:
+        yield Lack(
+            "I cannot read what was said before I was called", _allow("Read Message History")
+        )
+
+
+def _allow(permission: str) -> str:
+    return f"give my role the permission {permission} in this channel"

@@ -1,0 +1,168 @@
+"""Who calls a command, where, and what Slack lets this person do there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from adapters.slack.errors import missing_scopes, translated
+from adapters.slack.manifest import WITHOUT
+from adapters.slack.workspace import Workspace
+from bot.cache import BoundedCache
+from bot.domain import Person, ThreadKey
+from bot.errors import ParleyError, SurfaceError, WriteDelayed, WriteFailed
+from bot.turns.desk import ASK_ABOUT, SUMMARISE, Call, Here, Lack, Scope
+
+_DIRECT: Mapping[Scope, str] = {"thread": "our conversation", "server": "this workspace"}
+_IN_CHANNEL: Mapping[Scope, str] = {"channel": "this channel", "server": "this workspace"}
+_IN_THREAD: Mapping[Scope, str] = {"thread": "this thread", **_IN_CHANNEL}
+_KNOWN_SECONDS = 3600.0  # for which it is kept who created a channel or began a thread
+
+
+class RightsUnknown(ParleyError):
+    """Slack does not tell whether a person is an admin, or has created a channel."""
+
+    apology = "Slack did not tell me what you may do here. Please try again in a moment."
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """Where a person calls a command; `thread` is empty outside of threads."""
+
+    channel: str
+    thread: str = ""
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether it is a DM."""
+        return self.channel.startswith("D")
+
+    @property
+    def scopes(self) -> Mapping[Scope, str]:
+        """The places for which something can be chosen there, the nearest first."""
+        if self.is_direct:
+            return _DIRECT
+        return _IN_THREAD if self.thread else _IN_CHANNEL
+
+
+class Callers:
+    """Asks Slack who may do what; whether somebody is an admin is asked anew each time."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._client = workspace.client
+        self._identity = workspace.identity
+        self._directory = workspace.directory
+        self._timeout = workspace.limits.name_timeout
+        self._creators: BoundedCache[str, str] = BoundedCache()
+        self._authors: BoundedCache[Spot, str] = BoundedCache()
+
+    def call(self, id_: str, spot: Spot, user: str) -> Call:
+        """Return a call of a person without more rights than everybody has there."""
+        team = self._identity.team
+        return Call(
+            id=id_,
+            thread=ThreadKey("slack", team, spot.channel, spot.thread or spot.channel),
+            person=Person(user, self._directory.cached(user) or user, team),
+            scopes=spot.scopes,
+            in_thread=bool(spot.thread) and not spot.is_direct,
+            own_thread=spot.is_direct,
+        )
+
+    async def call_with_rights(self, id_: str, spot: Spot, user: str) -> Call:
+        """Return a call with what Slack lets the person do there now. Raises RightsUnknown."""
+        call = self.call(id_, spot, user)
+        try:
+            admin, creator, author = await asyncio.gather(
+                self._is_admin(user), self._creator(spot), self._author(spot)
+            )
+        except SurfaceError as error:
+            raise RightsUnknown(str(error)) from error
+        return replace(
+            call,
+            own_thread=call.own_thread or author == user,
+            manages_messages=admin,
+            manages_channel=admin or creator == user,
+            manages_server=admin,
+        )
+
+    def here(self, spot: Spot) -> Here:
+        """Return how to ask there, and what an admin would have to switch on."""
+        name = self._identity.name
+        mention = f"`@{name} /parley {{name}}`"
+        menu = f"In the menu of a message, choose *{ASK_ABOUT}* or *{SUMMARISE}*."
+        if spot.is_direct:
+            ways = ["Write to me here: I answer each message.", menu]
+            missing = {"users:read"} & set(self._identity.missing)
+        else:
+            ways = [
+                f"Mention me, `@{name}`: I answer in the thread of your message.",
+                "In a thread in which I have answered, go on without a mention while you are the "
+                "only one who speaks there.",
+                "Use `/ask` here, or write to me in a DM.",
+                menu,
+                "Slack takes no commands in threads. There, mention me with the command: "
+                f"{mention.format(name='reset')}.",
+            ]
+            missing = set(self._identity.missing)
+        lacks = [
+            Lack(without, f"give my app the scope {scope} and install it again")
+            for scope, without in WITHOUT.items()
+            if scope in missing
+        ]
+        written = "`/parley {name}`" if spot.is_direct or not spot.thread else mention
+        return Here(ways=ways, lacks=lacks, written=written)
+
+    async def _is_admin(self, user: str) -> bool:
+        try:
+            async with translated(self._timeout):
+                person = (await self._client.users_info(user=user))["user"]
+        except SurfaceError as error:
+            if "users:read" in missing_scopes(error):
+                return False
+            raise
+        # In a channel that workspaces share, people may be the admins of another one.
+        teams = [person.get("team_id"), *(person.get("enterprise_user") or {}).get("teams", ())]
+        is_ours = self._identity.team in teams
+        return is_ours and any(person.get(role) is True for role in ("is_admin", "is_owner"))
+
+    async def _creator(self, spot: Spot) -> str:
+        """Return who created a channel; empty if there is none or the app may not know."""
+        if spot.is_direct:
+            return ""
+        if (known := self._creators.get(spot.channel)) is not None:
+            return known
+        try:
+            async with translated(self._timeout):
+                answer = await self._client.conversations_info(channel=spot.channel)
+            creator = str(answer["channel"].get("creator") or "")
+        except SurfaceError as error:
+            if not _is_final(error):
+                raise
+            creator = ""
+        self._creators.put(spot.channel, creator, seconds=_KNOWN_SECONDS)
+        return creator
+
+    async def _author(self, spot: Spot) -> str:
+        """Return who began a thread; empty if that is not a person or the app may not know."""
+        if spot.is_direct or not spot.thread:
+            return ""
+        if (known := self._authors.get(spot)) is not None:
+            return known
+        try:
+            async with translated(self._timeout):
+                answer = await self._client.conversations_replies(
+                    channel=spot.channel, ts=spot.thread, limit=1
+                )
+            author = str(answer["messages"][0].get("user") or "")
+        except SurfaceError as error:
+            if not _is_final(error):
+                raise
+            author = ""
+        self._authors.put(spot, author, seconds=_KNOWN_SECONDS)
+        return author
+
+
+def _is_final(error: SurfaceError) -> bool:
+    """Whether Slack will not tell, instead of not now."""
+    return not isinstance(error, WriteDelayed | WriteFailed)

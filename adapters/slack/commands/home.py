@@ -1,0 +1,132 @@
+"""The Home tab, and what Slack suggests to ask in the Messages tab."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Coroutine, Iterator, Mapping, Sequence
+from typing import Any
+
+from adapters.slack.commands import views
+from adapters.slack.commands.calls import Callers, RightsUnknown, Spot
+from adapters.slack.commands.views import Block, Opened
+from adapters.slack.errors import refuses_app, translated
+from adapters.slack.inbound.attachments import string_field
+from adapters.slack.manifest import PROMPTS
+from adapters.slack.workspace import Refusals, Workspace
+from bot.errors import ParleyError, SurfaceError
+from bot.turns.desk import Call, Desk, NotOffered
+
+log = logging.getLogger(__name__)
+
+_GREETING = "Hello! Ask me something, or begin with one of these."
+_AT_ONCE = 20  # tabs that are filled in; others stay as they were
+
+
+class Home:
+    """Fills the tabs that a person opens; no event waits for it, and failures are only logged.
+
+    `prompts` are the titles and messages of what is suggested.
+    """
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        desk: Desk,
+        callers: Callers,
+        *,
+        prompts: Sequence[tuple[str, str]],
+    ) -> None:
+        self._workspace = workspace
+        self._client = workspace.client
+        self._desk = desk
+        self._callers = callers
+        self._prompts = prompts or PROMPTS
+        self._refusals = Refusals(seconds=workspace.limits.refusals_remembered)
+        self._places = asyncio.Semaphore(_AT_ONCE)
+
+    def on_opened(self, event: Mapping[str, object]) -> None:
+        """Fill the tab that a person has opened (docs: app_home_opened)."""
+        user, channel = string_field(event, "user"), string_field(event, "channel")
+        if not user or not channel:
+            return
+        if event.get("tab") == "home":
+            self.show(user, channel)
+        elif event.get("tab") == "messages" and not self._refusals.is_refused():
+            self._start(self._suggest(channel))
+
+    def show(self, user: str, channel: str) -> None:
+        """Show a person what is chosen, and used, now; `channel` is the DM."""
+        self._start(self._publish(user, Spot(channel)))
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        if self._places.locked():
+            work.close()
+            log.info("Did not fill a tab of the app's home: too many are open")
+        else:
+            self._workspace.jobs.start(self._guarded(work))
+
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            async with self._places:
+                await work
+        except SurfaceError as error:
+            log.warning("Cannot fill a tab of the app's home: %s", error)
+
+    async def _suggest(self, channel: str) -> None:
+        """Suggest questions, with a greeting; for an agent, without a thread (docs)."""
+        prompts = [{"title": title, "message": message} for title, message in self._prompts]
+        try:
+            async with translated():
+                await self._client.assistant_threads_setSuggestedPrompts(
+                    channel_id=channel, title=_GREETING, prompts=prompts
+                )
+        except SurfaceError as error:
+            if not refuses_app(error):
+                raise
+            self._refusals.add()
+            log.info("No more suggested prompts for a while: %s", error)
+
+    async def _publish(self, user: str, spot: Spot) -> None:
+        id_ = f"slack:home:{user}"
+        try:
+            call = await self._callers.call_with_rights(id_, spot, user)
+        except RightsUnknown as error:
+            log.info("The Home tab of %s has no forms: %s", user, error)
+            call = self._callers.call(id_, spot, user)
+        view = {
+            "type": "home",
+            "private_metadata": Opened(spot).written(),
+            "blocks": await self._blocks(call, spot),
+        }
+        async with translated():
+            await self._client.views_publish(user_id=user, view=view)
+
+    async def _blocks(self, call: Call, spot: Spot) -> list[Block]:
+        blocks = [*_titled("What I can do", await self._said(self._help(call, spot)))]
+        blocks += _titled("What you have used", await self._said(self._desk.usage(call)))
+        try:
+            overview = await self._desk.overview(call)
+        except NotOffered:
+            return blocks
+        except ParleyError as error:
+            return [*blocks, *_titled("Settings", views.sentence(error))]
+        return [*blocks, *_titled("Settings", overview.text), *views.overview_blocks(overview)]
+
+    def _help(self, call: Call, spot: Spot) -> Awaitable[str]:
+        return self._desk.help(call, self._callers.here(spot))
+
+    async def _said(self, work: Awaitable[str]) -> str:
+        """Return what the desk says, or why it cannot; empty if that is not offered."""
+        try:
+            return await work
+        except NotOffered:
+            return ""
+        except ParleyError as error:
+            return views.sentence(error)
+
+
+def _titled(title: str, text: str) -> Iterator[Block]:
+    if text:
+        yield {"type": "header", "text": {"type": "plain_text", "text": title}}
+        yield from map(views.section, text.split("\n\n"))

@@ -1,0 +1,318 @@
+"""The slash command /parley, and the buttons and forms that its answers have."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeVar
+
+from slack_sdk.webhook.async_client import AsyncWebhookClient
+
+from adapters.slack import manifest
+from adapters.slack.commands import views
+from adapters.slack.commands.calls import Callers, Spot
+from adapters.slack.commands.views import Answer, Opened
+from adapters.slack.errors import translated
+from adapters.slack.inbound.attachments import string_field
+from adapters.slack.workspace import Workspace
+from bot.concurrency import do_nothing
+from bot.errors import ParleyError, StoreUnavailable, SurfaceError, WriteFailed
+from bot.turns.desk import (
+    COMMANDS,
+    Call,
+    Desk,
+    Field,
+    Form,
+    NotAThread,
+    NotOffered,
+    Part,
+    Scope,
+)
+
+log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+_LOADING = "One moment…"
+_CLOSED = "This form has expired. Please open it again."
+
+Body = Mapping[str, object]
+
+
+class Parley:
+    """Carries out commands at the desk; each answer comes before Slack stops waiting for it.
+
+    Slack waits three seconds, and a trigger opens a view for as long. What takes longer is
+    answered with an apology. `on_change` is called with a person, and the DM whose Home tab shows
+    what the person has just changed.
+    """
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        desk: Desk,
+        callers: Callers,
+        *,
+        on_change: Callable[[str, str], object] = do_nothing,
+    ) -> None:
+        self._workspace = workspace
+        self._client = workspace.client
+        self._desk = desk
+        self._callers = callers
+        self._on_change = on_change
+        self._team = workspace.identity.team
+
+    async def on_command(self, command: Mapping[str, str]) -> Answer:
+        """Carry out `/parley …`."""
+        missing = [one for one in ("user_id", "channel_id", "trigger_id") if not command.get(one)]
+        if missing:
+            log.warning("Cannot read a command: %s is missing", ", ".join(missing))
+            return Answer(ParleyError.apology)
+        return await self.carry_out(
+            command.get("text", ""),
+            id_=f"slack:{self._team}:cmd:{command['trigger_id']}",
+            spot=Spot(command["channel_id"]),
+            user=command["user_id"],
+            trigger=command["trigger_id"],
+        )
+
+    async def carry_out(
+        self, text: str, *, id_: str, spot: Spot, user: str, trigger: str = ""
+    ) -> Answer:
+        """Carry out a command with its words; without a `trigger` no form can be opened."""
+        name, _, words = text.strip().partition(" ")
+        work = self._do(name.lower() or "help", words.strip(), id_, spot, user, trigger)
+        try:
+            return await self._in_time(work)
+        except NotAThread as error:
+            # Slack takes no commands in threads.
+            words = f"@{self._workspace.identity.name} /parley {name.lower()}"
+            return Answer(f"{error.apology} There, write `{words}`.")
+        except ParleyError as error:
+            log.info("A command in %s was not carried out: %r", spot.channel, error)
+            return Answer(views.sentence(error))
+
+    async def on_press(self, body: Body) -> bool:
+        """Handle a press of a button of ours below an answer or on the Home tab; else False."""
+        match body:
+            case {
+                "trigger_id": str(trigger),
+                "user": {"id": str(user)},
+                "actions": [{"action_id": str(action), "value": str(value)}],
+            }:
+                kind = action.partition(":")[0]
+            case _:
+                return False
+        if kind == views.OPEN_FORM:
+            await self._open_form(body, value, user=user, trigger=trigger)
+        elif kind == views.FORGET_ME:
+            self._workspace.jobs.start(self._forget(body, user=user, trigger=trigger))
+        else:
+            return False
+        return True
+
+    async def on_submit(self, body: Body) -> dict[str, object]:
+        """Store what a person filled in; return what Slack is to do with the view."""
+        view, user = body.get("view"), string_field(body.get("user"), "id")
+        opened = Opened.of(view) if isinstance(view, dict) else None
+        if not isinstance(view, dict) or opened is None or not user:
+            return views.updated(_CLOSED)
+        try:
+            said = await self._in_time(self._fill_in(view, opened, user))
+        except ParleyError as error:
+            log.info("A form of %s was not stored: %r", user, error)
+            return _errors(view, error)
+        if opened.home:
+            self._on_change(user, opened.spot.channel)
+        return views.updated(said)
+
+    async def _do(
+        self, name: str, words: str, id_: str, spot: Spot, user: str, trigger: str
+    ) -> Answer:
+        """Carry out one command of `desk.COMMANDS`."""
+        desk, call = self._desk, self._callers.call(id_, spot, user)
+        for_all: dict[str, Callable[[], Awaitable[str]]] = {
+            "stop": lambda: desk.stop(call),
+            "usage": lambda: desk.usage(call),
+            "help": lambda: desk.help(call, self._callers.here(spot)),
+        }
+        if name in for_all:
+            return Answer(await for_all[name]())
+        if name in ("model", "persona") and not words:
+            return await self._offer(name, call, spot, trigger)
+        if name == "forget-me":
+            return views.forget_question()
+        if name not in COMMANDS:
+            known = ", ".join(f"`{one}`" for one in COMMANDS)
+            return Answer(f"I do not know this command. After `/parley` comes one of {known}.")
+        call = await self._callers.call_with_rights(id_, spot, user)
+        if name == "settings":
+            overview = await desk.overview(call)
+            return Answer(overview.text, views.overview_blocks(overview))
+        for_some: dict[str, Callable[[], Awaitable[str]]] = {
+            "reset": lambda: desk.reset(call),
+            "quiet": lambda: desk.quiet(call),
+            "follow": lambda: desk.follow(call),
+            "model": lambda: desk.choose_model(call, words),
+            "persona": lambda: desk.choose_persona(call, words),
+        }
+        return Answer(await for_some[name]())
+
+    async def _offer(self, name: str, call: Call, spot: Spot, trigger: str) -> Answer:
+        """Open a small form in which a person chooses a model or a persona."""
+        if not trigger:
+            return Answer(f"Add what you want, such as `/parley {name} …`.")
+        if name == "model":
+            if not (models := self._desk.models()):
+                raise NotOffered
+            chosen = Field(
+                name="model", label="Model", hint="", kind="choice", options=tuple(models)
+            )
+            form = Form(title="Choose a model", fields=(chosen, _scope_field(call)), seen="")
+        else:
+            hint = "Leave it empty to take the choice back."
+            written = Field(
+                name="persona", label="How am I to answer?", hint=hint, kind="text", most=2000
+            )
+            form = Form(title="Choose a persona", fields=(written, _scope_field(call)), seen="")
+        callback = manifest.MODEL_ID if name == "model" else manifest.PERSONA_ID
+        view = views.form_view(form, Opened(spot), callback=callback, required={"scope"})
+        await self._open(trigger, view)
+        return Answer()
+
+    async def _open_form(self, body: Body, value: str, *, user: str, trigger: str) -> None:
+        """Open a form of settings, first empty: a trigger does not outlast a slow store."""
+        named, spot = views.form_of(value), spot_of(body)
+        if named is None or spot is None:
+            log.warning("Cannot read a press on a form's button")
+            return
+        try:
+            view = await self._open(trigger, views.notice_view(_LOADING))
+        except SurfaceError as error:
+            log.warning("Cannot open a form in %s: %s", spot.channel, error)
+            return
+        self._workspace.jobs.start(
+            self._fill(view, spot, named, user=user, trigger=trigger, home=_is_home(body))
+        )
+
+    async def _fill(
+        self,
+        view_id: str,
+        spot: Spot,
+        named: tuple[Scope, Part],
+        *,
+        user: str,
+        trigger: str,
+        home: bool,
+    ) -> None:
+        scope, part = named
+        try:
+            call = await self._callers.call_with_rights(f"slack:{trigger}", spot, user)
+            form = await self._in_time(self._desk.form(call, scope, part))
+            opened = Opened(spot, scope=scope, part=part, seen=form.seen, home=home)
+            view = views.form_view(form, opened)
+        except ParleyError as error:
+            log.info("A form in %s was not filled: %r", spot.channel, error)
+            view = views.notice_view(views.sentence(error))
+        try:
+            async with translated():
+                await self._client.views_update(view_id=view_id, view=view)
+        except SurfaceError as error:
+            log.warning("Cannot show a form in %s: %s", spot.channel, error)
+
+    async def _fill_in(self, view: Body, opened: Opened, user: str) -> str:
+        id_ = f"slack:{self._team}:view:{string_field(view, 'id')}"
+        call = await self._callers.call_with_rights(id_, opened.spot, user)
+        filled = views.values(view)
+        match view.get("callback_id"):
+            case manifest.MODEL_ID:
+                return await self._desk.choose_model(call, _text(filled, "model"), _scope(filled))
+            case manifest.PERSONA_ID:
+                text = _text(filled, "persona")
+                return await self._desk.choose_persona(call, text, _scope(filled))
+        if opened.scope is None or opened.part is None:
+            return _CLOSED
+        return await self._desk.fill_in(call, opened.scope, opened.part, filled, seen=opened.seen)
+
+    async def _forget(self, body: Body, *, user: str, trigger: str) -> None:
+        """Forget a person, and say so in place of the question."""
+        call = self._callers.call(f"slack:{trigger}", spot_of(body) or Spot(""), user)
+        try:
+            said = await self._desk.forget_me(call)
+        except ParleyError as error:
+            log.info("A person was not forgotten: %r", error)
+            said = views.sentence(error)
+        try:
+            await self.answer(body, Answer(said))
+        except SurfaceError as error:
+            log.warning("Cannot answer a press in %s: %s", call.thread.channel, error)
+
+    async def answer(self, body: Body, answer: Answer) -> None:
+        """Answer an interaction to its person alone, which needs no membership.
+
+        In place of the message, if that was to the person alone, too. Raises SurfaceError.
+        """
+        session, url = self._client.session, string_field(body, "response_url")
+        hook = AsyncWebhookClient(url, session=session, proxy=self._client.proxy)
+        async with translated():
+            told = await hook.send_dict({**answer.message(), "replace_original": True})
+            if told.status_code != 200:
+                raise WriteFailed(f"Slack answered HTTP {told.status_code}")
+
+    async def _open(self, trigger: str, view: views.View) -> str:
+        async with translated(self._workspace.limits.question_posted_within):
+            answer = await self._client.views_open(trigger_id=trigger, view=view)
+        return str(answer["view"]["id"])
+
+    async def _in_time(self, work: Awaitable[_T]) -> _T:
+        try:
+            async with asyncio.timeout(self._workspace.limits.question_posted_within):
+                return await work
+        except TimeoutError as error:
+            raise StoreUnavailable("the store did not answer in time") from error
+
+
+def spot_of(body: Body) -> Spot | None:
+    """Return where a button was pressed, which on the Home tab is the DM; None if it is unclear."""
+    match body:
+        case {"container": {"channel_id": str(channel), **container}}:
+            return Spot(channel, string_field(container, "thread_ts"))
+        case {"view": {"type": "home", "private_metadata": str(kept)}}:
+            opened = Opened.of({"private_metadata": kept})
+            return opened.spot if opened else None
+    return None
+
+
+def _is_home(body: Body) -> bool:
+    view = body.get("view")
+    return isinstance(view, dict) and view.get("type") == "home"
+
+
+def _scope_field(call: Call) -> Field:
+    """Return the choice of the place that a setting is for; the nearest one is chosen already."""
+    options = tuple((scope, name[:1].upper() + name[1:]) for scope, name in call.scopes.items())
+    return Field(
+        name="scope",
+        label="For",
+        hint="For a channel its creator can choose, for the workspace an admin.",
+        kind="choice",
+        value=options[0][0],
+        options=options,
+    )
+
+
+def _scope(filled: Mapping[str, str | list[str]]) -> Scope | None:
+    return next((one for one in views.SCOPES if one == filled.get("scope")), None)
+
+
+def _text(filled: Mapping[str, str | list[str]], name: str) -> str:
+    value = filled.get(name, "")
+    return value if isinstance(value, str) else ""
+
+
+def _errors(view: Body, error: ParleyError) -> dict[str, object]:
+    """Return what shows an error below the field that it is about, or below the first."""
+    field = getattr(error, "field", "") or views.first_field(view)
+    if not field:
+        return views.updated(views.sentence(error))
+    return {"response_action": "errors", "errors": {field: views.sentence(error)}}

@@ -1,0 +1,179 @@
+"""The entries in the menu of a message: a question about it, and a summary from there on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import TypeVar
+
+from adapters.slack.commands import views
+from adapters.slack.commands.calls import Spot
+from adapters.slack.commands.views import Opened
+from adapters.slack.context import said
+from adapters.slack.errors import NotInvited, missing_scopes, translated
+from adapters.slack.inbound.ask_command import AskCommand, Asked, in_time
+from adapters.slack.inbound.attachments import string_field
+from adapters.slack.inbound.events import TS
+from adapters.slack.manifest import ASK_ABOUT_ID, QUESTION_ID
+from adapters.slack.workspace import Workspace
+from bot.domain import Person
+from bot.errors import ParleyError, StoreUnavailable, SurfaceError
+from bot.turns.desk import ASK_ABOUT, SUMMARISE, SUMMARY_QUESTION, Field, Form
+from bot.turns.intake import Intake
+
+log = logging.getLogger(__name__)
+
+_GONE = "I do not have this message any more. Please choose it again."
+_ASKED = "I have posted your question in the thread of this message, and answer it there."
+_MOST_QUESTION = 3000  # characters, as of any input
+_MOST_SUMMARISED = 200  # messages: one page, as Slack recommends
+
+_T = TypeVar("_T")
+Body = Mapping[str, object]
+
+
+class Shortcuts:
+    """Asks about messages that exist; the answers stand in their threads, for all to see."""
+
+    def __init__(self, workspace: Workspace, intake: Intake, ask: AskCommand) -> None:
+        self._workspace = workspace
+        self._client = workspace.client
+        self._intake = intake
+        self._ask = ask
+        self._team = workspace.identity.team
+
+    async def on_shortcut(self, body: Body) -> None:
+        """Open a modal for a question about a message, or ask for a summary from there on."""
+        match body:
+            case {
+                "callback_id": str(callback),
+                "trigger_id": str(trigger),
+                "user": {"id": str(user)},
+                "channel": {"id": str(channel)},
+                "message": dict(message),
+            } if TS.fullmatch(string_field(message, "ts")):
+                spot = Spot(channel, string_field(message, "thread_ts") or str(message["ts"]))
+            case _:
+                log.warning("Cannot read a shortcut: its person, channel or message is missing")
+                return
+        arrived = asyncio.get_running_loop().time()
+        try:
+            if callback == ASK_ABOUT_ID:
+                view = await self._question(trigger, spot, message, user=user, arrived=arrived)
+            else:
+                view = await self._summarise(trigger, spot, message, user=user, arrived=arrived)
+        except ParleyError as error:
+            log.info("A shortcut in %s was not carried out: %r", channel, error)
+            view = views.notice_view(self._sentence(error))
+        try:
+            async with translated(self._workspace.limits.command_answered_within):
+                if view:
+                    await self._client.views_open(trigger_id=trigger, view=view)
+        except SurfaceError as error:
+            log.warning("Cannot open a view in %s: %s", channel, error)
+
+    async def on_submit(self, body: Body) -> dict[str, object]:
+        """Ask the question that a person has written about a message."""
+        arrived = asyncio.get_running_loop().time()
+        view = body.get("view")
+        opened = Opened.of(view) if isinstance(view, dict) else None
+        user = string_field(body.get("user"), "id")
+        if not isinstance(view, dict) or opened is None or not user:
+            return views.updated(_GONE)
+        try:
+            kept = self._intake.kept_message(string_field(opened.about, "kept"))
+            about = await self._in_time(kept, arrived=arrived)
+        except ParleyError as error:
+            return views.updated(views.sentence(error))
+        if about is None:
+            return views.updated(_GONE)
+        text = views.values(view).get("question", "")
+        notice = await self._ask.ask(
+            Asked(
+                id=f"slack:{self._team}:view:{string_field(view, 'id')}",
+                user=user,
+                name=string_field(body.get("user"), "name"),
+                channel=opened.spot.channel,
+                thread=opened.spot.thread,
+                text=text if isinstance(text, str) else "",
+                quote=about,
+                team=string_field(body.get("user"), "team_id"),
+            ),
+            arrived=arrived,
+        )
+        return views.updated(notice or _ASKED)
+
+    async def _question(
+        self, trigger: str, spot: Spot, message: Body, *, user: str, arrived: float
+    ) -> views.View:
+        """Keep the message, which may be too long for a view, and return a form."""
+        [about] = said(self._workspace, [message], Person(user, user), channel=spot.channel)
+        name = f"slack:{trigger}"
+        await self._in_time(self._intake.keep_message(name, about), arrived=arrived)
+        question = Field(
+            name="question",
+            label="What do you want to know?",
+            hint="I answer in the thread of the message, where everybody can read it.",
+            kind="text",
+            most=_MOST_QUESTION,
+        )
+        form = Form(title=ASK_ABOUT, fields=(question,), seen="")
+        opened = Opened(spot, about={"kept": name})
+        return views.form_view(
+            form, opened, callback=QUESTION_ID, submit="Ask", required={"question"}
+        )
+
+    async def _summarise(
+        self, trigger: str, spot: Spot, message: Body, *, user: str, arrived: float
+    ) -> views.View:
+        """Ask for a summary; return a notice if that was refused, else nothing."""
+        since = str(message["ts"])
+        in_thread = spot.thread != since
+        # Of a message that began a thread, the thread is the talk; else the channel goes on.
+        thread = spot.thread if in_thread or message.get("reply_count") else ""
+        talk = await self._read(spot.channel, thread, since)
+        person = Person(user, user)
+        first, *others = said(self._workspace, talk or [message], person, channel=spot.channel)
+        notice = await self._ask.ask(
+            Asked(
+                id=f"slack:{self._team}:cmd:{trigger}",
+                user=user,
+                name="",
+                channel=spot.channel,
+                thread=spot.thread,
+                text=SUMMARY_QUESTION,
+                shown="asks for a summary from here",
+                quote=first,
+                context=tuple(others),
+            ),
+            arrived=arrived,
+        )
+        return views.notice_view(notice, title=SUMMARISE) if notice else {}
+
+    async def _read(self, channel: str, thread: str, since: str) -> Sequence[dict[str, object]]:
+        """Return a message and what follows it, oldest first. Raises SurfaceError."""
+        async with translated(self._workspace.limits.name_timeout * 2):
+            if thread:
+                answer = await self._client.conversations_replies(
+                    channel=channel, ts=thread, oldest=since, inclusive=True, limit=_MOST_SUMMARISED
+                )
+            else:
+                answer = await self._client.conversations_history(
+                    channel=channel, oldest=since, inclusive=True, limit=_MOST_SUMMARISED
+                )
+        found = [one for one in answer.get("messages") or () if isinstance(one, dict)]
+        later = [one for one in found if string_field(one, "ts") >= since]
+        return sorted(later, key=lambda one: string_field(one, "ts"))
+
+    async def _in_time(self, work: Awaitable[_T], *, arrived: float) -> _T:
+        late = StoreUnavailable("the store did not answer in time")
+        by = arrived + self._workspace.limits.question_posted_within
+        return await in_time(work, by=by, late=late)
+
+    def _sentence(self, error: ParleyError) -> str:
+        if isinstance(error, NotInvited):
+            return self._ask.not_a_member
+        if scopes := ", ".join(filter(None, missing_scopes(error))):
+            return f"I may not read this. An admin can give my app the scope {scopes}."
+        return views.sentence(error)

@@ -1,0 +1,253 @@
+"""What commands show: notices, buttons, and modals with what people fill into them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+from adapters.slack.commands.calls import Spot
+from adapters.slack.inbound.attachments import string_field
+from adapters.slack.manifest import FORM_ID
+from bot.errors import ParleyError, Refused, StoreUnavailable
+from bot.text.sanitize import escape_markup
+from bot.turns.desk import (
+    FORGET,
+    FORGET_QUESTION,
+    Field,
+    Form,
+    Overview,
+    Part,
+    Scope,
+    excuse,
+)
+
+# Of block actions and views. The rest of the id of a form's button names the form.
+OPEN_FORM, FORGET_ME = "open_form", "forget_me"
+SCOPES: Sequence[Scope] = ("thread", "channel", "server")
+PARTS: Sequence[Part] = ("answers", "access")
+
+# docs: Views, Block Kit reference and Composition objects; in characters.
+_MOST_TITLE = 24
+_MOST_SECTION = 3000
+_MOST_INPUT = 3000
+_MOST_OPTION = 75
+_MOST_OPTIONS = 100
+_MOST_LABEL = 2000
+
+Json = Mapping[str, object]
+View = dict[str, object]
+Block = dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What only the caller of a command reads; empty if there is nothing to say."""
+
+    text: str = ""
+    blocks: Sequence[Block] = ()
+
+    def message(self) -> dict[str, object]:
+        """Return the fields of a message."""
+        blocks = {"blocks": [section(self.text), *self.blocks]} if self.blocks else {}
+        return {"text": escape_markup(self.text), **blocks}
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """Where a view was opened, and what it is about; Slack keeps it and hands it back.
+
+    People do not see it (docs: Views, private_metadata). `seen` is that of a form, and `home` tells
+    that the view was opened from the Home tab.
+    """
+
+    spot: Spot
+    scope: Scope | None = None
+    part: Part | None = None
+    seen: str = ""
+    home: bool = False
+    about: Mapping[str, str] = field(default_factory=dict)
+
+    def written(self) -> str:
+        """Return it as `private_metadata`."""
+        names = {
+            "channel": self.spot.channel,
+            "thread": self.spot.thread,
+            "scope": self.scope,
+            "part": self.part,
+            "seen": self.seen,
+            "home": self.home,
+            "about": dict(self.about),
+        }
+        return json.dumps({name: value for name, value in names.items() if value})
+
+    @classmethod
+    def of(cls, view: Json) -> Opened | None:
+        """Read back what a view was opened with; None if it is not ours."""
+        try:
+            kept = json.loads(string_field(view, "private_metadata"))
+        except ValueError:
+            return None
+        if not isinstance(kept, dict) or not string_field(kept, "channel"):
+            return None
+        about = kept.get("about")
+        return cls(
+            Spot(string_field(kept, "channel"), string_field(kept, "thread")),
+            scope=next((one for one in SCOPES if one == kept.get("scope")), None),
+            part=next((one for one in PARTS if one == kept.get("part")), None),
+            seen=string_field(kept, "seen"),
+            home=kept.get("home") is True,
+            about=about if isinstance(about, dict) else {},
+        )
+
+
+def section(text: str) -> Block:
+    """Return a block of text."""
+    shown = text if len(text) <= _MOST_SECTION // 2 else f"{text[: _MOST_SECTION // 2]}…"
+    return {"type": "section", "text": {"type": "mrkdwn", "text": escape_markup(shown)}}
+
+
+def forget_question() -> Answer:
+    """Return the question whether to forget a person."""
+    button = {**_button(FORGET, FORGET_ME, "yes"), "style": "danger"}
+    return Answer(FORGET_QUESTION, [{"type": "actions", "elements": [button]}])
+
+
+def overview_blocks(overview: Overview) -> list[Block]:
+    """Return the buttons that open forms; none if there are none."""
+    buttons = [
+        _button(label, f"{OPEN_FORM}:{scope}:{part}", f"{scope}:{part}")
+        for scope, part, label in overview.forms
+    ]
+    return [{"type": "actions", "elements": buttons[:25]}] if buttons else []
+
+
+def form_of(value: str) -> tuple[Scope, Part] | None:
+    """Return the form that a button opens; None if it is none of ours."""
+    scope, _, part = value.partition(":")
+    scopes = [one for one in SCOPES if one == scope]
+    parts = [one for one in PARTS if one == part]
+    return (scopes[0], parts[0]) if scopes and parts else None
+
+
+def notice_view(text: str, *, title: str = "Parley") -> View:
+    """Return a modal that only tells something."""
+    return {
+        "type": "modal",
+        "title": _plain(title, _MOST_TITLE),
+        "close": _plain("Close"),
+        "blocks": [section(text)],
+    }
+
+
+def updated(text: str) -> dict[str, object]:
+    """Return the answer to a form that was filled in: it changes into a notice."""
+    return {"response_action": "update", "view": notice_view(text)}
+
+
+def sentence(error: ParleyError) -> str:
+    """Return what a person is told of a command that was not carried out."""
+    if isinstance(error, Refused | StoreUnavailable):
+        return excuse(error)
+    return error.apology
+
+
+def form_view(
+    form: Form,
+    opened: Opened,
+    *,
+    callback: str = FORM_ID,
+    submit: str = "Save",
+    required: Collection[str] = (),
+) -> View:
+    """Return a modal with the fields of a form; Slack has no roles, so those are left out."""
+    fields = [one for one in form.fields if one.kind != "roles"]
+    return {
+        "type": "modal",
+        "callback_id": callback,
+        "private_metadata": opened.written(),
+        "title": _plain(form.title, _MOST_TITLE),
+        "submit": _plain(submit),
+        "close": _plain("Cancel"),
+        "blocks": [_input(one, required=one.name in required) for one in fields],
+    }
+
+
+def values(view: Json) -> dict[str, str | list[str]]:
+    """Return what a person filled in, by the names of the fields."""
+    state = view.get("state")
+    blocks = state.get("values") if isinstance(state, dict) else None
+    filled: dict[str, str | list[str]] = {}
+    for name, inputs in blocks.items() if isinstance(blocks, dict) else ():
+        given = next(iter(inputs.values()), None) if isinstance(inputs, dict) else None
+        if isinstance(given, dict):
+            filled[str(name)] = _given(given)
+    return filled
+
+
+def first_field(view: Json) -> str:
+    """Return the name of the first field of a modal, below which an error can be shown."""
+    blocks = view.get("blocks")
+    inputs = (
+        string_field(block, "block_id")
+        for block in (blocks if isinstance(blocks, list) else ())
+        if isinstance(block, dict) and block.get("type") == "input"
+    )
+    return next(inputs, "")
+
+
+def _given(element: Json) -> str | list[str]:
+    users = element.get("selected_users")
+    if isinstance(users, list):
+        return [str(user) for user in users]
+    selected = element.get("selected_option")
+    return string_field(selected, "value") or string_field(element, "value")
+
+
+def _input(one: Field, *, required: bool) -> Block:
+    block: Block = {
+        "type": "input",
+        "block_id": one.name,
+        "optional": not required,
+        "label": _plain(one.label, _MOST_LABEL),
+        "element": {"action_id": "value", **dict(_element(one))},
+    }
+    return {**block, "hint": _plain(one.hint, _MOST_LABEL)} if one.hint else block
+
+
+def _element(one: Field) -> Iterator[tuple[str, object]]:
+    if one.kind == "choice":
+        options = [(value, _option(value, label)) for value, label in one.options if value]
+        empty = next((label for value, label in one.options if not value), "")
+        yield "type", "static_select"
+        yield "options", [option for _, option in options][:_MOST_OPTIONS]
+        if empty:
+            yield "placeholder", _plain(empty, 150)
+        if chosen := [option for value, option in options if value == one.value]:
+            yield "initial_option", chosen[0]
+    elif one.kind == "people":
+        yield "type", "multi_users_select"
+        yield "max_selected_items", one.most
+        if one.value:
+            yield "initial_users", list(one.value)
+    else:
+        yield "type", "plain_text_input"
+        yield "multiline", one.kind == "text"
+        yield "max_length", min(one.most, _MOST_INPUT)
+        if one.value:
+            yield "initial_value", cast("str", one.value)[:_MOST_INPUT]
+
+
+def _option(value: str, label: str) -> Block:
+    return {"text": _plain(label, _MOST_OPTION), "value": value}
+
+
+def _button(label: str, action: str, value: str) -> Block:
+    text = _plain(label, _MOST_OPTION)
+    return {"type": "button", "action_id": action, "text": text, "value": value}
+
+
+def _plain(text: str, most: int = _MOST_OPTION) -> Block:
+    shown = text if len(text) <= most else f"{text[: most - 1]}…"
+    return {"type": "plain_text", "text": shown}

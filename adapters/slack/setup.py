@@ -1,0 +1,102 @@
+"""Examines an app's set-up at Slack."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Collection
+
+import aiohttp
+from slack_sdk.web.async_client import AsyncWebClient
+
+from adapters.slack.errors import code_of, missing_scopes, translated
+from adapters.slack.manifest import SCOPES, WITHOUT
+from adapters.slack.workspace import Identity, identify
+from bot.domain import Finding
+from bot.errors import SurfaceError
+
+# Slack's documentation, "Verifying requests from Slack": a hex string of 32 digits.
+_SECRET = re.compile(r"[0-9a-f]{32}")
+_SCOPES_PAGE = "OAuth & Permissions at https://api.slack.com/apps"
+
+
+async def examine(
+    *,
+    bot_token: str,
+    app_token: str,
+    signing_secret: str,
+    api_url: str,
+    channels: Collection[str],
+) -> AsyncIterator[Finding]:
+    """Yield what works and what does not, for the app and in these channels.
+
+    Nothing is written. Raises CannotStart if the bot token is refused.
+    """
+    async with aiohttp.ClientSession(trust_env=True) as session:
+        client = AsyncWebClient(
+            bot_token, base_url=api_url or AsyncWebClient.BASE_URL, session=session
+        )
+        identity = await identify(client)
+        yield Finding("Slack", f"The token is that of @{identity.name} in {identity.team_name}")
+        yield _scopes(identity.missing)
+        if app_token:
+            yield await _socket_mode(client, app_token)
+        if signing_secret:
+            yield _secret(signing_secret)
+        for channel in channels:
+            yield await _in_channel(client, identity, channel)
+
+
+def _scopes(missing: Collection[str]) -> Finding:
+    cure = f"add {', '.join(missing)} under {_SCOPES_PAGE}, and install the app again"
+    if needed := [scope for scope in missing if scope not in WITHOUT]:
+        return Finding("Slack", f"The app lacks {', '.join(needed)}", cure, wrong=True)
+    if missing:
+        told = "; ".join(dict.fromkeys(WITHOUT[scope] for scope in missing))
+        return Finding("Slack", f"The app lacks {', '.join(missing)}: {told}", cure)
+    return Finding("Slack", f"The app lacks none of the {len(SCOPES)} scopes")
+
+
+async def _socket_mode(client: AsyncWebClient, app_token: str) -> Finding:
+    try:
+        async with translated():
+            await client.apps_connections_open(app_token=app_token)
+    except SurfaceError as error:
+        if "connections:write" in missing_scopes(error):
+            text, cure = "SLACK_APP_TOKEN lacks connections:write", "make another with that scope"
+        else:
+            text = f"Slack refuses SLACK_APP_TOKEN: {code_of(error) or error}"
+            cure = "make an app-level token under Basic Information and switch Socket Mode on"
+        return Finding("Slack", text, f"{cure} at https://api.slack.com/apps", wrong=True)
+    return Finding(
+        "Slack",
+        "Socket Mode works; which events the app gets Slack does not tell the bot: the manifest "
+        "has them",
+    )
+
+
+def _secret(signing_secret: str) -> Finding:
+    if not _SECRET.fullmatch(signing_secret):
+        cure = 'copy the "Signing Secret" under Basic Information at https://api.slack.com/apps'
+        text = "SLACK_SIGNING_SECRET does not look like one: those have 32 hexadecimal digits"
+        return Finding("Slack", text, cure, wrong=True)
+    return Finding("Slack", "SLACK_SIGNING_SECRET has the right form")
+
+
+async def _in_channel(client: AsyncWebClient, identity: Identity, channel: str) -> Finding:
+    try:
+        async with translated():
+            found = (await client.conversations_info(channel=channel))["channel"]
+    except SurfaceError as error:
+        if missing := missing_scopes(error)[0]:
+            text = f"Whether the bot is in {channel} is not known: the app lacks {missing}"
+            return Finding("Slack", text)
+        cure = f"invite it there: /invite @{identity.name}"
+        return Finding(
+            "Slack", f"The bot does not see {channel} of ALLOWED_CHANNELS", cure, wrong=True
+        )
+    if not found.get("is_member"):
+        cure = f"invite it there: /invite @{identity.name}"
+        return Finding(
+            "Slack", f"The bot is not in {channel} of ALLOWED_CHANNELS", cure, wrong=True
+        )
+    return Finding("Slack", f"The bot is in {channel}")

@@ -1,0 +1,265 @@
+"""Examines a set-up, part by part, and says what would not work and how to mend it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import stat
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import TextIO
+from urllib.parse import urljoin
+
+import aiohttp
+
+from bot import __version__
+from bot.app.assistant import open_assistant
+from bot.app.platforms import check_settings
+from bot.app.service import choose_roles
+from bot.concurrency import do_nothing
+from bot.domain import Finding, Message, Retrying, Start
+from bot.errors import CannotStart, ModelError, ParleyError
+from bot.model import huggingface
+from bot.model.client import ROUTER
+from bot.model.server import ModelServer
+from bot.model.transport import connect as connect_model
+from bot.store import connect, examine_server
+from config.settings import Settings
+
+PART_SECONDS = 45.0  # that one part may take; a local model has to be loaded
+_TIME_SECONDS = 10.0
+_CLOCK_SECONDS = 60.0  # Slack refuses requests whose time differs by five minutes
+_PRIVATE = 0o077
+_PROMPT = [Message("user", "Say yes.")]
+
+Part = Callable[[], AsyncIterator[Finding]]
+
+
+async def check(settings: Settings, output: TextIO, *, env_file: Path) -> bool:
+    """Print a line for each part, and return whether all would work.
+
+    Nothing is written but an expiring key in the store, and one short question is asked.
+    """
+    output.write(f"Parley {__version__}\n")
+    parts: list[tuple[str, Part]] = [
+        ("Settings", lambda: _settings(settings)),
+        ("Files", lambda: _files(settings, env_file)),
+        ("Store", lambda: _store(settings)),
+        ("Model", lambda: _model(settings)),
+    ]
+    if settings.discord_token:
+        parts.append(("Discord", lambda: _discord(settings)))
+    if settings.slack_bot_token:
+        parts.append(("Slack", lambda: _slack(settings)))
+    parts += [("Ports", lambda: _ports(settings)), ("Clock", lambda: _clock(settings))]
+    works = True
+    # At the same time, and printed in this order.
+    running = [asyncio.create_task(examined(name, part)) for name, part in parts]
+    for examining in running:
+        for finding in await examining:
+            works = works and not finding.wrong
+            output.write(f"{line(finding)}\n")
+            output.flush()
+    output.write("All of it would work.\n" if works else "Not all of it would work.\n")
+    return works
+
+
+async def invite(settings: Settings, output: TextIO) -> None:
+    """Print the address that adds the bot to a Discord server. Raises CannotStart."""
+    from adapters.discord import setup
+
+    if not settings.discord_token:
+        raise CannotStart("set DISCORD_TOKEN: the address names its application")
+    address = await setup.invite(token=settings.discord_token, api_url=settings.discord_api_url)
+    output.write(f"{address}\n")
+
+
+def line(finding: Finding) -> str:
+    """Return a finding as a person reads it."""
+    sign = "✗" if finding.wrong else "!" if finding.cure else "✓"
+    return f"{sign} {finding.subject}: {finding.text}" + (
+        f"\n    → {finding.cure}" if finding.cure else ""
+    )
+
+
+async def examined(name: str, part: Part) -> list[Finding]:
+    """Return what a part finds; its own error is one more finding."""
+    found: list[Finding] = []
+    try:
+        async with asyncio.timeout(PART_SECONDS):
+            async for finding in part():
+                found.append(finding)
+    except TimeoutError:
+        found.append(Finding(name, f"No answer within {PART_SECONDS:.0f} s", wrong=True))
+    except (ParleyError, aiohttp.ClientError, OSError) as error:
+        text = str(error) or type(error).__name__
+        found += [Finding(name, each, wrong=True) for each in text.splitlines()]
+    return found
+
+
+async def _settings(settings: Settings) -> AsyncIterator[Finding]:
+    # As at a terminal, wherever this runs.
+    at_terminal = frozenset(("console", "web", "worker"))
+    roles = choose_roles((), settings) if settings.chat_platforms else at_terminal
+    check_settings(settings, roles)
+    served = ", ".join(sorted(roles))
+    yield Finding("Settings", f"`python -m bot run` would run as {served}")
+
+
+async def _files(settings: Settings, env_file: Path) -> AsyncIterator[Finding]:
+    yield _rights(env_file)
+    yield _folder(settings.data_dir)
+
+
+def _rights(env_file: Path) -> Finding:
+    if not env_file.exists():
+        return Finding("Files", f"There is no {env_file}: all settings come from the environment")
+    if os.name == "posix" and stat.S_IMODE(env_file.stat().st_mode) & _PRIVATE:
+        text = f"Others on this machine can read {env_file}, which holds secrets"
+        return Finding("Files", text, f"chmod 600 {env_file}", wrong=True)
+    return Finding("Files", f"Only you can read {env_file}")
+
+
+def _folder(data_dir: Path) -> Finding:
+    folder = data_dir
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    if os.access(folder, os.W_OK | os.X_OK) and folder.is_dir():
+        return Finding("Files", f"DATA_DIR={data_dir} can be written")
+    cure = "let this user write there (chown), or set DATA_DIR to another folder"
+    return Finding("Files", f"DATA_DIR={data_dir} cannot be written", cure, wrong=True)
+
+
+async def _store(settings: Settings) -> AsyncIterator[Finding]:
+    async with connect(url=settings.redis_url, data_dir=settings.data_dir) as store:
+        began = time.monotonic()
+        await store.command("SET", store.key("check"), "1", "PX", 1000)
+        took = (time.monotonic() - began) * 1000
+        what = "The store" if settings.redis_url else "The embedded store"
+        yield Finding("Store", f"{what} takes writes, in {took:.1f} ms")
+        for finding in await examine_server(store):
+            yield finding
+
+
+async def _model(settings: Settings) -> AsyncIterator[Finding]:
+    if settings.hf_token and settings.names_model and not settings.model_url:
+        async for finding in _router(settings):
+            yield finding
+    async with open_assistant(settings, asyncio.Event(), progress=do_nothing) as assistant:
+        began = time.monotonic()
+        try:
+            async with aclosing(assistant.model.stream(_PROMPT)) as deltas:
+                async for delta in deltas:
+                    if isinstance(delta, Retrying):
+                        raise delta.error
+                    if isinstance(delta, Start) and delta.model:
+                        text = f"{assistant.model.name} does not answer, but {delta.model} does"
+                        yield Finding("Model", text, "correct MODEL_ID or its account")
+                    if isinstance(delta, str):
+                        break
+        except ModelError as error:
+            yield Finding("Model", str(error), wrong=True)
+            return
+        took = time.monotonic() - began
+        yield Finding("Model", f"{assistant.model.name} answers, after {took:.1f} s")
+
+
+async def _router(settings: Settings) -> AsyncIterator[Finding]:
+    server = ModelServer(ROUTER, settings.hf_token, settings.model_id, own=False)
+    async with connect_model(server) as connection:
+        for finding in await huggingface.examine(connection, settings.model_id):
+            yield finding
+
+
+async def _discord(settings: Settings) -> AsyncIterator[Finding]:
+    from adapters.discord.setup import examine
+
+    async for finding in examine(
+        token=settings.discord_token,
+        api_url=settings.discord_api_url,
+        servers=[],
+        channels=[],
+        sharded=settings.discord_shards is not None,
+    ):
+        yield finding
+
+
+async def _slack(settings: Settings) -> AsyncIterator[Finding]:
+    from adapters.slack.setup import examine
+
+    async for finding in examine(
+        bot_token=settings.slack_bot_token,
+        app_token=settings.slack_app_token,
+        signing_secret=settings.slack_signing_secret,
+        api_url=settings.slack_api_url,
+        channels=[],
+    ):
+        yield finding
+
+
+async def _ports(settings: Settings) -> AsyncIterator[Finding]:
+    wanted = [("WEB_PORT", settings.web_host, settings.web_port)]
+    if settings.chat_platforms:
+        wanted.append(("PORT", settings.host, settings.port))
+        if settings.metrics_port is not None:
+            wanted.append(("METRICS_PORT", "127.0.0.1", settings.metrics_port))
+    for name, host, port in wanted:
+        try:
+            free = _is_free(host, port)
+        except OSError as error:
+            free, reason = False, error.strerror or str(error)
+        else:
+            reason = "another program listens there"
+        if free:
+            yield Finding("Ports", f"{name}={port} is free")
+        else:
+            cure = f"set {name} to another, or end that program; a running bot is one, too"
+            yield Finding("Ports", f"{name}={port} cannot be used: {reason}", cure)
+
+
+def _is_free(host: str, port: int) -> bool:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        trial.bind((host, port))
+    return True
+
+
+async def _clock(settings: Settings) -> AsyncIterator[Finding]:
+    """Compare the time with that of a server, which each of its responses tells."""
+    urls = [
+        (settings.slack_bot_token, settings.slack_api_url or "https://slack.com"),
+        (settings.discord_token, settings.discord_api_url or "https://discord.com"),
+        (settings.hf_token, ROUTER),
+    ]
+    url = next((url for configured, url in urls if configured), "")
+    if not url:
+        return
+    timeout = aiohttp.ClientTimeout(total=_TIME_SECONDS)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout, trust_env=True) as session,
+            session.head(urljoin(url, "/"), allow_redirects=False) as response,
+        ):
+            written = response.headers.get("Date", "")
+    except (aiohttp.ClientError, TimeoutError):
+        return  # the part of that server says why
+    if finding := compared(written, now=time.time()):
+        yield finding
+
+
+def compared(written: str, *, now: float) -> Finding | None:
+    """Return what a server's time (RFC 9110, "Date") says of this machine's; None if nothing."""
+    try:
+        ahead = now - parsedate_to_datetime(written).timestamp()
+    except ValueError:
+        return None
+    if abs(ahead) <= _CLOCK_SECONDS:
+        return Finding("Clock", "This machine's clock is right")
+    way = "fast" if ahead > 0 else "slow"
+    text = f"This machine's clock is {abs(ahead):.0f} s {way}; Slack refuses requests from then"
+    return Finding("Clock", text, "let the clock be set by NTP", wrong=True)

@@ -1,0 +1,225 @@
+"""The forms in which people choose how the bot answers in a place, and who may use it there."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from bot.domain import Json, Preferences
+from bot.errors import Refused
+from bot.turns.preferences import MOST_PERSONA, ModelChoice, Scope
+
+# A form has room for five fields on every platform.
+Part = Literal["answers", "access"]
+
+Filled = Mapping[str, str | Sequence[str]]
+
+_AS_BEFORE = "As chosen for the place around it, or by the operator"
+_DIGEST = 4  # characters of a field in `Form.seen`
+_MOST_PEOPLE = 25
+_SHOWN = 200  # characters of a persona in an overview
+
+
+class NotUnderstood(Refused):
+    """A value that cannot be taken; `field` is the input of a form in which it stands."""
+
+    def __init__(self, apology: str, *, field: str) -> None:
+        super().__init__(apology)
+        self.apology = apology
+        self.field = field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Field:
+    """One input of a form.
+
+    A `choice` is one of `options`, each with its value and its label; `people` and `roles` are any
+    number of ids, up to `most`; a text has up to `most` characters. `value` is what is chosen now,
+    one text or several ids.
+    """
+
+    name: str
+    label: str
+    hint: str
+    kind: Literal["line", "text", "choice", "people", "roles"]
+    value: str | tuple[str, ...] = ""
+    options: tuple[tuple[str, str], ...] = ()
+    most: int = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """What a person can fill in; `seen` is handed back, so that only what they changed changes."""
+
+    title: str
+    fields: tuple[Field, ...]
+    seen: str
+
+
+def form_of(
+    found: Preferences, scope: Scope, part: Part, *, title: str, models: Sequence[ModelChoice]
+) -> Form:
+    """Return a form that shows what is chosen for a place."""
+    fields = tuple(_fields(found, scope, part, models))
+    return Form(title=title, fields=fields, seen="".join(_digest(one.value) for one in fields))
+
+
+def changes_in(form: Form, filled: Filled, *, seen: str) -> dict[str, Json]:
+    """Return what a person changed in a form, by the names of preferences; None takes it back.
+
+    What they left as it was shown is no change: somebody else may have changed it meanwhile. Raises
+    NotUnderstood.
+    """
+    changes: dict[str, Json] = {}
+    for number, field in enumerate(form.fields):
+        if field.name not in filled:
+            continue
+        value = _given(field, filled[field.name])
+        if _digest(value) != seen[number * _DIGEST :][:_DIGEST]:
+            changes[field.name] = _parsed(field, value)
+    return changes
+
+
+def chosen_lines(
+    found: Mapping[Scope, Preferences], scopes: Mapping[Scope, str], models: Sequence[ModelChoice]
+) -> Iterator[str]:
+    """Yield a line for each thing that is chosen, the nearest place first."""
+    for scope, name in scopes.items():
+        one = found.get(scope, Preferences())
+        fields = [*_fields(one, scope, "answers", models), *_fields(one, scope, "access", models)]
+        if told := [f"- {each.label}: {_told(each)}" for each in fields if each.value]:
+            yield from (f"For {name}:", *told)
+
+
+def _fields(
+    found: Preferences, scope: Scope, part: Part, models: Sequence[ModelChoice]
+) -> Iterator[Field]:
+    if part == "access":
+        yield from _access_fields(found, scope)
+        return
+    options = [("", _AS_BEFORE), *((one.name, one.label) for one in models)]
+    if found.model and found.model not in dict(options):
+        options.append((found.model, f"{found.model} (is not there any more)"))
+    yield Field(
+        name="model",
+        label="Model",
+        hint="Which model answers",
+        kind="choice",
+        value=found.model,
+        options=tuple(options),
+    )
+    yield from _answer_fields(found)
+
+
+def _answer_fields(found: Preferences) -> Iterator[Field]:
+    yield Field(
+        name="persona",
+        label="Persona",
+        hint="How I am to answer, for example: briefly, and like a pirate",
+        kind="text",
+        value=found.persona,
+        most=MOST_PERSONA,
+    )
+    yield Field(
+        name="temperature",
+        label="Temperature",
+        hint="How freely the model chooses its words, from 0 to 2",
+        kind="line",
+        value=_written(found.temperature),
+        most=10,
+    )
+    yield Field(
+        name="max_tokens",
+        label="Longest answer",
+        hint="In tokens; a token is about four letters",
+        kind="line",
+        value=_written(found.max_tokens),
+        most=10,
+    )
+    yield Field(
+        name="follow",
+        label="What I answer in threads",
+        hint="In threads in which I have answered",
+        kind="choice",
+        value=found.follow,
+        options=(
+            ("", _AS_BEFORE),
+            ("auto", "Everything while one person alone speaks there"),
+            ("all", "Everything"),
+            ("mention", "Only mentions and replies"),
+        ),
+    )
+
+
+def _access_fields(found: Preferences, scope: Scope) -> Iterator[Field]:
+    who = "Nobody chosen: everybody who may use me otherwise"
+    yield Field(
+        name="people",
+        label="People who may use me",
+        hint=who,
+        kind="people",
+        value=found.people,
+        most=_MOST_PEOPLE,
+    )
+    yield Field(
+        name="roles",
+        label="Roles that may use me",
+        hint=who,
+        kind="roles",
+        value=found.roles,
+        most=_MOST_PEOPLE,
+    )
+    quotas = {
+        "questions_per_day": ("Questions of a person in a day", found.questions_per_day),
+        "tokens_per_day": ("Tokens of a person in a day", found.tokens_per_day),
+        "server_tokens_per_day": ("Tokens of all in a day", found.server_tokens_per_day),
+    }
+    for name, (label, value) in quotas.items():
+        if scope == "server" or name != "server_tokens_per_day":
+            yield Field(
+                name=name,
+                label=label,
+                hint="Empty: as many as the operator allows",
+                kind="line",
+                value=_written(value),
+                most=12,
+            )
+
+
+def _told(one: Field) -> str:
+    if isinstance(one.value, tuple):
+        return f"{len(one.value)} chosen"
+    shown = one.value if len(one.value) <= _SHOWN else f"{one.value[:_SHOWN]}…"
+    return dict(one.options).get(one.value, " ".join(shown.split()))
+
+
+def _given(one: Field, filled: str | Sequence[str]) -> str | tuple[str, ...]:
+    """Return what was filled in, in the form of a field's value."""
+    if one.kind in ("people", "roles"):
+        return (filled,) if isinstance(filled, str) else tuple(filled)
+    text = filled if isinstance(filled, str) else "".join(filled[:1])
+    return text.replace("\r\n", "\n").strip()
+
+
+def _parsed(one: Field, value: str | tuple[str, ...]) -> Json:
+    """Return the value of a preference; None takes it back. Raises NotUnderstood."""
+    if isinstance(value, tuple):
+        return list(value) or None
+    if not value or one.kind != "line":
+        return value or None
+    try:
+        return float(value.replace(",", ".")) if one.name == "temperature" else int(value)
+    except ValueError:
+        number = "a number" if one.name == "temperature" else "a whole number"
+        raise NotUnderstood(f"{one.label}: {value!r} is not {number}.", field=one.name) from None
+
+
+def _digest(value: str | tuple[str, ...]) -> str:
+    text = value if isinstance(value, str) else " ".join(sorted(value))
+    return hashlib.blake2b(text.strip().encode(), digest_size=_DIGEST // 2).hexdigest()
+
+
+def _written(number: float | None) -> str:
+    return "" if number is None else f"{number:g}" if isinstance(number, float) else str(number)

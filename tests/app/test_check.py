@@ -1,0 +1,376 @@
+"""`python -m bot check`: each broken set-up gets its line and its cure."""
+
+from __future__ import annotations
+
+import io
+import socket
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import formatdate
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from adapters.discord import setup as discord_setup
+from adapters.slack import setup as slack_setup
+from bot.app import check
+from bot.domain import Finding
+from bot.errors import CannotStart
+from bot.model import huggingface
+from bot.model.server import ModelServer
+from bot.model.transport import connect
+from bot.store import Store, examine_server
+from config.settings import Settings, SettingsError
+from tests.emulators.discord import DiscordEmulator
+from tests.emulators.model import ModelEmulator
+from tests.emulators.slack import SCOPES, SlackEmulator
+from tests.support.process import discord_variables, slack_variables
+
+VIEW = 1 << 10
+
+
+@dataclass(slots=True)
+class Scene:
+    """Emulated Discord, Slack and model, a store, and the variables that lead there."""
+
+    discord: DiscordEmulator
+    slack: SlackEmulator
+    model: ModelEmulator
+    store: Store
+    folder: Path
+
+    async def check(self, **changes: str) -> tuple[bool, str]:
+        """Return whether all would work with these variables, and what is printed."""
+        variables = {
+            "REDIS_URL": self.store.url,
+            "DATA_DIR": str(self.folder),
+            "PORT": "0",
+            "WEB_PORT": "0",
+            **discord_variables(self.discord, self.model),
+            **slack_variables(self.slack, self.model),
+            **changes,
+        }
+        output = io.StringIO()
+        try:
+            settings = Settings.load(variables, self.folder / ".env")
+        except SettingsError as error:
+            return False, str(error)
+        works = await check.check(settings, output, env_file=self.folder / ".env")
+        return works, output.getvalue()
+
+
+@asynccontextmanager
+async def scene(
+    store: Store, folder: Path, *, scopes: Collection[str] = SCOPES, message_content: bool = True
+) -> AsyncIterator[Scene]:
+    async with (
+        DiscordEmulator(message_content=message_content) as discord,
+        SlackEmulator(scopes=scopes) as slack,
+        ModelEmulator() as model,
+    ):
+        yield Scene(discord, slack, model, store, folder)
+
+
+async def test_a_set_up_that_works_has_no_cure(store: Store, tmp_path: Path) -> None:
+    (tmp_path / ".env").touch(mode=0o600)
+    async with scene(store, tmp_path) as it:
+        works, said = await it.check()
+
+    assert works, said
+    assert "✗" not in said
+    for subject in ("Settings", "Files", "Store", "Model", "Discord", "Slack", "Ports", "Clock"):
+        assert f"✓ {subject}: " in said
+    assert "The workshop" in said
+    assert it.discord.token not in said
+    assert it.slack.bot_token not in said
+
+
+# What is broken: the variables, the line that tells it, and its cure.
+VARIABLES: dict[str, tuple[dict[str, str], str, str]] = {
+    "a wrong Discord token": (
+        {"DISCORD_TOKEN": "wrong"},
+        "✗ Discord: DISCORD_TOKEN is refused by Discord",
+        "copy the bot's token",
+    ),
+    "Discord is away": (
+        {"DISCORD_API_URL": "http://127.0.0.1:9/api"},
+        "✗ Discord: cannot log in at http://127.0.0.1:9/api",
+        "",
+    ),
+    "a wrong Slack token": (
+        {"SLACK_BOT_TOKEN": "xoxb-wrong"},
+        "✗ Slack: Slack refuses SLACK_BOT_TOKEN",
+        "",
+    ),
+    "two Slack tokens are swapped": (
+        {"SLACK_BOT_TOKEN": "xapp-1"},
+        "SLACK_BOT_TOKEN is an app-level token",
+        "it belongs in SLACK_APP_TOKEN",
+    ),
+    "Slack is away": (
+        {"SLACK_API_URL": "http://127.0.0.1:9/api/"},
+        "✗ Slack: Slack cannot be reached at http://127.0.0.1:9/api/",
+        "",
+    ),
+    "a wrong app token": (
+        {"SLACK_APP_TOKEN": "xapp-wrong"},
+        "✗ Slack: Slack refuses SLACK_APP_TOKEN: ",
+        "make an app-level token",
+    ),
+    "a signing secret of a wrong form": (
+        {"SLACK_APP_TOKEN": "", "SLACK_SIGNING_SECRET": "abc"},
+        "✗ Slack: SLACK_SIGNING_SECRET does not look like one",
+        'copy the "Signing Secret"',
+    ),
+    "no way for Slack's events": (
+        {"SLACK_APP_TOKEN": ""},
+        "✗ Settings: the role slack needs SLACK_APP_TOKEN or SLACK_SIGNING_SECRET",
+        "",
+    ),
+    "no model": (
+        {"MODEL_URL": "", "MODEL_ID": ""},
+        "✗ Settings: there is no model: set HF_TOKEN, MODEL_URL",
+        "",
+    ),
+    "a model server that is away": (
+        {"MODEL_URL": "http://127.0.0.1:9/v1"},
+        "✗ Model: 127.0.0.1:9 cannot be reached",
+        "is it running, and is MODEL_URL right?",
+    ),
+    "a GGUF file that is missing": (
+        {"MODEL_URL": "", "MODEL_ID": "", "LOCAL_MODEL_PATH": "/nowhere/no.gguf"},
+        "LOCAL_MODEL_PATH='/nowhere/no.gguf' is not a file",
+        "",
+    ),
+    "two ways to a model": (
+        {"MODEL_ID": "demo"},
+        "MODEL_ID=demo and MODEL_URL are two ways to a model",
+        "set one of them",
+    ),
+    "Redis is away": (
+        {"REDIS_URL": "redis://127.0.0.1:9"},
+        "✗ Store: REDIS_URL (127.0.0.1:9) cannot be used",
+        "",
+    ),
+    "the answer fills the context": (
+        {"MAX_TOKENS": "9000", "CONTEXT_TOKENS": "9000"},
+        "MAX_TOKENS=9000 leaves no room for a question",
+        "",
+    ),
+    "a page for everybody": (
+        {"DISCORD_TOKEN": "", "SLACK_BOT_TOKEN": "", "SLACK_APP_TOKEN": "", "WEB_HOST": "0.0.0.0"},
+        "✗ Settings: WEB_HOST=0.0.0.0 is open to other machines",
+        "set WEB_PASSWORD",
+    ),
+    "a folder that is a file": (
+        {"DATA_DIR": __file__},
+        f"DATA_DIR={__file__!r} is not a folder",
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize("broken", VARIABLES)
+async def test_a_broken_variable_is_told_with_its_cure(
+    broken: str, store: Store, tmp_path: Path
+) -> None:
+    changes, line, cure = VARIABLES[broken]
+    async with scene(store, tmp_path) as it:
+        works, said = await it.check(**changes)
+
+    assert not works
+    assert line in said, said
+    assert cure in said
+
+
+@pytest.mark.parametrize(
+    ("failure", "cure"),
+    [
+        ("unknown model", "check MODEL_ID and MODEL_URL"),
+        ("wrong key", "set MODEL_API_KEY to a key that it accepts"),
+        ("too many requests", "raise the limit of MODEL_API_KEY there"),
+    ],
+)
+async def test_a_model_that_fails_is_asked_once_and_told(
+    failure: str, cure: str, store: Store, tmp_path: Path
+) -> None:
+    async with scene(store, tmp_path) as it:
+        it.model.fail_as(failure, times=1)
+        works, said = await it.check()
+
+    assert not works
+    assert "✗ Model: " in said
+    assert cure in said
+
+
+async def test_without_the_intent_and_a_server_there_is_advice(
+    store: Store, tmp_path: Path
+) -> None:
+    async with scene(store, tmp_path, message_content=False) as it:
+        it.discord.let_bot(leave=True)
+        works, said = await it.check()
+
+    assert works, said
+    assert "! Discord: Message Content Intent is off" in said
+    assert 'switch on "Message Content Intent"' in said
+    assert "! Discord: The bot is in no server yet" in said
+    assert f"oauth2/authorize?client_id={it.discord.application_id}" in said
+
+
+async def test_a_permission_that_is_missing_is_named(store: Store, tmp_path: Path) -> None:
+    async with scene(store, tmp_path) as it:
+        it.discord.let_bot(permissions=VIEW)
+        works, said = await it.check()
+
+    lacks = "Send Messages, Create Public Threads, Send Messages in Threads, Read Message History"
+    assert not works
+    assert f"✗ Discord: The bot lacks {lacks} in The workshop" in said
+    assert f"give its role {lacks}" in said
+
+
+async def test_each_named_server_and_channel_is_examined() -> None:
+    async with DiscordEmulator() as discord:
+        hidden = discord.channel("hidden")
+        discord.hide_history(hidden)
+        found = [
+            finding
+            async for finding in discord_setup.examine(
+                token=discord.token,
+                api_url=discord.api_url,
+                servers=[discord.guild_id, "1"],
+                channels=[discord.channel_id, hidden, "2"],
+                sharded=False,
+            )
+        ]
+
+    wrong = [each.text for each in found if each.wrong]
+    assert wrong[:2] == [
+        "The bot is not in server 1 of ALLOWED_SERVERS",
+        f"The bot lacks Read Message History in channel {hidden} of ALLOWED_CHANNELS",
+    ]
+    assert wrong[2].startswith("The bot cannot see channel 2 of ALLOWED_CHANNELS: ")
+    assert any(each.text.startswith("The bot may answer in #") for each in found)
+
+
+async def test_scopes_that_are_missing_are_named(store: Store, tmp_path: Path) -> None:
+    few = {*SCOPES} - {"chat:write", "users:read"}
+    async with scene(store, tmp_path, scopes=few) as it:
+        works, said = await it.check()
+    async with scene(store, tmp_path, scopes={*SCOPES} - {"users:read"}) as it:
+        still_works, told = await it.check()
+
+    assert not works
+    assert "✗ Slack: The app lacks chat:write" in said
+    assert still_works, told
+    assert "! Slack: The app lacks users:read: I do not know what people are called" in told
+
+
+async def test_a_channel_without_the_bot_is_told() -> None:
+    async with SlackEmulator() as slack:
+        found = [
+            finding
+            async for finding in slack_setup.examine(
+                bot_token=slack.bot_token,
+                app_token="",
+                signing_secret="0" * 32,
+                api_url=slack.api_url,
+                channels=[slack.channel_id, "C404"],
+            )
+        ]
+
+    assert [each.text for each in found if each.wrong] == [
+        "The bot does not see C404 of ALLOWED_CHANNELS"
+    ]
+    assert Finding("Slack", f"The bot is in {slack.channel_id}") in found
+
+
+async def test_a_store_that_may_lose_turns_is_told(store: Store, tmp_path: Path) -> None:
+    used = int((await store.redis.info("memory"))["used_memory"])
+    changes = {
+        "appendonly": "no",
+        "save": "",
+        "maxmemory-policy": "allkeys-lru",
+        "maxmemory": str(used + used // 100),
+    }
+    before = await store.redis.config_get(*changes)
+    try:
+        for name, chosen in changes.items():
+            await store.redis.config_set(name, chosen)
+        found = await examine_server(store)
+    finally:
+        for name in changes:
+            await store.redis.config_set(name, before[name] or "")
+
+    told = {each.text: each.cure for each in found}
+    assert told["It keeps nothing on disk: turns can be lost"] == "set appendonly yes"
+    assert told["It drops keys when memory is short: turns can be lost"].startswith("set maxmemory")
+    assert told["It has hardly any memory left"].startswith("raise maxmemory")
+
+
+async def test_a_file_that_others_can_read_and_a_taken_port_are_told(
+    store: Store, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").touch(mode=0o644)
+    (tmp_path / ".env").chmod(0o644)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        async with scene(store, tmp_path) as it:
+            works, said = await it.check(WEB_PORT=str(port))
+
+    assert not works
+    assert f"chmod 600 {tmp_path / '.env'}" in said
+    assert f"! Ports: WEB_PORT={port} cannot be used: Address already in use" in said
+
+
+@pytest.mark.parametrize(("ahead", "told"), [(400, "400 s fast"), (-400, "400 s slow"), (5, "")])
+def test_a_clock_that_is_wrong_is_told(ahead: float, told: str) -> None:
+    now = datetime(2026, 11, 23, tzinfo=UTC).timestamp()
+    finding = check.compared(formatdate(now, usegmt=True), now=now + ahead)
+
+    assert finding
+    assert finding.wrong is bool(told)
+    assert told in finding.text
+
+
+async def test_hugging_face_tells_context_and_price() -> None:
+    async with ModelEmulator(flavour="router") as emulator:
+        emulator.models = ("org/chosen",)
+        emulator.providers = {"novita": "live", "groq": "error"}
+        server = ModelServer(emulator.url, "hf_x", "org/chosen", own=False)
+        async with connect(server) as router:
+            found = await huggingface.examine(router, "org/chosen", hub=emulator.root)
+            gone = await huggingface.examine(router, "org/other", hub=emulator.root)
+            emulator.permissions = []
+            refused = await huggingface.examine(router, "org/chosen", hub=emulator.root)
+
+    assert [each.text.split(",")[0] for each in found] == [
+        "novita serves org/chosen",
+        "org/chosen failed the last check at groq",
+    ]
+    assert gone[0].wrong
+    assert gone[0].cure.startswith("set MODEL_ID to one that somebody serves")
+    assert refused[0].text == "HF_TOKEN may not call any model"
+
+
+async def test_the_invitation_has_what_the_bot_needs() -> None:
+    output = io.StringIO()
+    async with DiscordEmulator() as discord:
+        settings = Settings(discord_token=discord.token, discord_api_url=discord.api_url)
+        await check.invite(settings, output)
+
+    query = parse_qs(urlsplit(output.getvalue().strip()).query)
+    assert query["client_id"] == [discord.application_id]
+    assert query["scope"] == ["bot applications.commands"]
+    # View Channels, Send Messages, Read Message History, Create Public Threads, Send Messages in
+    # Threads: bits 10, 11, 16, 35 and 38 of Discord's documentation, "Permissions".
+    assert int(query["permissions"][0]) == sum(1 << bit for bit in (10, 11, 16, 35, 38))
+
+
+async def test_without_a_token_nobody_can_be_invited() -> None:
+    with pytest.raises(CannotStart, match="DISCORD_TOKEN"):
+        await check.invite(Settings(), io.StringIO())

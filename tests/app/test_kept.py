@@ -1,0 +1,128 @@
+"""What the store keeps of what people say, and for how long: docs/privacy.md."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from functools import partial
+
+from bot.store import Store
+from tests.emulators.discord import DiscordEmulator
+from tests.emulators.model import ModelEmulator
+from tests.support.process import (
+    PROCESS_LEASE,
+    DiscordDm,
+    DiscordMention,
+    DiscordSlash,
+    SlackDm,
+    SlackMention,
+    SlackSlash,
+    Way,
+    discord_variables,
+    shows,
+)
+from tests.support.service import serving, serving_both
+from tests.support.stored import Stored, stored
+from tests.support.waiting import until
+from tests.support.web_page import page_of
+
+QUESTION, ANSWER = "zebra", "walrus"
+# A minute after the last time at which a reply may be corrected.
+LAST_WORDS_MS = 60_000 + 3 * 1000 * PROCESS_LEASE
+
+
+async def all_ended(store: Store) -> None:
+    async with asyncio.timeout(60):
+        while await store.command("ZCARD", store.key("open")):
+            await asyncio.sleep(0.01)
+
+
+def is_shown(way: Way, text: str) -> bool:
+    return text in way.finals()
+
+
+async def with_words(store: Store, *words: str) -> list[Stored]:
+    return [one for one in await stored(store) if any(word in one for word in words)]
+
+
+async def let_expire(store: Store, found: Sequence[Stored]) -> None:
+    """Do what the store does when the time of these keys is over."""
+    for one in found:
+        assert 0 <= one.expires_ms <= LAST_WORDS_MS, one
+        await store.command("DEL", store.key("") + one.name)
+
+
+async def test_without_a_history_no_word_outlives_its_turn(
+    own_store: Store, model: ModelEmulator
+) -> None:
+    model.answer = ANSWER
+    async with serving_both(own_store, model, HISTORY_DAYS="0", THREAD_CONTEXT="0") as (
+        discord,
+        slack,
+        service,
+    ):
+        ways: list[Way] = [
+            *(way(discord) for way in (DiscordMention, DiscordDm, DiscordSlash)),
+            *(way(slack) for way in (SlackMention, SlackDm, SlackSlash)),
+        ]
+        for way in ways:
+            await way.ask(f"{QUESTION} one")
+        await until(lambda: all(shows(way, ANSWER) for way in ways), why=service.text)
+        await all_ended(own_store)
+        for way in ways:
+            await way.ask(f"{QUESTION} two")
+        await until(lambda: all(shows(way, ANSWER, ANSWER) for way in ways), why=service.text)
+        await all_ended(own_store)
+
+        await let_expire(own_store, await with_words(own_store, QUESTION, ANSWER))
+
+        assert await with_words(own_store, QUESTION, ANSWER, "Ann") == []
+        assert not any(way.buttons() for way in ways)
+        for request in model.requests:
+            assert [one["role"] for one in request.messages] == ["system", "user"]
+
+        # The ids are still known: a question that is delivered once more is not answered again.
+        for way in (ways[0], ways[3]):
+            await way.redeliver()
+            await way.ask("three")
+        await until(lambda: all(len(ways[at].finals()) == 3 for at in (0, 3)), why=service.text)
+        await all_ended(own_store)
+        assert len(model.requests) == 2 * len(ways) + 2
+
+
+async def test_without_a_history_the_page_shows_an_answer_and_keeps_nothing(
+    own_store: Store, model: ModelEmulator
+) -> None:
+    model.answer, talk = ANSWER, "talk-0001"
+    async with page_of(own_store, model, HISTORY_DAYS="0") as (browser, service):
+        async with browser.page(talk) as screen:
+            for _ in range(2):
+                name = await browser.ask(talk, QUESTION)
+                await until(partial(screen.is_done, name), why=service.text)
+                assert (screen.answer(name), screen.turn(name)["end"]) == (ANSWER, "older")
+        await browser.send("PATCH", f"/api/conversations/{talk}", {"title": QUESTION})
+        await all_ended(own_store)
+
+        await let_expire(own_store, await with_words(own_store, QUESTION, ANSWER))
+
+        assert await with_words(own_store, QUESTION, ANSWER) == []
+        assert (await browser.get("/api/conversations"))[1] == []
+    assert all(len(request.messages) == 2 for request in model.requests)
+
+
+async def test_without_a_history_what_was_remembered_before_is_dropped(
+    own_store: Store, model: ModelEmulator
+) -> None:
+    async with DiscordEmulator() as discord:
+        way, variables = DiscordDm(discord), discord_variables(discord, model)
+        for days, word in (("30", QUESTION), ("0", "two")):
+            variables["HISTORY_DAYS"] = days
+            async with serving(own_store, variables=variables) as service:
+                await until(discord.connected.is_set, why=service.text)
+                await way.ask(word)
+                await all_ended(own_store)
+                await until(partial(is_shown, way, f"You said: {word}"), why=service.text)
+                await all_ended(own_store)
+
+    assert [one for one in await stored(own_store) if one.name.startswith("history:")] == []
+    assert QUESTION not in str(model.requests[-1].messages)

@@ -1,0 +1,124 @@
+"""A process dies before the catch-up of its session has ended; the next one goes on, in order."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+
+from adapters.discord.gateway.session import Session
+from adapters.discord.gateway.session_store import SavedSession
+from bot.concurrency import Backoff
+from bot.store import Store
+from tests.emulators.discord import DiscordEmulator
+from tests.support.discord_platform import (
+    QUICK,
+    after_a_session,
+    running_process,
+    saved,
+    until_heard,
+    until_pending,
+    until_saved,
+)
+from tests.support.fakes import FakeIntake
+from tests.support.waiting import until
+
+# A process that is killed saves nothing at its end.
+RETRYING = replace(QUICK, catch_up_retry=Backoff(0.01, 0.01), last_save_within=0.0)
+
+
+@dataclass
+class Scene:
+    emulator: DiscordEmulator
+    ada: str
+    dm: str
+    answered: list[str]  # messages
+    session: str
+
+
+@asynccontextmanager
+async def killed_in_its_catch_up(store: Store) -> AsyncIterator[Scene]:
+    """A Discord where "missed" waits, and "kept" and "gone" were admitted by a killed process."""
+    old = FakeIntake()
+    async with after_a_session(store) as (emulator, ada):
+        before, dm = await saved(store), emulator.dm(ada)
+        await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} missed")
+        emulator.fail("GET /channels/", status=503, times=10_000)
+        async with running_process(emulator, old, store, tuning=RETRYING):
+            answered = [await emulator.say(dm, ada, text) for text in ("kept", "gone")]
+            await until(lambda: len(old.turns) > 1)
+            await until(lambda: any("messages" in one.path for one in emulator.requests))
+            await until_pending(store, but=before["id"])
+        emulator.heal()
+        assert old.texts == ["kept", "gone"]
+        yield Scene(emulator, ada, dm, answered, (await saved(store))["id"])
+
+
+async def test_an_edit_and_a_deletion_between_two_processes_are_heard(store: Store) -> None:
+    new = FakeIntake()
+    async with killed_in_its_catch_up(store) as scene:
+        kept, gone = scene.answered
+        await scene.emulator.edit(kept, "kept, and more")
+        await scene.emulator.delete(gone)
+
+        async with running_process(scene.emulator, new, store):
+            await until(lambda: new.edits and new.forgotten)
+
+        assert [turn.text for turn, _ in new.edits] == ["kept, and more"]
+        assert new.forgotten == [f"discord:{gone}"]
+        assert new.texts[0] == "missed"
+        assert scene.emulator.sessions == 2
+
+
+async def test_after_the_catch_up_the_session_is_saved_like_any_other(store: Store) -> None:
+    new, last = FakeIntake(), FakeIntake()
+    async with killed_in_its_catch_up(store) as scene:
+        async with running_process(scene.emulator, new, store):
+            await until_saved(store, 1)
+            await until_heard(store, await scene.emulator.say(scene.dm, scene.ada, "then"))
+        reads = len([one for one in scene.emulator.requests if one.path.endswith("/messages")])
+
+        async with running_process(scene.emulator, last, store):
+            await scene.emulator.say(scene.dm, scene.ada, "at last")
+            await until(lambda: last.turns)
+
+        assert last.texts == ["at last"]
+        now = [one for one in scene.emulator.requests if one.path.endswith("/messages")]
+        assert len(now) == reads
+        assert (await saved(store))["id"] == scene.session
+
+
+async def test_what_was_missed_is_found_though_discord_has_ended_that_session(store: Store) -> None:
+    new = FakeIntake()
+    async with killed_in_its_catch_up(store) as scene:
+        scene.emulator.clock.advance(3600)
+
+        async with running_process(scene.emulator, new, store):
+            await until_saved(store, 1)
+            await until(lambda: "missed" in new.texts)
+
+        assert scene.emulator.sessions == 3
+        reads = f"GET /channels/{scene.emulator.channel_id}/messages"
+        done = [one for one in scene.emulator.requests if one.call == reads and one.status == 200]
+        assert len(done) == 1
+
+
+def make_saved_session(store: Store, name: str) -> SavedSession:
+    return SavedSession(store=store, application="1", shard="all", holder=name)
+
+
+async def test_a_version_without_the_catch_up_in_its_record_saves_over_one_that_has_it(
+    store: Store,
+) -> None:
+    one, two = make_saved_session(store, "one"), make_saved_session(store, "two")
+    pending = Session("secret", 1, "ws://here", servers=3)
+    await one.save(pending, intents=1, newest=0)
+
+    taken, seq = await two.take(1), (await saved(store))["seq"]
+    (name,) = await store.command("KEYS", store.key("gateway", "*", "session"))
+    # What such a version writes.
+    await store.command("HSET", name, "id", "other", "seq", 9, "url", "")
+
+    # Without a number that version begins a session of its own.
+    assert (taken, seq) == (pending, "")
+    assert await one.take(1) == Session("other", 9, "")

@@ -1,0 +1,198 @@
+"""The files of a deployment are whole, and what they call exists; no container engine is needed.
+
+`make check-shipping` runs their steps in a fresh folder.
+"""
+
+from __future__ import annotations
+
+import configparser
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from bot.__main__ import ROLES
+from bot.app.shutdown import EXIT_SECONDS
+from bot.store import Store
+from config.settings import Settings
+from tests.emulators.model import ModelEmulator
+from tests.support.process import ROOT, python
+from tests.support.service import serving
+from tests.support.web_page import web_variables
+
+SETTINGS = {name.upper() for name in Settings.__dataclass_fields__}
+
+
+def dockerfile() -> list[tuple[str, str]]:
+    """Return the instructions with their arguments."""
+    text = (ROOT / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    return [(line.split()[0], line.split(maxsplit=1)[1]) for line in lines]
+
+
+def last_stage() -> list[tuple[str, str]]:
+    found = dockerfile()
+    return found[max(at for at, (name, _) in enumerate(found) if name == "FROM") :]
+
+
+def compose() -> Any:
+    return yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
+
+
+def healthcheck() -> list[str]:
+    [check] = [value for name, value in last_stage() if name == "HEALTHCHECK"]
+    command: list[str] = json.loads(check.partition("CMD ")[2])
+    return command
+
+
+def calls() -> Iterator[tuple[str, list[str]]]:
+    """Yield what each file calls: the arguments of `python -m bot`."""
+    stage = dict(last_stage())
+    assert json.loads(stage["ENTRYPOINT"]) == ["python", "-m", "bot"]
+    yield "Dockerfile", json.loads(stage["CMD"])
+    for name, service in compose()["services"].items():
+        if name != "valkey":
+            yield f"compose.yaml: {name}", service["command"]
+    for line in (ROOT / "Procfile").read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            yield f"Procfile: {line}", shlex.split(line.partition("-m bot ")[2])
+    yield "parley.service", shlex.split(unit()["Service"]["ExecStart"].partition("-m bot ")[2])
+
+
+def unit() -> configparser.ConfigParser:
+    parser = configparser.ConfigParser(strict=True, interpolation=None)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read(ROOT / "config" / "parley.service", encoding="utf-8")
+    return parser
+
+
+def test_every_file_calls_what_there_is() -> None:
+    for where, (command, *roles) in calls():
+        assert command == "run", where
+        assert set(roles) <= set(ROLES), where
+
+
+def test_the_image_runs_as_nobody_and_writes_to_its_volume_alone() -> None:
+    stage = last_stage()
+    user = next(value for name, value in stage if name == "USER")
+    names = [name for name, _ in stage]
+
+    assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", user)
+    assert names.index("USER") < names.index("ENTRYPOINT")
+    assert ("VOLUME", "/data") in stage
+    environment = dict(re.findall(r"(\w+)=(\S+)", next(v for n, v in stage if n == "ENV")))
+    assert environment["DATA_DIR"] == environment["HOME"] == "/data"
+    assert environment["PORT"] == str(Settings().port)
+
+
+def test_the_image_installs_from_locks_with_hashes_and_the_core_alone() -> None:
+    runs = [value for name, value in dockerfile() if name == "RUN" and "pip install" in value]
+
+    assert runs
+    assert all("--require-hashes" in one for one in runs)
+    assert "-r requirements.lock" in runs[0]
+    assert ("ARG", 'EXTRAS=""') in dockerfile()
+
+
+def test_the_image_gets_what_it_copies_and_no_secret() -> None:
+    copied = [value for name, value in dockerfile() if name == "COPY"]
+    sources = [word for it in copied if it[0] != "-" for word in it.split()[:-1]]
+    ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+
+    for source in sources:
+        assert list(ROOT.glob(source)), source
+        assert f"!{source}" in ignored, source
+    assert "*" in ignored
+    assert not any(".env" in line or "data" in line for line in ignored if line[:1] == "!")
+
+
+async def test_the_image_is_healthy_while_the_bot_runs(
+    own_store: Store, model: ModelEmulator, tmp_path: Path
+) -> None:
+    command = healthcheck()
+    assert command[0] == "python"
+
+    async def status(port: str) -> int | None:
+        async with python(*command[1:], folder=tmp_path, variables={"PORT": port}) as process:
+            await process.communicate()
+        return process.returncode
+
+    async with serving(own_store, "web", "worker", variables=web_variables(model)) as service:
+        port = service.address.rpartition(":")[2]
+        assert await status(port) == 0
+    assert await status(port) == 1
+
+
+def test_all_services_are_locked_down_and_reach_each_other() -> None:
+    found = compose()
+    services = found["services"]
+
+    assert set(services) == {"gateway", "worker", "valkey"}
+    for name, service in services.items():
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert "no-new-privileges:true" in service["security_opt"], name
+        for volume in service["volumes"]:
+            assert volume.partition(":")[0] in found["volumes"], name
+        # All that is published is for a proxy on the same machine.
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ())), name
+    for name in ("gateway", "worker"):
+        service = services[name]
+        assert service["environment"]["REDIS_URL"] == "redis://valkey:6379/0"
+        assert set(service["environment"]) <= SETTINGS
+        assert int(service["stop_grace_period"].removesuffix("s")) > EXIT_SECONDS
+        assert list(service["depends_on"]) == ["valkey"]
+    assert "--appendonly" in services["valkey"]["command"]
+
+
+def test_a_codespace_installs_what_make_run_needs() -> None:
+    text = (ROOT / ".devcontainer" / "devcontainer.json").read_text(encoding="utf-8")
+    found = json.loads(text)
+    made = found["onCreateCommand"].removeprefix("make ")
+
+    assert f"\n{made.replace('.venv', '$(VENV)')}:" in (ROOT / "Makefile").read_text()
+    assert found["forwardPorts"] == [Settings().web_port]
+
+
+def test_the_unit_waits_for_the_bot_and_keeps_its_data() -> None:
+    service = unit()["Service"]
+
+    assert int(service["TimeoutStopSec"]) > EXIT_SECONDS
+    environment = dict(pair.split("=") for pair in service["Environment"].split())
+    assert environment["DATA_DIR"] == f"/var/lib/{service['StateDirectory']}"
+    assert service["DynamicUser"] == "yes"
+
+
+def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
+    if not (systemd := shutil.which("systemd-analyze")):
+        pytest.skip("systemd-analyze checks the unit: install systemd")
+    text = (ROOT / "config" / "parley.service").read_text(encoding="utf-8")
+    copy = tmp_path / "parley.service"
+    copy.write_text(text.replace("/opt/parley/.venv/bin/python", sys.executable))
+
+    done = subprocess.run([systemd, "verify", copy], capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_renovate_reads_the_locks_that_it_may_change() -> None:
+    found = json.loads((ROOT / "renovate.json").read_text(encoding="utf-8"))
+    [pattern] = found["pip-compile"]["managerFilePatterns"]
+    locks = [path for path in ROOT.glob("*.lock") if re.search(pattern.strip("/"), path.name)]
+
+    assert {path.name for path in ROOT.glob("*.lock")} - {path.name for path in locks} == {
+        "requirements-demo.lock"
+    }
+    for lock in locks:
+        # It repeats the command in the second line, and knows options with "=" alone.
+        command = lock.read_text(encoding="utf-8").splitlines()[1]
+        assert f"--output-file={lock.name}" in command
+        assert not re.search(r" --(output-file|constraints|python-version) ", command)

@@ -1,0 +1,257 @@
+"""The menu of a message in Slack: a question about it, and a summary from there on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from adapters.slack.manifest import ASK_ABOUT_ID, SUMMARISE_ID
+from bot.domain import ContextMessage, Turn
+from bot.errors import PersonBusy, StoreUnavailable
+from bot.store import Store
+from bot.turns.desk import ASK_ABOUT, SUMMARY_QUESTION
+from tests.emulators.slack import SCOPES, SlackEmulator
+from tests.support.fakes import FakeIntake, NotedIntake
+from tests.support.slack_commands import FakeDesk, commanding
+from tests.support.slack_platform import (
+    LIMITS,
+    Transport,
+    both_transports,
+    hearing,
+)
+from tests.support.waiting import until
+
+AWAY = "I cannot do this at the moment. Please try again in a minute."
+
+
+class KeepingIntake(FakeIntake):
+    """Keeps messages in memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: dict[str, ContextMessage] = {}
+
+    async def keep_message(self, name: str, message: ContextMessage) -> None:
+        self._refuse()
+        self.kept[name] = message
+
+    async def kept_message(self, name: str) -> ContextMessage | None:
+        self._refuse()
+        return self.kept.get(name)
+
+
+@both_transports
+async def test_a_question_about_a_message_is_asked_in_its_thread(transport: Transport) -> None:
+    intake = KeepingIntake()
+    async with SlackEmulator() as slack, hearing(slack, intake, transport):
+        ann, bob = slack.user("Ann"), slack.user("Bob")
+        place = slack.channel_id
+        root = await slack.say(place, bob, "It is <!here> the 5 < 6th & more")
+
+        await slack.choose(place, root, ann, ASK_ABOUT_ID)
+        form = slack.modal(ann)
+        assert form is not None
+        title = form.title
+        await slack.submit(ann, question="What does <!channel> that mean?")
+
+        turn = intake.last
+        question = slack.screen(place, root)[-1]
+        assert title == ASK_ABOUT
+        assert question.text == "Ann asks: What does @channel that mean?"
+        assert turn.text == "What does @channel that mean?"
+        assert turn.place == {"channel": place, "thread": root, "question": question.ts}
+        assert (turn.key.channel, turn.key.thread) == (place, root)
+        assert turn.quote is not None
+        assert turn.quote.id == f"slack:{slack.team_id}:{place}:{root}"
+        assert turn.quote.person is not None
+        assert turn.quote.person.id == bob
+        assert turn.quote.text == "It is @here the 5 < 6th & more"
+        assert turn.person.id == ann
+        assert form.texts == [
+            "I have posted your question in the thread of this message, and answer it there."
+        ]
+        assert not slack.pings
+
+
+async def test_a_question_about_a_reply_is_asked_in_the_same_thread(store: Store) -> None:
+    intake = NotedIntake(store)
+    async with SlackEmulator() as slack, commanding(slack, FakeDesk(), intake=intake):
+        ann = slack.user("Ann")
+        place = slack.channel_id
+        root = await slack.say(place, ann, "Good morning")
+        reply = await slack.say(place, ann, "It rains", thread_ts=root)
+
+        await slack.choose(place, reply, ann, ASK_ABOUT_ID)
+        await slack.submit(ann, question="Why?")
+
+        [turn] = intake.turns
+        assert turn.place["thread"] == root
+        assert turn.quote is not None
+        assert turn.quote.text == "It rains"
+
+
+async def test_a_form_that_is_sent_twice_asks_once(store: Store) -> None:
+    intake = NotedIntake(store)
+    async with SlackEmulator() as slack, commanding(slack, FakeDesk(), intake=intake):
+        ann = slack.user("Ann")
+        place = slack.channel_id
+        root = await slack.say(place, ann, "Good morning")
+        await slack.choose(place, root, ann, ASK_ABOUT_ID)
+        form = slack.modal(ann)
+        assert form is not None
+        asked = dict(form.shown)
+
+        await slack.submit(ann, question="Why?")
+        form.shown = asked
+        await slack.submit(ann, question="Why?")
+        await until(lambda: any(call.method == "chat.delete" for call in slack.requests))
+
+        assert len(intake.turns) == 1
+        assert len(slack.screen(place, root)) == 2
+
+
+@pytest.mark.parametrize("when", ["chosen", "submitted"])
+async def test_without_the_store_a_shortcut_says_so(when: str) -> None:
+    intake = KeepingIntake()
+    async with SlackEmulator() as slack, commanding(slack, FakeDesk(), intake=intake):
+        ann = slack.user("Ann")
+        ts = await slack.say(slack.channel_id, ann, "Good morning")
+        away = StoreUnavailable("no Redis")
+        intake.refuses = away if when == "chosen" else None
+
+        await slack.choose(slack.channel_id, ts, ann, ASK_ABOUT_ID)
+        intake.refuses = away
+        if when == "submitted":
+            await slack.submit(ann, question="Why?")
+
+        shown = slack.modal(ann)
+        assert shown is not None
+        assert shown.texts == [AWAY]
+        assert len(slack.screen(slack.channel_id, ts)) == 1
+
+
+async def test_a_question_about_a_message_that_is_not_kept_any_more_says_so() -> None:
+    intake = KeepingIntake()
+    async with SlackEmulator() as slack, commanding(slack, FakeDesk(), intake=intake):
+        ann = slack.user("Ann")
+        ts = await slack.say(slack.channel_id, ann, "Good morning")
+        await slack.choose(slack.channel_id, ts, ann, ASK_ABOUT_ID)
+        intake.kept.clear()
+
+        await slack.submit(ann, question="Why?")
+
+        shown = slack.modal(ann)
+        assert shown is not None
+        assert shown.texts[0].startswith("I do not have this message any more.")
+
+
+@pytest.mark.parametrize("callback", [ASK_ABOUT_ID, SUMMARISE_ID])
+async def test_where_the_bot_is_no_member_it_asks_to_be_invited(callback: str) -> None:
+    intake = KeepingIntake()
+    async with SlackEmulator() as slack, commanding(slack, FakeDesk(), intake=intake):
+        ann, place = slack.user("Ann"), slack.channel("elsewhere", member=False)
+        ts = await slack.say(place, ann, "Good morning")
+
+        await slack.choose(place, ts, ann, callback)
+        if callback == ASK_ABOUT_ID:
+            await slack.submit(ann, question="Why?")
+
+        shown = slack.modal(ann)
+        assert shown is not None
+        assert "/invite @parley" in shown.texts[0]
+        assert not intake.asked
+
+
+@pytest.mark.parametrize("callback", [ASK_ABOUT_ID, SUMMARISE_ID])
+async def test_a_person_who_may_not_ask_now_reads_why(callback: str) -> None:
+    intake = KeepingIntake()
+    intake.is_full = PersonBusy()
+    async with SlackEmulator() as slack, commanding(slack, FakeDesk(), intake=intake):
+        ann = slack.user("Ann")
+        ts = await slack.say(slack.channel_id, ann, "Good morning")
+
+        await slack.choose(slack.channel_id, ts, ann, callback)
+        if callback == ASK_ABOUT_ID:
+            await slack.submit(ann, question="Why?")
+
+        shown = slack.modal(ann)
+        assert shown is not None
+        assert shown.texts == [PersonBusy.apology]
+        assert len(slack.screen(slack.channel_id, ts)) == 1
+
+
+async def test_a_summary_reads_the_channel_from_the_message_on(store: Store) -> None:
+    intake = NotedIntake(store)
+    async with SlackEmulator() as slack, commanding(slack, FakeDesk(), intake=intake):
+        ann, bob = slack.user("Ann"), slack.user("Bob")
+        place = slack.channel_id
+        await slack.say(place, ann, "Before")
+        start = await slack.say(place, ann, "Shall we meet?")
+        await slack.say(place, bob, "On Thursday")
+
+        await slack.choose(place, start, ann, SUMMARISE_ID)
+
+        [turn] = intake.turns
+        assert slack.modal(ann) is None
+        assert slack.screen(place, start)[-1].text == "Ann asks for a summary from here"
+        assert turn.text == SUMMARY_QUESTION
+        assert turn.place["thread"] == start
+        assert said(turn) == ["Shall we meet?", "On Thursday"]
+
+
+async def test_a_summary_from_a_reply_reads_the_thread_from_there_on(store: Store) -> None:
+    intake = NotedIntake(store)
+    async with SlackEmulator() as slack, commanding(slack, FakeDesk(), intake=intake):
+        ann = slack.user("Ann")
+        place = slack.channel_id
+        root = await slack.say(place, ann, "Shall we meet?")
+        reply = await slack.say(place, ann, "On Thursday", thread_ts=root)
+        await slack.say(place, ann, "At noon", thread_ts=root)
+        await slack.say(place, ann, "Elsewhere")
+
+        await slack.choose(place, reply, ann, SUMMARISE_ID)
+
+        [turn] = intake.turns
+        assert turn.place["thread"] == root
+        assert said(turn) == ["On Thursday", "At noon"]
+
+
+async def test_a_summary_without_the_scope_names_it() -> None:
+    intake = KeepingIntake()
+    scopes = SCOPES - {"channels:history"}
+    slack = SlackEmulator(scopes=scopes)
+    async with slack, commanding(slack, FakeDesk(), intake=intake):
+        ann = slack.user("Ann")
+        ts = await slack.say(slack.channel_id, ann, "Good morning")
+
+        await slack.choose(slack.channel_id, ts, ann, SUMMARISE_ID)
+
+        shown = slack.modal(ann)
+        assert shown is not None
+        assert "channels:history" in shown.texts[0]
+
+
+async def test_a_question_that_cannot_be_stored_in_time_is_taken_back() -> None:
+    intake = KeepingIntake()
+    limits = replace(LIMITS, command_answered_within=0.5)
+    desk = FakeDesk()
+    async with SlackEmulator() as slack, commanding(slack, desk, intake=intake, limits=limits):
+        ann = slack.user("Ann")
+        ts = await slack.say(slack.channel_id, ann, "Good morning")
+        await slack.choose(slack.channel_id, ts, ann, ASK_ABOUT_ID)
+        intake.open.clear()
+
+        await slack.submit(ann, question="Why?")
+        await until(lambda: any(call.method == "chat.delete" for call in slack.requests))
+
+        shown = slack.modal(ann)
+        assert shown is not None
+        assert shown.texts == [StoreUnavailable.apology]
+        assert len(slack.screen(slack.channel_id, ts)) == 1
+
+
+def said(turn: Turn) -> list[str]:
+    """What the prompt shows before the question, the message that was chosen first."""
+    assert turn.quote is not None
+    return [turn.quote.text, *(one.text for one in turn.context or ())]

@@ -1,0 +1,269 @@
+"""What commands do and answer, the same on every platform."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import replace
+
+import pytest
+
+from bot.domain import Person, Preferences, ThreadKey
+from bot.errors import Refused, StoreUnavailable
+from bot.store import Store
+from bot.turns.desk import COMMANDS, Call, Desk, Form, Here, Lack, NotYours, Scope, excuse
+from bot.turns.preferences import ModelChoice
+from tests.support.fakes import NotedIntake, RefusingStore
+
+KEY = ThreadKey("discord", "server", "channel", "thread")
+ANN, BOB = Person("1", "Ann"), Person("2", "Bob")
+PLACES: Mapping[Scope, str] = {
+    "thread": "this thread",
+    "channel": "this channel",
+    "server": "this server",
+}
+OWNER = Call(id="discord:1", thread=KEY, person=ANN, scopes=PLACES, in_thread=True, own_thread=True)
+VISITOR = replace(OWNER, id="discord:2", person=BOB, own_thread=False)
+MANAGER = replace(VISITOR, manages_server=True)
+MODELS = (ModelChoice("org/small", "Small"), ModelChoice("org/large", "Large"))
+
+
+def desk_of(store: Store) -> tuple[Desk, NotedIntake]:
+    intake = NotedIntake(store, models=MODELS)
+    return Desk(intake), intake
+
+
+async def chosen(intake: NotedIntake, scope: Scope) -> Preferences:
+    return (await intake.preferences.read(KEY))[scope]
+
+
+async def test_a_model_is_chosen_by_its_name_or_label_and_taken_back(store: Store) -> None:
+    desk, intake = desk_of(store)
+
+    said = await desk.choose_model(OWNER, " large ")
+    taken = (await chosen(intake, "thread")).model
+    back = await desk.choose_model(OWNER, "")
+
+    assert said == "From now on Large answers in this thread."
+    assert taken == "org/large"
+    assert back == "I have taken back the choice of a model for this thread."
+    assert (await chosen(intake, "thread")).model == ""
+
+
+async def test_models_are_found_by_a_part_of_their_names(store: Store) -> None:
+    desk, _ = desk_of(store)
+
+    assert desk.models() == [("org/small", "Small"), ("org/large", "Large")]
+    assert desk.models("LAR") == [("org/large", "Large")]
+    assert desk.models("none") == []
+
+
+async def test_a_model_that_is_not_there_is_refused_with_those_that_are(store: Store) -> None:
+    desk, _ = desk_of(store)
+
+    with pytest.raises(Refused) as refused:
+        await desk.choose_model(OWNER, "huge")
+
+    assert "Small, Large" in refused.value.apology
+
+
+@pytest.mark.parametrize(
+    ("call", "scope", "may"),
+    [
+        (OWNER, "thread", True),
+        (OWNER, "channel", False),
+        (VISITOR, "thread", False),
+        (replace(VISITOR, manages_channel=True), "thread", True),
+        (replace(VISITOR, manages_channel=True), "channel", True),
+        (replace(VISITOR, manages_channel=True), "server", False),
+        (MANAGER, "server", True),
+    ],
+)
+async def test_a_place_is_changed_by_those_who_manage_it(
+    store: Store, call: Call, scope: Scope, may: bool
+) -> None:
+    desk, intake = desk_of(store)
+
+    with nullcontext() if may else pytest.raises(Refused):
+        await desk.choose_persona(call, "Be brief.", scope)
+
+    assert ((await chosen(intake, scope)).persona == "Be brief.") is may
+
+
+async def test_what_a_place_does_not_have_is_not_chosen(store: Store) -> None:
+    desk, _ = desk_of(store)
+    direct = replace(MANAGER, scopes={"thread": "this conversation"})
+
+    with pytest.raises(Refused, match="no server"):
+        await desk.choose_persona(direct, "Be brief.", "server")
+
+
+async def test_quiet_and_follow_choose_for_a_thread(store: Store) -> None:
+    desk, intake = desk_of(store)
+
+    await desk.quiet(OWNER)
+    quiet = (await chosen(intake, "thread")).follow
+    await desk.follow(OWNER)
+
+    assert quiet == "mention"
+    assert (await chosen(intake, "thread")).follow == "all"
+
+
+@pytest.mark.parametrize("call", [replace(OWNER, direct=True), replace(OWNER, in_thread=False)])
+async def test_quiet_is_for_threads_alone(store: Store, call: Call) -> None:
+    desk, intake = desk_of(store)
+
+    with pytest.raises(Refused):
+        await desk.quiet(call)
+
+    assert (await chosen(intake, "thread")).follow == ""
+
+
+async def test_a_form_shows_what_is_chosen_and_changes_only_what_was_changed(store: Store) -> None:
+    desk, intake = desk_of(store)
+    await desk.choose_persona(MANAGER, "Be brief.", "channel")
+    form = await desk.form(MANAGER, "channel", "answers")
+    # Meanwhile somebody else chooses.
+    await desk.choose_persona(MANAGER, "Be long.", "channel")
+
+    changed = {"temperature": "0,7", "model": ("org/large",)}
+    filled = {one.name: one.value for one in form.fields} | changed
+    said = await desk.fill_in(MANAGER, "channel", "answers", filled, seen=form.seen)
+
+    assert said == "Noted for this channel: Model, Temperature."
+    assert await chosen(intake, "channel") == Preferences(
+        model="org/large", persona="Be long.", temperature=0.7
+    )
+
+
+async def test_a_form_that_was_not_changed_changes_nothing(store: Store) -> None:
+    desk, intake = desk_of(store)
+    form = await desk.form(MANAGER, "server", "access")
+
+    filled = {one.name: one.value for one in form.fields}
+    said = await desk.fill_in(MANAGER, "server", "access", filled, seen=form.seen)
+
+    assert said == "You have changed nothing."
+    assert await chosen(intake, "server") == Preferences()
+
+
+async def test_access_and_quotas_are_chosen_and_taken_back(store: Store) -> None:
+    desk, intake = desk_of(store)
+    form = await desk.form(MANAGER, "server", "access")
+    filled = {"people": ["7", "8"], "roles": ("9",), "questions_per_day": "20"}
+    await desk.fill_in(MANAGER, "server", "access", filled, seen=form.seen)
+    first = await chosen(intake, "server")
+    form = await desk.form(MANAGER, "server", "access")
+
+    emptied = {"people": (), "roles": ("9",), "questions_per_day": ""}
+    await desk.fill_in(MANAGER, "server", "access", emptied, seen=form.seen)
+
+    assert first == Preferences(people=("7", "8"), roles=("9",), questions_per_day=20)
+    assert await chosen(intake, "server") == Preferences(roles=("9",))
+
+
+@pytest.mark.parametrize(
+    ("name", "typed"), [("temperature", "warm"), ("temperature", "3"), ("max_tokens", "1.5")]
+)
+async def test_what_cannot_be_taken_is_refused_and_changes_nothing(
+    store: Store, name: str, typed: str
+) -> None:
+    desk, intake = desk_of(store)
+    form = await desk.form(MANAGER, "channel", "answers")
+    filled = {"persona": "Be brief.", name: typed}
+
+    with pytest.raises(Refused):
+        await desk.fill_in(MANAGER, "channel", "answers", filled, seen=form.seen)
+
+    assert await chosen(intake, "channel") == Preferences()
+
+
+async def test_rights_count_when_a_form_is_sent(store: Store) -> None:
+    desk, intake = desk_of(store)
+    form = await desk.form(MANAGER, "channel", "answers")
+
+    with pytest.raises(Refused):
+        await desk.fill_in(VISITOR, "channel", "answers", {"persona": "Be brief."}, seen=form.seen)
+    with pytest.raises(Refused):
+        await desk.form(VISITOR, "channel", "answers")
+
+    assert await chosen(intake, "channel") == Preferences()
+
+
+async def test_presses_at_once_by_several_people_all_count(store: Store) -> None:
+    desk, intake = desk_of(store)
+    forms: list[Form] = [await desk.form(MANAGER, "channel", "answers") for _ in range(2)]
+
+    async def press(number: int) -> None:
+        person = Person(str(number % 5), "Somebody")
+        call = replace(MANAGER, id=f"discord:{number}", person=person)
+        match number % 3:
+            case 0:
+                await desk.choose_model(call, "Large", "channel")
+            case 1:
+                filled = {"temperature": "1", "persona": ""}
+                await desk.fill_in(call, "channel", "answers", filled, seen=forms[0].seen)
+            case 2:
+                await desk.choose_persona(call, "Be brief.", "channel")
+
+    await asyncio.gather(*map(press, range(50)))
+
+    assert await chosen(intake, "channel") == Preferences(
+        model="org/large", persona="Be brief.", temperature=1.0
+    )
+
+
+async def test_the_overview_tells_what_is_chosen_where_and_offers_what_may_be_changed(
+    store: Store,
+) -> None:
+    desk, _ = desk_of(store)
+    await desk.choose_model(MANAGER, "Large", "server")
+    await desk.choose_persona(OWNER, "Be\nbrief.")
+
+    own, visiting = await desk.overview(OWNER), await desk.overview(VISITOR)
+    managing = await desk.overview(MANAGER)
+
+    assert own.text.splitlines() == [
+        *("For this thread:", "- Persona: Be brief.", "For this server:", "- Model: Large")
+    ]
+    assert own.forms == [("thread", "answers", "Answers in this thread")]
+    assert visiting.forms == []
+    assert "Who began a thread" in visiting.text
+    assert len(managing.forms) == 5
+
+
+async def test_reset_is_for_the_own_conversation_and_for_managers(store: Store) -> None:
+    desk, _ = desk_of(store)
+
+    with pytest.raises(NotYours):
+        await desk.reset(VISITOR)
+
+    assert "forgotten" in await desk.reset(OWNER)
+    assert "forgotten" in await desk.reset(MANAGER)
+
+
+async def test_help_names_each_command_what_is_chosen_and_what_is_missing(store: Store) -> None:
+    desk, _ = desk_of(store)
+    await desk.quiet(OWNER)
+    here = Here(ways=["Mention me."], lacks=[Lack("I cannot see", "open my eyes")])
+
+    text = await desk.help(OWNER, here)
+
+    assert all(f"`/parley {name}`" in text for name in COMMANDS)
+    assert "only mentions and replies" in text
+    assert "I cannot see. An admin can open my eyes." in text
+
+
+async def test_help_needs_no_store(store: Store) -> None:
+    desk, _ = desk_of(store)
+    assert isinstance(store, RefusingStore)
+    store.refused.add(store.key("preferences"))
+
+    text = await desk.help(OWNER, Here(ways=["Mention me."]))
+
+    assert "Mention me." in text
+
+
+async def test_a_command_that_the_store_did_not_take_is_excused(store: Store) -> None:
+    assert "at the moment" in excuse(StoreUnavailable("away"))

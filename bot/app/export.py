@@ -7,6 +7,7 @@ channel or a server, by the parts of its thread key that name it, with what is c
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -45,6 +46,7 @@ async def export_preferences(settings: Settings, out: TextIO) -> None:
     """Print all that is chosen. Raises CannotStart and StoreUnavailable."""
     async with connect(url=settings.redis_url, data_dir=settings.data_dir) as store:
         found = await PreferenceStore(store=store).read_all()
+    _as_utf_8(out)
     out.write(write_file(found))
 
 
@@ -63,10 +65,16 @@ async def import_preferences(settings: Settings, text: str, out: TextIO) -> None
 def read_text(name: str, stdin: TextIO) -> str:
     """Return the text of a file, or of standard input if its name is "-". Raises NotImported."""
     try:
+        _as_utf_8(stdin)
         return stdin.read() if name == STDIN else Path(name).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeError) as error:
         detail = error.strerror if isinstance(error, OSError) else "it is not a text in UTF-8"
         raise NotImported(f"{name} cannot be read: {detail}") from error
+
+
+def _as_utf_8(stream: TextIO) -> None:
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(encoding="utf-8")
 
 
 def write_file(found: Mapping[str, Preferences]) -> str:
@@ -74,9 +82,7 @@ def write_file(found: Mapping[str, Preferences]) -> str:
     places = []
     for place, preferences in found.items():
         key = ThreadKey.parse(place)
-        named = {
-            part: text for part in _PARTS if (text := getattr(key, part)) or part in _PARTS[:2]
-        }
+        named = {part: text for part in _PARTS if (text := getattr(key, part))}
         places.append({**named, "chosen": chosen(preferences)})
     file = {"format": FORMAT, "version": VERSION, "places": places}
     return json.dumps(file, ensure_ascii=False, indent=2) + "\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -112,7 +113,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
     for name in ("file", "missing"):
         with pytest.raises(NotImported, match=name):
-            read_text(str(tmp_path / name), None)  # type: ignore[arg-type]
+            read_text(str(tmp_path / name), io.StringIO())
 
 
 async def test_the_command_line_imports_and_exports(data_dir: Path, own_store: Store) -> None:

@@ -181,6 +181,10 @@ class PreferenceStore:
         (result,) = await self._read_places([place])
         return result
 
+    async def forget(self, thread: ThreadKey) -> None:
+        """Drop what is chosen for a thread, which is gone."""
+        await self._apply({str(thread): {}}, replaces=True)
+
     async def read_all(self) -> Mapping[str, Preferences]:
         """Return all that is chosen, by the keys of the places, in their order."""
         places: list[str] = sorted(await self._store.command("SMEMBERS", self._name))

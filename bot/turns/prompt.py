@@ -29,7 +29,6 @@ _LONGEST = 100  # characters of a name or a place
 _PLATFORMS = {"discord": "Discord", "slack": "Slack", "console": "a terminal", "web": "a web page"}
 _MOST_CHARACTERS = 4_000  # of one message
 _MOST_IN_ALL = 64_000  # characters: more than a quarter of most models' contexts
-_PERSONA = "The people here have chosen how you answer them, within what was said above:"
 _READ_SECONDS = 3.0  # a person waits
 _NAME_LENGTH = 40  # characters
 # Characters that look like a colon: Unicode's confusables.txt (17.0), and colons of other scripts.
@@ -55,8 +54,7 @@ class SystemPrompt:
     `{date}`, `{time}`, `{name}`, `{place}` and `{platform}` are filled in; other braces stay. If it
     has none of them and `adds_line`, one line with all but the time is added. A time would change
     the beginning of the prompt with each question, and a local server, which keeps what it has read
-    of a conversation, would read all of it again. An empty text stays empty, but for a persona that
-    people have chosen. Each line of it is marked, so that none passes for the operator's text.
+    of a conversation, would read all of it again. An empty text stays empty.
     """
 
     text: str
@@ -76,12 +74,7 @@ class SystemPrompt:
         filled = _PLACEHOLDER.sub(lambda found: values[found[1]], self.text)
         if filled == self.text and self.adds_line and self.text.strip():
             filled += f"\n\nToday is {values['date']}.{_about(turn, values)}"
-        return f"{filled}\n\n{_persona(turn)}".strip() if turn.preferences.persona else filled
-
-
-def _persona(turn: Turn) -> str:
-    lines = mark_control_tokens(turn.preferences.persona).splitlines()
-    return "\n".join([_PERSONA, *(f"> {line}" for line in lines)])
+        return filled
 
 
 def _about(turn: Turn, values: dict[str, str]) -> str:
@@ -209,7 +202,8 @@ def compose(
     several persons speak in the thread, or any message has a context, each user message begins with
     "Name: ". The second person of one name is "Name (2): ", and the bot itself is "You: ". Further
     lines that begin like a label, or like a mark of a context, are quoted with "> ". `context` is
-    that of the new message, and what it replies to is the end of it.
+    that of the new message, and what it replies to is the end of it. The persona that people chose
+    for the turn is the context of the system prompt.
     """
     answered = [one for one in exchanges if one.question.strip() and one.answer.strip()]
     asked = Exchange(turn.id, turn.person, turn.asked_at, turn.text, "", turn.quote, (*context,))
@@ -241,7 +235,10 @@ def compose(
 
     if has_context:
         system = f"{system}\n\n{NOTICE}".strip()
-    messages = [Message("system", system)] if system.strip() else []
+    persona = mark_control_tokens(turn.preferences.persona)
+    messages = []
+    if system.strip() or persona:
+        messages.append(Message("system", system.strip() and system, (persona,) if persona else ()))
     for one, shown in zip(answered, contexts, strict=False):
         messages += question(one, shown), Message("assistant", one.answer)
     return (*messages, question(asked, contexts[-1]))

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from bot.domain import Json, Preferences, ThreadKey, Turn
+from bot.domain import Json, Message, Preferences, ThreadKey, Turn
 from bot.errors import AnswerCut
 from bot.store import Store
 from bot.turns.addressed import Facts
@@ -281,8 +281,7 @@ async def test_the_answer_is_asked_for_with_the_turns_preferences(store: Store) 
         await intake_of(store).admit(asked())
         await all_ended(store)
 
-    assert model.prompts[-1][0].text.startswith("Be brief.\n\n")
-    assert model.prompts[-1][0].text.endswith("\n> A pirate.")
+    assert model.prompts[-1][0] == Message("system", "Be brief.", ("A pirate.",))
     assert model.preferences[-1] == Preferences(model="large/one", persona="A pirate.")
 
 
@@ -310,4 +309,4 @@ async def test_an_answer_anew_takes_the_preferences_of_that_moment(
     async with working(make_worker(store, platform, model)):
         await all_ended(store)
 
-    assert model.prompts[-1][0].text.endswith("> New.")
+    assert model.prompts[-1][0].context == ("New.",)

@@ -47,6 +47,8 @@ def main(signals: ShutdownSignals) -> int:
         "check": _check,
         "invite": _invite,
         "status": _status,
+        "export": _export,
+        "import": _import,
     }
     try:
         if arguments.command == "init":
@@ -104,6 +106,9 @@ def _arguments() -> argparse.Namespace:
     commands.add_parser("check", help="examine the set-up, and say how to mend it")
     commands.add_parser("invite", help="print the address that adds the bot to a Discord server")
     commands.add_parser("status", help="show how the running bot of this machine does")
+    commands.add_parser("export", help="print what is chosen for servers, channels and threads")
+    importing = commands.add_parser("import", help="read what `export` has printed")
+    importing.add_argument("file", metavar="FILE", help="a file; - stands for standard input")
     manifest = commands.add_parser("manifest", help="print the manifest of the Slack app")
     manifest.add_argument(
         "--http", metavar="URL", default="", help="where the bot is reached; without: Socket Mode"
@@ -188,6 +193,25 @@ async def _until_signal(signals: ShutdownSignals, work: Coroutine[Any, Any, _T])
     working = asyncio.ensure_future(work)
     signals.on_first(partial(asyncio.get_running_loop().call_soon_threadsafe, working.cancel))
     return await working
+
+
+async def _export(settings: Settings, _: argparse.Namespace, signals: ShutdownSignals) -> None:
+    from bot.app.export import export_preferences
+
+    exporting = asyncio.ensure_future(export_preferences(settings, sys.stdout))
+    signals.on_first(partial(asyncio.get_running_loop().call_soon_threadsafe, exporting.cancel))
+    await exporting
+
+
+async def _import(
+    settings: Settings, arguments: argparse.Namespace, signals: ShutdownSignals
+) -> None:
+    from bot.app.export import import_preferences, read_text
+
+    places = read_text(arguments.file, sys.stdin)
+    importing = asyncio.ensure_future(import_preferences(settings, places, sys.stdout))
+    signals.on_first(partial(asyncio.get_running_loop().call_soon_threadsafe, importing.cancel))
+    await importing
 
 
 def _open_standard_streams() -> None:

@@ -1,4 +1,5 @@
 // The page: which conversation is open, and what people do with it.
+import { Answers } from "./answers.js";
 import { Events, send, sendAgain } from "./api.js";
 import { Composer, editQuestion } from "./composer.js";
 import { Conversation, isOpen } from "./conversation.js";
@@ -19,6 +20,7 @@ class App {
     this.events = null;
     this.frame = 0;
     this.log = new Log();
+    this.answers = new Answers();
     this.sidebar = new Sidebar({
       rename: (one) => this.rename(one),
       delete: (one) => this.delete(one),
@@ -46,9 +48,8 @@ class App {
       this.me = await send("GET", "/api/me");
       byId("me").textContent = this.me.name || "";
       byId("logout").hidden = this.me.login !== "password";
-      byId("model").textContent = shortName(this.me.model || "");
-      byId("model").title = `Answers come from ${this.me.model}`;
-      byId("model").hidden = !this.me.model;
+      this.answers.name = shortName(this.me.model || "");
+      this.answers.paint();
       this.paintSoon();
     } catch (error) {
       if (error.passes) setTimeout(() => this.learnWhoIAm(), 2000);
@@ -73,6 +74,7 @@ class App {
   openNew() {
     this.leave();
     this.composer.open("");
+    this.answers.show("");
     this.paint();
   }
 
@@ -81,6 +83,7 @@ class App {
     this.leave();
     this.conversation = new Conversation(id);
     this.composer.open(id);
+    this.answers.show(id);
     this.follow();
     this.paint();
   }
@@ -279,6 +282,9 @@ class App {
     document.addEventListener("click", (event) => this.clicked(event));
     byId("stop").addEventListener("click", () => this.stop());
     byId("reconnect").addEventListener("click", () => this.events?.connect());
+    byId("model").addEventListener("click", () => {
+      this.answers.open(this.conversation?.turns.length ? this.conversation.id : "");
+    });
     byId("rename").addEventListener("click", () => this.rename(this.conversation));
     byId("delete").addEventListener("click", () => this.delete(this.conversation));
     byId("theme").addEventListener("click", () => {

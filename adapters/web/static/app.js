@@ -131,9 +131,12 @@ class App {
       this.events.connect();
       return;
     }
-    if (isOpen(turn) !== wasOpen) this.say(turn);
     this.dropDelivered();
     this.paintSoon();
+    if (isOpen(turn) === wasOpen) return;
+    // The end of the answer is heard before the words that it is complete.
+    this.paint();
+    this.say(turn);
   }
 
   say(turn) {

@@ -349,8 +349,11 @@ class App {
     this.act(turn, verb, { id: uuid() });
   }
 
-  async rate(turn, rating) {
-    if (await this.act(turn, "rate", { rating })) announce("Thank you.");
+  // The same rating once more takes it back.
+  async rate(turn, chosen) {
+    const rating = turn.rating === chosen ? "" : chosen;
+    if (!(await this.act(turn, "rate", { rating }))) return;
+    announce(rating ? "Thank you." : "Your rating is taken back.");
   }
 
   hearKeys() {

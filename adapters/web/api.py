@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 from uuid import uuid4
 
 from aiohttp import web
@@ -24,7 +24,7 @@ from bot.turns.preferences import Rights, Scope, resolved
 
 PERSON = web.RequestKey("person", Person)
 _MOST_CONVERSATIONS = 1000  # in one answer
-_RATINGS = ("good", "bad")
+_RATINGS: Mapping[str, Rating | Literal[""]] = {"good": "good", "bad": "bad", "": ""}
 # Who may use the page was decided when they signed in.
 _SIGNED_IN = Asker(signed_in=True)
 
@@ -212,11 +212,11 @@ class Api:
         return answer({}, status=202)
 
     async def rate(self, request: web.Request) -> web.Response:
-        """Keep what the person thinks of an answer."""
+        """Keep what the person thinks of an answer; an empty rating takes it back."""
         turn, rating = await self._turn(request), (await body(request)).get("rating")
-        if rating not in _RATINGS:
-            refuse(400, "A rating is good or bad.")
-        chosen: Rating = "good" if rating == "good" else "bad"
+        if not isinstance(rating, str) or rating not in _RATINGS:
+            refuse(400, "A rating is good or bad, or empty to take it back.")
+        chosen = _RATINGS[rating]
         await self.intake.rate(turn.turn_id, person_id=person(request).id, rating=chosen)
         await live.announce(self.store, _thread(request), turn.turn_id)
         return answer({})

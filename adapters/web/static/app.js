@@ -134,9 +134,12 @@ class App {
       this.events.connect();
       return;
     }
-    if (isOpen(turn) !== wasOpen) this.say(turn);
     this.dropDelivered();
     this.paintSoon();
+    if (isOpen(turn) === wasOpen) return;
+    // The end of the answer is heard before the words that it is complete.
+    this.paint();
+    this.say(turn);
   }
 
   say(turn) {
@@ -352,8 +355,11 @@ class App {
     this.act(turn, verb, { id: uuid() });
   }
 
-  async rate(turn, rating) {
-    if (await this.act(turn, "rate", { rating })) announce("Thank you.");
+  // The same rating once more takes it back.
+  async rate(turn, chosen) {
+    const rating = turn.rating === chosen ? "" : chosen;
+    if (!(await this.act(turn, "rate", { rating }))) return;
+    announce(rating ? "Thank you." : "Your rating is taken back.");
   }
 
   hearKeys() {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -14,7 +14,7 @@ from adapters.discord.address import ChannelAddress, CommandAddress
 from adapters.discord.gateway.connection import read_message
 from adapters.discord.rest import Payload, fetch_channel, own_id, request
 from bot.cache import BoundedCache
-from bot.domain import ContextMessage, Json, Person, ThreadKey, Turn
+from bot.domain import Asker, ContextMessage, Json, Person, ThreadKey, Turn
 from bot.turns.addressed import Facts
 
 Channel = (
@@ -97,11 +97,13 @@ def message_turn(
     goes_on: ThreadKey | None,
     threads: bool,
     user_id: int,
+    roles: Sequence[str] = (),
 ) -> Turn:
     """Return the turn of a message for the bot.
 
     `goes_on` is the thread that a reply in a channel continues; without one, a message in a channel
     begins a thread of its own, in a Discord thread if `threads` says so. `user_id` is the bot's.
+    `roles` are the author's, if the message does not tell them.
     """
     side_by_side = has_threads(channel)
     address = ChannelAddress(
@@ -119,6 +121,10 @@ def message_turn(
         where=_where(channel),
         quote=quote_of(message, user_id),
         joins=True,
+        asker=Asker(
+            direct=isinstance(channel, discord.DMChannel),
+            roles=tuple(roles) or roles_of(message.author),
+        ),
     )
 
 
@@ -154,6 +160,7 @@ def command_turn(
         | _readable_by(interaction.permissions if interaction.guild_id else None)
         | ({} if is_elsewhere(interaction) else reads),
         asked_at=interaction.created_at.timestamp(),
+        asker=asker_of(interaction),
         where=_where(interaction.channel),
         quote=quote,
     )
@@ -169,6 +176,19 @@ def is_elsewhere(interaction: discord.Interaction) -> bool:
 def is_own_dm(interaction: discord.Interaction) -> bool:
     """Whether an interaction is in a person's DM with the bot."""
     return interaction.guild_id is None and not is_elsewhere(interaction)
+
+
+def asker_of(interaction: discord.Interaction) -> Asker:
+    """Return what Discord tells of the person of an interaction."""
+    return Asker(direct=interaction.guild_id is None, roles=roles_of(interaction.user))
+
+
+def server_of(message: discord.Message) -> int | None:
+    """Return the server of a message, which the library may not know; None in a DM."""
+    if message.guild is not None:
+        return message.guild.id
+    channel = message.channel
+    return channel.guild_id if isinstance(channel, discord.PartialMessageable) else None
 
 
 def roles_of(user: discord.User | discord.Member) -> tuple[str, ...]:
@@ -393,14 +413,14 @@ class MessageFilter:
         # The role of everybody has the server's id; it is missing until the server is shown.
         if guild is not None and guild.get_role(guild.id):
             return guild.self_role.id if guild.self_role else 0
-        server = _server_of(message)
+        server = server_of(message)
         return 0 if server is None else self._roles.get(server)
 
     def _known_channel(self, message: discord.Message) -> object:
         return self._channels.get(message.channel.id) or message.channel
 
     async def _look_up_role(self, message: discord.Message) -> None:
-        server = _server_of(message)
+        server = server_of(message)
         if server is None:
             return
         roles = await request(self._client, "GET", "/guilds/{guild_id}/roles", {"guild_id": server})
@@ -425,10 +445,3 @@ def _mentioned_roles(message: discord.Message) -> set[int]:
     # others too, and perhaps one that the person may not ping. Guess: `mention_roles` leaves
     # such a role out.
     return {role.id for role in message.role_mentions} | {*message.raw_role_mentions}
-
-
-def _server_of(message: discord.Message) -> int | None:
-    if message.guild is not None:
-        return message.guild.id
-    channel = message.channel
-    return channel.guild_id if isinstance(channel, discord.PartialMessageable) else None

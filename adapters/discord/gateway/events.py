@@ -15,7 +15,7 @@ from adapters.discord.address import ChannelAddress, CommandAddress
 from adapters.discord.gateway.connection import add_server, read_message
 from adapters.discord.rest import Payload, fetch_channel, own_id, request, translated
 from bot.cache import BoundedCache
-from bot.domain import ContextMessage, Json, Person, ThreadKey, Turn
+from bot.domain import Asker, ContextMessage, Json, Person, ThreadKey, Turn
 from bot.errors import WriteRefused
 from bot.turns.addressed import Facts
 
@@ -161,7 +161,13 @@ def command_turn(
         asked_at=interaction.created_at.timestamp(),
         where=_where(interaction.channel),
         quote=quote,
+        asker=asker_of(interaction),
     )
+
+
+def asker_of(interaction: discord.Interaction) -> Asker:
+    """Return what decides whether a person may use the bot in the place of an interaction."""
+    return Asker(direct=interaction.guild_id is None, roles=roles_of(interaction.user))
 
 
 def is_elsewhere(interaction: discord.Interaction) -> bool:

@@ -271,7 +271,7 @@ class FakeIntake(Intake):
 
     def __init__(self) -> None:
         self.preferences = NothingChosen(store=EmptyStore())
-        self._follow = "auto"
+        self.follow = "auto"
         self.refuses: Exception | None = None
         self.knows_all = False
         self.has_ended = False

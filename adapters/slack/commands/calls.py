@@ -66,6 +66,7 @@ class Callers:
             person=Person(user, self._directory.cached(user) or user, team),
             scopes=spot.scopes,
             in_thread=bool(spot.thread) and not spot.is_direct,
+            direct=spot.is_direct,
             own_thread=spot.is_direct,
         )
 

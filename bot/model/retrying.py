@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from random import SystemRandom
 
 from bot.concurrency import Backoff
-from bot.domain import BeginningLeftOut, Delta, LeftOut, Message, Retrying, Start
+from bot.domain import BeginningLeftOut, Delta, LeftOut, Message, Reading, Retrying, Start, Used
 from bot.errors import AnswerCut, ModelBusy, ModelError, ModelLoading, ModelSilent, ModelUnavailable
-from bot.model.endpoint import Endpoint
+from bot.model.endpoint import Answer, Endpoint
 
 log = logging.getLogger(__name__)
 
@@ -84,8 +84,9 @@ class RetryingModel:
     async def stream(self, prompt: Sequence[Message]) -> AsyncGenerator[Delta]:
         """Yield the deltas of one answer, with a Start where its text or its model is another.
 
-        A Retrying comes before each pause. Raises the first transient ModelError, or else the
-        chosen model's.
+        A Retrying comes before each pause, a Reading with each attempt that is answered, and a Used
+        behind one whose server counts. Raises the first transient ModelError, or else the chosen
+        model's.
         """
         deadline = _now() + self._total_timeout
         candidates = [_Candidate(*each, self._policy) for each in self._models]
@@ -115,11 +116,14 @@ class RetryingModel:
                         yield LeftOut(answer.left_out)
                     if answer.dropped:
                         yield BeginningLeftOut(answer.dropped)
+                    if answer.estimated is not None:
+                        yield Reading(answer.estimated)
                     yield answer.first
                     async for delta in answer.deltas:
                         yield delta
-                    return
             except AnswerCut:
+                for used in _used(answer):
+                    yield used
                 raise
             except ModelError as error:
                 if answer and is_broken:
@@ -127,6 +131,10 @@ class RetryingModel:
                 if answer:
                     since, is_broken = _now(), True
                 candidate.fail(error)
+            else:
+                for used in _used(answer):
+                    yield used
+                return
 
     def _choose(
         self, candidates: Sequence[_Candidate], *, since: float, deadline: float
@@ -148,6 +156,11 @@ class RetryingModel:
         except TimeoutError:
             return
         raise asyncio.CancelledError
+
+
+def _used(answer: Answer | None) -> Iterator[Used]:
+    if answer and answer.prompt_tokens is not None:
+        yield Used(answer.prompt_tokens, answer.answer_tokens)
 
 
 @dataclass(slots=True)

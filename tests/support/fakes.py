@@ -12,6 +12,8 @@ import redis.asyncio
 
 from bot.concurrency import empty_stream
 from bot.domain import (
+    ANYBODY,
+    Asker,
     ContextMessage,
     Delta,
     EditBudget,
@@ -281,6 +283,8 @@ class FakeIntake(Intake):
         self.open = asyncio.Event()
         self.open.set()
         self.refusals = 0
+        self.not_allowed: Exception | None = None
+        self.checked: list[tuple[ThreadKey, Asker]] = []
         self.asked: list[str] = []
         self.turns: list[Turn] = []
         self.edits: list[tuple[Turn, float]] = []
@@ -352,7 +356,14 @@ class FakeIntake(Intake):
         if turn.text and turn.id not in [known.id for known in self.turns]:
             self.turns.append(turn)
 
-    async def check_room(self, platform: str, person: Person) -> None:
+    async def check_access(
+        self, thread: ThreadKey, person: Person, asker: Asker, *, called: bool = True
+    ) -> None:
+        if self.not_allowed:
+            self.checked.append((thread, asker))
+            raise self.not_allowed
+
+    async def check_room(self, turn: Turn) -> None:
         if self.is_full:
             raise self.is_full
 
@@ -380,7 +391,13 @@ class FakeIntake(Intake):
         self.resets.append(thread)
 
     async def go_on(
-        self, turn_id: str, *, person_id: str, press_id: str, place: Place | None = None
+        self,
+        turn_id: str,
+        *,
+        person_id: str,
+        press_id: str,
+        place: Place | None = None,
+        asker: Asker = ANYBODY,
     ) -> None:
         self._refuse()
         self.continued.append(place)
@@ -394,7 +411,13 @@ class FakeIntake(Intake):
         return True
 
     async def regenerate(
-        self, turn_id: str, *, person_id: str, press_id: str, place: Place | None = None
+        self,
+        turn_id: str,
+        *,
+        person_id: str,
+        press_id: str,
+        place: Place | None = None,
+        asker: Asker = ANYBODY,
     ) -> None:
         self._refuse()
         self.pressed.append((turn_id, person_id, press_id))

@@ -99,6 +99,7 @@ class App {
     this.events = new Events(id, {
       open: () => this.connected(),
       lost: (failures) => this.lost(failures),
+      end: ({ why }) => this.tellConnection(why, "Go on here"),
       state: (state) => this.stateCame(state),
       turn: (change) => this.turnCame(change),
       title: ({ title }) => this.titleCame(title),
@@ -165,11 +166,15 @@ class App {
 
   lost(failures) {
     if (failures < 2) return;
-    byId("connection").querySelector("span").textContent =
-      "The connection is lost. I keep trying; what you write is kept.";
-    byId("connection").hidden = false;
+    this.tellConnection("The connection is lost. I keep trying; what you write is kept.");
     // A stream does not tell why it ended: a login may have run out.
     if (failures % 4 === 2) send("GET", "/api/me").catch(() => {});
+  }
+
+  tellConnection(text, label = "Try now") {
+    byId("connection").querySelector("span").textContent = text;
+    byId("reconnect").textContent = label;
+    byId("connection").hidden = false;
   }
 
   // Questions
@@ -181,6 +186,7 @@ class App {
       this.composer.open(this.conversation.id);
       this.follow();
     }
+    this.events.resume();
     this.log.follows = true;
     this.outbox.add(uuid(), this.conversation.id, text);
     this.paintSoon();
@@ -216,6 +222,7 @@ class App {
 
   // Returns whether it went through.
   async act(turn, verb, body = {}) {
+    this.events.resume();
     const path = `/api/conversations/${this.conversation.id}/turns/${encodeURIComponent(turn.id)}`;
     try {
       await sendAgain("POST", `${path}/${verb}`, body);

@@ -17,7 +17,7 @@ from adapters.slack.errors import translated
 from adapters.slack.inbound.attachments import string_field
 from adapters.slack.workspace import Workspace
 from bot.concurrency import do_nothing
-from bot.errors import ParleyError, StoreUnavailable, SurfaceError, WriteFailed
+from bot.errors import ParleyError, Refused, StoreUnavailable, SurfaceError, WriteFailed
 from bot.turns.desk import (
     COMMANDS,
     Call,
@@ -90,6 +90,8 @@ class Parley:
             return Answer(f"{error.apology} There, write `{words}`.")
         except ParleyError as error:
             log.info("A command in %s was not carried out: %r", spot.channel, error)
+            if isinstance(error, Refused) and error.repeated:
+                return Answer()
             return Answer(views.sentence(error))
 
     async def on_press(self, body: Body) -> bool:

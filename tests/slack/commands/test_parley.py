@@ -8,6 +8,7 @@ import pytest
 
 from bot.domain import Preferences
 from bot.store import Store
+from bot.turns.access import Access
 from bot.turns.desk import COMMANDS, FORGET_QUESTION, NotOffered
 from bot.turns.queue import Token
 from tests.emulators.slack import SCOPES, SlackEmulator
@@ -276,3 +277,38 @@ async def test_forget_me_asks_once_more_and_answers_in_the_same_place(store: Sto
         assert asked.text == FORGET_QUESTION
         assert slack.ephemerals[0].text == NotOffered.apology
         assert not slack.ephemerals[0].buttons
+
+
+async def test_who_asked_by_command_looks_after_the_thread(store: Store) -> None:
+    async with commanded(store) as (slack, intake):
+        ann, bob = slack.user("Ann"), slack.user("Bob")
+        place = slack.channel_id
+        await slack.slash(place, ann, "/ask", "why?")
+        root = slack.screen(place)[-1].ts
+        await slack.say(place, bob, "Hello", thread_ts=root)
+
+        for person in (bob, ann):
+            command = f"{slack.bot_mention} /parley quiet"
+            await slack.say(place, person, command, thread_ts=root)
+        await until(lambda: len(slack.ephemerals) == 2)
+
+        assert read_by(slack, ann) == ["From now on I answer only mentions and replies here."]
+        assert "Only the person who began this conversation" in read_by(slack, bob)[0]
+        assert (await chosen(slack, intake, "thread", place, root)).follow == "mention"
+
+
+async def test_who_may_not_ask_is_offered_no_form_and_told_so_once(store: Store) -> None:
+    async with commanded(store) as (slack, intake):
+        ann = slack.user("Ann")
+        intake.access = Access(blocked=frozenset({ann}))
+        ts = await slack.say(slack.channel_id, ann, "Good morning")
+
+        await slack.choose(slack.channel_id, ts, ann, "summarise")
+        await slack.choose(slack.channel_id, ts, ann, "ask_about")
+
+        shown = slack.modal(ann)
+        assert shown is not None
+        assert shown.texts == ["I may not answer you here. Whoever runs me can change that."]
+        assert not shown.fields
+        assert sum(call.method == "views.open" for call in slack.requests) == 1
+        assert not intake.turns

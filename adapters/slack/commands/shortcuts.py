@@ -138,9 +138,8 @@ class Shortcuts:
     ) -> views.View:
         """Ask for a summary; return a notice if that was refused, else nothing."""
         since = str(message["ts"])
-        in_thread = spot.thread != since
-        # Of a message that began a thread, the thread is the talk; else the channel goes on.
-        thread = spot.thread if in_thread or message.get("reply_count") else ""
+        # Below a message that began a thread the thread is the talk; else the channel goes on.
+        thread = spot.thread if message.get("thread_ts") else ""
         talk = await self._read(spot.channel, thread, since)
         person = Person(user, user)
         first, *others = said(self._workspace, talk or [message], person, channel=spot.channel)

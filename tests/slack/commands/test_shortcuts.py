@@ -198,6 +198,21 @@ async def test_a_summary_reads_the_channel_from_the_message_on(store: Store) -> 
         assert said(turn) == ["Shall we meet?", "On Thursday"]
 
 
+async def test_a_summary_from_the_beginning_of_a_thread_reads_the_thread(store: Store) -> None:
+    intake = NotedIntake(store)
+    async with SlackEmulator() as slack, hearing(slack, intake):
+        ann = slack.user("Ann")
+        place = slack.channel_id
+        root = await slack.say(place, ann, "Shall we meet?")
+        await slack.say(place, ann, "At noon", thread_ts=root)
+        await slack.say(place, ann, "Elsewhere")
+
+        await slack.choose(place, root, ann, SUMMARISE_ID)
+
+        [turn] = intake.turns
+        assert said(turn) == ["Shall we meet?", "At noon"]
+
+
 async def test_a_summary_from_a_reply_reads_the_thread_from_there_on(store: Store) -> None:
     intake = NotedIntake(store)
     async with SlackEmulator() as slack, hearing(slack, intake):

@@ -68,6 +68,8 @@ return true
 class InvalidPreference(Refused):
     """What a person chose cannot be stored; the apology says why."""
 
+    field = ""  # the name of the preference, if it is known
+
     def __init__(self, sentence: str) -> None:
         super().__init__(sentence)
         self.apology = sentence
@@ -175,7 +177,7 @@ class PreferenceStore:
         if not may_change(scope, rights):
             raise MayNotChange(scope)
         place = place_of(thread, scope)
-        checked = {name: self._checked(scope, name, value) for name, value in changes.items()}
+        checked = {name: self._named(scope, name, value) for name, value in changes.items()}
         await self._apply({place: checked}, replaces=False)
         log.info("Preferences of %s: %s changed %s", place, by, ", ".join(checked) or "nothing")
         (result,) = await self._read_places([place])
@@ -215,6 +217,14 @@ class PreferenceStore:
         if written:
             text = json.dumps(written, ensure_ascii=False)
             await self._write(keys=[self._name], args=[text, "1" if replaces else ""])
+
+    def _named(self, scope: Scope, name: str, value: Json) -> object:
+        """Return a checked value; InvalidPreference names the field."""
+        try:
+            return self._checked(scope, name, value)
+        except InvalidPreference as error:
+            error.field = name
+            raise
 
     def _checked(self, scope: Scope, name: str, value: Json) -> object:
         if name not in _FIELDS[scope]:

@@ -18,6 +18,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from bot.store import Store
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import ModelEmulator
 from tests.emulators.play.bot import run
@@ -32,7 +33,7 @@ from tests.emulators.slack.message import Ephemeral
 from tests.support.discord_platform import listening
 from tests.support.fakes import FakeIntake
 from tests.support.process import ROOT
-from tests.support.slack_commands import FakeDesk, commanding
+from tests.support.slack_commands import commanded
 from tests.support.waiting import until
 
 
@@ -632,27 +633,25 @@ async def seen_until(terminal: int, text: str) -> str:
     return seen
 
 
-async def test_slacks_commands_forms_menus_and_home_can_be_played(play: Play) -> None:
-    desk, intake = FakeDesk(), FakeIntake()
-    async with commanding(play.slack, desk, intake=intake):
+async def test_slacks_commands_forms_menus_and_home_can_be_played(play: Play, store: Store) -> None:
+    async with commanded(store, play.slack, runs=True) as (_, intake):
         await play.type("/slack", "hello", "/manage server")
         told = await play.type("/parley settings")
-        await play.type("/click 2 Answers")
+        await play.type("/click 2 Answers in this channel")
         await until(lambda: "temperature" in (play.seat.rooms.form("Ann") or ""))
-        form = await play.type("/fill temperature=hot")
-        stored = await play.type("/fill temperature=1 model=large")
+        refused = await play.type("/fill temperature=hot")
+        stored = await play.type("/fill temperature=1 model=org/large")
         await play.type("/fill")
         home = await play.type("/home")
-        about = await play.type("/menu 1 ask")
-        denied = await play.type("/manage", "/parley model name=large")
+        await play.type("/menu 1 ask", '/fill question="Why?"')
+        denied = await play.type("/manage", "/parley model name=small")
 
-    assert "[Answers…] [Who may ask…]" in "\n".join(told)
-    assert "temperature: The temperature is from 0 to 2." in "\n".join(form)
-    assert "Done: fill_in." in "\n".join(stored)
-    assert {"What I can do", "[Who may ask…]"} <= set(home)
-    assert "I cannot do this at the moment" not in "\n".join(about)
-    assert "Done: model." in "\n".join(denied)
-    assert [call.manages_server for name, call, _ in desk.calls if name == "model"] == [False]
+    assert "[Answers in this channel]" in "\n".join(told)
+    assert "temperature: Temperature: 'hot' is not a number." in "\n".join(refused)
+    assert "Noted for this channel: Model, Temperature." in "\n".join(stored)
+    assert {"What I can do", "[Access in this workspace]"} <= set(home)
+    assert intake.texts == ["Why?"]
+    assert "Only somebody who manages this channel" in "\n".join(denied)
 
 
 async def test_where_slack_has_no_commands_the_play_says_so(play: Play) -> None:

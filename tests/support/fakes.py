@@ -41,6 +41,7 @@ from bot.ports import Surface
 from bot.reply.edit_budget import EditBudgets
 from bot.reply.writer import Reply
 from bot.store import Script, Store
+from bot.turns.access import Access
 from bot.turns.addressed import Facts, is_for_bot
 from bot.turns.history import History
 from bot.turns.intake import Intake
@@ -283,6 +284,7 @@ class FakeIntake(Intake):
         self.open = asyncio.Event()
         self.open.set()
         self.refusals = 0
+        self.access = Access()
         self.not_allowed: Exception | None = None
         self.checked: list[tuple[ThreadKey, Asker]] = []
         self.asked: list[str] = []

@@ -85,6 +85,13 @@ class Rest:
         }
         return 200, [] if self.world.has_left else [guild]
 
+    def leave_guild(self, request: Request) -> Answer:
+        """Let the bot leave (docs: Leave Guild)."""
+        if request.ids["guild_id"] != self.world.guild_id or self.world.has_left:
+            raise Refusal(404, 10004, "Unknown Guild")
+        self.world.has_left = True
+        return 204, None
+
     def member(self, request: Request) -> Answer:
         """Return the membership of a user (docs: Get Guild Member)."""
         user = self.world.users.get(request.ids["user_id"])

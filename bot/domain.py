@@ -55,6 +55,26 @@ class Person:
     workspace: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asker:
+    """What the platform knows of a person who asks, for the decision whether they may.
+
+    `direct`: they ask in a direct message. `roles` are the ids of their roles in that server, empty
+    if the platform has none or does not tell. `home` is their own server, if it is another one.
+    `signed_in`: the platform itself admits only people who may use the bot. `operator`: it is the
+    person who runs the bot, without any limit.
+    """
+
+    direct: bool = False
+    roles: tuple[str, ...] = ()
+    home: str = ""
+    signed_in: bool = False
+    operator: bool = False
+
+
+ANYBODY = Asker()  # somebody of whom nothing is known
+
+
 @dataclass(frozen=True, slots=True)
 class ContextMessage:
     """What somebody said, shown in a prompt without being part of the history.
@@ -107,6 +127,7 @@ class Turn:
     the adapter has read it; None leaves that to the worker. A turn that `joins` may be answered
     together with others of its person: its place needs no answer of its own. `preferences` are
     those of how to answer, as they were when the turn was admitted; the queue sets them.
+    `asker` decides whether it is admitted, and is not stored.
     """
 
     id: str
@@ -122,6 +143,7 @@ class Turn:
     context: tuple[ContextMessage, ...] | None = None
     joins: bool = False
     preferences: Preferences = Preferences()
+    asker: Asker = field(default=ANYBODY, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +186,22 @@ class BeginningLeftOut:
     exchanges: int
 
 
-Delta = str | Start | LeftOut | BeginningLeftOut | Retrying
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A delta: an attempt of a model begins, which reads about so many tokens."""
+
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """A delta: what the attempt under way has read and written in tokens, by its server's count."""
+
+    read: int
+    written: int
+
+
+Delta = str | Start | LeftOut | BeginningLeftOut | Retrying | Reading | Used
 
 
 @dataclass(frozen=True, slots=True)

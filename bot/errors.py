@@ -11,6 +11,8 @@ ParleyError
 │   ├── ThreadBusy          too many turns wait in this thread
 │   ├── PersonBusy          too many turns of this person wait
 │   ├── QueueFull           too many turns wait in total
+│   ├── NotAllowed          the person may not use the bot, or not there
+│   ├── QuotaUsed           a quota of the day is used up; see `renews_in`
 │   ├── NotTheAsker         another person has asked the question
 │   ├── NotTheLast          other answers follow this one and may refer to it
 │   ├── NotRemembered       the question was deleted, or its record has expired
@@ -94,6 +96,39 @@ class PersonBusy(Refused):
 
 class QueueFull(Refused):
     apology = "Too many people are asking me at once. Please try again in a few minutes."
+
+
+class NotAllowed(Refused):
+    """Said to a person once a day: `repeated` is true if it was said, or nobody has asked."""
+
+    def __init__(self, apology: str) -> None:
+        super().__init__(apology)
+        self.apology = apology
+
+
+class QuotaUsed(Refused):
+    """`kind` is "questions" or "tokens" of the person, or "server"; `renews_in` is in seconds."""
+
+    def __init__(self, kind: str, renews_in: float) -> None:
+        super().__init__(kind)
+        self.kind = kind
+        self.renews_in = renews_in
+        used = _USED_UP.get(kind, _USED_UP["tokens"])
+        self.apology = f"{used}: you can ask me again from 00:00 UTC, {until(renews_in)}."
+
+
+_USED_UP = {
+    "questions": "You have asked me as many questions today as you may",
+    "tokens": "You have used as much of my model today as you may",
+    "server": "All people here have used as much of my model today as they may",
+}
+
+
+def until(seconds: float) -> str:
+    """Return how long something takes, as people say it: "in 3 hours"."""
+    minutes = max(round(seconds / 60), 1)
+    number, unit = (round(minutes / 60), "hour") if minutes > 90 else (minutes, "minute")
+    return f"in {number} {unit}{'s' if number > 1 else ''}"
 
 
 class NotTheAsker(Refused):

@@ -206,6 +206,22 @@ def _addresses(text: str) -> tuple[str, ...]:
         raise ValueError("is not an IP address, or several with commas between") from None
 
 
+def _ids(kinds: str, *, such_as: str) -> Callable[[str], tuple[str, ...]]:
+    """Parse ids with commas between; `kinds` are the letters with which Slack's begin."""
+    # Discord's are snowflakes, and those of people at the web page are hashes.
+    known = re.compile(rf"[0-9]{{5,20}}|[{kinds}][A-Z0-9]{{2,30}}|[0-9a-f]{{32}}")
+
+    def parse(text: str) -> tuple[str, ...]:
+        ids = _words(text)
+        if wrong := next((one for one in ids if not known.fullmatch(one)), ""):
+            raise ValueError(f"has {wrong[:80]!r}, which is no id {such_as}")
+        return ids
+
+    return parse
+
+
+_people = _ids("UW", such_as="of a person, such as 123456789012345678 or U0123ABCD")
+_limit = _whole(least=0, most=10**12)
 _port = _whole(least=0, most=65535)
 _tokens = _whole(least=1, most=10_000_000)
 
@@ -460,6 +476,47 @@ class Settings:
         "which messages the bot answers in its threads: all, only a mention or a reply (mention), "
         "or all while one person alone speaks there (auto)",
     )
+    allowed_servers: tuple[str, ...] = _setting(
+        (),
+        _ids("T", such_as="of a Discord server or a Slack workspace (T...)"),
+        "ids of the only servers (Discord) and workspaces (Slack) in which people are answered",
+    )
+    leave_other_servers: bool = _setting(
+        False, _switch, "on: a Discord server that is not in ALLOWED_SERVERS is left"
+    )
+    allowed_channels: tuple[str, ...] = _setting(
+        (),
+        _ids("CG", such_as="of a channel, such as 123456789012345678 or C0123ABCD"),
+        "ids of the only channels, their threads included, in which people are answered",
+    )
+    allowed_people: tuple[str, ...] = _setting(
+        (), _people, "ids of the people who may use the bot, beside those of ALLOWED_ROLES"
+    )
+    allowed_roles: tuple[str, ...] = _setting(
+        (),
+        _ids("S", such_as="of a Discord role"),
+        "ids of the Discord roles whose people may use the bot",
+    )
+    blocked_people: tuple[str, ...] = _setting(
+        (), _people, "ids of the people who may not use the bot, whatever else is set"
+    )
+    direct_messages: bool | None = _setting(
+        None,
+        _switch_or_auto,
+        "whether direct messages are answered: on, off, or auto (if no list of places forbids it)",
+    )
+    admins: tuple[str, ...] = _setting(
+        (), _people, "ids of the people who may change everything and have no quota"
+    )
+    questions_per_day: int | None = _setting(
+        None, _limit, "how many questions a person has in a day (UTC); empty means no limit"
+    )
+    tokens_per_day: int | None = _setting(
+        None, _limit, "how many tokens, read and written, a person has in a day"
+    )
+    server_tokens_per_day: int | None = _setting(
+        None, _limit, "how many tokens all people of a server have in a day together"
+    )
     history_days: int = _setting(
         30,
         _whole(least=0, most=36_500),
@@ -506,7 +563,10 @@ class Settings:
         "", _header, "header in which a proxy before the web page names the person"
     )
     web_proxy_address: tuple[str, ...] = _setting(
-        (), _addresses, "addresses of that proxy, with commas between; empty means this machine's"
+        (),
+        _addresses,
+        "addresses of proxies before the web page, with commas between; empty: only this machine"
+        " may name people",
     )
     # With less, a worker does not renew its leases in time.
     lease_seconds: float = _setting(
@@ -665,6 +725,10 @@ def _contradictions(values: Mapping[str, Any], texts: Mapping[str, str]) -> Iter
     ]
     if len(signs_in) > 1:
         yield f"{signs_in[0]} and {signs_in[1]} are two ways to sign in: set one of them"
+    if both := set(values.get("admins", ())) & set(values.get("blocked_people", ())):
+        yield f"ADMINS and BLOCKED_PEOPLE both name {', '.join(sorted(both))}"
+    if values.get("leave_other_servers") and not texts.get("ALLOWED_SERVERS"):
+        yield "LEAVE_OTHER_SERVERS=on needs ALLOWED_SERVERS: I would leave every server"
     for name in ("WEB_OIDC_CLIENT_ID", "WEB_URL"):
         if "WEB_OIDC_ISSUER" in texts and name not in texts:
             yield f"WEB_OIDC_ISSUER needs {name} beside it"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from uuid import uuid4
 
 from adapters import live
-from bot.domain import Exchange, Person, ThreadKey, Turn
+from bot.domain import Asker, Exchange, Person, ThreadKey, Turn
 from bot.errors import StoreUnavailable
 from bot.reply.draft import with_notice
 from bot.store import Store
@@ -20,6 +20,7 @@ from bot.turns.intake import Intake
 
 OFF = "off"  # instead of a name or a text takes a choice back
 _READ_SECONDS = 1.0
+_OPERATOR = Asker(operator=True)
 _AWAY_SECONDS = 0.5  # before the store is read again
 
 
@@ -55,7 +56,8 @@ class Talk:
     def turn(self, text: str, turn_id: str = "") -> Turn:
         """Return a turn, by default a new one."""
         turn_id = turn_id or f"{self.key.platform}:{uuid4()}"
-        return Turn(turn_id, self.key, self.person, text, place={}, asked_at=time.time())
+        now = time.time()
+        return Turn(turn_id, self.key, self.person, text, place={}, asked_at=now, asker=_OPERATOR)
 
     async def edit(self, turn: Turn, text: str) -> Turn:
         """Change the question of the last turn, which is answered anew."""
@@ -66,7 +68,9 @@ class Talk:
     async def regenerate(self, turn: Turn) -> None:
         """Have the last turn answered again."""
         press = f"{self.key.platform}:{uuid4()}"
-        await self._intake.regenerate(turn.id, person_id=self.person.id, press_id=press)
+        await self._intake.regenerate(
+            turn.id, person_id=self.person.id, press_id=press, asker=_OPERATOR
+        )
 
     async def stop(self, turn: Turn) -> None:
         """Ask for the end of a reply."""

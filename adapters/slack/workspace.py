@@ -16,7 +16,7 @@ from adapters.slack.manifest import SCOPES
 from adapters.slack.markup import mentioned, readable
 from bot.cache import BoundedCache
 from bot.concurrency import BackgroundTasks
-from bot.domain import Json
+from bot.domain import Asker, Json
 from bot.errors import CannotStart, SurfaceError, Unreachable, WriteDelayed, WriteFailed
 from bot.reply.edit_budget import EditBudgets
 
@@ -99,6 +99,13 @@ class Identity:
     def place_of(self, team: str) -> dict[str, Json]:
         """Return what a turn's place records of its person's workspace: nothing if it is ours."""
         return {"team": team} if team not in ("", self.team) else {}
+
+    def asker(self, channel: str, *, team: str) -> Asker:
+        """Return what Slack tells of a person who asks; `team` is their workspace, if known.
+
+        Slack has no roles.
+        """
+        return Asker(direct=channel.startswith("D"), home="" if team == self.team else team)
 
 
 async def identify(client: AsyncWebClient) -> Identity:

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 from uuid import uuid4
 
 from aiohttp import web
@@ -16,7 +16,7 @@ from adapters.web.events import send_events
 from adapters.web.export import as_markdown, file_name
 from adapters.web.follower import Follower
 from adapters.web.talks import Talks, is_id, thread_of, title_of, turn_id_of
-from bot.domain import Json, Person, Rating, Standing, ThreadKey, Turn
+from bot.domain import Asker, Json, Person, Rating, Standing, ThreadKey, Turn
 from bot.errors import HasEnded, NothingAsked, NotRemembered, NotTheLast, ParleyError
 from bot.store import Store
 from bot.turns.intake import MAX_QUESTION, Intake
@@ -24,7 +24,9 @@ from bot.turns.preferences import Rights, Scope, resolved
 
 PERSON = web.RequestKey("person", Person)
 _MOST_CONVERSATIONS = 1000  # in one answer
-_RATINGS = ("good", "bad")
+_RATINGS: Mapping[str, Rating | Literal[""]] = {"good": "good", "bad": "bad", "": ""}
+# Who may use the page was decided when they signed in.
+_SIGNED_IN = Asker(signed_in=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +148,9 @@ class Api:
         name, text = sent.get("id"), sent.get("text")
         if not is_id(name) or not isinstance(text, str):
             refuse(400, "A question needs an id and a text.")
-        turn = Turn(turn_id_of(asker, str(name)), thread, asker, text, {}, time.time())
+        turn = Turn(
+            turn_id_of(asker, str(name)), thread, asker, text, {}, time.time(), asker=_SIGNED_IN
+        )
         await self._admit(turn, lambda: self.intake.admit(turn), title=title_of(text))
         return answer({"turn": name}, status=202)
 
@@ -171,7 +175,10 @@ class Api:
         """Have the last answer written anew; the id in the body names the press."""
         turn, press = await self._turn(request), await _press(request)
         await self.intake.regenerate(
-            turn.turn_id, person_id=person(request).id, press_id=turn_id_of(person(request), press)
+            turn.turn_id,
+            person_id=person(request).id,
+            press_id=turn_id_of(person(request), press),
+            asker=_SIGNED_IN,
         )
         await live.announce(self.store, _thread(request), turn.turn_id)
         return answer({}, status=202)
@@ -183,7 +190,9 @@ class Api:
         following = Turn(turn_id_of(asker, press), thread, asker, "", {}, time.time())
 
         async def admit() -> bool:
-            await self.intake.go_on(turn.turn_id, person_id=asker.id, press_id=following.id)
+            await self.intake.go_on(
+                turn.turn_id, person_id=asker.id, press_id=following.id, asker=_SIGNED_IN
+            )
             return True
 
         await self._admit(following, admit)
@@ -197,17 +206,17 @@ class Api:
         turn = await self._turn(request)
         if [turn.turn_id] != (await self.talks.turns(thread))[-1:]:
             raise NotTheLast
-        edited = Turn(turn.turn_id, thread, asker, text, {}, turn.asked_at)
+        edited = Turn(turn.turn_id, thread, asker, text, {}, turn.asked_at, asker=_SIGNED_IN)
         await self.intake.edit(edited, edited_at=time.time())
         await live.announce(self.store, thread, turn.turn_id)
         return answer({}, status=202)
 
     async def rate(self, request: web.Request) -> web.Response:
-        """Keep what the person thinks of an answer."""
+        """Keep what the person thinks of an answer; an empty rating takes it back."""
         turn, rating = await self._turn(request), (await body(request)).get("rating")
-        if rating not in _RATINGS:
-            refuse(400, "A rating is good or bad.")
-        chosen: Rating = "good" if rating == "good" else "bad"
+        if not isinstance(rating, str) or rating not in _RATINGS:
+            refuse(400, "A rating is good or bad, or empty to take it back.")
+        chosen = _RATINGS[rating]
         await self.intake.rate(turn.turn_id, person_id=person(request).id, rating=chosen)
         await live.announce(self.store, _thread(request), turn.turn_id)
         return answer({})

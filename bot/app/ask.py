@@ -20,7 +20,18 @@ from bot.app.assistant import DEMO, Assistant, open_assistant
 from bot.app.bars import shown_progress
 from bot.app.rendered import RenderedAnswer, can_render
 from bot.concurrency import cancelled
-from bot.domain import BeginningLeftOut, Exchange, LeftOut, Person, Retrying, Start, ThreadKey, Turn
+from bot.domain import (
+    BeginningLeftOut,
+    Exchange,
+    LeftOut,
+    Person,
+    Reading,
+    Retrying,
+    Start,
+    ThreadKey,
+    Turn,
+    Used,
+)
 from bot.errors import AnswerCut, CannotStart, ModelError, ParleyError, PromptRefused
 from bot.text.sanitize import strip_controls, whole_characters
 from bot.turns.prompt import compose
@@ -68,7 +79,7 @@ async def stream_answer(
                         delta.characters,
                     )
                 # One question alone has no beginning to lose.
-                elif not isinstance(delta, Retrying | BeginningLeftOut):
+                elif not isinstance(delta, Retrying | BeginningLeftOut | Reading | Used):
                     yield delta
     except AnswerCut as cut:
         log.warning("The answer is cut short: %s", cut)

@@ -27,6 +27,7 @@ from bot.local import hardware
 from bot.model.client import max_characters
 from bot.reply.edit_budget import EditBudgets
 from bot.store import connect
+from bot.turns.access import Access, Quota
 from bot.turns.conversation import Conversation
 from bot.turns.history import History
 from bot.turns.intake import Intake
@@ -168,7 +169,12 @@ async def _open(
         store=store, models=model_choices(settings), max_tokens=settings.max_tokens
     )
     intake = Intake(
-        queue=queue, history=history, follow=settings.follow_threads, preferences=preferences
+        queue=queue,
+        history=history,
+        follow=settings.follow_threads,
+        access=_access(settings),
+        longest=settings.max_tokens,
+        preferences=preferences,
     )
     address = ""
     if not {"console"} <= roles <= {"console", "web", "worker"}:
@@ -231,6 +237,11 @@ async def _serve_page(
         if needed:
             raise CannotStart(f"{where} cannot be used: {error}") from error
         log.warning("No page: %s cannot be used: %s", where, error)
+        if platforms.console:
+            platforms.console.banner += (
+                f"\nThere is no page for your browser: port {settings.web_port} is taken."
+                " Set WEB_PORT to another number, or to 0 for any."
+            )
         return
     log.info("The page is at %s", address)
     if platforms.console:
@@ -248,6 +259,21 @@ def _conversation(
         patience=settings.reply_timeout,
         longest=max_characters(max(settings.max_tokens, _MIN_ANSWER)),
         thread_context=settings.thread_context,
+    )
+
+
+def _access(settings: Settings) -> Access:
+    return Access(
+        servers=frozenset(settings.allowed_servers),
+        channels=frozenset(settings.allowed_channels),
+        people=frozenset(settings.allowed_people),
+        roles=frozenset(settings.allowed_roles),
+        blocked=frozenset(settings.blocked_people),
+        admins=frozenset(settings.admins),
+        direct_messages=settings.direct_messages,
+        quota=Quota(
+            settings.questions_per_day, settings.tokens_per_day, settings.server_tokens_per_day
+        ),
     )
 
 

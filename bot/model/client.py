@@ -126,6 +126,7 @@ class ModelClient:
                         yield answer
                     finally:
                         answer.prompt_tokens = metrics.prompt_tokens
+                        answer.answer_tokens = metrics.answer_tokens
 
     async def _send(
         self, request: Request, *, max_tokens: int, temperature: float | None
@@ -268,7 +269,7 @@ class RequestMetrics:
         self._model = model
         self._sent_at = self._first_at = self._last_at = 0.0
         self.prompt_tokens: int | None = None  # None: the server has not reported it
-        self._answer_tokens = 0
+        self.answer_tokens = 0
 
     def __enter__(self) -> Self:
         self._sent_at = time.monotonic()
@@ -282,11 +283,11 @@ class RequestMetrics:
         if self.prompt_tokens is None:
             return
         _TOKENS.labels(self._model, "in").inc(self.prompt_tokens)
-        _TOKENS.labels(self._model, "out").inc(self._answer_tokens)
+        _TOKENS.labels(self._model, "out").inc(self.answer_tokens)
         seconds = self._last_at - self._first_at
         # The time begins with the first token.
-        if self._answer_tokens > 1 and seconds > 0:
-            _SPEED.labels(self._model).observe((self._answer_tokens - 1) / seconds)
+        if self.answer_tokens > 1 and seconds > 0:
+            _SPEED.labels(self._model).observe((self.answer_tokens - 1) / seconds)
 
     def add_text(self) -> None:
         """Record that text came."""
@@ -299,4 +300,4 @@ class RequestMetrics:
         """Record reported token counts; if they come with every event, the last are right."""
         if isinstance(usage, dict) and is_count(read := usage.get("prompt_tokens")):
             written = usage.get("completion_tokens")
-            self.prompt_tokens, self._answer_tokens = read, written if is_count(written) else 0
+            self.prompt_tokens, self.answer_tokens = read, written if is_count(written) else 0

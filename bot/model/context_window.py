@@ -113,6 +113,7 @@ class ContextWindowModel:
                         self._learn(refusal, fitted, counter)
                         fitted = shorter
                     answer.left_out, answer.dropped = fitted.left_out, fitted.dropped
+                    answer.estimated = counter.count(fitted.messages)
                     yield answer
             finally:
                 if answer and answer.prompt_tokens:

@@ -17,15 +17,18 @@ class Answer:
     """An answer that has begun; read `deltas` to their end, which may raise ModelError.
 
     `first` is text with a visible character. `left_out` counts the characters that the last message
-    of the prompt lost, and `dropped` the exchanges that the prompt lost. `prompt_tokens` is set at
-    the end if the server reports its count.
+    of the prompt lost, and `dropped` the exchanges that the prompt lost. `estimated` is about how
+    many tokens the prompt has; None if nobody has counted. `prompt_tokens` and `answer_tokens` are
+    set at the end if the server reports its count.
     """
 
     first: str
     deltas: AsyncGenerator[str, None]
     left_out: int = 0
     dropped: int = 0
+    estimated: int | None = None
     prompt_tokens: int | None = None
+    answer_tokens: int = 0
 
 
 class Endpoint(Protocol):

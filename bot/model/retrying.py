@@ -14,9 +14,19 @@ from dataclasses import dataclass
 from random import SystemRandom
 
 from bot.concurrency import Backoff
-from bot.domain import BeginningLeftOut, Delta, LeftOut, Message, Preferences, Retrying, Start
+from bot.domain import (
+    BeginningLeftOut,
+    Delta,
+    LeftOut,
+    Message,
+    Preferences,
+    Reading,
+    Retrying,
+    Start,
+    Used,
+)
 from bot.errors import AnswerCut, ModelBusy, ModelError, ModelLoading, ModelSilent, ModelUnavailable
-from bot.model.endpoint import NOTHING_CHOSEN, Endpoint
+from bot.model.endpoint import NOTHING_CHOSEN, Answer, Endpoint
 
 log = logging.getLogger(__name__)
 
@@ -105,8 +115,9 @@ class RetryingModel:
     async def stream(self, prompt: Sequence[Message]) -> AsyncGenerator[Delta]:
         """Yield the deltas of one answer, with a Start where its text or its model is another.
 
-        A Retrying comes before each pause. Raises the first transient ModelError, or else the
-        chosen model's.
+        A Retrying comes before each pause, a Reading with each attempt that is answered, and a Used
+        behind one whose server counts. Raises the first transient ModelError, or else the chosen
+        model's.
         """
         deadline = _now() + self._total_timeout
         candidates = [
@@ -145,11 +156,14 @@ class RetryingModel:
                         yield LeftOut(answer.left_out)
                     if answer.dropped:
                         yield BeginningLeftOut(answer.dropped)
+                    if answer.estimated is not None:
+                        yield Reading(answer.estimated)
                     yield answer.first
                     async for delta in answer.deltas:
                         yield delta
-                    return
             except AnswerCut:
+                for used in _used(answer):
+                    yield used
                 raise
             except ModelError as error:
                 if answer and is_broken:
@@ -157,6 +171,10 @@ class RetryingModel:
                 if answer:
                     since, is_broken = _now(), True
                 candidate.fail(error)
+            else:
+                for used in _used(answer):
+                    yield used
+                return
 
     def _choose(
         self, candidates: Sequence[_Candidate], *, since: float, deadline: float
@@ -178,6 +196,11 @@ class RetryingModel:
         except TimeoutError:
             return
         raise asyncio.CancelledError
+
+
+def _used(answer: Answer | None) -> Iterator[Used]:
+    if answer and answer.prompt_tokens is not None:
+        yield Used(answer.prompt_tokens, answer.answer_tokens)
 
 
 @dataclass(slots=True)

@@ -193,7 +193,7 @@ class Reply:
                 elif isinstance(delta, BeginningLeftOut):
                     if await self._tells_beginning():
                         self._draft.leave_out_beginning()
-                else:
+                elif isinstance(delta, str):
                     self._draft.add(delta)
                     self._heard_at = now()
                     self.freshness.add_delta(self._heard_at)

@@ -5,7 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
+from contextlib import (
+    AbstractAsyncContextManager,
+    aclosing,
+    asynccontextmanager,
+    nullcontext,
+    suppress,
+)
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -13,13 +19,14 @@ from typing import Any
 from prometheus_client import Counter
 
 from bot.concurrency import Backoff, empty_stream, prefetch, running
-from bot.domain import ContextMessage, Delta, Exchange, Page, Shown, Turn
+from bot.domain import ContextMessage, Delta, Exchange, Page, Reading, Shown, Turn, Used
 from bot.errors import GivenUp, MessageGone, QuestionEdited, StoreUnavailable, WriteRefused
 from bot.ports import Model, Platform, Surface
 from bot.reply.draft import given_up, shortened
 from bot.reply.edit_budget import EditBudgets
 from bot.reply.freshness import Freshness
 from bot.reply.writer import Reply, apologize, restore, take_buttons_away
+from bot.tokens.counters import estimate
 from bot.turns.history import History
 from bot.turns.prompt import SystemPrompt, complete_context, compose
 from bot.turns.queue import Taken, TurnLeases
@@ -67,6 +74,7 @@ class Lease:
         self.shown = taken.shown
         self.older = ""
         self.quote, self.context = taken.turn.quote, taken.context
+        self.meter = Meter(taken.used)
         self._set_stop(taken.stop)
 
     @property
@@ -100,7 +108,8 @@ class Lease:
         if self._leases.store.is_away:
             return
         try:
-            self._set_stop(await self._leases.save(self.taken, shown))
+            used = self.meter.tokens
+            self._set_stop(await self._leases.save(self.taken, shown, used=used))
         except StoreUnavailable as error:
             self._leases.store.note_away(error)
 
@@ -143,7 +152,9 @@ class Lease:
         self.ending = True
         for pause in self._finish_retry.pauses():
             try:
-                self.older = await self._leases.finish(self.taken, shown, exchange)
+                self.older = await self._leases.finish(
+                    self.taken, shown, exchange, used=self.meter.tokens
+                )
             except StoreUnavailable as error:
                 self._leases.store.note_away(error)
                 await self._sleep(pause)
@@ -153,6 +164,44 @@ class Lease:
     def _set_stop(self, stop: bool) -> None:
         if stop:
             self.stop.set()
+
+
+class Meter:
+    """Counts the tokens of the model that a turn takes, `before` by earlier attempts.
+
+    An attempt whose server does not tell, or that did not come to its end, is estimated.
+    """
+
+    def __init__(self, before: int = 0) -> None:
+        self._before = before
+        self._read = 0
+        self._written = 0
+        self._texts: list[str] = []  # that are not in `_written` yet
+
+    @property
+    def tokens(self) -> int:
+        """All that was read and written so far."""
+        if self._texts:
+            self._written += estimate("".join(self._texts))
+            self._texts.clear()
+        return self._before + self._read + self._written
+
+    async def passed(self, deltas: AsyncGenerator[Delta]) -> AsyncGenerator[Delta]:
+        """Yield the deltas that are for the reply."""
+        async with aclosing(deltas):
+            async for delta in deltas:
+                if isinstance(delta, Reading):
+                    self._begin(delta.tokens)
+                elif isinstance(delta, Used):
+                    self._texts.clear()
+                    self._read, self._written = delta.read, delta.written
+                else:
+                    if isinstance(delta, str):
+                        self._texts.append(delta)
+                    yield delta
+
+    def _begin(self, tokens: int) -> None:
+        self._before, self._read, self._written = self.tokens, tokens, 0
 
 
 class Conversation:
@@ -273,7 +322,8 @@ class Conversation:
             turn=replace(lease.turn, quote=lease.quote),
             context=lease.context or (),
         )
-        return self._model.chosen(lease.turn.preferences).stream(prompt)
+        model = self._model.chosen(lease.turn.preferences)
+        return lease.meter.passed(model.stream(prompt))
 
     async def _tells(self, turn: Turn) -> bool:
         with suppress(StoreUnavailable):

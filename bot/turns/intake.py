@@ -5,31 +5,45 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from prometheus_client import Counter
 
 from bot.cache import BoundedCache
 from bot.domain import (
+    ANYBODY,
+    Asker,
     ContextMessage,
     End,
     Exchange,
     Follow,
     Person,
     Place,
+    Preferences,
     Rating,
     Standing,
     ThreadKey,
     Turn,
 )
-from bot.errors import NothingAsked, NotRemembered, Refused, ThreadBusy
+from bot.errors import (
+    NotAllowed,
+    NothingAsked,
+    NotRemembered,
+    NotTheAsker,
+    Refused,
+    StoreUnavailable,
+    ThreadBusy,
+)
 from bot.text.graphemes import CUT, left_out, without_middle
+from bot.tokens.counters import estimate
+from bot.turns.access import Access, Quota, Usage
 from bot.turns.addressed import Facts, Speakers, why_left_alone
 from bot.turns.history import History
-from bot.turns.preferences import PreferenceStore, resolved
+from bot.turns.preferences import PreferenceStore, Scope, resolved
 from bot.turns.prompt import newest, shortened
 from bot.turns.queue import TurnQueue
 from bot.turns.standings import standing
@@ -44,6 +58,7 @@ GO_ON = (
     "Your last answer was cut off. Go on exactly where it stopped, in its language: do not repeat"
     " any of it, and do not begin with an introduction."
 )
+_CHOSEN_SECONDS = 1.0  # for which messages to others do not see a change of who may ask
 REPEAT_SECONDS = 10.0  # in which a person is not refused twice with the same words
 THANKS = "Thank you, I have noted that."  # to a person who rates an answer
 _FEEDBACK = Counter(
@@ -55,11 +70,17 @@ _REFUSED = Counter(
 _ENDING_SECONDS = 0.5  # a reply's last write is seen a little before its end is stored
 
 
+_OPEN = Access()
+_Chosen = Mapping[Scope, Preferences]
+
+
 class Intake:
     """Admits turns and changes them later. Every method raises StoreUnavailable.
 
     `preferences` are what is chosen for threads, channels and servers; `follow` holds where nothing
-    is.
+    is. What costs the model's time is refused with NotAllowed or QuotaUsed if `access`, or what
+    admins have chosen for the place, does not let a person have it. An answer has `longest` tokens
+    at most, which are reserved with the estimated length of its question.
     """
 
     def __init__(
@@ -68,6 +89,8 @@ class Intake:
         queue: TurnQueue,
         history: History,
         follow: Follow = "auto",
+        access: Access = _OPEN,
+        longest: int = 0,
         preferences: PreferenceStore | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -75,9 +98,39 @@ class Intake:
         self._queue = queue
         self._history = history
         self.follow: Follow = follow
+        self.access = access
+        self._longest = longest
         self._speakers = Speakers(queue, clock=clock)
+        # Read for messages that may be for nobody; an admission reads them anew.
+        self._places: BoundedCache[ThreadKey, _Chosen] = BoundedCache(clock=clock)
         # The refusals that a person has just read in a channel.
         self._refusals: BoundedCache[tuple[str, ...], bool] = BoundedCache(clock=clock)
+
+    async def check_access(
+        self, thread: ThreadKey, person: Person, asker: Asker, *, called: bool = True
+    ) -> None:
+        """Raise NotAllowed if a person may not use the bot in a thread.
+
+        It is `repeated` if the person has not `called` the bot, or has read it in the last day. An
+        adapter asks before anything else is done about a message or a command.
+        """
+        chosen = await self._chosen(thread) if called else await self._chosen_lately(thread)
+        await self._check(thread, person, asker, chosen, called=called)
+
+    async def _check(
+        self, thread: ThreadKey, person: Person, asker: Asker, chosen: _Chosen, *, called: bool
+    ) -> None:
+        try:
+            self.access.check(thread, person, asker, chosen)
+        except NotAllowed as refused:
+            log.info("Person %s may not use me in %s: %s", person.id, thread, refused)
+            refused.repeated = not called or not await self._warn(thread, person)
+            raise
+
+    async def usage(self, thread: ThreadKey, person: Person, asker: Asker) -> Usage:
+        """Return what a person, and the server of a thread, have used today, and their quota."""
+        quota = self.access.quota_of(person, asker, await self._chosen(thread))
+        return await self._queue.usage(thread, person, quota)
 
     async def is_addressed(
         self, facts: Facts, thread: ThreadKey | None, *people: str, ours: bool = False
@@ -112,12 +165,16 @@ class Intake:
         Raises Refused, whose `apology` is for the person.
         """
         try:
+            quota = await self._quota(turn.key, turn.person, turn.asker)
             if not turn.text.strip():
                 raise NothingAsked
-            is_admitted = await self._queue.admit(_bounded(turn))
+            bounded = _bounded(turn)
+            is_admitted = await self._queue.admit(
+                bounded, quota=quota, estimate=self._estimate(bounded)
+            )
         except Refused as refused:
             _REFUSED.labels(turn.key.platform, type(refused).__name__).inc()
-            refused.repeated = self._is_repeated(turn, refused)
+            refused.repeated = refused.repeated or self._is_repeated(turn, refused)
             raise
         if is_admitted:
             self._speakers.note_ours(turn.key)
@@ -135,15 +192,19 @@ class Intake:
         since the epoch. An emptied question keeps its answer. Raises Refused, whose `apology` is
         for the person.
         """
+        quota = await self._quota(turn.key, turn.person, turn.asker)
         if turn.text.strip():
-            await self._queue.edit(_bounded(turn), edited_at=edited_at)
+            turn = _bounded(turn)
+            tokens = self._estimate(turn)
+            await self._queue.edit(turn, edited_at=edited_at, quota=quota, estimate=tokens)
 
-    async def check_room(self, platform: str, person: Person) -> None:
-        """Raise Refused if a turn of this person in a new thread would be refused now.
+    async def check_room(self, turn: Turn) -> None:
+        """Raise Refused if a turn like this one in a new thread would be refused now.
 
         For a question that is posted before it is admitted.
         """
-        await self._queue.check_room(platform, person)
+        quota = await self._quota(turn.key, turn.person, turn.asker)
+        await self._queue.check_room(turn, quota=quota, estimate=self._estimate(turn))
 
     async def stop(self, turn_id: str, *, person_id: str = "") -> bool:
         """Ask for the end of a turn's reply; False if the turn has ended or is not known.
@@ -153,12 +214,15 @@ class Intake:
         """
         return await self._queue.stop(turn_id, person_id=person_id)
 
-    async def rate(self, turn_id: str, *, person_id: str, rating: Rating) -> None:
-        """Keep what a person thinks of an answer; another rating replaces it. Raises Refused."""
+    async def rate(self, turn_id: str, *, person_id: str, rating: Rating | Literal[""]) -> None:
+        """Keep what a person thinks of an answer; another rating replaces it, and "" takes it back.
+
+        Raises Refused.
+        """
         model, is_first = await _after_the_end(
             partial(self._queue.rate, turn_id, person_id=person_id, rating=rating)
         )
-        if is_first:
+        if is_first and rating:
             _FEEDBACK.labels(model or "unknown", rating).inc()
 
     async def how_ended(self, turn_id: str) -> End | None:
@@ -199,21 +263,39 @@ class Intake:
         return await self._queue.stop_own(turn_id, thread, person, channel=channel)
 
     async def regenerate(
-        self, turn_id: str, *, person_id: str, press_id: str, place: Place | None = None
+        self,
+        turn_id: str,
+        *,
+        person_id: str,
+        press_id: str,
+        place: Place | None = None,
+        asker: Asker = ANYBODY,
     ) -> None:
         """Queue a thread's last turn again, to replace its answer in its messages.
 
         `press_id` names the event: if it is delivered twice, it counts once. The keys of `place`
         update the turn's place. Raises Refused, whose `apology` is for the person.
         """
-        await _after_the_end(
-            partial(
-                self._queue.regenerate, turn_id, person_id=person_id, press_id=press_id, place=place
-            )
+        turn = await self._pressed(turn_id, person_id)
+        press = partial(
+            self._queue.regenerate,
+            *(turn_id,),
+            person_id=person_id,
+            press_id=press_id,
+            place=place,
+            quota=await self._quota(turn.key, turn.person, asker),
+            estimate=self._estimate(turn),
         )
+        await _after_the_end(press)
 
     async def go_on(
-        self, turn_id: str, *, person_id: str, press_id: str, place: Place | None = None
+        self,
+        turn_id: str,
+        *,
+        person_id: str,
+        press_id: str,
+        place: Place | None = None,
+        asker: Asker = ANYBODY,
     ) -> None:
         """Queue a turn that goes on where the answer of a thread's last turn was cut.
 
@@ -221,14 +303,14 @@ class Intake:
         turn is answered at `place`, or where the first one was. Raises Refused, whose `apology` is
         for the person.
         """
-        turn = await self._queue.turn(turn_id)
-        if turn is None:
-            raise NotRemembered
+        turn = await self._pressed(turn_id, person_id)
+        quota = await self._quota(turn.key, turn.person, asker)
         place, now = turn.place if place is None else place, time.time()
         following = replace(
             turn, id=press_id, text=GO_ON, place=place, asked_at=now, left_out=0, joins=False
         )
-        await _after_the_end(partial(self._queue.go_on, turn_id, following, person_id=person_id))
+        press = partial(self._queue.go_on, turn_id, following, person_id=person_id)
+        await _after_the_end(partial(press, quota=quota, estimate=self._estimate(following)))
 
     async def forget(
         self,
@@ -277,6 +359,43 @@ class Intake:
     async def thread_of(self, platform: str, message_id: str) -> ThreadKey | None:
         """Return the thread in which a surface posted this message; None if none did."""
         return await self._queue.thread_of(platform, message_id)
+
+    async def _quota(self, thread: ThreadKey, person: Person, asker: Asker) -> Quota:
+        """Return what a person may use in a day. Raises NotAllowed if they may use nothing."""
+        chosen = await self._chosen(thread)
+        await self._check(thread, person, asker, chosen, called=True)
+        return self.access.quota_of(person, asker, chosen)
+
+    async def _chosen(self, thread: ThreadKey) -> _Chosen:
+        chosen = await self.preferences.read(thread)
+        self._places.put(replace(thread, thread=""), chosen, seconds=_CHOSEN_SECONDS)
+        return chosen
+
+    async def _chosen_lately(self, thread: ThreadKey) -> _Chosen:
+        known = self._places.get(replace(thread, thread=""))
+        # Many may talk while the store is away, and nobody waits for the bot.
+        with suppress(StoreUnavailable):
+            return await self._chosen(thread) if known is None else known
+        return {}
+
+    async def _warn(self, thread: ThreadKey, person: Person) -> bool:
+        # Nobody without access waits for the store, and what follows this message neither.
+        with suppress(StoreUnavailable):
+            return await self._queue.warn(thread.platform, person)
+        return False
+
+    async def _pressed(self, turn_id: str, person_id: str) -> Turn:
+        """Return the turn whose button a person has pressed. Raises Refused."""
+        turn = await self._queue.turn(turn_id)
+        if turn is None:
+            raise NotRemembered
+        if turn.person.id != person_id:
+            raise NotTheAsker
+        return turn
+
+    def _estimate(self, turn: Turn) -> int:
+        quoted = estimate(turn.quote.text) if turn.quote else 0
+        return self._longest + quoted + estimate(turn.text)
 
     def _is_repeated(self, turn: Turn, refused: Refused) -> bool:
         key = turn.key

@@ -36,6 +36,8 @@ local MOST_BEGINNINGS = 5
 local PREFERRED = {'model', 'persona', 'temperature', 'max_tokens'}
 -- Bytes of the records of turns that are answered together: about as many as one question may have.
 local JOINED_BYTES = 64000
+-- After its day, what was used is only corrected.
+local SPENT_MS = 2 * DAY_MS
 
 -- Stored names are those of the first version. Keys without a line here are stored under their own name:
 --   mailbox:<thread>     list of turn ids, the running or next one first
@@ -54,6 +56,9 @@ local JOINED_BYTES = 64000
 --   told:<thread>        the turn that told that the thread's beginning no longer fits
 --   seen:<thread>        set if nothing older is read as context though the history is empty: something of the
 --                        thread was forgotten, or its first question has no answer and nothing was before it
+--   spent:<day>:<who>    hash: how many questions and tokens of a model a person, or all people of a server, have
+--                        used on a day (UTC, counted from 1970); of open turns it has what they have reserved
+--   warned:<person>      set if the person has read in the last day that they may not use the bot
 --   preferences:<place>  hash of what was chosen for a thread, a channel or a server, each value as JSON; the
 --                        place is written as a thread, without its last parts
 --   dead                 stream of turns that were given up
@@ -79,6 +84,8 @@ local MAX_PROGRESS, PREVIOUS_ANSWER = 'furthest', 'former'
 local LATE_WRITES, REPAIR_ATTEMPTS = 'late', 'looks'
 -- Set while the question was edited and no worker has taken the turn since.
 local ANEW = 'anew'
+-- Until a turn ends: the day, questions and tokens that it has reserved.
+local RESERVED = 'reserved'
 -- Older versions note here where pages were ended early, which holds for the text that they saved.
 local UNUSED = 'cuts'
 
@@ -167,6 +174,82 @@ local function count(name, field, by)
   value = math.floor(value) + by
   redis.call('HSET', name, field, value)
   return value
+end
+
+-- A number that a sum can go on with.
+local function natural(value)
+  value = tonumber(value) or 0
+  return value >= 0 and value < 2 ^ 52 and math.floor(value) or 0
+end
+
+-- All direct messages of a platform without servers there count as one server.
+local function server_of(thread)
+  return string.match(thread, '^[^:]*:?[^:]*')
+end
+
+-- The day, and the milliseconds until the next one.
+local function today()
+  local now = now_ms()
+  return math.floor(now / DAY_MS), DAY_MS - now % DAY_MS
+end
+
+local function spent_on(day, who, field)
+  return natural(redis.call('HGET', key('spent', string.format('%.0f', day), who), field))
+end
+
+local function add_spent(day, who, questions, tokens)
+  local name = key('spent', string.format('%.0f', day), who)
+  -- What is corrected later than its day must not bring its count back without an end.
+  if questions + tokens < 0 and redis.call('EXISTS', name) == 0 then return end
+  for field, more in pairs({questions = questions, tokens = tokens}) do
+    local sum = math.max(natural(redis.call('HGET', name, field)) + more, 0)
+    redis.call('HSET', name, field, string.format('%.0f', sum))
+  end
+  redis.call('PEXPIRE', name, SPENT_MS)
+end
+
+-- Why a person may not use so much more today: 'used WHAT MILLISECONDS', until it renews; '' if they may. `quota`
+-- has a number for each limit that there is. A single question may need more tokens than a quota has: the first one
+-- of a day is for what is left, unless that is nothing.
+local function quota_refusal(person, thread, quota, questions, tokens)
+  local day, left = today()
+  local function refuses(who, field, more, limit)
+    limit = tonumber(limit)
+    local used = limit and spent_on(day, who, field)
+    return limit and more > 0 and used + more > limit and (used > 0 or limit <= 0 or field == 'questions')
+  end
+  local server = server_of(thread)
+  local what = refuses(person, 'questions', questions, quota.questions) and 'questions'
+    or refuses(person, 'tokens', tokens, quota.tokens) and 'tokens'
+    or refuses(server, 'tokens', tokens, quota.server_tokens) and 'server'
+  return what and string.format('used %s %.0f', what, left) or ''
+end
+
+local function reserved_by(id)
+  local known = redis.call('HGET', key('turn', id), RESERVED) or ''
+  local day, questions, tokens = string.match(known, '^(%d+) (%d+) (%d+)$')
+  return tonumber(day), natural(questions), natural(tokens)
+end
+
+-- Adds to what a turn has reserved. All of it counts on the day of the first.
+local function reserve(id, person, thread, questions, tokens)
+  local day, before, tokens_before = reserved_by(id)
+  day = day or today()
+  local all = string.format('%.0f %.0f %.0f', day, before + questions, tokens_before + tokens)
+  redis.call('HSET', key('turn', id), RESERVED, all)
+  add_spent(day, person, questions, tokens)
+  add_spent(day, server_of(thread), questions, tokens)
+end
+
+-- Replaces what a turn has reserved by what it has used. A turn that does not count costs its person nothing.
+-- Without a number of tokens, what was reserved stays. A second call changes nothing.
+local function settle(id, turn, counts, tokens)
+  local day, questions, reserved = reserved_by(id)
+  redis.call('HDEL', key('turn', id), RESERVED)
+  if not day or not turn.thread then return end
+  local used = tonumber(tokens) and natural(tokens) or counts and reserved or 0
+  add_spent(day, turn.person, counts and 0 or -questions, (counts and used or 0) - reserved)
+  add_spent(day, server_of(turn.thread), counts and 0 or -questions, used - reserved)
 end
 
 -- The person may run one more turn.
@@ -556,14 +639,23 @@ local function note_askers(thread)
   end
 end
 
--- Notes the messages of a context (JSON) of a thread, so that those which are deleted can be found.
-local function note_heard(thread, context)
-  local value = decoded(context)
-  local said = type(value.messages) == 'table' and value.messages or {}
+-- Notes the messages of a context of a thread, or of one of its exchanges, so that those which are deleted can be found.
+local function note_heard(thread, value)
+  local said = value.messages or value.context
+  said = type(said) == 'table' and said or {}
   for _, one in ipairs({value.quote or {}, unpack(said)}) do
     if type(one) == 'table' and type(one.id) == 'string' then
       redis.call('SADD', key('heard', one.id), thread)
       keep(key('heard', one.id))
+    end
+  end
+end
+
+-- As long as a thread is used, the messages that its exchanges show can be found.
+local function keep_heard(thread)
+  for _, line in ipairs(redis.call('LRANGE', key('history', thread), 0, -1)) do
+    if string.find(line, '"context": [', 1, true) or string.find(line, '"quote": {', 1, true) then
+      note_heard(thread, decoded(line))
     end
   end
 end
@@ -608,9 +700,10 @@ local function add_to_place(id, added)
   redis.call('HSET', key('turn', id), 'pressed_at', cjson.encode(known))
 end
 
-local function store_turn(id, thread, person, head, text)
+local function store_turn(id, thread, person, head, text, quota)
   redis.call('HSET', key('turn', id), 'state', 'queued', 'fence', 0, ATTEMPTS, 0,
     'thread', thread, 'person', person, 'body', with_question(head, text), 'head_size', #head)
+  reserve(id, person, thread, 1, natural(quota.estimate))
   note_speaker(thread, id_of(person))
   keep(key('speakers', thread))
   copy_preferences(id, thread)
@@ -618,8 +711,11 @@ local function store_turn(id, thread, person, head, text)
 end
 
 -- `last` is the thread's last remembered turn. What the turn has shown becomes its previous answer.
-local function enqueue_again(id, turn, last)
+local function enqueue_again(id, turn, last, quota)
   local name = key('turn', id)
+  -- An older version has ended the turn.
+  redis.call('HDEL', name, RESERVED)
+  reserve(id, turn.person, turn.thread, 1, natural(quota.estimate))
   if last == id then
     redis.call('HSETNX', name, PREVIOUS_ANSWER, redis.call('HGET', name, 'shown') or '')
     recall_question(id, turn.thread)
@@ -639,9 +735,11 @@ local function begin_anew(id)
     redis.call('HSETNX', name, PREVIOUS_ANSWER, known[2])
   end
   redis.call('HSET', name, ATTEMPTS, 0, 'shown', '')
+  local used = decoded(redis.call('HGET', name, MORE) or '').used
   redis.call('HDEL', name, ANEW, MAX_PROGRESS, MORE)
   count(name, 'begun', 1)
-  if #removed > 0 then redis.call('HSET', name, MORE, cjson.encode({removed = removed})) end
+  local more = {used = tonumber(used), removed = #removed > 0 and removed or nil}
+  if next(more) then redis.call('HSET', name, MORE, cjson.encode(more)) end
 end
 
 local verbs = {}
@@ -658,8 +756,9 @@ function verbs.note_speakers(thread, ours, ...)
   return redis.call('SCARD', name)
 end
 
--- `context` is JSON, or '' if the question replies to nothing.
-function verbs.admit(id, thread, person, head, text, thread_limit, person_limit, total_limit, context)
+-- `context` is JSON, or '' if the question replies to nothing. So is `quota`: what the person and the server may use
+-- in a day, and an `estimate` of the tokens that the turn needs.
+function verbs.admit(id, thread, person, head, text, thread_limit, person_limit, total_limit, context, quota)
   local known = redis.call('HMGET', key('turn', id), 'state', 'body')
   if known[1] then
     -- It may be the same call, sent again because its answer was lost.
@@ -675,22 +774,28 @@ function verbs.admit(id, thread, person, head, text, thread_limit, person_limit,
     if is_thread_full(thread, person, joins, thread_limit) then return 'thread' end
   end
   local full = refusal(person, person_limit, total_limit)
+  quota = decoded(quota or '')
+  if full == '' then full = quota_refusal(person, thread, quota, 1, natural(quota.estimate)) end
   if full ~= '' then return full end
 
-  store_turn(id, thread, person, head, text)
+  store_turn(id, thread, person, head, text, quota)
   if context and context ~= '' then
     redis.call('HSET', key('turn', id), 'context', context)
-    note_heard(thread, context)
+    note_heard(thread, decoded(context))
   end
   if joins then redis.call('HSET', key('turn', id), 'joins', '1') end
   return 'admitted'
 end
 
-verbs.check_room = refusal
+function verbs.check_room(person, thread, person_limit, total_limit, quota)
+  local full = refusal(person, person_limit, total_limit)
+  quota = decoded(quota)
+  return full ~= '' and full or quota_refusal(person, thread, quota, 1, natural(quota.estimate))
+end
 
 -- Why a person may not have the thread's last turn answered anew, or continued; '' if they may. A turn without
 -- an exchange is the last one as long as none has followed it (`after`).
-local function press_refusal(id, turn, asker, person_limit, total_limit)
+local function press_refusal(id, turn, asker, person_limit, total_limit, quota)
   local known, person = redis.call('HMGET', key('turn', id), 'forget', 'after'), asker_of(id)
   if known[1] or not person or not turn.thread or turn.state == 'dropped' then return 'gone' end
   if person ~= asker then return 'asker' end
@@ -698,36 +803,39 @@ local function press_refusal(id, turn, asker, person_limit, total_limit)
   local last = last_remembered(turn.thread)
   if last ~= id and last ~= known[2] then return last == '' and 'gone' or 'older' end
   if redis.call('LLEN', key('mailbox', turn.thread)) > 0 then return 'thread' end
-  return refusal(turn.person, person_limit, total_limit)
+  local full = refusal(turn.person, person_limit, total_limit)
+  return full ~= '' and full or quota_refusal(turn.person, turn.thread, quota, 1, natural(quota.estimate))
 end
 
 -- What the turn has shown, and its exchange in the history, stay until there is a new answer. `place`, which may
 -- be '', is added to the turn's place.
-function verbs.regenerate(id, asker, press, place, person_limit, total_limit)
+function verbs.regenerate(id, asker, press, place, person_limit, total_limit, quota)
   local name, turn, pressed = key('turn', id), record(id), key('pressed', press)
   if redis.call('EXISTS', pressed) == 1 then return 'again' end
-  local refused = press_refusal(id, turn, asker, person_limit, total_limit)
+  quota = decoded(quota or '')
+  local refused = press_refusal(id, turn, asker, person_limit, total_limit, quota)
   if refused ~= '' then return refused end
 
   redis.call('SET', pressed, id, 'PX', PRESS_MS)
   if place ~= '' then add_to_place(id, decoded(place)) end
-  enqueue_again(id, turn, last_remembered(turn.thread))
+  enqueue_again(id, turn, last_remembered(turn.thread), quota)
   return 'again'
 end
 
 -- Admits the turn `following`, which continues the answer of a thread's last turn. It is a turn of its own, so
 -- a call or a press that comes twice finds its id.
-function verbs.continue(id, asker, following, head, text, person_limit, total_limit)
+function verbs.continue(id, asker, following, head, text, person_limit, total_limit, quota)
   local turn = record(id)
   if redis.call('EXISTS', key('turn', following)) == 1 then return 'admitted' end
-  local refused = press_refusal(id, turn, asker, person_limit, total_limit)
+  quota = decoded(quota or '')
+  local refused = press_refusal(id, turn, asker, person_limit, total_limit, quota)
   if refused ~= '' then return refused end
   if last_remembered(turn.thread) ~= id then return 'gone' end
   if redis.call('HGET', key('turn', id), 'end') ~= 'cut' then return 'ended' end
   local continued = continued_by(id)
   table.insert(continued, following)
   redis.call('HSET', key('turn', id), 'continued', cjson.encode(continued))
-  store_turn(following, turn.thread, turn.person, head, text)
+  store_turn(following, turn.thread, turn.person, head, text, quota)
   return 'admitted'
 end
 
@@ -776,11 +884,12 @@ end
 -- its admission comes later. Of two edits the later holds, whichever comes first. Platforms may tell of an edit
 -- that changes no text.
 function verbs.edit(id, thread, person, head, text, asked, edited, asker, left_out,
-    thread_limit, person_limit, total_limit, context)
+    thread_limit, person_limit, total_limit, context, quota)
   local name, turn = key('turn', id), record(id)
   if not turn.state then
     if now_ms() - asked >= DAY_MS or redis.call('EXISTS', key('answered', id)) == 1 then return 'ignored' end
-    local answer = verbs.admit(id, thread, person, head, text, thread_limit, person_limit, total_limit, context)
+    local answer =
+      verbs.admit(id, thread, person, head, text, thread_limit, person_limit, total_limit, context, quota)
     if answer == 'admitted' then redis.call('HSET', name, 'edited', edited) end
     return answer
   end
@@ -793,9 +902,18 @@ function verbs.edit(id, thread, person, head, text, asked, edited, asker, left_o
   local question = question_of(lead, whole, body, redis.call('HGET', key('turn', lead), 'after'))
   if not question or question == decoded('[' .. text .. ']')[1] then return 'ignored' end
 
+  quota = decoded(quota or '')
+  local estimate = natural(quota.estimate)
   if is_open(whole) then
+    -- The model is asked once more, unless nobody has begun.
+    local again = whole.fence ~= '0'
+    local _, _, reserved = reserved_by(id)
+    local more = again and estimate or math.max(estimate - reserved, 0)
+    local used = quota_refusal(turn.person, turn.thread, quota, again and 1 or 0, more)
+    if used ~= '' then return used end
     local begun = tonumber(redis.call('HGET', key('turn', lead), 'begun')) or 0
     if begun >= MOST_BEGINNINGS and keeps_others_waiting(turn.thread, turn.person) then return 'thread' end
+    reserve(lead, turn.person, turn.thread, again and 1 or 0, more)
     -- A stop was for the answer to what stood there before.
     redis.call('HDEL', key('turn', lead), 'stop')
     copy_preferences(lead, turn.thread)
@@ -803,8 +921,9 @@ function verbs.edit(id, thread, person, head, text, asked, edited, asker, left_o
   else
     if redis.call('LLEN', key('mailbox', turn.thread)) > 0 then return 'ignored' end
     local full = refusal(turn.person, person_limit, total_limit)
+    if full == '' then full = quota_refusal(turn.person, turn.thread, quota, 1, estimate) end
     if full ~= '' then return full end
-    enqueue_again(lead, whole, last_remembered(turn.thread))
+    enqueue_again(lead, whole, last_remembered(turn.thread), quota)
   end
   replace_question(id, text, left_out)
   redis.call('HSET', name, 'edited', edited)
@@ -885,9 +1004,10 @@ local function keep_ended(id, late_write_ms, history_limit)
 end
 
 -- The questions of joined turns stay in their records, so that they can be edited one by one.
-local function end_joined(id, turn, outcome, person_bytes, ...)
+local function end_joined(id, turn, outcome, person_bytes, counts, ...)
   for _, one in ipairs(joined_to(id)) do
     if lead_of(one) == id and record(one).state == 'queued' then
+      settle(one, turn, counts, 0)
       local name = key('turn', one)
       redis.call('HSET', name, 'state', outcome, 'pages', '[]', 'shown', '')
       redis.call('HDEL', name, POSITION, ATTEMPTS, ANEW, 'stop')
@@ -1001,7 +1121,7 @@ function verbs.save_context(id, fence, context)
   if is_record_lost(id) then return '' end
   if not holds(turn, fence) then return 'lost' end
   redis.call('HSET', key('turn', id), 'context', context)
-  note_heard(turn.thread, context)
+  note_heard(turn.thread, decoded(context))
   return ''
 end
 
@@ -1050,9 +1170,10 @@ end
 
 -- A repeated call, whose first answer was lost, changes nothing. `late_write_ms` is the time after which a
 -- write of an earlier attempt has arrived, or never will. `stands` is how the answer stands. Returns 'ok', or
--- {the turn whose reply is older than another one now}.
+-- {the turn whose reply is older than another one now}. `used` is how many tokens the answer took, '' if that is
+-- not known. A question that only failed costs nothing.
 function verbs.finish(id, fence, outcome, pages, shown, exchange,
-    late_write_ms, history_limit, history_bytes, person_bytes, stands)
+    late_write_ms, history_limit, history_bytes, person_bytes, stands, used)
   local turn = record(id)
   if turn.fence == fence and turn.state == outcome or is_record_lost(id) then return 'ok' end
   if not holds(turn, fence) then return 'lost' end
@@ -1062,11 +1183,12 @@ function verbs.finish(id, fence, outcome, pages, shown, exchange,
   redis.call('HSET', name, 'pages', pages)
   note_posted(turn.thread, pages)
   if redis.call('HEXISTS', name, ANEW) == 1 then
-    redis.call('HSET', name, 'shown', shown)
-    redis.call('HDEL', name, MORE)
+    redis.call('HSET', name, 'shown', shown, MORE, cjson.encode({used = natural(used)}))
     return ANEW
   end
-  end_joined(id, turn, outcome, person_bytes, late_write_ms, history_limit)
+  local counts = exchange ~= '' or outcome ~= 'failed' and outcome ~= 'dead'
+  end_joined(id, turn, outcome, person_bytes, counts, late_write_ms, history_limit)
+  settle(id, turn, counts, used)
   for _, one in ipairs(messages(redis.call('HGET', name, 'unheard') or '')) do
     exchange = without_text(exchange, one)
   end
@@ -1077,6 +1199,7 @@ function verbs.finish(id, fence, outcome, pages, shown, exchange,
     if last == '' and (type(context) ~= 'table' or #context == 0) then note_seen(turn.thread) end
   elseif not forgotten then
     remember(turn.thread, id, exchange, history_limit, history_bytes)
+    keep_heard(turn.thread)
     redis.call('HDEL', name, PREVIOUS_ANSWER, 'after')
   end
   if outcome == 'dead' then
@@ -1285,6 +1408,7 @@ local function drop(id, turn)
   local mailbox, platform = key('mailbox', turn.thread), platform_of(turn.thread)
   local first = redis.call('LINDEX', mailbox, 0) == id
   redis.call('HSET', key('turn', id), 'state', 'dropped')
+  settle(id, turn, false, 0)
   drop_question(id)
   redis.call('LREM', mailbox, 1, id)
   close(id, turn.person)
@@ -1423,6 +1547,14 @@ function verbs.standings(...)
     found[at][10] = type(newest) == 'string' and newest
   end
   return found
+end
+
+-- Returns what a person, and all people of the server of a thread, have used today: {questions, tokens, tokens of the
+-- server, ms until the next day}.
+function verbs.usage(person, thread)
+  local day, left = today()
+  local server = spent_on(day, server_of(thread), 'tokens')
+  return {spent_on(day, person, 'questions'), spent_on(day, person, 'tokens'), server, left}
 end
 
 -- Returns how many turns are open, and for each platform how many run and for how long (ms) the next one waits.

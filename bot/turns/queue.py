@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib.resources import files
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
 from bot.domain import (
@@ -30,12 +30,14 @@ from bot.errors import (
     PersonBusy,
     QuestionEdited,
     QueueFull,
+    QuotaUsed,
     Refused,
     StoreUnavailable,
     ThreadBusy,
 )
 from bot.store import Store, store_errors
 from bot.text.sanitize import whole_characters
+from bot.turns.access import Quota, Usage
 from bot.turns.history import encode
 from bot.turns.preferences import read_preferences
 from bot.turns.records import (
@@ -46,6 +48,7 @@ from bot.turns.records import (
     read_texts,
     read_thread,
     read_turn,
+    read_used,
     write_context,
     write_shown,
     write_turn,
@@ -55,6 +58,7 @@ from bot.turns.standings import Known, read_known
 log = logging.getLogger(__name__)
 
 GROUP = "workers"
+_DAY_SECONDS = 24 * 3600
 # Leases after which a write of an earlier attempt has arrived, or never will.
 LATE_WRITE_LEASES = 3
 
@@ -67,6 +71,7 @@ _REFUSALS: dict[str, type[Refused]] = {
     "gone": NotRemembered,
     "ended": HasEnded,
 }
+_ANYTHING = Quota()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +111,8 @@ class Taken:
     are those of that answer until something else is shown. `above` is the last message of the reply
     before this one in the thread, or empty. `context` is None if none was looked for yet. The text
     of `turn` has the questions of all turns that are answered together. `waited` is how long ago,
-    in seconds, it was admitted or asked for again.
+    in seconds, it was admitted or asked for again. `used` is how many tokens of the model earlier
+    attempts have noted.
     """
 
     turn: Turn
@@ -118,6 +124,7 @@ class Taken:
     above: str = ""
     context: tuple[ContextMessage, ...] | None = None
     waited: float = field(default=0.0, compare=False)
+    used: int = 0
 
     @property
     def placed(self) -> Turn:
@@ -189,10 +196,11 @@ class TurnQueue:
         )
         self.repairs = Repairs(self._script)
 
-    async def admit(self, turn: Turn) -> bool:
+    async def admit(self, turn: Turn, *, quota: Quota = _ANYTHING, estimate: int = 0) -> bool:
         """Store the turn and return True; False if another turn has its id. Raises Refused.
 
-        If the same turn is admitted again, it is stored once and the answer is True again.
+        If the same turn is admitted again, it is stored once and the answer is True again. It
+        reserves one question and the estimated tokens of its person's `quota`, until it ends.
         """
         limits = self._limits
         answer = await self._script.run(
@@ -205,38 +213,75 @@ class TurnQueue:
             limits.waiting_per_person,
             limits.waiting,
             write_context(turn.quote, turn.context),
+            _write_quota(quota, estimate),
         )
         return answer == "admitted"
 
-    async def check_room(self, platform: str, person: Person) -> None:
-        """Raise Refused if a turn of this person in a new thread would be refused now."""
-        key, limits = _person_key(platform, person), self._limits
-        await self._script.run("check_room", key, limits.waiting_per_person, limits.waiting)
+    async def check_room(self, turn: Turn, *, quota: Quota = _ANYTHING, estimate: int = 0) -> None:
+        """Raise Refused if a turn like this one in a new thread would be refused now."""
+        person, limits = _person_key(turn.key.platform, turn.person), self._limits
+        most, written = (limits.waiting_per_person, limits.waiting), _write_quota(quota, estimate)
+        await self._script.run("check_room", person, str(turn.key), *most, written)
+
+    async def usage(self, thread: ThreadKey, person: Person, quota: Quota) -> Usage:
+        """Return what a person, and the server of a thread, have used today."""
+        answer = await self._script.run("usage", _person_key(thread.platform, person), str(thread))
+        used = map(int, answer if isinstance(answer, list) else (0, 0, 0, 0))
+        questions, tokens, server_tokens, left = used
+        return Usage(questions, tokens, server_tokens, quota, left / 1000)
+
+    async def warn(self, platform: str, person: Person) -> bool:
+        """Note that a person reads that they may not use the bot; False if they did in a day."""
+        key = self._store.key("warned", _person_key(platform, person))
+        return bool(await self._store.command("SET", key, "1", "NX", "EX", _DAY_SECONDS))
 
     async def regenerate(
-        self, turn_id: str, *, person_id: str, press_id: str, place: Place | None = None
+        self,
+        turn_id: str,
+        *,
+        person_id: str,
+        press_id: str,
+        place: Place | None = None,
+        quota: Quota = _ANYTHING,
+        estimate: int = 0,
     ) -> None:
         """Queue an ended turn again, with the messages that it has. Raises Refused.
 
         Only the asker may do so, only for the last turn of a thread, and only while no turn waits
-        or runs there. A repeated `press_id` changes nothing. `place` updates the turn's place.
+        or runs there. A repeated `press_id` changes nothing. `place` updates the turn's place. It
+        reserves as an admission does.
         """
         added = json.dumps(place, ensure_ascii=False) if place else ""
         limits = self._limits.waiting_per_person, self._limits.waiting
-        await self._script.run("regenerate", turn_id, person_id, press_id, added, *limits)
+        written = _write_quota(quota, estimate)
+        await self._script.run("regenerate", turn_id, person_id, press_id, added, *limits, written)
 
-    async def go_on(self, turn_id: str, following: Turn, *, person_id: str) -> None:
+    async def go_on(
+        self,
+        turn_id: str,
+        following: Turn,
+        *,
+        person_id: str,
+        quota: Quota = _ANYTHING,
+        estimate: int = 0,
+    ) -> None:
         """Queue a turn that continues the answer of a thread's last turn. Raises Refused.
 
         `person_id` may do so under the same conditions as `regenerate`. A turn that is queued
         already changes nothing.
         """
         limits = self._limits.waiting_per_person, self._limits.waiting
-        body = write_turn(following)
-        await self._script.run("continue", turn_id, person_id, following.id, *body, *limits)
+        body, written = write_turn(following), _write_quota(quota, estimate)
+        await self._script.run(
+            "continue", turn_id, person_id, following.id, *body, *limits, written
+        )
 
-    async def rate(self, turn_id: str, *, person_id: str, rating: Rating) -> tuple[str, bool]:
+    async def rate(
+        self, turn_id: str, *, person_id: str, rating: Rating | Literal[""]
+    ) -> tuple[str, bool]:
         """Keep what a person thinks of an answer, until the exchange is forgotten or replaced.
+
+        An empty rating takes one back.
 
         Return the model that gave the answer, empty if that is not known, and whether the person
         rates this answer for the first time. Raises NotRemembered, or ThreadBusy if the turn has
@@ -246,12 +291,15 @@ class TurnQueue:
         model, which = answer if isinstance(answer, list) else ("", "")
         return model, which == "first"
 
-    async def edit(self, turn: Turn, *, edited_at: float) -> None:
+    async def edit(
+        self, turn: Turn, *, edited_at: float, quota: Quota = _ANYTHING, estimate: int = 0
+    ) -> None:
         """Replace the text of an open turn or of a thread's last one, and have it answered anew.
 
         A turn that is not known and at most a day old is admitted. An edit by another person, of an
         older turn, without a change of the text, or from before `edited_at` (seconds since the
-        epoch) of an earlier call changes nothing. Raises Refused.
+        epoch) of an earlier call changes nothing. It reserves as an admission does, or only what
+        the text has more if nobody has begun to answer. Raises Refused.
         """
         limits = self._limits
         await self._script.run(
@@ -268,6 +316,7 @@ class TurnQueue:
             limits.waiting_per_person,
             limits.waiting,
             write_context(turn.quote, None),
+            _write_quota(quota, estimate),
         )
 
     async def stop(self, turn_id: str, *, person_id: str = "") -> bool:
@@ -494,15 +543,16 @@ class TurnLeases:
             above=above,
             context=context,
             waited=int(waited) / 1000,
+            used=read_used(shown[2]),
         )
 
     async def renew(self, taken: Taken) -> bool:
         """Extend the lease; True if a person asked for a stop."""
         return bool(await self._script.run("renew", taken.turn.id, taken.fence, self._worker))
 
-    async def save(self, taken: Taken, shown: Shown) -> bool:
-        """Save what is shown; True if a person asked for a stop."""
-        fields = write_shown(shown)
+    async def save(self, taken: Taken, shown: Shown, *, used: int = 0) -> bool:
+        """Save what is shown, and the tokens used so far; True if a person asked for a stop."""
+        fields = write_shown(shown, used)
         return bool(await self._script.run("save", taken.turn.id, taken.fence, *fields))
 
     async def save_context(
@@ -524,17 +574,21 @@ class TurnLeases:
         answer = await self._script.run("withheld", *turn_ids)
         return set(answer) if isinstance(answer, list) else set()
 
-    async def finish(self, taken: Taken, shown: Shown, exchange: Exchange | None) -> str:
+    async def finish(
+        self, taken: Taken, shown: Shown, exchange: Exchange | None, *, used: int | None = None
+    ) -> str:
         """End the turn with its outcome, and make the thread's next turn ready.
 
         The exchange is added to the history, or replaces the one that the turn had; without one
         the history stays. Return the id of the turn whose reply is older than another one of the
-        thread from now on; empty if there is none, or the call is a repeated one.
+        thread from now on; empty if there is none, or the call is a repeated one. `used` is how
+        many tokens all attempts took; None if that is not known, and the estimate holds.
         """
         pages, text, _ = write_shown(shown)
         end = shown.outcome, pages, text, encode(exchange) if exchange else ""
         answer = await self._script.run(
-            "finish", taken.turn.id, taken.fence, *end, *self._ending, shown.end
+            *("finish", taken.turn.id, taken.fence, *end, *self._ending, shown.end),
+            "" if used is None else used,
         )
         return answer[0] if isinstance(answer, list) else ""
 
@@ -623,6 +677,9 @@ class QueueScript:
         answer = await self._run(keys=[key], args=[verb, self._keep_ms, *whole])
         if isinstance(answer, str) and (refusal := _REFUSALS.get(answer)):
             raise refusal
+        if isinstance(answer, str) and answer.startswith("used "):
+            _, kind, left = answer.split()
+            raise QuotaUsed(kind, int(left) / 1000)
         if answer == "lost":
             raise LeaseLost(f"{verb}: {arguments[0]}")
         if answer == "anew":
@@ -634,6 +691,11 @@ class QueueScript:
         ids = (quote(one, safe="", errors="replace") for one in people)
         answer = await self.run("note_speakers", str(thread), "1" if ours else "", *ids)
         return answer if isinstance(answer, int) else 0
+
+
+def _write_quota(quota: Quota, estimate: int) -> str:
+    limits = {name: most for name, most in asdict(quota).items() if most is not None}
+    return json.dumps({**limits, "estimate": estimate})
 
 
 def _lacks_group(error: StoreUnavailable) -> bool:

@@ -34,6 +34,7 @@ def write_turn(turn: Turn) -> tuple[str, str]:
     del value["quote"], value["context"]
     # The queue copies them itself.
     del value["preferences"]
+    del value["asker"]
     if not turn.joins:
         del value["joins"]
     # Older versions cannot read a person with another field.
@@ -80,8 +81,11 @@ def read_thread(written: str, platform: str) -> ThreadKey | None:
     return key if key.platform == platform else None
 
 
-def write_shown(shown: Shown) -> tuple[str, str, str]:
-    """Return the three fields of a turn's record that hold what is shown."""
+def write_shown(shown: Shown, used: int = 0) -> tuple[str, str, str]:
+    """Return the three fields of a turn's record that hold what is shown.
+
+    The last one has the number of tokens that were used so far, too.
+    """
     more: dict[str, str | int | tuple[str, ...]] = (
         {"outcome": shown.outcome} if shown.outcome else {}
     )
@@ -95,6 +99,8 @@ def write_shown(shown: Shown) -> tuple[str, str, str]:
         more["model"] = shown.model
     if shown.removed:
         more["removed"] = shown.removed
+    if used:
+        more["used"] = used
     return json.dumps(shown.pages), shown.text, json.dumps(more, ensure_ascii=False)
 
 
@@ -121,6 +127,14 @@ def read_shown(turn_id: str, pages: str, text: str, more: str) -> Shown:
         if isinstance(removed, list)
         else (),
     )
+
+
+def read_used(more: str) -> int:
+    """Read the number of tokens that `write_shown` was given; 0 if it cannot be read."""
+    try:
+        return int(read_number(read_object(more), "used"))
+    except Unreadable:
+        return 0
 
 
 def read_end(written: Json) -> End:

@@ -33,7 +33,7 @@ def written(value: object) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:g}"
-    text = "on" if value is True else str(value)
+    text = {"True": "on", "False": "off"}.get(str(value), str(value))
     return f'"{text}"' if " " in text else text
 
 

@@ -9,7 +9,17 @@ from dataclasses import replace
 
 import pytest
 
-from bot.domain import BeginningLeftOut, Delta, Json, LeftOut, Message, Retrying, Start
+from bot.domain import (
+    BeginningLeftOut,
+    Delta,
+    Json,
+    LeftOut,
+    Message,
+    Reading,
+    Retrying,
+    Start,
+    Used,
+)
 from bot.errors import (
     AnswerCut,
     EmptyAnswer,
@@ -36,7 +46,8 @@ ASK = "POST /v1/chat/completions"
 
 async def answer(model: RetryingModel) -> list[Delta]:
     """Return what is said; the pauses between attempts have tests of their own."""
-    return [delta async for delta in model.stream(PROMPT) if not isinstance(delta, Retrying)]
+    told = Retrying | Reading | Used
+    return [delta async for delta in model.stream(PROMPT) if not isinstance(delta, told)]
 
 
 def words(said: Sequence[Delta]) -> str:
@@ -44,7 +55,8 @@ def words(said: Sequence[Delta]) -> str:
     text = ""
     for one in said:
         assert not isinstance(one, LeftOut | Retrying | BeginningLeftOut)
-        text = "" if isinstance(one, Start) else text + one
+        if not isinstance(one, Reading | Used):
+            text = "" if isinstance(one, Start) else text + one
     return text
 
 

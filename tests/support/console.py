@@ -16,7 +16,7 @@ from typing import Any
 from adapters.console import ConsolePlatform
 from adapters.live import stream_of
 from bot.concurrency import cancelled
-from bot.domain import Exchange, Page, Place, Standing, ThreadKey, Turn
+from bot.domain import ANYBODY, Asker, Exchange, Page, Place, Standing, ThreadKey, Turn
 from bot.errors import StoreUnavailable, ThreadBusy
 from bot.store import Store, connect
 from bot.turns.intake import Intake
@@ -88,7 +88,13 @@ class FakeIntake(Intake):
         self._start(turn)
 
     async def regenerate(
-        self, turn_id: str, *, person_id: str, press_id: str, place: Place | None = None
+        self,
+        turn_id: str,
+        *,
+        person_id: str,
+        press_id: str,
+        place: Place | None = None,
+        asker: Asker = ANYBODY,
     ) -> None:
         self.regenerated.append(turn_id)
         self._start(next(turn for turn in self.turns if turn.id == turn_id))

@@ -12,6 +12,8 @@ import redis.asyncio
 
 from bot.concurrency import empty_stream
 from bot.domain import (
+    ANYBODY,
+    Asker,
     ContextMessage,
     Delta,
     EditBudget,
@@ -276,7 +278,7 @@ class FakeIntake(Intake):
 
     def __init__(self) -> None:
         self.preferences = NothingChosen(store=EmptyStore())
-        self.follow: Follow = "auto"
+        self.follow = "auto"
         self.refuses: Exception | None = None
         self.knows_all = False
         self.has_ended = False
@@ -286,6 +288,8 @@ class FakeIntake(Intake):
         self.open = asyncio.Event()
         self.open.set()
         self.refusals = 0
+        self.not_allowed: Exception | None = None
+        self.checked: list[tuple[ThreadKey, Asker]] = []
         self.asked: list[str] = []
         self.turns: list[Turn] = []
         self.edits: list[tuple[Turn, float]] = []
@@ -357,7 +361,14 @@ class FakeIntake(Intake):
         if turn.text and turn.id not in [known.id for known in self.turns]:
             self.turns.append(turn)
 
-    async def check_room(self, platform: str, person: Person) -> None:
+    async def check_access(
+        self, thread: ThreadKey, person: Person, asker: Asker, *, called: bool = True
+    ) -> None:
+        if self.not_allowed:
+            self.checked.append((thread, asker))
+            raise self.not_allowed
+
+    async def check_room(self, turn: Turn) -> None:
         if self.is_full:
             raise self.is_full
 
@@ -385,7 +396,13 @@ class FakeIntake(Intake):
         self.resets.append(thread)
 
     async def go_on(
-        self, turn_id: str, *, person_id: str, press_id: str, place: Place | None = None
+        self,
+        turn_id: str,
+        *,
+        person_id: str,
+        press_id: str,
+        place: Place | None = None,
+        asker: Asker = ANYBODY,
     ) -> None:
         self._refuse()
         self.continued.append(place)
@@ -399,7 +416,13 @@ class FakeIntake(Intake):
         return True
 
     async def regenerate(
-        self, turn_id: str, *, person_id: str, press_id: str, place: Place | None = None
+        self,
+        turn_id: str,
+        *,
+        person_id: str,
+        press_id: str,
+        place: Place | None = None,
+        asker: Asker = ANYBODY,
     ) -> None:
         self._refuse()
         self.pressed.append((turn_id, person_id, press_id))

@@ -237,11 +237,13 @@ class Slow(TurnLeases):
 
     happens: Callable[[], Awaitable[None]] | None = None
 
-    async def finish(self, taken: Taken, shown: Shown, exchange: Exchange | None) -> str:
+    async def finish(
+        self, taken: Taken, shown: Shown, exchange: Exchange | None, *, used: int | None = None
+    ) -> str:
         if self.happens:
             happens, self.happens = self.happens, None
             await happens()
-        return await super().finish(taken, shown, exchange)
+        return await super().finish(taken, shown, exchange, used=used)
 
 
 async def test_an_answer_that_grows_begins_again_in_its_message(store: Store) -> None:

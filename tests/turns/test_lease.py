@@ -29,17 +29,19 @@ class Unreliable(TurnLeases):
         self.renewed += 1
         return await super().renew(taken)
 
-    async def save(self, taken: Taken, shown: Shown) -> bool:
+    async def save(self, taken: Taken, shown: Shown, *, used: int = 0) -> bool:
         self.saves += 1
         if self.refuses_saves:
             raise StoreUnavailable("out of memory")
-        return await super().save(taken, shown)
+        return await super().save(taken, shown, used=used)
 
-    async def finish(self, taken: Taken, shown: Shown, exchange: Exchange | None) -> str:
+    async def finish(
+        self, taken: Taken, shown: Shown, exchange: Exchange | None, *, used: int | None = None
+    ) -> str:
         self.failures -= 1
         if self.failures >= 0:
             raise StoreUnavailable("out of memory")
-        return await super().finish(taken, shown, exchange)
+        return await super().finish(taken, shown, exchange, used=used)
 
 
 class Clock:

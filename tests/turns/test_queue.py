@@ -223,14 +223,14 @@ async def test_a_limit_is_told_before_there_is_a_turn(
     store: Store, limits: dict[str, int], refusal: type[Exception]
 ) -> None:
     queue, turn = make_queue(store, **limits), make_turn(1)
-    await queue.check_room(KEY.platform, turn.person)
+    await queue.check_room(turn)
     await queue.admit(turn)
 
     with pytest.raises(refusal):
-        await queue.check_room(KEY.platform, turn.person)
+        await queue.check_room(turn)
 
     await finish(queue, await take(queue))
-    await queue.check_room(KEY.platform, turn.person)
+    await queue.check_room(turn)
 
 
 async def test_a_person_runs_no_more_turns_than_the_cap(store: Store) -> None:

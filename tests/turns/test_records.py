@@ -563,7 +563,7 @@ async def test_turns_that_are_gone_take_no_room_from_their_person(store: Store) 
     gone = [f"console:gone {number}" for number in range(100)]
     await store.command("SADD", store.key("open:console:::u1"), *gone)
 
-    await queue.check_room(turn.key.platform, turn.person)
+    await queue.check_room(turn)
 
 
 async def test_room_is_told_where_a_key_of_another_type_stands(store: Store) -> None:
@@ -571,7 +571,7 @@ async def test_room_is_told_where_a_key_of_another_type_stands(store: Store) -> 
     for name in ("open:console:::u1", "open"):
         await store.command("SET", store.key(name), "text")
 
-    await queue.check_room(turn.key.platform, turn.person)
+    await queue.check_room(turn)
 
 
 async def test_turns_that_are_gone_do_not_fill_the_queue_for_good(store: Store) -> None:

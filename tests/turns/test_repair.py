@@ -130,8 +130,10 @@ class LateEnds(TurnLeases):
 
     told = False
 
-    async def finish(self, taken: Taken, shown: Shown, exchange: Exchange | None) -> str:
-        older = await super().finish(taken, shown, exchange)
+    async def finish(
+        self, taken: Taken, shown: Shown, exchange: Exchange | None, *, used: int | None = None
+    ) -> str:
+        older = await super().finish(taken, shown, exchange, used=used)
         await asyncio.sleep(LEASE)
         self.told = True
         return older

@@ -108,7 +108,7 @@ class AskCommand:
         admitted_by = arrived + self._workspace.limits.command_answered_within
         store_is_late = StoreUnavailable("the store did not answer in time")
         # A question that is posted and deleted again would use up writes of the channel.
-        room = self._intake.check_room("slack", person)
+        room = self._intake.check_room(self._turn(person, asked, ts=""))
         await in_time(room, by=posted_by, late=store_is_late)
         posting = asyncio.create_task(self._post(person, asked))
         admitted = False
@@ -154,7 +154,7 @@ class AskCommand:
         team, channel, thread = self._identity.team, asked.channel, asked.thread or ts
         return Turn(
             id=asked.id,
-            key=ThreadKey("slack", team, channel, thread),
+            key=ThreadKey("slack", team, channel, thread or channel),
             person=person,
             text=asked.text,
             place={
@@ -168,6 +168,7 @@ class AskCommand:
             zone=self._directory.zone(person.id),
             quote=asked.quote,
             context=asked.context,
+            asker=self._identity.asker(channel, team=asked.team),
         )
 
     def _where(self, command: Mapping[str, str]) -> str:

@@ -102,6 +102,7 @@ class App {
     this.events = new Events(id, {
       open: () => this.connected(),
       lost: (failures) => this.lost(failures),
+      end: ({ why }) => this.tellConnection(why, "Go on here"),
       state: (state) => this.stateCame(state),
       turn: (change) => this.turnCame(change),
       title: ({ title }) => this.titleCame(title),
@@ -133,9 +134,12 @@ class App {
       this.events.connect();
       return;
     }
-    if (isOpen(turn) !== wasOpen) this.say(turn);
     this.dropDelivered();
     this.paintSoon();
+    if (isOpen(turn) === wasOpen) return;
+    // The end of the answer is heard before the words that it is complete.
+    this.paint();
+    this.say(turn);
   }
 
   say(turn) {
@@ -168,11 +172,15 @@ class App {
 
   lost(failures) {
     if (failures < 2) return;
-    byId("connection").querySelector("span").textContent =
-      "The connection is lost. I keep trying; what you write is kept.";
-    byId("connection").hidden = false;
+    this.tellConnection("The connection is lost. I keep trying; what you write is kept.");
     // A stream does not tell why it ended: a login may have run out.
     if (failures % 4 === 2) send("GET", "/api/me").catch(() => {});
+  }
+
+  tellConnection(text, label = "Try now") {
+    byId("connection").querySelector("span").textContent = text;
+    byId("reconnect").textContent = label;
+    byId("connection").hidden = false;
   }
 
   // Questions
@@ -184,6 +192,7 @@ class App {
       this.composer.open(this.conversation.id);
       this.follow();
     }
+    this.events.resume();
     this.log.follows = true;
     this.outbox.add(uuid(), this.conversation.id, text);
     this.paintSoon();
@@ -219,6 +228,7 @@ class App {
 
   // Returns whether it went through.
   async act(turn, verb, body = {}) {
+    this.events.resume();
     const path = `/api/conversations/${this.conversation.id}/turns/${encodeURIComponent(turn.id)}`;
     try {
       await sendAgain("POST", `${path}/${verb}`, body);
@@ -345,8 +355,11 @@ class App {
     this.act(turn, verb, { id: uuid() });
   }
 
-  async rate(turn, rating) {
-    if (await this.act(turn, "rate", { rating })) announce("Thank you.");
+  // The same rating once more takes it back.
+  async rate(turn, chosen) {
+    const rating = turn.rating === chosen ? "" : chosen;
+    if (!(await this.act(turn, "rate", { rating }))) return;
+    announce(rating ? "Thank you." : "Your rating is taken back.");
   }
 
   hearKeys() {

@@ -13,7 +13,7 @@ import pytest
 from adapters.discord import DiscordPlatform
 from adapters.discord.address import CommandAddress
 from adapters.discord.tuning import Tuning
-from bot.domain import Place, Purpose, Shown, Turn
+from bot.domain import ANYBODY, Asker, Place, Purpose, Shown, Turn
 from bot.errors import (
     MessageGone,
     PlaceGone,
@@ -41,7 +41,13 @@ class Slow(FakeIntake):
     """Takes a press when it is `open`, and tells before that there was one."""
 
     async def regenerate(
-        self, turn_id: str, *, person_id: str, press_id: str, place: Place | None = None
+        self,
+        turn_id: str,
+        *,
+        person_id: str,
+        press_id: str,
+        place: Place | None = None,
+        asker: Asker = ANYBODY,
     ) -> None:
         await super().regenerate(turn_id, person_id=person_id, press_id=press_id, place=place)
         await self.open.wait()

@@ -32,6 +32,7 @@ from tests.emulators.slack.message import Ephemeral
 from tests.support.discord_platform import listening
 from tests.support.fakes import FakeIntake
 from tests.support.process import ROOT
+from tests.support.slack_commands import FakeDesk, commanding
 from tests.support.waiting import until
 
 
@@ -629,3 +630,38 @@ async def seen_until(terminal: int, text: str) -> str:
                 seen += os.read(terminal, 65536).decode(errors="replace")
             await asyncio.sleep(0.01)
     return seen
+
+
+async def test_slacks_commands_forms_menus_and_home_can_be_played(play: Play) -> None:
+    desk, intake = FakeDesk(), FakeIntake()
+    async with commanding(play.slack, desk, intake=intake):
+        await play.type("/slack", "hello", "/manage server")
+        told = await play.type("/parley settings")
+        await play.type("/click 2 Answers")
+        await until(lambda: "temperature" in (play.seat.rooms.form("Ann") or ""))
+        form = await play.type("/fill temperature=hot")
+        stored = await play.type("/fill temperature=1 model=large")
+        await play.type("/fill")
+        home = await play.type("/home")
+        about = await play.type("/menu 1 ask")
+        denied = await play.type("/manage", "/parley model name=large")
+
+    assert "[Answers…] [Who may ask…]" in "\n".join(told)
+    assert "temperature: The temperature is from 0 to 2." in "\n".join(form)
+    assert "Done: fill_in." in "\n".join(stored)
+    assert {"What I can do", "[Who may ask…]"} <= set(home)
+    assert "I cannot do this at the moment" not in "\n".join(about)
+    assert "Done: model." in "\n".join(denied)
+    assert [call.manages_server for name, call, _ in desk.calls if name == "model"] == [False]
+
+
+async def test_where_slack_has_no_commands_the_play_says_so(play: Play) -> None:
+    await play.type("/slack", "one", "/thread 1")
+
+    for typed, told in (
+        ("/parley reset", "Slack takes no commands in threads: say @bot /parley reset."),
+        ("/private why?", "Slack has no private questions."),
+        ("/fill", "No form is open."),
+    ):
+        assert (await play.type(typed))[-1] == told
+    assert await play.type("/discord", "/home") == ["Discord has no home of a bot."]

@@ -1,0 +1,143 @@
+"""Decides who may use the bot, where, and how much in a day."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from bot.domain import Asker, Person, Preferences, ThreadKey
+from bot.errors import NotAllowed
+from bot.turns.preferences import Scope
+
+_PLACE = "I am not set up to answer here. Whoever runs me can change that."
+_DIRECT = "I do not answer direct messages from you. Please ask me in a channel."
+_PERSON = "I may not answer you here. Whoever runs me can change that."
+_ROLES = "I may answer here only people whom an admin of this place has chosen."
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """How much a person, and all people of a server together, may use in a day (UTC).
+
+    None is no limit. Tokens are those of the model, read and written.
+    """
+
+    questions: int | None = None
+    tokens: int | None = None
+    server_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a person and a server have used today, and their quota.
+
+    Of questions that are not answered yet the tokens are estimated. `renews_in` is in seconds.
+    """
+
+    questions: int
+    tokens: int
+    server_tokens: int
+    quota: Quota
+    renews_in: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """What the operator chose: who may use the bot, and where; an empty list lets everybody.
+
+    Ids are as the platforms write them, which differ so much that one list serves all of them. A
+    channel stands for its threads, too; a thread may be named by itself. `direct_messages` is None
+    if they follow from the lists. `quota` holds where an admin chose no other.
+    """
+
+    servers: frozenset[str] = frozenset()
+    channels: frozenset[str] = frozenset()
+    people: frozenset[str] = frozenset()
+    roles: frozenset[str] = frozenset()
+    blocked: frozenset[str] = frozenset()
+    admins: frozenset[str] = frozenset()
+    direct_messages: bool | None = None
+    quota: Quota = field(default_factory=Quota)
+
+    def is_admin(self, person: Person) -> bool:
+        """Whether a person may change everything, in every place."""
+        return person.id in self.admins and person.id not in self.blocked
+
+    def check(
+        self,
+        thread: ThreadKey,
+        person: Person,
+        asker: Asker,
+        chosen: Mapping[Scope, Preferences] | None = None,
+    ) -> None:
+        """Raise NotAllowed if a person may not use the bot in a thread."""
+        if not asker.operator and (why := self._refusal(thread, person, asker, chosen or {})):
+            raise NotAllowed(why)
+
+    def quota_of(
+        self, person: Person, asker: Asker, chosen: Mapping[Scope, Preferences] | None = None
+    ) -> Quota:
+        """Return the quota of a person: a channel's over its server's over the operator's."""
+        if asker.operator or self.is_admin(person):
+            return Quota()
+        quota = self.quota
+        for one in (it for scope in ("server", "channel") if (it := (chosen or {}).get(scope))):
+            quota = Quota(
+                _or(one.questions_per_day, quota.questions),
+                _or(one.tokens_per_day, quota.tokens),
+                _or(one.server_tokens_per_day, quota.server_tokens),
+            )
+        return quota
+
+    def _refusal(
+        self, thread: ThreadKey, person: Person, asker: Asker, chosen: Mapping[Scope, Preferences]
+    ) -> str:
+        if person.id in self.blocked:
+            return _PERSON
+        # The platform itself has asked who it is.
+        if asker.signed_in:
+            return ""
+        # An answer stands there for everybody to read: so these lists hold for admins, too.
+        if not asker.direct and not self._is_place(thread, asker):
+            return _PLACE
+        if self.is_admin(person):
+            return ""
+        if asker.direct and not self._is_direct(thread, person, asker):
+            return _DIRECT
+        if not _is_among(person, asker, self.people, self.roles):
+            return _PERSON
+        rules = chosen.values()
+        return "" if all(_is_among(person, asker, it.people, it.roles) for it in rules) else _ROLES
+
+    def _is_place(self, thread: ThreadKey, asker: Asker) -> bool:
+        channels = {thread.channel, thread.thread}
+        return self._is_server(thread, asker) and not (
+            self.channels and self.channels.isdisjoint(channels)
+        )
+
+    def _is_server(self, thread: ThreadKey, asker: Asker) -> bool:
+        # A person of another workspace in a shared channel needs both.
+        return not self.servers or {thread.workspace, asker.home or thread.workspace} <= (
+            self.servers
+        )
+
+    def _is_direct(self, thread: ThreadKey, person: Person, asker: Asker) -> bool:
+        if self.direct_messages is not None:
+            return self.direct_messages
+        # Who is named may ask in private. Others may if the lists of places leave that open: in
+        # Discord a direct message is in no server.
+        is_open = not self.channels and self._is_server(thread, asker)
+        return person.id in self.people or is_open
+
+
+def _is_among(
+    person: Person,
+    asker: Asker,
+    people: frozenset[str] | tuple[str, ...],
+    roles: frozenset[str] | tuple[str, ...],
+) -> bool:
+    return not (people or roles) or person.id in people or not set(asker.roles).isdisjoint(roles)
+
+
+def _or(chosen: int | None, otherwise: int | None) -> int | None:
+    return otherwise if chosen is None else chosen

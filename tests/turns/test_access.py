@@ -1,0 +1,165 @@
+"""Who may use the bot, and where: the decision alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+
+from bot.domain import Asker, Person, Preferences, ThreadKey
+from bot.errors import NotAllowed, QuotaUsed
+from bot.turns.access import Access, Quota
+from bot.turns.preferences import Scope
+
+CHANNEL = ThreadKey("discord", "100", "200", "300")
+DIRECT = ThreadKey("discord", "dm", "400", "400")
+SLACK_DIRECT = ThreadKey("slack", "T1", "D1", "D1")
+ANN, BOB = Person("1", "Ann"), Person("2", "Bob")
+HERE, PRIVATE = Asker(), Asker(direct=True)
+
+
+def ids(*each: str) -> frozenset[str]:
+    return frozenset(each)
+
+
+def may(
+    access: Access, *, thread: ThreadKey = CHANNEL, person: Person = ANN, asker: Asker = HERE
+) -> bool:
+    try:
+        access.check(thread, person, asker)
+    except NotAllowed:
+        return False
+    return True
+
+
+def test_everybody_may_use_a_bot_without_lists() -> None:
+    assert may(Access())
+    assert may(Access(), thread=DIRECT, asker=PRIVATE)
+
+
+@pytest.mark.parametrize(
+    ("access", "allowed"),
+    [
+        (Access(servers=ids("100")), True),
+        (Access(servers=ids("101")), False),
+        (Access(channels=ids("200")), True),
+        (Access(channels=ids("300")), True),
+        (Access(channels=ids("201")), False),
+        (Access(servers=ids("101"), channels=ids("200")), False),
+        (Access(people=ids("1")), True),
+        (Access(people=ids("2")), False),
+        (Access(roles=ids("r1")), True),
+        (Access(roles=ids("r2")), False),
+        (Access(people=ids("2"), roles=ids("r1")), True),
+        (Access(blocked=ids("1")), False),
+        (Access(people=ids("1"), blocked=ids("1")), False),
+        # Lists of people are not for admins; those of places are.
+        (Access(people=ids("2"), admins=ids("1")), True),
+        (Access(servers=ids("101"), admins=ids("1")), False),
+        (Access(channels=ids("201"), admins=ids("1")), False),
+        (Access(blocked=ids("1"), admins=ids("1")), False),
+        (Access(direct_messages=False), True),
+    ],
+)
+def test_a_list_lets_in_whom_it_names(access: Access, allowed: bool) -> None:
+    assert may(access, asker=Asker(roles=("r1", "r3"))) is allowed
+
+
+@pytest.mark.parametrize(
+    ("access", "allowed"),
+    [
+        (Access(direct_messages=False), False),
+        (Access(direct_messages=False, people=ids("1")), False),
+        (Access(direct_messages=False, admins=ids("1")), True),
+        # In Discord it is in no server, and its roles are not known.
+        (Access(servers=ids("100")), False),
+        (Access(channels=ids("200")), False),
+        (Access(servers=ids("100"), direct_messages=True), True),
+        (Access(servers=ids("100"), people=ids("1")), True),
+        (Access(roles=ids("r1")), False),
+        (Access(roles=ids("r1"), people=ids("1")), True),
+        (Access(servers=ids("100"), admins=ids("1")), True),
+        (Access(direct_messages=True, blocked=ids("1")), False),
+    ],
+)
+def test_a_direct_message_is_answered_unless_a_list_forbids_it(
+    access: Access, allowed: bool
+) -> None:
+    assert may(access, thread=DIRECT, asker=PRIVATE) is allowed
+
+
+def test_a_direct_message_in_an_allowed_workspace_is_answered() -> None:
+    assert may(Access(servers=ids("T1")), thread=SLACK_DIRECT, asker=PRIVATE)
+    assert not may(Access(servers=ids("T2")), thread=SLACK_DIRECT, asker=PRIVATE)
+
+
+def test_a_person_of_another_workspace_needs_both_to_be_allowed() -> None:
+    channel = ThreadKey("slack", "T1", "C1", "1.1")
+    visitor = Asker(home="T2")
+
+    assert may(Access(), thread=channel, asker=visitor)
+    assert not may(Access(servers=ids("T1")), thread=channel, asker=visitor)
+    assert may(Access(servers=ids("T1", "T2")), thread=channel, asker=visitor)
+
+
+def test_people_at_the_page_are_chosen_by_its_sign_in() -> None:
+    closed = Access(servers=ids("100"), people=ids("9"), direct_messages=False)
+    page, signed_in = ThreadKey("web", "local", "1", "t"), Asker(signed_in=True)
+
+    assert may(closed, thread=page, asker=signed_in)
+    assert not may(replace(closed, blocked=ids("1")), thread=page, asker=signed_in)
+
+
+def test_the_operator_at_the_terminal_has_no_limit() -> None:
+    closed = Access(people=ids("9"), blocked=ids("1"), quota=Quota(0, 0, 0))
+    operator = Asker(operator=True)
+
+    assert may(closed, asker=operator)
+    assert closed.quota_of(ANN, operator) == Quota()
+
+
+@pytest.mark.parametrize(
+    ("rules", "allowed"),
+    [
+        (Preferences(), True),
+        (Preferences(people=("1",)), True),
+        (Preferences(people=("2",)), False),
+        (Preferences(roles=("r1",)), True),
+        (Preferences(people=("2",), roles=("r2",)), False),
+    ],
+)
+def test_an_admin_of_a_place_chooses_among_those_who_may(rules: Preferences, allowed: bool) -> None:
+    asker = Asker(roles=("r1",))
+
+    try:
+        Access().check(CHANNEL, ANN, asker, {"channel": rules})
+        Access(admins=ids("1")).check(CHANNEL, ANN, HERE, {"server": Preferences(people=("2",))})
+        found = True
+    except NotAllowed:
+        found = False
+
+    assert found is allowed
+
+
+def test_a_place_has_its_own_quota() -> None:
+    access = Access(quota=Quota(20, 9000, None), admins=ids("2"))
+    server = Preferences(questions_per_day=10, server_tokens_per_day=50_000)
+
+    assert access.quota_of(ANN, HERE) == Quota(20, 9000, None)
+    assert access.quota_of(ANN, HERE, {"server": server}) == Quota(10, 9000, 50_000)
+    channel = Preferences(questions_per_day=0)
+    both: Mapping[Scope, Preferences] = {"server": server, "channel": channel}
+    assert access.quota_of(ANN, HERE, both) == Quota(0, 9000, 50_000)
+    assert access.quota_of(BOB, HERE, both) == Quota()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "says"),
+    [(10, "in 1 minute."), (80 * 60, "in 80 minutes."), (23.4 * 3600, "in 23 hours.")],
+)
+def test_a_used_quota_is_told_with_the_time_of_its_renewal(seconds: float, says: str) -> None:
+    sentence = QuotaUsed("questions", seconds).apology
+
+    assert sentence.endswith(f"from 00:00 UTC, {says}")
+    assert sentence.count(".") == 1

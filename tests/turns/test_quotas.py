@@ -1,0 +1,337 @@
+"""Quotas: reserved when a turn is admitted, settled when it ends, each exactly once."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from dataclasses import replace
+
+import pytest
+
+from bot.domain import Asker, Person, Shown, ThreadKey, Turn
+from bot.errors import NotAllowed, QuestionEdited, QuotaUsed, Refused
+from bot.store import Store
+from bot.turns.access import Access, Quota
+from bot.turns.history import History
+from bot.turns.intake import Intake
+from bot.turns.queue import Limits, Taken, TurnQueue
+from tests.support.at_work import expire_all
+from tests.turns.test_queue import ANN, KEY, finish, make_turn, take
+
+BEN = Person("u2", "Ben")
+MANY = Limits(1000, 1000, 1000, 1000)
+DAY_MS = 86_400_000
+
+
+def make_queue(store: Store, worker: str = "w1") -> TurnQueue:
+    return TurnQueue(store=store, worker=worker, limits=MANY, lease_seconds=60, keep_seconds=60)
+
+
+def make_intake(store: Store, access: Access, *, longest: int = 0) -> Intake:
+    history = History(store=store, keep_seconds=60)
+    return Intake(queue=make_queue(store), history=history, access=access, longest=longest)
+
+
+async def used(queue: TurnQueue, person: Person = ANN) -> tuple[int, int, int]:
+    """The questions and the tokens of a person, and the tokens of the server."""
+    usage = await queue.usage(KEY, person, Quota())
+    return usage.questions, usage.tokens, usage.server_tokens
+
+
+async def end(
+    queue: TurnQueue, taken: Taken, tokens: int, *, outcome: str = "done", answer: str = "answer"
+) -> None:
+    leases = queue.leases
+    finished = leases.finish
+    leases.finish = lambda *it: finished(*it, used=tokens)  # type: ignore[method-assign]
+    try:
+        await finish(queue, taken, outcome=outcome, answer=answer)  # type: ignore[arg-type]
+    finally:
+        leases.finish = finished  # type: ignore[method-assign]
+
+
+async def test_a_question_reserves_an_estimate_and_is_settled_by_what_it_took(
+    store: Store,
+) -> None:
+    queue = make_queue(store)
+
+    await queue.admit(make_turn(1), estimate=500)
+    reserved = await used(queue)
+    await end(queue, await take(queue), 120)
+
+    assert reserved == (1, 500, 500)
+    assert await used(queue) == (1, 120, 120)
+    assert await used(queue, BEN) == (0, 0, 120)
+
+
+async def test_a_turn_that_is_admitted_or_ended_twice_counts_once(store: Store) -> None:
+    queue = make_queue(store)
+
+    for _ in range(3):
+        assert await queue.admit(make_turn(1), quota=Quota(1), estimate=500)
+    taken = await take(queue)
+    for _ in range(3):
+        await end(queue, taken, 120)
+
+    assert await used(queue) == (1, 120, 120)
+
+
+async def test_a_worker_that_dies_leaves_the_reservation_to_the_next(store: Store) -> None:
+    queue, other = make_queue(store), make_queue(store, "w2")
+    await queue.admit(make_turn(1), estimate=500)
+    first = await take(queue)
+    await queue.leases.save(first, Shown(("m1",), "half", "half"), used=70)
+    await expire_all(store)
+    (token,) = await other.leases.reclaim(["console"], count=1)
+
+    second = await other.leases.take(token)
+
+    assert second
+    assert second.used == 70
+    assert await used(queue) == (1, 500, 500)
+    await end(other, second, second.used + 200)
+    with suppress(Refused, Exception):
+        await end(queue, first, 9999)
+    assert await used(queue) == (1, 270, 270)
+
+
+async def test_a_worker_that_tells_no_tokens_leaves_the_estimate(store: Store) -> None:
+    queue = make_queue(store)
+    await queue.admit(make_turn(1), estimate=500)
+
+    await finish(queue, await take(queue))
+
+    assert await used(queue) == (1, 500, 500)
+
+
+@pytest.mark.parametrize("outcome", ["failed", "dead"])
+async def test_a_question_that_only_failed_costs_its_person_nothing(
+    store: Store, outcome: str
+) -> None:
+    queue = make_queue(store)
+    await queue.admit(make_turn(1), estimate=500)
+
+    await end(queue, await take(queue), 30, outcome=outcome, answer="")
+
+    # The model was paid all the same.
+    assert await used(queue) == (0, 0, 30)
+
+
+async def test_a_question_that_was_stopped_before_a_word_counts(store: Store) -> None:
+    queue = make_queue(store)
+    await queue.admit(make_turn(1), estimate=500)
+
+    await end(queue, await take(queue), 30, outcome="stopped", answer="")
+
+    assert await used(queue) == (1, 30, 30)
+
+
+async def test_a_question_that_is_deleted_before_it_is_answered_costs_nothing(
+    store: Store,
+) -> None:
+    queue = make_queue(store)
+    await queue.admit(make_turn(1), estimate=500)
+
+    await queue.forget("console:1")
+    await queue.forget("console:1")
+
+    assert await used(queue) == (0, 0, 0)
+
+
+async def test_questions_that_are_answered_together_count_one_by_one(store: Store) -> None:
+    queue = make_queue(store)
+    for number in (1, 2, 3):
+        await queue.admit(replace(make_turn(number), joins=True), estimate=100)
+
+    await end(queue, await take(queue), 150)
+
+    assert await used(queue) == (3, 150, 150)
+
+
+async def test_the_last_question_of_a_day_is_the_last(store: Store) -> None:
+    queue = make_queue(store)
+    for number in (1, 2):
+        await queue.admit(make_turn(number), quota=Quota(2))
+
+    with pytest.raises(QuotaUsed) as caught:
+        await queue.admit(make_turn(3), quota=Quota(2))
+
+    assert caught.value.kind == "questions"
+    assert 0 < caught.value.renews_in <= 24 * 3600
+    assert await queue.depth() == 2
+    await queue.admit(make_turn(4, person=BEN), quota=Quota(2))
+
+
+async def test_a_failed_question_leaves_its_place_to_another(store: Store) -> None:
+    queue = make_queue(store)
+    await queue.admit(make_turn(1), quota=Quota(1))
+    await end(queue, await take(queue), 0, outcome="failed", answer="")
+
+    assert await queue.admit(make_turn(2), quota=Quota(1))
+
+
+async def test_the_first_question_of_a_day_may_need_more_than_there_is(store: Store) -> None:
+    queue = make_queue(store)
+
+    await queue.admit(make_turn(1), quota=Quota(tokens=100), estimate=1100)
+    with pytest.raises(QuotaUsed) as caught:
+        await queue.admit(make_turn(2), quota=Quota(tokens=100), estimate=10)
+    with pytest.raises(QuotaUsed):
+        await queue.admit(make_turn(3, person=BEN), quota=Quota(tokens=0), estimate=10)
+
+    assert caught.value.kind == "tokens"
+
+
+async def test_all_people_of_a_server_share_its_tokens(store: Store) -> None:
+    queue, quota = make_queue(store), Quota(server_tokens=1000)
+    await queue.admit(make_turn(1), quota=quota, estimate=600)
+
+    with pytest.raises(QuotaUsed) as caught:
+        await queue.admit(make_turn(2, person=BEN), quota=quota, estimate=600)
+
+    assert caught.value.kind == "server"
+    elsewhere = ThreadKey("console", "another", "c", "t")
+    assert await queue.admit(make_turn(3, key=elsewhere, person=BEN), quota=quota, estimate=600)
+
+
+async def test_an_answer_that_is_written_anew_counts_once_more(store: Store) -> None:
+    queue, quota = make_queue(store), Quota(2)
+    await queue.admit(make_turn(1), quota=quota, estimate=500)
+    await end(queue, await take(queue), 100)
+    for press_id in ("p1", "p1"):
+        await queue.regenerate(
+            "console:1", person_id="u1", press_id=press_id, quota=quota, estimate=500
+        )
+    reserved = await used(queue)
+    await end(queue, await take(queue), 50)
+
+    with pytest.raises(QuotaUsed):
+        await queue.regenerate("console:1", person_id="u1", press_id="p2", quota=quota)
+
+    assert reserved == (2, 600, 600)
+    assert await used(queue) == (2, 150, 150)
+
+
+async def test_an_edit_counts_only_if_the_model_is_asked_again(store: Store) -> None:
+    queue, quota = make_queue(store), Quota(3)
+
+    async def edit(text: str, at: float, estimate: int) -> None:
+        turn = replace(make_turn(1), text=text)
+        await queue.edit(turn, edited_at=at, quota=quota, estimate=estimate)
+
+    await queue.admit(make_turn(1), quota=quota, estimate=100)
+    await edit("waiting", 1.0, 130)
+    waiting = await used(queue)
+    taken = await take(queue)
+    await queue.leases.save(taken, Shown(("m1",), "half", "half"), used=40)
+    await edit("running", 2.0, 120)
+    running = await used(queue)
+    with pytest.raises(QuestionEdited):
+        await end(queue, taken, 40)
+    await queue.leases.release(taken, delay_seconds=0, counts=False)
+    again = await take(queue)
+    await end(queue, again, again.used + 60)
+    await edit("ended", 3.0, 110)
+
+    with pytest.raises(QuotaUsed):
+        await edit("too often", 4.0, 110)
+
+    assert waiting == (1, 130, 130)
+    assert running == (2, 250, 250)
+    assert again.used == 40
+    assert await used(queue) == (3, 210, 210)
+
+
+async def test_counters_expire_by_themselves(store: Store) -> None:
+    queue = make_queue(store)
+    await queue.admit(make_turn(1), estimate=500)
+    await end(queue, await take(queue), 120)
+
+    keys = await store.command("KEYS", store.key("spent", "*"))
+
+    assert len(keys) == 2
+    for key in keys:
+        assert 0 < await store.command("PTTL", key) <= 2 * DAY_MS
+
+
+async def test_what_ends_after_its_day_brings_no_counter_back(store: Store) -> None:
+    queue = make_queue(store)
+    await queue.admit(make_turn(1), estimate=500)
+    for key in await store.command("KEYS", store.key("spent", "*")):
+        await store.command("DEL", key)
+
+    await end(queue, await take(queue), 120)
+
+    assert not await store.command("KEYS", store.key("spent", "*"))
+
+
+@pytest.mark.parametrize("written", ["", "x y z", "1 2", "99999999999999999999 1 1", "-1 -1 -1"])
+async def test_a_damaged_reservation_ends_nothing(store: Store, written: str) -> None:
+    queue = make_queue(store)
+    await queue.admit(make_turn(1), estimate=500)
+    await store.command("HSET", store.key("turn", "console:1"), "reserved", written)
+
+    await end(queue, await take(queue), 120)
+
+    assert await queue.depth() == 0
+
+
+async def test_a_person_without_access_is_told_once_a_day(store: Store) -> None:
+    first = make_intake(store, Access(people=frozenset({"u2"})))
+    second = make_intake(store, Access(people=frozenset({"u2"})))
+
+    async def repeated(intake: Intake, number: int) -> bool:
+        with pytest.raises(NotAllowed) as caught:
+            await intake.admit(make_turn(number))
+        return caught.value.repeated
+
+    told = [await repeated(intake, n) for n, intake in enumerate((first, first, second))]
+
+    assert told == [False, True, True]
+    # Nothing is kept of the question.
+    assert await store.command("KEYS", store.key("*")) == [store.key("warned", "console:::u1")]
+    assert 0 < await store.command("TTL", store.key("warned", "console:::u1")) <= 24 * 3600
+
+
+async def test_who_is_not_spoken_to_tells_nobody(store: Store) -> None:
+    intake = make_intake(store, Access(people=frozenset({"u2"})))
+
+    with pytest.raises(NotAllowed) as caught:
+        await intake.check_access(KEY, ANN, Asker(), called=False)
+
+    assert caught.value.repeated
+    assert await store.command("KEYS", store.key("*")) == []
+
+
+async def test_a_quota_holds_over_three_processes_and_a_hundred_questions(store: Store) -> None:
+    access = Access(quota=Quota(37))
+    intakes = [make_intake(store, access) for _ in range(3)]
+    # A new connection takes long on a busy machine.
+    connections = asyncio.Semaphore(30)
+
+    async def ask(number: int, intake: Intake) -> bool:
+        key = replace(KEY, thread=f"t{number}")
+        async with connections:
+            with suppress(QuotaUsed):
+                return await intake.admit(make_turn(number, key=key))
+        return False
+
+    # Each question is delivered to two processes.
+    asked = [ask(n, intakes[(n + again) % 3]) for again in (0, 1) for n in range(100)]
+    answers = await asyncio.gather(*asked)
+
+    admitted = {n % 100 for n, answer in enumerate(answers) if answer}
+    assert len(admitted) == 37
+    assert await make_queue(store).depth() == 37
+    assert (await used(make_queue(store)))[0] == 37
+
+
+async def test_usage_tells_what_is_left(store: Store) -> None:
+    intake = make_intake(store, Access(quota=Quota(20, 9000)), longest=100)
+    await intake.admit(Turn("console:1", KEY, ANN, "why?", {}, 1000.0))
+
+    usage = await intake.usage(KEY, ANN, Asker())
+
+    assert (usage.questions, usage.quota) == (1, Quota(20, 9000))
+    assert 100 < usage.tokens < 120
+    assert 0 < usage.renews_in <= 24 * 3600

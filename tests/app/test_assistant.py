@@ -190,7 +190,8 @@ async def test_a_tokenizer_that_fails_costs_no_answer(
 
 async def said_by(mind: Assistant, preferences: Preferences) -> list[Delta]:
     model = mind.model.chosen(preferences)
-    return [delta async for delta in model.stream([Message("user", "Hello")])]
+    said = [delta async for delta in model.stream([Message("user", "Hello")])]
+    return [delta for delta in said if isinstance(delta, str | Start)]
 
 
 def with_choices(emulator: ModelEmulator, data_dir: Path, max_tokens: int = 100) -> Settings:

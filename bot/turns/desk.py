@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from bot.domain import Follow, Json, Person, Preferences, ThreadKey
-from bot.errors import Refused, StoreUnavailable
+from bot.domain import Asker, Follow, Json, Person, Preferences, ThreadKey
+from bot.errors import Refused, StoreUnavailable, until
+from bot.turns.access import Usage
 from bot.turns.form import Field as Field
 from bot.turns.form import Filled, changes_in, chosen_lines, form_of
 from bot.turns.form import Form as Form
@@ -133,6 +134,7 @@ class Desk:
 
     async def reset(self, call: Call) -> str:
         """Forget a conversation."""
+        await self._check_access(call)
         _require(call, "thread")
         if not (call.own_thread or call.manages_channel or call.manages_server):
             raise NotYours
@@ -185,12 +187,13 @@ class Desk:
 
     async def overview(self, call: Call) -> Overview:
         """Return what is chosen for a place, and which forms this person may open."""
+        await self._check_access(call)
         found = await self._intake.preferences.read(call.thread)
         offered = [
             (scope, part, _TITLES[part].format(place=name))
             for scope, name in call.scopes.items()
             for part in _PARTS[scope]
-            if may_change(scope, _rights(call))
+            if may_change(scope, self._rights(call))
         ]
         lines = chosen_lines(found, call.scopes, self._intake.preferences.models)
         text = "\n".join(lines) or _NOTHING_CHOSEN
@@ -198,8 +201,9 @@ class Desk:
 
     async def form(self, call: Call, scope: Scope, part: Part) -> Form:
         """Return a form with what is chosen now."""
+        await self._check_access(call)
         _require(call, scope)
-        if not may_change(scope, _rights(call)):
+        if not may_change(scope, self._rights(call)):
             raise MayNotChange(scope)
         found = (await self._intake.preferences.read(call.thread)).get(scope) or Preferences()
         title = _TITLES[part].format(place=call.scopes[scope])
@@ -229,7 +233,9 @@ class Desk:
 
     async def usage(self, call: Call) -> str:
         """Tell what the person has used, and what is left."""
-        raise NotOffered
+        await self._check_access(call)
+        usage = await self._intake.usage(call.thread, call.person, _asker(call))
+        return _told(usage)
 
     async def forget_me(self, call: Call) -> str:
         """Forget the person, who has answered FORGET_QUESTION with yes."""
@@ -250,6 +256,7 @@ class Desk:
         """Return what was chosen about who may use the bot, and when it answers."""
         try:
             async with asyncio.timeout(_HELP_SECONDS):
+                await self._check_access(call)
                 found = await self._intake.preferences.read(call.thread)
         except (StoreUnavailable, TimeoutError):
             return []
@@ -270,11 +277,29 @@ class Desk:
     ) -> tuple[str, Preferences]:
         """Store what a person chose; return the name of the place, and what is chosen there."""
         nearest = next(iter(call.scopes)) if scope is None else scope
+        await self._check_access(call)
         _require(call, nearest)
+        found = await self._intake.preferences.read(call.thread)
+        self._intake.access.check_limits(call.person, nearest, changes, found)
         chosen = await self._intake.preferences.change(
-            call.thread, nearest, changes, by=call.person.id, rights=_rights(call)
+            call.thread, nearest, changes, by=call.person.id, rights=self._rights(call)
         )
         return call.scopes[nearest], chosen
+
+    async def _check_access(self, call: Call) -> None:
+        """Raise NotAllowed. An admin of a place may still mend what was chosen there."""
+        if call.manages_channel or call.manages_server:
+            self._intake.access.check(call.thread, call.person, _asker(call))
+        else:
+            await self._intake.check_access(call.thread, call.person, _asker(call))
+
+    def _rights(self, call: Call) -> Rights:
+        return Rights(
+            admin=self._intake.access.is_admin(call.person),
+            manages_server=call.manages_server,
+            manages_channel=call.manages_channel,
+            own_thread=call.own_thread,
+        )
 
 
 def excuse(error: Refused | StoreUnavailable) -> str:
@@ -282,12 +307,26 @@ def excuse(error: Refused | StoreUnavailable) -> str:
     return error.apology if isinstance(error, Refused) else _AWAY
 
 
-def _rights(call: Call) -> Rights:
-    return Rights(
-        manages_server=call.manages_server,
-        manages_channel=call.manages_channel,
-        own_thread=call.own_thread,
-    )
+def _asker(call: Call) -> Asker:
+    return Asker(direct=call.direct, roles=call.roles)
+
+
+def _told(usage: Usage) -> str:
+    quota = usage.quota
+    lines = [
+        f"Today you have asked {_of(usage.questions, quota.questions, 'question')}.",
+        f"They took {_of(usage.tokens, quota.tokens, 'token')} of the model.",
+    ]
+    if quota.server_tokens is not None:
+        shared = _of(usage.server_tokens, quota.server_tokens, "token")
+        lines.append(f"All people here together have used {shared}.")
+    lines.append(f"It begins anew at 00:00 UTC, {until(usage.renews_in)}.")
+    return " ".join(lines)
+
+
+def _of(used: int, most: int | None, unit: str) -> str:
+    limit = "" if most is None else f" of {most}"
+    return f"{used}{limit} {unit if (used if most is None else most) == 1 else unit + 's'}"
 
 
 def _require(call: Call, scope: Scope) -> None:

@@ -368,6 +368,9 @@ class FakeIntake(Intake):
             self.checked.append((thread, asker))
             raise self.not_allowed
 
+    async def asks_roles(self, thread: ThreadKey) -> bool:
+        return False
+
     async def check_room(self, turn: Turn) -> None:
         if self.is_full:
             raise self.is_full

@@ -171,6 +171,11 @@ def command_turn(
     )
 
 
+def asker_of(interaction: discord.Interaction) -> Asker:
+    """Return what decides whether a person may use the bot in the place of an interaction."""
+    return Asker(direct=interaction.guild_id is None, roles=roles_of(interaction.user))
+
+
 def is_elsewhere(interaction: discord.Interaction) -> bool:
     """Whether the bot is no member there: the person has installed it for themselves."""
     if interaction.guild_id is None:
@@ -181,11 +186,6 @@ def is_elsewhere(interaction: discord.Interaction) -> bool:
 def is_own_dm(interaction: discord.Interaction) -> bool:
     """Whether an interaction is in a person's DM with the bot."""
     return interaction.guild_id is None and not is_elsewhere(interaction)
-
-
-def asker_of(interaction: discord.Interaction) -> Asker:
-    """Return what Discord tells of the person of an interaction."""
-    return Asker(direct=interaction.guild_id is None, roles=roles_of(interaction.user))
 
 
 def server_of(message: discord.Message) -> int | None:

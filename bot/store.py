@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ import redis.asyncio
 from prometheus_client import Histogram
 from redis.asyncio.retry import Retry
 from redis.backoff import ConstantBackoff
+from redis.driver_info import DriverInfo
 from redis.maint_notifications import MaintNotificationsConfig
 
 from bot import embedded_store
@@ -265,8 +267,15 @@ def _client(url: str) -> redis.asyncio.Redis:
         retry=Retry(ConstantBackoff(RETRY_SECONDS), RETRIES, (redis.ConnectionError,)),
         # Only Redis Enterprise sends them, and asking costs a round trip for each connection.
         maint_notifications_config=MaintNotificationsConfig(enabled=False),
+        # For each connection, redis-py 8.1 would read its package's metadata, in milliseconds.
+        driver_info=_driver(),
     )
     return _Client.from_pool(pool)
+
+
+@functools.cache
+def _driver() -> DriverInfo:
+    return DriverInfo()
 
 
 async def _check_version(client: redis.asyncio.Redis) -> None:

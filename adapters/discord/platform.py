@@ -24,6 +24,7 @@ from adapters.discord.registration import register
 from adapters.discord.reply.open import open_surface, orphaned_messages, type_once
 from adapters.discord.rest import (
     REFUSED,
+    Payload,
     RestClient,
     counted,
     fail_at_once,
@@ -54,6 +55,8 @@ _FINAL = {
 }
 
 _MESSAGE = "/channels/{channel_id}/messages/{message_id}"
+
+_STARTER = discord.MessageType.thread_starter_message
 
 Shards = tuple[tuple[int, ...], int]
 
@@ -139,9 +142,10 @@ class DiscordPlatform:
         return open_surface(self._client, turn, self._budgets, purpose)
 
     async def read_context(self, turn: Turn, *, since: str, most: int) -> Sequence[ContextMessage]:
-        """Return what was said before a question, by one request at most; raises SurfaceError.
+        """Return what was said before a question, by one request if possible; raises SurfaceError.
 
-        In a Discord thread that is the thread, with the message from which it was opened. In a
+        In a Discord thread that is the thread, with the message from which it was opened: of more
+        than `most` messages another request reads that one. In a
         channel it is the channel, if the question replies to one of its messages and begins a
         thread of ours. A private question in a thread reads the thread. Nothing is read for a
         person who lacks the permission Read Message History.
@@ -167,13 +171,31 @@ class DiscordPlatform:
             found = [await request(self._client, "GET", _MESSAGE, ids)]
         else:
             return ()
+        in_thread = _is_in_thread(turn, channel)
+        if in_thread and most and not since and len(found) == most:
+            found += await self._starter(turn, channel, found)
         after = _number(since) if since else 0
         ours = [one for one in found if after < int(one["id"]) < asked or int(one["id"]) == quote]
         found_said = (said_in(self._client, channel, one) for one in reversed(ours))
-        in_thread = _is_in_thread(turn, channel)
         return [
             replace(said, in_thread=in_thread and said.in_thread) for said in found_said if said
         ]
+
+    async def _starter(
+        self, turn: Turn, thread: int, found: Sequence[Payload]
+    ) -> Sequence[Payload]:
+        """Return the message from which a thread was opened, unless it is found or there is none.
+
+        It has the thread's id, and who may read the thread may read it.
+        """
+        if any(one.get("type") == _STARTER.value for one in found):
+            return ()
+        ids: dict[str, str | int] = {"channel_id": turn.key.channel, "message_id": thread}
+        try:
+            return [await request(self._client, "GET", _MESSAGE, ids)]
+        except SurfaceError as error:
+            _log.info("Thread %d is shown without its first message: %s", thread, error)
+            return ()
 
     async def orphaned_messages(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
         """Return the messages, except these, that attempts at a turn may have left behind.

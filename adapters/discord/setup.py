@@ -168,7 +168,7 @@ async def _permissions_in(
     """Return what the bot may do in a channel (documentation: "Permissions", "Overwrites")."""
     server = {"guild_id": channel["guild_id"]}
     me = client.user.id if client.user else application
-    roles = [*await request(client, "GET", "/guilds/{guild_id}/roles", server)]
+    roles = (await request(client, "GET", "/guilds/{guild_id}", server))["roles"]
     path = "/guilds/{guild_id}/members/{user_id}"
     member = await request(client, "GET", path, {**server, "user_id": me})
     own = {str(channel["guild_id"]), *map(str, member["roles"])}

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from bot.turns.desk import ASK_ABOUT, COMMANDS, SUMMARISE
 
 ASK, PARLEY = "/ask", "/parley"
+ASKED_EVENT = "parley_asked"  # of the metadata of a question that the bot has posted for a person
 # The callback ids of the message shortcuts, and of the modals.
 SHORTCUTS = ASK_ABOUT_ID, SUMMARISE_ID = "ask_about", "summarise"
 VIEWS = FORM_ID, MODEL_ID, PERSONA_ID, QUESTION_ID = "form", "model", "persona", "question"

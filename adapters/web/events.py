@@ -10,13 +10,15 @@ from contextlib import suppress
 from aiohttp import web
 
 from adapters.live import common
-from adapters.web.follower import OpenPage, TalkView, TurnView
+from adapters.web.follower import OpenPage, Shown, TalkView, TurnView
 from bot.domain import Json
 from bot.turns.intake import GO_ON
 
 HEARTBEAT_SECONDS = 15.0  # in which proxies see that a silent connection is used
 _PAINT_SECONDS = 0.05  # between two paints at least; replies are written less often
 WRITE_SECONDS = 30.0  # in which a page takes what it was sent; else it connects anew
+_PIECE = 64 * 1024  # bytes that are handed to a connection at once
+_CROWDED = "You have opened this page in many other windows, so this one stands still."
 _HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
     "Cache-Control": "no-store",
@@ -40,39 +42,65 @@ async def send_events(
     response = web.StreamResponse(headers=_HEADERS)
     await response.prepare(request)
     with suppress(ConnectionError, TimeoutError):
-        sent = Sent(page.talk)
-        text = _event("state", _state(page.talk))
+        state = shown(page.talk)
+        sent = Sent(state)
+        data = state.event if not page.ends else b""
         while True:
             async with asyncio.timeout(write_seconds):
-                await response.write(text.encode())
-            if page.talk.is_gone:
+                await _write(response, data)
+            if page.talk.is_gone or page.ends:
                 break
             await asyncio.sleep(_PAINT_SECONDS)
-            text = await _next(page, sent, heartbeat_seconds)
+            data = await _next(page, sent, heartbeat_seconds)
+        if page.ends == "crowded":
+            async with asyncio.timeout(write_seconds):
+                await _write(response, _event("end", {"why": _CROWDED}).encode())
+            return response
     if request.transport and not page.talk.is_gone:
         # A page that takes nothing would keep its buffer.
         request.transport.abort()
     return response
 
 
-async def _next(page: OpenPage, sent: Sent, heartbeat_seconds: float) -> str:
+async def _write(response: web.StreamResponse, data: bytes) -> None:
+    # The buffer of a page that reads slowly has one piece, whatever there is to send.
+    for start in range(0, len(data), _PIECE):
+        await response.write(data[start : start + _PIECE])
+
+
+async def _next(page: OpenPage, sent: Sent, heartbeat_seconds: float) -> bytes:
     """Wait until something differs, and return it as events; a comment if nothing does for long."""
     with suppress(TimeoutError):
         async with asyncio.timeout(heartbeat_seconds):
             while True:
                 await page.news.wait()
                 page.news.clear()
+                if page.ends:
+                    return b""
                 if text := sent.differences(page.talk):
-                    return text
-    return ": alive\n\n"
+                    return text.encode()
+    return b": alive\n\n"
+
+
+def shown(talk: TalkView) -> Shown:
+    """Return the whole state; all pages that connect while nothing changes share its bytes."""
+    last = talk.shown
+    if (
+        last is None
+        or (last.title, last.is_known) != (talk.title, talk.is_known)
+        or last.turns != talk.turns
+    ):
+        event = _event("state", _state(talk)).encode()
+        last = talk.shown = Shown(talk.title, talk.is_known, dict(talk.turns), event)
+    return last
 
 
 class Sent:
     """What a page was sent."""
 
-    def __init__(self, talk: TalkView) -> None:
-        self._title = talk.title
-        self._turns = dict(talk.turns)
+    def __init__(self, state: Shown) -> None:
+        self._title = state.title
+        self._turns = state.turns
 
     def differences(self, talk: TalkView) -> str:
         """Return the events that bring the page up to date, and note them as sent."""

@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
+from typing import Literal
 from uuid import uuid4
 
 from adapters import live
@@ -18,6 +19,7 @@ from bot.turns.intake import Intake
 
 log = logging.getLogger(__name__)
 
+MOST_PAGES = 20  # that one person has open at once in a process, in all windows and devices
 _BLOCK_SECONDS = 1.5
 _AWAY_SECONDS = 0.5  # between two reads of a store that is away
 # After each read: the entries of these milliseconds are read together.
@@ -32,6 +34,16 @@ class TurnView:
     note: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A whole state, and the bytes that tell it to a page."""
+
+    title: str
+    is_known: bool
+    turns: dict[str, TurnView]
+    event: bytes
+
+
 @dataclass(slots=True, eq=False)
 class TalkView:
     """What the pages of one conversation show; `last` is None until it was read."""
@@ -43,6 +55,7 @@ class TalkView:
     is_gone: bool = False  # deleted while it was followed
     turns: dict[str, TurnView] = field(default_factory=dict)
     pages: set[OpenPage] = field(default_factory=set)
+    shown: Shown | None = None  # what the last page to connect was sent
     loading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def wake_pages(self) -> None:
@@ -60,6 +73,12 @@ class OpenPage:
     def __init__(self, talk: TalkView) -> None:
         self.talk = talk
         self.news = asyncio.Event()
+        self.ends: Literal["", "crowded", "stopping"] = ""
+
+    def end(self, why: Literal["crowded", "stopping"]) -> None:
+        """Have the page end, because its person opened too many others or the process stops."""
+        self.ends = why
+        self.news.set()
 
 
 class Follower:
@@ -69,6 +88,7 @@ class Follower:
         self._store = store
         self._talks = talks
         self._views: dict[str, TalkView] = {}
+        self._pages: dict[str, list[OpenPage]] = {}  # of each person, the oldest first
         # An entry here ends a read that does not know a new page's stream yet.
         self._wake = store.key("live", f"process-{uuid4().hex}")
         self._wake_last = "0-0"
@@ -82,6 +102,7 @@ class Follower:
         talk = self._views.setdefault(stream, TalkView(thread))
         page = OpenPage(talk)
         talk.pages.add(page)
+        self._count(page)
         try:
             async with talk.loading:
                 if talk.last is None:
@@ -89,8 +110,29 @@ class Follower:
             yield page
         finally:
             talk.pages.discard(page)
+            self._discount(page)
             if not talk.pages and self._views.get(stream) is talk:
                 del self._views[stream]
+
+    def end_pages(self) -> None:
+        """End all pages, for the process stops."""
+        for talk in self._views.values():
+            for page in talk.pages:
+                page.end("stopping")
+
+    def _count(self, page: OpenPage) -> None:
+        """Note a page, and end its person's oldest if there are too many."""
+        opened = self._pages.setdefault(page.talk.thread.channel, [])
+        opened.append(page)
+        if len(opened) > MOST_PAGES:
+            opened.pop(0).end("crowded")
+
+    def _discount(self, page: OpenPage) -> None:
+        opened = self._pages.get(page.talk.thread.channel, [])
+        if page in opened:
+            opened.remove(page)
+        if not opened:
+            self._pages.pop(page.talk.thread.channel, None)
 
     async def run(self) -> None:
         """Read until cancelled."""

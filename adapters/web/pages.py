@@ -61,7 +61,13 @@ class Pages:
             follower=self._follower,
             about=self._about,
         )
-        return application(api=api, assets=self._assets, sign_in=self._sign_in, trust=trust)
+        app = application(api=api, assets=self._assets, sign_in=self._sign_in, trust=trust)
+        app.on_shutdown.append(self._end_pages)
+        return app
+
+    async def _end_pages(self, _: web.Application) -> None:
+        # Else the server would wait for them; they connect to the next process.
+        self._follower.end_pages()
 
 
 async def open_pages(

@@ -15,6 +15,7 @@ from aiohttp import web
 from adapters.web.talks import PLATFORM
 from bot.domain import Person
 from bot.store import Store
+from bot.text.sanitize import one_line, whole_characters
 
 COOKIE = "parley"
 _GUEST = "Guest"  # the name of a person of whom nothing is known but a browser
@@ -65,7 +66,12 @@ class Cookies:
 
     def clear(self, response: web.StreamResponse) -> None:
         """Delete the cookie."""
-        response.del_cookie(COOKIE, httponly=True, samesite="Lax", secure=self._secure)
+        self.drop(COOKIE, response)
+
+    def drop(self, name: str, response: web.StreamResponse) -> None:
+        """Delete a signed cookie."""
+        name = self._called(name)
+        response.del_cookie(name, httponly=True, samesite="Lax", secure=self._secure)
 
     def seal(
         self, name: str, response: web.StreamResponse, value: object, *, seconds: float
@@ -74,7 +80,7 @@ class Cookies:
         body = urlsafe_b64encode(json.dumps(value).encode()).decode()
         text = f"{body}.{self._signature(name, body)}"
         response.set_cookie(
-            *(name, text),
+            *(self._called(name), text),
             max_age=int(seconds),
             httponly=True,
             samesite="Lax",
@@ -83,7 +89,7 @@ class Cookies:
 
     def opened(self, name: str, request: web.Request) -> dict[str, object] | None:
         """Return the value of a signed cookie; None if it is missing or not ours."""
-        text = request.cookies.get(name, "")
+        text = request.cookies.get(self._called(name), "")
         body, _, signature = text.partition(".")
         if len(text) > 4 * _LONGEST or not text.isascii():
             return None
@@ -94,6 +100,10 @@ class Cookies:
         except ValueError:
             return None
         return value if isinstance(value, dict) else None
+
+    def _called(self, name: str) -> str:
+        # Browsers let no other host of the domain set a cookie that is called so.
+        return f"__Host-{name}" if self._secure else name
 
     def _signature(self, name: str, body: str) -> str:
         digest = hmac.digest(self._key, f"{name}={body}".encode(), "sha256")
@@ -107,8 +117,9 @@ def new_guest() -> Person:
 
 def person_of(*identity: str, name: str) -> Person:
     """Return the person with an identity at another place, always with the same id."""
-    digest = hashlib.sha256("\0".join(identity).encode("utf-8", "replace")).hexdigest()
-    return Person(digest[:32], name[:80] or _GUEST)
+    # A header's bytes that are no UTF-8 arrive as half surrogates, and tell people apart, too.
+    digest = hashlib.sha256("\0".join(identity).encode("utf-8", "surrogatepass")).hexdigest()
+    return Person(digest[:32], one_line(whole_characters(name)).strip()[:80] or _GUEST)
 
 
 async def read_secret(store: Store) -> bytes:

@@ -7,6 +7,7 @@ import hmac
 import ipaddress
 import logging
 import re
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+_FORWARDED_FOR = "X-Forwarded-For"
 _ATTEMPT = "parley-sign-in"  # the cookie of a browser that is at the provider
 _ATTEMPT_SECONDS = 600.0
 _FREE_ATTEMPTS = 5  # wrong passwords of one address before it has to wait
@@ -45,7 +49,7 @@ class Access:
     """How people show who they are; with none of these, anybody at this machine may ask.
 
     `proxy_header` names a person, and counts only in requests from `proxy_addresses`, or else
-    from this machine.
+    from this machine. Where a request came from is believed only of `proxy_addresses`.
     """
 
     password: str = field(default="", repr=False)
@@ -144,7 +148,7 @@ class SignIn:
             return _failed(error)
         response = _led_to(where)
         self._cookies.write(response, person)
-        response.del_cookie(_ATTEMPT)
+        self._cookies.drop(_ATTEMPT, response)
         return response
 
     async def log_in(self, request: web.Request) -> web.Response:
@@ -156,6 +160,12 @@ class SignIn:
         # Counted before it is checked: of many attempts at once no more are checked.
         attempts = int(await self._store.command("INCR", key))
         await self._store.command("EXPIRE", key, _LONGEST_PAUSE, "NX")
+        if attempts == _FREE_ATTEMPTS + 1 and self._hides_people(request):
+            log.warning(
+                "Nobody behind the proxy %s can log in, after wrong passwords: WEB_PROXY_ADDRESS"
+                " has to name it, so that each person's address is counted alone",
+                request.remote,
+            )
         if attempts > _FREE_ATTEMPTS:
             refuse(429, _TOO_MANY)
         if not isinstance(given, str) or not _is_same(given, self._access.password):
@@ -177,16 +187,37 @@ class SignIn:
         remote, addresses = request.remote or "", self._access.proxy_addresses
         return remote in addresses if addresses else is_loopback(remote)
 
+    def _hides_people(self, request: web.Request) -> bool:
+        is_known = request.remote in self._access.proxy_addresses
+        return _FORWARDED_FOR in request.headers and not is_known
+
     def _network(self, request: web.Request) -> str:
         """Return the address that counts wrong passwords: of IPv6 the part that one person has."""
-        remote = request.remote or ""
-        try:
-            address = ipaddress.ip_address(remote.partition("%")[0])
-        except ValueError:
+        address = origin_of(
+            request.remote or "",
+            ",".join(request.headers.getall(_FORWARDED_FOR, ())),
+            proxies=self._access.proxy_addresses,
+        )
+        if address is None:
             return "unknown"
-        if address.version == 6 and not address.ipv4_mapped:
+        if address.version == 6:
             return str(ipaddress.ip_network((address, 64), strict=False).network_address)
         return str(address)
+
+
+def origin_of(remote: str, forwarded: str, *, proxies: Collection[str]) -> IPAddress | None:
+    """Return the address from which a request came, as far as `proxies` tell; None if unknown.
+
+    Each proxy appends where it got the request from to X-Forwarded-For, so all that is left of the
+    last address that is not a proxy's own can be made up.
+    """
+    trusted = {_ip(one) for one in proxies}
+    address = _ip(remote)
+    for entry in reversed(forwarded.split(",")):
+        if address not in trusted or (next_hop := _ip(entry)) is None:
+            break
+        address = next_hop
+    return address
 
 
 def needs_access(host: str, access: Access) -> bool:
@@ -199,6 +230,20 @@ def _is_same(one: str, other: str) -> bool:
         hashlib.sha256(one.encode("utf-8", "replace")).digest(),
         hashlib.sha256(other.encode("utf-8", "replace")).digest(),
     )
+
+
+def _ip(text: str) -> IPAddress | None:
+    """Return the address in a text, with or without a port or a zone; None if there is none."""
+    host = text.strip()
+    if host.startswith("["):
+        host = host[1:].partition("]")[0]
+    elif host.count(":") == 1:
+        host = host.partition(":")[0]
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 def _led_to(address: str) -> web.Response:

@@ -68,6 +68,8 @@ return true
 class InvalidPreference(Refused):
     """What a person chose cannot be stored; the apology says why."""
 
+    field = ""  # the name of the preference, if it is known
+
     def __init__(self, sentence: str) -> None:
         super().__init__(sentence)
         self.apology = sentence
@@ -127,7 +129,7 @@ def resolved(found: Mapping[Scope, Preferences]) -> Preferences:
     result = Preferences()
     for scope in reversed(SCOPES):
         if scope in found:
-            result = replace(result, **_chosen(found[scope]))
+            result = replace(result, **chosen(found[scope]))
     return result
 
 
@@ -175,24 +177,28 @@ class PreferenceStore:
         if not may_change(scope, rights):
             raise MayNotChange(scope)
         place = place_of(thread, scope)
-        checked = {name: self._checked(scope, name, value) for name, value in changes.items()}
+        checked = {name: self._named(scope, name, value) for name, value in changes.items()}
         await self._apply({place: checked}, replaces=False)
         log.info("Preferences of %s: %s changed %s", place, by, ", ".join(checked) or "nothing")
         (result,) = await self._read_places([place])
         return result
 
+    async def forget(self, thread: ThreadKey) -> None:
+        """Drop what is chosen for a thread, which is gone."""
+        await self._apply({str(thread): {}}, replaces=True)
+
     async def read_all(self) -> Mapping[str, Preferences]:
         """Return all that is chosen, by the keys of the places, in their order."""
         places: list[str] = sorted(await self._store.command("SMEMBERS", self._name))
         found = await self._read_places(places)
-        return {place: one for place, one in zip(places, found, strict=True) if _chosen(one)}
+        return {place: one for place, one in zip(places, found, strict=True) if chosen(one)}
 
-    async def replace_all(self, chosen: Mapping[str, Preferences]) -> None:
+    async def replace_all(self, places: Mapping[str, Preferences]) -> None:
         """Store what is chosen for some places, in one step, in the place of what was chosen.
 
         Other places keep what they have.
         """
-        await self._apply({place: _chosen(one) for place, one in chosen.items()}, replaces=True)
+        await self._apply({place: chosen(one) for place, one in places.items()}, replaces=True)
 
     @property
     def _name(self) -> str:
@@ -211,6 +217,14 @@ class PreferenceStore:
         if written:
             text = json.dumps(written, ensure_ascii=False)
             await self._write(keys=[self._name], args=[text, "1" if replaces else ""])
+
+    def _named(self, scope: Scope, name: str, value: Json) -> object:
+        """Return a checked value; InvalidPreference names the field."""
+        try:
+            return self._checked(scope, name, value)
+        except InvalidPreference as error:
+            error.field = name
+            raise
 
     def _checked(self, scope: Scope, name: str, value: Json) -> object:
         if name not in _FIELDS[scope]:
@@ -276,8 +290,8 @@ def _readable(written: Mapping[str, object]) -> Preferences:
     return Preferences(**found)
 
 
-def _chosen(one: Preferences) -> dict[str, Any]:
-    """Return the fields in which something is chosen."""
+def chosen(one: Preferences) -> dict[str, Any]:
+    """Return the fields in which something is chosen, by their names."""
     values = {each.name: getattr(one, each.name) for each in fields(Preferences)}
     return {name: value for name, value in values.items() if value not in (None, "", ())}
 

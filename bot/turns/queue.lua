@@ -639,14 +639,23 @@ local function note_askers(thread)
   end
 end
 
--- Notes the messages of a context (JSON) of a thread, so that those which are deleted can be found.
-local function note_heard(thread, context)
-  local value = decoded(context)
-  local said = type(value.messages) == 'table' and value.messages or {}
+-- Notes the messages of a context of a thread, or of one of its exchanges, so that those which are deleted can be found.
+local function note_heard(thread, value)
+  local said = value.messages or value.context
+  said = type(said) == 'table' and said or {}
   for _, one in ipairs({value.quote or {}, unpack(said)}) do
     if type(one) == 'table' and type(one.id) == 'string' then
       redis.call('SADD', key('heard', one.id), thread)
       keep(key('heard', one.id))
+    end
+  end
+end
+
+-- As long as a thread is used, the messages that its exchanges show can be found.
+local function keep_heard(thread)
+  for _, line in ipairs(redis.call('LRANGE', key('history', thread), 0, -1)) do
+    if string.find(line, '"context": [', 1, true) or string.find(line, '"quote": {', 1, true) then
+      note_heard(thread, decoded(line))
     end
   end
 end
@@ -772,7 +781,7 @@ function verbs.admit(id, thread, person, head, text, thread_limit, person_limit,
   store_turn(id, thread, person, head, text, quota)
   if context and context ~= '' then
     redis.call('HSET', key('turn', id), 'context', context)
-    note_heard(thread, context)
+    note_heard(thread, decoded(context))
   end
   if joins then redis.call('HSET', key('turn', id), 'joins', '1') end
   return 'admitted'
@@ -1112,7 +1121,7 @@ function verbs.save_context(id, fence, context)
   if is_record_lost(id) then return '' end
   if not holds(turn, fence) then return 'lost' end
   redis.call('HSET', key('turn', id), 'context', context)
-  note_heard(turn.thread, context)
+  note_heard(turn.thread, decoded(context))
   return ''
 end
 
@@ -1190,6 +1199,7 @@ function verbs.finish(id, fence, outcome, pages, shown, exchange,
     if last == '' and (type(context) ~= 'table' or #context == 0) then note_seen(turn.thread) end
   elseif not forgotten then
     remember(turn.thread, id, exchange, history_limit, history_bytes)
+    keep_heard(turn.thread)
     redis.call('HDEL', name, PREVIOUS_ANSWER, 'after')
   end
   if outcome == 'dead' then

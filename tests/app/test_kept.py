@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import json
+import re
+from collections.abc import Iterable, Sequence
 from functools import partial
+from importlib.resources import files
 
+import bot
 from bot.store import Store
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import ModelEmulator
+from tests.shipping.release import STORES
 from tests.support.process import (
     PROCESS_LEASE,
+    ROOT,
     DiscordDm,
     DiscordMention,
     DiscordSlash,
@@ -126,3 +132,44 @@ async def test_without_a_history_what_was_remembered_before_is_dropped(
 
     assert [one for one in await stored(own_store) if one.name.startswith("history:")] == []
     assert QUESTION not in str(model.requests[-1].messages)
+
+
+def kinds(names: Iterable[str]) -> set[str]:
+    """Return the kinds of keys, as docs/privacy.md names them."""
+    parts = [name.split(":") for name in names]
+    return {":".join(one[:2] if one[0] == "web" else one[:1]) for one in parts}
+
+
+def told() -> set[str]:
+    """Return the kinds of keys that docs/privacy.md tells of."""
+    text = (ROOT / "docs" / "privacy.md").read_text(encoding="utf-8")
+    _, _, rows = text.partition("| key |")
+    first = [line.split("|")[1] for line in rows.partition("\n\n")[0].splitlines()[2:]]
+    return {word for cell in first for word in re.findall(r"`(.+?)`", cell)}
+
+
+async def test_the_privacy_page_tells_of_every_key(own_store: Store, model: ModelEmulator) -> None:
+    model.answer = ANSWER
+    async with (
+        serving_both(own_store, model) as (discord, slack, service),
+        page_of(own_store, model) as (browser, _),
+    ):
+        ways: list[Way] = [DiscordMention(discord), SlackDm(slack)]
+        for way in ways:
+            await way.ask(QUESTION)
+        await browser.ask("talk-0001", QUESTION)
+        await until(lambda: all(shows(way, ANSWER) for way in ways), why=service.text)
+        await all_ended(own_store)
+        found = await stored(own_store)
+    released = json.loads((STORES / f"{bot.__version__}.json").read_text(encoding="utf-8"))
+    queue = files("bot.turns").joinpath("queue.lua").read_text(encoding="utf-8")
+    renamed = dict(re.findall(r"^  (\w+) = '(\w+)',$", queue, re.M))
+    # `stops` is a channel: what is published there is not kept.
+    named = {renamed.get(kind, kind) for kind in re.findall(r"key\('(\w+)'", queue)} - {"stops"}
+
+    assert kinds(one.name for one in found) <= told()
+    assert kinds(one["name"] for one in released) | named <= told()
+    texts = [one for one in found if QUESTION in one or ANSWER in one]
+    assert kinds(one.name for one in texts) == {"history", "turn", "live", "web:titles"}
+    forever = [one.name for one in found if one.expires_ms < 0]
+    assert forever == ["web:secret"]

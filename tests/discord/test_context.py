@@ -9,9 +9,10 @@ import pytest
 
 from bot.domain import ContextMessage, Person, ThreadKey, Turn
 from bot.errors import PlaceGone, WriteDelayed
+from bot.store import Store
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.discord.objects import Payload
-from tests.support.discord_platform import listening, page
+from tests.support.discord_platform import FAST, listening, page, running_process, until_saved
 from tests.support.fakes import FakeIntake
 from tests.support.waiting import until
 
@@ -173,9 +174,24 @@ async def test_called_into_a_thread_it_reads_what_was_said_and_how_it_began() ->
             ("CI", "Never."),
         ]
         assert found[0].id == f"discord:{thread}"
-        assert texts(few) == texts(found)[-2:]
+        # With the message from which it was opened, by another request.
+        assert texts(few) == [texts(found)[0], *texts(found)[-2:]]
         assert texts(since) == texts(found)[-2:]
-        assert reads(emulator) == before + 3
+        assert reads(emulator) == before + 4
+
+
+async def test_a_thread_whose_first_message_is_gone_is_read_without_it() -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
+        ada, bob = emulator.user("Ada"), emulator.user("Bob")
+        thread = await in_a_thread(emulator, bob, ada)
+        await emulator.delete(thread)
+        await emulator.say(thread, ada, f"{emulator.bot_mention} who is right?")
+        turn = await last(intake, "who is right?")
+
+        found = await platform.read_context(turn, since="", most=1)
+
+        assert texts(found) == [("Ada", "On Monday.")]
 
 
 async def test_a_context_costs_one_call_however_many_speak() -> None:
@@ -213,6 +229,30 @@ async def test_for_a_person_who_may_not_read_what_was_said_nothing_is_read() -> 
                 assert await platform.read_context(turn, since="", most=50) == ()
 
             assert reads(emulator) == before
+
+
+# What is hidden from everybody, the bot included, no catch-up finds.
+@pytest.mark.parametrize(("hidden", "missed"), [(True, False), (False, False), (False, True)])
+async def test_for_such_a_person_nothing_is_read_after_a_resume_or_a_catch_up(
+    store: Store, *, hidden: bool, missed: bool
+) -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator(gateway=FAST) as emulator:
+        ada, bob = emulator.user("Ada"), emulator.user("Bob")
+        if hidden:
+            emulator.hide_history(emulator.channel_id)
+        async with running_process(emulator, FakeIntake(), store):
+            thread = await in_a_thread(emulator, bob, ada, emulator.user("CI", bot=True))
+            await until_saved(store, 3)
+        await emulator.say(thread, ada, f"{emulator.bot_mention} who is right?")
+        emulator.clock.advance(3600 if missed else 0)
+
+        async with running_process(emulator, intake, store) as platform:
+            turn = await last(intake, "who is right?")
+            found = await platform.read_context(turn, since="", most=50)
+
+        assert bool(found) is not hidden
+        assert emulator.resumes == (0 if missed else 1)
 
 
 async def test_where_a_talk_begins_nothing_is_read() -> None:

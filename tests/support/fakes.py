@@ -58,9 +58,14 @@ class FakeModel:
     pause: float = 0.0  # seconds before each delta
     name: str = "fake"
     prompts: list[list[Message]] = field(default_factory=list)
+    preferences: list[Preferences] = field(default_factory=list)
     hung_up: int = 0
     at_once: int = 0
     most_at_once: int = 0
+
+    def chosen(self, preferences: Preferences) -> FakeModel:
+        self.preferences.append(preferences)
+        return self
 
     async def stream(self, prompt: Sequence[Message]) -> AsyncGenerator[Delta]:
         self.prompts.append(list(prompt))
@@ -267,14 +272,14 @@ class FakeIntake(Intake):
     """Remembers what it was asked; `refuses` is raised instead, as long as it stands.
 
     An admission takes `slow` seconds, and lasts while `open` is not set. If somebody's answer
-    `runs`, it can be stopped. `knows_all` is as if every
-    turn had been admitted, or forgotten, before; `waits` as if no worker took one, and `has_ended`
-    as if every one had its outcome.
+    `runs`, it can be stopped. `knows_all` is as if every turn had been admitted, or forgotten,
+    before; `waits` as if no worker took one, and `has_ended` as if every one had its outcome.
     """
 
     def __init__(self) -> None:
         self.preferences = NothingChosen(store=EmptyStore())
-        self._follow = "auto"
+        self.follow = "auto"
+        self.access = Access()
         self.refuses: Exception | None = None
         self.knows_all = False
         self.has_ended = False

@@ -1,173 +1,59 @@
-"""A Slack whose commands go to a desk of the test's own, over HTTP and the real slack-bolt."""
+"""What people do with Slack's commands, before a real intake."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, nullcontext
 
-from adapters.slack import SlackPlatform
-from adapters.slack.commands.entrance import Commands
-from adapters.slack.inbound.app import Body, dispatcher
-from adapters.slack.inbound.events import EventHandler
-from adapters.slack.inbound.http import signed_handler
 from adapters.slack.limits import Limits
-from bot.errors import Refused
-from bot.turns.desk import Call, Desk, Field, Form, Overview, Part, Scope
-from bot.turns.intake import Intake
-from tests.emulators.slack import SlackEmulator
-from tests.support.fakes import FakeIntake
-from tests.support.slack_platform import LIMITS, joined, serving
+from bot.domain import Preferences, ThreadKey
+from bot.store import Store
+from bot.turns.preferences import ModelChoice, Scope
+from tests.emulators.slack import SlackEmulator, View
+from tests.support.fakes import NotedIntake
+from tests.support.slack_platform import LIMITS, Transport, hearing
+from tests.support.waiting import until
 
-
-class TooHot(Refused):
-    """A field of a form that cannot be stored."""
-
-    apology = "The temperature is from 0 to 2."
-    field = "temperature"
-
-
-@dataclass
-class FakeDesk(Desk):
-    """Keeps what it was called with; the form that it gives has one field of each kind.
-
-    `error` is raised instead, as long as it stands.
-    """
-
-    intake: Intake = field(default_factory=FakeIntake)
-    calls: list[tuple[str, Call, tuple[object, ...]]] = field(default_factory=list)
-    chosen: dict[str, str] = field(default_factory=dict)
-    people: tuple[str, ...] = ()
-    offered: Sequence[tuple[str, str]] = (("small", "Small"), ("large", "Large"))
-    error: Exception | None = None
-
-    @property
-    def last(self) -> Call:
-        return self.calls[-1][1]
-
-    async def reset(self, call: Call) -> str:
-        return self._said("reset", call)
-
-    async def stop(self, call: Call) -> str:
-        return self._said("stop", call)
-
-    async def quiet(self, call: Call) -> str:
-        return self._said("quiet", call)
-
-    async def follow(self, call: Call) -> str:
-        return self._said("follow", call)
-
-    async def usage(self, call: Call) -> str:
-        return self._said("usage", call)
-
-    async def forget_me(self, call: Call) -> str:
-        return self._said("forget-me", call)
-
-    async def choose_model(self, call: Call, name: str, scope: Scope | None = None) -> str:
-        return self._said("model", call, name, scope)
-
-    async def choose_persona(self, call: Call, text: str, scope: Scope | None = None) -> str:
-        return self._said("persona", call, text, scope)
-
-    def models(self, typed: str = "") -> list[tuple[str, str]]:
-        return [one for one in self.offered if typed in one[0]]
-
-    async def overview(self, call: Call) -> Overview:
-        self._said("overview", call)
-        allowed = call.manages_channel or call.own_thread
-        forms: list[tuple[Scope, Part, str]] = [(next(iter(call.scopes)), "answers", "Answers…")]
-        if call.manages_server:
-            forms.append(("server", "access", "Who may ask…"))
-        return Overview(text="Answers come from Small.", forms=forms if allowed else ())
-
-    async def form(self, call: Call, scope: Scope, part: Part) -> Form:
-        self._said("form", call, scope, part)
-        people = "people" if part == "access" else "persona"
-        return Form(
-            title=f"How I answer in {call.scopes[scope]}, for all",
-            seen="version 7",
-            fields=(
-                Field(
-                    name="model",
-                    label="Model",
-                    hint="Which model answers.",
-                    kind="choice",
-                    value=self.chosen.get("model", ""),
-                    options=(("", "As elsewhere"), *self.offered),
-                ),
-                Field(
-                    name="temperature",
-                    label="Temperature",
-                    hint="",
-                    kind="line",
-                    value=self.chosen.get("temperature", ""),
-                ),
-                Field(
-                    name=people,
-                    label="More",
-                    hint="",
-                    kind="people" if people == "people" else "text",
-                    value=self.people if people == "people" else "",
-                    most=5 if people == "people" else 2000,
-                ),
-                Field(name="roles", label="Roles", hint="", kind="roles"),
-            ),
-        )
-
-    async def fill_in(
-        self,
-        call: Call,
-        scope: Scope,
-        part: Part,
-        values: Mapping[str, str | Sequence[str]],
-        *,
-        seen: str,
-    ) -> str:
-        said = self._said("fill_in", call, scope, part, dict(values), seen)
-        if values.get("temperature") == "hot":
-            raise TooHot
-        return said
-
-    def _said(self, name: str, call: Call, *rest: object) -> str:
-        self.calls.append((name, call, rest))
-        if self.error:
-            raise self.error
-        return f"Done: {name}."
+AWAY = "I cannot do this at the moment. Please try again in a minute."
+MODELS = (ModelChoice("org/small", "Small"), ModelChoice("org/large", "Large"))
 
 
 @asynccontextmanager
-async def commanding(
-    slack: SlackEmulator,
-    desk: Desk,
+async def commanded(
+    store: Store,
+    slack: SlackEmulator | None = None,
     *,
-    intake: Intake | None = None,
     limits: Limits = LIMITS,
-    prompts: Sequence[tuple[str, str]] = (),
-) -> AsyncIterator[SlackPlatform]:
-    """Receive all that people do, over HTTP; questions go to the intake."""
-    intake = intake or FakeIntake()
-    async with joined(slack, limits=limits) as platform:
-        commands = Commands(platform.workspace, intake, desk=desk, prompts=prompts)
-        events = EventHandler(
-            platform.workspace,
-            intake,
-            on_home=commands.on_home,
-            on_words=commands.on_words,
-        )
+    transport: Transport = "socket",
+    models: tuple[ModelChoice, ...] = MODELS,
+    runs: bool = False,
+) -> AsyncIterator[tuple[SlackEmulator, NotedIntake]]:
+    """A Slack with the bot, and what it hands to the core; or one that `runs` already."""
+    intake, running = NotedIntake(store, models=models), slack or SlackEmulator()
+    async with (
+        nullcontext() if runs else running,
+        hearing(running, intake, transport, limits=limits),
+    ):
+        yield running, intake
 
-        async def on_press(body: Body) -> None:
-            if not await commands.on_press(body):
-                await events.on_press(body)
 
-        dispatch = dispatcher(
-            platform.workspace,
-            on_event=events.on_event,
-            on_press=on_press,
-            on_command=commands.on_command,
-            on_shortcut=commands.on_shortcut,
-            on_submit=commands.on_submit,
-        )
-        handler = signed_handler(dispatch, signing_secret=slack.signing_secret, limits=limits)
-        async with serving(handler) as url:
-            await slack.verify(url)
-            yield platform
+async def chosen(
+    slack: SlackEmulator, intake: NotedIntake, scope: Scope, channel: str = "", thread: str = ""
+) -> Preferences:
+    """Return what is chosen for a channel, a thread in it, or the workspace."""
+    place = channel or slack.channel_id
+    key = ThreadKey("slack", slack.team_id, place, thread or place)
+    return (await intake.preferences.read(key))[scope]
+
+
+async def opened(slack: SlackEmulator, user: str) -> View:
+    """Return the form that a person sees, once it has its fields."""
+    await until(lambda: (form := slack.modal(user)) is not None and bool(form.fields))
+    form = slack.modal(user)
+    assert form is not None
+    return form
+
+
+def read_by(slack: SlackEmulator, user: str) -> list[str]:
+    """Return what only this person was told."""
+    return [said.text for said in slack.ephemerals if said.user_id == user]

@@ -59,7 +59,11 @@ class Slots(NoLimits):
 
 @asynccontextmanager
 async def joined(
-    slack: SlackEmulator, *, budgets: EditBudgets | None = None, limits: Limits = LIMITS
+    slack: SlackEmulator,
+    *,
+    budgets: EditBudgets | None = None,
+    limits: Limits = LIMITS,
+    prompts: Sequence[tuple[str, str]] = (),
 ) -> AsyncIterator[SlackPlatform]:
     async with connect(
         bot_token=slack.bot_token,
@@ -68,6 +72,7 @@ async def joined(
         api_url=slack.api_url,
         budgets=budgets or NoLimits(),
         limits=limits,
+        prompts=prompts,
     ) as platform:
         yield platform
 

@@ -74,7 +74,8 @@ async def _value(store: Store, name: str, kind: str) -> Value:
         case "zset":
             return [list(pair) for pair in await redis.zrange(name, 0, -1, withscores=True)]
         case "stream":
-            return {"entries": await redis.xrange(name), "groups": await _groups(store, name)}
+            entries = [list(entry) for entry in await redis.xrange(name) or ()]
+            return {"entries": entries, "groups": await _groups(store, name)}
     raise AssertionError(f"{name} is a {kind}")
 
 

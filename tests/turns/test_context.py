@@ -414,6 +414,23 @@ async def test_a_deleted_message_is_in_no_later_prompt(when: str, store: Store) 
     assert "555" not in str(await store.command("LRANGE", store.key("history", str(KEY)), 0, -1))
 
 
+async def test_a_message_can_be_deleted_as_long_as_the_thread_that_shows_it_is_used(
+    store: Store,
+) -> None:
+    platform = FakePlatform(context=[said(100, BOB, "Call 555!")])
+    await answered(store, platform, make_turn(1))
+    heard = store.key("heard", "console:100")
+    await store.command("PEXPIRE", heard, 3_600_000)
+    history = store.key("history", str(KEY))
+
+    await answered(store, platform, make_turn(2))
+    left = await store.command("PTTL", heard), await store.command("PTTL", history)
+    await make_queue(store).forget("console:100")
+
+    assert abs(left[0] - left[1]) < 1000
+    assert "555" not in str(await store.command("LRANGE", history, 0, -1))
+
+
 async def test_a_context_that_cannot_be_read_is_none(store: Store) -> None:
     await intake_of(store).admit(make_turn(1))
     strange = '{"quote": 5, "messages": [7, {"id": "x"}, {"id": "console:9", "text": "Hi"}]}'

@@ -9,7 +9,8 @@ from dataclasses import replace
 
 import pytest
 
-from bot.domain import Json, Preferences, ThreadKey, Turn
+from bot.domain import Json, Message, Preferences, ThreadKey, Turn
+from bot.errors import AnswerCut
 from bot.store import Store
 from bot.turns.addressed import Facts
 from bot.turns.history import History
@@ -26,7 +27,19 @@ from bot.turns.preferences import (
     resolved,
 )
 from bot.turns.queue import Taken
-from tests.support.at_work import ANN, BOB, KEEP, expire_all, make_queue, make_turn, take
+from tests.support.at_work import (
+    ANN,
+    BOB,
+    KEEP,
+    all_ended,
+    expire_all,
+    make_queue,
+    make_turn,
+    make_worker,
+    take,
+    working,
+)
+from tests.support.fakes import FakeModel, FakePlatform
 
 KEY = ThreadKey("console", "T1", "C1", "t1")
 MODELS = (ModelChoice("small/one", "Fast"), ModelChoice("large/one", "Clever"))
@@ -102,7 +115,11 @@ async def test_fifty_changes_at_once_are_all_kept_and_counted(store: Store) -> N
     ]
     await choose(store, "channel", {"roles": ["r1"]})
 
-    await asyncio.gather(*(choose(store, "channel", kinds[n % 5]) for n in range(50)))
+    async def make_ten_changes(person: int) -> None:
+        for number in range(10):
+            await choose(store, "channel", kinds[(person + number) % 5])
+
+    await asyncio.gather(*map(make_ten_changes, range(5)))
 
     found = (await preferences_of(store).read(KEY))["channel"]
     assert found == Preferences(
@@ -222,6 +239,7 @@ async def test_a_turn_has_the_preferences_of_its_admission_also_after_a_crash(
 ) -> None:
     chosen: Mapping[str, Json] = {"model": "Clever", "temperature": 0.5, "max_tokens": 9}
     await choose(store, "server", {**chosen, "people": ["u1"], "follow": "all"})
+    await choose(store, "channel", {"persona": "Nobody.", "temperature": 0.7})
     await choose(store, "thread", {"persona": 'Say "Ahoi" \N{PARROT}.\nAlways.'})
     await intake_of(store).admit(asked())
     await choose(store, "server", {"model": None, "temperature": 2})
@@ -236,7 +254,7 @@ async def test_a_turn_has_the_preferences_of_its_admission_also_after_a_crash(
     assert [one and one.turn.preferences for one in taken] == [
         Preferences(
             model="large/one",
-            temperature=0.5,
+            temperature=0.7,
             max_tokens=9,
             persona='Say "Ahoi" \N{PARROT}.\nAlways.',
         )
@@ -254,3 +272,51 @@ async def test_follow_is_that_of_the_thread(store: Store) -> None:
     answered = [await intake.is_addressed(Facts(), key, ANN.id) for key in (KEY, other)]
 
     assert answered == [False, True]
+
+
+class ChosenModel(FakeModel):
+    """Has the name of the model that is chosen."""
+
+    def chosen(self, preferences: Preferences) -> FakeModel:
+        return replace(super().chosen(preferences), name=preferences.model)
+
+
+async def test_the_answer_is_asked_for_with_the_turns_preferences(store: Store) -> None:
+    platform, model = FakePlatform(), ChosenModel()
+    await choose(store, "thread", {"model": "Clever", "persona": "A pirate."})
+
+    async with working(make_worker(store, platform, model)):
+        await intake_of(store).admit(asked())
+        await all_ended(store)
+
+    assert model.prompts[-1][0] == Message("system", "Be brief.", ("A pirate.",))
+    assert model.preferences[-1] == Preferences(model="large/one", persona="A pirate.")
+    (exchange,) = await History(store=store, keep_seconds=KEEP).read(KEY)
+    assert exchange.model == "large/one"
+
+
+@pytest.mark.parametrize("again", ["regenerate", "edit", "continue", "edit while it waits"])
+async def test_an_answer_anew_takes_the_preferences_of_that_moment(
+    store: Store, again: str
+) -> None:
+    platform, model = FakePlatform(), FakeModel()
+    model.error = AnswerCut("long") if again == "continue" else None
+    intake = intake_of(store)
+    await choose(store, "channel", {"persona": "Old."})
+    await intake.admit(asked())
+    if again != "edit while it waits":
+        async with working(make_worker(store, platform, model)):
+            await all_ended(store)
+    await choose(store, "channel", {"persona": "New."})
+
+    match again:
+        case "regenerate":
+            await intake.regenerate("console:1", person_id=ANN.id, press_id="p1")
+        case "continue":
+            await intake.go_on("console:1", person_id=ANN.id, press_id="console:p1")
+        case _:
+            await intake.edit(replace(asked(), text="Other?"), edited_at=2000.0)
+    async with working(make_worker(store, platform, model)):
+        await all_ended(store)
+
+    assert model.prompts[-1][0].context == ("New.",)

@@ -6,17 +6,29 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
+import aiohttp
+import pytest
 from aiohttp import web
 
 from adapters.live import Change, common
-from adapters.web.events import Sent, send_events
-from adapters.web.follower import OpenPage, TalkView, TurnView
+from adapters.web.events import Sent, send_events, shown
+from adapters.web.follower import MOST_PAGES, OpenPage, TalkView, TurnView
 from bot.domain import Standing, ThreadKey
+from bot.store import Store
+from tests.support.service import serving
 from tests.support.waiting import until
-from tests.support.web_page import Screen, free_port
+from tests.support.web_page import (
+    Browser,
+    Screen,
+    address_of,
+    browser,
+    free_port,
+    new_talk,
+    web_variables,
+)
 
 KEY = ThreadKey("web", "", "ann", "talk")
 LARGE = 500_000  # characters of a text, more than the buffers of a connection take
@@ -123,10 +135,51 @@ async def test_a_silent_page_is_told_that_all_is_well() -> None:
             pass
 
 
+def test_pages_that_connect_together_share_one_state() -> None:
+    talk = TalkView(KEY, title="Why?", turns={"web:ann:one": grown(1)})
+    first, second = shown(talk), shown(talk)
+    talk.turns["web:ann:one"] = grown(2)
+    third = shown(talk)
+    talk.title = "Because"
+    fourth = shown(talk)
+
+    assert first.event is second.event
+    assert first.turns["web:ann:one"] == grown(1)
+    assert json.dumps(grown(2).standing.answer).encode() in third.event
+    assert b"Because" in fourth.event
+
+
+async def test_a_person_keeps_so_many_pages_and_the_oldest_says_why(own_store: Store) -> None:
+    talk = new_talk()
+    async with (
+        serving(own_store, "web", variables=web_variables()) as service,
+        browser(address_of(service)) as ann,
+        browser(address_of(service)) as bob,
+        AsyncExitStack() as stack,
+    ):
+
+        async def events(person: Browser) -> aiohttp.StreamReader:
+            url = f"{person.address}/api/conversations/{talk}/events"
+            response = await stack.enter_async_context(person.session.get(url))
+            assert (await response.content.readline()) == b"event: state\n"
+            return response.content
+
+        other = await events(bob)
+        pages = [await events(ann) for _ in range(MOST_PAGES + 1)]
+        told = await pages[0].read()
+        service.stop.set()
+        with pytest.raises(aiohttp.ClientError):
+            await asyncio.gather(pages[1].read(), other.read())
+        await service.task
+
+    assert b"event: end" in told
+    assert b"many other windows" in told
+
+
 def test_what_differs_is_told_in_the_units_of_the_page() -> None:
     talk, screen = TalkView(KEY), Screen()
     texts = ["", "a😀", "a😀b", "a😁c", "é", ""]
-    sent = Sent(talk)
+    sent = Sent(shown(talk))
     for text in texts:
         talk.turns = {"web:ann:one": TurnView(Standing("web:ann:one", "q", 1.0, "running", text))}
         for line in sent.differences(talk).splitlines():

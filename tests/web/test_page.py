@@ -6,8 +6,10 @@ import re
 from contextlib import AsyncExitStack
 from urllib.parse import urlsplit
 
+import aiohttp
 from playwright.async_api import Browser, expect
 
+from adapters.web.follower import MOST_PAGES
 from bot.store import Store
 from tests.emulators.model import ModelEmulator
 from tests.support.chromium import Site, Window, window
@@ -132,6 +134,8 @@ async def test_an_answer_is_copied_rated_and_written_anew_and_its_question_edite
         await until_copied(window, answer)
         await window.button("Good answer").click()
         await expect(window.button("Good answer")).to_have_attribute("aria-pressed", "true")
+        await window.button("Good answer").click()
+        await expect(window.button("Good answer")).to_have_attribute("aria-pressed", "false")
 
         site.model.answer = "Two."
         await window.button("Answer again").click()
@@ -304,3 +308,25 @@ Promise.all([...Array(60).keys()].map((number) => fetch(
   { method: "POST", headers: { "X-Parley": "1" },
     body: JSON.stringify({ id: crypto.randomUUID(), text: `question ${number}` }) })))
 """
+
+
+async def test_a_page_that_made_room_for_newer_ones_goes_on_when_it_is_asked(site: Site) -> None:
+    async with site.window() as window, AsyncExitStack() as stack:
+        await window.ask("one")
+        await window.ended()
+        path = window.page.url.removeprefix(site.address)
+        cookies = [f"{one['name']}={one['value']}" for one in await window.page.context.cookies()]
+        opening = aiohttp.ClientSession(headers={"Cookie": "; ".join(cookies)})
+        others = await stack.enter_async_context(opening)
+        for _ in range(MOST_PAGES):
+            url = f"{site.address}/api/conversations/{path.rpartition('/')[2]}/events"
+            await stack.enter_async_context(others.get(url))
+        await expect(window.page.locator("#connection")).to_contain_text("many other windows")
+        await window.button("Go on here").click()
+        await expect(window.page.locator("#connection")).to_be_hidden()
+        for _ in range(MOST_PAGES):
+            await stack.enter_async_context(others.get(url))
+        await expect(window.page.locator("#connection")).to_be_visible()
+        await window.ask("two")
+        await expect(window.turns).to_have_count(2)
+        await window.ended()

@@ -55,7 +55,7 @@ _GROWN = """async (source) => {
   const { GrowingMarkdown } = await import(document.querySelector("script[type=module]").src
     .replace("app.js", "markdown.js"));
   const [grown, whole] = [document.createElement("div"), document.createElement("div")];
-  const growing = new GrowingMarkdown(grown);
+  const growing = new GrowingMarkdown(grown, { rests: 0 });
   const raw = [];
   let first = null;
   let touched = 0;
@@ -109,7 +109,7 @@ _PARSED = """async (source) => {
     longest = Math.max(longest, text.length);
     return parse.call(this, text, env);
   };
-  const growing = new GrowingMarkdown(document.createElement("div"));
+  const growing = new GrowingMarkdown(document.createElement("div"), { rests: 0 });
   for (let end = 1; end <= source.length; end += 7) {
     growing.show(source.slice(0, end), { ended: false });
   }
@@ -123,7 +123,7 @@ async def test_what_is_taken_back_of_an_answer_leaves_no_trace(window: Window) -
       const { GrowingMarkdown } = await import(document.querySelector("script[type=module]").src
         .replace("app.js", "markdown.js"));
       const box = document.createElement("div");
-      const growing = new GrowingMarkdown(box);
+      const growing = new GrowingMarkdown(box, { rests: 0 });
       growing.show(long, { ended: false });
       growing.show(short, { ended: false });
       return box.textContent;
@@ -133,3 +133,46 @@ async def test_what_is_taken_back_of_an_answer_leaves_no_trace(window: Window) -
 
     assert inner.strip() == "Some bold, slanted and coded wor other"
     assert none == ""
+
+
+async def test_a_few_characters_make_no_table_of_many_thousand_cells(window: Window) -> None:
+    cells = """async (source) => {
+      const { GrowingMarkdown } = await import(document.querySelector("script[type=module]").src
+        .replace("app.js", "markdown.js"));
+      const box = document.createElement("div");
+      new GrowingMarkdown(box).show(source, { ended: true });
+      return box.querySelectorAll("td, th").length;
+    }"""
+    wide = f"|{'a|' * 2000}\n|{'-|' * 2000}\n" + "|a|\n" * 500
+    honest = "|a|b|c|\n|-|-|-|\n" + "|1|2|3|\n" * 2000
+
+    assert await window.read(cells, wide) == 0
+    assert await window.read(cells, honest) == 6003
+
+
+async def test_what_is_hard_to_render_is_rendered_less_often(window: Window) -> None:
+    rendered = """async () => {
+      const app = document.querySelector("script[type=module]").src;
+      const { default: MarkdownIt } = await import(app.replace("app.js", "vendor/markdown-it.js"));
+      const { GrowingMarkdown } = await import(app.replace("app.js", "markdown.js"));
+      const { parse } = MarkdownIt.prototype;
+      let times = 0;
+      MarkdownIt.prototype.parse = function (text, env) {
+        times += 1;
+        const end = performance.now() + 60;
+        while (performance.now() < end);
+        return parse.call(this, text, env);
+      };
+      const box = document.createElement("div");
+      const growing = new GrowingMarkdown(box);
+      for (const text of ["a", "ab", "abc", "abcd"]) growing.show(text, { ended: false });
+      const before = box.textContent;
+      const first = times;
+      while (box.textContent !== "abcd\\n") await new Promise(requestAnimationFrame);
+      MarkdownIt.prototype.parse = parse;
+      return [before.trim(), first, times];
+    }"""
+    before, first, times = await window.read(rendered)
+
+    assert before == "a"
+    assert times == 2 * first

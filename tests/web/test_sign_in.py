@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -10,6 +11,7 @@ import pytest
 import yarl
 from joserfc.jwk import OctKey, RSAKey
 
+from adapters.web.sign_in import origin_of
 from bot.store import Store
 from tests.emulators.identity import CLIENT_ID, CLIENT_SECRET, IdentityProvider
 from tests.support.service import serving
@@ -69,6 +71,44 @@ async def test_wrong_passwords_are_slowed_down(own_store: Store) -> None:
     assert 60 < seconds <= 900
 
 
+async def test_behind_a_proxy_a_stranger_locks_out_nobody_else(own_store: Store) -> None:
+    sesame = web_variables(WEB_PASSWORD="open sesame")
+
+    async def log_in(person: Browser, password: str, forwarded: str) -> int:
+        headers = {"X-Parley": "1", "X-Forwarded-For": forwarded}
+        status, _ = await person.send("POST", "/login", {"password": password}, headers)
+        return status
+
+    async with at_page(own_store, sesame | {"WEB_PROXY_ADDRESS": "127.0.0.1"}) as person:
+        # What is left of the proxy's own entry is made up, and changes nothing.
+        guesses = [await log_in(person, "x", f"{n}.1.1.1, 6.6.6.6") for n in range(6)]
+        owner = await log_in(person, "open sesame", "6.6.6.6, 7.7.7.7, 127.0.0.1")
+    async with at_page(own_store, sesame | {"WEB_PROXY_ADDRESS": "10.0.0.7"}) as person:
+        direct = [await log_in(person, "x", f"{n}.1.1.1") for n in range(6)]
+
+    assert guesses == direct == [403] * 5 + [429]
+    assert owner == 200
+
+
+@pytest.mark.parametrize(
+    ("remote", "forwarded", "origin"),
+    [
+        ("9.9.9.9", "1.1.1.1", "9.9.9.9"),
+        ("10.0.0.7", "", "10.0.0.7"),
+        ("10.0.0.7", "1.1.1.1,2.2.2.2:4711", "2.2.2.2"),
+        ("::ffff:10.0.0.7", "1.1.1.1, [2001:db8::1]:80, 10.0.0.8", "2001:db8::1"),
+        ("10.0.0.7", "1.1.1.1, unknown", "10.0.0.7"),
+        ("10.0.0.7", "10.0.0.8", "10.0.0.8"),
+        ("", "1.1.1.1", "None"),
+    ],
+)
+def test_only_what_the_proxies_add_tells_where_a_request_came_from(
+    remote: str, forwarded: str, origin: str
+) -> None:
+    found = origin_of(remote, forwarded, proxies=("10.0.0.7", "10.0.0.8"))
+    assert str(found) == origin
+
+
 async def test_a_trusted_proxy_names_the_person(own_store: Store) -> None:
     talk = new_talk()
     named = web_variables(WEB_PROXY_HEADER="X-User")
@@ -88,6 +128,51 @@ async def test_a_trusted_proxy_names_the_person(own_store: Store) -> None:
     assert (nobody, me["name"], asked, forged) == (401, "ann", 202, 401)
     assert [one["id"] for one in anns] == [talk]
     assert (bobs, cookies) == ([], 0)
+
+
+async def test_names_that_are_no_text_are_two_people_who_can_ask(own_store: Store) -> None:
+    talk = new_talk()
+
+    async def send(address: str, method: str, path: str, name: bytes, body: bytes = b"") -> str:
+        reader, writer = await asyncio.open_connection("127.0.0.1", yarl.URL(address).port)
+        head = f"{method} {path} HTTP/1.1\r\nHost: a\r\nX-Parley: 1\r\nConnection: close\r\n"
+        writer.write(head.encode() + b"X-User: " + name)
+        writer.write(b"\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        answer = (await reader.read()).decode()
+        writer.close()
+        return answer
+
+    path = f"/api/conversations/{talk}/questions"
+    question = json.dumps({"id": new_talk(), "text": "why?"}).encode()
+    async with at_page(own_store, web_variables(WEB_PROXY_HEADER="X-User")) as person:
+        asked = await send(person.address, "POST", path, b"Ren\xe9", question)
+        me = await send(person.address, "GET", "/api/me", b"Ren\xe9")
+        others = await send(person.address, "GET", "/api/conversations", b"Ren\xe8")
+        own = await send(person.address, "GET", "/api/conversations", b"Ren\xe9")
+
+    assert asked.startswith("HTTP/1.1 202")
+    assert '"name": "Ren\\ufffd"' in me
+    assert talk in own
+    assert others.endswith("[]")
+
+
+async def test_over_https_no_other_host_of_the_domain_can_set_the_cookie(
+    own_store: Store,
+) -> None:
+    variables = web_variables(WEB_PASSWORD="open sesame", WEB_URL="https://chat.example")
+    async with at_page(own_store, variables) as person:
+        url, sent = f"{person.address}/login", {"password": "open sesame"}
+        async with person.session.post(url, json=sent, headers={"X-Parley": "1"}) as response:
+            cookie = response.headers["Set-Cookie"]
+        pair = cookie.partition(";")[0]
+        known, _ = await person.get("/api/me", Cookie=pair)
+        other, _ = await person.get("/api/me", Cookie=pair.removeprefix("__Host-"))
+
+    assert pair.startswith("__Host-parley=")
+    assert "Secure" in cookie
+    assert "Path=/" in cookie
+    assert "Domain" not in cookie
+    assert (known, other) == (200, 401)
 
 
 @asynccontextmanager

@@ -220,6 +220,23 @@ def read_message(channel: discord.abc.Messageable, data: Payload) -> discord.Mes
         return None
 
 
+def add_server(client: discord.Client, data: Payload) -> bool:
+    """Have the library know a server of REST, with its channels; False, with a line in the log.
+
+    Its threads are unknown, and so are its members, the bot included.
+    """
+
+    def add(data: Any) -> None:
+        client._connection._add_guild_from_data({"unavailable": False} | data)
+
+    try:
+        parse_event("GUILD_CREATE", add, data)
+    except Exception as error:
+        _log.warning("Server skipped (%s): %s", ids_of(data), located(error))
+        return False
+    return True
+
+
 def parse_event(name: str, parse: Callable[[Payload], _Parsed], data: Payload) -> _Parsed:
     """Parse a gateway event, whole if possible; raises the first error if no part can be parsed."""
     errors: list[Exception] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -11,10 +12,11 @@ from typing import Any
 import discord
 
 from adapters.discord.address import ChannelAddress, CommandAddress
-from adapters.discord.gateway.connection import read_message
-from adapters.discord.rest import Payload, fetch_channel, own_id, request
+from adapters.discord.gateway.connection import add_server, read_message
+from adapters.discord.rest import Payload, fetch_channel, own_id, request, translated
 from bot.cache import BoundedCache
 from bot.domain import Asker, ContextMessage, Json, Person, ThreadKey, Turn
+from bot.errors import WriteRefused
 from bot.turns.addressed import Facts
 
 Channel = (
@@ -25,6 +27,9 @@ Channel = (
     | discord.DMChannel
 )
 
+_log = logging.getLogger(__name__)
+
+_ALL = discord.Permissions.all()
 HIDDEN = "hidden"  # in the place of a turn whose person may not read what was said before
 READS = "reads"  # in the place of a private question: the id of the thread that it is about
 
@@ -116,7 +121,7 @@ def message_turn(
         key=goes_on or _key(message, channel),
         person=person_of(message.author),
         text=text,
-        place=address.to_json() | _readable_by(_permissions(message)),
+        place=address.to_json() | _readable_by(_permissions(message, channel)),
         asked_at=message.created_at.timestamp(),
         where=_where(channel),
         quote=quote_of(message, user_id),
@@ -157,13 +162,18 @@ def command_turn(
         person=person_of(interaction.user),
         text=question,
         place=address.to_json()
-        | _readable_by(interaction.permissions if interaction.guild_id else None)
+        | _readable_by(interaction.permissions if interaction.guild_id else _ALL)
         | ({} if is_elsewhere(interaction) else reads),
         asked_at=interaction.created_at.timestamp(),
         asker=asker_of(interaction),
         where=_where(interaction.channel),
         quote=quote,
     )
+
+
+def asker_of(interaction: discord.Interaction) -> Asker:
+    """Return what decides whether a person may use the bot in the place of an interaction."""
+    return Asker(direct=interaction.guild_id is None, roles=roles_of(interaction.user))
 
 
 def is_elsewhere(interaction: discord.Interaction) -> bool:
@@ -176,11 +186,6 @@ def is_elsewhere(interaction: discord.Interaction) -> bool:
 def is_own_dm(interaction: discord.Interaction) -> bool:
     """Whether an interaction is in a person's DM with the bot."""
     return interaction.guild_id is None and not is_elsewhere(interaction)
-
-
-def asker_of(interaction: discord.Interaction) -> Asker:
-    """Return what Discord tells of the person of an interaction."""
-    return Asker(direct=interaction.guild_id is None, roles=roles_of(interaction.user))
 
 
 def server_of(message: discord.Message) -> int | None:
@@ -216,24 +221,27 @@ def said_in(client: discord.Client, channel: int, payload: Payload) -> ContextMe
     return replace(context_message(message, own_id(client)), in_thread=is_person)
 
 
-def _permissions(message: discord.Message) -> discord.Permissions | None:
-    """Return what the author may do there; None if the library does not know it.
-
-    After a RESUME it knows no server.
-    """
-    guild, place, author = message.guild, message.channel, message.author
-    if guild is None or guild.get_role(guild.id) is None or not isinstance(author, discord.Member):
-        return None
-    if isinstance(place, Channel):
+def _permissions(message: discord.Message, channel: Channel) -> discord.Permissions:
+    """Return what the author may do there; nothing if that matters and cannot be known."""
+    if isinstance(channel, discord.DMChannel) or not _may_go_on(message, channel):
+        return _ALL
+    author = message.author
+    # The role of everybody has the server's id; it is missing if the server could not be looked up.
+    if channel.guild.get_role(channel.guild.id) and isinstance(author, discord.Member):
         with suppress(discord.ClientException):  # a thread of a channel that is not known
-            return place.permissions_for(author)
-    return None
+            return channel.permissions_for(author)
+    _log.warning("Message %d gets no context: its author's permissions are unknown", message.id)
+    return discord.Permissions.none()
 
 
-def _readable_by(permissions: discord.Permissions | None) -> dict[str, Json]:
+def _may_go_on(message: discord.Message, channel: object) -> bool:
+    """Whether something was perhaps said before a message that belongs to it."""
+    return isinstance(channel, discord.Thread) or message.reference is not None
+
+
+def _readable_by(permissions: discord.Permissions) -> dict[str, Json]:
     """Return what a turn's place records if the person may not read what was said before."""
-    may_read = permissions is None or permissions.read_message_history
-    return {} if may_read else {HIDDEN: True}
+    return {} if permissions.read_message_history else {HIDDEN: True}
 
 
 def text_of(message: discord.Message, user_id: int, *, role_id: int) -> str:
@@ -343,17 +351,18 @@ def _bounded(text: str) -> str:
 class MessageFilter:
     """Knows what a message is to the bot.
 
-    A session that was resumed shows no servers: REST is asked once for each channel, and for the
-    bot's own role in each server. Discord makes that role when a bot is invited with permissions,
-    under the bot's name, and people mention it in place of the bot.
+    A session that was resumed shows no servers: REST is asked once for each of them, and for each
+    thread; from then on the gateway's events keep the library's picture true. The bot's own role is
+    one that Discord makes when a bot is invited with permissions, under the bot's name, and people
+    mention it in place of the bot.
     """
 
     def __init__(self, client: discord.Client, *, remembered: int) -> None:
         self._client = client
         # The kind and the owner of a channel never change.
         self._channels: BoundedCache[int, object] = BoundedCache(capacity=remembered)
-        # By server; 0 if there is none. A role that is made later is known from the next session.
-        self._roles: BoundedCache[int, int] = BoundedCache(capacity=remembered)
+        # Servers that could not be looked up.
+        self._strange: BoundedCache[int, bool] = BoundedCache(capacity=remembered)
 
     def hears(self, message: discord.Message) -> bool:
         """Whether a message may be for the bot, or may count as spoken in one of its threads."""
@@ -373,18 +382,22 @@ class MessageFilter:
         return not is_own and self._calls_bot(message) is False
 
     def needs_lookup(self, message: discord.Message) -> bool:
-        """Whether its channel, or the bot's role there, has to be looked up."""
+        """Whether its channel or its server has to be looked up."""
         is_unknown = isinstance(self._known_channel(message), _Unknown)
         return is_unknown or self._calls_bot(message) is None
 
     async def look_up(self, message: discord.Message) -> Channel | None:
         """Return its channel, None if no one speaks there to the bot; raises SurfaceError."""
-        if self._calls_bot(message) is None:
-            await self._look_up_role(message)
+        server = server_of(message)
+        if server is not None and not self._is_known(server):
+            await self._look_up_server(server)
         channel = self._known_channel(message)
         if isinstance(channel, _Unknown):
             channel = await fetch_channel(self._client, message.channel.id)
             self._channels.put(message.channel.id, channel)
+        # A message that REST has told of does not say which roles its author has.
+        if isinstance(message.author, discord.User) and _may_go_on(message, channel):
+            await self._look_up_author(message)
         return channel if isinstance(channel, Channel) else None
 
     def facts(self, message: discord.Message) -> Facts:
@@ -409,24 +422,46 @@ class MessageFilter:
 
     def role(self, message: discord.Message) -> int | None:
         """Return the id of the bot's own role: 0 if there is none, None until it is looked up."""
-        guild = message.guild
-        # The role of everybody has the server's id; it is missing until the server is shown.
-        if guild is not None and guild.get_role(guild.id):
-            return guild.self_role.id if guild.self_role else 0
-        server = server_of(message)
-        return 0 if server is None else self._roles.get(server)
-
-    def _known_channel(self, message: discord.Message) -> object:
-        return self._channels.get(message.channel.id) or message.channel
-
-    async def _look_up_role(self, message: discord.Message) -> None:
         server = server_of(message)
         if server is None:
+            return 0
+        if not self._is_known(server):
+            return None
+        guild = self._client.get_guild(server)
+        return guild.self_role.id if guild and guild.self_role else 0
+
+    def _known_channel(self, message: discord.Message) -> object:
+        channel = self._channels.get(message.channel.id) or message.channel
+        if isinstance(channel, _Unknown):
+            # Its server may have been looked up since the message came.
+            return self._client.get_channel(channel.id) or channel
+        return channel
+
+    def _is_known(self, server: int) -> bool:
+        guild = self._client.get_guild(server)
+        # The role of everybody has the server's id; it is missing until the server is shown.
+        is_shown = guild is not None and guild.get_role(server) is not None
+        return is_shown or self._strange.get(server) is True
+
+    async def _look_up_server(self, server: int) -> None:
+        ids = {"guild_id": server}
+        try:
+            data = await request(self._client, "GET", "/guilds/{guild_id}", ids)
+            channels = await request(self._client, "GET", "/guilds/{guild_id}/channels", ids)
+        except WriteRefused as error:
+            _log.warning("Server %d cannot be looked up: %s", server, error)
+            self._strange.put(server, True)
             return
-        roles = await request(self._client, "GET", "/guilds/{guild_id}/roles", {"guild_id": server})
-        tags = {int(role["id"]): role.get("tags") or {} for role in roles}
-        own = (one for one, tag in tags.items() if tag.get("bot_id") == str(own_id(self._client)))
-        self._roles.put(server, next(own, 0))
+        if not add_server(self._client, data | {"channels": channels}):
+            self._strange.put(server, True)
+
+    async def _look_up_author(self, message: discord.Message) -> None:
+        server = server_of(message)
+        guild = self._client.get_guild(server) if server else None
+        if guild:
+            with suppress(WriteRefused):  # the person has left
+                async with translated():
+                    message.author = await guild.fetch_member(message.author.id)
 
 
 def is_opened_by(client: discord.Client, channel: object) -> bool:

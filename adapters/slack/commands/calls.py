@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from adapters.slack.errors import missing_scopes, translated
-from adapters.slack.manifest import WITHOUT
+from adapters.slack.inbound.attachments import string_field
+from adapters.slack.manifest import ASKED_EVENT, WITHOUT
 from adapters.slack.workspace import Workspace
 from bot.cache import BoundedCache
 from bot.domain import Person, ThreadKey
@@ -65,6 +66,7 @@ class Callers:
             thread=ThreadKey("slack", team, spot.channel, spot.thread or spot.channel),
             person=Person(user, self._directory.cached(user) or user, team),
             scopes=spot.scopes,
+            asker=self._identity.asker(spot.channel, team=team),
             in_thread=bool(spot.thread) and not spot.is_direct,
             own_thread=spot.is_direct,
         )
@@ -152,15 +154,25 @@ class Callers:
         try:
             async with translated(self._timeout):
                 answer = await self._client.conversations_replies(
-                    channel=spot.channel, ts=spot.thread, limit=1
+                    channel=spot.channel, ts=spot.thread, limit=1, include_all_metadata=True
                 )
-            author = str(answer["messages"][0].get("user") or "")
+            author = self._who_began(answer["messages"][0])
         except SurfaceError as error:
             if not _is_final(error):
                 raise
             author = ""
         self._authors.put(spot, author, seconds=_KNOWN_SECONDS)
         return author
+
+    def _who_began(self, root: Mapping[str, object]) -> str:
+        """Return who wrote a thread's first message, or asked what the bot has posted for them."""
+        match root:
+            case {
+                "user": self._identity.user,
+                "metadata": {"event_type": str(kind), "event_payload": {"user": str(asker)}},
+            } if kind == ASKED_EVENT:
+                return asker
+        return string_field(root, "user")
 
 
 def _is_final(error: SurfaceError) -> bool:

@@ -54,7 +54,7 @@ class Commands:
         Slack takes no commands in threads.
         """
         answer = await self._parley.carry_out(words, id_=id_, spot=Spot(channel, thread), user=user)
-        return answer.message()
+        return answer.message() if answer.text else {}
 
     async def on_press(self, body: Body) -> bool:
         """Handle a press of a button of a command's answer; False if it is none of those."""

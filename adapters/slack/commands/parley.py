@@ -17,7 +17,7 @@ from adapters.slack.errors import translated
 from adapters.slack.inbound.attachments import string_field
 from adapters.slack.workspace import Workspace
 from bot.concurrency import do_nothing
-from bot.errors import ParleyError, StoreUnavailable, SurfaceError, WriteFailed
+from bot.errors import ParleyError, Refused, StoreUnavailable, SurfaceError, WriteFailed
 from bot.turns.desk import (
     COMMANDS,
     Call,
@@ -90,6 +90,8 @@ class Parley:
             return Answer(f"{error.apology} There, write `{words}`.")
         except ParleyError as error:
             log.info("A command in %s was not carried out: %r", spot.channel, error)
+            if isinstance(error, Refused) and error.repeated:
+                return Answer()
             return Answer(views.sentence(error))
 
     async def on_press(self, body: Body) -> bool:
@@ -163,10 +165,14 @@ class Parley:
         if not trigger:
             return Answer(f"Add what you want, such as `/parley {name} …`.")
         if name == "model":
-            if not (models := self._desk.models()):
-                raise NotOffered
+            if len(models := self._desk.models()) < 2:
+                raise NotOffered("There are no other models to choose here.")
             chosen = Field(
-                name="model", label="Model", hint="", kind="choice", options=tuple(models)
+                name="model",
+                label="Model",
+                hint="",
+                kind="choice",
+                options=(*models, ("", "As chosen elsewhere, or by the operator")),
             )
             form = Form(title="Choose a model", fields=(chosen, _scope_field(call)), seen="")
         else:
@@ -176,7 +182,8 @@ class Parley:
             )
             form = Form(title="Choose a persona", fields=(written, _scope_field(call)), seen="")
         callback = manifest.MODEL_ID if name == "model" else manifest.PERSONA_ID
-        view = views.form_view(form, Opened(spot), callback=callback, required={"scope"})
+        required = {"model", "scope"}
+        view = views.form_view(form, Opened(spot), callback=callback, required=required)
         await self._open(trigger, view)
         return Answer()
 

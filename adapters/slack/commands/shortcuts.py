@@ -17,8 +17,8 @@ from adapters.slack.inbound.attachments import string_field
 from adapters.slack.inbound.events import TS
 from adapters.slack.manifest import ASK_ABOUT_ID, QUESTION_ID
 from adapters.slack.workspace import Workspace
-from bot.domain import Person
-from bot.errors import ParleyError, StoreUnavailable, SurfaceError
+from bot.domain import Person, ThreadKey
+from bot.errors import ParleyError, Refused, StoreUnavailable, SurfaceError
 from bot.turns.desk import ASK_ABOUT, SUMMARISE, SUMMARY_QUESTION, Field, Form
 from bot.turns.intake import Intake
 
@@ -59,12 +59,15 @@ class Shortcuts:
                 return
         arrived = asyncio.get_running_loop().time()
         try:
+            await self._check_access(spot, user, arrived=arrived)
             if callback == ASK_ABOUT_ID:
                 view = await self._question(trigger, spot, message, user=user, arrived=arrived)
             else:
                 view = await self._summarise(trigger, spot, message, user=user, arrived=arrived)
         except ParleyError as error:
             log.info("A shortcut in %s was not carried out: %r", channel, error)
+            if isinstance(error, Refused) and error.repeated:
+                return
             view = views.notice_view(self._sentence(error))
         try:
             async with translated(self._workspace.limits.command_answered_within):
@@ -104,6 +107,12 @@ class Shortcuts:
         )
         return views.updated(notice or _ASKED)
 
+    async def _check_access(self, spot: Spot, user: str, *, arrived: float) -> None:
+        key = ThreadKey("slack", self._team, spot.channel, spot.thread)
+        asker = self._workspace.identity.asker(spot.channel, team="")
+        person = Person(user, user, self._team)
+        await self._in_time(self._intake.check_access(key, person, asker), arrived=arrived)
+
     async def _question(
         self, trigger: str, spot: Spot, message: Body, *, user: str, arrived: float
     ) -> views.View:
@@ -129,9 +138,8 @@ class Shortcuts:
     ) -> views.View:
         """Ask for a summary; return a notice if that was refused, else nothing."""
         since = str(message["ts"])
-        in_thread = spot.thread != since
-        # Of a message that began a thread, the thread is the talk; else the channel goes on.
-        thread = spot.thread if in_thread or message.get("reply_count") else ""
+        # Below a message that began a thread the thread is the talk; else the channel goes on.
+        thread = spot.thread if message.get("thread_ts") else ""
         talk = await self._read(spot.channel, thread, since)
         person = Person(user, user)
         first, *others = said(self._workspace, talk or [message], person, channel=spot.channel)

@@ -35,6 +35,7 @@ _MOST_INPUT = 3000
 _MOST_OPTION = 75
 _MOST_OPTIONS = 100
 _MOST_LABEL = 2000
+_NOTHING = "-"  # the value of an option that takes a choice back: Slack takes no empty one
 
 Json = Mapping[str, object]
 View = dict[str, object]
@@ -202,7 +203,8 @@ def _given(element: Json) -> str | list[str]:
     if isinstance(users, list):
         return [str(user) for user in users]
     selected = element.get("selected_option")
-    return string_field(selected, "value") or string_field(element, "value")
+    value = string_field(selected, "value") or string_field(element, "value")
+    return "" if value == _NOTHING and selected else value
 
 
 def _input(one: Field, *, required: bool) -> Block:
@@ -218,17 +220,14 @@ def _input(one: Field, *, required: bool) -> Block:
 
 def _element(one: Field) -> Iterator[tuple[str, object]]:
     if one.kind == "choice":
-        options = [(value, _option(value, label)) for value, label in one.options if value]
-        empty = next((label for value, label in one.options if not value), "")
+        options = {value: _option(value or _NOTHING, label) for value, label in one.options}
         yield "type", "static_select"
-        yield "options", [option for _, option in options][:_MOST_OPTIONS]
-        if empty:
-            yield "placeholder", _plain(empty, 150)
-        if chosen := [option for value, option in options if value == one.value]:
+        yield "options", [*options.values()][:_MOST_OPTIONS]
+        if chosen := [option for value, option in options.items() if value == one.value]:
             yield "initial_option", chosen[0]
     elif one.kind == "people":
         yield "type", "multi_users_select"
-        yield "max_selected_items", one.most
+        yield "max_selected_items", max(one.most, len(one.value))
         if one.value:
             yield "initial_users", list(one.value)
     else:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from adapters.slack.errors import NotInvited, translated
-from adapters.slack.manifest import ASK
+from adapters.slack.manifest import ASK, ASKED_EVENT
 from adapters.slack.reply.status import show_waiting
 from adapters.slack.workspace import Workspace
 from bot.domain import ContextMessage, Person, ThreadKey, Turn
@@ -144,6 +144,8 @@ class AskCommand:
                 channel=asked.channel,
                 thread_ts=asked.thread or None,
                 text=escape_markup(question),
+                # A message of the bot does not tell who may look after its thread.
+                metadata={"event_type": ASKED_EVENT, "event_payload": {"user": person.id}},
                 parse="none",
                 unfurl_links=False,
                 unfurl_media=False,

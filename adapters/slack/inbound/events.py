@@ -53,7 +53,7 @@ Event = Mapping[str, object]
 
 
 class OnWords(Protocol):
-    """Carries out a command, and returns the fields of the answer's message."""
+    """Carries out a command, and returns the fields of the answer's message, or nothing."""
 
     async def __call__(
         self, words: str, *, id_: str, channel: str, thread: str, user: str
@@ -285,17 +285,17 @@ class EventHandler:
     async def _carry_out(self, on_words: OnWords, question: Question, words: str) -> None:
         """Carry out a command in a message, once in this process, and answer its person."""
         self._notified.put(question.id, True)
-        fields: dict[str, Any] = {
-            "channel": question.channel,
-            "thread_ts": question.thread or None,
-        }
-        fields |= await on_words(
+        answer = await on_words(
             words,
             id_=self._turn_id(question.channel, question.ts),
             channel=question.channel,
             thread=question.thread,
             user=question.user,
         )
+        if not answer:
+            return
+        place = {"channel": question.channel, "thread_ts": question.thread or None}
+        fields: dict[str, Any] = {**place, **answer}
         if question.facts.direct:
             post = self._client.chat_postMessage(**fields)
         else:

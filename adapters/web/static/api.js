@@ -65,8 +65,8 @@ export function logIn() {
 }
 
 // The events of one conversation, over any number of connections. `on` has `state`, `turn`, `title`
-// and `gone` for events; `open` and `lost` for the connection; and `idle`, which says whether the
-// page waits for nothing.
+// and `gone` for events; `open`, `lost` and `end` for the connection, the last if the server does not
+// want it back by itself; and `idle`, which says whether the page waits for nothing.
 export class Events {
   constructor(id, on) {
     this.path = `/api/conversations/${encodeURIComponent(id)}/events`;
@@ -92,6 +92,11 @@ export class Events {
     for (const name of ["state", "turn", "title", "gone"]) {
       source.addEventListener(name, (event) => this.on[name](JSON.parse(event.data)));
     }
+    // Two windows that both connected again would end each other for ever.
+    source.addEventListener("end", (event) => {
+      this.disconnect();
+      this.on.end(JSON.parse(event.data));
+    });
   }
 
   // Browsers differ in when they connect again by themselves, so none does.
@@ -112,7 +117,12 @@ export class Events {
   // Over HTTP/1.1 all tabs share six connections, so one that nobody sees gives its back.
   woken() {
     if (document.hidden && this.on.idle()) this.disconnect();
-    else if (!document.hidden && !this.source) this.connect();
+    else if (!document.hidden) this.resume();
+  }
+
+  // For somebody who looks here or asks something; without one, `end` was the end.
+  resume() {
+    if (!this.source) this.connect();
   }
 
   close() {

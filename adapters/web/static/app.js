@@ -1,4 +1,5 @@
 // The page: which conversation is open, and what people do with it.
+import { Answers } from "./answers.js";
 import { Events, send, sendAgain } from "./api.js";
 import { Composer, editQuestion } from "./composer.js";
 import { Conversation, isOpen } from "./conversation.js";
@@ -19,6 +20,7 @@ class App {
     this.events = null;
     this.frame = 0;
     this.log = new Log();
+    this.answers = new Answers();
     this.sidebar = new Sidebar({
       rename: (one) => this.rename(one),
       delete: (one) => this.delete(one),
@@ -46,9 +48,8 @@ class App {
       this.me = await send("GET", "/api/me");
       byId("me").textContent = this.me.name || "";
       byId("logout").hidden = this.me.login !== "password";
-      byId("model").textContent = shortName(this.me.model || "");
-      byId("model").title = `Answers come from ${this.me.model}`;
-      byId("model").hidden = !this.me.model;
+      this.answers.name = shortName(this.me.model || "");
+      this.answers.paint();
       this.paintSoon();
     } catch (error) {
       if (error.passes) setTimeout(() => this.learnWhoIAm(), 2000);
@@ -73,6 +74,7 @@ class App {
   openNew() {
     this.leave();
     this.composer.open("");
+    this.answers.show("");
     this.paint();
   }
 
@@ -81,6 +83,7 @@ class App {
     this.leave();
     this.conversation = new Conversation(id);
     this.composer.open(id);
+    this.answers.show(id);
     this.follow();
     this.paint();
   }
@@ -99,6 +102,7 @@ class App {
     this.events = new Events(id, {
       open: () => this.connected(),
       lost: (failures) => this.lost(failures),
+      end: ({ why }) => this.tellConnection(why, "Go on here"),
       state: (state) => this.stateCame(state),
       turn: (change) => this.turnCame(change),
       title: ({ title }) => this.titleCame(title),
@@ -130,9 +134,12 @@ class App {
       this.events.connect();
       return;
     }
-    if (isOpen(turn) !== wasOpen) this.say(turn);
     this.dropDelivered();
     this.paintSoon();
+    if (isOpen(turn) === wasOpen) return;
+    // The end of the answer is heard before the words that it is complete.
+    this.paint();
+    this.say(turn);
   }
 
   say(turn) {
@@ -165,11 +172,15 @@ class App {
 
   lost(failures) {
     if (failures < 2) return;
-    byId("connection").querySelector("span").textContent =
-      "The connection is lost. I keep trying; what you write is kept.";
-    byId("connection").hidden = false;
+    this.tellConnection("The connection is lost. I keep trying; what you write is kept.");
     // A stream does not tell why it ended: a login may have run out.
     if (failures % 4 === 2) send("GET", "/api/me").catch(() => {});
+  }
+
+  tellConnection(text, label = "Try now") {
+    byId("connection").querySelector("span").textContent = text;
+    byId("reconnect").textContent = label;
+    byId("connection").hidden = false;
   }
 
   // Questions
@@ -181,6 +192,7 @@ class App {
       this.composer.open(this.conversation.id);
       this.follow();
     }
+    this.events.resume();
     this.log.follows = true;
     this.outbox.add(uuid(), this.conversation.id, text);
     this.paintSoon();
@@ -216,6 +228,7 @@ class App {
 
   // Returns whether it went through.
   async act(turn, verb, body = {}) {
+    this.events.resume();
     const path = `/api/conversations/${this.conversation.id}/turns/${encodeURIComponent(turn.id)}`;
     try {
       await sendAgain("POST", `${path}/${verb}`, body);
@@ -272,6 +285,9 @@ class App {
     document.addEventListener("click", (event) => this.clicked(event));
     byId("stop").addEventListener("click", () => this.stop());
     byId("reconnect").addEventListener("click", () => this.events?.connect());
+    byId("model").addEventListener("click", () => {
+      this.answers.open(this.conversation?.turns.length ? this.conversation.id : "");
+    });
     byId("rename").addEventListener("click", () => this.rename(this.conversation));
     byId("delete").addEventListener("click", () => this.delete(this.conversation));
     byId("theme").addEventListener("click", () => {
@@ -339,8 +355,11 @@ class App {
     this.act(turn, verb, { id: uuid() });
   }
 
-  async rate(turn, rating) {
-    if (await this.act(turn, "rate", { rating })) announce("Thank you.");
+  // The same rating once more takes it back.
+  async rate(turn, chosen) {
+    const rating = turn.rating === chosen ? "" : chosen;
+    if (!(await this.act(turn, "rate", { rating }))) return;
+    announce(rating ? "Thank you." : "Your rating is taken back.");
   }
 
   hearKeys() {

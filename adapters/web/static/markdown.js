@@ -3,9 +3,31 @@ import MarkdownIt from "./vendor/markdown-it.js";
 
 const LONGEST_COLOURED = 50000; // characters of one block of code
 
+const LONG_TASK = 50; // milliseconds of one rendering after which the next one is put off
+const RESTS = 4; // times as long as that rendering took
+// More than an answer of 20,000 characters can have; rows are filled up to the width of the head.
+const MOST_CELLS = 16000;
+
 const parser = new MarkdownIt({ html: false, linkify: true });
 parser.linkify.set({ fuzzyLink: false, fuzzyEmail: false });
 parser.validateLink = (address) => /^(https?:|mailto:)/i.test(address.trim());
+
+// Few characters can make a table of 65,000 cells: such a one stays text.
+const asTable = parser.block.ruler.__rules__.find(({ name }) => name === "table").fn;
+parser.block.ruler.at(
+  "table",
+  (state, start, end, silent) => !isHuge(state, start, end) && asTable(state, start, end, silent),
+  { alt: ["paragraph", "reference"] },
+);
+
+function isHuge(state, start, end) {
+  const lineAt = (line) => state.src.slice(state.bMarks[line], state.eMarks[line]);
+  if (start + 1 >= end || !/^[\s>|:]*-[\s|:-]*$/.test(lineAt(start + 1))) return false;
+  const columns = lineAt(start).split("|").length;
+  let lines = 1;
+  while (start + lines < end && !state.isEmpty(start + lines)) lines += 1;
+  return columns * lines > MOST_CELLS;
+}
 
 // An image would be loaded from elsewhere, which tells others who reads; so it is a link.
 parser.core.ruler.after("inline", "images", (state) => {
@@ -65,14 +87,30 @@ function code(token) {
 // changes the last one only. The exception, an address that a `[text][name]` lacked above it, is
 // seen to once the answer has ended.
 export class GrowingMarkdown {
-  constructor(element) {
+  constructor(element, { rests = RESTS } = {}) {
     this.element = element;
+    this.rests = rests;
+    this.restsUntil = 0;
+    this.timer = 0;
     this.source = "";
     this.isWhole = false;
     this.blocks = []; // { start, html, element, isColoured }, in their order
   }
 
+  // What takes long to render is rendered less often, so that the page can be used meanwhile.
   show(source, { ended }) {
+    clearTimeout(this.timer);
+    const began = performance.now();
+    if (!ended && began < this.restsUntil) {
+      this.timer = setTimeout(() => this.show(source, { ended }), this.restsUntil - began);
+      return;
+    }
+    this.showNow(source, { ended });
+    const spent = performance.now() - began;
+    if (spent > LONG_TASK) this.restsUntil = began + spent + this.rests * spent;
+  }
+
+  showNow(source, { ended }) {
     if (source !== this.source || (ended && !this.isWhole)) {
       const first = ended ? 0 : this.firstChanged(source);
       this.source = source;
@@ -138,6 +176,9 @@ function tidied(source) {
   return source.slice(0, at) + closed(source.slice(at));
 }
 
+// Half a mark or address is looked for in the last characters only: the expressions try a run of
+// spaces or marks from each of its characters.
+const TAIL = 1000;
 const MARKS = [
   [/`/g, "`"],
   [/\*\*/g, "**"],
@@ -146,15 +187,20 @@ const MARKS = [
 
 function closed(paragraph) {
   if (/^\s*\|[^\n]*(\n[\s|:-]*)?$/.test(paragraph)) return ""; // the head of a table
-  let text = paragraph
-    .replace(/(\*\*[^*\n]+)\*$/, "$1")
-    .replace(/(^|[^\\])!?\[([^\]\n]*)(\](\([^)\n]*)?)?$/, "$1$2")
-    .replace(/[ \t]*[*_~`#[!]+$/, (end) => (/\w[*_~`]+$/.test(paragraph) ? end : ""));
+  const at = Math.max(0, paragraph.length - TAIL);
+  let text = paragraph.slice(0, at) + withoutHalf(paragraph.slice(at));
   for (const [mark, close] of MARKS) {
     if ((text.match(mark) ?? []).length % 2) text = text.trimEnd() + close;
   }
   const italics = /(^|[\s(])(\*|_)(?![\s*_])[^*_\n]*$/.exec(text);
   return italics && !text.includes("`") ? text.trimEnd() + italics[2] : text;
+}
+
+function withoutHalf(end) {
+  return end
+    .replace(/(\*\*[^*\n]+)\*$/, "$1")
+    .replace(/(^|[^\\])!?\[([^\]\n]*)(\](\([^)\n]*)?)?$/, "$1$2")
+    .replace(/[ \t]*[*_~`#[!]+$/, (marks) => (/\w[*_~`]+$/.test(end) ? marks : ""));
 }
 
 function lineStarts(source) {

@@ -150,18 +150,20 @@ async def test_a_thread_is_followed_after_a_resume_without_a_mention(store: Stor
 async def test_not_without_end_is_remembered_what_a_channel_is(store: Store) -> None:
     new = FakeIntake()
     async with DiscordEmulator() as emulator:
-        ada, other = emulator.user("Ada"), emulator.channel("other")
+        ada = emulator.user("Ada")
         async with running_process(emulator, FakeIntake(), store):
-            await until_saved(store, 1)
+            begun = [await emulator.say(emulator.channel_id, ada, "x") for _ in range(2)]
+            one, other = [await emulator.open_thread(each, ada, "y") for each in begun]
+            await until_heard(store, begun[-1])
 
         async with running_process(emulator, new, store, tuning=replace(QUICK, remembered=1)):
-            for place in (emulator.channel_id, other, emulator.channel_id):
+            for place in (one, other, one):
                 said = await emulator.say(place, ada, f"{emulator.bot_mention} why?")
                 await until_heard(store, said)
 
         assert len(new.turns) == 3
         looks = [one.call for one in emulator.requests if one.call.startswith("GET /channels/")]
-        assert looks.count(f"GET /channels/{emulator.channel_id}") == 2
+        assert looks.count(f"GET /channels/{one}") == 2
 
 
 async def test_what_discord_does_not_let_us_read_is_told_to_the_next_process(

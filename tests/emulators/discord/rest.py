@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tests.emulators.discord.definitions import check_command
 from tests.emulators.discord.forms import Form
+from tests.emulators.discord.guild import guild, guild_of_rest
 from tests.emulators.discord.limits import Meter
 from tests.emulators.discord.message import STARTER, SUPPRESS_EMBEDS, Message
 from tests.emulators.discord.objects import PUBLIC_THREAD, Payload, snowflake
@@ -85,6 +86,14 @@ class Rest:
         }
         return 200, [] if self.world.has_left else [guild]
 
+    def guild(self, request: Request) -> Answer:
+        self._check_guild(request)
+        return 200, guild_of_rest(self.world)
+
+    def channels(self, request: Request) -> Answer:
+        self._check_guild(request)
+        return 200, guild(self.world)["channels"]
+
     def leave_guild(self, request: Request) -> Answer:
         """Let the bot leave (docs: Leave Guild)."""
         if request.ids["guild_id"] != self.world.guild_id or self.world.has_left:
@@ -93,16 +102,15 @@ class Rest:
         return 204, None
 
     def member(self, request: Request) -> Answer:
-        """Return the membership of a user (docs: Get Guild Member)."""
+        self._check_guild(request)
         user = self.world.users.get(request.ids["user_id"])
-        if user is None or request.ids["guild_id"] != self.world.guild_id:
+        if user is None:
             raise Refusal(404, 10007, "Unknown Member")
         return 200, user.member() | {"user": user.payload()}
 
-    def roles(self, request: Request) -> Answer:
+    def _check_guild(self, request: Request) -> None:
         if request.ids["guild_id"] != self.world.guild_id:
             raise Refusal(404, 10004, "Unknown Guild")
-        return 200, self.world.all_roles()
 
     def modify_channel(self, request: Request) -> Answer:
         channel = self.world.open_channel(request.ids["channel_id"])

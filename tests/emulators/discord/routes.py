@@ -26,8 +26,9 @@ def routes(rest: Rest, webhooks: Webhooks) -> tuple[Route, ...]:
         Route("GET", "/gateway/bot", rest.gateway_for_bot),
         Route("GET", "/users/@me/guilds", rest.my_guilds, queries=("limit", "after")),
         Route("DELETE", "/users/@me/guilds/{guild_id}", rest.leave_guild),
+        Route("GET", "/guilds/{guild_id}", rest.guild),
+        Route("GET", "/guilds/{guild_id}/channels", rest.channels),
         Route("GET", "/guilds/{guild_id}/members/{user_id}", rest.member),
-        Route("GET", "/guilds/{guild_id}/roles", rest.roles),
         Route("GET", channel, rest.channel),
         Route(
             "PATCH",

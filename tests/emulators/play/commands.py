@@ -29,6 +29,7 @@ TEXT              say it here; @bot calls the bot, @NAME another person
 /menu N NAME      choose what the menu of message N offers: ask, or summarise
 /fill [INPUT=VALUE …]
                   send the form that is open
+/home [BUTTON]    open the bot's Home tab in Slack, or press a button there
 /manage [WHAT]    be allowed to manage the channel, the server, or nothing
 /elsewhere        go to a group DM where the bot is no member
 /discord, /slack  go to #general there
@@ -84,6 +85,7 @@ class Commands:
             "offered": self._tell_offered,
             "menu": self._choose,
             "fill": self._fill,
+            "home": self._go_home,
             "manage": self._manage,
             "elsewhere": self._go_elsewhere,
             "discord": lambda _: self._go_to_platform("discord"),
@@ -174,6 +176,10 @@ class Commands:
     async def _fill(self, words: str) -> None:
         self._seat.call()
         await self._seat.rooms.fill(self._seat.person, _options(words))
+
+    async def _go_home(self, button: str) -> None:
+        for line in await self._seat.rooms.home(self._seat.person, button.strip("[] ")):
+            self._seat.stage.note(line)
 
     def _manage(self, what: str) -> None:
         self._seat.rooms.allow(self._seat.person, what)

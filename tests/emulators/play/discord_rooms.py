@@ -108,6 +108,9 @@ class DiscordRooms:
             self._elsewhere = self.emulator.elsewhere(3, *people)
         return Room("Discord group DM", self._elsewhere)
 
+    async def home(self, person: str, button: str) -> list[str]:
+        raise Impossible("Discord has no home of a bot.")
+
     async def click(self, message: str, person: str, button: str) -> None:
         user = self._people.id(person)
         self._open[person] = await self.emulator.click(message, user, button)

@@ -128,6 +128,9 @@ class Rooms(Protocol):
     def elsewhere(self, person: str) -> Room:
         """Return a place of people where the bot is no member."""
 
+    async def home(self, person: str, button: str) -> list[str]:
+        """Open the bot's own page, if the platform has one, and return it; or press a button."""
+
     async def click(self, message: str, person: str, button: str) -> None: ...
 
     async def edit(self, message: str, text: str) -> None: ...

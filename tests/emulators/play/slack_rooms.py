@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
@@ -14,10 +15,13 @@ from tests.emulators.play.rooms import (
     Room,
     Sight,
 )
-from tests.emulators.slack import Shown, SlackEmulator
+from tests.emulators.slack import Shown, SlackEmulator, View
 from tests.emulators.timeline import Moment
 
-_NOT_YET = "The play cannot do this in Slack yet."
+# The shortcuts of the app's manifest, by their names.
+_MENU = {"Ask about this": "ask_about", "Summarise from here": "summarise"}
+_WHISPER = "ephemeral"  # in the id of a message that one person alone sees
+_HOME_SECONDS = 5.0
 
 
 class SlackRooms:
@@ -67,28 +71,80 @@ class SlackRooms:
             raise Impossible("/ask failed because the app did not respond.")
 
     async def use(self, room: Room, person: str, command: str, options: Mapping[str, str]) -> None:
-        raise Impossible(_NOT_YET)
+        name, _, words = command.partition(" ")
+        if name != "parley":
+            raise Impossible("Slack has no private questions.")
+        if room.thread:
+            raise Impossible(f"Slack takes no commands in threads: say @bot /{command}.")
+        typed = self._people.spoken(" ".join((words, *options.values())))
+        delivery = await self.emulator.slash(
+            room.channel, self._people.id(person), f"/{name}", typed
+        )
+        if delivery.status != 200:
+            raise Impossible(f"/{name} failed because the app did not respond.")
 
     async def offered(self, room: Room, person: str, command: str, typed: str) -> list[str]:
         raise Impossible("Slack completes no commands.")
 
     async def choose(self, message: str, person: str, action: str) -> None:
-        raise Impossible(_NOT_YET)
+        found = [id_ for name, id_ in _MENU.items() if name.lower().startswith(action.lower())]
+        if len(found) != 1:
+            raise Impossible(f"Which one? The menu has {', '.join(_MENU)}.")
+        channel, ts = message.split("/")
+        await self.emulator.choose(channel, ts, self._people.id(person), found[0])
 
     def form(self, person: str) -> str | None:
-        return None
+        view = self.emulator.modal(self._people.id(person))
+        if view is None:
+            return None
+        fields = [f"{name}={_held(view, name)}" for name in view.fields]
+        errors = [f"({name}: {why})" for name, why in view.errors.items()]
+        return f"{view.title}: {', '.join(fields) or ' '.join(view.texts)}{''.join(errors)}"
 
     async def fill(self, person: str, values: Mapping[str, str]) -> None:
-        raise Impossible(_NOT_YET)
+        user = self._people.id(person)
+        view = self.emulator.modal(user)
+        if view is None:
+            raise Impossible("No form is open.")
+        if not view.fields:
+            view.is_open = False  # there is only something to read
+            return
+        filled: dict[str, str | list[str]] = dict(values)
+        for name in view.people & values.keys():
+            filled[name] = [self._people.id(one) for one in values[name].split(",") if one]
+        await self.emulator.submit(user, **filled)
 
     def allow(self, person: str, right: str) -> None:
-        raise Impossible(_NOT_YET)
+        if right not in ("", "channel", "server"):
+            raise Impossible("What may be managed? /manage channel, or server, or nothing.")
+        user = self._people.id(person)
+        self.emulator.set_role(user, "admin" if right == "server" else None)
+        for channel in self._channels.values():
+            self.emulator.set_creator(channel, user if right == "channel" else None)
 
     def elsewhere(self, person: str) -> Room:
         raise Impossible("In Slack a bot answers only where it is a member.")
 
+    async def home(self, person: str, button: str) -> list[str]:
+        user = self._people.id(person)
+        if button:
+            view = self.emulator.home(user)
+            action = _action(view.labels if view else {}, button)
+            await self.emulator.press_home(user, action)
+            return []
+        before = self.emulator.home(user)
+        await self.emulator.open_home(user, tab="home")
+        async with asyncio.timeout(_HOME_SECONDS):
+            while (view := self.emulator.home(user)) is before or view is None:
+                await asyncio.sleep(0.01)
+        return [*view.texts, *(f"[{label}]" for label in view.labels.values())]
+
     async def click(self, message: str, person: str, button: str) -> None:
         channel, ts = message.split("/")
+        if channel == _WHISPER:
+            said = self.emulator.ephemerals[int(ts)]
+            await self.emulator.press(said, _action(said.buttons, button))
+            return
         await self.emulator.click(channel, ts, self._people.id(person), button)
 
     async def edit(self, message: str, text: str) -> None:
@@ -151,7 +207,8 @@ class SlackRooms:
         for number, words in enumerate(self.emulator.ephemerals):
             if (words.channel_id, words.user_id) == (room.channel, user):
                 text = self._people.readable(words.text)
-                yield Sight(f"ephemeral/{number}", BOT, text, whispered=True)
+                pressed = tuple(words.buttons.values())
+                yield Sight(f"{_WHISPER}/{number}", BOT, text, buttons=pressed, whispered=True)
 
     def _threads(self, room: Room) -> list[str | None]:
         if room.thread:
@@ -160,3 +217,17 @@ class SlackRooms:
 
     def _sign(self, channel: str, thread: str | None) -> str:
         return self.emulator.shown_status(channel, thread) if thread else ""
+
+
+def _held(view: View, name: str) -> str:
+    """Return what an input holds, and between what a person can choose."""
+    options = " / ".join(view.options(name))
+    return f"{view.held(name)}{f' ({options})' if options else ''}"
+
+
+def _action(labels: Mapping[str, str], button: str) -> str:
+    """Return the action id of the button whose label begins so."""
+    found = [id_ for id_, label in labels.items() if label.lower().startswith(button.lower())]
+    if len(found) != 1:
+        raise Impossible(f"Which button? There is {', '.join(labels.values()) or 'none'}.")
+    return found[0]

@@ -172,6 +172,11 @@ class SlackEmulator:
         else:
             roles[user_id] = role
 
+    def set_creator(self, channel_id: str, user_id: str | None) -> None:
+        """Let a channel have been created by a person, or by nobody who is known."""
+        workspace = self._app.where(channel_id)
+        workspace.channels[channel_id].creator = user_id or SLACKBOT
+
     def channel(
         self,
         name: str,

@@ -64,9 +64,30 @@ class View:
         return {str(it["action_id"]): it for it in elements if it["type"] == "button"}
 
     @property
+    def labels(self) -> dict[str, str]:
+        """What stands on its buttons, by their action ids."""
+        return {name: _words(it["text"]) for name, it in self.buttons.items()}
+
+    @property
     def fields(self) -> dict[str, Payload]:
         """The inputs by their block ids."""
         return {str(it["block_id"]): it for it in self.blocks if it["type"] == "input"}
+
+    @property
+    def people(self) -> set[str]:
+        """The inputs in which people are chosen."""
+        kind = "multi_users_select"
+        return {name for name, it in self.fields.items() if _element(it)["type"] == kind}
+
+    def held(self, block_id: str) -> str:
+        """Return what stands in an input as long as nobody has changed it."""
+        element = _element(self.fields[block_id])
+        option = element.get("initial_option")
+        if isinstance(option, dict):
+            return str(option["value"])
+        users = element.get("initial_users")
+        listed = ",".join(map(str, users)) if isinstance(users, list) else ""
+        return listed or str(element.get("initial_value", ""))
 
     def options(self, block_id: str) -> list[str]:
         """Return the values between which a person can choose."""

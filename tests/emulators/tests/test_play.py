@@ -18,6 +18,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from bot.store import Store
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import ModelEmulator
 from tests.emulators.play.bot import run
@@ -32,6 +33,7 @@ from tests.emulators.slack.message import Ephemeral
 from tests.support.discord_platform import listening
 from tests.support.fakes import FakeIntake
 from tests.support.process import ROOT
+from tests.support.slack_commands import commanded
 from tests.support.waiting import until
 
 
@@ -629,3 +631,36 @@ async def seen_until(terminal: int, text: str) -> str:
                 seen += os.read(terminal, 65536).decode(errors="replace")
             await asyncio.sleep(0.01)
     return seen
+
+
+async def test_slacks_commands_forms_menus_and_home_can_be_played(play: Play, store: Store) -> None:
+    async with commanded(store, play.slack, runs=True) as (_, intake):
+        await play.type("/slack", "hello", "/manage server")
+        told = await play.type("/parley settings")
+        await play.type("/click 2 Answers in this channel")
+        await until(lambda: "temperature" in (play.seat.rooms.form("Ann") or ""))
+        refused = await play.type("/fill temperature=hot")
+        stored = await play.type("/fill temperature=1 model=org/large")
+        await play.type("/fill")
+        home = await play.type("/home")
+        await play.type("/menu 1 ask", '/fill question="Why?"')
+        denied = await play.type("/manage", "/parley model name=small")
+
+    assert "[Answers in this channel]" in "\n".join(told)
+    assert "temperature: Temperature: 'hot' is not a number." in "\n".join(refused)
+    assert "Noted for this channel: Model, Temperature." in "\n".join(stored)
+    assert {"What I can do", "[Access in this workspace]"} <= set(home)
+    assert intake.texts == ["Why?"]
+    assert "Only somebody who manages this channel" in "\n".join(denied)
+
+
+async def test_where_slack_has_no_commands_the_play_says_so(play: Play) -> None:
+    await play.type("/slack", "one", "/thread 1")
+
+    for typed, told in (
+        ("/parley reset", "Slack takes no commands in threads: say @bot /parley reset."),
+        ("/private why?", "Slack has no private questions."),
+        ("/fill", "No form is open."),
+    ):
+        assert (await play.type(typed))[-1] == told
+    assert await play.type("/discord", "/home") == ["Discord has no home of a bot."]

@@ -5,15 +5,19 @@ from __future__ import annotations
 import pytest
 
 from adapters.slack.manifest import PROMPTS
-from bot.errors import StoreUnavailable
-from bot.turns.desk import COMMANDS, NotOffered
+from bot.store import Store
+from bot.turns.desk import COMMANDS
 from tests.emulators.slack import SlackEmulator, View
-from tests.support.fakes import FakeIntake
-from tests.support.slack_commands import FakeDesk, commanding
-from tests.support.slack_platform import Transport, both_transports, hearing
+from tests.support.fakes import FakeIntake, RefusingStore
+from tests.support.slack_commands import AWAY, chosen, commanded
+from tests.support.slack_platform import (
+    Transport,
+    both_transports,
+    hearing,
+    joined,
+    serving,
+)
 from tests.support.waiting import until
-
-AWAY = "I cannot do this at the moment. Please try again in a minute."
 
 
 @both_transports
@@ -31,80 +35,79 @@ async def test_opening_a_dm_brings_a_greeting_and_questions(transport: Transport
 
 async def test_an_operator_chooses_what_is_suggested() -> None:
     prompts = [("News", "What is new?")]
-    async with SlackEmulator() as slack, commanding(slack, FakeDesk(), prompts=prompts):
-        ann = slack.user("Ann")
+    async with SlackEmulator() as slack, joined(slack, prompts=prompts) as platform:
+        async with serving(platform.handler(FakeIntake())) as url:
+            await slack.verify(url)
+            ann = slack.user("Ann")
 
-        await slack.open_home(ann)
-        await until(lambda: slack.suggested(slack.dm(ann))[1])
+            await slack.open_home(ann)
+            await until(lambda: slack.suggested(slack.dm(ann))[1])
 
         assert slack.suggested(slack.dm(ann))[1] == prompts
 
 
-async def test_an_app_that_may_not_suggest_does_not_ask_again() -> None:
-    async with SlackEmulator() as slack, commanding(slack, FakeDesk()):
+async def test_an_app_that_may_not_suggest_does_not_ask_again(store: Store) -> None:
+    async with commanded(store) as (slack, _):
         slack.fail("setSuggestedPrompts", error="missing_scope")
         ann = slack.user("Ann")
 
         await slack.open_home(ann)
         await until(lambda: suggestions(slack) == 1)
         await slack.open_home(ann)
-        await slack.open_home(ann, tab="home")
-        await until(lambda: slack.home(ann) is not None)
+        await opened(slack, ann)
 
         assert suggestions(slack) == 1
 
 
-async def test_the_home_tab_tells_what_works_what_was_used_and_what_is_chosen() -> None:
-    async with SlackEmulator() as slack, commanding(slack, FakeDesk()):
+async def test_the_home_tab_tells_what_works_and_what_is_chosen(store: Store) -> None:
+    async with commanded(store) as (slack, _):
         ann = slack.user("Ann")
+        await slack.slash(slack.dm(ann), ann, "/parley", "model large")
 
         home = await opened(slack, ann)
 
         assert home.texts[0] == "What I can do"
         assert all(f"`/parley {name}`" in "\n".join(home.texts) for name in COMMANDS)
-        assert home.texts[-4:-2] == ["What you have used", "Done: usage."]
-        assert home.texts[-2:] == ["Settings", "Answers come from Small."]
+        # What has been used cannot be told yet.
+        assert "What you have used" not in home.texts
+        assert home.texts[-2] == "Settings"
+        assert home.texts[-1].startswith("For our conversation:\n- Model: Large")
         assert [*home.buttons] == ["open_form:thread:answers"]
 
 
-async def test_what_is_not_offered_is_not_on_the_home_tab() -> None:
-    async with SlackEmulator() as slack, commanding(slack, FakeDesk(error=NotOffered())):
+async def test_without_the_store_the_home_tab_says_so(store: Store) -> None:
+    assert isinstance(store, RefusingStore)
+    store.refused.add(store.key("preferences"))
+    async with commanded(store) as (slack, _):
         home = await opened(slack, slack.user("Ann"))
 
-        assert "What you have used" not in home.texts
-        assert "Settings" not in home.texts
+        assert home.texts[-2:] == ["Settings", AWAY]
         assert not home.buttons
 
 
-async def test_without_the_store_the_home_tab_says_so() -> None:
-    desk = FakeDesk(error=StoreUnavailable("no Redis"))
-    async with SlackEmulator() as slack, commanding(slack, desk):
-        home = await opened(slack, slack.user("Ann"))
-
-        assert home.texts.count(AWAY) == 2
-
-
-async def test_an_admin_changes_the_workspace_from_the_home_tab_and_sees_it_there() -> None:
-    desk = FakeDesk()
-    async with SlackEmulator() as slack, commanding(slack, desk):
+async def test_an_admin_changes_the_workspace_from_the_home_tab_and_sees_it_there(
+    store: Store,
+) -> None:
+    async with commanded(store) as (slack, intake):
         ann = slack.user("Ann", role="admin")
         home = await opened(slack, ann)
-        assert [*home.buttons] == ["open_form:thread:answers", "open_form:server:access"]
+        places = {name.split(":")[1] for name in home.buttons}
 
         await slack.press_home(ann, "open_form:server:access")
         await until(lambda: (form := slack.modal(ann)) is not None and bool(form.fields))
         await slack.submit(ann, people=[ann])
         await until(lambda: slack.home(ann) is not home)
 
-        _, call, rest = next(one for one in desk.calls if one[0] == "fill_in")
-        assert rest[:2] == ("server", "access")
-        assert call.thread.channel == slack.dm(ann)
-        assert call.manages_server
+        shown = slack.home(ann)
+        assert shown is not None
+        assert places == {"thread", "server"}
+        assert "People who may use me: 1 chosen" in shown.texts[-1]
+        assert (await chosen(slack, intake, "server")).people == (ann,)
 
 
 @pytest.mark.parametrize("tab", ["about", ""])
-async def test_other_tabs_are_left_alone(tab: str) -> None:
-    async with SlackEmulator() as slack, commanding(slack, FakeDesk()):
+async def test_other_tabs_are_left_alone(tab: str, store: Store) -> None:
+    async with commanded(store) as (slack, _):
         ann = slack.user("Ann")
 
         await slack.open_home(ann, tab=tab)

@@ -13,7 +13,7 @@ from bot.store import Store
 from bot.turns.desk import ASK_ABOUT, SUMMARY_QUESTION
 from tests.emulators.slack import SCOPES, SlackEmulator
 from tests.support.fakes import FakeIntake, NotedIntake
-from tests.support.slack_commands import FakeDesk, commanding
+from tests.support.slack_commands import AWAY
 from tests.support.slack_platform import (
     LIMITS,
     Transport,
@@ -21,8 +21,6 @@ from tests.support.slack_platform import (
     hearing,
 )
 from tests.support.waiting import until
-
-AWAY = "I cannot do this at the moment. Please try again in a minute."
 
 
 class KeepingIntake(FakeIntake):
@@ -76,7 +74,7 @@ async def test_a_question_about_a_message_is_asked_in_its_thread(transport: Tran
 
 async def test_a_question_about_a_reply_is_asked_in_the_same_thread(store: Store) -> None:
     intake = NotedIntake(store)
-    async with SlackEmulator() as slack, commanding(slack, FakeDesk(), intake=intake):
+    async with SlackEmulator() as slack, hearing(slack, intake):
         ann = slack.user("Ann")
         place = slack.channel_id
         root = await slack.say(place, ann, "Good morning")
@@ -93,7 +91,7 @@ async def test_a_question_about_a_reply_is_asked_in_the_same_thread(store: Store
 
 async def test_a_form_that_is_sent_twice_asks_once(store: Store) -> None:
     intake = NotedIntake(store)
-    async with SlackEmulator() as slack, commanding(slack, FakeDesk(), intake=intake):
+    async with SlackEmulator() as slack, hearing(slack, intake):
         ann = slack.user("Ann")
         place = slack.channel_id
         root = await slack.say(place, ann, "Good morning")
@@ -114,7 +112,7 @@ async def test_a_form_that_is_sent_twice_asks_once(store: Store) -> None:
 @pytest.mark.parametrize("when", ["chosen", "submitted"])
 async def test_without_the_store_a_shortcut_says_so(when: str) -> None:
     intake = KeepingIntake()
-    async with SlackEmulator() as slack, commanding(slack, FakeDesk(), intake=intake):
+    async with SlackEmulator() as slack, hearing(slack, intake):
         ann = slack.user("Ann")
         ts = await slack.say(slack.channel_id, ann, "Good morning")
         away = StoreUnavailable("no Redis")
@@ -133,7 +131,7 @@ async def test_without_the_store_a_shortcut_says_so(when: str) -> None:
 
 async def test_a_question_about_a_message_that_is_not_kept_any_more_says_so() -> None:
     intake = KeepingIntake()
-    async with SlackEmulator() as slack, commanding(slack, FakeDesk(), intake=intake):
+    async with SlackEmulator() as slack, hearing(slack, intake):
         ann = slack.user("Ann")
         ts = await slack.say(slack.channel_id, ann, "Good morning")
         await slack.choose(slack.channel_id, ts, ann, ASK_ABOUT_ID)
@@ -149,7 +147,7 @@ async def test_a_question_about_a_message_that_is_not_kept_any_more_says_so() ->
 @pytest.mark.parametrize("callback", [ASK_ABOUT_ID, SUMMARISE_ID])
 async def test_where_the_bot_is_no_member_it_asks_to_be_invited(callback: str) -> None:
     intake = KeepingIntake()
-    async with SlackEmulator() as slack, commanding(slack, FakeDesk(), intake=intake):
+    async with SlackEmulator() as slack, hearing(slack, intake):
         ann, place = slack.user("Ann"), slack.channel("elsewhere", member=False)
         ts = await slack.say(place, ann, "Good morning")
 
@@ -167,7 +165,7 @@ async def test_where_the_bot_is_no_member_it_asks_to_be_invited(callback: str) -
 async def test_a_person_who_may_not_ask_now_reads_why(callback: str) -> None:
     intake = KeepingIntake()
     intake.is_full = PersonBusy()
-    async with SlackEmulator() as slack, commanding(slack, FakeDesk(), intake=intake):
+    async with SlackEmulator() as slack, hearing(slack, intake):
         ann = slack.user("Ann")
         ts = await slack.say(slack.channel_id, ann, "Good morning")
 
@@ -183,7 +181,7 @@ async def test_a_person_who_may_not_ask_now_reads_why(callback: str) -> None:
 
 async def test_a_summary_reads_the_channel_from_the_message_on(store: Store) -> None:
     intake = NotedIntake(store)
-    async with SlackEmulator() as slack, commanding(slack, FakeDesk(), intake=intake):
+    async with SlackEmulator() as slack, hearing(slack, intake):
         ann, bob = slack.user("Ann"), slack.user("Bob")
         place = slack.channel_id
         await slack.say(place, ann, "Before")
@@ -200,9 +198,24 @@ async def test_a_summary_reads_the_channel_from_the_message_on(store: Store) -> 
         assert said(turn) == ["Shall we meet?", "On Thursday"]
 
 
+async def test_a_summary_from_the_beginning_of_a_thread_reads_the_thread(store: Store) -> None:
+    intake = NotedIntake(store)
+    async with SlackEmulator() as slack, hearing(slack, intake):
+        ann = slack.user("Ann")
+        place = slack.channel_id
+        root = await slack.say(place, ann, "Shall we meet?")
+        await slack.say(place, ann, "At noon", thread_ts=root)
+        await slack.say(place, ann, "Elsewhere")
+
+        await slack.choose(place, root, ann, SUMMARISE_ID)
+
+        [turn] = intake.turns
+        assert said(turn) == ["Shall we meet?", "At noon"]
+
+
 async def test_a_summary_from_a_reply_reads_the_thread_from_there_on(store: Store) -> None:
     intake = NotedIntake(store)
-    async with SlackEmulator() as slack, commanding(slack, FakeDesk(), intake=intake):
+    async with SlackEmulator() as slack, hearing(slack, intake):
         ann = slack.user("Ann")
         place = slack.channel_id
         root = await slack.say(place, ann, "Shall we meet?")
@@ -220,8 +233,7 @@ async def test_a_summary_from_a_reply_reads_the_thread_from_there_on(store: Stor
 async def test_a_summary_without_the_scope_names_it() -> None:
     intake = KeepingIntake()
     scopes = SCOPES - {"channels:history"}
-    slack = SlackEmulator(scopes=scopes)
-    async with slack, commanding(slack, FakeDesk(), intake=intake):
+    async with SlackEmulator(scopes=scopes) as slack, hearing(slack, intake):
         ann = slack.user("Ann")
         ts = await slack.say(slack.channel_id, ann, "Good morning")
 
@@ -235,8 +247,7 @@ async def test_a_summary_without_the_scope_names_it() -> None:
 async def test_a_question_that_cannot_be_stored_in_time_is_taken_back() -> None:
     intake = KeepingIntake()
     limits = replace(LIMITS, command_answered_within=0.5)
-    desk = FakeDesk()
-    async with SlackEmulator() as slack, commanding(slack, desk, intake=intake, limits=limits):
+    async with SlackEmulator() as slack, hearing(slack, intake, limits=limits):
         ann = slack.user("Ann")
         ts = await slack.say(slack.channel_id, ann, "Good morning")
         await slack.choose(slack.channel_id, ts, ann, ASK_ABOUT_ID)

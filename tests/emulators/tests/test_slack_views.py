@@ -1,0 +1,205 @@
+"""Slack's modals, menus and Home tab, as the emulator keeps them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.emulators.slack import SlackEmulator
+from tests.emulators.slack.payload import Payload
+from tests.support.slack_app import SlackBot, StillClock, bolt, refusal, writer
+
+PLAIN: Payload = {"type": "plain_text", "text": "Words"}
+
+
+def entry(name: str = "words", **more: object) -> Payload:
+    element: Payload = {"type": "plain_text_input", "action_id": "value", **more}
+    return {"type": "input", "block_id": name, "label": PLAIN, "element": element}
+
+
+def modal(*blocks: Payload, **more: object) -> Payload:
+    shown = list(blocks or [entry()])
+    return {"type": "modal", "title": PLAIN, "submit": PLAIN, "blocks": shown, **more}
+
+
+def triggers(bot: SlackBot) -> list[str]:
+    """Note the triggers that the app is given by /parley."""
+    found: list[str] = []
+
+    @bot.app.command("/parley")
+    async def hear(body: Payload, ack) -> None:  # type: ignore[no-untyped-def]
+        found.append(str(body["trigger_id"]))
+        await ack()
+
+    return found
+
+
+@pytest.mark.parametrize(
+    ("view", "why"),
+    [
+        ({"type": "home", "blocks": [entry()]}, "type"),
+        (modal(title={**PLAIN, "text": "x" * 25}), "24"),
+        ({**modal(), "submit": None}, "submit"),
+        (modal(private_metadata="x" * 3001), "3001"),
+        (modal(colour="red"), "colour"),
+        (modal({"type": "markdown", "text": "hi"}), "block"),
+        (modal(entry("same"), entry("same")), "block_id"),
+        (modal(entry(max_length=3001)), "3000"),
+        (modal(entry(colour="red")), "colour"),
+        (modal(entry(initial_value="x" * 3001)), "3001"),
+    ],
+    ids=str,
+)
+async def test_a_view_that_slack_does_not_take_is_refused(view: Payload, why: str) -> None:
+    async with SlackEmulator() as slack, bolt(slack) as bot, writer(slack) as client:
+        found, ann = triggers(bot), slack.user("Ann")
+        await slack.slash(slack.channel_id, ann, "/parley", "")
+
+        error = await refusal(client, "views.open", {"trigger_id": found[0], "view": view})
+
+        assert error in ("invalid_arguments", "invalid_blocks"), why
+        assert slack.modal(ann) is None
+
+
+async def test_a_trigger_opens_one_view_within_three_seconds() -> None:
+    clock = StillClock()
+    async with SlackEmulator(clock=clock) as slack, bolt(slack) as bot, writer(slack) as client:
+        found, ann = triggers(bot), slack.user("Ann")
+        for _ in range(2):
+            await slack.slash(slack.channel_id, ann, "/parley", "")
+        await client.views_open(trigger_id=found[0], view=modal())
+
+        again = {"trigger_id": found[0], "view": modal()}
+        assert await refusal(client, "views.open", again) == "exchanged_trigger_id"
+        clock.advance(3.1)
+        late = {"trigger_id": found[1], "view": modal()}
+        assert await refusal(client, "views.open", late) == "expired_trigger_id"
+        other = {"trigger_id": "1.2.3", "view": modal()}
+        assert await refusal(client, "views.open", other) == "invalid_trigger_id"
+
+
+async def test_an_outdated_view_is_not_changed_by_its_hash() -> None:
+    async with SlackEmulator() as slack, bolt(slack) as bot, writer(slack) as client:
+        found, ann = triggers(bot), slack.user("Ann")
+        await slack.slash(slack.channel_id, ann, "/parley", "")
+        opened = (await client.views_open(trigger_id=found[0], view=modal()))["view"]
+        await client.views_update(view_id=opened["id"], view=modal(entry("other")))
+
+        outdated = {"view_id": opened["id"], "hash": opened["hash"], "view": modal()}
+        assert await refusal(client, "views.update", outdated) == "hash_conflict"
+        unknown = {"view_id": "V1", "view": modal()}
+        assert await refusal(client, "views.update", unknown) == "not_found"
+        form = slack.modal(ann)
+        assert form is not None
+        assert [*form.fields] == ["other"]
+
+
+async def test_what_a_person_filled_in_is_told_and_a_form_closes() -> None:
+    async with SlackEmulator() as slack, bolt(slack) as bot, writer(slack) as client:
+        found, ann = triggers(bot), slack.user("Ann")
+        told: list[Payload] = []
+
+        @bot.app.view("")
+        async def hear(body: Payload, ack) -> None:  # type: ignore[no-untyped-def]
+            told.append(body)
+            await ack()
+
+        await slack.slash(slack.channel_id, ann, "/parley", "")
+        option = {"text": PLAIN, "value": "one"}
+        choice: Payload = {"type": "static_select", "action_id": "c", "options": [option]}
+        people: Payload = {"type": "multi_users_select", "action_id": "p"}
+        blocks = (
+            entry(max_length=5),
+            {**entry("choice"), "element": choice},
+            {**entry("people"), "element": people, "optional": True},
+        )
+        await client.views_open(trigger_id=found[0], view=modal(*blocks, private_metadata="kept"))
+
+        with pytest.raises(LookupError, match="fill in"):
+            await slack.submit(ann, words="hello")
+        with pytest.raises(LookupError, match="too long"):
+            await slack.submit(ann, words="hello!", choice="one")
+        with pytest.raises(LookupError, match="no colour"):
+            await slack.submit(ann, colour="red")
+        await slack.submit(ann, words="hello", choice="one", people=[ann])
+
+        view = told[0]["view"]
+        assert isinstance(view, dict)
+        assert view["private_metadata"] == "kept"
+        assert view["state"]["values"] == {
+            "words": {"value": {"type": "plain_text_input", "value": "hello"}},
+            "choice": {"c": {"type": "static_select", "selected_option": option}},
+            "people": {"p": {"type": "multi_users_select", "selected_users": [ann]}},
+        }
+        assert slack.modal(ann) is None
+
+
+async def test_errors_about_unknown_fields_are_against_the_rules() -> None:
+    async with SlackEmulator() as slack, bolt(slack) as bot, writer(slack) as client:
+        found, ann = triggers(bot), slack.user("Ann")
+
+        @bot.app.view("")
+        async def hear(ack) -> None:  # type: ignore[no-untyped-def]
+            await ack(response_action="errors", errors={"colour": "No."})
+
+        await slack.slash(slack.channel_id, ann, "/parley", "")
+        await client.views_open(trigger_id=found[0], view=modal())
+        await slack.submit(ann, words="hello")
+
+        assert "none of its fields" in slack.violations[0]
+        slack.violations.clear()
+
+
+async def test_a_home_tab_is_published_for_one_person() -> None:
+    async with SlackEmulator() as slack, writer(slack) as client:
+        ann, bob = slack.user("Ann"), slack.user("Bob")
+        section = {"type": "section", "text": PLAIN}
+
+        await client.views_publish(user_id=ann, view={"type": "home", "blocks": [section]})
+
+        home = slack.home(ann)
+        assert home is not None
+        assert home.texts == ["Words"]
+        assert slack.home(bob) is None
+        titled = {"user_id": ann, "view": {"type": "home", "title": PLAIN, "blocks": [section]}}
+        assert await refusal(client, "views.publish", titled) == "invalid_arguments"
+        stranger = {"user_id": "U1", "view": {"type": "home", "blocks": [section]}}
+        assert await refusal(client, "views.publish", stranger) == "invalid_arguments"
+
+
+async def test_prompts_of_an_agent_are_suggested_without_a_thread() -> None:
+    async with SlackEmulator() as slack, writer(slack) as client:
+        ann = slack.user("Ann")
+        dm = slack.dm(ann)
+        ts = await slack.say(dm, ann, "hello")
+        prompts = [{"title": "Hi", "message": "Hello?"}]
+
+        await client.assistant_threads_setSuggestedPrompts(
+            channel_id=dm, thread_ts=ts, prompts=prompts
+        )
+        silent = slack.suggested(dm)
+        await client.assistant_threads_setSuggestedPrompts(channel_id=dm, prompts=prompts)
+
+        assert silent == ("", [])
+        assert slack.suggested(dm) == ("", [("Hi", "Hello?")])
+        many = {"channel_id": dm, "prompts": json.dumps(prompts * 5)}
+        method = "assistant.threads.setSuggestedPrompts"
+        assert await refusal(client, method, many) == "invalid_arguments"
+
+
+async def test_a_session_is_renamed_once_it_exists() -> None:
+    async with SlackEmulator() as slack, writer(slack) as client:
+        ann, place = slack.user("Ann"), slack.channel_id
+        ts = await slack.say(place, ann, "hello")
+        titled = {"channel_id": place, "thread_ts": ts, "title": "Hello"}
+
+        assert await refusal(client, "agents.sessions.rename", titled) == "session_not_found"
+        await client.assistant_threads_setStatus(
+            channel_id=place, thread_ts=ts, status="is thinking..."
+        )
+        await client.agents_sessions_rename(channel_id=place, thread_ts=ts, title="Hello")
+
+        assert slack.session_title(place, ts) == "Hello"
+        long = {**titled, "title": "x" * 201}
+        assert await refusal(client, "agents.sessions.rename", long) == "invalid_arguments"

@@ -1,0 +1,136 @@
+"""This version reads what each released one has left in the store, and answers what waits there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import bot
+from bot.domain import Exchange, Page
+from bot.store import Store
+from bot.turns.history import History
+from bot.turns.records import read_thread
+from bot.turns.worker import Worker
+from tests.shipping.release import ANSWER, FIRST, SECOND, STORES, THIRD
+from tests.support.at_work import (
+    KEEP,
+    LEASE,
+    POLICY,
+    all_ended,
+    make_conversation,
+    make_queue,
+    working,
+)
+from tests.support.fakes import FakeModel, FakePlatform
+from tests.support.stored import Stored, load, stored, to_json
+
+PLATFORMS = ("discord", "slack", "web")
+RELEASED = sorted(STORES.glob("*.json"), key=lambda it: it.name)
+
+
+@pytest.fixture(params=RELEASED, ids=lambda it: it.stem)
+def released(request: pytest.FixtureRequest) -> str:
+    """The text of a release's store."""
+    path: Path = request.param
+    return path.read_text(encoding="utf-8")
+
+
+def of_kind(found: list[Stored], kind: str) -> list[Stored]:
+    return [one for one in found if one.name.startswith(f"{kind}:")]
+
+
+def make_worker(store: Store, model: FakeModel, turns: list[Stored]) -> Worker:
+    platforms = {name: FakePlatform(name=name) for name in PLATFORMS}
+    for one in turns:
+        platform = platforms[one.name.split(":")[1]]
+        for message in json.loads(one.value.get("pages", "[]")):
+            platform.shown.screen[message] = Page(0, one.value["shown"], final=False)
+    return Worker(
+        queue=make_queue(store),
+        platforms=platforms,
+        conversation=make_conversation(store, model),
+        capacity=20,
+        lease_seconds=LEASE,
+        drain_seconds=5.0,
+        policy=POLICY,
+    )
+
+
+async def exchanges(store: Store, history: Stored) -> list[Exchange]:
+    name = history.name.removeprefix("history:")
+    thread = read_thread(name, name.partition(":")[0])
+    assert thread
+    return await History(store=store, keep_seconds=KEEP).read(thread)
+
+
+def test_this_release_has_its_store() -> None:
+    assert STORES / f"{bot.__version__}.json" in RELEASED, "run python -m tests.shipping.release"
+
+
+async def test_a_store_that_is_put_back_is_the_same(store: Store, released: str) -> None:
+    found = await load(store, released)
+
+    def values(of: list[Stored]) -> list[tuple[str, str, object]]:
+        # The others may be gone before they are read.
+        lasting = [one for one in of if not 0 <= one.expires_ms < 250_000]
+        return [(one.name, one.kind, one.value) for one in lasting]
+
+    assert values(await stored(store)) == values(found)
+    assert to_json(found) == released
+
+
+async def test_what_waits_or_runs_in_an_older_store_is_answered_in_order(
+    store: Store, released: str
+) -> None:
+    found = await load(store, released)
+    turns = of_kind(found, "turn")
+    opened = [one for one in turns if one.value["state"] in ("queued", "running")]
+    histories = of_kind(found, "history")
+    model = FakeModel()
+    assert {one.value["state"] for one in turns} == {"queued", "running", "done"}
+
+    async with working(make_worker(store, model, turns)):
+        await all_ended(store)
+
+    queue = make_queue(store)
+    for one in opened:
+        result = await queue.result(one.name.removeprefix("turn:"))
+        assert result
+        assert result.outcome == "done"
+    assert len(histories) == len(opened) / 2
+    for history in histories:
+        first, second, third = await exchanges(store, history)
+        assert [one.question for one in (first, second, third)] == [FIRST, SECOND, THIRD]
+        assert [one.answer for one in (first, second, third)] == [ANSWER, *["Hello world"] * 2]
+        assert all(one.person.id and one.asked_at for one in (first, second, third))
+    # Each prompt has all that was said before it in its thread.
+    said = sorted(len(prompt) for prompt in model.prompts)
+    assert said == [4] * len(histories) + [6] * len(histories)
+
+
+async def test_what_has_ended_in_an_older_store_can_be_shown_and_asked_anew(
+    store: Store, released: str
+) -> None:
+    found = await load(store, released)
+    ended = [one for one in of_kind(found, "turn") if one.value["state"] == "done"]
+    queue = make_queue(store)
+    assert ended
+
+    for one in ended:
+        turn_id = one.name.removeprefix("turn:")
+        result = await queue.result(turn_id)
+        assert result
+        assert (result.text, result.outcome, bool(result.pages)) == (ANSWER, "done", True)
+        turn = await queue.turn(turn_id)
+        assert turn
+        assert str(turn.key) == one.value["thread"]
+        assert await queue.standings(turn_id)
+        for message in result.pages:
+            assert await queue.thread_of(turn.key.platform, message) == turn.key
+        assert await queue.rate(turn_id, person_id="u1", rating="good") == ("emulated", True)
+        # The same question, delivered again by the platform, is none.
+        waiting = await queue.depth()
+        await queue.admit(turn)
+        assert await queue.depth() == waiting

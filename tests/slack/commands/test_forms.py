@@ -1,0 +1,203 @@
+"""What people choose in Slack's forms, through the real slack-bolt and a real store."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from bot.domain import Preferences
+from bot.store import Store
+from tests.support.fakes import RefusingStore
+from tests.support.slack_commands import AWAY, chosen, commanded, opened, read_by
+from tests.support.waiting import until
+
+ANSWERS, ACCESS = "open_form:channel:answers", "open_form:server:access"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kept"),
+    [
+        ("model", "org/large", Preferences(model="org/large")),
+        ("persona", "Be <!channel> brief.", Preferences(persona="Be <!channel> brief.")),
+    ],
+)
+async def test_without_words_a_form_offers_what_can_be_chosen(
+    name: str, value: str, kept: Preferences, store: Store
+) -> None:
+    async with commanded(store) as (slack, intake):
+        ann = slack.user("Ann", role="admin")
+
+        await slack.slash(slack.channel_id, ann, "/parley", name)
+        form = await opened(slack, ann)
+        places = form.options("scope")
+        await slack.submit(ann, **{name: value, "scope": "server"})
+
+        assert not slack.ephemerals
+        assert places == ["channel", "server"]
+        assert form.texts[0].startswith("From now on")
+        assert not form.fields
+        assert await chosen(slack, intake, "server") == kept
+        assert await chosen(slack, intake, "channel") == Preferences()
+
+
+async def test_a_model_is_taken_back_in_the_form(store: Store) -> None:
+    async with commanded(store) as (slack, intake):
+        ann = slack.user("Ann")
+        dm = slack.dm(ann)
+        await slack.slash(dm, ann, "/parley", "model Large")
+
+        await slack.slash(dm, ann, "/parley", "model")
+        form = await opened(slack, ann)
+        models = form.options("model")
+        await slack.submit(ann, model="-")
+
+        assert models == ["org/small", "org/large", "-"]
+        assert form.texts == ["I have taken back the choice of a model for our conversation."]
+        assert await chosen(slack, intake, "thread", dm, dm) == Preferences()
+
+
+async def test_without_models_nothing_is_offered(store: Store) -> None:
+    async with commanded(store, models=()) as (slack, _):
+        ann = slack.user("Ann")
+
+        await slack.slash(slack.channel_id, ann, "/parley", "model")
+
+        assert slack.modal(ann) is None
+        assert read_by(slack, ann) == ["There are no other models to choose here."]
+
+
+async def test_settings_are_changed_in_a_form(store: Store) -> None:
+    async with commanded(store) as (slack, intake):
+        ann = slack.user("Ann", role="admin")
+        await slack.slash(slack.channel_id, ann, "/parley", "model small")
+        await slack.slash(slack.channel_id, ann, "/parley", "settings")
+        overview = slack.ephemerals[-1]
+
+        await slack.press(overview, ANSWERS)
+        form = await opened(slack, ann)
+        fields, held = [*form.fields], form.held("model")
+        title = form.title
+        await slack.submit(ann, model="org/large", temperature="0,5")
+
+        assert overview.text == "For this channel:\n- Model: Small"
+        assert title == "Answers in this channel"
+        assert fields == ["model", "persona", "temperature", "max_tokens", "follow"]
+        assert held == "org/small"
+        assert form.texts == ["Noted for this channel: Model, Temperature."]
+        assert await chosen(slack, intake, "channel") == Preferences(
+            model="org/large", temperature=0.5
+        )
+
+
+async def test_access_and_quotas_are_changed_in_a_form_without_roles(store: Store) -> None:
+    async with commanded(store) as (slack, intake):
+        ann, bob = slack.user("Ann", role="admin"), slack.user("Bob")
+        await slack.slash(slack.channel_id, ann, "/parley", "settings")
+        await slack.press(slack.ephemerals[-1], ACCESS)
+        form = await opened(slack, ann)
+        fields = [*form.fields]
+        await slack.submit(ann, people=[ann, bob], questions_per_day="20")
+
+        await slack.press(slack.ephemerals[-1], ACCESS)
+        again = await opened(slack, ann)
+        people = again.held("people")
+        await slack.submit(ann)
+
+        assert "roles" not in fields
+        assert people == f"{ann},{bob}"
+        assert again.texts == ["You have changed nothing."]
+        assert await chosen(slack, intake, "server") == Preferences(
+            people=(ann, bob), questions_per_day=20
+        )
+
+
+async def test_a_form_is_stored_with_the_rights_of_that_moment(store: Store) -> None:
+    async with commanded(store) as (slack, intake):
+        ann = slack.user("Ann", role="admin")
+        await slack.slash(slack.channel_id, ann, "/parley", "settings")
+        await slack.press(slack.ephemerals[0], ACCESS)
+        form = await opened(slack, ann)
+        slack.set_role(ann, None)
+
+        await slack.submit(ann, people=[ann])
+
+        assert form.errors == {"people": "Only somebody who manages this server can change this."}
+        assert await chosen(slack, intake, "server") == Preferences()
+
+
+async def test_two_people_who_change_other_fields_both_win(store: Store) -> None:
+    async with commanded(store) as (slack, intake):
+        ann, bob = slack.user("Ann", role="admin"), slack.user("Bob", role="owner")
+        for person in (ann, bob):
+            await slack.slash(slack.channel_id, person, "/parley", "settings")
+            await slack.press(slack.ephemerals[-1], ANSWERS)
+            await opened(slack, person)
+
+        await slack.submit(ann, temperature="1")
+        await slack.submit(bob, persona="Be brief.")
+
+        assert await chosen(slack, intake, "channel") == Preferences(
+            temperature=1.0, persona="Be brief."
+        )
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("temperature", "hot"), ("temperature", "5"), ("max_tokens", "99999")]
+)
+async def test_what_cannot_be_stored_is_told_below_its_field_and_the_form_stays(
+    field: str, value: str, store: Store
+) -> None:
+    async with commanded(store) as (slack, intake):
+        ann = slack.user("Ann", role="admin")
+        await slack.slash(slack.channel_id, ann, "/parley", "settings")
+        await slack.press(slack.ephemerals[0], ANSWERS)
+        form = await opened(slack, ann)
+
+        await slack.submit(ann, **{field: value})
+
+        assert [*form.errors] == [field]
+        assert field in form.fields
+        assert await chosen(slack, intake, "channel") == Preferences()
+
+
+async def test_without_the_store_a_form_keeps_what_was_filled_in(store: Store) -> None:
+    assert isinstance(store, RefusingStore)
+    async with commanded(store) as (slack, _):
+        ann = slack.user("Ann", role="admin")
+        await slack.slash(slack.channel_id, ann, "/parley", "settings")
+        await slack.press(slack.ephemerals[0], ANSWERS)
+        form = await opened(slack, ann)
+        store.refused.add(store.key("preferences"))
+
+        await slack.submit(ann, temperature="1")
+
+        assert form.errors == {"model": AWAY}
+
+
+async def test_a_form_that_cannot_be_read_turns_into_an_excuse(store: Store) -> None:
+    assert isinstance(store, RefusingStore)
+    async with commanded(store) as (slack, _):
+        ann = slack.user("Ann", role="admin")
+        await slack.slash(slack.channel_id, ann, "/parley", "settings")
+        store.refused.add(store.key("preferences"))
+
+        await slack.press(slack.ephemerals[0], ANSWERS)
+        await until(lambda: (form := slack.modal(ann)) is not None and form.texts == [AWAY])
+
+
+async def test_a_visitor_is_offered_no_form_and_a_forged_press_opens_none(store: Store) -> None:
+    async with commanded(store) as (slack, _):
+        ann, bob = slack.user("Ann", role="admin"), slack.user("Bob")
+        await slack.slash(slack.channel_id, ann, "/parley", "settings")
+        await slack.slash(slack.channel_id, bob, "/parley", "settings")
+        anns, bobs = slack.ephemerals
+
+        await slack.press(replace(anns, user_id=bob), ACCESS)
+        await until(lambda: (form := slack.modal(bob)) is not None and form.title == "Parley")
+        await until(lambda: slack.modal(bob).texts != ["One moment…"])  # type: ignore[union-attr]
+
+        shown = slack.modal(bob)
+        assert shown is not None
+        assert not bobs.buttons
+        assert shown.texts == ["Only somebody who manages this server can change this."]

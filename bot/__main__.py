@@ -47,6 +47,7 @@ def main(signals: ShutdownSignals) -> int:
         "check": _check,
         "invite": _invite,
         "status": _status,
+        "forget": _forget,
         "export": _export,
         "import": _import,
     }
@@ -109,6 +110,10 @@ def _arguments() -> argparse.Namespace:
     commands.add_parser("export", help="print what is chosen for servers, channels and threads")
     importing = commands.add_parser("import", help="read what `export` has printed")
     importing.add_argument("file", metavar="FILE", help="a file; - stands for standard input")
+    forget = commands.add_parser(
+        "forget", help="remove everything that the store has of a person or a server"
+    )
+    forget.add_argument("id", metavar="PERSON|SERVER", help="an id, as the platform writes it")
     manifest = commands.add_parser("manifest", help="print the manifest of the Slack app")
     manifest.add_argument(
         "--http", metavar="URL", default="", help="where the bot is reached; without: Socket Mode"
@@ -212,6 +217,15 @@ async def _import(
     importing = asyncio.ensure_future(import_preferences(settings, places, sys.stdout))
     signals.on_first(partial(asyncio.get_running_loop().call_soon_threadsafe, importing.cancel))
     await importing
+
+
+async def _forget(settings: Settings, arguments: argparse.Namespace, _: ShutdownSignals) -> None:
+    from bot.app.forget import forget
+    from bot.app.logging import configure_logging
+
+    configure_logging(settings, least=logging.WARNING)
+    # A signal ends the process at once: a worker, or the next call, goes on with what is left.
+    await forget(settings, arguments.id, sys.stdout)
 
 
 def _open_standard_streams() -> None:

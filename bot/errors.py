@@ -94,6 +94,10 @@ class PersonBusy(Refused):
     apology = "I am still working on your other questions. Please ask again when they are answered."
 
 
+class BeingForgotten(Refused):
+    apology = "I am still forgetting what you have said to me. Please ask again in a minute."
+
+
 class QueueFull(Refused):
     apology = "Too many people are asking me at once. Please try again in a few minutes."
 

@@ -40,6 +40,14 @@ FORGET_QUESTION = (
     "I cannot bring it back."
 )
 FORGET = "Forget everything"  # the button below it
+FORGETTING = (
+    "I am forgetting everything that you have said to me. It takes a while longer; until it is "
+    "done I answer no questions of yours."
+)
+FORGOTTEN = (
+    "I have forgotten everything that you have said to me. The messages themselves still stand "
+    "here: please delete those that nobody is to read. How much you have used today still counts."
+)
 
 
 _AWAY = "I cannot do this at the moment. Please try again in a minute."
@@ -245,8 +253,23 @@ class Desk:
         return "\n".join([*lines, f"It begins anew at 00:00 UTC, {until(used.renews_in)}."])
 
     async def forget_me(self, call: Call) -> str:
-        """Forget the person, who has answered FORGET_QUESTION with yes."""
-        raise NotOffered
+        """Begin to forget the person, who has answered FORGET_QUESTION with yes.
+
+        FORGETTING if that takes longer than a moment; then `forgotten` tells of the end.
+        """
+        await self._intake.forget_person(call.thread.platform, call.person)
+        try:
+            async with asyncio.timeout(_FORGET_SECONDS):
+                return await self.forgotten(call)
+        except (TimeoutError, StoreUnavailable):
+            return FORGETTING
+
+    async def forgotten(self, call: Call) -> str:
+        """Wait until the person is forgotten, and return what to tell them."""
+        while True:
+            if await self._intake.has_forgotten(call.thread.platform, call.person):
+                return FORGOTTEN
+            await asyncio.sleep(_POLL_SECONDS)
 
     async def help(self, call: Call, here: Here) -> str:
         """Tell what works in a place, for whom, and what an admin would have to switch on."""
@@ -353,4 +376,6 @@ _FOLLOWS: Mapping[str, str] = {
     "all": "In a thread in which I have answered I answer everything.",
     "mention": "In a thread I answer only mentions and replies.",
 }
+_FORGET_SECONDS = 1.0  # in which most people are forgotten; a platform waits longer for an answer
+_POLL_SECONDS = 0.1
 _HELP_SECONDS = 1.0  # that help waits for the store: it tells the rest without it

@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 from bot.domain import ContextMessage, Exchange, Person, ThreadKey
 from bot.store import Store
 from bot.text.sanitize import whole_characters
+from bot.turns.forgetting import named
 from bot.turns.records import (
     Unreadable,
     read_all_said,
@@ -23,6 +24,14 @@ from bot.turns.records import (
 
 log = logging.getLogger(__name__)
 
+# Nothing of a person is written who is forgotten at that moment: KEYS are the jobs, and where it
+# goes. ARGV: the name of the job, how long it is kept (ms), the value, and perhaps a hash's field.
+_SAVE = """
+if redis.call('ZSCORE', KEYS[1], ARGV[1]) then return 0 end
+if not ARGV[4] then return redis.call('SET', KEYS[2], ARGV[3], 'PX', ARGV[2]) end
+redis.call('HSET', KEYS[2], ARGV[4], ARGV[3])
+return redis.call('PEXPIRE', KEYS[2], ARGV[2])
+"""
 _MESSAGE_SECONDS = 3600  # for which a person may write a question about a message
 
 
@@ -36,6 +45,7 @@ class History:
         self._store = store
         self.remembers = remembers
         self._keep_ms = int(keep_seconds * 1000)
+        self._save = store.script(_SAVE)
 
     async def read(self, thread: ThreadKey) -> list[Exchange]:
         """Return the thread's exchanges, oldest first, and keep them for `keep_seconds` more."""
@@ -58,10 +68,10 @@ class History:
 
     async def save_name(self, thread: ThreadKey, person: Person) -> None:
         """Save the name of a person whose exchanges have only an id."""
-        names = self._store.key("names", str(thread))
+        keys = [self._store.key("forgetting"), self._store.key("names", str(thread))]
         person_id, name = whole_characters(person.id), whole_characters(person.name)
-        await self._store.command("HSET", names, person_id, name)
-        await self._store.command("PEXPIRE", names, self._keep_ms)
+        job = named("person", thread.platform, person.id)
+        await self._save(keys=keys, args=[job, self._keep_ms, name, person_id])
 
     async def forget(self, thread: ThreadKey) -> None:
         """Drop all exchanges of a thread, and read nothing as context that was said before."""
@@ -91,8 +101,10 @@ class History:
     async def keep_message(self, name: str, message: ContextMessage) -> None:
         """Keep a message of others for an hour."""
         written = json.dumps(write_said(message), ensure_ascii=False)
-        key = self._store.key("message", name)
-        await self._store.command("SET", key, written, "EX", _MESSAGE_SECONDS)
+        keys = [self._store.key("forgetting"), self._store.key("message", name)]
+        person = message.person.id if message.person else ""
+        job = named("person", name.partition(":")[0], person)
+        await self._save(keys=keys, args=[job, _MESSAGE_SECONDS * 1000, written])
 
     async def kept_message(self, name: str) -> ContextMessage | None:
         """Return the message that `keep_message` kept; None if there is none any more."""

@@ -42,6 +42,7 @@ from bot.text.graphemes import CUT, left_out, without_middle
 from bot.tokens.counters import estimate
 from bot.turns.access import Access, Quota, Usage
 from bot.turns.addressed import Facts, Speakers, why_left_alone
+from bot.turns.forgetting import named
 from bot.turns.history import History
 from bot.turns.preferences import PreferenceStore, Scope, resolved
 from bot.turns.prompt import newest, shortened
@@ -331,6 +332,17 @@ class Intake:
         what a worker has deleted itself changes nothing.
         """
         await self._queue.forget(*turn_ids, asked_at=asked_at, platform=platform, messages=messages)
+
+    async def forget_person(self, platform: str, person: Person) -> None:
+        """Begin to remove everything that is kept of a person on a platform; see `has_forgotten`.
+
+        A worker does it, also after a crash. Until its end the person is refused.
+        """
+        await self._queue.forgetting.begin(named("person", platform, person.id))
+
+    async def has_forgotten(self, platform: str, person: Person) -> bool:
+        """Return whether nothing is left of what `forget_person` is to remove."""
+        return await self._queue.forgetting.is_done(named("person", platform, person.id))
 
     async def save_name(self, thread: ThreadKey, person: Person) -> None:
         """Save a person's name that was not known when the turn was admitted."""

@@ -61,6 +61,7 @@ local SPENT_MS = 2 * DAY_MS
 --   warned:<person>      set if the person has read in the last day that they may not use the bot
 --   preferences:<place>  hash of what was chosen for a thread, a channel or a server, each value as JSON; the
 --                        place is written as a thread, without its last parts
+--   of:<platform>:<id>   set of the threads in which a person has said something; see forget.lua
 --   dead                 stream of turns that were given up
 local STORED = {
   -- <platform>: sorted set of threads that may be taken, by the position of their first turn
@@ -193,8 +194,11 @@ local function today()
   return math.floor(now / DAY_MS), DAY_MS - now % DAY_MS
 end
 
+-- What a person has used who was forgotten since counts, too; see `hide_spent`.
 local function spent_on(day, who, field)
-  return natural(redis.call('HGET', key('spent', string.format('%.0f', day), who), field))
+  local date, salt = string.format('%.0f', day), redis.call('GET', key('spent', 'salt'))
+  local hidden = salt and redis.call('HGET', key('spent', date, redis.sha1hex(salt .. who)), field)
+  return natural(redis.call('HGET', key('spent', date, who), field)) + natural(hidden or 0)
 end
 
 local function add_spent(day, who, questions, tokens)
@@ -567,8 +571,40 @@ local function is_thread_full(thread, person, joins, limit)
   return has_one or places >= CROWD * limit
 end
 
+-- A person's id, of which `person` has the key.
+local function id_of(person)
+  return string.match(person, '[^:]*$')
+end
+
+-- The id itself, of which a key has the written form.
+local function unquoted(written)
+  return (string.gsub(written, '%%(%x%x)', function(code) return string.char(tonumber(code, 16)) end))
+end
+
+-- As it stands within a JSON string.
+local function in_json(written)
+  return (string.gsub(unquoted(written), '[\\"]', '\\%0'))
+end
+
+local function is_being_forgotten(platform, written)
+  return redis.call('ZSCORE', prefix .. 'forgetting', 'person:' .. platform .. ':' .. written)
+end
+
+-- As ThreadKey writes it.
+local function percent(letter)
+  return string.format('%%%02X', string.byte(letter))
+end
+
+-- Notes that a person has said something in a thread, so that it can be found. It expires with what was said.
+local function note_of(platform, written, thread)
+  local name = key('of', platform, written)
+  redis.call('SADD', name, thread)
+  keep(name)
+end
+
 -- '' if there is room for one more turn.
 local function refusal(person, person_limit, total_limit)
+  if is_being_forgotten(platform_of(person), id_of(person)) then return 'forgetting' end
   local open = redis.call('SMEMBERS', key('open', person))
   if #open >= tonumber(person_limit) then
     for _, id in ipairs(open) do
@@ -619,13 +655,9 @@ end
 local function note_speaker(thread, id)
   local name = key('speakers', thread)
   local known = redis.call('SCARD', name)
+  if is_being_forgotten(platform_of(thread), id) then return end
   if id ~= '' and known < MOST_SPEAKERS then redis.call('SADD', name, id) end
   if known == 0 then keep(name) end
-end
-
--- A person's id, of which `person` has the key.
-local function id_of(person)
-  return string.match(person, '[^:]*$')
 end
 
 -- Versions that do not count speakers leave a thread with the people who have asked.
@@ -639,6 +671,43 @@ local function note_askers(thread)
   end
 end
 
+-- Where the string of a JSON text ends that begins at `from`; nil if it does not.
+local function end_of_string(json, from)
+  local at = string.find(json, '["\\]', from + 1)
+  while at and string.sub(json, at, at) ~= '"' do at = string.find(json, '["\\]', at + 2) end
+  return at
+end
+
+-- Removes what a person said, and who that was, from a context; `id` is as JSON has it. Returns the messages, too.
+local function without_words(json, id)
+  local from, removed = 1, {}
+  while true do
+    local at, name_at = string.find(json, '"person": {"id": "' .. id .. '", "name": "', from, true)
+    local name_end = at and end_of_string(json, name_at)
+    if not name_end then return json, removed end
+    local _, text_at = string.find(json, '^}, "text": "', name_end + 1)
+    local text_end = text_at and end_of_string(json, text_at)
+    from = name_at
+    if text_end then
+      local before = string.sub(json, math.max(at - 500, 1), at - 1)
+      table.insert(removed, string.match(before, '{"id": "([^"\\]*)", $'))
+      local nobody = '"person": {"id": "", "name": ""}, "text": "'
+      json = string.sub(json, 1, at - 1) .. nobody .. string.sub(json, text_end)
+      from = at + #nobody
+    end
+  end
+end
+
+-- What a worker saves while people are forgotten has nothing of them.
+local function without_forgotten(json, thread)
+  if json == '' then return json end
+  for _, who in ipairs(redis.call('ZRANGE', prefix .. 'forgetting', 0, -1)) do
+    local platform, written = string.match(who, '^person:([^:]*):(.*)$')
+    if platform == platform_of(thread) then json = without_words(json, in_json(written)) end
+  end
+  return json
+end
+
 -- Notes the messages of a context of a thread, or of one of its exchanges, so that those which are deleted can be found.
 local function note_heard(thread, value)
   local said = value.messages or value.context
@@ -647,6 +716,10 @@ local function note_heard(thread, value)
     if type(one) == 'table' and type(one.id) == 'string' then
       redis.call('SADD', key('heard', one.id), thread)
       keep(key('heard', one.id))
+      local person = type(one.person) == 'table' and one.person.id
+      if type(person) == 'string' and person ~= '' then
+        note_of(platform_of(thread), (string.gsub(person, '[^%w_.~-]', percent)), thread)
+      end
     end
   end
 end
@@ -704,6 +777,7 @@ local function store_turn(id, thread, person, head, text, quota)
   redis.call('HSET', key('turn', id), 'state', 'queued', 'fence', 0, ATTEMPTS, 0,
     'thread', thread, 'person', person, 'body', with_question(head, text), 'head_size', #head)
   reserve(id, person, thread, 1, natural(quota.estimate))
+  note_of(platform_of(thread), id_of(person), thread)
   note_speaker(thread, id_of(person))
   keep(key('speakers', thread))
   copy_preferences(id, thread)
@@ -780,6 +854,7 @@ function verbs.admit(id, thread, person, head, text, thread_limit, person_limit,
 
   store_turn(id, thread, person, head, text, quota)
   if context and context ~= '' then
+    context = without_forgotten(context, thread)
     redis.call('HSET', key('turn', id), 'context', context)
     note_heard(thread, decoded(context))
   end
@@ -843,7 +918,7 @@ end
 -- of the line, for cjson would round its numbers; inside of a JSON string the quotes would have backslashes.
 -- Returns {model, 'first' or 'again'}.
 function verbs.rate(id, person, rating)
-  local turn = record(id)
+  local turn, written = record(id), (string.gsub(person, '[^%w_.~-]', percent))
   local history = key('history', turn.thread or '')
   for at, line in ipairs(redis.call('LRANGE', history, 0, -1)) do
     if turn_of(line) == id then
@@ -851,7 +926,8 @@ function verbs.rate(id, person, rating)
       local ratings, known = type(exchange.ratings) == 'table' and exchange.ratings or {}, 0
       for _ in pairs(ratings) do known = known + 1 end
       local again = ratings[person] ~= nil
-      if again or known < MOST_RATINGS then
+      if (again or known < MOST_RATINGS) and not is_being_forgotten(platform_of(turn.thread), written) then
+        note_of(platform_of(turn.thread), written, turn.thread)
         ratings[person] = rating
         local behind = string.find(line, ', "ratings": {', 1, true) or #line
         local head = string.sub(line, 1, behind - 1)
@@ -1120,6 +1196,7 @@ function verbs.save_context(id, fence, context)
   local turn = record(id)
   if is_record_lost(id) then return '' end
   if not holds(turn, fence) then return 'lost' end
+  context = without_forgotten(context, turn.thread)
   redis.call('HSET', key('turn', id), 'context', context)
   note_heard(turn.thread, decoded(context))
   return ''
@@ -1192,6 +1269,8 @@ function verbs.finish(id, fence, outcome, pages, shown, exchange,
   for _, one in ipairs(messages(redis.call('HGET', name, 'unheard') or '')) do
     exchange = without_text(exchange, one)
   end
+  exchange = without_forgotten(exchange, turn.thread)
+  redis.call('HDEL', name, 'unsaid')
   local forgotten = redis.call('HGET', name, 'forget')
   if exchange == '' then
     redis.call('HSET', name, 'after', last)
@@ -1583,5 +1662,3 @@ function verbs.remove_idle_consumers(platform)
   end
   return 1
 end
-
-return verbs[ARGV[1]](unpack(ARGV, 3))

@@ -22,6 +22,7 @@ from bot.domain import (
     Turn,
 )
 from bot.errors import (
+    BeingForgotten,
     HasEnded,
     LeaseLost,
     NotRemembered,
@@ -38,6 +39,7 @@ from bot.errors import (
 from bot.store import Store, store_errors
 from bot.text.sanitize import whole_characters
 from bot.turns.access import Quota, Usage
+from bot.turns.forgetting import Forgetting
 from bot.turns.history import encode
 from bot.turns.preferences import read_preferences
 from bot.turns.records import (
@@ -66,6 +68,7 @@ _REFUSALS: dict[str, type[Refused]] = {
     "thread": ThreadBusy,
     "person": PersonBusy,
     "full": QueueFull,
+    "forgetting": BeingForgotten,
     "asker": NotTheAsker,
     "older": NotTheLast,
     "gone": NotRemembered,
@@ -169,7 +172,9 @@ class Repair:
 
 
 class TurnQueue:
-    """Every admitted turn, until it has an outcome; `leases` and `repairs` serve the workers.
+    """Every admitted turn, until it has an outcome.
+
+    `leases` and `repairs` serve the workers, and `forgetting` removes what is kept of somebody.
 
     Every method, of all three classes, raises StoreUnavailable.
     """
@@ -195,6 +200,7 @@ class TurnQueue:
             late_write_seconds=late_write_leases * lease_seconds,
         )
         self.repairs = Repairs(self._script)
+        self.forgetting = Forgetting(self._script)
 
     async def admit(self, turn: Turn, *, quota: Quota = _ANYTHING, estimate: int = 0) -> bool:
         """Store the turn and return True; False if another turn has its id. Raises Refused.
@@ -663,8 +669,9 @@ class QueueScript:
     def __init__(self, store: Store, *, keep_seconds: float) -> None:
         self.store = store
         self._keep_ms = int(keep_seconds * 1000)
-        source = files("bot.turns").joinpath("queue.lua").read_text(encoding="utf-8")
-        self._run = store.script(source)
+        parts = (files("bot.turns") / name for name in ("queue.lua", "forget.lua"))
+        source = "\n".join(part.read_text(encoding="utf-8") for part in parts)
+        self._run = store.script(f"{source}\nreturn verbs[ARGV[1]](unpack(ARGV, 3))")
 
     async def run(self, verb: str, *arguments: str | int) -> str | int | list[str] | None:
         """Run a verb and return its answer. Raises Refused, LeaseLost and QuestionEdited.

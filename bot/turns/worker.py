@@ -19,6 +19,7 @@ from bot.errors import (
 )
 from bot.ports import Platform
 from bot.turns.conversation import Conversation, Lease
+from bot.turns.forgetting import Forgetter
 from bot.turns.queue import Taken, Token, TurnQueue
 from bot.turns.repair import Reconciler, WorkPolicy
 
@@ -61,6 +62,7 @@ class Worker:
             lease_seconds=lease_seconds,
             policy=policy,
         )
+        self._forgetter = Forgetter(queue.forgetting, pause_seconds=policy.store_pause)
         self._running: dict[str, Lease] = {}  # by turn id
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -75,6 +77,7 @@ class Worker:
             taking,
             asyncio.create_task(self._follow_requests()),
             asyncio.create_task(self._reconciler.run()),
+            asyncio.create_task(self._forgetter.run()),
         ]
         try:
             await asyncio.wait((stop, *loops), return_when=asyncio.FIRST_COMPLETED)

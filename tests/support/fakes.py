@@ -307,6 +307,8 @@ class FakeIntake(Intake):
         self.pressed_at: list[Place | None] = []
         self.forgotten: list[str] = []
         self.forgotten_answers: list[str] = []
+        self.forgotten_people: list[str] = []
+        self.forgets_at_once = True
         self.forgets = 0
         self.named: list[tuple[ThreadKey, Person]] = []
         self.threads: dict[str, ThreadKey] = {}
@@ -444,6 +446,14 @@ class FakeIntake(Intake):
         self.forgets += 1
         self.forgotten += turn_ids
         self.forgotten_answers += messages
+
+    async def forget_person(self, platform: str, person: Person) -> None:
+        self._refuse()
+        self.forgotten_people.append(person.id)
+
+    async def has_forgotten(self, platform: str, person: Person) -> bool:
+        self._refuse()
+        return self.forgets_at_once
 
     async def save_name(self, thread: ThreadKey, person: Person) -> None:
         self._refuse()

@@ -22,6 +22,7 @@ from adapters.discord.gateway.responses import (
     tell,
 )
 from adapters.discord.rest import fetch_messages, own_id, translated
+from bot.concurrency import BackgroundTasks
 from bot.domain import ContextMessage, Turn
 from bot.errors import PlaceGone, Refused, StoreUnavailable, SurfaceError
 from bot.turns import desk
@@ -32,6 +33,7 @@ _log = logging.getLogger(__name__)
 
 HELP = "Ask me something: write your question after my name."
 _FORGET = "forget:"  # the custom id of a button, with the id of the person who may press it
+_TOLD_SECONDS = 14 * 60  # Discord takes edits of an answer for a quarter of an hour
 _SUMMARISED = 100  # messages, the most of one request ("Get Channel Messages")
 _READ_SECONDS = 1.5  # of the three that Discord waits for an answer
 _MOST_CHOICES, _LONGEST_CHOICE = 25, 100  # Discord's documentation, "Autocomplete"
@@ -64,6 +66,7 @@ class Commands:
         self._threads = threads
         self._answer_within = answer_within  # seconds that the core may take
         self._desk = Desk(intake)
+        self._tasks = BackgroundTasks()
 
     async def answer(self, interaction: discord.Interaction, data: _Data) -> bool:
         """Answer a command, or a choice in a message's menu."""
@@ -99,7 +102,8 @@ class Commands:
     async def press(self, interaction: discord.Interaction, pressed: str) -> bool:
         """Answer a press of a button below the bot's answer to a command."""
         if pressed == f"{_FORGET}{interaction.user.id}":
-            await self._respond(interaction, self._desk.forget_me)
+            if await self._respond(interaction, self._desk.forget_me) == desk.FORGETTING:
+                self._tasks.start(self._tell_forgotten(interaction))
             return True
         match pressed.split(":"):
             case ["settings", scope, part] if scope in _SCOPES and part in _PARTS:
@@ -186,13 +190,24 @@ class Commands:
         }
         return simple.get(name)
 
-    async def _respond(self, interaction: discord.Interaction, verb: _Verb) -> None:
+    async def _tell_forgotten(self, interaction: discord.Interaction) -> None:
+        """Tell the end of what took too long, in the message that said so."""
+        try:
+            async with asyncio.timeout(_TOLD_SECONDS):
+                text = await self._desk.forgotten(await self._call(interaction))
+            async with translated():
+                await interaction.edit_original_response(content=text)
+        except (TimeoutError, StoreUnavailable, SurfaceError) as error:
+            _log.info("A person was not told that they are forgotten: %r", error)
+
+    async def _respond(self, interaction: discord.Interaction, verb: _Verb) -> str:
         """Carry out a command, and tell the person what came of it."""
         try:
             text = await in_time(self._called(interaction, verb), within=self._answer_within)
         except (Refused, StoreUnavailable) as error:
             text = desk.excuse(error)
         await tell(interaction, text)
+        return text
 
     async def _called(self, interaction: discord.Interaction, verb: _Verb) -> str:
         return await verb(await self._call(interaction))

@@ -20,6 +20,7 @@ from bot.concurrency import do_nothing
 from bot.errors import ParleyError, Refused, StoreUnavailable, SurfaceError, WriteFailed
 from bot.turns.desk import (
     COMMANDS,
+    FORGETTING,
     Call,
     Desk,
     Field,
@@ -33,6 +34,7 @@ from bot.turns.desk import (
 log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
+_TOLD_SECONDS = 20 * 60  # Slack takes answers to an interaction for half an hour
 _LOADING = "One moment…"
 _CLOSED = "This form has expired. Please open it again."
 
@@ -246,13 +248,22 @@ class Parley:
         call = self._callers.call(f"slack:{trigger}", spot_of(body) or Spot(""), user)
         try:
             said = await self._desk.forget_me(call)
+            if said == FORGETTING:
+                await self._tell_forgotten(body, said)
+                async with asyncio.timeout(_TOLD_SECONDS):
+                    said = await self._desk.forgotten(call)
+        except TimeoutError:
+            return
         except ParleyError as error:
             log.info("A person was not forgotten: %r", error)
             said = views.sentence(error)
+        await self._tell_forgotten(body, said)
+
+    async def _tell_forgotten(self, body: Body, said: str) -> None:
         try:
             await self.answer(body, Answer(said))
         except SurfaceError as error:
-            log.warning("Cannot answer a press in %s: %s", call.thread.channel, error)
+            log.warning("Cannot answer a press: %s", error)
 
     async def answer(self, body: Body, answer: Answer) -> None:
         """Answer an interaction to its person alone, which needs no membership.

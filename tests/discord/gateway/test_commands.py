@@ -10,7 +10,7 @@ import pytest
 from adapters.discord.tuning import Tuning
 from bot.domain import ContextMessage, Person, ThreadKey
 from bot.errors import StoreUnavailable
-from bot.turns.desk import FORGET_QUESTION, SUMMARY_QUESTION
+from bot.turns.desk import FORGET_QUESTION, FORGETTING, FORGOTTEN, SUMMARY_QUESTION
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.discord.message import Shown
 from tests.support.discord_platform import FAST, listening, our_thread, page
@@ -346,6 +346,22 @@ async def test_forget_me_asks_once_more() -> None:
 
         assert (shown.text, shown.ephemeral) == (FORGET_QUESTION, True)
         assert shown.buttons == (f"forget:{ada}",)
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_who_presses_forget_is_forgotten_and_told(at_once: bool) -> None:
+    async with talk() as (emulator, intake, ada):
+        intake.forgets_at_once = at_once
+        asked = await emulator.slash(emulator.channel_id, ada, "parley forget-me")
+        question = await told(emulator, asked)
+
+        pressed = await emulator.click(question.id, ada, f"forget:{ada}")
+        shown = await told(emulator, pressed)
+
+        assert intake.forgotten_people == [ada]
+        assert shown.text == (FORGOTTEN if at_once else FORGETTING)
+        intake.forgets_at_once = True
+        await until(lambda: (found := emulator.original(pressed)) and found.text == FORGOTTEN)
 
 
 @pytest.mark.parametrize("name", ["reset", "stop"])

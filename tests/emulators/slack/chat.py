@@ -147,12 +147,13 @@ class Chat:
             ts, blocks = workspace.timestamp(), tuple(said.blocks or ())
             self.ephemerals.append(Ephemeral(channel.id, user_id, seen, thread_ts, ts, blocks))
 
-    def whisper_instead(self, old: Ephemeral, args: Payload) -> None:
+    def whisper_instead(self, old: Ephemeral, args: Payload) -> Ephemeral:
         """Show other words in the place of those that one person saw."""
         said = content(args)
         self._listen(args, said)
         new = replace(old, text=read(said.text, said.blocks or []), blocks=tuple(said.blocks or ()))
         self.ephemerals[self.ephemerals.index(old)] = new
+        return new
 
     def _own(self, workspace: Workspace, args: Payload, refusal: str) -> Post:
         channel = named_channel(workspace, args)

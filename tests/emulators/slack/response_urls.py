@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tests.emulators.clock import Clock
 from tests.emulators.slack.arguments import SlackError, flag, text
@@ -67,7 +67,8 @@ class ResponseUrls:
         if original and flag(body, "delete_original"):
             self._chat.remove(original)
         elif place.whispered and flag(body, "replace_original"):
-            self._chat.whisper_instead(place.whispered, body)
+            shown = self._chat.whisper_instead(place.whispered, body)
+            address.place = replace(place, whispered=shown)
         elif original and flag(body, "replace_original"):
             self._chat.change(original, body)
         else:

@@ -9,8 +9,9 @@ import pytest
 from bot.domain import Preferences
 from bot.store import Store
 from bot.turns.access import Access
-from bot.turns.desk import COMMANDS, FORGET_QUESTION, NotOffered
-from bot.turns.queue import Token
+from bot.turns.desk import COMMANDS, FORGET_QUESTION, FORGETTING, FORGOTTEN, NotOffered
+from bot.turns.forgetting import Forgetting
+from bot.turns.queue import QueueScript, Token
 from tests.emulators.slack import SCOPES, SlackEmulator
 from tests.emulators.slack.workspace import Role
 from tests.support.fakes import RefusingStore
@@ -275,8 +276,12 @@ async def test_forget_me_asks_once_more_and_answers_in_the_same_place(store: Sto
         await until(lambda: slack.ephemerals[0] != asked)
 
         assert asked.text == FORGET_QUESTION
-        assert slack.ephemerals[0].text == NotOffered.apology
+        assert slack.ephemerals[0].text == FORGETTING
         assert not slack.ephemerals[0].buttons
+
+        # There is no worker here.
+        await Forgetting(QueueScript(store, keep_seconds=60)).work_due()
+        await until(lambda: slack.ephemerals[0].text == FORGOTTEN)
 
 
 async def test_who_asked_by_command_looks_after_the_thread(store: Store) -> None:

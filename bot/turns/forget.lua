@@ -1,0 +1,401 @@
+-- Forgets a person, or a server, in all that is stored: verbs of the queue. Its script begins with queue.lua.
+--
+-- Who is forgotten is written `person:<platform>:<id>` or `server:<platform>:<workspace>`, the last part as in a
+-- thread. Until its end the job stands in
+--   forgetting           sorted set: who is forgotten, by the time (ms) at which a worker goes on with it
+--   of:<platform>:<id>   set of the threads in which a person has said something
+-- Each step may be repeated, so a worker that goes on begins again. Meanwhile the person is refused, and what others
+-- save has nothing of them: so what a step has passed stays clean.
+
+-- A worker that has been silent for so long (ms) has died.
+local STEP_MS = 10000
+-- Keys of one step.
+local STEP_KEYS = 100
+-- What is in the names of all that a person has on a platform on which threads have one person.
+local OWN_THREADS = {
+  web = function(id) return {':web::' .. id .. ':', ':web:' .. id .. ':'} end,
+  console = function(id) return {':console:local:' .. id .. ':'} end,
+}
+
+local function parsed(who)
+  local kind, platform, written = string.match(who, '^(%a+):([^:]*):(.*)$')
+  local parts = {':' .. platform .. ':' .. written .. ':'}
+  if kind == 'person' then parts = OWN_THREADS[platform] and OWN_THREADS[platform](written) or {} end
+  return {
+    who = who, kind = kind, platform = platform, written = written, id = unquoted(written), json = in_json(written),
+    server = platform .. ':' .. written,
+    parts = parts,
+  }
+end
+
+local function is_within(text, server)
+  return text == server or string.sub(text, 1, #server + 1) == server .. ':'
+end
+
+-- Whether a name is that of something in a thread of their own, or of the server.
+local function names_it(text, it)
+  for _, part in ipairs(it.parts) do
+    if string.find(':' .. text .. ':', part, 1, true) then return true end
+  end
+  return false
+end
+
+local function is_key_of(person, it)
+  if it.kind == 'server' then return is_within(person, it.server) end
+  return platform_of(person) == it.platform and id_of(person) == it.written
+end
+
+-- What was chosen for a thread goes with the person who began it.
+local function forget_choices(thread)
+  redis.call('DEL', key('preferences', thread))
+  redis.call('SREM', prefix .. 'preferences', thread)
+end
+
+local function note_thread(thread, it)
+  if it.kind == 'person' then note_of(it.platform, it.written, thread) end
+end
+
+local function is_alone_in(thread, it)
+  local others = redis.call('SCARD', key('speakers', thread))
+    - redis.call('SISMEMBER', key('speakers', thread), it.written)
+  return others == 0 and redis.call('LLEN', key('history', thread)) == 0
+end
+
+-- The id stays known, so that the message is neither answered nor read again.
+local function drop_known(id, it)
+  redis.call('DEL', key('turn', id), key('heard', id), key('answered', id))
+  if not names_it(id, it) then mark_dropped(id, ARGV[2]) end
+end
+
+-- False if a turn has to end, or its reply to be repaired, before it can go.
+local function erase_turn(id, it)
+  local turn = record(id)
+  if is_open(turn) then
+    verbs.forget('', '', 1, id)
+    turn = record(id)
+    if is_open(turn) then return false end
+  end
+  forget_heard(id)
+  local thread = turn.thread
+  if thread then
+    local repair = redis.call('ZSCORE', key('repairs', platform_of(thread)), id)
+    -- Nobody comes to repair it.
+    local is_left = repair and tonumber(repair) < now_ms() - LATE_ADMISSION_MS
+    if repair and not is_left then
+      redis.call('HSET', key('turn', id), 'forget', '1')
+      drop_question(id)
+      return false
+    end
+    redis.call('ZREM', key('repairs', platform_of(thread)), id)
+    for _, message in ipairs(messages(redis.call('HGET', key('turn', id), 'pages'))) do
+      redis.call('DEL', key('posted', platform_of(thread), message))
+    end
+    note_thread(thread, it)
+    if redis.pcall('GET', key('newest', thread)) == id then redis.call('DEL', key('newest', thread)) end
+    if redis.pcall('GET', key('told', thread)) == id then redis.call('SET', key('told', thread), '-', 'KEEPTTL') end
+    if is_alone_in(thread, it) then forget_choices(thread) end
+  end
+  close(id, turn.person)
+  drop_known(id, it)
+  return true
+end
+
+-- The rating of a person is taken from the end of an exchange; see `verbs.rate`.
+local function without_rating(line, id)
+  local behind = string.find(line, ', "ratings": {', 1, true)
+  local ratings = behind and decoded(line).ratings
+  if type(ratings) ~= 'table' or ratings[id] == nil then return line end
+  ratings[id] = nil
+  local rest = next(ratings) and ', "ratings": ' .. cjson.encode(ratings) or ''
+  return string.sub(line, 1, behind - 1) .. rest .. '}'
+end
+
+local function without_person(json, it)
+  local without, removed = without_words(json, it.json)
+  for _, message in ipairs(removed) do
+    if not record(message).thread then drop_known(message, it) end
+  end
+  return without
+end
+
+-- Returns how much was there.
+local function forget_in_history(thread, it)
+  local history, own, found = key('history', thread), {}, 0
+  if it.kind == 'server' then return redis.call('DEL', history) end
+  for at, line in ipairs(redis.call('LRANGE', history, 0, -1)) do
+    if string.find(line, '"' .. it.json .. '"', 1, true) then
+      local person = decoded(line).person
+      if type(person) == 'table' and person.id == it.id then
+        -- Who asked first has begun the thread.
+        if at == 1 then forget_choices(thread) end
+        table.insert(own, line)
+      else
+        local without = without_rating(without_person(line, it), it.id)
+        if without ~= line then
+          redis.call('LSET', history, at - 1, without)
+          note_thread(thread, it)
+          found = found + 1
+        end
+      end
+    end
+  end
+  if #own > 0 then
+    note_thread(thread, it)
+    note_seen(thread)
+  end
+  for _, line in ipairs(own) do
+    local id = turn_of(line)
+    if redis.call('EXISTS', key('turn', id)) == 0 then drop_known(id, it) end
+    redis.call('LREM', history, 1, line)
+  end
+  return found + #own
+end
+
+-- The name of a place may be the beginning of a question, and a persona may be the person's.
+local function forget_place(id)
+  local name = key('turn', id)
+  local body, size = unpack(redis.call('HMGET', name, 'body', 'head_size'))
+  size = tonumber(size)
+  local from = body and size and select(2, string.find(body, ', "where": "', 1, true))
+  local to = from and from <= size and end_of_string(body, from)
+  local changed = 0
+  if to and to > from + 1 then
+    local shorter = string.sub(body, 1, from) .. string.sub(body, to)
+    redis.call('HSET', name, 'body', shorter, 'head_size', size - (to - from - 1))
+    changed = 1
+  end
+  return changed + redis.call('HDEL', name, 'preferences')
+end
+
+-- Returns how much was there, and 1 if something has to end first.
+local function forget_turn(id, it)
+  local turn, name = record(id), key('turn', id)
+  if turn.state == 'dropped' and not turn.thread then
+    return names_it(id, it) and redis.call('DEL', name) or 0, 0
+  end
+  local is_own = is_key_of(it.kind == 'server' and turn.thread or turn.person, it)
+  if is_own then return 1, erase_turn(id, it) and 0 or 1 end
+  if it.kind == 'server' or not turn.thread or platform_of(turn.thread) ~= it.platform then return 0, 0 end
+  local context, found = redis.call('HGET', name, 'context') or '', 0
+  local without = without_person(context, it)
+  if without ~= context then
+    redis.call('HSET', name, 'context', without)
+    -- Its worker has them, and saves its exchange while the job is there.
+    if is_open(turn) then redis.call('HSET', name, 'unsaid', '1') end
+    note_thread(turn.thread, it)
+    found = 1
+  end
+  if redis.call('SISMEMBER', key('of', it.platform, it.written), turn.thread) == 1 then
+    found = found + forget_place(id)
+  end
+  local waits = is_open(turn) and redis.call('HEXISTS', name, 'unsaid') == 1
+  return found, waits and 1 or 0
+end
+
+-- What a person has used today still counts, under a name that tells nobody who it was once the day's salt is gone.
+local function hide_spent(day, who)
+  local name = key('spent', day, who)
+  local salt = redis.call('GET', key('spent', 'salt'))
+  local hidden = key('spent', day, redis.sha1hex(salt .. who))
+  for _, field in ipairs({'questions', 'tokens'}) do
+    local sum = natural(redis.call('HGET', hidden, field)) + natural(redis.call('HGET', name, field))
+    redis.call('HSET', hidden, field, string.format('%.0f', sum))
+  end
+  redis.call('PEXPIRE', hidden, SPENT_MS)
+  return redis.call('DEL', name)
+end
+
+local function drop_members(name, members, verb, is_gone)
+  local found = 0
+  for _, member in ipairs(members) do
+    if is_gone(member) then found = found + redis.call(verb, name, member) end
+  end
+  return found
+end
+
+-- What a key has that is named after a person: `kept:<person>` and the like.
+local of_person = {
+  kept = function(name) return redis.call('DEL', name) end,
+  warned = function(name) return redis.call('DEL', name) end,
+  open = function(name, person, it)
+    local waits = 0
+    for _, id in ipairs(redis.call('SMEMBERS', name)) do
+      if not (is_key_of(record(id).person, it) and is_queued(id, record(id))) then
+        redis.call('SREM', name, id)
+      elseif not erase_turn(id, it) then
+        waits = waits + 1
+      end
+    end
+    return 0, waits
+  end,
+  running = function(_, person) return 0, count_running(person) > 0 and 1 or 0 end,
+  waiting = function(_, person)
+    while redis.call('ZCARD', key('throttled', person)) > 0 do wake_throttled(person) end
+    return 1
+  end,
+}
+
+-- What a key has that is named after a thread.
+local of_thread = {
+  history = function(_, thread, it) return forget_in_history(thread, it) end,
+  names = function(name, _, it) return it.kind == 'person' and redis.call('HDEL', name, it.id) or 0 end,
+  speakers = function(name, _, it) return it.kind == 'person' and redis.call('SREM', name, it.written) or 0 end,
+  live = function(name, thread, it)
+    if not names_it(thread, it) then return 0 end
+    note_thread(thread, it)
+    local entries = redis.call('XRANGE', name, '-', '+')
+    if #entries == 1 and entries[1][2][3] == 'gone' then return 0 end
+    redis.call('XTRIM', name, 'MAXLEN', 0)
+    -- Those who look at it learn that it is gone. The last step drops this, too.
+    redis.call('XADD', name, '*', 'look', '1', 'gone', '1')
+    redis.call('EXPIRE', name, 60)
+    return 1
+  end,
+}
+
+local function mentions(json, it)
+  return it.kind == 'person' and string.find(json, '"id": "' .. it.json .. '"', 1, true) ~= nil
+end
+
+-- Other kinds, by what they hold.
+local of_value = {
+  message = function(name, it)
+    local gone = mentions(redis.call('GET', name) or '', it)
+    return gone and redis.call('DEL', name) or 0
+  end,
+  posted = function(name, it)
+    local thread = redis.call('GET', name) or ''
+    local gone = names_it(thread, it) or it.kind == 'server' and is_within(thread, it.server)
+    return gone and redis.call('DEL', name) or 0
+  end,
+  pressed = function(name, it)
+    return names_it(redis.call('GET', name) or '', it) and redis.call('DEL', name) or 0
+  end,
+  heard = function(name, it)
+    return drop_members(name, redis.call('SMEMBERS', name), 'SREM', function(one) return names_it(one, it) end)
+  end,
+  of = function(name, it)
+    if it.kind == 'person' then return 0 end
+    local threads = redis.call('SMEMBERS', name)
+    return drop_members(name, threads, 'SREM', function(one) return is_within(one, it.server) end)
+  end,
+  kept = function(name, it)
+    local all = redis.call('LRANGE', name, 0, -1)
+    local found = 0
+    for _, one in ipairs(all) do
+      if names_it(string.match(one, ' (.*)$') or '', it) then found = found + redis.call('LREM', name, 0, one) end
+    end
+    return found
+  end,
+}
+
+local KEEPS_NAME = {turn = true, history = true, open = true, running = true, mailbox = true, waiting = true,
+  live = true, of = true}
+
+-- Returns how much a key had, and 1 if something has to end first.
+local function forget_key(name, it)
+  local kind, rest = string.match(name, '^([^:]*):?(.*)$')
+  local full = prefix .. name
+  if string.find(name, ':unreadable$') then
+    -- Nobody knows what it has.
+    return redis.call('DEL', full), 0
+  elseif name == 'dead' then
+    local found = 0
+    for _, entry in ipairs(redis.call('XRANGE', full, '-', '+')) do
+      if names_it(entry[2][2] or '', it) then found = found + redis.call('XDEL', full, entry[1]) end
+    end
+    return found, 0
+  elseif name == 'preferences' then
+    local members = redis.call('SMEMBERS', full)
+    return drop_members(full, members, 'SREM', function(place) return names_it(place, it) end), 0
+  elseif kind == 'turn' then
+    return forget_turn(rest, it)
+  elseif kind == 'spent' then
+    local day, who = string.match(rest, '^(%d+):(.*)$')
+    if it.kind == 'server' then return day and is_within(who, it.server) and redis.call('DEL', full) or 0, 0 end
+    return day and is_key_of(who, it) and hide_spent(day, who) or 0, 0
+  elseif of_person[kind] and is_key_of(rest, it) then
+    local found, waits = of_person[kind](full, rest, it)
+    return found, waits or 0
+  elseif of_thread[kind] and (it.kind == 'server' or platform_of(rest) == it.platform) then
+    if it.kind == 'person' or kind == 'history' and is_within(rest, it.server) then
+      local found = of_thread[kind](full, rest, it)
+      -- Threads of their own have nothing else.
+      if names_it(rest, it) and not KEEPS_NAME[kind] then found = found + redis.call('DEL', full) end
+      return found, 0
+    end
+  end
+  local is_budget = kind == 'budget' and it.kind == 'server'
+    and string.find(name .. ':', ':' .. it.written .. ':', 1, true)
+  if names_it(name, it) and (it.kind == 'server' and kind ~= 'mailbox' or not KEEPS_NAME[kind]) or is_budget then
+    return redis.call('DEL', full), 0
+  end
+  return of_value[kind] and of_value[kind](full, it) or 0, 0
+end
+
+-- `salt` are random letters. Called again, it changes nothing.
+function verbs.begin_forgetting(who, salt)
+  -- As long as a count of today.
+  redis.call('SET', key('spent', 'salt'), salt, 'NX', 'PX', SPENT_MS)
+  redis.call('ZADD', prefix .. 'forgetting', 'NX', now_ms(), who)
+  return 1
+end
+
+function verbs.is_forgetting(who)
+  return redis.call('ZSCORE', prefix .. 'forgetting', who)
+end
+
+-- Returns who is to be forgotten next; false if nobody is.
+function verbs.claim_forgetting()
+  local due = redis.call('ZRANGEBYSCORE', prefix .. 'forgetting', '-inf', now_ms(), 'LIMIT', 0, 1)[1]
+  if due then redis.call('ZADD', prefix .. 'forgetting', now_ms() + STEP_MS, due) end
+  return due or false
+end
+
+-- The job goes on after so many ms, unless its worker does it.
+function verbs.put_off_forgetting(who, duration)
+  return redis.call('ZADD', prefix .. 'forgetting', 'XX', 'CH', now_ms() + duration, who)
+end
+
+-- Forgets what is known to be a person's, at once.
+function verbs.forget_known(who)
+  local it, found = parsed(who), 0
+  for _, thread in ipairs(redis.call('SRANDMEMBER', key('of', it.platform, it.written), STEP_KEYS)) do
+    for _, line in ipairs(redis.call('LRANGE', key('history', thread), 0, -1)) do
+      local id = turn_of(line)
+      if is_key_of(record(id).person, it) then erase_turn(id, it) end
+    end
+    found = found + forget_in_history(thread, it)
+  end
+  return found
+end
+
+-- Forgets what the next keys have. Returns {the next cursor, how much that was, how much has to end first}.
+function verbs.forget_some(who, cursor)
+  local it, total, waiting = parsed(who), 0, 0
+  verbs.put_off_forgetting(who, STEP_MS)
+  local step = redis.call('SCAN', cursor, 'MATCH', prefix .. '*', 'COUNT', STEP_KEYS)
+  for _, name in ipairs(step[2]) do
+    local found, waits = forget_key(string.sub(name, #prefix + 1), it)
+    total, waiting = total + (tonumber(found) or 0), waiting + waits
+  end
+  return {step[1], total, waiting}
+end
+
+-- Nothing is left but the job. What a page has noted of a question that was refused goes now.
+function verbs.end_forgetting(who)
+  local it = parsed(who)
+  if it.kind == 'person' then
+    if it.platform == 'web' then
+      for _, talk in ipairs(redis.call('ZRANGE', prefix .. 'web:talks:' .. it.id, 0, -1)) do
+        redis.call('DEL', prefix .. 'web:turns:web::' .. it.written .. ':' .. talk)
+      end
+      redis.call('DEL', prefix .. 'web:talks:' .. it.id, prefix .. 'web:titles:' .. it.id)
+    end
+    for _, thread in ipairs(redis.call('SMEMBERS', key('of', it.platform, it.written))) do
+      if names_it(thread, it) then redis.call('DEL', key('live', thread)) end
+    end
+    redis.call('DEL', key('of', it.platform, it.written))
+  end
+  return redis.call('ZREM', prefix .. 'forgetting', who)
+end

@@ -1,0 +1,257 @@
+"""Forgetting a person: nothing of them is left, and all of others stays."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from bot.app.forget import jobs_of
+from bot.concurrency import running
+from bot.domain import ContextMessage, Exchange, Person, Shown, ThreadKey, Turn
+from bot.errors import BeingForgotten
+from bot.store import Store
+from bot.turns.access import Quota
+from bot.turns.forgetting import Forgetter, Forgetting, named
+from bot.turns.history import History
+from bot.turns.preferences import PreferenceStore, Rights
+from bot.turns.queue import QueueScript, Taken, Token, TurnQueue
+from tests.support.stored import stored
+from tests.turns.test_queue import make_queue
+
+ANN, BOB = Person("u-4711", "Zoe Ann"), Person("u-0815", "Bob")
+SHARED = ThreadKey("discord", "g1", "c1", "t1")
+OWN = ThreadKey("discord", "g1", "c2", "t2")
+WHO = named("person", "discord", ANN.id)
+TRACES = (ANN.id, ANN.name, "zebra", "walrus", "yodel")
+PLATFORM = "discord"
+
+
+def turn(number: int, person: Person, key: ThreadKey = SHARED, text: str = "") -> Turn:
+    text = text or ("zebra" if person is ANN else "lion")
+    where = "#a, zebra, please"
+    return Turn(f"discord:{number}", key, person, text, {}, 1000.0, where=where)
+
+
+async def next_of(queue: TurnQueue) -> Taken:
+    tokens: list[Token] = []
+    while not tokens:
+        tokens = await queue.leases.ready([PLATFORM], count=1, block_seconds=0.1)
+    (token,) = tokens
+    taken = await queue.leases.take(token)
+    assert taken
+    return taken
+
+
+def exchange_of(one: Turn, answer: str, *context: ContextMessage) -> Exchange:
+    return Exchange(one.id, one.person, one.asked_at, one.text, answer, None, context)
+
+
+async def answered(
+    queue: TurnQueue, one: Turn, answer: str, *context: ContextMessage, outcome: str = "done"
+) -> None:
+    await queue.admit(one, quota=Quota(100), estimate=10)
+    taken = await next_of(queue)
+    if context:
+        await queue.leases.save_context(taken, None, context)
+    shown = Shown((f"m{one.id[8:]}",), answer, answer, outcome=outcome)  # type: ignore[arg-type]
+    ended = exchange_of(one, answer, *context) if outcome == "done" else None
+    await queue.leases.finish(taken, shown, ended)
+
+
+def said_by(person: Person, text: str, number: int) -> ContextMessage:
+    return ContextMessage(f"discord:{number}", person, text)
+
+
+async def talk(store: Store) -> TurnQueue:
+    """Let both ask in one thread, quote each other, rate, choose, and fail."""
+    queue, history = make_queue(store), History(store=store, keep_seconds=60)
+    await answered(queue, turn(1, ANN), "walrus")
+    heard = said_by(ANN, 'yodel "loudly" \\', 91), said_by(BOB, "hum", 92)
+    await answered(queue, turn(2, BOB), "penguin", *heard)
+    await answered(queue, turn(3, BOB), "owl", outcome="failed")
+    await answered(queue, turn(4, ANN, OWN), "walrus")
+    await answered(queue, turn(5, ANN, OWN), "walrus", outcome="failed")
+    await queue.rate("discord:2", person_id=ANN.id, rating="good")
+    await queue.rate("discord:2", person_id=BOB.id, rating="good")
+    await history.save_name(SHARED, ANN)
+    await history.save_name(SHARED, BOB)
+    await history.keep_message("discord:kept", said_by(ANN, "yodel", 93))
+    await queue.note_speakers(SHARED, ANN.id, BOB.id, ours=True)
+    await queue.warn("discord", ANN)
+    rights = Rights(own_thread=True)
+    chosen = PreferenceStore(store=store)
+    await chosen.change(OWN, "thread", {"persona": "yodel"}, by=ANN.id, rights=rights)
+    return queue
+
+
+async def left_of_ann(store: Store) -> list[str]:
+    found = [one for one in await stored(store) if any(word in one for word in TRACES)]
+    return [f"{one.name} = {one.value}" for one in found]
+
+
+async def of_bob(store: Store) -> list[str]:
+    history = await History(store=store, keep_seconds=60).read(SHARED)
+    return [
+        text
+        for one in history
+        for text in (one.person.name, one.question, one.answer, *(it.text for it in one.context))
+    ]
+
+
+async def test_nothing_of_a_person_is_left_and_all_of_others_stays(store: Store) -> None:
+    queue = await talk(store)
+    assert await left_of_ann(store)
+
+    await queue.forgetting.begin(WHO)
+    await queue.forgetting.work_due()
+
+    assert await queue.forgetting.is_done(WHO)
+    assert await left_of_ann(store) == []
+    assert await of_bob(store) == ["Bob", "lion", "penguin", "", "hum"]
+    ratings = await History(store=store, keep_seconds=60).ratings(SHARED, BOB.id)
+    assert ratings == {"discord:2": "good"}
+    failed = await queue.turn("discord:3")
+    assert failed is not None
+    assert (failed.text, failed.where) == ("lion", "")
+    # Neither is the question answered again, nor read as context.
+    assert not await queue.admit(turn(1, ANN))
+    assert await queue.leases.withheld(["discord:1", "discord:91", "discord:92"]) == {
+        "discord:1",
+        "discord:91",
+    }
+
+
+async def test_what_was_used_today_still_counts(store: Store) -> None:
+    queue = await talk(store)
+    before = await queue.usage(SHARED, ANN, Quota())
+
+    for _ in range(2):
+        await queue.forgetting.begin(WHO)
+        await queue.forgetting.work_due()
+
+    assert before.questions > 0
+    after = await queue.usage(SHARED, ANN, Quota())
+    assert (after.questions, after.tokens) == (before.questions, before.tokens)
+    await answered(queue, turn(6, ANN), "walrus")
+    assert (await queue.usage(SHARED, ANN, Quota())).questions == before.questions + 1
+
+
+class _Dies(QueueScript):
+    """Dies before, or just after, its call of this number."""
+
+    def __init__(self, store: Store, calls: int, *, before: bool) -> None:
+        super().__init__(store, keep_seconds=60)
+        self.left, self.before, self.total = calls, before, 0
+
+    async def run(self, verb: str, *arguments: str | int) -> str | int | list[str] | None:
+        self.left -= 1
+        self.total += 1
+        if self.left == 0 and self.before:
+            raise KeyboardInterrupt
+        answer = await super().run(verb, *arguments)
+        if self.left == 0:
+            raise KeyboardInterrupt
+        return answer
+
+
+@pytest.mark.parametrize("before", [True, False])
+async def test_a_worker_that_dies_at_any_step_leaves_the_rest_to_another(
+    store: Store, before: bool
+) -> None:
+    queue = await talk(store)
+    complete, step = False, 0
+    while not complete:
+        step += 1
+        await answered(queue, turn(100 + step, ANN), "walrus")
+        dying = _Dies(store, step + 1, before=before)
+        try:
+            await Forgetting(dying).begin(WHO)
+            await Forgetting(dying).work_due()
+            complete = True
+        except KeyboardInterrupt:
+            # The time of the dead worker's claim is over.
+            await store.command("ZADD", store.key("forgetting"), "XX", 0, WHO)
+        await queue.forgetting.work_due()
+
+        assert await left_of_ann(store) == [], step
+        assert await of_bob(store) == ["Bob", "lion", "penguin", "", "hum"]
+    assert step > 4
+
+
+async def test_meanwhile_the_person_is_refused_and_running_turns_end_first(store: Store) -> None:
+    queue, history = await talk(store), History(store=store, keep_seconds=60)
+    await queue.admit(turn(7, BOB))
+    other = await next_of(queue)
+    heard = said_by(ANN, "yodel", 94)
+    await queue.leases.save_context(other, None, [heard])
+    await queue.admit(turn(8, ANN, OWN))
+    own = await next_of(queue)
+    await queue.leases.save(own, Shown(("m8",), "walrus", "walrus"))
+    await queue.admit(turn(9, ANN))
+
+    await queue.forgetting.begin(WHO)
+    pause = Forgetter(queue.forgetting, pause_seconds=0.01)
+    async with running(pause.run()):
+        while not await queue.leases.renew(own):
+            await asyncio.sleep(0.01)
+        with pytest.raises(BeingForgotten):
+            await queue.admit(turn(10, ANN))
+        await history.save_name(SHARED, ANN)
+        await history.keep_message("discord:kept", heard)
+        await queue.rate("discord:2", person_id=ANN.id, rating="bad")
+        assert not await queue.forgetting.is_done(WHO)
+        await queue.leases.finish(
+            own, Shown(("m8",), "walrus", "walrus", outcome="stopped"), exchange_of(own.turn, "w")
+        )
+        done = Shown(("m7",), "seal", "seal", outcome="done")
+        await queue.leases.finish(other, done, exchange_of(other.turn, "seal", heard))
+        while not await queue.forgetting.is_done(WHO):
+            await asyncio.sleep(0.01)
+
+    assert await left_of_ann(store) == []
+    assert (await of_bob(store))[-4:] == ["Bob", "lion", "seal", ""]
+    assert await queue.admit(turn(11, ANN, OWN))
+
+
+async def test_what_a_version_without_an_index_has_kept_goes_too(store: Store) -> None:
+    queue = await talk(store)
+    await store.command("DEL", store.key("of", "discord", ANN.id))
+
+    await queue.forgetting.begin(WHO)
+    await queue.forgetting.work_due()
+
+    assert await left_of_ann(store) == []
+
+
+@pytest.mark.parametrize(
+    ("written", "jobs"),
+    [
+        ("123456789012345678", ["person:discord", "server:discord"]),
+        ("U0123ABCD", ["person:slack"]),
+        ("T0123ABCD", ["server:slack"]),
+        ("0123456789abcdef0123456789abcdef", ["person:web"]),
+        ("ann", ["person:console"]),
+    ],
+)
+def test_an_id_tells_whose_it_is(written: str, jobs: list[str]) -> None:
+    assert jobs_of(written) == [f"{job}:{written}" for job in jobs]
+
+
+async def test_a_server_leaves_nothing(store: Store) -> None:
+    queue = await talk(store)
+    elsewhere = replace(SHARED, workspace="g2")
+    await answered(queue, turn(20, BOB, elsewhere), "gnu")
+    who = named("server", "discord", "g1")
+
+    await queue.forgetting.begin(who)
+    await queue.forgetting.work_due()
+
+    assert [one.name for one in await stored(store) if "g1" in one] == []
+    words = [*TRACES[2:], "penguin", "owl", "hum"]
+    kept = [one for one in await stored(store) if not one.name.startswith("message:")]
+    assert [one for one in kept if any(word in one for word in words) and "gnu" not in one] == []
+    assert [one.answer for one in await History(store=store, keep_seconds=60).read(elsewhere)] == [
+        "gnu"
+    ]

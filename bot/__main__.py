@@ -16,16 +16,17 @@ import asyncio
 import logging
 import os
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import bot
 
 if TYPE_CHECKING:
     from config.settings import Settings
 
+_T = TypeVar("_T")
 _ENV_FILE = Path(".env")
 ROLES = ("discord", "slack", "web", "console", "worker")
 
@@ -46,8 +47,12 @@ def main(signals: ShutdownSignals) -> int:
         "check": _check,
         "invite": _invite,
         "status": _status,
+        "export": _export,
+        "import": _import,
     }
     try:
+        if arguments.command == "init":
+            return asyncio.run(_init(asks=not arguments.yes))
         settings = Settings.load(os.environ, _ENV_FILE)
         if arguments.command == "manifest":
             _print_manifest(settings, arguments)
@@ -94,9 +99,16 @@ def _arguments() -> argparse.Namespace:
         "--model", metavar="NAME", help="another model than MODEL_ID, or the path of a GGUF file"
     )
     ask.add_argument("--system", metavar="TEXT", help="another text than SYSTEM_PROMPT")
+    init = commands.add_parser("init", help="ask for what the bot needs, and write .env")
+    init.add_argument(
+        "--yes", action="store_true", help="ask nothing, and take the variables of the environment"
+    )
     commands.add_parser("check", help="examine the set-up, and say how to mend it")
     commands.add_parser("invite", help="print the address that adds the bot to a Discord server")
     commands.add_parser("status", help="show how the running bot of this machine does")
+    commands.add_parser("export", help="print what is chosen for servers, channels and threads")
+    importing = commands.add_parser("import", help="read what `export` has printed")
+    importing.add_argument("file", metavar="FILE", help="a file; - stands for standard input")
     manifest = commands.add_parser("manifest", help="print the manifest of the Slack app")
     manifest.add_argument(
         "--http", metavar="URL", default="", help="where the bot is reached; without: Socket Mode"
@@ -145,35 +157,61 @@ async def _ask(settings: Settings, arguments: argparse.Namespace, signals: Shutd
     settings = chosen(settings, model=arguments.model, system=arguments.system)
     # A pipe may stay open for ever: until here, the first signal ends the process at once.
     question = read_question(arguments.words, sys.stdin)
-    answering = asyncio.ensure_future(print_answer(settings, question, sys.stdout))
-    signals.on_first(partial(asyncio.get_running_loop().call_soon_threadsafe, answering.cancel))
-    await answering
+    await _until_signal(signals, print_answer(settings, question, sys.stdout))
+
+
+async def _init(*, asks: bool) -> int:
+    from bot.app.init import StandardTerminal, init
+
+    logging.disable()
+    works = await init(StandardTerminal(), env_file=_ENV_FILE, environment=os.environ, asks=asks)
+    return 0 if works else 1
 
 
 async def _check(settings: Settings, _: argparse.Namespace, signals: ShutdownSignals) -> int:
     from bot.app.check import check
-    from bot.app.logging import configure_logging
 
-    configure_logging(settings, least=logging.CRITICAL)
-    checking = asyncio.ensure_future(check(settings, sys.stdout, env_file=_ENV_FILE))
-    signals.on_first(partial(asyncio.get_running_loop().call_soon_threadsafe, checking.cancel))
-    return 0 if await checking else 1
+    logging.disable()
+    works = await _until_signal(signals, check(settings, sys.stdout, env_file=_ENV_FILE))
+    return 0 if works else 1
 
 
 async def _invite(settings: Settings, _: argparse.Namespace, signals: ShutdownSignals) -> None:
     from bot.app.check import invite
 
-    inviting = asyncio.ensure_future(invite(settings, sys.stdout))
-    signals.on_first(partial(asyncio.get_running_loop().call_soon_threadsafe, inviting.cancel))
-    await inviting
+    await _until_signal(signals, invite(settings, sys.stdout))
 
 
 async def _status(settings: Settings, _: argparse.Namespace, signals: ShutdownSignals) -> None:
     from bot.app.status import show_status
 
-    showing = asyncio.ensure_future(show_status(settings, sys.stdout))
-    signals.on_first(partial(asyncio.get_running_loop().call_soon_threadsafe, showing.cancel))
-    await showing
+    await _until_signal(signals, show_status(settings, sys.stdout))
+
+
+async def _until_signal(signals: ShutdownSignals, work: Coroutine[Any, Any, _T]) -> _T:
+    """Return the result; the first signal cancels the work."""
+    working = asyncio.ensure_future(work)
+    signals.on_first(partial(asyncio.get_running_loop().call_soon_threadsafe, working.cancel))
+    return await working
+
+
+async def _export(settings: Settings, _: argparse.Namespace, signals: ShutdownSignals) -> None:
+    from bot.app.export import export_preferences
+
+    exporting = asyncio.ensure_future(export_preferences(settings, sys.stdout))
+    signals.on_first(partial(asyncio.get_running_loop().call_soon_threadsafe, exporting.cancel))
+    await exporting
+
+
+async def _import(
+    settings: Settings, arguments: argparse.Namespace, signals: ShutdownSignals
+) -> None:
+    from bot.app.export import import_preferences, read_text
+
+    places = read_text(arguments.file, sys.stdin)
+    importing = asyncio.ensure_future(import_preferences(settings, places, sys.stdout))
+    signals.on_first(partial(asyncio.get_running_loop().call_soon_threadsafe, importing.cancel))
+    await importing
 
 
 def _open_standard_streams() -> None:

@@ -8,7 +8,16 @@ from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from bot.domain import ContextMessage, Delta, EditBudget, Message, Page, Purpose, Turn
+from bot.domain import (
+    ContextMessage,
+    Delta,
+    EditBudget,
+    Message,
+    Page,
+    Preferences,
+    Purpose,
+    Turn,
+)
 
 
 class Model(Protocol):
@@ -17,6 +26,13 @@ class Model(Protocol):
     @property
     def name(self) -> str:
         """The model's name as the operator knows it."""
+        ...
+
+    def chosen(self, preferences: Preferences) -> Model:
+        """Return the model that answers by these preferences; itself if they choose nothing.
+
+        If the model that they name is gone, another one answers, and a Start names it.
+        """
         ...
 
     def stream(self, prompt: Sequence[Message]) -> AsyncGenerator[Delta]:

@@ -40,6 +40,7 @@ _TLS_OPTIONS = (
     *("ssl_ca_certs", "ssl_ca_path", "ssl_cert_reqs", "ssl_certfile", "ssl_check_hostname"),
     *("ssl_ciphers", "ssl_keyfile", "ssl_min_version", "ssl_password"),
 )
+_LABEL_LENGTH = 60  # characters; menus have no room for more
 # How alike a misspelt name and a known one are (difflib's ratio).
 _NEAR, _NEAR_IN_ENVIRONMENT = 0.8, 0.91
 _SHOWN = 400  # characters of a refused value
@@ -74,6 +75,20 @@ def _word(text: str) -> str:
 
 def _words(text: str) -> tuple[str, ...]:
     return tuple(_word(part.strip()) for part in text.split(",") if part.strip())
+
+
+def _models(text: str) -> tuple[tuple[str, str], ...]:
+    """Return names with their labels, which are the names themselves where none is given."""
+    found: list[tuple[str, str]] = []
+    for part in filter(None, map(str.strip, text.split(","))):
+        label, _, name = (each.strip() for each in part.rpartition("="))
+        if not name or not label.isprintable() or len(label) > _LABEL_LENGTH:
+            raise ValueError(f"has {part!r} in it, which is not like Label=name")
+        found.append((_word(name), label or name))
+    words = [word.casefold() for name, label in found for word in {name, label}]
+    if len(words) > len(set(words)):
+        raise ValueError("names a model, or uses a label, twice")
+    return tuple(found)
 
 
 def _slack_bot_token(text: str) -> str:
@@ -321,6 +336,12 @@ class Settings:
     )
     model_fallbacks: tuple[str, ...] = _setting(
         (), _words, "models to ask when that one fails, in this order, with commas between"
+    )
+    models: tuple[tuple[str, str], ...] = _setting(
+        (),
+        _models,
+        "models of the same source that people may choose, such as Fast=NAME, Clever=NAME; the "
+        "first answers if MODEL_ID is not set",
     )
     model_url: str = _setting(
         "",
@@ -574,6 +595,8 @@ class Settings:
                 )
             except ValueError as error:
                 mistakes.append(f"{_shown(variable, text)} {error}")
+        if values.get("models") and "MODEL_ID" not in texts:
+            values["model_id"] = values["models"][0][0]
         mistakes += _contradictions(values, texts)
         if mistakes:
             raise SettingsError("\n".join(mistakes))

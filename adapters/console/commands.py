@@ -11,6 +11,8 @@ COMMANDS = {
     "/regenerate": "answer the last question again",
     "/edit": "change your last question",
     "/stop": "end the answer that grows (Ctrl-C does, too)",
+    "/model": "show or choose the model: /model NAME; off takes the choice back",
+    "/persona": "show or choose how I am to answer: /persona TEXT; off takes it back",
     "/save": "write the conversation to a file: /save FILE",
     "/quit": "leave (so do Ctrl-D, exit and quit)",
 }

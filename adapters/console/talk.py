@@ -15,8 +15,10 @@ from bot.errors import StoreUnavailable
 from bot.reply.draft import with_notice
 from bot.store import Store
 from bot.text.sanitize import whole_characters
+from bot.turns.desk import Call, Desk
 from bot.turns.intake import Intake
 
+OFF = "off"  # instead of a name or a text takes a choice back
 _READ_SECONDS = 1.0
 _OPERATOR = Asker(operator=True)
 _AWAY_SECONDS = 0.5  # before the store is read again
@@ -82,6 +84,26 @@ class Talk:
         """Forget the conversation, also the words of its replies that grew."""
         await self._intake.reset(self.key)
         await live.forget(self._store, self.key)
+
+    async def choose(self, what: str, text: str) -> str:
+        """Choose the model or the persona of this conversation; without a text, tell the choice."""
+        desk = Desk(self._intake)
+        call = Call(
+            id=f"{self.key.platform}:{uuid4()}",
+            thread=self.key,
+            person=self.person,
+            scopes={"thread": "this conversation"},
+            in_thread=True,
+            direct=True,
+            own_thread=True,
+        )
+        if not text:
+            chosen = (await desk.overview(call)).text
+            offered = ", ".join(label for _, label in desk.models()) if what == "model" else ""
+            return f"{chosen}\nThere are: {offered}." if offered else chosen
+        text = "" if text.casefold() == OFF else text
+        choose = desk.choose_model if what == "model" else desk.choose_persona
+        return await choose(call, text)
 
     async def question(self, turn_id: str) -> str:
         """Return the question of a turn that another terminal has asked; empty if unknown."""

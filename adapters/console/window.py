@@ -177,6 +177,8 @@ class Window:
                     self._screen.say(NOTHING)
             case "/stop":
                 await self._stop()
+            case "/model" | "/persona":
+                self._screen.say(await self._talk.choose(command.name[1:], command.argument))
             case "/save":
                 said = await asyncio.to_thread(save, self._transcript, command.argument)
                 self._screen.say(said)

@@ -25,9 +25,12 @@ async def examine(
     app_token: str,
     signing_secret: str,
     api_url: str,
+    workspaces: Collection[str],
     channels: Collection[str],
 ) -> AsyncIterator[Finding]:
     """Yield what works and what does not, for the app and in these channels.
+
+    Its workspace has to be one of `workspaces`, unless there are none.
 
     Nothing is written. Raises CannotStart if the bot token is refused.
     """
@@ -37,6 +40,10 @@ async def examine(
         )
         identity = await identify(client)
         yield Finding("Slack", f"The token is that of @{identity.name} in {identity.team_name}")
+        if workspaces and identity.team not in workspaces:
+            cure = f"add {identity.team} to ALLOWED_SERVERS"
+            text = f"{identity.team_name} ({identity.team}) is not one of ALLOWED_SERVERS"
+            yield Finding("Slack", text, cure, wrong=True)
         yield _scopes(identity.missing)
         if app_token:
             yield await _socket_mode(client, app_token)

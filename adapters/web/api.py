@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 from uuid import uuid4
 
 from aiohttp import web
@@ -20,10 +20,11 @@ from bot.domain import Asker, Json, Person, Rating, Standing, ThreadKey, Turn
 from bot.errors import HasEnded, NothingAsked, NotRemembered, NotTheLast, ParleyError
 from bot.store import Store
 from bot.turns.intake import MAX_QUESTION, Intake
+from bot.turns.preferences import Rights, Scope, resolved
 
 PERSON = web.RequestKey("person", Person)
 _MOST_CONVERSATIONS = 1000  # in one answer
-_RATINGS = ("good", "bad")
+_RATINGS: Mapping[str, Rating | Literal[""]] = {"good": "good", "bad": "bad", "": ""}
 # Who may use the page was decided when they signed in.
 _SIGNED_IN = Asker(signed_in=True)
 
@@ -46,6 +47,8 @@ class Api:
         talk, turn = "/api/conversations/{talk}", "/api/conversations/{talk}/turns/{turn}"
         return [
             web.get("/api/me", self.me),
+            *(web.get(f"{at}/preferences", self.preferences) for at in ("/api", talk)),
+            *(web.patch(f"{at}/preferences", self.choose) for at in ("/api", talk)),
             web.get("/api/conversations", self.conversations),
             web.patch(talk, self.rename),
             web.delete(talk, self.delete),
@@ -80,12 +83,46 @@ class Api:
         await live.announce(self.store, thread)
         return answer({"title": await self.talks.title(thread)})
 
+    async def preferences(self, request: web.Request) -> web.Response:
+        """Tell what the person chose for a conversation, or for all of theirs without a choice."""
+        thread, scope = await self._place(request)
+        found = await self.intake.preferences.read(thread)
+        offered = self.intake.preferences.models
+        own, name = found[scope], resolved(found).model
+        models: list[Json] = [{"name": one.name, "label": one.label} for one in offered]
+        return answer(
+            {
+                "model": own.model,
+                "persona": own.persona,
+                "models": models,
+                "answers": next((one.label for one in offered if one.name == name), ""),
+            }
+        )
+
+    async def choose(self, request: web.Request) -> web.Response:
+        """Choose a model or a persona there; an empty text takes the choice back."""
+        (thread, scope), chosen = await self._place(request), await body(request)
+        if not chosen.keys() <= {"model", "persona"}:
+            refuse(400, "Only a model and a persona can be chosen here.")
+        # The channel of a person is their own.
+        rights = Rights(own_thread=True, manages_channel=True)
+        await self.intake.preferences.change(
+            thread, scope, chosen, by=person(request).id, rights=rights
+        )
+        return await self.preferences(request)
+
+    async def _place(self, request: web.Request) -> tuple[ThreadKey, Scope]:
+        if "talk" in request.match_info:
+            return await self._known(request), "thread"
+        return thread_of(person(request), ""), "channel"
+
     async def delete(self, request: web.Request) -> web.Response:
         """Forget a conversation: its turns, its history and its place in the list."""
         thread = _thread(request)
         if turn_ids := await self.talks.turns(thread):
             await self.intake.forget(*turn_ids, asked_at=time.time(), platform=thread.platform)
         await self.intake.reset(thread)
+        await self.intake.preferences.forget(thread)
         await self.talks.forget(thread)
         await live.forget(self.store, thread)
         await live.announce(self.store, thread, gone=True)
@@ -175,11 +212,11 @@ class Api:
         return answer({}, status=202)
 
     async def rate(self, request: web.Request) -> web.Response:
-        """Keep what the person thinks of an answer."""
+        """Keep what the person thinks of an answer; an empty rating takes it back."""
         turn, rating = await self._turn(request), (await body(request)).get("rating")
-        if rating not in _RATINGS:
-            refuse(400, "A rating is good or bad.")
-        chosen: Rating = "good" if rating == "good" else "bad"
+        if not isinstance(rating, str) or rating not in _RATINGS:
+            refuse(400, "A rating is good or bad, or empty to take it back.")
+        chosen = _RATINGS[rating]
         await self.intake.rate(turn.turn_id, person_id=person(request).id, rating=chosen)
         await live.announce(self.store, _thread(request), turn.turn_id)
         return answer({})

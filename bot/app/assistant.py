@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,6 +24,7 @@ from bot.ports import Model
 from bot.proxy import warn_if_readable
 from bot.tokens import tokenizers
 from bot.tokens.counters import TokenEstimator
+from bot.turns.preferences import ModelChoice
 from bot.turns.prompt import SystemPrompt
 from config.settings import Settings
 
@@ -55,8 +56,20 @@ class Assistant:
     system_prompt: SystemPrompt
 
 
-# The models to ask in their order, their label and their system prompt.
-_Choice = tuple[Sequence[ContextWindowModel], str, str]
+# The models to ask in their order, those that people may choose by their names, the label of the
+# first one and its system prompt.
+_Choice = tuple[Sequence[ContextWindowModel], Mapping[str, ContextWindowModel], str, str]
+
+
+def model_choices(settings: Settings) -> tuple[ModelChoice, ...]:
+    """Return the models that people may choose; none if there is only one."""
+    here = settings.local_model_path or settings.transformers_model
+    if not settings.models or not settings.names_model or settings.model_id == DEMO or here:
+        return ()
+    named = dict(settings.models)
+    if settings.model_id not in named:
+        named = {settings.model_id: settings.model_id, **named}
+    return tuple(ModelChoice(name, label) for name, label in named.items())
 
 
 @asynccontextmanager
@@ -70,15 +83,15 @@ async def open_assistant(
     progress = progress or LoggedProgress()
     async with AsyncExitStack() as stack:
         if settings.model_id == DEMO or not settings.names_model:
-            models, label, prompt = await _open_local(_for_demo(settings), stack, progress)
+            models, offered, label, prompt = await _open_local(_for_demo(settings), stack, progress)
         elif settings.local_model_path:
-            models, label, prompt = await _open_local(settings, stack, progress)
+            models, offered, label, prompt = await _open_local(settings, stack, progress)
         elif settings.transformers_model:
-            models, label, prompt = await _open_transformers(settings, stack, progress)
+            models, offered, label, prompt = await _open_transformers(settings, stack, progress)
         elif settings.model_url:
-            models, label, prompt = await _open_server(settings, stack)
+            models, offered, label, prompt = await _open_server(settings, stack)
         else:
-            models, label, prompt = await _open_hugging_face(settings, stack)
+            models, offered, label, prompt = await _open_hugging_face(settings, stack)
         # A demo model that was not chosen must not be taken for a good one.
         level = logging.INFO if settings.names_model else logging.WARNING
         log.log(level, "Answers come from %s", label)
@@ -87,6 +100,7 @@ async def open_assistant(
             policy=RetryPolicy(),
             total_timeout=settings.reply_timeout,
             stopping=stopping,
+            offered=offered,
         )
         yield Assistant(model, label, SystemPrompt(prompt, settings.system_prompt_line))
 
@@ -139,7 +153,8 @@ async def _open_local(settings: Settings, stack: AsyncExitStack, progress: Progr
         )
     demo = f"{server.name}, a small demo model: set HF_TOKEN or MODEL_URL for a good one"
     label = f"{server.name} on this machine" if settings.local_model_path else demo
-    return [await _open_supervised(settings, server, stack)], label, settings.system_prompt
+    model = await _open_supervised(settings, server, stack)
+    return [model], {}, label, settings.system_prompt
 
 
 async def _open_transformers(
@@ -162,7 +177,7 @@ async def _open_transformers(
     # A dialogue model would repeat the system prompt as its answer.
     default = "" if server.is_dialogue else settings.system_prompt
     label = f"{name}, run by transformers on this machine"
-    return [model], label, _system_prompt(settings, default=default)
+    return [model], {}, label, _system_prompt(settings, default=default)
 
 
 async def _open_supervised(
@@ -185,6 +200,8 @@ async def _open_supervised(
 def _warn_of_fallbacks(settings: Settings, model: str) -> None:
     if settings.model_fallbacks:
         log.warning("MODEL_FALLBACKS is for HF_TOKEN and MODEL_URL; %s has none", model)
+    if settings.models:
+        log.warning("MODELS is for HF_TOKEN and MODEL_URL; %s is the only model", model)
 
 
 async def _open_hugging_face(settings: Settings, stack: AsyncExitStack) -> _Choice:
@@ -195,11 +212,16 @@ async def _open_hugging_face(settings: Settings, stack: AsyncExitStack) -> _Choi
     connection = await stack.enter_async_context(connect(server))
     # In the background: the bot also starts if Hugging Face is slow or away.
     await stack.enter_async_context(running(huggingface.log_availability(connection, names)))
-    models = [
-        await _open_model(settings, stack, connection.for_model(name), idle_timeout=IDLE_SECONDS)
-        for name in names
-    ]
-    return models, f"{settings.model_id} at Hugging Face", settings.system_prompt
+    offered = [one.name for one in model_choices(settings)]
+    opened = {
+        name: await _open_model(
+            settings, stack, connection.for_model(name), idle_timeout=IDLE_SECONDS
+        )
+        for name in dict.fromkeys((*names, *offered))
+    }
+    label = f"{settings.model_id} at Hugging Face"
+    models = [opened[name] for name in names]
+    return models, {name: opened[name] for name in offered}, label, settings.system_prompt
 
 
 async def _open_server(settings: Settings, stack: AsyncExitStack) -> _Choice:
@@ -209,7 +231,9 @@ async def _open_server(settings: Settings, stack: AsyncExitStack) -> _Choice:
         warn_if_readable("MODEL_API_KEY", by="MODEL_URL", url=url)
     connection = await _connect(url, key, settings.model_id, stack)
     chosen = _names(settings)
-    settings = _adapted(settings, connection.server, await fetch_server_info(connection))
+    choices = model_choices(settings)
+    info = await fetch_server_info(connection)
+    settings = _adapted(settings, connection.server, info)
     models = [
         await _open_model(
             *(settings, stack, connection.for_model(name)),
@@ -219,8 +243,36 @@ async def _open_server(settings: Settings, stack: AsyncExitStack) -> _Choice:
         )
         for name in _names(settings)
     ]
+    known = {one.name: one for one in models} | {chosen[0]: models[0]}
+    offered = {
+        one.name: known.get(_listed(info, one.name))
+        or await _open_offered(settings, connection.for_model(_listed(info, one.name)), stack)
+        for one in choices
+    }
     label = f"{settings.model_id} at {urlsplit(url).hostname}"
-    return models, label, settings.system_prompt
+    return models, offered, label, settings.system_prompt
+
+
+def _listed(info: ServerInfo, name: str) -> str:
+    """Return the server's name for a model; unlike `name_for`, never that of its only model."""
+    latest = f"{name}:latest"  # Ollama
+    return latest if latest in info.models and name not in info.models else name
+
+
+async def _open_offered(
+    settings: Settings, connection: ServerConnection, stack: AsyncExitStack
+) -> ContextWindowModel:
+    """Open a model that nobody but people of the bot chooses."""
+    info, name = await fetch_server_info(connection), connection.server.model
+    if info.models and name not in info.models:
+        log.warning("%s has no %s, which is one of MODELS", connection.server, name)
+    return await _open_model(
+        _with_room(settings, info.context),
+        *(stack, connection),
+        idle_timeout=IDLE_SECONDS,
+        is_watched=True,
+        is_strict=True,
+    )
 
 
 async def _connect(url: str, key: str, model: str, stack: AsyncExitStack) -> ServerConnection:
@@ -254,6 +306,10 @@ def _adapted(settings: Settings, server: ModelServer, info: ServerInfo) -> Setti
         # A second name of the same model would be no fallback.
         model_fallbacks=tuple(info.name_for(each) or each for each in settings.model_fallbacks),
     )
+    return _with_room(settings, context)
+
+
+def _with_room(settings: Settings, context: int | None) -> Settings:
     if context is None:
         return settings
     # At most half of a small context is for the answer: the question must fit, too.
@@ -268,10 +324,12 @@ async def _open_model(
     idle_timeout: float,
     is_chosen: bool = True,
     is_watched: bool = False,
+    is_strict: bool = False,
 ) -> ContextWindowModel:
     """Open a model; `is_chosen` means that the operator named it, not the server.
 
-    If it `is_watched`, its server is asked for its context size, which may change.
+    If it `is_watched`, its server is asked for its context size, which may change. If it
+    `is_strict`, no other model of the server answers for it.
     """
     name, own = connection.server.model, connection.server.own
     counting_server = ServerCounter(connection) if own else None
@@ -287,6 +345,7 @@ async def _open_model(
             top_p=settings.top_p,
             idle_timeout=idle_timeout,
             total_timeout=settings.reply_timeout,
+            strict=is_strict,
         ),
         counter=TokenEstimator(),
         counting_server=counting_server,

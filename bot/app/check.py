@@ -48,13 +48,13 @@ async def check(settings: Settings, output: TextIO, *, env_file: Path) -> bool:
     parts: list[tuple[str, Part]] = [
         ("Settings", lambda: _settings(settings)),
         ("Files", lambda: _files(settings, env_file)),
-        ("Store", lambda: _store(settings)),
-        ("Model", lambda: _model(settings)),
+        ("Store", lambda: examine_store(settings)),
+        ("Model", lambda: examine_model(settings)),
     ]
     if settings.discord_token:
-        parts.append(("Discord", lambda: _discord(settings)))
+        parts.append(("Discord", lambda: examine_discord(settings)))
     if settings.slack_bot_token:
-        parts.append(("Slack", lambda: _slack(settings)))
+        parts.append(("Slack", lambda: examine_slack(settings)))
     parts += [("Ports", lambda: _ports(settings)), ("Clock", lambda: _clock(settings))]
     works = True
     # At the same time, and printed in this order.
@@ -70,12 +70,20 @@ async def check(settings: Settings, output: TextIO, *, env_file: Path) -> bool:
 
 async def invite(settings: Settings, output: TextIO) -> None:
     """Print the address that adds the bot to a Discord server. Raises CannotStart."""
-    from adapters.discord import setup
-
     if not settings.discord_token:
         raise CannotStart("set DISCORD_TOKEN: the address names its application")
-    address = await setup.invite(token=settings.discord_token, api_url=settings.discord_api_url)
-    output.write(f"{address}\n")
+    output.write(f"{await _invitation(settings)}\n")
+
+
+async def invitation(settings: Settings) -> AsyncIterator[Finding]:
+    """Yield the address that adds the bot to a Discord server."""
+    yield Finding("Discord", f"Add the bot to a server: {await _invitation(settings)}")
+
+
+async def _invitation(settings: Settings) -> str:
+    from adapters.discord import setup
+
+    return await setup.invite(token=settings.discord_token, api_url=settings.discord_api_url)
 
 
 def line(finding: Finding) -> str:
@@ -108,6 +116,20 @@ async def _settings(settings: Settings) -> AsyncIterator[Finding]:
     check_settings(settings, roles)
     served = ", ".join(sorted(roles))
     yield Finding("Settings", f"`python -m bot run` would run as {served}")
+    if settings.chat_platforms:
+        yield _access(settings)
+
+
+def _access(settings: Settings) -> Finding:
+    names = ("allowed_servers", "allowed_channels", "allowed_people", "allowed_roles")
+    chosen = [name.upper() for name in names if getattr(settings, name)]
+    if chosen:
+        return Finding("Settings", f"Who may use the bot: {', '.join(chosen)}")
+    return Finding(
+        "Settings",
+        "Anybody who can write to the bot may use it, and spends what the model costs",
+        "set ALLOWED_SERVERS, ALLOWED_CHANNELS, ALLOWED_ROLES or ALLOWED_PEOPLE, or quotas",
+    )
 
 
 async def _files(settings: Settings, env_file: Path) -> AsyncIterator[Finding]:
@@ -134,7 +156,8 @@ def _folder(data_dir: Path) -> Finding:
     return Finding("Files", f"DATA_DIR={data_dir} cannot be written", cure, wrong=True)
 
 
-async def _store(settings: Settings) -> AsyncIterator[Finding]:
+async def examine_store(settings: Settings) -> AsyncIterator[Finding]:
+    """Yield whether the store takes writes, and what its server is worth."""
     async with connect(url=settings.redis_url, data_dir=settings.data_dir) as store:
         began = time.monotonic()
         await store.command("SET", store.key("check"), "1", "PX", 1000)
@@ -145,7 +168,8 @@ async def _store(settings: Settings) -> AsyncIterator[Finding]:
             yield finding
 
 
-async def _model(settings: Settings) -> AsyncIterator[Finding]:
+async def examine_model(settings: Settings) -> AsyncIterator[Finding]:
+    """Yield whether the model answers, and who serves it at what price."""
     if settings.hf_token and settings.names_model and not settings.model_url:
         async for finding in _router(settings):
             yield finding
@@ -175,20 +199,22 @@ async def _router(settings: Settings) -> AsyncIterator[Finding]:
             yield finding
 
 
-async def _discord(settings: Settings) -> AsyncIterator[Finding]:
+async def examine_discord(settings: Settings) -> AsyncIterator[Finding]:
+    """Yield how the bot is set up in Discord."""
     from adapters.discord.setup import examine
 
     async for finding in examine(
         token=settings.discord_token,
         api_url=settings.discord_api_url,
-        servers=[],
-        channels=[],
+        servers=[it for it in settings.allowed_servers if it.isdecimal()],
+        channels=[it for it in settings.allowed_channels if it.isdecimal()],
         sharded=settings.discord_shards is not None,
     ):
         yield finding
 
 
-async def _slack(settings: Settings) -> AsyncIterator[Finding]:
+async def examine_slack(settings: Settings) -> AsyncIterator[Finding]:
+    """Yield how the app is set up in Slack."""
     from adapters.slack.setup import examine
 
     async for finding in examine(
@@ -196,7 +222,8 @@ async def _slack(settings: Settings) -> AsyncIterator[Finding]:
         app_token=settings.slack_app_token,
         signing_secret=settings.slack_signing_secret,
         api_url=settings.slack_api_url,
-        channels=[],
+        workspaces=settings.allowed_servers,
+        channels=[it for it in settings.allowed_channels if not it.isdecimal()],
     ):
         yield finding
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from bot import __version__
 from bot.app import http
-from bot.app.assistant import Assistant, open_assistant
+from bot.app.assistant import Assistant, model_choices, open_assistant
 from bot.app.bars import shown_progress
 from bot.app.metrics import ProcessMetrics
 from bot.app.platforms import Job, Platforms, check_settings, open_platforms
@@ -31,6 +31,7 @@ from bot.turns.access import Access, Quota
 from bot.turns.conversation import Conversation
 from bot.turns.history import History
 from bot.turns.intake import Intake
+from bot.turns.preferences import PreferenceStore
 from bot.turns.queue import Limits, TurnQueue
 from bot.turns.worker import Worker
 from config.settings import Settings
@@ -164,12 +165,16 @@ async def _open(
         keep_seconds=settings.keep_seconds,
     )
     history = History(store=store, keep_seconds=settings.keep_seconds, remembers=settings.remembers)
+    preferences = PreferenceStore(
+        store=store, models=model_choices(settings), max_tokens=settings.max_tokens
+    )
     intake = Intake(
         queue=queue,
         history=history,
         follow=settings.follow_threads,
         access=_access(settings),
         longest=settings.max_tokens,
+        preferences=preferences,
     )
     address = ""
     if not {"console"} <= roles <= {"console", "web", "worker"}:

@@ -52,10 +52,11 @@ class ServerCapabilities:
 
     If a refusal may mean one of them, the request is adjusted and sent again, once for each. An
     adjustment is remembered only if it led to an answer: a refusal may have another reason, or
-    repeat a person's words.
+    repeat a person's words. If it is `strict`, no other model takes the place of an unknown one.
     """
 
-    def __init__(self, connection: ServerConnection) -> None:
+    def __init__(self, connection: ServerConnection, *, strict: bool = False) -> None:
+        self._strict = strict
         self._connection = connection
         self._server = connection.server
         self._model = connection.server.model
@@ -112,7 +113,7 @@ class ServerCapabilities:
 
     async def _find_model(self, error: ModelUnknown) -> str | None:
         """Return MODEL_ID's name at the server, or that of its only model."""
-        if not self._server.own:
+        if self._strict or not self._server.own:
             return None
         if error.offered:
             return error.offered

@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager, closing, suppress
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from unicodedata import category
@@ -24,10 +25,10 @@ from huggingface_hub import (
 )
 from prometheus_client import Counter, Histogram
 
-from bot.domain import Json, Message
+from bot.domain import Json, Message, Preferences
 from bot.errors import AnswerCut, ModelError
 from bot.model.capabilities import Request, ServerCapabilities
-from bot.model.endpoint import Answer
+from bot.model.endpoint import NOTHING_CHOSEN, Answer
 from bot.model.transport import EventStream, ServerConnection
 from bot.text.sanitize import without_marks
 from bot.tokens.counters import is_count
@@ -68,7 +69,8 @@ class ModelClient:
     """Streams the answers of a server's model; satisfies `bot.model.endpoint.Endpoint`.
 
     `idle_timeout` bounds the wait between two signs of life, `total_timeout` an answer; both are in
-    seconds. Time that the caller spends between two deltas counts for the total only.
+    seconds. Time that the caller spends between two deltas counts for the total only. If the server
+    does not have the model but a single other one, that answers, unless the client is `strict`.
     """
 
     def __init__(
@@ -80,11 +82,12 @@ class ModelClient:
         top_p: float | None,
         idle_timeout: float,
         total_timeout: float,
+        strict: bool = False,
     ) -> None:
         self.name = connection.server.model
         self._connection = connection
         self._server = connection.server
-        self._capabilities = ServerCapabilities(connection)
+        self._capabilities = ServerCapabilities(connection, strict=strict)
         self._max_tokens = max_tokens
         self._temperature = temperature
         self._top_p = top_p
@@ -98,19 +101,26 @@ class ModelClient:
         *,
         deadline: float = math.inf,
         accepted: Callable[[], None] = lambda: None,
+        preferences: Preferences = NOTHING_CHOSEN,
     ) -> AsyncIterator[Answer]:
         """Send a prompt and wait for the first visible delta. Raises ModelError.
 
         The deltas end with AnswerCut after as many tokens as MAX_TOKENS or the model's context
-        allows, and after more characters than MAX_TOKENS tokens can have.
+        allows, and after more characters than MAX_TOKENS tokens can have. The `preferences` may
+        choose another temperature, and shorter answers.
         """
         deadline = min(deadline, asyncio.get_running_loop().time() + self._total_timeout)
         with RequestMetrics(self.name) as metrics:
-            sending = self._capabilities.send(self._send, prompt)
+            most = min(preferences.max_tokens or self._max_tokens, self._max_tokens)
+            temperature = preferences.temperature
+            if temperature is None:
+                temperature = self._temperature
+            send = partial(self._send, max_tokens=most, temperature=temperature)
+            sending = self._capabilities.send(send, prompt)
             events = await self._before(deadline, sending)
             accepted()
             with closing(events):
-                async with aclosing(self._deltas(events, metrics, deadline)) as deltas:
+                async with aclosing(self._deltas(events, metrics, deadline, most)) as deltas:
                     answer = Answer(await anext(deltas), deltas)
                     try:
                         yield answer
@@ -118,7 +128,9 @@ class ModelClient:
                         answer.prompt_tokens = metrics.prompt_tokens
                         answer.answer_tokens = metrics.answer_tokens
 
-    async def _send(self, request: Request) -> EventStream:
+    async def _send(
+        self, request: Request, *, max_tokens: int, temperature: float | None
+    ) -> EventStream:
         if not self._server.own and is_offline_mode():
             raise self._server.failure("offline", "is not asked offline")
         composer = _Composer(base_url=self._server.url, api_key=self._server.key)
@@ -128,8 +140,8 @@ class ModelClient:
             model=request.model,
             stream=True,
             stream_options=options if request.with_usage else None,
-            max_tokens=self._max_tokens,
-            temperature=self._temperature,
+            max_tokens=max_tokens,
+            temperature=temperature,
             top_p=self._top_p,
         )
         composed = composer.request
@@ -138,12 +150,12 @@ class ModelClient:
         )
 
     async def _deltas(
-        self, stream: EventStream, metrics: RequestMetrics, deadline: float
+        self, stream: EventStream, metrics: RequestMetrics, deadline: float, max_tokens: int
     ) -> AsyncGenerator[str, None]:
         """Yield deltas that are never empty; white space comes with the first visible one."""
         unseen = finish = last = ""
         has_begun = False
-        room = max_characters(self._max_tokens)
+        room = max_characters(max_tokens)
         while not (finish or stream.ended):
             events = await self._before(deadline, stream.read_events())
             for event in events:
@@ -165,7 +177,7 @@ class ModelClient:
                         yield clean
                     last = delta
                 if is_endless:
-                    limit = f"more than MAX_TOKENS={self._max_tokens} tokens can have"
+                    limit = f"more than MAX_TOKENS={max_tokens} tokens can have"
                     if has_begun:
                         raise AnswerCut(f"{self._server} sent {limit}")
                     raise self._server.failure("empty", f"sent nothing but white space, {limit}")
@@ -177,7 +189,7 @@ class ModelClient:
             name = "thought" if finish == "length" else "empty"
             raise self._server.failure(name, "ended its answer without a word")
         if finish == "length":
-            raise AnswerCut(f"{self._server} reached MAX_TOKENS={self._max_tokens}")
+            raise AnswerCut(f"{self._server} reached MAX_TOKENS={max_tokens}")
 
     def _read(self, event: bytes) -> tuple[str, str, Json]:
         """Return an event's text and finish reason, "" if it has none, and its usage."""

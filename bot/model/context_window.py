@@ -9,15 +9,16 @@ from bisect import bisect_left
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 
 from bot.concurrency import cancelled
-from bot.domain import Message
+from bot.domain import Message, Preferences
 from bot.errors import AnswerCut, EmptyAnswer, ModelError, PromptRefused, PromptTooLong
-from bot.model.endpoint import Answer, Endpoint
+from bot.model.endpoint import NOTHING_CHOSEN, Answer, Endpoint
 from bot.model.retrying import is_transient
 from bot.model.server_info import PROBE_SECONDS, ServerCounter, fetch_server_info
 from bot.model.transport import ServerConnection
-from bot.text.context import block, with_context
+from bot.text.context import block, with_context, with_persona
 from bot.text.graphemes import CUT, left_out, without_middle
 from bot.text.sanitize import as_words
 from bot.tokens.counters import Counter
@@ -40,6 +41,8 @@ _LEAST_REFUSED_SHARE = 0.1
 _LEAST_ROOM = 64  # tokens; a server that reports less room is not believed
 # Of the budget, for the contexts of all messages.
 _CONTEXT_SHARE = 0.25
+# Of the budget, for the system prompt with a persona: the question needs room, too.
+_SYSTEM_SHARE = 0.5
 _CLOSE_ENOUGH = 12  # tokens of the budget that a shortened message may leave unused
 Count = Callable[[Sequence[Message]], int]
 
@@ -77,7 +80,12 @@ class ContextWindowModel:
 
     @asynccontextmanager
     async def stream(
-        self, prompt: Sequence[Message], *, deadline: float, accepted: Callable[[], None]
+        self,
+        prompt: Sequence[Message],
+        *,
+        deadline: float,
+        accepted: Callable[[], None],
+        preferences: Preferences = NOTHING_CHOSEN,
     ) -> AsyncIterator[Answer]:
         """Send as much of a prompt as fits, and wait for the first delta.
 
@@ -87,24 +95,21 @@ class ContextWindowModel:
             await self._watch.refresh(deadline=deadline)
             self._set_budget(self._watch.context)
         counter, prompt, answer = self.counter, as_words(prompt), None
+        send = partial(
+            self._model.stream, deadline=deadline, accepted=accepted, preferences=preferences
+        )
         fitted = await self._prompt_to_send(prompt, counter)
         with self._watch.expiring() if self._watch else nullcontext():
             try:
                 async with AsyncExitStack() as stack:
-                    stream = self._model.stream(
-                        fitted.messages, deadline=deadline, accepted=accepted
-                    )
                     try:
-                        answer = await stack.enter_async_context(stream)
+                        answer = await stack.enter_async_context(send(fitted.messages))
                     except PromptTooLong as refusal:
                         shorter = await self._prompt_after(prompt, fitted, counter, refusal)
                         if shorter is None:
                             raise
                         log.warning("Sending a shorter prompt to %s: %s", self.name, refusal)
-                        stream = self._model.stream(
-                            shorter.messages, deadline=deadline, accepted=accepted
-                        )
-                        answer = await stack.enter_async_context(stream)
+                        answer = await stack.enter_async_context(send(shorter.messages))
                         self._learn(refusal, fitted, counter)
                         fitted = shorter
                     answer.left_out, answer.dropped = fitted.left_out, fitted.dropped
@@ -203,11 +208,13 @@ def fit(messages: Sequence[Message], *, budget: int, count: Count) -> FittedProm
     middle, so that the answer to a long paste stays. The system prompt stays, and so does the new
     message: if it is too long, the mark "[…]" replaces its middle. If the system prompt leaves no
     room even for the mark, the message stays whole, and the model's server decides. Contexts have
-    a quarter of the budget, newest first, and none of the room that the new message needs.
+    a quarter of the budget, newest first, and none of the room that the new message needs. The
+    context of the system prompt is the persona, which loses its middle beyond half of the budget.
     """
     *earlier, last = messages
     head = earlier[:1] if earlier and earlier[0].role == "system" else []
     plain = earlier[len(head) :]
+    head = [_with_persona(one, budget=int(budget * _SYSTEM_SHARE), count=count) for one in head]
     asked = _cut_middle(
         _without_context(last), budget=budget, cost=lambda shorter: count([*head, shorter])
     )
@@ -240,6 +247,20 @@ def fit(messages: Sequence[Message], *, budget: int, count: Count) -> FittedProm
         dropped=len(earlier) // 2 - fitting,
         left_out=left_out(last.text, asked.text),
     )
+
+
+def _with_persona(system: Message, *, budget: int, count: Count) -> Message:
+    """Return the system prompt with as much of its persona as fits; alone if none does."""
+    alone = _without_context(system)
+    for persona in system.context:
+        shorter = _cut_middle(
+            Message("system", persona),
+            budget=budget,
+            cost=lambda one: count([with_persona(alone, one.text)]),
+        )
+        whole = with_persona(alone, shorter.text)
+        return whole if count([whole]) <= budget else alone
+    return alone
 
 
 def _without_context(message: Message) -> Message:

@@ -7,7 +7,9 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from bot.domain import Message
+from bot.domain import Message, Preferences
+
+NOTHING_CHOSEN = Preferences()
 
 
 @dataclass(slots=True)
@@ -35,9 +37,16 @@ class Endpoint(Protocol):
     name: str  # the model's, as the operator knows it
 
     def stream(
-        self, prompt: Sequence[Message], *, deadline: float, accepted: Callable[[], None]
+        self,
+        prompt: Sequence[Message],
+        *,
+        deadline: float,
+        accepted: Callable[[], None],
+        preferences: Preferences = NOTHING_CHOSEN,
     ) -> AbstractAsyncContextManager[Answer]:
         """Send a prompt and wait for the first delta; leaving the block hangs up.
+
+        Of the `preferences`, the temperature and the longest answer hold.
 
         `accepted` is called when the server has accepted the prompt, which may be minutes before.
         Raises ModelError, and ModelSilent at `deadline`, in loop time.

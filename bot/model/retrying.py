@@ -7,16 +7,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from copy import copy
 from dataclasses import dataclass
 from random import SystemRandom
 
 from bot.concurrency import Backoff
-from bot.domain import BeginningLeftOut, Delta, LeftOut, Message, Reading, Retrying, Start, Used
+from bot.domain import (
+    BeginningLeftOut,
+    Delta,
+    LeftOut,
+    Message,
+    Preferences,
+    Reading,
+    Retrying,
+    Start,
+    Used,
+)
 from bot.errors import AnswerCut, ModelBusy, ModelError, ModelLoading, ModelSilent, ModelUnavailable
-from bot.model.endpoint import Answer, Endpoint
+from bot.model.endpoint import NOTHING_CHOSEN, Answer, Endpoint
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +64,8 @@ class RetryingModel:
     next model. No answer waits for a model that has been away for longer than a person waits. A
     stream that breaks off is asked anew once. `total_timeout` bounds it all, in seconds. If the
     process is to stop, a pause ends in CancelledError, so that another process takes the turn at
-    once.
+    once. `offered` are the models that people may choose, by their names; the others follow a
+    chosen one that fails.
     """
 
     def __init__(
@@ -64,22 +75,42 @@ class RetryingModel:
         policy: RetryPolicy,
         total_timeout: float,
         stopping: asyncio.Event,
+        offered: Mapping[str, Endpoint] | None = None,
     ) -> None:
         self.name = models[0].name
+        self._offered = offered or {}
+        self._preferences, self._is_gone = NOTHING_CHOSEN, False
         self._policy = policy
         self._total_timeout = total_timeout
         self._stopping = stopping
-        breakers = [
-            CircuitBreaker(
+        self._breakers = {
+            id(model): CircuitBreaker(
                 name=model.name,
                 failures=policy.failures,
                 open_for=policy.open_for,
                 longest_open=policy.longest_open,
                 clock=_now,
             )
-            for model in models
-        ]
-        self._models = list(zip(models, breakers, strict=True))
+            for model in (*models, *self._offered.values())
+        }
+        self._models = tuple(models)
+
+    def chosen(self, preferences: Preferences) -> RetryingModel:
+        """Return the model that answers by these preferences, with the same circuit breakers.
+
+        If the model that they name is not offered any more, a Start names the one that answers.
+        """
+        if preferences == NOTHING_CHOSEN:
+            return self
+        one = copy(self)
+        one._preferences = preferences
+        first = self._offered.get(preferences.model)
+        if first is not None:
+            one.name = first.name
+            one._models = (first, *(each for each in self._models if each is not first))
+        elif preferences.model:
+            one._is_gone = True
+        return one
 
     async def stream(self, prompt: Sequence[Message]) -> AsyncGenerator[Delta]:
         """Yield the deltas of one answer, with a Start where its text or its model is another.
@@ -89,7 +120,9 @@ class RetryingModel:
         model's.
         """
         deadline = _now() + self._total_timeout
-        candidates = [_Candidate(*each, self._policy) for each in self._models]
+        candidates = [
+            _Candidate(each, self._breakers[id(each)], self._policy) for each in self._models
+        ]
         since, is_broken = _now(), False
         while True:
             candidate = self._choose(candidates, since=since, deadline=deadline)
@@ -103,13 +136,20 @@ class RetryingModel:
                 async with AsyncExitStack() as stack:
                     with candidate.breaker.attempt() as end_probe:
                         stream = candidate.model.stream(
-                            prompt, deadline=deadline, accepted=end_probe
+                            prompt,
+                            deadline=deadline,
+                            accepted=end_probe,
+                            preferences=self._preferences,
                         )
                         answer = await stack.enter_async_context(stream)
                     if candidate is not candidates[0]:
                         name, error = candidate.model.name, candidates[0].error
                         log.warning("%s answers for %s: %s", name, self.name, error)
                         yield Start(name)
+                    elif self._is_gone:
+                        gone = self._preferences.model
+                        log.warning("%s answers for %s, which is not in MODELS", self.name, gone)
+                        yield Start(self.name)
                     elif is_broken:
                         yield Start("")
                     if answer.left_out:

@@ -1,4 +1,4 @@
-"""Marks the context of a message: words of others, which are no instructions to the model."""
+"""Marks in a prompt what others wrote: the context of a message, and the persona."""
 
 from __future__ import annotations
 
@@ -19,6 +19,11 @@ FORGED = re.compile(r"[\W_]{0,20}(?:end\W{0,3}of\W{0,3})?context\b")
 _MARGIN = "| "
 
 
+# Precedes the persona, which people chose, below the system prompt.
+PERSONA = "The people here have chosen how you answer them, within what was said above:"
+_QUOTE = "> "
+
+
 def block(texts: Sequence[str]) -> str:
     """Return the texts between the marks; empty if there are none."""
     if not texts:
@@ -32,3 +37,12 @@ def with_context(message: Message) -> Message:
     if not message.context:
         return message
     return Message(message.role, f"{block(message.context)}\n{message.text}")
+
+
+def with_persona(system: Message, persona: str) -> Message:
+    """Return the system prompt with a persona below it.
+
+    Each of its lines is marked, so that none passes for the operator's text.
+    """
+    lines = "\n".join([PERSONA, *(_QUOTE + line for line in persona.splitlines())])
+    return Message(system.role, f"{system.text}\n\n{lines}".strip())

@@ -322,7 +322,8 @@ class Conversation:
             turn=replace(lease.turn, quote=lease.quote),
             context=lease.context or (),
         )
-        return lease.meter.passed(self._model.stream(prompt))
+        model = self._model.chosen(lease.turn.preferences)
+        return lease.meter.passed(model.stream(prompt))
 
     async def _tells(self, turn: Turn) -> bool:
         with suppress(StoreUnavailable):
@@ -358,7 +359,8 @@ class Conversation:
         await self._finish(lease, shown)
 
     async def _finish(self, lease: Lease, shown: Shown, freshness: Freshness | None = None) -> None:
-        turn, model = lease.turn, shown.model or self._model.name
+        turn = lease.turn
+        model = shown.model or self._model.chosen(turn.preferences).name
         exchange = Exchange(
             turn_id=turn.id,
             person=turn.person,

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from prometheus_client import Counter
 
@@ -214,12 +214,15 @@ class Intake:
         """
         return await self._queue.stop(turn_id, person_id=person_id)
 
-    async def rate(self, turn_id: str, *, person_id: str, rating: Rating) -> None:
-        """Keep what a person thinks of an answer; another rating replaces it. Raises Refused."""
+    async def rate(self, turn_id: str, *, person_id: str, rating: Rating | Literal[""]) -> None:
+        """Keep what a person thinks of an answer; another rating replaces it, and "" takes it back.
+
+        Raises Refused.
+        """
         model, is_first = await _after_the_end(
             partial(self._queue.rate, turn_id, person_id=person_id, rating=rating)
         )
-        if is_first:
+        if is_first and rating:
             _FEEDBACK.labels(model or "unknown", rating).inc()
 
     async def how_ended(self, turn_id: str) -> End | None:

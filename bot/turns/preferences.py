@@ -129,7 +129,7 @@ def resolved(found: Mapping[Scope, Preferences]) -> Preferences:
     result = Preferences()
     for scope in reversed(SCOPES):
         if scope in found:
-            result = replace(result, **_chosen(found[scope]))
+            result = replace(result, **chosen(found[scope]))
     return result
 
 
@@ -183,18 +183,22 @@ class PreferenceStore:
         (result,) = await self._read_places([place])
         return result
 
+    async def forget(self, thread: ThreadKey) -> None:
+        """Drop what is chosen for a thread, which is gone."""
+        await self._apply({str(thread): {}}, replaces=True)
+
     async def read_all(self) -> Mapping[str, Preferences]:
         """Return all that is chosen, by the keys of the places, in their order."""
         places: list[str] = sorted(await self._store.command("SMEMBERS", self._name))
         found = await self._read_places(places)
-        return {place: one for place, one in zip(places, found, strict=True) if _chosen(one)}
+        return {place: one for place, one in zip(places, found, strict=True) if chosen(one)}
 
-    async def replace_all(self, chosen: Mapping[str, Preferences]) -> None:
+    async def replace_all(self, places: Mapping[str, Preferences]) -> None:
         """Store what is chosen for some places, in one step, in the place of what was chosen.
 
         Other places keep what they have.
         """
-        await self._apply({place: _chosen(one) for place, one in chosen.items()}, replaces=True)
+        await self._apply({place: chosen(one) for place, one in places.items()}, replaces=True)
 
     @property
     def _name(self) -> str:
@@ -286,8 +290,8 @@ def _readable(written: Mapping[str, object]) -> Preferences:
     return Preferences(**found)
 
 
-def _chosen(one: Preferences) -> dict[str, Any]:
-    """Return the fields in which something is chosen."""
+def chosen(one: Preferences) -> dict[str, Any]:
+    """Return the fields in which something is chosen, by their names."""
     values = {each.name: getattr(one, each.name) for each in fields(Preferences)}
     return {name: value for name, value in values.items() if value not in (None, "", ())}
 

@@ -202,7 +202,8 @@ def compose(
     several persons speak in the thread, or any message has a context, each user message begins with
     "Name: ". The second person of one name is "Name (2): ", and the bot itself is "You: ". Further
     lines that begin like a label, or like a mark of a context, are quoted with "> ". `context` is
-    that of the new message, and what it replies to is the end of it.
+    that of the new message, and what it replies to is the end of it. The persona that people chose
+    for the turn is the context of the system prompt.
     """
     answered = [one for one in exchanges if one.question.strip() and one.answer.strip()]
     asked = Exchange(turn.id, turn.person, turn.asked_at, turn.text, "", turn.quote, (*context,))
@@ -234,7 +235,10 @@ def compose(
 
     if has_context:
         system = f"{system}\n\n{NOTICE}".strip()
-    messages = [Message("system", system)] if system.strip() else []
+    persona = mark_control_tokens(turn.preferences.persona)
+    messages = []
+    if system.strip() or persona:
+        messages.append(Message("system", system.strip() and system, (persona,) if persona else ()))
     for one, shown in zip(answered, contexts, strict=False):
         messages += question(one, shown), Message("assistant", one.answer)
     return (*messages, question(asked, contexts[-1]))

@@ -7,7 +7,7 @@ import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib.resources import files
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
 from bot.domain import (
@@ -276,8 +276,12 @@ class TurnQueue:
             "continue", turn_id, person_id, following.id, *body, *limits, written
         )
 
-    async def rate(self, turn_id: str, *, person_id: str, rating: Rating) -> tuple[str, bool]:
+    async def rate(
+        self, turn_id: str, *, person_id: str, rating: Rating | Literal[""]
+    ) -> tuple[str, bool]:
         """Keep what a person thinks of an answer, until the exchange is forgotten or replaced.
+
+        An empty rating takes one back.
 
         Return the model that gave the answer, empty if that is not known, and whether the person
         rates this answer for the first time. Raises NotRemembered, or ThreadBusy if the turn has

@@ -6,15 +6,17 @@ import asyncio
 import logging
 import socket
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from bot.app.assistant import Assistant, open_assistant
-from bot.domain import Delta, LeftOut, Message
+from bot.app.assistant import Assistant, model_choices, open_assistant
+from bot.domain import Delta, LeftOut, Message, Preferences, Start
 from bot.errors import ModelUnknown
 from bot.text.graphemes import CUT
 from bot.tokens.counters import read_mistral
+from bot.turns.preferences import ModelChoice
 from config.settings import Settings
 from tests.emulators.model import ModelEmulator
 from tests.support.waiting import until
@@ -184,3 +186,100 @@ async def test_a_tokenizer_that_fails_costs_no_answer(
 
     assert [each[-1] for each in said] == ["Well."] * 3
     assert len([each for each in caplog.messages if "is estimated" in each]) == 1
+
+
+async def said_by(mind: Assistant, preferences: Preferences) -> list[Delta]:
+    model = mind.model.chosen(preferences)
+    return [delta async for delta in model.stream([Message("user", "Hello")])]
+
+
+def with_choices(emulator: ModelEmulator, data_dir: Path, max_tokens: int = 100) -> Settings:
+    emulator.answer = "Well."
+    emulator.models = ("small", "large:latest", "other")
+    return Settings(
+        model_id="small",
+        models=(("large", "Clever"), ("gone", "Gone")),
+        model_url=emulator.url,
+        data_dir=data_dir,
+        temperature=0.5,
+        max_tokens=max_tokens,
+    )
+
+
+async def test_each_question_goes_to_the_model_that_is_chosen_in_its_manner(
+    tmp_path: Path,
+) -> None:
+    async with ModelEmulator() as emulator:
+        settings = with_choices(emulator, tmp_path)
+        async with open_assistant(settings, asyncio.Event()) as mind:
+            said = await asyncio.gather(
+                said_by(mind, Preferences()),
+                said_by(mind, Preferences(model="large", temperature=0.0)),
+                said_by(mind, Preferences(model="small", max_tokens=7)),
+                said_by(mind, Preferences(max_tokens=1000)),
+            )
+
+    asked = {
+        (one.body["model"], one.body["temperature"], one.body["max_tokens"])
+        for one in emulator.requests
+    }
+    assert list(said) == [["Well."]] * 4
+    assert asked == {
+        ("small", 0.5, 100),
+        ("large:latest", 0.0, 100),
+        ("small", 0.5, 7),
+        ("small", 0.5, 100),
+    }
+
+
+@pytest.mark.parametrize("name", ["gone", "no longer in MODELS"])
+async def test_for_a_model_that_is_gone_another_answers_and_says_so(
+    tmp_path: Path, name: str
+) -> None:
+    async with ModelEmulator(flavour="vllm") as emulator:
+        settings = with_choices(emulator, tmp_path)
+        async with open_assistant(settings, asyncio.Event()) as mind:
+            said = await said_by(mind, Preferences(model=name))
+
+    assert said == [Start("small"), "Well."]
+
+
+async def test_the_only_model_of_a_server_does_not_answer_for_a_chosen_one(tmp_path: Path) -> None:
+    async with ModelEmulator(flavour="vllm") as emulator:
+        settings = with_choices(emulator, tmp_path)
+        emulator.models = ("mine",)
+        async with open_assistant(settings, asyncio.Event()) as mind:
+            said = [
+                await said_by(mind, Preferences(model="small")),
+                await said_by(mind, Preferences(model="large")),
+            ]
+
+    assert said == [["Well."], [Start("mine"), "Well."]]
+
+
+async def test_a_chosen_model_has_its_own_context_size(tmp_path: Path) -> None:
+    async with ModelEmulator(flavour="vllm") as emulator:
+        emulator.context = 300
+        settings = with_choices(emulator, tmp_path, max_tokens=1000)
+        emulator.models = ("large:latest", "other")  # the first one is not known
+        async with open_assistant(settings, asyncio.Event()) as mind:
+            await said_by(mind, Preferences(model="large"))
+
+    assert [one.body["max_tokens"] for one in emulator.requests] == [150]
+
+
+def test_people_choose_among_the_models_of_one_source(tmp_path: Path) -> None:
+    settings = Settings(model_url="http://some", model_id="a", models=(("b", "Fast"), ("c", "c")))
+
+    assert model_choices(settings) == (
+        ModelChoice("a", "a"),
+        ModelChoice("b", "Fast"),
+        ModelChoice("c", "c"),
+    )
+    assert model_choices(replace(settings, model_id="c")) == (
+        ModelChoice("b", "Fast"),
+        ModelChoice("c", "c"),
+    )
+    assert model_choices(replace(settings, models=())) == ()
+    assert model_choices(replace(settings, model_url="", model_id="demo")) == ()
+    assert model_choices(replace(settings, model_url="", local_model_path=tmp_path)) == ()

@@ -277,12 +277,14 @@ async def test_a_channel_without_the_bot_is_told() -> None:
                 app_token="",
                 signing_secret="0" * 32,
                 api_url=slack.api_url,
+                workspaces=["T404"],
                 channels=[slack.channel_id, "C404"],
             )
         ]
 
     assert [each.text for each in found if each.wrong] == [
-        "The bot does not see C404 of ALLOWED_CHANNELS"
+        f"Parley ({slack.team_id}) is not one of ALLOWED_SERVERS",
+        "The bot does not see C404 of ALLOWED_CHANNELS",
     ]
     assert Finding("Slack", f"The bot is in {slack.channel_id}") in found
 

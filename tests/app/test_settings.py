@@ -146,6 +146,9 @@ def test_all_mistakes_are_told_at_once() -> None:
         ("MAX_TOKENS", "0", "MAX_TOKENS='0' is not from 1 to 10000000"),
         ("REPLY_TIMEOUT", "soon", "REPLY_TIMEOUT='soon' is not a number"),
         ("REPLY_TIMEOUT", "-1", "REPLY_TIMEOUT='-1' is not from 0.1 to 86400"),
+        ("MODELS", "Fast=", "MODELS='Fast=' has 'Fast=' in it, which is not like Label=name"),
+        ("MODELS", "a/b c", "MODELS='a/b c' has a blank or a special character in it"),
+        ("MODELS", "A=x,a=y", "MODELS='A=x,a=y' names a model, or uses a label, twice"),
         ("LOG_LEVEL", "loud", "LOG_LEVEL='loud' is none of debug, info, warning, error"),
         ("LOCAL_MODEL_PATH", "no-such", f"LOCAL_MODEL_PATH='no-such' {GGUF}"),
         ("DATA_DIR", __file__, f"DATA_DIR='{__file__}' is not a folder"),
@@ -275,6 +278,20 @@ def test_an_address_that_is_taken_is_one_for_the_libraries(name: str, rest: str)
         address = getattr(found, name.lower())
         assert httpx2.URL(address).host
         assert yarl.URL(address).host
+
+
+def test_models_have_labels_and_the_first_answers_if_no_other_is_named() -> None:
+    text = "Fast = mistralai/small:fastest, Very clever=Qwen/large,plain"
+
+    first = Settings.load({"MODELS": text}, NOWHERE)
+    named = Settings.load({"MODELS": text, "MODEL_ID": "another"}, NOWHERE)
+
+    assert first.models == (
+        ("mistralai/small:fastest", "Fast"),
+        ("Qwen/large", "Very clever"),
+        ("plain", "plain"),
+    )
+    assert (first.model_id, named.model_id) == ("mistralai/small:fastest", "another")
 
 
 @pytest.mark.parametrize("option", ["db=1", "client_name=parley&protocol=3", "max_connections=20"])

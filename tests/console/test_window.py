@@ -26,7 +26,7 @@ from adapters.console.talk import Talk
 from adapters.console.window import Window
 from adapters.live import stream_of
 from bot.concurrency import running
-from bot.domain import Exchange
+from bot.domain import Exchange, Preferences
 from bot.domain import Person as Author
 from bot.errors import ParleyError, ThreadBusy
 from bot.store import Store
@@ -179,6 +179,29 @@ async def test_commands_are_done_and_unknown_ones_told(store: Store, tmp_path: P
     assert [turn.text for turn in intake.turns] == ["hello", "/hello", "/etc/hosts is what?"]
     assert intake.regenerated == [intake.turns[0].id]
     assert intake.resets == [intake.turns[0].key]
+
+
+async def test_the_model_and_the_persona_are_chosen_shown_and_taken_back(
+    store: Store, tmp_path: Path
+) -> None:
+    async with at_window(store, tmp_path) as person:
+        person.type("/model clever" + ENTER)
+        await person.reads("From now on Clever answers in this conversation.")
+        person.type("/persona A pirate." + ENTER)
+        await person.reads("From now on I answer so in this conversation.")
+        chosen = await person.intake.preferences.read_all()
+        person.type("/model" + ENTER)
+        shown = await person.reads("There are: Fast, Clever.")
+        person.type("/model nonsense" + ENTER)
+        await person.reads("I do not know that model.")
+        person.type("/model off" + ENTER + "/persona off" + ENTER)
+        await person.reads("I have taken back the persona for this conversation.")
+        left = await person.intake.preferences.read_all()
+
+    assert [*chosen.values()] == [Preferences(model="large/one", persona="A pirate.")]
+    assert "Clever" in shown
+    assert "A pirate." in shown
+    assert left == {}
 
 
 async def test_the_last_question_is_edited_while_its_answer_grows_and_after_it(

@@ -11,11 +11,11 @@ from functools import cache, partial
 
 import pytest
 
-from bot.domain import Delta, LeftOut, Message, Retrying, Start
+from bot.domain import Delta, LeftOut, Message, Preferences, Retrying, Start
 from bot.errors import ModelDenied, PromptTooLong
 from bot.model.client import ModelClient
 from bot.model.context_window import ContextWindowModel, ServerWatch
-from bot.model.endpoint import Answer
+from bot.model.endpoint import NOTHING_CHOSEN, Answer
 from bot.model.retrying import RetryingModel
 from bot.model.server import ModelServer
 from bot.model.server_info import ServerCounter
@@ -410,7 +410,12 @@ class FakeEndpoint:
 
     @asynccontextmanager
     async def stream(
-        self, prompt: Sequence[Message], *, deadline: float, accepted: Callable[[], None]
+        self,
+        prompt: Sequence[Message],
+        *,
+        deadline: float,
+        accepted: Callable[[], None],
+        preferences: Preferences = NOTHING_CHOSEN,
     ) -> AsyncIterator[Answer]:
         self.used.append(20 + sum(self.each + self.count(message.text) for message in prompt))
         yield Answer("Well.", no_more(), prompt_tokens=self.used[-1])

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import pytest
 
 from bot.concurrency import cancelled
-from bot.domain import Delta, Message, Retrying, Start
+from bot.domain import Delta, Message, Preferences, Retrying, Start
 from bot.errors import (
     ModelBusy,
     ModelDenied,
@@ -21,7 +21,7 @@ from bot.errors import (
     ModelSilent,
     ModelUnavailable,
 )
-from bot.model.endpoint import Answer
+from bot.model.endpoint import NOTHING_CHOSEN, Answer
 from bot.model.retrying import RetryingModel, RetryPolicy
 
 PATIENT = RetryPolicy(failures=1000)
@@ -97,7 +97,12 @@ class FakeEndpoint:
 
     @asynccontextmanager
     async def stream(
-        self, prompt: Sequence[Message], *, deadline: float, accepted: Callable[[], None]
+        self,
+        prompt: Sequence[Message],
+        *,
+        deadline: float,
+        accepted: Callable[[], None],
+        preferences: Preferences = NOTHING_CHOSEN,
     ) -> AsyncIterator[Answer]:
         self.asked_at.append(now())
         match self.outcomes.pop(0) if self.outcomes else self.forever:
@@ -122,7 +127,12 @@ class PickyEndpoint(FakeEndpoint):
 
     @asynccontextmanager
     async def stream(
-        self, prompt: Sequence[Message], *, deadline: float, accepted: Callable[[], None]
+        self,
+        prompt: Sequence[Message],
+        *,
+        deadline: float,
+        accepted: Callable[[], None],
+        preferences: Preferences = NOTHING_CHOSEN,
     ) -> AsyncIterator[Answer]:
         self.forever = away() if prompt[-1].text == "bad" else None
         async with super().stream(prompt, deadline=deadline, accepted=accepted) as answer:

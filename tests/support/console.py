@@ -20,6 +20,7 @@ from bot.domain import ANYBODY, Asker, Exchange, Page, Place, Standing, ThreadKe
 from bot.errors import StoreUnavailable, ThreadBusy
 from bot.store import Store, connect
 from bot.turns.intake import Intake
+from bot.turns.preferences import ModelChoice, PreferenceStore
 
 # What the worker shows, state by state; the last is final.
 ANSWERS: dict[str, Sequence[str]] = {
@@ -49,6 +50,8 @@ class FakeIntake(Intake):
     def __init__(self, worker: ConsolePlatform, store: Store) -> None:
         self._worker = worker
         self._store = store
+        models = ModelChoice("small/one", "Fast"), ModelChoice("large/one", "Clever")
+        self.preferences = PreferenceStore(store=store, models=models)
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopped = asyncio.Event()
         self._one_by_one = asyncio.Lock()

@@ -57,9 +57,14 @@ class FakeModel:
     pause: float = 0.0  # seconds before each delta
     name: str = "fake"
     prompts: list[list[Message]] = field(default_factory=list)
+    preferences: list[Preferences] = field(default_factory=list)
     hung_up: int = 0
     at_once: int = 0
     most_at_once: int = 0
+
+    def chosen(self, preferences: Preferences) -> FakeModel:
+        self.preferences.append(preferences)
+        return self
 
     async def stream(self, prompt: Sequence[Message]) -> AsyncGenerator[Delta]:
         self.prompts.append(list(prompt))

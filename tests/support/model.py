@@ -7,7 +7,7 @@ import math
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from bot.domain import Message
+from bot.domain import Message, Preferences
 from bot.model.client import ROUTER, ModelClient
 from bot.model.endpoint import Endpoint
 from bot.model.retrying import RetryingModel, RetryPolicy
@@ -41,6 +41,9 @@ class OneAttempt:
     @property
     def name(self) -> str:
         return self.endpoint.name
+
+    def chosen(self, preferences: Preferences) -> OneAttempt:
+        return self
 
     async def stream(self, prompt: Sequence[Message]) -> AsyncGenerator[str, None]:
         answer = None

@@ -9,7 +9,8 @@ from dataclasses import replace
 
 import pytest
 
-from bot.domain import Json, Preferences, ThreadKey, Turn
+from bot.domain import Json, Message, Preferences, ThreadKey, Turn
+from bot.errors import AnswerCut
 from bot.store import Store
 from bot.turns.addressed import Facts
 from bot.turns.history import History
@@ -26,7 +27,19 @@ from bot.turns.preferences import (
     resolved,
 )
 from bot.turns.queue import Taken
-from tests.support.at_work import ANN, BOB, KEEP, expire_all, make_queue, make_turn, take
+from tests.support.at_work import (
+    ANN,
+    BOB,
+    KEEP,
+    all_ended,
+    expire_all,
+    make_queue,
+    make_turn,
+    make_worker,
+    take,
+    working,
+)
+from tests.support.fakes import FakeModel, FakePlatform
 
 KEY = ThreadKey("console", "T1", "C1", "t1")
 MODELS = (ModelChoice("small/one", "Fast"), ModelChoice("large/one", "Clever"))
@@ -102,7 +115,11 @@ async def test_fifty_changes_at_once_are_all_kept_and_counted(store: Store) -> N
     ]
     await choose(store, "channel", {"roles": ["r1"]})
 
-    await asyncio.gather(*(choose(store, "channel", kinds[n % 5]) for n in range(50)))
+    async def make_ten_changes(person: int) -> None:
+        for number in range(10):
+            await choose(store, "channel", kinds[(person + number) % 5])
+
+    await asyncio.gather(*map(make_ten_changes, range(5)))
 
     found = (await preferences_of(store).read(KEY))["channel"]
     assert found == Preferences(
@@ -254,3 +271,42 @@ async def test_follow_is_that_of_the_thread(store: Store) -> None:
     answered = [await intake.is_addressed(Facts(), key, ANN.id) for key in (KEY, other)]
 
     assert answered == [False, True]
+
+
+async def test_the_answer_is_asked_for_with_the_turns_preferences(store: Store) -> None:
+    platform, model = FakePlatform(), FakeModel(name="large/one")
+    await choose(store, "thread", {"model": "Clever", "persona": "A pirate."})
+
+    async with working(make_worker(store, platform, model)):
+        await intake_of(store).admit(asked())
+        await all_ended(store)
+
+    assert model.prompts[-1][0] == Message("system", "Be brief.", ("A pirate.",))
+    assert model.preferences[-1] == Preferences(model="large/one", persona="A pirate.")
+
+
+@pytest.mark.parametrize("again", ["regenerate", "edit", "continue", "edit while it waits"])
+async def test_an_answer_anew_takes_the_preferences_of_that_moment(
+    store: Store, again: str
+) -> None:
+    platform, model = FakePlatform(), FakeModel()
+    model.error = AnswerCut("long") if again == "continue" else None
+    intake = intake_of(store)
+    await choose(store, "channel", {"persona": "Old."})
+    await intake.admit(asked())
+    if again != "edit while it waits":
+        async with working(make_worker(store, platform, model)):
+            await all_ended(store)
+    await choose(store, "channel", {"persona": "New."})
+
+    match again:
+        case "regenerate":
+            await intake.regenerate("console:1", person_id=ANN.id, press_id="p1")
+        case "continue":
+            await intake.go_on("console:1", person_id=ANN.id, press_id="console:p1")
+        case _:
+            await intake.edit(replace(asked(), text="Other?"), edited_at=2000.0)
+    async with working(make_worker(store, platform, model)):
+        await all_ended(store)
+
+    assert model.prompts[-1][0].context == ("New.",)

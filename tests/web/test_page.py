@@ -134,6 +134,8 @@ async def test_an_answer_is_copied_rated_and_written_anew_and_its_question_edite
         await until_copied(window, answer)
         await window.button("Good answer").click()
         await expect(window.button("Good answer")).to_have_attribute("aria-pressed", "true")
+        await window.button("Good answer").click()
+        await expect(window.button("Good answer")).to_have_attribute("aria-pressed", "false")
 
         site.model.answer = "Two."
         await window.button("Answer again").click()

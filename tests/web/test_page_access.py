@@ -101,3 +101,34 @@ async def test_nothing_is_wider_than_a_phone(site: Site) -> None:
         scroller = "document.querySelector('#scroller')"
         assert await window.read(f"{scroller}.scrollWidth <= {scroller}.clientWidth")
         assert await window.read("document.documentElement.scrollWidth") == PHONE["width"]
+
+
+async def test_a_screen_reader_hears_a_growing_answer_block_by_block(site: Site) -> None:
+    answer = "One **bold** word.\n\n```python\nx = 1\n```\n\n- a list\n\nThe end."
+    async with site.window(answer, delay=0.01) as window:
+        await window.read(_HEARD)
+        await window.ask("why?")
+        await window.ended()
+        complete = "() => window.heard.includes('The answer is complete.')"
+        await window.page.wait_for_function(complete)
+        heard = await window.read("() => window.heard")
+        await window.open(window.page.url.removeprefix(site.address))
+        await window.ended()
+        again = await window.read("() => document.querySelector('#spoken').textContent")
+
+    words = ["One bold word.", "Code in python.", "a list", "The end."]
+    assert heard == ["Parley is answering.", *words, "The answer is complete."]
+    assert again == ""
+
+
+_HEARD = """() => {
+  window.heard = [];
+  const hear = (changes) => {
+    for (const { addedNodes } of changes) {
+      window.heard.push(...[...addedNodes].map((node) => node.textContent));
+    }
+  };
+  for (const id of ["spoken", "status"]) {
+    new MutationObserver(hear).observe(document.getElementById(id), { childList: true });
+  }
+}"""

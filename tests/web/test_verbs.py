@@ -124,6 +124,8 @@ async def test_a_rating_stays_and_can_change(own_store: Store, model: ModelEmula
             status, _ = await person.press(talk, name, "rate", rating="great")
         async with person.page(talk) as later:
             await until(lambda: later.turn(name)["rating"] == "good", why=later.__str__)
+            await person.press(talk, name, "rate", rating="")
+            await until(lambda: later.turn(name)["rating"] == "", why=later.__str__)
 
     assert status == 400
 

@@ -1,4 +1,5 @@
 // The page: which conversation is open, and what people do with it.
+import { Answers } from "./answers.js";
 import { Events, send, sendAgain } from "./api.js";
 import { Composer, editQuestion } from "./composer.js";
 import { Conversation, isOpen } from "./conversation.js";
@@ -19,6 +20,7 @@ class App {
     this.events = null;
     this.frame = 0;
     this.log = new Log();
+    this.answers = new Answers();
     this.sidebar = new Sidebar({
       rename: (one) => this.rename(one),
       delete: (one) => this.delete(one),
@@ -46,9 +48,8 @@ class App {
       this.me = await send("GET", "/api/me");
       byId("me").textContent = this.me.name || "";
       byId("logout").hidden = this.me.login !== "password";
-      byId("model").textContent = shortName(this.me.model || "");
-      byId("model").title = `Answers come from ${this.me.model}`;
-      byId("model").hidden = !this.me.model;
+      this.answers.name = shortName(this.me.model || "");
+      this.answers.paint();
       this.paintSoon();
     } catch (error) {
       if (error.passes) setTimeout(() => this.learnWhoIAm(), 2000);
@@ -73,6 +74,7 @@ class App {
   openNew() {
     this.leave();
     this.composer.open("");
+    this.answers.show("");
     this.paint();
   }
 
@@ -81,6 +83,7 @@ class App {
     this.leave();
     this.conversation = new Conversation(id);
     this.composer.open(id);
+    this.answers.show(id);
     this.follow();
     this.paint();
   }
@@ -131,9 +134,12 @@ class App {
       this.events.connect();
       return;
     }
-    if (isOpen(turn) !== wasOpen) this.say(turn);
     this.dropDelivered();
     this.paintSoon();
+    if (isOpen(turn) === wasOpen) return;
+    // The end of the answer is heard before the words that it is complete.
+    this.paint();
+    this.say(turn);
   }
 
   say(turn) {
@@ -279,6 +285,9 @@ class App {
     document.addEventListener("click", (event) => this.clicked(event));
     byId("stop").addEventListener("click", () => this.stop());
     byId("reconnect").addEventListener("click", () => this.events?.connect());
+    byId("model").addEventListener("click", () => {
+      this.answers.open(this.conversation?.turns.length ? this.conversation.id : "");
+    });
     byId("rename").addEventListener("click", () => this.rename(this.conversation));
     byId("delete").addEventListener("click", () => this.delete(this.conversation));
     byId("theme").addEventListener("click", () => {
@@ -346,8 +355,11 @@ class App {
     this.act(turn, verb, { id: uuid() });
   }
 
-  async rate(turn, rating) {
-    if (await this.act(turn, "rate", { rating })) announce("Thank you.");
+  // The same rating once more takes it back.
+  async rate(turn, chosen) {
+    const rating = turn.rating === chosen ? "" : chosen;
+    if (!(await this.act(turn, "rate", { rating }))) return;
+    announce(rating ? "Thank you." : "Your rating is taken back.");
   }
 
   hearKeys() {

@@ -2,6 +2,7 @@
 import { isOpen } from "./conversation.js";
 import { byId } from "./dom.js";
 import { TurnView } from "./turn.js";
+import { Voice } from "./voice.js";
 
 const NEAR = 48; // pixels from the end within which the reader is at the end
 
@@ -11,6 +12,7 @@ export class Log {
     this.scroller = byId("scroller");
     this.down = byId("down");
     this.views = new Map(); // turn id -> TurnView
+    this.voice = new Voice();
     this.follows = true;
     this.top = 0;
     this.scroller.addEventListener("scroll", () => this.scrolled(), { passive: true });
@@ -31,7 +33,17 @@ export class Log {
     });
     const shown = new Set(all.map((turn) => turn.id));
     for (const id of [...this.views.keys()]) if (!shown.has(id)) this.remove(id);
+    this.speak(turns);
     this.keepPlace();
+  }
+
+  // The answer that was growing is heard to its end before the next one.
+  speak(turns) {
+    const last = turns.find((turn) => turn.id === this.voice.turn);
+    const running = turns.find((turn) => turn.state === "running");
+    for (const turn of new Set([last, running])) {
+      if (turn) this.voice.follow(turn, this.view(turn).markdown.blocks);
+    }
   }
 
   view(turn) {
@@ -47,6 +59,7 @@ export class Log {
   clear() {
     this.views.clear();
     this.element.replaceChildren();
+    this.voice.clear();
     this.follows = true;
   }
 

@@ -1,0 +1,192 @@
+"""What people chose, as a JSON file that a person can read and change.
+
+The file is {"format": "parley-preferences", "version": 1, "places": […]}. A place is a thread, a
+channel or a server, by the parts of its thread key that name it, with what is chosen there:
+{"platform": …, "workspace": …, "channel": …, "thread": …, "chosen": {"model": …, …}}.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TextIO
+
+from bot.domain import Json, Preferences, ThreadKey
+from bot.errors import ParleyError
+from bot.store import connect
+from bot.text.sanitize import whole_characters
+from bot.turns.preferences import (
+    InvalidPreference,
+    PreferenceStore,
+    Scope,
+    checked,
+    chosen,
+    place_of,
+)
+from config.settings import Settings
+
+FORMAT = "parley-preferences"
+VERSION = 1
+STDIN = "-"
+_PARTS = ("platform", "workspace", "channel", "thread")
+_FIELDS = (*_PARTS, "chosen")
+_BETWEEN = re.compile(r"[\s,]*")  # two items of a list
+
+
+class NotImported(ParleyError):
+    """A file is not imported, and nothing of it is; `str` has a line for each mistake."""
+
+
+async def export_preferences(settings: Settings, out: TextIO) -> None:
+    """Print all that is chosen. Raises CannotStart and StoreUnavailable."""
+    async with connect(url=settings.redis_url, data_dir=settings.data_dir) as store:
+        found = await PreferenceStore(store=store).read_all()
+    _as_utf_8(out)
+    out.write(write_file(found))
+
+
+async def import_preferences(settings: Settings, text: str, out: TextIO) -> None:
+    """Store all that a file chooses, or nothing of it.
+
+    In the places that it names, it replaces what was chosen; others keep it. Raises NotImported,
+    CannotStart and StoreUnavailable.
+    """
+    places = read_file(text)
+    async with connect(url=settings.redis_url, data_dir=settings.data_dir) as store:
+        await PreferenceStore(store=store).replace_all(places)
+    out.write(f"Imported what is chosen in {len(places)} places.\n")
+
+
+def read_text(name: str, stdin: TextIO) -> str:
+    """Return the text of a file, or of standard input if its name is "-". Raises NotImported."""
+    try:
+        _as_utf_8(stdin)
+        return stdin.read() if name == STDIN else Path(name).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeError) as error:
+        detail = error.strerror if isinstance(error, OSError) else "it is not a text in UTF-8"
+        raise NotImported(f"{name} cannot be read: {detail}") from error
+
+
+def _as_utf_8(stream: TextIO) -> None:
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(encoding="utf-8")
+
+
+def write_file(found: Mapping[str, Preferences]) -> str:
+    """Return a file of what is chosen, by the keys of the places."""
+    places = []
+    for place, preferences in found.items():
+        key = ThreadKey.parse(place)
+        named = {part: text for part in _PARTS if (text := getattr(key, part))}
+        places.append({**named, "chosen": chosen(preferences)})
+    file = {"format": FORMAT, "version": VERSION, "places": places}
+    return json.dumps(file, ensure_ascii=False, indent=2) + "\n"
+
+
+def read_file(text: str) -> dict[str, Preferences]:
+    """Return what a file chooses, by the keys of the places. Raises NotImported."""
+    places: dict[str, Preferences] = {}
+    mistakes: list[str] = []
+    for entry in _entries(text):
+        try:
+            place, preferences = _read_entry(entry)
+            if place in places:
+                raise entry.mistake("chosen", "this place comes twice")
+            places[place] = preferences
+        except NotImported as mistake:
+            mistakes.append(str(mistake))
+    if mistakes:
+        raise NotImported("\n".join(mistakes))
+    return places
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A place in a file: its fields, and what finds the line of one of them."""
+
+    value: Json
+    line_of: Callable[[str], int]
+
+    def mistake(self, field: str, sentence: str) -> NotImported:
+        return NotImported(f"line {self.line_of(field)}: {sentence}")
+
+
+def _read_entry(entry: _Entry) -> tuple[str, Preferences]:
+    value = entry.value
+    if not isinstance(value, dict):
+        raise entry.mistake("", "a place is an object")
+    for name in value:
+        if name not in _FIELDS:
+            raise entry.mistake(name, f"{name} is no field of a place")
+    key, scope = _key_of(entry, value)
+    written = value.get("chosen", {})
+    if not isinstance(written, dict):
+        raise entry.mistake("chosen", "what is chosen is an object")
+    found: dict[str, Json] = {}
+    for name, each in written.items():
+        try:
+            checked(scope, {name: each})
+        except InvalidPreference as error:
+            raise entry.mistake(name, error.apology) from error
+        found[name] = each
+    try:
+        return place_of(key, scope), checked(scope, found)
+    except InvalidPreference as error:
+        raise entry.mistake("workspace", error.apology) from error
+
+
+def _key_of(entry: _Entry, value: Mapping[str, Json]) -> tuple[ThreadKey, Scope]:
+    parts: list[str] = []
+    for name in _PARTS:
+        part = value.get(name, "")
+        if not isinstance(part, str):
+            raise entry.mistake(name, f"{name} is a text")
+        parts.append(whole_characters(part))
+    platform, _, channel, thread = parts
+    if not platform or (thread and not channel):
+        raise entry.mistake("", f"this place has no {'channel' if platform else 'platform'}")
+    return ThreadKey(*parts), "thread" if thread else "channel" if channel else "server"
+
+
+def _entries(text: str) -> Iterator[_Entry]:
+    """Return the places of a file. Raises NotImported."""
+    try:
+        file = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise NotImported(f"line {error.lineno}: this is no JSON: {error.msg}") from error
+    except (ValueError, RecursionError) as error:
+        raise NotImported("line 1: this is no JSON that can be read") from error
+    if not isinstance(file, dict) or file.get("format") != FORMAT:
+        raise NotImported(f'line 1: this is no file of preferences: "format" is not "{FORMAT}"')
+    for name in file:
+        if name not in ("format", "version", "places"):
+            raise NotImported(f"line {_line(text, name)}: {name} is no field of this file")
+    if file.get("version") != VERSION:
+        line = _line(text, "version")
+        raise NotImported(f"line {line}: this version reads files of version {VERSION} only")
+    begin = re.search(r'"places"\s*:\s*\[', text)
+    if not isinstance(file.get("places"), list) or not begin:
+        raise NotImported(f'line {_line(text, "places")}: "places" is no list')
+    return _listed(text, begin.end())
+
+
+def _listed(text: str, at: int) -> Iterator[_Entry]:
+    """Read a list that is known to be valid again, with the place of each of its items."""
+    decoder = json.JSONDecoder()
+    while (at := _BETWEEN.match(text, at).end()) < len(text) and text[at] != "]":  # type: ignore[union-attr]
+        value, end = decoder.raw_decode(text, at)
+        yield _Entry(value, partial(_line, text, begin=at, end=end))
+        at = end
+
+
+def _line(text: str, field: str, *, begin: int = 0, end: int | None = None) -> int:
+    """Return the line of a field between two positions; that of the first if it is not found."""
+    found = re.compile(re.escape(json.dumps(field, ensure_ascii=False)) + r"\s*:").search(
+        text, begin, len(text) if end is None else end
+    )
+    return text.count("\n", 0, found.start() if found else begin) + 1

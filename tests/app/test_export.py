@@ -1,0 +1,133 @@
+"""What is chosen, as a file: what is exported can be imported, and mistakes name their line."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bot.app.export import NotImported, read_file, read_text, write_file
+from bot.domain import Json, Preferences, ThreadKey
+from bot.store import Store
+from bot.turns.preferences import PreferenceStore, Rights, place_of
+from tests.support.process import python
+
+KEY = ThreadKey("discord", "1", "2", "3:%4")
+EVERYTHING = {
+    place_of(KEY, "thread"): Preferences(persona='A "pirate"\n\N{PARROT}', follow="mention"),
+    place_of(KEY, "channel"): Preferences(
+        model="large/one", people=("u1", "u2"), roles=("r1",), questions_per_day=5
+    ),
+    place_of(KEY, "server"): Preferences(
+        temperature=0.0, max_tokens=9, tokens_per_day=7, server_tokens_per_day=8
+    ),
+    place_of(replace(KEY, platform="web", workspace=""), "channel"): Preferences(model="x"),
+}
+
+
+def test_what_is_written_reads_the_same() -> None:
+    assert read_file(write_file(EVERYTHING)) == EVERYTHING
+
+
+async def test_an_import_replaces_the_places_that_it_names_and_no_others(store: Store) -> None:
+    preferences = PreferenceStore(store=store)
+    for thread in ("3:%4", "5"):
+        await preferences.change(
+            replace(KEY, thread=thread),
+            "thread",
+            {"temperature": 1},
+            by="ann",
+            rights=Rights(admin=True),
+        )
+
+    await preferences.replace_all(read_file(write_file(EVERYTHING)))
+
+    other = {place_of(replace(KEY, thread="5"), "thread"): Preferences(temperature=1.0)}
+    assert await preferences.read_all() == EVERYTHING | other
+
+
+async def test_an_import_clears_a_place_in_which_it_chooses_nothing(store: Store) -> None:
+    preferences = PreferenceStore(store=store)
+    await preferences.replace_all(EVERYTHING)
+
+    await preferences.replace_all(dict.fromkeys(EVERYTHING, Preferences()))
+
+    assert await preferences.read_all() == {}
+    assert await store.redis.keys(f"{store.key('preferences')}*") == []
+
+
+def file_of(*places: Json) -> str:
+    file = {"format": "parley-preferences", "version": 1, "places": list(places)}
+    return json.dumps(file, indent=1)
+
+
+def place(**fields: Json) -> Json:
+    return {"platform": "discord", "workspace": "1", "chosen": {}, **fields}
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "line 1: this is no JSON: Expecting value"),
+        ('{\n"format": x', "line 2: this is no JSON: Expecting value"),
+        ("[" * 100_000, "line 1: this is no JSON that can be read"),
+        ("[]", 'line 1: this is no file of preferences: "format" is not "parley-preferences"'),
+        (
+            file_of().replace('"version": 1', '"version": 2'),
+            "line 3: this version reads files of version 1 only",
+        ),
+        (file_of().replace('"places"', '"more": 1,\n "places"'), "line 4: more is no field of"),
+        (file_of().replace("[]", "{}"), 'line 4: "places" is no list'),
+        (file_of(place(), 7), "line 10: a place is an object"),
+        (file_of(place(), place(channel="2", speed=1)), "line 15: speed is no field of a place"),
+        (file_of(place(channel=2)), "line 9: channel is a text"),
+        (file_of(place(platform="")), "line 5: this place has no platform"),
+        (file_of(place(thread="3")), "line 5: this place has no channel"),
+        (file_of(place(workspace="dm")), "line 7: There is no server here."),
+        (file_of(place(chosen=[])), "line 8: what is chosen is an object"),
+        (file_of(place(chosen={"modle": "x"})), "line 9: There is no modle to choose"),
+        (file_of(place(chosen={"model": ""})), "line 9: I do not know that model."),
+        (file_of(place(chosen={"model": "x", "temperature": 3})), "line 10: The temperature is"),
+        (file_of(place(), place()), "line 13: this place comes twice"),
+    ],
+)
+def test_a_mistake_names_its_line(text: str, sentence: str) -> None:
+    with pytest.raises(NotImported) as refused:
+        read_file(text)
+
+    assert str(refused.value).startswith(sentence)
+
+
+def test_all_places_with_a_mistake_are_told_at_once() -> None:
+    with pytest.raises(NotImported) as refused:
+        read_file(file_of(place(speed=1), place(channel="2"), place(thread="3")))
+
+    assert len(str(refused.value).splitlines()) == 2
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"\xff")
+
+    for name in ("file", "missing"):
+        with pytest.raises(NotImported, match=name):
+            read_text(str(tmp_path / name), io.StringIO())
+
+
+async def test_the_command_line_imports_and_exports(data_dir: Path, own_store: Store) -> None:
+    (data_dir / "file.json").write_text(write_file(EVERYTHING), encoding="utf-8")
+    variables = {"REDIS_URL": own_store.url}
+
+    async def said(*words: str) -> tuple[int | None, str, str]:
+        async with python("-m", "bot", *words, folder=data_dir, variables=variables) as process:
+            out, complaints = await process.communicate()
+        return process.returncode, out.decode(), complaints.decode()
+
+    assert await said("import", "file.json") == (0, "Imported what is chosen in 4 places.\n", "")
+    status, out, _ = await said("export")
+    assert (status, read_file(out)) == (0, EVERYTHING)
+    status, out, complaints = await said("import", "missing.json")
+    assert (status, out) == (1, "")
+    assert complaints.startswith("bot: missing.json cannot be read")

@@ -1,0 +1,165 @@
+"""`python -m bot init`: what is asked, what is checked, and what stands in `.env` afterwards."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from bot.app import init as setup
+from bot.app.init import init, write
+from config.settings import Settings
+from tests.emulators.discord import DiscordEmulator
+from tests.emulators.model import ModelEmulator
+from tests.emulators.slack import SlackEmulator
+
+
+@dataclass
+class Typist:
+    """Answers by the variable that a question is about; a list is one answer after the other."""
+
+    answers: Mapping[str, str | list[str]]
+    lines: list[str] = field(default_factory=list)
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+    def ask(self, question: str, *, secret: bool) -> str:
+        (asked,) = [it for it in setup.QUESTIONS if question.startswith(it.text)]
+        assert secret is asked.secret
+        self.lines.append(question)
+        answer = self.answers.get(asked.variable, "")
+        if isinstance(answer, list):
+            return answer.pop(0) if answer else ""
+        return answer
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.lines)
+
+
+def loaded(env_file: Path) -> Settings:
+    return Settings.load({}, env_file)
+
+
+async def test_a_new_operator_gets_a_file_that_works(tmp_path: Path) -> None:
+    env_file = tmp_path / ".env"
+    async with DiscordEmulator() as discord, SlackEmulator() as slack, ModelEmulator() as model:
+        write(
+            env_file,
+            {
+                "DISCORD_API_URL": discord.api_url,
+                "SLACK_API_URL": slack.api_url,
+                "DATA_DIR": str(tmp_path / "data"),
+            },
+        )
+        typist = Typist(
+            {
+                "DISCORD_TOKEN": discord.token,
+                "SLACK_BOT_TOKEN": slack.bot_token,
+                "SLACK_APP_TOKEN": slack.app_token,
+                "MODEL_URL": model.url,
+                "ALLOWED_SERVERS": discord.guild_id,
+            }
+        )
+        works = await init(typist, env_file=env_file, environment={}, asks=True)
+
+    found = loaded(env_file)
+    assert works, typist.text
+    assert (found.discord_token, found.slack_bot_token) == (discord.token, slack.bot_token)
+    assert (found.model_url, found.allowed_servers) == (model.url, (discord.guild_id,))
+    assert stat.S_IMODE(env_file.stat().st_mode) == 0o600
+    assert f"client_id={discord.application_id}" in typist.text
+    assert "python -m bot manifest" in typist.text
+    assert discord.token not in typist.text
+    assert slack.bot_token not in typist.text
+
+
+async def test_a_wrong_answer_is_told_and_asked_again(tmp_path: Path) -> None:
+    env_file = tmp_path / ".env"
+    async with DiscordEmulator() as discord, ModelEmulator() as model:
+        write(env_file, {"DISCORD_API_URL": discord.api_url, "DATA_DIR": str(tmp_path / "data")})
+        typist = Typist({"DISCORD_TOKEN": ["wrong", discord.token], "MODEL_URL": model.url})
+        works = await init(typist, env_file=env_file, environment={}, asks=True)
+
+    assert works, typist.text
+    assert "DISCORD_TOKEN is refused by Discord" in typist.text
+    assert loaded(env_file).discord_token == discord.token
+
+
+async def test_the_same_wrong_answer_twice_is_kept(tmp_path: Path) -> None:
+    env_file = tmp_path / ".env"
+    write(env_file, {"DATA_DIR": str(tmp_path / "data"), "MODEL_ID": "demo"})
+    typist = Typist({"REDIS_URL": ["redis://127.0.0.1:9"] * 2, "MODEL_ID": "none"})
+    works = await init(typist, env_file=env_file, environment={}, asks=True)
+
+    assert not works
+    assert "REDIS_URL (127.0.0.1:9) cannot be used" in typist.text
+    assert loaded(env_file).redis_url == "redis://127.0.0.1:9"
+
+
+async def test_run_again_it_keeps_what_is_there(tmp_path: Path) -> None:
+    env_file = tmp_path / ".env"
+    async with DiscordEmulator() as discord:
+        before = (
+            f"# mine\nDISCORD_TOKEN={discord.token}\nDISCORD_API_URL={discord.api_url}\n"
+            f"DATA_DIR={tmp_path / 'data'}\nCAPACITY=7 # few\n"
+        )
+        env_file.write_text(before)
+        typist = Typist({"MODEL_ID": "none"})
+        await init(typist, env_file=env_file, environment={}, asks=True)
+
+    assert env_file.read_text() == before
+    assert f"Enter keeps {discord.token[:4]}…" in typist.text
+
+
+async def test_a_script_sets_variables_and_is_asked_nothing(tmp_path: Path) -> None:
+    env_file = tmp_path / ".env"
+    async with DiscordEmulator() as discord, ModelEmulator() as model:
+        given = {
+            "DISCORD_TOKEN": discord.token,
+            "DISCORD_API_URL": discord.api_url,
+            "MODEL_URL": model.url,
+            "CAPACITY": "9",
+            "PATH": "/bin",
+        }
+        typist = Typist({})
+        works = await init(typist, env_file=env_file, environment=given, asks=False)
+
+    assert works, typist.text
+    assert not any(line.endswith(": ") for line in typist.lines)
+    assert loaded(env_file).capacity == 9
+    assert "\nPATH=" not in env_file.read_text()
+
+
+async def test_a_script_whose_token_is_wrong_writes_nothing(tmp_path: Path) -> None:
+    env_file = tmp_path / ".env"
+    async with DiscordEmulator() as discord:
+        given = {"DISCORD_TOKEN": "wrong", "DISCORD_API_URL": discord.api_url}
+        works = await init(Typist({}), env_file=env_file, environment=given, asks=False)
+
+    assert not works
+    assert not env_file.exists()
+
+
+@pytest.mark.parametrize(
+    "value", ["", "plain-1.2/x:y@z", "two words", "it's", 'a "b" #c', "back\\slash", "$HOME", "=x="]
+)
+def test_any_value_is_read_back_as_it_was(value: str, tmp_path: Path) -> None:
+    env_file = tmp_path / ".env"
+    env_file.write_text("SYSTEM_PROMPT=old\n")
+    write(env_file, {"SYSTEM_PROMPT": value})
+
+    expected = value.strip() or Settings().system_prompt
+    assert loaded(env_file).system_prompt == expected
+
+
+def test_a_new_file_begins_as_the_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env.example").write_text("# a token\nHF_TOKEN=\n")
+    write(tmp_path / ".env", {"HF_TOKEN": "hf_x", "PORT": "1"})
+
+    assert (tmp_path / ".env").read_text() == "# a token\nHF_TOKEN=hf_x\nPORT=1\n"

@@ -1,0 +1,112 @@
+"""People of the page choose who answers them and how: for one conversation, or for all."""
+
+from __future__ import annotations
+
+from playwright.async_api import Browser, expect
+
+from bot.store import Store
+from tests.emulators.model import ModelEmulator
+from tests.support.chromium import window
+from tests.support.service import serving
+from tests.support.waiting import until
+from tests.support.web_page import address_of, browser, new_talk, page_of, web_variables
+
+MODELS = {"MODEL_ID": "small", "MODELS": "Fast=small,Clever=large"}
+ALL = "/api/preferences"
+
+
+def path_of(talk: str) -> str:
+    return f"/api/conversations/{talk}/preferences"
+
+
+async def test_a_choice_holds_for_one_conversation_or_for_all(
+    own_store: Store, model: ModelEmulator
+) -> None:
+    model.models, model.answer = ("small", "large"), "Well."
+    talks = new_talk(), new_talk()
+    async with page_of(own_store, model, **MODELS) as (person, service):
+        before, _ = await person.send("PATCH", path_of(talks[0]), {"model": "Clever"})
+        _, for_all = await person.send("PATCH", ALL, {"model": "Clever", "persona": "A pirate."})
+        async with person.page(talks[0]) as screen:
+            name = await person.ask(talks[0], "why?")
+            await until(lambda: screen.is_done(name), why=screen.__str__)
+        _, for_one = await person.send("PATCH", path_of(talks[0]), {"model": "small"})
+        async with person.page(talks[0]) as screen:
+            name = await person.ask(talks[0], "and?")
+            await until(lambda: screen.is_done(name), why=screen.__str__)
+        async with browser(address_of(service)) as other:
+            _, others = await other.get(ALL)
+
+    assert before == 404
+    assert for_all == {
+        "model": "large",
+        "persona": "A pirate.",
+        "models": [{"name": "small", "label": "Fast"}, {"name": "large", "label": "Clever"}],
+        "answers": "Clever",
+    }
+    assert (for_one["model"], for_one["persona"], for_one["answers"]) == ("small", "", "Fast")
+    assert (others["model"], others["persona"], others["answers"]) == ("", "", "")
+    assert [one.body["model"] for one in model.requests] == ["large", "small"]
+    systems = [one.messages[0]["content"] for one in model.requests]
+    assert all(one.endswith("> A pirate.") for one in systems)
+
+
+async def test_only_a_model_and_a_persona_that_fit_are_taken(
+    own_store: Store, model: ModelEmulator
+) -> None:
+    model.models = ("small", "large")
+    async with page_of(own_store, model, **MODELS) as (person, _):
+        answers = [
+            await person.send("PATCH", ALL, body)
+            for body in ({"model": "other"}, {"people": ["u1"]}, {"persona": "x" * 2001})
+        ]
+        _, chosen = await person.get(ALL)
+
+    assert [status for status, _ in answers] == [409, 400, 409]
+    assert answers[0][1] == {"error": "I do not know that model. There are: Fast, Clever."}
+    assert (chosen["model"], chosen["persona"]) == ("", "")
+
+
+async def test_what_was_chosen_for_a_conversation_goes_with_it(
+    own_store: Store, model: ModelEmulator
+) -> None:
+    model.models, model.answer, talk = ("small", "large"), "Well.", new_talk()
+    async with page_of(own_store, model, **MODELS) as (person, _):
+        await person.ask(talk, "why?")
+        await person.send("PATCH", path_of(talk), {"model": "Clever"})
+        await person.send("DELETE", f"/api/conversations/{talk}")
+
+    assert await own_store.redis.keys("*preferences*") == []
+
+
+async def test_a_person_chooses_in_the_page(
+    chromium: Browser, own_store: Store, model: ModelEmulator
+) -> None:
+    model.models, model.answer = ("small", "large"), "Well."
+    async with (
+        serving(own_store, "web", "worker", variables=web_variables(model, **MODELS)) as service,
+        window(chromium, address_of(service)) as person,
+    ):
+        await person.open()
+        opener, dialog = person.page.locator("#model"), person.page.locator("#answers")
+        await expect(opener).to_have_text("small")
+        await opener.click()
+        await expect(dialog).to_contain_text("For all your conversations")
+        await dialog.get_by_label("Persona").fill("A pirate.")
+        await dialog.get_by_role("button", name="Choose").click()
+        await person.ask("why?")
+        await person.ended()
+        await opener.click()
+        await expect(dialog).to_contain_text("For this conversation")
+        await expect(dialog.get_by_label("Persona")).to_have_value("")
+        await dialog.get_by_label("Model").select_option("Clever")
+        await dialog.get_by_role("button", name="Choose").click()
+        await expect(opener).to_have_text("Clever")
+        await person.ask("and?")
+        await person.ended()
+        await person.page.reload()
+        await expect(opener).to_have_text("Clever")
+        await person.page.get_by_role("link", name="New conversation").click()
+        await expect(opener).to_have_text("small")
+
+    assert [one.body["model"] for one in model.requests] == ["small", "large"]

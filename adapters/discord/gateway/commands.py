@@ -150,17 +150,25 @@ class Commands:
         if name == "settings":
             await self._show_settings(interaction)
         elif name == "forget-me":
-            button: discord.ui.Button[discord.ui.View] = discord.ui.Button(
-                custom_id=f"{_FORGET}{interaction.user.id}",
-                label=desk.FORGET,
-                style=discord.ButtonStyle.danger,
-            )
-            await tell(interaction, desk.FORGET_QUESTION, finished(button))
+            await self._ask_to_forget(interaction)
         elif verb := self._verb(interaction, name, values, data):
             await self._respond(interaction, verb)
         else:
             return False
         return True
+
+    async def _ask_to_forget(self, interaction: discord.Interaction) -> None:
+        try:
+            question = await self._desk.forget_question()
+        except Refused as refused:
+            await tell(interaction, refused.apology)
+            return
+        button: discord.ui.Button[discord.ui.View] = discord.ui.Button(
+            custom_id=f"{_FORGET}{interaction.user.id}",
+            label=desk.FORGET,
+            style=discord.ButtonStyle.danger,
+        )
+        await tell(interaction, question, finished(button))
 
     def _verb(
         self, interaction: discord.Interaction, name: str, values: _Data, data: _Data

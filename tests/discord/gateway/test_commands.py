@@ -10,7 +10,7 @@ import pytest
 from adapters.discord.tuning import Tuning
 from bot.domain import ContextMessage, Person, ThreadKey
 from bot.errors import StoreUnavailable
-from bot.turns.desk import FORGET_QUESTION, SUMMARY_QUESTION
+from bot.turns.desk import FORGET_QUESTION, SUMMARY_QUESTION, Call, Desk
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.discord.message import Shown
 from tests.support.discord_platform import FAST, listening, our_thread, page
@@ -339,13 +339,32 @@ async def test_help_where_the_bot_is_no_member_tells_of_commands_alone() -> None
         assert "no member" in shown.text
 
 
-async def test_forget_me_asks_once_more() -> None:
+async def test_forget_me_tells_what_can_be_forgotten() -> None:
     async with talk() as (emulator, _, ada):
         asked = await emulator.slash(emulator.channel_id, ada, "parley forget-me")
         shown = await told(emulator, asked)
 
+        assert "delete a question" in shown.text
+        assert (shown.ephemeral, shown.buttons) == (True, ())
+
+
+async def test_forget_me_asks_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def question(_: Desk) -> str:
+        return FORGET_QUESTION
+
+    async def forget(_: Desk, call: Call) -> str:
+        return f"Forgotten: {call.person.name}"
+
+    monkeypatch.setattr(Desk, "forget_question", question)
+    monkeypatch.setattr(Desk, "forget_me", forget)
+    async with talk() as (emulator, _, ada):
+        asked = await emulator.slash(emulator.channel_id, ada, "parley forget-me")
+        shown = await told(emulator, asked)
+
+        pressed = await told(emulator, await emulator.click(shown.id, ada, f"forget:{ada}"))
+
         assert (shown.text, shown.ephemeral) == (FORGET_QUESTION, True)
-        assert shown.buttons == (f"forget:{ada}",)
+        assert pressed.text == "Forgotten: Ada"
 
 
 @pytest.mark.parametrize("name", ["reset", "stop"])

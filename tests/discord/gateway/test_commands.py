@@ -9,7 +9,7 @@ import pytest
 
 from adapters.discord.tuning import Tuning
 from bot.domain import ContextMessage, Person, ThreadKey
-from bot.errors import StoreUnavailable
+from bot.errors import PlaceGone, StoreUnavailable
 from bot.turns.desk import FORGET_QUESTION, SUMMARY_QUESTION, Call, Desk
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.discord.message import Shown
@@ -327,6 +327,26 @@ async def test_where_the_bot_is_no_member_the_answer_streams_by_the_interaction(
         assert seen == [("one!", False), ("two", False)]
         assert found == ()
         assert not [one for one in emulator.requests if one.path.startswith("/channels")]
+
+
+async def test_where_the_bot_is_no_member_an_answer_has_six_pages_at_most() -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
+        ada = emulator.user("Ada")
+        place = emulator.elsewhere(3, ada, emulator.user("Bob"))
+        asked = await emulator.slash(place, ada, "ask", question="why?", private=True)
+        shown = await told(emulator, asked)
+
+        async with platform.surface(intake.last) as surface:
+            for number in range(6):
+                emulator.clock.advance(5)
+                await surface.post(page(f"page {number}", number=number, final=True))
+            with pytest.raises(PlaceGone):
+                await surface.post(page("page 6", number=6, final=True))
+
+        assert shown.ephemeral
+        assert intake.last.key == ThreadKey("discord", "dm", place, f"private-{ada}")
+        assert [one.ephemeral for one in emulator.screen(place)] == [True] * 6
 
 
 async def test_help_where_the_bot_is_no_member_tells_of_commands_alone() -> None:

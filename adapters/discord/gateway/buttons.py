@@ -10,6 +10,7 @@ import discord
 
 from adapters.discord.address import ButtonPress, ChannelAddress, CommandAddress
 from adapters.discord.gateway import events
+from adapters.discord.gateway.here import asker_of, is_elsewhere
 from adapters.discord.gateway.responses import acknowledge, finished, refusal_of, tell
 from adapters.discord.reply.message import CONTINUE, RATINGS, REGENERATE, STOP, ended_buttons
 from adapters.discord.rest import translated
@@ -97,7 +98,7 @@ class Buttons:
             person_id=str(interaction.user.id),
             press_id=events.turn_id(interaction.id),
             place=press_place(interaction),
-            asker=events.asker_of(interaction),
+            asker=asker_of(interaction),
         )
         await acknowledge(interaction, await refusal_of(regenerating, within=self._answer_within))
 
@@ -107,7 +108,7 @@ class Buttons:
             person_id=str(interaction.user.id),
             press_id=events.turn_id(interaction.id),
             place=place_below(interaction),
-            asker=events.asker_of(interaction),
+            asker=asker_of(interaction),
         )
         refusal = await refusal_of(continuing, within=self._answer_within)
         # The original response to such a press would else be the message with the button.
@@ -161,7 +162,7 @@ def place_below(interaction: discord.Interaction) -> Place | None:
         return None
     if _continues_command(interaction):
         private = _is_private(interaction)
-        place = None if private or events.is_elsewhere(interaction) else channel
+        place = None if private or is_elsewhere(interaction) else channel
         return CommandAddress(place, interaction.id, interaction.token, private=private).to_json()
     # In a channel, each page replies to the question.
     question = pressed.reference.message_id if pressed.reference else None

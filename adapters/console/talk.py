@@ -93,8 +93,8 @@ class Talk:
             thread=self.key,
             person=self.person,
             scopes={"thread": "this conversation"},
+            asker=Asker(direct=True, operator=True),
             in_thread=True,
-            direct=True,
             own_thread=True,
         )
         if not text:

@@ -202,9 +202,21 @@ def check_settings(settings: Settings, roles: frozenset[str]) -> None:
         )
     if mistakes:
         raise CannotStart("\n".join(mistakes))
+    _warn_of_closed(settings)
     for token, address in _TOKENS_AND_ADDRESSES:
         if getattr(settings, token.lower()):
             warn_if_readable(token, by=address, url=getattr(settings, address.lower()))
+
+
+def _warn_of_closed(settings: Settings) -> None:
+    """Warn of a platform on which the lists let nobody in."""
+    servers = settings.allowed_servers
+    if settings.slack_bot_token and settings.allowed_roles and not settings.allowed_people:
+        log.warning("ALLOWED_ROLES lets nobody in on Slack, which has no roles: set ALLOWED_PEOPLE")
+    if settings.slack_bot_token and servers and not any(it.startswith("T") for it in servers):
+        log.warning("ALLOWED_SERVERS names no workspace of Slack (T...): nobody is answered there")
+    if settings.discord_token and servers and all(it.startswith("T") for it in servers):
+        log.warning("ALLOWED_SERVERS names no server of Discord: nobody is answered there")
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from bot.domain import Asker, Person, Preferences, ThreadKey
+from bot.domain import Asker, Json, Person, Preferences, ThreadKey
 from bot.errors import NotAllowed
-from bot.turns.preferences import Scope
+from bot.turns.preferences import InvalidPreference, Scope
 
 _PLACE = "I am not set up to answer here. Whoever runs me can change that."
 _DIRECT = "I do not answer direct messages from you. Please ask me in a channel."
@@ -88,6 +88,34 @@ class Access:
                 _or(one.server_tokens_per_day, quota.server_tokens),
             )
         return quota
+
+    def check_limits(
+        self,
+        person: Person,
+        scope: Scope,
+        changes: Mapping[str, Json],
+        chosen: Mapping[Scope, Preferences],
+    ) -> None:
+        """Raise InvalidPreference if a limit is above that of the place around it, or of all.
+
+        Otherwise the admins of any server could spend what the operator pays; ADMINS may do that.
+        """
+        if self.is_admin(person):
+            return
+        around: Mapping[Scope, Preferences] = {
+            it: one for it, one in chosen.items() if scope == "channel" and it == "server"
+        }
+        quota = self.quota_of(person, Asker(), around)
+        most = {
+            "questions_per_day": quota.questions,
+            "tokens_per_day": quota.tokens,
+            "server_tokens_per_day": quota.server_tokens,
+        }
+        for name, value in changes.items():
+            limit = most.get(name)
+            if limit is not None and isinstance(value, int) and value > limit:
+                what = name.removesuffix("_per_day").replace("_", " ")
+                raise InvalidPreference(f"You may give people {limit} {what} a day here at most.")
 
     def _refusal(
         self, thread: ThreadKey, person: Person, asker: Asker, chosen: Mapping[Scope, Preferences]

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from bot.domain import Follow, Json, Person, Preferences, ThreadKey
-from bot.errors import Refused, StoreUnavailable
+from bot.domain import ANYBODY, Asker, Follow, Json, Person, Preferences, ThreadKey
+from bot.errors import Refused, StoreUnavailable, until
 from bot.turns.form import Field as Field
 from bot.turns.form import Filled, changes_in, chosen_lines, form_of
 from bot.turns.form import Form as Form
@@ -77,17 +77,16 @@ class Call:
     `id` names the event, as a turn's id does. `thread` is the conversation that commands mean
     there, and `in_thread` tells that nothing else is said in its place, so that `stop` means it
     alone. `scopes` are the places for which something can be chosen there, the nearest first, and
-    what people call them, such as "this channel". `direct`: it is a DM with the bot alone.
-    `own_thread`: the person began this conversation, or is alone in it with the bot.
+    what people call them, such as "this channel". `asker` is what decides whether the person may
+    use the bot there. `own_thread`: they began this conversation, or are alone in it with the bot.
     """
 
     id: str
     thread: ThreadKey
     person: Person
     scopes: Mapping[Scope, str]
-    roles: tuple[str, ...] = ()
+    asker: Asker = ANYBODY
     in_thread: bool = False
-    direct: bool = False
     own_thread: bool = False
     manages_messages: bool = False
     manages_channel: bool = False
@@ -133,14 +132,16 @@ class Desk:
 
     async def reset(self, call: Call) -> str:
         """Forget a conversation."""
+        await self._check(call)
         _require(call, "thread")
-        if not (call.own_thread or call.manages_channel or call.manages_server):
+        if not may_change("thread", self._rights(call)):
             raise NotYours
         await self._intake.reset(call.thread)
         return "I have forgotten this conversation. Your next question begins a new one."
 
     async def stop(self, call: Call) -> str:
         """End the answers of this person that run there, or any if they manage messages."""
+        await self._check(call)
         thread, channel = call.thread, "" if call.in_thread else call.thread.channel
         stopped = False
         if call.manages_messages and call.in_thread:
@@ -185,12 +186,13 @@ class Desk:
 
     async def overview(self, call: Call) -> Overview:
         """Return what is chosen for a place, and which forms this person may open."""
+        await self._check(call, settles=True)
         found = await self._intake.preferences.read(call.thread)
         offered = [
             (scope, part, _TITLES[part].format(place=name))
             for scope, name in call.scopes.items()
             for part in _PARTS[scope]
-            if may_change(scope, _rights(call))
+            if may_change(scope, self._rights(call))
         ]
         lines = chosen_lines(found, call.scopes, self._intake.preferences.models)
         text = "\n".join(lines) or _NOTHING_CHOSEN
@@ -198,8 +200,9 @@ class Desk:
 
     async def form(self, call: Call, scope: Scope, part: Part) -> Form:
         """Return a form with what is chosen now."""
+        await self._check(call, settles=True)
         _require(call, scope)
-        if not may_change(scope, _rights(call)):
+        if not may_change(scope, self._rights(call)):
             raise MayNotChange(scope)
         found = (await self._intake.preferences.read(call.thread)).get(scope) or Preferences()
         title = _TITLES[part].format(place=call.scopes[scope])
@@ -229,7 +232,17 @@ class Desk:
 
     async def usage(self, call: Call) -> str:
         """Tell what the person has used, and what is left."""
-        raise NotOffered
+        await self._check(call)
+        used = await self._intake.usage(call.thread, call.person, call.asker)
+        quota = used.quota
+        lines = [
+            f"Questions of today: {_of(used.questions, quota.questions)}",
+            f"Tokens of my model, read and written: {_of(used.tokens, quota.tokens)}",
+        ]
+        if quota.server_tokens is not None:
+            all_people = _of(used.server_tokens, quota.server_tokens)
+            lines.append(f"Tokens of all people here: {all_people}")
+        return "\n".join([*lines, f"It begins anew at 00:00 UTC, {until(used.renews_in)}."])
 
     async def forget_me(self, call: Call) -> str:
         """Forget the person, who has answered FORGET_QUESTION with yes."""
@@ -247,19 +260,24 @@ class Desk:
         return "\n\n".join(parts)
 
     async def _rules(self, call: Call) -> list[str]:
-        """Return what was chosen about who may use the bot, and when it answers."""
+        """Return when the bot answers, and who may use it. Raises NotAllowed."""
         try:
             async with asyncio.timeout(_HELP_SECONDS):
+                await self._check(call)
                 found = await self._intake.preferences.read(call.thread)
         except (StoreUnavailable, TimeoutError):
             return []
-        rules = [] if call.direct else [_FOLLOWS[resolved(found).follow or self._intake.follow]]
-        if any(one.people or one.roles for one in found.values()):
-            rules.append("Only people whom an admin has chosen may use me here.")
+        follow = resolved(found).follow or self._intake.follow
+        rules = [] if call.asker.direct else [_FOLLOWS[follow]]
+        access = self._intake.access
+        if access.people or access.roles or any(one.people or one.roles for one in found.values()):
+            rules.append("Not everybody may use me here; you may.")
+        if questions := access.quota_of(call.person, call.asker, found).questions:
+            rules.append(f"You may ask me {_counted(questions)} questions a day.")
         return rules
 
     async def _follow(self, call: Call, follow: Follow) -> None:
-        if call.direct:
+        if call.asker.direct:
             raise NotOffered("In a direct message every message is a question to me.")
         if not call.in_thread:
             raise NotAThread
@@ -269,25 +287,46 @@ class Desk:
         self, call: Call, scope: Scope | None, changes: Mapping[str, Json]
     ) -> tuple[str, Preferences]:
         """Store what a person chose; return the name of the place, and what is chosen there."""
+        await self._check(call, settles=True)
         nearest = next(iter(call.scopes)) if scope is None else scope
         _require(call, nearest)
+        found = await self._intake.preferences.read(call.thread)
+        self._intake.access.check_limits(call.person, nearest, changes, found)
         chosen = await self._intake.preferences.change(
-            call.thread, nearest, changes, by=call.person.id, rights=_rights(call)
+            call.thread, nearest, changes, by=call.person.id, rights=self._rights(call)
         )
         return call.scopes[nearest], chosen
+
+    async def _check(self, call: Call, *, settles: bool = False) -> None:
+        """Raise NotAllowed if a person may not use the bot there.
+
+        Who manages the place `settles` what is chosen for it, even if that leaves themselves out.
+        """
+        if settles and (call.manages_channel or call.manages_server):
+            self._intake.access.check(call.thread, call.person, call.asker)
+        else:
+            await self._intake.check_access(call.thread, call.person, call.asker)
+
+    def _rights(self, call: Call) -> Rights:
+        return Rights(
+            admin=self._intake.access.is_admin(call.person),
+            manages_server=call.manages_server,
+            manages_channel=call.manages_channel,
+            own_thread=call.own_thread,
+        )
+
+
+def _of(used: int, most: int | None) -> str:
+    return _counted(used) if most is None else f"{_counted(used)} of {_counted(most)}"
+
+
+def _counted(number: int) -> str:
+    return f"{number:,}"
 
 
 def excuse(error: Refused | StoreUnavailable) -> str:
     """Return what a person is told of a command that was not carried out."""
     return error.apology if isinstance(error, Refused) else _AWAY
-
-
-def _rights(call: Call) -> Rights:
-    return Rights(
-        manages_server=call.manages_server,
-        manages_channel=call.manages_channel,
-        own_thread=call.own_thread,
-    )
 
 
 def _require(call: Call, scope: Scope) -> None:

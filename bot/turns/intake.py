@@ -127,6 +127,11 @@ class Intake:
             refused.repeated = not called or not await self._warn(thread, person)
             raise
 
+    async def asks_roles(self, thread: ThreadKey) -> bool:
+        """Return whether somebody may use the bot in the place of a thread by their roles."""
+        chosen = await self._chosen_lately(thread)
+        return bool(self.access.roles) or any(one.roles for one in chosen.values())
+
     async def usage(self, thread: ThreadKey, person: Person, asker: Asker) -> Usage:
         """Return what a person, and the server of a thread, have used today, and their quota."""
         quota = self.access.quota_of(person, asker, await self._chosen(thread))

@@ -79,11 +79,13 @@ async def test_the_commands_of_a_server_are_removed_when_they_are_registered_eve
     async with DiscordEmulator() as emulator, a_client(emulator) as client:
         await register(client, store, server=emulator.guild_id)
         there = [one["name"] for one in emulator.server_commands[emulator.guild_id]]
+        contexts = [one["contexts"] for one in emulator.server_commands[emulator.guild_id]]
         everywhere = list(emulator.commands)
 
         await register(client, store, server="")
 
         assert there == ["ask", "parley", "Ask about this", "Summarise from here"]
+        assert contexts == [None] * 4  # those are for what is registered everywhere
         assert everywhere == []
         assert emulator.server_commands[emulator.guild_id] == []
         assert len(emulator.commands) == 4

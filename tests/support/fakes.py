@@ -41,6 +41,7 @@ from bot.ports import Surface
 from bot.reply.edit_budget import EditBudgets
 from bot.reply.writer import Reply
 from bot.store import Script, Store
+from bot.turns.access import Access
 from bot.turns.addressed import Facts, is_for_bot
 from bot.turns.history import History
 from bot.turns.intake import Intake
@@ -271,14 +272,14 @@ class FakeIntake(Intake):
     """Remembers what it was asked; `refuses` is raised instead, as long as it stands.
 
     An admission takes `slow` seconds, and lasts while `open` is not set. If somebody's answer
-    `runs`, it can be stopped. `knows_all` is as if every
-    turn had been admitted, or forgotten, before; `waits` as if no worker took one, and `has_ended`
-    as if every one had its outcome.
+    `runs`, it can be stopped. `knows_all` is as if every turn had been admitted, or forgotten,
+    before; `waits` as if no worker took one, and `has_ended` as if every one had its outcome.
     """
 
     def __init__(self) -> None:
         self.preferences = NothingChosen(store=EmptyStore())
         self.follow = "auto"
+        self.access = Access()
         self.refuses: Exception | None = None
         self.knows_all = False
         self.has_ended = False
@@ -367,6 +368,9 @@ class FakeIntake(Intake):
         if self.not_allowed:
             self.checked.append((thread, asker))
             raise self.not_allowed
+
+    async def asks_roles(self, thread: ThreadKey) -> bool:
+        return False
 
     async def check_room(self, turn: Turn) -> None:
         if self.is_full:

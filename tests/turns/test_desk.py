@@ -9,9 +9,10 @@ from dataclasses import replace
 
 import pytest
 
-from bot.domain import Person, Preferences, ThreadKey
-from bot.errors import Refused, StoreUnavailable
+from bot.domain import Asker, Person, Preferences, ThreadKey, Turn
+from bot.errors import NotAllowed, Refused, StoreUnavailable
 from bot.store import Store
+from bot.turns.access import Access, Quota
 from bot.turns.desk import COMMANDS, Call, Desk, Form, Here, Lack, NotYours, Scope, excuse
 from bot.turns.preferences import ModelChoice
 from tests.support.fakes import NotedIntake, RefusingStore
@@ -110,7 +111,9 @@ async def test_quiet_and_follow_choose_for_a_thread(store: Store) -> None:
     assert (await chosen(intake, "thread")).follow == "all"
 
 
-@pytest.mark.parametrize("call", [replace(OWNER, direct=True), replace(OWNER, in_thread=False)])
+@pytest.mark.parametrize(
+    "call", [replace(OWNER, asker=Asker(direct=True)), replace(OWNER, in_thread=False)]
+)
 async def test_quiet_is_for_threads_alone(store: Store, call: Call) -> None:
     desk, intake = desk_of(store)
 
@@ -263,6 +266,51 @@ async def test_help_needs_no_store(store: Store) -> None:
     text = await desk.help(OWNER, Here(ways=["Mention me."]))
 
     assert "Mention me." in text
+
+
+async def test_usage_tells_what_was_used_and_what_is_left(store: Store) -> None:
+    desk, intake = desk_of(store)
+    intake.access = Access(quota=Quota(questions=20))
+    turn = Turn("discord:9", KEY, ANN, "why?", {}, 0.0)
+    await intake.admit(turn)
+
+    text = await desk.usage(OWNER)
+
+    assert "Questions of today: 1 of 20" in text
+    assert "00:00 UTC" in text
+
+
+async def test_who_may_not_use_the_bot_may_not_use_its_commands(store: Store) -> None:
+    desk, intake = desk_of(store)
+    intake.access = Access(blocked=frozenset({ANN.id}))
+    here = Here(ways=["Mention me."])
+
+    for command in (
+        *(desk.reset(OWNER), desk.stop(OWNER), desk.quiet(OWNER), desk.choose_model(OWNER, "")),
+        *(desk.overview(OWNER), desk.usage(OWNER), desk.help(OWNER, here)),
+    ):
+        with pytest.raises(NotAllowed):
+            await command
+
+
+async def test_an_admin_of_the_operator_changes_everything(store: Store) -> None:
+    desk, intake = desk_of(store)
+    intake.access = Access(admins=frozenset({BOB.id}))
+
+    await desk.choose_persona(VISITOR, "Be brief.", "server")
+
+    assert (await chosen(intake, "server")).persona == "Be brief."
+
+
+async def test_managers_do_not_lock_themselves_out(store: Store) -> None:
+    desk, intake = desk_of(store)
+    form = await desk.form(MANAGER, "server", "access")
+    await desk.fill_in(MANAGER, "server", "access", {"people": ["7"]}, seen=form.seen)
+
+    form = await desk.form(MANAGER, "server", "access")
+    await desk.fill_in(MANAGER, "server", "access", {"people": []}, seen=form.seen)
+
+    assert await chosen(intake, "server") == Preferences()
 
 
 async def test_a_command_that_the_store_did_not_take_is_excused(store: Store) -> None:

@@ -97,6 +97,7 @@ class Buttons:
             person_id=str(interaction.user.id),
             press_id=events.turn_id(interaction.id),
             place=press_place(interaction),
+            asker=events.asker_of(interaction),
         )
         await acknowledge(interaction, await refusal_of(regenerating, within=self._answer_within))
 
@@ -106,6 +107,7 @@ class Buttons:
             person_id=str(interaction.user.id),
             press_id=events.turn_id(interaction.id),
             place=place_below(interaction),
+            asker=events.asker_of(interaction),
         )
         refusal = await refusal_of(continuing, within=self._answer_within)
         # The original response to such a press would else be the message with the button.

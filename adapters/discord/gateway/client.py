@@ -19,10 +19,17 @@ from adapters.discord.gateway.events import MessageFilter
 from adapters.discord.gateway.inbox import Deletion, Event, Inbox, Job, Question, Work
 from adapters.discord.gateway.interactions import Interactions
 from adapters.discord.gateway.shard import Shard
-from adapters.discord.rest import counted, own_id, translated
+from adapters.discord.rest import counted, own_id, request, translated
 from bot.concurrency import BackgroundTasks, running
-from bot.domain import Turn
-from bot.errors import NothingAsked, Refused, StoreUnavailable, SurfaceError
+from bot.domain import ThreadKey, Turn
+from bot.errors import (
+    NothingAsked,
+    Refused,
+    StoreUnavailable,
+    SurfaceError,
+    WriteDelayed,
+    WriteFailed,
+)
 from bot.reply.edit_budget import EditBudgets
 from bot.turns.addressed import Facts, is_stop
 from bot.turns.intake import Intake
@@ -215,7 +222,14 @@ class Gateway(discord.Client):
             goes_on=goes_on,
             threads=self._threads,
             user_id=own_id(self),
+            roles=await self._roles(message),
         )
+        try:
+            called = facts.direct or facts.calls_bot
+            await self._intake.check_access(turn.key, turn.person, turn.asker, called=called)
+        except Refused as refused:
+            self._explain(message, refused, event)
+            return
         is_new = not edited_at or await self._intake.thread_of_turn(turn.id) is None
         facts = replace(facts, edited=edited_at > 0)
         if is_new and not await self._is_question(turn, facts, channel):
@@ -228,10 +242,33 @@ class Gateway(discord.Client):
             elif await self._intake.admit(turn):
                 self._tasks.start(self._show_waiting(turn))
         except Refused as refused:
-            if not refused.repeated:
-                asked_nothing = isinstance(refused, NothingAsked)
-                text = self._help(message) if asked_nothing else refused.apology
-                self._start(partial(self._tell, message, text), event)
+            self._explain(message, refused, event)
+
+    async def _roles(self, message: discord.Message) -> list[str]:
+        """Return the roles of an author whose message does not tell them, if they matter.
+
+        A message of REST has no member (Discord's documentation, "Message Create").
+        """
+        server = events.server_of(message)
+        if server is None or isinstance(message.author, discord.Member):
+            return []
+        if not await self._intake.asks_roles(ThreadKey("discord", str(server), "", "")):
+            return []
+        ids = {"guild_id": server, "user_id": message.author.id}
+        try:
+            member = await request(self, "GET", "/guilds/{guild_id}/members/{user_id}", ids)
+        except (WriteDelayed, WriteFailed):
+            raise
+        except SurfaceError as error:
+            _log.info("Message %d: its author is no member: %s", message.id, error)
+            return []
+        return [str(one) for one in member.get("roles") or ()]
+
+    def _explain(self, message: discord.Message, refused: Refused, event: Event) -> None:
+        if not refused.repeated:
+            asked_nothing = isinstance(refused, NothingAsked)
+            text = self._help(message) if asked_nothing else refused.apology
+            self._start(partial(self._tell, message, text), event)
 
     async def _show_waiting(self, turn: Turn) -> None:
         with suppress(StoreUnavailable):

@@ -237,13 +237,27 @@ class Commands:
             return
         name = str(interaction.id)
         # Where the bot is no member it could not read the message again.
-        keeping = self._intake.keep_message(name, message)
+        keeping = self._keep(interaction, name, message)
         if refusal := await refusal_of(keeping, within=self._answer_within):
             await tell(interaction, desk.excuse(refusal))
             return
         form = forms.question_form(name, is_private=events.is_own_dm(interaction))
         async with translated():
             await interaction.response.send_modal(form)
+
+    async def _keep(
+        self, interaction: discord.Interaction, name: str, message: ContextMessage
+    ) -> None:
+        await self._check(interaction)
+        await self._intake.keep_message(name, message)
+
+    async def _check(self, interaction: discord.Interaction) -> None:
+        """Raise NotAllowed if the person may not use the bot there."""
+        await self._intake.check_access(
+            events.command_key(interaction, interaction.channel_id or 0),
+            events.person_of(interaction.user),
+            events.asker_of(interaction),
+        )
 
     async def _ask_about_kept(
         self, interaction: discord.Interaction, name: str, values: forms.Values
@@ -268,9 +282,10 @@ class Commands:
             await tell(interaction, _NO_TEXT)
             return
         try:
+            await in_time(self._check(interaction), within=self._answer_within)
             context = await self._said_since(interaction, message)
-        except Refused as refused:
-            await tell(interaction, refused.apology)
+        except (Refused, StoreUnavailable) as error:
+            await tell(interaction, desk.excuse(error))
             return
         turn = events.command_turn(
             interaction, desk.SUMMARY_QUESTION, private=private, quote=message

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -15,7 +15,7 @@ from adapters.discord.address import ChannelAddress, CommandAddress
 from adapters.discord.gateway.connection import add_server, read_message
 from adapters.discord.rest import Payload, fetch_channel, own_id, request, translated
 from bot.cache import BoundedCache
-from bot.domain import ContextMessage, Json, Person, ThreadKey, Turn
+from bot.domain import Asker, ContextMessage, Json, Person, ThreadKey, Turn
 from bot.errors import WriteRefused
 from bot.turns.addressed import Facts
 
@@ -102,11 +102,13 @@ def message_turn(
     goes_on: ThreadKey | None,
     threads: bool,
     user_id: int,
+    roles: Sequence[str] = (),
 ) -> Turn:
     """Return the turn of a message for the bot.
 
     `goes_on` is the thread that a reply in a channel continues; without one, a message in a channel
     begins a thread of its own, in a Discord thread if `threads` says so. `user_id` is the bot's.
+    `roles` are the author's, if the message does not tell them.
     """
     side_by_side = has_threads(channel)
     address = ChannelAddress(
@@ -124,6 +126,10 @@ def message_turn(
         where=_where(channel),
         quote=quote_of(message, user_id),
         joins=True,
+        asker=Asker(
+            direct=isinstance(channel, discord.DMChannel),
+            roles=tuple(roles) or roles_of(message.author),
+        ),
     )
 
 
@@ -159,9 +165,15 @@ def command_turn(
         | _readable_by(interaction.permissions if interaction.guild_id else _ALL)
         | ({} if is_elsewhere(interaction) else reads),
         asked_at=interaction.created_at.timestamp(),
+        asker=asker_of(interaction),
         where=_where(interaction.channel),
         quote=quote,
     )
+
+
+def asker_of(interaction: discord.Interaction) -> Asker:
+    """Return what decides whether a person may use the bot in the place of an interaction."""
+    return Asker(direct=interaction.guild_id is None, roles=roles_of(interaction.user))
 
 
 def is_elsewhere(interaction: discord.Interaction) -> bool:
@@ -174,6 +186,14 @@ def is_elsewhere(interaction: discord.Interaction) -> bool:
 def is_own_dm(interaction: discord.Interaction) -> bool:
     """Whether an interaction is in a person's DM with the bot."""
     return interaction.guild_id is None and not is_elsewhere(interaction)
+
+
+def server_of(message: discord.Message) -> int | None:
+    """Return the server of a message, which the library may not know; None in a DM."""
+    if message.guild is not None:
+        return message.guild.id
+    channel = message.channel
+    return channel.guild_id if isinstance(channel, discord.PartialMessageable) else None
 
 
 def roles_of(user: discord.User | discord.Member) -> tuple[str, ...]:
@@ -368,7 +388,7 @@ class MessageFilter:
 
     async def look_up(self, message: discord.Message) -> Channel | None:
         """Return its channel, None if no one speaks there to the bot; raises SurfaceError."""
-        server = _server_of(message)
+        server = server_of(message)
         if server is not None and not self._is_known(server):
             await self._look_up_server(server)
         channel = self._known_channel(message)
@@ -402,7 +422,7 @@ class MessageFilter:
 
     def role(self, message: discord.Message) -> int | None:
         """Return the id of the bot's own role: 0 if there is none, None until it is looked up."""
-        server = _server_of(message)
+        server = server_of(message)
         if server is None:
             return 0
         if not self._is_known(server):
@@ -436,7 +456,7 @@ class MessageFilter:
             self._strange.put(server, True)
 
     async def _look_up_author(self, message: discord.Message) -> None:
-        server = _server_of(message)
+        server = server_of(message)
         guild = self._client.get_guild(server) if server else None
         if guild:
             with suppress(WriteRefused):  # the person has left
@@ -460,10 +480,3 @@ def _mentioned_roles(message: discord.Message) -> set[int]:
     # others too, and perhaps one that the person may not ping. Guess: `mention_roles` leaves
     # such a role out.
     return {role.id for role in message.role_mentions} | {*message.raw_role_mentions}
-
-
-def _server_of(message: discord.Message) -> int | None:
-    if message.guild is not None:
-        return message.guild.id
-    channel = message.channel
-    return channel.guild_id if isinstance(channel, discord.PartialMessageable) else None

@@ -66,6 +66,7 @@ class Callers:
             thread=ThreadKey("slack", team, spot.channel, spot.thread or spot.channel),
             person=Person(user, self._directory.cached(user) or user, team),
             scopes=spot.scopes,
+            asker=self._identity.asker(spot.channel, team=team),
             in_thread=bool(spot.thread) and not spot.is_direct,
             direct=spot.is_direct,
             own_thread=spot.is_direct,

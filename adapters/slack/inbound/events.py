@@ -205,7 +205,8 @@ class EventHandler:
                 raise NotRemembered
             again = press.action == REGENERATE
             act = self._intake.regenerate if again else self._intake.go_on
-            await act(press.turn_id, person_id=press.user, press_id=press.id)
+            asker = self._identity.asker(press.channel, team="")
+            await act(press.turn_id, person_id=press.user, press_id=press.id, asker=asker)
         elif press.rating:
             if not is_of_channel:
                 raise NotRemembered
@@ -223,6 +224,15 @@ class EventHandler:
         return thread is not None and (thread.platform, thread.workspace, thread.channel) == channel
 
     async def _on_question(self, question: Question) -> None:
+        facts, key = question.facts, self._key(question.channel, question.reply_thread)
+        person = Person(question.user, question.user, self._identity.team)
+        asker = self._identity.asker(question.channel, team=question.team)
+        try:
+            called = facts.direct or facts.calls_bot
+            await self._intake.check_access(key, person, asker, called=called)
+        except Refused as refused:
+            self._notify(question, refused)
+            return
         turn_id = self._turn_id(question.channel, question.ts)
         is_new = not question.edited or await self._intake.thread_of_turn(turn_id) is None
         if self._notified.get(question.id) or (is_new and not await self._is_addressed(question)):
@@ -237,8 +247,8 @@ class EventHandler:
         )
         turn = Turn(
             id=turn_id,
-            key=self._key(question.channel, question.reply_thread),
-            person=Person(question.user, name or question.user, self._identity.team),
+            key=key,
+            person=replace(person, name=name or question.user),
             text=text,
             place={
                 "channel": question.channel,
@@ -251,6 +261,7 @@ class EventHandler:
             zone=self._directory.zone(question.user),
             quote=self._quote(question),
             joins=True,
+            asker=asker,
         )
         try:
             if question.edited:

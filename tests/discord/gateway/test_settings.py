@@ -12,6 +12,7 @@ import pytest
 from adapters.discord.tuning import Tuning
 from bot.domain import Preferences, ThreadKey
 from bot.store import Store
+from bot.turns.access import Access, Quota
 from bot.turns.preferences import ModelChoice, Scope
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.discord.message import Shown
@@ -212,6 +213,46 @@ async def test_what_cannot_be_stored_now_is_said_at_once_and_works_later(
 
         assert "at the moment" in away.text
         assert "at the moment" not in back.text
+
+
+async def test_usage_tells_what_a_person_has_used(store: Store) -> None:
+    async with talk(store) as (emulator, intake, thread):
+        intake.access = Access(quota=Quota(questions=20))
+        ada = ada_of(emulator, thread)
+        asked = await emulator.slash(thread, ada, "ask", question="why?", private=True)
+        await told(emulator, asked)
+
+        shown = await told(emulator, await emulator.slash(thread, ada, "parley usage"))
+
+        assert "Questions of today: 1 of 20" in shown.text
+
+
+@pytest.mark.parametrize(
+    "name", ["reset", "stop", "quiet", "model", "persona", "settings", "usage", "help"]
+)
+async def test_a_command_of_somebody_without_access_is_refused(store: Store, name: str) -> None:
+    async with talk(store) as (emulator, intake, thread):
+        ada = ada_of(emulator, thread)
+        intake.access = Access(blocked=frozenset({ada}))
+
+        shown = await told(emulator, await emulator.slash(thread, ada, f"parley {name}"))
+
+        assert shown.text == "I may not answer you here. Whoever runs me can change that."
+
+
+@pytest.mark.parametrize("action", ["Ask about this", "Summarise from here"])
+async def test_a_menu_reads_and_keeps_nothing_for_somebody_without_access(
+    store: Store, action: str
+) -> None:
+    async with talk(store) as (emulator, intake, thread):
+        ada = ada_of(emulator, thread)
+        intake.access = Access(blocked=frozenset({ada}))
+
+        chosen = await emulator.choose(thread, ada, action)
+        shown = await told(emulator, chosen)
+
+        assert shown.text == "I may not answer you here. Whoever runs me can change that."
+        assert await store.command("KEYS", store.key("message", "*")) == []
 
 
 async def test_commands_in_a_dm_choose_for_that_dm_alone(store: Store) -> None:

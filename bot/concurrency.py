@@ -133,7 +133,9 @@ class BackgroundTasks:
     async def __aexit__(self, *_: object) -> None:
         if self._tasks and self._grace_seconds:
             await asyncio.wait(self._tasks, timeout=self._grace_seconds)
-        await cancelled(*self._tasks)
+        # What still runs may start more.
+        while self._tasks:
+            await cancelled(*self._tasks)
 
 
 @dataclass(frozen=True, slots=True)

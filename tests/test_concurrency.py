@@ -212,6 +212,22 @@ async def test_background_tasks_are_cancelled_after_their_grace() -> None:
     await cancelled(lane.task)
 
 
+async def test_background_tasks_end_that_others_start_as_they_end() -> None:
+    started: list[asyncio.Task[bool]] = []
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            started.append(background.start(asyncio.Event().wait()))
+
+    async with BackgroundTasks() as background:
+        background.start(work())
+        await asyncio.sleep(0)
+
+    assert [task.cancelled() for task in started] == [True]
+
+
 async def test_background_tasks_forgets_a_task_that_has_ended() -> None:
     async with BackgroundTasks() as background:
         background.start(asyncio.sleep(0))

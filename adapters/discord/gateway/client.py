@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing, suppress
 from dataclasses import replace
 from functools import partial
@@ -93,9 +93,9 @@ class Gateway(discord.Client):
 
     async def serve(self, token: str) -> None:
         """Log in and hand over events until the connection ends for good."""
-        # The tasks end before the client, which they use.
+        # The tasks, which the inbox starts, end after it, and before the client, which they use.
         try:
-            async with running(self._inbox.work()), self._tasks:
+            async with self._tasks, running(self._inbox.work()):
                 await self.login(token)
                 await self._shard.serve(
                     self, on_session=self._catch_up_soon, on_event=self._on_event
@@ -197,15 +197,20 @@ class Gateway(discord.Client):
             wanted=self._filter.hears,
             tuning=shard.tuning,
         )
-        found = catch_up.messages()
-        self._put_first(await anext(found), event)
         # Questions that are asked from now on wait for one pass only.
-        self._start(partial(self._put_rest, found, event), event)
+        is_passed = asyncio.Event()
+        self._start(partial(self._put_found, catch_up, event, is_passed), event)
+        await is_passed.wait()
 
-    async def _put_rest(self, found: AsyncGenerator[list[discord.Message]], event: Event) -> None:
-        async with aclosing(found):
-            async for messages in found:
-                self._put_first(messages, event)
+    async def _put_found(self, catch_up: CatchUp, event: Event, is_passed: asyncio.Event) -> None:
+        try:
+            # From the first to the last in one task: whoever ends it has the requests ended.
+            async with aclosing(catch_up.messages()) as found:
+                async for messages in found:
+                    self._put_first(messages, event)
+                    is_passed.set()
+        finally:
+            is_passed.set()
 
     def _put_first(self, messages: list[discord.Message], event: Event) -> None:
         self._inbox.put_first([self._question(message, event) for message in messages])

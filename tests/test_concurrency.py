@@ -132,6 +132,16 @@ async def test_prefetch_asks_for_the_first_item_before_anybody_iterates() -> Non
     assert found == [0, 1, 2]
 
 
+async def test_each_item_is_noted_when_it_arrives() -> None:
+    noted: list[int] = []
+    async with prefetch(opening(counting([])), note=noted.append) as items:
+        await until(lambda: len(noted) == 1)
+        found = [item async for item in items]
+
+    assert found == noted
+    assert len(noted) > 1
+
+
 async def test_prefetch_closes_a_stream_that_was_left_early() -> None:
     seen: list[str] = []
 

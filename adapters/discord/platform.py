@@ -35,6 +35,7 @@ from adapters.discord.rest import (
     translated,
     use_api,
 )
+from adapters.discord.servers import OtherServers
 from adapters.discord.tuning import Tuning
 from bot.concurrency import running, together
 from bot.domain import ContextMessage, Purpose, Turn
@@ -70,6 +71,7 @@ async def connect(
     budgets: EditBudgets,
     rated: bool = False,
     command_server: str = "",
+    leaves_other_servers: bool = False,
     tuning: Tuning | None = None,
 ) -> AsyncIterator[DiscordPlatform]:
     """Log in over REST; empty addresses mean Discord's own.
@@ -77,6 +79,7 @@ async def connect(
     `threads` lets a mention in a channel open a Discord thread; `budgets` count all requests, and
     learn the rate limits that Discord reports. If answers are `rated`, buttons for that are below
     them. The commands are registered in the server `command_server`, or everywhere if it is empty.
+    If it `leaves_other_servers`, the bot leaves those in which nobody is answered.
     The addresses hold for the whole process. Raises CannotStart if the token is refused, and
     Unreachable if Discord cannot be reached.
     """
@@ -95,7 +98,12 @@ async def connect(
     try:
         await log_in(client, token, api_url)
         yield DiscordPlatform(
-            client, token=token, threads=threads, budgets=budgets, command_server=command_server
+            client,
+            token=token,
+            threads=threads,
+            budgets=budgets,
+            command_server=command_server,
+            leaves_other_servers=leaves_other_servers,
         )
     finally:
         await client.close()
@@ -114,12 +122,14 @@ class DiscordPlatform:
         threads: bool,
         budgets: EditBudgets,
         command_server: str,
+        leaves_other_servers: bool,
     ) -> None:
         self._client = client
         self._token = token
         self._threads = threads
         self._budgets = budgets
         self._command_server = command_server
+        self._leaves_other_servers = leaves_other_servers
         self._shards: list[Shard] = []
         self._intents = discord.Intents(
             guilds=True, guild_messages=True, dm_messages=True, message_content=True
@@ -212,9 +222,16 @@ class DiscordPlatform:
                 holder=holder,
             )
             self._shards.append(Shard(number=number, count=count, saved=saved, tuning=tuning))
-        async with running(self._register(store)), running(self._introduce()):
-            tasks = [asyncio.create_task(self._serve(intake, shard)) for shard in self._shards]
-            await together(*tasks)
+        servers = OtherServers(
+            self._client, allowed=intake.access.servers, leaves=self._leaves_other_servers
+        )
+        async with (
+            running(self._register(store)),
+            running(self._introduce()),
+            running(servers.check_all()),
+        ):
+            tasks = [self._serve(intake, shard, servers) for shard in self._shards]
+            await together(*map(asyncio.create_task, tasks))
 
     def downtime(self) -> float:
         """Return for how many seconds a shard has not been connected; 0 if all are."""
@@ -244,13 +261,14 @@ class DiscordPlatform:
                 return
             await asyncio.sleep(pause)
 
-    async def _serve(self, intake: Intake, shard: Shard) -> None:
+    async def _serve(self, intake: Intake, shard: Shard, servers: OtherServers) -> None:
         inbox = Inbox(shard.tuning)
         while True:
             gateway = Gateway(
                 intake=intake,
                 inbox=inbox,
                 shard=shard,
+                servers=servers,
                 budgets=self._budgets,
                 on_waiting=lambda turn: type_once(self._client, turn, self._budgets),
                 threads=self._threads,

@@ -104,6 +104,7 @@ class Api:
         (thread, scope), chosen = await self._place(request), await body(request)
         if not chosen.keys() <= {"model", "persona"}:
             refuse(400, "Only a model and a persona can be chosen here.")
+        await self.intake.check_access(thread, person(request), _SIGNED_IN)
         # The channel of a person is their own.
         rights = Rights(own_thread=True, manages_channel=True)
         await self.intake.preferences.change(

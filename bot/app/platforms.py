@@ -317,6 +317,7 @@ async def _connect_discord(
             budgets=budgets,
             rated=_rated(settings, usual=False),
             command_server=settings.discord_command_server,
+            leaves_other_servers=settings.leave_other_servers,
         )
     )
     listen = partial(platform.listen, store=store, shards=settings.discord_shards)

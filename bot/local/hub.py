@@ -92,7 +92,9 @@ def _download(
 ) -> Path:
     # False and not "": the library would send a token that it finds on the machine.
     secret = token or False
-    files = HfApi(endpoint=endpoint, token=secret).list_repo_files(repo)
+    # `list_repo_files` would try for 23 seconds if the Hub is away (huggingface_hub 2.4).
+    about = HfApi(endpoint=endpoint, token=secret).model_info(repo, timeout=_ETAG_SECONDS)
+    files = [each.rfilename for each in about.siblings or ()]
     chosen = choose(files, quantisation)
     if not chosen:
         raise ValueError(_no_such(files, quantisation))

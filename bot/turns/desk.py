@@ -42,6 +42,10 @@ FORGET_QUESTION = (
 FORGET = "Forget everything"  # the button below it
 
 
+_NOT_FORGOTTEN = (
+    "I cannot forget everything at once yet. Reset forgets a conversation, and if you delete a "
+    "question of yours, I forget it and its answer."
+)
 _AWAY = "I cannot do this at the moment. Please try again in a minute."
 
 
@@ -244,9 +248,13 @@ class Desk:
             lines.append(f"Tokens of all people here: {all_people}")
         return "\n".join([*lines, f"It begins anew at 00:00 UTC, {until(used.renews_in)}."])
 
+    async def forget_question(self) -> str:
+        """Return what a person has to answer with yes before they are forgotten."""
+        raise NotOffered(_NOT_FORGOTTEN)
+
     async def forget_me(self, call: Call) -> str:
         """Forget the person, who has answered FORGET_QUESTION with yes."""
-        raise NotOffered
+        raise NotOffered(_NOT_FORGOTTEN)
 
     async def help(self, call: Call, here: Here) -> str:
         """Tell what works in a place, for whom, and what an admin would have to switch on."""

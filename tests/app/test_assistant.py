@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bot.app.assistant import Assistant, model_choices, open_assistant
-from bot.domain import Delta, LeftOut, Message, Preferences, Start
+from bot.domain import Delta, LeftOut, Message, Preferences, Reading, Start, Used
 from bot.errors import ModelUnknown
 from bot.text.graphemes import CUT
 from bot.tokens.counters import read_mistral
@@ -32,8 +32,10 @@ def tokenizer_threads() -> set[threading.Thread]:
     return {each for each in threading.enumerate() if each.name == "tokenizer"}
 
 
-async def answer(mind: Assistant) -> list[Delta]:
-    return [delta async for delta in mind.model.stream([Message("user", LONG)])]
+async def answer(mind: Assistant, question: str = LONG) -> list[Delta]:
+    """Return what is said, without what is told of tokens."""
+    deltas = mind.model.stream([Message("user", question)])
+    return [delta async for delta in deltas if not isinstance(delta, Reading | Used)]
 
 
 @pytest.mark.parametrize(
@@ -163,7 +165,7 @@ async def test_a_server_may_not_name_the_repository_whose_tokenizer_is_fetched(
         settings = Settings(model_id="mine", model_url=emulator.url, data_dir=tmp_path)
         async with open_assistant(settings, asyncio.Event()) as mind:
             looking = tokenizer_threads() - earlier
-            said = [delta async for delta in mind.model.stream([Message("user", "Hello")])]
+            said = await answer(mind, "Hello")
 
     assert not looking
     assert said == ["Well."]
@@ -189,8 +191,7 @@ async def test_a_tokenizer_that_fails_costs_no_answer(
 
 
 async def said_by(mind: Assistant, preferences: Preferences) -> list[Delta]:
-    model = mind.model.chosen(preferences)
-    return [delta async for delta in model.stream([Message("user", "Hello")])]
+    return await answer(replace(mind, model=mind.model.chosen(preferences)), "Hello")
 
 
 def with_choices(emulator: ModelEmulator, data_dir: Path, max_tokens: int = 100) -> Settings:

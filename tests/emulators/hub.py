@@ -33,23 +33,14 @@ class HubEmulator:
     url: str = ""
 
     async def list_files(self, request: web.Request) -> web.Response:
-        """List a repository's files, as hf_api.py's `list_repo_tree` reads them."""
+        """Tell of a repository, as far as hf_api.py's `model_info` is asked for its files."""
         repo = request.match_info["repo"]
         names = [name for name in self.files if name.startswith(f"{repo}/")]
-        self.asked.append(("GET tree", request.headers.get("Authorization", "")))
+        self.asked.append(("GET model", request.headers.get("Authorization", "")))
         if not names:
             return web.json_response({}, status=404, headers={"X-Error-Code": "RepoNotFound"})
-        return web.json_response(
-            [
-                {
-                    "type": "file",
-                    "path": name.removeprefix(f"{repo}/"),
-                    "size": len(self.files[name]),
-                    "oid": "0" * 40,
-                }
-                for name in names
-            ]
-        )
+        siblings = [{"rfilename": name.removeprefix(f"{repo}/")} for name in names]
+        return web.json_response({"id": repo, "siblings": siblings})
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         repo, file = request.match_info["repo"], request.match_info["file"]
@@ -89,7 +80,7 @@ async def hub() -> AsyncIterator[HubEmulator]:
     emulator = HubEmulator()
     app = web.Application()
     app.router.add_route("*", r"/{repo:[^/]+/[^/]+}/resolve/main/{file:.+}", emulator.serve)
-    app.router.add_get(r"/api/models/{repo:[^/]+/[^/]+}/tree/main", emulator.list_files)
+    app.router.add_get(r"/api/models/{repo:[^/]+/[^/]+}", emulator.list_files)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)

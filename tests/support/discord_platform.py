@@ -39,6 +39,7 @@ async def logged_in(
     gateway_url: str = "",
     budgets: EditBudgets | None = None,
     tuning: Tuning | None = None,
+    leaves_other_servers: bool = False,
 ) -> AsyncIterator[DiscordPlatform]:
     async with connect(
         token=emulator.token,
@@ -47,6 +48,7 @@ async def logged_in(
         threads=threads,
         budgets=budgets or (EditBudgets(store=store) if store else NoLimits()),
         tuning=tuning,
+        leaves_other_servers=leaves_other_servers,
     ) as platform:
         yield platform
 
@@ -58,9 +60,13 @@ async def listening(
     *,
     threads: bool = True,
     tuning: Tuning | None = None,
+    leaves_other_servers: bool = False,
 ) -> AsyncIterator[DiscordPlatform]:
+    leaving = leaves_other_servers
     async with (
-        logged_in(emulator, threads=threads, tuning=tuning) as platform,
+        logged_in(
+            emulator, threads=threads, tuning=tuning, leaves_other_servers=leaving
+        ) as platform,
         running(platform.listen(intake, store=EmptyStore())),
     ):
         await until(emulator.connected.is_set)

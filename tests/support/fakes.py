@@ -289,6 +289,7 @@ class FakeIntake(Intake):
         self.open = asyncio.Event()
         self.open.set()
         self.refusals = 0
+        self.access = Access()
         self.not_allowed: Exception | None = None
         self.checked: list[tuple[ThreadKey, Asker]] = []
         self.asked: list[str] = []

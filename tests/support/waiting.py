@@ -13,9 +13,12 @@ async def until(
 
     The bound is wide, for a busy machine: it ends a test that hangs and measures nothing.
     """
+    now = asyncio.get_running_loop().time
+    start = now()
     try:
         async with asyncio.timeout(within):
             while not condition():
-                await asyncio.sleep(0.005)
+                # What has taken long is looked for less often, which leaves the cores to it.
+                await asyncio.sleep(min(max((now() - start) / 10, 0.005), 0.02))
     except TimeoutError:
         raise TimeoutError(why()) from None

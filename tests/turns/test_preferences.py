@@ -239,6 +239,7 @@ async def test_a_turn_has_the_preferences_of_its_admission_also_after_a_crash(
 ) -> None:
     chosen: Mapping[str, Json] = {"model": "Clever", "temperature": 0.5, "max_tokens": 9}
     await choose(store, "server", {**chosen, "people": ["u1"], "follow": "all"})
+    await choose(store, "channel", {"persona": "Nobody.", "temperature": 0.7})
     await choose(store, "thread", {"persona": 'Say "Ahoi" \N{PARROT}.\nAlways.'})
     await intake_of(store).admit(asked())
     await choose(store, "server", {"model": None, "temperature": 2})
@@ -253,7 +254,7 @@ async def test_a_turn_has_the_preferences_of_its_admission_also_after_a_crash(
     assert [one and one.turn.preferences for one in taken] == [
         Preferences(
             model="large/one",
-            temperature=0.5,
+            temperature=0.7,
             max_tokens=9,
             persona='Say "Ahoi" \N{PARROT}.\nAlways.',
         )
@@ -273,8 +274,15 @@ async def test_follow_is_that_of_the_thread(store: Store) -> None:
     assert answered == [False, True]
 
 
+class ChosenModel(FakeModel):
+    """Has the name of the model that is chosen."""
+
+    def chosen(self, preferences: Preferences) -> FakeModel:
+        return replace(super().chosen(preferences), name=preferences.model)
+
+
 async def test_the_answer_is_asked_for_with_the_turns_preferences(store: Store) -> None:
-    platform, model = FakePlatform(), FakeModel(name="large/one")
+    platform, model = FakePlatform(), ChosenModel()
     await choose(store, "thread", {"model": "Clever", "persona": "A pirate."})
 
     async with working(make_worker(store, platform, model)):
@@ -283,6 +291,8 @@ async def test_the_answer_is_asked_for_with_the_turns_preferences(store: Store) 
 
     assert model.prompts[-1][0] == Message("system", "Be brief.", ("A pirate.",))
     assert model.preferences[-1] == Preferences(model="large/one", persona="A pirate.")
+    (exchange,) = await History(store=store, keep_seconds=KEEP).read(KEY)
+    assert exchange.model == "large/one"
 
 
 @pytest.mark.parametrize("again", ["regenerate", "edit", "continue", "edit while it waits"])

@@ -8,15 +8,17 @@ from dataclasses import replace
 
 import pytest
 
-from bot.domain import Asker, Person, Shown, ThreadKey, Turn
-from bot.errors import NotAllowed, QuestionEdited, QuotaUsed, Refused
+from bot.domain import Asker, Delta, Person, Reading, Shown, Start, ThreadKey, Turn, Used
+from bot.errors import ModelDenied, NotAllowed, QuestionEdited, QuotaUsed, Refused
 from bot.store import Store
+from bot.tokens.counters import estimate
 from bot.turns.access import Access, Quota
 from bot.turns.history import History
 from bot.turns.intake import Intake
 from bot.turns.queue import Limits, Taken, TurnQueue
-from tests.support.at_work import expire_all
-from tests.turns.test_queue import ANN, KEY, finish, make_turn, take
+from tests.support.at_work import all_ended, expire_all, make_worker, working
+from tests.support.fakes import FakeModel, FakePlatform
+from tests.turns.test_queue import ANN, KEY, exchanges, finish, make_turn, take
 
 BEN = Person("u2", "Ben")
 MANY = Limits(1000, 1000, 1000, 1000)
@@ -74,6 +76,7 @@ async def test_a_turn_that_is_admitted_or_ended_twice_counts_once(store: Store) 
         await end(queue, taken, 120)
 
     assert await used(queue) == (1, 120, 120)
+    assert not await store.command("HEXISTS", store.key("turn", "console:1"), "reserved")
 
 
 async def test_a_worker_that_dies_leaves_the_reservation_to_the_next(store: Store) -> None:
@@ -303,27 +306,83 @@ async def test_who_is_not_spoken_to_tells_nobody(store: Store) -> None:
     assert await store.command("KEYS", store.key("*")) == []
 
 
-async def test_a_quota_holds_over_three_processes_and_a_hundred_questions(store: Store) -> None:
+async def test_a_quota_holds_over_three_processes_one_of_which_is_killed(store: Store) -> None:
     access = Access(quota=Quota(37))
     intakes = [make_intake(store, access) for _ in range(3)]
     # A new connection takes long on a busy machine.
     connections = asyncio.Semaphore(30)
 
-    async def ask(number: int, intake: Intake) -> bool:
-        key = replace(KEY, thread=f"t{number}")
+    async def ask(number: int, process: int) -> None:
         async with connections:
             with suppress(QuotaUsed):
-                return await intake.admit(make_turn(number, key=key))
-        return False
+                await intakes[process].admit(
+                    make_turn(number, key=replace(KEY, thread=f"{number}"))
+                )
 
-    # Each question is delivered to two processes.
-    asked = [ask(n, intakes[(n + again) % 3]) for again in (0, 1) for n in range(100)]
-    answers = await asyncio.gather(*asked)
+    def delivered(process: int) -> list[asyncio.Task[None]]:
+        # Each question comes to two processes.
+        numbers = [number for number in range(100) if number % 3 != process]
+        return [asyncio.create_task(ask(number, process)) for number in numbers]
 
-    admitted = {n % 100 for n, answer in enumerate(answers) if answer}
-    assert len(admitted) == 37
+    first, second, killed = (delivered(process) for process in range(3))
+    await asyncio.wait(killed, return_when=asyncio.FIRST_COMPLETED)
+    for task in killed:
+        task.cancel()
+    await asyncio.gather(*killed, return_exceptions=True)
+    await asyncio.gather(*first, *second, *delivered(2))
+
     assert await make_queue(store).depth() == 37
     assert (await used(make_queue(store)))[0] == 37
+
+
+@pytest.mark.parametrize(
+    ("deltas", "expected"),
+    [
+        # The server's count is better than an estimate.
+        ((Reading(500), "Hello", " world", Used(40, 2)), 42),
+        ((Reading(500), "Hello"), 500 + estimate("Hello")),
+        # The first attempt broke off.
+        (
+            (Reading(500), "Hel", Start(""), Reading(500), "Hello", Used(40, 2)),
+            542 + estimate("Hel"),
+        ),
+        (("Hello",), estimate("Hello")),
+    ],
+)
+async def test_an_answer_costs_what_the_model_read_and_wrote(
+    store: Store, deltas: tuple[Delta, ...], expected: int
+) -> None:
+    platform, queue = FakePlatform(), make_queue(store)
+    await queue.admit(make_turn(1), estimate=9999)
+
+    async with working(make_worker(store, platform, FakeModel(deltas))):
+        await all_ended(store)
+
+    assert await used(queue) == (1, expected, expected)
+
+
+async def test_a_model_that_fails_before_a_word_costs_nothing(store: Store) -> None:
+    queue, model = make_queue(store), FakeModel((), error=ModelDenied("no"))
+    await queue.admit(make_turn(1), estimate=9999)
+
+    async with working(make_worker(store, FakePlatform(), model)):
+        await all_ended(store)
+
+    assert await used(queue) == (0, 0, 0)
+
+
+async def test_a_reply_under_way_is_not_cut_by_a_quota(store: Store) -> None:
+    access = Access(quota=Quota(tokens=100))
+    intake, queue, platform = make_intake(store, access), make_queue(store), FakePlatform()
+    await intake.admit(make_turn(1))
+
+    async with working(make_worker(store, platform, FakeModel((*["word "] * 50, Used(4000, 900))))):
+        await all_ended(store)
+    with pytest.raises(QuotaUsed):
+        await intake.admit(make_turn(2))
+
+    assert await used(queue) == (1, 4900, 4900)
+    assert [text for _, text in await exchanges(store)] == ["word " * 50]
 
 
 async def test_usage_tells_what_is_left(store: Store) -> None:

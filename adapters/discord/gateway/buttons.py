@@ -12,6 +12,7 @@ import discord
 
 from adapters.discord.address import ButtonPress, ChannelAddress, CommandAddress
 from adapters.discord.gateway import events
+from adapters.discord.gateway.here import asker_of, is_elsewhere
 from adapters.discord.gateway.responses import acknowledge, finished, refusal_of, tell
 from adapters.discord.reply.message import CONTINUE, RATINGS, REGENERATE, STOP, ended_buttons
 from adapters.discord.rest import translated
@@ -110,7 +111,7 @@ class Buttons:
             person_id=str(interaction.user.id),
             press_id=events.turn_id(interaction.id),
             place=press_place(interaction),
-            asker=events.asker_of(interaction),
+            asker=asker_of(interaction),
         )
         asking = self._asked(regenerating, at=_seen_at(interaction))
         await acknowledge(interaction, await refusal_of(asking, within=self._answer_within))
@@ -121,7 +122,7 @@ class Buttons:
             person_id=str(interaction.user.id),
             press_id=events.turn_id(interaction.id),
             place=place_below(interaction),
-            asker=events.asker_of(interaction),
+            asker=asker_of(interaction),
         )
         refusal = await refusal_of(self._asked(continuing), within=self._answer_within)
         # The original response to such a press would else be the message with the button.
@@ -179,7 +180,7 @@ def place_below(interaction: discord.Interaction) -> Place | None:
         return None
     if _continues_command(interaction):
         private = _is_private(interaction)
-        place = None if private or events.is_elsewhere(interaction) else channel
+        place = None if private or is_elsewhere(interaction) else channel
         return CommandAddress(place, interaction.id, interaction.token, private=private).to_json()
     # In a channel, each page replies to the question.
     question = pressed.reference.message_id if pressed.reference else None

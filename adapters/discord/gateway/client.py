@@ -15,11 +15,13 @@ import discord
 from adapters.discord.gateway import events
 from adapters.discord.gateway.catch_up import CatchUp
 from adapters.discord.gateway.commands import HELP
+from adapters.discord.gateway.connection import Joined
 from adapters.discord.gateway.events import MessageFilter
 from adapters.discord.gateway.inbox import Deletion, Event, Inbox, Job, Question, Work
 from adapters.discord.gateway.interactions import Interactions
 from adapters.discord.gateway.shard import Shard
 from adapters.discord.rest import counted, own_id, request, translated
+from adapters.discord.servers import OtherServers
 from bot.concurrency import BackgroundTasks, running
 from bot.domain import ThreadKey, Turn
 from bot.errors import (
@@ -60,6 +62,7 @@ class Gateway(discord.Client):
         intake: Intake,
         inbox: Inbox,
         shard: Shard,
+        servers: OtherServers,
         budgets: EditBudgets,
         on_waiting: Callable[[Turn], Awaitable[None]],
         threads: bool,
@@ -77,6 +80,7 @@ class Gateway(discord.Client):
         )
         self._intake = intake
         self._inbox = inbox
+        self._servers = servers
         self._shard = shard
         self._on_waiting = on_waiting
         self._threads = threads
@@ -116,6 +120,8 @@ class Gateway(discord.Client):
                     self._on_deletion({parsed.message_id}, parsed.channel_id, event)
                 case discord.RawBulkMessageDeleteEvent() if parsed.message_ids:
                     self._on_deletion(parsed.message_ids, parsed.channel_id, event)
+                case Joined():
+                    self._start(partial(self._servers.check, parsed.server, parsed.name), event)
                 case discord.Interaction():
                     self._start(partial(self._interactions.answer, parsed), event)
         except Exception:

@@ -13,6 +13,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -43,6 +44,14 @@ _ID_FIELDS = ("id", "guild_id", "channel_id", "message_id", "user_id")
 
 _Parser = Callable[[Any], object]
 _Parsed = TypeVar("_Parsed")
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """A server in which the bot is: each one when a session begins, and a new one."""
+
+    server: str
+    name: str
 
 
 class Connection:
@@ -83,6 +92,7 @@ class Connection:
             handle: Callable[..., Any] = self._handle if name in HANDLED else self._parse
             state.parsers[name] = partial(handle, name, parse)
         state.parsers["READY"] = partial(self._on_ready, state.parsers["READY"])
+        state.parsers["GUILD_CREATE"] = partial(self._on_server, state.parsers["GUILD_CREATE"])
         state.parsers["RESUMED"] = partial(self._on_resumed, state.parsers["RESUMED"])
 
     @property
@@ -159,6 +169,13 @@ class Connection:
         with self._progress.handling(self._seq) as event:
             parse(data)
             self._on_session(event)
+
+    def _on_server(self, parse: _Parser, data: Any) -> None:
+        # The library hands over the servers of a new session later, from a task of its own.
+        parse(data)
+        if isinstance(data, dict) and _is_id(data.get("id")):
+            with self._progress.handling(self._seq) as event:
+                self._on_event(Joined(data["id"], str(data.get("name") or "")), event)
 
     def _on_resumed(self, parse: _Parser, data: Any) -> None:
         self._downtime.note(is_open=True)

@@ -68,7 +68,6 @@ class Callers:
             scopes=spot.scopes,
             asker=self._identity.asker(spot.channel, team=team),
             in_thread=bool(spot.thread) and not spot.is_direct,
-            direct=spot.is_direct,
             own_thread=spot.is_direct,
         )
 

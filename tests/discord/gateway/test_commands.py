@@ -9,8 +9,8 @@ import pytest
 
 from adapters.discord.tuning import Tuning
 from bot.domain import ContextMessage, Person, ThreadKey
-from bot.errors import StoreUnavailable
-from bot.turns.desk import FORGET_QUESTION, SUMMARY_QUESTION
+from bot.errors import PlaceGone, StoreUnavailable
+from bot.turns.desk import FORGET_QUESTION, SUMMARY_QUESTION, Call, Desk
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.discord.message import Shown
 from tests.support.discord_platform import FAST, listening, our_thread, page
@@ -329,6 +329,26 @@ async def test_where_the_bot_is_no_member_the_answer_streams_by_the_interaction(
         assert not [one for one in emulator.requests if one.path.startswith("/channels")]
 
 
+async def test_where_the_bot_is_no_member_an_answer_has_six_pages_at_most() -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
+        ada = emulator.user("Ada")
+        place = emulator.elsewhere(3, ada, emulator.user("Bob"))
+        asked = await emulator.slash(place, ada, "ask", question="why?", private=True)
+        shown = await told(emulator, asked)
+
+        async with platform.surface(intake.last) as surface:
+            for number in range(6):
+                emulator.clock.advance(5)
+                await surface.post(page(f"page {number}", number=number, final=True))
+            with pytest.raises(PlaceGone):
+                await surface.post(page("page 6", number=6, final=True))
+
+        assert shown.ephemeral
+        assert intake.last.key == ThreadKey("discord", "dm", place, f"private-{ada}")
+        assert [one.ephemeral for one in emulator.screen(place)] == [True] * 6
+
+
 async def test_help_where_the_bot_is_no_member_tells_of_commands_alone() -> None:
     async with talk() as (emulator, _, ada):
         place = emulator.elsewhere(3, ada, emulator.user("Bob"))
@@ -339,13 +359,32 @@ async def test_help_where_the_bot_is_no_member_tells_of_commands_alone() -> None
         assert "no member" in shown.text
 
 
-async def test_forget_me_asks_once_more() -> None:
+async def test_forget_me_tells_what_can_be_forgotten() -> None:
     async with talk() as (emulator, _, ada):
         asked = await emulator.slash(emulator.channel_id, ada, "parley forget-me")
         shown = await told(emulator, asked)
 
+        assert "delete a question" in shown.text
+        assert (shown.ephemeral, shown.buttons) == (True, ())
+
+
+async def test_forget_me_asks_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def question(_: Desk) -> str:
+        return FORGET_QUESTION
+
+    async def forget(_: Desk, call: Call) -> str:
+        return f"Forgotten: {call.person.name}"
+
+    monkeypatch.setattr(Desk, "forget_question", question)
+    monkeypatch.setattr(Desk, "forget_me", forget)
+    async with talk() as (emulator, _, ada):
+        asked = await emulator.slash(emulator.channel_id, ada, "parley forget-me")
+        shown = await told(emulator, asked)
+
+        pressed = await told(emulator, await emulator.click(shown.id, ada, f"forget:{ada}"))
+
         assert (shown.text, shown.ephemeral) == (FORGET_QUESTION, True)
-        assert shown.buttons == (f"forget:{ada}",)
+        assert pressed.text == "Forgotten: Ada"
 
 
 @pytest.mark.parametrize("name", ["reset", "stop"])

@@ -219,6 +219,10 @@ class DiscordEmulator:
         """
         return self._world.add_role(name, bot_id=self.bot_id if own else None)
 
+    def give_role(self, user_id: str, role_id: str) -> None:
+        """Give a person a role from now on."""
+        self._user(user_id).roles.append(role_id)
+
     def channel(self, name: str, *, kind: Literal[0, 2, 13] = TEXT) -> str:
         """Make another channel in the guild, of one of Discord's kinds; return its id."""
         return self._world.add_channel(name, kind=kind).id

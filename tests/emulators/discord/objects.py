@@ -71,6 +71,7 @@ class User:
     bot: bool = False
     moderates: bool = False
     extra: int = 0
+    roles: list[str] = field(default_factory=list)
 
     def payload(self) -> Payload:
         """Return the user object."""
@@ -95,7 +96,7 @@ class User:
     def member(self) -> Payload:
         """Return the user's membership of the guild, without the user itself."""
         return {
-            "roles": [],
+            "roles": list(self.roles),
             "nick": None,
             "avatar": None,
             "banner": None,

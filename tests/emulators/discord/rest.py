@@ -94,6 +94,13 @@ class Rest:
         self._check_guild(request)
         return 200, guild(self.world)["channels"]
 
+    def leave_guild(self, request: Request) -> Answer:
+        """Let the bot leave (docs: Leave Guild)."""
+        if request.ids["guild_id"] != self.world.guild_id or self.world.has_left:
+            raise Refusal(404, 10004, "Unknown Guild")
+        self.world.has_left = True
+        return 204, None
+
     def member(self, request: Request) -> Answer:
         self._check_guild(request)
         user = self.world.users.get(request.ids["user_id"])

@@ -411,12 +411,11 @@ class TurnQueue:
         return replace(shown, outcome=state, end=end)
 
     async def waits(self, turn_id: str) -> bool:
-        """Return whether no worker has taken a turn yet, by itself or with another one."""
-        state, fence, lead = await self._store.command(
-            *("HMGET", self._store.key("turn", whole_characters(turn_id))),
-            *("state", "fence", "lead"),
+        """Return whether a turn waits for a worker, and not to be answered with another one."""
+        state, lead = await self._store.command(
+            *("HMGET", self._store.key("turn", whole_characters(turn_id)), "state", "lead")
         )
-        return state == "queued" and fence == "0" and not lead
+        return state == "queued" and not lead
 
     async def standings(self, *turn_ids: str) -> list[Known]:
         """Return what is known of turns, without those that are unknown or were forgotten."""

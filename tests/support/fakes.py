@@ -408,9 +408,10 @@ class FakeIntake(Intake):
         press_id: str,
         place: Place | None = None,
         asker: Asker = ANYBODY,
-    ) -> None:
+    ) -> Turn:
         self._refuse()
         self.continued.append(place)
+        return _pressed(turn_id)
 
     async def how_ended(self, turn_id: str) -> End | None:
         return self.end
@@ -428,10 +429,11 @@ class FakeIntake(Intake):
         press_id: str,
         place: Place | None = None,
         asker: Asker = ANYBODY,
-    ) -> None:
+    ) -> Turn:
         self._refuse()
         self.pressed.append((turn_id, person_id, press_id))
         self.pressed_at.append(place)
+        return _pressed(turn_id)
 
     async def forget(
         self,
@@ -529,3 +531,7 @@ async def write_the_end(shown: Shown, *, surface: Surface, store: Store) -> None
         patience=30.0,
     )
     await reply.stream(empty_stream())
+
+
+def _pressed(turn_id: str) -> Turn:
+    return Turn(turn_id, ThreadKey("fake", "", "", ""), Person("9", "Ada"), "", {}, 0.0)

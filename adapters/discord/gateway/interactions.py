@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 import discord
 
@@ -10,6 +11,7 @@ from adapters.discord.gateway.buttons import Buttons
 from adapters.discord.gateway.commands import Commands
 from adapters.discord.gateway.responses import tell
 from adapters.discord.rest import translated
+from bot.domain import Turn
 from bot.turns.intake import Intake
 
 _log = logging.getLogger(__name__)
@@ -24,9 +26,16 @@ class Interactions:
     """Answers commands, presses and forms of any process, and declines those of other versions."""
 
     def __init__(
-        self, intake: Intake, client: discord.Client, *, threads: bool, rated: bool, within: float
+        self,
+        intake: Intake,
+        client: discord.Client,
+        *,
+        on_asked: Callable[[Turn], object],
+        threads: bool,
+        rated: bool,
+        within: float,
     ) -> None:
-        self._buttons = Buttons(intake, rated=rated, answer_within=within)
+        self._buttons = Buttons(intake, on_asked=on_asked, rated=rated, answer_within=within)
         self._commands = Commands(intake, client, threads=threads, answer_within=within)
 
     async def answer(self, interaction: discord.Interaction) -> None:

@@ -193,7 +193,7 @@ def _seen_at(interaction: discord.Interaction) -> Place | None:
     Discord shows nothing of a press that is acknowledged.
     """
     channel = interaction.channel_id
-    if channel is None or _is_private(interaction) or events.is_elsewhere(interaction):
+    if channel is None or _is_private(interaction) or is_elsewhere(interaction):
         return None
     return ChannelAddress(channel, None, opens_thread=False).to_json()
 

@@ -352,6 +352,14 @@ class Intake:
         turn = await self._queue.turn(turn_id)
         return turn.person.id if turn else ""
 
+    async def note_handled(self, event_id: str) -> None:
+        """Note for an hour that a command, press or form is handled; it may be delivered again."""
+        await self._queue.note_handled(event_id)
+
+    async def is_handled(self, event_id: str) -> bool:
+        """Return whether a command, press or form was noted as handled."""
+        return await self._queue.is_handled(event_id)
+
     async def keep_message(self, name: str, message: ContextMessage) -> None:
         """Keep a message for an hour, until a person has written a question about it."""
         await self._history.keep_message(name, message)

@@ -58,6 +58,7 @@ from bot.turns.standings import Known, read_known
 log = logging.getLogger(__name__)
 
 GROUP = "workers"
+_HANDLED_SECONDS = 3600  # longer than a platform delivers an event again
 _DAY_SECONDS = 24 * 3600
 # Leases after which a write of an earlier attempt has arrived, or never will.
 LATE_WRITE_LEASES = 3
@@ -416,6 +417,16 @@ class TurnQueue:
             *("HMGET", self._store.key("turn", whole_characters(turn_id)), "state", "lead")
         )
         return state == "queued" and not lead
+
+    async def note_handled(self, event_id: str) -> None:
+        """Note for an hour that an event is handled, which may be delivered again."""
+        key = self._store.key("handled", whole_characters(event_id))
+        await self._store.command("SET", key, "1", "EX", _HANDLED_SECONDS)
+
+    async def is_handled(self, event_id: str) -> bool:
+        """Return whether an event was noted as handled."""
+        key = self._store.key("handled", whole_characters(event_id))
+        return bool(await self._store.command("EXISTS", key))
 
     async def standings(self, *turn_ids: str) -> list[Known]:
         """Return what is known of turns, without those that are unknown or were forgotten."""

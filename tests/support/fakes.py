@@ -299,6 +299,7 @@ class FakeIntake(Intake):
         self.stopped_by: list[str] = []
         self.stopped_threads: list[ThreadKey] = []
         self.resets: list[ThreadKey] = []
+        self.handled: set[str] = set()
         self.continued: list[Place | None] = []
         self.runs = False
         self.stopped_own: list[tuple[str, str]] = []
@@ -412,6 +413,12 @@ class FakeIntake(Intake):
         self._refuse()
         self.continued.append(place)
         return _pressed(turn_id)
+
+    async def note_handled(self, event_id: str) -> None:
+        self.handled.add(event_id)
+
+    async def is_handled(self, event_id: str) -> bool:
+        return event_id in self.handled
 
     async def how_ended(self, turn_id: str) -> End | None:
         return self.end

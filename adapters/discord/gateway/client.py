@@ -91,7 +91,7 @@ class Gateway(discord.Client):
             on_asked=self._show_if_waiting,
             threads=threads,
             rated=rated,
-            within=shard.tuning.answer_within,
+            tuning=shard.tuning,
         )
         self._tasks = BackgroundTasks()
         self._notices = asyncio.Semaphore(_NOTICES)

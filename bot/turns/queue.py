@@ -412,11 +412,10 @@ class TurnQueue:
         return replace(shown, outcome=state, end=end)
 
     async def waits(self, turn_id: str) -> bool:
-        """Return whether a turn waits for a worker, and not to be answered with another one."""
-        state, lead = await self._store.command(
-            *("HMGET", self._store.key("turn", whole_characters(turn_id)), "state", "lead")
-        )
-        return state == "queued" and not lead
+        """Return whether a turn waits for its first attempt, and is not answered with another."""
+        name = self._store.key("turn", whole_characters(turn_id))
+        state, lead, attempts = await self._store.command("HMGET", name, "state", "lead", "tries")
+        return state == "queued" and not lead and attempts == "0"
 
     async def note_handled(self, event_id: str) -> None:
         """Note for an hour that an event is handled, which may be delivered again."""

@@ -104,9 +104,9 @@ class FakeIntake(Intake):
         asker: Asker = ANYBODY,
     ) -> Turn:
         self.regenerated.append(turn_id)
-        again = next(turn for turn in self.turns if turn.id == turn_id)
-        self._start(again)
-        return again
+        turn = next(turn for turn in self.turns if turn.id == turn_id)
+        self._start(turn)
+        return turn
 
     async def remembered(self, thread: ThreadKey) -> list[Exchange]:
         return self.exchanges

@@ -3,8 +3,8 @@
     python -m bench.quotas [--runs 20] [--redis URL]
 
 In each run one person asks a hundred questions at once, each of them delivered to two of three
-processes. One process is killed in the middle and started again with all its questions; so is one of
-those that answer. Then what was counted must be what was admitted and answered, to the token.
+processes. One process is killed in the middle and started again with all its questions; so is one
+of those that answer. Then what was counted must be what was admitted and answered, to the token.
 Without a URL the embedded store is used. Exits with 1 if a run differs.
 """
 

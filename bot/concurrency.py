@@ -70,19 +70,28 @@ async def running(work: Coroutine[Any, Any, _T]) -> AsyncIterator[asyncio.Task[_
         await cancelled(task)
 
 
+def do_nothing(*_: object) -> None:
+    """Accept any arguments: the default of an optional callback."""
+
+
 @asynccontextmanager
 async def prefetch(
     opening: Callable[[], Awaitable[AsyncGenerator[_T]]],
+    *,
+    note: Callable[[_T], object] = do_nothing,
 ) -> AsyncIterator[AsyncGenerator[_T]]:
     """Open a stream and ask it for its first item at once, before the block iterates over it.
 
-    The stream is closed at the end of the block. An error of the opening is raised to who iterates.
+    `note` is called with each item that arrives. The stream is closed at the end of the block. An
+    error of the opening is raised to who iterates.
     """
 
     async def begin() -> tuple[_T, AsyncGenerator[_T]]:
         stream = await opening()
         closing.push_async_callback(stream.aclose)
-        return await anext(stream), stream
+        first = await anext(stream)
+        note(first)
+        return first, stream
 
     async def items() -> AsyncGenerator[_T]:
         try:
@@ -91,6 +100,7 @@ async def prefetch(
             return
         yield first
         async for item in rest:
+            note(item)
             yield item
 
     async with AsyncExitStack() as closing, running(begin()) as beginning:
@@ -123,7 +133,9 @@ class BackgroundTasks:
     async def __aexit__(self, *_: object) -> None:
         if self._tasks and self._grace_seconds:
             await asyncio.wait(self._tasks, timeout=self._grace_seconds)
-        await cancelled(*self._tasks)
+        # What still runs may start more.
+        while self._tasks:
+            await cancelled(*self._tasks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +152,6 @@ class Backoff:
     def pauses(self) -> Iterator[float]:
         """Iterate over the pauses, without end; a new iterator begins with `first` again."""
         return map(self.pause, count(1))
-
-
-def do_nothing(*_: object) -> None:
-    """Accept any arguments: the default of an optional callback."""
 
 
 async def empty_stream() -> AsyncGenerator[Any]:

@@ -132,6 +132,16 @@ async def test_prefetch_asks_for_the_first_item_before_anybody_iterates() -> Non
     assert found == [0, 1, 2]
 
 
+async def test_each_item_is_noted_when_it_arrives() -> None:
+    noted: list[int] = []
+    async with prefetch(opening(counting([])), note=noted.append) as items:
+        await until(lambda: len(noted) == 1)
+        found = [item async for item in items]
+
+    assert found == noted
+    assert len(noted) > 1
+
+
 async def test_prefetch_closes_a_stream_that_was_left_early() -> None:
     seen: list[str] = []
 
@@ -200,6 +210,22 @@ async def test_background_tasks_are_cancelled_after_their_grace() -> None:
 
     assert task.cancelled()
     await cancelled(lane.task)
+
+
+async def test_background_tasks_end_that_others_start_as_they_end() -> None:
+    started: list[asyncio.Task[bool]] = []
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            started.append(background.start(asyncio.Event().wait()))
+
+    async with BackgroundTasks() as background:
+        background.start(work())
+        await asyncio.sleep(0)
+
+    assert [task.cancelled() for task in started] == [True]
 
 
 async def test_background_tasks_forgets_a_task_that_has_ended() -> None:

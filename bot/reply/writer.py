@@ -10,7 +10,18 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 
 from bot.concurrency import cancelled
-from bot.domain import BeginningLeftOut, Delta, EditBudget, LeftOut, Page, Retrying, Shown, Start
+from bot.domain import (
+    BeginningLeftOut,
+    Delta,
+    EditBudget,
+    LeftOut,
+    Page,
+    Reading,
+    Retrying,
+    Shown,
+    Start,
+    Used,
+)
 from bot.errors import (
     AnswerCut,
     GivenUp,
@@ -190,6 +201,8 @@ class Reply:
                     await self._before_retry(delta.error)
                     self._draft.is_retried = True
                     self._news.set()  # the time until a sign of life is shorter now
+                elif isinstance(delta, Reading | Used):
+                    pass  # they are for who counts
                 elif isinstance(delta, BeginningLeftOut):
                     if await self._tells_beginning():
                         self._draft.leave_out_beginning()

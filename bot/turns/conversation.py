@@ -7,7 +7,6 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
-    aclosing,
     asynccontextmanager,
     nullcontext,
     suppress,
@@ -169,39 +168,38 @@ class Lease:
 class Meter:
     """Counts the tokens of the model that a turn takes, `before` by earlier attempts.
 
-    An attempt whose server does not tell, or that did not come to its end, is estimated.
+    What a server does not tell, or an answer that did not come to its end, is estimated.
     """
 
     def __init__(self, before: int = 0) -> None:
         self._before = before
-        self._read = 0
-        self._written = 0
-        self._texts: list[str] = []  # that are not in `_written` yet
+        self._read = self._written = 0  # by attempts at a model that have ended
+        self._under_way = Used(0, 0)
+        self._texts: list[str] = []  # that the attempt under way does not count
+
+    @property
+    def used(self) -> Used:
+        """What this attempt at the turn has read and written so far."""
+        now = self._under_way
+        unseen = estimate("".join(self._texts)) if self._texts else 0
+        return Used(self._read + now.read, self._written + now.written + unseen)
 
     @property
     def tokens(self) -> int:
-        """All that was read and written so far."""
-        if self._texts:
-            self._written += estimate("".join(self._texts))
+        """All that was read and written so far, by earlier attempts, too."""
+        return self._before + self.used.read + self.used.written
+
+    def note(self, delta: Delta) -> None:
+        """Count a delta."""
+        if isinstance(delta, str):
+            self._texts.append(delta)
+        elif isinstance(delta, Reading):
+            self._read, self._written = self.used.read, self.used.written
             self._texts.clear()
-        return self._before + self._read + self._written
-
-    async def passed(self, deltas: AsyncGenerator[Delta]) -> AsyncGenerator[Delta]:
-        """Yield the deltas that are for the reply."""
-        async with aclosing(deltas):
-            async for delta in deltas:
-                if isinstance(delta, Reading):
-                    self._begin(delta.tokens)
-                elif isinstance(delta, Used):
-                    self._texts.clear()
-                    self._read, self._written = delta.read, delta.written
-                else:
-                    if isinstance(delta, str):
-                        self._texts.append(delta)
-                    yield delta
-
-    def _begin(self, tokens: int) -> None:
-        self._before, self._read, self._written = self.tokens, tokens, 0
+            self._under_way = Used(delta.tokens, 0)
+        elif isinstance(delta, Used):
+            self._texts.clear()
+            self._under_way = delta
 
 
 class Conversation:
@@ -301,7 +299,8 @@ class Conversation:
             replace(one, answer=one.answer[: self._longest])
             for one in await self._history.read(lease.turn.key)
         ]
-        async with prefetch(partial(self._ask, lease, platform, remembered)) as deltas:
+        asking = partial(self._ask, lease, platform, remembered)
+        async with prefetch(asking, note=lease.meter.note) as deltas:
             yield deltas
 
     async def _ask(
@@ -323,7 +322,7 @@ class Conversation:
             context=lease.context or (),
         )
         model = self._model.chosen(lease.turn.preferences)
-        return lease.meter.passed(model.stream(prompt))
+        return model.stream(prompt)
 
     async def _tells(self, turn: Turn) -> bool:
         with suppress(StoreUnavailable):
@@ -372,7 +371,7 @@ class Conversation:
             model=model,
         )
         await lease.finish(shown, exchange if shown.said.strip() else None)
-        _report_end(lease.taken, shown, model=model, began_at=lease.began_at, freshness=freshness)
+        _report_end(lease, shown, model=model, freshness=freshness)
 
 
 async def _no_answer() -> AsyncGenerator[Delta]:
@@ -380,16 +379,13 @@ async def _no_answer() -> AsyncGenerator[Delta]:
     yield ""
 
 
-def _report_end(
-    taken: Taken, shown: Shown, *, model: str, began_at: float, freshness: Freshness | None
-) -> None:
+def _report_end(lease: Lease, shown: Shown, *, model: str, freshness: Freshness | None) -> None:
     """Count an ended turn, and log its figures: ids and numbers, never a word of anybody.
 
-    Times are in seconds since the turn was admitted. `began_at` is the loop time at which it was
-    taken. The figures of earlier attempts at it are not known. The record has the figures as an
-    attribute, for logs in JSON.
+    Times are in seconds since the turn was admitted. The figures of earlier attempts at it are not
+    known. The record has the figures as an attribute, for logs in JSON.
     """
-    turn, key = taken.turn, taken.turn.key
+    taken, turn, key = lease.taken, lease.turn, lease.turn.key
     _ENDED.labels(key.platform, shown.outcome).inc()
     figures: dict[str, str | int | float] = {
         "platform": key.platform,
@@ -401,10 +397,12 @@ def _report_end(
         "tries": taken.attempts,
         "waited": round(taken.waited, 3),
     }
+    since = lease.began_at - taken.waited
     if freshness and freshness.first_text_at:
-        figures["first_text"] = round(taken.waited + freshness.first_text_at - began_at, 3)
-    ended_after = asyncio.get_running_loop().time() - began_at
-    figures["seconds"] = round(taken.waited + ended_after, 3)
+        figures["first_text"] = round(freshness.first_text_at - since, 3)
+    figures["seconds"] = round(asyncio.get_running_loop().time() - since, 3)
+    used = lease.meter.used
+    figures |= {"read": used.read, "written": used.written}
     if freshness:
         figures |= {"writes": freshness.writes, "limited": freshness.limited}
     written = " ".join(f"{name}={value}" for name, value in figures.items() if value != "")

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import re
 from collections.abc import Iterable, Sequence
 from functools import partial
 from importlib.resources import files
 
+from prometheus_client import generate_latest
+
 import bot
+from bot.app.logging import MaskingFormatter
+from bot.domain import Json
 from bot.store import Store
+from config.settings import Settings
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import ModelEmulator
 from tests.shipping.release import STORES
@@ -171,5 +177,48 @@ async def test_the_privacy_page_tells_of_every_key(own_store: Store, model: Mode
     assert kinds(one["name"] for one in released) | named <= told()
     texts = [one for one in found if QUESTION in one or ANSWER in one]
     assert kinds(one.name for one in texts) == {"history", "turn", "live", "web:titles"}
-    forever = [one.name for one in found if one.expires_ms < 0]
-    assert forever == ["web:secret"]
+    forever = kinds(one.name for one in found if one.expires_ms < 0)
+    assert forever == {"commands", "web:secret"}
+
+
+async def test_no_log_line_and_no_metric_holds_a_word_of_anybody(
+    own_store: Store, model: ModelEmulator
+) -> None:
+    model.answer = ANSWER
+    root = logging.getLogger("bot"), logging.getLogger("adapters")
+    async with serving_both(own_store, model) as (discord, slack, service):
+        for each in root:
+            each.setLevel(logging.DEBUG)
+        try:
+            for way in (
+                DiscordMention(discord),
+                DiscordSlash(discord),
+                SlackMention(slack),
+                SlackDm(slack),
+                SlackSlash(slack),
+            ):
+                await way.ask(QUESTION)
+                await until(partial(is_shown, way, ANSWER), why=service.text)
+            # What a server says of a request may quote it.
+            model.fail("POST /v1/chat/completions", status=422, body={"error": QUESTION})
+            failing = DiscordDm(discord)
+            await failing.ask(QUESTION)
+            await until(lambda: failing.finals(), why=service.text)
+            refusal: Json = {"code": 50035, "message": "Invalid Form Body"}
+            discord.fail("POST /channels/[0-9]+/messages", status=400, body=refusal)
+            refused = DiscordDm(discord)
+            await refused.ask(QUESTION)
+            # It stays silent: nobody calls the bot.
+            ben = discord.user("Ben")
+            await discord.say(discord.channel_id, ben, f"{QUESTION} {ANSWER}")
+            await until(lambda: "left alone" in service.text(), why=service.text)
+            await all_ended(own_store)
+        finally:
+            for each in root:
+                each.setLevel(logging.NOTSET)
+    lines = [*map(MaskingFormatter(Settings()).format, service.records)]
+
+    assert sum("ended: platform=" in line for line in lines) == 7
+    for word in (QUESTION, ANSWER):
+        assert [line for line in lines if word in line] == []
+        assert word not in generate_latest().decode()

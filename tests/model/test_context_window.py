@@ -11,7 +11,7 @@ from functools import cache, partial
 
 import pytest
 
-from bot.domain import Delta, LeftOut, Message, Preferences, Retrying, Start
+from bot.domain import Delta, LeftOut, Message, Preferences, Reading, Retrying, Start, Used
 from bot.errors import ModelDenied, PromptTooLong
 from bot.model.client import ModelClient
 from bot.model.context_window import ContextWindowModel, ServerWatch
@@ -577,7 +577,8 @@ class TestWithAFallback:
             chosen.fail(ASK, "drop", at_delta=1)
             chosen.fail(ASK, status=403)
             stream = steadily.stream([Message("user", message)])
-            said = [delta async for delta in stream if not isinstance(delta, Retrying)]
+            told = Retrying | Reading | Used
+            said = [delta async for delta in stream if not isinstance(delta, told)]
 
         start = said.index(Start("emulated"))
         lost = len(message) - len(texts(second)[0]) + len(CUT)

@@ -6,6 +6,7 @@ import asyncio
 import os
 import pty
 import signal
+import socket
 from pathlib import Path
 
 from bot.store import connect
@@ -79,4 +80,31 @@ async def test_a_terminal_is_told_where_the_page_is(
         os.close(theirs)
 
     assert me["model"] == "emulated"
+    assert status == 0
+
+
+async def test_a_terminal_is_told_that_the_port_of_the_page_is_taken(
+    data_dir: Path, valkey_url: str, model: ModelEmulator
+) -> None:
+    ours, theirs = pty.openpty()
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            port = str(other.getsockname()[1])
+            variables = web_variables(model, REDIS_URL=valkey_url, WEB_PORT=port)
+            async with bot(data_dir=data_dir, variables=variables, stdin=theirs) as running:
+                assert running.process.stdout
+                async with asyncio.timeout(60):
+                    while b"There is no page for your browser" not in (
+                        told := await running.process.stdout.readline()
+                    ):
+                        assert told
+                os.write(ours, b"/quit\n")
+                async with asyncio.timeout(60):
+                    status = await running.process.wait()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+    assert f"port {port} is taken" in told.decode()
+    assert b"WEB_PORT" in told
     assert status == 0

@@ -16,9 +16,10 @@ from typing import Any
 from adapters.console import ConsolePlatform
 from adapters.live import stream_of
 from bot.concurrency import cancelled
-from bot.domain import ANYBODY, Asker, Exchange, Page, Place, Standing, ThreadKey, Turn
+from bot.domain import ANYBODY, Asker, Exchange, Page, Person, Place, Standing, ThreadKey, Turn
 from bot.errors import StoreUnavailable, ThreadBusy
 from bot.store import Store, connect
+from bot.turns.access import Access
 from bot.turns.intake import Intake
 from bot.turns.preferences import ModelChoice, PreferenceStore
 
@@ -52,6 +53,7 @@ class FakeIntake(Intake):
         self._store = store
         models = ModelChoice("small/one", "Fast"), ModelChoice("large/one", "Clever")
         self.preferences = PreferenceStore(store=store, models=models)
+        self.access = Access(direct_messages=False)
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopped = asyncio.Event()
         self._one_by_one = asyncio.Lock()
@@ -62,6 +64,11 @@ class FakeIntake(Intake):
         self.turns: list[Turn] = []
         self.resets: list[ThreadKey] = []
         self.forgotten: list[str] = []
+
+    async def check_access(
+        self, thread: ThreadKey, person: Person, asker: Asker, *, called: bool = True
+    ) -> None:
+        self.access.check(thread, person, asker)
 
     async def admit(self, turn: Turn) -> bool:
         if turn.text == "busy":
@@ -95,9 +102,11 @@ class FakeIntake(Intake):
         press_id: str,
         place: Place | None = None,
         asker: Asker = ANYBODY,
-    ) -> None:
+    ) -> Turn:
         self.regenerated.append(turn_id)
-        self._start(next(turn for turn in self.turns if turn.id == turn_id))
+        turn = next(turn for turn in self.turns if turn.id == turn_id)
+        self._start(turn)
+        return turn
 
     async def remembered(self, thread: ThreadKey) -> list[Exchange]:
         return self.exchanges

@@ -76,6 +76,7 @@ async def test_a_turn_that_is_admitted_or_ended_twice_counts_once(store: Store) 
         await end(queue, taken, 120)
 
     assert await used(queue) == (1, 120, 120)
+    assert not await store.command("HEXISTS", store.key("turn", "console:1"), "reserved")
 
 
 async def test_a_worker_that_dies_leaves_the_reservation_to_the_next(store: Store) -> None:

@@ -36,6 +36,7 @@ async def test_a_turn_that_ends_is_one_line_of_figures(
     assert (figures["person"], figures["channel"], figures["tries"]) == ("u1", "ann", 1)
     assert (figures["model"], figures["limited"]) == ("fake", 0)
     assert figures["writes"] >= 1
+    assert (figures["read"], figures["written"] > 0) == (0, True)
     assert 0 <= figures["waited"] <= figures["first_text"] <= figures["seconds"]
     assert not any("secret" in line for line in caplog.messages)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing, suppress
 from dataclasses import replace
 from functools import partial
@@ -52,8 +52,8 @@ class Gateway(discord.Client):
 
     Messages, their edits and their deletions go through the inbox, in order. Interactions do not
     wait there, because they must be answered within three seconds. An event that is not handled
-    when the process ends is sent again to the next process. `on_waiting` gets each turn of a
-    message that no worker takes soon, and handles its own errors.
+    when the process ends is sent again to the next process. `on_waiting` gets each turn
+    that no worker takes soon after a message, its edit or a press, and handles its own errors.
     """
 
     def __init__(
@@ -86,16 +86,21 @@ class Gateway(discord.Client):
         self._threads = threads
         self._filter = MessageFilter(self, remembered=shard.tuning.remembered)
         self._interactions = Interactions(
-            intake, self, threads=threads, rated=rated, within=shard.tuning.answer_within
+            intake,
+            self,
+            on_asked=self._show_if_waiting,
+            threads=threads,
+            rated=rated,
+            tuning=shard.tuning,
         )
         self._tasks = BackgroundTasks()
         self._notices = asyncio.Semaphore(_NOTICES)
 
     async def serve(self, token: str) -> None:
         """Log in and hand over events until the connection ends for good."""
-        # The tasks end before the client, which they use.
+        # The tasks, which the inbox starts, end after it, and before the client, which they use.
         try:
-            async with running(self._inbox.work()), self._tasks:
+            async with self._tasks, running(self._inbox.work()):
                 await self.login(token)
                 await self._shard.serve(
                     self, on_session=self._catch_up_soon, on_event=self._on_event
@@ -197,15 +202,20 @@ class Gateway(discord.Client):
             wanted=self._filter.hears,
             tuning=shard.tuning,
         )
-        found = catch_up.messages()
-        self._put_first(await anext(found), event)
         # Questions that are asked from now on wait for one pass only.
-        self._start(partial(self._put_rest, found, event), event)
+        is_passed = asyncio.Event()
+        self._start(partial(self._put_found, catch_up, event, is_passed), event)
+        await is_passed.wait()
 
-    async def _put_rest(self, found: AsyncGenerator[list[discord.Message]], event: Event) -> None:
-        async with aclosing(found):
-            async for messages in found:
-                self._put_first(messages, event)
+    async def _put_found(self, catch_up: CatchUp, event: Event, is_passed: asyncio.Event) -> None:
+        try:
+            # From the first to the last in one task: whoever ends it has the requests ended.
+            async with aclosing(catch_up.messages()) as found:
+                async for messages in found:
+                    self._put_first(messages, event)
+                    is_passed.set()
+        finally:
+            is_passed.set()
 
     def _put_first(self, messages: list[discord.Message], event: Event) -> None:
         self._inbox.put_first([self._question(message, event) for message in messages])
@@ -245,8 +255,9 @@ class Gateway(discord.Client):
         try:
             if edited_at:
                 await self._intake.edit(turn, edited_at=edited_at)
+                self._show_if_waiting(turn)
             elif await self._intake.admit(turn):
-                self._tasks.start(self._show_waiting(turn))
+                self._show_if_waiting(turn)
         except Refused as refused:
             self._explain(message, refused, event)
 
@@ -275,6 +286,9 @@ class Gateway(discord.Client):
             asked_nothing = isinstance(refused, NothingAsked)
             text = self._help(message) if asked_nothing else refused.apology
             self._start(partial(self._tell, message, text), event)
+
+    def _show_if_waiting(self, turn: Turn) -> None:
+        self._tasks.start(self._show_waiting(turn))
 
     async def _show_waiting(self, turn: Turn) -> None:
         with suppress(StoreUnavailable):

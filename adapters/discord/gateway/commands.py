@@ -13,7 +13,14 @@ import discord
 from adapters.discord.gateway import events, forms
 from adapters.discord.gateway.buttons import may_manage
 from adapters.discord.gateway.connection import read_message
-from adapters.discord.gateway.here import call_of, help_for
+from adapters.discord.gateway.here import (
+    asker_of,
+    call_of,
+    command_key,
+    command_turn,
+    help_for,
+    is_own_dm,
+)
 from adapters.discord.gateway.responses import (
     acknowledge,
     finished,
@@ -134,13 +141,13 @@ class Commands:
         # An earlier version has registered `prompt`.
         match values:
             case {"question": str(question)} | {"prompt": str(question)}:
-                private = values.get("private") is True and not events.is_own_dm(interaction)
+                private = values.get("private") is True and not is_own_dm(interaction)
             case _:
                 return False
         if not question.strip():
             await tell(interaction, HELP)
             return True
-        turn = events.command_turn(interaction, question.strip(), private=private)
+        turn = command_turn(interaction, question.strip(), private=private)
         await self._admit(interaction, turn, private=private)
         return True
 
@@ -154,17 +161,25 @@ class Commands:
         if name == "settings":
             await self._show_settings(interaction)
         elif name == "forget-me":
-            button: discord.ui.Button[discord.ui.View] = discord.ui.Button(
-                custom_id=f"{_FORGET}{interaction.user.id}",
-                label=desk.FORGET,
-                style=discord.ButtonStyle.danger,
-            )
-            await tell(interaction, desk.FORGET_QUESTION, finished(button))
+            await self._ask_to_forget(interaction)
         elif verb := self._verb(interaction, name, values, data):
             await self._respond(interaction, verb)
         else:
             return False
         return True
+
+    async def _ask_to_forget(self, interaction: discord.Interaction) -> None:
+        try:
+            question = await self._desk.forget_question()
+        except Refused as refused:
+            await tell(interaction, refused.apology)
+            return
+        button: discord.ui.Button[discord.ui.View] = discord.ui.Button(
+            custom_id=f"{_FORGET}{interaction.user.id}",
+            label=desk.FORGET,
+            style=discord.ButtonStyle.danger,
+        )
+        await tell(interaction, question, finished(button))
 
     def _verb(
         self, interaction: discord.Interaction, name: str, values: _Data, data: _Data
@@ -256,7 +271,7 @@ class Commands:
         if refusal := await refusal_of(keeping, within=self._answer_within):
             await tell(interaction, desk.excuse(refusal))
             return
-        form = forms.question_form(name, is_private=events.is_own_dm(interaction))
+        form = forms.question_form(name, is_private=is_own_dm(interaction))
         async with translated():
             await interaction.response.send_modal(form)
 
@@ -269,9 +284,9 @@ class Commands:
     async def _check(self, interaction: discord.Interaction) -> None:
         """Raise NotAllowed if the person may not use the bot there."""
         await self._intake.check_access(
-            events.command_key(interaction, interaction.channel_id or 0),
+            command_key(interaction, interaction.channel_id or 0),
             events.person_of(interaction.user),
-            events.asker_of(interaction),
+            asker_of(interaction),
         )
 
     async def _ask_about_kept(
@@ -287,12 +302,12 @@ class Commands:
         if message is None:
             await tell(interaction, _FORGOTTEN)
             return
-        turn = events.command_turn(interaction, question, private=private, quote=message)
+        turn = command_turn(interaction, question, private=private, quote=message)
         await self._admit(interaction, turn, private=private)
 
     async def _summarise(self, interaction: discord.Interaction, data: _Data) -> None:
         message = self._target(interaction, data)
-        private = not events.is_own_dm(interaction)
+        private = not is_own_dm(interaction)
         if message is None:
             await tell(interaction, _NO_TEXT)
             return
@@ -302,9 +317,7 @@ class Commands:
         except (Refused, StoreUnavailable) as error:
             await tell(interaction, desk.excuse(error))
             return
-        turn = events.command_turn(
-            interaction, desk.SUMMARY_QUESTION, private=private, quote=message
-        )
+        turn = command_turn(interaction, desk.SUMMARY_QUESTION, private=private, quote=message)
         await self._admit(interaction, replace(turn, context=tuple(context)), private=private)
 
     async def _said_since(

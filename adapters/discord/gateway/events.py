@@ -11,7 +11,7 @@ from typing import Any
 
 import discord
 
-from adapters.discord.address import ChannelAddress, CommandAddress
+from adapters.discord.address import ChannelAddress
 from adapters.discord.gateway.connection import add_server, read_message
 from adapters.discord.rest import Payload, fetch_channel, own_id, request, translated
 from bot.cache import BoundedCache
@@ -29,12 +29,12 @@ Channel = (
 
 _log = logging.getLogger(__name__)
 
-_ALL = discord.Permissions.all()
+EVERYTHING = discord.Permissions.all()
 HIDDEN = "hidden"  # in the place of a turn whose person may not read what was said before
 READS = "reads"  # in the place of a private question: the id of the thread that it is about
 
 _Unknown = discord.PartialMessageable  # what the library takes for a channel it does not know
-_NAME = "discord"
+NAME = "discord"
 _MARKUP = re.compile(r"<(?P<kind>@|@&|#)!?(?P<id>\d{15,20})>")
 # Characters of all embeds and components of a forwarded message, or of a poll. Discord's own limits
 # are 6000 for a message's embeds ("Embed Limits") and 4000 for its components.
@@ -51,7 +51,7 @@ _WRITTEN = (discord.MessageType.default, discord.MessageType.reply)
 
 def turn_id(snowflake: int) -> str:
     """Return the id of the turn that a message or an interaction asks for."""
-    return f"{_NAME}:{snowflake}"
+    return f"{NAME}:{snowflake}"
 
 
 def answered(message: discord.Message) -> discord.Message | None:
@@ -121,9 +121,9 @@ def message_turn(
         key=goes_on or _key(message, channel),
         person=person_of(message.author),
         text=text,
-        place=address.to_json() | _readable_by(_permissions(message, channel)),
+        place=address.to_json() | readable_by(_permissions(message, channel)),
         asked_at=message.created_at.timestamp(),
-        where=_where(channel),
+        where=where_of(channel),
         quote=quote_of(message, user_id),
         joins=True,
         asker=Asker(
@@ -131,61 +131,6 @@ def message_turn(
             roles=tuple(roles) or roles_of(message.author),
         ),
     )
-
-
-def command_turn(
-    interaction: discord.Interaction,
-    question: str,
-    *,
-    private: bool = False,
-    quote: ContextMessage | None = None,
-) -> Turn:
-    """Return the turn of `/ask`, or of a form, which an interaction answers.
-
-    In a DM or a Discord thread it belongs to what is said there, in a channel to one conversation
-    of each person. A `private` question belongs to another one, so that nothing of it is shown to a
-    question of somebody else.
-    """
-    channel = interaction.channel_id
-    if channel is None:
-        raise ValueError("an interaction without a channel")
-    reads: dict[str, Json] = {}
-    if private and isinstance(interaction.channel, discord.Thread):
-        reads = {READS: str(channel)}
-    stays = private or is_elsewhere(interaction)
-    address = CommandAddress(
-        None if stays else channel, interaction.id, interaction.token, private=private
-    )
-    return Turn(
-        id=turn_id(interaction.id),
-        key=command_key(interaction, channel, private=private),
-        person=person_of(interaction.user),
-        text=question,
-        place=address.to_json()
-        | _readable_by(interaction.permissions if interaction.guild_id else _ALL)
-        | ({} if is_elsewhere(interaction) else reads),
-        asked_at=interaction.created_at.timestamp(),
-        asker=asker_of(interaction),
-        where=_where(interaction.channel),
-        quote=quote,
-    )
-
-
-def asker_of(interaction: discord.Interaction) -> Asker:
-    """Return what decides whether a person may use the bot in the place of an interaction."""
-    return Asker(direct=interaction.guild_id is None, roles=roles_of(interaction.user))
-
-
-def is_elsewhere(interaction: discord.Interaction) -> bool:
-    """Whether the bot is no member there: the person has installed it for themselves."""
-    if interaction.guild_id is None:
-        return interaction.context.private_channel
-    return interaction.is_user_integration() and not interaction.is_guild_integration()
-
-
-def is_own_dm(interaction: discord.Interaction) -> bool:
-    """Whether an interaction is in a person's DM with the bot."""
-    return interaction.guild_id is None and not is_elsewhere(interaction)
 
 
 def server_of(message: discord.Message) -> int | None:
@@ -224,7 +169,7 @@ def said_in(client: discord.Client, channel: int, payload: Payload) -> ContextMe
 def _permissions(message: discord.Message, channel: Channel) -> discord.Permissions:
     """Return what the author may do there; nothing if that matters and cannot be known."""
     if isinstance(channel, discord.DMChannel) or not _may_go_on(message, channel):
-        return _ALL
+        return EVERYTHING
     author = message.author
     # The role of everybody has the server's id; it is missing if the server could not be looked up.
     if channel.guild.get_role(channel.guild.id) and isinstance(author, discord.Member):
@@ -239,7 +184,7 @@ def _may_go_on(message: discord.Message, channel: object) -> bool:
     return isinstance(channel, discord.Thread) or message.reference is not None
 
 
-def _readable_by(permissions: discord.Permissions) -> dict[str, Json]:
+def readable_by(permissions: discord.Permissions) -> dict[str, Json]:
     """Return what a turn's place records if the person may not read what was said before."""
     return {} if permissions.read_message_history else {HIDDEN: True}
 
@@ -265,34 +210,17 @@ def text_of(message: discord.Message, user_id: int, *, role_id: int) -> str:
     return "\n".join(filter(None, named))
 
 
-def command_key(
-    interaction: discord.Interaction, channel: int, *, private: bool = False
-) -> ThreadKey:
-    """Return the conversation to which a command belongs in a channel, a thread or a DM."""
-    place, user = interaction.channel, interaction.user.id
-    if interaction.guild_id is None:
-        # The DM with the bot is private itself.
-        alone = private and is_elsewhere(interaction)
-        thread = f"private-{user}" if alone else str(channel)
-        return ThreadKey(_NAME, "dm", str(channel), thread)
-    guild = str(interaction.guild_id)
-    if isinstance(place, discord.Thread):
-        thread = f"private-{channel}-{user}" if private else str(channel)
-        return ThreadKey(_NAME, guild, str(place.parent_id), thread)
-    return ThreadKey(_NAME, guild, str(channel), f"{'private' if private else 'ask'}-{user}")
-
-
 def _key(message: discord.Message, channel: Channel) -> ThreadKey:
     if isinstance(channel, discord.DMChannel):
-        return ThreadKey(_NAME, "dm", str(channel.id), str(channel.id))
+        return ThreadKey(NAME, "dm", str(channel.id), str(channel.id))
     guild = str(channel.guild.id)
     if isinstance(channel, discord.Thread):
-        return ThreadKey(_NAME, guild, str(channel.parent_id), str(channel.id))
+        return ThreadKey(NAME, guild, str(channel.parent_id), str(channel.id))
     # The thread that is opened from a message will have the message's id.
-    return ThreadKey(_NAME, guild, str(channel.id), str(message.id))
+    return ThreadKey(NAME, guild, str(channel.id), str(message.id))
 
 
-def _where(channel: object) -> str:
+def where_of(channel: object) -> str:
     """Return the names of a channel and its server as far as the library knows them."""
     if not isinstance(channel, Channel) or isinstance(channel, discord.DMChannel):
         return ""

@@ -1,4 +1,4 @@
-"""What a place is to a command: which conversation it means there, and what works there."""
+"""What a place is to a command: which conversation it means there, its turn, and what works."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 import discord
 
+from adapters.discord.address import CommandAddress
 from adapters.discord.gateway import events
+from bot.domain import Asker, ContextMessage, Json, ThreadKey, Turn
 from bot.turns.desk import Call, Here, Lack, Scope
 from bot.turns.intake import Intake
 
@@ -21,17 +23,17 @@ async def call_of(
     Raises StoreUnavailable.
     """
     channel, permissions = interaction.channel_id or 0, interaction.permissions
-    own_server = interaction.guild_id is not None and not events.is_elsewhere(interaction)
+    own_server = interaction.guild_id is not None and not is_elsewhere(interaction)
     scopes: dict[Scope, str] = {"thread": _conversation(interaction)}
     if own_server:
         scopes |= {"channel": "this channel", "server": "this server"}
     administers = permissions.administrator
     return Call(
         id=events.turn_id(interaction.id),
-        thread=events.command_key(interaction, channel),
+        thread=command_key(interaction, channel),
         person=events.person_of(interaction.user),
         scopes=scopes,
-        asker=events.asker_of(interaction),
+        asker=asker_of(interaction),
         in_thread=isinstance(interaction.channel, discord.Thread) or not interaction.guild_id,
         own_thread=await _is_own(interaction, intake, user_id),
         manages_messages=own_server and manages,
@@ -67,7 +69,7 @@ async def _is_own(interaction: discord.Interaction, intake: Intake, user_id: int
     thread = interaction.channel
     if not isinstance(thread, discord.Thread):
         # In a channel the conversation by /ask is that of one person.
-        return interaction.guild_id is not None or events.is_own_dm(interaction)
+        return interaction.guild_id is not None or is_own_dm(interaction)
     if thread.owner_id != user_id:
         return thread.owner_id == interaction.user.id
     # A thread that the bot opened from a question has its id.
@@ -76,9 +78,9 @@ async def _is_own(interaction: discord.Interaction, intake: Intake, user_id: int
 
 def _ways(interaction: discord.Interaction) -> Iterator[str]:
     menu = "**Ask about this** in a message's menu (Apps)"
-    if events.is_own_dm(interaction):
+    if is_own_dm(interaction):
         yield "Write to me: every message here is a question to me."
-    elif events.is_elsewhere(interaction):
+    elif is_elsewhere(interaction):
         yield f"Use `/ask`, or {menu}. I am no member here: I see nothing but what you give me."
     else:
         name = interaction.client.user.mention if interaction.client.user else "me"
@@ -88,7 +90,7 @@ def _ways(interaction: discord.Interaction) -> Iterator[str]:
 
 
 def _lacks(interaction: discord.Interaction, *, threads: bool, reads: bool) -> Iterator[Lack]:
-    if interaction.guild_id is None or events.is_elsewhere(interaction):
+    if interaction.guild_id is None or is_elsewhere(interaction):
         return
     if not reads:
         yield Lack(
@@ -114,3 +116,75 @@ def _lacks(interaction: discord.Interaction, *, threads: bool, reads: bool) -> I
 
 def _allow(permission: str) -> str:
     return f"give my role the permission {permission} in this channel"
+
+
+def command_turn(
+    interaction: discord.Interaction,
+    question: str,
+    *,
+    private: bool = False,
+    quote: ContextMessage | None = None,
+) -> Turn:
+    """Return the turn of `/ask`, or of a form, which an interaction answers.
+
+    In a DM or a Discord thread it belongs to what is said there, in a channel to one conversation
+    of each person. A `private` question belongs to another one, so that nothing of it is shown to a
+    question of somebody else.
+    """
+    channel = interaction.channel_id
+    if channel is None:
+        raise ValueError("an interaction without a channel")
+    reads: dict[str, Json] = {}
+    if private and isinstance(interaction.channel, discord.Thread):
+        reads = {events.READS: str(channel)}
+    stays = private or is_elsewhere(interaction)
+    address = CommandAddress(
+        None if stays else channel, interaction.id, interaction.token, private=private
+    )
+    return Turn(
+        id=events.turn_id(interaction.id),
+        key=command_key(interaction, channel, private=private),
+        person=events.person_of(interaction.user),
+        text=question,
+        place=address.to_json()
+        | events.readable_by(interaction.permissions if interaction.guild_id else events.EVERYTHING)
+        | ({} if is_elsewhere(interaction) else reads),
+        asked_at=interaction.created_at.timestamp(),
+        asker=asker_of(interaction),
+        where=events.where_of(interaction.channel),
+        quote=quote,
+    )
+
+
+def command_key(
+    interaction: discord.Interaction, channel: int, *, private: bool = False
+) -> ThreadKey:
+    """Return the conversation to which a command belongs in a channel, a thread or a DM."""
+    place, user = interaction.channel, interaction.user.id
+    if interaction.guild_id is None:
+        # The DM with the bot is private itself.
+        alone = private and is_elsewhere(interaction)
+        thread = f"private-{user}" if alone else str(channel)
+        return ThreadKey(events.NAME, "dm", str(channel), thread)
+    guild = str(interaction.guild_id)
+    if isinstance(place, discord.Thread):
+        thread = f"private-{channel}-{user}" if private else str(channel)
+        return ThreadKey(events.NAME, guild, str(place.parent_id), thread)
+    return ThreadKey(events.NAME, guild, str(channel), f"{'private' if private else 'ask'}-{user}")
+
+
+def asker_of(interaction: discord.Interaction) -> Asker:
+    """Return what decides whether a person may use the bot in the place of an interaction."""
+    return Asker(direct=interaction.guild_id is None, roles=events.roles_of(interaction.user))
+
+
+def is_elsewhere(interaction: discord.Interaction) -> bool:
+    """Whether the bot is no member there: the person has installed it for themselves."""
+    if interaction.guild_id is None:
+        return interaction.context.private_channel
+    return interaction.is_user_integration() and not interaction.is_guild_integration()
+
+
+def is_own_dm(interaction: discord.Interaction) -> bool:
+    """Whether an interaction is in a person's DM with the bot."""
+    return interaction.guild_id is None and not is_elsewhere(interaction)

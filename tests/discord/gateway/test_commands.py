@@ -9,7 +9,7 @@ import pytest
 
 from adapters.discord.tuning import Tuning
 from bot.domain import ContextMessage, Person, ThreadKey
-from bot.errors import StoreUnavailable
+from bot.errors import PlaceGone, StoreUnavailable
 from bot.turns.desk import FORGET_QUESTION, FORGETTING, FORGOTTEN, SUMMARY_QUESTION
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.discord.message import Shown
@@ -147,17 +147,6 @@ async def test_an_earlier_version_of_ask_is_answered() -> None:
         await told(emulator, await emulator.interact(emulator.channel_id, ada, 2, data))
 
         assert intake.texts == ["why?"]
-
-
-async def test_reset_forgets_a_dm() -> None:
-    async with talk() as (emulator, intake, ada):
-        dm = emulator.dm(ada)
-
-        shown = await told(emulator, await emulator.slash(dm, ada, "parley reset"))
-
-        assert intake.resets == [ThreadKey("discord", "dm", dm, dm)]
-        assert shown.ephemeral
-        assert "forgotten" in shown.text
 
 
 async def test_a_thread_is_reset_by_those_who_began_it_or_manage_the_channel() -> None:
@@ -329,6 +318,26 @@ async def test_where_the_bot_is_no_member_the_answer_streams_by_the_interaction(
         assert not [one for one in emulator.requests if one.path.startswith("/channels")]
 
 
+async def test_where_the_bot_is_no_member_an_answer_has_six_pages_at_most() -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
+        ada = emulator.user("Ada")
+        place = emulator.elsewhere(3, ada, emulator.user("Bob"))
+        asked = await emulator.slash(place, ada, "ask", question="why?", private=True)
+        shown = await told(emulator, asked)
+
+        async with platform.surface(intake.last) as surface:
+            for number in range(6):
+                emulator.clock.advance(5)
+                await surface.post(page(f"page {number}", number=number, final=True))
+            with pytest.raises(PlaceGone):
+                await surface.post(page("page 6", number=6, final=True))
+
+        assert shown.ephemeral
+        assert intake.last.key == ThreadKey("discord", "dm", place, f"private-{ada}")
+        assert [one.ephemeral for one in emulator.screen(place)] == [True] * 6
+
+
 async def test_help_where_the_bot_is_no_member_tells_of_commands_alone() -> None:
     async with talk() as (emulator, _, ada):
         place = emulator.elsewhere(3, ada, emulator.user("Bob"))
@@ -339,21 +348,13 @@ async def test_help_where_the_bot_is_no_member_tells_of_commands_alone() -> None
         assert "no member" in shown.text
 
 
-async def test_forget_me_asks_once_more() -> None:
-    async with talk() as (emulator, _, ada):
-        asked = await emulator.slash(emulator.channel_id, ada, "parley forget-me")
-        shown = await told(emulator, asked)
-
-        assert (shown.text, shown.ephemeral) == (FORGET_QUESTION, True)
-        assert shown.buttons == (f"forget:{ada}",)
-
-
 @pytest.mark.parametrize("at_once", [True, False])
 async def test_who_presses_forget_is_forgotten_and_told(at_once: bool) -> None:
     async with talk() as (emulator, intake, ada):
         intake.forgets_at_once = at_once
         asked = await emulator.slash(emulator.channel_id, ada, "parley forget-me")
         question = await told(emulator, asked)
+        assert (question.text, question.ephemeral) == (FORGET_QUESTION, True)
 
         pressed = await emulator.click(question.id, ada, f"forget:{ada}")
         shown = await told(emulator, pressed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import time
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from adapters.discord.address import ChannelAddress
-from bot.domain import Person, ThreadKey
+from bot.domain import Person, ThreadKey, Turn
 from bot.errors import (
     StoreUnavailable,
     ThreadBusy,
@@ -466,3 +467,34 @@ async def test_an_event_that_fails_does_not_stop_those_behind_it(
         await until(lambda: "two" in intake.texts)
 
         assert [one.levelno for one in caplog.records] == [logging.ERROR]
+
+
+class Ending(FakeIntake):
+    """Admits the last question when the process ends, while the signs of the others end."""
+
+    shown = 0
+
+    async def still_waits(self, turn: Turn, *, after: float) -> bool:
+        self.shown += 1
+        self.open.clear()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.open.set()
+            for _ in range(10):
+                await asyncio.sleep(0)
+        return False
+
+
+async def test_a_process_that_ends_leaves_no_task_behind() -> None:
+    intake, before = Ending(), asyncio.all_tasks()
+    async with DiscordEmulator() as emulator:
+        person = emulator.user("Ada")
+        async with listening(emulator, intake):
+            await emulator.say(emulator.dm(person), person, "one")
+            await until(lambda: intake.shown)
+            await emulator.say(emulator.dm(person), person, "two")
+            await until(lambda: len(intake.turns) > 1)
+
+    # The library leaves tasks of its own, which end soon.
+    assert not [one for one in asyncio.all_tasks() - before if "adapters" in repr(one)]

@@ -121,6 +121,22 @@ async def test_settings_are_changed_in_a_form(store: Store) -> None:
         )
 
 
+async def test_a_form_is_taken_by_the_next_process(store: Store) -> None:
+    async with DiscordEmulator(callback_seconds=60.0) as emulator:
+        mona = emulator.user("Mona", manages="server")
+        async with listening(emulator, NotedIntake(store, models=MODELS)):
+            used = await emulator.slash(emulator.channel_id, mona, "parley settings")
+            settings = await told(emulator, used)
+            pressed = await emulator.click(settings.id, mona, "settings:server:answers")
+            await opened(emulator, pressed)
+        intake = NotedIntake(store, models=MODELS)
+        async with listening(emulator, intake):
+            await told(emulator, await emulator.submit(pressed, persona="Be brief."))
+
+        key = ThreadKey("discord", emulator.guild_id, "", "")
+        assert (await intake.preferences.read(key))["server"].persona == "Be brief."
+
+
 async def test_access_and_quotas_are_changed_in_a_form(store: Store) -> None:
     async with talk(store) as (emulator, intake, thread):
         mona, role = emulator.user("Mona", manages="server"), emulator.role("Crew")

@@ -93,8 +93,12 @@ class DiscordRooms:
         return described_form(form) if form else None
 
     async def fill(self, person: str, values: Mapping[str, str]) -> None:
-        if self.form(person) is None:
-            raise Impossible("No form is open.")
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                while self.form(person) is None:
+                    await asyncio.sleep(0.01)
+        except TimeoutError:
+            raise Impossible("No form is open.") from None
         self._open[person] = await self.emulator.submit(self._open[person], **values)
 
     def allow(self, person: str, right: str) -> None:

@@ -11,8 +11,10 @@ import pytest
 from adapters.slack.limits import Limits
 from bot.domain import Person, ThreadKey
 from bot.errors import PersonBusy, Refused, StoreUnavailable, SurfaceError, ThreadBusy
+from bot.store import Store
+from bot.turns.access import Access, Quota
 from tests.emulators.slack import SlackEmulator
-from tests.support.fakes import FakeIntake
+from tests.support.fakes import FakeIntake, NotedIntake
 from tests.support.slack_platform import (
     LIMITS,
     Transport,
@@ -230,3 +232,40 @@ async def test_ask_apologizes_if_admission_takes_too_long() -> None:
 def test_a_command_is_answered_before_slack_gives_it_up() -> None:
     # docs: Slash commands, "Confirming receipt": within 3 seconds.
     assert Limits().question_posted_within < Limits().command_answered_within < 3.0
+
+
+async def test_who_may_not_use_the_bot_costs_nothing_and_reads_one_sentence(store: Store) -> None:
+    async with SlackEmulator() as slack:
+        ann, eve = slack.user("Ann"), slack.user("Eve")
+        intake = NotedIntake(store)
+        intake.access = Access(people=frozenset({ann}))
+        async with hearing(slack, intake):
+            for text in ("why?", "stop", "really?"):
+                await slack.say(slack.channel_id, eve, f"{slack.bot_mention} {text}")
+            await slack.say(slack.channel_id, ann, f"{slack.bot_mention} and I?")
+            await until(lambda: intake.turns and slack.ephemerals)
+            told = len(slack.ephemerals)
+            command = await slack.slash(slack.channel_id, eve, "/ask", "why?")
+
+            assert intake.texts == ["and I?"]
+            assert told == 1
+            assert "may not answer you" in command.body
+            # Nothing was posted, and nothing else is kept of the person.
+            assert len(slack.screen(slack.channel_id)) == 4
+            keys = [key for key in await store.command("KEYS", store.key("*")) if eve in key]
+            assert keys == [store.key("warned", f"slack:{slack.team_id}::{eve}")]
+
+
+async def test_a_used_quota_is_told_to_the_person_alone(store: Store) -> None:
+    async with SlackEmulator() as slack:
+        ann, intake = slack.user("Ann"), NotedIntake(store)
+        intake.access = Access(quota=Quota(1))
+        async with hearing(slack, intake):
+            for text in ("one", "two"):
+                await slack.say(slack.channel_id, ann, f"{slack.bot_mention} {text}")
+            await until(lambda: slack.ephemerals)
+            command = await slack.slash(slack.channel_id, ann, "/ask", "three")
+
+            assert len(intake.turns) == 1
+            assert "again from 00:00 UTC, in " in command.body
+            assert len(slack.screen(slack.channel_id)) == 2

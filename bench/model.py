@@ -249,8 +249,9 @@ async def print_crowd(
 async def times(model: Model, heard: Heard) -> None:
     first = True
     async for delta in model.stream([Message("user", QUESTION)]):
-        heard.token(str(delta), first=first)
-        first = False
+        if isinstance(delta, str):
+            heard.token(delta, first=first)
+            first = False
 
 
 async def raw_times(url: str, heard: Heard) -> None:

@@ -106,13 +106,16 @@ async def running_process(
     gateway_url: str | None = None,
     tuning: Tuning = QUICK,
 ) -> AsyncIterator[DiscordPlatform]:
-    """Listen like a process of its own, which ends as one does on SIGTERM."""
-    heard = emulator.sessions + emulator.resumes
+    """Listen like a process of its own, which ends as one does on SIGTERM.
+
+    Each of its shards hears what is said from now on.
+    """
+    wanted = emulator.sessions + emulator.resumes + len(shards[0] if shards else (0,))
     async with (
         logged_in(emulator, gateway_url=gateway_url or "", tuning=tuning) as platform,
         running(platform.listen(intake, store=store, shards=shards)) as task,
     ):
-        await until(lambda: emulator.sessions + emulator.resumes > heard or task.done())
+        await until(lambda: emulator.sessions + emulator.resumes >= wanted or task.done())
         yield platform
 
 

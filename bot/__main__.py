@@ -121,6 +121,8 @@ def _arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if arguments.command == "ask" and not arguments.words and sys.stdin.isatty():
         ask.error("there is no question")
+    if arguments.command == "forget" and not arguments.id.strip():
+        forget.error("there is no id")
     if getattr(arguments, "http", "") and not arguments.http.startswith("https://"):
         manifest.error("Slack sends events to addresses with https:// only")
     unknown = [role for role in getattr(arguments, "roles", ()) if role not in ROLES]

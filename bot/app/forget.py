@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from typing import TextIO
+from collections.abc import Mapping
+from typing import Literal, TextIO
 
 from bot.store import connect
+from bot.text.sanitize import one_line, whole_characters
 from bot.turns.forgetting import Forgetting, named
 from bot.turns.queue import QueueScript
 from config.settings import Settings
 
-_DISCORD = re.compile(r"\d{15,20}")
-_SLACK_PERSON = re.compile(r"[UW][A-Z0-9]{5,}")
-_SLACK_SERVER = re.compile(r"[TE][A-Z0-9]{5,}")
-_WEB = re.compile(r"[0-9a-f]{32}")
+_Kind = Literal["person", "server"]
+# What an id looks like, by kind and platform. In Discord a person and a server look alike.
+_WRITTEN: Mapping[tuple[_Kind, str], re.Pattern[str]] = {
+    ("person", "discord"): re.compile(r"\d{15,20}", re.ASCII),
+    ("server", "discord"): re.compile(r"\d{15,20}", re.ASCII),
+    ("person", "slack"): re.compile(r"[UW][A-Z0-9]{5,}"),
+    ("server", "slack"): re.compile(r"[TE][A-Z0-9]{5,}"),
+    ("person", "web"): re.compile(r"[0-9a-f]{32}"),
+}
+_PATIENCE = 5.0  # seconds after which an operator reads what it waits for
+_WAITS = (
+    "A reply has to end first. If no bot runs, start one, which ends it; this may be left, and a "
+    "running bot goes on with it.\n"
+)
 
 
-async def forget(settings: Settings, written: str, output: TextIO) -> None:
+async def forget(
+    settings: Settings, written: str, output: TextIO, *, patience: float = _PATIENCE
+) -> None:
     """Remove everything that the store has of an id, and say so.
 
     Workers may run meanwhile, and one that answers the person has to: that answer ends first.
@@ -24,20 +39,27 @@ async def forget(settings: Settings, written: str, output: TextIO) -> None:
     """
     async with connect(url=settings.redis_url, data_dir=settings.data_dir) as store:
         forgetting = Forgetting(QueueScript(store, keep_seconds=settings.keep_seconds))
-        jobs = jobs_of(written)
+        kinds = kinds_of(written)
+        jobs = [named(kind, platform, whole_characters(written)) for kind, platform in kinds]
         for who in jobs:
             await forgetting.begin(who)
-        for who in jobs:
-            await forgetting.carry_out(who)
-    output.write(f"Nothing of {written} is left in the store.\n")
+        hint = asyncio.get_running_loop().call_later(patience, _tell, output, _WAITS)
+        try:
+            for who in jobs:
+                await forgetting.carry_out(who)
+        finally:
+            hint.cancel()
+    shown = one_line(whole_characters(written))
+    looked = " or ".join(f"a {kind}" for kind, _ in kinds)
+    _tell(output, f"Nothing of {shown}, as {looked} of {kinds[0][1]}, is left in the store.\n")
 
 
-def jobs_of(written: str) -> list[str]:
-    """Return who may have an id: in Discord a person and a server look alike."""
-    if _DISCORD.fullmatch(written):
-        return [named("person", "discord", written), named("server", "discord", written)]
-    if _SLACK_PERSON.fullmatch(written):
-        return [named("person", "slack", written)]
-    if _SLACK_SERVER.fullmatch(written):
-        return [named("server", "slack", written)]
-    return [named("person", "web" if _WEB.fullmatch(written) else "console", written)]
+def kinds_of(written: str) -> list[tuple[_Kind, str]]:
+    """Return the kinds and platforms of which an id may be; of the terminal if of no other."""
+    found = [each for each, pattern in _WRITTEN.items() if pattern.fullmatch(written)]
+    return found or [("person", "console")]
+
+
+def _tell(output: TextIO, text: str) -> None:
+    output.write(text)
+    output.flush()

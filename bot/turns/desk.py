@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from bot.domain import ANYBODY, Asker, Follow, Json, Person, Preferences, ThreadKey
@@ -265,14 +266,15 @@ class Desk:
         try:
             async with asyncio.timeout(_FORGET_SECONDS):
                 return await self.forgotten(call)
-        except (TimeoutError, StoreUnavailable):
+        except TimeoutError:
             return FORGETTING
 
     async def forgotten(self, call: Call) -> str:
         """Wait until the person is forgotten, and return what to tell them."""
         while True:
-            if await self._intake.has_forgotten(call.thread.platform, call.person):
-                return FORGOTTEN
+            with suppress(StoreUnavailable):
+                if await self._intake.has_forgotten(call.thread.platform, call.person):
+                    return FORGOTTEN
             await asyncio.sleep(_POLL_SECONDS)
 
     async def help(self, call: Call, here: Here) -> str:

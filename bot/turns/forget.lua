@@ -11,8 +11,10 @@
 local STEP_MS = 10000
 -- Keys of one step.
 local STEP_KEYS = 100
--- What is in the names of all that a person has on a platform on which threads have one person.
+-- What is in the names of threads that one person alone has.
 local OWN_THREADS = {
+  -- Those of `/ask` end so: `ask-<id>`, `private-<channel>-<id>`.
+  discord = function(id) return {'-' .. id .. ':'} end,
   web = function(id) return {':web::' .. id .. ':', ':web:' .. id .. ':'} end,
   console = function(id) return {':console:local:' .. id .. ':'} end,
 }

@@ -9,12 +9,13 @@ from contextlib import suppress
 from typing import Literal, Protocol
 from urllib.parse import quote
 
-from bot.concurrency import Backoff
+from bot.concurrency import BackgroundTasks, Backoff
 from bot.errors import StoreUnavailable
 
 log = logging.getLogger(__name__)
 
 _WAIT = Backoff(first=0.2, longest=10.0)  # for a turn that has to end, or be repaired, first
+_AT_ONCE = 4  # jobs of one worker: one that waits for a turn delays no others
 
 
 class _Script(Protocol):
@@ -39,10 +40,10 @@ class Forgetting:
         """Return whether there is no such job, or none any more."""
         return not await self._script.run("is_forgetting", who)
 
-    async def work_due(self) -> None:
-        """Carry out the jobs with which no other worker goes on."""
-        while isinstance(who := await self._script.run("claim_forgetting"), str):
-            await self.carry_out(who)
+    async def claim(self) -> str | None:
+        """Return a job with which no other worker goes on; None if there is none."""
+        who = await self._script.run("claim_forgetting")
+        return who if isinstance(who, str) else None
 
     async def carry_out(self, who: str) -> None:
         """Remove everything, and the job at last."""
@@ -80,10 +81,17 @@ class Forgetter:
 
     async def run(self) -> None:
         """Work until cancelled."""
-        while True:
-            with suppress(StoreUnavailable):
-                await self._forgetting.work_due()
-            await asyncio.sleep(self._pause)
+        async with BackgroundTasks() as jobs:
+            while True:
+                with suppress(StoreUnavailable):
+                    while len(jobs) < _AT_ONCE and (who := await self._forgetting.claim()):
+                        jobs.start(self._carry_out(who))
+                await asyncio.sleep(self._pause)
+
+    async def _carry_out(self, who: str) -> None:
+        # Later, a worker begins anew with a job that the store has interrupted.
+        with suppress(StoreUnavailable):
+            await self._forgetting.carry_out(who)
 
 
 def named(kind: Literal["person", "server"], platform: str, written: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import bot
 from bot.domain import Exchange, Page
 from bot.store import Store
+from bot.turns.forgetting import named
 from bot.turns.history import History
 from bot.turns.records import read_thread
 from bot.turns.worker import Worker
@@ -134,3 +136,26 @@ async def test_what_has_ended_in_an_older_store_can_be_shown_and_asked_anew(
         waiting = await queue.depth()
         await queue.admit(turn)
         assert await queue.depth() == waiting
+
+
+async def test_the_people_of_an_older_store_can_be_forgotten(store: Store, released: str) -> None:
+    found = await load(store, released)
+    turns = of_kind(found, "turn")
+    people = {person_of(one) for one in turns}
+    queue, model = make_queue(store), FakeModel()
+
+    for platform, person in people:
+        await queue.forgetting.begin(named("person", platform, person))
+    async with working(make_worker(store, model, turns)):
+        for platform, person in people:
+            while not await queue.forgetting.is_done(named("person", platform, person)):
+                await asyncio.sleep(0.01)
+
+    traces = [FIRST, SECOND, THIRD, ANSWER, "Ann", "Cleo", *(person for _, person in people)]
+    left = [one for one in await stored(store) if any(word in one for word in traces)]
+    assert left == []
+
+
+def person_of(turn: Stored) -> tuple[str, str]:
+    body = json.loads(turn.value["body"])
+    return body["key"]["platform"], body["person"]["id"]

@@ -35,11 +35,13 @@ async def stored(store: Store) -> list[Stored]:
     return [
         Stored(
             name=name.removeprefix(prefix),
-            kind=(kind := str(await store.redis.type(name))),
+            kind=kind,
             value=await _value(store, name, kind),
             expires_ms=await store.redis.pttl(name),
         )
         for name in names
+        # One may be gone meanwhile.
+        if (kind := str(await store.redis.type(name))) != "none"
     ]
 
 

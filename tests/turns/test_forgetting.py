@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import pytest
 
-from bot.app.forget import jobs_of
 from bot.concurrency import running
 from bot.domain import ContextMessage, Exchange, Person, Shown, ThreadKey, Turn
 from bot.errors import BeingForgotten
@@ -86,6 +85,11 @@ async def talk(store: Store) -> TurnQueue:
     return queue
 
 
+async def work_due(forgetting: Forgetting) -> None:
+    while who := await forgetting.claim():
+        await forgetting.carry_out(who)
+
+
 async def left_of_ann(store: Store) -> list[str]:
     found = [one for one in await stored(store) if any(word in one for word in TRACES)]
     return [f"{one.name} = {one.value}" for one in found]
@@ -105,7 +109,7 @@ async def test_nothing_of_a_person_is_left_and_all_of_others_stays(store: Store)
     assert await left_of_ann(store)
 
     await queue.forgetting.begin(WHO)
-    await queue.forgetting.work_due()
+    await work_due(queue.forgetting)
 
     assert await queue.forgetting.is_done(WHO)
     assert await left_of_ann(store) == []
@@ -129,7 +133,7 @@ async def test_what_was_used_today_still_counts(store: Store) -> None:
 
     for _ in range(2):
         await queue.forgetting.begin(WHO)
-        await queue.forgetting.work_due()
+        await work_due(queue.forgetting)
 
     assert before.questions > 0
     after = await queue.usage(SHARED, ANN, Quota())
@@ -168,12 +172,12 @@ async def test_a_worker_that_dies_at_any_step_leaves_the_rest_to_another(
         dying = _Dies(store, step + 1, before=before)
         try:
             await Forgetting(dying).begin(WHO)
-            await Forgetting(dying).work_due()
+            await work_due(Forgetting(dying))
             complete = True
         except KeyboardInterrupt:
             # The time of the dead worker's claim is over.
             await store.command("ZADD", store.key("forgetting"), "XX", 0, WHO)
-        await queue.forgetting.work_due()
+        await work_due(queue.forgetting)
 
         assert await left_of_ann(store) == [], step
         assert await of_bob(store) == ["Bob", "lion", "penguin", "", "hum"]
@@ -215,28 +219,42 @@ async def test_meanwhile_the_person_is_refused_and_running_turns_end_first(store
     assert await queue.admit(turn(11, ANN, OWN))
 
 
+async def test_a_job_that_waits_for_a_reply_delays_no_other(store: Store) -> None:
+    queue = await talk(store)
+    await queue.admit(turn(8, ANN, OWN))
+    await next_of(queue)
+    bob = named("person", "discord", BOB.id)
+
+    for who in (WHO, bob):
+        await queue.forgetting.begin(who)
+    async with running(Forgetter(queue.forgetting, pause_seconds=0.01).run()):
+        async with asyncio.timeout(30):
+            while not await queue.forgetting.is_done(bob):
+                await asyncio.sleep(0.01)
+
+    assert not await queue.forgetting.is_done(WHO)
+
+
+async def test_several_may_carry_out_a_job_at_once(store: Store) -> None:
+    queue = await talk(store)
+    for number in range(200):
+        await store.command("SET", store.key("message", f"discord:{number}"), "{}", "EX", 60)
+
+    await asyncio.gather(*(queue.forgetting.begin(WHO) for _ in range(3)))
+    await asyncio.gather(*(queue.forgetting.carry_out(WHO) for _ in range(3)))
+
+    assert await left_of_ann(store) == []
+    assert await of_bob(store) == ["Bob", "lion", "penguin", "", "hum"]
+
+
 async def test_what_a_version_without_an_index_has_kept_goes_too(store: Store) -> None:
     queue = await talk(store)
     await store.command("DEL", store.key("of", "discord", ANN.id))
 
     await queue.forgetting.begin(WHO)
-    await queue.forgetting.work_due()
+    await work_due(queue.forgetting)
 
     assert await left_of_ann(store) == []
-
-
-@pytest.mark.parametrize(
-    ("written", "jobs"),
-    [
-        ("123456789012345678", ["person:discord", "server:discord"]),
-        ("U0123ABCD", ["person:slack"]),
-        ("T0123ABCD", ["server:slack"]),
-        ("0123456789abcdef0123456789abcdef", ["person:web"]),
-        ("ann", ["person:console"]),
-    ],
-)
-def test_an_id_tells_whose_it_is(written: str, jobs: list[str]) -> None:
-    assert jobs_of(written) == [f"{job}:{written}" for job in jobs]
 
 
 async def test_a_server_leaves_nothing(store: Store) -> None:
@@ -246,7 +264,7 @@ async def test_a_server_leaves_nothing(store: Store) -> None:
     who = named("server", "discord", "g1")
 
     await queue.forgetting.begin(who)
-    await queue.forgetting.work_due()
+    await work_due(queue.forgetting)
 
     assert [one.name for one in await stored(store) if "g1" in one] == []
     words = [*TRACES[2:], "penguin", "owl", "hum"]

@@ -85,15 +85,16 @@ class Gateway(discord.Client):
         self._on_waiting = on_waiting
         self._threads = threads
         self._filter = MessageFilter(self, remembered=shard.tuning.remembered)
+        self._tasks = BackgroundTasks()
         self._interactions = Interactions(
             intake,
             self,
+            tasks=self._tasks,
             on_asked=self._show_if_waiting,
             threads=threads,
             rated=rated,
             tuning=shard.tuning,
         )
-        self._tasks = BackgroundTasks()
         self._notices = asyncio.Semaphore(_NOTICES)
 
     async def serve(self, token: str) -> None:

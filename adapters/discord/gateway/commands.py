@@ -66,14 +66,20 @@ class Commands:
     """
 
     def __init__(
-        self, intake: Intake, client: discord.Client, *, threads: bool, answer_within: float
+        self,
+        intake: Intake,
+        client: discord.Client,
+        *,
+        tasks: BackgroundTasks,
+        threads: bool,
+        answer_within: float,
     ) -> None:
         self._intake = intake
         self._client = client
         self._threads = threads
         self._answer_within = answer_within  # seconds that the core may take
         self._desk = Desk(intake)
-        self._tasks = BackgroundTasks()
+        self._tasks = tasks
 
     async def answer(self, interaction: discord.Interaction, data: _Data) -> bool:
         """Answer a command, or a choice in a message's menu."""

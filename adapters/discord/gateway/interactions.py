@@ -15,6 +15,7 @@ from adapters.discord.gateway.commands import Commands
 from adapters.discord.gateway.responses import tell
 from adapters.discord.rest import translated
 from adapters.discord.tuning import Tuning
+from bot.concurrency import BackgroundTasks
 from bot.domain import Turn
 from bot.errors import StoreUnavailable, SurfaceError
 from bot.turns.intake import Intake
@@ -35,6 +36,7 @@ class Interactions:
         intake: Intake,
         client: discord.Client,
         *,
+        tasks: BackgroundTasks,
         on_asked: Callable[[Turn], object],
         threads: bool,
         rated: bool,
@@ -44,7 +46,9 @@ class Interactions:
         self._tuning = tuning
         within = tuning.answer_within
         self._buttons = Buttons(intake, on_asked=on_asked, rated=rated, answer_within=within)
-        self._commands = Commands(intake, client, threads=threads, answer_within=within)
+        self._commands = Commands(
+            intake, client, tasks=tasks, threads=threads, answer_within=within
+        )
 
     async def answer(self, interaction: discord.Interaction) -> None:
         """Answer an interaction; raises SurfaceError.

@@ -280,7 +280,8 @@ async def test_forget_me_asks_once_more_and_answers_in_the_same_place(store: Sto
         assert not slack.ephemerals[0].buttons
 
         # There is no worker here.
-        await Forgetting(QueueScript(store, keep_seconds=60)).work_due()
+        forgetting = Forgetting(QueueScript(store, keep_seconds=60))
+        await forgetting.carry_out(str(await forgetting.claim()))
         await until(lambda: slack.ephemerals[0].text == FORGOTTEN)
 
 

@@ -139,6 +139,32 @@ async def test_private_in_a_dm_is_as_private_as_the_dm() -> None:
         assert intake.last.key == ThreadKey("discord", "dm", dm, dm)
 
 
+async def test_a_file_of_a_question_reads_as_one_below_a_message() -> None:
+    async with talk() as (emulator, intake, ada):
+        channel = emulator.channel_id
+        asked = await emulator.slash(channel, ada, "ask", question="Why?", file="plan.pdf")
+        await told(emulator, asked)
+        await emulator.say(emulator.dm(ada), ada, "Why?", files=("plan.pdf",))
+        await until(lambda: len(intake.texts) == 2)
+
+        assert intake.texts == ["Why?\n[file: plan.pdf]"] * 2
+
+
+@pytest.mark.parametrize("files", [None, {}, {"7": None}, {"7": {"filename": 1}}])
+async def test_a_file_that_discord_does_not_describe_costs_no_question(files: object) -> None:
+    async with talk() as (emulator, intake, ada):
+        options = [
+            {"type": 3, "name": "question", "value": "why?"},
+            {"type": 11, "name": "file", "value": "7"},
+        ]
+        resolved = {"attachments": files}
+        data = {"id": "1", "name": "ask", "type": 1, "options": options, "resolved": resolved}
+
+        await told(emulator, await emulator.interact(emulator.channel_id, ada, 2, data))
+
+        assert intake.texts == ["why?"]
+
+
 async def test_an_earlier_version_of_ask_is_answered() -> None:
     async with talk() as (emulator, intake, ada):
         options = [{"type": 3, "name": "prompt", "value": "why?"}]

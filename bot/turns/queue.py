@@ -417,11 +417,20 @@ class TurnQueue:
         end = "older" if newest and newest != turn_id else read_end(end)
         return replace(shown, outcome=state, end=end)
 
-    async def waits(self, turn_id: str) -> bool:
-        """Return whether a turn waits for its first attempt, and is not answered with another."""
-        name = self._store.key("turn", whole_characters(turn_id))
+    async def waits(self, turn_id: str, *, first_in: ThreadKey | None = None) -> bool:
+        """Return whether a turn waits for its first attempt, and is not answered with another.
+
+        With `first_in` no other turn of that thread is before it.
+        """
+        turn_id = whole_characters(turn_id)
+        name = self._store.key("turn", turn_id)
         state, lead, attempts = await self._store.command("HMGET", name, "state", "lead", "tries")
-        return state == "queued" and not lead and attempts == "0"
+        if state != "queued" or lead or attempts != "0":
+            return False
+        if first_in is None:
+            return True
+        mailbox = self._store.key("mailbox", str(first_in))
+        return bool(await self._store.command("LINDEX", mailbox, 0) == turn_id)
 
     async def note_handled(self, event_id: str) -> None:
         """Note for an hour that an event is handled, which may be delivered again."""

@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 # Discord's documentation, "Application Commands", "Application Command Types" and "Option Type".
 SLASH, MESSAGE_MENU = 1, 3
-_SUBCOMMAND, _TEXT, _SWITCH = 1, 3, 5
+_SUBCOMMAND, _TEXT, _SWITCH, _FILE = 1, 3, 5, 11
 # "Application Integration Types" and "Interaction Context Types".
 _SERVERS, _PEOPLE = 0, 1
 _IN_SERVER, _IN_OWN_DM, _ELSEWHERE = 0, 1, 2
@@ -46,6 +46,7 @@ def definitions(*, user_installs: bool = True) -> list[Payload]:
     """
     question = _option(_TEXT, "question", "Your question", max_length=_LONGEST_QUESTION)
     private = _option(_SWITCH, "private", "Only you see the question and the answer")
+    file = _option(_FILE, "file", "A file; I see only its name")
     own: Payload = {
         "integration_types": [_SERVERS, _PEOPLE] if user_installs else [_SERVERS],
         "contexts": [_IN_SERVER, _IN_OWN_DM, *([_ELSEWHERE] if user_installs else [])],
@@ -54,7 +55,7 @@ def definitions(*, user_installs: bool = True) -> list[Payload]:
     as_member: Payload = {"integration_types": [_SERVERS], "contexts": [_IN_SERVER, _IN_OWN_DM]}
     return [
         _described("ask", "Ask me something")
-        | {"type": SLASH, "options": [question | {"required": True}, private]}
+        | {"type": SLASH, "options": [question | {"required": True}, private, file]}
         | own,
         _described("parley", "What I do here, and how I answer")
         | {"type": SLASH, "options": [_subcommand(name) for name in COMMANDS]}

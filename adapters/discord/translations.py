@@ -13,6 +13,7 @@ _NAMES: Mapping[str, tuple[str, str, str, str]] = {
     "ask": ("frag", "demander", "preguntar", "質問"),
     "question": ("frage", "question", "pregunta", "質問"),
     "private": ("privat", "privé", "privado", "非公開"),
+    "file": ("datei", "fichier", "archivo", "ファイル"),
     "reset": ("vergiss", "réinitialiser", "reiniciar", "リセット"),
     "stop": ("stopp", "arrêter", "parar", "停止"),
     "quiet": ("ruhig", "silence", "silencio", "静かに"),
@@ -62,6 +63,12 @@ _DESCRIPTIONS: Mapping[str, tuple[str, str, str, str]] = {
         "Toi seul vois la question et la réponse",
         "Solo tú ves la pregunta y la respuesta",
         "質問と回答はあなただけに表示されます",
+    ),
+    "A file; I see only its name": (
+        "Eine Datei; ich sehe nur ihren Namen",
+        "Un fichier ; je ne vois que son nom",
+        "Un archivo; solo veo su nombre",
+        "ファイル。名前だけが見えます",
     ),
     "What I do here, and how I answer": (
         "Was ich hier tue und wie ich antworte",

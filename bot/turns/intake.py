@@ -186,10 +186,13 @@ class Intake:
             self._speakers.note_ours(turn.key)
         return is_admitted
 
-    async def still_waits(self, turn: Turn, *, after: float) -> bool:
-        """Return whether a turn waits for a worker so many seconds from now."""
+    async def still_waits(self, turn: Turn, *, after: float, first: bool = False) -> bool:
+        """Return whether a turn waits for a worker so many seconds from now.
+
+        With `first` no other turn of its thread is before it.
+        """
         await asyncio.sleep(after)
-        return await self._queue.waits(turn.id)
+        return await self._queue.waits(turn.id, first_in=turn.key if first else None)
 
     async def edit(self, turn: Turn, *, edited_at: float) -> None:
         """Have a turn answered anew whose question its author has edited; see `TurnQueue.edit`.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
 from urllib.parse import quote
@@ -36,7 +38,7 @@ from bot.errors import (
     StoreUnavailable,
     ThreadBusy,
 )
-from bot.store import Store, store_errors
+from bot.store import Script, Store, store_errors
 from bot.text.sanitize import whole_characters
 from bot.turns.access import Quota, Usage
 from bot.turns.forgetting import Forgetting
@@ -76,6 +78,10 @@ _REFUSALS: dict[str, type[Refused]] = {
     "ended": HasEnded,
 }
 _ANYTHING = Quota()
+# A function of queue.lua, from the beginning of a line on; what may name one; what does not.
+_FUNCTION = re.compile(r"^(?:local )?function ([\w.]+)\(.*?^end\n", re.MULTILINE | re.DOTALL)
+_NAME = re.compile(r"(?:verbs\.)?\w+")
+_COMMENT = re.compile("--.*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -417,11 +423,20 @@ class TurnQueue:
         end = "older" if newest and newest != turn_id else read_end(end)
         return replace(shown, outcome=state, end=end)
 
-    async def waits(self, turn_id: str) -> bool:
-        """Return whether a turn waits for its first attempt, and is not answered with another."""
-        name = self._store.key("turn", whole_characters(turn_id))
+    async def waits(self, turn_id: str, *, first_in: ThreadKey | None = None) -> bool:
+        """Return whether a turn waits for its first attempt, and is not answered with another.
+
+        With `first_in` no other turn of that thread is before it.
+        """
+        turn_id = whole_characters(turn_id)
+        name = self._store.key("turn", turn_id)
         state, lead, attempts = await self._store.command("HMGET", name, "state", "lead", "tries")
-        return state == "queued" and not lead and attempts == "0"
+        if state != "queued" or lead or attempts != "0":
+            return False
+        if first_in is None:
+            return True
+        mailbox = self._store.key("mailbox", str(first_in))
+        return bool(await self._store.command("LINDEX", mailbox, 0) == turn_id)
 
     async def note_handled(self, event_id: str) -> None:
         """Note for an hour that an event is handled, which may be delivered again."""
@@ -679,8 +694,8 @@ class QueueScript:
         self.store = store
         self._keep_ms = int(keep_seconds * 1000)
         parts = (files("bot.turns") / name for name in ("queue.lua", "forget.lua"))
-        source = "\n".join(part.read_text(encoding="utf-8") for part in parts)
-        self._run = store.script(f"{source}\nreturn verbs[ARGV[1]](unpack(ARGV, 3))")
+        self._source = "\n".join(part.read_text(encoding="utf-8") for part in parts)
+        self._scripts: dict[str, Script] = {}
 
     async def run(self, verb: str, *arguments: str | int) -> str | int | list[str] | None:
         """Run a verb and return its answer. Raises Refused, LeaseLost and QuestionEdited.
@@ -690,7 +705,7 @@ class QueueScript:
         whole = (whole_characters(it) if isinstance(it, str) else it for it in arguments)
         key = self.store.key("")
         answer: str | int | list[str] | None
-        answer = await self._run(keys=[key], args=[verb, self._keep_ms, *whole])
+        answer = await self._script(verb)(keys=[key], args=[verb, self._keep_ms, *whole])
         if isinstance(answer, str) and (refusal := _REFUSALS.get(answer)):
             raise refusal
         if isinstance(answer, str) and answer.startswith("used "):
@@ -702,11 +717,36 @@ class QueueScript:
             raise QuestionEdited(f"{verb}: {arguments[0]}")
         return answer
 
+    def _script(self, verb: str) -> Script:
+        if not (script := self._scripts.get(verb)):
+            source = f"{script_of(self._source, verb)}\nreturn verbs.{verb}(unpack(ARGV, 3))"
+            script = self._scripts[verb] = self.store.script(source)
+        return script
+
     async def note_speakers(self, thread: ThreadKey, people: Sequence[str], *, ours: bool) -> int:
         """Note that people have spoken in a thread; see `TurnQueue.note_speakers`."""
         ids = (quote(one, safe="", errors="replace") for one in people)
         answer = await self.run("note_speakers", str(thread), "1" if ours else "", *ids)
         return answer if isinstance(answer, int) else 0
+
+
+@cache
+def script_of(source: str, verb: str) -> str:
+    """Return a script without the functions that a verb does not need, its lines in their places.
+
+    A script makes its functions anew in each call: all of them take five times as long as these.
+    """
+    functions = {found[1]: found[0] for found in _FUNCTION.finditer(source)}
+    needed, unread = set[str](), [_FUNCTION.sub("", source), f"verbs.{verb}"]
+    while unread:
+        named = {*_NAME.findall(_COMMENT.sub("", unread.pop()))} & functions.keys() - needed
+        needed |= named
+        unread += [functions[one] for one in named]
+
+    def kept(found: re.Match[str]) -> str:
+        return found[0] if found[1] in needed else "\n" * found[0].count("\n")
+
+    return _FUNCTION.sub(kept, source)
 
 
 def _write_quota(quota: Quota, estimate: int) -> str:

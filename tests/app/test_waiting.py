@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 
+from adapters.slack.reply.status import HEARD
 from bot.store import Store
 from tests.emulators.model import ModelEmulator
 from tests.support.process import (
@@ -14,6 +15,7 @@ from tests.support.process import (
     DiscordMention,
     InDiscord,
     InSlack,
+    SlackDm,
     SlackMention,
     Way,
     offers_another,
@@ -48,6 +50,31 @@ async def test_while_all_places_of_the_worker_are_taken_those_who_ask_see_a_sign
         for way, text in asked:
             await until(lambda w=way, t=text: shows(w, f"You said: {t}"), why=service.text)  # type: ignore[misc]
         assert slack.shown_status(slack.channel_id, thread.said) == ""
+
+
+async def test_at_the_top_level_of_a_slack_dm_the_sign_is_a_sentence(
+    own_store: Store, model: ModelEmulator
+) -> None:
+    free = asyncio.Event()
+    async with serving_both(own_store, model, CAPACITY="1") as (discord, slack, service):
+        busy, dm, thread = DiscordDm(discord), SlackDm(slack), SlackMention(slack)
+        await dm.ask("one")
+        await until(lambda: offers_another(dm), why=service.text)
+        model.fail("completions", "late", gate=free)
+        await busy.ask("two")
+        await until(lambda: len(model.requests) == 2, why=service.text)
+
+        await dm.ask("three")
+        await until(lambda: slack.ephemerals, why=service.text)
+        # That one is before it in the DM says enough.
+        await dm.ask("four")
+        await thread.ask("five")
+        status = partial(slack.shown_status, slack.channel_id, thread.said)
+        await until(lambda: status() == "is thinking...", why=service.text)
+
+        assert [(one.text, one.user_id) for one in slack.ephemerals] == [(HEARD, dm.person)]
+        free.set()
+        await until(lambda: shows(dm, "You said: one", "You said: three\n\nfour"))
 
 
 PRESSES = pytest.mark.parametrize("what", ["regenerate", "continue", "edit"])

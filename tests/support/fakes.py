@@ -340,7 +340,7 @@ class FakeIntake(Intake):
         await self.open.wait()
         return True
 
-    async def still_waits(self, turn: Turn, *, after: float) -> bool:
+    async def still_waits(self, turn: Turn, *, after: float, first: bool = False) -> bool:
         return self.waits
 
     async def is_addressed(

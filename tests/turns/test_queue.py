@@ -25,7 +25,7 @@ from bot.errors import (
 from bot.store import Store
 from bot.turns.history import History
 from bot.turns.intake import REPEAT_SECONDS, Intake
-from bot.turns.queue import GROUP, Limits, Taken, Token, TurnQueue
+from bot.turns.queue import GROUP, Limits, Taken, Token, TurnQueue, script_of
 from tests.support.at_work import expire_all
 
 KEY = ThreadKey("console", "local", "ann", "t1")
@@ -1049,3 +1049,28 @@ async def test_an_unreachable_store_is_told_as_such() -> None:
 
     with pytest.raises(StoreUnavailable, match="REDIS_URL"):
         await queue.admit(make_turn(1))
+
+
+def test_a_script_has_the_functions_that_its_verb_needs_in_their_lines() -> None:
+    source = """local one = 1
+local function needed()
+  return one -- not spare()
+end
+local function spare()
+end
+function verbs.other()
+  spare()
+end
+function verbs.asked()
+  return needed()
+end
+"""
+
+    script = script_of(source, "asked")
+
+    assert "spare" not in script.replace("-- not spare()", "")
+    assert "verbs.other" not in script
+    assert [script.splitlines()[at] for at in (1, 9)] == [
+        "local function needed()",
+        "function verbs.asked()",
+    ]

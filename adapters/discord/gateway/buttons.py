@@ -22,6 +22,8 @@ from bot.turns.intake import THANKS, Intake
 
 _log = logging.getLogger(__name__)
 
+HEARD = "One moment…"
+
 
 class Buttons:
     """Answers presses of any process.
@@ -113,8 +115,13 @@ class Buttons:
             place=press_place(interaction),
             asker=asker_of(interaction),
         )
-        asking = self._asked(regenerating, at=_seen_at(interaction))
-        await acknowledge(interaction, await refusal_of(asking, within=self._answer_within))
+        seen_at = _seen_at(interaction)
+        asking = self._asked(regenerating, at=seen_at)
+        refusal = await refusal_of(asking, within=self._answer_within)
+        if refusal or seen_at:
+            await acknowledge(interaction, refusal)
+        else:
+            await _show_heard(interaction, turn_id)
 
     async def _continue(self, interaction: discord.Interaction, turn_id: str) -> None:
         continuing = self._intake.go_on(
@@ -153,6 +160,18 @@ class Buttons:
         """
         thread = await self._intake.thread_of_turn(turn_id)
         return thread is not None and str(interaction.channel_id) in (thread.channel, thread.thread)
+
+
+async def _show_heard(interaction: discord.Interaction, turn_id: str) -> None:
+    """Acknowledge a press by a gray button, where no typing can be shown; raises SurfaceError.
+
+    Only the press's webhook writes there, which does not know it before, so no write is undone.
+    """
+    heard: discord.ui.Button[discord.ui.View] = discord.ui.Button(
+        custom_id=f"{REGENERATE}{turn_id}", label=HEARD, disabled=True
+    )
+    async with translated():
+        await interaction.response.edit_message(view=finished(heard))
 
 
 def may_manage(interaction: discord.Interaction) -> bool:

@@ -85,7 +85,7 @@ class Commands:
         """Answer a command, or a choice in a message's menu."""
         match data:
             case {"name": "ask", "type": 1, "options": [*options]}:
-                return await self._ask(interaction, _values(options))
+                return await self._ask(interaction, _values(options), data)
             case {"name": "parley", "options": [{"name": str(name), "type": 1, **rest}]}:
                 return await self._carry_out(interaction, name, _values(rest.get("options")), data)
             case {"name": desk.ASK_ABOUT, "type": 3}:
@@ -143,7 +143,7 @@ class Commands:
                 return False
         return True
 
-    async def _ask(self, interaction: discord.Interaction, values: _Data) -> bool:
+    async def _ask(self, interaction: discord.Interaction, values: _Data, data: _Data) -> bool:
         # An earlier version has registered `prompt`.
         match values:
             case {"question": str(question)} | {"prompt": str(question)}:
@@ -153,7 +153,8 @@ class Commands:
         if not question.strip():
             await tell(interaction, HELP)
             return True
-        turn = command_turn(interaction, question.strip(), private=private)
+        asked = "\n".join([question.strip(), *_files(values, data)])
+        turn = command_turn(interaction, asked, private=private)
         await self._admit(interaction, turn, private=private)
         return True
 
@@ -373,3 +374,13 @@ def _values(options: object) -> dict[str, Any]:
 def _text(values: Mapping[str, object], name: str) -> str:
     value = values.get(name)
     return value if isinstance(value, str) else ""
+
+
+def _files(values: _Data, data: _Data) -> list[str]:
+    """Return the line for the file of a command, as for one below a message."""
+    match data.get("resolved"):
+        case {"attachments": {**files}}:
+            file = files.get(str(values.get("file")))
+            name = file.get("filename") if isinstance(file, dict) else None
+            return [events.file_line(name)] if isinstance(name, str) else []
+    return []

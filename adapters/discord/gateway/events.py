@@ -255,7 +255,12 @@ def forwarded(snapshot: discord.MessageSnapshot) -> list[str]:
 
 def _named(message: discord.Message | discord.MessageSnapshot) -> list[str]:
     stickers = [f"[sticker: {sticker.name}]" for sticker in message.stickers]
-    return stickers + [f"[file: {attachment.filename}]" for attachment in message.attachments]
+    return stickers + [file_line(attachment.filename) for attachment in message.attachments]
+
+
+def file_line(name: str) -> str:
+    """Return the line that stands for a file in a question."""
+    return f"[file: {name}]"
 
 
 def _embed(embed: discord.Embed) -> str:

@@ -29,7 +29,6 @@ class CommandSurface:
     """
 
     limit = LIMIT
-    shows_work = True
 
     def __init__(
         self, client: RestClient, *, address: CommandAddress, turn_id: str, tried_at: float | None
@@ -51,6 +50,8 @@ class CommandSurface:
             self._channel = ChannelSurface(client, channel, recovery)
         self._in_channel = False  # the first page, because no webhook may edit it
         self._known: set[str] = set()  # ids of messages of webhooks, without the `@`
+        # Discord says "thinking" below a command, and nothing below a press.
+        self.shows_work = address.press is None
 
     def budget(self, page: Page, *, new: bool) -> EditBudget:
         """Return the budget of the newest webhook, or the channel's for its own messages."""

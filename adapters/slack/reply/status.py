@@ -17,6 +17,8 @@ from bot.turns.intake import Intake
 
 log = logging.getLogger(__name__)
 
+# At the top level of a DM, to the person alone.
+HEARD = "I have read your message, and answer it here as soon as I can."
 _WORKING = "is thinking..."
 _TIMEOUT = 1.5  # seconds; the first text waits for a status request in progress
 _REFRESH = 100.0  # seconds; Slack removes the line after two minutes
@@ -24,6 +26,7 @@ _REFRESH = 100.0  # seconds; Slack removes the line after two minutes
 
 # docs: assistant.threads.setStatus, "Rate limiting"; for each app and workspace.
 _PER_MINUTE = 600
+_HEARD_PER_MINUTE = 100  # docs: chat.postEphemeral, Tier 4
 _TITLES_PER_MINUTE = 50  # docs: agents.sessions.rename, Tier 3
 _MOST_TITLE = 80  # characters; Slack takes 200, and a list shows fewer
 # Guess: Slack reads no markup in a title. If it does, no mention can come of one all the same.
@@ -33,19 +36,36 @@ _NO_MARKUP = str.maketrans("<>", "()")
 async def show_waiting(workspace: Workspace, intake: Intake, turn: Turn) -> None:
     """Show the line below a question, once, if no worker takes its turn soon.
 
-    At the top level of a DM nothing can be shown. Failures are only logged.
+    The top level of a DM has no such line: there the person reads a sentence, unless the answer to
+    another question is under way there. Failures are only logged.
     """
     channel, thread = turn.place.get("channel"), turn.place.get("thread")
-    if not (isinstance(channel, str) and isinstance(thread, str)):
+    if not isinstance(channel, str):
         return
+    in_thread, team = isinstance(thread, str), workspace.identity.team
     # However many wait, half of the calls are left to the replies.
-    bucket = f"slack:waiting:{workspace.identity.team}"
-    budget = EditBudget(bucket, _PER_MINUTE, 60.0, refills=True)
+    bucket, most = ("waiting", _PER_MINUTE) if in_thread else ("heard", _HEARD_PER_MINUTE)
+    budget = EditBudget(f"slack:{bucket}:{team}", most, 60.0, refills=True)
+    after = workspace.limits.sign_after
     with suppress(StoreUnavailable):
-        if not await intake.still_waits(turn, after=workspace.limits.sign_after):
+        if not await intake.still_waits(turn, after=after, first=not in_thread):
             return
-        if await workspace.budgets.spare(budget):
+        if not await workspace.budgets.spare(budget):
+            return
+        if isinstance(thread, str):
             await Status(workspace, channel=channel, thread=thread).show_again()
+        else:
+            await _tell_heard(workspace, turn, channel)
+
+
+async def _tell_heard(workspace: Workspace, turn: Turn, channel: str) -> None:
+    try:
+        async with translated():
+            await workspace.client.chat_postEphemeral(
+                channel=channel, user=turn.person.id, text=HEARD
+            )
+    except SurfaceError as error:
+        log.info("Turn %s: cannot tell its person that it waits: %s", turn.id, error)
 
 
 class Status:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
+from adapters.discord.address import ButtonPress
+from adapters.discord.gateway.buttons import HEARD
 from adapters.discord.tuning import Tuning
 from bot.domain import ContextMessage, Person, ThreadKey
 from bot.errors import PlaceGone, StoreUnavailable
+from bot.store import Store
 from bot.turns.desk import FORGET_QUESTION, FORGETTING, FORGOTTEN, SUMMARY_QUESTION
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.discord.message import Shown
+from tests.emulators.model import ModelEmulator
 from tests.support.discord_platform import FAST, listening, our_thread, page
 from tests.support.fakes import FakeIntake
+from tests.support.service import serving_discord
 from tests.support.waiting import until
 
 
@@ -91,6 +98,54 @@ async def test_a_private_answer_is_regenerated_where_its_asker_sees_it() -> None
         assert [(one.text, one.ephemeral) for one in emulator.screen(channel)] == [("two", True)]
 
 
+async def test_a_press_where_only_its_webhook_writes_is_seen_to_be_heard(
+    model: ModelEmulator, own_store: Store
+) -> None:
+    free = asyncio.Event()
+    async with serving_discord(own_store, model, CAPACITY="1") as (emulator, service):
+        ada, bob = emulator.user("Ada"), emulator.user("Bob")
+        places = {emulator.channel_id: {"private": True}, emulator.elsewhere(3, ada, bob): {}}
+        asked = [
+            await emulator.slash(place, ada, "ask", question="why?", **options)
+            for place, options in places.items()
+        ]
+
+        def answers() -> list[Shown]:
+            return [one for one in map(emulator.original, asked) if one]
+
+        def labels() -> list[tuple[str, ...]]:
+            return [one.labels for one in answers()]
+
+        await until(lambda: labels() == [("Regenerate",)] * 2, why=service.text)
+        model.fail("completions", "late", gate=free)
+        await emulator.say(emulator.dm(bob), bob, "slow")
+        await until(lambda: len(model.requests) == 3, why=service.text)
+
+        for answer in answers():
+            await emulator.click(answer.id, ada, answer.buttons[0])
+        await until(lambda: labels() == [(HEARD,)] * 2, why=service.text)
+
+        assert [(one.text, one.buttons) for one in answers()] == [("You said: why?", ())] * 2
+        model.answer = "Anew."
+        free.set()
+        await until(lambda: labels() == [("Regenerate",)] * 2, why=service.text)
+        assert [one.text for one in answers()] == ["Anew."] * 2
+
+
+async def test_below_a_press_nothing_but_the_answer_shows_work() -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
+        await emulator.slash(emulator.channel_id, emulator.user("Ada"), "ask", question="a")
+        await until(lambda: intake.turns)
+        turn = intake.last
+        press = ButtonPress(7, "token", 8).to_json()
+
+        async with platform.surface(turn) as surface:
+            assert surface.shows_work
+        async with platform.surface(replace(turn, place={**turn.place, **press})) as surface:
+            assert not surface.shows_work
+
+
 async def test_what_continues_a_private_answer_is_private() -> None:
     intake = FakeIntake()
     async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
@@ -137,6 +192,32 @@ async def test_private_in_a_dm_is_as_private_as_the_dm() -> None:
 
         assert not shown.ephemeral
         assert intake.last.key == ThreadKey("discord", "dm", dm, dm)
+
+
+async def test_a_file_of_a_question_reads_as_one_below_a_message() -> None:
+    async with talk() as (emulator, intake, ada):
+        channel = emulator.channel_id
+        asked = await emulator.slash(channel, ada, "ask", question="Why?", file="plan.pdf")
+        await told(emulator, asked)
+        await emulator.say(emulator.dm(ada), ada, "Why?", files=("plan.pdf",))
+        await until(lambda: len(intake.texts) == 2)
+
+        assert intake.texts == ["Why?\n[file: plan.pdf]"] * 2
+
+
+@pytest.mark.parametrize("files", [None, {}, {"7": None}, {"7": {"filename": 1}}])
+async def test_a_file_that_discord_does_not_describe_costs_no_question(files: object) -> None:
+    async with talk() as (emulator, intake, ada):
+        options = [
+            {"type": 3, "name": "question", "value": "why?"},
+            {"type": 11, "name": "file", "value": "7"},
+        ]
+        resolved = {"attachments": files}
+        data = {"id": "1", "name": "ask", "type": 1, "options": options, "resolved": resolved}
+
+        await told(emulator, await emulator.interact(emulator.channel_id, ada, 2, data))
+
+        assert intake.texts == ["why?"]
 
 
 async def test_an_earlier_version_of_ask_is_answered() -> None:

@@ -474,7 +474,7 @@ class Ending(FakeIntake):
 
     shown = 0
 
-    async def still_waits(self, turn: Turn, *, after: float) -> bool:
+    async def still_waits(self, turn: Turn, *, after: float, first: bool = False) -> bool:
         self.shown += 1
         self.open.clear()
         try:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 from tests.emulators.discord.interaction import Interaction
-from tests.emulators.discord.message import Message
+from tests.emulators.discord.message import Message, attachment
 from tests.emulators.discord.objects import Channel, Payload
 from tests.emulators.discord.world import World
 
@@ -15,7 +15,7 @@ _COMMAND_WAIT = 5.0  # seconds that a person waits for a command to appear
 # docs: Interaction Type; Application Command Types; Option Type; Component Reference.
 _COMMAND, _AUTOCOMPLETION, _MODAL = 2, 4, 5
 _SLASH, _MESSAGE_MENU = 1, 3
-_SUBCOMMAND, _TEXT, _SWITCH = 1, 3, 5
+_SUBCOMMAND, _TEXT, _SWITCH, _FILE = 1, 3, 5, 11
 _SELECTS = (3, 5, 6, 7, 8)
 _TEXT_INPUT = 4
 
@@ -31,7 +31,10 @@ class Commands:
     async def use(
         self, channel: Channel, user_id: str, name: str, options: Mapping[str, Given]
     ) -> Interaction:
-        """Use a command, such as "ask" or "parley reset", as soon as it is registered."""
+        """Use a command, such as "ask" or "parley reset", as soon as it is registered.
+
+        An option that takes a file is given by the file's name.
+        """
         command, sub = await self._found(channel, name)
         takes = _options(sub or command)
         known = [str(one["name"]) for one in takes]
@@ -41,7 +44,7 @@ class Commands:
         filled = [
             _filled(one, options[str(one["name"])]) for one in takes if one["name"] in options
         ]
-        data = _data(command, sub, filled)
+        data = _data(command, sub, filled) | _uploaded(channel, filled)
         return self._world.interact(_COMMAND, self._world.users[user_id], channel, data)
 
     async def complete(
@@ -123,6 +126,17 @@ def _filled(option: Payload, value: Given) -> Payload:
     choices = [one["value"] for one in cast(list[Any], option.get("choices") or [])]
     assert not choices or value in choices, f"{option['name']} is one of {choices}"
     return {"name": option["name"], "type": kind, "value": value}
+
+
+def _uploaded(channel: Channel, filled: list[Payload]) -> Payload:
+    """Upload the files that are given by name, and put their ids in place of the names."""
+    files: Payload = {}
+    for one in filled:
+        if one["type"] == _FILE:
+            uploaded = attachment(channel.id, str(one["value"]))
+            one["value"] = uploaded["id"]
+            files[str(uploaded["id"])] = uploaded
+    return {"resolved": {"attachments": files}} if files else {}
 
 
 def _data(command: Payload, sub: Payload | None, filled: list[Payload]) -> Payload:

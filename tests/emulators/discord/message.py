@@ -19,6 +19,15 @@ _FORWARD = 1  # docs: Message Reference Types
 _CDN = "https://cdn.discordapp.com/attachments"
 
 
+def attachment(channel_id: str, name: str) -> Payload:
+    """Return a new attachment; nobody can fetch it."""
+    identity = snowflake()
+    url = f"{_CDN}/{channel_id}/{identity}/{name}"
+    seen: Payload = {"id": identity, "filename": name, "size": 1, "url": url, "proxy_url": url}
+    kind = mimetypes.guess_type(name)[0]
+    return seen | ({"content_type": kind} if kind else {})
+
+
 @dataclass(frozen=True, slots=True)
 class Shown:
     """A message as people see it; `buttons` are the custom ids of those that can be pressed.
@@ -93,11 +102,7 @@ class Message:
 
     def attach(self, name: str) -> None:
         """Put a file under the text; nobody can fetch it."""
-        identity = snowflake()
-        url = f"{_CDN}/{self.channel.id}/{identity}/{name}"
-        seen: Payload = {"id": identity, "filename": name, "size": 1, "url": url, "proxy_url": url}
-        kind = mimetypes.guess_type(name)[0]
-        self.attachments.append(seen | ({"content_type": kind} if kind else {}))
+        self.attachments.append(attachment(self.channel.id, name))
 
     def forward(self, message: Message) -> None:
         """Keep what another message shows now (docs: Forwards)."""

@@ -49,6 +49,10 @@ class Box(app_commands.Group):
         return [app_commands.Choice(name=f"{typed}!", value=typed)]
 
 
+async def weigh(interaction: discord.Interaction, thing: discord.Attachment) -> None:
+    await interaction.response.send_message(f"{thing.filename}, {thing.content_type}")
+
+
 async def open_details(interaction: discord.Interaction) -> None:
     await interaction.response.send_modal(Details())
 
@@ -60,6 +64,7 @@ async def quote(interaction: discord.Interaction, message: discord.Message) -> N
 async def registered(bot: DiscordBot) -> None:
     bot.tree.add_command(Box(name="box", description="A box"))
     bot.tree.add_command(app_commands.ContextMenu(name="Quote", callback=quote))
+    bot.tree.command(name="weigh", description="Weigh a file")(weigh)
     bot.tree.command(name="details", description="A form")(open_details)
     await bot.tree.sync()
 
@@ -75,6 +80,20 @@ async def test_a_subcommand_gets_its_options_with_their_types() -> None:
         shown = emulator.original(used)
         assert shown
         assert shown.text == "ball True"
+
+
+async def test_an_option_takes_a_file() -> None:
+    async with DiscordEmulator() as emulator, bot_of(emulator, listens=True) as bot:
+        await registered(bot)
+
+        used = await emulator.slash(
+            emulator.channel_id, emulator.user("ann"), "weigh", thing="cat.png"
+        )
+        await until(lambda: emulator.original(used))
+
+        shown = emulator.original(used)
+        assert shown
+        assert shown.text == "cat.png, image/png"
 
 
 @pytest.mark.parametrize(

@@ -11,18 +11,20 @@
 local STEP_MS = 10000
 -- Keys of one step.
 local STEP_KEYS = 100
+
 -- What is in the names of threads that one person alone has.
-local OWN_THREADS = {
+local function own_threads(platform, id)
   -- Those of `/ask` end so: `ask-<id>`, `private-<channel>-<id>`.
-  discord = function(id) return {'-' .. id .. ':'} end,
-  web = function(id) return {':web::' .. id .. ':', ':web:' .. id .. ':'} end,
-  console = function(id) return {':console:local:' .. id .. ':'} end,
-}
+  if platform == 'discord' then return {'-' .. id .. ':'} end
+  if platform == 'web' then return {':web::' .. id .. ':', ':web:' .. id .. ':'} end
+  if platform == 'console' then return {':console:local:' .. id .. ':'} end
+  return {}
+end
 
 local function parsed(who)
   local kind, platform, written = string.match(who, '^(%a+):([^:]*):(.*)$')
   local parts = {':' .. platform .. ':' .. written .. ':'}
-  if kind == 'person' then parts = OWN_THREADS[platform] and OWN_THREADS[platform](written) or {} end
+  if kind == 'person' then parts = own_threads(platform, written) end
   return {
     who = who, kind = kind, platform = platform, written = written, id = unquoted(written), json = in_json(written),
     server = platform .. ':' .. written,
@@ -216,80 +218,86 @@ local function drop_members(name, members, verb, is_gone)
 end
 
 -- What a key has that is named after a person: `kept:<person>` and the like.
-local of_person = {
-  kept = function(name) return redis.call('DEL', name) end,
-  warned = function(name) return redis.call('DEL', name) end,
-  open = function(name, person, it)
-    local waits = 0
-    for _, id in ipairs(redis.call('SMEMBERS', name)) do
-      if not (is_key_of(record(id).person, it) and is_queued(id, record(id))) then
-        redis.call('SREM', name, id)
-      elseif not erase_turn(id, it) then
-        waits = waits + 1
+local function of_person()
+  return {
+    kept = function(name) return redis.call('DEL', name) end,
+    warned = function(name) return redis.call('DEL', name) end,
+    open = function(name, person, it)
+      local waits = 0
+      for _, id in ipairs(redis.call('SMEMBERS', name)) do
+        if not (is_key_of(record(id).person, it) and is_queued(id, record(id))) then
+          redis.call('SREM', name, id)
+        elseif not erase_turn(id, it) then
+          waits = waits + 1
+        end
       end
-    end
-    return 0, waits
-  end,
-  running = function(_, person) return 0, count_running(person) > 0 and 1 or 0 end,
-  waiting = function(_, person)
-    while redis.call('ZCARD', key('throttled', person)) > 0 do wake_throttled(person) end
-    return 1
-  end,
-}
+      return 0, waits
+    end,
+    running = function(_, person) return 0, count_running(person) > 0 and 1 or 0 end,
+    waiting = function(_, person)
+      while redis.call('ZCARD', key('throttled', person)) > 0 do wake_throttled(person) end
+      return 1
+    end,
+  }
+end
 
 -- What a key has that is named after a thread.
-local of_thread = {
-  history = function(_, thread, it) return forget_in_history(thread, it) end,
-  names = function(name, _, it) return it.kind == 'person' and redis.call('HDEL', name, it.id) or 0 end,
-  speakers = function(name, _, it) return it.kind == 'person' and redis.call('SREM', name, it.written) or 0 end,
-  live = function(name, thread, it)
-    if not names_it(thread, it) then return 0 end
-    note_thread(thread, it)
-    local entries = redis.call('XRANGE', name, '-', '+')
-    if #entries == 1 and entries[1][2][3] == 'gone' then return 0 end
-    redis.call('XTRIM', name, 'MAXLEN', 0)
-    -- Those who look at it learn that it is gone. The last step drops this, too.
-    redis.call('XADD', name, '*', 'look', '1', 'gone', '1')
-    redis.call('EXPIRE', name, 60)
-    return 1
-  end,
-}
+local function of_thread()
+  return {
+    history = function(_, thread, it) return forget_in_history(thread, it) end,
+    names = function(name, _, it) return it.kind == 'person' and redis.call('HDEL', name, it.id) or 0 end,
+    speakers = function(name, _, it) return it.kind == 'person' and redis.call('SREM', name, it.written) or 0 end,
+    live = function(name, thread, it)
+      if not names_it(thread, it) then return 0 end
+      note_thread(thread, it)
+      local entries = redis.call('XRANGE', name, '-', '+')
+      if #entries == 1 and entries[1][2][3] == 'gone' then return 0 end
+      redis.call('XTRIM', name, 'MAXLEN', 0)
+      -- Those who look at it learn that it is gone. The last step drops this, too.
+      redis.call('XADD', name, '*', 'look', '1', 'gone', '1')
+      redis.call('EXPIRE', name, 60)
+      return 1
+    end,
+  }
+end
 
 local function mentions(json, it)
   return it.kind == 'person' and string.find(json, '"id": "' .. it.json .. '"', 1, true) ~= nil
 end
 
 -- Other kinds, by what they hold.
-local of_value = {
-  message = function(name, it)
-    local gone = mentions(redis.call('GET', name) or '', it)
-    return gone and redis.call('DEL', name) or 0
-  end,
-  posted = function(name, it)
-    local thread = redis.call('GET', name) or ''
-    local gone = names_it(thread, it) or it.kind == 'server' and is_within(thread, it.server)
-    return gone and redis.call('DEL', name) or 0
-  end,
-  pressed = function(name, it)
-    return names_it(redis.call('GET', name) or '', it) and redis.call('DEL', name) or 0
-  end,
-  heard = function(name, it)
-    return drop_members(name, redis.call('SMEMBERS', name), 'SREM', function(one) return names_it(one, it) end)
-  end,
-  of = function(name, it)
-    if it.kind == 'person' then return 0 end
-    local threads = redis.call('SMEMBERS', name)
-    return drop_members(name, threads, 'SREM', function(one) return is_within(one, it.server) end)
-  end,
-  kept = function(name, it)
-    local all = redis.call('LRANGE', name, 0, -1)
-    local found = 0
-    for _, one in ipairs(all) do
-      if names_it(string.match(one, ' (.*)$') or '', it) then found = found + redis.call('LREM', name, 0, one) end
-    end
-    return found
-  end,
-}
+local function of_value()
+  return {
+    message = function(name, it)
+      local gone = mentions(redis.call('GET', name) or '', it)
+      return gone and redis.call('DEL', name) or 0
+    end,
+    posted = function(name, it)
+      local thread = redis.call('GET', name) or ''
+      local gone = names_it(thread, it) or it.kind == 'server' and is_within(thread, it.server)
+      return gone and redis.call('DEL', name) or 0
+    end,
+    pressed = function(name, it)
+      return names_it(redis.call('GET', name) or '', it) and redis.call('DEL', name) or 0
+    end,
+    heard = function(name, it)
+      return drop_members(name, redis.call('SMEMBERS', name), 'SREM', function(one) return names_it(one, it) end)
+    end,
+    of = function(name, it)
+      if it.kind == 'person' then return 0 end
+      local threads = redis.call('SMEMBERS', name)
+      return drop_members(name, threads, 'SREM', function(one) return is_within(one, it.server) end)
+    end,
+    kept = function(name, it)
+      local all = redis.call('LRANGE', name, 0, -1)
+      local found = 0
+      for _, one in ipairs(all) do
+        if names_it(string.match(one, ' (.*)$') or '', it) then found = found + redis.call('LREM', name, 0, one) end
+      end
+      return found
+    end,
+  }
+end
 
 local KEEPS_NAME = {turn = true, history = true, open = true, running = true, mailbox = true, waiting = true,
   live = true, of = true}
@@ -298,6 +306,7 @@ local KEEPS_NAME = {turn = true, history = true, open = true, running = true, ma
 local function forget_key(name, it)
   local kind, rest = string.match(name, '^([^:]*):?(.*)$')
   local full = prefix .. name
+  local at_person, at_thread, at_value = of_person()[kind], of_thread()[kind], of_value()[kind]
   if string.find(name, ':unreadable$') then
     -- Nobody knows what it has.
     return redis.call('DEL', full), 0
@@ -316,12 +325,12 @@ local function forget_key(name, it)
     local day, who = string.match(rest, '^(%d+):(.*)$')
     if it.kind == 'server' then return day and is_within(who, it.server) and redis.call('DEL', full) or 0, 0 end
     return day and is_key_of(who, it) and hide_spent(day, who) or 0, 0
-  elseif of_person[kind] and is_key_of(rest, it) then
-    local found, waits = of_person[kind](full, rest, it)
+  elseif at_person and is_key_of(rest, it) then
+    local found, waits = at_person(full, rest, it)
     return found, waits or 0
-  elseif of_thread[kind] and (it.kind == 'server' or platform_of(rest) == it.platform) then
+  elseif at_thread and (it.kind == 'server' or platform_of(rest) == it.platform) then
     if it.kind == 'person' or kind == 'history' and is_within(rest, it.server) then
-      local found = of_thread[kind](full, rest, it)
+      local found = at_thread(full, rest, it)
       -- Threads of their own have nothing else.
       if names_it(rest, it) and not KEEPS_NAME[kind] then found = found + redis.call('DEL', full) end
       return found, 0
@@ -332,7 +341,7 @@ local function forget_key(name, it)
   if names_it(name, it) and (it.kind == 'server' and kind ~= 'mailbox' or not KEEPS_NAME[kind]) or is_budget then
     return redis.call('DEL', full), 0
   end
-  return of_value[kind] and of_value[kind](full, it) or 0, 0
+  return at_value and at_value(full, it) or 0, 0
 end
 
 -- `salt` are random letters. Called again, it changes nothing.

@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 from dataclasses import asdict, replace
+from importlib.resources import files
 
 import pytest
 import redis.asyncio
@@ -1074,3 +1075,11 @@ end
         "local function needed()",
         "function verbs.asked()",
     ]
+
+
+def test_an_admission_makes_no_function_that_forgets() -> None:
+    parts = (files("bot.turns") / name for name in ("queue.lua", "forget.lua"))
+    source = "\n".join(part.read_text(encoding="utf-8") for part in parts)
+
+    assert "forget_key" in script_of(source, "forget_some")
+    assert "forget_key" not in script_of(source, "admit")

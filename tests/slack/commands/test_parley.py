@@ -285,6 +285,19 @@ async def test_forget_me_asks_once_more_and_answers_in_the_same_place(store: Sto
         await until(lambda: slack.ephemerals[0].text == FORGOTTEN)
 
 
+async def test_forget_me_while_the_store_is_away_says_so(store: Store) -> None:
+    assert isinstance(store, RefusingStore)
+    async with commanded(store) as (slack, _):
+        ann = slack.user("Ann")
+        await slack.slash(slack.dm(ann), ann, "/parley", "forget-me")
+        store.refused.add(store.key(""))
+
+        await slack.press(slack.ephemerals[0], "forget_me")
+        await until(lambda: read_by(slack, ann) != [FORGET_QUESTION])
+
+        assert read_by(slack, ann) == [AWAY]
+
+
 async def test_who_asked_by_command_looks_after_the_thread(store: Store) -> None:
     async with commanded(store) as (slack, intake):
         ann, bob = slack.user("Ann"), slack.user("Bob")

@@ -204,6 +204,30 @@ async def test_the_model_and_the_persona_are_chosen_shown_and_taken_back(
     assert left == {}
 
 
+async def test_who_is_sure_is_forgotten_and_told_when_it_is_done(
+    store: Store, tmp_path: Path
+) -> None:
+    async with at_window(store, tmp_path) as person:
+        await person.asks("hello", "Hello world!")
+        person.intake.forgets_at_once = False
+        person.type("/forget-me" + ENTER)
+        await person.reads("/forget-me yes")
+        assert person.intake.forgotten_people == []
+        person.type("/forget-me yes" + ENTER)
+        await person.reads("until it is")
+        person.type("/usage" + ENTER)
+        await person.reads("Questions of today: 2")
+        person.intake.forgets_at_once = True
+        await person.reads("I have forgotten everything")
+        typed = (tmp_path / "history").read_text()
+        person.type("/regenerate" + ENTER)
+        await person.reads("There is no question yet.")
+
+    assert typed == ""
+    assert stat.S_IMODE((tmp_path / "history").stat().st_mode) == 0o600
+    assert len(person.intake.forgotten_people) == 1
+
+
 async def test_the_last_question_is_edited_while_its_answer_grows_and_after_it(
     store: Store, tmp_path: Path
 ) -> None:

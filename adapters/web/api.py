@@ -15,10 +15,11 @@ from adapters import live
 from adapters.web.events import send_events
 from adapters.web.export import as_markdown, file_name
 from adapters.web.follower import Follower
-from adapters.web.talks import Talks, is_id, thread_of, title_of, turn_id_of
+from adapters.web.talks import PLATFORM, Talks, is_id, thread_of, title_of, turn_id_of
 from bot.domain import Asker, Json, Person, Rating, Standing, ThreadKey, Turn
 from bot.errors import HasEnded, NothingAsked, NotRemembered, NotTheLast, ParleyError
 from bot.store import Store
+from bot.turns.desk import FORGET, FORGETTING, FORGOTTEN, Call, Desk, Here
 from bot.turns.intake import MAX_QUESTION, Intake
 from bot.turns.preferences import Rights, Scope, resolved
 
@@ -27,6 +28,11 @@ _MOST_CONVERSATIONS = 1000  # in one answer
 _RATINGS: Mapping[str, Rating | Literal[""]] = {"good": "good", "bad": "bad", "": ""}
 # Who may use the page was decided when they signed in.
 _SIGNED_IN = Asker(signed_in=True)
+_WAYS = (
+    "Ask me below. I remember what was said in a conversation, and nothing of the others.",
+    "Above a conversation you choose how I answer, and rename, export or delete it.",
+    "Below an answer you copy or rate it, or have it written anew; you can edit the last question.",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +53,9 @@ class Api:
         talk, turn = "/api/conversations/{talk}", "/api/conversations/{talk}/turns/{turn}"
         return [
             web.get("/api/me", self.me),
+            web.get("/api/help", self.help),
+            web.post("/api/forget-me", self.forget_me),
+            web.get("/api/forget-me", self.forgotten),
             *(web.get(f"{at}/preferences", self.preferences) for at in ("/api", talk)),
             *(web.patch(f"{at}/preferences", self.choose) for at in ("/api", talk)),
             web.get("/api/conversations", self.conversations),
@@ -62,6 +71,28 @@ class Api:
         """Tell who the person is here, and what they can do."""
         limits: dict[str, Json] = {"question": MAX_QUESTION}
         return answer({"name": person(request).name, "limits": limits, **self.about})
+
+    async def help(self, request: web.Request) -> web.Response:
+        """Tell what the person can do here and has used, and what forget-me asks once more."""
+        desk, call = Desk(self.intake), _call(request)
+        return answer(
+            {
+                "help": await desk.help(call, Here(ways=_WAYS, written="")),
+                "usage": await desk.usage(call),
+                "question": await desk.forget_question(),
+                "yes": FORGET,
+            }
+        )
+
+    async def forget_me(self, request: web.Request) -> web.Response:
+        """Begin to forget the person; they are asked once more before this."""
+        said = await Desk(self.intake).forget_me(_call(request))
+        return answer({"said": said, "done": said == FORGOTTEN}, status=202)
+
+    async def forgotten(self, request: web.Request) -> web.Response:
+        """Tell whether the person is forgotten."""
+        done = await self.intake.has_forgotten(PLATFORM, person(request))
+        return answer({"said": FORGOTTEN if done else FORGETTING, "done": done})
 
     async def conversations(self, request: web.Request) -> web.Response:
         """List the person's conversations, the newest first; `search` has words of their titles."""
@@ -270,6 +301,16 @@ class Api:
     async def _standings(self, thread: ThreadKey) -> list[Standing]:
         turn_ids = await self.talks.turns(thread)
         return await self.intake.standings(thread, turn_ids, person_id=thread.channel)
+
+
+def _call(request: web.Request) -> Call:
+    return Call(
+        id=f"{PLATFORM}:{uuid4()}",
+        thread=thread_of(person(request), ""),
+        person=person(request),
+        scopes={"channel": "all your conversations"},
+        asker=_SIGNED_IN,
+    )
 
 
 def person(request: web.Request) -> Person:

@@ -6,8 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import pytest
-
 from adapters.slack.manifest import ASK_ABOUT_ID, SUMMARISE_ID
 from bot.reply.draft import STOPPED
 from bot.store import Store
@@ -15,34 +13,27 @@ from bot.text.context import BEGIN, END
 from bot.turns.desk import COMMANDS, FORGET_QUESTION, SUMMARY_QUESTION
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import ModelEmulator
-from tests.emulators.slack import SlackEmulator
-from tests.support.process import (
-    discord_variables,
-    remembered,
-    slack_variables,
-    speak_slowly,
+from tests.support.process import remembered, speak_slowly
+from tests.support.rooms import (
+    PLATFORMS,
+    Platform,
+    Room,
+    asked,
+    last_word,
+    served,
+    system,
+    until_open,
 )
-from tests.support.rooms import Platform, Room, until_open
-from tests.support.service import Service, serving
 from tests.support.waiting import until
-
-KINDS = pytest.mark.parametrize("kind", [DiscordEmulator, SlackEmulator])
 
 
 @asynccontextmanager
 async def running(
     kind: type[Platform], store: Store, model: ModelEmulator, **variables: str
-) -> AsyncIterator[tuple[Platform, Service]]:
+) -> AsyncIterator[Platform]:
     model.answer = last_word
-    async with kind() as platform:
-        if isinstance(platform, DiscordEmulator):
-            variables = discord_variables(platform, model) | variables
-        else:
-            variables = slack_variables(platform, model) | variables
-        async with serving(store, variables=variables) as service:
-            await until(platform.connected.is_set, why=service.text)
-            yield platform, service
-        assert not service.errors()
+    async with kind() as platform, served(platform, store, model, variables=variables):
+        yield platform
 
 
 async def answered(room: Room, store: Store, *texts: str) -> None:
@@ -57,24 +48,12 @@ async def until_remembered(store: Store, *questions: str) -> None:
             await asyncio.sleep(0.01)
 
 
-def last_word(messages: list[dict[str, str]]) -> str:
-    return messages[-1]["content"].split()[-1]
-
-
-def system(model: ModelEmulator) -> str:
-    return model.requests[-1].messages[0]["content"]
-
-
-def asked(model: ModelEmulator) -> list[str]:
-    return [one["content"] for one in model.requests[-1].messages if one["role"] == "user"]
-
-
-@KINDS
+@PLATFORMS
 async def test_model_and_persona_hold_for_a_thread_and_settings_show_them(
     kind: type[Platform], own_store: Store, model: ModelEmulator
 ) -> None:
     model.models = ("small", "large")
-    async with running(kind, own_store, model, MODELS="small,Big=large") as (platform, _):
+    async with running(kind, own_store, model, MODELS="small,Big=large") as platform:
         room, other = Room(platform), Room(platform)
         await room.begin()
         await room.call("one")
@@ -103,11 +82,11 @@ async def test_model_and_persona_hold_for_a_thread_and_settings_show_them(
         assert "pirate" not in system(model)
 
 
-@KINDS
+@PLATFORMS
 async def test_quiet_and_follow_say_what_is_answered_in_a_thread(
     kind: type[Platform], own_store: Store, model: ModelEmulator
 ) -> None:
-    async with running(kind, own_store, model) as (platform, _):
+    async with running(kind, own_store, model) as platform:
         room = Room(platform)
         await room.begin()
         await room.call("one")
@@ -128,11 +107,11 @@ async def test_quiet_and_follow_say_what_is_answered_in_a_thread(
         assert questions == ["one", "two", "three", "four"]
 
 
-@KINDS
+@PLATFORMS
 async def test_reset_stop_usage_and_help_in_a_thread(
     kind: type[Platform], own_store: Store, model: ModelEmulator
 ) -> None:
-    async with running(kind, own_store, model, QUESTIONS_PER_DAY="9") as (platform, _):
+    async with running(kind, own_store, model, QUESTIONS_PER_DAY="9") as platform:
         room = Room(platform)
         await room.begin()
         await room.call("one")
@@ -159,11 +138,11 @@ async def test_reset_stop_usage_and_help_in_a_thread(
         assert (idle, stop) == ("No answer of yours is running here.", "I stop.")
 
 
-@KINDS
+@PLATFORMS
 async def test_forget_me_takes_a_person_out_of_every_later_prompt(
     kind: type[Platform], own_store: Store, model: ModelEmulator
 ) -> None:
-    async with running(kind, own_store, model, THREAD_CONTEXT="0") as (platform, _):
+    async with running(kind, own_store, model, THREAD_CONTEXT="0") as platform:
         room = Room(platform)
         await room.begin()
         await room.call("secret")
@@ -181,11 +160,11 @@ async def test_forget_me_takes_a_person_out_of_every_later_prompt(
         assert asked(model) == ["his", "now"]
 
 
-@KINDS
+@PLATFORMS
 async def test_the_menu_of_a_message_asks_about_it_and_summarises(
     kind: type[Platform], own_store: Store, model: ModelEmulator
 ) -> None:
-    async with running(kind, own_store, model) as (platform, _):
+    async with running(kind, own_store, model) as platform:
         ann, bob, place = platform.user("Ann"), platform.user("Bob"), platform.channel_id
         await platform.say(place, bob, "Unread.")
         about = await platform.say(place, bob, "We deploy.")

@@ -14,15 +14,11 @@ from tests.support.process import (
     remembered,
     shows,
 )
-from tests.support.rooms import Room, until_open
+from tests.support.rooms import Room, last_word, until_open
 from tests.support.service import serving_both
 from tests.support.waiting import until
 
 KINDS = pytest.mark.parametrize("kind", [DiscordMention, SlackMention])
-
-
-def last_word(messages: list[dict[str, str]]) -> str:
-    return messages[-1]["content"].split()[-1]
 
 
 def references(way: DiscordMention | SlackMention) -> list[str]:

@@ -3,14 +3,58 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 
+import pytest
+
+from bot.app.service import DRAIN_SECONDS
 from bot.store import Store
 from tests.emulators.discord import DiscordEmulator
+from tests.emulators.model import ModelEmulator
 from tests.emulators.slack import SlackEmulator
 from tests.support.at_work import make_queue
+from tests.support.process import discord_variables, slack_variables
+from tests.support.service import Service, serving
 from tests.support.waiting import until
 
 Platform = DiscordEmulator | SlackEmulator
+PLATFORMS = pytest.mark.parametrize("kind", [DiscordEmulator, SlackEmulator])
+
+
+def last_word(messages: list[dict[str, str]]) -> str:
+    """Answer with the last word of the question."""
+    return messages[-1]["content"].split()[-1]
+
+
+def asked(model: ModelEmulator) -> list[str]:
+    """Return the questions of the last prompt, the newest last."""
+    return [one["content"] for one in model.requests[-1].messages if one["role"] == "user"]
+
+
+def system(model: ModelEmulator) -> str:
+    """Return the system prompt that the model has read last."""
+    return model.requests[-1].messages[0]["content"]
+
+
+@asynccontextmanager
+async def served(
+    platform: Platform,
+    store: Store,
+    model: ModelEmulator,
+    *,
+    drain: float = DRAIN_SECONDS,
+    variables: Mapping[str, str] = {},
+) -> AsyncIterator[Service]:
+    """Serve a platform that runs already, and outlives the service."""
+    if isinstance(platform, DiscordEmulator):
+        access = discord_variables(platform, model)
+    else:
+        access = slack_variables(platform, model)
+    async with serving(store, variables={**access, **variables}, drain_seconds=drain) as service:
+        await until(platform.connected.is_set, why=service.text)
+        yield service
+    assert not service.errors()
 
 
 async def until_open(store: Store, turns: int) -> None:

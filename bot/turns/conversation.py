@@ -117,7 +117,7 @@ class Lease:
         if asyncio.get_running_loop().time() < self._hold_up_until:
             return
         with suppress(StoreUnavailable):
-            if await self._leases.others_wait(self.turn.key):
+            if await self._leases.others_wait(self.taken):
                 raise error
 
     async def save_context(

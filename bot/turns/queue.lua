@@ -1042,14 +1042,20 @@ local function join_followers(id, turn)
   if #ids > 0 then redis.call('HSET', key('turn', id), 'joined', cjson.encode(ids)) end
 end
 
--- If others wait behind a turn when it is taken, people see several questions before the first answer. Then
--- each of these answers refers to its question.
-local function note_several(id, thread)
+-- The turns that wait behind one which was taken, without those that are answered with it.
+local function waiting_behind(id, thread)
   local waiting, own = {}, {}
   for _, one in ipairs(joined_to(id)) do own[one] = true end
   for _, one in ipairs(redis.call('LRANGE', key('mailbox', thread), 1, -1)) do
     if not own[one] and redis.call('EXISTS', key('turn', one)) == 1 then table.insert(waiting, one) end
   end
+  return waiting
+end
+
+-- If others wait behind a turn when it is taken, people see several questions before the first answer. Then
+-- each of these answers refers to its question.
+local function note_several(id, thread)
+  local waiting = waiting_behind(id, thread)
   if #waiting == 0 then return end
   for _, one in ipairs({id, unpack(waiting)}) do add_to_place(one, {refers = true}) end
 end
@@ -1339,6 +1345,10 @@ function verbs.release(id, fence, delay, counts)
   end
   wake_throttled(turn.person)
   return 'ok'
+end
+
+function verbs.others_wait(id, thread)
+  return #waiting_behind(id, thread) > 0 and 1 or 0
 end
 
 function verbs.report_late_writes(id, pages)

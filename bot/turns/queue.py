@@ -627,9 +627,10 @@ class TurnLeases:
         delay = int(delay_seconds * 1000)
         await self._script.run("release", taken.turn.id, taken.fence, delay, "1" if counts else "")
 
-    async def others_wait(self, thread: ThreadKey) -> bool:
-        """Return whether a turn waits behind the one that runs in a thread."""
-        return int(await self.store.command("LLEN", self.store.key("mailbox", str(thread)))) > 1
+    async def others_wait(self, taken: Taken) -> bool:
+        """Return whether a turn waits in the thread that is not answered together with this one."""
+        turn = taken.turn
+        return bool(await self._script.run("others_wait", turn.id, str(turn.key)))
 
     async def requests(self) -> AsyncGenerator[str]:
         """Yield the ids of turns for which `renew` has news: a stop or an edit."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from itertools import chain
 
 import pytest
@@ -21,10 +22,12 @@ from tests.support.process import (
     offers_another,
     remembered,
     shows,
+    speak_slowly,
 )
 from tests.support.service import serving_both
 from tests.support.waiting import until
 
+MENTIONS = pytest.mark.parametrize("kind", [DiscordMention, SlackMention])
 WAYS = pytest.mark.parametrize("kind", [DiscordMention, DiscordDm, SlackMention, SlackDm])
 
 
@@ -49,6 +52,17 @@ async def until_remembered(store: Store, *questions: str) -> None:
                 await asyncio.sleep(0.01)
     except TimeoutError:
         raise TimeoutError(f"remembered: {found}") from None
+
+
+async def until_stored(store: Store, question: str) -> None:
+    """Wait until a turn asks this."""
+    async with asyncio.timeout(60):
+        while True:
+            for name in await store.command("KEYS", store.key("turn", "*")):
+                body = await store.command("HGET", name, "body")
+                if body and json.loads(body).get("text") == question:
+                    return
+            await asyncio.sleep(0.01)
 
 
 @WAYS
@@ -91,6 +105,116 @@ async def test_an_edited_question_whose_answer_grows_is_answered_in_the_same_mes
         await until(lambda: shows(way, "You said: two", "You said: three"), why=service.text)
 
         await until_remembered(own_store, "two", "three")
+
+
+@MENTIONS
+async def test_a_question_that_is_edited_while_it_waits_is_answered_as_it_stands_then(
+    kind: type[DiscordMention], own_store: Store, model: ModelEmulator
+) -> None:
+    free = asyncio.Event()
+    model.fail("completions", "late", gate=free)
+    async with serving_both(own_store, model, CAPACITY="1") as (discord, slack, service):
+        busy, way = DiscordDm(discord), make_way(kind, discord, slack)
+        await busy.ask("busy")
+        await until(lambda: model.requests, why=service.text)
+        await way.ask("one")
+        await until_stored(own_store, "one")
+
+        await way.edit("two")
+        await until_stored(own_store, "two")
+        free.set()
+        await until(lambda: shows(way, "You said: two"), why=service.text)
+
+        assert len(model.requests) == 2
+
+
+@MENTIONS
+async def test_edits_without_another_text_and_of_older_questions_do_nothing(
+    kind: type[DiscordMention], own_store: Store, model: ModelEmulator
+) -> None:
+    async with serving_both(own_store, model) as (discord, slack, service):
+        way = make_way(kind, discord, slack)
+        await way.ask("one")
+        older = way.said
+        await until(lambda: offers_another(way), why=service.text)
+        await way.ask("two")
+        await until_remembered(own_store, "one", "two")
+        await until(lambda: offers_another(way), why=service.text)
+
+        await way.edit("two")
+        way.said = older
+        await way.edit("older")
+        await way.ask("three")
+        await until_remembered(own_store, "one", "two", "three")
+
+        assert way.finals() == ["You said: one", "You said: two", "You said: three"]
+        assert len(model.requests) == 3
+
+
+@MENTIONS
+async def test_retry_takes_the_question_as_it_stands_now(
+    kind: type[DiscordMention], own_store: Store, model: ModelEmulator
+) -> None:
+    async with serving_both(own_store, model) as (discord, slack, service):
+        way = make_way(kind, discord, slack)
+        await way.ask("one")
+        await until(lambda: offers_another(way), why=service.text)
+        model.fail("completions", status=402, body={"error": "no"}, times=99)
+        await way.edit("two")
+        await until(lambda: "There is no new answer" in way.finals()[0], why=service.text)
+        await until(lambda: offers_another(way), why=service.text)
+        before = way.finals()
+
+        model.heal()
+        await way.press()
+        await until(lambda: shows(way, "You said: two"), why=service.text)
+
+        assert before[0].startswith("You said: one\n\n")
+        await until_remembered(own_store, "two")
+
+
+@MENTIONS
+async def test_a_deleted_question_ends_its_answer_and_is_forgotten(
+    kind: type[DiscordMention], own_store: Store, model: ModelEmulator
+) -> None:
+    async with serving_both(own_store, model) as (discord, slack, service):
+        way = make_way(kind, discord, slack)
+        await way.ask("one")
+        await until_remembered(own_store, "one")
+        await way.ask("two")
+        await until_remembered(own_store, "one", "two")
+        await way.delete()
+        speak_slowly(model, seconds=60)
+        await way.ask("three")
+        await until(lambda: len(way.finals()) == 3, why=service.text)
+
+        await way.delete()
+        await until(lambda: not model.running, why=service.text)
+        model.answer, model.delay = echo, 0.0
+        await way.ask("four")
+
+        await until_remembered(own_store, "one", "four")
+        said = [one["content"] for one in model.requests[-1].messages if one["role"] == "user"]
+        assert said == ["one", "four"]
+
+
+@WAYS
+async def test_a_growing_answer_that_is_deleted_ends_and_is_forgotten(
+    kind: type[DiscordMention], own_store: Store, model: ModelEmulator
+) -> None:
+    speak_slowly(model, seconds=60)
+    async with serving_both(own_store, model) as (discord, slack, service):
+        way = make_way(kind, discord, slack)
+        await way.ask("one")
+        await until(way.finals, why=service.text)
+
+        await way.delete_answer()
+        await until(lambda: not model.running, why=service.text)
+        model.answer, model.delay = echo, 0.0
+        await way.ask("two")
+        await until(lambda: shows(way, "You said: two"), why=service.text)
+
+        await until_remembered(own_store, "two")
 
 
 @WAYS

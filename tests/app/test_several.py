@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
 from bot.store import Store
-from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import ModelEmulator
-from tests.emulators.slack import SlackEmulator
-from tests.support.at_work import make_queue
 from tests.support.process import (
     DiscordMention,
     InSlack,
@@ -19,22 +14,11 @@ from tests.support.process import (
     remembered,
     shows,
 )
+from tests.support.rooms import Room, last_word, until_open
 from tests.support.service import serving_both
 from tests.support.waiting import until
 
 KINDS = pytest.mark.parametrize("kind", [DiscordMention, SlackMention])
-
-
-def last_word(messages: list[dict[str, str]]) -> str:
-    return messages[-1]["content"].split()[-1]
-
-
-async def until_open(store: Store, turns: int) -> None:
-    """Wait until so many turns are admitted and have no outcome."""
-    queue = make_queue(store)
-    async with asyncio.timeout(60):
-        while await queue.depth() != turns:
-            await asyncio.sleep(0.01)
 
 
 def references(way: DiscordMention | SlackMention) -> list[str]:
@@ -78,40 +62,6 @@ async def test_each_of_several_waiting_questions_is_named_by_its_answer(
         assert [one.partition(" <!date")[0] for one in found] == ["", "", *asked, ""]
         assert not platform.pings
         assert not slack.unfurls
-
-
-class Room:
-    """A thread that Ann has begun, and in which the bot was not called yet."""
-
-    def __init__(self, platform: DiscordEmulator | SlackEmulator) -> None:
-        self.platform = platform
-        self.people = {name: platform.user(name) for name in ("Ann", "Bob")}
-        self.thread = ""
-
-    async def begin(self) -> None:
-        platform, ann = self.platform, self.people["Ann"]
-        self.thread = await platform.say(platform.channel_id, ann, "Ideas?")
-        if isinstance(platform, DiscordEmulator):
-            self.thread = await platform.open_thread(self.thread, ann, "Ideas")
-
-    async def say(self, text: str, *, person: str = "Ann") -> None:
-        platform, user = self.platform, self.people[person]
-        if isinstance(platform, DiscordEmulator):
-            await platform.say(self.thread, user, text)
-        else:
-            await platform.say(platform.channel_id, user, text, thread_ts=self.thread)
-
-    async def call(self, text: str = "") -> None:
-        await self.say(f"{self.platform.bot_mention} {text}".strip())
-
-    def answers(self) -> list[str]:
-        platform = self.platform
-        if isinstance(platform, DiscordEmulator):
-            screen = platform.screen(self.thread)
-            return [one.text for one in screen if one.author_id == platform.bot_id]
-        own = (platform.bot_id, platform.bot_user_id)
-        replies = platform.screen(platform.channel_id, self.thread)
-        return [one.text for one in replies if one.author in own]
 
 
 @KINDS

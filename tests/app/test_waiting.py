@@ -3,25 +3,40 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
 import pytest
 
 from adapters.slack.reply.status import HEARD
+from bot.domain import Delta, Retrying
+from bot.errors import ModelBusy
+from bot.ports import Platform, Surface
+from bot.reply.draft import BUSY, WAITING
+from bot.reply.writer import ReplyTiming
 from bot.store import Store
+from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import ModelEmulator
+from tests.emulators.slack import SlackEmulator
+from tests.support.discord_platform import listening
+from tests.support.fakes import FakeIntake
 from tests.support.process import (
     DiscordDm,
     DiscordMention,
+    DiscordSlash,
     InDiscord,
     InSlack,
     SlackDm,
     SlackMention,
+    SlackSlash,
     Way,
     offers_another,
     shows,
 )
+from tests.support.replies import make_reply
 from tests.support.service import serving_both
+from tests.support.slack_platform import hearing
 from tests.support.waiting import until
 
 
@@ -75,6 +90,78 @@ async def test_at_the_top_level_of_a_slack_dm_the_sign_is_a_sentence(
         assert [(one.text, one.user_id) for one in slack.ephemerals] == [(HEARD, dm.person)]
         free.set()
         await until(lambda: shows(dm, "You said: one", "You said: three\n\nfour"))
+
+
+async def test_while_the_model_is_silent_all_who_ask_or_press_see_a_sign(
+    own_store: Store, model: ModelEmulator
+) -> None:
+    free = asyncio.Event()
+    async with serving_both(own_store, model) as (discord, slack, service):
+        pressed: list[InDiscord | InSlack] = [DiscordSlash(discord), SlackDm(slack)]
+        for way in pressed:
+            await way.ask("one")
+            await until(lambda w=way: offers_another(w), why=service.text)  # type: ignore[misc]
+        model.fail("completions", "late", gate=free, times=9)
+        mention, dm, command = DiscordMention(discord), DiscordDm(discord), SlackSlash(slack)
+        thread, fresh = SlackMention(slack), SlackDm(slack)
+        for way in pressed:
+            await press(way, "regenerate")
+        for asked in (mention, dm, command, thread, fresh):
+            await asked.ask("two")
+        hidden = await discord.slash(
+            discord.channel_id, mention.person, "ask", question="two", private=True
+        )
+
+        await until(lambda: {mention.said, dm.channel} <= set(discord.typing), why=service.text)
+        for one in (command, thread):
+            status = partial(slack.shown_status, slack.channel_id, one.question or "")
+            await until(lambda s=status: s() == "is thinking...", why=service.text)  # type: ignore[misc]
+        await until(lambda: discord.original(hidden), why=service.text)
+        await until(lambda: shows(fresh, WAITING), why=service.text)
+        for way in pressed:
+            await until(lambda w=way: shows(w, f"You said: one\n\n{WAITING}"), why=service.text)  # type: ignore[misc]
+
+        free.set()
+        await until(lambda: shows(fresh, "You said: two"), why=service.text)
+
+
+@asynccontextmanager
+async def heard(
+    kind: type[DiscordMention | DiscordDm | SlackMention | SlackDm],
+) -> AsyncIterator[tuple[Way, Surface]]:
+    """Yield a way to talk, and where the answer to a question is to be written."""
+    intake = FakeIntake()
+    async with AsyncExitStack() as stack:
+        way: Way
+        if issubclass(kind, SlackMention | SlackDm):
+            slack = await stack.enter_async_context(SlackEmulator())
+            platform: Platform = await stack.enter_async_context(hearing(slack, intake))
+            way = kind(slack)
+        else:
+            discord = await stack.enter_async_context(DiscordEmulator())
+            platform = await stack.enter_async_context(listening(discord, intake))
+            way = kind(discord)
+        await way.ask("why?")
+        await until(lambda: intake.turns)
+        yield way, await stack.enter_async_context(platform.surface(intake.last))
+
+
+@pytest.mark.parametrize("kind", [DiscordMention, DiscordDm, SlackMention, SlackDm])
+async def test_a_failing_model_is_told_calmly_and_the_answer_takes_the_place_of_that(
+    kind: type[DiscordMention], store: Store
+) -> None:
+    async with heard(kind) as (way, surface):
+
+        async def deltas() -> AsyncGenerator[Delta]:
+            yield Retrying(ModelBusy("full"))
+            await until(lambda: shows(way, BUSY))
+            yield "Well."
+
+        timing = ReplyTiming(busy_silence=0.02)
+        await make_reply(store, surface, timing=timing).stream(deltas())
+
+        assert [states for _, states in way.answers()] == [[BUSY, "Well."]]
+    assert ReplyTiming().busy_silence < 10.0
 
 
 PRESSES = pytest.mark.parametrize("what", ["regenerate", "continue", "edit"])

@@ -221,6 +221,10 @@ class Way:
         """Change the newest question."""
         raise NotImplementedError
 
+    async def delete(self) -> None:
+        """Delete the newest question."""
+        raise NotImplementedError
+
     async def redeliver(self) -> None:
         """Let the platform tell once more of the newest question."""
         raise NotImplementedError
@@ -262,6 +266,9 @@ class InDiscord(Way):
 
     async def edit(self, text: str) -> None:
         await self.discord.edit(self.said, text)
+
+    async def delete(self) -> None:
+        await self.discord.delete(self.said)
 
     async def redeliver(self) -> None:
         await self.discord.redeliver(self.said)
@@ -344,6 +351,9 @@ class InSlack(Way):
 
     async def edit(self, text: str) -> None:
         await self.slack.edit(self.channel, self.said, text)
+
+    async def delete(self) -> None:
+        await self.slack.delete(self.channel, self.said)
 
     async def redeliver(self) -> None:
         await self.slack.redeliver(self.said)

@@ -8,10 +8,10 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 
 from bot.domain import Delta, EditBudget, Shown
 from bot.errors import LeaseLost
+from bot.ports import Surface
 from bot.reply.edit_budget import EditBudgets
 from bot.reply.writer import BeforeRetry, Reply, ReplyTiming, allow_retry
 from bot.store import Store
-from tests.support.fakes import FakeSurface
 from tests.support.waiting import until
 
 WORDS = [f"word{number} " for number in range(40)]
@@ -36,7 +36,7 @@ class Saved:
 
 def make_reply(
     store: Store,
-    surface: FakeSurface,
+    surface: Surface,
     *,
     pages: Sequence[str] = (),
     older: str = "",

@@ -1,39 +1,66 @@
-"""Which messages are for the bot: one case for each row of the table in docs/using.md."""
+"""Which messages are for the bot, by the table in docs/using.md."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 
 from bot.domain import Follow
 from bot.turns.addressed import Facts, is_for_bot, is_stop
 
-# What a message is, and whether it is for the bot with auto, all and mention.
-ROWS: dict[str, tuple[Facts, tuple[bool, bool, bool]]] = {
-    "in a DM": (Facts(direct=True), (True, True, True)),
-    "in a DM, about somebody": (Facts(direct=True, calls_other=True), (True, True, True)),
-    "a call in a channel": (Facts(calls_bot=True), (True, True, True)),
-    "a call to the bot and to somebody": (
+# By the rows of the table, the messages of which each tells.
+ROWS: dict[str, tuple[Facts, ...]] = {
+    "in a DM with the bot alone": (Facts(direct=True), Facts(direct=True, calls_other=True)),
+    "that mentions the bot (in Discord also its role) or replies to one of its messages": (
+        Facts(calls_bot=True),
+        Facts(calls_bot=True, speakers=3),
         Facts(calls_bot=True, calls_other=True, speakers=2),
-        (True, True, True),
     ),
-    "a call in a thread of several": (Facts(calls_bot=True, speakers=3), (True, True, True)),
-    "in a thread of one person": (Facts(speakers=1), (True, True, False)),
-    "in a thread of several": (Facts(speakers=2), (False, True, False)),
-    "to somebody else": (Facts(calls_other=True, speakers=1), (False, False, False)),
-    "in a channel or another thread": (Facts(), (False, False, False)),
-    "edited in a thread of one person": (Facts(edited=True, speakers=1), (False, False, False)),
-    "edited, with a call now": (Facts(edited=True, calls_bot=True), (True, True, True)),
-    "edited in a DM": (Facts(edited=True, direct=True), (True, True, True)),
+    "in a thread in which the bot has answered and one person alone has spoken": (
+        Facts(speakers=1),
+    ),
+    "in a thread in which the bot has answered and several people have spoken": (
+        Facts(speakers=2),
+        Facts(speakers=9),
+    ),
+    "that mentions or replies to somebody else, and not the bot": (
+        Facts(calls_other=True),
+        Facts(calls_other=True, speakers=1),
+    ),
+    "anywhere else: in a channel, in a group DM, in another thread": (Facts(),),
+    "edited: with a mention or a reply now, or in a DM": (
+        Facts(edited=True, calls_bot=True),
+        Facts(edited=True, direct=True),
+    ),
+    "edited otherwise, and not for the bot before": (
+        Facts(edited=True),
+        Facts(edited=True, speakers=1),
+        Facts(edited=True, calls_other=True, speakers=1),
+    ),
 }
 FOLLOW: tuple[Follow, ...] = ("auto", "all", "mention")
+USING = Path(__file__).parents[2] / "docs" / "using.md"
+
+
+def table() -> dict[str, list[bool]]:
+    """Return what docs/using.md says of each row, with auto, all and mention."""
+    _, begun = USING.read_text().split("| a message | `auto` | `all` | `mention` |\n")
+    lines = begun.split("\n\n")[0].splitlines()[1:]
+    rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
+    return {name: [{"yes": True, "no": False}[one] for one in told] for name, *told in rows}
 
 
 @pytest.mark.parametrize("row", ROWS)
 @pytest.mark.parametrize("follow", FOLLOW)
 def test_a_message_is_for_the_bot_as_the_table_says(row: str, follow: Follow) -> None:
-    facts, answered = ROWS[row]
+    answered = [is_for_bot(facts, follow) for facts in ROWS[row]]
 
-    assert is_for_bot(facts, follow) is answered[FOLLOW.index(follow)]
+    assert set(answered) == {table()[row][FOLLOW.index(follow)]}
+
+
+def test_each_row_of_the_table_is_tried() -> None:
+    assert list(table()) == list(ROWS)
 
 
 @pytest.mark.parametrize("text", ["stop", "Stop.", " STOP ", "stop ."])

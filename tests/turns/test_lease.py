@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from bot.concurrency import cancelled
-from bot.domain import Exchange, Shown
-from bot.errors import StoreUnavailable
+from bot.domain import Exchange, Shown, Turn
+from bot.errors import ModelBusy, StoreUnavailable
 from bot.store import Store
-from bot.turns.conversation import Lease
+from bot.turns.conversation import HOLD_UP_SECONDS, Lease
 from bot.turns.queue import Taken, TurnLeases
 from bot.turns.repair import WorkPolicy
-from tests.support.at_work import make_leases, make_queue, make_turn, take
+from tests.support.at_work import BOB, make_leases, make_queue, make_turn, take
 from tests.support.waiting import until
 
 
@@ -55,14 +56,18 @@ class Clock:
         await asyncio.sleep(0)
 
 
-async def make_lease(store: Store, *, clock: Clock | None = None) -> tuple[Lease, Unreliable]:
+async def make_lease(
+    store: Store, *turns: Turn, clock: Clock | None = None, hold_up: float = HOLD_UP_SECONDS
+) -> tuple[Lease, Unreliable]:
     queue, leases = make_queue(store), make_leases(Unreliable, store)
-    await queue.admit(make_turn())
+    for turn in turns or (make_turn(),):
+        await queue.admit(turn)
     lease = Lease(
         leases=leases,
         taken=await take(queue),
         seconds=60,
         finish_retry=WorkPolicy().finish_retry,
+        hold_up_seconds=hold_up,
         sleep=(clock or Clock()).sleep,
     )
     return lease, leases
@@ -122,3 +127,28 @@ async def test_a_store_that_is_away_is_not_asked_to_save(
         await lease.save(Shown(("m1",), f"Hi {number}", f"Hi {number}"))
 
     assert (leases.saves, lease.shown.text) == (1, "Hi 19")
+
+
+async def test_a_question_that_only_fails_holds_its_thread_for_a_while_if_another_waits(
+    store: Store,
+) -> None:
+    early, _ = await make_lease(store, make_turn(), make_turn(2, person=BOB))
+    late, _ = await make_lease(
+        store, make_turn(3, thread="t2"), make_turn(4, thread="t2", person=BOB), hold_up=0.0
+    )
+
+    await early.before_retry(ModelBusy("full"))
+    with pytest.raises(ModelBusy):
+        await late.before_retry(ModelBusy("full"))
+
+    assert HOLD_UP_SECONDS == 15.0
+
+
+async def test_a_question_behind_which_nothing_waits_may_fail_for_longer(store: Store) -> None:
+    first, second = make_turn(), make_turn(2)
+    joined = [replace(one, joins=True) for one in (first, second)]
+    lease, _ = await make_lease(store, *joined, hold_up=0.0)
+
+    await lease.before_retry(ModelBusy("full"))
+
+    assert lease.turn.text == "question 1\n\nquestion 2"

@@ -274,7 +274,7 @@ class EventHandler:
             self._notify(question, refused)
         else:
             self._on_conversation(question.channel, question.reply_thread)
-            if not name and not question.facts.direct:
+            if not name:
                 self._jobs.start(self._store_name(turn))
 
     def _show_if_waiting(self, turn: Turn) -> None:

@@ -50,6 +50,19 @@ async def test_a_message_that_mentions_the_bot_only_now_is_an_edit() -> None:
         assert (edits(intake), intake.texts) == (["why?"], ["why?"])
 
 
+async def test_an_empty_mention_that_becomes_a_question_is_one() -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator, listening(emulator, intake):
+        place, ada = emulator.channel_id, emulator.user("Ada")
+        said = await emulator.say(place, ada, emulator.bot_mention)
+        await until(lambda: len(emulator.screen(place)) == 2)
+
+        await emulator.edit(said, mention(emulator, "why?"))
+        await until(lambda: intake.edits)
+
+        assert (edits(intake), intake.texts) == (["why?"], ["why?"])
+
+
 async def test_updates_that_are_no_edits_are_not_for_us() -> None:
     intake = FakeIntake()
     async with DiscordEmulator() as emulator, listening(emulator, intake):

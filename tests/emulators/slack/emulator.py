@@ -172,6 +172,10 @@ class SlackEmulator:
         else:
             roles[user_id] = role
 
+    def set_zone(self, user_id: str, zone: str) -> None:
+        """Let a person live in a time zone, such as "Asia/Tokyo"; at first all live in UTC."""
+        self._app.where(user_id).zones[user_id] = zone
+
     def set_creator(self, channel_id: str, user_id: str | None) -> None:
         """Let a channel have been created by a person, or by nobody who is known."""
         workspace = self._app.where(channel_id)

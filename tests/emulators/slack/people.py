@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
 from tests.emulators.slack.arguments import SlackError, text
 from tests.emulators.slack.message import SLACKBOT
 from tests.emulators.slack.payload import Payload
@@ -41,8 +44,16 @@ def _user(workspace: Workspace, user_id: str, name: str) -> Payload:
         "is_bot": user_id == workspace.bot_user_id,
         "is_app_user": False,
         "updated": 0,
+        **_zone(workspace, user_id),
         "profile": _profile(workspace, name),
     }
+
+
+def _zone(workspace: Workspace, user_id: str) -> Payload:
+    """Return the time zone (docs: User object, tz, tz_label and tz_offset, in seconds)."""
+    zone = workspace.zones.get(user_id, "Etc/UTC")
+    offset = datetime.now(ZoneInfo(zone)).utcoffset() or timedelta()
+    return {"tz": zone, "tz_label": zone, "tz_offset": int(offset.total_seconds())}
 
 
 def _rights(workspace: Workspace, user_id: str) -> Payload:

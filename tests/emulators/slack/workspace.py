@@ -78,6 +78,7 @@ class Workspace:
         self.home = home
         self.users: dict[str, str] = {}
         self.roles: dict[str, Role] = {}
+        self.zones: dict[str, str] = {}  # by person
         self.foreign: set[str] = set()
         self.channels: dict[str, Channel] = {}
         self._clock = clock

@@ -98,16 +98,23 @@ async def test_a_dm_is_answered_at_its_top_level(transport: Transport) -> None:
         assert intake.last.place == {"channel": dm, "thread": None, "question": ts}
 
 
-async def test_a_dm_waits_for_no_name() -> None:
-    intake = FakeIntake()
-    async with SlackEmulator() as slack, hearing(slack, intake):
+async def test_a_dm_waits_for_no_name_and_the_next_question_has_it_with_the_zone() -> None:
+    intake, answered = FakeIntake(), asyncio.Event()
+    async with SlackEmulator() as slack, hearing(slack, intake) as platform:
         ann = slack.user("Ann")
+        slack.set_zone(ann, "Asia/Tokyo")
+        slack.fail("users.info", "late", gate=answered)
 
         await slack.say(slack.dm(ann), ann, "why?")
         await until(lambda: intake.turns)
+        answered.set()
+        await until(lambda: platform.workspace.directory.cached(ann))
+        await slack.say(slack.dm(ann), ann, "and how?")
+        await until(lambda: len(intake.turns) == 2)
 
-        assert intake.last.person == Person(ann, ann, slack.team_id)
-        assert not any(call.method == "users.info" for call in slack.requests)
+        first, second = intake.turns
+        assert (first.person, first.zone) == (Person(ann, ann, slack.team_id), "")
+        assert (second.person, second.zone) == (Person(ann, "Ann", slack.team_id), "Asia/Tokyo")
 
 
 async def test_a_thread_of_a_dm_is_answered_there() -> None:
@@ -360,7 +367,8 @@ async def test_an_edited_question_is_the_turn_that_it_was() -> None:
 
         assert intake.texts == ["why?"]
         (edited, *_) = [turn for turn, _ in intake.edits]
-        assert edited == replace(intake.turns[0], text="why not?", person=edited.person)
+        now = replace(intake.turns[0], person=edited.person, zone=edited.zone)
+        assert edited == replace(now, text="why not?")
 
 
 async def test_a_refused_dm_that_is_sent_again_gets_one_apology() -> None:

@@ -22,6 +22,8 @@ COMMANDS = {
     "/stop": "end the answer that grows (Ctrl-C does, too)",
     "/model": "show or choose the model: /model NAME; off takes the choice back",
     "/persona": "show or choose how I am to answer: /persona TEXT; off takes it back",
+    "/temperature": "choose how freely the model chooses its words: /temperature 0.5; or off",
+    "/longest": "choose the longest answer in tokens: /longest 500; or off",
     "/usage": _does("usage"),
     "/forget-me": _does("forget-me"),
     "/save": "write the conversation to a file: /save FILE",
@@ -35,7 +37,17 @@ KEYS = {
     "Ctrl-C": "stops the answer; twice, it leaves",
 }
 # Without the window, too; what else begins with a slash is a question there.
-PLAIN = ("/help", "/reset", "/model", "/persona", "/usage", "/forget-me", "/quit")
+PLAIN = (
+    "/help",
+    "/reset",
+    "/model",
+    "/persona",
+    "/temperature",
+    "/longest",
+    "/usage",
+    "/forget-me",
+    "/quit",
+)
 LEAVING = ("exit", "quit")  # as in most shells, without a slash
 
 # A path such as /etc/hosts is no command.

@@ -20,6 +20,7 @@ from bot.turns.intake import Intake
 
 OFF = "off"  # instead of a name or a text takes a choice back
 _YES = "yes"
+_FIELDS = {"temperature": "temperature", "longest": "max_tokens"}  # of the form of the answers
 _READ_SECONDS = 1.0
 _OPERATOR = Asker(operator=True)
 _AWAY_SECONDS = 0.5  # before the store is read again
@@ -88,13 +89,15 @@ class Talk:
         await live.forget(self._store, self.key)
 
     async def choose(self, what: str, text: str) -> str:
-        """Choose the model or the persona of this conversation; without a text, tell the choice."""
+        """Choose something for this conversation; without a text, tell what is chosen."""
         desk, call = self._desk, self._call()
         if not text:
             chosen = (await desk.overview(call)).text
             offered = ", ".join(label for _, label in desk.models()) if what == "model" else ""
             return f"{chosen}\nThere are: {offered}." if offered else chosen
         text = "" if text.casefold() == OFF else text
+        if field := _FIELDS.get(what):
+            return await desk.fill_in(call, "thread", "answers", {field: text}, seen="")
         choose = desk.choose_model if what == "model" else desk.choose_persona
         return await choose(call, text)
 

@@ -180,7 +180,7 @@ class Window:
                     self._screen.say(NOTHING)
             case "/stop":
                 await self._stop()
-            case "/model" | "/persona":
+            case "/model" | "/persona" | "/temperature" | "/longest":
                 self._screen.say(await self._talk.choose(command.name[1:], command.argument))
             case "/usage":
                 self._screen.say(await self._talk.usage())

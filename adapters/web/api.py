@@ -16,10 +16,11 @@ from adapters.web.events import send_events
 from adapters.web.export import as_markdown, file_name
 from adapters.web.follower import Follower
 from adapters.web.talks import PLATFORM, Talks, is_id, thread_of, title_of, turn_id_of
-from bot.domain import Asker, Json, Person, Rating, Standing, ThreadKey, Turn
+from bot.domain import Asker, Json, Person, Preferences, Rating, Standing, ThreadKey, Turn
 from bot.errors import HasEnded, NothingAsked, NotRemembered, NotTheLast, ParleyError
 from bot.store import Store
 from bot.turns.desk import FORGET, FORGETTING, FORGOTTEN, Call, Desk, Here
+from bot.turns.form import changes_in, form_of
 from bot.turns.intake import MAX_QUESTION, Intake
 from bot.turns.preferences import Rights, Scope, resolved
 
@@ -28,6 +29,7 @@ _MOST_CONVERSATIONS = 1000  # in one answer
 _RATINGS: Mapping[str, Rating | Literal[""]] = {"good": "good", "bad": "bad", "": ""}
 # Who may use the page was decided when they signed in.
 _SIGNED_IN = Asker(signed_in=True)
+_CHOSEN_HERE = frozenset({"model", "persona", "temperature", "max_tokens"})
 _WAYS = (
     "Ask me below. I remember what was said in a conversation, and nothing of the others.",
     "Above a conversation you choose how I answer, and rename, export or delete it.",
@@ -119,23 +121,24 @@ class Api:
         thread, scope = await self._place(request)
         found = await self.intake.preferences.read(thread)
         offered = self.intake.preferences.models
-        own, name = found[scope], resolved(found).model
+        name = resolved(found).model
+        form = form_of(found[scope], scope, "answers", title="", models=offered)
+        here = (one for one in form.fields if one.name in _CHOSEN_HERE)
+        chosen: dict[str, Json] = {one.name: str(one.value) for one in here}
         models: list[Json] = [{"name": one.name, "label": one.label} for one in offered]
-        return answer(
-            {
-                "model": own.model,
-                "persona": own.persona,
-                "models": models,
-                "answers": next((one.label for one in offered if one.name == name), ""),
-            }
-        )
+        label = next((one.label for one in offered if one.name == name), "")
+        return answer({**chosen, "models": models, "answers": label})
 
     async def choose(self, request: web.Request) -> web.Response:
-        """Choose a model or a persona there; an empty text takes the choice back."""
-        (thread, scope), chosen = await self._place(request), await body(request)
-        if not chosen.keys() <= {"model", "persona"}:
-            refuse(400, "Only a model and a persona can be chosen here.")
+        """Choose there what a form has; an empty text takes the choice back."""
+        (thread, scope), filled = await self._place(request), await body(request)
+        if not filled.keys() <= _CHOSEN_HERE:
+            refuse(400, "This cannot be chosen here.")
+        if not all(isinstance(one, str) for one in filled.values()):
+            refuse(400, "A choice is a text.")
         await self.intake.check_access(thread, person(request), _SIGNED_IN)
+        form = form_of(Preferences(), scope, "answers", title="", models=())
+        chosen = changes_in(form, filled, seen="")
         # The channel of a person is their own.
         rights = Rights(own_thread=True, manages_channel=True)
         await self.intake.preferences.change(

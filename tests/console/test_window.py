@@ -194,11 +194,18 @@ async def test_the_model_and_the_persona_are_chosen_shown_and_taken_back(
         shown = await person.reads("There are: Fast, Clever.")
         person.type("/model nonsense" + ENTER)
         await person.reads("I do not know that model.")
+        person.type("/temperature hot" + ENTER)
+        await person.reads("Temperature: 'hot' is not a number.")
+        person.type("/temperature 0.5" + ENTER + "/longest 50" + ENTER)
+        await person.reads("Noted for this conversation: Longest answer.")
+        (numbers,) = (await person.intake.preferences.read_all()).values()
+        person.type("/temperature off" + ENTER + "/longest off" + ENTER)
         person.type("/model off" + ENTER + "/persona off" + ENTER)
         await person.reads("I have taken back the persona for this conversation.")
         left = await person.intake.preferences.read_all()
 
     assert [*chosen.values()] == [Preferences(model="large/one", persona="A pirate.")]
+    assert (numbers.temperature, numbers.max_tokens) == (0.5, 50)
     assert "Clever" in shown
     assert "A pirate." in shown
     assert left == {}

@@ -79,7 +79,10 @@ async def test_a_person_is_forgotten_in_the_page(
         await person.open()
         await person.ask(QUESTION)
         await person.ended()
+        await person.page.get_by_role("link", name="New conversation").click()
         await person.box.fill("a draft of a zebra")
+        await person.conversations.get_by_role("link").click()
+        await expect(person.turns).to_have_count(1)
         helping, question = person.page.locator("#help"), person.page.locator("#ask")
 
         await person.button("Help and usage").click()

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+from bot.turns import desk
+
+
+def _does(name: str) -> str:
+    does = desk.COMMANDS[name]
+    return does[0].lower() + does[1:]
+
 
 COMMANDS = {
     "/help": "show this",
-    "/reset": "forget this conversation",
+    "/reset": _does("reset"),
     "/regenerate": "answer the last question again",
     "/edit": "change your last question",
     "/stop": "end the answer that grows (Ctrl-C does, too)",
     "/model": "show or choose the model: /model NAME; off takes the choice back",
     "/persona": "show or choose how I am to answer: /persona TEXT; off takes it back",
+    "/temperature": "choose how freely the model chooses its words: /temperature 0.5; or off",
+    "/longest": "choose the longest answer in tokens: /longest 500; or off",
+    "/usage": _does("usage"),
+    "/forget-me": _does("forget-me"),
     "/save": "write the conversation to a file: /save FILE",
     "/quit": "leave (so do Ctrl-D, exit and quit)",
 }
@@ -23,6 +36,18 @@ KEYS = {
     "Ctrl-R": "searches your earlier questions",
     "Ctrl-C": "stops the answer; twice, it leaves",
 }
+# Without the window, too; what else begins with a slash is a question there.
+PLAIN = (
+    "/help",
+    "/reset",
+    "/model",
+    "/persona",
+    "/temperature",
+    "/longest",
+    "/usage",
+    "/forget-me",
+    "/quit",
+)
 LEAVING = ("exit", "quit")  # as in most shells, without a slash
 
 # A path such as /etc/hosts is no command.
@@ -55,8 +80,11 @@ def unknown(name: str) -> str:
     return f"There is no {name}: /help shows what there is; a blank before it sends it."
 
 
-def help_text() -> str:
-    """Return the commands and keys, as Markdown."""
-    lines = [f"- `{name}` {does}" for name, does in COMMANDS.items()]
-    lines += ["", *(f"- `{key}` {does}" for key, does in KEYS.items())]
-    return "\n".join(lines)
+def help_text(names: Iterable[str] = tuple(COMMANDS)) -> str:
+    """Return the commands, as a list in Markdown."""
+    return "\n".join(f"- `{name}` {COMMANDS[name]}" for name in names)
+
+
+def keys_text() -> str:
+    """Return the keys of the window, as a list in Markdown."""
+    return "\n".join(f"- `{key}` {does}" for key, does in KEYS.items())

@@ -11,18 +11,21 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager, suppress
 from typing import TextIO, TypeVar
 
+from adapters.console.commands import PLAIN, Command, command_of, help_text
 from adapters.console.talk import Reply, Talk
 from bot.concurrency import running
 from bot.domain import Turn
 from bot.errors import ParleyError, Refused, StoreUnavailable
 from bot.text.sanitize import strip_controls
+from bot.turns import desk
 
 T = TypeVar("T")
 
 YOU, BOT = "you> ", "bot> "
-QUIT, RESET = "/quit", "/reset"
+QUIT = "/quit"
 HEAD = (
-    f"I remember what we said before; {RESET} starts anew. Ctrl-C stops an answer, {QUIT} leaves."
+    "I remember what we said before; /reset starts anew. Ctrl-C stops an answer, "
+    f"{QUIT} leaves, /help shows the commands."
 )
 FORGOTTEN = "Forgotten. We start anew."
 LEAVING = "Press Ctrl-C again to leave."
@@ -77,16 +80,42 @@ class PlainConversation:
         with suppress(StoreUnavailable):
             await self._talk.begin()
         while (line := await read()) != QUIT:
-            if line == RESET:
-                outcome = FORGOTTEN
-                try:
-                    await self._talk.reset()
-                except StoreUnavailable as error:
-                    outcome = error.apology
-                if prompt:
-                    await self.print(f"{outcome}\n")
+            command = command_of(line) if line.startswith("/") else None
+            if command and command.name in PLAIN and command.name != QUIT:
+                await self._obey(command, is_quiet=not prompt)
             elif line:
                 await self._answer(line, _Display(prompt))
+
+    async def _obey(self, command: Command, *, is_quiet: bool) -> None:
+        """Carry out a command; a program that is `is_quiet` reads nothing of a reset."""
+        try:
+            said = await self._do(command)
+        except (Refused, StoreUnavailable) as error:
+            said = error.apology
+        if not (is_quiet and command.name == "/reset"):
+            await self.print(f"{said}\n")
+        if said == desk.FORGETTING:
+            await self._await_forgotten()
+
+    async def _do(self, command: Command) -> str:
+        match command.name:
+            case "/help":
+                return help_text(PLAIN)
+            case "/usage":
+                return await self._talk.usage()
+            case "/forget-me":
+                return await self._talk.forget_me(command.argument)
+            case "/reset":
+                await self._talk.reset()
+                return FORGOTTEN
+        return await self._talk.choose(command.name[1:], command.argument)
+
+    async def _await_forgotten(self) -> None:
+        """Tell when the person is forgotten, unless Ctrl-C ends the wait."""
+        self._interruptions = 0
+        async with running(self._talk.forgotten()) as waiting:
+            if await self._ends_first(waiting):
+                await self.print(f"{waiting.result()}\n")
 
     async def _piped_line(self) -> str:
         line = await _in_thread(self._stdin.readline)

@@ -83,6 +83,7 @@ class Screen:
         self._window = window
         self._renderer = Renderer()
         self._hint = ""
+        self._history = _History(history) if history else None
         self._drawn: tuple[object, StyleAndTextTuples] = (None, [])
         typing = Condition(lambda: self._buffer.text.startswith("/"))
         self._session: PromptSession[str] = PromptSession(
@@ -94,7 +95,7 @@ class Screen:
             reserve_space_for_menu=len(COMMANDS),
             search_ignore_case=True,
             placeholder=self._placeholder,
-            history=_History(history) if history else None,
+            history=self._history,
             key_bindings=self._keys(),
             style=_STYLE,
             enable_suspend=True,
@@ -140,6 +141,11 @@ class Screen:
     def set_input(self, text: str) -> None:
         """Replace the line that is typed."""
         self._buffer.document = Document(text)
+
+    def forget_typed(self) -> None:
+        """Forget what was typed, but for what ↑ shows until the person leaves."""
+        if self._history:
+            self._history.empty()
 
     def refresh(self) -> None:
         """Draw what changes."""
@@ -259,6 +265,11 @@ class _History(FileHistory):
             os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
             path.chmod(0o600)
         super().__init__(str(path))
+
+    def empty(self) -> None:
+        """Remove what was typed from the file."""
+        with suppress(OSError):
+            Path(os.fsdecode(self.filename)).write_bytes(b"")
 
     def load_history_strings(self) -> Iterable[str]:
         """Return what was typed, the newest first."""

@@ -19,6 +19,8 @@ from bot.turns.desk import Call, Desk
 from bot.turns.intake import Intake
 
 OFF = "off"  # instead of a name or a text takes a choice back
+_YES = "yes"
+_FIELDS = {"temperature": "temperature", "longest": "max_tokens"}  # of the form of the answers
 _READ_SECONDS = 1.0
 _OPERATOR = Asker(operator=True)
 _AWAY_SECONDS = 0.5  # before the store is read again
@@ -41,6 +43,7 @@ class Talk:
         self.person = _person()
         self.key = ThreadKey("console", "local", self.person.id, thread)
         self._intake = intake
+        self._desk = Desk(intake)
         self._store = store
         self._position = "0-0"  # of the last entry that was read
 
@@ -86,9 +89,37 @@ class Talk:
         await live.forget(self._store, self.key)
 
     async def choose(self, what: str, text: str) -> str:
-        """Choose the model or the persona of this conversation; without a text, tell the choice."""
-        desk = Desk(self._intake)
-        call = Call(
+        """Choose something for this conversation; without a text, tell what is chosen."""
+        desk, call = self._desk, self._call()
+        if not text:
+            chosen = (await desk.overview(call)).text
+            offered = ", ".join(label for _, label in desk.models()) if what == "model" else ""
+            return f"{chosen}\nThere are: {offered}." if offered else chosen
+        text = "" if text.casefold() == OFF else text
+        if field := _FIELDS.get(what):
+            return await desk.fill_in(call, "thread", "answers", {field: text}, seen="")
+        choose = desk.choose_model if what == "model" else desk.choose_persona
+        return await choose(call, text)
+
+    async def usage(self) -> str:
+        """Tell what the person has used today."""
+        return await self._desk.usage(self._call())
+
+    async def forget_me(self, answer: str) -> str:
+        """Begin to forget the person, or ask once more if the answer is not yes.
+
+        FORGETTING if that takes longer; then `forgotten` tells of the end.
+        """
+        if answer.casefold() != _YES:
+            return f"{await self._desk.forget_question()}\nIf so, write: /forget-me {_YES}"
+        return await self._desk.forget_me(self._call())
+
+    async def forgotten(self) -> str:
+        """Wait until the person is forgotten, and return what to tell them."""
+        return await self._desk.forgotten(self._call())
+
+    def _call(self) -> Call:
+        return Call(
             id=f"{self.key.platform}:{uuid4()}",
             thread=self.key,
             person=self.person,
@@ -97,13 +128,6 @@ class Talk:
             in_thread=True,
             own_thread=True,
         )
-        if not text:
-            chosen = (await desk.overview(call)).text
-            offered = ", ".join(label for _, label in desk.models()) if what == "model" else ""
-            return f"{chosen}\nThere are: {offered}." if offered else chosen
-        text = "" if text.casefold() == OFF else text
-        choose = desk.choose_model if what == "model" else desk.choose_persona
-        return await choose(call, text)
 
     async def question(self, turn_id: str) -> str:
         """Return the question of a turn that another terminal has asked; empty if unknown."""

@@ -100,6 +100,10 @@ class Transcript:
         """Forget all questions that are answered."""
         self.all = list(self.open)
 
+    def forget_all(self) -> None:
+        """Forget all questions, and await no answers."""
+        self.all, self.open = [], []
+
     def late(self, patience: float) -> Asked | None:
         """Return the question that is answered now, if that has taken longer than so many s."""
         growing = self.growing

@@ -14,8 +14,9 @@ from adapters.console.commands import Command, command_of
 from adapters.console.screen import Screen
 from adapters.console.talk import Reply, Talk
 from adapters.console.transcript import Asked, Transcript, save
-from bot.concurrency import together
+from bot.concurrency import BackgroundTasks, together
 from bot.errors import ParleyError, Refused, StoreUnavailable
+from bot.turns import desk
 
 HEAD = "I remember what we said before. /help shows the commands, Ctrl-D leaves."
 FORGOTTEN = "Forgotten. We start anew."
@@ -52,6 +53,7 @@ class Window:
         self._transcript = Transcript()
         self._screen = Screen(window=self, history=history, input=input, output=output)
         self._lines: asyncio.Queue[tuple[str, Asked | None]] = asyncio.Queue()
+        self._tasks = BackgroundTasks()
         self._edited: Asked | None = None
         self._stopped: Asked | None = None  # the answer that Ctrl-C asked to end
         self._leaves = False  # after the first Ctrl-C
@@ -59,11 +61,12 @@ class Window:
     async def run(self) -> None:
         """Converse until the person leaves; then no answer grows or waits any more."""
         await self._greet()
-        await together(
-            asyncio.create_task(self._screen.run()),
-            asyncio.create_task(self._follow()),
-            asyncio.create_task(self._obey()),
-        )
+        async with self._tasks:
+            await together(
+                asyncio.create_task(self._screen.run()),
+                asyncio.create_task(self._follow()),
+                asyncio.create_task(self._obey()),
+            )
         await self._end_answers()
 
     @property
@@ -162,7 +165,7 @@ class Window:
     async def _command(self, command: Command) -> None:
         match command.name:
             case "/help":
-                self._screen.show_answer(commands.help_text())
+                self._screen.show_answer(f"{commands.help_text()}\n\n{commands.keys_text()}")
             case "/reset":
                 await self._talk.reset()
                 self._transcript.forget()
@@ -177,13 +180,36 @@ class Window:
                     self._screen.say(NOTHING)
             case "/stop":
                 await self._stop()
-            case "/model" | "/persona":
+            case "/model" | "/persona" | "/temperature" | "/longest":
                 self._screen.say(await self._talk.choose(command.name[1:], command.argument))
+            case "/usage":
+                self._screen.say(await self._talk.usage())
+            case "/forget-me":
+                await self._forget_me(command.argument)
             case "/save":
                 said = await asyncio.to_thread(save, self._transcript, command.argument)
                 self._screen.say(said)
             case _:
                 self._screen.leave()
+
+    async def _forget_me(self, answer: str) -> None:
+        said = await self._talk.forget_me(answer)
+        if said == desk.FORGETTING:
+            self._screen.say(said)
+            self._tasks.start(self._await_forgotten())
+        elif said == desk.FORGOTTEN:
+            self._note_forgotten(said)
+        else:
+            self._screen.say(said)
+
+    async def _await_forgotten(self) -> None:
+        self._note_forgotten(await self._talk.forgotten())
+
+    def _note_forgotten(self, said: str) -> None:
+        self._transcript.forget_all()
+        self._stopped, self._screen.hint = None, ""
+        self._screen.forget_typed()
+        self._screen.say(said)
 
     async def _ask(self, text: str) -> None:
         if not self._transcript.open:

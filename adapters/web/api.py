@@ -15,10 +15,12 @@ from adapters import live
 from adapters.web.events import send_events
 from adapters.web.export import as_markdown, file_name
 from adapters.web.follower import Follower
-from adapters.web.talks import Talks, is_id, thread_of, title_of, turn_id_of
-from bot.domain import Asker, Json, Person, Rating, Standing, ThreadKey, Turn
+from adapters.web.talks import PLATFORM, Talks, is_id, thread_of, title_of, turn_id_of
+from bot.domain import Asker, Json, Person, Preferences, Rating, Standing, ThreadKey, Turn
 from bot.errors import HasEnded, NothingAsked, NotRemembered, NotTheLast, ParleyError
 from bot.store import Store
+from bot.turns.desk import FORGET, FORGETTING, FORGOTTEN, Call, Desk, Here
+from bot.turns.form import changes_in, form_of
 from bot.turns.intake import MAX_QUESTION, Intake
 from bot.turns.preferences import Rights, Scope, resolved
 
@@ -27,6 +29,12 @@ _MOST_CONVERSATIONS = 1000  # in one answer
 _RATINGS: Mapping[str, Rating | Literal[""]] = {"good": "good", "bad": "bad", "": ""}
 # Who may use the page was decided when they signed in.
 _SIGNED_IN = Asker(signed_in=True)
+_CHOSEN_HERE = frozenset({"model", "persona", "temperature", "max_tokens"})
+_WAYS = (
+    "Ask me below. I remember what was said in a conversation, and nothing of the others.",
+    "Above a conversation you choose how I answer, and rename, export or delete it.",
+    "Below an answer you copy or rate it, or have it written anew; you can edit the last question.",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +55,9 @@ class Api:
         talk, turn = "/api/conversations/{talk}", "/api/conversations/{talk}/turns/{turn}"
         return [
             web.get("/api/me", self.me),
+            web.get("/api/help", self.help),
+            web.post("/api/forget-me", self.forget_me),
+            web.get("/api/forget-me", self.forgotten),
             *(web.get(f"{at}/preferences", self.preferences) for at in ("/api", talk)),
             *(web.patch(f"{at}/preferences", self.choose) for at in ("/api", talk)),
             web.get("/api/conversations", self.conversations),
@@ -62,6 +73,28 @@ class Api:
         """Tell who the person is here, and what they can do."""
         limits: dict[str, Json] = {"question": MAX_QUESTION}
         return answer({"name": person(request).name, "limits": limits, **self.about})
+
+    async def help(self, request: web.Request) -> web.Response:
+        """Tell what the person can do here and has used, and what forget-me asks once more."""
+        desk, call = Desk(self.intake), _call(request)
+        return answer(
+            {
+                "help": await desk.help(call, Here(ways=_WAYS, written="")),
+                "usage": await desk.usage(call),
+                "question": await desk.forget_question(),
+                "yes": FORGET,
+            }
+        )
+
+    async def forget_me(self, request: web.Request) -> web.Response:
+        """Begin to forget the person; they are asked once more before this."""
+        said = await Desk(self.intake).forget_me(_call(request))
+        return answer({"said": said, "done": said == FORGOTTEN}, status=202)
+
+    async def forgotten(self, request: web.Request) -> web.Response:
+        """Tell whether the person is forgotten."""
+        done = await self.intake.has_forgotten(PLATFORM, person(request))
+        return answer({"said": FORGOTTEN if done else FORGETTING, "done": done})
 
     async def conversations(self, request: web.Request) -> web.Response:
         """List the person's conversations, the newest first; `search` has words of their titles."""
@@ -88,23 +121,24 @@ class Api:
         thread, scope = await self._place(request)
         found = await self.intake.preferences.read(thread)
         offered = self.intake.preferences.models
-        own, name = found[scope], resolved(found).model
+        name = resolved(found).model
+        form = form_of(found[scope], scope, "answers", title="", models=offered)
+        here = (one for one in form.fields if one.name in _CHOSEN_HERE)
+        chosen: dict[str, Json] = {one.name: str(one.value) for one in here}
         models: list[Json] = [{"name": one.name, "label": one.label} for one in offered]
-        return answer(
-            {
-                "model": own.model,
-                "persona": own.persona,
-                "models": models,
-                "answers": next((one.label for one in offered if one.name == name), ""),
-            }
-        )
+        label = next((one.label for one in offered if one.name == name), "")
+        return answer({**chosen, "models": models, "answers": label})
 
     async def choose(self, request: web.Request) -> web.Response:
-        """Choose a model or a persona there; an empty text takes the choice back."""
-        (thread, scope), chosen = await self._place(request), await body(request)
-        if not chosen.keys() <= {"model", "persona"}:
-            refuse(400, "Only a model and a persona can be chosen here.")
+        """Choose there what a form has; an empty text takes the choice back."""
+        (thread, scope), filled = await self._place(request), await body(request)
+        if not filled.keys() <= _CHOSEN_HERE:
+            refuse(400, "This cannot be chosen here.")
+        if not all(isinstance(one, str) for one in filled.values()):
+            refuse(400, "A choice is a text.")
         await self.intake.check_access(thread, person(request), _SIGNED_IN)
+        form = form_of(Preferences(), scope, "answers", title="", models=())
+        chosen = changes_in(form, filled, seen="")
         # The channel of a person is their own.
         rights = Rights(own_thread=True, manages_channel=True)
         await self.intake.preferences.change(
@@ -270,6 +304,16 @@ class Api:
     async def _standings(self, thread: ThreadKey) -> list[Standing]:
         turn_ids = await self.talks.turns(thread)
         return await self.intake.standings(thread, turn_ids, person_id=thread.channel)
+
+
+def _call(request: web.Request) -> Call:
+    return Call(
+        id=f"{PLATFORM}:{uuid4()}",
+        thread=thread_of(person(request), ""),
+        person=person(request),
+        scopes={"channel": "all your conversations"},
+        asker=_SIGNED_IN,
+    )
 
 
 def person(request: web.Request) -> Person:

@@ -46,8 +46,8 @@ FORGETTING = (
     "done I answer no questions of yours."
 )
 FORGOTTEN = (
-    "I have forgotten everything that you have said to me. The messages themselves still stand "
-    "here: please delete those that nobody is to read. How much you have used today still counts."
+    "I have forgotten everything that you have said to me. If messages still stand here, please "
+    "delete those that nobody is to read. How much you have used today still counts."
 )
 
 
@@ -114,7 +114,7 @@ class Lack:
 class Here:
     """What help tells of a place: how to ask there, in sentences, and what is missing.
 
-    `written` is how a person writes a command there.
+    `written` is how a person writes a command there, empty if nobody does.
     """
 
     ways: Sequence[str]
@@ -281,8 +281,9 @@ class Desk:
         """Tell what works in a place, for whom, and what an admin would have to switch on."""
         ways = [*here.ways, *await self._rules(call)]
         parts = ["\n".join(f"- {way}" for way in ways)]
-        commands = (f"{here.written.format(name=one)} {does}" for one, does in COMMANDS.items())
-        parts.append("\n".join(commands))
+        if here.written:
+            commands = (f"{here.written.format(name=one)} {does}" for one, does in COMMANDS.items())
+            parts.append("\n".join(commands))
         if here.lacks:
             lines = [f"- {lack.without}. An admin can {lack.cure}." for lack in here.lacks]
             parts.append("\n".join(["What does not work here:", *lines]))

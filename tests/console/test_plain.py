@@ -17,6 +17,7 @@ import pytest
 from adapters.console import ConsolePlatform
 from bot.errors import ParleyError, StoreUnavailable, ThreadBusy
 from bot.store import Store, connect
+from bot.turns.desk import FORGET_QUESTION, FORGOTTEN
 from tests.support.console import PLAIN, FakeIntake, Terminal, arguments, terminal
 
 
@@ -74,6 +75,27 @@ async def test_a_piped_reset_starts_anew_and_quit_ends(store: Store) -> None:
 
     assert printed == "Hello `world`!\n"
     assert intake.resets == [intake.turns[0].key]
+
+
+async def test_what_was_used_and_which_commands_there_are_is_told(store: Store) -> None:
+    printed, intake = await piped(store, "/usage\n/help\n/model\n/save it\n")
+
+    assert "Tokens of my model, read and written: 1,234" in printed
+    assert "`/forget-me` forget everything you have said to me" in printed
+    assert "There are: Fast, Clever." in printed
+    # Of the window alone.
+    assert "/save" not in printed
+    assert [turn.text for turn in intake.turns] == ["/save it"]
+
+
+async def test_who_is_sure_is_forgotten(store: Store) -> None:
+    printed, asked = await piped(store, "/forget-me\n/forget-me no\n")
+    told, intake = await piped(store, "/forget-me yes\n")
+
+    assert printed == f"{FORGET_QUESTION}\nIf so, write: /forget-me yes\n" * 2
+    assert asked.forgotten_people == []
+    assert told == f"{FORGOTTEN}\n"
+    assert len(intake.forgotten_people) == 1
 
 
 async def test_a_user_whose_name_is_not_utf8_can_ask(

@@ -194,14 +194,45 @@ async def test_the_model_and_the_persona_are_chosen_shown_and_taken_back(
         shown = await person.reads("There are: Fast, Clever.")
         person.type("/model nonsense" + ENTER)
         await person.reads("I do not know that model.")
+        person.type("/temperature hot" + ENTER)
+        await person.reads("Temperature: 'hot' is not a number.")
+        person.type("/temperature 0.5" + ENTER + "/longest 50" + ENTER)
+        await person.reads("Noted for this conversation: Longest answer.")
+        (numbers,) = (await person.intake.preferences.read_all()).values()
+        person.type("/temperature off" + ENTER + "/longest off" + ENTER)
         person.type("/model off" + ENTER + "/persona off" + ENTER)
         await person.reads("I have taken back the persona for this conversation.")
         left = await person.intake.preferences.read_all()
 
     assert [*chosen.values()] == [Preferences(model="large/one", persona="A pirate.")]
+    assert (numbers.temperature, numbers.max_tokens) == (0.5, 50)
     assert "Clever" in shown
     assert "A pirate." in shown
     assert left == {}
+
+
+async def test_who_is_sure_is_forgotten_and_told_when_it_is_done(
+    store: Store, tmp_path: Path
+) -> None:
+    async with at_window(store, tmp_path) as person:
+        await person.asks("hello", "Hello world!")
+        person.intake.forgets_at_once = False
+        person.type("/forget-me" + ENTER)
+        await person.reads("/forget-me yes")
+        assert person.intake.forgotten_people == []
+        person.type("/forget-me yes" + ENTER)
+        await person.reads("until it is")
+        person.type("/usage" + ENTER)
+        await person.reads("Questions of today: 2")
+        person.intake.forgets_at_once = True
+        await person.reads("I have forgotten everything")
+        typed = (tmp_path / "history").read_text()
+        person.type("/regenerate" + ENTER)
+        await person.reads("There is no question yet.")
+
+    assert typed == ""
+    assert stat.S_IMODE((tmp_path / "history").stat().st_mode) == 0o600
+    assert len(person.intake.forgotten_people) == 1
 
 
 async def test_the_last_question_is_edited_while_its_answer_grows_and_after_it(

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from bot.domain import ContextMessage, Person, Shown, ThreadKey, Turn
 from bot.store import Store
+from bot.turns.desk import FORGET_QUESTION, FORGOTTEN
 from bot.turns.forgetting import named
 from tests.emulators.model import ModelEmulator
 from tests.support.at_work import make_queue
-from tests.support.process import python
+from tests.support.process import model_variables, python
 from tests.support.service import serving
 from tests.support.stored import stored
 from tests.support.web_page import web_variables
@@ -54,6 +55,22 @@ async def test_a_worker_goes_on_after_a_kill(
     left = await stored(own_store)
     assert [one for one in left if any(word in one for word in (ANN.id, "zebra"))] == []
     assert [one for one in left if "yodel" in one and "Bob" in one] != []
+
+
+async def test_a_terminal_forgets_its_person(
+    own_store: Store, model: ModelEmulator, data_dir: Path
+) -> None:
+    model.answer = "walrus"
+    said = "zebra\n/forget-me\n/forget-me yes\n"
+    variables = model_variables(model) | {"REDIS_URL": own_store.url, "LOGNAME": "zoë ann"}
+    variables["PORT"] = "0"
+    arguments = ("-m", "bot", "run", "console", "worker")
+    async with python(*arguments, folder=data_dir, variables=variables) as bot:
+        out, _ = await bot.communicate(said.encode())
+
+    assert out.decode() == f"walrus\n{FORGET_QUESTION}\nIf so, write: /forget-me yes\n{FORGOTTEN}\n"
+    words = ("zebra", "walrus", "zoë", "zo%C3%AB")
+    assert [one for one in await stored(own_store) if any(word in one for word in words)] == []
 
 
 async def test_a_store_that_is_away_is_told_in_a_line(data_dir: Path) -> None:

@@ -19,7 +19,7 @@ from bot.concurrency import cancelled
 from bot.domain import ANYBODY, Asker, Exchange, Page, Person, Place, Standing, ThreadKey, Turn
 from bot.errors import StoreUnavailable, ThreadBusy
 from bot.store import Store, connect
-from bot.turns.access import Access
+from bot.turns.access import Access, Quota, Usage
 from bot.turns.intake import Intake
 from bot.turns.preferences import ModelChoice, PreferenceStore
 
@@ -64,6 +64,8 @@ class FakeIntake(Intake):
         self.turns: list[Turn] = []
         self.resets: list[ThreadKey] = []
         self.forgotten: list[str] = []
+        self.forgotten_people: list[str] = []
+        self.forgets_at_once = True
 
     async def check_access(
         self, thread: ThreadKey, person: Person, asker: Asker, *, called: bool = True
@@ -86,6 +88,15 @@ class FakeIntake(Intake):
 
     async def forget(self, *turn_ids: str, **_: Any) -> None:
         self.forgotten += turn_ids
+
+    async def forget_person(self, platform: str, person: Person) -> None:
+        self.forgotten_people.append(person.id)
+
+    async def has_forgotten(self, platform: str, person: Person) -> bool:
+        return self.forgets_at_once
+
+    async def usage(self, thread: ThreadKey, person: Person, asker: Asker) -> Usage:
+        return Usage(2, 1234, 1234, Quota(), 3600.0)
 
     async def reset(self, thread: ThreadKey) -> None:
         self.resets.append(thread)

@@ -41,6 +41,8 @@ async def test_a_choice_holds_for_one_conversation_or_for_all(
     assert for_all == {
         "model": "large",
         "persona": "A pirate.",
+        "temperature": "",
+        "max_tokens": "",
         "models": [{"name": "small", "label": "Fast"}, {"name": "large", "label": "Clever"}],
         "answers": "Clever",
     }
@@ -51,18 +53,38 @@ async def test_a_choice_holds_for_one_conversation_or_for_all(
     assert all(one.endswith("> A pirate.") for one in systems)
 
 
-async def test_only_a_model_and_a_persona_that_fit_are_taken(
+async def test_a_temperature_and_a_longest_answer_are_chosen_and_taken_back(
     own_store: Store, model: ModelEmulator
 ) -> None:
+    model.answer, talk = "Well.", new_talk()
+    async with page_of(own_store, model) as (person, _), person.page(talk) as screen:
+        _, chosen = await person.send("PATCH", ALL, {"temperature": "0,5", "max_tokens": "50"})
+        name = await person.ask(talk, "why?")
+        await until(lambda: screen.is_done(name), why=screen.__str__)
+        wrong = await person.send("PATCH", ALL, {"temperature": "hot"})
+        _, left = await person.send("PATCH", ALL, {"temperature": "", "max_tokens": ""})
+
+    assert (chosen["temperature"], chosen["max_tokens"]) == ("0.5", "50")
+    assert [model.requests[-1].body[one] for one in ("temperature", "max_tokens")] == [0.5, 50]
+    assert wrong == (409, {"error": "Temperature: 'hot' is not a number."})
+    assert (left["temperature"], left["max_tokens"]) == ("", "")
+
+
+async def test_only_what_fits_is_taken(own_store: Store, model: ModelEmulator) -> None:
     model.models = ("small", "large")
     async with page_of(own_store, model, **MODELS) as (person, _):
         answers = [
             await person.send("PATCH", ALL, body)
-            for body in ({"model": "other"}, {"people": ["u1"]}, {"persona": "x" * 2001})
+            for body in (
+                {"model": "other"},
+                {"people": ["u1"]},
+                {"persona": "x" * 2001},
+                {"temperature": 3},
+            )
         ]
         _, chosen = await person.get(ALL)
 
-    assert [status for status, _ in answers] == [409, 400, 409]
+    assert [status for status, _ in answers] == [409, 400, 409, 400]
     assert answers[0][1] == {"error": "I do not know that model. There are: Fast, Clever."}
     assert (chosen["model"], chosen["persona"]) == ("", "")
 
@@ -93,6 +115,7 @@ async def test_a_person_chooses_in_the_page(
         await opener.click()
         await expect(dialog).to_contain_text("For all your conversations")
         await dialog.get_by_label("Persona").fill("A pirate.")
+        await dialog.get_by_label("Temperature").fill("0.5")
         await dialog.get_by_role("button", name="Choose").click()
         await person.ask("why?")
         await person.ended()
@@ -110,3 +133,4 @@ async def test_a_person_chooses_in_the_page(
         await expect(opener).to_have_text("small")
 
     assert [one.body["model"] for one in model.requests] == ["small", "large"]
+    assert all(one.body["temperature"] == 0.5 for one in model.requests)

@@ -1,8 +1,9 @@
-// How people are answered: the model and the persona of a conversation, or of all that have none.
+// How people are answered: what is chosen for a conversation, or for all that have no choice.
 import { send, sendAgain } from "./api.js";
 import { announce, byId, element, toast } from "./dom.js";
 
 const FOR_ONE = "For this conversation, from the next question on.";
+const WRITTEN = ["persona", "temperature", "max_tokens"];
 const FOR_ALL = "For all your conversations in which nothing else is chosen.";
 
 export class Answers {
@@ -40,7 +41,7 @@ export class Answers {
       toast(error.message);
       return;
     }
-    const { model, persona, models } = this.known;
+    const { model, models } = this.known;
     const options = [{ name: "", label: "As set up" }, ...models];
     if (model && !models.some((one) => one.name === model)) {
       options.push({ name: model, label: `${model} (gone)` });
@@ -50,7 +51,7 @@ export class Answers {
     );
     byId("answers-model").value = model;
     byId("answers-models").hidden = !models.length;
-    byId("answers-persona").value = persona;
+    for (const name of WRITTEN) byId(`answers-${name}`).value = this.known[name];
     byId("answers-place").textContent = id ? FOR_ONE : FOR_ALL;
     this.dialog.returnValue = "";
     this.dialog.showModal();
@@ -58,9 +59,10 @@ export class Answers {
 
   async closed() {
     if (this.dialog.returnValue !== "yes") return;
-    const chosen = { model: byId("answers-model").value, persona: byId("answers-persona").value };
     // What the person left as it was stays as it is now: another page may have changed it.
-    const changes = Object.entries(chosen).filter(([field, text]) => text !== this.known[field]);
+    const changes = ["model", ...WRITTEN]
+      .map((name) => [name, byId(`answers-${name}`).value])
+      .filter(([name, text]) => text !== this.known[name]);
     try {
       const { answers } = await sendAgain("PATCH", this.path, Object.fromEntries(changes));
       this.label = answers;

@@ -4,7 +4,8 @@ import { Events, send, sendAgain } from "./api.js";
 import { Composer, editQuestion } from "./composer.js";
 import { Conversation, isOpen } from "./conversation.js";
 import { announce, ask, byId, copyBy, setIcon, toast, uuid } from "./dom.js";
-import { keep, recall } from "./kept.js";
+import { Help } from "./help.js";
+import { keep, recall, recallNames } from "./kept.js";
 import { Log } from "./log.js";
 import { Outbox } from "./outbox.js";
 import { Sidebar } from "./sidebar.js";
@@ -21,6 +22,7 @@ class App {
     this.frame = 0;
     this.log = new Log();
     this.answers = new Answers();
+    this.help = new Help(() => this.forgotten());
     this.sidebar = new Sidebar({
       rename: (one) => this.rename(one),
       delete: (one) => this.delete(one),
@@ -267,6 +269,14 @@ class App {
     if (isShown) this.go("/");
   }
 
+  // The browser forgets with the server.
+  forgotten() {
+    for (const entry of [...this.outbox.entries]) this.outbox.remove(entry);
+    for (const name of recallNames("draft:")) keep(name, "");
+    this.sidebar.load();
+    this.go("/");
+  }
+
   async write(method, id, body) {
     try {
       await sendAgain(method, `/api/conversations/${encodeURIComponent(id)}`, body);
@@ -290,6 +300,7 @@ class App {
     });
     byId("rename").addEventListener("click", () => this.rename(this.conversation));
     byId("delete").addEventListener("click", () => this.delete(this.conversation));
+    byId("help-open").addEventListener("click", () => this.help.open());
     byId("theme").addEventListener("click", () => {
       const names = Object.keys(THEMES);
       const now = names.indexOf(document.documentElement.dataset.theme);
@@ -364,7 +375,8 @@ class App {
 
   hearKeys() {
     document.addEventListener("keydown", (event) => {
-      if (event.isComposing || event.defaultPrevented || byId("ask").open) return;
+      if (event.isComposing || event.defaultPrevented) return;
+      if (document.querySelector("dialog[open]")) return;
       const command = event.ctrlKey || event.metaKey;
       if (event.key === "Escape" && this.sidebar.isDrawn) this.sidebar.setOpen(false);
       else if (event.key === "Escape" && this.stop()) event.preventDefault();

@@ -1,0 +1,102 @@
+"""The page tells what one can do there and has used, and forgets its person on request."""
+
+from __future__ import annotations
+
+from playwright.async_api import Browser, expect
+
+from bot.store import Store
+from bot.turns.desk import FORGET, FORGET_QUESTION, FORGOTTEN
+from tests.emulators.model import ModelEmulator
+from tests.support.chromium import window
+from tests.support.service import serving
+from tests.support.stored import stored
+from tests.support.waiting import until
+from tests.support.web_page import address_of, browser, new_talk, page_of, web_variables
+
+QUESTION, ANSWER = "zebra", "walrus"
+
+
+async def left_of(store: Store, *words: str) -> list[str]:
+    return [one.name for one in await stored(store) if any(word in one for word in words)]
+
+
+async def test_nothing_of_who_asks_to_be_forgotten_is_left(
+    own_store: Store, model: ModelEmulator
+) -> None:
+    model.answer, talk, theirs = ANSWER, new_talk(), new_talk()
+    async with (
+        page_of(own_store, model) as (person, service),
+        browser(address_of(service)) as other,
+        person.page(talk) as screen,
+    ):
+        name = await person.ask(talk, QUESTION)
+        await until(lambda: screen.is_done(name), why=screen.__str__)
+        (key,) = [one.name for one in await stored(own_store) if one.name.startswith("history:")]
+        person_id = key.split(":")[3]
+        await other.ask(theirs, "lion")
+        await person.send("PATCH", "/api/preferences", {"persona": QUESTION})
+        # It grows when its person asks to be forgotten.
+        model.delay = 1.0
+        growing = await person.ask(talk, f"{QUESTION} two")
+        await until(lambda: screen.answer(growing) or screen.turn(growing)["state"] == "running")
+
+        told = await person.send("POST", "/api/forget-me")
+        while not told[1]["done"]:
+            told = await person.get("/api/forget-me")
+
+        assert told[1]["said"] == FORGOTTEN
+        assert await left_of(own_store, person_id, QUESTION) == []
+        assert (await person.get("/api/conversations"))[1] == []
+        assert [one["id"] for one in (await other.get("/api/conversations"))[1]] == [theirs]
+        model.delay = 0.0
+        name = await person.ask(new_talk(), "lion")
+        usage = (await person.get("/api/help"))[1]["usage"]
+
+    assert "Questions of today: 3" in usage
+
+
+async def test_a_press_while_the_store_is_away_says_so(
+    own_store: Store, model: ModelEmulator
+) -> None:
+    async with page_of(own_store, model) as (person, _):
+        await own_store.redis.config_set("maxmemory", "1")
+        try:
+            status, told = await person.send("POST", "/api/forget-me")
+        finally:
+            await own_store.redis.config_set("maxmemory", "0")
+
+    assert (status, list(told)) == (503, ["error"])
+
+
+async def test_a_person_is_forgotten_in_the_page(
+    chromium: Browser, own_store: Store, model: ModelEmulator
+) -> None:
+    model.answer = ANSWER
+    async with (
+        serving(own_store, "web", "worker", variables=web_variables(model)) as service,
+        window(chromium, address_of(service)) as person,
+    ):
+        await person.open()
+        await person.ask(QUESTION)
+        await person.ended()
+        await person.box.fill("a draft of a zebra")
+        helping, question = person.page.locator("#help"), person.page.locator("#ask")
+
+        await person.button("Help and usage").click()
+        await expect(helping).to_contain_text("Ask me below.")
+        await expect(helping).to_contain_text("Questions of today: 1")
+        await helping.get_by_role("button", name=FORGET).click()
+        await expect(question).to_contain_text(FORGET_QUESTION)
+        await question.get_by_role("button", name="Cancel").click()
+        await expect(person.conversations).to_have_count(1)
+
+        await person.button("Help and usage").click()
+        await helping.get_by_role("button", name=FORGET).click()
+        await question.get_by_role("button", name=FORGET).click()
+        await expect(person.page.locator("#toast")).to_have_text(FORGOTTEN)
+        await expect(person.conversations).to_have_count(0)
+        await expect(person.turns).to_have_count(0)
+        kept = await person.read("() => JSON.stringify(localStorage)")
+
+    assert await left_of(own_store, QUESTION, ANSWER) == []
+    assert QUESTION not in kept

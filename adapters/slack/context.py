@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 
@@ -27,11 +28,9 @@ async def read_context(
 ) -> Sequence[ContextMessage]:
     """Return what was said before a question in its thread, by one request at most.
 
-    The thread's parent is the first, unless `since` names a later turn. People whose names are not
-    known yet are called by their ids, which tell them apart in later prompts, too; their names are
-    looked up meanwhile, for the next time. Raises SurfaceError. A part of a thread that Slack does
-    not give at once is not read: it is the end of a thread of more than a thousand messages, or of
-    15 for some apps.
+    The thread's parent is the first, unless `since` names a later turn. Raises SurfaceError. A part
+    of a thread that Slack does not give at once is not read: it is the end of a thread of more than
+    a thousand messages, or of 15 for some apps.
     """
     channel, thread, asked = (turn.place.get(name) for name in ("channel", "thread", "question"))
     if not (isinstance(channel, str) and isinstance(thread, str) and isinstance(asked, str)):
@@ -62,21 +61,27 @@ async def read_context(
     root = [one for one in found[:1] if one["ts"] == thread]
     # The parent may be what is asked about.
     kept = root + found[len(root) :][-most:]
-    return said(workspace, kept, turn.person, channel=channel)
+    return await said(workspace, kept, turn.person, channel=channel)
 
 
-def said(
+async def said(
     workspace: Workspace, messages: Sequence[Message], asker: Person, *, channel: str
 ) -> list[ContextMessage]:
-    """Return messages of a channel as the prompt shows them, oldest first as they are."""
-    names = _names(workspace, messages, asker)
+    """Return messages of a channel as the prompt shows them, oldest first as they are.
+
+    People whose names Slack does not tell in a moment are called by their ids, which tell them
+    apart in later prompts, too; their names are looked up meanwhile, for the next time.
+    """
+    names = await _names(workspace, messages, asker)
     return [_said(workspace, one, names, channel=channel) for one in messages]
 
 
-def _names(workspace: Workspace, messages: Sequence[Message], asker: Person) -> dict[str, str]:
+async def _names(
+    workspace: Workspace, messages: Sequence[Message], asker: Person
+) -> dict[str, str]:
     """Return the known names of the people who speak or are mentioned, and of the channels.
 
-    Starts to look up the other people, those of the newest messages first.
+    Looks up the other people, those of the newest messages first.
     """
     newest, cached = messages[::-1], workspace.directory.cached
     own = workspace.identity.user
@@ -87,7 +92,8 @@ def _names(workspace: Workspace, messages: Sequence[Message], asker: Person) -> 
     speakers = [string_field(one, "user") for one in newest if not one.get("bot_id")]
     ids = [*speakers, *(user for text in texts for user in mentioned(text, "@"))]
     people = [one for one in ids if one not in ("", own)]
-    workspace.jobs.start(workspace.directory.learn(people))
+    learning = workspace.jobs.start(workspace.directory.learn(people))
+    await asyncio.wait({learning}, timeout=workspace.limits.speakers_within)
     channels = (channel for text in texts for channel in mentioned(text, "#"))
     return {one: told.get(one) or cached(one) or one for one in (*people, *channels)}
 

@@ -18,6 +18,7 @@ class Limits:
 
     # Events. Slack waits 3 s for an acknowledgement, and for the answer to a command.
     name_timeout: float = 0.7  # an event waits for names
+    speakers_within: float = 0.3  # a prompt waits for the names of those who spoke before
     notices_remembered: int = 1000
     notices_in_flight: int = 100  # further ones are dropped
     question_posted_within: float = 2.0  # after the command arrived

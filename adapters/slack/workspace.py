@@ -52,6 +52,8 @@ class Workspace:
     no_feedback: Refusals
     no_status: Refusals
     signs: BackgroundTasks
+    # The DMs in which a person has just read that the bot has heard them.
+    heard: BoundedCache[str, bool] = field(default_factory=BoundedCache)
 
     async def read_page(
         self, *, channel: str, thread: str, since: str, cursor: str

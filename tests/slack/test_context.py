@@ -142,9 +142,20 @@ async def test_after_a_command_the_thread_is_read_from_its_question_on() -> None
         assert calls(slack, "conversations.replies") == 1
 
 
-async def test_nobody_waits_for_names_which_are_known_the_next_time() -> None:
+async def test_those_who_spoke_are_called_by_their_names() -> None:
+    intake, patient = FakeIntake(), replace(LIMITS, name_timeout=60.0, speakers_within=60.0)
+    async with SlackEmulator() as slack, hearing(slack, intake, limits=patient) as platform:
+        ann, bob = slack.user("Ann"), slack.user("Bob")
+        turn = await asked(slack, intake, ann, await thread_of(slack, bob, ann))
+
+        found = await platform.read_context(turn, since="", most=50)
+
+        assert texts(found) == [("Bob", "We deploy. When?"), ("Ann", "On Friday?")]
+
+
+async def test_nobody_waits_for_long_for_names_which_are_known_the_next_time() -> None:
     intake = FakeIntake()
-    answered, limits = asyncio.Event(), replace(LIMITS, name_timeout=60.0)
+    answered, limits = asyncio.Event(), replace(LIMITS, name_timeout=60.0, speakers_within=0.0)
     async with SlackEmulator() as slack, hearing(slack, intake, limits=limits) as platform:
         people = [slack.user(f"Person {n}") for n in range(30)]
         parent = await thread_of(slack, people[0])

@@ -372,7 +372,8 @@ class Model:
 
     def note_newest(self, turn_id: str, thread: Thread) -> str:
         newest = self.turns.get(thread.newest)
-        may_be_retried = newest and not newest.forgotten and newest.after == thread.last
+        is_there = newest and not newest.forgotten and not newest.gone
+        may_be_retried = is_there and newest and newest.after == thread.last
         if may_be_retried and self.turns[turn_id].counted and thread.newest != turn_id:
             return turn_id
         if self.turns[turn_id].forgotten and thread.newest not in ("", turn_id):
@@ -611,7 +612,9 @@ class Queue(RuleBasedStateMachine):
             size = len(shown.text.encode())
             if pages and size > known.progress:
                 known.attempts, known.progress = 1, size
-            known.shown, known.saved = shown, True
+            # What a stopped attempt still saves is not what the question's former text was answered.
+            known.shown = replace(known.shown, pages=ids) if known.anew else shown
+            known.saved = True
             known.posted |= {*ids}
         for one in ids:
             found = self.run(self.queues[worker].thread_of("console", one))

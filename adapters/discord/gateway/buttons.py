@@ -163,12 +163,13 @@ class Buttons:
 
 
 async def _show_heard(interaction: discord.Interaction, turn_id: str) -> None:
-    """Acknowledge a press by a gray button, where no typing can be shown; raises SurfaceError.
+    """Acknowledge a press on its button, where no typing can be shown; raises SurfaceError.
 
-    Only the press's webhook writes there, which does not know it before, so no write is undone.
+    Only the press's webhook writes there, and only after this, so no write is undone. The button
+    stays one of Regenerate: the webhook may have expired before a worker takes the turn.
     """
     heard: discord.ui.Button[discord.ui.View] = discord.ui.Button(
-        custom_id=f"{REGENERATE}{turn_id}", label=HEARD, disabled=True
+        custom_id=f"{REGENERATE}{turn_id}", label=HEARD
     )
     async with translated():
         await interaction.response.edit_message(view=finished(heard))

@@ -117,7 +117,7 @@ class Shortcuts:
         self, trigger: str, spot: Spot, message: Body, *, user: str, arrived: float
     ) -> views.View:
         """Keep the message, which may be too long for a view, and return a form."""
-        [about] = said(self._workspace, [message], Person(user, user), channel=spot.channel)
+        [about] = await said(self._workspace, [message], Person(user, user), channel=spot.channel)
         name = f"slack:{trigger}"
         await self._in_time(self._intake.keep_message(name, about), arrived=arrived)
         question = Field(
@@ -142,7 +142,9 @@ class Shortcuts:
         thread = spot.thread if message.get("thread_ts") else ""
         talk = await self._read(spot.channel, thread, since)
         person = Person(user, user)
-        first, *others = said(self._workspace, talk or [message], person, channel=spot.channel)
+        first, *others = await said(
+            self._workspace, talk or [message], person, channel=spot.channel
+        )
         notice = await self._ask.ask(
             Asked(
                 id=f"slack:{self._team}:cmd:{trigger}",

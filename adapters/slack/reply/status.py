@@ -27,6 +27,7 @@ _REFRESH = 100.0  # seconds; Slack removes the line after two minutes
 # docs: assistant.threads.setStatus, "Rate limiting"; for each app and workspace.
 _PER_MINUTE = 600
 _HEARD_PER_MINUTE = 100  # docs: chat.postEphemeral, Tier 4
+_HEARD_SECONDS = 30.0  # in which nobody is told again in the same DM
 _TITLES_PER_MINUTE = 50  # docs: agents.sessions.rename, Tier 3
 _MOST_TITLE = 80  # characters; Slack takes 200, and a list shows fewer
 # Guess: Slack reads no markup in a title. If it does, no mention can come of one all the same.
@@ -59,6 +60,10 @@ async def show_waiting(workspace: Workspace, intake: Intake, turn: Turn) -> None
 
 
 async def _tell_heard(workspace: Workspace, turn: Turn, channel: str) -> None:
+    # An edited question waits on: once is enough.
+    if workspace.heard.get(channel):
+        return
+    workspace.heard.put(channel, True, seconds=_HEARD_SECONDS)
     try:
         async with translated():
             await workspace.client.chat_postEphemeral(

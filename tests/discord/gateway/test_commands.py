@@ -125,7 +125,7 @@ async def test_a_press_where_only_its_webhook_writes_is_seen_to_be_heard(
             await emulator.click(answer.id, ada, answer.buttons[0])
         await until(lambda: labels() == [(HEARD,)] * 2, why=service.text)
 
-        assert [(one.text, one.buttons) for one in answers()] == [("You said: why?", ())] * 2
+        assert [one.text for one in answers()] == ["You said: why?"] * 2
         model.answer = "Anew."
         free.set()
         await until(lambda: labels() == [("Regenerate",)] * 2, why=service.text)

@@ -298,7 +298,8 @@ class Desk:
         except (StoreUnavailable, TimeoutError):
             return []
         follow = resolved(found).follow or self._intake.follow
-        rules = [] if call.asker.direct else [_FOLLOWS[follow]]
+        is_alone = call.asker.direct or call.asker.signed_in
+        rules = [] if is_alone else [_FOLLOWS[follow]]
         access = self._intake.access
         if access.people or access.roles or any(one.people or one.roles for one in found.values()):
             rules.append("Not everybody may use me here; you may.")

@@ -88,6 +88,7 @@ async def test_a_person_is_forgotten_in_the_page(
         await person.button("Help and usage").click()
         await expect(helping).to_contain_text("Ask me below.")
         await expect(helping).to_contain_text("Questions of today: 1")
+        await expect(helping).not_to_contain_text("mentions")
         await helping.get_by_role("button", name=FORGET).click()
         await expect(question).to_contain_text(FORGET_QUESTION)
         await question.get_by_role("button", name="Cancel").click()

@@ -55,6 +55,8 @@ class Tuning:
     # A hundred channels that Discord fails cost seven requests a second.
     lookup_retry: Backoff = Backoff(0.5, 15.0)
     answer_within: float = 2.0  # of the three seconds that Discord waits for an answer
+    # In this time, which Discord gives for an answer, an interaction comes for the first time.
+    fresh_for: float = 3.0
     remembered: int = 10_000  # channels, and servers, that the gateway has not shown
 
     # Catching up.

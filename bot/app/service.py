@@ -26,7 +26,7 @@ from bot.errors import CannotStart
 from bot.local import hardware
 from bot.model.client import max_characters
 from bot.reply.edit_budget import EditBudgets
-from bot.store import connect
+from bot.store import Store, connect
 from bot.turns.access import Access, Quota
 from bot.turns.conversation import Conversation
 from bot.turns.history import History
@@ -165,33 +165,10 @@ async def _open(
         keep_seconds=settings.keep_seconds,
     )
     history = History(store=store, keep_seconds=settings.keep_seconds, remembers=settings.remembers)
-    preferences = PreferenceStore(
-        store=store, models=model_choices(settings), max_tokens=settings.max_tokens
-    )
-    intake = Intake(
-        queue=queue,
-        history=history,
-        follow=settings.follow_threads,
-        access=_access(settings),
-        longest=settings.max_tokens,
-        preferences=preferences,
-    )
+    intake = _intake(settings, store, queue, history)
     address = ""
     if not {"console"} <= roles <= {"console", "web", "worker"}:
-        address = await stack.enter_async_context(
-            http.serve(
-                host=settings.host,
-                port=settings.port,
-                metrics_port=settings.metrics_port,
-                store=store,
-                downtimes=platforms.downtimes,
-                posts={path: handler(intake) for path, handler in platforms.posts.items()},
-                stopping=stop,
-                refresh_metrics=ProcessMetrics(
-                    queue, PLATFORMS, platforms.downtimes, version=__version__
-                ).refresh,
-            )
-        )
+        address = await _serve_http(settings, platforms, queue, intake, store, stop, stack)
     await _serve_page(settings, platforms, intake, stack, needed=need_all)
     jobs: dict[str, Callable[[], Job]] = {}
     jobs |= {name: partial(listen, intake) for name, listen in platforms.listeners.items()}
@@ -215,6 +192,43 @@ async def _open_assistant(
     with shown_progress(at_terminal="console" in roles) as progress:
         opening = open_assistant(settings, stop, progress=progress)
         return await stack.enter_async_context(opening)
+
+
+def _intake(settings: Settings, store: Store, queue: TurnQueue, history: History) -> Intake:
+    return Intake(
+        queue=queue,
+        history=history,
+        follow=settings.follow_threads,
+        access=_access(settings),
+        longest=settings.max_tokens,
+        preferences=PreferenceStore(
+            store=store, models=model_choices(settings), max_tokens=settings.max_tokens
+        ),
+    )
+
+
+async def _serve_http(
+    settings: Settings,
+    platforms: Platforms,
+    queue: TurnQueue,
+    intake: Intake,
+    store: Store,
+    stop: asyncio.Event,
+    stack: AsyncExitStack,
+) -> str:
+    metrics = ProcessMetrics(queue, PLATFORMS, platforms.downtimes, version=__version__)
+    return await stack.enter_async_context(
+        http.serve(
+            host=settings.host,
+            port=settings.port,
+            metrics_port=settings.metrics_port,
+            store=store,
+            downtimes=platforms.downtimes,
+            posts={path: handler(intake) for path, handler in platforms.posts.items()},
+            stopping=stop,
+            refresh_metrics=metrics.refresh,
+        )
+    )
 
 
 async def _serve_page(

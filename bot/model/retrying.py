@@ -142,22 +142,10 @@ class RetryingModel:
                             preferences=self._preferences,
                         )
                         answer = await stack.enter_async_context(stream)
-                    if candidate is not candidates[0]:
-                        name, error = candidate.model.name, candidates[0].error
-                        log.warning("%s answers for %s: %s", name, self.name, error)
-                        yield Start(name)
-                    elif self._is_gone:
-                        gone = self._preferences.model
-                        log.warning("%s answers for %s, which is not in MODELS", self.name, gone)
-                        yield Start(self.name)
-                    elif is_broken:
-                        yield Start("")
-                    if answer.left_out:
-                        yield LeftOut(answer.left_out)
-                    if answer.dropped:
-                        yield BeginningLeftOut(answer.dropped)
-                    if answer.estimated is not None:
-                        yield Reading(answer.estimated)
+                    for delta in self._before_text(
+                        answer, candidate, candidates[0], is_broken=is_broken
+                    ):
+                        yield delta
                     yield answer.first
                     async for delta in answer.deltas:
                         yield delta
@@ -175,6 +163,26 @@ class RetryingModel:
                 for used in _used(answer):
                     yield used
                 return
+
+    def _before_text(
+        self, answer: Answer, by: _Candidate, first: _Candidate, *, is_broken: bool
+    ) -> Iterator[Delta]:
+        """Yield what is to be known of an answer before its text: whose it is, and what it read."""
+        if by is not first:
+            log.warning("%s answers for %s: %s", by.model.name, self.name, first.error)
+            yield Start(by.model.name)
+        elif self._is_gone:
+            gone = self._preferences.model
+            log.warning("%s answers for %s, which is not in MODELS", self.name, gone)
+            yield Start(self.name)
+        elif is_broken:
+            yield Start("")
+        if answer.left_out:
+            yield LeftOut(answer.left_out)
+        if answer.dropped:
+            yield BeginningLeftOut(answer.dropped)
+        if answer.estimated is not None:
+            yield Reading(answer.estimated)
 
     def _choose(
         self, candidates: Sequence[_Candidate], *, since: float, deadline: float

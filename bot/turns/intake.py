@@ -186,7 +186,7 @@ class Intake:
         return is_admitted
 
     async def still_waits(self, turn: Turn, *, after: float) -> bool:
-        """Return whether no worker has taken a turn so many seconds from now."""
+        """Return whether a turn waits for a worker so many seconds from now."""
         await asyncio.sleep(after)
         return await self._queue.waits(turn.id)
 
@@ -275,11 +275,12 @@ class Intake:
         press_id: str,
         place: Place | None = None,
         asker: Asker = ANYBODY,
-    ) -> None:
+    ) -> Turn:
         """Queue a thread's last turn again, to replace its answer in its messages.
 
-        `press_id` names the event: if it is delivered twice, it counts once. The keys of `place`
-        update the turn's place. Raises Refused, whose `apology` is for the person.
+        Return it, perhaps without its question. `press_id` names the event: if it is delivered
+        twice, it counts once. The keys of `place` update the turn's place. Raises Refused, whose
+        `apology` is for the person.
         """
         turn = await self._pressed(turn_id, person_id)
         press = partial(
@@ -292,6 +293,7 @@ class Intake:
             estimate=self._estimate(turn),
         )
         await _after_the_end(press)
+        return turn
 
     async def go_on(
         self,
@@ -301,12 +303,12 @@ class Intake:
         press_id: str,
         place: Place | None = None,
         asker: Asker = ANYBODY,
-    ) -> None:
+    ) -> Turn:
         """Queue a turn that goes on where the answer of a thread's last turn was cut.
 
-        `press_id` names the event, and the new turn: if it is delivered twice, it counts once. The
-        turn is answered at `place`, or where the first one was. Raises Refused, whose `apology` is
-        for the person.
+        Return the new turn. `press_id` names the event, and that turn: if it is delivered twice, it
+        counts once. The turn is answered at `place`, or where the first one was. Raises Refused,
+        whose `apology` is for the person.
         """
         turn = await self._pressed(turn_id, person_id)
         quota = await self._quota(turn.key, turn.person, asker)
@@ -316,6 +318,7 @@ class Intake:
         )
         press = partial(self._queue.go_on, turn_id, following, person_id=person_id)
         await _after_the_end(partial(press, quota=quota, estimate=self._estimate(following)))
+        return following
 
     async def forget(
         self,
@@ -348,6 +351,14 @@ class Intake:
         """Return the id of the person who asked for a turn; empty if the turn is not known."""
         turn = await self._queue.turn(turn_id)
         return turn.person.id if turn else ""
+
+    async def note_handled(self, event_id: str) -> None:
+        """Note for an hour that a command, press or form is handled; it may be delivered again."""
+        await self._queue.note_handled(event_id)
+
+    async def is_handled(self, event_id: str) -> bool:
+        """Return whether a command, press or form was noted as handled."""
+        return await self._queue.is_handled(event_id)
 
     async def keep_message(self, name: str, message: ContextMessage) -> None:
         """Keep a message for an hour, until a person has written a question about it."""

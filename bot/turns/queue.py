@@ -58,6 +58,7 @@ from bot.turns.standings import Known, read_known
 log = logging.getLogger(__name__)
 
 GROUP = "workers"
+_HANDLED_SECONDS = 3600  # longer than a platform delivers an event again
 _DAY_SECONDS = 24 * 3600
 # Leases after which a write of an earlier attempt has arrived, or never will.
 LATE_WRITE_LEASES = 3
@@ -411,12 +412,20 @@ class TurnQueue:
         return replace(shown, outcome=state, end=end)
 
     async def waits(self, turn_id: str) -> bool:
-        """Return whether no worker has taken a turn yet, by itself or with another one."""
-        state, fence, lead = await self._store.command(
-            *("HMGET", self._store.key("turn", whole_characters(turn_id))),
-            *("state", "fence", "lead"),
-        )
-        return state == "queued" and fence == "0" and not lead
+        """Return whether a turn waits for its first attempt, and is not answered with another."""
+        name = self._store.key("turn", whole_characters(turn_id))
+        state, lead, attempts = await self._store.command("HMGET", name, "state", "lead", "tries")
+        return state == "queued" and not lead and attempts == "0"
+
+    async def note_handled(self, event_id: str) -> None:
+        """Note for an hour that an event is handled, which may be delivered again."""
+        key = self._store.key("handled", whole_characters(event_id))
+        await self._store.command("SET", key, "1", "EX", _HANDLED_SECONDS)
+
+    async def is_handled(self, event_id: str) -> bool:
+        """Return whether an event was noted as handled."""
+        key = self._store.key("handled", whole_characters(event_id))
+        return bool(await self._store.command("EXISTS", key))
 
     async def standings(self, *turn_ids: str) -> list[Known]:
         """Return what is known of turns, without those that are unknown or were forgotten."""

@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
+
+import pytest
 
 from bot.store import Store
 from tests.emulators.model import ModelEmulator
-from tests.support.process import DiscordDm, DiscordMention, SlackMention, Way, shows
+from tests.support.process import (
+    DiscordDm,
+    DiscordMention,
+    InDiscord,
+    InSlack,
+    SlackMention,
+    Way,
+    offers_another,
+    shows,
+)
 from tests.support.service import serving_both
 from tests.support.waiting import until
 
@@ -36,3 +48,47 @@ async def test_while_all_places_of_the_worker_are_taken_those_who_ask_see_a_sign
         for way, text in asked:
             await until(lambda w=way, t=text: shows(w, f"You said: {t}"), why=service.text)  # type: ignore[misc]
         assert slack.shown_status(slack.channel_id, thread.said) == ""
+
+
+PRESSES = pytest.mark.parametrize("what", ["regenerate", "continue", "edit"])
+
+
+@PRESSES
+async def test_while_all_places_are_taken_those_who_want_another_answer_see_a_sign(
+    own_store: Store, model: ModelEmulator, what: str
+) -> None:
+    """A press of Retry is one of Regenerate."""
+    free = asyncio.Event()
+    model.finish_reason = "length" if what == "continue" else "stop"
+    async with serving_both(own_store, model, CAPACITY="1") as (discord, slack, service):
+        ways: tuple[InDiscord, InSlack] = DiscordMention(discord), SlackMention(slack)
+        for way in ways:
+            await way.ask("one")
+            await until(lambda w=way: offers_another(w), why=service.text)  # type: ignore[misc]
+        busy, thread = DiscordDm(discord), discord.thread_of(ways[0].said)
+        seen = discord.channel_id if what == "edit" else thread
+        model.fail("completions", "late", gate=free)
+        asked = len(model.requests)
+        await busy.ask("two")
+        await until(lambda: len(model.requests) > asked, why=service.text)
+        discord.typing.clear()
+        status = partial(slack.shown_status, slack.channel_id, ways[1].said)
+        await until(lambda: not status(), why=service.text)
+
+        for way in ways:
+            await (way.edit("anew") if what == "edit" else press(way, what))
+        await until(lambda: seen in discord.typing, why=service.text)
+        await until(lambda: status() == "is thinking...", why=service.text)
+
+        assert len(model.requests) == asked + 1
+        free.set()
+        await until(lambda: len(model.requests) == asked + 3, why=service.text)
+        await until(lambda: not status(), why=service.text)
+
+
+async def press(way: InDiscord | InSlack, action: str) -> None:
+    message, button = next(one for one in way.buttons() if one[1].startswith(action))
+    if isinstance(way, InDiscord):
+        await way.discord.click(message, way.person, button)
+    else:
+        await way.slack.click(way.channel, message, way.person, button)

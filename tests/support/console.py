@@ -102,9 +102,11 @@ class FakeIntake(Intake):
         press_id: str,
         place: Place | None = None,
         asker: Asker = ANYBODY,
-    ) -> None:
+    ) -> Turn:
         self.regenerated.append(turn_id)
-        self._start(next(turn for turn in self.turns if turn.id == turn_id))
+        turn = next(turn for turn in self.turns if turn.id == turn_id)
+        self._start(turn)
+        return turn
 
     async def remembered(self, thread: ThreadKey) -> list[Exchange]:
         return self.exchanges

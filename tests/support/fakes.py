@@ -299,6 +299,7 @@ class FakeIntake(Intake):
         self.stopped_by: list[str] = []
         self.stopped_threads: list[ThreadKey] = []
         self.resets: list[ThreadKey] = []
+        self.handled: set[str] = set()
         self.continued: list[Place | None] = []
         self.runs = False
         self.stopped_own: list[tuple[str, str]] = []
@@ -408,9 +409,16 @@ class FakeIntake(Intake):
         press_id: str,
         place: Place | None = None,
         asker: Asker = ANYBODY,
-    ) -> None:
+    ) -> Turn:
         self._refuse()
         self.continued.append(place)
+        return _pressed(turn_id)
+
+    async def note_handled(self, event_id: str) -> None:
+        self.handled.add(event_id)
+
+    async def is_handled(self, event_id: str) -> bool:
+        return event_id in self.handled
 
     async def how_ended(self, turn_id: str) -> End | None:
         return self.end
@@ -428,10 +436,11 @@ class FakeIntake(Intake):
         press_id: str,
         place: Place | None = None,
         asker: Asker = ANYBODY,
-    ) -> None:
+    ) -> Turn:
         self._refuse()
         self.pressed.append((turn_id, person_id, press_id))
         self.pressed_at.append(place)
+        return _pressed(turn_id)
 
     async def forget(
         self,
@@ -529,3 +538,7 @@ async def write_the_end(shown: Shown, *, surface: Surface, store: Store) -> None
         patience=30.0,
     )
     await reply.stream(empty_stream())
+
+
+def _pressed(turn_id: str) -> Turn:
+    return Turn(turn_id, ThreadKey("fake", "", "", ""), Person("9", "Ada"), "", {}, 0.0)

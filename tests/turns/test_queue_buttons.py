@@ -73,7 +73,7 @@ async def test_two_presses_of_continue_at_once_are_one_turn(store: Store) -> Non
     presses = [intake.go_on("console:1", person_id="u1", press_id=f"console:p{n}") for n in (1, 2)]
     results = await asyncio.gather(*presses, return_exceptions=True)
 
-    assert [type(one) for one in results if one] == [ThreadBusy]
+    assert [type(one) for one in results if isinstance(one, Exception)] == [ThreadBusy]
     assert await queue.depth() == 1
 
 

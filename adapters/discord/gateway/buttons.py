@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 
 import discord
 
@@ -14,7 +16,7 @@ from adapters.discord.gateway.here import asker_of, is_elsewhere
 from adapters.discord.gateway.responses import acknowledge, finished, refusal_of, tell
 from adapters.discord.reply.message import CONTINUE, RATINGS, REGENERATE, STOP, ended_buttons
 from adapters.discord.rest import translated
-from bot.domain import End, Place, Rating
+from bot.domain import End, Place, Rating, Turn
 from bot.errors import HasEnded, NotRemembered, StoreUnavailable, SurfaceError
 from bot.turns.intake import THANKS, Intake
 
@@ -22,10 +24,21 @@ _log = logging.getLogger(__name__)
 
 
 class Buttons:
-    """Answers presses of any process."""
+    """Answers presses of any process.
 
-    def __init__(self, intake: Intake, *, rated: bool, answer_within: float) -> None:
+    `on_asked` gets each turn that a press has queued, with the place that its person sees.
+    """
+
+    def __init__(
+        self,
+        intake: Intake,
+        *,
+        on_asked: Callable[[Turn], object],
+        rated: bool,
+        answer_within: float,
+    ) -> None:
         self._intake = intake
+        self._on_asked = on_asked
         self._rated = rated
         self._answer_within = answer_within  # seconds that the intake may take
 
@@ -100,7 +113,8 @@ class Buttons:
             place=press_place(interaction),
             asker=asker_of(interaction),
         )
-        await acknowledge(interaction, await refusal_of(regenerating, within=self._answer_within))
+        asking = self._asked(regenerating, at=_seen_at(interaction))
+        await acknowledge(interaction, await refusal_of(asking, within=self._answer_within))
 
     async def _continue(self, interaction: discord.Interaction, turn_id: str) -> None:
         continuing = self._intake.go_on(
@@ -110,10 +124,14 @@ class Buttons:
             place=place_below(interaction),
             asker=asker_of(interaction),
         )
-        refusal = await refusal_of(continuing, within=self._answer_within)
+        refusal = await refusal_of(self._asked(continuing), within=self._answer_within)
         # The original response to such a press would else be the message with the button.
         below, private = _continues_command(interaction), _is_private(interaction)
         await acknowledge(interaction, refusal, thinking=below, private=private)
+
+    async def _asked(self, asking: Awaitable[Turn], *, at: Place | None = None) -> None:
+        turn = await asking
+        self._on_asked(replace(turn, place=at or turn.place))
 
     async def _rate(self, interaction: discord.Interaction, turn_id: str, rating: Rating) -> None:
         rating_turn = self._rate_turn(interaction, turn_id, rating)
@@ -167,6 +185,17 @@ def place_below(interaction: discord.Interaction) -> Place | None:
     # In a channel, each page replies to the question.
     question = pressed.reference.message_id if pressed.reference else None
     return ChannelAddress(channel, question, opens_thread=False).to_json()
+
+
+def _seen_at(interaction: discord.Interaction) -> Place | None:
+    """Return the place of a press, in which its person looks; None if nothing can be shown there.
+
+    Discord shows nothing of a press that is acknowledged.
+    """
+    channel = interaction.channel_id
+    if channel is None or _is_private(interaction) or is_elsewhere(interaction):
+        return None
+    return ChannelAddress(channel, None, opens_thread=False).to_json()
 
 
 def _continues_command(interaction: discord.Interaction) -> bool:

@@ -52,8 +52,8 @@ class Gateway(discord.Client):
 
     Messages, their edits and their deletions go through the inbox, in order. Interactions do not
     wait there, because they must be answered within three seconds. An event that is not handled
-    when the process ends is sent again to the next process. `on_waiting` gets each turn of a
-    message that no worker takes soon, and handles its own errors.
+    when the process ends is sent again to the next process. `on_waiting` gets each turn
+    that no worker takes soon after a message, its edit or a press, and handles its own errors.
     """
 
     def __init__(
@@ -86,7 +86,12 @@ class Gateway(discord.Client):
         self._threads = threads
         self._filter = MessageFilter(self, remembered=shard.tuning.remembered)
         self._interactions = Interactions(
-            intake, self, threads=threads, rated=rated, within=shard.tuning.answer_within
+            intake,
+            self,
+            on_asked=self._show_if_waiting,
+            threads=threads,
+            rated=rated,
+            tuning=shard.tuning,
         )
         self._tasks = BackgroundTasks()
         self._notices = asyncio.Semaphore(_NOTICES)
@@ -250,8 +255,9 @@ class Gateway(discord.Client):
         try:
             if edited_at:
                 await self._intake.edit(turn, edited_at=edited_at)
+                self._show_if_waiting(turn)
             elif await self._intake.admit(turn):
-                self._tasks.start(self._show_waiting(turn))
+                self._show_if_waiting(turn)
         except Refused as refused:
             self._explain(message, refused, event)
 
@@ -280,6 +286,9 @@ class Gateway(discord.Client):
             asked_nothing = isinstance(refused, NothingAsked)
             text = self._help(message) if asked_nothing else refused.apology
             self._start(partial(self._tell, message, text), event)
+
+    def _show_if_waiting(self, turn: Turn) -> None:
+        self._tasks.start(self._show_waiting(turn))
 
     async def _show_waiting(self, turn: Turn) -> None:
         with suppress(StoreUnavailable):

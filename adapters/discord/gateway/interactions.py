@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Callable
+from contextlib import suppress
 
 import discord
 
+from adapters.discord.gateway import events
 from adapters.discord.gateway.buttons import Buttons
 from adapters.discord.gateway.commands import Commands
 from adapters.discord.gateway.responses import tell
 from adapters.discord.rest import translated
+from adapters.discord.tuning import Tuning
+from bot.domain import Turn
+from bot.errors import StoreUnavailable, SurfaceError
 from bot.turns.intake import Intake
 
 _log = logging.getLogger(__name__)
@@ -24,15 +31,52 @@ class Interactions:
     """Answers commands, presses and forms of any process, and declines those of other versions."""
 
     def __init__(
-        self, intake: Intake, client: discord.Client, *, threads: bool, rated: bool, within: float
+        self,
+        intake: Intake,
+        client: discord.Client,
+        *,
+        on_asked: Callable[[Turn], object],
+        threads: bool,
+        rated: bool,
+        tuning: Tuning,
     ) -> None:
-        self._buttons = Buttons(intake, rated=rated, answer_within=within)
+        self._intake = intake
+        self._tuning = tuning
+        within = tuning.answer_within
+        self._buttons = Buttons(intake, on_asked=on_asked, rated=rated, answer_within=within)
         self._commands = Commands(intake, client, threads=threads, answer_within=within)
 
     async def answer(self, interaction: discord.Interaction) -> None:
-        """Answer an interaction; raises SurfaceError."""
-        if not await self._is_answered(interaction):
-            await _decline(interaction)
+        """Answer an interaction; raises SurfaceError.
+
+        Discord sends it again after a RESUME. One that is handled, or so old that its person has
+        turned away, changes nothing any more: it could forget, or choose, what was newer.
+        """
+        if await self._is_over(interaction):
+            _log.info("Interaction %d is left alone: it was sent again, or is old", interaction.id)
+            return
+        try:
+            if not await self._is_answered(interaction):
+                await _decline(interaction)
+        except SurfaceError:
+            await self._note_handled(interaction)
+            raise
+        await self._note_handled(interaction)
+
+    async def _is_over(self, interaction: discord.Interaction) -> bool:
+        age = time.time() - interaction.created_at.timestamp()
+        if age > self._tuning.answers_wanted_for:
+            return True
+        if age < self._tuning.fresh_for:
+            return False
+        with suppress(StoreUnavailable):
+            return await self._intake.is_handled(events.turn_id(interaction.id))
+        return False
+
+    async def _note_handled(self, interaction: discord.Interaction) -> None:
+        if interaction.type is not discord.InteractionType.autocomplete:
+            with suppress(StoreUnavailable):
+                await self._intake.note_handled(events.turn_id(interaction.id))
 
     async def _is_answered(self, interaction: discord.Interaction) -> bool:
         if interaction.channel_id is None:

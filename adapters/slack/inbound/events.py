@@ -206,7 +206,8 @@ class EventHandler:
             again = press.action == REGENERATE
             act = self._intake.regenerate if again else self._intake.go_on
             asker = self._identity.asker(press.channel, team="")
-            await act(press.turn_id, person_id=press.user, press_id=press.id, asker=asker)
+            turn = await act(press.turn_id, person_id=press.user, press_id=press.id, asker=asker)
+            self._show_if_waiting(turn)
         elif press.rating:
             if not is_of_channel:
                 raise NotRemembered
@@ -266,15 +267,18 @@ class EventHandler:
         try:
             if question.edited:
                 await self._intake.edit(turn, edited_at=float(question.edited))
-            else:
-                if await self._intake.admit(turn):
-                    self._workspace.signs.start(show_waiting(self._workspace, self._intake, turn))
+                self._show_if_waiting(turn)
+            elif await self._intake.admit(turn):
+                self._show_if_waiting(turn)
         except Refused as refused:
             self._notify(question, refused)
         else:
             self._on_conversation(question.channel, question.reply_thread)
             if not name and not question.facts.direct:
                 self._jobs.start(self._store_name(turn))
+
+    def _show_if_waiting(self, turn: Turn) -> None:
+        self._workspace.signs.start(show_waiting(self._workspace, self._intake, turn))
 
     def _words(self, question: Question) -> str | None:
         """Return what follows `/parley` in a message to the bot; None if it is a question."""

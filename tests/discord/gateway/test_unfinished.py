@@ -6,8 +6,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
+import pytest
+
 from adapters.discord.gateway.session import Session
 from adapters.discord.gateway.session_store import SavedSession
+from adapters.discord.tuning import Tuning
 from bot.concurrency import Backoff
 from bot.store import Store
 from tests.emulators.discord import DiscordEmulator
@@ -23,6 +26,9 @@ from tests.support.discord_platform import (
 from tests.support.fakes import FakeIntake
 from tests.support.waiting import until
 
+SUB_COMMAND = {"name": "reset", "type": 1, "options": []}
+SEEN_BEFORE = replace(QUICK, fresh_for=0.0)
+TOO_OLD = replace(QUICK, answers_wanted_for=0.0)
 RETRYING = replace(QUICK, catch_up_retry=Backoff(0.01, 0.01))
 
 
@@ -101,6 +107,24 @@ async def test_what_was_missed_is_found_though_discord_has_ended_that_session(st
         reads = f"GET /channels/{scene.emulator.channel_id}/messages"
         done = [one for one in scene.emulator.requests if one.call == reads and one.status == 200]
         assert len(done) == 1
+
+
+@pytest.mark.parametrize(("tuning", "resets"), [(SEEN_BEFORE, 1), (TOO_OLD, 0)])
+async def test_a_command_that_is_sent_again_or_is_old_forgets_nothing(
+    store: Store, tuning: Tuning, resets: int
+) -> None:
+    intake = FakeIntake()
+    async with after_a_session(store) as (emulator, ada):
+        dm = emulator.dm(ada)
+        async with running_process(emulator, intake, store, tuning=tuning):
+            given = await emulator.slash(dm, ada, "parley reset")
+            if resets:
+                await until(lambda: intake.handled)
+            reset = {"id": "1", "name": "parley", "type": 1, "options": [SUB_COMMAND]}
+            await emulator.interact(dm, ada, 2, reset, id=given)
+            await until_heard(store, await emulator.say(dm, ada, "then"))
+
+        assert len(intake.resets) == resets
 
 
 def make_saved_session(store: Store, name: str) -> SavedSession:

@@ -48,9 +48,12 @@ class Slow(FakeIntake):
         press_id: str,
         place: Place | None = None,
         asker: Asker = ANYBODY,
-    ) -> None:
-        await super().regenerate(turn_id, person_id=person_id, press_id=press_id, place=place)
+    ) -> Turn:
+        turn = await super().regenerate(
+            turn_id, person_id=person_id, press_id=press_id, place=place
+        )
         await self.open.wait()
+        return turn
 
 
 @asynccontextmanager

@@ -68,8 +68,7 @@ async def test_the_home_tab_tells_what_works_and_what_is_chosen(store: Store) ->
 
         assert home.texts[0] == "What I can do"
         assert all(f"`/parley {name}`" in "\n".join(home.texts) for name in COMMANDS)
-        # What has been used cannot be told yet.
-        assert "What you have used" not in home.texts
+        assert "What you have used" in home.texts
         assert home.texts[-2] == "Settings"
         assert home.texts[-1].startswith("For our conversation:\n- Model: Large")
         assert [*home.buttons] == ["open_form:thread:answers"]

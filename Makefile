@@ -13,10 +13,18 @@ SLOW := tests/processes tests/local tests/chaos tests/emulators/tests/test_play.
 # Without compiled files, each test process compiles all tests by itself: ten seconds of a core.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test check check-shipping chaos format lock audit clean
+.PHONY: run init play test check check-shipping chaos format lock audit clean
 
 run: $(VENV)/run
 	@$(BIN)/python -m bot run
+
+# Asks for what the bot needs, and writes .env.
+init: $(VENV)/run
+	@$(BIN)/python -m bot init
+
+# The bot in an emulated Discord and Slack, where you play the people.
+play: $(VENV)/dev
+	@$(BIN)/python -m tests.emulators --bot
 
 test: $(VENV)/dev
 	@$(BIN)/python -m pytest $(AT_ONCE)

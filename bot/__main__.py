@@ -8,7 +8,7 @@ from bot.app.shutdown import ShutdownSignals, exit_process
 
 if __name__ == "__main__":
     # The imports below take part of a second, and a signal may arrive meanwhile.
-    signals = ShutdownSignals(serves=sys.argv[1:2] != ["ask"])
+    signals = ShutdownSignals(serves=sys.argv[1:2] not in (["ask"], ["init"]))
     signals.install()
 
 import argparse
@@ -53,7 +53,7 @@ def main(signals: ShutdownSignals) -> int:
     }
     try:
         if arguments.command == "init":
-            return asyncio.run(_init(asks=not arguments.yes))
+            return asyncio.run(_init(signals, asks=not arguments.yes))
         settings = Settings.load(os.environ, _ENV_FILE)
         if arguments.command == "manifest":
             _print_manifest(settings, arguments)
@@ -62,6 +62,9 @@ def main(signals: ShutdownSignals) -> int:
         # The runner is not closed: that would wait for threads, and the process ends anyway.
         return asyncio.Runner(loop_factory=_loop_factory()).run(work) or 0
     except asyncio.CancelledError:
+        return signals.status
+    except KeyboardInterrupt:
+        sys.stderr.write("\nbot: ended; init writes only after its last question\n")
         return signals.status
     except (SettingsError, ParleyError) as error:
         for mistake in str(error).splitlines():
@@ -167,10 +170,15 @@ async def _ask(settings: Settings, arguments: argparse.Namespace, signals: Shutd
     await _until_signal(signals, print_answer(settings, question, sys.stdout))
 
 
-async def _init(*, asks: bool) -> int:
+async def _init(signals: ShutdownSignals, *, asks: bool) -> int:
     from bot.app.init import StandardTerminal, init
 
+    def interrupt() -> None:
+        # Only an error leaves a question, and gives the terminal its echo back.
+        raise KeyboardInterrupt
+
     logging.disable()
+    signals.on_first(interrupt)
     works = await init(StandardTerminal(), env_file=_ENV_FILE, environment=os.environ, asks=asks)
     return 0 if works else 1
 

@@ -690,14 +690,14 @@ def _misspelt(name: str, where: str, *, in_environment: bool = False) -> str | N
 def _shown(variable: Field[Any], text: str) -> str:
     name = variable.name.upper()
     if name.endswith("_URL"):
-        text = _shown_url(text)
+        text = shown_url(text)
     elif not variable.repr:
         text = ""
     text = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
     return f"{name}={text!r}" if text else name
 
 
-def _shown_url(url: str) -> str:
+def shown_url(url: str) -> str:
     """Return an address without its login and the values of its options; empty if unreadable."""
     try:
         _ = urlsplit(url).port

@@ -13,11 +13,13 @@ from getpass import getpass
 from pathlib import Path
 from typing import Protocol
 
-from dotenv import dotenv_values
+from dotenv.parser import Binding, parse_stream
 
 from bot.app import check
 from bot.domain import Finding
-from config.settings import Settings, SettingsError
+from bot.errors import CannotStart
+from bot.text.sanitize import strip_controls
+from config.settings import Settings, SettingsError, shown_url
 
 EXAMPLE = Path(".env.example")
 _PLAIN = re.compile(r"[\w./:@%+,=~-]*")
@@ -42,12 +44,13 @@ class StandardTerminal:
 
     def say(self, text: str) -> None:
         """Show a line."""
-        sys.stdout.write(f"{text}\n")
+        sys.stdout.write(f"{strip_controls(text)}\n")
 
     def ask(self, question: str, *, secret: bool) -> str:
         """Return an answer without blanks around it; empty if there is no further one."""
+        read = getpass if secret and sys.stdin.isatty() else input
         try:
-            return (getpass(question) if secret and sys.stdin.isatty() else input(question)).strip()
+            return read(strip_controls(question)).strip()
         except EOFError:
             sys.stdout.write("\n")
             return ""
@@ -134,8 +137,10 @@ async def init(
 
     What the file has stays if a person answers with nothing. Without `asks` the answers are those
     of the environment, and nothing is written if one of them does not work.
+    Raises CannotStart if the file cannot be read or written, before anything is asked.
     """
-    known = {name: text or "" for name, text in dotenv_values(env_file).items()}
+    known = _values(_lines(env_file))
+    _replacement(env_file).unlink()
     ours = {variable.name.upper() for variable in fields(Settings)}
     given = {name: text for name, text in environment.items() if name in ours and text.strip()}
     chosen = {} if asks else given
@@ -146,12 +151,15 @@ async def init(
             works = await _settle(terminal, question, known, chosen) and works
         elif not asks and (text := values.get(question.variable, "")):
             works = await _accepts(terminal, question, known, chosen, text) and works
+    settings = _settings(terminal, {**known, **chosen})
+    works = works and settings is not None
     if not asks and not works:
         terminal.say(f"Nothing was written to {env_file}.")
         return False
     write(env_file, chosen)
-    terminal.say(f"{env_file} is written; only you can read it.")
-    await _farewell(terminal, {**known, **chosen})
+    terminal.say(f"{env_file} is written; only its owner can read it.")
+    if settings:
+        await _farewell(terminal, settings)
     return works
 
 
@@ -169,7 +177,7 @@ async def _settle(
     if question.before:
         terminal.say(f"\n{question.before}")
     original, refused = known.get(question.variable, ""), ""
-    shown = f"{original[:_KEPT]}…" if question.secret and original else original
+    shown = f"{original[:_KEPT]}…" if question.secret else shown_url(original)
     hint = f"Enter keeps {shown}, {_NONE} takes it away" if original else "Enter skips this"
     while True:
         answer = terminal.ask(f"{question.text} ({hint}): ", secret=question.secret)
@@ -207,12 +215,17 @@ async def _accepts(
     return works
 
 
-async def _farewell(terminal: Terminal, values: Mapping[str, str]) -> None:
+def _settings(terminal: Terminal, values: Mapping[str, str]) -> Settings | None:
+    """Return the settings; None if they do not go together, of which each mistake is told."""
     try:
-        settings = Settings.load(values, Path(os.devnull))
+        return Settings.load(values, Path(os.devnull))
     except SettingsError as error:
-        terminal.say(str(error))
-        return
+        for mistake in str(error).splitlines():
+            terminal.say(f"✗ {mistake}")
+        return None
+
+
+async def _farewell(terminal: Terminal, settings: Settings) -> None:
     if settings.discord_token:
         found = await check.examined("Discord", partial(check.invitation, settings))
         for finding in found:
@@ -221,31 +234,85 @@ async def _farewell(terminal: Terminal, values: Mapping[str, str]) -> None:
 
 
 def write(env_file: Path, chosen: Mapping[str, str]) -> None:
-    """Set variables in a file, whose other lines stay; a new one begins as the example."""
-    try:
-        text = env_file.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        text = EXAMPLE.read_text(encoding="utf-8") if EXAMPLE.exists() else ""
-    for name, value in chosen.items():
-        line = f"{name}={_quoted(value)}"
-        pattern = re.compile(rf"^[ \t]*(?:export[ \t]+)?{name}[ \t]*=.*$", re.MULTILINE)
-        if pattern.search(text):
-            text = pattern.sub(line.replace("\\", r"\\"), text)
-        elif value:
-            text = f"{text.rstrip()}\n{line}\n".lstrip()
+    """Set variables in a file, whose other lines stay; a new one begins as the example.
+
+    Raises CannotStart; the file is then as it was.
+    """
+    lines = _lines(env_file if env_file.exists() else EXAMPLE)
+    known = _values(lines)
+    changed = {name: text for name, text in chosen.items() if text != known.get(name, "")}
+    texts = [_line(it, changed) for it in lines]
+    end = "\r\n" if "\r\n" in "".join(texts) else "\n"
+    for name in (it for it in changed if it not in known):
+        if texts and not texts[-1].endswith("\n"):
+            texts.append(end)
+        texts.append(f"{name}={_quoted(changed[name])}{end}")
     # A reader never sees half of it, and nobody else any of it.
-    number, name = tempfile.mkstemp(dir=env_file.parent, prefix=".env-")
+    new = _replacement(env_file)
     try:
-        with os.fdopen(number, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        Path(name).replace(env_file)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+        new.write_text("".join(texts), encoding="utf-8", newline="")
+        new.replace(env_file.resolve())
+    except OSError as error:
+        raise _cannot_write(env_file, error) from error
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def _lines(env_file: Path) -> list[Binding]:
+    try:
+        with env_file.open(encoding="utf-8-sig", newline="") as stream:
+            return list(parse_stream(stream))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise CannotStart(f"{env_file} cannot be read: {error.strerror}") from error
+    except UnicodeError as error:
+        raise CannotStart(f"{env_file} is not a text in UTF-8") from error
+
+
+def _values(lines: list[Binding]) -> dict[str, str]:
+    """Return what the lines set; the last one of a variable holds."""
+    return {line.key: (line.value or "").strip() for line in lines if line.key}
+
+
+def _line(old: Binding, changed: Mapping[str, str]) -> str:
+    """Return a line as it was, or anew with the empty lines before it and its `export`."""
+    text = old.original.string
+    if old.key is None or old.key not in changed:
+        return text
+    before = re.match(r"\s*(?:export[ \t]+)?", text)
+    end = re.search(r"[\r\n]*\Z", text)
+    return f"{before and before[0]}{old.key}={_quoted(changed[old.key])}{end and end[0]}"
+
+
+def _replacement(env_file: Path) -> Path:
+    """Return a new empty file in the same folder, which the file's owner alone may read."""
+    file = env_file.resolve()  # a link stays one
+    try:
+        number, name = tempfile.mkstemp(dir=file.parent, prefix=".env-")
+        os.close(number)
+    except OSError as error:
+        raise _cannot_write(env_file, error) from error
+    try:
+        if os.name == "posix" and file.exists() and (owner := file.stat().st_uid) != os.geteuid():
+            os.chown(name, owner, -1)
+    except OSError as error:
+        Path(name).unlink()
+        raise CannotStart(f"{env_file} belongs to another user, who has to do this") from error
+    return Path(name)
+
+
+def _cannot_write(env_file: Path, error: OSError) -> CannotStart:
+    cure = "let this user write to its folder (chown), or call this in another one"
+    return CannotStart(f"{env_file} cannot be written: {error.strerror}; {cure}")
 
 
 def _quoted(value: str) -> str:
     if _PLAIN.fullmatch(value):
         return value
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    escaped = value.replace("\\", "\\\\")
+    if re.search(r"[\r\n]", value):
+        escaped = escaped.replace('"', '\\"').replace("\r", "\\r").replace("\n", "\\n")
+        return f'"{escaped}"'
+    escaped = escaped.replace("'", "\\'")
     return f"'{escaped}'"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ import pytest
 
 from bot.app import init as setup
 from bot.app.init import init, write
+from bot.errors import CannotStart
 from config.settings import Settings
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import ModelEmulator
@@ -146,7 +148,11 @@ async def test_a_script_whose_token_is_wrong_writes_nothing(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "value", ["", "plain-1.2/x:y@z", "two words", "it's", 'a "b" #c', "back\\slash", "$HOME", "=x="]
+    "value",
+    [
+        *("", "plain-1.2/x:y@z", "two words", "it's", 'a "b" #c', "back\\slash", "$HOME", "=x="),
+        *("two\nlines", 'it\'s\r\n"two"\\n', "${HOME}", "x" * 10_000),
+    ],
 )
 def test_any_value_is_read_back_as_it_was(value: str, tmp_path: Path) -> None:
     env_file = tmp_path / ".env"
@@ -163,3 +169,100 @@ def test_a_new_file_begins_as_the_example(tmp_path: Path, monkeypatch: pytest.Mo
     write(tmp_path / ".env", {"HF_TOKEN": "hf_x", "PORT": "1"})
 
     assert (tmp_path / ".env").read_text() == "# a token\nHF_TOKEN=hf_x\nPORT=1\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("# a\r\nHF_TOKEN=old\r\nPORT=2\r\n", "# a\r\nHF_TOKEN=new\r\nPORT=2\r\n"),
+        ("\n\nexport HF_TOKEN=old # why\n", "\n\nexport HF_TOKEN=new\n"),
+        ("HF_TOKEN=a\nHF_TOKEN='b'\n", "HF_TOKEN=new\nHF_TOKEN=new\n"),
+        ("HF_TOKEN='two\nlines'\nPORT=2", "HF_TOKEN=new\nPORT=2"),
+        (
+            "SYSTEM_PROMPT='First.\nHF_TOKEN=no\n'\n",
+            "SYSTEM_PROMPT='First.\nHF_TOKEN=no\n'\nHF_TOKEN=new\n",
+        ),
+        ("PORT=2", "PORT=2\nHF_TOKEN=new\n"),
+        ("\ufeffHF_TOKEN=old\n", "HF_TOKEN=new\n"),
+        ("HF_TOKEN='new' # mine\n", "HF_TOKEN='new' # mine\n"),
+    ],
+)
+def test_only_the_lines_of_a_variable_change(before: str, after: str, tmp_path: Path) -> None:
+    env_file = tmp_path / ".env"
+    env_file.write_bytes(before.encode())
+    write(env_file, {"HF_TOKEN": "new"})
+
+    assert env_file.read_bytes().decode() == after
+    assert loaded(env_file).hf_token == "new"
+
+
+def test_a_link_stays_one_and_others_may_not_read_its_file(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    target, env_file = tmp_path / "elsewhere" / "secrets", tmp_path / ".env"
+    target.write_text("PORT=2\n")
+    target.chmod(0o644)
+    env_file.symlink_to(target)
+    write(env_file, {"HF_TOKEN": "new"})
+
+    assert env_file.is_symlink()
+    assert target.read_text() == "PORT=2\nHF_TOKEN=new\n"
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
+    assert [it.name for it in target.parent.iterdir()] == ["secrets"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files of other users")
+def test_the_owner_of_a_file_keeps_it(tmp_path: Path) -> None:
+    env_file = tmp_path / ".env"
+    env_file.write_text("PORT=2\n")
+    os.chown(env_file, 65534, -1)
+    write(env_file, {"HF_TOKEN": "new"})
+
+    assert (env_file.stat().st_uid, loaded(env_file).hf_token) == (65534, "new")
+
+
+async def test_what_cannot_be_read_or_written_is_told_before_the_first_question(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "binary").write_bytes(b"HF_TOKEN=\xff\n")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for name in ("binary", "folder", "loop", "missing/.env"):
+        typist = Typist({})
+        with pytest.raises(CannotStart, match=name):
+            await init(typist, env_file=tmp_path / name, environment={}, asks=True)
+        assert typist.lines == []
+
+
+async def test_a_script_whose_other_variables_are_wrong_writes_nothing(tmp_path: Path) -> None:
+    typist = Typist({})
+    given = {"MODEL_ID": "demo", "QUESTIONS_PER_DAY": "5", "CAPACITY": "many"}
+    questions = tuple(it for it in setup.QUESTIONS if it.variable == "QUESTIONS_PER_DAY")
+    works = await init(
+        typist, env_file=tmp_path / ".env", environment=given, asks=False, questions=questions
+    )
+
+    assert not works
+    assert "CAPACITY='many'" in typist.text
+    assert os.listdir(tmp_path) == []  # noqa: PTH208 - no work for an event loop
+
+
+async def test_wrong_answers_and_passwords_are_not_shown(tmp_path: Path) -> None:
+    env_file = tmp_path / ".env"
+    secret = "hunter2"
+    env_file.write_text(f"REDIS_URL=redis://:{secret}@127.0.0.1:9/0\nDATA_DIR={tmp_path}\n")
+    hostile = [f"{secret}\nPORT=1", f"{secret}\x1b[2J", secret * 2000]
+    typist = Typist(
+        {
+            "DISCORD_TOKEN": [*hostile[:2], "none"],
+            "SLACK_BOT_TOKEN": [*hostile, "none"],
+            "HF_TOKEN": [*hostile[:2], "none"],
+            "MODEL_URL": f"ftp://{secret}@x",
+        }
+    )
+    questions = tuple(it for it in setup.QUESTIONS if it.variable != "MODEL_ID")
+    works = await init(typist, env_file=env_file, environment={}, asks=True, questions=questions)
+
+    assert not works
+    assert "Enter keeps redis://***@127.0.0.1:9/0" in typist.text
+    assert typist.text.count("has a blank or a special character in it") == 6
+    assert secret not in typist.text

@@ -612,7 +612,7 @@ class Queue(RuleBasedStateMachine):
             size = len(shown.text.encode())
             if pages and size > known.progress:
                 known.attempts, known.progress = 1, size
-            # What a stopped attempt still saves is not what the question's former text was answered.
+            # What a stopped attempt still saves answers no text of the question.
             known.shown = replace(known.shown, pages=ids) if known.anew else shown
             known.saved = True
             known.posted |= {*ids}

@@ -87,9 +87,9 @@ class Parley:
         try:
             return await self._in_time(work)
         except NotAThread as error:
-            # Slack takes no commands in threads.
             words = f"@{self._workspace.identity.name} /parley {name.lower()}"
-            return Answer(f"{error.apology} There, write `{words}`.")
+            cure = f"Slack takes no commands in threads: write `{words}`."
+            return Answer(f"{error.apology} {cure}")
         except ParleyError as error:
             log.info("A command in %s was not carried out: %r", spot.channel, error)
             if isinstance(error, Refused) and error.repeated:

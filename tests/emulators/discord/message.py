@@ -32,7 +32,8 @@ def attachment(channel_id: str, name: str) -> Payload:
 class Shown:
     """A message as people see it; `buttons` are the custom ids of those that can be pressed.
 
-    `labels` are what stands on the buttons, a picture if there is no text.
+    `labels` are what stands on the buttons, a picture if there is no text. `reader` is the person
+    who alone sees an ephemeral one.
 
     The text of a forward is what was forwarded; `files` are the names of attachments. Links in one
     that is `suppressed` show no previews.
@@ -49,6 +50,7 @@ class Shown:
     files: tuple[str, ...] = ()
     suppressed: bool = False
     labels: tuple[str, ...] = ()
+    reader: str | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -128,6 +130,7 @@ class Message:
             files=tuple(str(one["filename"]) for one in self.attachments),
             suppressed=bool(self.flags & SUPPRESS_EMBEDS),
             labels=tuple(labels(self.components)),
+            reader=self.interaction.user.id if self.ephemeral and self.interaction else None,
         )
 
     def content(self, *, veiled: bool = False) -> Payload:

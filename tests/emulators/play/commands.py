@@ -31,6 +31,8 @@ TEXT              say it here; @bot calls the bot, @NAME another person
                   send the form that is open
 /home [BUTTON]    open the bot's Home tab in Slack, or press a button there
 /manage [WHAT]    be allowed to manage the channel, the server, or nothing
+/role NAME        have a role of a Discord server
+/ids              tell the ids of this server, this channel and you, as the platform shows them
 /elsewhere        go to a group DM where the bot is no member
 /discord, /slack  go to #general there
 /channel [NAME]   go to a channel; without a name out of this thread
@@ -87,6 +89,8 @@ class Commands:
             "fill": self._fill,
             "home": self._go_home,
             "manage": self._manage,
+            "role": self._take_role,
+            "ids": self._tell_ids,
             "elsewhere": self._go_elsewhere,
             "discord": lambda _: self._go_to_platform("discord"),
             "slack": lambda _: self._go_to_platform("slack"),
@@ -185,6 +189,16 @@ class Commands:
         self._seat.rooms.allow(self._seat.person, what)
         self._seat.stage.note(f"{self._seat.person} may manage {what or 'nothing'}.")
 
+    def _take_role(self, name: str) -> None:
+        if not name:
+            raise Impossible("Which role? Such as /role Crew.")
+        role = self._seat.rooms.give_role(self._seat.person, name)
+        self._seat.stage.note(f"{self._seat.person} has the role {name}, {role}.")
+
+    def _tell_ids(self, _: str) -> None:
+        told = self._seat.rooms.ids(self._seat.room, self._seat.person)
+        self._seat.stage.note(", ".join(f"{what} {id_}" for what, id_ in told.items()))
+
     def _go_elsewhere(self, _: str) -> None:
         self._seat.enter(self._seat.rooms, self._seat.rooms.elsewhere(self._seat.person))
 
@@ -219,7 +233,8 @@ class Commands:
     async def _click(self, words: str) -> None:
         wanted, _, button = words.partition(" ")
         sight = self._seat.find(wanted)
-        found = [it for it in sight.buttons if it.lower().startswith(button.strip("[] ").lower())]
+        sought, named = button.strip("[] ").lower(), zip(sight.buttons, labels(sight), strict=True)
+        found = [id_ for id_, label in named if label.lower().startswith(sought)]
         if len(found) != 1:
             raise Impossible(f"Which button? It has {', '.join(labels(sight)) or 'none'}.")
         self._seat.call()

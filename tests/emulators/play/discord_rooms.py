@@ -16,10 +16,12 @@ from tests.emulators.play.rooms import (
     People,
     Room,
     Sight,
+    described_input,
     standing_sign,
 )
 from tests.emulators.timeline import Moment
 
+_PEOPLE, _ROLES = 5, 6  # docs: Component Types, selects of people and of roles
 _MENU = 3  # docs: Application Command Types, of a message
 _ANSWER_SECONDS = 3.0  # docs: Receiving and Responding
 _TYPING_SECONDS = 10.0  # docs: Trigger Typing Indicator, "expires after 10 seconds"
@@ -34,6 +36,7 @@ class DiscordRooms:
         self.emulator = emulator
         self._people = People(emulator.user, [emulator.bot_id])
         self._channels = {GENERAL: emulator.channel_id}
+        self._roles: dict[str, str] = {}
         self._open: dict[str, str] = {}  # by person, what may have opened a form
         self._elsewhere: str | None = None
 
@@ -99,12 +102,31 @@ class DiscordRooms:
                     await asyncio.sleep(0.01)
         except TimeoutError:
             raise Impossible("No form is open.") from None
-        self._open[person] = await self.emulator.submit(self._open[person], **values)
+        opened = self._open[person]
+        kinds = _kinds(self.emulator.modal(opened) or {})
+        filled: dict[str, str | list[str]] = dict(values)
+        for name, text in values.items():
+            listed = [one for one in text.split(",") if one]
+            if kinds.get(name) == _PEOPLE:
+                filled[name] = [self._people.id(one) for one in listed]
+            elif kinds.get(name) == _ROLES:
+                filled[name] = [self._roles[one] for one in listed if one in self._roles]
+        self._open[person] = await self.emulator.submit(opened, **filled)
 
     def allow(self, person: str, right: str) -> None:
         if right not in ("", "channel", "server"):
             raise Impossible("What may be managed? /manage channel, or server, or nothing.")
         self.emulator.allow(self._people.id(person), right)
+
+    def give_role(self, person: str, name: str) -> str:
+        if name not in self._roles:
+            self._roles[name] = self.emulator.role(name)
+        self.emulator.give_role(self._people.id(person), self._roles[name])
+        return self._roles[name]
+
+    def ids(self, room: Room, person: str) -> Mapping[str, str]:
+        found = {"channel": room.channel, person: self._people.id(person)}
+        return {"server": self.emulator.guild_id, **found}
 
     def elsewhere(self, person: str) -> Room:
         if self._elsewhere is None:
@@ -129,7 +151,7 @@ class DiscordRooms:
         raise Impossible("Discord has no stop button of its own: /click the message's.")
 
     def sights(self, room: Room, person: str) -> list[Sight]:
-        return list(self._sights(room.channel, within=0))
+        return list(self._sights(room.channel, self._people.id(person), within=0))
 
     def signs(self, room: Room) -> list[str]:
         return [f"{BOT} is typing…" for place in self._places(room) if self._types_in(place)]
@@ -144,20 +166,23 @@ class DiscordRooms:
     def readable(self, text: str) -> str:
         return self._people.readable(text)
 
-    def _sights(self, place: str, *, within: int) -> Iterator[Sight]:
+    def _sights(self, place: str, user: str, *, within: int) -> Iterator[Sight]:
         for shown in self.emulator.screen(place):
+            if shown.reader not in (None, user):
+                continue
             yield Sight(
                 id=shown.id,
                 author=self._people.name(shown.author_id),
                 text=self._people.readable(shown.text),
                 buttons=shown.buttons,
+                labels=shown.labels,
                 edited=shown.edited,
                 whispered=shown.ephemeral,
                 within=within,
                 reply_to=shown.reply_to,
             )
             if thread := self.emulator.thread_of(shown.id):
-                yield from self._sights(thread, within=within + 1)
+                yield from self._sights(thread, user, within=within + 1)
 
     def _places(self, room: Room) -> list[str]:
         screen = self.emulator.screen(room.channel)
@@ -172,16 +197,33 @@ class DiscordRooms:
 
 
 def described_form(form: Payload) -> str:
-    """Return a form as one line: its title, and its inputs with what they hold."""
-    labels = form["components"] if isinstance(form["components"], list) else []
-    inputs = [one["component"] for one in labels if "component" in one]
-    return f"{form['title']}: {', '.join(map(_described_input, inputs))}"
+    """Return a form: its title, and a line for each input with what it holds."""
+    inputs = [_described_input(one) for one in _labels(form)]
+    return "\n".join([str(form["title"]), *inputs])
 
 
-def _described_input(held: dict[str, Any]) -> str:
-    options = [str(one["value"]) for one in held.get("options") or []]
-    offered = f" ({' / '.join(options)})" if options else ""
-    return f"{held['custom_id']}={held.get('value') or ''}{offered}"
+def _labels(form: Payload) -> list[dict[str, Any]]:
+    parts = form.get("components")
+    return [one for one in parts if "component" in one] if isinstance(parts, list) else []
+
+
+def _kinds(form: Payload) -> dict[str, int]:
+    """Return the kinds of the inputs of a form by their names."""
+    inputs = (one["component"] for one in _labels(form))
+    return {held["custom_id"]: held["type"] for held in inputs}
+
+
+def _described_input(label: dict[str, Any]) -> str:
+    held = label["component"]
+    options = held.get("options") or []
+    chosen = [str(one["value"]) for one in options if one.get("default")]
+    chosen += [str(one["id"]) for one in held.get("default_values") or []]
+    return described_input(
+        held["custom_id"],
+        str(label["label"]),
+        held=held.get("value") or ",".join(chosen),
+        options={str(one["value"]): str(one["label"]) for one in options},
+    )
 
 
 def _given(name: str, value: str) -> str | bool:

@@ -15,6 +15,7 @@ BOT = "parley"
 GENERAL = "general"
 
 _MENTION = re.compile(r"<@!?(\w+)(?:\|[^<>]*)?>")
+_COMMAND = re.compile(r"<(/[\w -]+):\d+>")  # docs: Message Formatting, "Slash Command"
 _CALL = re.compile(r"(?<![\w<])@(\w+)")
 
 
@@ -38,6 +39,7 @@ class Sight:
 
     `within` counts the threads around it: none in the room itself, one in a thread below it.
     `reply_to` is the id of the message that it replies to, where the platform has such replies.
+    `labels` are what stands on the buttons, one for each.
     """
 
     id: str
@@ -48,6 +50,7 @@ class Sight:
     whispered: bool = False  # only one person sees it
     within: int = 0
     reply_to: str | None = None
+    labels: tuple[str, ...] = ()
 
 
 _How = TypeVar("_How", contravariant=True)
@@ -125,6 +128,12 @@ class Rooms(Protocol):
     def allow(self, person: str, right: str) -> None:
         """Let a person manage the "channel" or the "server", or neither."""
 
+    def give_role(self, person: str, name: str) -> str:
+        """Give a person a role, a new one if need be; return its id."""
+
+    def ids(self, room: Room, person: str) -> Mapping[str, str]:
+        """Return the ids of the server, the channel and the person, by what each is called."""
+
     def elsewhere(self, person: str) -> Room:
         """Return a place of people where the bot is no member."""
 
@@ -190,7 +199,18 @@ class People:
 
     def readable(self, text: str) -> str:
         """Return a text with its mentions as people read them."""
-        return _MENTION.sub(lambda found: f"@{self.name(found[1])}", text)
+        named = _MENTION.sub(lambda found: f"@{self.name(found[1])}", text)
+        return _COMMAND.sub(r"\1", named)
+
+
+def described_input(name: str, label: str, *, held: str, options: Mapping[str, str]) -> str:
+    """Return a line of a form: an input's name, its label, what it holds, and what it offers.
+
+    `options` are the labels of what can be chosen, by their values.
+    """
+    offered = (f"{value} ({told})" if told != value else value for value, told in options.items())
+    choice = f" of {', '.join(offered)}" if options else ""
+    return f"  {name} ({label}){choice}: {held}".rstrip()
 
 
 def standing_sign(

@@ -62,7 +62,7 @@ class Seat:
     def _tell_form(self) -> None:
         form = self.rooms.form(self.person)
         if form and form != self._form:
-            self.stage.note(f"A form is open: {form}. /fill sends it.")
+            self.stage.note(f"A form is open: {form}\n/fill sends it.")
         self._form = form
 
     def greet(self) -> None:
@@ -150,5 +150,6 @@ def described(sight: Sight, number: int, *, gone: bool, answered: int = 0) -> st
 
 
 def labels(sight: Sight) -> list[str]:
-    """Return what the buttons are called: their ids, up to what tells them apart for the bot."""
-    return [button.partition(":")[0] for button in sight.buttons]
+    """Return what stands on the buttons that can be pressed."""
+    told = len(sight.labels) == len(sight.buttons)
+    return list(sight.labels if told else sight.buttons)

@@ -14,6 +14,7 @@ from tests.emulators.play.rooms import (
     People,
     Room,
     Sight,
+    described_input,
 )
 from tests.emulators.slack import Shown, SlackEmulator, View
 from tests.emulators.timeline import Moment
@@ -97,9 +98,10 @@ class SlackRooms:
         view = self.emulator.modal(self._people.id(person))
         if view is None:
             return None
-        fields = [f"{name}={_held(view, name)}" for name in view.fields]
-        errors = [f"({name}: {why})" for name, why in view.errors.items()]
-        return f"{view.title}: {', '.join(fields) or ' '.join(view.texts)}{''.join(errors)}"
+        fields = [_described_input(view, name) for name in view.fields]
+        texts = [] if fields else view.texts
+        errors = [f"  {name}: {why}" for name, why in view.errors.items()]
+        return "\n".join([view.title, *texts, *fields, *errors])
 
     async def fill(self, person: str, values: Mapping[str, str]) -> None:
         user = self._people.id(person)
@@ -121,6 +123,13 @@ class SlackRooms:
         self.emulator.set_role(user, "admin" if right == "server" else None)
         for channel in self._channels.values():
             self.emulator.set_creator(channel, user if right == "channel" else None)
+
+    def give_role(self, person: str, name: str) -> str:
+        raise Impossible("Slack has no roles.")
+
+    def ids(self, room: Room, person: str) -> Mapping[str, str]:
+        found = {"channel": room.channel, person: self._people.id(person)}
+        return {"workspace": self.emulator.team_id, **found}
 
     def elsewhere(self, person: str) -> Room:
         raise Impossible("In Slack a bot answers only where it is a member.")
@@ -197,6 +206,7 @@ class SlackRooms:
             author=self._people.name(shown.author),
             text=self._people.readable(shown.text),
             buttons=shown.buttons,
+            labels=shown.labels,
             # How Slack marks what an app has updated is not documented.
             edited=changed and self._people.has(shown.author),
             within=within,
@@ -205,7 +215,8 @@ class SlackRooms:
     def _whispers(self, room: Room, person: str) -> Iterator[Sight]:
         user = self._people.id(person)
         for number, words in enumerate(self.emulator.ephemerals):
-            if (words.channel_id, words.user_id) == (room.channel, user):
+            is_here = room.thread in (None, words.thread_ts)
+            if is_here and (words.channel_id, words.user_id) == (room.channel, user):
                 text = self._people.readable(words.text)
                 pressed = tuple(words.buttons.values())
                 yield Sight(f"{_WHISPER}/{number}", BOT, text, buttons=pressed, whispered=True)
@@ -219,10 +230,8 @@ class SlackRooms:
         return self.emulator.shown_status(channel, thread) if thread else ""
 
 
-def _held(view: View, name: str) -> str:
-    """Return what an input holds, and between what a person can choose."""
-    options = " / ".join(view.options(name))
-    return f"{view.held(name)}{f' ({options})' if options else ''}"
+def _described_input(view: View, name: str) -> str:
+    return described_input(name, view.label(name), held=view.held(name), options=view.options(name))
 
 
 def _action(labels: Mapping[str, str], button: str) -> str:

@@ -89,10 +89,14 @@ class View:
         listed = ",".join(map(str, users)) if isinstance(users, list) else ""
         return listed or str(element.get("initial_value", ""))
 
-    def options(self, block_id: str) -> list[str]:
-        """Return the values between which a person can choose."""
-        element = _element(self.fields[block_id])
-        return [str(option["value"]) for option in _listed(element.get("options"))]
+    def label(self, block_id: str) -> str:
+        """Return what stands above an input."""
+        return _words(self.fields[block_id]["label"])
+
+    def options(self, block_id: str) -> dict[str, str]:
+        """Return the labels of what a person can choose, by the values."""
+        options = _listed(_element(self.fields[block_id]).get("options"))
+        return {str(option["value"]): _words(option["text"]) for option in options}
 
     def values(self, filled: Mapping[str, Filled]) -> Payload:
         """Return `state.values` with what a person filled in; LookupError if Slack refuses it."""

@@ -254,6 +254,30 @@ async def test_the_bots_commands_menus_and_forms_are_used(play: Play) -> None:
     assert offered[0] == "Offered: nothing"
 
 
+async def test_ids_and_roles_are_told_for_what_an_operator_has_to_name(play: Play) -> None:
+    (told,) = await play.type("/ids")
+    roles = [(await play.type(f"/as {name}", "/role Crew"))[0] for name in ("Ben", "Cleo")]
+    (slacks,) = await play.type("/slack", "/ids")
+
+    places = f"server {play.discord.guild_id}, channel {play.discord.channel_id}"
+    assert told.startswith(f"{places}, Ann ")
+    assert roles[1] == roles[0].replace("Ben", "Cleo")
+    assert slacks.startswith(f"workspace {play.slack.team_id}, channel {play.slack.channel_id}")
+
+
+async def test_only_its_person_sees_what_is_said_to_one_alone(play: Play) -> None:
+    async with listening(play.discord, FakeIntake()):
+        await play.type("/parley stop")
+        await until(
+            lambda: any(one.ephemeral for one in play.discord.screen(play.seat.room.channel))
+        )
+        mine = await play.type("/screen")
+        others = await play.type("/as Ben", "/screen")
+
+    assert any("only you see this" in line for line in mine)
+    assert not any("only you see this" in line for line in others)
+
+
 async def test_a_call_goes_wrong_as_asked_and_well_again(play: Play) -> None:
     headers = {"Authorization": f"Bot {play.discord.token}"}
     async with aiohttp.ClientSession(headers=headers) as session:

@@ -30,7 +30,7 @@ async def test_without_words_a_form_offers_what_can_be_chosen(
 
         await slack.slash(slack.channel_id, ann, "/parley", name)
         form = await opened(slack, ann)
-        places = form.options("scope")
+        places = list(form.options("scope"))
         await slack.submit(ann, **{name: value, "scope": "server"})
 
         assert not slack.ephemerals
@@ -49,7 +49,7 @@ async def test_a_model_is_taken_back_in_the_form(store: Store) -> None:
 
         await slack.slash(dm, ann, "/parley", "model")
         form = await opened(slack, ann)
-        models = form.options("model")
+        models = list(form.options("model"))
         await slack.submit(ann, model="-")
 
         assert models == ["org/small", "org/large", "-"]

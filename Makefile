@@ -13,7 +13,7 @@ SLOW := tests/processes tests/local tests/chaos tests/emulators/tests/test_play.
 # Without compiled files, each test process compiles all tests by itself: ten seconds of a core.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run init play test check check-shipping chaos format lock audit clean
+.PHONY: run init play platforms test check check-shipping chaos format lock audit clean
 
 run: $(VENV)/run
 	@$(BIN)/python -m bot run
@@ -25,6 +25,10 @@ init: $(VENV)/run
 # The bot in an emulated Discord and Slack, where you play the people.
 play: $(VENV)/dev
 	@$(BIN)/python -m tests.emulators --bot
+
+# Discord and Slack alone, for a bot that you start yourself.
+platforms: $(VENV)/dev
+	@$(BIN)/python -m tests.emulators
 
 test: $(VENV)/dev
 	@$(BIN)/python -m pytest $(AT_ONCE)

@@ -60,14 +60,15 @@ class StandardTerminal:
 class Question:
     """One variable: what is asked, what is said before, and how the answers so far are checked.
 
-    It is asked only if `needs`, a variable before it, has a value, or none if it begins with "!".
+    It is asked only if each of `needs`, variables before it, has a value, or none if it begins
+    with "!". `{bot}` in `before` is the command that runs the bot.
     """
 
     variable: str
     text: str
     secret: bool = False
     before: str = ""
-    needs: str = ""
+    needs: tuple[str, ...] = ()
     check: Callable[[Settings], AsyncIterator[Finding]] | None = None
 
 
@@ -85,13 +86,13 @@ QUESTIONS = (
         "Slack: the bot token (xoxb-…)",
         secret=True,
         before="For Slack, create an app from a manifest at https://api.slack.com/apps: paste what "
-        "`python -m bot manifest` prints, and install it.",
+        "`{bot} manifest` prints, and install it.",
     ),
     Question(
         "SLACK_APP_TOKEN",
         "Slack: an app-level token with connections:write (xapp-…)",
         secret=True,
-        needs="SLACK_BOT_TOKEN",
+        needs=("SLACK_BOT_TOKEN",),
         check=check.examine_slack,
     ),
     Question(
@@ -105,7 +106,7 @@ QUESTIONS = (
     Question(
         "MODEL_URL",
         "The address of an OpenAI-compatible server, such as http://127.0.0.1:8080/v1",
-        needs="!HF_TOKEN",
+        needs=("!HF_TOKEN",),
     ),
     Question("MODEL_ID", "The name of the model", check=check.examine_model),
     Question(
@@ -116,6 +117,13 @@ QUESTIONS = (
         "developer mode; a Slack workspace's begins with T.",
     ),
     Question("ALLOWED_ROLES", "The ids of the only Discord roles whose people may use it"),
+    Question(
+        "ALLOWED_PEOPLE",
+        "The ids of the only people in Slack who may use it",
+        before="Slack has no roles, so people there are named one by one: their ids begin with U "
+        "(Copy member ID in a profile).",
+        needs=("ALLOWED_ROLES", "SLACK_BOT_TOKEN"),
+    ),
     Question("QUESTIONS_PER_DAY", "How many questions a person has in a day"),
     Question(
         "REDIS_URL",
@@ -164,10 +172,10 @@ async def init(
 
 
 def _is_due(question: Question, values: Mapping[str, str]) -> bool:
-    if not question.needs:
-        return True
-    wanted = not question.needs.startswith("!")
-    return bool(values.get(question.needs.removeprefix("!"))) is wanted
+    return all(
+        bool(values.get(name.removeprefix("!"))) is not name.startswith("!")
+        for name in question.needs
+    )
 
 
 async def _settle(
@@ -175,7 +183,7 @@ async def _settle(
 ) -> bool:
     """Ask until an answer works, or a person wants it all the same; return whether it works."""
     if question.before:
-        terminal.say(f"\n{question.before}")
+        terminal.say(f"\n{question.before.format(bot=_command())}")
     original, refused = known.get(question.variable, ""), ""
     shown = f"{original[:_KEPT]}…" if question.secret else shown_url(original)
     hint = f"Enter keeps {shown}, {_NONE} takes it away" if original else "Enter skips this"
@@ -230,7 +238,17 @@ async def _farewell(terminal: Terminal, settings: Settings) -> None:
         found = await check.examined("Discord", partial(check.invitation, settings))
         for finding in found:
             terminal.say(finding.text)
-    terminal.say("Start the bot with `python -m bot run`; `python -m bot check` examines it all.")
+    bot = _command()
+    terminal.say(f"Start the bot with `{bot} run`; `{bot} check` examines it all.")
+
+
+def _command() -> str:
+    """Return how a person calls the bot in this folder."""
+    if (called := Path(sys.argv[0]).stem) == "parley":
+        return called
+    python, here = Path(sys.executable), Path.cwd()
+    name = python.relative_to(here) if python.is_relative_to(here) else "python"
+    return f"{name} -m bot"
 
 
 def write(env_file: Path, chosen: Mapping[str, str]) -> None:

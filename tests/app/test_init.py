@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,6 +79,34 @@ async def test_a_new_operator_gets_a_file_that_works(tmp_path: Path) -> None:
     assert "python -m bot manifest" in typist.text
     assert discord.token not in typist.text
     assert slack.bot_token not in typist.text
+
+
+@pytest.mark.parametrize("slack", ["xoxb-1", ""])
+async def test_people_of_slack_are_asked_for_where_roles_would_let_none_of_them_in(
+    slack: str, tmp_path: Path
+) -> None:
+    write(tmp_path / ".env", {"DATA_DIR": str(tmp_path / "data")})
+    role = "123456789012345678"
+    people = {"SLACK_BOT_TOKEN": slack, "ALLOWED_ROLES": role, "ALLOWED_PEOPLE": "U0123ABCD"}
+    typist = Typist({"MODEL_ID": "none", **people})
+
+    await init(typist, env_file=tmp_path / ".env", environment={}, asks=True)
+
+    assert ("Slack has no roles" in typist.text) is bool(slack)
+    assert loaded(tmp_path / ".env").allowed_people == (("U0123ABCD",) if slack else ())
+
+
+async def test_in_a_clone_the_command_that_is_told_can_be_typed_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / ".venv" / "bin" / "python"))
+    typist = Typist({})
+
+    await init(typist, env_file=Path(".env"), environment={}, asks=True)
+
+    assert "Start the bot with `.venv/bin/python -m bot run`" in typist.text
+    assert "what `.venv/bin/python -m bot manifest` prints" in typist.text
 
 
 async def test_a_wrong_answer_is_told_and_asked_again(tmp_path: Path) -> None:

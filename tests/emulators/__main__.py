@@ -52,9 +52,10 @@ class _World:
 
 @dataclass(frozen=True, slots=True)
 class _Files:
-    """The script that runs the bot, and what is logged."""
+    """The script that runs the bot, its settings for another bot, and what is logged."""
 
     script: Path
+    settings: Path
     bot_log: Path
     own_log: Path
 
@@ -97,7 +98,8 @@ async def _serve(options: argparse.Namespace) -> int:
     data_dir = Path(os.environ.get("DATA_DIR") or Settings().data_dir)
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(bot.own_folder(data_dir))
-        files = _Files(folder / "bot.sh", folder / "bot.log", folder / "emulators.log")
+        names = ("bot.sh", "bot.env", "bot.log", "emulators.log")
+        files = _Files(*(folder / name for name in names))
         discord = await stack.enter_async_context(DiscordEmulator())
         slack = await stack.enter_async_context(SlackEmulator())
         model = None
@@ -116,6 +118,7 @@ async def _serve(options: argparse.Namespace) -> int:
         variables = _variables(world, options) | {"DATA_DIR": store, "PORT": "0"}
         without = [name for name in _ELSEWHERE if name not in variables]
         bot.write_script(files.script, variables=variables, without=without, folder=Path(store))
+        bot.write_settings(files.settings, variables=variables)
         with bot.private(files.own_log):
             logging.basicConfig(filename=files.own_log, level=logging.WARNING)
         playing = asyncio.create_task(_play(world, files, options))
@@ -162,6 +165,7 @@ async def _play(world: _World, files: _Files, options: argparse.Namespace) -> in
             stack.callback(watching.cancel)
         else:
             stage.note(f"In another terminal, this runs the bot: sh {_shown(files.script)}")
+            stage.note(f"The settings of a bot of your own are in {_shown(files.settings)}")
         stage.note(f"You are {seat.person} in {seat.room.title}, and what you type is said there.")
         stage.note("@bot calls the bot; /help tells the rest.")
         stack.callback(stage.leave)

@@ -56,6 +56,12 @@ def write_script(
         os.write(number, "".join(f"{line}\n" for line in lines).encode())
 
 
+def write_settings(path: Path, *, variables: Mapping[str, str]) -> None:
+    """Write a `.env` with these variables, for nobody else to read."""
+    with private(path) as number:
+        os.write(number, "".join(f"{name}={value}\n" for name, value in variables.items()).encode())
+
+
 @contextmanager
 def private(path: Path) -> Iterator[int]:
     """Open a file anew for writing, for nobody else to read; yields its descriptor."""

@@ -32,7 +32,7 @@ TEXT              say it here; @bot calls the bot, @NAME another person
 /home [BUTTON]    open the bot's Home tab in Slack, or press a button there
 /manage [WHAT]    be allowed to manage the channel, the server, or nothing
 /role NAME        have a role of a Discord server
-/ids              tell the ids of this server, this channel and you, as the platform shows them
+/ids              tell the ids of each server, of #general there and of you
 /elsewhere        go to a group DM where the bot is no member
 /discord, /slack  go to #general there
 /channel [NAME]   go to a channel; without a name out of this thread
@@ -196,8 +196,9 @@ class Commands:
         self._seat.stage.note(f"{self._seat.person} has the role {name}, {role}.")
 
     def _tell_ids(self, _: str) -> None:
-        told = self._seat.rooms.ids(self._seat.room, self._seat.person)
-        self._seat.stage.note(", ".join(f"{what} {id_}" for what, id_ in told.items()))
+        for rooms in self._seat.platforms.values():
+            told = rooms.ids(rooms.channel(GENERAL), self._seat.person).items()
+            self._seat.stage.note(f"{rooms.name}: {', '.join(' '.join(one) for one in told)}")
 
     def _go_elsewhere(self, _: str) -> None:
         self._seat.enter(self._seat.rooms, self._seat.rooms.elsewhere(self._seat.person))

@@ -255,14 +255,14 @@ async def test_the_bots_commands_menus_and_forms_are_used(play: Play) -> None:
 
 
 async def test_ids_and_roles_are_told_for_what_an_operator_has_to_name(play: Play) -> None:
-    (told,) = await play.type("/ids")
+    told, slacks = await play.type("/ids")
     roles = [(await play.type(f"/as {name}", "/role Crew"))[0] for name in ("Ben", "Cleo")]
-    (slacks,) = await play.type("/slack", "/ids")
 
-    places = f"server {play.discord.guild_id}, channel {play.discord.channel_id}"
+    places = f"Discord: server {play.discord.guild_id}, channel {play.discord.channel_id}"
     assert told.startswith(f"{places}, Ann ")
     assert roles[1] == roles[0].replace("Ben", "Cleo")
-    assert slacks.startswith(f"workspace {play.slack.team_id}, channel {play.slack.channel_id}")
+    workspace = f"Slack: workspace {play.slack.team_id}"
+    assert slacks.startswith(f"{workspace}, channel {play.slack.channel_id}, Ann U")
 
 
 async def test_only_its_person_sees_what_is_said_to_one_alone(play: Play) -> None:

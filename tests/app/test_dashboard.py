@@ -6,6 +6,7 @@ import ast
 import json
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ def expressions() -> Iterator[str]:
     yield from re.findall(r"expr: (?!\|)(.*)", rules)
 
 
+@cache
 def metrics() -> dict[str, set[str]]:
     """Return the labels of each metric that the source defines, by its name there."""
     found = {}

@@ -41,7 +41,7 @@ check: $(VENV)/dev
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m pytest $(AT_ONCE) $(SLOW:%=--ignore=%)
 
-# The wheel, and the steps of the Dockerfile, in fresh folders: it installs for a minute or two.
+# The wheel, and the steps of the Dockerfile, in fresh folders: it installs for two or three minutes.
 check-shipping: $(VENV)/dev
 	@$(BIN)/python -m pytest tests/shipping/fresh.py
 
@@ -69,11 +69,11 @@ lock: $(VENV)/dev
 		--output-file=requirements-transformers.lock requirements-transformers.txt
 	@$(COMPILE) --no-deps --output-file=requirements-demo.lock requirements-demo.txt
 
-# Known weaknesses of what the locks name; asks PyPI.
+# Known weaknesses of what the locks name; asks PyPI, and fails where it tells nothing.
 audit: $(VENV)/run
 	@$(BIN)/python -m pip install --quiet pip-audit
 	@for lock in $(filter-out requirements-demo.lock,$(wildcard *.lock)); do \
-		$(BIN)/pip-audit --disable-pip --require-hashes --requirement $$lock || exit; \
+		$(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement $$lock || exit; \
 	done
 
 clean:

@@ -115,7 +115,7 @@ async def _settings(settings: Settings) -> AsyncIterator[Finding]:
     roles = choose_roles((), settings) if settings.chat_platforms else at_terminal
     check_settings(settings, roles)
     served = ", ".join(sorted(roles))
-    yield Finding("Settings", f"`python -m bot run` would run as {served}")
+    yield Finding("Settings", f"The bot would run as {served}")
     if settings.chat_platforms:
         yield _access(settings)
 

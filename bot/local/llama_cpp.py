@@ -124,8 +124,8 @@ def _find_model(path: Path | None) -> tuple[Path, int | None]:
     """Return a chat model's file, and its context size if known."""
     if importlib.util.find_spec("xllamacpp") is None:
         raise CannotStart(
-            "the embedded model needs the package xllamacpp:"
-            " start with `make run`, or set HF_TOKEN or MODEL_URL"
+            "the embedded model needs the package xllamacpp, of the extra `local`:"
+            " set HF_TOKEN or MODEL_URL, or start with `make run`"
         )
     file = _demo_model() if path is None else path.expanduser().absolute()
     try:
@@ -144,7 +144,7 @@ def _demo_model() -> Path:
             return file
     raise CannotStart(
         "the demo model is not installed:"
-        " start with `make run`, or set HF_TOKEN, MODEL_URL or LOCAL_MODEL_PATH"
+        " set HF_TOKEN, MODEL_URL or LOCAL_MODEL_PATH, or start with `make run`"
     )
 
 

@@ -15,7 +15,7 @@ import pytest
 
 import bot
 from tests.emulators.model import ModelEmulator
-from tests.shipping.test_deployment import healthcheck
+from tests.shipping.test_deployment import dockerfile, healthcheck, last_stage
 from tests.support.process import ROOT
 from tests.support.waiting import until
 
@@ -42,15 +42,26 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def install(tree: Path, folder: Path, *, extras: str) -> Path:
+    """Run the commands of the image's first stage; returns the Python of its environment."""
+    for name, command in dockerfile()[: -len(last_stage())]:
+        if name == "RUN":
+            here = command.replace("/opt/parley", str(folder))
+            path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+            run("/bin/sh", "-c", here, folder=tree, PATH=path, EXTRAS=extras)
+    return folder / "bin" / "python"
+
+
 @pytest.fixture(scope="module")
 def core(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return Python of an environment with the core alone."""
-    folder = tmp_path_factory.mktemp("core")
-    run(sys.executable, "-m", "venv", folder, folder=folder)
-    python = folder / "bin" / "python"
-    pip = (python, "-m", "pip", "install", "--require-hashes", "-r", tree / "requirements.lock")
-    run(*pip, folder=folder)
-    return python
+    return install(tree, tmp_path_factory.mktemp("core"), extras="")
+
+
+def test_the_image_may_have_extras(tree: Path, tmp_path: Path) -> None:
+    python = install(tree, tmp_path, extras="terminal web")
+
+    run(python, "-c", "import prompt_toolkit, joserfc", folder=tmp_path)
 
 
 def build(tree: Path, folder: Path) -> Path:
@@ -90,11 +101,47 @@ async def test_a_wheel_gives_the_command_with_all_its_files(
             assert str(path.relative_to(tree)) in packed
 
 
+async def test_an_installation_from_the_folder_brings_what_it_needs(
+    tree: Path, tmp_path: Path, model: ModelEmulator
+) -> None:
+    """As `pipx install .` and `uvx --from .` do."""
+    model.answer = "Paris."
+    copy, own, empty = tmp_path / "tree", tmp_path / "own", tmp_path / "empty"
+    shutil.copytree(tree, copy)
+    empty.mkdir()
+    run(sys.executable, "-m", "venv", own, folder=tmp_path)
+    run(own / "bin" / "python", "-m", "pip", "install", copy, folder=tmp_path)
+    parley = own / "bin" / "parley"
+
+    answer = await asyncio.to_thread(
+        run, parley, "ask", "Which city?", folder=empty, MODEL_URL=model.url
+    )
+    set_up = run(parley, "init", "--yes", folder=empty)
+
+    assert answer == "Paris.\n"
+    assert "Start the bot with `parley run`" in set_up
+    assert [path.name for path in empty.iterdir()] == [".env"]
+
+
+def test_the_first_step_of_a_codespace_lets_make_run_answer(tree: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "tree"
+    shutil.copytree(tree, copy)
+    container = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text())
+
+    run("/bin/sh", "-c", container["onCreateCommand"], folder=copy)
+    said = run("/bin/sh", "-c", "echo 'Who are you?' | make run", folder=copy)
+
+    assert said.strip()
+
+
 def lay_out(tree: Path, core: Path, app: Path, data: Path) -> None:
     """Make a folder that all may read and nobody may write to, and one for data."""
-    for name in ("bot", "adapters", "config"):
-        shutil.copytree(tree / name, app / name)
-    run(core, "-m", "compileall", "-q", "bot", "adapters", "config", folder=app)
+    for name, value in last_stage():
+        match name, value.split():
+            case "COPY", [source, target] if not source.startswith("-"):
+                shutil.copytree(tree / source, app / target)
+            case "RUN", [command, *arguments] if command.startswith("/opt/parley/"):
+                run(core, *arguments, folder=app)
     data.mkdir(mode=0o700)
     for path in (app, *app.rglob("*")):
         path.chmod(0o555 if path.is_dir() else 0o444)
@@ -119,20 +166,17 @@ async def test_the_steps_of_the_image_start_a_healthy_bot_without_rights(
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         port = str(one.getsockname()[1])
+    [written] = [value for name, value in last_stage() if name == "ENV"]
     environment = {
-        "PATH": f"{core.parent}:{os.environ['PATH']}",
-        "HOME": str(data),
-        "DATA_DIR": str(data),
-        "HOST": "0.0.0.0",
-        "PORT": port,
-        "WEB_PORT": "0",
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "MODEL_URL": model.url,
-        "WEB_PASSWORD": "secret",
-    }
+        name: value.replace("/opt/parley", str(core.parents[1]))
+        .replace("/data", str(data))
+        .replace("$PATH", os.environ["PATH"])
+        for name, value in (one.split("=", 1) for one in written.split())
+    } | {"PORT": port, "WEB_PORT": "0", "MODEL_URL": model.url, "WEB_PASSWORD": "secret"}
+    stage = dict(last_stage())
     before = sorted(app.rglob("*"))
     process = await asyncio.create_subprocess_exec(
-        *(*powerless(), str(core), "-m", "bot", "run"),
+        *(*powerless(), *json.loads(stage["ENTRYPOINT"]), *json.loads(stage["CMD"])),
         cwd=app,
         env=environment,
         stdin=asyncio.subprocess.DEVNULL,

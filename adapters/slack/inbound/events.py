@@ -213,7 +213,12 @@ class EventHandler:
         elif press.rating:
             if not is_of_channel:
                 raise NotRemembered
-            await self._intake.rate(press.turn_id, person_id=press.user, rating=press.rating)
+            await self._intake.rate(
+                *(press.turn_id,),
+                person_id=press.user,
+                rating=press.rating,
+                asker=await self._asker(press),
+            )
             self._jobs.start(self._deliver(self._post_to_person(press, THANKS)))
 
     async def _is_of_its_channel(self, press: Press) -> bool:

@@ -97,7 +97,8 @@ class Preferences:
     `model` is the name of one of MODELS, and `persona` a text for the system prompt, of several
     lines perhaps. `temperature` is from 0 to 2, and `max_tokens` the longest answer in tokens.
     Of channels and servers only: `people` and `roles` are ids of those who may ask there, of
-    anybody if both are empty; the numbers are limits of one person or of the whole server.
+    anybody if both are empty; the numbers are limits of one person or of the whole server, which
+    do not exceed those of the place around it, unless somebody of the operator has `raised` them.
     """
 
     model: str = ""
@@ -110,6 +111,7 @@ class Preferences:
     questions_per_day: int | None = None
     tokens_per_day: int | None = None
     server_tokens_per_day: int | None = None
+    raised: Literal[True] | None = None
 
 
 @dataclass(frozen=True, slots=True)

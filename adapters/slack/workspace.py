@@ -19,10 +19,12 @@ from bot.concurrency import BackgroundTasks
 from bot.domain import Asker, Json
 from bot.errors import CannotStart, SurfaceError, Unreachable, WriteDelayed, WriteFailed
 from bot.reply.edit_budget import EditBudgets
+from bot.turns.access import Access
 
 log = logging.getLogger(__name__)
 
 _KNOWN_SECONDS, _UNKNOWN_SECONDS = 3600.0, 60.0  # for which a name, or that there is none, is kept
+_UNKNOWN_TEAM = "unknown"  # the workspace of a person of whom Slack does not tell it
 # With which the app receives what does not mention it: in public and private channels, group DMs.
 _READ_SCOPES = ("channels:history", "groups:history", "mpim:history")
 _MOST_NAMES = 20  # that are looked up of people, and of channels, for one message
@@ -54,6 +56,16 @@ class Workspace:
     signs: BackgroundTasks
     # The DMs in which a person has just read that the bot has heard them.
     heard: BoundedCache[str, bool] = field(default_factory=BoundedCache)
+
+    async def asker(self, access: Access, channel: str, user: str, *, team: str) -> Asker:
+        """Return what Slack tells of a person who asks; `team` is empty if it is not known.
+
+        Then Slack is asked for it, if `access` depends on it. Who stays unknown is of no workspace
+        that is named there.
+        """
+        if not team and access.servers:
+            team = await self.directory.team(user) or _UNKNOWN_TEAM
+        return self.identity.asker(channel, team=team)
 
     async def read_page(
         self, *, channel: str, thread: str, since: str, cursor: str
@@ -99,15 +111,20 @@ class Identity:
     missing: tuple[str, ...] = ()
 
     def place_of(self, team: str) -> dict[str, Json]:
-        """Return what a turn's place records of its person's workspace: nothing if it is ours."""
-        return {"team": team} if team not in ("", self.team) else {}
+        """Return what a turn's place records of its person's workspace: nothing if it is ours.
+
+        Streams do not take an organization for it (slack-bolt 1.30, `extract_actor_team_id`).
+        """
+        return {"team": team} if team.startswith("T") and team != self.team else {}
 
     def asker(self, channel: str, *, team: str) -> Asker:
-        """Return what Slack tells of a person who asks; `team` is their workspace, if known.
+        """Return what Slack tells of a person who asks.
 
-        Slack has no roles.
+        `team` is their workspace, if known, or their organization: Slack does not name the
+        workspace of somebody from another organization. Slack has no roles.
         """
-        return Asker(direct=channel.startswith("D"), home="" if team == self.team else team)
+        is_ours = team in ("", self.team, self.enterprise)
+        return Asker(direct=channel.startswith("D"), home="" if is_ours else team)
 
 
 async def identify(client: AsyncWebClient) -> Identity:
@@ -173,6 +190,7 @@ class Directory:
         self._timeout = limits.name_timeout
         self._names: BoundedCache[str, str] = BoundedCache()
         self._zones: BoundedCache[str, str] = BoundedCache()
+        self._teams: BoundedCache[str, str] = BoundedCache()
         self._channels_refused = Refusals(seconds=limits.refusals_remembered)
 
     def cached(self, id_: str) -> str:
@@ -192,6 +210,11 @@ class Directory:
     async def name(self, user: str) -> str:
         """Return a person's display name; the id if Slack does not answer in time."""
         return await self._resolve(user, self._person_name)
+
+    async def team(self, user: str) -> str:
+        """Return a person's workspace; empty if Slack does not tell it in time."""
+        await self._resolve(user, self._person_name)
+        return self._teams.get(user) or ""
 
     async def learn(self, users: Collection[str]) -> None:
         """Look up the first of these people whose names are not cached, at the same time."""
@@ -228,6 +251,9 @@ class Directory:
         person = (await self._client.users_info(user=user))["user"]
         if isinstance(zone := person.get("tz"), str):
             self._zones.put(user, zone, seconds=_KNOWN_SECONDS)
+        # Longer than the name: as long as that is known, Slack is not asked again.
+        if isinstance(team := person.get("team_id"), str):
+            self._teams.put(user, team, seconds=2 * _KNOWN_SECONDS)
         profile = person.get("profile") or {}
         names = (profile.get("display_name"), profile.get("real_name"), person.get("name"))
         return next((name for name in names if isinstance(name, str) and name), "")

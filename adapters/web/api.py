@@ -252,7 +252,8 @@ class Api:
         if not isinstance(rating, str) or rating not in _RATINGS:
             refuse(400, "A rating is good or bad, or empty to take it back.")
         chosen = _RATINGS[rating]
-        await self.intake.rate(turn.turn_id, person_id=person(request).id, rating=chosen)
+        asker_id = person(request).id
+        await self.intake.rate(turn.turn_id, person_id=asker_id, rating=chosen, asker=_SIGNED_IN)
         await live.announce(self.store, _thread(request), turn.turn_id)
         return answer({})
 

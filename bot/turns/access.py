@@ -77,31 +77,37 @@ class Access:
     def quota_of(
         self, person: Person, asker: Asker, chosen: Mapping[Scope, Preferences] | None = None
     ) -> Quota:
-        """Return the quota of a person: a channel's over its server's over the operator's."""
+        """Return the quota of a person: a channel's over its server's over the operator's.
+
+        What was chosen before the place around it had a lower limit does not exceed that.
+        """
         if asker.operator or self.is_admin(person):
             return Quota()
         quota = self.quota
         for one in (it for scope in ("server", "channel") if (it := (chosen or {}).get(scope))):
             quota = Quota(
-                _or(one.questions_per_day, quota.questions),
-                _or(one.tokens_per_day, quota.tokens),
-                _or(one.server_tokens_per_day, quota.server_tokens),
+                _limit(one, one.questions_per_day, quota.questions),
+                _limit(one, one.tokens_per_day, quota.tokens),
+                _limit(one, one.server_tokens_per_day, quota.server_tokens),
             )
         return quota
 
-    def check_limits(
+    def with_limits(
         self,
         person: Person,
         scope: Scope,
         changes: Mapping[str, Json],
         chosen: Mapping[Scope, Preferences],
-    ) -> None:
-        """Raise InvalidPreference if a limit is above that of the place around it, or of all.
+    ) -> Mapping[str, Json]:
+        """Return changes, and whether they raise the limits of a place, as only ADMINS may.
 
-        Otherwise the admins of any server could spend what the operator pays; ADMINS may do that.
+        Raises InvalidPreference if another person's limit is above that of the place around it, or
+        of all: otherwise the admins of any server could spend what the operator pays.
         """
+        limits = [value for name, value in changes.items() if name.endswith("_per_day")]
         if self.is_admin(person):
-            return
+            raised = any(value is not None for value in limits) or None
+            return {**changes, "raised": raised} if limits else changes
         around: Mapping[Scope, Preferences] = {
             it: one for it, one in chosen.items() if scope == "channel" and it == "server"
         }
@@ -116,6 +122,7 @@ class Access:
             if limit is not None and isinstance(value, int) and value > limit:
                 what = name.removesuffix("_per_day").replace("_", " ")
                 raise InvalidPreference(f"You may give people {limit} {what} a day here at most.")
+        return changes
 
     def _refusal(
         self, thread: ThreadKey, person: Person, asker: Asker, chosen: Mapping[Scope, Preferences]
@@ -167,5 +174,7 @@ def _is_among(
     return not (people or roles) or person.id in people or not set(asker.roles).isdisjoint(roles)
 
 
-def _or(chosen: int | None, otherwise: int | None) -> int | None:
-    return otherwise if chosen is None else chosen
+def _limit(one: Preferences, chosen: int | None, around: int | None) -> int | None:
+    if chosen is None or around is None or one.raised:
+        return around if chosen is None else chosen
+    return min(chosen, around)

@@ -322,7 +322,7 @@ class Desk:
         nearest = next(iter(call.scopes)) if scope is None else scope
         _require(call, nearest)
         found = await self._intake.preferences.read(call.thread)
-        self._intake.access.check_limits(call.person, nearest, changes, found)
+        changes = self._intake.access.with_limits(call.person, nearest, changes, found)
         chosen = await self._intake.preferences.change(
             call.thread, nearest, changes, by=call.person.id, rights=self._rights(call)
         )

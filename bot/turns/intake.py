@@ -223,11 +223,20 @@ class Intake:
         """
         return await self._queue.stop(turn_id, person_id=person_id)
 
-    async def rate(self, turn_id: str, *, person_id: str, rating: Rating | Literal[""]) -> None:
+    async def rate(
+        self,
+        turn_id: str,
+        *,
+        person_id: str,
+        rating: Rating | Literal[""],
+        asker: Asker = ANYBODY,
+    ) -> None:
         """Keep what a person thinks of an answer; another rating replaces it, and "" takes it back.
 
-        Raises Refused.
+        Raises Refused, also if the person may not use the bot in the place of the answer.
         """
+        if rating and (thread := await self._queue.thread_of_turn(turn_id)):
+            await self.check_access(thread, Person(person_id, person_id), asker)
         model, is_first = await _after_the_end(
             partial(self._queue.rate, turn_id, person_id=person_id, rating=rating)
         )

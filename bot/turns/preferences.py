@@ -27,7 +27,15 @@ _MOST = 10**9  # of a limit
 _ANSWERS = ("model", "persona", "temperature", "max_tokens")
 _FIELDS: Mapping[Scope, tuple[str, ...]] = {
     "thread": (*_ANSWERS, "follow"),
-    "channel": (*_ANSWERS, "follow", "people", "roles", "questions_per_day", "tokens_per_day"),
+    "channel": (
+        *_ANSWERS,
+        "follow",
+        "people",
+        "roles",
+        "questions_per_day",
+        "tokens_per_day",
+        "raised",
+    ),
     "server": tuple(one.name for one in fields(Preferences)),
 }
 # The workspaces of thread keys that are no server: they hold the talks of people who do not know
@@ -346,6 +354,12 @@ def _ids(value: Json) -> tuple[str, ...]:
     return tuple(dict.fromkeys(map(whole_characters, ids)))
 
 
+def _raised(value: Json) -> Literal[True]:
+    if value is not True:
+        raise InvalidPreference("Limits are raised, or nothing is said of it.")
+    return True
+
+
 def _limit(of: str) -> Callable[[Json], int]:
     def check(value: Json) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MOST:
@@ -366,4 +380,5 @@ _CHECKS: Mapping[str, Callable[[Json], object]] = {
     "questions_per_day": _limit("number of questions a day"),
     "tokens_per_day": _limit("number of tokens a day"),
     "server_tokens_per_day": _limit("number of tokens a day"),
+    "raised": _raised,
 }

@@ -154,6 +154,19 @@ def test_a_place_has_its_own_quota() -> None:
     assert access.quota_of(BOB, HERE, both) == Quota()
 
 
+def test_a_limit_that_was_lowered_later_holds_in_places_that_chose_more_before() -> None:
+    many = Preferences(questions_per_day=10**9, tokens_per_day=10**9)
+    both: Mapping[Scope, Preferences] = {
+        "server": Preferences(questions_per_day=5),
+        "channel": many,
+    }
+
+    assert Access(quota=Quota(20, 9000)).quota_of(ANN, HERE, {"server": many}) == Quota(20, 9000)
+    assert Access().quota_of(ANN, HERE, both) == Quota(5, 10**9)
+    raised: Mapping[Scope, Preferences] = {"server": replace(many, raised=True)}
+    assert Access(quota=Quota(20, 9000)).quota_of(ANN, HERE, raised) == Quota(10**9, 10**9)
+
+
 @pytest.mark.parametrize(
     ("seconds", "says"),
     [(10, "in 1 minute."), (80 * 60, "in 80 minutes."), (23.4 * 3600, "in 23 hours.")],

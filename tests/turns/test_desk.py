@@ -302,6 +302,27 @@ async def test_an_admin_of_the_operator_changes_everything(store: Store) -> None
     assert (await chosen(intake, "server")).persona == "Be brief."
 
 
+async def test_only_an_admin_of_the_operator_gives_people_more_than_the_operator(
+    store: Store,
+) -> None:
+    desk, intake = desk_of(store)
+    intake.access = Access(admins=frozenset({BOB.id}), quota=Quota(questions=20))
+    more = {"questions_per_day": "50", "raised": "true"}
+
+    async def fill_in(call: Call) -> None:
+        form = await desk.form(call, "server", "access")
+        await desk.fill_in(call, "server", "access", more, seen=form.seen)
+
+    with pytest.raises(Refused, match="20 questions"):
+        await fill_in(replace(MANAGER, person=ANN))
+    await fill_in(VISITOR)
+
+    assert (await intake.usage(KEY, ANN, Asker())).quota.questions == 50
+    more["questions_per_day"] = ""
+    await fill_in(VISITOR)
+    assert await chosen(intake, "server") == Preferences()
+
+
 async def test_managers_do_not_lock_themselves_out(store: Store) -> None:
     desk, intake = desk_of(store)
     form = await desk.form(MANAGER, "server", "access")

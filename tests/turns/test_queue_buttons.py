@@ -8,9 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from bot.domain import ContextMessage, End, Exchange, Outcome, Shown
+from bot.domain import Asker, ContextMessage, End, Exchange, Outcome, Shown
 from bot.errors import (
     HasEnded,
+    NotAllowed,
     NotRemembered,
     NotTheAsker,
     NotTheLast,
@@ -19,6 +20,7 @@ from bot.errors import (
     ThreadBusy,
 )
 from bot.store import Store
+from bot.turns.access import Access
 from bot.turns.history import History
 from bot.turns.intake import GO_ON, Intake
 from bot.turns.queue import Limits, TurnQueue
@@ -282,6 +284,23 @@ async def test_a_stop_is_for_the_asker_and_for_who_may_stop_all(store: Store) ->
     assert await intake.stop("console:1", person_id="u1")
     assert await intake.stop("console:1")
     assert not await intake.stop("console:7", person_id="u2")
+
+
+async def test_a_rating_is_for_those_who_may_use_the_bot_there(store: Store) -> None:
+    queue, intake = make_queue(store), make_intake(store)
+    await ended(queue)
+    await intake.rate("console:1", person_id="u2", rating="good")
+    intake.access = Access(blocked=frozenset({"u2"}), roles=frozenset({"r1"}))
+
+    with pytest.raises(NotAllowed):
+        await intake.rate("console:1", person_id="u2", rating="bad")
+    with pytest.raises(NotAllowed):
+        await intake.rate("console:1", person_id="u3", rating="bad")
+    await intake.rate("console:1", person_id="u3", rating="bad", asker=Asker(roles=("r1",)))
+    await intake.rate("console:1", person_id="u2", rating="")
+
+    (line,) = await store.command("LRANGE", store.key("history", str(KEY)), 0, -1)
+    assert json.loads(line)["ratings"] == {"u2": "", "u3": "bad"}
 
 
 async def test_a_rating_is_forgotten_with_its_exchange(store: Store) -> None:

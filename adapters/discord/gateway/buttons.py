@@ -150,7 +150,8 @@ class Buttons:
     ) -> None:
         if not await self._is_here(interaction, turn_id):
             raise NotRemembered
-        await self._intake.rate(turn_id, person_id=str(interaction.user.id), rating=rating)
+        person_id, asker = str(interaction.user.id), asker_of(interaction)
+        await self._intake.rate(turn_id, person_id=person_id, rating=rating, asker=asker)
 
     async def _is_here(self, interaction: discord.Interaction, turn_id: str) -> bool:
         """Whether a turn is answered in the channel or thread of a press.

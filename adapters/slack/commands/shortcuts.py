@@ -58,12 +58,15 @@ class Shortcuts:
                 log.warning("Cannot read a shortcut: its person, channel or message is missing")
                 return
         arrived = asyncio.get_running_loop().time()
+        team = string_field(body.get("user"), "team_id")
         try:
-            await self._check_access(spot, user, arrived=arrived)
+            await self._check_access(spot, user, team, arrived=arrived)
             if callback == ASK_ABOUT_ID:
                 view = await self._question(trigger, spot, message, user=user, arrived=arrived)
             else:
-                view = await self._summarise(trigger, spot, message, user=user, arrived=arrived)
+                view = await self._summarise(
+                    trigger, spot, message, user=user, team=team, arrived=arrived
+                )
         except ParleyError as error:
             log.info("A shortcut in %s was not carried out: %r", channel, error)
             if isinstance(error, Refused) and error.repeated:
@@ -107,9 +110,9 @@ class Shortcuts:
         )
         return views.updated(notice or _ASKED)
 
-    async def _check_access(self, spot: Spot, user: str, *, arrived: float) -> None:
+    async def _check_access(self, spot: Spot, user: str, team: str, *, arrived: float) -> None:
         key = ThreadKey("slack", self._team, spot.channel, spot.thread)
-        asker = self._workspace.identity.asker(spot.channel, team="")
+        asker = await self._workspace.asker(self._intake.access, spot.channel, user, team=team)
         person = Person(user, user, self._team)
         await self._in_time(self._intake.check_access(key, person, asker), arrived=arrived)
 
@@ -134,7 +137,7 @@ class Shortcuts:
         )
 
     async def _summarise(
-        self, trigger: str, spot: Spot, message: Body, *, user: str, arrived: float
+        self, trigger: str, spot: Spot, message: Body, *, user: str, team: str, arrived: float
     ) -> views.View:
         """Ask for a summary; return a notice if that was refused, else nothing."""
         since = str(message["ts"])
@@ -156,6 +159,7 @@ class Shortcuts:
                 shown="asks for a summary from here",
                 quote=first,
                 context=tuple(others),
+                team=team,
             ),
             arrived=arrived,
         )

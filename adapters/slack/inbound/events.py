@@ -25,7 +25,7 @@ from adapters.slack.reply.status import show_waiting
 from adapters.slack.workspace import Workspace
 from bot.cache import BoundedCache
 from bot.concurrency import do_nothing
-from bot.domain import ContextMessage, Person, Rating, ThreadKey, Turn
+from bot.domain import Asker, ContextMessage, Person, Rating, ThreadKey, Turn
 from bot.errors import (
     HasEnded,
     NothingAsked,
@@ -67,8 +67,8 @@ class Question:
     """A message that may be for the bot; `thread` is empty at the top level of a channel or DM.
 
     `began` is the author of the thread's first message, empty if that is not known. `edited` is
-    when the message was last edited, empty for never. `team` is the person's workspace, empty if
-    Slack names none.
+    when the message was last edited, empty for never. `team` is the person's workspace, or
+    organization, empty if Slack names none.
     """
 
     channel: str
@@ -96,7 +96,8 @@ class Question:
 class Press:
     """A press of a button; `thread` is empty at the top level of a DM.
 
-    `id` is the same each time that Slack sends the press.
+    `id` is the same each time that Slack sends the press. `team` is the person's workspace, empty
+    if Slack names none.
     """
 
     id: str
@@ -106,6 +107,7 @@ class Press:
     thread: str
     turn_id: str
     rating: Rating | None = None
+    team: str = ""
 
 
 class EventHandler:
@@ -205,13 +207,18 @@ class EventHandler:
                 raise NotRemembered
             again = press.action == REGENERATE
             act = self._intake.regenerate if again else self._intake.go_on
-            asker = self._identity.asker(press.channel, team="")
+            asker = await self._asker(press)
             turn = await act(press.turn_id, person_id=press.user, press_id=press.id, asker=asker)
             self._show_if_waiting(turn)
         elif press.rating:
             if not is_of_channel:
                 raise NotRemembered
-            await self._intake.rate(press.turn_id, person_id=press.user, rating=press.rating)
+            await self._intake.rate(
+                *(press.turn_id,),
+                person_id=press.user,
+                rating=press.rating,
+                asker=await self._asker(press),
+            )
             self._jobs.start(self._deliver(self._post_to_person(press, THANKS)))
 
     async def _is_of_its_channel(self, press: Press) -> bool:
@@ -227,7 +234,7 @@ class EventHandler:
     async def _on_question(self, question: Question) -> None:
         facts, key = question.facts, self._key(question.channel, question.reply_thread)
         person = Person(question.user, question.user, self._identity.team)
-        asker = self._identity.asker(question.channel, team=question.team)
+        asker = await self._asker(question)
         try:
             called = facts.direct or facts.calls_bot
             await self._intake.check_access(key, person, asker, called=called)
@@ -276,6 +283,10 @@ class EventHandler:
             self._on_conversation(question.channel, question.reply_thread)
             if not name:
                 self._jobs.start(self._store_name(turn))
+
+    async def _asker(self, by: Question | Press) -> Asker:
+        access = self._intake.access
+        return await self._workspace.asker(access, by.channel, by.user, team=by.team)
 
     def _show_if_waiting(self, turn: Turn) -> None:
         self._workspace.signs.start(show_waiting(self._workspace, self._intake, turn))
@@ -468,13 +479,14 @@ def to_press(body: Event) -> Press | None:
     match body:
         case {
             "trigger_id": str(trigger),
-            "user": {"id": str(user)},
+            "user": {"id": str(user), **person},
             "container": {"channel_id": str(channel), **container},
             "actions": [{"action_id": str(action), "value": str(turn_id)}],
         }:
             thread = string_field(container, "thread_ts")
             rating, turn_id = _rating(action, turn_id)
-            return Press(f"slack:{trigger}", action, channel, user, thread, turn_id, rating)
+            team = string_field(person, "team_id")
+            return Press(f"slack:{trigger}", action, channel, user, thread, turn_id, rating, team)
     return None
 
 
@@ -498,10 +510,11 @@ def _rating(action: str, value: str) -> tuple[Rating | None, str]:
 
 
 def _team(event: Event) -> str:
-    """Return the workspace of the author, in a channel that workspaces share.
+    """Return the workspace of the author, in a channel that workspaces share; empty if unknown.
 
-    `user_team` may be an organization (slack-bolt 1.30, `extract_actor_team_id`), which streams do
-    not accept as a team.
+    `user_team` may be an organization, beside a `team` that is not the author's (slack-bolt 1.30,
+    `extract_actor_team_id`). Who uploads a file has none (slackapi/slack-api-specs issue 62).
     """
-    teams = (string_field(event, name) for name in ("user_team", "source_team", "team"))
-    return next((team for team in teams if team.startswith("T")), "")
+    teams = [string_field(event, name) for name in ("user_team", "source_team", "team")]
+    workspaces = (team for team in teams[:2] if team.startswith("T"))
+    return next(workspaces, "") or next(filter(None, teams), "")

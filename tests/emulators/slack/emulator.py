@@ -234,6 +234,7 @@ class SlackEmulator:
             thread_ts=thread_ts,
             typed=text,
             files=files,
+            team=workspace.foreign.get(user_id, ""),
         )
         self._events.posted(workspace.add(post))
         return post.ts

@@ -168,7 +168,12 @@ def _done(place: Place, trigger_id: str) -> Payload:
 def _doer(workspace: Workspace, user_id: str, trigger_id: str) -> Payload:
     name = workspace.users[user_id].lower()
     return {
-        "user": {"id": user_id, "username": name, "name": name, "team_id": workspace.team_id},
+        "user": {
+            "id": user_id,
+            "username": name,
+            "name": name,
+            "team_id": workspace.team_of(user_id),
+        },
         "api_app_id": APP_ID,
         "token": VERIFICATION_TOKEN,
         "trigger_id": trigger_id,

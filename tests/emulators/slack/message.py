@@ -83,6 +83,7 @@ class Post:
     typed: str | None = None
     metadata: Payload | None = None
     files: tuple[str, ...] = ()
+    team: str = ""  # of an author from elsewhere
     edited: str = ""
     removed: bool = False
     session: Payload | None = None
@@ -160,6 +161,9 @@ class Post:
             message["agent_session"] = self.session
         if self.streaming:
             message["streaming_state"] = self.streaming.state
+        if self.files:
+            # slackapi/slack-api-specs issue 62.
+            del message["team"]
         return message | self._upload()
 
     def _typed(self) -> list[Payload]:
@@ -194,7 +198,10 @@ class Post:
             return {"user": self.author, "subtype": self.subtype}
         if not self.is_own:
             client_msg_id = f"00000000-0000-4000-8000-{self.ts[-12:].replace('.', ''):0>12}"
-            return {"user": self.author, "team": home.team_id, "client_msg_id": client_msg_id}
+            team: Payload = {"team": self.team or home.team_id}
+            if self.team:
+                team |= {"user_team": self.team, "source_team": self.team}
+            return {"user": self.author, **team, "client_msg_id": client_msg_id}
         icons = {f"image_{size}": f"https://a.slack.test/{size}.png" for size in (36, 48, 72)}
         profile = {
             "id": home.bot_id,

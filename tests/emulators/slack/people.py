@@ -36,7 +36,7 @@ def user(workspace: Workspace, args: Payload) -> Payload:
 def _user(workspace: Workspace, user_id: str, name: str) -> Payload:
     return {
         "id": user_id,
-        "team_id": "T0OTHER001" if user_id in workspace.foreign else workspace.team_id,
+        "team_id": workspace.team_of(user_id),
         "name": name.lower(),
         "real_name": name,
         "deleted": False,

@@ -79,7 +79,8 @@ class Workspace:
         self.users: dict[str, str] = {}
         self.roles: dict[str, Role] = {}
         self.zones: dict[str, str] = {}  # by person
-        self.foreign: set[str] = set()
+        # The workspaces, or organizations, of people who are from elsewhere.
+        self.foreign: dict[str, str] = {}
         self.channels: dict[str, Channel] = {}
         self._clock = clock
         self._serial = serial
@@ -89,6 +90,10 @@ class Workspace:
     def team_id(self) -> str:
         """The workspace's id."""
         return self.home.team_id
+
+    def team_of(self, user_id: str) -> str:
+        """Return the workspace of a person, or the organization if Slack names that instead."""
+        return self.foreign.get(user_id, self.team_id)
 
     @property
     def bot_id(self) -> str:

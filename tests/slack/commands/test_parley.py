@@ -161,7 +161,7 @@ async def test_without_the_scope_a_creator_has_no_rights_and_admins_keep_theirs(
 async def test_an_admin_of_another_workspace_is_none_here(store: Store) -> None:
     async with commanded(store) as (slack, intake):
         ann = slack.user("Ann", role="owner")
-        slack.foreign.add(ann)
+        slack.foreign[ann] = "T0OTHER001"
 
         await slack.slash(slack.channel_id, ann, "/parley", "persona Be loud.")
 

@@ -7,11 +7,19 @@ from urllib.parse import urlencode
 
 import pytest
 
+from adapters.slack.manifest import SUMMARISE_ID
+from bot.domain import Exchange, Shown
+from bot.store import Store
+from bot.turns.access import Access
 from tests.emulators.slack import SlackEmulator
-from tests.support.fakes import FakeIntake
-from tests.support.slack_platform import dm_event, joined, send_body, serving
+from tests.support.at_work import take
+from tests.support.fakes import FakeIntake, NotedIntake
+from tests.support.slack_commands import read_by
+from tests.support.slack_platform import dm_event, first, hearing, joined, send_body, serving
+from tests.support.waiting import until
 
 ORG, TEAM = "E0ORG", SlackEmulator.team_id
+REFUSED = "I am not set up to answer here. Whoever runs me can change that."
 ORG_INSTALL = {"enterprise_id": ORG, "team_id": None, "is_enterprise_install": True}
 THERE = {"enterprise_id": ORG, "team_id": "T0OTHER", "is_enterprise_install": False}
 
@@ -91,6 +99,80 @@ async def test_a_press_in_an_organisation_names_no_workspace() -> None:
             await send_body(slack, url, body, kind="application/x-www-form-urlencoded")
 
         assert intake.stopped == [intake.last.id]
+
+
+@pytest.mark.parametrize("home", ["T0OTHER001", "E0OTHER001"])
+@pytest.mark.parametrize("files", [(), ("notes.txt",)])
+async def test_people_of_another_workspace_are_kept_out_by_the_list_of_servers(
+    store: Store, home: str, files: tuple[str, ...]
+) -> None:
+    intake = NotedIntake(store)
+    intake.access = Access(servers=frozenset({TEAM}))
+    async with SlackEmulator() as slack, hearing(slack, intake):
+        ann, eve = slack.user("Ann"), slack.user("Eve")
+        slack.foreign[eve] = home
+
+        # Slack does not name the workspace of who uploads a file.
+        await slack.say(slack.channel_id, eve, f"<@{slack.bot_user_id}> me?", files=files)
+        await slack.say(slack.channel_id, ann, f"<@{slack.bot_user_id}> and I?", files=files)
+        await until(lambda: intake.turns and read_by(slack, eve))
+
+        assert [turn.person.id for turn in intake.turns] == [ann]
+        assert read_by(slack, eve) == [REFUSED]
+
+
+async def test_a_person_of_whom_slack_tells_no_workspace_is_of_none_in_the_list(
+    store: Store,
+) -> None:
+    intake = NotedIntake(store)
+    intake.access = Access(servers=frozenset({TEAM}))
+    async with SlackEmulator() as slack, hearing(slack, intake):
+        eve = slack.user("Eve")
+        slack.fail("users.info", status=500, times=9)
+
+        await slack.say(slack.channel_id, eve, f"<@{slack.bot_user_id}> me?", files=("a.txt",))
+        await until(lambda: read_by(slack, eve))
+
+        assert intake.turns == []
+
+
+async def test_the_menu_of_a_message_is_not_for_people_of_another_workspace(store: Store) -> None:
+    intake = NotedIntake(store)
+    intake.access = Access(servers=frozenset({TEAM}))
+    async with SlackEmulator() as slack, hearing(slack, intake):
+        ann, eve = slack.user("Ann"), slack.user("Eve")
+        slack.foreign[eve] = "T0OTHER001"
+        ts = await slack.say(slack.channel_id, ann, "Good morning")
+
+        await slack.choose(slack.channel_id, ts, eve, SUMMARISE_ID)
+        form = slack.modal(eve)
+
+        assert intake.turns == []
+        assert form is not None
+        assert form.texts == [REFUSED]
+
+
+async def test_who_was_admitted_before_may_not_go_on_from_another_workspace(store: Store) -> None:
+    intake = NotedIntake(store)
+    async with SlackEmulator() as slack, hearing(slack, intake) as platform:
+        eve = slack.user("Eve")
+        slack.foreign[eve] = "T0OTHER001"
+        await slack.say(slack.channel_id, eve, f"<@{slack.bot_user_id}> me?")
+        await until(lambda: intake.turns)
+        (turn,) = intake.turns
+        async with platform.surface(turn) as surface:
+            shown = await surface.post(first("Yes", final=True, last=True))
+        taken = await take(intake.queue, "slack")
+        exchange = Exchange(turn.id, turn.person, turn.asked_at, turn.text, "Yes")
+        await intake.queue.leases.finish(
+            taken, Shown((shown,), "Yes", "Yes", outcome="done"), exchange
+        )
+        intake.access = Access(servers=frozenset({TEAM}))
+
+        await slack.click(slack.channel_id, shown.rpartition(":")[2], eve, "regenerate")
+        await until(lambda: read_by(slack, eve))
+
+        assert read_by(slack, eve) == [REFUSED]
 
 
 def in_an_organisation(slack: SlackEmulator, *, is_org_wide: bool) -> None:

@@ -104,6 +104,7 @@ class DiscordEmulator:
         self.guild_id = self._world.guild_id
         self.channel_id = self._world.add_channel("general").id
         self.connected = self._gateway.connected
+        self.handshakes = self._gateway.handshakes
         self.requests = self._edge.calls
         self.typing = self._world.typing
         self.commands = self._world.commands

@@ -124,7 +124,8 @@ class Gateway(discord.Client):
                 case discord.RawBulkMessageDeleteEvent() if parsed.message_ids:
                     self._on_deletion(parsed.message_ids, parsed.channel_id, event)
                 case Joined():
-                    self._start(partial(self._servers.check, parsed.server, parsed.name), event)
+                    server, name, since = parsed.server, parsed.name, parsed.since
+                    self._start(partial(self._servers.check, server, name, since=since), event)
                 case discord.Interaction():
                     self._start(partial(self._interactions.answer, parsed), event)
         except Exception:

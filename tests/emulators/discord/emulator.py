@@ -24,6 +24,7 @@ from tests.emulators.discord.objects import (
     TEXT,
     Payload,
     User,
+    now,
     snowflake,
 )
 from tests.emulators.discord.rest import Rest
@@ -309,6 +310,11 @@ class DiscordEmulator:
     def greet(self, **odd: object) -> None:
         """Change what READY tells of sessions that begin from now on."""
         self._gateway.odd_greeting = odd
+
+    async def add_bot(self) -> None:
+        """Add the bot to the guild that it has left, and tell it."""
+        self._world.has_left, self._world.joined_at = False, now()
+        await self.tell("GUILD_CREATE", self.guild())
 
     def guild(self) -> Payload:
         """Return what GUILD_CREATE says of the guild, to be changed and told."""

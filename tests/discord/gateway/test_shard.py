@@ -309,7 +309,7 @@ async def test_what_is_said_while_only_another_shard_listens_is_caught_up(store:
         waits = store.key("gateway", emulator.application_id, "start", "0")
         await store.command("SET", waits, "1")
 
-        async with running_process(emulator, new, store, shards=both, listening=1):
+        async with running_process(emulator, new, store, shards=both, hearing=1):
             await until(lambda: [one.shard for one in emulator.listeners if one.connected])
             listening = [one.shard for one in emulator.listeners if one.connected]
             await emulator.say(dm, ada, "one")

@@ -123,7 +123,7 @@ async def test_an_answer_that_stands_outside_of_the_thread_is_not_deleted(store:
 
 
 @pytest.mark.parametrize(("server", "number"), [("dm", 0), (str(4 << 22), 0), (str(7 << 22), 1)])
-def test_a_server_belongs_to_one_shard(store: Store, server: str, number: int) -> None:
+async def test_a_server_belongs_to_one_shard(store: Store, server: str, number: int) -> None:
     def shard(number: int | None, count: int | None) -> Shard:
         saved = SavedSession(store=store, application="1", shard="it", holder="it")
         return Shard(number=number, count=count, saved=saved, tuning=QUICK)

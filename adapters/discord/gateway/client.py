@@ -225,7 +225,7 @@ class Gateway(discord.Client):
                 continue
             known.append(Known(message, (channel,)))
             # The answer is in the thread that was opened from the question, if there is one.
-            is_opened = thread.thread == str(message)
+            is_opened = self._threads and thread.thread == str(message)
             channels = (message, channel) if is_opened else (channel,)
             answer = await self._intake.messages_of(events.turn_id(message))
             known += [Known(int(one), channels) for one in answer if one.isdecimal()]

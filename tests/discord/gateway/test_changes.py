@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
+from adapters.discord.gateway.session_store import SavedSession
+from adapters.discord.gateway.shard import Shard
 from bot.domain import Turn
 from bot.store import Store
 from tests.emulators.discord import DiscordEmulator
-from tests.support.discord_platform import FAST, page, running_process, until_heard
+from tests.support.discord_platform import FAST, QUICK, page, running_process, until_heard
 from tests.support.fakes import FakeIntake
 from tests.support.waiting import until
 
@@ -96,3 +100,33 @@ async def test_what_cannot_be_read_is_not_taken_for_deleted(store: Store) -> Non
             await until(lambda: "then" in intake.texts)
 
         assert not intake.forgotten
+
+
+async def test_an_answer_that_stands_outside_of_the_thread_is_not_deleted(store: Store) -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator(gateway=FAST) as emulator:
+        ada, channel = emulator.user("Ada"), emulator.channel_id
+        async with running_process(emulator, intake, store):
+            called = await emulator.say(channel, ada, f"{emulator.bot_mention} one")
+            answer = await emulator.say(channel, ada, "It stands in for an answer.")
+            await emulator.open_thread(called, ada, "a thread of hers")
+            await until_heard(store, answer)
+            intake.answers[intake.last.id] = (answer,)
+        emulator.clock.advance(3600)
+
+        async with running_process(emulator, intake, store):
+            await emulator.say(channel, ada, f"{emulator.bot_mention} then")
+            await until(lambda: len(intake.turns) > 1)
+
+        assert any(one.path.endswith(f"/messages/{answer}") for one in emulator.requests)
+        assert not intake.forgotten_answers
+
+
+@pytest.mark.parametrize(("server", "number"), [("dm", 0), (str(4 << 22), 0), (str(7 << 22), 1)])
+async def test_a_server_belongs_to_one_shard(store: Store, server: str, number: int) -> None:
+    def shard(number: int | None, count: int | None) -> Shard:
+        saved = SavedSession(store=store, application="1", shard="it", holder="it")
+        return Shard(number=number, count=count, saved=saved, tuning=QUICK)
+
+    assert [shard(one, 2).hears(server) for one in (0, 1)] == [number == 0, number == 1]
+    assert shard(None, None).hears(server)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import AsyncGenerator, Collection
 
 import discord
@@ -21,7 +22,7 @@ class OtherServers:
         self._client = client
         self._allowed = allowed
         self._leaves = leaves
-        self._told: set[str] = set()
+        self._told: dict[str, float] = {}  # when, in seconds since the epoch
 
     async def check_all(self) -> None:
         """Tell of each server in which the bot is and should not be; a failure is logged."""
@@ -33,11 +34,14 @@ class OtherServers:
         except SurfaceError as error:
             _log.warning("Cannot tell in which servers I am: %s", error)
 
-    async def check(self, server: str, name: str) -> None:
-        """Tell of a server that is not allowed, and leave it if the operator wants that."""
-        if not self._allowed or server in self._allowed or server in self._told:
+    async def check(self, server: str, name: str, *, since: float = 0.0) -> None:
+        """Tell of a server that is not allowed, and leave it if the operator wants that.
+
+        It is told of once, and again if the bot was added there `since` then.
+        """
+        if not self._allowed or server in self._allowed or since <= self._told.get(server, -1.0):
             return
-        self._told.add(server)
+        self._told[server] = time.time()
         if not self._leaves:
             _log.warning(
                 "I am in server %s (%s), which is not in ALLOWED_SERVERS: I answer nobody there "

@@ -64,6 +64,7 @@ class Tuning:
     catch_up_for: float = 300.0
     # What is found by then comes before all that is asked from now on.
     catch_up_pass: float = 20.0
+    changes_within: float = 5.0  # of that time, for edits and deletions
     catch_up_retry: Backoff = Backoff(2.0, 15.0)  # of a channel that cannot be read yet
     catch_up_at_once: int = 5  # requests
     catch_up_channels: int = 50

@@ -25,6 +25,8 @@ from bot.turns.intake import MAX_QUESTION, Intake
 from bot.turns.preferences import Rights, Scope, resolved
 
 PERSON = web.RequestKey("person", Person)
+# Whether the person is still signed in.
+MAY_STAY = web.RequestKey[Callable[[], Awaitable[bool]]]("may_stay")
 _MOST_CONVERSATIONS = 1000  # in one answer
 _RATINGS: Mapping[str, Rating | Literal[""]] = {"good": "good", "bad": "bad", "": ""}
 # Who may use the page was decided when they signed in.
@@ -166,7 +168,7 @@ class Api:
     async def events(self, request: web.Request) -> web.StreamResponse:
         """Send what the conversation shows, and how it changes, for as long as the page is open."""
         async with self.follower.page(self.intake, _thread(request)) as page:
-            return await send_events(request, page)
+            return await send_events(request, page, may_stay=request[MAY_STAY])
 
     async def export(self, request: web.Request) -> web.Response:
         """Send the conversation as a Markdown file."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 
 from aiohttp import web
@@ -31,10 +31,13 @@ async def send_events(
     request: web.Request,
     page: OpenPage,
     *,
+    may_stay: Callable[[], Awaitable[bool]],
     heartbeat_seconds: float = HEARTBEAT_SECONDS,
     write_seconds: float = WRITE_SECONDS,
 ) -> web.StreamResponse:
     """Tell a page what its conversation shows, until it leaves or the conversation is deleted.
+
+    It has to leave when its person `may_stay` no longer, which is asked with each heartbeat.
 
     The first event is the whole state, and each further one what differs from what was sent: what
     comes while the page takes its time is sent as one.
@@ -45,6 +48,8 @@ async def send_events(
         state = shown(page.talk)
         sent = Sent(state)
         data = state.event if not page.ends else b""
+        now = asyncio.get_running_loop().time
+        asked = now()
         while True:
             async with asyncio.timeout(write_seconds):
                 await _write(response, data)
@@ -52,6 +57,10 @@ async def send_events(
                 break
             await asyncio.sleep(_PAINT_SECONDS)
             data = await _next(page, sent, heartbeat_seconds)
+            if now() - asked >= heartbeat_seconds:
+                if not await may_stay():
+                    break
+                asked = now()
         if page.ends == "crowded":
             async with asyncio.timeout(write_seconds):
                 await _write(response, _event("end", {"why": _CROWDED}).encode())

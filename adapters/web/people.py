@@ -44,7 +44,7 @@ class Cookies:
 
     def __init__(self, *, secret: bytes, way: str, keep_seconds: float, secure: bool) -> None:
         self._key = hmac.digest(secret, way.encode(), "sha256")
-        self._keep_seconds = keep_seconds
+        self.keep_seconds = keep_seconds
         self._secure = secure
 
     def read(self, request: web.Request) -> Visitor | None:
@@ -55,14 +55,14 @@ class Cookies:
         person_id, name, since = value.get("id"), value.get("name"), value.get("since")
         if not (isinstance(person_id, str) and isinstance(name, str)):
             return None
-        if not isinstance(since, int | float) or time.time() - since > self._keep_seconds:
+        if not isinstance(since, int | float) or time.time() - since > self.keep_seconds:
             return None
         return Visitor(Person(person_id, name), since)
 
     def write(self, response: web.StreamResponse, person: Person) -> None:
         """Set the cookie of a person."""
-        value = {"id": person.id, "name": person.name, "since": int(time.time())}
-        self.seal(COOKIE, response, value, seconds=self._keep_seconds)
+        value = {"id": person.id, "name": person.name, "since": time.time()}
+        self.seal(COOKIE, response, value, seconds=self.keep_seconds)
 
     def clear(self, response: web.StreamResponse) -> None:
         """Delete the cookie."""

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from adapters.web.api import PERSON, Api, Unacceptable, answer, apology
+from adapters.web.api import MAY_STAY, PERSON, Api, Unacceptable, answer, apology
 from adapters.web.assets import Assets
 from adapters.web.guard import HEADERS, refusal
 from adapters.web.people import Visitor, new_guest
@@ -65,7 +65,10 @@ def _door(
     async def let_in(request: web.Request, handler: Handler) -> web.StreamResponse:
         if sentence := refusal(request, open_to_all=sign_in.open_to_all, home=sign_in.home):
             return answer({"error": sentence}, status=403)
-        visitor = sign_in.visitor(request)
+        try:
+            visitor = await sign_in.visitor(request)
+        except StoreUnavailable as error:
+            return apology(error, status=503)
         is_new = visitor is None and sign_in.open_to_all and _makes_guests(request)
         if is_new:
             visitor = Visitor(new_guest(), 0.0)
@@ -73,6 +76,7 @@ def _door(
             return sign_in.ask(request)
         if visitor is not None:
             request[PERSON] = visitor.person
+            request[MAY_STAY] = lambda: _may_stay(sign_in, request)
             trust(request)
         response = await _answered(request, handler)
         if visitor is not None and visitor.is_stale and not response.prepared:
@@ -80,6 +84,13 @@ def _door(
         return response
 
     return let_in
+
+
+async def _may_stay(sign_in: SignIn, request: web.Request) -> bool:
+    try:
+        return sign_in.open_to_all or await sign_in.visitor(request) is not None
+    except StoreUnavailable:
+        return True
 
 
 def _makes_guests(request: web.Request) -> bool:

@@ -7,6 +7,7 @@ import hmac
 import ipaddress
 import logging
 import re
+import time
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
@@ -96,10 +97,11 @@ class SignIn:
         """Whether a path is for those who have not signed in, too."""
         return path in ("/login", "/login/callback") or path.startswith("/static/")
 
-    def visitor(self, request: web.Request) -> Visitor | None:
-        """Return who asks; None if that is not known."""
+    async def visitor(self, request: web.Request) -> Visitor | None:
+        """Return who asks; None if that is not known. Raises StoreUnavailable."""
         if self._access.way != "proxy":
-            return self._cookies.read(request)
+            visitor = self._cookies.read(request)
+            return visitor if visitor and not await self._has_left(visitor) else None
         name = request.headers.get(self._access.proxy_header, "").strip()
         if not name or not self._is_proxy(request):
             return None
@@ -173,15 +175,26 @@ class SignIn:
             refuse(403, _WRONG)
         await self._store.command("DEL", key)
         response = answer({})
-        known = self._cookies.read(request)
+        known = await self.visitor(request)
         self._cookies.write(response, known.person if known else new_guest())
         return response
 
-    async def log_out(self, _: web.Request) -> web.Response:
-        """Forget the cookie."""
+    async def log_out(self, request: web.Request) -> web.Response:
+        """Forget the cookie; no copy of it, nor an older one, lets anybody in any more."""
+        if visitor := self._cookies.read(request):
+            seconds = int(self._cookies.keep_seconds) + 1
+            await self._store.command("SET", self._left(visitor), time.time(), "EX", seconds)
         response = answer({})
         self._cookies.clear(response)
         return response
+
+    async def _has_left(self, visitor: Visitor) -> bool:
+        left = None if self.open_to_all else await self._store.command("GET", self._left(visitor))
+        return left is not None and visitor.since <= float(left)
+
+    def _left(self, visitor: Visitor) -> str:
+        digest = hashlib.sha256(visitor.person.id.encode()).hexdigest()
+        return self._store.key(PLATFORM, "left", digest)
 
     def _is_proxy(self, request: web.Request) -> bool:
         remote, addresses = request.remote or "", self._access.proxy_addresses

@@ -198,8 +198,10 @@ class Meter:
             self._texts.clear()
             self._under_way = Used(delta.tokens, 0)
         elif isinstance(delta, Used):
-            self._texts.clear()
-            self._under_way = delta
+            # A server that tells nothing else sends zeros.
+            self._under_way = Used(delta.read or self._under_way.read, delta.written)
+            if delta.written:
+                self._texts.clear()
 
 
 class Conversation:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from bot.concurrency import Backoff
 from bot.domain import ANYBODY, Asker, Follow, Json, Person, Preferences, ThreadKey
 from bot.errors import Refused, StoreUnavailable, until
 from bot.turns.form import Field as Field
@@ -271,11 +272,12 @@ class Desk:
 
     async def forgotten(self, call: Call) -> str:
         """Wait until the person is forgotten, and return what to tell them."""
-        while True:
+        for pause in _POLL.pauses():
             with suppress(StoreUnavailable):
                 if await self._intake.has_forgotten(call.thread.platform, call.person):
-                    return FORGOTTEN
-            await asyncio.sleep(_POLL_SECONDS)
+                    break
+            await asyncio.sleep(pause)
+        return FORGOTTEN
 
     async def help(self, call: Call, here: Here) -> str:
         """Tell what works in a place, for whom, and what an admin would have to switch on."""
@@ -385,5 +387,5 @@ _FOLLOWS: Mapping[str, str] = {
     "mention": "In a thread I answer only mentions and replies.",
 }
 _FORGET_SECONDS = 1.0  # in which most people are forgotten; a platform waits longer for an answer
-_POLL_SECONDS = 0.1
+_POLL = Backoff(first=0.1, longest=5.0)  # somebody may press the button a hundred times
 _HELP_SECONDS = 1.0  # that help waits for the store: it tells the rest without it

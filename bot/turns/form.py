@@ -20,6 +20,7 @@ _AS_BEFORE = "As chosen for the place around it, or by the operator"
 _DIGEST = 4  # characters of a field in `Form.seen`
 _MOST_PEOPLE = 25
 _SHOWN = 200  # characters of a persona in an overview
+_TOLD = 50  # characters of what is no number, whatever the person's client has sent
 
 
 class NotUnderstood(Refused):
@@ -213,12 +214,15 @@ def _parsed(one: Field, value: str | tuple[str, ...]) -> Json:
         return float(value.replace(",", ".")) if one.name == "temperature" else int(value)
     except ValueError:
         number = "a number" if one.name == "temperature" else "a whole number"
-        raise NotUnderstood(f"{one.label}: {value!r} is not {number}.", field=one.name) from None
+        raise NotUnderstood(
+            f"{one.label}: {value[:_TOLD]!r} is not {number}.", field=one.name
+        ) from None
 
 
 def _digest(value: str | tuple[str, ...]) -> str:
     text = value if isinstance(value, str) else " ".join(sorted(value))
-    return hashlib.blake2b(text.strip().encode(), digest_size=_DIGEST // 2).hexdigest()
+    written = text.strip().encode(errors="surrogatepass")
+    return hashlib.blake2b(written, digest_size=_DIGEST // 2).hexdigest()
 
 
 def _written(number: float | None) -> str:

@@ -248,6 +248,11 @@ class Intake:
         shown = await self._queue.result(turn_id)
         return shown.end if shown else None
 
+    async def messages_of(self, turn_id: str) -> tuple[str, ...]:
+        """Return the ids of the messages that show the answer of a turn, if it has ended."""
+        shown = await self._queue.result(turn_id)
+        return shown.pages if shown else ()
+
     async def standings(
         self, thread: ThreadKey, turn_ids: Sequence[str], *, person_id: str
     ) -> list[Standing]:

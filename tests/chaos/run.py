@@ -130,7 +130,7 @@ async def run(
                 watching.cancel()
             report = await _judged(world, people, late)
             if traces:
-                await keep(world, traces)
+                await keep(world, people.talks, traces)
     except AssertionError as error:
         # What the emulators have to say when they end is a part of the judgement.
         if report is None:

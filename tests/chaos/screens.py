@@ -181,7 +181,8 @@ def _name(
 ) -> None:
     """Give those whose number nobody can read to the turns that show nothing else, in order.
 
-    An apology that is then left over belongs below the answer before it.
+    An apology that is then left over belongs below the answer before it. If there is no answer to
+    the newest text of a question, the former one stays with an apology of its own, if it had one.
     """
     named = {former.get(piece.number, piece.number) for piece in pieces}
     deleted = [number for number, what in gone.items() if what == "question"]
@@ -201,9 +202,14 @@ def _name(
         elif number:
             piece.number = number
             left.remove(number)
-        elif before and not piece.said and not before.apology:
+        elif before and not piece.said and _may_end_with(before, piece.apology, former):
             before.apology = piece.apology
             pieces.remove(piece)
+
+
+def _may_end_with(piece: _Piece, apology: str, former: Mapping[int, int]) -> bool:
+    stays = piece.number in former and apology in _ANEW and piece.apology not in _ANEW
+    return not piece.apology or stays
 
 
 def _end(piece: _Piece, number: int) -> End:

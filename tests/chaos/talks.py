@@ -90,7 +90,8 @@ class Talk:
     A question that is edited gets another number in the place of its own: `former` has the earlier
     ones, with the newest of each. `gone` are those that were deleted, or whose answers were, and
     are in `asked` no more; each was the newest one. `remarks` are what others have said before each
-    question, and the last of them. All numbers rise, over all talks.
+    question, and the last of them. `changed` has the monotonic seconds of each change. All numbers
+    rise, over all talks.
     """
 
     name: str
@@ -98,6 +99,7 @@ class Talk:
     former: dict[int, int] = field(default_factory=dict)
     gone: dict[int, Gone] = field(default_factory=dict)
     remarks: list[int] = field(default_factory=list)
+    changed: dict[int, float] = field(default_factory=dict)
     is_joined = False  # whether others speak here, too
 
     async def ask(self, number: int) -> bool:
@@ -115,6 +117,7 @@ class Talk:
     async def edit(self, number: int) -> None:
         """Change the newest question into the one of this number."""
         old = self.asked[-1]
+        self.changed[old] = time.monotonic()
         self.asked[-1] = number
         self.former = {one: number if new == old else new for one, new in self.former.items()}
         self.former[old] = number
@@ -123,13 +126,13 @@ class Talk:
     async def delete(self) -> None:
         """Delete the newest question; returns when no later one is to show it to the model."""
         number = self.asked.pop()
-        self.gone[number] = "question"
+        self.gone[number], self.changed[number] = "question", time.monotonic()
         await self._delete([self.message_of(number)])
 
     async def delete_answer(self) -> None:
         """Delete all messages of the newest answer, in the same way."""
         number = self.asked.pop()
-        self.gone[number] = "answer"
+        self.gone[number], self.changed[number] = "answer", time.monotonic()
         await self._delete([one for one, begun in self._begun() if begun == number])
 
     def texts(self, number: int) -> list[int]:

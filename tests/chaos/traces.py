@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from tests.chaos.faults import World
+from tests.chaos.talks import Talk
 
 
-async def keep(world: World, folder: Path) -> None:
+async def keep(world: World, talks: Iterable[Talk], folder: Path) -> None:
     """Write what each process logged, each call to a platform, each turn's record and each kill.
 
-    Times are monotonic seconds, but for the logs'.
+    Also what was said in each talk and what it shows, and how sessions of Discord went on. Times
+    are monotonic seconds, but for the logs'.
     """
     redis = world.server.redis
     names = sorted(await redis.keys("*turn:*"))
@@ -26,9 +28,26 @@ async def keep(world: World, folder: Path) -> None:
     texts |= {
         "calls.jsonl": _lines(sorted(calls, key=itemgetter("at"))),
         "turns.jsonl": _lines(turns),
+        "talks.jsonl": _lines(map(_talk, talks)),
+        "sessions.jsonl": _lines(map(asdict, world.discord.handshakes)),
         "kills": "\n".join(map(str, world.kills)),
     }
     _write(folder, texts)
+
+
+def _talk(talk: Talk) -> dict[str, Any]:
+    numbers = (*talk.asked, *talk.former, *talk.gone)
+    messages = {number: talk.message_of(number) for number in sorted(numbers)}
+    return {
+        "name": talk.name,
+        "asked": talk.asked,
+        "former": talk.former,
+        "gone": talk.gone,
+        "changed": talk.changed,
+        "remarks": talk.remarks,
+        "messages": messages,
+        "shown": talk.shown(),
+    }
 
 
 def _lines(values: Iterable[dict[Any, Any]]) -> str:

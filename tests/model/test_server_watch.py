@@ -258,9 +258,10 @@ async def test_a_probe_that_is_under_way_ends_with_the_watch() -> None:
     before = asyncio.all_tasks()
     async with asyncio.timeout(60):
         async with watched(server, probe=0.05) as watch:
-            await refresh(watch)
-            await refresh(watch)
-            await until(lambda: server.asked == 2)
+            # On a busy machine a probe may end before it arrives.
+            while server.asked < 2:
+                await refresh(watch)
+                await asyncio.sleep(0.01)
 
     assert asyncio.all_tasks() == before
 

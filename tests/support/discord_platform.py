@@ -105,12 +105,14 @@ async def running_process(
     shards: Shards | None = None,
     gateway_url: str | None = None,
     tuning: Tuning = QUICK,
+    hearing: int | None = None,
 ) -> AsyncIterator[DiscordPlatform]:
     """Listen like a process of its own, which ends as one does on SIGTERM.
 
-    Each of its shards hears what is said from now on.
+    Each of its shards hears what is said from now on, or so many of them as `hearing`.
     """
-    wanted = emulator.sessions + emulator.resumes + len(shards[0] if shards else (0,))
+    awaited = hearing or len(shards[0] if shards else (0,))
+    wanted = emulator.sessions + emulator.resumes + awaited
     async with (
         logged_in(emulator, gateway_url=gateway_url or "", tuning=tuning) as platform,
         running(platform.listen(intake, store=store, shards=shards)) as task,

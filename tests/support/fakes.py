@@ -311,6 +311,7 @@ class FakeIntake(Intake):
         self.forgotten_people: list[str] = []
         self.forgets_at_once = True
         self.forgets = 0
+        self.answers: dict[str, tuple[str, ...]] = {}  # the messages of each turn's answer
         self.named: list[tuple[ThreadKey, Person]] = []
         self.threads: dict[str, ThreadKey] = {}
         self.helped: set[tuple[str, str]] = set()
@@ -471,6 +472,9 @@ class FakeIntake(Intake):
     async def thread_of_turn(self, turn_id: str) -> ThreadKey | None:
         self._refuse()
         return next((turn.key for turn in self.turns if turn.id == turn_id), None)
+
+    async def messages_of(self, turn_id: str) -> tuple[str, ...]:
+        return self.answers.get(turn_id, ())
 
     async def thread_of(self, platform: str, message_id: str) -> ThreadKey | None:
         return self.threads.get(message_id) if platform == "discord" else None

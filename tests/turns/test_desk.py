@@ -323,6 +323,30 @@ async def test_only_an_admin_of_the_operator_gives_people_more_than_the_operator
     assert await chosen(intake, "server") == Preferences()
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("persona", "\ud83d" * 2001, "2,000 characters at most"),
+        ("max_tokens", "9" * 5000, "is not a whole number"),
+        ("temperature", "nan", "from 0 to 2"),
+        ("model", ["x" * 400], "do not know that model"),
+        ("follow", "never", "Choose one of"),
+    ],
+)
+async def test_what_no_form_offers_is_refused_in_a_sentence(
+    store: Store, name: str, value: str | list[str], says: str
+) -> None:
+    desk, intake = desk_of(store)
+    form = await desk.form(MANAGER, "server", "answers")
+
+    with pytest.raises(Refused) as refused:
+        await desk.fill_in(MANAGER, "server", "answers", {name: value}, seen=form.seen)
+
+    assert says in refused.value.apology
+    assert len(refused.value.apology) < 200
+    assert await chosen(intake, "server") == Preferences()
+
+
 async def test_managers_do_not_lock_themselves_out(store: Store) -> None:
     desk, intake = desk_of(store)
     form = await desk.form(MANAGER, "server", "access")

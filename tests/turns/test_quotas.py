@@ -347,6 +347,9 @@ async def test_a_quota_holds_over_three_processes_one_of_which_is_killed(store: 
             542 + estimate("Hel"),
         ),
         (("Hello",), estimate("Hello")),
+        # A server that leaves one of the two out, or sends zeros, has not counted it.
+        ((Reading(500), "Hello", Used(40, 0)), 40 + estimate("Hello")),
+        ((Reading(500), "Hello", Used(0, 0)), 500 + estimate("Hello")),
     ],
 )
 async def test_an_answer_costs_what_the_model_read_and_wrote(

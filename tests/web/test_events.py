@@ -41,16 +41,27 @@ def grown(number: int) -> TurnView:
 
 @asynccontextmanager
 async def open_pages(
-    talk: TalkView, *, heartbeat_seconds: float = 60.0, write_seconds: float = 60.0
+    talk: TalkView,
+    *,
+    heartbeat_seconds: float = 60.0,
+    write_seconds: float = 60.0,
+    signed_in: asyncio.Event | None = None,
 ) -> AsyncIterator[int]:
     """A server of which each connection is a page of this conversation; yields its port."""
+
+    async def may_stay() -> bool:
+        return signed_in is None or signed_in.is_set()
 
     async def handle(request: web.Request) -> web.StreamResponse:
         page = OpenPage(talk)
         talk.pages.add(page)
         try:
             return await send_events(
-                request, page, heartbeat_seconds=heartbeat_seconds, write_seconds=write_seconds
+                request,
+                page,
+                may_stay=may_stay,
+                heartbeat_seconds=heartbeat_seconds,
+                write_seconds=write_seconds,
             )
         finally:
             talk.pages.discard(page)
@@ -194,3 +205,18 @@ def test_a_change_applies_only_to_the_text_that_it_was_made_to() -> None:
     assert Change("t", keep=2, add="c", size=3).applied("a") is None
     assert Change("t", keep=2, add="c", size=9).applied("ab") is None
     assert (common("ab", "abc"), common("abc", "abd"), common("", "a")) == (2, 2, 0)
+
+
+async def test_a_page_whose_person_has_logged_out_elsewhere_ends() -> None:
+    signed_in = asyncio.Event()
+    signed_in.set()
+    talk = TalkView(KEY)
+    async with (
+        open_pages(talk, heartbeat_seconds=0.01, signed_in=signed_in) as port,
+        opened(port) as reader,
+    ):
+        await reader.readuntil(b": alive")
+        signed_in.clear()
+
+        # It ends though the conversation goes on.
+        await until(lambda: not talk.pages)

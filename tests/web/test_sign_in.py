@@ -46,6 +46,10 @@ async def test_a_password_lets_in_and_the_cookie_outlives_the_process(own_store:
         _, listed = await person.get("/api/conversations")
         await person.send("POST", "/logout")
         after, _ = await person.get("/api/conversations")
+        person.session.cookie_jar.update_cookies(cookies, yarl.URL(person.address))
+        copied, _ = await person.get("/api/conversations")
+        await person.send("POST", "/login", {"password": "open sesame"})
+        anew, mine = await person.get("/api/conversations")
     async with at_page(own_store, variables | {"WEB_PASSWORD": "another"}) as person:
         person.session.cookie_jar.update_cookies(cookies, yarl.URL(person.address))
         signed_out, _ = await person.get("/api/conversations")
@@ -54,7 +58,8 @@ async def test_a_password_lets_in_and_the_cookie_outlives_the_process(own_store:
     assert where == f"/login?next=/c/{talk}"
     assert (wrong[0], right, me["login"]) == (403, 200, "password")
     assert [one["id"] for one in listed] == [talk]
-    assert (after, signed_out) == (401, 401)
+    assert (after, copied, signed_out) == (401, 401, 401)
+    assert (anew, mine) == (200, [])
 
 
 async def test_wrong_passwords_are_slowed_down(own_store: Store) -> None:

@@ -8,6 +8,7 @@ from bot.errors import AnswerCut, HasEnded, NotRemembered, NotTheLast
 from bot.reply.draft import STOPPED
 from bot.store import Store
 from tests.emulators.model import ModelEmulator
+from tests.support.stored import stored
 from tests.support.waiting import until
 from tests.support.web_page import Browser, Screen, new_talk, page_of
 
@@ -166,11 +167,12 @@ async def test_a_deleted_conversation_is_gone_everywhere_even_while_it_grows(
         repeated, _ = await person.send("POST", f"/api/conversations/{talk}/questions", sent)
         async with person.page(talk) as later:
             pass
-        keys = await own_store.command("KEYS", own_store.key("live", f"*{talk}"))
-        entries = await own_store.command("XRANGE", keys[0], "-", "+")
+        found = await stored(own_store)
 
     assert (status, exported, repeated) == (200, 404, 410)
-    assert "Well" not in str(entries)
+    assert not [one for one in found if "a secret" in one]
+    # Only the record has the answer, for late writes; see docs/privacy.md.
+    assert {one.kind for one in found if talk in one and "Well" in one} <= {"hash"}
     assert [one["id"] for one in listed] == [other]
     assert not later.known
     assert not later.turns

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import replace
 from functools import partial
@@ -13,7 +14,8 @@ import aiohttp
 import discord
 
 from adapters.discord.gateway import events
-from adapters.discord.gateway.catch_up import CatchUp
+from adapters.discord.gateway.catch_up import CatchUp, id_at
+from adapters.discord.gateway.changes import Known, find_changes
 from adapters.discord.gateway.commands import HELP
 from adapters.discord.gateway.connection import Joined
 from adapters.discord.gateway.events import MessageFilter
@@ -122,7 +124,8 @@ class Gateway(discord.Client):
                 case discord.RawBulkMessageDeleteEvent() if parsed.message_ids:
                     self._on_deletion(parsed.message_ids, parsed.channel_id, event)
                 case Joined():
-                    self._start(partial(self._servers.check, parsed.server, parsed.name), event)
+                    server, name, since = parsed.server, parsed.name, parsed.since
+                    self._start(partial(self._servers.check, server, name, since=since), event)
                 case discord.Interaction():
                     self._start(partial(self._interactions.answer, parsed), event)
         except Exception:
@@ -163,24 +166,24 @@ class Gateway(discord.Client):
         )
 
     def _on_deletion(self, message_ids: set[int], channel_id: int, event: Event) -> None:
-        deleted = sorted(message_ids)
-        turn_ids = [events.turn_id(one) for one in deleted]
-        asked_at = discord.utils.snowflake_time(max(message_ids)).timestamp()
         self._inbox.add(
             Deletion(
-                # Discord does not tell whose a message was: a person's, or one of an answer.
-                partial(
-                    self._intake.forget,
-                    *turn_ids,
-                    asked_at=asked_at,
-                    platform="discord",
-                    messages=[str(one) for one in deleted],
-                ),
+                partial(self._forget, message_ids),
                 event.hold(),
-                turn_ids=turn_ids,
+                turn_ids=[events.turn_id(one) for one in sorted(message_ids)],
                 # A thread that was opened from a message has the message's id.
                 channels={channel_id, *message_ids},
             )
+        )
+
+    async def _forget(self, message_ids: Collection[int]) -> None:
+        # Discord does not tell whose a message was: a person's, or one of an answer.
+        deleted = sorted(message_ids)
+        await self._intake.forget(
+            *[events.turn_id(one) for one in deleted],
+            asked_at=discord.utils.snowflake_time(deleted[-1]).timestamp(),
+            platform="discord",
+            messages=[str(one) for one in deleted],
         )
 
     def _catch_up_soon(self, event: Event) -> None:
@@ -203,23 +206,55 @@ class Gateway(discord.Client):
             wanted=self._filter.hears,
             tuning=shard.tuning,
         )
+        changes = await find_changes(self, await self._known(), tuning=shard.tuning)
+        if changes.deleted:
+            await self._forget(changes.deleted)
         # Questions that are asked from now on wait for one pass only.
         is_passed = asyncio.Event()
-        self._start(partial(self._put_found, catch_up, event, is_passed), event)
+        found = partial(self._put_found, catch_up, changes.edited, event, is_passed)
+        self._start(found, event)
         await is_passed.wait()
 
-    async def _put_found(self, catch_up: CatchUp, event: Event, is_passed: asyncio.Event) -> None:
+    async def _known(self) -> list[Known]:
+        """Return the questions of the last minutes that come to this shard, and their answers."""
+        shard, known = self._shard, list[Known]()
+        oldest = id_at(time.time() - shard.tuning.answers_wanted_for)
+        for channel, message in await shard.saved.questions():
+            thread = await self._intake.thread_of_turn(events.turn_id(message))
+            if message < oldest or thread is None or not shard.hears(thread.workspace):
+                continue
+            known.append(Known(message, (channel,)))
+            # The answer is in the thread that was opened from the question, if there is one.
+            is_opened = thread.thread == str(message)
+            channels = (message, channel) if is_opened else (channel,)
+            answer = await self._intake.messages_of(events.turn_id(message))
+            known += [Known(int(one), channels) for one in answer if one.isdecimal()]
+        return known
+
+    async def _put_found(
+        self,
+        catch_up: CatchUp,
+        edited: Sequence[discord.Message],
+        event: Event,
+        is_passed: asyncio.Event,
+    ) -> None:
+        edits = [
+            self._question(one, event, edited_at=one.edited_at.timestamp())
+            for one in edited
+            if one.edited_at and self._filter.hears(one)
+        ]
         try:
             # From the first to the last in one task: whoever ends it has the requests ended.
             async with aclosing(catch_up.messages()) as found:
                 async for messages in found:
-                    self._put_first(messages, event)
+                    # Only the newest question of a thread is answered anew.
+                    self._inbox.put_first(
+                        [*edits, *(self._question(one, event) for one in messages)]
+                    )
+                    edits = []
                     is_passed.set()
         finally:
             is_passed.set()
-
-    def _put_first(self, messages: list[discord.Message], event: Event) -> None:
-        self._inbox.put_first([self._question(message, event) for message in messages])
 
     async def _ask(self, message: discord.Message, event: Event, edited_at: float) -> None:
         channel = await self._filter.look_up(message)
@@ -253,6 +288,7 @@ class Gateway(discord.Client):
             return
         if not text and not (facts.direct or facts.calls_bot):
             return
+        await self._shard.saved.note_question(channel.id, message.id)
         try:
             if edited_at:
                 await self._intake.edit(turn, edited_at=edited_at)

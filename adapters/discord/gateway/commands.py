@@ -286,7 +286,7 @@ class Commands:
         self, interaction: discord.Interaction, name: str, message: ContextMessage
     ) -> None:
         await self._check(interaction)
-        await self._intake.keep_message(name, message)
+        await self._intake.keep_message(_kept(interaction, name), message)
 
     async def _check(self, interaction: discord.Interaction) -> None:
         """Raise NotAllowed if the person may not use the bot there."""
@@ -301,7 +301,7 @@ class Commands:
     ) -> None:
         question, private = _text(values, "question").strip(), values.get("who") == (forms.ONLY_ME,)
         try:
-            kept = self._intake.kept_message(name)
+            kept = self._intake.kept_message(_kept(interaction, name))
             message = await in_time(kept, within=self._answer_within)
         except StoreUnavailable as error:
             await tell(interaction, desk.excuse(error))
@@ -362,6 +362,14 @@ class _Unread(Refused):
     def __init__(self, apology: str) -> None:
         super().__init__(apology)
         self.apology = apology
+
+
+def _kept(interaction: discord.Interaction, form: str) -> str:
+    """Return the name of a message that is kept for the person's form: others' forms find none.
+
+    Guess: Discord does not compare the id that a person's client sends with that of the form.
+    """
+    return f"{interaction.user.id}:{form}"
 
 
 def _values(options: object) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import logging
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
@@ -48,10 +49,14 @@ _Parsed = TypeVar("_Parsed")
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """A server in which the bot is: each one when a session begins, and a new one."""
+    """A server in which the bot is: each one when a session begins, and a new one.
+
+    `since` is when the bot came there, in seconds since the epoch; 0 if that is not told.
+    """
 
     server: str
     name: str
+    since: float
 
 
 class Connection:
@@ -175,7 +180,8 @@ class Connection:
         parse(data)
         if isinstance(data, dict) and _is_id(data.get("id")):
             with self._progress.handling(self._seq) as event:
-                self._on_event(Joined(data["id"], str(data.get("name") or "")), event)
+                name, since = str(data.get("name") or ""), _seconds(data.get("joined_at"))
+                self._on_event(Joined(data["id"], name, since), event)
 
     def _on_resumed(self, parse: _Parser, data: Any) -> None:
         self._downtime.note(is_open=True)
@@ -265,6 +271,13 @@ def message_id(data: object) -> int:
     if isinstance(data, dict) and "author" in data and _is_id(data.get("id")):
         return int(data["id"])
     return 0
+
+
+def _seconds(written: object) -> float:
+    try:
+        return datetime.fromisoformat(written).timestamp() if isinstance(written, str) else 0.0
+    except (ValueError, OverflowError):
+        return 0.0
 
 
 def _is_id(value: object) -> bool:

@@ -16,6 +16,7 @@ SESSION_SECONDS = 300
 _ID_LENGTH = 200
 # How long it matters that the bot has listened before.
 _HEARD_SECONDS = 7 * 24 * 3600
+_QUESTIONS = 200  # the last ones, whose edits and deletions are searched for
 _DMS = 20  # the last that were used: each costs two requests to catch up
 
 # A process that resumes a session takes it from its holder; only the holder may save it.
@@ -65,6 +66,12 @@ for number = 3, #ARGV, 2 do redis.call('ZADD', KEYS[1], ARGV[number + 1], ARGV[n
 redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -1 - ARGV[1])
 redis.call('EXPIRE', KEYS[1], ARGV[2])
 """
+# Questions of the last minutes, by their ids; those of busier minutes are the newest.
+_NOTE_QUESTION = """
+redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1] .. ':' .. ARGV[2])
+redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -1 - ARGV[3])
+redis.call('EXPIRE', KEYS[1], ARGV[4])
+"""
 
 
 class SavedSession:
@@ -84,6 +91,8 @@ class SavedSession:
         self._session = store.key("gateway", application, shard, "session")
         self._heard = store.key("gateway", application, "heard")
         self._dms = store.key("gateway", application, "dms")
+        self._questions = store.key("gateway", application, "questions")
+        self._note_question = store.script(_NOTE_QUESTION, if_full=True)
         # Only the process knows its first session: if it dies unsaved, so do the questions in it.
         self._take = store.script(_TAKE, if_full=True)
         self._save = store.script(_SAVE, if_full=True)
@@ -152,6 +161,17 @@ class SavedSession:
         """Return the DMs that people used last, the latest first."""
         found = await self._store.command("ZRANGE", self._dms, 0, -1, "REV")
         return [int(channel) for channel in found if _is_number(channel)]
+
+    async def note_question(self, channel: int, message: int) -> None:
+        """Remember a message that is about to be admitted, for `questions`."""
+        arguments = [channel, message, _QUESTIONS, SESSION_SECONDS]
+        await self._note_question(keys=[self._questions], args=arguments)
+
+    async def questions(self) -> list[tuple[int, int]]:
+        """Return the channel and the id of the last messages that were admitted."""
+        found = await self._store.command("ZRANGE", self._questions, 0, -1)
+        pairs = [str(one).partition(":") for one in found]
+        return [(int(a), int(b)) for a, _, b in pairs if _is_number(a) and _is_number(b)]
 
     async def may_start(self, bucket: int, *, seconds: float) -> bool:
         """Reserve the start of a session in this bucket; False if it is reserved for so long."""

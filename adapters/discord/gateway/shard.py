@@ -78,6 +78,12 @@ class Shard:
             progress.newest = before or now
         return progress.newest
 
+    def hears(self, server: str) -> bool:
+        """Whether the events of a server come to this shard, or those of DMs ("Sharding")."""
+        if self.number is None or not self.count:
+            return True
+        return self.number == ((int(server) >> 22) % self.count if server.isdecimal() else 0)
+
     async def is_connected(self, first: Event) -> bool:
         """Wait for a connection; False if another session has begun than the one of this event."""
         while True:

@@ -121,6 +121,7 @@ FAILED_ANEW = ANEW[APOLOGIES.index(APOLOGY)]
         ((f"{answer_to(1)}\n{APOLOGY}",), "stale"),
         ((f"{answer_to(1)}\n{FAILED_ANEW}",), "former and apology"),
         ((f"{answer_to(1)[:8]}\n{FAILED_ANEW}",), "former and apology"),
+        ((f"{part_of(1)}\n{APOLOGY}\n{FAILED_ANEW}",), "former and apology"),
         ((f"{answer_to(2)}\n{FAILED_ANEW}",), "half"),
         ((part_of(2),), "half"),
         ((), "lost"),
@@ -133,6 +134,12 @@ def test_screen_tells_whether_the_newest_text_of_a_question_is_answered(
 
     assert [(seen.number, seen.end) for seen in screen.turns] == [(2, end)]
     assert not screen.extras
+
+
+def test_screen_tells_of_a_notice_that_stands_twice() -> None:
+    screen = read([2], (f"{answer_to(1)}\n{FAILED_ANEW}\n{FAILED_ANEW}",), former={1: 2})
+
+    assert [kind for kind, _ in screen.extras] == ["stray"]
 
 
 def test_screen_counts_the_answers_to_both_texts_of_a_question() -> None:

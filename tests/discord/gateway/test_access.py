@@ -124,6 +124,10 @@ async def test_a_used_quota_is_told_with_the_time_of_its_renewal(store: Store) -
             assert "again from 00:00 UTC, in " in replies(emulator)[0]
 
 
+def leavings(emulator: DiscordEmulator) -> int:
+    return len([one for one in emulator.requests if one.method == "DELETE"])
+
+
 @pytest.mark.parametrize("leaves", [True, False])
 async def test_a_server_that_is_not_allowed_is_told_of_and_left_if_wanted(
     caplog: pytest.LogCaptureFixture, leaves: bool
@@ -135,10 +139,20 @@ async def test_a_server_that_is_not_allowed_is_told_of_and_left_if_wanted(
             async with listening(emulator, intake, leaves_other_servers=leaves):
                 await until(lambda: f"server {emulator.guild_id}" in caplog.text)
 
-        left = [one for one in emulator.requests if one.method == "DELETE"]
-
-    assert len(left) == int(leaves)
+    assert leavings(emulator) == int(leaves)
     assert caplog.text.count(f"server {emulator.guild_id}") == 1
+
+
+async def test_a_server_that_adds_the_bot_again_is_left_again() -> None:
+    intake = FakeIntake()
+    intake.access = Access(servers=frozenset({"123456789012345678"}))
+    async with (
+        DiscordEmulator() as emulator,
+        listening(emulator, intake, leaves_other_servers=True),
+    ):
+        await until(lambda: leavings(emulator) == 1)
+        await emulator.add_bot()
+        await until(lambda: leavings(emulator) == 2)
 
 
 async def test_no_server_is_left_without_a_list(caplog: pytest.LogCaptureFixture) -> None:
@@ -148,4 +162,4 @@ async def test_no_server_is_left_without_a_list(caplog: pytest.LogCaptureFixture
             await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} why?")
             await until(lambda: intake.turns)
 
-        assert not [one for one in emulator.requests if one.method == "DELETE"]
+        assert leavings(emulator) == 0

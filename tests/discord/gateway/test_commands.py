@@ -320,6 +320,21 @@ async def test_a_message_can_be_asked_about_alone() -> None:
         assert intake.last.key.thread == f"private-{ada}"
 
 
+async def test_a_form_shows_nobody_what_another_person_asks_about() -> None:
+    async with talk() as (emulator, intake, ada):
+        said, eve = await emulator.say(emulator.channel_id, ada, "E = mc²"), emulator.user("Eve")
+        opened = await emulator.choose(said, ada, "Ask about this")
+        await until(lambda: emulator.modal(opened))
+        question = {"type": 4, "custom_id": "question", "value": "What was that?"}
+        parts = [{"type": 18, "component": question}]
+
+        forged = {"custom_id": f"about:{opened}", "components": parts}
+        shown = await told(emulator, await emulator.interact(emulator.channel_id, eve, 5, forged))
+
+        assert "choose it again" in shown.text
+        assert not intake.turns
+
+
 async def test_a_question_about_a_message_that_was_not_kept_is_asked_for_again() -> None:
     async with talk() as (emulator, intake, ada):
         said = await emulator.say(emulator.channel_id, ada, "E = mc²")

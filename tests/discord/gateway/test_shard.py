@@ -292,6 +292,35 @@ async def test_another_number_of_shards_catches_up(
         assert calls.count(f"GET /channels/{dm}") == 1
 
 
+async def test_what_is_said_while_only_another_shard_listens_is_caught_up(store: Store) -> None:
+    old, new, both = FakeIntake(), FakeIntake(), ((0, 1), 2)
+    rules = GatewayRules(shards=2, max_concurrency=2, identify_seconds=0.0)
+    async with DiscordEmulator(gateway=rules) as emulator:
+        ada = emulator.user("Ada")
+        dm = emulator.dm(ada)
+        async with running_process(emulator, old, store, shards=both):
+            await emulator.say(dm, ada, "zero")
+            await until(lambda: old.turns)
+            async with asyncio.timeout(60):
+                while len(await heard_by(store)) < 2:
+                    await asyncio.sleep(0.01)
+        emulator.clock.advance(3600)
+        # Shard 0, to which DMs come, has to wait for its start; shard 1 has not.
+        waits = store.key("gateway", emulator.application_id, "start", "0")
+        await store.command("SET", waits, "1")
+
+        async with running_process(emulator, new, store, shards=both, hearing=1):
+            await until(lambda: [one.shard for one in emulator.listeners if one.connected])
+            listening = [one.shard for one in emulator.listeners if one.connected]
+            await emulator.say(dm, ada, "one")
+            await store.command("DEL", waits)
+            # What was handled just before is found once more, and the queue knows it.
+            await until(lambda: new.texts[-1:] == ["one"])
+
+        assert listening == [(1, 2)]
+        assert emulator.resumes == 0
+
+
 async def heard_by(store: Store) -> list[str]:
     """Return the shards of which it is saved how far they were heard."""
     for name in await store.command("KEYS", store.key("gateway", "*", "heard")):

@@ -24,6 +24,7 @@ from tests.emulators.discord.objects import (
     TEXT,
     Payload,
     User,
+    now,
     snowflake,
 )
 from tests.emulators.discord.rest import Rest
@@ -104,6 +105,7 @@ class DiscordEmulator:
         self.guild_id = self._world.guild_id
         self.channel_id = self._world.add_channel("general").id
         self.connected = self._gateway.connected
+        self.handshakes = self._gateway.handshakes
         self.requests = self._edge.calls
         self.typing = self._world.typing
         self.commands = self._world.commands
@@ -308,6 +310,11 @@ class DiscordEmulator:
     def greet(self, **odd: object) -> None:
         """Change what READY tells of sessions that begin from now on."""
         self._gateway.odd_greeting = odd
+
+    async def add_bot(self) -> None:
+        """Add the bot to the guild that it has left, and tell it."""
+        self._world.has_left, self._world.joined_at = False, now()
+        await self.tell("GUILD_CREATE", self.guild())
 
     def guild(self) -> Payload:
         """Return what GUILD_CREATE says of the guild, to be changed and told."""

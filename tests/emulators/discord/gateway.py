@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -27,6 +28,7 @@ from tests.emulators.discord.sessions import (
     MESSAGE_CONTENT,
     WHOLE,
     Event,
+    Handshake,
     Listener,
     Session,
     Shard,
@@ -69,7 +71,8 @@ class Gateway:
     """Serves the sockets that a bot listens on, under `url`.
 
     `unknown` collects what the bot asked for in vain, `violations` what was wrong with its frames;
-    `identified`, `resumed` and `heartbeats` count. `odd_greeting` changes what READY tells.
+    `identified`, `resumed` and `heartbeats` count; `handshakes` has each session that
+    began, and each try to resume one. `odd_greeting` changes what READY tells.
     `reset_token` is for a bot that starts too many sessions.
     """
 
@@ -90,6 +93,7 @@ class Gateway:
         self.connected = asyncio.Event()
         self.refusing = False
         self.odd_greeting: Payload = {}
+        self.handshakes: list[Handshake] = []
         self.identified = self.resumed = self.heartbeats = 0
         self._url = url
         self._greet = greet
@@ -262,6 +266,7 @@ class Gateway:
 
     def _begin(self, connection: Connection, session: Session, shard: Shard | None) -> None:
         self._sessions[session.id] = session
+        self.handshakes.append(session.asked(time.monotonic(), None))
         session.send, connection.session = connection.send, session
         greeting = self._greet()
         guilds = [Event("GUILD_CREATE", one, intents=GUILDS) for one in greeting.guilds]
@@ -295,6 +300,8 @@ class Gateway:
     def _resume(self, connection: Connection, asked: frames.Resume) -> None:
         self._expire()
         session = self._sessions.get(asked.session_id)
+        if session:
+            self.handshakes.append(session.asked(time.monotonic(), asked.seq))
         # A wrong token is answered so too (discord-api-docs, issue 1209).
         if session is None or session.ended or asked.token != self.token:
             connection.say(INVALID_SESSION, False)

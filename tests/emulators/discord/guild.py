@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import chain
 
-from tests.emulators.discord.objects import PUBLIC_THREAD, Payload, now
+from tests.emulators.discord.objects import PUBLIC_THREAD, Payload
 from tests.emulators.discord.world import World
 
 # What REST tells besides (docs: Guild Object).
@@ -37,7 +37,7 @@ def guild(world: World) -> Payload:
         "id": world.guild_id,
         "name": "The workshop",
         "owner_id": "1",
-        "joined_at": now(),
+        "joined_at": world.joined_at,
         "large": False,
         "unavailable": False,
         "member_count": len(world.users),

@@ -51,6 +51,22 @@ class Listener:
     ended: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """How the bot asked for a session, at which monotonic seconds, and what could be told again.
+
+    `seq` is None where a session began. After a RESUME all events behind `forgotten` were told,
+    unless `seq` is before it or the session had `ended`.
+    """
+
+    at: float
+    session_id: str
+    seq: int | None = None
+    forgotten: int = 0
+    last: int = 0
+    ended: bool = False
+
+
 @dataclass(slots=True, eq=False)
 class Session:
     """What one IDENTIFY began; it outlives its connection, whose `send` is None in between.
@@ -87,6 +103,10 @@ class Session:
     def knows(self, seq: int) -> bool:
         """Return whether everything behind this number can still be told."""
         return self._forgotten <= seq <= self._last
+
+    def asked(self, at: float, seq: int | None) -> Handshake:
+        """Return that the bot asked for it, or to resume it at this number."""
+        return Handshake(at, self.id, seq, self._forgotten, self._last, self.ended)
 
     def resume(self, send: Callable[[Payload], None], seq: int) -> None:
         """Go on with another connection: tell what it missed, in order, and that this is all."""

@@ -59,6 +59,7 @@ class World:
     guild_id: str = field(default_factory=snowflake)
     permissions: str = PERMISSIONS
     has_left: bool = False
+    joined_at: str = field(default_factory=now)  # when the bot came to the guild
     users: dict[str, User] = field(default_factory=dict)
     roles: dict[str, Payload] = field(default_factory=dict)
     channels: dict[str, Channel] = field(default_factory=dict)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from adapters.slack.manifest import ASKED_EVENT
 from bot.domain import Preferences
 from bot.store import Store
 from bot.turns.access import Access
@@ -212,6 +213,21 @@ async def test_in_a_channel_a_command_of_threads_tells_how_to_use_it_there(
         await slack.slash(slack.channel_id, ann, "/parley", name)
 
         assert f"`@parley /parley {name}`" in read_by(slack, ann)[0]
+
+
+async def test_another_app_gives_nobody_a_thread(store: Store) -> None:
+    async with commanded(store) as (slack, intake):
+        eve, place = slack.user("Eve"), slack.channel_id
+        payload: dict[str, object] = {"user": eve}
+        metadata: dict[str, object] = {"event_type": ASKED_EVENT, "event_payload": payload}
+        root = slack.message_of_another(place, "", "Eve asks: mine?", metadata=metadata)
+
+        words = f"{slack.bot_mention} /parley persona Be loud."
+        await slack.say(place, eve, words, thread_ts=root)
+        await until(lambda: read_by(slack, eve))
+
+        assert "Only the person who began this conversation" in read_by(slack, eve)[0]
+        assert await chosen(slack, intake, "thread", place, root) == Preferences()
 
 
 async def test_in_a_thread_a_mention_with_the_command_carries_it_out(store: Store) -> None:

@@ -16,7 +16,7 @@ from bot.turns.access import Access, Quota
 from bot.turns.preferences import ModelChoice, Scope
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.discord.message import Shown
-from tests.support.discord_platform import listening
+from tests.support.discord_platform import FAST, listening
 from tests.support.fakes import NotedIntake, RefusingStore
 from tests.support.waiting import until
 
@@ -122,7 +122,7 @@ async def test_settings_are_changed_in_a_form(store: Store) -> None:
 
 
 async def test_a_form_is_taken_by_the_next_process(store: Store) -> None:
-    async with DiscordEmulator(callback_seconds=60.0) as emulator:
+    async with DiscordEmulator(callback_seconds=60.0, gateway=FAST) as emulator:
         mona = emulator.user("Mona", manages="server")
         async with listening(emulator, NotedIntake(store, models=MODELS)):
             used = await emulator.slash(emulator.channel_id, mona, "parley settings")

@@ -176,3 +176,60 @@ async def test_what_is_hard_to_render_is_rendered_less_often(window: Window) -> 
 
     assert before == "a"
     assert times == 2 * first
+
+
+_SHOWN = """async (source) => {
+  const { GrowingMarkdown } = await import(document.querySelector("script[type=module]").src
+    .replace("app.js", "markdown.js"));
+  const box = document.createElement("div");
+  new GrowingMarkdown(box).show(source, { ended: true });
+  return [box.querySelectorAll("p code").length, box.querySelectorAll("wbr").length,
+    box.textContent];
+}"""
+
+
+async def test_thousands_of_marks_in_one_paragraph_stay_text(window: Window) -> None:
+    few, _, _ = await window.read(_SHOWN, "`a` " * 2000)
+    many, _, text = await window.read(_SHOWN, "` " * 10_000)
+
+    assert few == 2000
+    assert many == 0
+    assert text.strip() == ("` " * 10_000).strip()
+
+
+@pytest.mark.parametrize("around", ["{}", "```\n{}\n```"])
+async def test_thousands_of_accents_on_a_letter_are_laid_out_in_parts(
+    window: Window, around: str
+) -> None:
+    accents = "a" + "\u0301" * 20_000
+
+    _, breaks, text = await window.read(_SHOWN, around.format(accents))
+
+    assert breaks == 200
+    assert accents in text
+
+
+async def test_code_that_is_hard_to_colour_stays_plain_and_holds_up_no_other(
+    window: Window,
+) -> None:
+    coloured = """async ([hard, easy]) => {
+      const { GrowingMarkdown } = await import(document.querySelector("script[type=module]").src
+        .replace("app.js", "markdown.js"));
+      const shown = (source) => {
+        const box = document.createElement("div");
+        new GrowingMarkdown(box, { patience: 1000 }).show(source, { ended: true });
+        return box;
+      };
+      const before = shown(hard);
+      let after = shown(easy);
+      while (!after.querySelector("[data-coloured]")) {
+        await new Promise((resolve) => setTimeout(resolve, 100));
+        // On a busy machine the worker may not have started in time.
+        if (!after.querySelector("[data-coloured]")) after = shown(easy);
+      }
+      return before.querySelectorAll("[data-coloured]").length;
+    }"""
+    slow = "```markdown\n" + "[a](" * 5000 + "\n```\n"
+    wide = "```json\n" + "[" * 20_000 + "\n```\n"
+
+    assert await window.read(coloured, [slow + wide, "```python\nx = 1\n```"]) == 0

@@ -116,8 +116,12 @@ class App {
   // What the server tells
 
   stateCame(state) {
-    const { title } = this.conversation;
-    for (const turn of this.conversation.replace(state)) this.say(turn);
+    const { id, title } = this.conversation;
+    // What was asked here is heard of, though its turn may be older than the connection.
+    const asked = new Set(this.outbox.of(id).map((entry) => entry.id));
+    const ended = this.conversation.replace(state);
+    const begun = this.conversation.turns.filter((turn) => asked.has(turn.id));
+    for (const turn of new Set([...ended, ...begun])) this.say(turn);
     if (state.title !== title) this.sidebar.load();
     this.dropDelivered();
     this.paintSoon();

@@ -2,11 +2,13 @@
 import MarkdownIt from "./vendor/markdown-it.js";
 
 const LONGEST_COLOURED = 50000; // characters of one block of code
+const PATIENCE = 5000; // milliseconds for its colours, the first time with the download
 
 const LONG_TASK = 50; // milliseconds of one rendering after which the next one is put off
 const RESTS = 4; // times as long as that rendering took
 // More than an answer of 20,000 characters can have; rows are filled up to the width of the head.
 const MOST_CELLS = 16000;
+const MOST_MARKS = 6000; // pieces of text, code, links and so on in one paragraph
 
 const parser = new MarkdownIt({ html: false, linkify: true });
 parser.linkify.set({ fuzzyLink: false, fuzzyEmail: false });
@@ -28,6 +30,16 @@ function isHuge(state, start, end) {
   while (start + lines < end && !state.isEmpty(start + lines)) lines += 1;
   return columns * lines > MOST_CELLS;
 }
+
+// Thousands of marks in one paragraph take long to lay out: such a one stays text.
+parser.core.ruler.after("inline", "marks", (state) => {
+  for (const token of state.tokens) {
+    if (!token.children || token.children.length <= MOST_MARKS) continue;
+    const text = new state.Token("text", "", 0);
+    text.content = token.content;
+    token.children = [text];
+  }
+});
 
 // An image would be loaded from elsewhere, which tells others who reads; so it is a link.
 parser.core.ruler.after("inline", "images", (state) => {
@@ -87,9 +99,10 @@ function code(token) {
 // changes the last one only. The exception, an address that a `[text][name]` lacked above it, is
 // seen to once the answer has ended.
 export class GrowingMarkdown {
-  constructor(element, { rests = RESTS } = {}) {
+  constructor(element, { rests = RESTS, patience = PATIENCE } = {}) {
     this.element = element;
     this.rests = rests;
+    this.patience = patience;
     this.restsUntil = 0;
     this.timer = 0;
     this.source = "";
@@ -118,7 +131,7 @@ export class GrowingMarkdown {
       this.render(first);
     }
     const complete = ended ? this.blocks : this.blocks.slice(0, -1);
-    for (const block of complete) block.isColoured ||= colour(block.element);
+    for (const block of complete) block.isColoured ||= colour(block.element, this.patience);
   }
 
   // The block before a changed one may take it in, unless text was only added.
@@ -210,8 +223,14 @@ function lineStarts(source) {
 function write(block) {
   const fresh = document.createElement("template");
   // Safe: the parser escapes all markup of its input.
-  fresh.innerHTML = block.html;
+  fresh.innerHTML = calm(block.html);
   grow(block.element, fresh.content);
+}
+
+// Thousands of accents on one letter take seconds to lay out. Nothing is seen or copied of the
+// places where the line may break.
+function calm(html) {
+  return html.replace(/\p{M}{100}/gu, "$&<wbr>");
 }
 
 // Changes only what differs, so that a selection in what stays is kept.
@@ -236,25 +255,47 @@ function sameKind(one, other) {
   return names.every((name) => one.getAttribute(name) === other.getAttribute(name));
 }
 
-let highlighter = null;
-
 // Returns whether nothing is left to do: a selection in the code would be lost.
-function colour(element) {
+function colour(element, patience) {
   const codes = element.querySelectorAll("code[data-language]:not([data-language=''])");
   if ([...codes].some((code) => getSelection().containsNode(code, true))) return false;
-  codes.forEach(colourCode);
+  for (const code of codes) colourCode(code, patience);
   return true;
 }
 
-async function colourCode(code) {
+async function colourCode(code, patience) {
   const source = code.textContent;
   const { language } = code.dataset;
-  highlighter ??= import("./vendor/highlight.js");
-  const { default: hljs } = await highlighter;
-  // Meanwhile the text may have changed; and nobody waits for the colours of a book.
-  if (code.textContent !== source || source.length > LONGEST_COLOURED) return;
-  if (!hljs.getLanguage(language) || "coloured" in code.dataset) return;
+  if (source.length > LONGEST_COLOURED) return;
+  const html = await coloured({ source, language }, patience);
+  // Meanwhile the text may have changed.
+  if (!html || code.textContent !== source || "coloured" in code.dataset) return;
   code.dataset.coloured = "";
   // Safe: the highlighter escapes all markup of its input.
-  code.innerHTML = hljs.highlight(source, { language }).value;
+  code.innerHTML = calm(html);
+}
+
+let worker = null;
+let lastColoured = Promise.resolve();
+
+// Resolves to HTML, or to nothing if that took too long or failed. One after the other, so that
+// only what is hard to colour is given up.
+function coloured(code, patience) {
+  lastColoured = lastColoured.then(() => new Promise((resolve) => {
+    worker ??= new Worker(new URL("./colours.js", import.meta.url), { type: "module" });
+    const end = (html) => {
+      clearTimeout(timer);
+      resolve(html);
+    };
+    const giveUp = () => {
+      worker.terminate();
+      worker = null;
+      end("");
+    };
+    const timer = setTimeout(giveUp, patience);
+    worker.onmessage = ({ data }) => end(data);
+    worker.onerror = giveUp;
+    worker.postMessage(code);
+  }));
+  return lastColoured;
 }

@@ -18,7 +18,7 @@ import aiohttp
 
 from bot import __version__
 from bot.app.assistant import open_assistant
-from bot.app.platforms import check_settings
+from bot.app.platforms import check_settings, closed
 from bot.app.service import choose_roles
 from bot.concurrency import do_nothing
 from bot.domain import Finding, Message, Retrying, Start
@@ -118,6 +118,8 @@ async def _settings(settings: Settings) -> AsyncIterator[Finding]:
     yield Finding("Settings", f"The bot would run as {served}")
     if settings.chat_platforms:
         yield _access(settings)
+        for finding in closed(settings):
+            yield finding
 
 
 def _access(settings: Settings) -> Finding:

@@ -206,6 +206,40 @@ async def test_a_model_that_fails_is_asked_once_and_told(
     assert cure in said
 
 
+ROLE, ANN, BEN = "123456789012345678", "123456789012345679", "U0123ABCD"
+
+
+@pytest.mark.parametrize(
+    ("lists", "line"),
+    [
+        ({"ALLOWED_ROLES": ROLE}, "✗ Settings: ALLOWED_ROLES lets nobody in on Slack"),
+        ({"ALLOWED_ROLES": ROLE, "ALLOWED_PEOPLE": ANN}, "✗ Settings: ALLOWED_ROLES lets nobody"),
+        ({"ALLOWED_PEOPLE": ANN}, "✗ Settings: ALLOWED_PEOPLE names nobody of Slack"),
+        ({"ALLOWED_PEOPLE": BEN}, "✗ Settings: ALLOWED_PEOPLE names nobody of Discord"),
+        ({"ALLOWED_SERVERS": "T01,E01"}, "! Settings: ALLOWED_SERVERS names no server of Discord"),
+        ({"ALLOWED_SERVERS": "E01,12345"}, "! Settings: ALLOWED_SERVERS names no workspace"),
+        ({"ALLOWED_CHANNELS": "C01"}, "! Settings: ALLOWED_CHANNELS names no channel of Discord"),
+        ({"ALLOWED_PEOPLE": f"{ANN},{BEN}"}, ""),
+        ({"ALLOWED_PEOPLE": BEN, "ADMINS": ANN}, ""),
+        ({"ALLOWED_PEOPLE": BEN, "ALLOWED_ROLES": ROLE}, ""),
+    ],
+)
+async def test_lists_that_leave_a_platform_out_are_told_by_the_check_and_by_the_start(
+    lists: dict[str, str],
+    line: str,
+    store: Store,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with scene(store, tmp_path) as it:
+        _, said = await it.check(**lists)
+
+    named = [one for one in said.splitlines() if one[2:].startswith("Settings: ALLOWED_")]
+    assert [one.startswith(line) for one in named] == [True] * bool(line), said
+    logged = [record.getMessage() for record in caplog.records if "ALLOWED_" in record.getMessage()]
+    assert [one.split(": add")[0] for one in logged] == [one[12:] for one in named]
+
+
 async def test_without_the_intent_and_a_server_there_is_advice(
     store: Store, tmp_path: Path
 ) -> None:

@@ -46,7 +46,7 @@ async def check(settings: Settings, output: TextIO, *, env_file: Path) -> bool:
     """
     output.write(f"Parley {__version__}\n")
     parts: list[tuple[str, Part]] = [
-        ("Settings", lambda: _settings(settings)),
+        ("Settings", lambda: examine_settings(settings)),
         ("Files", lambda: _files(settings, env_file)),
         ("Store", lambda: examine_store(settings)),
         ("Model", lambda: examine_model(settings)),
@@ -109,7 +109,8 @@ async def examined(name: str, part: Part) -> list[Finding]:
     return found
 
 
-async def _settings(settings: Settings) -> AsyncIterator[Finding]:
+async def examine_settings(settings: Settings) -> AsyncIterator[Finding]:
+    """Yield what the bot would run as, and who may use it. Raises CannotStart."""
     # As at a terminal, wherever this runs.
     at_terminal = frozenset(("console", "web", "worker"))
     roles = choose_roles((), settings) if settings.chat_platforms else at_terminal

@@ -16,7 +16,7 @@ import pytest
 
 from adapters.discord import setup as discord_setup
 from adapters.slack import setup as slack_setup
-from bot.app import check
+from bot.app import assistant, check
 from bot.domain import Finding
 from bot.errors import CannotStart
 from bot.model import huggingface
@@ -103,7 +103,7 @@ VARIABLES: dict[str, tuple[dict[str, str], str, str]] = {
     "a wrong Slack token": (
         {"SLACK_BOT_TOKEN": "xoxb-wrong"},
         "✗ Slack: Slack refuses SLACK_BOT_TOKEN",
-        "",
+        "copy the Bot User OAuth Token (xoxb-…) under OAuth & Permissions",
     ),
     "two Slack tokens are swapped": (
         {"SLACK_BOT_TOKEN": "xapp-1"},
@@ -286,6 +286,7 @@ async def test_each_named_server_and_channel_is_examined() -> None:
         f"The bot lacks Read Message History in channel {hidden} of ALLOWED_CHANNELS",
     ]
     assert wrong[2].startswith("The bot cannot see channel 2 of ALLOWED_CHANNELS: ")
+    assert any(each.cure.startswith("correct the id, or let") for each in found)
     assert any(each.text.startswith("The bot may answer in #") for each in found)
 
 
@@ -356,11 +357,52 @@ async def test_a_file_that_others_can_read_and_a_taken_port_are_told(
         taken.listen()
         port = taken.getsockname()[1]
         async with scene(store, tmp_path) as it:
-            works, said = await it.check(WEB_PORT=str(port))
+            works, said = await it.check(PORT=str(port), WEB_PORT=str(port))
 
     assert not works
     assert f"chmod 600 {tmp_path / '.env'}" in said
-    assert f"! Ports: WEB_PORT={port} cannot be used: Address already in use" in said
+    assert f"! Ports: PORT={port} cannot be used: Address already in use" in said
+    # The page is not served beside Discord and Slack without a way to sign in.
+    assert "WEB_PORT" not in said
+
+
+async def test_a_page_that_people_sign_in_to_needs_its_port(store: Store, tmp_path: Path) -> None:
+    async with scene(store, tmp_path) as it:
+        _, said = await it.check(WEB_PASSWORD="a long one")
+
+    assert "✓ Ports: WEB_PORT=0 is free" in said
+
+
+async def test_an_address_of_another_machine_is_told_by_its_variable(
+    store: Store, tmp_path: Path
+) -> None:
+    async with scene(store, tmp_path) as it:
+        _, said = await it.check(HOST="192.0.2.1")
+
+    assert "! Ports: HOST=192.0.2.1 cannot be used: Cannot assign requested address" in said
+    assert "set HOST to an address of this machine" in said
+
+
+async def test_a_folder_in_place_of_the_file_is_no_file(store: Store, tmp_path: Path) -> None:
+    (tmp_path / ".env").mkdir(mode=0o755)
+    async with scene(store, tmp_path) as it:
+        works, said = await it.check()
+
+    assert works, said
+    assert f"✓ Files: There is no file {tmp_path / '.env'}" in said
+
+
+async def test_hugging_face_that_cannot_be_reached_is_told_with_a_cure(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(check, "ROUTER", "http://127.0.0.1:9/v1")
+    monkeypatch.setattr(assistant, "ROUTER", "http://127.0.0.1:9/v1")
+    async with scene(store, tmp_path) as it:
+        works, said = await it.check(MODEL_URL="", HF_TOKEN="hf_x", MODEL_ID="org/model")
+
+    assert not works
+    assert "is this machine online, or does it need a proxy (HTTPS_PROXY)?" in said
+    assert "Cannot connect to host" not in said
 
 
 @pytest.mark.parametrize(("ahead", "told"), [(400, "400 s fast"), (-400, "400 s slow"), (5, "")])

@@ -283,6 +283,11 @@ async def _check_version(client: redis.asyncio.Redis) -> None:
         info = await client.info("server")
     except redis.exceptions.NoPermissionError:
         return
+    except redis.AuthenticationError as error:
+        raise CannotStart(
+            f"REDIS_URL ({_server(client)}) needs a name or a password, or has a wrong one: write "
+            "redis://NAME:PASSWORD@HOST:PORT, with an empty NAME where the server knows none"
+        ) from error
     # The ssl module raises ValueError for some options of the address.
     except (redis.RedisError, OSError, ValueError) as error:
         raise CannotStart(f"REDIS_URL ({_server(client)}) cannot be used: {error}") from error

@@ -478,7 +478,8 @@ class Settings:
     )
     allowed_servers: tuple[str, ...] = _setting(
         (),
-        _ids("T", such_as="of a Discord server or a Slack workspace (T...)"),
+        # Of people of a shared channel Slack may tell the organisation (E...) alone.
+        _ids("TE", such_as="of a Discord server or a Slack workspace (T...)"),
         "ids of the only servers (Discord) and workspaces (Slack) in which people are answered",
     )
     leave_other_servers: bool = _setting(

@@ -156,6 +156,8 @@ async def _in_channel(client: discord.Client, channel: str, application: int) ->
         found = await request(client, "GET", "/channels/{channel_id}", {"channel_id": channel})
         allowed = await _permissions_in(client, found, application)
     except SurfaceError as error:
+        # Discord tells the same of a channel that is gone and of an id with a wrong digit.
+        cure = f"correct the id, or {cure}"
         return Finding("Discord", f"The bot cannot see {where}: {error}", cure, wrong=True)
     if lacks := _lacking(allowed):
         return Finding("Discord", f"The bot lacks {lacks} in {where}", cure, wrong=True)

@@ -10,7 +10,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 
 from adapters.slack.errors import code_of, missing_scopes, translated
 from adapters.slack.manifest import SCOPES, WITHOUT
-from adapters.slack.workspace import Identity, identify
+from adapters.slack.workspace import TOKEN_CURES, Identity, identify
 from bot.domain import Finding
 from bot.errors import SurfaceError
 
@@ -69,11 +69,12 @@ async def _socket_mode(client: AsyncWebClient, app_token: str) -> Finding:
             await client.apps_connections_open(app_token=app_token)
     except SurfaceError as error:
         if "connections:write" in missing_scopes(error):
-            text, cure = "SLACK_APP_TOKEN lacks connections:write", "make another with that scope"
+            text = "SLACK_APP_TOKEN lacks connections:write"
+            cure = "make another with that scope at https://api.slack.com/apps"
         else:
             text = f"Slack refuses SLACK_APP_TOKEN: {code_of(error) or error}"
-            cure = "make an app-level token under Basic Information and switch Socket Mode on"
-        return Finding("Slack", text, f"{cure} at https://api.slack.com/apps", wrong=True)
+            cure = TOKEN_CURES["SLACK_APP_TOKEN"]
+        return Finding("Slack", text, cure, wrong=True)
     return Finding(
         "Slack",
         "Socket Mode works; which events the app gets Slack does not tell the bot: the manifest "

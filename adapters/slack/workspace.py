@@ -27,6 +27,12 @@ _KNOWN_SECONDS, _UNKNOWN_SECONDS = 3600.0, 60.0  # for which a name, or that the
 _UNKNOWN_TEAM = "unknown"  # the workspace of a person of whom Slack does not tell it
 # With which the app receives what does not mention it: in public and private channels, group DMs.
 _READ_SCOPES = ("channels:history", "groups:history", "mpim:history")
+_APPS = "at https://api.slack.com/apps"
+TOKEN_CURES = {
+    "SLACK_BOT_TOKEN": f"copy the Bot User OAuth Token (xoxb-…) under OAuth & Permissions {_APPS}",
+    "SLACK_APP_TOKEN": "make an app-level token under Basic Information and switch Socket Mode on "
+    f"{_APPS}",
+}
 _MOST_NAMES = 20  # that are looked up of people, and of channels, for one message
 _CHANNEL_SCOPE = "channels:read"  # docs: conversations.info; an app may be installed without it
 _PAGE_SIZE = 200  # messages, as Slack recommends (docs: conversations.history, "Pagination")
@@ -174,7 +180,7 @@ def _unheard(missing: Collection[str]) -> tuple[str, ...]:
 def cannot_start(variable: str, client: AsyncWebClient, error: SurfaceError) -> CannotStart:
     """Return an error that names the variable that Slack refuses, or says that Slack is away."""
     if isinstance(error, TokenRefused) or not isinstance(error, WriteDelayed | WriteFailed):
-        return CannotStart(f"Slack refuses {variable}: {code_of(error)}")
+        return CannotStart(f"Slack refuses {variable}: {code_of(error)}: {TOKEN_CURES[variable]}")
     return Unreachable(f"Slack cannot be reached at {client.base_url}: {error}")
 
 

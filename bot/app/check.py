@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 import stat
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TextIO
@@ -18,7 +19,7 @@ import aiohttp
 
 from bot import __version__
 from bot.app.assistant import open_assistant
-from bot.app.platforms import check_settings
+from bot.app.platforms import check_settings, closed
 from bot.app.service import choose_roles
 from bot.concurrency import do_nothing
 from bot.domain import Finding, Message, Retrying, Start
@@ -46,7 +47,7 @@ async def check(settings: Settings, output: TextIO, *, env_file: Path) -> bool:
     """
     output.write(f"Parley {__version__}\n")
     parts: list[tuple[str, Part]] = [
-        ("Settings", lambda: _settings(settings)),
+        ("Settings", lambda: examine_settings(settings)),
         ("Files", lambda: _files(settings, env_file)),
         ("Store", lambda: examine_store(settings)),
         ("Model", lambda: examine_model(settings)),
@@ -109,7 +110,8 @@ async def examined(name: str, part: Part) -> list[Finding]:
     return found
 
 
-async def _settings(settings: Settings) -> AsyncIterator[Finding]:
+async def examine_settings(settings: Settings) -> AsyncIterator[Finding]:
+    """Yield what the bot would run as, and who may use it. Raises CannotStart."""
     # As at a terminal, wherever this runs.
     at_terminal = frozenset(("console", "web", "worker"))
     roles = choose_roles((), settings) if settings.chat_platforms else at_terminal
@@ -118,6 +120,8 @@ async def _settings(settings: Settings) -> AsyncIterator[Finding]:
     yield Finding("Settings", f"The bot would run as {served}")
     if settings.chat_platforms:
         yield _access(settings)
+        for finding in closed(settings):
+            yield finding
 
 
 def _access(settings: Settings) -> Finding:
@@ -138,8 +142,10 @@ async def _files(settings: Settings, env_file: Path) -> AsyncIterator[Finding]:
 
 
 def _rights(env_file: Path) -> Finding:
-    if not env_file.exists():
-        return Finding("Files", f"There is no {env_file}: all settings come from the environment")
+    if not env_file.is_file():
+        return Finding(
+            "Files", f"There is no file {env_file}: all settings come from the environment"
+        )
     if os.name == "posix" and stat.S_IMODE(env_file.stat().st_mode) & _PRIVATE:
         text = f"Others on this machine can read {env_file}, which holds secrets"
         return Finding("Files", text, f"chmod 600 {env_file}", wrong=True)
@@ -171,8 +177,10 @@ async def examine_store(settings: Settings) -> AsyncIterator[Finding]:
 async def examine_model(settings: Settings) -> AsyncIterator[Finding]:
     """Yield whether the model answers, and who serves it at what price."""
     if settings.hf_token and settings.names_model and not settings.model_url:
-        async for finding in _router(settings):
-            yield finding
+        # Where nobody answers, the model's own answer says why.
+        with suppress(aiohttp.ClientError):
+            async for finding in _router(settings):
+                yield finding
     async with open_assistant(settings, asyncio.Event(), progress=do_nothing) as assistant:
         began = time.monotonic()
         try:
@@ -229,31 +237,34 @@ async def examine_slack(settings: Settings) -> AsyncIterator[Finding]:
 
 
 async def _ports(settings: Settings) -> AsyncIterator[Finding]:
-    wanted = [("WEB_PORT", settings.web_host, settings.web_port)]
+    wanted = []
+    if settings.signs_in or not settings.chat_platforms:
+        wanted.append(("WEB_PORT", "WEB_HOST", settings.web_host, settings.web_port))
     if settings.chat_platforms:
-        wanted.append(("PORT", settings.host, settings.port))
+        wanted.append(("PORT", "HOST", settings.host, settings.port))
         if settings.metrics_port is not None:
-            wanted.append(("METRICS_PORT", "127.0.0.1", settings.metrics_port))
-    for name, host, port in wanted:
+            wanted.append(("METRICS_PORT", "HOST", "127.0.0.1", settings.metrics_port))
+    for name, host_name, host, port in wanted:
         try:
-            free = _is_free(host, port)
+            _bind(host, port)
         except OSError as error:
-            free, reason = False, error.strerror or str(error)
+            reason = error.strerror or str(error)
+            text, cure = f"{name}={port} cannot be used: {reason}", f"set {name} to another"
+            if error.errno == errno.EADDRINUSE:
+                cure += ", or end the program that has it; a running bot is one, too"
+            elif isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+                text = f"{host_name}={host} cannot be used: {reason}"
+                cure = f"set {host_name} to an address of this machine, such as 127.0.0.1"
+            yield Finding("Ports", text, cure)
         else:
-            reason = "another program listens there"
-        if free:
             yield Finding("Ports", f"{name}={port} is free")
-        else:
-            cure = f"set {name} to another, or end that program; a running bot is one, too"
-            yield Finding("Ports", f"{name}={port} cannot be used: {reason}", cure)
 
 
-def _is_free(host: str, port: int) -> bool:
+def _bind(host: str, port: int) -> None:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as trial:
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         trial.bind((host, port))
-    return True
 
 
 async def _clock(settings: Settings) -> AsyncIterator[Finding]:

@@ -96,6 +96,13 @@ QUESTIONS = (
         check=check.examine_slack,
     ),
     Question(
+        "SLACK_SIGNING_SECRET",
+        "Slack: the signing secret, if its events come over HTTP instead",
+        secret=True,
+        needs=("SLACK_BOT_TOKEN", "!SLACK_APP_TOKEN"),
+        check=check.examine_slack,
+    ),
+    Question(
         "HF_TOKEN",
         "Hugging Face: a token that may call models (hf_…)",
         secret=True,
@@ -238,6 +245,10 @@ async def _farewell(terminal: Terminal, settings: Settings) -> None:
         found = await check.examined("Discord", partial(check.invitation, settings))
         for finding in found:
             terminal.say(finding.text)
+    # A single role may need less, such as a gateway without a model.
+    found = await check.examined("Settings", partial(check.examine_settings, settings))
+    for finding in (it for it in found if it.wrong):
+        terminal.say(check.line(finding))
     bot = _command()
     terminal.say(f"Start the bot with `{bot} run`; `{bot} check` examines it all.")
 

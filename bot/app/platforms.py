@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,6 +16,7 @@ from aiohttp import web
 
 from bot.app import http
 from bot.app.assistant import IDLE_SECONDS, Assistant
+from bot.domain import Finding
 from bot.errors import CannotStart, StoreUnavailable, Unreachable
 from bot.ports import Platform
 from bot.proxy import is_loopback, warn_if_readable
@@ -202,21 +203,56 @@ def check_settings(settings: Settings, roles: frozenset[str]) -> None:
         )
     if mistakes:
         raise CannotStart("\n".join(mistakes))
-    _warn_of_closed(settings)
+    for finding in closed(settings):
+        log.warning("%s: %s", finding.text, finding.cure)
     for token, address in _TOKENS_AND_ADDRESSES:
         if getattr(settings, token.lower()):
             warn_if_readable(token, by=address, url=getattr(settings, address.lower()))
 
 
-def _warn_of_closed(settings: Settings) -> None:
-    """Warn of a platform on which the lists let nobody in."""
-    servers = settings.allowed_servers
-    if settings.slack_bot_token and settings.allowed_roles and not settings.allowed_people:
-        log.warning("ALLOWED_ROLES lets nobody in on Slack, which has no roles: set ALLOWED_PEOPLE")
-    if settings.slack_bot_token and servers and not any(it.startswith("T") for it in servers):
-        log.warning("ALLOWED_SERVERS names no workspace of Slack (T...): nobody is answered there")
-    if settings.discord_token and servers and all(it.startswith("T") for it in servers):
-        log.warning("ALLOWED_SERVERS names no server of Discord: nobody is answered there")
+def closed(settings: Settings) -> Iterator[Finding]:
+    """Yield each list that lets nobody in on a platform that is configured."""
+    for platform, token, is_its in (
+        ("Discord", settings.discord_token, str.isdecimal),
+        ("Slack", settings.slack_bot_token, _is_slack),
+    ):
+        if token:
+            yield from _closed_to_people(settings, platform, is_its)
+            yield from _closed_in_places(settings, platform, is_its)
+
+
+def _closed_to_people(
+    settings: Settings, platform: str, is_its: Callable[[str], bool]
+) -> Iterator[Finding]:
+    lists = settings.allowed_people or settings.allowed_roles
+    has_roles = platform == "Discord" and settings.allowed_roles
+    named = (*settings.allowed_people, *settings.admins)
+    if lists and not has_roles and not any(map(is_its, named)):
+        if platform == "Slack" and settings.allowed_roles:
+            text = "ALLOWED_ROLES lets nobody in on Slack, which has no roles"
+        else:
+            text = f"ALLOWED_PEOPLE names nobody of {platform}: nobody is answered there"
+        cure = " or ALLOWED_ROLES" if platform == "Discord" else ""
+        cure = f"add people of {platform} to ALLOWED_PEOPLE{cure}"
+        yield Finding("Settings", text, cure, wrong=True)
+
+
+def _closed_in_places(
+    settings: Settings, platform: str, is_its: Callable[[str], bool]
+) -> Iterator[Finding]:
+    what = "server" if platform == "Discord" else "workspace"
+    for name, ids, one in (
+        ("ALLOWED_SERVERS", settings.allowed_servers, what),
+        ("ALLOWED_CHANNELS", settings.allowed_channels, "channel"),
+    ):
+        if ids and not any(map(is_its, ids)):
+            text = f"{name} names no {one} of {platform}: nobody is answered in channels there"
+            yield Finding("Settings", text, f"add the id of a {one} of {platform} to {name}")
+
+
+def _is_slack(written: str) -> bool:
+    # An organisation (E...) counts only beside a workspace.
+    return written.startswith(("T", "C", "G", "U", "W"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,11 @@ async def show_status(settings: Settings, output: TextIO) -> None:
 
 async def _read(settings: Settings) -> Metrics:
     port = settings.port if settings.metrics_port is None else settings.metrics_port
+    if not port:
+        raise CannotStart(
+            "PORT=0 means any port: call this with PORT=NUMBER before it, as the bot's log says "
+            'after "Listening on"'
+        )
     url = f"http://127.0.0.1:{port}/metrics"
     timeout = aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS)
     try:

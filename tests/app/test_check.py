@@ -16,7 +16,7 @@ import pytest
 
 from adapters.discord import setup as discord_setup
 from adapters.slack import setup as slack_setup
-from bot.app import check
+from bot.app import assistant, check
 from bot.domain import Finding
 from bot.errors import CannotStart
 from bot.model import huggingface
@@ -103,7 +103,7 @@ VARIABLES: dict[str, tuple[dict[str, str], str, str]] = {
     "a wrong Slack token": (
         {"SLACK_BOT_TOKEN": "xoxb-wrong"},
         "✗ Slack: Slack refuses SLACK_BOT_TOKEN",
-        "",
+        "copy the Bot User OAuth Token (xoxb-…) under OAuth & Permissions",
     ),
     "two Slack tokens are swapped": (
         {"SLACK_BOT_TOKEN": "xapp-1"},
@@ -206,6 +206,40 @@ async def test_a_model_that_fails_is_asked_once_and_told(
     assert cure in said
 
 
+ROLE, ANN, BEN = "123456789012345678", "123456789012345679", "U0123ABCD"
+
+
+@pytest.mark.parametrize(
+    ("lists", "line"),
+    [
+        ({"ALLOWED_ROLES": ROLE}, "✗ Settings: ALLOWED_ROLES lets nobody in on Slack"),
+        ({"ALLOWED_ROLES": ROLE, "ALLOWED_PEOPLE": ANN}, "✗ Settings: ALLOWED_ROLES lets nobody"),
+        ({"ALLOWED_PEOPLE": ANN}, "✗ Settings: ALLOWED_PEOPLE names nobody of Slack"),
+        ({"ALLOWED_PEOPLE": BEN}, "✗ Settings: ALLOWED_PEOPLE names nobody of Discord"),
+        ({"ALLOWED_SERVERS": "T01,E01"}, "! Settings: ALLOWED_SERVERS names no server of Discord"),
+        ({"ALLOWED_SERVERS": "E01,12345"}, "! Settings: ALLOWED_SERVERS names no workspace"),
+        ({"ALLOWED_CHANNELS": "C01"}, "! Settings: ALLOWED_CHANNELS names no channel of Discord"),
+        ({"ALLOWED_PEOPLE": f"{ANN},{BEN}"}, ""),
+        ({"ALLOWED_PEOPLE": BEN, "ADMINS": ANN}, ""),
+        ({"ALLOWED_PEOPLE": BEN, "ALLOWED_ROLES": ROLE}, ""),
+    ],
+)
+async def test_lists_that_leave_a_platform_out_are_told_by_the_check_and_by_the_start(
+    lists: dict[str, str],
+    line: str,
+    store: Store,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with scene(store, tmp_path) as it:
+        _, said = await it.check(**lists)
+
+    named = [one for one in said.splitlines() if one[2:].startswith("Settings: ALLOWED_")]
+    assert [one.startswith(line) for one in named] == [True] * bool(line), said
+    logged = [record.getMessage() for record in caplog.records if "ALLOWED_" in record.getMessage()]
+    assert [one.split(": add")[0] for one in logged] == [one[12:] for one in named]
+
+
 async def test_without_the_intent_and_a_server_there_is_advice(
     store: Store, tmp_path: Path
 ) -> None:
@@ -252,6 +286,7 @@ async def test_each_named_server_and_channel_is_examined() -> None:
         f"The bot lacks Read Message History in channel {hidden} of ALLOWED_CHANNELS",
     ]
     assert wrong[2].startswith("The bot cannot see channel 2 of ALLOWED_CHANNELS: ")
+    assert any(each.cure.startswith("correct the id, or let") for each in found)
     assert any(each.text.startswith("The bot may answer in #") for each in found)
 
 
@@ -322,11 +357,52 @@ async def test_a_file_that_others_can_read_and_a_taken_port_are_told(
         taken.listen()
         port = taken.getsockname()[1]
         async with scene(store, tmp_path) as it:
-            works, said = await it.check(WEB_PORT=str(port))
+            works, said = await it.check(PORT=str(port), WEB_PORT=str(port))
 
     assert not works
     assert f"chmod 600 {tmp_path / '.env'}" in said
-    assert f"! Ports: WEB_PORT={port} cannot be used: Address already in use" in said
+    assert f"! Ports: PORT={port} cannot be used: Address already in use" in said
+    # The page is not served beside Discord and Slack without a way to sign in.
+    assert "WEB_PORT" not in said
+
+
+async def test_a_page_that_people_sign_in_to_needs_its_port(store: Store, tmp_path: Path) -> None:
+    async with scene(store, tmp_path) as it:
+        _, said = await it.check(WEB_PASSWORD="a long one")
+
+    assert "✓ Ports: WEB_PORT=0 is free" in said
+
+
+async def test_an_address_of_another_machine_is_told_by_its_variable(
+    store: Store, tmp_path: Path
+) -> None:
+    async with scene(store, tmp_path) as it:
+        _, said = await it.check(HOST="192.0.2.1")
+
+    assert "! Ports: HOST=192.0.2.1 cannot be used: Cannot assign requested address" in said
+    assert "set HOST to an address of this machine" in said
+
+
+async def test_a_folder_in_place_of_the_file_is_no_file(store: Store, tmp_path: Path) -> None:
+    (tmp_path / ".env").mkdir(mode=0o755)
+    async with scene(store, tmp_path) as it:
+        works, said = await it.check()
+
+    assert works, said
+    assert f"✓ Files: There is no file {tmp_path / '.env'}" in said
+
+
+async def test_hugging_face_that_cannot_be_reached_is_told_with_a_cure(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(check, "ROUTER", "http://127.0.0.1:9/v1")
+    monkeypatch.setattr(assistant, "ROUTER", "http://127.0.0.1:9/v1")
+    async with scene(store, tmp_path) as it:
+        works, said = await it.check(MODEL_URL="", HF_TOKEN="hf_x", MODEL_ID="org/model")
+
+    assert not works
+    assert "is this machine online, or does it need a proxy (HTTPS_PROXY)?" in said
+    assert "Cannot connect to host" not in said
 
 
 @pytest.mark.parametrize(("ahead", "told"), [(400, "400 s fast"), (-400, "400 s slow"), (5, "")])

@@ -96,6 +96,28 @@ async def test_people_of_slack_are_asked_for_where_roles_would_let_none_of_them_
     assert loaded(tmp_path / ".env").allowed_people == (("U0123ABCD",) if slack else ())
 
 
+@pytest.mark.parametrize(
+    ("secret", "told"),
+    [
+        ("", "✗ Settings: the role slack needs SLACK_APP_TOKEN or SLACK_SIGNING_SECRET"),
+        ("0123456789abcdef" * 2, "  ✓ Slack: SLACK_SIGNING_SECRET has the right form"),
+    ],
+)
+async def test_without_an_app_token_the_signing_secret_is_asked_for(
+    secret: str, told: str, tmp_path: Path
+) -> None:
+    env_file = tmp_path / ".env"
+    async with SlackEmulator() as slack, ModelEmulator() as model:
+        write(env_file, {"SLACK_API_URL": slack.api_url, "DATA_DIR": str(tmp_path / "data")})
+        tokens = {"SLACK_BOT_TOKEN": slack.bot_token, "SLACK_SIGNING_SECRET": secret}
+        typist = Typist({**tokens, "MODEL_URL": model.url})
+        await init(typist, env_file=env_file, environment={}, asks=True)
+
+    assert told in typist.lines
+    assert loaded(env_file).slack_signing_secret == secret
+    assert ("✗" in typist.text) is (not secret)
+
+
 async def test_in_a_clone_the_command_that_is_told_can_be_typed_as_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -46,3 +46,10 @@ async def test_the_status_of_the_process_is_printed_once_into_a_pipe(store: Stor
 async def test_without_a_process_it_says_what_to_do() -> None:
     with pytest.raises(CannotStart, match="python -m bot run"):
         await show_status(Settings(port=1), io.StringIO())
+
+
+async def test_without_a_fixed_port_it_says_where_the_port_stands() -> None:
+    with pytest.raises(
+        CannotStart, match="PORT=NUMBER before it, as the bot's log says after \"Li"
+    ):
+        await show_status(Settings(port=0), io.StringIO())

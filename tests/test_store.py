@@ -375,6 +375,20 @@ async def test_a_server_that_tells_nothing_of_itself_is_taken(
     assert not caplog.records
 
 
+@pytest.mark.parametrize("login", ["", ":wrong@", "bot:s3cret@"])
+async def test_a_server_that_wants_another_password_is_told_of_with_the_cure(
+    login: str, data_dir: Path
+) -> None:
+    async with connect(url="", data_dir=data_dir) as owner:
+        await owner.redis.config_set("requirepass", "right")
+        url = owner.url.replace("unix://", f"unix://{login}")
+        with pytest.raises(CannotStart, match="redis://NAME:PASSWORD@HOST:PORT") as caught:
+            await connect(url=url, data_dir=data_dir).__aenter__()
+
+    assert "wrong@" not in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+
+
 @pytest.mark.skipif(
     shutil.which("redis-server") is None, reason="install redis-server 7 or newer to run this"
 )

@@ -290,6 +290,12 @@ async def _check_version(client: redis.asyncio.Redis) -> None:
         ) from error
     # The ssl module raises ValueError for some options of the address.
     except (redis.RedisError, OSError, ValueError) as error:
+        # Over a Unix socket redis-py raises another error from it.
+        if redis.AuthenticationError in (type(error), type(error.__cause__)):
+            raise CannotStart(
+                f"REDIS_URL ({_server(client)}) needs a password, or has a wrong one: write "
+                "redis://NAME:PASSWORD@HOST:PORT, with no NAME where the server has none"
+            ) from error
         raise CannotStart(f"REDIS_URL ({_server(client)}) cannot be used: {error}") from error
     # For old clients, Valkey reports an old Redis version beside its own.
     name, oldest = ("Valkey", 8) if "valkey_version" in info else ("Redis", 7)

@@ -63,7 +63,7 @@ class LiveSurface:
 
     def __init__(self, *, store: Store, turn: Turn, remembers: bool = True) -> None:
         self._store = store
-        self._last_seconds = _KEPT_SECONDS if remembers else _LAST_SECONDS
+        self._remembers = remembers
         self._turn = turn
         self._text: str | None = None  # what followers have; None while that is not known
         self._budget = EditBudget(
@@ -106,7 +106,9 @@ class LiveSurface:
             "end": page.end,
         }
         seconds = _KEPT_SECONDS if self._text is None else 0
-        seconds = self._last_seconds if page.last else seconds
+        # The end of a reply whose thread is gone keeps no words.
+        if page.last and not self._remembers:
+            seconds = _LAST_SECONDS
         # A write that fails may have been applied.
         self._text = None
         try:
@@ -126,7 +128,8 @@ async def announce(
     fields: dict[str, str | int] = {"turn": turn_id, "look": "1", "gone": "1" if gone else ""}
     await _add(store, thread, fields)
     # What expires soon has words that are not to be kept.
-    await store.command("EXPIRE", stream_of(store, thread), _KEPT_SECONDS, "NX")
+    limit = (_LAST_SECONDS,) if gone else (_KEPT_SECONDS, "NX")
+    await store.command("EXPIRE", stream_of(store, thread), *limit)
 
 
 async def forget(store: Store, thread: ThreadKey) -> None:

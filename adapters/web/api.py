@@ -157,7 +157,7 @@ class Api:
         """Forget a conversation: its turns, its history and its place in the list."""
         thread = _thread(request)
         if turn_ids := await self.talks.turns(thread):
-            await self.intake.forget(*turn_ids, asked_at=time.time(), platform=thread.platform)
+            await self._forget(thread, *turn_ids)
         await self.intake.reset(thread)
         await self.intake.preferences.forget(thread)
         await self.talks.forget(thread)
@@ -262,11 +262,15 @@ class Api:
     async def delete_turn(self, request: web.Request) -> web.Response:
         """Forget a question and its answer."""
         thread, turn_id = _thread(request), _turn_id(request)
-        await self.intake.forget(turn_id, asked_at=time.time(), platform=thread.platform)
+        await self._forget(thread, turn_id)
         await self.talks.remove(thread, turn_id)
         await live.forget(self.store, thread)
         await live.announce(self.store, thread, turn_id)
         return answer({})
+
+    async def _forget(self, thread: ThreadKey, *turn_ids: str) -> None:
+        await self.intake.forget(*turn_ids, asked_at=time.time(), platform=thread.platform)
+        await self.intake.forget_answers(*turn_ids)
 
     async def _admit(
         self, turn: Turn, admit: Callable[[], Awaitable[bool]], *, title: str = ""

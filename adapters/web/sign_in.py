@@ -38,6 +38,8 @@ _ATTEMPT_SECONDS = 600.0
 _FREE_ATTEMPTS = 5  # wrong passwords of one address before it has to wait
 _LONGEST_PAUSE = 900  # seconds
 _TOO_MANY = "Too many wrong passwords came from here. Please try again in a few minutes."
+_MOST_GUESTS, _GUESTS_SECONDS = 100, 3600  # new people of one address who know the password
+_CROWDED = "Too many new people came from here. Please try again in an hour."
 _FAILED = (
     '<!doctype html><html lang="en"><title>Parley</title>'
     '<p>The sign-in did not work. <a href="/">Try again</a></p>'
@@ -176,8 +178,17 @@ class SignIn:
         await self._store.command("DEL", key)
         response = answer({})
         known = await self.visitor(request)
-        self._cookies.write(response, known.person if known else new_guest())
+        self._cookies.write(response, known.person if known else await self._new_guest(request))
         return response
+
+    async def _new_guest(self, request: web.Request) -> Person:
+        """Return a new person, of whom an address makes so many: each has quotas and keys of it."""
+        key = self._store.key(PLATFORM, "guests", self._network(request))
+        many = int(await self._store.command("INCR", key))
+        await self._store.command("EXPIRE", key, _GUESTS_SECONDS, "NX")
+        if many > _MOST_GUESTS:
+            refuse(429, _CROWDED)
+        return new_guest()
 
     async def log_out(self, request: web.Request) -> web.Response:
         """Forget the cookie; no copy of it, nor an older one, lets anybody in any more."""

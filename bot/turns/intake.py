@@ -353,6 +353,10 @@ class Intake:
         """
         await self._queue.forget(*turn_ids, asked_at=asked_at, platform=platform, messages=messages)
 
+    async def forget_answers(self, *turn_ids: str) -> None:
+        """Drop also the answers of forgotten turns, where a late write needs no correction."""
+        await self._queue.forget_answers(*turn_ids)
+
     async def forget_person(self, platform: str, person: Person) -> None:
         """Begin to remove everything that is kept of a person on a platform; see `has_forgotten`.
 

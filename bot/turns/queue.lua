@@ -38,6 +38,8 @@ local PREFERRED = {'model', 'persona', 'temperature', 'max_tokens'}
 local JOINED_BYTES = 64000
 -- After its day, what was used is only corrected.
 local SPENT_MS = 2 * DAY_MS
+-- The value of a record's `forget` if the answer goes, too.
+local WITH_ANSWER = '2'
 
 -- Stored names are those of the first version. Keys without a line here are stored under their own name:
 --   mailbox:<thread>     list of turn ids, the running or next one first
@@ -1278,6 +1280,7 @@ function verbs.finish(id, fence, outcome, pages, shown, exchange,
   exchange = without_forgotten(exchange, turn.thread)
   redis.call('HDEL', name, 'unsaid')
   local forgotten = redis.call('HGET', name, 'forget')
+  if forgotten == WITH_ANSWER then shown = '' end
   if exchange == '' then
     redis.call('HSET', name, 'after', last)
     local context = decoded(redis.call('HGET', name, 'context') or '').messages
@@ -1623,6 +1626,19 @@ function verbs.forget(asked, ...)
   for thread, ids in pairs(remembered) do
     forget_exchanges(thread, ids)
     note_older_newest(thread, ids)
+  end
+end
+
+-- Drops the answers of turns that were forgotten, also of those that end later. For platforms on which no late
+-- write has to be corrected from them.
+function verbs.forget_answers(...)
+  for _, id in ipairs({...}) do
+    local name = key('turn', id)
+    if redis.call('HEXISTS', name, 'forget') == 1 then
+      redis.call('HSET', name, 'forget', WITH_ANSWER)
+      redis.call('HDEL', name, PREVIOUS_ANSWER)
+      if not is_open(record(id)) then redis.call('HSET', name, 'shown', '') end
+    end
   end
 end
 

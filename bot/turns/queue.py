@@ -399,6 +399,10 @@ class TurnQueue:
         asked = "" if asked_at is None else int(asked_at * 1000)
         await self._script.run("forget", asked, platform, len(turn_ids), *turn_ids, *messages)
 
+    async def forget_answers(self, *turn_ids: str) -> None:
+        """Drop also the answers of turns that were forgotten, from which writes are corrected."""
+        await self._script.run("forget_answers", *turn_ids)
+
     async def thread_of(self, platform: str, message_id: str) -> ThreadKey | None:
         """Return the thread in which a reply was posted as this message."""
         key = self._store.key("posted", platform, message_id)

@@ -76,6 +76,26 @@ async def test_wrong_passwords_are_slowed_down(own_store: Store) -> None:
     assert 60 < seconds <= 900
 
 
+async def test_an_address_makes_so_many_new_people_and_those_it_has_stay(
+    own_store: Store,
+) -> None:
+    async with at_page(own_store, web_variables(WEB_PASSWORD="open sesame")) as person:
+        known, _ = await person.send("POST", "/login", {"password": "open sesame"})
+        async with browser(person.address, enters=False) as other:
+            made = []
+            for _ in range(100):
+                other.session.cookie_jar.clear()
+                status, _ = await other.send("POST", "/login", {"password": "open sesame"})
+                made.append(status)
+        again, _ = await person.send("POST", "/login", {"password": "open sesame"})
+        keys = await own_store.command("KEYS", own_store.key("web", "guests", "*"))
+        seconds = await own_store.command("TTL", keys[0])
+
+    assert (known, again) == (200, 200)
+    assert made == [200] * 99 + [429]
+    assert 0 < seconds <= 3600
+
+
 async def test_behind_a_proxy_a_stranger_locks_out_nobody_else(own_store: Store) -> None:
     sesame = web_variables(WEB_PASSWORD="open sesame")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 from bot.errors import AnswerCut, HasEnded, NotRemembered, NotTheLast
@@ -171,11 +172,47 @@ async def test_a_deleted_conversation_is_gone_everywhere_even_while_it_grows(
 
     assert (status, exported, repeated) == (200, 404, 410)
     assert not [one for one in found if "a secret" in one]
-    # Only the record has the answer, for late writes; see docs/privacy.md.
-    assert {one.kind for one in found if talk in one and "Well" in one} <= {"hash"}
+    (live,) = [one for one in found if one.kind == "stream" and talk in one]
+    assert "Well" not in live
+    assert live.expires_ms <= 60_000
     assert [one["id"] for one in listed] == [other]
     assert not later.known
     assert not later.turns
+
+
+async def test_no_word_of_a_deleted_conversation_is_left(
+    own_store: Store, model: ModelEmulator
+) -> None:
+    talk, other = new_talk(), new_talk()
+    async with page_of(own_store, model) as (person, _), person.page(talk) as screen:
+        model.answer = "walrus"
+        await answered(person, screen, talk, "zebra one")
+        name = await answered(person, screen, talk, "zebra two")
+        model.answer = "walrus again"
+        await person.press(talk, name, "regenerate", id="press-one")
+        await until(lambda: screen.answer(name) == "walrus again", why=screen.__str__)
+        await until(lambda: screen.is_done(name), why=screen.__str__)
+        model.answer = [(0.0, "walrus"), (600.0, "never")]
+        growing = await person.ask(talk, "zebra three")
+        await person.ask(talk, "zebra four")
+        await until(lambda: screen.answer(growing), why=screen.__str__)
+        await person.send("DELETE", f"/api/conversations/{talk}")
+        model.answer = "lion"
+        async with person.page(other) as later:
+            await answered(person, later, other, "another")
+        # The growing answer is ended by its worker.
+        async with asyncio.timeout(60):
+            while not await _is_ended(own_store, growing):
+                await asyncio.sleep(0.02)
+        found = [one for one in await stored(own_store) if "zebra" in one or "walrus" in one]
+
+    # What its worker wrote last expires within a minute.
+    assert all(one.name.startswith("live:") and 0 < one.expires_ms <= 60_000 for one in found)
+
+
+async def _is_ended(store: Store, question: str) -> bool:
+    (key,) = await store.command("KEYS", store.key("turn", f"*{question}"))
+    return await store.command("HGET", key, "state") not in ("queued", "running")
 
 
 async def test_conversations_are_listed_found_and_renamed(

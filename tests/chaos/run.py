@@ -152,14 +152,13 @@ async def _strike(
             await world.fleet.hears()
             if len(under_way) >= AT_ONCE:
                 await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+            due = [name for name in names if clock() >= next_long or not FAULTS[name].long]
+            # Each kind as often as any other: a short run leaves none out.
+            fewest = min((world.done[name] for name in due), default=0)
             needed = {FAULTS[name].needs for name in under_way.values()} - {""}
-            free = [name for name in names if FAULTS[name].needs not in needed]
-            if clock() < next_long:
-                free = [name for name in free if not FAULTS[name].long]
-            if free:
-                # Each kind as often as any other: a short run leaves none out.
-                fewest = min(world.done[name] for name in free)
-                name = world.rng.choice([name for name in free if world.done[name] == fewest])
+            rare = [name for name in due if world.done[name] == fewest]
+            if free := [name for name in rare if FAULTS[name].needs not in needed]:
+                name = world.rng.choice(free)
                 if FAULTS[name].long:
                     next_long = clock() + LONG_APART
                 world.done[name] += 1

@@ -604,6 +604,9 @@ class Queue(RuleBasedStateMachine):
         ids = tuple(f"{taken.turn.id}-{taken.fence}-{number}" for number in range(pages))
 
         shown = Shown(ids, text + notice, text, below, outcome)
+        if known.anew:
+            # Of what a stopped attempt still saves, the queue takes the messages alone.
+            shown = replace(known.shown, pages=ids)
 
         got = self.lost(self.queues[worker].leases.save(taken, shown))
 
@@ -612,9 +615,7 @@ class Queue(RuleBasedStateMachine):
             size = len(shown.text.encode())
             if pages and size > known.progress:
                 known.attempts, known.progress = 1, size
-            # What a stopped attempt still saves answers no text of the question.
-            known.shown = replace(known.shown, pages=ids) if known.anew else shown
-            known.saved = True
+            known.shown, known.saved = shown, True
             known.posted |= {*ids}
         for one in ids:
             found = self.run(self.queues[worker].thread_of("console", one))

@@ -108,13 +108,16 @@ export function ask({ title, text = "", value = null, yes, isDanger = false }) {
   if (value !== null) input.select();
   else if (!isDanger) byId("ask-yes").focus();
   return new Promise((resolve) => {
-    dialog.addEventListener(
-      "close",
-      () => {
-        if (dialog.returnValue !== "yes") resolve(null);
-        else resolve(value === null ? true : input.value.trim());
-      },
-      { once: true },
-    );
+    dialog.onclose = () => {
+      // The event comes after the dialog has closed, and it may be open for the next question.
+      if (dialog.open) return;
+      if (dialog.returnValue !== "yes") resolve(null);
+      else resolve(value === null ? true : input.value.trim());
+    };
   });
+}
+
+// Enter in a field of a dialog presses its first button that submits: Cancel is none.
+for (const button of document.querySelectorAll("[data-cancel]")) {
+  button.addEventListener("click", () => button.closest("dialog").close(""));
 }

@@ -1,6 +1,6 @@
 // What people can do here, what they have used today, and how they are forgotten.
 import { send, sendAgain } from "./api.js";
-import { ask, byId, toast } from "./dom.js";
+import { ask, byId, element, toast } from "./dom.js";
 
 const PAUSE = 1000; // milliseconds until the page asks again whether a person is forgotten
 
@@ -22,7 +22,7 @@ export class Help {
       toast(error.message);
       return;
     }
-    byId("help-text").textContent = this.known.help;
+    byId("help-text").replaceChildren(...lines(this.known.help));
     byId("help-usage").textContent = this.known.usage;
     byId("help-forget").textContent = this.known.yes;
     this.dialog.returnValue = "";
@@ -45,4 +45,11 @@ export class Help {
       toast(error.message);
     }
   }
+}
+
+// A further line of a list stands below its words.
+function lines(text) {
+  return text.split(/(?<=\n)/).map((line) =>
+    line.startsWith("- ") ? element("span", { textContent: line.slice(2).trimEnd() }) : line,
+  );
 }

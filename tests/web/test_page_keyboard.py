@@ -1,0 +1,98 @@
+"""Everything in the page can be done with a keyboard, by Tab, Enter and Escape alone."""
+
+from __future__ import annotations
+
+from playwright.async_api import expect
+
+from tests.support.chromium import Site, Window
+
+_FOCUSED = """() => {
+  const one = document.activeElement;
+  const label = one.labels?.[0]?.firstChild.textContent;
+  return (one.ariaLabel || label || one.textContent).trim();
+}"""
+
+
+async def to(window: Window, *names: str, back: bool = False) -> None:
+    """Press Tab until what has the focus is named so; each name once, one after the other."""
+    for name in names:
+        for _ in range(100):
+            if (focused := await window.read(_FOCUSED)) == name:
+                break
+            await window.page.keyboard.press("Shift+Tab" if back else "Tab")
+        assert focused == name
+
+
+async def press(window: Window, *names: str, back: bool = False) -> None:
+    """Press Enter on what is named so."""
+    await to(window, *names, back=back)
+    await window.page.keyboard.press("Enter")
+
+
+async def test_a_conversation_needs_no_mouse(site: Site) -> None:
+    async with site.window("") as window:
+        keys, answer = window.page.keyboard, [(0.0, "Well, "), (0.0, "then"), (600.0, "never")]
+        site.model.answer = answer
+        await expect(window.box).to_be_focused()
+        await keys.type("why?")
+        await keys.press("Enter")
+        await window.says("then")
+        await press(window, "Stop the answer")
+        await window.ended("stopped")
+        site.model.answer = "Another"
+        await press(window, "Answer again", back=True)
+        await window.says("Another")
+        await window.ended()
+        site.model.answer = answer
+        await press(window, "Answer again")
+        await window.says("then")
+        await keys.press("Escape")
+        await window.ended("stopped")
+        site.model.answer = "A last one"
+        await press(window, "Edit your message", back=True)
+        await keys.type(" And how?")
+        await press(window, "Send")
+        await window.says("A last one")
+        await window.ended()
+
+        await expect(window.page.locator(".said")).to_have_text("why? And how?")
+
+
+async def test_a_conversation_is_kept_chosen_for_found_and_deleted_without_a_mouse(
+    site: Site,
+) -> None:
+    async with site.window() as window:
+        keys, title = window.page.keyboard, window.page.locator("#title")
+        await keys.type("why?")
+        await keys.press("Enter")
+        await window.ended()
+        await press(window, "Rename this conversation", back=True)
+        await keys.press("Escape")
+        await to(window, "Rename this conversation")
+        await keys.press("Enter")
+        await keys.type("The sky")
+        await keys.press("Enter")
+        await expect(title).to_have_text("The sky")
+
+        await press(window, "emulated", back=True)
+        await to(window, "Persona")
+        await keys.type("A pirate")
+        await press(window, "Choose")
+        await expect(window.page.locator("#answers")).to_be_hidden()
+
+        await press(window, "New conversation", back=True)
+        await expect(window.box).to_be_focused()
+        await to(window, "Search conversations")
+        await keys.type("nothing like it")
+        await expect(window.conversations).to_have_count(0)
+        await keys.press("Escape")
+        await expect(window.conversations).to_have_count(1)
+        await press(window, "The sky")
+        await expect(window.turns).to_have_count(1)
+        await press(window, "Delete this conversation", back=True)
+        await press(window, "Cancel")
+        await press(window, "Delete this conversation")
+        await press(window, "Delete")
+
+        await expect(window.conversations).to_have_count(0)
+        await expect(window.box).to_be_focused()

@@ -14,7 +14,7 @@ from bot.errors import PersonBusy
 from bot.store import connect
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import ModelEmulator
-from tests.support.process import BotProcess, bot, discord_variables
+from tests.support.process import BotProcess, bot, discord_variables, have_counted
 from tests.support.waiting import until
 
 QUESTIONS, PEOPLE = 200, 10  # in all, and who asks one each; all others are one person's
@@ -60,6 +60,9 @@ async def test_a_flood_is_held_back_and_whoever_asks_once_is_answered() -> None:
                 for number in range(PEOPLE)
             ]
             await until(lambda: len(model.requests) == LIMITS.running_per_person + PEOPLE)
+            # The rest of the flood is refused while none has ended, or more of it gets in.
+            refused = QUESTIONS - PEOPLE - ADMITTED
+            await have_counted(running, "parley_refusals_total", refused)
             heard_all.set()
 
             await until(lambda: all(shown(discord, one) == ["You said: once"] for one in once))

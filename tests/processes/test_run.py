@@ -14,8 +14,6 @@ from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 
-import aiohttp
-
 from bot.store import connect
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import ModelEmulator
@@ -33,6 +31,7 @@ from tests.support.process import (
     bot,
     discord_bot,
     discord_variables,
+    have_counted,
     offers_another,
     remembered,
     remembered_in,
@@ -91,21 +90,6 @@ async def test_tokens_in_the_env_file_are_enough_and_reach_no_log(
     for secret in ("tell-nobody", discord.token, slack.bot_token, slack.app_token):
         assert secret not in log
     assert "tell-nobody-2" not in json.dumps([dict(each.headers) for each in model.requests])
-
-
-async def have_worked(running: BotProcess, turns: int) -> None:
-    async with asyncio.timeout(30):
-        while await worked(running) != turns:
-            await asyncio.sleep(0.05)
-
-
-async def worked(running: BotProcess) -> float:
-    """Return how many turns have ended in a process."""
-    found = re.search(r"http://127\.0\.0\.1:\d+", running.text())
-    assert found
-    async with aiohttp.ClientSession() as session, session.get(f"{found[0]}/metrics") as answer:
-        text = await answer.text()
-    return sum(float(count) for count in re.findall(r"^parley_turns_total{.*} (.*)$", text, re.M))
 
 
 async def test_a_paused_worker_that_wakes_up_spoils_nothing(
@@ -236,7 +220,7 @@ async def test_gateways_and_workers_share_nothing_but_redis_and_replace_a_killed
         early: list[Way] = [DiscordMention(discord), SlackDm(slack)]
         late: list[Way] = [DiscordDm(discord), DiscordSlash(discord), SlackMention(slack)]
         await are_answered(early, first)
-        await have_worked(first, len(early))
+        await have_counted(first, "parley_turns_total", len(early))
         echo = model.answer
         speak_slowly(model, seconds=FOREVER)
         broken = DiscordMention(discord)
@@ -250,8 +234,8 @@ async def test_gateways_and_workers_share_nothing_but_redis_and_replace_a_killed
         model.answer = echo
         await are_answered(late, second)
 
-        await have_worked(second, 1 + len(late))
-        await have_worked(gateway, 0)
+        await have_counted(second, "parley_turns_total", 1 + len(late))
+        await have_counted(gateway, "parley_turns_total", 0)
         exchanges = await remembered(store)
     assert len(model.requests) == len(early) + 2 + len(late)
     assert len(exchanges) == len(early) + 1 + len(late)

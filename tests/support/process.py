@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import aiohttp
 
 from bot.domain import Exchange
 from bot.store import Store, connect
@@ -104,6 +107,22 @@ async def _collect(process: asyncio.subprocess.Process, log: bytearray) -> None:
     assert process.stderr
     while chunk := await process.stderr.read(65536):
         log += chunk
+
+
+async def have_counted(running: BotProcess, metric: str, wanted: float) -> None:
+    """Return when a counter of the process, over all its labels, is what is wanted."""
+    async with asyncio.timeout(60):
+        while await counted(running, metric) != wanted:
+            await asyncio.sleep(0.05)
+
+
+async def counted(running: BotProcess, metric: str) -> float:
+    """Return a counter of the process, over all its labels."""
+    found = re.search(r"http://127\.0\.0\.1:\d+", running.text())
+    assert found
+    async with aiohttp.ClientSession() as session, session.get(f"{found[0]}/metrics") as answer:
+        text = await answer.text()
+    return sum(float(count) for count in re.findall(rf"^{metric}{{.*}} (.*)$", text, re.M))
 
 
 @asynccontextmanager

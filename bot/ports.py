@@ -114,7 +114,9 @@ class Platform(Protocol):
     async def orphaned_messages(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
         """Return the messages, except these, that attempts at a turn may have left behind.
 
-        Among them may be one that another turn of the thread has just posted. Raises SurfaceError.
+        Among them may be one that another turn of the thread has just posted. One of these is
+        returned, too, if it has a button to stop, which no reply has after its end. Raises
+        SurfaceError.
         """
         ...
 

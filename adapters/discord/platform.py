@@ -200,7 +200,7 @@ class DiscordPlatform:
     async def orphaned_messages(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
         """Return the messages, except these, that attempts at a turn may have left behind.
 
-        Raises SurfaceError.
+        One of these is returned, too, if it has a button to stop. Raises SurfaceError.
         """
         return await orphaned_messages(self._client, turn, but=but)
 

@@ -124,7 +124,7 @@ class SlackPlatform:
     async def orphaned_messages(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
         """Return the messages, except these, that attempts at a turn may have left behind.
 
-        Raises SurfaceError.
+        One of these is returned, too, if it has a button to stop. Raises SurfaceError.
         """
         return await Messages(self.workspace, turn).orphaned(but=but)
 

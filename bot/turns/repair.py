@@ -173,8 +173,13 @@ class Reconciler:
         result, platform = await self._queue.result(turn.id), self._platform_of(turn)
         if result is None:
             return
-        found = await platform.orphaned_messages(turn, but=(*result.pages, *known))
-        orphans = await self._unsaved(turn, found)
+        own = (*result.pages, *known)
+        found = await platform.orphaned_messages(turn, but=own)
+        if any(one in own for one in found):
+            # Of a process that was killed before it could report what it wrote.
+            log.warning("Turn %s: writing its reply in %s again", turn.id, turn.key)
+            await self._retried(turn, partial(self._restore, turn, ()))
+        orphans = await self._unsaved(turn, [one for one in found if one not in own])
         if not orphans:
             return
         log.warning("Turn %s: deleting orphaned messages in %s: %s", turn.id, turn.key, orphans)

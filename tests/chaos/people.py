@@ -14,7 +14,7 @@ from tests.support.waiting import until
 
 QUESTIONS = 25  # in one talk
 PATIENCE = 90.0  # seconds for which a person waits for an answer before asking on
-LAST = 330.0  # seconds in which Slack has told of an edit for the last time
+LAST = 330.0  # seconds in which Slack has told of a question, or an edit, for the last time
 _AT_ONCE = 100  # prompts that may come while people look away
 # What is done to the newest question, or its answer, and when.
 CHANGES = (
@@ -95,10 +95,10 @@ class People:
         await _first(ending, until_answered(talk))
 
     async def _until_taken(self, talk: Talk) -> None:
-        """Return when the model was asked the newest question, or a person would wait no longer."""
+        """Return when the model was asked the newest question, or never will be."""
         number, seen = talk.asked[-1], 0
         with suppress(TimeoutError):
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(LAST):
                 while not any(_is_about(number, one) for one in self._prompts[seen:]):
                     seen = max(len(self._prompts) - _AT_ONCE, 0)
                     await asyncio.sleep(0.05)

@@ -192,6 +192,7 @@ class FakePlatform:
     left: Sequence[str] = ()
     error: SurfaceError | None = None
     unseen: int = 0
+    unfinished: Sequence[str] = ()
     opened: int = 0
     name: str = "console"
     context: Sequence[ContextMessage] = ()
@@ -217,7 +218,7 @@ class FakePlatform:
         self.unseen -= 1
         if self.unseen >= 0:
             raise WriteFailed("away")
-        return [one for one in self.left if one not in but]
+        return [one for one in self.left if one not in but or one in self.unfinished]
 
 
 class EmptyStore(Store):

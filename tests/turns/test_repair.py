@@ -237,6 +237,19 @@ async def test_a_message_that_nobody_knows_of_goes(store: Store) -> None:
         await until_shown(platform, {"m1": "The end.", another: "Of the next turn."})
 
 
+async def test_what_a_killed_process_wrote_over_an_answer_goes(store: Store) -> None:
+    platform, queue = FakePlatform(left=["m1"], unfinished=["m1"]), make_queue(store, lease=LEASE)
+    await queue.admit(make_turn(1))
+    await queue.leases.release(await take(queue), delay_seconds=0, counts=True)
+    again = await take(queue)
+    await queue.leases.finish(again, Shown(("m1",), "The end.", outcome="done"), None)
+    # It had the turn before, and nobody lives who would report it.
+    assert await platform.shown.post(Page(0, "The model is busy.", final=False)) == "m1"
+
+    async with repairing(queue, platform, POLICY):
+        await until_shown(platform, {"m1": "The end."})
+
+
 @pytest.mark.parametrize("saves", [True, False])
 async def test_a_message_that_a_turn_under_way_has_not_saved_yet_stays(
     saves: bool, store: Store

@@ -80,6 +80,11 @@ def turns_of(message: dict[str, Any]) -> set[str]:
     return {name.partition(":")[2] for name in _custom_ids(message)}
 
 
+def may_be_stopped(message: dict[str, Any]) -> bool:
+    """Whether a message shows a reply under way."""
+    return any(name.startswith(STOP) for name in _custom_ids(message))
+
+
 def answered_by(message: dict[str, Any]) -> str | None:
     """Return the id of the message to which a message replies."""
     answered: str | None = (message.get("message_reference") or {}).get("message_id")

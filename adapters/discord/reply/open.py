@@ -13,6 +13,7 @@ import discord
 from adapters.discord.address import ChannelAddress, CommandAddress, parse_address
 from adapters.discord.reply.channel import ChannelSurface, Recovery, of_reply, own_messages
 from adapters.discord.reply.command import CommandSurface
+from adapters.discord.reply.message import may_be_stopped
 from adapters.discord.rest import GLOBAL_LIMIT, RestClient, edit_budget, request, translated
 from bot.concurrency import running
 from bot.domain import Json, Purpose, Turn
@@ -78,16 +79,18 @@ async def orphaned_messages(client: RestClient, turn: Turn, *, but: Collection[s
     """Return the messages, except these, that surely belong to a turn's reply.
 
     A late write adds no message, because it finds the one with its nonce; but an answer may need
-    fewer pages than an earlier attempt has posted. Raises SurfaceError.
+    fewer pages than an earlier attempt has posted. One of these is returned, too, if it has a
+    button to stop. Raises SurfaceError.
     """
     asked = _address(turn)
     if isinstance(asked, CommandAddress):
         return []  # follow-ups of other commands look the same
-    found: list[str] = []
+    found, unfinished = list[str](), set[str]()
     for address in dict.fromkeys((_thread_of(asked), asked)):
         own = await own_messages(client, address, turn_id=turn.id)
         found += of_reply(own, address, turn_id=turn.id, alone=False)
-    return [one for one in found if one not in but]
+        unfinished |= {str(one["id"]) for one in own if may_be_stopped(one)}
+    return [one for one in found if one not in but or one in unfinished]
 
 
 def _address(turn: Turn) -> ChannelAddress | CommandAddress:

@@ -128,8 +128,11 @@ class Messages:
         }
 
     async def orphaned(self, *, but: Collection[str]) -> list[str]:
-        """Return the messages of this reply and running streams, except some. Raises as `find`."""
-        found, _ = await self._find(but)
+        """Return the messages of this reply and running streams, except some. Raises as `find`.
+
+        One of these is returned, too, if it has a button to stop.
+        """
+        found, _ = await self._find(but, unfinished=True)
         return [message_id for _, message_id in found]
 
     def controls(self, page: Page) -> list[dict[str, object]]:
@@ -198,15 +201,21 @@ class Messages:
     def _blocks(self, page: Page) -> list[dict[str, object]]:
         return [{**markdown_block(page.text)}, *self.controls(page)]
 
-    async def _find(self, but: Collection[str]) -> tuple[list[tuple[int, str]], str]:
-        """Return the messages of this reply, and the id of the last message of another turn."""
+    async def _find(
+        self, but: Collection[str], *, unfinished: bool = False
+    ) -> tuple[list[tuple[int, str]], str]:
+        """Return the messages of this reply, and the id of the last message of another turn.
+
+        Those of `but` are left out, unless they are `unfinished`, if that is set.
+        """
         found: list[tuple[int, str]] = []
         last_of_another = ""
         try:
             async for message in self._since_question():
                 message_id = f"{self.channel}:{message.get('ts')}"
                 # Other apps may send the same metadata, so the author is compared.
-                if message.get("user") != self._bot or message_id in but:
+                is_left_out = message_id in but and not (unfinished and _may_be_stopped(message))
+                if message.get("user") != self._bot or is_left_out:
                     continue
                 match message:
                     case {"metadata": {"event_payload": {"turn": str(turn), "page": int(number)}}}:
@@ -242,6 +251,13 @@ class Messages:
             if not cursor:
                 return
         raise Unreadable("there are too many messages since the question")
+
+
+def _may_be_stopped(message: Mapping[str, object]) -> bool:
+    match message:
+        case {"blocks": [*_, {"type": "actions", "elements": [{"action_id": action}, *_]}]}:
+            return bool(action == STOP)
+    return False
 
 
 def _utc(seconds: str) -> str:

@@ -427,6 +427,19 @@ async def test_what_an_answer_does_not_need_of_an_earlier_try_is_found(where: st
         assert "2" not in shown(emulator, channel or str(turn.place["channel"]))
 
 
+async def test_a_page_that_can_be_stopped_after_its_end_is_found() -> None:
+    async with DiscordEmulator() as emulator:
+        turn = await mention(emulator, opens_thread=True)
+        ended, late = await left_by(
+            emulator, turn, page("Its end.", final=True, last=True), page("Late", number=1)
+        )
+
+        async with logged_in(emulator) as platform:
+            found = await platform.orphaned_messages(turn, but=[ended, late])
+
+        assert found == [late]
+
+
 async def test_what_is_put_right_after_its_end_opens_no_thread_and_shows_no_typing() -> None:
     async with DiscordEmulator() as emulator:
         turn = await mention(emulator, opens_thread=True)

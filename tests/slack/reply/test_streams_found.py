@@ -363,6 +363,18 @@ async def test_orphaned_messages_are_those_of_the_turn_except_its_pages() -> Non
         assert orphans == [twice, running]
 
 
+async def test_a_page_that_can_be_stopped_after_its_end_is_found() -> None:
+    async with make_scene() as scene:
+        async with scene.platform.surface(scene.turn) as surface:
+            ended = await surface.post(Page(0, "Because so.", final=True, last=True))
+            late = await surface.post(Page(0, "Because so.", final=True))
+            await surface.edit(late, Page(0, "The model is busy.", final=False))
+
+        found = await scene.platform.orphaned_messages(scene.turn, but=[ended, late])
+
+        assert found == [late]
+
+
 async def test_an_orphaned_stream_is_deleted() -> None:
     async with make_scene() as scene:
         async with scene.platform.surface(scene.turn) as surface:

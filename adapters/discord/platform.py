@@ -13,7 +13,6 @@ from dataclasses import replace
 
 import discord
 
-from adapters.discord.address import ChannelAddress, parse_address
 from adapters.discord.gateway.client import Gateway
 from adapters.discord.gateway.connection import use_gateway
 from adapters.discord.gateway.events import HIDDEN, READS, said_in
@@ -21,7 +20,8 @@ from adapters.discord.gateway.inbox import Inbox
 from adapters.discord.gateway.session_store import SavedSession
 from adapters.discord.gateway.shard import CONNECTION_ERRORS, UNREACHABLE, Shard
 from adapters.discord.registration import register
-from adapters.discord.reply.open import open_surface, orphaned_messages, type_once
+from adapters.discord.reply.channel import ChannelAddress
+from adapters.discord.reply.open import open_surface, orphaned_messages, parse_address, type_once
 from adapters.discord.rest import (
     REFUSED,
     Payload,

@@ -7,15 +7,21 @@ import logging
 import textwrap
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager, nullcontext, suppress
+from dataclasses import replace
 
 import discord
 
-from adapters.discord.address import ChannelAddress, CommandAddress, parse_address
-from adapters.discord.reply.channel import ChannelSurface, Recovery, of_reply, own_messages
-from adapters.discord.reply.command import CommandSurface
+from adapters.discord.reply.channel import (
+    ChannelAddress,
+    ChannelSurface,
+    Recovery,
+    of_reply,
+    own_messages,
+)
+from adapters.discord.reply.command import ButtonPress, CommandAddress, CommandSurface
 from adapters.discord.rest import GLOBAL_LIMIT, RestClient, edit_budget, request, translated
 from bot.concurrency import running
-from bot.domain import Json, Purpose, Turn
+from bot.domain import Json, Place, Purpose, Turn
 from bot.errors import (
     MessageGone,
     PlaceGone,
@@ -210,3 +216,29 @@ def _is_due(client: RestClient, channel: int) -> bool:
         return False
     client.typed_at[channel] = now
     return True
+
+
+def parse_address(place: Place) -> ChannelAddress | CommandAddress:
+    """Return the address in a turn; raises PlaceGone if it is not one of Discord's."""
+    with suppress(ValueError):
+        match place:
+            case {"channel": str(channel), "interaction": str(interaction), "token": str(token)}:
+                return _pressed(CommandAddress(int(channel), int(interaction), token), place)
+            case {"private": bool(private), "interaction": str(interaction), "token": str(token)}:
+                return _pressed(
+                    CommandAddress(None, int(interaction), token, private=private), place
+                )
+            case {"channel": str(channel), "question": None, "opens_thread": False}:
+                return ChannelAddress(int(channel), None, opens_thread=False)
+            case {"channel": str(channel), "question": str(question), "opens_thread": bool(opens)}:
+                return ChannelAddress(int(channel), int(question), opens_thread=opens)
+    raise PlaceGone("the turn has no address in Discord")
+
+
+def _pressed(command: CommandAddress, place: Place) -> CommandAddress:
+    match place.get("press"):
+        case None:
+            return command
+        case {"interaction": str(pressed), "token": str(token), "message": str(message)}:
+            return replace(command, press=ButtonPress(int(pressed), token, int(message)))
+    raise ValueError("a press without its interaction")

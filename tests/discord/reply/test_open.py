@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from adapters.discord.address import ChannelAddress
+from adapters.discord.reply.channel import ChannelAddress
 from adapters.discord.rest import GLOBAL_LIMIT
 from adapters.discord.tuning import Tuning
 from bot.domain import EditBudget, Page, Place, Purpose

@@ -1,64 +1,62 @@
-"""Discord as a platform of the core: the login, surfaces, and the gateway's shards."""
+"""Discord as a platform of the workers: the login, the surface of a turn, and what was said."""
 
 from __future__ import annotations
 
 import asyncio
-import copy
 import logging
-import math
-import secrets
+import textwrap
 from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import replace
 
 import discord
 
-from adapters.discord.address import ChannelAddress, parse_address
-from adapters.discord.gateway.client import Gateway
 from adapters.discord.gateway.connection import use_gateway
 from adapters.discord.gateway.events import HIDDEN, READS, said_in
-from adapters.discord.gateway.inbox import Inbox
-from adapters.discord.gateway.session_store import SavedSession
-from adapters.discord.gateway.shard import CONNECTION_ERRORS, UNREACHABLE, Shard
-from adapters.discord.registration import register
-from adapters.discord.reply.open import open_surface, orphaned_messages, type_once
+from adapters.discord.gateway.listen import Listener
+from adapters.discord.reply.channel import (
+    ChannelAddress,
+    ChannelSurface,
+    Recovery,
+    of_reply,
+    own_messages,
+)
+from adapters.discord.reply.command import ButtonPress, CommandAddress, CommandSurface
+from adapters.discord.reply.message import may_be_stopped
 from adapters.discord.rest import (
-    REFUSED,
+    GLOBAL_LIMIT,
     Payload,
     RestClient,
     counted,
+    edit_budget,
     fail_at_once,
     fetch_messages,
     log_in,
-    own_id,
     request,
     translated,
     use_api,
 )
-from adapters.discord.servers import OtherServers
 from adapters.discord.tuning import Tuning
-from bot.concurrency import running, together
-from bot.domain import ContextMessage, Purpose, Turn
-from bot.errors import CannotStart, StoreUnavailable, SurfaceError
-from bot.ports import Surface
+from bot.concurrency import running
+from bot.domain import ContextMessage, Json, Place, Purpose, Turn
+from bot.errors import (
+    MessageGone,
+    PlaceGone,
+    SurfaceError,
+    WriteDelayed,
+    WriteFailed,
+    WriteRefused,
+)
 from bot.reply.edit_budget import EditBudgets
-from bot.store import Store
-from bot.turns.intake import Intake
 
 _log = logging.getLogger(__name__)
 
-# Errors that no retry can cure ("Opcodes and Status Codes", gateway close event codes).
-_FINAL = {
-    4004: REFUSED,
-    4010: "DISCORD_SHARDS is refused by Discord: every process needs the same count",
-    4011: "Discord wants the bot in several shards: set DISCORD_SHARDS, for example 0-1/2",
-}
-
+_NAME_LIMIT = 100  # Discord's documentation, "Start Thread from Message"
+_ALREADY_OPEN = 160004  # "A thread has already been created for this message"
+_ARCHIVE_AFTER = 1440  # minutes without a message
 _MESSAGE = "/channels/{channel_id}/messages/{message_id}"
-
+_THREADS = f"{_MESSAGE}/threads"
 _STARTER = discord.MessageType.thread_starter_message
-
-Shards = tuple[tuple[int, ...], int]
 
 
 @asynccontextmanager
@@ -110,7 +108,11 @@ async def connect(
 
 
 class DiscordPlatform:
-    """Discord, reached over REST; the gateway only while `listen` runs."""
+    """Discord, reached over REST; the gateway only while `listen` runs.
+
+    `listen` hands what people do to an intake, and `downtime` is for how many seconds it could not;
+    see `Listener`.
+    """
 
     name = "discord"
 
@@ -125,30 +127,59 @@ class DiscordPlatform:
         leaves_other_servers: bool,
     ) -> None:
         self._client = client
-        self._token = token
-        self._threads = threads
         self._budgets = budgets
-        self._command_server = command_server
-        self._leaves_other_servers = leaves_other_servers
-        self._shards: list[Shard] = []
-        self._intents = discord.Intents(
-            guilds=True, guild_messages=True, dm_messages=True, message_content=True
+        listener = Listener(
+            client,
+            token=token,
+            threads=threads,
+            budgets=budgets,
+            command_server=command_server,
+            leaves_other_servers=leaves_other_servers,
+            on_waiting=self.type_once,
         )
+        self.listen, self.downtime = listener.listen, listener.downtime
 
-    def surface(
+    @asynccontextmanager
+    async def surface(
         self, turn: Turn, purpose: Purpose = Purpose.ANSWER
-    ) -> AbstractAsyncContextManager[Surface]:
-        """Open the surface of a turn's reply, its Discord thread included."""
-        return open_surface(self._client, turn, self._budgets, purpose)
+    ) -> AsyncIterator[ChannelSurface | CommandSurface]:
+        """Open the surface of a turn's reply.
+
+        A thread is opened if the turn asks for one and Discord takes one soon. Typing is shown
+        until the end, unless the reply has ended. Raises PlaceGone; WriteFailed or WriteDelayed if
+        Discord does not say whether there is a thread.
+        """
+        tried_at = turn.asked_at if purpose.recovers else None
+        match _address(turn):
+            case CommandAddress() as command:
+                # Discord itself shows that the bot is working, until the first edit.
+                yield CommandSurface(
+                    self._client, address=command, turn_id=turn.id, tried_at=tried_at
+                )
+            case ChannelAddress() as asked:
+                address = _thread_of(asked)
+                if purpose is not Purpose.RESTORE:
+                    address = await self._in_thread(turn, asked)
+                parent, alone = None if address is asked else asked, address.question is None
+                recovery = Recovery(
+                    self._client,
+                    turn_id=turn.id,
+                    tried_at=tried_at,
+                    alone=alone,
+                    above=_above(turn),
+                )
+                typing = None if purpose.has_ended else self._type(address.channel)
+                async with running(typing) if typing else nullcontext():
+                    yield ChannelSurface(self._client, address, recovery, parent=parent)
 
     async def read_context(self, turn: Turn, *, since: str, most: int) -> Sequence[ContextMessage]:
         """Return what was said before a question, by one request if possible; raises SurfaceError.
 
         In a Discord thread that is the thread, with the message from which it was opened: of more
-        than `most` messages another request reads that one. In a
-        channel it is the channel, if the question replies to one of its messages and begins a
-        thread of ours. A private question in a thread reads the thread. Nothing is read for a
-        person who lacks the permission Read Message History.
+        than `most` messages another request reads that one. In a channel it is the channel, if the
+        question replies to one of its messages and begins a thread of ours. A private question in a
+        thread reads the thread. Nothing is read for a person who lacks the permission Read Message
+        History.
         """
         if turn.place.get(HIDDEN):
             return ()
@@ -198,107 +229,146 @@ class DiscordPlatform:
             return ()
 
     async def orphaned_messages(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
-        """Return the messages, except these, that attempts at a turn may have left behind.
+        """Return the messages, except these, that surely belong to a turn's reply.
 
-        One of these is returned, too, if it has a button to stop. Raises SurfaceError.
+        A late write adds no message, because it finds the one with its nonce; but an answer may
+        need fewer pages than an earlier attempt has posted. One of these is returned, too, if it
+        has a button to stop. Raises SurfaceError.
         """
-        return await orphaned_messages(self._client, turn, but=but)
+        asked = _address(turn)
+        if isinstance(asked, CommandAddress):
+            return []  # follow-ups of other commands look the same
+        found, unfinished = list[str](), set[str]()
+        for address in dict.fromkeys((_thread_of(asked), asked)):
+            own = await own_messages(self._client, address, turn_id=turn.id)
+            found += of_reply(own, address, turn_id=turn.id, alone=False)
+            unfinished |= {str(one["id"]) for one in own if may_be_stopped(one)}
+        return [one for one in found if one not in but or one in unfinished]
 
-    async def listen(self, intake: Intake, *, store: Store, shards: Shards | None = None) -> None:
-        """Hand what people do to the intake, until cancelled.
+    async def type_once(self, turn: Turn) -> None:
+        """Show typing where a turn was asked that waits for a worker, if Discord has room for it.
 
-        Goes on where the process before stopped. `shards` are the numbers of this process and the
-        count of all; None means that the bot has one shard. Registers the commands. Raises
-        CannotStart if the token, or the shards, are refused.
+        Discord itself shows that the bot works on a command. Failures are only logged.
         """
-        numbers, count = shards or ((None,), None)
-        holder, tuning = secrets.token_hex(8), self._client.tuning
-        self._shards = []
-        for number in numbers:
-            saved = SavedSession(
-                store=store,
-                application=str(self._client.application_id),
-                shard="all" if number is None else f"{number}/{count}",
-                holder=holder,
+        try:
+            if isinstance(address := parse_address(turn.place), ChannelAddress):
+                await self._show_typing(address.channel)
+        except SurfaceError as error:
+            _log.debug("Turn %s: typing was not shown: %s", turn.id, error)
+
+    async def _in_thread(self, turn: Turn, address: ChannelAddress) -> ChannelAddress:
+        """Return the thread of the question, or the address itself if no thread can be opened."""
+        thread = _thread_of(address)
+        if thread is address:
+            return address
+        try:
+            await self._open_thread(turn, address)
+        except MessageGone as error:
+            raise PlaceGone("the question was deleted") from error
+        except SurfaceError as error:
+            if await _is_open(self._client, thread.channel, error):
+                return thread
+            if isinstance(error, WriteFailed):
+                # Else the reply could be in the channel now, and in the thread after a restart.
+                raise WriteFailed(f"the thread could not be opened yet: {error}") from error
+            _log.warning(
+                "Turn %s: the reply is posted in channel %d, because no thread can be opened: %s",
+                *(turn.id, address.channel, error),
             )
-            self._shards.append(Shard(number=number, count=count, saved=saved, tuning=tuning))
-        servers = OtherServers(
-            self._client, allowed=intake.access.servers, leaves=self._leaves_other_servers
-        )
-        async with (
-            running(self._register(store)),
-            running(self._introduce()),
-            running(servers.check_all()),
-        ):
-            tasks = [self._serve(intake, shard, servers) for shard in self._shards]
-            await together(*map(asyncio.create_task, tasks))
+            return address
+        return thread
 
-    def downtime(self) -> float:
-        """Return for how many seconds a shard has not been connected; 0 if all are."""
-        return max((each.downtime.seconds() for each in self._shards), default=math.inf)
-
-    async def _introduce(self) -> None:
-        """Log who the bot is; a failure is only one line less."""
-        with suppress(SurfaceError):
-            async with translated():
-                about = await self._client.application_info()
-            flags = about.flags
-            reads = flags.gateway_message_content or flags.gateway_message_content_limited
-            _log.info(
-                "Discord: I am %s (%s), in %s servers; Message Content Intent is %s",
-                *(self._client.user, own_id(self._client)),
-                *(about.approximate_guild_count, "on" if reads else "off"),
-            )
-
-    async def _register(self, store: Store) -> None:
-        for pause in self._client.tuning.register_retry.pauses():
+    async def _open_thread(self, turn: Turn, address: ChannelAddress) -> None:
+        """Open a thread once Discord takes one more; raises WriteDelayed if that is not soon."""
+        budget, now = edit_budget("thread", address.channel), asyncio.get_running_loop().time
+        deadline = now() + self._client.tuning.thread_patience
+        ids = {"channel_id": address.channel, "message_id": address.question}
+        line = " ".join(turn.text.split())
+        name = textwrap.shorten(line, _NAME_LIMIT, placeholder="…").strip("…") or line[:_NAME_LIMIT]
+        body: dict[str, Json] = {"name": name, "auto_archive_duration": _ARCHIVE_AFTER}
+        while True:
+            await self._budgets.call(budget, deadline=deadline)
             try:
-                if await register(self._client, store, server=self._command_server):
-                    _log.info("The commands were registered")
-            except (SurfaceError, StoreUnavailable) as error:
-                _log.warning("The commands are not registered yet: %s", error)
+                await request(self._client, "POST", _THREADS, ids, body=body)
+            except WriteDelayed as error:
+                await self._budgets.pause(budget, error.retry_after)
+                if now() + error.retry_after > deadline:
+                    raise
             else:
                 return
+
+    async def _type(self, channel: int) -> None:
+        tuning = self._client.tuning
+        while True:
+            pause = tuning.typing_every
+            try:
+                if not await self._show_typing(channel):
+                    pause = tuning.typing_gap
+            except PlaceGone:
+                return
+            except SurfaceError as error:
+                _log.debug("Typing in channel %d was not shown: %s", channel, error)
             await asyncio.sleep(pause)
 
-    async def _serve(self, intake: Intake, shard: Shard, servers: OtherServers) -> None:
-        inbox = Inbox(shard.tuning)
-        while True:
-            gateway = Gateway(
-                intake=intake,
-                inbox=inbox,
-                shard=shard,
-                servers=servers,
-                budgets=self._budgets,
-                on_waiting=lambda turn: type_once(self._client, turn, self._budgets),
-                threads=self._threads,
-                rated=self._client.rated,
-                intents=copy.copy(self._intents),
-            )
-            try:
-                await gateway.serve(self._token)
-            except discord.PrivilegedIntentsRequired:
-                self._read_less()
-                continue
-            except discord.LoginFailure as error:
-                raise CannotStart(REFUSED) from error
-            except discord.ConnectionClosed as error:
-                if reason := _FINAL.get(error.code):
-                    raise CannotStart(reason) from error
-                _log.warning("Shard %s: the gateway was closed: %s", shard.number, error)
-            except CONNECTION_ERRORS as error:
-                _log.warning(UNREACHABLE, str(error) or type(error).__name__)
-            except Exception:
-                _log.exception("Shard %s: the gateway failed", shard.number)
-            await asyncio.sleep(shard.tuning.client_pause)
+    async def _show_typing(self, channel: int) -> bool:
+        """Show typing if it is due; False if messages need the limit. Raises SurfaceError."""
+        if _is_due(self._client, channel):
+            if not await self._budgets.spare(GLOBAL_LIMIT):
+                return False
+            async with translated():
+                await self._client.get_partial_messageable(channel).typing()
+        return True
 
-    def _read_less(self) -> None:
-        if self._intents.message_content:  # else another shard has found out
-            self._intents.message_content = False
-            _log.warning(
-                "Discord keeps messages that do not mention the bot from it: switch on "
-                '"Message Content Intent" under Bot at https://discord.com/developers'
-            )
+
+def _address(turn: Turn) -> ChannelAddress | CommandAddress:
+    """Return where the reply is written: as a reply to its question if several waited there."""
+    address = parse_address(turn.place)
+    # The turns that may join are messages.
+    refers = turn.place.get("refers") is True and turn.joins
+    if not (refers and isinstance(address, ChannelAddress) and address.question is None):
+        return address
+    question = int(turn.id.rpartition(":")[2])
+    return ChannelAddress(address.channel, question, opens_thread=False)
+
+
+def _above(turn: Turn) -> int:
+    """Return the id of the message above the reply; 0 if there is none."""
+    above = turn.place.get("above")
+    # A message of a webhook has an `@` before its id.
+    name = above.removeprefix("@") if isinstance(above, str) else ""
+    return int(name) if name.isdecimal() else 0
+
+
+def _thread_of(address: ChannelAddress) -> ChannelAddress:
+    """Return the thread that is opened from the question, or the address itself."""
+    if not address.opens_thread or address.question is None:
+        return address
+    # A thread that was opened from a message has the message's id.
+    return ChannelAddress(address.question, None, opens_thread=False)
+
+
+async def _is_open(client: RestClient, thread: int, error: SurfaceError) -> bool:
+    """Whether the thread that could not be opened exists: an earlier attempt may have opened it.
+
+    Discord is asked after a refusal, too: the permission may be gone since. Raises SurfaceError.
+    """
+    cause = error.__cause__
+    if isinstance(cause, discord.HTTPException) and cause.code == _ALREADY_OPEN:
+        return True
+    with suppress(MessageGone, PlaceGone, WriteRefused):
+        await request(client, "GET", "/channels/{channel_id}", {"channel_id": thread})
+        return True
+    return False
+
+
+def _is_due(client: RestClient, channel: int) -> bool:
+    """Whether the bot has not typed in a channel just now; notes that it does."""
+    now, gap = asyncio.get_running_loop().time(), client.tuning.typing_gap
+    client.typed_at = {one: at for one, at in client.typed_at.items() if now - at < gap}
+    if channel in client.typed_at:
+        return False
+    client.typed_at[channel] = now
+    return True
 
 
 def _is_in_thread(turn: Turn, channel: int) -> bool:
@@ -310,3 +380,29 @@ def _number(turn: str) -> int:
     """Return the snowflake in the id of a turn; 0 if there is none."""
     number = turn.rpartition(":")[2]
     return int(number) if number.isdecimal() else 0
+
+
+def parse_address(place: Place) -> ChannelAddress | CommandAddress:
+    """Return the address in a turn; raises PlaceGone if it is not one of Discord's."""
+    with suppress(ValueError):
+        match place:
+            case {"channel": str(channel), "interaction": str(interaction), "token": str(token)}:
+                return _pressed(CommandAddress(int(channel), int(interaction), token), place)
+            case {"private": bool(private), "interaction": str(interaction), "token": str(token)}:
+                return _pressed(
+                    CommandAddress(None, int(interaction), token, private=private), place
+                )
+            case {"channel": str(channel), "question": None, "opens_thread": False}:
+                return ChannelAddress(int(channel), None, opens_thread=False)
+            case {"channel": str(channel), "question": str(question), "opens_thread": bool(opens)}:
+                return ChannelAddress(int(channel), int(question), opens_thread=opens)
+    raise PlaceGone("the turn has no address in Discord")
+
+
+def _pressed(command: CommandAddress, place: Place) -> CommandAddress:
+    match place.get("press"):
+        case None:
+            return command
+        case {"interaction": str(pressed), "token": str(token), "message": str(message)}:
+            return replace(command, press=ButtonPress(int(pressed), token, int(message)))
+    raise ValueError("a press without its interaction")

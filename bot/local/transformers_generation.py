@@ -24,7 +24,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 from bot.domain import Message
 from bot.errors import CannotStart, PromptRefused, PromptTooLong
 from bot.local import hardware
-from bot.model.capabilities import without_system
+from bot.model.client import without_system
 
 VARIABLE = "TRANSFORMERS_MODEL"
 _GIB = 2**30

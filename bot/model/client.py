@@ -1,4 +1,4 @@
-"""The client of one model behind an OpenAI-compatible address.
+"""The client of one model behind an OpenAI-compatible address, which learns what its server takes.
 
 huggingface_hub composes the requests; `transport` sends them and reads the events. A token costs 46
 microseconds that way, and 250 with the library's own sending and reading (bench/model.py,
@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager, closing, suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -26,12 +28,22 @@ from huggingface_hub import (
 from prometheus_client import Counter, Histogram
 
 from bot.domain import Json, Message, Preferences
-from bot.errors import AnswerCut, ModelError
-from bot.model.capabilities import Request, ServerCapabilities
+from bot.errors import (
+    AnswerCut,
+    ModelError,
+    ModelUnavailable,
+    ModelUnknown,
+    PromptRefused,
+    SystemRefused,
+    UsageRefused,
+)
 from bot.model.endpoint import NOTHING_CHOSEN, Answer
+from bot.model.server_info import fetch_server_info
 from bot.model.transport import EventStream, ServerConnection
 from bot.text.sanitize import without_marks
 from bot.tokens.counters import is_count
+
+log = logging.getLogger(__name__)
 
 ROUTER = "https://router.huggingface.co/v1"
 
@@ -233,6 +245,130 @@ class _Composer(AsyncInferenceClient):
     async def _inner_post(self, request_parameters: Any, *, stream: bool = False) -> bytes:  # type: ignore[override]
         self.request = request_parameters
         return b""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is sent: `with_usage` asks the server to count tokens (`stream_options`).
+
+    `folds_system` puts the system prompt into the first question.
+    """
+
+    prompt: Sequence[Message]
+    model: str
+    with_usage: bool
+    folds_system: bool
+
+    @property
+    def messages(self) -> Sequence[Message]:
+        """The prompt as the server takes it."""
+        return without_system(self.prompt) if self.folds_system else self.prompt
+
+    @property
+    def has_system(self) -> bool:
+        """Whether a refusal may be of the system prompt."""
+        return self.prompt[0].role == "system" and not self.folds_system
+
+
+class ServerCapabilities:
+    """One server's: the name of its model, whether it takes a system prompt, and `stream_options`.
+
+    If a refusal may mean one of them, the request is adjusted and sent again, once for each. An
+    adjustment is remembered only if it led to an answer: a refusal may have another reason, or
+    repeat a person's words. If it is `strict`, no other model takes the place of an unknown one.
+    """
+
+    def __init__(self, connection: ServerConnection, *, strict: bool = False) -> None:
+        self._strict = strict
+        self._connection = connection
+        self._server = connection.server
+        self._model = connection.server.model
+        self._takes_usage: bool | None = None  # None: not known yet
+        self._takes_system: bool | None = None
+
+    async def send(
+        self, send: Callable[[Request], Awaitable[EventStream]], prompt: Sequence[Message]
+    ) -> EventStream:
+        """Send a prompt as the server takes it. Raises the last ModelError if it refuses all."""
+        request = first = Request(
+            prompt,
+            model=self._model,
+            with_usage=self._takes_usage is not False,
+            folds_system=self._takes_system is False,
+        )
+        while True:
+            try:
+                result = await send(request)
+            except ModelError as error:
+                adjusted = await self._adjusted(request, first, error)
+                if adjusted is None:
+                    raise
+                request = adjusted
+            else:
+                self._learn(request)
+                return result
+
+    async def _adjusted(
+        self, request: Request, first: Request, error: ModelError
+    ) -> Request | None:
+        """Return the request to try next; None if the error is final."""
+        match error:
+            case ModelUnknown() if request.model == first.model:
+                name = await self._find_model(error)
+                return replace(request, model=name) if name and name != request.model else None
+            case UsageRefused() if request.with_usage:
+                return replace(request, with_usage=False)
+            case SystemRefused() if request.has_system:
+                return replace(request, folds_system=True)
+            # `transformers serve` 5.23 fails so if a template refuses a system prompt. From a
+            # server that has taken one, and from Hugging Face, it is a failure like any other.
+            case ModelUnavailable(wordless=True) if (
+                request.has_system and self._server.own and self._takes_system is not True
+            ):
+                return replace(request, folds_system=True)
+            # Some servers do not say which field they do not know.
+            case PromptRefused(status=400 | 422) if (
+                type(error) is PromptRefused
+                and request.with_usage
+                and self._takes_usage is not True
+            ):
+                return replace(request, with_usage=False)
+            case _:
+                return None
+
+    async def _find_model(self, error: ModelUnknown) -> str | None:
+        """Return MODEL_ID's name at the server, or that of its only model."""
+        if self._strict or not self._server.own:
+            return None
+        if error.offered:
+            return error.offered
+        return (await fetch_server_info(self._connection)).name_for(self._server.model)
+
+    def _learn(self, request: Request) -> None:
+        if request.model != self._model:
+            if request.model == self._server.model:
+                log.warning("%s has MODEL_ID=%s again", self._server, request.model)
+            else:
+                log.warning(
+                    "%s does not have MODEL_ID=%s; requests go to %s",
+                    *(self._server, self._server.model, request.model),
+                )
+        self._model, self._takes_usage = request.model, request.with_usage
+        # A server that has once taken a system prompt is given the next one, too.
+        if request.prompt[0].role == "system" and self._takes_system is None:
+            self._takes_system = request.has_system
+
+
+def without_system(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """Return the messages with the system prompt at the head of the first question.
+
+    For templates that know no system prompt: they refuse it by name, or as one that breaks the
+    alternation of user and assistant.
+    """
+    if len(messages) < 2 or messages[0].role != "system":
+        return tuple(messages)
+    system, first, *rest = messages
+    return Message(first.role, f"{system.text}\n\n{first.text}"), *rest
 
 
 def max_characters(max_tokens: int) -> int:

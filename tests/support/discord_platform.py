@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from adapters.discord import DiscordPlatform, connect
-from adapters.discord.address import ChannelAddress
-from adapters.discord.platform import Shards
+from adapters.discord.gateway.listen import Shards
+from adapters.discord.reply.channel import ChannelAddress
 from adapters.discord.tuning import Tuning
 from bot.concurrency import running
 from bot.domain import Page, Person, Place, ThreadKey, Turn

@@ -285,6 +285,7 @@ class FakeIntake(Intake):
         self.knows_all = False
         self.has_ended = False
         self.waits = False
+        self.asked_for_waits: list[str] = []  # the texts of turns that may wait
         self.end: End | None = ""
         self.slow = 0.0
         self.open = asyncio.Event()
@@ -343,6 +344,7 @@ class FakeIntake(Intake):
         return True
 
     async def still_waits(self, turn: Turn, *, after: float, first: bool = False) -> bool:
+        self.asked_for_waits.append(turn.text)
         return self.waits
 
     async def is_addressed(

@@ -10,10 +10,11 @@ from dataclasses import replace
 
 import discord
 
-from adapters.discord.address import ButtonPress, ChannelAddress, CommandAddress
 from adapters.discord.gateway import events
 from adapters.discord.gateway.here import asker_of, is_elsewhere
 from adapters.discord.gateway.responses import acknowledge, finished, refusal_of, tell
+from adapters.discord.reply.channel import ChannelAddress
+from adapters.discord.reply.command import ButtonPress, CommandAddress
 from adapters.discord.reply.message import CONTINUE, RATINGS, REGENERATE, STOP, ended_buttons
 from adapters.discord.rest import translated
 from bot.domain import End, Place, Rating, Turn

@@ -11,8 +11,8 @@ from typing import Any
 
 import discord
 
-from adapters.discord.address import ChannelAddress
 from adapters.discord.gateway.connection import add_server, read_message
+from adapters.discord.reply.channel import ChannelAddress
 from adapters.discord.rest import Payload, fetch_channel, own_id, request, translated
 from bot.cache import BoundedCache
 from bot.domain import Asker, ContextMessage, Json, Person, ThreadKey, Turn

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import discord
 
-from adapters.discord.address import CommandAddress
 from adapters.discord.gateway import events
+from adapters.discord.reply.command import CommandAddress
 from bot.domain import Asker, ContextMessage, Json, ThreadKey, Turn
 from bot.turns.desk import Call, Here, Lack, Scope
 from bot.turns.intake import Intake

@@ -1,4 +1,4 @@
-"""The surface of a reply in a channel, a DM or a thread, which finds what earlier attempts left."""
+"""A reply in a channel, a DM or a thread: its address, its surface, and earlier attempts at it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
-from adapters.discord.address import ChannelAddress
 from adapters.discord.reply.message import (
     LIMIT,
     answered_by,
@@ -31,7 +31,7 @@ from adapters.discord.rest import (
     request,
     translated,
 )
-from bot.domain import EditBudget, Page
+from bot.domain import EditBudget, Json, Page
 from bot.errors import MessageGone, PlaceGone, SurfaceError, WriteFailed, WriteRefused
 
 _log = logging.getLogger(__name__)
@@ -39,6 +39,25 @@ _log = logging.getLogger(__name__)
 _CHANNEL = "/channels/{channel_id}"
 _MESSAGES = _CHANNEL + "/messages"
 _MESSAGE = _MESSAGES + "/{message_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelAddress:
+    """A channel, a DM or a Discord thread.
+
+    The reply quotes the message `question` if there is one. With `opens_thread`, the surface opens
+    a thread from the question and writes there.
+    """
+
+    channel: int
+    question: int | None
+    opens_thread: bool
+
+    def to_json(self) -> dict[str, Json]:
+        """Return the JSON that `parse_address` reads."""
+        question = None if self.question is None else str(self.question)
+        channel, opens_thread = str(self.channel), self.opens_thread
+        return {"channel": channel, "question": question, "opens_thread": opens_thread}
 
 
 class ChannelSurface:

@@ -1,20 +1,58 @@
-"""The surface of the reply to a slash command."""
+"""The reply to a slash command: its address, and its surface."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
-from adapters.discord.address import ChannelAddress, CommandAddress
-from adapters.discord.reply.channel import ChannelSurface, Recovery, messages_since
+from adapters.discord.reply.channel import ChannelAddress, ChannelSurface, Recovery, messages_since
 from adapters.discord.reply.message import LIMIT, tables_as_code
 from adapters.discord.reply.webhook import ORIGINAL, Webhook
 from adapters.discord.rest import RestClient, ThreadArchived, WebhookGone
-from bot.domain import EditBudget, Page
+from bot.domain import EditBudget, Json, Page
 from bot.errors import MessageGone, PlaceGone, WriteRefused
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ButtonPress:
+    """A press of a button on `message`; its token is like that of a command."""
+
+    interaction: int
+    token: str
+    message: int
+
+    def to_json(self) -> dict[str, Json]:
+        """Return what is added to the address of the command that the message answers."""
+        interaction, message = str(self.interaction), str(self.message)
+        return {"press": {"interaction": interaction, "token": self.token, "message": message}}
+
+
+@dataclass(frozen=True, slots=True)
+class CommandAddress:
+    """The original response to a slash command, and the channel of the command.
+
+    `token` acts for the interaction for 15 minutes (Discord's documentation, "Receiving and
+    Responding"), so it is kept out of logs. `press` is the last one that regenerated the answer. If
+    `channel` is None, nothing but the interaction may write: the answer is `private`, for the asker
+    alone, or the bot is no member there. Versions that know no such addresses refuse them, for they
+    would write further pages into the channel.
+    """
+
+    channel: int | None
+    interaction: int
+    token: str
+    press: ButtonPress | None = None
+    private: bool = False
+
+    def to_json(self) -> dict[str, Json]:
+        """Return the JSON that `parse_address` reads; a press adds its own."""
+        written: dict[str, Json] = {"interaction": str(self.interaction), "token": self.token}
+        if self.channel is None:
+            return written | {"private": self.private}
+        return {"channel": str(self.channel)} | written
 
 
 class CommandSurface:

@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import pytest
 
-from adapters.discord.address import ButtonPress
 from adapters.discord.gateway.buttons import HEARD
+from adapters.discord.reply.command import ButtonPress
 from adapters.discord.tuning import Tuning
 from bot.domain import ContextMessage, Person, ThreadKey
 from bot.errors import PlaceGone, StoreUnavailable

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from adapters.discord.address import ChannelAddress
+from adapters.discord.reply.channel import ChannelAddress
 from bot.domain import Person, ThreadKey, Turn
 from bot.errors import (
     StoreUnavailable,

@@ -435,7 +435,7 @@ async def test_a_session_that_was_taken_without_an_answer_is_not_written_over(
         async with running_process(emulator, FakeIntake(), store):
             await until_saved(store, 1)
         former = await saved(store)
-        monkeypatch.setattr("adapters.discord.platform.SavedSession", Deaf)
+        monkeypatch.setattr("adapters.discord.gateway.listen.SavedSession", Deaf)
         async with running_process(emulator, intake, store):
             await emulator.say(emulator.dm(ada), ada, "one")
             await until(lambda: intake.turns)

@@ -14,10 +14,10 @@ from typing import ClassVar
 import aiohttp
 import pytest
 
+from adapters.discord.gateway.listen import Shards
 from adapters.discord.gateway.session import Session
 from adapters.discord.gateway.session_store import SavedSession
 from adapters.discord.gateway.shard import start_pause
-from adapters.discord.platform import Shards
 from adapters.discord.tuning import Tuning
 from bot.concurrency import Backoff
 from bot.domain import Turn

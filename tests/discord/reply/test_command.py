@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from adapters.discord import DiscordPlatform
-from adapters.discord.address import CommandAddress
+from adapters.discord.reply.command import CommandAddress
 from adapters.discord.tuning import Tuning
 from bot.domain import ANYBODY, Asker, Place, Purpose, Shown, Turn
 from bot.errors import (

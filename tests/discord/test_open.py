@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from adapters.discord.address import ChannelAddress
+from adapters.discord.reply.channel import ChannelAddress
 from adapters.discord.rest import GLOBAL_LIMIT
 from adapters.discord.tuning import Tuning
 from bot.domain import EditBudget, Page, Place, Purpose
@@ -40,7 +40,7 @@ async def test_typing_shows_once_where_a_question_waits_for_a_worker() -> None:
         ada = emulator.user("Ada")
         taken, waiting = emulator.channel("taken"), emulator.channel("waiting")
         await emulator.say(taken, ada, f"{emulator.bot_mention} one")
-        await until(lambda: "one" in intake.texts)
+        await until(lambda: "one" in intake.asked_for_waits)
         intake.waits = True
         # Discord itself shows that a command is worked on.
         await emulator.slash(taken, ada, "ask", question="two")

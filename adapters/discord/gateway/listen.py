@@ -1,0 +1,164 @@
+"""Listens to Discord: one gateway for each shard, and what is done once at the start."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import logging
+import math
+import secrets
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import discord
+
+from adapters.discord.gateway.client import Gateway
+from adapters.discord.gateway.inbox import Inbox
+from adapters.discord.gateway.session_store import SavedSession
+from adapters.discord.gateway.shard import CONNECTION_ERRORS, UNREACHABLE, Shard
+from adapters.discord.registration import register
+from adapters.discord.rest import REFUSED, RestClient, own_id, translated
+from adapters.discord.servers import OtherServers
+from bot.concurrency import running, together
+from bot.domain import Turn
+from bot.errors import CannotStart, StoreUnavailable, SurfaceError
+from bot.reply.edit_budget import EditBudgets
+from bot.store import Store
+from bot.turns.intake import Intake
+
+_log = logging.getLogger(__name__)
+
+# Errors that no retry can cure ("Opcodes and Status Codes", gateway close event codes).
+_FINAL = {
+    4004: REFUSED,
+    4010: "DISCORD_SHARDS is refused by Discord: every process needs the same count",
+    4011: "Discord wants the bot in several shards: set DISCORD_SHARDS, for example 0-1/2",
+}
+
+Shards = tuple[tuple[int, ...], int]
+
+
+class Listener:
+    """Hands to the intake what people do in Discord; see `connect` for the arguments.
+
+    `on_waiting` gets each turn for which no worker is free soon.
+    """
+
+    def __init__(
+        self,
+        client: RestClient,
+        *,
+        token: str,
+        threads: bool,
+        budgets: EditBudgets,
+        command_server: str,
+        leaves_other_servers: bool,
+        on_waiting: Callable[[Turn], Awaitable[None]],
+    ) -> None:
+        self._client = client
+        self._token = token
+        self._threads = threads
+        self._budgets = budgets
+        self._command_server = command_server
+        self._leaves_other_servers = leaves_other_servers
+        self._on_waiting = on_waiting
+        self._shards: list[Shard] = []
+        self._intents = discord.Intents(
+            guilds=True, guild_messages=True, dm_messages=True, message_content=True
+        )
+
+    async def listen(self, intake: Intake, *, store: Store, shards: Shards | None = None) -> None:
+        """Hand what people do to the intake, until cancelled.
+
+        Goes on where the process before stopped. `shards` are the numbers of this process and the
+        count of all; None means that the bot has one shard. Registers the commands. Raises
+        CannotStart if the token, or the shards, are refused.
+        """
+        numbers, count = shards or ((None,), None)
+        holder, tuning = secrets.token_hex(8), self._client.tuning
+        self._shards = []
+        for number in numbers:
+            saved = SavedSession(
+                store=store,
+                application=str(self._client.application_id),
+                shard="all" if number is None else f"{number}/{count}",
+                holder=holder,
+            )
+            self._shards.append(Shard(number=number, count=count, saved=saved, tuning=tuning))
+        servers = OtherServers(
+            self._client, allowed=intake.access.servers, leaves=self._leaves_other_servers
+        )
+        async with (
+            running(self._register(store)),
+            running(self._introduce()),
+            running(servers.check_all()),
+        ):
+            tasks = [self._serve(intake, shard, servers) for shard in self._shards]
+            await together(*map(asyncio.create_task, tasks))
+
+    def downtime(self) -> float:
+        """Return for how many seconds a shard has not been connected; 0 if all are."""
+        return max((each.downtime.seconds() for each in self._shards), default=math.inf)
+
+    async def _introduce(self) -> None:
+        """Log who the bot is; a failure is only one line less."""
+        with suppress(SurfaceError):
+            async with translated():
+                about = await self._client.application_info()
+            flags = about.flags
+            reads = flags.gateway_message_content or flags.gateway_message_content_limited
+            _log.info(
+                "Discord: I am %s (%s), in %s servers; Message Content Intent is %s",
+                *(self._client.user, own_id(self._client)),
+                *(about.approximate_guild_count, "on" if reads else "off"),
+            )
+
+    async def _register(self, store: Store) -> None:
+        for pause in self._client.tuning.register_retry.pauses():
+            try:
+                if await register(self._client, store, server=self._command_server):
+                    _log.info("The commands were registered")
+            except (SurfaceError, StoreUnavailable) as error:
+                _log.warning("The commands are not registered yet: %s", error)
+            else:
+                return
+            await asyncio.sleep(pause)
+
+    async def _serve(self, intake: Intake, shard: Shard, servers: OtherServers) -> None:
+        inbox = Inbox(shard.tuning)
+        while True:
+            gateway = Gateway(
+                intake=intake,
+                inbox=inbox,
+                shard=shard,
+                servers=servers,
+                budgets=self._budgets,
+                on_waiting=self._on_waiting,
+                threads=self._threads,
+                rated=self._client.rated,
+                intents=copy.copy(self._intents),
+            )
+            try:
+                await gateway.serve(self._token)
+            except discord.PrivilegedIntentsRequired:
+                self._read_less()
+                continue
+            except discord.LoginFailure as error:
+                raise CannotStart(REFUSED) from error
+            except discord.ConnectionClosed as error:
+                if reason := _FINAL.get(error.code):
+                    raise CannotStart(reason) from error
+                _log.warning("Shard %s: the gateway was closed: %s", shard.number, error)
+            except CONNECTION_ERRORS as error:
+                _log.warning(UNREACHABLE, str(error) or type(error).__name__)
+            except Exception:
+                _log.exception("Shard %s: the gateway failed", shard.number)
+            await asyncio.sleep(shard.tuning.client_pause)
+
+    def _read_less(self) -> None:
+        if self._intents.message_content:  # else another shard has found out
+            self._intents.message_content = False
+            _log.warning(
+                "Discord keeps messages that do not mention the bot from it: switch on "
+                '"Message Content Intent" under Bot at https://discord.com/developers'
+            )

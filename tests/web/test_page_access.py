@@ -92,7 +92,9 @@ async def test_the_login_says_what_is_wrong_and_leads_back(
 
 async def test_nothing_is_wider_than_a_phone(site: Site) -> None:
     code = f"```\n{'code ' * 100}\n```"
-    table = f"|{'cell' * 40}|b|\n|-|-|\n|1|2|"
+    table = (
+        f"|{'cell' * 40}|b|\n|-|-|\n|1|2|\n\n|{'words |' * 9}\n{'|-' * 9}|\n|{'a few words |' * 9}"
+    )
     wide = f"{'word' * 100} `{'code' * 100}`\n\n{code}\n\n{table}"
     async with site.window(wide, viewport=PHONE) as window:
         await window.ask("word" * 100)
@@ -101,6 +103,9 @@ async def test_nothing_is_wider_than_a_phone(site: Site) -> None:
         scroller = "document.querySelector('#scroller')"
         assert await window.read(f"{scroller}.scrollWidth <= {scroller}.clientWidth")
         assert await window.read("document.documentElement.scrollWidth") == PHONE["width"]
+        # It scrolls by itself: a few words in a cell are one line.
+        cell = "[...document.querySelectorAll('td')].at(-1)"
+        assert await window.read(f"{cell}.clientHeight < 60")
 
 
 async def test_a_screen_reader_hears_a_growing_answer_block_by_block(site: Site) -> None:

@@ -38,6 +38,7 @@ async def test_a_conversation_needs_no_mouse(site: Site) -> None:
         await keys.press("Enter")
         await window.says("then")
         await press(window, "Stop the answer")
+        await expect(window.box).to_be_focused()
         await window.ended("stopped")
         site.model.answer = "Another"
         await press(window, "Answer again", back=True)

@@ -17,6 +17,7 @@ pytest.importorskip("prompt_toolkit", reason="the window needs requirements-term
 pytest.importorskip("rich", reason="the window needs requirements-terminal.txt")
 
 from prompt_toolkit.application import create_app_session
+from prompt_toolkit.application.current import get_app_session
 from prompt_toolkit.data_structures import Size
 from prompt_toolkit.input import PipeInput, create_pipe_input
 from prompt_toolkit.output import DummyOutput
@@ -55,6 +56,7 @@ class Person:
 
     def __init__(self, keys: PipeInput, paper: Paper, intake: FakeIntake, window: Window) -> None:
         self._keys, self._paper, self._window = keys, paper, window
+        self.session = get_app_session()
         self.intake = intake
         self.leaves = asyncio.Event()
         self.conversation: asyncio.Task[None] | None = None
@@ -79,6 +81,21 @@ class Person:
         """Whether the part of the answer that still changes has this text."""
         growing = self._window.growing
         return growing is not None and text in growing.live
+
+    def resizes(self, columns: int) -> None:
+        self._paper.columns = columns
+
+    def is_offered(self, command: str) -> bool:
+        """Whether a menu offers to complete what is typed."""
+        app = self.session.app
+        state = app.current_buffer.complete_state if app else None
+        return state is not None and [one.text for one in state.completions] == [command]
+
+    @property
+    def typed(self) -> str:
+        """What stands in the input."""
+        app = self.session.app
+        return app.current_buffer.text if app else ""
 
     @property
     def edits(self) -> bool:
@@ -194,6 +211,32 @@ async def test_commands_are_done_and_unknown_ones_told(store: Store, tmp_path: P
     assert [turn.text for turn in intake.turns] == ["hello", "/hello", "/etc/hosts is what?"]
     assert intake.regenerated == [intake.turns[0].id]
     assert intake.resets == [intake.turns[0].key]
+
+
+async def test_a_command_is_completed(store: Store, tmp_path: Path) -> None:
+    async with at_window(store, tmp_path) as person:
+        person.type("/reg")
+        await until(lambda: person.is_offered("/regenerate"))
+        person.type("\t")
+        await until(lambda: person.typed == "/regenerate", why=lambda: person.typed)
+        person.type(ENTER)
+        await person.reads("There is no question yet.")
+
+
+async def test_words_wrap_as_wide_as_the_window_is_at_the_moment(
+    store: Store, tmp_path: Path
+) -> None:
+    question = "words in a question that is longer than a narrow window"
+    async with at_window(store, tmp_path) as person:
+        person.type(question + ENTER)
+        await person.reads(question)
+        person.type(CTRL_C + CTRL_C)
+        await person.reads("Given up.\n\n")
+        person.resizes(30)
+        person.type(question + ENTER)
+        printed = await person.reads("narrow window")
+
+    assert printed == "you> words in a question that\nis longer than a "
 
 
 async def test_the_model_and_the_persona_are_chosen_shown_and_taken_back(
@@ -384,11 +427,14 @@ async def test_a_process_at_a_terminal_has_the_window_and_leaves_it_as_it_was(
         await it.until("you>")
         it.type("hello\r")
         await it.until("Hello ")
+        it.type("code\r")
+        code = await it.until("Done.")
         it.type("\x04")
         await it.until("resets: 0")
         status = await it.process.wait()
 
         assert (status, echoed, it.echoes()) == (0, True, True)
+    assert not re.search(r"\x1b\[(\d+;)*(3[0-8]|9[0-7])[;m]", code)
 
 
 async def test_a_dumb_terminal_is_plain(store: Store, tmp_path: Path) -> None:

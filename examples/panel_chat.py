@@ -31,7 +31,9 @@ async def model() -> Asking:
 
 
 async def answer(question: object, user: str, chat: pn.chat.ChatInterface) -> AsyncIterator[str]:
-    """Yield the answer as it grows; Stop ends the request."""
+    """Yield the answer as it grows; Stop, or another question, ends the request."""
+    # Panel switches off its input meanwhile, and Material's with it the button to stop.
+    chat.disabled = False
     if not isinstance(question, str):
         yield "I can read text only."
         return

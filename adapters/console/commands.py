@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from bot.turns import desk
@@ -34,7 +34,7 @@ KEYS = {
     "Alt-Enter": "begins a new line; so does a \\ at the end of a line",
     "↑": "earlier questions; while an answer grows, your last question to change it",
     "Ctrl-R": "searches your earlier questions",
-    "Ctrl-C": "stops the answer; twice, it leaves",
+    "Ctrl-C": "stops the answer, or clears what is typed; twice, without either, leaves",
 }
 # Without the window, too; what else begins with a slash is a question there.
 PLAIN = (
@@ -80,11 +80,17 @@ def unknown(name: str) -> str:
     return f"There is no {name}: /help shows what there is; a blank before it sends it."
 
 
-def help_text(names: Iterable[str] = tuple(COMMANDS)) -> str:
-    """Return the commands, as a list in Markdown."""
-    return "\n".join(f"- `{name}` {COMMANDS[name]}" for name in names)
+def help_text(names: Iterable[str]) -> str:
+    """Return the commands, as lines of plain text."""
+    width = max(map(len, COMMANDS)) + 1
+    return "\n".join(f"{name:{width}} {COMMANDS[name]}" for name in names)
 
 
-def keys_text() -> str:
-    """Return the keys of the window, as a list in Markdown."""
-    return "\n".join(f"- `{key}` {does}" for key, does in KEYS.items())
+def help_tables() -> str:
+    """Return the commands and the keys of the window, as Markdown."""
+    return f"{_table('Command', COMMANDS)}\n\n{_table('Key', KEYS)}"
+
+
+def _table(head: str, rows: Mapping[str, str]) -> str:
+    lines = (f"| `{name}` | {does} |" for name, does in rows.items())
+    return "\n".join([f"| {head} | |", "| --- | --- |", *lines])

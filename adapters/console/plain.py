@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager, suppress
 from typing import TextIO, TypeVar
 
-from adapters.console.commands import PLAIN, Command, command_of, help_text
+from adapters.console.commands import PLAIN, Command, command_of, help_text, unknown
 from adapters.console.talk import Reply, Talk
 from bot.concurrency import running
 from bot.domain import Turn
@@ -80,11 +80,16 @@ class PlainConversation:
         with suppress(StoreUnavailable):
             await self._talk.begin()
         while (line := await read()) != QUIT:
-            command = command_of(line) if line.startswith("/") else None
+            # A program may have lines that look like commands, or like words for leaving.
+            command = command_of(line) if prompt or line.startswith("/") else None
+            if command and command.name == QUIT and prompt:
+                return
             if command and command.name in PLAIN and command.name != QUIT:
                 await self._obey(command, is_quiet=not prompt)
+            elif command and prompt:
+                await self.print(f"{unknown(command.name)}\n")
             elif line:
-                await self._answer(line, _Display(prompt))
+                await self._answer(line.strip(), _Display(prompt))
 
     async def _obey(self, command: Command, *, is_quiet: bool) -> None:
         """Carry out a command; a program that is `is_quiet` reads nothing of a reset."""
@@ -250,7 +255,8 @@ def _edited_line() -> str:
 
         # CPython switches it off; then each line of a pasted text would be a question.
         readline.parse_and_bind("set enable-bracketed-paste on")
-    return input(YOU).strip()
+    # A blank in front sends what would be a command.
+    return input(YOU).rstrip()
 
 
 def _typed_text() -> str:

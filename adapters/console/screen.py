@@ -115,6 +115,11 @@ class Screen:
         self._hint = hint
         self.refresh()
 
+    @property
+    def typed(self) -> str:
+        """What stands in the input."""
+        return self._buffer.text
+
     async def run(self) -> None:
         """Read lines until the person leaves."""
         with suppress(EOFError):

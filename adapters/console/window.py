@@ -97,9 +97,9 @@ class Window:
         self._screen.hint = EDITING if self._edited else ""
 
     def interrupt(self) -> None:
-        """Stop the answer; if none grows, leave at the second time."""
+        """Stop the answer; if none grows, clear what is typed, or leave at the second time."""
         growing = self.growing
-        if self._edited:
+        if self._edited or (self._screen.typed and not growing):
             self._edited = None
             self._screen.set_input("")
             self.note_typing()
@@ -165,7 +165,7 @@ class Window:
     async def _command(self, command: Command) -> None:
         match command.name:
             case "/help":
-                self._screen.show_answer(f"{commands.help_text()}\n\n{commands.keys_text()}")
+                self._screen.show_answer(commands.help_tables())
             case "/reset":
                 await self._talk.reset()
                 self._transcript.forget()

@@ -5,12 +5,18 @@ from __future__ import annotations
 import ast
 import importlib.util
 import json
+import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+from playwright.async_api import expect
 
+from bench.browser import by_panel
 from tests.emulators.model import ModelEmulator
+from tests.support.chromium import missing, started
 from tests.support.process import python
+from tests.support.waiting import until
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -68,11 +74,30 @@ async def test_the_application_answers(tmp_path: Path, model: ModelEmulator) -> 
 @pytest.mark.skipif(
     not importlib.util.find_spec("panel_material_ui"), reason="pip install panel panel-material-ui"
 )
-async def test_the_panel_page_can_be_made(tmp_path: Path, model: ModelEmulator) -> None:
-    text = "import runpy; print(runpy.run_path('{}')['chat'].callback_user)"
-    script = text.format(EXAMPLES / "panel_chat.py")
-    variables = {"MODEL_URL": model.url}
-    async with python("-c", script, folder=tmp_path, variables=variables) as process:
-        printed, complaints = await process.communicate()
+@pytest.mark.skipif(bool(missing()), reason=missing())
+async def test_a_person_has_a_conversation_in_the_panel_page(model: ModelEmulator) -> None:
+    async with by_panel(sys.executable, model.url) as (address, _), started() as chromium:
+        page = await chromium.new_page()
+        hosts = set[str]()
+        page.on("request", lambda request: hosts.add(urlsplit(request.url).netloc))
+        await page.goto(address)
+        box = page.locator("textarea").first
+        await box.fill("Hi")
+        await box.press("Enter")
+        await expect(page.get_by_text("You said: Hi", exact=True)).to_be_visible()
+        model.answer = "It **grows**. ![cat](https://evil.example/cat.png) <b id=acted>raw</b>"
+        await box.fill("And?")
+        await box.press("Enter")
+        await expect(page.get_by_text("<b id=acted>raw</b>")).to_be_visible()
+        await expect(page.locator("strong").get_by_text("grows")).to_be_visible()
+        model.answer = [(0.0, "on and on"), (600.0, "never")]
+        await box.fill("More")
+        await box.press("Enter")
+        await expect(page.get_by_text("on and on")).to_be_visible()
+        await page.get_by_role("button", name="Stop").click()
+        await until(lambda: not model.running)
 
-    assert printed.decode() == "Parley\n", complaints.decode()
+    said = [each["content"] for each in model.requests[1].messages[1:]]
+    assert said == ["Hi", "You said: Hi", "And?"]
+    # What stands in the page itself has no host.
+    assert hosts - {""} == {urlsplit(address).netloc}

@@ -81,7 +81,7 @@ async def test_what_was_used_and_which_commands_there_are_is_told(store: Store) 
     printed, intake = await piped(store, "/usage\n/help\n/model\n/save it\n")
 
     assert "Tokens of my model, read and written: 1,234" in printed
-    assert "`/forget-me` forget everything you have said to me" in printed
+    assert "/forget-me    forget everything you have said to me" in printed
     assert "There are: Fast, Clever." in printed
     # Of the window alone.
     assert "/save" not in printed
@@ -208,6 +208,23 @@ async def test_the_terminal_always_goes_on_with_the_same_thread(store: Store) ->
 
     assert threads.strip() == str({f"console:local:{getpass.getuser()}:terminal"})
     assert status == 0
+
+
+async def test_at_a_terminal_unknown_commands_are_told_and_exit_leaves(store: Store) -> None:
+    async with plain(store) as it:
+        await it.until_prompt()
+        it.type("/save it\r")
+        await it.until("There is no /save")
+        await it.until_prompt()
+        # A blank in front sends it.
+        it.type(" /save it\r")
+        await it.until("bot> ")
+        it.type("\x03\x03")
+        await it.until_prompt()
+        it.type("exit\r")
+        await it.until("resets: 0")
+
+        assert await it.process.wait() == 0
 
 
 async def test_ctrl_c_stops_the_answer_and_the_conversation_goes_on(store: Store) -> None:

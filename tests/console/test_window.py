@@ -17,6 +17,7 @@ pytest.importorskip("prompt_toolkit", reason="the window needs requirements-term
 pytest.importorskip("rich", reason="the window needs requirements-terminal.txt")
 
 from prompt_toolkit.application import create_app_session
+from prompt_toolkit.application.current import get_app_session
 from prompt_toolkit.data_structures import Size
 from prompt_toolkit.input import PipeInput, create_pipe_input
 from prompt_toolkit.output import DummyOutput
@@ -55,15 +56,24 @@ class Person:
 
     def __init__(self, keys: PipeInput, paper: Paper, intake: FakeIntake, window: Window) -> None:
         self._keys, self._paper, self._window = keys, paper, window
+        self.session = get_app_session()
         self.intake = intake
         self.leaves = asyncio.Event()
+        self.conversation: asyncio.Task[None] | None = None
 
     def type(self, text: str) -> None:
         self._keys.send_text(text)
 
     async def reads(self, text: str) -> str:
         """Wait for a printed text; return what came before it, and take both away."""
-        await until(lambda: text in self._paper.printed, why=lambda: repr(self._paper.printed))
+
+        def is_printed() -> bool:
+            if self.conversation and self.conversation.done():
+                # An error of the window is the reason why nothing more comes.
+                self.conversation.result()
+            return text in self._paper.printed
+
+        await until(is_printed, why=lambda: repr(self._paper.printed))
         before, _, self._paper.printed = self._paper.printed.partition(text)
         return before
 
@@ -71,6 +81,21 @@ class Person:
         """Whether the part of the answer that still changes has this text."""
         growing = self._window.growing
         return growing is not None and text in growing.live
+
+    def resizes(self, columns: int) -> None:
+        self._paper.columns = columns
+
+    def is_offered(self, command: str) -> bool:
+        """Whether a menu offers to complete what is typed."""
+        app = self.session.app
+        state = app.current_buffer.complete_state if app else None
+        return state is not None and [one.text for one in state.completions] == [command]
+
+    @property
+    def typed(self) -> str:
+        """What stands in the input."""
+        app = self.session.app
+        return app.current_buffer.text if app else ""
 
     @property
     def edits(self) -> bool:
@@ -80,6 +105,13 @@ class Person:
         self.type(question + ENTER)
         await self.reads(f"you> {question}")
         await self.reads(answer)
+
+
+@pytest.fixture(autouse=True)
+def _patient_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    # On a machine that is busy for seconds, the window tells that the store is away.
+    for limit in ("COMMAND_SECONDS", "CONNECT_SECONDS"):
+        monkeypatch.setattr(f"bot.store.{limit}", 60.0)
 
 
 @asynccontextmanager
@@ -112,7 +144,7 @@ async def at_window(
             await window.run()
             person.leaves.set()
 
-        async with running(converse()):
+        async with running(converse()) as person.conversation:
             yield person
         await intake.close()
 
@@ -179,6 +211,32 @@ async def test_commands_are_done_and_unknown_ones_told(store: Store, tmp_path: P
     assert [turn.text for turn in intake.turns] == ["hello", "/hello", "/etc/hosts is what?"]
     assert intake.regenerated == [intake.turns[0].id]
     assert intake.resets == [intake.turns[0].key]
+
+
+async def test_a_command_is_completed(store: Store, tmp_path: Path) -> None:
+    async with at_window(store, tmp_path) as person:
+        person.type("/reg")
+        await until(lambda: person.is_offered("/regenerate"))
+        person.type("\t")
+        await until(lambda: person.typed == "/regenerate", why=lambda: person.typed)
+        person.type(ENTER)
+        await person.reads("There is no question yet.")
+
+
+async def test_words_wrap_as_wide_as_the_window_is_at_the_moment(
+    store: Store, tmp_path: Path
+) -> None:
+    question = "words in a question that is longer than a narrow window"
+    async with at_window(store, tmp_path) as person:
+        person.type(question + ENTER)
+        await person.reads(question)
+        person.type(CTRL_C + CTRL_C)
+        await person.reads("Given up.\n\n")
+        person.resizes(30)
+        person.type(question + ENTER)
+        printed = await person.reads("narrow window")
+
+    assert printed == "you> words in a question that\nis longer than a "
 
 
 async def test_the_model_and_the_persona_are_chosen_shown_and_taken_back(
@@ -284,6 +342,8 @@ async def test_ctrl_c_stops_then_gives_up_then_leaves(store: Store, tmp_path: Pa
         person.type(CTRL_C)
         await person.reads("Given up.")
         person.type(CTRL_C + "x\x7f" + CTRL_C)
+        # What is typed is cleared, and only a line without words is left.
+        person.type("a mistake" + CTRL_C)
         await person.asks("hello", "Hello world!")
         person.type(CTRL_C + CTRL_C)
         await person.leaves.wait()
@@ -367,11 +427,14 @@ async def test_a_process_at_a_terminal_has_the_window_and_leaves_it_as_it_was(
         await it.until("you>")
         it.type("hello\r")
         await it.until("Hello ")
+        it.type("code\r")
+        code = await it.until("Done.")
         it.type("\x04")
         await it.until("resets: 0")
         status = await it.process.wait()
 
         assert (status, echoed, it.echoes()) == (0, True, True)
+    assert not re.search(r"\x1b\[(\d+;)*(3[0-8]|9[0-7])[;m]", code)
 
 
 async def test_a_dumb_terminal_is_plain(store: Store, tmp_path: Path) -> None:

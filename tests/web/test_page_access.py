@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -90,9 +91,61 @@ async def test_the_login_says_what_is_wrong_and_leads_back(
     assert found == []
 
 
+async def test_the_colours_that_are_chosen_stay(site: Site) -> None:
+    async with site.window(color_scheme="light") as window:
+        colours = []
+        for choice in ("as the system", "light", "dark"):
+            await expect(window.button(f"Colours: {choice}")).to_be_visible()
+            colours.append(await window.read(_BACKGROUND))
+            await window.button(f"Colours: {choice}").click()
+        await window.button("Colours: as the system").click()
+        await window.button("Colours: light").click()
+        await window.page.reload()
+        await expect(window.button("Colours: dark")).to_be_visible()
+        colours.append(await window.read(_BACKGROUND))
+
+    light, again, dark, reloaded = colours
+    assert (light, dark) == (again, reloaded)
+    assert light != dark
+
+
+_BACKGROUND = "getComputedStyle(document.body).backgroundColor"
+
+
+async def test_who_wants_less_motion_sees_none(site: Site) -> None:
+    async with site.window(reduced_motion="reduce") as window:
+        site.model.answer = [(0.0, ""), (600.0, "never")]
+        await window.ask("why?")
+        await expect(window.page.locator(".dots")).to_be_visible()
+        still = await window.read("document.getAnimations().length")
+        await window.page.emulate_media(reduced_motion="no-preference")
+        await window.page.wait_for_function("document.getAnimations().length > 0")
+        await window.box.press("Escape")
+        await window.ended("stopped")
+
+    assert still == 0
+
+
+async def test_a_conversation_is_printed_whole_and_alone(site: Site) -> None:
+    long = "\n\n".join(f"Paragraph {number}." for number in range(60))
+    async with site.window(long) as window:
+        await window.ask("much")
+        await window.ended()
+        await window.page.emulate_media(media="print")
+
+        for part in ("#sidebar", ".dock", "#actions", ".tools >> nth=0"):
+            await expect(window.page.locator(part)).to_be_hidden()
+        await expect(window.answer.get_by_text("Paragraph 59.")).to_be_visible()
+        paper = await window.page.pdf()
+
+    assert len(re.findall(rb"/Type\s*/Page\b", paper)) > 1
+
+
 async def test_nothing_is_wider_than_a_phone(site: Site) -> None:
     code = f"```\n{'code ' * 100}\n```"
-    table = f"|{'cell' * 40}|b|\n|-|-|\n|1|2|"
+    table = (
+        f"|{'cell' * 40}|b|\n|-|-|\n|1|2|\n\n|{'words |' * 9}\n{'|-' * 9}|\n|{'a few words |' * 9}"
+    )
     wide = f"{'word' * 100} `{'code' * 100}`\n\n{code}\n\n{table}"
     async with site.window(wide, viewport=PHONE) as window:
         await window.ask("word" * 100)
@@ -101,6 +154,9 @@ async def test_nothing_is_wider_than_a_phone(site: Site) -> None:
         scroller = "document.querySelector('#scroller')"
         assert await window.read(f"{scroller}.scrollWidth <= {scroller}.clientWidth")
         assert await window.read("document.documentElement.scrollWidth") == PHONE["width"]
+        # It scrolls by itself: a few words in a cell are one line.
+        cell = "[...document.querySelectorAll('td')].at(-1)"
+        assert await window.read(f"{cell}.clientHeight < 60")
 
 
 async def test_a_screen_reader_hears_a_growing_answer_block_by_block(site: Site) -> None:

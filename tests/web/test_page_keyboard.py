@@ -38,6 +38,7 @@ async def test_a_conversation_needs_no_mouse(site: Site) -> None:
         await keys.press("Enter")
         await window.says("then")
         await press(window, "Stop the answer")
+        await expect(window.box).to_be_focused()
         await window.ended("stopped")
         site.model.answer = "Another"
         await press(window, "Answer again", back=True)
@@ -96,3 +97,19 @@ async def test_a_conversation_is_kept_chosen_for_found_and_deleted_without_a_mou
 
         await expect(window.conversations).to_have_count(0)
         await expect(window.box).to_be_focused()
+
+
+async def test_keys_lead_to_the_search_and_to_a_new_conversation(site: Site) -> None:
+    async with site.window() as window:
+        await window.ask("why?")
+        await window.ended()
+        await window.page.keyboard.press("Control+k")
+        await expect(window.page.get_by_role("searchbox")).to_be_focused()
+        await window.page.keyboard.press("Control+Shift+O")
+        await expect(window.page).to_have_url(f"{site.address}/")
+        await expect(window.box).to_be_focused()
+        await window.button("Help and usage").click()
+
+        await expect(window.page.get_by_role("term")).to_have_text(
+            ["Enter", "Shift+Enter", "Escape", "↑", "Ctrl+K", "Ctrl+Shift+O"]
+        )

@@ -1,7 +1,7 @@
 // The page: which conversation is open, and what people do with it.
 import { Answers } from "./answers.js";
 import { Events, send, sendAgain } from "./api.js";
-import { Composer, editQuestion } from "./composer.js";
+import { Composer, editQuestion, KEYBOARD_ON_SCREEN } from "./composer.js";
 import { Conversation, isOpen } from "./conversation.js";
 import { announce, ask, byId, copyBy, setIcon, toast, uuid } from "./dom.js";
 import { Help } from "./help.js";
@@ -297,7 +297,11 @@ class App {
 
   hearButtons() {
     document.addEventListener("click", (event) => this.clicked(event));
-    byId("stop").addEventListener("click", () => this.stop());
+    byId("stop").addEventListener("click", () => {
+      this.stop();
+      // The button goes, and the focus with it; but nobody who reads wants a keyboard to come up.
+      if (!KEYBOARD_ON_SCREEN.matches) this.composer.box.focus();
+    });
     byId("reconnect").addEventListener("click", () => this.events?.connect());
     byId("model").addEventListener("click", () => {
       this.answers.open(this.conversation?.turns.length ? this.conversation.id : "");

@@ -2,7 +2,7 @@
 import { byId, element } from "./dom.js";
 import { keep, recall } from "./kept.js";
 
-const KEYBOARD_ON_SCREEN = matchMedia("(hover: none) and (pointer: coarse)");
+export const KEYBOARD_ON_SCREEN = matchMedia("(hover: none) and (pointer: coarse)");
 
 // Whether a key press means "send". An IME's Enter ends a word: Safari tells that by 229 only.
 export function sends(event) {

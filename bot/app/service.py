@@ -29,10 +29,10 @@ from bot.reply.edit_budget import EditBudgets
 from bot.store import Store, connect
 from bot.turns.access import Access, Quota
 from bot.turns.conversation import Conversation
-from bot.turns.history import History
 from bot.turns.intake import Intake
 from bot.turns.preferences import PreferenceStore
 from bot.turns.queue import Limits, TurnQueue
+from bot.turns.records import History
 from bot.turns.worker import Worker
 from config.settings import Settings
 

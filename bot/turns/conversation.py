@@ -26,9 +26,9 @@ from bot.reply.edit_budget import EditBudgets
 from bot.reply.freshness import Freshness
 from bot.reply.writer import Reply, apologize, restore, take_buttons_away
 from bot.tokens.counters import estimate
-from bot.turns.history import History
 from bot.turns.prompt import SystemPrompt, complete_context, compose
 from bot.turns.queue import Taken, TurnLeases
+from bot.turns.records import History
 
 log = logging.getLogger(__name__)
 

@@ -43,10 +43,10 @@ from bot.tokens.counters import estimate
 from bot.turns.access import Access, Quota, Usage
 from bot.turns.addressed import Facts, Speakers, why_left_alone
 from bot.turns.forgetting import named
-from bot.turns.history import History
 from bot.turns.preferences import PreferenceStore, Scope, resolved
 from bot.turns.prompt import newest, shortened
 from bot.turns.queue import TurnQueue
+from bot.turns.records import History
 from bot.turns.standings import standing
 
 log = logging.getLogger(__name__)

@@ -42,7 +42,6 @@ from bot.store import Script, Store, store_errors
 from bot.text.sanitize import whole_characters
 from bot.turns.access import Quota, Usage
 from bot.turns.forgetting import Forgetting
-from bot.turns.history import encode
 from bot.turns.preferences import read_preferences
 from bot.turns.records import (
     Unreadable,
@@ -54,6 +53,7 @@ from bot.turns.records import (
     read_turn,
     read_used,
     write_context,
+    write_exchange,
     write_shown,
     write_turn,
 )
@@ -619,7 +619,7 @@ class TurnLeases:
         many tokens all attempts took; None if that is not known, and the estimate holds.
         """
         pages, text, _ = write_shown(shown)
-        end = shown.outcome, pages, text, encode(exchange) if exchange else ""
+        end = shown.outcome, pages, text, write_exchange(exchange) if exchange else ""
         answer = await self._script.run(
             *("finish", taken.turn.id, taken.fence, *end, *self._ending, shown.end),
             "" if used is None else used,

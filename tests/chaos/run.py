@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from bot.domain import Exchange
-from bot.turns.history import decode
+from bot.turns.records import read_exchange
 from tests.chaos.faults import FAULTS, World
 from tests.chaos.fleet import Crew, fleet
 from tests.chaos.judge import Verdict, judge
@@ -286,4 +286,4 @@ async def _remembered(store: Server) -> list[list[Exchange]]:
     # Not the edit budget of that name, which Slack's readings of a history have.
     names = await store.redis.keys("parley:{0}:history:*")
     lines = [await store.redis.lrange(name, 0, -1) for name in names]
-    return [[decode(str(line)) for line in thread] for thread in lines]
+    return [[read_exchange(str(line)) for line in thread] for thread in lines]

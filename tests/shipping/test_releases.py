@@ -12,8 +12,7 @@ import bot
 from bot.domain import Exchange, Page
 from bot.store import Store
 from bot.turns.forgetting import named
-from bot.turns.history import History
-from bot.turns.records import read_thread
+from bot.turns.records import History, read_thread
 from bot.turns.worker import Worker
 from tests.shipping.release import ANSWER, FIRST, SECOND, STORES, THIRD
 from tests.support.at_work import (

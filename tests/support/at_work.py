@@ -16,9 +16,9 @@ from bot.ports import Platform
 from bot.reply.edit_budget import EditBudgets
 from bot.store import Store
 from bot.turns.conversation import Conversation
-from bot.turns.history import History
 from bot.turns.prompt import SystemPrompt
 from bot.turns.queue import Limits, QueueScript, Repair, Taken, Token, TurnLeases, TurnQueue
+from bot.turns.records import History
 from bot.turns.repair import Reconciler, WorkPolicy
 from bot.turns.worker import Worker
 from tests.support.fakes import FakeModel, FakePlatform

@@ -43,10 +43,10 @@ from bot.reply.writer import Reply
 from bot.store import Script, Store
 from bot.turns.access import Access
 from bot.turns.addressed import Facts, is_for_bot
-from bot.turns.history import History
 from bot.turns.intake import Intake
 from bot.turns.preferences import ModelChoice, PreferenceStore, Scope
 from bot.turns.queue import Limits, TurnQueue
+from bot.turns.records import History
 
 
 @dataclass

@@ -18,7 +18,7 @@ import aiohttp
 
 from bot.domain import Exchange
 from bot.store import Store, connect
-from bot.turns.history import decode
+from bot.turns.records import read_exchange
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.discord import Shown as DiscordShown
 from tests.emulators.model import ModelEmulator
@@ -224,7 +224,7 @@ async def remembered(store: Store) -> list[Exchange]:
     """Return all exchanges in the store."""
     found: list[Exchange] = []
     for name in await store.command("KEYS", store.key("history", "*")):
-        found += [decode(line) for line in await store.command("LRANGE", name, 0, -1)]
+        found += [read_exchange(line) for line in await store.command("LRANGE", name, 0, -1)]
     return found
 
 

@@ -23,10 +23,10 @@ from bot.domain import EditBudget, Page
 from bot.errors import WriteDelayed
 from bot.reply.edit_budget import EditBudgets
 from bot.store import Store
-from bot.turns.history import History
 from bot.turns.intake import Intake
 from bot.turns.queue import Limits as QueueLimits
 from bot.turns.queue import TurnQueue
+from bot.turns.records import History
 from tests.emulators.slack import SlackEmulator
 from tests.emulators.slack.rates import Rate, per_minute
 from tests.support.fakes import EmptyStore, FakeIntake, NoLimits

@@ -15,8 +15,8 @@ from bot.errors import LeaseLost, ModelUnavailable, PlaceGone, WriteDelayed
 from bot.reply.draft import BEGINNING_LEFT_OUT
 from bot.store import Store
 from bot.turns.addressed import Facts
-from bot.turns.history import History
 from bot.turns.intake import Intake
+from bot.turns.records import History
 from tests.support.at_work import (
     ANN,
     BOB,

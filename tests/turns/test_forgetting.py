@@ -13,9 +13,9 @@ from bot.errors import BeingForgotten
 from bot.store import Store
 from bot.turns.access import Quota
 from bot.turns.forgetting import Forgetter, Forgetting, named
-from bot.turns.history import History
 from bot.turns.preferences import PreferenceStore, Rights
 from bot.turns.queue import QueueScript, Taken, Token, TurnQueue
+from bot.turns.records import History
 from tests.support.stored import stored
 from tests.turns.test_queue import make_queue
 

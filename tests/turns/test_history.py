@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bot.domain import ContextMessage, Exchange, Person, ThreadKey
 from bot.store import Store
-from bot.turns.history import History, decode, encode
+from bot.turns.records import History, read_exchange, write_exchange
 
 KEY = ThreadKey("console", "local", "ann", "t1")
 EXCHANGE = Exchange("console:1", Person("u1", "Ann"), 1000.5, "question", "answer")
@@ -20,12 +20,12 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 def test_an_exchange_is_read_back_as_it_was_written(name: str, question: str, answer: str) -> None:
     exchange = Exchange("console:1", Person("u1", name), 1000.5, question, answer)
 
-    assert decode(encode(exchange)) == exchange
+    assert read_exchange(write_exchange(exchange)) == exchange
 
 
 async def test_reading_keeps_a_history_for_another_while(store: Store) -> None:
     name = store.key("history", str(KEY))
-    await store.command("RPUSH", name, encode(EXCHANGE))
+    await store.command("RPUSH", name, write_exchange(EXCHANGE))
     await store.command("EXPIRE", name, 5)
 
     read = await History(store=store, keep_seconds=60).read(KEY)
@@ -38,7 +38,7 @@ async def test_a_name_that_comes_late_is_that_of_who_had_none(store: Store) -> N
     history = History(store=store, keep_seconds=60)
     bob, rob = (replace(EXCHANGE, person=Person("u2", name)) for name in ("Bob", "Rob"))
     for exchange in (replace(EXCHANGE, person=Person("u1", "u1")), bob, rob):
-        await store.command("RPUSH", store.key("history", str(KEY)), encode(exchange))
+        await store.command("RPUSH", store.key("history", str(KEY)), write_exchange(exchange))
 
     await history.save_name(KEY, Person("u1", "Ann"))
     await history.save_name(KEY, Person("u2", "Bobby"))
@@ -69,7 +69,7 @@ async def test_a_forgotten_thread_knows_nobody(store: Store) -> None:
 
 async def test_a_forgotten_thread_remembers_nothing(store: Store) -> None:
     history = History(store=store, keep_seconds=60)
-    await store.command("RPUSH", store.key("history", str(KEY)), encode(EXCHANGE))
+    await store.command("RPUSH", store.key("history", str(KEY)), write_exchange(EXCHANGE))
 
     await history.forget(KEY)
 

@@ -10,9 +10,9 @@ from bot.domain import Exchange, Person, Place, ThreadKey, Turn
 from bot.errors import NothingAsked, NotRemembered
 from bot.store import Store
 from bot.text.graphemes import CUT
-from bot.turns.history import History, encode
 from bot.turns.intake import MAX_QUESTION, Intake
 from bot.turns.queue import Limits, TurnQueue
+from bot.turns.records import History, write_exchange
 
 KEY = ThreadKey("console", "local", "ann", "t1")
 
@@ -81,7 +81,7 @@ async def test_an_id_with_half_a_character_can_be_stored(store: Store) -> None:
 async def test_a_late_name_with_half_a_character_is_kept_whole(store: Store) -> None:
     history = History(store=store, keep_seconds=60)
     nameless = Exchange("console:1", Person("u1", "u1"), 1000.5, "question", "answer")
-    await store.command("RPUSH", store.key("history", str(KEY)), encode(nameless))
+    await store.command("RPUSH", store.key("history", str(KEY)), write_exchange(nameless))
 
     await make_intake(store, make_queue(store)).save_name(KEY, Person("u1", HALF))
 

@@ -13,7 +13,6 @@ from bot.domain import Json, Message, Preferences, ThreadKey, Turn
 from bot.errors import AnswerCut
 from bot.store import Store
 from bot.turns.addressed import Facts
-from bot.turns.history import History
 from bot.turns.intake import Intake
 from bot.turns.preferences import (
     MOST_PERSONA,
@@ -27,6 +26,7 @@ from bot.turns.preferences import (
     resolved,
 )
 from bot.turns.queue import Taken
+from bot.turns.records import History
 from tests.support.at_work import (
     ANN,
     BOB,

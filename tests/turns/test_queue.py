@@ -24,9 +24,9 @@ from bot.errors import (
     ThreadBusy,
 )
 from bot.store import Store
-from bot.turns.history import History
 from bot.turns.intake import REPEAT_SECONDS, Intake
 from bot.turns.queue import GROUP, Limits, Taken, Token, TurnQueue, script_of
+from bot.turns.records import History
 from tests.support.at_work import expire_all
 
 KEY = ThreadKey("console", "local", "ann", "t1")

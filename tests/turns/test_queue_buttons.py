@@ -21,9 +21,9 @@ from bot.errors import (
 )
 from bot.store import Store
 from bot.turns.access import Access
-from bot.turns.history import History
 from bot.turns.intake import GO_ON, Intake
 from bot.turns.queue import Limits, TurnQueue
+from bot.turns.records import History
 from tests.support.at_work import (
     ANN,
     BOB,

@@ -22,8 +22,8 @@ from bot.errors import (
     ThreadBusy,
 )
 from bot.store import Store, connect
-from bot.turns.history import History
 from bot.turns.intake import Intake
+from bot.turns.records import History
 from tests.support.at_work import expire_all
 from tests.turns.test_queue import (
     ANN,

@@ -38,8 +38,8 @@ from bot.errors import (
     ThreadBusy,
 )
 from bot.store import Store, connect
-from bot.turns.history import History, encode
 from bot.turns.queue import Limits, Repair, Taken, Token, TurnQueue
+from bot.turns.records import History, write_exchange
 
 T = TypeVar("T")
 
@@ -356,7 +356,7 @@ class Model:
         elif not known.forgotten:
             if thread.last == turn_id:
                 thread.history.pop()
-            thread.history.append((turn_id, encode(exchange)))
+            thread.history.append((turn_id, write_exchange(exchange)))
             known.previous_answer = known.after = None
         if outcome == "dead":
             self.dead.append(turn_id)
@@ -654,7 +654,7 @@ class Queue(RuleBasedStateMachine):
             edited = thread.last == turn.id and thread.last_question != known.text
             body = self.command("HGET", self.here.key("turn", turn.id), "body")
             assert isinstance(body, str)
-            text = encode(exchange) if exchange else ""
+            text = write_exchange(exchange) if exchange else ""
             text += "" if exchange and not known.joined else body
             sizes = {turn.id: RECORD + len(answer.encode()) + len(text.encode())}
             for one in known.joined:

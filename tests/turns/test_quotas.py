@@ -13,9 +13,9 @@ from bot.errors import ModelDenied, NotAllowed, QuestionEdited, QuotaUsed, Refus
 from bot.store import Store
 from bot.tokens.counters import estimate
 from bot.turns.access import Access, Quota
-from bot.turns.history import History
 from bot.turns.intake import Intake
 from bot.turns.queue import Limits, Taken, TurnQueue
+from bot.turns.records import History
 from tests.support.at_work import all_ended, expire_all, make_worker, working
 from tests.support.fakes import FakeModel, FakePlatform
 from tests.turns.test_queue import ANN, KEY, exchanges, finish, make_turn, take

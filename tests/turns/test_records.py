@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from bot.domain import Exchange, Person, Place, Shown, ThreadKey, Turn
 from bot.errors import ThreadBusy
 from bot.store import Store
-from bot.turns.history import History
 from bot.turns.queue import Token
+from bot.turns.records import History
 from tests.support.at_work import (
     KEY,
     LEASE,

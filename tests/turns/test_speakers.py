@@ -10,9 +10,9 @@ from bot.domain import Exchange, Follow, Person, ThreadKey, Turn
 from bot.errors import PersonBusy, StoreUnavailable
 from bot.store import Store
 from bot.turns.addressed import FOREIGN_SECONDS, Facts
-from bot.turns.history import History, encode
 from bot.turns.intake import Intake
 from bot.turns.queue import Limits, Taken, TurnQueue
+from bot.turns.records import History, write_exchange
 from tests.support.fakes import RefusingStore
 
 KEY = ThreadKey("slack", "T1", "C1", "1.0")
@@ -113,7 +113,7 @@ async def test_a_person_whose_question_is_refused_has_spoken(store: Store) -> No
 
 async def test_a_thread_that_an_older_version_answered_is_followed(store: Store) -> None:
     waits, remembers = Process(store), Process(store)
-    line = encode(Exchange("slack:0", ANN, 1.0, "why?", "because"))
+    line = write_exchange(Exchange("slack:0", ANN, 1.0, "why?", "because"))
     await store.command("RPUSH", store.key("history", str(ELSEWHERE)), json.dumps([]), line)
     await waits.asks(1)
     await store.command("DEL", store.key("speakers", str(KEY)))

@@ -23,9 +23,9 @@ from bot.concurrency import Backoff
 from bot.domain import Turn
 from bot.errors import CannotStart
 from bot.store import Store
-from bot.turns.history import History
 from bot.turns.intake import Intake
 from bot.turns.queue import Limits, TurnQueue
+from bot.turns.records import History
 from tests.emulators.clock import Clock
 from tests.emulators.discord import DiscordEmulator, GatewayRules
 from tests.emulators.model import ModelEmulator

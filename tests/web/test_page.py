@@ -234,6 +234,20 @@ async def test_conversations_are_found_renamed_and_deleted(site: Site) -> None:
         assert name.endswith(".md")
 
 
+async def test_an_address_that_is_not_whole_says_so_until_something_is_asked(site: Site) -> None:
+    async with site.window() as window:
+        missing = window.page.get_by_role("heading", name="This conversation is not here")
+        for path in ("/c/0123", f"/c/{'0' * 65}", "/c/01234567_"):
+            await window.open(path)
+            await expect(missing).to_be_visible()
+        await expect(window.page.locator("#welcome")).to_be_hidden()
+        await window.ask("why?")
+        await window.ended()
+
+        await expect(missing).to_be_hidden()
+        await expect(window.page).to_have_url(re.compile(r"/c/[0-9a-f-]{36}$"))
+
+
 async def test_an_answer_that_was_cut_goes_on_below(site: Site) -> None:
     async with site.window(LONG) as window:
         await window.ask("much")

@@ -61,9 +61,9 @@ class App {
   // Opening and leaving conversations
 
   route() {
-    const id = /^\/c\/([\w-]+)$/.exec(location.pathname)?.[1] ?? "";
+    const id = /^\/c\/([A-Za-z0-9-]{8,64})$/.exec(location.pathname)?.[1] ?? "";
     if (id) this.open(id);
-    else this.openNew();
+    else this.openNew({ isMissing: location.pathname !== "/" });
   }
 
   go(path) {
@@ -73,8 +73,10 @@ class App {
     this.composer.box.focus();
   }
 
-  openNew() {
+  // `isMissing` says that an address was asked for which no conversation has.
+  openNew({ isMissing }) {
     this.leave();
+    byId("missing").hidden = !isMissing;
     this.composer.open("");
     this.answers.show("");
     this.paint();
@@ -193,6 +195,7 @@ class App {
 
   ask(text) {
     if (!this.conversation) {
+      byId("missing").hidden = true;
       this.conversation = new Conversation(uuid());
       history.pushState(null, "", `/c/${this.conversation.id}`);
       this.composer.open(this.conversation.id);

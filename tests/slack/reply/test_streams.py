@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from adapters.slack.limits import Limits
 from adapters.slack.markup import markdown_block
 from adapters.slack.reply.streams import addition, streamed
-from bot.domain import Page, Purpose, Turn
+from bot.domain import Delta, Page, Purpose, Turn
 from bot.errors import WriteFailed
 from bot.reply.draft import WAITING
 from bot.reply.writer import ReplyTiming
@@ -104,17 +104,29 @@ async def test_where_slack_wants_no_stream_the_reply_is_posted_and_updated(
         assert scene.calls("chat.startStream") == (1 if error == "feature_not_enabled" else 2)
 
 
-@pytest.mark.parametrize("error", ["message_not_in_streaming_state", "msg_too_long"])
-async def test_a_stream_that_takes_no_more_goes_on_by_update(store: Store, error: str) -> None:
+@pytest.mark.parametrize("reason", ["expired", "msg_too_long"])
+async def test_a_stream_that_takes_no_more_goes_on_by_update(store: Store, reason: str) -> None:
     async with make_scene() as scene:
-        scene.slack.fail("chat.appendStream", error=error, times=99, after=1)
-        if error == "message_not_in_streaming_state":
+        if reason == "expired":
             scene.slack.streams.seconds = 0.1
+        else:
+            scene.slack.fail("chat.appendStream", error=reason, times=99, after=1)
+        said, appends = list[str](), list[int]()
 
-        await scene.answer(store, WORDS, pause=0.03)
+        async def words() -> AsyncGenerator[Delta]:
+            # Up to the first update, and some more.
+            while len(appends) < 10 and len(said) < 2000:
+                said.append(f"word{len(said)} ")
+                yield said[-1]
+                await asyncio.sleep(0.03)
+                if scene.calls("chat.update"):
+                    appends.append(scene.calls("chat.appendStream"))
 
-        assert [text.strip() for text in scene.texts()] == [TEXT.strip()]
-        assert scene.calls("chat.appendStream") <= 2
+        await scene.stream(store, words())
+
+        assert [text.strip() for text in scene.texts()] == ["".join(said).strip()]
+        assert appends == [appends[0]] * 10
+        assert scene.calls("chat.appendStream") == appends[0]
 
 
 @pytest.mark.parametrize("method", ["chat.startStream", "chat.appendStream", "chat.stopStream"])

@@ -28,7 +28,7 @@ expect.set_options(timeout=30_000)
 
 def missing() -> str:
     """Return why there is no Chromium; empty if there is one."""
-    return "" if _binary() else "Chromium is missing: apt install chromium"
+    return "" if _binary() else "Chromium is missing: apt install chromium-headless-shell"
 
 
 def _binary() -> str:

@@ -159,6 +159,7 @@ async def test_a_deleted_conversation_is_gone_everywhere_even_while_it_grows(
     async with page_of(own_store, model) as (person, _), person.page(talk) as screen:
         name = await person.ask(talk, "a secret")
         await until(lambda: screen.answer(name), why=screen.__str__)
+        model.answer = "Well."
         await person.ask(other, "another")
         status, _ = await person.send("DELETE", f"/api/conversations/{talk}")
         await until(lambda: screen.gone, why=screen.__str__)

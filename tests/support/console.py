@@ -32,6 +32,7 @@ ANSWERS: dict[str, Sequence[str]] = {
     "half": ("half of",),
     "other version": ("Mine",),
     "many\nlines": ("both\nlines",),
+    "/save it": ("I cannot.",),
 }
 
 

@@ -460,13 +460,13 @@ class TurnQueue:
 
     async def turn(self, turn_id: str) -> Turn | None:
         """Return a turn, without its question if it has ended; None if it cannot be read."""
-        thread, body, pressed_at = await self._store.command(
+        thread, body, place_changes = await self._store.command(
             *("HMGET", self._store.key("turn", whole_characters(turn_id))),
             *("thread", "body", "pressed_at"),
         )
         platform = turn_id.partition(":")[0]
         try:
-            return read_turn(turn_id, platform, thread or "", body, pressed_at or "{}")
+            return read_turn(turn_id, platform, thread or "", body, place_changes or "{}")
         except Unreadable:
             return None
 
@@ -501,8 +501,14 @@ class TurnLeases:
         self._worker = worker
         self._running_per_person = limits.running_per_person
         self._lease_ms = int(lease_seconds * 1000)
-        kept = limits.history, limits.history_bytes, limits.person_bytes
-        self._ending = int(late_write_seconds * 1000), *kept
+        self._end_limits = json.dumps(
+            {
+                "late_write_ms": int(late_write_seconds * 1000),
+                "history": limits.history,
+                "history_bytes": limits.history_bytes,
+                "person_bytes": limits.person_bytes,
+            }
+        )
 
     async def ready(
         self, platforms: Sequence[str], *, count: int, block_seconds: float
@@ -555,30 +561,13 @@ class TurnLeases:
         )
         if not isinstance(answer, list):
             return None
-        turn_id, fence, attempts, body, pressed_at, stop, previous, above, *rest = answer
-        *shown, thread, said, joined, waited, preferences = rest
-        quote, context = read_context(turn_id, said)
         try:
-            turn = read_turn(turn_id, token.platform, thread, body, pressed_at)
-            if texts := read_texts(joined):
-                turn = replace(turn, text="\n\n".join(texts))
+            return _read_taken(token.platform, answer)
         except Unreadable as error:
+            turn_id, _, fence, *_ = answer
             log.warning("Turn %s is given up: its record cannot be read: %s", turn_id, error)
-            end = fence, *self._ending
-            await self._script.run("give_up", token.platform, token.entry, *end)
+            await self._script.run("give_up", token.platform, token.entry, fence, self._end_limits)
             return None
-        return Taken(
-            turn=replace(turn, quote=quote, preferences=read_preferences(preferences)),
-            fence=int(fence),
-            attempts=int(attempts),
-            shown=read_shown(turn_id, *shown),
-            stop=bool(stop),
-            previous_answer=previous,
-            above=above,
-            context=context,
-            waited=int(waited) / 1000,
-            used=read_used(shown[2]),
-        )
 
     async def renew(self, taken: Taken) -> bool:
         """Extend the lease; True if a person asked for a stop."""
@@ -618,11 +607,13 @@ class TurnLeases:
         thread from now on; empty if there is none, or the call is a repeated one. `used` is how
         many tokens all attempts took; None if that is not known, and the estimate holds.
         """
-        pages, text, _ = write_shown(shown)
-        end = shown.outcome, pages, text, write_exchange(exchange) if exchange else ""
+        message_ids, text, _ = write_shown(shown)
         answer = await self._script.run(
-            *("finish", taken.turn.id, taken.fence, *end, *self._ending, shown.end),
+            *("finish", taken.turn.id, taken.fence, shown.outcome, message_ids, text),
+            write_exchange(exchange) if exchange else "",
+            shown.end,
             "" if used is None else used,
+            self._end_limits,
         )
         return answer[0] if isinstance(answer, list) else ""
 
@@ -669,9 +660,9 @@ class Repairs:
         answer = await self._script.run("claim_repair", platform, int(seconds * 1000))
         if not isinstance(answer, list):
             return None
-        turn_id, claim, body, pressed_at, late_writes, thread = answer
+        turn_id, claim, body, place_changes, late_writes, thread = answer
         try:
-            turn = read_turn(turn_id, platform, thread, body, pressed_at)
+            turn = read_turn(turn_id, platform, thread, body, place_changes)
             return Repair(turn, read_texts(late_writes), int(claim))
         except Unreadable as error:
             log.warning("Turn %s cannot be repaired: its record cannot be read: %s", turn_id, error)
@@ -733,6 +724,32 @@ class QueueScript:
         ids = (quote(one, safe="", errors="replace") for one in people)
         answer = await self.run("note_speakers", str(thread), "1" if ours else "", *ids)
         return answer if isinstance(answer, int) else 0
+
+
+def _read_taken(platform: str, answer: Sequence[Any]) -> Taken:
+    """Read what `for_worker` of queue.lua returned. Raises Unreadable."""
+    (
+        turn_id, thread, fence, attempts,
+        body, questions, place_changes, said, preferences,
+        message_ids, text, more, previous_answer,
+        above, stop, waited_ms,
+    ) = answer  # fmt: skip
+    turn = read_turn(turn_id, platform, thread, body, place_changes)
+    if texts := read_texts(questions):
+        turn = replace(turn, text="\n\n".join(texts))
+    quote, context = read_context(turn_id, said)
+    return Taken(
+        turn=replace(turn, quote=quote, preferences=read_preferences(preferences)),
+        fence=int(fence),
+        attempts=int(attempts),
+        shown=read_shown(turn_id, message_ids, text, more),
+        stop=bool(stop),
+        previous_answer=previous_answer,
+        above=above,
+        context=context,
+        waited=int(waited_ms) / 1000,
+        used=read_used(more),
+    )
 
 
 @cache

@@ -158,8 +158,11 @@ def write_turn(turn: Turn) -> tuple[str, str]:
     return head, json.dumps(text, ensure_ascii=False)
 
 
-def read_turn(turn_id: str, platform: str, thread: str, body: str, pressed_at: str) -> Turn:
-    """Read a turn's record. Its id and thread come from the queue. Raises Unreadable."""
+def read_turn(turn_id: str, platform: str, thread: str, body: str, place_changes: str) -> Turn:
+    """Read a turn's record. Its id and thread come from the queue. Raises Unreadable.
+
+    `place_changes`, a JSON object, is what was added to its place since the admission.
+    """
     value = read_object(body)
     place = value.get("place", {})
     if not isinstance(place, dict):
@@ -178,7 +181,7 @@ def read_turn(turn_id: str, platform: str, thread: str, body: str, pressed_at: s
             person, workspace=workspace if isinstance(workspace, str) else key.workspace
         ),
         text=read_text(value, "text"),
-        place=place | read_object(pressed_at),
+        place=place | read_object(place_changes),
         asked_at=read_number(value, "asked_at"),
         left_out=int(read_number(value, "left_out")),
         where=_optional_text(value, "where"),

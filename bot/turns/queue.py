@@ -115,14 +115,15 @@ class Token:
 class Taken:
     """A turn that a worker has taken, with what earlier attempts left behind.
 
-    `fence` proves the lease: the next worker that takes the turn gets a higher one. `attempts`
-    counts this attempt and those before it that got no further than the best one. `shown` is as
-    last saved. `previous_answer` is the answer that a regenerated turn had; the pages in `shown`
-    are those of that answer until something else is shown. `above` is the last message of the reply
-    before this one in the thread, or empty. `context` is None if none was looked for yet. The text
-    of `turn` has the questions of all turns that are answered together. `waited` is how long ago,
-    in seconds, it was admitted or asked for again. `used` is how many tokens of the model earlier
-    attempts have noted.
+    The text of `turn` has the questions of all turns that are answered together. `fence` is the
+    number of the lease: the next worker that takes the turn gets a higher one, and from then on
+    this one may write no more. `attempts` counts this attempt and those before it that got no
+    further than the best one. `shown` is what was saved last. `stop` tells that a person has asked
+    for the end. `previous_answer` is the one that a regenerated or edited turn had: its messages
+    are those of `shown` until something else is shown. `above` is the last message of the reply
+    before this one in the thread, or empty. `context` are the messages of others that the prompt
+    shows, or None if they were not looked for yet. `waited` is how long ago, in seconds, the turn
+    was admitted or asked for again. `used` is how many tokens of the model earlier attempts took.
     """
 
     turn: Turn
@@ -144,7 +145,7 @@ class Taken:
 
     @property
     def purpose(self) -> Purpose:
-        """What the surface is opened for: a turn that was taken before may have pages already."""
+        """What the surface is opened for: an earlier attempt may have posted messages."""
         return Purpose.RESUME if self.fence > 1 else Purpose.ANSWER
 
 
@@ -416,14 +417,14 @@ class TurnQueue:
 
     async def result(self, turn_id: str) -> Shown | None:
         """Return what an ended turn shows, all of it as text; None if it has no outcome."""
-        state, pages, text, end, thread = await self._store.command(
+        state, message_ids, text, end, thread = await self._store.command(
             *("HMGET", self._store.key("turn", whole_characters(turn_id))),
             *("state", "pages", "shown", "end", "thread"),
         )
         if state in (None, "queued", "running", "dropped"):
             return None
         newest = await self._store.command("GET", self._store.key("newest", thread or ""))
-        shown = read_shown(turn_id, pages, text or "", "{}")
+        shown = read_shown(turn_id, message_ids, text or "", "{}")
         end = "older" if newest and newest != turn_id else read_end(end)
         return replace(shown, outcome=state, end=end)
 
@@ -651,9 +652,9 @@ class Repairs:
     def __init__(self, script: QueueScript) -> None:
         self._script = script
 
-    async def report_late_writes(self, turn: Turn, pages: Sequence[str]) -> None:
-        """Queue the repair of a turn whose lease was lost; `pages` are all messages posted."""
-        await self._script.run("report_late_writes", turn.id, json.dumps(list(pages)))
+    async def report_late_writes(self, turn: Turn, message_ids: Sequence[str]) -> None:
+        """Queue the repair of a turn whose lease was lost; the messages are all that it posted."""
+        await self._script.run("report_late_writes", turn.id, json.dumps(list(message_ids)))
 
     async def claim(self, platform: str, *, seconds: float) -> Repair | None:
         """Claim a turn to repair, for some seconds; None if there is none."""
@@ -677,10 +678,10 @@ class Repairs:
     async def lacks_apology(self, turn_id: str) -> bool:
         """Return whether a turn was given up with nothing shown, and was not forgotten."""
         store = self._script.store
-        state, pages, forgotten = await store.command(
+        state, message_ids, forgotten = await store.command(
             "HMGET", store.key("turn", turn_id), "state", "pages", "forget"
         )
-        return state == "dead" and pages == "[]" and not forgotten
+        return state == "dead" and message_ids == "[]" and not forgotten
 
 
 class QueueScript:
@@ -730,14 +731,14 @@ def _read_taken(platform: str, answer: Sequence[Any]) -> Taken:
     """Read what `for_worker` of queue.lua returned. Raises Unreadable."""
     (
         turn_id, thread, fence, attempts,
-        body, questions, place_changes, said, preferences,
+        body, questions, place_changes, others, preferences,
         message_ids, text, more, previous_answer,
         above, stop, waited_ms,
     ) = answer  # fmt: skip
     turn = read_turn(turn_id, platform, thread, body, place_changes)
     if texts := read_texts(questions):
         turn = replace(turn, text="\n\n".join(texts))
-    quote, context = read_context(turn_id, said)
+    quote, context = read_context(turn_id, others)
     return Taken(
         turn=replace(turn, quote=quote, preferences=read_preferences(preferences)),
         fence=int(fence),

@@ -81,7 +81,7 @@ local STORED = {
   repairs = 'mend',
 }
 
--- The record of a turn, `turn:<id>`. JSON is that of records.py; a flag is '1' or missing. The question:
+-- The record of a turn, `turn:<id>`; records.py reads its JSON. A flag is '1' or missing. The question:
 --   state         queued, running, dropped, or the outcome
 --   thread        the thread as ThreadKey writes it
 --   person        the key of the asker, written as a thread, too
@@ -90,7 +90,7 @@ local STORED = {
 --   context       JSON: the message to which the question replies, and what others said before
 --   unheard       JSON: ids of messages that were removed from the context; a worker may still have them
 --   unsaid        flag: so were words of a person who is being forgotten
---   preferences   JSON: how to answer, as it was chosen at the admission
+--   preferences   JSON: how to answer, as it was chosen when the turn was queued or edited
 --   edited        when the question was last edited (ms)
 --   forget        '1' if the question was forgotten, WITH_ANSWER if the answer goes, too
 -- Its way through the queue:
@@ -108,7 +108,7 @@ local STORED = {
 --   end           how the answer of an ended turn stands: an End of domain.py
 --   after         the thread's last remembered turn when this one ended without an exchange
 --   continued     JSON: ids of the turns that continue the answer
---   kept          the bytes that stand before this turn in the list `kept:<person>`
+--   kept          the bytes that stand with this turn in the list `kept:<person>`, of all turns up to it
 -- Fields that are stored under another name than they have here:
 local ATTEMPTS = 'tries' -- the attempt under way and those before it that got no further than the best one
 local POSITION = 'place' -- the time (us) by which ready threads are sorted; where to answer is in the body

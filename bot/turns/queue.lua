@@ -1153,7 +1153,7 @@ local function next_to_take(platform, entry, person_limit)
   end
 end
 
--- What a worker needs of a turn that it has taken: 16 values, in the order in which `TurnLeases.take` reads them.
+-- What a worker needs of a turn that it has taken: 16 values, in the order in which queue.py (`_read_taken`) reads them.
 local function for_worker(id, thread, fence, attempts)
   local body, place_changes, stop, previous_answer, above, message_ids, shown, more, context, preferences =
     unpack(redis.call('HMGET', key('turn', id), 'body', PLACE_CHANGES, 'stop', PREVIOUS_ANSWER, 'above',

@@ -141,11 +141,11 @@ async def whole_turn(store: Store, number: int, threads: int = 1_000_000) -> Non
     if not (taken := await queue.leases.take(tokens[0])):
         return
     turn = taken.turn
-    pages, answer = (f"m{turn.id}",), "a" * ANSWER
+    message_ids, answer = (f"m{turn.id}",), "a" * ANSWER
     for text in ("a", answer):
-        await queue.leases.save(taken, Shown(pages, text, text))
+        await queue.leases.save(taken, Shown(message_ids, text, text))
     exchange = Exchange(turn.id, turn.person, turn.asked_at, turn.text, answer)
-    await queue.leases.finish(taken, Shown(pages, answer, answer, outcome="done"), exchange)
+    await queue.leases.finish(taken, Shown(message_ids, answer, answer, outcome="done"), exchange)
 
 
 async def at_once(jobs: Sequence[Callable[[], Awaitable[object]]]) -> None:

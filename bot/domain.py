@@ -11,6 +11,9 @@ from urllib.parse import quote, unquote
 Json = str | int | float | bool | None | list["Json"] | dict[str, "Json"]
 Place = Mapping[str, Json]
 Role = Literal["system", "user", "assistant"]
+# How a turn ends: "done" with its answer; "stopped" by a person; "failed" if the model had no whole
+# answer or the platform refused it; and "dead" if it was given up, because its attempts are used up
+# or its record cannot be read: a repair writes what people should see of it.
 Outcome = Literal["done", "stopped", "failed", "dead"]
 Rating = Literal["good", "bad"]
 # Which messages the bot answers in a thread in which it has answered, without being called.
@@ -248,15 +251,16 @@ class Page:
 class Shown:
     """What the pages of a reply show, or will show after the write under way.
 
-    `pages` are message ids, and `text` is all that they show. It begins with `said`, the model's
-    answer, which is empty if there is nothing to remember: the model said nothing, a person deleted
-    the reply, or the previous answer was restored. `below` is the footer of the answer, and `model`
-    the one that gave it if it is not the configured one. `outcome` is empty while the text grows.
-    With an outcome the text is whole and does not change, and `end` says how the answer stands.
-    `removed` are messages that the reply itself has deleted, or is about to delete.
+    `message_ids` has one for each page, and `text` is all that the pages show. It begins with
+    `said`, the model's answer, which is empty if there is nothing to remember: the model said
+    nothing, a person deleted the reply, or the previous answer was restored. `below` is the footer
+    of the answer, and `model` the one that gave it if it is not the configured one. `outcome` is
+    empty while the text grows. With an outcome the text is whole and does not change, and `end`
+    says how the answer stands. `removed` are messages that the reply itself has deleted, or is
+    about to delete.
     """
 
-    pages: tuple[str, ...] = ()
+    message_ids: tuple[str, ...] = ()
     text: str = ""
     said: str = ""
     below: str = ""

@@ -100,7 +100,7 @@ class Draft:
         self._remembered = remembered
         self._pager = Pager(limit=limit, measure=measure)
         # Text that was saved before a first post that failed is not visible.
-        said = earlier.said if earlier.pages else ""
+        said = earlier.said if earlier.message_ids else ""
         self._previous = _Answer(said, earlier.below, earlier.model)
         self._replaced_answer = replaced_answer
         self._deltas: list[str] = []
@@ -128,7 +128,7 @@ class Draft:
     def shown(self, message_ids: Sequence[str]) -> Shown:
         """Return what people read in these messages, or will after the next write."""
         if self._end:
-            return replace(self._end, pages=tuple(message_ids))
+            return replace(self._end, message_ids=tuple(message_ids))
         answer = self._longer
         said = answer.text if answer.text.strip() else ""
         return Shown(tuple(message_ids), said, said, answer.footer, model=answer.model)
@@ -282,7 +282,7 @@ def given_up(earlier: Shown, replaced_answer: str) -> Shown:
     # The pages are cut when they are written.
     draft = Draft(limit=sys.maxsize, measure=len, earlier=earlier, replaced_answer=replaced_answer)
     draft.end(Failed(GivenUp.apology, "dead"))
-    return draft.shown(earlier.pages)
+    return draft.shown(earlier.message_ids)
 
 
 def shortened(shown: Shown, longest: int) -> Shown:

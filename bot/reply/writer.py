@@ -105,7 +105,7 @@ class Reply:
         self._turn_id = turn_id
         self._surface = surface
         self._budgets = budgets
-        self._screen = Screen(earlier.pages)
+        self._screen = Screen(earlier.message_ids)
         self._removed = list(earlier.removed)
         self._draft = Draft(
             limit=surface.limit,
@@ -411,15 +411,15 @@ async def restore(shown: Shown, *, surface: Surface, budgets: EditBudgets, patie
     A message that is gone or takes no edits is skipped: no record would have a new one.
     """
     draft = Draft(limit=surface.limit, measure=surface.measure, earlier=shown, replaced_answer="")
-    pages = draft.pages(len(shown.pages))
-    if shown.outcome == "dead" and 0 < len(shown.pages) < len(pages):
+    pages = draft.pages(len(shown.message_ids))
+    if shown.outcome == "dead" and 0 < len(shown.message_ids) < len(pages):
         # The pages behind the last message cannot be shown, so that one says so.
-        visible = {page.number: page.text for page in pages[: len(shown.pages)]}
-        last = len(shown.pages) - 1
+        visible = {page.number: page.text for page in pages[: len(shown.message_ids)]}
+        last = len(shown.message_ids) - 1
         pages[last] = draft.refuse(GivenUp.apology, visible=visible, last=last)[0]
         if shown.end == "older":
             pages[last] = replace(pages[last], end="older")
-    for message_id, page in zip(shown.pages, pages, strict=False):
+    for message_id, page in zip(shown.message_ids, pages, strict=False):
         deadline = asyncio.get_running_loop().time() + patience
         await _final_slot(surface.budget(page, new=False), budgets, deadline=deadline)
         with suppress(MessageGone, WriteRefused):
@@ -432,15 +432,15 @@ async def take_buttons_away(shown: Shown, *, surface: Surface, budgets: EditBudg
     Raises SurfaceError.
     """
     draft = Draft(limit=surface.limit, measure=surface.measure, earlier=shown, replaced_answer="")
-    pages = draft.pages(len(shown.pages))
-    if len(pages) != len(shown.pages) or not pages[-1].last:
+    pages = draft.pages(len(shown.message_ids))
+    if len(pages) != len(shown.message_ids) or not pages[-1].last:
         # Another version has cut the text elsewhere: this page would not be that of the message.
         return True
     budget = surface.budget(pages[-1], new=False)
     if budget and not await budgets.spare(budget):
         return False
     try:
-        await surface.edit(shown.pages[-1], pages[-1])
+        await surface.edit(shown.message_ids[-1], pages[-1])
     except WriteDelayed as error:
         if budget:
             paused = replace(budget, bucket=error.bucket or budget.bucket)

@@ -38,15 +38,17 @@ _Opening = AbstractAsyncContextManager[Surface]
 
 
 class Lease:
-    """A taken turn, for its worker.
+    """The right of a worker to answer a turn that it has taken, and what it has done so far.
 
-    Only a fence that the store refuses ends the work, with LeaseLost, or an edit of the question,
-    with QuestionEdited. While the store is away, the reply goes on and is saved afterwards. `stop`
-    is set if a person asked for the end, and `news` if the next renewal reports something. `wrote`
-    is True if a write may have been sent, and `ending` while the end is stored. `shown` is what was
-    saved last, at first by an earlier attempt. So is the `context`, which is None if nobody has
-    looked for one; `quote` is the message to which the question replies. After the end, `older` is
-    the turn whose reply is no longer the thread's newest one, or empty. `began_at` is in loop time.
+    The work ends early for two reasons only: with LeaseLost if the store refuses the fence, and
+    with QuestionEdited. While the store is away, the reply goes on and is saved afterwards.
+
+    `stop` is set if a person has asked for the end. `news` is set if a stop or an edit was
+    announced; a renewal follows at once and tells which. `wrote` is True if a write to the platform
+    may have been sent, and `ending` from the beginning of `finish` on. `shown` and `context` are
+    what was saved last, at first by an earlier attempt; the context is None if it was not looked
+    for yet. `quote` is the message to which the question replies. After the end, `older` is the
+    turn whose reply is no longer the thread's newest one, or empty. `began_at` is in loop time.
     """
 
     def __init__(
@@ -273,12 +275,12 @@ class Conversation:
         return await apologize(surface=surface, budgets=self._budgets, patience=self._patience)
 
     async def restore(self, result: Shown, surface: Surface, *, late_writes: Sequence[str]) -> None:
-        """Write an ended reply again and delete late messages that are no pages of it.
+        """Write an ended reply again and delete late messages that are not part of it.
 
         Raises SurfaceError.
         """
         for message_id in late_writes:
-            if message_id not in result.pages:
+            if message_id not in result.message_ids:
                 with suppress(MessageGone, WriteRefused):
                     await surface.edit(message_id, Page(0, "", final=True))
         result = shortened(result, self._longest)
@@ -354,7 +356,7 @@ class Conversation:
         return lease.taken.previous_answer[: self._longest]
 
     async def _finish_unseen(self, lease: Lease, shown: Shown) -> None:
-        if not shown.pages:
+        if not shown.message_ids:
             # The first post failed after its text was saved: nothing is shown.
             shown = replace(shown, text="", said="")
         await self._finish(lease, shown)

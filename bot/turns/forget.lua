@@ -91,7 +91,7 @@ local function erase_turn(id, it)
       return false
     end
     redis.call('ZREM', key('repairs', platform_of(thread)), id)
-    for _, message in ipairs(messages(redis.call('HGET', key('turn', id), 'pages'))) do
+    for _, message in ipairs(ids_in(redis.call('HGET', key('turn', id), MESSAGE_IDS))) do
       redis.call('DEL', key('posted', platform_of(thread), message))
     end
     note_thread(thread, it)

@@ -59,7 +59,8 @@ GO_ON = (
     "Your last answer was cut off. Go on exactly where it stopped, in its language: do not repeat"
     " any of it, and do not begin with an introduction."
 )
-_CHOSEN_SECONDS = 1.0  # for which messages to others do not see a change of who may ask
+# A change of who may use the bot holds so much later for messages that do not call it.
+_CHOSEN_CACHE_SECONDS = 1.0
 REPEAT_SECONDS = 10.0  # in which a person is not refused twice with the same words
 THANKS = "Thank you, I have noted that."  # to a person who rates an answer
 _FEEDBACK = Counter(
@@ -115,7 +116,7 @@ class Intake:
         It is `repeated` if the person has not `called` the bot, or has read it in the last day. An
         adapter asks before anything else is done about a message or a command.
         """
-        chosen = await self._chosen(thread) if called else await self._chosen_lately(thread)
+        chosen = await self._chosen(thread) if called else await self._chosen_cached(thread)
         await self._check(thread, person, asker, chosen, called=called)
 
     async def _check(
@@ -130,7 +131,7 @@ class Intake:
 
     async def asks_roles(self, thread: ThreadKey) -> bool:
         """Return whether somebody may use the bot in the place of a thread by their roles."""
-        chosen = await self._chosen_lately(thread)
+        chosen = await self._chosen_cached(thread)
         return bool(self.access.roles) or any(one.roles for one in chosen.values())
 
     async def usage(self, thread: ThreadKey, person: Person, asker: Asker) -> Usage:
@@ -138,14 +139,14 @@ class Intake:
         quota = self.access.quota_of(person, asker, await self._chosen(thread))
         return await self._queue.usage(thread, person, quota)
 
-    async def is_addressed(
+    async def note_message(
         self, facts: Facts, thread: ThreadKey | None, *people: str, ours: bool = False
     ) -> bool:
-        """Whether a message is for the bot.
+        """Note who has spoken in the thread of a message; return whether it is for the bot.
 
-        `people` have spoken in its `thread`, by their ids: its author and perhaps others; outside
-        of threads it is None. `ours` tells that the bot has opened the thread. Each message in a
-        thread has to be asked about, for it counts as spoken even if it is not for the bot.
+        An adapter calls this for each message in a thread, for its people count as speakers even if
+        it is not for the bot. They are `people`, by their ids: the author and perhaps others. The
+        `thread` is None outside of threads. `ours` tells that the bot has opened it.
         """
         if thread is not None:
             speakers = await self._speakers.count(
@@ -251,7 +252,7 @@ class Intake:
     async def messages_of(self, turn_id: str) -> tuple[str, ...]:
         """Return the ids of the messages that show the answer of a turn, if it has ended."""
         shown = await self._queue.result(turn_id)
-        return shown.pages if shown else ()
+        return shown.message_ids if shown else ()
 
     async def standings(
         self, thread: ThreadKey, turn_ids: Sequence[str], *, person_id: str
@@ -417,10 +418,10 @@ class Intake:
 
     async def _chosen(self, thread: ThreadKey) -> _Chosen:
         chosen = await self.preferences.read(thread)
-        self._places.put(replace(thread, thread=""), chosen, seconds=_CHOSEN_SECONDS)
+        self._places.put(replace(thread, thread=""), chosen, seconds=_CHOSEN_CACHE_SECONDS)
         return chosen
 
-    async def _chosen_lately(self, thread: ThreadKey) -> _Chosen:
+    async def _chosen_cached(self, thread: ThreadKey) -> _Chosen:
         known = self._places.get(replace(thread, thread=""))
         # Many may talk while the store is away, and nobody waits for the bot.
         with suppress(StoreUnavailable):

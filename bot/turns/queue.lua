@@ -81,15 +81,47 @@ local STORED = {
   repairs = 'mend',
 }
 
--- Fields of a turn's record that are stored under another name.
-local ATTEMPTS, POSITION, MORE = 'tries', 'place', 'rest'
-local MAX_PROGRESS, PREVIOUS_ANSWER = 'furthest', 'former'
-local LATE_WRITES, REPAIR_ATTEMPTS = 'late', 'looks'
--- Set while the question was edited and no worker has taken the turn since.
-local ANEW = 'anew'
--- Until a turn ends: the day, questions and tokens that it has reserved.
-local RESERVED = 'reserved'
--- Older versions note here where pages were ended early, which holds for the text that they saved.
+-- The record of a turn, `turn:<id>`; records.py reads its JSON. A flag is '1' or missing. The question:
+--   state         queued, running, dropped, or the outcome
+--   thread        the thread as ThreadKey writes it
+--   person        the key of the asker, written as a thread, too
+--   body          JSON: the turn as it was admitted; its text, the question, stands last and may be dropped
+--   head_size     bytes of the body before the question
+--   context       JSON: the message to which the question replies, and what others said before
+--   unheard       JSON: ids of messages that were removed from the context; a worker may still have them
+--   unsaid        flag: so were words of a person who is being forgotten
+--   preferences   JSON: how to answer, as it was chosen when the turn was queued or edited
+--   edited        when the question was last edited (ms)
+--   forget        '1' if the question was forgotten, WITH_ANSWER if the answer goes, too
+-- Its way through the queue:
+--   fence         how often the turn was taken: the number of its newest lease
+--   entry         the token with which it was taken
+--   worker        who has taken it, for operators only
+--   stop          flag: a person asks for the end of the answer
+--   begun         how often workers began anew for an edit since the turn was queued; see MOST_BEGINNINGS
+--   joins         flag: it may be answered together with others
+--   joined        JSON: ids of the turns that are answered together with this one
+--   lead          id of the turn together with which this one is answered
+-- Its answer:
+--   above         the last message of the thread's newest reply when the turn was first taken
+--   shown         all text that its messages show, or will show after the write under way
+--   end           how the answer of an ended turn stands: an End of domain.py
+--   after         the thread's last remembered turn when this one ended without an exchange
+--   continued     JSON: ids of the turns that continue the answer
+--   kept          the bytes that stand with this turn in the list `kept:<person>`, of all turns up to it
+-- Fields that are stored under another name than they have here:
+local ATTEMPTS = 'tries' -- the attempt under way and those before it that got no further than the best one
+local POSITION = 'place' -- the time (us) by which ready threads are sorted; where to answer is in the body
+local PLACE_CHANGES = 'pressed_at' -- JSON: what is added to the place in the body, by a press or the queue
+local MESSAGE_IDS = 'pages' -- JSON: ids of the messages that show the answer, one for each page
+local MORE = 'rest' -- JSON: what else is known of the text in `shown`, and the tokens used so far
+local MAX_PROGRESS = 'furthest' -- bytes of the longest text that an attempt has shown
+local PREVIOUS_ANSWER = 'former' -- the answer that stays until there is a new one
+local LATE_WRITES = 'late' -- JSON: ids of messages that may show something else than the turn ended with
+local REPAIR_ATTEMPTS = 'looks' -- how often its repair was claimed
+local ANEW = 'anew' -- flag: the question was edited, and no worker has taken the turn since
+local RESERVED = 'reserved' -- '<day> <questions> <tokens>' of its person's quota, until the turn ends
+-- Of older versions: where pages were ended early, which holds for the text that they saved.
 local UNUSED = 'cuts'
 
 local function key(kind, ...)
@@ -140,18 +172,18 @@ local function decoded(json)
   return readable and type(value) == 'table' and value or {}
 end
 
--- The message ids in a JSON array.
-local function messages(json)
+-- The ids, of messages or turns, in a JSON array.
+local function ids_in(json)
   local found = {}
-  for _, message in ipairs(decoded(json)) do
-    if type(message) == 'string' then table.insert(found, message) end
+  for _, one in ipairs(decoded(json)) do
+    if type(one) == 'string' then table.insert(found, one) end
   end
   return found
 end
 
 -- The last message in a JSON array; '' if there is none.
-local function last_of(pages)
-  local found = messages(pages)
+local function last_of(message_ids)
+  local found = ids_in(message_ids)
   return found[#found] or ''
 end
 
@@ -163,11 +195,11 @@ end
 
 -- The turns that are answered together with this one, in their order.
 local function joined_to(id)
-  return messages(redis.call('HGET', key('turn', id), 'joined') or '')
+  return ids_in(redis.call('HGET', key('turn', id), 'joined') or '')
 end
 
 local function continued_by(id)
-  return messages(redis.call('HGET', key('turn', id), 'continued') or '')
+  return ids_in(redis.call('HGET', key('turn', id), 'continued') or '')
 end
 
 -- HINCRBY raises an error if the field is no number.
@@ -506,7 +538,7 @@ local function discard(id)
   forget_exchanges(turn.thread, {[id] = true})
   local has_repair = redis.call('ZSCORE', key('repairs', platform_of(turn.thread)), id)
   if has_repair or is_open(turn) then return end
-  for _, message in ipairs(messages(redis.call('HGET', name, 'pages'))) do
+  for _, message in ipairs(ids_in(redis.call('HGET', name, MESSAGE_IDS))) do
     redis.call('DEL', key('posted', platform_of(turn.thread), message))
   end
   redis.call('DEL', name)
@@ -646,10 +678,10 @@ local function schedule_repair(id, thread, delay)
 end
 
 -- These messages (JSON) may show something else than the turn ended with.
-local function note_late_writes(id, pages)
+local function note_late_writes(id, message_ids)
   local name = key('turn', id)
-  local late = messages(redis.call('HGET', name, LATE_WRITES))
-  for _, message in ipairs(messages(pages)) do table.insert(late, message) end
+  local late = ids_in(redis.call('HGET', name, LATE_WRITES))
+  for _, message in ipairs(ids_in(message_ids)) do table.insert(late, message) end
   if #late > 0 then redis.call('HSET', name, LATE_WRITES, cjson.encode(late)) end
 end
 
@@ -759,7 +791,7 @@ local function forget_heard(id)
       local name = key('turn', one)
       local context = redis.call('HGET', name, 'context')
       if context then
-        local unheard = messages(redis.call('HGET', name, 'unheard') or '')
+        local unheard = ids_in(redis.call('HGET', name, 'unheard') or '')
         table.insert(unheard, id)
         redis.call('HSET', name, 'context', without_text(context, id), 'unheard', cjson.encode(unheard))
       end
@@ -768,11 +800,11 @@ local function forget_heard(id)
   redis.call('DEL', key('heard', id))
 end
 
--- `added` is added to the turn's place, as JSON in a field that is named after the first of its uses.
+-- The body stays as it is, so what is added to the turn's place stands beside it.
 local function add_to_place(id, added)
-  local known = decoded(redis.call('HGET', key('turn', id), 'pressed_at') or '')
+  local known = decoded(redis.call('HGET', key('turn', id), PLACE_CHANGES) or '')
   for name, value in pairs(added) do known[name] = value end
-  redis.call('HSET', key('turn', id), 'pressed_at', cjson.encode(known))
+  redis.call('HSET', key('turn', id), PLACE_CHANGES, cjson.encode(known))
 end
 
 local function store_turn(id, thread, person, head, text, quota)
@@ -806,7 +838,7 @@ end
 -- word of the new answer. Text without a page was shown to nobody.
 local function begin_anew(id)
   local name, removed = key('turn', id), removed_messages(id)
-  local known = redis.call('HMGET', name, 'pages', 'shown')
+  local known = redis.call('HMGET', name, MESSAGE_IDS, 'shown')
   if known[1] and known[1] ~= '[]' and known[2] and known[2] ~= '' then
     redis.call('HSETNX', name, PREVIOUS_ANSWER, known[2])
   end
@@ -1026,7 +1058,7 @@ end
 -- The last message of the thread's newest reply; '' if there is none.
 local function last_above(thread)
   local newest = redis.pcall('GET', key('newest', thread))
-  return type(newest) == 'string' and last_of(redis.call('HGET', key('turn', newest), 'pages')) or ''
+  return type(newest) == 'string' and last_of(redis.call('HGET', key('turn', newest), MESSAGE_IDS)) or ''
 end
 
 -- The turns of the same person that wait directly behind a turn are answered with it, if they may be.
@@ -1081,73 +1113,82 @@ end
 
 -- A limit of 0 exchanges means that nothing said outlives its turn: the record expires soon, and the id stays
 -- known without it.
-local function keep_ended(id, late_write_ms, history_limit)
-  if tonumber(history_limit) > 0 then return keep(key('turn', id)) end
-  redis.call('PEXPIRE', key('turn', id), late_write_ms + LAST_WORDS_MS)
+local function keep_ended(id, limits)
+  if limits.history > 0 then return keep(key('turn', id)) end
+  redis.call('PEXPIRE', key('turn', id), limits.late_write_ms + LAST_WORDS_MS)
   redis.call('SET', key('answered', id), '1', 'PX', ARGV[2])
 end
 
 -- The questions of joined turns stay in their records, so that they can be edited one by one.
-local function end_joined(id, turn, outcome, person_bytes, counts, ...)
+local function end_joined(id, turn, outcome, counts, limits)
   for _, one in ipairs(joined_to(id)) do
     if lead_of(one) == id and record(one).state == 'queued' then
       settle(one, turn, counts, 0)
       local name = key('turn', one)
-      redis.call('HSET', name, 'state', outcome, 'pages', '[]', 'shown', '')
+      redis.call('HSET', name, 'state', outcome, MESSAGE_IDS, '[]', 'shown', '')
       redis.call('HDEL', name, POSITION, ATTEMPTS, ANEW, 'stop')
-      keep_ended(one, ...)
+      keep_ended(one, limits)
       redis.call('LREM', key('mailbox', turn.thread), 1, one)
       close(one, turn.person)
-      count_kept(one, turn.person, RECORD_BYTES + redis.call('HSTRLEN', name, 'body'), person_bytes)
+      local size = RECORD_BYTES + redis.call('HSTRLEN', name, 'body')
+      count_kept(one, turn.person, size, limits.person_bytes)
     end
   end
 end
 
--- Returns {id, fence, attempts, body, pressed_at, stop, previous answer, the message above the reply, pages,
--- shown, more, thread, context, questions that are answered together, ms since its admission}, or false if the
--- token leads to no turn.
--- A token that was reclaimed leads to the thread that was taken with it.
-function verbs.take(platform, entry, worker, person_limit)
-  local claimed = key('claimed', platform)
-  if not is_pending(platform, entry, worker) then return false end
-
-  local thread, id, turn = redis.call('HGET', claimed, entry), nil, nil
-  while not id do
+-- The next thread that may be taken, with its first turn and that one's record; nothing if there is none. A token
+-- that was reclaimed leads to the thread that was taken with it.
+local function next_to_take(platform, entry, person_limit)
+  local thread = redis.call('HGET', key('claimed', platform), entry)
+  while true do
     thread = thread or redis.call('ZPOPMIN', key('ready_threads', platform))[1]
-    if not thread then
-      spend(platform, entry)
-      return false
-    end
-    id, turn = first_turn(thread)
-    if id and has_another_token(thread, turn, platform, entry) then
-      id = nil
-    elseif id and not may_run(id, turn, person_limit) then
+    if not thread then return end
+    local id, turn = first_turn(thread)
+    if id and not has_another_token(thread, turn, platform, entry) then
+      if may_run(id, turn, person_limit) then return thread, id, turn end
       redis.call('ZADD', key('throttled', turn.person), position_of(thread), thread)
       keep(key('throttled', turn.person))
-      id = nil
     end
-    if not id then thread = nil end
+    thread = nil
   end
+end
+
+-- What a worker needs of a turn that it has taken: 16 values, in the order in which queue.py (`_read_taken`) reads them.
+local function for_worker(id, thread, fence, attempts)
+  local body, place_changes, stop, previous_answer, above, message_ids, shown, more, context, preferences =
+    unpack(redis.call('HMGET', key('turn', id), 'body', PLACE_CHANGES, 'stop', PREVIOUS_ANSWER, 'above',
+      MESSAGE_IDS, 'shown', MORE, 'context', 'preferences'))
+  return {
+    id, thread, fence, attempts,
+    body, joined_questions(id), place_changes or '{}', context or '', preferences or '',
+    message_ids or '[]', shown or '', more or '{}', previous_answer or '',
+    above or '', stop or '', open_for(id),
+  }
+end
+
+-- Returns what `for_worker` does, or false if the token leads to no turn.
+function verbs.take(platform, entry, worker, person_limit)
+  if not is_pending(platform, entry, worker) then return false end
+  local thread, id, turn = next_to_take(platform, entry, person_limit)
+  if not thread then
+    spend(platform, entry)
+    return false
+  end
+  local claimed, name = key('claimed', platform), key('turn', id)
   redis.call('HSET', claimed, entry, thread)
   redis.call('SADD', key('running', turn.person), id)
   keep(claimed, key('running', turn.person))
-  if redis.call('HEXISTS', key('turn', id), ANEW) == 1 then begin_anew(id) end
-  -- `worker` is only for operators.
-  redis.call('HSET', key('turn', id), 'state', 'running', 'entry', entry, 'worker', worker)
-  local fence, attempts = count(key('turn', id), 'fence', 1), count(key('turn', id), ATTEMPTS, 1)
-  if fence == 1 then redis.call('HSET', key('turn', id), 'above', last_above(thread)) end
+  if redis.call('HEXISTS', name, ANEW) == 1 then begin_anew(id) end
+  redis.call('HSET', name, 'state', 'running', 'entry', entry, 'worker', worker)
+  local fence, attempts = count(name, 'fence', 1), count(name, ATTEMPTS, 1)
+  if fence == 1 then redis.call('HSET', name, 'above', last_above(thread)) end
   -- An older version regenerates a turn without its question.
   if last_remembered(thread) == id then recall_question(id, thread) end
   if fence == 1 then
     join_followers(id, turn)
     note_several(id, thread)
   end
-  local known = redis.call('HMGET', key('turn', id),
-    'body', 'pressed_at', 'stop', PREVIOUS_ANSWER, 'above', 'pages', 'shown', MORE, 'context',
-    'preferences')
-  return {id, fence, attempts, known[1], known[2] or '{}', known[3] or '', known[4] or '', known[5] or '',
-    known[6] or '[]', known[7] or '', known[8] or '{}', thread, known[9] or '', joined_questions(id),
-    open_for(id), known[10] or ''}
+  return for_worker(id, thread, fence, attempts)
 end
 
 -- What a person asks of the worker of a turn: to begin anew, or to stop.
@@ -1169,9 +1210,9 @@ function verbs.renew(id, fence, worker)
 end
 
 -- Somebody may have deleted a message of an answer before the store knew that it is one.
-local function note_posted(thread, pages)
+local function note_posted(thread, message_ids)
   local platform = platform_of(thread)
-  for _, message in ipairs(messages(pages)) do
+  for _, message in ipairs(ids_in(message_ids)) do
     redis.call('SET', key('posted', platform, message), thread, 'PX', ARGV[2])
     if redis.call('DEL', key('deleted', platform, message)) == 1 then
       verbs.forget('', platform, 0, message)
@@ -1181,20 +1222,20 @@ end
 
 -- An attempt that shows more than all before it counts as the first again: a turn that kills its workers does
 -- so each time at the same point. Text without a page was shown to nobody.
-function verbs.save(id, fence, pages, shown, more)
+function verbs.save(id, fence, message_ids, shown, more)
   local turn = record(id)
   if is_record_lost(id) then return '' end
   if not holds(turn, fence) then return 'lost' end
   local progress = tonumber(redis.call('HGET', key('turn', id), MAX_PROGRESS)) or 0
-  if pages ~= '[]' and #shown > progress then
+  if message_ids ~= '[]' and #shown > progress then
     redis.call('HSET', key('turn', id), ATTEMPTS, 1, MAX_PROGRESS, #shown)
   end
   local request = request_to(id)
-  redis.call('HSET', key('turn', id), 'pages', pages, MORE, more)
+  redis.call('HSET', key('turn', id), MESSAGE_IDS, message_ids, MORE, more)
   -- What is saved on the way to begin anew is the end that a stopped answer has, and will not be shown.
   if request ~= ANEW then redis.call('HSET', key('turn', id), 'shown', shown) end
   redis.call('HDEL', key('turn', id), UNUSED)
-  note_posted(turn.thread, pages)
+  note_posted(turn.thread, message_ids)
   -- Somebody may have deleted a page before it was known.
   return request_to(id)
 end
@@ -1240,9 +1281,9 @@ end
 -- Notes the thread's newest reply and returns the one that is older now; nothing if there is none, or if this one
 -- shows nothing. A reply that was written anew may be above a failed one, which stays the newest while it can be
 -- retried: then this one is the older.
-local function note_newest(id, thread, pages)
+local function note_newest(id, thread, message_ids)
   local name = key('newest', thread)
-  if last_of(pages) == '' then return end
+  if last_of(message_ids) == '' then return end
   local before = redis.pcall('GET', name)
   if type(before) ~= 'string' or before == id then before = nil end
   local has_ended_before = redis.call('HEXISTS', key('turn', id), 'kept') == 1
@@ -1253,82 +1294,129 @@ local function note_newest(id, thread, pages)
   return before
 end
 
--- A repeated call, whose first answer was lost, changes nothing. `late_write_ms` is the time after which a
--- write of an earlier attempt has arrived, or never will. `stands` is how the answer stands. Returns 'ok', or
--- {the turn whose reply is older than another one now}. `used` is how many tokens the answer took, '' if that is
--- not known. A question that only failed costs nothing.
-function verbs.finish(id, fence, outcome, pages, shown, exchange,
-    late_write_ms, history_limit, history_bytes, person_bytes, stands, used)
+-- An exchange without what was deleted, and who was forgotten, while a worker had it.
+local function without_withdrawn(exchange, id, thread)
+  for _, one in ipairs(ids_in(redis.call('HGET', key('turn', id), 'unheard') or '')) do
+    exchange = without_text(exchange, one)
+  end
+  redis.call('HDEL', key('turn', id), 'unsaid')
+  return without_forgotten(exchange, thread)
+end
+
+-- `last` is the thread's last remembered turn.
+local function end_without_exchange(id, thread, last)
+  local name = key('turn', id)
+  redis.call('HSET', name, 'after', last)
+  local context = decoded(redis.call('HGET', name, 'context') or '').messages
+  if last == '' and (type(context) ~= 'table' or #context == 0) then note_seen(thread) end
+end
+
+local function end_with_exchange(id, thread, exchange, limits)
+  remember(thread, id, exchange, limits.history, limits.history_bytes)
+  keep_heard(thread)
+  redis.call('HDEL', key('turn', id), PREVIOUS_ANSWER, 'after')
+end
+
+local function note_dead(id, ended)
+  redis.call('XADD', key('dead'), 'MAXLEN', '~', 1000, '*', 'turn', id)
+  keep(key('dead'))
+  -- Without text, the turn may not have its apology yet.
+  if ended.shown ~= '' then note_late_writes(id, ended.message_ids) end
+end
+
+local function store_outcome(id, ended)
+  local name = key('turn', id)
+  redis.call('HSET', name, 'state', ended.outcome, MESSAGE_IDS, ended.message_ids, 'shown', ended.shown,
+    'end', ended.stands)
+  redis.call('HDEL', name, 'entry', 'worker', POSITION, ATTEMPTS, MAX_PROGRESS, MORE, 'stop', UNUSED)
+end
+
+-- The history has the question, unless it was edited since. Without an exchange the record keeps it, so that
+-- it can be regenerated. Without a history the record has all that is left for a while.
+local function keeps_question(id, thread, exchange, last, limits)
+  return #joined_to(id) > 0 or limits.history == 0
+    or exchange == '' and (last ~= id or last_question(thread) ~= question_in(id))
+end
+
+-- Gives the places of an ended turn, in its thread and among those of its person that run, to the next ones.
+local function make_way(id, turn)
+  redis.call('LREM', key('mailbox', turn.thread), 1, id)
+  close(id, turn.person)
+  release(id, turn)
+  if redis.call('LLEN', key('mailbox', turn.thread)) > 0 then make_ready(turn.thread) end
+  wake_throttled(turn.person)
+end
+
+local function count_ended(id, person, ended, keeps, limits)
+  -- A previous answer that stays is counted already.
+  if ended.exchange == '' and not keeps then return end
+  local size = RECORD_BYTES + #ended.shown + #ended.exchange
+  if keeps then
+    size = size + redis.call('HSTRLEN', key('turn', id), 'body') + redis.call('HSTRLEN', key('turn', id), 'context')
+  end
+  count_kept(id, person, size, limits.person_bytes)
+end
+
+-- `ended` is what `finish` was told. Returns as `finish` does.
+local function end_turn(id, turn, ended, last, limits)
+  local outcome, thread = ended.outcome, turn.thread
+  -- A question that only failed costs nothing.
+  local counts = ended.exchange ~= '' or outcome ~= 'failed' and outcome ~= 'dead'
+  end_joined(id, turn, outcome, counts, limits)
+  settle(id, turn, counts, ended.used)
+  ended.exchange = without_withdrawn(ended.exchange, id, thread)
+  local forgotten = redis.call('HGET', key('turn', id), 'forget')
+  if forgotten == WITH_ANSWER then ended.shown = '' end
+  if ended.exchange == '' then
+    end_without_exchange(id, thread, last)
+  elseif not forgotten then
+    end_with_exchange(id, thread, ended.exchange, limits)
+  end
+  if outcome == 'dead' then note_dead(id, ended) end
+  store_outcome(id, ended)
+  local keeps = keeps_question(id, thread, ended.exchange, last, limits)
+  if forgotten or not keeps then drop_question(id) end
+  keep_ended(id, limits)
+  local older = note_newest(id, thread, ended.message_ids)
+  if tonumber(turn.fence) > 1 or outcome == 'dead' then schedule_repair(id, thread, limits.late_write_ms) end
+  make_way(id, turn)
+  count_ended(id, turn.person, ended, keeps, limits)
+  return older and {older} or 'ok'
+end
+
+-- A repeated call, whose first answer was lost, changes nothing. `stands` is how the answer stands, `used` how many
+-- tokens it took, '' if that is not known, and `limits` JSON: after how long a write of an earlier attempt has
+-- arrived, or never will (`late_write_ms`), and what is kept (`history`, `history_bytes`, `person_bytes`). Returns
+-- 'ok', or {the turn whose reply is older than another one now}.
+function verbs.finish(id, fence, outcome, message_ids, shown, exchange, stands, used, limits)
   local turn = record(id)
   if turn.fence == fence and turn.state == outcome or is_record_lost(id) then return 'ok' end
   if not holds(turn, fence) then return 'lost' end
 
   local name, last = key('turn', id), last_remembered(turn.thread)
   -- Messages that were posted while the store was away are new here.
-  redis.call('HSET', name, 'pages', pages)
-  note_posted(turn.thread, pages)
+  redis.call('HSET', name, MESSAGE_IDS, message_ids)
+  note_posted(turn.thread, message_ids)
   if redis.call('HEXISTS', name, ANEW) == 1 then
     redis.call('HSET', name, 'shown', shown, MORE, cjson.encode({used = natural(used)}))
     return ANEW
   end
-  local counts = exchange ~= '' or outcome ~= 'failed' and outcome ~= 'dead'
-  end_joined(id, turn, outcome, person_bytes, counts, late_write_ms, history_limit)
-  settle(id, turn, counts, used)
-  for _, one in ipairs(messages(redis.call('HGET', name, 'unheard') or '')) do
-    exchange = without_text(exchange, one)
-  end
-  exchange = without_forgotten(exchange, turn.thread)
-  redis.call('HDEL', name, 'unsaid')
-  local forgotten = redis.call('HGET', name, 'forget')
-  if forgotten == WITH_ANSWER then shown = '' end
-  if exchange == '' then
-    redis.call('HSET', name, 'after', last)
-    local context = decoded(redis.call('HGET', name, 'context') or '').messages
-    if last == '' and (type(context) ~= 'table' or #context == 0) then note_seen(turn.thread) end
-  elseif not forgotten then
-    remember(turn.thread, id, exchange, history_limit, history_bytes)
-    keep_heard(turn.thread)
-    redis.call('HDEL', name, PREVIOUS_ANSWER, 'after')
-  end
-  if outcome == 'dead' then
-    redis.call('XADD', key('dead'), 'MAXLEN', '~', 1000, '*', 'turn', id)
-    keep(key('dead'))
-    -- Without text, the turn may not have its apology yet.
-    if shown ~= '' then note_late_writes(id, pages) end
-  end
-  redis.call('HSET', name, 'state', outcome, 'pages', pages, 'shown', shown, 'end', stands or 'failed')
-  redis.call('HDEL', name, 'entry', 'worker', POSITION, ATTEMPTS, MAX_PROGRESS, MORE, 'stop', UNUSED)
-  -- The history has the question, unless it was edited since. Without an exchange the record keeps it, so that
-  -- it can be regenerated. Without a history the record has all that is left for a while.
-  local keeps = #joined_to(id) > 0 or tonumber(history_limit) == 0
-    or exchange == '' and (last ~= id or last_question(turn.thread) ~= question_in(id))
-  if forgotten or not keeps then drop_question(id) end
-  keep_ended(id, late_write_ms, history_limit)
-  local older = note_newest(id, turn.thread, pages)
-  if tonumber(fence) > 1 or outcome == 'dead' then schedule_repair(id, turn.thread, late_write_ms) end
-  redis.call('LREM', key('mailbox', turn.thread), 1, id)
-  close(id, turn.person)
-  release(id, turn)
-  if redis.call('LLEN', key('mailbox', turn.thread)) > 0 then make_ready(turn.thread) end
-  wake_throttled(turn.person)
-  -- A previous answer that stays is counted already.
-  if exchange ~= '' or keeps then
-    local text = #exchange
-    if keeps then text = text + redis.call('HSTRLEN', name, 'body') + redis.call('HSTRLEN', name, 'context') end
-    count_kept(id, turn.person, RECORD_BYTES + #shown + text, person_bytes)
-  end
-  return older and {older} or 'ok'
+  local ended = {
+    outcome = outcome, message_ids = message_ids, shown = shown, exchange = exchange,
+    stands = stands, used = used,
+  }
+  return end_turn(id, turn, ended, last, decoded(limits))
 end
 
 -- Ends a turn whose record cannot be read as dead. It is found by its token, for no client may be able to
 -- write its id.
-function verbs.give_up(platform, entry, fence, ...)
+function verbs.give_up(platform, entry, fence, limits)
   local thread = redis.call('HGET', key('claimed', platform), entry)
   local id = thread and redis.call('LINDEX', key('mailbox', thread), 0)
   if not id then return 'lost' end
-  local known = redis.call('HMGET', key('turn', id), 'pages', 'shown')
+  local known = redis.call('HMGET', key('turn', id), MESSAGE_IDS, 'shown')
   redis.call('HDEL', key('turn', id), ANEW)
-  return verbs.finish(id, fence, 'dead', known[1] or '[]', known[2] or '', '', ...)
+  return verbs.finish(id, fence, 'dead', known[1] or '[]', known[2] or '', '', 'failed', nil, limits)
 end
 
 -- `counts` is '1' if the attempt counts, '' if the turn is only handed over.
@@ -1354,15 +1442,15 @@ function verbs.others_wait(id, thread)
   return #waiting_behind(id, thread) > 0 and 1 or 0
 end
 
-function verbs.report_late_writes(id, pages)
+function verbs.report_late_writes(id, message_ids)
   local thread = record(id).thread
   if not thread then return 0 end
-  note_late_writes(id, pages)
+  note_late_writes(id, message_ids)
   schedule_repair(id, thread, 0)
   return 1
 end
 
--- Returns {id, claim, body, pressed_at, late writes, thread} of a due repair, or false if there is none. The
+-- Returns {id, claim, body, place changes, late writes, thread} of a due repair, or false if there is none. The
 -- claim expires after `duration` ms. A turn that runs again schedules its repair when it ends.
 function verbs.claim_repair(platform, duration)
   local repairs = key('repairs', platform)
@@ -1370,7 +1458,7 @@ function verbs.claim_repair(platform, duration)
     local id = redis.call('ZRANGEBYSCORE', repairs, '-inf', now_ms(), 'LIMIT', 0, 1)[1]
     if not id then return false end
     local name = key('turn', id)
-    local known = redis.call('HMGET', name, 'state', 'body', 'pressed_at', LATE_WRITES, 'thread')
+    local known = redis.call('HMGET', name, 'state', 'body', PLACE_CHANGES, LATE_WRITES, 'thread')
     local ended = known[1] and known[1] ~= 'queued' and known[1] ~= 'running'
     if ended and count(name, REPAIR_ATTEMPTS, 1) <= MOST_REPAIR_ATTEMPTS then
       local claim = now_ms() + duration
@@ -1521,7 +1609,7 @@ local function find_answers(thread, wanted, ids)
   end
   for _, id in ipairs(turns) do
     local removed, found = {}, false
-    for _, message in ipairs(messages(redis.call('HGET', key('turn', id), 'pages') or '')) do
+    for _, message in ipairs(ids_in(redis.call('HGET', key('turn', id), MESSAGE_IDS) or '')) do
       if wanted[message] then
         for _, own in ipairs(removed_messages(id)) do removed[own] = true end
         found = found or not removed[message]
@@ -1579,11 +1667,11 @@ local function note_older_newest(thread, ids)
   local name, last = key('newest', thread), last_remembered(thread)
   local newest = redis.pcall('GET', name)
   if type(newest) ~= 'string' or not ids[newest] or last == '' then return end
-  local pages = redis.call('HGET', key('turn', last), 'pages') or ''
-  if last_of(pages) == '' then return end
+  local message_ids = redis.call('HGET', key('turn', last), MESSAGE_IDS) or ''
+  if last_of(message_ids) == '' then return end
   redis.call('SET', name, last, 'PX', ARGV[2])
   for _, id in ipairs({last, newest}) do
-    note_late_writes(id, redis.call('HGET', key('turn', id), 'pages') or '')
+    note_late_writes(id, redis.call('HGET', key('turn', id), MESSAGE_IDS) or '')
     schedule_repair(id, thread, 0)
   end
 end
@@ -1598,7 +1686,7 @@ function verbs.forget(asked, ...)
     local turn, name, lead = record(id), key('turn', id), lead_of(id)
     forget_heard(id)
     if lead then leave_out(id, lead) end
-    if turn.thread and turn.state == 'queued' and redis.call('HEXISTS', name, 'pages') == 0 then
+    if turn.thread and turn.state == 'queued' and redis.call('HEXISTS', name, MESSAGE_IDS) == 0 then
       redis.call('HDEL', name, 'joined')
       drop(id, turn)
     elseif turn.thread then
@@ -1647,7 +1735,7 @@ function verbs.standings(...)
   local found = {}
   for at, id in ipairs({...}) do
     found[at] = redis.call('HMGET', key('turn', id),
-      'state', 'thread', 'body', 'pages', 'shown', MORE, PREVIOUS_ANSWER, 'end', 'forget')
+      'state', 'thread', 'body', MESSAGE_IDS, 'shown', MORE, PREVIOUS_ANSWER, 'end', 'forget')
     local newest = found[at][2] and redis.pcall('GET', key('newest', found[at][2]))
     found[at][10] = type(newest) == 'string' and newest
   end

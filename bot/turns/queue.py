@@ -115,14 +115,15 @@ class Token:
 class Taken:
     """A turn that a worker has taken, with what earlier attempts left behind.
 
-    `fence` proves the lease: the next worker that takes the turn gets a higher one. `attempts`
-    counts this attempt and those before it that got no further than the best one. `shown` is as
-    last saved. `previous_answer` is the answer that a regenerated turn had; the pages in `shown`
-    are those of that answer until something else is shown. `above` is the last message of the reply
-    before this one in the thread, or empty. `context` is None if none was looked for yet. The text
-    of `turn` has the questions of all turns that are answered together. `waited` is how long ago,
-    in seconds, it was admitted or asked for again. `used` is how many tokens of the model earlier
-    attempts have noted.
+    The text of `turn` has the questions of all turns that are answered together. `fence` is the
+    number of the lease: the next worker that takes the turn gets a higher one, and from then on
+    this one may write no more. `attempts` counts this attempt and those before it that got no
+    further than the best one. `shown` is what was saved last. `stop` tells that a person has asked
+    for the end. `previous_answer` is the one that a regenerated or edited turn had: its messages
+    are those of `shown` until something else is shown. `above` is the last message of the reply
+    before this one in the thread, or empty. `context` are the messages of others that the prompt
+    shows, or None if they were not looked for yet. `waited` is how long ago, in seconds, the turn
+    was admitted or asked for again. `used` is how many tokens of the model earlier attempts took.
     """
 
     turn: Turn
@@ -144,7 +145,7 @@ class Taken:
 
     @property
     def purpose(self) -> Purpose:
-        """What the surface is opened for: a turn that was taken before may have pages already."""
+        """What the surface is opened for: an earlier attempt may have posted messages."""
         return Purpose.RESUME if self.fence > 1 else Purpose.ANSWER
 
 
@@ -416,14 +417,14 @@ class TurnQueue:
 
     async def result(self, turn_id: str) -> Shown | None:
         """Return what an ended turn shows, all of it as text; None if it has no outcome."""
-        state, pages, text, end, thread = await self._store.command(
+        state, message_ids, text, end, thread = await self._store.command(
             *("HMGET", self._store.key("turn", whole_characters(turn_id))),
             *("state", "pages", "shown", "end", "thread"),
         )
         if state in (None, "queued", "running", "dropped"):
             return None
         newest = await self._store.command("GET", self._store.key("newest", thread or ""))
-        shown = read_shown(turn_id, pages, text or "", "{}")
+        shown = read_shown(turn_id, message_ids, text or "", "{}")
         end = "older" if newest and newest != turn_id else read_end(end)
         return replace(shown, outcome=state, end=end)
 
@@ -460,13 +461,13 @@ class TurnQueue:
 
     async def turn(self, turn_id: str) -> Turn | None:
         """Return a turn, without its question if it has ended; None if it cannot be read."""
-        thread, body, pressed_at = await self._store.command(
+        thread, body, place_changes = await self._store.command(
             *("HMGET", self._store.key("turn", whole_characters(turn_id))),
             *("thread", "body", "pressed_at"),
         )
         platform = turn_id.partition(":")[0]
         try:
-            return read_turn(turn_id, platform, thread or "", body, pressed_at or "{}")
+            return read_turn(turn_id, platform, thread or "", body, place_changes or "{}")
         except Unreadable:
             return None
 
@@ -501,8 +502,14 @@ class TurnLeases:
         self._worker = worker
         self._running_per_person = limits.running_per_person
         self._lease_ms = int(lease_seconds * 1000)
-        kept = limits.history, limits.history_bytes, limits.person_bytes
-        self._ending = int(late_write_seconds * 1000), *kept
+        self._end_limits = json.dumps(
+            {
+                "late_write_ms": int(late_write_seconds * 1000),
+                "history": limits.history,
+                "history_bytes": limits.history_bytes,
+                "person_bytes": limits.person_bytes,
+            }
+        )
 
     async def ready(
         self, platforms: Sequence[str], *, count: int, block_seconds: float
@@ -555,30 +562,13 @@ class TurnLeases:
         )
         if not isinstance(answer, list):
             return None
-        turn_id, fence, attempts, body, pressed_at, stop, previous, above, *rest = answer
-        *shown, thread, said, joined, waited, preferences = rest
-        quote, context = read_context(turn_id, said)
         try:
-            turn = read_turn(turn_id, token.platform, thread, body, pressed_at)
-            if texts := read_texts(joined):
-                turn = replace(turn, text="\n\n".join(texts))
+            return _read_taken(token.platform, answer)
         except Unreadable as error:
+            turn_id, _, fence, *_ = answer
             log.warning("Turn %s is given up: its record cannot be read: %s", turn_id, error)
-            end = fence, *self._ending
-            await self._script.run("give_up", token.platform, token.entry, *end)
+            await self._script.run("give_up", token.platform, token.entry, fence, self._end_limits)
             return None
-        return Taken(
-            turn=replace(turn, quote=quote, preferences=read_preferences(preferences)),
-            fence=int(fence),
-            attempts=int(attempts),
-            shown=read_shown(turn_id, *shown),
-            stop=bool(stop),
-            previous_answer=previous,
-            above=above,
-            context=context,
-            waited=int(waited) / 1000,
-            used=read_used(shown[2]),
-        )
 
     async def renew(self, taken: Taken) -> bool:
         """Extend the lease; True if a person asked for a stop."""
@@ -618,11 +608,13 @@ class TurnLeases:
         thread from now on; empty if there is none, or the call is a repeated one. `used` is how
         many tokens all attempts took; None if that is not known, and the estimate holds.
         """
-        pages, text, _ = write_shown(shown)
-        end = shown.outcome, pages, text, write_exchange(exchange) if exchange else ""
+        message_ids, text, _ = write_shown(shown)
         answer = await self._script.run(
-            *("finish", taken.turn.id, taken.fence, *end, *self._ending, shown.end),
+            *("finish", taken.turn.id, taken.fence, shown.outcome, message_ids, text),
+            write_exchange(exchange) if exchange else "",
+            shown.end,
             "" if used is None else used,
+            self._end_limits,
         )
         return answer[0] if isinstance(answer, list) else ""
 
@@ -660,18 +652,18 @@ class Repairs:
     def __init__(self, script: QueueScript) -> None:
         self._script = script
 
-    async def report_late_writes(self, turn: Turn, pages: Sequence[str]) -> None:
-        """Queue the repair of a turn whose lease was lost; `pages` are all messages posted."""
-        await self._script.run("report_late_writes", turn.id, json.dumps(list(pages)))
+    async def report_late_writes(self, turn: Turn, message_ids: Sequence[str]) -> None:
+        """Queue the repair of a turn whose lease was lost; the messages are all that it posted."""
+        await self._script.run("report_late_writes", turn.id, json.dumps(list(message_ids)))
 
     async def claim(self, platform: str, *, seconds: float) -> Repair | None:
         """Claim a turn to repair, for some seconds; None if there is none."""
         answer = await self._script.run("claim_repair", platform, int(seconds * 1000))
         if not isinstance(answer, list):
             return None
-        turn_id, claim, body, pressed_at, late_writes, thread = answer
+        turn_id, claim, body, place_changes, late_writes, thread = answer
         try:
-            turn = read_turn(turn_id, platform, thread, body, pressed_at)
+            turn = read_turn(turn_id, platform, thread, body, place_changes)
             return Repair(turn, read_texts(late_writes), int(claim))
         except Unreadable as error:
             log.warning("Turn %s cannot be repaired: its record cannot be read: %s", turn_id, error)
@@ -686,10 +678,10 @@ class Repairs:
     async def lacks_apology(self, turn_id: str) -> bool:
         """Return whether a turn was given up with nothing shown, and was not forgotten."""
         store = self._script.store
-        state, pages, forgotten = await store.command(
+        state, message_ids, forgotten = await store.command(
             "HMGET", store.key("turn", turn_id), "state", "pages", "forget"
         )
-        return state == "dead" and pages == "[]" and not forgotten
+        return state == "dead" and message_ids == "[]" and not forgotten
 
 
 class QueueScript:
@@ -733,6 +725,32 @@ class QueueScript:
         ids = (quote(one, safe="", errors="replace") for one in people)
         answer = await self.run("note_speakers", str(thread), "1" if ours else "", *ids)
         return answer if isinstance(answer, int) else 0
+
+
+def _read_taken(platform: str, answer: Sequence[Any]) -> Taken:
+    """Read what `for_worker` of queue.lua returned. Raises Unreadable."""
+    (
+        turn_id, thread, fence, attempts,
+        body, questions, place_changes, others, preferences,
+        message_ids, text, more, previous_answer,
+        above, stop, waited_ms,
+    ) = answer  # fmt: skip
+    turn = read_turn(turn_id, platform, thread, body, place_changes)
+    if texts := read_texts(questions):
+        turn = replace(turn, text="\n\n".join(texts))
+    quote, context = read_context(turn_id, others)
+    return Taken(
+        turn=replace(turn, quote=quote, preferences=read_preferences(preferences)),
+        fence=int(fence),
+        attempts=int(attempts),
+        shown=read_shown(turn_id, message_ids, text, more),
+        stop=bool(stop),
+        previous_answer=previous_answer,
+        above=above,
+        context=context,
+        waited=int(waited_ms) / 1000,
+        used=read_used(more),
+    )
 
 
 @cache

@@ -29,8 +29,10 @@ from bot.turns.forgetting import named
 
 log = logging.getLogger(__name__)
 
-_REPLACEMENT = "\ufffd"  # what the store returns for bytes that are not UTF-8
-_LARGEST = 1e12  # no number in a record is larger: a time has ten digits
+# What the store returns for bytes that are not UTF-8: an id with it is not the one that was stored.
+_REPLACEMENT = "\ufffd"
+# A larger number is damage, and infinity could not be made an int. A time has ten digits.
+_LARGEST = 1e12
 _OUTCOMES: dict[str, Outcome] = {one: one for one in get_args(Outcome)}
 _ENDS: dict[str, End] = {one: one for one in get_args(End)}
 # Nothing of a person is written who is forgotten at that moment: KEYS are the jobs, and where it
@@ -113,7 +115,7 @@ class History:
 
     async def keep_message(self, name: str, message: ContextMessage) -> None:
         """Keep a message of others for an hour."""
-        written = json.dumps(write_said(message), ensure_ascii=False)
+        written = json.dumps(write_context_message(message), ensure_ascii=False)
         keys = [self._store.key("forgetting"), self._store.key("message", name)]
         person = message.person.id if message.person else ""
         job = named("person", name.partition(":")[0], person)
@@ -123,7 +125,7 @@ class History:
         """Return the message that `keep_message` kept; None if there is none any more."""
         written = await self._store.command("GET", self._store.key("message", name))
         try:
-            return read_said(read_object(written)) if isinstance(written, str) else None
+            return read_context_message(read_object(written)) if isinstance(written, str) else None
         except Unreadable:
             return None
 
@@ -158,8 +160,11 @@ def write_turn(turn: Turn) -> tuple[str, str]:
     return head, json.dumps(text, ensure_ascii=False)
 
 
-def read_turn(turn_id: str, platform: str, thread: str, body: str, pressed_at: str) -> Turn:
-    """Read a turn's record. Its id and thread come from the queue. Raises Unreadable."""
+def read_turn(turn_id: str, platform: str, thread: str, body: str, place_changes: str) -> Turn:
+    """Read a turn's record. Its id and thread come from the queue. Raises Unreadable.
+
+    `place_changes`, a JSON object, is what was added to its place since the admission.
+    """
     value = read_object(body)
     place = value.get("place", {})
     if not isinstance(place, dict):
@@ -178,7 +183,7 @@ def read_turn(turn_id: str, platform: str, thread: str, body: str, pressed_at: s
             person, workspace=workspace if isinstance(workspace, str) else key.workspace
         ),
         text=read_text(value, "text"),
-        place=place | read_object(pressed_at),
+        place=place | read_object(place_changes),
         asked_at=read_number(value, "asked_at"),
         left_out=int(read_number(value, "left_out")),
         where=_optional_text(value, "where"),
@@ -216,22 +221,22 @@ def write_shown(shown: Shown, used: int = 0) -> tuple[str, str, str]:
         more["removed"] = shown.removed
     if used:
         more["used"] = used
-    return json.dumps(shown.pages), shown.text, json.dumps(more, ensure_ascii=False)
+    return json.dumps(shown.message_ids), shown.text, json.dumps(more, ensure_ascii=False)
 
 
-def read_shown(turn_id: str, pages: str, text: str, more: str) -> Shown:
+def read_shown(turn_id: str, message_ids: str, text: str, more: str) -> Shown:
     """Read what `write_shown` returned, without the fields that cannot be read."""
     ids: tuple[str, ...] = ()
     value: dict[str, Json] = {}
     try:
-        ids = read_texts(pages)
+        ids = read_texts(message_ids)
         value = read_object(more)
     except Unreadable as error:
         log.warning("Turn %s: part of what it has shown cannot be read: %s", turn_id, error)
     said, below, outcome = (value.get(name) for name in ("said", "below", "outcome"))
     model, removed = value.get("model"), value.get("removed")
     return Shown(
-        pages=ids,
+        message_ids=ids,
         text=text,
         said=text[:said] if isinstance(said, int) else text,
         below=whole_characters(below) if isinstance(below, str) else "",
@@ -264,9 +269,9 @@ def write_exchange(exchange: Exchange) -> str:
     del value["person"]["workspace"]
     del value["quote"], value["context"], value["model"]
     if exchange.quote:
-        value["quote"] = write_said(exchange.quote)
+        value["quote"] = write_context_message(exchange.quote)
     if exchange.context:
-        value["context"] = [write_said(each) for each in exchange.context]
+        value["context"] = [write_context_message(each) for each in exchange.context]
     if exchange.model:
         value["model"] = exchange.model
     return json.dumps(value, ensure_ascii=False)
@@ -282,8 +287,8 @@ def read_exchange(line: str) -> Exchange:
         asked_at=read_number(value, "asked_at"),
         question=read_text(value, "question"),
         answer=read_text(value, "answer"),
-        quote=read_said(value.get("quote")),
-        context=read_all_said(value.get("context")),
+        quote=read_context_message(value.get("quote")),
+        context=read_context_messages(value.get("context")),
         model=whole_characters(model) if isinstance(model, str) else "",
     )
 
@@ -315,9 +320,9 @@ def write_context(quote: ContextMessage | None, context: Sequence[ContextMessage
     """
     value: dict[str, Json] = {}
     if quote:
-        value["quote"] = write_said(quote)
+        value["quote"] = write_context_message(quote)
     if context is not None:
-        value["messages"] = [write_said(each) for each in context]
+        value["messages"] = [write_context_message(each) for each in context]
     return json.dumps(value, ensure_ascii=False) if value else ""
 
 
@@ -330,18 +335,18 @@ def read_context(
     except Unreadable as error:
         log.warning("Turn %s: its context cannot be read: %s", turn_id, error)
         return None, None
-    context = read_all_said(value.get("messages")) if "messages" in value else None
-    return read_said(value.get("quote")), context
+    context = read_context_messages(value.get("messages")) if "messages" in value else None
+    return read_context_message(value.get("quote")), context
 
 
-def write_said(one: ContextMessage) -> dict[str, Json]:
+def write_context_message(one: ContextMessage) -> dict[str, Json]:
     """Return a message of a context as a JSON object."""
     person: Json = {"id": one.person.id, "name": one.person.name} if one.person else None
     return {"id": one.id, "person": person, "text": one.text}
 
 
-def read_said(value: Json) -> ContextMessage | None:
-    """Read what `write_said` returned; None if it cannot be read."""
+def read_context_message(value: Json) -> ContextMessage | None:
+    """Read what `write_context_message` returned; None if it cannot be read."""
     if not isinstance(value, dict):
         return None
     try:
@@ -351,9 +356,9 @@ def read_said(value: Json) -> ContextMessage | None:
         return None
 
 
-def read_all_said(value: Json) -> tuple[ContextMessage, ...]:
+def read_context_messages(value: Json) -> tuple[ContextMessage, ...]:
     """Return the messages of an array that can be read."""
-    found = map(read_said, value if isinstance(value, list) else [])
+    found = map(read_context_message, value if isinstance(value, list) else [])
     return tuple(one for one in found if one)
 
 

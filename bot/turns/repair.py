@@ -107,7 +107,7 @@ class Reconciler:
         for _ in range(self._policy.button_attempts):
             # It may be written anew meanwhile, if the one that followed was forgotten.
             result = await self._queue.result(turn.id)
-            if result is None or not result.pages or result.end != "older":
+            if result is None or not result.message_ids or result.end != "older":
                 return
             with suppress(WriteDelayed, WriteFailed):
                 if await self._conversation.take_buttons_away(result, surface):
@@ -117,7 +117,8 @@ class Reconciler:
     async def _report(self, lease: Lease) -> None:
         while True:
             with suppress(StoreUnavailable):
-                return await self._queue.repairs.report_late_writes(lease.turn, lease.shown.pages)
+                posted = lease.shown.message_ids
+                return await self._queue.repairs.report_late_writes(lease.turn, posted)
             await asyncio.sleep(self._policy.store_pause)
 
     async def _start_due_repairs(self) -> None:
@@ -152,7 +153,7 @@ class Reconciler:
         await self._retried(turn, orphans)
 
     async def _restore(self, turn: Turn, late_writes: Sequence[str]) -> None:
-        """Write the final text again, and delete late messages that are no pages of it."""
+        """Write the final text again, and delete late messages that are not part of it."""
         result = await self._queue.result(turn.id)
         if result is None:
             return
@@ -173,7 +174,7 @@ class Reconciler:
         result, platform = await self._queue.result(turn.id), self._platform_of(turn)
         if result is None:
             return
-        own = (*result.pages, *known)
+        own = (*result.message_ids, *known)
         found = await platform.orphaned_messages(turn, but=own)
         if any(one in own for one in found):
             # Of a process that was killed before it could report what it wrote.

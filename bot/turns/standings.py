@@ -36,14 +36,14 @@ class Known:
 
 def read_known(turn_id: str, row: Sequence[str | None]) -> Known | None:
     """Read what the queue tells of a turn; None if it is not known or was forgotten."""
-    state, thread, body, pages, text, more, former, end, forgotten, newest = row
+    state, thread, body, message_ids, text, more, former, end, forgotten, newest = row
     if state in (None, "dropped") or forgotten:
         return None
     try:
         turn = read_turn(turn_id, turn_id.partition(":")[0], thread or "", body or "", "{}")
     except Unreadable:
         return None
-    shown = read_shown(turn_id, pages or "[]", text or "", more or "{}")
+    shown = read_shown(turn_id, message_ids or "[]", text or "", more or "{}")
     stands = read_end(end) if end else shown.end
     return Known(
         turn=turn,
@@ -77,7 +77,7 @@ def standing(known: Known, exchange: Exchange | None, rating: str) -> Standing:
         one = replace(one, state=shown.outcome, answer=said, below=below(said, shown.text))
         return replace(one, end=known.end)
     # Text without a page was shown to nobody.
-    growing = shown.said if shown.pages else ""
+    growing = shown.said if shown.message_ids else ""
     waits = known.waits and not growing
     return replace(one, state="waiting" if waits else "running", answer=growing or known.former)
 

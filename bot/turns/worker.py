@@ -233,17 +233,18 @@ class Worker:
             await self._release(lease.taken)
 
     async def _attempt(self, lease: Lease) -> None:
-        attempts = lease.taken.attempts
+        attempts, most = lease.taken.attempts, self._policy.max_attempts
         # A whole answer gets as many attempts again before an apology is written below it.
-        limit = self._policy.max_attempts * (2 if lease.shown.outcome else 1)
-        if attempts > limit + self._policy.max_attempts:
+        last_at_answer = 2 * most if lease.shown.outcome else most
+        last_at_apology = last_at_answer + most
+        if attempts > last_at_apology:
             # Not even the apology got through: a repair posts it later.
             await self._conversation.abandon(lease)
             return
         turn = lease.turn
         platform = self._platforms[turn.key.platform]
         opening = platform.surface(lease.taken.placed, lease.taken.purpose)
-        if attempts > limit:
+        if attempts > last_at_answer:
             await self._conversation.give_up(lease, opening)
         else:
             await self._conversation.answer(lease, opening, platform)

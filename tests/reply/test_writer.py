@@ -35,8 +35,8 @@ async def test_the_final_text_is_what_the_model_said(store: Store) -> None:
     shown = await make_reply(store, surface, saved=saved).stream(FakeModel(WORDS).stream([]))
 
     assert surface.text == TEXT == shown.said == shown.text == saved.last.text
-    assert saved.last.pages == ("m1",)
-    assert (shown.outcome, shown.pages) == ("done", ("m1",))
+    assert saved.last.message_ids == ("m1",)
+    assert (shown.outcome, shown.message_ids) == ("done", ("m1",))
     assert surface.screen["m1"].final
 
 
@@ -87,7 +87,7 @@ async def test_a_long_reply_stands_on_pages(store: Store) -> None:
 
     assert len(surface.screen) > 2
     assert surface.text.split() == TEXT.split()
-    assert list(surface.screen) == list(shown.pages) == list(saved.last.pages)
+    assert list(surface.screen) == list(shown.message_ids) == list(saved.last.message_ids)
     assert all(page.final for page in surface.screen.values())
 
 

@@ -33,23 +33,23 @@ async def test_a_second_try_goes_on_in_the_same_message(store: Store) -> None:
     await make_reply(store, surface).stream(FakeModel([older]).stream([]))
     surface.states.clear()
 
-    shown = await make_reply(store, surface, pages=["m1"], older=older).stream(
+    shown = await make_reply(store, surface, message_ids=["m1"], older=older).stream(
         FakeModel(WORDS, pause=0.005).stream([])
     )
 
     assert all(len(state) >= len(older.rstrip()) for state in surface.states)
-    assert (surface.text, shown.pages) == (TEXT, ("m1",))
+    assert (surface.text, shown.message_ids) == (TEXT, ("m1",))
 
 
 async def test_a_second_try_that_is_shorter_leaves_no_old_page(store: Store) -> None:
     surface = FakeSurface(limit=100)
     first = await make_reply(store, surface).stream(FakeModel([TEXT]).stream([]))
 
-    await make_reply(store, surface, pages=first.pages, older=first.text).stream(
+    await make_reply(store, surface, message_ids=first.message_ids, older=first.text).stream(
         FakeModel(["Short."]).stream([])
     )
 
-    assert len(first.pages) > 2
+    assert len(first.message_ids) > 2
     assert surface.text == "Short."
 
 
@@ -58,7 +58,7 @@ async def test_a_second_try_that_fails_keeps_what_people_have_read(store: Store,
     surface, older = FakeSurface(), TEXT[:100]
     await make_reply(store, surface).stream(FakeModel([older]).stream([]))
 
-    shown = await make_reply(store, surface, pages=["m1"], older=older).stream(
+    shown = await make_reply(store, surface, message_ids=["m1"], older=older).stream(
         FakeModel([said] if said else [], error=ModelUnavailable("cut")).stream([])
     )
 
@@ -71,7 +71,7 @@ async def test_a_second_try_that_is_stopped_keeps_what_people_have_read(store: S
     await make_reply(store, surface).stream(FakeModel([older]).stream([]))
     stop.set()
 
-    shown = await make_reply(store, surface, pages=["m1"], older=older, stop=stop).stream(
+    shown = await make_reply(store, surface, message_ids=["m1"], older=older, stop=stop).stream(
         FakeModel(WORDS, pause=1).stream([])
     )
 
@@ -85,72 +85,71 @@ class TestWrittenAnew:
     async def former(self, store: Store, surface: FakeSurface, text: str) -> Sequence[str]:
         shown = await make_reply(store, surface).stream(FakeModel([text]).stream([]))
         surface.states.clear()
-        return shown.pages
+        return shown.message_ids
 
     async def test_the_new_answer_replaces_the_former_from_its_first_word(
         self, store: Store
     ) -> None:
         surface, former = FakeSurface(), "A former answer. " * 20
-        pages = await self.former(store, surface, former)
+        ids = await self.former(store, surface, former)
 
-        shown = await make_reply(store, surface, pages=pages, replaced=former).stream(
+        shown = await make_reply(store, surface, message_ids=ids, replaced=former).stream(
             FakeModel(WORDS, pause=0.005).stream([])
         )
 
         assert surface.states[0].startswith("word0")
         assert all(TEXT.startswith(state) for state in surface.states)
-        assert (shown.outcome, shown.said, shown.pages) == ("done", TEXT, ("m1",))
+        assert (shown.outcome, shown.said, shown.message_ids) == ("done", TEXT, ("m1",))
         assert list(surface.screen) == ["m1"]
 
     async def test_no_former_words_stand_below_new_ones(self, store: Store) -> None:
         surface = FakeSurface(limit=100)
-        pages = await self.former(store, surface, TEXT)
+        ids = await self.former(store, surface, TEXT)
 
-        shown = await make_reply(store, surface, pages=pages, replaced=TEXT).stream(
-            spoken("A new", lambda: len(surface.states) == len(pages), " one.")
+        shown = await make_reply(store, surface, message_ids=ids, replaced=TEXT).stream(
+            spoken("A new", lambda: len(surface.states) == len(ids), " one.")
         )
 
-        others = len(pages) - 1
+        others = len(ids) - 1
         assert others > 1
         assert surface.states == ["A new", *[PENDING] * others, "A new one."]
         assert surface.text == "A new one."
-        assert shown.pages == ("m1",)
+        assert shown.message_ids == ("m1",)
 
     async def test_former_words_go_however_fast_new_ones_come(self, store: Store) -> None:
         surface = FakeSurface(limit=200)
-        pages = await self.former(store, surface, "A former answer. " * 30)
+        ids = await self.former(store, surface, "A former answer. " * 30)
         surface.edits = EditBudget("slow", 10, 1.0, refills=False)
 
-        await make_reply(store, surface, pages=pages, replaced="A former").stream(
+        await make_reply(store, surface, message_ids=ids, replaced="A former").stream(
             FakeModel(WORDS, pause=0.02).stream([])
         )
 
-        assert len(pages) == 3
+        assert len(ids) == 3
         assert surface.states[1:3] == [PENDING, PENDING]
 
     async def test_a_longer_new_answer_fills_the_former_pages_and_more(self, store: Store) -> None:
         surface = FakeSurface(limit=100)
-        pages = await self.former(store, surface, "A former answer. " * 8)
+        ids = await self.former(store, surface, "A former answer. " * 8)
 
-        shown = await make_reply(store, surface, pages=pages, replaced="A former").stream(
+        shown = await make_reply(store, surface, message_ids=ids, replaced="A former").stream(
             FakeModel(WORDS, pause=0.005).stream([])
         )
 
         assert surface.text.split() == TEXT.split()
-        assert len(shown.pages) > len(pages) > 1
-        assert shown.pages[: len(pages)] == pages
+        assert len(shown.message_ids) > len(ids) > 1
+        assert shown.message_ids[: len(ids)] == ids
 
     @pytest.mark.parametrize("said", ["", TEXT[:30]])
     async def test_the_former_answer_comes_back_where_the_model_fails(
         self, store: Store, said: str
     ) -> None:
         surface, saved, former = FakeSurface(limit=150), Saved(), "A former answer. " * 20
-        pages = await self.former(store, surface, former)
+        ids = await self.former(store, surface, former)
         model = FakeModel([said] if said else [], error=ModelUnavailable("cut"), pause=0.05)
 
-        shown = await make_reply(store, surface, pages=pages, replaced=former, saved=saved).stream(
-            model.stream([])
-        )
+        reply = make_reply(store, surface, message_ids=ids, replaced=former, saved=saved)
+        shown = await reply.stream(model.stream([]))
 
         notice = FAILED_ANEW.format(apology=ModelUnavailable.apology)
         assert surface.text.split() == f"{former}{notice}".split()
@@ -162,10 +161,10 @@ class TestWrittenAnew:
         self, store: Store
     ) -> None:
         surface, stop = FakeSurface(), asyncio.Event()
-        pages = await self.former(store, surface, TEXT)
+        ids = await self.former(store, surface, TEXT)
         stop.set()
 
-        shown = await make_reply(store, surface, pages=pages, replaced=TEXT, stop=stop).stream(
+        shown = await make_reply(store, surface, message_ids=ids, replaced=TEXT, stop=stop).stream(
             FakeModel(pause=5).stream([])
         )
 
@@ -174,10 +173,10 @@ class TestWrittenAnew:
 
     async def test_a_stop_after_new_words_keeps_those(self, store: Store) -> None:
         surface, stop = FakeSurface(), asyncio.Event()
-        pages = await self.former(store, surface, TEXT)
+        ids = await self.former(store, surface, TEXT)
 
         asyncio.get_running_loop().call_later(0.1, stop.set)
-        shown = await make_reply(store, surface, pages=pages, replaced=TEXT, stop=stop).stream(
+        shown = await make_reply(store, surface, message_ids=ids, replaced=TEXT, stop=stop).stream(
             spoken("New words", 5.0)
         )
 
@@ -188,10 +187,10 @@ class TestWrittenAnew:
         self, store: Store
     ) -> None:
         surface = FakeSurface()
-        pages = await self.former(store, surface, "Half a new one")
+        ids = await self.former(store, surface, "Half a new one")
 
         shown = await make_reply(
-            store, surface, pages=pages, older="Half a new one", replaced="The former."
+            store, surface, message_ids=ids, older="Half a new one", replaced="The former."
         ).stream(FakeModel([], error=ModelUnavailable("cut")).stream([]))
 
         assert surface.text.startswith("The former.\n\n")
@@ -199,10 +198,10 @@ class TestWrittenAnew:
 
     async def test_a_new_answer_that_is_refused_leaves_the_former(self, store: Store) -> None:
         surface = FakeSurface()
-        pages = await self.former(store, surface, "The former.")
+        ids = await self.former(store, surface, "The former.")
         surface.errors = [WriteRefused("moderated"), WriteRefused("moderated")]
 
-        shown = await make_reply(store, surface, pages=pages, replaced="The former.").stream(
+        shown = await make_reply(store, surface, message_ids=ids, replaced="The former.").stream(
             FakeModel(["An oath"]).stream([])
         )
 
@@ -214,26 +213,26 @@ class TestWrittenAnew:
         self, store: Store
     ) -> None:
         surface = FakeSurface(limit=200)
-        pages = await self.former(store, surface, "The former.")
+        ids = await self.former(store, surface, "The former.")
         surface.errors = [None, PlaceGone("no permission")]
 
-        shown = await make_reply(store, surface, pages=pages, replaced="The former.").stream(
+        shown = await make_reply(store, surface, message_ids=ids, replaced="The former.").stream(
             FakeModel([TEXT]).stream([])
         )
 
         notice = FAILED_ANEW.format(apology=PlaceGone.apology)
         assert surface.text == f"The former.\n\n{notice}"
-        assert (shown.outcome, shown.said, shown.pages) == ("failed", "", ("m1",))
+        assert (shown.outcome, shown.said, shown.message_ids) == ("failed", "", ("m1",))
 
     async def test_deleting_the_reply_leaves_no_page_that_waits(self, store: Store) -> None:
         surface = FakeSurface(limit=100)
-        pages = await self.former(store, surface, TEXT)
+        ids = await self.former(store, surface, TEXT)
         writing = asyncio.create_task(
-            make_reply(store, surface, pages=pages, replaced=TEXT).stream(
+            make_reply(store, surface, message_ids=ids, replaced=TEXT).stream(
                 spoken("New", lambda: "m1" not in surface.screen, " words")
             )
         )
-        await until(lambda: surface.states.count(PENDING) == len(pages) - 1)
+        await until(lambda: surface.states.count(PENDING) == len(ids) - 1)
 
         del surface.screen["m1"]
         shown = await writing
@@ -243,9 +242,9 @@ class TestWrittenAnew:
 
     async def test_deleting_a_page_leaves_no_sign_of_life(self, store: Store) -> None:
         surface = FakeSurface(limit=100)
-        pages = await self.former(store, surface, TEXT)
+        ids = await self.former(store, surface, TEXT)
         timing = ReplyTiming(first_silence=0.02)
-        reply = make_reply(store, surface, pages=pages, replaced=TEXT, timing=timing)
+        reply = make_reply(store, surface, message_ids=ids, replaced=TEXT, timing=timing)
 
         shown = await reply.stream(
             spoken(lambda: WAITING in surface.text, lambda: surface.screen.pop("m1"), "New", 60.0)
@@ -257,10 +256,10 @@ class TestWrittenAnew:
 
     async def test_a_former_page_that_was_deleted_is_not_missed(self, store: Store) -> None:
         surface = FakeSurface(limit=100)
-        pages = await self.former(store, surface, TEXT)
+        ids = await self.former(store, surface, TEXT)
         del surface.screen["m2"]
 
-        await make_reply(store, surface, pages=pages, replaced=TEXT).stream(
+        await make_reply(store, surface, message_ids=ids, replaced=TEXT).stream(
             spoken("A new", 0.2, " one.")
         )
 

@@ -25,8 +25,8 @@ async def test_a_message_that_takes_no_edits_is_followed_by_a_new_one(store: Sto
         FakeModel([TEXT[:50], TEXT[50:]], pause=0.1).stream([])
     )
 
-    assert shown.pages == ("m2",)
-    assert saved.last.pages == ("m2",)
+    assert shown.message_ids == ("m2",)
+    assert saved.last.message_ids == ("m2",)
     assert surface.screen["m2"].text == TEXT
 
 
@@ -39,7 +39,8 @@ class TestTakesNoEdits:
         shown = await make_reply(store, surface, saved=saved).stream(surface.speaking())
 
         assert surface.text == Stubborn.SAID
-        assert list(surface.screen) == ["m2"] == list(shown.pages) == list(saved.last.pages)
+        assert list(surface.screen) == ["m2"]
+        assert shown.message_ids == saved.last.message_ids == ("m2",)
         assert surface.refusals == 1
 
     async def test_its_page_is_posted_once_though_the_process_dies(self, store: Store) -> None:
@@ -51,7 +52,7 @@ class TestTakesNoEdits:
         shown = await make_reply(store, surface, earlier=saved.last).stream(surface.speaking())
 
         assert surface.text == Stubborn.SAID
-        assert shown.pages == ("m2",)
+        assert shown.message_ids == ("m2",)
 
     async def test_it_stays_where_it_cannot_be_taken_away_either(self, store: Store) -> None:
         surface = Stubborn(stays=True)
@@ -59,7 +60,7 @@ class TestTakesNoEdits:
         shown = await make_reply(store, surface).stream(surface.speaking())
 
         assert [page.text for page in surface.screen.values()] == ["Half of", Stubborn.SAID]
-        assert (shown.outcome, shown.pages) == ("done", ("m2",))
+        assert (shown.outcome, shown.message_ids) == ("done", ("m2",))
 
     async def test_a_new_message_draws_on_the_budget_of_new_ones(self, store: Store) -> None:
         budgets = Watched(store=store)
@@ -191,7 +192,7 @@ async def test_a_first_text_that_is_refused_is_an_apology_alone(store: Store) ->
     shown = await make_reply(store, surface).stream(FakeModel(["An oath"]).stream([]))
 
     assert surface.text == WriteRefused.apology
-    assert (shown.outcome, shown.said, shown.pages) == ("failed", "", ("m1",))
+    assert (shown.outcome, shown.said, shown.message_ids) == ("failed", "", ("m1",))
 
 
 async def test_a_second_page_that_is_refused_is_followed_by_an_apology(store: Store) -> None:
@@ -218,7 +219,7 @@ async def test_a_page_that_cannot_be_followed_says_so(
     assert len(words) > 50
     assert apology == refusal.apology
     assert page.final
-    assert (shown.outcome, shown.said, shown.pages) == ("failed", words, ("m1",))
+    assert (shown.outcome, shown.said, shown.message_ids) == ("failed", words, ("m1",))
     assert saved.last.said == words
 
 
@@ -236,7 +237,7 @@ async def test_an_apology_stands_below_code_and_not_in_it(store: Store) -> None:
     first = await make_reply(store, surface).stream(FakeModel([older]).stream([]))
     surface.errors = [WriteRefused("moderated"), WriteRefused("moderated")]
 
-    await make_reply(store, surface, pages=first.pages, older=older).stream(
+    await make_reply(store, surface, message_ids=first.message_ids, older=older).stream(
         FakeModel(["```py\nx = 1; an_oath()"]).stream([])
     )
 
@@ -258,16 +259,16 @@ async def test_a_deleted_page_leaves_no_stop_on_the_others(store: Store) -> None
     # A process died, and left its Stop on the last page.
     surface = FakeSurface(limit=100)
     first = await make_reply(store, surface).stream(FakeModel([TEXT]).stream([]))
-    surface.screen[first.pages[-1]] = Page(2, "its words", final=False)
+    surface.screen[first.message_ids[-1]] = Page(2, "its words", final=False)
     del surface.screen["m1"]
 
-    shown = await make_reply(store, surface, pages=first.pages, older=TEXT).stream(
+    shown = await make_reply(store, surface, message_ids=first.message_ids, older=TEXT).stream(
         spoken(TEXT, 0.05, " more", 5.0)
     )
 
     assert (shown.outcome, shown.said) == ("stopped", "")
     assert "m1" not in surface.screen
-    assert list(surface.screen) == list(first.pages[1:])
+    assert list(surface.screen) == list(first.message_ids[1:])
     assert all(page.final and not page.last for page in surface.screen.values())
     assert surface.text.endswith(f"word39  more\n\n{STOPPED}")
 
@@ -280,7 +281,7 @@ async def test_who_lost_the_lease_closes_no_page(store: Store) -> None:
     saved.lost_after = 1
 
     with pytest.raises(LeaseLost):
-        await make_reply(store, surface, pages=ids, older="words", saved=saved).stream(
+        await make_reply(store, surface, message_ids=ids, older="words", saved=saved).stream(
             spoken(TEXT, 0.05, " more")
         )
 
@@ -295,7 +296,7 @@ async def test_a_deleted_page_is_the_end_though_no_other_may_be_written_for_long
     ids = [await surface.post(Page(number, "words", final=False)) for number in range(3)]
     del surface.screen["m1"]
 
-    shown = await make_reply(store, surface, pages=ids, older="words", patience=0.2).stream(
+    shown = await make_reply(store, surface, message_ids=ids, older="words", patience=0.2).stream(
         spoken(TEXT, 0.05, " more")
     )
 

@@ -84,7 +84,7 @@ async def test_before_the_first_word_the_silence_is_another(store: Store) -> Non
 
     assert quick.states == ["Quick."]
     assert slow.states == [WAITING, "Slow."]
-    assert (shown.said, shown.pages) == ("Slow.", ("m1",))
+    assert (shown.said, shown.message_ids) == ("Slow.", ("m1",))
     assert not any(WAITING in text for text in saved.texts)
 
 
@@ -218,7 +218,8 @@ async def test_a_second_try_shows_its_silence_in_one_write(store: Store) -> None
     before = list(surface.states)
     surface.states.clear()
 
-    reply = make_reply(store, surface, pages=first.pages, older=older, saved=saved, timing=SOON)
+    ids = first.message_ids
+    reply = make_reply(store, surface, message_ids=ids, older=older, saved=saved, timing=SOON)
     await reply.stream(spoken(surface.signed, TEXT))
 
     assert len(before) == 2
@@ -234,9 +235,8 @@ async def test_a_former_answer_stands_above_the_sign(store: Store) -> None:
     pending = [PENDING] * (len(before) - 1)
     surface.states.clear()
 
-    reply = make_reply(
-        store, surface, pages=first.pages, replaced=TEXT, timing=ReplyTiming(first_silence=0.02)
-    )
+    ids, timing = first.message_ids, ReplyTiming(first_silence=0.02)
+    reply = make_reply(store, surface, message_ids=ids, replaced=TEXT, timing=timing)
     shown = await reply.stream(
         spoken(surface.signed, "New", lambda: surface.states[2:] == pending, ".")
     )

@@ -250,7 +250,7 @@ async def until_delayed(budgets: EditBudgets, budget: EditBudget) -> None:
 async def test_what_an_earlier_try_saved_without_a_message_is_not_waited_for(store: Store) -> None:
     surface = FakeSurface()
 
-    await make_reply(store, surface, pages=(), older="Much longer words").stream(
+    await make_reply(store, surface, message_ids=(), older="Much longer words").stream(
         spoken("New", lambda: surface.states, " words")
     )
 

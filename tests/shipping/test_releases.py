@@ -123,12 +123,12 @@ async def test_what_has_ended_in_an_older_store_can_be_shown_and_asked_anew(
         turn_id = one.name.removeprefix("turn:")
         result = await queue.result(turn_id)
         assert result
-        assert (result.text, result.outcome, bool(result.pages)) == (ANSWER, "done", True)
+        assert (result.text, result.outcome, bool(result.message_ids)) == (ANSWER, "done", True)
         turn = await queue.turn(turn_id)
         assert turn
         assert str(turn.key) == one.value["thread"]
         assert await queue.standings(turn_id)
-        for message in result.pages:
+        for message in result.message_ids:
             assert await queue.thread_of(turn.key.platform, message) == turn.key
         assert await queue.rate(turn_id, person_id="u1", rating="good") == ("emulated", True)
         # The same question, delivered again by the platform, is none.

@@ -347,7 +347,7 @@ class FakeIntake(Intake):
         self.asked_for_waits.append(turn.text)
         return self.waits
 
-    async def is_addressed(
+    async def note_message(
         self, facts: Facts, thread: ThreadKey | None, *people: str, ours: bool = False
     ) -> bool:
         askers = {turn.person.id for turn in self.turns if turn.key == thread}
@@ -516,10 +516,10 @@ class NotedIntake(Intake):
     def texts(self) -> list[str]:
         return [turn.text for turn in self.turns]
 
-    async def is_addressed(
+    async def note_message(
         self, facts: Facts, thread: ThreadKey | None, *people: str, ours: bool = False
     ) -> bool:
-        answer = await super().is_addressed(facts, thread, *people, ours=ours)
+        answer = await super().note_message(facts, thread, *people, ours=ours)
         self.judged.append(facts)
         return answer
 

@@ -48,7 +48,7 @@ class Scene:
         return sum(call.method == method for call in self.slack.requests)
 
     async def save(self, shown: Left) -> None:
-        self.saved.append(list(shown.pages))
+        self.saved.append(list(shown.message_ids))
         self.shown = shown.text
 
     def session(self) -> list[str]:
@@ -69,7 +69,7 @@ class Scene:
 
     async def delete_orphans(self, left: Left) -> None:
         """Delete messages of other attempts, as the repair of a turn does."""
-        orphans = await self.platform.orphaned_messages(self.turn, but=left.pages)
+        orphans = await self.platform.orphaned_messages(self.turn, but=left.message_ids)
         async with self.platform.surface(self.turn, Purpose.RESUME) as surface:
             for orphan in orphans:
                 await surface.edit(orphan, Page(0, "", final=True))
@@ -85,19 +85,19 @@ class Scene:
         deltas: Sequence[str],
         *,
         pause: float = 0.01,
-        pages: Sequence[str] = (),
+        message_ids: Sequence[str] = (),
         older: str = "",
         patience: float = 5.0,
         purpose: Purpose = Purpose.ANSWER,
     ) -> None:
         said = FakeModel(deltas, pause=pause).stream([])
-        await self.stream(store, said, pages, older, patience=patience, purpose=purpose)
+        await self.stream(store, said, message_ids, older, patience=patience, purpose=purpose)
 
     async def stream(
         self,
         store: Store,
         deltas: AsyncGenerator[Delta],
-        pages: Sequence[str] = (),
+        message_ids: Sequence[str] = (),
         older: str = "",
         *,
         patience: float = 5.0,
@@ -109,7 +109,7 @@ class Scene:
                 turn_id="console:1",
                 surface=surface,
                 budgets=EditBudgets(store=store),
-                earlier=Left(tuple(pages), older, older),
+                earlier=Left(tuple(message_ids), older, older),
                 replaced_answer="",
                 stop=asyncio.Event(),
                 save=self.save,

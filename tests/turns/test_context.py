@@ -134,7 +134,7 @@ async def test_who_speaks_in_a_thread_without_asking_is_read_too(store: Store) -
     platform = FakePlatform()
     await answered(store, platform, make_turn(1))
     bobs = Facts(calls_other=True)
-    assert not await intake_of(store).is_addressed(bobs, KEY, BOB.id)
+    assert not await intake_of(store).note_message(bobs, KEY, BOB.id)
     platform.context = (said(102, BOB, "Not on Friday!"),)
 
     prompt = await answered(store, platform, make_turn(3))

@@ -88,10 +88,10 @@ async def edit(store: Store, number: int, text: str, at: float = 2000.0) -> None
     await make_queue(store).edit(turn, edited_at=at)
 
 
-async def finish(queue: TurnQueue, taken: Taken, answer: str = "Hi", *pages: str) -> None:
+async def finish(queue: TurnQueue, taken: Taken, answer: str = "Hi", *message_ids: str) -> None:
     turn = taken.turn
     exchange = Exchange(turn.id, turn.person, turn.asked_at, turn.text, answer)
-    shown = Shown(pages or ("m1",), answer, answer, outcome="done")
+    shown = Shown(message_ids or ("m1",), answer, answer, outcome="done")
     await queue.leases.finish(taken, shown, exchange)
 
 
@@ -204,7 +204,7 @@ async def test_an_edit_of_a_joined_question_is_answered_with_the_others(
     await edit(store, number, "once more", 3000.0)
     last = await take(queue)
     assert parts(last) == ["once more" if one == number else f"q{one}" for one in (1, 2, 3)]
-    assert (last.turn.id, last.shown.pages) == ("console:1", ("m1",))
+    assert (last.turn.id, last.shown.message_ids) == ("console:1", ("m1",))
     await finish(queue, last, "Hello")
     assert [answer for _, answer in await remembered(store)] == ["Hello"]
 

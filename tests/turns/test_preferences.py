@@ -265,11 +265,11 @@ async def test_follow_is_that_of_the_thread(store: Store) -> None:
     intake, other = intake_of(store), replace(KEY, thread="t2")
     for key in (KEY, other):
         await intake.admit(asked(key is KEY, key))
-        await intake.is_addressed(Facts(), key, BOB.id)
+        await intake.note_message(Facts(), key, BOB.id)
     await choose(store, "channel", {"follow": "all"})
     await choose(store, "thread", {"follow": "mention"})
 
-    answered = [await intake.is_addressed(Facts(), key, ANN.id) for key in (KEY, other)]
+    answered = [await intake.note_message(Facts(), key, ANN.id) for key in (KEY, other)]
 
     assert answered == [False, True]
 

@@ -50,9 +50,9 @@ def make_queue(store: Store, worker: str = "w1", /, **limits: int) -> TurnQueue:
     )
 
 
-def grown(text: str, *pages: str) -> Shown:
-    """A text that stands on pages and still grows."""
-    return Shown(pages, text, text)
+def grown(text: str, *message_ids: str) -> Shown:
+    """A text that stands in messages and still grows."""
+    return Shown(message_ids, text, text)
 
 
 async def next_token(queue: TurnQueue) -> Token | None:
@@ -93,11 +93,11 @@ async def finish(
     *,
     answer: str = "answer",
     outcome: Outcome = "done",
-    pages: tuple[str, ...] = ("m1",),
+    message_ids: tuple[str, ...] = ("m1",),
 ) -> None:
     turn = taken.turn
     exchange = Exchange(turn.id, turn.person, turn.asked_at, turn.text, answer)
-    shown = Shown(pages, answer, answer, outcome=outcome)
+    shown = Shown(message_ids, answer, answer, outcome=outcome)
     await queue.leases.finish(taken, shown, exchange if answer else None)
 
 
@@ -820,7 +820,7 @@ WHOLE = Shown(
     "shown",
     [
         WHOLE,
-        replace(WHOLE, pages=()),
+        replace(WHOLE, message_ids=()),
         replace(WHOLE, said=""),
         replace(WHOLE, text="Whole ü.", below="", outcome="done"),
         Shown(("m1",), "Half", "Half", "(Left out.)"),

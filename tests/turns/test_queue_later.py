@@ -72,7 +72,7 @@ async def test_a_deleted_question_whose_reply_was_handed_over_is_taken_once_more
     again = await take(queue)
     await finish(queue, again, outcome="stopped")
 
-    assert (again.stop, again.shown.pages) == (True, ("m1",))
+    assert (again.stop, again.shown.message_ids) == (True, ("m1",))
     assert await history(store) == []
 
 
@@ -705,7 +705,7 @@ async def test_a_deleted_answer_is_remembered_no_more_and_not_written_anew(store
     queue = make_queue(store)
     await answered(queue, 1)
     await queue.admit(make_turn(2))
-    await finish(queue, await take(queue), pages=("m2", "m3"))
+    await finish(queue, await take(queue), message_ids=("m2", "m3"))
 
     await forget_answer(store, "m3", "unknown")
 
@@ -723,7 +723,7 @@ async def test_a_deleted_answer_that_grows_is_stopped_and_not_remembered(store: 
     await forget_answer(store, "m1")
 
     assert await queue.leases.renew(taken)
-    await finish(queue, taken, outcome="stopped", pages=("m1",))
+    await finish(queue, taken, outcome="stopped", message_ids=("m1",))
     assert await history(store) == []
 
 
@@ -759,7 +759,7 @@ async def test_a_message_that_its_worker_has_deleted_ends_no_answer(store: Store
 async def test_an_edit_of_the_question_writes_no_deleted_answer_anew(store: Store) -> None:
     queue = make_queue(store)
     await queue.admit(make_turn(1))
-    await finish(queue, await take(queue), pages=("m1",))
+    await finish(queue, await take(queue), message_ids=("m1",))
     await forget_answer(store, "m1")
 
     await queue.edit(replace(make_turn(1), text="edited"), edited_at=2000.0)
@@ -779,7 +779,7 @@ async def test_an_answer_that_is_deleted_before_it_is_saved_is_forgotten(
 
     if saved:
         assert await queue.leases.save(taken, grown("half", "m1"))
-    await finish(queue, taken, pages=("m1",))
+    await finish(queue, taken, message_ids=("m1",))
     assert await history(store) == []
     with pytest.raises(NotRemembered):
         await press(queue, 1)

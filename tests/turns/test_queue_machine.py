@@ -189,7 +189,7 @@ class Model:
         known = self.turns[turn_id]
         self.clock += 1
         known.state, known.attempts, known.progress, known.stop = "queued", 0, 0, False
-        known.shown = Shown(known.shown.pages)
+        known.shown = Shown(known.shown.message_ids)
         known.place = (len(self.open(known.person)) - 1, self.clock)
         self.threads[known.thread].mailbox.append(turn_id)
 
@@ -248,7 +248,8 @@ class Model:
 
     def last_above(self, thread: str) -> str:
         newest = self.turns.get(self.threads[thread].newest)
-        return newest.shown.pages[-1] if newest and newest.shown.pages and not newest.gone else ""
+        ids = newest.shown.message_ids if newest and not newest.gone else ()
+        return ids[-1] if ids else ""
 
     def press_refusal(self, turn_id: str, person: str) -> type[Refused] | None:
         known = self.turns.get(turn_id)
@@ -319,9 +320,9 @@ class Model:
     def begin_anew(self, turn_id: str) -> None:
         known = self.turns[turn_id]
         if known.anew:
-            if known.shown.pages and known.shown.text and known.previous_answer is None:
+            if known.shown.message_ids and known.shown.text and known.previous_answer is None:
                 known.previous_answer = known.shown.text
-            known.shown = Shown(known.shown.pages)
+            known.shown = Shown(known.shown.message_ids)
             known.attempts, known.progress, known.anew = 0, 0, False
 
     def ask_anew(self, turn_id: str) -> None:
@@ -360,7 +361,7 @@ class Model:
             known.previous_answer = known.after = None
         if outcome == "dead":
             self.dead.append(turn_id)
-            known.late_writes += shown.pages if shown.text else ()
+            known.late_writes += shown.message_ids if shown.text else ()
         known.state, known.shown = outcome, shown
         older = self.note_newest(turn_id, thread)
         thread.mailbox.remove(turn_id)
@@ -420,9 +421,9 @@ class Model:
                 forgotten |= set() if known.gone else {one, lead or one}
         for thread in self.threads.values():
             last = self.turns.get(thread.last)
-            if thread.newest in forgotten and last and last.shown.pages and not last.gone:
+            if thread.newest in forgotten and last and last.shown.message_ids and not last.gone:
                 for one in (thread.last, thread.newest):
-                    self.turns[one].late_writes += self.turns[one].shown.pages
+                    self.turns[one].late_writes += self.turns[one].shown.message_ids
                     self.repairs[one], self.turns[one].repair_attempts = DUE, 0
                 thread.newest = thread.last
 
@@ -606,7 +607,7 @@ class Queue(RuleBasedStateMachine):
         shown = Shown(ids, text + notice, text, below, outcome)
         if known.anew:
             # Of what a stopped attempt still saves, the queue takes the messages alone.
-            shown = replace(known.shown, pages=ids)
+            shown = replace(known.shown, message_ids=ids)
 
         got = self.lost(self.queues[worker].leases.save(taken, shown))
 
@@ -646,9 +647,9 @@ class Queue(RuleBasedStateMachine):
         elif not holds:
             assert got == ("" if repeated else LeaseLost)
         if holds:
-            known.posted |= {*shown.pages}
+            known.posted |= {*shown.message_ids}
         if holds and known.anew:
-            known.shown, known.saved = Shown(shown.pages, answer, answer), True
+            known.shown, known.saved = Shown(shown.message_ids, answer, answer), True
         elif holds:
             thread = self.model.threads[known.thread]
             edited = thread.last == turn.id and thread.last_question != known.text
@@ -688,16 +689,16 @@ class Queue(RuleBasedStateMachine):
             known.attempts -= not counts
             self.release(taken.turn.id)
 
-    @rule(data=st.data(), pages=st.sampled_from([(), ("one",), ("two", "three")]))
-    def report_late_writes(self, data: st.DataObject, pages: tuple[str, ...]) -> None:
+    @rule(data=st.data(), message_ids=st.sampled_from([(), ("one",), ("two", "three")]))
+    def report_late_writes(self, data: st.DataObject, message_ids: tuple[str, ...]) -> None:
         """Somebody who had a turn may have written since he lost it."""
         if self.held:
             _, taken = self.one_held(data)
             known = self.model.turns[taken.turn.id]
-            self.run(self.queues["w1"].repairs.report_late_writes(taken.turn, pages))
+            self.run(self.queues["w1"].repairs.report_late_writes(taken.turn, message_ids))
             if known.gone:
                 return
-            known.late_writes, known.repair_attempts = known.late_writes + pages, 0
+            known.late_writes, known.repair_attempts = known.late_writes + message_ids, 0
             self.model.repairs[taken.turn.id] = DUE
 
     @rule()
@@ -782,7 +783,7 @@ class Queue(RuleBasedStateMachine):
 
         self.run(self.queues["w1"].forget(platform="console", messages=[message]))
 
-        if posted[message] in listed and message in known.shown.pages:
+        if posted[message] in listed and message in known.shown.message_ids:
             self.model.forget(*known.joined, posted[message])
 
     @rule(

@@ -49,10 +49,10 @@ async def taken_by_another(store: Store) -> tuple[TurnQueue, Taken]:
     return other, taken
 
 
-async def lose_the_turn(store: Store, *pages: str) -> None:
+async def lose_the_turn(store: Store, *message_ids: str) -> None:
     """Let another worker take the turn and end it."""
     other, taken = await taken_by_another(store)
-    await other.leases.finish(taken, Shown(pages, "The end.", outcome="done"), None)
+    await other.leases.finish(taken, Shown(message_ids, "The end.", outcome="done"), None)
 
 
 async def reply_begins(store: Store, platform: FakePlatform) -> None:

@@ -38,7 +38,7 @@ class Process:
         )
 
     async def hears(self, person: Person, facts: Facts = PLAIN, key: ThreadKey = KEY) -> bool:
-        return await self.intake.is_addressed(facts, key, person.id)
+        return await self.intake.note_message(facts, key, person.id)
 
     async def asks(self, number: int, person: Person = ANN, key: ThreadKey = KEY) -> str:
         turn = Turn(f"slack:{number}", key, person, "why?", {}, 1000.0)

@@ -34,7 +34,7 @@ async def left(store: Store, shown: Shown, *, error: ModelError | None = None) -
     dead = make_queue(store, "dead")
     await dead.admit(make_turn())
     message = await platform.shown.post(Page(0, shown.text[:50], final=False))
-    await dead.leases.save(await take(dead), replace(shown, pages=(message,)))
+    await dead.leases.save(await take(dead), replace(shown, message_ids=(message,)))
     model = FakeModel((), error=error)
     async with working(make_worker(store, platform, model, name="next")):
         await all_ended(store)
@@ -98,7 +98,7 @@ async def test_a_long_previous_answer_comes_back_no_longer_than_an_answer(store:
 
 
 async def test_a_long_text_that_nobody_can_finish_is_abandoned_short(store: Store) -> None:
-    half = Shown(pages=("m1",), text=LONG, said=LONG)
+    half = Shown(message_ids=("m1",), text=LONG, said=LONG)
     dead, platform = make_queue(store, "dead"), FakePlatform()
     await dead.admit(make_turn())
     for _ in range(35):

@@ -284,7 +284,7 @@ class Gateway(discord.Client):
             return
         is_new = not edited_at or await self._intake.thread_of_turn(turn.id) is None
         facts = replace(facts, edited=edited_at > 0)
-        if is_new and not await self._is_question(turn, facts, channel):
+        if is_new and not await self._note_message(turn, facts, channel):
             return
         if not text and not (facts.direct or facts.calls_bot):
             return
@@ -332,17 +332,18 @@ class Gateway(discord.Client):
             if await self._intake.still_waits(turn, after=self._shard.tuning.sign_after):
                 await self._on_waiting(turn)
 
-    async def _is_question(self, turn: Turn, facts: Facts, channel: events.Channel) -> bool:
+    async def _note_message(self, turn: Turn, facts: Facts, channel: events.Channel) -> bool:
+        """Carry out a stop, or note the message; return whether it is a question for the bot."""
         if is_stop(facts, turn.text) and await self._intake.stop_own(
             turn.id, turn.key, turn.person, channel=str(channel.id)
         ):
             return False
         if not isinstance(channel, discord.Thread):
-            return await self._intake.is_addressed(facts, None)
+            return await self._intake.note_message(facts, None)
         ours = events.is_opened_by(self, channel)
         # A person who opens a thread speaks there first.
         people = {turn.person.id} if ours else {turn.person.id, str(channel.owner_id)}
-        return await self._intake.is_addressed(facts, turn.key, *people, ours=ours)
+        return await self._intake.note_message(facts, turn.key, *people, ours=ours)
 
     def _help(self, message: discord.Message) -> str:
         if self.user is None or self.intents.message_content:

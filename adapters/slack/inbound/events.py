@@ -243,7 +243,7 @@ class EventHandler:
             return
         turn_id = self._turn_id(question.channel, question.ts)
         is_new = not question.edited or await self._intake.thread_of_turn(turn_id) is None
-        if self._notified.get(question.id) or (is_new and not await self._is_addressed(question)):
+        if self._notified.get(question.id) or (is_new and not await self._note_message(question)):
             return
         if self._on_words and is_new and (words := self._words(question)) is not None:
             await self._carry_out(self._on_words, question, words)
@@ -317,7 +317,8 @@ class EventHandler:
             post = self._client.chat_postEphemeral(**fields, user=question.user)
         self._jobs.start(self._deliver(post))
 
-    async def _is_addressed(self, question: Question) -> bool:
+    async def _note_message(self, question: Question) -> bool:
+        """Carry out a stop, or note the message; return whether it is a question for the bot."""
         key, facts = self._key(question.channel, question.reply_thread), question.facts
         if is_stop(facts, readable(question.text, bot=self._identity.user, names={})):
             turn_id = self._turn_id(question.channel, question.ts)
@@ -328,7 +329,7 @@ class EventHandler:
                 return False
         in_thread = question.thread and not facts.direct
         people = {question.user, question.began} - {"", self._identity.user}
-        return await self._intake.is_addressed(facts, key if in_thread else None, *people)
+        return await self._intake.note_message(facts, key if in_thread else None, *people)
 
     async def _name(self, question: Question) -> str:
         """Return the person's name; empty if it is not cached and may be stored later.

@@ -204,7 +204,7 @@ async def test_a_page_that_is_found_in_its_message_is_not_deleted(store: Store) 
             ]
         scene.slack.fail("chat.update", error="edit_window_closed")
 
-        await scene.answer(store, [LONG], pages=ids, purpose=Purpose.RESUME)
+        await scene.answer(store, [LONG], message_ids=ids, purpose=Purpose.RESUME)
 
         assert sorted("".join(scene.texts()).split()) == sorted(LONG.split())
 
@@ -337,12 +337,12 @@ async def test_a_streaming_page_that_the_answer_does_not_need_is_deleted(
 ) -> None:
     async with make_scene() as scene:
         async with scene.platform.surface(scene.turn) as surface:
-            pages = [
+            message_ids = [
                 await surface.post(Page(0, "First page.", final=True)),
                 await surface.post(Page(1, "Sec", final=False, said="Sec")),
             ]
 
-        await scene.answer(store, ["An answer that is short."], pages=pages, older="")
+        await scene.answer(store, ["An answer that is short."], message_ids=message_ids, older="")
 
         assert scene.texts() == ["An answer that is short."]
 

@@ -213,9 +213,7 @@ async def _until_signal(signals: ShutdownSignals, work: Coroutine[Any, Any, _T])
 async def _export(settings: Settings, _: argparse.Namespace, signals: ShutdownSignals) -> None:
     from bot.app.export import export_preferences
 
-    exporting = asyncio.ensure_future(export_preferences(settings, sys.stdout))
-    signals.on_first(partial(asyncio.get_running_loop().call_soon_threadsafe, exporting.cancel))
-    await exporting
+    await _until_signal(signals, export_preferences(settings, sys.stdout))
 
 
 async def _import(
@@ -224,9 +222,7 @@ async def _import(
     from bot.app.export import import_preferences, read_text
 
     places = read_text(arguments.file, sys.stdin)
-    importing = asyncio.ensure_future(import_preferences(settings, places, sys.stdout))
-    signals.on_first(partial(asyncio.get_running_loop().call_soon_threadsafe, importing.cancel))
-    await importing
+    await _until_signal(signals, import_preferences(settings, places, sys.stdout))
 
 
 async def _forget(settings: Settings, arguments: argparse.Namespace, _: ShutdownSignals) -> None:

@@ -13,7 +13,7 @@ import discord
 
 from adapters.discord.gateway.connection import use_gateway
 from adapters.discord.gateway.events import HIDDEN, READS, said_in
-from adapters.discord.gateway.listen import Listener
+from adapters.discord.gateway.listen import Listener, Shards
 from adapters.discord.reply.channel import (
     ChannelAddress,
     ChannelSurface,
@@ -48,6 +48,8 @@ from bot.errors import (
     WriteRefused,
 )
 from bot.reply.edit_budget import EditBudgets
+from bot.store import Store
+from bot.turns.intake import Intake
 
 _log = logging.getLogger(__name__)
 
@@ -108,11 +110,7 @@ async def connect(
 
 
 class DiscordPlatform:
-    """Discord, reached over REST; the gateway only while `listen` runs.
-
-    `listen` hands what people do to an intake, and `downtime` is for how many seconds it could not;
-    see `Listener`.
-    """
+    """Discord, reached over REST; the gateway only while `listen` runs."""
 
     name = "discord"
 
@@ -128,7 +126,7 @@ class DiscordPlatform:
     ) -> None:
         self._client = client
         self._budgets = budgets
-        listener = Listener(
+        self._listener = Listener(
             client,
             token=token,
             threads=threads,
@@ -137,7 +135,14 @@ class DiscordPlatform:
             leaves_other_servers=leaves_other_servers,
             on_waiting=self.type_once,
         )
-        self.listen, self.downtime = listener.listen, listener.downtime
+
+    async def listen(self, intake: Intake, *, store: Store, shards: Shards | None = None) -> None:
+        """Hand what people do to the intake, until cancelled; see `Listener.listen`."""
+        await self._listener.listen(intake, store=store, shards=shards)
+
+    def downtime(self) -> float:
+        """Return for how many seconds people could not be heard; see `Listener.downtime`."""
+        return self._listener.downtime()
 
     @asynccontextmanager
     async def surface(
@@ -312,7 +317,7 @@ class DiscordPlatform:
 
     async def _show_typing(self, channel: int) -> bool:
         """Show typing if it is due; False if messages need the limit. Raises SurfaceError."""
-        if _is_due(self._client, channel):
+        if _note_typing(self._client, channel):
             if not await self._budgets.spare(GLOBAL_LIMIT):
                 return False
             async with translated():
@@ -361,8 +366,8 @@ async def _is_open(client: RestClient, thread: int, error: SurfaceError) -> bool
     return False
 
 
-def _is_due(client: RestClient, channel: int) -> bool:
-    """Whether the bot has not typed in a channel just now; notes that it does."""
+def _note_typing(client: RestClient, channel: int) -> bool:
+    """Note that the bot types in a channel; return False if it has just done so."""
     now, gap = asyncio.get_running_loop().time(), client.tuning.typing_gap
     client.typed_at = {one: at for one, at in client.typed_at.items() if now - at < gap}
     if channel in client.typed_at:

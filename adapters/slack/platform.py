@@ -13,7 +13,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 from adapters.slack.commands.entrance import Commands
 from adapters.slack.context import read_context
 from adapters.slack.errors import translated
-from adapters.slack.inbound.app import Body, Dispatch, OnEvent, dispatcher
+from adapters.slack.inbound.app import Body, Dispatch, Dispatcher, Handlers, OnEvent
 from adapters.slack.inbound.events import EventHandler
 from adapters.slack.inbound.http import Handler, signed_handler
 from adapters.slack.inbound.outage import Heartbeat, OutageRecord
@@ -149,7 +149,7 @@ class SlackPlatform:
             intake,
             on_conversation=record.note,
             on_home=commands.on_home,
-            on_words=commands.on_words,
+            on_command_text=commands.on_command_text,
         )
         self._introduce("Socket Mode")
         heartbeat = Heartbeat(workspace, record=record, handler=handler)
@@ -176,7 +176,10 @@ class SlackPlatform:
             raise CannotStart("SLACK_SIGNING_SECRET is required to receive events over HTTP")
         commands = self._commands(intake)
         handler = EventHandler(
-            self.workspace, intake, on_home=commands.on_home, on_words=commands.on_words
+            self.workspace,
+            intake,
+            on_home=commands.on_home,
+            on_command_text=commands.on_command_text,
         )
         self._introduce("HTTP")
         return signed_handler(
@@ -203,14 +206,14 @@ class SlackPlatform:
             if not await commands.on_press(body):
                 await handler.on_press(body)
 
-        return dispatcher(
-            self.workspace,
+        handlers = Handlers(
             on_event=on_event,
             on_press=on_press,
             on_command=commands.on_command,
             on_shortcut=commands.on_shortcut,
             on_submit=commands.on_submit,
         )
+        return Dispatcher(self.workspace, handlers).dispatch
 
     async def _socket_url(self) -> str:
         async with translated():

@@ -155,7 +155,7 @@ async def _print_rendered(deltas: AsyncGenerator[str | Start], stdout: TextIO) -
             async for delta in deltas:
                 if not isinstance(delta, Start):
                     answer.add(delta)
-                elif answer.is_begun:
+                elif answer.has_begun:
                     answer.restart()
                     log.warning(_ANEW)
 

@@ -47,7 +47,7 @@ async def export_preferences(settings: Settings, out: TextIO) -> None:
     async with connect(url=settings.redis_url, data_dir=settings.data_dir) as store:
         found = await PreferenceStore(store=store).read_all()
     _as_utf_8(out)
-    out.write(write_file(found))
+    out.write(to_json(found))
 
 
 async def import_preferences(settings: Settings, text: str, out: TextIO) -> None:
@@ -56,7 +56,7 @@ async def import_preferences(settings: Settings, text: str, out: TextIO) -> None
     In the places that it names, it replaces what was chosen; others keep it. Raises NotImported,
     CannotStart and StoreUnavailable.
     """
-    places = read_file(text)
+    places = from_json(text)
     async with connect(url=settings.redis_url, data_dir=settings.data_dir) as store:
         await PreferenceStore(store=store).replace_all(places)
     out.write(f"Imported what is chosen in {len(places)} places.\n")
@@ -77,7 +77,7 @@ def _as_utf_8(stream: TextIO) -> None:
         stream.reconfigure(encoding="utf-8")
 
 
-def write_file(found: Mapping[str, Preferences]) -> str:
+def to_json(found: Mapping[str, Preferences]) -> str:
     """Return a file of what is chosen, by the keys of the places."""
     places = []
     for place, preferences in found.items():
@@ -88,7 +88,7 @@ def write_file(found: Mapping[str, Preferences]) -> str:
     return json.dumps(file, ensure_ascii=False, indent=2) + "\n"
 
 
-def read_file(text: str) -> dict[str, Preferences]:
+def from_json(text: str) -> dict[str, Preferences]:
     """Return what a file chooses, by the keys of the places. Raises NotImported."""
     places: dict[str, Preferences] = {}
     mistakes: list[str] = []

@@ -155,6 +155,7 @@ async def init(
     Raises CannotStart if the file cannot be read or written, before anything is asked.
     """
     known = _values(_lines(env_file))
+    # To be told that the folder takes no file before anything is asked.
     _replacement(env_file).unlink()
     ours = {variable.name.upper() for variable in fields(Settings)}
     given = {name: text for name, text in environment.items() if name in ours and text.strip()}

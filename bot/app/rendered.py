@@ -43,7 +43,7 @@ class RenderedAnswer:
         self._growing = Growing()
         self._text = self._live_text = ""
         self._drawn: tuple[str, Text | str] = ("", "")
-        self._is_begun = False
+        self._has_printed = False
         self._live = Live(
             console=self._console,
             get_renderable=self._draw,
@@ -66,7 +66,7 @@ class RenderedAnswer:
         self._grow(last=True)
 
     @property
-    def is_begun(self) -> bool:
+    def has_begun(self) -> bool:
         """Whether there is anything of the answer."""
         return bool(self._text.strip())
 
@@ -86,8 +86,8 @@ class RenderedAnswer:
         self._live_text = growth.live
         if growth.finished:
             text = self._renderer.markdown(growth.finished, width=self._console.width)
-            self._write(f"\n{text}" if self._is_begun else text)
-            self._is_begun = True
+            self._write(f"\n{text}" if self._has_printed else text)
+            self._has_printed = True
 
     def _write(self, ansi: str) -> None:
         from rich.text import Text
@@ -103,6 +103,6 @@ class RenderedAnswer:
             rendered = self._renderer.markdown(tidy(text), width=self._console.width)
             lines = rendered.split("\n")[-max(self._console.height - 2, 1) :]
             # The empty line between two blocks.
-            above = [""] if self._is_begun else []
+            above = [""] if self._has_printed else []
             self._drawn = text, Text.from_ansi("\n".join([*above, *lines]))
         return self._drawn[1] if text else ""

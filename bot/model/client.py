@@ -129,7 +129,7 @@ class ModelClient:
                 temperature = self._temperature
             send = partial(self._send, max_tokens=most, temperature=temperature)
             sending = self._capabilities.send(send, prompt)
-            events = await self._before(deadline, sending)
+            events = await self._within(deadline, sending)
             accepted()
             with closing(events):
                 async with aclosing(self._deltas(events, metrics, deadline, most)) as deltas:
@@ -169,7 +169,7 @@ class ModelClient:
         has_begun = False
         room = max_characters(max_tokens)
         while not (finish or stream.ended):
-            events = await self._before(deadline, stream.read_events())
+            events = await self._within(deadline, stream.read_events())
             for event in events:
                 if finish:
                     metrics.add_usage(_usage(event))
@@ -220,7 +220,7 @@ class ModelClient:
         except (ValueError, AttributeError, TypeError, LookupError, RecursionError) as error:
             raise self._server.failure("garbage", "sent a line that cannot be read") from error
 
-    async def _before(self, deadline: float, waiting: Awaitable[_T]) -> _T:
+    async def _within(self, deadline: float, waiting: Awaitable[_T]) -> _T:
         """Wait until the deadline or the end of the idle time-out. Raises ModelSilent."""
         idle_until = asyncio.get_running_loop().time() + self._idle_timeout
         try:

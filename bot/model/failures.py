@@ -31,7 +31,7 @@ _PROVIDER = (
 )
 _NO_API = "set MODEL_URL to the address of an OpenAI-compatible server, which usually ends in /v1"
 _BETWEEN = "something stands between this machine and it; check HTTPS_PROXY"
-# That file replaces the usual one.
+# Python trusts what is in SSL_CERT_FILE, and nothing else.
 _TRUST = "a certificate of your own goes, beside the usual ones, into the file at SSL_CERT_FILE"
 
 

@@ -154,6 +154,7 @@ class RetryingModel:
                     yield used
                 raise
             except ModelError as error:
+                # Once more is enough: people have seen both beginnings.
                 if answer and is_broken:
                     raise
                 if answer:

@@ -83,7 +83,7 @@ class ServerConnection:
 
     server: ModelServer
     pool: aiohttp.ClientSession
-    bulk_turn: asyncio.Lock
+    bulk_lock: asyncio.Lock
     stream_bytes: int  # of one answer
 
     def for_model(self, model: str) -> ServerConnection:
@@ -126,7 +126,7 @@ class ServerConnection:
         kind = response.headers.get("Content-Type", "").lower()
         if 200 <= response.status < 300 and not kind.startswith(_NO_STREAM):
             return EventStream(
-                self.server, response, bulk_turn=self.bulk_turn, max_bytes=self.stream_bytes
+                self.server, response, bulk_lock=self.bulk_lock, max_bytes=self.stream_bytes
             )
         text = b""  # as much as comes soon
         with closing(response), suppress(aiohttp.ClientError, OSError):
@@ -204,7 +204,7 @@ class EventStream:
     without a space, and its objects cost 55 microseconds an event, JSON alone 3 (huggingface_hub
     2.4, run).
 
-    Streams that share `bulk_turn` read large amounts one after another.
+    Streams that share `bulk_lock` read large amounts one after another.
     """
 
     def __init__(
@@ -212,14 +212,14 @@ class EventStream:
         server: ModelServer,
         response: aiohttp.ClientResponse,
         *,
-        bulk_turn: asyncio.Lock,
+        bulk_lock: asyncio.Lock,
         max_bytes: int,
     ) -> None:
         self.ended = False  # the body has ended, or the server has sent [DONE]
         self.done = False  # the server has sent [DONE]
         self._server = server
         self._response = response
-        self._bulk_turn = bulk_turn
+        self._bulk_lock = bulk_lock
         self._partial_line = bytearray()
         self._max_bytes = self._bytes_left = max_bytes
         self._has_begun = False  # a line has come
@@ -232,7 +232,7 @@ class EventStream:
         if len(self._partial_line) + len(chunk) >= _CHUNK_BYTES:
             # Otherwise many streams would be parsed in one turn of the event loop; and a time-out
             # would never strike while the next chunk is always there.
-            async with self._bulk_turn:
+            async with self._bulk_lock:
                 await asyncio.sleep(0)
         # The last line of a body needs no line end.
         first, *others = (chunk or b"\n").split(b"\n")

@@ -108,12 +108,12 @@ class Draft:
         self._model = ""
         self._left_out, self._model_left_out = left_out, 0  # characters of the question
         self._beginning = ""
-        self._end: Shown | None = earlier if earlier.outcome else None
+        self._final: Shown | None = earlier if earlier.outcome else None
 
     @property
-    def ended(self) -> bool:
+    def has_ended(self) -> bool:
         """Whether the text is final."""
-        return self._end is not None
+        return self._final is not None
 
     @property
     def replaces(self) -> bool:
@@ -121,14 +121,14 @@ class Draft:
         return bool(self._replaced_answer)
 
     @property
-    def begun(self) -> bool:
+    def has_begun(self) -> bool:
         """Whether the model has said anything since its last start."""
         return bool(self._answer.text)
 
     def shown(self, message_ids: Sequence[str]) -> Shown:
         """Return what people read in these messages, or will after the next write."""
-        if self._end:
-            return replace(self._end, message_ids=tuple(message_ids))
+        if self._final:
+            return replace(self._final, message_ids=tuple(message_ids))
         answer = self._longer
         said = answer.text if answer.text.strip() else ""
         return Shown(tuple(message_ids), said, said, answer.footer, model=answer.model)
@@ -157,7 +157,7 @@ class Draft:
 
     def end(self, ending: Ending) -> None:
         """End the text. One that has ended may still fail to be shown, or be deleted."""
-        self._end = self._last(self._ended(ending))
+        self._final = self._of_its_age(self._at_end(ending))
 
     def refuse(self, apology: str, *, visible: Mapping[int, str], last: int) -> list[Page]:
         """End the text with what is visible of it, by page number, because no more is taken.
@@ -176,8 +176,8 @@ class Draft:
         if last in texts:
             texts[last] = self._make_room(texts[last], notice)
         answer = _Answer("\n".join(texts.values()), footer)
-        self._end = self._last(_finished(answer, apology, "failed"))
-        alone = Page(last + 1, notice, final=True, last=True, end=self._end.end)
+        self._final = self._of_its_age(_finished(answer, apology, "failed"))
+        alone = Page(last + 1, notice, final=True, last=True, end=self._final.end)
         closed = with_notice(texts.get(last, ""), notice)
         return [replace(alone, number=last, text=closed), alone] if last >= 0 else [alone]
 
@@ -186,18 +186,19 @@ class Draft:
 
         At the end, a page without text takes the place of each that is no longer needed.
         """
-        if not self._end:
+        if not self._final:
             return self._growing(messages)
-        texts = self._pager.cut(self._end.text)
+        texts = self._pager.cut(self._final.text)
         last = len(texts) - 1
         pages = [Page(i, text, final=True, last=i == last) for i, text in enumerate(texts)]
-        pages[last:] = [replace(page, end=self._end.end) for page in pages[last:]]
+        pages[last:] = [replace(page, end=self._final.end) for page in pages[last:]]
         return pages + [Page(i, "", final=True) for i in range(len(texts), messages)]
 
-    def _last(self, shown: Shown) -> Shown:
+    def _of_its_age(self, shown: Shown) -> Shown:
+        """Return a reply that nothing can be done with, if it is not remembered."""
         return shown if self._remembered else replace(shown, end="older")
 
-    def _ended(self, ending: Ending) -> Shown:
+    def _at_end(self, ending: Ending) -> Shown:
         answer, former = self._longer, self._replaced_answer
         match ending:
             case Done():
@@ -216,7 +217,7 @@ class Draft:
             case Failed():
                 return _finished(answer, ending.apology, ending.outcome)
             case Deleted():
-                shown = self._end or self._ended(Stopped())
+                shown = self._final or self._at_end(Stopped())
                 return replace(shown, said="", outcome="stopped")
 
     def _growing(self, messages: int) -> list[Page]:
@@ -347,7 +348,7 @@ class Screen:
         return tuple(self._ids)
 
     @property
-    def standing(self) -> tuple[str, ...]:
+    def remaining(self) -> tuple[str, ...]:
         """The ids of the messages that were not taken away."""
         shown = zip(self._ids, self._shows, strict=True)
         return tuple(message_id for message_id, page in shown if page is None or page.text)
@@ -382,7 +383,7 @@ class Screen:
         ends = [replace(page, last=False) for page in pages if page.number in there]
         return [page for page in ends if page != self._shows[page.number]]
 
-    def posted(self, page: Page, message_id: str) -> None:
+    def note_posted(self, page: Page, message_id: str) -> None:
         """Note a page in a new message, which may take the place of a read-only one."""
         if page.number < len(self._ids):
             self._ids[page.number] = message_id
@@ -391,22 +392,22 @@ class Screen:
             self._read_only.update(range(page.number + 1, len(self._ids)))
         else:
             self._ids.append(message_id)
-        self.edited(page)
+        self.note_edited(page)
 
-    def edited(self, page: Page) -> None:
+    def note_edited(self, page: Page) -> None:
         """Note that the page's message shows it."""
         self._shows[page.number :] = [page, *self._shows[page.number + 1 :]]
         self._answer[page.number] = answer_on(page)
 
-    def unknown(self, page: Page) -> None:
+    def note_unknown(self, page: Page) -> None:
         """Note that the page's message may show anything until the platform has answered."""
         self._shows[page.number] = None
 
-    def read_only(self, page: Page) -> None:
+    def note_read_only(self, page: Page) -> None:
         """Note that the page's message takes no edits."""
         self._read_only.add(page.number)
 
-    def deleted(self, page: Page) -> None:
+    def note_deleted(self, page: Page) -> None:
         """Note that a person deleted the page's message."""
         self._deleted.add(page.number)
 

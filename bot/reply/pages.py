@@ -95,6 +95,7 @@ class Pager:
         self._block = Block()
 
     def _opening(self, text: str, start: int) -> tuple[str, int]:
+        """Return the lines that open a page's blocks anew, and how much text they stand for."""
         if not start:
             return "", 0
         # An opening of more than a page is too large.

@@ -77,12 +77,12 @@ class Reply:
     `earlier` is what an earlier attempt has shown, `replaced_answer` what its messages held before,
     and `left_out` how much the question lost before the model read it (see Draft). `save` is called
     before each write and after each post. It raises LeaseLost if another process writes this reply
-    now, and otherwise saves what is shown. So the end is saved before the first write that shows
-    it, and an attempt that finds an end only writes that. `before_retry` is called before a failing
-    model is asked again. It raises the model's error if the reply is to end instead.
-    `tells_beginning` returns whether this reply is to say that the model no longer reads the
-    beginning of the talk. A reply that is not `remembered` ends without a way to go on.
-    `freshness` tells what was written, and when.
+    now and QuestionEdited if the question is another one, and otherwise saves what is shown. So the
+    end is saved before the first write that shows it, and an attempt that finds an end only writes
+    that. `before_retry` is called before a failing model is asked again. It raises the model's
+    error if the reply is to end instead. `tells_beginning` returns whether this reply is to say
+    that the model no longer reads the beginning of the talk. A reply that is not `remembered` ends
+    without a way to go on. `freshness` tells what was written, and when.
     """
 
     def __init__(
@@ -134,9 +134,9 @@ class Reply:
         """Show deltas as they arrive, then the whole text.
 
         A ModelError among the deltas ends the reply with its apology. Any other error is raised,
-        and what is shown stays for the next attempt. Raises LeaseLost, WriteFailed or WriteDelayed
-        if the final text was not written in time, and PlaceGone or WriteRefused if not even an
-        apology is taken.
+        and what is shown stays for the next attempt. Raises what `save` raises, WriteFailed or
+        WriteDelayed if the final text was not written in time, and PlaceGone or WriteRefused if not
+        even an apology is taken.
         """
         self._heard_at = asyncio.get_running_loop().time()
         collecting = asyncio.create_task(self._collect(deltas))
@@ -149,7 +149,7 @@ class Reply:
         finally:
             await cancelled(collecting)
         self.freshness.end(asyncio.get_running_loop().time())
-        return self._draft.shown(self._screen.standing)
+        return self._draft.shown(self._screen.remaining)
 
     async def _write(self, collecting: asyncio.Task[None]) -> None:
         try:
@@ -163,7 +163,7 @@ class Reply:
 
     async def _collect(self, deltas: AsyncGenerator[Delta]) -> None:
         try:
-            if not self._draft.ended:
+            if not self._draft.has_ended:
                 # An answer that is cancelled, or crashes, has no end to be saved or shown.
                 self._draft.end(await self._read_until_end(deltas))
         finally:
@@ -233,7 +233,7 @@ class Reply:
         timing = self._timing
         if self._draft.is_retried:
             silence = timing.busy_silence
-        elif self._draft.begun:
+        elif self._draft.has_begun:
             silence = timing.silence
         else:
             seen = self._surface.shows_work
@@ -357,25 +357,25 @@ class Reply:
 
         Raises SurfaceError.
         """
-        self._screen.unknown(page)
+        self._screen.note_unknown(page)
         try:
             await self._surface.edit(self._screen.message_ids[page.number], page)
         except (MessageGone, WriteRefused) as error:
             if not is_needed(page):
                 log.info("Turn %s: an old message stays as it is: %s", self._turn_id, error)
             elif isinstance(error, MessageGone):
-                self._screen.deleted(page)
+                self._screen.note_deleted(page)
                 raise
             else:
                 log.info("Turn %s: a message takes no edits: %s", self._turn_id, error)
-                self._screen.read_only(page)
+                self._screen.note_read_only(page)
                 return
-        self._screen.edited(page)
+        self._screen.note_edited(page)
 
     async def _post(self, page: Page) -> None:
         """Post a page, and try to take its read-only message away. Raises SurfaceError."""
         old = self._screen.message_of(page)
-        self._screen.posted(page, await self._surface.post(page))
+        self._screen.note_posted(page, await self._surface.post(page))
         await self._save_shown()
         # A post that finds a message of a page behind it writes there.
         if old and old not in self._screen.message_ids:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.app.export import NotImported, read_file, read_text, write_file
+from bot.app.export import NotImported, from_json, read_text, to_json
 from bot.domain import Json, Preferences, ThreadKey
 from bot.store import Store
 from bot.turns.preferences import PreferenceStore, Rights, place_of
@@ -29,7 +29,7 @@ EVERYTHING = {
 
 
 def test_what_is_written_reads_the_same() -> None:
-    assert read_file(write_file(EVERYTHING)) == EVERYTHING
+    assert from_json(to_json(EVERYTHING)) == EVERYTHING
 
 
 async def test_an_import_replaces_the_places_that_it_names_and_no_others(store: Store) -> None:
@@ -43,7 +43,7 @@ async def test_an_import_replaces_the_places_that_it_names_and_no_others(store: 
             rights=Rights(admin=True),
         )
 
-    await preferences.replace_all(read_file(write_file(EVERYTHING)))
+    await preferences.replace_all(from_json(to_json(EVERYTHING)))
 
     other = {place_of(replace(KEY, thread="5"), "thread"): Preferences(temperature=1.0)}
     assert await preferences.read_all() == EVERYTHING | other
@@ -96,14 +96,14 @@ def place(**fields: Json) -> Json:
 )
 def test_a_mistake_names_its_line(text: str, sentence: str) -> None:
     with pytest.raises(NotImported) as refused:
-        read_file(text)
+        from_json(text)
 
     assert str(refused.value).startswith(sentence)
 
 
 def test_all_places_with_a_mistake_are_told_at_once() -> None:
     with pytest.raises(NotImported) as refused:
-        read_file(file_of(place(speed=1), place(channel="2"), place(thread="3")))
+        from_json(file_of(place(speed=1), place(channel="2"), place(thread="3")))
 
     assert len(str(refused.value).splitlines()) == 2
 
@@ -117,7 +117,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 
 async def test_the_command_line_imports_and_exports(data_dir: Path, own_store: Store) -> None:
-    (data_dir / "file.json").write_text(write_file(EVERYTHING), encoding="utf-8")
+    (data_dir / "file.json").write_text(to_json(EVERYTHING), encoding="utf-8")
     variables = {"REDIS_URL": own_store.url}
 
     async def said(*words: str) -> tuple[int | None, str, str]:
@@ -127,7 +127,7 @@ async def test_the_command_line_imports_and_exports(data_dir: Path, own_store: S
 
     assert await said("import", "file.json") == (0, "Imported what is chosen in 4 places.\n", "")
     status, out, _ = await said("export")
-    assert (status, read_file(out)) == (0, EVERYTHING)
+    assert (status, from_json(out)) == (0, EVERYTHING)
     status, out, complaints = await said("import", "missing.json")
     assert (status, out) == (1, "")
     assert complaints.startswith("bot: missing.json cannot be read")

@@ -21,7 +21,7 @@ def test_a_page_without_a_message_is_posted() -> None:
 
     assert page
     assert screen.needs_post(page)
-    screen.posted(page, "m1")
+    screen.note_posted(page, "m1")
     assert screen.next_write([growing(0, "One")]) is None
     assert (screen.message_ids, screen.answer) == (("m1",), {0: "One"})
 
@@ -38,9 +38,9 @@ def test_a_message_of_an_earlier_attempt_may_show_anything() -> None:
 
 def test_a_message_whose_write_was_not_confirmed_is_written_again() -> None:
     screen, page = Screen(["m1"]), growing(0, "One")
-    screen.edited(page)
+    screen.note_edited(page)
 
-    screen.unknown(page)
+    screen.note_unknown(page)
 
     assert screen.next_write([page]) == page
 
@@ -49,10 +49,10 @@ def test_a_page_whose_message_is_read_only_is_posted_below_and_so_are_those_behi
     screen = Screen(["m1", "m2", "m3"])
     pages = [final(number, "words") for number in range(3)]
     for page in pages:
-        screen.edited(page)
+        screen.note_edited(page)
 
-    screen.read_only(pages[1])
-    screen.posted(pages[1], "m4")
+    screen.note_read_only(pages[1])
+    screen.note_posted(pages[1], "m4")
 
     assert screen.message_ids == ("m1", "m4", "m3")
     assert [screen.needs_post(page) for page in pages] == [False, False, True]
@@ -61,7 +61,7 @@ def test_a_page_whose_message_is_read_only_is_posted_below_and_so_are_those_behi
 def test_a_read_only_message_that_is_not_needed_gets_no_successor() -> None:
     screen, unneeded = Screen(["m1", "m2"]), final(1, "")
 
-    screen.read_only(unneeded)
+    screen.note_read_only(unneeded)
 
     assert not screen.needs_post(unneeded)
 
@@ -70,7 +70,7 @@ def test_pages_of_the_replaced_answer_make_room_once_the_new_one_has_begun() -> 
     screen = Screen(["m1", "m2"])
     pages = [growing(0, "New"), final(1, PENDING)]
     first = screen.next_write(pages)
-    screen.edited(pages[0])
+    screen.note_edited(pages[0])
 
     second = screen.next_write([growing(0, "New words"), final(1, PENDING)])
 
@@ -80,14 +80,14 @@ def test_pages_of_the_replaced_answer_make_room_once_the_new_one_has_begun() -> 
 def test_a_message_that_was_taken_away_stands_no_more() -> None:
     screen = Screen(["m1", "m2"])
 
-    screen.edited(final(1, ""))
+    screen.note_edited(final(1, ""))
 
-    assert (screen.standing, screen.message_ids) == (("m1",), ("m1", "m2"))
+    assert (screen.remaining, screen.message_ids) == (("m1",), ("m1", "m2"))
 
 
 def test_a_deleted_message_is_not_closed() -> None:
     screen = Screen(["m1", "m2"])
-    screen.deleted(growing(0, "One"))
+    screen.note_deleted(growing(0, "One"))
 
     pages = screen.unclosed([final(0, "One"), final(1, "Two", last=True)])
 

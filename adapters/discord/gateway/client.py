@@ -257,46 +257,46 @@ class Gateway(discord.Client):
             is_passed.set()
 
     async def _ask(self, message: discord.Message, event: Event, edited_at: float) -> None:
+        """Admit a message, or its edit, if it is for the bot and its author may use it."""
         channel = await self._filter.look_up(message)
         if channel is None:
             return
-        facts = self._filter.facts(message)
+        facts = replace(self._filter.facts(message), edited=edited_at > 0)
+        called = facts.direct or facts.calls_bot
+        turn = await self._turn_of(message, channel)
+        try:
+            await self._intake.check_access(turn.key, turn.person, turn.asker, called=called)
+            is_new = not edited_at or await self._intake.thread_of_turn(turn.id) is None
+            if is_new and not await self._note_message(turn, facts, channel):
+                return
+            if turn.text or called:
+                await self._shard.saved.note_question(channel.id, message.id)
+                await self._admit(turn, edited_at)
+        except Refused as refused:
+            self._explain(message, refused, event)
+
+    async def _turn_of(self, message: discord.Message, channel: events.Channel) -> Turn:
         answered, goes_on = events.answered(message), None
         is_ours = answered is not None and answered.author.id == own_id(self)
         if answered and is_ours and events.has_threads(channel):
             goes_on = await self._intake.thread_of("discord", str(answered.id))
         role = self._filter.role(message) or 0
-        text = events.text_of(message, own_id(self), role_id=role)
-        turn = events.message_turn(
+        return events.message_turn(
             message,
             channel,
-            text=text,
+            text=events.text_of(message, own_id(self), role_id=role),
             goes_on=goes_on,
             threads=self._threads,
             user_id=own_id(self),
             roles=await self._roles(message),
         )
-        try:
-            called = facts.direct or facts.calls_bot
-            await self._intake.check_access(turn.key, turn.person, turn.asker, called=called)
-        except Refused as refused:
-            self._explain(message, refused, event)
-            return
-        is_new = not edited_at or await self._intake.thread_of_turn(turn.id) is None
-        facts = replace(facts, edited=edited_at > 0)
-        if is_new and not await self._note_message(turn, facts, channel):
-            return
-        if not text and not (facts.direct or facts.calls_bot):
-            return
-        await self._shard.saved.note_question(channel.id, message.id)
-        try:
-            if edited_at:
-                await self._intake.edit(turn, edited_at=edited_at)
-                self._show_if_waiting(turn)
-            elif await self._intake.admit(turn):
-                self._show_if_waiting(turn)
-        except Refused as refused:
-            self._explain(message, refused, event)
+
+    async def _admit(self, turn: Turn, edited_at: float) -> None:
+        if edited_at:
+            await self._intake.edit(turn, edited_at=edited_at)
+            self._show_if_waiting(turn)
+        elif await self._intake.admit(turn):
+            self._show_if_waiting(turn)
 
     async def _roles(self, message: discord.Message) -> list[str]:
         """Return the roles of an author whose message does not tell them, if they matter.

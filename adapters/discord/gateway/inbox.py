@@ -24,7 +24,10 @@ _QUESTIONS, _DELETIONS = 100, 1000
 
 @dataclass(slots=True, eq=False)
 class Event:
-    """An event, handled once it has no `holds`; `message_id` is 0 if it is not a message."""
+    """An event of the gateway, handled once it has no `holds`: the jobs and tasks that it led to.
+
+    `message_id` is 0 if it is not a message.
+    """
 
     seq: int
     message_id: int
@@ -165,7 +168,7 @@ class Inbox:
             while True:
                 job, over = await self._next(), False
                 try:
-                    over = await self._is_over(job)
+                    over = await self._run(job)
                 finally:
                     if not over:
                         self._put_back(job)
@@ -226,7 +229,8 @@ class Inbox:
         del self._lookups[channel]
         self._arrived.set()
 
-    async def _is_over(self, job: Job) -> bool:
+    async def _run(self, job: Job) -> bool:
+        """Run a job; return False if it has to be run again."""
         try:
             await job.run()
         except (StoreUnavailable, WriteDelayed, WriteFailed) as error:

@@ -56,7 +56,7 @@ class Interactions:
         Discord sends it again after a RESUME. One that is handled, or so old that its person has
         turned away, changes nothing any more: it could forget, or choose, what was newer.
         """
-        if await self._is_over(interaction):
+        if await self._is_old_or_handled(interaction):
             _log.info("Interaction %d is left alone: it was sent again, or is old", interaction.id)
             return
         try:
@@ -67,7 +67,7 @@ class Interactions:
             raise
         await self._note_handled(interaction)
 
-    async def _is_over(self, interaction: discord.Interaction) -> bool:
+    async def _is_old_or_handled(self, interaction: discord.Interaction) -> bool:
         age = time.time() - interaction.created_at.timestamp()
         if age > self._tuning.answers_wanted_for:
             return True

@@ -103,16 +103,16 @@ class ChannelSurface:
             return equal
         while unknown := self._recovery.unknown:
             message_id = unknown[0]
-            is_edited = await self._is_edited(message_id, page)
+            is_edited = await self._try_edit(message_id, page)
             del unknown[0]
             if is_edited:
                 return message_id
         message = await self._send_to_thread_or_parent(page)
-        if await self._is_shown(message, page):
+        if await self._show_in(message, page):
             return str(message["id"])
         # The message of an earlier attempt takes no edit: another one replaces it.
         another = await self._send(self._address, page)
-        if not await self._is_shown(another, page):
+        if not await self._show_in(another, page):
             raise WriteFailed("the messages of earlier attempts take no edits")
         with suppress(SurfaceError):
             await self._edit(self._address, str(message["id"]), Page(page.number, "", final=True))
@@ -163,16 +163,17 @@ class ChannelSurface:
         self._parent = None
         return message
 
-    async def _is_shown(self, message: dict[str, Any], page: Page) -> bool:
-        """Whether a message in Discord's response shows this page, if need be after an edit.
+    async def _show_in(self, message: dict[str, Any], page: Page) -> bool:
+        """Have a message in Discord's response show this page; return False if it takes no edit.
 
         Discord answers a repeated nonce with the message of the attempt that did get through.
         """
         if shows(message, page, self._turn_id, rated=self._client.rated):
             return True
-        return await self._is_edited(str(message["id"]), page)
+        return await self._try_edit(str(message["id"]), page)
 
-    async def _is_edited(self, message_id: str, page: Page) -> bool:
+    async def _try_edit(self, message_id: str, page: Page) -> bool:
+        """Edit a message of an earlier attempt; return False if it takes no edit."""
         try:
             await self.edit(message_id, page)
         except (MessageGone, WriteRefused) as error:

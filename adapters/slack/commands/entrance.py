@@ -46,7 +46,7 @@ class Commands:
             answer = Answer(await self._ask.on_command(command))
         return {**answer.message(), "response_type": "ephemeral"} if answer.text else {}
 
-    async def on_words(
+    async def on_command_text(
         self, words: str, *, id_: str, channel: str, thread: str, user: str
     ) -> Mapping[str, object]:
         """Handle what follows `/parley` in a message; return what the person alone reads.

@@ -6,8 +6,8 @@ import json
 import logging
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 from slack_bolt.async_app import AsyncAck, AsyncApp
@@ -35,20 +35,78 @@ OnEvent = Callable[[dict[str, object]], Awaitable[None]]
 Dispatch = Callable[[dict[str, object]], Awaitable[BoltResponse | None]]
 
 
-def dispatcher(
-    workspace: Workspace,
-    *,
-    on_event: OnEvent,
-    on_press: Callable[[Body], Awaitable[None]],
-    on_command: Callable[[Mapping[str, str]], Awaitable[Fields]],
-    on_shortcut: Callable[[Body], Awaitable[None]],
-    on_submit: Callable[[Body], Awaitable[Fields]],
-) -> Dispatch:
-    """Return what answers a body, or returns None if it cannot be read. It checks no signatures.
+@dataclass(frozen=True, slots=True)
+class Handlers:
+    """Who takes what Slack sends.
 
-    An event is acknowledged only after it was stored. `on_command` returns a message for the person
-    alone, or nothing. `on_submit` returns what is to be done with a modal; nothing closes it.
+    `on_command` returns a message for the person alone, or nothing. `on_submit` returns what is to
+    be done with a modal; nothing closes it.
     """
+
+    on_event: OnEvent
+    on_press: Callable[[Body], Awaitable[None]]
+    on_command: Callable[[Mapping[str, str]], Awaitable[Fields]]
+    on_shortcut: Callable[[Body], Awaitable[None]]
+    on_submit: Callable[[Body], Awaitable[Fields]]
+
+
+class Dispatcher:
+    """Hands what Slack sends to handlers; it checks no signatures."""
+
+    def __init__(self, workspace: Workspace, handlers: Handlers) -> None:
+        self._identity = workspace.identity
+        self._handlers = handlers
+        self._app = app = _bolt_app(workspace)
+        # One listener for all events: without a listener an event would not be acknowledged.
+        app.event(_ANY)(self._event)
+        app.command(ASK)(self._command)
+        app.command(PARLEY)(self._command)
+        app.action(_ANY)(self._press)
+        app.message_shortcut(_ANY)(self._shortcut)
+        app.view_submission(_ANY)(self._submit)
+        app.error(_on_error)
+
+    async def dispatch(self, body: dict[str, object]) -> BoltResponse | None:
+        """Answer a body; None if it cannot be read. An event is acknowledged once it is stored."""
+        # What is not for us is acknowledged: it would be the same the next time.
+        if body.get("type") == "app_rate_limited":
+            # A type of its own, not an event (docs: Events API, "Rate limiting").
+            log.warning(
+                "Slack limits the events of workspace %.80r: some of the minute from %s are lost",
+                body.get("team_id"),
+                _moment(body.get("minute_rate_limited")),
+            )
+            return BoltResponse(status=200, body="")
+        if reason := _reason_to_ignore(body, self._identity):
+            log.warning("Slack sent something that is ignored: %s", reason)
+            return BoltResponse(status=200, body="")
+        try:
+            # Bolt 1.30 takes a parsed body only in this mode, from HTTP too.
+            return await self._app.async_dispatch(AsyncBoltRequest(body=body, mode="socket_mode"))
+        except _UNREADABLE as error:
+            log.warning("Slack sent a body that cannot be read: %s", type(error).__name__)
+            return None
+
+    # Bolt passes arguments by name.
+    async def _event(self, event: dict[str, object]) -> None:
+        await self._handlers.on_event(event)
+
+    async def _command(self, command: dict[str, str], ack: AsyncAck) -> None:
+        await ack(**await self._handlers.on_command(command))
+
+    async def _press(self, body: dict[str, object], ack: AsyncAck) -> None:
+        await self._handlers.on_press(body)
+        await ack()
+
+    async def _shortcut(self, body: dict[str, object], ack: AsyncAck) -> None:
+        await self._handlers.on_shortcut(body)
+        await ack()
+
+    async def _submit(self, body: dict[str, object], ack: AsyncAck) -> None:
+        await ack(**await self._handlers.on_submit(body))
+
+
+def _bolt_app(workspace: Workspace) -> AsyncApp:
     client, identity = workspace.client, workspace.identity
     # Bolt 1.30 logs a warning about itself if SLACK_BOT_TOKEN is in the environment.
     quiet = log.getChild("bolt")
@@ -63,7 +121,7 @@ def dispatcher(
             bot_token=client.token,
         )
 
-    app = AsyncApp(
+    return AsyncApp(
         name="parley",
         logger=quiet,
         # Bolt makes no requests: `authorize` has the answer, and the handlers have their client.
@@ -80,57 +138,6 @@ def dispatcher(
         ignoring_self_events_enabled=False,
         attaching_conversation_kwargs_enabled=False,
     )
-
-    # Bolt passes arguments by name.
-    async def handle_event(event: dict[str, object]) -> None:
-        await on_event(event)
-
-    async def handle_command(command: dict[str, str], ack: AsyncAck) -> None:
-        await ack(**await on_command(command))
-
-    async def handle_press(body: dict[str, object], ack: AsyncAck) -> None:
-        await on_press(body)
-        await ack()
-
-    async def handle_shortcut(body: dict[str, object], ack: AsyncAck) -> None:
-        await on_shortcut(body)
-        await ack()
-
-    async def handle_submit(body: dict[str, object], ack: AsyncAck) -> None:
-        await ack(**await on_submit(body))
-
-    # One listener for all events: without a listener an event would not be acknowledged.
-    app.event(_ANY)(handle_event)
-    app.command(ASK)(handle_command)
-    app.command(PARLEY)(handle_command)
-    app.action(_ANY)(handle_press)
-    app.message_shortcut(_ANY)(handle_shortcut)
-    app.view_submission(_ANY)(handle_submit)
-    app.error(_on_error)
-    return partial(_dispatch, app, identity)
-
-
-async def _dispatch(
-    app: AsyncApp, identity: Identity, body: dict[str, object]
-) -> BoltResponse | None:
-    # What is not for us is acknowledged: it would be the same the next time.
-    if body.get("type") == "app_rate_limited":
-        # A type of its own, not an event (docs: Events API, "Rate limiting").
-        log.warning(
-            "Slack limits the events of workspace %.80r: some of the minute from %s are lost",
-            body.get("team_id"),
-            _moment(body.get("minute_rate_limited")),
-        )
-        return BoltResponse(status=200, body="")
-    if reason := _reason_to_ignore(body, identity):
-        log.warning("Slack sent something that is ignored: %s", reason)
-        return BoltResponse(status=200, body="")
-    try:
-        # Bolt 1.30 takes a parsed body only in this mode, from HTTP too.
-        return await app.async_dispatch(AsyncBoltRequest(body=body, mode="socket_mode"))
-    except _UNREADABLE as error:
-        log.warning("Slack sent a body that cannot be read: %s", type(error).__name__)
-        return None
 
 
 def parse_object(text: str) -> dict[str, object]:

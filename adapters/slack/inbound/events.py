@@ -52,7 +52,7 @@ TS = re.compile(r"\d{1,12}\.\d{1,9}", re.ASCII)
 Event = Mapping[str, object]
 
 
-class OnWords(Protocol):
+class OnCommandText(Protocol):
     """Carries out a command, and returns the fields of the answer's message, or nothing."""
 
     async def __call__(
@@ -66,9 +66,9 @@ class OnWords(Protocol):
 class Question:
     """A message that may be for the bot; `thread` is empty at the top level of a channel or DM.
 
-    `began` is the author of the thread's first message, empty if that is not known. `edited` is
-    when the message was last edited, empty for never. `team` is the person's workspace, or
-    organization, empty if Slack names none.
+    `thread_author` is the author of the thread's first message, empty if that is not known.
+    `edited` is when the message was last edited, empty for never. `team` is the person's workspace,
+    or organization, empty if Slack names none.
     """
 
     channel: str
@@ -77,7 +77,7 @@ class Question:
     ts: str
     thread: str
     facts: Facts
-    began: str = ""
+    thread_author: str = ""
     edited: str = ""
     team: str = ""
 
@@ -115,8 +115,9 @@ class EventHandler:
 
     If a method returns, everything is stored. Each raises StoreUnavailable. `on_conversation` is
     called with the channel and the thread of each admitted question; the thread is empty at the top
-    level of a DM. `on_home` is called when a person opens a tab of the app's home, and `on_words`
-    with what follows `/parley` in a message to the bot; it returns the fields of an answer.
+    level of a DM. `on_home` is called when a person opens a tab of the app's home, and
+    `on_command_text` with what follows `/parley` in a message to the bot; it returns the fields of
+    an answer.
     """
 
     def __init__(
@@ -126,7 +127,7 @@ class EventHandler:
         *,
         on_conversation: Callable[[str, str], None] = do_nothing,
         on_home: Callable[[Event], object] = do_nothing,
-        on_words: OnWords | None = None,
+        on_command_text: OnCommandText | None = None,
     ) -> None:
         self._workspace = workspace
         self._client = workspace.client
@@ -136,7 +137,7 @@ class EventHandler:
         self._intake = intake
         self._on_conversation = on_conversation
         self._on_home = on_home
-        self._on_words = on_words
+        self._on_command_text = on_command_text
         # The versions of messages that were answered by a notice instead of a turn. Slack sends an
         # edited mention again, which may be a question by then. Other processes do not know them:
         # if Slack sends an event again there, its notice is repeated.
@@ -245,8 +246,8 @@ class EventHandler:
         is_new = not question.edited or await self._intake.thread_of_turn(turn_id) is None
         if self._notified.get(question.id) or (is_new and not await self._note_message(question)):
             return
-        if self._on_words and is_new and (words := self._words(question)) is not None:
-            await self._carry_out(self._on_words, question, words)
+        if self._on_command_text and is_new and (words := self._words(question)) is not None:
+            await self._carry_out(self._on_command_text, question, words)
             return
         text, name, where = await asyncio.gather(
             self._directory.readable(question.text, bot=self._identity.user),
@@ -297,10 +298,12 @@ class EventHandler:
         name, _, words = text.partition(" ")
         return words if name == PARLEY and (facts.calls_bot or facts.direct) else None
 
-    async def _carry_out(self, on_words: OnWords, question: Question, words: str) -> None:
+    async def _carry_out(
+        self, on_command_text: OnCommandText, question: Question, words: str
+    ) -> None:
         """Carry out a command in a message, once in this process, and answer its person."""
         self._notified.put(question.id, True)
-        answer = await on_words(
+        answer = await on_command_text(
             words,
             id_=self._turn_id(question.channel, question.ts),
             channel=question.channel,
@@ -328,7 +331,7 @@ class EventHandler:
             if await self._intake.stop_own(turn_id, key, person, channel=everywhere):
                 return False
         in_thread = question.thread and not facts.direct
-        people = {question.user, question.began} - {"", self._identity.user}
+        people = {question.user, question.thread_author} - {"", self._identity.user}
         return await self._intake.note_message(facts, key if in_thread else None, *people)
 
     async def _name(self, question: Question) -> str:
@@ -448,7 +451,7 @@ def to_question(event: Event, *, bot: str) -> Question | None:
         ts=ts,
         thread=thread,
         facts=replace(facts, edited=bool(_edited(event, user))),
-        began=string_field(event, "parent_user_id"),
+        thread_author=string_field(event, "parent_user_id"),
         edited=_edited(event, user),
         team=_team(event),
     )

@@ -7,7 +7,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --re
 # What a newcomer's first minutes show. A server needs requirements.lock alone.
 FIRST := requirements.lock requirements-local.lock requirements-terminal.lock requirements-web.lock
 # An idle test process takes over tests from a busy one.
-AT_ONCE := --numprocesses=auto --maxprocesses=5 --dist=worksteal
+AT_ONCE := --numprocesses=auto --maxprocesses=8 --dist=worksteal
 # What drives whole processes, or loads a model.
 SLOW := tests/processes tests/local tests/chaos tests/emulators/tests/test_play.py
 # Without compiled files, each test process compiles all tests by itself: ten seconds of a core.

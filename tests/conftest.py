@@ -35,8 +35,8 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Two workers more than there are cores: most tests wait for something."""
-    return (os.cpu_count() or 1) + 2
+    """Four workers more than there are cores: most tests wait for something."""
+    return (os.cpu_count() or 1) + 4
 
 
 @pytest.fixture(scope="session")

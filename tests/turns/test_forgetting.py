@@ -213,6 +213,13 @@ async def test_meanwhile_the_person_is_refused_and_running_turns_end_first(store
         await queue.leases.finish(other, done, exchange_of(other.turn, "seal", heard))
         while not await queue.forgetting.is_done(WHO):
             await asyncio.sleep(0.01)
+        # Answered once more, that reply has no more words of the person.
+        await queue.regenerate("discord:7", person_id=BOB.id, press_id="press")
+        await next_of(queue)
+        await queue.forgetting.begin(WHO)
+        async with asyncio.timeout(10):
+            while not await queue.forgetting.is_done(WHO):
+                await asyncio.sleep(0.01)
 
     assert await left_of_ann(store) == []
     assert (await of_bob(store))[-4:] == ["Bob", "lion", "seal", ""]

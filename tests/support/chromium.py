@@ -95,10 +95,7 @@ class Window:
 
     async def says(self, text: str) -> None:
         """Wait until the last answer has this text, looking at each frame."""
-        script = (
-            "text => document.querySelector('.turn:last-child .text')?.innerText.includes(text)"
-        )
-        await self.page.wait_for_function(script, arg=text)
+        await self.page.wait_for_function(_SAYS, arg=text)
 
     async def read(self, script: str, argument: object = None) -> Any:
         return await self.page.evaluate(script, argument)

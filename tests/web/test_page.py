@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from contextlib import AsyncExitStack
 from urllib.parse import urlsplit
 
 import aiohttp
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser, Route, expect
 
 from adapters.web.follower import MOST_PAGES
 from bot.store import Store
@@ -335,6 +336,24 @@ async def test_an_open_page_lives_through_the_death_of_its_server(
 
     asked = [each.messages[-1]["content"] for each in model.requests]
     assert len([text for text in asked if "away" in text]) == 1
+
+
+async def test_a_question_on_its_way_is_stopped_once_it_is_there(site: Site) -> None:
+    async with site.window() as window:
+        site.model.answer = [(0.0, ""), (600.0, "never")]
+        may_pass = asyncio.Event()
+
+        async def hold(route: Route) -> None:
+            await may_pass.wait()
+            await route.continue_()
+
+        await window.page.route("**/questions", hold)
+        await window.ask("why?")
+        await expect(window.page.locator(".dots")).to_be_visible()
+        await window.button("Stop the answer").click()
+        await expect(window.page.locator("#stop")).to_be_hidden()
+        may_pass.set()
+        await window.ended("stopped")
 
 
 async def test_a_refused_question_says_why_and_can_be_edited(site: Site) -> None:

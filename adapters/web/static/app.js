@@ -218,7 +218,9 @@ class App {
   dropDelivered() {
     const { id, turns } = this.conversation;
     for (const entry of this.outbox.of(id)) {
-      if (turns.some((turn) => turn.id === entry.id)) this.outbox.remove(entry);
+      const turn = turns.find((one) => one.id === entry.id);
+      if (turn) this.outbox.remove(entry);
+      if (turn && entry.isStopped) this.act(turn, "stop");
     }
   }
 
@@ -249,10 +251,19 @@ class App {
     }
   }
 
+  // Returns whether there was something to stop. A question on its way is stopped once it is there.
   stop() {
     const turn = this.conversation?.open;
+    const entry = this.onItsWay;
     if (turn) this.act(turn, "stop");
-    return Boolean(turn);
+    else if (entry) entry.isStopped = true;
+    return Boolean(turn ?? entry);
+  }
+
+  get onItsWay() {
+    return this.outbox.of(this.conversation?.id).find(
+      (entry) => !entry.why && !entry.isStopped,
+    );
   }
 
   // Conversations
@@ -433,7 +444,7 @@ class App {
     byId("welcome").hidden = !isEmpty || (conversation && !conversation.isKnown);
     byId("actions").hidden = !turns.length;
     byId("export").href = conversation ? `/api/conversations/${conversation.id}/export` : "";
-    byId("stop").hidden = !conversation?.open;
+    byId("stop").hidden = !conversation?.open && !this.onItsWay;
     this.sidebar.mark(conversation?.id ?? "");
     this.log.show(turns, pending, { rates: this.me.feedback !== false, model: this.me.model });
   }

@@ -7,9 +7,9 @@ import { keep, recall, recallNames } from "./kept.js";
 const KEPT = "question:"; // begins the name under which the browser keeps an entry
 const LONGEST_PAUSE = 5000; // milliseconds between two attempts
 
-// An entry is { id, conversation, text, at, why, isThrough, failures }: `id` will be that of its
-// turn, `at` is when it was asked, `why` says why it was refused, and `failures` counts attempts in
-// vain.
+// An entry is { id, conversation, text, at, why, isThrough, isStopped, failures }: `id` will be that
+// of its turn, `at` is when it was asked, `why` says why it was refused, `isStopped` tells that no
+// answer is wanted any longer, and `failures` counts attempts in vain.
 export class Outbox {
   constructor(changed) {
     this.changed = changed;
@@ -35,6 +35,7 @@ export class Outbox {
     keep(KEPT + entry.id, "");
     entry.id = uuid();
     entry.why = "";
+    entry.isStopped = false;
     this.changed(entry);
     return this.deliver(entry);
   }

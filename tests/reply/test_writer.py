@@ -41,39 +41,44 @@ async def test_the_final_text_is_what_the_model_said(store: Store) -> None:
 
 
 async def test_the_reply_grows_in_one_message(store: Store) -> None:
-    surface = FakeSurface(edits=EditBudget("a", 101, 1.0, refills=False))
+    surface = FakeSurface()
 
-    await make_reply(store, surface).stream(FakeModel(WORDS, pause=0.005).stream([]))
+    await make_reply(store, surface).stream(
+        spoken("a", lambda: surface.states == ["a"], "b", lambda: surface.text == "ab", "c")
+    )
 
-    assert len(surface.states) >= 5
-    assert all(TEXT.startswith(state) for state in surface.states)
-    assert sorted(surface.states, key=len) == surface.states
+    assert surface.states == ["a", "ab", "abc"]
     assert list(surface.screen) == ["m1"]
 
 
-async def test_the_first_delta_is_shown_at_once(store: Store) -> None:
+async def test_the_first_delta_is_shown_before_there_is_more(store: Store) -> None:
     surface = FakeSurface(edits=EditBudget("a", 5, 5.0, refills=False))
-    shown = asyncio.create_task(
-        make_reply(store, surface).stream(FakeModel(WORDS, pause=0.01).stream([]))
-    )
 
-    await asyncio.sleep(0.15)
+    await make_reply(store, surface).stream(spoken("a", lambda: surface.states, "b"))
 
-    assert surface.states[0] == "word0"
-    assert len(surface.states) <= 2
-    await shown
+    assert surface.states == ["a", "ab"]
 
 
 async def test_writes_never_overlap_and_the_model_is_read_regardless(store: Store) -> None:
-    surface = FakeSurface(latency=0.1)
-    model = FakeModel(WORDS, pause=0.005)
+    is_read = asyncio.Event()
 
-    shown = asyncio.create_task(make_reply(store, surface).stream(model.stream([])))
-    await shown
+    class Slow(FakeSurface):
+        async def post(self, page: Page) -> str:
+            # Ends with the answer only: if this held up the reading, neither would ever end.
+            await is_read.wait()
+            return await super().post(page)
+
+    surface = Slow(latency=0.01)
+
+    async def deltas() -> AsyncGenerator[Delta]:
+        for word in WORDS:
+            yield word
+            await asyncio.sleep(0)
+        is_read.set()
+
+    await make_reply(store, surface).stream(deltas())
 
     assert surface.most_at_once == 1
-    # 0.2 s of deltas in writes of 0.1 s: the reading was not held up by the writing.
-    assert len(surface.states) <= 5
     assert surface.text == TEXT
 
 

@@ -67,7 +67,7 @@ class Completion:
                 if not await self._break(fault):
                     return False
                 fault = None
-            await asyncio.sleep(piece.pause)
+            await piece.rest()
             await self._say(piece)
         return fault is None or await self._break(fault)
 
@@ -113,7 +113,8 @@ class Completion:
         await self._stream.response.write_eof()
 
     async def _send_whole(self) -> web.StreamResponse:
-        await asyncio.sleep(sum(piece.pause for piece in self._speech.pieces))
+        for piece in self._speech.pieces:
+            await piece.rest()
         body = json.dumps(self._whole(), ensure_ascii=False)
         match self._fault:
             case None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -17,18 +18,26 @@ _COUNTED: frozenset[What] = frozenset({"content", "reasoning"})  # as tokens
 class Piece:
     """What one chunk of a stream brings, `pause` seconds after the chunk before.
 
+    An event in its place holds the chunk back until it is set.
     "content" is text of the answer and "reasoning" what the model thinks before it; "null" is a
     chunk whose content is null, "empty" one without choices, and "comment" a line that is no chunk,
     by which servers keep a slow connection alive.
     """
 
-    pause: float
+    pause: float | asyncio.Event
     text: str = ""
     what: What = "content"
 
+    async def rest(self) -> None:
+        """Return when the chunk may go."""
+        if isinstance(self.pause, asyncio.Event):
+            await self.pause.wait()
+        else:
+            await asyncio.sleep(self.pause)
 
-# A tuple is a piece of content: the pause in seconds, and the text.
-Script = Sequence[Piece | tuple[float, str]]
+
+# A tuple is a piece of content: its pause and its text.
+Script = Sequence[Piece | tuple[float | asyncio.Event, str]]
 Answer = str | Script
 
 

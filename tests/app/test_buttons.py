@@ -55,11 +55,13 @@ async def talking(
     way: object, store: Store, model: ModelEmulator, **variables: str
 ) -> AsyncIterator[Scene]:
     """Serve a platform on which somebody talks with the bot in this way."""
+    # Buttons of an older answer are taken away within some leases, or stay.
+    chosen = {"LEASE_SECONDS": "10"} | variables
     for kind in DISCORD:
         if way is kind:
             async with (
                 DiscordEmulator() as discord,
-                serving(store, variables=discord_variables(discord, model) | variables) as service,
+                serving(store, variables=discord_variables(discord, model) | chosen) as service,
             ):
                 await until(discord.connected.is_set, why=service.text)
                 yield Scene(kind(discord))
@@ -68,7 +70,7 @@ async def talking(
         if way is other:
             async with (
                 SlackEmulator() as slack,
-                serving(store, variables=slack_variables(slack, model) | variables) as service,
+                serving(store, variables=slack_variables(slack, model) | chosen) as service,
             ):
                 await until(slack.connected.is_set, why=service.text)
                 yield Scene(other(slack))

@@ -175,9 +175,8 @@ class TestWrittenAnew:
         surface, stop = FakeSurface(), asyncio.Event()
         ids = await self.former(store, surface, TEXT)
 
-        asyncio.get_running_loop().call_later(0.1, stop.set)
         shown = await make_reply(store, surface, message_ids=ids, replaced=TEXT, stop=stop).stream(
-            spoken("New words", 5.0)
+            spoken("New words", lambda: "New words" in surface.text, stop.set)
         )
 
         assert surface.text == f"New words\n\n{STOPPED}"
@@ -392,7 +391,9 @@ class TestLeftOut:
         refused = WriteRefused("moderated")
         surface = FakeSurface(limit=self.ROOM, errors=[None, None, refused, refused])
 
-        shown = await make_reply(store, surface).stream(spoken(LeftOut(5), TEXT, 0.1, " An oath"))
+        shown = await make_reply(store, surface).stream(
+            spoken(LeftOut(5), TEXT, lambda: len(surface.states) == 2, " An oath")
+        )
 
         assert surface.text.endswith(f"\n\n{self.NOTICE}\n\n{WriteRefused.apology}")
         assert surface.text.count(self.NOTICE) == 1
@@ -403,7 +404,9 @@ class TestLeftOut:
         refused = WriteRefused("moderated")
         surface = FakeSurface(errors=[None, refused, refused, refused])
 
-        await make_reply(store, surface).stream(spoken(LeftOut(5), "Half", 0.1, " an oath"))
+        await make_reply(store, surface).stream(
+            spoken(LeftOut(5), "Half", lambda: surface.text, " an oath")
+        )
 
         apology = f"{self.NOTICE}\n\n{WriteRefused.apology}"
         assert [page.text for page in surface.screen.values()] == ["Half", apology]
@@ -419,7 +422,9 @@ class TestLeftOut:
         refused = WriteRefused("moderated")
         surface = FakeSurface(limit=100, errors=[None, refused, refused])
 
-        await make_reply(store, surface).stream(spoken(LeftOut(5), "Half", 0.1, " an oath"))
+        await make_reply(store, surface).stream(
+            spoken(LeftOut(5), "Half", lambda: surface.text, " an oath")
+        )
 
         assert surface.text == f"Half\n\n{WriteRefused.apology}"
 

@@ -67,8 +67,8 @@ async def test_a_model_that_goes_on_gets_no_sign(store: Store) -> None:
     surface = FakeSurface()
 
     # It speaks for longer than the silence, but is never silent for so long.
-    await make_reply(store, surface, timing=ReplyTiming(silence=0.8)).stream(
-        FakeModel(WORDS, pause=0.025).stream([])
+    await make_reply(store, surface, timing=ReplyTiming(silence=2.0)).stream(
+        FakeModel(WORDS, pause=0.06).stream([])
     )
 
     assert not any(WAITING in state for state in surface.states)
@@ -194,7 +194,9 @@ async def test_a_sign_gives_way_to_the_stop(store: Store) -> None:
 async def test_a_sign_that_does_not_fit_is_left_out(store: Store) -> None:
     surface = FakeSurface(limit=100)
 
-    await make_reply(store, surface, timing=SOON).stream(spoken("x" * 95, 0.2, "yz"))
+    await make_reply(store, surface, timing=SOON).stream(
+        spoken("x" * 95, lambda: surface.text, 0.2, "yz")
+    )
 
     assert surface.states == ["x" * 95, "x" * 95 + "yz"]
 

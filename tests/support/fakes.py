@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Collection,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -47,13 +54,17 @@ from bot.turns.intake import Intake
 from bot.turns.preferences import ModelChoice, PreferenceStore, Scope
 from bot.turns.queue import Limits, TurnQueue
 from bot.turns.records import History
+from tests.support.waiting import until
 
 
 @dataclass
 class FakeModel:
-    """Says `deltas`, then raises `error` if there is one."""
+    """Says `deltas`, then raises `error` if there is one.
 
-    deltas: Sequence[Delta] = ("Hello", " world")
+    A condition among the deltas is waited for.
+    """
+
+    deltas: Sequence[Delta | Callable[[], object]] = ("Hello", " world")
     error: ModelError | None = None
     pause: float = 0.0  # seconds before each delta
     name: str = "fake"
@@ -74,7 +85,10 @@ class FakeModel:
         try:
             for delta in self.deltas:
                 await asyncio.sleep(self.pause)
-                yield delta
+                if callable(delta):
+                    await until(delta)
+                else:
+                    yield delta
         except (GeneratorExit, asyncio.CancelledError):
             self.hung_up += 1
             raise

@@ -33,7 +33,14 @@ from tests.support.fakes import EmptyStore, FakeIntake, NoLimits
 from tests.support.waiting import until
 
 Transport = Literal["socket", "http"]
-LIMITS = Limits(heartbeat_interval=0.02)
+# On a busy machine, nothing may be too late that no test holds back.
+LIMITS = Limits(
+    heartbeat_interval=0.02,
+    name_timeout=30.0,
+    speakers_within=30.0,
+    question_posted_within=30.0,
+    command_answered_within=30.0,
+)
 ACK_SECONDS = 30.0  # by the emulator's clock, which is advanced past it
 TEAM = SlackEmulator.team_id
 UNLIMITED = Rate(calls=1000, seconds=1.0, burst=1000)

@@ -161,10 +161,9 @@ async def test_a_place_that_goes_in_mid_reply_is_remembered_by_what_was_shown(
     store: Store,
 ) -> None:
     surface = FakeSurface(errors=[None, PlaceGone("archived")])
+    model = FakeModel(["Half", lambda: surface.text, " more"])
 
-    async with working(
-        make_worker(store, FakePlatform(shown=surface), FakeModel(["Half", " more"], pause=0.1))
-    ):
+    async with working(make_worker(store, FakePlatform(shown=surface), model)):
         await make_queue(store).admit(make_turn())
         await all_ended(store)
 

@@ -68,7 +68,7 @@ async def test_a_place_that_goes_while_an_answer_is_written_anew_leaves_it_remem
     async with working(make_worker(store, platform, model)):
         await make_queue(store).admit(make_turn())
         await all_ended(store)
-        model.deltas, model.pause = ["Hello", " Ann"], 0.1
+        model.deltas = ["Hello", lambda: platform.shown.text == "Hello", " Ann"]
         platform.shown.errors = [None, PlaceGone("archived")]
         await press(store)
         await all_ended(store)

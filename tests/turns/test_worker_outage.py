@@ -124,7 +124,7 @@ async def test_what_was_shown_while_the_store_was_away_is_remembered_though_its_
 ) -> None:
     monkeypatch.setattr("bot.store.PING_PAUSE", 60)
     surface = FakeSurface(errors=[None, *[PlaceGone("archived")] * 3])
-    model = FakeModel(["Half", " more"], pause=0.1)
+    model = FakeModel(["Half", lambda: surface.text, " more"])
     store.note_away(StoreUnavailable("out of memory"))
 
     async with working(make_worker(store, FakePlatform(shown=surface), model)):

@@ -596,8 +596,8 @@ async def test_a_deleted_message_of_an_app_is_ignored() -> None:
 
 
 async def test_a_question_deleted_while_it_is_read_is_forgotten_by_its_turns_id() -> None:
-    intake = FakeIntake()
-    async with SlackEmulator() as slack, hearing(slack, intake):
+    intake, limits = FakeIntake(), replace(LIMITS, name_timeout=0.5)
+    async with SlackEmulator() as slack, hearing(slack, intake, limits=limits):
         ann = slack.user("Ann")
         slack.fail("users.info", "hang")
         root = await slack.say(slack.channel_id, ann, "lunch?")

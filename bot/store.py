@@ -245,13 +245,19 @@ async def connect(*, url: str, data_dir: Path, prefix: str = "parley") -> AsyncI
             client = _client(used_url)
         except ValueError as error:
             raise CannotStart(f"REDIS_URL is not an address: {error}") from error
-        await stack.enter_async_context(client)
+        stack.push_async_callback(_close, client)
         if url:
             await _check_version(client)
             await _warn_of_loss(client)
         store = Store(client=client, url=used_url, prefix=prefix)
         stack.push_async_callback(store.close)
         yield store
+
+
+async def _close(client: redis.asyncio.Redis) -> None:
+    # A connection that cannot be closed within a second raises an error (redis-py 8.1).
+    with contextlib.suppress(redis.RedisError):
+        await client.aclose()
 
 
 def _client(url: str) -> redis.asyncio.Redis:

@@ -19,7 +19,7 @@ import redis
 
 from bot.errors import CannotStart, StoreUnavailable
 from bot.store import CONNECTIONS, Store, connect, store_errors
-from tests.support.outage import full
+from tests.support.outage import full, line
 from tests.support.process import alive
 from tests.support.waiting import until
 
@@ -251,6 +251,20 @@ async def test_a_ping_of_a_hanging_server_fails(data_dir: Path) -> None:
                     await store.ping()
         finally:
             os.kill(pid, signal.SIGCONT)
+
+
+async def test_a_server_that_takes_nothing_more_does_not_spoil_the_end(
+    valkey_url: str, tmp_path: Path, data_dir: Path
+) -> None:
+    async with line(valkey_url, data_dir) as way:
+        async with connect(url=way.url, data_dir=tmp_path) as store:
+            await store.ping()
+            way.hold()
+            # More than the socket takes, so that closing it waits in vain.
+            sending = asyncio.create_task(store.command("ECHO", "x" * 20_000_000))
+            await asyncio.sleep(0.1)
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
 
 
 async def test_a_command_to_a_dead_server_fails(data_dir: Path) -> None:

@@ -237,7 +237,7 @@ async def test_ctrl_c_stops_the_answer_and_the_conversation_goes_on(store: Store
         await it.until_prompt()
         it.type("/quit\r")
 
-        assert await asyncio.wait_for(it.process.wait(), 5) == 0
+        assert await asyncio.wait_for(it.process.wait(), 60) == 0
 
 
 async def test_a_second_ctrl_c_gives_up_an_answer_that_does_not_stop(store: Store) -> None:
@@ -264,7 +264,7 @@ async def test_ctrl_c_twice_leaves_and_the_terminal_is_as_it_was(store: Store) -
         await it.until("Press Ctrl-C again to leave.\nyou> unsent")
         it.type("\x03")
         await it.until("\x1b[?2004l")
-        status = await asyncio.wait_for(it.process.wait(), 5)
+        status = await asyncio.wait_for(it.process.wait(), 60)
 
         assert status == 0
         assert echoed
@@ -313,10 +313,10 @@ async def test_a_process_that_waits_for_a_piped_line_can_be_ended(
     async with piped_process(store, stdout=asyncio.subprocess.PIPE) as (process, stdin):
         stdin.write(b"again\n")
         assert process.stdout is not None
-        await asyncio.wait_for(process.stdout.readline(), 10)
+        await asyncio.wait_for(process.stdout.readline(), 60)
 
         process.send_signal(sign)
-        _, complaints = await asyncio.wait_for(process.communicate(), 15)
+        _, complaints = await asyncio.wait_for(process.communicate(), 60)
 
     assert b"Fatal" not in complaints
 
@@ -326,13 +326,13 @@ async def test_a_reader_that_leaves_ends_the_conversation_quietly(store: Store) 
     async with piped_process(store, stdout=theirs) as (process, stdin):
         os.close(theirs)
         stdin.write(b"again\n")
-        first = await asyncio.wait_for(asyncio.to_thread(os.read, ours, 100), 10)
+        first = await asyncio.wait_for(asyncio.to_thread(os.read, ours, 100), 60)
 
         os.close(ours)
         stdin.write(b"again\n")
         assert process.stderr is not None
-        complaints = await asyncio.wait_for(process.stderr.read(), 5)
-        status = await asyncio.wait_for(process.wait(), 5)
+        complaints = await asyncio.wait_for(process.stderr.read(), 60)
+        status = await asyncio.wait_for(process.wait(), 60)
 
     assert first == b"Another one\n"
     assert complaints == b""

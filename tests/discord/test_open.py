@@ -476,5 +476,5 @@ async def test_a_typing_call_that_hangs_delays_nothing() -> None:
         emulator.fail("POST .*/typing", "hang")
 
         # Less than a call that hangs takes until it is given up.
-        async with asyncio.timeout(10), platform.surface(dm_turn(emulator)) as surface:
+        async with asyncio.timeout(60), platform.surface(dm_turn(emulator)) as surface:
             await surface.post(page("here", final=True))

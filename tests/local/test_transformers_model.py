@@ -203,7 +203,7 @@ class TestLeaving:
 
                 await streams[0].aclose()
 
-                assert await asyncio.wait_for(first, 10)
+                assert await asyncio.wait_for(first, 60)
                 assert await anext(streams[-1])
 
     async def test_a_deadline_ends_an_answer(self, folders: Callable[[str], Path]) -> None:

@@ -217,7 +217,7 @@ async def test_meanwhile_the_person_is_refused_and_running_turns_end_first(store
         await queue.regenerate("discord:7", person_id=BOB.id, press_id="press")
         await next_of(queue)
         await queue.forgetting.begin(WHO)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not await queue.forgetting.is_done(WHO):
                 await asyncio.sleep(0.01)
 

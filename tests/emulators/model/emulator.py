@@ -81,7 +81,9 @@ class ModelEmulator(Behaviour):
             app.router.add_route(method, path.replace("}", ":.+}"), self._server.serve)
         app.router.add_route("*", "/{path:.*}", self._server.serve)
         # Without it a handler does not learn that its client has left.
-        self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
+        self._runner = web.AppRunner(
+            app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1
+        )
         await self._runner.setup()
         self._held = bound()
         self._port = self._held.getsockname()[1]

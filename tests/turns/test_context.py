@@ -275,6 +275,22 @@ async def test_a_quote_of_which_only_the_id_is_known_is_read_once(store: Store) 
     assert platform.read_since == ["", "console:1", "console:2"]
 
 
+async def test_a_question_below_one_that_is_answered_with_it_does_not_quote_it(
+    store: Store,
+) -> None:
+    platform, model = FakePlatform(context=[said(1, ANN, "question 1")]), FakeModel()
+    # Events of one moment may come in any order.
+    below = replace(make_turn(2), asked_at=2.0, quote=said(1, None, ""))
+    for turn in (below, replace(make_turn(1), asked_at=1.0)):
+        await intake_of(store).admit(replace(turn, joins=True))
+
+    async with working(make_worker(store, platform, model)):
+        await all_ended(store)
+
+    (prompt,) = model.prompts
+    assert prompt[-1] == Message("user", "question 1\n\nquestion 2")
+
+
 async def test_a_context_is_forgotten_with_its_exchange_and_not_read_again(store: Store) -> None:
     platform = FakePlatform(context=HEARD)
     turn = replace(make_turn(1), quote=said(99, EVE, "deploy when?"))

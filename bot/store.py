@@ -24,7 +24,7 @@ from bot.errors import CannotStart, StoreUnavailable
 
 # Longer than any blocking read, which lasts two seconds at most.
 COMMAND_SECONDS = 3.0
-CONNECT_SECONDS = 1.0
+CONNECT_SECONDS = 3.0
 PING_SECONDS = 1.0
 PING_PAUSE = 0.5  # seconds before each ping of a store that is away
 # Between two warnings: a store that answers pings but refuses writes is away again and again.
@@ -255,7 +255,7 @@ async def connect(*, url: str, data_dir: Path, prefix: str = "parley") -> AsyncI
 
 
 async def _close(client: redis.asyncio.Redis) -> None:
-    # A connection that cannot be closed within a second raises an error (redis-py 8.1).
+    # A connection that takes too long to close raises an error (redis-py 8.1).
     with contextlib.suppress(redis.RedisError):
         await client.aclose()
 

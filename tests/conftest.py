@@ -61,17 +61,12 @@ def valkey_url(request: pytest.FixtureRequest) -> str:
     return os.environ.get("TEST_REDIS_URL") or str(request.getfixturevalue("embedded_url"))
 
 
-def patient(url: str) -> str:
-    """Return the address of a store that a busy machine may keep waiting for a connection."""
-    return f"{url}{'&' if '?' in url else '?'}socket_connect_timeout=30&timeout=30"
-
-
 @pytest.fixture
 async def store(valkey_url: str) -> AsyncIterator[Store]:
     """A connection whose keys no other test sees."""
     prefix = f"test-{uuid4().hex}"
-    async with connect(url=patient(valkey_url), data_dir=NO_DATA, prefix=prefix) as real:
-        store = RefusingStore(client=real.redis, url=valkey_url, prefix=prefix)
+    async with connect(url=valkey_url, data_dir=NO_DATA, prefix=prefix) as real:
+        store = RefusingStore(client=real.redis, url=real.url, prefix=prefix)
         yield store
         await store.close()
 
@@ -79,10 +74,8 @@ async def store(valkey_url: str) -> AsyncIterator[Store]:
 @pytest.fixture
 async def own_store(embedded_url: str) -> AsyncIterator[Store]:
     """An empty database of the embedded server, with the key names of a real process."""
-    url = f"{embedded_url}?db=1"
-    async with connect(url=patient(url), data_dir=NO_DATA) as store:
+    async with connect(url=f"{embedded_url}?db=1", data_dir=NO_DATA) as store:
         await store.redis.flushdb()
-        store.url = url
         yield store
 
 

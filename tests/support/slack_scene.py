@@ -18,6 +18,7 @@ from bot.store import Store
 from tests.emulators.slack import Shown, SlackEmulator
 from tests.support.fakes import FakeModel
 from tests.support.slack_platform import LIMITS, UNLIMITED, joined
+from tests.support.waiting import until
 
 WORDS = [f"word{number} " for number in range(30)]
 
@@ -46,6 +47,11 @@ class Scene:
 
     def calls(self, method: str) -> int:
         return sum(call.method == method for call in self.slack.requests)
+
+    def writes(self) -> int:
+        """Return how often Slack was asked to write a part of a reply."""
+        methods = "chat.startStream", "chat.appendStream", "chat.postMessage", "chat.update"
+        return sum(call.method in methods for call in self.slack.requests)
 
     async def save(self, shown: Left) -> None:
         self.saved.append(list(shown.message_ids))
@@ -92,6 +98,21 @@ class Scene:
     ) -> None:
         said = FakeModel(deltas, pause=pause).stream([])
         await self.stream(store, said, message_ids, older, patience=patience, purpose=purpose)
+
+    async def grow(self, store: Store, deltas: Sequence[str]) -> None:
+        """Answer with deltas of which each of the first two is written alone."""
+
+        async def said() -> AsyncGenerator[Delta]:
+            first, second, *others = deltas
+            yield first
+            await until(self.writes)
+            before = self.writes()
+            yield second
+            await until(lambda: self.writes() > before)
+            for delta in others:
+                yield delta
+
+        await self.stream(store, said())
 
     async def stream(
         self,

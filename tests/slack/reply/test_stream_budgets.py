@@ -24,7 +24,7 @@ async def test_a_pause_that_slack_asks_for_loses_no_text(store: Store, method: s
     async with make_scene() as scene:
         scene.slack.fail(method, status=429, retry_after=1)
 
-        await scene.answer(store, WORDS)
+        await scene.grow(store, WORDS)
 
         assert [text.strip() for text in scene.texts()] == [TEXT.strip()]
         assert not scene.calls("chat.update")

@@ -125,7 +125,7 @@ async def test_a_server_that_can_post_and_update_alone_gets_the_whole_reply(stor
         for method in ("Stream", "Status", "conversations"):
             scene.slack.fail(method, status=404, body="<html>Not Found</html>", times=99)
 
-        await scene.answer(store, WORDS)
+        await scene.grow(store, WORDS)
 
         assert [text.strip() for text in scene.texts()] == [TEXT.strip()]
         assert scene.calls("chat.update")

@@ -134,7 +134,7 @@ async def test_an_answer_that_is_lost_doubles_nothing(store: Store, method: str)
     async with make_scene() as scene:
         scene.slack.fail(method, "drop", applied=True)
 
-        await scene.answer(store, WORDS)
+        await scene.grow(store, WORDS)
 
         assert [text.strip() for text in scene.texts()] == [TEXT.strip()]
 
@@ -319,7 +319,7 @@ async def test_what_a_stream_may_not_an_update_may(store: Store, method: str, er
     async with make_scene() as scene:
         scene.slack.fail(method, error=error)
 
-        await scene.answer(store, WORDS)
+        await scene.grow(store, WORDS)
 
         assert [text.strip() for text in scene.texts()] == [TEXT.strip()]
 

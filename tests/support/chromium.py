@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 from collections.abc import AsyncIterator
@@ -12,7 +13,7 @@ from urllib.parse import urlsplit
 
 from playwright.async_api import Browser, ConsoleMessage, Locator, Page, async_playwright, expect
 
-from tests.emulators.model import ModelEmulator
+from tests.emulators.model import ModelEmulator, Script
 
 # The first is made for this: it draws no window, and takes half the time of the others.
 _NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
@@ -24,6 +25,12 @@ _ENDED = "state => document.querySelector('.turn:last-child')?.dataset.state ===
 
 # For a busy machine: they end a test that hangs and measure nothing.
 expect.set_options(timeout=30_000)
+
+
+def gated(*parts: str) -> tuple[list[asyncio.Event], Script]:
+    """Return an answer that says each part when its event is set, and never ends by itself."""
+    gates = [asyncio.Event() for _ in parts]
+    return gates, [*zip(gates, parts, strict=True), (asyncio.Event(), "never")]
 
 
 def missing() -> str:

@@ -13,7 +13,7 @@ from playwright.async_api import Browser, Route, expect
 from adapters.web.follower import MOST_PAGES
 from bot.store import Store
 from tests.emulators.model import ModelEmulator
-from tests.support.chromium import Site, Window, window
+from tests.support.chromium import Site, Window, gated, window
 from tests.support.process import ANSWER
 from tests.support.service import serving
 from tests.support.web_page import address_of, web_variables
@@ -22,8 +22,14 @@ LONG = "\n\n".join(f"This is paragraph {number} of a long answer." for number in
 SHOWN = re.sub(r"[*`]", "", ANSWER)
 
 
+def words(text: str) -> list[str]:
+    return re.findall(r"\S+\s*", text)
+
+
 async def test_enter_asks_and_the_answer_grows(site: Site) -> None:
-    async with site.window(ANSWER, delay=0.01) as window:
+    async with site.window() as window:
+        gates, (*script, _) = gated(*words(ANSWER))
+        site.model.answer = script
         await expect(window.page.locator("#welcome")).to_be_visible()
         await expect(window.box).to_be_focused()
         await window.read(_NOTE_LENGTHS)
@@ -34,6 +40,12 @@ async def test_enter_asks_and_the_answer_grows(site: Site) -> None:
         await window.box.press("Enter")
         await expect(window.page.locator(".answer")).to_have_attribute("aria-busy", "true")
         await expect(window.button("Stop the answer")).to_be_visible()
+        for number, gate in enumerate(gates):
+            gate.set()
+            if number < 6:
+                await window.page.wait_for_function(
+                    "number => new Set(lengths).size > number", arg=number
+                )
         await window.ended()
 
         await expect(window.box).to_have_value("")
@@ -47,7 +59,6 @@ async def test_enter_asks_and_the_answer_grows(site: Site) -> None:
         await expect(window.button("Stop the answer")).to_be_hidden()
         lengths = await window.read("lengths")
 
-    assert len(set(lengths)) > 5
     assert lengths == sorted(lengths)
 
 
@@ -268,21 +279,26 @@ async def test_an_answer_that_was_cut_goes_on_below(site: Site) -> None:
 
 
 async def test_the_page_follows_the_end_until_the_reader_scrolls_up(site: Site) -> None:
-    async with site.window(LONG, delay=0.004) as window:
+    async with site.window() as window:
+        parts = (f"{LONG[:1000]}\n\nThis is part {part}.\n\n" for part in "ABC")
+        gates, site.model.answer = gated(*parts)
         await window.ask("much")
-        await window.says("paragraph 20")
+        gates[0].set()
+        await window.says("part A")
         assert await window.read(_FROM_END) < 60
         await window.page.mouse.move(700, 300)
         await window.page.mouse.wheel(0, -300)
         down = window.button("Go to the newest message")
         await expect(down).to_be_visible()
         top = await window.read("document.querySelector('#scroller').scrollTop")
-        await window.says("paragraph 30")
+        gates[1].set()
+        await window.says("part B")
         assert await window.read("document.querySelector('#scroller').scrollTop") == top
 
         await down.click()
         await expect(down).to_be_hidden()
-        await window.says("paragraph 40")
+        gates[2].set()
+        await window.says("part C")
         await window.page.wait_for_function(f"{_FROM_END} < 60")
         await window.button("Stop the answer").click()
         await window.ended("stopped")
@@ -293,16 +309,19 @@ _FROM_END = """(() => { const box = document.querySelector("#scroller");
 
 
 async def test_a_selection_survives_the_growth_of_what_is_selected(site: Site) -> None:
-    words = " ".join(f"word-{number}" for number in range(2000))
-    async with site.window(f"Select **these words** here. {words}", delay=0.004) as window:
+    async with site.window() as window:
+        gates, site.model.answer = gated("Select **these words** here. One,", " two", ", three")
         await window.ask("more")
-        await window.says("word-9")
+        gates[0].set()
+        await window.says("One,")
         await window.read(
             """const word = document.querySelector(".text strong");
                getSelection().setBaseAndExtent(word.firstChild, 6, word.nextSibling, 5);
                window.selected = word;"""
         )
-        await window.says("word-99")
+        for gate, text in zip(gates[1:], ("two", "three"), strict=True):
+            gate.set()
+            await window.says(text)
 
         assert await window.read("getSelection().toString()") == "words here"
         assert await window.read("document.querySelector('.text strong') === selected")

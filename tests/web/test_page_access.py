@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
 from typing import Any
@@ -161,13 +162,14 @@ async def test_nothing_is_wider_than_a_phone(site: Site) -> None:
 
 async def test_a_screen_reader_hears_a_growing_answer_block_by_block(site: Site) -> None:
     answer = "One **bold** word.\n\n```python\nx = 1\n```\n\n- a list\n\nThe end."
-    async with site.window(answer, delay=0.01) as window:
+    async with site.window() as window:
         await window.read(_HEARD)
         # A busy page that first sees the end of an answer tells of no beginning.
-        site.model.first_delay = 2.0
+        begins = asyncio.Event()
+        site.model.answer = [(begins, ""), *((0.01, character) for character in answer)]
         await window.ask("why?")
         await window.page.wait_for_function("() => window.heard.length")
-        site.model.first_delay = 0.0
+        begins.set()
         await window.ended()
         complete = "() => window.heard.includes('The answer is complete.')"
         await window.page.wait_for_function(complete)

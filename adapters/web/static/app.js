@@ -257,6 +257,7 @@ class App {
     const entry = this.onItsWay;
     if (turn) this.act(turn, "stop");
     else if (entry) entry.isStopped = true;
+    this.paintSoon();
     return Boolean(turn ?? entry);
   }
 

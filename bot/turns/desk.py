@@ -52,7 +52,7 @@ FORGOTTEN = (
 )
 
 
-_AWAY = "I cannot do this at the moment. Please try again in a minute."
+AWAY = "I cannot do this at the moment. Please try again in a minute."
 
 
 class NotOffered(Refused):
@@ -359,7 +359,7 @@ def _counted(number: int) -> str:
 
 def excuse(error: Refused | StoreUnavailable) -> str:
     """Return what a person is told of a command that was not carried out."""
-    return error.apology if isinstance(error, Refused) else _AWAY
+    return error.apology if isinstance(error, Refused) else AWAY
 
 
 def _require(call: Call, scope: Scope) -> None:

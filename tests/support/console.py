@@ -15,6 +15,7 @@ from typing import Any
 
 from adapters.console import ConsolePlatform
 from adapters.live import stream_of
+from bot.app.shutdown import exit_process
 from bot.concurrency import cancelled
 from bot.domain import ANYBODY, Asker, Exchange, Page, Person, Place, Standing, ThreadKey, Turn
 from bot.errors import StoreUnavailable, ThreadBusy
@@ -243,4 +244,8 @@ def main() -> None:
             print("threads:", {str(turn.key) for turn in intake.turns})
             print("resets:", len(intake.resets), "forgotten:", len(intake.forgotten))
 
-    asyncio.run(run())
+    try:
+        asyncio.run(run())
+    except KeyboardInterrupt:
+        exit_process(128 + signal.SIGINT)
+    exit_process(0)

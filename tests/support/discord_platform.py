@@ -47,7 +47,8 @@ async def logged_in(
         gateway_url=gateway_url or emulator.gateway_url,
         threads=threads,
         budgets=budgets or (EditBudgets(store=store) if store else NoLimits()),
-        tuning=tuning,
+        # A busy machine may take longer than Discord would wait.
+        tuning=tuning or Tuning(answer_within=60.0),
         leaves_other_servers=leaves_other_servers,
     ) as platform:
         yield platform

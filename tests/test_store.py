@@ -109,7 +109,14 @@ async def test_a_full_server_takes_what_would_be_lost_and_nothing_else(own_store
 async def test_a_blocking_read_of_two_seconds_comes_back_empty(store: Store) -> None:
     await store.redis.xgroup_create(store.key("queue"), "workers", id="0", mkstream=True)
 
-    found = await store.redis.xreadgroup("workers", "me", {store.key("queue"): ">"}, block=2000)
+    found: object = "nothing in time"
+    # A machine that stands still for a second leaves the answer no time.
+    for _ in range(3):
+        with suppress(TimeoutError):
+            found = await store.redis.xreadgroup(
+                "workers", "me", {store.key("queue"): ">"}, block=2000
+            )
+            break
 
     assert not found
 

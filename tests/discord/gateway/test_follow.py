@@ -196,7 +196,9 @@ async def test_a_word_in_a_channel_costs_no_request_to_the_store(store: Store) -
         assert len([one for one in talk.intake.judged if not one.calls_bot]) == 1
 
 
-async def test_without_the_store_talk_is_dropped_and_questions_wait(store: Store) -> None:
+async def test_without_the_store_talk_is_dropped_and_questions_wait(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
     async with talking(store) as talk:
         assert isinstance(store, RefusingStore)
         ours = talk.thread
@@ -207,7 +209,7 @@ async def test_without_the_store_talk_is_dropped_and_questions_wait(store: Store
         talk.thread = ours
         await talk.emulator.say(ours, talk.ada, "two")
         await talk.emulator.say(ours, talk.ada, "three")
-        await until(lambda: store.is_away)
+        await until(lambda: "without the store" in caplog.text)
         store.refused.clear()
         await until(lambda: len(talk.intake.turns) == 3)
 

@@ -286,5 +286,6 @@ async def test_no_question_makes_others_wait_for_a_slow_report_again(error: Mode
         fail(watch, error)
         await refresh(watch)
 
-        # The second probe has begun at most: a refresh that waits for it would see it end.
-        assert server.asked == 1
+        # The second probe has begun at most: a refresh that waits for it would see it end. On a
+        # busy machine the first may end before it arrives.
+        assert server.asked <= 1

@@ -140,6 +140,7 @@ async def complete_context(
             *(turn.id, turn.key, str(error) or f"no answer in {_READ_SECONDS:g} s"),
         )
         found, withheld = (), set()
+    # What is answered together with this question needs no quote.
     if quote and quote.id not in withheld:
         quote = next((one for one in found if one.id == quote.id and one.text), quote)
     # The bot's own words since that question are in the history, or were forgotten.

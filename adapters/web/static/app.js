@@ -262,9 +262,8 @@ class App {
   }
 
   get onItsWay() {
-    return this.outbox.of(this.conversation?.id).find(
-      (entry) => !entry.why && !entry.isStopped,
-    );
+    const entries = this.outbox.of(this.conversation?.id);
+    return entries.find((entry) => !entry.why && !entry.isStopped);
   }
 
   // Conversations

@@ -253,6 +253,13 @@ def test_judge_finds_nothing_wrong_with_what_is_right() -> None:
     assert not verdict.problems
 
 
+@pytest.mark.parametrize("cut", ["Answ", "Answer 2", "Answer 2 h", "Answer 2 heard 10,"])
+def test_judge_knows_an_answer_that_was_cut_in_its_first_words(cut: str) -> None:
+    talk = MadeUp([1, 2], answer_to(1), f"{cut}\n{APOLOGY}")
+
+    assert not judged(talk, remembered=[[exchange(1), exchange(2, cut)]]).problems
+
+
 @pytest.mark.parametrize(
     ("remembered", "words"),
     [

@@ -32,7 +32,10 @@ def cores(root: Path = _ROOT) -> int:
 
 
 def collect_garbage_seldom() -> None:
-    """Make garbage collections rare, and exempt the objects that exist by now."""
+    """Make garbage collections rare, and exempt the objects that exist by now.
+
+    May be called again, where many more objects exist.
+    """
     gc.freeze()
     gc.set_threshold(_NEW_OBJECTS)
 

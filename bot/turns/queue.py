@@ -759,17 +759,31 @@ def script_of(source: str, verb: str) -> str:
 
     A script makes its functions anew in each call: all of them take five times as long as these.
     """
-    functions = {found[1]: found[0] for found in _FUNCTION.finditer(source)}
-    needed, unread = set[str](), [_FUNCTION.sub("", source), f"verbs.{verb}"]
+    pieces = _pieces(source)
+    functions = {name: text for name, text in pieces if name}
+    needed, unread = set[str](), [f"verbs.{verb}", *(text for name, text in pieces if not name)]
     while unread:
-        named = {*_NAME.findall(_COMMENT.sub("", unread.pop()))} & functions.keys() - needed
+        named = _names(unread.pop()) & functions.keys() - needed
         needed |= named
         unread += [functions[one] for one in named]
+    return "".join(
+        text if not name or name in needed else "\n" * text.count("\n") for name, text in pieces
+    )
 
-    def kept(found: re.Match[str]) -> str:
-        return found[0] if found[1] in needed else "\n" * found[0].count("\n")
 
-    return _FUNCTION.sub(kept, source)
+@cache
+def _pieces(source: str) -> list[tuple[str, str]]:
+    """Return a script's functions with their names, and what stands between them without one."""
+    pieces, end = [], 0
+    for found in _FUNCTION.finditer(source):
+        pieces += [("", source[end : found.start()]), (found[1], found[0])]
+        end = found.end()
+    return [*pieces, ("", source[end:])]
+
+
+@cache
+def _names(text: str) -> frozenset[str]:
+    return frozenset(_NAME.findall(_COMMENT.sub("", text)))
 
 
 def _write_quota(quota: Quota, estimate: int) -> str:

@@ -42,6 +42,11 @@ class HubEmulator:
         siblings = [{"rfilename": name.removeprefix(f"{repo}/")} for name in names]
         return web.json_response({"id": repo, "siblings": siblings})
 
+    async def list_agents(self, _: web.Request) -> web.Response:
+        """Answer what a request's User-Agent is completed by (utils/_detect_agent.py)."""
+        self.asked.append(("GET agents", ""))
+        return web.json_response({"standardEnvVars": [], "harnesses": {}})
+
     async def serve(self, request: web.Request) -> web.StreamResponse:
         repo, file = request.match_info["repo"], request.match_info["file"]
         given = request.headers.get("Authorization", "").removeprefix("Bearer ")
@@ -81,6 +86,7 @@ async def hub() -> AsyncIterator[HubEmulator]:
     app = web.Application()
     app.router.add_route("*", r"/{repo:[^/]+/[^/]+}/resolve/main/{file:.+}", emulator.serve)
     app.router.add_get(r"/api/models/{repo:[^/]+/[^/]+}", emulator.list_files)
+    app.router.add_get("/api/agent-harnesses", emulator.list_agents)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)

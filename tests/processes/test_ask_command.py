@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.app.test_ask_command import Terminal
+from tests.emulators.hub import hub
 from tests.emulators.model import ModelEmulator
 from tests.support.process import catches, children, python
 from tests.support.waiting import until
@@ -77,6 +78,15 @@ async def test_a_disk_that_is_full_is_told(tmp_path: Path, model: ModelEmulator)
 
     assert it.returncode == 1
     assert complaints.decode() == "bot: the answer cannot be written: No space left on device\n"
+
+
+async def test_nobody_but_the_model_is_asked(tmp_path: Path, model: ModelEmulator) -> None:
+    model.answer = "Fine."
+    async with hub() as hugging_face:
+        told = await outcome(["Hi"], tmp_path, MODEL_URL=model.url, HF_ENDPOINT=hugging_face.url)
+
+    assert told == (0, "Fine.\n", "")
+    assert not hugging_face.asked
 
 
 async def test_a_reader_that_has_left_is_no_failure(tmp_path: Path, model: ModelEmulator) -> None:

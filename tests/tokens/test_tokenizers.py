@@ -54,7 +54,11 @@ async def run_without_mistral_common(
     emulator: HubEmulator, data_dir: Path, *, token: str = "", offline: bool = False
 ) -> str:
     """Look for Mistral's tokenizer in a process whose HF_ENDPOINT is the emulator."""
-    variables = {"HF_ENDPOINT": emulator.url, "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    variables = {
+        "HF_ENDPOINT": emulator.url,
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",  # as bot.__main__ sets it
+    }
     if offline:
         variables["HF_HUB_OFFLINE"] = "1"
     done = await asyncio.to_thread(

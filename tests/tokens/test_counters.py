@@ -347,6 +347,21 @@ def test_an_estimate_is_of_the_texts_alone() -> None:
     assert counter.estimate(talk) == before > counter.count(talk)
 
 
+def test_only_so_many_counts_are_remembered() -> None:
+    counted: list[str] = []
+
+    def count(text: str) -> int:
+        counted.append(text)
+        return 1
+
+    counter = TokenEstimator(count)
+    texts = [Message("user", f"word {n}") for n in range(20_001)]
+    for prompt in (texts[:1], texts[:1], texts, texts[:1]):
+        counter.count(prompt)
+
+    assert counted.count("word 0") == 2
+
+
 def test_only_so_many_texts_are_remembered() -> None:
     counter = TokenEstimator()
     texts = [Message("user", f"word {n}") for n in range(20_001)]
@@ -372,3 +387,13 @@ def test_a_correction_is_bounded(heard: list[tuple[int, int]], words: int) -> No
         counter.learn([Message("user", "word " * said)], used)
 
     assert words <= room_for(counter, prompt) <= 3 * (plain + TEMPLATE_ONCE) + TEMPLATE_ONCE + 1
+
+
+def test_a_text_whose_count_cannot_be_right_takes_no_more_than_it_may() -> None:
+    prompt = [Message("user", "word " * 100)]
+    counter = TokenEstimator()
+    plain = counter.count(prompt)
+
+    counter.learn(prompt, 10**9)
+
+    assert plain < counter.count(prompt) <= 3 * plain + TEMPLATE_ONCE + 1

@@ -9,7 +9,7 @@ import pytest
 from bot.store import Store
 from bot.turns.access import Access, Quota
 from tests.emulators.discord import DiscordEmulator
-from tests.support.discord_platform import listening
+from tests.support.discord_platform import after_a_session, listening, running_process
 from tests.support.fakes import FakeIntake, NotedIntake
 from tests.support.waiting import until
 
@@ -93,6 +93,27 @@ async def test_a_role_lets_in(store: Store) -> None:
             await until(lambda: emulator.original(given))
 
             assert [turn.person.id for turn in intake.turns] == [ada, ada]
+
+
+async def test_the_roles_of_those_who_asked_while_nobody_listened_are_looked_up(
+    store: Store,
+) -> None:
+    async with after_a_session(store) as (emulator, ada):
+        eve, friends = emulator.user("Eve"), emulator.role("Friends")
+        emulator.give_role(ada, friends)
+        for one in (eve, ada):
+            await emulator.say(emulator.channel_id, one, f"{emulator.bot_mention} why?")
+        members = f"GET /guilds/{emulator.guild_id}/members"
+        unknown = {"code": 10007, "message": "Unknown Member"}
+        gone = emulator.fail(f"{members}/{eve}", status=404, body=unknown)
+        failing = emulator.fail(f"{members}/{ada}", status=503, times=2)
+        intake = noted(store, Access(roles=frozenset({friends})))
+        async with running_process(emulator, intake, store):
+            await until(lambda: intake.turns and replies(emulator))
+
+    assert [turn.person.id for turn in intake.turns] == [ada]
+    assert "may not answer you" in replies(emulator)[0]
+    assert gone.times == failing.times == 0
 
 
 async def test_a_channel_stands_for_its_threads_and_for_no_direct_message(store: Store) -> None:

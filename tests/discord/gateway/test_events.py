@@ -469,6 +469,19 @@ async def test_an_event_that_fails_does_not_stop_those_behind_it(
         assert [one.levelno for one in caplog.records] == [logging.ERROR]
 
 
+async def test_a_notice_that_discord_refuses_is_no_mistake_of_ours(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with DiscordEmulator() as emulator, listening(emulator, FakeIntake()):
+        missing = {"code": 50013, "message": "Missing Permissions"}
+        emulator.fail("POST /channels/.*/messages", status=403, body=missing)
+
+        await emulator.say(emulator.channel_id, emulator.user("Ada"), emulator.bot_mention)
+        await until(lambda: caplog.records)
+
+    assert [(one.levelno, one.exc_info) for one in caplog.records] == [(logging.WARNING, None)]
+
+
 class Ending(FakeIntake):
     """Admits the last question when the process ends, while the signs of the others end."""
 

@@ -7,12 +7,14 @@ import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from bot.domain import Follow, Json, Preferences, ThreadKey
 from bot.errors import Refused
-from bot.store import Store
 from bot.text.sanitize import strip_controls, whole_characters
+
+if TYPE_CHECKING:  # who asks without a store need not import Redis
+    from bot.store import Store
 
 log = logging.getLogger(__name__)
 

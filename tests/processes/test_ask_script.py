@@ -39,6 +39,13 @@ async def test_importing_the_package_imports_nothing_dear(tmp_path: Path) -> Non
     assert await outcome(text, tmp_path) == "[]\n"
 
 
+async def test_who_asks_imports_neither_redis_nor_a_platform(tmp_path: Path) -> None:
+    dear = "{'redis', 'discord', 'slack_bolt', 'slack_sdk'}"
+    text = f"import sys, bot.app.ask; print(sorted({dear} & set(sys.modules)))"
+
+    assert await outcome(text, tmp_path) == "[]\n"
+
+
 # Tells how many answers were right, and then the process id of each server that runs.
 DEMO = """
 import asyncio, threading, bot

@@ -316,9 +316,10 @@ async def test_a_server_that_dies_comes_back_at_its_address(
     before = children()
     async with (
         serve(path=None, gpu_layers=0, threads=None, context_tokens=512, parallel=1) as server,
+        connected(server.url, server.api_key, max_tokens=400) as teller,
         connected(server.url, server.api_key) as model,
     ):
-        stream = model.stream(PROMPT)
+        stream = teller.stream(PROMPT_FOR_A_STORY)
         await anext(stream)
         (child,) = set(children()) - set(before)
         os.kill(child, signal.SIGKILL)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 from bot.app.shutdown import ShutdownSignals, exit_process
@@ -14,13 +13,11 @@ if __name__ == "__main__":
     signals.install()
     # The imports make much and leave nothing: to look through it took a sixth of their time.
     collect_garbage_seldom()
-    # huggingface_hub 2.4 asks the Hub, once a day, which coding agent might use it (`_detect_agent`
-    # in its utils), and with its first request: all answers would stand still for up to 3 s.
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 import argparse
 import asyncio
 import logging
+import os
 import traceback
 from collections.abc import Callable, Coroutine
 from functools import partial

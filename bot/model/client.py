@@ -23,6 +23,7 @@ from unicodedata import category
 from huggingface_hub import (
     AsyncInferenceClient,
     ChatCompletionInputStreamOptions,
+    constants,
     is_offline_mode,
 )
 from prometheus_client import Counter, Histogram
@@ -44,6 +45,10 @@ from bot.text.sanitize import without_marks
 from bot.tokens.counters import is_count
 
 log = logging.getLogger(__name__)
+
+# Otherwise its first request asks the Hub, once a day, which coding agent might use it, and all
+# answers stand still meanwhile, for up to 3 s (huggingface_hub 2.4, utils/_detect_agent.py).
+constants.HF_HUB_DISABLE_TELEMETRY = True
 
 ROUTER = "https://router.huggingface.co/v1"
 
@@ -237,7 +242,7 @@ class ModelClient:
 class _Composer(AsyncInferenceClient):
     """Composes one request and keeps it, where the library would send it.
 
-    Nothing of the library's process-wide state changes, so others may use it as it is.
+    Of the library's process-wide state its telemetry alone changes, so others may use it as it is.
     """
 
     request: Any  # huggingface_hub.inference._common.RequestParameters

@@ -57,7 +57,7 @@ async def run_without_mistral_common(
     variables = {
         "HF_ENDPOINT": emulator.url,
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",  # as bot.__main__ sets it
+        "HF_HUB_DISABLE_TELEMETRY": "1",  # as bot.model.client does
     }
     if offline:
         variables["HF_HUB_OFFLINE"] = "1"

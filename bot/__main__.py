@@ -11,7 +11,7 @@ if __name__ == "__main__":
     # The imports below take part of a second, and a signal may arrive meanwhile.
     signals = ShutdownSignals(serves=sys.argv[1:2] not in (["ask"], ["init"]))
     signals.install()
-    # The imports make much and leave nothing: to look through it took a sixth of their time.
+    # The imports below leave no garbage, and looking for it took a sixth of their time.
     collect_garbage_seldom()
 
 import argparse

@@ -46,8 +46,8 @@ from bot.tokens.counters import is_count
 
 log = logging.getLogger(__name__)
 
-# Otherwise its first request asks the Hub, once a day, which coding agent might use it, and all
-# answers stand still meanwhile, for up to 3 s (huggingface_hub 2.4, utils/_detect_agent.py).
+# Otherwise the library asks the Hub before its first request, once a day, how to tell which coding
+# agent uses it. That blocks the event loop for up to 3 s (huggingface_hub 2.4, _detect_agent.py).
 constants.HF_HUB_DISABLE_TELEMETRY = True
 
 ROUTER = "https://router.huggingface.co/v1"
@@ -242,7 +242,7 @@ class ModelClient:
 class _Composer(AsyncInferenceClient):
     """Composes one request and keeps it, where the library would send it.
 
-    Of the library's process-wide state its telemetry alone changes, so others may use it as it is.
+    Others in this process may use the library as it is: only its telemetry is off for them, too.
     """
 
     request: Any  # huggingface_hub.inference._common.RequestParameters

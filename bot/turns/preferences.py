@@ -13,7 +13,7 @@ from bot.domain import Follow, Json, Preferences, ThreadKey
 from bot.errors import Refused
 from bot.text.sanitize import strip_controls, whole_characters
 
-if TYPE_CHECKING:  # who asks without a store need not import Redis
+if TYPE_CHECKING:  # `bot ask` has no store, and need not import Redis
     from bot.store import Store
 
 log = logging.getLogger(__name__)

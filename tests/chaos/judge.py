@@ -142,7 +142,7 @@ def _is_broken(seen: Seen) -> bool:
 
 def _is_verbatim(answer: str, seen: Seen) -> bool:
     said = answer.rstrip()
-    # Of an answer that is cut in its first words nobody can read what the model had heard.
+    # An answer that was cut within its first words does not tell which prompt the model had.
     is_head = re.fullmatch(rf"Answer {seen.number} h[eard]*[ \d,]*", said)
     return bool(is_head) or answer_to(seen.number, seen.heard).startswith(said)
 

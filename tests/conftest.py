@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -40,12 +41,13 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 @pytest.fixture(scope="session")
-def anyio_backend() -> str:
-    return "asyncio"
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    """The event loop of `bot run`."""
+    return "asyncio", {"use_uvloop": sys.platform != "win32"}
 
 
 @pytest.fixture(scope="session")
-async def embedded_url(anyio_backend: str) -> AsyncIterator[str]:
+async def embedded_url(anyio_backend: object) -> AsyncIterator[str]:
     """The address of one embedded server for all tests; it does not wait for the disk."""
     # pytest's own temporary paths are too long for a socket.
     with tempfile.TemporaryDirectory(prefix="parley-") as data_dir:

@@ -98,6 +98,12 @@ class Person:
         return app.current_buffer.text if app else ""
 
     @property
+    def remembers(self) -> bool:
+        """Whether what was typed in former sessions can be searched."""
+        app = self.session.app
+        return bool(app and app.current_buffer.history.get_strings())
+
+    @property
     def edits(self) -> bool:
         return self._window.label == "edit> "
 
@@ -382,7 +388,7 @@ async def test_what_was_typed_is_found_again_after_a_restart_in_a_private_file(
         await person.asks("hello", "Hello world!")
         await person.asks("again", "Another one")
     async with at_window(store, tmp_path) as person:
-        await person.reads("The banner")
+        await until(lambda: person.remembers)
         person.type(CTRL_R + "hel" + ENTER + ENTER)
         await person.reads("you> hello")
 

@@ -473,8 +473,9 @@ async def test_a_place_that_is_none_of_ours_is_gone(place: Place) -> None:
 
 async def test_a_typing_call_that_hangs_delays_nothing() -> None:
     async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
-        emulator.fail("POST .*/typing", "hang")
+        hanging = emulator.fail("POST .*/typing", "hang")
 
         # Less than a call that hangs takes until it is given up.
         async with asyncio.timeout(60), platform.surface(dm_turn(emulator)) as surface:
+            await until(lambda: hanging.struck)
             await surface.post(page("here", final=True))

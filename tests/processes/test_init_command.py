@@ -9,22 +9,19 @@ import sys
 import termios
 from pathlib import Path
 
-from tests.support.process import ROOT
+from tests.support.process import ROOT, at_terminal
 
 
 def test_ctrl_c_at_a_secret_keeps_the_file_and_gives_the_echo_back(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("DISCORD_TOKEN=old\n")
     terminal, ours = pty.openpty()
     with subprocess.Popen(
-        [sys.executable, "-m", "bot", "init"],
+        at_terminal(sys.executable, "-m", "bot", "init"),
         cwd=tmp_path,
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
         stdin=ours,
         stdout=ours,
         stderr=ours,
-        # The terminal has to be the process's own for Ctrl-C to reach it.
-        start_new_session=True,
-        preexec_fn=lambda: os.close(os.open(os.ttyname(0), os.O_RDWR)),
     ) as process:
         shown = b""
         while b"takes it away): " not in shown:

@@ -23,6 +23,7 @@ from bot.store import Store, connect
 from bot.turns.access import Access, Quota, Usage
 from bot.turns.intake import Intake
 from bot.turns.preferences import ModelChoice, PreferenceStore
+from tests.support.process import at_terminal
 
 # What the worker shows, state by state; the last is final.
 ANSWERS: dict[str, Sequence[str]] = {
@@ -202,16 +203,11 @@ async def terminal(
 ) -> AsyncIterator[Terminal]:
     ours, theirs = pty.openpty()
     process = await asyncio.create_subprocess_exec(
-        *command,
-        *arguments(store),
-        str(data_dir),
+        *at_terminal(*command, *arguments(store), str(data_dir)),
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
         env={**os.environ, "TERM": "xterm", **variables},
-        # The pseudo-terminal becomes the controlling one, so that Ctrl-C is a signal.
-        start_new_session=True,
-        preexec_fn=lambda: os.close(os.open(os.ttyname(0), os.O_RDWR)),
     )
     os.close(theirs)
     try:

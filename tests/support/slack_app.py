@@ -54,7 +54,9 @@ class SlackBot:
         return [event for event in bodies if isinstance(event, dict)]
 
     def events(self, kind: str) -> list[Payload]:
-        return [event for event in self.all_events() if event["type"] == kind]
+        """In the order in which they happened: bolt hears each in a task of its own."""
+        events = [event for event in self.all_events() if event["type"] == kind]
+        return sorted(events, key=lambda event: str(event.get("event_ts", "")))
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bot.domain import Page, Shown
-from bot.errors import AnswerCut, GivenUp, ModelError, ModelUnavailable, PlaceGone
+from bot.errors import AnswerCut, GivenUp, ModelError, ModelUnavailable, PlaceGone, WriteFailed
 from bot.reply.draft import FAILED_ANEW, STOPPED
 from bot.store import Store, connect
 from bot.turns.queue import Token
@@ -36,10 +36,10 @@ from tests.support.waiting import until
 
 @dataclass
 class Dying(FakeSurface):
-    """Its worker dies over a final page, which it takes before that unless it `fails`.
+    """Its worker dies over the last page, which it takes before that unless it `fails`.
 
-    Nothing more of the worker reaches the store, then, over its `way` there. As in Discord, a post
-    that is repeated finds its message.
+    Nothing more of the worker reaches the store, then, over its `way` there. What fails takes no
+    page that grows, either. As in Discord, a post that is repeated finds its message.
     """
 
     known: dict[int, str] = field(default_factory=dict)  # messages by page number
@@ -62,6 +62,8 @@ class Dying(FakeSurface):
         await self._die(page, landed=True)
 
     async def _die(self, page: Page, *, landed: bool) -> None:
+        if self.fails and not page.final:
+            raise WriteFailed("no way")
         if self.way and page.last and landed is not self.fails:
             way, self.way = self.way, None
             await way.cut()

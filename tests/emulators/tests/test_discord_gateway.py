@@ -772,7 +772,8 @@ async def test_a_bot_ends_its_session_by_closing_with_1000_or_1001(
 async def test_a_session_outlives_a_process_that_died() -> None:
     async with DiscordEmulator() as emulator, line_of(emulator) as line:
         await line.begin()
-        line.socket.get_extra_info("socket").shutdown(SHUT_RDWR)
+        with line.socket.get_extra_info("socket").dup() as ours:
+            ours.shutdown(SHUT_RDWR)
         await until(lambda: not emulator.connected.is_set())
 
         assert [one.ended for one in emulator.listeners] == [False]

@@ -32,7 +32,7 @@ from tests.emulators.slack import SlackEmulator
 from tests.emulators.slack.message import Ephemeral
 from tests.support.discord_platform import listening
 from tests.support.fakes import FakeIntake
-from tests.support.process import ROOT
+from tests.support.process import ROOT, at_terminal
 from tests.support.slack_commands import commanded
 from tests.support.waiting import until
 
@@ -458,15 +458,14 @@ async def playing(
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """Run `python -m tests.emulators`, at a pipe or at a terminal; it is gone at the end."""
     pipe = asyncio.subprocess.PIPE
+    command = [sys.executable, "-m", "tests.emulators", *options]
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.emulators", *options),
+        *(command if terminal is None else at_terminal(*command)),
         cwd=ROOT,
         env={"PATH": os.environ["PATH"], "HOME": str(data_dir), "DATA_DIR": str(data_dir)},
         stdin=pipe if terminal is None else terminal,
         stdout=pipe if terminal is None else terminal,
         stderr=asyncio.subprocess.STDOUT,
-        start_new_session=True,
-        preexec_fn=None if terminal is None else own_terminal,
     )
     try:
         yield process
@@ -475,11 +474,6 @@ async def playing(
             process.terminate()
         async with asyncio.timeout(30):
             await process.wait()
-
-
-def own_terminal() -> None:
-    # The pseudo-terminal becomes the controlling one, so that Ctrl-C is a signal.
-    os.close(os.open(os.ttyname(0), os.O_RDWR))
 
 
 async def piped(data_dir: Path, *options: str, lines: Sequence[str]) -> tuple[str, int | None]:

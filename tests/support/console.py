@@ -23,7 +23,7 @@ from bot.store import Store, connect
 from bot.turns.access import Access, Quota, Usage
 from bot.turns.intake import Intake
 from bot.turns.preferences import ModelChoice, PreferenceStore
-from tests.support.process import at_terminal
+from tests.support.terminal import at_terminal
 
 # What the worker shows, state by state; the last is final.
 ANSWERS: dict[str, Sequence[str]] = {

@@ -22,3 +22,8 @@ async def until(
                 await asyncio.sleep(min(max((now() - start) / 10, 0.005), 0.02))
     except TimeoutError:
         raise TimeoutError(why()) from None
+
+
+def at_least(seconds: float) -> float:
+    """Return what a sleep of so many seconds takes at least: a timer may go off a bit early."""
+    return 0.9 * seconds

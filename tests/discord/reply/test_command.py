@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -337,10 +338,12 @@ async def test_a_follow_up_whose_answer_was_lost_is_found_where_we_may_read() ->
 
 
 async def both_ask(emulator: DiscordEmulator, intake: FakeIntake) -> list[Turn]:
-    """Return the turns of two people who have each given the command."""
+    """Return the turns of two people who have given the command, one after the other."""
     for person in ("Ada", "Bob"):
-        await emulator.slash(emulator.channel_id, emulator.user(person), "ask", question="why?")
-    await until(lambda: len(texts(emulator)) == 2)
+        given = await emulator.slash(
+            emulator.channel_id, emulator.user(person), "ask", question="why?"
+        )
+        await until(partial(emulator.original, given))
     return intake.turns
 
 

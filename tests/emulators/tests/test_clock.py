@@ -8,6 +8,7 @@ import time
 import pytest
 
 from tests.emulators.clock import Clock
+from tests.support.waiting import at_least
 
 
 def test_the_clock_goes_with_real_time() -> None:
@@ -36,7 +37,7 @@ async def test_a_sleeper_wakes_by_itself() -> None:
     began = time.monotonic()
     await Clock().sleep(0.05)
 
-    assert time.monotonic() - began >= 0.05
+    assert time.monotonic() - began >= at_least(0.05)
 
 
 async def test_a_sleeper_wakes_when_its_time_is_added() -> None:
@@ -63,11 +64,9 @@ async def test_each_sleeper_wakes_when_it_is_due() -> None:
     await asyncio.wait_for(sleeping[120], 60)
 
 
-async def test_what_is_over_needs_no_sleep() -> None:
-    began = time.monotonic()
-    await Clock().sleep(-1)
-
-    assert time.monotonic() - began < 0.5
+def test_what_is_over_needs_no_sleep() -> None:
+    with pytest.raises(StopIteration):
+        Clock().sleep(-1).send(None)
 
 
 async def test_a_sleeper_can_be_cancelled() -> None:

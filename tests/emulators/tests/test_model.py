@@ -17,7 +17,7 @@ import pytest
 from bot.domain import Json
 from tests.emulators.model import Flavour, How, ModelEmulator, Piece
 from tests.emulators.model.speech import pieces
-from tests.support.waiting import until
+from tests.support.waiting import at_least, until
 
 ASK = "POST /v1/chat/completions"
 QUESTION: Json = [{"role": "user", "content": "How are you?"}]
@@ -110,8 +110,8 @@ class TestStreams:
 
         first, second, third = emulator.requests[0].deltas
         assert response.contents() == [None, "One", " and then", " two."]
-        assert second.at - first.at >= 0.05
-        assert third.at - second.at >= 0.2
+        assert second.at - first.at >= at_least(0.05)
+        assert third.at - second.at >= at_least(0.2)
 
     async def test_a_function_may_return_a_script(self) -> None:
         async with ModelEmulator() as emulator:
@@ -161,7 +161,7 @@ class TestStreams:
 
         deltas = emulator.requests[0].deltas
         assert [delta.text for delta in deltas] == ["one", " tw", "o t", "hre", "e"]
-        assert deltas[-1].at - deltas[0].at >= 4 / 50
+        assert deltas[-1].at - deltas[0].at >= at_least(4 / 50)
 
     async def test_the_first_token_may_be_slow(self) -> None:
         async with ModelEmulator() as emulator:
@@ -170,7 +170,7 @@ class TestStreams:
 
         asked = emulator.requests[0]
         assert asked.first_delta_at is not None
-        assert asked.first_delta_at - asked.at >= 0.1
+        assert asked.first_delta_at - asked.at >= at_least(0.1)
         assert asked.last_delta_at == asked.deltas[-1].at
 
     def test_a_slow_first_token_slows_no_other(self) -> None:
@@ -202,7 +202,7 @@ class TestStreams:
         assert choice["message"] == {"role": "assistant", "content": "You said: How are you?"}
         assert choice["finish_reason"] == "stop"
         assert [delta.text for delta in asked.deltas] == ["You said: How are you?"]
-        assert asked.deltas[0].at - asked.at >= 2 * 0.02
+        assert asked.deltas[0].at - asked.at >= at_least(2 * 0.02)
         assert asked.finished
 
     async def test_the_end_of_a_stream_can_be_chosen(self) -> None:
@@ -605,15 +605,14 @@ class TestFaults:
         assert len(emulator.requests[0].deltas) == (at_delta or 0)
 
     async def test_a_hanging_request_does_not_keep_the_emulator(self) -> None:
-        async with ModelEmulator() as emulator:
+        # aiohttp would wait for a minute.
+        async with asyncio.timeout(30), ModelEmulator() as emulator:
             emulator.fail(ASK, "hang")
             asking = asyncio.create_task(ask(emulator))
             await until(lambda: emulator.running == 1)
-            began = time.monotonic()
 
         with pytest.raises((aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)):
             await asking
-        assert time.monotonic() - began < 5
 
     @pytest.mark.parametrize("at_delta", [None, 2])
     async def test_an_answer_may_be_late_and_right(self, at_delta: int | None) -> None:
@@ -626,7 +625,7 @@ class TestFaults:
         late = times[(at_delta or 0) + 1] - times[at_delta or 0]
         assert answer.said() == "You said: How are you?"
         assert asked.finished
-        assert late >= 0.1
+        assert late >= at_least(0.1)
 
     async def test_latency_lies_around_the_work_of_every_call(self) -> None:
         worked_at: list[float] = []
@@ -646,10 +645,10 @@ class TestFaults:
             failed = time.monotonic()
 
         asked = emulator.requests[0]
-        assert worked_at[0] - asked.at >= 0.1
-        assert asked.deltas[0].at - worked_at[0] >= 0.1
-        assert counted - began >= 0.2
-        assert failed - counted >= 0.2
+        assert worked_at[0] - asked.at >= at_least(0.1)
+        assert asked.deltas[0].at - worked_at[0] >= at_least(0.1)
+        assert counted - began >= at_least(0.2)
+        assert failed - counted >= at_least(0.2)
 
     async def test_an_applied_failure_still_asks_for_the_answer(self) -> None:
         questions: list[str] = []

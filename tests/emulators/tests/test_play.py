@@ -32,8 +32,9 @@ from tests.emulators.slack import SlackEmulator
 from tests.emulators.slack.message import Ephemeral
 from tests.support.discord_platform import listening
 from tests.support.fakes import FakeIntake
-from tests.support.process import ROOT, at_terminal
+from tests.support.process import ROOT
 from tests.support.slack_commands import commanded
+from tests.support.terminal import at_terminal
 from tests.support.waiting import until
 
 

@@ -8,10 +8,9 @@ with what the turn's record shows.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 from bot.domain import EditBudget, End, Page, ThreadKey, Turn
 from bot.errors import StoreUnavailable, WriteFailed
@@ -165,7 +164,11 @@ async def read(
     found = await store.command("XREAD", "COUNT", 200, "BLOCK", block, *words)
     # RESP3 answers {stream: [entries]}, RESP2 [[stream, entries]].
     streams = found.items() if isinstance(found, Mapping) else found or ()
-    return list(_changes(streams))
+    return [
+        (stream, entry, _change(fields or {}))
+        for stream, entries in streams
+        for entry, fields in entries
+    ]
 
 
 def common(one: str, other: str) -> int:
@@ -190,12 +193,6 @@ async def _add(store: Store, thread: ThreadKey, fields: Mapping[str, str | int])
     stream = stream_of(store, thread)
     pairs = [word for pair in fields.items() if pair[1] != "" for word in pair]
     await store.command("XADD", stream, "MAXLEN", "~", _KEPT_ENTRIES, "*", *pairs)
-
-
-def _changes(streams: Any) -> Iterator[tuple[str, str, Change]]:
-    for stream, entries in streams:
-        for entry, fields in entries:
-            yield stream, entry, _change(fields or {})
 
 
 def _change(fields: Mapping[str, str]) -> Change:

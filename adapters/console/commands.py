@@ -36,18 +36,9 @@ KEYS = {
     "Ctrl-R": "searches your earlier questions",
     "Ctrl-C": "stops the answer, or clears what is typed; twice, without either, leaves",
 }
+_ONLY_IN_THE_WINDOW = ("/regenerate", "/edit", "/stop", "/save")
 # Without the window, too; what else begins with a slash is a question there.
-PLAIN = (
-    "/help",
-    "/reset",
-    "/model",
-    "/persona",
-    "/temperature",
-    "/longest",
-    "/usage",
-    "/forget-me",
-    "/quit",
-)
+PLAIN = [name for name in COMMANDS if name not in _ONLY_IN_THE_WINDOW]
 LEAVING = ("exit", "quit")  # as in most shells, without a slash
 
 # A path such as /etc/hosts is no command.

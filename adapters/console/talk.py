@@ -15,7 +15,7 @@ from bot.errors import StoreUnavailable
 from bot.reply.draft import with_notice
 from bot.store import Store
 from bot.text.sanitize import whole_characters
-from bot.turns.desk import Call, Desk
+from bot.turns.desk import FORGET_QUESTION, Call, Desk
 from bot.turns.intake import Intake
 
 OFF = "off"  # instead of a name or a text takes a choice back
@@ -111,7 +111,7 @@ class Talk:
         FORGETTING if that takes longer; then `forgotten` tells of the end.
         """
         if answer.casefold() != _YES:
-            return f"{await self._desk.forget_question()}\nIf so, write: /forget-me {_YES}"
+            return f"{FORGET_QUESTION}\nIf so, write: /forget-me {_YES}"
         return await self._desk.forget_me(self._call())
 
     async def forgotten(self) -> str:

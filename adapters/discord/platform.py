@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import replace
+from functools import partial
 
 import discord
 
@@ -97,7 +98,8 @@ async def connect(
     )
     try:
         await log_in(client, token, api_url)
-        yield DiscordPlatform(
+        listener = partial(
+            Listener,
             client,
             token=token,
             threads=threads,
@@ -105,6 +107,7 @@ async def connect(
             command_server=command_server,
             leaves_other_servers=leaves_other_servers,
         )
+        yield DiscordPlatform(client, budgets=budgets, listener=listener)
     finally:
         await client.close()
 
@@ -115,26 +118,11 @@ class DiscordPlatform:
     name = "discord"
 
     def __init__(
-        self,
-        client: RestClient,
-        *,
-        token: str,
-        threads: bool,
-        budgets: EditBudgets,
-        command_server: str,
-        leaves_other_servers: bool,
+        self, client: RestClient, *, budgets: EditBudgets, listener: partial[Listener]
     ) -> None:
         self._client = client
         self._budgets = budgets
-        self._listener = Listener(
-            client,
-            token=token,
-            threads=threads,
-            budgets=budgets,
-            command_server=command_server,
-            leaves_other_servers=leaves_other_servers,
-            on_waiting=self.type_once,
-        )
+        self._listener = listener(on_waiting=self.type_once)
 
     async def listen(self, intake: Intake, *, store: Store, shards: Shards | None = None) -> None:
         """Hand what people do to the intake, until cancelled; see `Listener.listen`."""

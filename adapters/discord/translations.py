@@ -9,7 +9,7 @@ LOCALES = ("de", "fr", "es-ES", "es-419", "ja")
 
 # German, French, Spanish and Japanese, by the English text. A name has at most 32 characters, no
 # blank and no capital; a description has at most 100 characters.
-_NAMES: Mapping[str, tuple[str, str, str, str]] = {
+_ALL: Mapping[str, tuple[str, str, str, str]] = {
     "ask": ("frag", "demander", "preguntar", "質問"),
     "question": ("frage", "question", "pregunta", "質問"),
     "private": ("privat", "privé", "privado", "非公開"),
@@ -27,8 +27,6 @@ _NAMES: Mapping[str, tuple[str, str, str, str]] = {
     "name": ("name", "nom", "nombre", "名前"),
     "text": ("text", "texte", "texto", "文章"),
     "where": ("wo", "où", "dónde", "場所"),
-}
-_LABELS: Mapping[str, tuple[str, str, str, str]] = {
     "Ask about this": (
         "Dazu etwas fragen",
         "Poser une question",
@@ -49,8 +47,6 @@ _LABELS: Mapping[str, tuple[str, str, str, str]] = {
     ),
     "this channel": ("dieser Kanal", "ce salon", "este canal", "このチャンネル"),
     "this server": ("dieser Server", "ce serveur", "este servidor", "このサーバー"),
-}
-_DESCRIPTIONS: Mapping[str, tuple[str, str, str, str]] = {
     "Ask me something": (
         "Frag mich etwas",
         "Pose-moi une question",
@@ -155,7 +151,6 @@ _DESCRIPTIONS: Mapping[str, tuple[str, str, str, str]] = {
         "適用する範囲。省略するとこの会話",
     ),
 }
-_ALL = {**_NAMES, **_LABELS, **_DESCRIPTIONS}
 
 
 def translations(text: str) -> dict[str, str]:

@@ -30,7 +30,6 @@ from bot.ports import Downtime
 from bot.proxy import proxy_for
 from bot.reply.edit_budget import EditBudgets
 from bot.store import Store
-from bot.turns.desk import Desk
 from bot.turns.intake import Intake
 
 log = logging.getLogger(__name__)
@@ -143,7 +142,7 @@ class SlackPlatform:
             return urls.pop() if urls else await self._socket_url()
 
         record = OutageRecord(store, team=workspace.identity.team, limits=workspace.limits)
-        commands = self._commands(intake)
+        commands = Commands(self.workspace, intake, prompts=self._prompts)
         handler = EventHandler(
             workspace,
             intake,
@@ -174,7 +173,7 @@ class SlackPlatform:
         """
         if not self._signing_secret.strip():
             raise CannotStart("SLACK_SIGNING_SECRET is required to receive events over HTTP")
-        commands = self._commands(intake)
+        commands = Commands(self.workspace, intake, prompts=self._prompts)
         handler = EventHandler(
             self.workspace,
             intake,
@@ -195,9 +194,6 @@ class SlackPlatform:
             "Slack: I am @%s (%s), in the workspace %s (%s), by %s; missing scopes: %s",
             *(identity.name, identity.user, identity.team_name, identity.team, way, missing),
         )
-
-    def _commands(self, intake: Intake) -> Commands:
-        return Commands(self.workspace, intake, desk=Desk(intake), prompts=self._prompts)
 
     def _dispatch(
         self, commands: Commands, handler: EventHandler, *, on_event: OnEvent

@@ -68,12 +68,11 @@ async def _socket_mode(client: AsyncWebClient, app_token: str) -> Finding:
         async with translated():
             await client.apps_connections_open(app_token=app_token)
     except SurfaceError as error:
+        text = f"Slack refuses SLACK_APP_TOKEN: {code_of(error) or error}"
+        cure = TOKEN_CURES["SLACK_APP_TOKEN"]
         if "connections:write" in missing_scopes(error):
             text = "SLACK_APP_TOKEN lacks connections:write"
             cure = "make another with that scope at https://api.slack.com/apps"
-        else:
-            text = f"Slack refuses SLACK_APP_TOKEN: {code_of(error) or error}"
-            cure = TOKEN_CURES["SLACK_APP_TOKEN"]
         return Finding("Slack", text, cure, wrong=True)
     return Finding(
         "Slack",
@@ -91,6 +90,7 @@ def _secret(signing_secret: str) -> Finding:
 
 
 async def _in_channel(client: AsyncWebClient, identity: Identity, channel: str) -> Finding:
+    cure = f"invite it there: /invite @{identity.name}"
     try:
         async with translated():
             found = (await client.conversations_info(channel=channel))["channel"]
@@ -98,13 +98,9 @@ async def _in_channel(client: AsyncWebClient, identity: Identity, channel: str) 
         if missing := missing_scopes(error)[0]:
             text = f"Whether the bot is in {channel} is not known: the app lacks {missing}"
             return Finding("Slack", text)
-        cure = f"invite it there: /invite @{identity.name}"
-        return Finding(
-            "Slack", f"The bot does not see {channel} of ALLOWED_CHANNELS", cure, wrong=True
-        )
+        text = f"The bot does not see {channel} of ALLOWED_CHANNELS"
+        return Finding("Slack", text, cure, wrong=True)
     if not found.get("is_member"):
-        cure = f"invite it there: /invite @{identity.name}"
-        return Finding(
-            "Slack", f"The bot is not in {channel} of ALLOWED_CHANNELS", cure, wrong=True
-        )
+        text = f"The bot is not in {channel} of ALLOWED_CHANNELS"
+        return Finding("Slack", text, cure, wrong=True)
     return Finding("Slack", f"The bot is in {channel}")

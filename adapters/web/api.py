@@ -17,14 +17,14 @@ from adapters.web.export import as_markdown, file_name
 from adapters.web.follower import Follower
 from adapters.web.talks import PLATFORM, Talks, is_id, thread_of, title_of, turn_id_of
 from bot.domain import Asker, Json, Person, Preferences, Rating, Standing, ThreadKey, Turn
-from bot.errors import HasEnded, NothingAsked, NotRemembered, NotTheLast, ParleyError
+from bot.errors import HasEnded, NothingAsked, NotRemembered, NotTheLast
 from bot.store import Store
-from bot.turns.desk import FORGET, FORGETTING, FORGOTTEN, Call, Desk, Here
+from bot.turns.desk import FORGET, FORGET_QUESTION, FORGETTING, FORGOTTEN, Call, Desk, Here
 from bot.turns.form import changes_in, form_of
 from bot.turns.intake import MAX_QUESTION, Intake
 from bot.turns.preferences import Rights, Scope, resolved
 
-PERSON = web.RequestKey("person", Person)
+PERSON = web.RequestKey("person", Person)  # who asks, as the server has found out
 # Whether the person is still signed in.
 MAY_STAY = web.RequestKey[Callable[[], Awaitable[bool]]]("may_stay")
 _MOST_CONVERSATIONS = 1000  # in one answer
@@ -68,13 +68,18 @@ class Api:
             web.get(f"{talk}/events", self.events),
             web.get(f"{talk}/export", self.export),
             web.post(f"{talk}/questions", self.ask),
-            *(web.post(f"{turn}/{verb}", act) for verb, act in self._verbs().items()),
+            web.post(f"{turn}/stop", self.stop),
+            web.post(f"{turn}/regenerate", self.regenerate),
+            web.post(f"{turn}/continue", self.go_on),
+            web.post(f"{turn}/edit", self.edit),
+            web.post(f"{turn}/rate", self.rate),
+            web.post(f"{turn}/delete", self.delete_turn),
         ]
 
     async def me(self, request: web.Request) -> web.Response:
         """Tell who the person is here, and what they can do."""
         limits: dict[str, Json] = {"question": MAX_QUESTION}
-        return answer({"name": person(request).name, "limits": limits, **self.about})
+        return answer({"name": request[PERSON].name, "limits": limits, **self.about})
 
     async def help(self, request: web.Request) -> web.Response:
         """Tell what the person can do here and has used, and what forget-me asks once more."""
@@ -83,7 +88,7 @@ class Api:
             {
                 "help": await desk.help(call, Here(ways=_WAYS, written="")),
                 "usage": await desk.usage(call),
-                "question": await desk.forget_question(),
+                "question": FORGET_QUESTION,
                 "yes": FORGET,
             }
         )
@@ -95,13 +100,13 @@ class Api:
 
     async def forgotten(self, request: web.Request) -> web.Response:
         """Tell whether the person is forgotten."""
-        done = await self.intake.has_forgotten(PLATFORM, person(request))
+        done = await self.intake.has_forgotten(PLATFORM, request[PERSON])
         return answer({"said": FORGOTTEN if done else FORGETTING, "done": done})
 
     async def conversations(self, request: web.Request) -> web.Response:
         """List the person's conversations, the newest first; `search` has words of their titles."""
         found = await self.talks.all_of(
-            person(request), search=request.query.get("search", "")[:200]
+            request[PERSON], search=request.query.get("search", "")[:200]
         )
         listed: list[Json] = [
             {"id": one.id, "title": one.title, "updated": one.updated}
@@ -138,20 +143,20 @@ class Api:
             refuse(400, "This cannot be chosen here.")
         if not all(isinstance(one, str) for one in filled.values()):
             refuse(400, "A choice is a text.")
-        await self.intake.check_access(thread, person(request), _SIGNED_IN)
+        await self.intake.check_access(thread, request[PERSON], _SIGNED_IN)
         form = form_of(Preferences(), scope, "answers", title="", models=())
         chosen = changes_in(form, filled, seen="")
         # The channel of a person is their own.
         rights = Rights(own_thread=True, manages_channel=True)
         await self.intake.preferences.change(
-            thread, scope, chosen, by=person(request).id, rights=rights
+            thread, scope, chosen, by=request[PERSON].id, rights=rights
         )
         return await self.preferences(request)
 
     async def _place(self, request: web.Request) -> tuple[ThreadKey, Scope]:
         if "talk" in request.match_info:
             return await self._known(request), "thread"
-        return thread_of(person(request), ""), "channel"
+        return thread_of(request[PERSON], ""), "channel"
 
     async def delete(self, request: web.Request) -> web.Response:
         """Forget a conversation: its turns, its history and its place in the list."""
@@ -173,7 +178,8 @@ class Api:
     async def export(self, request: web.Request) -> web.Response:
         """Send the conversation as a Markdown file."""
         thread = await self._known(request)
-        turns, title = await self._standings(thread), await self.talks.title(thread) or ""
+        turn_ids, title = await self.talks.turns(thread), await self.talks.title(thread) or ""
+        turns = await self.intake.standings(thread, turn_ids, person_id=thread.channel)
         name = file_name(title)
         headers = {"Content-Disposition": f'attachment; filename="{name}"'}
         text = as_markdown(title, turns)
@@ -181,7 +187,7 @@ class Api:
 
     async def ask(self, request: web.Request) -> web.Response:
         """Admit a question; the page repeats it, under the id that it made, until it is through."""
-        asker, thread, sent = person(request), _thread(request), await body(request)
+        asker, thread, sent = request[PERSON], _thread(request), await body(request)
         name, text = sent.get("id"), sent.get("text")
         if not is_id(name) or not isinstance(text, str):
             refuse(400, "A question needs an id and a text.")
@@ -191,20 +197,10 @@ class Api:
         await self._admit(turn, lambda: self.intake.admit(turn), title=title_of(text))
         return answer({"turn": name}, status=202)
 
-    def _verbs(self) -> dict[str, Callable[[web.Request], Awaitable[web.Response]]]:
-        return {
-            "stop": self.stop,
-            "regenerate": self.regenerate,
-            "continue": self.go_on,
-            "edit": self.edit,
-            "rate": self.rate,
-            "delete": self.delete_turn,
-        }
-
     async def stop(self, request: web.Request) -> web.Response:
         """Ask for the end of an answer."""
         turn = await self._turn(request)
-        if not await self.intake.stop(turn.turn_id, person_id=person(request).id):
+        if not await self.intake.stop(turn.turn_id, person_id=request[PERSON].id):
             raise HasEnded
         return answer({}, status=202)
 
@@ -213,8 +209,8 @@ class Api:
         turn, press = await self._turn(request), await _press(request)
         await self.intake.regenerate(
             turn.turn_id,
-            person_id=person(request).id,
-            press_id=turn_id_of(person(request), press),
+            person_id=request[PERSON].id,
+            press_id=turn_id_of(request[PERSON], press),
             asker=_SIGNED_IN,
         )
         await live.announce(self.store, _thread(request), turn.turn_id)
@@ -222,7 +218,7 @@ class Api:
 
     async def go_on(self, request: web.Request) -> web.Response:
         """Have the last answer continued, in a turn of the id in the body."""
-        asker, thread = person(request), _thread(request)
+        asker, thread = request[PERSON], _thread(request)
         turn, press = await self._turn(request), await _press(request)
         following = Turn(turn_id_of(asker, press), thread, asker, "", {}, time.time())
 
@@ -237,7 +233,7 @@ class Api:
 
     async def edit(self, request: web.Request) -> web.Response:
         """Replace the text of the last question, and have it answered anew."""
-        asker, thread, text = person(request), _thread(request), (await body(request)).get("text")
+        asker, thread, text = request[PERSON], _thread(request), (await body(request)).get("text")
         if not isinstance(text, str) or not text.strip():
             raise NothingAsked
         turn = await self._turn(request)
@@ -254,7 +250,7 @@ class Api:
         if not isinstance(rating, str) or rating not in _RATINGS:
             refuse(400, "A rating is good or bad, or empty to take it back.")
         chosen = _RATINGS[rating]
-        asker_id = person(request).id
+        asker_id = request[PERSON].id
         await self.intake.rate(turn.turn_id, person_id=asker_id, rating=chosen, asker=_SIGNED_IN)
         await live.announce(self.store, _thread(request), turn.turn_id)
         return answer({})
@@ -296,7 +292,7 @@ class Api:
     async def _turn(self, request: web.Request) -> Standing:
         """Return how the turn in the address stands. Raises NotRemembered."""
         found = await self.intake.standings(
-            _thread(request), [_turn_id(request)], person_id=person(request).id
+            _thread(request), [_turn_id(request)], person_id=request[PERSON].id
         )
         if not found:
             raise NotRemembered
@@ -308,34 +304,20 @@ class Api:
             refuse(404, "There is no such conversation.")
         return thread
 
-    async def _standings(self, thread: ThreadKey) -> list[Standing]:
-        turn_ids = await self.talks.turns(thread)
-        return await self.intake.standings(thread, turn_ids, person_id=thread.channel)
-
 
 def _call(request: web.Request) -> Call:
     return Call(
         id=f"{PLATFORM}:{uuid4()}",
-        thread=thread_of(person(request), ""),
-        person=person(request),
+        thread=thread_of(request[PERSON], ""),
+        person=request[PERSON],
         scopes={"channel": "all your conversations"},
         asker=_SIGNED_IN,
     )
 
 
-def person(request: web.Request) -> Person:
-    """Return who asks, as the server has found out."""
-    return request[PERSON]
-
-
 def answer(value: Json, *, status: int = 200) -> web.Response:
     """Return JSON that is not kept."""
     return web.json_response(value, status=status, headers={"Cache-Control": "no-store"})
-
-
-def apology(error: ParleyError, *, status: int) -> web.Response:
-    """Return the sentence that a person reads."""
-    return answer({"error": error.apology}, status=status)
 
 
 def refuse(status: int, sentence: str) -> NoReturn:
@@ -376,11 +358,11 @@ def _thread(request: web.Request) -> ThreadKey:
     talk = request.match_info["talk"]
     if not is_id(talk):
         refuse(404, "There is no such conversation.")
-    return thread_of(person(request), talk)
+    return thread_of(request[PERSON], talk)
 
 
 def _turn_id(request: web.Request) -> str:
     turn = request.match_info["turn"]
     if not is_id(turn):
         raise NotRemembered
-    return turn_id_of(person(request), turn)
+    return turn_id_of(request[PERSON], turn)

@@ -93,12 +93,8 @@ async def _next(page: OpenPage, sent: Sent, heartbeat_seconds: float) -> bytes:
 
 def shown(talk: TalkView) -> Shown:
     """Return the whole state; all pages that connect while nothing changes share its bytes."""
-    last = talk.shown
-    if (
-        last is None
-        or (last.title, last.is_known) != (talk.title, talk.is_known)
-        or last.turns != talk.turns
-    ):
+    last, now = talk.shown, (talk.title, talk.is_known, talk.turns)
+    if last is None or (last.title, last.is_known, last.turns) != now:
         event = _event("state", _state(talk)).encode()
         last = talk.shown = Shown(talk.title, talk.is_known, dict(talk.turns), event)
     return last

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -149,9 +149,6 @@ class Follower:
         last = await live.last_entry(self._store, stream)
         await self._load_or_log(talk)
         talk.last = last
-        await self._wake_reader()
-
-    async def _wake_reader(self) -> None:
         await self._store.command("XADD", self._wake, "MAXLEN", 1, "*", "wake", "1")
         await self._store.command("EXPIRE", self._wake, 3600)
 
@@ -170,12 +167,9 @@ class Follower:
                 talk.is_gone = talk.is_gone or change.gone
                 if not _apply(talk, change):
                     to_load[stream] = talk
-        await self._load_all(to_load.values())
+        await asyncio.gather(*map(self._load_or_log, to_load.values()))
         for talk in changed.values():
             talk.wake_pages()
-
-    async def _load_all(self, talks: Iterable[TalkView]) -> None:
-        await asyncio.gather(*map(self._load_or_log, talks))
 
     async def _load_or_log(self, talk: TalkView) -> None:
         try:

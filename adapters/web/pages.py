@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from aiohttp import web
 
@@ -21,53 +22,31 @@ from bot.turns.intake import Intake
 _PROVIDER_SECONDS = 12 * 3600.0  # until the provider is asked again, which people hardly notice
 
 
+@dataclass(frozen=True, slots=True)
 class Pages:
     """Serves the page. `about` is told to every page: the model's name and the like."""
 
-    def __init__(
-        self,
-        *,
-        store: Store,
-        access: Access,
-        secret: bytes,
-        keep_seconds: float,
-        remembers: bool,
-        about: Mapping[str, Json],
-        home: str,
-        assets: Assets,
-    ) -> None:
-        self._store = store
-        self._about = {**about, "login": access.way}
-        self._talks = Talks(store=store, keep_seconds=keep_seconds, remembers=remembers)
-        self._follower = Follower(store=store, talks=self._talks)
-        # Somebody who has left the provider must not stay in for long.
-        seconds = min(keep_seconds, _PROVIDER_SECONDS) if access.way == "oidc" else keep_seconds
-        cookies = Cookies(
-            secret=secret, way=access.seal, keep_seconds=seconds, secure=home.startswith("https://")
-        )
-        self._sign_in = SignIn(access=access, cookies=cookies, store=store, home=home)
-        self._assets = assets
+    store: Store
+    talks: Talks
+    follower: Follower
+    sign_in: SignIn
+    assets: Assets
+    about: Mapping[str, Json]
 
     async def listen(self, _: Intake) -> None:
         """Follow what the open pages show, until cancelled."""
-        await self._follower.run()
+        await self.follower.run()
 
     def application(self, intake: Intake, trust: Callable[[web.Request], None]) -> web.Application:
         """Return the application; `trust` hears of each request of somebody who may be here."""
-        api = Api(
-            store=self._store,
-            intake=intake,
-            talks=self._talks,
-            follower=self._follower,
-            about=self._about,
-        )
-        app = application(api=api, assets=self._assets, sign_in=self._sign_in, trust=trust)
+        api = Api(self.store, intake, self.talks, self.follower, self.about)
+        app = application(api=api, assets=self.assets, sign_in=self.sign_in, trust=trust)
         app.on_shutdown.append(self._end_pages)
         return app
 
     async def _end_pages(self, _: web.Application) -> None:
         # Else the server would wait for them; they connect to the next process.
-        self._follower.end_pages()
+        self.follower.end_pages()
 
 
 async def open_pages(
@@ -80,13 +59,20 @@ async def open_pages(
     home: str = "",
 ) -> Pages:
     """Read what all processes of the role share. Raises StoreUnavailable."""
+    talks = Talks(store=store, keep_seconds=keep_seconds, remembers=remembers)
+    # Somebody who has left the provider must not stay in for long.
+    seconds = min(keep_seconds, _PROVIDER_SECONDS) if access.way == "oidc" else keep_seconds
+    cookies = Cookies(
+        secret=await read_secret(store),
+        way=access.seal,
+        keep_seconds=seconds,
+        secure=home.startswith("https://"),
+    )
     return Pages(
         store=store,
-        access=access,
-        secret=await read_secret(store),
-        keep_seconds=keep_seconds,
-        remembers=remembers,
-        about=about,
-        home=home,
+        talks=talks,
+        follower=Follower(store=store, talks=talks),
+        sign_in=SignIn(access=access, cookies=cookies, store=store, home=home),
         assets=await asyncio.to_thread(Assets),
+        about={**about, "login": access.way},
     )

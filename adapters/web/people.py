@@ -64,10 +64,6 @@ class Cookies:
         value = {"id": person.id, "name": person.name, "since": time.time()}
         self.seal(COOKIE, response, value, seconds=self.keep_seconds)
 
-    def clear(self, response: web.StreamResponse) -> None:
-        """Delete the cookie."""
-        self.drop(COOKIE, response)
-
     def drop(self, name: str, response: web.StreamResponse) -> None:
         """Delete a signed cookie."""
         name = self._called(name)

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from adapters.web.api import MAY_STAY, PERSON, Api, Unacceptable, answer, apology
+from adapters.web.api import MAY_STAY, PERSON, Api, Unacceptable, answer
 from adapters.web.assets import Assets
 from adapters.web.guard import HEADERS, refusal
 from adapters.web.people import Visitor, new_guest
@@ -68,7 +68,7 @@ def _door(
         try:
             visitor = await sign_in.visitor(request)
         except StoreUnavailable as error:
-            return apology(error, status=503)
+            return answer({"error": error.apology}, status=503)
         is_new = visitor is None and sign_in.open_to_all and _makes_guests(request)
         if is_new:
             visitor = Visitor(new_guest(), 0.0)
@@ -113,7 +113,8 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
     except ParleyError as error:
         if isinstance(error, StoreUnavailable):
             log.info("The page cannot be served: %s", error)
-        return apology(error, status=_status(error))
+        status = next((status for kind, status in _STATUSES if isinstance(error, kind)), 500)
+        return answer({"error": error.apology}, status=status)
     except TimeoutError:
         return answer({"error": "That took too long. Please try again."}, status=408)
     except web.HTTPException as error:
@@ -122,10 +123,6 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
         return answer({"error": error.reason}, status=error.status)
     except (web.RequestPayloadError, ConnectionError):
         return web.Response(status=400)
-
-
-def _status(error: ParleyError) -> int:
-    return next((status for kind, status in _STATUSES if isinstance(error, kind)), 500)
 
 
 async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:

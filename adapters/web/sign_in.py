@@ -18,7 +18,7 @@ from aiohttp import web
 from adapters.web.api import answer, body, refuse
 from adapters.web.assets import Assets
 from adapters.web.attempt import Attempt, SignInFailed
-from adapters.web.people import Cookies, Visitor, new_guest, person_of
+from adapters.web.people import COOKIE, Cookies, Visitor, new_guest, person_of
 from adapters.web.talks import PLATFORM
 from bot.domain import Person
 from bot.proxy import is_loopback
@@ -196,7 +196,7 @@ class SignIn:
             seconds = int(self._cookies.keep_seconds) + 1
             await self._store.command("SET", self._left(visitor), time.time(), "EX", seconds)
         response = answer({})
-        self._cookies.clear(response)
+        self._cookies.drop(COOKIE, response)
         return response
 
     async def _has_left(self, visitor: Visitor) -> bool:
@@ -242,11 +242,6 @@ def origin_of(remote: str, forwarded: str, *, proxies: Collection[str]) -> IPAdd
             break
         address = next_hop
     return address
-
-
-def needs_access(host: str, access: Access) -> bool:
-    """Whether a page at this address needs a way to sign in and has none."""
-    return not access.way and not is_loopback(host)
 
 
 def _is_same(one: str, other: str) -> bool:

@@ -47,7 +47,7 @@ class Talks:
             await self._store.command("HDEL", titles, *expired)
             await self._store.command("ZREM", talks, *expired)
         found = await self._store.command("ZRANGE", talks, 0, -1, "REV", "WITHSCORES")
-        named = _pairs(await self._store.command("HGETALL", titles))
+        named = await self._store.command("HGETALL", titles)
         words = search.casefold().split()
         listed = [Talk(one, named.get(one, ""), float(at)) for one, at in _scored(found)]
         return [one for one in listed if all(word in one.title.casefold() for word in words)]
@@ -67,11 +67,8 @@ class Talks:
 
     async def add(self, turn: Turn, *, title: str = "") -> None:
         """Note a turn, before it is admitted: one that is not is left out where turns are shown."""
-        talks, titles, turns = (
-            self._talks(turn.person),
-            self._titles(turn.person),
-            self._turns(turn.key),
-        )
+        talks, titles = self._talks(turn.person), self._titles(turn.person)
+        turns = self._turns(turn.key)
         command = self._store.command
         await command("ZADD", turns, "NX", turn.asked_at, turn.id)
         await command("ZADD", talks, "GT", turn.asked_at, turn.key.thread)
@@ -135,14 +132,6 @@ def title_of(question: str) -> str:
     head = text[:_TITLE]
     cut = head.rfind(" ") if " " in head[_TITLE // 2 :] else cut_before(text, _TITLE)
     return f"{head[:cut].rstrip()}…"
-
-
-def _pairs(found: object) -> dict[str, str]:
-    # RESP3 answers a map, RESP2 may answer a list.
-    if isinstance(found, dict):
-        return found
-    words = found if isinstance(found, list) else []
-    return dict(zip(words[::2], words[1::2], strict=False))
 
 
 def _scored(found: list[object]) -> list[tuple[str, float]]:

@@ -254,10 +254,6 @@ class Desk:
             lines.append(f"Tokens of all people here: {all_people}")
         return "\n".join([*lines, f"It begins anew at 00:00 UTC, {until(used.renews_in)}."])
 
-    async def forget_question(self) -> str:
-        """Return what a person has to answer with yes before they are forgotten."""
-        return FORGET_QUESTION
-
     async def forget_me(self, call: Call) -> str:
         """Begin to forget the person, who has answered FORGET_QUESTION with yes.
 

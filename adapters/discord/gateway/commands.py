@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import discord
 
@@ -55,14 +55,16 @@ _NO_TEXT = "I find no text in that message."
 _SCOPES: Mapping[str, Scope] = {one: one for one in ("thread", "channel", "server")}
 _PARTS: Mapping[str, Part] = {one: one for one in ("answers", "access")}
 
+_T = TypeVar("_T")
 _Data = Mapping[str, Any]
-_Verb = Callable[[Call], Awaitable[str]]
+_Verb = Callable[[Call], Awaitable[_T]]
 
 
 class Commands:
     """Answers what `registration` registers; each method returns False for what it does not know.
 
-    Each raises SurfaceError if Discord does not take the answer.
+    Each raises Refused or StoreUnavailable if the person is to be told why nothing comes of it, and
+    SurfaceError if Discord does not take the answer.
     """
 
     def __init__(
@@ -176,21 +178,16 @@ class Commands:
         return True
 
     async def _ask_to_forget(self, interaction: discord.Interaction) -> None:
-        try:
-            question = await self._desk.forget_question()
-        except Refused as refused:
-            await tell(interaction, refused.apology)
-            return
         button: discord.ui.Button[discord.ui.View] = discord.ui.Button(
             custom_id=f"{_FORGET}{interaction.user.id}",
             label=desk.FORGET,
             style=discord.ButtonStyle.danger,
         )
-        await tell(interaction, question, finished(button))
+        await tell(interaction, desk.FORGET_QUESTION, finished(button))
 
     def _verb(
         self, interaction: discord.Interaction, name: str, values: _Data, data: _Data
-    ) -> _Verb | None:
+    ) -> _Verb[str] | None:
         scope = _SCOPES.get(str(values.get("where")))
         match name:
             case "model":
@@ -203,7 +200,7 @@ class Commands:
                     interaction, str(data.get("id")), threads=self._threads, reads=reads
                 )
                 return lambda call: self._desk.help(call, here)
-        simple: Mapping[str, _Verb] = {
+        simple: Mapping[str, _Verb[str]] = {
             "reset": self._desk.reset,
             "stop": self._desk.stop,
             "quiet": self._desk.quiet,
@@ -222,17 +219,17 @@ class Commands:
         except (TimeoutError, StoreUnavailable, SurfaceError) as error:
             _log.info("A person was not told that they are forgotten: %r", error)
 
-    async def _respond(self, interaction: discord.Interaction, verb: _Verb) -> str:
+    async def _respond(self, interaction: discord.Interaction, verb: _Verb[str]) -> str:
         """Carry out a command, and tell the person what came of it."""
-        try:
-            text = await in_time(self._called(interaction, verb), within=self._answer_within)
-        except (Refused, StoreUnavailable) as error:
-            text = desk.excuse(error)
+        text = await self._called(interaction, verb)
         await tell(interaction, text)
         return text
 
-    async def _called(self, interaction: discord.Interaction, verb: _Verb) -> str:
-        return await verb(await self._call(interaction))
+    async def _called(self, interaction: discord.Interaction, verb: _Verb[_T]) -> _T:
+        async def called() -> _T:
+            return await verb(await self._call(interaction))
+
+        return await in_time(called(), within=self._answer_within)
 
     async def _call(self, interaction: discord.Interaction) -> Call:
         return await call_of(
@@ -240,14 +237,7 @@ class Commands:
         )
 
     async def _show_settings(self, interaction: discord.Interaction) -> None:
-        async def look() -> desk.Overview:
-            return await self._desk.overview(await self._call(interaction))
-
-        try:
-            overview = await in_time(look(), within=self._answer_within)
-        except (Refused, StoreUnavailable) as error:
-            await tell(interaction, desk.excuse(error))
-            return
+        overview = await self._called(interaction, self._desk.overview)
         buttons: list[discord.ui.Button[discord.ui.View]] = [
             discord.ui.Button(custom_id=f"{forms.SETTINGS}{scope}:{part}", label=label)
             for scope, part, label in overview.forms
@@ -255,14 +245,7 @@ class Commands:
         await tell(interaction, overview.text, finished(*buttons) if buttons else None)
 
     async def _open_form(self, interaction: discord.Interaction, scope: Scope, part: Part) -> None:
-        async def look() -> desk.Form:
-            return await self._desk.form(await self._call(interaction), scope, part)
-
-        try:
-            form = await in_time(look(), within=self._answer_within)
-        except (Refused, StoreUnavailable) as error:
-            await tell(interaction, desk.excuse(error))
-            return
+        form = await self._called(interaction, lambda call: self._desk.form(call, scope, part))
         async with translated():
             modal = forms.settings_form(f"{scope}:{part}", form)
             await interaction.response.send_modal(modal)
@@ -274,10 +257,7 @@ class Commands:
             return
         name = str(interaction.id)
         # Where the bot is no member it could not read the message again.
-        keeping = self._keep(interaction, name, message)
-        if refusal := await refusal_of(keeping, within=self._answer_within):
-            await tell(interaction, desk.excuse(refusal))
-            return
+        await in_time(self._keep(interaction, name, message), within=self._answer_within)
         form = forms.question_form(name, is_private=is_own_dm(interaction))
         async with translated():
             await interaction.response.send_modal(form)
@@ -300,12 +280,8 @@ class Commands:
         self, interaction: discord.Interaction, name: str, values: forms.Values
     ) -> None:
         question, private = _text(values, "question").strip(), values.get("who") == (forms.ONLY_ME,)
-        try:
-            kept = self._intake.kept_message(_kept(interaction, name))
-            message = await in_time(kept, within=self._answer_within)
-        except StoreUnavailable as error:
-            await tell(interaction, desk.excuse(error))
-            return
+        kept = self._intake.kept_message(_kept(interaction, name))
+        message = await in_time(kept, within=self._answer_within)
         if message is None:
             await tell(interaction, _FORGOTTEN)
             return
@@ -318,12 +294,8 @@ class Commands:
         if message is None:
             await tell(interaction, _NO_TEXT)
             return
-        try:
-            await in_time(self._check(interaction), within=self._answer_within)
-            context = await self._said_since(interaction, message)
-        except (Refused, StoreUnavailable) as error:
-            await tell(interaction, desk.excuse(error))
-            return
+        await in_time(self._check(interaction), within=self._answer_within)
+        context = await self._said_since(interaction, message)
         turn = command_turn(interaction, desk.SUMMARY_QUESTION, private=private, quote=message)
         await self._admit(interaction, replace(turn, context=tuple(context)), private=private)
 

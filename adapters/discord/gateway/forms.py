@@ -98,14 +98,7 @@ _MOST_PICKED = 25
 
 def _picker(field: Field) -> discord.ui.Item[discord.ui.Modal]:
     ids = field.value if isinstance(field.value, tuple) else ()
-    kind = (
-        discord.SelectDefaultValueType.user
-        if field.kind == "people"
-        else discord.SelectDefaultValueType.role
-    )
-    shown = [discord.SelectDefaultValue(id=int(one), type=kind) for one in ids if one.isdecimal()][
-        :_MOST_PICKED
-    ]
+    shown = [discord.Object(int(one)) for one in ids if one.isdecimal()][:_MOST_PICKED]
     picker = discord.ui.UserSelect if field.kind == "people" else discord.ui.RoleSelect
     return picker(
         custom_id=field.name,

@@ -17,7 +17,8 @@ from adapters.discord.rest import translated
 from adapters.discord.tuning import Tuning
 from bot.concurrency import BackgroundTasks
 from bot.domain import Turn
-from bot.errors import StoreUnavailable, SurfaceError
+from bot.errors import Refused, StoreUnavailable, SurfaceError
+from bot.turns.desk import excuse
 from bot.turns.intake import Intake
 
 _log = logging.getLogger(__name__)
@@ -60,8 +61,11 @@ class Interactions:
             _log.info("Interaction %d is left alone: it was sent again, or is old", interaction.id)
             return
         try:
-            if not await self._is_answered(interaction):
-                await _decline(interaction)
+            try:
+                if not await self._is_answered(interaction):
+                    await _decline(interaction)
+            except (Refused, StoreUnavailable) as refusal:
+                await tell(interaction, excuse(refusal))
         except SurfaceError:
             await self._note_handled(interaction)
             raise

@@ -59,12 +59,9 @@ async def tell(
 ) -> None:
     """Answer with a message to the person alone; raises SurfaceError."""
     async with translated():
-        if view is None:
-            await interaction.response.send_message(text, ephemeral=True, suppress_embeds=True)
-        else:
-            await interaction.response.send_message(
-                text, ephemeral=True, suppress_embeds=True, view=view
-            )
+        await interaction.response.send_message(
+            text, ephemeral=True, suppress_embeds=True, view=view or discord.utils.MISSING
+        )
 
 
 def finished(*buttons: discord.ui.Button[discord.ui.View]) -> discord.ui.View:

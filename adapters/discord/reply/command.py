@@ -100,7 +100,7 @@ class CommandSurface:
 
     def measure(self, text: str) -> int:
         """Return the number of code points, as for any message."""
-        return self._channel.measure(text)
+        return len(tables_as_code(text))
 
     async def post(self, page: Page) -> str:
         """Write the first page as the original response if possible, else as a message."""
@@ -214,9 +214,6 @@ class _NoChannel:
 
     def budget(self, page: Page, *, new: bool) -> EditBudget:
         return self._webhook.budget
-
-    def measure(self, text: str) -> int:
-        return len(tables_as_code(text))
 
     async def post(self, page: Page) -> str:
         raise PlaceGone("only the interaction may write there")

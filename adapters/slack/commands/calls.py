@@ -138,9 +138,9 @@ class Callers:
             async with translated(self._timeout):
                 answer = await self._client.conversations_info(channel=spot.channel)
             creator = str(answer["channel"].get("creator") or "")
-        except SurfaceError as error:
-            if not _is_final(error):
-                raise
+        except (WriteDelayed, WriteFailed):
+            raise
+        except SurfaceError:
             creator = ""
         self._creators.put(spot.channel, creator, seconds=_KNOWN_SECONDS)
         return creator
@@ -157,9 +157,9 @@ class Callers:
                     channel=spot.channel, ts=spot.thread, limit=1, include_all_metadata=True
                 )
             author = self._who_began(answer["messages"][0])
-        except SurfaceError as error:
-            if not _is_final(error):
-                raise
+        except (WriteDelayed, WriteFailed):
+            raise
+        except SurfaceError:
             author = ""
         self._authors.put(spot, author, seconds=_KNOWN_SECONDS)
         return author
@@ -173,8 +173,3 @@ class Callers:
             } if kind == ASKED_EVENT:
                 return asker
         return string_field(root, "user")
-
-
-def _is_final(error: SurfaceError) -> bool:
-    """Whether Slack will not tell, instead of not now."""
-    return not isinstance(error, WriteDelayed | WriteFailed)

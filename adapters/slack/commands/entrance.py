@@ -25,14 +25,9 @@ class Commands:
     """
 
     def __init__(
-        self,
-        workspace: Workspace,
-        intake: Intake,
-        *,
-        desk: Desk,
-        prompts: Sequence[tuple[str, str]],
+        self, workspace: Workspace, intake: Intake, *, prompts: Sequence[tuple[str, str]]
     ) -> None:
-        callers = Callers(workspace)
+        callers, desk = Callers(workspace), Desk(intake)
         self._home = Home(workspace, desk, callers, prompts=prompts)
         self._parley = Parley(workspace, desk, callers, on_change=self._home.show)
         self._ask = AskCommand(workspace, intake)

@@ -16,7 +16,6 @@ from adapters.slack.commands.views import Answer, Opened
 from adapters.slack.errors import translated
 from adapters.slack.inbound.attachments import string_field
 from adapters.slack.workspace import Workspace
-from bot.concurrency import do_nothing
 from bot.errors import ParleyError, Refused, StoreUnavailable, SurfaceError, WriteFailed
 from bot.turns.desk import (
     COMMANDS,
@@ -55,7 +54,7 @@ class Parley:
         desk: Desk,
         callers: Callers,
         *,
-        on_change: Callable[[str, str], object] = do_nothing,
+        on_change: Callable[[str, str], object],
     ) -> None:
         self._workspace = workspace
         self._client = workspace.client
@@ -233,12 +232,12 @@ class Parley:
         id_ = f"slack:{self._team}:view:{string_field(view, 'id')}"
         call = await self._callers.call_with_rights(id_, opened.spot, user)
         filled = views.values(view)
+        scope = views.SCOPES.get(_text(filled, "scope"))
         match view.get("callback_id"):
             case manifest.MODEL_ID:
-                return await self._desk.choose_model(call, _text(filled, "model"), _scope(filled))
+                return await self._desk.choose_model(call, _text(filled, "model"), scope)
             case manifest.PERSONA_ID:
-                text = _text(filled, "persona")
-                return await self._desk.choose_persona(call, text, _scope(filled))
+                return await self._desk.choose_persona(call, _text(filled, "persona"), scope)
         if opened.scope is None or opened.part is None:
             return _CLOSED
         return await self._desk.fill_in(call, opened.scope, opened.part, filled, seen=opened.seen)
@@ -260,22 +259,16 @@ class Parley:
         await self._tell_forgotten(body, said)
 
     async def _tell_forgotten(self, body: Body, said: str) -> None:
-        try:
-            await self.answer(body, Answer(said))
-        except SurfaceError as error:
-            log.warning("Cannot answer a press: %s", error)
-
-    async def answer(self, body: Body, answer: Answer) -> None:
-        """Answer an interaction to its person alone, which needs no membership.
-
-        In place of the message, if that was to the person alone, too. Raises SurfaceError.
-        """
+        # A response_url needs no membership, and replaces what the person alone saw.
         session, url = self._client.session, string_field(body, "response_url")
         hook = AsyncWebhookClient(url, session=session, proxy=self._client.proxy)
-        async with translated():
-            told = await hook.send_dict({**answer.message(), "replace_original": True})
-            if told.status_code != 200:
-                raise WriteFailed(f"Slack answered HTTP {told.status_code}")
+        try:
+            async with translated():
+                told = await hook.send_dict({**Answer(said).message(), "replace_original": True})
+                if told.status_code != 200:
+                    raise WriteFailed(f"Slack answered HTTP {told.status_code}")
+        except SurfaceError as error:
+            log.warning("Cannot answer a press: %s", error)
 
     async def _open(self, trigger: str, view: views.View) -> str:
         async with translated(self._workspace.limits.question_posted_within):
@@ -317,10 +310,6 @@ def _scope_field(call: Call) -> Field:
         value=options[0][0],
         options=options,
     )
-
-
-def _scope(filled: Mapping[str, str | list[str]]) -> Scope | None:
-    return next((one for one in views.SCOPES if one == filled.get("scope")), None)
 
 
 def _text(filled: Mapping[str, str | list[str]], name: str) -> str:

@@ -25,8 +25,8 @@ from bot.turns.desk import (
 
 # Of block actions and views. The rest of the id of a form's button names the form.
 OPEN_FORM, FORGET_ME = "open_form", "forget_me"
-SCOPES: Sequence[Scope] = ("thread", "channel", "server")
-PARTS: Sequence[Part] = ("answers", "access")
+SCOPES: Mapping[str, Scope] = {one: one for one in ("thread", "channel", "server")}
+_PARTS: Mapping[str, Part] = {one: one for one in ("answers", "access")}
 
 # docs: Views, Block Kit reference and Composition objects; in characters.
 _MOST_TITLE = 24
@@ -95,8 +95,8 @@ class Opened:
         about = kept.get("about")
         return cls(
             Spot(string_field(kept, "channel"), string_field(kept, "thread")),
-            scope=next((one for one in SCOPES if one == kept.get("scope")), None),
-            part=next((one for one in PARTS if one == kept.get("part")), None),
+            scope=SCOPES.get(string_field(kept, "scope")),
+            part=_PARTS.get(string_field(kept, "part")),
             seen=string_field(kept, "seen"),
             home=kept.get("home") is True,
             about=about if isinstance(about, dict) else {},
@@ -127,9 +127,7 @@ def overview_blocks(overview: Overview) -> list[Block]:
 def form_of(value: str) -> tuple[Scope, Part] | None:
     """Return the form that a button opens; None if it is none of ours."""
     scope, _, part = value.partition(":")
-    scopes = [one for one in SCOPES if one == scope]
-    parts = [one for one in PARTS if one == part]
-    return (scopes[0], parts[0]) if scopes and parts else None
+    return (SCOPES[scope], _PARTS[part]) if scope in SCOPES and part in _PARTS else None
 
 
 def notice_view(text: str, *, title: str = "Parley") -> View:

@@ -126,8 +126,8 @@ class EventHandler:
         intake: Intake,
         *,
         on_conversation: Callable[[str, str], None] = do_nothing,
-        on_home: Callable[[Event], object] = do_nothing,
-        on_command_text: OnCommandText | None = None,
+        on_home: Callable[[Event], object],
+        on_command_text: OnCommandText,
     ) -> None:
         self._workspace = workspace
         self._client = workspace.client

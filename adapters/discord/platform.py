@@ -307,6 +307,7 @@ class DiscordPlatform:
         """Show typing if it is due; False if messages need the limit. Raises SurfaceError."""
         if _note_typing(self._client, channel):
             if not await self._budgets.spare(GLOBAL_LIMIT):
+                self._client.typed_at.pop(channel, None)
                 return False
             async with translated():
                 await self._client.get_partial_messageable(channel).typing()

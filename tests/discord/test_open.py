@@ -273,15 +273,29 @@ class Full(NoLimits):
 
 
 async def test_nobody_types_where_messages_need_the_global_limit() -> None:
-    budgets = Full()
+    budgets, tuning = Full(), Tuning(typing_gap=0.01, typing_every=math.inf)
     async with (
         DiscordEmulator() as emulator,
-        logged_in(emulator, budgets=budgets, tuning=Tuning(typing_gap=0.01)) as platform,
+        logged_in(emulator, budgets=budgets, tuning=tuning) as platform,
         platform.surface(dm_turn(emulator)),
     ):
         await until(lambda: budgets.asked > 3)
 
         assert not emulator.typing
+
+
+async def test_typing_that_found_no_room_does_not_count_as_shown() -> None:
+    budgets, tuning = Full(), Tuning(typing_gap=600)
+    async with (
+        DiscordEmulator() as emulator,
+        logged_in(emulator, budgets=budgets, tuning=tuning) as platform,
+        platform.surface(turn := dm_turn(emulator)),
+    ):
+        await until(lambda: budgets.asked == 1)
+
+        await platform.type_once(turn)
+
+        assert budgets.asked == 2
 
 
 async def test_nobody_types_on_in_a_place_that_is_gone() -> None:

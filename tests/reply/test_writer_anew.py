@@ -389,10 +389,10 @@ class TestLeftOut:
 
     async def test_where_the_rest_is_refused(self, store: Store) -> None:
         refused = WriteRefused("moderated")
-        surface = FakeSurface(limit=self.ROOM, errors=[None, None, refused, refused])
+        surface = FakeSurface(limit=self.ROOM, errors=[None, refused, refused])
 
         shown = await make_reply(store, surface).stream(
-            spoken(LeftOut(5), TEXT, lambda: len(surface.states) == 2, " An oath")
+            spoken(LeftOut(5), TEXT, lambda: surface.text, " An oath")
         )
 
         assert surface.text.endswith(f"\n\n{self.NOTICE}\n\n{WriteRefused.apology}")

@@ -207,33 +207,31 @@ async def _router(settings: Settings) -> AsyncIterator[Finding]:
             yield finding
 
 
-async def examine_discord(settings: Settings) -> AsyncIterator[Finding]:
+def examine_discord(settings: Settings) -> AsyncIterator[Finding]:
     """Yield how the bot is set up in Discord."""
     from adapters.discord.setup import examine
 
-    async for finding in examine(
+    return examine(
         token=settings.discord_token,
         api_url=settings.discord_api_url,
         servers=[it for it in settings.allowed_servers if it.isdecimal()],
         channels=[it for it in settings.allowed_channels if it.isdecimal()],
         sharded=settings.discord_shards is not None,
-    ):
-        yield finding
+    )
 
 
-async def examine_slack(settings: Settings) -> AsyncIterator[Finding]:
+def examine_slack(settings: Settings) -> AsyncIterator[Finding]:
     """Yield how the app is set up in Slack."""
     from adapters.slack.setup import examine
 
-    async for finding in examine(
+    return examine(
         bot_token=settings.slack_bot_token,
         app_token=settings.slack_app_token,
         signing_secret=settings.slack_signing_secret,
         api_url=settings.slack_api_url,
         workspaces=settings.allowed_servers,
         channels=[it for it in settings.allowed_channels if not it.isdecimal()],
-    ):
-        yield finding
+    )
 
 
 async def _ports(settings: Settings) -> AsyncIterator[Finding]:

@@ -40,6 +40,7 @@ from bot.errors import (
     MessageGone,
     ModelError,
     NothingAsked,
+    Refused,
     StoreUnavailable,
     SurfaceError,
     WriteFailed,
@@ -374,7 +375,7 @@ class FakeIntake(Intake):
     async def stop_own(
         self, turn_id: str, thread: ThreadKey, person: Person, *, channel: str = ""
     ) -> bool:
-        self._refuse()
+        self._fail()
         self.stopped_own.append((person.id, channel))
         return self.runs
 
@@ -405,19 +406,19 @@ class FakeIntake(Intake):
         return not self.has_ended
 
     async def asker(self, turn_id: str) -> str:
-        self._refuse()
+        self._fail()
         return next((turn.person.id for turn in self.turns if turn.id == turn_id), "")
 
     async def keep_message(self, name: str, message: ContextMessage) -> None:
-        self._refuse()
+        self._fail()
         self.kept[name] = message
 
     async def kept_message(self, name: str) -> ContextMessage | None:
-        self._refuse()
+        self._fail()
         return self.kept.get(name)
 
     async def reset(self, thread: ThreadKey) -> None:
-        self._refuse()
+        self._fail()
         await self.open.wait()
         self.resets.append(thread)
 
@@ -444,7 +445,7 @@ class FakeIntake(Intake):
         return self.end
 
     async def stop_thread(self, thread: ThreadKey) -> bool:
-        self._refuse()
+        self._fail()
         self.stopped_threads.append(thread)
         return True
 
@@ -469,25 +470,25 @@ class FakeIntake(Intake):
         platform: str = "",
         messages: Sequence[str] = (),
     ) -> None:
-        self._refuse()
+        self._fail()
         self.forgets += 1
         self.forgotten += turn_ids
         self.forgotten_answers += messages
 
     async def forget_person(self, platform: str, person: Person) -> None:
-        self._refuse()
+        self._fail()
         self.forgotten_people.append(person.id)
 
     async def has_forgotten(self, platform: str, person: Person) -> bool:
-        self._refuse()
+        self._fail()
         return self.forgets_at_once
 
     async def save_name(self, thread: ThreadKey, person: Person) -> None:
-        self._refuse()
+        self._fail()
         self.named.append((thread, person))
 
     async def thread_of_turn(self, turn_id: str) -> ThreadKey | None:
-        self._refuse()
+        self._fail()
         return next((turn.key for turn in self.turns if turn.id == turn_id), None)
 
     async def messages_of(self, turn_id: str) -> tuple[str, ...]:
@@ -495,6 +496,11 @@ class FakeIntake(Intake):
 
     async def thread_of(self, platform: str, message_id: str) -> ThreadKey | None:
         return self.threads.get(message_id) if platform == "discord" else None
+
+    def _fail(self) -> None:
+        """Raise only what a store raises: what asks here is never refused."""
+        if not isinstance(self.refuses, Refused):
+            self._refuse()
 
     def _refuse(self) -> None:
         if self.refuses:

@@ -748,7 +748,7 @@ async def test_a_press_without_effect_is_explained_to_the_person_only(
         ann = slack.user("Ann")
         channel = slack.dm(ann) if direct else slack.channel_id
         ts = await slack.say(channel, ann, f"{slack.bot_mention} why?")
-        await until(lambda: intake.turns and (direct or intake.named))
+        await until(lambda: intake.turns)
         async with platform.surface(intake.last) as surface:
             message_id = await surface.post(first("Because", last=True))
         intake.refuses = refusal

@@ -265,12 +265,19 @@ class SharedAssistant:
         future = self._submit(text)
         try:
             return future.result()
+        except BaseException:
+            self._hold_at_the_end()
+            raise
         finally:
             future.cancel()
 
     async def ask_async(self, text: str) -> str:
         """Return the answer, in any loop; a cancelled caller ends the request."""
-        return await asyncio.wrap_future(self._submit(text))
+        try:
+            return await asyncio.wrap_future(self._submit(text))
+        except BaseException:
+            self._hold_at_the_end()
+            raise
 
     def _submit(self, text: str) -> Future[str]:
         return asyncio.run_coroutine_threadsafe(self._answer(text), self._loop)
@@ -280,6 +287,11 @@ class SharedAssistant:
             # After a failure the next question tries again.
             self._assistant = self._assistant or await _open(self._stack, self._stop)
         return await joined(stream_answer(self._assistant, text))
+
+    def _hold_at_the_end(self) -> None:
+        # Only daemon threads still run. One that wrote its traceback then might abort the process.
+        if self._stop.is_set():
+            threading.Event().wait()
 
     def _run(self) -> None:
         self._loop.run_forever()

@@ -8,6 +8,8 @@ from asyncio.subprocess import Process
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
+import pytest
+
 from tests.emulators.model import ModelEmulator
 from tests.support.process import alive, python
 from tests.support.waiting import until
@@ -163,13 +165,14 @@ except KeyboardInterrupt:
     assert printed.decode() == "You said: Again\n"
 
 
+@pytest.mark.parametrize("ask", ["bot.ask('Hello')", "asyncio.run(bot.ask_async('Hello'))"])
 async def test_a_script_may_end_while_a_thread_that_nobody_waits_for_asks(
-    tmp_path: Path, model: ModelEmulator
+    tmp_path: Path, model: ModelEmulator, ask: str
 ) -> None:
     choose(tmp_path, model.url)
-    text = """
-import bot, threading
-threading.Thread(target=bot.ask, args=("Hello",), daemon=True).start()
+    text = f"""
+import asyncio, bot, threading
+threading.Thread(target=lambda: {ask}, daemon=True).start()
 input()
 """
     model.first_delay = 60
@@ -180,4 +183,4 @@ input()
         await until(lambda: not model.running, within=LIMIT)
 
     assert process.returncode == 0
-    assert "was destroyed" not in complaints.decode()
+    assert complaints.decode() == ""

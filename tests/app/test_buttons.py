@@ -56,7 +56,7 @@ async def talking(
 ) -> AsyncIterator[Scene]:
     """Serve a platform on which somebody talks with the bot in this way."""
     # Buttons of an older answer are taken away within some leases, or stay.
-    chosen = {"LEASE_SECONDS": "10"} | variables
+    chosen = {"LEASE_SECONDS": "2"} | variables
     for kind in DISCORD:
         if way is kind:
             async with (

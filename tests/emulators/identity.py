@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import secrets
 import time
@@ -134,5 +135,7 @@ class IdentityProvider:
             self.violations.append(what)
 
 
+@functools.cache
 def _key(kid: str) -> RSAKey:
+    # Generating a key takes part of a second.
     return RSAKey.generate_key(2048, {"kid": kid, "use": "sig", "alg": "RS256"})

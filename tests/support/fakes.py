@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
@@ -240,7 +241,7 @@ class EmptyStore(Store):
     """Holds nothing and keeps nothing; scripts return 0."""
 
     def __init__(self) -> None:
-        super().__init__(client=redis.asyncio.Redis(), url="", prefix="empty")
+        super().__init__(client=_unconnected(), url="", prefix="empty")
 
     async def command(self, *words: str | int | float) -> Any:
         return {"HMGET": [None, None], "ZRANGE": []}.get(str(words[0]), 1)
@@ -250,6 +251,12 @@ class EmptyStore(Store):
             return 0
 
         return run
+
+
+@functools.cache
+def _unconnected() -> redis.asyncio.Redis:
+    # redis-py 8.1 reads its package's metadata for each client, in milliseconds.
+    return redis.asyncio.Redis()
 
 
 class RefusingStore(Store):

@@ -18,6 +18,12 @@ from joserfc.jwk import KeySet, RSAKey
 CLIENT_ID, CLIENT_SECRET = "parley", "a-secret-of-two:parts+more"
 
 
+@functools.cache
+def _key(kid: str) -> RSAKey:
+    # Generating a key takes part of a second.
+    return RSAKey.generate_key(2048, {"kid": kid, "use": "sig", "alg": "RS256"})
+
+
 @dataclass
 class IdentityProvider:
     """Signs in whoever comes as `claims` say; a context manager.
@@ -133,9 +139,3 @@ class IdentityProvider:
     def _check(self, holds: bool, what: str) -> None:
         if not holds:
             self.violations.append(what)
-
-
-@functools.cache
-def _key(kid: str) -> RSAKey:
-    # Generating a key takes part of a second.
-    return RSAKey.generate_key(2048, {"kid": kid, "use": "sig", "alg": "RS256"})

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import time
 from typing import Any
 
+import discord
 import pytest
 
 from adapters.discord.reply.channel import ChannelAddress
@@ -40,7 +40,7 @@ async def test_a_mention_in_a_channel_becomes_a_turn_whose_thread_is_still_to_be
         assert turn.key == ThreadKey("discord", emulator.guild_id, emulator.channel_id, said)
         assert turn.person == Person(ada, "Ada")
         assert turn.text == "why?"
-        assert turn.asked_at == pytest.approx(time.time(), abs=5)
+        assert turn.asked_at == discord.utils.snowflake_time(int(said)).timestamp()
         assert json.loads(json.dumps(turn.place)) == turn.place
 
 

@@ -242,7 +242,7 @@ class Conversation:
             reply = self._reply(lease, surface, earlier)
             await self._finish(lease, await reply.stream(deltas), reply.freshness)
 
-    async def give_up(self, lease: Lease, opening: _Opening) -> None:
+    async def end_with_apology(self, lease: Lease, opening: _Opening) -> None:
         """Show an apology instead of further attempts and end the turn as dead."""
         # A whole text that could not be shown in all its attempts is dropped.
         earlier = replace(self._earlier(lease), outcome="")
@@ -250,7 +250,7 @@ class Conversation:
             reply = self._reply(lease, surface, earlier)
             await self._finish(lease, await reply.stream(_no_answer()), reply.freshness)
 
-    async def fail(self, lease: Lease) -> None:
+    async def end_refused(self, lease: Lease) -> None:
         """End a turn as failed, with what is shown, if the platform takes no more.
 
         The previous answer stays remembered unless a whole new one has replaced it. Raises
@@ -261,7 +261,7 @@ class Conversation:
             shown = replace(shown, text=shown.text or previous, said="")
         await self._finish_unseen(lease, replace(shown, outcome="failed", end="failed"))
 
-    async def abandon(self, lease: Lease) -> None:
+    async def end_unshown(self, lease: Lease) -> None:
         """End a turn as dead, with a text that a repair will show. Raises LeaseLost.
 
         That is the whole text if an earlier attempt has saved it, or an apology.
@@ -328,9 +328,9 @@ class Conversation:
         model = self._model.chosen(lease.turn.preferences)
         return model.stream(prompt)
 
-    async def _tells(self, turn: Turn) -> bool:
+    async def _claims_truncation_notice(self, turn: Turn) -> bool:
         with suppress(StoreUnavailable):
-            return await self._history.tells(turn.key, turn.id)
+            return await self._history.claim_truncation_notice(turn.key, turn.id)
         return False
 
     def _reply(self, lease: Lease, surface: Surface, earlier: Shown) -> Reply:
@@ -345,7 +345,7 @@ class Conversation:
             save=lease.save,
             patience=self._patience,
             before_retry=lease.before_retry,
-            tells_beginning=partial(self._tells, lease.turn),
+            claims_truncation_notice=partial(self._claims_truncation_notice, lease.turn),
             remembered=self._history.remembers,
         )
 

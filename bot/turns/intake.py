@@ -73,7 +73,7 @@ _ENDING_SECONDS = 0.5  # a reply's last write is seen a little before its end is
 
 
 _OPEN = Access()
-_Chosen = Mapping[Scope, Preferences]
+_Preferences = Mapping[Scope, Preferences]
 
 
 class Intake:
@@ -104,7 +104,7 @@ class Intake:
         self._longest = longest
         self._speakers = Speakers(queue, clock=clock)
         # Read for messages that may be for nobody; an admission reads them anew.
-        self._places: BoundedCache[ThreadKey, _Chosen] = BoundedCache(clock=clock)
+        self._preferences_cache: BoundedCache[ThreadKey, _Preferences] = BoundedCache(clock=clock)
         # The refusals that a person has just read in a channel.
         self._refusals: BoundedCache[tuple[str, ...], bool] = BoundedCache(clock=clock)
 
@@ -116,27 +116,29 @@ class Intake:
         It is `repeated` if the person has not `called` the bot, or has read it in the last day. An
         adapter asks before anything else is done about a message or a command.
         """
-        chosen = await self._chosen(thread) if called else await self._chosen_cached(thread)
+        chosen = (
+            await self._preferences_of(thread) if called else await self._cached_preferences(thread)
+        )
         await self._check(thread, person, asker, chosen, called=called)
 
     async def _check(
-        self, thread: ThreadKey, person: Person, asker: Asker, chosen: _Chosen, *, called: bool
+        self, thread: ThreadKey, person: Person, asker: Asker, chosen: _Preferences, *, called: bool
     ) -> None:
         try:
             self.access.check(thread, person, asker, chosen)
         except NotAllowed as refused:
             log.info("Person %s may not use me in %s: %s", person.id, thread, refused)
-            refused.repeated = not called or not await self._warn(thread, person)
+            refused.repeated = not called or not await self._claim_refusal_notice(thread, person)
             raise
 
-    async def asks_roles(self, thread: ThreadKey) -> bool:
+    async def depends_on_roles(self, thread: ThreadKey) -> bool:
         """Return whether somebody may use the bot in the place of a thread by their roles."""
-        chosen = await self._chosen_cached(thread)
+        chosen = await self._cached_preferences(thread)
         return bool(self.access.roles) or any(one.roles for one in chosen.values())
 
     async def usage(self, thread: ThreadKey, person: Person, asker: Asker) -> Usage:
         """Return what a person, and the server of a thread, have used today, and their quota."""
-        quota = self.access.quota_of(person, asker, await self._chosen(thread))
+        quota = self.access.quota_of(person, asker, await self._preferences_of(thread))
         return await self._queue.usage(thread, person, quota)
 
     async def note_message(
@@ -181,7 +183,7 @@ class Intake:
             )
         except Refused as refused:
             _REFUSED.labels(turn.key.platform, type(refused).__name__).inc()
-            refused.repeated = refused.repeated or self._is_repeated(turn, refused)
+            refused.repeated = refused.repeated or self._note_refusal(turn, refused)
             raise
         if is_admitted:
             self._speakers.note_ours(turn.key)
@@ -314,7 +316,7 @@ class Intake:
         await _after_the_end(press)
         return turn
 
-    async def go_on(
+    async def continue_answer(
         self,
         turn_id: str,
         *,
@@ -335,7 +337,7 @@ class Intake:
         following = replace(
             turn, id=press_id, text=GO_ON, place=place, asked_at=now, left_out=0, joins=False
         )
-        press = partial(self._queue.go_on, turn_id, following, person_id=person_id)
+        press = partial(self._queue.continue_answer, turn_id, following, person_id=person_id)
         await _after_the_end(partial(press, quota=quota, estimate=self._estimate(following)))
         return following
 
@@ -412,26 +414,28 @@ class Intake:
 
     async def _quota(self, thread: ThreadKey, person: Person, asker: Asker) -> Quota:
         """Return what a person may use in a day. Raises NotAllowed if they may use nothing."""
-        chosen = await self._chosen(thread)
+        chosen = await self._preferences_of(thread)
         await self._check(thread, person, asker, chosen, called=True)
         return self.access.quota_of(person, asker, chosen)
 
-    async def _chosen(self, thread: ThreadKey) -> _Chosen:
+    async def _preferences_of(self, thread: ThreadKey) -> _Preferences:
         chosen = await self.preferences.read(thread)
-        self._places.put(replace(thread, thread=""), chosen, seconds=_CHOSEN_CACHE_SECONDS)
+        self._preferences_cache.put(
+            replace(thread, thread=""), chosen, seconds=_CHOSEN_CACHE_SECONDS
+        )
         return chosen
 
-    async def _chosen_cached(self, thread: ThreadKey) -> _Chosen:
-        known = self._places.get(replace(thread, thread=""))
+    async def _cached_preferences(self, thread: ThreadKey) -> _Preferences:
+        known = self._preferences_cache.get(replace(thread, thread=""))
         # Many may talk while the store is away, and nobody waits for the bot.
         with suppress(StoreUnavailable):
-            return await self._chosen(thread) if known is None else known
+            return await self._preferences_of(thread) if known is None else known
         return {}
 
-    async def _warn(self, thread: ThreadKey, person: Person) -> bool:
+    async def _claim_refusal_notice(self, thread: ThreadKey, person: Person) -> bool:
         # Nobody without access waits for the store, and what follows this message neither.
         with suppress(StoreUnavailable):
-            return await self._queue.warn(thread.platform, person)
+            return await self._queue.claim_refusal_notice(thread.platform, person)
         return False
 
     async def _pressed(self, turn_id: str, person_id: str) -> Turn:
@@ -447,7 +451,7 @@ class Intake:
         quoted = estimate(turn.quote.text) if turn.quote else 0
         return self._longest + quoted + estimate(turn.text)
 
-    def _is_repeated(self, turn: Turn, refused: Refused) -> bool:
+    def _note_refusal(self, turn: Turn, refused: Refused) -> bool:
         key = turn.key
         refusal = type(refused).__name__, key.platform, key.workspace, key.channel, turn.person.id
         if self._refusals.get(refusal):

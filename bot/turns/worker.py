@@ -127,7 +127,7 @@ class Worker:
         if self._overflow:
             return [self._overflow.popleft()]
         block = min(self._policy.longest_read, self._reclaim_at - now())
-        return await self._leases.ready(
+        return await self._leases.read_tokens(
             platforms,
             count=max(free // len(platforms), 1),
             block_seconds=max(block, _SHORTEST_BLOCK),
@@ -224,7 +224,7 @@ class Worker:
             raise
         except (PlaceGone, WriteRefused) as error:
             log.warning("Turn %s: cannot post the reply in %s: %s", turn.id, turn.key, error)
-            await self._conversation.fail(lease)
+            await self._conversation.end_refused(lease)
         except SurfaceError as error:
             log.warning("Turn %s: the reply in %s is retried later: %s", turn.id, turn.key, error)
             await self._release(lease.taken, at_least=error.retry_after)
@@ -239,13 +239,13 @@ class Worker:
         last_at_apology = last_at_answer + most
         if attempts > last_at_apology:
             # Not even the apology got through: a repair posts it later.
-            await self._conversation.abandon(lease)
+            await self._conversation.end_unshown(lease)
             return
         turn = lease.turn
         platform = self._platforms[turn.key.platform]
         opening = platform.surface(lease.taken.placed, lease.taken.purpose)
         if attempts > last_at_answer:
-            await self._conversation.give_up(lease, opening)
+            await self._conversation.end_with_apology(lease, opening)
         else:
             await self._conversation.answer(lease, opening, platform)
 

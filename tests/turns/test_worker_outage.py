@@ -148,11 +148,11 @@ class Away(TurnLeases):
         self._fail()
         return await super().reclaim(platforms, count=count)
 
-    async def ready(
+    async def read_tokens(
         self, platforms: Sequence[str], *, count: int, block_seconds: float
     ) -> list[Token]:
         self._fail()
-        return await super().ready(platforms, count=count, block_seconds=block_seconds)
+        return await super().read_tokens(platforms, count=count, block_seconds=block_seconds)
 
     def _fail(self) -> None:
         self.outages -= 1

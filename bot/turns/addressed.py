@@ -55,6 +55,11 @@ def why_left_alone(facts: Facts, follow: Follow) -> str:
     return "several people speak here" if follow == "auto" and facts.speakers > 1 else ""
 
 
+def depends_on_follow(facts: Facts) -> bool:
+    """Return whether the setting of its thread decides if a message is for the bot."""
+    return facts.speakers > 0 and why_left_alone(facts, "all") != why_left_alone(facts, "mention")
+
+
 def is_stop(facts: Facts, text: str) -> bool:
     """Return whether a message, without its mention of the bot, is the word "stop" alone.
 

@@ -107,7 +107,7 @@ async def test_a_stop_is_heard_at_once_though_the_store_was_away(
             working(make_worker(there, platform, model, lease=60)),
         ):
             await way.cut()
-            await until(lambda: "No turns can be taken" in caplog.text)
+            await until(lambda: "Cannot take turns" in caplog.text)
             await way.mend()
             await make_queue(store).admit(make_turn())
             await until(lambda: model.at_once)

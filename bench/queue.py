@@ -58,7 +58,7 @@ async def _starts(store: Store, count: int) -> list[float]:
 
     async def work() -> None:
         while len(started) < count:
-            for token in await queue.leases.ready(["console"], count=1, block_seconds=1):
+            for token in await queue.leases.read_tokens(["console"], count=1, block_seconds=1):
                 taken = await queue.leases.take(token)
                 started.append(time.perf_counter())
                 if taken:

@@ -68,7 +68,7 @@ async def answer(store: Store, run: int, process: int) -> None:
     queue = queue_of(store, run, f"work{process}")
     while await queue.depth():
         tokens = await queue.leases.reclaim(["bench"], count=4)
-        tokens = tokens or await queue.leases.ready(["bench"], count=4, block_seconds=0.2)
+        tokens = tokens or await queue.leases.read_tokens(["bench"], count=4, block_seconds=0.2)
         for token in tokens:
             taken = await queue.leases.take(token)
             if taken is None:

@@ -136,7 +136,7 @@ async def whole_turn(store: Store, number: int, threads: int = 1_000_000) -> Non
     """Bring one turn through the queue, with the writes of a short answer."""
     queue, turn = a_queue(store), a_turn(number, threads)
     await queue.admit(turn)
-    while not (tokens := await queue.leases.ready(["console"], count=1, block_seconds=1)):
+    while not (tokens := await queue.leases.read_tokens(["console"], count=1, block_seconds=1)):
         pass
     if not (taken := await queue.leases.take(tokens[0])):
         return

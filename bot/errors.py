@@ -81,6 +81,10 @@ class Refused(ParleyError):
 
     repeated = False
 
+    def __init__(self, apology: str = "") -> None:
+        super().__init__(apology)
+        self.apology = apology or self.apology
+
 
 class NothingAsked(Refused):
     apology = "Ask me something."
@@ -103,11 +107,7 @@ class QueueFull(Refused):
 
 
 class NotAllowed(Refused):
-    """Said to a person once a day: `repeated` is true if it was said, or nobody has asked."""
-
-    def __init__(self, apology: str) -> None:
-        super().__init__(apology)
-        self.apology = apology
+    """Shown to a person once a day: `repeated` is true after that, or without a question."""
 
 
 class QuotaUsed(Refused):

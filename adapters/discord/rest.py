@@ -299,7 +299,7 @@ def counted(trace: aiohttp.TraceConfig, budgets: EditBudgets) -> aiohttp.TraceCo
 
     async def wait(_: object, __: object, params: aiohttp.TraceRequestStartParams) -> None:
         deadline = asyncio.get_running_loop().time() + _SLOT_PATIENCE
-        while _is_counted(params) and not budgets.covers(GLOBAL_LIMIT):
+        while _is_counted(params) and not budgets.use_booked_slot(GLOBAL_LIMIT):
             await budgets.call(GLOBAL_LIMIT, deadline=deadline)
 
     async def read(_: object, __: object, params: aiohttp.TraceRequestEndParams) -> None:

@@ -223,7 +223,7 @@ class Api:
         following = Turn(turn_id_of(asker, press), thread, asker, "", {}, time.time())
 
         async def admit() -> bool:
-            await self.intake.go_on(
+            await self.intake.continue_answer(
                 turn.turn_id, person_id=asker.id, press_id=following.id, asker=_SIGNED_IN
             )
             return True

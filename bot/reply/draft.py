@@ -1,4 +1,4 @@
-"""What a reply has to show at any moment, and what its messages show."""
+"""What a reply should show at any moment, and what its messages show."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ LEFT_OUT = (
     "(Your message is longer than I can read at once: I read its beginning and its end, without"
     " the {characters:,} characters between them.)"
 )
-# Below the first answer for which the talk was too long.
+# Below the first answer for which the conversation was too long.
 BEGINNING_LEFT_OUT = "(We have talked for so long that I no longer see how our conversation began.)"
 _LONG_WORD = 20  # characters
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The model has said all, or as much as it may: then a notice says so."""
+    """The model has finished; `notice` is set if its answer was cut."""
 
     notice: str = ""
 
@@ -54,7 +54,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
-    """A person deleted a message of the reply: nothing of it is remembered."""
+    """A person deleted a message of the reply, which is then not remembered."""
 
 
 Ending = Done | Stopped | Failed | Deleted
@@ -62,7 +62,7 @@ Ending = Done | Stopped | Failed | Deleted
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """What a model said, and the notes below it."""
+    """A model's text, and the notes below it."""
 
     text: str = ""
     footer: str = ""
@@ -72,13 +72,13 @@ class _Answer:
 class Draft:
     """The text of a reply, and the pages that it makes.
 
-    `earlier` is what the previous attempt has shown. Its text stays visible until the new one is
-    longer, or for good if that never happens; so does what was said before a new start. If it has
-    an outcome, it is the whole reply. `replaced_answer` is an earlier answer to the same question:
-    the first new word replaces it, and it is restored if the new answer fails or is stopped before
-    a word. `left_out` is how many characters the question has lost before the model reads it. While
-    the draft is `silent`, a sign of life is below the text. If it is not `remembered`, nothing can
-    be done with it at its end, as with one that is older than another.
+    `earlier` is the reply of the previous attempt. Its text stays visible until the new one is
+    longer, or permanently if that never happens; so does the text before a new start. If it has an
+    outcome, it is the whole reply. `replaced_answer` is an earlier answer to the same question: the
+    first new text replaces it, and it is restored if the new answer fails or is stopped before
+    that. `left_out` is how many characters the question has lost before the model reads it. While
+    the draft is `silent`, a sign of life is below the text. A reply that is not `remembered` ends
+    without buttons.
     """
 
     def __init__(
@@ -92,8 +92,8 @@ class Draft:
         remembered: bool = True,
     ) -> None:
         self.silent = False
-        self.is_retried = False  # since the last word the model has failed, and is asked again
-        # The previous attempt ended without a word of the model.
+        self.is_retried = False  # the model has failed since the last text, and is asked again
+        # The previous attempt ended without any text of the model.
         self.is_apology = bool(earlier.outcome and earlier.text and not earlier.said)
         self._limit = limit
         self._measure = measure
@@ -122,11 +122,11 @@ class Draft:
 
     @property
     def has_begun(self) -> bool:
-        """Whether the model has said anything since its last start."""
+        """Whether there is text of the model since its last start."""
         return bool(self._answer.text)
 
     def shown(self, message_ids: Sequence[str]) -> Shown:
-        """Return what people read in these messages, or will after the next write."""
+        """Return what these messages show, or will show after the next write."""
         if self._final:
             return replace(self._final, message_ids=tuple(message_ids))
         answer = self._longer
@@ -134,41 +134,41 @@ class Draft:
         return Shown(tuple(message_ids), said, said, answer.footer, model=answer.model)
 
     def add(self, delta: str) -> None:
-        """Add to the text. Half a character waits for its other half, which may never come."""
+        """Add to the text. Half a character is held back until its other half arrives."""
         delta = self._half + delta
         self._half = delta[-1:] if "\ud800" <= delta[-1:] <= "\udbff" else ""
         self._deltas.append(whole_characters(delta[: len(delta) - len(self._half)]))
         self.silent = self.is_retried = False
 
     def start(self, model: str) -> None:
-        """Begin the text anew, by this model; "" is the chosen one."""
+        """Restart the text, by this model; "" is the chosen one."""
         self._previous = self._longer
         self._deltas, self._half = [], ""
         self._model_left_out, self._beginning = 0, ""
         self._model = model
 
     def leave_out(self, characters: int) -> None:
-        """Say below the text how much of the question the model has not read."""
+        """Note below the text how much of the question the model has not read."""
         self._model_left_out = characters
 
     def leave_out_beginning(self) -> None:
-        """Say below the text that the model no longer reads the beginning of the talk."""
+        """Note below the text that the model no longer reads the beginning."""
         self._beginning = BEGINNING_LEFT_OUT
 
     def end(self, ending: Ending) -> None:
-        """End the text. One that has ended may still fail to be shown, or be deleted."""
-        self._final = self._of_its_age(self._at_end(ending))
+        """End the text. A failed write or a deletion may end it again."""
+        self._final = self._without_actions(self._at_end(ending))
 
     def refuse(self, apology: str, *, visible: Mapping[int, str], last: int) -> list[Page]:
-        """End the text with what is visible of it, by page number, because no more is taken.
+        """End the text with its `visible` pages, by number, because the platform refuses more.
 
-        Return the pages that can show the apology, in the order to try them: the last page, whose
-        last words make room, if there is one; then a page of its own.
+        Return the pages that can show the apology, in the order to try them: the last page without
+        its last words, if there is one; then a new page.
         """
         shown = self.shown(())
         footer = shown.below if visible else self._previous.footer
-        below = shown.text[len(shown.said) :]
-        texts = {number: text.removesuffix(below) for number, text in visible.items()}
+        notices = shown.text[len(shown.said) :]
+        texts = {number: text.removesuffix(notices) for number, text in visible.items()}
         texts = texts or dict(enumerate(self._pager.cut(self._previous.text)))
         notice = with_notice(footer if any(texts.values()) else "", apology)
         if self._measure(notice) > self._limit:
@@ -176,15 +176,15 @@ class Draft:
         if last in texts:
             texts[last] = self._make_room(texts[last], notice)
         answer = _Answer("\n".join(texts.values()), footer)
-        self._final = self._of_its_age(_finished(answer, apology, "failed"))
+        self._final = self._without_actions(_finished(answer, apology, "failed"))
         alone = Page(last + 1, notice, final=True, last=True, end=self._final.end)
         closed = with_notice(texts.get(last, ""), notice)
         return [replace(alone, number=last, text=closed), alone] if last >= 0 else [alone]
 
     def pages(self, messages: int) -> list[Page]:
-        """Return what the pages are to show now, if the reply has so many messages.
+        """Return the pages to show now, if the reply has so many messages.
 
-        At the end, a page without text takes the place of each that is no longer needed.
+        At the end, each message that is no longer needed gets a page without text.
         """
         if not self._final:
             return self._growing(messages)
@@ -194,25 +194,25 @@ class Draft:
         pages[last:] = [replace(page, end=self._final.end) for page in pages[last:]]
         return pages + [Page(i, "", final=True) for i in range(len(texts), messages)]
 
-    def _of_its_age(self, shown: Shown) -> Shown:
-        """Return a reply that nothing can be done with, if it is not remembered."""
+    def _without_actions(self, shown: Shown) -> Shown:
+        """Return a reply without buttons, if it is not remembered."""
         return shown if self._remembered else replace(shown, end="older")
 
     def _at_end(self, ending: Ending) -> Shown:
-        answer, former = self._longer, self._replaced_answer
+        answer, replaced = self._longer, self._replaced_answer
         match ending:
             case Done():
                 # A new answer may be shorter than what was visible before it.
                 end: End = "cut" if ending.notice else ""
                 return _finished(self._answer, ending.notice, "done", end)
             # The replaced answer is remembered already.
-            case Stopped() if former and not answer.text.strip():
-                return Shown(text=with_notice(former, STOPPED_ANEW), outcome="stopped")
+            case Stopped() if replaced and not answer.text.strip():
+                return Shown(text=with_notice(replaced, STOPPED_ANEW), outcome="stopped")
             case Stopped():
                 return _finished(answer, STOPPED, "stopped")
-            case Failed() if former:
+            case Failed() if replaced:
                 notice = FAILED_ANEW.format(apology=ending.apology)
-                text = with_notice(former, notice)
+                text = with_notice(replaced, notice)
                 return Shown(text=text, outcome=ending.outcome, end="failed")
             case Failed():
                 return _finished(answer, ending.apology, ending.outcome)
@@ -238,7 +238,7 @@ class Draft:
 
     @property
     def _answer(self) -> _Answer:
-        """What this attempt has said since its last start."""
+        """The answer of this attempt since its last start."""
         # Deltas are joined when the text is read, because a join copies all of it.
         self._deltas = ["".join(self._deltas)]
         by = ANSWERED_BY.format(model=self._model) if self._model else ""
@@ -249,19 +249,19 @@ class Draft:
 
     @property
     def _longer(self) -> _Answer:
-        """The previous answer, until this one is longer: what people have read stays."""
+        """The previous answer until this one is longer: text that people have read stays."""
         answer, previous = self._answer, self._previous
         return previous if 0 < len(previous.text) >= len(answer.text) else answer
 
     @property
     def _unchanged(self) -> str:
-        """The text that stays visible until there is more of the new one."""
+        """The text that stays visible until the new one replaces it."""
         if self._longer is self._previous:
             return self._previous.text
         return "" if self._answer.text.strip() else self._replaced_answer
 
     def _make_room(self, text: str, notice: str) -> str:
-        """Return a text without as many last words as leave no room for a notice below."""
+        """Return a text without its last words, so that a notice fits below."""
         while text and self._measure(with_notice(text, notice)) > self._limit:
             # A long word loses only its end.
             text = text.rstrip()
@@ -274,12 +274,12 @@ class Draft:
             return text
         sign = BUSY if self.is_retried else WAITING
         signed = f"{text}\n\n{sign}" if text.strip() else sign
-        # A sign is not worth a page of its own.
+        # A sign of life does not start a new page.
         return signed if self._measure(signed) <= self._limit else text
 
 
 def given_up(earlier: Shown, replaced_answer: str) -> Shown:
-    """Return what a reply shows if an apology takes the place of further attempts."""
+    """Return what a reply shows if an apology replaces further attempts."""
     # The pages are cut when they are written.
     draft = Draft(limit=sys.maxsize, measure=len, earlier=earlier, replaced_answer=replaced_answer)
     draft.end(Failed(GivenUp.apology, "dead"))
@@ -287,9 +287,9 @@ def given_up(earlier: Shown, replaced_answer: str) -> Shown:
 
 
 def shortened(shown: Shown, longest: int) -> Shown:
-    """Return what was shown, cut at the longest answer, in characters.
+    """Return a saved reply, cut at the longest answer, in characters.
 
-    Another version may have left any length, and each page of it would be written once more.
+    Another version may have saved any length, and each page of it would be written again.
     """
     if len(shown.text) <= longest:
         return shown
@@ -302,7 +302,7 @@ def shortened(shown: Shown, longest: int) -> Shown:
 
 
 def with_notice(text: str, notice: str) -> str:
-    """Return a text with a notice below it, outside of any code block that the text left open."""
+    """Return a text with a notice below it, outside of an open code block."""
     if not text.strip():
         return notice
     if not notice:
@@ -311,8 +311,8 @@ def with_notice(text: str, notice: str) -> str:
     return close(f"{close(text)}\n") + f"\n{notice}"
 
 
-def below(text: str, shown: str) -> str:
-    """Return the notices that `with_notice` has put below a text."""
+def notices_below(text: str, shown: str) -> str:
+    """Return the notices that `with_notice` has added below a text."""
     if not text.strip():
         return shown
     closed = close(f"{close(text)}\n")
@@ -337,9 +337,9 @@ class Screen:
 
     def __init__(self, message_ids: Sequence[str]) -> None:
         self._ids = list(message_ids)
-        self._shows: list[Page | None] = [None] * len(message_ids)
+        self._confirmed: list[Page | None] = [None] * len(message_ids)
         self._answer: dict[int, str] = {}
-        self._read_only: set[int] = set()  # numbers of pages whose message takes no edits
+        self._read_only: set[int] = set()  # numbers of pages whose message is read-only
         self._deleted: set[int] = set()  # numbers of pages whose message a person deleted
 
     @property
@@ -349,13 +349,13 @@ class Screen:
 
     @property
     def remaining(self) -> tuple[str, ...]:
-        """The ids of the messages that were not taken away."""
-        shown = zip(self._ids, self._shows, strict=True)
+        """The ids of the messages that were not deleted."""
+        shown = zip(self._ids, self._confirmed, strict=True)
         return tuple(message_id for message_id, page in shown if page is None or page.text)
 
     @property
     def answer(self) -> dict[int, str]:
-        """What this attempt has shown of the answer, by page number."""
+        """The part of the answer that this attempt has shown, by page number."""
         return dict(self._answer)
 
     def message_of(self, page: Page) -> str | None:
@@ -363,14 +363,14 @@ class Screen:
         return self._ids[page.number] if page.number < len(self._ids) else None
 
     def needs_post(self, page: Page) -> bool:
-        """Whether the page has no message, or is needed and has one that takes no edits."""
+        """Whether the page has no message, or is needed and its message is read-only."""
         read_only = page.number in self._read_only and is_needed(page)
         return page.number >= len(self._ids) or read_only
 
     def next_write(self, pages: Sequence[Page]) -> Page | None:
         """Return the page to write next; None if all messages show their pages."""
-        stale = [it for it in pages if self.needs_post(it) or it != self._shows[it.number]]
-        # Once the first page shows some of the new text, those that wait for it say so first.
+        stale = [it for it in pages if self.needs_post(it) or it != self._confirmed[it.number]]
+        # Once the first page shows new text, pages that wait for it are marked first.
         return min(
             stale,
             key=lambda page: (not (is_pending(page) and 0 in self._answer), page.number),
@@ -378,17 +378,17 @@ class Screen:
         )
 
     def unclosed(self, pages: Sequence[Page]) -> list[Page]:
-        """Return the final pages that differ from what the messages still there show."""
+        """Return the final pages that differ from the messages that were not deleted."""
         there = set(range(len(self._ids))) - self._deleted
-        ends = [replace(page, last=False) for page in pages if page.number in there]
-        return [page for page in ends if page != self._shows[page.number]]
+        final = [replace(page, last=False) for page in pages if page.number in there]
+        return [page for page in final if page != self._confirmed[page.number]]
 
     def note_posted(self, page: Page, message_id: str) -> None:
-        """Note a page in a new message, which may take the place of a read-only one."""
+        """Note a page in a new message, which may replace a read-only one."""
         if page.number < len(self._ids):
             self._ids[page.number] = message_id
             self._read_only.discard(page.number)
-            # The messages of the pages behind it are above it now.
+            # The messages of later pages are above it now.
             self._read_only.update(range(page.number + 1, len(self._ids)))
         else:
             self._ids.append(message_id)
@@ -396,15 +396,15 @@ class Screen:
 
     def note_edited(self, page: Page) -> None:
         """Note that the page's message shows it."""
-        self._shows[page.number :] = [page, *self._shows[page.number + 1 :]]
+        self._confirmed[page.number :] = [page, *self._confirmed[page.number + 1 :]]
         self._answer[page.number] = answer_on(page)
 
     def note_unknown(self, page: Page) -> None:
-        """Note that the page's message may show anything until the platform has answered."""
-        self._shows[page.number] = None
+        """Note that the page's message is unknown until the platform has answered."""
+        self._confirmed[page.number] = None
 
     def note_read_only(self, page: Page) -> None:
-        """Note that the page's message takes no edits."""
+        """Note that the page's message is read-only."""
         self._read_only.add(page.number)
 
     def note_deleted(self, page: Page) -> None:
@@ -418,12 +418,12 @@ def is_pending(page: Page) -> bool:
 
 
 def is_needed(page: Page) -> bool:
-    """Whether the page holds something of the answer."""
+    """Whether the page has a part of the answer."""
     return bool(page.text) and not is_pending(page)
 
 
 def answer_on(page: Page) -> str:
-    """Return what a page shows of the answer itself."""
+    """Return the part of the answer that a page shows."""
     if is_pending(page):
         return ""
     if page.final:

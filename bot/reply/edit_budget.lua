@@ -3,11 +3,11 @@
 -- ARGV[1] is the verb, ARGV[2] the time (empty: this server's own), the rest the arguments of the
 -- verb's function below. KEYS are buckets, each a hash. All times are in milliseconds.
 --
--- A fixed window opens with its first write. Spaced writes come evenly in it. The writes that it
--- keeps are given away only when it is about to end: no other write waits for longer than that.
--- A bucket that refills begins dense, because what is left in it is spread over SPREAD, and widens
--- to the pace at which it refills. A window that slides knows its last writes, so that no period of
--- its length has more. A reply that has just been written waits for half of an interval at least,
+-- A fixed window opens with its first write. Spaced writes come evenly in it. Reserved
+-- writes are given away only when it is about to end: no other write waits for longer than that.
+-- A bucket that refills begins dense, because its remaining writes are spread over SPREAD, and widens
+-- to the pace of the refill. A sliding window records its last writes, so that no period of its
+-- length has more. A reply that was just written waits for at least half an interval,
 -- so that no two of its writes show almost the same text.
 
 local LAST, SPREAD = 0.05, 10000
@@ -28,12 +28,12 @@ end
 
 -- Returns the time to wait, the fields that book the write, and the time from now until the bucket
 -- takes another spaced one at the earliest.
-local function quote(key, age, writes, window, shape, spaced, kept)
+local function quote(key, age, writes, window, shape, spaced, reserved)
   local saved = redis.call('HMGET', key, 'paused', 'next', 'used', 'ends', 'level', 'at')
   local paused, after = number(saved[1], now + DAY_MS) or 0, number(saved[2], now + 2 * window) or 0
   local wait, interval, ending, fields = 0, 0, false, nil
   if shape == 'slides' then
-    local made, most = number(redis.call('HGET', key, 'made'), 2 ^ 52) or 0, writes - kept
+    local made, most = number(redis.call('HGET', key, 'made'), 2 ^ 52) or 0, writes - reserved
     local before = made >= most
       and number(redis.call('HGET', key, 'write' .. (made - most) % writes), now)
     wait = before and before + window - now or 0
@@ -42,7 +42,7 @@ local function quote(key, age, writes, window, shape, spaced, kept)
     local level = number(saved[5], writes) or writes
     level = level + (now - (number(saved[6], now) or now)) * writes / window
     level = math.min(level, writes) - 1
-    wait = (kept - level) * window / writes
+    wait = (reserved - level) * window / writes
     interval = 1 / (writes / window + math.max(level, 0) / SPREAD)
     fields = {'level', level, 'at', now}
   else
@@ -50,10 +50,10 @@ local function quote(key, age, writes, window, shape, spaced, kept)
     if now >= ends then used, ends = 0, now + window end
     if used >= writes then
       wait = ends - now
-    elseif used >= writes - kept then
+    elseif used >= writes - reserved then
       wait = ends - now - LAST * window
     end
-    interval = (1 - LAST) * window / math.max(writes - kept, 1)
+    interval = (1 - LAST) * window / math.max(writes - reserved, 1)
     ending = used + 1 >= writes
     fields = {'used', used + 1, 'ends', ends}
   end
@@ -67,18 +67,18 @@ local verbs = {}
 
 -- KEYS are the bucket and the one that it is within. `age` is since the reply's last write; then
 -- follow for each bucket: writes, window, its shape, 1 for a write that is spaced, and how many
--- writes are kept from this one.
+-- writes are not available to this one.
 --
 -- Returns {wait, number}: the time to wait before asking again, and the number (from 0) of the
--- bucket that wants it. {0, spacing} if the write may go out: then all have booked it, else none.
+-- bucket that requires it. {0, spacing} if the write may go out: then all have booked it, else none.
 function verbs.take(age, ...)
   local buckets, found, windows, spacing = {...}, {}, {}, {}
   for i, key in ipairs(KEYS) do
-    local writes, window, shape, spaced, kept = unpack(buckets, 5 * i - 4, 5 * i)
+    local writes, window, shape, spaced, reserved = unpack(buckets, 5 * i - 4, 5 * i)
     local wait
     windows[i] = tonumber(window)
     wait, found[i], spacing[i] = quote(
-      key, tonumber(age), tonumber(writes), windows[i], shape, spaced == '1', tonumber(kept)
+      key, tonumber(age), tonumber(writes), windows[i], shape, spaced == '1', tonumber(reserved)
     )
     if wait > 0 then return {wait, i - 1} end
   end
@@ -89,7 +89,7 @@ function verbs.take(age, ...)
   return {0, spacing[1]}
 end
 
--- The platform wants no write for so long.
+-- The platform has asked for a pause of this length.
 function verbs.pause(length)
   local key, ends = KEYS[1], now + length
   if ends <= (number(redis.call('HGET', key, 'paused'), now + DAY_MS) or 0) then return end

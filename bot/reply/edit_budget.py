@@ -17,10 +17,10 @@ from bot.domain import EditBudget
 from bot.errors import StoreUnavailable, WriteDelayed
 from bot.store import Store
 
-# A process alone makes windows a little longer: writes do not arrive as evenly as they leave.
+# Windows of a single process are a little longer: writes do not arrive as evenly as they leave.
 _ALONE = 1.05
 _MANY = 1000  # buckets to remember before idle ones are dropped
-# How long finals go before a new page, which would otherwise wait as long as finals keep coming.
+# How long finals precede a new page, which could otherwise wait without end.
 _NEW_YIELDS = 1.0  # seconds
 
 
@@ -71,7 +71,7 @@ class _Waiter:
 
     @property
     def rank(self) -> tuple[_Kind, float]:
-        """Finals first, then new pages, then the stalest. A new page is not overtaken for long."""
+        """Finals first, then new pages, then the stalest; new pages yield for a limited time."""
         if self.kind is _Kind.NEW:
             return _Kind.FINAL, self.since + _NEW_YIELDS
         return self.kind, self.since
@@ -82,9 +82,8 @@ class _Queue:
     """The writes that wait in this process for one bucket; the first of them asks for its slot.
 
     Times are in loop time. The store is not asked before the next spaced write is due, or during a
-    pause. While the store is away, and if the bucket is the process's own, the writes granted last
-    are counted here. They are counted until `uncounted_until` afterwards, because the store does
-    not know all of them.
+    pause. While the store is away, and if the bucket is local to the process, writes are counted
+    here; also until `uncounted_until` afterwards, because the store does not know all of them.
     """
 
     waiting: list[_Waiter] = field(default_factory=list)
@@ -106,21 +105,21 @@ class _Queue:
             if following := self._first():
                 following.woken.set()
 
-    def wait_alone(self, draw: _Draw, now: float) -> float:
-        """Return the seconds until a window of this process alone takes the write."""
+    def local_wait(self, draw: _Draw, now: float) -> float:
+        """Return the seconds until a window that only this process counts has room."""
         free_at = self.next_spaced if draw.spaced else 0.0
-        if len(self.granted) >= (most := draw.budget.writes - draw.kept):
+        if len(self.granted) >= (most := draw.budget.writes - draw.reserved):
             free_at = max(free_at, self.granted[-most] + _ALONE * draw.budget.seconds)
         return max(free_at - now, 0.0)
 
-    def wait_unasked(self, draw: _Draw, now: float) -> float:
+    def wait_before_asking(self, draw: _Draw, now: float) -> float:
         """Return the seconds before which the store need not be asked."""
         if now < self.uncounted_until:
-            return max(self.wait_alone(draw, now), self.paused_until - now)
+            return max(self.local_wait(draw, now), self.paused_until - now)
         return max(self.paused_until, self.next_spaced if draw.spaced else now, now) - now
 
     def grant(self, draw: _Draw, now: float, *, spacing: float | None) -> None:
-        """Note a write. `spacing` is the time until a spaced one, None if the store is away."""
+        """Record a write. `spacing` is the time until a spaced one; None if the store is away."""
         budget = draw.budget
         self.granted = [*self.granted, now][-budget.writes :]
         if spacing is None:
@@ -130,7 +129,7 @@ class _Queue:
             self.next_spaced = now + spacing
 
     def is_idle(self, now: float) -> bool:
-        """Whether nothing would be lost with the queue."""
+        """Whether the queue can be dropped without a loss."""
         ends = max(self.next_spaced, self.paused_until, self.uncounted_until)
         return not self.waiting and ends <= now
 
@@ -140,33 +139,33 @@ class _Queue:
 
 @dataclass(frozen=True, slots=True)
 class _Draw:
-    """A write's claim on a bucket, of which so many writes are kept from it."""
+    """A write's claim on a bucket. `reserved` writes of a window are not available to it."""
 
     budget: EditBudget
     queue: _Queue
     spaced: bool
-    kept: int
+    reserved: int
 
     @property
     def arguments(self) -> tuple[int | str, ...]:
         """The arguments of the script for this bucket."""
         budget = self.budget
         shape = "refills" if budget.refills else "slides" if budget.slides else "fixed"
-        return budget.writes, int(budget.seconds * 1000), shape, int(self.spaced), self.kept
+        return budget.writes, int(budget.seconds * 1000), shape, int(self.spaced), self.reserved
 
 
-# The outermost bucket of this task's last slot, until `covers` is called. Tasks that this task
-# begins share the list, so that one slot covers one of all their requests.
+# The outermost bucket of this task's last slot, until `use_booked_slot` is called. Child tasks
+# share the list, so that one slot is for one of all their requests.
 _booked: ContextVar[list[str]] = ContextVar("_booked")
 
 
 class EditBudgets:
-    """Says when a write may go out.
+    """Decides when a write may go out.
 
     All processes together count and space their writes in the store. The order is decided in each
     process: finals first, then new pages, then the stalest text, and a slot is granted only at the
-    moment of writing. A slot of a budget within another is one of both or of neither. While the
-    store is away, each process counts and spaces its own writes, as always in a bucket of its own.
+    moment of writing. A slot of a budget within another is booked in both or in neither. While
+    the store is away, each process counts and spaces its own writes.
     """
 
     def __init__(self, *, store: Store, clock: Clock | None = None) -> None:
@@ -193,12 +192,13 @@ class EditBudgets:
         finally:
             ended.cancel()
 
-    async def final(self, budget: EditBudget, *, deadline: float) -> None:
-        """Wait for a slot that is not spaced: the whole budget may be used.
+    async def final(self, budget: EditBudget | None, *, deadline: float) -> None:
+        """Wait for a slot that is not spaced: the whole budget may be used. None needs no slot.
 
         Raises WriteDelayed if there is none before `deadline` (loop time).
         """
-        await self._acquire(budget, self._waiter(_Kind.FINAL), deadline=deadline)
+        if budget:
+            await self._acquire(budget, self._waiter(_Kind.FINAL), deadline=deadline)
 
     async def call(self, budget: EditBudget, *, deadline: float) -> None:
         """Wait as `final` does, but behind the finals, for a request that shows no text."""
@@ -207,7 +207,7 @@ class EditBudgets:
     async def spare(self, budget: EditBudget) -> bool:
         """Take a slot for an optional request; False, at once, if others may need it.
 
-        That is if a write waits, or half of the budget is used up.
+        Others may need it if a write waits, or half of the budget is used up.
         """
         if any(self._queue(each).waiting for each in _all_of(budget)):
             return False
@@ -215,21 +215,28 @@ class EditBudgets:
         pause, _ = await self._book(self._draws(budget, waiter), waiter)
         return not pause
 
-    def covers(self, budget: EditBudget) -> bool:
-        """Whether this task's last slot was one of this budget, too. True once for each slot."""
+    def use_booked_slot(self, budget: EditBudget) -> bool:
+        """Use up this task's last slot; True if it was one of this budget, too."""
         booked = _booked.get([])
-        covered = budget.bucket in booked
+        is_booked = budget.bucket in booked
         booked.clear()
-        return covered
+        return is_booked
 
     async def pause(self, budget: EditBudget, seconds: float) -> None:
-        """Let no process write into this bucket for so long, because the platform said so."""
+        """Pause a bucket for all processes, because the platform asked for it."""
         queue = self._queue(budget)
         queue.paused_until = max(queue.paused_until, self._clock.now() + seconds)
         await self._run("pause", int(seconds * 1000), keys=[budget])
 
+    async def pause_after(self, error: WriteDelayed, budget: EditBudget | None) -> None:
+        """Pause the bucket that the error names, or else the write's own, if it has a budget."""
+        if budget:
+            await self.pause(
+                replace(budget, bucket=error.bucket or budget.bucket), error.retry_after
+            )
+
     def learn(self, bucket: str, *, writes: int, seconds: float) -> None:
-        """Prefer what the platform says of a bucket to what the surface knows."""
+        """Use the limits of a bucket that the platform reports instead of the surface's."""
         if len(self._learned) >= _MANY:
             self._learned.pop(next(iter(self._learned)))
         self._learned[bucket] = (max(writes, 1), seconds)
@@ -258,7 +265,7 @@ class EditBudgets:
                 left = deadline - self._clock.now()
                 if left <= 0 or left < pause < math.inf:
                     wait = pause if pause < math.inf else budget.seconds
-                    raise WriteDelayed("the platform wants no write for long", retry_after=wait)
+                    raise WriteDelayed("no slot before the deadline", retry_after=wait)
                 await self._clock.wait(waiter.woken, min(pause, left))
             return False
         finally:
@@ -268,19 +275,18 @@ class EditBudgets:
     def _queue(self, budget: EditBudget) -> _Queue:
         if len(self._queues) > _MANY:
             now = self._clock.now()
-            kept = {name: it for name, it in self._queues.items() if not it.is_idle(now)}
-            self._queues = kept
+            self._queues = {name: it for name, it in self._queues.items() if not it.is_idle(now)}
         return self._queues.setdefault(budget.bucket, _Queue())
 
     async def _try(self, budget: EditBudget, waiter: _Waiter) -> float:
         """Return the seconds to wait before the next try; 0 grants the write.
 
-        Infinity: another write is first, and wakes this one when it leaves the queue.
+        Infinite if another write is first; it wakes this one when it leaves the queue.
         """
         waiter.woken.clear()
         around = budget.within and self._queue(budget.within)
         if not self._queue(budget).enqueue(waiter):
-            # Nothing may wait in the outer queue behind a write that could not go out.
+            # A blocked write must not block the outer queue.
             if around:
                 around.leave(waiter)
             return math.inf
@@ -297,14 +303,16 @@ class EditBudgets:
             writes, seconds = self._learned.get(each.bucket, (each.writes, each.seconds))
             known = replace(each, writes=writes, seconds=seconds)
             spaced = waiter.kind is _Kind.INTERIM and each is budget
-            draws.append(_Draw(known, self._queue(each), spaced, _kept(known, waiter.kind)))
+            draws.append(
+                _Draw(known, self._queue(each), spaced, _reserved_from(known, waiter.kind))
+            )
         return draws
 
     async def _book(self, draws: list[_Draw], waiter: _Waiter) -> tuple[float, _Draw]:
-        """Return the seconds to wait, and the bucket that wants it; 0 books the write in all."""
+        """Return the seconds to wait, and the bucket that requires it; 0 books the write in all."""
         now = self._clock.now
         for draw in draws:
-            if pause := draw.queue.wait_unasked(draw, now()):
+            if pause := draw.queue.wait_before_asking(draw, now()):
                 return pause, draw
         age = min(now() - waiter.wrote, draws[0].budget.seconds)
         arguments = [argument for draw in draws for argument in draw.arguments]
@@ -312,8 +320,9 @@ class EditBudgets:
             "take", int(age * 1000), *arguments, keys=[draw.budget for draw in draws]
         )
         if answer is None:
-            waits = [(draw.queue.wait_alone(draw, now()), draw) for draw in draws]
-            (pause, draw), spacing = max(waits, key=lambda wait: wait[0]), None
+            waits = [(draw.queue.local_wait(draw, now()), draw) for draw in draws]
+            pause, draw = max(waits, key=lambda wait: wait[0])
+            spacing = None
         elif answer[0]:
             return answer[0] / 1000, draws[answer[1]]
         else:
@@ -325,7 +334,7 @@ class EditBudgets:
         return pause, draw
 
     async def _run(self, verb: str, *arguments: int | str, keys: list[EditBudget]) -> Any:
-        """Run a verb of the script; None while the store is away, or need not know."""
+        """Run a verb of the script; None while the store is away, or if all buckets are local."""
         if self._store.is_away or all(budget.own for budget in keys):
             return None
         names = [self._store.key("budget", budget.bucket) for budget in keys]
@@ -340,8 +349,8 @@ def _all_of(budget: EditBudget) -> list[EditBudget]:
     return [budget, budget.within] if budget.within else [budget]
 
 
-def _kept(budget: EditBudget, kind: _Kind) -> int:
-    """Return how many writes of a window are kept from this kind."""
+def _reserved_from(budget: EditBudget, kind: _Kind) -> int:
+    """Return how many writes of a window are not available to this kind."""
     if kind is _Kind.SPARE:
         return budget.writes // 2
     return min(budget.kept, budget.writes - 1) if kind is _Kind.INTERIM else 0

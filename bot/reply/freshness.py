@@ -1,4 +1,4 @@
-"""How fresh the screen of one reply was kept: its writes, and the delays of its text."""
+"""Measures the writes of one reply, and the delays of its text."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ _FINAL_DELAY = Histogram(
 
 @dataclass(slots=True)
 class Freshness:
-    """What one attempt at a reply did; times are in seconds of one clock, 0 if nothing happened.
+    """The figures of one attempt at a reply; times are in seconds of one clock, 0 if unset.
 
-    The deltas that arrived before a write's text was chosen count as shown when it is confirmed. A
-    page that shows only the beginning of them counts, too.
+    Deltas that arrived before a write's text was chosen count as shown when it is confirmed, even
+    if the page shows only the first of them.
     """
 
     platform: str
@@ -53,19 +53,19 @@ class Freshness:
     _delays: float = 0.0  # of all deltas that were seen, in sum
 
     def add_delta(self, now: float) -> None:
-        """Note a delta of the model."""
+        """Record a delta of the model."""
         self._unseen += 1
         self._unseen_times += now
 
-    def chosen(self) -> tuple[int, float]:
-        """Return the deltas that a write shows whose text is chosen now, for `wrote`."""
+    def pending(self) -> tuple[int, float]:
+        """Return the deltas that a write begun now will show, for `record_write`."""
         return self._unseen, self._unseen_times
 
-    def wrote(self, chosen: tuple[int, float], now: float) -> None:
-        """Note a confirmed write."""
+    def record_write(self, pending: tuple[int, float], now: float) -> None:
+        """Record a confirmed write."""
         self.writes += 1
         _WRITES.labels(self.platform, "done").inc()
-        number, times = chosen
+        number, times = pending
         self._unseen -= number
         self._unseen_times -= times
         self._seen += number
@@ -74,17 +74,17 @@ class Freshness:
             self.first_text_at = now
             _FIRST_TEXT.labels(self.platform).observe(now - self.began_at)
 
-    def failed(self, *, result: str) -> None:
-        """Note a write that the platform did not take: limited, failed or refused."""
+    def record_failure(self, *, result: str) -> None:
+        """Record an unsuccessful write: limited, failed or refused."""
         self.limited += result == "limited"
         _WRITES.labels(self.platform, result).inc()
 
     def end_text(self, now: float) -> None:
-        """Note that no further delta comes."""
+        """Record the end of the deltas."""
         self._text_ended_at = now
 
     def end(self, now: float) -> None:
-        """Note that the whole text is on the screen."""
+        """Record that the whole text is on the screen."""
         if self._seen:
             _TOKEN_DELAY.labels(self.platform).observe(self._delays / self._seen)
             _FINAL_DELAY.labels(self.platform).observe(now - self._text_ended_at)

@@ -61,7 +61,7 @@ class Pager:
         self._restart()
 
     def cut(self, text: str) -> list[str]:
-        """Return the pages of a text; quick if it continues the text before."""
+        """Return the pages of a text; fast if it continues the previous text."""
         if not text.startswith(self._settled):
             self._restart()
         visible = len(text.rstrip())
@@ -73,7 +73,7 @@ class Pager:
             if begin + size >= visible:
                 self._settled = text[:start]
                 return [*self._done, opening + text[begin : begin + size]]
-            # The cut depends on the first character that does not fit, but on none behind it, so it
+            # The cut depends on the first character that does not fit, but on none after it, so it
             # does not move when the text grows.
             block = block_behind(text[start:begin], self._block)
             end = begin + _cut(text[begin : begin + size + 1], block)
@@ -82,20 +82,17 @@ class Pager:
         return list(self._done)
 
     def tidied(self, page: str) -> str:
-        """Return the last page of a growing text without unfinished markup; may be blank.
-
-        It fits, too.
-        """
+        """Return the last page of a growing text, without unfinished markup; may be blank."""
         shown = tidy(page)
         return shown if self._measure(shown) <= self._limit else close(page)
 
     def _restart(self) -> None:
-        self._settled = ""  # the text on the pages that are done
+        self._settled = ""  # the text of the finished pages
         self._done: list[str] = []
         self._block = Block()
 
     def _opening(self, text: str, start: int) -> tuple[str, int]:
-        """Return the lines that open a page's blocks anew, and how much text they stand for."""
+        """Return the lines that reopen a page's blocks, and how much text they replace."""
         if not start:
             return "", 0
         # An opening of more than a page is too large.
@@ -104,7 +101,7 @@ class Pager:
         return ("", 0) if too_large and not self._block.fence else (opening, instead)
 
     def _settle(self, text: str, begin: int, end: int, opening: str, block: Block) -> int:
-        """Finish a page with this part of the text behind an opening; return its end in the text.
+        """Finish a page with an opening and this part of the text; return its end in the text.
 
         The work is proportional to the page, because the text may have thousands of pages.
         """
@@ -115,7 +112,10 @@ class Pager:
         return end + next_one.isspace()
 
     def _fitting(self, text: str, *, start: int, opening: str) -> int:
-        """Return the most characters, at least 1, that fit a page as any fewer do, closed."""
+        """Return the largest number of characters (at least 1) that fit with blocks closed.
+
+        Every smaller number fits, too.
+        """
         limit, remaining = self._limit, len(text) - start
 
         def surely_fits(size: int) -> bool:

@@ -42,16 +42,7 @@ log = logging.getLogger(__name__)
 
 Save = Callable[[Shown], Awaitable[None]]
 BeforeRetry = Callable[[Exception], Awaitable[None]]
-TellsBeginning = Callable[[], Awaitable[bool]]
-
-
-async def allow_retry(_: Exception) -> None:
-    """Let a failing model be asked again, because nothing waits for the end of the reply."""
-
-
-async def always_tell() -> bool:
-    """Let each reply say that the beginning of the talk is left out."""
-    return True
+ClaimsTruncationNotice = Callable[[], Awaitable[bool]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +50,8 @@ class ReplyTiming:
     """How long a reply waits, in seconds.
 
     People wait for about ten seconds without wondering (Nielsen, "Response Times: The 3 Important
-    Limits"). Before the first word the platform shows that we work, so a message that begins with a
-    sign of life is for slow models only.
+    Limits"). Before the first word the platform shows a sign of work, so only slow models get a
+    message that begins with a sign of life.
     """
 
     silence: float = 10.0  # without a delta, until a sign of life
@@ -74,15 +65,13 @@ class ReplyTiming:
 class Reply:
     """The text growing from deltas, on its surface.
 
-    `earlier` is what an earlier attempt has shown, `replaced_answer` what its messages held before,
-    and `left_out` how much the question lost before the model read it (see Draft). `save` is called
+    `earlier`, `replaced_answer`, `left_out` and `remembered` are those of Draft. `save` is called
     before each write and after each post. It raises LeaseLost if another process writes this reply
-    now and QuestionEdited if the question is another one, and otherwise saves what is shown. So the
+    now and QuestionEdited if the question has changed, and otherwise saves what is shown. So the
     end is saved before the first write that shows it, and an attempt that finds an end only writes
-    that. `before_retry` is called before a failing model is asked again. It raises the model's
-    error if the reply is to end instead. `tells_beginning` returns whether this reply is to say
-    that the model no longer reads the beginning of the talk. A reply that is not `remembered` ends
-    without a way to go on. `freshness` tells what was written, and when.
+    that. `before_retry` is called before a failing model is asked again; it raises the model's
+    error to end the reply instead. `claims_truncation_notice` returns whether this reply notes that
+    the model no longer reads the beginning of the conversation. `freshness` has the figures.
     """
 
     def __init__(
@@ -97,8 +86,8 @@ class Reply:
         save: Save,
         patience: float,
         left_out: int = 0,
-        before_retry: BeforeRetry = allow_retry,
-        tells_beginning: TellsBeginning = always_tell,
+        before_retry: BeforeRetry,
+        claims_truncation_notice: ClaimsTruncationNotice,
         remembered: bool = True,
         timing: ReplyTiming = ReplyTiming(),
     ) -> None:
@@ -118,12 +107,12 @@ class Reply:
         self._stop = stop
         self._save = save
         self._before_retry = before_retry
-        self._tells_beginning = tells_beginning
+        self._claims_truncation_notice = claims_truncation_notice
         self._patience = patience  # seconds for which final writes are repeated
         self._timing = timing
         platform = turn_id.partition(":")[0]
         self.freshness = Freshness(platform, asyncio.get_running_loop().time())
-        self._heard_at = 0.0  # loop time of the last delta, or of the beginning
+        self._last_delta_at = 0.0  # loop time of the last delta, or of the beginning
         self._stale_since: float | None = None  # loop time of the first news not on the screen
         self._wrote_at = -math.inf  # loop time of the last write
         self._pause = timing.first_pause  # after the next failed write
@@ -135,10 +124,10 @@ class Reply:
 
         A ModelError among the deltas ends the reply with its apology. Any other error is raised,
         and what is shown stays for the next attempt. Raises what `save` raises, WriteFailed or
-        WriteDelayed if the final text was not written in time, and PlaceGone or WriteRefused if not
-        even an apology is taken.
+        WriteDelayed if the final text was not written in time, and PlaceGone or WriteRefused if
+        even an apology is refused.
         """
-        self._heard_at = asyncio.get_running_loop().time()
+        self._last_delta_at = asyncio.get_running_loop().time()
         collecting = asyncio.create_task(self._collect(deltas))
         try:
             await self._write(collecting)
@@ -154,7 +143,7 @@ class Reply:
     async def _write(self, collecting: asyncio.Task[None]) -> None:
         try:
             await self._write_interims()
-            # An error that is no end of the answer is raised here, before a final page is written.
+            # Errors other than the end of an answer are raised before a final page is written.
             await collecting
             await self._write_final()
         except (PlaceGone, WriteRefused) as refusal:
@@ -164,7 +153,7 @@ class Reply:
     async def _collect(self, deltas: AsyncGenerator[Delta]) -> None:
         try:
             if not self._draft.has_ended:
-                # An answer that is cancelled, or crashes, has no end to be saved or shown.
+                # An answer that is cancelled or crashes has no end to save or show.
                 self._draft.end(await self._read_until_end(deltas))
         finally:
             self.freshness.end_text(asyncio.get_running_loop().time())
@@ -200,16 +189,16 @@ class Reply:
                 elif isinstance(delta, Retrying):
                     await self._before_retry(delta.error)
                     self._draft.is_retried = True
-                    self._news.set()  # the time until a sign of life is shorter now
+                    self._news.set()  # the time until a sign of life has changed
                 elif isinstance(delta, Reading | Used):
-                    pass  # they are for who counts
+                    pass  # counted by `Meter`
                 elif isinstance(delta, BeginningLeftOut):
-                    if await self._tells_beginning():
+                    if await self._claims_truncation_notice():
                         self._draft.leave_out_beginning()
                 elif isinstance(delta, str):
                     self._draft.add(delta)
-                    self._heard_at = now()
-                    self.freshness.add_delta(self._heard_at)
+                    self._last_delta_at = now()
+                    self.freshness.add_delta(self._last_delta_at)
                     self._note_news()
 
     def _note_news(self) -> None:
@@ -239,10 +228,12 @@ class Reply:
             seen = self._surface.shows_work
             silence = timing.first_silence if seen else timing.unseen_silence
         try:
-            async with asyncio.timeout_at(None if self._draft.silent else self._heard_at + silence):
+            async with asyncio.timeout_at(
+                None if self._draft.silent else self._last_delta_at + silence
+            ):
                 await self._news.wait()
         except TimeoutError:
-            # A delta may have come in the same moment.
+            # A delta may have arrived in the same moment.
             if not self._news.is_set():
                 self._draft.silent = True
                 self._note_news()
@@ -263,17 +254,19 @@ class Reply:
         if page is None or self._ended.is_set():
             return
         if self._budget(page) != budget:
-            # The slot is another bucket's. The next request keeps its place in the order.
+            # The slot is for another bucket. The next request keeps its position in the order.
             self._note_news()
             return
         since, self._stale_since = self._stale_since, None
         try:
             await self._write_page(page)
         except (WriteDelayed, WriteFailed) as error:
-            log.info("Turn %s: an interim write will be repeated: %s", self._turn_id, error)
+            log.info(
+                "Turn %s: an interim write failed and will be repeated: %s", self._turn_id, error
+            )
             self._stale_since = since
             pause = await self._pause_after(error, budget)
-            # If the surface now writes the page in another way, the pause is not for that.
+            # The pause does not apply if the surface now writes the page in another way.
             if self._budget(page) == budget:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(pause):
@@ -287,7 +280,7 @@ class Reply:
         self._pause = self._timing.first_pause
         while page := self._next_page():
             budget = self._budget(page)
-            await _final_slot(budget, self._budgets, deadline=deadline)
+            await self._budgets.final(budget, deadline=deadline)
             try:
                 await self._write_page(page)
             except (WriteDelayed, WriteFailed) as error:
@@ -297,11 +290,11 @@ class Reply:
                 await asyncio.sleep(pause)
 
     async def _end_refused(self, refusal: PlaceGone | WriteRefused) -> None:
-        """Say on the screen that the platform takes no more of the text."""
+        """Write an apology, because the platform refuses more of the text."""
         nowhere = isinstance(refusal, PlaceGone) and not self._screen.message_ids
         if nowhere or self._draft.is_apology:
             raise refusal
-        log.warning("Turn %s: the platform takes no more of the reply: %s", self._turn_id, refusal)
+        log.warning("Turn %s: the platform refuses more of the reply: %s", self._turn_id, refusal)
         if self._draft.replaces:
             self._draft.end(Failed(refusal.apology))
             await self._write_final()
@@ -318,7 +311,7 @@ class Reply:
     async def _write_end(self, page: Page, deadline: float) -> None:
         message_id = self._screen.message_of(page)
         budget = self._surface.budget(page, new=message_id is None)
-        await _final_slot(budget, self._budgets, deadline=deadline)
+        await self._budgets.final(budget, deadline=deadline)
         await self._save_shown()
         if message_id:
             await self._surface.edit(message_id, page)
@@ -326,20 +319,20 @@ class Reply:
             await self._post(page)
 
     async def _close_messages(self) -> None:
-        """Leave no sign of life, Stop or page that waits in the messages that were not deleted."""
+        """Remove signs of life, Stop and waiting pages from the messages that were not deleted."""
         deadline = asyncio.get_running_loop().time() + self._patience
         for page in self._screen.unclosed(self._draft.pages(len(self._screen.message_ids))):
             with suppress(SurfaceError):
-                await _final_slot(self._budget(page), self._budgets, deadline=deadline)
+                await self._budgets.final(self._budget(page), deadline=deadline)
                 await self._save_shown()
                 await self._surface.edit(self._screen.message_ids[page.number], page)
 
     async def _write_page(self, page: Page) -> None:
         self._wrote_at = asyncio.get_running_loop().time()
         if not page.text and (removed := self._screen.message_of(page)):
-            # The platform tells of each deletion, and not whose it was.
+            # The platform reports each deletion without its author.
             self._removed.append(removed)
-        chosen = self.freshness.chosen()
+        pending = self.freshness.pending()
         await self._save_shown()
         try:
             if self._screen.needs_post(page):
@@ -347,37 +340,34 @@ class Reply:
             else:
                 await self._edit(page)
         except SurfaceError as error:
-            self.freshness.failed(result=_result(error))
+            self.freshness.record_failure(result=_result(error))
             raise
-        self.freshness.wrote(chosen, asyncio.get_running_loop().time())
+        self.freshness.record_write(pending, asyncio.get_running_loop().time())
         self._pause = self._timing.first_pause
 
     async def _edit(self, page: Page) -> None:
-        """Edit a page's message. If it turns out to be read-only, the page is still to be written.
-
-        Raises SurfaceError.
-        """
+        """Edit a page's message, or note that it is read-only. Raises SurfaceError."""
         self._screen.note_unknown(page)
         try:
             await self._surface.edit(self._screen.message_ids[page.number], page)
         except (MessageGone, WriteRefused) as error:
             if not is_needed(page):
-                log.info("Turn %s: an old message stays as it is: %s", self._turn_id, error)
+                log.info("Turn %s: an old message cannot be removed: %s", self._turn_id, error)
             elif isinstance(error, MessageGone):
                 self._screen.note_deleted(page)
                 raise
             else:
-                log.info("Turn %s: a message takes no edits: %s", self._turn_id, error)
+                log.info("Turn %s: a message is read-only: %s", self._turn_id, error)
                 self._screen.note_read_only(page)
                 return
         self._screen.note_edited(page)
 
     async def _post(self, page: Page) -> None:
-        """Post a page, and try to take its read-only message away. Raises SurfaceError."""
+        """Post a page, and try to delete its read-only message. Raises SurfaceError."""
         old = self._screen.message_of(page)
         self._screen.note_posted(page, await self._surface.post(page))
         await self._save_shown()
-        # A post that finds a message of a page behind it writes there.
+        # A post may have reused the message of a later page.
         if old and old not in self._screen.message_ids:
             with suppress(SurfaceError):
                 await self._surface.edit(old, Page(page.number, "", final=True))
@@ -395,25 +385,23 @@ class Reply:
     async def _pause_after(
         self, error: WriteDelayed | WriteFailed, budget: EditBudget | None
     ) -> float:
-        """Return the seconds until a write is repeated. A delay holds the bucket for everybody."""
+        """Return the seconds until a write is repeated. A delay pauses the bucket for all."""
         if isinstance(error, WriteDelayed):
-            if budget:
-                paused = replace(budget, bucket=error.bucket or budget.bucket)
-                await self._budgets.pause(paused, error.retry_after)
+            await self._budgets.pause_after(error, budget)
             return error.retry_after
         pause, self._pause = self._pause, min(2 * self._pause, self._timing.longest_pause)
         return pause
 
 
 async def restore(shown: Shown, *, surface: Surface, budgets: EditBudgets, patience: float) -> None:
-    """Write what an ended reply shows once more, in its messages. Raises SurfaceError.
+    """Write an ended reply again, in its messages. Raises SurfaceError.
 
-    A message that is gone or takes no edits is skipped: no record would have a new one.
+    Messages that are gone or read-only are skipped: the id of a new one would not be recorded.
     """
     draft = Draft(limit=surface.limit, measure=surface.measure, earlier=shown, replaced_answer="")
     pages = draft.pages(len(shown.message_ids))
     if shown.outcome == "dead" and 0 < len(shown.message_ids) < len(pages):
-        # The pages behind the last message cannot be shown, so that one says so.
+        # Pages beyond the last message cannot be shown; an apology in that message notes it.
         visible = {page.number: page.text for page in pages[: len(shown.message_ids)]}
         last = len(shown.message_ids) - 1
         pages[last] = draft.refuse(GivenUp.apology, visible=visible, last=last)[0]
@@ -421,20 +409,20 @@ async def restore(shown: Shown, *, surface: Surface, budgets: EditBudgets, patie
             pages[last] = replace(pages[last], end="older")
     for message_id, page in zip(shown.message_ids, pages, strict=False):
         deadline = asyncio.get_running_loop().time() + patience
-        await _final_slot(surface.budget(page, new=False), budgets, deadline=deadline)
+        await budgets.final(surface.budget(page, new=False), deadline=deadline)
         with suppress(MessageGone, WriteRefused):
             await surface.edit(message_id, page)
 
 
 async def take_buttons_away(shown: Shown, *, surface: Surface, budgets: EditBudgets) -> bool:
-    """Show that an ended reply is older than another; False if there is no spare slot for it.
+    """Write a superseded reply without buttons; False if there is no spare slot for it.
 
     Raises SurfaceError.
     """
     draft = Draft(limit=surface.limit, measure=surface.measure, earlier=shown, replaced_answer="")
     pages = draft.pages(len(shown.message_ids))
     if len(pages) != len(shown.message_ids) or not pages[-1].last:
-        # Another version has cut the text elsewhere: this page would not be that of the message.
+        # Another version has cut the text into other pages.
         return True
     budget = surface.budget(pages[-1], new=False)
     if budget and not await budgets.spare(budget):
@@ -442,9 +430,7 @@ async def take_buttons_away(shown: Shown, *, surface: Surface, budgets: EditBudg
     try:
         await surface.edit(shown.message_ids[-1], pages[-1])
     except WriteDelayed as error:
-        if budget:
-            paused = replace(budget, bucket=error.bucket or budget.bucket)
-            await budgets.pause(paused, error.retry_after)
+        await budgets.pause_after(error, budget)
         raise
     return True
 
@@ -453,7 +439,7 @@ async def apologize(*, surface: Surface, budgets: EditBudgets, patience: float) 
     """Post an apology alone and return its message id. Raises SurfaceError."""
     page = Page(0, GivenUp.apology, final=True, last=True, end="failed")
     deadline = asyncio.get_running_loop().time() + patience
-    await _final_slot(surface.budget(page, new=True), budgets, deadline=deadline)
+    await budgets.final(surface.budget(page, new=True), deadline=deadline)
     return await surface.post(page)
 
 
@@ -461,8 +447,3 @@ def _result(error: SurfaceError) -> str:
     if isinstance(error, WriteDelayed):
         return "limited"
     return "failed" if isinstance(error, WriteFailed) else "refused"
-
-
-async def _final_slot(budget: EditBudget | None, budgets: EditBudgets, *, deadline: float) -> None:
-    if budget:
-        await budgets.final(budget, deadline=deadline)

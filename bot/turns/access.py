@@ -9,7 +9,7 @@ from bot.domain import Asker, Json, Person, Preferences, ThreadKey
 from bot.errors import NotAllowed
 from bot.turns.preferences import InvalidPreference, Scope
 
-_PLACE = "I am not set up to answer here. Whoever runs me can change that."
+_CHANNEL_REFUSED = "I am not set up to answer here. Whoever runs me can change that."
 _DIRECT = "I do not answer direct messages from you. Please ask me in a channel."
 _PERSON = "I may not answer you here. Whoever runs me can change that."
 _ROLES = "I may answer here only people whom an admin of this place has chosen."
@@ -31,7 +31,7 @@ class Quota:
 class Usage:
     """What a person and a server have used today, and their quota.
 
-    Of questions that are not answered yet the tokens are estimated. `renews_in` is in seconds.
+    The tokens of questions without an answer are estimated. `renews_in` is in seconds.
     """
 
     questions: int
@@ -43,11 +43,11 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """What the operator chose: who may use the bot, and where; an empty list lets everybody.
+    """The operator's rules of access; an empty list is no restriction.
 
-    Ids are as the platforms write them, which differ so much that one list serves all of them. A
-    channel stands for its threads, too; a thread may be named by itself. `direct_messages` is None
-    if they follow from the lists. `quota` holds where an admin chose no other.
+    The ids of all platforms share one list, because their forms differ. A channel includes its
+    threads; a thread may also be listed by itself. `direct_messages` is None if the lists decide.
+    `quota` applies if an admin chose no other.
     """
 
     servers: frozenset[str] = frozenset()
@@ -60,7 +60,7 @@ class Access:
     quota: Quota = field(default_factory=Quota)
 
     def is_admin(self, person: Person) -> bool:
-        """Whether a person may change everything, in every place."""
+        """Whether a person may change all settings, in every place."""
         return person.id in self.admins and person.id not in self.blocked
 
     def check(
@@ -79,7 +79,7 @@ class Access:
     ) -> Quota:
         """Return the quota of a person: a channel's over its server's over the operator's.
 
-        What was chosen before the place around it had a lower limit does not exceed that.
+        A limit is not above that of the place around it, even if it was chosen before that one.
         """
         if asker.operator or self.is_admin(person):
             return Quota()
@@ -99,7 +99,7 @@ class Access:
         changes: Mapping[str, Json],
         chosen: Mapping[Scope, Preferences],
     ) -> Mapping[str, Json]:
-        """Return changes, and whether they raise the limits of a place, as only ADMINS may.
+        """Return changes, with a note if an admin of ADMINS sets limits for a place.
 
         Raises InvalidPreference if another person's limit is above that of the place around it, or
         of all: otherwise the admins of any server could spend what the operator pays.
@@ -129,12 +129,12 @@ class Access:
     ) -> str:
         if person.id in self.blocked:
             return _PERSON
-        # The platform itself has asked who it is.
+        # The platform has already checked the account.
         if asker.signed_in:
             return ""
-        # An answer stands there for everybody to read: so these lists hold for admins, too.
-        if not asker.direct and not self._is_place(thread, asker):
-            return _PLACE
+        # Answers are visible to everybody there, so these lists apply to admins, too.
+        if not asker.direct and not self._is_allowed_channel(thread, asker):
+            return _CHANNEL_REFUSED
         if self.is_admin(person):
             return ""
         if asker.direct and not self._is_direct(thread, person, asker):
@@ -144,7 +144,7 @@ class Access:
         rules = chosen.values()
         return "" if all(_is_among(person, asker, it.people, it.roles) for it in rules) else _ROLES
 
-    def _is_place(self, thread: ThreadKey, asker: Asker) -> bool:
+    def _is_allowed_channel(self, thread: ThreadKey, asker: Asker) -> bool:
         channels = {thread.channel, thread.thread}
         return self._is_server(thread, asker) and not (
             self.channels and self.channels.isdisjoint(channels)
@@ -159,10 +159,10 @@ class Access:
     def _is_direct(self, thread: ThreadKey, person: Person, asker: Asker) -> bool:
         if self.direct_messages is not None:
             return self.direct_messages
-        # Who is named may ask in private. Others may if the lists of places leave that open: in
+        # People who are listed may ask in private. Others may if the lists of places allow it: in
         # Discord a direct message is in no server.
-        is_open = not self.channels and self._is_server(thread, asker)
-        return person.id in self.people or is_open
+        allows_direct = not self.channels and self._is_server(thread, asker)
+        return person.id in self.people or allows_direct
 
 
 def _is_among(

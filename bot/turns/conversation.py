@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     asynccontextmanager,
+    contextmanager,
     nullcontext,
     suppress,
 )
@@ -33,22 +34,23 @@ from bot.turns.records import History
 log = logging.getLogger(__name__)
 
 _ENDED = Counter("parley_turns_total", "Turns that ended in this process", ["platform", "outcome"])
-HOLD_UP_SECONDS = 15.0  # for which a model that only fails may hold up the thread's next turn
+RETRY_WHILE_BLOCKING_SECONDS = 15.0  # in which a failing model may block the thread's next turn
 _Opening = AbstractAsyncContextManager[Surface]
 
 
 class Lease:
-    """The right of a worker to answer a turn that it has taken, and what it has done so far.
+    """The right of a worker to answer a turn that it has taken, and the state of the answer.
 
     The work ends early for two reasons only: with LeaseLost if the store refuses the fence, and
-    with QuestionEdited. While the store is away, the reply goes on and is saved afterwards.
+    with QuestionEdited. While the store is away, the reply continues and is saved afterwards.
 
     `stop` is set if a person has asked for the end. `news` is set if a stop or an edit was
-    announced; a renewal follows at once and tells which. `wrote` is True if a write to the platform
-    may have been sent, and `ending` from the beginning of `finish` on. `shown` and `context` are
-    what was saved last, at first by an earlier attempt; the context is None if it was not looked
-    for yet. `quote` is the message to which the question replies. After the end, `older` is the
-    turn whose reply is no longer the thread's newest one, or empty. `began_at` is in loop time.
+    announced; a renewal follows at once and returns which. `wrote` is True if a write to the
+    platform may have been sent, and `is_finishing` from the beginning of `finish` on. `shown` and
+    `context` were saved last, at first by an earlier attempt; the context is None if it was not
+    read yet. `quote` is the message to which the question replies. After the end,
+    `superseded_turn_id` is the turn whose reply is no longer the thread's newest one, or empty.
+    `began_at` is in loop time.
     """
 
     def __init__(
@@ -58,7 +60,7 @@ class Lease:
         taken: Taken,
         seconds: float,
         finish_retry: Backoff,
-        hold_up_seconds: float = HOLD_UP_SECONDS,
+        blocking_seconds: float = RETRY_WHILE_BLOCKING_SECONDS,
         sleep: Callable[[float], Coroutine[Any, Any, None]] = asyncio.sleep,
     ) -> None:
         self._leases = leases
@@ -66,14 +68,14 @@ class Lease:
         self._finish_retry = finish_retry
         self._sleep = sleep
         self.began_at = asyncio.get_running_loop().time()
-        self._hold_up_until = self.began_at + hold_up_seconds
+        self._may_block_until = self.began_at + blocking_seconds
         self.taken = taken
         self.stop = asyncio.Event()
         self.news = asyncio.Event()
         self.wrote = False
-        self.ending = False
+        self.is_finishing = False
         self.shown = taken.shown
-        self.older = ""
+        self.superseded_turn_id = ""
         self.quote, self.context = taken.turn.quote, taken.context
         self.meter = Meter(taken.used)
         self._set_stop(taken.stop)
@@ -84,23 +86,25 @@ class Lease:
         return self.taken.turn
 
     async def renew_until_cancelled(self) -> None:
-        """Renew three times per lease, and if there are news. Raises LeaseLost, QuestionEdited."""
+        """Renew three times per lease and when `news` is set.
+
+        Raises LeaseLost and QuestionEdited.
+        """
         while True:
             pause, news = self._sleep(self._seconds / 3), self.news.wait()
             async with running(pause) as pausing, running(news) as waiting:
                 await asyncio.wait((pausing, waiting), return_when=asyncio.FIRST_COMPLETED)
             self.news.clear()
             try:
-                self._set_stop(await self._leases.renew(self.taken))
-            except StoreUnavailable as error:
-                self._leases.store.note_away(error)
+                with self._noting_away():
+                    self._set_stop(await self._leases.renew(self.taken))
             except QuestionEdited:
-                # The answer reads no further, and its next save raises the same.
+                # The answer reads no further deltas, and its next save raises the same error.
                 self.stop.set()
                 raise
 
     async def save(self, shown: Shown) -> None:
-        """Save what is shown and check that this worker may still write.
+        """Save the reply and check that this worker may still write.
 
         Raises LeaseLost and QuestionEdited.
         """
@@ -108,15 +112,13 @@ class Lease:
         self.shown = shown
         if self._leases.store.is_away:
             return
-        try:
+        with self._noting_away():
             used = self.meter.tokens
             self._set_stop(await self._leases.save(self.taken, shown, used=used))
-        except StoreUnavailable as error:
-            self._leases.store.note_away(error)
 
     async def before_retry(self, error: Exception) -> None:
-        """Raise the error of a failing model if it has held up the thread's next turn for long."""
-        if asyncio.get_running_loop().time() < self._hold_up_until:
+        """Raise the error of a failing model if it has blocked the thread's next turn too long."""
+        if asyncio.get_running_loop().time() < self._may_block_until:
             return
         with suppress(StoreUnavailable):
             if await self._leases.others_wait(self.taken):
@@ -125,14 +127,12 @@ class Lease:
     async def save_context(
         self, quote: ContextMessage | None, context: Sequence[ContextMessage]
     ) -> None:
-        """Save what the prompt shows of others. Raises LeaseLost."""
+        """Save the messages of others in the prompt. Raises LeaseLost."""
         self.quote, self.context = quote, tuple(context)
         if self._leases.store.is_away:
             return
-        try:
+        with self._noting_away():
             await self._leases.save_context(self.taken, quote, context)
-        except StoreUnavailable as error:
-            self._leases.store.note_away(error)
 
     async def note_speakers(self, *people: str) -> int:
         """Note people, by ids, as speakers of the thread; return how many are known.
@@ -142,18 +142,18 @@ class Lease:
         return await self._leases.note_speakers(self.turn.key, *people)
 
     async def withheld(self, turn_ids: Sequence[str]) -> set[str]:
-        """Return those of the turns that are no context. Raises StoreUnavailable."""
+        """Return the turns that are excluded from the context. Raises StoreUnavailable."""
         return await self._leases.withheld(turn_ids) if turn_ids else set()
 
     async def finish(self, shown: Shown, exchange: Exchange | None) -> None:
-        """End the turn; retries for as long as the store is away.
+        """End the turn; retries while the store is away.
 
         Raises LeaseLost and QuestionEdited.
         """
-        self.ending = True
+        self.is_finishing = True
         for pause in self._finish_retry.pauses():
             try:
-                self.older = await self._leases.finish(
+                self.superseded_turn_id = await self._leases.finish(
                     self.taken, shown, exchange, used=self.meter.tokens
                 )
             except StoreUnavailable as error:
@@ -162,22 +162,29 @@ class Lease:
             else:
                 return
 
+    @contextmanager
+    def _noting_away(self) -> Iterator[None]:
+        try:
+            yield
+        except StoreUnavailable as error:
+            self._leases.store.note_away(error)
+
     def _set_stop(self, stop: bool) -> None:
         if stop:
             self.stop.set()
 
 
 class Meter:
-    """Counts the tokens of the model that a turn takes, `before` by earlier attempts.
+    """Counts the tokens that a turn uses, `before` by earlier attempts.
 
-    What a server does not tell, or an answer that did not come to its end, is estimated.
+    They are estimated if the server does not report them or the answer did not end.
     """
 
     def __init__(self, before: int = 0) -> None:
         self._before = before
-        self._read = self._written = 0  # by attempts at a model that have ended
+        self._read = self._written = 0  # by ended attempts at a model
         self._under_way = Used(0, 0)
-        self._texts: list[str] = []  # that the attempt under way does not count
+        self._texts: list[str] = []  # not counted yet in the running attempt
 
     @property
     def used(self) -> Used:
@@ -200,7 +207,7 @@ class Meter:
             self._texts.clear()
             self._under_way = Used(delta.tokens, 0)
         elif isinstance(delta, Used):
-            # A server that tells nothing else sends zeros.
+            # A server without counts sends zeros.
             self._under_way = Used(delta.read or self._under_way.read, delta.written)
             if delta.written:
                 self._texts.clear()
@@ -210,8 +217,8 @@ class Conversation:
     """Answers turns that a worker has taken.
 
     Saved texts are read up to `longest` characters, which is more than an answer has. Methods that
-    open a surface raise what keeps the turn from ending: SurfaceError, StoreUnavailable, LeaseLost,
-    QuestionEdited.
+    open a surface raise SurfaceError, StoreUnavailable, LeaseLost and QuestionEdited; the turn has
+    then not ended.
     """
 
     def __init__(
@@ -234,7 +241,7 @@ class Conversation:
         self._thread_context = thread_context
 
     async def answer(self, lease: Lease, opening: _Opening, platform: Platform) -> None:
-        """Show the model's answer, or the whole text that an earlier attempt saved, and end."""
+        """Show the model's answer, or the whole saved text, and end the turn."""
         earlier = self._earlier(lease)
         answer = nullcontext(empty_stream()) if earlier.outcome else self._deltas(lease, platform)
         # The model computes while the platform opens the surface.
@@ -242,16 +249,16 @@ class Conversation:
             reply = self._reply(lease, surface, earlier)
             await self._finish(lease, await reply.stream(deltas), reply.freshness)
 
-    async def give_up(self, lease: Lease, opening: _Opening) -> None:
+    async def end_with_apology(self, lease: Lease, opening: _Opening) -> None:
         """Show an apology instead of further attempts and end the turn as dead."""
-        # A whole text that could not be shown in all its attempts is dropped.
+        # A whole text that no attempt could show is dropped.
         earlier = replace(self._earlier(lease), outcome="")
         async with opening as surface:
             reply = self._reply(lease, surface, earlier)
             await self._finish(lease, await reply.stream(_no_answer()), reply.freshness)
 
-    async def fail(self, lease: Lease) -> None:
-        """End a turn as failed, with what is shown, if the platform takes no more.
+    async def end_refused(self, lease: Lease) -> None:
+        """End a turn as failed, with the text that is shown, if the platform refuses more.
 
         The previous answer stays remembered unless a whole new one has replaced it. Raises
         LeaseLost.
@@ -261,7 +268,7 @@ class Conversation:
             shown = replace(shown, text=shown.text or previous, said="")
         await self._finish_unseen(lease, replace(shown, outcome="failed", end="failed"))
 
-    async def abandon(self, lease: Lease) -> None:
+    async def end_unshown(self, lease: Lease) -> None:
         """End a turn as dead, with a text that a repair will show. Raises LeaseLost.
 
         That is the whole text if an earlier attempt has saved it, or an apology.
@@ -287,7 +294,7 @@ class Conversation:
         await restore(result, surface=surface, budgets=self._budgets, patience=self._patience)
 
     async def take_buttons_away(self, result: Shown, surface: Surface) -> bool:
-        """Show that an ended reply is older than another; False if there is no spare slot for it.
+        """Write a superseded reply without buttons; False if there is no spare slot for it.
 
         Raises SurfaceError.
         """
@@ -310,7 +317,7 @@ class Conversation:
     async def _ask(
         self, lease: Lease, platform: Platform, remembered: Sequence[Exchange]
     ) -> AsyncGenerator[Delta]:
-        """Read what others said, if need be, and ask the model. Raises ModelError and LeaseLost."""
+        """Read messages of others if needed, and ask the model. Raises ModelError and LeaseLost."""
         await complete_context(
             lease,
             platform,
@@ -328,9 +335,9 @@ class Conversation:
         model = self._model.chosen(lease.turn.preferences)
         return model.stream(prompt)
 
-    async def _tells(self, turn: Turn) -> bool:
+    async def _claims_truncation_notice(self, turn: Turn) -> bool:
         with suppress(StoreUnavailable):
-            return await self._history.tells(turn.key, turn.id)
+            return await self._history.claim_truncation_notice(turn.key, turn.id)
         return False
 
     def _reply(self, lease: Lease, surface: Surface, earlier: Shown) -> Reply:
@@ -345,7 +352,7 @@ class Conversation:
             save=lease.save,
             patience=self._patience,
             before_retry=lease.before_retry,
-            tells_beginning=partial(self._tells, lease.turn),
+            claims_truncation_notice=partial(self._claims_truncation_notice, lease.turn),
             remembered=self._history.remembers,
         )
 
@@ -384,10 +391,10 @@ async def _no_answer() -> AsyncGenerator[Delta]:
 
 
 def _report_end(lease: Lease, shown: Shown, *, model: str, freshness: Freshness | None) -> None:
-    """Count an ended turn, and log its figures: ids and numbers, never a word of anybody.
+    """Count an ended turn, and log its figures: ids and numbers, never message text.
 
-    Times are in seconds since the turn was admitted. The figures of earlier attempts at it are not
-    known. The record has the figures as an attribute, for logs in JSON.
+    Times are in seconds since the turn was admitted. Figures of earlier attempts are not included.
+    The log record has the figures as an attribute, for logs in JSON.
     """
     taken, turn, key = lease.taken, lease.turn, lease.turn.key
     _ENDED.labels(key.platform, shown.outcome).inc()

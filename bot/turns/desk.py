@@ -1,4 +1,4 @@
-"""What the commands do, and what they answer, on any platform."""
+"""Carries out the commands of all platforms."""
 
 from __future__ import annotations
 
@@ -56,39 +56,26 @@ AWAY = "I cannot do this at the moment. Please try again in a minute."
 
 
 class NotOffered(Refused):
-    """Nothing in this version, or nothing in this place, does what a command asks for."""
+    """The command is not supported in this version, or in this place."""
 
     apology = "I cannot do this yet."
 
-    def __init__(self, apology: str = "") -> None:
-        super().__init__(apology)
-        self.apology = apology or self.apology
-
 
 class NotAThread(Refused):
-    """The command is about a thread, and was called outside of one."""
+    """A command about a thread was called outside of one."""
 
     apology = "This works in a thread in which I have answered. Please use it there."
 
 
-class NotYours(Refused):
-    """The conversation is one of other people."""
-
-    apology = (
-        "Only the person who began this conversation, or somebody who manages the channel, "
-        "can do this."
-    )
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """A command: who calls it, where, and what the platform lets this person do there.
+    """A command: its person and place, and the person's rights on the platform.
 
-    `id` names the event, as a turn's id does. `thread` is the conversation that commands mean
-    there, and `in_thread` tells that nothing else is said in its place, so that `stop` means it
-    alone. `scopes` are the places for which something can be chosen there, the nearest first, and
-    what people call them, such as "this channel". `asker` is what decides whether the person may
-    use the bot there. `own_thread`: they began this conversation, or are alone in it with the bot.
+    `id` is the id of the event, as for a turn. Commands act on the conversation `thread`;
+    `in_thread` is true if its place contains nothing else, so that `stop` acts on it alone.
+    `scopes` are the scopes that can have preferences, the nearest first, with the names that people
+    read, such as "this channel". `asker` decides whether the person may use the bot there.
+    `own_thread`: the person began this conversation, or is alone in it with the bot.
     """
 
     id: str
@@ -105,7 +92,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Lack:
-    """Something that does not work in a place: what, and what somebody would have to switch on."""
+    """A feature that does not work in a place: the effect, and what an admin can switch on."""
 
     without: str  # "I see only messages that mention me"
     cure: str  # "switch on Message Content Intent under Bot at …"
@@ -113,9 +100,9 @@ class Lack:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Here:
-    """What help tells of a place: how to ask there, in sentences, and what is missing.
+    """What help shows for a place: how to ask there, in sentences, and what is missing.
 
-    `written` is how a person writes a command there, empty if nobody does.
+    `written` is the form of a command, or empty if commands are not typed there.
     """
 
     ways: Sequence[str]
@@ -145,7 +132,7 @@ class Desk:
         await self._check(call)
         _require(call, "thread")
         if not may_change("thread", self._rights(call)):
-            raise NotYours
+            raise MayNotChange("thread")
         await self._intake.reset(call.thread)
         return "I have forgotten this conversation. Your next question begins a new one."
 
@@ -171,9 +158,9 @@ class Desk:
         return "From now on I answer everything here that is not meant for somebody else."
 
     async def choose_model(self, call: Call, name: str, scope: Scope | None = None) -> str:
-        """Choose the model that answers, by its name; an empty one takes the choice back.
+        """Choose the model that answers, by its name; an empty one clears the choice.
 
-        Without a scope it is the nearest.
+        The default scope is the nearest one.
         """
         place, chosen = await self._change(call, scope, {"model": name.strip()})
         if not chosen.model:
@@ -188,7 +175,7 @@ class Desk:
         return [one for one in found if any(sought in text.casefold() for text in one)]
 
     async def choose_persona(self, call: Call, text: str, scope: Scope | None = None) -> str:
-        """Choose how the bot is to answer; an empty text takes the choice back."""
+        """Choose how the bot is to answer; an empty text clears the choice."""
         place, chosen = await self._change(call, scope, {"persona": text.strip()})
         if not chosen.persona:
             return f"I have taken back the persona for {place}."
@@ -229,7 +216,7 @@ class Desk:
     ) -> str:
         """Store what a person changed in a form, by the names of its fields.
 
-        What they left as it was shown stays as it is now: somebody else may have changed it.
+        Unchanged inputs are not stored: another person may have changed them meanwhile.
         """
         models = self._intake.preferences.models
         form = form_of(Preferences(), scope, part, title="", models=models)
@@ -241,7 +228,7 @@ class Desk:
         return f"Noted for {place}: {labels}."
 
     async def usage(self, call: Call) -> str:
-        """Tell what the person has used, and what is left."""
+        """Return what the person has used, and what is left."""
         await self._check(call)
         used = await self._intake.usage(call.thread, call.person, call.asker)
         quota = used.quota
@@ -255,9 +242,9 @@ class Desk:
         return "\n".join([*lines, f"It begins anew at 00:00 UTC, {until(used.renews_in)}."])
 
     async def forget_me(self, call: Call) -> str:
-        """Begin to forget the person, who has answered FORGET_QUESTION with yes.
+        """Begin to forget a person who has confirmed FORGET_QUESTION.
 
-        FORGETTING if that takes longer than a moment; then `forgotten` tells of the end.
+        Returns FORGETTING if that takes longer than a moment; then `forgotten` waits for the end.
         """
         await self._intake.forget_person(call.thread.platform, call.person)
         try:
@@ -267,7 +254,7 @@ class Desk:
             return FORGETTING
 
     async def forgotten(self, call: Call) -> str:
-        """Wait until the person is forgotten, and return what to tell them."""
+        """Wait until the person is forgotten, and return the sentence for them."""
         for pause in _POLL.pauses():
             with suppress(StoreUnavailable):
                 if await self._intake.has_forgotten(call.thread.platform, call.person):
@@ -276,7 +263,7 @@ class Desk:
         return FORGOTTEN
 
     async def help(self, call: Call, here: Here) -> str:
-        """Tell what works in a place, for whom, and what an admin would have to switch on."""
+        """Return what works in a place, for which people, and what an admin can switch on."""
         ways = [*here.ways, *await self._rules(call)]
         parts = ["\n".join(f"- {way}" for way in ways)]
         if here.written:
@@ -315,7 +302,7 @@ class Desk:
     async def _change(
         self, call: Call, scope: Scope | None, changes: Mapping[str, Json]
     ) -> tuple[str, Preferences]:
-        """Store what a person chose; return the name of the place, and what is chosen there."""
+        """Store a person's choice; return the name of the place, and what is chosen there."""
         await self._check(call, settles=True)
         nearest = next(iter(call.scopes)) if scope is None else scope
         _require(call, nearest)
@@ -329,7 +316,7 @@ class Desk:
     async def _check(self, call: Call, *, settles: bool = False) -> None:
         """Raise NotAllowed if a person may not use the bot there.
 
-        Who manages the place `settles` what is chosen for it, even if that leaves themselves out.
+        With `settles`, people who manage the place are not bound by what is chosen for it.
         """
         if settles and (call.manages_channel or call.manages_server):
             self._intake.access.check(call.thread, call.person, call.asker)
@@ -354,7 +341,7 @@ def _counted(number: int) -> str:
 
 
 def excuse(error: Refused | StoreUnavailable) -> str:
-    """Return what a person is told of a command that was not carried out."""
+    """Return the sentence for a person whose command was not carried out."""
     return error.apology if isinstance(error, Refused) else AWAY
 
 
@@ -384,4 +371,4 @@ _FOLLOWS: Mapping[str, str] = {
 }
 _FORGET_SECONDS = 1.0  # in which most people are forgotten; a platform waits longer for an answer
 _POLL = Backoff(first=0.1, longest=5.0)  # somebody may press the button a hundred times
-_HELP_SECONDS = 1.0  # that help waits for the store: it tells the rest without it
+_HELP_SECONDS = 1.0  # that help waits for the store: the rest needs no store

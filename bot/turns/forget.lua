@@ -1,18 +1,18 @@
--- Forgets a person, or a server, in all that is stored: verbs of the queue. Its script begins with queue.lua.
+-- Forgets a person or a server: further verbs of the queue. The script begins with queue.lua.
 --
--- Who is forgotten is written `person:<platform>:<id>` or `server:<platform>:<workspace>`, the last part as in a
--- thread. Until its end the job stands in
---   forgetting           sorted set: who is forgotten, by the time (ms) at which a worker goes on with it
---   of:<platform>:<id>   set of the threads in which a person has said something
--- Each step may be repeated, so a worker that goes on begins again. Meanwhile the person is refused, and what others
--- save has nothing of them: so what a step has passed stays clean.
+-- A forgotten person or server is written `person:<platform>:<id>` or `server:<platform>:<workspace>`, the last part as in a
+-- thread. Until its end the job has
+--   forgetting           sorted set of the jobs, by the time (ms) at which a worker continues them
+--   of:<platform>:<id>   set of the threads in which a person has spoken
+-- Each step may be repeated, so the next worker begins again. Meanwhile the person is refused, and removed from all
+-- that is saved: so finished keys stay clean.
 
 -- A worker that has been silent for so long (ms) has died.
 local STEP_MS = 10000
 -- Keys of one step.
 local STEP_KEYS = 100
 
--- What is in the names of threads that one person alone has.
+-- Part of the names of threads that belong to one person.
 local function own_threads(platform, id)
   -- Those of `/ask` end so: `ask-<id>`, `private-<channel>-<id>`.
   if platform == 'discord' then return {'-' .. id .. ':'} end
@@ -36,7 +36,7 @@ local function is_within(text, server)
   return text == server or string.sub(text, 1, #server + 1) == server .. ':'
 end
 
--- Whether a name is that of something in a thread of their own, or of the server.
+-- Whether a name belongs to a thread of their own, or to the server.
 local function names_it(text, it)
   for _, part in ipairs(it.parts) do
     if string.find(':' .. text .. ':', part, 1, true) then return true end
@@ -49,7 +49,7 @@ local function is_key_of(person, it)
   return platform_of(person) == it.platform and id_of(person) == it.written
 end
 
--- What was chosen for a thread goes with the person who began it.
+-- The preferences of a thread are dropped with the person who began it.
 local function forget_choices(thread)
   redis.call('DEL', key('preferences', thread))
   redis.call('SREM', prefix .. 'preferences', thread)
@@ -71,7 +71,7 @@ local function drop_known(id, it)
   if not names_it(id, it) then mark_dropped(id, ARGV[2]) end
 end
 
--- False if a turn has to end, or its reply to be repaired, before it can go.
+-- False if a turn has to end, or its reply to be repaired, before it can be dropped.
 local function erase_turn(id, it)
   local turn = record(id)
   if is_open(turn) then
@@ -79,11 +79,11 @@ local function erase_turn(id, it)
     turn = record(id)
     if is_open(turn) then return false end
   end
-  forget_heard(id)
+  drop_from_contexts(id)
   local thread = turn.thread
   if thread then
     local repair = redis.call('ZSCORE', key('repairs', platform_of(thread)), id)
-    -- Nobody comes to repair it.
+    -- No repair will run.
     local is_left = repair and tonumber(repair) < now_ms() - LATE_ADMISSION_MS
     if repair and not is_left then
       redis.call('HSET', key('turn', id), 'forget', '1')
@@ -122,7 +122,7 @@ local function without_person(json, it)
   return without
 end
 
--- Returns how much was there.
+-- Returns how much was removed.
 local function forget_in_history(thread, it)
   local history, own, found = key('history', thread), {}, 0
   if it.kind == 'server' then return redis.call('DEL', history) end
@@ -130,7 +130,7 @@ local function forget_in_history(thread, it)
     if string.find(line, '"' .. it.json .. '"', 1, true) then
       local person = decoded(line).person
       if type(person) == 'table' and person.id == it.id then
-        -- Who asked first has begun the thread.
+        -- The first asker has begun the thread.
         if at == 1 then forget_choices(thread) end
         table.insert(own, line)
       else
@@ -171,7 +171,7 @@ local function forget_place(id)
   return changed + redis.call('HDEL', name, 'preferences')
 end
 
--- Returns how much was there, and 1 if something has to end first.
+-- Returns how much was removed, and 1 if something has to end first.
 local function forget_turn(id, it)
   local turn, name = record(id), key('turn', id)
   if turn.state == 'dropped' and not turn.thread then
@@ -196,7 +196,7 @@ local function forget_turn(id, it)
   return found, waits and 1 or 0
 end
 
--- What a person has used today still counts, under a name that tells nobody who it was once the day's salt is gone.
+-- What a person has used today still counts, under a name that is anonymous once the day's salt is gone.
 local function hide_spent(day, who)
   local name = key('spent', day, who)
   local salt = redis.call('GET', key('spent', 'salt'))
@@ -217,7 +217,7 @@ local function drop_members(name, members, verb, is_gone)
   return found
 end
 
--- What a key has that is named after a person: `kept:<person>` and the like.
+-- Keys that are named after a person, such as `kept:<person>`.
 local function of_person()
   return {
     kept = function(name) return redis.call('DEL', name) end,
@@ -233,7 +233,7 @@ local function of_person()
       end
       return 0, waits
     end,
-    running = function(_, person) return 0, count_running(person) > 0 and 1 or 0 end,
+    running = function(_, person) return 0, prune_and_count_running(person) > 0 and 1 or 0 end,
     waiting = function(_, person)
       while redis.call('ZCARD', key('throttled', person)) > 0 do wake_throttled(person) end
       return 1
@@ -241,7 +241,7 @@ local function of_person()
   }
 end
 
--- What a key has that is named after a thread.
+-- Keys that are named after a thread.
 local function of_thread()
   return {
     history = function(_, thread, it) return forget_in_history(thread, it) end,
@@ -253,7 +253,7 @@ local function of_thread()
       local entries = redis.call('XRANGE', name, '-', '+')
       if #entries == 1 and entries[1][2][3] == 'gone' then return 0 end
       redis.call('XTRIM', name, 'MAXLEN', 0)
-      -- Those who look at it learn that it is gone. The last step drops this, too.
+      -- Open pages show that it is gone. The last step drops this, too.
       redis.call('XADD', name, '*', 'look', '1', 'gone', '1')
       redis.call('EXPIRE', name, 60)
       return 1
@@ -265,7 +265,7 @@ local function mentions(json, it)
   return it.kind == 'person' and string.find(json, '"id": "' .. it.json .. '"', 1, true) ~= nil
 end
 
--- Other kinds, by what they hold.
+-- Other kinds, by their content.
 local function of_value()
   return {
     message = function(name, it)
@@ -308,7 +308,7 @@ local function forget_key(name, it)
   local full = prefix .. name
   local at_person, at_thread, at_value = of_person()[kind], of_thread()[kind], of_value()[kind]
   if string.find(name, ':unreadable$') then
-    -- Nobody knows what it has.
+    -- Its content is unknown.
     return redis.call('DEL', full), 0
   elseif name == 'dead' then
     local found = 0
@@ -331,7 +331,7 @@ local function forget_key(name, it)
   elseif at_thread and (it.kind == 'server' or platform_of(rest) == it.platform) then
     if it.kind == 'person' or kind == 'history' and is_within(rest, it.server) then
       local found = at_thread(full, rest, it)
-      -- Threads of their own have nothing else.
+      -- Threads of their own contain nothing else.
       if names_it(rest, it) and not KEEPS_NAME[kind] then found = found + redis.call('DEL', full) end
       return found, 0
     end
@@ -356,19 +356,19 @@ function verbs.is_forgetting(who)
   return redis.call('ZSCORE', prefix .. 'forgetting', who)
 end
 
--- Returns who is to be forgotten next; false if nobody is.
+-- Returns the next job; false if there is none.
 function verbs.claim_forgetting()
   local due = redis.call('ZRANGEBYSCORE', prefix .. 'forgetting', '-inf', now_ms(), 'LIMIT', 0, 1)[1]
   if due then redis.call('ZADD', prefix .. 'forgetting', now_ms() + STEP_MS, due) end
   return due or false
 end
 
--- The job goes on after so many ms, unless its worker does it.
+-- Another worker continues the job after so many ms without progress.
 function verbs.put_off_forgetting(who, duration)
   return redis.call('ZADD', prefix .. 'forgetting', 'XX', 'CH', now_ms() + duration, who)
 end
 
--- Forgets what is known to be a person's, at once.
+-- Forgets the known data of a person at once.
 function verbs.forget_known(who)
   local it, found = parsed(who), 0
   for _, thread in ipairs(redis.call('SRANDMEMBER', key('of', it.platform, it.written), STEP_KEYS)) do
@@ -381,7 +381,7 @@ function verbs.forget_known(who)
   return found
 end
 
--- Forgets what the next keys have. Returns {the next cursor, how much that was, how much has to end first}.
+-- Forgets the data of the next keys. Returns {the next cursor, how much was removed, how much has to end first}.
 function verbs.forget_some(who, cursor)
   local it, total, waiting = parsed(who), 0, 0
   verbs.put_off_forgetting(who, STEP_MS)
@@ -393,7 +393,7 @@ function verbs.forget_some(who, cursor)
   return {step[1], total, waiting}
 end
 
--- Nothing is left but the job. What a page has noted of a question that was refused goes now.
+-- Only the job is left. Notes of a page about a refused question are dropped now.
 function verbs.end_forgetting(who)
   local it = parsed(who)
   if it.kind == 'person' then

@@ -1,4 +1,4 @@
-"""Removes everything that the store has of a person, or of a server."""
+"""Removes all data of a person or of a server from the store."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ class _Script(Protocol):
 
 
 class Forgetting:
-    """The jobs to forget somebody, which any worker goes on with. Raises StoreUnavailable.
+    """The jobs that forget a person or a server. Raises StoreUnavailable.
 
-    A job stands in the store until nothing is left. Until then the person is refused, and nothing
-    that others save has words of theirs. Each step can be done twice, or by two workers at once.
+    A job is stored until nothing is left, and any worker can continue it. Until then the person is
+    refused, and their text is removed from all that is saved. Steps can be repeated, also by two
+    workers at once.
     """
 
     def __init__(self, script: _Script) -> None:
@@ -37,20 +38,20 @@ class Forgetting:
         await self._script.run("begin_forgetting", who, secrets.token_hex(16))
 
     async def is_done(self, who: str) -> bool:
-        """Return whether there is no such job, or none any more."""
+        """Return whether there is no such job, or no longer one."""
         return not await self._script.run("is_forgetting", who)
 
     async def claim(self) -> str | None:
-        """Return a job with which no other worker goes on; None if there is none."""
+        """Claim a job for this worker; None if there is none."""
         who = await self._script.run("claim_forgetting")
         return who if isinstance(who, str) else None
 
     async def carry_out(self, who: str) -> None:
-        """Remove everything, and the job at last."""
+        """Remove all data, and then the job."""
         await self._script.run("forget_known", who)
         attempt = 0
         while True:
-            found, waits = await self._look_through(who)
+            found, waits = await self._scan_all_keys(who)
             if not (found or waits):
                 break
             attempt = attempt + 1 if waits else 0
@@ -61,8 +62,8 @@ class Forgetting:
         await self._script.run("end_forgetting", who)
         log.info("Forgot a %s of %s", *who.split(":")[:2])
 
-    async def _look_through(self, who: str) -> tuple[int, int]:
-        """Forget what all keys have; return how much it was, and how much has to end first."""
+    async def _scan_all_keys(self, who: str) -> tuple[int, int]:
+        """Forget the data of all keys; return how much was removed, and how much must end first."""
         cursor, found, waits = "0", 0, 0
         while True:
             answer = await self._script.run("forget_some", who, cursor)
@@ -73,7 +74,7 @@ class Forgetting:
 
 
 class Forgetter:
-    """Background task of a worker that goes on with the jobs."""
+    """Background task of a worker that runs the jobs."""
 
     def __init__(self, forgetting: Forgetting, *, pause_seconds: float) -> None:
         self._forgetting = forgetting
@@ -89,11 +90,11 @@ class Forgetter:
                 await asyncio.sleep(self._pause)
 
     async def _carry_out(self, who: str) -> None:
-        # Later, a worker begins anew with a job that the store has interrupted.
+        # A job that the store has interrupted is started again later.
         with suppress(StoreUnavailable):
             await self._forgetting.carry_out(who)
 
 
 def named(kind: Literal["person", "server"], platform: str, written: str) -> str:
-    """Return the name of a job; a server is a workspace of thread keys."""
+    """Return the name of a job; a server is named by the workspace of its thread keys."""
     return f"{kind}:{platform}:{quote(written, safe='', errors='replace')}"

@@ -19,16 +19,15 @@ Filled = Mapping[str, str | Sequence[str]]
 _AS_BEFORE = "As chosen for the place around it, or by the operator"
 _DIGEST = 4  # characters of a field in `Form.seen`
 _MOST_PEOPLE = 25
-_SHOWN = 200  # characters of a persona in an overview
-_TOLD = 50  # characters of what is no number, whatever the person's client has sent
+_MOST_DISPLAYED = 200  # characters of a persona in an overview
+_MOST_QUOTED = 50  # characters of an invalid number in an error
 
 
 class NotUnderstood(Refused):
-    """A value that cannot be taken; `field` is the input of a form in which it stands."""
+    """An invalid value; `field` is its input in the form."""
 
     def __init__(self, apology: str, *, field: str) -> None:
         super().__init__(apology)
-        self.apology = apology
         self.field = field
 
 
@@ -52,7 +51,7 @@ class Field:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Form:
-    """What a person can fill in; `seen` is handed back, so that only what they changed changes."""
+    """A form; `seen` is returned with it, so that only changed fields are stored."""
 
     title: str
     fields: tuple[Field, ...]
@@ -68,9 +67,9 @@ def form_of(
 
 
 def changes_in(form: Form, filled: Filled, *, seen: str) -> dict[str, Json]:
-    """Return what a person changed in a form, by the names of preferences; None takes it back.
+    """Return what a person changed in a form, by the names of preferences; None clears one.
 
-    What they left as it was shown is no change: somebody else may have changed it meanwhile. Raises
+    Unchanged inputs are left out: another person may have changed them meanwhile. Raises
     NotUnderstood.
     """
     changes: dict[str, Json] = {}
@@ -90,8 +89,8 @@ def chosen_lines(
     for scope, name in scopes.items():
         one = found.get(scope, Preferences())
         fields = [*_fields(one, scope, "answers", models), *_fields(one, scope, "access", models)]
-        if told := [f"- {each.label}: {_told(each)}" for each in fields if each.value]:
-            yield from (f"For {name}:", *told)
+        if lines := [f"- {each.label}: {_displayed(each)}" for each in fields if each.value]:
+            yield from (f"For {name}:", *lines)
 
 
 def _fields(
@@ -189,15 +188,15 @@ def _access_fields(found: Preferences, scope: Scope) -> Iterator[Field]:
             )
 
 
-def _told(one: Field) -> str:
+def _displayed(one: Field) -> str:
     if isinstance(one.value, tuple):
         return f"{len(one.value)} chosen"
-    shown = one.value if len(one.value) <= _SHOWN else f"{one.value[:_SHOWN]}…"
+    shown = one.value if len(one.value) <= _MOST_DISPLAYED else f"{one.value[:_MOST_DISPLAYED]}…"
     return dict(one.options).get(one.value, " ".join(shown.split()))
 
 
 def _given(one: Field, filled: str | Sequence[str]) -> str | tuple[str, ...]:
-    """Return what was filled in, in the form of a field's value."""
+    """Return what was filled in, as a field has its value."""
     if one.kind in ("people", "roles"):
         return (filled,) if isinstance(filled, str) else tuple(filled)
     text = filled if isinstance(filled, str) else "".join(filled[:1])
@@ -205,7 +204,7 @@ def _given(one: Field, filled: str | Sequence[str]) -> str | tuple[str, ...]:
 
 
 def _parsed(one: Field, value: str | tuple[str, ...]) -> Json:
-    """Return the value of a preference; None takes it back. Raises NotUnderstood."""
+    """Return the value of a preference; None clears it. Raises NotUnderstood."""
     if isinstance(value, tuple):
         return list(value) or None
     if not value or one.kind != "line":
@@ -215,7 +214,7 @@ def _parsed(one: Field, value: str | tuple[str, ...]) -> Json:
     except ValueError:
         number = "a number" if one.name == "temperature" else "a whole number"
         raise NotUnderstood(
-            f"{one.label}: {value[:_TOLD]!r} is not {number}.", field=one.name
+            f"{one.label}: {value[:_MOST_QUOTED]!r} is not {number}.", field=one.name
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""The entrance for what people do; adapters acknowledge an event after the call has returned."""
+"""The entry point for events; adapters acknowledge an event after the call has returned."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from bot.errors import (
 from bot.text.graphemes import CUT, left_out, without_middle
 from bot.tokens.counters import estimate
 from bot.turns.access import Access, Quota, Usage
-from bot.turns.addressed import Facts, Speakers, why_left_alone
+from bot.turns.addressed import Facts, Speakers, depends_on_follow, why_left_alone
 from bot.turns.forgetting import named
 from bot.turns.preferences import PreferenceStore, Scope, resolved
 from bot.turns.prompt import newest, shortened
@@ -59,9 +59,9 @@ GO_ON = (
     "Your last answer was cut off. Go on exactly where it stopped, in its language: do not repeat"
     " any of it, and do not begin with an introduction."
 )
-# A change of who may use the bot holds so much later for messages that do not call it.
+# Messages that do not call the bot may see a change of access this many seconds late.
 _CHOSEN_CACHE_SECONDS = 1.0
-REPEAT_SECONDS = 10.0  # in which a person is not refused twice with the same words
+REPEAT_SECONDS = 10.0  # between equal refusals of a person
 THANKS = "Thank you, I have noted that."  # to a person who rates an answer
 _FEEDBACK = Counter(
     "parley_feedback_total", "First ratings of an answer by a person", ["model", "kind"]
@@ -73,16 +73,16 @@ _ENDING_SECONDS = 0.5  # a reply's last write is seen a little before its end is
 
 
 _OPEN = Access()
-_Chosen = Mapping[Scope, Preferences]
+_Preferences = Mapping[Scope, Preferences]
 
 
 class Intake:
     """Admits turns and changes them later. Every method raises StoreUnavailable.
 
-    `preferences` are what is chosen for threads, channels and servers; `follow` holds where nothing
-    is. What costs the model's time is refused with NotAllowed or QuotaUsed if `access`, or what
-    admins have chosen for the place, does not let a person have it. An answer has `longest` tokens
-    at most, which are reserved with the estimated length of its question.
+    `preferences` are those of threads, channels and servers; `follow` applies if nothing is chosen.
+    Requests to the model are refused with NotAllowed or QuotaUsed according to `access` and the
+    choices of admins. An answer has at most `longest` tokens, which are reserved together with the
+    estimated length of its question.
     """
 
     def __init__(
@@ -103,8 +103,8 @@ class Intake:
         self.access = access
         self._longest = longest
         self._speakers = Speakers(queue, clock=clock)
-        # Read for messages that may be for nobody; an admission reads them anew.
-        self._places: BoundedCache[ThreadKey, _Chosen] = BoundedCache(clock=clock)
+        # For messages that may not be for the bot; an admission reads the preferences again.
+        self._preferences_cache: BoundedCache[ThreadKey, _Preferences] = BoundedCache(clock=clock)
         # The refusals that a person has just read in a channel.
         self._refusals: BoundedCache[tuple[str, ...], bool] = BoundedCache(clock=clock)
 
@@ -113,40 +113,42 @@ class Intake:
     ) -> None:
         """Raise NotAllowed if a person may not use the bot in a thread.
 
-        It is `repeated` if the person has not `called` the bot, or has read it in the last day. An
-        adapter asks before anything else is done about a message or a command.
+        It is `repeated` if the person has not `called` the bot, or has read it in the last day.
+        Adapters call this before they handle a message or a command.
         """
-        chosen = await self._chosen(thread) if called else await self._chosen_cached(thread)
+        chosen = (
+            await self._preferences_of(thread) if called else await self._cached_preferences(thread)
+        )
         await self._check(thread, person, asker, chosen, called=called)
 
     async def _check(
-        self, thread: ThreadKey, person: Person, asker: Asker, chosen: _Chosen, *, called: bool
+        self, thread: ThreadKey, person: Person, asker: Asker, chosen: _Preferences, *, called: bool
     ) -> None:
         try:
             self.access.check(thread, person, asker, chosen)
         except NotAllowed as refused:
-            log.info("Person %s may not use me in %s: %s", person.id, thread, refused)
-            refused.repeated = not called or not await self._warn(thread, person)
+            log.info("Person %s: no access in %s: %s", person.id, thread, refused)
+            refused.repeated = not called or not await self._claim_refusal_notice(thread, person)
             raise
 
-    async def asks_roles(self, thread: ThreadKey) -> bool:
-        """Return whether somebody may use the bot in the place of a thread by their roles."""
-        chosen = await self._chosen_cached(thread)
+    async def depends_on_roles(self, thread: ThreadKey) -> bool:
+        """Return whether access in a thread depends on roles."""
+        chosen = await self._cached_preferences(thread)
         return bool(self.access.roles) or any(one.roles for one in chosen.values())
 
     async def usage(self, thread: ThreadKey, person: Person, asker: Asker) -> Usage:
         """Return what a person, and the server of a thread, have used today, and their quota."""
-        quota = self.access.quota_of(person, asker, await self._chosen(thread))
+        quota = self.access.quota_of(person, asker, await self._preferences_of(thread))
         return await self._queue.usage(thread, person, quota)
 
     async def note_message(
         self, facts: Facts, thread: ThreadKey | None, *people: str, ours: bool = False
     ) -> bool:
-        """Note who has spoken in the thread of a message; return whether it is for the bot.
+        """Note the speakers of a message's thread; return whether it is for the bot.
 
-        An adapter calls this for each message in a thread, for its people count as speakers even if
-        it is not for the bot. They are `people`, by their ids: the author and perhaps others. The
-        `thread` is None outside of threads. `ours` tells that the bot has opened it.
+        Adapters call this for each message in a thread: its people count as speakers even if it is
+        not for the bot. `people` are the ids of the author and perhaps others. The `thread` is None
+        outside of threads. `ours`: the bot has opened it.
         """
         if thread is not None:
             speakers = await self._speakers.count(
@@ -154,16 +156,11 @@ class Intake:
             )
             facts = replace(facts, speakers=speakers)
         follow = self.follow
-        # All other facts decide by themselves.
-        if (
-            thread
-            and facts.speakers
-            and why_left_alone(facts, "all") != why_left_alone(facts, "mention")
-        ):
+        if thread and depends_on_follow(facts):
             follow = resolved(await self.preferences.read(thread)).follow or follow
         if why := why_left_alone(facts, follow):
             place = f"in {thread}" if thread else "outside of threads"
-            log.debug("A message of %s %s is left alone: %s", ", ".join(people), place, why)
+            log.debug("A message of %s %s is ignored: %s", ", ".join(people), place, why)
         return not why
 
     async def admit(self, turn: Turn) -> bool:
@@ -181,25 +178,25 @@ class Intake:
             )
         except Refused as refused:
             _REFUSED.labels(turn.key.platform, type(refused).__name__).inc()
-            refused.repeated = refused.repeated or self._is_repeated(turn, refused)
+            refused.repeated = refused.repeated or self._note_refusal(turn, refused)
             raise
         if is_admitted:
             self._speakers.note_ours(turn.key)
         return is_admitted
 
     async def still_waits(self, turn: Turn, *, after: float, first: bool = False) -> bool:
-        """Return whether a turn waits for a worker so many seconds from now.
+        """Return whether a turn waits for a worker after so many seconds.
 
-        With `first` no other turn of its thread is before it.
+        With `first`, only if it is the first turn of its thread.
         """
         await asyncio.sleep(after)
         return await self._queue.waits(turn.id, first_in=turn.key if first else None)
 
     async def edit(self, turn: Turn, *, edited_at: float) -> None:
-        """Have a turn answered anew whose question its author has edited; see `TurnQueue.edit`.
+        """Answer a turn again whose author has edited its question; see `TurnQueue.edit`.
 
-        `turn` has the text as it stands now, and `edited_at` is when that was written, in seconds
-        since the epoch. An emptied question keeps its answer. Raises Refused, whose `apology` is
+        `turn` has the current text, and `edited_at` is when that was written, in seconds since the
+        epoch. An emptied question keeps its answer. Raises Refused, whose `apology` is
         for the person.
         """
         quota = await self._quota(turn.key, turn.person, turn.asker)
@@ -219,8 +216,7 @@ class Intake:
     async def stop(self, turn_id: str, *, person_id: str = "") -> bool:
         """Ask for the end of a turn's reply; False if the turn has ended or is not known.
 
-        Raises NotTheAsker if another person has asked. An empty `person_id` stands for somebody who
-        may stop any reply there.
+        Raises NotTheAsker if another person has asked. An empty `person_id` may stop any reply.
         """
         return await self._queue.stop(turn_id, person_id=person_id)
 
@@ -232,7 +228,7 @@ class Intake:
         rating: Rating | Literal[""],
         asker: Asker = ANYBODY,
     ) -> None:
-        """Keep what a person thinks of an answer; another rating replaces it, and "" takes it back.
+        """Store a person's rating of an answer, which replaces an earlier one; "" removes it.
 
         Raises Refused, also if the person may not use the bot in the place of the answer.
         """
@@ -245,7 +241,7 @@ class Intake:
             _FEEDBACK.labels(model or "unknown", rating).inc()
 
     async def how_ended(self, turn_id: str) -> End | None:
-        """Return how the answer of a turn stands; None if it has not ended or is not known."""
+        """Return how a turn's answer ended; None if it has not ended or is not known."""
         shown = await self._queue.result(turn_id)
         return shown.end if shown else None
 
@@ -257,7 +253,7 @@ class Intake:
     async def standings(
         self, thread: ThreadKey, turn_ids: Sequence[str], *, person_id: str
     ) -> list[Standing]:
-        """Return how turns of a thread stand, without those that are unknown or were forgotten.
+        """Return the states of turns of a thread, without unknown and forgotten ones.
 
         The ratings are those of this person.
         """
@@ -270,7 +266,7 @@ class Intake:
         ]
 
     async def stop_thread(self, thread: ThreadKey) -> bool:
-        """Ask for the end of the reply that grows in a thread; False if there is none.
+        """Ask for the end of the reply that is running in a thread; False if there is none.
 
         Turns that wait in the thread keep waiting.
         """
@@ -281,8 +277,8 @@ class Intake:
     ) -> bool:
         """Ask for the end of a person's answers in a thread; False if none runs there.
 
-        With a `channel`, those in all its threads end, too. `turn_id` is that of the message that
-        asks for it: if that is delivered again the answer is the same, and it is not admitted.
+        With a `channel`, those in all its threads end, too. `turn_id` is that of the message with
+        the request: a redelivery returns the same, and it is not admitted.
         """
         return await self._queue.stop_own(turn_id, thread, person, channel=channel)
 
@@ -304,7 +300,7 @@ class Intake:
         turn = await self._pressed(turn_id, person_id)
         press = partial(
             self._queue.regenerate,
-            *(turn_id,),
+            turn_id,
             person_id=person_id,
             press_id=press_id,
             place=place,
@@ -314,7 +310,7 @@ class Intake:
         await _after_the_end(press)
         return turn
 
-    async def go_on(
+    async def continue_answer(
         self,
         turn_id: str,
         *,
@@ -323,7 +319,7 @@ class Intake:
         place: Place | None = None,
         asker: Asker = ANYBODY,
     ) -> Turn:
-        """Queue a turn that goes on where the answer of a thread's last turn was cut.
+        """Queue a turn that continues the cut answer of a thread's last turn.
 
         Return the new turn. `press_id` names the event, and that turn: if it is delivered twice, it
         counts once. The turn is answered at `place`, or where the first one was. Raises Refused,
@@ -331,11 +327,16 @@ class Intake:
         """
         turn = await self._pressed(turn_id, person_id)
         quota = await self._quota(turn.key, turn.person, asker)
-        place, now = turn.place if place is None else place, time.time()
         following = replace(
-            turn, id=press_id, text=GO_ON, place=place, asked_at=now, left_out=0, joins=False
+            turn,
+            id=press_id,
+            text=GO_ON,
+            place=turn.place if place is None else place,
+            asked_at=time.time(),
+            left_out=0,
+            joins=False,
         )
-        press = partial(self._queue.go_on, turn_id, following, person_id=person_id)
+        press = partial(self._queue.continue_answer, turn_id, following, person_id=person_id)
         await _after_the_end(partial(press, quota=quota, estimate=self._estimate(following)))
         return following
 
@@ -348,25 +349,25 @@ class Intake:
     ) -> None:
         """Drop turns whose questions, or messages of whose answers, were deleted.
 
-        They wait, run or are remembered. `asked_at` is when the last of them was asked, in seconds
-        since the epoch; None if that is not known. `messages` of the platform may be of answers;
-        what a worker has deleted itself changes nothing.
+        `asked_at` is when the last of them was asked, in seconds since the epoch; None if that is
+        not known. `messages` of the platform may be of answers; messages that a worker has deleted
+        are ignored.
         """
         await self._queue.forget(*turn_ids, asked_at=asked_at, platform=platform, messages=messages)
 
     async def forget_answers(self, *turn_ids: str) -> None:
-        """Drop also the answers of forgotten turns, where a late write needs no correction."""
+        """Drop the answers of forgotten turns, too, if late writes need no correction."""
         await self._queue.forget_answers(*turn_ids)
 
     async def forget_person(self, platform: str, person: Person) -> None:
-        """Begin to remove everything that is kept of a person on a platform; see `has_forgotten`.
+        """Begin to remove all data of a person on a platform; see `has_forgotten`.
 
         A worker does it, also after a crash. Until its end the person is refused.
         """
         await self._queue.forgetting.begin(named("person", platform, person.id))
 
     async def has_forgotten(self, platform: str, person: Person) -> bool:
-        """Return whether nothing is left of what `forget_person` is to remove."""
+        """Return whether `forget_person` has removed all data."""
         return await self._queue.forgetting.is_done(named("person", platform, person.id))
 
     async def save_name(self, thread: ThreadKey, person: Person) -> None:
@@ -395,11 +396,11 @@ class Intake:
         return await self._queue.is_handled(event_id)
 
     async def keep_message(self, name: str, message: ContextMessage) -> None:
-        """Keep a message for an hour, until a person has written a question about it."""
+        """Store a message for an hour, for a person's question about it."""
         await self._history.keep_message(name, message)
 
     async def kept_message(self, name: str) -> ContextMessage | None:
-        """Return a message that was kept under this name; None if it is not there any more."""
+        """Return the message that is stored under this name; None if it has expired."""
         return await self._history.kept_message(name)
 
     async def thread_of_turn(self, turn_id: str) -> ThreadKey | None:
@@ -412,30 +413,32 @@ class Intake:
 
     async def _quota(self, thread: ThreadKey, person: Person, asker: Asker) -> Quota:
         """Return what a person may use in a day. Raises NotAllowed if they may use nothing."""
-        chosen = await self._chosen(thread)
+        chosen = await self._preferences_of(thread)
         await self._check(thread, person, asker, chosen, called=True)
         return self.access.quota_of(person, asker, chosen)
 
-    async def _chosen(self, thread: ThreadKey) -> _Chosen:
+    async def _preferences_of(self, thread: ThreadKey) -> _Preferences:
         chosen = await self.preferences.read(thread)
-        self._places.put(replace(thread, thread=""), chosen, seconds=_CHOSEN_CACHE_SECONDS)
+        self._preferences_cache.put(
+            replace(thread, thread=""), chosen, seconds=_CHOSEN_CACHE_SECONDS
+        )
         return chosen
 
-    async def _chosen_cached(self, thread: ThreadKey) -> _Chosen:
-        known = self._places.get(replace(thread, thread=""))
-        # Many may talk while the store is away, and nobody waits for the bot.
+    async def _cached_preferences(self, thread: ThreadKey) -> _Preferences:
+        known = self._preferences_cache.get(replace(thread, thread=""))
+        # During an outage of the store, messages that are not for the bot must not wait.
         with suppress(StoreUnavailable):
-            return await self._chosen(thread) if known is None else known
+            return await self._preferences_of(thread) if known is None else known
         return {}
 
-    async def _warn(self, thread: ThreadKey, person: Person) -> bool:
-        # Nobody without access waits for the store, and what follows this message neither.
+    async def _claim_refusal_notice(self, thread: ThreadKey, person: Person) -> bool:
+        # A person without access, and the events behind, must not wait for the store.
         with suppress(StoreUnavailable):
-            return await self._queue.warn(thread.platform, person)
+            return await self._queue.claim_refusal_notice(thread.platform, person)
         return False
 
     async def _pressed(self, turn_id: str, person_id: str) -> Turn:
-        """Return the turn whose button a person has pressed. Raises Refused."""
+        """Return the turn of a pressed button. Raises Refused."""
         turn = await self._queue.turn(turn_id)
         if turn is None:
             raise NotRemembered
@@ -447,7 +450,7 @@ class Intake:
         quoted = estimate(turn.quote.text) if turn.quote else 0
         return self._longest + quoted + estimate(turn.text)
 
-    def _is_repeated(self, turn: Turn, refused: Refused) -> bool:
+    def _note_refusal(self, turn: Turn, refused: Refused) -> bool:
         key = turn.key
         refusal = type(refused).__name__, key.platform, key.workspace, key.channel, turn.person.id
         if self._refusals.get(refusal):
@@ -457,7 +460,7 @@ class Intake:
 
 
 async def _after_the_end(press: Callable[[], Awaitable[_T]]) -> _T:
-    """Act on a press of a button that may have been shown a little before its reply has ended."""
+    """Act on a press of a button, which may be visible a little before its reply has ended."""
     try:
         return await press()
     except ThreadBusy:
@@ -466,7 +469,7 @@ async def _after_the_end(press: Callable[[], Awaitable[_T]]) -> _T:
 
 
 def _bounded(turn: Turn) -> Turn:
-    """Return a turn without the middle of a question, or a quote, that is too long to be kept."""
+    """Return a turn without the middle of a question, or a quote, that is too long to store."""
     if turn.quote:
         turn = replace(turn, quote=shortened(turn.quote))
     if turn.context:

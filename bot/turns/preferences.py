@@ -40,8 +40,7 @@ _FIELDS: Mapping[Scope, tuple[str, ...]] = {
     ),
     "server": tuple(one.name for one in fields(Preferences)),
 }
-# The workspaces of thread keys that are no server: they hold the talks of people who do not know
-# of each other.
+# Workspaces of thread keys that are no server: their people do not know each other.
 _NO_SERVERS = ("", "dm", "local")
 _BREAK = re.compile("\r\n|[\n\v\f\r\x1c-\x1e\x85\u2028\u2029]")
 
@@ -80,17 +79,12 @@ class InvalidPreference(Refused):
 
     field = ""  # the name of the preference, if it is known
 
-    def __init__(self, sentence: str) -> None:
-        super().__init__(sentence)
-        self.apology = sentence
-
 
 class MayNotChange(Refused):
     """The person may not choose anything for this place."""
 
     def __init__(self, scope: Scope) -> None:
-        super().__init__(scope)
-        self.apology = _WHO[scope]
+        super().__init__(_WHO[scope])
 
 
 _WHO: Mapping[Scope, str] = {
@@ -105,7 +99,7 @@ _WHO: Mapping[Scope, str] = {
 
 @dataclass(frozen=True, slots=True)
 class ModelChoice:
-    """A model that people may choose: its name, and what they call it."""
+    """A model that people may choose: its name, and its label."""
 
     name: str
     label: str
@@ -113,7 +107,7 @@ class ModelChoice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rights:
-    """What a person may do in a place, as the platform says at this moment.
+    """What a person may do in a place, as the platform reports it now.
 
     `admin`: they are among ADMINS. `own_thread`: they began the conversation, or are alone in it
     with the bot.
@@ -135,7 +129,7 @@ def may_change(scope: Scope, rights: Rights) -> bool:
 
 
 def resolved(found: Mapping[Scope, Preferences]) -> Preferences:
-    """Return what holds in a place: for each field, the choice of the nearest scope."""
+    """Return the preferences that apply in a place: each field from the nearest scope."""
     result = Preferences()
     for scope in reversed(SCOPES):
         if scope in found:
@@ -180,9 +174,9 @@ class PreferenceStore:
     ) -> Preferences:
         """Store what a person chose, field by field, and return what is chosen there now.
 
-        None, or an empty text, takes a choice back. A model may be named by its label. `rights` are
-        those at the press of the button, not those when a form was shown. `by` names the person in
-        the log. Raises MayNotChange and InvalidPreference.
+        None, or an empty text, clears a choice. A model may be named by its label. `rights` are
+        those at the press of the button, not those when a form was shown. `by` is the person's id,
+        for the log. Raises MayNotChange and InvalidPreference.
         """
         if not may_change(scope, rights):
             raise MayNotChange(scope)
@@ -194,7 +188,7 @@ class PreferenceStore:
         return result
 
     async def forget(self, thread: ThreadKey) -> None:
-        """Drop what is chosen for a thread, which is gone."""
+        """Drop what is chosen for a thread."""
         await self._apply({str(thread): {}}, replaces=True)
 
     async def read_all(self) -> Mapping[str, Preferences]:
@@ -204,10 +198,7 @@ class PreferenceStore:
         return {place: one for place, one in zip(places, found, strict=True) if chosen(one)}
 
     async def replace_all(self, places: Mapping[str, Preferences]) -> None:
-        """Store what is chosen for some places, in one step, in the place of what was chosen.
-
-        Other places keep what they have.
-        """
+        """Replace what is chosen for some places, in one step. Other places are unchanged."""
         await self._apply({place: chosen(one) for place, one in places.items()}, replaces=True)
 
     @property
@@ -279,7 +270,7 @@ def checked(scope: Scope, written: Changes) -> Preferences:
 def read_preferences(written: str) -> Preferences:
     """Read what the queue copied to a turn: a JSON object with JSON texts.
 
-    What cannot be read counts as not chosen.
+    Unreadable values count as not chosen.
     """
     try:
         values = json.loads(written or "{}")
@@ -296,7 +287,7 @@ def _readable(written: Mapping[str, object]) -> Preferences:
             if isinstance(text, str):
                 found[name] = check(json.loads(text))
         except (ValueError, RecursionError, InvalidPreference):
-            log.warning("A %s that is chosen cannot be read and counts as none", name)
+            log.warning("Ignoring a stored %s that cannot be read", name)
     return Preferences(**found)
 
 

@@ -53,8 +53,8 @@ class SystemPrompt:
 
     `{date}`, `{time}`, `{name}`, `{place}` and `{platform}` are filled in; other braces stay. If it
     has none of them and `adds_line`, one line with all but the time is added. A time would change
-    the beginning of the prompt with each question, and a local server, which keeps what it has read
-    of a conversation, would read all of it again. An empty text stays empty.
+    the beginning of the prompt with each question, and a local server, which caches the prompts of
+    a conversation, would read all of it again. An empty text stays empty.
     """
 
     text: str
@@ -92,7 +92,7 @@ def _zone(name: str) -> tzinfo:
 
 
 def _harmless(name: str) -> str:
-    """Return a name that people chose, on one line, in quotes: it must not pass for the prompt."""
+    """Return a name that people chose, on one line, in quotes, so that it is no instruction."""
     name = one_line(name).replace('"', "'")
     name = mark_control_tokens(name[: cut_before(name, _LONGEST)].strip())
     return f'"{name}"' if name else ""
@@ -110,8 +110,8 @@ async def complete_context(
 
     An earlier attempt may have saved them, or the exchange of a turn that is regenerated. At most
     `most` messages are read: in a thread that the bot has not seen (`is_seen`), the last ones; in a
-    thread in which several people speak, those since the last question that was answered. What
-    cannot be read in time is left out, with a line in the log.
+    thread in which several people speak, those since the last question that was answered.
+    Messages that cannot be read in time are left out and logged.
     """
     if lease.context is not None:
         return
@@ -136,14 +136,16 @@ async def complete_context(
         withheld = _shown_by(remembered) | await lease.withheld([one.id for one in found])
     except (SurfaceError, StoreUnavailable, TimeoutError) as error:
         log.warning(
-            "Turn %s: what was said before in %s is not read: %s",
-            *(turn.id, turn.key, str(error) or f"no answer in {_READ_SECONDS:g} s"),
+            "Turn %s: the context in %s is not read: %s",
+            turn.id,
+            turn.key,
+            str(error) or f"no answer in {_READ_SECONDS:g} s",
         )
         found, withheld = (), set()
-    # What is answered together with this question needs no quote.
+    # Messages that are answered together with this question need no quote.
     if quote and quote.id not in withheld:
         quote = next((one for one in found if one.id == quote.id and one.text), quote)
-    # The bot's own words since that question are in the history, or were forgotten.
+    # The bot's own messages since that question are in the history, or were forgotten.
     context = [
         one
         for one in found
@@ -155,7 +157,7 @@ async def complete_context(
 
 
 def shortened(one: ContextMessage) -> ContextMessage:
-    """Return a message that loses its middle if it is too long to be kept."""
+    """Return a message without its middle if it is too long to store."""
     text = whole_characters(one.text)
     if len(text) > _MOST_CHARACTERS:
         text = without_middle(text, _MOST_CHARACTERS - len(CUT))
@@ -179,15 +181,15 @@ def _speakers(found: Sequence[ContextMessage]) -> set[str]:
 
 
 def newest(context: Sequence[ContextMessage]) -> list[ContextMessage]:
-    """Return the newest messages that are no longer than all may be together, in their order."""
-    kept: list[ContextMessage] = []
+    """Return the newest messages that fit the limit of all together, in their order."""
+    chosen: list[ContextMessage] = []
     room = _MOST_IN_ALL
     for one in map(shortened, reversed(context)):
         room -= len(one.text)
         if room < 0:
             break
-        kept.append(one)
-    return kept[::-1]
+        chosen.append(one)
+    return chosen[::-1]
 
 
 def compose(
@@ -263,10 +265,10 @@ def _labels(speakers: Collection[Person | None]) -> dict[Person | None, str]:
 
     The first person of a name gets it without a number, and keeps it. None is the bot itself.
     """
-    # Nobody else gets the bot's label, even if none of its words are shown.
+    # The bot's label is reserved, even if none of its messages are shown.
     labels: dict[Person | None, str] = {None: _OWN_LABEL}
     owners = {_folded(_OWN_LABEL): ""}
-    # Where a name was not known yet, the id stands for it.
+    # If a name was not known yet, the id replaces it.
     named = {one.id: one.name for one in speakers if one and one.name != one.id}
     for person in speakers:
         if person is None or person in labels:
@@ -299,7 +301,7 @@ def _label_matcher(labels: Iterable[str], *, marks: bool) -> Callable[[str], boo
     def is_label(line: str) -> bool:
         if not marks and not _COLONS.search(line):
             return False
-        # Lines are cut, for normalizing thousands of combining marks takes seconds.
+        # Lines are cut, because normalizing thousands of combining marks takes seconds.
         folded = _folded(_visible(line)[:longest])
         return bool(begins.match(folded) or (marks and FORGED.match(folded)))
 

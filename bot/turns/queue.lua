@@ -1,7 +1,10 @@
 -- The durable queue: one verb per call, each atomic.
 --
--- Older and newer versions may run beside this one. So unknown fields stay as they are, and a value that
--- cannot be read counts as missing. No value may raise an error: what a script has written by then stays.
+-- Older and newer versions may run beside this one. So unknown fields stay as they are, and an unreadable
+-- value counts as missing. No value may raise an error: a script's earlier writes would stay.
+--
+-- queue.py cuts out the functions that a verb needs, by name. So each function begins
+-- and ends at the start of a line. forget.lua follows this file.
 --
 -- KEYS[1] is the prefix of all keys, with the hash tag that keeps them in one slot.
 -- ARGV[1] is the verb, ARGV[2] how long keys are kept (ms), the rest the verb's arguments in the order of
@@ -20,17 +23,17 @@ local MOST_REPAIR_ATTEMPTS = 20
 local DAY_MS = 86400000
 -- About as long as an answer takes.
 local YIELD_US = 30000000
--- Without a history, what was said is kept for so much longer (ms) than an answer may have to be corrected.
+-- Without a history, texts expire so much later (ms) than the time for a repair.
 local LAST_WORDS_MS = 60000
--- Of people who rate one answer; what further ones think is not kept.
+-- Of people who rate one answer; further ratings are not stored.
 local MOST_RATINGS = 200
 -- Bytes of a turn's record beside its texts, and of the keys that lead from its messages to the thread.
 local RECORD_BYTES = 2000
--- A thread in which many people ask has this many times its places.
+-- A thread in which many people ask has this many times its slots.
 local CROWD = 4
 -- It matters whether one person or several have spoken in a thread.
 local MOST_SPEAKERS = 10
--- A person who edits a question again and again lets others in the thread wait for so many beginnings.
+-- A person who edits a question repeatedly delays others in the thread for so many beginnings.
 local MOST_BEGINNINGS = 5
 -- The preferences that say how to answer.
 local PREFERRED = {'model', 'persona', 'temperature', 'max_tokens'}
@@ -38,7 +41,7 @@ local PREFERRED = {'model', 'persona', 'temperature', 'max_tokens'}
 local JOINED_BYTES = 64000
 -- After its day, what was used is only corrected.
 local SPENT_MS = 2 * DAY_MS
--- The value of a record's `forget` if the answer goes, too.
+-- The value of a record's `forget` if the answer is dropped, too.
 local WITH_ANSWER = '2'
 
 -- Stored names are those of the first version. Keys without a line here are stored under their own name:
@@ -55,15 +58,15 @@ local WITH_ANSWER = '2'
 --   answered:<id>        set if a turn has ended and its record expires before it could come again
 --   newest:<thread>      the last turn of a thread whose reply has ended and shows something
 --   heard:<message>      set of the threads in whose contexts a message is, by the id of its turn
---   told:<thread>        the turn that told that the thread's beginning no longer fits
---   seen:<thread>        set if nothing older is read as context though the history is empty: something of the
+--   told:<thread>        the turn that announced that the thread's beginning no longer fits
+--   seen:<thread>        set if earlier messages are not read as context despite an empty history: part of the
 --                        thread was forgotten, or its first question has no answer and nothing was before it
 --   spent:<day>:<who>    hash: how many questions and tokens of a model a person, or all people of a server, have
 --                        used on a day (UTC, counted from 1970); of open turns it has what they have reserved
 --   warned:<person>      set if the person has read in the last day that they may not use the bot
 --   preferences:<place>  hash of what was chosen for a thread, a channel or a server, each value as JSON; the
 --                        place is written as a thread, without its last parts
---   of:<platform>:<id>   set of the threads in which a person has said something; see forget.lua
+--   of:<platform>:<id>   set of the threads in which a person has spoken; see forget.lua
 --   dead                 stream of turns that were given up
 local STORED = {
   -- <platform>: sorted set of threads that may be taken, by the position of their first turn
@@ -85,43 +88,43 @@ local STORED = {
 --   state         queued, running, dropped, or the outcome
 --   thread        the thread as ThreadKey writes it
 --   person        the key of the asker, written as a thread, too
---   body          JSON: the turn as it was admitted; its text, the question, stands last and may be dropped
+--   body          JSON: the turn as it was admitted; its text, the question, is last and may be dropped
 --   head_size     bytes of the body before the question
---   context       JSON: the message to which the question replies, and what others said before
+--   context       JSON: the message to which the question replies, and earlier messages of others
 --   unheard       JSON: ids of messages that were removed from the context; a worker may still have them
---   unsaid        flag: so were words of a person who is being forgotten
+--   unsaid        flag: also messages of a person who is being forgotten
 --   preferences   JSON: how to answer, as it was chosen when the turn was queued or edited
 --   edited        when the question was last edited (ms)
 --   forget        '1' if the question was forgotten, WITH_ANSWER if the answer goes, too
 -- Its way through the queue:
 --   fence         how often the turn was taken: the number of its newest lease
 --   entry         the token with which it was taken
---   worker        who has taken it, for operators only
+--   worker        the worker that has taken it, for operators only
 --   stop          flag: a person asks for the end of the answer
---   begun         how often workers began anew for an edit since the turn was queued; see MOST_BEGINNINGS
+--   begun         how often workers restarted for an edit since the turn was queued; see MOST_BEGINNINGS
 --   joins         flag: it may be answered together with others
 --   joined        JSON: ids of the turns that are answered together with this one
 --   lead          id of the turn together with which this one is answered
 -- Its answer:
 --   above         the last message of the thread's newest reply when the turn was first taken
 --   shown         all text that its messages show, or will show after the write under way
---   end           how the answer of an ended turn stands: an End of domain.py
+--   end           how the answer of an ended turn ended: an End of domain.py
 --   after         the thread's last remembered turn when this one ended without an exchange
 --   continued     JSON: ids of the turns that continue the answer
---   kept          the bytes that stand with this turn in the list `kept:<person>`, of all turns up to it
+--   kept          the bytes at this turn in the list `kept:<person>`, of all turns up to it
 -- Fields that are stored under another name than they have here:
 local ATTEMPTS = 'tries' -- the attempt under way and those before it that got no further than the best one
 local POSITION = 'place' -- the time (us) by which ready threads are sorted; where to answer is in the body
 local PLACE_CHANGES = 'pressed_at' -- JSON: what is added to the place in the body, by a press or the queue
 local MESSAGE_IDS = 'pages' -- JSON: ids of the messages that show the answer, one for each page
-local MORE = 'rest' -- JSON: what else is known of the text in `shown`, and the tokens used so far
+local MORE = 'rest' -- JSON: further facts about the text in `shown`, and the tokens used so far
 local MAX_PROGRESS = 'furthest' -- bytes of the longest text that an attempt has shown
 local PREVIOUS_ANSWER = 'former' -- the answer that stays until there is a new one
 local LATE_WRITES = 'late' -- JSON: ids of messages that may show something else than the turn ended with
 local REPAIR_ATTEMPTS = 'looks' -- how often its repair was claimed
 local ANEW = 'anew' -- flag: the question was edited, and no worker has taken the turn since
 local RESERVED = 'reserved' -- '<day> <questions> <tokens>' of its person's quota, until the turn ends
--- Of older versions: where pages were ended early, which holds for the text that they saved.
+-- Of older versions: where pages were ended early, for the text that they saved.
 local UNUSED = 'cuts'
 
 local function key(kind, ...)
@@ -146,7 +149,7 @@ local function platform_of(thread)
 end
 
 -- Turns are taken in the order of their admission. Each further open turn of the same person counts as half a
--- minute, so that others do not wait for all that one person asks at once.
+-- minute, so that others do not wait for all questions of one person.
 local function next_position(person)
   return now_us() + redis.call('SCARD', key('open', person)) * YIELD_US
 end
@@ -211,7 +214,7 @@ local function count(name, field, by)
   return value
 end
 
--- A number that a sum can go on with.
+-- A finite number for a sum.
 local function natural(value)
   value = tonumber(value) or 0
   return value >= 0 and value < 2 ^ 52 and math.floor(value) or 0
@@ -228,7 +231,7 @@ local function today()
   return math.floor(now / DAY_MS), DAY_MS - now % DAY_MS
 end
 
--- What a person has used who was forgotten since counts, too; see `hide_spent`.
+-- Includes the use of a person who was forgotten since; see `hide_spent`.
 local function spent_on(day, who, field)
   local date, salt = string.format('%.0f', day), redis.call('GET', key('spent', 'salt'))
   local hidden = salt and redis.call('HGET', key('spent', date, redis.sha1hex(salt .. who)), field)
@@ -237,7 +240,7 @@ end
 
 local function add_spent(day, who, questions, tokens)
   local name = key('spent', string.format('%.0f', day), who)
-  -- What is corrected later than its day must not bring its count back without an end.
+  -- A correction after its day must not restore the count without an expiry.
   if questions + tokens < 0 and redis.call('EXISTS', name) == 0 then return end
   for field, more in pairs({questions = questions, tokens = tokens}) do
     local sum = math.max(natural(redis.call('HGET', name, field)) + more, 0)
@@ -246,9 +249,9 @@ local function add_spent(day, who, questions, tokens)
   redis.call('PEXPIRE', name, SPENT_MS)
 end
 
--- Why a person may not use so much more today: 'used WHAT MILLISECONDS', until it renews; '' if they may. `quota`
--- has a number for each limit that there is. A single question may need more tokens than a quota has: the first one
--- of a day is for what is left, unless that is nothing.
+-- Refuses more than a person's quota: 'used KIND MILLISECONDS', until it renews; '' if there is room. `quota`
+-- has a number for each limit. A single question may need more tokens than a quota has: the first one
+-- of a day is accepted if anything is left.
 local function quota_refusal(person, thread, quota, questions, tokens)
   local day, left = today()
   local function refuses(who, field, more, limit)
@@ -279,8 +282,8 @@ local function reserve(id, person, thread, questions, tokens)
   add_spent(day, server_of(thread), questions, tokens)
 end
 
--- Replaces what a turn has reserved by what it has used. A turn that does not count costs its person nothing.
--- Without a number of tokens, what was reserved stays. A second call changes nothing.
+-- Replaces the reservation of a turn by its use. A turn that does not count costs its person nothing.
+-- Without a number of tokens, the reservation stays. A second call changes nothing.
 local function settle(id, turn, counts, tokens)
   local day, questions, reserved = reserved_by(id)
   redis.call('HDEL', key('turn', id), RESERVED)
@@ -301,14 +304,14 @@ local function is_pending(platform, entry, ...)
   return #redis.pcall('XPENDING', key('tokens', platform), GROUP, entry, entry, 1, ...) > 0
 end
 
-local function spend(platform, entry)
+local function drop_ticket(platform, entry)
   redis.pcall('XACK', key('tokens', platform), GROUP, entry)
   redis.pcall('XDEL', key('tokens', platform), entry)
   redis.call('HDEL', key('claimed', platform), entry)
 end
 
 local function release(id, turn)
-  spend(platform_of(turn.thread), turn.entry)
+  drop_ticket(platform_of(turn.thread), turn.entry)
   redis.call('SREM', key('running', turn.person), id)
 end
 
@@ -338,14 +341,14 @@ local function holds(turn, fence)
   return turn.state == 'running' and turn.fence == fence and turn.thread
 end
 
--- No worker can take a turn without a record. So the one that answers it goes on, and only its end is not
+-- No worker can take a turn without a record. So its current worker continues, and only the end is not
 -- remembered: otherwise half an answer would stay.
 local function is_record_lost(id)
   return redis.call('EXISTS', key('turn', id)) == 0
 end
 
--- The turn with which this one is answered; nil if it is answered alone. An older version may have ended the
--- former without the latter.
+-- The turn with which this one is answered; nil if it is answered alone. An older version may have ended
+-- only that one.
 local function lead_of(id)
   local known = redis.call('HMGET', key('turn', id), 'lead', 'state')
   local lead = known[1]
@@ -355,7 +358,7 @@ local function lead_of(id)
   end
 end
 
--- Copies to a turn how it is to be answered: what is chosen now for its thread over its channel over its server.
+-- Copies the current preferences to a turn: those of its thread over its channel over its server.
 local function copy_preferences(id, thread)
   local channel, server = string.match(thread, '^(([^:]*:[^:]*):[^:]*)')
   local copied = {}
@@ -366,7 +369,7 @@ local function copy_preferences(id, thread)
   redis.call('HSET', key('turn', id), 'preferences', next(copied) and cjson.encode(copied) or '')
 end
 
--- Has the worker of a turn, or the next one, answer what its question is now.
+-- Makes the worker of a turn, or the next one, answer its current question.
 local function ask_for_anew(id)
   redis.call('HSET', key('turn', id), ANEW, '1')
   redis.call('PUBLISH', key('stops'), ANEW .. ' ' .. id)
@@ -392,7 +395,7 @@ local function last_remembered(thread)
   return turn_of(redis.call('LINDEX', key('history', thread), -1) or '')
 end
 
--- Drops the oldest exchanges. The newest stays, however long it is.
+-- Drops the oldest exchanges. The newest always stays.
 local function shorten(history, limit, most_bytes)
   local lines, kept, size = redis.call('LRANGE', history, -limit, -1), 0, 0
   for at = #lines, 1, -1 do
@@ -403,7 +406,7 @@ local function shorten(history, limit, most_bytes)
   redis.call('LTRIM', history, -kept, -1)
 end
 
--- A regenerated turn is still the last one, for nothing else ran in its thread.
+-- A regenerated turn is still the last one, because nothing else ran in its thread.
 local function remember(thread, id, exchange, limit, most_bytes)
   local history = key('history', thread)
   if tonumber(limit) == 0 then return redis.call('DEL', history) end
@@ -434,9 +437,9 @@ local function is_queued(id, turn)
   return is_open(turn) and turn.thread and redis.call('LPOS', key('mailbox', turn.thread), id)
 end
 
--- Counts a person's running turns. Removes those of which nobody would report the end, because their record
--- is lost or was changed, or because their thread does not know them.
-local function count_running(person)
+-- Counts a person's running turns. Removes those whose end will not be reported, because their record is
+-- lost or was changed, or because their thread does not know them.
+local function prune_and_count_running(person)
   local running = key('running', person)
   for _, id in ipairs(redis.call('SMEMBERS', running)) do
     local turn = record(id)
@@ -446,15 +449,15 @@ local function count_running(person)
   return redis.call('SCARD', running)
 end
 
--- Repairs what lost or changed keys leave behind. The id of a turn that is not queued is dropped. A thread
--- that is nowhere, or throttled while nothing of its person runs, would wait forever: it is made ready.
-local function check_open(id)
+-- Repairs lost or changed keys. The id of a turn that is not queued is dropped. A thread that is in no
+-- place, or throttled while nothing of its person runs, would wait forever: it is made ready.
+local function repair_open(id)
   local turn = record(id)
   if not is_queued(id, turn) then return close(id, turn.person) end
   local thread, platform = turn.thread, platform_of(turn.thread)
   local first = record(redis.call('LINDEX', key('mailbox', thread), 0))
   if redis.call('ZSCORE', key('throttled', first.person), thread) then
-    if count_running(first.person) == 0 then wake_throttled(first.person) end
+    if prune_and_count_running(first.person) == 0 then wake_throttled(first.person) end
     return
   end
   local found = redis.call('ZSCORE', key('ready_threads', platform), thread)
@@ -464,7 +467,7 @@ local function check_open(id)
 end
 
 local function check_some_open()
-  for _, id in ipairs(redis.call('ZRANDMEMBER', key('open'), 20)) do check_open(id) end
+  for _, id in ipairs(redis.call('ZRANDMEMBER', key('open'), 20)) do repair_open(id) end
 end
 
 -- A body is JSON that ends with the question. So the question can be removed and put back without decoding
@@ -482,7 +485,7 @@ local function put_question(id, text)
   redis.call('HSET', key('turn', id), 'body', with_question(string.sub(body, 1, tonumber(size)), text))
 end
 
--- The context goes with the question to which it belongs.
+-- The context is dropped with its question.
 local function drop_question(id)
   put_question(id, '""')
   redis.call('HDEL', key('turn', id), 'context')
@@ -518,7 +521,7 @@ local function asker_of(id)
   return type(person) == 'table' and person.id or nil
 end
 
--- The id of a turn is known for so long (ms), and is not admitted.
+-- The id of a turn stays known for so long (ms), and is not admitted again.
 local function mark_dropped(id, duration)
   redis.call('HSET', key('turn', id), 'state', 'dropped')
   redis.call('PEXPIRE', key('turn', id), duration)
@@ -545,7 +548,7 @@ local function discard(id)
   mark_dropped(id, LATE_ADMISSION_MS)
 end
 
--- Adds an ended turn to what is kept of its person, and discards the oldest beyond `most_bytes`.
+-- Adds an ended turn to its person's list, and discards the oldest beyond `most_bytes`.
 local function count_kept(id, person, size, most_bytes)
   local list = key('kept', person)
   local last = redis.call('LINDEX', list, -1) or '0'
@@ -564,7 +567,7 @@ local function count_kept(id, person, size, most_bytes)
 end
 
 -- The thread's first turn and its record; nothing if none is left.
-local function first_turn(thread)
+local function prune_to_first(thread)
   while true do
     local id = redis.call('LINDEX', key('mailbox', thread), 0)
     if not id then return end
@@ -581,28 +584,28 @@ local function first_turn(thread)
   end
 end
 
--- Nobody would ask for a full thread again: if it is nowhere, it is made ready.
-local function check_full(thread)
-  local id, turn = first_turn(thread)
+-- A full thread gets no further turn: if it is in no place, it is made ready.
+local function repair_full(thread)
+  local id, turn = prune_to_first(thread)
   if not id then return end
   redis.call('ZADD', key('open'), 'NX', now_ms(), id)
   redis.call('SADD', key('open', turn.person), id)
   keep(key('open'), key('open', turn.person))
-  check_open(id)
+  repair_open(id)
 end
 
--- One person can fill a thread's places; then further places are for those who have none there. Turns that
--- will be answered together have one place.
+-- One person can fill a thread's slots; then further slots are for people who have none there. Turns that
+-- will be answered together have one slot.
 local function is_thread_full(thread, person, joins, limit)
-  local places, has_one, waiting = 0, false, nil
+  local slots, has_one, waiting = 0, false, nil
   for _, id in ipairs(redis.call('LRANGE', key('mailbox', thread), 0, -1)) do
     local known = redis.call('HMGET', key('turn', id), 'person', 'fence', 'joins')
     local may_join = known[2] == '0' and known[3] == '1' and known[1]
-    if not may_join or may_join ~= waiting then places = places + 1 end
+    if not may_join or may_join ~= waiting then slots = slots + 1 end
     has_one, waiting = has_one or known[1] == person, may_join
   end
-  if places < tonumber(limit) or joins and waiting == person then return false end
-  return has_one or places >= CROWD * limit
+  if slots < tonumber(limit) or joins and waiting == person then return false end
+  return has_one or slots >= CROWD * limit
 end
 
 -- A person's id, of which `person` has the key.
@@ -615,7 +618,7 @@ local function unquoted(written)
   return (string.gsub(written, '%%(%x%x)', function(code) return string.char(tonumber(code, 16)) end))
 end
 
--- As it stands within a JSON string.
+-- As within a JSON string.
 local function in_json(written)
   return (string.gsub(unquoted(written), '[\\"]', '\\%0'))
 end
@@ -629,7 +632,7 @@ local function percent(letter)
   return string.format('%%%02X', string.byte(letter))
 end
 
--- Notes that a person has said something in a thread, so that it can be found. It expires with what was said.
+-- Notes that a person has spoken in a thread, so that it can be found. It expires with the history.
 local function note_of(platform, written, thread)
   local name = key('of', platform, written)
   redis.call('SADD', name, thread)
@@ -685,7 +688,7 @@ local function note_late_writes(id, message_ids)
   if #late > 0 then redis.call('HSET', name, LATE_WRITES, cjson.encode(late)) end
 end
 
--- What is noted of a thread expires with its history: only questions and answers keep it.
+-- Notes about a thread expire with its history: only questions and answers renew them.
 local function note_speaker(thread, id)
   local name = key('speakers', thread)
   local known = redis.call('SCARD', name)
@@ -712,7 +715,7 @@ local function end_of_string(json, from)
   return at
 end
 
--- Removes what a person said, and who that was, from a context; `id` is as JSON has it. Returns the messages, too.
+-- Removes the messages of a person, and their name, from a context; `id` is as JSON has it. Returns the messages, too.
 local function without_words(json, id)
   local from, removed = 1, {}
   while true do
@@ -732,7 +735,7 @@ local function without_words(json, id)
   end
 end
 
--- What a worker saves while people are forgotten has nothing of them.
+-- Removes people who are being forgotten from what a worker saves.
 local function without_forgotten(json, thread)
   if json == '' then return json end
   for _, who in ipairs(redis.call('ZRANGE', prefix .. 'forgetting', 0, -1)) do
@@ -742,8 +745,8 @@ local function without_forgotten(json, thread)
   return json
 end
 
--- Notes the messages of a context of a thread, or of one of its exchanges, so that those which are deleted can be found.
-local function note_heard(thread, value)
+-- Notes the messages of a context of a thread, or of one of its exchanges, so that deleted ones can be found.
+local function note_context_messages(thread, value)
   local said = value.messages or value.context
   said = type(said) == 'table' and said or {}
   for _, one in ipairs({value.quote or {}, unpack(said)}) do
@@ -759,10 +762,10 @@ local function note_heard(thread, value)
 end
 
 -- As long as a thread is used, the messages that its exchanges show can be found.
-local function keep_heard(thread)
+local function renew_context_index(thread)
   for _, line in ipairs(redis.call('LRANGE', key('history', thread), 0, -1)) do
     if string.find(line, '"context": [', 1, true) or string.find(line, '"quote": {', 1, true) then
-      note_heard(thread, decoded(line))
+      note_context_messages(thread, decoded(line))
     end
   end
 end
@@ -777,7 +780,7 @@ local function without_text(json, id)
 end
 
 -- A turn that runs has the text and will report it with its exchange.
-local function forget_heard(id)
+local function drop_from_contexts(id)
   for _, thread in ipairs(redis.call('SMEMBERS', key('heard', id))) do
     local history = key('history', thread)
     for at, line in ipairs(redis.call('LRANGE', history, 0, -1)) do
@@ -800,7 +803,7 @@ local function forget_heard(id)
   redis.call('DEL', key('heard', id))
 end
 
--- The body stays as it is, so what is added to the turn's place stands beside it.
+-- The body stays as it is, so additions to the turn's place have a field of their own.
 local function add_to_place(id, added)
   local known = decoded(redis.call('HGET', key('turn', id), PLACE_CHANGES) or '')
   for name, value in pairs(added) do known[name] = value end
@@ -834,8 +837,8 @@ local function enqueue_again(id, turn, last, quota)
   enqueue(id, turn.thread, turn.person)
 end
 
--- What earlier attempts have shown answers a question that was edited meanwhile. It stays until there is a
--- word of the new answer. Text without a page was shown to nobody.
+-- The text of earlier attempts answers a question that was edited meanwhile. It stays until there is text
+-- of the new answer. Text without a message was never visible.
 local function begin_anew(id)
   local name, removed = key('turn', id), removed_messages(id)
   local known = redis.call('HMGET', name, MESSAGE_IDS, 'shown')
@@ -853,7 +856,7 @@ end
 local verbs = {}
 
 -- Notes that people have spoken in a thread, and returns how many have; 0 if the bot was never asked there.
--- `ours` is '1' if it is a thread of the bot all the same.
+-- `ours` is '1' if it is a thread of the bot for another reason.
 function verbs.note_speakers(thread, ours, ...)
   local name = key('speakers', thread)
   if redis.call('EXISTS', name) == 0 then
@@ -874,11 +877,11 @@ function verbs.admit(id, thread, person, head, text, thread_limit, person_limit,
     return known[1] ~= 'dropped' and same and 'admitted' or 'duplicate'
   end
   if redis.call('EXISTS', key('answered', id)) == 1 then return 'duplicate' end
-  -- A person who is refused has spoken, but makes no thread one of the bot.
+  -- A refused person has spoken, but the thread does not become the bot's.
   if redis.call('EXISTS', key('speakers', thread)) == 1 then note_speaker(thread, id_of(person)) end
   local joins = decoded(head .. '}').joins == true
   if is_thread_full(thread, person, joins, thread_limit) then
-    check_full(thread)
+    repair_full(thread)
     if is_thread_full(thread, person, joins, thread_limit) then return 'thread' end
   end
   local full = refusal(person, person_limit, total_limit)
@@ -890,7 +893,7 @@ function verbs.admit(id, thread, person, head, text, thread_limit, person_limit,
   if context and context ~= '' then
     context = without_forgotten(context, thread)
     redis.call('HSET', key('turn', id), 'context', context)
-    note_heard(thread, decoded(context))
+    note_context_messages(thread, decoded(context))
   end
   if joins then redis.call('HSET', key('turn', id), 'joins', '1') end
   return 'admitted'
@@ -902,7 +905,7 @@ function verbs.check_room(person, thread, person_limit, total_limit, quota)
   return full ~= '' and full or quota_refusal(person, thread, quota, 1, natural(quota.estimate))
 end
 
--- Why a person may not have the thread's last turn answered anew, or continued; '' if they may. A turn without
+-- Why a person may not regenerate or continue the thread's last turn; '' if they may. A turn without
 -- an exchange is the last one as long as none has followed it (`after`).
 local function press_refusal(id, turn, asker, person_limit, total_limit, quota)
   local known, person = redis.call('HMGET', key('turn', id), 'forget', 'after'), asker_of(id)
@@ -948,8 +951,8 @@ function verbs.continue(id, asker, following, head, text, person_limit, total_li
   return 'admitted'
 end
 
--- Keeps what a person thinks of a remembered answer in its exchange, as the last field. It is added to the text
--- of the line, for cjson would round its numbers; inside of a JSON string the quotes would have backslashes.
+-- Stores a person's rating of a remembered answer in its exchange, as the last field. It is added to the text
+-- of the line, because cjson would round its numbers; inside of a JSON string the quotes would have backslashes.
 -- Returns {model, 'first' or 'again'}.
 function verbs.rate(id, person, rating)
   local turn, written = record(id), (string.gsub(person, '[^%w_.~-]', percent))
@@ -989,10 +992,10 @@ local function keeps_others_waiting(thread, person)
   return false
 end
 
--- Replaces the text of a question that its author has edited, at `edited` (ms), and has it answered anew. If
+-- Replaces the text of a question that its author has edited, at `edited` (ms), and answers it again. If
 -- the turn is not known and was asked less than a day ago, it is admitted: it may be a question only now, or
--- its admission comes later. Of two edits the later holds, whichever comes first. Platforms may tell of an edit
--- that changes no text.
+-- its admission comes later. Of two edits the later wins, in any order. Platforms may report an edit that
+-- changes no text.
 function verbs.edit(id, thread, person, head, text, asked, edited, asker, left_out,
     thread_limit, person_limit, total_limit, context, quota)
   local name, turn = key('turn', id), record(id)
@@ -1015,7 +1018,7 @@ function verbs.edit(id, thread, person, head, text, asked, edited, asker, left_o
   quota = decoded(quota or '')
   local estimate = natural(quota.estimate)
   if is_open(whole) then
-    -- The model is asked once more, unless nobody has begun.
+    -- The model is asked once more, unless no worker has begun.
     local again = whole.fence ~= '0'
     local _, _, reserved = reserved_by(id)
     local more = again and estimate or math.max(estimate - reserved, 0)
@@ -1024,7 +1027,7 @@ function verbs.edit(id, thread, person, head, text, asked, edited, asker, left_o
     local begun = tonumber(redis.call('HGET', key('turn', lead), 'begun')) or 0
     if begun >= MOST_BEGINNINGS and keeps_others_waiting(turn.thread, turn.person) then return 'thread' end
     reserve(lead, turn.person, turn.thread, again and 1 or 0, more)
-    -- A stop was for the answer to what stood there before.
+    -- A stop was for the answer to the previous text.
     redis.call('HDEL', key('turn', lead), 'stop')
     copy_preferences(lead, turn.thread)
     ask_for_anew(lead)
@@ -1045,7 +1048,7 @@ local function may_run(id, turn, limit)
   local person, running = turn.person, key('running', turn.person)
   if redis.call('SISMEMBER', running, id) == 1 then return true end
   if redis.call('SCARD', running) < tonumber(limit) then return true end
-  return count_running(person) < tonumber(limit) or keeps_others_waiting(turn.thread, person)
+  return prune_and_count_running(person) < tonumber(limit) or keeps_others_waiting(turn.thread, person)
 end
 
 -- If a key is lost, a thread may get a second token while a worker has it. If both led to its turn, they would
@@ -1143,7 +1146,7 @@ local function next_to_take(platform, entry, person_limit)
   while true do
     thread = thread or redis.call('ZPOPMIN', key('ready_threads', platform))[1]
     if not thread then return end
-    local id, turn = first_turn(thread)
+    local id, turn = prune_to_first(thread)
     if id and not has_another_token(thread, turn, platform, entry) then
       if may_run(id, turn, person_limit) then return thread, id, turn end
       redis.call('ZADD', key('throttled', turn.person), position_of(thread), thread)
@@ -1166,12 +1169,12 @@ local function for_worker(id, thread, fence, attempts)
   }
 end
 
--- Returns what `for_worker` does, or false if the token leads to no turn.
+-- Returns what `for_worker` does, or false if there is no turn for the token.
 function verbs.take(platform, entry, worker, person_limit)
   if not is_pending(platform, entry, worker) then return false end
   local thread, id, turn = next_to_take(platform, entry, person_limit)
   if not thread then
-    spend(platform, entry)
+    drop_ticket(platform, entry)
     return false
   end
   local claimed, name = key('claimed', platform), key('turn', id)
@@ -1191,7 +1194,7 @@ function verbs.take(platform, entry, worker, person_limit)
   return for_worker(id, thread, fence, attempts)
 end
 
--- What a person asks of the worker of a turn: to begin anew, or to stop.
+-- A person's request to the worker of a turn: to restart, or to stop.
 local function request_to(id)
   local known = redis.call('HMGET', key('turn', id), ANEW, 'stop')
   return known[1] and ANEW or known[2] or ''
@@ -1209,7 +1212,7 @@ function verbs.renew(id, fence, worker)
   return request_to(id)
 end
 
--- Somebody may have deleted a message of an answer before the store knew that it is one.
+-- A message of an answer may have been deleted before the store knew it.
 local function note_posted(thread, message_ids)
   local platform = platform_of(thread)
   for _, message in ipairs(ids_in(message_ids)) do
@@ -1221,7 +1224,7 @@ local function note_posted(thread, message_ids)
 end
 
 -- An attempt that shows more than all before it counts as the first again: a turn that kills its workers does
--- so each time at the same point. Text without a page was shown to nobody.
+-- so each time at the same point. Text without a message was never visible.
 function verbs.save(id, fence, message_ids, shown, more)
   local turn = record(id)
   if is_record_lost(id) then return '' end
@@ -1232,11 +1235,11 @@ function verbs.save(id, fence, message_ids, shown, more)
   end
   local request = request_to(id)
   redis.call('HSET', key('turn', id), MESSAGE_IDS, message_ids, MORE, more)
-  -- What is saved on the way to begin anew is the end that a stopped answer has, and will not be shown.
+  -- A save before a restart has the end of a stopped answer, which will not be shown.
   if request ~= ANEW then redis.call('HSET', key('turn', id), 'shown', shown) end
   redis.call('HDEL', key('turn', id), UNUSED)
   note_posted(turn.thread, message_ids)
-  -- Somebody may have deleted a page before it was known.
+  -- A page may have been deleted before it was known.
   return request_to(id)
 end
 
@@ -1247,7 +1250,7 @@ function verbs.save_context(id, fence, context)
   if not holds(turn, fence) then return 'lost' end
   context = without_forgotten(context, turn.thread)
   redis.call('HSET', key('turn', id), 'context', context)
-  note_heard(turn.thread, decoded(context))
+  note_context_messages(turn.thread, decoded(context))
   return ''
 end
 
@@ -1258,7 +1261,7 @@ local function is_in_another(id)
   return lead and redis.call('HEXISTS', key('turn', lead), 'after') == 0
 end
 
--- Returns those of the messages, by their turns' ids, that are no context: questions that were forgotten, those
+-- Returns the messages, by their turns' ids, that are excluded from the context: questions that were forgotten, those
 -- that wait or run and will be in the history, and those that were answered together with another one.
 function verbs.withheld(...)
   local found = {}
@@ -1288,13 +1291,13 @@ local function note_newest(id, thread, message_ids)
   if type(before) ~= 'string' or before == id then before = nil end
   local has_ended_before = redis.call('HEXISTS', key('turn', id), 'kept') == 1
   if before and has_ended_before and may_be_retried(before, thread) then return id end
-  -- Nothing can be done with an answer that is forgotten.
+  -- A forgotten answer has no buttons.
   if before and redis.call('HEXISTS', key('turn', id), 'forget') == 1 then return id end
   redis.call('SET', name, id, 'PX', ARGV[2])
   return before
 end
 
--- An exchange without what was deleted, and who was forgotten, while a worker had it.
+-- An exchange without messages that were deleted, and people who were forgotten, while a worker had it.
 local function without_withdrawn(exchange, id, thread)
   for _, one in ipairs(ids_in(redis.call('HGET', key('turn', id), 'unheard') or '')) do
     exchange = without_text(exchange, one)
@@ -1313,7 +1316,7 @@ end
 
 local function end_with_exchange(id, thread, exchange, limits)
   remember(thread, id, exchange, limits.history, limits.history_bytes)
-  keep_heard(thread)
+  renew_context_index(thread)
   redis.call('HDEL', key('turn', id), PREVIOUS_ANSWER, 'after')
 end
 
@@ -1327,18 +1330,18 @@ end
 local function store_outcome(id, ended)
   local name = key('turn', id)
   redis.call('HSET', name, 'state', ended.outcome, MESSAGE_IDS, ended.message_ids, 'shown', ended.shown,
-    'end', ended.stands)
+    'end', ended.end_kind)
   redis.call('HDEL', name, 'entry', 'worker', POSITION, ATTEMPTS, MAX_PROGRESS, MORE, 'stop', UNUSED)
 end
 
 -- The history has the question, unless it was edited since. Without an exchange the record keeps it, so that
--- it can be regenerated. Without a history the record has all that is left for a while.
+-- it can be regenerated. Without a history the record has all texts for a while.
 local function keeps_question(id, thread, exchange, last, limits)
   return #joined_to(id) > 0 or limits.history == 0
     or exchange == '' and (last ~= id or last_question(thread) ~= question_in(id))
 end
 
--- Gives the places of an ended turn, in its thread and among those of its person that run, to the next ones.
+-- Gives the slots of an ended turn, in its thread and among the running turns of its person, to the next ones.
 local function make_way(id, turn)
   redis.call('LREM', key('mailbox', turn.thread), 1, id)
   close(id, turn.person)
@@ -1357,7 +1360,7 @@ local function count_ended(id, person, ended, keeps, limits)
   count_kept(id, person, size, limits.person_bytes)
 end
 
--- `ended` is what `finish` was told. Returns as `finish` does.
+-- `ended` has the arguments of `finish`. Returns as `finish` does.
 local function end_turn(id, turn, ended, last, limits)
   local outcome, thread = ended.outcome, turn.thread
   -- A question that only failed costs nothing.
@@ -1384,11 +1387,11 @@ local function end_turn(id, turn, ended, last, limits)
   return older and {older} or 'ok'
 end
 
--- A repeated call, whose first answer was lost, changes nothing. `stands` is how the answer stands, `used` how many
+-- A repeated call, whose first answer was lost, changes nothing. `end_kind` is how the answer ended, `used` how many
 -- tokens it took, '' if that is not known, and `limits` JSON: after how long a write of an earlier attempt has
--- arrived, or never will (`late_write_ms`), and what is kept (`history`, `history_bytes`, `person_bytes`). Returns
+-- arrived, or never will (`late_write_ms`), and the limits of storage (`history`, `history_bytes`, `person_bytes`). Returns
 -- 'ok', or {the turn whose reply is older than another one now}.
-function verbs.finish(id, fence, outcome, message_ids, shown, exchange, stands, used, limits)
+function verbs.finish(id, fence, outcome, message_ids, shown, exchange, end_kind, used, limits)
   local turn = record(id)
   if turn.fence == fence and turn.state == outcome or is_record_lost(id) then return 'ok' end
   if not holds(turn, fence) then return 'lost' end
@@ -1403,12 +1406,12 @@ function verbs.finish(id, fence, outcome, message_ids, shown, exchange, stands, 
   end
   local ended = {
     outcome = outcome, message_ids = message_ids, shown = shown, exchange = exchange,
-    stands = stands, used = used,
+    end_kind = end_kind, used = used,
   }
   return end_turn(id, turn, ended, last, decoded(limits))
 end
 
--- Ends a turn whose record cannot be read as dead. It is found by its token, for no client may be able to
+-- Ends a turn with an unreadable record as dead. It is found by its token, because a client may be unable to
 -- write its id.
 function verbs.give_up(platform, entry, fence, limits)
   local thread = redis.call('HGET', key('claimed', platform), entry)
@@ -1483,7 +1486,7 @@ local function time_of(entry)
 end
 
 -- If a worker's name is deleted in the stream's group, or the group is set to an id that is ahead of the
--- stream, tokens are given to nobody. Deletes such tokens among the oldest; their threads get new ones.
+-- stream, tokens are never delivered. Deletes such tokens among the oldest; their threads get new ones.
 local function drop_lost_tokens(platform)
   local tokens = key('tokens', platform)
   for _, group in ipairs(redis.pcall('XINFO', 'GROUPS', tokens)) do
@@ -1499,14 +1502,14 @@ local function drop_lost_tokens(platform)
   end
 end
 
--- If a stream is lost, its tokens are, too. Ready threads get new ones. Threads that were taken become ready
+-- If a stream is lost, so are its tokens. Ready threads get new ones. Threads that were taken become ready
 -- again, and their workers learn from it that they have lost the lease.
 local function replace_lost_tokens(platform)
   local tokens, claimed = key('tokens', platform), key('claimed', platform)
   local taken = redis.call('HGETALL', claimed)
   for i = 1, #taken, 2 do
     if not is_pending(platform, taken[i]) then
-      spend(platform, taken[i])
+      drop_ticket(platform, taken[i])
       make_ready(taken[i + 1])
     end
   end
@@ -1547,7 +1550,7 @@ function verbs.wake_delayed(platform)
   return 1
 end
 
--- `asker` is who asks for it; without one, it is somebody who may stop any reply.
+-- `asker` is the person who asks for it; without one, any reply may be stopped.
 function verbs.stop(id, asker)
   id = lead_of(id) or id
   if not is_open(record(id)) then return 0 end
@@ -1557,7 +1560,7 @@ function verbs.stop(id, asker)
   return 1
 end
 
--- Stops the first turn of the mailbox if it was taken before: people see nothing of any other.
+-- Stops the first turn of the mailbox if it was taken before: other turns are not visible yet.
 function verbs.stop_thread(thread)
   local id = redis.call('LINDEX', key('mailbox', thread), 0)
   if not id or record(id).fence == '0' then return 0 end
@@ -1565,7 +1568,7 @@ function verbs.stop_thread(thread)
 end
 
 -- Stops the answers of a person that people see or wait for next, in this thread or anywhere in `channel`,
--- which may be ''. `id` is that of the message which says so: delivered again, it is no question either.
+-- which may be ''. `id` is that of the message with the request: a redelivery is not a question either.
 function verbs.stop_own(id, thread, person, channel)
   local state = record(id).state
   if state then return state == 'dropped' and 1 or 0 end
@@ -1601,7 +1604,7 @@ local function drop(id, turn)
 end
 
 -- Adds to `ids` the turns of a thread, open or remembered, whose answer has one of these messages (a set). A
--- message that a worker has deleted is none of an answer.
+-- message that a worker has deleted belongs to no answer.
 local function find_answers(thread, wanted, ids)
   local turns = redis.call('LRANGE', key('mailbox', thread), 0, -1)
   for _, line in ipairs(redis.call('LRANGE', key('history', thread), 0, -1)) do
@@ -1616,7 +1619,7 @@ local function find_answers(thread, wanted, ids)
       end
     end
     if found then
-      -- First, or they would be answered by themselves.
+      -- First, because otherwise they would be answered by themselves.
       for _, joined in ipairs(joined_to(id)) do table.insert(ids, joined) end
       table.insert(ids, id)
     end
@@ -1632,8 +1635,8 @@ local function forget_joined(lead, remembered)
 end
 
 -- The turns of the first arguments, `count` in number, and those whose answers have the messages behind them. A
--- message may be that of a post whose answer is under way (`may_come`).
-local function turns_of(may_come, platform, count, ...)
+-- message may be that of a post whose answer is under way (`may_be_admitted_later`).
+local function turns_of(may_be_admitted_later, platform, count, ...)
   local ids, threads, all = {}, {}, {...}
   for at, one in ipairs(all) do
     if at <= tonumber(count) then
@@ -1643,7 +1646,7 @@ local function turns_of(may_come, platform, count, ...)
       if thread then
         threads[thread] = threads[thread] or {}
         threads[thread][one] = true
-      elseif may_come then
+      elseif may_be_admitted_later then
         redis.call('SET', key('deleted', platform, one), '1', 'PX', LATE_ADMISSION_MS)
       end
     end
@@ -1680,11 +1683,11 @@ end
 -- minutes ago, its admission may still come. A turn that was released in mid-reply is taken once more, to end
 -- what is shown.
 function verbs.forget(asked, ...)
-  local may_come = now_ms() - (tonumber(asked) or now_ms()) < LATE_ADMISSION_MS
+  local may_be_admitted_later = now_ms() - (tonumber(asked) or now_ms()) < LATE_ADMISSION_MS
   local remembered = {}
-  for _, id in ipairs(turns_of(may_come, ...)) do
+  for _, id in ipairs(turns_of(may_be_admitted_later, ...)) do
     local turn, name, lead = record(id), key('turn', id), lead_of(id)
-    forget_heard(id)
+    drop_from_contexts(id)
     if lead then leave_out(id, lead) end
     if turn.thread and turn.state == 'queued' and redis.call('HEXISTS', name, MESSAGE_IDS) == 0 then
       redis.call('HDEL', name, 'joined')
@@ -1707,7 +1710,7 @@ function verbs.forget(asked, ...)
       else
         forget_joined(id, here)
       end
-    elseif may_come then
+    elseif may_be_admitted_later then
       mark_dropped(id, LATE_ADMISSION_MS)
     end
   end
@@ -1730,7 +1733,7 @@ function verbs.forget_answers(...)
   end
 end
 
--- What is known of each of these turns, and the newest reply of its thread; a line of `false` if nothing is.
+-- What is known of each of these turns, and the newest reply of its thread; a line of `false` if there is nothing.
 function verbs.standings(...)
   local found = {}
   for at, id in ipairs({...}) do
@@ -1762,8 +1765,8 @@ function verbs.load(...)
   return found
 end
 
--- A consumer with pending tokens stays: they are reclaimed from it. Nobody else removes that of a worker that
--- was killed, and a worker that reads creates its own again.
+-- A consumer with pending tokens stays: they are reclaimed from it. This also removes those of killed
+-- workers; a worker that reads creates its own again.
 function verbs.remove_idle_consumers(platform)
   local tokens = key('tokens', platform)
   -- An error if the stream was never read.

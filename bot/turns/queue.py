@@ -78,7 +78,7 @@ _REFUSALS: dict[str, type[Refused]] = {
     "ended": HasEnded,
 }
 _ANYTHING = Quota()
-# A function of queue.lua, from the beginning of a line on; what may name one; what does not.
+# A function of queue.lua (from the beginning of a line), a name that may refer to one, a comment.
 _FUNCTION = re.compile(r"^(?:local )?function ([\w.]+)\(.*?^end\n", re.MULTILINE | re.DOTALL)
 _NAME = re.compile(r"(?:verbs\.)?\w+")
 _COMMENT = re.compile("--.*")
@@ -86,12 +86,12 @@ _COMMENT = re.compile("--.*")
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How many turns may wait, how many of one person may run at once, and how much is kept.
+    """The limits of waiting turns, of the running turns of a person, and of what is stored.
 
-    `history` and `history_bytes` limit what a thread remembers, which is more than a prompt holds;
-    the newest exchange is always kept. With a `history` of 0 nothing is: a turn's words expire a
-    minute after its reply can no longer need a repair. `person_bytes` limits the ended turns of one
-    person to some 2,000 of usual length.
+    `history` and `history_bytes` limit the exchanges of a thread, which are more than a prompt
+    holds; the newest exchange always stays. With a `history` of 0 there are none: a turn's texts
+    expire a minute after the time for its repair. `person_bytes` limits the ended turns of one
+    person, to about 2,000 of usual length.
     """
 
     waiting_per_thread: int
@@ -113,17 +113,17 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A turn that a worker has taken, with what earlier attempts left behind.
+    """A turn that a worker has taken, with the results of earlier attempts.
 
     The text of `turn` has the questions of all turns that are answered together. `fence` is the
-    number of the lease: the next worker that takes the turn gets a higher one, and from then on
-    this one may write no more. `attempts` counts this attempt and those before it that got no
-    further than the best one. `shown` is what was saved last. `stop` tells that a person has asked
-    for the end. `previous_answer` is the one that a regenerated or edited turn had: its messages
-    are those of `shown` until something else is shown. `above` is the last message of the reply
-    before this one in the thread, or empty. `context` are the messages of others that the prompt
-    shows, or None if they were not looked for yet. `waited` is how long ago, in seconds, the turn
-    was admitted or asked for again. `used` is how many tokens of the model earlier attempts took.
+    number of the lease: the next worker to take the turn gets a higher one, and writes with a lower
+    one are refused. `attempts` counts this attempt and those before it that got no further than the
+    best one. `shown` is what was saved last. `stop`: a person has asked for the end.
+    `previous_answer` is that of a regenerated or edited turn: its messages are those of `shown`
+    until something else is shown. `above` is the last message of the thread's reply before this
+    one, or empty. `context` has the messages of others for the prompt, or is None if they were not
+    read yet. `waited` is the time in seconds since the turn was admitted or asked for again. `used`
+    is the number of tokens that earlier attempts used.
     """
 
     turn: Turn
@@ -151,9 +151,9 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What the queue holds: all open turns, those that run, and the longest wait, by platform.
+    """The open turns, and by platform the running ones and the longest wait.
 
-    `oldest` is how long ago the next turn of a platform was admitted, in seconds.
+    `oldest` is the time in seconds since the next turn of a platform was admitted.
     """
 
     open: int
@@ -168,7 +168,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """A turn that has ended and of which an earlier attempt may have left messages.
+    """An ended turn of which earlier attempts may have left messages.
 
     `late_writes` are the messages that attempts reported after they had lost the turn. `claim` is
     the time, in ms of Redis's clock, at which the claim expires.
@@ -182,8 +182,7 @@ class Repair:
 class TurnQueue:
     """Every admitted turn, until it has an outcome.
 
-    `leases` and `repairs` serve the workers, and `forgetting` removes what is kept of somebody.
-
+    `leases` and `repairs` are for workers, `forgetting` removes all data of a person or server.
     Every method, of all three classes, raises StoreUnavailable.
     """
 
@@ -213,8 +212,8 @@ class TurnQueue:
     async def admit(self, turn: Turn, *, quota: Quota = _ANYTHING, estimate: int = 0) -> bool:
         """Store the turn and return True; False if another turn has its id. Raises Refused.
 
-        If the same turn is admitted again, it is stored once and the answer is True again. It
-        reserves one question and the estimated tokens of its person's `quota`, until it ends.
+        Admitting the same turn again returns True again and stores nothing. The turn reserves one
+        question and the estimated tokens of its person's `quota` until it ends.
         """
         limits = self._limits
         answer = await self._script.run(
@@ -244,8 +243,8 @@ class TurnQueue:
         questions, tokens, server_tokens, left = used
         return Usage(questions, tokens, server_tokens, quota, left / 1000)
 
-    async def warn(self, platform: str, person: Person) -> bool:
-        """Note that a person reads that they may not use the bot; False if they did in a day."""
+    async def claim_refusal_notice(self, platform: str, person: Person) -> bool:
+        """Claim a person's refusal notice; False if they had one in the last 24 hours."""
         key = self._store.key("warned", _person_key(platform, person))
         return bool(await self._store.command("SET", key, "1", "NX", "EX", _DAY_SECONDS))
 
@@ -262,15 +261,15 @@ class TurnQueue:
         """Queue an ended turn again, with the messages that it has. Raises Refused.
 
         Only the asker may do so, only for the last turn of a thread, and only while no turn waits
-        or runs there. A repeated `press_id` changes nothing. `place` updates the turn's place. It
-        reserves as an admission does.
+        or runs there. A repeated `press_id` changes nothing. `place` updates the turn's place. The
+        turn reserves as an admission does.
         """
         added = json.dumps(place, ensure_ascii=False) if place else ""
         limits = self._limits.waiting_per_person, self._limits.waiting
         written = _write_quota(quota, estimate)
         await self._script.run("regenerate", turn_id, person_id, press_id, added, *limits, written)
 
-    async def go_on(
+    async def continue_answer(
         self,
         turn_id: str,
         following: Turn,
@@ -281,8 +280,7 @@ class TurnQueue:
     ) -> None:
         """Queue a turn that continues the answer of a thread's last turn. Raises Refused.
 
-        `person_id` may do so under the same conditions as `regenerate`. A turn that is queued
-        already changes nothing.
+        The conditions are those of `regenerate`. A repeated call changes nothing.
         """
         limits = self._limits.waiting_per_person, self._limits.waiting
         body, written = write_turn(following), _write_quota(quota, estimate)
@@ -293,13 +291,11 @@ class TurnQueue:
     async def rate(
         self, turn_id: str, *, person_id: str, rating: Rating | Literal[""]
     ) -> tuple[str, bool]:
-        """Keep what a person thinks of an answer, until the exchange is forgotten or replaced.
+        """Store a person's rating of an answer, until the exchange is forgotten or replaced.
 
-        An empty rating takes one back.
-
-        Return the model that gave the answer, empty if that is not known, and whether the person
-        rates this answer for the first time. Raises NotRemembered, or ThreadBusy if the turn has
-        not ended.
+        An empty rating removes it. Return the model of the answer, or empty if it is not known, and
+        whether this is the person's first rating of the answer. Raises NotRemembered, or ThreadBusy
+        if the turn has not ended.
         """
         answer = await self._script.run("rate", turn_id, person_id, rating)
         model, which = answer if isinstance(answer, list) else ("", "")
@@ -308,12 +304,12 @@ class TurnQueue:
     async def edit(
         self, turn: Turn, *, edited_at: float, quota: Quota = _ANYTHING, estimate: int = 0
     ) -> None:
-        """Replace the text of an open turn or of a thread's last one, and have it answered anew.
+        """Replace the text of an open turn or of a thread's last one, and answer it again.
 
         A turn that is not known and at most a day old is admitted. An edit by another person, of an
         older turn, without a change of the text, or from before `edited_at` (seconds since the
-        epoch) of an earlier call changes nothing. It reserves as an admission does, or only what
-        the text has more if nobody has begun to answer. Raises Refused.
+        epoch) of an earlier call changes nothing. It reserves as an admission does, or only for the
+        added text if no worker has begun to answer. Raises Refused.
         """
         limits = self._limits
         await self._script.run(
@@ -349,20 +345,12 @@ class TurnQueue:
     ) -> bool:
         """Ask for the end of a person's answers in a thread; False if none runs there.
 
-        With a `channel`, those in all its threads end, too. `turn_id` is that of the message that
-        asks for it: if that is delivered again the answer is the same, and it is not admitted.
+        With a `channel`, those in all its threads end, too. `turn_id` is that of the message with
+        the request: a redelivery returns the same, and it is not admitted.
         """
         within = str(replace(thread, channel=channel, thread="")) if channel else ""
         key = _person_key(thread.platform, person)
         return bool(await self._script.run("stop_own", turn_id, str(thread), key, within))
-
-    async def note_speakers(self, thread: ThreadKey, *people: str, ours: bool) -> int:
-        """Note that people, by their ids, have spoken in a thread; return how many have.
-
-        0 if the bot was never asked there, unless it is `ours` for another reason. Some are counted
-        at most.
-        """
-        return await self._script.note_speakers(thread, people, ours=ours)
 
     async def load(self, platforms: Sequence[str]) -> Load:
         """Return how many turns wait and run."""
@@ -401,7 +389,7 @@ class TurnQueue:
         await self._script.run("forget", asked, platform, len(turn_ids), *turn_ids, *messages)
 
     async def forget_answers(self, *turn_ids: str) -> None:
-        """Drop also the answers of turns that were forgotten, from which writes are corrected."""
+        """Drop the answers of forgotten turns, too. Late writes can then not be corrected."""
         await self._script.run("forget_answers", *turn_ids)
 
     async def thread_of(self, platform: str, message_id: str) -> ThreadKey | None:
@@ -460,7 +448,7 @@ class TurnQueue:
         return [known for turn_id, row in pairs if (known := read_known(turn_id, row))]
 
     async def turn(self, turn_id: str) -> Turn | None:
-        """Return a turn, without its question if it has ended; None if it cannot be read."""
+        """Return a turn, without its question if it has ended; None if it is unreadable."""
         thread, body, place_changes = await self._store.command(
             *("HMGET", self._store.key("turn", whole_characters(turn_id))),
             *("thread", "body", "pressed_at"),
@@ -484,8 +472,8 @@ class TurnLeases:
     """The turns that one worker takes, and what it reports about them.
 
     Methods that take a `Taken` raise LeaseLost if a higher fence exists or the turn has ended.
-    `renew`, `save` and `finish` raise QuestionEdited if the turn is to be released and taken again;
-    what they were given is stored nevertheless.
+    `renew`, `save` and `finish` raise QuestionEdited if the turn must be released and taken again,
+    after they have stored their arguments.
     """
 
     def __init__(
@@ -511,10 +499,10 @@ class TurnLeases:
             }
         )
 
-    async def ready(
+    async def read_tokens(
         self, platforms: Sequence[str], *, count: int, block_seconds: float
     ) -> list[Token]:
-        """Wait for tokens; up to `count` for each platform, or none if the time is up."""
+        """Wait for tokens; up to `count` for each platform, or none after the timeout."""
         streams = {self._stream(name): name for name in platforms}
         try:
             answer = await self.store.command(
@@ -556,7 +544,7 @@ class TurnLeases:
         return tokens
 
     async def take(self, token: Token) -> Taken | None:
-        """Lease the turn that is next; None if the token leads to none."""
+        """Lease the turn that is next; None if there is none."""
         answer = await self._script.run(
             "take", token.platform, token.entry, self._worker, self._running_per_person
         )
@@ -566,7 +554,7 @@ class TurnLeases:
             return _read_taken(token.platform, answer)
         except Unreadable as error:
             turn_id, _, fence, *_ = answer
-            log.warning("Turn %s is given up: its record cannot be read: %s", turn_id, error)
+            log.warning("Turn %s: given up, because its record cannot be read: %s", turn_id, error)
             await self._script.run("give_up", token.platform, token.entry, fence, self._end_limits)
             return None
 
@@ -582,18 +570,24 @@ class TurnLeases:
     async def save_context(
         self, taken: Taken, quote: ContextMessage | None, context: Sequence[ContextMessage]
     ) -> None:
-        """Save what the prompt shows beside the history, so that a further attempt shows it."""
+        """Save what the prompt shows beside the history, for later attempts."""
         written = write_context(quote, context)
         await self._script.run("save_context", taken.turn.id, taken.fence, written)
 
-    async def note_speakers(self, thread: ThreadKey, *people: str) -> int:
-        """Note that people, by their ids, have spoken in a thread; return how many have."""
-        return await self._script.note_speakers(thread, people, ours=False)
+    async def note_speakers(self, thread: ThreadKey, *people: str, ours: bool = False) -> int:
+        """Note that people, by their ids, have spoken in a thread; return how many have.
+
+        0 if the bot was never asked there, unless the thread is `ours` for another reason. The
+        count has an upper limit.
+        """
+        ids = (quote(one, safe="", errors="replace") for one in people)
+        answer = await self._script.run("note_speakers", str(thread), "1" if ours else "", *ids)
+        return answer if isinstance(answer, int) else 0
 
     async def withheld(self, turn_ids: Sequence[str]) -> set[str]:
-        """Return those of the turns that are no context.
+        """Return the turns that are excluded from the context.
 
-        They wait, run, were forgotten, or were answered together with another one.
+        They wait, run, were forgotten, or were answered together with another turn.
         """
         answer = await self._script.run("withheld", *turn_ids)
         return set(answer) if isinstance(answer, list) else set()
@@ -604,9 +598,9 @@ class TurnLeases:
         """End the turn with its outcome, and make the thread's next turn ready.
 
         The exchange is added to the history, or replaces the one that the turn had; without one
-        the history stays. Return the id of the turn whose reply is older than another one of the
-        thread from now on; empty if there is none, or the call is a repeated one. `used` is how
-        many tokens all attempts took; None if that is not known, and the estimate holds.
+        the history stays. Return the id of the turn whose reply is no longer the thread's newest
+        one; empty if there is none, or if the call is repeated. `used` is the number of tokens of
+        all attempts; None, if it is not known, keeps the estimate.
         """
         message_ids, text, _ = write_shown(shown)
         answer = await self._script.run(
@@ -619,7 +613,7 @@ class TurnLeases:
         return answer[0] if isinstance(answer, list) else ""
 
     async def release(self, taken: Taken, *, delay_seconds: float, counts: bool) -> None:
-        """Return the turn to the queue; this attempt `counts`, or is only handed over."""
+        """Return the turn to the queue; the attempt `counts`, or the turn is only handed over."""
         delay = int(delay_seconds * 1000)
         await self._script.run("release", taken.turn.id, taken.fence, delay, "1" if counts else "")
 
@@ -666,7 +660,9 @@ class Repairs:
             turn = read_turn(turn_id, platform, thread, body, place_changes)
             return Repair(turn, read_texts(late_writes), int(claim))
         except Unreadable as error:
-            log.warning("Turn %s cannot be repaired: its record cannot be read: %s", turn_id, error)
+            log.warning(
+                "Turn %s: cannot be repaired, because its record cannot be read: %s", turn_id, error
+            )
             await self._script.run("complete_repair", platform, turn_id, claim)
             return None
 
@@ -697,7 +693,7 @@ class QueueScript:
     async def run(self, verb: str, *arguments: str | int) -> str | int | list[str] | None:
         """Run a verb and return its answer. Raises Refused, LeaseLost and QuestionEdited.
 
-        Halves of surrogate pairs, which JSON may bring, become U+FFFD.
+        Halves of surrogate pairs, which JSON may contain, become U+FFFD.
         """
         whole = (whole_characters(it) if isinstance(it, str) else it for it in arguments)
         key = self.store.key("")
@@ -719,12 +715,6 @@ class QueueScript:
             source = f"{script_of(self._source, verb)}\nreturn verbs.{verb}(unpack(ARGV, 3))"
             script = self._scripts[verb] = self.store.script(source)
         return script
-
-    async def note_speakers(self, thread: ThreadKey, people: Sequence[str], *, ours: bool) -> int:
-        """Note that people have spoken in a thread; see `TurnQueue.note_speakers`."""
-        ids = (quote(one, safe="", errors="replace") for one in people)
-        answer = await self.run("note_speakers", str(thread), "1" if ours else "", *ids)
-        return answer if isinstance(answer, int) else 0
 
 
 def _read_taken(platform: str, answer: Sequence[Any]) -> Taken:
@@ -755,9 +745,10 @@ def _read_taken(platform: str, answer: Sequence[Any]) -> Taken:
 
 @cache
 def script_of(source: str, verb: str) -> str:
-    """Return a script without the functions that a verb does not need, its lines in their places.
+    """Return a script without the functions that a verb does not need. Line numbers stay.
 
-    A script makes its functions anew in each call: all of them take five times as long as these.
+    Redis defines a script's functions in each call; all of them take five times as long as those
+    that a verb needs.
     """
     pieces = _pieces(source)
     functions = {name: text for name, text in pieces if name}
@@ -773,7 +764,7 @@ def script_of(source: str, verb: str) -> str:
 
 @cache
 def _pieces(source: str) -> list[tuple[str, str]]:
-    """Return a script's functions with their names, and what stands between them without one."""
+    """Return a script's functions with their names, and the text between them without one."""
     pieces, end = [], 0
     for found in _FUNCTION.finditer(source):
         pieces += [("", source[end : found.start()]), (found[1], found[0])]
@@ -809,5 +800,5 @@ def _thread(owner: str, written: str | None, platform: str) -> ThreadKey | None:
 
 
 def _tokens(platform: str, entries: Sequence[Any]) -> list[Token]:
-    """Return the tokens of entries, whatever their fields; deleted entries have none."""
+    """Return the tokens of entries; deleted entries have no fields."""
     return [Token(platform, entry) for entry, fields in entries if fields]

@@ -1,4 +1,4 @@
-"""What Redis keeps of turns and of the talk in a thread, as JSON that any version may have written.
+"""Reads and writes the JSON records of turns and exchanges, whatever version has written them.
 
 Unknown fields are ignored, and fields that older versions did not write have a default. `History`
 reads and forgets the exchanges of a thread.
@@ -29,14 +29,14 @@ from bot.turns.forgetting import named
 
 log = logging.getLogger(__name__)
 
-# What the store returns for bytes that are not UTF-8: an id with it is not the one that was stored.
+# The store returns this for bytes that are not UTF-8: an id with it is not the stored one.
 _REPLACEMENT = "\ufffd"
-# A larger number is damage, and infinity could not be made an int. A time has ten digits.
+# Larger numbers are damage, and infinity is no int. A time has ten digits.
 _LARGEST = 1e12
-_OUTCOMES: dict[str, Outcome] = {one: one for one in get_args(Outcome)}
+OUTCOMES: dict[str, Outcome] = {one: one for one in get_args(Outcome)}
 _ENDS: dict[str, End] = {one: one for one in get_args(End)}
-# Nothing of a person is written who is forgotten at that moment: KEYS are the jobs, and where it
-# goes. ARGV: the name of the job, how long it is kept (ms), the value, and perhaps a hash's field.
+# Writes a value unless its person is being forgotten. KEYS: the jobs, and the value's key. ARGV:
+# the name of the job, the expiry (ms), the value, and optionally a field of a hash.
 _SAVE = """
 if redis.call('ZSCORE', KEYS[1], ARGV[1]) then return 0 end
 if not ARGV[4] then return redis.call('SET', KEYS[2], ARGV[3], 'PX', ARGV[2]) end
@@ -53,7 +53,7 @@ class Unreadable(ValueError):
 class History:
     """Reads and forgets exchanges, which `TurnLeases.finish` writes. Raises StoreUnavailable.
 
-    One that does not remember drops what it finds.
+    If it does not remember, it drops the exchanges that it finds.
     """
 
     def __init__(self, *, store: Store, keep_seconds: float, remembers: bool = True) -> None:
@@ -76,7 +76,7 @@ class History:
         return await self._named(thread, exchanges)
 
     async def ratings(self, thread: ThreadKey, person_id: str) -> dict[str, str]:
-        """Return what a person thinks of the thread's answers, by their turns' ids."""
+        """Return a person's ratings of the thread's answers, by turn id."""
         name = self._store.key("history", str(thread))
         lines: list[str] = await self._store.command("LRANGE", name, 0, -1)
         return dict(found for line in lines if (found := _rating(line, person_id)))
@@ -89,32 +89,32 @@ class History:
         await self._save(keys=keys, args=[job, self._keep_ms, name, person_id])
 
     async def forget(self, thread: ThreadKey) -> None:
-        """Drop all exchanges of a thread, and read nothing as context that was said before."""
+        """Drop all exchanges of a thread. Earlier messages are not read as context any more."""
         seen = self._store.key("seen", str(thread))
         await self._store.command("SET", seen, "1", "PX", self._keep_ms)
         keys = [self._store.key(kind, str(thread)) for kind in ("history", "names", "told")]
         await self._store.command("DEL", *keys)
 
     async def is_seen(self, thread: ThreadKey) -> bool:
-        """Return whether nothing older is read as context, though nothing is remembered.
+        """Return whether earlier messages must not be read as context, even without a history.
 
-        Something of the thread was forgotten, which no context may bring back, or the first
-        question has no answer, and nothing was before it.
+        Part of the thread was forgotten, or the first question has no answer and nothing precedes
+        it.
         """
         return bool(await self._store.command("EXISTS", self._store.key("seen", str(thread))))
 
-    async def tells(self, thread: ThreadKey, turn_id: str) -> bool:
-        """Return whether this turn is to tell that the thread's beginning no longer fits.
+    async def claim_truncation_notice(self, thread: ThreadKey, turn_id: str) -> bool:
+        """Claim the notice that the thread's beginning no longer fits; True for one turn only.
 
-        That is the first turn that asks; it may ask again.
+        A repeated call returns the same.
         """
-        told = self._store.key("told", str(thread))
-        await self._store.command("SET", told, turn_id, "NX", "PX", self._keep_ms)
-        await self._store.command("PEXPIRE", told, self._keep_ms)
-        return bool(await self._store.command("GET", told) == turn_id)
+        name = self._store.key("told", str(thread))
+        await self._store.command("SET", name, turn_id, "NX", "PX", self._keep_ms)
+        await self._store.command("PEXPIRE", name, self._keep_ms)
+        return bool(await self._store.command("GET", name) == turn_id)
 
     async def keep_message(self, name: str, message: ContextMessage) -> None:
-        """Keep a message of others for an hour."""
+        """Store a message for an hour."""
         written = json.dumps(write_context_message(message), ensure_ascii=False)
         keys = [self._store.key("forgetting"), self._store.key("message", name)]
         person = message.person.id if message.person else ""
@@ -122,7 +122,7 @@ class History:
         await self._save(keys=keys, args=[job, _MESSAGE_SECONDS * 1000, written])
 
     async def kept_message(self, name: str) -> ContextMessage | None:
-        """Return the message that `keep_message` kept; None if there is none any more."""
+        """Return a message that `keep_message` stored; None if it has expired."""
         written = await self._store.command("GET", self._store.key("message", name))
         try:
             return read_context_message(read_object(written)) if isinstance(written, str) else None
@@ -147,9 +147,9 @@ def write_turn(turn: Turn) -> tuple[str, str]:
     """Return a JSON object without its text and its closing brace, and the text as JSON."""
     value = asdict(turn)
     text = value.pop("text")
-    # They are dropped with the question, so they stand in a field of their own.
+    # They are dropped with the question, so they have a field of their own.
     del value["quote"], value["context"]
-    # The queue copies them itself.
+    # The queue script copies the preferences.
     del value["preferences"]
     del value["asker"]
     if not turn.joins:
@@ -163,14 +163,14 @@ def write_turn(turn: Turn) -> tuple[str, str]:
 def read_turn(turn_id: str, platform: str, thread: str, body: str, place_changes: str) -> Turn:
     """Read a turn's record. Its id and thread come from the queue. Raises Unreadable.
 
-    `place_changes`, a JSON object, is what was added to its place since the admission.
+    `place_changes` is a JSON object with later additions to its place.
     """
     value = read_object(body)
     place = value.get("place", {})
     if not isinstance(place, dict):
-        raise Unreadable("its place is no object")
+        raise Unreadable("its place is not an object")
     key = read_thread(thread, platform)
-    # No verb would find the turn under such an id.
+    # No verb finds a turn under such an id.
     if key is None or _REPLACEMENT in turn_id:
         raise Unreadable(f"its thread is {thread!r}, in the queue of {platform}")
     person = read_person(value)
@@ -193,7 +193,7 @@ def read_turn(turn_id: str, platform: str, thread: str, body: str, place_changes
 
 
 def read_thread(written: str, platform: str) -> ThreadKey | None:
-    """Parse the key of a thread; None if it is none of this platform."""
+    """Parse the key of a thread; None if it belongs to another platform."""
     try:
         key = ThreadKey.parse(written)
     except ValueError:
@@ -202,9 +202,9 @@ def read_thread(written: str, platform: str) -> ThreadKey | None:
 
 
 def write_shown(shown: Shown, used: int = 0) -> tuple[str, str, str]:
-    """Return the three fields of a turn's record that hold what is shown.
+    """Return the three fields of a turn's record for its reply.
 
-    The last one has the number of tokens that were used so far, too.
+    The last one includes the number of tokens used so far.
     """
     more: dict[str, str | int | tuple[str, ...]] = (
         {"outcome": shown.outcome} if shown.outcome else {}
@@ -232,7 +232,7 @@ def read_shown(turn_id: str, message_ids: str, text: str, more: str) -> Shown:
         ids = read_texts(message_ids)
         value = read_object(more)
     except Unreadable as error:
-        log.warning("Turn %s: part of what it has shown cannot be read: %s", turn_id, error)
+        log.warning("Turn %s: part of its reply cannot be read: %s", turn_id, error)
     said, below, outcome = (value.get(name) for name in ("said", "below", "outcome"))
     model, removed = value.get("model"), value.get("removed")
     return Shown(
@@ -240,7 +240,7 @@ def read_shown(turn_id: str, message_ids: str, text: str, more: str) -> Shown:
         text=text,
         said=text[:said] if isinstance(said, int) else text,
         below=whole_characters(below) if isinstance(below, str) else "",
-        outcome=_OUTCOMES.get(outcome, "") if isinstance(outcome, str) else "",
+        outcome=OUTCOMES.get(outcome, "") if isinstance(outcome, str) else "",
         end=read_end(value.get("end")),
         model=whole_characters(model) if isinstance(model, str) else "",
         removed=tuple(one for one in removed if isinstance(one, str))
@@ -258,7 +258,7 @@ def read_used(more: str) -> int:
 
 
 def read_end(written: Json) -> End:
-    """Return how an answer stands; as whole if this version does not know what was written."""
+    """Read how an answer ended; unknown values count as a whole answer."""
     return _ENDS.get(written, "") if isinstance(written, str) else ""
 
 
@@ -316,7 +316,7 @@ def _rating(line: str, person_id: str) -> tuple[str, str] | None:
 def write_context(quote: ContextMessage | None, context: Sequence[ContextMessage] | None) -> str:
     """Return the field of a turn's record that holds its context; empty if there is none.
 
-    `context` is None until it was looked for.
+    `context` is None until it was read.
     """
     value: dict[str, Json] = {}
     if quote:

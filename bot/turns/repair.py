@@ -29,22 +29,22 @@ _REPAIR_RETRY = Backoff(first=0.5, longest=60.0)
 class WorkPolicy:
     """The pauses of a worker, in seconds, and its limits; `…_leases` are multiples of a lease."""
 
-    longest_read: float = 1.0  # of the queue: a stop of the process is seen after that
-    store_pause: float = 0.5  # before the store is asked again
+    longest_read: float = 1.0  # of the queue; delays the stop of the process
+    store_pause: float = 0.5  # before the store is tried again
     max_attempts: int = 10  # at an answer; and as many at an apology
     retry: Backoff = _RETRY  # of a failed attempt
     finish_retry: Backoff = _FINISH_RETRY  # of storing an end while the store is away
     post_grace: float = 2.0  # for a post under way when the lease is lost
     release_grace: float = 2.0  # at shutdown, to release all turns that did not end
     repairs_at_once: int = 16
-    # Attempts to take the buttons of an older reply away, and the pause before each further one.
-    # After the last write of another reply, its bucket is free for that in some seconds.
+    # Attempts to remove the buttons of an older reply, and the pause between them. The bucket has
+    # a spare slot some seconds after the last write of another reply.
     button_attempts: int = 8
     button_pause: float = 2.0
-    buttons_at_once: int = 100  # replies that wait for it; further ones keep their buttons
+    buttons_at_once: int = 100  # waiting replies; further ones keep their buttons
     repair_retry: Backoff = _REPAIR_RETRY  # of a write that repairs a reply
     repair_leases: float = 12  # after which another worker repairs the turn
-    # After which a worker has saved the message that it posted, even if the store was away.
+    # A worker has saved the messages that it posted by then, even after an outage of the store.
     save_leases: float = 6
 
 
@@ -67,28 +67,28 @@ class Reconciler:
         self._claim_seconds = policy.repair_leases * lease_seconds
         self._policy = policy
         self._tasks = BackgroundTasks()
-        self._old_buttons = BackgroundTasks()
+        self._button_removals = BackgroundTasks()
 
     async def run(self) -> None:
         """Repair until cancelled."""
-        async with self._tasks, self._old_buttons:
+        async with self._tasks, self._button_removals:
             while True:
                 with suppress(StoreUnavailable):
                     await self._start_due_repairs()
                 await asyncio.sleep(self._lease_seconds / 3)
 
     def report(self, lease: Lease) -> None:
-        """Queue a repair of the turn, whose last write may arrive after its end."""
+        """Queue a repair of a turn whose last write may arrive after its end."""
         self._tasks.start(self._report(lease))
 
     def take_buttons_away(self, turn_id: str) -> None:
-        """Try for a while to take the buttons of a reply away, which another one has followed.
+        """Try for a while to remove the buttons of a superseded reply.
 
-        It costs no other reply a write. If it fails, or the process ends, the buttons stay, and a
-        press of them is refused.
+        Only spare slots are used. If it fails, or the process ends, the buttons stay, and a press
+        of them is refused.
         """
-        if len(self._old_buttons) < self._policy.buttons_at_once:
-            self._old_buttons.start(self._take_buttons_away(turn_id))
+        if len(self._button_removals) < self._policy.buttons_at_once:
+            self._button_removals.start(self._take_buttons_away(turn_id))
 
     async def _take_buttons_away(self, turn_id: str) -> None:
         try:
@@ -97,15 +97,15 @@ class Reconciler:
                 platform = turn and self._platforms.get(turn.key.platform)
                 if turn and platform:
                     async with platform.surface(turn, Purpose.RESTORE) as surface:
-                        await self._take_from(turn, surface)
+                        await self._remove_buttons(turn, surface)
         except (TimeoutError, StoreUnavailable, SurfaceError) as error:
-            log.info("Turn %s: its older reply keeps its buttons: %r", turn_id, error)
+            log.info("Turn %s: the buttons of its older reply stay: %r", turn_id, error)
         except Exception:
-            log.exception("Turn %s: cannot take its buttons away", turn_id)
+            log.exception("Turn %s: cannot remove its buttons", turn_id)
 
-    async def _take_from(self, turn: Turn, surface: Surface) -> None:
+    async def _remove_buttons(self, turn: Turn, surface: Surface) -> None:
         for _ in range(self._policy.button_attempts):
-            # It may be written anew meanwhile, if the one that followed was forgotten.
+            # It may be rewritten meanwhile, if the reply after it was forgotten.
             result = await self._queue.result(turn.id)
             if result is None or not result.message_ids or result.end != "older":
                 return
@@ -161,7 +161,7 @@ class Reconciler:
             await self._conversation.restore(result, surface, late_writes=late_writes)
 
     async def _apologize(self, turn: Turn) -> str:
-        """Post the apology that a turn lacks and return its message id.
+        """Post a missing apology and return its message id.
 
         If an earlier attempt has posted a message, the surface edits that one.
         """
@@ -177,7 +177,7 @@ class Reconciler:
         own = (*result.message_ids, *known)
         found = await platform.orphaned_messages(turn, but=own)
         if any(one in own for one in found):
-            # Of a process that was killed before it could report what it wrote.
+            # From a process that was killed before it could report its write.
             log.warning("Turn %s: writing its reply in %s again", turn.id, turn.key)
             await self._retried(turn, partial(self._restore, turn, ()))
         orphans = await self._unsaved(turn, [one for one in found if one not in own])
@@ -192,8 +192,8 @@ class Reconciler:
     async def _unsaved(self, turn: Turn, found: Sequence[str]) -> list[str]:
         """Wait until the thread is idle and return the messages that no turn has saved.
 
-        Before that they may belong to a running turn, which saves its messages only at its end if
-        it cannot reach the store.
+        Before that they may belong to a running turn that cannot reach the store: it saves its
+        messages at its end.
         """
         platform = turn.key.platform
         while found:
@@ -210,10 +210,10 @@ class Reconciler:
             try:
                 return await step()
             except (WriteDelayed, WriteFailed) as error:
-                log.info("Turn %s: a repair in %s is retried: %s", turn.id, turn.key, error)
+                log.info("Turn %s: retrying the repair in %s: %s", turn.id, turn.key, error)
                 await asyncio.sleep(max(error.retry_after, next(pauses)))
             except SurfaceError as error:
-                log.info("Turn %s: a repair in %s is refused: %s", turn.id, turn.key, error)
+                log.info("Turn %s: the repair in %s was refused: %s", turn.id, turn.key, error)
                 return None
 
     def _platform_of(self, turn: Turn) -> Platform:

@@ -1,4 +1,4 @@
-"""How turns stand, put together of their records and the history, for a screen shown anew."""
+"""The states of turns, from their records and the history, for a screen that is opened."""
 
 from __future__ import annotations
 
@@ -6,37 +6,31 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from bot.domain import End, Exchange, Outcome, Rating, Shown, Standing, Turn
-from bot.reply.draft import below
-from bot.turns.records import Unreadable, read_end, read_shown, read_turn
+from bot.reply.draft import notices_below
+from bot.turns.records import OUTCOMES, Unreadable, read_end, read_shown, read_turn
 
-_ENDED: Mapping[str, Outcome] = {
-    "done": "done",
-    "stopped": "stopped",
-    "failed": "failed",
-    "dead": "dead",
-}
 _RATINGS: Mapping[str, Rating] = {"good": "good", "bad": "bad"}
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the queue knows of a turn: of an ended one neither the question nor what was said.
+    """A turn in the queue; after its end without the question and the model's text.
 
-    `outcome` is empty until the end is stored, which is a little after `shown` has it. `former` is
-    the answer that a new one will replace.
+    `outcome` is empty until the end is stored, which is a little after `shown` has it.
+    `previous_answer` is the answer that a new one will replace.
     """
 
     turn: Turn
     waits: bool
     shown: Shown
-    former: str
+    previous_answer: str
     outcome: Outcome | None
     end: End
 
 
 def read_known(turn_id: str, row: Sequence[str | None]) -> Known | None:
-    """Read what the queue tells of a turn; None if it is not known or was forgotten."""
-    state, thread, body, message_ids, text, more, former, end, forgotten, newest = row
+    """Read a turn's fields; None if it is not known or was forgotten."""
+    state, thread, body, message_ids, text, more, previous, end, forgotten, newest = row
     if state in (None, "dropped") or forgotten:
         return None
     try:
@@ -44,19 +38,19 @@ def read_known(turn_id: str, row: Sequence[str | None]) -> Known | None:
     except Unreadable:
         return None
     shown = read_shown(turn_id, message_ids or "[]", text or "", more or "{}")
-    stands = read_end(end) if end else shown.end
+    how = read_end(end) if end else shown.end
     return Known(
         turn=turn,
         waits=state == "queued",
         shown=shown,
-        former=former or "",
-        outcome=_ENDED.get(state or ""),
-        end="older" if newest and newest != turn_id else stands,
+        previous_answer=previous or "",
+        outcome=OUTCOMES.get(state or ""),
+        end="older" if newest and newest != turn_id else how,
     )
 
 
 def standing(known: Known, exchange: Exchange | None, rating: str) -> Standing:
-    """Return how a turn stands; `exchange` is what the history has of it."""
+    """Return the state of a turn; `exchange` is its exchange in the history."""
     turn, shown = known.turn, known.shown
     one = Standing(
         turn_id=turn.id,
@@ -66,24 +60,30 @@ def standing(known: Known, exchange: Exchange | None, rating: str) -> Standing:
         model=shown.model or (exchange.model if exchange else ""),
     )
     if known.outcome:
-        said = _said(known.outcome, shown.text, exchange)
-        one = replace(one, state=known.outcome, answer=said, below=below(said, shown.text))
+        said = _answer_of(known.outcome, shown.text, exchange)
+        one = replace(one, state=known.outcome, answer=said, below=notices_below(said, shown.text))
         return replace(one, end=known.end, rating=_RATINGS.get(rating, ""))
     if shown.outcome:
-        # Whoever writes this reply, it ends so.
-        # If there is no new answer, the former one stands above the notice.
-        stays = not shown.said and known.former and shown.text.startswith(known.former)
-        said = known.former if stays else shown.said
-        one = replace(one, state=shown.outcome, answer=said, below=below(said, shown.text))
+        # This end is final, even if another worker writes it.
+        # Without a new answer, the previous one is shown above the notice.
+        stays = (
+            not shown.said
+            and known.previous_answer
+            and shown.text.startswith(known.previous_answer)
+        )
+        said = known.previous_answer if stays else shown.said
+        one = replace(one, state=shown.outcome, answer=said, below=notices_below(said, shown.text))
         return replace(one, end=known.end)
-    # Text without a page was shown to nobody.
+    # Text without a message was never visible.
     growing = shown.said if shown.message_ids else ""
     waits = known.waits and not growing
-    return replace(one, state="waiting" if waits else "running", answer=growing or known.former)
+    return replace(
+        one, state="waiting" if waits else "running", answer=growing or known.previous_answer
+    )
 
 
-def _said(outcome: Outcome, text: str, exchange: Exchange | None) -> str:
-    """Return the model's part of an ended reply. If nothing is remembered, it has said nothing."""
+def _answer_of(outcome: Outcome, text: str, exchange: Exchange | None) -> str:
+    """Return the model's part of an ended reply; empty if it is not remembered."""
     if exchange and text.startswith(exchange.answer):
         return exchange.answer
     return text if outcome == "done" else ""

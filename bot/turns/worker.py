@@ -1,4 +1,4 @@
-"""Takes turns, answers them, and leaves none unfinished."""
+"""Takes turns from the queue and answers them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from bot.turns.queue import Taken, Token, TurnQueue
 from bot.turns.repair import Reconciler, WorkPolicy
 
 log = logging.getLogger(__name__)
-_SHORTEST_BLOCK = 0.001  # seconds: Redis takes 0 for a read without an end
+_SHORTEST_BLOCK = 0.001  # seconds: Redis reads 0 as no timeout
 _MARGIN = 0.5  # seconds
 
 
@@ -66,9 +66,9 @@ class Worker:
         self._running: dict[str, Lease] = {}  # by turn id
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Work until `stopping` is set; then let replies end, and release those that do not.
+        """Work until `stopping` is set; then let replies end, and release the others.
 
-        Returns within `drain_seconds` and three more, even if the store hangs.
+        Returns within `drain_seconds` plus three, even if the store hangs.
         """
         now = asyncio.get_running_loop().time
         stop = asyncio.create_task(stopping.wait())
@@ -82,7 +82,7 @@ class Worker:
         try:
             await asyncio.wait((stop, *loops), return_when=asyncio.FIRST_COMPLETED)
             deadline = now() + self._drain_seconds
-            # A token that is read and not taken would wait until its lease expires.
+            # A token that is read but not taken would wait until its lease expires.
             await asyncio.wait((taking,), timeout=self._policy.longest_read + _MARGIN)
             taking.cancel()
             if self._tasks:
@@ -100,7 +100,8 @@ class Worker:
                 task.result()
 
     async def _take_turns(self, stopping: asyncio.Event) -> None:
-        now, away = asyncio.get_running_loop().time, False
+        now = asyncio.get_running_loop().time
+        away = False
         while not stopping.is_set():
             free = self._capacity - len(self._tasks)
             if free <= 0:
@@ -111,14 +112,14 @@ class Worker:
                 away = False
             except StoreUnavailable as error:
                 if not away:
-                    log.warning("No turns can be taken until the store is back: %s", error)
+                    log.warning("Cannot take turns until the store is available: %s", error)
                 away = True
                 # Workers that kept their turns during the outage get time to renew the leases.
                 self._reclaim_at = now() + self._lease_seconds
                 await asyncio.sleep(self._policy.store_pause)
 
     async def _next_tokens(self, free: int) -> list[Token]:
-        """Return tokens to work on; expired ones come first, however many turns are new."""
+        """Return tokens to work on; expired ones come before new ones."""
         now, platforms = asyncio.get_running_loop().time, list(self._platforms)
         if now() >= self._reclaim_at:
             if tokens := await self._leases.reclaim(platforms, count=free):
@@ -127,7 +128,7 @@ class Worker:
         if self._overflow:
             return [self._overflow.popleft()]
         block = min(self._policy.longest_read, self._reclaim_at - now())
-        return await self._leases.ready(
+        return await self._leases.read_tokens(
             platforms,
             count=max(free // len(platforms), 1),
             block_seconds=max(block, _SHORTEST_BLOCK),
@@ -178,40 +179,41 @@ class Worker:
                 if self._running.get(turn_id) is lease:
                     del self._running[turn_id]
         except StoreUnavailable as error:
-            log.warning("Turn %s is left until the store is back: %s", turn_id, error)
+            log.warning("Turn %s: left until the store is available: %s", turn_id, error)
         except LeaseLost:
-            log.info("Turn %s went to another worker", turn_id)
+            log.info("Turn %s: taken by another worker", turn_id)
         except Exception:
-            log.exception("Turn %s could not be released", turn_id)
+            log.exception("Turn %s: cannot be released", turn_id)
 
     async def _run_leased(self, lease: Lease) -> None:
-        answering, is_cut_off = asyncio.create_task(self._answer(lease)), False
+        answering = asyncio.create_task(self._answer(lease))
+        is_cut_off = False
         async with running(lease.renew_until_cancelled()) as renewing:
             try:
                 await asyncio.wait((renewing, answering), return_when=asyncio.FIRST_COMPLETED)
-                # If a renewal is refused while the turn is finished, the finish decides.
-                if not answering.done() and not lease.ending:
-                    # A post under way returns the id of a message that a repair has to delete.
+                # If a renewal is refused while the turn is being finished, the finish decides.
+                if not answering.done() and not lease.is_finishing:
+                    # A post in flight returns the id of a message that a repair has to delete.
                     await asyncio.wait((answering,), timeout=self._policy.post_grace)
                     is_cut_off = not answering.done()
                     await cancelled(answering)
                     await renewing
                 await answering
-                if lease.older:
-                    self._reconciler.take_buttons_away(lease.older)
+                if lease.superseded_turn_id:
+                    self._reconciler.take_buttons_away(lease.superseded_turn_id)
             except LeaseLost:
                 if lease.wrote:
                     # The turn may come back to this worker if its new worker dies.
                     self._reconciler.report(lease)
                 raise
             except QuestionEdited:
-                log.info("Turn %s begins anew: its question was edited", lease.turn.id)
+                log.info("Turn %s: answered again, because its question was edited", lease.turn.id)
                 if is_cut_off and lease.wrote:
-                    # A write under way may arrive over what the next attempt writes.
+                    # A write in flight may overwrite the next attempt.
                     self._reconciler.report(lease)
                 await self._leases.release(lease.taken, delay_seconds=0, counts=False)
             except asyncio.CancelledError:
-                # Shutdown: the reply did not end in time, and another process goes on with it.
+                # Shutdown: the reply did not end in time, and another process continues it.
                 await cancelled(answering)
                 await self._leases.release(lease.taken, delay_seconds=0, counts=False)
                 raise
@@ -224,7 +226,7 @@ class Worker:
             raise
         except (PlaceGone, WriteRefused) as error:
             log.warning("Turn %s: cannot post the reply in %s: %s", turn.id, turn.key, error)
-            await self._conversation.fail(lease)
+            await self._conversation.end_refused(lease)
         except SurfaceError as error:
             log.warning("Turn %s: the reply in %s is retried later: %s", turn.id, turn.key, error)
             await self._release(lease.taken, at_least=error.retry_after)
@@ -234,18 +236,18 @@ class Worker:
 
     async def _attempt(self, lease: Lease) -> None:
         attempts, most = lease.taken.attempts, self._policy.max_attempts
-        # A whole answer gets as many attempts again before an apology is written below it.
+        # A whole answer gets twice as many attempts before an apology is written below it.
         last_at_answer = 2 * most if lease.shown.outcome else most
         last_at_apology = last_at_answer + most
         if attempts > last_at_apology:
-            # Not even the apology got through: a repair posts it later.
-            await self._conversation.abandon(lease)
+            # The apology failed, too: a repair posts it later.
+            await self._conversation.end_unshown(lease)
             return
         turn = lease.turn
         platform = self._platforms[turn.key.platform]
         opening = platform.surface(lease.taken.placed, lease.taken.purpose)
         if attempts > last_at_answer:
-            await self._conversation.give_up(lease, opening)
+            await self._conversation.end_with_apology(lease, opening)
         else:
             await self._conversation.answer(lease, opening, platform)
 

@@ -52,7 +52,7 @@ async def test_all_processes_together_keep_to_the_global_limit(store: Store) -> 
         calling(emulator, EditBudgets(store=store)) as other,
     ):
         # What another test was granted in this task, and did not use.
-        budgets.covers(GLOBAL_LIMIT)
+        budgets.use_booked_slot(GLOBAL_LIMIT)
         for session in (one, other) * 3:
             await get(session, emulator, "/users/@me")
 

@@ -109,7 +109,7 @@ async def test_a_paused_worker_that_wakes_up_spoils_nothing(
         second = await stack.enter_async_context(start("worker"))
         await until(partial(shows, way, ANSWER), why=second.text)
         first.wake()
-        await until(lambda: "went to another worker" in first.text(), why=first.text)
+        await until(lambda: "taken by another worker" in first.text(), why=first.text)
 
         # The write that was under way may be shown for a moment: a repair restores the text.
         await until(lambda: way.finals() == [ANSWER], why=first.text)

@@ -610,9 +610,9 @@ class TestWithin:
 
         await budgets.final(inside("a", around), deadline=FOREVER)
 
-        assert [budgets.covers(around) for _ in range(2)] == [True, False]
+        assert [budgets.use_booked_slot(around) for _ in range(2)] == [True, False]
         await budgets.final(fixed("b", 5, 1.0), deadline=FOREVER)
-        assert not budgets.covers(around)
+        assert not budgets.use_booked_slot(around)
 
 
 class TestAlone:

@@ -19,11 +19,11 @@ def sample(name: str, platform: str, **labels: str) -> float:
 def test_the_delay_of_each_token_counts_until_its_write() -> None:
     one = Freshness("counted", began_at=100.0)
     one.add_delta(101.0)
-    chosen = one.chosen()
+    pending = one.pending()
     one.add_delta(102.0)  # while the write is under way
-    one.wrote(chosen, 103.0)
+    one.record_write(pending, 103.0)
     one.end_text(104.0)
-    one.wrote(one.chosen(), 106.0)
+    one.record_write(one.pending(), 106.0)
     one.end(106.0)
 
     assert (one.writes, one.first_text_at) == (2, 103.0)
@@ -36,8 +36,8 @@ def test_the_delay_of_each_token_counts_until_its_write() -> None:
 def test_a_failed_write_shows_nothing() -> None:
     one = Freshness("failing", began_at=0.0)
     one.add_delta(1.0)
-    one.failed(result="limited")
-    one.wrote(one.chosen(), 4.0)
+    one.record_failure(result="limited")
+    one.record_write(one.pending(), 4.0)
     one.end_text(2.0)
     one.end(4.0)
 
@@ -47,7 +47,7 @@ def test_a_failed_write_shows_nothing() -> None:
 
 def test_a_reply_without_a_word_has_no_delays() -> None:
     one = Freshness("silent", began_at=0.0)
-    one.wrote(one.chosen(), 2.0)  # an apology
+    one.record_write(one.pending(), 2.0)  # an apology
     one.end_text(1.0)
     one.end(2.0)
 

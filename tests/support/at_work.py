@@ -148,7 +148,7 @@ async def remembered(store: Store) -> list[tuple[str, str]]:
 
 
 async def ready(queue: TurnQueue, platform: str = "console") -> list[Token]:
-    while not (tokens := await queue.leases.ready([platform], count=1, block_seconds=0.1)):
+    while not (tokens := await queue.leases.read_tokens([platform], count=1, block_seconds=0.1)):
         pass
     return tokens
 

@@ -51,11 +51,12 @@ from bot.reply.edit_budget import EditBudgets
 from bot.reply.writer import Reply
 from bot.store import Script, Store
 from bot.turns.access import Access
-from bot.turns.addressed import Facts, is_for_bot
+from bot.turns.addressed import Facts, why_left_alone
 from bot.turns.intake import Intake
 from bot.turns.preferences import ModelChoice, PreferenceStore, Scope
 from bot.turns.queue import Limits, TurnQueue
 from bot.turns.records import History
+from tests.support.replies import allow_retry, always_announce
 from tests.support.waiting import until
 
 
@@ -116,7 +117,7 @@ class NoLimits(EditBudgets):
     def learn(self, bucket: str, *, writes: int, seconds: float) -> None:
         """Forget it."""
 
-    async def final(self, budget: EditBudget, *, deadline: float) -> None:
+    async def final(self, budget: EditBudget | None, *, deadline: float) -> None:
         """Let it go out."""
 
     async def call(self, budget: EditBudget, *, deadline: float) -> None:
@@ -125,7 +126,7 @@ class NoLimits(EditBudgets):
     async def spare(self, budget: EditBudget) -> bool:
         return True
 
-    def covers(self, budget: EditBudget) -> bool:
+    def use_booked_slot(self, budget: EditBudget) -> bool:
         return True
 
     async def pause(self, budget: EditBudget, seconds: float) -> None:
@@ -377,7 +378,7 @@ class FakeIntake(Intake):
             known = self.speakers.setdefault(thread, set())
             known.update(people, askers)
             facts = replace(facts, speakers=len(known))
-        return is_for_bot(facts, "auto")
+        return not why_left_alone(facts, "auto")
 
     async def stop_own(
         self, turn_id: str, thread: ThreadKey, person: Person, *, channel: str = ""
@@ -399,7 +400,7 @@ class FakeIntake(Intake):
             self.checked.append((thread, asker))
             raise self.not_allowed
 
-    async def asks_roles(self, thread: ThreadKey) -> bool:
+    async def depends_on_roles(self, thread: ThreadKey) -> bool:
         return False
 
     async def check_room(self, turn: Turn) -> None:
@@ -429,7 +430,7 @@ class FakeIntake(Intake):
         await self.open.wait()
         self.resets.append(thread)
 
-    async def go_on(
+    async def continue_answer(
         self,
         turn_id: str,
         *,
@@ -580,6 +581,8 @@ async def write_the_end(shown: Shown, *, surface: Surface, store: Store) -> None
         stop=asyncio.Event(),
         save=save,
         patience=30.0,
+        before_retry=allow_retry,
+        claims_truncation_notice=always_announce,
     )
     await reply.stream(empty_stream())
 

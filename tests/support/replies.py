@@ -10,12 +10,21 @@ from bot.domain import Delta, EditBudget, Shown
 from bot.errors import LeaseLost
 from bot.ports import Surface
 from bot.reply.edit_budget import EditBudgets
-from bot.reply.writer import BeforeRetry, Reply, ReplyTiming, allow_retry
+from bot.reply.writer import BeforeRetry, Reply, ReplyTiming
 from bot.store import Store
 from tests.support.waiting import until
 
 WORDS = [f"word{number} " for number in range(40)]
 TEXT = "".join(WORDS)
+
+
+async def allow_retry(_: Exception) -> None:
+    """Let a failing model be asked again."""
+
+
+async def always_announce() -> bool:
+    """Let each reply note that the beginning is left out."""
+    return True
 
 
 class Saved:
@@ -60,6 +69,7 @@ def make_reply(
         patience=patience,
         timing=timing or ReplyTiming(),
         before_retry=before_retry,
+        claims_truncation_notice=always_announce,
     )
 
 
@@ -95,6 +105,7 @@ class Watched(EditBudgets):
             self.events.append(f"{budget.bucket} granted")
         return granted
 
-    async def final(self, budget: EditBudget, *, deadline: float) -> None:
+    async def final(self, budget: EditBudget | None, *, deadline: float) -> None:
         await super().final(budget, deadline=deadline)
-        self.events.append(f"{budget.bucket} granted")
+        if budget:
+            self.events.append(f"{budget.bucket} granted")

@@ -55,7 +55,7 @@ class Slots(NoLimits):
     def __init__(self, left: int) -> None:
         self.left = left
 
-    async def final(self, budget: EditBudget, *, deadline: float) -> None:
+    async def final(self, budget: EditBudget | None, *, deadline: float) -> None:
         if not self.left:
             raise WriteDelayed("no slot", retry_after=1.0)
         self.left -= 1

@@ -17,6 +17,7 @@ from bot.reply.writer import Reply, ReplyTiming
 from bot.store import Store
 from tests.emulators.slack import Shown, SlackEmulator
 from tests.support.fakes import FakeModel
+from tests.support.replies import allow_retry, always_announce
 from tests.support.slack_platform import LIMITS, UNLIMITED, joined
 from tests.support.waiting import until
 
@@ -135,6 +136,8 @@ class Scene:
                 stop=asyncio.Event(),
                 save=self.save,
                 patience=patience,
+                before_retry=allow_retry,
+                claims_truncation_notice=always_announce,
                 timing=timing or ReplyTiming(),
             )
             await reply.stream(deltas)

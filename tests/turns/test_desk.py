@@ -13,8 +13,8 @@ from bot.domain import Asker, Person, Preferences, ThreadKey, Turn
 from bot.errors import NotAllowed, Refused, StoreUnavailable
 from bot.store import Store
 from bot.turns.access import Access, Quota
-from bot.turns.desk import COMMANDS, Call, Desk, Form, Here, Lack, NotYours, Scope, excuse
-from bot.turns.preferences import ModelChoice
+from bot.turns.desk import COMMANDS, Call, Desk, Form, Here, Lack, Scope, excuse
+from bot.turns.preferences import MayNotChange, ModelChoice
 from tests.support.fakes import NotedIntake, RefusingStore
 
 KEY = ThreadKey("discord", "server", "channel", "thread")
@@ -239,7 +239,7 @@ async def test_the_overview_tells_what_is_chosen_where_and_offers_what_may_be_ch
 async def test_reset_is_for_the_own_conversation_and_for_managers(store: Store) -> None:
     desk, _ = desk_of(store)
 
-    with pytest.raises(NotYours):
+    with pytest.raises(MayNotChange):
         await desk.reset(VISITOR)
 
     assert "forgotten" in await desk.reset(OWNER)

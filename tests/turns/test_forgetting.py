@@ -36,7 +36,7 @@ def turn(number: int, person: Person, key: ThreadKey = SHARED, text: str = "") -
 async def next_of(queue: TurnQueue) -> Taken:
     tokens: list[Token] = []
     while not tokens:
-        tokens = await queue.leases.ready([PLATFORM], count=1, block_seconds=0.1)
+        tokens = await queue.leases.read_tokens([PLATFORM], count=1, block_seconds=0.1)
     (token,) = tokens
     taken = await queue.leases.take(token)
     assert taken
@@ -77,8 +77,8 @@ async def talk(store: Store) -> TurnQueue:
     await history.save_name(SHARED, ANN)
     await history.save_name(SHARED, BOB)
     await history.keep_message("discord:kept", said_by(ANN, "yodel", 93))
-    await queue.note_speakers(SHARED, ANN.id, BOB.id, ours=True)
-    await queue.warn("discord", ANN)
+    await queue.leases.note_speakers(SHARED, ANN.id, BOB.id, ours=True)
+    await queue.claim_refusal_notice("discord", ANN)
     rights = Rights(own_thread=True)
     chosen = PreferenceStore(store=store)
     await chosen.change(OWN, "thread", {"persona": "yodel"}, by=ANN.id, rights=rights)

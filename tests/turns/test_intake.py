@@ -30,9 +30,9 @@ def make_intake(store: Store, queue: TurnQueue) -> Intake:
 async def admitted(store: Store, turn: Turn) -> Turn:
     """Admit a turn, and return it as a worker takes it."""
     queue = make_queue(store)
-    await queue.leases.ready(["console"], count=1, block_seconds=0.1)  # listens from now on
+    await queue.leases.read_tokens(["console"], count=1, block_seconds=0.1)  # listens from now on
     await make_intake(store, queue).admit(turn)
-    (token,) = await queue.leases.ready(["console"], count=1, block_seconds=5)
+    (token,) = await queue.leases.read_tokens(["console"], count=1, block_seconds=5)
     taken = await queue.leases.take(token)
     assert taken
     return taken.turn

@@ -72,7 +72,7 @@ async def test_what_continues_an_answer_is_forgotten_with_any_of_its_questions(
     cut = Shown(("m1",), "both", "both", outcome="done", end="cut")
     await queue.leases.finish(taken, cut, exchange)
     following = replace(make_turn(3, text="go on"), place={})
-    await queue.go_on("console:1", following, person_id=ANN.id)
+    await queue.continue_answer("console:1", following, person_id=ANN.id)
     more = replace(exchange, turn_id="console:3", question="go on", answer="more")
     shown = Shown(("m2",), "more", "more", outcome="done")
     await queue.leases.finish(await take(queue), shown, more)

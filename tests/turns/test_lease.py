@@ -11,7 +11,7 @@ from bot.concurrency import cancelled
 from bot.domain import Exchange, Shown, Turn
 from bot.errors import ModelBusy, StoreUnavailable
 from bot.store import Store
-from bot.turns.conversation import HOLD_UP_SECONDS, Lease
+from bot.turns.conversation import RETRY_WHILE_BLOCKING_SECONDS, Lease
 from bot.turns.queue import Taken, TurnLeases
 from bot.turns.repair import WorkPolicy
 from tests.support.at_work import BOB, make_leases, make_queue, make_turn, take
@@ -57,7 +57,10 @@ class Clock:
 
 
 async def make_lease(
-    store: Store, *turns: Turn, clock: Clock | None = None, hold_up: float = HOLD_UP_SECONDS
+    store: Store,
+    *turns: Turn,
+    clock: Clock | None = None,
+    hold_up: float = RETRY_WHILE_BLOCKING_SECONDS,
 ) -> tuple[Lease, Unreliable]:
     queue, leases = make_queue(store), make_leases(Unreliable, store)
     for turn in turns or (make_turn(),):
@@ -67,7 +70,7 @@ async def make_lease(
         taken=await take(queue),
         seconds=60,
         finish_retry=WorkPolicy().finish_retry,
-        hold_up_seconds=hold_up,
+        blocking_seconds=hold_up,
         sleep=(clock or Clock()).sleep,
     )
     return lease, leases
@@ -141,7 +144,7 @@ async def test_a_question_that_only_fails_holds_its_thread_for_a_while_if_anothe
     with pytest.raises(ModelBusy):
         await late.before_retry(ModelBusy("full"))
 
-    assert HOLD_UP_SECONDS == 15.0
+    assert RETRY_WHILE_BLOCKING_SECONDS == 15.0
 
 
 async def test_a_question_behind_which_nothing_waits_may_fail_for_longer(store: Store) -> None:

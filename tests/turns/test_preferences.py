@@ -313,7 +313,7 @@ async def test_an_answer_anew_takes_the_preferences_of_that_moment(
         case "regenerate":
             await intake.regenerate("console:1", person_id=ANN.id, press_id="p1")
         case "continue":
-            await intake.go_on("console:1", person_id=ANN.id, press_id="console:p1")
+            await intake.continue_answer("console:1", person_id=ANN.id, press_id="console:p1")
         case _:
             await intake.edit(replace(asked(), text="Other?"), edited_at=2000.0)
     async with working(make_worker(store, platform, model)):

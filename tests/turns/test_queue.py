@@ -58,7 +58,7 @@ def grown(text: str, *message_ids: str) -> Shown:
 async def next_token(queue: TurnQueue) -> Token | None:
     # The first read of all only creates the group.
     for _ in range(2):
-        if tokens := await queue.leases.ready(["console"], count=1, block_seconds=0.02):
+        if tokens := await queue.leases.read_tokens(["console"], count=1, block_seconds=0.02):
             return tokens[0]
     return None
 
@@ -388,7 +388,9 @@ async def test_a_platform_that_is_new_is_read_beside_one_that_is_not(store: Stor
     assert await next_token(queue) is None
     await queue.admit(make_turn(1, key=replace(KEY, platform="slack")))
 
-    found = [await queue.leases.ready(platforms, count=1, block_seconds=0.1) for _ in range(2)]
+    found = [
+        await queue.leases.read_tokens(platforms, count=1, block_seconds=0.1) for _ in range(2)
+    ]
 
     assert found[0] == []
     assert [token.platform for token in found[1]] == ["slack"]
@@ -397,7 +399,7 @@ async def test_a_platform_that_is_new_is_read_beside_one_that_is_not(store: Stor
 async def test_a_stream_that_expires_while_it_is_read_is_empty(store: Store) -> None:
     queue = make_queue(store)
     assert await next_token(queue) is None
-    reading = asyncio.create_task(queue.leases.ready(["console"], count=1, block_seconds=2))
+    reading = asyncio.create_task(queue.leases.read_tokens(["console"], count=1, block_seconds=2))
     await asyncio.sleep(0.2)
 
     await store.command("DEL", store.key("ready", "console"))
@@ -425,7 +427,7 @@ async def test_no_more_is_reclaimed_than_there_is_room_for(store: Store) -> None
         await dead.admit(make_turn(number, key=key))
     # The first read finds out that nobody has read yet.
     for _ in range(2):
-        await dead.leases.ready(platforms, count=3, block_seconds=0.1)
+        await dead.leases.read_tokens(platforms, count=3, block_seconds=0.1)
     for platform in platforms:
         await expire_all(store, platform)
 
@@ -984,7 +986,7 @@ async def test_a_worker_that_leaves_is_no_consumer_any_more_nor_is_one_that_was_
 async def test_a_worker_whose_name_went_while_it_read_has_what_comes(store: Store) -> None:
     queue, leaving = make_queue(store), make_queue(store, "leaving")
     assert await next_token(queue) is None
-    reading = asyncio.create_task(queue.leases.ready(["console"], count=1, block_seconds=2))
+    reading = asyncio.create_task(queue.leases.read_tokens(["console"], count=1, block_seconds=2))
     await asyncio.sleep(0.2)
 
     await leaving.leases.remove_idle_consumers(["console"])
@@ -1010,7 +1012,7 @@ async def test_the_queue_survives_a_wiped_store(store: Store) -> None:
 async def working(queue: TurnQueue, started: list[float]) -> AsyncIterator[None]:
     async def work() -> None:
         while True:
-            for token in await queue.leases.ready(["console"], count=4, block_seconds=0.5):
+            for token in await queue.leases.read_tokens(["console"], count=4, block_seconds=0.5):
                 taken = await queue.leases.take(token)
                 started.append(time.perf_counter())
                 if taken:

@@ -57,10 +57,12 @@ async def test_a_press_of_continue_that_comes_twice_is_one_turn(store: Store) ->
     queue, intake = make_queue(store), make_intake(store)
     await ended(queue)
 
-    presses = [intake.go_on("console:1", person_id="u1", press_id="console:p1") for _ in range(2)]
+    presses = [
+        intake.continue_answer("console:1", person_id="u1", press_id="console:p1") for _ in range(2)
+    ]
     await asyncio.gather(*presses)
     taken = await take(queue)
-    await intake.go_on("console:1", person_id="u1", press_id="console:p1")
+    await intake.continue_answer("console:1", person_id="u1", press_id="console:p1")
 
     expected = replace(make_turn(), id="console:p1", text=GO_ON, asked_at=taken.turn.asked_at)
     assert taken.turn == expected
@@ -72,7 +74,10 @@ async def test_two_presses_of_continue_at_once_are_one_turn(store: Store) -> Non
     queue, intake = make_queue(store), make_intake(store)
     await ended(queue)
 
-    presses = [intake.go_on("console:1", person_id="u1", press_id=f"console:p{n}") for n in (1, 2)]
+    presses = [
+        intake.continue_answer("console:1", person_id="u1", press_id=f"console:p{n}")
+        for n in (1, 2)
+    ]
     results = await asyncio.gather(*presses, return_exceptions=True)
 
     assert [type(one) for one in results if isinstance(one, Exception)] == [ThreadBusy]
@@ -81,7 +86,7 @@ async def test_two_presses_of_continue_at_once_are_one_turn(store: Store) -> Non
 
 async def refused(intake: Intake, person: str = "u1") -> type[Refused] | None:
     try:
-        await intake.go_on("console:1", person_id=person, press_id="console:p")
+        await intake.continue_answer("console:1", person_id=person, press_id="console:p")
     except Refused as error:
         return type(error)
     return None
@@ -116,7 +121,7 @@ async def test_what_continues_an_answer_is_forgotten_with_its_question(
 ) -> None:
     queue, history = make_queue(store), History(store=store, keep_seconds=KEEP)
     await ended(queue)
-    await make_intake(store).go_on("console:1", person_id="u1", press_id="console:p")
+    await make_intake(store).continue_answer("console:1", person_id="u1", press_id="console:p")
     taken = await take(queue)
     exchange = Exchange("console:p", ANN, 1000.0, GO_ON, "three")
 
@@ -216,7 +221,7 @@ async def test_a_turn_that_continues_is_alone_and_has_no_quote(store: Store) -> 
     exchange = Exchange("console:1", ANN, 1000.0, "question 1", "One", quote)
     await queue.leases.finish(taken, shown, exchange)
 
-    await intake.go_on("console:1", person_id="u1", press_id="console:p1")
+    await intake.continue_answer("console:1", person_id="u1", press_id="console:p1")
     await queue.admit(replace(make_turn(2), joins=True))
     following = (await take(queue)).turn
 

@@ -203,10 +203,10 @@ async def test_a_stream_that_cannot_be_made_readable_is_an_error(data_dir: Path)
         await full.redis.config_set("maxmemory", "1")
 
         with pytest.raises(StoreUnavailable, match="maxmemory"):
-            await queue.leases.ready(["console"], count=1, block_seconds=0.01)
+            await queue.leases.read_tokens(["console"], count=1, block_seconds=0.01)
 
         await full.redis.config_set("maxmemory", "0")
-        assert await queue.leases.ready(["console"], count=1, block_seconds=0.01) == []
+        assert await queue.leases.read_tokens(["console"], count=1, block_seconds=0.01) == []
         await queue.admit(make_turn(1))
         assert (await take(queue)).turn.id == "console:1"
 

@@ -218,7 +218,7 @@ class Model:
         self.ask_anew(turn_id)
         return None
 
-    def go_on(self, turn_id: str, person: str, following: Turn) -> type[Refused] | None:
+    def continue_answer(self, turn_id: str, person: str, following: Turn) -> type[Refused] | None:
         """Return why an answer is not continued; else queue the turn that does it."""
         if following.id in self.turns:
             return None
@@ -817,7 +817,9 @@ class Queue(RuleBasedStateMachine):
         press=st.integers(0, 1),
         thread=st.sampled_from([*THREADS, None]),
     )
-    def go_on(self, data: st.DataObject, person: str, press: int, thread: str | None) -> None:
+    def continue_answer(
+        self, data: st.DataObject, person: str, press: int, thread: str | None
+    ) -> None:
         """Press Continue below an answer, mostly one that was cut, mostly as its asker."""
         self.ask_and_answer(thread)
         last = [thread.last for thread in self.model.threads.values() if thread.last]
@@ -828,9 +830,9 @@ class Queue(RuleBasedStateMachine):
         following = f"{turn_id}-more-{press}"
         turn = replace(turn, id=following, text=f"more of {turn_id}", joins=False)
         person = person or turn.person.id
-        expected = self.model.go_on(turn_id, person, turn)
+        expected = self.model.continue_answer(turn_id, person, turn)
 
-        got = self.refused(self.queues["w2"].go_on(turn_id, turn, person_id=person))
+        got = self.refused(self.queues["w2"].continue_answer(turn_id, turn, person_id=person))
 
         assert got is expected
 
@@ -1006,7 +1008,7 @@ class Queue(RuleBasedStateMachine):
         # Where nothing stands there, Valkey would let a read wait for a tenth of a second. The
         # first read of all only creates the group.
         for _ in range(2 * min(unread, 1)):
-            reading = self.queues[worker].leases.ready(
+            reading = self.queues[worker].leases.read_tokens(
                 ["console"], count=count, block_seconds=0.001
             )
             if found := self.run(reading):

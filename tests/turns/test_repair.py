@@ -172,7 +172,7 @@ async def test_the_final_text_is_restored_however_the_store_was_away_meanwhile(
             other, taken = await taken_by_another(store)
             await until(lambda: slow.hung_up)
             await way.cut()
-            await until(lambda: "No turns can be taken" in caplog.text)
+            await until(lambda: "Cannot take turns" in caplog.text)
             await other.leases.finish(taken, Shown(("m1",), "The end.", outcome="done"), None)
             await way.mend()
 

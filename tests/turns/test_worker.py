@@ -360,7 +360,7 @@ async def test_a_turn_that_cannot_be_taken_is_told_of_and_stops_no_other(
 class Broken(TurnLeases):
     """Has a bug in its reading."""
 
-    async def ready(
+    async def read_tokens(
         self, platforms: Sequence[str], *, count: int, block_seconds: float
     ) -> list[Token]:
         raise ValueError("a bug")

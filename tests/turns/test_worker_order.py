@@ -85,11 +85,11 @@ class Timed(TurnLeases):
 
     reads: tuple[float, ...] = ()
 
-    async def ready(
+    async def read_tokens(
         self, platforms: Sequence[str], *, count: int, block_seconds: float
     ) -> list[Token]:
         self.reads += (block_seconds,)
-        return await super().ready(platforms, count=count, block_seconds=block_seconds)
+        return await super().read_tokens(platforms, count=count, block_seconds=block_seconds)
 
 
 async def test_no_read_of_new_turns_outlasts_the_pause_between_reclaims(store: Store) -> None:

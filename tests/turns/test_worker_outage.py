@@ -107,7 +107,7 @@ async def test_a_stop_is_heard_at_once_though_the_store_was_away(
             working(make_worker(there, platform, model, lease=60)),
         ):
             await way.cut()
-            await until(lambda: "No turns can be taken" in caplog.text)
+            await until(lambda: "Cannot take turns" in caplog.text)
             await way.mend()
             await make_queue(store).admit(make_turn())
             await until(lambda: model.at_once)
@@ -148,11 +148,11 @@ class Away(TurnLeases):
         self._fail()
         return await super().reclaim(platforms, count=count)
 
-    async def ready(
+    async def read_tokens(
         self, platforms: Sequence[str], *, count: int, block_seconds: float
     ) -> list[Token]:
         self._fail()
-        return await super().ready(platforms, count=count, block_seconds=block_seconds)
+        return await super().read_tokens(platforms, count=count, block_seconds=block_seconds)
 
     def _fail(self) -> None:
         self.outages -= 1

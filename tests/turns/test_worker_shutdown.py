@@ -96,10 +96,10 @@ class LateTokens(TurnLeases):
 
     has_read = False
 
-    async def ready(
+    async def read_tokens(
         self, platforms: Sequence[str], *, count: int, block_seconds: float
     ) -> list[Token]:
-        tokens = await super().ready(platforms, count=count, block_seconds=block_seconds)
+        tokens = await super().read_tokens(platforms, count=count, block_seconds=block_seconds)
         if tokens:
             self.has_read = True
             await asyncio.sleep(0.2)

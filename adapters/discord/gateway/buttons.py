@@ -125,7 +125,7 @@ class Buttons:
             await _show_heard(interaction, turn_id)
 
     async def _continue(self, interaction: discord.Interaction, turn_id: str) -> None:
-        continuing = self._intake.go_on(
+        continuing = self._intake.continue_answer(
             turn_id,
             person_id=str(interaction.user.id),
             press_id=events.turn_id(interaction.id),

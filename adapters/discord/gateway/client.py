@@ -306,7 +306,7 @@ class Gateway(discord.Client):
         server = events.server_of(message)
         if server is None or isinstance(message.author, discord.Member):
             return []
-        if not await self._intake.asks_roles(ThreadKey("discord", str(server), "", "")):
+        if not await self._intake.depends_on_roles(ThreadKey("discord", str(server), "", "")):
             return []
         ids = {"guild_id": server, "user_id": message.author.id}
         try:

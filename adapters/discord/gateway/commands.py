@@ -31,9 +31,9 @@ from adapters.discord.gateway.responses import (
 from adapters.discord.rest import fetch_messages, own_id, translated
 from bot.concurrency import BackgroundTasks
 from bot.domain import ContextMessage, Turn
-from bot.errors import PlaceGone, Refused, StoreUnavailable, SurfaceError
+from bot.errors import PlaceGone, StoreUnavailable, SurfaceError
 from bot.turns import desk
-from bot.turns.desk import Call, Desk, Part, Scope
+from bot.turns.desk import Call, Desk, NotOffered, Part, Scope
 from bot.turns.intake import Intake
 
 _log = logging.getLogger(__name__)
@@ -305,16 +305,16 @@ class Commands:
         """Read what was said behind a message, by one request; raises Refused."""
         channel = interaction.channel_id or 0
         if interaction.guild_id and not self._client.intents.message_content:
-            raise _Unread(_UNREADABLE)
+            raise NotOffered(_UNREADABLE)
         if interaction.guild_id and not interaction.permissions.read_message_history:
-            raise _Unread(_NOT_FOR_YOU)
+            raise NotOffered(_NOT_FOR_YOU)
         try:
             async with asyncio.timeout(_READ_SECONDS):
                 found = await fetch_messages(self._client, channel, limit=_SUMMARISED)
         except PlaceGone as error:
-            raise _Unread(_UNREADABLE) from error
+            raise NotOffered(_UNREADABLE) from error
         except (SurfaceError, TimeoutError) as error:
-            raise _Unread(_TOO_LATE) from error
+            raise NotOffered(_TOO_LATE) from error
         after = int(first.id.rpartition(":")[2])
         behind = [one for one in reversed(found) if after < int(one["id"]) < interaction.id]
         said = (events.said_in(self._client, channel, one) for one in behind)
@@ -328,12 +328,6 @@ class Commands:
                 message = read_message(channel, messages.get(target) or {})
                 return events.context_message(message, own_id(self._client)) if message else None
         return None
-
-
-class _Unread(Refused):
-    def __init__(self, apology: str) -> None:
-        super().__init__(apology)
-        self.apology = apology
 
 
 def _kept(interaction: discord.Interaction, form: str) -> str:

@@ -207,7 +207,7 @@ class EventHandler:
             if not is_of_channel:
                 raise NotRemembered
             again = press.action == REGENERATE
-            act = self._intake.regenerate if again else self._intake.go_on
+            act = self._intake.regenerate if again else self._intake.continue_answer
             asker = await self._asker(press)
             turn = await act(press.turn_id, person_id=press.user, press_id=press.id, asker=asker)
             self._show_if_waiting(turn)

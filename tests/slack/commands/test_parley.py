@@ -58,7 +58,7 @@ async def test_stop_in_a_channel_ends_what_the_person_asked_there(store: Store) 
         await until(lambda: intake.turns)
         tokens: list[Token] = []
         while not tokens:  # the first look makes the consumer group
-            tokens = await intake.queue.leases.ready(["slack"], count=1, block_seconds=1.0)
+            tokens = await intake.queue.leases.read_tokens(["slack"], count=1, block_seconds=1.0)
         await intake.queue.leases.take(tokens[0])
 
         for person in (bob, ann):

@@ -227,7 +227,7 @@ class BreaksOnce(NoLimits):
 
     broken = False
 
-    async def final(self, budget: EditBudget, *, deadline: float) -> None:
+    async def final(self, budget: EditBudget | None, *, deadline: float) -> None:
         if not self.broken:
             self.broken = True
             raise ZeroDivisionError

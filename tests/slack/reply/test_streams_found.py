@@ -17,6 +17,7 @@ from bot.reply.writer import Reply
 from bot.store import Store
 from tests.emulators.slack import Call
 from tests.support.at_work import given_up_unseen, make_queue, repairing
+from tests.support.replies import allow_retry, always_announce
 from tests.support.slack_scene import LONG, TEXT, WORDS, Scene, growing, make_scene
 from tests.support.waiting import until
 
@@ -118,6 +119,8 @@ async def make_attempt(
                 stop=asyncio.Event(),
                 save=save,
                 patience=5.0,
+                before_retry=allow_retry,
+                claims_truncation_notice=always_announce,
             )
             await reply.stream(said())
         if not dies_at:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -91,16 +91,13 @@ def _models(text: str) -> tuple[tuple[str, str], ...]:
     return tuple(found)
 
 
-def _slack_bot_token(text: str) -> str:
-    if text.startswith("xapp-"):
-        raise ValueError("is an app-level token: it belongs in SLACK_APP_TOKEN")
-    return _word(text)
+def _token(*, wrong_prefix: str, problem: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text.startswith(wrong_prefix):
+            raise ValueError(problem)
+        return _word(text)
 
-
-def _slack_app_token(text: str) -> str:
-    if text.startswith("xoxb-"):
-        raise ValueError("is a bot token: it belongs in SLACK_BOT_TOKEN")
-    return _word(text)
+    return parse
 
 
 def _prompts(text: str) -> tuple[tuple[str, str], ...]:
@@ -268,22 +265,13 @@ def _switch_or_auto(text: str) -> bool | None:
     return text.lower() in ON
 
 
-def _follow(text: str) -> str:
-    if text.lower() not in FOLLOW:
-        raise ValueError(f"is none of {', '.join(FOLLOW)}")
-    return text.lower()
+def _one_of(choices: Collection[str]) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text.lower() not in choices:
+            raise ValueError(f"is none of {', '.join(choices)}")
+        return text.lower()
 
-
-def _format(text: str) -> str:
-    if text.lower() not in LOG_FORMATS:
-        raise ValueError(f"is none of {', '.join(LOG_FORMATS)}")
-    return text.lower()
-
-
-def _level(text: str) -> str:
-    if text.lower() not in LOG_LEVELS:
-        raise ValueError(f"is none of {', '.join(LOG_LEVELS)}")
-    return text.lower()
+    return parse
 
 
 def _path(fits: Callable[[Path], bool], *, otherwise: str) -> Callable[[str], Path]:
@@ -435,10 +423,18 @@ class Settings:
     discord_gateway_url: str = _setting(
         "", _url("ws", "wss", beside_token=True), "another address of Discord's gateway"
     )
-    slack_bot_token: str = _setting("", _slack_bot_token, "Slack bot token (xoxb-...)", secret=True)
+    slack_bot_token: str = _setting(
+        "",
+        _token(
+            wrong_prefix="xapp-",
+            problem="is an app-level token: it belongs in SLACK_APP_TOKEN",
+        ),
+        "Slack bot token (xoxb-...)",
+        secret=True,
+    )
     slack_app_token: str = _setting(
         "",
-        _slack_app_token,
+        _token(wrong_prefix="xoxb-", problem="is a bot token: it belongs in SLACK_BOT_TOKEN"),
         "Slack app-level token (xapp-...): events come over Socket Mode",
         secret=True,
     )
@@ -472,7 +468,7 @@ class Settings:
     )
     follow_threads: Literal["auto", "all", "mention"] = _setting(
         "auto",
-        _follow,
+        _one_of(FOLLOW),
         "which messages the bot answers in its threads: all, only a mention or a reply (mention), "
         "or all while one person alone speaks there (auto)",
     )
@@ -535,9 +531,9 @@ class Settings:
         _whole(least=1, most=10_000),
         "how many questions one process answers at once; further ones wait",
     )
-    log_level: str = _setting("info", _level, "debug, info, warning or error")
+    log_level: str = _setting("info", _one_of(LOG_LEVELS), "debug, info, warning or error")
     log_format: Literal["text", "json"] = _setting(
-        "text", _format, "text, or json for an object on each line"
+        "text", _one_of(LOG_FORMATS), "text, or json for an object on each line"
     )
     web_host: str = _setting(
         "127.0.0.1",

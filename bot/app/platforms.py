@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Job = Coroutine[Any, Any, None]
+Service = Coroutine[Any, Any, None]
 RETRY_SECONDS = 10.0  # between two attempts to reach a platform while another one runs
 _TOKENS_AND_ADDRESSES = (
     ("DISCORD_TOKEN", "DISCORD_API_URL"),
@@ -49,7 +49,7 @@ class Platforms:
     """
 
     platforms: dict[str, Platform] = field(default_factory=dict)
-    listeners: dict[str, Callable[[Intake], Job]] = field(default_factory=dict)
+    listeners: dict[str, Callable[[Intake], Service]] = field(default_factory=dict)
     posts: dict[str, Callable[[Intake], http.Handler]] = field(default_factory=dict)
     # The seconds for which no events of a platform could arrive.
     downtimes: dict[str, Callable[[], float]] = field(default_factory=dict)
@@ -260,7 +260,7 @@ class _Connected:
     """A connected platform and how it receives events; `handler` receives them over HTTP."""
 
     platform: Platform
-    listen: Callable[[Intake], Job]
+    listen: Callable[[Intake], Service]
     downtime: Callable[[], float]
     handler: Callable[[Intake], http.Handler] | None = None
 

@@ -20,7 +20,7 @@ from bot.app import http
 from bot.app.assistant import Assistant, model_choices, open_assistant
 from bot.app.bars import shown_progress
 from bot.app.metrics import ProcessMetrics
-from bot.app.platforms import Job, Platforms, check_settings, open_platforms
+from bot.app.platforms import Platforms, Service, check_settings, open_platforms
 from bot.concurrency import do_nothing, running
 from bot.errors import CannotStart
 from bot.local import hardware
@@ -98,7 +98,7 @@ async def serve(
 
 
 async def until_stopped(
-    jobs: Mapping[str, Job], stop: asyncio.Event, *, cancel_seconds: float = CANCEL_SECONDS
+    jobs: Mapping[str, Service], stop: asyncio.Event, *, cancel_seconds: float = CANCEL_SECONDS
 ) -> None:
     """Run jobs until `stop` is set or one of them ends, then end them all.
 
@@ -142,7 +142,7 @@ async def _open(
     *,
     need_all: bool,
     drain_seconds: float,
-) -> tuple[dict[str, Callable[[], Job]], str]:
+) -> tuple[dict[str, Callable[[], Service]], str]:
     """Return what starts the job of each role, and the address of the HTTP server."""
     store = await stack.enter_async_context(
         connect(url=settings.redis_url, data_dir=settings.data_dir)
@@ -170,7 +170,7 @@ async def _open(
     if not {"console"} <= roles <= {"console", "web", "worker"}:
         address = await _serve_http(settings, platforms, queue, intake, store, stop, stack)
     await _serve_page(settings, platforms, intake, stack, needed=need_all)
-    jobs: dict[str, Callable[[], Job]] = {}
+    jobs: dict[str, Callable[[], Service]] = {}
     jobs |= {name: partial(listen, intake) for name, listen in platforms.listeners.items()}
     if assistant:
         worker = Worker(

@@ -6,7 +6,8 @@ import asyncio
 import io
 import re
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,24 +42,32 @@ async def fetch(
     cancelled = threading.Event()
     try:
         bar = _bar_class(progress, cancelled)
-        return await asyncio.to_thread(
-            _download, repo, quantisation, token=token, cache=cache, endpoint=endpoint, bar=bar
-        )
-    except hub.GatedRepoError as error:
-        raise CannotStart(
-            f"{VARIABLE}={name} is gated: accept its license at https://huggingface.co/{repo}"
-            " and set HF_TOKEN to a token of that account"
-        ) from error
-    except hub.RepositoryNotFoundError as error:
-        raise CannotStart(
-            f"{VARIABLE}={name} does not exist at Hugging Face, or HF_TOKEN may not see it"
-        ) from error
+        with explain_denied_access(f"{VARIABLE}={name}", repo):
+            return await asyncio.to_thread(
+                _download, repo, quantisation, token=token, cache=cache, endpoint=endpoint, bar=bar
+            )
     # The library's errors of the connection are its HTTP client's.
     except (hub.HFValidationError, OSError, ValueError, RuntimeError, httpx2.HTTPError) as error:
         reason = one_line(str(error)) or type(error).__name__
         raise CannotStart(f"{VARIABLE}={name} cannot be downloaded: {reason}") from error
     finally:
         cancelled.set()
+
+
+@contextmanager
+def explain_denied_access(setting: str, repo: str) -> Iterator[None]:
+    """Raise CannotStart if a repository is gated or cannot be found."""
+    try:
+        yield
+    except hub.GatedRepoError as error:
+        raise CannotStart(
+            f"{setting} is gated: accept its license at https://huggingface.co/{repo}"
+            " and set HF_TOKEN to a token of that account"
+        ) from error
+    except hub.RepositoryNotFoundError as error:
+        raise CannotStart(
+            f"{setting} does not exist at Hugging Face, or HF_TOKEN may not see it"
+        ) from error
 
 
 def choose(files: Iterable[str], quantisation: str) -> list[str]:

@@ -24,6 +24,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 from bot.domain import Message
 from bot.errors import CannotStart, PromptRefused, PromptTooLong
 from bot.local import hardware
+from bot.local.hub import explain_denied_access
 from bot.model.client import without_system
 
 VARIABLE = "TRANSFORMERS_MODEL"
@@ -154,19 +155,11 @@ def make_plan(*, name: str, token: str | None, context_tokens: int, max_tokens: 
 
 def _config(name: str, token: str | None) -> Any:
     try:
-        if not Path(name).is_absolute():
-            # transformers raises the same OSError for all that can go wrong here.
-            hf_hub_download(name, "config.json", token=token)
-        return AutoConfig.from_pretrained(name, token=token, **_SAFELY)
-    except hub.GatedRepoError as error:
-        raise CannotStart(
-            f"{VARIABLE}={name} is gated: accept its license at https://huggingface.co/{name}"
-            " and set HF_TOKEN to a token of that account"
-        ) from error
-    except hub.RepositoryNotFoundError as error:
-        raise CannotStart(
-            f"{VARIABLE}={name} does not exist at Hugging Face, or HF_TOKEN may not see it"
-        ) from error
+        with explain_denied_access(f"{VARIABLE}={name}", name):
+            if not Path(name).is_absolute():
+                # transformers raises the same OSError for every failure here.
+                hf_hub_download(name, "config.json", token=token)
+            return AutoConfig.from_pretrained(name, token=token, **_SAFELY)
     except hub.HFValidationError as error:
         raise CannotStart(
             f"{VARIABLE}={name} is neither a folder nor a name at Hugging Face"

@@ -84,13 +84,7 @@ class RetryingModel:
         self._total_timeout = total_timeout
         self._stopping = stopping
         self._breakers = {
-            id(model): CircuitBreaker(
-                name=model.name,
-                failures=policy.failures,
-                open_for=policy.open_for,
-                longest_open=policy.longest_open,
-                clock=_now,
-            )
+            id(model): CircuitBreaker(name=model.name, policy=policy, clock=_now)
             for model in (*models, *self._offered.values())
         }
         self._models = tuple(models)
@@ -126,10 +120,10 @@ class RetryingModel:
         since, is_broken = _now(), False
         while True:
             candidate = self._choose(candidates, since=since, deadline=deadline)
-            if candidate.error and (pause := candidate.pause):
+            if candidate.error and (delay := candidate.delay):
                 yield Retrying(candidate.error)
-                pause *= _random.uniform(1.0, _JITTER)
-                await self._pause(min(pause, self._policy.longest_pause))
+                delay *= _random.uniform(1.0, _JITTER)
+                await self._pause(min(delay, self._policy.longest_pause))
                 continue
             answer = None
             try:
@@ -196,7 +190,7 @@ class RetryingModel:
             # The first transient one: its apology tells a person to ask again.
             raise max((each.error for each in candidates if each.error), key=is_transient)
         patience = self._policy.patience
-        return min(worthwhile, key=lambda each: max(each.pause - patience, 0.0))
+        return min(worthwhile, key=lambda each: max(each.delay - patience, 0.0))
 
     async def _pause(self, seconds: float) -> None:
         try:
@@ -229,8 +223,8 @@ class _Candidate:
         return self._error or copy(self.breaker.error)
 
     @property
-    def pause(self) -> float:
-        opens_in = self.breaker.pause if self._error else self.breaker.first_pause
+    def delay(self) -> float:
+        opens_in = self.breaker.delay if self._error else self.breaker.first_delay
         return max(self._ready_at - _now(), opens_in, 0.0)
 
     def is_worthwhile(self, *, since: float, deadline: float) -> bool:
@@ -240,14 +234,14 @@ class _Candidate:
         if self.breaker.error:
             since = min(since, self.breaker.opened_at)
         patience_ends = min(since + self.policy.wait, deadline)
-        return not self.pause or _now() + self.pause * _JITTER <= patience_ends
+        return not self.delay or _now() + self.delay * _JITTER <= patience_ends
 
     def fail(self, error: ModelError) -> None:
         self._error = error
         self._failures += 1
-        pause = Backoff(self.policy.pause, self.policy.longest_pause).pause(self._failures)
+        delay = Backoff(self.policy.pause, self.policy.longest_pause).delay(self._failures)
         # What the server asks for is in the breaker's pause.
-        self._ready_at = _now() + pause
+        self._ready_at = _now() + delay
 
 
 class CircuitBreaker:
@@ -263,24 +257,14 @@ class CircuitBreaker:
     breaker in Redis would be one more thing that can be away.
     """
 
-    def __init__(
-        self,
-        *,
-        name: str,
-        failures: int,
-        open_for: float,
-        longest_open: float,
-        clock: Callable[[], float],
-    ) -> None:
+    def __init__(self, *, name: str, policy: RetryPolicy, clock: Callable[[], float]) -> None:
         self.error: ModelError | None = None  # why it is open; None: it is closed
         self.opened_at = 0.0
         self._name = name
-        self._limit = failures
-        self._open_for = open_for
-        self._longest_open = longest_open
+        self._policy = policy
         self._clock = clock
         self._failures = 0  # in a row
-        self._next_open_for = open_for
+        self._next_open_for = policy.open_for
         self._open_until = 0.0
         self._reopened_at = 0.0  # at the last failure that counted
         self._probe: object | None = None  # the last one, until its first sign of life
@@ -289,34 +273,34 @@ class CircuitBreaker:
         self._asked_until = 0.0  # until when the server asked for a pause
 
     @property
-    def pause(self) -> float:
+    def delay(self) -> float:
         """Seconds until an attempt may pass, or until the next check; 0 is now."""
         if not self.error:
             return 0.0
         now = self._clock()
         alone = self._probed_at + _PROBE_ALONE - now if self._probe else 0.0
-        return max(min(alone, self._open_for), self._open_until - now, 0.0)
+        return max(min(alone, self._policy.open_for), self._open_until - now, 0.0)
 
     @property
-    def first_pause(self) -> float:
+    def first_delay(self) -> float:
         """The same for an answer that asks for the first time.
 
         While the breaker is open, one of these passes every `open_for` seconds, if the server has
         not asked for a pause. Else a question that fails whenever it is asked could use all probes,
         and those that would succeed would wait for it.
         """
-        free_at = max(self._passed_at + self._open_for, self._asked_until)
-        return min(self.pause, max(free_at - self._clock(), 0.0))
+        free_at = max(self._passed_at + self._policy.open_for, self._asked_until)
+        return min(self.delay, max(free_at - self._clock(), 0.0))
 
     @contextmanager
     def attempt(self) -> Iterator[Callable[[], None]]:
-        """Record one attempt, up to its first delta. Call only if `pause` or `first_pause` is 0.
+        """Record one attempt, up to its first delta. Call only if `delay` or `first_delay` is 0.
 
         Yields what is to be called at the first sign of life. Cancelled attempts are ignored.
         """
         began, this = self._clock(), object()
         # The first attempt of another answer is no probe: its failure says nothing new.
-        is_probe = self.error is not None and not self.pause
+        is_probe = self.error is not None and not self.delay
         self._passed_at = began
         if is_probe:
             self._probe, self._probed_at = this, began
@@ -344,7 +328,7 @@ class CircuitBreaker:
         self._asked_until = max(self._asked_until, self._clock() + retry_after)
         if self.error and (probed_at is None or probed_at < self._reopened_at):
             return  # it began before the breaker opened, or before another probe failed
-        if not (self.error or retry_after or self._failures >= self._limit):
+        if not (self.error or retry_after or self._failures >= self._policy.failures):
             return
         if not self.error:
             self.opened_at = self._clock()
@@ -353,12 +337,12 @@ class CircuitBreaker:
         self.error = copy(error)
         self._reopened_at = self._clock()
         self._open_until = self._reopened_at + max(self._next_open_for, retry_after)
-        self._next_open_for = min(2 * self._next_open_for, self._longest_open)
+        self._next_open_for = min(2 * self._next_open_for, self._policy.longest_open)
 
     def _close(self) -> None:
         if self.error:
             log.warning("Model %s is back", self._name)
-        self.error, self._failures, self._next_open_for = None, 0, self._open_for
+        self.error, self._failures, self._next_open_for = None, 0, self._policy.open_for
 
 
 def is_transient(error: ModelError) -> bool:

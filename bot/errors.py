@@ -103,7 +103,7 @@ class QueueFull(Refused):
 
 
 class NotAllowed(Refused):
-    """Shown to a person once a day: `repeated` is true if it was shown, or no question was asked."""
+    """Shown to a person once a day: `repeated` if it was shown, or no question was asked."""
 
     def __init__(self, apology: str) -> None:
         super().__init__(apology)

@@ -315,8 +315,8 @@ async def _check_version(client: redis.asyncio.Redis) -> None:
 
 async def _warn_of_loss(client: redis.asyncio.Redis) -> None:
     if faults := await _faults(client):
-        told = " and ".join(f"{fault} ({cure})" for fault, cure in faults)
-        log.warning("The store %s %s: turns can be lost", _server(client), told)
+        problems = " and ".join(f"{fault} ({cure})" for fault, cure in faults)
+        log.warning("The store %s %s: turns can be lost", _server(client), problems)
 
 
 async def _faults(client: redis.asyncio.Redis) -> list[tuple[str, str]]:

@@ -52,7 +52,7 @@ async def stream_answer(
     history: Sequence[tuple[str, str]] = (),
     system: str | None = None,
 ) -> AsyncGenerator[str | Start]:
-    """Yield the deltas of an answer, and a Start if it begins anew; raises ModelError.
+    """Yield the deltas of an answer, and a Start if it restarts; raises ModelError.
 
     `history` has earlier questions and their answers, and `system` replaces the system prompt.
 

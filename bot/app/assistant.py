@@ -350,8 +350,8 @@ async def _open_model(
         counter=TokenEstimator(),
         counting_server=counting_server,
         watch=watch,
-        budget=settings.context_tokens - settings.max_tokens,
-        answer=settings.max_tokens,
+        prompt_tokens=settings.context_tokens - settings.max_tokens,
+        answer_tokens=settings.max_tokens,
     )
     if not tokenizers.can_be_found(name):
         return model

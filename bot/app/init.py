@@ -306,7 +306,7 @@ def _values(lines: list[Binding]) -> dict[str, str]:
 
 
 def _line(old: Binding, changed: Mapping[str, str]) -> str:
-    """Return a line as it was, or anew with the empty lines before it and its `export`."""
+    """Return a line unchanged, or with its new value, empty lines before it and `export`."""
     text = old.original.string
     if old.key is None or old.key not in changed:
         return text

@@ -48,14 +48,14 @@ Count = Callable[[Sequence[Message]], int]
 
 
 class ContextWindowModel:
-    """Drops and shortens messages until the prompt is within `budget`; an `Endpoint`.
+    """Drops and shortens messages until the prompt fits; an `Endpoint`.
 
-    `budget` and `answer` are the limits of prompt and answer, in tokens. `counter` can be replaced
-    at any time. The counter and its reserve for
-    the chat template, a quarter of the budget at most, decide what fits. Near the limit and beyond
-    it, a server that counts is asked once, and a prompt that it finds too long is not sent. If the
-    server refuses a prompt as too long, a shorter one is sent, once. Control tokens in questions
-    and answers are sent and counted as plain text.
+    `prompt_tokens` and `answer_tokens` are the limits of prompt and answer, in tokens. `counter`
+    can be replaced at any time. The counter and its reserve for the chat template, a quarter of the
+    budget at most, decide what fits. Near the limit and beyond it, a server that counts is asked
+    once, and a prompt that it finds too long is not sent. If the server refuses a prompt as too
+    long, a shorter one is sent, once. Control tokens in questions and answers are sent and counted
+    as plain text.
     """
 
     def __init__(
@@ -65,17 +65,17 @@ class ContextWindowModel:
         counter: Counter,
         counting_server: ServerCounter | None,
         watch: ServerWatch | None,
-        budget: int,
-        answer: int,
+        prompt_tokens: int,
+        answer_tokens: int,
     ) -> None:
         self.name = model.name
         self.counter = counter
         self._model = model
         self._counting_server = counting_server
         self._watch = watch
-        self._most_budget = self._budget = budget
+        self._most_budget = self._budget = prompt_tokens
         self._reported: int | None = None
-        self._answer = answer
+        self._answer_tokens = answer_tokens
         self._optimism = _OPTIMISM
 
     @asynccontextmanager
@@ -94,7 +94,9 @@ class ContextWindowModel:
         if self._watch:
             await self._watch.refresh(deadline=deadline)
             self._set_budget(self._watch.context)
-        counter, prompt, answer = self.counter, as_words(prompt), None
+        counter = self.counter
+        prompt = as_words(prompt)
+        answer = None
         send = partial(
             self._model.stream, deadline=deadline, accepted=accepted, preferences=preferences
         )
@@ -126,7 +128,7 @@ class ContextWindowModel:
         """
         if context is not None and context != self._reported:
             self._reported = context
-            room = max(context - self._answer, context - context // 2)
+            room = max(context - self._answer_tokens, context - context // 2)
             self._budget = min(self._most_budget, room)
 
     async def _prompt_to_send(self, prompt: Sequence[Message], counter: Counter) -> FittedPrompt:
@@ -161,7 +163,7 @@ class ContextWindowModel:
         """Shorten a refused prompt by the refusal's figures; None if nothing shorter fits."""
         # By the plain estimate: a server's count of a text does not apply to its parts.
         counted = counter.estimate(refused.messages)
-        room = refusal.room(answer=self._answer)
+        room = refusal.room(answer=self._answer_tokens)
         share = _REFUSED_SHARE
         if room is not None and room >= _LEAST_ROOM:
             used = refusal.used or counted
@@ -173,7 +175,7 @@ class ContextWindowModel:
 
     def _learn(self, refusal: PromptTooLong, refused: FittedPrompt, counter: Counter) -> None:
         """Save the figures of a refusal after an answer; others may only repeat a person's text."""
-        room = refusal.room(answer=self._answer)
+        room = refusal.room(answer=self._answer_tokens)
         if room is None or room < _LEAST_ROOM:
             return
         if refusal.used:

@@ -1,6 +1,6 @@
-"""The shared async core: it knows no platform and reads no environment.
+"""The shared async core; it imports no platform and reads no environment.
 
-The functions here, for scripts, are the exception: they read the settings and need no platform.
+The functions here are for scripts: they read the settings and need no platform.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from bot.app.ask import Asking
 
 __all__ = ["__version__", "ask", "ask_async", "asking"]
-# The one place of the version; CHANGELOG.md says what is new in it.
+# CHANGELOG.md lists the changes of each version.
 __version__ = "0.1.0"
 
 
 def ask(text: str) -> str:
-    """Return the answer to one question; the model knows of no other. Any thread may call this.
+    """Return the answer to one question, without a history. Any thread may call this.
 
     The first question reads the settings and opens the model, which stays open until the process
     ends. In a running event loop, as in a notebook, this blocks the loop. Raises ModelError if

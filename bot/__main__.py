@@ -11,7 +11,7 @@ if __name__ == "__main__":
     # The imports below take part of a second, and a signal may arrive meanwhile.
     signals = ShutdownSignals(serves=sys.argv[1:2] not in (["ask"], ["init"]))
     signals.install()
-    # The imports below leave no garbage, and looking for it took a sixth of their time.
+    # The imports below leave no garbage; its collection took a sixth of their time.
     collect_garbage_seldom()
 
 import argparse
@@ -38,7 +38,7 @@ def main(signals: ShutdownSignals) -> int:
     """Run the command line; returns the exit status."""
     _open_standard_streams()
     arguments = _arguments()
-    # Imported here: help and wrong arguments need none of it.
+    # Imported here, because help and wrong arguments do not need them.
     from bot.errors import ParleyError
     from bot.text.sanitize import one_line, strip_controls
     from config.settings import Settings, SettingsError
@@ -176,7 +176,7 @@ async def _init(signals: ShutdownSignals, *, asks: bool) -> int:
     from bot.app.init import StandardTerminal, init
 
     def interrupt() -> None:
-        # Only an error leaves a question, and gives the terminal its echo back.
+        # Only an exception ends a question and restores the terminal's echo.
         raise KeyboardInterrupt
 
     logging.disable()
@@ -232,12 +232,12 @@ async def _forget(settings: Settings, arguments: argparse.Namespace, _: Shutdown
     from bot.app.logging import configure_logging
 
     configure_logging(settings, least=logging.WARNING)
-    # A signal ends the process at once: a worker, or the next call, goes on with what is left.
+    # A signal ends the process at once; a worker or the next call continues.
     await forget(settings, arguments.id, sys.stdout)
 
 
 def _open_standard_streams() -> None:
-    """Open closed standard streams: a socket could get the number of one and be written to."""
+    """Open closed standard streams: otherwise a socket could get the number of one."""
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(number)

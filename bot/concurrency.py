@@ -1,4 +1,4 @@
-"""Starts and ends asyncio tasks, ends processes, and computes the pauses between retries."""
+"""Helpers for asyncio tasks, processes and the pauses between retries."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from itertools import count
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
-# The id of the turn on which this task, or one that began it, works; each log line names it.
+# The id of the turn that this task, or the task that started it, handles; for log lines.
 turn_in_work: ContextVar[str] = ContextVar("turn_in_work", default="")
 _MOST_DOUBLINGS = 64  # 2.0 ** 1024 is an OverflowError
 
@@ -83,7 +83,7 @@ async def prefetch(
     """Open a stream and ask it for its first item at once, before the block iterates over it.
 
     `note` is called with each item that arrives. The stream is closed at the end of the block. An
-    error of the opening is raised to who iterates.
+    error of the opening is raised when the items are read.
     """
 
     async def begin() -> tuple[_T, AsyncGenerator[_T]]:
@@ -133,7 +133,7 @@ class BackgroundTasks:
     async def __aexit__(self, *_: object) -> None:
         if self._tasks and self._grace_seconds:
             await asyncio.wait(self._tasks, timeout=self._grace_seconds)
-        # What still runs may start more.
+        # The remaining tasks may start more tasks.
         while self._tasks:
             await cancelled(*self._tasks)
 
@@ -145,13 +145,13 @@ class Backoff:
     first: float
     longest: float
 
-    def pause(self, failures: int) -> float:
+    def delay(self, failures: int) -> float:
         """Return the pause after this number of failures in a row, which is at least 1."""
         return min(self.first * 2.0 ** min(failures - 1, _MOST_DOUBLINGS), self.longest)
 
     def pauses(self) -> Iterator[float]:
         """Iterate over the pauses, without end; a new iterator begins with `first` again."""
-        return map(self.pause, count(1))
+        return map(self.delay, count(1))
 
 
 async def empty_stream() -> AsyncGenerator[Any]:

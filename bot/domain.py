@@ -11,16 +11,16 @@ from urllib.parse import quote, unquote
 Json = str | int | float | bool | None | list["Json"] | dict[str, "Json"]
 Place = Mapping[str, Json]
 Role = Literal["system", "user", "assistant"]
-# How a turn ends: "done" with its answer; "stopped" by a person; "failed" if the model had no whole
-# answer or the platform refused it; and "dead" if it was given up, because its attempts are used up
-# or its record cannot be read: a repair writes what people should see of it.
+# How a turn ends: "done" with its answer; "stopped" by a person; "failed" if the model gave no
+# complete answer or the platform refused it; "dead" if its attempts are used up or its record
+# cannot be read. A repair then posts the apology.
 Outcome = Literal["done", "stopped", "failed", "dead"]
 Rating = Literal["good", "bad"]
-# Which messages the bot answers in a thread in which it has answered, without being called.
+# Which messages the bot answers without a mention, in threads in which it has answered.
 Follow = Literal["auto", "all", "mention"]
-# How the answer of an ended reply stands: "" is whole, or as far as a person let it come; "cut" has
-# the longest length that is allowed; "failed" lacks a whole answer; and "older" is followed by the
-# ended reply of another turn in its thread, however it ended itself.
+# The state of an ended reply's answer: "" is complete or was stopped by a person; "cut" reached the
+# longest allowed length; "failed" is incomplete; "older" is superseded by the ended reply of a
+# later turn in its thread, whatever its own state was.
 End = Literal["", "cut", "failed", "older"]
 
 
@@ -60,12 +60,12 @@ class Person:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asker:
-    """What the platform knows of a person who asks, for the decision whether they may.
+    """What the platform knows of an asker, used to decide whether they may use the bot.
 
     `direct`: they ask in a direct message. `roles` are the ids of their roles in that server, empty
-    if the platform has none or does not tell. `home` is their own server, if it is another one.
-    `signed_in`: the platform itself admits only people who may use the bot. `operator`: it is the
-    person who runs the bot, without any limit.
+    if the platform has none or does not report them. `home` is their own server, if it differs.
+    `signed_in`: the platform itself admits only people who may use the bot. `operator`: the
+    person runs the bot and has no limits.
     """
 
     direct: bool = False
@@ -75,16 +75,16 @@ class Asker:
     operator: bool = False
 
 
-ANYBODY = Asker()  # somebody of whom nothing is known
+ANYBODY = Asker()  # nothing is known of the person
 
 
 @dataclass(frozen=True, slots=True)
 class ContextMessage:
-    """What somebody said, shown in a prompt without being part of the history.
+    """A message that a prompt shows without it being part of the history.
 
     `id` is the id of the turn that the message asks for, or would ask for. `person` is None for the
-    bot itself. `text` is empty if only the id is known. `in_thread` tells, only when it is read,
-    that a person said it in the thread of the question; other bots are no people.
+    bot itself. `text` is empty if only the id is known. `in_thread` is true if a person, and not
+    another bot, wrote it in the thread of the question; it is not stored.
     """
 
     id: str
@@ -95,13 +95,13 @@ class ContextMessage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preferences:
-    """What was chosen for a server, a channel or a thread; an empty field or None chooses nothing.
+    """The preferences of a server, a channel or a thread; an empty field or None sets nothing.
 
-    `model` is the name of one of MODELS, and `persona` a text for the system prompt, of several
-    lines perhaps. `temperature` is from 0 to 2, and `max_tokens` the longest answer in tokens.
-    Of channels and servers only: `people` and `roles` are ids of those who may ask there, of
-    anybody if both are empty; the numbers are limits of one person or of the whole server, which
-    do not exceed those of the place around it, unless somebody of the operator has `raised` them.
+    `model` is the name of one of MODELS, and `persona` a text for the system prompt, which may
+    have several lines. `temperature` is from 0 to 2, and `max_tokens` the longest answer in tokens.
+    For channels and servers only: `people` and `roles` are the ids of those who may ask there
+    (anybody if both are empty); the numbers limit one person or the whole server. They do not
+    exceed the limits of the enclosing scope unless an operator has `raised` them.
     """
 
     model: str = ""
@@ -123,16 +123,15 @@ class Turn:
 
     `id` begins with the platform and names the event, so that an event that is delivered twice is
     one turn. `place` is a JSON object from which the platform opens the surface, in any process. A
-    worker adds to it, as `above`, the last message of the reply before this one in the thread. The
-    queue adds a true `refers` if several questions waited there, and the reply has to name its own.
-    `asked_at` is in seconds since the epoch. `left_out` counts the characters of the question that
-    `text` lacks. `where` names the channel and the server as people see them, and `zone` the
-    person's time zone as the IANA database does; both are empty if the platform does not tell.
-    `quote` is the message to which the question replies, and `context` what others said before, if
-    the adapter has read it; None leaves that to the worker. A turn that `joins` may be answered
-    together with others of its person: its place needs no answer of its own. `preferences` are
-    those of how to answer, as they were when the turn was admitted; the queue sets them.
-    `asker` decides whether it is admitted, and is not stored.
+    worker adds the last message of the previous reply in the thread to it, as `above`. The queue
+    adds `refers: true` if several questions waited, so the reply must name its question. `asked_at`
+    is in seconds since the epoch. `left_out` counts the characters of the question that `text`
+    lacks. `where` names the channel and the server as people see them, and `zone` the person's IANA
+    time zone; both are empty if the platform does not report them. `quote` is the message to which
+    the question replies, and `context` holds earlier messages of others; None if the adapter has
+    not read them, then the worker does. A turn that `joins` may be answered together with others of
+    the same person. `preferences` are those in effect when the turn was admitted; the queue sets
+    them. `asker` is used for admission only and is not stored.
     """
 
     id: str
@@ -162,7 +161,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """A delta: the answer starts over, and all deltas before this one are void.
+    """A delta: the answer starts over; discard all deltas before this one.
 
     `model` names the model that answers if it is not the configured one; else it is empty.
     """
@@ -172,35 +171,35 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A delta: the model reads the question without this many characters of its middle."""
+    """A delta: this many characters were cut from the middle of the question."""
 
     characters: int
 
 
 @dataclass(frozen=True, slots=True)
 class Retrying:
-    """A delta: the model failed with `error`, and is asked again after a pause of some seconds."""
+    """A delta: the model failed with `error` and will be retried after a pause."""
 
     error: Exception
 
 
 @dataclass(frozen=True, slots=True)
 class BeginningLeftOut:
-    """A delta: the model reads the talk without so many exchanges at its beginning."""
+    """A delta: this many exchanges were dropped from the beginning of the conversation."""
 
     exchanges: int
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A delta: an attempt of a model begins, which reads about so many tokens."""
+    """A delta: an attempt begins; its prompt has about this many tokens."""
 
     tokens: int
 
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """A delta: what the attempt under way has read and written in tokens, by its server's count."""
+    """A delta: the tokens that the current attempt has read and written, as the server reports."""
 
     read: int
     written: int
@@ -233,10 +232,10 @@ class Page:
     """The part of a reply that fits one platform message.
 
     `number` counts from 0. A `final` page does not change any more: a surface shows its Stop
-    control on other pages only. On the `last` page the reply has ended, and `end` says what a
-    surface may offer: to write the answer anew, to try a failed one again, and to continue one that
-    was cut; none of that below an older one. `said` is the model's raw text of a page that still
-    grows, whose `text` shows it without unfinished markup.
+    control on other pages only. On the `last` page the reply has ended, and `end` determines the
+    controls: regenerate an answer, retry a failed one, continue a cut one, and none below a
+    superseded one. `said` is the model's raw text of a page that still grows; `text` is the same
+    without unfinished markup.
     """
 
     number: int
@@ -249,14 +248,14 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What the pages of a reply show, or will show after the write under way.
+    """What the pages of a reply show, or will show after the current write.
 
     `message_ids` has one for each page, and `text` is all that the pages show. It begins with
-    `said`, the model's answer, which is empty if there is nothing to remember: the model said
-    nothing, a person deleted the reply, or the previous answer was restored. `below` is the footer
-    of the answer, and `model` the one that gave it if it is not the configured one. `outcome` is
-    empty while the text grows. With an outcome the text is whole and does not change, and `end`
-    says how the answer stands. `removed` are messages that the reply itself has deleted, or is
+    `said`, the model's answer, which is empty if there is nothing to remember: the model sent
+    no text, a person deleted the reply, or the previous answer was restored. `below` is the footer
+    of the answer, and `model` the model that gave it if it is not the configured one. `outcome` is
+    empty while the text grows. With an outcome the text is complete and does not change, and `end`
+    is the state of the answer. `removed` are messages that the reply itself has deleted, or is
     about to delete.
     """
 
@@ -272,10 +271,10 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How a turn stands, for a screen that shows it anew.
+    """The state of a turn, for a screen that redraws it.
 
-    `answer` is the text of the model as far as it was saved, and `below` the notices under it.
-    While a new answer has no word yet, it is the one that it will replace. `rating` is that of the
+    `answer` is the saved text of the model, and `below` the notices under it. While a new answer
+    has no text yet, `answer` is the answer that it will replace. `rating` is that of the
     person who asked.
     """
 
@@ -315,7 +314,7 @@ class EditBudget:
 
     `bucket` is unique over all platforms and kinds of writes, e.g. `discord:edit:<channel>`. If it
     `refills`, writes become free evenly. Else a window opens with the first write, and the next
-    window has all writes again. If the platform does not tell when its window opens, the bucket
+    window has all writes again. If the platform does not report when its window opens, the bucket
     `slides`: no period of that length has more writes. Some writes of a window are `kept` for final
     writes and new messages. Each write also counts in the bucket `within` which this one is. If
     only one process writes in the bucket, it is `own`, and the store is not asked about it.
@@ -333,9 +332,9 @@ class EditBudget:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a check of the set-up found, in one sentence, with its cure if something is wrong.
+    """One finding of a check of the set-up, with its cure if something is wrong.
 
-    With `wrong` something would not work; a cure alone is advice.
+    `wrong` marks an error; a cure without it is advice.
     """
 
     subject: str

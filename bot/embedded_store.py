@@ -21,20 +21,20 @@ from urllib.parse import quote
 from bot.concurrency import end_process, running
 from bot.errors import CannotStart
 
-START_SECONDS = 30.0  # it may have a long append-only file to read
+START_SECONDS = 30.0  # it may have to read a long append-only file
 STOP_SECONDS = 5.0
 POLL_SECONDS = 0.01
 RESTART_SECONDS = 1.0
 # macOS allows 104 bytes and Linux 108, the ending zero included.
 SOCKET_PATH_BYTES = 103
-_MIN_FREE = 65_536  # bytes on the disk; with less the server cannot even write its log
+_MIN_FREE = 65_536  # bytes on the disk; with less the server cannot write its log
 # The variables that the server and its shell get.
 _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "TZ")
 
 # The shell waits for the server. Its child reads from a pipe that carries no data: the pipe ends
 # when the bot's process is gone, for whatever reason, and then the child ends the server.
-# Standard output is the locked file: the server inherits the lock and holds it while it runs, so
-# no second server can open the same files; the shell closes its own copy.
+# Standard output is the locked file. The server inherits the lock and keeps it while it runs, so
+# no second server can open the same files. The shell closes its own copy.
 WATCHER = """
 exec 3<&0
 "$@" 3<&- </dev/null &
@@ -97,7 +97,7 @@ def _make_private(folder: Path) -> None:
     status = folder.lstat()
     # In a shared directory another user may have created it.
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
-        raise PermissionError(f"{folder} belongs to somebody else")
+        raise PermissionError(f"{folder} belongs to another user")
     folder.chmod(0o700)
 
 

@@ -76,7 +76,7 @@ class Refused(ParleyError):
     """A request of a person that is not accepted; nothing of it is stored.
 
     `repeated` is true if the same person has just read this apology in the same channel. It is not
-    posted again: a flood of apologies would use up the edit budget that others wait for.
+    posted again, because a flood of apologies would use up the shared edit budget.
     """
 
     repeated = False
@@ -107,7 +107,7 @@ class QueueFull(Refused):
 
 
 class NotAllowed(Refused):
-    """Shown to a person once a day: `repeated` is true after that, or without a question."""
+    """Shown to a person once a day: `repeated` if it was shown, or no question was asked."""
 
 
 class QuotaUsed(Refused):
@@ -129,7 +129,7 @@ _USED_UP = {
 
 
 def until(seconds: float) -> str:
-    """Return how long something takes, as people say it: "in 3 hours"."""
+    """Return a duration as people write it, such as "in 3 hours"."""
     minutes = max(round(seconds / 60), 1)
     number, unit = (round(minutes / 60), "hour") if minutes > 90 else (minutes, "minute")
     return f"in {number} {unit}{'s' if number > 1 else ''}"
@@ -154,8 +154,9 @@ class HasEnded(Refused):
 class ModelError(ParleyError):
     """The model gave no answer, or an incomplete one.
 
-    `status` is the HTTP status if there was one; `retry_after` is what the server asked for, in
-    seconds. `str` is for the operator's log: it names the cure and holds no secret and no prompt.
+    `status` is the HTTP status if there was one; `retry_after` is in seconds, as the
+    server asked for. `str` is for the operator's log: it names the cure and has no secret and no
+    prompt in it.
     """
 
     apology = "The language model had a problem. Please ask again."
@@ -177,7 +178,7 @@ class ModelUnpaid(ModelError):
 
 
 class ModelUnknown(ModelError):
-    offered: str | None = None  # the model that the server has instead, if it names one
+    offered: str | None = None  # the model that the server has instead, if it reports one
     apology = "My language model cannot be found. Whoever runs me needs to choose another."
 
 
@@ -210,7 +211,7 @@ class PromptTooLong(ModelError):
     reserved: int | None = None  # for the answer
 
     def room(self, *, answer: int) -> int | None:
-        """Return how many tokens a prompt may have beside this answer; None if not known."""
+        """Return how many tokens a prompt may have beside this answer; None if unknown."""
         if self.context is None:
             return None
         if self.reserved is not None:
@@ -252,7 +253,7 @@ class SurfaceError(ParleyError):
 class WriteDelayed(SurfaceError):
     """The platform asks to wait `retry_after` seconds before the next write into `bucket`.
 
-    None stands for the bucket that granted the write; one write may need several of them.
+    None means the bucket that granted the write; one write may need several.
     """
 
     def __init__(self, detail: str, *, retry_after: float, bucket: str | None = None) -> None:

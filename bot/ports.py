@@ -1,4 +1,4 @@
-"""What the core needs from models and platforms, and how these tell their downtime."""
+"""The interfaces of models and platforms, and the downtime of a platform."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ class Model(Protocol):
         ...
 
     def chosen(self, preferences: Preferences) -> Model:
-        """Return the model that answers by these preferences; itself if they choose nothing.
+        """Return the model for these preferences; itself if they are empty.
 
-        If the model that they name is gone, another one answers, and a Start names it.
+        If the preferred model is gone, another one answers, and a Start names it.
         """
         ...
 
     def stream(self, prompt: Sequence[Message]) -> AsyncGenerator[Delta]:
         """Yield deltas, none of them empty, until the answer is complete. Raises ModelError.
 
-        The model reads as much of the end of the prompt as its context has room for. AnswerCut is
-        no failure: the answer has the longest length that is allowed. Closing the iterator early
+        The model reads as much of the end of the prompt as fits into its context. AnswerCut is
+        no failure: the answer reached the longest allowed length. Closing the iterator early
         closes the connection.
         """
         ...
 
 
 class Surface(Protocol):
-    """The place of one reply on a platform."""
+    """Shows one reply on a platform."""
 
     @property
     def limit(self) -> int:
@@ -55,14 +55,14 @@ class Surface(Protocol):
 
     @property
     def shows_work(self) -> bool:
-        """Whether people see that the bot is working before there is a message."""
+        """Whether the platform shows that the bot is working before there is a message."""
         ...
 
     def budget(self, page: Page, *, new: bool) -> EditBudget | None:
         """Return the edit budget that writing this page uses; a `new` page is posted.
 
-        None if the write gets its slot itself. Such a write does not wait: if there is no slot, it
-        raises WriteDelayed, and after that this method returns the budget of another way to write.
+        None if the write takes its slot itself. Such a write does not wait: without a free slot it
+        raises WriteDelayed, and this method then returns the budget of another kind of write.
         """
         ...
 
@@ -75,10 +75,10 @@ class Surface(Protocol):
         ...
 
     async def edit(self, message_id: str, page: Page) -> None:
-        """Replace what a message shows by this page. Raises SurfaceError.
+        """Replace the content of a message with this page. Raises SurfaceError.
 
-        A page without text deletes the message: the answer needs fewer pages than an earlier
-        attempt has posted.
+        A page without text deletes the message: the answer has fewer pages than an earlier attempt
+        has posted.
         """
         ...
 
@@ -97,39 +97,39 @@ class Platform(Protocol):
         """Open the surface of a turn's reply.
 
         While it is open, the platform shows that the bot is working, unless the reply has ended.
-        Entering raises PlaceGone if nothing can be written there, WriteDelayed if the platform asks
-        to wait, and WriteFailed if it could not be reached.
+        Entering raises PlaceGone if the bot cannot write there, WriteDelayed if the platform asks
+        to wait, and WriteFailed if the platform cannot be reached.
         """
         ...
 
     async def read_context(self, turn: Turn, *, since: str, most: int) -> Sequence[ContextMessage]:
-        """Return what was said in the place of a question before it, oldest first.
+        """Return the messages before a question in its channel or thread, oldest first.
 
-        That is at most `most` messages, behind that of the turn `since` or the last ones if it is
-        empty, and the message that the question replies to if only its id is known. One request, or
-        none if the question begins the talk or is in a direct message. Raises SurfaceError.
+        At most `most` messages: those after the turn `since`, or the last ones if it is empty. The
+        message that the question replies to is added if only its id is known. One request, or none
+        if the question begins the conversation or is in a direct message. Raises SurfaceError.
         """
         ...
 
     async def orphaned_messages(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
         """Return the messages, except these, that attempts at a turn may have left behind.
 
-        Among them may be one that another turn of the thread has just posted. One of these is
-        returned, too, if it has a button to stop, which no reply has after its end. Raises
+        Among them may be one that another turn of the thread has just posted. An excluded message
+        is returned, too, if it still has a Stop button, which no ended reply has. Raises
         SurfaceError.
         """
         ...
 
 
 class Downtime:
-    """For how long no connection of one platform was open; infinite until the first one opens."""
+    """Measures how long a platform has had no open connection; infinite before the first."""
 
     def __init__(self) -> None:
         self._is_open = False
         self._last_open = -math.inf  # by the monotonic clock
 
     def note(self, *, is_open: bool) -> None:
-        """Note that a connection has opened, or that none is left."""
+        """Record that a connection has opened, or that none is left."""
         if self._is_open:
             self._last_open = time.monotonic()
         self._is_open = is_open

@@ -34,11 +34,11 @@ def proxy_for(url: str) -> str | None:
 
 
 def warn_if_readable(secret: str, *, by: str, url: str) -> None:
-    """Warn if the variable `by` sends the variable `secret` unencrypted to another machine."""
+    """Warn if `secret` is sent unencrypted to another machine because of the variable `by`."""
     parts = urlsplit(url)
     if parts.scheme in ("http", "ws") and not is_loopback(parts.hostname or ""):
         log.warning(
-            "%s is sent to %s unencrypted, where others can read it: let %s begin with %ss://",
+            "%s is sent to %s unencrypted, so others can read it: let %s begin with %ss://",
             *(secret, parts.hostname, by, parts.scheme),
         )
 

@@ -26,8 +26,8 @@ from bot.errors import CannotStart, StoreUnavailable
 COMMAND_SECONDS = 3.0
 CONNECT_SECONDS = 3.0
 PING_SECONDS = 1.0
-PING_PAUSE = 0.5  # seconds before each ping of a store that is away
-# Between two warnings: a store that answers pings but refuses writes is away again and again.
+PING_PAUSE = 0.5  # seconds before each ping of an unavailable store
+# Seconds between two warnings: a store that answers pings may refuse writes repeatedly.
 WARN_SECONDS = 60.0
 # A refused or broken connection is tried three times: the restart of an embedded server (0.1 s)
 # goes unnoticed, and a dead server is reported within 1.2 s even if redis-py nests its retries.
@@ -36,7 +36,7 @@ _FULL = 0.95  # of the server's memory
 RETRY_SECONDS = 0.15
 CONNECTIONS = 100
 _SUBSCRIPTIONS = 10  # connections among these
-# For which a key of an unknown type is kept under its other name.
+# Seconds after which a key of an unknown type expires under its new name.
 UNREADABLE_SECONDS = 7 * 24 * 3600
 _UNREADABLE = ":unreadable"
 
@@ -80,9 +80,9 @@ class _Client(redis.asyncio.Redis):
     """A client whose commands time out and get connections in their order.
 
     redis-py's own `socket_timeout` uses `asyncio.wait_for`, which can lose a cancellation up to
-    Python 3.11: a task that is cancelled in a command would go on. Its pool gives a free connection
-    to a new command before those that wait: with a thousand tasks some waited for seconds
-    (redis-py 8.1, run).
+    Python 3.11: a task that is cancelled in a command would continue. Its pool gives a free
+    connection to a new command before those that wait: with a thousand tasks some waited for
+    seconds (redis-py 8.1, run).
     """
 
     def __init__(self, **chosen: Any) -> None:
@@ -129,9 +129,9 @@ class Store:
 
     @property
     def is_away(self) -> bool:
-        """Whether the store was noted as away and no ping has succeeded since.
+        """Whether the store is marked as away.
 
-        Check this before optional commands: one to a store that hangs takes seconds to fail.
+        Check this before optional commands: they take seconds to fail if the store hangs.
         """
         return self._returning is not None
 
@@ -153,8 +153,8 @@ class Store:
     def script(self, source: str, *, if_full: bool = False) -> Script:
         """Register a script; all its keys come from `key`.
 
-        With `if_full` it may write even if the store is out of memory: for a few bytes, without
-        which something would be lost.
+        With `if_full` it may write even if the store is out of memory: for a few bytes that must
+        not be lost.
         """
         parts = {"unreadable": _UNREADABLE, "seconds": UNREADABLE_SECONDS, "source": source}
         head = "#!lua flags=allow-oom\n" if if_full else ""
@@ -271,7 +271,7 @@ def _client(url: str) -> redis.asyncio.Redis:
         socket_timeout=None,
         socket_connect_timeout=CONNECT_SECONDS,
         retry=Retry(ConstantBackoff(RETRY_SECONDS), RETRIES, (redis.ConnectionError,)),
-        # Only Redis Enterprise sends them, and asking costs a round trip for each connection.
+        # Only Redis Enterprise sends them, and subscribing costs a round trip for each connection.
         maint_notifications_config=MaintNotificationsConfig(enabled=False),
         # For each connection, redis-py 8.1 would read its package's metadata, in milliseconds.
         driver_info=_driver(),
@@ -292,7 +292,7 @@ async def _check_version(client: redis.asyncio.Redis) -> None:
     except redis.AuthenticationError as error:
         raise CannotStart(
             f"REDIS_URL ({_server(client)}) needs a name or a password, or has a wrong one: write "
-            "redis://NAME:PASSWORD@HOST:PORT, with an empty NAME where the server knows none"
+            "redis://NAME:PASSWORD@HOST:PORT, with an empty NAME if the server knows none"
         ) from error
     # The ssl module raises ValueError for some options of the address.
     except (redis.RedisError, OSError, ValueError) as error:
@@ -300,7 +300,7 @@ async def _check_version(client: redis.asyncio.Redis) -> None:
         if redis.AuthenticationError in (type(error), type(error.__cause__)):
             raise CannotStart(
                 f"REDIS_URL ({_server(client)}) needs a password, or has a wrong one: write "
-                "redis://NAME:PASSWORD@HOST:PORT, with no NAME where the server has none"
+                "redis://NAME:PASSWORD@HOST:PORT, with no NAME if the server has none"
             ) from error
         raise CannotStart(f"REDIS_URL ({_server(client)}) cannot be used: {error}") from error
     # For old clients, Valkey reports an old Redis version beside its own.
@@ -315,12 +315,12 @@ async def _check_version(client: redis.asyncio.Redis) -> None:
 
 async def _warn_of_loss(client: redis.asyncio.Redis) -> None:
     if faults := await _faults(client):
-        told = " and ".join(f"{fault} ({cure})" for fault, cure in faults)
-        log.warning("The store %s %s: turns can be lost", _server(client), told)
+        problems = " and ".join(f"{fault} ({cure})" for fault, cure in faults)
+        log.warning("The store %s %s: turns can be lost", _server(client), problems)
 
 
 async def _faults(client: redis.asyncio.Redis) -> list[tuple[str, str]]:
-    """Return why turns can be lost, each with its cure."""
+    """Return the settings by which turns can be lost, each with its cure."""
     try:
         config = await client.config_get("appendonly", "save", "maxmemory-policy")
     except (redis.RedisError, OSError):
@@ -335,7 +335,7 @@ async def _faults(client: redis.asyncio.Redis) -> list[tuple[str, str]]:
 
 
 async def examine_server(store: Store) -> list[Finding]:
-    """Return what the server's version, persistence, eviction and memory are worth to turns.
+    """Check the version, persistence, eviction and memory of the server.
 
     Raises StoreUnavailable.
     """
@@ -343,7 +343,7 @@ async def examine_server(store: Store) -> list[Finding]:
         try:
             info = await store.redis.info()
         except redis.exceptions.NoPermissionError:
-            return [Finding("Store", "It does not tell its version and memory")]
+            return [Finding("Store", "It does not report its version and memory")]
     name = "Valkey" if "valkey_version" in info else "Redis"
     used, most = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
     size = f"{used / 1e6:.0f} MB in use" + (f" of {most / 1e6:.0f} MB" if most else "")

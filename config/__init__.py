@@ -1,1 +1,1 @@
-"""What the operator chose."""
+"""The settings of the operator."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -19,9 +19,9 @@ LOG_FORMATS = ("text", "json")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 ON = ("on", "true", "yes", "1")
 OFF = ("off", "false", "no", "0")
-# Names that begin so are ours alone: an unknown one is misspelt.
+# Prefixes that only Parley uses: an unknown name with one of them is misspelt.
 OURS = ("DISCORD_", "SLACK_", "MODEL_")
-# What guides for other bots of this kind set, and what that is called here.
+# Variables of similar bots, with the names that they have here.
 OLDER: Mapping[str, str] = {
     "DO_SAMPLE": "set TEMPERATURE=0 for answers without chance",
     "MAX_NEW_TOKENS": "set MAX_TOKENS",
@@ -31,7 +31,7 @@ OLDER: Mapping[str, str] = {
 }
 
 # The options of REDIS_URL. redis-py hands all others to its connections: some raise there, and its
-# timeouts would take the place of those of `bot.store`.
+# timeouts would replace those of `bot.store`.
 _REDIS_OPTIONS = (
     *("db", "username", "password", "client_name", "protocol"),
     *("max_connections", "health_check_interval", "socket_keepalive"),
@@ -45,13 +45,13 @@ _LABEL_LENGTH = 60  # characters; menus have no room for more
 _NEAR, _NEAR_IN_ENVIRONMENT = 0.8, 0.91
 _SHOWN = 400  # characters of a refused value
 
-# Other programs' names too; python-dotenv takes anything up to a blank or an equals sign.
+# Also for other programs' names; python-dotenv accepts anything up to a blank or an equals sign.
 _NAME = re.compile(r"[A-Za-z_][\w.-]*")
 _HUB_FILE = re.compile(r"\w[\w.-]*/[\w.-]+:[\w.-]+")
 
 
 class SettingsError(Exception):
-    """All that is wrong with the settings, a line each; none holds a secret."""
+    """All mistakes in the settings, one per line, without secrets."""
 
 
 def _setting(
@@ -78,7 +78,7 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 def _models(text: str) -> tuple[tuple[str, str], ...]:
-    """Return names with their labels, which are the names themselves where none is given."""
+    """Return names with their labels; the default label is the name."""
     found: list[tuple[str, str]] = []
     for part in filter(None, map(str.strip, text.split(","))):
         label, _, name = (each.strip() for each in part.rpartition("="))
@@ -91,16 +91,13 @@ def _models(text: str) -> tuple[tuple[str, str], ...]:
     return tuple(found)
 
 
-def _slack_bot_token(text: str) -> str:
-    if text.startswith("xapp-"):
-        raise ValueError("is an app-level token: it belongs in SLACK_APP_TOKEN")
-    return _word(text)
+def _token(*, wrong_prefix: str, problem: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text.startswith(wrong_prefix):
+            raise ValueError(problem)
+        return _word(text)
 
-
-def _slack_app_token(text: str) -> str:
-    if text.startswith("xoxb-"):
-        raise ValueError("is a bot token: it belongs in SLACK_BOT_TOKEN")
-    return _word(text)
+    return parse
 
 
 def _prompts(text: str) -> tuple[tuple[str, str], ...]:
@@ -126,14 +123,14 @@ def _redis_url(text: str) -> str:
     known = _REDIS_OPTIONS + (_TLS_OPTIONS if parts.scheme == "rediss" else ())
     if any(name not in known for name, _ in parse_qsl(parts.query, keep_blank_values=True)):
         raise ValueError(f"has an option that is none of {', '.join(known)}")
-    # redis-py takes 0 for a database that is no number.
+    # redis-py would use database 0 instead of an invalid number.
     if parts.scheme != "unix" and not re.fullmatch(r"[0-9]{0,9}", parts.path.strip("/")):
         raise ValueError("names a database that is no number")
     return text
 
 
 def _checked_address(text: str, schemes: tuple[str, ...]) -> SplitResult:
-    """Return the parts of an address; ValueError says what is wrong with it, without its text."""
+    """Return the parts of an address. Raises ValueError, without the address in its text."""
     try:
         parts = urlsplit(_word(text))
         _ = parts.port
@@ -268,22 +265,13 @@ def _switch_or_auto(text: str) -> bool | None:
     return text.lower() in ON
 
 
-def _follow(text: str) -> str:
-    if text.lower() not in FOLLOW:
-        raise ValueError(f"is none of {', '.join(FOLLOW)}")
-    return text.lower()
+def _one_of(choices: Collection[str]) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text.lower() not in choices:
+            raise ValueError(f"is none of {', '.join(choices)}")
+        return text.lower()
 
-
-def _format(text: str) -> str:
-    if text.lower() not in LOG_FORMATS:
-        raise ValueError(f"is none of {', '.join(LOG_FORMATS)}")
-    return text.lower()
-
-
-def _level(text: str) -> str:
-    if text.lower() not in LOG_LEVELS:
-        raise ValueError(f"is none of {', '.join(LOG_LEVELS)}")
-    return text.lower()
+    return parse
 
 
 def _path(fits: Callable[[Path], bool], *, otherwise: str) -> Callable[[str], Path]:
@@ -321,7 +309,7 @@ _folder = _path(lambda it: it.is_dir() or not it.exists(), otherwise="is not a f
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What the operator chose; each field is the variable of the same name in capitals.
+    """The settings of the operator; each field is the variable of the same name in capitals.
 
     None, an empty text and an empty tuple mean that nothing was chosen. `repr` shows no secret.
     """
@@ -435,10 +423,18 @@ class Settings:
     discord_gateway_url: str = _setting(
         "", _url("ws", "wss", beside_token=True), "another address of Discord's gateway"
     )
-    slack_bot_token: str = _setting("", _slack_bot_token, "Slack bot token (xoxb-...)", secret=True)
+    slack_bot_token: str = _setting(
+        "",
+        _token(
+            wrong_prefix="xapp-",
+            problem="is an app-level token: it belongs in SLACK_APP_TOKEN",
+        ),
+        "Slack bot token (xoxb-...)",
+        secret=True,
+    )
     slack_app_token: str = _setting(
         "",
-        _slack_app_token,
+        _token(wrong_prefix="xoxb-", problem="is a bot token: it belongs in SLACK_BOT_TOKEN"),
         "Slack app-level token (xapp-...): events come over Socket Mode",
         secret=True,
     )
@@ -472,7 +468,7 @@ class Settings:
     )
     follow_threads: Literal["auto", "all", "mention"] = _setting(
         "auto",
-        _follow,
+        _one_of(FOLLOW),
         "which messages the bot answers in its threads: all, only a mention or a reply (mention), "
         "or all while one person alone speaks there (auto)",
     )
@@ -535,9 +531,9 @@ class Settings:
         _whole(least=1, most=10_000),
         "how many questions one process answers at once; further ones wait",
     )
-    log_level: str = _setting("info", _level, "debug, info, warning or error")
+    log_level: str = _setting("info", _one_of(LOG_LEVELS), "debug, info, warning or error")
     log_format: Literal["text", "json"] = _setting(
-        "text", _format, "text, or json for an object on each line"
+        "text", _one_of(LOG_FORMATS), "text, or json for an object on each line"
     )
     web_host: str = _setting(
         "127.0.0.1",
@@ -578,7 +574,7 @@ class Settings:
 
     @classmethod
     def load(cls, environment: Mapping[str, str], env_file: Path) -> Settings:
-        """Read the variables, those of the environment first; SettingsError has every mistake.
+        """Read the variables; the environment has priority. SettingsError has every mistake.
 
         An empty value counts as none, and a missing file as an empty one.
         """
@@ -627,7 +623,7 @@ class Settings:
 
     @property
     def keep_seconds(self) -> float:
-        """How long keys of the store are kept; a day at least, for a question may have to wait."""
+        """How long keys of the store are kept; at least a day, because questions may wait."""
         return max(self.history_days, 1) * 24 * 3600.0
 
     @property
@@ -637,14 +633,14 @@ class Settings:
 
     @property
     def chat_platforms(self) -> tuple[str, ...]:
-        """The platforms whose credentials are there: "discord", "slack", both or none."""
+        """The platforms with credentials: "discord", "slack", both or none."""
         tokens = {"discord": self.discord_token, "slack": self.slack_bot_token}
         return tuple(platform for platform, token in tokens.items() if token)
 
 
 def _read(env_file: Path) -> tuple[dict[str, str], list[str]]:
     try:
-        # The encoding drops the mark that some editors put before a text.
+        # The encoding drops the byte order mark of some editors.
         with env_file.open(encoding="utf-8-sig") as stream:
             lines = list(parse_stream(stream))
     except (FileNotFoundError, IsADirectoryError):
@@ -653,7 +649,7 @@ def _read(env_file: Path) -> tuple[dict[str, str], list[str]]:
         return {}, [f"{env_file} cannot be read: {error.strerror}"]
     except UnicodeError:
         return {}, [f"{env_file} is not a text in UTF-8"]
-    # The name of a variable inside a value stays as it is: a password may hold a dollar sign.
+    # Variables inside a value are not replaced: a password may contain a dollar sign.
     texts = {line.key: (line.value or "").strip() for line in lines if line.key}
     given = {name: text for name, text in texts.items() if text}
     return given, list(_line_mistakes(lines, env_file.name))
@@ -662,7 +658,7 @@ def _read(env_file: Path) -> tuple[dict[str, str], list[str]]:
 def _line_mistakes(lines: list[Binding], file: str) -> Iterator[str]:
     for line in lines:
         if line.error or (line.key and (line.value is None or not _NAME.fullmatch(line.key))):
-            # The line is not shown: it may hold a token.
+            # The line is not shown: it may contain a token.
             yield f"{file} line {_line_number(line)} is not NAME=value"
         elif line.key and (sentence := _misspelt(line.key, file)):
             yield sentence
@@ -680,7 +676,7 @@ def _misspelt(name: str, where: str, *, in_environment: bool = False) -> str | N
         return None
     if advice := OLDER.get(name):
         return f"{name} in {where} is not used: {advice}"
-    # The environment has other programs' variables, too.
+    # The environment also has variables of other programs.
     cutoff = _NEAR_IN_ENVIRONMENT if in_environment else _NEAR
     if near := get_close_matches(name.upper(), known, n=1, cutoff=cutoff):
         return f"{name} in {where} is unknown; did you mean {near[0]}?"
@@ -703,13 +699,13 @@ def shown_url(url: str) -> str:
     try:
         _ = urlsplit(url).port
     except ValueError:
-        # The text in the place of the port may be a password.
+        # The text at the position of the port may be a password.
         return ""
     return re.sub(r"=[^&]*", "=***", re.sub(r"//.*@", "//***@", url))
 
 
 def _contradictions(values: Mapping[str, Any], texts: Mapping[str, str]) -> Iterator[str]:
-    # A variable that was refused has no value, and its own sentence already.
+    # A refused variable has no value, and its mistake is already reported.
     if values.get("max_tokens", 0) >= values.get("context_tokens", math.inf):
         yield (
             f"MAX_TOKENS={values['max_tokens']} leaves no room for a question "

@@ -240,7 +240,7 @@ def test_backoff_doubles_up_to_the_longest_pause() -> None:
     backoff = Backoff(first=0.5, longest=3.0)
 
     assert list(islice(backoff.pauses(), 5)) == [0.5, 1.0, 2.0, 3.0, 3.0]
-    assert backoff.pause(10**6) == 3.0
+    assert backoff.delay(10**6) == 3.0
 
 
 def test_do_nothing_accepts_any_arguments() -> None:

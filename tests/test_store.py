@@ -299,7 +299,7 @@ async def test_unreadable_files_stop_the_start_with_a_sentence(data_dir: Path) -
 async def test_a_data_dir_of_somebody_else_is_refused(data_dir: Path, tmp_path: Path) -> None:
     (data_dir / "store").symlink_to(tmp_path)
 
-    with pytest.raises(CannotStart, match=r"DATA_DIR=.*belongs to somebody else"):
+    with pytest.raises(CannotStart, match=r"DATA_DIR=.*belongs to another user"):
         await connect(url="", data_dir=data_dir).__aenter__()
 
 

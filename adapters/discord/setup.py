@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from urllib.parse import urlencode
 
 import discord
 
+from adapters.discord.gateway.connection import add_server
 from adapters.discord.rest import Payload, RestClient, fail_at_once, log_in, request, use_api
 from adapters.discord.tuning import Tuning
 from bot.domain import Finding
@@ -85,7 +86,7 @@ async def examine(
         for finding in _in_servers(known, servers):
             yield finding
         for channel in channels:
-            yield await _in_channel(client, channel, application)
+            yield await _in_channel(client, channel)
 
 
 def _count(known: Sequence[Payload]) -> str:
@@ -149,12 +150,12 @@ def _lacking(permissions: discord.Permissions) -> str:
     return ", ".join(name for name, flag in NEEDED.items() if not getattr(permissions, flag))
 
 
-async def _in_channel(client: discord.Client, channel: str, application: int) -> Finding:
+async def _in_channel(client: discord.Client, channel: str) -> Finding:
     where = f"channel {channel} of ALLOWED_CHANNELS"
     cure = f"let the bot's role see it, with {', '.join(NEEDED)}"
     try:
         found = await request(client, "GET", "/channels/{channel_id}", {"channel_id": channel})
-        allowed = await _permissions_in(client, found, application)
+        allowed = await _permissions_in(client, found)
     except SurfaceError as error:
         # Discord tells the same of a channel that is gone and of an id with a wrong digit.
         cure = f"correct the id, or {cure}"
@@ -164,31 +165,13 @@ async def _in_channel(client: discord.Client, channel: str, application: int) ->
     return Finding("Discord", f"The bot may answer in #{found.get('name')} ({channel})")
 
 
-async def _permissions_in(
-    client: discord.Client, channel: Payload, application: int
-) -> discord.Permissions:
-    """Return what the bot may do in a channel (documentation: "Permissions", "Overwrites")."""
+async def _permissions_in(client: discord.Client, channel: Payload) -> discord.Permissions:
     server = {"guild_id": channel["guild_id"]}
-    me = client.user.id if client.user else application
-    roles = (await request(client, "GET", "/guilds/{guild_id}", server))["roles"]
-    path = "/guilds/{guild_id}/members/{user_id}"
-    member = await request(client, "GET", path, {**server, "user_id": me})
-    own = {str(channel["guild_id"]), *map(str, member["roles"])}
-    value = 0
-    for role in roles:
-        if str(role["id"]) in own:
-            value |= int(role["permissions"])
-    overwrites: list[Mapping[str, object]] = channel.get("permission_overwrites") or []
-    everyone = [one for one in overwrites if str(one["id"]) == str(channel["guild_id"])]
-    for some in (
-        everyone,
-        [one for one in overwrites if str(one["id"]) in own and one not in everyone],
-        [one for one in overwrites if str(one["id"]) == str(me)],
-    ):
-        deny = allow = 0
-        for one in some:
-            with suppress(ValueError, KeyError):
-                deny |= int(str(one["deny"]))
-                allow |= int(str(one["allow"]))
-        value = value & ~deny | allow
-    return discord.Permissions(value)
+    guild = await request(client, "GET", "/guilds/{guild_id}", server)
+    me = {**server, "user_id": client.user.id if client.user else 0}
+    member = await request(client, "GET", "/guilds/{guild_id}/members/{user_id}", me)
+    add_server(client, {**guild, "channels": [channel], "members": [member]})
+    known = client.get_channel(int(channel["id"]))
+    if not isinstance(known, discord.abc.GuildChannel):
+        return discord.Permissions.none()
+    return known.permissions_for(known.guild.me)

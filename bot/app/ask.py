@@ -1,4 +1,4 @@
-"""Questions of a script or the command `ask`, each on its own: no platform, store or history."""
+"""Single questions of scripts and the command `ask`, without platform, store or history."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 STDIN = "-"
 _ANEW = "The answer broke off and begins anew"
 _MAX_INPUT = 4_000_000  # characters; more than any model reads, and a pipe may be endless
-_CLOSE_SECONDS = 10.0  # a local model's process gets three to end by itself
+_CLOSE_SECONDS = 10.0  # a local model's process gets three of them to end by itself
 
 
 async def stream_answer(
@@ -52,7 +52,7 @@ async def stream_answer(
     history: Sequence[tuple[str, str]] = (),
     system: str | None = None,
 ) -> AsyncGenerator[str | Start]:
-    """Yield the deltas of an answer, and a Start if it begins anew; raises ModelError.
+    """Yield the deltas of an answer, and a Start if it restarts; raises ModelError.
 
     `history` has earlier questions and their answers, and `system` replaces the system prompt.
 
@@ -78,7 +78,7 @@ async def stream_answer(
                         "The question is too long: %d characters of its middle were left out",
                         delta.characters,
                     )
-                # One question alone has no beginning to lose.
+                # A single question has no earlier exchanges.
                 elif not isinstance(delta, Retrying | BeginningLeftOut | Reading | Used):
                     yield delta
     except AnswerCut as cut:
@@ -109,9 +109,9 @@ def read_question(words: Sequence[str], stdin: TextIO) -> str:
 
 
 def chosen(settings: Settings, *, model: str | None, system: str | None) -> Settings:
-    """Return the settings with another model and system prompt, where they are given.
+    """Return the settings with another model and system prompt, if given.
 
-    A model is a GGUF file, or a name as in MODEL_ID. Raises CannotStart if nothing serves it.
+    A model is a GGUF file, or a name as in MODEL_ID. Raises CannotStart if no server has it.
     """
     if system is not None:
         settings = replace(settings, system_prompt=system)
@@ -216,7 +216,7 @@ class Asking:
     async def stream(
         self, text: str, *, history: Sequence[tuple[str, str]] = (), system: str | None = None
     ) -> AsyncGenerator[str]:
-        """Yield the answer as it grows: each time all of it, for it may begin anew."""
+        """Yield the whole answer each time it grows, because it may restart."""
         said = ""
         deltas = stream_answer(self._assistant, text, history=history, system=system)
         async with aclosing(deltas):
@@ -289,7 +289,7 @@ class SharedAssistant:
         return await joined(stream_answer(self._assistant, text))
 
     def _hold_at_the_end(self) -> None:
-        # Only daemon threads still run. One that wrote its traceback then might abort the process.
+        # Only daemon threads still run; a traceback of one might abort the process.
         if self._stop.is_set():
             threading.Event().wait()
 
@@ -302,7 +302,7 @@ class SharedAssistant:
         self._loop.close()
 
     def _close(self) -> None:
-        # A forked process has inherited the object, but not the thread.
+        # A forked process inherits the object, but not the thread.
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(_CLOSE_SECONDS)

@@ -1,4 +1,4 @@
-"""The model that answers, with its system prompt, as the settings choose them."""
+"""The model that answers and its system prompt, as configured."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ DEMO_PROMPT = (
 DEMO_TEMPERATURE = 0.2
 DEMO_TOP_P = 0.9
 DEMO_CONTEXT = 2048  # tokens of one conversation
-DEMO_ANSWER = 512  # tokens; after that it only repeats itself
-LOCAL_SLOTS = 4  # answers that the embedded model writes at once; further ones wait
+DEMO_ANSWER = 512  # tokens; beyond that it repeats itself
+LOCAL_SLOTS = 4  # parallel answers of the embedded model; further ones wait
 
 _LOGGED_NAMES = 8  # of a server's models
 
@@ -78,7 +78,7 @@ async def open_assistant(
 ) -> AsyncIterator[Assistant]:
     """Connect the configured models, or start the embedded one. Raises CannotStart.
 
-    `progress` hears of downloads and of the loading of models; else the log has it.
+    `progress` is called for downloads and the loading of models; by default they are logged.
     """
     progress = progress or LoggedProgress()
     async with AsyncExitStack() as stack:
@@ -92,7 +92,7 @@ async def open_assistant(
             models, offered, label, prompt = await _open_server(settings, stack)
         else:
             models, offered, label, prompt = await _open_hugging_face(settings, stack)
-        # A demo model that was not chosen must not be taken for a good one.
+        # A demo model that was not chosen must not be mistaken for a good one.
         level = logging.INFO if settings.names_model else logging.WARNING
         log.log(level, "Answers come from %s", label)
         model = RetryingModel(
@@ -210,7 +210,7 @@ async def _open_hugging_face(settings: Settings, stack: AsyncExitStack) -> _Choi
     names = _names(settings)
     server = ModelServer(ROUTER, settings.hf_token, settings.model_id, own=False)
     connection = await stack.enter_async_context(connect(server))
-    # In the background: the bot also starts if Hugging Face is slow or away.
+    # In the background: the bot must start even if Hugging Face does not answer.
     await stack.enter_async_context(running(huggingface.log_availability(connection, names)))
     offered = [one.name for one in model_choices(settings)]
     opened = {
@@ -254,7 +254,7 @@ async def _open_server(settings: Settings, stack: AsyncExitStack) -> _Choice:
 
 
 def _listed(info: ServerInfo, name: str) -> str:
-    """Return the server's name for a model; unlike `name_for`, never that of its only model."""
+    """Return the server's name for a model; unlike `name_for`, without its only model."""
     latest = f"{name}:latest"  # Ollama
     return latest if latest in info.models and name not in info.models else name
 
@@ -262,7 +262,7 @@ def _listed(info: ServerInfo, name: str) -> str:
 async def _open_offered(
     settings: Settings, connection: ServerConnection, stack: AsyncExitStack
 ) -> ContextWindowModel:
-    """Open a model that nobody but people of the bot chooses."""
+    """Open a model of MODELS."""
     info, name = await fetch_server_info(connection), connection.server.model
     if info.models and name not in info.models:
         log.warning("%s has no %s, which is one of MODELS", connection.server, name)
@@ -326,10 +326,10 @@ async def _open_model(
     is_watched: bool = False,
     is_strict: bool = False,
 ) -> ContextWindowModel:
-    """Open a model; `is_chosen` means that the operator named it, not the server.
+    """Open a model; `is_chosen` means that the operator, not the server, named it.
 
-    If it `is_watched`, its server is asked for its context size, which may change. If it
-    `is_strict`, no other model of the server answers for it.
+    If `is_watched`, the server is asked for the context size, which may change. If `is_strict`, no
+    other model of the server is used instead.
     """
     name, own = connection.server.model, connection.server.own
     counting_server = ServerCounter(connection) if own else None
@@ -350,8 +350,8 @@ async def _open_model(
         counter=TokenEstimator(),
         counting_server=counting_server,
         watch=watch,
-        budget=settings.context_tokens - settings.max_tokens,
-        answer=settings.max_tokens,
+        prompt_tokens=settings.context_tokens - settings.max_tokens,
+        answer_tokens=settings.max_tokens,
     )
     if not tokenizers.can_be_found(name):
         return model

@@ -1,4 +1,4 @@
-"""Shows the progress of the start: as bars at a terminal, else in the log."""
+"""Shows the progress of the start, as bars in a terminal or in the log."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def shown_progress(*, at_terminal: bool) -> Iterator[Progress]:
-    """Yield what shows progress during the block, and logs it afterwards.
+    """Yield a callback that shows progress during the block, and logs it afterwards.
 
     It is shown on standard error if that is a terminal, if `at_terminal` allows it, and if rich is
     installed.
@@ -44,7 +44,7 @@ def shown_progress(*, at_terminal: bool) -> Iterator[Progress]:
 
 
 class _Shown:
-    """Draws a bar for each work that is not done; after `ends` it logs."""
+    """Draws a bar for each unfinished task; after `ends` it logs."""
 
     def __init__(self, bars: Bars, logged: Progress) -> None:
         self._bars = bars

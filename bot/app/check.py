@@ -1,4 +1,4 @@
-"""Examines a set-up, part by part, and says what would not work and how to mend it."""
+"""Checks a set-up, part by part, and reports errors with their cures."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ Part = Callable[[], AsyncIterator[Finding]]
 async def check(settings: Settings, output: TextIO, *, env_file: Path) -> bool:
     """Print a line for each part, and return whether all would work.
 
-    Nothing is written but an expiring key in the store, and one short question is asked.
+    Only an expiring key is written to the store, and one short question is asked.
     """
     output.write(f"Parley {__version__}\n")
     parts: list[tuple[str, Part]] = [
@@ -88,7 +88,7 @@ async def _invitation(settings: Settings) -> str:
 
 
 def line(finding: Finding) -> str:
-    """Return a finding as a person reads it."""
+    """Format a finding for the terminal."""
     sign = "✗" if finding.wrong else "!" if finding.cure else "✓"
     return f"{sign} {finding.subject}: {finding.text}" + (
         f"\n    → {finding.cure}" if finding.cure else ""
@@ -96,7 +96,7 @@ def line(finding: Finding) -> str:
 
 
 async def examined(name: str, part: Part) -> list[Finding]:
-    """Return what a part finds; its own error is one more finding."""
+    """Return the findings of a part; its own error is one more finding."""
     found: list[Finding] = []
     try:
         async with asyncio.timeout(PART_SECONDS):
@@ -111,8 +111,8 @@ async def examined(name: str, part: Part) -> list[Finding]:
 
 
 async def examine_settings(settings: Settings) -> AsyncIterator[Finding]:
-    """Yield what the bot would run as, and who may use it. Raises CannotStart."""
-    # As at a terminal, wherever this runs.
+    """Yield the roles of the bot, and who may use it. Raises CannotStart."""
+    # As if run in a terminal.
     at_terminal = frozenset(("console", "web", "worker"))
     roles = choose_roles((), settings) if settings.chat_platforms else at_terminal
     check_settings(settings, roles)
@@ -163,7 +163,7 @@ def _folder(data_dir: Path) -> Finding:
 
 
 async def examine_store(settings: Settings) -> AsyncIterator[Finding]:
-    """Yield whether the store takes writes, and what its server is worth."""
+    """Yield whether the store accepts writes, and the state of its server."""
     async with connect(url=settings.redis_url, data_dir=settings.data_dir) as store:
         began = time.monotonic()
         await store.command("SET", store.key("check"), "1", "PX", 1000)
@@ -177,7 +177,7 @@ async def examine_store(settings: Settings) -> AsyncIterator[Finding]:
 async def examine_model(settings: Settings) -> AsyncIterator[Finding]:
     """Yield whether the model answers, and who serves it at what price."""
     if settings.hf_token and settings.names_model and not settings.model_url:
-        # Where nobody answers, the model's own answer says why.
+        # If no provider answers, the model's own error says why.
         with suppress(aiohttp.ClientError):
             async for finding in _router(settings):
                 yield finding
@@ -266,7 +266,7 @@ def _bind(host: str, port: int) -> None:
 
 
 async def _clock(settings: Settings) -> AsyncIterator[Finding]:
-    """Compare the time with that of a server, which each of its responses tells."""
+    """Compare this machine's time with the date in a server's response."""
     urls = [
         (settings.slack_bot_token, settings.slack_api_url or "https://slack.com"),
         (settings.discord_token, settings.discord_api_url or "https://discord.com"),
@@ -289,7 +289,7 @@ async def _clock(settings: Settings) -> AsyncIterator[Finding]:
 
 
 def compared(written: str, *, now: float) -> Finding | None:
-    """Return what a server's time (RFC 9110, "Date") says of this machine's; None if nothing."""
+    """Compare a response's header Date (RFC 9110) with the clock; None if it has none."""
     try:
         ahead = now - parsedate_to_datetime(written).timestamp()
     except ValueError:

@@ -1,4 +1,4 @@
-"""What people chose, as a JSON file that a person can read and change.
+"""Exports and imports preferences as a JSON file that a person can edit.
 
 The file is {"format": "parley-preferences", "version": 1, "places": […]}. A place is a thread, a
 channel or a server, by the parts of its thread key that name it, with what is chosen there:
@@ -39,11 +39,11 @@ _BETWEEN = re.compile(r"[\s,]*")  # two items of a list
 
 
 class NotImported(ParleyError):
-    """A file is not imported, and nothing of it is; `str` has a line for each mistake."""
+    """No part of the file is imported; `str` has a line for each mistake."""
 
 
 async def export_preferences(settings: Settings, out: TextIO) -> None:
-    """Print all that is chosen. Raises CannotStart and StoreUnavailable."""
+    """Print all preferences. Raises CannotStart and StoreUnavailable."""
     async with connect(url=settings.redis_url, data_dir=settings.data_dir) as store:
         found = await PreferenceStore(store=store).read_all()
     _as_utf_8(out)
@@ -51,9 +51,9 @@ async def export_preferences(settings: Settings, out: TextIO) -> None:
 
 
 async def import_preferences(settings: Settings, text: str, out: TextIO) -> None:
-    """Store all that a file chooses, or nothing of it.
+    """Store all preferences of a file, or none if it has a mistake.
 
-    In the places that it names, it replaces what was chosen; others keep it. Raises NotImported,
+    Replaces the preferences of the places in the file; others stay. Raises NotImported,
     CannotStart and StoreUnavailable.
     """
     places = from_json(text)
@@ -78,7 +78,7 @@ def _as_utf_8(stream: TextIO) -> None:
 
 
 def to_json(found: Mapping[str, Preferences]) -> str:
-    """Return a file of what is chosen, by the keys of the places."""
+    """Return the text of a file from preferences by the keys of their places."""
     places = []
     for place, preferences in found.items():
         key = ThreadKey.parse(place)
@@ -89,7 +89,7 @@ def to_json(found: Mapping[str, Preferences]) -> str:
 
 
 def from_json(text: str) -> dict[str, Preferences]:
-    """Return what a file chooses, by the keys of the places. Raises NotImported."""
+    """Return the preferences in a file, by the keys of their places. Raises NotImported."""
     places: dict[str, Preferences] = {}
     mistakes: list[str] = []
     for entry in _entries(text):
@@ -107,7 +107,7 @@ def from_json(text: str) -> dict[str, Preferences]:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """A place in a file: its fields, and what finds the line of one of them."""
+    """A place in a file: its fields, and a function that finds the line of a field."""
 
     value: Json
     line_of: Callable[[str], int]
@@ -176,7 +176,7 @@ def _entries(text: str) -> Iterator[_Entry]:
 
 
 def _listed(text: str, at: int) -> Iterator[_Entry]:
-    """Read a list that is known to be valid again, with the place of each of its items."""
+    """Read a valid list again, with the position of each item."""
     decoder = json.JSONDecoder()
     while (at := _BETWEEN.match(text, at).end()) < len(text) and text[at] != "]":  # type: ignore[union-attr]
         value, end = decoder.raw_decode(text, at)

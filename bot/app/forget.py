@@ -1,4 +1,4 @@
-"""Forgets a person, or a server, for an operator."""
+"""The command that forgets a person or a server."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _WRITTEN: Mapping[tuple[_Kind, str], re.Pattern[str]] = {
     ("server", "slack"): re.compile(r"[TE][A-Z0-9]{5,}"),
     ("person", "web"): re.compile(r"[0-9a-f]{32}"),
 }
-_PATIENCE = 5.0  # seconds after which an operator reads what it waits for
+_PATIENCE = 5.0  # seconds until the operator is shown the reason for waiting
 _WAITS = (
     "A reply has to end first. If no bot runs, start one, which ends it; this may be left, and a "
     "running bot goes on with it.\n"
@@ -32,9 +32,9 @@ _WAITS = (
 async def forget(
     settings: Settings, written: str, output: TextIO, *, patience: float = _PATIENCE
 ) -> None:
-    """Remove everything that the store has of an id, and say so.
+    """Remove all data of an id from the store, and print the result.
 
-    Workers may run meanwhile, and one that answers the person has to: that answer ends first.
+    Workers may run meanwhile; a running answer to the person must end first.
     Raises CannotStart and StoreUnavailable.
     """
     async with connect(url=settings.redis_url, data_dir=settings.data_dir) as store:
@@ -55,7 +55,7 @@ async def forget(
 
 
 def kinds_of(written: str) -> list[tuple[_Kind, str]]:
-    """Return the kinds and platforms of which an id may be; of the terminal if of no other."""
+    """Return the possible kinds and platforms of an id; by default the terminal's."""
     found = [each for each, pattern in _WRITTEN.items() if pattern.fullmatch(written)]
     return found or [("person", "console")]
 

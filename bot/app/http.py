@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Trust = Callable[[web.Request], None]
 
-# Far more than Slack's largest event; no other client has a reason to send anything.
+# Far more than Slack's largest event; other clients have no reason to send bodies.
 _LARGEST_BODY = 256 * 1024
 _LONGEST_HEADER = 4096  # bytes of a name and its value; Slack and the usual proxies stay below 1 kB
 _MOST_HEADERS = 64
@@ -36,9 +36,9 @@ _LARGEST_REQUEST = _LARGEST_BODY + (_MOST_HEADERS + 1) * _LONGEST_HEADER
 _READ_AHEAD = 16 * 1024
 # Requests of Slack end within three seconds. Many systems give a process 256 files.
 _MOST_CONNECTIONS = 128
-# Open pages of one process; each has a connection for its events and some for what it asks.
+# Open pages of one process; each has a connection for its events and some for requests.
 MOST_PAGES = 4000
-# All pages connect anew when their process begins anew, and each is a stranger until it has asked.
+# All pages reconnect when the process restarts, and are unauthenticated until their first request.
 _MOST_CALLERS = 1000
 _CONNECTION_SECONDS = 15.0  # for headers, body and answer together
 _POST_SECONDS = 10.0  # Slack itself gives up after three
@@ -46,7 +46,7 @@ _POST_SECONDS = 10.0  # Slack itself gives up after three
 # aiohttp 3.14 waits for the body, and keeps it in memory, even if the connection is gone.
 _DRAIN_SECONDS = 0.2
 _SHUTDOWN_SECONDS = 1.0  # for requests under way when the process ends
-_PING_VALID_SECONDS = 1.0  # for which the result of a ping of the store is used
+_PING_VALID_SECONDS = 1.0  # for which the result of a ping of the store is cached
 # Discord and Slack have connections replaced every few hours and deliver later what was sent
 # meanwhile, so a short downtime is no failure.
 _RECONNECT_SECONDS = 10.0
@@ -58,7 +58,7 @@ _WARN_SECONDS = 60.0  # between two warnings of too many connections
 
 
 async def nothing_to_refresh() -> None:
-    """Refresh no metrics: all that there are count events."""
+    """Refresh no metrics: all of them count events."""
 
 
 @asynccontextmanager
@@ -121,10 +121,10 @@ async def serve_pages(
     most_connections: int = _MOST_CALLERS,
     connection_seconds: float = _CONNECTION_SECONDS,
 ) -> AsyncIterator[str]:
-    """Serve an application whose people keep their connections; yields its address.
+    """Serve an application with long-lived connections; yields its address.
 
-    Those who were not let in have the limits of `serve`. `make_app` gets a function that lifts them
-    from the connection of a request. Raises OSError if the port cannot be used.
+    Unauthenticated connections have the limits of `serve`. `make_app` gets a function that lifts
+    them from the connection of a request. Raises OSError if the port cannot be used.
     """
     opened: list[Connections] = []
 
@@ -149,7 +149,7 @@ def _in_url(host: str) -> str:
 
 @dataclass(slots=True)
 class _Readiness:
-    """Tells why the process is not ready, in sentences that strangers may read."""
+    """Reports why the process is not ready, in sentences that are safe to publish."""
 
     _store: Store
     _downtimes: Mapping[str, Callable[[], float]]
@@ -170,7 +170,7 @@ class _Readiness:
         return found if await self._reaches_store() else ["the store is not reached", *found]
 
     async def _reaches_store(self) -> bool:
-        # Concurrent requests share one ping: strangers must not use up the store's connections.
+        # Concurrent requests share one ping, so that they cannot use up the store's connections.
         async with self._asking:
             clock = asyncio.get_running_loop().time
             if clock() >= self._ask_at:
@@ -225,7 +225,7 @@ async def _end_connection(_: web.Request, response: web.StreamResponse) -> None:
 def _within_time(handler: Handler) -> Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
         if not request.transport:
-            # Gone before this began: aiohttp 3.14 does not tell the body, and reading it fails.
+            # Closed before this began: aiohttp 3.14 does not notify the body, and reading it fails.
             return web.Response(status=400)
         try:
             async with asyncio.timeout(_POST_SECONDS):
@@ -237,7 +237,7 @@ def _within_time(handler: Handler) -> Handler:
         except ConnectionError:
             if request.transport:
                 raise
-            # The client is gone or was cut off, so this answer is not read.
+            # The client has disconnected, so this response is not read.
             return web.Response(status=400)
 
     return handle
@@ -372,7 +372,7 @@ class _Limited(asyncio.BufferedProtocol):
         self._protocol.connection_lost(error)
 
     def lift(self) -> None:
-        """Pass on whatever comes from now on."""
+        """Forward all further data without a limit."""
         self._left = math.inf
 
     def get_buffer(self, sizehint: int) -> bytearray:

@@ -1,4 +1,4 @@
-"""Asks an operator for what the bot needs, checks each answer, and writes `.env`."""
+"""Asks an operator for the settings, checks each answer, and writes `.env`."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from config.settings import Settings, SettingsError, shown_url
 EXAMPLE = Path(".env.example")
 _PLAIN = re.compile(r"[\w./:@%+,=~-]*")
 _KEPT = 4  # characters of a secret that are shown
-_NONE = "none"  # what a person writes to take a value away
+_NONE = "none"  # the answer that removes a value
 
 
 class Terminal(Protocol):
-    """Where a person reads and answers."""
+    """A terminal that shows lines and reads answers."""
 
     def say(self, text: str) -> None:
         """Show a line."""
@@ -58,7 +58,7 @@ class StandardTerminal:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One variable: what is asked, what is said before, and how the answers so far are checked.
+    """One variable: its question, the text before it, and the check of the answers so far.
 
     It is asked only if each of `needs`, variables before it, has a value, or none if it begins
     with "!". `{bot}` in `before` is the command that runs the bot.
@@ -155,7 +155,7 @@ async def init(
     Raises CannotStart if the file cannot be read or written, before anything is asked.
     """
     known = _values(_lines(env_file))
-    # To be told that the folder takes no file before anything is asked.
+    # To report an unwritable folder before anything is asked.
     _replacement(env_file).unlink()
     ours = {variable.name.upper() for variable in fields(Settings)}
     given = {name: text for name, text in environment.items() if name in ours and text.strip()}
@@ -189,7 +189,7 @@ def _is_due(question: Question, values: Mapping[str, str]) -> bool:
 async def _settle(
     terminal: Terminal, question: Question, known: Mapping[str, str], chosen: dict[str, str]
 ) -> bool:
-    """Ask until an answer works, or a person wants it all the same; return whether it works."""
+    """Ask until an answer works or the person insists; return whether it works."""
     if question.before:
         terminal.say(f"\n{question.before.format(bot=_command())}")
     original, refused = known.get(question.variable, ""), ""
@@ -214,7 +214,7 @@ async def _accepts(
     chosen: dict[str, str],
     text: str,
 ) -> bool:
-    """Choose an answer, show what its check finds, and return whether it works."""
+    """Record an answer, show the result of its check, and return whether it works."""
     chosen[question.variable] = text
     try:
         settings = Settings.load({**known, **chosen}, Path(os.devnull))
@@ -232,7 +232,7 @@ async def _accepts(
 
 
 def _settings(terminal: Terminal, values: Mapping[str, str]) -> Settings | None:
-    """Return the settings; None if they do not go together, of which each mistake is told."""
+    """Return the settings; None if they conflict, after showing each mistake."""
     try:
         return Settings.load(values, Path(os.devnull))
     except SettingsError as error:
@@ -255,7 +255,7 @@ async def _farewell(terminal: Terminal, settings: Settings) -> None:
 
 
 def _command() -> str:
-    """Return how a person calls the bot in this folder."""
+    """Return the command that runs the bot in this folder."""
     if (called := Path(sys.argv[0]).stem) == "parley":
         return called
     python, here = Path(sys.executable), Path.cwd()
@@ -264,7 +264,7 @@ def _command() -> str:
 
 
 def write(env_file: Path, chosen: Mapping[str, str]) -> None:
-    """Set variables in a file, whose other lines stay; a new one begins as the example.
+    """Set variables in a file and keep its other lines; a new file is based on the example.
 
     Raises CannotStart; the file is then as it was.
     """
@@ -277,7 +277,7 @@ def write(env_file: Path, chosen: Mapping[str, str]) -> None:
         if texts and not texts[-1].endswith("\n"):
             texts.append(end)
         texts.append(f"{name}={_quoted(changed[name])}{end}")
-    # A reader never sees half of it, and nobody else any of it.
+    # The file is replaced atomically, and only its owner can read it.
     new = _replacement(env_file)
     try:
         new.write_text("".join(texts), encoding="utf-8", newline="")
@@ -301,12 +301,12 @@ def _lines(env_file: Path) -> list[Binding]:
 
 
 def _values(lines: list[Binding]) -> dict[str, str]:
-    """Return what the lines set; the last one of a variable holds."""
+    """Return the variables that the lines set; the last line of a variable wins."""
     return {line.key: (line.value or "").strip() for line in lines if line.key}
 
 
 def _line(old: Binding, changed: Mapping[str, str]) -> str:
-    """Return a line as it was, or anew with the empty lines before it and its `export`."""
+    """Return a line unchanged, or with its new value, empty lines before it and `export`."""
     text = old.original.string
     if old.key is None or old.key not in changed:
         return text
@@ -317,7 +317,7 @@ def _line(old: Binding, changed: Mapping[str, str]) -> str:
 
 def _replacement(env_file: Path) -> Path:
     """Return a new empty file in the same folder, which the file's owner alone may read."""
-    file = env_file.resolve()  # a link stays one
+    file = env_file.resolve()  # a link stays a link
     try:
         number, name = tempfile.mkstemp(dir=file.parent, prefix=".env-")
         os.close(number)

@@ -1,4 +1,4 @@
-"""What /metrics tells of the whole queue and of this process's connections."""
+"""The metrics of the whole queue and of this process's connections."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from prometheus_client import Gauge, Info
 from bot.errors import StoreUnavailable
 from bot.turns.queue import TurnQueue
 
-REFRESH_SECONDS = 1.0  # that a request for metrics waits for the store
+REFRESH_SECONDS = 1.0  # for which a request for metrics waits for the store
 
 _WAITING = Gauge("parley_turns_waiting", "Turns that wait, of all platforms and processes")
 _RUNNING = Gauge("parley_turns_running", "Turns that workers of any process answer", ["platform"])
@@ -26,7 +26,7 @@ _BUILD = Info("parley_build", "The version of Parley and of Python")
 
 
 class ProcessMetrics:
-    """Reads what has no event of its own; the queue's numbers are NaN while the store is away."""
+    """Reads the gauges; those of the queue are NaN while the store is unavailable."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""The platforms of a process: where replies are shown, and where events come in."""
+"""The platforms of a process: their replies and their events."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Job = Coroutine[Any, Any, None]
+Service = Coroutine[Any, Any, None]
 RETRY_SECONDS = 10.0  # between two attempts to reach a platform while another one runs
 _TOKENS_AND_ADDRESSES = (
     ("DISCORD_TOKEN", "DISCORD_API_URL"),
@@ -43,15 +43,15 @@ _TOKENS_AND_ADDRESSES = (
 
 @dataclass(slots=True)
 class Platforms:
-    """The platforms of this process; `off` are those that should run but do not, each with why.
+    """The platforms of this process; `off` are those that should run but do not, with the reasons.
 
     The listener of an unreachable platform retries it and adds it to `platforms` when it is up.
     """
 
     platforms: dict[str, Platform] = field(default_factory=dict)
-    listeners: dict[str, Callable[[Intake], Job]] = field(default_factory=dict)
+    listeners: dict[str, Callable[[Intake], Service]] = field(default_factory=dict)
     posts: dict[str, Callable[[Intake], http.Handler]] = field(default_factory=dict)
-    # The seconds for which no events of a platform could arrive.
+    # The seconds without an open connection, by platform.
     downtimes: dict[str, Callable[[], float]] = field(default_factory=dict)
     off: dict[str, CannotStart] = field(default_factory=dict)
     pages: Callable[[Intake, http.Trust], web.Application] | None = None
@@ -149,7 +149,7 @@ def _rated(settings: Settings, *, usual: bool) -> bool:
 
 
 def _model_name(settings: Settings, assistant: Assistant | None) -> str:
-    """Return the name of the model that answers; "" if a worker elsewhere may know it."""
+    """Return the name of the model; "" if only a worker in another process knows it."""
     if assistant:
         return assistant.model.name
     return settings.model_id if settings.names_model else ""
@@ -211,7 +211,7 @@ def check_settings(settings: Settings, roles: frozenset[str]) -> None:
 
 
 def closed(settings: Settings) -> Iterator[Finding]:
-    """Yield each list that lets nobody in on a platform that is configured."""
+    """Yield each list that admits no person on a configured platform."""
     for platform, token, is_its in (
         ("Discord", settings.discord_token, str.isdecimal),
         ("Slack", settings.slack_bot_token, _is_slack),
@@ -260,7 +260,7 @@ class _Connected:
     """A connected platform and how it receives events; `handler` receives them over HTTP."""
 
     platform: Platform
-    listen: Callable[[Intake], Job]
+    listen: Callable[[Intake], Service]
     downtime: Callable[[], float]
     handler: Callable[[Intake], http.Handler] | None = None
 
@@ -270,12 +270,12 @@ _Connector = Callable[[], Awaitable[_Connected]]
 
 @dataclass(slots=True)
 class _Adapter:
-    """Connects one platform, again and again if it cannot be reached while others run."""
+    """Connects one platform; retries if it cannot be reached while others run."""
 
     _name: str
     _connector: _Connector
     _platforms: Platforms
-    _fatal: int  # as many platforms off end the process
+    _fatal: int  # this many failed platforms end the process
     _retry_seconds: float
     _connected: _Connected | None = None
 

@@ -28,7 +28,7 @@ def can_render(stdout: TextIO) -> bool:
 class RenderedAnswer:
     """Prints each block when it is complete, and draws the last one again as it changes.
 
-    At the end of the block what is there of the answer is printed, however the block ended.
+    The answer so far is printed at the end of the block, even after an error.
     """
 
     def __init__(self, stdout: TextIO) -> None:
@@ -67,16 +67,16 @@ class RenderedAnswer:
 
     @property
     def has_begun(self) -> bool:
-        """Whether there is anything of the answer."""
+        """Whether the answer has begun."""
         return bool(self._text.strip())
 
     def add(self, delta: str) -> None:
-        """Take a piece of the answer."""
+        """Add a delta of the answer."""
         self._text = strip_controls(self._text + delta).lstrip()
         self._grow(last=False)
 
     def restart(self) -> None:
-        """Print what is there, and begin the answer anew."""
+        """Print the answer so far, and start over."""
         self._grow(last=True)
         self._text = self._live_text = ""
         self._growing = type(self._growing)()
@@ -95,7 +95,7 @@ class RenderedAnswer:
         self._console.print(Text.from_ansi(ansi), soft_wrap=True)
 
     def _draw(self) -> Text | str:
-        """Return the end of what changes, as much as fits; a thread of rich's calls this."""
+        """Return the end of the changing part, as much as fits; called in a thread of rich."""
         from rich.text import Text
 
         text = self._live_text

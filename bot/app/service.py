@@ -20,7 +20,7 @@ from bot.app import http
 from bot.app.assistant import Assistant, model_choices, open_assistant
 from bot.app.bars import shown_progress
 from bot.app.metrics import ProcessMetrics
-from bot.app.platforms import Job, Platforms, check_settings, open_platforms
+from bot.app.platforms import Platforms, Service, check_settings, open_platforms
 from bot.concurrency import do_nothing, running
 from bot.errors import CannotStart
 from bot.local import hardware
@@ -43,11 +43,11 @@ LIMITS = Limits(waiting_per_thread=5, waiting_per_person=10, waiting=2000, runni
 DRAIN_SECONDS = 20.0  # of the 25 in which a process must end after SIGTERM
 CANCEL_SECONDS = 4.0  # before a cancellation is repeated; Slack's listener needs up to three to end
 _MIN_ANSWER = 8192  # tokens of a saved answer that are read back: MAX_TOKENS may have been larger
-_FILES, _FILES_PER_ANSWER = 500, 2  # an answer's own connect to its model and to its platform
+_FILES, _FILES_PER_ANSWER = 500, 2  # an answer's own connections to its model and its platform
 
 
 def choose_roles(named: Sequence[str], settings: Settings) -> frozenset[str]:
-    """Return the roles that were named, or else what is configured and a worker."""
+    """Return the named roles, or else the configured platforms and a worker."""
     if named:
         return frozenset(named)
     if served := (*settings.chat_platforms, *(("web",) if settings.signs_in else ())):
@@ -98,7 +98,7 @@ async def serve(
 
 
 async def until_stopped(
-    jobs: Mapping[str, Job], stop: asyncio.Event, *, cancel_seconds: float = CANCEL_SECONDS
+    jobs: Mapping[str, Service], stop: asyncio.Event, *, cancel_seconds: float = CANCEL_SECONDS
 ) -> None:
     """Run jobs until `stop` is set or one of them ends, then end them all.
 
@@ -142,8 +142,8 @@ async def _open(
     *,
     need_all: bool,
     drain_seconds: float,
-) -> tuple[dict[str, Callable[[], Job]], str]:
-    """Return what starts the job of each role, and the address of the HTTP server."""
+) -> tuple[dict[str, Callable[[], Service]], str]:
+    """Return a factory for the service of each role, and the address of the HTTP server."""
     store = await stack.enter_async_context(
         connect(url=settings.redis_url, data_dir=settings.data_dir)
     )
@@ -170,7 +170,7 @@ async def _open(
     if not {"console"} <= roles <= {"console", "web", "worker"}:
         address = await _serve_http(settings, platforms, queue, intake, store, stop, stack)
     await _serve_page(settings, platforms, intake, stack, needed=need_all)
-    jobs: dict[str, Callable[[], Job]] = {}
+    jobs: dict[str, Callable[[], Service]] = {}
     jobs |= {name: partial(listen, intake) for name, listen in platforms.listeners.items()}
     if assistant:
         worker = Worker(
@@ -302,7 +302,7 @@ def _has_stdin() -> bool:
 
 def _raise_file_limit(settings: Settings, *, pages: int) -> None:
     wanted = _FILES + _FILES_PER_ANSWER * settings.capacity
-    # Fewer will do for pages, so a lower limit is no reason to warn.
+    # Pages work with fewer, so a lower limit causes no warning.
     hardware.allow_files(wanted + pages)
     allowed = hardware.allow_files(wanted)
     if allowed is not None and allowed < wanted:

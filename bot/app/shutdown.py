@@ -53,7 +53,7 @@ class ShutdownSignals:
         self._callback()
 
     def _exit(self, *_: object) -> NoReturn:
-        # Nothing is flushed: that may be what hangs.
+        # Nothing is flushed, because flushing may hang.
         os._exit(self.status)
 
 

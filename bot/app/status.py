@@ -1,4 +1,4 @@
-"""Shows how this machine's process and its queue do, from its /metrics."""
+"""Shows the state of this machine's process and of its queue, from /metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Supervised processes of our own that serve on loopback."""
+"""Supervised child processes that serve on loopback."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from bot.text.sanitize import one_line
 
 log = logging.getLogger(__name__)
 
-_CHUNK_BYTES = 65_536  # of standard error; also the most that is kept of a line while it is read
+_CHUNK_BYTES = 65_536  # of standard error; also the limit of a line while it is read
 _LINE_LENGTH = 1000  # characters that are kept of a line
-# Names with one of these words; TOKENIZERS_PARALLELISM has none. An address may hold a password.
+# Parts of names of secrets; TOKENIZERS_PARALLELISM has none. An address may contain a password.
 _HIDDEN = re.compile(
     r"(?i)(?<![a-z])(token|secret|pass(word|wd)?|credentials?|(api)?keys?|url)(?![a-z])"
 )
@@ -38,7 +38,7 @@ JsonObject = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """How long a process may take, in seconds, and the pauses before it is restarted."""
+    """The time limits of a process, in seconds, and the pauses before a restart."""
 
     ready: float = 600.0  # a large model from a slow disk
     end: float = 3.0
@@ -54,8 +54,8 @@ class LocalServer:
     """An OpenAI-compatible server on loopback.
 
     `context_tokens` is the context of one conversation, and `max_tokens` the longest answer if the
-    model limits it. `is_dialogue` means that the model continues a conversation and takes no orders
-    (Blenderbot).
+    model limits it. `is_dialogue` means that the model continues a conversation and does not follow
+    instructions (Blenderbot).
     """
 
     url: str
@@ -67,9 +67,9 @@ class LocalServer:
 
 
 class ChildProcess:
-    """A process that exchanges JSON objects with us, one in each line, until its input is closed.
+    """A process that exchanges JSON objects, one per line, until its input is closed.
 
-    `report` is what it sent when it served, with its `port`; `errors` are its last lines on
+    `report` is its message when it began to serve, with its `port`; `errors` are its last lines on
     standard error; `served_at` is a time of the event loop.
     """
 
@@ -96,12 +96,12 @@ class ChildProcess:
 
     @property
     def is_out_of_memory(self) -> bool:
-        """Whether something else killed it: mostly the kernel, which had no memory left."""
+        """Whether it was killed from outside, mostly by the kernel for lack of memory."""
         return self.process.returncode == -9 and not self._is_killed_by_us
 
     @property
     def reason(self) -> str:
-        """Why it ended, as far as is known."""
+        """Why it ended, if known."""
         if self.is_out_of_memory:
             return f"it was killed, probably for lack of memory: {self._memory_hint}"
         return self.errors[-1] if self.errors else "it gave no reason"
@@ -114,7 +114,7 @@ class ChildProcess:
     async def receive(self) -> JsonObject:
         """Wait for the next message. OSError if the process ends without one."""
         while not self._stdout.at_eof():
-            # Lines that libraries print while they are imported are no objects, or too long.
+            # Skips lines that libraries print while they are imported.
             with suppress(ValueError):
                 if isinstance(message := json.loads(await self._stdout.readline()), dict):
                     return message
@@ -153,7 +153,7 @@ class ChildProcess:
         self._keep_error(unfinished)
 
     def _keep_error(self, line: bytes) -> None:
-        # A line may repeat parts of a model's file, which strangers wrote.
+        # A line may repeat untrusted parts of a model's file.
         text = one_line(line.decode(errors="replace"))
         if text and self._is_error(text):
             self.errors.append(text[:_LINE_LENGTH])
@@ -171,9 +171,9 @@ async def starting(
 ) -> AsyncIterator[ChildProcess]:
     """Start a process that becomes ready within the context; if that fails, the process is ended.
 
-    The process gets our environment without secrets, and `environment`. `is_error` selects the
-    lines of standard error that are kept. `on_message` gets the messages that come after the
-    context. `memory_hint` says how an operator can save memory. Raises CannotStart if no process
+    The process gets this process's environment without secrets, and `environment`. `is_error`
+    selects the lines of standard error to keep. `on_message` gets later messages. `memory_hint`
+    tells an operator how to save memory. Raises CannotStart if no process
     can be started here, and TimeoutError if it is not ready in time.
     """
     try:
@@ -184,7 +184,7 @@ async def starting(
             stderr=PIPE,
             cwd=_REPOSITORY,
             env={**_environment(), **environment},
-            # The terminal's Ctrl-C is for us; we end the process when it is not needed any more.
+            # Ctrl-C in the terminal must not reach the child; the parent ends it.
             start_new_session=True,
         )
     except OSError as error:
@@ -200,9 +200,9 @@ async def starting(
 
 
 def _environment() -> dict[str, str]:
-    # The process is sent the secrets that it needs. All else that looks like a secret is left out:
-    # no list could name all variables that CUDA, PyTorch and huggingface_hub read.
-    # A proxy's login is needed to fetch a model.
+    # The process gets the secrets that it needs by message. All else that looks like a secret is
+    # left out: no list could name all variables that CUDA, PyTorch and huggingface_hub read. A
+    # proxy's login is needed to fetch a model.
     return {
         name: value
         for name, value in os.environ.items()

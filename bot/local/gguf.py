@@ -1,4 +1,4 @@
-"""The check that a GGUF file holds a chat model, by its header, before anything is loaded.
+"""Checks by the header of a GGUF file, before it is loaded, that it holds a chat model.
 
 The layout is that of ggml's docs/gguf.md, versions 2 and 3, which xllamacpp 2026.10 also reads.
 """
@@ -26,7 +26,7 @@ def read_context_size(path: Path) -> int | None:
     with path.open("rb") as file:
         if file.read(4) != b"GGUF":
             raise ValueError("is not a GGUF file")
-        # The vocabulary of a model may be large: a mapped file is read only where it is looked at.
+        # The vocabulary of a model may be large; of a mapped file only the accessed parts are read.
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             try:
                 fields = dict(_Header(data).fields())

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 _ROOT = Path("/")
-# New objects before the next garbage collection. With Python's default of 700 and a thousand
+# New objects before a garbage collection. With Python's default of 700 and a thousand
 # answers at once it ran 50 times a second, and a full collection took 0.2 s (bench/model.py).
 _NEW_OBJECTS = 20_000
 # Files of the driver itself: its tools may not be installed.
@@ -32,9 +32,9 @@ def cores(root: Path = _ROOT) -> int:
 
 
 def collect_garbage_seldom() -> None:
-    """Make garbage collections rare, and exempt the objects that exist by now.
+    """Make garbage collections rare, and exempt all existing objects.
 
-    May be called again, where many more objects exist.
+    May be called again when many more objects exist.
     """
     gc.freeze()
     gc.set_threshold(_NEW_OBJECTS)
@@ -51,7 +51,7 @@ def gpu_maker(root: Path = _ROOT) -> str | None:
 def allow_files(count: int) -> int | None:
     """Raise the limit of open files and sockets to `count`; return the new limit, if known.
 
-    Shells and service managers start with 256 (macOS) or 1024 (Linux), and allow more on request.
+    Shells and service managers begin with 256 (macOS) or 1024 (Linux), and allow more.
     """
     try:
         import resource
@@ -75,7 +75,7 @@ def resident_memory(pid: int, root: Path = _ROOT) -> int | None:
 def _cpu_quotas(root: Path) -> Iterator[float]:
     """Yield the CPU quota, in cores, of each control group of this process (versions 1 and 2).
 
-    Within a container the group may have the name that it has outside, or be the mount itself
+    In a container the group may have its outer name, or be the mount itself
     (Linux, Documentation/admin-guide/cgroup-v2.rst and scheduler/sched-bwc.rst).
     """
     for line in _read(root / "proc/self/cgroup").splitlines():

@@ -6,7 +6,8 @@ import asyncio
 import io
 import re
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from bot.text.sanitize import one_line
 VARIABLE = "LOCAL_MODEL_PATH"
 _ETAG_SECONDS = 10.0
 _LISTED = 12  # names of files that an error shows
-# As llama.cpp's `gguf-split` names the parts; it finds the others beside the first.
+# The names that llama.cpp's `gguf-split` gives to parts; llama.cpp loads the others by the first.
 _PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$", re.IGNORECASE)
 
 
@@ -32,8 +33,8 @@ async def fetch(
 ) -> Path:
     """Return the file of a model such as `owner/name:Q4_K_M`, downloaded if `cache` has none.
 
-    Of a model in several parts it is the first. `endpoint` is another address of the Hub. A
-    cancelled call ends the download, which the next one continues. Raises CannotStart.
+    If a model has several parts, returns the first. `endpoint` is another address of the Hub. A
+    cancelled download is continued by the next call. Raises CannotStart.
     """
     repo, _, quantisation = name.rpartition(":")
     if known := _cached(repo, quantisation, cache):
@@ -41,18 +42,10 @@ async def fetch(
     cancelled = threading.Event()
     try:
         bar = _bar_class(progress, cancelled)
-        return await asyncio.to_thread(
-            _download, repo, quantisation, token=token, cache=cache, endpoint=endpoint, bar=bar
-        )
-    except hub.GatedRepoError as error:
-        raise CannotStart(
-            f"{VARIABLE}={name} is gated: accept its license at https://huggingface.co/{repo}"
-            " and set HF_TOKEN to a token of that account"
-        ) from error
-    except hub.RepositoryNotFoundError as error:
-        raise CannotStart(
-            f"{VARIABLE}={name} does not exist at Hugging Face, or HF_TOKEN may not see it"
-        ) from error
+        with explain_denied_access(f"{VARIABLE}={name}", repo):
+            return await asyncio.to_thread(
+                _download, repo, quantisation, token=token, cache=cache, endpoint=endpoint, bar=bar
+            )
     # The library's errors of the connection are its HTTP client's.
     except (hub.HFValidationError, OSError, ValueError, RuntimeError, httpx2.HTTPError) as error:
         reason = one_line(str(error)) or type(error).__name__
@@ -61,8 +54,24 @@ async def fetch(
         cancelled.set()
 
 
+@contextmanager
+def explain_denied_access(setting: str, repo: str) -> Iterator[None]:
+    """Raise CannotStart if a repository is gated or cannot be found."""
+    try:
+        yield
+    except hub.GatedRepoError as error:
+        raise CannotStart(
+            f"{setting} is gated: accept its license at https://huggingface.co/{repo}"
+            " and set HF_TOKEN to a token of that account"
+        ) from error
+    except hub.RepositoryNotFoundError as error:
+        raise CannotStart(
+            f"{setting} does not exist at Hugging Face, or HF_TOKEN may not see it"
+        ) from error
+
+
 def choose(files: Iterable[str], quantisation: str) -> list[str]:
-    """Return the file of this quantisation, or its parts in their order; empty if there is none."""
+    """Return the file of this quantisation, or its parts in order; empty if there is none."""
     word = re.compile(rf"(?<![a-z0-9]){re.escape(quantisation)}(?![a-z0-9_])", re.IGNORECASE)
     models = [file for file in files if file.lower().endswith(".gguf") and "mmproj" not in file]
     found = sorted((file for file in models if word.search(file)), key=lambda it: (len(it), it))
@@ -76,7 +85,7 @@ def choose(files: Iterable[str], quantisation: str) -> list[str]:
 
 
 def _cached(repo: str, quantisation: str, cache: Path) -> Path | None:
-    """Return a file that was downloaded before: no start depends on the Hub then."""
+    """Return a downloaded file, so that the start does not depend on the Hub."""
     snapshots = cache / repo_folder_name(repo_id=repo, repo_type="model") / "snapshots"
     for snapshot in sorted(snapshots.glob("*")):
         files = [str(file.relative_to(snapshot)) for file in snapshot.rglob("*.gguf")]
@@ -121,7 +130,7 @@ def _no_such(files: Sequence[str], quantisation: str) -> str:
 
 
 def _bar_class(progress: Progress, cancelled: threading.Event) -> type[tqdm]:
-    """Return a class of bars that tell of their progress instead of being shown."""
+    """Return a class of progress bars that report to `progress` instead of being shown."""
 
     class Bar(tqdm):  # type: ignore[misc]
         # It would start a thread.
@@ -131,7 +140,7 @@ def _bar_class(progress: Progress, cancelled: threading.Event) -> type[tqdm]:
             super().__init__(*arguments, **{**chosen, "file": io.StringIO()})
 
         def update(self, n: float | None = 1) -> Any:
-            # The thread of a download can be ended from within only.
+            # The thread of a download can only be ended from inside.
             if cancelled.is_set():
                 raise RuntimeError("the download was cancelled")
             return super().update(n)

@@ -29,15 +29,15 @@ log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 _LOG_DELAY_SECONDS = 3.0  # the most that llama.cpp's log may lag behind
-# Without it SmolLM2-135M repeats half a sentence until the limit, about every third time.
+# Without it SmolLM2-135M repeats half a sentence until the limit in about every third answer.
 _DEMO_REPEAT_PENALTY = 1.1
 _OFFLOADED = re.compile(r"offloaded (\d+)/(\d+) layers to GPU")
 # The builds that xllamacpp 2026.10 names in its README, "Installation".
 _WHEELS = "https://xorbitsai.github.io/xllamacpp/whl/"
 _BUILDS = {"NVIDIA": "cu128", "AMD": "rocm-6.4.1"}
 _MEMORY_HINT = "a lower CONTEXT_TOKENS, a smaller file or GPU_LAYERS=auto may help"
-# What llama.cpp logs if it cannot load a model, in the words of its source at xllamacpp 2026.10,
-# and what helps.
+# The errors that llama.cpp logs if it cannot load a model (source of xllamacpp 2026.10), and their
+# cures.
 _REMEDIES = (
     (r"couldn't bind", "another program has its port"),
     (
@@ -57,11 +57,11 @@ _REMEDIES = (
 
 
 class GpuFailed(CannotStart):
-    """The model did not load, and llama.cpp was free to choose the layers on the GPU."""
+    """The model did not load, and llama.cpp had chosen the number of layers on the GPU."""
 
 
 class LlamaLog:
-    """What llama.cpp logs about itself; `gpu_layers` is such as "20 of 33", if it has said so."""
+    """Collects llama.cpp's log; `gpu_layers` is such as "20 of 33", if it was logged."""
 
     def __init__(self) -> None:
         self.gpu_layers: str | None = None
@@ -151,9 +151,9 @@ def _demo_model() -> Path:
 def _threads(requested: int | None) -> int:
     """Return the number of threads: by default one for each core but the one that the bot needs.
 
-    llama.cpp itself counts the machine's cores, even if a container may use fewer, and its threads
-    wait for each other in busy loops: two threads on two cores, of which another program needed
-    one, were nine times slower than one thread.
+    llama.cpp counts all cores of the machine, even if a container may use fewer, and its threads
+    wait for each other in busy loops: two threads on two cores, one of them used by another
+    program, were nine times slower than one thread.
     """
     cores = hardware.cores()
     if requested and requested > cores:
@@ -167,7 +167,7 @@ def _threads(requested: int | None) -> int:
 async def with_cpu_fallback(
     request: LaunchRequest, start: Callable[[LaunchRequest], Awaitable[_T]]
 ) -> _T:
-    """Start a model, and start it on the CPU instead if GpuFailed is raised."""
+    """Start a model; if GpuFailed is raised, start it on the CPU instead."""
     try:
         return await start(request)
     except GpuFailed as error:
@@ -194,7 +194,7 @@ async def _start(request: LaunchRequest) -> ChildProcess:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(_LOG_DELAY_SECONDS):
                         await llama_log.is_complete.wait()
-    # It was not ready in time, or closed the pipe without an answer.
+    # Not ready in time, or the pipe was closed without a message.
     except OSError as error:
         reason = child.reason if child.is_out_of_memory else load_error(list(child.errors))
         text = f"{Path(request.path).name} did not start: {reason}"
@@ -249,7 +249,7 @@ def startup_summary(
     memory: int | None,
     seconds: float,
 ) -> str:
-    """Return the line that says what runs where; `gpu_layers` is such as "20 of 33", if known."""
+    """Return the log line about devices and limits; `gpu_layers` is e.g. "20 of 33", if known."""
     on_gpu = uses_gpu(request, devices)
     used = [each for each in devices if (each.is_gpu if on_gpu else each.kind == "CPU")]
     names = " and ".join(f"{each.name} ({each.description})" for each in used) or "the CPU"
@@ -263,7 +263,7 @@ def startup_summary(
 
 
 def load_error(lines: Sequence[str]) -> str:
-    """Return why llama.cpp did not start, from what it logged, and what helps."""
+    """Return why llama.cpp did not start, from its log, with a cure."""
     errors = [line.partition(" E ")[2] for line in lines if " E " in line]
     # Later errors follow from the first.
     first = (errors or list(lines[-1:]) or ["it gave no reason"])[0]

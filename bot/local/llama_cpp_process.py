@@ -1,7 +1,7 @@
 """The process of the embedded model: llama.cpp's own server, which ends with its parent.
 
-It reports the devices that its build can compute on, reads what to serve from standard input, and
-reports when it is ready: a line of JSON each.
+It reports the devices that its build can compute on, reads the launch request from standard
+input, and reports when it is ready, each as a line of JSON.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 # The cache of idle conversations; llama.cpp's default is 8 GiB.
 _CACHE_MIB = 512
 _PROPERTIES_SECONDS = 3.0
-# Of a prompt that a CPU reads in one step, for which all other answers stand still. llama.cpp's
+# Of a prompt that a CPU reads in one step, which blocks all other answers. llama.cpp's
 # default of 2048 is some 18 s on one core with the demo model, and no faster for the prompt.
 _CPU_BATCH = 128  # tokens
 # For the vocabularies of Mistral Nemo, gpt-oss and others llama.cpp splits a text by std::regex,
@@ -32,7 +32,7 @@ _ERRORS, _EVERYTHING = 1, 4
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A device that llama.cpp can compute on; `kind` is its own word, such as CPU, GPU or IGPU."""
+    """A device that llama.cpp can compute on; `kind` is llama.cpp's, such as CPU, GPU or IGPU."""
 
     name: str
     description: str
@@ -46,9 +46,9 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class LaunchRequest:
-    """What the process is to serve; if `gpu_layers` is None, llama.cpp puts on the GPU what fits.
+    """The model to serve; if `gpu_layers` is None, llama.cpp puts on the GPU what fits.
 
-    It travels on standard input, which `ps` does not show.
+    Sent on standard input, which `ps` does not show.
     """
 
     path: str
@@ -62,7 +62,7 @@ class LaunchRequest:
 
 
 def _main() -> None:
-    # llama.cpp prints to standard output, which is for our messages only.
+    # llama.cpp prints to standard output, which is reserved for messages.
     messages = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     devices = _devices()
@@ -74,14 +74,14 @@ def _main() -> None:
     port = urlsplit(server.listening_address).port or request.port
     report = {"port": port, "context_tokens": _context_tokens(port, request.api_key)}
     print(json.dumps(report), file=messages, flush=True)
-    # The kernel closes the pipe when our parent dies, for whatever reason, on every system.
+    # Every system closes the pipe when the parent dies.
     sys.stdin.read()
     # Without llama.cpp's cleanup, which can hang on an open stream.
     os._exit(0)
 
 
 def _enlarge_stacks() -> None:
-    """Give threads that are started from now on a larger stack, where the C library can."""
+    """Give new threads a larger stack, if the C library supports it."""
     library, attributes = ctypes.CDLL(None), ctypes.create_string_buffer(_ATTRIBUTES_BYTES)
     if hasattr(library, "pthread_setattr_default_np"):
         library.pthread_attr_init(attributes)
@@ -103,7 +103,7 @@ def _devices() -> list[Device]:
 
 
 def _load(request: LaunchRequest, *, has_gpu: bool) -> Any:
-    """Return xllamacpp's untyped Server, which serves as long as it is referenced."""
+    """Return xllamacpp's untyped Server, which serves while it is referenced."""
     import xllamacpp
 
     parameters = xllamacpp.CommonParams()

@@ -1,4 +1,4 @@
-"""How far long work has come, such as the download of a model."""
+"""Reports the progress of long work, such as the download of a model."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from collections.abc import Callable
 
 log = logging.getLogger(__name__)
 
-_STEPS = 10  # lines in the log for one work
+_STEPS = 10  # log lines for one task
 
 
-# Hears, in any thread, how much of a work such as "Downloading model.gguf" is done, from 0 to 1.
-# With 1 it has ended, and None tells only that it has begun.
+# Called in any thread with a task such as "Downloading model.gguf" and its done part, from 0 to 1.
+# 1 means that it has ended, and None only that it has begun.
 Progress = Callable[[str, float | None], object]
 
 
 class LoggedProgress:
-    """Writes a line for the begin of each work, and one each 10 %."""
+    """Logs the start of each task, and every further 10 %."""
 
     def __init__(self) -> None:
         self._steps: dict[str, int] = {}
 
     def __call__(self, work: str, done: float | None) -> None:
-        """Log the work if it has come to its next step."""
+        """Log the task if it has reached its next step."""
         if done is None:
             log.info("%s", work)
             return

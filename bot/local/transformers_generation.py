@@ -1,4 +1,4 @@
-"""A transformers model: the plan for it, its weights, and the answers that it generates.
+"""A transformers model: its plan, its weights, and the answers that it generates.
 
 Written for transformers 5.23 and torch 2.13, which only the model's own process imports.
 """
@@ -24,6 +24,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 from bot.domain import Message
 from bot.errors import CannotStart, PromptRefused, PromptTooLong
 from bot.local import hardware
+from bot.local.hub import explain_denied_access
 from bot.model.client import without_system
 
 VARIABLE = "TRANSFORMERS_MODEL"
@@ -44,7 +45,7 @@ _LOAD_ERRORS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What is known of a model before its weights are read: limits in tokens, device and size."""
+    """The properties of a model before its weights are read: limits in tokens, device, size."""
 
     name: str
     token: str | None
@@ -59,7 +60,7 @@ class Plan:
 
     @property
     def is_dialogue(self) -> bool:
-        """Whether it is an encoder-decoder, which continues a conversation and takes no orders."""
+        """Whether it is an encoder-decoder, which does not follow instructions."""
         return bool(self.config.is_encoder_decoder)
 
     def __str__(self) -> str:
@@ -98,8 +99,8 @@ class Plan:
             [{"role": each.role, "content": each.text} for each in messages],
             add_generation_prompt=True,
             return_dict=True,
-            # Only Qwen's templates have this variable. Without it the model thinks aloud for
-            # minutes, and its thoughts are no part of an answer.
+            # Only Qwen's templates have this variable. Without it the model thinks for minutes,
+            # and its thoughts are not part of an answer.
             enable_thinking=False,
         )
         ids: list[int] = encoded["input_ids"]
@@ -115,7 +116,7 @@ class Plan:
 
 
 def make_plan(*, name: str, token: str | None, context_tokens: int, max_tokens: int) -> Plan:
-    """Examine all of a model but its weights. Raises CannotStart if it cannot be run."""
+    """Examine a model without its weights. Raises CannotStart if it cannot be run."""
     config = _config(name, token)
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, token=token, **_SAFELY)
@@ -129,7 +130,7 @@ def make_plan(*, name: str, token: str | None, context_tokens: int, max_tokens: 
     limit = _context_limit(config, tokenizer)
     prompt_tokens, answer_tokens = min(limit, context_tokens) - max_tokens, max_tokens
     if config.is_encoder_decoder:
-        # The encoder and the decoder have positions of their own, and the decoder's first is taken.
+        # Encoder and decoder have separate positions, and the decoder's first one is taken.
         prompt_tokens = min(limit, context_tokens - max_tokens)
         answer_tokens = min(limit - 1, max_tokens)
     if min(prompt_tokens, answer_tokens) <= 0:
@@ -154,19 +155,11 @@ def make_plan(*, name: str, token: str | None, context_tokens: int, max_tokens: 
 
 def _config(name: str, token: str | None) -> Any:
     try:
-        if not Path(name).is_absolute():
-            # transformers raises the same OSError for all that can go wrong here.
-            hf_hub_download(name, "config.json", token=token)
-        return AutoConfig.from_pretrained(name, token=token, **_SAFELY)
-    except hub.GatedRepoError as error:
-        raise CannotStart(
-            f"{VARIABLE}={name} is gated: accept its license at https://huggingface.co/{name}"
-            " and set HF_TOKEN to a token of that account"
-        ) from error
-    except hub.RepositoryNotFoundError as error:
-        raise CannotStart(
-            f"{VARIABLE}={name} does not exist at Hugging Face, or HF_TOKEN may not see it"
-        ) from error
+        with explain_denied_access(f"{VARIABLE}={name}", name):
+            if not Path(name).is_absolute():
+                # transformers raises the same OSError for every failure here.
+                hf_hub_download(name, "config.json", token=token)
+            return AutoConfig.from_pretrained(name, token=token, **_SAFELY)
     except hub.HFValidationError as error:
         raise CannotStart(
             f"{VARIABLE}={name} is neither a folder nor a name at Hugging Face"
@@ -207,7 +200,7 @@ def _model_class(config: Any) -> Any:
 
 
 def _choose_device(name: str, config: Any, parameters: int) -> tuple[str, Any]:
-    """Return the device and the number format. Raises CannotStart if no memory is large enough."""
+    """Return the device and the number format. Raises CannotStart without enough memory."""
     own = getattr(config.get_text_config(), "dtype", None) or torch.float32
     if torch.cuda.is_available():
         free, _ = torch.cuda.mem_get_info()
@@ -215,7 +208,7 @@ def _choose_device(name: str, config: Any, parameters: int) -> tuple[str, Any]:
             return "cuda", own
     elif torch.backends.mps.is_available():
         return "mps", own
-    # CPUs compute slowly in float16, if at all; bfloat16 is no problem.
+    # CPUs are slow in float16, or do not support it; bfloat16 works.
     dtype = torch.float32 if own == torch.float16 else own
     required, total = parameters * dtype.itemsize, hardware.total_memory()
     if total and required > total:
@@ -245,8 +238,8 @@ class TorchModel:
         except _LOAD_ERRORS as error:
             raise _cannot_run(plan.name, error) from error
         # `generate` replaces None by the model's own setting, so these are changed in the model.
-        # Beams cannot be streamed, and Blenderbot has ten. A forced end would make an answer that
-        # was cut look complete.
+        # Beams cannot be streamed, and Blenderbot has ten. A forced end would make a cut
+        # answer look complete.
         weights.generation_config.update(num_beams=1, forced_eos_token_id=None, max_length=None)
         return cls(plan, weights)
 
@@ -291,11 +284,11 @@ class TorchModel:
 
 
 class _Canceled(Exception):
-    """Nobody wants the answer any more; the only quick way out of `generate`."""
+    """The answer was canceled; an exception is the only quick way out of `generate`."""
 
 
 class AnswerStreamer:
-    """Receives tokens from `generate`, and passes text to `on_text` when its characters are whole.
+    """Receives tokens from `generate`, and passes text with complete characters to `on_text`.
 
     It does not inherit from the library's BaseStreamer, of which `generate` calls only `put` and
     `end`.
@@ -326,7 +319,7 @@ class AnswerStreamer:
         self._is_canceled = True
 
     def put(self, value: Any) -> None:
-        """Take tokens; the first call brings the prompt."""
+        """Take tokens; the first call contains the prompt."""
         if self._is_canceled:
             raise _Canceled
         if self._has_prompt:
@@ -335,12 +328,12 @@ class AnswerStreamer:
         self._has_prompt = True
 
     def end(self) -> None:
-        """Pass on what is left, such as half a character at the limit."""
+        """Pass on the remaining text, such as half a character at the limit."""
         self._pass_on(final=True)
 
     def _pass_on(self, *, final: bool) -> None:
-        # The tokens before the new ones decide about their first space; the bytes of a character
-        # may come in several tokens.
+        # The preceding tokens determine whether new ones begin with a space; a character may span
+        # several tokens.
         before = self._plan.decode(self._tokens[self._window_start : self._passed_on])
         text = self._plan.decode(self._tokens[self._window_start :])
         if len(text) <= len(before) or (text.endswith("\ufffd") and not final):

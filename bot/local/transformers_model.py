@@ -36,8 +36,8 @@ async def serve(
 ) -> AsyncIterator[LocalServer]:
     """Run a model, given by its name at Hugging Face or its folder, while the context lasts.
 
-    Requests are accepted at once and answered when the weights are read. Raises CannotStart if it
-    cannot be run for a reason known before that: not installed, not found, gated, too large.
+    Requests are accepted at once and answered when the weights are read. Raises CannotStart for
+    errors that are found before: not installed, not found, gated, too large.
     """
     if any(importlib.util.find_spec(each) is None for each in ("torch", "transformers")):
         raise CannotStart(
@@ -65,9 +65,9 @@ async def serve(
 
 
 def tells_progress(line: str, progress: Progress) -> bool:
-    """Whether a line of the process is a progress bar; `progress` is told of it then.
+    """Whether a line of the process is a progress bar, which is reported to `progress`.
 
-    The libraries show downloads and the loading of weights by tqdm's bars.
+    The libraries show downloads and the loading of weights as tqdm's bars.
     """
     found = _BAR.match(line)
     if found:
@@ -76,9 +76,9 @@ def tells_progress(line: str, progress: Progress) -> bool:
 
 
 def _absolute(name: str) -> str:
-    """Return a folder's absolute path, since the process has another one, or the name as it is.
+    """Return the absolute path of a folder, or a name unchanged.
 
-    Raises CannotStart if a path leads to no readable folder.
+    The process has another working directory. Raises CannotStart if a path is no readable folder.
     """
     try:
         path = Path(name).expanduser()
@@ -106,6 +106,6 @@ async def _start(request: JsonObject, progress: Progress) -> ChildProcess:
             if "error" in child.report:
                 raise CannotStart(child.report["error"])
             return child
-    # It was not ready in time, or closed the pipe without an answer.
+    # Not ready in time, or the pipe was closed without a message.
     except OSError as error:
         raise CannotStart(f"{request['name']} did not start: {child.reason}") from error

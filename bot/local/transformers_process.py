@@ -2,7 +2,7 @@
 
 It has a process of its own because importing torch and loading weights hold Python's lock for
 longer than a chat can wait, because only killing it stops the reading of a prompt, and because
-running out of memory must not end the bot. `bot/local/transformers_model.py` starts it.
+a lack of memory must not end the bot. `bot/local/transformers_model.py` starts it.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from bot.local import hardware
 from bot.local.transformers_generation import AnswerStreamer, Plan, TorchModel, make_plan
 
 _KEEP_ALIVE_SECONDS = 15.0  # between keep-alives while a prompt is read; the bot waits for 60
-_MAX_SLOTS = 4  # answers that are generated at once; further ones wait
+_MAX_SLOTS = 4  # answers generated at once; further ones wait
 _MAX_BODY_BYTES = 16 * 2**20
 
 Event = Mapping[str, Json]
 
 
 def main() -> None:
-    """Serve what the first line of standard input asks for, until standard input ends."""
-    # Libraries print to standard output, which is for our messages only.
+    """Serve the model in the first line of standard input, until standard input ends."""
+    # Libraries print to standard output, which is reserved for messages.
     messages = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     request = json.loads(sys.stdin.readline())
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def _end_with_parent() -> None:
-    # The kernel closes the pipe when our parent dies, for whatever reason, on every system.
+    # Every system closes the pipe when the parent dies.
     sys.stdin.read()
     # Without waiting for computing threads.
     os._exit(0)
@@ -92,7 +92,7 @@ async def _serve(plan: Plan, request: Mapping[str, Any], messages: IO[str]) -> N
 
 
 class _Endpoint:
-    """Accepts requests at once; those that come before the weights are read wait for them."""
+    """Accepts requests at once; early ones wait until the weights are read."""
 
     def __init__(self, plan: Plan, *, key: str, slots: int) -> None:
         self._plan = plan
@@ -157,7 +157,7 @@ class _Endpoint:
 
 
 async def _next_text(texts: asyncio.Queue[str | None]) -> str | None:
-    """Return the next text: "" if a keep-alive is due first, None at the end."""
+    """Return the next text; "" if a keep-alive is due, None at the end."""
     with suppress(TimeoutError):
         async with asyncio.timeout(_KEEP_ALIVE_SECONDS):
             return await texts.get()

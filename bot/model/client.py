@@ -1,4 +1,4 @@
-"""The client of one model behind an OpenAI-compatible address, which learns what its server takes.
+"""The client of one model at an OpenAI-compatible address; it adapts to what the server accepts.
 
 huggingface_hub composes the requests; `transport` sends them and reads the events. A token costs 46
 microseconds that way, and 250 with the library's own sending and reading (bench/model.py,
@@ -59,7 +59,7 @@ _TOKEN_LENGTH = 16  # characters
 _RUN_LENGTH = 128  # characters
 
 _T = TypeVar("_T")
-# As the servers report them; there are none for an answer that was stopped or broke off.
+# As servers report them; not counted for an answer that was stopped or broke off.
 _TOKENS = Counter(
     "parley_model_tokens_total",
     "Tokens that the model read (in) and wrote (out), as its server counted them",
@@ -87,7 +87,7 @@ class ModelClient:
 
     `idle_timeout` bounds the wait between two signs of life, `total_timeout` an answer; both are in
     seconds. Time that the caller spends between two deltas counts for the total only. If the server
-    does not have the model but a single other one, that answers, unless the client is `strict`.
+    has a single other model instead, that model answers, unless the client is `strict`.
     """
 
     def __init__(
@@ -122,9 +122,9 @@ class ModelClient:
     ) -> AsyncIterator[Answer]:
         """Send a prompt and wait for the first visible delta. Raises ModelError.
 
-        The deltas end with AnswerCut after as many tokens as MAX_TOKENS or the model's context
-        allows, and after more characters than MAX_TOKENS tokens can have. The `preferences` may
-        choose another temperature, and shorter answers.
+        The deltas end with AnswerCut at MAX_TOKENS, at the end of the model's context, or after
+        more characters than MAX_TOKENS tokens can have. The `preferences` may set the temperature
+        and shorten the answer.
         """
         deadline = min(deadline, asyncio.get_running_loop().time() + self._total_timeout)
         with RequestMetrics(self.name) as metrics:
@@ -169,7 +169,7 @@ class ModelClient:
     async def _deltas(
         self, stream: EventStream, metrics: RequestMetrics, deadline: float, max_tokens: int
     ) -> AsyncGenerator[str, None]:
-        """Yield deltas that are never empty; white space comes with the first visible one."""
+        """Yield non-empty deltas; leading white space is part of the first visible one."""
         unseen = finish = last = ""
         has_begun = False
         room = max_characters(max_tokens)
@@ -216,7 +216,7 @@ class ModelClient:
             chunk = json.loads(event)
             if chunk.get("error") is not None or chunk.get("object") == "error":
                 raise self._server.event(chunk)
-            # Token counts and signs of life have no choice.
+            # Events with token counts and keep-alives have no choices.
             choice = (chunk.get("choices") or [{}])[0]
             text = (choice.get("delta") or {}).get("content")
             # Content that is not text (a list of parts) is reasoning, and no part of the answer.
@@ -240,9 +240,9 @@ class ModelClient:
 
 
 class _Composer(AsyncInferenceClient):
-    """Composes one request and keeps it, where the library would send it.
+    """Composes one request and returns it instead of sending it.
 
-    Others in this process may use the library as it is: only its telemetry is off for them, too.
+    Other users of the library in this process are unaffected, except that its telemetry is off.
     """
 
     request: Any  # huggingface_hub.inference._common.RequestParameters
@@ -254,7 +254,7 @@ class _Composer(AsyncInferenceClient):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is sent: `with_usage` asks the server to count tokens (`stream_options`).
+    """The content of a request; `with_usage` asks the server to count tokens (`stream_options`).
 
     `folds_system` puts the system prompt into the first question.
     """
@@ -266,21 +266,21 @@ class Request:
 
     @property
     def messages(self) -> Sequence[Message]:
-        """The prompt as the server takes it."""
+        """The prompt as the server accepts it."""
         return without_system(self.prompt) if self.folds_system else self.prompt
 
     @property
     def has_system(self) -> bool:
-        """Whether a refusal may be of the system prompt."""
+        """Whether the system prompt may be the reason for a refusal."""
         return self.prompt[0].role == "system" and not self.folds_system
 
 
 class ServerCapabilities:
-    """One server's: the name of its model, whether it takes a system prompt, and `stream_options`.
+    """A server's model name, and whether it accepts a system prompt and `stream_options`.
 
-    If a refusal may mean one of them, the request is adjusted and sent again, once for each. An
-    adjustment is remembered only if it led to an answer: a refusal may have another reason, or
-    repeat a person's words. If it is `strict`, no other model takes the place of an unknown one.
+    If a refusal may be caused by one of them, the request is adjusted and sent again, once for
+    each. An adjustment is saved only if it led to an answer: a refusal may have another reason, or
+    repeat a person's text. If `strict`, no other model is used for an unknown one.
     """
 
     def __init__(self, connection: ServerConnection, *, strict: bool = False) -> None:
@@ -294,7 +294,7 @@ class ServerCapabilities:
     async def send(
         self, send: Callable[[Request], Awaitable[EventStream]], prompt: Sequence[Message]
     ) -> EventStream:
-        """Send a prompt as the server takes it. Raises the last ModelError if it refuses all."""
+        """Send a prompt, adjusted as needed. Raises the last ModelError if all are refused."""
         request = first = Request(
             prompt,
             model=self._model,
@@ -331,7 +331,7 @@ class ServerCapabilities:
                 request.has_system and self._server.own and self._takes_system is not True
             ):
                 return replace(request, folds_system=True)
-            # Some servers do not say which field they do not know.
+            # Some servers do not name the unknown field.
             case PromptRefused(status=400 | 422) if (
                 type(error) is PromptRefused
                 and request.with_usage
@@ -359,7 +359,7 @@ class ServerCapabilities:
                     *(self._server, self._server.model, request.model),
                 )
         self._model, self._takes_usage = request.model, request.with_usage
-        # A server that has once taken a system prompt is given the next one, too.
+        # A server that has once accepted a system prompt accepts the next one, too.
         if request.prompt[0].role == "system" and self._takes_system is None:
             self._takes_system = request.has_system
 
@@ -367,7 +367,7 @@ class ServerCapabilities:
 def without_system(messages: Sequence[Message]) -> tuple[Message, ...]:
     """Return the messages with the system prompt at the head of the first question.
 
-    For templates that know no system prompt: they refuse it by name, or as one that breaks the
+    For templates without a system prompt: they refuse it by name, or because it breaks the
     alternation of user and assistant.
     """
     if len(messages) < 2 or messages[0].role != "system":
@@ -377,14 +377,14 @@ def without_system(messages: Sequence[Message]) -> tuple[Message, ...]:
 
 
 def max_characters(max_tokens: int) -> int:
-    """Return a number of characters that no honest answer of so many tokens exceeds."""
+    """Return the most characters that an answer of this many tokens can have."""
     return _RUN_LENGTH + _TOKEN_LENGTH * max_tokens
 
 
 def _is_visible(text: str) -> bool:
-    """Whether a text has more than white space, control or format characters and first halves.
+    """Whether a text has visible characters.
 
-    The other half of a surrogate pair may never come.
+    The first half of a surrogate pair does not count: the other half may be missing.
     """
     return any(
         not (it.isspace() or category(it) in ("Cc", "Cf") or "\ud800" <= it <= "\udbff")
@@ -393,7 +393,7 @@ def _is_visible(text: str) -> bool:
 
 
 def _usage(event: bytes) -> Json:
-    """Return the token counts in an event after the end of the text, which may be anything."""
+    """Return the token counts in an event after the end of the text; its form is not trusted."""
     with suppress(ValueError, AttributeError, RecursionError):
         usage: Json = json.loads(event).get("usage")
         return usage
@@ -431,14 +431,14 @@ class RequestMetrics:
             _SPEED.labels(self._model).observe((self.answer_tokens - 1) / seconds)
 
     def add_text(self) -> None:
-        """Record that text came."""
+        """Record that text was received."""
         self._last_at = time.monotonic()
         if not self._first_at:
             self._first_at = self._last_at
             _FIRST.labels(self._model).observe(self._first_at - self._sent_at)
 
     def add_usage(self, usage: Json) -> None:
-        """Record reported token counts; if they come with every event, the last are right."""
+        """Record reported token counts; if every event has them, the last ones count."""
         if isinstance(usage, dict) and is_count(read := usage.get("prompt_tokens")):
             written = usage.get("completion_tokens")
             self.prompt_tokens, self.answer_tokens = read, written if is_count(written) else 0

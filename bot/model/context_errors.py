@@ -1,6 +1,6 @@
-"""Reads from a server's error that a prompt is too long, and by how much.
+"""Detects errors about prompts that are too long, and reads the figures in them.
 
-Their texts are from llama.cpp (xllamacpp 2026.10, run), vLLM (renderers/params.py and
+The texts are from llama.cpp (xllamacpp 2026.10, run), vLLM (renderers/params.py and
 entrypoints/openai of 0.4 to 0.16), SGLang (managers/tokenizer_manager.py),
 text-generation-inference (router/src/validation.rs), OpenAI and the providers behind Hugging Face's
 router, as their users report them.
@@ -66,9 +66,9 @@ _ANSWER = (
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Tokens in a refusal: the context, what the prompt needs, and what the answer has reserved.
+    """Tokens in a refusal: the context, the prompt, and the part reserved for the answer.
 
-    None is what it does not contain.
+    None if the refusal does not contain the figure.
     """
 
     context: int | None = None

@@ -25,20 +25,20 @@ from bot.tokens.counters import Counter
 
 log = logging.getLogger(__name__)
 
-# Shorter prompts are counted at once; a thread would take longer to begin.
+# Shorter prompts are counted in the event loop; starting a thread would take longer.
 _INLINE_CHARACTERS = 20_000
-# A server that counts is asked about a prompt of this many times what the estimate finds safe.
+# A server that counts is asked about a prompt of this many times the estimated limit.
 _OPTIMISM = 1.3
 _MOST_OPTIMISM = 3.0
 _SAFETY = 0.97  # of what a server's figures allow
 # Of the room; if the estimate is above it, a server that counts is asked.
 _NEAR = 0.8
-# Of the budget at most; in a small context a template that says more costs one refusal.
+# Of the budget at most; in a small context a longer template costs one refusal.
 _MOST_RESERVE = 0.25
 # Of a refused prompt, if the refusal has no figures; and the least that is sent in any case.
 _REFUSED_SHARE = 0.5
 _LEAST_REFUSED_SHARE = 0.1
-_LEAST_ROOM = 64  # tokens; a server that reports less room is not believed
+_LEAST_ROOM = 64  # tokens; a smaller context that a server reports is ignored
 # Of the budget, for the contexts of all messages.
 _CONTEXT_SHARE = 0.25
 # Of the budget, for the system prompt with a persona: the question needs room, too.
@@ -48,14 +48,14 @@ Count = Callable[[Sequence[Message]], int]
 
 
 class ContextWindowModel:
-    """Drops and shortens messages until the prompt is within `budget`; an `Endpoint`.
+    """Drops and shortens messages until the prompt fits; an `Endpoint`.
 
-    `budget`, and the room that the `answer` needs beside it, are in tokens. `counter` may be
-    replaced at any time by a better one. What fits is settled by the counter and its reserve for
-    the chat template, a quarter of the budget at most. Near the limit and beyond it, a server that
-    counts is asked once, and what it finds too long is never sent. If the server refuses a prompt
-    as too long, a shorter one is sent, once. Control tokens that a question or an answer spells are
-    sent, and counted, as words.
+    `prompt_tokens` and `answer_tokens` are the limits of prompt and answer, in tokens. `counter`
+    can be replaced at any time. The counter and its reserve for the chat template, a quarter of the
+    budget at most, decide what fits. Near the limit and beyond it, a server that counts is asked
+    once, and a prompt that it finds too long is not sent. If the server refuses a prompt as too
+    long, a shorter one is sent, once. Control tokens in questions and answers are sent and counted
+    as plain text.
     """
 
     def __init__(
@@ -65,17 +65,17 @@ class ContextWindowModel:
         counter: Counter,
         counting_server: ServerCounter | None,
         watch: ServerWatch | None,
-        budget: int,
-        answer: int,
+        prompt_tokens: int,
+        answer_tokens: int,
     ) -> None:
         self.name = model.name
         self.counter = counter
         self._model = model
         self._counting_server = counting_server
         self._watch = watch
-        self._most_budget = self._budget = budget
+        self._most_budget = self._budget = prompt_tokens
         self._reported: int | None = None
-        self._answer = answer
+        self._answer_tokens = answer_tokens
         self._optimism = _OPTIMISM
 
     @asynccontextmanager
@@ -89,12 +89,14 @@ class ContextWindowModel:
     ) -> AsyncIterator[Answer]:
         """Send as much of a prompt as fits, and wait for the first delta.
 
-        Raises ModelError, and PromptTooLong only if the shorter prompt was refused, too.
+        Raises ModelError; PromptTooLong only if the shorter prompt was refused, too.
         """
         if self._watch:
             await self._watch.refresh(deadline=deadline)
             self._set_budget(self._watch.context)
-        counter, prompt, answer = self.counter, as_words(prompt), None
+        counter = self.counter
+        prompt = as_words(prompt)
+        answer = None
         send = partial(
             self._model.stream, deadline=deadline, accepted=accepted, preferences=preferences
         )
@@ -122,11 +124,11 @@ class ContextWindowModel:
     def _set_budget(self, context: int | None) -> None:
         """Set the budget by the context that the server reports, the answer included.
 
-        A refusal's figures hold until the server reports another context.
+        A refusal's figures apply until the server reports another context.
         """
         if context is not None and context != self._reported:
             self._reported = context
-            room = max(context - self._answer, context - context // 2)
+            room = max(context - self._answer_tokens, context - context // 2)
             self._budget = min(self._most_budget, room)
 
     async def _prompt_to_send(self, prompt: Sequence[Message], counter: Counter) -> FittedPrompt:
@@ -140,7 +142,7 @@ class ContextWindowModel:
         used = await self._counting_server.count(larger.messages)
         if used is None:
             return safe
-        # The next turn asks about what would have fitted now.
+        # The next turn sends a prompt of the size that would have fitted now.
         estimated = counter.count(larger.messages)
         counter.learn(larger.messages, used)
         self._optimism = min(max(estimated / used * _SAFETY, 1.0), _MOST_OPTIMISM)
@@ -158,10 +160,10 @@ class ContextWindowModel:
         counter: Counter,
         refusal: PromptTooLong,
     ) -> FittedPrompt | None:
-        """Return less of a prompt than was refused, by the refusal's figures; None if none is."""
-        # By the plain estimate: what servers counted of some texts says nothing of their parts.
+        """Shorten a refused prompt by the refusal's figures; None if nothing shorter fits."""
+        # By the plain estimate: a server's count of a text does not apply to its parts.
         counted = counter.estimate(refused.messages)
-        room = refusal.room(answer=self._answer)
+        room = refusal.room(answer=self._answer_tokens)
         share = _REFUSED_SHARE
         if room is not None and room >= _LEAST_ROOM:
             used = refusal.used or counted
@@ -172,18 +174,18 @@ class ContextWindowModel:
         return None if shorter.messages == refused.messages else shorter
 
     def _learn(self, refusal: PromptTooLong, refused: FittedPrompt, counter: Counter) -> None:
-        """Remember a refusal that led to an answer; others may only repeat what a person wrote."""
-        room = refusal.room(answer=self._answer)
+        """Save the figures of a refusal after an answer; others may only repeat a person's text."""
+        room = refusal.room(answer=self._answer_tokens)
         if room is None or room < _LEAST_ROOM:
             return
         if refusal.used:
             counter.learn(refused.messages, refusal.used)
-        # The server takes less than CONTEXT_TOKENS says.
+        # The server accepts less than CONTEXT_TOKENS.
         self._budget = min(self._budget, room)
 
 
 async def _fit_off_loop(prompt: Sequence[Message], budget: int, count: Count) -> FittedPrompt:
-    """Fit a prompt, in another thread if that may take long."""
+    """Fit a prompt, in another thread if it is long."""
     if sum(len(it.text) + sum(map(len, it.context)) for it in prompt) <= _INLINE_CHARACTERS:
         return fit(prompt, budget=budget, count=count)
     return await asyncio.to_thread(fit, prompt, budget=budget, count=count)
@@ -191,9 +193,9 @@ async def _fit_off_loop(prompt: Sequence[Message], budget: int, count: Count) ->
 
 @dataclass(frozen=True, slots=True)
 class FittedPrompt:
-    """The messages that fit, and how much was left out of the prompt.
+    """The messages that fit, the number of dropped exchanges, and the characters cut.
 
-    `dropped` counts exchanges, and `left_out` the characters that the new message lost.
+    `left_out` counts the characters that were cut from the new message.
     """
 
     messages: tuple[Message, ...]
@@ -205,10 +207,10 @@ def fit(messages: Sequence[Message], *, budget: int, count: Count) -> FittedProm
     """Return as much of a composed prompt as `count` finds within `budget`, in tokens.
 
     Exchanges are dropped whole, oldest first. If not even the newest fits, its question loses its
-    middle, so that the answer to a long paste stays. The system prompt stays, and so does the new
-    message: if it is too long, the mark "[…]" replaces its middle. If the system prompt leaves no
-    room even for the mark, the message stays whole, and the model's server decides. Contexts have
-    a quarter of the budget, newest first, and none of the room that the new message needs. The
+    middle, so that the answer to a long paste stays. The system prompt and the new message always
+    stay; if the message is too long, the mark "[…]" replaces its middle. If the system prompt
+    leaves no room even for the mark, the message stays whole, and the server decides. Contexts get
+    at most a quarter of the budget, newest first, and no room that the new message needs. The
     context of the system prompt is the persona, which loses its middle beyond half of the budget.
     """
     *earlier, last = messages
@@ -250,7 +252,7 @@ def fit(messages: Sequence[Message], *, budget: int, count: Count) -> FittedProm
 
 
 def _with_persona(system: Message, *, budget: int, count: Count) -> Message:
-    """Return the system prompt with as much of its persona as fits; alone if none does."""
+    """Return the system prompt with as much of its persona as fits, perhaps none."""
     alone = _without_context(system)
     for persona in system.context:
         shorter = _cut_middle(
@@ -274,10 +276,9 @@ def _with_newest_context(
     count: Count,
     fits: Callable[[Message], bool] = lambda _: True,
 ) -> tuple[Message, int]:
-    """Return a message with the newest of its context that takes no more than this room.
+    """Return a message with the newest part of its context that fits, and the tokens left.
 
-    Beside it return the room that is left, in tokens. If not even the newest text of the context
-    fits, it loses its middle.
+    If not even the newest text of the context fits, its middle is cut.
     """
 
     def cost(context: Sequence[str]) -> int:
@@ -312,7 +313,7 @@ def _largest(limit: int, fits: Callable[[int], bool]) -> int:
 
 
 def _cut_middle(message: Message, *, budget: int, cost: Callable[[Message], int]) -> Message:
-    """Return the message with as little cut from its middle as fits; itself if nothing helps."""
+    """Return the message with as little cut from its middle as needed; unchanged if none fits."""
     text = message.text
     least = Message(message.role, CUT)
     whole_cost, least_cost = cost(message), cost(least)
@@ -337,8 +338,8 @@ def _cut_middle(message: Message, *, budget: int, cost: Callable[[Message], int]
 class ServerWatch:
     """Keeps the context size that a server reports; nothing is sent before the first refresh.
 
-    A report is valid for `valid_seconds`, and never after a failed request: a server that was away
-    may have another context or model now, and Ollama would cut a longer prompt without a word. If
+    A report is valid for `valid_seconds`, and never after a failed request: the restarted server
+    may have another context or model, and Ollama silently cuts longer prompts. If
     the server does not report its context size, it stays None. A probe that timed out is not waited
     for again until a transient failure.
     """
@@ -354,7 +355,7 @@ class ServerWatch:
         self._connection = connection
         self._probe_seconds = probe_seconds
         self._valid_seconds = valid_seconds
-        self._probe: asyncio.Task[None] | None = None  # shared by all who wait
+        self._probe: asyncio.Task[None] | None = None  # shared by all waiting requests
         self._valid_until = self._failed_at = -math.inf  # loop time
         self._has_timed_out = False
 
@@ -365,14 +366,14 @@ class ServerWatch:
         if self._probe is None or self._probe.done():
             self._probe = asyncio.create_task(self._run_probe())
         if not self._has_timed_out:
-            # Not awaited itself: a caller that is cancelled leaves the probe to the others.
+            # Not awaited itself, so that a cancelled caller does not cancel the probe for others.
             await asyncio.wait([self._probe], timeout=max(deadline - _now(), 0.0))
 
     @contextmanager
     def expiring(self) -> Iterator[None]:
         """Drop the server's report if the block fails with a ModelError.
 
-        An empty answer and a refused question do not count: any person can ask for them.
+        An empty answer and a refused question do not count: any person can cause them.
         """
         try:
             yield
@@ -385,7 +386,7 @@ class ServerWatch:
             raise
 
     async def aclose(self) -> None:
-        """End a probe that is under way."""
+        """Cancel a running probe."""
         if self._probe is not None:
             await cancelled(self._probe)
 

@@ -1,4 +1,4 @@
-"""The port of one model on one server, asked once."""
+"""The interface of one model on one server, without retries."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ NOTHING_CHOSEN = Preferences()
 class Answer:
     """An answer that has begun; read `deltas` to their end, which may raise ModelError.
 
-    `first` is text with a visible character. `left_out` counts the characters that the last message
-    of the prompt lost, and `dropped` the exchanges that the prompt lost. `estimated` is about how
-    many tokens the prompt has; None if nobody has counted. `prompt_tokens` and `answer_tokens` are
-    set at the end if the server reports its count.
+    `first` is text with a visible character. `left_out` is the number of characters cut from the
+    last message of the prompt, and `dropped` the number of dropped exchanges. `estimated` is the
+    approximate length of the prompt in tokens; None if it was not counted. `prompt_tokens` and
+    `answer_tokens` are set at the end if the server reports its count.
     """
 
     first: str
@@ -34,7 +34,7 @@ class Answer:
 class Endpoint(Protocol):
     """One model on one server."""
 
-    name: str  # the model's, as the operator knows it
+    name: str  # as the operator knows it
 
     def stream(
         self,
@@ -44,11 +44,11 @@ class Endpoint(Protocol):
         accepted: Callable[[], None],
         preferences: Preferences = NOTHING_CHOSEN,
     ) -> AbstractAsyncContextManager[Answer]:
-        """Send a prompt and wait for the first delta; leaving the block hangs up.
+        """Send a prompt and wait for the first delta; leaving the block closes the connection.
 
-        Of the `preferences`, the temperature and the longest answer hold.
+        Only temperature and answer length of the `preferences` apply.
 
-        `accepted` is called when the server has accepted the prompt, which may be minutes before.
+        `accepted` is called when the server has accepted the prompt, perhaps minutes earlier.
         Raises ModelError, and ModelSilent at `deadline`, in loop time.
         """
         ...

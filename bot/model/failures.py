@@ -1,4 +1,4 @@
-"""Every way in which a model server fails, with its error and the operator's cure."""
+"""The failures of model servers, each with its error and the operator's cure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from bot.errors import (
 )
 
 TOKENS = "https://huggingface.co/settings/tokens"
-CALLS = '"Make calls to Inference Providers"'  # the permission, as that page names it
+CALLS = '"Make calls to Inference Providers"'  # the name of the permission on that page
 SERVED = "https://huggingface.co/models?inference_provider=all&other=conversational"
 
 _LOG = "look at the server's log"
@@ -45,8 +45,8 @@ class Failure:
     router: str = ""
 
 
-# By HTTP status if there is one; 3xx, 4xx and 5xx stand for all others of their hundred.
-# docs/operating.md has the same table, and a test keeps the two the same.
+# By HTTP status if there is one; 3xx, 4xx and 5xx cover all other codes of their class.
+# docs/operating.md has the same table, and a test compares the two.
 FAILURES: Mapping[str, Failure] = {
     "401": Failure(
         "HTTP 401: the key is missing or wrong",

@@ -1,4 +1,4 @@
-"""Reports at the start whether Hugging Face serves the chosen models."""
+"""Checks at startup whether Hugging Face serves the configured models."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ _CALL = "inference.serverless.write"  # the name of CALLS in responses
 async def log_availability(
     router: ServerConnection, models: Sequence[str], *, hub: str = HUB, seconds: float = _SECONDS
 ) -> None:
-    """Log one line that says which of the models will answer, or what to change; never raises.
+    """Log which of the models will answer, or what to change, in one line; never raises.
 
-    The Hub is asked what the token may do, and the router for one model after the other until one
+    Asks the Hub for the permissions of the token, and the router for each model in turn until one
     is served.
 
     Sources: huggingface.co/docs/inference-providers/hub-api ("List OpenAI-compatible models": GET
     /v1/models/MODEL has the providers with their status `live` or `error`, and needs no token);
-    huggingface_hub 2.4, `HfApi.whoami` (GET /api/whoami-v2 answers 401 to an invalid token). Where
-    a response has the permissions of a fine-grained token is not documented, but known from
-    others' captures: responses of another shape are accepted.
+    huggingface_hub 2.4, `HfApi.whoami` (GET /api/whoami-v2 answers 401 to an invalid token). The
+    field with the permissions of a fine-grained token is not documented, but known from captured
+    responses; responses of another shape are accepted.
     """
     host = router.server
     if is_offline_mode():
@@ -59,7 +59,7 @@ async def log_availability(
 
 
 async def examine(router: ServerConnection, name: str, *, hub: str = HUB) -> list[Finding]:
-    """Return what the token may do, and each provider of a model with its context and price.
+    """Return the state of the token, and each provider of a model with its context and price.
 
     Prices are in dollars per million tokens (huggingface.co/docs/inference-providers/hub-api,
     `pricing`; not all providers have one). Raises aiohttp.ClientError.
@@ -96,7 +96,7 @@ def _offer(name: str, entry: Mapping[str, Json]) -> Finding:
 
 
 class _NoReport(Exception):
-    """A response that says nothing about the model."""
+    """A response without information about the model."""
 
 
 async def _report(router: ServerConnection, models: Sequence[str], hub: str) -> tuple[int, str]:
@@ -139,7 +139,7 @@ async def _providers(router: ServerConnection, name: str) -> tuple[list[str], li
 
 
 async def _token_trouble(router: ServerConnection, hub: str) -> str:
-    """Return what is wrong with the token; "" if nothing is, or it cannot be known."""
+    """Return what is wrong with the token; "" if it works or the Hub does not report it."""
     try:
         status, account = await _get(router, f"{hub}/api/whoami-v2")
     except aiohttp.ClientError:

@@ -1,6 +1,6 @@
 """Retries a failing model, and falls back to the next one.
 
-A circuit breaker for each model says when it may be asked.
+A circuit breaker for each model limits its requests.
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ from bot.model.endpoint import NOTHING_CHOSEN, Answer, Endpoint
 
 log = logging.getLogger(__name__)
 
-# The other failures need an operator, or another question.
+# Other failures need an operator or another question.
 _TRANSIENT = (ModelBusy, ModelLoading, ModelSilent, ModelUnavailable)
-# How long a probe without a sign of life holds up all other attempts: it may be a long prompt that
-# a slow machine reads.
+# How long a probe without a sign of life blocks all other attempts; a slow machine may be reading a
+# long prompt.
 _PROBE_ALONE = 5.0  # seconds
 _LONGEST_RETRY_AFTER = 300.0  # seconds; a typo in a header must not silence the bot for a day
-_JITTER = 1.25  # pauses are up to so much longer, so that retries do not come all at once
+_JITTER = 1.25  # pauses are up to this factor longer, so that retries do not coincide
 _random = SystemRandom()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """When a model is asked again; all but `failures` in seconds."""
+    """The limits of retries and circuit breakers; all but `failures` in seconds."""
 
-    # How long a person waits for a failing model's first delta, or for it to begin anew. A model
-    # that loads or restarts is mostly back by then; the sign of life comes after 20 s.
+    # How long an answer is retried before its first delta, or after it broke off. A model that
+    # loads or restarts is mostly available by then; a sign of life is shown after 20 s.
     wait: float = 60.0
     pause: float = 0.5  # before an answer's second attempt at a model; doubles with each
     longest_pause: float = 8.0
-    # A longer pause is not waited for while another model can be asked: three attempts fit before.
+    # Before a longer pause, another model is asked if there is one; three attempts come first.
     patience: float = 1.5
     failures: int = 5  # in a row, until the circuit breaker opens
     open_for: float = 1.0  # doubles with each probe that fails
@@ -57,15 +57,15 @@ class RetryPolicy:
 
 
 class RetryingModel:
-    """Asks the first of `models`, again if it fails; satisfies `bot.ports.Model`.
+    """Streams from the first of `models` that answers; satisfies `bot.ports.Model`.
 
-    A transient failure is followed by another attempt after a pause, at least as long as the server
-    asks for, while a person waits. Any other failure, or pauses that grow too long, lead to the
-    next model. No answer waits for a model that has been away for longer than a person waits. A
-    stream that breaks off is asked anew once. `total_timeout` bounds it all, in seconds. If the
-    process is to stop, a pause ends in CancelledError, so that another process takes the turn at
-    once. `offered` are the models that people may choose, by their names; the others follow a
-    chosen one that fails.
+    A transient failure is retried after a pause, at least as long as the server asks for, within
+    `policy.wait`. After any other failure, or if the pauses become too long, the next model is
+    asked. A model that has been unavailable for longer than `policy.wait` is not waited for. A
+    stream that breaks off is restarted once. `total_timeout` bounds the whole answer, in seconds.
+    If `stopping` is set, a pause raises CancelledError, so that another process can take the turn.
+    `offered` are the models that people may choose, by name; if a chosen model fails, the others
+    follow.
     """
 
     def __init__(
@@ -84,21 +84,15 @@ class RetryingModel:
         self._total_timeout = total_timeout
         self._stopping = stopping
         self._breakers = {
-            id(model): CircuitBreaker(
-                name=model.name,
-                failures=policy.failures,
-                open_for=policy.open_for,
-                longest_open=policy.longest_open,
-                clock=_now,
-            )
+            id(model): CircuitBreaker(name=model.name, policy=policy, clock=_now)
             for model in (*models, *self._offered.values())
         }
         self._models = tuple(models)
 
     def chosen(self, preferences: Preferences) -> RetryingModel:
-        """Return the model that answers by these preferences, with the same circuit breakers.
+        """Return the model for these preferences, with the same circuit breakers.
 
-        If the model that they name is not offered any more, a Start names the one that answers.
+        If the preferred model is not offered any more, a Start names the one that answers.
         """
         if preferences == NOTHING_CHOSEN:
             return self
@@ -113,11 +107,11 @@ class RetryingModel:
         return one
 
     async def stream(self, prompt: Sequence[Message]) -> AsyncGenerator[Delta]:
-        """Yield the deltas of one answer, with a Start where its text or its model is another.
+        """Yield the deltas of one answer, with a Start if it restarts or another model answers.
 
-        A Retrying comes before each pause, a Reading with each attempt that is answered, and a Used
-        behind one whose server counts. Raises the first transient ModelError, or else the chosen
-        model's.
+        Yields a Retrying before each pause, a Reading with each attempt that is answered, and a
+        Used after it if the server counts tokens. Raises the first transient ModelError, or else
+        the chosen model's.
         """
         deadline = _now() + self._total_timeout
         candidates = [
@@ -126,10 +120,10 @@ class RetryingModel:
         since, is_broken = _now(), False
         while True:
             candidate = self._choose(candidates, since=since, deadline=deadline)
-            if candidate.error and (pause := candidate.pause):
+            if candidate.error and (delay := candidate.delay):
                 yield Retrying(candidate.error)
-                pause *= _random.uniform(1.0, _JITTER)
-                await self._pause(min(pause, self._policy.longest_pause))
+                delay *= _random.uniform(1.0, _JITTER)
+                await self._pause(min(delay, self._policy.longest_pause))
                 continue
             answer = None
             try:
@@ -154,7 +148,7 @@ class RetryingModel:
                     yield used
                 raise
             except ModelError as error:
-                # Once more is enough: people have seen both beginnings.
+                # One restart is enough: people have seen both beginnings.
                 if answer and is_broken:
                     raise
                 if answer:
@@ -168,7 +162,7 @@ class RetryingModel:
     def _before_text(
         self, answer: Answer, by: _Candidate, first: _Candidate, *, is_broken: bool
     ) -> Iterator[Delta]:
-        """Yield what is to be known of an answer before its text: whose it is, and what it read."""
+        """Yield the deltas that precede the text: which model answers, and what it has read."""
         if by is not first:
             log.warning("%s answers for %s: %s", by.model.name, self.name, first.error)
             yield Start(by.model.name)
@@ -188,15 +182,15 @@ class RetryingModel:
     def _choose(
         self, candidates: Sequence[_Candidate], *, since: float, deadline: float
     ) -> _Candidate:
-        """Return the model that is asked next, after its pause. Raises ModelError if none is."""
+        """Return the model to ask next, after its delay. Raises ModelError if none is left."""
         worthwhile = [
             each for each in candidates if each.is_worthwhile(since=since, deadline=deadline)
         ]
         if not worthwhile:
-            # The first transient one: its apology tells a person to ask again.
+            # The first transient one: its apology asks the person to try again.
             raise max((each.error for each in candidates if each.error), key=is_transient)
         patience = self._policy.patience
-        return min(worthwhile, key=lambda each: max(each.pause - patience, 0.0))
+        return min(worthwhile, key=lambda each: max(each.delay - patience, 0.0))
 
     async def _pause(self, seconds: float) -> None:
         try:
@@ -225,62 +219,52 @@ class _Candidate:
 
     @property
     def error(self) -> ModelError | None:
-        """Why it did not answer, or is not asked."""
+        """The error of its last attempt, or of its open circuit breaker."""
         return self._error or copy(self.breaker.error)
 
     @property
-    def pause(self) -> float:
-        opens_in = self.breaker.pause if self._error else self.breaker.first_pause
+    def delay(self) -> float:
+        opens_in = self.breaker.delay if self._error else self.breaker.first_delay
         return max(self._ready_at - _now(), opens_in, 0.0)
 
     def is_worthwhile(self, *, since: float, deadline: float) -> bool:
-        """Whether its pause ends while a person, who waits since then, still does."""
+        """Whether its delay ends within the time that a person waits, counted from `since`."""
         if _now() >= deadline or (self._error and not is_transient(self._error)):
             return False
         if self.breaker.error:
             since = min(since, self.breaker.opened_at)
         patience_ends = min(since + self.policy.wait, deadline)
-        return not self.pause or _now() + self.pause * _JITTER <= patience_ends
+        return not self.delay or _now() + self.delay * _JITTER <= patience_ends
 
     def fail(self, error: ModelError) -> None:
         self._error = error
         self._failures += 1
-        pause = Backoff(self.policy.pause, self.policy.longest_pause).pause(self._failures)
-        # What the server asks for is in the breaker's pause.
-        self._ready_at = _now() + pause
+        delay = Backoff(self.policy.pause, self.policy.longest_pause).delay(self._failures)
+        # The breaker's delay includes the time that the server asked for.
+        self._ready_at = _now() + delay
 
 
 class CircuitBreaker:
-    """Keeps the answers of a process from hammering a model that is away.
+    """Limits the requests of a process to a model that is unavailable.
 
-    Closed, it lets every attempt pass. It opens after `failures` in a row for `open_for` seconds,
-    and after a single one for the time that the server asked for (Retry-After, RFC 9110, 10.2.3).
-    Then it lets attempts pass as probes, one after another: the next may follow at a sign of life,
-    since a model may think for minutes before its first delta, or after five seconds. Each probe
-    that fails doubles the time up to `longest_open`, and the first delta closes it.
+    While closed, it lets every attempt pass. It opens after `failures` in a row for `open_for`
+    seconds, and after a single one for the time that the server asked for (Retry-After, RFC 9110,
+    10.2.3). Then attempts pass as probes, one at a time: the next one after a sign of life, since a
+    model may think for minutes before its first delta, or after five seconds. Each failed probe
+    doubles the time up to `longest_open`, and the first delta closes the breaker.
 
-    Each process has its own: whether a model can be reached depends on where a process runs, and a
-    breaker in Redis would be one more thing that can be away.
+    Each process has its own: a model may be reachable from one process only, and a breaker in Redis
+    would depend on the store.
     """
 
-    def __init__(
-        self,
-        *,
-        name: str,
-        failures: int,
-        open_for: float,
-        longest_open: float,
-        clock: Callable[[], float],
-    ) -> None:
+    def __init__(self, *, name: str, policy: RetryPolicy, clock: Callable[[], float]) -> None:
         self.error: ModelError | None = None  # why it is open; None: it is closed
         self.opened_at = 0.0
         self._name = name
-        self._limit = failures
-        self._open_for = open_for
-        self._longest_open = longest_open
+        self._policy = policy
         self._clock = clock
         self._failures = 0  # in a row
-        self._next_open_for = open_for
+        self._next_open_for = policy.open_for
         self._open_until = 0.0
         self._reopened_at = 0.0  # at the last failure that counted
         self._probe: object | None = None  # the last one, until its first sign of life
@@ -289,34 +273,34 @@ class CircuitBreaker:
         self._asked_until = 0.0  # until when the server asked for a pause
 
     @property
-    def pause(self) -> float:
+    def delay(self) -> float:
         """Seconds until an attempt may pass, or until the next check; 0 is now."""
         if not self.error:
             return 0.0
         now = self._clock()
         alone = self._probed_at + _PROBE_ALONE - now if self._probe else 0.0
-        return max(min(alone, self._open_for), self._open_until - now, 0.0)
+        return max(min(alone, self._policy.open_for), self._open_until - now, 0.0)
 
     @property
-    def first_pause(self) -> float:
-        """The same for an answer that asks for the first time.
+    def first_delay(self) -> float:
+        """The delay before the first attempt of an answer.
 
-        While the breaker is open, one of these passes every `open_for` seconds, if the server has
-        not asked for a pause. Else a question that fails whenever it is asked could use all probes,
-        and those that would succeed would wait for it.
+        While the breaker is open, one first attempt passes every `open_for` seconds, unless the
+        server has asked for a pause. Otherwise a question that always fails could use all probes
+        and block the questions that would succeed.
         """
-        free_at = max(self._passed_at + self._open_for, self._asked_until)
-        return min(self.pause, max(free_at - self._clock(), 0.0))
+        free_at = max(self._passed_at + self._policy.open_for, self._asked_until)
+        return min(self.delay, max(free_at - self._clock(), 0.0))
 
     @contextmanager
     def attempt(self) -> Iterator[Callable[[], None]]:
-        """Record one attempt, up to its first delta. Call only if `pause` or `first_pause` is 0.
+        """Record one attempt, up to its first delta. Call only if `delay` or `first_delay` is 0.
 
-        Yields what is to be called at the first sign of life. Cancelled attempts are ignored.
+        Yields a function to call at the first sign of life. Cancelled attempts are ignored.
         """
         began, this = self._clock(), object()
-        # The first attempt of another answer is no probe: its failure says nothing new.
-        is_probe = self.error is not None and not self.pause
+        # The first attempt of another answer is no probe: its failure adds no information.
+        is_probe = self.error is not None and not self.delay
         self._passed_at = began
         if is_probe:
             self._probe, self._probed_at = this, began
@@ -344,7 +328,7 @@ class CircuitBreaker:
         self._asked_until = max(self._asked_until, self._clock() + retry_after)
         if self.error and (probed_at is None or probed_at < self._reopened_at):
             return  # it began before the breaker opened, or before another probe failed
-        if not (self.error or retry_after or self._failures >= self._limit):
+        if not (self.error or retry_after or self._failures >= self._policy.failures):
             return
         if not self.error:
             self.opened_at = self._clock()
@@ -353,12 +337,12 @@ class CircuitBreaker:
         self.error = copy(error)
         self._reopened_at = self._clock()
         self._open_until = self._reopened_at + max(self._next_open_for, retry_after)
-        self._next_open_for = min(2 * self._next_open_for, self._longest_open)
+        self._next_open_for = min(2 * self._next_open_for, self._policy.longest_open)
 
     def _close(self) -> None:
         if self.error:
-            log.warning("Model %s is back", self._name)
-        self.error, self._failures, self._next_open_for = None, 0, self._open_for
+            log.warning("Model %s is available again", self._name)
+        self.error, self._failures, self._next_open_for = None, 0, self._policy.open_for
 
 
 def is_transient(error: ModelError) -> bool:

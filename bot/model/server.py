@@ -1,4 +1,4 @@
-"""A model server's address, and the errors that its responses mean."""
+"""A model server's address, and the errors for its responses."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ _NO_FIGURES = Figures()
 # Of the 4xx, those that are transient.
 _TRANSIENT = (408, 409, 424, 425)
 
-# An unknown model, as Hugging Face's router says it, with or without a code.
+# Hugging Face's router reports an unknown model so, with or without a code.
 _UNKNOWN = ("model_not_supported", "model_not_found", "not supported by any provider")
-# What an error without a status of its own means.
+# The status of an error that has none.
 _STATUS_BY_MARKS = (
     (401, ("invalid_api_key", "invalid api key", "authentication_error")),
     (404, _UNKNOWN),
@@ -40,15 +40,15 @@ _STATUS_BY_MARKS = (
     (429, ("rate limit", "rate_limit", "too many requests", "quota", "overloaded")),
     (503, ("is loading", "currently loading", "loading model")),
 )
-# A licence that was not accepted: the Hub's header X-Error-Code, and its words.
+# A licence that was not accepted: the Hub's header X-Error-Code, and its message.
 _GATED = ("gatedrepo", "gated repo", "gated model", "gives you access")
 
-# A template that knows no system prompt: Gemma's names it, older Mistrals' because it breaks the
-# order of roles. The servers repeat the template's words (vLLM, TGI, transformers serve).
+# A template without a system prompt: Gemma's names it, older Mistrals' report that it breaks the
+# order of roles. The servers repeat the template's message (vLLM, TGI, transformers serve).
 _NO_SYSTEM = ("system role not supported", "system role is not supported", "roles must alternate")
 # `transformers serve MODEL` lists what is in its cache, and names what it runs in a refusal only
-# (transformers 5.23, cli/serving/utils.py). The whole message must match: a refusal may repeat what
-# a person wrote, and a person may not choose the model.
+# (transformers 5.23, cli/serving/utils.py). The whole message must match: a refusal may repeat a
+# person's text, and a person may not choose the model.
 _PINNED = re.compile(r"Server is pinned to '([^'\n]{1,200})'; requested '[^']*'\.")
 
 # The body of Starlette's, and so `transformers serve`'s, own errors.
@@ -63,7 +63,7 @@ _IDENTIFIER = re.compile(r"[A-Za-z][\w.-]{0,63}")
 class ModelServer:
     """An OpenAI-compatible address with its key; `own` is False for Hugging Face's router.
 
-    `str` is the host and port: the rest of an address may hold a password.
+    `str` is the host and port: the rest of an address may have a password in it.
     """
 
     url: str = field(repr=False)
@@ -139,7 +139,7 @@ class ModelServer:
         status = _meant_status(error)
         name = _failure_name(status, {}, error) if status else "event"
         if name in ("4xx", "422"):
-            # It has taken this request; vLLM sends 400 for all that happens from then on.
+            # The request was accepted; from then on vLLM sends 400 for every error.
             name = "event"
         figures = context_errors.figures(error)
         return self.failure(name, f"broke the answer off{_code(error)}", figures=figures)
@@ -148,7 +148,7 @@ class ModelServer:
 def _meant_status(error: Mapping[str, Json]) -> int | None:
     """Return the HTTP status that an error's code or message means; None if it is unknown.
 
-    Routers report so what their providers answer (OpenRouter, docs: Errors and Debugging).
+    Routers report the status of their providers so (OpenRouter, docs: Errors and Debugging).
     """
     for field_name in ("code", "status", "status_code"):
         value = error.get(field_name)
@@ -174,7 +174,7 @@ def _failure_name(status: int, headers: Mapping[str, str], error: Mapping[str, J
 
 
 def parsed_object(body: bytes) -> Mapping[str, Json]:
-    """Return a JSON object; {} if the body is none."""
+    """Return a JSON object; {} if the body is not one."""
     try:
         data = json.loads(body)
     except (ValueError, RecursionError):
@@ -183,7 +183,7 @@ def parsed_object(body: bytes) -> Mapping[str, Json]:
 
 
 def _fields(data: Mapping[str, Json]) -> Mapping[str, Json]:
-    """Return an error's fields in one flat dictionary, whichever dialect they come in."""
+    """Return an error's fields in one flat dictionary, for every known format."""
     error = data.get("error")
     if isinstance(error, dict):
         return {**data, **error}

@@ -1,4 +1,4 @@
-"""What a model server can be asked beside answers: its models, a context size, token counts."""
+"""Queries of a model server other than chats: its models, context size and token counts."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ PROBE_SECONDS = 5.0  # for all requests of a probe together
 _NAME_LENGTH = 200  # characters
 _MAX_BYTES = 4_000_000  # of a response: Ollama sends a licence along
 # What Ollama gives a model by default on a machine with little video memory; it cuts longer
-# prompts without a word (ollama/ollama, docs/context-length.mdx).
+# prompts silently (ollama/ollama, docs/context-length.mdx).
 _OLLAMA_CONTEXT = 4096
 
-# Of a search for the way in which a server counts.
+# For the search for a server's counting API.
 _SAMPLE = (Message("user", "Hello"),)
 _MAX_COUNT_BYTES = 8_000_000  # of a response: vLLM and TGI send the tokens along
 _KIND_SECONDS = 5.0  # for each kind of server that is tried
@@ -43,10 +43,10 @@ _COUNT_PATHS = {
 
 @dataclass(frozen=True, slots=True)
 class ServerInfo:
-    """A server's models, and the context of the one asked about in tokens, if it reports them.
+    """A server's models, and the context of the requested one in tokens, if reported.
 
-    `is_complete` is False if the time was over before all was asked. `trouble` says why the server
-    could not be asked; it is empty if it answered.
+    `is_complete` is False if the time limit ended the queries. `trouble` is the reason why the
+    server could not be asked; it is empty if the server answered.
     """
 
     models: tuple[str, ...]
@@ -55,7 +55,7 @@ class ServerInfo:
     trouble: str = field(default="", compare=False)
 
     def name_for(self, model: str) -> str | None:
-        """Return the server's name for this model, or its only model; None if one must choose."""
+        """Return the server's name for this model, or its only model; None if it is ambiguous."""
         if model in self.models:
             return model
         if f"{model}:latest" in self.models:  # Ollama
@@ -66,7 +66,7 @@ class ServerInfo:
 async def fetch_server_info(
     connection: ServerConnection, *, seconds: float = PROBE_SECONDS
 ) -> ServerInfo:
-    """Ask a server of one's own what it has; nothing is known if it is away or does not report."""
+    """Query a self-hosted server; the result is empty if it does not answer or report."""
     trouble = f"has not answered in {seconds:g} s"
     info = ServerInfo((), None, is_complete=False, trouble=trouble)
     try:
@@ -87,7 +87,7 @@ async def fetch_server_info(
 
 
 class ServerCounter:
-    """Counts prompts by one request each, which is given up after `count_seconds`.
+    """Counts prompts by one request each, with the time limit `count_seconds`.
 
     Nothing is sent before the first count. A server that does not count is probed again after
     `retry_seconds`.
@@ -111,7 +111,7 @@ class ServerCounter:
     async def count(self, prompt: Sequence[Message]) -> int | None:
         """Return the tokens of a prompt; None if the server does not count, or not in time.
 
-        The first prompt is never counted: it only starts the search for a way to ask.
+        The first prompt is never counted: it only starts the search for a counting API.
         """
         found = None
         if self._kind:
@@ -122,12 +122,12 @@ class ServerCounter:
         return found
 
     async def aclose(self) -> None:
-        """End a probe that is under way."""
+        """Cancel a running probe."""
         if self._probe is not None:
             await cancelled(self._probe)
 
     async def _find_kind(self) -> None:
-        """Try each kind once, with a short prompt for the model that the server has now."""
+        """Try each counting API once, with a short prompt for the server's current model."""
         server = self._connection.server
         info = await fetch_server_info(self._connection)
         self._model = info.name_for(server.model) or server.model
@@ -157,7 +157,7 @@ class ServerCounter:
 async def _context(
     connection: ServerConnection, name: str, entry: Mapping[str, Json]
 ) -> int | None:
-    """Return the tokens that a conversation may have, from wherever the server reports them."""
+    """Return the context size in tokens, from any field in which servers report it."""
     # vLLM (entrypoints/openai/models/protocol.py: ModelCard).
     if found := _positive(entry.get("max_model_len")):
         return found
@@ -172,7 +172,7 @@ async def _context(
 
 
 async def _ollama_context(connection: ServerConnection, name: str) -> int | None:
-    """Return the context that Ollama gives the model now, or when it loads it.
+    """Return the context of the loaded model in Ollama, or the one it will load it with.
 
     Source: ollama/ollama, docs/openapi.yaml: /api/ps, /api/show.
     """
@@ -221,7 +221,7 @@ def objects(value: Json) -> list[dict[str, Json]]:
 
 
 def _trouble(error: aiohttp.ClientError | OSError) -> str:
-    """Say, without an address, why a server cannot be asked."""
+    """Return why a server cannot be asked, without its address."""
     match error:
         case aiohttp.ClientProxyConnectionError():
             return "is behind a proxy that cannot be reached (HTTP_PROXY, HTTPS_PROXY)"

@@ -1,8 +1,8 @@
-"""One pool of connections to a model server, and the requests that go through it.
+"""One pool of connections to a model server, and its requests.
 
 aiohttp carries the requests: a token costs 46 microseconds that way and 77 with httpx2, whose
-parser is not written in C (bench/model.py, httpx2 2.16). Every process has aiohttp loaded already,
-for Discord, for Slack or for its health page.
+parser is not written in C (bench/model.py, httpx2 2.16). Every process loads aiohttp already,
+for Discord, Slack or the health page.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ _CONNECT_SECONDS = 10.0
 _RECEIVE_BYTES = 16_384
 _KEEP_SECONDS = 60.0  # how long an unused connection is kept
 _BODY_SECONDS, _BODY_BYTES = 5.0, 65_536  # how much of a refusal is read
-_TLS_SECONDS = 2.0  # for finding out whether a server speaks HTTPS
+_TLS_SECONDS = 2.0  # for the check whether a server speaks HTTPS
 _NO_STREAM = ("text/html", "application/json", "application/problem+json")
 _DROPPED = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)
 _BYTE_ORDER_MARK, _DATA, _DONE = "\ufeff".encode(), b"data:", b"[DONE]"
 _TAIL_SECONDS = 0.25  # how long a complete answer waits for the end of its body
 _TAIL_EVENTS = 100  # the most events that are read meanwhile
 _TAIL_EVENT_BYTES = 4096  # the most of each; token counts have some 300
-# The most that is read at once, about ten tokens of a server that is read as fast as it sends.
+# The most bytes read at once, about ten tokens if they are read as fast as they are sent.
 _CHUNK_BYTES = 4096
-# Of an event that is not complete yet; each answer may hold as much. A whole answer in one event,
+# Of an incomplete event; each answer may buffer as much. A whole answer in one event,
 # with each character escaped, may have 40,000 characters.
 _LINE_BYTES = 262_144
 # An event has some 300 bytes per token, and 1,000 from verbose servers: this is enough for an
@@ -59,7 +59,7 @@ async def connect(
     Raises CannotStart if the URL is no web address, or a proxy or certificate setting is unusable.
     """
     connector = aiohttp.TCPConnector(
-        # aiohttp's own limit is 100; a stream beyond it would wait without a sign.
+        # aiohttp's own limit is 100; further streams would wait silently.
         limit=0,
         keepalive_timeout=_KEEP_SECONDS,
         socket_factory=_open_socket,
@@ -133,7 +133,7 @@ class ServerConnection:
             async with asyncio.timeout(_BODY_SECONDS):
                 while len(text) <= _BODY_BYTES and (chunk := await response.content.readany()):
                     text += chunk
-        # nginx, Apache and Go's servers answer so if they get HTTP on an HTTPS port.
+        # The response of nginx, Apache and Go's servers to HTTP on an HTTPS port.
         if response.status == 400 and b"https" in text.lower():
             await self._raise_if_https(address)
         raise self.server.refusal(
@@ -144,7 +144,7 @@ class ServerConnection:
         )
 
     def _authorization(self) -> str:
-        """Return the credentials in the address if it has some, or else the key."""
+        """Return the credentials in the address, or else the key."""
         address = URL(self.server.url)
         if address.user or address.password:
             return aiohttp.encode_basic_auth(address.user or "", address.password or "", "utf-8")
@@ -160,7 +160,7 @@ class ServerConnection:
             except aiohttp.ClientConnectorError:
                 raise
             except _DROPPED:
-                # Usually a kept connection that the server has closed in the meantime.
+                # Usually a pooled connection that the server has closed in the meantime.
                 return await post()
         except aiohttp.ClientConnectorCertificateError as error:
             reason = getattr(error.certificate_error, "verify_message", "")
@@ -182,9 +182,9 @@ class ServerConnection:
             raise failure("unreachable", "cannot be reached") from error
 
     async def _raise_if_https(self, address: URL) -> None:
-        """Raise the error that fits if an http:// address belongs to a server that speaks HTTPS.
+        """Raise a ModelError if the server at an http:// address speaks HTTPS.
 
-        Its certificate may be any: no credentials are sent.
+        The certificate is not checked, because no credentials are sent.
         """
         if address.scheme != "http":
             return
@@ -198,7 +198,7 @@ class ServerConnection:
 
 
 class EventStream:
-    """The server-sent events of one answer; closing it hangs up.
+    """The server-sent events of one answer; closing it closes the connection.
 
     huggingface_hub's own reader breaks on U+2028 and U+0085 within a delta and on `data:[DONE]`
     without a space, and its objects cost 55 microseconds an event, JSON alone 3 (huggingface_hub
@@ -230,11 +230,11 @@ class EventStream:
         self.ended = not chunk
         self._bytes_left -= len(chunk)
         if len(self._partial_line) + len(chunk) >= _CHUNK_BYTES:
-            # Otherwise many streams would be parsed in one turn of the event loop; and a time-out
-            # would never strike while the next chunk is always there.
+            # Otherwise many streams would be parsed in one turn of the event loop, and a time-out
+            # would not fire while further chunks are available.
             async with self._bulk_lock:
                 await asyncio.sleep(0)
-        # The last line of a body needs no line end.
+        # The last line of a body may lack its line end.
         first, *others = (chunk or b"\n").split(b"\n")
         self._partial_line += first
         if len(self._partial_line) > _LINE_BYTES:
@@ -273,13 +273,13 @@ class EventStream:
         return events
 
     def close(self) -> None:
-        """Hang up; a connection whose body was read to its end goes back to the pool."""
+        """Close the connection; if its body was read to the end, return it to the pool."""
         self._response.close()
 
     async def _read_chunk(self) -> bytes:
         """Return the next bytes of the body; b"" at its end."""
         try:
-            # Decompressed bytes come without waiting, so that time-outs would never strike.
+            # Decompressed bytes are available without waiting, so time-outs would not fire.
             if "Content-Encoding" in self._response.headers:
                 await asyncio.sleep(0)
             return await self._response.content.read(_CHUNK_BYTES)
@@ -312,7 +312,7 @@ def _open_socket(address: aiohttp.AddrInfoType) -> socket.socket:
 def _certificates() -> ssl.SSLContext:
     """Return the trusted certificates: SSL_CERT_FILE, SSL_CERT_DIR or those of the machine.
 
-    These are httpx2's rules, which hold for the downloads from Hugging Face, too.
+    These are httpx2's rules, which also apply to downloads from Hugging Face.
     """
     try:
         return httpx2.create_ssl_context()

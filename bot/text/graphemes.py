@@ -1,4 +1,4 @@
-"""Cuts texts between characters as a person sees them."""
+"""Cuts texts between grapheme clusters, the characters that a person sees."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from itertools import accumulate
 
 from wcwidth import grapheme_boundary_before, iter_graphemes
 
-# A cluster may be of any length. A search beyond this takes long and leaves little of the text.
+# A cluster may have any length. A search beyond this limit is slow and leaves little of the text.
 _SEARCHED = 256  # characters
 CUT = "[…]"
 
@@ -16,7 +16,7 @@ def cut_before(text: str, at: int) -> int:
     if not 0 < at < len(text):
         return at
     start = max(at - _SEARCHED, 0)
-    # The boundary before a character depends on that character, and on none behind it.
+    # The boundary before a character does not depend on the characters after it.
     window = text[start : at + 1]
     boundary = start + grapheme_boundary_before(window, len(window))
     return at if boundary == start > 0 else boundary
@@ -33,17 +33,17 @@ def cut_after(text: str, at: int) -> int:
 
 
 def boundaries(text: str) -> list[int]:
-    """Return all boundaries in a text, the beginning left out and the end included."""
+    """Return all boundaries in a text, without the beginning and with the end."""
     return list(accumulate(map(len, iter_graphemes(text))))
 
 
 def without_middle(text: str, kept: int) -> str:
-    """Return at most so many characters of a text, with a mark in place of its middle."""
+    """Return at most this many characters of a text, with a mark instead of its middle."""
     tail = kept // 2
     head = cut_before(text, kept - tail)
     return text[:head] + CUT + text[cut_after(text, len(text) - tail) :]
 
 
 def left_out(text: str, shorter: str) -> int:
-    """Return how many characters of a text the mark in its shorter version replaces."""
+    """Return how many characters of a text the mark in its shortened version replaces."""
     return len(text) - len(shorter) + len(CUT) if shorter != text else 0

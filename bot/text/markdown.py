@@ -11,8 +11,8 @@ _ITEM = re.compile(rf" *{_MARKER}")
 _FIRST_ITEM = re.compile(rf"\n*( *){_MARKER}")
 _NEW_BLOCK = re.compile(r" {0,3}(?:#{1,6}(?:\s|$)|>)")
 
-# The prefix that quotes and items put before a fence. It has one quote and so many columns at
-# most, and no run is longer than 8, so that the lines added to a page fit small pages.
+# The prefix of quotes and items before a fence. It has at most one quote and this many columns, and
+# no run is longer than 8, so that the lines added to a page fit small pages.
 _QUOTE = re.compile(r" *>")
 _BEFORE = r"(?: {0,10}(?:>|(?:[-*+]|\d{1,9}[.)])(?=\s|$))){0,5} {0,10}+"
 _DEEPEST = 10
@@ -24,7 +24,7 @@ LONGEST_CLOSING = "\n" + ">".rjust(_DEEPEST) + 8 * "`"
 _MAY_OPEN = re.compile(rf"{_BEFORE}(?:```|~~~|`{{0,2}}$|~{{0,2}}$)")
 
 # GitHub Flavored Markdown 0.29, section 4.10. Only rows that begin with a pipe, as models write
-# them, so that the first character of a line decides.
+# them, so that the first character decides.
 _ROW = re.compile(r" *\|")
 PIPE = re.compile(r"(?<!\\)\|")  # between two cells
 _DELIMITER_ROW = re.compile(r" *\|(?:\s*:?-+:?\s*\|)*\s*:?-+:?\s*\|?\s*")
@@ -35,8 +35,8 @@ _MARKER_ONLY = re.compile(
 )
 
 _LONG_OPEN = 200  # characters
-# Groups are not repeated possessively: Python before 3.11.5 does not go back to where a group began
-# that fails (CPython issue 106052).
+# Groups are not repeated possessively: Python before 3.11.5 does not restore the position after a
+# failed group (CPython issue 106052).
 # May contain pairs of parentheses, and ends where a link's target ends.
 ADDRESS = r"(?i:https?)://(?:[^\s<>()`\"]++|\([^\s<>()]*+\))*"
 # CommonMark 0.31, section 6.3: words in brackets, then the target. Brackets and parentheses within
@@ -78,7 +78,7 @@ class Fence:
 
     @property
     def quote(self) -> str:
-        """The prefix if it has a quote, which every line of the code needs."""
+        """The prefix if it has a quote, which must precede every line of the code."""
         return self.prefix if ">" in self.prefix else ""
 
     def left_by(self, line: str) -> bool:
@@ -100,7 +100,7 @@ class Fence:
         return not left and not self.closed_by(line)
 
     def closing_after(self, line: str) -> str:
-        """Return the text that closes the fence behind its last line, which may be half a mark."""
+        """Return the text that closes the fence after its last line, which may be incomplete."""
         if not line:
             return self.prefix + self.run
         if not self.begun_by(line):
@@ -135,7 +135,7 @@ class _List:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """The blocks that are open behind a line: a fence, a table, ordered lists.
+    """The blocks that are open after a line: a fence, a table, ordered lists.
 
     `table` is the two lines of the table's head. `lists` has the outermost first. `begun` is the
     beginning of the next line, if that was cut.
@@ -148,7 +148,7 @@ class Block:
     begun: str = ""
 
     def after(self, rest: str) -> Block:
-        """Return the blocks that are open after one more line. `rest` is what `begun` lacks."""
+        """Return the blocks that are open after one more line; `rest` completes `begun`."""
         line = self.begun + rest
         fence = _fence_after(line, self.fence)
         if self.fence and not self.fence.left_by(line):
@@ -159,10 +159,10 @@ class Block:
         return Block(fence=fence, table=self._table_after(line), lists=lists, line=line)
 
     def opening(self, text: str) -> tuple[str, int]:
-        """Return the opening of a page with this text, and how many characters that replaces.
+        """Return the opening of a page with this text, and how many characters it replaces.
 
-        Platforms show the first number of a list as written and count on from there. So numbers
-        stay unchanged, except in a list whose items all have the same.
+        Platforms show the first number of a list as written and count from there. So numbers stay
+        unchanged, except in a list whose items all have the same number.
         """
         if self.fence and (self.begun or not self.fence.left_by(text[:_DEEPEST])):
             return self.fence.opening + (self.fence.quote if self.begun else ""), 0
@@ -239,7 +239,7 @@ def may_be_delimiter_row(line: str) -> bool:
 
 
 def block_behind(text: str, block: Block) -> Block:
-    """Return the blocks that are open behind a text whose last line may have been cut."""
+    """Return the blocks that are open after a text whose last line may have been cut."""
     *lines, last = text.split("\n")
     for line in lines:
         block = block.after(line)
@@ -260,7 +260,7 @@ def open_fence(text: str, fence: Fence | None = None) -> Fence | None:
 
 
 def close(text: str) -> str:
-    """Return the text with its open code fence closed, so that it displays well alone.
+    """Return the text with its open code fence closed, so that it can be shown alone.
 
     A fence is open once the line that opens it has ended.
     """
@@ -277,8 +277,8 @@ def tidy(text: str) -> str:
     """Return a growing text as it may be shown, without half-written markup.
 
     Open markup is closed. A lone marker or the head of a table is left out, because it may become
-    something else. An incomplete link is reduced to its words, and an incomplete address is left
-    out, because half of it leads elsewhere. May be blank.
+    something else. An incomplete link is reduced to its text, and an incomplete address is left
+    out, because it would lead elsewhere. The result may be blank.
     """
     # In code, too: platforms differ in what opens and closes a fence.
     text = without_half_address(text)
@@ -292,7 +292,7 @@ def tidy(text: str) -> str:
 def settled(text: str) -> str:
     """Return the beginning of a growing text whose markup cannot change any more.
 
-    For surfaces that can append but not replace. A span that is open for long counts as text.
+    For surfaces that can append but not replace. A long open span counts as text.
     """
     text = without_half_address(text)
     if open_fence(text):
@@ -304,9 +304,9 @@ def settled(text: str) -> str:
 
 
 def inside_spans(text: str, start: int, *, longest: int) -> set[int]:
-    """Return the positions from `start` on where a cut would tear a span.
+    """Return the positions from `start` on at which a cut would split a span.
 
-    A span that is open for longer than so many characters counts as text, unless it is one word.
+    A span that is open for more than this many characters counts as text, unless it is one word.
     """
     inside: set[int] = set()
     while found := _SPAN.search(text, start):
@@ -324,7 +324,7 @@ def without_half_address(text: str) -> str:
 
 
 def _last_block(text: str) -> int:
-    """Return the start of the last stretch of text that inline markup cannot cross."""
+    """Return the start of the last part of the text that inline markup cannot cross."""
     start = at = 0
     fence: Fence | None = None
     row = False
@@ -362,7 +362,7 @@ def _settled_block(block: str) -> int:
 
 
 def _tidy_table(block: str) -> str:
-    """Return a table once its head is complete, else nothing: it would be shown as pipes."""
+    """Return a table if its head is complete, else nothing: it would be shown as pipes."""
     head, *rows = block.split("\n")
     if not rows:
         return ""
@@ -388,7 +388,7 @@ def _tidy_spans(block: str) -> str:
     """Return a growing block with its spans closed, and only the words of an incomplete link."""
     block = _UNFINISHED_LINK.sub(r"\1", block).rstrip()
     open_marks = _open_marks(block)
-    # A mark that was opened last, and has no word behind it yet, is removed instead.
+    # If no word follows the last opened mark yet, it is removed instead.
     while open_marks and not block[open_marks[-1].end :].strip():
         # The mark may be part of an address.
         block = without_half_address(block[: open_marks.pop().start]).rstrip()

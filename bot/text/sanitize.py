@@ -1,4 +1,4 @@
-"""Makes text harmless: it can neither ping people, nor hide, nor control a terminal or a model.
+"""Makes text harmless: it cannot ping people, be hidden, or control a terminal or a model.
 
 Servers and tokenizers read the spelling of a control token in a message as the token itself:
 llama.cpp on its chat endpoint, and transformers after `apply_chat_template`. An invisible character
@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from bot.domain import Message, Role
 
 _UNSEEN = (
-    *range(0x20),  # C0, the escape character among them
-    *range(0x7F, 0xA0),  # DEL and C1, whose U+009B alone begins a terminal's sequence
+    *range(0x20),  # C0, including the escape character
+    *range(0x7F, 0xA0),  # DEL and C1; U+009B alone begins a terminal's sequence
     *range(0x202A, 0x202F),  # embeddings and overrides of the writing direction
     *range(0x2066, 0x206A),  # isolates
 )
-# What `str.splitlines` breaks at, and tabs.
+# The line breaks of `str.splitlines`, and tabs.
 _BREAKS = re.compile("[\t-\r\x1c-\x1e\x85\u2028\u2029]+")
 _REMOVED = dict.fromkeys(code for code in _UNSEEN if chr(code) not in "\n\t")
 # WORD JOINER: no tokenizer in use drops it, and it costs one token (Mistral) to three (SmolLM2).
@@ -50,8 +50,8 @@ _SPELLED = re.compile(
     """,
     re.VERBOSE,
 )
-# Templates search earlier answers for these, to leave out the model's thoughts (Qwen 3,
-# DeepSeek R1). Within an answer they end no message.
+# Templates search earlier answers for these, to drop the model's thoughts (Qwen 3, DeepSeek R1).
+# Within an answer they do not end the message.
 _THOUGHTS = re.compile(r"</?think>")
 _MARKED = re.compile(rf"(?<=[<>~\[]){_MARK}")
 
@@ -71,9 +71,9 @@ def unescape(text: str) -> str:
 
 
 def strip_controls(text: str) -> str:
-    """Remove what controls a terminal or hides text: control characters, direction overrides.
+    """Remove control characters and direction overrides, which control terminals or hide text.
 
-    Newlines and tabs stay, and a `\\r\\n` becomes `\\n`. The text behind an escape character stays,
+    Newlines and tabs stay, and a `\\r\\n` becomes `\\n`. The text after an escape character stays,
     too. Each character is checked alone, so deltas may be stripped one by one.
     """
     return text.translate(_REMOVED)
@@ -82,7 +82,7 @@ def strip_controls(text: str) -> str:
 def one_line(text: str) -> str:
     """Return a text as one line without control characters, for a log line or an error.
 
-    Line breaks of all kinds and tabs become spaces, so that no text looks like a line of ours.
+    Line breaks of all kinds and tabs become spaces, so that the text cannot imitate a log line.
     """
     return strip_controls(_BREAKS.sub(" ", text)).strip()
 

@@ -1,4 +1,4 @@
-"""Ways to count the tokens of a prompt: an estimate for any model, exactly for Mistral's."""
+"""Counters for the tokens of a prompt: an estimate for any model, exact ones for known models."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from typing import Any, Protocol, TypeGuard
 
 from bot.domain import Message
 
-# What a chat template puts around a message if the vocabulary spells its marks as text: ChatML and
-# Gemma's 15 to 18 tokens, OpenChat's 13 to 16, Zephyr's 10 to 15, Phi's 10 to 13 (templates of
-# llama.cpp, src/llama-chat.cpp, in 21 vocabularies, run). As control tokens they are 1 to 7, and
-# Qwen3's with its empty thoughts 10. The marks of Llama 3, Command R and Granite would cost more as
-# text, but their vocabularies have them.
+# The tokens that a chat template adds to a message if the vocabulary spells its marks as text:
+# ChatML and Gemma's 15 to 18 tokens, OpenChat's 13 to 16, Zephyr's 10 to 15, Phi's 10 to 13
+# (templates of llama.cpp, src/llama-chat.cpp, in 21 vocabularies, run). As control tokens they are
+# 1 to 7, and Qwen3's with its empty thoughts 10. The marks of Llama 3, Command R and Granite would
+# cost more as text, but their vocabularies have them.
 MESSAGE_OVERHEAD = 20
 
-# What a template may say once, however short the prompt: Command R7B's preambles are 515 to 606
-# tokens (llama.cpp, models/templates), gpt-oss' header some 100, Granite's 48, Llama 3.1's date 28.
+# The tokens that a template may add once, however short the prompt: Command R7B's preambles are 515
+# to 606 tokens (llama.cpp, models/templates), gpt-oss' header some 100, Granite's 48, Llama 3.1's
+# date 28.
 TEMPLATE_ONCE = 640
 
 _MOST_TOKENS = 10**9  # far above any context, and sums stay numbers
@@ -51,9 +52,9 @@ _SPACE_OF_WORD = re.compile("(?<! ) (?=[A-Za-z])")
 _LATE_LETTER = re.compile("(?<=[a-z]{12})[a-z]")
 # In tokens.
 _PER_LETTER = 0.35  # of a word, after its first
-_PER_LATE_LETTER = 0.65  # more after the twelfth, because few words are so long
+_PER_LATE_LETTER = 0.65  # more after the twelfth, because such long words are rare
 _PER_RARE_PAIR = 0.5
-_PER_TEXT = 4  # a short text may be odder than a long one
+_PER_TEXT = 4  # short texts vary more than long ones
 # Small Greek and Russian letters are in every vocabulary; any other may be spelled in its bytes.
 _SMALL_GREEK_OR_CYRILLIC = re.compile("[ά-ώа-џ]")
 _BEYOND_ASCII = re.compile(r"[^\x00-\x7f]")
@@ -61,17 +62,17 @@ _PIECE_LENGTH = 256  # characters
 
 COUNT_SECONDS = 5.0  # for a text by its tokenizer; 40,000 characters take some 0.05
 _REMEMBERED_TEXTS = 20_000  # a thread's history is counted again with every turn
-# Llama 2's tokenizer.json reports that it may make a text four times longer. If there is no limit,
-# no memory is enough, and a library in Rust ends the process.
+# Llama 2's tokenizer.json may make a text four times longer. Without a limit a tokenizer could use
+# up the memory, and a library in Rust then ends the process.
 _MOST_GROWTH = 32
 _MOST_RATIO = 3.0  # of a server's count to ours; beyond it, one of them is wrong
-# In a prompt of up to so many tokens, what a server counts beyond our count is the template's.
+# In a prompt of up to this many tokens, the difference to a server's count is due to the template.
 _SHORT_TOKENS = 400
-_FEW_TOKENS = 8  # as few are always the template's
+_FEW_TOKENS = 8  # a difference this small is always due to the template
 
 
 def estimate(text: str) -> int:
-    """Return a number of tokens that common tokenizers do not exceed.
+    """Return an upper bound of the tokens for common tokenizers.
 
     English counts twice what most of them need (`python -m bench.tokens`). It is never more than a
     token for each byte, which byte-level and byte-fallback vocabularies do not exceed.
@@ -92,12 +93,12 @@ def estimate(text: str) -> int:
 
 
 def least_tokens(text: str) -> int:
-    """Return a number of tokens that common tokenizers do not go below."""
+    """Return a lower bound of the tokens for common tokenizers."""
     return len(text.split())
 
 
 def is_count(value: object) -> TypeGuard[int]:
-    """Whether a value that a server sent can be a number of tokens."""
+    """Whether a value from a server can be a number of tokens."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_TOKENS
 
 
@@ -117,15 +118,15 @@ def _count(pattern: re.Pattern[str], text: str) -> int:
 class Counter(Protocol):
     """Counts the tokens of a prompt with what the model's template puts around its messages."""
 
-    exact: bool  # it counts as the model's server does, and not rather too many
-    reserve: int  # tokens that the template may say once, beside what is counted
+    exact: bool  # it counts as the model's server does, instead of rather too many
+    reserve: int  # tokens that the template may add once, besides those counted
 
     def count(self, prompt: Sequence[Message]) -> int:
-        """Return the tokens of a prompt, never too few as far as this counter knows."""
+        """Return the tokens of a prompt, rather too many than too few."""
         ...
 
     def estimate(self, prompt: Sequence[Message]) -> int:
-        """Return the tokens of a prompt by its texts alone, whatever servers counted before."""
+        """Return the tokens of a prompt by its texts alone, without earlier counts of servers."""
         ...
 
     def learn(self, prompt: Sequence[Message], used: int) -> None:
@@ -134,7 +135,7 @@ class Counter(Protocol):
 
 
 def _remembering(count: Callable[[str], int]) -> Callable[[str], int]:
-    """Remember counts by the text's hash, so that no text is kept; any thread may use them."""
+    """Cache counts by the hash of the text, so that no text is stored; thread-safe."""
     known: dict[tuple[int, int], int] = {}
 
     def counted(text: str) -> int:
@@ -152,9 +153,8 @@ class TokenEstimator:
     """Estimates prompts for any model, and learns from the counts that servers report.
 
     A new text is counted by `count`, times a ratio that only rises: the next text may be in another
-    language. Once a server has counted a prompt, its texts have their share of that count. The
-    reserve begins above the templates in use, and comes down with the first answer to a short
-    prompt.
+    language. Once a server has counted a prompt, each of its texts has a share of that count. The
+    reserve begins above the templates in use, and shrinks with the first answer to a short prompt.
     """
 
     exact = False
@@ -179,7 +179,7 @@ class TokenEstimator:
         return math.ceil(sum(map(self._estimate, prompt)) * self._ratio)
 
     def learn(self, prompt: Sequence[Message], used: int) -> None:
-        """Share a server's count among the texts that are new to it, or all if it cannot be so."""
+        """Share a server's count among the new texts, or among all if it is too low for that."""
         least = sum(_least(message) for message in prompt)
         if used < least + len(prompt):  # a mark around each message is the least
             return
@@ -206,7 +206,7 @@ def _key(message: Message) -> tuple[int, int]:
 
 
 def _least(message: Message) -> int:
-    # Templates leave out what a model thought before it answered (Qwen 3's, DeepSeek R1's).
+    # Templates drop a model's thoughts before its answer (Qwen 3's, DeepSeek R1's).
     return least_tokens(message.text.rpartition("</think>")[2])
 
 
@@ -215,8 +215,8 @@ class MistralCounter:
 
     The template is that of the tokenizer's version 3 (mistral_common 1.13, tokens/tokenizers/
     instruct.py, InstructTokenizerV3): `<s>`, then `[INST]`, the text and `[/INST]` for each
-    question, the text and `</s>` for each answer. The system prompt stands within the last
-    question, two newlines before its text.
+    question, the text and `</s>` for each answer. The system prompt precedes the text of the
+    last question, with two newlines between.
     """
 
     exact = True
@@ -243,7 +243,7 @@ class MistralCounter:
         return self.count(prompt)
 
     def learn(self, prompt: Sequence[Message], used: int) -> None:
-        """Count more from now on if the server did: its model is another than it is called."""
+        """Raise the ratio if the server counted more: its model is not the one in its name."""
         counted = self.count(prompt)
         missed = used - counted
         if missed <= _FEW_TOKENS or counted <= _SHORT_TOKENS:
@@ -253,7 +253,7 @@ class MistralCounter:
 
 
 class _GuardedTokenizer:
-    """Counts with a tokenizer until it fails or takes too long, and then with the estimate."""
+    """Counts with a tokenizer until it fails or takes too long, then with the estimate."""
 
     def __init__(
         self, tokens: Callable[[str], int], *, seconds: float, failed: Callable[[str], object]
@@ -264,19 +264,19 @@ class _GuardedTokenizer:
         self._failing = threading.Lock()  # held from the first failure on
 
     def __call__(self, text: str) -> int:
-        """Return the tokens of a text; any thread may ask."""
+        """Return the tokens of a text; thread-safe."""
         found: list[int] = []
         reason = [f"it takes more than {self._seconds:g} s for a text"]
 
         def count() -> None:
             try:
                 found.append(self._tokens(text))
-            # A panic of a library in Rust is no Exception, and may repeat the text.
+            # A panic of a library in Rust is no Exception, and may contain the text.
             except BaseException as error:
                 reason[:] = [type(error).__name__]
 
         if not self._failing.locked():
-            # A daemon: nothing ends a regular expression that runs for hours.
+            # A daemon: a regular expression that runs for hours cannot be stopped.
             thread = threading.Thread(target=count, name="tokens", daemon=True)
             thread.start()
             thread.join(self._seconds)
@@ -309,9 +309,9 @@ def read_tokenizer(
     """Read another model's `tokenizer.json`; takes a moment and blocks.
 
     If it raises or takes more than so many `seconds` for a text, `failed` is called with the
-    reason, once, and all texts are estimated from then on. Its chat template is not used, for the
-    server may have another. Raises ImportError without the package tokenizers, ValueError if the
-    file cannot be read.
+    reason, once, and all texts are estimated from then on. Its chat template is not used, because
+    the server may have another one. Raises ImportError without the package tokenizers, ValueError
+    if the file cannot be read.
     """
     from tokenizers import Tokenizer
 
@@ -319,9 +319,9 @@ def read_tokenizer(
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises nothing narrower
         raise ValueError(f"{path.name} cannot be read") from error
-    # What a person writes is text, even if it spells a control token.
+    # Control tokens that a person spells are text.
     tokenizer.encode_special_tokens = True
-    # What a file may ask for beyond a text's tokens: fewer of them, or more than memory can hold.
+    # A file may ask for truncation, or for padding beyond the memory.
     tokenizer.no_truncation()
     tokenizer.no_padding()
     tokenizer.post_processor = None
@@ -337,7 +337,7 @@ def read_tokenizer(
 
 
 def _growth(step: Mapping[str, Any]) -> float:
-    """Return how many times longer a text may become in a step of a tokenizer."""
+    """Return the factor by which a step of a tokenizer may lengthen a text."""
     match step:
         case {"normalizers": [*steps]} | {"pretokenizers": [*steps]}:
             return math.prod(map(_growth, steps))
@@ -352,5 +352,5 @@ def _growth(step: Mapping[str, Any]) -> float:
 
 
 def _encodable(text: str) -> str:
-    # Half a surrogate pair, which JSON may bring, is no text.
+    # JSON may contain half a surrogate pair, which cannot be encoded.
     return text.encode("utf-8", "replace").decode()

@@ -30,17 +30,17 @@ _ANY_FILE = "tokenizer.json"
 # As the Hub names models; a provider may follow a colon.
 _AT_THE_HUB = re.compile(r"\w[\w.-]*/[\w.-]+(:[\w.-]+)?")
 _ETAG_SECONDS = 10.0
-_READ_SECONDS = 5.0  # that the process waits at its end for a reader
-_REASON_LENGTH = 200  # characters, for a library may repeat the file or a text
+_READ_SECONDS = 5.0  # for which the process waits at its end for a reader
+_REASON_LENGTH = 200  # characters, because a library may repeat the file or a text
 _MOST_BYTES = 40_000_000  # of a tokenizer.json; the largest in use have 35 MB
 
-# Python aborts when it ends while a thread is within a reader's C++ code.
+# Python aborts if it ends while a thread is in the C++ code of a reader.
 _reading = threading.Lock()
 atexit.register(_reading.acquire, timeout=_READ_SECONDS)
 
 
 def can_be_found(model: str) -> bool:
-    """Whether a tokenizer can be looked for, in a model's folder or by its name at the Hub."""
+    """Whether a model is a folder with a tokenizer, or a name at the Hub."""
     # A folder's path may look like a name at the Hub.
     if _is_folder(model):
         return (Path(model) / _file_of(model)).is_file()
@@ -55,11 +55,11 @@ def find(
     endpoint: str | None,
     found: Callable[[Counter], object],
 ) -> threading.Thread:
-    """Look for the model's tokenizer in a thread of its own, and hand it to `found`.
+    """Load the model's tokenizer in a thread of its own, and pass it to `found`.
 
-    A model's folder has its own. Any other tokenizer may be fetched from the Hub (or `endpoint`)
-    into `data_dir`. After a failure one log line says that lengths are estimated; if the tokenizer
-    fails while it counts, `found` gets an estimator.
+    It is read from a model's folder, or fetched from the Hub (or `endpoint`) into `data_dir`. After
+    a failure one log line reports that lengths are estimated. If the tokenizer fails while it
+    counts, `found` gets an estimator.
     """
     # A folder may have a colon in its name.
     model = model if _is_folder(model) else model.partition(":")[0]
@@ -92,7 +92,7 @@ def _find(
     except ImportError as error:
         _log_estimated(model, f"pip install {error.name}")
     except BaseException as error:
-        # Any failure of the Hub, the disk or a library, even a panic in Rust: it is not needed.
+        # A tokenizer is optional: accept any failure, even a panic of a library in Rust.
         _log_estimated(model, str(error) or type(error).__name__)
     else:
         log.info("Prompts for %s are counted by its own tokenizer (%s)", model, path.name)
@@ -101,7 +101,7 @@ def _find(
 def _is_folder(model: str) -> bool:
     try:
         return Path(model).is_dir()
-    except OSError:  # longer than a file's name may be
+    except OSError:  # the name is too long for a file
         return False
 
 
@@ -144,7 +144,7 @@ def _path_of(model: str, token: str, cache: Path, endpoint: str | None) -> Path:
     size = get_hf_file_metadata(url, token=secret, timeout=_ETAG_SECONDS).size
     if size is None or size > _MOST_BYTES:
         raise ValueError(f"{file} has {size} bytes")
-    # A progress bar would disturb the terminal's conversation.
+    # A progress bar would disturb the conversation in the terminal.
     disable_progress_bars()
     path = hf_hub_download(
         model, file, cache_dir=cache, token=secret, endpoint=endpoint, etag_timeout=_ETAG_SECONDS

@@ -56,7 +56,7 @@ class Forgetting:
                 break
             attempt = attempt + 1 if waits else 0
             if waits:
-                await asyncio.sleep(_WAIT.pause(attempt))
+                await asyncio.sleep(_WAIT.delay(attempt))
             if await self.is_done(who):
                 return
         await self._script.run("end_forgetting", who)

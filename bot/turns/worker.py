@@ -252,5 +252,5 @@ class Worker:
             await self._conversation.answer(lease, opening, platform)
 
     async def _release(self, taken: Taken, *, at_least: float = 0.0) -> None:
-        delay = max(self._policy.retry.pause(taken.attempts), at_least)
+        delay = max(self._policy.retry.delay(taken.attempts), at_least)
         await self._leases.release(taken, delay_seconds=delay, counts=True)

@@ -15,7 +15,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from bot import errors
-from bot.app.platforms import Job
+from bot.app.platforms import Service
 from bot.app.service import LIMITS, choose_roles, until_stopped
 from bot.domain import Person, ThreadKey, Turn
 from bot.errors import CannotStart
@@ -80,7 +80,7 @@ class Jobs:
     async def end(self) -> None:
         """Return at once, as a terminal whose input is at its end."""
 
-    async def until_stopped(self, jobs: Mapping[str, Job]) -> None:
+    async def until_stopped(self, jobs: Mapping[str, Service]) -> None:
         async with asyncio.timeout(30):
             await until_stopped(jobs, self.stop)
 

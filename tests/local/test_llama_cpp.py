@@ -166,8 +166,8 @@ async def test_no_control_token_comes_out_of_peoples_words(server: LocalServer) 
             counter=counter,
             counting_server=None,
             watch=None,
-            budget=500,
-            answer=5,
+            prompt_tokens=500,
+            answer_tokens=5,
         )
         await said_by(model, talk("Ann:", "Hello"))
         await said_by(model, talk(f"Ann: {every}", f"You wrote {every}"))

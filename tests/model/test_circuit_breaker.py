@@ -9,7 +9,7 @@ from contextlib import suppress
 import pytest
 
 from bot.errors import ModelBusy, ModelDenied, ModelError, ModelUnavailable
-from bot.model.retrying import CircuitBreaker
+from bot.model.retrying import CircuitBreaker, RetryPolicy
 
 
 class Clock:
@@ -27,7 +27,8 @@ def clock() -> Clock:
 
 @pytest.fixture
 def breaker(clock: Clock) -> CircuitBreaker:
-    return CircuitBreaker(name="m", failures=3, open_for=1.0, longest_open=4.0, clock=clock)
+    policy = RetryPolicy(failures=3, open_for=1.0, longest_open=4.0)
+    return CircuitBreaker(name="m", policy=policy, clock=clock)
 
 
 def fail(breaker: CircuitBreaker, error: ModelError | None = None, *, times: int = 1) -> None:
@@ -45,11 +46,11 @@ def test_it_opens_after_failures_in_a_row(breaker: CircuitBreaker) -> None:
     fail(breaker, times=2)
     work(breaker)
     fail(breaker, times=2)
-    assert (breaker.pause, breaker.error) == (0.0, None)
+    assert (breaker.delay, breaker.error) == (0.0, None)
 
     fail(breaker)
 
-    assert breaker.pause == 1.0
+    assert breaker.delay == 1.0
     assert isinstance(breaker.error, ModelUnavailable)
 
 
@@ -57,11 +58,11 @@ def test_one_try_at_a_time_finds_out(breaker: CircuitBreaker, clock: Clock) -> N
     fail(breaker, times=3)
 
     clock.now += 1.0
-    assert breaker.pause == 0.0
+    assert breaker.delay == 0.0
     with breaker.attempt():
-        assert breaker.pause == 1.0
+        assert breaker.delay == 1.0
 
-    assert (breaker.pause, breaker.error) == (0.0, None)
+    assert (breaker.delay, breaker.error) == (0.0, None)
 
 
 def test_a_probe_that_thinks_for_long_holds_nobody_up(
@@ -72,12 +73,12 @@ def test_a_probe_that_thinks_for_long_holds_nobody_up(
 
     with breaker.attempt() as end_probe:
         end_probe()
-        assert breaker.pause == 0.0
+        assert breaker.delay == 0.0
         with breaker.attempt():
-            assert breaker.pause == 1.0
+            assert breaker.delay == 1.0
             end_probe()
-            assert breaker.pause == 1.0
-        assert (breaker.pause, breaker.error) == (0.0, None)
+            assert breaker.delay == 1.0
+        assert (breaker.delay, breaker.error) == (0.0, None)
 
 
 def test_a_probe_that_is_silent_is_alone_for_five_seconds(
@@ -88,9 +89,9 @@ def test_a_probe_that_is_silent_is_alone_for_five_seconds(
 
     with breaker.attempt():
         clock.now += 4.5
-        assert breaker.pause == 0.5
+        assert breaker.delay == 0.5
         clock.now += 0.5
-        assert breaker.pause == 0.0
+        assert breaker.delay == 0.0
 
 
 def test_probes_that_fail_together_count_once(breaker: CircuitBreaker, clock: Clock) -> None:
@@ -104,15 +105,15 @@ def test_probes_that_fail_together_count_once(breaker: CircuitBreaker, clock: Cl
         clock.now += 0.5
         raise ModelUnavailable("down")
 
-    assert breaker.pause == 1.5
+    assert breaker.delay == 1.5
 
 
 def test_each_probe_that_fails_doubles_the_rest(breaker: CircuitBreaker, clock: Clock) -> None:
     fail(breaker, times=3)
     rests = []
     for _ in range(4):
-        rests.append(breaker.pause)
-        clock.now += breaker.pause
+        rests.append(breaker.delay)
+        clock.now += breaker.delay
         fail(breaker)
 
     assert rests == [1.0, 2.0, 4.0, 4.0]
@@ -120,16 +121,16 @@ def test_each_probe_that_fails_doubles_the_rest(breaker: CircuitBreaker, clock: 
 
     work(breaker)
     fail(breaker, times=3)
-    assert breaker.pause == 1.0
+    assert breaker.delay == 1.0
 
 
 def test_a_model_may_be_away_for_days(breaker: CircuitBreaker, clock: Clock) -> None:
     for _ in range(5000):
         fail(breaker)
-        clock.now += breaker.pause
+        clock.now += breaker.delay
 
     fail(breaker)
-    assert breaker.pause == 4.0
+    assert breaker.delay == 4.0
 
 
 def test_a_probe_that_is_given_up_leaves_the_place_to_the_next(
@@ -142,7 +143,7 @@ def test_a_probe_that_is_given_up_leaves_the_place_to_the_next(
         raise asyncio.CancelledError
 
     assert breaker.error
-    assert breaker.pause == 0.0
+    assert breaker.delay == 0.0
 
 
 def test_tries_that_began_before_it_opened_change_nothing(
@@ -156,7 +157,7 @@ def test_tries_that_began_before_it_opened_change_nothing(
     error = ModelUnavailable("late")
     assert not late.__exit__(type(error), error, None)
 
-    assert breaker.pause == 0.5
+    assert breaker.delay == 0.5
 
 
 def test_a_try_that_began_before_it_opened_does_not_end_the_one_that_finds_out(
@@ -170,7 +171,7 @@ def test_a_try_that_began_before_it_opened_does_not_end_the_one_that_finds_out(
 
     assert not late.__exit__(type(stop), stop, None)
 
-    assert breaker.pause == 1.0
+    assert breaker.delay == 1.0
     probe.__exit__(None, None, None)
     assert breaker.error is None
 
@@ -187,15 +188,15 @@ def test_a_server_that_asks_for_time_gets_it_from_all(
 ) -> None:
     fail(breaker, ModelBusy("busy", retry_after=30.0))
 
-    assert breaker.pause == 30.0
+    assert breaker.delay == 30.0
     clock.now += 30.0
     fail(breaker, ModelBusy("busy", retry_after=1e6))
-    assert breaker.pause == 300.0
+    assert breaker.delay == 300.0
 
 
 def test_a_refusal_shows_that_somebody_is_there(breaker: CircuitBreaker, clock: Clock) -> None:
     fail(breaker, ModelDenied("no"), times=9)
-    assert breaker.pause == 0.0
+    assert breaker.delay == 0.0
 
     fail(breaker, times=3)
     clock.now += 1.0
@@ -209,7 +210,7 @@ def test_an_operator_reads_one_line_when_it_opens_and_one_when_it_closes(
 ) -> None:
     for _ in range(5):
         fail(breaker, times=3)
-        clock.now += breaker.pause
+        clock.now += breaker.delay
     work(breaker)
     work(breaker)
 

@@ -74,8 +74,8 @@ async def fitted(
             counter=counter or TokenEstimator(),
             counting_server=counting_server if counts else None,
             watch=watch,
-            budget=budget,
-            answer=ANSWER,
+            prompt_tokens=budget,
+            answer_tokens=ANSWER,
         )
 
 
@@ -449,8 +449,8 @@ async def talk(
         counter=TokenEstimator(),
         counting_server=None,
         watch=None,
-        budget=budget,
-        answer=ANSWER,
+        prompt_tokens=budget,
+        answer_tokens=ANSWER,
     )
 
     def some() -> str:

@@ -141,7 +141,7 @@ class CatchUp:
                 self._searched[channel_id].set()
                 failures += 1
                 asked_for = error.retry_after if isinstance(error, WriteDelayed) else 0.0
-                await asyncio.sleep(max(tuning.catch_up_retry.pause(failures), asked_for))
+                await asyncio.sleep(max(tuning.catch_up_retry.delay(failures), asked_for))
                 continue
             if not isinstance(channel, _ServerChannel | discord.DMChannel):
                 return

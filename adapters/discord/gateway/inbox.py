@@ -178,7 +178,7 @@ class Inbox:
                 else:
                     self._drop_oldest(self._questions(), self._deletions)
                     failures += 1
-                    await asyncio.sleep(self._tuning.store_retry.pause(failures))
+                    await asyncio.sleep(self._tuning.store_retry.delay(failures))
         finally:
             await cancelled(*self._lookups.values())
             self._lookups.clear()
@@ -221,7 +221,7 @@ class Inbox:
                 # Questions in other channels do not wait, so they are not counted.
                 self._drop_oldest(one for one in self._questions() if one.channel in self._lookups)
                 asked_for = error.retry_after if isinstance(error, WriteDelayed) else 0.0
-                await asyncio.sleep(max(self._tuning.lookup_retry.pause(failures), asked_for))
+                await asyncio.sleep(max(self._tuning.lookup_retry.delay(failures), asked_for))
             except Exception as error:
                 _log_dropped(question, error)
                 if question in self._waiting:

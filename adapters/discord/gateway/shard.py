@@ -157,7 +157,7 @@ class Shard:
             losses = 0 if clock() - began_at > self.tuning.steady_after else losses + 1
             # The first lost connection is opened again at once.
             if losses > 1:
-                pause = self.tuning.reconnect.pause(losses - 1)
+                pause = self.tuning.reconnect.delay(losses - 1)
                 await asyncio.sleep(pause * _random.uniform(0.5, 1.0))
 
     async def _connect(self, connection: Connection, intents: int) -> None:
@@ -292,4 +292,4 @@ class Shard:
 def start_pause(starts: int, tuning: Tuning) -> float:
     """Return the seconds before a session begins after so many that began lately."""
     first = _random.uniform(*tuning.start_pause)
-    return Backoff(first, tuning.longest_start_pause).pause(starts + 1)
+    return Backoff(first, tuning.longest_start_pause).delay(starts + 1)

@@ -74,7 +74,7 @@ class SocketMode:
         loop, limits = asyncio.get_running_loop(), self._limits
         short_lived = 0  # connections in a row that failed or did not last
         while True:
-            await asyncio.sleep(limits.reconnect.pause(short_lived - 1) if short_lived > 1 else 0)
+            await asyncio.sleep(limits.reconnect.delay(short_lived - 1) if short_lived > 1 else 0)
             began = loop.time()
             try:
                 connection = await self._connect(session)

@@ -339,7 +339,7 @@ class NotedBackoff(Backoff):
 
     noted: ClassVar[list[int]] = []
 
-    def pause(self, failures: int) -> float:
+    def delay(self, failures: int) -> float:
         self.noted.append(failures)
         return 0.0
 

@@ -271,6 +271,18 @@ async def test_a_ping_of_a_hanging_server_fails(data_dir: Path) -> None:
             os.kill(pid, signal.SIGCONT)
 
 
+async def test_a_command_to_a_hanging_server_fails(data_dir: Path) -> None:
+    async with connect(url="", data_dir=data_dir) as store:
+        pid = await server_pid(store)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            async with asyncio.timeout(30):
+                with pytest.raises(StoreUnavailable):
+                    await store.command("GET", "a")
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+
 async def test_a_server_that_takes_nothing_more_does_not_spoil_the_end(
     valkey_url: str, tmp_path: Path, data_dir: Path
 ) -> None:

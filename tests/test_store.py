@@ -155,6 +155,17 @@ async def test_the_embedded_server_is_private(data_dir: Path) -> None:
         assert mode(socket.parent) == "drwx------"
 
 
+async def test_the_embedded_server_answers_only_what_is_on_disk(data_dir: Path) -> None:
+    async with connect(url="", data_dir=data_dir) as store:
+        chosen = await store.redis.config_get("appendonly", "appendfsync", "maxmemory-policy")
+
+    assert chosen == {
+        "appendonly": "yes",
+        "appendfsync": "always",
+        "maxmemory-policy": "noeviction",
+    }
+
+
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="Linux alone shows it")
 async def test_the_embedded_server_and_its_shell_get_no_secret(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch
@@ -256,6 +267,18 @@ async def test_a_ping_of_a_hanging_server_fails(data_dir: Path) -> None:
             async with asyncio.timeout(30):
                 with pytest.raises(StoreUnavailable):
                     await store.ping()
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+
+async def test_a_command_to_a_hanging_server_fails(data_dir: Path) -> None:
+    async with connect(url="", data_dir=data_dir) as store:
+        pid = await server_pid(store)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            async with asyncio.timeout(30):
+                with pytest.raises(StoreUnavailable):
+                    await store.command("GET", "a")
         finally:
             os.kill(pid, signal.SIGCONT)
 

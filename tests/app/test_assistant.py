@@ -139,6 +139,18 @@ async def test_a_server_that_refuses_the_connection_is_told_at_the_start(
     assert "s3cret" not in caplog.text
 
 
+async def test_the_token_for_hugging_face_goes_to_no_other_server(tmp_path: Path) -> None:
+    async with ModelEmulator() as emulator:
+        emulator.answer = "Well."
+        settings = Settings(hf_token="hf_s3cret", model_url=emulator.url, data_dir=tmp_path)
+        async with open_assistant(settings, asyncio.Event()) as mind:
+            await answer(mind, "Hello")
+
+    sent = [value for one in emulator.requests for value in one.headers.values()]
+    assert sent
+    assert not any("hf_s3cret" in value for value in sent)
+
+
 async def test_the_only_model_of_a_server_is_no_other_model(tmp_path: Path) -> None:
     async with ModelEmulator(flavour="vllm") as emulator:
         emulator.models = ("gemma",)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import aiohttp
 import pytest
 
 from adapters.discord.rest import translated
@@ -82,6 +83,14 @@ async def test_a_person_who_takes_no_messages_is_named_to_the_operator() -> None
 
         with pytest.raises(PlaceGone, match="takes no direct messages"):
             await surface.post(page("one"))
+
+
+async def test_the_address_of_a_failed_call_is_not_told() -> None:
+    with pytest.raises(WriteFailed) as told:
+        async with translated():
+            raise aiohttp.InvalidURL("https://discord.com/api/webhooks/1/token-of-a-command")
+
+    assert "token-of-a-command" not in str(told.value)
 
 
 async def test_a_call_that_hangs_ends() -> None:

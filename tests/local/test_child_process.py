@@ -8,7 +8,7 @@ import os
 import resource
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import fields
 from functools import partial
@@ -106,6 +106,26 @@ async def test_a_process_that_is_killed_again_and_again_restarts_at_its_port(
     errors = [each.getMessage() for each in caplog.records if each.levelno == logging.ERROR]
     assert len(errors) == 2
     assert HINT in errors[0]
+
+
+async def test_a_process_that_dies_is_not_restarted_before_its_pause(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    starter = Starter()
+    ports: list[int] = []
+
+    def start(port: int) -> Awaitable[ChildProcess]:
+        ports.append(port)
+        return starter.start(port)
+
+    patient = Timings(restart=Backoff(first=3600.0, longest=3600.0))
+    async with supervised("the model", start, timings=patient) as served:
+        os.kill(served["pid"], signal.SIGKILL)
+        await until(lambda: any(record.levelno == logging.ERROR for record in caplog.records))
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+    assert ports == [0]
 
 
 async def test_a_port_that_another_program_has_taken_is_waited_for(

@@ -112,6 +112,17 @@ async def test_a_gated_model_is_told(tmp_path: Path) -> None:
             await fetched(emulator, tmp_path, Told())
 
 
+async def test_without_a_token_none_of_the_machine_is_sent_to_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_of_this_machine")
+    async with hub() as emulator:
+        emulator.files = {"maker/model-GGUF/m.Q4_K_M.gguf": CONTENT}
+        await fetched(emulator, tmp_path, Told())
+
+    assert {given for _, given in emulator.asked} == {""}
+
+
 async def test_a_cancelled_download_ends_and_the_next_one_has_it_all(tmp_path: Path) -> None:
     get = ("GET m.Q4_K_M.gguf", "")
     async with hub() as emulator:

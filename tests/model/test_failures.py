@@ -15,6 +15,7 @@ from pathlib import Path
 
 import huggingface_hub.constants
 import pytest
+from aiohttp import web
 
 from bot.domain import Message
 from bot.errors import CannotStart, ModelError
@@ -220,6 +221,27 @@ async def test_http_where_https_is_spoken_is_told_with_its_cure(tmp_path: Path) 
     assert_reported(error, "tls", own=True)
     assert not is_transient(error), "nobody waits for what an operator has to mend"
     assert asked == []
+
+
+async def test_a_server_that_may_speak_https_is_not_told_the_key_to_find_out(
+    tmp_path: Path,
+) -> None:
+    asked: list[web.BaseRequest] = []
+
+    async def serve(request: web.BaseRequest) -> web.Response:
+        asked.append(request)
+        return web.Response()
+
+    server = web.ServerRunner(web.Server(serve))
+    await server.setup()
+    await web.TCPSite(server, "127.0.0.1", 0, ssl_context=make_certificate(tmp_path)).start()
+    try:
+        await failure_at("http://{}:{}/v1".format(*server.addresses[0]), own=True)
+    finally:
+        await server.cleanup()
+
+    assert [request.method for request in asked] == ["HEAD"]
+    assert not any(KEY in value for request in asked for value in request.headers.values())
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from tests.support.at_work import (
     WORDS,
     all_ended,
     expire,
+    expire_all,
     make_leases,
     make_queue,
     make_turn,
@@ -411,3 +412,30 @@ async def test_two_workers_answer_each_turn_once(store: Store) -> None:
 
     assert len(models[0].prompts) + len(models[1].prompts) == 20
     assert len(platform.shown.screen) == 20
+
+
+async def reclaimed(store: Store, *, times: int) -> None:
+    """Let the only lease expire until it was reclaimed so often."""
+    stream = store.key("ready", "console")
+    async with asyncio.timeout(60):
+        while True:
+            (lease,) = await store.redis.xpending_range(stream, "workers", "-", "+", 1)
+            if int(lease["times_delivered"]) > times:
+                return
+            await expire_all(store)
+            await asyncio.sleep(0.01)
+
+
+async def test_a_worker_that_reclaims_its_own_turn_goes_on_with_it(store: Store) -> None:
+    said = asyncio.Event()
+    platform, model = FakePlatform(), FakeModel(["Hi", said.is_set])
+    async with working(make_worker(store, platform, model)):
+        await make_queue(store).admit(make_turn())
+        await until(lambda: model.prompts)
+        # Whoever took it a second time has done so before the next reclaim.
+        await reclaimed(store, times=2)
+        said.set()
+        await all_ended(store)
+
+    assert len(model.prompts) == 1
+    assert platform.shown.text == "Hi"

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
+
 import aiohttp
 import pytest
 import yarl
+from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
 
-from adapters.web.people import COOKIE
-from bot.domain import Json
+from adapters.web.people import COOKIE, Cookies
+from bot.domain import Json, Person
 from bot.errors import CannotStart, NothingAsked
 from bot.store import Store
 from tests.emulators.model import ModelEmulator
@@ -227,6 +231,20 @@ async def test_a_cookie_is_signed_and_no_script_reads_it(own_store: Store) -> No
     assert int(cookie["max-age"]) == 30 * 24 * 3600
     assert answers[:-1] == [401] * (len(forged) - 1)
     assert answers[-1] in (400, 401)
+
+
+def test_a_cookie_lets_nobody_in_who_was_away_for_too_long() -> None:
+    cookies = Cookies(secret=b"secret", way="", keep_seconds=60.0, secure=False)
+    found = []
+    for age in (0.0, 3600.0):
+        response = web.Response()
+        value = {"id": "1", "name": "Ann", "since": time.time() - age}
+        cookies.seal(COOKIE, response, value, seconds=60.0)
+        kept = f"{COOKIE}={response.cookies[COOKIE].coded_value}"
+        visitor = cookies.read(make_mocked_request("GET", "/", headers={"Cookie": kept}))
+        found.append(visitor and visitor.person)
+
+    assert found == [Person("1", "Ann"), None]
 
 
 async def test_a_page_without_a_login_listens_on_this_machine_only(own_store: Store) -> None:

@@ -63,6 +63,18 @@ async def test_every_message_suppresses_previews() -> None:
         assert [one.body.get("flags") for one in writes] == [4, 4, 4, 4]
 
 
+async def test_no_message_calls_whom_it_answers() -> None:
+    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+        said = await emulator.say(emulator.channel_id, emulator.user("Ada"), "why?")
+        async with platform.surface(channel_turn(emulator, said, opens_thread=False)) as surface:
+            shown = await surface.post(page("It"))
+            await surface.edit(shown, page("It is", final=True))
+
+        writes = [one for one in emulator.requests if "messages" in one.path]
+        called = [one.body.get("allowed_mentions") for one in writes]
+        assert called == [{"parse": [], "replied_user": False}] * 2
+
+
 async def test_a_table_is_measured_and_shown_as_code() -> None:
     table = "| a | b |\n|---|---|\n| long cell | c |\n\n"
     async with DiscordEmulator() as emulator, logged_in(emulator) as platform:

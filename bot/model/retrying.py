@@ -332,7 +332,9 @@ class CircuitBreaker:
             return
         if not self.error:
             self.opened_at = self._clock()
-            log.warning("Circuit breaker of model %s opened: %s", self._name, error)
+            log.warning(
+                "Model %s gets no requests until it is available again: %s", self._name, error
+            )
         # A copy holds no traceback, and so no prompt.
         self.error = copy(error)
         self._reopened_at = self._clock()

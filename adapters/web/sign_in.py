@@ -182,9 +182,7 @@ class SignIn:
         return response
 
     async def _new_guest(self, request: web.Request) -> Person:
-        """Create a guest. Each address may create a limited number, because each guest has its own
-        quota.
-        """
+        """Create a guest; an address may create few, because each has its own quota."""
         key = self._store.key(PLATFORM, "guests", self._network(request))
         many = int(await self._store.command("INCR", key))
         await self._store.command("EXPIRE", key, _GUESTS_SECONDS, "NX")

@@ -115,9 +115,7 @@ def is_id(text: object) -> bool:
 
 
 def thread_of(person: Person, talk: str) -> ThreadKey:
-    """Return the thread of a person's conversation: the person's id is part of the key, so ids of
-    others do not resolve.
-    """
+    """Return the thread of a person's conversation. The id of another person's finds nothing."""
     return ThreadKey(PLATFORM, "", person.id, talk)
 
 

@@ -409,6 +409,22 @@ async def test_a_stream_that_expires_while_it_is_read_is_empty(store: Store) -> 
     assert (await take(queue)).turn == make_turn(1)
 
 
+async def test_a_second_token_of_a_thread_takes_its_running_turn_from_nobody(
+    store: Store,
+) -> None:
+    owner, other = make_queue(store, "w1"), make_queue(store, "w2")
+    await owner.admit(make_turn(1))
+    taken = await take(owner)
+    # As a repair does if the store has lost the key that names the thread's worker.
+    await store.command("ZADD", store.key("line", "console"), 1, str(KEY))
+    await store.command("XADD", store.key("ready", "console"), "*", "platform", "console")
+
+    assert await nothing_to_take(other)
+
+    await finish(owner, taken)
+    assert len(await exchanges(store)) == 1
+
+
 async def test_a_token_that_is_no_more_is_not_reclaimed(store: Store) -> None:
     dead, queue = make_queue(store, "dead"), make_queue(store)
     for number in (1, 2):

@@ -1,4 +1,4 @@
-"""What a page asks and changes over HTTP. All of it is of the person whose cookie comes along."""
+"""The page's HTTP API. All data belongs to the authenticated person."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from bot.turns.form import changes_in, form_of
 from bot.turns.intake import MAX_QUESTION, Intake
 from bot.turns.preferences import Rights, Scope, resolved
 
-PERSON = web.RequestKey("person", Person)  # who asks, as the server has found out
+PERSON = web.RequestKey("person", Person)  # the authenticated person
 # Whether the person is still signed in.
 MAY_STAY = web.RequestKey[Callable[[], Awaitable[bool]]]("may_stay")
 _MOST_CONVERSATIONS = 1000  # in one answer
 _RATINGS: Mapping[str, Rating | Literal[""]] = {"good": "good", "bad": "bad", "": ""}
-# Who may use the page was decided when they signed in.
+# Access to the page was checked at sign-in.
 _SIGNED_IN = Asker(signed_in=True)
 _CHOSEN_HERE = frozenset({"model", "persona", "temperature", "max_tokens"})
 _WAYS = (
@@ -41,10 +41,7 @@ _WAYS = (
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """The handlers; each finds in the request the person who asks.
-
-    Every one may raise ParleyError, whose `apology` the page shows.
-    """
+    """The handlers. Each may raise ParleyError, whose `apology` the page shows."""
 
     store: Store
     intake: Intake
@@ -77,12 +74,12 @@ class Api:
         ]
 
     async def me(self, request: web.Request) -> web.Response:
-        """Tell who the person is here, and what they can do."""
+        """Return the person's name and limits."""
         limits: dict[str, Json] = {"question": MAX_QUESTION}
         return answer({"name": request[PERSON].name, "limits": limits, **self.about})
 
     async def help(self, request: web.Request) -> web.Response:
-        """Tell what the person can do here and has used, and what forget-me asks once more."""
+        """Return the help, the usage and the confirmation texts of forget-me."""
         desk, call = Desk(self.intake), _call(request)
         return answer(
             {
@@ -94,17 +91,17 @@ class Api:
         )
 
     async def forget_me(self, request: web.Request) -> web.Response:
-        """Begin to forget the person; they are asked once more before this."""
-        said = await Desk(self.intake).forget_me(_call(request))
-        return answer({"said": said, "done": said == FORGOTTEN}, status=202)
+        """Erase the person; the page has asked for confirmation."""
+        notice = await Desk(self.intake).forget_me(_call(request))
+        return answer({"said": notice, "done": notice == FORGOTTEN}, status=202)
 
     async def forgotten(self, request: web.Request) -> web.Response:
-        """Tell whether the person is forgotten."""
+        """Return whether the erasure is complete."""
         done = await self.intake.has_forgotten(PLATFORM, request[PERSON])
         return answer({"said": FORGOTTEN if done else FORGETTING, "done": done})
 
     async def conversations(self, request: web.Request) -> web.Response:
-        """List the person's conversations, the newest first; `search` has words of their titles."""
+        """List the person's conversations, the newest first; `search` filters by title words."""
         found = await self.talks.all_of(
             request[PERSON], search=request.query.get("search", "")[:200]
         )
@@ -115,7 +112,7 @@ class Api:
         return answer(listed)
 
     async def rename(self, request: web.Request) -> web.Response:
-        """Give a conversation the title that the body has."""
+        """Rename a conversation to the title in the body."""
         thread, title = await self._known(request), (await body(request)).get("title")
         if not isinstance(title, str) or not title.strip():
             refuse(400, "A conversation needs a title.")
@@ -124,7 +121,7 @@ class Api:
         return answer({"title": await self.talks.title(thread)})
 
     async def preferences(self, request: web.Request) -> web.Response:
-        """Tell what the person chose for a conversation, or for all of theirs without a choice."""
+        """Return the preferences of a conversation, or the person's defaults."""
         thread, scope = await self._place(request)
         found = await self.intake.preferences.read(thread)
         offered = self.intake.preferences.models
@@ -137,7 +134,7 @@ class Api:
         return answer({**chosen, "models": models, "answers": label})
 
     async def choose(self, request: web.Request) -> web.Response:
-        """Choose there what a form has; an empty text takes the choice back."""
+        """Set preferences; an empty text clears one."""
         (thread, scope), filled = await self._place(request), await body(request)
         if not filled.keys() <= _CHOSEN_HERE:
             refuse(400, "This cannot be chosen here.")
@@ -159,7 +156,7 @@ class Api:
         return thread_of(request[PERSON], ""), "channel"
 
     async def delete(self, request: web.Request) -> web.Response:
-        """Forget a conversation: its turns, its history and its place in the list."""
+        """Delete a conversation: turns, history and index entry."""
         thread = _thread(request)
         if turn_ids := await self.talks.turns(thread):
             await self._forget(thread, *turn_ids)
@@ -171,7 +168,7 @@ class Api:
         return answer({})
 
     async def events(self, request: web.Request) -> web.StreamResponse:
-        """Send what the conversation shows, and how it changes, for as long as the page is open."""
+        """Stream the conversation's state and changes."""
         async with self.follower.page(self.intake, _thread(request)) as page:
             return await send_events(request, page, may_stay=request[MAY_STAY])
 
@@ -186,7 +183,7 @@ class Api:
         return web.Response(text=text, content_type="text/markdown", headers=headers)
 
     async def ask(self, request: web.Request) -> web.Response:
-        """Admit a question; the page repeats it, under the id that it made, until it is through."""
+        """Admit a question. The page retries with the same id until it is accepted."""
         asker, thread, sent = request[PERSON], _thread(request), await body(request)
         name, text = sent.get("id"), sent.get("text")
         if not is_id(name) or not isinstance(text, str):
@@ -198,14 +195,14 @@ class Api:
         return answer({"turn": name}, status=202)
 
     async def stop(self, request: web.Request) -> web.Response:
-        """Ask for the end of an answer."""
+        """Stop an answer."""
         turn = await self._turn(request)
         if not await self.intake.stop(turn.turn_id, person_id=request[PERSON].id):
             raise HasEnded
         return answer({}, status=202)
 
     async def regenerate(self, request: web.Request) -> web.Response:
-        """Have the last answer written anew; the id in the body names the press."""
+        """Regenerate the last answer; the id in the body makes it idempotent."""
         turn, press = await self._turn(request), await _press(request)
         await self.intake.regenerate(
             turn.turn_id,
@@ -217,7 +214,7 @@ class Api:
         return answer({}, status=202)
 
     async def go_on(self, request: web.Request) -> web.Response:
-        """Have the last answer continued, in a turn of the id in the body."""
+        """Continue the last answer in a new turn with the id in the body."""
         asker, thread = request[PERSON], _thread(request)
         turn, press = await self._turn(request), await _press(request)
         following = Turn(turn_id_of(asker, press), thread, asker, "", {}, time.time())
@@ -232,7 +229,7 @@ class Api:
         return answer({"turn": press}, status=202)
 
     async def edit(self, request: web.Request) -> web.Response:
-        """Replace the text of the last question, and have it answered anew."""
+        """Edit the last question and regenerate its answer."""
         asker, thread, text = request[PERSON], _thread(request), (await body(request)).get("text")
         if not isinstance(text, str) or not text.strip():
             raise NothingAsked
@@ -245,7 +242,7 @@ class Api:
         return answer({}, status=202)
 
     async def rate(self, request: web.Request) -> web.Response:
-        """Keep what the person thinks of an answer; an empty rating takes it back."""
+        """Store a rating; an empty one removes it."""
         turn, rating = await self._turn(request), (await body(request)).get("rating")
         if not isinstance(rating, str) or rating not in _RATINGS:
             refuse(400, "A rating is good or bad, or empty to take it back.")
@@ -271,13 +268,13 @@ class Api:
     async def _admit(
         self, turn: Turn, admit: Callable[[], Awaitable[bool]], *, title: str = ""
     ) -> None:
-        """Note a turn and admit it. Raises NotRemembered if it was deleted before."""
+        """Record a turn and admit it. Raises NotRemembered if it was deleted before."""
         known = turn.id in await self.talks.turns(turn.key)
         await self.talks.add(turn, title=title)
         admitted = False
         try:
             # The same question with another time counts as another one.
-            admitted = await admit() or await self._stands(turn)
+            admitted = await admit() or await self._is_stored(turn)
             if not admitted:
                 raise NotRemembered
         finally:
@@ -285,12 +282,12 @@ class Api:
                 await self.talks.remove(turn.key, turn.id)
         await live.announce(self.store, turn.key, turn.id)
 
-    async def _stands(self, turn: Turn) -> bool:
+    async def _is_stored(self, turn: Turn) -> bool:
         ids = [turn.id]
         return bool(await self.intake.standings(turn.key, ids, person_id=turn.person.id))
 
     async def _turn(self, request: web.Request) -> Standing:
-        """Return how the turn in the address stands. Raises NotRemembered."""
+        """Return the state of the turn in the address. Raises NotRemembered."""
         found = await self.intake.standings(
             _thread(request), [_turn_id(request)], person_id=request[PERSON].id
         )
@@ -316,17 +313,17 @@ def _call(request: web.Request) -> Call:
 
 
 def answer(value: Json, *, status: int = 200) -> web.Response:
-    """Return JSON that is not kept."""
+    """Return a JSON response that must not be cached."""
     return web.json_response(value, status=status, headers={"Cache-Control": "no-store"})
 
 
 def refuse(status: int, sentence: str) -> NoReturn:
-    """End a request with a sentence for the page."""
+    """Raise Unacceptable with a sentence for the page."""
     raise Unacceptable(status, sentence)
 
 
 class Unacceptable(Exception):
-    """A request is not accepted, for a reason that the page may show."""
+    """A rejected request, with a reason that the page may show."""
 
     def __init__(self, status: int, sentence: str) -> None:
         super().__init__(sentence)
@@ -337,7 +334,7 @@ class Unacceptable(Exception):
 async def body(request: web.Request) -> dict[str, Any]:
     """Return the JSON object in a body; an empty body counts as an empty object."""
     try:
-        # In UTF-8, whatever the sender calls it: half a megabyte of "punycode" takes 10 s.
+        # Always as UTF-8: decoding half a megabyte of "punycode" takes 10 s.
         value = json.loads((await request.read()).decode()) if request.can_read_body else {}
     except (ValueError, RecursionError):
         refuse(400, "The request is no JSON.")
@@ -347,7 +344,7 @@ async def body(request: web.Request) -> dict[str, Any]:
 
 
 async def _press(request: web.Request) -> str:
-    """Return the id that the page gave a press; a press without one counts each time."""
+    """Return the id of a press; without one, each request is a new press."""
     press = (await body(request)).get("id", str(uuid4()))
     if not is_id(press):
         refuse(400, "A press needs an id.")

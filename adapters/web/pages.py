@@ -19,12 +19,12 @@ from bot.domain import Json
 from bot.store import Store
 from bot.turns.intake import Intake
 
-_PROVIDER_SECONDS = 12 * 3600.0  # until the provider is asked again, which people hardly notice
+_PROVIDER_SECONDS = 12 * 3600.0  # until the next redirect to the provider
 
 
 @dataclass(frozen=True, slots=True)
 class Pages:
-    """Serves the page. `about` is told to every page: the model's name and the like."""
+    """Serves the page. `about` is sent to every page: the model's name and the like."""
 
     store: Store
     talks: Talks
@@ -34,18 +34,18 @@ class Pages:
     about: Mapping[str, Json]
 
     async def listen(self, _: Intake) -> None:
-        """Follow what the open pages show, until cancelled."""
+        """Update the open pages until cancelled."""
         await self.follower.run()
 
     def application(self, intake: Intake, trust: Callable[[web.Request], None]) -> web.Application:
-        """Return the application; `trust` hears of each request of somebody who may be here."""
+        """Return the application; `trust` is called with each authenticated request."""
         api = Api(self.store, intake, self.talks, self.follower, self.about)
         app = application(api=api, assets=self.assets, sign_in=self.sign_in, trust=trust)
         app.on_shutdown.append(self._end_pages)
         return app
 
     async def _end_pages(self, _: web.Application) -> None:
-        # Else the server would wait for them; they connect to the next process.
+        # Otherwise shutdown would wait for them.
         self.follower.end_pages()
 
 
@@ -58,13 +58,13 @@ async def open_pages(
     about: Mapping[str, Json],
     home: str = "",
 ) -> Pages:
-    """Read what all processes of the role share. Raises StoreUnavailable."""
+    """Load the shared state of all processes with the role. Raises StoreUnavailable."""
     talks = Talks(store=store, keep_seconds=keep_seconds, remembers=remembers)
-    # Somebody who has left the provider must not stay in for long.
+    # A person removed at the provider must lose access soon.
     seconds = min(keep_seconds, _PROVIDER_SECONDS) if access.way == "oidc" else keep_seconds
     cookies = Cookies(
         secret=await read_secret(store),
-        way=access.seal,
+        way=access.cookie_key,
         keep_seconds=seconds,
         secure=home.startswith("https://"),
     )

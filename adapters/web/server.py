@@ -1,4 +1,4 @@
-"""The page's HTTP application: who may ask for what, and what each answer forbids."""
+"""The page's HTTP application, with authentication and security headers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 # A question of the greatest length, each character as an escape of JSON.
 _LARGEST_BODY = 512 * 1024
-_ANSWER_SECONDS = 10.0  # for anything but events
+_ANSWER_SECONDS = 10.0  # for requests other than events
 _STATUSES: tuple[tuple[type[ParleyError], int], ...] = (
     (NothingAsked, 400),
     (NotTheAsker, 403),
@@ -47,8 +47,10 @@ _STATUSES: tuple[tuple[type[ParleyError], int], ...] = (
 def application(
     *, api: Api, assets: Assets, sign_in: SignIn, trust: Callable[[web.Request], None]
 ) -> web.Application:
-    """Return the application. `trust` is called with each request of a person who may be here."""
-    app = web.Application(client_max_size=_LARGEST_BODY, middlewares=[_door(sign_in, trust)])
+    """Return the application. `trust` is called with each authenticated request."""
+    app = web.Application(
+        client_max_size=_LARGEST_BODY, middlewares=[_authentication(sign_in, trust)]
+    )
     app.on_response_prepare.append(_add_headers)
     app.add_routes(api.routes())
     app.add_routes(sign_in.routes(assets))
@@ -58,11 +60,11 @@ def application(
     return app
 
 
-def _door(
+def _authentication(
     sign_in: SignIn, trust: Callable[[web.Request], None]
 ) -> Callable[..., Awaitable[web.StreamResponse]]:
     @web.middleware
-    async def let_in(request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
         if sentence := refusal(request, open_to_all=sign_in.open_to_all, home=sign_in.home):
             return answer({"error": sentence}, status=403)
         try:
@@ -73,7 +75,7 @@ def _door(
         if is_new:
             visitor = Visitor(new_guest(), 0.0)
         if visitor is None and not sign_in.is_public(request.path):
-            return sign_in.ask(request)
+            return sign_in.challenge(request)
         if visitor is not None:
             request[PERSON] = visitor.person
             request[MAY_STAY] = lambda: _may_stay(sign_in, request)
@@ -83,7 +85,7 @@ def _door(
             sign_in.remember(response, visitor.person)
         return response
 
-    return let_in
+    return authenticate
 
 
 async def _may_stay(sign_in: SignIn, request: web.Request) -> bool:
@@ -94,14 +96,14 @@ async def _may_stay(sign_in: SignIn, request: web.Request) -> bool:
 
 
 def _makes_guests(request: web.Request) -> bool:
-    """Whether a browser without a cookie becomes a person: with the page, not with its files."""
+    """Whether this request creates a guest: pages do, static files do not."""
     return request.path in ("/", "/api/me") or request.path.startswith("/c/")
 
 
 async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Return the answer, or the sentence that tells why there is none."""
+    """Run the handler, and translate errors to responses."""
     if not request.transport:
-        # Gone before this began.
+        # The client has disconnected.
         return web.Response(status=400)
     try:
         if request.path.endswith("/events"):
@@ -112,7 +114,7 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
         return answer({"error": error.sentence}, status=error.status)
     except ParleyError as error:
         if isinstance(error, StoreUnavailable):
-            log.info("The page cannot be served: %s", error)
+            log.info("Request %s failed: %s", request.path, error)
         status = next((status for kind, status in _STATUSES if isinstance(error, kind)), 500)
         return answer({"error": error.apology}, status=status)
     except TimeoutError:

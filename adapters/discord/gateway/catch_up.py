@@ -1,4 +1,4 @@
-"""Finds what people wrote while the bot did not listen, if the gateway does not send it again."""
+"""Finds messages that were missed and that the gateway does not repeat."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _Found = list[discord.Message]
 class CatchUp:
     """Searches channels for the messages after `last_handled`.
 
-    Only the last minutes are read, nothing before `began_at`, and the channels with the latest
-    messages, the bot's own threads first. The client has `servers` servers, or will have them soon.
+    Only recent messages are read, none before `began_at`. The bot's own threads come first, then
+    the channels with the latest messages. `servers` is the expected number of servers.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class CatchUp:
     async def messages(self) -> AsyncGenerator[_Found]:
         """Yield what one pass finds, then what is left, channel by channel, oldest first."""
         try:
-            if not await self._are_servers_shown(self._tuning.servers_within):
+            if not await self._wait_for_servers(self._tuning.servers_within):
                 self._tasks.append(asyncio.create_task(self._search_late_servers()))
             self._search_servers()
             for channel in self._dms:
@@ -77,18 +77,18 @@ class CatchUp:
         self._tasks = [task for task in self._tasks if task not in over]
         return [message for task in over for message in task.result()]
 
-    async def _are_servers_shown(self, seconds: float) -> bool:
+    async def _wait_for_servers(self, seconds: float) -> bool:
         """Wait for the servers: a session begins with their ids only, and a RESUME with none."""
         deadline, client = time.monotonic() + seconds, self._client
         while len(client.guilds) < self._servers or any(one.unavailable for one in client.guilds):
             if time.monotonic() >= deadline:
-                _log.info("Discord has not shown all servers in %.0f s", seconds)
+                _log.info("Not all servers were received within %.0f s", seconds)
                 return False
             await asyncio.sleep(0.05)
         return True
 
     async def _search_late_servers(self) -> _Found:
-        await self._are_servers_shown(self._tuning.late_servers_within)
+        await self._wait_for_servers(self._tuning.late_servers_within)
         self._search_servers()
         return []
 
@@ -120,24 +120,24 @@ class CatchUp:
             async with asyncio.timeout(self._tuning.catch_up_for):
                 await self._read_into(found, channel_id, channel)
         except TimeoutError:
-            _log.warning("Channel %d could not be read in time", channel_id)
+            _log.warning("Channel %d: catch-up timed out", channel_id)
         except SurfaceError as error:
-            _log.info("Channel %d cannot be read: %s", channel_id, error)
+            _log.info("Channel %d: cannot catch up: %s", channel_id, error)
         self._searched[channel_id].set()
         return found[::-1]
 
     async def _read_into(self, found: _Found, channel_id: int, channel: object) -> None:
-        """Read a channel backwards, so that the newest messages are not left out."""
+        """Read a channel backwards, so that the limit of pages skips the oldest messages."""
         tuning, failures, pages = self._tuning, 0, 0
         size, before = tuning.page_size, dict[str, int]()
         while pages < tuning.catch_up_pages:
             try:
-                # In turn, one page each: a busy channel delays no other.
+                # Channels take turns page by page, so a busy one does not delay the others.
                 async with self._requests:
                     channel = channel or await fetch_channel(self._client, channel_id)
                     page = await fetch_messages(self._client, channel_id, limit=size, **before)
             except (WriteDelayed, WriteFailed) as error:
-                _log.info("Channel %d is read later: %s", channel_id, error)
+                _log.info("Channel %d: catch-up will retry: %s", channel_id, error)
                 self._searched[channel_id].set()
                 failures += 1
                 asked_for = error.retry_after if isinstance(error, WriteDelayed) else 0.0
@@ -146,7 +146,7 @@ class CatchUp:
             if not isinstance(channel, _ServerChannel | discord.DMChannel):
                 return
             new = [one for one in page if int(one["id"]) > self._since]
-            # One by one: the library would parse all of a page, or none.
+            # One by one, because one bad message makes the library fail for the whole page.
             messages = [read_message(channel, one) for one in new]
             found += [one for one in messages if one and self._wanted(one)]
             if len(new) < size:
@@ -156,7 +156,7 @@ class CatchUp:
 
 
 def id_at(moment: float | None = None) -> int:
-    """Return an id like those of messages that are written at that time, by default now."""
+    """Return the snowflake of a moment, by default now."""
     moment = time.time() if moment is None else moment
     return int(moment * 1000 - discord.utils.DISCORD_EPOCH) << 22
 
@@ -164,7 +164,7 @@ def id_at(moment: float | None = None) -> int:
 def _is_readable(channel: _ServerChannel) -> bool:
     try:
         permissions = channel.permissions_for(channel.guild.me)
-    # A thread whose channel is not visible, or a server that was parsed in part.
+    # The channel of a thread is not visible, or the server was parsed in part.
     except (discord.ClientException, AttributeError):
         return False
     return permissions.read_messages and permissions.read_message_history

@@ -1,4 +1,4 @@
-"""Tracks which events are handled, and runs the jobs that they ask for in their order."""
+"""Tracks which events are handled, and runs their jobs in order."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from bot.errors import StoreUnavailable, SurfaceError, WriteDelayed, WriteFailed
 Release = Callable[[], None]
 Work = Callable[[], Awaitable[object]]
 _log = logging.getLogger(__name__)
-# How many may wait. A purge deletes up to a hundred messages in one event, but people and other
-# bots delete theirs one by one.
+# Limits of the queue. A purge deletes up to a hundred messages in one event, but people and other
+# bots delete messages one by one.
 _QUESTIONS, _DELETIONS = 100, 1000
 
 
 @dataclass(slots=True, eq=False)
-class Event:
-    """An event of the gateway, handled once it has no `holds`: the jobs and tasks that it led to.
+class PendingEvent:
+    """A gateway event. It counts as handled when its `holds` (one per job or task) are released.
 
     `message_id` is 0 if it is not a message.
     """
@@ -35,9 +35,9 @@ class Event:
     holds: set[object] = field(default_factory=set)
 
     def hold(self) -> Release:
-        """Keep the event unhandled until the result is called; a second call does nothing.
+        """Keep the event unhandled until the returned function is called (idempotent).
 
-        If the process ends before, the event is sent again, to the next process.
+        If the process ends first, Discord sends the event again to the next process.
         """
         token = object()
         self.holds.add(token)
@@ -49,29 +49,29 @@ class Event:
 
 
 class Progress:
-    """The events of a shard that are still handled; it outlives connections and sessions.
+    """Tracks a shard's unhandled events across connections and sessions.
 
-    `newest` is the id of the newest message before which all is handled, 0 if there was none.
+    `newest` is the id of the newest message up to which all are handled; 0 without one.
     """
 
     def __init__(self) -> None:
         self.newest = 0
-        self._events: deque[Event] = deque()
+        self._events: deque[PendingEvent] = deque()
 
     def new_session(self) -> None:
         """Drop the events of the previous session; the new one counts from the start.
 
-        `newest` stays until the first event of the new session is over. That is held until all is
-        found that was missed since `newest`, including what is still handled of the session before.
+        `newest` is unchanged until the first event of the new session is handled, which waits for
+        the catch-up since `newest`.
         """
         self._events.clear()
 
     @contextmanager
-    def handling(self, seq: int, message_id: int = 0) -> Iterator[Event]:
+    def handling(self, seq: int, message_id: int = 0) -> Iterator[PendingEvent]:
         """Hold an event during the block."""
-        event = Event(seq, message_id, self._advance)
+        event = PendingEvent(seq, message_id, self._advance)
         if self._events and not self._events[-1].holds:
-            # It is over when this one is; merged, a long row of them takes no room.
+            # A handled event after an unhandled one is merged into the next, to bound memory.
             event.message_id = max(message_id, self._events.pop().message_id)
         self._events.append(event)
         release = event.hold()
@@ -81,7 +81,7 @@ class Progress:
             release()
 
     def handled(self, received: int) -> int:
-        """Return the number up to which all is handled; `received` is the last that came."""
+        """Return the number up to which all events are handled; `received` is the latest."""
         return next((one.seq - 1 for one in self._events if one.holds), received)
 
     def _advance(self) -> None:
@@ -90,18 +90,18 @@ class Progress:
 
 
 @dataclass(slots=True, eq=False)
-class Job:
-    """Work that an event asks for; `release` is called when it has run, or is dropped."""
+class InboxItem:
+    """A job of an event; `release` is called when it has run or is dropped."""
 
     run: Work
     release: Release = do_nothing
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
-class Question(Job):
-    """The admission of a turn; `lookup` asks Discord what has to be known before.
+class Admission(InboxItem):
+    """The admission of a turn, after the `lookup` of its channel or server.
 
-    `is_talk`: it may be among people, in a thread that the bot is perhaps not in.
+    `is_talk`: only the store knows if the message is for the bot.
     """
 
     turn_id: str
@@ -109,12 +109,12 @@ class Question(Job):
     asker: int
     lookup: Work | None = None
     is_talk: bool = False
-    after: Collection[Job] = ()  # earlier deletions in its channel
+    after: Collection[InboxItem] = ()  # earlier deletions in its channel
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
-class Deletion(Job):
-    """The end of turns; questions that are asked later in `channels` are admitted after it."""
+class Deletion(InboxItem):
+    """A deletion of turns. Later questions in `channels` wait for it."""
 
     turn_ids: Collection[str]
     channels: Collection[int]
@@ -123,46 +123,46 @@ class Deletion(Job):
 class Inbox:
     """Runs jobs one after the other, so that a thread's turns are admitted in their order.
 
-    A job that finds the store unavailable is retried until it is back, and the jobs behind it wait.
-    A question with a lookup waits until that succeeds, with the questions behind it in its channel;
-    other channels go on. Deletions wait until no other job can run, because a moderator's ban may
-    bring thousands; only later questions in their own channels wait for them. So a deletion always
-    comes after the admission of its question.
+    If the store is unavailable, the job is retried, and the jobs behind it wait. A question with a
+    lookup waits until that succeeds, with the later questions of its channel; other channels do
+    not. Deletions run when no other job can, because a moderator's ban may delete thousands of
+    messages; only later questions in their own channels wait for them. So a deletion always follows
+    the admission of its question.
 
-    A job that can never succeed is dropped. If more than a hundred questions wait for something
-    unavailable, talk among people is dropped, then the oldest of the people who ask most; of more
-    than a thousand deletions, the oldest; other jobs never. Each drop is logged.
+    A job that can never succeed is dropped. If more than a hundred questions wait, `is_talk` ones
+    are dropped first, then the oldest of the most active people. Of more than a thousand deletions
+    the oldest are dropped. Other jobs are never dropped. Each drop is logged.
     """
 
     def __init__(self, tuning: Tuning) -> None:
         self._tuning = tuning
-        self._waiting: deque[Job] = deque()  # without the deletions
+        self._waiting: deque[InboxItem] = deque()  # without the deletions
         self._deletions: dict[Deletion, None] = {}  # a set in the order of arrival
         self._arrived = asyncio.Event()
         self._lookups: dict[int, asyncio.Task[None]] = {}  # by channel
 
-    def add(self, job: Job) -> None:
-        """Append a job; a deletion drops those of its questions that still wait."""
+    def add(self, job: InboxItem) -> None:
+        """Append a job; a deletion drops its questions that still wait."""
         match job:
             case Deletion():
-                # It runs nevertheless: a question whose admission got no response may have been
-                # stored, and an event may come twice.
+                # It runs nevertheless: a failed admission may have been stored, and an event may
+                # arrive twice.
                 self._drop([one for one in self._questions() if one.turn_id in job.turn_ids])
                 self._deletions[job] = None
-            case Question():
+            case Admission():
                 job.after = [one for one in self._deletions if job.channel in one.channels]
                 self._waiting.append(job)
             case _:
                 self._waiting.append(job)
         self._arrived.set()
 
-    def put_first(self, questions: Iterable[Question]) -> None:
-        """Put questions before all jobs that wait, because they are older."""
+    def put_first(self, questions: Iterable[Admission]) -> None:
+        """Put questions, which are older, before all waiting jobs."""
         self._waiting.extendleft(reversed([*questions]))
         self._arrived.set()
 
     async def work(self) -> None:
-        """Run jobs until cancelled; called again, it goes on where it stopped."""
+        """Run jobs until cancelled; a second call resumes."""
         failures = 0
         try:
             while True:
@@ -183,17 +183,17 @@ class Inbox:
             await cancelled(*self._lookups.values())
             self._lookups.clear()
 
-    async def _next(self) -> Job:
-        while (job := self._first()) is None:
+    async def _next(self) -> InboxItem:
+        while (job := self._choose_job()) is None:
             self._arrived.clear()
             await self._arrived.wait()
         self._remove(job)
         return job
 
-    def _first(self) -> Job | None:
-        """Return the first job whose channel waits for no lookup; start lookups before it."""
+    def _choose_job(self) -> InboxItem | None:
+        """Start lookups up to the first job that needs none, and return it, or a deletion."""
         for job in self._waiting:
-            if not isinstance(job, Question):
+            if not isinstance(job, Admission):
                 return job
             if job.channel in self._lookups:
                 continue
@@ -202,13 +202,13 @@ class Inbox:
             self._lookups[job.channel] = asyncio.create_task(self._look_up(job))
         return next(iter(self._deletions), None)
 
-    def _put_back(self, job: Job) -> None:
+    def _put_back(self, job: InboxItem) -> None:
         if isinstance(job, Deletion):
             self._deletions = {job: None, **self._deletions}
         else:
             self._waiting.appendleft(job)
 
-    async def _look_up(self, question: Question) -> None:
+    async def _look_up(self, question: Admission) -> None:
         failures, channel = 0, question.channel
         while question.lookup and question in self._waiting:
             try:
@@ -217,7 +217,9 @@ class Inbox:
             except (WriteDelayed, WriteFailed) as error:
                 failures += 1
                 if failures == 1:
-                    _log.warning("Questions in channel %d wait for Discord: %s", channel, error)
+                    _log.warning(
+                        "Channel %d: questions wait because a lookup fails: %s", channel, error
+                    )
                 # Questions in other channels do not wait, so they are not counted.
                 self._drop_oldest(one for one in self._questions() if one.channel in self._lookups)
                 asked_for = error.retry_after if isinstance(error, WriteDelayed) else 0.0
@@ -229,54 +231,54 @@ class Inbox:
         del self._lookups[channel]
         self._arrived.set()
 
-    async def _run(self, job: Job) -> bool:
+    async def _run(self, job: InboxItem) -> bool:
         """Run a job; return False if it has to be run again."""
         try:
             await job.run()
         except (StoreUnavailable, WriteDelayed, WriteFailed) as error:
-            _log.warning("Events from Discord wait, %d more so far: %s", len(self._waiting), error)
+            _log.warning("Discord events wait (%d behind this one): %s", len(self._waiting), error)
             return False
         except Exception as error:
             _log_dropped(job, error)
         return True
 
-    def _questions(self) -> list[Question]:
-        return [one for one in self._waiting if isinstance(one, Question)]
+    def _questions(self) -> list[Admission]:
+        return [one for one in self._waiting if isinstance(one, Admission)]
 
     def _drop_oldest(
-        self, questions: Iterable[Question], deletions: Iterable[Deletion] = ()
+        self, questions: Iterable[Admission], deletions: Iterable[Deletion] = ()
     ) -> None:
         dropped = [*_overflow([*questions]), *[*deletions][:-_DELETIONS]]
         if dropped:
             self._drop(dropped)
-            _log.error("Dropped %d events from Discord: too many wait", len(dropped))
+            _log.error("Dropped %d Discord events: the inbox is full", len(dropped))
 
-    def _drop(self, dropped: Collection[Job]) -> None:
+    def _drop(self, dropped: Collection[InboxItem]) -> None:
         for job in dropped:
             self._remove(job)
             job.release()
 
-    def _remove(self, job: Job) -> None:
+    def _remove(self, job: InboxItem) -> None:
         if isinstance(job, Deletion):
             del self._deletions[job]
         else:
             self._waiting.remove(job)
 
 
-def _log_dropped(job: Job, error: Exception) -> None:
-    name = job.turn_id if isinstance(job, Question) else type(job).__name__
+def _log_dropped(job: InboxItem, error: Exception) -> None:
+    name = job.turn_id if isinstance(job, Admission) else type(job).__name__
     unexpected = None if isinstance(error, SurfaceError) else error
     _log.log(
         logging.ERROR if unexpected else logging.WARNING,
-        "Turn %s: an event from Discord was dropped: %s",
+        "Dropped a Discord event (%s): %s",
         *(name, error),
         exc_info=unexpected,
     )
 
 
-def _overflow(questions: Collection[Question]) -> list[Question]:
-    """Return talk, and the oldest of the people who ask most, so that a hundred are left."""
-    by_asker: defaultdict[int, deque[Question]] = defaultdict(deque)
+def _overflow(questions: Collection[Admission]) -> list[Admission]:
+    """Return the questions to drop, so that a hundred are left."""
+    by_asker: defaultdict[int, deque[Admission]] = defaultdict(deque)
     for question in questions:
         if not question.is_talk:
             by_asker[question.asker].append(question)

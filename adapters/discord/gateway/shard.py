@@ -14,7 +14,7 @@ import discord
 
 from adapters.discord.gateway.catch_up import id_at
 from adapters.discord.gateway.connection import Connection
-from adapters.discord.gateway.inbox import Event, Progress
+from adapters.discord.gateway.inbox import PendingEvent, Progress
 from adapters.discord.gateway.session import Lookup, Session, SessionState
 from adapters.discord.gateway.session_store import SavedSession
 from adapters.discord.tuning import Tuning
@@ -25,24 +25,24 @@ from bot.ports import Downtime
 _log = logging.getLogger(__name__)
 _random = random.SystemRandom()
 
-# What discord.py 2.7.1 raises if the network, or Discord, is the trouble.
+# Errors of discord.py 2.7.1 for network and server problems.
 CONNECTION_ERRORS = (
     OSError,
     aiohttp.ClientError,
     discord.ConnectionClosed,
     discord.HTTPException,
-    SurfaceError,  # from the trace of a client, or from a request of ours
+    SurfaceError,  # from a client's trace, or from `request`
 )
-UNREACHABLE = "The gateway cannot be reached: %s"
+UNREACHABLE = "Shard %s: cannot reach the gateway: %s"
 
 _DISALLOWED_INTENTS = 4014  # "Opcodes and Status Codes", gateway close event codes
 
 
 class Shard:
-    """`number` of `count` shards, or None for a bot that has only one; it outlives its clients.
+    """`number` of `count` shards, or None for a bot with only one; it outlives its clients.
 
-    `began_at` is when the bot began to listen, as an id, if it never had before; else 0. `servers`
-    is how many servers the session will show.
+    `began_at` is the snowflake of the bot's very first start, else 0. `servers` is the number of
+    servers of the session.
     """
 
     def __init__(
@@ -57,35 +57,36 @@ class Shard:
         self._progress = Progress()
         self.tuning = tuning
         self._state = SessionState()
-        self._on_session: Callable[[Event], None] = lambda _: None
-        self._first: Event | None = None  # held until all is admitted that was missed before it
-        self._began = asyncio.Event()  # set until the beginning of a session is saved
-        self._found = asyncio.Event()  # set while a former session is to be resumed
-        self._starts: list[float] = []  # when sessions began lately, in loop time
+        self._on_session: Callable[[PendingEvent], None] = lambda _: None
+        # Held until all messages missed before it are admitted.
+        self._first: PendingEvent | None = None
+        self._began = asyncio.Event()  # set until a new session is saved
+        self._found = asyncio.Event()  # set while an earlier session is to be resumed
+        self._starts: list[float] = []  # of recent sessions, in loop time
 
     async def last_handled(self) -> int:
         """Return the id of the last message that any process has handled.
 
-        If the bot never listened before, that is the present moment, which is saved. Raises
+        For a bot that never listened before it is the current time, which is saved. Raises
         StoreUnavailable.
         """
         progress = self._progress
         if not progress.newest:
-            # The moment of the first call: what comes before the store answers must not be lost.
+            # The time of the first call, to lose no message before the store answers.
             now = self.began_at = self.began_at or id_at()
             before = await self.saved.last_handled(or_else=now)
             self.began_at = 0 if before else now
             progress.newest = before or now
         return progress.newest
 
-    def hears(self, server: str) -> bool:
-        """Whether the events of a server come to this shard, or those of DMs ("Sharding")."""
+    def receives(self, server: str) -> bool:
+        """Whether this shard receives the events of a server, or of DMs ("Sharding")."""
         if self.number is None or not self.count:
             return True
         return self.number == ((int(server) >> 22) % self.count if server.isdecimal() else 0)
 
-    async def is_connected(self, first: Event) -> bool:
-        """Wait for a connection; False if another session has begun than the one of this event."""
+    async def wait_until_connected(self, first: PendingEvent) -> bool:
+        """Wait for a connection; False if the event belongs to an earlier session."""
         while True:
             if not self.downtime.seconds():
                 return first is self._first
@@ -95,18 +96,18 @@ class Shard:
         self,
         client: discord.Client,
         *,
-        on_session: Callable[[Event], None],
-        on_event: Callable[[object, Event], None],
+        on_session: Callable[[PendingEvent], None],
+        on_event: Callable[[object, PendingEvent], None],
     ) -> None:
         """Keep a logged-in client connected, and its session saved, until cancelled.
 
-        `on_session` is called if something may have been missed, before any event of the session;
-        it may hold its event until all of that is admitted.
+        `on_session` is called before the events of a new session. It may hold its event until
+        missed messages are admitted.
 
         Raises discord.ConnectionClosed and PrivilegedIntentsRequired if Discord refuses the shard.
         """
 
-        def begin(event: Event) -> None:
+        def begin(event: PendingEvent) -> None:
             self._state = self._state.begun(connection.session)
             self._begin(event, len(client.guilds))
 
@@ -121,14 +122,14 @@ class Shard:
         )
         intents = client.intents.value
         try:
-            async with running(self._keep_saved(connection, intents)):
+            async with running(self._save_until_cancelled(connection, intents)):
                 try:
                     await self._stay_connected(connection, intents)
                 finally:
-                    # First of all: the process may get a second signal.
+                    # Before anything else, because a second signal may end the process.
                     await connection.leave()
         finally:
-            # A catch-up ends with its client; the next client begins a session and another.
+            # A catch-up ends with its client, so the next client begins a session and a catch-up.
             self._state = self._state.ended()
             with suppress(TimeoutError, StoreUnavailable):
                 async with asyncio.timeout(self.tuning.last_save_within):
@@ -149,13 +150,13 @@ class Shard:
                         raise discord.PrivilegedIntentsRequired(closed.shard_id) from closed
                     raise
             except CONNECTION_ERRORS as error:
-                _log.warning(UNREACHABLE, str(error) or type(error).__name__)
+                _log.warning(UNREACHABLE, self.number, str(error) or type(error).__name__)
                 await connection.leave()
                 if self._state.session is None:
                     del self._starts[-1:]  # it failed
                 self._state = self._state.at_first_address()
             losses = 0 if clock() - began_at > self.tuning.steady_after else losses + 1
-            # The first lost connection is opened again at once.
+            # After the first loss, reconnect at once.
             if losses > 1:
                 pause = self.tuning.reconnect.delay(losses - 1)
                 await asyncio.sleep(pause * _random.uniform(0.5, 1.0))
@@ -165,9 +166,9 @@ class Shard:
         session = self._state.session
         if session is None:
             await self._await_start(connection)
-            if self._state.former:
+            if self._state.earlier:
                 return
-            # If this process ends before it saves more, the next one catches up from here.
+            # Saved as the point from which the next process would catch up.
             with suppress(StoreUnavailable):
                 await self.last_handled()
         try:
@@ -178,47 +179,47 @@ class Shard:
             self._state = self._state.ended()
 
     async def _choose_session(self, intents: int) -> None:
-        # A session that another process has taken is not resumed: the two processes would take it
-        # from each other for ever.
+        # A session that another process has taken is not resumed, or the two would take it in turn
+        # for ever.
         state = self._state
-        if state.former is None:
+        if state.earlier is None:
             try:
                 if state.lookup is not Lookup.DONE:
                     await self._look_up(intents)
                 elif state.session and await self.saved.is_taken(state.session):
                     self._state = state.ended()
             except StoreUnavailable as error:
-                _log.warning("Shard %s: the store has no saved session: %s", self.number, error)
+                _log.warning("Shard %s: cannot read the saved session: %s", self.number, error)
                 if state.lookup is not Lookup.DONE:
                     self._state = replace(state, lookup=Lookup.FAILED)
         self._found.clear()
-        if self._state.former:
+        if self._state.earlier:
             self._state = self._state.switched()
             self._progress.new_session()
             self._first = None
-            self._go_on_catching_up()
+            self._resume_catch_up()
 
-    def _go_on_catching_up(self) -> None:
-        """Begin the catch-up again, if the process that had the session before has not ended it."""
+    def _resume_catch_up(self) -> None:
+        """Restart the catch-up that an earlier process did not finish."""
         session = self._state.session
         if session and session.servers is not None:
-            # Once: when it connects again, this process goes on with its catch-up.
+            # Once only: later connections of this process continue this catch-up.
             self._state = replace(self._state, session=replace(session, servers=None))
             with self._progress.handling(session.seq) as event:
                 self._begin(event, session.servers)
 
-    def _begin(self, first: Event, servers: int) -> None:
+    def _begin(self, first: PendingEvent, servers: int) -> None:
         self._first, self.servers = first, servers
         self._began.set()
         self._on_session(first)
 
     async def _look_up(self, intents: int) -> None:
         self._state = self._state.found(await self.saved.take(intents))
-        if self._state.former:
+        if self._state.earlier:
             self._found.set()
 
     async def _await_start(self, connection: Connection) -> None:
-        """Return when another session may begin, or the one of an earlier process is found."""
+        """Wait until a new session may start, or an earlier process's session is found."""
         clock, tuning = asyncio.get_running_loop().time, self.tuning
         self._starts = [at for at in self._starts if clock() - at < tuning.calm_after]
         if self._starts or not self._state.is_first:
@@ -237,18 +238,18 @@ class Shard:
                 await self._found.wait()
 
     async def _await_other_shards(self, at_once: int) -> None:
-        """Wait for the shards, of other processes too, that may not begin at the same time."""
+        """Wait for shards, also of other processes, that may not start at the same time."""
         if self.number is None:
             return
         bucket, seconds = self.number % max(1, at_once), self.tuning.start_spacing
         # Discord refuses an early start, which is then retried.
         with suppress(StoreUnavailable):
             while True:
-                if await self.saved.may_start(bucket, seconds=seconds):
+                if await self.saved.reserve_start(bucket, seconds=seconds):
                     return
                 await asyncio.sleep(self.tuning.start_poll)
 
-    async def _keep_saved(self, connection: Connection, intents: int) -> None:
+    async def _save_until_cancelled(self, connection: Connection, intents: int) -> None:
         clock, tuning = asyncio.get_running_loop().time, self.tuning
         saved, saved_at, pause = None, -tuning.renew_after, tuning.first_save_every
         while True:
@@ -260,13 +261,13 @@ class Shard:
             if self._state.lookup is Lookup.FAILED:
                 with suppress(StoreUnavailable):
                     await self._look_up(intents)
-            if self._state.former:
+            if self._state.earlier:
                 await connection.leave()
             position = self._position(connection)
             current = position, self._progress.newest
             is_fresh = current == saved and clock() - saved_at < tuning.renew_after
             with suppress(StoreUnavailable):
-                # The catch-up, which begins now, need not search a DM that this session brings.
+                # Not at the beginning, or the catch-up would search DMs of this session, too.
                 await self._save(None if is_fresh else position, intents, dms=not has_begun)
                 if not is_fresh:
                     saved, saved_at = current if position else None, clock()
@@ -274,7 +275,7 @@ class Shard:
                     pause = tuning.first_save_every if is_young else tuning.save_every
 
     def _position(self, connection: Connection) -> Session | None:
-        """Return the session as far as all of it is handled, if it may be saved."""
+        """Return the session up to the last handled event; None if it must not be saved."""
         session = connection.session if self._state.may_be_saved else None
         if session and self._first and self._first.holds:
             return replace(session, seq=self._first.seq, servers=self.servers)
@@ -283,13 +284,13 @@ class Shard:
 
     async def _save(self, position: Session | None, intents: int, *, dms: bool = True) -> None:
         if dms:
-            # Even if another process holds the session: Discord has no list of the bot's DMs.
+            # Even if another process holds the session, because Discord does not list DMs.
             await self.saved.save_dms()
         if position:
             await self.saved.save(position, intents=intents, newest=self._progress.newest)
 
 
 def start_pause(starts: int, tuning: Tuning) -> float:
-    """Return the seconds before a session begins after so many that began lately."""
+    """Return the pause before a session, given the number of recent starts."""
     first = _random.uniform(*tuning.start_pause)
     return Backoff(first, tuning.longest_start_pause).delay(starts + 1)

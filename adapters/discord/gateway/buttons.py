@@ -12,7 +12,7 @@ import discord
 
 from adapters.discord.gateway import events
 from adapters.discord.gateway.here import asker_of, is_elsewhere
-from adapters.discord.gateway.responses import acknowledge, finished, refusal_of, reply_privately
+from adapters.discord.gateway.responses import acknowledge, finished, in_time, reply_privately
 from adapters.discord.reply.channel import ChannelAddress
 from adapters.discord.reply.command import ButtonPress, CommandAddress
 from adapters.discord.reply.message import CONTINUE, RATINGS, REGENERATE, STOP, ended_buttons
@@ -46,7 +46,10 @@ class Buttons:
         self._answer_within = answer_within  # seconds that the intake may take
 
     async def answer(self, interaction: discord.Interaction, pressed: str) -> bool:
-        """Answer a press; False if there is no such button. Raises SurfaceError."""
+        """Answer a press; False if the button is unknown.
+
+        Raises Refused or StoreUnavailable, whose apology is for the person, and SurfaceError.
+        """
         action, sign, turn_id = pressed.partition(":")
         match action + sign:
             case name if name == STOP:
@@ -63,13 +66,15 @@ class Buttons:
 
     async def _stop(self, interaction: discord.Interaction, turn_id: str) -> None:
         by = asyncio.get_running_loop().time() + self._answer_within
-        stopping = self._stop_turn(interaction, turn_id)
-        refusal = await refusal_of(stopping, within=self._answer_within)
-        if isinstance(refusal, HasEnded) and await self._replace_stop(interaction, turn_id, by=by):
+        try:
+            await in_time(self._stop_turn(interaction, turn_id), within=self._answer_within)
+        except HasEnded as ended:
+            if not await self._replace_stop(interaction, turn_id, by=by):
+                raise
             async with translated():
-                await interaction.followup.send(refusal.apology, ephemeral=True)
+                await interaction.followup.send(ended.apology, ephemeral=True)
         else:
-            await acknowledge(interaction, refusal)
+            await acknowledge(interaction)
 
     async def _stop_turn(self, interaction: discord.Interaction, turn_id: str) -> None:
         manages = may_manage(interaction) and await self._is_here(interaction, turn_id)
@@ -116,10 +121,9 @@ class Buttons:
             asker=asker_of(interaction),
         )
         seen_at = _seen_at(interaction)
-        asking = self._asked(regenerating, at=seen_at)
-        refusal = await refusal_of(asking, within=self._answer_within)
-        if refusal or seen_at:
-            await acknowledge(interaction, refusal)
+        await self._await_turn(regenerating, at=seen_at)
+        if seen_at:
+            await acknowledge(interaction)
         else:
             await _acknowledge_on_button(interaction, turn_id)
 
@@ -131,19 +135,19 @@ class Buttons:
             place=place_below(interaction),
             asker=asker_of(interaction),
         )
-        refusal = await refusal_of(self._asked(continuing), within=self._answer_within)
+        await self._await_turn(continuing)
         # Otherwise the original response to this press would be the message with the button.
         below, private = _continues_command(interaction), _is_private(interaction)
-        await acknowledge(interaction, refusal, thinking=below, private=private)
+        await acknowledge(interaction, thinking=below, private=private)
 
-    async def _asked(self, asking: Awaitable[Turn], *, at: Place | None = None) -> None:
-        turn = await asking
+    async def _await_turn(self, asking: Awaitable[Turn], *, at: Place | None = None) -> None:
+        turn = await in_time(asking, within=self._answer_within)
         self._on_asked(replace(turn, place=at or turn.place))
 
     async def _rate(self, interaction: discord.Interaction, turn_id: str, rating: Rating) -> None:
         rating_turn = self._rate_turn(interaction, turn_id, rating)
-        refusal = await refusal_of(rating_turn, within=self._answer_within)
-        await reply_privately(interaction, refusal.apology if refusal else THANKS)
+        await in_time(rating_turn, within=self._answer_within)
+        await reply_privately(interaction, THANKS)
 
     async def _rate_turn(
         self, interaction: discord.Interaction, turn_id: str, rating: Rating

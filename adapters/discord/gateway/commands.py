@@ -25,7 +25,6 @@ from adapters.discord.gateway.responses import (
     acknowledge,
     finished,
     in_time,
-    refusal_of,
     reply_privately,
 )
 from adapters.discord.rest import fetch_messages, own_id, translated
@@ -161,8 +160,8 @@ class Commands:
         return True
 
     async def _admit(self, interaction: discord.Interaction, turn: Turn, *, private: bool) -> None:
-        refusal = await refusal_of(self._intake.admit(turn), within=self._answer_within)
-        await acknowledge(interaction, refusal, thinking=True, private=private)
+        await in_time(self._intake.admit(turn), within=self._answer_within)
+        await acknowledge(interaction, thinking=True, private=private)
 
     async def _carry_out(
         self, interaction: discord.Interaction, name: str, values: _Data, data: _Data

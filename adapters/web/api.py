@@ -35,7 +35,7 @@ _CHOSEN_HERE = frozenset({"model", "persona", "temperature", "max_tokens"})
 _WAYS = (
     "Ask me below. I remember what was said in a conversation, and nothing of the others.",
     "Above a conversation you choose how I answer, and rename, export or delete it.",
-    "Below an answer you copy or rate it, or have it written anew; you can edit the last question.",
+    "Below an answer you copy or rate it, or regenerate it; you can edit the last question.",
 )
 
 

@@ -18,7 +18,7 @@ HEARTBEAT_SECONDS = 15.0  # interval that keeps idle connections open through pr
 _PAINT_SECONDS = 0.05  # the shortest time between two events; replies are written less often
 WRITE_SECONDS = 30.0  # timeout of a write; the page reconnects after it
 _PIECE = 64 * 1024  # bytes in one write
-_CROWDED = "You have opened this page in many other windows, so this one stands still."
+_CROWDED = "You have opened this page in many other windows, so this one no longer updates."
 _HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
     "Cache-Control": "no-store",

@@ -67,10 +67,9 @@ async def read_context(
 async def said(
     workspace: Workspace, messages: Sequence[Message], asker: Person, *, channel: str
 ) -> list[ContextMessage]:
-    """Return messages of a channel as the prompt shows them, oldest first as they are.
+    """Convert messages of a channel to context, in the given order.
 
-    People whose names Slack does not tell in a moment are called by their ids, which tell them
-    apart in later prompts, too; their names are looked up meanwhile, for the next time.
+    If a name does not arrive in time, the id is used, and the name is cached for the next prompt.
     """
     names = await _names(workspace, messages, asker)
     return [_said(workspace, one, names, channel=channel) for one in messages]

@@ -71,7 +71,7 @@ class TokenRefused(WriteFailed):
 class NotSlack(WriteFailed):
     """The answer is not Slack's: it comes from a proxy, or a server that lacks the method.
 
-    If it `lacks_method`, it would answer the same the next time.
+    With `lacks_method`, retrying is useless.
     """
 
     def __init__(self, detail: str, *, lacks_method: bool) -> None:

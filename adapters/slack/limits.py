@@ -17,7 +17,7 @@ class Limits:
     job_grace: float = 3.0  # for background jobs and events in progress at shutdown
 
     # Events. Slack waits 3 s for an acknowledgement, and for the answer to a command.
-    name_timeout: float = 0.7  # an event waits for names
+    name_timeout: float = 0.7  # time limit for name look-ups of an event
     speakers_within: float = 0.3  # a prompt waits for the names of those who spoke before
     notices_remembered: int = 1000
     notices_in_flight: int = 100  # further ones are dropped
@@ -40,7 +40,7 @@ class Limits:
     # "Disconnecting").
     replaced_timeout: float = 15.0
 
-    sign_after: float = 1.0  # a turn that nobody has taken by then gets a status line
+    sign_after: float = 1.0  # after this time a waiting turn shows a status line
 
     # Outages
     heartbeat_interval: float = 1.0

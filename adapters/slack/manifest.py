@@ -1,4 +1,4 @@
-"""What the app asks Slack for: its commands, shortcuts, events and scopes, each with the reason.
+"""The Slack app manifest: commands, shortcuts, events and scopes, with reasons.
 
 The same names are used by what handles them, so a manifest always fits the code.
 """

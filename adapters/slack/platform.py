@@ -51,7 +51,7 @@ async def connect(
 
     `budgets` limit the start of streams, and the requests after an outage. If answers are `rated`,
     buttons for that are below them. `prompts` are titles and messages that Slack suggests in a DM;
-    none stands for two examples. Raises CannotStart if Slack refuses the token or cannot be
+    if empty, two examples are used. Raises CannotStart if Slack refuses the token or cannot be
     reached.
     """
     limits, url = limits or Limits(), api_url or AsyncWebClient.BASE_URL

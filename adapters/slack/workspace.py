@@ -45,9 +45,9 @@ MOST_PAGES = 5
 class Workspace:
     """The client of one workspace, and the state that its events and replies share.
 
-    `jobs` is work that no event waits for; each job handles its own errors. So are `signs`, which
-    end at once with the process. If answers are `rated`,
-    buttons for that are below them, which are plain ones while Slack has refused its own.
+    `jobs` are background tasks that handle their own errors and get a grace period at shutdown.
+    `signs` are cancelled at once. If answers are `rated`, buttons for that are below them, which
+    are plain ones while Slack has refused its own.
     """
 
     client: AsyncWebClient = field(repr=False)
@@ -60,7 +60,7 @@ class Workspace:
     no_feedback: Refusals
     no_status: Refusals
     signs: BackgroundTasks
-    # The DMs in which a person has just read that the bot has heard them.
+    # DMs in which the receipt notice was sent recently.
     heard: BoundedCache[str, bool] = field(default_factory=BoundedCache)
 
     async def asker(self, access: Access, channel: str, user: str, *, team: str) -> Asker:
@@ -102,8 +102,8 @@ class Identity:
     """The workspace and the bot in it: people mention `user`, messages are sent by `bot`.
 
     `enterprise` is the workspace's organization, empty if there is none. If the app `is_org_wide`,
-    its token is valid in each workspace of the organization. It needs the scopes `unheard` to hear
-    messages that do not mention it; `missing` are all of the manifest that it lacks.
+    its token is valid in each workspace of the organization. `missing` are the scopes of the
+    manifest that the app lacks; `unheard` are those among them for messages without a mention.
     """
 
     team: str
@@ -171,7 +171,7 @@ def _unheard(missing: Collection[str]) -> tuple[str, ...]:
     unheard = tuple(scope for scope in _READ_SCOPES if scope in missing)
     if unheard:
         log.warning(
-            "Slack keeps messages that do not mention the bot from it: the app lacks %s",
+            "Only messages that mention the bot arrive: the Slack app lacks the scopes %s",
             ", ".join(unheard),
         )
     return unheard
@@ -187,8 +187,8 @@ def cannot_start(variable: str, client: AsyncWebClient, error: SurfaceError) -> 
 class Directory:
     """Display names of people and public channels, cached for an hour.
 
-    A person without a name is called by the id. So is a channel that is private, or if the app
-    lacks the scope channels:read.
+    Without a name, the id is used. So is a channel that is private, or if the app lacks the scope
+    channels:read.
     """
 
     def __init__(self, client: AsyncWebClient, *, limits: Limits) -> None:
@@ -272,7 +272,7 @@ class Directory:
 
 
 class Refusals:
-    """Remembers for a while that Slack refuses something to the app, or to people of a team."""
+    """A temporary cache of refusals by Slack, for the app or one team."""
 
     def __init__(self, *, seconds: float) -> None:
         self._seconds = seconds

@@ -1,4 +1,4 @@
-"""Who calls a command, where, and what Slack lets this person do there."""
+"""Determines the caller of a command and their rights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bot.turns.desk import ASK_ABOUT, SUMMARISE, Call, Here, Lack, Scope
 _DIRECT: Mapping[Scope, str] = {"thread": "our conversation", "server": "this workspace"}
 _IN_CHANNEL: Mapping[Scope, str] = {"channel": "this channel", "server": "this workspace"}
 _IN_THREAD: Mapping[Scope, str] = {"thread": "this thread", **_IN_CHANNEL}
-_KNOWN_SECONDS = 3600.0  # for which it is kept who created a channel or began a thread
+_KNOWN_SECONDS = 3600.0  # cache lifetime of creators and thread authors
 
 
 class RightsUnknown(ParleyError):
@@ -48,7 +48,7 @@ class Spot:
 
 
 class Callers:
-    """Asks Slack who may do what; whether somebody is an admin is asked anew each time."""
+    """Looks up rights. Admin status is requested each time and not cached."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._client = workspace.client
@@ -59,7 +59,7 @@ class Callers:
         self._authors: BoundedCache[Spot, str] = BoundedCache()
 
     def call(self, id_: str, spot: Spot, user: str) -> Call:
-        """Return a call of a person without more rights than everybody has there."""
+        """Return a Call with the default rights."""
         team = self._identity.team
         return Call(
             id=id_,
@@ -72,7 +72,7 @@ class Callers:
         )
 
     async def call_with_rights(self, id_: str, spot: Spot, user: str) -> Call:
-        """Return a call with what Slack lets the person do there now. Raises RightsUnknown."""
+        """Return a Call with the person's current rights. Raises RightsUnknown."""
         call = self.call(id_, spot, user)
         try:
             admin, creator, author = await asyncio.gather(
@@ -129,7 +129,7 @@ class Callers:
         return is_ours and any(person.get(role) is True for role in ("is_admin", "is_owner"))
 
     async def _creator(self, spot: Spot) -> str:
-        """Return who created a channel; empty if there is none or the app may not know."""
+        """Return the creator's id; "" if unknown."""
         if spot.is_direct:
             return ""
         if (known := self._creators.get(spot.channel)) is not None:

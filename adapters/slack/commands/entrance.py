@@ -1,4 +1,4 @@
-"""Where commands, presses, shortcuts, forms and opened tabs come in."""
+"""Dispatches commands, presses, shortcuts, forms and opened tabs."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ Body = Mapping[str, object]
 
 
 class Commands:
-    """All that people do besides writing; each method returns before Slack stops waiting.
+    """Handlers for interactions other than messages.
 
-    Slack waits for three seconds, and never sends any of it again.
+    Each returns within Slack's three seconds; Slack does not retry them.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Commands:
         self._shortcuts = Shortcuts(workspace, intake, self._ask)
 
     async def on_command(self, command: Mapping[str, str]) -> Mapping[str, object]:
-        """Handle a slash command; return what the person alone reads, if there is something."""
+        """Handle a slash command; return an ephemeral message, or {}."""
         if command.get("command") == PARLEY:
             answer = await self._parley.on_command(command)
         else:
@@ -60,7 +60,7 @@ class Commands:
         await self._shortcuts.on_shortcut(body)
 
     async def on_submit(self, body: Body) -> Mapping[str, object]:
-        """Handle a form that was filled in; return what Slack is to do with it."""
+        """Handle a form that was filled in; return the response action."""
         view = body.get("view")
         if isinstance(view, dict) and view.get("callback_id") == QUESTION_ID:
             return await self._shortcuts.on_submit(body)

@@ -1,4 +1,4 @@
-"""The Home tab, and what Slack suggests to ask in the Messages tab."""
+"""The Home tab, and the suggested prompts of the Messages tab."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from bot.turns.desk import Call, Desk, NotOffered
 log = logging.getLogger(__name__)
 
 _GREETING = "Hello! Ask me something, or begin with one of these."
-_AT_ONCE = 20  # tabs that are filled in; others stay as they were
+_AT_ONCE = 20  # concurrent updates; further ones are skipped
 
 
 class Home:
-    """Fills the tabs that a person opens; no event waits for it, and failures are only logged.
+    """Fills opened tabs in the background; failures are logged.
 
     `prompts` are the titles and messages of what is suggested.
     """
@@ -56,7 +56,7 @@ class Home:
             self._start(self._suggest(channel))
 
     def show(self, user: str, channel: str) -> None:
-        """Show a person what is chosen, and used, now; `channel` is the DM."""
+        """Refresh a person's Home tab; `channel` is the DM."""
         self._start(self._publish(user, Spot(channel)))
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
@@ -117,7 +117,7 @@ class Home:
         return self._desk.help(call, self._callers.here(spot))
 
     async def _said(self, work: Awaitable[str]) -> str:
-        """Return what the desk says, or why it cannot; empty if that is not offered."""
+        """Return the desk's text or its apology; "" if not available."""
         try:
             return await work
         except NotOffered:

@@ -90,13 +90,13 @@ class Parley:
             cure = f"Slack takes no commands in threads: write `{words}`."
             return Answer(f"{error.apology} {cure}")
         except ParleyError as error:
-            log.info("A command in %s was not carried out: %r", spot.channel, error)
+            log.info("Command in %s failed: %r", spot.channel, error)
             if isinstance(error, Refused) and error.repeated:
                 return Answer()
             return Answer(views.sentence(error))
 
     async def on_press(self, body: Body) -> bool:
-        """Handle a press of a button of ours below an answer or on the Home tab; else False."""
+        """Handle a press of a command's button; False for other buttons."""
         match body:
             case {
                 "trigger_id": str(trigger),
@@ -189,7 +189,7 @@ class Parley:
         return Answer()
 
     async def _open_form(self, body: Body, value: str, *, user: str, trigger: str) -> None:
-        """Open a form of settings, first empty: a trigger does not outlast a slow store."""
+        """Open a settings form, first as a placeholder: its trigger expires in three seconds."""
         named, spot = views.form_of(value), spot_of(body)
         if named is None or spot is None:
             log.warning("Cannot read a press on a form's button")
@@ -243,7 +243,7 @@ class Parley:
         return await self._desk.fill_in(call, opened.scope, opened.part, filled, seen=opened.seen)
 
     async def _forget(self, body: Body, *, user: str, trigger: str) -> None:
-        """Forget a person, and say so in place of the question."""
+        """Erase a person, and replace the question by the result."""
         call = self._callers.call(f"slack:{trigger}", spot_of(body) or Spot(""), user)
         try:
             said = await self._desk.forget_me(call)
@@ -318,7 +318,7 @@ def _text(filled: Mapping[str, str | list[str]], name: str) -> str:
 
 
 def _errors(view: Body, error: ParleyError) -> dict[str, object]:
-    """Return what shows an error below the field that it is about, or below the first."""
+    """Return the response that shows an error below its field, or below the first one."""
     field = getattr(error, "field", "") or views.first_field(view)
     if not field:
         return views.updated(views.sentence(error))

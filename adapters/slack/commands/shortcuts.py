@@ -34,7 +34,7 @@ Body = Mapping[str, object]
 
 
 class Shortcuts:
-    """Asks about messages that exist; the answers stand in their threads, for all to see."""
+    """Handles message shortcuts. Answers are posted publicly in the message's thread."""
 
     def __init__(self, workspace: Workspace, intake: Intake, ask: AskCommand) -> None:
         self._workspace = workspace
@@ -68,7 +68,7 @@ class Shortcuts:
                     trigger, spot, message, user=user, team=team, arrived=arrived
                 )
         except ParleyError as error:
-            log.info("A shortcut in %s was not carried out: %r", channel, error)
+            log.info("Shortcut in %s failed: %r", channel, error)
             if isinstance(error, Refused) and error.repeated:
                 return
             view = views.notice_view(self._sentence(error))
@@ -119,7 +119,7 @@ class Shortcuts:
     async def _question(
         self, trigger: str, spot: Spot, message: Body, *, user: str, arrived: float
     ) -> views.View:
-        """Keep the message, which may be too long for a view, and return a form."""
+        """Store the message, which may be too long for the view, and return the form."""
         [about] = await said(self._workspace, [message], Person(user, user), channel=spot.channel)
         name = f"slack:{trigger}"
         await self._in_time(self._intake.keep_message(name, about), arrived=arrived)
@@ -141,7 +141,7 @@ class Shortcuts:
     ) -> views.View:
         """Ask for a summary; return a notice if that was refused, else nothing."""
         since = str(message["ts"])
-        # Below a message that began a thread the thread is the talk; else the channel goes on.
+        # For a message with a thread, summarise the thread; otherwise the channel.
         thread = spot.thread if message.get("thread_ts") else ""
         talk = await self._read(spot.channel, thread, since)
         person = Person(user, user)

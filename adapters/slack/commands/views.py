@@ -1,4 +1,4 @@
-"""What commands show: notices, buttons, and modals with what people fill into them."""
+"""Builds and parses Block Kit views: notices, buttons and modals."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ Block = dict[str, object]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What only the caller of a command reads; empty if there is nothing to say."""
+    """An ephemeral answer; may be empty."""
 
     text: str = ""
     blocks: Sequence[Block] = ()
@@ -57,7 +57,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """Where a view was opened, and what it is about; Slack keeps it and hands it back.
+    """Context of a view, stored in its private_metadata.
 
     People do not see it (docs: Views, private_metadata). `seen` is that of a form, and `home` tells
     that the view was opened from the Home tab.
@@ -85,7 +85,7 @@ class Opened:
 
     @classmethod
     def of(cls, view: Json) -> Opened | None:
-        """Read back what a view was opened with; None if it is not ours."""
+        """Parse the context of a view; None if it is not ours."""
         try:
             kept = json.loads(string_field(view, "private_metadata"))
         except ValueError:
@@ -146,7 +146,7 @@ def updated(text: str) -> dict[str, object]:
 
 
 def sentence(error: ParleyError) -> str:
-    """Return what a person is told of a command that was not carried out."""
+    """Return the sentence for a failed command."""
     if isinstance(error, Refused | StoreUnavailable):
         return excuse(error)
     return error.apology

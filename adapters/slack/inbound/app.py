@@ -37,10 +37,10 @@ Dispatch = Callable[[dict[str, object]], Awaitable[BoltResponse | None]]
 
 @dataclass(frozen=True, slots=True)
 class Handlers:
-    """Who takes what Slack sends.
+    """The handlers of Slack payloads.
 
-    `on_command` returns a message for the person alone, or nothing. `on_submit` returns what is to
-    be done with a modal; nothing closes it.
+    `on_command` returns an ephemeral message or {}. `on_submit` returns a response action; {}
+    closes the modal.
     """
 
     on_event: OnEvent
@@ -68,7 +68,7 @@ class Dispatcher:
 
     async def dispatch(self, body: dict[str, object]) -> BoltResponse | None:
         """Answer a body; None if it cannot be read. An event is acknowledged once it is stored."""
-        # What is not for us is acknowledged: it would be the same the next time.
+        # Payloads for others are acknowledged: a retry would not change that.
         if body.get("type") == "app_rate_limited":
             # A type of its own, not an event (docs: Events API, "Rate limiting").
             log.warning(
@@ -78,7 +78,7 @@ class Dispatcher:
             )
             return BoltResponse(status=200, body="")
         if reason := _reason_to_ignore(body, self._identity):
-            log.warning("Slack sent something that is ignored: %s", reason)
+            log.warning("Ignored a Slack payload: %s", reason)
             return BoltResponse(status=200, body="")
         try:
             # Bolt 1.30 takes a parsed body only in this mode, from HTTP too.
@@ -195,7 +195,7 @@ def _ids(body: Body, kind: str) -> Iterator[object]:
 
     In a channel that workspaces share, the `team_id` of an event may be the one where it happened;
     `authorizations` has ours (docs: Events API). The `team` of a press is where the app is
-    installed, whoever presses (field report: slackapi/java-slack-sdk, issue 1041).
+    installed, independent of the person (field report: slackapi/java-slack-sdk, issue 1041).
     """
     yield from (body.get(f"{kind}_id"), body.get(f"context_{kind}_id"))
     if isinstance(group := body.get(kind), dict):

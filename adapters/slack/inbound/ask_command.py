@@ -144,7 +144,7 @@ class AskCommand:
                 channel=asked.channel,
                 thread_ts=asked.thread or None,
                 text=escape_markup(question),
-                # A message of the bot does not tell who may look after its thread.
+                # The bot is the author, so the asker is recorded in the metadata.
                 metadata={"event_type": ASKED_EVENT, "event_payload": {"user": person.id}},
                 parse="none",
                 unfurl_links=False,
@@ -181,7 +181,7 @@ class AskCommand:
 
 
 async def in_time(request: Awaitable[_T], *, by: float, late: ParleyError) -> _T:
-    """Raise `late` if an answer is not there at a time of the loop's clock."""
+    """Await a request; raises `late` at `by` (loop time)."""
     try:
         async with asyncio.timeout_at(by):
             return await request

@@ -163,9 +163,7 @@ class EventHandler:
                     await self._on_question(question)
                 else:
                     where, sent = event.get("channel"), event.get("ts")
-                    log.debug(
-                        "Message %s in %s is left alone: it is not written to me", sent, where
-                    )
+                    log.debug("Ignored message %s in %s: not addressed to the bot", sent, where)
             case {"type": "agent_session_stopped"}:
                 # It names the thread, and no message if nothing was streamed yet.
                 channel, thread = string_field(event, "channel"), string_field(event, "thread_ts")
@@ -326,7 +324,7 @@ class EventHandler:
         if is_stop(facts, readable(question.text, bot=self._identity.user, names={})):
             turn_id = self._turn_id(question.channel, question.ts)
             person = Person(question.user, question.user, self._identity.team)
-            # Outside of threads a person means all that is answered there.
+            # Outside of threads, stop all answers in the channel.
             everywhere = "" if question.thread and not facts.direct else question.channel
             if await self._intake.stop_own(turn_id, key, person, channel=everywhere):
                 return False
@@ -401,7 +399,7 @@ class EventHandler:
         return turn_id(self._identity.team, channel, ts)
 
     def _quote(self, question: Question) -> ContextMessage | None:
-        """Return the message below which a question was asked, of which only the id is known."""
+        """Return the thread's parent as quote; only its id is known."""
         if question.thread in ("", question.ts):
             return None
         return ContextMessage(self._turn_id(question.channel, question.thread), None, "")
@@ -501,7 +499,7 @@ def _edited(event: Event, author: str) -> str:
 
 
 def _rating(action: str, value: str) -> tuple[Rating | None, str]:
-    """Return what a press says of an answer, and the turn's id.
+    """Parse a rating press: the rating and the turn id.
 
     Slack's own buttons send the value of the one that was pressed (bolt's templates for agents).
     """
@@ -517,7 +515,7 @@ def _team(event: Event) -> str:
     """Return the workspace of the author, in a channel that workspaces share; empty if unknown.
 
     `user_team` may be an organization, beside a `team` that is not the author's (slack-bolt 1.30,
-    `extract_actor_team_id`). Who uploads a file has none (slackapi/slack-api-specs issue 62).
+    `extract_actor_team_id`). File uploads have none (slackapi/slack-api-specs issue 62).
     """
     teams = [string_field(event, name) for name in ("user_team", "source_team", "team")]
     workspaces = (team for team in teams[:2] if team.startswith("T"))

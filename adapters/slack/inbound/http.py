@@ -31,7 +31,7 @@ def signed_handler(dispatch: Dispatch, *, signing_secret: str, limits: Limits) -
     bodies = _Bodies(most=limits.bodies_at_once, seconds=limits.body_timeout)
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        # Before the body is read: a stranger's may be long, or never end.
+        # Checked before the body is read: an unauthenticated body may be endless.
         if request.headers.get("Content-Encoding", "").strip().lower() not in _UNCOMPRESSED:
             return web.Response(status=415)
         if not _is_fresh(request):

@@ -22,9 +22,7 @@ MOST_CONVERSATIONS = 25  # DMs, and as many threads, that people used last
 _EXPIRE_SECONDS = 7 * 24 * 3600
 
 # Records a heartbeat; returns 0, or the seconds since the last one if this process has to catch up
-# on an outage. The time is the server's, for the clocks of the processes may differ. Running it
-# twice has no other result.
-#
+# on an outage. The time is the server's, because the processes' clocks may differ. Idempotent.
 # KEYS: the last heartbeat, and the process that catches up. ARGV: the calling process, whether it
 # has caught up, and the seconds of an outage, of a claim to catch up, and until the record expires.
 _HEARTBEAT = """
@@ -45,7 +43,7 @@ return 0
 
 
 class Heartbeat:
-    """Ends an outage only after all missed and all unstored events are admitted."""
+    """Records heartbeats; an outage ends after all missed and all unstored events are admitted."""
 
     def __init__(
         self, workspace: Workspace, *, record: OutageRecord, handler: EventHandler
@@ -57,7 +55,7 @@ class Heartbeat:
         self._pending: deque[Event] = deque()
 
     async def run(self, is_connected: Callable[[], bool]) -> None:
-        """Beat until cancelled, while `is_connected`."""
+        """Record heartbeats until cancelled, while connected."""
         while True:
             await asyncio.sleep(self._workspace.limits.heartbeat_interval)
             if not is_connected():
@@ -92,7 +90,7 @@ class Heartbeat:
             self._catch_up = None
             return
         if self._catch_up is None:
-            log.info("No process received Slack's events for %d s, reading them now", outage)
+            log.info("Slack outage of %d s: no process was connected; catching up", outage)
             dms, threads = await self._record.conversations()
             self._catch_up = CatchUp(self._workspace, dms=dms, threads=threads, seconds=outage)
         self._pending.extend(await self._catch_up.read())

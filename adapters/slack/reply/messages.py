@@ -80,7 +80,7 @@ class Messages:
             shows_feedback = self._is_rated(page) and not refused.is_refused()
             if code_of(error) not in _BAD_BLOCKS or not shows_feedback:
                 raise
-            log.info("Slack refuses feedback buttons, plain ones take their place: %s", error)
+            log.info("Slack refused feedback buttons, using plain ones: %s", error)
             refused.add()
             return await write()
 
@@ -186,7 +186,7 @@ class Messages:
         """
         asker = self._asker
         name = self._workspace.directory.cached(asker.id) or asker.name
-        # Slack has no name for a person whom it did not describe in time.
+        # The name was not available in time.
         whose = "the" if name == asker.id else f"{escape_markup(' '.join(name.split()))}'s"
         seconds = self._question.partition(".")[0]
         # Slack shows each reader the local time (docs: Formatting message text, "Date formatting").
@@ -261,6 +261,6 @@ def _may_be_stopped(message: Mapping[str, object]) -> bool:
 
 
 def _utc(seconds: str) -> str:
-    """Return a time, in seconds since the epoch, for clients that do not know the reader's."""
+    """Return a time (seconds since the epoch) for clients that do not support dates."""
     moment = int(seconds) if seconds.isdecimal() else 0
     return time.strftime("%H:%M UTC", time.gmtime(moment))

@@ -27,7 +27,7 @@ _REFRESH = 100.0  # seconds; Slack removes the line after two minutes
 # docs: assistant.threads.setStatus, "Rate limiting"; for each app and workspace.
 _PER_MINUTE = 600
 _HEARD_PER_MINUTE = 100  # docs: chat.postEphemeral, Tier 4
-_HEARD_SECONDS = 30.0  # in which nobody is told again in the same DM
+_HEARD_SECONDS = 30.0  # within which the notice is not repeated in a DM
 _TITLES_PER_MINUTE = 50  # docs: agents.sessions.rename, Tier 3
 _MOST_TITLE = 80  # characters; Slack takes 200, and a list shows fewer
 # Guess: Slack reads no markup in a title. If it does, no mention can come of one all the same.
@@ -35,10 +35,10 @@ _NO_MARKUP = str.maketrans("<>", "()")
 
 
 async def show_waiting(workspace: Workspace, intake: Intake, turn: Turn) -> None:
-    """Show the line below a question, once, if no worker takes its turn soon.
+    """Show the status line once if no worker takes the turn soon.
 
-    The top level of a DM has no such line: there the person reads a sentence, unless the answer to
-    another question is under way there. Failures are only logged.
+    At the top level of a DM, which has no status line, an ephemeral message is sent instead, unless
+    another answer is in progress. Failures are only logged.
     """
     channel, thread = turn.place.get("channel"), turn.place.get("thread")
     if not isinstance(channel, str):
@@ -60,7 +60,7 @@ async def show_waiting(workspace: Workspace, intake: Intake, turn: Turn) -> None
 
 
 async def _tell_heard(workspace: Workspace, turn: Turn, channel: str) -> None:
-    # An edited question waits on: once is enough.
+    # An edited question keeps waiting: notify once.
     if workspace.heard.get(channel):
         return
     workspace.heard.put(channel, True, seconds=_HEARD_SECONDS)
@@ -76,10 +76,10 @@ async def _tell_heard(workspace: Workspace, turn: Turn, channel: str) -> None:
 class Status:
     """The status line of one reply; Slack removes it when a message of the bot follows.
 
-    All replies share the refusals of status lines. Failures are only logged. `processing` means
-    that a stream was started and not ended by us: Slack shows that the bot is working until it is
-    told otherwise (docs: agent_session_stopped). The thread's session gets the `title`, if there
-    is one, by which people find it again (docs: Agent sessions).
+    All replies share the refusals of status lines. Failures are only logged. `processing`: a stream
+    was started and not ended; Slack shows "working" until the session is reset (docs:
+    agent_session_stopped). The thread's session gets the `title`, if there is one, by which people
+    find it again (docs: Agent sessions).
     """
 
     def __init__(self, workspace: Workspace, *, channel: str, thread: str, title: str = "") -> None:

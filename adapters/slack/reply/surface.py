@@ -139,7 +139,7 @@ class SlackSurface:
         try:
             return await self._messages.find(but=self._edited, streams=self._may_adopt_streams)
         except Unreadable as error:
-            # A message that may be there twice is better than none for long.
+            # A duplicate is better than a long delay.
             log.warning(
                 "Turn %s: cannot look for earlier messages in %s, one may be sent twice: %s",
                 self._turn_id,

@@ -1,4 +1,4 @@
-"""Discord as a platform of the workers: the login, the surface of a turn, and what was said."""
+"""Discord as a platform of the workers: the login, the surface of a turn, and its context."""
 
 from __future__ import annotations
 
@@ -78,15 +78,15 @@ async def connect(
     """Log in over REST; empty addresses mean Discord's own.
 
     `threads` lets a mention in a channel open a Discord thread; `budgets` count all requests, and
-    learn the rate limits that Discord reports. If answers are `rated`, buttons for that are below
-    them. The commands are registered in the server `command_server`, or everywhere if it is empty.
-    With `leaves_other_servers`, the bot leaves servers that are not allowed. The addresses hold for
-    the whole process. Raises CannotStart if the token is refused, and Unreachable if Discord cannot
+    learn the rate limits that Discord reports. With `rated`, answers have rating buttons. Commands
+    are registered in the server `command_server`, or everywhere if it is empty. With
+    `leaves_other_servers`, the bot leaves servers that are not allowed. The addresses apply to the
+    whole process. Raises CannotStart if the token is refused, and Unreachable if Discord cannot
     be reached.
     """
     use_api(api_url)
     use_gateway(gateway_url)
-    # The bot never speaks, and an operator need not read what voice lacks.
+    # The bot does not use voice, so discord.py need not warn about its dependencies.
     discord.VoiceClient.warn_nacl = discord.VoiceClient.warn_dave = False
     client = RestClient(
         tuning=tuning or Tuning(),
@@ -138,14 +138,14 @@ class DiscordPlatform:
     ) -> AsyncIterator[ChannelSurface | CommandSurface]:
         """Open the surface of a turn's reply.
 
-        A thread is opened if the turn asks for one and Discord takes one soon. Typing is shown
-        until the end, unless the reply has ended. Raises PlaceGone; WriteFailed or WriteDelayed if
-        Discord does not say whether there is a thread.
+        A thread is opened if the turn asks for one and Discord accepts it soon. Typing is shown
+        during the block, unless the reply has ended. Raises PlaceGone; WriteFailed or WriteDelayed
+        if it is unknown whether the thread exists.
         """
         tried_at = turn.asked_at if purpose.recovers else None
         match _address(turn):
             case CommandAddress() as command:
-                # Discord itself shows that the bot is working, until the first edit.
+                # Discord shows "thinking" until the first edit.
                 yield CommandSurface(
                     self._client, address=command, turn_id=turn.id, tried_at=tried_at
                 )
@@ -166,13 +166,12 @@ class DiscordPlatform:
                     yield ChannelSurface(self._client, address, recovery, parent=parent)
 
     async def read_context(self, turn: Turn, *, since: str, most: int) -> Sequence[ContextMessage]:
-        """Return what was said before a question, by one request if possible; raises SurfaceError.
+        """Return the messages before a question, by one request if possible; raises SurfaceError.
 
-        In a Discord thread that is the thread, with the message from which it was opened: of more
-        than `most` messages another request reads that one. In a channel it is the channel, if the
-        question replies to one of its messages and begins a thread of ours. A private question in a
-        thread reads the thread. Nothing is read for a person who lacks the permission Read Message
-        History.
+        In a Discord thread these are its messages, with the one from which it was opened; if there
+        are more than `most`, that one is read by another request. In a channel they are read if the
+        question replies to a message and begins a thread. A private question in a thread reads the
+        thread. Nothing is read if the person lacks the permission Read Message History.
         """
         if turn.place.get(HIDDEN):
             return ()
@@ -186,7 +185,7 @@ class DiscordPlatform:
             replies = isinstance(address, ChannelAddress) and address.question is not None
             most = most if replies and turn.quote and not since else 0
         if most and quote:
-            # Of the messages around one that is old, the newest before the question are missing.
+            # If the quoted message is old, these lack the newest before the question.
             found = await fetch_messages(self._client, channel, limit=most, around=quote)
         elif most:
             found = await fetch_messages(self._client, channel, limit=most, before=asked)
@@ -208,9 +207,9 @@ class DiscordPlatform:
     async def _starter(
         self, turn: Turn, thread: int, found: Sequence[Payload]
     ) -> Sequence[Payload]:
-        """Return the message from which a thread was opened, unless it is found or there is none.
+        """Return the message from which a thread was opened, unless `found` refers to it.
 
-        It has the thread's id, and who may read the thread may read it.
+        It has the thread's id, and everyone in the thread may read it.
         """
         if any(one.get("type") == _STARTER.value for one in found):
             return ()
@@ -222,11 +221,10 @@ class DiscordPlatform:
             return ()
 
     async def orphaned_messages(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
-        """Return the messages, except these, that surely belong to a turn's reply.
+        """Return the messages that surely belong to a turn's reply, except those in `but`.
 
-        A late write adds no message, because it finds the one with its nonce; but an answer may
-        need fewer pages than an earlier attempt has posted. One of these is returned, too, if it
-        has a button to stop. Raises SurfaceError.
+        Nonces prevent late duplicates, but an earlier attempt may have posted more pages. A message
+        in `but` is returned all the same if it has a Stop button. Raises SurfaceError.
         """
         asked = _address(turn)
         if isinstance(asked, CommandAddress):
@@ -239,15 +237,15 @@ class DiscordPlatform:
         return [one for one in found if one not in but or one in unfinished]
 
     async def type_once(self, turn: Turn) -> None:
-        """Show typing where a turn was asked that waits for a worker, if Discord has room for it.
+        """Show typing once for a turn that waits for a worker, if the rate limit allows it.
 
-        Discord itself shows that the bot works on a command. Failures are only logged.
+        Commands need none, because Discord shows "thinking". Failures are only logged.
         """
         try:
             if isinstance(address := parse_address(turn.place), ChannelAddress):
                 await self._show_typing(address.channel)
         except SurfaceError as error:
-            _log.debug("Turn %s: typing was not shown: %s", turn.id, error)
+            _log.debug("Turn %s: cannot show typing: %s", turn.id, error)
 
     async def _open_or_find_thread(self, turn: Turn, address: ChannelAddress) -> ChannelAddress:
         """Return the thread of the question, or the address itself if no thread can be opened."""
@@ -262,7 +260,7 @@ class DiscordPlatform:
             if await _is_open(self._client, thread.channel, error):
                 return thread
             if isinstance(error, WriteFailed):
-                # Else the reply could be in the channel now, and in the thread after a restart.
+                # Otherwise a restart could move the reply from the channel to the thread.
                 raise WriteFailed(f"the thread could not be opened yet: {error}") from error
             _log.warning(
                 "Turn %s: the reply is posted in channel %d, because no thread can be opened: %s",
@@ -272,7 +270,7 @@ class DiscordPlatform:
         return thread
 
     async def _open_thread(self, turn: Turn, address: ChannelAddress) -> None:
-        """Open a thread once Discord takes one more; raises WriteDelayed if that is not soon."""
+        """Open a thread when the rate limit allows it; raises WriteDelayed if that is not soon."""
         budget, now = edit_budget("thread", address.channel), asyncio.get_running_loop().time
         deadline = now() + self._client.tuning.thread_patience
         ids = {"channel_id": address.channel, "message_id": address.question}
@@ -300,11 +298,11 @@ class DiscordPlatform:
             except PlaceGone:
                 return
             except SurfaceError as error:
-                _log.debug("Typing in channel %d was not shown: %s", channel, error)
+                _log.debug("Channel %d: cannot show typing: %s", channel, error)
             await asyncio.sleep(pause)
 
     async def _show_typing(self, channel: int) -> bool:
-        """Show typing if it is due; False if messages need the limit. Raises SurfaceError."""
+        """Show typing if it is due; False if no slot is free. Raises SurfaceError."""
         if _claim_typing(self._client, channel):
             if not await self._budgets.spare(GLOBAL_LIMIT):
                 self._client.typed_at.pop(channel, None)
@@ -315,9 +313,9 @@ class DiscordPlatform:
 
 
 def _address(turn: Turn) -> ChannelAddress | CommandAddress:
-    """Return where the reply is written: as a reply to its question if several waited there."""
+    """Return the address of the reply, which quotes its question if several were waiting."""
     address = parse_address(turn.place)
-    # The turns that may join are messages.
+    # Only turns of messages may join.
     refers = turn.place.get("refers") is True and turn.joins
     if not (refers and isinstance(address, ChannelAddress) and address.question is None):
         return address
@@ -342,9 +340,9 @@ def _thread_of(address: ChannelAddress) -> ChannelAddress:
 
 
 async def _is_open(client: RestClient, thread: int, error: SurfaceError) -> bool:
-    """Whether the thread that could not be opened exists: an earlier attempt may have opened it.
+    """Whether the thread exists after a failed request: an earlier attempt may have opened it.
 
-    Discord is asked after a refusal, too: the permission may be gone since. Raises SurfaceError.
+    Also checked after a refusal: the permission may be gone since then. Raises SurfaceError.
     """
     cause = error.__cause__
     if isinstance(cause, discord.HTTPException) and cause.code == _ALREADY_OPEN:
@@ -356,7 +354,7 @@ async def _is_open(client: RestClient, thread: int, error: SurfaceError) -> bool
 
 
 def _claim_typing(client: RestClient, channel: int) -> bool:
-    """Note that the bot types in a channel; return False if it has just done so."""
+    """Record a typing call in a channel; False if the last one was a moment ago."""
     now, gap = asyncio.get_running_loop().time(), client.tuning.typing_gap
     client.typed_at = {one: at for one, at in client.typed_at.items() if now - at < gap}
     if channel in client.typed_at:

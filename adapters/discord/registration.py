@@ -1,4 +1,4 @@
-"""The commands as Discord shows them, registered when their definition has changed."""
+"""Defines Discord's commands, and registers them when they have changed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SUBCOMMAND, _TEXT, _SWITCH, _FILE = 1, 3, 5, 11
 # "Application Integration Types" and "Interaction Context Types".
 _SERVERS, _PEOPLE = 0, 1
 _IN_SERVER, _IN_OWN_DM, _ELSEWHERE = 0, 1, 2
-_LONGEST_QUESTION = 6000  # the most that Discord allows a text option
+_LONGEST_QUESTION = 6000  # Discord's limit for a text option
 _LONGEST_PERSONA = 2000
 # After this time commands are registered again: an older version may have overwritten them.
 AGE_SECONDS = 24 * 3600
@@ -39,7 +39,7 @@ SCOPE_NAMES: Mapping[Scope, str] = {
 
 
 def definitions(*, user_installs: bool = True) -> list[Payload]:
-    """Return all commands; each can be used by everybody until a server's admins say otherwise.
+    """Return all commands; everybody may use them unless a server's admins restrict that.
 
     `user_installs` offers them to people who have installed the bot for themselves.
     """
@@ -50,7 +50,7 @@ def definitions(*, user_installs: bool = True) -> list[Payload]:
         "integration_types": [_SERVERS, _PEOPLE] if user_installs else [_SERVERS],
         "contexts": [_IN_SERVER, _IN_OWN_DM, *([_ELSEWHERE] if user_installs else [])],
     }
-    # Where the bot is no member it cannot read what was said.
+    # The bot can read messages only if it is a member.
     as_member: Payload = {"integration_types": [_SERVERS], "contexts": [_IN_SERVER, _IN_OWN_DM]}
     return [
         _described("ask", "Ask me something")
@@ -71,12 +71,12 @@ async def register(client: discord.Client, store: Store, *, server: str) -> bool
     StoreUnavailable.
     """
     noted = store.key("commands", str(client.application_id))
-    places = await _places(store, noted)
+    registered = await _registered(store, noted)
     place, digest = server or _GLOBAL, _digest(definitions())
-    for other in places.keys() - {place, _GLOBAL}:
+    for other in registered.keys() - {place, _GLOBAL}:
         await _put(client, other, [])
         await store.command("HDEL", noted, other)
-    written, _, at = places.get(place, "").partition(" ")
+    written, _, at = registered.get(place, "").partition(" ")
     if written == digest and at.isdecimal() and time.time() - int(at) < AGE_SECONDS:
         return False
     await _put_all(client, place)
@@ -84,8 +84,8 @@ async def register(client: discord.Client, store: Store, *, server: str) -> bool
     return True
 
 
-async def _places(store: Store, noted: str) -> dict[str, str]:
-    """Return what was registered in each place."""
+async def _registered(store: Store, noted: str) -> dict[str, str]:
+    """Return the recorded registrations by server."""
     found = await store.command("HGETALL", noted)
     return dict(found) if isinstance(found, dict) else {}
 
@@ -94,11 +94,11 @@ async def _put_all(client: discord.Client, place: str) -> None:
     try:
         await _put(client, place, definitions())
     except WriteRefused as error:
-        # Guess: Discord may refuse them if the application takes no such installs.
+        # Guess: Discord may refuse them if the application does not allow user installs.
         if place != _GLOBAL or "integration_types" not in str(error):
             raise
         _log.warning(
-            "Discord takes no commands for people's own installs: switch on User Install under "
+            "Discord refused user-installable commands: switch on User Install under "
             "Installation at https://discord.com/developers (%s)",
             error,
         )
@@ -112,7 +112,7 @@ async def _put(client: discord.Client, place: str, commands: list[Payload]) -> N
             client, "PUT", "/applications/{application_id}/commands", application, body=commands
         )
         return
-    # These two are for what is registered everywhere.
+    # Only global commands have these two fields.
     bare = [
         {key: one[key] for key in one if key not in ("integration_types", "contexts")}
         for one in commands
@@ -149,10 +149,10 @@ def _option(kind: int, name: str, description: str, **more: Json) -> Payload:
 
 
 def _described(name: str, description: str) -> Payload:
-    told: Payload = {"description": description}
+    fields: Payload = {"description": description}
     if found := translations(description):
-        told["description_localizations"] = found
-    return _named(name) | told
+        fields["description_localizations"] = found
+    return _named(name) | fields
 
 
 def _named(name: str) -> Payload:

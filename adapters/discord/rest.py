@@ -43,7 +43,7 @@ REFUSED = (
 # the call that empties a bucket, and cancelling that sleep would cost another window.
 REQUEST_SECONDS = 15.0
 
-# No code at all, and "Cloudflare is blocking your request": pages of a proxy before Discord.
+# No code, and "Cloudflare is blocking your request": pages of a proxy before Discord.
 _FROM_A_PROXY = {0, 40333}
 _TOO_OLD = 30046  # "Maximum number of edits to messages older than 1 hour reached", with a 429
 _LONGEST_WAIT = 30.0  # seconds; a new message is better than a longer wait for an edit
@@ -64,18 +64,18 @@ _ROUTES: Mapping[BudgetKind, re.Pattern[str]] = {
 }
 _INTERACTIONS = re.compile(r"/(?:interactions|webhooks)/")
 # Discord's documentation, "Rate Limits", "Global Rate Limit": 50 requests a second in all, but for
-# those of interactions. No response tells when its second began. The extra tenth is for requests
-# that overtake each other in flight. A fifth is kept for final edits and new messages.
+# those of interactions. No response reports when its second began. The extra tenth is for requests
+# that overtake each other in flight. A fifth is reserved for final edits and new messages.
 GLOBAL_LIMIT = EditBudget("discord:everything", 50, 1.1, refills=False, slides=True, kept=10)
 _SLOT_PATIENCE = 10.0  # seconds for which a request waits for its slot
 
 
 class RestClient(discord.Client):
-    """A client whose requests go out at once: the core has waited for their budgets already.
+    """A client that sends requests at once, because the core has waited for their budgets.
 
     discord.py 2.7.1 sleeps inside the request that empties a bucket, although Discord has answered
     it, and sends the first request of a bucket alone. `typed_at` is when the bot last typed in a
-    channel, in loop time. If answers are `rated`, the buttons for that are below them.
+    channel, in loop time. With `rated`, answers have rating buttons.
     """
 
     def __init__(self, *, tuning: Tuning, rated: bool, **options: Any) -> None:
@@ -104,16 +104,16 @@ def own_id(client: discord.Client) -> int:
 
 
 def use_api(address: str) -> None:
-    """Send all requests of this process to an address; an empty one is Discord's own."""
+    """Set the API address for this process; an empty one is Discord's own."""
     Route.BASE = address or API_URL
 
 
 async def log_in(client: discord.Client, token: str, api_url: str) -> None:
-    """Log in. Raises CannotStart if the token is refused, Unreachable if Discord is away."""
+    """Log in. Raises CannotStart if the token is refused, Unreachable if Discord is unavailable."""
     try:
         async with translated():
             await client.login(token)
-    except ValueError as error:  # characters that no header can carry
+    except ValueError as error:  # characters that are invalid in a header
         raise CannotStart(REFUSED) from error
     except SurfaceError as error:
         if isinstance(error.__cause__, discord.LoginFailure):
@@ -169,7 +169,7 @@ class NotPermitted(PlaceGone):
 
 
 class ThreadArchived(PlaceGone):
-    """Nothing in this thread can be changed while it is archived."""
+    """The thread is archived and takes no changes."""
 
 
 # Codes from Discord's documentation, "Opcodes and Status Codes", and what an operator can do.
@@ -189,7 +189,7 @@ _REFUSALS: dict[int, tuple[type[SurfaceError], str]] = {
 
 @asynccontextmanager
 async def translated(seconds: float = REQUEST_SECONDS) -> AsyncIterator[None]:
-    """Turn errors of the library and of the network into SurfaceError, and end after `seconds`."""
+    """Translate errors of the library and the network to SurfaceError; time out after `seconds`."""
     try:
         async with asyncio.timeout(seconds):
             yield
@@ -204,8 +204,7 @@ def located(error: Exception) -> str:
 
 
 async def retry_after(response: aiohttp.ClientResponse) -> float:
-    """Return the seconds to wait, from the body, the header, or a default."""
-    # The header has whole seconds.
+    """Return the seconds to wait, from the body, the header in whole seconds, or a default."""
     in_header = response.headers.get("Retry-After", "5")
     named = (await _body(response)).get("retry_after", in_header)
     try:
@@ -216,7 +215,7 @@ async def retry_after(response: aiohttp.ClientResponse) -> float:
 
 async def is_banned(response: aiohttp.ClientResponse) -> bool:
     """Whether Cloudflare blocks this address: a 429 that did not come from Discord itself."""
-    # It has no Via header, by which discord.py 2.7.1 recognizes it too, and no JSON.
+    # It has no JSON and no Via header; discord.py 2.7.1 checks the latter, too.
     from_a_proxy = response.status == 429 and "Via" not in response.headers
     return from_a_proxy and not await _body(response)
 
@@ -242,8 +241,8 @@ async def _refuse(_: object, __: object, params: aiohttp.TraceRequestEndParams) 
     if (await _body(response)).get("code") != _TOO_OLD:
         raise WriteDelayed("Discord asks to wait", retry_after=wait)
     if wait > _LONGEST_WAIT:
-        raise WriteRefused("Discord takes no more edits of a message that old")
-    raise OldMessage("Discord takes few edits of a message that old", retry_after=wait)
+        raise WriteRefused("Discord limits edits of messages older than an hour")
+    raise OldMessage("Discord limits edits of messages older than an hour", retry_after=wait)
 
 
 async def _body(response: aiohttp.ClientResponse) -> dict[str, Any]:
@@ -258,9 +257,9 @@ def _surface_error(error: Exception) -> SurfaceError:
     if isinstance(error, discord.HTTPException):
         return _response_error(error)
     if isinstance(error, discord.DiscordException):
-        # The library itself cannot do it, and a retry would fail as well.
+        # The library cannot do it, so a retry would fail as well.
         return WriteRefused(str(error))
-    # The text of aiohttp's errors may hold an address, and with it an interaction's token.
+    # The text of aiohttp's errors may contain an address with an interaction's token.
     return WriteFailed(f"Discord could not be reached ({type(error).__name__})")
 
 
@@ -272,18 +271,18 @@ def _response_error(error: discord.HTTPException) -> SurfaceError:
     if status in (403, 404):
         return WriteFailed(detail) if error.code in _FROM_A_PROXY else PlaceGone(detail)
     if status == 401:
-        # The turn can wait for a process with a token that works.
+        # The turn can wait for a process with a valid token.
         return WriteFailed(f"{detail}: DISCORD_TOKEN is not valid any more")
     return WriteFailed(detail) if status == 429 or status >= 500 else WriteRefused(detail)
 
 
 def edit_budget(kind: BudgetKind, target: int | str) -> EditBudget:
-    """Return the budget of such writes in a channel, or of a webhook by its token."""
+    """Return the budget of such writes in a channel, or of a webhook with this token."""
     writes, seconds = _SIZES.get(kind, (_WRITES, _WINDOW_SECONDS))
     around: EditBudget | None = GLOBAL_LIMIT
     if kind == "ask":
         around = None  # interactions are outside of the global limit
-        # A token is a secret, and buckets are names in the store.
+        # Hashed, because a token is a secret, and the bucket is stored.
         target = hashlib.blake2b(str(target).encode(), digest_size=12).hexdigest()
     bucket = f"discord:{kind}:{target}"
     return EditBudget(bucket, writes, seconds, refills=False, within=around)
@@ -304,8 +303,8 @@ def limit_requests(trace: aiohttp.TraceConfig, budgets: EditBudgets) -> aiohttp.
 
     async def read(_: object, __: object, params: aiohttp.TraceRequestEndParams) -> None:
         headers = params.response.headers
-        # A ban may be of one route (discord-api-docs, issue 5385): a ban of interactions says
-        # nothing about the others.
+        # A ban may be of one route (discord-api-docs, issue 5385), so a ban of interactions does
+        # not pause the others.
         banned = _is_counted(params) and await is_banned(params.response)
         if banned or "X-RateLimit-Global" in headers:
             await budgets.pause(GLOBAL_LIMIT, await retry_after(params.response))
@@ -333,5 +332,5 @@ async def _learn(budgets: EditBudgets, budget: EditBudget, headers: Mapping[str,
     if remaining == limit - 1 and rest_of_window > 0:
         budgets.learn(budget.bucket, writes=limit, seconds=rest_of_window)
     if remaining == 0:
-        # Discord's window opened with the first write's arrival, later than ours: it ends later.
+        # Discord's window opened later than ours, when the first write arrived, so it ends later.
         await budgets.pause(budget, rest_of_window)

@@ -22,7 +22,7 @@ class UnlistedServers:
         self._client = client
         self._allowed = allowed
         self._leaves = leaves
-        self._reported_at: dict[str, float] = {}  # when, in seconds since the epoch
+        self._reported_at: dict[str, float] = {}  # in seconds since the epoch
 
     async def check_all(self) -> None:
         """Check all servers of the bot; failures are logged."""
@@ -35,31 +35,29 @@ class UnlistedServers:
             _log.warning("Cannot list the bot's servers: %s", error)
 
     async def check(self, server: str, name: str, *, since: float = 0.0) -> None:
-        """Tell of a server that is not allowed, and leave it if the operator wants that.
+        """Report a server that is not allowed, or leave it.
 
-        It is told of once, and again if the bot was added there `since` then.
+        It is reported once, and again if the bot joined it `since` then.
         """
-        if (
-            not self._allowed
-            or server in self._allowed
-            or since <= self._reported_at.get(server, -1.0)
-        ):
+        if not self._allowed or server in self._allowed:
+            return
+        if since <= self._reported_at.get(server, -1.0):
             return
         self._reported_at[server] = time.time()
         if not self._leaves:
             _log.warning(
-                "I am in server %s (%s), which is not in ALLOWED_SERVERS: I answer nobody there "
-                "(LEAVE_OTHER_SERVERS=on has me leave it)",
+                "Server %s (%s) is not in ALLOWED_SERVERS: nobody is answered there "
+                "(LEAVE_OTHER_SERVERS=on leaves it)",
                 *(server, name),
             )
             return
         try:
             ids = {"guild_id": int(server)}
             await request(self._client, "DELETE", "/users/@me/guilds/{guild_id}", ids)
-            _log.warning("I have left server %s (%s): it is not in ALLOWED_SERVERS", server, name)
+            _log.warning("Left server %s (%s): it is not in ALLOWED_SERVERS", server, name)
         except SurfaceError as error:
-            # The next start tries it again; nobody is answered there meanwhile.
-            _log.warning("I cannot leave server %s (%s): %s", server, name, error)
+            # The next start tries again.
+            _log.warning("Cannot leave server %s (%s): %s", server, name, error)
 
     async def _servers(self) -> AsyncGenerator[tuple[str, str]]:
         after = 0

@@ -14,31 +14,31 @@ class Tuning:
     page_size: int = 100  # messages, the most of one request ("Get Channel Messages")
 
     # Replies.
-    # Discord knows a nonce for "the past few minutes" (its documentation, "Create Message").
+    # Discord compares nonces of "the past few minutes" (its documentation, "Create Message").
     nonce_known_for: float = 60.0
-    history_pages: int = 10  # pages of messages that are read of one channel
+    history_pages: int = 10  # pages of messages to read in one channel
     typing_every: float = 8.0  # Discord shows typing for ten seconds
-    # Replies in one channel type together: it takes about five calls in five seconds.
+    # For all replies in a channel, whose limit is about five calls in five seconds.
     typing_gap: float = 1.0
     sign_after: float = 1.0  # after this time a waiting turn shows typing, once
-    # A thread may wait so long for others; after that the reply is posted in the channel.
+    # The longest wait for a new thread; then the reply is posted in the channel.
     thread_patience: float = 5.0
-    # Discord takes the acknowledgement of an interaction for three seconds, and the reply may come
-    # before it: the turn is stored first. Each attempt counts for the webhook's bucket.
+    # An interaction may be acknowledged for three seconds, and the reply may begin before, because
+    # the turn is stored first. Each attempt counts for the webhook's bucket.
     deferral_pauses: tuple[float, ...] = (0.3, 0.9, 1.8)
 
     # Connections of the gateway.
     open_within: float = 60.0  # for the connection and its first frame, as in the library
-    close_within: float = 5.0  # for the other side's answer; discord.py 2.7.1 waits 30
+    close_within: float = 5.0  # for Discord's close frame; discord.py 2.7.1 waits 30
     client_pause: float = 5.0  # before a new client replaces one that failed
-    steady_after: float = 60.0  # a connection that lasts so long was not lost at once
+    steady_after: float = 60.0  # a connection of this length resets the count of losses
     reconnect: Backoff = Backoff(1.0, 60.0)
     register_retry: Backoff = Backoff(5.0, 300.0)  # of the commands
     # Discord's documentation wants 1 to 5 seconds before a session begins after another ("Gateway",
     # "Resuming"), and 90 keep a day's sessions below the 1000 that it allows.
     start_pause: tuple[float, float] = (1.0, 5.0)
     longest_start_pause: float = 90.0
-    calm_after: float = 600.0  # the starts of sessions before that do not count any more
+    calm_after: float = 600.0  # older starts of sessions do not count
     # Between sessions of shards that are equal modulo `max_concurrency` (Discord's documentation,
     # "Gateway", "Rate Limiting" under "Sharding").
     start_spacing: float = 5.1
@@ -52,12 +52,12 @@ class Tuning:
 
     # Events that wait for the store or for Discord.
     store_retry: Backoff = Backoff(0.5, 2.0)
-    # A hundred channels that Discord fails cost seven requests a second.
+    # A hundred failing channels cost seven requests a second.
     lookup_retry: Backoff = Backoff(0.5, 15.0)
     answer_within: float = 2.0  # of the three seconds that Discord waits for an answer
     # Younger interactions are not repeats, because Discord's own deadline is three seconds.
     fresh_for: float = 3.0
-    remembered: int = 10_000  # channels, and servers, that the gateway has not shown
+    remembered: int = 10_000  # channels and servers that were looked up
 
     # Catching up.
     answers_wanted_for: float = 300.0  # older questions are not answered
@@ -71,9 +71,9 @@ class Tuning:
     # Three messages a second for five minutes. All channels together then need ten seconds of the
     # requests that Discord takes from a bot.
     catch_up_pages: int = 10
-    # Messages of different channels may arrive in another order than their ids have.
+    # Messages of different channels may not arrive in the order of their ids.
     catch_up_overlap: float = 5.0
-    # The gateway shows the servers after a session has begun.
+    # The gateway sends the servers after a session has begun.
     servers_within: float = 5.0
-    # A server that has not appeared by then has an outage, so it has no new messages.
+    # A server that is missing then has an outage, so it has no new messages.
     late_servers_within: float = 60.0

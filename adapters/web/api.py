@@ -29,13 +29,13 @@ PERSON = web.RequestKey("person", Person)  # the authenticated person
 MAY_STAY = web.RequestKey[Callable[[], Awaitable[bool]]]("may_stay")
 _MOST_CONVERSATIONS = 1000  # in one answer
 _RATINGS: Mapping[str, Rating | Literal[""]] = {"good": "good", "bad": "bad", "": ""}
-# Who may use the page was decided when they signed in.
+# Access to the page was checked at sign-in.
 _SIGNED_IN = Asker(signed_in=True)
 _CHOSEN_HERE = frozenset({"model", "persona", "temperature", "max_tokens"})
 _WAYS = (
     "Ask me below. I remember what was said in a conversation, and nothing of the others.",
     "Above a conversation you choose how I answer, and rename, export or delete it.",
-    "Below an answer you copy or rate it, or have it written anew; you can edit the last question.",
+    "Below an answer you copy or rate it, or regenerate it; you can edit the last question.",
 )
 
 
@@ -92,16 +92,16 @@ class Api:
 
     async def forget_me(self, request: web.Request) -> web.Response:
         """Erase the person; the page has asked for confirmation."""
-        said = await Desk(self.intake).forget_me(_call(request))
-        return answer({"said": said, "done": said == FORGOTTEN}, status=202)
+        notice = await Desk(self.intake).forget_me(_call(request))
+        return answer({"said": notice, "done": notice == FORGOTTEN}, status=202)
 
     async def forgotten(self, request: web.Request) -> web.Response:
-        """Tell whether the person is forgotten."""
+        """Return whether the erasure is complete."""
         done = await self.intake.has_forgotten(PLATFORM, request[PERSON])
         return answer({"said": FORGOTTEN if done else FORGETTING, "done": done})
 
     async def conversations(self, request: web.Request) -> web.Response:
-        """List the person's conversations, the newest first; `search` has words of their titles."""
+        """List the person's conversations, the newest first; `search` filters by title words."""
         found = await self.talks.all_of(
             request[PERSON], search=request.query.get("search", "")[:200]
         )
@@ -112,7 +112,7 @@ class Api:
         return answer(listed)
 
     async def rename(self, request: web.Request) -> web.Response:
-        """Give a conversation the title that the body has."""
+        """Rename a conversation to the title in the body."""
         thread, title = await self._known(request), (await body(request)).get("title")
         if not isinstance(title, str) or not title.strip():
             refuse(400, "A conversation needs a title.")
@@ -195,7 +195,7 @@ class Api:
         return answer({"turn": name}, status=202)
 
     async def stop(self, request: web.Request) -> web.Response:
-        """Ask for the end of an answer."""
+        """Stop an answer."""
         turn = await self._turn(request)
         if not await self.intake.stop(turn.turn_id, person_id=request[PERSON].id):
             raise HasEnded
@@ -214,7 +214,7 @@ class Api:
         return answer({}, status=202)
 
     async def go_on(self, request: web.Request) -> web.Response:
-        """Have the last answer continued, in a turn of the id in the body."""
+        """Continue the last answer in a new turn with the id in the body."""
         asker, thread = request[PERSON], _thread(request)
         turn, press = await self._turn(request), await _press(request)
         following = Turn(turn_id_of(asker, press), thread, asker, "", {}, time.time())
@@ -229,7 +229,7 @@ class Api:
         return answer({"turn": press}, status=202)
 
     async def edit(self, request: web.Request) -> web.Response:
-        """Replace the text of the last question, and have it answered anew."""
+        """Edit the last question and regenerate its answer."""
         asker, thread, text = request[PERSON], _thread(request), (await body(request)).get("text")
         if not isinstance(text, str) or not text.strip():
             raise NothingAsked
@@ -242,7 +242,7 @@ class Api:
         return answer({}, status=202)
 
     async def rate(self, request: web.Request) -> web.Response:
-        """Keep what the person thinks of an answer; an empty rating takes it back."""
+        """Store a rating; an empty one removes it."""
         turn, rating = await self._turn(request), (await body(request)).get("rating")
         if not isinstance(rating, str) or rating not in _RATINGS:
             refuse(400, "A rating is good or bad, or empty to take it back.")
@@ -268,7 +268,7 @@ class Api:
     async def _admit(
         self, turn: Turn, admit: Callable[[], Awaitable[bool]], *, title: str = ""
     ) -> None:
-        """Note a turn and admit it. Raises NotRemembered if it was deleted before."""
+        """Record a turn and admit it. Raises NotRemembered if it was deleted before."""
         known = turn.id in await self.talks.turns(turn.key)
         await self.talks.add(turn, title=title)
         admitted = False
@@ -287,7 +287,7 @@ class Api:
         return bool(await self.intake.standings(turn.key, ids, person_id=turn.person.id))
 
     async def _turn(self, request: web.Request) -> Standing:
-        """Return how the turn in the address stands. Raises NotRemembered."""
+        """Return the state of the turn in the address. Raises NotRemembered."""
         found = await self.intake.standings(
             _thread(request), [_turn_id(request)], person_id=request[PERSON].id
         )
@@ -323,7 +323,7 @@ def refuse(status: int, sentence: str) -> NoReturn:
 
 
 class Unacceptable(Exception):
-    """A request is not accepted, for a reason that the page may show."""
+    """A rejected request, with a reason that the page may show."""
 
     def __init__(self, status: int, sentence: str) -> None:
         super().__init__(sentence)
@@ -334,7 +334,7 @@ class Unacceptable(Exception):
 async def body(request: web.Request) -> dict[str, Any]:
     """Return the JSON object in a body; an empty body counts as an empty object."""
     try:
-        # In UTF-8, whatever the sender calls it: half a megabyte of "punycode" takes 10 s.
+        # Always as UTF-8: decoding half a megabyte of "punycode" takes 10 s.
         value = json.loads((await request.read()).decode()) if request.can_read_body else {}
     except (ValueError, RecursionError):
         refuse(400, "The request is no JSON.")
@@ -344,7 +344,7 @@ async def body(request: web.Request) -> dict[str, Any]:
 
 
 async def _press(request: web.Request) -> str:
-    """Return the id that the page gave a press; a press without one counts each time."""
+    """Return the id of a press; without one, each request is a new press."""
     press = (await body(request)).get("id", str(uuid4()))
     if not is_id(press):
         refuse(400, "A press needs an id.")

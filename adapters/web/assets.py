@@ -26,9 +26,10 @@ class _File:
 
 
 class Assets:
-    """All files of a folder, in memory; `/static/` in the page becomes the address of this version.
+    """All files of a folder, in memory, below the address of this version.
 
-    The hash in that address is of all files, so that modules find each other by relative names.
+    That address replaces `/static/` in the page. It has the hash of all files, so that relative
+    names in modules work.
     """
 
     def __init__(self, folder: Path = FOLDER) -> None:
@@ -44,11 +45,11 @@ class Assets:
         self._files = {name: _file(name, body) for name, body in bodies.items()}
 
     async def page(self, request: web.Request) -> web.Response:
-        """Return the page, which is the same for everybody."""
+        """Serve the page, which is the same for all people."""
         return self._serve(request, PAGE, "no-cache")
 
     async def login(self, request: web.Request) -> web.Response:
-        """Return the page that asks for the password."""
+        """Serve the page with the password form."""
         return self._serve(request, LOGIN, "no-cache")
 
     async def static(self, request: web.Request) -> web.Response:

@@ -1,4 +1,4 @@
-"""One attempt to sign in at a provider."""
+"""The state of a sign-in at a provider."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class SignInFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What a browser keeps, signed, while it is at the provider."""
+    """State of a sign-in, stored in a signed cookie."""
 
     state: str
     nonce: str
@@ -20,5 +20,5 @@ class Attempt:
 
     @classmethod
     def new(cls) -> Attempt:
-        """Return an attempt that nobody can guess."""
+        """Return a new attempt with random values."""
         return cls(*(secrets.token_urlsafe(32) for _ in range(3)))

@@ -10,19 +10,19 @@ from contextlib import suppress
 from aiohttp import web
 
 from adapters.live import common
-from adapters.web.follower import OpenPage, Shown, TalkView, TurnView
+from adapters.web.follower import OpenPage, StateSnapshot, TalkView, TurnView
 from bot.domain import Json
 from bot.turns.intake import GO_ON
 
 HEARTBEAT_SECONDS = 15.0  # interval that keeps idle connections open through proxies
-_PAINT_SECONDS = 0.05  # between two paints at least; replies are written less often
-WRITE_SECONDS = 30.0  # in which a page takes what it was sent; else it connects anew
-_PIECE = 64 * 1024  # bytes that are handed to a connection at once
-_CROWDED = "You have opened this page in many other windows, so this one stands still."
+_PAINT_SECONDS = 0.05  # the shortest time between two events; replies are written less often
+WRITE_SECONDS = 30.0  # timeout of a write; the page reconnects after it
+_PIECE = 64 * 1024  # bytes in one write
+_CROWDED = "You have opened this page in many other windows, so this one no longer updates."
 _HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
     "Cache-Control": "no-store",
-    # nginx would hold the events back.
+    # nginx would buffer the events.
     "X-Accel-Buffering": "no",
 }
 
@@ -45,13 +45,13 @@ async def send_events(
     with suppress(ConnectionError, TimeoutError):
         state = shown(page.talk)
         sent = Sent(state)
-        data = state.event if not page.ends else b""
+        data = state.event if not page.close_reason else b""
         now = asyncio.get_running_loop().time
         asked = now()
         while True:
             async with asyncio.timeout(write_seconds):
                 await _write(response, data)
-            if page.talk.is_gone or page.ends:
+            if page.talk.is_gone or page.close_reason:
                 break
             await asyncio.sleep(_PAINT_SECONDS)
             data = await _next(page, sent, heartbeat_seconds)
@@ -59,7 +59,7 @@ async def send_events(
                 if not await may_stay():
                     break
                 asked = now()
-        if page.ends == "crowded":
+        if page.close_reason == "crowded":
             async with asyncio.timeout(write_seconds):
                 await _write(response, _event("end", {"why": _CROWDED}).encode())
             return response
@@ -70,7 +70,7 @@ async def send_events(
 
 
 async def _write(response: web.StreamResponse, data: bytes) -> None:
-    # The buffer of a page that reads slowly has one piece, whatever there is to send.
+    # In pieces, so that the buffer of a slow page holds one piece only.
     for start in range(0, len(data), _PIECE):
         await response.write(data[start : start + _PIECE])
 
@@ -82,31 +82,31 @@ async def _next(page: OpenPage, sent: Sent, heartbeat_seconds: float) -> bytes:
             while True:
                 await page.news.wait()
                 page.news.clear()
-                if page.ends:
+                if page.close_reason:
                     return b""
                 if text := sent.differences(page.talk):
                     return text.encode()
     return b": alive\n\n"
 
 
-def shown(talk: TalkView) -> Shown:
-    """Return the whole state; all pages that connect while nothing changes share its bytes."""
+def shown(talk: TalkView) -> StateSnapshot:
+    """Return the full state; pages that connect before the next change share its bytes."""
     last, now = talk.shown, (talk.title, talk.is_known, talk.turns)
     if last is None or (last.title, last.is_known, last.turns) != now:
         event = _event("state", _state(talk)).encode()
-        last = talk.shown = Shown(talk.title, talk.is_known, dict(talk.turns), event)
+        last = talk.shown = StateSnapshot(talk.title, talk.is_known, dict(talk.turns), event)
     return last
 
 
 class Sent:
     """The state that a page has received."""
 
-    def __init__(self, state: Shown) -> None:
+    def __init__(self, state: StateSnapshot) -> None:
         self._title = state.title
         self._turns = state.turns
 
     def differences(self, talk: TalkView) -> str:
-        """Return the events that bring the page up to date, and note them as sent."""
+        """Return the events that bring the page up to date, and record them as sent."""
         if talk.is_gone:
             return _event("gone", {})
         before, self._turns = self._turns, dict(talk.turns)
@@ -157,12 +157,12 @@ def _fields(view: TurnView) -> dict[str, Json]:
 
 
 def _name(turn_id: str) -> str:
-    """Return the id that the page itself gave the question."""
+    """Return the id that the page gave the question."""
     return turn_id.rpartition(":")[2]
 
 
 def _units(text: str) -> int:
-    """Return the length as JavaScript counts it."""
+    """Return the length in UTF-16 code units, as JavaScript counts it."""
     return len(text.encode("utf-16-le", "surrogatepass")) // 2
 
 

@@ -11,7 +11,7 @@ from bot.turns.intake import GO_ON
 
 
 def as_markdown(title: str, turns: Sequence[Standing]) -> str:
-    """Return the questions and answers below headings, exactly as they were written."""
+    """Return the questions and answers below headings, unchanged."""
     parts = [f"# {title}"] if title else []
     for one in turns:
         asked = datetime.fromtimestamp(one.asked_at, UTC).strftime("%Y-%m-%d %H:%M UTC")
@@ -25,6 +25,6 @@ def as_markdown(title: str, turns: Sequence[Standing]) -> str:
 
 
 def file_name(title: str) -> str:
-    """Return a name that every system and every header takes."""
+    """Return a name that is valid in all file systems and headers."""
     words = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
     return f"{words[:60].strip('-') or 'conversation'}.md"

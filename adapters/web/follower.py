@@ -19,10 +19,10 @@ from bot.turns.intake import Intake
 
 log = logging.getLogger(__name__)
 
-MOST_PAGES = 20  # that one person has open at once in a process, in all windows and devices
+MOST_PAGES = 20  # open pages of one person in a process
 _BLOCK_SECONDS = 1.5
-_AWAY_SECONDS = 0.5  # between two reads of a store that is away
-# After each read: the entries of these milliseconds are read together.
+_AWAY_SECONDS = 0.5  # between two reads of an unavailable store
+# The pause after each read, so that entries are read together.
 _GATHER_SECONDS = 0.004
 
 
@@ -35,8 +35,8 @@ class TurnView:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """A whole state, and the bytes that tell it to a page."""
+class StateSnapshot:
+    """A full state and its serialized event."""
 
     title: str
     is_known: bool
@@ -51,11 +51,11 @@ class TalkView:
     thread: ThreadKey
     last: str | None = None
     title: str = ""
-    is_known: bool = False  # whether it has a place in its person's list
+    is_known: bool = False  # whether it is in its person's list
     is_gone: bool = False  # deleted while it was followed
     turns: dict[str, TurnView] = field(default_factory=dict)
     pages: set[OpenPage] = field(default_factory=set)
-    shown: Shown | None = None  # what the last page to connect was sent
+    shown: StateSnapshot | None = None  # as sent to the last page that connected
     loading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def wake_pages(self) -> None:
@@ -65,31 +65,31 @@ class TalkView:
 
 
 class OpenPage:
-    """One open page: `talk` is what it has to show, and `news` is set if that has changed.
+    """One open page; `news` is set when `talk` has changed.
 
-    A slow page keeps nobody waiting, and nothing is kept for it: it sends what differs when it can.
+    A slow page does not block others and has no backlog: it sends one difference when it can.
     """
 
     def __init__(self, talk: TalkView) -> None:
         self.talk = talk
         self.news = asyncio.Event()
-        self.ends: Literal["", "crowded", "stopping"] = ""
+        self.close_reason: Literal["", "crowded", "stopping"] = ""
 
     def end(self, why: Literal["crowded", "stopping"]) -> None:
-        """Have the page end, because its person opened too many others or the process stops."""
-        self.ends = why
+        """Close the page: its person has too many open, or the process stops."""
+        self.close_reason = why
         self.news.set()
 
 
 class Follower:
-    """Reads the streams of all conversations that pages show, with one command at a time."""
+    """Reads the streams of all conversations with open pages, by one command at a time."""
 
     def __init__(self, *, store: Store, talks: Talks) -> None:
         self._store = store
         self._talks = talks
         self._views: dict[str, TalkView] = {}
         self._pages: dict[str, list[OpenPage]] = {}  # of each person, the oldest first
-        # An entry here ends a read that does not know a new page's stream yet.
+        # An entry here interrupts a read, so that the next one includes a new page's stream.
         self._wake = store.key("live", f"process-{uuid4().hex}")
         self._wake_last = "0-0"
         self._intake: Intake | None = None
@@ -121,7 +121,7 @@ class Follower:
                 page.end("stopping")
 
     def _count(self, page: OpenPage) -> None:
-        """Note a page, and end its person's oldest if there are too many."""
+        """Count a page, and close its person's oldest if there are too many."""
         opened = self._pages.setdefault(page.talk.thread.channel, [])
         opened.append(page)
         if len(opened) > MOST_PAGES:
@@ -145,7 +145,7 @@ class Follower:
             await asyncio.sleep(_GATHER_SECONDS)
 
     async def _start(self, stream: str, talk: TalkView) -> None:
-        # In this order nothing is missed: what comes later is read as a change.
+        # The position before the records, so that no change is missed.
         last = await live.last_entry(self._store, stream)
         await self._load_or_log(talk)
         talk.last = last
@@ -177,11 +177,11 @@ class Follower:
         except StoreUnavailable:
             raise
         except Exception:
-            # Whatever one conversation's records hold, the others are followed.
-            log.exception("Conversation %s cannot be shown", talk.thread)
+            # An error in one conversation must not stop the updates of the others.
+            log.exception("Cannot load conversation %s", talk.thread)
 
     async def _load(self, talk: TalkView) -> None:
-        """Read what the store knows of a conversation."""
+        """Read a conversation from the store."""
         assert self._intake is not None  # noqa: S101 - a page has come before
         turn_ids = await self._talks.turns(talk.thread)
         standings = await self._intake.standings(

@@ -54,7 +54,7 @@ def refusal(request: web.Request, *, open_to_all: bool, home: str = "") -> str:
 
 
 def _netloc(origin: str) -> str | None:
-    """Return the host and port of an origin; None if it has none, as `null`."""
+    """Return the host and port of an origin; None if it has none, like `null`."""
     try:
         return urlsplit(origin).netloc.lower() or None
     except ValueError:

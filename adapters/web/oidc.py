@@ -21,18 +21,18 @@ from adapters.web.people import person_of
 from bot.domain import Person
 from bot.proxy import is_loopback
 
-# Signatures by a key that only the provider has; never one by the client's secret, and never none.
+# Signatures by the provider's private key only: no HMAC with the client's secret, and no "none".
 _ALGORITHMS = ("RS256", "PS256", "ES256", "EdDSA", "Ed25519")
 _SCOPE = "openid profile email"
-_SECONDS = 10.0  # for one answer of the provider
-_KEPT_SECONDS = 600.0  # for which the provider's addresses and keys are used
+_SECONDS = 10.0  # for one response of the provider
+_CACHE_SECONDS = 600.0  # for the provider's addresses and keys
 _LEEWAY = 60  # seconds between the two clocks
 _NAMES = ("name", "preferred_username", "email")
 
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """What the operator has registered at the provider; `home` is the page's own address."""
+    """The client registered at the provider; `home` is the page's public address."""
 
     issuer: str
     client_id: str
@@ -41,7 +41,7 @@ class Client:
 
     @property
     def redirect_uri(self) -> str:
-        """Where the provider sends people back to."""
+        """The address to which the provider redirects."""
         return f"{self.home.rstrip('/')}/login/callback"
 
 
@@ -75,9 +75,9 @@ class OpenIdConnect:
     async def person(self, attempt: Attempt, query: Mapping[str, str]) -> Person:
         """Return the person after the redirect from the provider."""
         if not secrets.compare_digest(query.get("state", "").encode(), attempt.state.encode()):
-            raise SignInFailed("the state is another one")
+            raise SignInFailed("the state does not match")
         if query.get("iss", self._client.issuer) != self._client.issuer:
-            raise SignInFailed("another provider has answered (RFC 9207)")
+            raise SignInFailed("the response is from another issuer (RFC 9207)")
         if "code" not in query:
             raise SignInFailed(f"the provider refuses: {query.get('error', 'no code')[:100]}")
         async with _session() as session:
@@ -94,13 +94,13 @@ class OpenIdConnect:
         issuer = self._client.issuer
         found = await _json(session, f"{issuer.rstrip('/')}/.well-known/openid-configuration")
         if found.get("issuer") != issuer:
-            raise SignInFailed(f"the provider calls itself {found.get('issuer')!r}")
+            raise SignInFailed(f"the provider's issuer is {found.get('issuer')!r}")
         for name in ("authorization_endpoint", "token_endpoint", "jwks_uri"):
             self._known[name] = _checked(found.get(name))
         methods = found.get("token_endpoint_auth_methods_supported")
         self._known["method"] = "post" if _wants_post(methods) else "basic"
         self._keys = None
-        self._known_until = time.monotonic() + _KEPT_SECONDS
+        self._known_until = time.monotonic() + _CACHE_SECONDS
         return self._known
 
     async def _redeem(
@@ -215,7 +215,7 @@ async def _json(
                 raise SignInFailed(f"{host} answers {response.status}")
             value = await response.json(content_type=None)
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-        raise SignInFailed(f"{host} cannot be asked: {type(error).__name__}") from error
+        raise SignInFailed(f"{host} cannot be reached: {type(error).__name__}") from error
     if not isinstance(value, dict):
         raise SignInFailed(f"{host} answers no JSON object")
     return value

@@ -34,11 +34,11 @@ class Pages:
     about: Mapping[str, Json]
 
     async def listen(self, _: Intake) -> None:
-        """Follow what the open pages show, until cancelled."""
+        """Update the open pages until cancelled."""
         await self.follower.run()
 
     def application(self, intake: Intake, trust: Callable[[web.Request], None]) -> web.Application:
-        """Return the application; `trust` hears of each request of somebody who may be here."""
+        """Return the application; `trust` is called with each authenticated request."""
         api = Api(self.store, intake, self.talks, self.follower, self.about)
         app = application(api=api, assets=self.assets, sign_in=self.sign_in, trust=trust)
         app.on_shutdown.append(self._end_pages)

@@ -18,7 +18,7 @@ from bot.store import Store
 from bot.text.sanitize import one_line, whole_characters
 
 COOKIE = "parley"
-_GUEST = "Guest"  # the name of a person of whom nothing is known but a browser
+_GUEST = "Guest"  # the name of a person without a login
 _LONGEST = 1000  # characters of a cookie of ours
 _RENEW_SECONDS = 24 * 3600.0
 
@@ -98,7 +98,7 @@ class Cookies:
         return value if isinstance(value, dict) else None
 
     def _cookie_name(self, name: str) -> str:
-        # Browsers let no other host of the domain set a cookie that is called so.
+        # Browsers refuse cookies with this prefix from other hosts of the domain.
         return f"__Host-{name}" if self._secure else name
 
     def _signature(self, name: str, body: str) -> str:
@@ -112,14 +112,14 @@ def new_guest() -> Person:
 
 
 def person_of(*identity: str, name: str) -> Person:
-    """Return the person with an identity at another place, always with the same id."""
-    # A header's bytes that are no UTF-8 arrive as half surrogates, and tell people apart, too.
+    """Return the person of an external identity; the id is stable."""
+    # Bytes of a header that are not UTF-8 arrive as surrogates; they distinguish people, too.
     digest = hashlib.sha256("\0".join(identity).encode("utf-8", "surrogatepass")).hexdigest()
     return Person(digest[:32], one_line(whole_characters(name)).strip()[:80] or _GUEST)
 
 
 async def read_secret(store: Store) -> bytes:
-    """Return the secret that all processes share; make it if there is none."""
+    """Return the secret that all processes share; create it if there is none."""
     key = store.key(PLATFORM, "secret")
     await store.command("SET", key, secrets.token_hex(32), "NX")
     return bytes.fromhex(await store.command("GET", key))

@@ -11,7 +11,7 @@ from bot.store import Store
 
 
 class WebPlatform:
-    """Where replies are shown, in any process; `PageServer` serves the page itself."""
+    """Writes replies to streams in any process; `Pages` serves the page."""
 
     name = "web"
 
@@ -30,9 +30,9 @@ class WebPlatform:
         yield surface
 
     async def read_context(self, turn: Turn, *, since: str, most: int) -> Sequence[ContextMessage]:
-        """Return nothing: one person alone talks here, and the history has it all."""
+        """Return nothing: a conversation has one person, and its history is complete."""
         return ()
 
     async def orphaned_messages(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
-        """Return nothing: a page's place in the stream is its number."""
+        """Return nothing: page ids are page numbers, so none can be orphaned."""
         return ()

@@ -31,7 +31,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 # A question of the greatest length, each character as an escape of JSON.
 _LARGEST_BODY = 512 * 1024
-_ANSWER_SECONDS = 10.0  # for anything but events
+_ANSWER_SECONDS = 10.0  # for requests other than events
 _STATUSES: tuple[tuple[type[ParleyError], int], ...] = (
     (NothingAsked, 400),
     (NotTheAsker, 403),
@@ -96,14 +96,14 @@ async def _may_stay(sign_in: SignIn, request: web.Request) -> bool:
 
 
 def _makes_guests(request: web.Request) -> bool:
-    """Whether a browser without a cookie becomes a person: with the page, not with its files."""
+    """Whether this request creates a guest: pages do, static files do not."""
     return request.path in ("/", "/api/me") or request.path.startswith("/c/")
 
 
 async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Return the answer, or the sentence that tells why there is none."""
+    """Run the handler, and translate errors to responses."""
     if not request.transport:
-        # Gone before this began.
+        # The client has disconnected.
         return web.Response(status=400)
     try:
         if request.path.endswith("/events"):
@@ -114,7 +114,7 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
         return answer({"error": error.sentence}, status=error.status)
     except ParleyError as error:
         if isinstance(error, StoreUnavailable):
-            log.info("The page cannot be served: %s", error)
+            log.info("Request %s failed: %s", request.path, error)
         status = next((status for kind, status in _STATUSES if isinstance(error, kind)), 500)
         return answer({"error": error.apology}, status=status)
     except TimeoutError:

@@ -33,12 +33,12 @@ log = logging.getLogger(__name__)
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _FORWARDED_FOR = "X-Forwarded-For"
-_ATTEMPT = "parley-sign-in"  # the cookie of a browser that is at the provider
+_ATTEMPT = "parley-sign-in"  # the cookie during a sign-in at the provider
 _ATTEMPT_SECONDS = 600.0
-_FREE_ATTEMPTS = 5  # wrong passwords of one address before it has to wait
+_FREE_ATTEMPTS = 5  # wrong passwords before an address is blocked
 _LONGEST_PAUSE = 900  # seconds
 _TOO_MANY = "Too many wrong passwords came from here. Please try again in a few minutes."
-_MOST_GUESTS, _GUESTS_SECONDS = 100, 3600  # new people of one address who know the password
+_MOST_GUESTS, _GUESTS_SECONDS = 100, 3600  # guests that log in from one address
 _CROWDED = "Too many new people came from here. Please try again in an hour."
 _FAILED = (
     '<!doctype html><html lang="en"><title>Parley</title>'
@@ -76,7 +76,7 @@ class SignIn:
     """Authenticates requests, and handles login and logout."""
 
     def __init__(self, *, access: Access, cookies: Cookies, store: Store, home: str) -> None:
-        self.home = home  # the page's address as people see it, if the operator has told it
+        self.home = home  # the page's public address, if it is configured
         self._access = access
         self._cookies = cookies
         self._store = store
@@ -112,7 +112,7 @@ class SignIn:
 
     def remember(self, response: web.StreamResponse, person: Person) -> None:
         """Set the person's cookie."""
-        # The provider is asked again when the cookie has expired.
+        # With a provider, an expired cookie leads there again.
         if self._access.way not in ("proxy", "oidc"):
             self._cookies.write(response, person)
 
@@ -135,18 +135,18 @@ class SignIn:
         except SignInFailed as error:
             return _failed(error)
         response = _led_to(address)
-        kept = {**asdict(attempt), "next": _own_path(request.query.get("next", ""))}
-        self._cookies.set_signed(_ATTEMPT, response, kept, seconds=_ATTEMPT_SECONDS)
+        fields = {**asdict(attempt), "next": _own_path(request.query.get("next", ""))}
+        self._cookies.set_signed(_ATTEMPT, response, fields, seconds=_ATTEMPT_SECONDS)
         return response
 
     async def finish_oidc(self, request: web.Request) -> web.Response:
         """Complete the sign-in at the provider."""
-        kept = self._cookies.read_signed(_ATTEMPT, request) or {}
-        oidc, where = self._access.oidc, _own_path(str(kept.pop("next", "")))
+        fields = self._cookies.read_signed(_ATTEMPT, request) or {}
+        oidc, where = self._access.oidc, _own_path(str(fields.pop("next", "")))
         try:
-            if oidc is None or set(kept) != {"state", "nonce", "verifier"}:
+            if oidc is None or set(fields) != {"state", "nonce", "verifier"}:
                 return web.Response(status=403, text=_FAILED, content_type="text/html")
-            attempt = Attempt(**{name: str(value) for name, value in kept.items()})
+            attempt = Attempt(**{name: str(value) for name, value in fields.items()})
             person = await oidc.person(attempt, request.query)
         except SignInFailed as error:
             return _failed(error)
@@ -166,8 +166,8 @@ class SignIn:
         await self._store.command("EXPIRE", key, _LONGEST_PAUSE, "NX")
         if attempts == _FREE_ATTEMPTS + 1 and self._hides_people(request):
             log.warning(
-                "Nobody behind the proxy %s can log in, after wrong passwords: WEB_PROXY_ADDRESS"
-                " has to name it, so that each person's address is counted alone",
+                "Logins through the proxy %s are blocked after wrong passwords: set"
+                " WEB_PROXY_ADDRESS so that each client's address is counted",
                 request.remote,
             )
         if attempts > _FREE_ATTEMPTS:
@@ -182,7 +182,7 @@ class SignIn:
         return response
 
     async def _new_guest(self, request: web.Request) -> Person:
-        """Create a guest; an address may create few, because each has its own quota."""
+        """Create a guest; limited for each address, because each guest has quotas of their own."""
         key = self._store.key(PLATFORM, "guests", self._network(request))
         many = int(await self._store.command("INCR", key))
         await self._store.command("EXPIRE", key, _GUESTS_SECONDS, "NX")
@@ -200,12 +200,10 @@ class SignIn:
         return response
 
     async def _has_logged_out(self, visitor: Visitor) -> bool:
-        left = (
-            None
-            if self.open_to_all
-            else await self._store.command("GET", self._logout_key(visitor))
-        )
-        return left is not None and visitor.since <= float(left)
+        if self.open_to_all:
+            return False
+        logged_out = await self._store.command("GET", self._logout_key(visitor))
+        return logged_out is not None and visitor.since <= float(logged_out)
 
     def _logout_key(self, visitor: Visitor) -> str:
         digest = hashlib.sha256(visitor.person.id.encode()).hexdigest()
@@ -234,7 +232,7 @@ class SignIn:
 
 
 def origin_of(remote: str, forwarded: str, *, proxies: Collection[str]) -> IPAddress | None:
-    """Return the address from which a request came, as far as `proxies` tell; None if unknown.
+    """Return the address from which a request came, as reported by `proxies`; None if unknown.
 
     Each proxy appends where it got the request from to X-Forwarded-For, so entries to the left of
     the last untrusted address can be forged.
@@ -274,7 +272,7 @@ def _led_to(address: str) -> web.Response:
 
 
 def _own_path(path: str) -> str:
-    """Return a path of the page; any other text could lead elsewhere."""
+    """Return the path if it is one of the page, else "/", to prevent open redirects."""
     return path if re.fullmatch(r"/c/[A-Za-z0-9-]+", path) else "/"
 
 

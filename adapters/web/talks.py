@@ -12,8 +12,8 @@ from bot.text.graphemes import cut_before
 from bot.text.sanitize import one_line, whole_characters
 
 PLATFORM = "web"
-_TITLE = 60  # characters, about as many as a sidebar shows
-_LONGEST_TITLE = 200  # of one that a person chose
+_TITLE = 60  # characters, about the width of the sidebar
+_LONGEST_TITLE = 200  # of a title that a person enters
 _ID = re.compile(r"[A-Za-z0-9-]{8,64}")
 
 
@@ -27,9 +27,9 @@ class Talk:
 
 
 class Talks:
-    """The index of conversations. Records and histories have all else. Raises StoreUnavailable.
+    """The index of conversations; their content is in records and histories.
 
-    One that does not remember lists none and keeps no titles.
+    With `remembers` False nothing is listed, and titles are not stored. Raises StoreUnavailable.
     """
 
     def __init__(self, *, store: Store, keep_seconds: float, remembers: bool = True) -> None:
@@ -38,7 +38,7 @@ class Talks:
         self._keep_ms = int(keep_seconds * 1000)
 
     async def all_of(self, person: Person, *, search: str = "") -> list[Talk]:
-        """Return a person's conversations whose title has the words, the newest first."""
+        """Return a person's conversations with these words in the title, the newest first."""
         if not self._remembers:
             return []
         talks, titles = self._talks(person), self._titles(person)
@@ -110,17 +110,17 @@ class Talks:
 
 
 def is_id(text: object) -> bool:
-    """Whether a page may have made this id of a conversation, a question or a press."""
+    """Whether this is a valid id of a conversation, a question or a press."""
     return isinstance(text, str) and _ID.fullmatch(text) is not None
 
 
 def thread_of(person: Person, talk: str) -> ThreadKey:
-    """Return the thread of a person's conversation. The id of another person's finds nothing."""
+    """Return the thread of a person's conversation; ids of other people's do not resolve."""
     return ThreadKey(PLATFORM, "", person.id, talk)
 
 
 def turn_id_of(person: Person, question: str) -> str:
-    """Return the id of a turn that the page named."""
+    """Return the turn id of a question with this id in the page."""
     return f"{PLATFORM}:{person.id}:{question}"
 
 
@@ -135,7 +135,7 @@ def title_of(question: str) -> str:
 
 
 def _scored(found: list[object]) -> list[tuple[str, float]]:
-    # RESP3 answers pairs, RESP2 one list or, in redis-py, pairs.
+    # RESP3 returns pairs, RESP2 one list or, in redis-py, pairs.
     flat: list[object] = []
     for one in found:
         flat += one if isinstance(one, list | tuple) else [one]

@@ -12,7 +12,7 @@ import discord
 
 from adapters.discord.gateway import events
 from adapters.discord.gateway.here import asker_of, is_elsewhere
-from adapters.discord.gateway.responses import acknowledge, finished, refusal_of, reply_privately
+from adapters.discord.gateway.responses import acknowledge, finished, in_time, reply_privately
 from adapters.discord.reply.channel import ChannelAddress
 from adapters.discord.reply.command import ButtonPress, CommandAddress
 from adapters.discord.reply.message import CONTINUE, RATINGS, REGENERATE, STOP, ended_buttons
@@ -27,7 +27,7 @@ PRESSED_LABEL = "One moment…"
 
 
 class Buttons:
-    """Answers presses of any process.
+    """Answers presses of buttons, also of those that other processes have posted.
 
     `on_asked` is called with each queued turn and the address of the press.
     """
@@ -46,7 +46,10 @@ class Buttons:
         self._answer_within = answer_within  # seconds that the intake may take
 
     async def answer(self, interaction: discord.Interaction, pressed: str) -> bool:
-        """Answer a press; False if there is no such button. Raises SurfaceError."""
+        """Answer a press; False if the button is unknown.
+
+        Raises Refused or StoreUnavailable, whose apology is for the person, and SurfaceError.
+        """
         action, sign, turn_id = pressed.partition(":")
         match action + sign:
             case name if name == STOP:
@@ -63,13 +66,15 @@ class Buttons:
 
     async def _stop(self, interaction: discord.Interaction, turn_id: str) -> None:
         by = asyncio.get_running_loop().time() + self._answer_within
-        stopping = self._stop_turn(interaction, turn_id)
-        refusal = await refusal_of(stopping, within=self._answer_within)
-        if isinstance(refusal, HasEnded) and await self._replace_stop(interaction, turn_id, by=by):
+        try:
+            await in_time(self._stop_turn(interaction, turn_id), within=self._answer_within)
+        except HasEnded as ended:
+            if not await self._replace_stop(interaction, turn_id, by=by):
+                raise
             async with translated():
-                await interaction.followup.send(refusal.apology, ephemeral=True)
+                await interaction.followup.send(ended.apology, ephemeral=True)
         else:
-            await acknowledge(interaction, refusal)
+            await acknowledge(interaction)
 
     async def _stop_turn(self, interaction: discord.Interaction, turn_id: str) -> None:
         manages = may_manage(interaction) and await self._is_here(interaction, turn_id)
@@ -80,10 +85,9 @@ class Buttons:
     async def _replace_stop(
         self, interaction: discord.Interaction, turn_id: str, *, by: float
     ) -> bool:
-        """Replace the Stop of a message whose final edit failed, or is in flight; False on failure.
+        """Replace the Stop button of an ended reply; False on failure.
 
-        The buttons are those of an ended reply. One that is not known, at least until `by` (loop
-        time), gets none.
+        If its end cannot be read until `by` (loop time), the message gets no buttons.
         """
         end: End | None = None
         with suppress(StoreUnavailable, TimeoutError):
@@ -104,7 +108,7 @@ class Buttons:
             async with translated():
                 await interaction.response.edit_message(view=view)
         except SurfaceError as error:
-            _log.info("Turn %s: its ended reply keeps the Stop button: %s", turn_id, error)
+            _log.info("Turn %s: cannot remove Stop from its ended reply: %s", turn_id, error)
             return False
         return True
 
@@ -117,10 +121,9 @@ class Buttons:
             asker=asker_of(interaction),
         )
         seen_at = _seen_at(interaction)
-        asking = self._asked(regenerating, at=seen_at)
-        refusal = await refusal_of(asking, within=self._answer_within)
-        if refusal or seen_at:
-            await acknowledge(interaction, refusal)
+        await self._await_turn(regenerating, at=seen_at)
+        if seen_at:
+            await acknowledge(interaction)
         else:
             await _acknowledge_on_button(interaction, turn_id)
 
@@ -132,19 +135,19 @@ class Buttons:
             place=place_below(interaction),
             asker=asker_of(interaction),
         )
-        refusal = await refusal_of(self._asked(continuing), within=self._answer_within)
+        await self._await_turn(continuing)
         # Otherwise the original response to this press would be the message with the button.
         below, private = _continues_command(interaction), _is_private(interaction)
-        await acknowledge(interaction, refusal, thinking=below, private=private)
+        await acknowledge(interaction, thinking=below, private=private)
 
-    async def _asked(self, asking: Awaitable[Turn], *, at: Place | None = None) -> None:
-        turn = await asking
+    async def _await_turn(self, asking: Awaitable[Turn], *, at: Place | None = None) -> None:
+        turn = await in_time(asking, within=self._answer_within)
         self._on_asked(replace(turn, place=at or turn.place))
 
     async def _rate(self, interaction: discord.Interaction, turn_id: str, rating: Rating) -> None:
         rating_turn = self._rate_turn(interaction, turn_id, rating)
-        refusal = await refusal_of(rating_turn, within=self._answer_within)
-        await reply_privately(interaction, refusal.apology if refusal else THANKS)
+        await in_time(rating_turn, within=self._answer_within)
+        await reply_privately(interaction, THANKS)
 
     async def _rate_turn(
         self, interaction: discord.Interaction, turn_id: str, rating: Rating
@@ -157,34 +160,33 @@ class Buttons:
     async def _is_here(self, interaction: discord.Interaction, turn_id: str) -> bool:
         """Whether a turn is answered in the channel or thread of a press.
 
-        Guess: Discord sends presses only of buttons that a message has. A person's own turn needs
-        no such check.
+        Guess: Discord sends presses only of buttons that a message has.
         """
         thread = await self._intake.thread_of_turn(turn_id)
         return thread is not None and str(interaction.channel_id) in (thread.channel, thread.thread)
 
 
 async def _acknowledge_on_button(interaction: discord.Interaction, turn_id: str) -> None:
-    """Acknowledge a press on its button, where no typing can be shown; raises SurfaceError.
+    """Acknowledge a press by its button, if typing cannot be shown; raises SurfaceError.
 
     Only the press's webhook writes there, and only after this, so no write is undone. The button
-    stays one of Regenerate: the webhook may have expired before a worker takes the turn.
+    still regenerates: the webhook may expire before a worker takes the turn.
     """
-    heard: discord.ui.Button[discord.ui.View] = discord.ui.Button(
+    button: discord.ui.Button[discord.ui.View] = discord.ui.Button(
         custom_id=f"{REGENERATE}{turn_id}", label=PRESSED_LABEL
     )
     async with translated():
-        await interaction.response.edit_message(view=finished(heard))
+        await interaction.response.edit_message(view=finished(button))
 
 
 def may_manage(interaction: discord.Interaction) -> bool:
-    """Whether the person may manage messages there; nobody may in a DM."""
+    """Whether the person may manage messages there; False in a DM."""
     permissions = interaction.permissions
     return permissions.manage_messages or permissions.administrator
 
 
 def press_place(interaction: discord.Interaction) -> Place | None:
-    """Return what a press adds to the address of a command; None if it is on another answer."""
+    """Return what a press adds to the address of a command; None for other answers."""
     pressed = interaction.message
     if pressed is None or pressed.interaction_metadata is None:
         return None
@@ -192,7 +194,7 @@ def press_place(interaction: discord.Interaction) -> Place | None:
 
 
 def place_below(interaction: discord.Interaction) -> Place | None:
-    """Return where a turn is answered that continues the message with the pressed button.
+    """Return the address of a turn that continues the message with the pressed button.
 
     None if Discord does not name that message. Below the answer to a command, the press is itself a
     command, whose original response is a new message.
@@ -212,7 +214,7 @@ def place_below(interaction: discord.Interaction) -> Place | None:
 def _seen_at(interaction: discord.Interaction) -> Place | None:
     """Return the address where typing can be shown after a press; None if nowhere.
 
-    Discord shows nothing of a press that is acknowledged.
+    Discord itself shows no progress for an acknowledged press.
     """
     channel = interaction.channel_id
     if channel is None or _is_private(interaction) or is_elsewhere(interaction):

@@ -25,8 +25,8 @@ _Found = list[discord.Message]
 class CatchUp:
     """Searches channels for the messages after `last_handled`.
 
-    Only the last minutes are read, nothing before `began_at`, and the channels with the latest
-    messages, the bot's own threads first. The client has `servers` servers, or will have them soon.
+    Only recent messages are read, none before `began_at`. The bot's own threads come first, then
+    the channels with the latest messages. `servers` is the expected number of servers.
     """
 
     def __init__(
@@ -120,19 +120,19 @@ class CatchUp:
             async with asyncio.timeout(self._tuning.catch_up_for):
                 await self._read_into(found, channel_id, channel)
         except TimeoutError:
-            _log.warning("Channel %d could not be read in time", channel_id)
+            _log.warning("Channel %d: catch-up timed out", channel_id)
         except SurfaceError as error:
-            _log.info("Channel %d cannot be read: %s", channel_id, error)
+            _log.info("Channel %d: cannot catch up: %s", channel_id, error)
         self._searched[channel_id].set()
         return found[::-1]
 
     async def _read_into(self, found: _Found, channel_id: int, channel: object) -> None:
-        """Read a channel backwards, so that the newest messages are not left out."""
+        """Read a channel backwards, so that the limit of pages skips the oldest messages."""
         tuning, failures, pages = self._tuning, 0, 0
         size, before = tuning.page_size, dict[str, int]()
         while pages < tuning.catch_up_pages:
             try:
-                # In turn, one page each: a busy channel delays no other.
+                # Channels take turns page by page, so a busy one does not delay the others.
                 async with self._requests:
                     channel = channel or await fetch_channel(self._client, channel_id)
                     page = await fetch_messages(self._client, channel_id, limit=size, **before)
@@ -146,7 +146,7 @@ class CatchUp:
             if not isinstance(channel, _ServerChannel | discord.DMChannel):
                 return
             new = [one for one in page if int(one["id"]) > self._since]
-            # One by one: the library would parse all of a page, or none.
+            # One by one, because one bad message makes the library fail for the whole page.
             messages = [read_message(channel, one) for one in new]
             found += [one for one in messages if one and self._wanted(one)]
             if len(new) < size:
@@ -156,7 +156,7 @@ class CatchUp:
 
 
 def id_at(moment: float | None = None) -> int:
-    """Return an id like those of messages that are written at that time, by default now."""
+    """Return the snowflake of a moment, by default now."""
     moment = time.time() if moment is None else moment
     return int(moment * 1000 - discord.utils.DISCORD_EPOCH) << 22
 
@@ -164,7 +164,7 @@ def id_at(moment: float | None = None) -> int:
 def _is_readable(channel: _ServerChannel) -> bool:
     try:
         permissions = channel.permissions_for(channel.guild.me)
-    # A thread whose channel is not visible, or a server that was parsed in part.
+    # The channel of a thread is not visible, or the server was parsed in part.
     except (discord.ClientException, AttributeError):
         return False
     return permissions.read_messages and permissions.read_message_history

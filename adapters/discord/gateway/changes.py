@@ -1,4 +1,4 @@
-"""Finds edits and deletions that the gateway does not send again, of questions asked lately."""
+"""Finds edits and deletions of recent questions that the gateway does not send again."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _Channel = discord.abc.Messageable
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class TrackedMessage:
     """A message and the channels where it may be, most likely first."""
 
     id: int
@@ -29,32 +29,31 @@ class Known:
 
 @dataclass(slots=True)
 class Changes:
-    """Messages of people that were edited, as they stand now, and ids of deleted ones."""
+    """Edited messages of people, with their current text, and ids of deleted ones."""
 
     edited: list[discord.Message] = field(default_factory=list)
     deleted: list[int] = field(default_factory=list)
 
 
 async def find_changes(
-    client: discord.Client, known: Iterable[Known], *, tuning: Tuning
+    client: discord.Client, known: Iterable[TrackedMessage], *, tuning: Tuning
 ) -> Changes:
-    """Compare messages with what their channels show, as far as they can be read in time.
+    """Compare messages with their channels, as far as these can be read in time.
 
     Each channel is read from its oldest known message on, by one request of a page. A missing
     message is requested individually, and counts as deleted if Discord does not find it.
     """
     changes = Changes()
-    places: dict[int, list[Known]] = {}
+    by_channel: dict[int, list[TrackedMessage]] = {}
     for one in known:
-        places.setdefault(one.channels[0], []).append(one)
-    # Those with the latest messages first.
-    latest = sorted(places, key=lambda channel: max(one.id for one in places[channel]))
+        by_channel.setdefault(one.channels[0], []).append(one)
+    latest = sorted(by_channel, key=lambda channel: max(one.id for one in by_channel[channel]))
     at_once = asyncio.Semaphore(tuning.catch_up_at_once)
 
     async def compare(channel: int) -> None:
         async with at_once:
             try:
-                await _compare(client, channel, places[channel], changes, tuning.page_size)
+                await _compare(client, channel, by_channel[channel], changes, tuning.page_size)
             except SurfaceError as error:
                 _log.info("Channel %d: cannot search for edits and deletions: %s", channel, error)
 
@@ -63,12 +62,16 @@ async def find_changes(
             for channel in latest[: -tuning.catch_up_channels - 1 : -1]:
                 group.create_task(compare(channel))
     except TimeoutError:
-        _log.warning("Not all channels could be searched for changes in time")
+        _log.warning("Search for edits and deletions timed out")
     return changes
 
 
 async def _compare(
-    client: discord.Client, channel: int, known: Collection[Known], changes: Changes, size: int
+    client: discord.Client,
+    channel: int,
+    known: Collection[TrackedMessage],
+    changes: Changes,
+    size: int,
 ) -> None:
     first = min(one.id for one in known)
     page = await fetch_messages(client, channel, limit=size, after=first - 1)
@@ -87,12 +90,12 @@ def _is_edited(client: discord.Client, message: Payload) -> bool:
 
 
 async def _read(client: discord.Client, channel: int, message: Payload, changes: Changes) -> None:
-    place = await fetch_channel(client, channel)
-    if isinstance(place, _Channel) and (read := read_message(place, message)):
+    found = await fetch_channel(client, channel)
+    if isinstance(found, _Channel) and (read := read_message(found, message)):
         changes.edited.append(read)
 
 
-async def _is_deleted(client: discord.Client, known: Known) -> bool:
+async def _is_deleted(client: discord.Client, known: TrackedMessage) -> bool:
     path = "/channels/{channel_id}/messages/{message_id}"
     for channel in known.channels:
         try:

@@ -1,4 +1,4 @@
-"""The gateway's events, handed to the intake."""
+"""Passes the gateway's events to the intake."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import discord
 
 from adapters.discord.gateway import events
 from adapters.discord.gateway.catch_up import CatchUp, id_at
-from adapters.discord.gateway.changes import Known, find_changes
+from adapters.discord.gateway.changes import TrackedMessage, find_changes
 from adapters.discord.gateway.commands import HELP
 from adapters.discord.gateway.connection import Joined
 from adapters.discord.gateway.events import MessageFilter
@@ -40,7 +40,7 @@ from bot.turns.intake import Intake
 
 _log = logging.getLogger(__name__)
 
-# In a place where Discord does not send what does not mention the bot.
+# If Discord sends only messages that mention the bot.
 _HELP_UNREAD = (
     "I cannot read a message that only answers me or mentions my role. "
     "Mention me, {name}, and write your question after it."
@@ -50,7 +50,7 @@ _NOTICES = 100  # notices to people that are in flight at once; further ones are
 
 
 class Gateway(discord.Client):
-    """A client of the gateway, for one shard, with the intents that it is given.
+    """A client of the gateway for one shard.
 
     Messages, their edits and their deletions go through the inbox, in order. Interactions do not
     wait there, because they must be answered within three seconds. Unhandled events are sent again
@@ -100,8 +100,8 @@ class Gateway(discord.Client):
         self._notices = asyncio.Semaphore(_NOTICES)
 
     async def serve(self, token: str) -> None:
-        """Log in and hand over events until the connection ends for good."""
-        # The tasks, which the inbox starts, end after it, and before the client, which they use.
+        """Log in and handle events until the connection ends and cannot be resumed."""
+        # The inbox starts the tasks and they use the client, so they end between the two.
         try:
             async with self._tasks, running(self._inbox.work()):
                 await self.login(token)
@@ -129,7 +129,7 @@ class Gateway(discord.Client):
                 case discord.Interaction():
                     self._start(partial(self._interactions.answer, parsed), event)
         except Exception:
-            _log.exception("Shard %s: cannot handle an event", self._shard.number)
+            _log.exception("Shard %s: cannot handle event %d", self._shard.number, event.seq)
 
     def _on_message(self, message: discord.Message, event: PendingEvent) -> None:
         if isinstance(message.channel, discord.DMChannel):
@@ -179,7 +179,7 @@ class Gateway(discord.Client):
         )
 
     async def _forget(self, message_ids: Collection[int]) -> None:
-        # Discord does not tell whose a message was: a person's, or one of an answer.
+        # Deletions name no author: the message may be a question or part of an answer.
         deleted = sorted(message_ids)
         await self._intake.forget(
             *[events.turn_id(one) for one in deleted],
@@ -189,12 +189,12 @@ class Gateway(discord.Client):
         )
 
     def _catch_up_soon(self, event: PendingEvent) -> None:
-        # Before any question that is asked from now on.
+        # Before any later question.
         self._inbox.add(InboxItem(partial(self._catch_up, event), event.hold()))
 
     async def _catch_up(self, event: PendingEvent) -> None:
         shard = self._shard
-        # The next client, or session, has a catch-up of its own.
+        # The next client or session begins its own catch-up.
         if self.is_closed() or not await shard.wait_until_connected(event):
             return
         last_handled = await shard.last_handled()
@@ -202,7 +202,7 @@ class Gateway(discord.Client):
             self,
             last_handled=last_handled,
             began_at=shard.began_at,
-            # DMs come to shard 0 alone (Discord's documentation, "Sharding").
+            # Only shard 0 receives DMs (Discord's documentation, "Sharding").
             dms=[] if shard.number else await shard.saved.dms(),
             servers=shard.servers,
             wanted=self._filter.is_relevant,
@@ -211,26 +211,26 @@ class Gateway(discord.Client):
         changes = await find_changes(self, await self._known(), tuning=shard.tuning)
         if changes.deleted:
             await self._forget(changes.deleted)
-        # Questions that are asked from now on wait for one pass only.
+        # Later questions wait for the first pass only.
         is_passed = asyncio.Event()
         found = partial(self._put_found, catch_up, changes.edited, event, is_passed)
         self._start(found, event)
         await is_passed.wait()
 
-    async def _known(self) -> list[Known]:
+    async def _known(self) -> list[TrackedMessage]:
         """Return this shard's recent questions and their answers."""
-        shard, known = self._shard, list[Known]()
+        shard, known = self._shard, list[TrackedMessage]()
         oldest = id_at(time.time() - shard.tuning.answers_wanted_for)
         for channel, message in await shard.saved.questions():
             thread = await self._intake.thread_of_turn(events.turn_id(message))
             if message < oldest or thread is None or not shard.receives(thread.workspace):
                 continue
-            known.append(Known(message, (channel,)))
+            known.append(TrackedMessage(message, (channel,)))
             # The answer is in the thread that was opened from the question, if there is one.
             is_opened = self._threads and thread.thread == str(message)
             channels = (message, channel) if is_opened else (channel,)
             answer = await self._intake.messages_of(events.turn_id(message))
-            known += [Known(int(one), channels) for one in answer if one.isdecimal()]
+            known += [TrackedMessage(int(one), channels) for one in answer if one.isdecimal()]
         return known
 
     async def _put_found(
@@ -249,7 +249,7 @@ class Gateway(discord.Client):
             # Runs in one task, so that cancelling it ends the requests.
             async with aclosing(catch_up.messages()) as found:
                 async for messages in found:
-                    # Only the newest question of a thread is answered anew.
+                    # Of the edits in a thread, only that of its newest question has an effect.
                     self._inbox.put_first(
                         [*edits, *(self._question(one, event) for one in messages)]
                     )
@@ -280,10 +280,11 @@ class Gateway(discord.Client):
             self._send_refusal(message, refused, event)
 
     async def _turn_of(self, message: discord.Message, channel: events.Channel) -> Turn:
-        answered, continued_thread = events.replied_to(message), None
-        is_ours = answered is not None and answered.author.id == own_id(self)
-        if answered and is_ours and events.has_threads(channel):
-            continued_thread = await self._intake.thread_of("discord", str(answered.id))
+        continued_thread: ThreadKey | None = None
+        quoted = events.replied_to(message)
+        is_reply_to_bot = quoted is not None and quoted.author.id == own_id(self)
+        if quoted and is_reply_to_bot and events.has_threads(channel):
+            continued_thread = await self._intake.thread_of("discord", str(quoted.id))
         role = self._filter.role(message) or 0
         return events.message_turn(
             message,
@@ -303,7 +304,7 @@ class Gateway(discord.Client):
             self._show_if_waiting(turn)
 
     async def _roles(self, message: discord.Message) -> list[str]:
-        """Return the roles of an author whose message does not tell them, if they matter.
+        """Fetch the author's roles if access depends on them and the message lacks them.
 
         A message of REST has no member (Discord's documentation, "Message Create").
         """
@@ -318,7 +319,7 @@ class Gateway(discord.Client):
         except (WriteDelayed, WriteFailed):
             raise
         except SurfaceError as error:
-            _log.info("Message %d: its author is no member: %s", message.id, error)
+            _log.info("Message %d: cannot fetch its author's roles: %s", message.id, error)
             return []
         return [str(one) for one in member.get("roles") or ()]
 
@@ -339,7 +340,7 @@ class Gateway(discord.Client):
                 await self._on_waiting(turn)
 
     async def _stop_or_note(self, turn: Turn, facts: Facts, channel: events.Channel) -> bool:
-        """Carry out a stop, or note the message; return whether it is a question for the bot."""
+        """Carry out a stop, or record the message; return whether it is a question for the bot."""
         if is_stop(facts, turn.text) and await self._intake.stop_own(
             turn.id, turn.key, turn.person, channel=str(channel.id)
         ):
@@ -347,7 +348,7 @@ class Gateway(discord.Client):
         if not isinstance(channel, discord.Thread):
             return await self._intake.note_message(facts, None)
         ours = events.is_opened_by(self, channel)
-        # A person who opens a thread speaks there first.
+        # The person who opens a thread is its first speaker.
         people = {turn.person.id} if ours else {turn.person.id, str(channel.owner_id)}
         return await self._intake.note_message(facts, turn.key, *people, ours=ours)
 
@@ -364,19 +365,19 @@ class Gateway(discord.Client):
             _log.info("Message %d gets no notice: too many are in flight", message.id)
             return
         async with self._notices, translated():
-            # With the question's id as nonce it is sent once, if other processes got it, too.
+            # The question's id as nonce prevents duplicates by other processes.
             await message.reply(text, mention_author=False, nonce=message.id)
 
     def _start(self, work: Work, event: PendingEvent) -> None:
-        """Run work beside the inbox; the event counts as handled unless the work is cancelled."""
+        """Run work outside of the inbox; the event is handled unless the work is cancelled."""
 
         async def run() -> None:
             try:
                 await work()
             except SurfaceError as error:
-                _log.warning("Discord did not take a response: %s", error)
+                _log.warning("Event %d: Discord rejected a response: %s", event.seq, error)
             except Exception:
-                _log.exception("An event from Discord was not handled")
+                _log.exception("Event %d: cannot handle it", event.seq)
             release()
 
         release = event.hold()

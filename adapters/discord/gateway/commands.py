@@ -25,7 +25,6 @@ from adapters.discord.gateway.responses import (
     acknowledge,
     finished,
     in_time,
-    refusal_of,
     reply_privately,
 )
 from adapters.discord.rest import fetch_messages, own_id, translated
@@ -40,9 +39,9 @@ _log = logging.getLogger(__name__)
 
 HELP = "Ask me something: write your question after my name."
 _FORGET = "forget:"  # the custom id of a button, with the id of the person who may press it
-_FOLLOW_UP_SECONDS = 14 * 60  # Discord takes edits of an answer for a quarter of an hour
+_FOLLOW_UP_SECONDS = 14 * 60  # a response can be edited for 15 minutes
 _SUMMARISED = 100  # messages, the most of one request ("Get Channel Messages")
-_READ_SECONDS = 1.5  # of the three that Discord waits for an answer
+_READ_SECONDS = 1.5  # of the three seconds that Discord allows for a response
 _MOST_CHOICES, _LONGEST_CHOICE = 25, 100  # Discord's documentation, "Autocomplete"
 _UNREADABLE = (
     "I cannot read what was said here: I need View Channel, Read Message History and the Message "
@@ -129,11 +128,11 @@ class Commands:
     async def take_form(
         self, interaction: discord.Interaction, name: str, parts: Sequence[Any]
     ) -> bool:
-        """Take what a person has filled in."""
+        """Handle a submitted form."""
         values = forms.filled_in(parts)
         match name.split(":"):
             case ["about", message]:
-                await self._ask_about_kept(interaction, message, values)
+                await self._ask_about_stored(interaction, message, values)
             case ["settings", scope, part, seen] if scope in _SCOPES and part in _PARTS:
                 await self._respond(
                     interaction,
@@ -146,7 +145,7 @@ class Commands:
         return True
 
     async def _ask(self, interaction: discord.Interaction, values: _Data, data: _Data) -> bool:
-        # An earlier version has registered `prompt`.
+        # An earlier version registered the option as `prompt`.
         match values:
             case {"question": str(question)} | {"prompt": str(question)}:
                 private = values.get("private") is True and not is_own_dm(interaction)
@@ -161,8 +160,8 @@ class Commands:
         return True
 
     async def _admit(self, interaction: discord.Interaction, turn: Turn, *, private: bool) -> None:
-        refusal = await refusal_of(self._intake.admit(turn), within=self._answer_within)
-        await acknowledge(interaction, refusal, thinking=True, private=private)
+        await in_time(self._intake.admit(turn), within=self._answer_within)
+        await acknowledge(interaction, thinking=True, private=private)
 
     async def _carry_out(
         self, interaction: discord.Interaction, name: str, values: _Data, data: _Data
@@ -217,7 +216,7 @@ class Commands:
             async with translated():
                 await interaction.edit_original_response(content=text)
         except (TimeoutError, StoreUnavailable, SurfaceError) as error:
-            _log.info("A person was not told that they are forgotten: %r", error)
+            _log.info("Interaction %d: cannot report an erasure: %r", interaction.id, error)
 
     async def _respond(self, interaction: discord.Interaction, verb: _Verb[str]) -> str:
         """Run a command and send its result to the person."""
@@ -256,17 +255,17 @@ class Commands:
             await reply_privately(interaction, _NO_TEXT)
             return
         name = str(interaction.id)
-        # Where the bot is no member it could not read the message again.
-        await in_time(self._keep(interaction, name, message), within=self._answer_within)
+        # Stored now, because the bot cannot read it later if it is not a member there.
+        await in_time(self._store_message(interaction, name, message), within=self._answer_within)
         form = forms.question_form(name, is_private=is_own_dm(interaction))
         async with translated():
             await interaction.response.send_modal(form)
 
-    async def _keep(
+    async def _store_message(
         self, interaction: discord.Interaction, name: str, message: ContextMessage
     ) -> None:
         await self._check(interaction)
-        await self._intake.keep_message(_kept(interaction, name), message)
+        await self._intake.keep_message(_message_key(interaction, name), message)
 
     async def _check(self, interaction: discord.Interaction) -> None:
         """Raise NotAllowed if the person may not use the bot there."""
@@ -276,12 +275,12 @@ class Commands:
             asker_of(interaction),
         )
 
-    async def _ask_about_kept(
+    async def _ask_about_stored(
         self, interaction: discord.Interaction, name: str, values: forms.Values
     ) -> None:
         question, private = _text(values, "question").strip(), values.get("who") == (forms.ONLY_ME,)
-        kept = self._intake.kept_message(_kept(interaction, name))
-        message = await in_time(kept, within=self._answer_within)
+        reading = self._intake.kept_message(_message_key(interaction, name))
+        message = await in_time(reading, within=self._answer_within)
         if message is None:
             await reply_privately(interaction, _FORGOTTEN)
             return
@@ -302,7 +301,7 @@ class Commands:
     async def _messages_since(
         self, interaction: discord.Interaction, first: ContextMessage
     ) -> list[ContextMessage]:
-        """Read what was said behind a message, by one request; raises Refused."""
+        """Read the messages after a message, with one request; raises Refused."""
         channel = interaction.channel_id or 0
         if interaction.guild_id and not self._client.intents.message_content:
             raise NotOffered(_UNREADABLE)
@@ -321,7 +320,7 @@ class Commands:
         return [one for one in said if one and one.text]
 
     def _target(self, interaction: discord.Interaction, data: _Data) -> ContextMessage | None:
-        """Return the message in whose menu a command was chosen."""
+        """Return the message whose menu has the command."""
         match data:
             case {"target_id": str(target), "resolved": {"messages": dict(messages)}}:
                 channel = self._client.get_partial_messageable(interaction.channel_id or 0)
@@ -330,16 +329,16 @@ class Commands:
         return None
 
 
-def _kept(interaction: discord.Interaction, form: str) -> str:
+def _message_key(interaction: discord.Interaction, form: str) -> str:
     """Return the storage key of a message for this person's form.
 
-    Guess: Discord does not compare the id that a person's client sends with that of the form.
+    The person's id is part of it, because clients may send the id of another form (a guess).
     """
     return f"{interaction.user.id}:{form}"
 
 
 def _values(options: object) -> dict[str, Any]:
-    """Return the options of a command by name; empty if one is there twice."""
+    """Return the options of a command by name; empty if a name occurs twice."""
     found = [one for one in options if isinstance(one, dict)] if isinstance(options, list) else []
     values = {str(one.get("name")): one.get("value") for one in found}
     return values if len(values) == len(found) else {}
@@ -351,7 +350,7 @@ def _text(values: Mapping[str, object], name: str) -> str:
 
 
 def _files(values: _Data, data: _Data) -> list[str]:
-    """Return the line for the file of a command, as for one below a message."""
+    """Return the line that names the file of a command, as for the files of a message."""
     match data.get("resolved"):
         case {"attachments": {**files}}:
             file = files.get(str(values.get("file")))

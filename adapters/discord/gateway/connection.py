@@ -2,7 +2,7 @@
 
 This file has all of the library's gateway internals that the adapter uses. They are private:
 `tests/discord/gateway/test_connection.py` pins them, and requirements.txt allows the 2.7 series
-only. Before it allows another, the test's list has to be read in the new source.
+only. For another series, compare the test's list with the new source first.
 
 If the library cannot parse a payload whole, the payload is reduced until it can.
 """
@@ -30,7 +30,7 @@ from bot.ports import Downtime
 
 _log = logging.getLogger(__name__)
 
-# The events that the bot handles; the others only keep the library's picture of the servers.
+# The events that the bot handles; the others only update the library's cache.
 HANDLED = (
     *("MESSAGE_CREATE", "MESSAGE_UPDATE", "MESSAGE_DELETE", "MESSAGE_DELETE_BULK"),
     "INTERACTION_CREATE",
@@ -63,7 +63,7 @@ class Connection:
     """A logged-in client's connection to the gateway; one at a time.
 
     `on_session` is called when a session has begun, before any of its events. `on_event` is called
-    with what the library has parsed of a handled event. Both run within the event, and may hold it.
+    with each parsed object of a handled event. Both are called during the event, and may hold it.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Connection:
         self._intercept()
 
     def _intercept(self) -> None:
-        """Parse each event by itself, and keep the library from handing it to tasks of its own.
+        """Parse each event separately, without the library's own dispatch in tasks.
 
         The library lets an error of a parser end the connection, and with it the session.
         """
@@ -109,7 +109,7 @@ class Connection:
         return Session(socket.session_id, socket.sequence, str(socket.gateway))
 
     async def run(self, session: Session | None) -> bool:
-        """Resume the session, or begin one; return at the end whether it can be resumed.
+        """Resume the session or begin one, until it ends; return whether it can be resumed.
 
         Raises discord.ConnectionClosed if Discord refuses the shard, and errors of the network.
         """
@@ -118,7 +118,7 @@ class Connection:
             async with asyncio.timeout(self._tuning.open_within):
                 self._socket = await DiscordWebSocket.from_client(
                     self._client,
-                    # The library asks for no pause before it identifies: the shard has made one.
+                    # The library must not pause before IDENTIFY: the shard has already.
                     initial=True,
                     gateway=_resume_address(session) if session else None,
                     shard_id=self._client.shard_id,
@@ -146,7 +146,7 @@ class Connection:
                     await self._socket.close(_RESUMABLE_CLOSE)
 
     def _parse(self, name: str, parse: _Parser, data: Any) -> list[object]:
-        """Return what the library hands over while it parses an event; nothing if it cannot."""
+        """Return what the library dispatches while it parses an event; [] if that fails."""
 
         def collected(data: Any) -> list[object]:
             self._parsed = []
@@ -156,7 +156,7 @@ class Connection:
         try:
             return parse_event(name, collected, data)
         except Exception as error:
-            # READY as well: the bot knows from its login who it is, and servers are looked up.
+            # READY as well: the bot's id is known from the login, and servers are looked up.
             _log.warning("Event %s skipped (%s): %s", name, ids_of(data), located(error))
             return []
 
@@ -176,7 +176,7 @@ class Connection:
             self._on_session(event)
 
     def _on_server(self, parse: _Parser, data: Any) -> None:
-        # The library hands over the servers of a new session later, from a task of its own.
+        # The library would dispatch the servers of a new session later, from its own task.
         parse(data)
         if isinstance(data, dict) and _is_id(data.get("id")):
             with self._progress.handling(self._seq) as event:
@@ -193,14 +193,14 @@ class Connection:
 
 
 def use_gateway(address: str) -> None:
-    """Connect all sessions of this process to an address; an empty one is Discord's own."""
+    """Set the gateway address for this process; an empty one is Discord's own."""
     DiscordWebSocket.DEFAULT_GATEWAY = yarl.URL(address) if address else _DISCORDS_GATEWAY
 
 
 def _resume_address(session: Session) -> yarl.URL | None:
-    """Return where to resume; None if that is neither Discord's address nor the operator's.
+    """Return the address to resume at; None if it is neither Discord's nor the operator's.
 
-    The token is sent there, and an address from the store may be older than the settings.
+    The token is sent there, and a stored address may be older than the settings.
     """
     first = DiscordWebSocket.DEFAULT_GATEWAY
     try:
@@ -214,7 +214,7 @@ def _resume_address(session: Session) -> yarl.URL | None:
 
 
 def read_message(channel: discord.abc.Messageable, data: Payload) -> discord.Message | None:
-    """Parse a message of REST; None, and a line in the log, if that fails."""
+    """Parse a message from REST; logs and returns None if that fails."""
 
     def create(data: Any) -> discord.Message:
         return channel._state.create_message(channel=channel, data=data)  # type: ignore[arg-type]
@@ -249,7 +249,7 @@ def parse_event(name: str, parse: Callable[[Payload], _Parsed], data: Payload) -
     for reduce in _REDUCTIONS.get(name, (_unchanged,)):
         try:
             parsed = parse(reduce(data))
-        # The library does not say what its parsers raise.
+        # The library does not document what its parsers raise.
         except Exception as error:
             errors.append(error)
             continue
@@ -260,7 +260,7 @@ def parse_event(name: str, parse: Callable[[Payload], _Parsed], data: Payload) -
 
 
 def ids_of(data: object) -> str:
-    """Return the ids that a payload names, for the log."""
+    """Return the ids in a payload, for the log."""
     found = data if isinstance(data, dict) else {}
     ids = [f"{key} {found[key]}" for key in _ID_FIELDS if _is_id(found.get(key))]
     return ", ".join(ids) or "without ids"
@@ -284,9 +284,9 @@ def _is_id(value: object) -> bool:
     return isinstance(value, str) and value.isdecimal() and len(value) <= 20
 
 
-# Returns a payload without what the library may fail to parse.
+# Returns a payload without parts that the library may fail to parse.
 _Reduction = Callable[[Payload], Payload]
-# What a question needs of its message, besides what `_message_core` reads field by field.
+# Fields that a question needs, besides those that `_message_core` reads one by one.
 _MESSAGE_FIELDS = ("id", "guild_id", "channel_id", "webhook_id", "flags", "message_reference")
 _RICH_FIELDS = ("embeds", "components", "sticker_items", "interaction_metadata")
 _FILE_FIELDS = ("id", "filename", "size", "url", "proxy_url", "content_type")
@@ -294,7 +294,7 @@ _INTERACTION_FIELDS = (
     *("id", "application_id", "type", "token", "guild_id", "channel", "channel_id", "locale"),
     *("context", "app_permissions", "authorizing_integration_owners", "user"),
 )
-# What the library expects in a press and in a form.
+# Fields that the library expects in a press and in a form.
 _EMPTY_DATA: Payload = {"custom_id": "", "component_type": 0, "components": []}
 # Parts of a server that the bot does not use.
 _UNUSED_GUILD_FIELDS = (
@@ -317,7 +317,7 @@ def _plain_message(data: Payload) -> Payload:
     plain = _bare_message(data) | _only(data, _RICH_FIELDS) | _member_of(data)
     plain["message_snapshots"] = [_snapshot(one) for one in _objects(data, "message_snapshots")]
     if poll := data.get("poll"):
-        # Discord documents the end of a poll as nullable; discord.py counts with it.
+        # Discord documents the end of a poll as nullable; discord.py requires it.
         plain["poll"] = poll | {"expiry": poll.get("expiry") or data["timestamp"]}
     if answered := data.get("referenced_message"):
         plain["referenced_message"] = _plain_message(answered)
@@ -360,7 +360,7 @@ def _member_of(data: Payload) -> Payload:
 
 
 def _member(data: Payload) -> Payload:
-    # Some documents of Discord's show roles as objects, and older ones no flags.
+    # Some of Discord's examples have roles as objects, and older ones no flags.
     roles = [one["id"] if isinstance(one, dict) else one for one in data.get("roles", [])]
     return {"flags": 0} | data | {"roles": roles}
 
@@ -378,7 +378,7 @@ def _plain_interaction(data: Payload) -> Payload:
 
 
 def _unknown_interaction(data: Payload) -> Payload:
-    """Keep no more than a response needs, so that it can be declined."""
+    """Return only the fields that a response needs, so that it can be declined."""
     core = {key: data[key] for key in ("id", "application_id", "type", "token")}
     return _whole_interaction(core) | {"data": _EMPTY_DATA}
 

@@ -30,10 +30,10 @@ Channel = (
 _log = logging.getLogger(__name__)
 
 EVERYTHING = discord.Permissions.all()
-HIDDEN = "hidden"  # in the place of a turn whose person may not read what was said before
+HIDDEN = "hidden"  # set in the place of a turn if its person may not read earlier messages
 READS = "reads"  # in the place of a private question: the id of the thread that it is about
 
-_Unknown = discord.PartialMessageable  # what the library takes for a channel it does not know
+_Unknown = discord.PartialMessageable  # the library's class for unknown channels
 NAME = "discord"
 _MARKUP = re.compile(r"<(?P<kind>@|@&|#)!?(?P<id>\d{15,20})>")
 # Characters of all embeds and components of a forwarded message, or of a poll. Discord's own limits
@@ -55,16 +55,16 @@ def turn_id(snowflake: int) -> str:
 
 
 def replied_to(message: discord.Message) -> discord.Message | None:
-    """Return the message to which a message replies; None if there is none, or it is gone."""
+    """Return the message to which a message replies; None without one, or if it was deleted."""
     found = message.reference.resolved if message.reference else None
     return found if isinstance(found, discord.Message) else None
 
 
 def context_message(message: discord.Message, user_id: int) -> ContextMessage:
-    """Return a message of anybody as the prompt shows it; the bot's own user is `user_id`."""
+    """Convert a message to context for the prompt; `user_id` is the bot's."""
     text = text_of(message, user_id, role_id=0)
     if not text:
-        # Of other bots, which often write nothing else.
+        # Other bots often write embeds only.
         text = _bounded("\n".join(filter(None, map(_embed, message.embeds))))
     person = None if message.author.id == user_id else person_of(message.author)
     return ContextMessage(turn_id(message.id), person, text)
@@ -83,14 +83,14 @@ def quote_of(message: discord.Message, user_id: int) -> ContextMessage | None:
     match reference.resolved:
         case discord.Message() as quoted:
             return context_message(quoted, user_id)
-        # Discord has not looked for it (Discord's documentation, "Message Structure").
+        # Discord did not fetch it (Discord's documentation, "Message Structure").
         case None:
             return ContextMessage(turn_id(reference.message_id), None, "")
     return None
 
 
 def has_threads(channel: Channel) -> bool:
-    """Whether a channel has several conversations side by side."""
+    """Whether a channel can have several conversations at once."""
     return not isinstance(channel, discord.Thread | discord.DMChannel)
 
 
@@ -107,8 +107,8 @@ def message_turn(
     """Return the turn of a message for the bot.
 
     `continued_thread` is the thread that a reply in a channel continues; without one, a message in
-    a channel begins a thread of its own, in a Discord thread if `threads` is True. `user_id` is the
-    bot's. `roles` are the author's, if the message lacks them.
+    a channel begins a new thread, in a Discord thread if `threads` is set. `user_id` is the bot's.
+    `roles` are the author's, if the message does not include them.
     """
     side_by_side = has_threads(channel)
     address = ChannelAddress(
@@ -142,10 +142,8 @@ def server_of(message: discord.Message) -> int | None:
 
 
 def roles_of(user: discord.User | discord.Member) -> tuple[str, ...]:
-    """Return the ids of a member's roles, also of those that the library does not know.
-
-    After a RESUME it knows none.
-    """
+    """Return the ids of a member's roles."""
+    # `roles` lacks those that are not in the library's cache, which is empty after a RESUME.
     return tuple(map(str, user._roles)) if isinstance(user, discord.Member) else ()
 
 
@@ -192,7 +190,7 @@ def readable_by(permissions: discord.Permissions) -> dict[str, Json]:
 
 
 def text_of(message: discord.Message, user_id: int, *, role_id: int) -> str:
-    """Return what a message says to this user; empty when it only mentions them or their role.
+    """Return the text of a message for this user; empty if it only mentions them or their role.
 
     Other mentions become names. A poll and a forwarded message are included; files and stickers are
     only named.
@@ -223,16 +221,16 @@ def _key(message: discord.Message, channel: Channel) -> ThreadKey:
 
 
 def where_of(channel: object) -> str:
-    """Return the names of a channel and its server as far as the library knows them."""
+    """Return the names of a channel and its server, as far as they are cached."""
     if not isinstance(channel, Channel) or isinstance(channel, discord.DMChannel):
         return ""
-    # After a RESUME the library knows no server.
+    # After a RESUME no server is cached.
     server = getattr(channel.guild, "name", None)
     return f"#{channel.name} of {server}" if server else f"#{channel.name}"
 
 
 def person_of(user: discord.User | discord.Member) -> Person:
-    """Return a person as the core knows them."""
+    """Convert a user to a person of the core."""
     # One account has one id in every server and DM.
     return Person(id=str(user.id), name=user.display_name)
 
@@ -261,7 +259,7 @@ def _named(message: discord.Message | discord.MessageSnapshot) -> list[str]:
 
 
 def file_line(name: str) -> str:
-    """Return the line that stands for a file in a question."""
+    """Return the line that names a file in a question."""
     return f"[file: {name}]"
 
 
@@ -284,19 +282,18 @@ def _bounded(text: str) -> str:
 
 
 class MessageFilter:
-    """Knows what a message is to the bot.
+    """Decides whether messages are for the bot.
 
-    A session that was resumed shows no servers: REST is asked once for each of them, and for each
-    thread; from then on the gateway's events keep the library's picture true. The bot's own role is
-    one that Discord makes when a bot is invited with permissions, under the bot's name, and people
-    mention it in place of the bot.
+    A resumed session lists no servers, so each server and thread is fetched once by REST; then the
+    gateway's events keep the cache current. The bot's own role is the one that Discord creates when
+    a bot is invited with permissions; people mention it instead of the bot.
     """
 
     def __init__(self, client: discord.Client, *, remembered: int) -> None:
         self._client = client
         # The kind and the owner of a channel never change.
         self._channels: BoundedCache[int, object] = BoundedCache(capacity=remembered)
-        # Servers that could not be looked up.
+        # Servers whose lookup failed.
         self._unavailable: BoundedCache[int, bool] = BoundedCache(capacity=remembered)
 
     def is_relevant(self, message: discord.Message) -> bool:
@@ -306,12 +303,12 @@ class MessageFilter:
         channel = self._known_channel(message)
         if isinstance(channel, discord.DMChannel) or self._calls_bot(message) is not False:
             return True
-        # Without the Message Content intent its text does not come.
+        # Without the Message Content intent it has no text.
         follows = self._client.intents.message_content
         return follows and isinstance(channel, discord.Thread | _Unknown)
 
     def is_talk(self, message: discord.Message) -> bool:
-        """Whether the message may not concern the bot: only the store can tell."""
+        """Whether only the store knows if a message is for the bot."""
         channel = self._known_channel(message)
         is_own = isinstance(channel, discord.DMChannel) or is_opened_by(self._client, channel)
         return not is_own and self._calls_bot(message) is False
@@ -322,7 +319,7 @@ class MessageFilter:
         return is_unknown or self._calls_bot(message) is None
 
     async def look_up(self, message: discord.Message) -> Channel | None:
-        """Return its channel, None if no one speaks there to the bot; raises SurfaceError."""
+        """Return its channel; None for unsupported kinds. Raises SurfaceError."""
         server = server_of(message)
         if server is not None and not self._is_settled(server):
             await self._look_up_server(server)
@@ -330,13 +327,13 @@ class MessageFilter:
         if isinstance(channel, _Unknown):
             channel = await fetch_channel(self._client, message.channel.id)
             self._channels.put(message.channel.id, channel)
-        # A message that REST has told of does not say which roles its author has.
+        # A message from REST has no roles of its author.
         if isinstance(message.author, discord.User) and _may_have_context(message, channel):
             await self._look_up_author(message)
         return channel if isinstance(channel, Channel) else None
 
     def facts(self, message: discord.Message) -> Facts:
-        """Return what a message is to the bot, after `look_up`; its thread is left out."""
+        """Return the facts of a message except its thread. Call `look_up` first."""
         others = _addressees(message) - {own_id(self._client), message.author.id}
         roles = _mentioned_roles(message) - {self.role(message)}
         return Facts(
@@ -411,7 +408,6 @@ def _addressees(message: discord.Message) -> set[int]:
 
 
 def _mentioned_roles(message: discord.Message) -> set[int]:
-    # The library knows the roles of a server that the gateway has shown. The text names the
-    # others too, and perhaps one that the person may not ping. Guess: `mention_roles` leaves
-    # such a role out.
+    # The library resolves only roles in its cache. The text has the ids of all, perhaps of one
+    # that the person may not ping. Guess: `mention_roles` omits such a role.
     return {role.id for role in message.role_mentions} | {*message.raw_role_mentions}

@@ -1,4 +1,4 @@
-"""Forms as Discord shows them, and what a person has filled in."""
+"""Builds Discord's forms and parses their submissions."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def question_form(name: str, *, is_private: bool) -> discord.ui.Modal:
 
 
 def settings_form(name: str, form: Form) -> discord.ui.Modal:
-    """Return a form of the desk; `name` encodes the scope and part."""
+    """Return a form of the desk as a modal; `name` encodes the scope and part."""
     labels = [
         discord.ui.Label[discord.ui.Modal](
             text=field.label[:_LABEL],
@@ -53,7 +53,7 @@ def settings_form(name: str, form: Form) -> discord.ui.Modal:
 
 
 def filled_in(parts: Sequence[Any]) -> Values:
-    """Return what a person has filled in, by the custom ids of the inputs."""
+    """Return the submitted values, by the custom ids of the inputs."""
     return {
         component["custom_id"]: component["value"]
         if isinstance(component.get("value"), str)

@@ -18,10 +18,7 @@ _PORTAL = "https://discord.com/developers"
 async def call_of(
     interaction: discord.Interaction, intake: Intake, user_id: int, *, manages: bool
 ) -> Call:
-    """Return who calls a command, from where; the bot's own user is `user_id`.
-
-    Raises StoreUnavailable.
-    """
+    """Return the Call of an interaction; `user_id` is the bot's. Raises StoreUnavailable."""
     channel, permissions = interaction.channel_id or 0, interaction.permissions
     own_server = interaction.guild_id is not None and not is_elsewhere(interaction)
     scopes: dict[Scope, str] = {"thread": _conversation(interaction)}
@@ -45,10 +42,10 @@ async def call_of(
 def help_for(
     interaction: discord.Interaction, command_id: str, *, threads: bool, reads: bool
 ) -> Here:
-    """Return what works in the place of a command.
+    """Return the help for the location of a command.
 
-    `threads` says whether mentions open threads, and `reads` whether the Message Content intent is
-    on. The command has the id `command_id`, so that its mention can be clicked.
+    `threads`: mentions open threads. `reads`: the Message Content intent is on. `command_id` makes
+    mentions of the command clickable.
     """
     return Here(
         ways=tuple(_ways(interaction)),
@@ -68,7 +65,7 @@ def _conversation(interaction: discord.Interaction) -> str:
 async def _is_own(interaction: discord.Interaction, intake: Intake, user_id: int) -> bool:
     thread = interaction.channel
     if not isinstance(thread, discord.Thread):
-        # In a channel the conversation by /ask is that of one person.
+        # In a channel each person has their own conversation by /ask.
         return interaction.guild_id is not None or is_own_dm(interaction)
     if thread.owner_id != user_id:
         return thread.owner_id == interaction.user.id
@@ -125,11 +122,11 @@ def command_turn(
     private: bool = False,
     quote: ContextMessage | None = None,
 ) -> Turn:
-    """Return the turn of `/ask`, or of a form, which an interaction answers.
+    """Return the turn of `/ask` or of a form.
 
-    In a DM or a Discord thread it belongs to what is said there, in a channel to one conversation
-    of each person. A `private` question has its own conversation, so that it never appears in other
-    people's context.
+    In a DM or a Discord thread it belongs to the conversation there, in a channel to one
+    conversation of each person. A `private` question has its own conversation, so that it never
+    appears in other people's context.
     """
     channel = interaction.channel_id
     if channel is None:
@@ -162,7 +159,7 @@ def command_key(
     """Return the conversation to which a command belongs in a channel, a thread or a DM."""
     place, user = interaction.channel, interaction.user.id
     if interaction.guild_id is None:
-        # The DM with the bot is private itself.
+        # A DM with the bot is private already.
         alone = private and is_elsewhere(interaction)
         thread = f"private-{user}" if alone else str(channel)
         return ThreadKey(events.NAME, "dm", str(channel), thread)
@@ -186,5 +183,5 @@ def is_elsewhere(interaction: discord.Interaction) -> bool:
 
 
 def is_own_dm(interaction: discord.Interaction) -> bool:
-    """Whether an interaction is in a person's DM with the bot."""
+    """Whether an interaction is in a DM with the bot."""
     return interaction.guild_id is None and not is_elsewhere(interaction)

@@ -1,4 +1,4 @@
-"""Tracks which events are handled, and runs the jobs that they ask for in their order."""
+"""Tracks which events are handled, and runs their jobs in order."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from bot.errors import StoreUnavailable, SurfaceError, WriteDelayed, WriteFailed
 Release = Callable[[], None]
 Work = Callable[[], Awaitable[object]]
 _log = logging.getLogger(__name__)
-# How many may wait. A purge deletes up to a hundred messages in one event, but people and other
-# bots delete theirs one by one.
+# Limits of the queue. A purge deletes up to a hundred messages in one event, but people and other
+# bots delete messages one by one.
 _QUESTIONS, _DELETIONS = 100, 1000
 
 
@@ -35,9 +35,9 @@ class PendingEvent:
     holds: set[object] = field(default_factory=set)
 
     def hold(self) -> Release:
-        """Keep the event unhandled until the result is called; a second call does nothing.
+        """Keep the event unhandled until the returned function is called (idempotent).
 
-        If the process ends before, the event is sent again, to the next process.
+        If the process ends first, Discord sends the event again to the next process.
         """
         token = object()
         self.holds.add(token)
@@ -51,7 +51,7 @@ class PendingEvent:
 class Progress:
     """Tracks a shard's unhandled events across connections and sessions.
 
-    `newest` is the id of the newest message before which all is handled, 0 if there was none.
+    `newest` is the id of the newest message up to which all are handled; 0 without one.
     """
 
     def __init__(self) -> None:
@@ -61,8 +61,8 @@ class Progress:
     def new_session(self) -> None:
         """Drop the events of the previous session; the new one counts from the start.
 
-        `newest` stays until the first event of the new session is over. That is held until all is
-        found that was missed since `newest`, including what is still handled of the session before.
+        `newest` is unchanged until the first event of the new session is handled, which waits for
+        the catch-up since `newest`.
         """
         self._events.clear()
 
@@ -91,7 +91,7 @@ class Progress:
 
 @dataclass(slots=True, eq=False)
 class InboxItem:
-    """Work that an event asks for; `release` is called when it has run, or is dropped."""
+    """A job of an event; `release` is called when it has run or is dropped."""
 
     run: Work
     release: Release = do_nothing
@@ -99,9 +99,9 @@ class InboxItem:
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Admission(InboxItem):
-    """The admission of a turn; `lookup` asks Discord what has to be known before.
+    """The admission of a turn, after the `lookup` of its channel or server.
 
-    `is_talk`: it may not concern the bot at all.
+    `is_talk`: only the store knows if the message is for the bot.
     """
 
     turn_id: str
@@ -123,16 +123,15 @@ class Deletion(InboxItem):
 class Inbox:
     """Runs jobs one after the other, so that a thread's turns are admitted in their order.
 
-    A job that finds the store unavailable is retried until it is back, and the jobs behind it wait.
-    A question with a lookup waits until that succeeds, with the questions behind it in its channel;
-    other channels go on. Deletions wait until no other job can run, because a moderator's ban may
-    bring thousands; only later questions in their own channels wait for them. So a deletion always
-    comes after the admission of its question.
+    If the store is unavailable, the job is retried, and the jobs behind it wait. A question with a
+    lookup waits until that succeeds, with the later questions of its channel; other channels do
+    not. Deletions run when no other job can, because a moderator's ban may delete thousands of
+    messages; only later questions in their own channels wait for them. So a deletion always follows
+    the admission of its question.
 
-    A job that can never succeed is dropped. If more than a hundred questions wait, messages that
-    may not concern the bot are dropped first, then the oldest questions of the most active people.
-    Of more than a thousand deletions the oldest are dropped. Other jobs are never dropped. Each
-    drop is logged.
+    A job that can never succeed is dropped. If more than a hundred questions wait, `is_talk` ones
+    are dropped first, then the oldest of the most active people. Of more than a thousand deletions
+    the oldest are dropped. Other jobs are never dropped. Each drop is logged.
     """
 
     def __init__(self, tuning: Tuning) -> None:
@@ -143,11 +142,11 @@ class Inbox:
         self._lookups: dict[int, asyncio.Task[None]] = {}  # by channel
 
     def add(self, job: InboxItem) -> None:
-        """Append a job; a deletion drops those of its questions that still wait."""
+        """Append a job; a deletion drops its questions that still wait."""
         match job:
             case Deletion():
-                # It runs nevertheless: a question whose admission got no response may have been
-                # stored, and an event may come twice.
+                # It runs nevertheless: a failed admission may have been stored, and an event may
+                # arrive twice.
                 self._drop([one for one in self._questions() if one.turn_id in job.turn_ids])
                 self._deletions[job] = None
             case Admission():
@@ -158,7 +157,7 @@ class Inbox:
         self._arrived.set()
 
     def put_first(self, questions: Iterable[Admission]) -> None:
-        """Put questions before all jobs that wait, because they are older."""
+        """Put questions, which are older, before all waiting jobs."""
         self._waiting.extendleft(reversed([*questions]))
         self._arrived.set()
 
@@ -192,7 +191,7 @@ class Inbox:
         return job
 
     def _choose_job(self) -> InboxItem | None:
-        """Return the first job whose channel waits for no lookup; start lookups before it."""
+        """Start lookups up to the first job that needs none, and return it, or a deletion."""
         for job in self._waiting:
             if not isinstance(job, Admission):
                 return job
@@ -218,7 +217,9 @@ class Inbox:
             except (WriteDelayed, WriteFailed) as error:
                 failures += 1
                 if failures == 1:
-                    _log.warning("Questions in channel %d wait for Discord: %s", channel, error)
+                    _log.warning(
+                        "Channel %d: questions wait because a lookup fails: %s", channel, error
+                    )
                 # Questions in other channels do not wait, so they are not counted.
                 self._drop_oldest(one for one in self._questions() if one.channel in self._lookups)
                 asked_for = error.retry_after if isinstance(error, WriteDelayed) else 0.0
@@ -235,7 +236,7 @@ class Inbox:
         try:
             await job.run()
         except (StoreUnavailable, WriteDelayed, WriteFailed) as error:
-            _log.warning("Events from Discord wait, %d more so far: %s", len(self._waiting), error)
+            _log.warning("Discord events wait (%d behind this one): %s", len(self._waiting), error)
             return False
         except Exception as error:
             _log_dropped(job, error)
@@ -269,7 +270,7 @@ def _log_dropped(job: InboxItem, error: Exception) -> None:
     unexpected = None if isinstance(error, SurfaceError) else error
     _log.log(
         logging.ERROR if unexpected else logging.WARNING,
-        "Turn %s: an event from Discord was dropped: %s",
+        "Dropped a Discord event (%s): %s",
         *(name, error),
         exc_info=unexpected,
     )

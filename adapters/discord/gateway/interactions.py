@@ -30,7 +30,7 @@ _DECLINED = (
 
 
 class Interactions:
-    """Answers commands, presses and forms of any process, and declines those of other versions."""
+    """Answers commands, presses and forms, and declines unknown ones."""
 
     def __init__(
         self,
@@ -54,8 +54,8 @@ class Interactions:
     async def answer(self, interaction: discord.Interaction) -> None:
         """Answer an interaction; raises SurfaceError.
 
-        Discord sends it again after a RESUME. One that is handled, or so old that its person has
-        turned away, changes nothing any more: it could forget, or choose, what was newer.
+        Discord repeats interactions after a RESUME. Handled and expired ones are ignored: they
+        could undo newer changes.
         """
         if await self._is_old_or_handled(interaction):
             _log.info("Ignored interaction %d: repeated or expired", interaction.id)
@@ -104,7 +104,7 @@ class Interactions:
 
 
 async def _decline(interaction: discord.Interaction) -> None:
-    """Answer what this version does not know, which would otherwise look like a failure."""
+    """Decline an unknown interaction, which Discord would otherwise show as failed."""
     _log.info("Interaction %d of type %s declined", interaction.id, interaction.type)
     if interaction.type is discord.InteractionType.autocomplete:
         async with translated():

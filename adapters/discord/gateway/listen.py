@@ -1,4 +1,4 @@
-"""Listens to Discord: one gateway for each shard, and what is done once at the start."""
+"""Listens to Discord: one gateway for each shard, and the tasks at the start."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from bot.turns.intake import Intake
 
 _log = logging.getLogger(__name__)
 
-# Errors that no retry can cure ("Opcodes and Status Codes", gateway close event codes).
+# Errors that no retry can fix ("Opcodes and Status Codes", gateway close event codes).
 _FINAL = {
     4004: REFUSED,
     4010: "DISCORD_SHARDS is refused by Discord: every process needs the same count",
@@ -68,10 +68,10 @@ class Listener:
         )
 
     async def listen(self, intake: Intake, *, store: Store, shards: Shards | None = None) -> None:
-        """Hand what people do to the intake, until cancelled.
+        """Pass events to the intake until cancelled.
 
-        Goes on where the process before stopped. `shards` are the numbers of this process and the
-        count of all; None means that the bot has one shard. Registers the commands. Raises
+        Continues where the previous process stopped, and registers the commands. `shards` are the
+        numbers of this process and the count of all; None means that the bot has one shard. Raises
         CannotStart if the token, or the shards, are refused.
         """
         numbers, count = shards or ((None,), None)
@@ -97,18 +97,18 @@ class Listener:
             await together(*map(asyncio.create_task, tasks))
 
     def downtime(self) -> float:
-        """Return for how many seconds a shard has not been connected; 0 if all are."""
+        """Return the seconds without a connection of some shard; 0 if all are connected."""
         return max((each.downtime.seconds() for each in self._shards), default=math.inf)
 
     async def _introduce(self) -> None:
-        """Log who the bot is; failures are ignored."""
+        """Log the bot's name and intents; failures are ignored."""
         with suppress(SurfaceError):
             async with translated():
                 about = await self._client.application_info()
             flags = about.flags
             reads = flags.gateway_message_content or flags.gateway_message_content_limited
             _log.info(
-                "Discord: I am %s (%s), in %s servers; Message Content Intent is %s",
+                "Discord: logged in as %s (%s), in %s servers; Message Content Intent is %s",
                 *(self._client.user, own_id(self._client)),
                 *(about.approximate_guild_count, "on" if reads else "off"),
             )
@@ -117,7 +117,7 @@ class Listener:
         for pause in self._client.tuning.register_retry.pauses():
             try:
                 if await register(self._client, store, server=self._command_server):
-                    _log.info("The commands were registered")
+                    _log.info("Registered the Discord commands")
             except (SurfaceError, StoreUnavailable) as error:
                 _log.warning("Cannot register the Discord commands, will retry: %s", error)
             else:
@@ -150,15 +150,15 @@ class Listener:
                     raise CannotStart(reason) from error
                 _log.warning("Shard %s: the gateway was closed: %s", shard.number, error)
             except CONNECTION_ERRORS as error:
-                _log.warning(UNREACHABLE, str(error) or type(error).__name__)
+                _log.warning(UNREACHABLE, shard.number, str(error) or type(error).__name__)
             except Exception:
                 _log.exception("Shard %s: the gateway failed", shard.number)
             await asyncio.sleep(shard.tuning.client_pause)
 
     def _drop_message_content_intent(self) -> None:
-        if self._intents.message_content:  # else another shard has found out
+        if self._intents.message_content:  # else another shard has already
             self._intents.message_content = False
             _log.warning(
-                "Discord keeps messages that do not mention the bot from it: switch on "
+                "Only messages that mention the bot arrive: switch on "
                 '"Message Content Intent" under Bot at https://discord.com/developers'
             )

@@ -12,21 +12,21 @@ _log = logging.getLogger(__name__)
 # Discord keeps a session without a connection for "a few minutes" (its documentation, "Gateway",
 # "Initiating a Disconnect"); and a session's id is a secret.
 SESSION_SECONDS = 300
-# Discord's ids have 32 characters; it would refuse a RESUME that is too long without end.
+# Discord's ids have 32 characters; it would refuse a RESUME with a longer one each time.
 _ID_LENGTH = 200
-# How long it matters that the bot has listened before.
+# The expiry of the last handled message and of the DMs.
 _HANDLED_SECONDS = 7 * 24 * 3600
-_QUESTIONS = 200  # the last ones, whose edits and deletions are searched for
-_DMS = 20  # the last that were used: each costs two requests to catch up
+_QUESTIONS = 200  # the latest; their edits and deletions are searched for
+_DMS = 20  # the latest used; the catch-up needs two requests for each
 
-# A process that resumes a session takes it from its holder; only the holder may save it.
+# A process that resumes a session becomes its holder; only the holder may save it.
 _TAKE = """
 local saved = redis.call('HMGET', KEYS[1], 'intents', 'id', 'seq', 'url', 'first', 'servers')
 if not saved[1] or saved[1] ~= ARGV[2] then return {} end
 redis.call('HSET', KEYS[1], 'holder', ARGV[1])
 return {saved[2], saved[3], saved[4], saved[5] or '', saved[6] or ''}
 """
-# Without `seq`, versions that know nothing of `first` begin a session of their own, and catch up.
+# Without `seq`, versions that do not know `first` begin a new session and catch up.
 _SAVE = """
 local holder, intents, id, seq, url, newest = unpack(ARGV, 1, 6)
 local session_seconds, handled_seconds, shard, first, servers = unpack(ARGV, 7, 11)
@@ -41,10 +41,9 @@ if newest ~= '0' then
 end
 return 1
 """
-# A shard that never listened may have the servers of any other one. Ids are compared as doubles,
-# which are exact to less than a millisecond, and saved as they are. A value that is not an id
-# counts as missing, and so does one more than a day (in ids) ahead of `or_else`: it would stay the
-# newest for ever, and nothing missed would be found.
+# A shard without a record uses the earliest of the others, because it may have taken over their
+# servers. Ids are compared as doubles, which are exact to less than a millisecond. Invalid ids, and
+# those more than a day ahead of `or_else`, are ignored: they would prevent all catching up.
 _LAST_HANDLED = """
 local shard, or_else, handled_seconds = unpack(ARGV)
 local function is_id(value)
@@ -66,7 +65,7 @@ for number = 3, #ARGV, 2 do redis.call('ZADD', KEYS[1], ARGV[number + 1], ARGV[n
 redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -1 - ARGV[1])
 redis.call('EXPIRE', KEYS[1], ARGV[2])
 """
-# Questions of the last minutes, by their ids; those of busier minutes are the newest.
+# The latest questions, by their ids.
 _NOTE_QUESTION = """
 redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1] .. ':' .. ARGV[2])
 redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -1 - ARGV[3])
@@ -77,9 +76,8 @@ redis.call('EXPIRE', KEYS[1], ARGV[4])
 class SavedSession:
     """One shard's session; `holder` names the process. Coroutines raise StoreUnavailable.
 
-    `shard` is its number and how many there are: a session belongs to that shard alone. The last
-    message that was handled, and the DMs in use, belong to the bot, so that they outlive a change
-    of the number of shards.
+    `shard` has its number and the count of shards. The last handled message and the DMs belong to
+    the bot, so that they outlive a change of the count.
     """
 
     def __init__(self, *, store: Store, application: str, shard: str, holder: str) -> None:
@@ -112,7 +110,7 @@ class SavedSession:
             ):
                 return Session(session, int(first), url, int(servers))
             case [_, *_]:
-                _log.warning("Shard %s: the saved session cannot be read", self._shard)
+                _log.warning("Shard %s: the saved session is invalid", self._shard)
         return None
 
     async def save(self, session: Session, *, intents: int, newest: int) -> bool:
@@ -129,18 +127,18 @@ class SavedSession:
         return bool(written == 1)
 
     def note_dm(self, channel: int, message: int) -> None:
-        """Remember a message of a DM for `save_dms`."""
+        """Record a message of a DM for `save_dms`."""
         self._new_dms.pop(channel, None)
         self._new_dms[channel] = message
         if len(self._new_dms) > _DMS:
             del self._new_dms[next(iter(self._new_dms))]
 
     async def save_dms(self) -> None:
-        """Save the DMs that were noted, even if another process holds the session."""
+        """Save the recorded DMs, even if another process holds the session."""
         if noted := [*self._new_dms.items()]:
             pairs = [number for pair in noted for number in pair]
             await self._save_dms(keys=[self._dms], args=[_DMS, _HANDLED_SECONDS, *pairs])
-            # Others may have been noted meanwhile.
+            # More may have been recorded during the command.
             self._new_dms = dict(one for one in self._new_dms.items() if one not in noted)
 
     async def is_taken(self, session: Session) -> bool:
@@ -151,24 +149,24 @@ class SavedSession:
     async def last_handled(self, *, or_else: int) -> int:
         """Return the id of the last message that any process has handled.
 
-        For a shard that never listened it is the earliest of the other shards. If there is none,
-        `or_else` is saved and 0 is returned.
+        For a shard without a record it is the earliest of the other shards. Without any, `or_else`
+        is saved and 0 is returned.
         """
         arguments: list[str | int] = [self._shard, or_else, _HANDLED_SECONDS]
         return int(await self._read_last_handled(keys=[self._last_handled_key], args=arguments))
 
     async def dms(self) -> list[int]:
-        """Return the DMs that people used last, the latest first."""
+        """Return the latest used DMs, newest first."""
         found = await self._store.command("ZRANGE", self._dms, 0, -1, "REV")
         return [int(channel) for channel in found if _is_number(channel)]
 
     async def note_question(self, channel: int, message: int) -> None:
-        """Remember a message that is about to be admitted, for `questions`."""
+        """Record a message for `questions`, before its admission."""
         arguments = [channel, message, _QUESTIONS, SESSION_SECONDS]
         await self._note_question(keys=[self._questions], args=arguments)
 
     async def questions(self) -> list[tuple[int, int]]:
-        """Return the channel and the id of the last messages that were admitted."""
+        """Return the channel and the id of the latest questions."""
         found = await self._store.command("ZRANGE", self._questions, 0, -1)
         pairs = [str(one).partition(":") for one in found]
         return [(int(a), int(b)) for a, _, b in pairs if _is_number(a) and _is_number(b)]

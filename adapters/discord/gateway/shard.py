@@ -31,15 +31,15 @@ CONNECTION_ERRORS = (
     aiohttp.ClientError,
     discord.ConnectionClosed,
     discord.HTTPException,
-    SurfaceError,  # from the trace of a client, or from a request of ours
+    SurfaceError,  # from a client's trace, or from `request`
 )
-UNREACHABLE = "The gateway cannot be reached: %s"
+UNREACHABLE = "Shard %s: cannot reach the gateway: %s"
 
 _DISALLOWED_INTENTS = 4014  # "Opcodes and Status Codes", gateway close event codes
 
 
 class Shard:
-    """`number` of `count` shards, or None for a bot that has only one; it outlives its clients.
+    """`number` of `count` shards, or None for a bot with only one; it outlives its clients.
 
     `began_at` is the snowflake of the bot's very first start, else 0. `servers` is the number of
     servers of the session.
@@ -58,21 +58,21 @@ class Shard:
         self.tuning = tuning
         self._state = SessionState()
         self._on_session: Callable[[PendingEvent], None] = lambda _: None
-        # Held until everything that was missed before it is admitted.
+        # Held until all messages missed before it are admitted.
         self._first: PendingEvent | None = None
-        self._began = asyncio.Event()  # set until the beginning of a session is saved
-        self._found = asyncio.Event()  # set while a former session is to be resumed
-        self._starts: list[float] = []  # when sessions began lately, in loop time
+        self._began = asyncio.Event()  # set until a new session is saved
+        self._found = asyncio.Event()  # set while an earlier session is to be resumed
+        self._starts: list[float] = []  # of recent sessions, in loop time
 
     async def last_handled(self) -> int:
         """Return the id of the last message that any process has handled.
 
-        If the bot never listened before, that is the present moment, which is saved. Raises
+        For a bot that never listened before it is the current time, which is saved. Raises
         StoreUnavailable.
         """
         progress = self._progress
         if not progress.newest:
-            # The moment of the first call: what comes before the store answers must not be lost.
+            # The time of the first call, to lose no message before the store answers.
             now = self.began_at = self.began_at or id_at()
             before = await self.saved.last_handled(or_else=now)
             self.began_at = 0 if before else now
@@ -80,7 +80,7 @@ class Shard:
         return progress.newest
 
     def receives(self, server: str) -> bool:
-        """Whether the events of a server come to this shard, or those of DMs ("Sharding")."""
+        """Whether this shard receives the events of a server, or of DMs ("Sharding")."""
         if self.number is None or not self.count:
             return True
         return self.number == ((int(server) >> 22) % self.count if server.isdecimal() else 0)
@@ -101,8 +101,8 @@ class Shard:
     ) -> None:
         """Keep a logged-in client connected, and its session saved, until cancelled.
 
-        `on_session` is called if something may have been missed, before any event of the session;
-        it may hold its event until all of that is admitted.
+        `on_session` is called before the events of a new session. It may hold its event until
+        missed messages are admitted.
 
         Raises discord.ConnectionClosed and PrivilegedIntentsRequired if Discord refuses the shard.
         """
@@ -126,10 +126,10 @@ class Shard:
                 try:
                     await self._stay_connected(connection, intents)
                 finally:
-                    # First of all: the process may get a second signal.
+                    # Before anything else, because a second signal may end the process.
                     await connection.leave()
         finally:
-            # A catch-up ends with its client; the next client begins a session and another.
+            # A catch-up ends with its client, so the next client begins a session and a catch-up.
             self._state = self._state.ended()
             with suppress(TimeoutError, StoreUnavailable):
                 async with asyncio.timeout(self.tuning.last_save_within):
@@ -150,13 +150,13 @@ class Shard:
                         raise discord.PrivilegedIntentsRequired(closed.shard_id) from closed
                     raise
             except CONNECTION_ERRORS as error:
-                _log.warning(UNREACHABLE, str(error) or type(error).__name__)
+                _log.warning(UNREACHABLE, self.number, str(error) or type(error).__name__)
                 await connection.leave()
                 if self._state.session is None:
                     del self._starts[-1:]  # it failed
                 self._state = self._state.at_first_address()
             losses = 0 if clock() - began_at > self.tuning.steady_after else losses + 1
-            # The first lost connection is opened again at once.
+            # After the first loss, reconnect at once.
             if losses > 1:
                 pause = self.tuning.reconnect.delay(losses - 1)
                 await asyncio.sleep(pause * _random.uniform(0.5, 1.0))
@@ -166,9 +166,9 @@ class Shard:
         session = self._state.session
         if session is None:
             await self._await_start(connection)
-            if self._state.former:
+            if self._state.earlier:
                 return
-            # If this process ends before it saves more, the next one catches up from here.
+            # Saved as the point from which the next process would catch up.
             with suppress(StoreUnavailable):
                 await self.last_handled()
         try:
@@ -179,21 +179,21 @@ class Shard:
             self._state = self._state.ended()
 
     async def _choose_session(self, intents: int) -> None:
-        # A session that another process has taken is not resumed: the two processes would take it
-        # from each other for ever.
+        # A session that another process has taken is not resumed, or the two would take it in turn
+        # for ever.
         state = self._state
-        if state.former is None:
+        if state.earlier is None:
             try:
                 if state.lookup is not Lookup.DONE:
                     await self._look_up(intents)
                 elif state.session and await self.saved.is_taken(state.session):
                     self._state = state.ended()
             except StoreUnavailable as error:
-                _log.warning("Shard %s: the store has no saved session: %s", self.number, error)
+                _log.warning("Shard %s: cannot read the saved session: %s", self.number, error)
                 if state.lookup is not Lookup.DONE:
                     self._state = replace(state, lookup=Lookup.FAILED)
         self._found.clear()
-        if self._state.former:
+        if self._state.earlier:
             self._state = self._state.switched()
             self._progress.new_session()
             self._first = None
@@ -203,7 +203,7 @@ class Shard:
         """Restart the catch-up that an earlier process did not finish."""
         session = self._state.session
         if session and session.servers is not None:
-            # Once: when it connects again, this process goes on with its catch-up.
+            # Once only: later connections of this process continue this catch-up.
             self._state = replace(self._state, session=replace(session, servers=None))
             with self._progress.handling(session.seq) as event:
                 self._begin(event, session.servers)
@@ -215,7 +215,7 @@ class Shard:
 
     async def _look_up(self, intents: int) -> None:
         self._state = self._state.found(await self.saved.take(intents))
-        if self._state.former:
+        if self._state.earlier:
             self._found.set()
 
     async def _await_start(self, connection: Connection) -> None:
@@ -238,7 +238,7 @@ class Shard:
                 await self._found.wait()
 
     async def _await_other_shards(self, at_once: int) -> None:
-        """Wait for the shards, of other processes too, that may not begin at the same time."""
+        """Wait for shards, also of other processes, that may not start at the same time."""
         if self.number is None:
             return
         bucket, seconds = self.number % max(1, at_once), self.tuning.start_spacing
@@ -261,13 +261,13 @@ class Shard:
             if self._state.lookup is Lookup.FAILED:
                 with suppress(StoreUnavailable):
                     await self._look_up(intents)
-            if self._state.former:
+            if self._state.earlier:
                 await connection.leave()
             position = self._position(connection)
             current = position, self._progress.newest
             is_fresh = current == saved and clock() - saved_at < tuning.renew_after
             with suppress(StoreUnavailable):
-                # The catch-up, which begins now, need not search a DM that this session brings.
+                # Not at the beginning, or the catch-up would search DMs of this session, too.
                 await self._save(None if is_fresh else position, intents, dms=not has_begun)
                 if not is_fresh:
                     saved, saved_at = current if position else None, clock()
@@ -284,7 +284,7 @@ class Shard:
 
     async def _save(self, position: Session | None, intents: int, *, dms: bool = True) -> None:
         if dms:
-            # Even if another process holds the session: Discord has no list of the bot's DMs.
+            # Even if another process holds the session, because Discord does not list DMs.
             await self.saved.save_dms()
         if position:
             await self.saved.save(position, intents=intents, newest=self._progress.newest)

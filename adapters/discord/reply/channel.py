@@ -1,4 +1,4 @@
-"""A reply in a channel, a DM or a thread: its address, its surface, and earlier attempts at it."""
+"""A reply in a channel, a DM or a thread: its address, its surface and its recovery."""
 
 from __future__ import annotations
 
@@ -110,10 +110,10 @@ class ChannelSurface:
         message = await self._send_to_thread_or_parent(page)
         if await self._ensure_shows(message, page):
             return str(message["id"])
-        # The message of an earlier attempt takes no edit: another one replaces it.
+        # The message of an earlier attempt cannot be edited, so a new one replaces it.
         another = await self._send(self._address, page)
         if not await self._ensure_shows(another, page):
-            raise WriteFailed("the messages of earlier attempts take no edits")
+            raise WriteFailed("the messages of earlier attempts cannot be edited")
         with suppress(SurfaceError):
             await self._edit(self._address, str(message["id"]), Page(page.number, "", final=True))
         return str(another["id"])
@@ -164,22 +164,22 @@ class ChannelSurface:
         return message
 
     async def _ensure_shows(self, message: dict[str, Any], page: Page) -> bool:
-        """Have a message in Discord's response show this page; return False if it takes no edit.
+        """Edit a message that Discord returned, if it differs; False if it cannot be edited.
 
-        Discord answers a repeated nonce with the message of the attempt that did get through.
+        For a repeated nonce Discord returns the message of the first attempt.
         """
         if shows(message, page, self._turn_id, rated=self._client.rated):
             return True
         return await self._try_edit(str(message["id"]), page)
 
     async def _try_edit(self, message_id: str, page: Page) -> bool:
-        """Edit a message of an earlier attempt; return False if it takes no edit."""
+        """Edit a message of an earlier attempt; return False if it cannot be edited."""
         try:
             await self.edit(message_id, page)
         except (MessageGone, WriteRefused) as error:
-            # It is gone if an answer with fewer pages has deleted it meanwhile.
+            # An answer with fewer pages may have deleted it.
             _log.info(
-                "Turn %s: message %s of an earlier attempt takes no edit: %s",
+                "Turn %s: cannot edit message %s of an earlier attempt: %s",
                 *(self._turn_id, message_id, error),
             )
             return False
@@ -212,11 +212,11 @@ class ChannelSurface:
     async def _send(self, address: ChannelAddress, page: Page) -> dict[str, Any]:
         body = body_of(page, self._turn_id, rated=self._client.rated)
         attempt = f"{self._turn_id}/{page.number}/{self._refusals[page.number]}".encode()
-        # Discord takes 25 characters.
+        # Discord allows 25 characters.
         body["nonce"] = hashlib.blake2b(attempt, digest_size=12).hexdigest()
         body["enforce_nonce"] = True
         if address.question is not None:
-            # On each page, because nothing else names the turn of a finished one.
+            # On each page, because finished pages have no button with the turn's id.
             question = str(address.question)
             body["message_reference"] = {"message_id": question, "fail_if_not_exists": False}
         ids = {"channel_id": address.channel}
@@ -232,10 +232,9 @@ class ChannelSurface:
 class Recovery:
     """Finds the messages of earlier attempts at a reply that were not saved.
 
-    `tried_at` is the earliest time of such an attempt, None if there was none. `alone` says that no
-    other reply grows in the channel, and `above` is a message of the one before, or 0. `known` are
-    the ids of the reply's messages that its process knows, and `unknown` those of others that
-    belong to it, oldest first.
+    `tried_at` is the earliest time of such an attempt, or None. `alone`: no other reply is in
+    progress in the channel. `above` is a message of the previous reply, or 0. `known` are the ids
+    of the reply's messages that this process knows, and `unknown` further ones, oldest first.
     """
 
     def __init__(
@@ -257,7 +256,7 @@ class Recovery:
         self._own: list[dict[str, Any]] = []  # all of the bot's messages after the question
 
     def note_lost_response(self) -> None:
-        """Note that a message may have been posted although the request failed."""
+        """Record that a message may have been posted although the request failed."""
         self._tried_at = self._tried_at or time.time()
 
     async def search(self, *addresses: ChannelAddress | None) -> None:
@@ -277,8 +276,8 @@ class Recovery:
 
     def take_equal(self, page: Page) -> str | None:
         """Return the id of an earlier message that already shows this page, and mark it as used."""
-        # A finished page has no button that names its turn. Another turn's message with the same
-        # text would do as well.
+        # A finished page has no button with the turn's id, so this may be another turn's message
+        # with the same text, which does no harm.
         for message in self._own:
             message_id = str(message["id"])
             same = shows(message, page, self.turn_id, rated=self._client.rated)
@@ -294,14 +293,14 @@ async def own_messages(
 ) -> list[dict[str, Any]]:
     """Return the bot's messages after a turn's question, oldest first; raises SurfaceError.
 
-    Those up to `above` are left out: an older reply may be below the question, and have no button.
+    Messages up to `above` are excluded: they may be of an older reply without buttons.
     """
     after = max(int(turn_id.rpartition(":")[2]), above)
     try:
         found = await messages_since(client, address.channel, after)
     except PlaceGone as error:
         _log.warning(
-            "Turn %s: cannot look for earlier messages in channel %d, some may stand twice: %s",
+            "Turn %s: cannot read earlier messages in channel %d, some may be duplicated: %s",
             *(turn_id, address.channel, error),
         )
         return []
@@ -319,7 +318,7 @@ async def messages_since(client: RestClient, channel: int, after: int) -> list[A
         if len(page) < size:
             return found
         after = int(page[0]["id"])
-    _log.warning("Channel %d has too many messages to read all: some may stand twice", channel)
+    _log.warning("Channel %d has too many messages to read all: some may be duplicated", channel)
     return found
 
 

@@ -25,7 +25,7 @@ class ButtonPress:
     message: int
 
     def to_json(self) -> dict[str, Json]:
-        """Return what is added to the address of the command that the message answers."""
+        """Return the JSON that is added to the address of the message's command."""
         interaction, message = str(self.interaction), str(self.message)
         return {"press": {"interaction": interaction, "token": self.token, "message": message}}
 
@@ -88,7 +88,7 @@ class CommandSurface:
             self._channel = ChannelSurface(client, channel, recovery)
         self._in_channel = False  # the first page, because no webhook may edit it
         self._known: set[str] = set()  # ids of messages of webhooks, without the `@`
-        # Discord says "thinking" below a command, and nothing below a press.
+        # Discord shows "thinking" below a command, and nothing below a press.
         self.shows_work = address.press is None
 
     def budget(self, page: Page, *, new: bool) -> EditBudget:
@@ -152,7 +152,7 @@ class CommandSurface:
                 return False
             raise
         except MessageGone:
-            # A message of another interaction looks deleted to it; the channel knows better.
+            # Or it is another interaction's message, which can be edited in the channel.
             return False
         return True
 
@@ -182,7 +182,7 @@ class CommandSurface:
             return await webhook.edit(name, page)
 
     async def _follow_up(self, page: Page) -> str:
-        # A webhook takes no nonce. If the channel can be read, an earlier attempt is found there.
+        # Webhooks have no nonces. An earlier attempt is found in the channel, if that can be read.
         if unknown := await self._unknown():
             return self._noted(await self._edit_by(self._newest, unknown, page))
         return self._noted(await self._newest.send(page))
@@ -207,7 +207,7 @@ class CommandSurface:
 
 
 class _NoChannel:
-    """Null object for answers that only webhooks may write."""
+    """In place of the channel, if only webhooks may write."""
 
     def __init__(self, webhook: Webhook) -> None:
         self._webhook = webhook

@@ -1,4 +1,4 @@
-"""A page as a Discord message, with its tables as code, and what a message says about its turn."""
+"""Converts pages to Discord messages, with tables as code, and finds a message's turn."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ LIMIT = 2000  # Discord's documentation, "Create Message"
 
 # Discord's documentation, "Component Reference": a row, a button, and the gray of a button.
 _ROW, _BUTTON, _GRAY = 1, 2, 2
-# Message types; Discord itself also writes messages in the bot's name ("Message Types").
+# Message types of replies; Discord also posts system messages as the bot ("Message Types").
 _DEFAULT, _REPLY = 0, 19
 _FENCE = "```"
 # A zero-width space keeps the backticks of a cell from ending the code.
 _FENCE_BEGUN, _APART = re.compile("``(?=`)"), "``\u200b"
-# Of a text, and half of what a message has room for. Without a limit, short rows below a wide head
-# would fill message after message with spaces.
+# For a text: half of a message. Without a limit, short rows below a wide head would fill many
+# messages with spaces.
 _MOST_PADDING = 1000  # characters
 
 
@@ -44,8 +44,8 @@ def body_of(
 ) -> dict[str, Json]:
     """Return the message of a page, without notifications and link previews.
 
-    With `rated`, people can rate an answer. A `private` message is for one person alone; that
-    cannot change with an edit.
+    With `rated`, an answer has rating buttons. A `private` message is visible to one person; an
+    edit cannot change that.
     """
     buttons: list[Any] = _buttons(page, turn_id, rated=rated)
     return {
@@ -68,9 +68,9 @@ def ended_buttons(end: End, turn_id: str, *, rated: bool) -> list[dict[str, Any]
 
 
 def shows(message: dict[str, Any], page: Page, turn_id: str, *, rated: bool) -> bool:
-    """Whether a message already is this page."""
+    """Whether a message already shows this page."""
     wanted = [button["custom_id"] for button in _buttons(page, turn_id, rated=rated)]
-    # Discord strips a text.
+    # Discord strips texts.
     same_text = message["content"] == tables_as_code(page.text).strip()
     return bool(same_text and _custom_ids(message) == wanted)
 
@@ -81,14 +81,14 @@ def turns_of(message: dict[str, Any]) -> set[str]:
 
 
 def may_be_stopped(message: dict[str, Any]) -> bool:
-    """Whether a message shows a reply under way."""
+    """Whether a message has a Stop button."""
     return any(name.startswith(STOP) for name in _custom_ids(message))
 
 
 def replied_to_id(message: dict[str, Any]) -> str | None:
     """Return the id of the message to which a message replies."""
-    answered: str | None = (message.get("message_reference") or {}).get("message_id")
-    return answered
+    found: str | None = (message.get("message_reference") or {}).get("message_id")
+    return found
 
 
 def is_page(message: dict[str, Any], bot_id: str) -> bool:
@@ -147,14 +147,14 @@ def _with_fences(lines: list[str]) -> Iterator[str]:
 
 def _begins_table(block: Block, lines: list[str], at: int) -> bool:
     """Whether a table begins with this line, which has ended the block."""
-    # Most lines need no closer look; and the last one may still become another.
+    # The quick checks exclude most lines, and the last one, which may still change.
     if block.table or block.fence or at + 2 >= len(lines) or not is_table_row(lines[at]):
         return False
     return may_be_delimiter_row(lines[at + 1]) and bool(block.after(lines[at + 1]).table)
 
 
-# A table is measured and shown again and again while it grows, and only its last row changes; so
-# many short rows fill some pages.
+# A growing table is converted many times, and only its last row changes; this many rows fill some
+# pages.
 @lru_cache(maxsize=1024)
 def _cells(row: str) -> tuple[tuple[str, int], ...]:
     """Return the cells of a row, and the columns that each takes in a fixed-width font."""
@@ -177,7 +177,7 @@ def _padded(row: str, widths: tuple[int, ...], filler: str, left: int) -> tuple[
 def _width(cell: str) -> int:
     if cell.isascii():
         return len(cell)
-    # Text presentation alone would make a cell narrower as the text grows. Character by character:
-    # the time of `width` for a row of flags is quadratic (wcwidth 0.9.4).
+    # Without the text presentation selector, which would make a cell narrower as the text grows. By
+    # character, because the time of `width` for a row of flags is quadratic (wcwidth 0.9.4).
     graphemes = iter_graphemes(cell.replace("\ufe0e", ""))
     return sum(len(one) if one.isascii() else width(one) for one in graphemes)

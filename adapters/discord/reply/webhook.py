@@ -28,9 +28,9 @@ _DEFERRED_WITHIN = timedelta(seconds=15)  # the clocks of the bot and of Discord
 class Webhook:
     """An interaction's webhook: usable for 15 minutes or until it has refused an edit.
 
-    Its follow-ups are for its person alone if it is `private`. `original` is the message that it
-    calls so: for a command the first that it writes, and for a press, once it is acknowledged with
-    a later update, the message with the button (Discord's documentation, "Receiving and
+    With `private`, only its person sees its follow-ups. `original` is its "@original" message: for
+    a command the first that it writes, and for a press, once acknowledged with a deferred update,
+    the message with the button (Discord's documentation, "Receiving and
     Responding", "Interaction Callback Type").
     """
 

@@ -15,6 +15,7 @@ from bot.errors import (
     StoreUnavailable,
     ThreadBusy,
 )
+from bot.turns.desk import AWAY, excuse
 from tests.emulators.discord import DiscordEmulator
 from tests.support.discord_platform import (
     channel_turn,
@@ -100,7 +101,7 @@ async def test_ask_that_is_not_admitted_gets_an_apology_for_the_asker_alone(
 
         shown = emulator.original(asked)
         assert shown is not None
-        assert (shown.text, shown.ephemeral) == (refusal.apology, True)
+        assert (shown.text, shown.ephemeral) == (excuse(refusal), True)
         assert not emulator.unguarded
 
 
@@ -116,7 +117,7 @@ async def test_ask_does_not_wait_longer_for_the_store_than_discord_waits_for_us(
 
         shown = emulator.original(asked)
         assert shown is not None
-        assert shown.text == StoreUnavailable.apology
+        assert shown.text == AWAY
 
 
 async def test_the_stop_button_works_after_a_restart() -> None:
@@ -204,7 +205,7 @@ async def test_a_press_that_leads_to_nothing_is_answered_to_the_person_alone(
 
         told = emulator.original(clicked)
         assert told is not None
-        assert (told.text, told.ephemeral) == (refusal.apology, True)
+        assert (told.text, told.ephemeral) == (excuse(refusal), True)
 
 
 COMMAND, PRESS, AUTOCOMPLETION, MODAL, UNKNOWN = 2, 3, 4, 5, 99

@@ -31,7 +31,7 @@ def test_a_former_session_takes_the_place_of_an_own_one() -> None:
     switched = state.switched()
 
     assert not state.may_be_saved
-    assert (switched.session, switched.former, switched.may_be_saved) == (FORMER, None, True)
+    assert (switched.session, switched.earlier, switched.may_be_saved) == (FORMER, None, True)
 
 
 def test_a_connection_that_ends_early_keeps_the_session_it_had() -> None:

@@ -1,8 +1,7 @@
 """Replies that grow in a Redis stream, from which any process follows them.
 
-A thread has one stream. Its entries change the text of one turn's reply: what stays of the text
-before, and what follows. So an answer is not written whole with each delta, and a follower begins
-with what the turn's record shows.
+Each thread has one stream. An entry is a difference to the text of a turn's reply: the length of
+the prefix that stays, and the text after it. A follower starts from the turn's record.
 """
 
 from __future__ import annotations
@@ -18,21 +17,20 @@ from bot.reply.draft import BUSY, WAITING
 from bot.store import Store
 from bot.turns.records import read_end
 
-_KEPT_ENTRIES = 500  # most of a thread; a follower that is later reads the records again
-_KEPT_SECONDS = 24 * 3600  # more than a reply may take; the records stay longer
-_LAST_SECONDS = 60  # for followers that are late, if nothing is remembered
-# A word waits for half of the time between two writes on average: less than people notice.
+_MOST_ENTRIES = 500  # of a thread; a follower that falls further behind reloads the records
+_EXPIRE_SECONDS = 24 * 3600  # longer than a reply may take; the records expire later
+_LAST_SECONDS = 60  # for slow followers, if nothing is remembered
+# The average delay is half an interval, which people do not notice.
 _WRITES, _SECONDS = 14, 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What one entry says of a turn's reply: its text is `text[:keep] + add` now.
+    """One entry: the text of a turn's reply becomes `text[:keep] + add`.
 
-    `keep` and `size`, the length of the whole text, are in characters. `note` is a sign of life
-    below the text. On the `last` change the reply has ended, and its record tells how. If the
-    change is to `look`, only the record has the news, of one turn or of all if `turn_id` is empty.
-    A thread that is `gone` was deleted.
+    `keep` and `size` (of the whole text) are in characters. `note` is a status text below it.
+    `last`: the reply has ended, and its record has the result. `look`: reload the record of the
+    turn, or of all turns if `turn_id` is empty. `gone`: the thread was deleted.
     """
 
     turn_id: str = ""
@@ -46,15 +44,15 @@ class Change:
     gone: bool = False
 
     def applied(self, text: str) -> str | None:
-        """Return the text after the change; None if it was made to another text than this."""
+        """Return the text after the change; None if it does not apply to this text."""
         changed = text[: self.keep] + self.add
         return changed if len(changed) == self.size and self.keep <= len(text) else None
 
 
 class LiveSurface:
-    """The place of one reply in its thread's stream.
+    """Writes one reply to its thread's stream.
 
-    If nothing `remembers` the reply, its words expire soon after its end.
+    With `remembers` False, the text expires soon after the end.
     """
 
     limit = sys.maxsize  # one page holds every reply
@@ -64,7 +62,7 @@ class LiveSurface:
         self._store = store
         self._remembers = remembers
         self._turn = turn
-        self._text: str | None = None  # what followers have; None while that is not known
+        self._text: str | None = None  # the text that followers have; None if unknown
         self._budget = EditBudget(
             f"live:{turn.id}", writes=_WRITES, seconds=_SECONDS, refills=False, kept=0, own=True
         )
@@ -78,7 +76,7 @@ class LiveSurface:
         return self._budget
 
     async def begin(self) -> None:
-        """Tell followers that a worker has the turn."""
+        """Notify followers that a worker took the turn."""
         with suppress(StoreUnavailable):
             await announce(self._store, self._turn.key, self._turn.id)
 
@@ -92,7 +90,10 @@ class LiveSurface:
         await self._write(page)
 
     async def _write(self, page: Page) -> None:
-        """Write what differs; the raw text of a page that grows, so that mostly its end does."""
+        """Append the difference.
+
+        Growing pages use the unprocessed text, whose beginning rarely changes.
+        """
         text, note = (page.text, "") if page.final else (page.said, _note(page))
         keep = 0 if self._text is None else common(self._text, text)
         change: dict[str, str | int] = {
@@ -104,8 +105,7 @@ class LiveSurface:
             "last": "1" if page.last else "",
             "end": page.end,
         }
-        seconds = _KEPT_SECONDS if self._text is None else 0
-        # The end of a reply whose thread is gone keeps no words.
+        seconds = _EXPIRE_SECONDS if self._text is None else 0
         if page.last and not self._remembers:
             seconds = _LAST_SECONDS
         # A write that fails may have been applied.
@@ -123,16 +123,16 @@ class LiveSurface:
 async def announce(
     store: Store, thread: ThreadKey, turn_id: str = "", *, gone: bool = False
 ) -> None:
-    """Tell followers to look at a turn's record, or the whole thread. Raises StoreUnavailable."""
+    """Notify followers to reload a turn, or the whole thread. Raises StoreUnavailable."""
     fields: dict[str, str | int] = {"turn": turn_id, "look": "1", "gone": "1" if gone else ""}
     await _add(store, thread, fields)
-    # What expires soon has words that are not to be kept.
-    limit = (_LAST_SECONDS,) if gone else (_KEPT_SECONDS, "NX")
+    # A stream that expires soon has text that must not be kept longer: NX leaves its time.
+    limit = (_LAST_SECONDS,) if gone else (_EXPIRE_SECONDS, "NX")
     await store.command("EXPIRE", stream_of(store, thread), *limit)
 
 
 async def forget(store: Store, thread: ThreadKey) -> None:
-    """Drop the words in a thread's stream. Announce it then. Raises StoreUnavailable."""
+    """Trim a thread's stream. Call `announce` afterwards. Raises StoreUnavailable."""
     # The ids of further entries are still greater than those that followers have.
     await store.command("XTRIM", stream_of(store, thread), "MAXLEN", 0)
 
@@ -143,10 +143,9 @@ def stream_of(store: Store, thread: ThreadKey) -> str:
 
 
 async def last_entry(store: Store, stream: str) -> str:
-    """Return the id of a stream's last entry, from which `read` returns what follows.
+    """Return the id of a stream's last entry, for `read` to start after it.
 
-    Take it before the records are read: between the two, nothing is missed. Raises
-    StoreUnavailable.
+    Call this before reading the records, so that no entry is missed. Raises StoreUnavailable.
     """
     found = await store.command("XREVRANGE", stream, "+", "-", "COUNT", 1)
     return str(found[0][0]) if found else "0-0"
@@ -155,13 +154,13 @@ async def last_entry(store: Store, stream: str) -> str:
 async def read(
     store: Store, positions: Mapping[str, str], *, block_seconds: float
 ) -> list[tuple[str, str, Change]]:
-    """Wait for entries behind these ids in these streams; return stream, id and change of each.
+    """Wait for entries after these ids in these streams; return stream, id and change of each.
 
-    Nothing if none came in time, which is two seconds at most. Raises StoreUnavailable.
+    Empty if no entry came in time. Raises StoreUnavailable.
     """
     block = int(block_seconds * 1000)
-    words = "STREAMS", *positions, *positions.values()
-    found = await store.command("XREAD", "COUNT", 200, "BLOCK", block, *words)
+    arguments = "STREAMS", *positions, *positions.values()
+    found = await store.command("XREAD", "COUNT", 200, "BLOCK", block, *arguments)
     # RESP3 answers {stream: [entries]}, RESP2 [[stream, entries]].
     streams = found.items() if isinstance(found, Mapping) else found or ()
     return [
@@ -172,7 +171,7 @@ async def read(
 
 
 def common(one: str, other: str) -> int:
-    """Return how many characters two texts have in common at their beginning."""
+    """Return the length of the common prefix of two texts."""
     if other.startswith(one):
         return len(one)
     least, most = 0, min(len(one), len(other))
@@ -191,12 +190,12 @@ def _note(page: Page) -> str:
 
 async def _add(store: Store, thread: ThreadKey, fields: Mapping[str, str | int]) -> None:
     stream = stream_of(store, thread)
-    pairs = [word for pair in fields.items() if pair[1] != "" for word in pair]
-    await store.command("XADD", stream, "MAXLEN", "~", _KEPT_ENTRIES, "*", *pairs)
+    pairs = [part for pair in fields.items() if pair[1] != "" for part in pair]
+    await store.command("XADD", stream, "MAXLEN", "~", _MOST_ENTRIES, "*", *pairs)
 
 
 def _change(fields: Mapping[str, str]) -> Change:
-    """Read an entry. What another version has written differently is only to be looked at."""
+    """Parse an entry. An entry of another version becomes a reload."""
     try:
         return Change(
             turn_id=fields.get("turn", ""),

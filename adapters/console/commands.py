@@ -1,4 +1,4 @@
-"""What a line of the terminal's window asks for: a command, or a question."""
+"""Parses an input line: a command or a question."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ KEYS = {
     "Ctrl-C": "stops the answer, or clears what is typed; twice, without either, leaves",
 }
 _ONLY_IN_THE_WINDOW = ("/regenerate", "/edit", "/stop", "/save")
-# Without the window, too; what else begins with a slash is a question there.
+# Also without the window; there, any other line that begins with a slash is a question.
 PLAIN = [name for name in COMMANDS if name not in _ONLY_IN_THE_WINDOW]
 LEAVING = ("exit", "quit")  # as in most shells, without a slash
 
-# A path such as /etc/hosts is no command.
+# A path such as /etc/hosts is not a command.
 _COMMAND = re.compile(r"(/[\w-]*)(?:\s+(.*))?", re.DOTALL)
 
 
@@ -59,7 +59,7 @@ class Command:
 
 
 def command_of(line: str) -> Command | None:
-    """Return the command that a line is, if it is one; one with a blank in front is none."""
+    """Parse a command; None for a question. A leading space makes any line a question."""
     if line.strip() in LEAVING:
         return Command("/quit")
     found = _COMMAND.fullmatch(line.rstrip())
@@ -67,7 +67,7 @@ def command_of(line: str) -> Command | None:
 
 
 def unknown(name: str) -> str:
-    """Return what is said of a command that does not exist."""
+    """Return the message for an unknown command."""
     return f"There is no {name}: /help shows what there is; a blank before it sends it."
 
 

@@ -12,7 +12,7 @@ from contextlib import aclosing, contextmanager, suppress
 from typing import TextIO, TypeVar
 
 from adapters.console.commands import PLAIN, Command, command_of, help_text, unknown
-from adapters.console.talk import Reply, Talk
+from adapters.console.talk import ConsoleConversation, ReplyState
 from bot.concurrency import running
 from bot.domain import Turn
 from bot.errors import ParleyError, Refused, StoreUnavailable
@@ -35,11 +35,13 @@ _PASTE_MODE_OFF = "\x1b[?2004l"
 class PlainConversation:
     """Reads questions and prints answers, one after another.
 
-    An answer that takes longer than `patience` seconds is given up. If `stdin` is a terminal, it
+    An answer that takes longer than `patience` seconds is abandoned. If `stdin` is a terminal, it
     must be `sys.stdin`.
     """
 
-    def __init__(self, *, talk: Talk, patience: float, stdin: TextIO, stdout: TextIO) -> None:
+    def __init__(
+        self, *, talk: ConsoleConversation, patience: float, stdin: TextIO, stdout: TextIO
+    ) -> None:
         self._talk = talk
         self._patience = patience
         self._stdin = stdin
@@ -48,7 +50,7 @@ class PlainConversation:
         self._woken = asyncio.Event()
 
     async def at_terminal(self, banner: str) -> None:
-        """Converse at a terminal until `/quit`; SIGINT is handled here meanwhile.
+        """Converse at a terminal until `/quit`, and handle SIGINT.
 
         Raises EOFError at the end of the input and after a second Ctrl-C.
         """
@@ -80,26 +82,26 @@ class PlainConversation:
         with suppress(StoreUnavailable):
             await self._talk.begin()
         while (line := await read()) != QUIT:
-            # A program may have lines that look like commands, or like words for leaving.
+            # Piped lines may look like commands, or be "exit" or "quit".
             command = command_of(line) if prompt or line.startswith("/") else None
             if command and command.name == QUIT and prompt:
                 return
             if command and command.name in PLAIN and command.name != QUIT:
-                await self._obey(command, is_quiet=not prompt)
+                await self._run_command(command, is_quiet=not prompt)
             elif command and prompt:
                 await self.print(f"{unknown(command.name)}\n")
             elif line:
                 await self._answer(line.strip(), _Display(prompt))
 
-    async def _obey(self, command: Command, *, is_quiet: bool) -> None:
-        """Carry out a command; a program that is `is_quiet` reads nothing of a reset."""
+    async def _run_command(self, command: Command, *, is_quiet: bool) -> None:
+        """Run a command; with `is_quiet` the result of /reset is not printed."""
         try:
-            said = await self._do(command)
+            notice = await self._do(command)
         except (Refused, StoreUnavailable) as error:
-            said = error.apology
+            notice = error.apology
         if not (is_quiet and command.name == "/reset"):
-            await self.print(f"{said}\n")
-        if said == desk.FORGETTING:
+            await self.print(f"{notice}\n")
+        if notice == desk.FORGETTING:
             await self._await_forgotten()
 
     async def _do(self, command: Command) -> str:
@@ -116,10 +118,10 @@ class PlainConversation:
         return await self._talk.choose(command.name[1:], command.argument)
 
     async def _await_forgotten(self) -> None:
-        """Tell when the person is forgotten, unless Ctrl-C ends the wait."""
+        """Wait until the person is erased and report it; Ctrl-C ends the wait."""
         self._interruptions = 0
         async with running(self._talk.forgotten()) as waiting:
-            if await self._ends_first(waiting):
+            if await self._wait_or_interrupt(waiting):
                 await self.print(f"{waiting.result()}\n")
 
     async def _piped_line(self) -> str:
@@ -131,10 +133,10 @@ class PlainConversation:
         self._interruptions = 0
         reading = asyncio.ensure_future(_in_thread(_edited_line))
         try:
-            if not await self._ends_first(reading):
+            if not await self._wait_or_interrupt(reading):
                 # The text typed so far cannot be taken out of readline, so it is shown again.
                 await self.print(f"\n{LEAVING}\n{YOU}{_typed_text()}")
-                if not await self._ends_first(reading):
+                if not await self._wait_or_interrupt(reading):
                     raise EOFError
             return reading.result()
         finally:
@@ -159,9 +161,9 @@ class PlainConversation:
             await self.print(display.apology(ParleyError.apology))
 
     async def _until_answered(self, turn: Turn, following: asyncio.Task[None]) -> None:
-        if not await self._ends_first(following):
+        if not await self._wait_or_interrupt(following):
             await self._talk.stop(turn)
-            if not await self._ends_first(following):
+            if not await self._wait_or_interrupt(following):
                 # No worker has the turn, or it has died.
                 await self._talk.forget(turn)
                 await self.print("\n")
@@ -177,8 +179,8 @@ class PlainConversation:
                     if reply.last:
                         return
 
-    async def _ends_first(self, work: asyncio.Future[T]) -> bool:
-        """Wait for `work` or for the next Ctrl-C; returns whether the work has ended."""
+    async def _wait_or_interrupt(self, work: asyncio.Future[T]) -> bool:
+        """Wait for `work` or the next Ctrl-C. Returns whether the work is done."""
         work.add_done_callback(lambda _: self._woken.set())
         while not work.done():
             if self._interruptions:
@@ -206,18 +208,18 @@ class PlainConversation:
         finally:
             loop.remove_signal_handler(signal.SIGINT)
             signal.signal(signal.SIGINT, handler)
-            # A thread that waits for a line has switched off the echo.
+            # A thread that reads a line has disabled the echo.
             termios.tcsetattr(self._stdin.fileno(), termios.TCSANOW, mode)
 
 
 class _Display:
-    """Prints an answer as it grows after a prompt; without one, for programs, when it is final."""
+    """Prints a growing answer after a prompt; without a prompt (pipes), the final answer only."""
 
     def __init__(self, prompt: str) -> None:
         self.prompt = prompt
         self._shown = ""
 
-    def piece(self, reply: Reply) -> str:
+    def piece(self, reply: ReplyState) -> str:
         text = reply.text
         if not reply.last:
             text = text if self.prompt else ""
@@ -232,7 +234,7 @@ class _Display:
 
 
 async def _in_thread(work: Callable[[], T]) -> T:
-    """Run blocking work in a daemon thread, for which no process waits at its end."""
+    """Run blocking work in a daemon thread, which does not delay the exit."""
     future: concurrent.futures.Future[T] = concurrent.futures.Future()
     future.set_running_or_notify_cancel()
 
@@ -253,9 +255,9 @@ def _edited_line() -> str:
     with suppress(ImportError):
         import readline
 
-        # CPython switches it off; then each line of a pasted text would be a question.
+        # CPython disables it; then each line of a pasted text would be a question.
         readline.parse_and_bind("set enable-bracketed-paste on")
-    # A blank in front sends what would be a command.
+    # A leading space sends a command as a question.
     return input(YOU).rstrip()
 
 

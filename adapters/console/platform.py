@@ -13,7 +13,7 @@ from typing import TextIO
 from uuid import uuid4
 
 from adapters.console.plain import PlainConversation
-from adapters.console.talk import Talk
+from adapters.console.talk import ConsoleConversation
 from adapters.live import LiveSurface
 from bot.domain import ContextMessage, Purpose, Turn
 from bot.store import Store
@@ -26,9 +26,9 @@ _HISTORY = "terminal_history"
 class ConsolePlatform:
     """The terminal; `surface` works in any process, `listen` in the one with the terminal.
 
-    If `stdin` is a terminal, it must be `sys.stdin`. An answer that takes longer than `patience`
-    seconds is given up, so that should be more than a reply may take. What was typed is kept in
-    `data_dir`, if the platform `remembers`.
+    If `stdin` is a terminal, it must be `sys.stdin`. Answers that take longer than `patience`
+    seconds are abandoned; it must exceed the reply timeout. With `remembers`, the input history is
+    stored in `data_dir`.
     """
 
     name = "console"
@@ -72,11 +72,11 @@ class ConsolePlatform:
         for stream in (self._stdin, self._stdout):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="replace")
-        # Windows has no terminal of this kind: lines are read as from a pipe.
+        # Windows has no termios: lines are read as from a pipe.
         at_terminal = self._stdin.isatty() and sys.platform != "win32"
-        # The same thread at each start at a terminal: the conversation continues.
+        # At a terminal, each start continues the same thread.
         thread = "terminal" if at_terminal else uuid4().hex
-        talk = Talk(intake=intake, store=self._store, thread=thread)
+        talk = ConsoleConversation(intake=intake, store=self._store, thread=thread)
         if at_terminal and self._stdout.isatty() and _has_window():
             from adapters.console.window import Window
 
@@ -89,7 +89,7 @@ class ConsolePlatform:
         else:
             await self._converse_plainly(talk, at_terminal=at_terminal)
 
-    async def _converse_plainly(self, talk: Talk, *, at_terminal: bool) -> None:
+    async def _converse_plainly(self, talk: ConsoleConversation, *, at_terminal: bool) -> None:
         plain = PlainConversation(
             talk=talk, patience=self._patience, stdin=self._stdin, stdout=self._stdout
         )

@@ -1,4 +1,4 @@
-"""Renders Markdown for a terminal, as text with escape sequences of ours alone."""
+"""Renders Markdown as terminal text; the input cannot contribute escape sequences."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ _LEAST_WIDTH = 20  # columns; in a narrower window lines break anywhere
 _CODE_THEME = "ansi_dark"
 # Without rich's black behind code.
 _THEME = Theme({"markdown.code": "bold cyan"})
-# HTML is text: rich would leave it out.
+# HTML is shown as text; rich would drop it.
 _PARSER = MarkdownIt("commonmark", {"html": False}).enable(["strikethrough", "table"])
 
 
 class Renderer:
-    """Renders for one terminal; colours are as its environment says (NO_COLOR, TERM)."""
+    """Renders for one terminal; its environment (NO_COLOR, TERM) decides on colours."""
 
     def __init__(self) -> None:
         self._console = Console(
@@ -49,14 +49,14 @@ class Renderer:
         )
 
     def markdown(self, text: str, *, width: int) -> str:
-        """Return a Markdown text for a window of so many columns, without a line break behind it.
+        """Return a rendered Markdown text without a trailing line break.
 
-        Line breaks stay, links show their addresses, and nothing of the text controls the terminal.
+        Line breaks stay, and links show their addresses.
         """
         return self._rendered(_Markdown(strip_controls(text)), width)
 
     def text(self, text: str, *, width: int, style: str = "") -> str:
-        """Return a text, wrapped between words, in a style of rich's."""
+        """Return a text, wrapped between words; `style` is a style of rich."""
         return self._rendered(Text(strip_controls(text), style=style), width)
 
     def _rendered(self, renderable: RenderableType, width: int) -> str:
@@ -71,7 +71,7 @@ class Renderer:
 
 
 def _without_padding(line: list[Segment]) -> list[Segment]:
-    """Return a line without blanks at its end, which would wrap in a window made narrower."""
+    """Return a line without trailing blanks, which would wrap in a narrower window."""
     kept = list(line)
     while kept and not kept[-1].text.strip():
         kept.pop()
@@ -82,7 +82,7 @@ def _without_padding(line: list[Segment]) -> list[Segment]:
 
 
 class _Heading(MarkdownElement):
-    """A heading at the left; rich's own stands in the middle."""
+    """A left-aligned heading; rich centres headings."""
 
     @classmethod
     def create(cls, markdown: Markdown, token: Token) -> _Heading:
@@ -153,7 +153,7 @@ def _adapted(tokens: Iterable[Token]) -> Iterator[Token]:
 def _inline(tokens: Iterable[Token]) -> Iterator[Token]:
     for token in tokens:
         if token.type == "softbreak":
-            # As people see it elsewhere: models end lines where they want them to end.
+            # As on other platforms: models use line breaks on purpose.
             yield Token("hardbreak", "br", 0)
         elif token.type == "image":
             yield from _link(token)

@@ -1,4 +1,4 @@
-"""The screen of the terminal's window: what was said above, what changes and the input below."""
+"""The screen of the terminal's window: finished text, the live block and the input."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ from prompt_toolkit.styles import Style
 
 from adapters.console.commands import COMMANDS
 from adapters.console.render import Renderer
-from adapters.console.transcript import Asked
+from adapters.console.transcript import AskedQuestion
 from bot.text.markdown import tidy
 from bot.text.sanitize import one_line
 
 _STYLE = Style.from_dict({"label": "bold", "placeholder": "fg:ansibrightblack"})
 _PLACEHOLDER = "Ask anything, or /help"
-_ROWS_BELOW = 6  # of the window, that the live block leaves for the input
-_QUESTION, _NOTE = "bold", "dim"
+_ROWS_BELOW = 6  # rows of the window that the live block leaves for the input
+_QUESTION, _DIM = "bold", "dim"
 _AWAITED = "…"
 
 
-class Listener(Protocol):
-    """What the screen shows, and who hears of what is typed."""
+class ScreenDelegate(Protocol):
+    """The screen's model and input callbacks."""
 
     @property
     def label(self) -> str:
-        """What stands before the input."""
+        """The prompt before the input."""
         ...
 
     @property
-    def growing(self) -> Asked | None:
+    def growing(self) -> AskedQuestion | None:
         """The question whose answer grows, or is awaited."""
         ...
 
@@ -53,11 +53,11 @@ class Listener(Protocol):
         ...
 
     def submit(self, line: str) -> None:
-        """Take a line that was typed."""
+        """Handle a line that was typed."""
         ...
 
     def note_typing(self) -> None:
-        """Note that the person goes on typing."""
+        """Called when the input changes."""
         ...
 
     def interrupt(self) -> None:
@@ -69,13 +69,13 @@ class Listener(Protocol):
         ...
 
 
-class Screen:
-    """Prints what is finished and draws the rest again as it changes; `hint` is a line below it."""
+class WindowScreen:
+    """Prints finished text and redraws the rest when it changes; `hint` is a line below it."""
 
     def __init__(
         self,
         *,
-        window: Listener,
+        window: ScreenDelegate,
         history: Path | None,
         input: Input | None,  # noqa: A002
         output: Output | None,
@@ -107,7 +107,7 @@ class Screen:
 
     @property
     def hint(self) -> str:
-        """A line below all else but the input."""
+        """The line above the input."""
         return self._hint
 
     @hint.setter
@@ -117,7 +117,7 @@ class Screen:
 
     @property
     def typed(self) -> str:
-        """What stands in the input."""
+        """The text of the input."""
         return self._buffer.text
 
     async def run(self) -> None:
@@ -132,8 +132,8 @@ class Screen:
             self._session.app.exit(exception=EOFError)
 
     def say(self, text: str) -> None:
-        """Print a sentence of ours."""
-        self._print(self._renderer.text(text, width=self._columns, style=_NOTE))
+        """Print a notice."""
+        self._print(self._renderer.text(text, width=self._columns, style=_DIM))
 
     def show_question(self, text: str) -> None:
         """Print a question."""
@@ -148,12 +148,12 @@ class Screen:
         self._buffer.document = Document(text)
 
     def forget_typed(self) -> None:
-        """Forget what was typed, but for what ↑ shows until the person leaves."""
+        """Delete the stored input history; the history of this session stays in memory."""
         if self._history:
             self._history.empty()
 
     def refresh(self) -> None:
-        """Draw what changes."""
+        """Redraw the live part."""
         self._session.app.invalidate()
 
     @property
@@ -165,9 +165,9 @@ class Screen:
         return self._session.app.output.get_size().columns
 
     def _print(self, text: str) -> None:
-        """Print a text, which is rendered, and an empty line above what changes."""
-        # Not by prompt_toolkit's `run_in_terminal`: that leaves the raw mode meanwhile, in which a
-        # Ctrl-C would end the process.
+        """Print a rendered text and an empty line above the live part."""
+        # Not `run_in_terminal` of prompt_toolkit: it leaves the raw mode, so a Ctrl-C would end the
+        # process.
         app = self._session.app
         if app.is_running:
             app.renderer.erase()
@@ -178,7 +178,7 @@ class Screen:
             app.invalidate()
 
     def _message(self) -> StyleAndTextTuples:
-        """Return what stands above the input, and the label before it."""
+        """Return the live part above the input, and the label before the input."""
         size = self._session.app.output.get_size()
         growing, waiting = self._window.growing, self._window.waiting
         state = (
@@ -197,13 +197,13 @@ class Screen:
         return self._drawn[1]
 
     def _placeholder(self) -> StyleAndTextTuples:
-        # A search shows what it has found in the input, and without colours it would look typed.
+        # A search shows its result in the input. Without colours the placeholder would look typed.
         colourless = self._session.app.color_depth == ColorDepth.DEPTH_1_BIT
         if self._session.layout.is_searching or colourless:
             return []
         return [("class:placeholder", _PLACEHOLDER)]
 
-    def _live(self, growing: Asked | None, columns: int, *, most: int) -> list[str]:
+    def _live(self, growing: AskedQuestion | None, columns: int, *, most: int) -> list[str]:
         if growing is None:
             return []
         text = self._renderer.markdown(tidy(growing.live), width=columns)
@@ -215,7 +215,7 @@ class Screen:
     def _line(self, text: str, columns: int) -> str:
         text = one_line(text)
         cut = text if len(text) < columns else f"{text[: max(columns - 2, 1)]}…"
-        return self._renderer.text(cut, width=columns, style=_NOTE).partition("\n")[0]
+        return self._renderer.text(cut, width=columns, style=_DIM).partition("\n")[0]
 
     def _keys(self) -> KeyBindings:
         keys, window = KeyBindings(), self._window
@@ -262,7 +262,7 @@ class _Commands(Completer):
 
 
 class _History(FileHistory):
-    """What was typed at all times, in a file for this user alone; a full disk loses only that."""
+    """Persistent input history, readable by this user only. Write errors are ignored."""
 
     def __init__(self, path: Path) -> None:
         with suppress(OSError):
@@ -272,18 +272,18 @@ class _History(FileHistory):
         super().__init__(str(path))
 
     def empty(self) -> None:
-        """Remove what was typed from the file."""
+        """Empty the file."""
         with suppress(OSError):
             Path(os.fsdecode(self.filename)).write_bytes(b"")
 
     def load_history_strings(self) -> Iterable[str]:
-        """Return what was typed, the newest first."""
+        """Return the entries, newest first."""
         try:
             return list(super().load_history_strings())
         except OSError:
             return []
 
     def store_string(self, string: str) -> None:
-        """Add what was typed."""
+        """Append an entry."""
         with suppress(OSError):
             super().store_string(string)

@@ -1,4 +1,4 @@
-"""The conversation of a terminal over the durable queue: what it asks, and its growing replies."""
+"""The conversation of a terminal over the durable queue: its questions and growing replies."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from bot.text.sanitize import whole_characters
 from bot.turns.desk import FORGET_QUESTION, Call, Desk
 from bot.turns.intake import Intake
 
-OFF = "off"  # instead of a name or a text takes a choice back
+OFF = "off"  # instead of a name or a text: clears the choice
 _YES = "yes"
 _FIELDS = {"temperature": "temperature", "longest": "max_tokens"}  # of the form of the answers
 _READ_SECONDS = 1.0
 _OPERATOR = Asker(operator=True)
-_AWAY_SECONDS = 0.5  # before the store is read again
+_AWAY_SECONDS = 0.5  # before the store is read again after a failure
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """How the reply to a turn stands; `note` is a sign of life below it, `last` tells its end."""
+class ReplyState:
+    """The state of a reply; `note` is a status text below it, and `last` marks its end."""
 
     turn_id: str
     text: str
@@ -36,8 +36,11 @@ class Reply:
     last: bool = False
 
 
-class Talk:
-    """One thread of one person. Its methods raise StoreUnavailable, and those that ask Refused."""
+class ConsoleConversation:
+    """One thread of one person.
+
+    All methods raise StoreUnavailable; those that ask questions also raise Refused.
+    """
 
     def __init__(self, *, intake: Intake, store: Store, thread: str) -> None:
         self.person = _person()
@@ -48,7 +51,7 @@ class Talk:
         self._position = "0-0"  # of the last entry that was read
 
     async def begin(self) -> list[Exchange]:
-        """Return what was said before, oldest first; what changes from now on is in `replies`."""
+        """Return the history, oldest first; `replies` yields later changes."""
         self._position = await live.last_entry(self._store, self._stream)
         return await self._intake.remembered(self.key)
 
@@ -63,20 +66,20 @@ class Talk:
         return Turn(turn_id, self.key, self.person, text, place={}, asked_at=now, asker=_OPERATOR)
 
     async def edit(self, turn: Turn, text: str) -> Turn:
-        """Change the question of the last turn, which is answered anew."""
+        """Change the question of the last turn, which is answered again."""
         edited = replace(turn, text=text)
         await self._intake.edit(edited, edited_at=time.time())
         return edited
 
     async def regenerate(self, turn: Turn) -> None:
-        """Have the last turn answered again."""
+        """Answer the last turn again."""
         press = f"{self.key.platform}:{uuid4()}"
         await self._intake.regenerate(
             turn.id, person_id=self.person.id, press_id=press, asker=_OPERATOR
         )
 
     async def stop(self, turn: Turn) -> None:
-        """Ask for the end of a reply."""
+        """Stop a reply."""
         await self._intake.stop(turn.id)
 
     async def forget(self, *turns: Turn) -> None:
@@ -84,12 +87,12 @@ class Talk:
         await self._intake.forget(*(turn.id for turn in turns))
 
     async def reset(self) -> None:
-        """Forget the conversation, also the words of its replies that grew."""
+        """Delete the history and the stream of the conversation."""
         await self._intake.reset(self.key)
         await live.forget(self._store, self.key)
 
     async def choose(self, what: str, text: str) -> str:
-        """Choose something for this conversation; without a text, tell what is chosen."""
+        """Set a preference of this conversation; without a text, return the current ones."""
         desk, call = self._desk, self._call()
         if not text:
             chosen = (await desk.overview(call)).text
@@ -102,20 +105,20 @@ class Talk:
         return await choose(call, text)
 
     async def usage(self) -> str:
-        """Tell what the person has used today."""
+        """Return the tokens that the person has used today."""
         return await self._desk.usage(self._call())
 
     async def forget_me(self, answer: str) -> str:
-        """Begin to forget the person, or ask once more if the answer is not yes.
+        """Start to erase the person, or ask for confirmation if the answer is not yes.
 
-        FORGETTING if that takes longer; then `forgotten` tells of the end.
+        Returns FORGETTING if that takes longer; then `forgotten` waits for the end.
         """
         if answer.casefold() != _YES:
             return f"{FORGET_QUESTION}\nIf so, write: /forget-me {_YES}"
         return await self._desk.forget_me(self._call())
 
     async def forgotten(self) -> str:
-        """Wait until the person is forgotten, and return what to tell them."""
+        """Wait until the person is erased, and return the message for them."""
         return await self._desk.forgotten(self._call())
 
     def _call(self) -> Call:
@@ -130,14 +133,14 @@ class Talk:
         )
 
     async def question(self, turn_id: str) -> str:
-        """Return the question of a turn that another terminal has asked; empty if unknown."""
+        """Return the question of a turn of another terminal; empty if unknown."""
         found = await self._intake.standings(self.key, [turn_id], person_id=self.person.id)
         return found[0].question if found else ""
 
-    async def replies(self) -> AsyncGenerator[Reply | None]:
+    async def replies(self) -> AsyncGenerator[ReplyState | None]:
         """Yield each state of the thread's replies, and None at least every other second.
 
-        It never ends, and may be left and begun again.
+        Never ends; may be closed and called again.
         """
         texts: dict[str, str] = {}
         while True:
@@ -152,7 +155,7 @@ class Talk:
                         texts[reply.turn_id] = reply.text
                         yield reply
             except StoreUnavailable:
-                # The worker continues without the store and saves when it is back.
+                # The worker continues without the store and saves when it is available again.
                 await asyncio.sleep(_AWAY_SECONDS)
             yield None
 
@@ -160,19 +163,19 @@ class Talk:
     def _stream(self) -> str:
         return live.stream_of(self._store, self.key)
 
-    async def _reply(self, change: live.Change, text: str) -> Reply | None:
+    async def _reply(self, change: live.Change, text: str) -> ReplyState | None:
         if not change.turn_id or change.gone:
             return None
         changed = None if change.look else change.applied(text)
         if changed is not None:
-            return Reply(change.turn_id, changed, change.note, change.last)
+            return ReplyState(change.turn_id, changed, change.note, change.last)
         found = await self._intake.standings(self.key, [change.turn_id], person_id=self.person.id)
         if not found:
             return None
         (one,) = found
         text = with_notice(one.answer, one.below) if one.below else one.answer
         last = one.state not in ("waiting", "running")
-        return Reply(change.turn_id, text, last=last)
+        return ReplyState(change.turn_id, text, last=last)
 
 
 def _person() -> Person:

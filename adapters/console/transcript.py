@@ -1,4 +1,4 @@
-"""What was said in a terminal, and which answers are still to come."""
+"""The exchanges of a terminal session."""
 
 from __future__ import annotations
 
@@ -7,115 +7,120 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from adapters.console.growing import Growing, Growth
-from adapters.console.talk import Reply
+from adapters.console.block_splitter import BlockSplitter, BlockUpdate
+from adapters.console.talk import ReplyState
 from bot.domain import Turn
 from bot.text.sanitize import strip_controls
 
-_MOST = 500  # exchanges that are kept; the thread itself remembers fewer
+_MOST = 500  # exchanges; the history of the thread is shorter
 
 
 @dataclass(eq=False, slots=True)
-class Asked:
-    """A question and its reply; `live` is the block of it that still changes.
+class AskedQuestion:
+    """A question and its reply; `live` is the block that still changes.
 
-    `is_shown` tells that the question stands on the screen, and `since` when its answer was first
-    awaited, in seconds of a monotonic clock. `former` is the answer that is replaced.
+    `is_shown`: the question is on the screen. `since`: when its answer was first awaited (monotonic
+    clock). `replaced_answer`: the previous answer, while another one is awaited.
     """
 
     turn: Turn
     is_shown: bool
     since: float
     text: str = ""
-    former: str = ""
+    replaced_answer: str = ""
     live: str = ""
     note: str = ""
-    growing: Growing = field(default_factory=Growing)
+    splitter: BlockSplitter = field(default_factory=BlockSplitter)
 
-    def show(self, reply: Reply) -> Growth:
-        """Take a state of the reply, and return what it changes on the screen."""
+    def show(self, reply: ReplyState) -> BlockUpdate:
+        """Process a state of the reply, and return the change of the screen."""
         self.note = reply.note
-        if self.former and reply.text == self.former and not reply.last:
-            return Growth()
+        if self.replaced_answer and reply.text == self.replaced_answer and not reply.last:
+            return BlockUpdate()
         self.text = reply.text
-        growth = self.growing.show(strip_controls(reply.text), last=reply.last)
+        growth = self.splitter.show(strip_controls(reply.text), last=reply.last)
         self.live = growth.live
         return growth
 
 
 class Transcript:
-    """The questions of a conversation in their order; those in `open` have no whole answer yet."""
+    """The questions in order; those in `unanswered` have no complete answer yet."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self.all: list[Asked] = []
-        self.open: list[Asked] = []
+        self.all: list[AskedQuestion] = []
+        self.unanswered: list[AskedQuestion] = []
 
     @property
-    def last(self) -> Asked | None:
+    def last(self) -> AskedQuestion | None:
         """The newest question."""
         return self.all[-1] if self.all else None
 
     @property
-    def growing(self) -> Asked | None:
-        """The question that is answered now, or next."""
-        return self.open[0] if self.open else None
+    def growing(self) -> AskedQuestion | None:
+        """The question that is being answered, or is next."""
+        return self.unanswered[0] if self.unanswered else None
 
-    def find(self, turn_id: str) -> Asked | None:
+    def find(self, turn_id: str) -> AskedQuestion | None:
         """Return a question by its turn."""
         return next((one for one in reversed(self.all) if one.turn.id == turn_id), None)
 
     def remember(self, turn: Turn, answer: str) -> None:
-        """Add an exchange of an earlier time."""
-        self.all.append(Asked(turn, is_shown=True, since=0.0, text=answer))
+        """Add an exchange from the history."""
+        self.all.append(AskedQuestion(turn, is_shown=True, since=0.0, text=answer))
 
-    def ask(self, turn: Turn, *, is_shown: bool) -> Asked:
-        """Add a question whose answer is to come."""
-        asked = Asked(turn, is_shown, self._clock())
+    def ask(self, turn: Turn, *, is_shown: bool) -> AskedQuestion:
+        """Add an unanswered question."""
+        asked = AskedQuestion(turn, is_shown, self._clock())
         self.all = [*self.all, asked][-_MOST:]
-        self.open.append(asked)
+        self.unanswered.append(asked)
         return asked
 
-    def reopen(self, asked: Asked, turn: Turn) -> None:
+    def reopen(self, asked: AskedQuestion, turn: Turn) -> None:
         """Await a new answer to a question, which may have changed."""
         asked.turn, asked.since = turn, self._clock()
-        asked.former, asked.live, asked.note, asked.growing = asked.text, "", "", Growing()
-        if asked not in self.open:
-            self.open.append(asked)
+        asked.replaced_answer, asked.live, asked.note, asked.splitter = (
+            asked.text,
+            "",
+            "",
+            BlockSplitter(),
+        )
+        if asked not in self.unanswered:
+            self.unanswered.append(asked)
 
-    def end(self, asked: Asked) -> None:
-        """Note that the answer of a question is whole."""
-        asked.live = asked.note = asked.former = ""
-        self.open.remove(asked)
-        if self.open:
-            self.open[0].since = self._clock()
+    def end(self, asked: AskedQuestion) -> None:
+        """Mark the answer of a question as complete."""
+        asked.live = asked.note = asked.replaced_answer = ""
+        self.unanswered.remove(asked)
+        if self.unanswered:
+            self.unanswered[0].since = self._clock()
 
-    def drop(self, asked: Asked) -> None:
-        """Forget a question that gets no answer."""
-        for questions in (self.all, self.open):
+    def drop(self, asked: AskedQuestion) -> None:
+        """Remove a question that will not be answered."""
+        for questions in (self.all, self.unanswered):
             if asked in questions:
                 questions.remove(asked)
 
     def forget(self) -> None:
-        """Forget all questions that are answered."""
-        self.all = list(self.open)
+        """Remove all answered questions."""
+        self.all = list(self.unanswered)
 
     def forget_all(self) -> None:
-        """Forget all questions, and await no answers."""
-        self.all, self.open = [], []
+        """Remove all questions."""
+        self.all, self.unanswered = [], []
 
-    def late(self, patience: float) -> Asked | None:
-        """Return the question that is answered now, if that has taken longer than so many s."""
+    def overdue(self, patience: float) -> AskedQuestion | None:
+        """Return the current question if it exceeds `patience` seconds."""
         growing = self.growing
         return growing if growing and self._clock() - growing.since > patience else None
 
     def markdown(self) -> str:
-        """Return what was said, as Markdown: each answer exactly as the model has written it."""
+        """Return the conversation as Markdown; answers are exactly as the model wrote them."""
         return "\n".join(f"## you\n\n{one.turn.text}\n\n## bot\n\n{one.text}\n" for one in self.all)
 
 
 def save(transcript: Transcript, name: str) -> str:
-    """Write a conversation to a new file; return a sentence on how that went."""
+    """Write a conversation to a new file; return a status message."""
     if not name:
         return "Where to? Say /save FILE."
     path = Path(name).expanduser()

@@ -11,9 +11,9 @@ from prompt_toolkit.output import Output
 
 from adapters.console import commands
 from adapters.console.commands import Command, command_of
-from adapters.console.screen import Screen
-from adapters.console.talk import Reply, Talk
-from adapters.console.transcript import Asked, Transcript, save
+from adapters.console.screen import WindowScreen
+from adapters.console.talk import ConsoleConversation, ReplyState
+from adapters.console.transcript import AskedQuestion, Transcript, save
 from bot.concurrency import BackgroundTasks, together
 from bot.errors import ParleyError, Refused, StoreUnavailable
 from bot.turns import desk
@@ -31,16 +31,16 @@ _EARLIER = 3  # exchanges that are shown at the start
 
 
 class Window:
-    """The terminal of one person; an answer that takes longer than `patience` s is given up.
+    """The terminal of one person; an answer that takes longer than `patience` s is abandoned.
 
-    `history` is the file of what was typed, or None. `input` and `output` are for tests; else they
-    are the process's terminal.
+    `history` is the file of the input history, or None. `input` and `output` are for tests; the
+    default is the process's terminal.
     """
 
     def __init__(
         self,
         *,
-        talk: Talk,
+        talk: ConsoleConversation,
         banner: str,
         patience: float,
         history: Path | None,
@@ -51,53 +51,53 @@ class Window:
         self._banner = banner
         self._patience = patience
         self._transcript = Transcript()
-        self._screen = Screen(window=self, history=history, input=input, output=output)
-        self._lines: asyncio.Queue[tuple[str, Asked | None]] = asyncio.Queue()
+        self._screen = WindowScreen(window=self, history=history, input=input, output=output)
+        self._lines: asyncio.Queue[tuple[str, AskedQuestion | None]] = asyncio.Queue()
         self._tasks = BackgroundTasks()
-        self._edited: Asked | None = None
-        self._stopped: Asked | None = None  # the answer that Ctrl-C asked to end
+        self._edited: AskedQuestion | None = None
+        self._stopped: AskedQuestion | None = None  # the answer that Ctrl-C asked to end
         self._leaves = False  # after the first Ctrl-C
 
     async def run(self) -> None:
-        """Converse until the person leaves; then no answer grows or waits any more."""
+        """Run until the person quits; then stop and drop open answers."""
         await self._greet()
         async with self._tasks:
             await together(
                 asyncio.create_task(self._screen.run()),
                 asyncio.create_task(self._follow()),
-                asyncio.create_task(self._obey()),
+                asyncio.create_task(self._handle_lines()),
             )
         await self._end_answers()
 
     @property
     def label(self) -> str:
-        """What stands before the input."""
+        """The prompt before the input."""
         return "edit> " if self._edited else "you> "
 
     @property
-    def growing(self) -> Asked | None:
+    def growing(self) -> AskedQuestion | None:
         """The question whose answer grows, or is awaited."""
         return self._transcript.growing
 
     @property
     def waiting(self) -> list[str]:
         """The questions behind it."""
-        return [one.turn.text for one in self._transcript.open[1:]]
+        return [one.turn.text for one in self._transcript.unanswered[1:]]
 
     def submit(self, line: str) -> None:
-        """Take a line that was typed."""
+        """Handle a line that was typed."""
         edited, self._edited = self._edited, None
         self.note_typing()
         if line.strip():
             self._lines.put_nowait((line, edited))
 
     def note_typing(self) -> None:
-        """Note that the person goes on: the next Ctrl-C is a first one."""
+        """Reset the "Ctrl-C again" state."""
         self._leaves = False
         self._screen.hint = EDITING if self._edited else ""
 
     def interrupt(self) -> None:
-        """Stop the answer; if none grows, clear what is typed, or leave at the second time."""
+        """Stop the answer; if none is running, clear the input; a second Ctrl-C quits."""
         growing = self.growing
         if self._edited or (self._screen.typed and not growing):
             self._edited = None
@@ -133,15 +133,15 @@ class Window:
             self._screen.show_answer(asked.text)
 
     async def _end_answers(self) -> None:
-        """End the answer that grows and drop what waits: nobody would read them."""
-        turns = [one.turn for one in self._transcript.open]
+        """Stop the running answer and drop waiting questions."""
+        turns = [one.turn for one in self._transcript.unanswered]
         with suppress(StoreUnavailable):
             if turns:
                 await self._talk.stop(turns[0])
             if turns[1:]:
                 await self._talk.forget(*turns[1:])
 
-    async def _obey(self) -> None:
+    async def _handle_lines(self) -> None:
         while True:
             line, asked = await self._lines.get()
             try:
@@ -149,7 +149,7 @@ class Window:
             except (Refused, StoreUnavailable) as error:
                 self._screen.say(error.apology)
 
-    async def _do(self, line: str, asked: Asked | None) -> None:
+    async def _do(self, line: str, asked: AskedQuestion | None) -> None:
         command = command_of(line)
         if line == "/give-up" and asked:
             await self._give_up(asked)
@@ -187,35 +187,37 @@ class Window:
             case "/forget-me":
                 await self._forget_me(command.argument)
             case "/save":
-                said = await asyncio.to_thread(save, self._transcript, command.argument)
-                self._screen.say(said)
+                notice = await asyncio.to_thread(save, self._transcript, command.argument)
+                self._screen.say(notice)
             case _:
                 self._screen.leave()
 
     async def _forget_me(self, answer: str) -> None:
-        said = await self._talk.forget_me(answer)
-        if said == desk.FORGETTING:
-            self._screen.say(said)
+        notice = await self._talk.forget_me(answer)
+        if notice == desk.FORGETTING:
+            self._screen.say(notice)
             self._tasks.start(self._await_forgotten())
-        elif said == desk.FORGOTTEN:
-            self._note_forgotten(said)
+        elif notice == desk.FORGOTTEN:
+            self._note_forgotten(notice)
         else:
-            self._screen.say(said)
+            self._screen.say(notice)
 
     async def _await_forgotten(self) -> None:
         self._note_forgotten(await self._talk.forgotten())
 
-    def _note_forgotten(self, said: str) -> None:
+    def _note_forgotten(self, notice: str) -> None:
         self._transcript.forget_all()
         self._stopped, self._screen.hint = None, ""
         self._screen.forget_typed()
-        self._screen.say(said)
+        self._screen.say(notice)
 
     async def _ask(self, text: str) -> None:
-        if not self._transcript.open:
+        if not self._transcript.unanswered:
             self._screen.show_question(text)
         # The reply may begin before `ask` has returned.
-        asked = self._transcript.ask(self._talk.turn(text), is_shown=not self._transcript.open)
+        asked = self._transcript.ask(
+            self._talk.turn(text), is_shown=not self._transcript.unanswered
+        )
         try:
             await self._talk.admit(asked.turn)
         except (Refused, StoreUnavailable):
@@ -225,7 +227,7 @@ class Window:
             raise
         self._screen.refresh()
 
-    async def _change(self, asked: Asked, text: str) -> None:
+    async def _change(self, asked: AskedQuestion, text: str) -> None:
         if asked.turn.text == text:
             return
         turn = await self._talk.edit(asked.turn, text)
@@ -252,7 +254,7 @@ class Window:
         else:
             self._screen.say(NOT_GROWING)
 
-    async def _give_up(self, asked: Asked, *, apology: str = GIVEN_UP) -> None:
+    async def _give_up(self, asked: AskedQuestion, *, apology: str = GIVEN_UP) -> None:
         self._transcript.drop(asked)
         self._stopped, self._screen.hint = None, ""
         self._screen.say(apology)
@@ -264,11 +266,11 @@ class Window:
             async for reply in replies:
                 if reply:
                     await self._show(reply)
-                elif late := self._transcript.late(self._patience):
+                elif overdue := self._transcript.overdue(self._patience):
                     with suppress(StoreUnavailable):
-                        await self._give_up(late, apology=ParleyError.apology)
+                        await self._give_up(overdue, apology=ParleyError.apology)
 
-    async def _show(self, reply: Reply) -> None:
+    async def _show(self, reply: ReplyState) -> None:
         asked = await self._asked(reply)
         if asked is None:
             return
@@ -287,13 +289,13 @@ class Window:
             self._show_next()
         self._screen.refresh()
 
-    async def _asked(self, reply: Reply) -> Asked | None:
+    async def _asked(self, reply: ReplyState) -> AskedQuestion | None:
         """Return the question to which a reply belongs; None if there is nothing new to show."""
         asked = self._transcript.find(reply.turn_id)
         if asked is None:
             question = await self._talk.question(reply.turn_id)
             asked = self._transcript.ask(self._talk.turn(question, reply.turn_id), is_shown=False)
-        elif asked not in self._transcript.open:
+        elif asked not in self._transcript.unanswered:
             if asked.text == reply.text:
                 return None
             # It was edited just before its end.

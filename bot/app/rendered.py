@@ -35,12 +35,12 @@ class RenderedAnswer:
         from rich.console import Console
         from rich.live import Live
 
-        from adapters.console.growing import Growing
+        from adapters.console.block_splitter import BlockSplitter
         from adapters.console.render import Renderer
 
         self._console = Console(file=stdout, highlight=False, markup=False, emoji=False)
         self._renderer = Renderer()
-        self._growing = Growing()
+        self._growing = BlockSplitter()
         self._text = self._live_text = ""
         self._drawn: tuple[str, Text | str] = ("", "")
         self._has_printed = False

@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("rich", reason="rendering needs requirements-terminal.txt")
 
-from adapters.console.growing import Growing
+from adapters.console.block_splitter import BlockSplitter
 from adapters.console.render import Renderer
 
 TEXT = """# Title
@@ -51,7 +51,7 @@ def test_lines_break_between_words_and_end_without_blanks() -> None:
 
 
 def test_each_block_is_finished_once_and_all_at_the_end() -> None:
-    growing = Growing()
+    growing = BlockSplitter()
     finished = [growing.show(TEXT[:end], last=False).finished for end in range(len(TEXT))]
     finished.append(growing.show(TEXT, last=True).finished)
 
@@ -59,7 +59,7 @@ def test_each_block_is_finished_once_and_all_at_the_end() -> None:
 
 
 def test_a_text_that_changes_is_begun_anew() -> None:
-    growing = Growing()
+    growing = BlockSplitter()
     growing.show("One\n\nTwo\n\nThree", last=False)
     growth = growing.show("Another", last=False)
 

@@ -23,7 +23,7 @@ from prompt_toolkit.input import PipeInput, create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
 from adapters.console import ConsolePlatform
-from adapters.console.talk import Talk
+from adapters.console.talk import ConsoleConversation
 from adapters.console.window import Window
 from adapters.live import stream_of
 from bot.concurrency import running
@@ -137,7 +137,7 @@ async def at_window(
     paper = Paper()
     with create_pipe_input() as keys, create_app_session(input=keys, output=paper):
         window = Window(
-            talk=Talk(intake=intake, store=store, thread="terminal"),
+            talk=ConsoleConversation(intake=intake, store=store, thread="terminal"),
             banner="The banner",
             patience=patience,
             history=tmp_path / "history",

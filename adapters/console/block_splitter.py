@@ -1,4 +1,4 @@
-"""Divides a growing reply into blocks that are complete and the one that still changes."""
+"""Splits a growing reply into finished blocks and the last one, which still changes."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from dataclasses import dataclass
 
 from markdown_it import MarkdownIt
 
-# Only where blocks begin and end is of interest.
+# Only the boundaries of blocks are used.
 _BLOCKS = MarkdownIt("commonmark").enable("table").disable("inline")
 
 
 @dataclass(frozen=True, slots=True)
-class Growth:
-    """What changed: `finished` is printed for good, and `live` may still change.
+class BlockUpdate:
+    """`finished` is final text to print; `live` may still change.
 
-    If it is `anew`, what was printed before is void.
+    `anew`: text printed before is void.
     """
 
     finished: str = ""
@@ -22,21 +22,21 @@ class Growth:
     anew: bool = False
 
 
-class Growing:
-    """One reply; each block is finished once."""
+class BlockSplitter:
+    """Splits one reply; returns each finished block once."""
 
     def __init__(self) -> None:
         self._finished = ""
 
-    def show(self, text: str, *, last: bool) -> Growth:
-        """Take the whole text as it stands now."""
+    def show(self, text: str, *, last: bool) -> BlockUpdate:
+        """Process the current full text."""
         anew = not text.startswith(self._finished)
         if anew:
             self._finished = ""
         rest = text[len(self._finished) :]
         end = len(rest) if last else start_of_last_block(rest)
         self._finished += rest[:end]
-        return Growth(rest[:end].strip("\n"), rest[end:], anew)
+        return BlockUpdate(rest[:end].strip("\n"), rest[end:], anew)
 
 
 def start_of_last_block(text: str) -> int:

@@ -65,7 +65,7 @@ class StoreUnavailable(ParleyError):
 
 
 class LeaseLost(ParleyError):
-    """Another worker has the turn, or it has ended: the reply must not be written any more."""
+    """Another worker has taken the turn, or the turn has ended. The holder must stop writing."""
 
 
 class QuestionEdited(ParleyError):
@@ -195,7 +195,7 @@ class ModelLoading(ModelError):
 
 
 class ModelUnavailable(ModelError):
-    wordless = False  # if it failed over a request without an error message
+    wordless = False  # True if the server failed without an error message
     apology = "I cannot reach the language model. Please ask again in a moment."
 
 

@@ -43,9 +43,9 @@ _UNREADABLE = ":unreadable"
 # The type of the keys that a command reads or writes, by its first letter.
 _TYPES = {"G": "string", "H": "hash", "L": "list", "X": "stream", "Z": "zset"}
 
-# The frame of each script. An error would leave a script half done, so its `redis.call` moves a key
-# of the wrong type, or a stream without further ids, away and repeats the command. Returns the
-# script's answer and the moved keys.
+# The frame of each script. An error would leave a script half executed. So its `redis.call` renames
+# a key of the wrong type, or an exhausted stream, and repeats the command. Returns the script's
+# answer and the moved keys.
 _SCRIPT = """
 local server, moved = redis, {}
 local redis = setmetatable({}, {__index = server})

@@ -311,7 +311,7 @@ _folder = _path(lambda it: it.is_dir() or not it.exists(), otherwise="is not a f
 class Settings:
     """The settings of the operator; each field is the variable of the same name in capitals.
 
-    None, an empty text and an empty tuple mean that nothing was chosen. `repr` shows no secret.
+    None, "" and () mean unset. `repr` shows no secret.
     """
 
     hf_token: str = _setting(
@@ -474,7 +474,7 @@ class Settings:
     )
     allowed_servers: tuple[str, ...] = _setting(
         (),
-        # Of people of a shared channel Slack may tell the organisation (E...) alone.
+        # For shared channels Slack may report only the organisation (E...).
         _ids("TE", such_as="of a Discord server or a Slack workspace (T...)"),
         "ids of the only servers (Discord) and workspaces (Slack) in which people are answered",
     )

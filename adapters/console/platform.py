@@ -60,11 +60,11 @@ class ConsolePlatform:
         yield LiveSurface(store=self._store, turn=turn, remembers=self._remembers)
 
     async def read_context(self, turn: Turn, *, since: str, most: int) -> Sequence[ContextMessage]:
-        """Return nothing: one person alone talks here, and the history has it all."""
+        """Return nothing: a thread has one person, and the history is complete."""
         return ()
 
     async def orphaned_messages(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
-        """Return nothing: a page's place in the store is its number."""
+        """Return nothing: page ids are derived from page numbers, so none can be orphaned."""
         return ()
 
     async def listen(self, intake: Intake) -> None:

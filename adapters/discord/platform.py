@@ -13,14 +13,14 @@ from functools import partial
 import discord
 
 from adapters.discord.gateway.connection import use_gateway
-from adapters.discord.gateway.events import HIDDEN, READS, said_in
+from adapters.discord.gateway.events import HIDDEN, READS, context_message_in
 from adapters.discord.gateway.listen import Listener, Shards
 from adapters.discord.reply.channel import (
     ChannelAddress,
     ChannelSurface,
     Recovery,
-    of_reply,
     own_messages,
+    reply_message_ids,
 )
 from adapters.discord.reply.command import ButtonPress, CommandAddress, CommandSurface
 from adapters.discord.reply.message import may_be_stopped
@@ -28,10 +28,10 @@ from adapters.discord.rest import (
     GLOBAL_LIMIT,
     Payload,
     RestClient,
-    counted,
     edit_budget,
     fail_at_once,
     fetch_messages,
+    limit_requests,
     log_in,
     request,
     translated,
@@ -80,9 +80,9 @@ async def connect(
     `threads` lets a mention in a channel open a Discord thread; `budgets` count all requests, and
     learn the rate limits that Discord reports. If answers are `rated`, buttons for that are below
     them. The commands are registered in the server `command_server`, or everywhere if it is empty.
-    If it `leaves_other_servers`, the bot leaves those in which nobody is answered.
-    The addresses hold for the whole process. Raises CannotStart if the token is refused, and
-    Unreachable if Discord cannot be reached.
+    With `leaves_other_servers`, the bot leaves servers that are not allowed. The addresses hold for
+    the whole process. Raises CannotStart if the token is refused, and Unreachable if Discord cannot
+    be reached.
     """
     use_api(api_url)
     use_gateway(gateway_url)
@@ -94,7 +94,7 @@ async def connect(
         intents=discord.Intents(guilds=True),  # not used; discord.py warns if it is missing
         allowed_mentions=discord.AllowedMentions.none(),
         max_messages=None,
-        http_trace=counted(fail_at_once(), budgets),
+        http_trace=limit_requests(fail_at_once(), budgets),
     )
     try:
         await log_in(client, token, api_url)
@@ -152,7 +152,7 @@ class DiscordPlatform:
             case ChannelAddress() as asked:
                 address = _thread_of(asked)
                 if purpose is not Purpose.RESTORE:
-                    address = await self._in_thread(turn, asked)
+                    address = await self._open_or_find_thread(turn, asked)
                 parent, alone = None if address is asked else asked, address.question is None
                 recovery = Recovery(
                     self._client,
@@ -200,7 +200,7 @@ class DiscordPlatform:
             found += await self._starter(turn, channel, found)
         after = _number(since) if since else 0
         ours = [one for one in found if after < int(one["id"]) < asked or int(one["id"]) == quote]
-        found_said = (said_in(self._client, channel, one) for one in reversed(ours))
+        found_said = (context_message_in(self._client, channel, one) for one in reversed(ours))
         return [
             replace(said, in_thread=in_thread and said.in_thread) for said in found_said if said
         ]
@@ -218,7 +218,7 @@ class DiscordPlatform:
         try:
             return [await request(self._client, "GET", _MESSAGE, ids)]
         except SurfaceError as error:
-            _log.info("Thread %d is shown without its first message: %s", thread, error)
+            _log.info("Thread %d: cannot read its first message: %s", thread, error)
             return ()
 
     async def orphaned_messages(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
@@ -234,7 +234,7 @@ class DiscordPlatform:
         found, unfinished = list[str](), set[str]()
         for address in dict.fromkeys((_thread_of(asked), asked)):
             own = await own_messages(self._client, address, turn_id=turn.id)
-            found += of_reply(own, address, turn_id=turn.id, alone=False)
+            found += reply_message_ids(own, address, turn_id=turn.id, alone=False)
             unfinished |= {str(one["id"]) for one in own if may_be_stopped(one)}
         return [one for one in found if one not in but or one in unfinished]
 
@@ -249,7 +249,7 @@ class DiscordPlatform:
         except SurfaceError as error:
             _log.debug("Turn %s: typing was not shown: %s", turn.id, error)
 
-    async def _in_thread(self, turn: Turn, address: ChannelAddress) -> ChannelAddress:
+    async def _open_or_find_thread(self, turn: Turn, address: ChannelAddress) -> ChannelAddress:
         """Return the thread of the question, or the address itself if no thread can be opened."""
         thread = _thread_of(address)
         if thread is address:
@@ -305,7 +305,7 @@ class DiscordPlatform:
 
     async def _show_typing(self, channel: int) -> bool:
         """Show typing if it is due; False if messages need the limit. Raises SurfaceError."""
-        if _note_typing(self._client, channel):
+        if _claim_typing(self._client, channel):
             if not await self._budgets.spare(GLOBAL_LIMIT):
                 self._client.typed_at.pop(channel, None)
                 return False
@@ -355,7 +355,7 @@ async def _is_open(client: RestClient, thread: int, error: SurfaceError) -> bool
     return False
 
 
-def _note_typing(client: RestClient, channel: int) -> bool:
+def _claim_typing(client: RestClient, channel: int) -> bool:
     """Note that the bot types in a channel; return False if it has just done so."""
     now, gap = asyncio.get_running_loop().time(), client.tuning.typing_gap
     client.typed_at = {one: at for one, at in client.typed_at.items() if now - at < gap}

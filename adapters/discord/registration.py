@@ -27,12 +27,11 @@ _SERVERS, _PEOPLE = 0, 1
 _IN_SERVER, _IN_OWN_DM, _ELSEWHERE = 0, 1, 2
 _LONGEST_QUESTION = 6000  # the most that Discord allows a text option
 _LONGEST_PERSONA = 2000
-# A definition that is older is registered again: an earlier version of the bot may have registered
-# its own, without a note.
+# After this time commands are registered again: an older version may have overwritten them.
 AGE_SECONDS = 24 * 3600
 _GLOBAL = "everywhere"
 
-PLACES: Mapping[Scope, str] = {
+SCOPE_NAMES: Mapping[Scope, str] = {
     "thread": "this conversation",
     "channel": "this channel",
     "server": "this server",
@@ -68,7 +67,7 @@ def definitions(*, user_installs: bool = True) -> list[Payload]:
 async def register(client: discord.Client, store: Store, *, server: str) -> bool:
     """Register the commands in one server, or everywhere if it is empty; False if they are known.
 
-    Commands that stand in another server from earlier are removed there. Raises SurfaceError and
+    Commands registered in another server before are removed. Raises SurfaceError and
     StoreUnavailable.
     """
     noted = store.key("commands", str(client.application_id))
@@ -140,7 +139,7 @@ def _subcommand(name: str) -> Payload:
 
 
 def _place() -> Payload:
-    choices = [_named(label) | {"value": scope} for scope, label in PLACES.items()]
+    choices = [_named(label) | {"value": scope} for scope, label in SCOPE_NAMES.items()]
     what = "For which place; this conversation if left out"
     return _option(_TEXT, "where", what) | {"choices": choices}
 

@@ -161,7 +161,7 @@ class WebhookGone(WriteRefused):
 
 
 class OldMessage(WriteDelayed):
-    """Discord takes no more edits of messages that old for a while; it takes other edits."""
+    """Rate limit for edits of old messages only."""
 
 
 class NotPermitted(PlaceGone):
@@ -204,7 +204,7 @@ def located(error: Exception) -> str:
 
 
 async def retry_after(response: aiohttp.ClientResponse) -> float:
-    """Return the seconds to wait, which Discord names, and a proxy may not."""
+    """Return the seconds to wait, from the body, the header, or a default."""
     # The header has whole seconds.
     in_header = response.headers.get("Retry-After", "5")
     named = (await _body(response)).get("retry_after", in_header)
@@ -224,8 +224,8 @@ async def is_banned(response: aiohttp.ClientResponse) -> bool:
 def fail_at_once() -> aiohttp.TraceConfig:
     """Return a trace for `discord.Client` that turns a 429 or a 5xx into an error at once.
 
-    discord.py 2.7.1 would sleep and send the same body again. The core knows better: which text is
-    the newest by then, and which other replies share the bucket.
+    discord.py 2.7.1 would sleep and send the same body again. The core retries with the newest text
+    and knows the other replies of the bucket.
     """
     trace = aiohttp.TraceConfig()
     trace.on_request_end.append(_refuse)
@@ -289,12 +289,12 @@ def edit_budget(kind: BudgetKind, target: int | str) -> EditBudget:
     return EditBudget(bucket, writes, seconds, refills=False, within=around)
 
 
-def counted(trace: aiohttp.TraceConfig, budgets: EditBudgets) -> aiohttp.TraceConfig:
-    """Keep all requests within the global limit, and learn from each response.
+def limit_requests(trace: aiohttp.TraceConfig, budgets: EditBudgets) -> aiohttp.TraceConfig:
+    """Apply the global limit to all requests, and learn limits from responses.
 
-    Most requests have a slot already, for which their text has waited; the others wait here. The
-    first response of a window reports how large the window is, and the last one when it ends
-    (Discord's documentation, "Rate Limits", "Header Format").
+    Most requests have a slot already; the others wait here. The first response of a window reports
+    how large the window is, and the last one when it ends (Discord's documentation, "Rate Limits",
+    "Header Format").
     """
 
     async def wait(_: object, __: object, params: aiohttp.TraceRequestStartParams) -> None:

@@ -1,4 +1,4 @@
-"""Notices servers to which the bot was added though nobody there is answered, and leaves them."""
+"""Reports, or leaves, servers that are not in ALLOWED_SERVERS."""
 
 from __future__ import annotations
 
@@ -15,33 +15,37 @@ _log = logging.getLogger(__name__)
 _PAGE = 200  # servers, the most of one request ("Get Current User Guilds")
 
 
-class OtherServers:
+class UnlistedServers:
     """The servers that are not in ALLOWED_SERVERS; there are none if that is empty."""
 
     def __init__(self, client: discord.Client, *, allowed: Collection[str], leaves: bool) -> None:
         self._client = client
         self._allowed = allowed
         self._leaves = leaves
-        self._told: dict[str, float] = {}  # when, in seconds since the epoch
+        self._reported_at: dict[str, float] = {}  # when, in seconds since the epoch
 
     async def check_all(self) -> None:
-        """Tell of each server in which the bot is and should not be; a failure is logged."""
+        """Check all servers of the bot; failures are logged."""
         if not self._allowed:
             return
         try:
             async for server, name in self._servers():
                 await self.check(server, name)
         except SurfaceError as error:
-            _log.warning("Cannot tell in which servers I am: %s", error)
+            _log.warning("Cannot list the bot's servers: %s", error)
 
     async def check(self, server: str, name: str, *, since: float = 0.0) -> None:
         """Tell of a server that is not allowed, and leave it if the operator wants that.
 
         It is told of once, and again if the bot was added there `since` then.
         """
-        if not self._allowed or server in self._allowed or since <= self._told.get(server, -1.0):
+        if (
+            not self._allowed
+            or server in self._allowed
+            or since <= self._reported_at.get(server, -1.0)
+        ):
             return
-        self._told[server] = time.time()
+        self._reported_at[server] = time.time()
         if not self._leaves:
             _log.warning(
                 "I am in server %s (%s), which is not in ALLOWED_SERVERS: I answer nobody there "

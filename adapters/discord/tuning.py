@@ -20,7 +20,7 @@ class Tuning:
     typing_every: float = 8.0  # Discord shows typing for ten seconds
     # Replies in one channel type together: it takes about five calls in five seconds.
     typing_gap: float = 1.0
-    sign_after: float = 1.0  # a turn that nobody has taken by then is shown as typing, once
+    sign_after: float = 1.0  # after this time a waiting turn shows typing, once
     # A thread may wait so long for others; after that the reply is posted in the channel.
     thread_patience: float = 5.0
     # Discord takes the acknowledgement of an interaction for three seconds, and the reply may come
@@ -46,7 +46,7 @@ class Tuning:
 
     # Saved sessions.
     save_every: float = 1.0
-    first_save_every: float = 0.1  # until one is saved: a process may die young
+    first_save_every: float = 0.1  # until the first save, in case the process dies early
     renew_after: float = 20.0  # a quiet session is saved again, or it would expire
     last_save_within: float = 1.0
 
@@ -55,14 +55,14 @@ class Tuning:
     # A hundred channels that Discord fails cost seven requests a second.
     lookup_retry: Backoff = Backoff(0.5, 15.0)
     answer_within: float = 2.0  # of the three seconds that Discord waits for an answer
-    # In this time, which Discord gives for an answer, an interaction comes for the first time.
+    # Younger interactions are not repeats, because Discord's own deadline is three seconds.
     fresh_for: float = 3.0
     remembered: int = 10_000  # channels, and servers, that the gateway has not shown
 
     # Catching up.
     answers_wanted_for: float = 300.0  # older questions are not answered
     catch_up_for: float = 300.0
-    # What is found by then comes before all that is asked from now on.
+    # Messages found within this time are admitted before new ones.
     catch_up_pass: float = 20.0
     changes_within: float = 5.0  # of that time, for edits and deletions
     catch_up_retry: Backoff = Backoff(2.0, 15.0)  # of a channel that cannot be read yet

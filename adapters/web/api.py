@@ -1,4 +1,4 @@
-"""What a page asks and changes over HTTP. All of it is of the person whose cookie comes along."""
+"""The page's HTTP API. All data belongs to the authenticated person."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from bot.turns.form import changes_in, form_of
 from bot.turns.intake import MAX_QUESTION, Intake
 from bot.turns.preferences import Rights, Scope, resolved
 
-PERSON = web.RequestKey("person", Person)  # who asks, as the server has found out
+PERSON = web.RequestKey("person", Person)  # the authenticated person
 # Whether the person is still signed in.
 MAY_STAY = web.RequestKey[Callable[[], Awaitable[bool]]]("may_stay")
 _MOST_CONVERSATIONS = 1000  # in one answer
@@ -41,10 +41,7 @@ _WAYS = (
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """The handlers; each finds in the request the person who asks.
-
-    Every one may raise ParleyError, whose `apology` the page shows.
-    """
+    """The handlers. Each may raise ParleyError, whose `apology` the page shows."""
 
     store: Store
     intake: Intake
@@ -77,12 +74,12 @@ class Api:
         ]
 
     async def me(self, request: web.Request) -> web.Response:
-        """Tell who the person is here, and what they can do."""
+        """Return the person's name and limits."""
         limits: dict[str, Json] = {"question": MAX_QUESTION}
         return answer({"name": request[PERSON].name, "limits": limits, **self.about})
 
     async def help(self, request: web.Request) -> web.Response:
-        """Tell what the person can do here and has used, and what forget-me asks once more."""
+        """Return the help, the usage and the confirmation texts of forget-me."""
         desk, call = Desk(self.intake), _call(request)
         return answer(
             {
@@ -94,7 +91,7 @@ class Api:
         )
 
     async def forget_me(self, request: web.Request) -> web.Response:
-        """Begin to forget the person; they are asked once more before this."""
+        """Erase the person; the page has asked for confirmation."""
         said = await Desk(self.intake).forget_me(_call(request))
         return answer({"said": said, "done": said == FORGOTTEN}, status=202)
 
@@ -124,7 +121,7 @@ class Api:
         return answer({"title": await self.talks.title(thread)})
 
     async def preferences(self, request: web.Request) -> web.Response:
-        """Tell what the person chose for a conversation, or for all of theirs without a choice."""
+        """Return the preferences of a conversation, or the person's defaults."""
         thread, scope = await self._place(request)
         found = await self.intake.preferences.read(thread)
         offered = self.intake.preferences.models
@@ -137,7 +134,7 @@ class Api:
         return answer({**chosen, "models": models, "answers": label})
 
     async def choose(self, request: web.Request) -> web.Response:
-        """Choose there what a form has; an empty text takes the choice back."""
+        """Set preferences; an empty text clears one."""
         (thread, scope), filled = await self._place(request), await body(request)
         if not filled.keys() <= _CHOSEN_HERE:
             refuse(400, "This cannot be chosen here.")
@@ -159,7 +156,7 @@ class Api:
         return thread_of(request[PERSON], ""), "channel"
 
     async def delete(self, request: web.Request) -> web.Response:
-        """Forget a conversation: its turns, its history and its place in the list."""
+        """Delete a conversation: turns, history and index entry."""
         thread = _thread(request)
         if turn_ids := await self.talks.turns(thread):
             await self._forget(thread, *turn_ids)
@@ -171,7 +168,7 @@ class Api:
         return answer({})
 
     async def events(self, request: web.Request) -> web.StreamResponse:
-        """Send what the conversation shows, and how it changes, for as long as the page is open."""
+        """Stream the conversation's state and changes."""
         async with self.follower.page(self.intake, _thread(request)) as page:
             return await send_events(request, page, may_stay=request[MAY_STAY])
 
@@ -186,7 +183,7 @@ class Api:
         return web.Response(text=text, content_type="text/markdown", headers=headers)
 
     async def ask(self, request: web.Request) -> web.Response:
-        """Admit a question; the page repeats it, under the id that it made, until it is through."""
+        """Admit a question. The page retries with the same id until it is accepted."""
         asker, thread, sent = request[PERSON], _thread(request), await body(request)
         name, text = sent.get("id"), sent.get("text")
         if not is_id(name) or not isinstance(text, str):
@@ -205,7 +202,7 @@ class Api:
         return answer({}, status=202)
 
     async def regenerate(self, request: web.Request) -> web.Response:
-        """Have the last answer written anew; the id in the body names the press."""
+        """Regenerate the last answer; the id in the body makes it idempotent."""
         turn, press = await self._turn(request), await _press(request)
         await self.intake.regenerate(
             turn.turn_id,
@@ -277,7 +274,7 @@ class Api:
         admitted = False
         try:
             # The same question with another time counts as another one.
-            admitted = await admit() or await self._stands(turn)
+            admitted = await admit() or await self._is_stored(turn)
             if not admitted:
                 raise NotRemembered
         finally:
@@ -285,7 +282,7 @@ class Api:
                 await self.talks.remove(turn.key, turn.id)
         await live.announce(self.store, turn.key, turn.id)
 
-    async def _stands(self, turn: Turn) -> bool:
+    async def _is_stored(self, turn: Turn) -> bool:
         ids = [turn.id]
         return bool(await self.intake.standings(turn.key, ids, person_id=turn.person.id))
 
@@ -316,12 +313,12 @@ def _call(request: web.Request) -> Call:
 
 
 def answer(value: Json, *, status: int = 200) -> web.Response:
-    """Return JSON that is not kept."""
+    """Return a JSON response that must not be cached."""
     return web.json_response(value, status=status, headers={"Cache-Control": "no-store"})
 
 
 def refuse(status: int, sentence: str) -> NoReturn:
-    """End a request with a sentence for the page."""
+    """Raise Unacceptable with a sentence for the page."""
     raise Unacceptable(status, sentence)
 
 

@@ -52,7 +52,7 @@ class Assets:
         return self._serve(request, LOGIN, "no-cache")
 
     async def static(self, request: web.Request) -> web.Response:
-        """Return a file: for ever under this version's address, else for one use."""
+        """Serve a file: cached for ever under this version's path, otherwise revalidated."""
         path = request.match_info["path"]
         version, _, name = path.partition("/")
         if version == self._version:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 class SignInFailed(Exception):
-    """The provider did not say who somebody is; `str` is for the log and holds no secret."""
+    """Sign-in at the provider failed; `str` is for the log and holds no secret."""
 
 
 @dataclass(frozen=True, slots=True)

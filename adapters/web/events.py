@@ -14,7 +14,7 @@ from adapters.web.follower import OpenPage, Shown, TalkView, TurnView
 from bot.domain import Json
 from bot.turns.intake import GO_ON
 
-HEARTBEAT_SECONDS = 15.0  # in which proxies see that a silent connection is used
+HEARTBEAT_SECONDS = 15.0  # interval that keeps idle connections open through proxies
 _PAINT_SECONDS = 0.05  # between two paints at least; replies are written less often
 WRITE_SECONDS = 30.0  # in which a page takes what it was sent; else it connects anew
 _PIECE = 64 * 1024  # bytes that are handed to a connection at once
@@ -35,12 +35,10 @@ async def send_events(
     heartbeat_seconds: float = HEARTBEAT_SECONDS,
     write_seconds: float = WRITE_SECONDS,
 ) -> web.StreamResponse:
-    """Tell a page what its conversation shows, until it leaves or the conversation is deleted.
+    """Stream a conversation to a page until it disconnects or the conversation is deleted.
 
-    It has to leave when its person `may_stay` no longer, which is asked with each heartbeat.
-
-    The first event is the whole state, and each further one what differs from what was sent: what
-    comes while the page takes its time is sent as one.
+    Ends when `may_stay` returns False, checked at each heartbeat. The first event is the full
+    state; later ones are differences, merged while the page is slow.
     """
     response = web.StreamResponse(headers=_HEADERS)
     await response.prepare(request)
@@ -66,7 +64,7 @@ async def send_events(
                 await _write(response, _event("end", {"why": _CROWDED}).encode())
             return response
     if request.transport and not page.talk.is_gone:
-        # A page that takes nothing would keep its buffer.
+        # Abort, or the buffer of a stalled page would stay.
         request.transport.abort()
     return response
 
@@ -78,7 +76,7 @@ async def _write(response: web.StreamResponse, data: bytes) -> None:
 
 
 async def _next(page: OpenPage, sent: Sent, heartbeat_seconds: float) -> bytes:
-    """Wait until something differs, and return it as events; a comment if nothing does for long."""
+    """Wait for changes and return them as events; a comment if the heartbeat is due."""
     with suppress(TimeoutError):
         async with asyncio.timeout(heartbeat_seconds):
             while True:
@@ -101,7 +99,7 @@ def shown(talk: TalkView) -> Shown:
 
 
 class Sent:
-    """What a page was sent."""
+    """The state that a page has received."""
 
     def __init__(self, state: Shown) -> None:
         self._title = state.title

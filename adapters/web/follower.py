@@ -1,4 +1,4 @@
-"""What the open pages of a process show: one reader of the store for all of them."""
+"""Feeds the open pages of a process with one reader of the store."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _GATHER_SECONDS = 0.004
 
 @dataclass(frozen=True, slots=True)
 class TurnView:
-    """What a page shows of a turn; `note` is a sign of life below its answer."""
+    """What a page shows of a turn; `note` is a status text below its answer."""
 
     standing: Standing
     note: str = ""
@@ -46,7 +46,7 @@ class Shown:
 
 @dataclass(slots=True, eq=False)
 class TalkView:
-    """What the pages of one conversation show; `last` is None until it was read."""
+    """The state of one conversation; `last` (stream position) is None until loaded."""
 
     thread: ThreadKey
     last: str | None = None
@@ -59,7 +59,7 @@ class TalkView:
     loading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def wake_pages(self) -> None:
-        """Have the pages look for what differs from what they have sent."""
+        """Wake the pages to send changes."""
         for page in self.pages:
             page.news.set()
 
@@ -115,7 +115,7 @@ class Follower:
                 del self._views[stream]
 
     def end_pages(self) -> None:
-        """End all pages, for the process stops."""
+        """Close all pages at shutdown."""
         for talk in self._views.values():
             for page in talk.pages:
                 page.end("stopping")
@@ -140,7 +140,7 @@ class Follower:
             try:
                 await self._read()
             except StoreUnavailable as error:
-                log.info("Open pages are not followed: %s", error)
+                log.info("Open pages are not updated, the store is unavailable: %s", error)
                 await self._return()
             await asyncio.sleep(_GATHER_SECONDS)
 
@@ -193,7 +193,7 @@ class Follower:
         talk.turns = {one.turn_id: _seen(one, before.get(one.turn_id)) for one in standings}
 
     async def _return(self) -> None:
-        """Wait for the store, and read everything again: it may be another one, or older."""
+        """Wait for the store, then reload everything: it may be another instance or older."""
         while True:
             await asyncio.sleep(_AWAY_SECONDS)
             with suppress(StoreUnavailable):
@@ -205,7 +205,7 @@ class Follower:
 
 
 def _apply(talk: TalkView, change: live.Change) -> bool:
-    """Apply a change; False if the store has to be asked what it means."""
+    """Apply a change; False if the records must be reloaded."""
     view = talk.turns.get(change.turn_id)
     if change.look or change.last or view is None:
         return False

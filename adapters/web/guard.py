@@ -1,4 +1,4 @@
-"""What every answer of the page's server forbids, and which requests it refuses."""
+"""Security headers of all responses, and the checks that reject forged requests."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from aiohttp import web
 
 from bot.proxy import is_loopback
 
-# A form of another site can send no such header, and a script of one would have to ask first.
+# Forms of other sites cannot send this header, and scripts need a CORS preflight.
 WRITE_HEADER = "X-Parley"
 SAFE = ("GET", "HEAD")
 POLICY = (
@@ -32,11 +32,11 @@ _FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "
 def refusal(request: web.Request, *, open_to_all: bool, home: str = "") -> str:
     """Return why a request is refused, in a sentence; empty if it is not.
 
-    `open_to_all` is a page that asks nobody who they are, which is for this machine alone. `home`
-    is the page's address as people see it, if a proxy may have changed the host.
+    `open_to_all`: the page has no login and is for this machine only. `home` is its public address,
+    if a proxy may change the host.
     """
     if open_to_all and not is_loopback(_host_of(f"//{request.host}")):
-        # A name that another site has led to this machine's address (DNS rebinding).
+        # Prevents DNS rebinding.
         return "This page answers on this machine's own address only, such as http://localhost."
     if open_to_all and any(name in request.headers for name in _FORWARDED):
         return "This page was reached through a proxy: set WEB_PASSWORD, or another way to sign in."

@@ -46,7 +46,7 @@ class Client:
 
 
 class OpenIdConnect:
-    """Asks one provider who people are. Every method raises SignInFailed."""
+    """Authenticates people at one provider. Every method raises SignInFailed."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -55,7 +55,7 @@ class OpenIdConnect:
         self._known_until = 0.0
 
     async def address(self, attempt: Attempt) -> str:
-        """Return where a browser has to go to."""
+        """Return the authorization URL."""
         async with _session() as session:
             provider = await self._provider(session)
         digest = hashlib.sha256(attempt.verifier.encode()).digest()
@@ -73,7 +73,7 @@ class OpenIdConnect:
         return f"{endpoint}{'&' if urlsplit(endpoint).query else '?'}{urlencode(query)}"
 
     async def person(self, attempt: Attempt, query: Mapping[str, str]) -> Person:
-        """Return who has come back from the provider."""
+        """Return the person after the redirect from the provider."""
         if not secrets.compare_digest(query.get("state", "").encode(), attempt.state.encode()):
             raise SignInFailed("the state is another one")
         if query.get("iss", self._client.issuer) != self._client.issuer:
@@ -110,7 +110,7 @@ class OpenIdConnect:
         code: str,
         verifier: str,
     ) -> str:
-        """Return the token that tells who somebody is."""
+        """Exchange the code for an ID token."""
         client = self._client
         form = {
             "grant_type": "authorization_code",
@@ -136,7 +136,7 @@ class OpenIdConnect:
     async def _claims(
         self, session: aiohttp.ClientSession, token: str, nonce: str
     ) -> Mapping[str, Any]:
-        """Return what a token says, once its signature and its addressee are verified."""
+        """Verify a token and return its claims."""
         try:
             decoded = jwt.decode(token, await self._key_set(session), algorithms=_ALGORITHMS)
         except (JoseError, ValueError):
@@ -174,7 +174,7 @@ class OpenIdConnect:
 
 
 def is_private(address: str) -> bool:
-    """Whether what is sent to an address, and what it answers, cannot be changed on the way."""
+    """Whether the connection to an address is protected (https or loopback)."""
     parts = urlsplit(address)
     return parts.scheme == "https" or is_loopback(parts.hostname or "")
 

@@ -19,12 +19,12 @@ from bot.domain import Json
 from bot.store import Store
 from bot.turns.intake import Intake
 
-_PROVIDER_SECONDS = 12 * 3600.0  # until the provider is asked again, which people hardly notice
+_PROVIDER_SECONDS = 12 * 3600.0  # until the next redirect to the provider
 
 
 @dataclass(frozen=True, slots=True)
 class Pages:
-    """Serves the page. `about` is told to every page: the model's name and the like."""
+    """Serves the page. `about` is sent to every page: the model's name and the like."""
 
     store: Store
     talks: Talks
@@ -45,7 +45,7 @@ class Pages:
         return app
 
     async def _end_pages(self, _: web.Application) -> None:
-        # Else the server would wait for them; they connect to the next process.
+        # Otherwise shutdown would wait for them.
         self.follower.end_pages()
 
 
@@ -58,13 +58,13 @@ async def open_pages(
     about: Mapping[str, Json],
     home: str = "",
 ) -> Pages:
-    """Read what all processes of the role share. Raises StoreUnavailable."""
+    """Load the shared state of all processes with the role. Raises StoreUnavailable."""
     talks = Talks(store=store, keep_seconds=keep_seconds, remembers=remembers)
-    # Somebody who has left the provider must not stay in for long.
+    # A person removed at the provider must lose access soon.
     seconds = min(keep_seconds, _PROVIDER_SECONDS) if access.way == "oidc" else keep_seconds
     cookies = Cookies(
         secret=await read_secret(store),
-        way=access.seal,
+        way=access.cookie_key,
         keep_seconds=seconds,
         secure=home.startswith("https://"),
     )

@@ -1,4 +1,4 @@
-"""Who may use the page, and who a browser is: signed cookies."""
+"""Signed cookies that identify people."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ class Visitor:
 
     @property
     def is_stale(self) -> bool:
-        """Whether the cookie is to be set anew, so that it does not expire in use."""
+        """Whether the cookie should be renewed."""
         return time.time() - self.since > _RENEW_SECONDS
 
 
 class Cookies:
     """Cookies signed with a secret of the store, so that they outlive the process.
 
-    `way` is how people sign in: cookies of another way, or of another password, are not accepted.
+    `way` binds cookies to the login method and password.
     """
 
     def __init__(self, *, secret: bytes, way: str, keep_seconds: float, secure: bool) -> None:
@@ -48,8 +48,8 @@ class Cookies:
         self._secure = secure
 
     def read(self, request: web.Request) -> Visitor | None:
-        """Return who a request comes from; None if that is not known."""
-        value = self.opened(COOKIE, request)
+        """Return the visitor of a request, or None."""
+        value = self.read_signed(COOKIE, request)
         if value is None:
             return None
         person_id, name, since = value.get("id"), value.get("name"), value.get("since")
@@ -62,30 +62,30 @@ class Cookies:
     def write(self, response: web.StreamResponse, person: Person) -> None:
         """Set the cookie of a person."""
         value = {"id": person.id, "name": person.name, "since": time.time()}
-        self.seal(COOKIE, response, value, seconds=self.keep_seconds)
+        self.set_signed(COOKIE, response, value, seconds=self.keep_seconds)
 
     def drop(self, name: str, response: web.StreamResponse) -> None:
         """Delete a signed cookie."""
-        name = self._called(name)
+        name = self._cookie_name(name)
         response.del_cookie(name, httponly=True, samesite="Lax", secure=self._secure)
 
-    def seal(
+    def set_signed(
         self, name: str, response: web.StreamResponse, value: object, *, seconds: float
     ) -> None:
         """Set a signed cookie."""
         body = urlsafe_b64encode(json.dumps(value).encode()).decode()
         text = f"{body}.{self._signature(name, body)}"
         response.set_cookie(
-            *(self._called(name), text),
+            *(self._cookie_name(name), text),
             max_age=int(seconds),
             httponly=True,
             samesite="Lax",
             secure=self._secure,
         )
 
-    def opened(self, name: str, request: web.Request) -> dict[str, object] | None:
+    def read_signed(self, name: str, request: web.Request) -> dict[str, object] | None:
         """Return the value of a signed cookie; None if it is missing or not ours."""
-        text = request.cookies.get(self._called(name), "")
+        text = request.cookies.get(self._cookie_name(name), "")
         body, _, signature = text.partition(".")
         if len(text) > 4 * _LONGEST or not text.isascii():
             return None
@@ -97,7 +97,7 @@ class Cookies:
             return None
         return value if isinstance(value, dict) else None
 
-    def _called(self, name: str) -> str:
+    def _cookie_name(self, name: str) -> str:
         # Browsers let no other host of the domain set a cookie that is called so.
         return f"__Host-{name}" if self._secure else name
 
@@ -107,7 +107,7 @@ class Cookies:
 
 
 def new_guest() -> Person:
-    """Return a person of whom nothing is known."""
+    """Return a new guest."""
     return Person(secrets.token_hex(16), _GUEST)
 
 

@@ -1,4 +1,4 @@
-"""The page's HTTP application: who may ask for what, and what each answer forbids."""
+"""The page's HTTP application, with authentication and security headers."""
 
 from __future__ import annotations
 
@@ -47,8 +47,10 @@ _STATUSES: tuple[tuple[type[ParleyError], int], ...] = (
 def application(
     *, api: Api, assets: Assets, sign_in: SignIn, trust: Callable[[web.Request], None]
 ) -> web.Application:
-    """Return the application. `trust` is called with each request of a person who may be here."""
-    app = web.Application(client_max_size=_LARGEST_BODY, middlewares=[_door(sign_in, trust)])
+    """Return the application. `trust` is called with each authenticated request."""
+    app = web.Application(
+        client_max_size=_LARGEST_BODY, middlewares=[_authentication(sign_in, trust)]
+    )
     app.on_response_prepare.append(_add_headers)
     app.add_routes(api.routes())
     app.add_routes(sign_in.routes(assets))
@@ -58,11 +60,11 @@ def application(
     return app
 
 
-def _door(
+def _authentication(
     sign_in: SignIn, trust: Callable[[web.Request], None]
 ) -> Callable[..., Awaitable[web.StreamResponse]]:
     @web.middleware
-    async def let_in(request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
         if sentence := refusal(request, open_to_all=sign_in.open_to_all, home=sign_in.home):
             return answer({"error": sentence}, status=403)
         try:
@@ -73,7 +75,7 @@ def _door(
         if is_new:
             visitor = Visitor(new_guest(), 0.0)
         if visitor is None and not sign_in.is_public(request.path):
-            return sign_in.ask(request)
+            return sign_in.challenge(request)
         if visitor is not None:
             request[PERSON] = visitor.person
             request[MAY_STAY] = lambda: _may_stay(sign_in, request)
@@ -83,7 +85,7 @@ def _door(
             sign_in.remember(response, visitor.person)
         return response
 
-    return let_in
+    return authenticate
 
 
 async def _may_stay(sign_in: SignIn, request: web.Request) -> bool:

@@ -49,10 +49,10 @@ _WRONG = "That is not the password."
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """How people show who they are; with none of these, anybody at this machine may ask.
+    """How people authenticate; without any method, everyone on this machine may use the page.
 
-    `proxy_header` names a person, and counts only in requests from `proxy_addresses`, or else
-    from this machine. Where a request came from is believed only of `proxy_addresses`.
+    `proxy_header` is trusted only in requests from `proxy_addresses`, or from this machine if there
+    are none. X-Forwarded-For is trusted only from `proxy_addresses`.
     """
 
     password: str = field(default="", repr=False)
@@ -62,18 +62,18 @@ class Access:
 
     @property
     def way(self) -> str:
-        """The way that people sign in; "" if nobody has to."""
+        """The login method; "" if none is required."""
         ways = {"proxy": self.proxy_header, "oidc": self.oidc, "password": self.password}
         return next((way for way, chosen in ways.items() if chosen), "")
 
     @property
-    def seal(self) -> str:
-        """What cookies are tied to: whoever changes the password signs everybody out."""
+    def cookie_key(self) -> str:
+        """The value that cookies are bound to: a changed password invalidates all cookies."""
         return f"{self.way}:{hashlib.sha256(self.password.encode()).hexdigest()}"
 
 
 class SignIn:
-    """Finds out who asks, and lets people in."""
+    """Authenticates requests, and handles login and logout."""
 
     def __init__(self, *, access: Access, cookies: Cookies, store: Store, home: str) -> None:
         self.home = home  # the page's address as people see it, if the operator has told it
@@ -83,31 +83,31 @@ class SignIn:
 
     @property
     def open_to_all(self) -> bool:
-        """Whether each browser is let in as a person of its own."""
+        """Whether no login is required, and each browser becomes a guest."""
         return not self._access.way
 
     def routes(self, assets: Assets) -> list[web.RouteDef]:
         """Return the paths of signing in and out."""
         return [
-            web.get("/login", assets.login if self._access.way == "password" else self.go),
-            web.get("/login/callback", self.come_back),
+            web.get("/login", assets.login if self._access.way == "password" else self.start_oidc),
+            web.get("/login/callback", self.finish_oidc),
             web.post("/login", self.log_in),
             web.post("/logout", self.log_out),
         ]
 
     def is_public(self, path: str) -> bool:
-        """Whether a path is for those who have not signed in, too."""
+        """Whether a path needs no login."""
         return path in ("/login", "/login/callback") or path.startswith("/static/")
 
     async def visitor(self, request: web.Request) -> Visitor | None:
-        """Return who asks; None if that is not known. Raises StoreUnavailable."""
+        """Return the authenticated person, or None. Raises StoreUnavailable."""
         if self._access.way != "proxy":
             visitor = self._cookies.read(request)
-            return visitor if visitor and not await self._has_left(visitor) else None
+            return visitor if visitor and not await self._has_logged_out(visitor) else None
         name = request.headers.get(self._access.proxy_header, "").strip()
         if not name or not self._is_proxy(request):
             return None
-        # The proxy tells it each time: no cookie may outlive what it says.
+        # The proxy authenticates each request, so no cookie is set.
         return Visitor(person_of("proxy", name, name=name), since=float("inf"))
 
     def remember(self, response: web.StreamResponse, person: Person) -> None:
@@ -116,8 +116,8 @@ class SignIn:
         if self._access.way not in ("proxy", "oidc"):
             self._cookies.write(response, person)
 
-    def ask(self, request: web.Request) -> web.Response:
-        """Return the answer to somebody who is not known: a page leads to the login."""
+    def challenge(self, request: web.Request) -> web.Response:
+        """Return the response to an unauthenticated request: 401, or a redirect to the login."""
         if request.path.startswith("/api/") or request.method != "GET":
             return answer({"error": "Please log in.", "login": self._access.way}, status=401)
         if self._access.way == "proxy":
@@ -125,8 +125,8 @@ class SignIn:
         where = f"/login?next={quote(request.path)}"
         return web.Response(status=302, headers={"Location": where})
 
-    async def go(self, request: web.Request) -> web.Response:
-        """Lead a browser to the provider, or home if there is nothing to sign in to."""
+    async def start_oidc(self, request: web.Request) -> web.Response:
+        """Redirect to the provider, or to the page if OpenID Connect is not configured."""
         if self._access.way != "oidc" or self._access.oidc is None:
             return _led_to("/")
         attempt = Attempt.new()
@@ -136,12 +136,12 @@ class SignIn:
             return _failed(error)
         response = _led_to(address)
         kept = {**asdict(attempt), "next": _own_path(request.query.get("next", ""))}
-        self._cookies.seal(_ATTEMPT, response, kept, seconds=_ATTEMPT_SECONDS)
+        self._cookies.set_signed(_ATTEMPT, response, kept, seconds=_ATTEMPT_SECONDS)
         return response
 
-    async def come_back(self, request: web.Request) -> web.Response:
-        """Let in whom the provider knows."""
-        kept = self._cookies.opened(_ATTEMPT, request) or {}
+    async def finish_oidc(self, request: web.Request) -> web.Response:
+        """Complete the sign-in at the provider."""
+        kept = self._cookies.read_signed(_ATTEMPT, request) or {}
         oidc, where = self._access.oidc, _own_path(str(kept.pop("next", "")))
         try:
             if oidc is None or set(kept) != {"state", "nonce", "verifier"}:
@@ -156,12 +156,12 @@ class SignIn:
         return response
 
     async def log_in(self, request: web.Request) -> web.Response:
-        """Check the password in the body, the slower the more wrong ones the address has sent."""
+        """Check the password. Wrong ones block the address for a growing time."""
         if self._access.way != "password":
             refuse(404, "There is no password here.")
         given = (await body(request)).get("password")
         key = self._store.key(PLATFORM, "wrong", self._network(request))
-        # Counted before it is checked: of many attempts at once no more are checked.
+        # Counted before the check, so that concurrent attempts cannot exceed the limit.
         attempts = int(await self._store.command("INCR", key))
         await self._store.command("EXPIRE", key, _LONGEST_PAUSE, "NX")
         if attempts == _FREE_ATTEMPTS + 1 and self._hides_people(request):
@@ -182,7 +182,7 @@ class SignIn:
         return response
 
     async def _new_guest(self, request: web.Request) -> Person:
-        """Return a new person, of whom an address makes so many: each has quotas and keys of it."""
+        """Create a guest; an address may create few, because each has its own quota."""
         key = self._store.key(PLATFORM, "guests", self._network(request))
         many = int(await self._store.command("INCR", key))
         await self._store.command("EXPIRE", key, _GUESTS_SECONDS, "NX")
@@ -191,19 +191,23 @@ class SignIn:
         return new_guest()
 
     async def log_out(self, request: web.Request) -> web.Response:
-        """Forget the cookie; no copy of it, nor an older one, lets anybody in any more."""
+        """Log out; this cookie and older copies become invalid."""
         if visitor := self._cookies.read(request):
             seconds = int(self._cookies.keep_seconds) + 1
-            await self._store.command("SET", self._left(visitor), time.time(), "EX", seconds)
+            await self._store.command("SET", self._logout_key(visitor), time.time(), "EX", seconds)
         response = answer({})
         self._cookies.drop(COOKIE, response)
         return response
 
-    async def _has_left(self, visitor: Visitor) -> bool:
-        left = None if self.open_to_all else await self._store.command("GET", self._left(visitor))
+    async def _has_logged_out(self, visitor: Visitor) -> bool:
+        left = (
+            None
+            if self.open_to_all
+            else await self._store.command("GET", self._logout_key(visitor))
+        )
         return left is not None and visitor.since <= float(left)
 
-    def _left(self, visitor: Visitor) -> str:
+    def _logout_key(self, visitor: Visitor) -> str:
         digest = hashlib.sha256(visitor.person.id.encode()).hexdigest()
         return self._store.key(PLATFORM, "left", digest)
 
@@ -216,7 +220,7 @@ class SignIn:
         return _FORWARDED_FOR in request.headers and not is_known
 
     def _network(self, request: web.Request) -> str:
-        """Return the address that counts wrong passwords: of IPv6 the part that one person has."""
+        """Return the client address used for rate limits; the /64 network for IPv6."""
         address = origin_of(
             request.remote or "",
             ",".join(request.headers.getall(_FORWARDED_FOR, ())),
@@ -232,8 +236,8 @@ class SignIn:
 def origin_of(remote: str, forwarded: str, *, proxies: Collection[str]) -> IPAddress | None:
     """Return the address from which a request came, as far as `proxies` tell; None if unknown.
 
-    Each proxy appends where it got the request from to X-Forwarded-For, so all that is left of the
-    last address that is not a proxy's own can be made up.
+    Each proxy appends where it got the request from to X-Forwarded-For, so entries to the left of
+    the last untrusted address can be forged.
     """
     trusted = {_ip(one) for one in proxies}
     address = _ip(remote)
@@ -275,5 +279,5 @@ def _own_path(path: str) -> str:
 
 
 def _failed(error: SignInFailed) -> web.Response:
-    log.warning("Somebody could not sign in: %s", one_line(str(error)))
+    log.warning("Sign-in failed: %s", one_line(str(error)))
     return web.Response(status=403, text=_FAILED, content_type="text/html")

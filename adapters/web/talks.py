@@ -1,4 +1,4 @@
-"""A person's conversations: which there are, their titles and their turns."""
+"""The index of a person's conversations."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Talks:
         return [one for one in listed if all(word in one.title.casefold() for word in words)]
 
     async def title(self, thread: ThreadKey) -> str | None:
-        """Return the title of a conversation; None if its person has none of this name."""
+        """Return the title of a conversation; None if it is not listed."""
         person = Person(thread.channel, "")
         if await self._store.command("ZSCORE", self._talks(person), thread.thread) is None:
             return None
@@ -66,7 +66,7 @@ class Talks:
         return found
 
     async def add(self, turn: Turn, *, title: str = "") -> None:
-        """Note a turn, before it is admitted: one that is not is left out where turns are shown."""
+        """Add a turn before its admission. Turns that are never admitted are skipped when shown."""
         talks, titles = self._talks(turn.person), self._titles(turn.person)
         turns = self._turns(turn.key)
         command = self._store.command
@@ -115,7 +115,7 @@ def is_id(text: object) -> bool:
 
 
 def thread_of(person: Person, talk: str) -> ThreadKey:
-    """Return the thread of a person's conversation: an id alone leads to nobody else's."""
+    """Return the thread of a person's conversation. The id of another person's finds nothing."""
     return ThreadKey(PLATFORM, "", person.id, talk)
 
 

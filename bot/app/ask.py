@@ -56,7 +56,7 @@ async def stream_answer(
 
     `history` has earlier questions and their answers, and `system` replaces the system prompt.
 
-    An answer that is cut short ends without an error. Cuts of question and answer are logged.
+    A truncated answer ends without an error. Truncation of question or answer is logged.
     """
     if not question.strip():
         raise PromptRefused("there is no question")
@@ -127,7 +127,7 @@ def chosen(settings: Settings, *, model: str | None, system: str | None) -> Sett
 async def print_answer(settings: Settings, question: str, stdout: TextIO) -> None:
     """Print the answer as it grows in a terminal, or else when it is complete.
 
-    A reader that closes the pipe is no failure. Raises ParleyError.
+    A closed pipe is not an error. Raises ParleyError.
     """
     if isinstance(stdout, io.TextIOWrapper):
         stdout.reconfigure(errors="replace")

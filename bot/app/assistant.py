@@ -265,7 +265,7 @@ async def _open_offered(
     """Open a model of MODELS."""
     info, name = await fetch_server_info(connection), connection.server.model
     if info.models and name not in info.models:
-        log.warning("%s has no %s, which is one of MODELS", connection.server, name)
+        log.warning("%s does not serve %s, which MODELS names", connection.server, name)
     return await _open_model(
         _with_room(settings, info.context),
         *(stack, connection),
@@ -297,7 +297,7 @@ def _adapted(settings: Settings, server: ModelServer, info: ServerInfo) -> Setti
         log.info("%s does not list its models; MODEL_ID is used as it is", server)
     elif name is None:
         log.warning(
-            "%s has no %s: set MODEL_ID to one of %s",
+            "%s does not serve %s: set MODEL_ID to one of %s",
             *(server, settings.model_id, ", ".join(sorted(info.models)[:_LOGGED_NAMES])),
         )
     settings = replace(

@@ -31,7 +31,7 @@ from bot.model.transport import connect as connect_model
 from bot.store import connect, examine_server
 from config.settings import Settings
 
-PART_SECONDS = 45.0  # that one part may take; a local model has to be loaded
+PART_SECONDS = 45.0  # limit of one check; loading a local model takes long
 _TIME_SECONDS = 10.0
 _CLOCK_SECONDS = 60.0  # Slack refuses requests whose time differs by five minutes
 _PRIVATE = 0o077
@@ -175,7 +175,7 @@ async def examine_store(settings: Settings) -> AsyncIterator[Finding]:
 
 
 async def examine_model(settings: Settings) -> AsyncIterator[Finding]:
-    """Yield whether the model answers, and who serves it at what price."""
+    """Yield whether the model answers, and its providers with their prices."""
     if settings.hf_token and settings.names_model and not settings.model_url:
         # If no provider answers, the model's own error says why.
         with suppress(aiohttp.ClientError):
@@ -283,7 +283,7 @@ async def _clock(settings: Settings) -> AsyncIterator[Finding]:
         ):
             written = response.headers.get("Date", "")
     except (aiohttp.ClientError, TimeoutError):
-        return  # the part of that server says why
+        return  # that server's own check reports the error
     if finding := compared(written, now=time.time()):
         yield finding
 

@@ -289,9 +289,8 @@ async def _listening(
 class Connections:
     """A protocol factory for `loop.create_server` that wraps the protocols of another one.
 
-    A connection ends after `seconds`. If there are more than `most`, the oldest one ends at once,
-    so a complete request is answered however many slow connections there are. Bytes beyond
-    `most_bytes` are discarded.
+    A connection ends after `seconds`. If more than `most` are open, the oldest is closed, so that
+    slow connections cannot block complete requests. Bytes beyond `most_bytes` are discarded.
     """
 
     def __init__(
@@ -431,7 +430,7 @@ class _Discard:
 
 
 def _is_no_client_error(record: logging.LogRecord) -> bool:
-    """Drop aiohttp's tracebacks about clients that send no HTTP or leave before the answer."""
+    """Log filter: False for aiohttp's tracebacks about invalid HTTP and disconnected clients."""
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, UnicodeEncodeError):
         return not error.object.startswith(_UNKNOWN_EXPECT)

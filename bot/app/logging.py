@@ -45,8 +45,8 @@ def configure_logging(
 class MaskingFormatter(logging.Formatter):
     """Formats a record as one line, then its traceback, with secrets and controls removed.
 
-    The lines of a traceback are indented, so that only a record begins in the first column. A
-    message that does not name the turn in work gets its id at the end.
+    The lines of a traceback are indented, so that only a record begins in the first column. The id
+    of the current turn is appended to messages that do not contain it.
     """
 
     def __init__(self, settings: Settings) -> None:

@@ -102,7 +102,7 @@ async def until_stopped(
 ) -> None:
     """Run jobs until `stop` is set or one of them ends, then end them all.
 
-    The end of the console ends the others only if just the page and a worker are left. Raises the
+    The end of the console job stops the others only if these are the page and a worker. Raises the
     error of a job.
     """
     stopping = asyncio.create_task(stop.wait())
@@ -250,7 +250,7 @@ async def _serve_page(
         where = f"WEB_PORT={settings.web_port} on WEB_HOST={settings.web_host}"
         if needed:
             raise CannotStart(f"{where} cannot be used: {error}") from error
-        log.warning("No page: %s cannot be used: %s", where, error)
+        log.warning("The web page is not served: %s cannot be used: %s", where, error)
         if platforms.console:
             platforms.console.banner += (
                 f"\nThere is no page for your browser: port {settings.web_port} is taken."

@@ -126,7 +126,7 @@ class ChildProcess:
         self._readers.append(asyncio.create_task(self._receive_all(on_message)))
 
     async def end(self) -> None:
-        """End the process; returns when it is gone and its last lines are read."""
+        """Terminate the process; returns when it has exited and its output was read."""
         self._stdin.close()
         await end_process(self.process, seconds=self._end_seconds, kill=self._kill)
         await asyncio.wait(self._readers, timeout=self._end_seconds)
@@ -169,12 +169,12 @@ async def starting(
     memory_hint: str,
     timings: Timings = _TIMINGS,
 ) -> AsyncIterator[ChildProcess]:
-    """Start a process that becomes ready within the context; if that fails, the process is ended.
+    """Start a process. The block makes it ready; if the block fails, the process is terminated.
 
     The process gets this process's environment without secrets, and `environment`. `is_error`
     selects the lines of standard error to keep. `on_message` gets later messages. `memory_hint`
-    tells an operator how to save memory. Raises CannotStart if no process
-    can be started here, and TimeoutError if it is not ready in time.
+    tells an operator how to save memory. Raises CannotStart if no process can be started here, and
+    TimeoutError if it is not ready in time.
     """
     try:
         process = await asyncio.create_subprocess_exec(
@@ -242,7 +242,7 @@ async def supervised(
                 try:
                     child = await start(report["port"])
                 except CannotStart as error:
-                    log.warning("%s cannot be restarted yet: %s", name, error)
+                    log.warning("Cannot restart the process of %s, will retry: %s", name, error)
 
     try:
         async with running(supervise()):

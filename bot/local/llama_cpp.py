@@ -68,7 +68,7 @@ class LlamaLog:
         self.is_complete = asyncio.Event()
 
     def is_error(self, line: str) -> bool:
-        """Read a line; return False if it is for information only."""
+        """Parse a log line; returns False for informational lines."""
         if found := _OFFLOADED.search(line):
             self.gpu_layers = f"{found[1]} of {found[2]}"
         if "listening on" in line:
@@ -89,9 +89,9 @@ async def serve(
     """Serve a GGUF file, or the demo model if `path` is None, while the context lasts.
 
     If `gpu_layers` is None, llama.cpp puts on the GPU what fits; if `threads` is None, all cores
-    but one compute. `parallel` conversations of `context_tokens`, which the model's own limit may
-    reduce, run at once. If the process dies, it is restarted with the same address and key. Raises
-    CannotStart if the file holds no chat model, or if the first start fails.
+    but one compute. Up to `parallel` conversations run at once, each with `context_tokens` (or the
+    model's own limit if lower). If the process dies, it is restarted with the same address and key.
+    Raises CannotStart if the file holds no chat model, or if the first start fails.
     """
     file, trained_tokens = await asyncio.to_thread(_find_model, path)
     request = LaunchRequest(
@@ -171,7 +171,7 @@ async def with_cpu_fallback(
     try:
         return await start(request)
     except GpuFailed as error:
-        log.warning("%s; it is started without a GPU", error)
+        log.warning("%s; retrying without a GPU", error)
     return await start(replace(request, gpu_layers=0))
 
 

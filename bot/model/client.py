@@ -352,7 +352,7 @@ class ServerCapabilities:
     def _learn(self, request: Request) -> None:
         if request.model != self._model:
             if request.model == self._server.model:
-                log.warning("%s has MODEL_ID=%s again", self._server, request.model)
+                log.warning("%s serves MODEL_ID=%s again", self._server, request.model)
             else:
                 log.warning(
                     "%s does not have MODEL_ID=%s; requests go to %s",

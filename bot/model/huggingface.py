@@ -50,7 +50,7 @@ async def log_availability(
             level, line = await _report(router, models, hub)
         log.log(level, "%s", line)
     except _NoReport as error:
-        log.warning("%s does not say who serves %s: %s", host, models[0], error)
+        log.warning("%s did not report the providers of %s: %s", host, models[0], error)
     except (aiohttp.ClientError, OSError, ValueError) as error:
         is_trusted = not isinstance(error, aiohttp.ClientConnectorCertificateError)
         cure = FAILURES["unreachable" if is_trusted else "certificate"].router

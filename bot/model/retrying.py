@@ -168,7 +168,7 @@ class RetryingModel:
             yield Start(by.model.name)
         elif self._is_gone:
             gone = self._preferences.model
-            log.warning("%s answers for %s, which is not in MODELS", self.name, gone)
+            log.warning("Model %s answers because %s is no longer in MODELS", self.name, gone)
             yield Start(self.name)
         elif is_broken:
             yield Start("")
@@ -208,7 +208,7 @@ def _used(answer: Answer | None) -> Iterator[Used]:
 
 @dataclass(slots=True)
 class _Candidate:
-    """One model, as seen by one answer."""
+    """The state of one model during one answer."""
 
     model: Endpoint
     breaker: CircuitBreaker
@@ -332,7 +332,9 @@ class CircuitBreaker:
             return
         if not self.error:
             self.opened_at = self._clock()
-            log.warning("Model %s gets no requests until it answers again: %s", self._name, error)
+            log.warning(
+                "Model %s gets no requests until it is available again: %s", self._name, error
+            )
         # A copy holds no traceback, and so no prompt.
         self.error = copy(error)
         self._reopened_at = self._clock()

@@ -134,7 +134,7 @@ class ServerCounter:
         for kind in _COUNT_PATHS:
             if await self._ask(kind, _SAMPLE, seconds=_KIND_SECONDS):
                 if kind != self._kind:
-                    log.info("%s counts prompts itself, as %s does", server, kind)
+                    log.info("%s provides token counts (API of %s)", server, kind)
                 self._kind = kind
                 break
         self._probe_at = asyncio.get_running_loop().time() + self._retry_seconds

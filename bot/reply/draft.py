@@ -330,7 +330,7 @@ def _finished(answer: _Answer, notice: str, outcome: Outcome, end: End = "") -> 
 
 
 class Screen:
-    """The messages of a reply, and what each shows as far as the platform has confirmed.
+    """The messages of a reply, and the page that each is confirmed to show.
 
     The writer reports each write to it. `message_ids` are the messages of an earlier attempt.
     """

@@ -95,7 +95,7 @@ class Fence:
         return line != "" and self._ends(self._code(line).lstrip(" "), line)
 
     def holds(self, line: str) -> bool:
-        """Whether the fence stays open behind a line that may still grow."""
+        """Whether the fence is still open after a line that may still grow."""
         left = self.left_by(line) and line.strip()
         return not left and not self.closed_by(line)
 

@@ -100,7 +100,7 @@ def whole_characters(text: str) -> str:
 
 
 def as_words(prompt: Sequence[Message]) -> list[Message]:
-    """Return the prompt with a mark in each control token that a question or an answer spells.
+    """Break up control tokens that appear as text in questions and answers.
 
     The system prompt comes from the operator and stays unchanged.
     """

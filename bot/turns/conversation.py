@@ -195,7 +195,7 @@ class Meter:
 
     @property
     def tokens(self) -> int:
-        """All that was read and written so far, by earlier attempts, too."""
+        """Tokens read and written so far, earlier attempts included."""
         return self._before + self.used.read + self.used.written
 
     def note(self, delta: Delta) -> None:

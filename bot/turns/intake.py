@@ -69,7 +69,7 @@ _FEEDBACK = Counter(
 _REFUSED = Counter(
     "parley_refusals_total", "Questions that were refused, by the reason", ["platform", "kind"]
 )
-_ENDING_SECONDS = 0.5  # a reply's last write is seen a little before its end is stored
+_ENDING_SECONDS = 0.5  # time between the last write of a reply and the storing of its end
 
 
 _OPEN = Access()

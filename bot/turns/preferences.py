@@ -138,7 +138,7 @@ def resolved(found: Mapping[Scope, Preferences]) -> Preferences:
 
 
 def place_of(thread: ThreadKey, scope: Scope) -> str:
-    """Return the key of what is chosen for a scope of a thread. Raises InvalidPreference."""
+    """Return the storage key of a scope of a thread. Raises InvalidPreference."""
     if scope == "thread":
         return str(thread)
     if scope == "channel":

@@ -287,7 +287,7 @@ def _labels(speakers: Collection[Person | None]) -> dict[Person | None, str]:
 
 
 def _label_matcher(labels: Iterable[str], *, marks: bool) -> Callable[[str], bool]:
-    """Return a test of lines: could this one be taken for the beginning of another message?
+    """Return a test of lines: whether it could pass for the start of another message.
 
     With `marks`, also for a mark of a context.
     """

@@ -64,7 +64,7 @@ log = logging.getLogger(__name__)
 GROUP = "workers"
 _HANDLED_SECONDS = 3600  # longer than a platform delivers an event again
 _DAY_SECONDS = 24 * 3600
-# Leases after which a write of an earlier attempt has arrived, or never will.
+# Number of lease periods after which no late write of an earlier attempt can arrive.
 LATE_WRITE_LEASES = 3
 
 _REFUSALS: dict[str, type[Refused]] = {
@@ -442,7 +442,7 @@ class TurnQueue:
         return bool(await self._store.command("EXISTS", key))
 
     async def standings(self, *turn_ids: str) -> list[Known]:
-        """Return what is known of turns, without those that are unknown or were forgotten."""
+        """Return the records of turns; unknown and forgotten turns are skipped."""
         rows = await self._script.run("standings", *turn_ids)
         pairs = zip(turn_ids, rows if isinstance(rows, list) else (), strict=False)
         return [known for turn_id, row in pairs if (known := read_known(turn_id, row))]
@@ -623,7 +623,7 @@ class TurnLeases:
         return bool(await self._script.run("others_wait", turn.id, str(turn.key)))
 
     async def requests(self) -> AsyncGenerator[str]:
-        """Yield the ids of turns for which `renew` has news: a stop or an edit."""
+        """Yield the ids of turns that were stopped or edited."""
         async with self.store.redis.pubsub() as channel:
             with store_errors():
                 await channel.subscribe(self.store.key("stops"))
@@ -667,7 +667,7 @@ class Repairs:
             return None
 
     async def complete(self, repair: Repair) -> None:
-        """Drop a repair, unless another one of the turn was queued meanwhile."""
+        """Remove a completed repair, unless the turn was scheduled again meanwhile."""
         turn = repair.turn
         await self._script.run("complete_repair", turn.key.platform, turn.id, repair.claim)
 

@@ -220,7 +220,7 @@ async def test_no_log_line_and_no_metric_holds_a_word_of_anybody(
             # It stays silent: nobody calls the bot.
             ben = discord.user("Ben")
             silent = await discord.say(discord.channel_id, ben, f"{QUESTION} {ANSWER}")
-            await until(lambda: f"Message {silent} " in service.text(), why=service.text)
+            await until(lambda: f" {silent} " in service.text(), why=service.text)
             await until(lambda: service.text().count("ended: platform=") == 7, why=service.text)
         finally:
             for each in root:

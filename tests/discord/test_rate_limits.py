@@ -10,7 +10,13 @@ from contextlib import asynccontextmanager
 import aiohttp
 import pytest
 
-from adapters.discord.rest import GLOBAL_LIMIT, BudgetKind, counted, edit_budget, fail_at_once
+from adapters.discord.rest import (
+    GLOBAL_LIMIT,
+    BudgetKind,
+    edit_budget,
+    fail_at_once,
+    limit_requests,
+)
 from bot.domain import EditBudget
 from bot.errors import WriteDelayed
 from bot.reply.edit_budget import EditBudgets
@@ -26,7 +32,7 @@ async def calling(
     """Call the API as the platform does, without a library between."""
     async with aiohttp.ClientSession(
         headers={"Authorization": f"Bot {emulator.token}"},
-        trace_configs=[counted(fail_at_once(), budgets)],
+        trace_configs=[limit_requests(fail_at_once(), budgets)],
     ) as session:
         yield session
 

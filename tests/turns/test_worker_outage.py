@@ -58,7 +58,7 @@ async def test_a_store_that_goes_before_the_model_is_asked_costs_a_turn_nothing(
             leases.way = way
             async with working(make_worker(there, platform, model, leases=leases)):
                 await make_queue(store).admit(make_turn())
-                await until(lambda: "Turn console:1 is left" in caplog.text)
+                await until(lambda: "Turn console:1" in caplog.text)
                 await way.mend()
                 await all_ended(store)
 

@@ -239,7 +239,7 @@ def test_a_cookie_lets_nobody_in_who_was_away_for_too_long() -> None:
     for age in (0.0, 3600.0):
         response = web.Response()
         value = {"id": "1", "name": "Ann", "since": time.time() - age}
-        cookies.seal(COOKIE, response, value, seconds=60.0)
+        cookies.set_signed(COOKIE, response, value, seconds=60.0)
         kept = f"{COOKIE}={response.cookies[COOKIE].coded_value}"
         visitor = cookies.read(make_mocked_request("GET", "/", headers={"Cookie": kept}))
         found.append(visitor and visitor.person)

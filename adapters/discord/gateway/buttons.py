@@ -12,7 +12,7 @@ import discord
 
 from adapters.discord.gateway import events
 from adapters.discord.gateway.here import asker_of, is_elsewhere
-from adapters.discord.gateway.responses import acknowledge, finished, refusal_of, tell
+from adapters.discord.gateway.responses import acknowledge, finished, refusal_of, reply_privately
 from adapters.discord.reply.channel import ChannelAddress
 from adapters.discord.reply.command import ButtonPress, CommandAddress
 from adapters.discord.reply.message import CONTINUE, RATINGS, REGENERATE, STOP, ended_buttons
@@ -23,13 +23,13 @@ from bot.turns.intake import THANKS, Intake
 
 _log = logging.getLogger(__name__)
 
-HEARD = "One moment…"
+PRESSED_LABEL = "One moment…"
 
 
 class Buttons:
     """Answers presses of any process.
 
-    `on_asked` gets each turn that a press has queued, with the place that its person sees.
+    `on_asked` is called with each queued turn and the address of the press.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class Buttons:
         if refusal or seen_at:
             await acknowledge(interaction, refusal)
         else:
-            await _show_heard(interaction, turn_id)
+            await _acknowledge_on_button(interaction, turn_id)
 
     async def _continue(self, interaction: discord.Interaction, turn_id: str) -> None:
         continuing = self._intake.continue_answer(
@@ -133,7 +133,7 @@ class Buttons:
             asker=asker_of(interaction),
         )
         refusal = await refusal_of(self._asked(continuing), within=self._answer_within)
-        # The original response to such a press would else be the message with the button.
+        # Otherwise the original response to this press would be the message with the button.
         below, private = _continues_command(interaction), _is_private(interaction)
         await acknowledge(interaction, refusal, thinking=below, private=private)
 
@@ -144,7 +144,7 @@ class Buttons:
     async def _rate(self, interaction: discord.Interaction, turn_id: str, rating: Rating) -> None:
         rating_turn = self._rate_turn(interaction, turn_id, rating)
         refusal = await refusal_of(rating_turn, within=self._answer_within)
-        await tell(interaction, refusal.apology if refusal else THANKS)
+        await reply_privately(interaction, refusal.apology if refusal else THANKS)
 
     async def _rate_turn(
         self, interaction: discord.Interaction, turn_id: str, rating: Rating
@@ -164,14 +164,14 @@ class Buttons:
         return thread is not None and str(interaction.channel_id) in (thread.channel, thread.thread)
 
 
-async def _show_heard(interaction: discord.Interaction, turn_id: str) -> None:
+async def _acknowledge_on_button(interaction: discord.Interaction, turn_id: str) -> None:
     """Acknowledge a press on its button, where no typing can be shown; raises SurfaceError.
 
     Only the press's webhook writes there, and only after this, so no write is undone. The button
     stays one of Regenerate: the webhook may have expired before a worker takes the turn.
     """
     heard: discord.ui.Button[discord.ui.View] = discord.ui.Button(
-        custom_id=f"{REGENERATE}{turn_id}", label=HEARD
+        custom_id=f"{REGENERATE}{turn_id}", label=PRESSED_LABEL
     )
     async with translated():
         await interaction.response.edit_message(view=finished(heard))
@@ -210,7 +210,7 @@ def place_below(interaction: discord.Interaction) -> Place | None:
 
 
 def _seen_at(interaction: discord.Interaction) -> Place | None:
-    """Return the place of a press, in which its person looks; None if nothing can be shown there.
+    """Return the address where typing can be shown after a press; None if nowhere.
 
     Discord shows nothing of a press that is acknowledged.
     """

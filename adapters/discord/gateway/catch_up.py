@@ -1,4 +1,4 @@
-"""Finds what people wrote while the bot did not listen, if the gateway does not send it again."""
+"""Finds messages that were missed and that the gateway does not repeat."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class CatchUp:
     async def messages(self) -> AsyncGenerator[_Found]:
         """Yield what one pass finds, then what is left, channel by channel, oldest first."""
         try:
-            if not await self._are_servers_shown(self._tuning.servers_within):
+            if not await self._wait_for_servers(self._tuning.servers_within):
                 self._tasks.append(asyncio.create_task(self._search_late_servers()))
             self._search_servers()
             for channel in self._dms:
@@ -77,18 +77,18 @@ class CatchUp:
         self._tasks = [task for task in self._tasks if task not in over]
         return [message for task in over for message in task.result()]
 
-    async def _are_servers_shown(self, seconds: float) -> bool:
+    async def _wait_for_servers(self, seconds: float) -> bool:
         """Wait for the servers: a session begins with their ids only, and a RESUME with none."""
         deadline, client = time.monotonic() + seconds, self._client
         while len(client.guilds) < self._servers or any(one.unavailable for one in client.guilds):
             if time.monotonic() >= deadline:
-                _log.info("Discord has not shown all servers in %.0f s", seconds)
+                _log.info("Not all servers were received within %.0f s", seconds)
                 return False
             await asyncio.sleep(0.05)
         return True
 
     async def _search_late_servers(self) -> _Found:
-        await self._are_servers_shown(self._tuning.late_servers_within)
+        await self._wait_for_servers(self._tuning.late_servers_within)
         self._search_servers()
         return []
 
@@ -137,7 +137,7 @@ class CatchUp:
                     channel = channel or await fetch_channel(self._client, channel_id)
                     page = await fetch_messages(self._client, channel_id, limit=size, **before)
             except (WriteDelayed, WriteFailed) as error:
-                _log.info("Channel %d is read later: %s", channel_id, error)
+                _log.info("Channel %d: catch-up will retry: %s", channel_id, error)
                 self._searched[channel_id].set()
                 failures += 1
                 asked_for = error.retry_after if isinstance(error, WriteDelayed) else 0.0

@@ -21,7 +21,7 @@ _Channel = discord.abc.Messageable
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A message that stood in the first of these channels, or else in one of the others."""
+    """A message and the channels where it may be, most likely first."""
 
     id: int
     channels: tuple[int, ...]
@@ -40,8 +40,8 @@ async def find_changes(
 ) -> Changes:
     """Compare messages with what their channels show, as far as they can be read in time.
 
-    Each channel is read from its oldest known message on, by one request of a page. What is missing
-    there is asked for by itself, and counts as deleted only if Discord does not know it.
+    Each channel is read from its oldest known message on, by one request of a page. A missing
+    message is requested individually, and counts as deleted if Discord does not find it.
     """
     changes = Changes()
     places: dict[int, list[Known]] = {}
@@ -56,7 +56,7 @@ async def find_changes(
             try:
                 await _compare(client, channel, places[channel], changes, tuning.page_size)
             except SurfaceError as error:
-                _log.info("Channel %d is not searched for changes: %s", channel, error)
+                _log.info("Channel %d: cannot search for edits and deletions: %s", channel, error)
 
     try:
         async with asyncio.timeout(tuning.changes_within), asyncio.TaskGroup() as group:

@@ -19,11 +19,11 @@ from adapters.discord.gateway.changes import Known, find_changes
 from adapters.discord.gateway.commands import HELP
 from adapters.discord.gateway.connection import Joined
 from adapters.discord.gateway.events import MessageFilter
-from adapters.discord.gateway.inbox import Deletion, Event, Inbox, Job, Question, Work
+from adapters.discord.gateway.inbox import Admission, Deletion, Inbox, InboxItem, PendingEvent, Work
 from adapters.discord.gateway.interactions import Interactions
 from adapters.discord.gateway.shard import Shard
-from adapters.discord.rest import counted, own_id, request, translated
-from adapters.discord.servers import OtherServers
+from adapters.discord.rest import limit_requests, own_id, request, translated
+from adapters.discord.servers import UnlistedServers
 from bot.concurrency import BackgroundTasks, running
 from bot.domain import ThreadKey, Turn
 from bot.errors import (
@@ -53,9 +53,9 @@ class Gateway(discord.Client):
     """A client of the gateway, for one shard, with the intents that it is given.
 
     Messages, their edits and their deletions go through the inbox, in order. Interactions do not
-    wait there, because they must be answered within three seconds. An event that is not handled
-    when the process ends is sent again to the next process. `on_waiting` gets each turn
-    that no worker takes soon after a message, its edit or a press, and handles its own errors.
+    wait there, because they must be answered within three seconds. Unhandled events are sent again
+    to the next process. `on_waiting` is called with turns that no worker takes soon; it handles its
+    own errors.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Gateway(discord.Client):
         intake: Intake,
         inbox: Inbox,
         shard: Shard,
-        servers: OtherServers,
+        servers: UnlistedServers,
         budgets: EditBudgets,
         on_waiting: Callable[[Turn], Awaitable[None]],
         threads: bool,
@@ -75,7 +75,7 @@ class Gateway(discord.Client):
             intents=intents,
             shard_id=shard.number,
             shard_count=shard.count,
-            http_trace=counted(aiohttp.TraceConfig(), budgets),
+            http_trace=limit_requests(aiohttp.TraceConfig(), budgets),
             allowed_mentions=discord.AllowedMentions.none(),
             member_cache_flags=discord.MemberCacheFlags.none(),
             max_messages=None,
@@ -111,8 +111,8 @@ class Gateway(discord.Client):
         finally:
             await self.close()
 
-    def _on_event(self, parsed: object, event: Event) -> None:
-        """Take what the library has parsed of an event; an error must not end the connection."""
+    def _on_event(self, parsed: object, event: PendingEvent) -> None:
+        """Handle a parsed event. Errors are logged, so that they do not close the connection."""
         try:
             match parsed:
                 case discord.Message():
@@ -129,22 +129,24 @@ class Gateway(discord.Client):
                 case discord.Interaction():
                     self._start(partial(self._interactions.answer, parsed), event)
         except Exception:
-            _log.exception("Shard %s: an event was not handled", self._shard.number)
+            _log.exception("Shard %s: cannot handle an event", self._shard.number)
 
-    def _on_message(self, message: discord.Message, event: Event) -> None:
+    def _on_message(self, message: discord.Message, event: PendingEvent) -> None:
         if isinstance(message.channel, discord.DMChannel):
             self._shard.saved.note_dm(message.channel.id, message.id)
         self._add(message, event)
 
-    def _on_edit(self, message: discord.Message, event: Event) -> None:
+    def _on_edit(self, message: discord.Message, event: PendingEvent) -> None:
         # Pins, previews of links and new threads are updates, too.
         if edited := message.edited_at:
             self._add(message, event, edited_at=edited.timestamp())
 
-    def _add(self, message: discord.Message, event: Event, *, edited_at: float = 0.0) -> None:
-        if not self._filter.hears(message):
+    def _add(
+        self, message: discord.Message, event: PendingEvent, *, edited_at: float = 0.0
+    ) -> None:
+        if not self._filter.is_relevant(message):
             _log.debug(
-                "Message %d in channel %d is left alone: it is not written to me",
+                "Ignored message %d in channel %d: not addressed to the bot",
                 *(message.id, message.channel.id),
             )
             return
@@ -154,10 +156,10 @@ class Gateway(discord.Client):
         self._inbox.add(question)
 
     def _question(
-        self, message: discord.Message, event: Event, *, edited_at: float = 0.0
-    ) -> Question:
-        return Question(
-            partial(self._ask, message, event, edited_at),
+        self, message: discord.Message, event: PendingEvent, *, edited_at: float = 0.0
+    ) -> Admission:
+        return Admission(
+            partial(self._admit_message, message, event, edited_at),
             event.hold(),
             turn_id=events.turn_id(message.id),
             channel=message.channel.id,
@@ -165,7 +167,7 @@ class Gateway(discord.Client):
             is_talk=self._filter.is_talk(message),
         )
 
-    def _on_deletion(self, message_ids: set[int], channel_id: int, event: Event) -> None:
+    def _on_deletion(self, message_ids: set[int], channel_id: int, event: PendingEvent) -> None:
         self._inbox.add(
             Deletion(
                 partial(self._forget, message_ids),
@@ -186,14 +188,14 @@ class Gateway(discord.Client):
             messages=[str(one) for one in deleted],
         )
 
-    def _catch_up_soon(self, event: Event) -> None:
+    def _catch_up_soon(self, event: PendingEvent) -> None:
         # Before any question that is asked from now on.
-        self._inbox.add(Job(partial(self._catch_up, event), event.hold()))
+        self._inbox.add(InboxItem(partial(self._catch_up, event), event.hold()))
 
-    async def _catch_up(self, event: Event) -> None:
+    async def _catch_up(self, event: PendingEvent) -> None:
         shard = self._shard
         # The next client, or session, has a catch-up of its own.
-        if self.is_closed() or not await shard.is_connected(event):
+        if self.is_closed() or not await shard.wait_until_connected(event):
             return
         last_handled = await shard.last_handled()
         catch_up = CatchUp(
@@ -203,7 +205,7 @@ class Gateway(discord.Client):
             # DMs come to shard 0 alone (Discord's documentation, "Sharding").
             dms=[] if shard.number else await shard.saved.dms(),
             servers=shard.servers,
-            wanted=self._filter.hears,
+            wanted=self._filter.is_relevant,
             tuning=shard.tuning,
         )
         changes = await find_changes(self, await self._known(), tuning=shard.tuning)
@@ -216,12 +218,12 @@ class Gateway(discord.Client):
         await is_passed.wait()
 
     async def _known(self) -> list[Known]:
-        """Return the questions of the last minutes that come to this shard, and their answers."""
+        """Return this shard's recent questions and their answers."""
         shard, known = self._shard, list[Known]()
         oldest = id_at(time.time() - shard.tuning.answers_wanted_for)
         for channel, message in await shard.saved.questions():
             thread = await self._intake.thread_of_turn(events.turn_id(message))
-            if message < oldest or thread is None or not shard.hears(thread.workspace):
+            if message < oldest or thread is None or not shard.receives(thread.workspace):
                 continue
             known.append(Known(message, (channel,)))
             # The answer is in the thread that was opened from the question, if there is one.
@@ -235,16 +237,16 @@ class Gateway(discord.Client):
         self,
         catch_up: CatchUp,
         edited: Sequence[discord.Message],
-        event: Event,
+        event: PendingEvent,
         is_passed: asyncio.Event,
     ) -> None:
         edits = [
             self._question(one, event, edited_at=one.edited_at.timestamp())
             for one in edited
-            if one.edited_at and self._filter.hears(one)
+            if one.edited_at and self._filter.is_relevant(one)
         ]
         try:
-            # From the first to the last in one task: whoever ends it has the requests ended.
+            # Runs in one task, so that cancelling it ends the requests.
             async with aclosing(catch_up.messages()) as found:
                 async for messages in found:
                     # Only the newest question of a thread is answered anew.
@@ -256,7 +258,9 @@ class Gateway(discord.Client):
         finally:
             is_passed.set()
 
-    async def _ask(self, message: discord.Message, event: Event, edited_at: float) -> None:
+    async def _admit_message(
+        self, message: discord.Message, event: PendingEvent, edited_at: float
+    ) -> None:
         """Admit a message, or its edit, if it is for the bot and its author may use it."""
         channel = await self._filter.look_up(message)
         if channel is None:
@@ -267,25 +271,25 @@ class Gateway(discord.Client):
         try:
             await self._intake.check_access(turn.key, turn.person, turn.asker, called=called)
             is_new = not edited_at or await self._intake.thread_of_turn(turn.id) is None
-            if is_new and not await self._note_message(turn, facts, channel):
+            if is_new and not await self._stop_or_note(turn, facts, channel):
                 return
             if turn.text or called:
                 await self._shard.saved.note_question(channel.id, message.id)
                 await self._admit(turn, edited_at)
         except Refused as refused:
-            self._explain(message, refused, event)
+            self._send_refusal(message, refused, event)
 
     async def _turn_of(self, message: discord.Message, channel: events.Channel) -> Turn:
-        answered, goes_on = events.answered(message), None
+        answered, continued_thread = events.replied_to(message), None
         is_ours = answered is not None and answered.author.id == own_id(self)
         if answered and is_ours and events.has_threads(channel):
-            goes_on = await self._intake.thread_of("discord", str(answered.id))
+            continued_thread = await self._intake.thread_of("discord", str(answered.id))
         role = self._filter.role(message) or 0
         return events.message_turn(
             message,
             channel,
             text=events.text_of(message, own_id(self), role_id=role),
-            goes_on=goes_on,
+            continued_thread=continued_thread,
             threads=self._threads,
             user_id=own_id(self),
             roles=await self._roles(message),
@@ -318,11 +322,13 @@ class Gateway(discord.Client):
             return []
         return [str(one) for one in member.get("roles") or ()]
 
-    def _explain(self, message: discord.Message, refused: Refused, event: Event) -> None:
+    def _send_refusal(
+        self, message: discord.Message, refused: Refused, event: PendingEvent
+    ) -> None:
         if not refused.repeated:
             asked_nothing = isinstance(refused, NothingAsked)
             text = self._help(message) if asked_nothing else refused.apology
-            self._start(partial(self._tell, message, text), event)
+            self._start(partial(self._send_notice, message, text), event)
 
     def _show_if_waiting(self, turn: Turn) -> None:
         self._tasks.start(self._show_waiting(turn))
@@ -332,7 +338,7 @@ class Gateway(discord.Client):
             if await self._intake.still_waits(turn, after=self._shard.tuning.sign_after):
                 await self._on_waiting(turn)
 
-    async def _note_message(self, turn: Turn, facts: Facts, channel: events.Channel) -> bool:
+    async def _stop_or_note(self, turn: Turn, facts: Facts, channel: events.Channel) -> bool:
         """Carry out a stop, or note the message; return whether it is a question for the bot."""
         if is_stop(facts, turn.text) and await self._intake.stop_own(
             turn.id, turn.key, turn.person, channel=str(channel.id)
@@ -353,7 +359,7 @@ class Gateway(discord.Client):
         is_read = message.content or any(user.id == self.user.id for user in message.mentions)
         return (_HELP_MENTIONS if is_read else _HELP_UNREAD).format(name=self.user.mention)
 
-    async def _tell(self, message: discord.Message, text: str) -> None:
+    async def _send_notice(self, message: discord.Message, text: str) -> None:
         if self._notices.locked():
             _log.info("Message %d gets no notice: too many are in flight", message.id)
             return
@@ -361,8 +367,8 @@ class Gateway(discord.Client):
             # With the question's id as nonce it is sent once, if other processes got it, too.
             await message.reply(text, mention_author=False, nonce=message.id)
 
-    def _start(self, work: Work, event: Event) -> None:
-        """Run work beside the inbox; its event is handled when the work has ended uncancelled."""
+    def _start(self, work: Work, event: PendingEvent) -> None:
+        """Run work beside the inbox; the event counts as handled unless the work is cancelled."""
 
         async def run() -> None:
             try:

@@ -26,7 +26,7 @@ from adapters.discord.gateway.responses import (
     finished,
     in_time,
     refusal_of,
-    tell,
+    reply_privately,
 )
 from adapters.discord.rest import fetch_messages, own_id, translated
 from bot.concurrency import BackgroundTasks
@@ -40,7 +40,7 @@ _log = logging.getLogger(__name__)
 
 HELP = "Ask me something: write your question after my name."
 _FORGET = "forget:"  # the custom id of a button, with the id of the person who may press it
-_TOLD_SECONDS = 14 * 60  # Discord takes edits of an answer for a quarter of an hour
+_FOLLOW_UP_SECONDS = 14 * 60  # Discord takes edits of an answer for a quarter of an hour
 _SUMMARISED = 100  # messages, the most of one request ("Get Channel Messages")
 _READ_SECONDS = 1.5  # of the three that Discord waits for an answer
 _MOST_CHOICES, _LONGEST_CHOICE = 25, 100  # Discord's documentation, "Autocomplete"
@@ -61,10 +61,10 @@ _Verb = Callable[[Call], Awaitable[_T]]
 
 
 class Commands:
-    """Answers what `registration` registers; each method returns False for what it does not know.
+    """Handles the registered commands; each method returns False for unknown input.
 
-    Each raises Refused or StoreUnavailable if the person is to be told why nothing comes of it, and
-    SurfaceError if Discord does not take the answer.
+    Raises Refused or StoreUnavailable, whose apology is for the person, and SurfaceError if Discord
+    rejects the response.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Commands:
         return False
 
     async def complete(self, interaction: discord.Interaction, data: _Data) -> bool:
-        """Offer the models that begin, or contain, what a person types."""
+        """Suggest models that contain the typed text."""
         match data:
             case {"name": "parley", "options": [{"name": "model", "options": [*options]}]}:
                 typed = str(_values(options).get("name", ""))
@@ -118,7 +118,7 @@ class Commands:
         """Answer a press of a button below the bot's answer to a command."""
         if pressed == f"{_FORGET}{interaction.user.id}":
             if await self._respond(interaction, self._desk.forget_me) == desk.FORGETTING:
-                self._tasks.start(self._tell_forgotten(interaction))
+                self._tasks.start(self._report_forgotten(interaction))
             return True
         match pressed.split(":"):
             case ["settings", scope, part] if scope in _SCOPES and part in _PARTS:
@@ -153,7 +153,7 @@ class Commands:
             case _:
                 return False
         if not question.strip():
-            await tell(interaction, HELP)
+            await reply_privately(interaction, HELP)
             return True
         asked = "\n".join([question.strip(), *_files(values, data)])
         turn = command_turn(interaction, asked, private=private)
@@ -183,7 +183,7 @@ class Commands:
             label=desk.FORGET,
             style=discord.ButtonStyle.danger,
         )
-        await tell(interaction, desk.FORGET_QUESTION, finished(button))
+        await reply_privately(interaction, desk.FORGET_QUESTION, finished(button))
 
     def _verb(
         self, interaction: discord.Interaction, name: str, values: _Data, data: _Data
@@ -209,10 +209,10 @@ class Commands:
         }
         return simple.get(name)
 
-    async def _tell_forgotten(self, interaction: discord.Interaction) -> None:
-        """Tell the end of what took too long, in the message that said so."""
+    async def _report_forgotten(self, interaction: discord.Interaction) -> None:
+        """Report the end of a slow erasure in the message that announced it."""
         try:
-            async with asyncio.timeout(_TOLD_SECONDS):
+            async with asyncio.timeout(_FOLLOW_UP_SECONDS):
                 text = await self._desk.forgotten(await self._call(interaction))
             async with translated():
                 await interaction.edit_original_response(content=text)
@@ -220,9 +220,9 @@ class Commands:
             _log.info("A person was not told that they are forgotten: %r", error)
 
     async def _respond(self, interaction: discord.Interaction, verb: _Verb[str]) -> str:
-        """Carry out a command, and tell the person what came of it."""
+        """Run a command and send its result to the person."""
         text = await self._called(interaction, verb)
-        await tell(interaction, text)
+        await reply_privately(interaction, text)
         return text
 
     async def _called(self, interaction: discord.Interaction, verb: _Verb[_T]) -> _T:
@@ -242,7 +242,7 @@ class Commands:
             discord.ui.Button(custom_id=f"{forms.SETTINGS}{scope}:{part}", label=label)
             for scope, part, label in overview.forms
         ]
-        await tell(interaction, overview.text, finished(*buttons) if buttons else None)
+        await reply_privately(interaction, overview.text, finished(*buttons) if buttons else None)
 
     async def _open_form(self, interaction: discord.Interaction, scope: Scope, part: Part) -> None:
         form = await self._called(interaction, lambda call: self._desk.form(call, scope, part))
@@ -253,7 +253,7 @@ class Commands:
     async def _ask_about(self, interaction: discord.Interaction, data: _Data) -> None:
         message = self._target(interaction, data)
         if message is None or not message.text:
-            await tell(interaction, _NO_TEXT)
+            await reply_privately(interaction, _NO_TEXT)
             return
         name = str(interaction.id)
         # Where the bot is no member it could not read the message again.
@@ -283,7 +283,7 @@ class Commands:
         kept = self._intake.kept_message(_kept(interaction, name))
         message = await in_time(kept, within=self._answer_within)
         if message is None:
-            await tell(interaction, _FORGOTTEN)
+            await reply_privately(interaction, _FORGOTTEN)
             return
         turn = command_turn(interaction, question, private=private, quote=message)
         await self._admit(interaction, turn, private=private)
@@ -292,14 +292,14 @@ class Commands:
         message = self._target(interaction, data)
         private = not is_own_dm(interaction)
         if message is None:
-            await tell(interaction, _NO_TEXT)
+            await reply_privately(interaction, _NO_TEXT)
             return
         await in_time(self._check(interaction), within=self._answer_within)
-        context = await self._said_since(interaction, message)
+        context = await self._messages_since(interaction, message)
         turn = command_turn(interaction, desk.SUMMARY_QUESTION, private=private, quote=message)
         await self._admit(interaction, replace(turn, context=tuple(context)), private=private)
 
-    async def _said_since(
+    async def _messages_since(
         self, interaction: discord.Interaction, first: ContextMessage
     ) -> list[ContextMessage]:
         """Read what was said behind a message, by one request; raises Refused."""
@@ -317,7 +317,7 @@ class Commands:
             raise NotOffered(_TOO_LATE) from error
         after = int(first.id.rpartition(":")[2])
         behind = [one for one in reversed(found) if after < int(one["id"]) < interaction.id]
-        said = (events.said_in(self._client, channel, one) for one in behind)
+        said = (events.context_message_in(self._client, channel, one) for one in behind)
         return [one for one in said if one and one.text]
 
     def _target(self, interaction: discord.Interaction, data: _Data) -> ContextMessage | None:
@@ -331,7 +331,7 @@ class Commands:
 
 
 def _kept(interaction: discord.Interaction, form: str) -> str:
-    """Return the name of a message that is kept for the person's form: others' forms find none.
+    """Return the storage key of a message for this person's form.
 
     Guess: Discord does not compare the id that a person's client sends with that of the form.
     """

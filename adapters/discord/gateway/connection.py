@@ -1,4 +1,4 @@
-"""discord.py's connection to the gateway, led by the bot because it has to begin with a RESUME.
+"""Drives discord.py's gateway connection, because the library cannot start with a RESUME.
 
 This file has all of the library's gateway internals that the adapter uses. They are private:
 `tests/discord/gateway/test_connection.py` pins them, and requirements.txt allows the 2.7 series
@@ -22,7 +22,7 @@ import discord
 import yarl
 from discord.gateway import DiscordWebSocket, ReconnectWebSocket
 
-from adapters.discord.gateway.inbox import Event, Progress
+from adapters.discord.gateway.inbox import PendingEvent, Progress
 from adapters.discord.gateway.session import Session
 from adapters.discord.rest import Payload, located, request
 from adapters.discord.tuning import Tuning
@@ -49,9 +49,9 @@ _Parsed = TypeVar("_Parsed")
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """A server in which the bot is: each one when a session begins, and a new one.
+    """A server of the bot, reported at the start of a session or when it joins.
 
-    `since` is when the bot came there, in seconds since the epoch; 0 if that is not told.
+    `since` is the join time in seconds since the epoch; 0 if unknown.
     """
 
     server: str
@@ -73,8 +73,8 @@ class Connection:
         *,
         downtime: Downtime,
         tuning: Tuning,
-        on_session: Callable[[Event], None],
-        on_event: Callable[[object, Event], None],
+        on_session: Callable[[PendingEvent], None],
+        on_event: Callable[[object, PendingEvent], None],
     ) -> None:
         self._client = client
         self._progress = progress
@@ -102,7 +102,7 @@ class Connection:
 
     @property
     def session(self) -> Session | None:
-        """The session as far as it was received, on the connection there is or the last one."""
+        """The session of the current or last connection, with its last sequence number."""
         socket = self._socket
         if socket is None or socket.session_id is None or socket.sequence is None:
             return None
@@ -227,7 +227,7 @@ def read_message(channel: discord.abc.Messageable, data: Payload) -> discord.Mes
 
 
 def add_server(client: discord.Client, data: Payload) -> bool:
-    """Have the library know a server of REST, with its channels; False, with a line in the log.
+    """Add a server fetched by REST to the library's cache; on failure logs and returns False.
 
     Its threads are unknown, and so are its members, the bot included.
     """

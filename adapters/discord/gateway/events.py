@@ -1,4 +1,4 @@
-"""What a gateway event is to the bot: whether a message is for it, and the turn it asks for."""
+"""Decides whether a message is for the bot, and converts it to a turn."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def turn_id(snowflake: int) -> str:
     return f"{NAME}:{snowflake}"
 
 
-def answered(message: discord.Message) -> discord.Message | None:
+def replied_to(message: discord.Message) -> discord.Message | None:
     """Return the message to which a message replies; None if there is none, or it is gone."""
     found = message.reference.resolved if message.reference else None
     return found if isinstance(found, discord.Message) else None
@@ -73,7 +73,7 @@ def context_message(message: discord.Message, user_id: int) -> ContextMessage:
 def quote_of(message: discord.Message, user_id: int) -> ContextMessage | None:
     """Return the message to which a message replies, with an empty text if only its id is known.
 
-    None if it was deleted. What a reply in another channel refers to, the asker may not see.
+    None if it was deleted or is in another channel, which the asker may not see.
     """
     reference = message.reference
     if message.type is not discord.MessageType.reply or reference is None:
@@ -99,26 +99,26 @@ def message_turn(
     channel: Channel,
     *,
     text: str,
-    goes_on: ThreadKey | None,
+    continued_thread: ThreadKey | None,
     threads: bool,
     user_id: int,
     roles: Sequence[str] = (),
 ) -> Turn:
     """Return the turn of a message for the bot.
 
-    `goes_on` is the thread that a reply in a channel continues; without one, a message in a channel
-    begins a thread of its own, in a Discord thread if `threads` says so. `user_id` is the bot's.
-    `roles` are the author's, if the message does not tell them.
+    `continued_thread` is the thread that a reply in a channel continues; without one, a message in
+    a channel begins a thread of its own, in a Discord thread if `threads` is True. `user_id` is the
+    bot's. `roles` are the author's, if the message lacks them.
     """
     side_by_side = has_threads(channel)
     address = ChannelAddress(
         channel.id,
         message.id if side_by_side else None,
-        opens_thread=side_by_side and goes_on is None and threads,
+        opens_thread=side_by_side and continued_thread is None and threads,
     )
     return Turn(
         id=turn_id(message.id),
-        key=goes_on or _key(message, channel),
+        key=continued_thread or _key(message, channel),
         person=person_of(message.author),
         text=text,
         place=address.to_json() | readable_by(_permissions(message, channel)),
@@ -149,8 +149,10 @@ def roles_of(user: discord.User | discord.Member) -> tuple[str, ...]:
     return tuple(map(str, user._roles)) if isinstance(user, discord.Member) else ()
 
 
-def said_in(client: discord.Client, channel: int, payload: Payload) -> ContextMessage | None:
-    """Return what a message of a channel says; None if nobody has said it.
+def context_message_in(
+    client: discord.Client, channel: int, payload: Payload
+) -> ContextMessage | None:
+    """Convert a channel message to context; None for system messages.
 
     A thread's first message refers to the one from which it was opened, which is returned then.
     """
@@ -167,8 +169,8 @@ def said_in(client: discord.Client, channel: int, payload: Payload) -> ContextMe
 
 
 def _permissions(message: discord.Message, channel: Channel) -> discord.Permissions:
-    """Return what the author may do there; nothing if that matters and cannot be known."""
-    if isinstance(channel, discord.DMChannel) or not _may_go_on(message, channel):
+    """Return the author's permissions; none if they matter and are unknown."""
+    if isinstance(channel, discord.DMChannel) or not _may_have_context(message, channel):
         return EVERYTHING
     author = message.author
     # The role of everybody has the server's id; it is missing if the server could not be looked up.
@@ -179,13 +181,13 @@ def _permissions(message: discord.Message, channel: Channel) -> discord.Permissi
     return discord.Permissions.none()
 
 
-def _may_go_on(message: discord.Message, channel: object) -> bool:
-    """Whether something was perhaps said before a message that belongs to it."""
+def _may_have_context(message: discord.Message, channel: object) -> bool:
+    """Whether a message may have earlier context."""
     return isinstance(channel, discord.Thread) or message.reference is not None
 
 
 def readable_by(permissions: discord.Permissions) -> dict[str, Json]:
-    """Return what a turn's place records if the person may not read what was said before."""
+    """Return the marker for turns whose person may not read the channel's history."""
     return {} if permissions.read_message_history else {HIDDEN: True}
 
 
@@ -295,10 +297,10 @@ class MessageFilter:
         # The kind and the owner of a channel never change.
         self._channels: BoundedCache[int, object] = BoundedCache(capacity=remembered)
         # Servers that could not be looked up.
-        self._strange: BoundedCache[int, bool] = BoundedCache(capacity=remembered)
+        self._unavailable: BoundedCache[int, bool] = BoundedCache(capacity=remembered)
 
-    def hears(self, message: discord.Message) -> bool:
-        """Whether a message may be for the bot, or may count as spoken in one of its threads."""
+    def is_relevant(self, message: discord.Message) -> bool:
+        """Whether a message may concern the bot or one of its threads."""
         if message.author.bot or message.webhook_id or message.type not in _WRITTEN:
             return False
         channel = self._known_channel(message)
@@ -309,7 +311,7 @@ class MessageFilter:
         return follows and isinstance(channel, discord.Thread | _Unknown)
 
     def is_talk(self, message: discord.Message) -> bool:
-        """Whether only other processes may know that a message is for the bot."""
+        """Whether the message may not concern the bot: only the store can tell."""
         channel = self._known_channel(message)
         is_own = isinstance(channel, discord.DMChannel) or is_opened_by(self._client, channel)
         return not is_own and self._calls_bot(message) is False
@@ -322,14 +324,14 @@ class MessageFilter:
     async def look_up(self, message: discord.Message) -> Channel | None:
         """Return its channel, None if no one speaks there to the bot; raises SurfaceError."""
         server = server_of(message)
-        if server is not None and not self._is_known(server):
+        if server is not None and not self._is_settled(server):
             await self._look_up_server(server)
         channel = self._known_channel(message)
         if isinstance(channel, _Unknown):
             channel = await fetch_channel(self._client, message.channel.id)
             self._channels.put(message.channel.id, channel)
         # A message that REST has told of does not say which roles its author has.
-        if isinstance(message.author, discord.User) and _may_go_on(message, channel):
+        if isinstance(message.author, discord.User) and _may_have_context(message, channel):
             await self._look_up_author(message)
         return channel if isinstance(channel, Channel) else None
 
@@ -358,7 +360,7 @@ class MessageFilter:
         server = server_of(message)
         if server is None:
             return 0
-        if not self._is_known(server):
+        if not self._is_settled(server):
             return None
         guild = self._client.get_guild(server)
         return guild.self_role.id if guild and guild.self_role else 0
@@ -370,11 +372,11 @@ class MessageFilter:
             return self._client.get_channel(channel.id) or channel
         return channel
 
-    def _is_known(self, server: int) -> bool:
+    def _is_settled(self, server: int) -> bool:
         guild = self._client.get_guild(server)
         # The role of everybody has the server's id; it is missing until the server is shown.
         is_shown = guild is not None and guild.get_role(server) is not None
-        return is_shown or self._strange.get(server) is True
+        return is_shown or self._unavailable.get(server) is True
 
     async def _look_up_server(self, server: int) -> None:
         ids = {"guild_id": server}
@@ -383,10 +385,10 @@ class MessageFilter:
             channels = await request(self._client, "GET", "/guilds/{guild_id}/channels", ids)
         except WriteRefused as error:
             _log.warning("Server %d cannot be looked up: %s", server, error)
-            self._strange.put(server, True)
+            self._unavailable.put(server, True)
             return
         if not add_server(self._client, data | {"channels": channels}):
-            self._strange.put(server, True)
+            self._unavailable.put(server, True)
 
     async def _look_up_author(self, message: discord.Message) -> None:
         server = server_of(message)
@@ -404,7 +406,7 @@ def is_opened_by(client: discord.Client, channel: object) -> bool:
 
 def _addressees(message: discord.Message) -> set[int]:
     """Return the people whom a message mentions, and the one to whom it replies."""
-    replied = answered(message)
+    replied = replied_to(message)
     return {user.id for user in message.mentions} | ({replied.author.id} if replied else set())
 
 

@@ -21,7 +21,7 @@ _TITLE, _LABEL, _HINT = 45, 45, 100
 def question_form(name: str, *, is_private: bool) -> discord.ui.Modal:
     """Return the form for a question about a message; `name` identifies the message.
 
-    Where the place `is_private` itself, nobody has to choose who sees the answer.
+    With `is_private` the form has no choice of visibility.
     """
     question: discord.ui.TextInput[discord.ui.Modal] = discord.ui.TextInput(
         custom_id="question", style=discord.TextStyle.paragraph, max_length=_MOST_TEXT
@@ -40,7 +40,7 @@ def question_form(name: str, *, is_private: bool) -> discord.ui.Modal:
 
 
 def settings_form(name: str, form: Form) -> discord.ui.Modal:
-    """Return a form of the desk; `name` says for which place it is, and what it showed."""
+    """Return a form of the desk; `name` encodes the scope and part."""
     labels = [
         discord.ui.Label[discord.ui.Modal](
             text=field.label[:_LABEL],
@@ -55,9 +55,11 @@ def settings_form(name: str, form: Form) -> discord.ui.Modal:
 def filled_in(parts: Sequence[Any]) -> Values:
     """Return what a person has filled in, by the custom ids of the inputs."""
     return {
-        held["custom_id"]: held["value"] if isinstance(held.get("value"), str) else _chosen(held)
-        for held in _held(parts)
-        if isinstance(held.get("custom_id"), str)
+        component["custom_id"]: component["value"]
+        if isinstance(component.get("value"), str)
+        else _selected(component)
+        for component in _inputs(parts)
+        if isinstance(component.get("custom_id"), str)
     }
 
 
@@ -67,7 +69,7 @@ def _modal(
     modal = discord.ui.Modal(title=title, custom_id=name, timeout=None)
     for label in labels:
         modal.add_item(label)
-    modal.stop()  # the library need not wait for it: any process takes what is sent
+    modal.stop()  # discord.py must not track it: any process may receive the submission
     return modal
 
 
@@ -109,16 +111,16 @@ def _picker(field: Field) -> discord.ui.Item[discord.ui.Modal]:
     )
 
 
-def _held(parts: Sequence[Any]) -> Iterator[Mapping[str, Any]]:
+def _inputs(parts: Sequence[Any]) -> Iterator[Mapping[str, Any]]:
     for part in parts:
         match part:
-            case {"component": dict(held)}:
-                yield held
+            case {"component": dict(component)}:
+                yield component
             case {"components": list(several)}:
                 yield from (one for one in several if isinstance(one, dict))
 
 
-def _chosen(held: Mapping[str, Any]) -> tuple[str, ...]:
-    values = held.get("values")
+def _selected(component: Mapping[str, Any]) -> tuple[str, ...]:
+    values = component.get("values")
     found = values if isinstance(values, list) else []
     return tuple(str(one) for one in found if one != _NOTHING)

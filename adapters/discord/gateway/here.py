@@ -1,4 +1,4 @@
-"""What a place is to a command: which conversation it means there, its turn, and what works."""
+"""Location-dependent parts of commands: the conversation, the turn, and the help."""
 
 from __future__ import annotations
 
@@ -128,8 +128,8 @@ def command_turn(
     """Return the turn of `/ask`, or of a form, which an interaction answers.
 
     In a DM or a Discord thread it belongs to what is said there, in a channel to one conversation
-    of each person. A `private` question belongs to another one, so that nothing of it is shown to a
-    question of somebody else.
+    of each person. A `private` question has its own conversation, so that it never appears in other
+    people's context.
     """
     channel = interaction.channel_id
     if channel is None:
@@ -174,12 +174,12 @@ def command_key(
 
 
 def asker_of(interaction: discord.Interaction) -> Asker:
-    """Return what decides whether a person may use the bot in the place of an interaction."""
+    """Return the access facts of an interaction."""
     return Asker(direct=interaction.guild_id is None, roles=events.roles_of(interaction.user))
 
 
 def is_elsewhere(interaction: discord.Interaction) -> bool:
-    """Whether the bot is no member there: the person has installed it for themselves."""
+    """Whether the bot is not a member there (user-installed app)."""
     if interaction.guild_id is None:
         return interaction.context.private_channel
     return interaction.is_user_integration() and not interaction.is_guild_integration()

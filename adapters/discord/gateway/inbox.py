@@ -23,8 +23,8 @@ _QUESTIONS, _DELETIONS = 100, 1000
 
 
 @dataclass(slots=True, eq=False)
-class Event:
-    """An event of the gateway, handled once it has no `holds`: the jobs and tasks that it led to.
+class PendingEvent:
+    """A gateway event. It counts as handled when its `holds` (one per job or task) are released.
 
     `message_id` is 0 if it is not a message.
     """
@@ -49,14 +49,14 @@ class Event:
 
 
 class Progress:
-    """The events of a shard that are still handled; it outlives connections and sessions.
+    """Tracks a shard's unhandled events across connections and sessions.
 
     `newest` is the id of the newest message before which all is handled, 0 if there was none.
     """
 
     def __init__(self) -> None:
         self.newest = 0
-        self._events: deque[Event] = deque()
+        self._events: deque[PendingEvent] = deque()
 
     def new_session(self) -> None:
         """Drop the events of the previous session; the new one counts from the start.
@@ -67,11 +67,11 @@ class Progress:
         self._events.clear()
 
     @contextmanager
-    def handling(self, seq: int, message_id: int = 0) -> Iterator[Event]:
+    def handling(self, seq: int, message_id: int = 0) -> Iterator[PendingEvent]:
         """Hold an event during the block."""
-        event = Event(seq, message_id, self._advance)
+        event = PendingEvent(seq, message_id, self._advance)
         if self._events and not self._events[-1].holds:
-            # It is over when this one is; merged, a long row of them takes no room.
+            # A handled event after an unhandled one is merged into the next, to bound memory.
             event.message_id = max(message_id, self._events.pop().message_id)
         self._events.append(event)
         release = event.hold()
@@ -81,7 +81,7 @@ class Progress:
             release()
 
     def handled(self, received: int) -> int:
-        """Return the number up to which all is handled; `received` is the last that came."""
+        """Return the number up to which all events are handled; `received` is the latest."""
         return next((one.seq - 1 for one in self._events if one.holds), received)
 
     def _advance(self) -> None:
@@ -90,7 +90,7 @@ class Progress:
 
 
 @dataclass(slots=True, eq=False)
-class Job:
+class InboxItem:
     """Work that an event asks for; `release` is called when it has run, or is dropped."""
 
     run: Work
@@ -98,10 +98,10 @@ class Job:
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
-class Question(Job):
+class Admission(InboxItem):
     """The admission of a turn; `lookup` asks Discord what has to be known before.
 
-    `is_talk`: it may be among people, in a thread that the bot is perhaps not in.
+    `is_talk`: it may not concern the bot at all.
     """
 
     turn_id: str
@@ -109,12 +109,12 @@ class Question(Job):
     asker: int
     lookup: Work | None = None
     is_talk: bool = False
-    after: Collection[Job] = ()  # earlier deletions in its channel
+    after: Collection[InboxItem] = ()  # earlier deletions in its channel
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
-class Deletion(Job):
-    """The end of turns; questions that are asked later in `channels` are admitted after it."""
+class Deletion(InboxItem):
+    """A deletion of turns. Later questions in `channels` wait for it."""
 
     turn_ids: Collection[str]
     channels: Collection[int]
@@ -129,19 +129,20 @@ class Inbox:
     bring thousands; only later questions in their own channels wait for them. So a deletion always
     comes after the admission of its question.
 
-    A job that can never succeed is dropped. If more than a hundred questions wait for something
-    unavailable, talk among people is dropped, then the oldest of the people who ask most; of more
-    than a thousand deletions, the oldest; other jobs never. Each drop is logged.
+    A job that can never succeed is dropped. If more than a hundred questions wait, messages that
+    may not concern the bot are dropped first, then the oldest questions of the most active people.
+    Of more than a thousand deletions the oldest are dropped. Other jobs are never dropped. Each
+    drop is logged.
     """
 
     def __init__(self, tuning: Tuning) -> None:
         self._tuning = tuning
-        self._waiting: deque[Job] = deque()  # without the deletions
+        self._waiting: deque[InboxItem] = deque()  # without the deletions
         self._deletions: dict[Deletion, None] = {}  # a set in the order of arrival
         self._arrived = asyncio.Event()
         self._lookups: dict[int, asyncio.Task[None]] = {}  # by channel
 
-    def add(self, job: Job) -> None:
+    def add(self, job: InboxItem) -> None:
         """Append a job; a deletion drops those of its questions that still wait."""
         match job:
             case Deletion():
@@ -149,20 +150,20 @@ class Inbox:
                 # stored, and an event may come twice.
                 self._drop([one for one in self._questions() if one.turn_id in job.turn_ids])
                 self._deletions[job] = None
-            case Question():
+            case Admission():
                 job.after = [one for one in self._deletions if job.channel in one.channels]
                 self._waiting.append(job)
             case _:
                 self._waiting.append(job)
         self._arrived.set()
 
-    def put_first(self, questions: Iterable[Question]) -> None:
+    def put_first(self, questions: Iterable[Admission]) -> None:
         """Put questions before all jobs that wait, because they are older."""
         self._waiting.extendleft(reversed([*questions]))
         self._arrived.set()
 
     async def work(self) -> None:
-        """Run jobs until cancelled; called again, it goes on where it stopped."""
+        """Run jobs until cancelled; a second call resumes."""
         failures = 0
         try:
             while True:
@@ -183,17 +184,17 @@ class Inbox:
             await cancelled(*self._lookups.values())
             self._lookups.clear()
 
-    async def _next(self) -> Job:
-        while (job := self._first()) is None:
+    async def _next(self) -> InboxItem:
+        while (job := self._choose_job()) is None:
             self._arrived.clear()
             await self._arrived.wait()
         self._remove(job)
         return job
 
-    def _first(self) -> Job | None:
+    def _choose_job(self) -> InboxItem | None:
         """Return the first job whose channel waits for no lookup; start lookups before it."""
         for job in self._waiting:
-            if not isinstance(job, Question):
+            if not isinstance(job, Admission):
                 return job
             if job.channel in self._lookups:
                 continue
@@ -202,13 +203,13 @@ class Inbox:
             self._lookups[job.channel] = asyncio.create_task(self._look_up(job))
         return next(iter(self._deletions), None)
 
-    def _put_back(self, job: Job) -> None:
+    def _put_back(self, job: InboxItem) -> None:
         if isinstance(job, Deletion):
             self._deletions = {job: None, **self._deletions}
         else:
             self._waiting.appendleft(job)
 
-    async def _look_up(self, question: Question) -> None:
+    async def _look_up(self, question: Admission) -> None:
         failures, channel = 0, question.channel
         while question.lookup and question in self._waiting:
             try:
@@ -229,7 +230,7 @@ class Inbox:
         del self._lookups[channel]
         self._arrived.set()
 
-    async def _run(self, job: Job) -> bool:
+    async def _run(self, job: InboxItem) -> bool:
         """Run a job; return False if it has to be run again."""
         try:
             await job.run()
@@ -240,31 +241,31 @@ class Inbox:
             _log_dropped(job, error)
         return True
 
-    def _questions(self) -> list[Question]:
-        return [one for one in self._waiting if isinstance(one, Question)]
+    def _questions(self) -> list[Admission]:
+        return [one for one in self._waiting if isinstance(one, Admission)]
 
     def _drop_oldest(
-        self, questions: Iterable[Question], deletions: Iterable[Deletion] = ()
+        self, questions: Iterable[Admission], deletions: Iterable[Deletion] = ()
     ) -> None:
         dropped = [*_overflow([*questions]), *[*deletions][:-_DELETIONS]]
         if dropped:
             self._drop(dropped)
-            _log.error("Dropped %d events from Discord: too many wait", len(dropped))
+            _log.error("Dropped %d Discord events: the inbox is full", len(dropped))
 
-    def _drop(self, dropped: Collection[Job]) -> None:
+    def _drop(self, dropped: Collection[InboxItem]) -> None:
         for job in dropped:
             self._remove(job)
             job.release()
 
-    def _remove(self, job: Job) -> None:
+    def _remove(self, job: InboxItem) -> None:
         if isinstance(job, Deletion):
             del self._deletions[job]
         else:
             self._waiting.remove(job)
 
 
-def _log_dropped(job: Job, error: Exception) -> None:
-    name = job.turn_id if isinstance(job, Question) else type(job).__name__
+def _log_dropped(job: InboxItem, error: Exception) -> None:
+    name = job.turn_id if isinstance(job, Admission) else type(job).__name__
     unexpected = None if isinstance(error, SurfaceError) else error
     _log.log(
         logging.ERROR if unexpected else logging.WARNING,
@@ -274,9 +275,9 @@ def _log_dropped(job: Job, error: Exception) -> None:
     )
 
 
-def _overflow(questions: Collection[Question]) -> list[Question]:
-    """Return talk, and the oldest of the people who ask most, so that a hundred are left."""
-    by_asker: defaultdict[int, deque[Question]] = defaultdict(deque)
+def _overflow(questions: Collection[Admission]) -> list[Admission]:
+    """Return the questions to drop, so that a hundred are left."""
+    by_asker: defaultdict[int, deque[Admission]] = defaultdict(deque)
     for question in questions:
         if not question.is_talk:
             by_asker[question.asker].append(question)

@@ -1,4 +1,4 @@
-"""Hands each interaction to what answers it."""
+"""Dispatches interactions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import discord
 from adapters.discord.gateway import events
 from adapters.discord.gateway.buttons import Buttons
 from adapters.discord.gateway.commands import Commands
-from adapters.discord.gateway.responses import tell
+from adapters.discord.gateway.responses import reply_privately
 from adapters.discord.rest import translated
 from adapters.discord.tuning import Tuning
 from bot.concurrency import BackgroundTasks
@@ -58,14 +58,14 @@ class Interactions:
         turned away, changes nothing any more: it could forget, or choose, what was newer.
         """
         if await self._is_old_or_handled(interaction):
-            _log.info("Interaction %d is left alone: it was sent again, or is old", interaction.id)
+            _log.info("Ignored interaction %d: repeated or expired", interaction.id)
             return
         try:
             try:
-                if not await self._is_answered(interaction):
+                if not await self._dispatch(interaction):
                     await _decline(interaction)
             except (Refused, StoreUnavailable) as refusal:
-                await tell(interaction, excuse(refusal))
+                await reply_privately(interaction, excuse(refusal))
         except SurfaceError:
             await self._note_handled(interaction)
             raise
@@ -86,7 +86,7 @@ class Interactions:
             with suppress(StoreUnavailable):
                 await self._intake.note_handled(events.turn_id(interaction.id))
 
-    async def _is_answered(self, interaction: discord.Interaction) -> bool:
+    async def _dispatch(self, interaction: discord.Interaction) -> bool:
         if interaction.channel_id is None:
             return False
         match interaction.type.name, interaction.data:
@@ -110,4 +110,4 @@ async def _decline(interaction: discord.Interaction) -> None:
         async with translated():
             await interaction.response.autocomplete([])
     else:
-        await tell(interaction, _DECLINED)
+        await reply_privately(interaction, _DECLINED)

@@ -18,7 +18,7 @@ from adapters.discord.gateway.session_store import SavedSession
 from adapters.discord.gateway.shard import CONNECTION_ERRORS, UNREACHABLE, Shard
 from adapters.discord.registration import register
 from adapters.discord.rest import REFUSED, RestClient, own_id, translated
-from adapters.discord.servers import OtherServers
+from adapters.discord.servers import UnlistedServers
 from bot.concurrency import running, together
 from bot.domain import Turn
 from bot.errors import CannotStart, StoreUnavailable, SurfaceError
@@ -39,9 +39,9 @@ Shards = tuple[tuple[int, ...], int]
 
 
 class Listener:
-    """Hands to the intake what people do in Discord; see `connect` for the arguments.
+    """Passes Discord events to the intake.
 
-    `on_waiting` gets each turn for which no worker is free soon.
+    `on_waiting` is called with turns that no worker takes soon.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Listener:
                 holder=holder,
             )
             self._shards.append(Shard(number=number, count=count, saved=saved, tuning=tuning))
-        servers = OtherServers(
+        servers = UnlistedServers(
             self._client, allowed=intake.access.servers, leaves=self._leaves_other_servers
         )
         async with (
@@ -101,7 +101,7 @@ class Listener:
         return max((each.downtime.seconds() for each in self._shards), default=math.inf)
 
     async def _introduce(self) -> None:
-        """Log who the bot is; a failure is only one line less."""
+        """Log who the bot is; failures are ignored."""
         with suppress(SurfaceError):
             async with translated():
                 about = await self._client.application_info()
@@ -119,12 +119,12 @@ class Listener:
                 if await register(self._client, store, server=self._command_server):
                     _log.info("The commands were registered")
             except (SurfaceError, StoreUnavailable) as error:
-                _log.warning("The commands are not registered yet: %s", error)
+                _log.warning("Cannot register the Discord commands, will retry: %s", error)
             else:
                 return
             await asyncio.sleep(pause)
 
-    async def _serve(self, intake: Intake, shard: Shard, servers: OtherServers) -> None:
+    async def _serve(self, intake: Intake, shard: Shard, servers: UnlistedServers) -> None:
         inbox = Inbox(shard.tuning)
         while True:
             gateway = Gateway(
@@ -141,7 +141,7 @@ class Listener:
             try:
                 await gateway.serve(self._token)
             except discord.PrivilegedIntentsRequired:
-                self._read_less()
+                self._drop_message_content_intent()
                 continue
             except discord.LoginFailure as error:
                 raise CannotStart(REFUSED) from error
@@ -155,7 +155,7 @@ class Listener:
                 _log.exception("Shard %s: the gateway failed", shard.number)
             await asyncio.sleep(shard.tuning.client_pause)
 
-    def _read_less(self) -> None:
+    def _drop_message_content_intent(self) -> None:
         if self._intents.message_content:  # else another shard has found out
             self._intents.message_content = False
             _log.warning(

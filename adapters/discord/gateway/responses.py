@@ -1,4 +1,4 @@
-"""How an interaction is answered: within three seconds, and to its person alone."""
+"""Responses to interactions: within three seconds, visible to the person only."""
 
 from __future__ import annotations
 
@@ -42,19 +42,19 @@ async def acknowledge(
     thinking: bool = False,
     private: bool = False,
 ) -> None:
-    """Tell why nothing comes of an interaction, or that an answer will; raises SurfaceError.
+    """Respond with the refusal, or defer the answer. Raises SurfaceError.
 
     With `thinking` Discord shows that the bot works; an answer that is `private` is for the person
     alone.
     """
     if refusal:
-        await tell(interaction, refusal.apology)
+        await reply_privately(interaction, refusal.apology)
         return
     async with translated():
         await interaction.response.defer(thinking=thinking, ephemeral=private)
 
 
-async def tell(
+async def reply_privately(
     interaction: discord.Interaction, text: str, view: discord.ui.View | None = None
 ) -> None:
     """Answer with a message to the person alone; raises SurfaceError."""
@@ -65,7 +65,7 @@ async def tell(
 
 
 def finished(*buttons: discord.ui.Button[discord.ui.View]) -> discord.ui.View:
-    """Return a row of buttons for whose presses the library does not wait."""
+    """Return a view with buttons that discord.py does not track."""
     view = discord.ui.View(timeout=None)
     for button in buttons:
         view.add_item(button)

@@ -1,4 +1,4 @@
-"""Which session of the gateway a shard has, resumes next, and may save, as values."""
+"""A shard's gateway sessions as values: current, earlier, and whether it may be saved."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Session:
 
 
 class Lookup(Enum):
-    """Whether it is known if the store has a session of an earlier process."""
+    """State of the search for an earlier process's session in the store."""
 
     NEEDED = auto()  # this process has had no session yet: the store is asked before each start
     FAILED = auto()  # the store is asked until it answers
@@ -34,8 +34,8 @@ class Lookup(Enum):
 class SessionState:
     """A shard's sessions; each method returns the next state.
 
-    `session` is resumed next; without one another begins. `former` is the session of an earlier
-    process, which alone receives a DM that is new. It replaces `session` as soon as it is found.
+    `session` is resumed next; None starts a new one. `former` is an earlier process's session,
+    preferred because only it receives new DMs; it replaces `session` once found.
     """
 
     lookup: Lookup = Lookup.NEEDED
@@ -53,7 +53,7 @@ class SessionState:
         return self.former is None and self.lookup is not Lookup.FAILED
 
     def found(self, former: Session | None) -> SessionState:
-        """Take the answer of the store."""
+        """Apply the store's answer."""
         needed = former is None and self.session is None
         return replace(self, lookup=Lookup.NEEDED if needed else Lookup.DONE, former=former)
 
@@ -63,11 +63,11 @@ class SessionState:
         return replace(self, lookup=Lookup.DONE if needed else self.lookup, session=session)
 
     def switched(self) -> SessionState:
-        """Go on with the former session."""
+        """Switch to the earlier session."""
         return SessionState(Lookup.DONE, session=self.former)
 
     def disconnected(self, session: Session | None) -> SessionState:
-        """Note how far a connection got that is over; None if it had no session."""
+        """Record the progress of a closed connection; None if it had no session."""
         return replace(self, session=session or self.session)
 
     def ended(self) -> SessionState:

@@ -1,4 +1,4 @@
-"""A shard's session in Redis, and how far it is handled, so that a new process can go on."""
+"""Stores a shard's session and its progress in Redis, for the next process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SESSION_SECONDS = 300
 # Discord's ids have 32 characters; it would refuse a RESUME that is too long without end.
 _ID_LENGTH = 200
 # How long it matters that the bot has listened before.
-_HEARD_SECONDS = 7 * 24 * 3600
+_HANDLED_SECONDS = 7 * 24 * 3600
 _QUESTIONS = 200  # the last ones, whose edits and deletions are searched for
 _DMS = 20  # the last that were used: each costs two requests to catch up
 
@@ -29,7 +29,7 @@ return {saved[2], saved[3], saved[4], saved[5] or '', saved[6] or ''}
 # Without `seq`, versions that know nothing of `first` begin a session of their own, and catch up.
 _SAVE = """
 local holder, intents, id, seq, url, newest = unpack(ARGV, 1, 6)
-local session_seconds, heard_seconds, shard, first, servers = unpack(ARGV, 7, 11)
+local session_seconds, handled_seconds, shard, first, servers = unpack(ARGV, 7, 11)
 local other = redis.call('HGET', KEYS[1], 'holder')
 if other and other ~= holder then return 0 end
 redis.call('HSET', KEYS[1], 'holder', holder, 'intents', intents, 'id', id, 'seq', seq, 'url', url,
@@ -37,7 +37,7 @@ redis.call('HSET', KEYS[1], 'holder', holder, 'intents', intents, 'id', id, 'seq
 redis.call('EXPIRE', KEYS[1], session_seconds)
 if newest ~= '0' then
     redis.call('HSET', KEYS[2], shard, newest)
-    redis.call('EXPIRE', KEYS[2], heard_seconds)
+    redis.call('EXPIRE', KEYS[2], handled_seconds)
 end
 return 1
 """
@@ -45,8 +45,8 @@ return 1
 # which are exact to less than a millisecond, and saved as they are. A value that is not an id
 # counts as missing, and so does one more than a day (in ids) ahead of `or_else`: it would stay the
 # newest for ever, and nothing missed would be found.
-_HEARD = """
-local shard, or_else, heard_seconds = unpack(ARGV)
+_LAST_HANDLED = """
+local shard, or_else, handled_seconds = unpack(ARGV)
 local function is_id(value)
     return value and #value < 20 and string.find(value, '^%d+$')
         and tonumber(value) < or_else + 86400000 * 2 ^ 22
@@ -58,7 +58,7 @@ for _, other in ipairs(redis.call('HVALS', KEYS[1])) do
     if is_id(other) and (not heard or tonumber(other) < tonumber(heard)) then heard = other end
 end
 redis.call('HSET', KEYS[1], shard, heard or or_else)
-redis.call('EXPIRE', KEYS[1], heard_seconds)
+redis.call('EXPIRE', KEYS[1], handled_seconds)
 return heard or '0'
 """
 _SAVE_DMS = """
@@ -89,18 +89,18 @@ class SavedSession:
         self._holder = holder
         self._new_dms: dict[int, int] = {}  # the newest message of each
         self._session = store.key("gateway", application, shard, "session")
-        self._heard = store.key("gateway", application, "heard")
+        self._last_handled_key = store.key("gateway", application, "heard")
         self._dms = store.key("gateway", application, "dms")
         self._questions = store.key("gateway", application, "questions")
         self._note_question = store.script(_NOTE_QUESTION, if_full=True)
-        # Only the process knows its first session: if it dies unsaved, so do the questions in it.
+        # If the process dies before its first session is saved, the session's questions are lost.
         self._take = store.script(_TAKE, if_full=True)
         self._save = store.script(_SAVE, if_full=True)
-        self._hear = store.script(_HEARD, if_full=True)
+        self._read_last_handled = store.script(_LAST_HANDLED, if_full=True)
         self._save_dms = store.script(_SAVE_DMS, if_full=True)
 
     async def take(self, intents: int) -> Session | None:
-        """Become the holder of the session, if it has these intents; None if there is none."""
+        """Take over the session if its intents match; None if there is none."""
         saved = await self._take(keys=[self._session], args=[self._holder, intents])
         match saved:
             case [str(session), str(seq), str(url), *_] if (
@@ -119,10 +119,10 @@ class SavedSession:
         """Save the session and the last message handled; False if another process holds one."""
         is_pending = session.servers is not None
         written = await self._save(
-            keys=[self._session, self._heard],
+            keys=[self._session, self._last_handled_key],
             args=[
                 *(self._holder, intents, session.id, "" if is_pending else session.seq),
-                *(session.url, newest, SESSION_SECONDS, _HEARD_SECONDS, self._shard),
+                *(session.url, newest, SESSION_SECONDS, _HANDLED_SECONDS, self._shard),
                 *((session.seq, session.servers or 0) if is_pending else ("", "")),
             ],
         )
@@ -139,7 +139,7 @@ class SavedSession:
         """Save the DMs that were noted, even if another process holds the session."""
         if noted := [*self._new_dms.items()]:
             pairs = [number for pair in noted for number in pair]
-            await self._save_dms(keys=[self._dms], args=[_DMS, _HEARD_SECONDS, *pairs])
+            await self._save_dms(keys=[self._dms], args=[_DMS, _HANDLED_SECONDS, *pairs])
             # Others may have been noted meanwhile.
             self._new_dms = dict(one for one in self._new_dms.items() if one not in noted)
 
@@ -154,8 +154,8 @@ class SavedSession:
         For a shard that never listened it is the earliest of the other shards. If there is none,
         `or_else` is saved and 0 is returned.
         """
-        arguments: list[str | int] = [self._shard, or_else, _HEARD_SECONDS]
-        return int(await self._hear(keys=[self._heard], args=arguments))
+        arguments: list[str | int] = [self._shard, or_else, _HANDLED_SECONDS]
+        return int(await self._read_last_handled(keys=[self._last_handled_key], args=arguments))
 
     async def dms(self) -> list[int]:
         """Return the DMs that people used last, the latest first."""
@@ -173,8 +173,8 @@ class SavedSession:
         pairs = [str(one).partition(":") for one in found]
         return [(int(a), int(b)) for a, _, b in pairs if _is_number(a) and _is_number(b)]
 
-    async def may_start(self, bucket: int, *, seconds: float) -> bool:
-        """Reserve the start of a session in this bucket; False if it is reserved for so long."""
+    async def reserve_start(self, bucket: int, *, seconds: float) -> bool:
+        """Reserve the start of a session in this bucket; False if it is already reserved."""
         gate = self._store.key("gateway", self._application, "start", str(bucket))
         return bool(await self._store.command("SET", gate, "1", "NX", "PX", int(seconds * 1000)))
 

@@ -14,7 +14,7 @@ import discord
 
 from adapters.discord.gateway.catch_up import id_at
 from adapters.discord.gateway.connection import Connection
-from adapters.discord.gateway.inbox import Event, Progress
+from adapters.discord.gateway.inbox import PendingEvent, Progress
 from adapters.discord.gateway.session import Lookup, Session, SessionState
 from adapters.discord.gateway.session_store import SavedSession
 from adapters.discord.tuning import Tuning
@@ -25,7 +25,7 @@ from bot.ports import Downtime
 _log = logging.getLogger(__name__)
 _random = random.SystemRandom()
 
-# What discord.py 2.7.1 raises if the network, or Discord, is the trouble.
+# Errors of discord.py 2.7.1 for network and server problems.
 CONNECTION_ERRORS = (
     OSError,
     aiohttp.ClientError,
@@ -41,8 +41,8 @@ _DISALLOWED_INTENTS = 4014  # "Opcodes and Status Codes", gateway close event co
 class Shard:
     """`number` of `count` shards, or None for a bot that has only one; it outlives its clients.
 
-    `began_at` is when the bot began to listen, as an id, if it never had before; else 0. `servers`
-    is how many servers the session will show.
+    `began_at` is the snowflake of the bot's very first start, else 0. `servers` is the number of
+    servers of the session.
     """
 
     def __init__(
@@ -57,8 +57,9 @@ class Shard:
         self._progress = Progress()
         self.tuning = tuning
         self._state = SessionState()
-        self._on_session: Callable[[Event], None] = lambda _: None
-        self._first: Event | None = None  # held until all is admitted that was missed before it
+        self._on_session: Callable[[PendingEvent], None] = lambda _: None
+        # Held until everything that was missed before it is admitted.
+        self._first: PendingEvent | None = None
         self._began = asyncio.Event()  # set until the beginning of a session is saved
         self._found = asyncio.Event()  # set while a former session is to be resumed
         self._starts: list[float] = []  # when sessions began lately, in loop time
@@ -78,14 +79,14 @@ class Shard:
             progress.newest = before or now
         return progress.newest
 
-    def hears(self, server: str) -> bool:
+    def receives(self, server: str) -> bool:
         """Whether the events of a server come to this shard, or those of DMs ("Sharding")."""
         if self.number is None or not self.count:
             return True
         return self.number == ((int(server) >> 22) % self.count if server.isdecimal() else 0)
 
-    async def is_connected(self, first: Event) -> bool:
-        """Wait for a connection; False if another session has begun than the one of this event."""
+    async def wait_until_connected(self, first: PendingEvent) -> bool:
+        """Wait for a connection; False if the event belongs to an earlier session."""
         while True:
             if not self.downtime.seconds():
                 return first is self._first
@@ -95,8 +96,8 @@ class Shard:
         self,
         client: discord.Client,
         *,
-        on_session: Callable[[Event], None],
-        on_event: Callable[[object, Event], None],
+        on_session: Callable[[PendingEvent], None],
+        on_event: Callable[[object, PendingEvent], None],
     ) -> None:
         """Keep a logged-in client connected, and its session saved, until cancelled.
 
@@ -106,7 +107,7 @@ class Shard:
         Raises discord.ConnectionClosed and PrivilegedIntentsRequired if Discord refuses the shard.
         """
 
-        def begin(event: Event) -> None:
+        def begin(event: PendingEvent) -> None:
             self._state = self._state.begun(connection.session)
             self._begin(event, len(client.guilds))
 
@@ -121,7 +122,7 @@ class Shard:
         )
         intents = client.intents.value
         try:
-            async with running(self._keep_saved(connection, intents)):
+            async with running(self._save_until_cancelled(connection, intents)):
                 try:
                     await self._stay_connected(connection, intents)
                 finally:
@@ -196,10 +197,10 @@ class Shard:
             self._state = self._state.switched()
             self._progress.new_session()
             self._first = None
-            self._go_on_catching_up()
+            self._resume_catch_up()
 
-    def _go_on_catching_up(self) -> None:
-        """Begin the catch-up again, if the process that had the session before has not ended it."""
+    def _resume_catch_up(self) -> None:
+        """Restart the catch-up that an earlier process did not finish."""
         session = self._state.session
         if session and session.servers is not None:
             # Once: when it connects again, this process goes on with its catch-up.
@@ -207,7 +208,7 @@ class Shard:
             with self._progress.handling(session.seq) as event:
                 self._begin(event, session.servers)
 
-    def _begin(self, first: Event, servers: int) -> None:
+    def _begin(self, first: PendingEvent, servers: int) -> None:
         self._first, self.servers = first, servers
         self._began.set()
         self._on_session(first)
@@ -218,7 +219,7 @@ class Shard:
             self._found.set()
 
     async def _await_start(self, connection: Connection) -> None:
-        """Return when another session may begin, or the one of an earlier process is found."""
+        """Wait until a new session may start, or an earlier process's session is found."""
         clock, tuning = asyncio.get_running_loop().time, self.tuning
         self._starts = [at for at in self._starts if clock() - at < tuning.calm_after]
         if self._starts or not self._state.is_first:
@@ -244,11 +245,11 @@ class Shard:
         # Discord refuses an early start, which is then retried.
         with suppress(StoreUnavailable):
             while True:
-                if await self.saved.may_start(bucket, seconds=seconds):
+                if await self.saved.reserve_start(bucket, seconds=seconds):
                     return
                 await asyncio.sleep(self.tuning.start_poll)
 
-    async def _keep_saved(self, connection: Connection, intents: int) -> None:
+    async def _save_until_cancelled(self, connection: Connection, intents: int) -> None:
         clock, tuning = asyncio.get_running_loop().time, self.tuning
         saved, saved_at, pause = None, -tuning.renew_after, tuning.first_save_every
         while True:
@@ -274,7 +275,7 @@ class Shard:
                     pause = tuning.first_save_every if is_young else tuning.save_every
 
     def _position(self, connection: Connection) -> Session | None:
-        """Return the session as far as all of it is handled, if it may be saved."""
+        """Return the session up to the last handled event; None if it must not be saved."""
         session = connection.session if self._state.may_be_saved else None
         if session and self._first and self._first.holds:
             return replace(session, seq=self._first.seq, servers=self.servers)
@@ -290,6 +291,6 @@ class Shard:
 
 
 def start_pause(starts: int, tuning: Tuning) -> float:
-    """Return the seconds before a session begins after so many that began lately."""
+    """Return the pause before a session, given the number of recent starts."""
     first = _random.uniform(*tuning.start_pause)
     return Backoff(first, tuning.longest_start_pause).delay(starts + 1)

@@ -13,9 +13,9 @@ from typing import Any
 
 from adapters.discord.reply.message import (
     LIMIT,
-    answered_by,
     body_of,
     is_page,
+    replied_to_id,
     shows,
     tables_as_code,
     turns_of,
@@ -108,11 +108,11 @@ class ChannelSurface:
             if is_edited:
                 return message_id
         message = await self._send_to_thread_or_parent(page)
-        if await self._show_in(message, page):
+        if await self._ensure_shows(message, page):
             return str(message["id"])
         # The message of an earlier attempt takes no edit: another one replaces it.
         another = await self._send(self._address, page)
-        if not await self._show_in(another, page):
+        if not await self._ensure_shows(another, page):
             raise WriteFailed("the messages of earlier attempts take no edits")
         with suppress(SurfaceError):
             await self._edit(self._address, str(message["id"]), Page(page.number, "", final=True))
@@ -163,7 +163,7 @@ class ChannelSurface:
         self._parent = None
         return message
 
-    async def _show_in(self, message: dict[str, Any], page: Page) -> bool:
+    async def _ensure_shows(self, message: dict[str, Any], page: Page) -> bool:
         """Have a message in Discord's response show this page; return False if it takes no edit.
 
         Discord answers a repeated nonce with the message of the attempt that did get through.
@@ -271,12 +271,12 @@ class Recovery:
                 break
             own = await own_messages(self._client, address, turn_id=self.turn_id, above=self._above)
             own = [one for one in own if str(one["id"]) not in self.known]
-            self.unknown += of_reply(own, address, turn_id=self.turn_id, alone=self._alone)
+            self.unknown += reply_message_ids(own, address, turn_id=self.turn_id, alone=self._alone)
             self._own += own
         self._tried_at = None
 
     def take_equal(self, page: Page) -> str | None:
-        """Return a found message that already is this page, once."""
+        """Return the id of an earlier message that already shows this page, and mark it as used."""
         # A finished page has no button that names its turn. Another turn's message with the same
         # text would do as well.
         for message in self._own:
@@ -323,14 +323,14 @@ async def messages_since(client: RestClient, channel: int, after: int) -> list[A
     return found
 
 
-def of_reply(
+def reply_message_ids(
     own: Iterable[Any], address: ChannelAddress, *, turn_id: str, alone: bool
 ) -> Iterator[str]:
     """Yield the ids of messages with the turn's button, and of the reply's finished pages.
 
-    These have no button. Below a question in a channel, each of them replies to it. Elsewhere, the
-    messages before a button belong to the button's turn, and the messages after the last button
-    could belong to any reply, unless this one is `alone`.
+    Finished pages have no buttons. In a channel they reply to the question. Elsewhere, messages
+    before a button belong to the button's turn; messages after the last button are included only if
+    this reply is `alone`.
     """
     before: list[str] = []
     for message in own:
@@ -339,6 +339,6 @@ def of_reply(
             yield from [*before, message_id] if turn_id in turns else ()
             before = []
         elif address.question is not None:
-            yield from [message_id] if answered_by(message) == str(address.question) else ()
-        elif alone and answered_by(message) is None:
+            yield from [message_id] if replied_to_id(message) == str(address.question) else ()
+        elif alone and replied_to_id(message) is None:
             before.append(message_id)

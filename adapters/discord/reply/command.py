@@ -37,8 +37,8 @@ class CommandAddress:
     `token` acts for the interaction for 15 minutes (Discord's documentation, "Receiving and
     Responding"), so it is kept out of logs. `press` is the last one that regenerated the answer. If
     `channel` is None, nothing but the interaction may write: the answer is `private`, for the asker
-    alone, or the bot is no member there. Versions that know no such addresses refuse them, for they
-    would write further pages into the channel.
+    alone, or the bot is no member there. Older versions reject such addresses, because they would
+    post further pages in the channel.
     """
 
     channel: int | None
@@ -60,10 +60,10 @@ class CommandSurface:
 
     Follow-ups replace these messages if the bot may not write in the channel. A message id with `@`
     before it was written by a webhook. While the token is valid, the interaction's webhook edits
-    it, with a rate limit of its own; later it is edited as a message of the channel. A press of
-    Regenerate brings another webhook, for the message with the button and those that follow. A
-    message that neither may edit is refused, so that its page is posted again. If the address has
-    no channel, only webhooks write.
+    it, with a rate limit of its own; later it is edited as a message of the channel. A Regenerate
+    press adds a webhook for its message and later ones. Editing a message that neither webhook may
+    edit raises WriteRefused, so that its page is posted again. If the address has no channel, only
+    webhooks write.
     """
 
     limit = LIMIT
@@ -131,7 +131,7 @@ class CommandSurface:
         name = message_id.removeprefix("@")
         self._known.add(name)
         webhook = self._newest if self._newest.may_edit(name) else self._command
-        if not (webhook.usable and await self._is_edited_by(webhook, name, page)):
+        if not (webhook.usable and await self._try_edit_by(webhook, name, page)):
             await self._edit_in_channel(webhook, name, page)
 
     @property
@@ -142,7 +142,7 @@ class CommandSurface:
         self._in_channel |= page.number == 0
         await self._channel.edit(name, page)
 
-    async def _is_edited_by(self, webhook: Webhook, name: str, page: Page) -> bool:
+    async def _try_edit_by(self, webhook: Webhook, name: str, page: Page) -> bool:
         """Edit a message; False if the webhook has expired, or does not know the message."""
         try:
             await self._edit_by(webhook, name, page)
@@ -207,7 +207,7 @@ class CommandSurface:
 
 
 class _NoChannel:
-    """Stands for the channel in which an answer that only webhooks write must not stand."""
+    """Null object for answers that only webhooks may write."""
 
     def __init__(self, webhook: Webhook) -> None:
         self._webhook = webhook

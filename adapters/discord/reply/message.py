@@ -16,7 +16,7 @@ from bot.text.markdown import PIPE, Block, is_table_row, may_be_delimiter_row
 
 # A button's custom_id is one of these and the turn's id.
 STOP, REGENERATE, CONTINUE = "stop:", "regenerate:", "continue:"
-# With what people rate an answer, and the rating.
+# Custom ids of the rating buttons, and their ratings.
 RATINGS: Mapping[str, Rating] = {"good:": "good", "bad:": "bad"}
 _SIGNS: Mapping[Rating, str] = {"good": "👍", "bad": "👎"}
 _OFFERED: Mapping[End, tuple[tuple[str, str], ...]] = {
@@ -85,7 +85,7 @@ def may_be_stopped(message: dict[str, Any]) -> bool:
     return any(name.startswith(STOP) for name in _custom_ids(message))
 
 
-def answered_by(message: dict[str, Any]) -> str | None:
+def replied_to_id(message: dict[str, Any]) -> str | None:
     """Return the id of the message to which a message replies."""
     answered: str | None = (message.get("message_reference") or {}).get("message_id")
     return answered
@@ -116,8 +116,7 @@ def _button(action: str, turn_id: str, **face: Json) -> dict[str, Any]:
 def tables_as_code(text: str) -> str:
     """Return Markdown with each of its tables in a code fence, the cells of a column equally wide.
 
-    Rows stay as they are once the padding is used up. It only adds characters, so that a text that
-    grows never takes less room.
+    Rows are unchanged once the padding is used up. The result is never shorter for a longer text.
     """
     if "\n|" not in text and not text.startswith("|"):
         return text

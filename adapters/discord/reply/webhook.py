@@ -1,4 +1,4 @@
-"""Messages that one interaction may write: its response, and follow-ups.
+"""Writes the response and follow-ups of one interaction.
 
 `discord.Webhook` is not used: it waits inside a call until its bucket is refilled, and parses what
 the response quotes.

@@ -128,5 +128,5 @@ async def test_a_server_belongs_to_one_shard(store: Store, server: str, number: 
         saved = SavedSession(store=store, application="1", shard="it", holder="it")
         return Shard(number=number, count=count, saved=saved, tuning=QUICK)
 
-    assert [shard(one, 2).hears(server) for one in (0, 1)] == [number == 0, number == 1]
-    assert shard(None, None).hears(server)
+    assert [shard(one, 2).receives(server) for one in (0, 1)] == [number == 0, number == 1]
+    assert shard(None, None).receives(server)

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from adapters.discord.gateway.buttons import HEARD
+from adapters.discord.gateway.buttons import PRESSED_LABEL
 from adapters.discord.reply.command import ButtonPress
 from adapters.discord.tuning import Tuning
 from bot.domain import ContextMessage, Person, ThreadKey
@@ -123,7 +123,7 @@ async def test_a_press_where_only_its_webhook_writes_is_seen_to_be_heard(
 
         for answer in answers():
             await emulator.click(answer.id, ada, answer.buttons[0])
-        await until(lambda: labels() == [(HEARD,)] * 2, why=service.text)
+        await until(lambda: labels() == [(PRESSED_LABEL,)] * 2, why=service.text)
 
         assert [one.text for one in answers()] == ["You said: why?"] * 2
         model.answer = "Anew."

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from adapters.discord.gateway.inbox import Deletion, Inbox, Job, Question, Release, Work
+from adapters.discord.gateway.inbox import Admission, Deletion, Inbox, InboxItem, Release, Work
 from adapters.discord.tuning import Tuning
 from bot.concurrency import Backoff, do_nothing
 from bot.errors import (
@@ -40,8 +40,8 @@ def make_question(
     asker: int = 0,
     lookup: Work | None = None,
     done: Release = do_nothing,
-) -> Question:
-    return Question(run, done, turn_id=turn_id, channel=channel, asker=asker, lookup=lookup)
+) -> Admission:
+    return Admission(run, done, turn_id=turn_id, channel=channel, asker=asker, lookup=lookup)
 
 
 def delete(
@@ -259,7 +259,7 @@ async def test_a_look_for_what_was_missed_outlasts_any_number_of_deletions(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     inbox, errand = Inbox(QUICK), Errands()
-    inbox.add(Job(errand("look")))
+    inbox.add(InboxItem(errand("look")))
     for number in range(1001):
         delete(inbox, [f"{number}"], errand(f"{number}"), channels={9})
 
@@ -354,7 +354,7 @@ async def test_pauses_grow_while_the_store_is_away_and_are_short_again_the_next_
 
     over: list[int] = []
     for number in range(2):
-        inbox.add(Job(run, partial(over.append, number)))
+        inbox.add(InboxItem(run, partial(over.append, number)))
 
     async with working(inbox):
         await until(lambda: over == [0, 1])
@@ -450,7 +450,7 @@ async def test_deletions_do_not_stand_before_questions_of_other_places() -> None
     errand.away = None
     for number in range(300):
         delete(inbox, [f"another {number}"], errand("deletion"), channels={1, 100 + number})
-    inbox.add(Job(errand("anything else")))
+    inbox.add(InboxItem(errand("anything else")))
     ask(inbox, "1", errand("question"), channel=2)
 
     async with working(inbox):

@@ -1,4 +1,4 @@
-"""Reads what was said in a Slack thread before a question."""
+"""Reads the messages of a Slack thread before a question."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 # docs: conversations.replies, argument limit. Slack gives a thread's oldest messages first, and the
 # newest matter most, so all of them are requested.
 _MOST_READ = 1000
-_SAID = (*WRITTEN, "bot_message")
+_READ_SUBTYPES = (*WRITTEN, "bot_message")
 
 Message = Mapping[str, object]
 
@@ -26,11 +26,11 @@ Message = Mapping[str, object]
 async def read_context(
     workspace: Workspace, turn: Turn, *, since: str, most: int
 ) -> Sequence[ContextMessage]:
-    """Return what was said before a question in its thread, by one request at most.
+    """Return the messages of a thread before a question, by one request at most.
 
-    The thread's parent is the first, unless `since` names a later turn. Raises SurfaceError. A part
-    of a thread that Slack does not give at once is not read: it is the end of a thread of more than
-    a thousand messages, or of 15 for some apps.
+    The thread's parent is the first, unless `since` names a later turn. Raises SurfaceError. Only
+    the first page is read, so the end of very long threads (over 1000 messages; 15 for some apps)
+    is missing.
     """
     channel, thread, asked = (turn.place.get(name) for name in ("channel", "thread", "question"))
     if not (isinstance(channel, str) and isinstance(thread, str) and isinstance(asked, str)):
@@ -41,30 +41,30 @@ async def read_context(
     after = since.rpartition(":")[2] if since else ""
     if since and not TS.fullmatch(after):
         # That turn was a command, whose question is the thread's parent, or continues an answer.
-        # What earlier prompts showed is left out later.
+        # Messages of earlier prompts are left out later.
         after = thread
     async with translated():
         answer = await workspace.client.conversations_replies(
             channel=channel, ts=thread, limit=_MOST_READ, oldest=after or None, latest=asked
         )
     if answer.get("has_more"):
-        log.info("Turn %s: only the beginning of thread %s is read", turn.id, turn.key)
+        log.info("Turn %s: read only the beginning of thread %s", turn.id, turn.key)
     found: list[Message] = [
         one
         for one in answer.get("messages") or ()
         if isinstance(one, dict)
         and after < string_field(one, "ts") < asked
-        and one.get("subtype") in _SAID
+        and one.get("subtype") in _READ_SUBTYPES
         and string_field(one, "ts") not in ("", after)
     ]
     found.sort(key=lambda one: string_field(one, "ts"))
     root = [one for one in found[:1] if one["ts"] == thread]
     # The parent may be what is asked about.
-    kept = root + found[len(root) :][-most:]
-    return await said(workspace, kept, turn.person, channel=channel)
+    chosen = root + found[len(root) :][-most:]
+    return await context_messages(workspace, chosen, turn.person, channel=channel)
 
 
-async def said(
+async def context_messages(
     workspace: Workspace, messages: Sequence[Message], asker: Person, *, channel: str
 ) -> list[ContextMessage]:
     """Convert messages of a channel to context, in the given order.
@@ -72,21 +72,21 @@ async def said(
     If a name does not arrive in time, the id is used, and the name is cached for the next prompt.
     """
     names = await _names(workspace, messages, asker)
-    return [_said(workspace, one, names, channel=channel) for one in messages]
+    return [_context_message(workspace, one, names, channel=channel) for one in messages]
 
 
 async def _names(
     workspace: Workspace, messages: Sequence[Message], asker: Person
 ) -> dict[str, str]:
-    """Return the known names of the people who speak or are mentioned, and of the channels.
+    """Return the known names of the authors, and of mentioned people and channels.
 
     Looks up the other people, those of the newest messages first.
     """
     newest, cached = messages[::-1], workspace.directory.cached
     own = workspace.identity.user
-    told = {string_field(one, "user"): _profile_name(one) for one in messages}
+    known_names = {string_field(one, "user"): _profile_name(one) for one in messages}
     if asker.name != asker.id:
-        told[asker.id] = asker.name
+        known_names[asker.id] = asker.name
     texts = [string_field(one, "text") for one in newest]
     speakers = [string_field(one, "user") for one in newest if not one.get("bot_id")]
     ids = [*speakers, *(user for text in texts for user in mentioned(text, "@"))]
@@ -94,17 +94,17 @@ async def _names(
     learning = workspace.jobs.start(workspace.directory.learn(people))
     await asyncio.wait({learning}, timeout=workspace.limits.speakers_within)
     channels = (channel for text in texts for channel in mentioned(text, "#"))
-    return {one: told.get(one) or cached(one) or one for one in (*people, *channels)}
+    return {one: known_names.get(one) or cached(one) or one for one in (*people, *channels)}
 
 
 def _profile_name(message: Message) -> str:
-    """Return the name in a message's `user_profile`, which only some have; or nothing."""
+    """Return the name in a message's `user_profile`; empty if it has none."""
     profile = message.get("user_profile")
     names = (string_field(profile, each) for each in ("display_name", "real_name", "name"))
     return next(filter(None, names), "")
 
 
-def _said(
+def _context_message(
     workspace: Workspace, message: Message, names: Mapping[str, str], *, channel: str
 ) -> ContextMessage:
     identity, user = workspace.identity, string_field(message, "user")

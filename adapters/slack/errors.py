@@ -31,7 +31,7 @@ _TRANSIENT = {
 _DELAYED = {"message_limit_exceeded", "rate_limited", "ratelimited"}
 _NOT_INVITED = {"channel_not_found", "not_in_channel"}
 _PLACE_GONE = {
-    "access_denied": "the workspace does not let the bot in",
+    "access_denied": "the workspace refuses the bot",
     "cannot_dm_bot": "a bot takes no direct messages",
     "cannot_reply_to_message": "this message takes no replies",
     "is_archived": "the channel is archived",
@@ -42,7 +42,7 @@ _PLACE_GONE = {
     "thread_not_found": "the thread is gone",
 }
 _BAD_TOKEN = {"account_inactive", "invalid_auth", "not_authed", "token_expired", "token_revoked"}
-# They concern the app, not a channel or a person (docs: chat.startStream and
+# Refusals of the app, not of a channel or a person (docs: chat.startStream and
 # assistant.threads.setStatus, "Errors").
 _APP_CODES = {
     "deprecated_endpoint",
@@ -65,7 +65,7 @@ class NotInvited(PlaceGone):
 
 
 class TokenRefused(WriteFailed):
-    """Slack refuses the bot token; the turn can wait for a process with a token that works."""
+    """Slack refuses the bot token; the turn can wait for a process with a valid token."""
 
 
 class NotSlack(WriteFailed):
@@ -126,7 +126,7 @@ def method_of(error: BaseException | None) -> str:
 
 
 def _text(error: Exception) -> str:
-    # Its own text has the URL; if a proxy refuses, that is the proxy's, with its password.
+    # The error's own text has the URL: of a proxy that refuses, with its password.
     if isinstance(error, aiohttp.ClientResponseError):
         return f"HTTP {error.status} {error.message}"
     return str(error)

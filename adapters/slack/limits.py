@@ -17,16 +17,16 @@ class Limits:
     job_grace: float = 3.0  # for background jobs and events in progress at shutdown
 
     # Events. Slack waits 3 s for an acknowledgement, and for the answer to a command.
-    name_timeout: float = 0.7  # time limit for name look-ups of an event
-    speakers_within: float = 0.3  # a prompt waits for the names of those who spoke before
+    name_timeout: float = 0.7  # time limit for the name look-ups of an event
+    speakers_within: float = 0.3  # time limit for the names of earlier authors in a prompt
     notices_remembered: int = 1000
     notices_in_flight: int = 100  # further ones are dropped
     question_posted_within: float = 2.0  # after the command arrived
     command_answered_within: float = 2.6
 
     # HTTP
-    bodies_at_once: int = 32  # Slack sends body and headers together: a slow body is not Slack's
-    body_timeout: float = 3.0  # Slack itself waits no longer for the answer
+    # Slack sends body and headers together, and waits no longer for the answer.
+    body_timeout: float = 3.0
 
     # Socket Mode
     ping_interval: float = 5.0  # a connection that does not answer in half of it is closed
@@ -46,7 +46,7 @@ class Limits:
     heartbeat_interval: float = 1.0
     outage_after: int = 5  # seconds without a heartbeat
     claim_seconds: int = 30  # after its last heartbeat; longer than a pass of catching up
-    unstored_events: int = 100  # kept in memory; Slack sends the others again
+    unstored_events: int = 100  # kept in memory; Slack retries the others
     catch_up_pass: float = 20.0
     # Each method allows 50 requests a minute (docs: Tier 3); the other half is for finding our own
     # messages.
@@ -56,5 +56,5 @@ class Limits:
     catch_up_timeout: float = 300.0
 
     # A stream expires about five minutes after its start, even while it grows (field). It is ended
-    # before that, and its message goes on by update.
+    # before that, and its message is updated from then on.
     stream_seconds: float = 240.0

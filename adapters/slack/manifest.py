@@ -1,6 +1,6 @@
 """The Slack app manifest: commands, shortcuts, events and scopes, with reasons.
 
-The same names are used by what handles them, so a manifest always fits the code.
+The handlers use the same names, so a manifest always fits the code.
 """
 
 from __future__ import annotations
@@ -31,8 +31,7 @@ SCOPES: Mapping[str, str] = {
     "mpim:history": "as channels:history, in group messages",
     "users:read": "what people are called, their time zone, who is an admin",
 }
-# What does not work without a scope, for help: these may be left out. The others are needed for any
-# answer.
+# The effect of a missing scope, for help. Only these may be left out; all answers need the others.
 WITHOUT: Mapping[str, str] = {
     "channels:history": "In public channels I hear only messages that mention me, and I cannot "
     "read what was said before",
@@ -147,4 +146,4 @@ def _lines(node: Node, *, name: str = "") -> Iterator[str]:
 
 
 def _scalar(value: Node) -> str:
-    return json.dumps(value, ensure_ascii=False)  # in YAML, each JSON value stands for itself
+    return json.dumps(value, ensure_ascii=False)  # each JSON value is valid YAML

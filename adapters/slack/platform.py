@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, nullcontext
 import aiohttp
 from slack_sdk.web.async_client import AsyncWebClient
 
-from adapters.slack.commands.entrance import Commands
+from adapters.slack.commands.handlers import Commands
 from adapters.slack.context import read_context
 from adapters.slack.errors import translated
 from adapters.slack.inbound.app import Body, Dispatch, Dispatcher, Handlers, OnEvent
@@ -47,11 +47,11 @@ async def connect(
     prompts: Sequence[tuple[str, str]] = (),
     limits: Limits | None = None,
 ) -> AsyncIterator[SlackPlatform]:
-    """Join the workspace of a bot token; an empty `api_url` is Slack's own.
+    """Connect to the workspace of a bot token; an empty `api_url` is Slack's own.
 
     `budgets` limit the start of streams, and the requests after an outage. If answers are `rated`,
-    buttons for that are below them. `prompts` are titles and messages that Slack suggests in a DM;
-    if empty, two examples are used. Raises CannotStart if Slack refuses the token or cannot be
+    they have rating buttons. `prompts` are titles and messages that Slack suggests in a DM; if
+    empty, two examples are used. Raises CannotStart if Slack refuses the token or cannot be
     reached.
     """
     limits, url = limits or Limits(), api_url or AsyncWebClient.BASE_URL
@@ -60,7 +60,7 @@ async def connect(
     # The default limit is 100; a further request would wait, and its timeout would run.
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
-        # The default handler would send a message again that may have arrived.
+        # The default handler would resend a message that may have arrived.
         client = AsyncWebClient(bot_token, url, session=session, retry_handlers=[])
         # slack-sdk 3.47 takes any proxy variable, for loopback too, and ignores NO_PROXY.
         client.proxy = proxy_for(url)
@@ -110,14 +110,14 @@ class SlackPlatform:
     ) -> AsyncIterator[SlackSurface]:
         """Open the surface of a turn's reply; in a thread it shows that the bot is working.
 
-        Raises PlaceGone if the turn has no place in Slack.
+        Raises PlaceGone if the turn has no Slack address.
         """
         surface = SlackSurface(self.workspace, turn, purpose, streams=self._streams)
-        async with nullcontext() if purpose.has_ended else surface.status.shown():
+        async with nullcontext() if purpose.has_ended else surface.status.displayed():
             yield surface
 
     async def read_context(self, turn: Turn, *, since: str, most: int) -> Sequence[ContextMessage]:
-        """Return what was said before a question in its thread. Raises SurfaceError."""
+        """Return the messages of a thread before a question. Raises SurfaceError."""
         return await read_context(self.workspace, turn, since=since, most=most)
 
     async def orphaned_messages(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
@@ -150,10 +150,10 @@ class SlackPlatform:
             on_home=commands.on_home,
             on_command_text=commands.on_command_text,
         )
-        self._introduce("Socket Mode")
+        self._log_identity("Socket Mode")
         heartbeat = Heartbeat(workspace, record=record, handler=handler)
         sockets = SocketMode(
-            self._dispatch(commands, handler, on_event=heartbeat.on_event),
+            self._make_dispatch(commands, handler, on_event=heartbeat.on_event),
             request_url=request_url,
             downtime=self._downtime,
             proxy=workspace.client.proxy,
@@ -163,7 +163,7 @@ class SlackPlatform:
         await together(*map(asyncio.create_task, jobs))
 
     def downtime(self) -> float:
-        """Return for how many seconds no connection has been open; 0 while one is."""
+        """Return the seconds without an open connection; 0 while connected."""
         return self._downtime.seconds()
 
     def handler(self, intake: Intake) -> Handler:
@@ -180,22 +180,22 @@ class SlackPlatform:
             on_home=commands.on_home,
             on_command_text=commands.on_command_text,
         )
-        self._introduce("HTTP")
+        self._log_identity("HTTP")
         return signed_handler(
-            self._dispatch(commands, handler, on_event=handler.on_event),
+            self._make_dispatch(commands, handler, on_event=handler.on_event),
             signing_secret=self._signing_secret,
             limits=self.workspace.limits,
         )
 
-    def _introduce(self, way: str) -> None:
+    def _log_identity(self, transport: str) -> None:
         identity = self.workspace.identity
         missing = ", ".join(identity.missing) or "none"
         log.info(
-            "Slack: I am @%s (%s), in the workspace %s (%s), by %s; missing scopes: %s",
-            *(identity.name, identity.user, identity.team_name, identity.team, way, missing),
+            "Slack: connected as @%s (%s) to workspace %s (%s) over %s; missing scopes: %s",
+            *(identity.name, identity.user, identity.team_name, identity.team, transport, missing),
         )
 
-    def _dispatch(
+    def _make_dispatch(
         self, commands: Commands, handler: EventHandler, *, on_event: OnEvent
     ) -> Dispatch:
         async def on_press(body: Body) -> None:

@@ -1,4 +1,4 @@
-"""Examines an app's set-up at Slack."""
+"""Checks the configuration of a Slack app."""
 
 from __future__ import annotations
 
@@ -28,11 +28,10 @@ async def examine(
     workspaces: Collection[str],
     channels: Collection[str],
 ) -> AsyncIterator[Finding]:
-    """Yield what works and what does not, for the app and in these channels.
+    """Yield findings about the app and these channels.
 
-    Its workspace has to be one of `workspaces`, unless there are none.
-
-    Nothing is written. Raises CannotStart if the bot token is refused.
+    Its workspace has to be one of `workspaces`, unless that is empty. Nothing is written.
+    Raises CannotStart if the bot token is refused.
     """
     async with aiohttp.ClientSession(trust_env=True) as session:
         client = AsyncWebClient(
@@ -58,8 +57,8 @@ def _scopes(missing: Collection[str]) -> Finding:
     if needed := [scope for scope in missing if scope not in WITHOUT]:
         return Finding("Slack", f"The app lacks {', '.join(needed)}", cure, wrong=True)
     if missing:
-        told = "; ".join(dict.fromkeys(WITHOUT[scope] for scope in missing))
-        return Finding("Slack", f"The app lacks {', '.join(missing)}: {told}", cure)
+        effects = "; ".join(dict.fromkeys(WITHOUT[scope] for scope in missing))
+        return Finding("Slack", f"The app lacks {', '.join(missing)}: {effects}", cure)
     return Finding("Slack", f"The app lacks none of the {len(SCOPES)} scopes")
 
 

@@ -23,9 +23,9 @@ from bot.turns.access import Access
 
 log = logging.getLogger(__name__)
 
-_KNOWN_SECONDS, _UNKNOWN_SECONDS = 3600.0, 60.0  # for which a name, or that there is none, is kept
-_UNKNOWN_TEAM = "unknown"  # the workspace of a person of whom Slack does not tell it
-# With which the app receives what does not mention it: in public and private channels, group DMs.
+_KNOWN_SECONDS, _UNKNOWN_SECONDS = 3600.0, 60.0  # cache lifetime of a name, and of its absence
+_UNKNOWN_TEAM = "unknown"  # for a person whose workspace Slack does not report
+# For messages without a mention, in public channels, private channels and group DMs.
 _READ_SCOPES = ("channels:history", "groups:history", "mpim:history")
 _APPS = "at https://api.slack.com/apps"
 TOKEN_CURES = {
@@ -33,11 +33,11 @@ TOKEN_CURES = {
     "SLACK_APP_TOKEN": "make an app-level token under Basic Information and switch Socket Mode on "
     f"{_APPS}",
 }
-_MOST_NAMES = 20  # that are looked up of people, and of channels, for one message
+_MOST_NAMES = 20  # look-ups of people, and of channels, for one message
 _CHANNEL_SCOPE = "channels:read"  # docs: conversations.info; an app may be installed without it
 _PAGE_SIZE = 200  # messages, as Slack recommends (docs: conversations.history, "Pagination")
-# A place with more than a thousand messages since a question, or in five minutes, is not a
-# conversation: the rest is not read.
+# A channel with more than a thousand messages since a question, or in five minutes, is not read
+# further.
 MOST_PAGES = 5
 
 
@@ -46,8 +46,8 @@ class Workspace:
     """The client of one workspace, and the state that its events and replies share.
 
     `jobs` are background tasks that handle their own errors and get a grace period at shutdown.
-    `signs` are cancelled at once. If answers are `rated`, buttons for that are below them, which
-    are plain ones while Slack has refused its own.
+    `signs` are cancelled at once. If answers are `rated`, they have rating buttons: plain ones
+    after Slack has refused its own.
     """
 
     client: AsyncWebClient = field(repr=False)
@@ -61,13 +61,13 @@ class Workspace:
     no_status: Refusals
     signs: BackgroundTasks
     # DMs in which the receipt notice was sent recently.
-    heard: BoundedCache[str, bool] = field(default_factory=BoundedCache)
+    acknowledged_dms: BoundedCache[str, bool] = field(default_factory=BoundedCache)
 
     async def asker(self, access: Access, channel: str, user: str, *, team: str) -> Asker:
-        """Return what Slack tells of a person who asks; `team` is empty if it is not known.
+        """Return the access facts of a person; `team` is empty if unknown.
 
-        Then Slack is asked for it, if `access` depends on it. Who stays unknown is of no workspace
-        that is named there.
+        If `access` depends on the workspace, it is requested from Slack. A person whose workspace
+        stays unknown matches no allowed workspace.
         """
         if not team and access.servers:
             team = await self.directory.team(user) or _UNKNOWN_TEAM
@@ -103,7 +103,8 @@ class Identity:
 
     `enterprise` is the workspace's organization, empty if there is none. If the app `is_org_wide`,
     its token is valid in each workspace of the organization. `missing` are the scopes of the
-    manifest that the app lacks; `unheard` are those among them for messages without a mention.
+    manifest that the app lacks; `missing_read_scopes` are those among them for messages without a
+    mention.
     """
 
     team: str
@@ -113,28 +114,28 @@ class Identity:
     enterprise: str = ""
     is_org_wide: bool = False
     team_name: str = ""
-    unheard: tuple[str, ...] = ()
+    missing_read_scopes: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
 
     def place_of(self, team: str) -> dict[str, Json]:
-        """Return what a turn's place records of its person's workspace: nothing if it is ours.
+        """Return the part of a turn's place that names the person's workspace; {} if it is ours.
 
         Streams do not take an organization for it (slack-bolt 1.30, `extract_actor_team_id`).
         """
         return {"team": team} if team.startswith("T") and team != self.team else {}
 
     def asker(self, channel: str, *, team: str) -> Asker:
-        """Return what Slack tells of a person who asks.
+        """Return the access facts of a person. Slack has no roles.
 
         `team` is their workspace, if known, or their organization: Slack does not name the
-        workspace of somebody from another organization. Slack has no roles.
+        workspace of a person from another organization.
         """
         is_ours = team in ("", self.team, self.enterprise)
         return Asker(direct=channel.startswith("D"), home="" if is_ours else team)
 
 
 async def identify(client: AsyncWebClient) -> Identity:
-    """Ask Slack whose token this is.
+    """Request the identity of a token.
 
     Raises CannotStart if Slack refuses it, Unreachable if Slack cannot be reached.
     """
@@ -153,7 +154,7 @@ async def identify(client: AsyncWebClient) -> Identity:
         enterprise=str(answer.get("enterprise_id") or ""),
         is_org_wide=answer.get("is_enterprise_install") is True,
         team_name=str(answer.get("team") or ""),
-        unheard=_unheard(missing := _missing(answer.headers)),
+        missing_read_scopes=_missing_read_scopes(missing := _missing(answer.headers)),
         missing=missing,
     )
 
@@ -167,18 +168,18 @@ def _missing(headers: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(scope for scope in SCOPES if scope not in granted)
 
 
-def _unheard(missing: Collection[str]) -> tuple[str, ...]:
-    unheard = tuple(scope for scope in _READ_SCOPES if scope in missing)
-    if unheard:
+def _missing_read_scopes(missing: Collection[str]) -> tuple[str, ...]:
+    missing_read_scopes = tuple(scope for scope in _READ_SCOPES if scope in missing)
+    if missing_read_scopes:
         log.warning(
             "Only messages that mention the bot arrive: the Slack app lacks the scopes %s",
-            ", ".join(unheard),
+            ", ".join(missing_read_scopes),
         )
-    return unheard
+    return missing_read_scopes
 
 
 def cannot_start(variable: str, client: AsyncWebClient, error: SurfaceError) -> CannotStart:
-    """Return an error that names the variable that Slack refuses, or says that Slack is away."""
+    """Return an error that names the refused variable, or reports that Slack is unreachable."""
     if isinstance(error, TokenRefused) or not isinstance(error, WriteDelayed | WriteFailed):
         return CannotStart(f"Slack refuses {variable}: {code_of(error)}: {TOKEN_CURES[variable]}")
     return Unreachable(f"Slack cannot be reached at {client.base_url}: {error}")
@@ -187,7 +188,7 @@ def cannot_start(variable: str, client: AsyncWebClient, error: SurfaceError) -> 
 class Directory:
     """Display names of people and public channels, cached for an hour.
 
-    Without a name, the id is used. So is a channel that is private, or if the app lacks the scope
+    Without a name, the id is used; also for private channels, and if the app lacks the scope
     channels:read.
     """
 
@@ -200,15 +201,15 @@ class Directory:
         self._channels_refused = Refusals(seconds=limits.refusals_remembered)
 
     def cached(self, id_: str) -> str:
-        """Return a name from the cache; empty if Slack has to be asked."""
+        """Return a cached name; empty if it has to be requested."""
         return self._names.get(id_) or ""
 
     def zone(self, user: str) -> str:
-        """Return the time zone of a person whose name was looked up; empty if it is not known."""
+        """Return the time zone of a person whose name was looked up; empty if unknown."""
         return self._zones.get(user) or ""
 
     async def where(self, channel: str, *, workspace: str) -> str:
-        """Return the names of a channel and the workspace as far as they are known."""
+        """Return the known names of a channel and the workspace."""
         name = channel if channel.startswith("D") else await self._channel(channel)
         names = [workspace] if name == channel else [f"#{name}", workspace]
         return " of ".join(filter(None, names))
@@ -218,7 +219,7 @@ class Directory:
         return await self._resolve(user, self._person_name)
 
     async def team(self, user: str) -> str:
-        """Return a person's workspace; empty if Slack does not tell it in time."""
+        """Return a person's workspace; empty if Slack does not report it in time."""
         await self._resolve(user, self._person_name)
         return self._teams.get(user) or ""
 
@@ -257,7 +258,7 @@ class Directory:
         person = (await self._client.users_info(user=user))["user"]
         if isinstance(zone := person.get("tz"), str):
             self._zones.put(user, zone, seconds=_KNOWN_SECONDS)
-        # Longer than the name: as long as that is known, Slack is not asked again.
+        # Longer than the name: while the name is cached, Slack is not asked again.
         if isinstance(team := person.get("team_id"), str):
             self._teams.put(user, team, seconds=2 * _KNOWN_SECONDS)
         profile = person.get("profile") or {}
@@ -266,7 +267,7 @@ class Directory:
 
     async def _channel_name(self, id_: str) -> str:
         channel = (await self._client.conversations_info(channel=id_))["channel"]
-        # Only a public channel's name is for everybody in the workspace.
+        # The name of a private channel is not for everybody in the workspace.
         name = channel.get("name") if channel.get("is_private") is False else None
         return name if isinstance(name, str) else ""
 
@@ -279,9 +280,9 @@ class Refusals:
         self._refused: BoundedCache[str, bool] = BoundedCache()
 
     def add(self, team: str = "") -> None:
-        """Remember a refusal to the people of this team, or else to the app."""
+        """Record a refusal for the people of this team, or for the app."""
         self._refused.put(team, True, seconds=self._seconds)
 
     def is_refused(self, team: str = "") -> bool:
-        """Whether Slack refuses it to the people of this team, or to the app."""
+        """Whether a refusal is cached for this team or for the app."""
         return any(self._refused.get(one) for one in ("", team))

@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 
-from adapters.slack.reply.status import HEARD
+from adapters.slack.reply.status import RECEIVED
 from bot.domain import Delta, Retrying
 from bot.errors import ModelBusy
 from bot.ports import Platform, Surface
@@ -88,7 +88,7 @@ async def test_at_the_top_level_of_a_slack_dm_the_sign_is_a_sentence(
         status = partial(slack.shown_status, slack.channel_id, thread.said)
         await until(lambda: status() == "is thinking...", why=service.text)
 
-        assert [(one.text, one.user_id) for one in slack.ephemerals] == [(HEARD, dm.person)]
+        assert [(one.text, one.user_id) for one in slack.ephemerals] == [(RECEIVED, dm.person)]
         free.set()
         await until(lambda: shows(dm, "You said: one", "You said: anew\n\nfour"))
 

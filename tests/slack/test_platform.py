@@ -162,6 +162,14 @@ async def test_a_body_that_does_not_end_is_given_up() -> None:
         assert answer.startswith("HTTP/1.1 408")
 
 
+async def test_a_body_that_is_too_large_is_refused() -> None:
+    async with SlackEmulator() as slack, joined(slack) as platform:
+        async with serving(platform.handler(FakeIntake())) as url:
+            status = await send_body(slack, url, b"a" * (2**20 + 1))
+
+        assert status == 413
+
+
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "identity, gzip"])
 async def test_a_compressed_body_is_refused_before_it_is_read(encoding: str) -> None:
     async with SlackEmulator() as slack, joined(slack) as platform:
@@ -170,33 +178,6 @@ async def test_a_compressed_body_is_refused_before_it_is_read(encoding: str) -> 
             answer = await answer_to_half_a_request(url, headers)
 
         assert answer.startswith("HTTP/1.1 415")
-
-
-async def test_bodies_that_do_not_end_keep_no_event_of_slack_away(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    intake = FakeIntake()
-    limits = replace(LIMITS, bodies_at_once=4, body_timeout=60.0)
-    async with SlackEmulator() as slack, joined(slack, limits=limits) as platform:
-        async with serving(platform.handler(intake)) as url:
-            begun = [
-                asyncio.create_task(answer_to_half_a_request(url, headers_of(slack)))
-                for _ in range(12)
-            ]
-            await until(lambda: sum(one.done() for one in begun) == 8)
-
-            status = await send(slack, url, dm_event(slack))
-            given_up = [one.result() for one in begun if one.done()]
-            levels = [one.levelno for one in caplog.records]
-            for one in begun:
-                one.cancel()
-            await asyncio.gather(*begun, return_exceptions=True)
-
-        assert status == 200
-        assert intake.texts == ["why?"]
-    assert {one.split()[1] for one in given_up} == {"503"}
-    assert all("retry-after: 1" in one.lower() for one in given_up)
-    assert levels == [logging.WARNING]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import io
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -183,7 +184,7 @@ async def send_body(
     sent = {name: value for name, value in chosen.items() if value is not None}
     async with (
         aiohttp.ClientSession() as session,
-        session.post(url, data=body, headers=sent) as answer,
+        session.post(url, data=io.BytesIO(body), headers=sent) as answer,
     ):
         return answer.status
 

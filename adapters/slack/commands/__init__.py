@@ -1,1 +1,1 @@
-"""Commands, shortcuts, forms and the Home tab: what people do besides writing."""
+"""Commands, shortcuts, forms and the Home tab."""

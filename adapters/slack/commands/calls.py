@@ -18,18 +18,18 @@ from bot.turns.desk import ASK_ABOUT, SUMMARISE, Call, Here, Lack, Scope
 _DIRECT: Mapping[Scope, str] = {"thread": "our conversation", "server": "this workspace"}
 _IN_CHANNEL: Mapping[Scope, str] = {"channel": "this channel", "server": "this workspace"}
 _IN_THREAD: Mapping[Scope, str] = {"thread": "this thread", **_IN_CHANNEL}
-_KNOWN_SECONDS = 3600.0  # cache lifetime of creators and thread authors
+_KNOWN_SECONDS = 3600.0  # cache lifetime of channel creators and thread authors
 
 
 class RightsUnknown(ParleyError):
-    """Slack does not tell whether a person is an admin, or has created a channel."""
+    """Slack did not report whether a person is an admin, or created a channel."""
 
     apology = "Slack did not tell me what you may do here. Please try again in a moment."
 
 
 @dataclass(frozen=True, slots=True)
-class Spot:
-    """Where a person calls a command; `thread` is empty outside of threads."""
+class CommandLocation:
+    """The location of a command; `thread` is empty outside of threads."""
 
     channel: str
     thread: str = ""
@@ -41,13 +41,13 @@ class Spot:
 
     @property
     def scopes(self) -> Mapping[Scope, str]:
-        """The places for which something can be chosen there, the nearest first."""
+        """The scopes of the settings that can be chosen there, the nearest first."""
         if self.is_direct:
             return _DIRECT
         return _IN_THREAD if self.thread else _IN_CHANNEL
 
 
-class Callers:
+class Permissions:
     """Looks up rights. Admin status is requested each time and not cached."""
 
     def __init__(self, workspace: Workspace) -> None:
@@ -56,27 +56,27 @@ class Callers:
         self._directory = workspace.directory
         self._timeout = workspace.limits.name_timeout
         self._creators: BoundedCache[str, str] = BoundedCache()
-        self._authors: BoundedCache[Spot, str] = BoundedCache()
+        self._authors: BoundedCache[CommandLocation, str] = BoundedCache()
 
-    def call(self, id_: str, spot: Spot, user: str) -> Call:
-        """Return a Call with the default rights."""
+    def call(self, id_: str, location: CommandLocation, user: str) -> Call:
+        """Return a call with the default rights."""
         team = self._identity.team
         return Call(
             id=id_,
-            thread=ThreadKey("slack", team, spot.channel, spot.thread or spot.channel),
+            thread=ThreadKey("slack", team, location.channel, location.thread or location.channel),
             person=Person(user, self._directory.cached(user) or user, team),
-            scopes=spot.scopes,
-            asker=self._identity.asker(spot.channel, team=team),
-            in_thread=bool(spot.thread) and not spot.is_direct,
-            own_thread=spot.is_direct,
+            scopes=location.scopes,
+            asker=self._identity.asker(location.channel, team=team),
+            in_thread=bool(location.thread) and not location.is_direct,
+            own_thread=location.is_direct,
         )
 
-    async def call_with_rights(self, id_: str, spot: Spot, user: str) -> Call:
-        """Return a Call with the person's current rights. Raises RightsUnknown."""
-        call = self.call(id_, spot, user)
+    async def call_with_rights(self, id_: str, location: CommandLocation, user: str) -> Call:
+        """Return a call with the person's current rights. Raises RightsUnknown."""
+        call = self.call(id_, location, user)
         try:
             admin, creator, author = await asyncio.gather(
-                self._is_admin(user), self._creator(spot), self._author(spot)
+                self._is_admin(user), self._creator(location), self._author(location)
             )
         except SurfaceError as error:
             raise RightsUnknown(str(error)) from error
@@ -88,12 +88,12 @@ class Callers:
             manages_server=admin,
         )
 
-    def here(self, spot: Spot) -> Here:
-        """Return how to ask there, and what an admin would have to switch on."""
+    def here(self, location: CommandLocation) -> Here:
+        """Return the instructions for a location, and the features that an admin can enable."""
         name = self._identity.name
         mention = f"`@{name} /parley {{name}}`"
         menu = f"In the menu of a message, choose *{ASK_ABOUT}* or *{SUMMARISE}*."
-        if spot.is_direct:
+        if location.is_direct:
             ways = ["Write to me here: I answer each message.", menu]
             missing = {"users:read"} & set(self._identity.missing)
         else:
@@ -112,7 +112,7 @@ class Callers:
             for scope, without in WITHOUT.items()
             if scope in missing
         ]
-        written = "`/parley {name}`" if spot.is_direct or not spot.thread else mention
+        written = "`/parley {name}`" if location.is_direct or not location.thread else mention
         return Here(ways=ways, lacks=lacks, written=written)
 
     async def _is_admin(self, user: str) -> bool:
@@ -123,49 +123,49 @@ class Callers:
             if "users:read" in missing_scopes(error):
                 return False
             raise
-        # In a channel that workspaces share, people may be the admins of another one.
+        # In a channel that workspaces share, a person may be an admin of another workspace.
         teams = [person.get("team_id"), *(person.get("enterprise_user") or {}).get("teams", ())]
         is_ours = self._identity.team in teams
         return is_ours and any(person.get(role) is True for role in ("is_admin", "is_owner"))
 
-    async def _creator(self, spot: Spot) -> str:
-        """Return the creator's id; "" if unknown."""
-        if spot.is_direct:
+    async def _creator(self, location: CommandLocation) -> str:
+        """Return the id of a channel's creator; empty if unknown."""
+        if location.is_direct:
             return ""
-        if (known := self._creators.get(spot.channel)) is not None:
+        if (known := self._creators.get(location.channel)) is not None:
             return known
         try:
             async with translated(self._timeout):
-                answer = await self._client.conversations_info(channel=spot.channel)
+                answer = await self._client.conversations_info(channel=location.channel)
             creator = str(answer["channel"].get("creator") or "")
         except (WriteDelayed, WriteFailed):
             raise
         except SurfaceError:
             creator = ""
-        self._creators.put(spot.channel, creator, seconds=_KNOWN_SECONDS)
+        self._creators.put(location.channel, creator, seconds=_KNOWN_SECONDS)
         return creator
 
-    async def _author(self, spot: Spot) -> str:
-        """Return who began a thread; empty if that is not a person or the app may not know."""
-        if spot.is_direct or not spot.thread:
+    async def _author(self, location: CommandLocation) -> str:
+        """Return the id of the person who started a thread; empty if unknown."""
+        if location.is_direct or not location.thread:
             return ""
-        if (known := self._authors.get(spot)) is not None:
+        if (known := self._authors.get(location)) is not None:
             return known
         try:
             async with translated(self._timeout):
                 answer = await self._client.conversations_replies(
-                    channel=spot.channel, ts=spot.thread, limit=1, include_all_metadata=True
+                    channel=location.channel, ts=location.thread, limit=1, include_all_metadata=True
                 )
             author = self._who_began(answer["messages"][0])
         except (WriteDelayed, WriteFailed):
             raise
         except SurfaceError:
             author = ""
-        self._authors.put(spot, author, seconds=_KNOWN_SECONDS)
+        self._authors.put(location, author, seconds=_KNOWN_SECONDS)
         return author
 
     def _who_began(self, root: Mapping[str, object]) -> str:
-        """Return who wrote a thread's first message, or asked what the bot has posted for them."""
+        """Return the author of the first message, or the asker if the bot posted it for them."""
         match root:
             case {
                 "user": self._identity.user,

@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any
 
 from adapters.slack.commands import views
-from adapters.slack.commands.calls import Callers, RightsUnknown, Spot
-from adapters.slack.commands.views import Block, Opened
+from adapters.slack.commands.calls import CommandLocation, Permissions, RightsUnknown
+from adapters.slack.commands.views import Block, ViewContext
 from adapters.slack.errors import refuses_app, translated
 from adapters.slack.inbound.attachments import string_field
 from adapters.slack.manifest import PROMPTS
@@ -24,29 +24,29 @@ _AT_ONCE = 20  # concurrent updates; further ones are skipped
 
 
 class Home:
-    """Fills opened tabs in the background; failures are logged.
+    """Updates opened tabs in the background; failures are logged.
 
-    `prompts` are the titles and messages of what is suggested.
+    `prompts` are the titles and messages of the suggestions.
     """
 
     def __init__(
         self,
         workspace: Workspace,
         desk: Desk,
-        callers: Callers,
+        permissions: Permissions,
         *,
         prompts: Sequence[tuple[str, str]],
     ) -> None:
         self._workspace = workspace
         self._client = workspace.client
         self._desk = desk
-        self._callers = callers
+        self._permissions = permissions
         self._prompts = prompts or PROMPTS
         self._refusals = Refusals(seconds=workspace.limits.refusals_remembered)
-        self._places = asyncio.Semaphore(_AT_ONCE)
+        self._slots = asyncio.Semaphore(_AT_ONCE)
 
     def on_opened(self, event: Mapping[str, object]) -> None:
-        """Fill the tab that a person has opened (docs: app_home_opened)."""
+        """Update the tab that a person has opened (docs: app_home_opened)."""
         user, channel = string_field(event, "user"), string_field(event, "channel")
         if not user or not channel:
             return
@@ -57,10 +57,10 @@ class Home:
 
     def show(self, user: str, channel: str) -> None:
         """Refresh a person's Home tab; `channel` is the DM."""
-        self._start(self._publish(user, Spot(channel)))
+        self._start(self._publish(user, CommandLocation(channel)))
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        if self._places.locked():
+        if self._slots.locked():
             work.close()
             log.info("Did not fill a tab of the app's home: too many are open")
         else:
@@ -68,7 +68,7 @@ class Home:
 
     async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
         try:
-            async with self._places:
+            async with self._slots:
                 await work
         except SurfaceError as error:
             log.warning("Cannot fill a tab of the app's home: %s", error)
@@ -87,24 +87,26 @@ class Home:
             self._refusals.add()
             log.info("No more suggested prompts for a while: %s", error)
 
-    async def _publish(self, user: str, spot: Spot) -> None:
+    async def _publish(self, user: str, location: CommandLocation) -> None:
         id_ = f"slack:home:{user}"
         try:
-            call = await self._callers.call_with_rights(id_, spot, user)
+            call = await self._permissions.call_with_rights(id_, location, user)
         except RightsUnknown as error:
-            log.info("The Home tab of %s has no forms: %s", user, error)
-            call = self._callers.call(id_, spot, user)
+            log.info("Cannot read the rights of %s, the Home tab has no forms: %s", user, error)
+            call = self._permissions.call(id_, location, user)
         view = {
             "type": "home",
-            "private_metadata": Opened(spot).written(),
-            "blocks": await self._blocks(call, spot),
+            "private_metadata": ViewContext(location).written(),
+            "blocks": await self._blocks(call, location),
         }
         async with translated():
             await self._client.views_publish(user_id=user, view=view)
 
-    async def _blocks(self, call: Call, spot: Spot) -> list[Block]:
-        blocks = [*_titled("What I can do", await self._said(self._help(call, spot)))]
-        blocks += _titled("What you have used", await self._said(self._desk.usage(call)))
+    async def _blocks(self, call: Call, location: CommandLocation) -> list[Block]:
+        blocks = [
+            *_titled("What I can do", await self._text_or_apology(self._help(call, location)))
+        ]
+        blocks += _titled("What you have used", await self._text_or_apology(self._desk.usage(call)))
         try:
             overview = await self._desk.overview(call)
         except NotOffered:
@@ -113,11 +115,11 @@ class Home:
             return [*blocks, *_titled("Settings", views.sentence(error))]
         return [*blocks, *_titled("Settings", overview.text), *views.overview_blocks(overview)]
 
-    def _help(self, call: Call, spot: Spot) -> Awaitable[str]:
-        return self._desk.help(call, self._callers.here(spot))
+    def _help(self, call: Call, location: CommandLocation) -> Awaitable[str]:
+        return self._desk.help(call, self._permissions.here(location))
 
-    async def _said(self, work: Awaitable[str]) -> str:
-        """Return the desk's text or its apology; "" if not available."""
+    async def _text_or_apology(self, work: Awaitable[str]) -> str:
+        """Return the desk's text or its apology; empty if not available."""
         try:
             return await work
         except NotOffered:

@@ -1,4 +1,4 @@
-"""The slash command /parley, and the buttons and forms that its answers have."""
+"""The slash command /parley, and the buttons and forms of its answers."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from slack_sdk.webhook.async_client import AsyncWebhookClient
 
 from adapters.slack import manifest
 from adapters.slack.commands import views
-from adapters.slack.commands.calls import Callers, Spot
-from adapters.slack.commands.views import Answer, Opened
+from adapters.slack.commands.calls import CommandLocation, Permissions
+from adapters.slack.commands.views import CommandAnswer, ViewContext
 from adapters.slack.errors import translated
+from adapters.slack.inbound.ask_command import in_time
 from adapters.slack.inbound.attachments import string_field
 from adapters.slack.workspace import Workspace
-from bot.errors import ParleyError, Refused, StoreUnavailable, SurfaceError, WriteFailed
+from bot.errors import ParleyError, Refused, SurfaceError, WriteFailed
 from bot.turns.desk import (
     COMMANDS,
     FORGETTING,
@@ -33,7 +34,7 @@ from bot.turns.desk import (
 log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
-_TOLD_SECONDS = 20 * 60  # Slack takes answers to an interaction for half an hour
+_FOLLOW_UP_SECONDS = 20 * 60  # Slack accepts answers to an interaction for half an hour
 _LOADING = "One moment…"
 _CLOSED = "This form has expired. Please open it again."
 
@@ -41,59 +42,58 @@ Body = Mapping[str, object]
 
 
 class Parley:
-    """Carries out commands at the desk; each answer comes before Slack stops waiting for it.
+    """Runs commands at the desk.
 
-    Slack waits three seconds, and a trigger opens a view for as long. What takes longer is
-    answered with an apology. `on_change` is called with a person, and the DM whose Home tab shows
-    what the person has just changed.
+    Each answer arrives within Slack's three seconds; slower ones get an apology. `on_change` is
+    called with the person and the DM whose Home tab must be refreshed.
     """
 
     def __init__(
         self,
         workspace: Workspace,
         desk: Desk,
-        callers: Callers,
+        permissions: Permissions,
         *,
         on_change: Callable[[str, str], object],
     ) -> None:
         self._workspace = workspace
         self._client = workspace.client
         self._desk = desk
-        self._callers = callers
+        self._permissions = permissions
         self._on_change = on_change
         self._team = workspace.identity.team
 
-    async def on_command(self, command: Mapping[str, str]) -> Answer:
-        """Carry out `/parley …`."""
+    async def on_command(self, command: Mapping[str, str]) -> CommandAnswer:
+        """Run `/parley …`."""
         missing = [one for one in ("user_id", "channel_id", "trigger_id") if not command.get(one)]
         if missing:
             log.warning("Cannot read a command: %s is missing", ", ".join(missing))
-            return Answer(ParleyError.apology)
+            return CommandAnswer(ParleyError.apology)
         return await self.carry_out(
             command.get("text", ""),
             id_=f"slack:{self._team}:cmd:{command['trigger_id']}",
-            spot=Spot(command["channel_id"]),
+            location=CommandLocation(command["channel_id"]),
             user=command["user_id"],
             trigger=command["trigger_id"],
         )
 
     async def carry_out(
-        self, text: str, *, id_: str, spot: Spot, user: str, trigger: str = ""
-    ) -> Answer:
-        """Carry out a command with its words; without a `trigger` no form can be opened."""
+        self, text: str, *, id_: str, location: CommandLocation, user: str, trigger: str = ""
+    ) -> CommandAnswer:
+        """Run a command with its argument; without a `trigger` no form can be opened."""
         name, _, words = text.strip().partition(" ")
-        work = self._do(name.lower() or "help", words.strip(), id_, spot, user, trigger)
+        work = self._do(name.lower() or "help", words.strip(), id_, location, user, trigger)
         try:
             return await self._in_time(work)
         except NotAThread as error:
             words = f"@{self._workspace.identity.name} /parley {name.lower()}"
             cure = f"Slack takes no commands in threads: write `{words}`."
-            return Answer(f"{error.apology} {cure}")
+            return CommandAnswer(f"{error.apology} {cure}")
         except ParleyError as error:
-            log.info("Command in %s failed: %r", spot.channel, error)
+            log.info("Command in %s failed: %r", location.channel, error)
             if isinstance(error, Refused) and error.repeated:
-                return Answer()
-            return Answer(views.sentence(error))
+                return CommandAnswer()
+            return CommandAnswer(views.sentence(error))
 
     async def on_press(self, body: Body) -> bool:
         """Handle a press of a command's button; False for other buttons."""
@@ -115,43 +115,45 @@ class Parley:
         return True
 
     async def on_submit(self, body: Body) -> dict[str, object]:
-        """Store what a person filled in; return what Slack is to do with the view."""
+        """Store a submitted form; return the response action."""
         view, user = body.get("view"), string_field(body.get("user"), "id")
-        opened = Opened.of(view) if isinstance(view, dict) else None
-        if not isinstance(view, dict) or opened is None or not user:
+        context = ViewContext.of(view) if isinstance(view, dict) else None
+        if not isinstance(view, dict) or context is None or not user:
             return views.updated(_CLOSED)
         try:
-            said = await self._in_time(self._fill_in(view, opened, user))
+            notice = await self._in_time(self._fill_in(view, context, user))
         except ParleyError as error:
-            log.info("A form of %s was not stored: %r", user, error)
+            log.info("Form of %s refused: %r", user, error)
             return _errors(view, error)
-        if opened.home:
-            self._on_change(user, opened.spot.channel)
-        return views.updated(said)
+        if context.home:
+            self._on_change(user, context.location.channel)
+        return views.updated(notice)
 
     async def _do(
-        self, name: str, words: str, id_: str, spot: Spot, user: str, trigger: str
-    ) -> Answer:
-        """Carry out one command of `desk.COMMANDS`."""
-        desk, call = self._desk, self._callers.call(id_, spot, user)
+        self, name: str, words: str, id_: str, location: CommandLocation, user: str, trigger: str
+    ) -> CommandAnswer:
+        """Run one command of `desk.COMMANDS`."""
+        desk, call = self._desk, self._permissions.call(id_, location, user)
         for_all: dict[str, Callable[[], Awaitable[str]]] = {
             "stop": lambda: desk.stop(call),
             "usage": lambda: desk.usage(call),
-            "help": lambda: desk.help(call, self._callers.here(spot)),
+            "help": lambda: desk.help(call, self._permissions.here(location)),
         }
         if name in for_all:
-            return Answer(await for_all[name]())
+            return CommandAnswer(await for_all[name]())
         if name in ("model", "persona") and not words:
-            return await self._offer(name, call, spot, trigger)
+            return await self._offer(name, call, location, trigger)
         if name == "forget-me":
             return views.forget_question()
         if name not in COMMANDS:
             known = ", ".join(f"`{one}`" for one in COMMANDS)
-            return Answer(f"I do not know this command. After `/parley` comes one of {known}.")
-        call = await self._callers.call_with_rights(id_, spot, user)
+            return CommandAnswer(
+                f"I do not know this command. After `/parley` comes one of {known}."
+            )
+        call = await self._permissions.call_with_rights(id_, location, user)
         if name == "settings":
             overview = await desk.overview(call)
-            return Answer(overview.text, views.overview_blocks(overview))
+            return CommandAnswer(overview.text, views.overview_blocks(overview))
         for_some: dict[str, Callable[[], Awaitable[str]]] = {
             "reset": lambda: desk.reset(call),
             "quiet": lambda: desk.quiet(call),
@@ -159,12 +161,14 @@ class Parley:
             "model": lambda: desk.choose_model(call, words),
             "persona": lambda: desk.choose_persona(call, words),
         }
-        return Answer(await for_some[name]())
+        return CommandAnswer(await for_some[name]())
 
-    async def _offer(self, name: str, call: Call, spot: Spot, trigger: str) -> Answer:
+    async def _offer(
+        self, name: str, call: Call, location: CommandLocation, trigger: str
+    ) -> CommandAnswer:
         """Open a small form in which a person chooses a model or a persona."""
         if not trigger:
-            return Answer(f"Add what you want, such as `/parley {name} …`.")
+            return CommandAnswer(f"Add what you want, such as `/parley {name} …`.")
         if name == "model":
             if len(models := self._desk.models()) < 2:
                 raise NotOffered("There are no other models to choose here.")
@@ -184,29 +188,32 @@ class Parley:
             form = Form(title="Choose a persona", fields=(written, _scope_field(call)), seen="")
         callback = manifest.MODEL_ID if name == "model" else manifest.PERSONA_ID
         required = {"model", "scope"}
-        view = views.form_view(form, Opened(spot), callback=callback, required=required)
+        view = views.form_view(form, ViewContext(location), callback=callback, required=required)
         await self._open(trigger, view)
-        return Answer()
+        return CommandAnswer()
 
     async def _open_form(self, body: Body, value: str, *, user: str, trigger: str) -> None:
-        """Open a settings form, first as a placeholder: its trigger expires in three seconds."""
-        named, spot = views.form_of(value), spot_of(body)
-        if named is None or spot is None:
-            log.warning("Cannot read a press on a form's button")
+        """Open a settings form.
+
+        It is a placeholder at first, because the trigger expires in three seconds.
+        """
+        named, location = views.form_of(value), location_of(body)
+        if named is None or location is None:
+            log.warning("Cannot read a press of %s on a form's button", user)
             return
         try:
             view = await self._open(trigger, views.notice_view(_LOADING))
         except SurfaceError as error:
-            log.warning("Cannot open a form in %s: %s", spot.channel, error)
+            log.warning("Cannot open a form in %s: %s", location.channel, error)
             return
         self._workspace.jobs.start(
-            self._fill(view, spot, named, user=user, trigger=trigger, home=_is_home(body))
+            self._fill(view, location, named, user=user, trigger=trigger, home=_is_home(body))
         )
 
     async def _fill(
         self,
         view_id: str,
-        spot: Spot,
+        location: CommandLocation,
         named: tuple[Scope, Part],
         *,
         user: str,
@@ -215,22 +222,22 @@ class Parley:
     ) -> None:
         scope, part = named
         try:
-            call = await self._callers.call_with_rights(f"slack:{trigger}", spot, user)
+            call = await self._permissions.call_with_rights(f"slack:{trigger}", location, user)
             form = await self._in_time(self._desk.form(call, scope, part))
-            opened = Opened(spot, scope=scope, part=part, seen=form.seen, home=home)
-            view = views.form_view(form, opened)
+            context = ViewContext(location, scope=scope, part=part, seen=form.seen, home=home)
+            view = views.form_view(form, context)
         except ParleyError as error:
-            log.info("A form in %s was not filled: %r", spot.channel, error)
+            log.info("Cannot load a form in %s: %r", location.channel, error)
             view = views.notice_view(views.sentence(error))
         try:
             async with translated():
                 await self._client.views_update(view_id=view_id, view=view)
         except SurfaceError as error:
-            log.warning("Cannot show a form in %s: %s", spot.channel, error)
+            log.warning("Cannot show a form in %s: %s", location.channel, error)
 
-    async def _fill_in(self, view: Body, opened: Opened, user: str) -> str:
+    async def _fill_in(self, view: Body, context: ViewContext, user: str) -> str:
         id_ = f"slack:{self._team}:view:{string_field(view, 'id')}"
-        call = await self._callers.call_with_rights(id_, opened.spot, user)
+        call = await self._permissions.call_with_rights(id_, context.location, user)
         filled = views.values(view)
         scope = views.SCOPES.get(_text(filled, "scope"))
         match view.get("callback_id"):
@@ -238,35 +245,41 @@ class Parley:
                 return await self._desk.choose_model(call, _text(filled, "model"), scope)
             case manifest.PERSONA_ID:
                 return await self._desk.choose_persona(call, _text(filled, "persona"), scope)
-        if opened.scope is None or opened.part is None:
+        if context.scope is None or context.part is None:
             return _CLOSED
-        return await self._desk.fill_in(call, opened.scope, opened.part, filled, seen=opened.seen)
+        return await self._desk.fill_in(
+            call, context.scope, context.part, filled, seen=context.seen
+        )
 
     async def _forget(self, body: Body, *, user: str, trigger: str) -> None:
         """Erase a person, and replace the question by the result."""
-        call = self._callers.call(f"slack:{trigger}", spot_of(body) or Spot(""), user)
+        call = self._permissions.call(
+            f"slack:{trigger}", location_of(body) or CommandLocation(""), user
+        )
         try:
-            said = await self._desk.forget_me(call)
-            if said == FORGETTING:
-                await self._tell_forgotten(body, said)
-                async with asyncio.timeout(_TOLD_SECONDS):
-                    said = await self._desk.forgotten(call)
+            notice = await self._desk.forget_me(call)
+            if notice == FORGETTING:
+                await self._report_erasure(body, notice)
+                async with asyncio.timeout(_FOLLOW_UP_SECONDS):
+                    notice = await self._desk.forgotten(call)
         except TimeoutError:
             return
         except ParleyError as error:
-            log.info("A person was not forgotten: %r", error)
-            said = views.sentence(error)
-        await self._tell_forgotten(body, said)
+            log.info("Cannot erase %s: %r", user, error)
+            notice = views.sentence(error)
+        await self._report_erasure(body, notice)
 
-    async def _tell_forgotten(self, body: Body, said: str) -> None:
-        # A response_url needs no membership, and replaces what the person alone saw.
+    async def _report_erasure(self, body: Body, notice: str) -> None:
+        # A response_url needs no membership, and replaces the ephemeral message.
         session, url = self._client.session, string_field(body, "response_url")
         hook = AsyncWebhookClient(url, session=session, proxy=self._client.proxy)
         try:
             async with translated():
-                told = await hook.send_dict({**Answer(said).message(), "replace_original": True})
-                if told.status_code != 200:
-                    raise WriteFailed(f"Slack answered HTTP {told.status_code}")
+                response = await hook.send_dict(
+                    {**CommandAnswer(notice).message(), "replace_original": True}
+                )
+                if response.status_code != 200:
+                    raise WriteFailed(f"Slack answered HTTP {response.status_code}")
         except SurfaceError as error:
             log.warning("Cannot answer a press: %s", error)
 
@@ -276,21 +289,18 @@ class Parley:
         return str(answer["view"]["id"])
 
     async def _in_time(self, work: Awaitable[_T]) -> _T:
-        try:
-            async with asyncio.timeout(self._workspace.limits.question_posted_within):
-                return await work
-        except TimeoutError as error:
-            raise StoreUnavailable("the store did not answer in time") from error
+        now = asyncio.get_running_loop().time()
+        return await in_time(work, by=now + self._workspace.limits.question_posted_within)
 
 
-def spot_of(body: Body) -> Spot | None:
-    """Return where a button was pressed, which on the Home tab is the DM; None if it is unclear."""
+def location_of(body: Body) -> CommandLocation | None:
+    """Return the location of a pressed button, on the Home tab the DM; None if unknown."""
     match body:
         case {"container": {"channel_id": str(channel), **container}}:
-            return Spot(channel, string_field(container, "thread_ts"))
-        case {"view": {"type": "home", "private_metadata": str(kept)}}:
-            opened = Opened.of({"private_metadata": kept})
-            return opened.spot if opened else None
+            return CommandLocation(channel, string_field(container, "thread_ts"))
+        case {"view": {"type": "home", "private_metadata": str(metadata)}}:
+            context = ViewContext.of({"private_metadata": metadata})
+            return context.location if context else None
     return None
 
 
@@ -300,7 +310,7 @@ def _is_home(body: Body) -> bool:
 
 
 def _scope_field(call: Call) -> Field:
-    """Return the choice of the place that a setting is for; the nearest one is chosen already."""
+    """Return the field for the scope of a setting; the nearest one is preselected."""
     options = tuple((scope, name[:1].upper() + name[1:]) for scope, name in call.scopes.items())
     return Field(
         name="scope",

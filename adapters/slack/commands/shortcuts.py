@@ -8,17 +8,17 @@ from collections.abc import Awaitable, Mapping, Sequence
 from typing import TypeVar
 
 from adapters.slack.commands import views
-from adapters.slack.commands.calls import Spot
-from adapters.slack.commands.views import Opened
-from adapters.slack.context import said
+from adapters.slack.commands.calls import CommandLocation
+from adapters.slack.commands.views import ViewContext
+from adapters.slack.context import context_messages
 from adapters.slack.errors import NotInvited, missing_scopes, translated
-from adapters.slack.inbound.ask_command import AskCommand, Asked, in_time
+from adapters.slack.inbound.ask_command import AskCommand, CommandQuestion, in_time
 from adapters.slack.inbound.attachments import string_field
 from adapters.slack.inbound.events import TS
 from adapters.slack.manifest import ASK_ABOUT_ID, QUESTION_ID
 from adapters.slack.workspace import Workspace
 from bot.domain import Person, ThreadKey
-from bot.errors import ParleyError, Refused, StoreUnavailable, SurfaceError
+from bot.errors import ParleyError, Refused, SurfaceError
 from bot.turns.desk import ASK_ABOUT, SUMMARISE, SUMMARY_QUESTION, Field, Form
 from bot.turns.intake import Intake
 
@@ -53,19 +53,21 @@ class Shortcuts:
                 "channel": {"id": str(channel)},
                 "message": dict(message),
             } if TS.fullmatch(string_field(message, "ts")):
-                spot = Spot(channel, string_field(message, "thread_ts") or str(message["ts"]))
+                location = CommandLocation(
+                    channel, string_field(message, "thread_ts") or str(message["ts"])
+                )
             case _:
                 log.warning("Cannot read a shortcut: its person, channel or message is missing")
                 return
         arrived = asyncio.get_running_loop().time()
         team = string_field(body.get("user"), "team_id")
         try:
-            await self._check_access(spot, user, team, arrived=arrived)
+            await self._check_access(location, user, team, arrived=arrived)
             if callback == ASK_ABOUT_ID:
-                view = await self._question(trigger, spot, message, user=user, arrived=arrived)
+                view = await self._question(trigger, location, message, user=user, arrived=arrived)
             else:
                 view = await self._summarise(
-                    trigger, spot, message, user=user, team=team, arrived=arrived
+                    trigger, location, message, user=user, team=team, arrived=arrived
                 )
         except ParleyError as error:
             log.info("Shortcut in %s failed: %r", channel, error)
@@ -80,15 +82,15 @@ class Shortcuts:
             log.warning("Cannot open a view in %s: %s", channel, error)
 
     async def on_submit(self, body: Body) -> dict[str, object]:
-        """Ask the question that a person has written about a message."""
+        """Ask the submitted question about a message."""
         arrived = asyncio.get_running_loop().time()
         view = body.get("view")
-        opened = Opened.of(view) if isinstance(view, dict) else None
+        context = ViewContext.of(view) if isinstance(view, dict) else None
         user = string_field(body.get("user"), "id")
-        if not isinstance(view, dict) or opened is None or not user:
+        if not isinstance(view, dict) or context is None or not user:
             return views.updated(_GONE)
         try:
-            kept = self._intake.kept_message(string_field(opened.about, "kept"))
+            kept = self._intake.kept_message(string_field(context.about, "kept"))
             about = await self._in_time(kept, arrived=arrived)
         except ParleyError as error:
             return views.updated(views.sentence(error))
@@ -96,12 +98,12 @@ class Shortcuts:
             return views.updated(_GONE)
         text = views.values(view).get("question", "")
         notice = await self._ask.ask(
-            Asked(
+            CommandQuestion(
                 id=f"slack:{self._team}:view:{string_field(view, 'id')}",
                 user=user,
                 name=string_field(body.get("user"), "name"),
-                channel=opened.spot.channel,
-                thread=opened.spot.thread,
+                channel=context.location.channel,
+                thread=context.location.thread,
                 text=text if isinstance(text, str) else "",
                 quote=about,
                 team=string_field(body.get("user"), "team_id"),
@@ -110,17 +112,21 @@ class Shortcuts:
         )
         return views.updated(notice or _ASKED)
 
-    async def _check_access(self, spot: Spot, user: str, team: str, *, arrived: float) -> None:
-        key = ThreadKey("slack", self._team, spot.channel, spot.thread)
-        asker = await self._workspace.asker(self._intake.access, spot.channel, user, team=team)
+    async def _check_access(
+        self, location: CommandLocation, user: str, team: str, *, arrived: float
+    ) -> None:
+        key = ThreadKey("slack", self._team, location.channel, location.thread)
+        asker = await self._workspace.asker(self._intake.access, location.channel, user, team=team)
         person = Person(user, user, self._team)
         await self._in_time(self._intake.check_access(key, person, asker), arrived=arrived)
 
     async def _question(
-        self, trigger: str, spot: Spot, message: Body, *, user: str, arrived: float
+        self, trigger: str, location: CommandLocation, message: Body, *, user: str, arrived: float
     ) -> views.View:
         """Store the message, which may be too long for the view, and return the form."""
-        [about] = await said(self._workspace, [message], Person(user, user), channel=spot.channel)
+        [about] = await context_messages(
+            self._workspace, [message], Person(user, user), channel=location.channel
+        )
         name = f"slack:{trigger}"
         await self._in_time(self._intake.keep_message(name, about), arrived=arrived)
         question = Field(
@@ -131,32 +137,39 @@ class Shortcuts:
             most=_MOST_QUESTION,
         )
         form = Form(title=ASK_ABOUT, fields=(question,), seen="")
-        opened = Opened(spot, about={"kept": name})
+        context = ViewContext(location, about={"kept": name})
         return views.form_view(
-            form, opened, callback=QUESTION_ID, submit="Ask", required={"question"}
+            form, context, callback=QUESTION_ID, submit="Ask", required={"question"}
         )
 
     async def _summarise(
-        self, trigger: str, spot: Spot, message: Body, *, user: str, team: str, arrived: float
+        self,
+        trigger: str,
+        location: CommandLocation,
+        message: Body,
+        *,
+        user: str,
+        team: str,
+        arrived: float,
     ) -> views.View:
-        """Ask for a summary; return a notice if that was refused, else nothing."""
+        """Ask for a summary; return a notice if that was refused, or {}."""
         since = str(message["ts"])
         # For a message with a thread, summarise the thread; otherwise the channel.
-        thread = spot.thread if message.get("thread_ts") else ""
-        talk = await self._read(spot.channel, thread, since)
+        thread = location.thread if message.get("thread_ts") else ""
+        talk = await self._read(location.channel, thread, since)
         person = Person(user, user)
-        first, *others = await said(
-            self._workspace, talk or [message], person, channel=spot.channel
+        first, *others = await context_messages(
+            self._workspace, talk or [message], person, channel=location.channel
         )
         notice = await self._ask.ask(
-            Asked(
+            CommandQuestion(
                 id=f"slack:{self._team}:cmd:{trigger}",
                 user=user,
                 name="",
-                channel=spot.channel,
-                thread=spot.thread,
+                channel=location.channel,
+                thread=location.thread,
                 text=SUMMARY_QUESTION,
-                shown="asks for a summary from here",
+                summary="asks for a summary from here",
                 quote=first,
                 context=tuple(others),
                 team=team,
@@ -166,7 +179,7 @@ class Shortcuts:
         return views.notice_view(notice, title=SUMMARISE) if notice else {}
 
     async def _read(self, channel: str, thread: str, since: str) -> Sequence[dict[str, object]]:
-        """Return a message and what follows it, oldest first. Raises SurfaceError."""
+        """Return a message and those after it, oldest first. Raises SurfaceError."""
         async with translated(self._workspace.limits.name_timeout * 2):
             if thread:
                 answer = await self._client.conversations_replies(
@@ -181,9 +194,7 @@ class Shortcuts:
         return sorted(later, key=lambda one: string_field(one, "ts"))
 
     async def _in_time(self, work: Awaitable[_T], *, arrived: float) -> _T:
-        late = StoreUnavailable("the store did not answer in time")
-        by = arrived + self._workspace.limits.question_posted_within
-        return await in_time(work, by=by, late=late)
+        return await in_time(work, by=arrived + self._workspace.limits.question_posted_within)
 
     def _sentence(self, error: ParleyError) -> str:
         if isinstance(error, NotInvited):

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
-from adapters.slack.commands.calls import Spot
+from adapters.slack.commands.calls import CommandLocation
 from adapters.slack.inbound.attachments import string_field
 from adapters.slack.manifest import FORM_ID
 from bot.errors import ParleyError, Refused, StoreUnavailable
@@ -35,7 +35,7 @@ _MOST_INPUT = 3000
 _MOST_OPTION = 75
 _MOST_OPTIONS = 100
 _MOST_LABEL = 2000
-_NOTHING = "-"  # the value of an option that takes a choice back: Slack takes no empty one
+_NOTHING = "-"  # the value of an option that clears a choice: Slack accepts no empty value
 
 Json = Mapping[str, object]
 View = dict[str, object]
@@ -43,8 +43,8 @@ Block = dict[str, object]
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """An ephemeral answer; may be empty."""
+class CommandAnswer:
+    """An ephemeral answer to a command; may be empty."""
 
     text: str = ""
     blocks: Sequence[Block] = ()
@@ -56,14 +56,13 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
-    """Context of a view, stored in its private_metadata.
+class ViewContext:
+    """Context of a view, stored in its `private_metadata`, which people do not see (docs: Views).
 
-    People do not see it (docs: Views, private_metadata). `seen` is that of a form, and `home` tells
-    that the view was opened from the Home tab.
+    `seen` is that of a form. `home`: the view was opened from the Home tab.
     """
 
-    spot: Spot
+    location: CommandLocation
     scope: Scope | None = None
     part: Part | None = None
     seen: str = ""
@@ -73,8 +72,8 @@ class Opened:
     def written(self) -> str:
         """Return it as `private_metadata`."""
         names = {
-            "channel": self.spot.channel,
-            "thread": self.spot.thread,
+            "channel": self.location.channel,
+            "thread": self.location.thread,
             "scope": self.scope,
             "part": self.part,
             "seen": self.seen,
@@ -84,21 +83,21 @@ class Opened:
         return json.dumps({name: value for name, value in names.items() if value})
 
     @classmethod
-    def of(cls, view: Json) -> Opened | None:
+    def of(cls, view: Json) -> ViewContext | None:
         """Parse the context of a view; None if it is not ours."""
         try:
-            kept = json.loads(string_field(view, "private_metadata"))
+            metadata = json.loads(string_field(view, "private_metadata"))
         except ValueError:
             return None
-        if not isinstance(kept, dict) or not string_field(kept, "channel"):
+        if not isinstance(metadata, dict) or not string_field(metadata, "channel"):
             return None
-        about = kept.get("about")
+        about = metadata.get("about")
         return cls(
-            Spot(string_field(kept, "channel"), string_field(kept, "thread")),
-            scope=SCOPES.get(string_field(kept, "scope")),
-            part=_PARTS.get(string_field(kept, "part")),
-            seen=string_field(kept, "seen"),
-            home=kept.get("home") is True,
+            CommandLocation(string_field(metadata, "channel"), string_field(metadata, "thread")),
+            scope=SCOPES.get(string_field(metadata, "scope")),
+            part=_PARTS.get(string_field(metadata, "part")),
+            seen=string_field(metadata, "seen"),
+            home=metadata.get("home") is True,
             about=about if isinstance(about, dict) else {},
         )
 
@@ -109,14 +108,14 @@ def section(text: str) -> Block:
     return {"type": "section", "text": {"type": "mrkdwn", "text": escape_markup(shown)}}
 
 
-def forget_question() -> Answer:
+def forget_question() -> CommandAnswer:
     """Return the question whether to forget a person."""
     button = {**_button(FORGET, FORGET_ME, "yes"), "style": "danger"}
-    return Answer(FORGET_QUESTION, [{"type": "actions", "elements": [button]}])
+    return CommandAnswer(FORGET_QUESTION, [{"type": "actions", "elements": [button]}])
 
 
 def overview_blocks(overview: Overview) -> list[Block]:
-    """Return the buttons that open forms; none if there are none."""
+    """Return the buttons that open forms."""
     buttons = [
         _button(label, f"{OPEN_FORM}:{scope}:{part}", f"{scope}:{part}")
         for scope, part, label in overview.forms
@@ -125,13 +124,13 @@ def overview_blocks(overview: Overview) -> list[Block]:
 
 
 def form_of(value: str) -> tuple[Scope, Part] | None:
-    """Return the form that a button opens; None if it is none of ours."""
+    """Return the form that a button opens; None for other buttons."""
     scope, _, part = value.partition(":")
     return (SCOPES[scope], _PARTS[part]) if scope in SCOPES and part in _PARTS else None
 
 
 def notice_view(text: str, *, title: str = "Parley") -> View:
-    """Return a modal that only tells something."""
+    """Return a modal with a notice."""
     return {
         "type": "modal",
         "title": _plain(title, _MOST_TITLE),
@@ -141,7 +140,7 @@ def notice_view(text: str, *, title: str = "Parley") -> View:
 
 
 def updated(text: str) -> dict[str, object]:
-    """Return the answer to a form that was filled in: it changes into a notice."""
+    """Return the response that replaces a submitted form by a notice."""
     return {"response_action": "update", "view": notice_view(text)}
 
 
@@ -154,18 +153,18 @@ def sentence(error: ParleyError) -> str:
 
 def form_view(
     form: Form,
-    opened: Opened,
+    context: ViewContext,
     *,
     callback: str = FORM_ID,
     submit: str = "Save",
     required: Collection[str] = (),
 ) -> View:
-    """Return a modal with the fields of a form; Slack has no roles, so those are left out."""
+    """Return a modal with the fields of a form, except roles: Slack has none."""
     fields = [one for one in form.fields if one.kind != "roles"]
     return {
         "type": "modal",
         "callback_id": callback,
-        "private_metadata": opened.written(),
+        "private_metadata": context.written(),
         "title": _plain(form.title, _MOST_TITLE),
         "submit": _plain(submit),
         "close": _plain("Cancel"),
@@ -174,7 +173,7 @@ def form_view(
 
 
 def values(view: Json) -> dict[str, str | list[str]]:
-    """Return what a person filled in, by the names of the fields."""
+    """Return the submitted values by field name."""
     state = view.get("state")
     blocks = state.get("values") if isinstance(state, dict) else None
     filled: dict[str, str | list[str]] = {}

@@ -37,7 +37,7 @@ Dispatch = Callable[[dict[str, object]], Awaitable[BoltResponse | None]]
 
 @dataclass(frozen=True, slots=True)
 class Handlers:
-    """The handlers of Slack payloads.
+    """Callbacks for what Slack sends.
 
     `on_command` returns an ephemeral message or {}. `on_submit` returns a response action; {}
     closes the modal.
@@ -51,7 +51,7 @@ class Handlers:
 
 
 class Dispatcher:
-    """Hands what Slack sends to handlers; it checks no signatures."""
+    """Passes payloads to handlers; does not check signatures."""
 
     def __init__(self, workspace: Workspace, handlers: Handlers) -> None:
         self._identity = workspace.identity
@@ -67,12 +67,12 @@ class Dispatcher:
         app.error(_on_error)
 
     async def dispatch(self, body: dict[str, object]) -> BoltResponse | None:
-        """Answer a body; None if it cannot be read. An event is acknowledged once it is stored."""
+        """Answer a payload; None if it cannot be read. Events are acknowledged once stored."""
         # Payloads for others are acknowledged: a retry would not change that.
         if body.get("type") == "app_rate_limited":
             # A type of its own, not an event (docs: Events API, "Rate limiting").
             log.warning(
-                "Slack limits the events of workspace %.80r: some of the minute from %s are lost",
+                "Slack rate-limited workspace %.80r: some events of the minute from %s are lost",
                 body.get("team_id"),
                 _moment(body.get("minute_rate_limited")),
             )
@@ -127,14 +127,14 @@ def _bolt_app(workspace: Workspace) -> AsyncApp:
         # Bolt makes no requests: `authorize` has the answer, and the handlers have their client.
         client=AsyncWebClient(base_url=client.base_url, session=client.session),
         authorize=authorize,
-        # Acknowledge after the listener, so that Slack sends an event again that was not stored.
+        # Acknowledge after the listener, so that Slack retries an event that was not stored.
         process_before_response=True,
         # Bolt would log the body of a request with a bad signature, and answer 500 if a timestamp
         # is not a number.
         request_verification_enabled=False,
         # Bolt would answer 404 without a log line; `_on_error` logs one.
         raise_error_for_unhandled_request=True,
-        # Bolt takes the deletion of the bot's message by a person for an event of the bot.
+        # Bolt treats the deletion of the bot's message by a person as an event of the bot.
         ignoring_self_events_enabled=False,
         attaching_conversation_kwargs_enabled=False,
     )
@@ -191,7 +191,7 @@ def _is_ours(body: Body, identity: Identity) -> bool:
 
 
 def _ids(body: Body, kind: str) -> Iterator[object]:
-    """Yield the ids of the workspaces ("team") or organizations ("enterprise") that it concerns.
+    """Yield the ids of the workspaces ("team") or organizations ("enterprise") of a payload.
 
     In a channel that workspaces share, the `team_id` of an event may be the one where it happened;
     `authorizations` has ours (docs: Events API). The `team` of a press is where the app is
@@ -216,10 +216,10 @@ async def _on_error(error: Exception) -> BoltResponse:
     # The first two are acknowledged: they would fail in the same way again.
     if isinstance(error, BoltUnhandledRequestError):
         kind = error.body.get("type") or error.body.get("command")
-        log.warning("No handler for what Slack sent: type %.80r", kind)
+        log.warning("No handler for a Slack payload of type %.80r", kind)
         return BoltResponse(status=200, body="")
     if isinstance(error, RecursionError):
-        log.warning("Slack sent something that is nested too deeply to be read")
+        log.warning("Slack sent a payload that is nested too deeply")
         return BoltResponse(status=200, body="")
     if isinstance(error, StoreUnavailable):
         log.warning("Cannot store an event, Slack will send it again: %s", error)

@@ -1,4 +1,4 @@
-"""Questions by command: each is posted where it was asked, and a turn is admitted under it."""
+"""Questions by command: each is posted as a message, and a turn is admitted under it."""
 
 from __future__ import annotations
 
@@ -27,12 +27,11 @@ _MOST_SHOWN = 3000  # characters of the question in the channel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """A question that is no message yet; `id` is that of its turn.
+class CommandQuestion:
+    """A question that has to be posted first; `id` is the id of its turn.
 
-    It is posted in a `thread`, or else begins one. There it reads as `text`, or as what `shown`
-    says of the person. `name` is the person's if Slack tells none, and `team` the person's
-    workspace.
+    It is posted in `thread`, or starts a new thread, with `text` or the sentence `summary`. `name`
+    is used if Slack reports no name. `team` is the person's workspace.
     """
 
     id: str
@@ -41,7 +40,7 @@ class Asked:
     channel: str
     text: str
     thread: str = ""
-    shown: str = ""
+    summary: str = ""
     team: str = ""
     where: str = ""
     quote: ContextMessage | None = None
@@ -49,7 +48,7 @@ class Asked:
 
 
 class AskCommand:
-    """Answers the command itself within 3 s: Slack waits no longer, and never sends it again."""
+    """Answers the command within 3 s: Slack waits no longer, and does not retry it."""
 
     def __init__(self, workspace: Workspace, intake: Intake) -> None:
         self._workspace = workspace
@@ -58,12 +57,12 @@ class AskCommand:
         self._intake = intake
 
     async def on_command(self, command: Mapping[str, str]) -> str:
-        """Post the question and admit its turn; return a notice for the person, mostly empty."""
+        """Post the question and admit its turn; return a notice for the person, usually empty."""
         arrived = asyncio.get_running_loop().time()
         if missing := [name for name in _REQUIRED if not command.get(name)]:
             log.warning("Cannot read a command: %s is missing", ", ".join(missing))
             return ParleyError.apology
-        asked = Asked(
+        asked = CommandQuestion(
             id=f"slack:{self._identity.team}:cmd:{command['trigger_id']}",
             user=command["user_id"],
             name=command.get("user_name", ""),
@@ -74,10 +73,10 @@ class AskCommand:
         )
         return await self.ask(asked, arrived=arrived)
 
-    async def ask(self, asked: Asked, *, arrived: float) -> str:
-        """Post a question and admit its turn; return a notice for the person, mostly empty.
+    async def ask(self, asked: CommandQuestion, *, arrived: float) -> str:
+        """Post a question and admit its turn; return a notice for the person, usually empty.
 
-        `arrived` is when the person asked for it, by the loop's clock.
+        `arrived` is the time of the request by the loop's clock.
         """
         text, name = await asyncio.gather(
             self._directory.readable(asked.text, bot=self._identity.user),
@@ -91,25 +90,24 @@ class AskCommand:
         except NotInvited:
             return self.not_a_member
         except ParleyError as error:
-            log.info("A command in %s was not admitted: %r", asked.channel, error)
+            log.info("Command in %s refused: %r", asked.channel, error)
             return error.apology
         return ""
 
     @property
     def not_a_member(self) -> str:
-        """What a person reads where the bot is no member."""
+        """The notice for a channel of which the bot is not a member."""
         return (
             f"I am not a member here. Invite me with `/invite @{self._identity.name}` and ask "
             "again, or write to me directly."
         )
 
-    async def _ask(self, person: Person, asked: Asked, *, arrived: float) -> None:
+    async def _ask(self, person: Person, asked: CommandQuestion, *, arrived: float) -> None:
         posted_by = arrived + self._workspace.limits.question_posted_within
         admitted_by = arrived + self._workspace.limits.command_answered_within
-        store_is_late = StoreUnavailable("the store did not answer in time")
-        # A question that is posted and deleted again would use up writes of the channel.
+        # Posting a question and deleting it again would use writes of the channel.
         room = self._intake.check_room(self._turn(person, asked, ts=""))
-        await in_time(room, by=posted_by, late=store_is_late)
+        await in_time(room, by=posted_by)
         posting = asyncio.create_task(self._post(person, asked))
         admitted = False
         try:
@@ -118,7 +116,7 @@ class AskCommand:
             ts = await in_time(asyncio.shield(posting), by=posted_by, late=late)
             turn = self._turn(person, asked, ts=ts)
             admission = self._intake.admit(turn)
-            admitted = await in_time(admission, by=admitted_by, late=store_is_late)
+            admitted = await in_time(admission, by=admitted_by)
             self._workspace.signs.start(show_waiting(self._workspace, self._intake, turn))
         finally:
             if not admitted:
@@ -132,13 +130,13 @@ class AskCommand:
         except SurfaceError as error:
             log.debug("No question to delete in %s: %s", channel, error)
 
-    async def _name(self, asked: Asked) -> str:
+    async def _name(self, asked: CommandQuestion) -> str:
         name = await self._directory.name(asked.user)
         return (asked.name or name) if name == asked.user else name
 
-    async def _post(self, person: Person, asked: Asked) -> str:
+    async def _post(self, person: Person, asked: CommandQuestion) -> str:
         text = asked.text if len(asked.text) <= _MOST_SHOWN else f"{asked.text[:_MOST_SHOWN]}…"
-        question = f"{person.name} {asked.shown or f'asks: {text}'}"
+        question = f"{person.name} {asked.summary or f'asks: {text}'}"
         async with translated():
             answer = await self._workspace.client.chat_postMessage(
                 channel=asked.channel,
@@ -152,7 +150,7 @@ class AskCommand:
             )
         return str(answer["ts"])
 
-    def _turn(self, person: Person, asked: Asked, *, ts: str) -> Turn:
+    def _turn(self, person: Person, asked: CommandQuestion, *, ts: str) -> Turn:
         team, channel, thread = self._identity.team, asked.channel, asked.thread or ts
         return Turn(
             id=asked.id,
@@ -174,16 +172,16 @@ class AskCommand:
         )
 
     def _where(self, command: Mapping[str, str]) -> str:
-        # Instead of their names, Slack sends these for a DM and a private channel (field).
+        # Slack sends these instead of the names of a DM and a private channel (field).
         name, workspace = command.get("channel_name", ""), self._identity.team_name
         has_name = name not in ("", "directmessage", "privategroup")
         return " of ".join(filter(None, (f"#{name}" if has_name else "", workspace)))
 
 
-async def in_time(request: Awaitable[_T], *, by: float, late: ParleyError) -> _T:
-    """Await a request; raises `late` at `by` (loop time)."""
+async def in_time(request: Awaitable[_T], *, by: float, late: ParleyError | None = None) -> _T:
+    """Await a request; raises `late` at `by` (loop time), by default StoreUnavailable."""
     try:
         async with asyncio.timeout_at(by):
             return await request
     except TimeoutError as error:
-        raise late from error
+        raise late or StoreUnavailable("the store did not answer in time") from error

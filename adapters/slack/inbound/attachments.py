@@ -1,6 +1,6 @@
-"""Reads what a message carries besides its text: forwarded messages and pasted tables.
+"""Reads the forwarded messages and pasted tables of a message.
 
-The result is Slack's markup, so that its mentions get their names with those of the message.
+The result is Slack's markup; its mentions are resolved with those of the message.
 """
 
 from __future__ import annotations

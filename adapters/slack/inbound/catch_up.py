@@ -17,7 +17,7 @@ from bot.errors import SurfaceError, WriteDelayed
 
 log = logging.getLogger(__name__)
 
-# A dead connection is noticed this much later, and clocks differ a little.
+# A dead connection is detected with this delay, and clocks differ a little.
 _OVERLAP = 10.0  # seconds
 
 Event = dict[str, object]
@@ -26,7 +26,7 @@ Conversation = tuple[str, str]  # a channel, and a thread in it; empty for a DM 
 
 @dataclass(slots=True, eq=False)
 class _Unread:
-    """A conversation that is not read to its end, and the questions found so far, by `ts`."""
+    """A conversation that is not read completely, and the questions found so far, by `ts`."""
 
     channel: str
     thread: str
@@ -44,11 +44,11 @@ class _Unread:
 
 
 class CatchUp:
-    """Reads the questions of the last so many seconds, in as many passes as it takes.
+    """Reads the questions of the last `seconds` in several passes.
 
-    It `is_done` when each conversation was read, cannot be read, or took too long; what is left out
-    is logged. DMs and threads are apart because Slack counts their requests apart. The requests of
-    all processes share one budget.
+    It `is_done` when each conversation was read, failed for good or timed out; omissions are
+    logged. DMs and threads have separate queues because Slack limits their methods separately. All
+    processes share one budget.
     """
 
     def __init__(
@@ -86,8 +86,8 @@ class CatchUp:
     async def read(self) -> list[Event]:
         """Run one pass; return the questions as events, by conversation, oldest first.
 
-        A pass reads one page of each conversation. The next pass reads those again that failed,
-        that have more pages, or for which Slack asked for a pause.
+        A pass reads one page of each conversation. The next pass continues with those that failed,
+        have more pages, or were rate-limited.
         """
         found: list[Event] = []
         try:
@@ -98,7 +98,7 @@ class CatchUp:
                 for budget, queue in self._queues:
                     group.create_task(self._read_each(budget, queue, found))
         except TimeoutError:
-            log.info("Catching up on an outage of Slack takes long")
+            log.info("Slack catch-up: a pass timed out, continuing")
         if time.monotonic() - self._began > self._limits.catch_up_timeout:
             found += self._give_up()
         return found
@@ -112,18 +112,20 @@ class CatchUp:
             except WriteDelayed:
                 return
             try:
-                has_ended = await self._has_ended(queue[0])
+                is_read = await self._read_next_page(queue[0])
             except WriteDelayed as error:
-                log.info("Slack asks for a pause of %g s in %s", error.retry_after, budget.bucket)
+                log.info(
+                    "Slack catch-up: rate-limited for %g s in %s", error.retry_after, budget.bucket
+                )
                 await self._budgets.pause(budget, error.retry_after)
                 return
-            if has_ended:
+            if is_read:
                 found += queue.popleft().events
             else:
                 queue.rotate(-1)
 
-    async def _has_ended(self, unread: _Unread) -> bool:
-        """Read one more page; return whether it was the last one to read."""
+    async def _read_next_page(self, unread: _Unread) -> bool:
+        """Read the next page; return whether the conversation is done."""
         try:
             messages, unread.cursor = await self._workspace.read_page(
                 channel=unread.channel,
@@ -135,9 +137,9 @@ class CatchUp:
             raise
         except SurfaceError as error:
             if is_transient(error):
-                log.info("Cannot read %s, will retry: %s", unread.name, error)
+                log.info("Slack catch-up: cannot read %s, will retry: %s", unread.name, error)
                 return False
-            log.warning("Cannot read %s: %s", unread.name, error)
+            log.warning("Slack catch-up: cannot read %s: %s", unread.name, error)
             return True
         unread.pages += 1
         for message in messages:
@@ -146,11 +148,13 @@ class CatchUp:
             if ts > self._since:
                 unread.questions[ts] = self._to_event(message, unread)
         if unread.cursor and unread.pages == MOST_PAGES:
-            log.warning("Read only the first %d pages of %s", MOST_PAGES, unread.name)
+            log.warning(
+                "Slack catch-up: read only the first %d pages of %s", MOST_PAGES, unread.name
+            )
         return not unread.cursor or unread.pages == MOST_PAGES
 
     def _to_event(self, message: Event, unread: _Unread) -> Event:
-        """Return a message as the event that Slack sends of it."""
+        """Return the event that Slack sends for a message."""
         is_direct = unread.channel.startswith("D")
         is_mention = self._workspace.identity.user in mentioned(str(message.get("text")), "@")
         kind = "app_mention" if is_mention and not is_direct else "message"
@@ -165,5 +169,5 @@ class CatchUp:
         self._queues.clear()
         if left:
             names = " ".join(unread.name for unread in left)
-            log.warning("Gave up reading what was missed in an outage: %s", names)
+            log.warning("Slack catch-up: timed out, not read completely: %s", names)
         return [event for unread in left for event in unread.events]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 from adapters.slack.errors import translated
 from adapters.slack.inbound.attachments import attached_text, files_in, string_field
@@ -42,33 +42,26 @@ log = logging.getLogger(__name__)
 
 HELP = "Ask me something: I read what you write in the message that mentions me, or in a DM."
 
-# The subtypes of messages that people write; "me_message" is what /me makes.
+# The subtypes of messages that people write; "me_message" comes from /me.
 WRITTEN = (None, "file_share", "me_message", "thread_broadcast")
 _SLACK_ITSELF = ("USLACKBOT", "USLACK")  # the latter writes notices into DMs (field)
-# Of a message that mentions people who are not named.
+# Mentions of groups.
 _GROUP = re.compile(r"<!(?:here|channel|everyone|subteam\^)")
 TS = re.compile(r"\d{1,12}\.\d{1,9}", re.ASCII)
 
 Event = Mapping[str, object]
-
-
-class OnCommandText(Protocol):
-    """Carries out a command, and returns the fields of the answer's message, or nothing."""
-
-    async def __call__(
-        self, words: str, *, id_: str, channel: str, thread: str, user: str
-    ) -> Mapping[str, Any]:
-        """Return before Slack sends the event again."""
-        ...
+# Takes the text, and `id_`, `channel`, `thread` and `user`; returns the fields of an answer, or {}.
+# It must return before Slack retries the event.
+OnCommandText = Callable[..., Awaitable[Mapping[str, Any]]]
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
     """A message that may be for the bot; `thread` is empty at the top level of a channel or DM.
 
-    `thread_author` is the author of the thread's first message, empty if that is not known.
-    `edited` is when the message was last edited, empty for never. `team` is the person's workspace,
-    or organization, empty if Slack names none.
+    `thread_author` is the author of the thread's first message, empty if unknown. `edited` is the
+    time of the last edit, empty if there is none. `team` is the person's workspace or organization,
+    empty if Slack names none.
     """
 
     channel: str
@@ -96,7 +89,7 @@ class Question:
 class Press:
     """A press of a button; `thread` is empty at the top level of a DM.
 
-    `id` is the same each time that Slack sends the press. `team` is the person's workspace, empty
+    `id` is the same if Slack sends the press again. `team` is the person's workspace, empty
     if Slack names none.
     """
 
@@ -111,13 +104,12 @@ class Press:
 
 
 class EventHandler:
-    """Passes on what people do in Slack to the intake.
+    """Passes Slack's events and button presses to the intake.
 
-    If a method returns, everything is stored. Each raises StoreUnavailable. `on_conversation` is
+    When a method returns, everything is stored. Each raises StoreUnavailable. `on_conversation` is
     called with the channel and the thread of each admitted question; the thread is empty at the top
     level of a DM. `on_home` is called when a person opens a tab of the app's home, and
-    `on_command_text` with what follows `/parley` in a message to the bot; it returns the fields of
-    an answer.
+    `on_command_text` with the text after `/parley` in a message to the bot.
     """
 
     def __init__(
@@ -138,9 +130,9 @@ class EventHandler:
         self._on_conversation = on_conversation
         self._on_home = on_home
         self._on_command_text = on_command_text
-        # The versions of messages that were answered by a notice instead of a turn. Slack sends an
-        # edited mention again, which may be a question by then. Other processes do not know them:
-        # if Slack sends an event again there, its notice is repeated.
+        # The versions of messages that were answered by a notice instead of a turn: an edited
+        # mention arrives again, and may be a question then. Other processes do not know them, so a
+        # notice is repeated if Slack retries the event there.
         self._notified: BoundedCache[str, bool] = BoundedCache(
             capacity=workspace.limits.notices_remembered
         )
@@ -171,10 +163,14 @@ class EventHandler:
             case {"type": "app_home_opened"}:
                 self._on_home(event)
             case {"type": "app_uninstalled" | "tokens_revoked" as reason}:
-                log.warning("Workspace %s gets no more replies: %s", self._identity.team, reason)
+                log.warning(
+                    "Workspace %s: the app was removed or its token revoked: %s",
+                    self._identity.team,
+                    reason,
+                )
 
     async def on_press(self, body: Event) -> None:
-        """Handle a press of a button; if it has no effect, tell the person why."""
+        """Handle a press of a button; if it is refused, notify the person."""
         press = to_press(body)
         if press is None:
             log.warning("Cannot read a button press: its person, channel or turn is missing")
@@ -213,7 +209,7 @@ class EventHandler:
             if not is_of_channel:
                 raise NotRemembered
             await self._intake.rate(
-                *(press.turn_id,),
+                press.turn_id,
                 person_id=press.user,
                 rating=press.rating,
                 asker=await self._asker(press),
@@ -223,8 +219,8 @@ class EventHandler:
     async def _is_of_its_channel(self, press: Press) -> bool:
         """Whether the turn belongs to the channel in which the button was pressed.
 
-        Slack vouches for the channel, and for the person, who may read it. The turn id comes from
-        the person's client.
+        Slack authenticates the channel and the person; the turn id comes from the client and is not
+        trusted.
         """
         thread = await self._intake.thread_of_turn(press.turn_id)
         channel = ("slack", self._identity.team, press.channel)
@@ -244,8 +240,8 @@ class EventHandler:
         is_new = not question.edited or await self._intake.thread_of_turn(turn_id) is None
         if self._notified.get(question.id) or (is_new and not await self._note_message(question)):
             return
-        if self._on_command_text and is_new and (words := self._words(question)) is not None:
-            await self._carry_out(self._on_command_text, question, words)
+        if is_new and (command := self._command_text(question)) is not None:
+            await self._run_command(question, command)
             return
         text, name, where = await asyncio.gather(
             self._directory.readable(question.text, bot=self._identity.user),
@@ -290,19 +286,17 @@ class EventHandler:
     def _show_if_waiting(self, turn: Turn) -> None:
         self._workspace.signs.start(show_waiting(self._workspace, self._intake, turn))
 
-    def _words(self, question: Question) -> str | None:
-        """Return what follows `/parley` in a message to the bot; None if it is a question."""
+    def _command_text(self, question: Question) -> str | None:
+        """Return the text after `/parley` in a message to the bot; None for a question."""
         facts, text = question.facts, readable(question.text, bot=self._identity.user, names={})
-        name, _, words = text.partition(" ")
-        return words if name == PARLEY and (facts.calls_bot or facts.direct) else None
+        name, _, argument = text.partition(" ")
+        return argument if name == PARLEY and (facts.calls_bot or facts.direct) else None
 
-    async def _carry_out(
-        self, on_command_text: OnCommandText, question: Question, words: str
-    ) -> None:
-        """Carry out a command in a message, once in this process, and answer its person."""
+    async def _run_command(self, question: Question, command: str) -> None:
+        """Run a command in a message, once in this process, and answer it."""
         self._notified.put(question.id, True)
-        answer = await on_command_text(
-            words,
+        answer = await self._on_command_text(
+            command,
             id_=self._turn_id(question.channel, question.ts),
             channel=question.channel,
             thread=question.thread,
@@ -319,7 +313,7 @@ class EventHandler:
         self._jobs.start(self._deliver(post))
 
     async def _note_message(self, question: Question) -> bool:
-        """Carry out a stop, or note the message; return whether it is a question for the bot."""
+        """Stop answers, or note the message; return whether it is a question for the bot."""
         key, facts = self._key(question.channel, question.reply_thread), question.facts
         if is_stop(facts, readable(question.text, bot=self._identity.user, names={})):
             turn_id = self._turn_id(question.channel, question.ts)
@@ -335,7 +329,7 @@ class EventHandler:
     async def _name(self, question: Question) -> str:
         """Return the person's name; empty if it is not cached and may be stored later.
 
-        Names tell several speakers apart; at the beginning of a thread there is only one.
+        Names distinguish speakers; at the beginning of a thread there is only one.
         """
         if question.facts.direct or not question.thread:
             return self._directory.cached(question.user)
@@ -361,16 +355,16 @@ class EventHandler:
         self._jobs.start(self._deliver(post))
 
     def _help(self, question: Question) -> str:
-        unheard = self._identity.unheard
-        if question.facts.direct or not unheard:
+        missing_read_scopes = self._identity.missing_read_scopes
+        if question.facts.direct or not missing_read_scopes:
             return HELP
-        return f"{HELP} I hear only mentions where I lack {' or '.join(unheard)}."
+        return f"{HELP} I hear only mentions where I lack {' or '.join(missing_read_scopes)}."
 
     async def _deliver(self, post: Coroutine[Any, Any, object]) -> None:
-        """Post a notice; no event waits for it, or Slack would send the event again."""
+        """Post a notice in the background: an event that waits for it would be retried."""
         if self._notices.locked():
             post.close()
-            log.info("Dropped a notice to a person: too many are in flight")
+            log.info("Dropped a notice to a person: too many in flight")
             return
         try:
             async with self._notices, translated():
@@ -406,14 +400,14 @@ class EventHandler:
 
 
 def turn_id(team: str, channel: str, ts: str) -> str:
-    """Return the id of the turn that a message asks for, or would ask for."""
+    """Return the id of the turn of a message."""
     return f"slack:{team}:{channel}:{ts}"
 
 
 def to_question(event: Event, *, bot: str) -> Question | None:
     """Return the message of an app_mention or message event that may be for the bot; else None.
 
-    `bot` is the user id of the bot. The message of an edit can be read so, too, with the event's
+    `bot` is the user id of the bot. The message of an edit can be parsed, too, with the event's
     `channel` and `channel_type`. A mention in a channel arrives as both events, with the same `ts`;
     the `message` is ignored. It arrives again, only as a mention, if it is edited
     (slackapi/bolt-js issue 960).
@@ -426,10 +420,12 @@ def to_question(event: Event, *, bot: str) -> Question | None:
         return None
     kind, channel = string_field(event, "channel_type"), string_field(event, "channel")
     people, is_mention = mentioned(text, "@"), event["type"] == "app_mention"
+    edited = _edited(event, user)
     facts = Facts(
         direct=kind == "im" or channel.startswith("D"),
         calls_bot=is_mention or bot in people,
         calls_other=bool({*people} - {bot, user}) or _GROUP.search(text) is not None,
+        edited=bool(edited),
     )
     ts, thread = string_field(event, "ts"), string_field(event, "thread_ts")
     # A mention beside a file arrives as `message` alone (slackapi/bolt-python issue 925). Guess:
@@ -439,7 +435,7 @@ def to_question(event: Event, *, bot: str) -> Question | None:
     if not facts.direct and (comes_as_mention or not (facts.calls_bot or in_thread)):
         return None
     if not channel or not TS.fullmatch(ts):
-        # It is acknowledged all the same: it would be the same the next time.
+        # It is acknowledged: a retry would not change that.
         log.warning("Cannot read a message: its channel or ts is missing")
         return None
     return Question(
@@ -448,9 +444,9 @@ def to_question(event: Event, *, bot: str) -> Question | None:
         text="\n".join(filter(None, (text, attached_text(event), *files_in(event)))),
         ts=ts,
         thread=thread,
-        facts=replace(facts, edited=bool(_edited(event, user))),
+        facts=facts,
         thread_author=string_field(event, "parent_user_id"),
-        edited=_edited(event, user),
+        edited=edited,
         team=_team(event),
     )
 
@@ -458,8 +454,8 @@ def to_question(event: Event, *, bot: str) -> Question | None:
 def to_edit(event: Event, *, bot: str) -> Question | None:
     """Return the question that its author has edited, by a message_changed event; None for others.
 
-    Previews of links and changes of an agent session change a message, too. An edited mention comes
-    as an app_mention besides, perhaps not each: the second of both changes nothing.
+    Previews of links and changes of an agent session change a message, too. An edited mention may
+    also arrive as an app_mention; the second of both changes nothing.
     """
 
     def read(message: object) -> Question | None:
@@ -499,7 +495,7 @@ def _edited(event: Event, author: str) -> str:
 
 
 def _rating(action: str, value: str) -> tuple[Rating | None, str]:
-    """Parse a rating press: the rating and the turn id.
+    """Parse a press: the rating, if it is one, and the turn id.
 
     Slack's own buttons send the value of the one that was pressed (bolt's templates for agents).
     """
@@ -507,8 +503,8 @@ def _rating(action: str, value: str) -> tuple[Rating | None, str]:
         return ("good" if action == RATE_GOOD else "bad"), value
     if action != RATE:
         return None, value
-    said, _, turn_id = value.partition(":")
-    return ("good" if said == "good" else "bad"), turn_id
+    rating, _, turn_id = value.partition(":")
+    return ("good" if rating == "good" else "bad"), turn_id
 
 
 def _team(event: Event) -> str:

@@ -22,13 +22,11 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _TIMESTAMP, _SIGNATURE = "X-Slack-Request-Timestamp", "X-Slack-Signature"
 _FRESH = 300.0  # seconds (docs: "Verifying requests from Slack")
 _UNCOMPRESSED = ("", "identity")  # Slack compresses nothing
-_WARNING_SECONDS = 60.0  # between two warnings of too many bodies
 
 
 def signed_handler(dispatch: Dispatch, *, signing_secret: str, limits: Limits) -> Handler:
-    """Return a handler that passes on only bodies that Slack has signed a short time ago."""
+    """Return a handler that passes on only bodies that Slack signed recently."""
     verifier = SignatureVerifier(signing_secret)
-    bodies = _Bodies(most=limits.bodies_at_once, seconds=limits.body_timeout)
 
     async def handle(request: web.Request) -> web.StreamResponse:
         # Checked before the body is read: an unauthenticated body may be endless.
@@ -36,7 +34,7 @@ def signed_handler(dispatch: Dispatch, *, signing_secret: str, limits: Limits) -
             return web.Response(status=415)
         if not _is_fresh(request):
             return web.Response(status=401)
-        body = await bodies.read(request)
+        body = await _read(request, seconds=limits.body_timeout)
         if isinstance(body, web.Response):
             return body
         if not _is_signed(verifier, request, body):
@@ -50,47 +48,16 @@ def signed_handler(dispatch: Dispatch, *, signing_secret: str, limits: Limits) -
     return handle
 
 
-class _Bodies:
-    """Reads bodies of unknown senders, each for a bounded time; drops the oldest of too many."""
-
-    def __init__(self, *, most: int, seconds: float) -> None:
-        self._most = most
-        self._seconds = seconds
-        self._reading: dict[asyncio.Timeout, None] = {}  # the oldest first
-        self._warn_at = 0.0  # by the loop's clock
-
-    async def read(self, request: web.Request) -> bytes | web.Response:
-        self._make_room()
-        limit = asyncio.timeout(self._seconds)
-        try:
-            async with limit:
-                self._reading[limit] = None
-                return await request.read()
-        except TimeoutError:
-            if limit in self._reading:
-                return web.Response(status=408)
-            # Slack sends it again.
-            return web.Response(status=503, headers={"Retry-After": "1"})
-        except web.HTTPRequestEntityTooLarge:
-            # Returned, not raised: the traceback would keep the body in memory.
-            return web.Response(status=413)
-        finally:
-            self._reading.pop(limit, None)
-
-    def _make_room(self) -> None:
-        if len(self._reading) < self._most:
-            return
-        now = asyncio.get_running_loop().time()
-        oldest = next(iter(self._reading))
-        del self._reading[oldest]
-        if not oldest.expired():
-            oldest.reschedule(now)
-        if now >= self._warn_at:
-            self._warn_at = now + _WARNING_SECONDS
-            log.warning(
-                "More than %d requests at once on Slack's address: the oldest are dropped",
-                self._most,
-            )
+async def _read(request: web.Request, *, seconds: float) -> bytes | web.Response:
+    # The server limits the size of bodies and the number of connections.
+    try:
+        async with asyncio.timeout(seconds):
+            return await request.read()
+    except TimeoutError:
+        return web.Response(status=408)
+    except web.HTTPRequestEntityTooLarge:
+        # Returned, not raised: the traceback would keep the body in memory.
+        return web.Response(status=413)
 
 
 def _is_fresh(request: web.Request) -> bool:
@@ -114,6 +81,6 @@ def _parse(request: web.Request, text: str) -> dict[str, object]:
     """Return the object in a body, or the fields of a form; empty if there are none."""
     if request.content_type == "application/json" or text.startswith("{"):
         return parse_object(text)
-    # Bolt 1.30 searches the raw body for "payload", which may stand in a question.
+    # Bolt 1.30 searches the raw body for "payload", which a question may contain.
     form: dict[str, object] = dict(parse_qsl(text, keep_blank_values=True))
     return parse_object(str(form["payload"])) if "payload" in form else form

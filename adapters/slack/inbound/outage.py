@@ -18,11 +18,12 @@ from bot.store import Store
 
 log = logging.getLogger(__name__)
 
-MOST_CONVERSATIONS = 25  # DMs, and as many threads, that people used last
+MOST_CONVERSATIONS = 25  # most recently used DMs, and as many threads
 _EXPIRE_SECONDS = 7 * 24 * 3600
 
 # Records a heartbeat; returns 0, or the seconds since the last one if this process has to catch up
-# on an outage. The time is the server's, because the processes' clocks may differ. Idempotent.
+# on an outage. The time is the server's because the processes' clocks may differ. Idempotent.
+#
 # KEYS: the last heartbeat, and the process that catches up. ARGV: the calling process, whether it
 # has caught up, and the seconds of an outage, of a claim to catch up, and until the record expires.
 _HEARTBEAT = """
@@ -43,7 +44,10 @@ return 0
 
 
 class Heartbeat:
-    """Records heartbeats; an outage ends after all missed and all unstored events are admitted."""
+    """Records heartbeats.
+
+    An outage ends only after all missed and all unstored events are admitted.
+    """
 
     def __init__(
         self, workspace: Workspace, *, record: OutageRecord, handler: EventHandler
@@ -59,7 +63,7 @@ class Heartbeat:
         while True:
             await asyncio.sleep(self._workspace.limits.heartbeat_interval)
             if not is_connected():
-                # Conversations that were read already may get more messages that are missed.
+                # Conversations that were read already may get further messages.
                 self._catch_up = None
                 continue
             try:
@@ -72,8 +76,7 @@ class Heartbeat:
     async def on_event(self, event: Event) -> None:
         """Handle an event. If it cannot be stored, this raises, and each heartbeat retries it.
 
-        Slack sends it again, too, but only to one process, which may have the same trouble, and
-        only three times.
+        Slack retries it, too, but only three times, and to one process, whose store may be away.
         """
         try:
             await self._handler.on_event(event)
@@ -106,7 +109,11 @@ class Heartbeat:
             except StoreUnavailable:
                 raise
             except Exception:
-                log.exception("Cannot handle an event that was missed or not stored")
+                log.exception(
+                    "Cannot handle a missed or unstored event %s in %s",
+                    self._pending[0].get("ts"),
+                    self._pending[0].get("channel"),
+                )
             self._pending.popleft()
 
 
@@ -149,7 +156,7 @@ class OutageRecord:
         await self._record(caught_up=True)
 
     async def conversations(self) -> tuple[list[Conversation], list[Conversation]]:
-        """Return the DMs, and the threads, that people used last, the latest first."""
+        """Return the most recently used DMs and threads, the latest first."""
         return await self._latest(self._dms), await self._latest(self._threads)
 
     async def _record(self, *, caught_up: bool) -> int:

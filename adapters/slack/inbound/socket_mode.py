@@ -24,8 +24,8 @@ from bot.ports import Downtime
 
 log = logging.getLogger(__name__)
 
-# An app may have ten (docs: Using Socket Mode, "Using multiple connections"); one that is being
-# replaced counts until Slack closes it.
+# An app may have ten (docs: Using Socket Mode, "Using multiple connections"). A replaced connection
+# counts until Slack closes it.
 _CONNECTIONS = 2
 
 Frame = dict[str, object]
@@ -158,20 +158,20 @@ class SocketMode:
     async def _handle(self, connection: aiohttp.ClientWebSocketResponse, frame: Frame) -> None:
         payload = frame.get("payload")
         if not isinstance(payload, dict):
-            log.warning("Slack sent an envelope whose payload is not an object")
+            log.warning("The payload of envelope %.80r is not an object", frame["envelope_id"])
             return
         try:
             response = await self._dispatch(payload)
             answer = {"envelope_id": frame["envelope_id"]}
             if response and response.body:
                 answer["payload"] = json.loads(response.body)
-            # A body that cannot be read is acknowledged: it would be the same the next time.
+            # A payload that cannot be read is acknowledged: a retry would not change that.
             if response is None or response.status == 200:
                 await connection.send_json(answer)
         except ConnectionError:
-            log.info("A connection closed before an event was acknowledged, Slack sends it again")
+            log.info("A connection closed before an event was acknowledged; Slack will retry it")
         except Exception:
-            log.exception("Cannot handle an event")
+            log.exception("Cannot handle the event of envelope %.80r", frame["envelope_id"])
 
 
 def _parse(message: aiohttp.WSMessage) -> Frame:

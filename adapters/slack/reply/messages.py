@@ -49,7 +49,7 @@ class Messages:
         channel, thread = turn.place.get("channel"), turn.place.get("thread")
         question = turn.place.get("question")
         if not isinstance(channel, str) or not isinstance(question, str):
-            raise PlaceGone(f"turn {turn.id} has no place in Slack")
+            raise PlaceGone(f"turn {turn.id} has no Slack address")
         self.channel = channel
         self.thread = thread if isinstance(thread, str) else ""  # empty at the top level of a DM
         self._workspace = workspace
@@ -69,9 +69,9 @@ class Messages:
         await self.with_controls(page, partial(self._change, message_id, page))
 
     async def with_controls(self, page: Page, write: Callable[[], Awaitable[_T]]) -> _T:
-        """Write a page with its controls, once more if Slack refuses its own feedback buttons.
+        """Write a page with its controls; retry if Slack refuses its own feedback buttons.
 
-        Guess: a workspace that does not know them answers as to any wrong block.
+        Guess: a workspace without them answers as to any invalid block.
         """
         try:
             return await write()
@@ -115,10 +115,10 @@ class Messages:
                 await self._client.chat_delete(channel=channel, ts=ts)
 
     async def find(self, *, but: Collection[str], streams: bool) -> dict[int, str]:
-        """Return the messages of this reply, except some, by page number or UNNUMBERED.
+        """Find this reply's messages, except those in `but`, by page number.
 
-        Without `streams` none is UNNUMBERED. Raises WriteFailed, or Unreadable if no message was
-        found and not all can be read.
+        Running streams are included as UNNUMBERED if `streams` is True. Raises WriteFailed, or
+        Unreadable if no message was found and not all can be read.
         """
         found, last_of_another = await self._find(but)
         return {
@@ -128,9 +128,9 @@ class Messages:
         }
 
     async def orphaned(self, *, but: Collection[str]) -> list[str]:
-        """Return the messages of this reply and running streams, except some. Raises as `find`.
+        """Find this reply's messages and running streams, except those in `but`. Raises as `find`.
 
-        One of these is returned, too, if it has a button to stop.
+        Messages in `but` with a Stop button are included.
         """
         found, _ = await self._find(but, unfinished=True)
         return [message_id for _, message_id in found]
@@ -180,9 +180,9 @@ class Messages:
         return {"type": "context_actions", "elements": [{"type": "feedback_buttons", **element}]}
 
     def _reference(self) -> dict[str, object]:
-        """Return a line that names the question, for a thread in which several wait.
+        """Return a line that names the question, for a thread with several waiting questions.
 
-        It has no link: in a stream nothing keeps Slack from previewing the question.
+        It has no link: in a stream Slack would show a preview of the question.
         """
         asker = self._asker
         name = self._workspace.directory.cached(asker.id) or asker.name
@@ -206,7 +206,7 @@ class Messages:
     ) -> tuple[list[tuple[int, str]], str]:
         """Return the messages of this reply, and the id of the last message of another turn.
 
-        Those of `but` are left out, unless they are `unfinished`, if that is set.
+        Messages in `but` are left out; with `unfinished`, those with a Stop button are included.
         """
         found: list[tuple[int, str]] = []
         last_of_another = ""
@@ -261,6 +261,6 @@ def _may_be_stopped(message: Mapping[str, object]) -> bool:
 
 
 def _utc(seconds: str) -> str:
-    """Return a time (seconds since the epoch) for clients that do not support dates."""
+    """Format seconds since the epoch: the fallback for clients that do not support dates."""
     moment = int(seconds) if seconds.isdecimal() else 0
     return time.strftime("%H:%M UTC", time.gmtime(moment))

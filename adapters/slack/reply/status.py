@@ -18,7 +18,7 @@ from bot.turns.intake import Intake
 log = logging.getLogger(__name__)
 
 # At the top level of a DM, to the person alone.
-HEARD = "I have read your message, and answer it here as soon as I can."
+RECEIVED = "I have read your message, and answer it here as soon as I can."
 _WORKING = "is thinking..."
 _TIMEOUT = 1.5  # seconds; the first text waits for a status request in progress
 _REFRESH = 100.0  # seconds; Slack removes the line after two minutes
@@ -26,11 +26,11 @@ _REFRESH = 100.0  # seconds; Slack removes the line after two minutes
 
 # docs: assistant.threads.setStatus, "Rate limiting"; for each app and workspace.
 _PER_MINUTE = 600
-_HEARD_PER_MINUTE = 100  # docs: chat.postEphemeral, Tier 4
-_HEARD_SECONDS = 30.0  # within which the notice is not repeated in a DM
+_RECEIVED_PER_MINUTE = 100  # docs: chat.postEphemeral, Tier 4
+_RECEIVED_SECONDS = 30.0  # within which the notice is not repeated in a DM
 _TITLES_PER_MINUTE = 50  # docs: agents.sessions.rename, Tier 3
 _MOST_TITLE = 80  # characters; Slack takes 200, and a list shows fewer
-# Guess: Slack reads no markup in a title. If it does, no mention can come of one all the same.
+# Guess: Slack parses no markup in a title. If it does, this prevents mentions.
 _NO_MARKUP = str.maketrans("<>", "()")
 
 
@@ -44,8 +44,8 @@ async def show_waiting(workspace: Workspace, intake: Intake, turn: Turn) -> None
     if not isinstance(channel, str):
         return
     in_thread, team = isinstance(thread, str), workspace.identity.team
-    # However many wait, half of the calls are left to the replies.
-    bucket, most = ("waiting", _PER_MINUTE) if in_thread else ("heard", _HEARD_PER_MINUTE)
+    # At least half of the calls are reserved for the replies.
+    bucket, most = ("waiting", _PER_MINUTE) if in_thread else ("heard", _RECEIVED_PER_MINUTE)
     budget = EditBudget(f"slack:{bucket}:{team}", most, 60.0, refills=True)
     after = workspace.limits.sign_after
     with suppress(StoreUnavailable):
@@ -56,30 +56,30 @@ async def show_waiting(workspace: Workspace, intake: Intake, turn: Turn) -> None
         if isinstance(thread, str):
             await Status(workspace, channel=channel, thread=thread).show_again()
         else:
-            await _tell_heard(workspace, turn, channel)
+            await _acknowledge(workspace, turn, channel)
 
 
-async def _tell_heard(workspace: Workspace, turn: Turn, channel: str) -> None:
+async def _acknowledge(workspace: Workspace, turn: Turn, channel: str) -> None:
     # An edited question keeps waiting: notify once.
-    if workspace.heard.get(channel):
+    if workspace.acknowledged_dms.get(channel):
         return
-    workspace.heard.put(channel, True, seconds=_HEARD_SECONDS)
+    workspace.acknowledged_dms.put(channel, True, seconds=_RECEIVED_SECONDS)
     try:
         async with translated():
             await workspace.client.chat_postEphemeral(
-                channel=channel, user=turn.person.id, text=HEARD
+                channel=channel, user=turn.person.id, text=RECEIVED
             )
     except SurfaceError as error:
-        log.info("Turn %s: cannot tell its person that it waits: %s", turn.id, error)
+        log.info("Turn %s: cannot send the waiting notice: %s", turn.id, error)
 
 
 class Status:
     """The status line of one reply; Slack removes it when a message of the bot follows.
 
-    All replies share the refusals of status lines. Failures are only logged. `processing`: a stream
-    was started and not ended; Slack shows "working" until the session is reset (docs:
+    All replies share the refusals of status lines. Failures are only logged. `processing`: a
+    stream was started and not ended; Slack shows "working" until the session is reset (docs:
     agent_session_stopped). The thread's session gets the `title`, if there is one, by which people
-    find it again (docs: Agent sessions).
+    find it (docs: Agent sessions).
     """
 
     def __init__(self, workspace: Workspace, *, channel: str, thread: str, title: str = "") -> None:
@@ -95,11 +95,11 @@ class Status:
 
     @property
     def is_possible(self) -> bool:
-        """Whether there may be a line: Slack has not refused it."""
+        """Whether a line can be shown: Slack has not refused it."""
         return bool(self._thread) and not self._refusals.is_refused()
 
     @asynccontextmanager
-    async def shown(self) -> AsyncIterator[None]:
+    async def displayed(self) -> AsyncIterator[None]:
         """Show the line until a page is posted or the block ends."""
         if not self._thread:
             yield
@@ -114,7 +114,7 @@ class Status:
 
     @asynccontextmanager
     async def posting(self) -> AsyncIterator[None]:
-        """Do not set the line while the block posts a page, or after it."""
+        """Keep the line unset while the block posts a page, and afterwards."""
         async with self._lock:
             yield
             self._is_needed = False
@@ -134,7 +134,7 @@ class Status:
             await asyncio.sleep(_REFRESH)
 
     def _start_naming(self) -> None:
-        """Give the session its title, once; it exists since the line or a stream was shown."""
+        """Set the session's title once. The line or a stream has created the session."""
         title, self._title = self._title, ""
         if title:
             shown = title if len(title) <= _MOST_TITLE else f"{title[: _MOST_TITLE - 1]}…"
@@ -153,7 +153,7 @@ class Status:
         except SurfaceError as error:
             self._log("Cannot set the title", error)
         except StoreUnavailable as error:
-            log.debug("The title of thread %s is left out: %s", self._thread, error)
+            log.debug("Cannot set the title of thread %s: %s", self._thread, error)
 
     async def _set(self, status: str) -> None:
         if self._refusals.is_refused():

@@ -31,7 +31,7 @@ PER_MINUTE = {
 _MINUTE = 60.0
 # If a start has to wait longer for its slot, the page is posted.
 _SLOT_TIMEOUT = 0.5  # seconds
-# The workspace of the reader does not let the app in (docs: chat.startStream, "Errors").
+# The workspace of the reader refuses the app (docs: chat.startStream, "Errors").
 _TEAM_CODE = "team_access_not_granted"
 # docs: chat.appendStream and chat.stopStream, "Errors".
 _ENDED = {"message_not_in_streaming_state", "stopped_by_user"}
@@ -45,7 +45,7 @@ def method_budget(method: str, *, team: str) -> EditBudget:
 
 @dataclass(frozen=True, slots=True)
 class Audience:
-    """The thread of a stream, and the person of that team for whom it grows."""
+    """The thread of a stream, and its reader with the reader's team."""
 
     channel: str
     thread: str
@@ -54,7 +54,7 @@ class Audience:
 
 
 class Streams:
-    """Starts streams, unless Slack refused them a short time ago, or there is no slot."""
+    """Starts streams, unless Slack refused them recently or no slot is free."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
@@ -100,7 +100,7 @@ class Streams:
     async def end(self, stream_id: str, *, metadata: Json | None = None) -> None:
         """End a stream that this or another process started. Raises SurfaceError.
 
-        The caller then updates the message with the text that it lacks. If the process dies before
+        The caller then updates the message with the missing text. If the process dies before
         that, the next attempt finds the message by the metadata. If Slack refuses the metadata, the
         stream ends without.
         """
@@ -129,7 +129,9 @@ class Streams:
             self._refusals.add()
         elif code_of(error) == _TEAM_CODE:
             self._refusals.add(audience.team)
-        log.info("No stream in %s for a person of %s: %s", audience.channel, audience.team, error)
+        log.info(
+            "Streaming is unavailable in %s for team %s: %s", audience.channel, audience.team, error
+        )
 
 
 class Stream:
@@ -156,11 +158,11 @@ class Stream:
         return bool(page.text) and not expired and addition(self._markdown, page) is not None
 
     def is_silent(self, page: Page) -> bool:
-        """Whether the page has no more of the answer than the message."""
+        """Whether the page has no new text of the answer."""
         return page.said == self._said
 
     async def append(self, page: Page) -> None:
-        """Append what the message lacks and the next delta cannot change. Raises SurfaceError."""
+        """Append the missing text that the next delta cannot change. Raises SurfaceError."""
         if more := addition(self._markdown, page):
             channel, _, ts = self.id.rpartition(":")
             async with _translated():
@@ -169,7 +171,7 @@ class Stream:
         self._said = page.said
 
     async def finish(self, page: Page, *, blocks: list[Json], metadata: Json) -> None:
-        """Append what the message lacks, and the blocks, and end it. Raises SurfaceError."""
+        """Append the missing text and the blocks, and end the stream. Raises SurfaceError."""
         channel, _, ts = self.id.rpartition(":")
         async with _translated():
             await self._client.chat_stopStream(
@@ -182,7 +184,7 @@ class Stream:
 
 
 def streamed(page: Page) -> str:
-    """Return the Markdown of a page in a stream, without what the next delta may change."""
+    """Return the Markdown of a page in a stream, without text that the next delta may change."""
     text = page.text if page.final else without_partial_entity(settled(page.said))
     return markdown_block(text)["text"]
 
@@ -190,7 +192,7 @@ def streamed(page: Page) -> str:
 def addition(markdown: str, page: Page) -> str | None:
     """Return what to append to this Markdown to show the page; None if it would have to change.
 
-    The whole page is escaped each time, because what is an address depends on the text before it.
+    The whole page is escaped each time, because addresses depend on the text before them.
     """
     wanted = streamed(page)
     if wanted.startswith(markdown):

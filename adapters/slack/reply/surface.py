@@ -25,7 +25,7 @@ _UNSEEN = Counter(
 )
 
 # chat.postMessage: one a second for each channel, with bursts (docs, "Rate limits"); a little less,
-# for requests do not arrive as evenly as they leave.
+# because requests do not arrive as evenly as they leave.
 _POSTS, _POSTS_WINDOW = 5, 5.2
 _STREAMING = "streaming_state_conflict"  # docs: chat.update, "Errors"
 
@@ -38,8 +38,8 @@ class SlackSurface:
     """
 
     # chat.update takes a `text` of 4000 bytes after escaping and else fails with msg_too_long
-    # (field); a markdown block would take 12,000 characters (docs). One limit, so that both say
-    # the same.
+    # (field); a markdown block would take 12,000 characters (docs). One limit, so that both show
+    # the same text.
     limit = 4000
 
     def __init__(
@@ -68,7 +68,7 @@ class SlackSurface:
         self._stream: Stream | None = None
         # Once the reply has ended, a running stream may be of the next turn in the thread.
         self._may_adopt_streams = not purpose.has_ended
-        # Messages of an earlier attempt, by page number; None if they are to be looked for.
+        # Messages of an earlier attempt, by page number; None if they have to be searched.
         self._earlier: dict[int, str] | None = None if purpose.recovers else {}
         # The page numbers of the messages that were edited: they are not posted pages of an earlier
         # attempt. If such a page is posted again, its message accepts no more edits.
@@ -97,8 +97,8 @@ class SlackSurface:
     async def post(self, page: Page) -> str:
         """Send a message, or edit and return the one that an earlier attempt sent.
 
-        Earlier messages are looked for after a failed post, and if the turn was taken before. If
-        one accepts no edits, it is replaced.
+        Earlier messages are searched after a failed post, and if the turn was taken before. A
+        message that accepts no edits is replaced.
         """
         if self._earlier is None:
             self._earlier = await self._find_earlier()
@@ -112,7 +112,7 @@ class SlackSurface:
                 raise
             except WriteRefused as error:
                 log.info("Turn %s: cannot edit an earlier message: %s", self._turn_id, error)
-                # No other process knows of it.
+                # No other process knows this message.
                 with suppress(SurfaceError):
                     await self.edit(earlier, Page(page.number, "", final=True))
             else:
@@ -141,7 +141,7 @@ class SlackSurface:
         except Unreadable as error:
             # A duplicate is better than a long delay.
             log.warning(
-                "Turn %s: cannot look for earlier messages in %s, one may be sent twice: %s",
+                "Turn %s: cannot search earlier messages in %s, one may be sent twice: %s",
                 self._turn_id,
                 self._messages.channel,
                 error,
@@ -167,8 +167,8 @@ class SlackSurface:
         return EditBudget(bucket, _POSTS, _POSTS_WINDOW, refills=True)
 
     def _may_stream(self, page: Page) -> bool:
-        # A page that is posted again has to be found by its number. A sign of life alone could not
-        # be removed from a stream.
+        # A page that is posted again has to be found by its number. A status text could not be
+        # removed from a stream.
         grows = bool(page.said) and not page.final and page.number not in self._edited.values()
         return grows and self._audience is not None and self._streams.are_possible(self._audience)
 
@@ -195,11 +195,11 @@ class SlackSurface:
                 return False
             await self._append(stream, page)
         except WriteRefused as error:
-            log.info("Turn %s: a stream takes no more text: %s", self._turn_id, error)
+            log.info("Turn %s: a stream accepts no more text: %s", self._turn_id, error)
             self._stream = None
             return False
         except WriteFailed:
-            # It may have arrived all the same: appended again, it could be there twice.
+            # It may have arrived; appending it again could duplicate it.
             self._stream = None
             raise
         return True
@@ -221,7 +221,7 @@ class SlackSurface:
         try:
             await self._messages.change(message_id, page)
         except WriteRefused as error:
-            # Slack does not document what chat.delete of a running stream answers.
+            # Slack does not document the error of chat.delete for a running stream.
             if page.text and code_of(error) != _STREAMING:
                 raise
             # The process that started the stream has died, or did not receive the answer.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from adapters.slack.commands.calls import Callers, Spot
+from adapters.slack.commands.calls import CommandLocation, Permissions
 from adapters.slack.commands.home import Home
 from adapters.slack.commands.parley import Parley
 from adapters.slack.commands.shortcuts import Shortcuts
-from adapters.slack.commands.views import Answer
+from adapters.slack.commands.views import CommandAnswer
 from adapters.slack.inbound.ask_command import AskCommand
 from adapters.slack.manifest import PARLEY, QUESTION_ID
 from adapters.slack.workspace import Workspace
@@ -27,9 +27,9 @@ class Commands:
     def __init__(
         self, workspace: Workspace, intake: Intake, *, prompts: Sequence[tuple[str, str]]
     ) -> None:
-        callers, desk = Callers(workspace), Desk(intake)
-        self._home = Home(workspace, desk, callers, prompts=prompts)
-        self._parley = Parley(workspace, desk, callers, on_change=self._home.show)
+        permissions, desk = Permissions(workspace), Desk(intake)
+        self._home = Home(workspace, desk, permissions, prompts=prompts)
+        self._parley = Parley(workspace, desk, permissions, on_change=self._home.show)
         self._ask = AskCommand(workspace, intake)
         self._shortcuts = Shortcuts(workspace, intake, self._ask)
 
@@ -38,21 +38,23 @@ class Commands:
         if command.get("command") == PARLEY:
             answer = await self._parley.on_command(command)
         else:
-            answer = Answer(await self._ask.on_command(command))
+            answer = CommandAnswer(await self._ask.on_command(command))
         return {**answer.message(), "response_type": "ephemeral"} if answer.text else {}
 
     async def on_command_text(
         self, words: str, *, id_: str, channel: str, thread: str, user: str
     ) -> Mapping[str, object]:
-        """Handle what follows `/parley` in a message; return what the person alone reads.
+        """Handle the text after `/parley` in a message; return an ephemeral message, or {}.
 
         Slack takes no commands in threads.
         """
-        answer = await self._parley.carry_out(words, id_=id_, spot=Spot(channel, thread), user=user)
+        answer = await self._parley.carry_out(
+            words, id_=id_, location=CommandLocation(channel, thread), user=user
+        )
         return answer.message() if answer.text else {}
 
     async def on_press(self, body: Body) -> bool:
-        """Handle a press of a button of a command's answer; False if it is none of those."""
+        """Handle a press of a command's button; False for other buttons."""
         return await self._parley.on_press(body)
 
     async def on_shortcut(self, body: Body) -> None:
@@ -60,12 +62,12 @@ class Commands:
         await self._shortcuts.on_shortcut(body)
 
     async def on_submit(self, body: Body) -> Mapping[str, object]:
-        """Handle a form that was filled in; return the response action."""
+        """Handle a submitted form; return the response action."""
         view = body.get("view")
         if isinstance(view, dict) and view.get("callback_id") == QUESTION_ID:
             return await self._shortcuts.on_submit(body)
         return await self._parley.on_submit(body)
 
     def on_home(self, event: Body) -> None:
-        """Fill a tab of the app's home that a person has opened."""
+        """Update an opened tab of the app's home."""
         self._home.on_opened(event)

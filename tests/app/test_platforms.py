@@ -115,14 +115,13 @@ async def test_each_platform_tells_at_the_start_who_the_bot_is_there(
         opened(store, discord, slack) as platforms,
         listening(platforms),
     ):
-        await until(lambda: bool(said("Discord: I am") and said("Slack: I am")))
+        await until(lambda: bool(said("Discord: logged in as") and said("Slack: connected as")))
 
-    (line,) = said("Discord: I am")
-    assert line.startswith("Discord: I am parley")
+    (line,) = said("Discord: logged in as parley")
     assert line.endswith("in 1 servers; Message Content Intent is on")
-    assert said("Slack: I am") == [
-        f"Slack: I am @parley ({slack.bot_user_id}), in the workspace Parley ({slack.team_id}),"
-        " by Socket Mode; missing scopes: none"
+    assert said("Slack: connected as") == [
+        f"Slack: connected as @parley ({slack.bot_user_id}) to workspace Parley ({slack.team_id})"
+        " over Socket Mode; missing scopes: none"
     ]
 
 

@@ -37,7 +37,7 @@ async def test_while_slack_wants_no_stream_begun_a_page_is_posted_at_once(store:
         async with asyncio.timeout(50):
             await scene.answer(store, WORDS)
             # How often depends on the machine.
-        assert scene.calls("chat.update")
+            assert scene.calls("chat.update")
             await scene.answer(store, WORDS)
         scene.slack.clock.advance(60)
 

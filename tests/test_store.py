@@ -10,7 +10,7 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -259,26 +259,21 @@ async def test_a_long_data_dir_works_too(data_dir: Path) -> None:
     socket.parent.rmdir()
 
 
-async def test_a_ping_of_a_hanging_server_fails(data_dir: Path) -> None:
+@pytest.mark.parametrize(
+    "ask",
+    [Store.ping, lambda store: store.command("GET", "a")],
+    ids=["ping", "command"],
+)
+async def test_what_a_hanging_server_is_asked_fails(
+    data_dir: Path, ask: Callable[[Store], Awaitable[object]]
+) -> None:
     async with connect(url="", data_dir=data_dir) as store:
         pid = await server_pid(store)
         os.kill(pid, signal.SIGSTOP)
         try:
             async with asyncio.timeout(30):
                 with pytest.raises(StoreUnavailable):
-                    await store.ping()
-        finally:
-            os.kill(pid, signal.SIGCONT)
-
-
-async def test_a_command_to_a_hanging_server_fails(data_dir: Path) -> None:
-    async with connect(url="", data_dir=data_dir) as store:
-        pid = await server_pid(store)
-        os.kill(pid, signal.SIGSTOP)
-        try:
-            async with asyncio.timeout(30):
-                with pytest.raises(StoreUnavailable):
-                    await store.command("GET", "a")
+                    await ask(store)
         finally:
             os.kill(pid, signal.SIGCONT)
 

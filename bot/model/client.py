@@ -39,6 +39,7 @@ from bot.errors import (
     UsageRefused,
 )
 from bot.model.endpoint import NOTHING_CHOSEN, Answer
+from bot.model.reasoning import ReasoningFilter
 from bot.model.server_info import fetch_server_info
 from bot.model.transport import EventStream, ServerConnection
 from bot.text.sanitize import without_marks
@@ -171,6 +172,7 @@ class ModelClient:
     ) -> AsyncGenerator[str, None]:
         """Yield non-empty deltas; leading white space is part of the first visible one."""
         unseen = finish = last = ""
+        answer = ReasoningFilter()
         has_begun = False
         room = max_characters(max_tokens)
         while not (finish or stream.ended):
@@ -184,6 +186,7 @@ class ModelClient:
                 is_endless = len(delta) > room
                 delta = delta[:room]
                 room -= len(delta)
+                delta = answer.add(delta)
                 if not has_begun:
                     unseen += delta
                     has_begun = _is_visible(delta)
@@ -198,6 +201,9 @@ class ModelClient:
                     if has_begun:
                         raise AnswerCut(f"{self._server} sent {limit}")
                     raise self._server.failure("empty", f"sent nothing but white space, {limit}")
+        if _is_visible(rest := answer.rest()):
+            has_begun = True
+            yield rest
         for event in await stream.read_tail():
             metrics.add_usage(_usage(event))
         if finish == "error" or not (finish or stream.done):
@@ -218,9 +224,10 @@ class ModelClient:
                 raise self._server.event(chunk)
             # Events with token counts and keep-alives have no choices.
             choice = (chunk.get("choices") or [{}])[0]
-            text = (choice.get("delta") or {}).get("content")
-            # Content that is not text (a list of parts) is reasoning, and no part of the answer.
-            text = text if isinstance(text, str) else ""
+            text = (choice.get("delta") or {}).get("content") or ""
+            if not isinstance(text, str):
+                # Magistral's parts; those of the type "thinking" are no part of the answer.
+                text = "".join(part["text"] for part in text if part.get("type") == "text")
             return text, choice.get("finish_reason") or "", chunk.get("usage")
         except (ValueError, AttributeError, TypeError, LookupError, RecursionError) as error:
             raise self._server.failure("garbage", "sent a line that cannot be read") from error

@@ -452,6 +452,68 @@ class TestTails:
             await asyncio.wait_for(server.left.wait(), 60)
 
 
+def parts(*deltas: Json) -> str:
+    """Return a stream of such deltas, ended as an answer."""
+    chunks = [{"choices": [{"delta": delta}]} for delta in deltas]
+    return "".join(f"data: {json.dumps(each)}\n\n" for each in chunks) + "data: [DONE]\n\n"
+
+
+class TestReasoning:
+    """What a model thinks is no part of its answer, however the server sends it."""
+
+    @pytest.mark.parametrize(
+        ("said", "text"),
+        [
+            ("<think>Well, 6 * 7.</think>42", "42"),
+            ("\n<think>\nWell.\n</think>\n\n 42 and\n\n43", "42 and\n\n43"),
+            ("<think></think>42", "42"),
+            ("[THINK]Well.[/THINK]42", "42"),
+            ("<think>1</think>42 <think>2</think>", "42 <think>2</think>"),
+            ("Use `<think>` so:\n```\n<think>\n</think>\n```", None),
+            ("<thing>42</thing>", None),
+            ("<", None),
+            ("a < b </think> c", None),
+        ],
+    )
+    @pytest.mark.parametrize("length", [1, 3, 1000])
+    async def test_it_is_dropped_from_the_beginning_of_the_text_alone(
+        self, said: str, text: str | None, length: int
+    ) -> None:
+        pieces = [said[at : at + length] for at in range(0, len(said), length)]
+
+        body = parts(*({"content": piece} for piece in pieces))
+        async with serve_body(body) as url, connected(url) as model:
+            assert await answer(model) == (text or said)
+
+    async def test_fields_and_parts_of_it_are_no_text(self) -> None:
+        thought = {"type": "thinking", "thinking": [{"type": "text", "text": "Well."}]}
+        body = parts(
+            {"reasoning": "Well,", "content": ""},
+            {"reasoning_content": "Well,", "content": None},
+            {"content": [thought]},
+            {"content": [thought, {"type": "text", "text": "4"}]},
+            {"content": [{"type": "text", "text": "2"}, {"type": "reference", "ids": [1]}]},
+            {"content": " it is"},
+        )
+
+        async with serve_body(body) as url, connected(url) as model:
+            assert await answer(model) == "42 it is"
+
+    async def test_an_answer_that_never_leaves_it_is_empty(self) -> None:
+        body = parts({"content": "<think>Well, "}, {"content": "or so."})
+
+        async with serve_body(body) as url, connected(url) as model:
+            with pytest.raises(EmptyAnswer):
+                await answer(model)
+
+    async def test_a_model_that_thinks_is_not_silent(self) -> None:
+        async with ModelEmulator() as emulator, connected(emulator.url, idle=0.4) as model:
+            emulator.answer, emulator.delay = f"<think>{'hm ' * 30}</think>42", 0.02
+            emulator.chunk = 3
+
+            assert await answer(model) == "42"
+
+
 class TestUsage:
     async def used(self, model: OneAttempt) -> int | None:
         """Return the prompt's tokens as the server reports them."""

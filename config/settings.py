@@ -85,7 +85,7 @@ def _models(text: str) -> tuple[tuple[str, str], ...]:
         if not name or not label.isprintable() or len(label) > _LABEL_LENGTH:
             raise ValueError(f"has {part!r} in it, which is not like Label=name")
         found.append((_word(name), label or name))
-    words = [word.casefold() for name, label in found for word in {name, label}]
+    words = [word for one in found for word in {each.casefold() for each in one}]
     if len(words) > len(set(words)):
         raise ValueError("names a model, or uses a label, twice")
     return tuple(found)

@@ -15,7 +15,7 @@ from bot.errors import StoreUnavailable
 from bot.reply.draft import with_notice
 from bot.store import Store
 from bot.text.sanitize import whole_characters
-from bot.turns.desk import FORGET_QUESTION, Call, Desk
+from bot.turns.desk import DEFAULT, FORGET_QUESTION, Call, Desk
 from bot.turns.intake import Intake
 
 OFF = "off"  # instead of a name or a text: clears the choice
@@ -94,15 +94,14 @@ class ConsoleConversation:
     async def choose(self, what: str, text: str) -> str:
         """Set a preference of this conversation; without a text, return the current ones."""
         desk, call = self._desk, self._call()
-        if not text:
-            chosen = (await desk.overview(call)).text
-            offered = ", ".join(label for _, label in desk.models()) if what == "model" else ""
-            return f"{chosen}\nThere are: {offered}." if offered else chosen
-        text = "" if text.casefold() == OFF else text
+        is_off = text.casefold() in (OFF, DEFAULT)
         if field := _FIELDS.get(what):
+            if not text:
+                return (await desk.overview(call)).text
+            text = "" if is_off else text
             return await desk.fill_in(call, "thread", "answers", {field: text}, seen="")
         choose = desk.choose_model if what == "model" else desk.choose_persona
-        return await choose(call, text)
+        return await choose(call, DEFAULT if is_off else text)
 
     async def usage(self) -> str:
         """Return the tokens that the person has used today."""

@@ -130,10 +130,10 @@ def _subcommand(name: str) -> Payload:
     options: list[Payload] = []
     match name:
         case "model":
-            what = "The model; leave it out to take your choice back"
+            what = "The model, or default; leave it out to see which answers"
             options = [_option(_TEXT, "name", what, autocomplete=True), _place()]
         case "persona":
-            what = "How I am to answer; leave it out to take it back"
+            what = "How I am to answer, or default; leave it out to see it"
             options = [_option(_TEXT, "text", what, max_length=_LONGEST_PERSONA), _place()]
     return _described(name, COMMANDS[name]) | {"type": _SUBCOMMAND, "options": options}
 

@@ -132,17 +132,17 @@ _ALL: Mapping[str, tuple[str, str, str, str]] = {
         "Ver lo que puedo hacer aquí",
         "ここでできることを表示する",
     ),
-    "The model; leave it out to take your choice back": (
-        "Das Modell; ohne Angabe gilt wieder die Voreinstellung",
-        "Le modèle ; sans lui, ton choix est annulé",
-        "El modelo; sin él se anula tu elección",
-        "モデル名。省略すると選択を取り消します",
+    "The model, or default; leave it out to see which answers": (
+        "Das Modell oder default; ohne Angabe siehst du, welches antwortet",
+        "Le modèle, ou default ; sans lui, tu vois lequel répond",
+        "El modelo, o default; sin él ves cuál responde",
+        "モデル名または default。省略すると現在のモデルを表示",
     ),
-    "How I am to answer; leave it out to take it back": (
-        "Wie ich antworten soll; ohne Angabe gilt wieder die Voreinstellung",
-        "Comment je dois répondre ; sans texte, le choix est annulé",
-        "Cómo debo responder; sin texto se anula",
-        "答え方。省略すると取り消します",
+    "How I am to answer, or default; leave it out to see it": (
+        "Wie ich antworten soll, oder default; ohne Angabe siehst du es",
+        "Comment je dois répondre, ou default ; sans texte, tu le vois",
+        "Cómo debo responder, o default; sin texto lo ves",
+        "答え方または default。省略すると現在の設定を表示",
     ),
     "For which place; this conversation if left out": (
         "Wofür es gilt; ohne Angabe für dieses Gespräch",

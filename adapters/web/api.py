@@ -130,6 +130,7 @@ class Api:
         here = (one for one in form.fields if one.name in _CHOSEN_HERE)
         chosen: dict[str, Json] = {one.name: str(one.value) for one in here}
         models: list[Json] = [{"name": one.name, "label": one.label} for one in offered]
+        models = models if len(models) > 1 else []
         label = next((one.label for one in offered if one.name == name), "")
         return answer({**chosen, "models": models, "answers": label})
 

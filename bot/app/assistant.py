@@ -61,15 +61,24 @@ class Assistant:
 _Choice = tuple[Sequence[ContextWindowModel], Mapping[str, ContextWindowModel], str, str]
 
 
-def model_choices(settings: Settings) -> tuple[ModelChoice, ...]:
-    """Return the models that people may choose; none if there is only one."""
+def model_choices(
+    settings: Settings, assistant: Assistant | None = None
+) -> tuple[ModelChoice, ...]:
+    """Return the models that people may choose; the first one answers if nothing is chosen.
+
+    None if only a worker in another process knows what answers.
+    """
     here = settings.local_model_path or settings.transformers_model
-    if not settings.models or not settings.names_model or settings.model_id == DEMO or here:
-        return ()
-    named = dict(settings.models)
-    if settings.model_id not in named:
-        named = {settings.model_id: settings.model_id, **named}
-    return tuple(ModelChoice(name, label) for name, label in named.items())
+    is_named = settings.names_model and settings.model_id != DEMO and not here
+    first = label_of(settings, settings.model_id) if is_named else ""
+    named = {settings.model_id: assistant.model.name if assistant else first}
+    named |= dict(settings.models) if is_named else {}
+    return tuple(ModelChoice(name, label) for name, label in named.items() if label)
+
+
+def label_of(settings: Settings, name: str) -> str:
+    """Return the name of a model for people: its label in MODELS, or else its own name."""
+    return dict(settings.models).get(name.removesuffix(":latest"), name)
 
 
 @asynccontextmanager
@@ -219,7 +228,7 @@ async def _open_hugging_face(settings: Settings, stack: AsyncExitStack) -> _Choi
         )
         for name in dict.fromkeys((*names, *offered))
     }
-    label = f"{settings.model_id} at Hugging Face"
+    label = f"{label_of(settings, settings.model_id)} at Hugging Face"
     models = [opened[name] for name in names]
     return models, {name: opened[name] for name in offered}, label, settings.system_prompt
 
@@ -243,13 +252,13 @@ async def _open_server(settings: Settings, stack: AsyncExitStack) -> _Choice:
         )
         for name in _names(settings)
     ]
-    known = {one.name: one for one in models} | {chosen[0]: models[0]}
+    known = dict(zip(_names(settings), models, strict=True)) | {chosen[0]: models[0]}
     offered = {
         one.name: known.get(_listed(info, one.name))
         or await _open_offered(settings, connection.for_model(_listed(info, one.name)), stack)
         for one in choices
     }
-    label = f"{settings.model_id} at {urlsplit(url).hostname}"
+    label = f"{models[0].name} at {urlsplit(url).hostname}"
     return models, offered, label, settings.system_prompt
 
 
@@ -353,6 +362,7 @@ async def _open_model(
         prompt_tokens=settings.context_tokens - settings.max_tokens,
         answer_tokens=settings.max_tokens,
     )
+    model.name = label_of(settings, name)
     if not tokenizers.can_be_found(name):
         return model
     if is_chosen:

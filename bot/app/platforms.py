@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from bot.app import http
-from bot.app.assistant import IDLE_SECONDS, Assistant
+from bot.app.assistant import IDLE_SECONDS, Assistant, model_choices
 from bot.domain import Finding
 from bot.errors import CannotStart, StoreUnavailable, Unreachable
 from bot.ports import Platform
@@ -130,7 +130,7 @@ async def _open_pages(
             keep_seconds=settings.keep_seconds,
             remembers=settings.remembers,
             about={
-                "model": _model_name(settings, assistant),
+                "model": next((one.label for one in model_choices(settings, assistant)), ""),
                 "feedback": _rated(settings, usual=True),
                 "kept_days": settings.history_days,
             },
@@ -146,13 +146,6 @@ def _rated(settings: Settings, *, usual: bool) -> bool:
     """Return whether answers can be rated: a rating is kept in the history."""
     wanted = usual if settings.feedback is None else settings.feedback
     return wanted and settings.remembers
-
-
-def _model_name(settings: Settings, assistant: Assistant | None) -> str:
-    """Return the name of the model; "" if only a worker in another process knows it."""
-    if assistant:
-        return assistant.model.name
-    return settings.model_id if settings.names_model else ""
 
 
 def _access(settings: Settings) -> Access:

@@ -30,7 +30,7 @@ from bot.store import Store, connect
 from bot.turns.access import Access, Quota
 from bot.turns.conversation import Conversation
 from bot.turns.intake import Intake
-from bot.turns.preferences import PreferenceStore
+from bot.turns.preferences import ModelChoice, PreferenceStore
 from bot.turns.queue import Limits, TurnQueue
 from bot.turns.records import History
 from bot.turns.worker import Worker
@@ -165,7 +165,8 @@ async def _open(
         keep_seconds=settings.keep_seconds,
     )
     history = History(store=store, keep_seconds=settings.keep_seconds, remembers=settings.remembers)
-    intake = _intake(settings, store, queue, history)
+    models = model_choices(settings, assistant)
+    intake = _intake(settings, store, queue, history, models)
     address = ""
     if not {"console"} <= roles <= {"console", "web", "worker"}:
         address = await _serve_http(settings, platforms, queue, intake, store, stop, stack)
@@ -194,16 +195,20 @@ async def _open_assistant(
         return await stack.enter_async_context(opening)
 
 
-def _intake(settings: Settings, store: Store, queue: TurnQueue, history: History) -> Intake:
+def _intake(
+    settings: Settings,
+    store: Store,
+    queue: TurnQueue,
+    history: History,
+    models: Sequence[ModelChoice],
+) -> Intake:
     return Intake(
         queue=queue,
         history=history,
         follow=settings.follow_threads,
         access=_access(settings),
         longest=settings.max_tokens,
-        preferences=PreferenceStore(
-            store=store, models=model_choices(settings), max_tokens=settings.max_tokens
-        ),
+        preferences=PreferenceStore(store=store, models=models, max_tokens=settings.max_tokens),
     )
 
 

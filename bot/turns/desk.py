@@ -31,6 +31,7 @@ COMMANDS: Mapping[str, str] = {
     "forget-me": "Forget everything you have said to me",
     "help": "Show what I can do here",
 }
+DEFAULT = "default"  # instead of a model or a persona: takes the choice back
 ASK_ABOUT = "Ask about this"  # of a message's menu
 SUMMARISE = "Summarise from here"
 SUMMARY_QUESTION = (
@@ -158,25 +159,38 @@ class Desk:
         return "From now on I answer everything here that is not meant for somebody else."
 
     async def choose_model(self, call: Call, name: str, scope: Scope | None = None) -> str:
-        """Choose the model that answers, by its name; an empty one clears the choice.
+        """Choose the model that answers, by its name, or take the choice back by DEFAULT.
 
-        The default scope is the nearest one.
+        Without a name, return which one answers, and which there are. The default scope is the
+        nearest one.
         """
-        place, chosen = await self._change(call, scope, {"model": name.strip()})
+        if not name.strip():
+            model = self._intake.preferences.label_of((await self._chosen(call)).model)
+            answers = f"{model or 'The usual model'} answers here."
+            offered = ", ".join(label for _, label in self.models())
+            how = f"Name one to choose it, or `{DEFAULT}` to take the choice back."
+            return f"{answers} There are: {offered}. {how}" if offered else answers
+        place, chosen = await self._change(call, scope, {"model": _given(name)})
         if not chosen.model:
             return f"I have taken back the choice of a model for {place}."
-        label = dict(self.models()).get(chosen.model, chosen.model)
-        return f"From now on {label} answers in {place}."
+        return f"From now on {self._intake.preferences.label_of(chosen.model)} answers in {place}."
 
     def models(self, typed: str = "") -> list[tuple[str, str]]:
         """Return the names and labels of the models that match what a person has typed."""
-        sought = typed.strip().casefold()
-        found = [(one.name, one.label) for one in self._intake.preferences.models]
+        sought, offered = typed.strip().casefold(), self._intake.preferences.models
+        found = [(one.name, one.label) for one in offered if len(offered) > 1]
         return [one for one in found if any(sought in text.casefold() for text in one)]
 
     async def choose_persona(self, call: Call, text: str, scope: Scope | None = None) -> str:
-        """Choose how the bot is to answer; an empty text clears the choice."""
-        place, chosen = await self._change(call, scope, {"persona": text.strip()})
+        """Choose how the bot is to answer, or take that back by DEFAULT.
+
+        Without a text, return what is chosen.
+        """
+        if not text.strip():
+            persona = (await self._chosen(call)).persona
+            shown = f"My persona here:\n{persona}" if persona else "No persona is chosen here."
+            return f"{shown}\nWrite how I am to answer, or `{DEFAULT}` to take it back."
+        place, chosen = await self._change(call, scope, {"persona": _given(text)})
         if not chosen.persona:
             return f"I have taken back the persona for {place}."
         return f"From now on I answer so in {place}."
@@ -285,12 +299,18 @@ class Desk:
         follow = resolved(found).follow or self._intake.follow
         is_alone = call.asker.direct or call.asker.signed_in
         rules = [] if is_alone else [_FOLLOWS[follow]]
+        if model := self._intake.preferences.label_of(resolved(found).model):
+            rules.append(f"{model} answers here.")
         access = self._intake.access
         if access.people or access.roles or any(one.people or one.roles for one in found.values()):
             rules.append("Not everybody may use me here; you may.")
         if questions := access.quota_of(call.person, call.asker, found).questions:
             rules.append(f"You may ask me {_counted(questions)} questions a day.")
         return rules
+
+    async def _chosen(self, call: Call) -> Preferences:
+        await self._check(call)
+        return resolved(await self._intake.preferences.read(call.thread))
 
     async def _follow(self, call: Call, follow: Follow) -> None:
         if call.asker.direct:
@@ -330,6 +350,11 @@ class Desk:
             manages_channel=call.manages_channel,
             own_thread=call.own_thread,
         )
+
+
+def _given(text: str) -> str:
+    """Return a choice as it is stored; DEFAULT is none."""
+    return "" if text.strip().casefold() == DEFAULT else text.strip()
 
 
 def _of(used: int, most: int | None) -> str:

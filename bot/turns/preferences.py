@@ -151,7 +151,8 @@ def place_of(thread: ThreadKey, scope: Scope) -> str:
 class PreferenceStore:
     """What is chosen, in Redis, without an expiry. Every method raises StoreUnavailable.
 
-    `models` are those that people may choose, and `max_tokens` the longest answer of all.
+    `models` are those that people may choose; the first one answers if nothing is chosen.
+    `max_tokens` is the longest answer of all.
     """
 
     def __init__(
@@ -168,6 +169,11 @@ class PreferenceStore:
         places = dict(_places(thread))
         found = await self._read_places(list(places.values()))
         return dict(zip(places, found, strict=True))
+
+    def label_of(self, model: str) -> str:
+        """Return the label of a model, or of the one that answers if none is chosen."""
+        labels = {one.name: one.label for one in self.models}
+        return labels.get(model, model) or next(iter(labels.values()), "")
 
     async def change(
         self, thread: ThreadKey, scope: Scope, changes: Changes, *, by: str, rights: Rights
@@ -242,11 +248,11 @@ class PreferenceStore:
         return found
 
     def _model(self, typed: str) -> ModelChoice:
+        if len(self.models) < 2:
+            raise InvalidPreference("There are no other models to choose here.")
         for one in self.models:
             if typed.casefold() in (one.name.casefold(), one.label.casefold()):
                 return one
-        if len(self.models) < 2:
-            raise InvalidPreference("There are no other models to choose here.")
         offered = ", ".join(one.label for one in self.models)
         raise InvalidPreference(f"I do not know that model. There are: {offered}.")
 

@@ -285,6 +285,32 @@ async def test_for_a_model_that_is_gone_another_answers_and_says_so(
     assert said == [Start("small"), "Well."]
 
 
+async def test_people_read_the_label_of_a_model(tmp_path: Path) -> None:
+    async with ModelEmulator(flavour="vllm") as emulator:
+        settings = with_choices(emulator, tmp_path)
+        labels = (("small", "Quick"), ("large", "Clever"), ("gone", "Gone"))
+        settings = replace(settings, models=labels)
+        async with open_assistant(settings, asyncio.Event()) as mind:
+            said = await said_by(mind, Preferences(model="gone"))
+            clever = mind.model.chosen(Preferences(model="large"))
+            choices = model_choices(settings, mind)
+
+    assert said == [Start("Quick"), "Well."]
+    assert (mind.model.name, clever.name) == ("Quick", "Clever")
+    assert mind.label.startswith("Quick at ")
+    assert choices[0] == ModelChoice("small", "Quick")
+
+
+async def test_the_only_model_of_a_server_is_named_to_people(tmp_path: Path) -> None:
+    async with ModelEmulator() as emulator:
+        emulator.models = ("mine",)
+        settings = Settings(model_url=emulator.url, data_dir=tmp_path)
+        async with open_assistant(settings, asyncio.Event()) as mind:
+            (only,) = model_choices(settings, mind)
+
+    assert only.label == "mine"
+
+
 async def test_the_only_model_of_a_server_does_not_answer_for_a_chosen_one(tmp_path: Path) -> None:
     async with ModelEmulator(flavour="vllm") as emulator:
         settings = with_choices(emulator, tmp_path)
@@ -317,10 +343,10 @@ def test_people_choose_among_the_models_of_one_source(tmp_path: Path) -> None:
         ModelChoice("b", "Fast"),
         ModelChoice("c", "c"),
     )
-    assert model_choices(replace(settings, model_id="c")) == (
+    assert model_choices(replace(settings, model_id="b")) == (
         ModelChoice("b", "Fast"),
         ModelChoice("c", "c"),
     )
-    assert model_choices(replace(settings, models=())) == ()
+    assert model_choices(replace(settings, models=())) == (ModelChoice("a", "a"),)
     assert model_choices(replace(settings, model_url="", model_id="demo")) == ()
     assert model_choices(replace(settings, model_url="", local_model_path=tmp_path)) == ()

@@ -280,6 +280,10 @@ def test_an_address_that_is_taken_is_one_for_the_libraries(name: str, rest: str)
         assert yarl.URL(address).host
 
 
+def test_a_label_may_be_the_name_in_another_case() -> None:
+    assert Settings.load({"MODELS": "Mistral=mistral"}, NOWHERE).models == (("mistral", "Mistral"),)
+
+
 def test_models_have_labels_and_the_first_answers_if_no_other_is_named() -> None:
     text = "Fast = mistralai/small:fastest, Very clever=Qwen/large,plain"
 

@@ -44,12 +44,33 @@ async def test_a_model_is_chosen_by_its_name_or_label_and_taken_back(store: Stor
 
     said = await desk.choose_model(OWNER, " large ")
     taken = (await chosen(intake, "thread")).model
-    back = await desk.choose_model(OWNER, "")
+    shown = await desk.choose_model(OWNER, "")
+    back = await desk.choose_model(OWNER, " Default")
 
+    assert shown.startswith("Large answers here. There are: Small, Large.")
     assert said == "From now on Large answers in this thread."
     assert taken == "org/large"
     assert back == "I have taken back the choice of a model for this thread."
     assert (await chosen(intake, "thread")).model == ""
+
+
+async def test_without_a_choice_the_first_model_and_no_persona_are_shown(store: Store) -> None:
+    desk, _ = desk_of(store)
+
+    assert (await desk.choose_model(OWNER, "")).startswith("Small answers here.")
+    assert (await desk.choose_persona(OWNER, " ")).startswith("No persona is chosen here.")
+
+
+async def test_a_persona_is_shown_and_taken_back(store: Store) -> None:
+    desk, intake = desk_of(store)
+    await desk.choose_persona(OWNER, "A pirate.")
+
+    shown = await desk.choose_persona(OWNER, "")
+    back = await desk.choose_persona(OWNER, "default")
+
+    assert "A pirate." in shown
+    assert back == "I have taken back the persona for this thread."
+    assert (await chosen(intake, "thread")).persona == ""
 
 
 async def test_models_are_found_by_a_part_of_their_names(store: Store) -> None:

@@ -111,7 +111,7 @@ async def test_a_person_chooses_in_the_page(
     ):
         await person.open()
         opener, dialog = person.page.locator("#model"), person.page.locator("#answers")
-        await expect(opener).to_have_text("small")
+        await expect(opener).to_have_text("Fast")
         await opener.click()
         await expect(dialog).to_contain_text("For all your conversations")
         await dialog.get_by_label("Persona").fill("A pirate.")
@@ -130,7 +130,7 @@ async def test_a_person_chooses_in_the_page(
         await person.page.reload()
         await expect(opener).to_have_text("Clever")
         await person.page.get_by_role("link", name="New conversation").click()
-        await expect(opener).to_have_text("small")
+        await expect(opener).to_have_text("Fast")
 
     assert [one.body["model"] for one in model.requests] == ["small", "large"]
     assert all(one.body["temperature"] == 0.5 for one in model.requests)

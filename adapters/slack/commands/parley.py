@@ -20,13 +20,13 @@ from adapters.slack.workspace import Workspace
 from bot.errors import ParleyError, Refused, SurfaceError, WriteFailed
 from bot.turns.desk import (
     COMMANDS,
+    DEFAULT,
     FORGETTING,
     Call,
     Desk,
     Field,
     Form,
     NotAThread,
-    NotOffered,
     Part,
     Scope,
 )
@@ -166,12 +166,13 @@ class Parley:
     async def _offer(
         self, name: str, call: Call, location: CommandLocation, trigger: str
     ) -> CommandAnswer:
-        """Open a small form in which a person chooses a model or a persona."""
-        if not trigger:
-            return CommandAnswer(f"Add what you want, such as `/parley {name} …`.")
+        """Show what is chosen, and open a small form to choose a model or a persona."""
+        choose = self._desk.choose_model if name == "model" else self._desk.choose_persona
+        present = CommandAnswer(await choose(call, ""))
+        models = self._desk.models()
+        if not trigger or (name == "model" and not models):
+            return present
         if name == "model":
-            if len(models := self._desk.models()) < 2:
-                raise NotOffered("There are no other models to choose here.")
             chosen = Field(
                 name="model",
                 label="Model",
@@ -190,7 +191,7 @@ class Parley:
         required = {"model", "scope"}
         view = views.form_view(form, ViewContext(location), callback=callback, required=required)
         await self._open(trigger, view)
-        return CommandAnswer()
+        return present
 
     async def _open_form(self, body: Body, value: str, *, user: str, trigger: str) -> None:
         """Open a settings form.
@@ -242,9 +243,11 @@ class Parley:
         scope = views.SCOPES.get(_text(filled, "scope"))
         match view.get("callback_id"):
             case manifest.MODEL_ID:
-                return await self._desk.choose_model(call, _text(filled, "model"), scope)
+                model = _text(filled, "model") or DEFAULT
+                return await self._desk.choose_model(call, model, scope)
             case manifest.PERSONA_ID:
-                return await self._desk.choose_persona(call, _text(filled, "persona"), scope)
+                persona = _text(filled, "persona") or DEFAULT
+                return await self._desk.choose_persona(call, persona, scope)
         if context.scope is None or context.part is None:
             return _CLOSED
         return await self._desk.fill_in(

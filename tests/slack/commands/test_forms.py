@@ -33,7 +33,9 @@ async def test_without_words_a_form_offers_what_can_be_chosen(
         places = list(form.options("scope"))
         await slack.submit(ann, **{name: value, "scope": "server"})
 
-        assert not slack.ephemerals
+        assert name in ("model", "persona")
+        assert ("Small answers here." in (text := slack.ephemerals[-1].text)) == (name == "model")
+        assert "`default`" in text
         assert places == ["channel", "server"]
         assert form.texts[0].startswith("From now on")
         assert not form.fields
@@ -64,7 +66,7 @@ async def test_without_models_nothing_is_offered(store: Store) -> None:
         await slack.slash(slack.channel_id, ann, "/parley", "model")
 
         assert slack.modal(ann) is None
-        assert read_by(slack, ann) == ["There are no other models to choose here."]
+        assert read_by(slack, ann) == ["The usual model answers here."]
 
 
 async def test_settings_are_changed_in_a_form(store: Store) -> None:

@@ -452,9 +452,9 @@ class TestTails:
             await asyncio.wait_for(server.left.wait(), 60)
 
 
-def parts(*deltas: Json) -> str:
+def deltas(*sent: object) -> str:
     """Return a stream of such deltas, ended as an answer."""
-    chunks = [{"choices": [{"delta": delta}]} for delta in deltas]
+    chunks = [{"choices": [{"delta": delta}]} for delta in sent]
     return "".join(f"data: {json.dumps(each)}\n\n" for each in chunks) + "data: [DONE]\n\n"
 
 
@@ -481,13 +481,13 @@ class TestReasoning:
     ) -> None:
         pieces = [said[at : at + length] for at in range(0, len(said), length)]
 
-        body = parts(*({"content": piece} for piece in pieces))
+        body = deltas(*({"content": piece} for piece in pieces))
         async with serve_body(body) as url, connected(url) as model:
             assert await answer(model) == (text or said)
 
     async def test_fields_and_parts_of_it_are_no_text(self) -> None:
         thought = {"type": "thinking", "thinking": [{"type": "text", "text": "Well."}]}
-        body = parts(
+        body = deltas(
             {"reasoning": "Well,", "content": ""},
             {"reasoning_content": "Well,", "content": None},
             {"content": [thought]},
@@ -500,7 +500,7 @@ class TestReasoning:
             assert await answer(model) == "42 it is"
 
     async def test_an_answer_that_never_leaves_it_is_empty(self) -> None:
-        body = parts({"content": "<think>Well, "}, {"content": "or so."})
+        body = deltas({"content": "<think>Well, "}, {"content": "or so."})
 
         async with serve_body(body) as url, connected(url) as model:
             with pytest.raises(EmptyAnswer):

@@ -52,15 +52,17 @@ _OPEN_LINK = re.compile(rf"{_LINK_BEGUN}|!\Z")
 _UNFINISHED_ADDRESS = re.compile(
     rf"<?(?=(?i:https?)://\S{{0,2000}}+\Z){ADDRESS}(?:\([^\s<>()]*+)?\Z"
 )
+# Nothing within a formula is markup.
+_FORMULA = r"\\\(.*?(?:\\\)|\Z)|\\\[.*?(?:\\\]|\Z)|\$\$.*?(?:\$\$|\Z)"
 # Mentions, emoji and addresses in angle brackets count as one word.
 _SPAN = re.compile(
     r"(?<!`)(`+)(?!`).*?(?:(?<!`)\1(?!`)|\Z)"
-    rf"|{_LINK}|{_LINK_BEGUN}"
+    rf"|{_FORMULA}|{_LINK}|{_LINK_BEGUN}"
     r"|https?://\S+"
     r"|<[^<>\s]+(?:>|\Z)"
     r"|\*\*(?=\S).*?(?:\*\*|\Z)"
 )
-_MARKS = re.compile(r"\\.|`+|\*+|_+|~~", re.DOTALL)
+_MARKS = re.compile(rf"{_FORMULA}|\\.|`+|\*+|_+|~~", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -423,7 +425,7 @@ def _open_marks(block: str) -> list[_Mark]:
             if end is None:
                 return [*marks, _Mark(run, found.start(), at)]
             at = end.end()
-        elif run[0] != "\\":
+        elif run[0] not in "\\$":
             left = _close_marks(marks, kinds, found)
             if left and _may_open(found):
                 kinds[run[0]] += 1

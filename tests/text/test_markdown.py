@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from bot.reply.pages import Pager
 from bot.text.markdown import close, settled, tidy
 
 
@@ -143,3 +144,32 @@ def test_what_is_settled_ends_with_no_address_that_may_go_on(text: str) -> None:
     if text[len(beginning) :][:1] != "<":
         assert "http://" not in last
         assert "https://" not in last
+
+
+FORMULAS = [
+    r"\(a^2 + b_1 \cdot x_{i_j}\)",
+    r"\[ \int_0^1 x^{*}\,dx = \frac{1}{3} \]",
+    "$$\n\\begin{aligned}\na &= b \\\\\nc_1 &= d_{*} \\_ x\n\\end{aligned}\n$$",
+    r"\(a\\b * _c\)",
+]
+
+
+@pytest.mark.parametrize("formula", FORMULAS)
+def test_a_formula_is_no_markup(formula: str) -> None:
+    text = f"See {formula} and **bold** words."
+
+    assert tidy(text) == text
+    assert settled(text) == text
+    for end in range(text.index(formula) + 2, len("See " + formula)):
+        assert text.startswith(tidy(text[:end]))
+
+
+@pytest.mark.parametrize("formula", FORMULAS)
+@pytest.mark.parametrize("before", range(60, 140))
+def test_a_page_does_not_end_within_a_formula_on_a_line(formula: str, before: int) -> None:
+    formula = formula.replace("\n", " ")
+    text = "w " * (before // 2) + formula + " and more words" * 5
+
+    pages = Pager(limit=160, measure=len).cut(text)
+
+    assert "".join(pages).count(formula) == 1

@@ -140,15 +140,18 @@ class NotTheAsker(Refused):
 
 
 class NotTheLast(Refused):
-    apology = "Only the last answer can be written anew or continued."
+    apology = "Only my last answer can be written again or continued. Please ask a new question."
 
 
 class NotRemembered(Refused):
-    apology = "I do not remember this any more. Please ask again."
+    apology = "I no longer remember this. Please ask again."
 
 
 class HasEnded(Refused):
-    apology = "This answer has ended already."
+    apology = "This answer has already ended."
+
+
+_TELL = "Please tell the person who runs this bot."
 
 
 class ModelError(ParleyError):
@@ -170,20 +173,20 @@ class ModelError(ParleyError):
 
 
 class ModelDenied(ModelError):
-    apology = "I am not allowed to use my language model. Whoever runs me needs to look at this."
+    apology = f"My model server does not accept my key. {_TELL}"
 
 
 class ModelUnpaid(ModelError):
-    apology = "My allowance at the language model is used up. Whoever runs me can renew it."
+    apology = f"The credit for my language model is used up. {_TELL}"
 
 
 class ModelUnknown(ModelError):
     offered: str | None = None  # the model that the server has instead, if it reports one
-    apology = "My language model cannot be found. Whoever runs me needs to choose another."
+    apology = f"My language model cannot be found. {_TELL}"
 
 
 class ModelElsewhere(ModelError):
-    apology = "My language model is not where I look for it. Whoever runs me needs to look at this."
+    apology = f"My model server has a wrong address. {_TELL}"
 
 
 class ModelBusy(ModelError):
@@ -221,7 +224,7 @@ class PromptTooLong(ModelError):
 
 
 class PromptRefused(ModelError):
-    apology = "The language model does not accept this question. Please put it another way."
+    apology = "The language model does not accept this question. Please ask in other words."
 
 
 class UsageRefused(PromptRefused):
@@ -233,7 +236,7 @@ class SystemRefused(PromptRefused):
 
 
 class EmptyAnswer(ModelError):
-    apology = "The language model had nothing to say. Please put the question another way."
+    apology = "The language model gave no answer. Please ask in other words."
 
 
 class AnswerCut(ModelError):
@@ -267,7 +270,7 @@ class WriteFailed(SurfaceError):
 
 
 class WriteRefused(SurfaceError):
-    apology = "I cannot show the rest of my answer here. Please put the question another way."
+    apology = "I cannot show the rest of my answer here. Please ask in other words."
 
 
 class MessageGone(SurfaceError):

@@ -63,13 +63,14 @@ async def stream_answer(
     nowhere, nobody = ThreadKey("", "", "", ""), Person("", "")
     text, now = whole_characters(question), time.time()
     turn = Turn("", nowhere, nobody, text, place={}, asked_at=now)
+    zone = assistant.system_prompt.zone(turn) if system is None else None
     if system is None:
         system = assistant.system_prompt.for_turn(turn)
     exchanges = [
         Exchange("", nobody, now, whole_characters(asked), whole_characters(answered))
         for asked, answered in history
     ]
-    prompt = compose(system=system, exchanges=exchanges, turn=turn)
+    prompt = compose(system=system, exchanges=exchanges, turn=turn, zone=zone)
     try:
         async with aclosing(assistant.model.stream(prompt)) as deltas:
             async for delta in deltas:

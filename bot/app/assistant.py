@@ -91,7 +91,8 @@ async def open_assistant(
     """
     progress = progress or LoggedProgress()
     async with AsyncExitStack() as stack:
-        if settings.model_id == DEMO or not settings.names_model:
+        is_demo = settings.model_id == DEMO or not settings.names_model
+        if is_demo:
             models, offered, label, prompt = await _open_local(_for_demo(settings), stack, progress)
         elif settings.local_model_path:
             models, offered, label, prompt = await _open_local(settings, stack, progress)
@@ -111,7 +112,9 @@ async def open_assistant(
             stopping=stopping,
             offered=offered,
         )
-        yield Assistant(model, label, SystemPrompt(prompt, settings.system_prompt_line))
+        # Date and time would confuse so small a model.
+        adds_line = settings.system_prompt_line and not is_demo
+        yield Assistant(model, label, SystemPrompt(prompt, adds_line))
 
 
 def _for_demo(settings: Settings) -> Settings:

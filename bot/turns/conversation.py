@@ -331,6 +331,7 @@ class Conversation:
             exchanges=[one for one in remembered if one.turn_id != lease.turn.id],
             turn=replace(lease.turn, quote=lease.quote),
             context=lease.context or (),
+            zone=self._system_prompt.zone(lease.turn),
         )
         model = self._model.chosen(lease.turn.preferences)
         return model.stream(prompt)

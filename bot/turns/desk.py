@@ -44,12 +44,12 @@ FORGET_QUESTION = (
 )
 FORGET = "Forget everything"  # the button below it
 FORGETTING = (
-    "I am forgetting everything that you have said to me. It takes a while longer; until it is "
-    "done I answer no questions of yours."
+    "I am forgetting everything that you have said to me. This takes a while; I will not answer "
+    "your questions until it is done."
 )
 FORGOTTEN = (
-    "I have forgotten everything that you have said to me. If messages still stand here, please "
-    "delete those that nobody is to read. How much you have used today still counts."
+    "I have forgotten everything that you have said to me. Messages that are still visible "
+    "here stay until you delete them. What you have used today still counts."
 )
 
 
@@ -59,7 +59,7 @@ AWAY = "I cannot do this at the moment. Please try again in a minute."
 class NotOffered(Refused):
     """The command is not supported in this version, or in this place."""
 
-    apology = "I cannot do this yet."
+    apology = "I cannot do this here."
 
 
 class NotAThread(Refused):
@@ -253,7 +253,7 @@ class Desk:
         if quota.server_tokens is not None:
             all_people = _of(used.server_tokens, quota.server_tokens)
             lines.append(f"Tokens of all people here: {all_people}")
-        return "\n".join([*lines, f"It begins anew at 00:00 UTC, {until(used.renews_in)}."])
+        return "\n".join([*lines, f"The count starts again at 00:00 UTC, {until(used.renews_in)}."])
 
     async def forget_me(self, call: Call) -> str:
         """Begin to forget a person who has confirmed FORGET_QUESTION.
@@ -375,9 +375,10 @@ def _require(call: Call, scope: Scope) -> None:
         raise NotAThread if scope == "thread" else NotOffered(f"There is no {scope} here.")
 
 
-_NOTHING_CHOSEN = "Nothing is chosen here: I answer as the operator has set me up."
+_NOTHING_CHOSEN = "Nothing is chosen here, so my usual settings apply."
 _WHO_MAY = (
-    "Who began a thread can change that for it, who manages a channel or a server for all of it."
+    "The person who started a thread can change this for the thread; people who manage a channel or"
+    " the server can change it there."
 )
 _TITLES: Mapping[Part, str] = {
     "answers": "Answers in {place}",

@@ -16,7 +16,7 @@ Part = Literal["answers", "access"]
 
 Filled = Mapping[str, str | Sequence[str]]
 
-_AS_BEFORE = "As chosen for the place around it, or by the operator"
+_AS_BEFORE = "As usual here"
 _DIGEST = 4  # characters of a field in `Form.seen`
 _MOST_PEOPLE = 25
 _MOST_DISPLAYED = 200  # characters of a persona in an overview
@@ -181,7 +181,7 @@ def _access_fields(found: Preferences, scope: Scope) -> Iterator[Field]:
             yield Field(
                 name=name,
                 label=label,
-                hint="Empty: as many as the operator allows",
+                hint="Leave it empty for the usual limit",
                 kind="line",
                 value=_written(value),
                 most=12,

@@ -52,9 +52,10 @@ class SystemPrompt:
     """The text that precedes every conversation.
 
     `{date}`, `{time}`, `{name}`, `{place}` and `{platform}` are filled in; other braces stay. If it
-    has none of them and `adds_line`, one line with all but the time is added. A time would change
-    the beginning of the prompt with each question, and a local server, which caches the prompts of
-    a conversation, would read all of it again. An empty text stays empty.
+    has none of them and `adds_line`, one line with all but the time is added, and each question
+    ends with its time. A time here would change the beginning of the prompt with each question,
+    and a local server, which caches the prompts of a conversation, would read all of it again. An
+    empty text stays empty.
     """
 
     text: str
@@ -72,9 +73,15 @@ class SystemPrompt:
             "platform": _PLATFORMS.get(turn.key.platform, turn.key.platform),
         }
         filled = _PLACEHOLDER.sub(lambda found: values[found[1]], self.text)
-        if filled == self.text and self.adds_line and self.text.strip():
-            filled += f"\n\nToday is {values['date']}.{_about(turn, values)}"
+        if self.zone(turn):
+            times = f"Each question ends with its time ({zone})."
+            filled += f"\n\nToday is {values['date']}. {times}{_about(turn, values)}"
         return filled
+
+    def zone(self, turn: Turn) -> tzinfo | None:
+        """Return the zone of the times at the end of the questions; None leaves them out."""
+        adds = self.adds_line and self.text.strip() and not _PLACEHOLDER.search(self.text)
+        return _zone(turn.zone) if adds else None
 
 
 def _about(turn: Turn, values: dict[str, str]) -> str:
@@ -198,6 +205,7 @@ def compose(
     exchanges: Sequence[Exchange],
     turn: Turn,
     context: Sequence[ContextMessage] = (),
+    zone: tzinfo | None = None,
 ) -> tuple[Message, ...]:
     """Return the system prompt, all exchanges and the new message, in this order.
 
@@ -206,7 +214,8 @@ def compose(
     "Name: ". The second person of one name is "Name (2): ", and the bot itself is "You: ". Further
     lines that begin like a label, or like a mark of a context, are quoted with "> ". `context` is
     that of the new message, and what it replies to is the end of it. The persona that people chose
-    for the turn is the context of the system prompt.
+    for the turn is the context of the system prompt. With a `zone`, each question ends with its
+    time; the earlier ones keep it, so that the beginning of the next prompt is the same.
     """
     answered = [one for one in exchanges if one.question.strip() and one.answer.strip()]
     asked = Exchange(turn.id, turn.person, turn.asked_at, turn.text, "", turn.quote, (*context,))
@@ -232,9 +241,9 @@ def compose(
             labelled(each.person, each.text, prefix=_REPLY if each is one.quote else "")
             for each in shown
         )
-        return Message(
-            "user", labelled(one.person, one.question) if several else one.question, texts
-        )
+        said = labelled(one.person, one.question) if several else one.question
+        asked_at = f"\n({datetime.fromtimestamp(one.asked_at, zone):%a %H:%M})" if zone else ""
+        return Message("user", said + asked_at, texts)
 
     if has_context:
         system = f"{system}\n\n{NOTICE}".strip()

@@ -253,7 +253,7 @@ async def test_the_overview_tells_what_is_chosen_where_and_offers_what_may_be_ch
     ]
     assert own.forms == [("thread", "answers", "Answers in this thread")]
     assert visiting.forms == []
-    assert "Who began a thread" in visiting.text
+    assert "The person who started a thread" in visiting.text
     assert len(managing.forms) == 5
 
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from bot.domain import Person, ThreadKey, Turn
-from bot.turns.prompt import SystemPrompt
+from bot.domain import Exchange, Person, ThreadKey, Turn
+from bot.turns.prompt import SystemPrompt, compose
 from bot.turns.records import read_turn, write_turn
 
 TURN = Turn(
@@ -44,6 +44,7 @@ def test_placeholders_are_filled_in_and_other_braces_stay(text: str, expected: s
 def test_a_prompt_without_placeholders_gets_one_line() -> None:
     assert filled("Be kind.") == (
         "Be kind.\n\nToday is Wednesday, 2026-11-18."
+        " Each question ends with its time (Europe/Berlin)."
         ' You talk with "Ana" in "#general of Acme" on Slack.'
     )
 
@@ -66,7 +67,9 @@ def test_an_empty_prompt_stays_empty() -> None:
 def test_what_is_not_known_is_left_out() -> None:
     unknown = replace(TURN, where="", zone="", person=Person("", ""))
 
-    assert filled("Be kind.", unknown) == "Be kind.\n\nToday is Wednesday, 2026-11-18."
+    assert filled("Be kind.", unknown) == (
+        "Be kind.\n\nToday is Wednesday, 2026-11-18. Each question ends with its time (UTC)."
+    )
     assert filled("{name} {place} {time}", unknown) == "somebody this conversation 11:06 (UTC)"
 
 
@@ -107,3 +110,24 @@ def test_a_record_keeps_place_and_zone_and_older_records_have_none() -> None:
     assert read_turn(TURN.id, "slack", str(TURN.key), body, "{}").where == "#general of Acme"
     assert read_turn(TURN.id, "slack", str(TURN.key), body, "{}").zone == "Europe/Berlin"
     assert read_turn(TURN.id, "slack", str(TURN.key), older, "{}").where == ""
+
+
+def test_questions_end_with_their_times_and_earlier_ones_keep_theirs() -> None:
+    prompt = SystemPrompt("Be kind.")
+    exchanges: list[Exchange] = []
+    sent = []
+    for number, asked_at in enumerate((TURN.asked_at, TURN.asked_at + 90_000)):
+        turn = replace(TURN, id=f"slack:{number}", text=f"Why {number}?", asked_at=asked_at)
+        sent.append(compose(system="", exchanges=exchanges, turn=turn, zone=prompt.zone(turn)))
+        exchanges.append(Exchange(turn.id, turn.person, asked_at, turn.text, "So."))
+
+    assert [one.text for one in sent[1]] == ["Why 0?\n(Wed 12:06)", "So.", "Why 1?\n(Thu 13:06)"]
+    assert sent[1][:1] == sent[0]
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [SystemPrompt("It is {time}."), SystemPrompt(" "), SystemPrompt("Hi", adds_line=False)],
+)
+def test_questions_have_no_times_if_the_operator_shapes_the_prompt(prompt: SystemPrompt) -> None:
+    assert prompt.zone(TURN) is None

@@ -178,7 +178,7 @@ class Parley:
                 label="Model",
                 hint="",
                 kind="choice",
-                options=(*models, ("", "As chosen elsewhere, or by the operator")),
+                options=(*models, ("", "As usual here")),
             )
             form = Form(title="Choose a model", fields=(chosen, _scope_field(call)), seen="")
         else:

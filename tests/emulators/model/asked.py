@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
 from bot.domain import Json
 from tests.emulators.timeline import Delta
+
+_TIME = re.compile(r"\n\(\w{3} \d\d:\d\d\)\Z")
 
 
 @dataclass(slots=True)
@@ -32,6 +35,18 @@ class Asked:
 
     @property
     def messages(self) -> list[dict[str, str]]:
+        """The messages without the times at the ends of questions, which change by themselves."""
+        return [
+            {
+                name: _TIME.sub("", text) if isinstance(text, str) else text
+                for name, text in it.items()
+            }
+            for it in self.sent
+        ]
+
+    @property
+    def sent(self) -> list[dict[str, str]]:
+        """The messages as they came in."""
         # What else a message may hold, such as a list of parts, our bot does not send.
         return cast("list[dict[str, str]]", self.body.get("messages", []))
 

@@ -83,7 +83,7 @@ class Behaviour:
 
     def need(self, asked: Asked) -> Need:
         """Return the tokens that a request takes of the context."""
-        prompt = len(tokens(self.templated(asked.messages))) - asked.unread
+        prompt = len(tokens(self.templated(asked.sent))) - asked.unread
         return Need(prompt, _limit(asked.body), bool(asked.body.get("stream")))
 
     def speech(self, asked: Asked) -> Speech:

@@ -143,12 +143,12 @@ class Server:
             case dialect.INPUT_TOKENS | dialect.CHAT_TOKENIZE:
                 self.counted += 1
                 self._judge(asked, body)
-                found = self._dialect.count(self._behaviour.templated(asked.messages))
+                found = self._dialect.count(self._behaviour.templated(asked.sent))
             case dialect.MODELS | dialect.PROPS | dialect.INFO | dialect.PS as endpoint:
                 found = self._dialect.tell(endpoint, self._behaviour.served())
             case _:
                 self._judge(asked, body)
-                found = {"prompt": self._behaviour.templated(asked.messages)}
+                found = {"prompt": self._behaviour.templated(asked.sent)}
         return await self._reply(asked, plain(200, found, {}))
 
     async def _complete(

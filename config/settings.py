@@ -19,8 +19,8 @@ LOG_FORMATS = ("text", "json")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 ON = ("on", "true", "yes", "1")
 OFF = ("off", "false", "no", "0")
-# Prefixes that only Parley uses: an unknown name with one of them is misspelt.
-OURS = ("DISCORD_", "SLACK_", "MODEL_")
+# Filled in within SYSTEM_PROMPT; see `SystemPrompt` in bot/turns/prompt.py.
+PLACEHOLDERS = ("date", "time", "name", "place", "platform")
 # Variables of similar bots, with the names that they have here.
 OLDER: Mapping[str, str] = {
     "DO_SAMPLE": "set TEMPERATURE=0 for answers without chance",
@@ -29,6 +29,52 @@ OLDER: Mapping[str, str] = {
     "TOP_K": "set TOP_P, which every server knows",
     "WAIT_FOR_MODEL": "a model that loads is always waited for",
 }
+# The words of other bots' and guides' variables; the first that fits tells the name here.
+_WORDS: Mapping[str, str] = {
+    r"SLACK\b(?!.*APP).*TOKEN": "SLACK_BOT_TOKEN",
+    r"^(HF|HUGGING).*(TOKEN|KEY)": "HF_TOKEN",
+    r"API ?KEY|GPT.*KEY|OPENAI.*TOKEN": "MODEL_API_KEY",
+    r"\b(DISCORD|BOT|CLIENT)\b.*TOKEN|^TOKEN$": "DISCORD_TOKEN",
+    r"REDIS|VALKEY": "REDIS_URL",
+    r"SYSTEM|PROMPT|PERSONA|INSTRUCTION": "SYSTEM_PROMPT",
+    r"\bBASE\b|ENDPOINT|(OPENAI|OLLAMA|LLM).*(URL|HOST)": "MODEL_URL",
+    r"\bMODEL( NAME)?$": "MODEL_ID",
+    r"LIMIT|DAILY|COOLDOWN|\bPER\b": "QUESTIONS_PER_DAY",
+    r"ADMIN|OWNER|MODERATOR": "ADMINS",
+    r"LEAVE": "LEAVE_OTHER_SERVERS",
+    r"\bDMS?\b|DIRECT": "DIRECT_MESSAGES",
+    r"MENTION": "FOLLOW_THREADS",
+    r"CHANNEL": "ALLOWED_CHANNELS",
+    r"ROLE": "ALLOWED_ROLES",
+    r"BLOCK|BLACK|\bDEN[YI]|\bBAN|FORBID|IGNORE": "BLOCKED_PEOPLE",
+    r"USER|MEMBER|PERSON|WHITE ?LIST$": "ALLOWED_PEOPLE",
+    r"GUILD|SERVER|WORKSPACE|TEAM": "ALLOWED_SERVERS",
+}
+# What container tools, time zones, proxies, TLS, Python and libraries read: let through in .env.
+_OF_OTHERS = re.compile(
+    r"(COMPOSE|DOCKER|LC|UV|PIP|CUDA|NVIDIA|HIP|GGML|OMP|TORCH|PYTORCH|TOKENIZERS|OTEL)_\w+"
+    r"|P?[UG]ID|UMASK|TZ|LANG|NO_COLOR|TERM|TMPDIR|PYTHON\w*|(HTTPS?|ALL|NO)_PROXY"
+    r"|SSL_CERT_(FILE|DIR)|(REQUESTS|CURL)_CA_BUNDLE|TRANSFORMERS_(CACHE|OFFLINE|VERBOSITY)"
+    r"|HF_(HOME|ENDPOINT|DEBUG|(HUB|XET)_(?!TOKEN)\w+)",
+    re.IGNORECASE,
+)
+# In the environment, a name (in words) is ours if it begins as ours do, or if it limits somebody;
+# not, if it is a webhook's, a host's, or that of a container beside this one.
+_OURS = re.compile(
+    r"(?!.*\b(WEBHOOK|SERVICE (HOST|PORT)|PORT( TCP|$))|(GITHUB|CI|WEB CON|ALLOWED HOSTS)\w*\b)"
+    r"((DISCORD|SLACK|MODELS?|WEB|BLOCK(ED)?|DENIED|BANNED|BANS|GUILDS?|DMS?)\b|ALLOW"
+    r"|(BLOCK|WHITE|BLACK) ?LIST|RATE LIMIT$|.*\bPER (DAY|USER)$|(SERVER|CHANNEL|ROLE) IDS?$"
+    r"|(BOT )?(ADMIN|OWNER)S?( (USER|MEMBER|ROLE)S?)?( IDS?)?$"
+    r"|(?=.*\b(ALLOW|WHITE|PERMIT|AUTHORI|ONLY|RESTRICT|BLOCK|BLACK|DEN[YI]|BAN|IGNOR|LEAVE"
+    r"|(EN|DIS)ABLE)).*\b(SERVER|GUILD|CHANNEL|PEOPLE|PERSON|USER|MEMBER|ROLE|WORKSPACE|DM|DIRECT)S?\b)"
+)
+# Variables that mean nothing without another one.
+_NEEDS = (
+    *(("SLACK_APP_TOKEN", "SLACK_BOT_TOKEN"), ("SLACK_SIGNING_SECRET", "SLACK_BOT_TOKEN")),
+    *(("DISCORD_SHARDS", "DISCORD_TOKEN"), ("MODEL_API_KEY", "MODEL_URL")),
+    *(("WEB_OIDC_ISSUER", "WEB_OIDC_CLIENT_ID"), ("WEB_OIDC_ISSUER", "WEB_URL")),
+    ("WEB_OIDC_CLIENT_ID", "WEB_OIDC_ISSUER"),
+)
 
 # The options of REDIS_URL. redis-py hands all others to its connections: some raise there, and its
 # timeouts would replace those of `bot.store`.
@@ -42,7 +88,8 @@ _TLS_OPTIONS = (
 )
 _LABEL_LENGTH = 60  # characters; menus have no room for more
 # How alike a misspelt name and a known one are (difflib's ratio).
-_NEAR, _NEAR_IN_ENVIRONMENT = 0.8, 0.91
+_NEAR, _VERY_NEAR = 0.8, 0.91
+_SHORTEST_PASSWORD = 8  # characters
 _SHOWN = 400  # characters of a refused value
 
 # Also for other programs' names; python-dotenv accepts anything up to a blank or an equals sign.
@@ -107,6 +154,20 @@ def _prompts(text: str) -> tuple[tuple[str, str], ...]:
     if len(prompts) > 4 or not all(title and message for title, message in prompts):
         raise ValueError("is not up to four of TITLE: MESSAGE, with | between them")
     return prompts
+
+
+def _password(text: str) -> str:
+    if len(text) < _SHORTEST_PASSWORD:
+        raise ValueError(f"is too easy to guess: take at least {_SHORTEST_PASSWORD} characters")
+    return text
+
+
+def _system_prompt(text: str) -> str:
+    for word in re.findall(r"\{(\w+)\}", text):
+        near = get_close_matches(word.lower(), PLACEHOLDERS, n=1, cutoff=_NEAR)
+        if near and word != near[0]:
+            raise ValueError(f"has {{{word}}} in it; did you mean {{{near[0]}}}?")
+    return text
 
 
 def _url(*schemes: str, beside_token: bool = False) -> Callable[[str], str]:
@@ -209,7 +270,11 @@ def _ids(kinds: str, *, such_as: str) -> Callable[[str], tuple[str, ...]]:
     known = re.compile(rf"[0-9]{{5,20}}|[{kinds}][A-Z0-9]{{2,30}}|[0-9a-f]{{32}}")
 
     def parse(text: str) -> tuple[str, ...]:
-        ids = _words(text)
+        ids = tuple(part.strip() for part in text.split(",") if part.strip())
+        if not ids:
+            raise ValueError("has no id in it: leave it empty if nobody is to be named")
+        if re.search(r"[\s;]", "".join(ids)):
+            raise ValueError("needs commas, and nothing else, between its ids")
         if wrong := next((one for one in ids if not known.fullmatch(one)), ""):
             raise ValueError(f"has {wrong[:80]!r}, which is no id {such_as}")
         return ids
@@ -362,7 +427,7 @@ class Settings:
         "You are Parley, a friendly assistant in a group chat. Answer in the language of the "
         "question, correctly and briefly, in Markdown where it helps. If you do not know "
         "something, say so.",
-        str,
+        _system_prompt,
         "what the model is told before every conversation; {date}, {time}, {name}, {place} and "
         "{platform} are filled in",
     )
@@ -455,10 +520,11 @@ class Settings:
     )
     host: str = _setting("127.0.0.1", _host, "address for /livez, /readyz and /slack/events")
     port: int = _setting(8080, _port, "port beside HOST; 0 means any")
+    metrics_host: str = _setting("127.0.0.1", _host, "address for /metrics on METRICS_PORT")
     metrics_port: int | None = _setting(
         None,
         _port,
-        "port on 127.0.0.1 for /metrics; empty means on PORT, if HOST is a loopback address",
+        "port beside METRICS_HOST; empty means on PORT, if HOST is a loopback address",
     )
     platforms_required: bool | None = _setting(
         None,
@@ -545,7 +611,10 @@ class Settings:
         "", _url("http", "https"), "address of the web page as people see it, if a proxy serves it"
     )
     web_password: str = _setting(
-        "", _whole_text, "a password for the web page, the same for all people", secret=True
+        "",
+        _password,
+        "a password for the web page, the same for all people; at least 8 characters",
+        secret=True,
     )
     web_oidc_issuer: str = _setting(
         "",
@@ -578,7 +647,7 @@ class Settings:
 
         An empty value counts as none, and a missing file as an empty one.
         """
-        written, mistakes = _read(env_file)
+        written, mistakes = read(env_file)
         mistakes += filter(
             None, (_misspelt(name, "the environment", in_environment=True) for name in environment)
         )
@@ -638,7 +707,13 @@ class Settings:
         return tuple(platform for platform, token in tokens.items() if token)
 
 
-def _read(env_file: Path) -> tuple[dict[str, str], list[str]]:
+def handed_on(env_file: Path) -> dict[str, str]:
+    """Return what the file has for the libraries, such as HTTPS_PROXY and HF_HUB_OFFLINE."""
+    return {name: it for name, it in read(env_file)[0].items() if _OF_OTHERS.fullmatch(name)}
+
+
+def read(env_file: Path) -> tuple[dict[str, str], list[str]]:
+    """Return the variables that a file sets, and its mistakes."""
     try:
         # The encoding drops the byte order mark of some editors.
         with env_file.open(encoding="utf-8-sig") as stream:
@@ -662,6 +737,10 @@ def _line_mistakes(lines: list[Binding], file: str) -> Iterator[str]:
             yield f"{file} line {_line_number(line)} is not NAME=value"
         elif line.key and (sentence := _misspelt(line.key, file)):
             yield sentence
+    last = {line.key: line.value for line in lines if line.key}
+    for line in lines:
+        if line.key and (line.value or "").strip() not in ("", (last[line.key] or "").strip()):
+            yield f"{line.key} stands in {file} twice, with different values: keep one of them"
 
 
 def _line_number(line: Binding) -> int:
@@ -672,16 +751,20 @@ def _line_number(line: Binding) -> int:
 
 def _misspelt(name: str, where: str, *, in_environment: bool = False) -> str | None:
     known = [variable.name.upper() for variable in fields(Settings)]
-    if name in known:
+    if name in known or _OF_OTHERS.fullmatch(name):
         return None
     if advice := OLDER.get(name):
         return f"{name} in {where} is not used: {advice}"
+    written = name.upper()
+    words = " ".join(re.findall("[A-Z]+", written))
+    very_near = get_close_matches(written, known, n=1, cutoff=_VERY_NEAR)
     # The environment also has variables of other programs.
-    cutoff = _NEAR_IN_ENVIRONMENT if in_environment else _NEAR
-    if near := get_close_matches(name.upper(), known, n=1, cutoff=cutoff):
-        return f"{name} in {where} is unknown; did you mean {near[0]}?"
-    is_ours = name.upper().startswith(OURS) and not in_environment
-    return f"{name} in {where} is unknown" if is_ours else None
+    if in_environment and not very_near and not _OURS.match(words):
+        return None
+    meant = [right for word, right in _WORDS.items() if re.search(word, words)]
+    near = very_near or meant or get_close_matches(written, known, n=1, cutoff=_NEAR)
+    cure = f"did you mean {near[0]}?" if near else "the README has a table of all settings"
+    return f"{name} in {where} is unknown; {cure}"
 
 
 def _shown(variable: Field[Any], text: str) -> str:
@@ -722,13 +805,14 @@ def _contradictions(values: Mapping[str, Any], texts: Mapping[str, str]) -> Iter
     ]
     if len(signs_in) > 1:
         yield f"{signs_in[0]} and {signs_in[1]} are two ways to sign in: set one of them"
-    if both := set(values.get("admins", ())) & set(values.get("blocked_people", ())):
-        yield f"ADMINS and BLOCKED_PEOPLE both name {', '.join(sorted(both))}"
-    if values.get("leave_other_servers") and not texts.get("ALLOWED_SERVERS"):
-        yield "LEAVE_OTHER_SERVERS=on needs ALLOWED_SERVERS: I would leave every server"
-    for name in ("WEB_OIDC_CLIENT_ID", "WEB_URL"):
-        if "WEB_OIDC_ISSUER" in texts and name not in texts:
-            yield f"WEB_OIDC_ISSUER needs {name} beside it"
-    ways = [name for name in ("SLACK_APP_TOKEN", "SLACK_SIGNING_SECRET") if name in texts]
-    if ways and "SLACK_BOT_TOKEN" not in texts:
-        yield f"{ways[0]} needs SLACK_BOT_TOKEN beside it"
+    for name in ("ADMINS", "ALLOWED_PEOPLE"):
+        if both := {*values.get(name.lower(), ())} & {*values.get("blocked_people", ())}:
+            yield f"{name} and BLOCKED_PEOPLE both name {', '.join(sorted(both))}"
+    servers = values.get("allowed_servers", "0")
+    if values.get("leave_other_servers") and not any(map(str.isdecimal, servers)):
+        yield "LEAVE_OTHER_SERVERS=on needs ALLOWED_SERVERS: I would leave every Discord server"
+    if values.get("web_proxy_address") and not signs_in:
+        yield "WEB_PROXY_ADDRESS needs WEB_PROXY_HEADER, or another way to sign in, beside it"
+    for name, needed in _NEEDS:
+        if values.get(name.lower()) and needed not in texts:
+            yield f"{name} needs {needed} beside it"

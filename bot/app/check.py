@@ -241,7 +241,8 @@ async def _ports(settings: Settings) -> AsyncIterator[Finding]:
     if settings.chat_platforms:
         wanted.append(("PORT", "HOST", settings.host, settings.port))
         if settings.metrics_port is not None:
-            wanted.append(("METRICS_PORT", "HOST", "127.0.0.1", settings.metrics_port))
+            metrics = ("METRICS_PORT", "METRICS_HOST", settings.metrics_host)
+            wanted.append((*metrics, settings.metrics_port))
     for name, host_name, host, port in wanted:
         try:
             _bind(host, port)

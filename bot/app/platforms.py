@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -19,7 +20,7 @@ from bot.app.assistant import IDLE_SECONDS, Assistant
 from bot.domain import Finding
 from bot.errors import CannotStart, StoreUnavailable, Unreachable
 from bot.ports import Platform
-from bot.proxy import is_loopback, warn_if_readable
+from bot.proxy import EVERYWHERE, is_loopback, warn_if_readable
 from bot.reply.edit_budget import EditBudgets
 from bot.store import Store
 from bot.turns.intake import Intake
@@ -109,6 +110,7 @@ async def open_platforms(
         found.console = found.platforms["console"] = console
         if "console" in roles:
             found.listeners["console"] = console.listen
+            found.downtimes["console"] = lambda: 0.0
     if assistant:
         from adapters.web import WebPlatform
 
@@ -182,6 +184,11 @@ def _provider(settings: Settings) -> OpenIdConnect:
     return OpenIdConnect(client)
 
 
+def serves_http(roles: frozenset[str]) -> bool:
+    """Return whether a process serves PORT; a conversation in the terminal does not."""
+    return not {"console"} <= roles <= {"console", "web", "worker"}
+
+
 def check_settings(settings: Settings, roles: frozenset[str]) -> None:
     """Raise CannotStart if the settings lack what a role needs; warn of unencrypted tokens."""
     mistakes = []
@@ -201,6 +208,7 @@ def check_settings(settings: Settings, roles: frozenset[str]) -> None:
             "there is no model: set HF_TOKEN, MODEL_URL, LOCAL_MODEL_PATH or TRANSFORMERS_MODEL, "
             "or MODEL_ID=demo for the small embedded one"
         )
+    mistakes += _shared_ports(settings, roles)
     if mistakes:
         raise CannotStart("\n".join(mistakes))
     for finding in closed(settings):
@@ -210,8 +218,22 @@ def check_settings(settings: Settings, roles: frozenset[str]) -> None:
             warn_if_readable(token, by=address, url=getattr(settings, address.lower()))
 
 
+def _shared_ports(settings: Settings, roles: frozenset[str]) -> Iterator[str]:
+    served = [("WEB_PORT", settings.web_host, settings.web_port)] if "web" in roles else []
+    if serves_http(roles):
+        served.append(("PORT", settings.host, settings.port))
+        served.append(("METRICS_PORT", settings.metrics_host, settings.metrics_port or 0))
+    for (one, here, port), (other, there, number) in combinations(served, 2):
+        if port and port == number and (here == there or {here, there} & set(EVERYWHERE)):
+            yield f"{one} and {other} are both {port}: set one of them to another number"
+
+
 def closed(settings: Settings) -> Iterator[Finding]:
-    """Yield each list that admits no person on a configured platform."""
+    """Yield each list that admits no person on a configured platform, and a page for nobody."""
+    if settings.chat_platforms and not (settings.signs_in or is_loopback(settings.web_host)):
+        text = f"There is no web page on WEB_HOST={settings.web_host}: nobody could sign in"
+        cure = "if you want the page, set WEB_PASSWORD, WEB_OIDC_ISSUER or WEB_PROXY_HEADER"
+        yield Finding("Settings", text, cure)
     for platform, token, is_its in (
         ("Discord", settings.discord_token, str.isdecimal),
         ("Slack", settings.slack_bot_token, _is_slack),

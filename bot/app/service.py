@@ -20,7 +20,13 @@ from bot.app import http
 from bot.app.assistant import Assistant, model_choices, open_assistant
 from bot.app.bars import shown_progress
 from bot.app.metrics import ProcessMetrics
-from bot.app.platforms import Platforms, Service, check_settings, open_platforms
+from bot.app.platforms import (
+    Platforms,
+    Service,
+    check_settings,
+    open_platforms,
+    serves_http,
+)
 from bot.concurrency import do_nothing, running
 from bot.errors import CannotStart
 from bot.local import hardware
@@ -167,7 +173,7 @@ async def _open(
     history = History(store=store, keep_seconds=settings.keep_seconds, remembers=settings.remembers)
     intake = _intake(settings, store, queue, history)
     address = ""
-    if not {"console"} <= roles <= {"console", "web", "worker"}:
+    if serves_http(roles):
         address = await _serve_http(settings, platforms, queue, intake, store, stop, stack)
     await _serve_page(settings, platforms, intake, stack, needed=need_all)
     jobs: dict[str, Callable[[], Service]] = {}
@@ -222,6 +228,7 @@ async def _serve_http(
             host=settings.host,
             port=settings.port,
             metrics_port=settings.metrics_port,
+            metrics_host=settings.metrics_host,
             store=store,
             downtimes=platforms.downtimes,
             posts={path: handler(intake) for path, handler in platforms.posts.items()},
@@ -257,6 +264,7 @@ async def _serve_page(
                 " Set WEB_PORT to another number, or to 0 for any."
             )
         return
+    platforms.downtimes["web"] = lambda: 0.0
     log.info("The page is at %s", address)
     if platforms.console:
         platforms.console.banner += f"\nThe same in your browser: {address}"

@@ -30,26 +30,20 @@ OLDER: Mapping[str, str] = {
     "WAIT_FOR_MODEL": "a model that loads is always waited for",
 }
 # The words of other bots' and guides' variables; the first that fits tells the name here.
-_WORDS: Mapping[str, str] = {
-    r"SLACK\b(?!.*APP).*TOKEN": "SLACK_BOT_TOKEN",
-    r"^(HF|HUGGING).*(TOKEN|KEY)": "HF_TOKEN",
-    r"API ?KEY|GPT.*KEY|OPENAI.*TOKEN": "MODEL_API_KEY",
-    r"\b(DISCORD|BOT|CLIENT)\b.*TOKEN|^TOKEN$": "DISCORD_TOKEN",
-    r"REDIS|VALKEY": "REDIS_URL",
-    r"SYSTEM|PROMPT|PERSONA|INSTRUCTION": "SYSTEM_PROMPT",
-    r"\bBASE\b|ENDPOINT|(OPENAI|OLLAMA|LLM).*(URL|HOST)": "MODEL_URL",
-    r"\bMODEL( NAME)?$": "MODEL_ID",
-    r"LIMIT|DAILY|COOLDOWN|\bPER\b": "QUESTIONS_PER_DAY",
-    r"ADMIN|OWNER|MODERATOR": "ADMINS",
-    r"LEAVE": "LEAVE_OTHER_SERVERS",
-    r"\bDMS?\b|DIRECT": "DIRECT_MESSAGES",
-    r"MENTION": "FOLLOW_THREADS",
-    r"CHANNEL": "ALLOWED_CHANNELS",
-    r"ROLE": "ALLOWED_ROLES",
-    r"BLOCK|BLACK|\bDEN[YI]|\bBAN|FORBID|IGNORE": "BLOCKED_PEOPLE",
-    r"USER|MEMBER|PERSON|WHITE ?LIST$": "ALLOWED_PEOPLE",
-    r"GUILD|SERVER|WORKSPACE|TEAM": "ALLOWED_SERVERS",
-}
+_WORDS = (
+    *((r"SLACK\b(?!.*APP).*TOKEN", "SLACK_BOT_TOKEN"), (r"^(HF|HUGGING).*(TOKEN|KEY)", "HF_TOKEN")),
+    *((r"API ?KEY|GPT.*KEY|OPENAI.*TOKEN", "MODEL_API_KEY"), (r"REDIS|VALKEY", "REDIS_URL")),
+    (r"\b(DISCORD|BOT|CLIENT)\b.*TOKEN|^TOKEN$", "DISCORD_TOKEN"),
+    (r"SYSTEM|PROMPT|PERSONA|INSTRUCTION", "SYSTEM_PROMPT"),
+    (r"\bBASE\b|ENDPOINT|(OPENAI|OLLAMA|LLM).*(URL|HOST)", "MODEL_URL"),
+    *((r"\bMODEL( NAME)?$", "MODEL_ID"), (r"LIMIT|DAILY|COOLDOWN|\bPER\b", "QUESTIONS_PER_DAY")),
+    *((r"ADMIN|OWNER|MODERATOR", "ADMINS"), (r"LEAVE", "LEAVE_OTHER_SERVERS")),
+    *((r"\bDMS?\b|DIRECT", "DIRECT_MESSAGES"), (r"MENTION", "FOLLOW_THREADS")),
+    *((r"CHANNEL", "ALLOWED_CHANNELS"), (r"ROLE", "ALLOWED_ROLES")),
+    (r"BLOCK|BLACK|\bDEN[YI]|\bBAN|FORBID|IGNORE", "BLOCKED_PEOPLE"),
+    (r"USER|MEMBER|PERSON|WHITE ?LIST$", "ALLOWED_PEOPLE"),
+    (r"GUILD|SERVER|WORKSPACE|TEAM", "ALLOWED_SERVERS"),
+)
 # What container tools, time zones, proxies, TLS, Python and libraries read: let through in .env.
 _OF_OTHERS = re.compile(
     r"(COMPOSE|DOCKER|LC|UV|PIP|CUDA|NVIDIA|HIP|GGML|OMP|TORCH|PYTORCH|TOKENIZERS|OTEL)_\w+"
@@ -323,11 +317,7 @@ def _switch(text: str) -> bool:
 
 
 def _switch_or_auto(text: str) -> bool | None:
-    if text.lower() == "auto":
-        return None
-    if text.lower() not in ON + OFF:
-        raise ValueError("is none of auto, on and off")
-    return text.lower() in ON
+    return None if text.lower() == "auto" else _switch(text)
 
 
 def _one_of(choices: Collection[str]) -> Callable[[str], str]:
@@ -761,7 +751,7 @@ def _misspelt(name: str, where: str, *, in_environment: bool = False) -> str | N
     # The environment also has variables of other programs.
     if in_environment and not very_near and not _OURS.match(words):
         return None
-    meant = [right for word, right in _WORDS.items() if re.search(word, words)]
+    meant = [right for word, right in _WORDS if re.search(word, words)]
     near = very_near or meant or get_close_matches(written, known, n=1, cutoff=_NEAR)
     cure = f"did you mean {near[0]}?" if near else "the README has a table of all settings"
     return f"{name} in {where} is unknown; {cure}"
@@ -795,16 +785,12 @@ def _contradictions(values: Mapping[str, Any], texts: Mapping[str, str]) -> Iter
             f"in CONTEXT_TOKENS={values['context_tokens']}"
         )
     models = ["MODEL_ID=demo"] if texts.get("MODEL_ID") == "demo" else []
-    models += [
-        name for name in ("LOCAL_MODEL_PATH", "TRANSFORMERS_MODEL", "MODEL_URL") if name in texts
-    ]
-    if len(models) > 1:
-        yield f"{models[0]} and {models[1]} are two ways to a model: set one of them"
-    signs_in = [
-        name for name in ("WEB_PASSWORD", "WEB_OIDC_ISSUER", "WEB_PROXY_HEADER") if name in texts
-    ]
-    if len(signs_in) > 1:
-        yield f"{signs_in[0]} and {signs_in[1]} are two ways to sign in: set one of them"
+    models += [it for it in ("LOCAL_MODEL_PATH", "TRANSFORMERS_MODEL", "MODEL_URL") if it in texts]
+    ways = ("WEB_PASSWORD", "WEB_OIDC_ISSUER", "WEB_PROXY_HEADER")
+    signs_in = [name for name in ways if name in texts]
+    for found, what in ((models, "to a model"), (signs_in, "to sign in")):
+        if len(found) > 1:
+            yield f"{found[0]} and {found[1]} are two ways {what}: set one of them"
     for name in ("ADMINS", "ALLOWED_PEOPLE"):
         if both := {*values.get(name.lower(), ())} & {*values.get("blocked_people", ())}:
             yield f"{name} and BLOCKED_PEOPLE both name {', '.join(sorted(both))}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import logging.handlers
 import os
 import sys
 from contextlib import suppress
@@ -14,6 +15,7 @@ from bot.text.sanitize import one_line, strip_controls
 from config.settings import Settings
 
 _SHORTEST_SECRET = 6  # characters; masking a shorter one would mask ordinary words
+_LOG_BYTES = 10_000_000  # of parley.log, before it becomes parley.log.1
 _TIME = len("2026-11-23 12:00:00,000")
 _LIBRARIES = ("discord", "slack_bolt", "slack_sdk", "httpx2", "aiohttp")
 
@@ -27,7 +29,13 @@ def configure_logging(
         with suppress(OSError):
             settings.data_dir.mkdir(parents=True, exist_ok=True)
             path = settings.data_dir / "parley.log"
-            handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+            handler = logging.handlers.RotatingFileHandler(
+                path,
+                maxBytes=_LOG_BYTES,
+                backupCount=1,
+                encoding="utf-8",
+                errors="backslashreplace",
+            )
     in_color = not to_file and sys.stderr.isatty() and not os.environ.get("NO_COLOR")
     as_json = settings.log_format == "json" and not to_file
     formatter = JsonFormatter if as_json else ColorFormatter if in_color else MaskingFormatter

@@ -20,13 +20,7 @@ from bot.app import http
 from bot.app.assistant import Assistant, model_choices, open_assistant
 from bot.app.bars import shown_progress
 from bot.app.metrics import ProcessMetrics
-from bot.app.platforms import (
-    Platforms,
-    Service,
-    check_settings,
-    open_platforms,
-    serves_http,
-)
+from bot.app.platforms import Platforms, Service, check_settings, open_platforms, serves_http
 from bot.concurrency import do_nothing, running
 from bot.errors import CannotStart
 from bot.local import hardware

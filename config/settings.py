@@ -481,8 +481,7 @@ class Settings:
     slack_bot_token: str = _setting(
         "",
         _token(
-            wrong_prefix="xapp-",
-            problem="is an app-level token: it belongs in SLACK_APP_TOKEN",
+            wrong_prefix="xapp-", problem="is an app-level token: it belongs in SLACK_APP_TOKEN"
         ),
         "Slack bot token (xoxb-...)",
         secret=True,
@@ -512,9 +511,7 @@ class Settings:
     port: int = _setting(8080, _port, "port beside HOST; 0 means any")
     metrics_host: str = _setting("127.0.0.1", _host, "address for /metrics on METRICS_PORT")
     metrics_port: int | None = _setting(
-        None,
-        _port,
-        "port beside METRICS_HOST; empty means on PORT, if HOST is a loopback address",
+        None, _port, "port beside METRICS_HOST; empty means on PORT, if HOST is a loopback address"
     )
     platforms_required: bool | None = _setting(
         None,
@@ -601,10 +598,7 @@ class Settings:
         "", _url("http", "https"), "address of the web page as people see it, if a proxy serves it"
     )
     web_password: str = _setting(
-        "",
-        _password,
-        "a password for the web page, the same for all people; at least 8 characters",
-        secret=True,
+        "", _password, "a password for the web page, the same for all people", secret=True
     )
     web_oidc_issuer: str = _setting(
         "",

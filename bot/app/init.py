@@ -158,25 +158,22 @@ async def init(
     of the environment, and nothing is written if one of them does not work.
     Raises CannotStart if the file cannot be read or written, before anything is asked.
     """
-    written = _values(_lines(env_file))
+    ours = {variable.name.upper() for variable in fields(Settings)}
+    known = {name: text for name, text in _values(_lines(env_file)).items() if name in ours}
     # To report an unwritable folder before anything is asked.
     _replacement(env_file).unlink()
-    ours = {variable.name.upper() for variable in fields(Settings)}
     given = {} if asks else {name: text for name, text in environment.items() if text.strip()}
-    # Unknown names of the file are mistakes by other rules than those of the environment.
-    others = {name: text for name, text in given.items() if name not in ours}
-    dialogue = _Dialogue(
-        terminal,
-        {**others, **{name: text for name, text in written.items() if name in ours}},
-        {name: text for name, text in given.items() if name in ours},
-    )
+    dialogue = _Dialogue(terminal, known, {name: given[name] for name in given if name in ours})
     for question in questions:
         if asks and dialogue.is_due(question):
             await dialogue.settle(question)
         elif not asks and (text := dialogue.values.get(question.variable, "")):
             await dialogue.accepts(question, text)
-    settings = _settings(terminal, dialogue.values, env_file)
-    works = settings is not None and not dialogue.problems
+    settings, mistakes = _loaded({**given, **dialogue.values})
+    mistakes += read(env_file)[1]
+    for mistake in mistakes:
+        terminal.say(f"✗ {mistake}")
+    works = not (mistakes or dialogue.problems)
     if not asks and not works:
         terminal.say(f"Nothing was written to {env_file}.")
         return False
@@ -187,8 +184,15 @@ async def init(
     return works
 
 
+def _loaded(values: Mapping[str, str]) -> tuple[Settings | None, list[str]]:
+    try:
+        return Settings.load(values, Path(os.devnull)), []
+    except SettingsError as error:
+        return None, str(error).splitlines()
+
+
 class _Dialogue:
-    """What is answered so far, and what is wrong with it: `problems` are lines by variable."""
+    """Asks and checks; `problems` are the lines of what does not work, by variable."""
 
     def __init__(
         self, terminal: Terminal, known: Mapping[str, str], chosen: dict[str, str]
@@ -218,10 +222,8 @@ class _Dialogue:
         hint = f"Enter keeps {shown}, {_NONE} takes it away" if original else "Enter skips this"
         while True:
             answer = self._terminal.ask(f"{question.text} ({hint}): ", secret=question.secret)
-            is_new = answer not in ("", _NONE)
-            text = answer if is_new else "" if answer else original
-            works = await self.accepts(question, text)
-            if works or not is_new or answer == refused:
+            text = {"": original, _NONE: ""}.get(answer, answer)
+            if await self.accepts(question, text) or answer in ("", _NONE, refused):
                 return
             refused = answer
             self._terminal.say("  Another answer? The same one again keeps it as it is.")
@@ -229,48 +231,28 @@ class _Dialogue:
     async def accepts(self, question: Question, text: str) -> bool:
         """Record an answer, show the result of its check, and return whether it works.
 
-        A problem that names only variables of other questions is not this answer's.
+        A problem that names only variables of other questions is theirs.
         """
-        self.chosen[question.variable] = text
-        if question.check or text != self._known.get(question.variable):
-            self.problems.pop(question.variable, None)
-        try:
-            settings = Settings.load(self.values, Path(os.devnull))
-        except SettingsError as error:
-            for mistake in str(error).splitlines():
-                if mistake.startswith(question.variable):
-                    self.problems[question.variable] = f"✗ {mistake}"
-                    self._terminal.say(f"  ✗ {mistake}")
-            return question.variable not in self.problems
-        if question.check and text:
-            for finding in await check.examined(
-                question.variable, partial(question.check, settings)
-            ):
-                line = check.line(finding)
-                named = [it.variable for it in QUESTIONS if it.variable in finding.text]
-                blamed = (
-                    question.variable
-                    if question.variable in named
-                    else [*named, question.variable][0]
-                )
-                if finding.wrong:
-                    self.problems[blamed] = line
-                if line not in self._shown:
-                    self._terminal.say(f"  {line}")
-                self._shown.add(line)
-        return question.variable not in self.problems
-
-
-def _settings(terminal: Terminal, values: Mapping[str, str], env_file: Path) -> Settings | None:
-    """Return the settings; None if they or the file have mistakes, after showing each."""
-    mistakes, settings = read(env_file)[1], None
-    try:
-        settings = Settings.load(values, Path(os.devnull))
-    except SettingsError as error:
-        mistakes += str(error).splitlines()
-    for mistake in mistakes:
-        terminal.say(f"✗ {mistake}")
-    return None if mistakes else settings
+        variable = question.variable
+        if question.check or text != self._known.get(variable):
+            self.problems.pop(variable, None)
+        self.chosen[variable] = text
+        settings, mistakes = _loaded(self.values)
+        lines = [(variable, f"✗ {it}") for it in mistakes if it.startswith(variable)]
+        if settings and question.check and text:
+            for finding in await check.examined(variable, partial(question.check, settings)):
+                named = [
+                    it.variable for it in (question, *QUESTIONS) if it.variable in finding.text
+                ]
+                blamed = (*named, variable)[0] if finding.wrong else ""
+                lines.append((blamed, check.line(finding)))
+        for blamed, line in lines:
+            if blamed:
+                self.problems[blamed] = line
+            if blamed or line not in self._shown:
+                self._terminal.say(f"  {line}")
+            self._shown.add(line)
+        return variable not in self.problems
 
 
 async def _farewell(terminal: Terminal, settings: Settings, problems: Mapping[str, str]) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-import logging.handlers
 import os
 import sys
 from contextlib import suppress
 from datetime import UTC, datetime
+from logging.handlers import RotatingFileHandler
 
 from bot.concurrency import turn_in_work
 from bot.text.sanitize import one_line, strip_controls
@@ -28,13 +28,9 @@ def configure_logging(
     if to_file:
         with suppress(OSError):
             settings.data_dir.mkdir(parents=True, exist_ok=True)
-            path = settings.data_dir / "parley.log"
-            handler = logging.handlers.RotatingFileHandler(
-                path,
-                maxBytes=_LOG_BYTES,
-                backupCount=1,
-                encoding="utf-8",
-                errors="backslashreplace",
+            file = settings.data_dir / "parley.log"
+            handler = RotatingFileHandler(
+                file, "a", _LOG_BYTES, 1, encoding="utf-8", errors="backslashreplace"
             )
     in_color = not to_file and sys.stderr.isatty() and not os.environ.get("NO_COLOR")
     as_json = settings.log_format == "json" and not to_file

@@ -233,12 +233,7 @@ async def _serve_http(
 
 
 async def _serve_page(
-    settings: Settings,
-    platforms: Platforms,
-    intake: Intake,
-    stack: AsyncExitStack,
-    *,
-    needed: bool,
+    settings: Settings, platforms: Platforms, intake: Intake, stack: AsyncExitStack, *, needed: bool
 ) -> None:
     if platforms.pages is None:
         return

@@ -41,7 +41,7 @@ def main(signals: ShutdownSignals) -> int:
     # Imported here, because help and wrong arguments do not need them.
     from bot.errors import ParleyError
     from bot.text.sanitize import one_line, strip_controls
-    from config.settings import Settings, SettingsError, handed_on
+    from config.settings import Settings, SettingsError, hand_on
 
     asks = arguments.command == "ask"
     work_of = {
@@ -58,7 +58,7 @@ def main(signals: ShutdownSignals) -> int:
         if arguments.command == "init":
             return asyncio.run(_init(signals, asks=not arguments.yes))
         settings = Settings.load(os.environ, _ENV_FILE)
-        os.environ |= handed_on(_ENV_FILE) | os.environ
+        hand_on(_ENV_FILE, os.environ)
         if arguments.command == "manifest":
             _print_manifest(settings, arguments)
             return 0

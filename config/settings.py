@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import math
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping
 from dataclasses import Field, dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -691,9 +691,11 @@ class Settings:
         return tuple(platform for platform, token in tokens.items() if token)
 
 
-def handed_on(env_file: Path) -> dict[str, str]:
-    """Return what the file has for the libraries, such as HTTPS_PROXY and HF_HUB_OFFLINE."""
-    return {name: it for name, it in read(env_file)[0].items() if _OF_OTHERS.fullmatch(name)}
+def hand_on(env_file: Path, environment: MutableMapping[str, str]) -> None:
+    """Add what the file has for libraries, such as HTTPS_PROXY; the environment has priority."""
+    for name, text in read(env_file)[0].items():
+        if _OF_OTHERS.fullmatch(name):
+            environment.setdefault(name, text)
 
 
 def read(env_file: Path) -> tuple[dict[str, str], list[str]]:

@@ -35,7 +35,7 @@ from bot.domain import (
 from bot.errors import AnswerCut, CannotStart, ModelError, ParleyError, PromptRefused
 from bot.text.sanitize import strip_controls, whole_characters
 from bot.turns.prompt import compose
-from config.settings import Settings, SettingsError
+from config.settings import Settings, SettingsError, hand_on
 
 log = logging.getLogger(__name__)
 
@@ -236,6 +236,7 @@ async def asking() -> AsyncIterator[Asking]:
 async def _open(stack: AsyncExitStack, stop: asyncio.Event) -> Assistant:
     try:
         settings = Settings.load(os.environ, Path(".env"))
+        hand_on(Path(".env"), os.environ)
         return await stack.enter_async_context(open_assistant(settings, stop))
     except (SettingsError, CannotStart) as error:
         raise ModelError(str(error)) from error

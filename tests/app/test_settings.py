@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.turns.prompt import SystemPrompt
-from config.settings import OLDER, PLACEHOLDERS, Settings, SettingsError, handed_on
+from config.settings import OLDER, PLACEHOLDERS, Settings, SettingsError, hand_on
 from tests.support.at_work import make_turn
 
 EXAMPLE = Path(__file__).parents[2] / ".env.example"
@@ -605,7 +605,9 @@ def test_what_other_programs_read_may_stand_in_the_file_and_is_handed_on(tmp_pat
     env_file.write_text("PORT=1\n" + "".join(f"{name}=1\n" for name in names))
 
     assert Settings.load({}, env_file) == Settings(port=1)
-    assert handed_on(env_file) == dict.fromkeys(names, "1")
+    environment = {"HTTPS_PROXY": "2"}
+    hand_on(env_file, environment)
+    assert environment == {**dict.fromkeys(names, "1"), "HTTPS_PROXY": "2"}
 
 
 def test_what_a_host_puts_into_the_environment_stops_nothing() -> None:

@@ -211,27 +211,14 @@ def _host(text: str) -> str:
     return text
 
 
-def _whole(*, least: int, most: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        try:
-            number = int(text)
-        except ValueError:
-            raise ValueError("is not a whole number") from None
-        if not least <= number <= most:
-            raise ValueError(f"is not from {least} to {most}")
-        return number
-
-    return parse
-
-
-def _number(fits: Callable[[float], bool], *, otherwise: str) -> Callable[[str], float]:
+def _within(least: float, most: float, kind: type[float] = int) -> Callable[[str], Any]:
     def parse(text: str) -> float:
         try:
-            number = float(text)
+            number = kind(text)
         except ValueError:
-            raise ValueError("is not a number") from None
-        if not fits(number):
-            raise ValueError(otherwise)
+            raise ValueError(f"is not a {'whole ' if kind is int else ''}number") from None
+        if not least <= number <= most:
+            raise ValueError(f"is not from {least} to {most}")
         return number
 
     return parse
@@ -277,9 +264,9 @@ def _ids(kinds: str, *, such_as: str) -> Callable[[str], tuple[str, ...]]:
 
 
 _people = _ids("UW", such_as="of a person, such as 123456789012345678 or U0123ABCD")
-_limit = _whole(least=0, most=10**12)
-_port = _whole(least=0, most=65535)
-_tokens = _whole(least=1, most=10_000_000)
+_limit = _within(0, 10**12)
+_port = _within(0, 65535)
+_tokens = _within(1, 10_000_000)
 
 
 def _shards(text: str) -> tuple[tuple[int, ...], int]:
@@ -300,14 +287,14 @@ def _snowflake(text: str) -> str:
     return text
 
 
-def _layers(text: str) -> int | None:
+def _layers(text: str) -> Any:
     if text.lower() == "auto":
         return None
     if not re.fullmatch(r"[0-9]+", text):
         raise ValueError(
             "is neither auto (as many as fit) nor a number: 0 means none, 999 means all"
         )
-    return _whole(least=0, most=2**31 - 1)(text)  # llama.cpp's int32
+    return _within(0, 2**31 - 1)(text)  # llama.cpp's int32
 
 
 def _switch(text: str) -> bool:
@@ -410,7 +397,7 @@ class Settings:
     # At most llama.cpp's GGML_MAX_N_THREADS.
     local_threads: int | None = _setting(
         None,
-        _whole(least=1, most=512),
+        _within(1, 512),
         "on how many threads the embedded server computes; empty means all cores but one",
     )
     system_prompt: str = _setting(
@@ -427,12 +414,12 @@ class Settings:
     max_tokens: int = _setting(1024, _tokens, "the longest answer, in tokens")
     temperature: float | None = _setting(
         None,
-        _number(lambda it: 0 <= it <= 2, otherwise="is not from 0 to 2"),
+        _within(0, 2, float),
         "how freely the model chooses its words, from 0 to 2; empty means as it is made for",
     )
     top_p: float | None = _setting(
         None,
-        _number(lambda it: 0 < it <= 1, otherwise="is not above 0 and at most 1"),
+        _within(0.0001, 1, float),
         "the share of likely words to choose from, up to 1; empty means as it is made for",
     )
     context_tokens: int = _setting(
@@ -441,7 +428,7 @@ class Settings:
     # Discord returns a hundred messages at once.
     thread_context: int = _setting(
         50,
-        _whole(least=0, most=100),
+        _within(0, 100),
         "how many earlier messages the model reads when I am called into a thread; 0 means none",
     )
     redis_url: str = _setting(
@@ -569,19 +556,19 @@ class Settings:
     )
     history_days: int = _setting(
         30,
-        _whole(least=0, most=36_500),
+        _within(0, 36_500),
         "how long an unused conversation is remembered, in days; 0: nothing is, beyond the running "
         "turn",
     )
     # A day at most: event loops refuse very long timers.
     reply_timeout: float = _setting(
         600.0,
-        _number(lambda it: 0.1 <= it <= 86_400, otherwise="is not from 0.1 to 86400"),
+        _within(0.1, 86_400, float),
         "how long a reply may take, in seconds",
     )
     capacity: int = _setting(
         256,
-        _whole(least=1, most=10_000),
+        _within(1, 10_000),
         "how many questions one process answers at once; further ones wait",
     )
     log_level: str = _setting("info", _one_of(LOG_LEVELS), "debug, info, warning or error")
@@ -621,7 +608,7 @@ class Settings:
     # With less, a worker does not renew its leases in time.
     lease_seconds: float = _setting(
         3.0,
-        _number(lambda it: 0.1 <= it <= 3600, otherwise="is not from 0.1 to 3600"),
+        _within(0.1, 3600, float),
         "how long a dead worker keeps a turn, in seconds",
     )
 

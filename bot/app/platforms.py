@@ -184,9 +184,14 @@ def _provider(settings: Settings) -> OpenIdConnect:
     return OpenIdConnect(client)
 
 
-def serves_http(roles: frozenset[str]) -> bool:
-    """Return whether a process serves PORT; a conversation in the terminal does not."""
-    return not {"console"} <= roles <= {"console", "web", "worker"}
+def servers(settings: Settings, roles: frozenset[str]) -> dict[str, tuple[str, int]]:
+    """Return where a process listens, by the variable of the port; a terminal alone has no PORT."""
+    found = {"WEB_PORT": (settings.web_host, settings.web_port)} if "web" in roles else {}
+    if not {"console"} <= roles <= {"console", "web", "worker"}:
+        found["PORT"] = (settings.host, settings.port)
+        if settings.metrics_port is not None:
+            found["METRICS_PORT"] = (settings.metrics_host, settings.metrics_port)
+    return found
 
 
 def check_settings(settings: Settings, roles: frozenset[str]) -> None:
@@ -208,7 +213,11 @@ def check_settings(settings: Settings, roles: frozenset[str]) -> None:
             "there is no model: set HF_TOKEN, MODEL_URL, LOCAL_MODEL_PATH or TRANSFORMERS_MODEL, "
             "or MODEL_ID=demo for the small embedded one"
         )
-    mistakes += _shared_ports(settings, roles)
+    for (one, (here, port)), (other, (there, number)) in combinations(
+        servers(settings, roles).items(), 2
+    ):
+        if port and port == number and (here == there or {here, there} & set(EVERYWHERE)):
+            mistakes.append(f"{one} and {other} are both {port}: set one to another number")
     if mistakes:
         raise CannotStart("\n".join(mistakes))
     for finding in closed(settings):
@@ -216,16 +225,6 @@ def check_settings(settings: Settings, roles: frozenset[str]) -> None:
     for token, address in _TOKENS_AND_ADDRESSES:
         if getattr(settings, token.lower()):
             warn_if_readable(token, by=address, url=getattr(settings, address.lower()))
-
-
-def _shared_ports(settings: Settings, roles: frozenset[str]) -> Iterator[str]:
-    served = [("WEB_PORT", settings.web_host, settings.web_port)] if "web" in roles else []
-    if serves_http(roles):
-        served.append(("PORT", settings.host, settings.port))
-        served.append(("METRICS_PORT", settings.metrics_host, settings.metrics_port or 0))
-    for (one, here, port), (other, there, number) in combinations(served, 2):
-        if port and port == number and (here == there or {here, there} & set(EVERYWHERE)):
-            yield f"{one} and {other} are both {port}: set one of them to another number"
 
 
 def closed(settings: Settings) -> Iterator[Finding]:

@@ -20,7 +20,7 @@ from bot.app import http
 from bot.app.assistant import Assistant, model_choices, open_assistant
 from bot.app.bars import shown_progress
 from bot.app.metrics import ProcessMetrics
-from bot.app.platforms import Platforms, Service, check_settings, open_platforms, serves_http
+from bot.app.platforms import Platforms, Service, check_settings, open_platforms, servers
 from bot.concurrency import do_nothing, running
 from bot.errors import CannotStart
 from bot.local import hardware
@@ -167,7 +167,7 @@ async def _open(
     history = History(store=store, keep_seconds=settings.keep_seconds, remembers=settings.remembers)
     intake = _intake(settings, store, queue, history)
     address = ""
-    if serves_http(roles):
+    if "PORT" in servers(settings, roles):
         address = await _serve_http(settings, platforms, queue, intake, store, stop, stack)
     await _serve_page(settings, platforms, intake, stack, needed=need_all)
     jobs: dict[str, Callable[[], Service]] = {}

@@ -138,7 +138,7 @@ def test_all_mistakes_are_told_at_once() -> None:
     assert found == (
         "MAX_TOKENS='many' is not a whole number",
         "TEMPERATURE='nan' is not from 0 to 2",
-        "TOP_P='0' is not above 0 and at most 1",
+        "TOP_P='0' is not from 0.0001 to 1",
         "DISCORD_THREADS='perhaps' is neither on nor off",
         "PORT='65536' is not from 0 to 65535",
         "LEASE_SECONDS='inf' is not from 0.1 to 3600",

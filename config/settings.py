@@ -83,7 +83,6 @@ _TLS_OPTIONS = (
 _LABEL_LENGTH = 60  # characters; menus have no room for more
 # How alike a misspelt name and a known one are (difflib's ratio).
 _NEAR, _VERY_NEAR = 0.8, 0.91
-_SHORTEST_PASSWORD = 8  # characters
 _SHOWN = 400  # characters of a refused value
 
 # Also for other programs' names; python-dotenv accepts anything up to a blank or an equals sign.
@@ -101,17 +100,21 @@ def _setting(
     return field(default=default, repr=not secret, metadata={"meaning": meaning, "parse": parse})
 
 
-def _whole_text(text: str) -> str:
-    # Bytes of the environment that are not UTF-8 arrive as halves of surrogate pairs.
-    if re.search("[\0\ud800-\udfff]", text):
-        raise ValueError("is no text: it has a NUL or a byte that is not UTF-8")
-    return text
+def _like(pattern: str, problem: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if not re.fullmatch(pattern, text, re.DOTALL):
+            raise ValueError(problem)
+        return text
+
+    return parse
 
 
-def _word(text: str) -> str:
-    if re.search(r"[^!-~]", text):
-        raise ValueError("has a blank or a special character in it")
-    return text
+# Bytes of the environment that are not UTF-8 arrive as halves of surrogate pairs.
+_whole_text = _like("[^\0\ud800-\udfff]*", "is no text: it has a NUL or a byte that is not UTF-8")
+_word = _like("[!-~]*", "has a blank or a special character in it")
+_password = _like(".{8,}", "is too easy to guess: take at least 8 characters")
+_header = _like("[A-Za-z0-9-]{1,100}", "is not the name of a header")
+_snowflake = _like("[0-9]{15,20}", "is not an id of Discord, which has 15 to 20 digits")
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -132,13 +135,8 @@ def _models(text: str) -> tuple[tuple[str, str], ...]:
     return tuple(found)
 
 
-def _token(*, wrong_prefix: str, problem: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if text.startswith(wrong_prefix):
-            raise ValueError(problem)
-        return _word(text)
-
-    return parse
+def _token(wrong_prefix: str, problem: str) -> Callable[[str], str]:
+    return lambda text: _like(f"(?!{wrong_prefix}).*", problem)(_word(text))
 
 
 def _prompts(text: str) -> tuple[tuple[str, str], ...]:
@@ -148,12 +146,6 @@ def _prompts(text: str) -> tuple[tuple[str, str], ...]:
     if len(prompts) > 4 or not all(title and message for title, message in prompts):
         raise ValueError("is not up to four of TITLE: MESSAGE, with | between them")
     return prompts
-
-
-def _password(text: str) -> str:
-    if len(text) < _SHORTEST_PASSWORD:
-        raise ValueError(f"is too easy to guess: take at least {_SHORTEST_PASSWORD} characters")
-    return text
 
 
 def _system_prompt(text: str) -> str:
@@ -232,12 +224,6 @@ def _issuer(text: str) -> str:
     return text
 
 
-def _header(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9-]{1,100}", text):
-        raise ValueError("is not the name of a header")
-    return text
-
-
 def _addresses(text: str) -> tuple[str, ...]:
     try:
         return tuple(str(ipaddress.ip_address(one)) for one in _words(text))
@@ -279,12 +265,6 @@ def _shards(text: str) -> tuple[tuple[int, ...], int]:
     if not first <= last < count:
         raise ValueError(f"names shards that are not from 0 to {count - 1}")
     return tuple(range(first, last + 1)), count
-
-
-def _snowflake(text: str) -> str:
-    if not re.fullmatch(r"[0-9]{15,20}", text):
-        raise ValueError("is not an id of Discord, which has 15 to 20 digits")
-    return text
 
 
 def _layers(text: str) -> Any:
@@ -467,15 +447,13 @@ class Settings:
     )
     slack_bot_token: str = _setting(
         "",
-        _token(
-            wrong_prefix="xapp-", problem="is an app-level token: it belongs in SLACK_APP_TOKEN"
-        ),
+        _token("xapp-", "is an app-level token: it belongs in SLACK_APP_TOKEN"),
         "Slack bot token (xoxb-...)",
         secret=True,
     )
     slack_app_token: str = _setting(
         "",
-        _token(wrong_prefix="xoxb-", problem="is a bot token: it belongs in SLACK_BOT_TOKEN"),
+        _token("xoxb-", "is a bot token: it belongs in SLACK_BOT_TOKEN"),
         "Slack app-level token (xapp-...): events come over Socket Mode",
         secret=True,
     )

@@ -103,13 +103,10 @@ async def serve(
         if metrics_port is not None:
             try:
                 app = _app(ready, {}, refresh_metrics)
-                address = await stack.enter_async_context(
-                    listening(app, metrics_host, metrics_port)
-                )
-                log.info("Metrics on http://%s:%s/metrics", *address)
+                at = await stack.enter_async_context(listening(app, metrics_host, metrics_port))
+                log.info("Metrics on http://%s:%s/metrics", *at)
             except OSError as error:
-                where = f"METRICS_PORT={metrics_port} on METRICS_HOST={metrics_host}"
-                log.warning("No /metrics: %s cannot be used: %s", where, error)
+                log.warning("No /metrics: METRICS_PORT=%s on METRICS_HOST: %s", metrics_port, error)
         elif not has_metrics:
             log.info("No /metrics, for HOST=%s is no loopback address: set METRICS_PORT", host)
         yield url

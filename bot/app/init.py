@@ -201,11 +201,8 @@ class _Dialogue:
         self._known = known
         self._shown: set[str] = set()
         self.chosen = chosen
+        self.values = {**known, **chosen}
         self.problems: dict[str, str] = {}
-
-    @property
-    def values(self) -> dict[str, str]:
-        return {**self._known, **self.chosen}
 
     def is_due(self, question: Question) -> bool:
         return all(
@@ -236,7 +233,7 @@ class _Dialogue:
         variable = question.variable
         if question.check or text != self._known.get(variable):
             self.problems.pop(variable, None)
-        self.chosen[variable] = text
+        self.chosen[variable] = self.values[variable] = text
         settings, mistakes = _loaded(self.values)
         lines = [(variable, f"✗ {it}") for it in mistakes if it.startswith(variable)]
         if settings and question.check and text:

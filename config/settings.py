@@ -395,12 +395,12 @@ class Settings:
     temperature: float | None = _setting(
         None,
         _within(0, 2, float),
-        "how freely the model chooses its words, from 0 to 2; empty means as it is made for",
+        "how freely the model chooses its words, from 0 to 2; empty: its usual way",
     )
     top_p: float | None = _setting(
         None,
         _within(0.0001, 1, float),
-        "the share of likely words to choose from, up to 1; empty means as it is made for",
+        "the share of likely words to choose from, up to 1; empty: its usual way",
     )
     context_tokens: int = _setting(
         8192, _tokens, "how much the model sees, question, history and answer together, in tokens"
@@ -409,7 +409,7 @@ class Settings:
     thread_context: int = _setting(
         50,
         _within(0, 100),
-        "how many earlier messages the model reads when I am called into a thread; 0 means none",
+        "how many earlier messages the model reads when the bot is called into a thread; 0: none",
     )
     redis_url: str = _setting(
         "",
@@ -757,7 +757,7 @@ def _contradictions(values: Mapping[str, Any], texts: Mapping[str, str]) -> Iter
             yield f"{name} and BLOCKED_PEOPLE both name {', '.join(sorted(both))}"
     servers = values.get("allowed_servers", "0")
     if values.get("leave_other_servers") and not any(map(str.isdecimal, servers)):
-        yield "LEAVE_OTHER_SERVERS=on needs ALLOWED_SERVERS: I would leave every Discord server"
+        yield "LEAVE_OTHER_SERVERS=on needs a Discord server in ALLOWED_SERVERS"
     if values.get("web_proxy_address") and not signs_in:
         yield "WEB_PROXY_ADDRESS needs WEB_PROXY_HEADER, or another way to sign in, beside it"
     for name, needed in _NEEDS:

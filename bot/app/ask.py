@@ -40,7 +40,7 @@ from config.settings import Settings, SettingsError, hand_on
 log = logging.getLogger(__name__)
 
 STDIN = "-"
-_ANEW = "The answer broke off and begins anew"
+_ANEW = "The answer broke off and starts again"
 _MAX_INPUT = 4_000_000  # characters; more than any model reads, and a pipe may be endless
 _CLOSE_SECONDS = 10.0  # a local model's process gets three of them to end by itself
 

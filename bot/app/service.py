@@ -57,7 +57,7 @@ def choose_roles(named: Sequence[str], settings: Settings) -> frozenset[str]:
         return frozenset(("console", "worker", *(("web",) if sys.stdin.isatty() else ())))
     raise CannotStart(
         "there is nothing to do: set DISCORD_TOKEN or SLACK_BOT_TOKEN, "
-        "or start me in a terminal or behind a pipe"
+        "or start the bot in a terminal or behind a pipe"
     )
 
 

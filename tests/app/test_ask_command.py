@@ -173,8 +173,7 @@ async def test_mistakes_in_the_settings_are_told_before_anything_is_asked(shell:
     assert result == (
         1,
         "",
-        "bot: MAX_TOKENS='many' is not a whole number\n"
-        "bot: TOP_P='2' is not above 0 and at most 1\n",
+        "bot: MAX_TOKENS='many' is not a whole number\nbot: TOP_P='2' is not from 0.0001 to 1\n",
     )
 
 

@@ -352,7 +352,7 @@ def test_a_path_in_a_folder_that_may_not_be_entered_is_a_mistake(name: str, tmp_
         ),
         (
             {"LEAVE_OTHER_SERVERS": "on", "ALLOWED_SERVERS": "T0123ABCD"},
-            "LEAVE_OTHER_SERVERS=on needs ALLOWED_SERVERS: I would leave every Discord server",
+            "LEAVE_OTHER_SERVERS=on needs a Discord server in ALLOWED_SERVERS",
         ),
         (
             {"MODEL_ID": "demo", "MODEL_URL": "http://here"},

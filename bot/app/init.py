@@ -132,9 +132,7 @@ QUESTIONS = (
         "(Copy member ID in a profile).",
         needs=("ALLOWED_ROLES", "SLACK_BOT_TOKEN"),
     ),
-    Question(
-        "ADMINS", "Your own ids, in Discord and Slack: you may change everything, without a limit"
-    ),
+    Question("ADMINS", "The ids of those who may change everything, such as your own"),
     Question("QUESTIONS_PER_DAY", "How many questions a person has in a day"),
     Question(
         "REDIS_URL",
@@ -194,9 +192,7 @@ def _loaded(values: Mapping[str, str]) -> tuple[Settings | None, list[str]]:
 class _Dialogue:
     """Asks and checks; `problems` are the lines of what does not work, by variable."""
 
-    def __init__(
-        self, terminal: Terminal, known: Mapping[str, str], chosen: dict[str, str]
-    ) -> None:
+    def __init__(self, terminal: Terminal, known: dict[str, str], chosen: dict[str, str]) -> None:
         self._terminal = terminal
         self._known = known
         self._shown: set[str] = set()
@@ -238,9 +234,7 @@ class _Dialogue:
         lines = [(variable, f"✗ {it}") for it in mistakes if it.startswith(variable)]
         if settings and question.check and text:
             for finding in await check.examined(variable, partial(question.check, settings)):
-                named = [
-                    it.variable for it in (question, *QUESTIONS) if it.variable in finding.text
-                ]
+                named = [q.variable for q in (question, *QUESTIONS) if q.variable in finding.text]
                 blamed = (*named, variable)[0] if finding.wrong else ""
                 lines.append((blamed, check.line(finding)))
         for blamed, line in lines:

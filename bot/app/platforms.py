@@ -110,7 +110,6 @@ async def open_platforms(
         found.console = found.platforms["console"] = console
         if "console" in roles:
             found.listeners["console"] = console.listen
-            found.downtimes["console"] = lambda: 0.0
     if assistant:
         from adapters.web import WebPlatform
 

@@ -25,10 +25,11 @@ ENV PATH=/opt/parley/bin:$PATH \
     HOME=/data \
     DATA_DIR=/data \
     HOST=0.0.0.0 \
-    PORT=8080
+    PORT=8080 \
+    METRICS_PORT=9464
 USER 10001:10001
 VOLUME /data
-EXPOSE 8080 5006
+EXPOSE 8080 5006 9464
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s \
     CMD ["python", "-c", "import os, urllib.request as r; r.urlopen(f'http://127.0.0.1:{os.environ[\"PORT\"]}/livez', timeout=4)"]
 ENTRYPOINT ["python", "-m", "bot"]

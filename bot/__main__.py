@@ -41,7 +41,7 @@ def main(signals: ShutdownSignals) -> int:
     # Imported here, because help and wrong arguments do not need them.
     from bot.errors import ParleyError
     from bot.text.sanitize import one_line, strip_controls
-    from config.settings import Settings, SettingsError
+    from config.settings import Settings, SettingsError, hand_on
 
     asks = arguments.command == "ask"
     work_of = {
@@ -58,6 +58,7 @@ def main(signals: ShutdownSignals) -> int:
         if arguments.command == "init":
             return asyncio.run(_init(signals, asks=not arguments.yes))
         settings = Settings.load(os.environ, _ENV_FILE)
+        hand_on(_ENV_FILE, os.environ)
         if arguments.command == "manifest":
             _print_manifest(settings, arguments)
             return 0
@@ -110,7 +111,7 @@ def _arguments() -> argparse.Namespace:
     init.add_argument(
         "--yes", action="store_true", help="ask nothing, and take the variables of the environment"
     )
-    commands.add_parser("check", help="examine the set-up, and say how to mend it")
+    commands.add_parser("check", help="examine the set-up, and say how to correct it")
     commands.add_parser("invite", help="print the address that adds the bot to a Discord server")
     commands.add_parser("status", help="show how the running bot of this machine does")
     commands.add_parser("export", help="print what is chosen for servers, channels and threads")

@@ -12,6 +12,9 @@ from bot.errors import CannotStart
 
 log = logging.getLogger(__name__)
 
+# Addresses that stand for all of this machine, and its own that answers there.
+EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing is bound here
+
 
 def proxy_for(url: str) -> str | None:
     """Return the proxy for a URL by HTTPS_PROXY, HTTP_PROXY and NO_PROXY, or None.

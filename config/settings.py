@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import math
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping
 from dataclasses import Field, dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -19,8 +19,8 @@ LOG_FORMATS = ("text", "json")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 ON = ("on", "true", "yes", "1")
 OFF = ("off", "false", "no", "0")
-# Prefixes that only Parley uses: an unknown name with one of them is misspelt.
-OURS = ("DISCORD_", "SLACK_", "MODEL_")
+# Filled in within SYSTEM_PROMPT; see `SystemPrompt` in bot/turns/prompt.py.
+PLACEHOLDERS = ("date", "time", "name", "place", "platform")
 # Variables of similar bots, with the names that they have here.
 OLDER: Mapping[str, str] = {
     "DO_SAMPLE": "set TEMPERATURE=0 for answers without chance",
@@ -29,6 +29,46 @@ OLDER: Mapping[str, str] = {
     "TOP_K": "set TOP_P, which every server knows",
     "WAIT_FOR_MODEL": "a model that loads is always waited for",
 }
+# The words of other bots' and guides' variables; the first that fits tells the name here.
+_WORDS = (
+    *((r"SLACK\b(?!.*APP).*TOKEN", "SLACK_BOT_TOKEN"), (r"^(HF|HUGGING).*(TOKEN|KEY)", "HF_TOKEN")),
+    *((r"API ?KEY|GPT.*KEY|OPENAI.*TOKEN", "MODEL_API_KEY"), (r"REDIS|VALKEY", "REDIS_URL")),
+    (r"\b(DISCORD|BOT|CLIENT)\b.*TOKEN|^TOKEN$", "DISCORD_TOKEN"),
+    (r"SYSTEM|PROMPT|PERSONA|INSTRUCTION", "SYSTEM_PROMPT"),
+    (r"\bBASE\b|ENDPOINT|(OPENAI|OLLAMA|LLM).*(URL|HOST)", "MODEL_URL"),
+    *((r"\bMODEL( NAME)?$", "MODEL_ID"), (r"LIMIT|DAILY|COOLDOWN|\bPER\b", "QUESTIONS_PER_DAY")),
+    *((r"ADMIN|OWNER|MODERATOR", "ADMINS"), (r"LEAVE", "LEAVE_OTHER_SERVERS")),
+    *((r"\bDMS?\b|DIRECT", "DIRECT_MESSAGES"), (r"MENTION", "FOLLOW_THREADS")),
+    *((r"CHANNEL", "ALLOWED_CHANNELS"), (r"ROLE", "ALLOWED_ROLES")),
+    (r"BLOCK|BLACK|\bDEN[YI]|\bBAN|FORBID|IGNORE", "BLOCKED_PEOPLE"),
+    (r"USER|MEMBER|PERSON|WHITE ?LIST$", "ALLOWED_PEOPLE"),
+    (r"GUILD|SERVER|WORKSPACE|TEAM", "ALLOWED_SERVERS"),
+)
+# What container tools, time zones, proxies, TLS, Python and libraries read: let through in .env.
+_OF_OTHERS = re.compile(
+    r"(COMPOSE|DOCKER|LC|UV|PIP|CUDA|NVIDIA|HIP|GGML|OMP|TORCH|PYTORCH|TOKENIZERS|OTEL)_\w+"
+    r"|P?[UG]ID|UMASK|TZ|LANG|NO_COLOR|TERM|TMPDIR|PYTHON\w*|(HTTPS?|ALL|NO)_PROXY"
+    r"|SSL_CERT_(FILE|DIR)|(REQUESTS|CURL)_CA_BUNDLE|TRANSFORMERS_(CACHE|OFFLINE|VERBOSITY)"
+    r"|HF_(HOME|ENDPOINT|DEBUG|(HUB|XET)_(?!TOKEN)\w+)",
+    re.IGNORECASE,
+)
+# In the environment, a name (in words) is ours if it begins as ours do, or if it limits somebody;
+# not, if it is a webhook's, a host's, or that of a container beside this one.
+_OURS = re.compile(
+    r"(?!.*\b(WEBHOOK|SERVICE (HOST|PORT)|PORT( TCP|$))|(GITHUB|CI|WEB CON|ALLOWED HOSTS)\w*\b)"
+    r"((DISCORD|SLACK|MODELS?|WEB|BLOCK(ED)?|DENIED|BANNED|BANS|DMS?|QUOTAS?|QUESTIONS?)\b"
+    r"|ALLOW|.*\bGUILD|(BLOCK|WHITE|BLACK) ?LIST|(RATE|DAILY|USER) LIMIT$|.*\bPER (DAY|USER)$"
+    r"|PEOPLE$|(SERVER|CHANNEL|ROLE)(S| IDS?)$|(BOT )?(ADMIN|OWNER)S?( (USER|ROLE)S?)?( IDS?)?$"
+    r"|(?=.*\b(ALLOW|WHITE|PERMIT|AUTHORI|ONLY|RESTRICT|BLOCK|BLACK|DEN[YI]|BAN|IGNOR|LEAVE"
+    r"|(EN|DIS)ABLE)).*\b(SERVER|CHANNEL|PEOPLE|PERSON|USER|MEMBER|ROLE|WORKSPACE|DM|DIRECT|ADMIN)S?\b)"
+)
+# Variables that mean nothing without another one.
+_NEEDS = (
+    *(("SLACK_APP_TOKEN", "SLACK_BOT_TOKEN"), ("SLACK_SIGNING_SECRET", "SLACK_BOT_TOKEN")),
+    *(("DISCORD_SHARDS", "DISCORD_TOKEN"), ("MODEL_API_KEY", "MODEL_URL")),
+    *(("WEB_OIDC_ISSUER", "WEB_OIDC_CLIENT_ID"), ("WEB_OIDC_ISSUER", "WEB_URL")),
+    ("WEB_OIDC_CLIENT_ID", "WEB_OIDC_ISSUER"),
+)
 
 # The options of REDIS_URL. redis-py hands all others to its connections: some raise there, and its
 # timeouts would replace those of `bot.store`.
@@ -42,7 +82,7 @@ _TLS_OPTIONS = (
 )
 _LABEL_LENGTH = 60  # characters; menus have no room for more
 # How alike a misspelt name and a known one are (difflib's ratio).
-_NEAR, _NEAR_IN_ENVIRONMENT = 0.8, 0.91
+_NEAR, _VERY_NEAR = 0.8, 0.91
 _SHOWN = 400  # characters of a refused value
 
 # Also for other programs' names; python-dotenv accepts anything up to a blank or an equals sign.
@@ -60,17 +100,21 @@ def _setting(
     return field(default=default, repr=not secret, metadata={"meaning": meaning, "parse": parse})
 
 
-def _whole_text(text: str) -> str:
-    # Bytes of the environment that are not UTF-8 arrive as halves of surrogate pairs.
-    if re.search("[\0\ud800-\udfff]", text):
-        raise ValueError("is no text: it has a NUL or a byte that is not UTF-8")
-    return text
+def _like(pattern: str, problem: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if not re.fullmatch(pattern, text, re.DOTALL):
+            raise ValueError(problem)
+        return text
+
+    return parse
 
 
-def _word(text: str) -> str:
-    if re.search(r"[^!-~]", text):
-        raise ValueError("has a blank or a special character in it")
-    return text
+# Bytes of the environment that are not UTF-8 arrive as halves of surrogate pairs.
+_whole_text = _like("[^\0\ud800-\udfff]*", "is no text: it has a NUL or a byte that is not UTF-8")
+_word = _like("[!-~]*", "has a blank or a special character in it")
+_password = _like(".{8,}", "is too easy to guess: take at least 8 characters")
+_header = _like("[A-Za-z0-9-]{1,100}", "is not the name of a header")
+_snowflake = _like("[0-9]{15,20}", "is not an id of Discord, which has 15 to 20 digits")
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -91,13 +135,8 @@ def _models(text: str) -> tuple[tuple[str, str], ...]:
     return tuple(found)
 
 
-def _token(*, wrong_prefix: str, problem: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if text.startswith(wrong_prefix):
-            raise ValueError(problem)
-        return _word(text)
-
-    return parse
+def _token(wrong_prefix: str, problem: str) -> Callable[[str], str]:
+    return lambda text: _like(f"(?!{wrong_prefix}).*", problem)(_word(text))
 
 
 def _prompts(text: str) -> tuple[tuple[str, str], ...]:
@@ -107,6 +146,14 @@ def _prompts(text: str) -> tuple[tuple[str, str], ...]:
     if len(prompts) > 4 or not all(title and message for title, message in prompts):
         raise ValueError("is not up to four of TITLE: MESSAGE, with | between them")
     return prompts
+
+
+def _system_prompt(text: str) -> str:
+    for word in re.findall(r"\{(\w+)\}", text):
+        near = get_close_matches(word.lower(), PLACEHOLDERS, n=1, cutoff=_NEAR)
+        if near and word != near[0]:
+            raise ValueError(f"has {{{word}}} in it; did you mean {{{near[0]}}}?")
+    return text
 
 
 def _url(*schemes: str, beside_token: bool = False) -> Callable[[str], str]:
@@ -156,27 +203,14 @@ def _host(text: str) -> str:
     return text
 
 
-def _whole(*, least: int, most: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        try:
-            number = int(text)
-        except ValueError:
-            raise ValueError("is not a whole number") from None
-        if not least <= number <= most:
-            raise ValueError(f"is not from {least} to {most}")
-        return number
-
-    return parse
-
-
-def _number(fits: Callable[[float], bool], *, otherwise: str) -> Callable[[str], float]:
+def _within(least: float, most: float, kind: type[float] = int) -> Callable[[str], Any]:
     def parse(text: str) -> float:
         try:
-            number = float(text)
+            number = kind(text)
         except ValueError:
-            raise ValueError("is not a number") from None
-        if not fits(number):
-            raise ValueError(otherwise)
+            raise ValueError(f"is not a {'whole ' if kind is int else ''}number") from None
+        if not least <= number <= most:
+            raise ValueError(f"is not from {least} to {most}")
         return number
 
     return parse
@@ -187,12 +221,6 @@ def _issuer(text: str) -> str:
     is_here = parts.hostname in ("localhost", "127.0.0.1", "::1")
     if parts.scheme != "https" and not is_here:
         raise ValueError("does not begin with https://: anybody on the way could sign in")
-    return text
-
-
-def _header(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9-]{1,100}", text):
-        raise ValueError("is not the name of a header")
     return text
 
 
@@ -209,7 +237,11 @@ def _ids(kinds: str, *, such_as: str) -> Callable[[str], tuple[str, ...]]:
     known = re.compile(rf"[0-9]{{5,20}}|[{kinds}][A-Z0-9]{{2,30}}|[0-9a-f]{{32}}")
 
     def parse(text: str) -> tuple[str, ...]:
-        ids = _words(text)
+        ids = tuple(part.strip() for part in text.split(",") if part.strip())
+        if not ids:
+            raise ValueError("has no id in it: leave it empty if nobody is to be named")
+        if re.search(r"[\s;]", "".join(ids)):
+            raise ValueError("needs commas, and nothing else, between its ids")
         if wrong := next((one for one in ids if not known.fullmatch(one)), ""):
             raise ValueError(f"has {wrong[:80]!r}, which is no id {such_as}")
         return ids
@@ -218,9 +250,9 @@ def _ids(kinds: str, *, such_as: str) -> Callable[[str], tuple[str, ...]]:
 
 
 _people = _ids("UW", such_as="of a person, such as 123456789012345678 or U0123ABCD")
-_limit = _whole(least=0, most=10**12)
-_port = _whole(least=0, most=65535)
-_tokens = _whole(least=1, most=10_000_000)
+_limit = _within(0, 10**12)
+_port = _within(0, 65535)
+_tokens = _within(1, 10_000_000)
 
 
 def _shards(text: str) -> tuple[tuple[int, ...], int]:
@@ -235,20 +267,14 @@ def _shards(text: str) -> tuple[tuple[int, ...], int]:
     return tuple(range(first, last + 1)), count
 
 
-def _snowflake(text: str) -> str:
-    if not re.fullmatch(r"[0-9]{15,20}", text):
-        raise ValueError("is not an id of Discord, which has 15 to 20 digits")
-    return text
-
-
-def _layers(text: str) -> int | None:
+def _layers(text: str) -> Any:
     if text.lower() == "auto":
         return None
     if not re.fullmatch(r"[0-9]+", text):
         raise ValueError(
             "is neither auto (as many as fit) nor a number: 0 means none, 999 means all"
         )
-    return _whole(least=0, most=2**31 - 1)(text)  # llama.cpp's int32
+    return _within(0, 2**31 - 1)(text)  # llama.cpp's int32
 
 
 def _switch(text: str) -> bool:
@@ -258,11 +284,7 @@ def _switch(text: str) -> bool:
 
 
 def _switch_or_auto(text: str) -> bool | None:
-    if text.lower() == "auto":
-        return None
-    if text.lower() not in ON + OFF:
-        raise ValueError("is none of auto, on and off")
-    return text.lower() in ON
+    return None if text.lower() == "auto" else _switch(text)
 
 
 def _one_of(choices: Collection[str]) -> Callable[[str], str]:
@@ -355,14 +377,14 @@ class Settings:
     # At most llama.cpp's GGML_MAX_N_THREADS.
     local_threads: int | None = _setting(
         None,
-        _whole(least=1, most=512),
+        _within(1, 512),
         "on how many threads the embedded server computes; empty means all cores but one",
     )
     system_prompt: str = _setting(
         "You are Parley, a friendly assistant in a group chat. Answer in the language of the "
         "question, correctly and briefly, in Markdown where it helps. If you do not know "
         "something, say so.",
-        str,
+        _system_prompt,
         "what the model is told before every conversation; {date}, {time}, {name}, {place} and "
         "{platform} are filled in",
     )
@@ -374,13 +396,13 @@ class Settings:
     max_tokens: int = _setting(1024, _tokens, "the longest answer, in tokens")
     temperature: float | None = _setting(
         None,
-        _number(lambda it: 0 <= it <= 2, otherwise="is not from 0 to 2"),
-        "how freely the model chooses its words, from 0 to 2; empty means as it is made for",
+        _within(0, 2, float),
+        "how freely the model chooses its words, from 0 to 2; empty: its usual way",
     )
     top_p: float | None = _setting(
         None,
-        _number(lambda it: 0 < it <= 1, otherwise="is not above 0 and at most 1"),
-        "the share of likely words to choose from, up to 1; empty means as it is made for",
+        _within(0.0001, 1, float),
+        "the share of likely words to choose from, up to 1; empty: its usual way",
     )
     context_tokens: int = _setting(
         8192, _tokens, "how much the model sees, question, history and answer together, in tokens"
@@ -388,8 +410,8 @@ class Settings:
     # Discord returns a hundred messages at once.
     thread_context: int = _setting(
         50,
-        _whole(least=0, most=100),
-        "how many earlier messages the model reads when I am called into a thread; 0 means none",
+        _within(0, 100),
+        "how many earlier messages the model reads when the bot is called into a thread; 0: none",
     )
     redis_url: str = _setting(
         "",
@@ -427,16 +449,13 @@ class Settings:
     )
     slack_bot_token: str = _setting(
         "",
-        _token(
-            wrong_prefix="xapp-",
-            problem="is an app-level token: it belongs in SLACK_APP_TOKEN",
-        ),
+        _token("xapp-", "is an app-level token: it belongs in SLACK_APP_TOKEN"),
         "Slack bot token (xoxb-...)",
         secret=True,
     )
     slack_app_token: str = _setting(
         "",
-        _token(wrong_prefix="xoxb-", problem="is a bot token: it belongs in SLACK_BOT_TOKEN"),
+        _token("xoxb-", "is a bot token: it belongs in SLACK_BOT_TOKEN"),
         "Slack app-level token (xapp-...): events come over Socket Mode",
         secret=True,
     )
@@ -457,10 +476,9 @@ class Settings:
     )
     host: str = _setting("127.0.0.1", _host, "address for /livez, /readyz and /slack/events")
     port: int = _setting(8080, _port, "port beside HOST; 0 means any")
+    metrics_host: str = _setting("127.0.0.1", _host, "address for /metrics on METRICS_PORT")
     metrics_port: int | None = _setting(
-        None,
-        _port,
-        "port on 127.0.0.1 for /metrics; empty means on PORT, if HOST is a loopback address",
+        None, _port, "port beside METRICS_HOST; empty means on PORT, if HOST is a loopback address"
     )
     platforms_required: bool | None = _setting(
         None,
@@ -518,19 +536,19 @@ class Settings:
     )
     history_days: int = _setting(
         30,
-        _whole(least=0, most=36_500),
+        _within(0, 36_500),
         "how long an unused conversation is remembered, in days; 0: nothing is, beyond the running "
         "turn",
     )
     # A day at most: event loops refuse very long timers.
     reply_timeout: float = _setting(
         600.0,
-        _number(lambda it: 0.1 <= it <= 86_400, otherwise="is not from 0.1 to 86400"),
+        _within(0.1, 86_400, float),
         "how long a reply may take, in seconds",
     )
     capacity: int = _setting(
         256,
-        _whole(least=1, most=10_000),
+        _within(1, 10_000),
         "how many questions one process answers at once; further ones wait",
     )
     log_level: str = _setting("info", _one_of(LOG_LEVELS), "debug, info, warning or error")
@@ -547,7 +565,7 @@ class Settings:
         "", _url("http", "https"), "address of the web page as people see it, if a proxy serves it"
     )
     web_password: str = _setting(
-        "", _whole_text, "a password for the web page, the same for all people", secret=True
+        "", _password, "a password for the web page, the same for all people", secret=True
     )
     web_oidc_issuer: str = _setting(
         "",
@@ -570,7 +588,7 @@ class Settings:
     # With less, a worker does not renew its leases in time.
     lease_seconds: float = _setting(
         3.0,
-        _number(lambda it: 0.1 <= it <= 3600, otherwise="is not from 0.1 to 3600"),
+        _within(0.1, 3600, float),
         "how long a dead worker keeps a turn, in seconds",
     )
 
@@ -580,7 +598,7 @@ class Settings:
 
         An empty value counts as none, and a missing file as an empty one.
         """
-        written, mistakes = _read(env_file)
+        written, mistakes = read(env_file)
         mistakes += filter(
             None, (_misspelt(name, "the environment", in_environment=True) for name in environment)
         )
@@ -640,7 +658,15 @@ class Settings:
         return tuple(platform for platform, token in tokens.items() if token)
 
 
-def _read(env_file: Path) -> tuple[dict[str, str], list[str]]:
+def hand_on(env_file: Path, environment: MutableMapping[str, str]) -> None:
+    """Add what the file has for libraries, such as HTTPS_PROXY; the environment has priority."""
+    for name, text in read(env_file)[0].items():
+        if _OF_OTHERS.fullmatch(name):
+            environment.setdefault(name, text)
+
+
+def read(env_file: Path) -> tuple[dict[str, str], list[str]]:
+    """Return the variables that a file sets, and its mistakes."""
     try:
         # The encoding drops the byte order mark of some editors.
         with env_file.open(encoding="utf-8-sig") as stream:
@@ -664,6 +690,10 @@ def _line_mistakes(lines: list[Binding], file: str) -> Iterator[str]:
             yield f"{file} line {_line_number(line)} is not NAME=value"
         elif line.key and (sentence := _misspelt(line.key, file)):
             yield sentence
+    last = {line.key: line.value for line in lines if line.key}
+    for line in lines:
+        if line.key and (line.value or "").strip() not in ("", (last[line.key] or "").strip()):
+            yield f"{line.key} stands in {file} twice, with different values: keep one of them"
 
 
 def _line_number(line: Binding) -> int:
@@ -674,16 +704,20 @@ def _line_number(line: Binding) -> int:
 
 def _misspelt(name: str, where: str, *, in_environment: bool = False) -> str | None:
     known = [variable.name.upper() for variable in fields(Settings)]
-    if name in known:
+    if name in known or _OF_OTHERS.fullmatch(name):
         return None
     if advice := OLDER.get(name):
         return f"{name} in {where} is not used: {advice}"
+    written = name.upper()
+    words = " ".join(re.findall("[A-Z]+", written))
+    very_near = get_close_matches(written, known, n=1, cutoff=_VERY_NEAR)
     # The environment also has variables of other programs.
-    cutoff = _NEAR_IN_ENVIRONMENT if in_environment else _NEAR
-    if near := get_close_matches(name.upper(), known, n=1, cutoff=cutoff):
-        return f"{name} in {where} is unknown; did you mean {near[0]}?"
-    is_ours = name.upper().startswith(OURS) and not in_environment
-    return f"{name} in {where} is unknown" if is_ours else None
+    if in_environment and not very_near and not _OURS.match(words):
+        return None
+    meant = [right for word, right in _WORDS if re.search(word, words)]
+    near = very_near or meant or get_close_matches(written, known, n=1, cutoff=_NEAR)
+    cure = f"did you mean {near[0]}?" if near else "the README has a table of all settings"
+    return f"{name} in {where} is unknown; {cure}"
 
 
 def _shown(variable: Field[Any], text: str) -> str:
@@ -714,23 +748,20 @@ def _contradictions(values: Mapping[str, Any], texts: Mapping[str, str]) -> Iter
             f"in CONTEXT_TOKENS={values['context_tokens']}"
         )
     models = ["MODEL_ID=demo"] if texts.get("MODEL_ID") == "demo" else []
-    models += [
-        name for name in ("LOCAL_MODEL_PATH", "TRANSFORMERS_MODEL", "MODEL_URL") if name in texts
-    ]
-    if len(models) > 1:
-        yield f"{models[0]} and {models[1]} are two ways to a model: set one of them"
-    signs_in = [
-        name for name in ("WEB_PASSWORD", "WEB_OIDC_ISSUER", "WEB_PROXY_HEADER") if name in texts
-    ]
-    if len(signs_in) > 1:
-        yield f"{signs_in[0]} and {signs_in[1]} are two ways to sign in: set one of them"
-    if both := set(values.get("admins", ())) & set(values.get("blocked_people", ())):
-        yield f"ADMINS and BLOCKED_PEOPLE both name {', '.join(sorted(both))}"
-    if values.get("leave_other_servers") and not texts.get("ALLOWED_SERVERS"):
-        yield "LEAVE_OTHER_SERVERS=on needs ALLOWED_SERVERS: I would leave every server"
-    for name in ("WEB_OIDC_CLIENT_ID", "WEB_URL"):
-        if "WEB_OIDC_ISSUER" in texts and name not in texts:
-            yield f"WEB_OIDC_ISSUER needs {name} beside it"
-    ways = [name for name in ("SLACK_APP_TOKEN", "SLACK_SIGNING_SECRET") if name in texts]
-    if ways and "SLACK_BOT_TOKEN" not in texts:
-        yield f"{ways[0]} needs SLACK_BOT_TOKEN beside it"
+    models += [it for it in ("LOCAL_MODEL_PATH", "TRANSFORMERS_MODEL", "MODEL_URL") if it in texts]
+    ways = ("WEB_PASSWORD", "WEB_OIDC_ISSUER", "WEB_PROXY_HEADER")
+    signs_in = [name for name in ways if name in texts]
+    for found, what in ((models, "to a model"), (signs_in, "to sign in")):
+        if len(found) > 1:
+            yield f"{found[0]} and {found[1]} are two ways {what}: set one of them"
+    for name in ("ADMINS", "ALLOWED_PEOPLE"):
+        if both := {*values.get(name.lower(), ())} & {*values.get("blocked_people", ())}:
+            yield f"{name} and BLOCKED_PEOPLE both name {', '.join(sorted(both))}"
+    servers = values.get("allowed_servers", "0")
+    if values.get("leave_other_servers") and not any(map(str.isdecimal, servers)):
+        yield "LEAVE_OTHER_SERVERS=on needs a Discord server in ALLOWED_SERVERS"
+    if values.get("web_proxy_address") and not signs_in:
+        yield "WEB_PROXY_ADDRESS needs WEB_PROXY_HEADER, or another way to sign in, beside it"
+    for name, needed in _NEEDS:
+        if values.get(name.lower()) and needed not in texts:
+            yield f"{name} needs {needed} beside it"

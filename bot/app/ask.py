@@ -35,12 +35,12 @@ from bot.domain import (
 from bot.errors import AnswerCut, CannotStart, ModelError, ParleyError, PromptRefused
 from bot.text.sanitize import strip_controls, whole_characters
 from bot.turns.prompt import compose
-from config.settings import Settings, SettingsError
+from config.settings import Settings, SettingsError, hand_on
 
 log = logging.getLogger(__name__)
 
 STDIN = "-"
-_ANEW = "The answer broke off and begins anew"
+_ANEW = "The answer broke off and starts again"
 _MAX_INPUT = 4_000_000  # characters; more than any model reads, and a pipe may be endless
 _CLOSE_SECONDS = 10.0  # a local model's process gets three of them to end by itself
 
@@ -237,6 +237,7 @@ async def asking() -> AsyncIterator[Asking]:
 async def _open(stack: AsyncExitStack, stop: asyncio.Event) -> Assistant:
     try:
         settings = Settings.load(os.environ, Path(".env"))
+        hand_on(Path(".env"), os.environ)
         return await stack.enter_async_context(open_assistant(settings, stop))
     except (SettingsError, CannotStart) as error:
         raise ModelError(str(error)) from error

@@ -19,7 +19,7 @@ import aiohttp
 
 from bot import __version__
 from bot.app.assistant import open_assistant
-from bot.app.platforms import check_settings, closed
+from bot.app.platforms import check_settings, closed, servers
 from bot.app.service import choose_roles
 from bot.concurrency import do_nothing
 from bot.domain import Finding, Message, Retrying, Start
@@ -112,9 +112,7 @@ async def examined(name: str, part: Part) -> list[Finding]:
 
 async def examine_settings(settings: Settings) -> AsyncIterator[Finding]:
     """Yield the roles of the bot, and who may use it. Raises CannotStart."""
-    # As if run in a terminal.
-    at_terminal = frozenset(("console", "web", "worker"))
-    roles = choose_roles((), settings) if settings.chat_platforms else at_terminal
+    roles = _roles(settings)
     check_settings(settings, roles)
     served = ", ".join(sorted(roles))
     yield Finding("Settings", f"The bot would run as {served}")
@@ -122,6 +120,12 @@ async def examine_settings(settings: Settings) -> AsyncIterator[Finding]:
         yield _access(settings)
         for finding in closed(settings):
             yield finding
+
+
+def _roles(settings: Settings) -> frozenset[str]:
+    # Without a platform, as if run in a terminal.
+    at_terminal = frozenset(("console", "web", "worker"))
+    return choose_roles((), settings) if settings.chat_platforms else at_terminal
 
 
 def _access(settings: Settings) -> Finding:
@@ -235,14 +239,8 @@ def examine_slack(settings: Settings) -> AsyncIterator[Finding]:
 
 
 async def _ports(settings: Settings) -> AsyncIterator[Finding]:
-    wanted = []
-    if settings.signs_in or not settings.chat_platforms:
-        wanted.append(("WEB_PORT", "WEB_HOST", settings.web_host, settings.web_port))
-    if settings.chat_platforms:
-        wanted.append(("PORT", "HOST", settings.host, settings.port))
-        if settings.metrics_port is not None:
-            wanted.append(("METRICS_PORT", "HOST", "127.0.0.1", settings.metrics_port))
-    for name, host_name, host, port in wanted:
+    for name, (host, port) in servers(settings, _roles(settings)).items():
+        host_name = name.replace("PORT", "HOST")
         try:
             _bind(host, port)
         except OSError as error:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Literal, TextIO
 
+from bot.errors import CannotStart
 from bot.store import connect
 from bot.text.sanitize import one_line, whole_characters
 from bot.turns.forgetting import Forgetting, named
@@ -35,28 +36,33 @@ async def forget(
     """Remove all data of an id from the store, and print the result.
 
     Workers may run meanwhile; a running answer to the person must end first.
-    Raises CannotStart and StoreUnavailable.
+    Raises CannotStart, also for what looks like an id and is none, and StoreUnavailable.
     """
+    shown, kinds = one_line(whole_characters(written)), kinds_of(written)
     async with connect(url=settings.redis_url, data_dir=settings.data_dir) as store:
         forgetting = Forgetting(QueueScript(store, keep_seconds=settings.keep_seconds))
-        kinds = kinds_of(written)
         jobs = [named(kind, platform, whole_characters(written)) for kind, platform in kinds]
         for who in jobs:
             await forgetting.begin(who)
         hint = asyncio.get_running_loop().call_later(patience, _tell, output, _WAITS)
         try:
-            for who in jobs:
-                await forgetting.carry_out(who)
+            found = sum([await forgetting.carry_out(who) for who in jobs])
         finally:
             hint.cancel()
-    shown = one_line(whole_characters(written))
-    looked = " or ".join(f"a {kind}" for kind, _ in kinds)
-    _tell(output, f"Nothing of {shown}, as {looked} of {kinds[0][1]}, is left in the store.\n")
+    looked = f"{' or '.join(f'a {kind}' for kind, _ in kinds)} of {kinds[0][1]}"
+    told = f"Nothing of {shown}, as {looked}, is left in the store.\n"
+    unknown = f"The store has nothing of {shown}, as {looked}. Is the id right?\n"
+    _tell(output, told if found else unknown)
 
 
 def kinds_of(written: str) -> list[tuple[_Kind, str]]:
     """Return the possible kinds and platforms of an id; by default the terminal's."""
     found = [each for each, pattern in _WRITTEN.items() if pattern.fullmatch(written)]
+    if not found and re.fullmatch(r"[0-9]+|[A-Z][A-Z0-9]*|[0-9a-f]{25,}", written):
+        raise CannotStart(
+            f"{written!r} is no id: Discord's have 15 to 20 digits, Slack's begin with U, W, T or E"
+            " and have at least 6 characters, and those of the page have 32"
+        )
     return found or [("person", "console")]
 
 

@@ -67,6 +67,7 @@ async def serve(
     host: str,
     port: int,
     metrics_port: int | None,
+    metrics_host: str = "127.0.0.1",
     store: Store,
     downtimes: Mapping[str, Callable[[], float]],
     posts: Mapping[str, Handler],
@@ -78,8 +79,8 @@ async def serve(
     """Serve /livez and /readyz, and hand POSTs to the given paths to their handlers.
 
     Yields the address, or "" if the port is taken: that is a warning, or CannotStart if there are
-    `posts`. /metrics is served on loopback only: on `metrics_port` of 127.0.0.1, beside the first
-    two, or else on `port` if `host` is a loopback address. `downtimes` return for how many seconds
+    `posts`. /metrics is served on `metrics_port` of `metrics_host`, beside the first two, or else
+    on `port` if `host` is a loopback address. `downtimes` return for how many seconds
     no events of a platform could arrive. `refresh_metrics` is called before metrics are sent. A
     connection carries one request.
 
@@ -102,10 +103,10 @@ async def serve(
         if metrics_port is not None:
             try:
                 app = _app(ready, {}, refresh_metrics)
-                address = await stack.enter_async_context(listening(app, "127.0.0.1", metrics_port))
-                log.info("Metrics on http://%s:%s/metrics", *address)
+                at = await stack.enter_async_context(listening(app, metrics_host, metrics_port))
+                log.info("Metrics on http://%s:%s/metrics", *at)
             except OSError as error:
-                log.warning("No /metrics: METRICS_PORT=%s cannot be used: %s", metrics_port, error)
+                log.warning("No /metrics: METRICS_PORT=%s on METRICS_HOST: %s", metrics_port, error)
         elif not has_metrics:
             log.info("No /metrics, for HOST=%s is no loopback address: set METRICS_PORT", host)
         yield url

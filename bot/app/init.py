@@ -19,7 +19,7 @@ from bot.app import check
 from bot.domain import Finding
 from bot.errors import CannotStart
 from bot.text.sanitize import strip_controls
-from config.settings import Settings, SettingsError, shown_url
+from config.settings import Settings, SettingsError, read, shown_url
 
 EXAMPLE = Path(".env.example")
 _PLAIN = re.compile(r"[\w./:@%+,=~-]*")
@@ -87,6 +87,7 @@ QUESTIONS = (
         secret=True,
         before="For Slack, create an app from a manifest at https://api.slack.com/apps: paste what "
         "`{bot} manifest` prints, and install it.",
+        check=check.examine_slack,
     ),
     Question(
         "SLACK_APP_TOKEN",
@@ -131,6 +132,7 @@ QUESTIONS = (
         "(Copy member ID in a profile).",
         needs=("ALLOWED_ROLES", "SLACK_BOT_TOKEN"),
     ),
+    Question("ADMINS", "The ids of those who may change everything, such as your own"),
     Question("QUESTIONS_PER_DAY", "How many questions a person has in a day"),
     Question(
         "REDIS_URL",
@@ -154,94 +156,97 @@ async def init(
     of the environment, and nothing is written if one of them does not work.
     Raises CannotStart if the file cannot be read or written, before anything is asked.
     """
-    known = _values(_lines(env_file))
+    ours = {variable.name.upper() for variable in fields(Settings)}
+    known = {name: text for name, text in _values(_lines(env_file)).items() if name in ours}
     # To report an unwritable folder before anything is asked.
     _replacement(env_file).unlink()
-    ours = {variable.name.upper() for variable in fields(Settings)}
-    given = {name: text for name, text in environment.items() if name in ours and text.strip()}
-    chosen = {} if asks else given
-    works = True
+    given = {} if asks else {name: text for name, text in environment.items() if text.strip()}
+    dialogue = _Dialogue(terminal, known, {name: given[name] for name in given if name in ours})
     for question in questions:
-        values = {**known, **chosen}
-        if asks and _is_due(question, values):
-            works = await _settle(terminal, question, known, chosen) and works
-        elif not asks and (text := values.get(question.variable, "")):
-            works = await _accepts(terminal, question, known, chosen, text) and works
-    settings = _settings(terminal, {**known, **chosen})
-    works = works and settings is not None
+        if asks and dialogue.is_due(question):
+            await dialogue.settle(question)
+        elif not asks and (text := dialogue.values.get(question.variable, "")):
+            await dialogue.accepts(question, text)
+    settings, mistakes = _loaded({**given, **dialogue.values})
+    mistakes += read(env_file)[1]
+    for mistake in mistakes:
+        terminal.say(f"✗ {mistake}")
+    works = not (mistakes or dialogue.problems)
     if not asks and not works:
         terminal.say(f"Nothing was written to {env_file}.")
         return False
-    write(env_file, chosen)
+    write(env_file, dialogue.chosen)
     terminal.say(f"{env_file} is written; only its owner can read it.")
     if settings:
-        await _farewell(terminal, settings)
+        await _farewell(terminal, settings, dialogue.problems)
     return works
 
 
-def _is_due(question: Question, values: Mapping[str, str]) -> bool:
-    return all(
-        bool(values.get(name.removeprefix("!"))) is not name.startswith("!")
-        for name in question.needs
-    )
-
-
-async def _settle(
-    terminal: Terminal, question: Question, known: Mapping[str, str], chosen: dict[str, str]
-) -> bool:
-    """Ask until an answer works or the person insists; return whether it works."""
-    if question.before:
-        terminal.say(f"\n{question.before.format(bot=_command())}")
-    original, refused = known.get(question.variable, ""), ""
-    shown = f"{original[:_KEPT]}…" if question.secret else shown_url(original)
-    hint = f"Enter keeps {shown}, {_NONE} takes it away" if original else "Enter skips this"
-    while True:
-        answer = terminal.ask(f"{question.text} ({hint}): ", secret=question.secret)
-        if not answer or answer == _NONE:
-            chosen[question.variable] = text = "" if answer else original
-            return not text or await _accepts(terminal, question, known, chosen, text)
-        works = await _accepts(terminal, question, known, chosen, answer)
-        if works or answer == refused:
-            return works
-        refused = answer
-        terminal.say("  Another answer? The same one again keeps it as it is.")
-
-
-async def _accepts(
-    terminal: Terminal,
-    question: Question,
-    known: Mapping[str, str],
-    chosen: dict[str, str],
-    text: str,
-) -> bool:
-    """Record an answer, show the result of its check, and return whether it works."""
-    chosen[question.variable] = text
+def _loaded(values: Mapping[str, str]) -> tuple[Settings | None, list[str]]:
     try:
-        settings = Settings.load({**known, **chosen}, Path(os.devnull))
+        return Settings.load(values, Path(os.devnull)), []
     except SettingsError as error:
-        mistakes = [it for it in str(error).splitlines() if it.startswith(question.variable)]
-        for mistake in mistakes:
-            terminal.say(f"  ✗ {mistake}")
-        return not mistakes
-    works = True
-    if question.check:
-        for finding in await check.examined(question.variable, partial(question.check, settings)):
-            terminal.say(f"  {check.line(finding)}")
-            works = works and not finding.wrong
-    return works
+        return None, str(error).splitlines()
 
 
-def _settings(terminal: Terminal, values: Mapping[str, str]) -> Settings | None:
-    """Return the settings; None if they conflict, after showing each mistake."""
-    try:
-        return Settings.load(values, Path(os.devnull))
-    except SettingsError as error:
-        for mistake in str(error).splitlines():
-            terminal.say(f"✗ {mistake}")
-        return None
+class _Dialogue:
+    """Asks and checks; `problems` are the lines of what does not work, by variable."""
+
+    def __init__(self, terminal: Terminal, known: dict[str, str], chosen: dict[str, str]) -> None:
+        self._terminal = terminal
+        self._known = known
+        self._shown: set[str] = set()
+        self.chosen = chosen
+        self.values = {**known, **chosen}
+        self.problems: dict[str, str] = {}
+
+    def is_due(self, question: Question) -> bool:
+        return all(
+            bool(self.values.get(name.removeprefix("!"))) is not name.startswith("!")
+            for name in question.needs
+        )
+
+    async def settle(self, question: Question) -> None:
+        """Ask until an answer works or the person insists."""
+        if question.before:
+            self._terminal.say(f"\n{question.before.format(bot=_command())}")
+        original, refused = self._known.get(question.variable, ""), ""
+        shown = f"{original[:_KEPT]}…" if question.secret else shown_url(original)
+        hint = f"Enter keeps {shown}, {_NONE} takes it away" if original else "Enter skips this"
+        while True:
+            answer = self._terminal.ask(f"{question.text} ({hint}): ", secret=question.secret)
+            text = {"": original, _NONE: ""}.get(answer, answer)
+            if await self.accepts(question, text) or answer in ("", _NONE, refused):
+                return
+            refused = answer
+            self._terminal.say("  Another answer? The same one again keeps it as it is.")
+
+    async def accepts(self, question: Question, text: str) -> bool:
+        """Record an answer, show the result of its check, and return whether it works.
+
+        A problem that names only variables of other questions is theirs.
+        """
+        variable = question.variable
+        if question.check or text != self._known.get(variable):
+            self.problems.pop(variable, None)
+        self.chosen[variable] = self.values[variable] = text
+        settings, mistakes = _loaded(self.values)
+        lines = [(variable, f"✗ {it}") for it in mistakes if it.startswith(variable)]
+        if settings and question.check and text:
+            for finding in await check.examined(variable, partial(question.check, settings)):
+                named = [q.variable for q in (question, *QUESTIONS) if q.variable in finding.text]
+                blamed = (*named, variable)[0] if finding.wrong else ""
+                lines.append((blamed, check.line(finding)))
+        for blamed, line in lines:
+            if blamed:
+                self.problems[blamed] = line
+            if blamed or line not in self._shown:
+                self._terminal.say(f"  {line}")
+            self._shown.add(line)
+        return variable not in self.problems
 
 
-async def _farewell(terminal: Terminal, settings: Settings) -> None:
+async def _farewell(terminal: Terminal, settings: Settings, problems: Mapping[str, str]) -> None:
     if settings.discord_token:
         found = await check.examined("Discord", partial(check.invitation, settings))
         for finding in found:
@@ -251,6 +256,10 @@ async def _farewell(terminal: Terminal, settings: Settings) -> None:
     for finding in (it for it in found if it.wrong):
         terminal.say(check.line(finding))
     bot = _command()
+    if problems:
+        terminal.say("\n".join(["This does not work yet:", *problems.values()]))
+        terminal.say(f"Correct {', '.join(problems)}: `{bot} init` keeps what you do not change.")
+        return
     terminal.say(f"Start the bot with `{bot} run`; `{bot} check` examines it all.")
 
 

@@ -8,12 +8,14 @@ import os
 import sys
 from contextlib import suppress
 from datetime import UTC, datetime
+from logging.handlers import RotatingFileHandler
 
 from bot.concurrency import turn_in_work
 from bot.text.sanitize import one_line, strip_controls
 from config.settings import Settings
 
 _SHORTEST_SECRET = 6  # characters; masking a shorter one would mask ordinary words
+_LOG_BYTES = 10_000_000  # of parley.log, before it becomes parley.log.1
 _TIME = len("2026-11-23 12:00:00,000")
 _LIBRARIES = ("discord", "slack_bolt", "slack_sdk", "httpx2", "aiohttp")
 
@@ -26,8 +28,10 @@ def configure_logging(
     if to_file:
         with suppress(OSError):
             settings.data_dir.mkdir(parents=True, exist_ok=True)
-            path = settings.data_dir / "parley.log"
-            handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+            file = settings.data_dir / "parley.log"
+            handler = RotatingFileHandler(
+                file, "a", _LOG_BYTES, 1, encoding="utf-8", errors="backslashreplace"
+            )
     in_color = not to_file and sys.stderr.isatty() and not os.environ.get("NO_COLOR")
     as_json = settings.log_format == "json" and not to_file
     formatter = JsonFormatter if as_json else ColorFormatter if in_color else MaskingFormatter

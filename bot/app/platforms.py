@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -19,7 +20,7 @@ from bot.app.assistant import IDLE_SECONDS, Assistant, model_choices
 from bot.domain import Finding
 from bot.errors import CannotStart, StoreUnavailable, Unreachable
 from bot.ports import Platform
-from bot.proxy import is_loopback, warn_if_readable
+from bot.proxy import EVERYWHERE, is_loopback, warn_if_readable
 from bot.reply.edit_budget import EditBudgets
 from bot.store import Store
 from bot.turns.intake import Intake
@@ -175,6 +176,16 @@ def _provider(settings: Settings) -> OpenIdConnect:
     return OpenIdConnect(client)
 
 
+def servers(settings: Settings, roles: frozenset[str]) -> dict[str, tuple[str, int]]:
+    """Return where a process listens, by the variable of the port; a terminal alone has no PORT."""
+    found = {"WEB_PORT": (settings.web_host, settings.web_port)} if "web" in roles else {}
+    if not {"console"} <= roles <= {"console", "web", "worker"}:
+        found["PORT"] = (settings.host, settings.port)
+        if settings.metrics_port is not None:
+            found["METRICS_PORT"] = (settings.metrics_host, settings.metrics_port)
+    return found
+
+
 def check_settings(settings: Settings, roles: frozenset[str]) -> None:
     """Raise CannotStart if the settings lack what a role needs; warn of unencrypted tokens."""
     mistakes = []
@@ -194,6 +205,11 @@ def check_settings(settings: Settings, roles: frozenset[str]) -> None:
             "there is no model: set HF_TOKEN, MODEL_URL, LOCAL_MODEL_PATH or TRANSFORMERS_MODEL, "
             "or MODEL_ID=demo for the small embedded one"
         )
+    for (one, (here, port)), (other, (there, number)) in combinations(
+        servers(settings, roles).items(), 2
+    ):
+        if port and port == number and (here == there or {here, there} & set(EVERYWHERE)):
+            mistakes.append(f"{one} and {other} are both {port}: set one to another number")
     if mistakes:
         raise CannotStart("\n".join(mistakes))
     for finding in closed(settings):
@@ -204,7 +220,11 @@ def check_settings(settings: Settings, roles: frozenset[str]) -> None:
 
 
 def closed(settings: Settings) -> Iterator[Finding]:
-    """Yield each list that admits no person on a configured platform."""
+    """Yield each list that admits no person on a configured platform, and a page for nobody."""
+    if settings.chat_platforms and not (settings.signs_in or is_loopback(settings.web_host)):
+        text = f"There is no web page on WEB_HOST={settings.web_host}: nobody could sign in"
+        cure = "if you want the page, set WEB_PASSWORD, WEB_OIDC_ISSUER or WEB_PROXY_HEADER"
+        yield Finding("Settings", text, cure)
     for platform, token, is_its in (
         ("Discord", settings.discord_token, str.isdecimal),
         ("Slack", settings.slack_bot_token, _is_slack),

@@ -20,7 +20,7 @@ from bot.app import http
 from bot.app.assistant import Assistant, model_choices, open_assistant
 from bot.app.bars import shown_progress
 from bot.app.metrics import ProcessMetrics
-from bot.app.platforms import Platforms, Service, check_settings, open_platforms
+from bot.app.platforms import Platforms, Service, check_settings, open_platforms, servers
 from bot.concurrency import do_nothing, running
 from bot.errors import CannotStart
 from bot.local import hardware
@@ -57,7 +57,7 @@ def choose_roles(named: Sequence[str], settings: Settings) -> frozenset[str]:
         return frozenset(("console", "worker", *(("web",) if sys.stdin.isatty() else ())))
     raise CannotStart(
         "there is nothing to do: set DISCORD_TOKEN or SLACK_BOT_TOKEN, "
-        "or start me in a terminal or behind a pipe"
+        "or start the bot in a terminal or behind a pipe"
     )
 
 
@@ -168,7 +168,7 @@ async def _open(
     models = model_choices(settings, assistant)
     intake = _intake(settings, store, queue, history, models)
     address = ""
-    if not {"console"} <= roles <= {"console", "web", "worker"}:
+    if "PORT" in servers(settings, roles):
         address = await _serve_http(settings, platforms, queue, intake, store, stop, stack)
     await _serve_page(settings, platforms, intake, stack, needed=need_all)
     jobs: dict[str, Callable[[], Service]] = {}
@@ -227,6 +227,7 @@ async def _serve_http(
             host=settings.host,
             port=settings.port,
             metrics_port=settings.metrics_port,
+            metrics_host=settings.metrics_host,
             store=store,
             downtimes=platforms.downtimes,
             posts={path: handler(intake) for path, handler in platforms.posts.items()},
@@ -237,12 +238,7 @@ async def _serve_http(
 
 
 async def _serve_page(
-    settings: Settings,
-    platforms: Platforms,
-    intake: Intake,
-    stack: AsyncExitStack,
-    *,
-    needed: bool,
+    settings: Settings, platforms: Platforms, intake: Intake, stack: AsyncExitStack, *, needed: bool
 ) -> None:
     if platforms.pages is None:
         return
@@ -262,6 +258,7 @@ async def _serve_page(
                 " Set WEB_PORT to another number, or to 0 for any."
             )
         return
+    platforms.downtimes["web"] = lambda: 0.0
     log.info("The page is at %s", address)
     if platforms.console:
         platforms.console.banner += f"\nThe same in your browser: {address}"

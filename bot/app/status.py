@@ -12,6 +12,7 @@ import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
 from bot.errors import CannotStart
+from bot.proxy import EVERYWHERE
 from config.settings import Settings
 
 PAUSE_SECONDS = 2.0  # between two readings at a terminal
@@ -39,13 +40,16 @@ async def show_status(settings: Settings, output: TextIO) -> None:
 
 
 async def _read(settings: Settings) -> Metrics:
-    port = settings.port if settings.metrics_port is None else settings.metrics_port
+    host, port = settings.metrics_host, settings.metrics_port
+    if port is None:
+        host, port = settings.host, settings.port
     if not port:
         raise CannotStart(
             "PORT=0 means any port: call this with PORT=NUMBER before it, as the bot's log says "
             'after "Listening on"'
         )
-    url = f"http://127.0.0.1:{port}/metrics"
+    host = EVERYWHERE.get(host, host)
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}/metrics"
     timeout = aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS)
     try:
         async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url) as response:

@@ -46,21 +46,23 @@ class Forgetting:
         who = await self._script.run("claim_forgetting")
         return who if isinstance(who, str) else None
 
-    async def carry_out(self, who: str) -> None:
-        """Remove all data, and then the job."""
-        await self._script.run("forget_known", who)
-        attempt = 0
+    async def carry_out(self, who: str) -> int:
+        """Remove all data, and then the job; return how much this call has removed."""
+        known = await self._script.run("forget_known", who)
+        attempt, removed = 0, known if isinstance(known, int) else 0
         while True:
             found, waits = await self._scan_all_keys(who)
+            removed += found
             if not (found or waits):
                 break
             attempt = attempt + 1 if waits else 0
             if waits:
                 await asyncio.sleep(_WAIT.delay(attempt))
             if await self.is_done(who):
-                return
+                return removed
         await self._script.run("end_forgetting", who)
         log.info("Forgot a %s of %s", *who.split(":")[:2])
+        return removed
 
     async def _scan_all_keys(self, who: str) -> tuple[int, int]:
         """Forget the data of all keys; return how much was removed, and how much must end first."""

@@ -69,6 +69,20 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     ]
 
 
+async def test_a_proxy_in_the_file_is_used(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Set and unset, so that the end of the test takes back what the bot sets.
+    for name in ("https_proxy", "HTTPS_PROXY", "NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    (tmp_path / ".env").write_text("HTTPS_PROXY=ftp://proxy\nMODEL_URL=https://model.invalid\n")
+
+    status, _, said = await shell.run("Hello")
+
+    assert (status, said) == (1, "bot: HTTPS_PROXY is not the address of an HTTP proxy\n")
+
+
 async def test_an_answer_goes_into_a_pipe_whole_and_without_controls(
     shell: Shell, model: ModelEmulator
 ) -> None:
@@ -159,8 +173,7 @@ async def test_mistakes_in_the_settings_are_told_before_anything_is_asked(shell:
     assert result == (
         1,
         "",
-        "bot: MAX_TOKENS='many' is not a whole number\n"
-        "bot: TOP_P='2' is not above 0 and at most 1\n",
+        "bot: MAX_TOKENS='many' is not a whole number\nbot: TOP_P='2' is not from 0.0001 to 1\n",
     )
 
 

@@ -8,8 +8,10 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -51,7 +53,7 @@ def samples() -> dict[str, set[str]]:
 
 @pytest.mark.parametrize("expression", sorted({*expressions()}))
 def test_each_expression_asks_for_what_there_is(expression: str) -> None:
-    names = re.findall(r"\b(?:parley|process)_\w+", expression)
+    names = re.findall(r"\b(?:parley|process)_\w+|^up\b", expression)
     assert names
     ours = [name for name in names if name.startswith("parley_")]
     known = samples()
@@ -61,6 +63,32 @@ def test_each_expression_asks_for_what_there_is(expression: str) -> None:
         labels |= {*grouped.split(", ")}
     for name in ours:
         assert labels - {"job", "instance"} <= known[name]
+
+
+def rules() -> list[dict[str, Any]]:
+    (group,) = yaml.safe_load((DEPLOY / "alerts.yaml").read_text())["groups"]
+    found: list[dict[str, Any]] = group["rules"]
+    return found
+
+
+def test_each_alert_says_how_bad_it_is_and_what_to_do() -> None:
+    for rule in rules():
+        assert set(rule) <= {"alert", "expr", "for", "labels", "annotations"}, rule["alert"]
+        assert rule["labels"]["severity"] in ("critical", "warning"), rule["alert"]
+        assert set(rule["annotations"]) == {"summary", "cure"}, rule["alert"]
+
+
+def test_an_alert_fires_when_the_bot_a_process_or_a_shard_is_gone() -> None:
+    critical = {one["expr"]: one for one in rules() if one["labels"]["severity"] == "critical"}
+
+    scraped = yaml.safe_load((DEPLOY / "prometheus.yaml").read_text())["scrape_configs"]
+    (job,) = [one["job_name"] for one in scraped]
+    for expression in (
+        "absent(parley_build_info)",
+        f'up{{job="{job}"}} == 0',
+        "parley_platform_connected == 0",
+    ):
+        assert critical[expression]["for"] == "2m"
 
 
 def test_each_metric_is_described_for_operators() -> None:

@@ -11,6 +11,7 @@ import pytest
 from bot.app.forget import forget, kinds_of
 from bot.concurrency import running
 from bot.domain import Person, Shown, ThreadKey, Turn
+from bot.errors import CannotStart
 from bot.store import Store
 from bot.turns.desk import AWAY, FORGET_QUESTION, FORGOTTEN
 from tests.emulators.model import ModelEmulator
@@ -140,6 +141,35 @@ async def test_a_forgotten_server_leaves_nothing(own_store: Store, model: ModelE
 )
 def test_an_id_tells_whose_it_is(written: str, kinds: list[tuple[str, str]]) -> None:
     assert kinds_of(written) == kinds
+
+
+@pytest.mark.parametrize("written", ["U012", "T1", "UABC", "12345", "C0123ABCD"])
+async def test_what_looks_like_an_id_and_is_none_is_refused(own_store: Store, written: str) -> None:
+    output = io.StringIO()
+
+    with pytest.raises(CannotStart, match=f"'{written}' is no id"):
+        await forget(make_settings(own_store, {}), written, output)
+
+    assert output.getvalue() == ""
+
+
+async def test_an_id_that_nobody_has_reads_otherwise_than_one_that_is_forgotten(
+    own_store: Store,
+) -> None:
+    queue = make_queue(own_store)
+    key = ThreadKey("slack", "T0123ABCD", "C1", "t1")
+    await queue.admit(make_turn(1, key=key, person=Person("U0123ABCD", "Ann")))
+    told = []
+    for written in ("U0123ABCE", "U0123ABCD", "U0123ABCD"):
+        output = io.StringIO()
+        await forget(make_settings(own_store, {}), written, output)
+        told.append(output.getvalue())
+
+    assert told == [
+        "The store has nothing of U0123ABCE, as a person of slack. Is the id right?\n",
+        "Nothing of U0123ABCD, as a person of slack, is left in the store.\n",
+        "The store has nothing of U0123ABCD, as a person of slack. Is the id right?\n",
+    ]
 
 
 @pytest.mark.parametrize(

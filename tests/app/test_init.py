@@ -118,6 +118,94 @@ async def test_without_an_app_token_the_signing_secret_is_asked_for(
     assert ("✗" in typist.text) is (not secret)
 
 
+async def test_a_wrong_slack_token_is_corrected_at_its_own_question(tmp_path: Path) -> None:
+    env_file = tmp_path / ".env"
+    async with SlackEmulator() as slack, ModelEmulator() as model:
+        write(env_file, {"SLACK_API_URL": slack.api_url, "DATA_DIR": str(tmp_path / "data")})
+        tokens = {
+            "SLACK_BOT_TOKEN": ["xapp-1", "xoxb-wrong", slack.bot_token],
+            "SLACK_APP_TOKEN": ["xapp-wrong", slack.app_token],
+        }
+        typist = Typist({**tokens, "MODEL_URL": model.url})
+        works = await init(typist, env_file=env_file, environment={}, asks=True)
+
+    found = loaded(env_file)
+    assert works, typist.text
+    assert (found.slack_bot_token, found.slack_app_token) == (slack.bot_token, slack.app_token)
+    asked = [line.split(" (")[0] for line in typist.lines if line.startswith("Slack: ")]
+    assert (
+        asked
+        == ["Slack: the bot token"] * 3 + ["Slack: an app-level token with connections:write"] * 2
+    )
+    assert typist.text.count("The token is that of @") == 1
+
+
+async def test_a_slack_token_that_stays_wrong_is_not_asked_for_elsewhere_and_told_at_the_end(
+    tmp_path: Path,
+) -> None:
+    env_file = tmp_path / ".env"
+    async with SlackEmulator() as slack, ModelEmulator() as model:
+        write(env_file, {"SLACK_API_URL": slack.api_url, "DATA_DIR": str(tmp_path / "data")})
+        tokens = {"SLACK_BOT_TOKEN": ["xoxb-wrong"] * 2, "SLACK_APP_TOKEN": [slack.app_token]}
+        typist = Typist({**tokens, "MODEL_URL": model.url})
+        works = await init(typist, env_file=env_file, environment={}, asks=True)
+
+    assert not works
+    assert typist.text.count("Slack: an app-level token with") == 1
+    assert loaded(env_file).slack_app_token == slack.app_token
+    *_, wrong, cure = typist.lines
+    assert "Slack refuses SLACK_BOT_TOKEN" in wrong
+    assert cure.startswith("Correct SLACK_BOT_TOKEN: ")
+    assert "Start the bot" not in typist.text
+
+
+async def test_a_workspace_that_is_not_allowed_is_told_at_the_end(tmp_path: Path) -> None:
+    env_file = tmp_path / ".env"
+    async with SlackEmulator() as slack, ModelEmulator() as model:
+        others = {"SLACK_API_URL": slack.api_url, "DATA_DIR": str(tmp_path / "data")}
+        write(env_file, {**others, "ALLOWED_SERVERS": "T0OTHER01"})
+        tokens = {"SLACK_BOT_TOKEN": slack.bot_token, "SLACK_APP_TOKEN": slack.app_token}
+        typist = Typist({**tokens, "MODEL_URL": model.url})
+        works = await init(typist, env_file=env_file, environment={}, asks=True)
+
+    assert not works
+    assert "Another answer?" not in typist.text
+    assert typist.lines[-1].startswith("Correct ALLOWED_SERVERS: ")
+
+
+async def test_unknown_names_are_told_and_kept(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("ALLOWED_GUILDS=1\nMODEL_ID=demo\n")
+    typist = Typist({"MODEL_ID": "none"})
+
+    works = await init(typist, env_file=tmp_path / ".env", environment={}, asks=True)
+
+    assert not works
+    told = "ALLOWED_GUILDS in .env is unknown; did you mean ALLOWED_SERVERS?"
+    assert typist.text.count(told) == 1
+    assert "ALLOWED_GUILDS=1" in (tmp_path / ".env").read_text()
+
+
+async def test_a_script_with_a_misspelt_name_writes_nothing(tmp_path: Path) -> None:
+    typist, given = Typist({}), {"MODEL_URL": "http://here", "ALLOWED_GUILDS": "1", "PATH": "/bin"}
+
+    works = await init(
+        typist, env_file=tmp_path / ".env", environment=given, asks=False, questions=()
+    )
+
+    assert not works
+    assert "did you mean ALLOWED_SERVERS?" in typist.text
+    assert not (tmp_path / ".env").exists()
+
+
+async def test_admins_are_asked_for(tmp_path: Path) -> None:
+    write(tmp_path / ".env", {"DATA_DIR": str(tmp_path / "data")})
+    typist = Typist({"MODEL_ID": "none", "ADMINS": ["me", "U0123ABCD"]})
+
+    await init(typist, env_file=tmp_path / ".env", environment={}, asks=True)
+
+    assert loaded(tmp_path / ".env").admins == ("U0123ABCD",)
+
+
 async def test_in_a_clone_the_command_that_is_told_can_be_typed_as_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

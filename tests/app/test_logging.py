@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,7 @@ from bot.app.logging import ColorFormatter, JsonFormatter, MaskingFormatter
 from bot.concurrency import turn_in_work
 from bot.text.sanitize import strip_controls
 from config.settings import Settings
+from tests.support.process import python
 
 FORGERY = (
     "\x1b[2J\x9b31m\u202ebad\u2066\x00\x85\u2028\n2026-11-22 12:00:00,000 INFO bot: Stopped\r\n"
@@ -45,6 +47,26 @@ def test_a_secret_between_control_characters_is_masked() -> None:
 
     assert "***" in line
     assert "ours" not in line
+
+
+# In a process of its own, because it changes the loggers of libraries.
+_LONG_LOG = """
+import logging, pathlib
+from bot.app.logging import configure_logging
+from config.settings import Settings
+configure_logging(Settings(data_dir=pathlib.Path("data")), to_file=True)
+for _ in range(25):
+    logging.info("x" * 1_000_000)
+"""
+
+
+async def test_the_file_of_a_terminal_does_not_grow_for_ever(tmp_path: Path) -> None:
+    async with python("-c", _LONG_LOG, folder=tmp_path, variables={}) as process:
+        assert await process.communicate() == (b"", b"")
+
+    files = list((tmp_path / "data").iterdir())
+    assert {file.name for file in files} == {"parley.log", "parley.log.1"}
+    assert sum(file.stat().st_size for file in files) < 25_000_000
 
 
 def test_a_line_names_the_turn_on_which_its_task_works() -> None:

@@ -6,13 +6,14 @@ import asyncio
 import logging
 import math
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
 import pytest
 
-from bot.app.platforms import Platforms, open_platforms
+from bot.app.platforms import Platforms, check_settings, closed, open_platforms
 from bot.app.service import needs_all
 from bot.concurrency import cancelled
 from bot.errors import CannotStart
@@ -138,6 +139,40 @@ def test_platforms_are_required_if_they_are_named_or_if_settings_say_so(
     named: tuple[str, ...], required: bool | None, needs: bool
 ) -> None:
     assert needs_all(named, Settings(platforms_required=required)) is needs
+
+
+@pytest.mark.parametrize(
+    ("settings", "roles", "both"),
+    [
+        (Settings(web_port=8080), {"web", "worker"}, ("WEB_PORT", "PORT")),
+        (Settings(web_port=8080, host="0.0.0.0"), {"web", "discord"}, ("WEB_PORT", "PORT")),
+        (Settings(metrics_port=8080), {"worker"}, ("PORT", "METRICS_PORT")),
+        (Settings(metrics_port=5006), {"web"}, ("WEB_PORT", "METRICS_PORT")),
+        (Settings(web_port=8080), {"console", "web", "worker"}, None),
+        (Settings(web_port=8080, web_host="192.0.2.1", web_password="long enough"), {"web"}, None),
+        (Settings(port=0, web_port=0, metrics_port=0), {"web"}, None),
+        (Settings(web_port=8080), {"worker"}, None),
+    ],
+)
+def test_two_servers_on_one_port_are_refused_before_the_start(
+    settings: Settings, roles: set[str], both: tuple[str, str] | None
+) -> None:
+    settings = replace(settings, discord_token="x", model_url="http://here")
+
+    with pytest.raises(CannotStart) if both else nullcontext() as refused:
+        check_settings(settings, frozenset(roles))
+
+    if both and refused:
+        assert str(refused.value).startswith(f"{both[0]} and {both[1]} are both ")
+
+
+@pytest.mark.parametrize("password", ["", "long enough"])
+def test_a_page_that_would_be_open_to_all_and_is_not_served_is_told(password: str) -> None:
+    settings = Settings(discord_token="x", web_host="0.0.0.0", web_password=password)
+
+    found = [finding.cure for finding in closed(settings)]
+
+    assert ["WEB_PASSWORD" in cure for cure in found] == ([] if password else [True])
 
 
 async def test_a_role_that_was_asked_for_by_name_has_to_start(store: Store) -> None:

@@ -13,7 +13,9 @@ import yarl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.settings import OLDER, Settings, SettingsError
+from bot.turns.prompt import SystemPrompt
+from config.settings import OLDER, PLACEHOLDERS, Settings, SettingsError, hand_on
+from tests.support.at_work import make_turn
 
 EXAMPLE = Path(__file__).parents[2] / ".env.example"
 NOWHERE = Path("no-such-file")
@@ -26,6 +28,10 @@ def mistakes(environment: dict[str, str], env_file: Path = NOWHERE) -> tuple[str
     with pytest.raises(SettingsError) as caught:
         Settings.load(environment, env_file)
     return tuple(str(caught.value).splitlines())
+
+
+def words(text: str) -> list[str]:
+    return text.split()
 
 
 def written(value: object) -> str:
@@ -57,6 +63,7 @@ def test_every_value_arrives_in_its_type(tmp_path: Path) -> None:
         "REDIS_URL": "unix:///run/redis?db=1",
         "DATA_DIR": str(tmp_path),
         "DISCORD_THREADS": "OFF",
+        "DISCORD_TOKEN": "x",
         "DISCORD_SHARDS": "2-3/8",
         "DISCORD_GATEWAY_URL": "ws://127.0.0.1:1",
         "PORT": "0",
@@ -77,6 +84,7 @@ def test_every_value_arrives_in_its_type(tmp_path: Path) -> None:
         redis_url="unix:///run/redis?db=1",
         data_dir=tmp_path,
         discord_threads=False,
+        discord_token="x",
         discord_shards=((2, 3), 8),
         discord_gateway_url="ws://127.0.0.1:1",
         port=0,
@@ -130,7 +138,7 @@ def test_all_mistakes_are_told_at_once() -> None:
     assert found == (
         "MAX_TOKENS='many' is not a whole number",
         "TEMPERATURE='nan' is not from 0 to 2",
-        "TOP_P='0' is not above 0 and at most 1",
+        "TOP_P='0' is not from 0.0001 to 1",
         "DISCORD_THREADS='perhaps' is neither on nor off",
         "PORT='65536' is not from 0 to 65535",
         "LEASE_SECONDS='inf' is not from 0.1 to 3600",
@@ -191,6 +199,7 @@ def test_all_mistakes_are_told_at_once() -> None:
             "http://a..b/v1",
             "MODEL_URL='http://a..b/v1' is not a host name or an IP address",
         ),
+        ("WEB_PASSWORD", "short", "WEB_PASSWORD is too easy to guess: take at least 8 characters"),
         ("HOST", "a..b", "HOST='a..b' is not a host name or an IP address"),
         ("HISTORY_DAYS", "9" * 500, f"HISTORY_DAYS='{'9' * 400}…' is not from 0 to 36500"),
         (
@@ -334,6 +343,21 @@ def test_a_path_in_a_folder_that_may_not_be_entered_is_a_mistake(name: str, tmp_
         ),
         ({"SLACK_APP_TOKEN": "xapp-1"}, "SLACK_APP_TOKEN needs SLACK_BOT_TOKEN beside it"),
         ({"SLACK_SIGNING_SECRET": "1"}, "SLACK_SIGNING_SECRET needs SLACK_BOT_TOKEN beside it"),
+        ({"DISCORD_SHARDS": "0/1"}, "DISCORD_SHARDS needs DISCORD_TOKEN beside it"),
+        ({"MODEL_API_KEY": "x"}, "MODEL_API_KEY needs MODEL_URL beside it"),
+        ({"WEB_OIDC_CLIENT_ID": "x"}, "WEB_OIDC_CLIENT_ID needs WEB_OIDC_ISSUER beside it"),
+        (
+            {"WEB_PROXY_ADDRESS": "10.0.0.1"},
+            "WEB_PROXY_ADDRESS needs WEB_PROXY_HEADER, or another way to sign in, beside it",
+        ),
+        (
+            {"ALLOWED_PEOPLE": "U0123ABCD,12345", "BLOCKED_PEOPLE": "U0123ABCD"},
+            "ALLOWED_PEOPLE and BLOCKED_PEOPLE both name U0123ABCD",
+        ),
+        (
+            {"LEAVE_OTHER_SERVERS": "on", "ALLOWED_SERVERS": "T0123ABCD"},
+            "LEAVE_OTHER_SERVERS=on needs a Discord server in ALLOWED_SERVERS",
+        ),
         (
             {"MODEL_ID": "demo", "MODEL_URL": "http://here"},
             "MODEL_ID=demo and MODEL_URL are two ways to a model: set one of them",
@@ -459,7 +483,7 @@ def test_a_misspelt_name_in_the_file_is_told_with_the_nearest_one(tmp_path: Path
     assert found == (
         "DISCORD_TOKN in .env is unknown; did you mean DISCORD_TOKEN?",
         "MAX_TOKEN in .env is unknown; did you mean MAX_TOKENS?",
-        "SLACK_COLOUR in .env is unknown",
+        "SLACK_COLOUR in .env is unknown; the README has a table of all settings",
     )
 
 
@@ -487,12 +511,187 @@ def test_a_line_that_is_no_setting_is_told_by_its_number(
     assert not caplog.records
 
 
+# What people might write who mean to close the bot.
+SPELLINGS = words("""
+    ALLOWED_GUILDS ALLOWED_GUILD ALLOWED_GUILD_IDS ALLOWED_SERVER ALLOWED_SERVER_IDS ALOWED_SERVERS
+    ALLOWED_SERVRES ALLOW_SERVERS ALLOWED_WORKSPACES ALLOWED_TEAMS SERVERS_ALLOWED ALLOWEDSERVERS
+    allowed_servers Allowed_Servers allowed_guilds allowedGuilds GUILD_ID GUILD_IDS GUILDS SERVER_ID
+    SERVER_IDS DISCORD_GUILD_ID DISCORD_SERVER_ID DISCORD_ALLOWED_SERVERS DISCORD_ALLOWED_GUILDS
+    SLACK_TEAM_ID SLACK_ALLOWED_WORKSPACES SERVER_WHITELIST GUILD_ALLOWLIST WHITELISTED_GUILDS
+    ALLOWED_CHANNEL ALLOWED_CHANNEL_IDS ALLOWED_CHANELS CHANNEL_ID CHANNEL_IDS DISCORD_CHANNEL_ID
+    REPLY_CHANNEL_ONLY CHANNEL_WHITELIST SLACK_CHANNELS BLOCKED_CHANNELS IGNORED_CHANNELS
+    ALLOWED_USERS ALLOWED_USER ALLOWED_USER_IDS ALLOWED_USERIDS ALLOWED_MEMBERS ALLOWED_PERSONS
+    ALLOWED_PEOPEL USER_WHITELIST USER_ALLOWLIST WHITELIST WHITE_LIST AUTHORIZED_USERS
+    PERMITTED_USERS DISCORD_ALLOWED_USERS DISCORD_ALLOW_USER_IDS SLACK_ALLOWED_USERS ONLY_SERVERS
+    DISCORD_USER_ALLOWLIST ALLOWED_ROLE ALLOWED_ROLE_IDS ROLE_ID ROLES_ALLOWED DISCORD_ROLE_ID
+    ALLOWED_ROLS DENIED_CHANNELS BLOCKED_USERS BLOCKED_USER_IDS BLOCK_LIST BLOCKLIST BLACKLIST
+    BLACKLISTED_USERS USER_BLACKLIST BANNED_USERS BANNED BANS DENY_USERS DENIED_PEOPLE IGNORED_USERS
+    IGNORE_USERS BLOKED_PEOPLE ALLOW_DMS ALLOW_DM DMS DMS_ENABLED ENABLE_DMS DISABLE_DMS DM_POLICY
+    DIRECT_MESSAGE DIRECT_MESAGES ENABLE_DIRECT_MESSAGES DISCORD_DMS ADMIN ADMIN_USERS ADMIN_IDS
+    ADMIN_ID OWNER_ID OWNER_IDS OWNERS BOT_OWNER_ID ADMINS_ BOT_ADMINS QUESTION_PER_DAY RATE_LIMIT
+    QUESTIONS_PER_DAYS MAX_QUESTIONS_PER_DAY LIMIT_PER_DAY TOKENS_PER_USER TOKEN_PER_DAY
+    SERVER_TOKEN_PER_DAY MAX_TOKENS_PER_DAY LEAVE_OTHER_GUILDS LEAVE_SERVERS LEAVE_OTHER_SERVER
+    WEB_PASS WEB_PASSWD WEB_PASSWORT WEB_PROXY_ADRESS WEB_OIDC_ISUER RESTRICT_TO_SERVER
+    PARLEY_GUILD_ID PARLEY_ALLOWED_SERVERS MY_GUILD SERVERS CHANNELS ROLES PEOPLE DAILY_LIMIT QUOTA
+    QUESTIONS ADMIN_ONLY MEMBERS_ONLY ALLOWED__SERVERS ALLOWED-SERVERS ALLOWED.SERVERS
+    \u0410LLOWED_SERVERS
+""")
+
+
+@pytest.mark.parametrize(
+    "form", ["{}=1", "export {}=1", "{} = '1'", "'{}'=1", '"{}"=1', "{}=", "{}"]
+)
+def test_no_access_setting_can_be_misspelt_in_the_file(form: str, tmp_path: Path) -> None:
+    env_file = tmp_path / ".env"
+    for name in SPELLINGS:
+        env_file.write_text(f"DISCORD_TOKEN=x\n{form.format(name)}\n", encoding="utf-8")
+
+        (found, *_) = mistakes({}, env_file)
+
+        assert name in found or "line 2 is not NAME=value" in found
+
+
+@pytest.mark.parametrize("name", SPELLINGS)
+def test_no_access_setting_can_be_misspelt_in_the_environment(name: str) -> None:
+    (found,) = mistakes({name: "123456789012345678"})
+
+    assert found.startswith(f"{name} in the environment is unknown")
+
+
+def test_a_comment_in_the_file_is_one(tmp_path: Path) -> None:
+    env_file = tmp_path / ".env"
+    text = "".join(f"# {name}=1\n#{name}=1\n" for name in SPELLINGS)
+    env_file.write_text(text, encoding="utf-8")
+
+    assert Settings.load({}, env_file) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        *(("ALLOWED_GUILDS", "ALLOWED_SERVERS"), ("GUILD_ID", "ALLOWED_SERVERS")),
+        *(("ALLOWED_USERS", "ALLOWED_PEOPLE"), ("DISCORD_ALLOWED_USERS", "ALLOWED_PEOPLE")),
+        *(("ALLOWED_USER_IDS", "ALLOWED_PEOPLE"), ("allowed_servers", "ALLOWED_SERVERS")),
+        *(("BLOCKED_USERS", "BLOCKED_PEOPLE"), ("IGNORED_USERS", "BLOCKED_PEOPLE")),
+        *(("ADMIN_USERS", "ADMINS"), ("BOT_OWNER_ID", "ADMINS"), ("ALLOW_DMS", "DIRECT_MESSAGES")),
+        *(("REPLY_CHANNEL_IDS", "ALLOWED_CHANNELS"), ("MEMBER_ROLE_ID", "ALLOWED_ROLES")),
+        *(("RATE_LIMIT", "QUESTIONS_PER_DAY"), ("SYSTEM_MESSAGE", "SYSTEM_PROMPT")),
+        *(("OPENAI_SYSTEM_TEXT", "SYSTEM_PROMPT"), ("OPENAI_API_KEY", "MODEL_API_KEY")),
+        *(("OPENAI_APIKEY", "MODEL_API_KEY"), ("OPENROUTER_API_KEY", "MODEL_API_KEY")),
+        *(("OPENAI_BASE_URL", "MODEL_URL"), ("OPENAI_API_BASE", "MODEL_URL")),
+        *(("OPENAI_MODEL", "MODEL_ID"), ("MODEL_NAME", "MODEL_ID"), ("BOT_TOKEN", "DISCORD_TOKEN")),
+        *(("DISCORD_BOT_TOKEN", "DISCORD_TOKEN"), ("TOKEN", "DISCORD_TOKEN")),
+        *(("SLACK_TOKEN", "SLACK_BOT_TOKEN"), ("SLACK_APP_LEVEL_TOKEN", "SLACK_APP_TOKEN")),
+        *(("HUGGINGFACE_TOKEN", "HF_TOKEN"), ("HUGGINGFACEHUB_API_TOKEN", "HF_TOKEN")),
+        *(("HUGGING_FACE_HUB_TOKEN", "HF_TOKEN"), ("HF_API_KEY", "HF_TOKEN")),
+        *(("REDIS_HOST", "REDIS_URL"), ("REDIS_PASSWORD", "REDIS_URL")),
+        *(
+            ("DISCORD_REQUIRE_MENTION", "FOLLOW_THREADS"),
+            ("LEAVE_OTHER_GUILDS", "LEAVE_OTHER_SERVERS"),
+        ),
+    ],
+)
+def test_a_name_of_another_bot_is_told_with_the_name_here(
+    name: str, meant: str, tmp_path: Path
+) -> None:
+    env_file = tmp_path / ".env"
+    env_file.write_text(f"{name}=1\n")
+
+    assert mistakes({}, env_file) == (f"{name} in .env is unknown; did you mean {meant}?",)
+
+
+def test_what_other_programs_read_may_stand_in_the_file_and_is_handed_on(tmp_path: Path) -> None:
+    names = words("""
+        COMPOSE_FILE COMPOSE_PROJECT_NAME DOCKER_HOST PUID PGID UID GID TZ LANG LC_ALL HTTP_PROXY
+        HTTPS_PROXY ALL_PROXY NO_PROXY http_proxy https_proxy no_proxy SSL_CERT_FILE SSL_CERT_DIR
+        REQUESTS_CA_BUNDLE PYTHONUNBUFFERED PYTHONDONTWRITEBYTECODE HF_HOME HF_HUB_OFFLINE
+        HF_ENDPOINT CUDA_VISIBLE_DEVICES NO_COLOR OTEL_SERVICE_NAME
+    """)
+    env_file = tmp_path / ".env"
+    env_file.write_text("PORT=1\n" + "".join(f"{name}=1\n" for name in names))
+
+    assert Settings.load({}, env_file) == Settings(port=1)
+    environment = {"HTTPS_PROXY": "2"}
+    hand_on(env_file, environment)
+    assert environment == {**dict.fromkeys(names, "1"), "HTTPS_PROXY": "2"}
+
+
+def test_what_a_host_puts_into_the_environment_stops_nothing() -> None:
+    names = words("""
+        DYNO HEROKU_APP_ID WEB_CONCURRENCY RENDER RENDER_SERVICE_ID FLY_APP_NAME RAILWAY_SERVICE_ID
+        GITHUB_REPOSITORY_OWNER_ID GITHUB_TOKEN CI CI_SERVER_HOST GITLAB_USER_ID RUNNER_OS USER
+        DIRENV_DIR USERNAME USER_ID LOGNAME HOME PATH SHELL SUDO_USER OPENAI_API_KEY ALLOWED_HOSTS
+        ADMIN_EMAIL WEB_SERVICE_HOST WEB_PORT_80_TCP_ADDR DISCORD_SERVICE_PORT SLACK_WEBHOOK_URL
+        DISCORD_WEBHOOK TF_FORCE_GPU_ALLOW_GROWTH COMPOSER_ALLOW_SUPERUSER CUDA_LAUNCH_BLOCKING
+        GIT_ALLOW_PROTOCOL SYSTEMD_EXEC_PID INVOCATION_ID KUBERNETES_SERVICE_HOST XDG_RUNTIME_DIR
+        REDIS_HOST MODELSIM_HOME VLLM_ALLOW_LONG_MAX_MODEL_LEN BLOCKSIZE BANNER SERVER_NAME TEAM_ID
+        GF_SECURITY_ADMIN_USER
+    """)
+
+    assert Settings.load(dict.fromkeys(names, "1"), NOWHERE) == Settings()
+
+
+def test_a_name_that_stands_twice_in_the_file_keeps_nothing_open(tmp_path: Path) -> None:
+    env_file = tmp_path / ".env"
+    env_file.write_text("ALLOWED_PEOPLE=U0123ABCD\nPORT=\nPORT=7\nALLOWED_PEOPLE=\n")
+
+    assert mistakes({}, env_file) == (
+        "ALLOWED_PEOPLE stands in .env twice, with different values: keep one of them",
+    )
+
+
+IDS = ("ALLOWED_SERVERS", "ALLOWED_CHANNELS", "ALLOWED_PEOPLE", "ALLOWED_ROLES", "BLOCKED_PEOPLE")
+
+
+@pytest.mark.parametrize("name", [*IDS, "ADMINS"])
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        *((",", "has no id in it"), (" , ,", "has no id in it")),
+        *(("12345 67890", "needs commas"), ("12345;67890", "needs commas")),
+        *(("12345\n67890", "needs commas"), ("12345, 67890 11111", "needs commas")),
+        *(
+            ('""', "is no id"),
+            ("none", "is no id"),
+            ("<@12345>", "is no id"),
+            ("[12345]", "is no id"),
+        ),
+        *(("# 12345", "needs commas"), ("١٢٣٤٥", "is no id")),
+    ],
+)
+def test_a_list_that_names_nobody_as_it_should_is_a_mistake(
+    name: str, value: str, problem: str
+) -> None:
+    (found,) = mistakes({name: value})
+
+    assert found.startswith(f"{name}={value.strip()!r} ")
+    assert problem in found
+
+
+def test_a_placeholder_that_is_misspelt_is_a_mistake() -> None:
+    for word, meant in (("nam", "name"), ("Date", "date"), ("plattform", "platform")):
+        (found,) = mistakes({"SYSTEM_PROMPT": f"You talk with {{{word}}}."})
+        assert found.endswith(f"has {{{word}}} in it; did you mean {{{meant}}}?")
+
+
+def test_other_braces_of_a_prompt_stay() -> None:
+    prompt = r'Say {"name": "x", "list": [{}]}, {json}, {{x}}, \frac{a}{b}. You are {name} {time}.'
+
+    assert Settings.load({"SYSTEM_PROMPT": prompt}, NOWHERE).system_prompt == prompt
+
+
+def test_each_placeholder_is_filled_in() -> None:
+    filled = SystemPrompt("|".join(f"{{{word}}}" for word in PLACEHOLDERS)).for_turn(make_turn(1))
+
+    assert "{" not in filled
+
+
 def test_a_folder_named_like_the_file_counts_as_none(tmp_path: Path) -> None:
     assert Settings.load({}, tmp_path) == Settings()
 
 
 def test_other_names_in_the_environment_are_other_peoples() -> None:
-    settings = Settings.load({"SLACK_COLOUR": "red", "SLACK_TOKEN": "a", "PATH": "/"}, NOWHERE)
+    settings = Settings.load({"COLOUR": "red", "TOKEN": "a", "PATH": "/"}, NOWHERE)
 
     assert settings == Settings()
 

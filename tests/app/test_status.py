@@ -13,7 +13,9 @@ from bot.app.status import show_status
 from bot.errors import CannotStart
 from bot.store import Store
 from config.settings import Settings
+from tests.emulators.model import ModelEmulator
 from tests.support.at_work import make_queue, make_turn
+from tests.support.web_page import free_port, page_of
 
 
 async def test_the_status_of_the_process_is_printed_once_into_a_pipe(store: Store) -> None:
@@ -41,6 +43,34 @@ async def test_the_status_of_the_process_is_printed_once_into_a_pipe(store: Stor
     columns = dict(zip(["name", *head.split()], console.split(), strict=False))
     assert (columns["hears"], columns["running"]) == ("yes", "0")
     assert any(line.startswith("Store: ") and "ms" in line for line in lines)
+
+
+async def test_metrics_on_all_addresses_are_found(store: Store) -> None:
+    port, output = free_port(), io.StringIO()
+    metrics = ProcessMetrics(make_queue(store), ["console"], {}, version="1.2.3")
+    async with http.serve(
+        host="0.0.0.0",
+        port=0,
+        metrics_port=port,
+        metrics_host="0.0.0.0",
+        store=store,
+        downtimes={},
+        posts={},
+        stopping=asyncio.Event(),
+        refresh_metrics=metrics.refresh,
+    ):
+        await show_status(Settings(metrics_host="0.0.0.0", metrics_port=port), output)
+
+    assert output.getvalue().startswith("Parley 1.2.3, ")
+
+
+async def test_a_page_that_is_served_hears(own_store: Store, model: ModelEmulator) -> None:
+    output = io.StringIO()
+    async with page_of(own_store, model) as (_, service):
+        await show_status(Settings(port=int(service.address.rpartition(":")[2])), output)
+
+    (page,) = [line.split() for line in output.getvalue().splitlines() if line.startswith("web ")]
+    assert page[1] == "yes"
 
 
 async def test_without_a_process_it_says_what_to_do() -> None:

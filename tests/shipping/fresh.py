@@ -172,7 +172,7 @@ async def test_the_steps_of_the_image_start_a_healthy_bot_without_rights(
         .replace("/data", str(data))
         .replace("$PATH", os.environ["PATH"])
         for name, value in (one.split("=", 1) for one in written.split())
-    } | {"PORT": port, "WEB_PORT": "0", "MODEL_URL": model.url, "WEB_PASSWORD": "secret"}
+    } | {"PORT": port, "WEB_PORT": "0", "MODEL_URL": model.url, "WEB_PASSWORD": "open sesame"}
     stage = dict(last_stage())
     before = sorted(app.rglob("*"))
     process = await asyncio.create_subprocess_exec(

@@ -59,7 +59,7 @@ def calls() -> Iterator[tuple[str, list[str]]]:
     assert json.loads(stage["ENTRYPOINT"]) == ["python", "-m", "bot"]
     yield "Dockerfile", json.loads(stage["CMD"])
     for name, service in compose()["services"].items():
-        if name != "valkey":
+        if service["image"] == "parley":
             yield f"compose.yaml: {name}", service["command"]
     for line in (ROOT / "Procfile").read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):
@@ -68,7 +68,7 @@ def calls() -> Iterator[tuple[str, list[str]]]:
 
 
 def unit() -> configparser.ConfigParser:
-    parser = configparser.ConfigParser(strict=True, interpolation=None)
+    parser = configparser.ConfigParser(strict=False, interpolation=None)
     parser.optionxform = str  # type: ignore[assignment,method-assign]
     parser.read(ROOT / "config" / "parley.service", encoding="utf-8")
     return parser
@@ -91,6 +91,8 @@ def test_the_image_runs_as_nobody_and_writes_to_its_volume_alone() -> None:
     environment = dict(re.findall(r"(\w+)=(\S+)", next(v for n, v in stage if n == "ENV")))
     assert environment["DATA_DIR"] == environment["HOME"] == "/data"
     assert environment["PORT"] == str(Settings().port)
+    # /metrics is not on PORT there, because HOST is no loopback address.
+    assert environment["METRICS_PORT"] in dict(stage)["EXPOSE"].split()
 
 
 def test_the_image_installs_from_locks_with_hashes_and_the_core_alone() -> None:
@@ -135,13 +137,14 @@ def test_all_services_are_locked_down_and_reach_each_other() -> None:
     found = compose()
     services = found["services"]
 
-    assert set(services) == {"gateway", "worker", "valkey"}
+    assert set(services) == {"gateway", "worker", "valkey", "prometheus"}
     for name, service in services.items():
         assert service["read_only"] is True, name
         assert service["cap_drop"] == ["ALL"], name
         assert "no-new-privileges:true" in service["security_opt"], name
         for volume in service["volumes"]:
-            assert volume.partition(":")[0] in found["volumes"], name
+            from_here = volume.startswith("./deploy:") and volume.endswith(":ro")
+            assert from_here or volume.partition(":")[0] in found["volumes"], name
         # All that is published is for a proxy on the same machine.
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ())), name
     for name in ("gateway", "worker"):
@@ -151,6 +154,31 @@ def test_all_services_are_locked_down_and_reach_each_other() -> None:
         assert int(service["stop_grace_period"].removesuffix("s")) > EXIT_SECONDS
         assert list(service["depends_on"]) == ["valkey"]
     assert "--appendonly" in services["valkey"]["command"]
+
+
+def test_prometheus_scrapes_the_processes_of_the_deployment() -> None:
+    services = compose()["services"]
+    metrics = yaml.safe_load((ROOT / "deploy" / "prometheus.yaml").read_text(encoding="utf-8"))
+    [scraped] = [it for job in metrics["scrape_configs"] for it in job["dns_sd_configs"]]
+    environment = dict(re.findall(r"(\w+)=(\S+)", next(v for n, v in last_stage() if n == "ENV")))
+
+    assert scraped["port"] == int(environment["METRICS_PORT"])
+    for name in scraped["names"]:
+        assert services[name]["environment"]["METRICS_HOST"] == "0.0.0.0"
+        published = services[name].get("ports", ())
+        assert not any(port.endswith(f":{scraped['port']}") for port in published)
+    assert services["prometheus"]["profiles"] == ["metrics"]
+    for file in metrics["rule_files"]:
+        assert (ROOT / "deploy" / file).is_file()
+
+
+def test_the_unit_lets_a_model_use_a_gpu_and_no_other_device() -> None:
+    lines = (ROOT / "config" / "parley.service").read_text(encoding="utf-8").splitlines()
+
+    assert "PrivateDevices=yes" not in lines
+    assert "DevicePolicy=closed" in lines
+    allowed = {line.split("=")[1] for line in lines if line.startswith("DeviceAllow=")}
+    assert allowed == {"char-nvidia* rw", "char-drm rw", "char-kfd rw"}
 
 
 def test_a_codespace_installs_what_make_run_needs() -> None:

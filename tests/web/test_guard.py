@@ -149,7 +149,7 @@ async def test_a_change_needs_the_header_and_this_origin(own_store: Store) -> No
 
 
 async def test_behind_a_proxy_the_origin_is_the_address_that_people_see(own_store: Store) -> None:
-    variables = web_variables(WEB_URL="https://chat.example", WEB_PASSWORD="open")
+    variables = web_variables(WEB_URL="https://chat.example", WEB_PASSWORD="open sesame")
     async with (
         serving(own_store, "web", variables=variables) as service,
         browser(address_of(service), enters=False) as person,

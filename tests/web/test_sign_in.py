@@ -50,7 +50,7 @@ async def test_a_password_lets_in_and_the_cookie_outlives_the_process(own_store:
         copied, _ = await person.get("/api/conversations")
         await person.send("POST", "/login", {"password": "open sesame"})
         anew, mine = await person.get("/api/conversations")
-    async with at_page(own_store, variables | {"WEB_PASSWORD": "another"}) as person:
+    async with at_page(own_store, variables | {"WEB_PASSWORD": "another one"}) as person:
         person.session.cookie_jar.update_cookies(cookies, yarl.URL(person.address))
         signed_out, _ = await person.get("/api/conversations")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
 from tests.emulators.discord.interaction import Interaction
@@ -38,9 +38,9 @@ class Commands:
         command, sub = await self._found(channel, name)
         takes = _options(sub or command)
         known = [str(one["name"]) for one in takes]
-        assert set(options) <= set(known), f"/{name} takes only {known}"
+        assert set(options) <= set(known), f"what /{name} takes: {_listed(known)}"
         left_out = {str(one["name"]) for one in takes if one.get("required")} - set(options)
-        assert not left_out, f"/{name} needs {sorted(left_out)}"
+        assert not left_out, f"/{name} needs {_listed(left_out)}"
         filled = [
             _filled(one, options[str(one["name"])]) for one in takes if one["name"] in options
         ]
@@ -77,7 +77,7 @@ class Commands:
         modal = opened.modal
         assert modal, "no form was opened"
         inputs = {str(one["custom_id"]): one for one in _inputs(modal)}
-        assert set(values) <= set(inputs), f"the form has only {sorted(inputs)}"
+        assert set(values) <= set(inputs), f"the form has only {_listed(inputs)}"
         sent = [_sent(label, values) for label in cast(list[Any], modal["components"])]
         data: Payload = {"custom_id": modal["custom_id"], "components": sent, "resolved": {}}
         opened.modal = None
@@ -89,7 +89,7 @@ class Commands:
         first, _, rest = name.partition(" ")
         command = await self._registered(channel, first, _SLASH)
         subs = [one for one in _options(command) if one["type"] == _SUBCOMMAND]
-        assert bool(subs) == bool(rest), f"/{first} has only {[one['name'] for one in subs]}"
+        assert bool(subs) == bool(rest), f"/{first} has only {_listed(one['name'] for one in subs)}"
         sub = next((one for one in subs if one["name"] == rest), None)
         assert bool(sub) == bool(rest), f"there is no /{name}"
         return command, sub
@@ -115,6 +115,10 @@ class Commands:
                 yield command
 
 
+def _listed(words: Iterable[object]) -> str:
+    return ", ".join(sorted(map(str, words))) or "nothing"
+
+
 def _options(command: Payload) -> list[Payload]:
     found = command.get("options")
     return found if isinstance(found, list) else []
@@ -124,7 +128,7 @@ def _filled(option: Payload, value: Given) -> Payload:
     kind = option["type"]
     assert isinstance(value, bool) == (kind == _SWITCH), f"{option['name']} is of another type"
     choices = [one["value"] for one in cast(list[Any], option.get("choices") or [])]
-    assert not choices or value in choices, f"{option['name']} is one of {choices}"
+    assert not choices or value in choices, f"{option['name']} is one of {_listed(choices)}"
     return {"name": option["name"], "type": kind, "value": value}
 
 
@@ -180,7 +184,9 @@ def _selected(held: Payload, given: object) -> list[str]:
         return shown + [one["id"] for one in cast(list[Any], held.get("default_values") or [])]
     chosen = [str(one) for one in given] if isinstance(given, list) else [str(given)]
     offered = [one["value"] for one in options]
-    assert not options or set(chosen) <= set(offered), f"{held['custom_id']} offers {offered}"
+    assert not options or set(chosen) <= set(offered), (
+        f"{held['custom_id']} offers {_listed(offered)}"
+    )
     most = held.get("max_values")
     assert len(chosen) <= (most if isinstance(most, int) else 1), "too many are chosen"
     return chosen

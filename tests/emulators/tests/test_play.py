@@ -247,12 +247,15 @@ async def test_the_bots_commands_menus_and_forms_are_used(play: Play) -> None:
         await until(lambda: play.discord.screen(play.seat.room.channel))
         helped = await play.type("/screen")
         offered = await play.type("/offered model x")
+        wrong = [(await play.type(line))[0] for line in ("/parley ask=x", "/parley help where=x")]
 
     assert private.key.thread.startswith("private-")
     assert any("A form is open: Ask about this message" in line for line in opened)
     assert intake.turns[1].text == "what is c?"
     assert any("no member" in line for line in helped)
     assert offered[0] == "Offered: nothing"
+    assert not any(mark in line for line in wrong for mark in "[]'")
+    assert wrong[1] == "That cannot be done: what /parley help takes: nothing"
 
 
 async def test_ids_and_roles_are_told_for_what_an_operator_has_to_name(play: Play) -> None:

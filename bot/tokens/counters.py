@@ -122,7 +122,7 @@ class Counter(Protocol):
     reserve: int  # tokens that the template may add once, besides those counted
 
     def count(self, prompt: Sequence[Message]) -> int:
-        """Return the tokens of a prompt, rather too many than too few."""
+        """Return the tokens of a prompt or a part of one, rather too many than too few."""
         ...
 
     def estimate(self, prompt: Sequence[Message]) -> int:
@@ -227,11 +227,12 @@ class MistralCounter:
         self._ratio = 1.0
 
     def count(self, prompt: Sequence[Message]) -> int:
-        """Return the tokens of a composed prompt."""
-        system = prompt[0].text + "\n\n" if prompt[0].role == "system" else ""
-        *earlier, last = prompt[1:] if system else prompt
-        found = 1 + self._count(system + last.text) + 2
-        for message in earlier:
+        """Return the tokens of a composed prompt, or of a part of one, such as its beginning."""
+        said = [*prompt]
+        system = said.pop(0).text + "\n\n" if said and said[0].role == "system" else ""
+        last = said.pop().text if said else ""
+        found = 1 + self._count(system + last) + 2
+        for message in said:
             if message.role == "user":
                 found += self._count(message.text) + 2
             else:

@@ -230,9 +230,14 @@ class Worker:
         except SurfaceError as error:
             log.warning("Turn %s: the reply in %s is retried later: %s", turn.id, turn.key, error)
             await self._release(lease.taken, at_least=error.retry_after)
-        except Exception:
-            log.exception("Turn %s: the reply in %s failed and is retried later", turn.id, turn.key)
-            await self._release(lease.taken)
+        except Exception as error:
+            if lease.taken.attempts < self._policy.attempts_at_errors:
+                kind = type(error).__name__
+                log.warning("Turn %s: the reply in %s is retried: %s", turn.id, turn.key, kind)
+                await self._release(lease.taken)
+            else:
+                log.exception("Turn %s: the reply in %s is given up", turn.id, turn.key)
+                await self._give_up(lease)
 
     async def _attempt(self, lease: Lease) -> None:
         attempts, most = lease.taken.attempts, self._policy.max_attempts
@@ -243,13 +248,24 @@ class Worker:
             # The apology failed, too: a repair posts it later.
             await self._conversation.end_unshown(lease)
             return
-        turn = lease.turn
-        platform = self._platforms[turn.key.platform]
+        platform = self._platforms[lease.turn.key.platform]
         opening = platform.surface(lease.taken.placed, lease.taken.purpose)
         if attempts > last_at_answer:
             await self._conversation.end_with_apology(lease, opening)
         else:
             await self._conversation.answer(lease, opening, platform)
+
+    async def _give_up(self, lease: Lease) -> None:
+        """End a turn with an apology now, or with one that a repair posts later."""
+        platform = self._platforms[lease.turn.key.platform]
+        try:
+            opening = platform.surface(lease.taken.placed, lease.taken.purpose)
+            await self._conversation.end_with_apology(lease, opening)
+        except (LeaseLost, QuestionEdited, StoreUnavailable):
+            raise
+        except Exception as error:
+            log.warning("Turn %s: its apology follows later: %r", lease.turn.id, error)
+            await self._conversation.end_unshown(lease)
 
     async def _release(self, taken: Taken, *, at_least: float = 0.0) -> None:
         delay = max(self._policy.retry.delay(taken.attempts), at_least)

@@ -105,6 +105,34 @@ async def test_mistrals_tokenizer_leaves_no_more_out_than_it_must(tmp_path: Path
         assert said[0].characters == len(LONG) - len(sent) + len(CUT)
 
 
+@pytest.mark.parametrize(
+    "system",
+    [Message("system", "Be kind.", ("A pirate. " * 300,)), Message("system", "", ("A pirate.",))],
+    ids=["long", "alone"],
+)
+async def test_the_default_model_answers_with_its_own_tokenizer_and_a_persona(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, system: Message
+) -> None:
+    v3()
+    caplog.set_level(logging.INFO)
+    asked = [
+        *(Message("user", "Who?", ("Bo: The door is red. " * 300,)), Message("assistant", "Ana.")),
+        Message("user", LONG, ("Bo: And Eve?",)),
+    ]
+    async with ModelEmulator() as emulator:
+        emulator.answer, emulator.models = "Aye.", (Settings().model_id,)
+        settings = Settings(
+            model_url=emulator.url, data_dir=tmp_path, context_tokens=2000, max_tokens=500
+        )
+        async with open_assistant(settings, asyncio.Event()) as mind:
+            await until(lambda: "counted by its own tokenizer" in caplog.text)
+
+            said = [delta async for delta in mind.model.stream([system, *asked])]
+
+    assert "Aye." in said
+    assert "A pirate." in emulator.requests[-1].messages[0]["content"]
+
+
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [it.getMessage() for it in caplog.records if it.levelno == logging.WARNING]
 

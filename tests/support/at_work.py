@@ -12,7 +12,7 @@ import redis
 
 from bot.concurrency import Backoff, cancelled
 from bot.domain import Person, Place, Shown, ThreadKey, Turn
-from bot.ports import Platform
+from bot.ports import Model, Platform
 from bot.reply.edit_budget import EditBudgets
 from bot.store import Store
 from bot.turns.conversation import Conversation
@@ -78,7 +78,7 @@ def make_leases(kind: type[_Leases], store: Store, *, lease: float = LEASE) -> _
     return kind(script, worker="w1", limits=LIMITS, lease_seconds=lease, late_write_seconds=0.0)
 
 
-def make_conversation(store: Store, model: FakeModel) -> Conversation:
+def make_conversation(store: Store, model: Model) -> Conversation:
     return Conversation(
         history=History(store=store, keep_seconds=KEEP),
         model=model,
@@ -93,7 +93,7 @@ def make_conversation(store: Store, model: FakeModel) -> Conversation:
 def make_worker(
     store: Store,
     platform: FakePlatform,
-    model: FakeModel,
+    model: Model,
     *,
     name: str = "w1",
     capacity: int = 8,

@@ -141,6 +141,20 @@ def test_mistrals_prompts_are_counted_as_mistral_common_counts_them(
     assert wrong == []
 
 
+def test_any_part_of_a_prompt_is_counted(counter: MistralCounter) -> None:
+    chat = [
+        Message("system", "Be kind."),
+        Message("user", "Hi"),
+        Message("assistant", "Hello."),
+        Message("user", "Why?"),
+    ]
+
+    counts = [counter.count(chat[:length]) for length in range(5)]
+
+    assert counts == sorted(set(counts))
+    assert counter.count(chat[:1]) < counter.count([*chat[:1], Message("user", "Hi")])
+
+
 def test_half_a_surrogate_pair_is_counted(counter: MistralCounter) -> None:
     assert counter.count([Message("user", "\ud83d")]) > 3
 

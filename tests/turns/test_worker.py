@@ -227,7 +227,7 @@ class Buggy(FakeSurface):
 
 
 async def test_a_turn_that_fails_every_time_ends_with_an_apology(store: Store) -> None:
-    policy = replace(POLICY, max_attempts=2, retry=Backoff(0.0, 0.0))
+    policy = replace(POLICY, max_attempts=2, attempts_at_errors=9, retry=Backoff(0.0, 0.0))
     # The answer is whole, so it gets as many attempts again.
     platform, model = FakePlatform(shown=Buggy()), FakeModel(["Hi"], pause=0.05)
 

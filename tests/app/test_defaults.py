@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from huggingface_hub.utils import close_session
+from huggingface_hub import close_session
 
 from bot.app import assistant
 from bot.domain import Json
@@ -71,8 +71,10 @@ class Newcomer:
     @asynccontextmanager
     async def platform(self, kind: type[Platform]) -> AsyncIterator[Platform]:
         async with kind() as platform:
-            is_discord = isinstance(platform, DiscordEmulator)
-            tokens = discord_variables(platform) if is_discord else slack_variables(platform)
+            if isinstance(platform, DiscordEmulator):
+                tokens = discord_variables(platform)
+            else:
+                tokens = slack_variables(platform)
             async with self.serving(**tokens) as service:
                 await until(platform.connected.is_set, why=service.text)
                 yield platform
@@ -112,15 +114,15 @@ async def newcomer(
 @pytest.fixture(params=["counted", "estimated"])
 def either(
     newcomer: Newcomer, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> Newcomer:
+) -> Iterator[Newcomer]:
     """The newcomer, with the tokenizer and without."""
     newcomer.counts = request.param == "counted"
     if not newcomer.counts:
         # Python's own way to say that a module cannot be imported.
         monkeypatch.setitem(sys.modules, "mistral_common", None)
         close_session()  # one from before would know no proxy
-        request.addfinalizer(close_session)
-    return newcomer
+    yield newcomer
+    close_session()
 
 
 async def in_room(kind: type[Platform], newcomer: Newcomer) -> tuple[str, str]:
@@ -162,9 +164,7 @@ async def typed(newcomer: Newcomer, lines: str) -> str:
         patch.setattr(sys, "stdin", io.StringIO(lines))
         patch.setattr(sys, "stdout", stdout)
         variables = newcomer.variables()
-        async with starting(
-            newcomer.store, "console", "worker", variables=variables
-        ) as service:
+        async with starting(newcomer.store, "console", "worker", variables=variables) as service:
             await newcomer.ready(service)
             await until(service.task.done, why=lambda: service.text() + stdout.getvalue())
     assert not service.errors()
@@ -235,7 +235,9 @@ async def test_parameters_of_a_thread_reach_the_model(
         after = await newcomer.answered(room, "two")
 
     assert (before, after) == ("one", "two")
-    chosen = [(it.body.get("temperature"), it.body["max_tokens"]) for it in newcomer.router.requests]
+    chosen = [
+        (it.body.get("temperature"), it.body["max_tokens"]) for it in newcomer.router.requests
+    ]
     assert chosen == [(None, Settings().max_tokens), (0.5, 7)]
 
 
@@ -283,11 +285,12 @@ async def test_commands_tell_what_they_are_asked(kind: type[Platform], newcomer:
 async def test_regenerate_and_continue_go_on(kind: type[Platform], newcomer: Newcomer) -> None:
     router = newcomer.router
     async with newcomer.platform(kind) as platform:
-        is_discord = isinstance(platform, DiscordEmulator)
-        way = DiscordMention(platform) if is_discord else SlackMention(platform)
-        scene = Scene(way)
+        if isinstance(platform, DiscordEmulator):
+            scene = Scene(DiscordMention(platform))
+        else:
+            scene = Scene(SlackMention(platform))
         router.answer = "One."
-        await way.ask("Count.")
+        await scene.talk.ask("Count.")
         await until(lambda: "Regenerate" in str(scene.labels()), why=scene.labels)
         await until_open(newcomer.store, 0)
 

@@ -124,7 +124,7 @@ def texts_in(name: str, source: str) -> list[tuple[int, str]]:
         return page.found
     lines = enumerate(source.splitlines(), 1)
     code = ((at, line) for at, line in lines if not line.strip().startswith(("//", "*", "import")))
-    return [(at, one[1] or one[2]) for at, line in code for one in _JS_TEXT.finditer(line)]
+    return [(at, one[1] or one[2] or "") for at, line in code for one in _JS_TEXT.finditer(line)]
 
 
 def sentences(*patterns: str) -> Iterator[Sentence]:

@@ -1,5 +1,4 @@
-"""Every sentence that a person can read, in a row: `pytest -n 0 -s tests/test_sentences.py` prints
-them.
+"""Every sentence that a person can read is plain; `pytest -n 0 -s` prints them all.
 
 What counts is a text of two words or more in the code of a room, unless it goes to the log, to a
 metric, or into an exception for developers. Rooms of operators may speak of tokens and turns.

@@ -36,8 +36,14 @@ PEOPLE = (
     "adapters/web/static/*.js",
     "adapters/web/static/*.html",
 )
-OPERATORS = ("bot/__main__.py", "bot/app/*.py", "bot/local/*.py", "bot/model/*.py", "config/*.py")
-OPERATORS += ("adapters/discord/setup.py", "adapters/slack/setup.py", "adapters/slack/workspace.py")
+OPERATORS = (
+    "bot/__main__.py",
+    *(f"bot/{name}/*.py" for name in ("app", "local", "model")),
+    "config/*.py",
+    "adapters/discord/setup.py",
+    "adapters/slack/setup.py",
+    "adapters/slack/workspace.py",
+)
 
 _WORDS = re.compile(r"[A-Za-z]{2,}[,.:;]? [A-Za-z{]")
 _SCRIPT = "redis.call"

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 # The cache of idle conversations; llama.cpp's default is 8 GiB.
 _CACHE_MIB = 512
-_PROPERTIES_SECONDS = 3.0
+_PROPERTIES_SECONDS = 60.0  # a busy machine may answer late; the parent has a limit of its own
 # Of a prompt that a CPU reads in one step, which blocks all other answers. llama.cpp's
 # default of 2048 is some 18 s on one core with the demo model, and no faster for the prompt.
 _CPU_BATCH = 128  # tokens

@@ -92,7 +92,7 @@ async def test_mistrals_tokenizer_leaves_no_more_out_than_it_must(tmp_path: Path
         )
         async with open_assistant(settings, asyncio.Event()) as mind:
             said, used = await answer(mind), 0
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 # Until it is there the server counts, or nobody does: nobody waits for it.
                 while not 1500 - 12 <= used <= 1500:
                     said = await answer(mind)

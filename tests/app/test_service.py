@@ -474,9 +474,7 @@ async def test_the_stop_button_ends_a_pause(own_store: Store, model: ModelEmulat
         await way.ask("What is it?")
         await until(lambda: way.buttons() and len(model.requests) == 2, why=service.text)
         await way.press()
-        await until(
-            lambda: way.finals() == [f"You said: What i\n\n{STOPPED}"], within=30, why=service.text
-        )
+        await until(lambda: way.finals() == [f"You said: What i\n\n{STOPPED}"], why=service.text)
 
 
 async def has_an_answer_written_anew(way: Way, model: ModelEmulator) -> None:

@@ -344,9 +344,8 @@ class TestStarts:
     async def test_a_stop_after_a_break_keeps_what_was_read(self, store: Store) -> None:
         surface, stop = FakeSurface(), asyncio.Event()
 
-        asyncio.get_running_loop().call_later(0.2, stop.set)
         shown = await make_reply(store, surface, stop=stop).stream(
-            spoken("Well, it is", 0.1, Start(""), "Well", 5.0)
+            spoken("Well, it is", lambda: surface.text, Start(""), "Well", stop.set)
         )
 
         assert surface.text == f"Well, it is\n\n{STOPPED}"
@@ -357,7 +356,7 @@ class TestStarts:
 
         async def handed_over() -> AsyncGenerator[str]:
             yield "Half an"
-            await asyncio.sleep(0.1)
+            await until(lambda: surface.text)
             raise asyncio.CancelledError
 
         with pytest.raises(asyncio.CancelledError):
@@ -380,7 +379,7 @@ class TestLeftOut:
         async def crashes() -> AsyncGenerator[Delta]:
             for part in (LeftOut(5), "Well, it is"):
                 yield part
-            await asyncio.sleep(0.1)
+            await until(lambda: surface.text)
             raise ValueError("a bug")
 
         with pytest.raises(ValueError, match="a bug"):

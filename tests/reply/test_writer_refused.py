@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from bot.reply.draft import STOPPED
 from bot.store import Store
 from tests.support.fakes import FakeModel, FakeSurface
 from tests.support.replies import TEXT, WORDS, Saved, Watched, make_reply, spoken
+from tests.support.waiting import until
 
 
 async def test_a_message_that_takes_no_edits_is_followed_by_a_new_one(store: Store) -> None:
@@ -95,7 +95,7 @@ class Stubborn(FakeSurface):
 
     async def speaking(self) -> AsyncGenerator[str]:
         yield "Half of"
-        await asyncio.sleep(0.1)
+        await until(lambda: self.screen)
         self.is_old = True
         yield " the text."
 

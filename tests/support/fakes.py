@@ -261,11 +261,15 @@ def _unconnected() -> redis.asyncio.Redis:
 
 
 class RefusingStore(Store):
-    """A store that is away for whoever uses one of the keys in `refused`."""
+    """A store that is away for whoever uses one of the keys in `refused`.
+
+    `refusals` counts how often it was.
+    """
 
     def __init__(self, *, client: redis.asyncio.Redis, url: str, prefix: str) -> None:
         super().__init__(client=client, url=url, prefix=prefix)
         self.refused: set[str] = set()
+        self.refusals = 0
 
     async def command(self, *words: str | int | float) -> Any:
         self._refuse(words)
@@ -282,6 +286,7 @@ class RefusingStore(Store):
 
     def _refuse(self, words: Sequence[object]) -> None:
         if self.refused.intersection(words):
+            self.refusals += 1
             raise StoreUnavailable("refused")
 
 

@@ -129,7 +129,7 @@ async def make_attempt(
     answering = asyncio.create_task(speak())
     scene.slack.watch(tell)
     with suppress(TimeoutError):
-        async with asyncio.timeout(0.5 if dies_at else 10):
+        async with asyncio.timeout(0.5 if dies_at else 60):
             await heard.wait()
     answering.cancel()
     await asyncio.gather(answering, return_exceptions=True)

@@ -31,42 +31,65 @@ OLDER: Mapping[str, str] = {
 }
 # The words of other bots' and guides' variables; the first that fits tells the name here.
 _WORDS = (
-    *((r"SLACK\b(?!.*APP).*TOKEN", "SLACK_BOT_TOKEN"), (r"^(HF|HUGGING).*(TOKEN|KEY)", "HF_TOKEN")),
-    *((r"API ?KEY|GPT.*KEY|OPENAI.*TOKEN", "MODEL_API_KEY"), (r"REDIS|VALKEY", "REDIS_URL")),
+    (r"SLACK\b(?!.*APP).*TOKEN", "SLACK_BOT_TOKEN"),
+    (r"^(HF|HUGGING).*(TOKEN|KEY)", "HF_TOKEN"),
+    (r"API ?KEY|GPT.*KEY|OPENAI.*TOKEN", "MODEL_API_KEY"),
+    (r"REDIS|VALKEY", "REDIS_URL"),
     (r"\b(DISCORD|BOT|CLIENT)\b.*TOKEN|^TOKEN$", "DISCORD_TOKEN"),
     (r"SYSTEM|PROMPT|PERSONA|INSTRUCTION", "SYSTEM_PROMPT"),
     (r"\bBASE\b|ENDPOINT|(OPENAI|OLLAMA|LLM).*(URL|HOST)", "MODEL_URL"),
-    *((r"\bMODEL( NAME)?$", "MODEL_ID"), (r"LIMIT|DAILY|COOLDOWN|\bPER\b", "QUESTIONS_PER_DAY")),
-    *((r"ADMIN|OWNER|MODERATOR", "ADMINS"), (r"LEAVE", "LEAVE_OTHER_SERVERS")),
-    *((r"\bDMS?\b|DIRECT", "DIRECT_MESSAGES"), (r"MENTION", "FOLLOW_THREADS")),
-    *((r"CHANNEL", "ALLOWED_CHANNELS"), (r"ROLE", "ALLOWED_ROLES")),
+    (r"\bMODEL( NAME)?$", "MODEL_ID"),
+    (r"LIMIT|DAILY|COOLDOWN|\bPER\b", "QUESTIONS_PER_DAY"),
+    (r"ADMIN|OWNER|MODERATOR", "ADMINS"),
+    (r"LEAVE", "LEAVE_OTHER_SERVERS"),
+    (r"\bDMS?\b|DIRECT", "DIRECT_MESSAGES"),
+    (r"MENTION", "FOLLOW_THREADS"),
+    (r"CHANNEL", "ALLOWED_CHANNELS"),
+    (r"ROLE", "ALLOWED_ROLES"),
     (r"BLOCK|BLACK|\bDEN[YI]|\bBAN|FORBID|IGNORE", "BLOCKED_PEOPLE"),
     (r"USER|MEMBER|PERSON|WHITE ?LIST$", "ALLOWED_PEOPLE"),
     (r"GUILD|SERVER|WORKSPACE|TEAM", "ALLOWED_SERVERS"),
 )
-# What container tools, time zones, proxies, TLS, Python and libraries read: let through in .env.
+# Names that others read, and that may stand in .env.
 _OF_OTHERS = re.compile(
-    r"(COMPOSE|DOCKER|LC|UV|PIP|CUDA|NVIDIA|HIP|GGML|OMP|TORCH|PYTORCH|TOKENIZERS|OTEL)_\w+"
-    r"|P?[UG]ID|UMASK|TZ|LANG|NO_COLOR|TERM|TMPDIR|PYTHON\w*|(HTTPS?|ALL|NO)_PROXY"
-    r"|SSL_CERT_(FILE|DIR)|(REQUESTS|CURL)_CA_BUNDLE|TRANSFORMERS_(CACHE|OFFLINE|VERBOSITY)"
-    r"|HF_(HOME|ENDPOINT|DEBUG|(HUB|XET)_(?!TOKEN)\w+)",
-    re.IGNORECASE,
+    r"""
+      (COMPOSE|DOCKER|UV|PIP|OTEL)_\w+ | P?[UG]ID | UMASK | TERM | TMPDIR | NO_COLOR | PYTHON\w*
+    | LC_\w+ | LANG | TZ
+    | (HTTPS?|ALL|NO)_PROXY | SSL_CERT_(FILE|DIR) | (REQUESTS|CURL)_CA_BUNDLE
+    | (CUDA|NVIDIA|HIP|GGML|OMP|TORCH|PYTORCH|TOKENIZERS)_\w+
+    | HF_(HOME|ENDPOINT|DEBUG|(HUB|XET)_(?!TOKEN)\w+) | TRANSFORMERS_(CACHE|OFFLINE|VERBOSITY)
+    """,
+    re.VERBOSE | re.IGNORECASE,
 )
-# In the environment, a name (in words) is ours if it begins as ours do, or if it limits somebody;
-# not, if it is a webhook's, a host's, or that of a container beside this one.
+# Words of a name in the environment that is meant for this bot, with a blank between them. It has
+# variables of all programs: those of webhooks, hosts and containers beside this one are not ours.
 _OURS = re.compile(
-    r"(?!.*\b(WEBHOOK|SERVICE (HOST|PORT)|PORT( TCP|$))|(GITHUB|CI|WEB CON|ALLOWED HOSTS)\w*\b)"
-    r"((DISCORD|SLACK|MODELS?|WEB|BLOCK(ED)?|DENIED|BANNED|BANS|DMS?|QUOTAS?|QUESTIONS?)\b"
-    r"|ALLOW|.*\bGUILD|(BLOCK|WHITE|BLACK) ?LIST|(RATE|DAILY|USER) LIMIT$|.*\bPER (DAY|USER)$"
-    r"|PEOPLE$|(SERVER|CHANNEL|ROLE)(S| IDS?)$|(BOT )?(ADMIN|OWNER)S?( (USER|ROLE)S?)?( IDS?)?$"
-    r"|(?=.*\b(ALLOW|WHITE|PERMIT|AUTHORI|ONLY|RESTRICT|BLOCK|BLACK|DEN[YI]|BAN|IGNOR|LEAVE"
-    r"|(EN|DIS)ABLE)).*\b(SERVER|CHANNEL|PEOPLE|PERSON|USER|MEMBER|ROLE|WORKSPACE|DM|DIRECT|ADMIN)S?\b)"
+    r"""
+    (?! .*\bWEBHOOK | .*\bSERVICE[ ](HOST|PORT) | .*\bPORT([ ]TCP|$)
+      | (GITHUB|CI|WEB[ ]CON|ALLOWED[ ]HOSTS)\w*\b )
+    (
+      # It begins as ours do,
+      (DISCORD|SLACK|MODELS?|WEB|BLOCK(ED)?|DENIED|BANNED|BANS|DMS?|QUOTAS?|QUESTIONS?)\b | ALLOW
+      # or is what other bots call a limit,
+    | .*\bGUILD | (BLOCK|WHITE|BLACK)[ ]?LIST | PEOPLE$ | (SERVER|CHANNEL|ROLE)(S|[ ]IDS?)$
+    | (BOT[ ])?(ADMIN|OWNER)S?([ ](USER|ROLE)S?)?([ ]IDS?)?$
+    | (RATE|DAILY|USER)[ ]LIMIT$ | .*\bPER[ ](DAY|USER)$
+      # or says both that it limits and whom.
+    | (?= .*\b(ALLOW|WHITE|PERMIT|AUTHORI|ONLY|RESTRICT|BLOCK|BLACK|DEN[YI]|BAN|IGNOR|LEAVE
+              |(EN|DIS)ABLE) )
+      .*\b(SERVER|CHANNEL|WORKSPACE|PEOPLE|PERSON|USER|MEMBER|ROLE|ADMIN|DM|DIRECT)S?\b
+    )
+    """,
+    re.VERBOSE,
 )
 # Variables that mean nothing without another one.
 _NEEDS = (
-    *(("SLACK_APP_TOKEN", "SLACK_BOT_TOKEN"), ("SLACK_SIGNING_SECRET", "SLACK_BOT_TOKEN")),
-    *(("DISCORD_SHARDS", "DISCORD_TOKEN"), ("MODEL_API_KEY", "MODEL_URL")),
-    *(("WEB_OIDC_ISSUER", "WEB_OIDC_CLIENT_ID"), ("WEB_OIDC_ISSUER", "WEB_URL")),
+    ("SLACK_APP_TOKEN", "SLACK_BOT_TOKEN"),
+    ("SLACK_SIGNING_SECRET", "SLACK_BOT_TOKEN"),
+    ("DISCORD_SHARDS", "DISCORD_TOKEN"),
+    ("MODEL_API_KEY", "MODEL_URL"),
+    ("WEB_OIDC_ISSUER", "WEB_OIDC_CLIENT_ID"),
+    ("WEB_OIDC_ISSUER", "WEB_URL"),
     ("WEB_OIDC_CLIENT_ID", "WEB_OIDC_ISSUER"),
 )
 

@@ -22,6 +22,7 @@ import discord
 import yarl
 from discord.gateway import DiscordWebSocket, ReconnectWebSocket
 
+from adapters.discord.gateway.content import shown_beside_text
 from adapters.discord.gateway.inbox import PendingEvent, Progress
 from adapters.discord.gateway.session import Session
 from adapters.discord.rest import Payload, located, request
@@ -246,6 +247,9 @@ def add_server(client: discord.Client, data: Payload) -> bool:
 def parse_event(name: str, parse: Callable[[Payload], _Parsed], data: Payload) -> _Parsed:
     """Parse a gateway event, whole if possible; raises the first error if no part can be parsed."""
     errors: list[Exception] = []
+    if isinstance(data, dict) and data.get("guild_id", "") is None:
+        # Discord leaves it out in a DM; the library fails for null, which compatible servers send.
+        data = _without(data, "guild_id")
     for reduce in _REDUCTIONS.get(name, (_unchanged,)):
         try:
             parsed = parse(reduce(data))
@@ -286,10 +290,8 @@ def _is_id(value: object) -> bool:
 
 # Returns a payload without parts that the library may fail to parse.
 _Reduction = Callable[[Payload], Payload]
-# Fields that a question needs, besides those that `_message_core` reads one by one.
-_MESSAGE_FIELDS = ("id", "guild_id", "channel_id", "webhook_id", "flags", "message_reference")
-_RICH_FIELDS = ("embeds", "components", "sticker_items", "interaction_metadata")
-_FILE_FIELDS = ("id", "filename", "size", "url", "proxy_url", "content_type")
+# Fields that a question needs, besides those that `_message` reads one by one.
+_MESSAGE_FIELDS = ("id", "guild_id", "channel_id", "webhook_id", "flags")
 _INTERACTION_FIELDS = (
     *("id", "application_id", "type", "token", "guild_id", "channel", "channel_id", "locale"),
     *("context", "app_permissions", "authorizing_integration_owners", "user"),
@@ -307,52 +309,44 @@ def _unchanged(data: Payload) -> Payload:
     return data
 
 
-def _whole_message(data: Payload) -> Payload:
-    # discord.py 2.7.1 leaves attributes out if these are missing.
-    missing: Payload = {"mentions": [], "mention_roles": [], "components": []}
-    return missing | data | {"author": data["author"]}
+def _message(data: Payload, *, members: bool = True, answers: bool = True) -> Payload:
+    """Return what the library needs of a message; what it shows beside its text is its one embed.
 
-
-def _plain_message(data: Payload) -> Payload:
-    plain = _bare_message(data) | _only(data, _RICH_FIELDS) | _member_of(data)
-    plain["message_snapshots"] = [_snapshot(one) for one in _objects(data, "message_snapshots")]
-    if poll := data.get("poll"):
-        # Discord documents the end of a poll as nullable; discord.py requires it.
-        plain["poll"] = poll | {"expiry": poll.get("expiry") or data["timestamp"]}
-    if answered := data.get("referenced_message"):
-        plain["referenced_message"] = _plain_message(answered)
-    return plain
+    `members`: with the nicknames and roles; `answers`: with the message to which it replies.
+    """
+    message = _only(data, _MESSAGE_FIELDS) | {
+        "type": data.get("type", 0),
+        "content": data["content"] if isinstance(data.get("content"), str) else "",
+        "edited_timestamp": data.get("edited_timestamp"),
+        "author": _user(data["author"]),
+        "mention_everyone": data.get("mention_everyone") is True,
+        "mentions": [
+            _user(one if members else _without(one, "member"))
+            for one in _objects(data, "mentions")
+            if _is_id(one.get("id"))
+        ],
+        "mention_roles": [*filter(_is_id, data.get("mention_roles") or ())],
+        "embeds": [{"description": shown_beside_text(data)}],
+        "components": [],
+    }
+    if answers and isinstance(reference := data.get("message_reference"), dict):
+        message["message_reference"] = {**reference}
+        with suppress(KeyError, TypeError, ValueError):
+            answered = data["referenced_message"]
+            message["referenced_message"] = answered and _message(
+                answered, members=members, answers=False
+            )
+    return message | (_member_of(data) if members else {})
 
 
 def _bare_message(data: Payload) -> Payload:
-    bare = _message_core(data) | {"author": data["author"]}
-    if answered := data.get("referenced_message"):
-        bare["referenced_message"] = _bare_message(answered)
-    return bare
+    return _message(data, members=False)
 
 
-def _message_core(data: Payload) -> Payload:
-    return _only(data, _MESSAGE_FIELDS) | {
-        "type": data.get("type", 0),
-        "content": data.get("content", ""),
-        "timestamp": data.get("timestamp"),
-        "edited_timestamp": data.get("edited_timestamp"),
-        "mentions": [_without(one, "member") for one in _objects(data, "mentions")],
-        "mention_roles": data.get("mention_roles") or [],
-        "attachments": [_file(one) for one in _objects(data, "attachments") if "filename" in one],
-        "components": [],
-    }
-
-
-def _snapshot(data: Payload) -> Payload:
-    message = data["message"]
-    missing: Payload = {"embeds": [], "edited_timestamp": None}
-    return {"message": missing | _message_core(message) | _only(message, _RICH_FIELDS)}
-
-
-def _file(data: Payload) -> Payload:
-    """Return an attachment without its description of sound and size."""
-    return {"id": "0", "size": 0, "url": "", "proxy_url": ""} | _only(data, _FILE_FIELDS)
+def _user(data: Payload) -> Payload:
+    """Return a user, of whom no more than the id must be known."""
+    missing: Payload = {"username": "somebody", "discriminator": "0", "avatar": None}
+    return missing | _only(data, data) | {"id": int(data["id"])}
 
 
 def _member_of(data: Payload) -> Payload:
@@ -373,7 +367,9 @@ def _plain_interaction(data: Payload) -> Payload:
     plain = _whole_interaction(_only(data, _INTERACTION_FIELDS)) | _member_of(data)
     plain["data"] = _EMPTY_DATA | _without(data.get("data") or {}, "resolved")
     if message := data.get("message"):
-        plain["message"] = _message_core(message) | _only(message, ("interaction_metadata",))
+        author = {"author": message.get("author") or {"id": 0}}
+        metadata = _only(message, ("interaction_metadata",))
+        plain["message"] = _message(message | author, members=False) | metadata
     return plain
 
 
@@ -394,7 +390,7 @@ def _objects(data: Payload, key: str) -> list[Payload]:
 
 
 def _only(data: Payload, keys: Iterable[str]) -> Payload:
-    return {key: data[key] for key in keys if key in data}
+    return {key: data[key] for key in keys if data.get(key) is not None}
 
 
 def _without(data: Payload, *keys: str) -> Payload:
@@ -402,8 +398,8 @@ def _without(data: Payload, *keys: str) -> Payload:
 
 
 _REDUCTIONS: dict[str, tuple[_Reduction, ...]] = {
-    "MESSAGE_CREATE": (_whole_message, _plain_message, _bare_message),
-    "MESSAGE_UPDATE": (_whole_message, _plain_message, _bare_message),
+    "MESSAGE_CREATE": (_message, _bare_message),
+    "MESSAGE_UPDATE": (_message, _bare_message),
     "INTERACTION_CREATE": (_whole_interaction, _plain_interaction, _unknown_interaction),
     "GUILD_CREATE": (_unchanged, _plain_guild),
 }

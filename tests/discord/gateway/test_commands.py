@@ -18,6 +18,7 @@ from bot.store import Store
 from bot.turns.desk import FORGET_QUESTION, FORGETTING, FORGOTTEN, SUMMARY_QUESTION
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.discord.message import Shown
+from tests.emulators.discord.objects import Payload
 from tests.emulators.model import ModelEmulator
 from tests.support.discord_platform import FAST, listening, our_thread, page
 from tests.support.fakes import FakeIntake
@@ -366,6 +367,25 @@ async def test_a_summary_shows_what_was_said_from_the_message_on() -> None:
         assert turn.quote.text == "We deploy on Friday."
         assert turn.context
         assert [one.text for one in turn.context] == ["Rather not.", "Monday, then."]
+
+
+async def test_what_another_bot_shows_is_asked_about_and_summarised() -> None:
+    text: Payload = {"type": 10, "content": "Three tests are red"}
+    async with talk() as (emulator, intake, ada):
+        ci = emulator.user("CI", bot=True)
+        said = [await emulator.say(emulator.channel_id, ci, "x") for _ in range(2)]
+        for one in said:
+            emulator.decorate(one, text="", embeds=[{"title": "Build failed"}], components=[text])
+
+        opened = await emulator.choose(said[0], ada, "Ask about this")
+        await until(lambda: emulator.modal(opened))
+        await told(emulator, await emulator.submit(opened, question="why?"))
+        about = intake.last
+        await told(emulator, await emulator.choose(said[0], ada, "Summarise from here"))
+
+        shown = "Build failed\nThree tests are red"
+        assert [one.quote.text for one in (about, intake.last) if one.quote] == [shown] * 2
+        assert [one.text for one in intake.last.context or ()] == [shown]
 
 
 async def test_no_summary_is_made_of_what_the_bot_cannot_read() -> None:

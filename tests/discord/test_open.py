@@ -144,6 +144,20 @@ async def test_where_no_thread_may_be_opened_the_reply_stands_in_the_channel() -
         assert written[0]["allowed_mentions"] == {"parse": [], "replied_user": False}
 
 
+async def test_a_reply_that_had_to_stand_in_the_channel_is_restored_there() -> None:
+    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+        said = await emulator.say(emulator.channel_id, emulator.user("Ada"), "why?")
+        turn = channel_turn(emulator, said)
+        emulator.fail("POST .*/threads", status=403, body={"code": 50013, "message": "no"})
+        async with platform.surface(turn) as surface:
+            answer = await surface.post(page("because", last=True))
+
+        async with platform.surface(turn, Purpose.RESTORE) as surface:
+            await surface.edit(answer, page("because", final=True))
+
+        assert [one.buttons for one in emulator.screen(emulator.channel_id)] == [(), ()]
+
+
 async def test_a_reply_in_its_thread_goes_on_there_when_no_thread_may_be_opened_any_more() -> None:
     async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
         said = await emulator.say(emulator.channel_id, emulator.user("Ada"), "why?")

@@ -107,7 +107,8 @@ def message_turn(
     address = ChannelAddress(
         channel.id,
         message.id if side_by_side else None,
-        opens_thread=side_by_side and continued_thread is None and threads,
+        # The chats of voice and stage channels have no threads.
+        opens_thread=isinstance(channel, discord.TextChannel) and not continued_thread and threads,
     )
     return Turn(
         id=turn_id(message.id),

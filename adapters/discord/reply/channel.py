@@ -21,6 +21,7 @@ from adapters.discord.reply.message import (
     turns_of,
 )
 from adapters.discord.rest import (
+    ChannelGone,
     NotPermitted,
     OldMessage,
     RestClient,
@@ -192,11 +193,14 @@ class ChannelSurface:
             except ThreadArchived:
                 await self.unarchive()
                 await self._edit(self._address, message_id, page)
-        except MessageGone:
+        except (MessageGone, ChannelGone) as error:
             if self._parent is None:
                 raise
             # An earlier attempt may have moved to the parent.
-            await self._edit(self._parent, message_id, page)
+            try:
+                await self._edit(self._parent, message_id, page)
+            except MessageGone:
+                raise error from None
             self._address = self._parent
 
     async def _edit(self, address: ChannelAddress, message_id: str, page: Page) -> None:

@@ -16,6 +16,7 @@ from adapters.discord.rest import Payload, fetch_channel, own_id, request, trans
 from bot.cache import BoundedCache
 from bot.domain import Asker, ContextMessage, Json, Person, ThreadKey, Turn
 from bot.errors import WriteRefused
+from bot.text.markdown import without_escapes
 from bot.text.sanitize import is_visible, one_line
 from bot.turns.addressed import Facts
 
@@ -200,8 +201,11 @@ def text_of(message: discord.Message, user_id: int, *, role_id: int) -> str:
         return f"{kind[0]}{found}" if found else match[0]
 
     own = rf"<@(?:!?{user_id}|&{role_id})>"
-    parts = [re.sub(rf"^\s*{own}[,:]?|[ ]?{own}", "", message.content)]
-    if message.author.id != user_id:  # whose buttons are not part of what it said
+    if message.author.id == user_id:
+        # Its buttons are no part of what it said.
+        parts = [without_escapes(message.content)]
+    else:
+        parts = [re.sub(rf"^\s*{own}[,:]?|[ ]?{own}", "", message.content)]
         parts += (beside.description or "" for beside in message.embeds)
     text = _MARKUP.sub(name, "\n".join(filter(None, map(str.strip, parts))))
     return text if is_visible(text) else ""

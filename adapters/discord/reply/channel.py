@@ -16,8 +16,8 @@ from adapters.discord.reply.message import (
     body_of,
     is_page,
     replied_to_id,
+    shown,
     shows,
-    tables_as_code,
     turns_of,
 )
 from adapters.discord.rest import (
@@ -95,7 +95,7 @@ class ChannelSurface:
 
     def measure(self, text: str) -> int:
         """Return the code points (discord/discord-api-docs, issue 1315) of the message's text."""
-        return len(tables_as_code(text))
+        return len(shown(text))
 
     async def post(self, page: Page) -> str:
         """Send a message, or edit the one that an earlier attempt has sent."""

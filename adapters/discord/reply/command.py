@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from adapters.discord.reply.channel import ChannelAddress, ChannelSurface, Recovery, messages_since
-from adapters.discord.reply.message import LIMIT, tables_as_code
+from adapters.discord.reply.message import LIMIT, shown
 from adapters.discord.reply.webhook import ORIGINAL, Webhook
 from adapters.discord.rest import RestClient, ThreadArchived, WebhookGone
 from bot.domain import EditBudget, Json, Page
@@ -100,7 +100,7 @@ class CommandSurface:
 
     def measure(self, text: str) -> int:
         """Return the number of code points, as for any message."""
-        return len(tables_as_code(text))
+        return len(shown(text))
 
     async def post(self, page: Page) -> str:
         """Write the first page as the original response if possible, else as a message."""

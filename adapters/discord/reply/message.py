@@ -1,4 +1,4 @@
-"""Converts pages to Discord messages, with tables as code, and finds a message's turn."""
+"""Converts pages to Discord messages, and finds a message's turn."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import discord
 from wcwidth import iter_graphemes, width
 
 from bot.domain import End, Json, Page, Rating
-from bot.text.markdown import PIPE, Block, is_table_row, may_be_delimiter_row
+from bot.text.markdown import PIPE, Block, escape_formulas, is_table_row, may_be_delimiter_row
 
 # A button's custom_id is one of these and the turn's id.
 STOP, REGENERATE, CONTINUE = "stop:", "regenerate:", "continue:"
@@ -49,7 +49,7 @@ def body_of(
     """
     buttons: list[Any] = _buttons(page, turn_id, rated=rated)
     return {
-        "content": tables_as_code(page.text),
+        "content": shown(page.text),
         "components": [{"type": _ROW, "components": buttons}] if buttons else [],
         # Without it, Discord uses its own default (Discord's documentation, "Allowed Mentions
         # Object"), for an edit too.
@@ -71,7 +71,7 @@ def shows(message: dict[str, Any], page: Page, turn_id: str, *, rated: bool) -> 
     """Whether a message already shows this page."""
     wanted = [button["custom_id"] for button in _buttons(page, turn_id, rated=rated)]
     # Discord strips texts.
-    same_text = message["content"] == tables_as_code(page.text).strip()
+    same_text = message["content"] == shown(page.text).strip()
     return bool(same_text and _custom_ids(message) == wanted)
 
 
@@ -110,6 +110,15 @@ def _buttons(page: Page, turn_id: str, *, rated: bool) -> list[dict[str, Any]]:
 
 def _button(action: str, turn_id: str, **face: Json) -> dict[str, Any]:
     return {"type": _BUTTON, "style": _GRAY, "custom_id": action + turn_id, **face}
+
+
+@lru_cache(maxsize=16)
+def shown(text: str) -> str:
+    """Return Markdown as it is written in a message: tables as code, and formulas escaped.
+
+    The result is never shorter for a longer text.
+    """
+    return escape_formulas(tables_as_code(text))
 
 
 @lru_cache(maxsize=16)

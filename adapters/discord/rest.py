@@ -147,6 +147,15 @@ async def fetch_messages(client: discord.Client, channel: int, **query: int) -> 
     return [*await request(client, "GET", path, {"channel_id": channel}, query=query)]
 
 
+async def fetch_message(client: discord.Client, channel: int, message: int | str) -> Payload:
+    """Return a message; raises SurfaceError."""
+    path = "/channels/{channel_id}/messages/{message_id}"
+    found: Payload = await request(
+        client, "GET", path, {"channel_id": channel, "message_id": message}
+    )
+    return found
+
+
 async def fetch_channel(client: discord.Client, channel: int) -> object:
     """Return a channel; raises SurfaceError, also if the library cannot parse it."""
     async with translated():

@@ -297,7 +297,9 @@ class Commands:
             return
         await in_time(self._check(interaction), within=self._answer_within)
         context = await self._messages_since(interaction, message)
-        turn = command_turn(interaction, desk.SUMMARY_QUESTION, private=private, quote=message)
+        turn = command_turn(
+            interaction, desk.SUMMARY_QUESTION, private=private, quote=message, shown=False
+        )
         await self._admit(interaction, replace(turn, context=tuple(context)), private=private)
 
     async def _messages_since(

@@ -32,6 +32,7 @@ _log = logging.getLogger(__name__)
 
 EVERYTHING = discord.Permissions.all()
 HIDDEN = "hidden"  # set in the place of a turn if its person may not read earlier messages
+ASKS = "asks"  # set in the place of a command whose question its answer shows
 READS = "reads"  # in the place of a private question: the id of the thread that it is about
 
 _Unknown = discord.PartialMessageable  # the library's class for unknown channels

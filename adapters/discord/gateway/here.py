@@ -121,8 +121,9 @@ def command_turn(
     *,
     private: bool = False,
     quote: ContextMessage | None = None,
+    shown: bool = True,
 ) -> Turn:
-    """Return the turn of `/ask` or of a form.
+    """Return the turn of `/ask` or of a form, whose answer begins with the question if `shown`.
 
     In a DM or a Discord thread it belongs to the conversation there, in a channel to one
     conversation of each person. A `private` question has its own conversation, so that it never
@@ -145,7 +146,8 @@ def command_turn(
         text=question,
         place=address.to_json()
         | events.readable_by(interaction.permissions if interaction.guild_id else events.EVERYTHING)
-        | ({} if is_elsewhere(interaction) else reads),
+        | ({} if is_elsewhere(interaction) else reads)
+        | ({events.ASKS: True} if shown and not private else {}),
         asked_at=interaction.created_at.timestamp(),
         asker=asker_of(interaction),
         where=events.where_of(interaction.channel),

@@ -13,6 +13,7 @@ from wcwidth import iter_graphemes, width
 
 from bot.domain import End, Json, Page, Rating
 from bot.text.markdown import PIPE, Block, escape_formulas, is_table_row, may_be_delimiter_row
+from bot.text.sanitize import one_line
 
 # A button's custom_id is one of these and the turn's id.
 STOP, REGENERATE, CONTINUE = "stop:", "regenerate:", "continue:"
@@ -31,6 +32,10 @@ LIMIT = 2000  # Discord's documentation, "Create Message"
 _ROW, _BUTTON, _GRAY = 1, 2, 2
 # Message types of replies; Discord also posts system messages as the bot ("Message Types").
 _DEFAULT, _REPLY = 0, 19
+# Discord shows nobody what was asked by a command, so the answer begins with a quote of it. The
+# invisible character distinguishes it from a quote in the answer.
+QUESTION = "> \u200b"
+QUESTION_LIMIT = 200  # characters, with the line breaks behind it
 _FENCE = "```"
 # A zero-width space keeps the backticks of a cell from ending the code.
 _FENCE_BEGUN, _APART = re.compile("``(?=`)"), "``\u200b"
@@ -112,13 +117,31 @@ def _button(action: str, turn_id: str, **face: Json) -> dict[str, Any]:
     return {"type": _BUTTON, "style": _GRAY, "custom_id": action + turn_id, **face}
 
 
+def below_question(question: str, text: str) -> str:
+    """Return the first page below the line of its question, which may be empty."""
+    # Two quotes would become one.
+    return question + ("\n\n" if text.startswith(">") else "\n") + text if question else text
+
+
+def question_line(question: str) -> str:
+    """Return the line that shows a question, or its beginning."""
+    line, most = QUESTION + one_line(question), QUESTION_LIMIT - 2
+    return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
+def question_line_of(content: str) -> str:
+    """Return the line that shows the question in a message; empty if there is none."""
+    return content.partition("\n")[0] if content.startswith(QUESTION) else ""
+
+
 @lru_cache(maxsize=16)
 def shown(text: str) -> str:
     """Return Markdown as it is written in a message: tables as code, and formulas escaped.
 
-    The result is never shorter for a longer text.
+    The line of a question is unchanged. The result is never shorter for a longer text.
     """
-    return escape_formulas(tables_as_code(text))
+    question = question_line_of(text)
+    return question + escape_formulas(tables_as_code(text[len(question) :]))
 
 
 @lru_cache(maxsize=16)

@@ -20,7 +20,7 @@ from tests.emulators.discord import DiscordEmulator
 from tests.emulators.discord.message import Shown
 from tests.emulators.discord.objects import Payload
 from tests.emulators.model import ModelEmulator
-from tests.support.discord_platform import FAST, listening, our_thread, page
+from tests.support.discord_platform import FAST, answer_of, listening, our_thread, page
 from tests.support.fakes import FakeIntake
 from tests.support.service import serving_discord
 from tests.support.waiting import until
@@ -126,11 +126,11 @@ async def test_a_press_where_only_its_webhook_writes_is_seen_to_be_heard(
             await emulator.click(answer.id, ada, answer.buttons[0])
         await until(lambda: labels() == [(PRESSED_LABEL,)] * 2, why=service.text)
 
-        assert [one.text for one in answers()] == ["You said: why?"] * 2
+        assert [answer_of(one.text) for one in answers()] == ["You said: why?"] * 2
         model.answer = "Anew."
         free.set()
         await until(lambda: labels() == [("Regenerate",)] * 2, why=service.text)
-        assert [one.text for one in answers()] == ["Anew."] * 2
+        assert [answer_of(one.text) for one in answers()] == ["Anew."] * 2
 
 
 async def test_below_a_press_nothing_but_the_answer_shows_work() -> None:
@@ -428,7 +428,7 @@ async def test_where_the_bot_is_no_member_the_answer_streams_by_the_interaction(
             await surface.edit(first, page("one!", final=True))
         found = await platform.read_context(intake.last, since="", most=50)
 
-        seen = [(one.text, one.ephemeral) for one in emulator.screen(place)]
+        seen = [(answer_of(one.text), one.ephemeral) for one in emulator.screen(place)]
         assert seen == [("one!", False), ("two", False)]
         assert found == ()
         assert not [one for one in emulator.requests if one.path.startswith("/channels")]

@@ -22,6 +22,7 @@ from bot.reply.edit_budget import EditBudgets
 from bot.store import Store
 from tests.emulators.discord import DiscordEmulator
 from tests.support.discord_platform import (
+    answer_of,
     channel_turn,
     dm_turn,
     listening,
@@ -469,7 +470,7 @@ async def test_a_command_is_answered_in_a_thread_that_is_archived_meanwhile() ->
             await emulator.archive(said)
             await surface.edit(shown, page("because", final=True))
 
-        assert [one.text for one in emulator.screen(said)] == ["because"]
+        assert [answer_of(one.text) for one in emulator.screen(said)] == ["because"]
 
 
 async def test_a_deleted_question_leaves_no_place_for_a_reply() -> None:

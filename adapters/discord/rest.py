@@ -149,11 +149,8 @@ async def fetch_messages(client: discord.Client, channel: int, **query: int) -> 
 
 async def fetch_message(client: discord.Client, channel: int, message: int | str) -> Payload:
     """Return a message; raises SurfaceError."""
-    path = "/channels/{channel_id}/messages/{message_id}"
-    found: Payload = await request(
-        client, "GET", path, {"channel_id": channel, "message_id": message}
-    )
-    return found
+    ids = {"channel_id": channel, "message_id": message}
+    return {**await request(client, "GET", "/channels/{channel_id}/messages/{message_id}", ids)}
 
 
 async def fetch_channel(client: discord.Client, channel: int) -> object:

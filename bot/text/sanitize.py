@@ -8,7 +8,6 @@ within the spelling prevents that.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Sequence
 
 from bot.domain import Message, Role
@@ -19,10 +18,11 @@ _UNSEEN = (
     *range(0x202A, 0x202F),  # embeddings and overrides of the writing direction
     *range(0x2066, 0x206A),  # isolates
 )
-# Unicode's categories of format and control characters, such as U+200B; letters, marks and signs
-# without a shape: Hangul fillers, the grapheme joiner, the empty Braille pattern.
-_FORMATS = ("Cf", "Cc")
-_BLANKS = "\u115f\u1160\u3164\uffa0\u034f\u2800"
+# Spaces, format characters, and letters, marks and signs without a shape of their own.
+_UNSEEABLE = re.compile(
+    r"[\s\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
+    r"\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0]*"
+)
 # The line breaks of `str.splitlines`, and tabs.
 _BREAKS = re.compile("[\t-\r\x1c-\x1e\x85\u2028\u2029]+")
 _REMOVED = dict.fromkeys(code for code in _UNSEEN if chr(code) not in "\n\t")
@@ -94,10 +94,7 @@ def one_line(text: str) -> str:
 
 def is_visible(text: str) -> bool:
     """Whether a text shows anything at all."""
-    return any(
-        not (one.isspace() or unicodedata.category(one) in _FORMATS or one in _BLANKS)
-        for one in text
-    )
+    return _UNSEEABLE.fullmatch(text) is None
 
 
 def whole_characters(text: str) -> str:

@@ -147,9 +147,8 @@ class Commands:
         return True
 
     async def _ask(self, interaction: discord.Interaction, values: _Data, data: _Data) -> bool:
-        # An earlier version registered the option as `prompt`.
         match values:
-            case {"question": str(question)} | {"prompt": str(question)}:
+            case {"question": str(question)}:
                 private = values.get("private") is True and not is_own_dm(interaction)
             case _:
                 return False
@@ -297,9 +296,7 @@ class Commands:
             return
         await in_time(self._check(interaction), within=self._answer_within)
         context = await self._messages_since(interaction, message)
-        turn = command_turn(
-            interaction, desk.SUMMARY_QUESTION, private=private, quote=message, shown=False
-        )
+        turn = command_turn(interaction, desk.SUMMARY_QUESTION, private=private, quote=message)
         await self._admit(interaction, replace(turn, context=tuple(context)), private=private)
 
     async def _messages_since(

@@ -9,7 +9,7 @@ import discord
 from adapters.discord.gateway import events
 from adapters.discord.reply.command import CommandAddress
 from bot.domain import Asker, ContextMessage, Json, ThreadKey, Turn
-from bot.turns.desk import Call, Here, Lack, Scope
+from bot.turns.desk import SUMMARY_QUESTION, Call, Here, Lack, Scope
 from bot.turns.intake import Intake
 
 _PORTAL = "https://discord.com/developers"
@@ -121,9 +121,8 @@ def command_turn(
     *,
     private: bool = False,
     quote: ContextMessage | None = None,
-    shown: bool = True,
 ) -> Turn:
-    """Return the turn of `/ask` or of a form, whose answer begins with the question if `shown`.
+    """Return the turn of `/ask` or of a form.
 
     In a DM or a Discord thread it belongs to the conversation there, in a channel to one
     conversation of each person. A `private` question has its own conversation, so that it never
@@ -147,7 +146,7 @@ def command_turn(
         place=address.to_json()
         | events.readable_by(interaction.permissions if interaction.guild_id else events.EVERYTHING)
         | ({} if is_elsewhere(interaction) else reads)
-        | ({events.ASKS: True} if shown and not private else {}),
+        | ({} if private or question == SUMMARY_QUESTION else {events.ASKS: True}),
         asked_at=interaction.created_at.timestamp(),
         asker=asker_of(interaction),
         where=events.where_of(interaction.channel),

@@ -193,14 +193,11 @@ class ChannelSurface:
             except ThreadArchived:
                 await self.unarchive()
                 await self._edit(self._address, message_id, page)
-        except (MessageGone, ChannelGone) as error:
+        except (MessageGone, ChannelGone):
             if self._parent is None:
                 raise
             # An earlier attempt may have moved to the parent.
-            try:
-                await self._edit(self._parent, message_id, page)
-            except MessageGone:
-                raise error from None
+            await self._edit(self._parent, message_id, page)
             self._address = self._parent
 
     async def _edit(self, address: ChannelAddress, message_id: str, page: Page) -> None:

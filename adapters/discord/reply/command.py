@@ -10,10 +10,9 @@ from functools import partial
 from adapters.discord.reply.channel import ChannelAddress, ChannelSurface, Recovery, messages_since
 from adapters.discord.reply.message import (
     LIMIT,
+    QUESTION,
     QUESTION_LIMIT,
-    below_question,
     question_line,
-    question_line_of,
     shown,
 )
 from adapters.discord.reply.webhook import ORIGINAL, Webhook
@@ -158,15 +157,17 @@ class CommandSurface:
         if page.number or not page.text or self._question is None:
             return page
         if message_id and not self._question:
-            self._question = question_line_of(await self._read(message_id.removeprefix("@")))
-        return replace(page, text=below_question(self._question, page.text))
+            first = (await self._read(message_id.removeprefix("@"))).partition("\n")[0]
+            self._question = first if first.startswith(QUESTION) else ""
+        # Two quotes would become one.
+        gap = "\n\n" if page.text.startswith(">") else "\n"
+        return replace(page, text=f"{self._question}{gap}{page.text}") if self._question else page
 
     async def _read(self, name: str) -> str:
         if self._address.channel is not None:
             with suppress(PlaceGone):  # where the webhook may still write
-                return str(
-                    (await fetch_message(self._client, self._address.channel, name))["content"]
-                )
+                found = await fetch_message(self._client, self._address.channel, name)
+                return str(found["content"])
         return await self._newest.read(name)
 
     @property

@@ -117,21 +117,10 @@ def _button(action: str, turn_id: str, **face: Json) -> dict[str, Any]:
     return {"type": _BUTTON, "style": _GRAY, "custom_id": action + turn_id, **face}
 
 
-def below_question(question: str, text: str) -> str:
-    """Return the first page below the line of its question, which may be empty."""
-    # Two quotes would become one.
-    return question + ("\n\n" if text.startswith(">") else "\n") + text if question else text
-
-
 def question_line(question: str) -> str:
-    """Return the line that shows a question, or its beginning."""
+    """Return the line that shows a question, or its beginning, without a line break."""
     line, most = QUESTION + one_line(question), QUESTION_LIMIT - 2
     return line if len(line) <= most else f"{line[: most - 1]}…"
-
-
-def question_line_of(content: str) -> str:
-    """Return the line that shows the question in a message; empty if there is none."""
-    return content.partition("\n")[0] if content.startswith(QUESTION) else ""
 
 
 @lru_cache(maxsize=16)
@@ -140,8 +129,8 @@ def shown(text: str) -> str:
 
     The line of a question is unchanged. The result is never shorter for a longer text.
     """
-    question = question_line_of(text)
-    return question + escape_formulas(tables_as_code(text[len(question) :]))
+    end = text.find("\n") if text.startswith(QUESTION) else 0
+    return text[:end] + escape_formulas(tables_as_code(text[end:]))
 
 
 @lru_cache(maxsize=16)

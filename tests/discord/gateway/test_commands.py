@@ -221,16 +221,6 @@ async def test_a_file_that_discord_does_not_describe_costs_no_question(files: ob
         assert intake.texts == ["why?"]
 
 
-async def test_an_earlier_version_of_ask_is_answered() -> None:
-    async with talk() as (emulator, intake, ada):
-        options = [{"type": 3, "name": "prompt", "value": "why?"}]
-        data = {"id": "1", "name": "ask", "type": 1, "options": options}
-
-        await told(emulator, await emulator.interact(emulator.channel_id, ada, 2, data))
-
-        assert intake.texts == ["why?"]
-
-
 async def test_a_thread_is_reset_by_those_who_began_it_or_manage_the_channel() -> None:
     intake = FakeIntake()
     async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:

@@ -97,7 +97,7 @@ async def test_what_stands_beside_a_text_is_read() -> None:
     text = await read({"poll": POLL, "embeds": [PREVIEW]} | STICKERS)
 
     poll = "[poll] Tea or coffee? tea / coffee"
-    assert text == f"look\n{poll}\n[preview] Example: {'d' * 300}…\n[sticker: Wave]"
+    assert text == f"look\n{poll}\n[preview: Example: {'d' * 300}…]\n[sticker: Wave]"
 
 
 @pytest.mark.parametrize(
@@ -112,8 +112,11 @@ async def test_what_stands_beside_a_text_is_read() -> None:
             },
             "Build (https://ci/1)\n[video]",
         ),
-        ({"author": {"id": "1"}, "embeds": [EMBED]}, "[preview] Build failed: Three tests are red"),
-        ({"embeds": [{"type": "gifv", "thumbnail": {"url": "x"}}]}, "[preview] gifv"),
+        (
+            {"author": {"id": "1"}, "embeds": [EMBED]},
+            "[preview: Build failed: Three tests are red]",
+        ),
+        ({"embeds": [{"type": "gifv", "thumbnail": {"url": "x"}}]}, "[preview: gifv]"),
         (
             {
                 "embeds": [
@@ -232,7 +235,7 @@ def test_parts_without_end_are_read_to_a_bound() -> None:
         forwards = {"content": "f", "message_snapshots": [{"message": forwards}]}
         components = {"type": CONTAINER, "components": [components]}
 
-    assert shown_beside_text(forwards).endswith("[forwarded] […]")
+    assert shown_beside_text(forwards).endswith("f\n[…]")
     assert shown_beside_text({"components": [components]}) == "[…]"
 
 

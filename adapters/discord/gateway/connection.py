@@ -328,7 +328,8 @@ def _member_of(data: Payload) -> Payload:
 def _member(data: Payload) -> Payload:
     # Some of Discord's examples have roles as objects, and older ones no flags.
     roles = [one.get("id") if isinstance(one, dict) else one for one in _list(data, "roles")]
-    used = _only(data, ("nick", "permissions", "user"))
+    user = {"user": _user(data["user"])} if "user" in data else {}
+    used = _only(data, ("nick", "permissions")) | user
     return {"flags": 0, "roles": [*filter(_is_id, roles)]} | used
 
 

@@ -193,10 +193,9 @@ def text_of(message: discord.Message, user_id: int, *, role_id: int) -> str:
     people = {user.id: user.display_name for user in message.mentions}
 
     def name(match: re.Match[str]) -> str:
-        kind, number, found = match["kind"], int(match["id"]), None
-        if kind == "@":
-            found = people.get(number)
-        elif isinstance(message.guild, discord.Guild):
+        kind, number = match["kind"], int(match["id"])
+        found: object = people.get(number) if kind == "@" else None
+        if kind != "@" and isinstance(message.guild, discord.Guild):
             get = message.guild.get_role if kind == "@&" else message.guild.get_channel_or_thread
             found = get(number)
         return f"{kind[0]}{found}" if found else match[0]

@@ -38,6 +38,23 @@ _MARKER_ONLY = re.compile(
     rf"\s*+{_BEFORE}(?:#{{1,6}}|[-*+=]+|\d{{1,9}}[.)]?|>|`{{1,2}}|~{{1,2}})?\s*"
 )
 
+# Formulas whose signs are escaped: to their end or, if that is missing, to that of the block. A pair
+# of dollars may be a price, so it needs to begin a line, or to have its end in the line.
+_TEX = r"(?:\\[\s\S]|\$(?!\$)|[^\\$])*"
+_ESCAPED = (
+    r"\\\((?:\\[^)]|[^\\])*(?:\\\)|\\?\Z)|\\\[(?:\\[^\]]|[^\\])*(?:\\\]|\\?\Z)"
+    rf"|(?m:^) *\$\${_TEX}(?:\$\$|\\?\Z)|\$\$(?:\\[^\n]|\$(?!\$)|[^\\$\n])*\$\$"
+)
+_CODE = r"(?<!`)(?P<run>`+)(?!`)[\s\S]*?(?:(?<!`)(?P=run)(?!`)|\Z)"
+_ESCAPE = re.compile(rf"{_CODE}|\\(?P<sign>[^0-9A-Za-z\s])")
+# A backslash outside of a formula is doubled if it is one of a pair, or is of TeX rather than of
+# Markdown.
+_LITERAL = re.compile(
+    rf"(?P<formula>{_ESCAPED})|(?P<double>\\\\|\\(?=[()\[\]{{}},;:]))|{_CODE}|\\[\s\S]"
+)
+# What Markdown would take for an escape, emphasis, a spoiler, code, an item or a heading.
+_SIGNS = re.compile(r"\\(?![0-9A-Za-z])|[*_~|`]|(?<=\n)[-+#]")
+
 _LONG_OPEN = 200  # characters
 # Groups are not repeated possessively: Python before 3.11.5 does not restore the position after a
 # failed group (CPython issue 106052).
@@ -56,31 +73,17 @@ _OPEN_LINK = re.compile(rf"{_LINK_BEGUN}|!\Z")
 _UNFINISHED_ADDRESS = re.compile(
     rf"<?(?=(?i:https?)://\S{{0,2000}}+\Z){ADDRESS}(?:\([^\s<>()]*+)?\Z"
 )
+# Nothing within a formula is markup.
+_FORMULA = r"\\\(.*?(?:\\\)|\Z)|\\\[.*?(?:\\\]|\Z)|\$\$.*?(?:\$\$|\Z)"
 # Mentions, emoji and addresses in angle brackets count as one word.
 _SPAN = re.compile(
     r"(?<!`)(`+)(?!`).*?(?:(?<!`)\1(?!`)|\Z)"
-    rf"|{_LINK}|{_LINK_BEGUN}"
+    rf"|{_FORMULA}|{_LINK}|{_LINK_BEGUN}"
     r"|https?://\S+"
     r"|<[^<>\s]+(?:>|\Z)"
     r"|\*\*(?=\S).*?(?:\*\*|\Z)"
 )
-# Formulas in TeX, to their end or, if that is missing, to the end of the block. A pair of dollars
-# may be a price: it begins a formula only at the beginning of a line, or with its end in the line.
-_TEX = r"(?:\\[\s\S]|\$(?!\$)|[^\\$])*"
-_FORMULA = (
-    r"\\\((?:\\[^)]|[^\\])*(?:\\\)|\\?\Z)|\\\[(?:\\[^\]]|[^\\])*(?:\\\]|\\?\Z)"
-    rf"|(?m:^) *\$\${_TEX}(?:\$\$|\\?\Z)|\$\$(?:\\[^\n]|\$(?!\$)|[^\\$\n])*\$\$"
-)
-_MARKS = re.compile(rf"{_FORMULA}|\\[\s\S]|`+|\*+|_+|~~")
-_CODE = r"(?<!`)(?P<run>`+)(?!`)[\s\S]*?(?:(?<!`)(?P=run)(?!`)|\Z)"
-_ESCAPE = re.compile(rf"{_CODE}|\\(?P<sign>[^0-9A-Za-z\s])")
-# A backslash outside of a formula is doubled if it is one of a pair, or is of TeX rather than of
-# Markdown.
-_LITERAL = re.compile(
-    rf"(?P<formula>{_FORMULA})|(?P<double>\\\\|\\(?=[()\[\]{{}},;:]))|{_CODE}|\\[\s\S]"
-)
-# What Markdown would take for an escape, emphasis, a spoiler, code, an item or a heading.
-_SIGNS = re.compile(r"\\(?![0-9A-Za-z])|[*_~|`]|(?<=\n)[-+#]")
+_MARKS = re.compile(rf"{_FORMULA}|\\.|`+|\*+|_+|~~", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -483,7 +486,7 @@ def _open_marks(block: str) -> list[_Mark]:
             if end is None:
                 return [*marks, _Mark(run, found.start(), at)]
             at = end.end()
-        elif run[0] in "*_~":
+        elif run[0] not in "\\$":
             left = _close_marks(marks, kinds, found)
             if left and _may_open(found):
                 kinds[run[0]] += 1

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from bot.reply.pages import Pager
 from bot.text.markdown import close, escape_formulas, settled, tidy, without_escapes
 
 
@@ -93,6 +94,31 @@ def test_unfinished_markup_is_shown_closed(text: str, shown: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (r"so \(a^2\) is", r"so \\(a^2\\) is"),
+        (r"\[x_{1} + y_{2} * z\]", r"\\[x\_{1} + y\_{2} \* z\\]"),
+        (r"\[\{a\} \\ \frac{1}{2}\]", r"\\[\\{a\\} \\\\ \frac{1}{2}\\]"),
+        ("$$a_b$$ and _so_", r"$$a\_b$$ and _so_"),
+        ("here $$a_b$$ and _so_\nit", "here $$a\\_b$$ and _so_\nit"),
+        ("$$\na_b\n- c\n$$\n_so_", "$$\na\\_b\n\\- c\n$$\n_so_"),
+        ("**Luigi** ($$) _a_\n**Mario** ($$) _b_", "**Luigi** ($$) _a_\n**Mario** ($$) _b_"),
+        (r"a \\ b \, c \{d\}", r"a \\\\ b \\, c \\{d\\}"),
+        (r"no \*list\*, C:\new, \`x\`", r"no \*list\*, C:\new, \`x\`"),
+        (r"`\(a\)` and ``\[`` and \(b\)", r"`\(a\)` and ``\[`` and \\(b\\)"),
+        ("```\n\\(a\\)\n```\n\\(b\\)", "```\n\\(a\\)\n```\n\\\\(b\\\\)"),
+        ("> \\(a\n\nb_c_", "> \\\\(a\n\nb_c_"),
+        ("| \\(a\\) |", "| \\(a\\) |"),
+        (r"open \(a_b", r"open \\(a\_b"),
+    ],
+)
+def test_formulas_are_escaped_and_read_as_they_were_written(text: str, shown: str) -> None:
+    assert escape_formulas(text) == shown
+    if "*list" not in text:
+        assert without_escapes(shown) == text
+
+
+@pytest.mark.parametrize(
     ("text", "beginning"),
     [
         ("plain words", "plain words"),
@@ -145,31 +171,30 @@ def test_what_is_settled_ends_with_no_address_that_may_go_on(text: str) -> None:
         assert "https://" not in last
 
 
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        (r"so \(a^2\) is", r"so \\(a^2\\) is"),
-        (r"\[x_{1} + y_{2} * z\]", r"\\[x\_{1} + y\_{2} \* z\\]"),
-        (r"\[\{a\} \\ \frac{1}{2}\]", r"\\[\\{a\\} \\\\ \frac{1}{2}\\]"),
-        ("$$a_b$$ and _so_", r"$$a\_b$$ and _so_"),
-        ("here $$a_b$$ and _so_\nit", "here $$a\\_b$$ and _so_\nit"),
-        ("$$\na_b\n- c\n$$\n_so_", "$$\na\\_b\n\\- c\n$$\n_so_"),
-        ("**Luigi** ($$) _a_\n**Mario** ($$) _b_", "**Luigi** ($$) _a_\n**Mario** ($$) _b_"),
-        (r"a \\ b \, c \{d\}", r"a \\\\ b \\, c \\{d\\}"),
-        (r"no \*list\*, C:\new, \`x\`", r"no \*list\*, C:\new, \`x\`"),
-        (r"`\(a\)` and ``\[`` and \(b\)", r"`\(a\)` and ``\[`` and \\(b\\)"),
-        ("```\n\\(a\\)\n```\n\\(b\\)", "```\n\\(a\\)\n```\n\\\\(b\\\\)"),
-        ("> \\(a\n\nb_c_", "> \\\\(a\n\nb_c_"),
-        ("| \\(a\\) |", "| \\(a\\) |"),
-        (r"open \(a_b", r"open \\(a\_b"),
-    ],
-)
-def test_formulas_are_escaped_and_read_as_they_were_written(text: str, shown: str) -> None:
-    assert escape_formulas(text) == shown
-    if "*list" not in text:
-        assert without_escapes(shown) == text
+FORMULAS = [
+    r"\(a^2 + b_1 \cdot x_{i_j}\)",
+    r"\[ \int_0^1 x^{*}\,dx = \frac{1}{3} \]",
+    "$$\n\\begin{aligned}\na &= b \\\\\nc_1 &= d_{*} \\_ x\n\\end{aligned}\n$$",
+    r"\(a\\b * _c\)",
+]
 
 
-def test_a_formula_that_grows_is_not_closed_as_emphasis() -> None:
-    assert tidy("*so \\(x_{1") == "*so \\(x_{1*"
-    assert tidy("so \\[x_{1} + *") == "so \\[x_{1} + *"
+@pytest.mark.parametrize("formula", FORMULAS)
+def test_a_formula_is_no_markup(formula: str) -> None:
+    text = f"See {formula} and **bold** words."
+
+    assert tidy(text) == text
+    assert settled(text) == text
+    for end in range(text.index(formula) + 2, len("See " + formula)):
+        assert text.startswith(tidy(text[:end]))
+
+
+@pytest.mark.parametrize("formula", FORMULAS)
+@pytest.mark.parametrize("before", range(60, 140))
+def test_a_page_does_not_end_within_a_formula_on_a_line(formula: str, before: int) -> None:
+    formula = formula.replace("\n", " ")
+    text = "w " * (before // 2) + formula + " and more words" * 5
+
+    pages = Pager(limit=160, measure=len).cut(text)
+
+    assert "".join(pages).count(formula) == 1

@@ -38,8 +38,8 @@ _MARKER_ONLY = re.compile(
     rf"\s*+{_BEFORE}(?:#{{1,6}}|[-*+=]+|\d{{1,9}}[.)]?|>|`{{1,2}}|~{{1,2}})?\s*"
 )
 
-# Formulas whose signs are escaped: to their end or, if that is missing, to that of the block. A pair
-# of dollars may be a price, so it needs to begin a line, or to have its end in the line.
+# Formulas whose signs are escaped: to their end or, if that is missing, to that of the block. Two
+# dollars may be a price, so they need to begin a line, or to have their end in the line.
 _TEX = r"(?:\\[\s\S]|\$(?!\$)|[^\\$])*"
 _ESCAPED = (
     r"\\\((?:\\[^)]|[^\\])*(?:\\\)|\\?\Z)|\\\[(?:\\[^\]]|[^\\])*(?:\\\]|\\?\Z)"

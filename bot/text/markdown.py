@@ -52,8 +52,9 @@ _ESCAPE = re.compile(rf"{_CODE}|\\(?P<sign>[^0-9A-Za-z\s])")
 _LITERAL = re.compile(
     rf"(?P<formula>{_ESCAPED})|(?P<double>\\\\|\\(?=[()\[\]{{}},;:]))|{_CODE}|\\[\s\S]"
 )
-# What Markdown would take for an escape, emphasis, a spoiler, code, an item or a heading.
-_SIGNS = re.compile(r"\\(?![0-9A-Za-z])|[*_~|`]|(?<=\n)[-+#]")
+# What Markdown would take for an escape, emphasis, a spoiler, an item or a heading. Not what may
+# become a fence, which is not escaped.
+_SIGNS = re.compile(r"\\(?![0-9A-Za-z])|[*_|]|(?<=\n)[-+#]")
 
 _LONG_OPEN = 200  # characters
 # Groups are not repeated possessively: Python before 3.11.5 does not restore the position after a

@@ -124,6 +124,7 @@ def test_code_between_rows_costs_little() -> None:
 
 @given(TEXTS)
 @example("| a |\n|---|\n| b |\n| ⌚⌚⌚⌚\ufe0e |\n\n")
+@example("\\(| a | b |\n```\n")
 def test_a_text_that_grows_never_takes_less_room(text: str) -> None:
     lengths = [len(written(text[:size])) for size in range(len(text) + 1)]
 

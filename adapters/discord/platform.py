@@ -13,7 +13,7 @@ from functools import partial
 import discord
 
 from adapters.discord.gateway.connection import use_gateway
-from adapters.discord.gateway.events import HIDDEN, READS, context_message_in
+from adapters.discord.gateway.events import ASKS, HIDDEN, READS, context_message_in
 from adapters.discord.gateway.listen import Listener, Shards
 from adapters.discord.reply.channel import (
     ChannelAddress,
@@ -30,6 +30,7 @@ from adapters.discord.rest import (
     RestClient,
     edit_budget,
     fail_at_once,
+    fetch_message,
     fetch_messages,
     limit_requests,
     log_in,
@@ -57,8 +58,7 @@ _log = logging.getLogger(__name__)
 _NAME_LIMIT = 100  # Discord's documentation, "Start Thread from Message"
 _ALREADY_OPEN = 160004  # "A thread has already been created for this message"
 _ARCHIVE_AFTER = 1440  # minutes without a message
-_MESSAGE = "/channels/{channel_id}/messages/{message_id}"
-_THREADS = f"{_MESSAGE}/threads"
+_THREADS = "/channels/{channel_id}/messages/{message_id}/threads"
 _STARTER = discord.MessageType.thread_starter_message
 
 
@@ -147,7 +147,11 @@ class DiscordPlatform:
             case CommandAddress() as command:
                 # Discord shows "thinking" until the first edit.
                 yield CommandSurface(
-                    self._client, address=command, turn_id=turn.id, tried_at=tried_at
+                    self._client,
+                    address=command,
+                    turn_id=turn.id,
+                    tried_at=tried_at,
+                    question=turn.text if turn.place.get(ASKS) else None,
                 )
             case ChannelAddress() as asked:
                 address = _thread_of(asked)
@@ -190,8 +194,7 @@ class DiscordPlatform:
         elif most:
             found = await fetch_messages(self._client, channel, limit=most, before=asked)
         elif quote:
-            ids = {"channel_id": channel, "message_id": quote}
-            found = [await request(self._client, "GET", _MESSAGE, ids)]
+            found = [await fetch_message(self._client, channel, quote)]
         else:
             return ()
         in_thread = _is_in_thread(turn, channel)
@@ -213,9 +216,8 @@ class DiscordPlatform:
         """
         if any(one.get("type") == _STARTER.value for one in found):
             return ()
-        ids: dict[str, str | int] = {"channel_id": turn.key.channel, "message_id": thread}
         try:
-            return [await request(self._client, "GET", _MESSAGE, ids)]
+            return [await fetch_message(self._client, int(turn.key.channel), thread)]
         except SurfaceError as error:
             _log.info("Thread %d: cannot read its first message: %s", thread, error)
             return ()

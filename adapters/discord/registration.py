@@ -11,7 +11,6 @@ from collections.abc import Mapping
 import discord
 
 from adapters.discord.rest import Payload, request
-from adapters.discord.translations import translations
 from bot.domain import Json
 from bot.errors import WriteRefused
 from bot.store import Store
@@ -59,8 +58,8 @@ def definitions(*, user_installs: bool = True) -> list[Payload]:
         _described("parley", "What I do here, and how I answer")
         | {"type": SLASH, "options": [_subcommand(name) for name in COMMANDS]}
         | own,
-        _named(ASK_ABOUT) | {"type": MESSAGE_MENU} | own,
-        _named(SUMMARISE) | {"type": MESSAGE_MENU} | as_member,
+        {"name": ASK_ABOUT} | {"type": MESSAGE_MENU} | own,
+        {"name": SUMMARISE, "type": MESSAGE_MENU} | as_member,
     ]
 
 
@@ -139,7 +138,9 @@ def _subcommand(name: str) -> Payload:
 
 
 def _place() -> Payload:
-    choices = [_named(label) | {"value": scope} for scope, label in SCOPE_NAMES.items()]
+    choices: list[Payload] = [
+        {"name": label, "value": scope} for scope, label in SCOPE_NAMES.items()
+    ]
     what = "For which place; this conversation if left out"
     return _option(_TEXT, "where", what) | {"choices": choices}
 
@@ -149,12 +150,4 @@ def _option(kind: int, name: str, description: str, **more: Json) -> Payload:
 
 
 def _described(name: str, description: str) -> Payload:
-    fields: Payload = {"description": description}
-    if found := translations(description):
-        fields["description_localizations"] = found
-    return _named(name) | fields
-
-
-def _named(name: str) -> Payload:
-    found = translations(name)
-    return {"name": name} | ({"name_localizations": found} if found else {})
+    return {"name": name, "description": description}

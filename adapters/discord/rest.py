@@ -147,6 +147,12 @@ async def fetch_messages(client: discord.Client, channel: int, **query: int) -> 
     return [*await request(client, "GET", path, {"channel_id": channel}, query=query)]
 
 
+async def fetch_message(client: discord.Client, channel: int, message: int | str) -> Payload:
+    """Return a message; raises SurfaceError."""
+    ids = {"channel_id": channel, "message_id": message}
+    return {**await request(client, "GET", "/channels/{channel_id}/messages/{message_id}", ids)}
+
+
 async def fetch_channel(client: discord.Client, channel: int) -> object:
     """Return a channel; raises SurfaceError, also if the library cannot parse it."""
     async with translated():
@@ -164,6 +170,10 @@ class OldMessage(WriteDelayed):
     """Rate limit for edits of old messages only."""
 
 
+class ChannelGone(PlaceGone):
+    """There is no such channel or thread, perhaps not yet."""
+
+
 class NotPermitted(PlaceGone):
     """The bot may not write in this channel; it may in others."""
 
@@ -175,7 +185,7 @@ class ThreadArchived(PlaceGone):
 # Codes from Discord's documentation, "Opcodes and Status Codes", and what an operator can do.
 _REFUSALS: dict[int, tuple[type[SurfaceError], str]] = {
     10008: (MessageGone, "the message was deleted"),
-    10003: (PlaceGone, "the channel is gone"),
+    10003: (ChannelGone, "the channel is gone"),
     50001: (PlaceGone, "the bot needs the permission View Channel"),
     50007: (PlaceGone, "the person takes no direct messages from the bot"),
     50013: (NotPermitted, "the bot needs Send Messages, and in threads Send Messages in Threads"),

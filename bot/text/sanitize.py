@@ -18,6 +18,11 @@ _UNSEEN = (
     *range(0x202A, 0x202F),  # embeddings and overrides of the writing direction
     *range(0x2066, 0x206A),  # isolates
 )
+# Spaces, format characters, and letters, marks and signs without a shape of their own.
+_UNSEEABLE = re.compile(
+    r"[\s\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
+    r"\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0]*"
+)
 # The line breaks of `str.splitlines`, and tabs.
 _BREAKS = re.compile("[\t-\r\x1c-\x1e\x85\u2028\u2029]+")
 _REMOVED = dict.fromkeys(code for code in _UNSEEN if chr(code) not in "\n\t")
@@ -85,6 +90,11 @@ def one_line(text: str) -> str:
     Line breaks of all kinds and tabs become spaces, so that the text cannot imitate a log line.
     """
     return strip_controls(_BREAKS.sub(" ", text)).strip()
+
+
+def is_visible(text: str) -> bool:
+    """Whether a text shows anything at all."""
+    return _UNSEEABLE.fullmatch(text) is None
 
 
 def whole_characters(text: str) -> str:

@@ -281,7 +281,9 @@ class Desk:
         ways = [*here.ways, *await self._rules(call)]
         parts = ["\n".join(f"- {way}" for way in ways)]
         if here.written:
-            commands = (f"{here.written.format(name=one)} {does}" for one, does in COMMANDS.items())
+            commands = (
+                f"{here.written.format(name=one)}: {does}" for one, does in COMMANDS.items()
+            )
             parts.append("\n".join(commands))
         if here.lacks:
             lines = [f"- {lack.without}. An admin can {lack.cure}." for lack in here.lacks]

@@ -22,6 +22,7 @@ from tests.emulators.model import ModelEmulator
 from tests.emulators.slack import Shown as SlackShown
 from tests.emulators.slack import SlackEmulator
 from tests.emulators.slack.payload import Payload
+from tests.support.discord_platform import answer_of
 from tests.support.process import (
     DiscordDm,
     DiscordMention,
@@ -98,7 +99,7 @@ class Scene:
         return [one.labels for one in self.shown()]
 
     def texts(self) -> list[str]:
-        return [one.text for one in self.shown()]
+        return [answer_of(one.text) for one in self.shown()]
 
     def told(self) -> list[str]:
         talk = self.talk

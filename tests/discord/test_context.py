@@ -67,24 +67,29 @@ async def test_a_reply_to_the_bot_quotes_it_as_itself() -> None:
         )
 
 
-async def test_the_text_of_another_bots_embeds_is_quoted() -> None:
+EMBED: Payload = {"type": "rich", "title": "Build failed", "fields": []}
+SHOWN: Payload = {"type": 17, "components": [{"type": 10, "content": "Three tests are red"}]}
+
+
+@pytest.mark.parametrize("text", ["", "CI says:"])
+async def test_what_another_bot_shows_is_read_as_quote_context_and_beginning(text: str) -> None:
     intake = FakeIntake()
-    async with DiscordEmulator() as emulator, listening(emulator, intake):
+    async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
         ada, ci = emulator.user("Ada"), emulator.user("CI", bot=True)
-        said = await emulator.say(emulator.channel_id, ci, "x")
-        asked = await emulator.say(
-            emulator.channel_id, ada, f"{emulator.bot_mention} why?", reply_to=said
-        )
-        event: Any = emulator.event_of(asked)
-        embed: Payload = {"type": "rich", "title": "Build failed", "fields": []}
-        event["referenced_message"] |= {"content": "", "embeds": [embed]}
+        shown = "\n".join(filter(None, [text, "Build failed", "Three tests are red"]))
+        began = await emulator.say(emulator.channel_id, ci, text or "x")
+        thread = await emulator.open_thread(began, ada, "Build")
+        inside = await emulator.say(thread, ci, text or "x")
+        for one in (began, inside):
+            emulator.decorate(one, text=text, embeds=[EMBED], components=[SHOWN])
 
-        await emulator.tell("MESSAGE_CREATE", event | {"id": "99"})
-        await until(lambda: "discord:99" in intake.asked)
+        await emulator.say(thread, ada, f"{emulator.bot_mention} why?", reply_to=inside)
+        turn = await last(intake, "why?")
+        found = await platform.read_context(turn, since="", most=50)
+        few = await platform.read_context(turn, since="", most=1)
 
-        quote = intake.last.quote
-        assert quote
-        assert (quote.person, quote.text) == (Person(ci, "CI"), "Build failed")
+        assert turn.quote == ContextMessage(f"discord:{inside}", Person(ci, "CI"), shown)
+        assert texts(found) == texts(few) == [("CI", shown)] * 2
 
 
 @pytest.mark.parametrize("change", ["deleted", "elsewhere", "forward"])
@@ -279,13 +284,14 @@ async def test_the_answers_of_the_bot_are_read_as_its_own() -> None:
         ada = emulator.user("Ada")
         await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} one")
         async with platform.surface(await last(intake, "one")) as surface:
-            await surface.post(page("First.", last=True))
+            await surface.post(page(r"First: \(x_{1}\).", last=True))
         thread = intake.last.id.partition(":")[2]
 
         await emulator.say(thread, ada, "two")
         found = await platform.read_context(await last(intake, "two"), since="", most=50)
 
-        assert texts(found) == [("Ada", "one"), ("the bot", "First.")]
+        assert emulator.screen(thread)[0].text == r"First: \\(x\_{1}\\)."
+        assert texts(found) == [("Ada", "one"), ("the bot", r"First: \(x_{1}\).")]
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from bot.reply.edit_budget import EditBudgets
 from bot.store import Store
 from tests.emulators.discord import DiscordEmulator
 from tests.support.discord_platform import (
+    answer_of,
     channel_turn,
     dm_turn,
     listening,
@@ -142,6 +143,20 @@ async def test_where_no_thread_may_be_opened_the_reply_stands_in_the_channel() -
         assert (second.text, second.reply_to) == ("and so on", said)
         written = [one.body for one in emulator.requests if one.path.endswith("/messages")]
         assert written[0]["allowed_mentions"] == {"parse": [], "replied_user": False}
+
+
+async def test_a_reply_that_had_to_stand_in_the_channel_is_restored_there() -> None:
+    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+        said = await emulator.say(emulator.channel_id, emulator.user("Ada"), "why?")
+        turn = channel_turn(emulator, said)
+        emulator.fail("POST .*/threads", status=403, body={"code": 50013, "message": "no"})
+        async with platform.surface(turn) as surface:
+            answer = await surface.post(page("because", last=True))
+
+        async with platform.surface(turn, Purpose.RESTORE) as surface:
+            await surface.edit(answer, page("because", final=True))
+
+        assert [one.buttons for one in emulator.screen(emulator.channel_id)] == [(), ()]
 
 
 async def test_a_reply_in_its_thread_goes_on_there_when_no_thread_may_be_opened_any_more() -> None:
@@ -455,7 +470,7 @@ async def test_a_command_is_answered_in_a_thread_that_is_archived_meanwhile() ->
             await emulator.archive(said)
             await surface.edit(shown, page("because", final=True))
 
-        assert [one.text for one in emulator.screen(said)] == ["because"]
+        assert [answer_of(one.text) for one in emulator.screen(said)] == ["because"]
 
 
 async def test_a_deleted_question_leaves_no_place_for_a_reply() -> None:

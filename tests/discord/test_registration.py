@@ -12,7 +12,6 @@ import pytest
 from adapters.discord import registration
 from adapters.discord.registration import register
 from adapters.discord.rest import RestClient, use_api
-from adapters.discord.translations import LOCALES
 from adapters.discord.tuning import Tuning
 from bot.concurrency import Backoff
 from bot.errors import StoreUnavailable, SurfaceError
@@ -89,24 +88,6 @@ async def test_the_commands_of_a_server_are_removed_when_they_are_registered_eve
         assert everywhere == []
         assert emulator.server_commands[emulator.guild_id] == []
         assert len(emulator.commands) == 4
-
-
-async def test_the_names_are_there_in_other_languages(store: Store) -> None:
-    async with DiscordEmulator() as emulator, a_client(emulator) as client:
-        await register(client, store, server="")
-
-        for command in emulator.commands:
-            if command["name"] != "parley":
-                names = command["name_localizations"]
-                assert isinstance(names, dict)
-                assert set(names) == set(LOCALES)
-        assert emulator.commands[0]["name_localizations"] == {
-            "de": "frag",
-            "fr": "demander",
-            "es-ES": "preguntar",
-            "es-419": "preguntar",
-            "ja": "質問",
-        }
 
 
 async def test_an_application_without_user_installs_gets_the_rest(

@@ -11,7 +11,7 @@ import sys
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import aiohttp
@@ -24,6 +24,7 @@ from tests.emulators.discord import Shown as DiscordShown
 from tests.emulators.model import ModelEmulator
 from tests.emulators.slack import Shown as SlackShown
 from tests.emulators.slack import SlackEmulator
+from tests.support.discord_platform import answer_of
 
 ROOT = Path(__file__).parents[2]
 PROCESS_LEASE = 0.6  # seconds
@@ -355,7 +356,10 @@ class DiscordSlash(InDiscord):
 
     def shown(self) -> list[DiscordShown]:
         originals = [self.discord.original(each) for each in self.interactions]
-        return [one for one in originals if one and one.text]
+        return [replace(one, text=answer_of(one.text)) for one in originals if one and one.text]
+
+    def answers(self) -> list[tuple[str, list[str]]]:
+        return [(text, [*map(answer_of, states)]) for text, states in super().answers()]
 
 
 def _of_discord(discord: DiscordEmulator, channel: str) -> list[DiscordShown]:

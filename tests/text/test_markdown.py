@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bot.reply.pages import Pager
-from bot.text.markdown import close, settled, tidy
+from bot.text.markdown import close, escape_formulas, settled, tidy, without_escapes
 
 
 @pytest.mark.parametrize(
@@ -91,6 +91,31 @@ def test_close_closes_an_open_fence_and_nothing_else(text: str, closed: str) -> 
 )
 def test_unfinished_markup_is_shown_closed(text: str, shown: str) -> None:
     assert tidy(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (r"so \(a^2\) is", r"so \\(a^2\\) is"),
+        (r"\[x_{1} + y_{2} * z\]", r"\\[x\_{1} + y\_{2} \* z\\]"),
+        (r"\[\{a\} \\ \frac{1}{2}\]", r"\\[\\{a\\} \\\\ \frac{1}{2}\\]"),
+        ("$$a_b$$ and _so_", r"$$a\_b$$ and _so_"),
+        ("here $$a_b$$ and _so_\nit", "here $$a\\_b$$ and _so_\nit"),
+        ("$$\na_b\n- c\n$$\n_so_", "$$\na\\_b\n\\- c\n$$\n_so_"),
+        ("**Luigi** ($$) _a_\n**Mario** ($$) _b_", "**Luigi** ($$) _a_\n**Mario** ($$) _b_"),
+        (r"a \\ b \, c \{d\}", r"a \\\\ b \\, c \\{d\\}"),
+        (r"no \*list\*, C:\new, \`x\`", r"no \*list\*, C:\new, \`x\`"),
+        (r"`\(a\)` and ``\[`` and \(b\)", r"`\(a\)` and ``\[`` and \\(b\\)"),
+        ("```\n\\(a\\)\n```\n\\(b\\)", "```\n\\(a\\)\n```\n\\\\(b\\\\)"),
+        ("> \\(a\n\nb_c_", "> \\\\(a\n\nb_c_"),
+        ("| \\(a\\) |", "| \\(a\\) |"),
+        (r"open \(a_b", r"open \\(a\_b"),
+    ],
+)
+def test_formulas_are_escaped_and_read_as_they_were_written(text: str, shown: str) -> None:
+    assert escape_formulas(text) == shown
+    if "*list" not in text:
+        assert without_escapes(shown) == text
 
 
 @pytest.mark.parametrize(

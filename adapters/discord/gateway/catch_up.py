@@ -123,6 +123,9 @@ class CatchUp:
             _log.warning("Channel %d: catch-up timed out", channel_id)
         except SurfaceError as error:
             _log.info("Channel %d: cannot catch up: %s", channel_id, error)
+        except Exception:
+            # The search goes on in the other channels.
+            _log.exception("Channel %d: cannot catch up", channel_id)
         self._searched[channel_id].set()
         return found[::-1]
 

@@ -13,6 +13,7 @@ import discord
 from adapters.discord.gateway import events, forms
 from adapters.discord.gateway.buttons import may_manage
 from adapters.discord.gateway.connection import read_message
+from adapters.discord.gateway.content import file_line
 from adapters.discord.gateway.here import (
     asker_of,
     call_of,
@@ -31,6 +32,7 @@ from adapters.discord.rest import fetch_messages, own_id, translated
 from bot.concurrency import BackgroundTasks
 from bot.domain import ContextMessage, Turn
 from bot.errors import PlaceGone, StoreUnavailable, SurfaceError
+from bot.text.sanitize import is_visible
 from bot.turns import desk
 from bot.turns.desk import Call, Desk, NotOffered, Part, Scope
 from bot.turns.intake import Intake
@@ -50,7 +52,7 @@ _UNREADABLE = (
 _NOT_FOR_YOU = "You may not read what was said here before, so I must not tell you."
 _TOO_LATE = "I could not read what was said here in time. Please try again."
 _FORGOTTEN = "I do not remember that message any more. Please choose it again."
-_NO_TEXT = "I find no text in that message."
+_NO_TEXT = "I cannot read anything in that message. Please choose another one."
 _SCOPES: Mapping[str, Scope] = {one: one for one in ("thread", "channel", "server")}
 _PARTS: Mapping[str, Part] = {one: one for one in ("answers", "access")}
 
@@ -145,13 +147,12 @@ class Commands:
         return True
 
     async def _ask(self, interaction: discord.Interaction, values: _Data, data: _Data) -> bool:
-        # An earlier version registered the option as `prompt`.
         match values:
-            case {"question": str(question)} | {"prompt": str(question)}:
+            case {"question": str(question)}:
                 private = values.get("private") is True and not is_own_dm(interaction)
             case _:
                 return False
-        if not question.strip():
+        if not is_visible(question):
             await reply_privately(interaction, HELP)
             return True
         asked = "\n".join([question.strip(), *_files(values, data)])
@@ -355,5 +356,5 @@ def _files(values: _Data, data: _Data) -> list[str]:
         case {"attachments": {**files}}:
             file = files.get(str(values.get("file")))
             name = file.get("filename") if isinstance(file, dict) else None
-            return [events.file_line(name)] if isinstance(name, str) else []
+            return [file_line(name)] if isinstance(name, str) else []
     return []

@@ -4,7 +4,7 @@ This file has all of the library's gateway internals that the adapter uses. They
 `tests/discord/gateway/test_connection.py` pins them, and requirements.txt allows the 2.7 series
 only. For another series, compare the test's list with the new source first.
 
-If the library cannot parse a payload whole, the payload is reduced until it can.
+The library gets only those parts of a payload that the bot needs.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import discord
 import yarl
 from discord.gateway import DiscordWebSocket, ReconnectWebSocket
 
+from adapters.discord.gateway.content import shown_beside_text
 from adapters.discord.gateway.inbox import PendingEvent, Progress
 from adapters.discord.gateway.session import Session
 from adapters.discord.rest import Payload, located, request
@@ -244,19 +245,12 @@ def add_server(client: discord.Client, data: Payload) -> bool:
 
 
 def parse_event(name: str, parse: Callable[[Payload], _Parsed], data: Payload) -> _Parsed:
-    """Parse a gateway event, whole if possible; raises the first error if no part can be parsed."""
-    errors: list[Exception] = []
-    for reduce in _REDUCTIONS.get(name, (_unchanged,)):
-        try:
-            parsed = parse(reduce(data))
-        # The library does not document what its parsers raise.
-        except Exception as error:
-            errors.append(error)
-            continue
-        if errors:
-            _log.info("Event %s parsed in part (%s): %s", name, ids_of(data), located(errors[0]))
-        return parsed
-    raise errors[0]
+    """Parse what the bot needs of a gateway event; raises whatever the library raises."""
+    needed = _NEEDED.get(name, dict)(data)
+    # Discord leaves it out in a DM; the library fails for the null of compatible servers.
+    if needed.get("guild_id", "") is None:
+        del needed["guild_id"]
+    return parse(needed)
 
 
 def ids_of(data: object) -> str:
@@ -284,126 +278,91 @@ def _is_id(value: object) -> bool:
     return isinstance(value, str) and value.isdecimal() and len(value) <= 20
 
 
-# Returns a payload without parts that the library may fail to parse.
-_Reduction = Callable[[Payload], Payload]
-# Fields that a question needs, besides those that `_message_core` reads one by one.
-_MESSAGE_FIELDS = ("id", "guild_id", "channel_id", "webhook_id", "flags", "message_reference")
-_RICH_FIELDS = ("embeds", "components", "sticker_items", "interaction_metadata")
-_FILE_FIELDS = ("id", "filename", "size", "url", "proxy_url", "content_type")
+# What the bot needs of a payload, as the library expects it: that fails for much of the rest, and
+# no part of a payload that it is not shown can make it fail.
+_MESSAGE_FIELDS = ("id", "guild_id", "channel_id", "webhook_id", "flags", "edited_timestamp")
 _INTERACTION_FIELDS = (
-    *("id", "application_id", "type", "token", "guild_id", "channel", "channel_id", "locale"),
-    *("context", "app_permissions", "authorizing_integration_owners", "user"),
+    *("id", "application_id", "type", "token", "guild_id", "guild", "channel", "channel_id"),
+    *("locale", "context", "app_permissions", "authorizing_integration_owners", "user"),
 )
-# Fields that the library expects in a press and in a form.
-_EMPTY_DATA: Payload = {"custom_id": "", "component_type": 0, "components": []}
-# Parts of a server that the bot does not use.
 _UNUSED_GUILD_FIELDS = (
     *("emojis", "stickers", "voice_states", "presences", "stage_instances"),
     *("guild_scheduled_events", "soundboard_sounds", "incidents_data"),
 )
 
 
-def _unchanged(data: Payload) -> Payload:
-    return data
+def _message(data: Payload, *, answers: bool = True) -> Payload:
+    """Return a message, with what it shows beside its text as its one embed.
 
-
-def _whole_message(data: Payload) -> Payload:
-    # discord.py 2.7.1 leaves attributes out if these are missing.
-    missing: Payload = {"mentions": [], "mention_roles": [], "components": []}
-    return missing | data | {"author": data["author"]}
-
-
-def _plain_message(data: Payload) -> Payload:
-    plain = _bare_message(data) | _only(data, _RICH_FIELDS) | _member_of(data)
-    plain["message_snapshots"] = [_snapshot(one) for one in _objects(data, "message_snapshots")]
-    if poll := data.get("poll"):
-        # Discord documents the end of a poll as nullable; discord.py requires it.
-        plain["poll"] = poll | {"expiry": poll.get("expiry") or data["timestamp"]}
-    if answered := data.get("referenced_message"):
-        plain["referenced_message"] = _plain_message(answered)
-    return plain
-
-
-def _bare_message(data: Payload) -> Payload:
-    bare = _message_core(data) | {"author": data["author"]}
-    if answered := data.get("referenced_message"):
-        bare["referenced_message"] = _bare_message(answered)
-    return bare
-
-
-def _message_core(data: Payload) -> Payload:
-    return _only(data, _MESSAGE_FIELDS) | {
+    With `answers`, the message to which it replies is included.
+    """
+    message = _only(data, _MESSAGE_FIELDS) | {
         "type": data.get("type", 0),
-        "content": data.get("content", ""),
-        "timestamp": data.get("timestamp"),
-        "edited_timestamp": data.get("edited_timestamp"),
-        "mentions": [_without(one, "member") for one in _objects(data, "mentions")],
-        "mention_roles": data.get("mention_roles") or [],
-        "attachments": [_file(one) for one in _objects(data, "attachments") if "filename" in one],
+        "content": data["content"] if isinstance(data.get("content"), str) else "",
+        "author": _user(data["author"]),
+        "mention_everyone": data.get("mention_everyone") is True,
+        "mentions": [_user(one) for one in _list(data, "mentions", dict) if _is_id(one.get("id"))],
+        "mention_roles": [*filter(_is_id, _list(data, "mention_roles"))],
+        "embeds": [{"description": shown_beside_text(data)}],
         "components": [],
     }
+    if answers and isinstance(reference := data.get("message_reference"), dict):
+        message["message_reference"] = {**reference}
+        with suppress(KeyError, TypeError, ValueError):
+            answered = data["referenced_message"]
+            message["referenced_message"] = answered and _message(answered, answers=False)
+    return message | _member_of(data)
 
 
-def _snapshot(data: Payload) -> Payload:
-    message = data["message"]
-    missing: Payload = {"embeds": [], "edited_timestamp": None}
-    return {"message": missing | _message_core(message) | _only(message, _RICH_FIELDS)}
-
-
-def _file(data: Payload) -> Payload:
-    """Return an attachment without its description of sound and size."""
-    return {"id": "0", "size": 0, "url": "", "proxy_url": ""} | _only(data, _FILE_FIELDS)
+def _user(data: Payload) -> Payload:
+    """Return a user, of whom no more than the id must be known."""
+    missing: Payload = {"username": "somebody", "discriminator": "0", "avatar": None}
+    return missing | _only(data, data) | {"id": int(data["id"])} | _member_of(data)
 
 
 def _member_of(data: Payload) -> Payload:
-    return {"member": _member(data["member"])} if "member" in data else {}
+    member = data.get("member")
+    return {"member": _member(member)} if isinstance(member, dict) else {}
 
 
 def _member(data: Payload) -> Payload:
     # Some of Discord's examples have roles as objects, and older ones no flags.
-    roles = [one["id"] if isinstance(one, dict) else one for one in data.get("roles", [])]
-    return {"flags": 0} | data | {"roles": roles}
+    roles = [one.get("id") if isinstance(one, dict) else one for one in _list(data, "roles")]
+    user = {"user": _user(data["user"])} if "user" in data else {}
+    used = _only(data, ("nick", "permissions")) | user
+    return {"flags": 0, "roles": [*filter(_is_id, roles)]} | used
 
 
-def _whole_interaction(data: Payload) -> Payload:
-    return {"attachment_size_limit": 0, "version": 1} | data
-
-
-def _plain_interaction(data: Payload) -> Payload:
-    plain = _whole_interaction(_only(data, _INTERACTION_FIELDS)) | _member_of(data)
-    plain["data"] = _EMPTY_DATA | _without(data.get("data") or {}, "resolved")
+def _interaction(data: Payload) -> Payload:
+    # What the library expects, in presses and forms too.
+    inner = {"custom_id": "", "component_type": 0, "components": []} | (data.get("data") or {})
+    missing: Payload = {"attachment_size_limit": 0, "version": 1, "data": inner}
+    seen = missing | _only(data, _INTERACTION_FIELDS) | _member_of(data)
     if message := data.get("message"):
-        plain["message"] = _message_core(message) | _only(message, ("interaction_metadata",))
-    return plain
+        author = {"author": message.get("author") or {"id": 0}}
+        seen["message"] = _message(message | author) | _only(message, ("interaction_metadata",))
+    return seen
 
 
-def _unknown_interaction(data: Payload) -> Payload:
-    """Return only the fields that a response needs, so that it can be declined."""
-    core = {key: data[key] for key in ("id", "application_id", "type", "token")}
-    return _whole_interaction(core) | {"data": _EMPTY_DATA}
+def _guild(data: Payload) -> Payload:
+    members = [_member(one) for one in _list(data, "members", dict)]
+    return {key: data[key] for key in data if key not in _UNUSED_GUILD_FIELDS} | {
+        "members": members
+    }
 
 
-def _plain_guild(data: Payload) -> Payload:
-    used = _without(data, *_UNUSED_GUILD_FIELDS)
-    return used | {"members": [_member(one) for one in _objects(data, "members")]}
-
-
-def _objects(data: Payload, key: str) -> list[Payload]:
+def _list(data: Payload, key: str, kind: type[Any] = object) -> list[Any]:
     found = data.get(key)
-    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+    return [one for one in found if isinstance(one, kind)] if isinstance(found, list) else []
 
 
 def _only(data: Payload, keys: Iterable[str]) -> Payload:
-    return {key: data[key] for key in keys if key in data}
+    return {key: data[key] for key in keys if data.get(key) is not None}
 
 
-def _without(data: Payload, *keys: str) -> Payload:
-    return {key: value for key, value in data.items() if key not in keys}
-
-
-_REDUCTIONS: dict[str, tuple[_Reduction, ...]] = {
-    "MESSAGE_CREATE": (_whole_message, _plain_message, _bare_message),
-    "MESSAGE_UPDATE": (_whole_message, _plain_message, _bare_message),
-    "INTERACTION_CREATE": (_whole_interaction, _plain_interaction, _unknown_interaction),
-    "GUILD_CREATE": (_unchanged, _plain_guild),
+_NEEDED: dict[str, Callable[[Payload], Payload]] = {
+    "MESSAGE_CREATE": _message,
+    "MESSAGE_UPDATE": _message,
+    "INTERACTION_CREATE": _interaction,
+    "GUILD_CREATE": _guild,
 }

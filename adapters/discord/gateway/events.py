@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
 
 import discord
 
@@ -17,6 +16,8 @@ from adapters.discord.rest import Payload, fetch_channel, own_id, request, trans
 from bot.cache import BoundedCache
 from bot.domain import Asker, ContextMessage, Json, Person, ThreadKey, Turn
 from bot.errors import WriteRefused
+from bot.text.markdown import without_escapes
+from bot.text.sanitize import is_visible, one_line
 from bot.turns.addressed import Facts
 
 Channel = (
@@ -31,14 +32,12 @@ _log = logging.getLogger(__name__)
 
 EVERYTHING = discord.Permissions.all()
 HIDDEN = "hidden"  # set in the place of a turn if its person may not read earlier messages
+ASKS = "asks"  # set in the place of a command whose question its answer shows
 READS = "reads"  # in the place of a private question: the id of the thread that it is about
 
 _Unknown = discord.PartialMessageable  # the library's class for unknown channels
 NAME = "discord"
 _MARKUP = re.compile(r"<(?P<kind>@|@&|#)!?(?P<id>\d{15,20})>")
-# Characters of all embeds and components of a forwarded message, or of a poll. Discord's own limits
-# are 6000 for a message's embeds ("Embed Limits") and 4000 for its components.
-_ENCLOSED_LIMIT = 10_000
 _STARTER = discord.MessageType.thread_starter_message
 _SAID = (
     discord.MessageType.default,
@@ -62,12 +61,8 @@ def replied_to(message: discord.Message) -> discord.Message | None:
 
 def context_message(message: discord.Message, user_id: int) -> ContextMessage:
     """Convert a message to context for the prompt; `user_id` is the bot's."""
-    text = text_of(message, user_id, role_id=0)
-    if not text:
-        # Other bots often write embeds only.
-        text = _bounded("\n".join(filter(None, map(_embed, message.embeds))))
     person = None if message.author.id == user_id else person_of(message.author)
-    return ContextMessage(turn_id(message.id), person, text)
+    return ContextMessage(turn_id(message.id), person, text_of(message, user_id, role_id=0))
 
 
 def quote_of(message: discord.Message, user_id: int) -> ContextMessage | None:
@@ -114,7 +109,8 @@ def message_turn(
     address = ChannelAddress(
         channel.id,
         message.id if side_by_side else None,
-        opens_thread=side_by_side and continued_thread is None and threads,
+        # The chats of voice and stage channels have no threads.
+        opens_thread=isinstance(channel, discord.TextChannel) and not continued_thread and threads,
     )
     return Turn(
         id=turn_id(message.id),
@@ -190,24 +186,29 @@ def readable_by(permissions: discord.Permissions) -> dict[str, Json]:
 
 
 def text_of(message: discord.Message, user_id: int, *, role_id: int) -> str:
-    """Return the text of a message for this user; empty if it only mentions them or their role.
+    """Return what a message shows to this user; empty if it only mentions them or their role.
 
-    Other mentions become names. A poll and a forwarded message are included; files and stickers are
-    only named.
+    Other mentions become names.
     """
-    names = {f"@{user.id}": f"@{user.display_name}" for user in message.mentions}
-    names |= {f"@&{role.id}": f"@{role.name}" for role in message.role_mentions}
-    names |= {f"#{channel.id}": f"#{channel.name}" for channel in message.channel_mentions}
+    people = {user.id: user.display_name for user in message.mentions}
 
     def name(match: re.Match[str]) -> str:
-        return names.get(match["kind"] + match["id"], match[0])
+        kind, number = match["kind"], int(match["id"])
+        found: object = people.get(number) if kind == "@" else None
+        if kind != "@" and isinstance(message.guild, discord.Guild):
+            get = message.guild.get_role if kind == "@&" else message.guild.get_channel_or_thread
+            found = get(number)
+        return f"{kind[0]}{found}" if found else match[0]
 
     own = rf"<@(?:!?{user_id}|&{role_id})>"
-    parts = [re.sub(rf"^\s*{own}[,:]?|[ ]?{own}", "", message.content), *enclosed(message)]
-    for snapshot in message.message_snapshots:
-        parts += forwarded(snapshot)
-    named = (_MARKUP.sub(name, part).strip() for part in parts)
-    return "\n".join(filter(None, named))
+    if message.author.id == user_id:
+        # Its buttons are no part of what it said.
+        parts = [without_escapes(message.content)]
+    else:
+        parts = [re.sub(rf"^\s*{own}[,:]?|[ ]?{own}", "", message.content)]
+        parts += (beside.description or "" for beside in message.embeds)
+    text = _MARKUP.sub(name, "\n".join(filter(None, map(str.strip, parts))))
+    return text if is_visible(text) else ""
 
 
 def _key(message: discord.Message, channel: Channel) -> ThreadKey:
@@ -232,53 +233,7 @@ def where_of(channel: object) -> str:
 def person_of(user: discord.User | discord.Member) -> Person:
     """Convert a user to a person of the core."""
     # One account has one id in every server and DM.
-    return Person(id=str(user.id), name=user.display_name)
-
-
-def enclosed(message: discord.Message) -> list[str]:
-    """Return a line for the poll, each sticker and each file of a message."""
-    lines = _named(message)
-    if poll := message.poll:
-        answers = " / ".join(filter(None, (answer.text for answer in poll.answers)))
-        lines.insert(0, "[poll] " + _bounded(f"{poll.question} {answers}"))
-    return lines
-
-
-def forwarded(snapshot: discord.MessageSnapshot) -> list[str]:
-    """Return the text of a forwarded message, with its components and embeds, then its files."""
-    parts = [*_component_texts(snapshot.components), *map(_embed, snapshot.embeds)]
-    rich = _bounded("\n".join(filter(None, parts)))
-    text = "\n".join(filter(None, [snapshot.content, rich]))
-    head = f"[forwarded] {text}".rstrip()
-    return [head, *_named(snapshot)]
-
-
-def _named(message: discord.Message | discord.MessageSnapshot) -> list[str]:
-    stickers = [f"[sticker: {sticker.name}]" for sticker in message.stickers]
-    return stickers + [file_line(attachment.filename) for attachment in message.attachments]
-
-
-def file_line(name: str) -> str:
-    """Return the line that names a file in a question."""
-    return f"[file: {name}]"
-
-
-def _embed(embed: discord.Embed) -> str:
-    fields = [": ".join(filter(None, [field.name, field.value])) for field in embed.fields]
-    return "\n".join(filter(None, [embed.author.name, embed.title, embed.description, *fields]))
-
-
-def _component_texts(components: Iterable[Any]) -> Iterator[str]:
-    """Yield the text displays, those in sections and containers too, in their order."""
-    for component in components:
-        if isinstance(component, discord.TextDisplay):
-            yield component.content
-        elif isinstance(component, discord.SectionComponent | discord.Container):
-            yield from _component_texts(component.children)
-
-
-def _bounded(text: str) -> str:
-    return text if len(text) <= _ENCLOSED_LIMIT else text[:_ENCLOSED_LIMIT] + "…"
+    return Person(id=str(user.id), name=one_line(user.display_name))
 
 
 class MessageFilter:

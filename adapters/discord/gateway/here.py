@@ -9,7 +9,7 @@ import discord
 from adapters.discord.gateway import events
 from adapters.discord.reply.command import CommandAddress
 from bot.domain import Asker, ContextMessage, Json, ThreadKey, Turn
-from bot.turns.desk import Call, Here, Lack, Scope
+from bot.turns.desk import SUMMARY_QUESTION, Call, Here, Lack, Scope
 from bot.turns.intake import Intake
 
 _PORTAL = "https://discord.com/developers"
@@ -145,7 +145,8 @@ def command_turn(
         text=question,
         place=address.to_json()
         | events.readable_by(interaction.permissions if interaction.guild_id else events.EVERYTHING)
-        | ({} if is_elsewhere(interaction) else reads),
+        | ({} if is_elsewhere(interaction) else reads)
+        | ({} if private or question == SUMMARY_QUESTION else {events.ASKS: True}),
         asked_at=interaction.created_at.timestamp(),
         asker=asker_of(interaction),
         where=events.where_of(interaction.channel),

@@ -16,11 +16,12 @@ from adapters.discord.reply.message import (
     body_of,
     is_page,
     replied_to_id,
+    shown,
     shows,
-    tables_as_code,
     turns_of,
 )
 from adapters.discord.rest import (
+    ChannelGone,
     NotPermitted,
     OldMessage,
     RestClient,
@@ -94,7 +95,7 @@ class ChannelSurface:
 
     def measure(self, text: str) -> int:
         """Return the code points (discord/discord-api-docs, issue 1315) of the message's text."""
-        return len(tables_as_code(text))
+        return len(shown(text))
 
     async def post(self, page: Page) -> str:
         """Send a message, or edit the one that an earlier attempt has sent."""
@@ -192,7 +193,7 @@ class ChannelSurface:
             except ThreadArchived:
                 await self.unarchive()
                 await self._edit(self._address, message_id, page)
-        except MessageGone:
+        except (MessageGone, ChannelGone):
             if self._parent is None:
                 raise
             # An earlier attempt may have moved to the parent.

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
 from adapters.discord.reply.channel import ChannelAddress, ChannelSurface, Recovery, messages_since
-from adapters.discord.reply.message import LIMIT, tables_as_code
+from adapters.discord.reply.message import (
+    LIMIT,
+    QUESTION,
+    QUESTION_LIMIT,
+    question_line,
+    shown,
+)
 from adapters.discord.reply.webhook import ORIGINAL, Webhook
-from adapters.discord.rest import RestClient, ThreadArchived, WebhookGone
+from adapters.discord.rest import RestClient, ThreadArchived, WebhookGone, fetch_message
 from bot.domain import EditBudget, Json, Page
 from bot.errors import MessageGone, PlaceGone, WriteRefused
 
@@ -64,13 +71,23 @@ class CommandSurface:
     press adds a webhook for its message and later ones. Editing a message that neither webhook may
     edit raises WriteRefused, so that its page is posted again. If the address has no channel, only
     webhooks write.
+
+    The first page begins with the `question`, unless that is None. It is empty if the turn has lost
+    it; then it is read from the message.
     """
 
-    limit = LIMIT
-
     def __init__(
-        self, client: RestClient, *, address: CommandAddress, turn_id: str, tried_at: float | None
+        self,
+        client: RestClient,
+        *,
+        address: CommandAddress,
+        turn_id: str,
+        tried_at: float | None,
+        question: str | None,
     ) -> None:
+        # On all pages, so that they are cut alike when the question is lost.
+        self.limit = LIMIT if question is None else LIMIT - QUESTION_LIMIT
+        self._question = question and question_line(question)
         self._client = client
         self._address = address
         self._turn_id = turn_id
@@ -100,10 +117,11 @@ class CommandSurface:
 
     def measure(self, text: str) -> int:
         """Return the number of code points, as for any message."""
-        return len(tables_as_code(text))
+        return len(shown(text))
 
     async def post(self, page: Page) -> str:
         """Write the first page as the original response if possible, else as a message."""
+        page = await self._with_question(page)
         if page.number == 0 and self._fills_response:
             try:
                 return self._noted(await self._edit_by(self._command, ORIGINAL, page))
@@ -125,6 +143,7 @@ class CommandSurface:
 
     async def edit(self, message_id: str, page: Page) -> None:
         """Edit a response, a follow-up or a message of the channel."""
+        page = await self._with_question(page, message_id)
         if not message_id.startswith("@"):
             await self._edit_as_message(message_id, page)
             return
@@ -133,6 +152,23 @@ class CommandSurface:
         webhook = self._newest if self._newest.may_edit(name) else self._command
         if not (webhook.usable and await self._try_edit_by(webhook, name, page)):
             await self._edit_in_channel(webhook, name, page)
+
+    async def _with_question(self, page: Page, message_id: str = "") -> Page:
+        if page.number or not page.text or self._question is None:
+            return page
+        if message_id and not self._question:
+            first = (await self._read(message_id.removeprefix("@"))).partition("\n")[0]
+            self._question = first if first.startswith(QUESTION) else ""
+        # Two quotes would become one.
+        gap = "\n\n" if page.text.startswith(">") else "\n"
+        return replace(page, text=f"{self._question}{gap}{page.text}") if self._question else page
+
+    async def _read(self, name: str) -> str:
+        if self._address.channel is not None:
+            with suppress(PlaceGone):  # where the webhook may still write
+                found = await fetch_message(self._client, self._address.channel, name)
+                return str(found["content"])
+        return await self._newest.read(name)
 
     @property
     def _fills_response(self) -> bool:

@@ -1,4 +1,4 @@
-"""Converts pages to Discord messages, with tables as code, and finds a message's turn."""
+"""Converts pages to Discord messages, and finds a message's turn."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import discord
 from wcwidth import iter_graphemes, width
 
 from bot.domain import End, Json, Page, Rating
-from bot.text.markdown import PIPE, Block, is_table_row, may_be_delimiter_row
+from bot.text.markdown import PIPE, Block, escape_formulas, is_table_row, may_be_delimiter_row
+from bot.text.sanitize import one_line
 
 # A button's custom_id is one of these and the turn's id.
 STOP, REGENERATE, CONTINUE = "stop:", "regenerate:", "continue:"
@@ -31,6 +32,10 @@ LIMIT = 2000  # Discord's documentation, "Create Message"
 _ROW, _BUTTON, _GRAY = 1, 2, 2
 # Message types of replies; Discord also posts system messages as the bot ("Message Types").
 _DEFAULT, _REPLY = 0, 19
+# Discord shows nobody what was asked by a command, so the answer begins with a quote of it. The
+# invisible character distinguishes it from a quote in the answer.
+QUESTION = "> \u200b"
+QUESTION_LIMIT = 200  # characters, with the line breaks behind it
 _FENCE = "```"
 # A zero-width space keeps the backticks of a cell from ending the code.
 _FENCE_BEGUN, _APART = re.compile("``(?=`)"), "``\u200b"
@@ -49,7 +54,7 @@ def body_of(
     """
     buttons: list[Any] = _buttons(page, turn_id, rated=rated)
     return {
-        "content": tables_as_code(page.text),
+        "content": shown(page.text),
         "components": [{"type": _ROW, "components": buttons}] if buttons else [],
         # Without it, Discord uses its own default (Discord's documentation, "Allowed Mentions
         # Object"), for an edit too.
@@ -71,7 +76,7 @@ def shows(message: dict[str, Any], page: Page, turn_id: str, *, rated: bool) -> 
     """Whether a message already shows this page."""
     wanted = [button["custom_id"] for button in _buttons(page, turn_id, rated=rated)]
     # Discord strips texts.
-    same_text = message["content"] == tables_as_code(page.text).strip()
+    same_text = message["content"] == shown(page.text).strip()
     return bool(same_text and _custom_ids(message) == wanted)
 
 
@@ -110,6 +115,22 @@ def _buttons(page: Page, turn_id: str, *, rated: bool) -> list[dict[str, Any]]:
 
 def _button(action: str, turn_id: str, **face: Json) -> dict[str, Any]:
     return {"type": _BUTTON, "style": _GRAY, "custom_id": action + turn_id, **face}
+
+
+def question_line(question: str) -> str:
+    """Return the line that shows a question, or its beginning, without a line break."""
+    line, most = QUESTION + one_line(question), QUESTION_LIMIT - 2
+    return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
+@lru_cache(maxsize=16)
+def shown(text: str) -> str:
+    """Return Markdown as it is written in a message: tables as code, and formulas escaped.
+
+    The line of a question is unchanged. The result is never shorter for a longer text.
+    """
+    end = text.find("\n") if text.startswith(QUESTION) else 0
+    return text[:end] + escape_formulas(tables_as_code(text[end:]))
 
 
 @lru_cache(maxsize=16)

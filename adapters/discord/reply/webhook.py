@@ -73,6 +73,12 @@ class Webhook:
         name = ORIGINAL if message_id == self._original else message_id
         return await self._once_acknowledged(partial(self._edit, name, page))
 
+    async def read(self, message_id: str) -> str:
+        """Return the text of a message."""
+        name = ORIGINAL if message_id == self._original else message_id
+        message = await request(self._client, "GET", _MESSAGE, self._ids | {"message_id": name})
+        return str(message["content"])
+
     async def send(self, page: Page) -> str:
         """Send a follow-up; return its id."""
         return await self._once_acknowledged(partial(self._write, "POST", _WEBHOOK, page))

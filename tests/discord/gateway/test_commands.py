@@ -18,8 +18,9 @@ from bot.store import Store
 from bot.turns.desk import FORGET_QUESTION, FORGETTING, FORGOTTEN, SUMMARY_QUESTION
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.discord.message import Shown
+from tests.emulators.discord.objects import Payload
 from tests.emulators.model import ModelEmulator
-from tests.support.discord_platform import FAST, listening, our_thread, page
+from tests.support.discord_platform import FAST, answer_of, listening, our_thread, page
 from tests.support.fakes import FakeIntake
 from tests.support.service import serving_discord
 from tests.support.waiting import until
@@ -125,11 +126,11 @@ async def test_a_press_where_only_its_webhook_writes_is_seen_to_be_heard(
             await emulator.click(answer.id, ada, answer.buttons[0])
         await until(lambda: labels() == [(PRESSED_LABEL,)] * 2, why=service.text)
 
-        assert [one.text for one in answers()] == ["You said: why?"] * 2
+        assert [answer_of(one.text) for one in answers()] == ["You said: why?"] * 2
         model.answer = "Anew."
         free.set()
         await until(lambda: labels() == [("Regenerate",)] * 2, why=service.text)
-        assert [one.text for one in answers()] == ["Anew."] * 2
+        assert [answer_of(one.text) for one in answers()] == ["Anew."] * 2
 
 
 async def test_below_a_press_nothing_but_the_answer_shows_work() -> None:
@@ -214,16 +215,6 @@ async def test_a_file_that_discord_does_not_describe_costs_no_question(files: ob
         ]
         resolved = {"attachments": files}
         data = {"id": "1", "name": "ask", "type": 1, "options": options, "resolved": resolved}
-
-        await told(emulator, await emulator.interact(emulator.channel_id, ada, 2, data))
-
-        assert intake.texts == ["why?"]
-
-
-async def test_an_earlier_version_of_ask_is_answered() -> None:
-    async with talk() as (emulator, intake, ada):
-        options = [{"type": 3, "name": "prompt", "value": "why?"}]
-        data = {"id": "1", "name": "ask", "type": 1, "options": options}
 
         await told(emulator, await emulator.interact(emulator.channel_id, ada, 2, data))
 
@@ -368,6 +359,25 @@ async def test_a_summary_shows_what_was_said_from_the_message_on() -> None:
         assert [one.text for one in turn.context] == ["Rather not.", "Monday, then."]
 
 
+async def test_what_another_bot_shows_is_asked_about_and_summarised() -> None:
+    text: Payload = {"type": 10, "content": "Three tests are red"}
+    async with talk() as (emulator, intake, ada):
+        ci = emulator.user("CI", bot=True)
+        said = [await emulator.say(emulator.channel_id, ci, "x") for _ in range(2)]
+        for one in said:
+            emulator.decorate(one, text="", embeds=[{"title": "Build failed"}], components=[text])
+
+        opened = await emulator.choose(said[0], ada, "Ask about this")
+        await until(lambda: emulator.modal(opened))
+        await told(emulator, await emulator.submit(opened, question="why?"))
+        about = intake.last
+        await told(emulator, await emulator.choose(said[0], ada, "Summarise from here"))
+
+        shown = "Build failed\nThree tests are red"
+        assert [one.quote.text for one in (about, intake.last) if one.quote] == [shown] * 2
+        assert [one.text for one in intake.last.context or ()] == [shown]
+
+
 async def test_no_summary_is_made_of_what_the_bot_cannot_read() -> None:
     async with talk(message_content=False) as (emulator, intake, ada):
         said = await emulator.say(emulator.channel_id, ada, "We deploy.")
@@ -408,7 +418,7 @@ async def test_where_the_bot_is_no_member_the_answer_streams_by_the_interaction(
             await surface.edit(first, page("one!", final=True))
         found = await platform.read_context(intake.last, since="", most=50)
 
-        seen = [(one.text, one.ephemeral) for one in emulator.screen(place)]
+        seen = [(answer_of(one.text), one.ephemeral) for one in emulator.screen(place)]
         assert seen == [("one!", False), ("two", False)]
         assert found == ()
         assert not [one for one in emulator.requests if one.path.startswith("/channels")]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
+from adapters.discord.gateway.content import shown_beside_text
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.discord.objects import Payload
 from tests.support.discord_platform import listening
@@ -28,7 +31,7 @@ EMBED: Payload = {
     "title": "Build failed",
     "description": "Three tests are red",
     "fields": [{"name": "Branch", "value": "main", "inline": True}],
-    "footer": {"text": "not read"},
+    "footer": {"text": "at noon"},
 }
 COMPONENTS: list[Payload] = [
     {"type": TEXT, "id": 1, "content": "First"},
@@ -74,41 +77,181 @@ def blank(event: Payload) -> Payload:
     return {**snapshots[0]["message"], "content": ""}
 
 
-@pytest.mark.parametrize(
-    ("change", "text"),
-    [
-        ({"poll": POLL}, "look\n[poll] Tea or coffee? tea / coffee"),
-        ({"poll": POLL, "content": ""}, "[poll] Tea or coffee? tea / coffee"),
-        (STICKERS, "look\n[sticker: Wave]"),
-        ({"content": ""} | STICKERS, "[sticker: Wave]"),
-        ({"embeds": [EMBED]}, "look"),
+GALLERY: Payload = {
+    "type": 12,
+    "items": [
+        {"media": {"url": "https://a/b.png", "content_type": "image/png"}, "description": "a cat"},
+        {"media": {"url": "https://a/b.mp4", "content_type": "video/mp4"}},
     ],
-    ids=["poll", "poll alone", "sticker", "sticker alone", "preview"],
-)
-async def test_polls_and_stickers_are_read_and_previews_of_links_are_not(
-    change: Payload, text: str
-) -> None:
-    assert await read(change) == text
+}
+PREVIEW: Payload = {
+    "type": "article",
+    "url": "https://example.com/",
+    "title": "Example",
+    "description": "d" * 1000,
+    "footer": {"text": "never read"},
+}
+
+
+async def test_what_stands_beside_a_text_is_read() -> None:
+    text = await read({"poll": POLL, "embeds": [PREVIEW]} | STICKERS)
+
+    poll = "[poll] Tea or coffee? tea / coffee"
+    assert text == f"look\n{poll}\n[preview: Example: {'d' * 300}…]\n[sticker: Wave]"
 
 
 @pytest.mark.parametrize(
-    ("snapshot", "text"),
+    ("message", "text"),
     [
+        ({"embeds": [EMBED]}, "CI\nBuild failed\nThree tests are red\nBranch: main\nat noon"),
         (
-            {"embeds": [EMBED]},
-            "[forwarded] CI\nBuild failed\nThree tests are red\nBranch: main",
+            {
+                "embeds": [
+                    {"title": "Build", "url": "https://ci/1", "image": {}, "video": {"url": "x"}}
+                ]
+            },
+            "Build (https://ci/1)\n[video]",
         ),
         (
-            {"content": "News", "embeds": [{"type": "rich", "title": "One"}, {"type": "rich"}]},
-            "[forwarded] News\nOne",
+            {"author": {"id": "1"}, "embeds": [EMBED]},
+            "[preview: Build failed: Three tests are red]",
         ),
-        ({"components": COMPONENTS, "flags": 1 << 15}, "[forwarded] First\nSecond"),
-        (STICKERS, "[forwarded]\n[sticker: Wave]"),
+        ({"embeds": [{"type": "gifv", "thumbnail": {"url": "x"}}]}, "[preview: gifv]"),
+        (
+            {
+                "embeds": [
+                    {"type": "poll_result", "fields": [{"name": "total_votes", "value": "3"}]}
+                ]
+            },
+            "total votes: 3",
+        ),
+        ({"components": COMPONENTS}, "First\nSecond\n[button: Go]\n[component]"),
+        ({"components": [GALLERY]}, "[image: a cat]\n[video]"),
+        ({"components": [{"type": 11, "media": {"url": "x"}}]}, "[image]"),
+        ({"components": [{"type": 13, "file": {"url": "attachment://a.pdf"}}]}, "[file: a.pdf]"),
+        ({"components": [{"type": 14, "divider": True}]}, ""),
+        (
+            {
+                "components": [
+                    {"type": 2, "label": "Docs", "url": "https://d/", "emoji": {"name": "📖"}}
+                ]
+            },
+            "[button: 📖 Docs (https://d/)]",
+        ),
+        (
+            {
+                "components": [
+                    {"type": 3, "placeholder": "Size", "options": [{"label": "S"}, {"label": "M"}]}
+                ]
+            },
+            "[menu: Size: S / M]",
+        ),
+        (
+            {"components": [{"type": 99, "label": "New", "components": [COMPONENTS[0]]}]},
+            "[component: New]\nFirst",
+        ),
+        (
+            {
+                "poll": {
+                    "question": {"text": "Tea?"},
+                    "answers": [
+                        {"answer_id": 1, "poll_media": {"emoji": {"id": None, "name": "👍"}}},
+                        {
+                            "answer_id": 2,
+                            "poll_media": {"text": "no", "emoji": {"id": "7", "name": "nope"}},
+                        },
+                        {"answer_id": 3, "poll_media": {}},
+                    ],
+                    "results": {"answer_counts": [{"id": 1, "count": 4}]},
+                }
+            },
+            "[poll] Tea? 👍 (4) / :nope: no / […]",
+        ),
+        (
+            {
+                "attachments": [
+                    {"filename": "a.png", "description": "a cat"},
+                    {"title": "Plan"},
+                    {"id": "1"},
+                    {"filename": "voice-message.ogg", "waveform": "AA=="},
+                ]
+            },
+            "[file: a.png (a cat)]\n[file: Plan]\n[file]\n[voice message: voice-message.ogg]",
+        ),
+        (
+            {
+                "message_snapshots": [
+                    {
+                        "message": {
+                            "content": "see <@123456789012345678>",
+                            "mentions": [{"id": "123456789012345678", "username": "bob"}],
+                            "components": [GALLERY],
+                            "message_snapshots": [{"message": {"embeds": [{"title": "Deep"}]}}],
+                        }
+                    }
+                ]
+            },
+            "[forwarded] see @bob\n[image: a cat]\n[video]\n[forwarded] Deep",
+        ),
+        ({"message_snapshots": [{"message": {}}]}, "[forwarded]"),
     ],
-    ids=["embed", "embeds", "components", "sticker"],
 )
-async def test_what_was_forwarded_is_read_as_it_was_shown(snapshot: Payload, text: str) -> None:
-    assert await read({}, snapshot=snapshot) == text
+def test_all_that_a_message_shows_is_read(message: Payload, text: str) -> None:
+    assert shown_beside_text(message) == text
+
+
+ODD: tuple[object, ...] = (None, 0, -1, True, "x", [], [None], {}, {"id": {}}, {"type": []}, [[]])
+
+
+@pytest.mark.parametrize("odd", ODD, ids=repr)
+def test_whatever_a_payload_is_it_is_read(odd: object) -> None:
+    whole: Payload = {
+        "embeds": [EMBED, PREVIEW],
+        "components": [*COMPONENTS, GALLERY],
+        "poll": POLL,
+        "attachments": [{"filename": "a"}],
+    }
+    whole["message_snapshots"] = [{"message": {**whole}}]
+
+    for key in whole:
+        for changed in changes(whole[key], odd):
+            assert isinstance(shown_beside_text({**whole, key: changed}), str)
+
+
+def changes(value: object, odd: object) -> Iterator[object]:
+    """Yield the value with each of its parts replaced."""
+    yield odd
+    if isinstance(value, dict):
+        yield from ({**value, key: new} for key in value for new in changes(value[key], odd))
+    if isinstance(value, list):
+        for at, one in enumerate(value):
+            yield from ([*value[:at], new, *value[at + 1 :]] for new in changes(one, odd))
+
+
+def test_parts_without_end_are_read_to_a_bound() -> None:
+    forwards: Payload = {"content": "end"}
+    components: Payload = {"type": TEXT, "content": "end"}
+    for _ in range(500):
+        forwards = {"content": "f", "message_snapshots": [{"message": forwards}]}
+        components = {"type": CONTAINER, "components": [components]}
+
+    assert shown_beside_text(forwards).endswith("f\n[…]")
+    assert shown_beside_text({"components": [components]}) == "[…]"
+
+
+async def test_what_was_forwarded_is_read_with_the_names_of_this_server() -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator, listening(emulator, intake):
+        ada, bob, role = emulator.user("Ada"), emulator.user("Bob"), emulator.role("helpers")
+        text = f"<@{bob}> and <@&{role}> in <#{emulator.channel_id}>"
+        original = await emulator.say(emulator.channel_id, bob, text)
+        sent = await emulator.forward(emulator.channel_id, ada, original)
+        mention = {"content": emulator.bot_mention, "mentions": [{"id": emulator.bot_id}]}
+
+        await emulator.tell("MESSAGE_CREATE", emulator.event_of(sent) | {"id": "99"} | mention)
+        await until(lambda: intake.turns)
+
+        assert intake.texts == ["[forwarded] @Bob and @helpers in #general"]
 
 
 async def test_of_a_forwarded_message_a_bounded_part_is_read() -> None:
@@ -119,3 +262,26 @@ async def test_of_a_forwarded_message_a_bounded_part_is_read() -> None:
 
     assert 9_000 < len(text) < 11_000
     assert text.endswith("…")
+
+
+@pytest.mark.parametrize("text", ["\u200b", "\u2060\ufeff \u3164", "\u2800"])
+async def test_what_nobody_can_see_is_no_question(text: str) -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator, listening(emulator, intake):
+        ada = emulator.user("Ada")
+
+        await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} {text}")
+        await until(lambda: len(emulator.screen(emulator.channel_id)) > 1)
+
+        assert not intake.turns
+
+
+async def test_a_name_turns_no_text_around() -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator, listening(emulator, intake):
+        ada = emulator.user("A\u202eda")
+
+        await emulator.say(emulator.dm(ada), ada, "why?")
+        await until(lambda: intake.turns)
+
+        assert intake.turns[0].person.name == "Ada"

@@ -93,7 +93,7 @@ async def test_an_edit_that_cannot_be_parsed_whole_is_still_one() -> None:
         await emulator.tell("MESSAGE_UPDATE", odd)
         await until(lambda: len(intake.edits) > 1)
 
-        assert edits(intake) == ["and how?", "and when?"]
+        assert edits(intake) == ["and how?", "and when?\n[poll]"]
 
 
 async def test_edits_wait_for_the_store_behind_their_question() -> None:

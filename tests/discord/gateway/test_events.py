@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from typing import Any
+from typing import Any, Literal
 
 import discord
 import pytest
@@ -17,6 +17,7 @@ from bot.errors import (
     ThreadBusy,
 )
 from tests.emulators.discord import Call, DiscordEmulator
+from tests.emulators.discord.objects import STAGE, VOICE
 from tests.support.discord_platform import (
     channel_turn,
     listening,
@@ -249,6 +250,21 @@ async def test_without_threads_a_mention_is_answered_where_it_stands() -> None:
 
         assert intake.turns[0].key.thread == said
         assert emulator.screen(emulator.channel_id)[1].reply_to == said
+
+
+@pytest.mark.parametrize("kind", [VOICE, STAGE])
+async def test_in_the_chat_of_a_voice_channel_a_mention_asks_for_no_thread(
+    kind: Literal[2, 13],
+) -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator, listening(emulator, intake):
+        ada, hall = emulator.user("Ada"), emulator.channel("hall", kind=kind)
+
+        said = await emulator.say(hall, ada, f"{emulator.bot_mention} why?")
+        await until(lambda: intake.turns)
+
+        expected = ChannelAddress(int(hall), int(said), opens_thread=False)
+        assert intake.turns[0].place == expected.to_json()
 
 
 async def test_other_mentions_read_as_names() -> None:

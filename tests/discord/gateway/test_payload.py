@@ -96,15 +96,41 @@ async def test_events_that_cannot_be_parsed_are_skipped_one_by_one(
     assert "600" in str(warned[0])
 
 
+async def test_null_for_a_server_is_a_dm() -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator, listening(emulator, intake):
+        ada = emulator.user("Ada")
+        dm = emulator.dm(ada)
+        event = emulator.event_of(await emulator.say(dm, ada, "one")) | {"guild_id": None}
+        await until(lambda: intake.turns)
+
+        answered = {"message_reference": {"message_id": event["id"], "channel_id": dm}}
+        reply = answered | {"id": "99", "content": "two", "type": 19, "referenced_message": event}
+        await emulator.tell("MESSAGE_CREATE", event | reply)
+        await until(lambda: len(intake.turns) > 1)
+        gone: Payload = {"id": "99", "channel_id": dm, "guild_id": None}
+        await emulator.tell("MESSAGE_DELETE", gone)
+        await until(lambda: intake.forgotten)
+
+        assert (intake.texts, intake.forgotten) == (["one", "two"], ["discord:99"])
+        assert intake.turns[1].quote
+
+
 @pytest.mark.parametrize(
     ("odd", "said"),
     [
         ({"poll": POLL}, ["[poll] Tea or coffee? tea / coffee"]),
-        ({"attachments": [VOICE]}, ["[file: voice-message.ogg]"]),
+        ({"attachments": [VOICE]}, ["[voice message: voice-message.ogg]"]),
         ({"member": ROLE_OBJECTS}, []),
         ({"reactions": [{"count": "many"}]}, []),
-        ({"embeds": None, "components": [{"kind": "new"}], "sticker_items": [{}]}, []),
-        ({"mentions": None, "message_snapshots": [{}], "poll": "?", "attachments": "?"}, []),
+        (
+            {"embeds": None, "components": [{"kind": "new"}], "sticker_items": [{}]},
+            ["[component]", "[sticker]"],
+        ),
+        (
+            {"mentions": None, "message_snapshots": [{}], "poll": "?", "attachments": "?"},
+            ["[forwarded]"],
+        ),
     ],
     ids=["poll", "voice", "member", "reactions", "parts", "mentions"],
 )
@@ -232,6 +258,30 @@ async def test_a_message_that_cannot_be_parsed_hides_no_other_that_was_missed(st
             await until(lambda: len(new.turns) > 3)
 
         assert sorted(one.partition("\n")[0] for one in new.texts) == ["five", "four", "one", "two"]
+
+
+async def test_a_message_with_a_partial_author_hides_no_other_that_was_missed(
+    store: Store,
+) -> None:
+    new = FakeIntake()
+    async with after_a_session(store) as (emulator, ada):
+        channels = [emulator.channel_id, emulator.channel("other"), emulator.channel("third")]
+        asked = [
+            emulator.event_of(await emulator.say(one, ada, f"{emulator.bot_mention} {text}"))
+            for one, text in zip(channels, ("one", "two", "three"), strict=True)
+        ]
+        partial: Payload = asked[0] | {
+            "id": str(int(str(asked[0]["id"])) + 1),
+            "author": {"id": ada},
+        }
+        path = "GET /channels/{}/messages"
+        emulator.fail(path.format(channels[0]), status=200, body=[partial, asked[0]])
+        emulator.fail(path.format(channels[1]), status=200, body=[{"id": "no number"}])
+
+        async with running_process(emulator, new, store):
+            await until(lambda: len(new.turns) > 2)
+
+        assert sorted(new.texts) == ["one", "one", "three"]
 
 
 async def test_a_dm_that_cannot_be_parsed_hides_no_other_place_in_the_search(store: Store) -> None:

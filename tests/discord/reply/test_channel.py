@@ -12,7 +12,9 @@ from bot.errors import (
     WriteRefused,
 )
 from bot.ports import Platform
+from bot.reply.pages import Pager
 from bot.store import Store
+from bot.text.markdown import without_escapes
 from tests.emulators.discord import DiscordEmulator
 from tests.support.discord_platform import (
     channel_turn,
@@ -49,6 +51,22 @@ async def test_a_reply_grows_in_its_thread_and_loses_its_button() -> None:
         assert not emulator.unguarded
         assert bucket_of(surface, Page(0, "", final=False)) == f"discord:edit:{said}"
         assert emulator.sessions == 0
+
+
+async def test_formulas_are_read_as_they_were_written_on_pages_that_fit() -> None:
+    text = "\n".join([r"Then \(a^2 + b_{1} * c_{2}\) is \[\frac{x_1}{y_1} \\ z\]"] * 60)
+    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+        turn = dm_turn(emulator)
+
+        async with platform.surface(turn) as surface:
+            pages = Pager(limit=surface.limit, measure=surface.measure).cut(text)
+            for number, part in enumerate(pages):
+                await surface.post(page(part, number=number, final=True))
+
+        shown = [one.text for one in emulator.screen(str(turn.place["channel"]))]
+        assert shown[0].startswith(r"Then \\(a^2 + b\_{1} \* c\_{2}\\) is \\[\frac{x\_1}")
+        assert "\n".join(map(without_escapes, shown)) == text
+        assert len(shown) == len(pages) > 1
 
 
 async def test_every_message_suppresses_previews() -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from adapters.discord import DiscordPlatform
 from adapters.discord.reply.command import CommandAddress
+from adapters.discord.reply.message import QUESTION
 from adapters.discord.tuning import Tuning
 from bot.domain import ANYBODY, Asker, Place, Purpose, Shown, Turn
 from bot.errors import (
@@ -22,10 +23,12 @@ from bot.errors import (
     WriteRefused,
 )
 from bot.ports import Surface
+from bot.reply.pages import Pager
 from bot.store import Store
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.discord.limits import Limits
 from tests.support.discord_platform import (
+    answer_of,
     listening,
     logged_in,
     page,
@@ -112,7 +115,7 @@ def aged(turn: Turn, minutes: float) -> Turn:
 
 
 def texts(emulator: DiscordEmulator) -> list[str]:
-    return [one.text for one in emulator.screen(emulator.channel_id)]
+    return [answer_of(one.text) for one in emulator.screen(emulator.channel_id)]
 
 
 async def test_an_answer_whose_token_expires_goes_on_in_the_same_message() -> None:
@@ -125,7 +128,7 @@ async def test_an_answer_whose_token_expires_goes_on_in_the_same_message() -> No
             await surface.edit(shown, page("Because", last=True))
 
         (message,) = emulator.screen(emulator.channel_id)
-        assert (message.text, message.buttons) == ("Because", (f"regenerate:{turn.id}",))
+        assert (answer_of(message.text), message.buttons) == ("Because", (f"regenerate:{turn.id}",))
         assert message.suppressed
         refused = [one for one in emulator.requests if one.status == 401]
         assert len(refused) == 1
@@ -161,7 +164,7 @@ async def test_where_we_may_not_see_the_channel_an_answer_loses_its_button_in_ti
             with pytest.raises(PlaceGone):
                 await surface.edit(shown, page("Because, because"))
 
-        assert (message.text, message.buttons) == ("Because", ())
+        assert (answer_of(message.text), message.buttons) == ("Because", ())
 
 
 async def test_an_old_answer_is_written_anew_by_the_token_of_the_press() -> None:
@@ -172,7 +175,10 @@ async def test_an_old_answer_is_written_anew_by_the_token_of_the_press() -> None
             await surface.edit(shown, page("For this reason", last=True))
 
         (message,) = emulator.screen(emulator.channel_id)
-        assert (message.text, message.buttons) == ("For this reason", (f"regenerate:{turn.id}",))
+        assert (answer_of(message.text), message.buttons) == (
+            "For this reason",
+            (f"regenerate:{turn.id}",),
+        )
         assert bucket.startswith("discord:ask:")
         assert not [one for one in emulator.requests if one.call.startswith("PATCH /channels")]
 
@@ -312,7 +318,7 @@ async def test_later_pages_are_follow_ups_where_the_bot_is_no_member() -> None:
             shown = emulator.screen(emulator.channel_id)
             await surface.edit(later, page("", number=1, final=True))
 
-        assert [one.text for one in shown] == ["Because", "and so"]
+        assert [answer_of(one.text) for one in shown] == ["Because", "and so"]
         assert all(one.suppressed for one in shown)
         assert texts(emulator) == ["Because"]
 
@@ -332,7 +338,7 @@ async def test_a_follow_up_whose_answer_was_lost_is_found_where_we_may_read() ->
             found = await surface.post(page("and so", number=1, final=True))
             await surface.post(page("on", number=2, last=True))
 
-        ours = [one.text for one in emulator.screen(emulator.channel_id) if one.text not in others]
+        ours = [one for one in texts(emulator) if one not in others]
         assert ours == ["Because", "and so", "on"]
         assert found == f"@{emulator.screen(emulator.channel_id)[1].id}"
 
@@ -425,13 +431,93 @@ async def test_a_command_is_answered_in_its_original_response() -> None:
         original, later = emulator.screen(emulator.channel_id)
         assert growing is not None
         assert growing.buttons == (f"stop:discord:{asked}",)
-        assert emulator.states(original.id) == ["Be", "Because", "Because."]
+        assert [*map(answer_of, emulator.states(original.id))] == ["Be", "Because", "Because."]
         assert (original.buttons, later.text) == ((), "The end")
         assert not emulator.pings
         assert not emulator.unguarded
         assert not emulator.typing
         edits = [one for one in emulator.requests if one.method == "PATCH"]
         assert {one.body["flags"] for one in edits} == {4}
+
+
+LINE = f"{QUESTION}why is it _so_? [file: a.png]"
+
+
+@asynccontextmanager
+async def asked_why(
+    emulator: DiscordEmulator, **options: str | bool
+) -> AsyncIterator[tuple[DiscordPlatform, Turn]]:
+    intake, question = FakeIntake(), "why is \u202eit _so_?"
+    async with listening(emulator, intake) as platform:
+        given = await emulator.slash(
+            *(emulator.channel_id, emulator.user("Ada"), "ask"),
+            **{"question": question, "file": "a.png", **options},
+        )
+        await until(lambda: emulator.original(given))
+        yield platform, intake.turns[0]
+
+
+async def test_a_command_shows_its_question_above_the_answer_until_the_end() -> None:
+    text = "".join(f"{number:04} " for number in range(600)).strip()
+    async with DiscordEmulator() as emulator, asked_why(emulator) as (platform, turn):
+        async with platform.surface(turn) as surface:
+            pages = Pager(limit=surface.limit, measure=surface.measure).cut(text)
+            shown = await surface.post(page(pages[0]))
+            await surface.edit(shown, page(pages[0], final=True))
+            await surface.post(page(pages[1], number=1, last=True))
+
+        first, second = [one.text for one in emulator.screen(emulator.channel_id)]
+        assert first == f"{LINE}\n{pages[0]}"
+        assert f"{answer_of(first)} {second}" == text
+
+
+async def test_a_quote_in_an_answer_is_not_part_of_its_question() -> None:
+    async with DiscordEmulator() as emulator, asked_why(emulator) as (platform, turn):
+        async with platform.surface(turn) as surface:
+            await surface.post(page("> So it is said."))
+
+        assert [one.text for one in emulator.screen(emulator.channel_id)] == [
+            f"{LINE}\n\n> So it is said."
+        ]
+
+
+async def test_a_long_question_is_shown_by_its_beginning() -> None:
+    question = "why " * 1000
+    async with (
+        DiscordEmulator() as emulator,
+        asked_why(emulator, question=question) as (platform, turn),
+    ):
+        async with platform.surface(turn) as surface:
+            await surface.post(page("x" * surface.limit, last=True))
+
+        [shown] = [one.text for one in emulator.screen(emulator.channel_id)]
+        assert shown.startswith(f"{QUESTION}why why")
+        assert shown.partition("\n")[0].endswith("…")
+
+
+async def test_an_answer_keeps_its_question_when_the_store_has_lost_it() -> None:
+    async with DiscordEmulator() as emulator, asked_why(emulator) as (platform, turn):
+        async with platform.surface(turn) as surface:
+            shown = await surface.post(page("Beca"))
+
+        for purpose, text in ((Purpose.RESUME, "Because"), (Purpose.RESTORE, "Because.")):
+            known = turn if purpose is Purpose.RESUME else replace(turn, text="")
+            async with platform.surface(known, purpose) as surface:
+                await surface.edit(shown, page(text, last=True))
+            assert [one.text for one in emulator.screen(emulator.channel_id)] == [f"{LINE}\n{text}"]
+
+        emulator.fail("GET /channels/.*", status=403, body=NO_ACCESS)
+        async with platform.surface(replace(turn, text=""), Purpose.RESTORE) as surface:
+            await surface.edit(shown, page("Because!", last=True))
+        assert [one.text for one in emulator.screen(emulator.channel_id)] == [f"{LINE}\nBecause!"]
+
+
+async def test_a_private_answer_does_not_repeat_its_question() -> None:
+    async with DiscordEmulator() as emulator, asked_why(emulator, private=True) as (platform, turn):
+        async with platform.surface(turn) as surface:
+            await surface.post(page("Because"))
+
+        assert [one.text for one in emulator.screen(emulator.channel_id)] == ["Because"]
 
 
 async def test_a_first_page_that_comes_before_the_acknowledgement_waits_for_it() -> None:
@@ -448,10 +534,10 @@ async def test_a_first_page_that_comes_before_the_acknowledgement_waits_for_it()
             intake.open.set()
             await posting
 
-        assert [one.text for one in emulator.screen(emulator.channel_id)] == ["Because"]
+        assert [answer_of(one.text) for one in emulator.screen(emulator.channel_id)] == ["Because"]
         original = emulator.original(asked)
         assert original is not None
-        assert original.text == "Because"
+        assert answer_of(original.text) == "Because"
 
 
 async def test_a_command_that_was_acknowledged_too_late_is_answered_in_the_channel(
@@ -476,7 +562,7 @@ async def test_a_command_that_was_acknowledged_too_late_is_answered_in_the_chann
             await surface.post(page("and so", number=1, last=True))
 
         shown = emulator.screen(emulator.channel_id)
-        assert [one.text for one in shown] == ["Because", "and so"]
+        assert [answer_of(one.text) for one in shown] == ["Because", "and so"]
         assert emulator.original(asked) is None
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 
+from adapters.discord.reply.message import QUESTION
 from adapters.discord.tuning import Tuning
 from bot.domain import Page, Purpose, Turn
 from bot.errors import WriteFailed
@@ -247,7 +248,7 @@ async def test_the_answer_to_a_command_is_no_page_of_another_reply() -> None:
         async with resumed(emulator, turn) as surface:
             found = await surface.post(page("It is so", last=True))
 
-        assert (found, shown(emulator, dm)) == (left[0], ["a", "b", "It is so"])
+        assert (found, shown(emulator, dm)) == (left[0], [f"{QUESTION}why?\na", "b", "It is so"])
 
 
 async def test_nobody_tries_to_edit_what_a_person_wrote() -> None:

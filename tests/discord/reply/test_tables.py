@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from adapters.discord.reply.message import shown as written
 from adapters.discord.reply.message import tables_as_code
 from bot.reply.pages import Pager
 
@@ -22,6 +23,12 @@ PIECES = [
     "text\n",
     "```\n",
     "漢",
+    "\\(",
+    "\\]",
+    "$$",
+    "\\",
+    "a_",
+    "`",
     *("🇩", "👩", "\u200d", "⌚", "\ufe0e", "\ufe0f", "\u0301", "\t"),
 ]
 TEXTS = st.lists(st.sampled_from(PIECES), max_size=30).map("".join)
@@ -117,8 +124,9 @@ def test_code_between_rows_costs_little() -> None:
 
 @given(TEXTS)
 @example("| a |\n|---|\n| b |\n| ⌚⌚⌚⌚\ufe0e |\n\n")
+@example("\\(| a | b |\n```\n")
 def test_a_text_that_grows_never_takes_less_room(text: str) -> None:
-    lengths = [len(tables_as_code(text[:size])) for size in range(len(text) + 1)]
+    lengths = [len(written(text[:size])) for size in range(len(text) + 1)]
 
     assert lengths == sorted(lengths)
 

@@ -25,6 +25,7 @@ DISPATCH, RECONNECT, INVALID_SESSION, HELLO, ACK = 0, 7, 9, 10, 11
 _GRACE = 5.0  # seconds
 # For a heartbeat that was not due yet when a test put the clock forward.
 _ANSWER = 0.5  # real seconds
+_ROUND_TRIP = 0.05  # real seconds
 _FAREWELL = 1.0  # real seconds for the last frames, and again for the bot's answer
 _FRAMES, _FRAMES_SECONDS = 120, 60.0  # docs: Gateway, "Rate Limiting"
 
@@ -101,10 +102,10 @@ class Connection:
             raise HangUp(TOO_MANY)
 
     def beat(self) -> None:
-        """Take note of a heartbeat, and acknowledge it."""
+        """Take note of a heartbeat, and acknowledge it a moment later."""
         self._beaten_at = self._clock.now(), time.monotonic()
         self._beat.set()
-        self.say(ACK)
+        self._start(self._acknowledge())
 
     def hang_up(self, code: int) -> None:
         """Close with this code; what still comes is not heard."""
@@ -182,6 +183,12 @@ class Connection:
             async with asyncio.timeout(_ANSWER):
                 await self._beat.wait()
         return self._beat.is_set()
+
+    async def _acknowledge(self) -> None:
+        # As over a network: discord.py notes when it has sent a heartbeat only after the sending,
+        # and warns that it cannot keep up if the acknowledgement is there first.
+        await asyncio.sleep(_ROUND_TRIP)
+        self.say(ACK)
 
     async def _hang_up_after(self, seconds: float, code: int) -> None:
         await self._clock.sleep(seconds)

@@ -265,6 +265,13 @@ class DiscordEmulator:
         original = self._message(message_id)
         return self._world.forward(channel, self._user(user_id), original).id
 
+    def decorate(
+        self, message_id: str, *, text: str, embeds: list[object], components: list[object]
+    ) -> None:
+        """Let a message show this, as its bot would have."""
+        message = self._message(message_id)
+        message.text, message.embeds, message.components = text, embeds, components
+
     async def edit(self, message_id: str, text: str) -> None:
         """Change a person's message, as the person."""
         self._world.edit(self._message(message_id), Form(text=text))

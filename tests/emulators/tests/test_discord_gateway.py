@@ -122,6 +122,17 @@ async def test_a_heartbeat_is_acknowledged_even_before_a_session() -> None:
         assert emulator.heartbeats == 1
 
 
+async def test_a_heartbeat_is_acknowledged_after_its_way_through_the_network() -> None:
+    async with DiscordEmulator() as emulator, line_of(emulator) as line:
+        await line.begin()
+        await line.send(HEARTBEAT)
+        await until(lambda: emulator.heartbeats)
+        await emulator.say(emulator.channel_id, emulator.user("Ada"), "said in between")
+
+        assert await line.names(1) == ["MESSAGE_CREATE"]
+        assert await line.hear() == frame(ACK)
+
+
 async def test_a_bot_is_asked_for_a_heartbeat() -> None:
     async with (
         DiscordEmulator() as emulator,

@@ -124,6 +124,24 @@ async def test_other_apps_speak_by_their_name_and_joins_are_no_words() -> None:
         assert found[1].person
 
 
+async def test_in_the_thread_of_an_alert_the_alert_is_read() -> None:
+    intake = FakeIntake()
+    attachment = {"title": "CPU high", "fields": [{"title": "Host", "value": "web-1"}]}
+    block = {"type": "section", "text": {"type": "mrkdwn", "text": "*Since* 9:00"}}
+    async with SlackEmulator() as slack, hearing(slack, intake) as platform:
+        ann, place = slack.user("Ann"), slack.channel_id
+        root = slack.message_of_another(place, None, "", attachments=[attachment])
+        slack.message_of_another(place, root, "", blocks=[block])
+        turn = await asked(slack, intake, ann, root)
+
+        found = await platform.read_context(turn, since="", most=50)
+
+        assert texts(found) == [
+            ("Another app", "CPU high\nHost: web-1"),
+            ("Another app", "*Since* 9:00"),
+        ]
+
+
 async def test_after_a_command_the_thread_is_read_from_its_question_on() -> None:
     intake = FakeIntake()
     async with SlackEmulator() as slack, hearing(slack, intake) as platform:

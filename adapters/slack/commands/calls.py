@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from adapters.slack.errors import missing_scopes, translated
-from adapters.slack.inbound.attachments import string_field
 from adapters.slack.manifest import ASKED_EVENT, WITHOUT
+from adapters.slack.reading import string_field
 from adapters.slack.workspace import Workspace
 from bot.cache import BoundedCache
 from bot.domain import Person, ThreadKey

@@ -15,7 +15,7 @@ from adapters.slack.commands.calls import CommandLocation, Permissions
 from adapters.slack.commands.views import CommandAnswer, ViewContext
 from adapters.slack.errors import translated
 from adapters.slack.inbound.ask_command import in_time
-from adapters.slack.inbound.attachments import string_field
+from adapters.slack.reading import string_field
 from adapters.slack.workspace import Workspace
 from bot.errors import ParleyError, Refused, SurfaceError, WriteFailed
 from bot.turns.desk import (

@@ -13,9 +13,9 @@ from adapters.slack.commands.views import ViewContext
 from adapters.slack.context import context_messages
 from adapters.slack.errors import NotInvited, missing_scopes, translated
 from adapters.slack.inbound.ask_command import AskCommand, CommandQuestion, in_time
-from adapters.slack.inbound.attachments import string_field
 from adapters.slack.inbound.events import TS
 from adapters.slack.manifest import ASK_ABOUT_ID, QUESTION_ID
+from adapters.slack.reading import string_field
 from adapters.slack.workspace import Workspace
 from bot.domain import Person, ThreadKey
 from bot.errors import ParleyError, Refused, SurfaceError

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from adapters.slack.commands.calls import CommandLocation
-from adapters.slack.inbound.attachments import string_field
 from adapters.slack.manifest import FORM_ID
+from adapters.slack.reading import string_field
 from bot.errors import ParleyError, Refused, StoreUnavailable
 from bot.text.sanitize import escape_markup
 from bot.turns.desk import (

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from adapters.slack.errors import translated
-from adapters.slack.inbound.attachments import attached_text, files_in, string_field
 from adapters.slack.manifest import PARLEY
 from adapters.slack.markup import mentioned, readable
+from adapters.slack.reading import message_text, string_field
 from adapters.slack.reply.messages import (
     CONTINUE,
     RATE,
@@ -441,7 +441,7 @@ def to_question(event: Event, *, bot: str) -> Question | None:
     return Question(
         channel=channel,
         user=user,
-        text="\n".join(filter(None, (text, attached_text(event), *files_in(event)))),
+        text=message_text(event),
         ts=ts,
         thread=thread,
         facts=facts,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import TracebackType
 from typing import Literal, Unpack
 
@@ -21,14 +21,14 @@ from tests.emulators.slack.installation import APP_ID, VERIFICATION_TOKEN, Insta
 from tests.emulators.slack.interactions import Interactions
 from tests.emulators.slack.limits import Limits
 from tests.emulators.slack.markup import buttons, escape, feedback
-from tests.emulators.slack.message import SLACKBOT, Ephemeral, Post, Shown
+from tests.emulators.slack.message import ANOTHER_APP, SLACKBOT, Ephemeral, Post, Shown
 from tests.emulators.slack.methods import SCOPES
 from tests.emulators.slack.payload import Payload
 from tests.emulators.slack.rates import Rate
 from tests.emulators.slack.response_urls import ResponseUrls
 from tests.emulators.slack.sessions import Sessions
 from tests.emulators.slack.socket import Reason, SocketMode
-from tests.emulators.slack.streams import ANOTHER_APP, Streams
+from tests.emulators.slack.streams import Streams
 from tests.emulators.slack.truth import Truth
 from tests.emulators.slack.views import Filled, View, Views
 from tests.emulators.slack.web import Call, WebApi
@@ -361,9 +361,16 @@ class SlackEmulator:
         self._events.publish(workspace.channels[channel_id], event, ts=thread_ts)
 
     def message_of_another(
-        self, channel_id: str, thread_ts: str, text: str, *, metadata: Payload
+        self,
+        channel_id: str,
+        thread_ts: str | None,
+        text: str,
+        *,
+        metadata: Payload | None = None,
+        blocks: Sequence[Payload] = (),
+        attachments: Sequence[Payload] = (),
     ) -> str:
-        """Let another app write into a thread, and return the message's ts."""
+        """Let another app write into a channel or a thread, and return the message's ts."""
         workspace = self._app.where(channel_id)
         post = Post(
             home=workspace.home,
@@ -371,9 +378,10 @@ class SlackEmulator:
             channel_id=channel_id,
             author=ANOTHER_APP,
             text=escape(text),
-            blocks=[],
+            blocks=[*blocks],
             thread_ts=thread_ts,
             metadata=metadata,
+            attachments=[*attachments],
         )
         return workspace.add(post).ts
 

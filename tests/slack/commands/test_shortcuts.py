@@ -72,6 +72,22 @@ async def test_a_question_about_a_message_is_asked_in_its_thread(transport: Tran
         assert not slack.pings
 
 
+@pytest.mark.parametrize("callback", [ASK_ABOUT_ID, SUMMARISE_ID])
+async def test_the_menu_reads_an_alert(callback: str, store: Store) -> None:
+    intake = NotedIntake(store)
+    attachment = {"title": "CPU high", "fields": [{"title": "Host", "value": "web-1"}]}
+    async with SlackEmulator() as slack, hearing(slack, intake):
+        ann, place = slack.user("Ann"), slack.channel_id
+        alert = slack.message_of_another(place, None, "", attachments=[attachment])
+
+        await slack.choose(place, alert, ann, callback)
+        if callback == ASK_ABOUT_ID:
+            await slack.submit(ann, question="Why?")
+
+        [turn] = intake.turns
+        assert said(turn) == ["CPU high\nHost: web-1"]
+
+
 async def test_a_question_about_a_reply_is_asked_in_the_same_thread(store: Store) -> None:
     intake = NotedIntake(store)
     async with SlackEmulator() as slack, hearing(slack, intake):

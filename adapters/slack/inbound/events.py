@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from adapters.slack.errors import translated
+from adapters.slack.errors import REQUEST_TIMEOUT, translated
 from adapters.slack.manifest import PARLEY
 from adapters.slack.markup import mentioned, readable
 from adapters.slack.reading import message_text, string_field
@@ -245,13 +245,13 @@ class EventHandler:
             return
         text, name, where = await asyncio.gather(
             self._directory.readable(question.text, bot=self._identity.user),
-            self._name(question),
+            self._directory.name(question.user),
             self._directory.where(question.channel, workspace=self._identity.team_name),
         )
         turn = Turn(
             id=turn_id,
             key=key,
-            person=replace(person, name=name or question.user),
+            person=replace(person, name=name),
             text=text,
             place={
                 "channel": question.channel,
@@ -276,7 +276,7 @@ class EventHandler:
             self._notify(question, refused)
         else:
             self._on_conversation(question.channel, question.reply_thread)
-            if not name:
+            if name == question.user:
                 self._jobs.start(self._store_name(turn))
 
     async def _asker(self, by: Question | Press) -> Asker:
@@ -326,17 +326,9 @@ class EventHandler:
         people = {question.user, question.thread_author} - {"", self._identity.user}
         return await self._intake.note_message(facts, key if in_thread else None, *people)
 
-    async def _name(self, question: Question) -> str:
-        """Return the person's name; empty if it is not cached and may be stored later.
-
-        Names distinguish speakers; at the beginning of a thread there is only one.
-        """
-        if question.facts.direct or not question.thread:
-            return self._directory.cached(question.user)
-        return await self._directory.name(question.user)
-
     async def _store_name(self, turn: Turn) -> None:
-        name = await self._directory.name(turn.person.id)
+        """Store a name that did not arrive in time for the turn."""
+        name = await self._directory.name(turn.person.id, within=REQUEST_TIMEOUT)
         try:
             await self._intake.save_name(turn.key, Person(turn.person.id, name))
         except StoreUnavailable as error:

@@ -54,11 +54,13 @@ def mentioned(text: str, sign: Literal["@", "#"]) -> list[str]:
 def readable(text: str, *, bot: str, names: Mapping[str, str]) -> str:
     """Return a message as its author typed it, without mentions of the user `bot`.
 
-    `names` has the names of the people and channels; if one is missing, the id is shown.
+    `names` has the names of the people and channels; if one is missing, the id is shown. A message
+    without a character that can be seen is empty.
     """
     typed = re.sub(rf"<@{bot}(\|[^<>]*)?>[,:]?[ \t]?", "", text)
     plain = _TOKEN.sub(lambda match: _plain(match[1], names), typed)
-    return unescape(plain).strip()
+    shown = unescape(plain).strip()
+    return shown if any(map(str.isprintable, shown.replace(" ", ""))) else ""
 
 
 def _plain(token: str, names: Mapping[str, str]) -> str:

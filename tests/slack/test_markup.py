@@ -66,6 +66,7 @@ def test_nothing_opens_markup_through_an_address(text: str) -> None:
             "@here @channel @devs @S2",
         ),
         ("at <!date^1700000000^{time}|noon>", "at noon"),
+        ("\u200b <@UBOT>\u2060\ufeff\n", ""),
         ("a &lt; b &amp;&amp; &lt;@U1&gt; &amp;lt;", "a < b && <@U1> &lt;"),
     ],
 )

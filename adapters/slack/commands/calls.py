@@ -68,7 +68,6 @@ class Permissions:
             scopes=location.scopes,
             asker=self._identity.asker(location.channel, team=team),
             in_thread=bool(location.thread) and not location.is_direct,
-            own_thread=location.is_direct,
         )
 
     async def call_with_rights(self, id_: str, location: CommandLocation, user: str) -> Call:
@@ -76,13 +75,13 @@ class Permissions:
         call = self.call(id_, location, user)
         try:
             admin, creator, author = await asyncio.gather(
-                self._is_admin(user), self._creator(location), self._author(location)
+                self._is_admin(user), self._creator(location), self._author(location, user)
             )
         except SurfaceError as error:
             raise RightsUnknown(str(error)) from error
         return replace(
             call,
-            own_thread=call.own_thread or author == user,
+            own_thread=author == user,
             manages_messages=admin,
             manages_channel=admin or creator == user,
             manages_server=admin,
@@ -145,18 +144,28 @@ class Permissions:
         self._creators.put(location.channel, creator, seconds=_KNOWN_SECONDS)
         return creator
 
-    async def _author(self, location: CommandLocation) -> str:
-        """Return the id of the person who started a thread; empty if unknown."""
-        if location.is_direct or not location.thread:
+    async def _author(self, location: CommandLocation, user: str) -> str:
+        """Return the id of the person who started a thread; empty if unknown.
+
+        In a DM it is the `user`. Commands can also be used in a DM of two people, without the bot.
+        """
+        if not location.is_direct and not location.thread:
             return ""
         if (known := self._authors.get(location)) is not None:
             return known
         try:
             async with translated(self._timeout):
-                answer = await self._client.conversations_replies(
-                    channel=location.channel, ts=location.thread, limit=1, include_all_metadata=True
-                )
-            author = self._who_began(answer["messages"][0])
+                if location.is_direct:
+                    await self._client.conversations_history(channel=location.channel, limit=1)
+                    author = user
+                else:
+                    answer = await self._client.conversations_replies(
+                        channel=location.channel,
+                        ts=location.thread,
+                        limit=1,
+                        include_all_metadata=True,
+                    )
+                    author = self._who_began(answer["messages"][0])
         except (WriteDelayed, WriteFailed):
             raise
         except SurfaceError:

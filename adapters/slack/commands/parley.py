@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import suppress
 from typing import TypeVar
 
 from slack_sdk.webhook.async_client import AsyncWebhookClient
 
 from adapters.slack import manifest
 from adapters.slack.commands import views
-from adapters.slack.commands.calls import CommandLocation, Permissions
+from adapters.slack.commands.calls import CommandLocation, Permissions, RightsUnknown
 from adapters.slack.commands.views import CommandAnswer, ViewContext
 from adapters.slack.errors import translated
 from adapters.slack.inbound.ask_command import in_time
 from adapters.slack.reading import string_field
 from adapters.slack.workspace import Workspace
-from bot.errors import ParleyError, Refused, SurfaceError, WriteFailed
+from bot.errors import ParleyError, SurfaceError, WriteFailed
 from bot.turns.desk import (
     COMMANDS,
     FORGETTING,
@@ -30,6 +31,7 @@ from bot.turns.desk import (
     Part,
     Scope,
 )
+from bot.turns.preferences import MayNotChange
 
 log = logging.getLogger(__name__)
 
@@ -91,8 +93,6 @@ class Parley:
             return CommandAnswer(f"{error.apology} {cure}")
         except ParleyError as error:
             log.info("Command in %s failed: %r", location.channel, error)
-            if isinstance(error, Refused) and error.repeated:
-                return CommandAnswer()
             return CommandAnswer(views.sentence(error))
 
     async def on_press(self, body: Body) -> bool:
@@ -139,18 +139,22 @@ class Parley:
             "usage": lambda: desk.usage(call),
             "help": lambda: desk.help(call, self._permissions.here(location)),
         }
+        if name == "stop" and call.in_thread:
+            # The rights of admins; one's own answers are stopped without them, too.
+            with suppress(RightsUnknown):
+                call = await self._permissions.call_with_rights(id_, location, user)
         if name in for_all:
             return CommandAnswer(await for_all[name]())
-        if name in ("model", "persona") and not words:
-            return await self._offer(name, call, location, trigger)
         if name == "forget-me":
             return views.forget_question()
         if name not in COMMANDS:
             known = ", ".join(f"`{one}`" for one in COMMANDS)
             return CommandAnswer(
-                f"I do not know this command. After `/parley` comes one of {known}."
+                f"I do not know this command. Try one of these after `/parley`: {known}."
             )
         call = await self._permissions.call_with_rights(id_, location, user)
+        if name in ("model", "persona") and not words:
+            return await self._offer(name, call, location, trigger)
         if name == "settings":
             overview = await desk.overview(call)
             return CommandAnswer(overview.text, views.overview_blocks(overview))
@@ -177,15 +181,18 @@ class Parley:
                 label="Model",
                 hint="",
                 kind="choice",
-                options=(*models, ("", "As chosen elsewhere, or by the operator")),
+                options=(*models, ("", "The usual model")),
             )
-            form = Form(title="Choose a model", fields=(chosen, _scope_field(call)), seen="")
         else:
-            hint = "Leave it empty to take the choice back."
-            written = Field(
-                name="persona", label="How am I to answer?", hint=hint, kind="text", most=2000
+            hint = "For example: briefly, and in French. Leave it empty for the usual way."
+            chosen = Field(
+                name="persona", label="How should I answer?", hint=hint, kind="text", most=2000
             )
-            form = Form(title="Choose a persona", fields=(written, _scope_field(call)), seen="")
+        offered = {scope for scope, _, _ in (await self._desk.overview(call)).forms}
+        if not offered:
+            raise MayNotChange(next(iter(call.scopes)))
+        fields = chosen, _scope_field(call, offered)
+        form = Form(title=f"Choose a {name}", fields=fields, seen="")
         callback = manifest.MODEL_ID if name == "model" else manifest.PERSONA_ID
         required = {"model", "scope"}
         view = views.form_view(form, ViewContext(location), callback=callback, required=required)
@@ -309,13 +316,17 @@ def _is_home(body: Body) -> bool:
     return isinstance(view, dict) and view.get("type") == "home"
 
 
-def _scope_field(call: Call) -> Field:
+def _scope_field(call: Call, offered: Collection[Scope]) -> Field:
     """Return the field for the scope of a setting; the nearest one is preselected."""
-    options = tuple((scope, name[:1].upper() + name[1:]) for scope, name in call.scopes.items())
+    options = tuple(
+        (scope, name[:1].upper() + name[1:])
+        for scope, name in call.scopes.items()
+        if scope in offered
+    )
     return Field(
         name="scope",
         label="For",
-        hint="For a channel its creator can choose, for the workspace an admin.",
+        hint="",
         kind="choice",
         value=options[0][0],
         options=options,

@@ -10,7 +10,7 @@ from typing import cast
 from adapters.slack.commands.calls import CommandLocation
 from adapters.slack.manifest import FORM_ID
 from adapters.slack.reading import string_field
-from bot.errors import ParleyError, Refused, StoreUnavailable
+from bot.errors import ParleyError, Refused, StoreUnavailable, SurfaceError
 from bot.text.sanitize import escape_markup
 from bot.turns.desk import (
     FORGET,
@@ -26,6 +26,8 @@ from bot.turns.desk import (
 # Of block actions and views. The rest of the id of a form's button names the form.
 OPEN_FORM, FORGET_ME = "open_form", "forget_me"
 SCOPES: Mapping[str, Scope] = {one: one for one in ("thread", "channel", "server")}
+# Forms open within three seconds only.
+NOT_DONE = "Slack did not do this in time. Please try again."
 _PARTS: Mapping[str, Part] = {one: one for one in ("answers", "access")}
 
 # docs: Views, Block Kit reference and Composition objects; in characters.
@@ -148,7 +150,8 @@ def sentence(error: ParleyError) -> str:
     """Return the sentence for a failed command."""
     if isinstance(error, Refused | StoreUnavailable):
         return excuse(error)
-    return error.apology
+    # The apologies of these errors are about answers.
+    return NOT_DONE if isinstance(error, SurfaceError) else error.apology
 
 
 def form_view(

@@ -91,7 +91,8 @@ class AskCommand:
             return self.not_a_member
         except ParleyError as error:
             log.info("Command in %s refused: %r", asked.channel, error)
-            return error.apology
+            # The apologies of these errors are about answers.
+            return (SurfaceError if isinstance(error, SurfaceError) else error).apology
         return ""
 
     @property
@@ -151,7 +152,9 @@ class AskCommand:
         return str(answer["ts"])
 
     def _turn(self, person: Person, asked: CommandQuestion, *, ts: str) -> Turn:
-        team, channel, thread = self._identity.team, asked.channel, asked.thread or ts
+        team, channel = self._identity.team, asked.channel
+        # A DM itself is one conversation.
+        thread = asked.thread or ("" if channel.startswith("D") else ts)
         return Turn(
             id=asked.id,
             key=ThreadKey("slack", team, channel, thread or channel),
@@ -159,7 +162,7 @@ class AskCommand:
             text=asked.text,
             place={
                 "channel": channel,
-                "thread": thread,
+                "thread": thread or None,
                 "question": ts,
                 **self._identity.place_of(asked.team),
             },

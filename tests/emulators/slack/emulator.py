@@ -32,7 +32,7 @@ from tests.emulators.slack.streams import Streams
 from tests.emulators.slack.truth import Truth
 from tests.emulators.slack.views import Filled, View, Views
 from tests.emulators.slack.web import Call, WebApi
-from tests.emulators.slack.workspace import Role
+from tests.emulators.slack.workspace import Channel, Role
 from tests.emulators.timeline import Moment
 
 
@@ -200,6 +200,14 @@ class SlackEmulator:
     def dm(self, user_id: str) -> str:
         """Return the id of the bot's DM with a person."""
         return self._app.where(user_id).dm(user_id).id
+
+    def dm_of_others(self, *user_ids: str) -> str:
+        """Return the id of a DM of two people, without the bot."""
+        workspace = self._app.where(user_ids[0])
+        place = f"D0{''.join(one.removeprefix('U0') for one in user_ids)}"
+        home = workspace.home
+        workspace.channels[place] = Channel(home, place, "directmessage", member=False, type="im")
+        return place
 
     def group_dm(self, *user_ids: str) -> str:
         """Open a DM of the bot with several people of one workspace and return its id."""

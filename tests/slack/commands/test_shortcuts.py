@@ -157,7 +157,7 @@ async def test_a_question_about_a_message_that_is_not_kept_any_more_says_so() ->
 
         shown = slack.modal(ann)
         assert shown is not None
-        assert shown.texts[0].startswith("I do not have this message any more.")
+        assert shown.texts == ["This form has expired. Please choose the message again."]
 
 
 @pytest.mark.parametrize("callback", [ASK_ABOUT_ID, SUMMARISE_ID])

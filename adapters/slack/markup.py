@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from bot.text.markdown import ADDRESS
-from bot.text.sanitize import unescape
+from bot.text.sanitize import is_visible, unescape
 
 _TOKEN = re.compile(r"<([^<>]+)>")
 # The longest name in HTML has 31 characters; a number with leading zeros may be longer.
@@ -60,7 +60,7 @@ def readable(text: str, *, bot: str, names: Mapping[str, str]) -> str:
     typed = re.sub(rf"<@{bot}(\|[^<>]*)?>[,:]?[ \t]?", "", text)
     plain = _TOKEN.sub(lambda match: _plain(match[1], names), typed)
     shown = unescape(plain).strip()
-    return shown if any(map(str.isprintable, shown.replace(" ", ""))) else ""
+    return shown if is_visible(shown) else ""
 
 
 def _plain(token: str, names: Mapping[str, str]) -> str:

@@ -77,8 +77,8 @@ def _words(text: str) -> list[str]:
 
 def _attachment(one: Json, depth: int) -> str:
     """Return an attachment: another message, or the words of an app, in Slack's order."""
-    inner = [part["message"] for part in _objects(one.get("message_blocks")) if "message" in part]
-    parts = [one, *(message for message in inner if isinstance(message, dict))]
+    inner = [part.get("message") for part in _objects(one.get("message_blocks"))]
+    parts = [one, *_objects(inner)]
     whole = {
         **{name: one.get(name) for name in ("text", "bot_id")},
         **{name: _together(parts, name) for name in ("blocks", "attachments", "files")},
@@ -121,9 +121,9 @@ def _node(node: object, depth: int) -> str:
     """Return the words of a block, an element, a text object or a list of them."""
     if depth <= 0:
         return "[…]" if node else ""
+    if not isinstance(node, dict):
+        return _bounded(_node(one, depth - 1) for one in _objects(node))
     match node:
-        case list():
-            return _bounded(_node(one, depth - 1) for one in _objects(node))
         case {"type": "mrkdwn" | "markdown", "text": str(text)}:
             return text
         case {"type": "table" | "data_table", "rows": list(rows)}:
@@ -146,9 +146,7 @@ def _node(node: object, depth: int) -> str:
             return f":{escape_markup(name)}:"
         case {"type": "date", "fallback": str(text)} | {"type": "color", "value": str(text)}:
             return escape_markup(text)
-        case dict():
-            return _other(node, depth)
-    return ""
+    return _other(node, depth)
 
 
 def _other(node: Json, depth: int) -> str:
@@ -173,14 +171,10 @@ def _rich_text(node: Json, inner: list[str]) -> str:
         case {"type": "rich_text"}:
             return _bounded(inner)
         case {"type": "rich_text_list"}:
-            first, indent = (node.get(name) for name in ("offset", "indent"))
-            start = 1 + (first if isinstance(first, int) else 0)
+            ordered, indent = node.get("style") == "ordered", node.get("indent")
             space = "  " * (min(indent, 8) if isinstance(indent, int) else 0)
-            ordered = node.get("style") == "ordered"
-            return _bounded(
-                f"{space}{f'{number}.' if ordered else '•'} {text}"
-                for number, text in enumerate(inner, start)
-            )
+            items = enumerate(inner, 1)
+            return _bounded(f"{space}{f'{n}.' if ordered else '•'} {text}" for n, text in items)
         case {"type": "rich_text_preformatted"}:
             return f"```\n{''.join(inner)}\n```"
         case {"type": "rich_text_quote"}:

@@ -228,10 +228,10 @@ class Directory:
         await self._resolve(user, self._person_name)
         return self._teams.get(user) or ""
 
-    async def learn(self, users: Collection[str]) -> None:
+    async def learn(self, users: Collection[str], *, within: float | None = None) -> None:
         """Look up the first of these people whose names are not cached, at the same time."""
-        unknown = [user for user in dict.fromkeys(users) if not self.cached(user)]
-        await asyncio.gather(*map(self.name, unknown[:_MOST_NAMES]))
+        unknown = [user for user in dict.fromkeys(users) if not self.cached(user)][:_MOST_NAMES]
+        await asyncio.gather(*(self.name(user, within=within) for user in unknown))
 
     async def readable(self, text: str, *, bot: str) -> str:
         """Return a message as its author typed it, without mentions of the user `bot`."""

@@ -8,6 +8,7 @@ within the spelling prevents that.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 
 from bot.domain import Message, Role
@@ -18,6 +19,10 @@ _UNSEEN = (
     *range(0x202A, 0x202F),  # embeddings and overrides of the writing direction
     *range(0x2066, 0x206A),  # isolates
 )
+# Unicode's categories of format and control characters, such as U+200B; letters, marks and signs
+# without a shape: Hangul fillers, the grapheme joiner, the empty Braille pattern.
+_FORMATS = ("Cf", "Cc")
+_BLANKS = "\u115f\u1160\u3164\uffa0\u034f\u2800"
 # The line breaks of `str.splitlines`, and tabs.
 _BREAKS = re.compile("[\t-\r\x1c-\x1e\x85\u2028\u2029]+")
 _REMOVED = dict.fromkeys(code for code in _UNSEEN if chr(code) not in "\n\t")
@@ -85,6 +90,14 @@ def one_line(text: str) -> str:
     Line breaks of all kinds and tabs become spaces, so that the text cannot imitate a log line.
     """
     return strip_controls(_BREAKS.sub(" ", text)).strip()
+
+
+def is_visible(text: str) -> bool:
+    """Whether a text shows anything at all."""
+    return any(
+        not (one.isspace() or unicodedata.category(one) in _FORMATS or one in _BLANKS)
+        for one in text
+    )
 
 
 def whole_characters(text: str) -> str:

@@ -13,6 +13,7 @@ from bot.domain import ContextMessage, Page, Person, Turn
 from bot.errors import PlaceGone, WriteDelayed
 from tests.emulators.slack import SlackEmulator
 from tests.emulators.slack.methods import SCOPES
+from tests.emulators.slack.payload import Payload
 from tests.support.fakes import FakeIntake
 from tests.support.slack_platform import LIMITS, hearing
 from tests.support.waiting import until
@@ -126,8 +127,8 @@ async def test_other_apps_speak_by_their_name_and_joins_are_no_words() -> None:
 
 async def test_in_the_thread_of_an_alert_the_alert_is_read() -> None:
     intake = FakeIntake()
-    attachment = {"title": "CPU high", "fields": [{"title": "Host", "value": "web-1"}]}
-    block = {"type": "section", "text": {"type": "mrkdwn", "text": "*Since* 9:00"}}
+    attachment: Payload = {"title": "CPU high", "fields": [{"title": "Host", "value": "web-1"}]}
+    block: Payload = {"type": "section", "text": {"type": "mrkdwn", "text": "*Since* 9:00"}}
     async with SlackEmulator() as slack, hearing(slack, intake) as platform:
         ann, place = slack.user("Ann"), slack.channel_id
         root = slack.message_of_another(place, None, "", attachments=[attachment])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from adapters.slack.errors import missing_scopes, translated
 from adapters.slack.manifest import ASKED_EVENT, WITHOUT
@@ -153,19 +154,13 @@ class Permissions:
             return ""
         if (known := self._authors.get(location)) is not None:
             return known
+        read = self._client.conversations_history
+        if not location.is_direct:
+            read = partial(self._client.conversations_replies, ts=location.thread)
         try:
             async with translated(self._timeout):
-                if location.is_direct:
-                    await self._client.conversations_history(channel=location.channel, limit=1)
-                    author = user
-                else:
-                    answer = await self._client.conversations_replies(
-                        channel=location.channel,
-                        ts=location.thread,
-                        limit=1,
-                        include_all_metadata=True,
-                    )
-                    author = self._who_began(answer["messages"][0])
+                answer = await read(channel=location.channel, limit=1, include_all_metadata=True)
+            author = user if location.is_direct else self._who_began(answer["messages"][0])
         except (WriteDelayed, WriteFailed):
             raise
         except SurfaceError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import TypeVar
 
@@ -170,29 +170,28 @@ class Parley:
     async def _offer(
         self, name: str, call: Call, location: CommandLocation, trigger: str
     ) -> CommandAnswer:
-        """Open a small form in which a person chooses a model or a persona."""
+        """Open a small form in which a person chooses a model or a persona, and for which place."""
         if not trigger:
             return CommandAnswer(f"Add what you want, such as `/parley {name} …`.")
         if name == "model":
             if len(models := self._desk.models()) < 2:
                 raise NotOffered("There are no other models to choose here.")
-            chosen = Field(
-                name="model",
-                label="Model",
-                hint="",
-                kind="choice",
-                options=(*models, ("", "The usual model")),
-            )
+            options = (*models, ("", "The usual model"))
+            chosen = Field(name="model", label="Model", hint="", kind="choice", options=options)
         else:
             hint = "For example: briefly, and in French. Leave it empty for the usual way."
             chosen = Field(
                 name="persona", label="How should I answer?", hint=hint, kind="text", most=2000
             )
-        offered = {scope for scope, _, _ in (await self._desk.overview(call)).forms}
+        offered = dict.fromkeys(scope for scope, _, _ in (await self._desk.overview(call)).forms)
         if not offered:
             raise MayNotChange(next(iter(call.scopes)))
-        fields = chosen, _scope_field(call, offered)
-        form = Form(title=f"Choose a {name}", fields=fields, seen="")
+        places = tuple((scope, call.scopes[scope].capitalize()) for scope in offered)
+        nearest = places[0][0]
+        where = Field(
+            name="scope", label="For", hint="", kind="choice", value=nearest, options=places
+        )
+        form = Form(title=f"Choose a {name}", fields=(chosen, where), seen="")
         callback = manifest.MODEL_ID if name == "model" else manifest.PERSONA_ID
         required = {"model", "scope"}
         view = views.form_view(form, ViewContext(location), callback=callback, required=required)
@@ -314,23 +313,6 @@ def location_of(body: Body) -> CommandLocation | None:
 def _is_home(body: Body) -> bool:
     view = body.get("view")
     return isinstance(view, dict) and view.get("type") == "home"
-
-
-def _scope_field(call: Call, offered: Collection[Scope]) -> Field:
-    """Return the field for the scope of a setting; the nearest one is preselected."""
-    options = tuple(
-        (scope, name[:1].upper() + name[1:])
-        for scope, name in call.scopes.items()
-        if scope in offered
-    )
-    return Field(
-        name="scope",
-        label="For",
-        hint="",
-        kind="choice",
-        value=options[0][0],
-        options=options,
-    )
 
 
 def _text(filled: Mapping[str, str | list[str]], name: str) -> str:

@@ -26,8 +26,6 @@ from bot.turns.desk import (
 # Of block actions and views. The rest of the id of a form's button names the form.
 OPEN_FORM, FORGET_ME = "open_form", "forget_me"
 SCOPES: Mapping[str, Scope] = {one: one for one in ("thread", "channel", "server")}
-# Forms open within three seconds only.
-NOT_DONE = "Slack did not do this in time. Please try again."
 _PARTS: Mapping[str, Part] = {one: one for one in ("answers", "access")}
 
 # docs: Views, Block Kit reference and Composition objects; in characters.
@@ -150,8 +148,9 @@ def sentence(error: ParleyError) -> str:
     """Return the sentence for a failed command."""
     if isinstance(error, Refused | StoreUnavailable):
         return excuse(error)
-    # The apologies of these errors are about answers.
-    return NOT_DONE if isinstance(error, SurfaceError) else error.apology
+    if isinstance(error, SurfaceError):  # their apologies are about answers
+        return "Slack did not do this in time. Please try again."
+    return error.apology
 
 
 def form_view(

@@ -199,8 +199,8 @@ class Post:
         if self.author == SLACKBOT:
             return {"user": SLACKBOT, "subtype": "tombstone", "hidden": True}
         if self.author == ANOTHER_APP:
-            profile = {"id": ANOTHER_BOT, "name": "Another app", "team_id": home.team_id}
-            return {"user": ANOTHER_APP, "bot_id": ANOTHER_BOT, "bot_profile": profile}
+            another = {"id": ANOTHER_BOT, "name": "Another app", "team_id": home.team_id}
+            return {"user": ANOTHER_APP, "bot_id": ANOTHER_BOT, "bot_profile": another}
         if self.subtype:
             return {"user": self.author, "subtype": self.subtype}
         if not self.is_own:

@@ -12,6 +12,7 @@ from bot.errors import PersonBusy, StoreUnavailable
 from bot.store import Store
 from bot.turns.desk import ASK_ABOUT, SUMMARY_QUESTION
 from tests.emulators.slack import SCOPES, SlackEmulator
+from tests.emulators.slack.payload import Payload
 from tests.support.fakes import FakeIntake, NotedIntake
 from tests.support.slack_commands import AWAY
 from tests.support.slack_platform import (
@@ -75,7 +76,7 @@ async def test_a_question_about_a_message_is_asked_in_its_thread(transport: Tran
 @pytest.mark.parametrize("callback", [ASK_ABOUT_ID, SUMMARISE_ID])
 async def test_the_menu_reads_an_alert(callback: str, store: Store) -> None:
     intake = NotedIntake(store)
-    attachment = {"title": "CPU high", "fields": [{"title": "Host", "value": "web-1"}]}
+    attachment: Payload = {"title": "CPU high", "fields": [{"title": "Host", "value": "web-1"}]}
     async with SlackEmulator() as slack, hearing(slack, intake):
         ann, place = slack.user("Ann"), slack.channel_id
         alert = slack.message_of_another(place, None, "", attachments=[attachment])

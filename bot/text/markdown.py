@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import groupby
+from operator import itemgetter
 
 _MARKER = r"(?:[-*+]|(\d{1,9})([.)]))(?=\s|$)"  # of an item: CommonMark 0.31, section 5.2
 _ITEM = re.compile(rf" *{_MARKER}")
@@ -60,7 +64,23 @@ _SPAN = re.compile(
     r"|<[^<>\s]+(?:>|\Z)"
     r"|\*\*(?=\S).*?(?:\*\*|\Z)"
 )
-_MARKS = re.compile(r"\\.|`+|\*+|_+|~~", re.DOTALL)
+# Formulas in TeX, to their end or, if that is missing, to the end of the block. A pair of dollars
+# may be a price: it begins a formula only at the beginning of a line, or with its end in the line.
+_TEX = r"(?:\\[\s\S]|\$(?!\$)|[^\\$])*"
+_FORMULA = (
+    r"\\\((?:\\[^)]|[^\\])*(?:\\\)|\\?\Z)|\\\[(?:\\[^\]]|[^\\])*(?:\\\]|\\?\Z)"
+    rf"|(?m:^) *\$\${_TEX}(?:\$\$|\\?\Z)|\$\$(?:\\[^\n]|\$(?!\$)|[^\\$\n])*\$\$"
+)
+_MARKS = re.compile(rf"{_FORMULA}|\\[\s\S]|`+|\*+|_+|~~")
+_CODE = r"(?<!`)(?P<run>`+)(?!`)[\s\S]*?(?:(?<!`)(?P=run)(?!`)|\Z)"
+_ESCAPE = re.compile(rf"{_CODE}|\\(?P<sign>[^0-9A-Za-z\s])")
+# A backslash outside of a formula is doubled if it is one of a pair, or is of TeX rather than of
+# Markdown.
+_LITERAL = re.compile(
+    rf"(?P<formula>{_FORMULA})|(?P<double>\\\\|\\(?=[()\[\]{{}},;:]))|{_CODE}|\\[\s\S]"
+)
+# What Markdown would take for an escape, emphasis, a spoiler, code, an item or a heading.
+_SIGNS = re.compile(r"\\(?![0-9A-Za-z])|[*_~|`]|(?<=\n)[-+#]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,6 +323,28 @@ def settled(text: str) -> str:
     return without_half_address(text[:end]) if len(text) - end <= _LONG_OPEN else text
 
 
+def escape_formulas(text: str) -> str:
+    r"""Return Markdown that shows formulas, and pairs of backslashes, as they are written.
+
+    Otherwise `\(a\)` would be shown as `(a)`, and `x_{1} + y_{2}` in italics. The result does not
+    shrink when the text grows.
+    """
+    if "\\" not in text and "$$" not in text:
+        return text
+
+    def escaped(found: re.Match[str]) -> str:
+        if found["formula"]:
+            return _SIGNS.sub(r"\\\g<0>", found[0])
+        return found[0] * 2 if found["double"] else found[0]
+
+    return _outside_fences(text, partial(_LITERAL.sub, escaped))
+
+
+def without_escapes(text: str) -> str:
+    """Return Markdown as it is shown: without the backslashes that escape a sign."""
+    return _outside_fences(text, partial(_ESCAPE.sub, lambda found: found["sign"] or found[0]))
+
+
 def inside_spans(text: str, start: int, *, longest: int) -> set[int]:
     """Return the positions from `start` on at which a cut would split a span.
 
@@ -370,6 +412,24 @@ def _tidy_table(block: str) -> str:
     return block if len(rows) > 1 or is_complete or not may_be_delimiter_row(rows[0]) else ""
 
 
+def _outside_fences(text: str, change: Callable[[str], str]) -> str:
+    """Change each block of a text, except code and tables, which platforms show as code."""
+    fence: Fence | None = None
+    lines: list[tuple[tuple[bool, ...], str]] = []
+    for line in text.split("\n"):
+        is_code = fence is not None and not fence.left_by(line)
+        fence = _fence_after(line, fence)
+        # No formula crosses a blank line, or the border of a quote.
+        is_code = is_code or fence is not None or is_table_row(line)
+        kind = is_code, not line.strip(), line.startswith(">")
+        lines.append((kind, line))
+    changed: list[str] = []
+    for (is_code, *_), found in groupby(lines, key=itemgetter(0)):
+        block = "\n".join(line for _, line in found)
+        changed.append(block if is_code else change(block))
+    return "\n".join(changed)
+
+
 def _fence_after(line: str, fence: Fence | None) -> Fence | None:
     if fence is None or fence.left_by(line):
         return fence_opened_by(line)
@@ -423,7 +483,7 @@ def _open_marks(block: str) -> list[_Mark]:
             if end is None:
                 return [*marks, _Mark(run, found.start(), at)]
             at = end.end()
-        elif run[0] != "\\":
+        elif run[0] in "*_~":
             left = _close_marks(marks, kinds, found)
             if left and _may_open(found):
                 kinds[run[0]] += 1

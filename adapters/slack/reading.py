@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 
-from bot.text.sanitize import escape_markup
+from bot.text.sanitize import escape_markup, one_line
 
 _MOST_CHARACTERS = 64_000
 _MOST_ITEMS = 2_000  # of a list
@@ -105,7 +105,7 @@ def _together(parts: Iterable[Json], name: str) -> list[Json]:
 def _author(attachment: Json) -> str:
     name = string_field(attachment, "author_name") or string_field(attachment, "author_subname")
     if name:
-        return escape_markup(" ".join(name.split())[:_AUTHOR])
+        return escape_markup(one_line(name)[:_AUTHOR])
     user = string_field(attachment, "author_id")
     return f"<@{user}>" if user.isalnum() else "somebody"
 

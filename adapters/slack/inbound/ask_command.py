@@ -15,7 +15,7 @@ from adapters.slack.reply.status import show_waiting
 from adapters.slack.workspace import Workspace
 from bot.domain import ContextMessage, Person, ThreadKey, Turn
 from bot.errors import ParleyError, StoreUnavailable, SurfaceError, WriteFailed
-from bot.text.sanitize import escape_markup
+from bot.text.sanitize import escape_markup, strip_controls
 from bot.turns.intake import Intake
 
 log = logging.getLogger(__name__)
@@ -142,7 +142,7 @@ class AskCommand:
             answer = await self._workspace.client.chat_postMessage(
                 channel=asked.channel,
                 thread_ts=asked.thread or None,
-                text=escape_markup(question),
+                text=escape_markup(strip_controls(question)),
                 # The bot is the author, so the asker is recorded in the metadata.
                 metadata={"event_type": ASKED_EVENT, "event_payload": {"user": person.id}},
                 parse="none",

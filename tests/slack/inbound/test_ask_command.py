@@ -104,6 +104,16 @@ async def test_ask_pings_nobody_and_shows_no_previews() -> None:
         assert not slack.unfurls
 
 
+async def test_ask_turns_no_text_around() -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, hearing(slack, intake):
+        ann = slack.user("\u202eAnn")
+
+        await slack.slash(slack.channel_id, ann, "/ask", "why \u2066so?")
+
+        assert slack.screen(slack.channel_id)[-1].text == "Ann asks: why so?"
+
+
 async def test_ask_shows_the_beginning_of_a_long_question() -> None:
     intake = FakeIntake()
     async with SlackEmulator() as slack, hearing(slack, intake):

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from adapters.slack.errors import missing_scopes, translated
+from adapters.slack.errors import translated
 from adapters.slack.inbound.attachments import string_field
 from adapters.slack.manifest import ASKED_EVENT, WITHOUT
 from adapters.slack.workspace import Workspace
@@ -51,6 +51,7 @@ class Permissions:
     """Looks up rights. Admin status is requested each time and not cached."""
 
     def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
         self._client = workspace.client
         self._identity = workspace.identity
         self._directory = workspace.directory
@@ -76,7 +77,7 @@ class Permissions:
         call = self.call(id_, location, user)
         try:
             admin, creator, author = await asyncio.gather(
-                self._is_admin(user), self._creator(location), self._author(location)
+                self._workspace.is_admin(user), self._creator(location), self._author(location)
             )
         except SurfaceError as error:
             raise RightsUnknown(str(error)) from error
@@ -114,19 +115,6 @@ class Permissions:
         ]
         written = "`/parley {name}`" if location.is_direct or not location.thread else mention
         return Here(ways=ways, lacks=lacks, written=written)
-
-    async def _is_admin(self, user: str) -> bool:
-        try:
-            async with translated(self._timeout):
-                person = (await self._client.users_info(user=user))["user"]
-        except SurfaceError as error:
-            if "users:read" in missing_scopes(error):
-                return False
-            raise
-        # In a channel that workspaces share, a person may be an admin of another workspace.
-        teams = [person.get("team_id"), *(person.get("enterprise_user") or {}).get("teams", ())]
-        is_ours = self._identity.team in teams
-        return is_ours and any(person.get(role) is True for role in ("is_admin", "is_owner"))
 
     async def _creator(self, location: CommandLocation) -> str:
         """Return the id of a channel's creator; empty if unknown."""

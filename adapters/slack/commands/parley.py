@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import TypeVar
 
 from slack_sdk.webhook.async_client import AsyncWebhookClient
@@ -30,6 +31,7 @@ from bot.turns.desk import (
     Part,
     Scope,
 )
+from bot.turns.preferences import MayNotChange
 
 log = logging.getLogger(__name__)
 
@@ -135,14 +137,12 @@ class Parley:
         """Run one command of `desk.COMMANDS`."""
         desk, call = self._desk, self._permissions.call(id_, location, user)
         for_all: dict[str, Callable[[], Awaitable[str]]] = {
-            "stop": lambda: desk.stop(call),
+            "stop": lambda: desk.stop(call, partial(self._workspace.is_admin, user)),
             "usage": lambda: desk.usage(call),
             "help": lambda: desk.help(call, self._permissions.here(location)),
         }
         if name in for_all:
             return CommandAnswer(await for_all[name]())
-        if name in ("model", "persona") and not words:
-            return await self._offer(name, call, location, trigger)
         if name == "forget-me":
             return views.forget_question()
         if name not in COMMANDS:
@@ -151,6 +151,8 @@ class Parley:
                 f"I do not know this command. After `/parley` comes one of {known}."
             )
         call = await self._permissions.call_with_rights(id_, location, user)
+        if name in ("model", "persona") and not words:
+            return await self._offer(name, call, location, trigger)
         if name == "settings":
             overview = await desk.overview(call)
             return CommandAnswer(overview.text, views.overview_blocks(overview))
@@ -167,6 +169,8 @@ class Parley:
         self, name: str, call: Call, location: CommandLocation, trigger: str
     ) -> CommandAnswer:
         """Open a small form in which a person chooses a model or a persona."""
+        if not (scopes := self._desk.changeable(call)):
+            raise MayNotChange(next(iter(call.scopes)))
         if not trigger:
             return CommandAnswer(f"Add what you want, such as `/parley {name} …`.")
         if name == "model":
@@ -179,13 +183,13 @@ class Parley:
                 kind="choice",
                 options=(*models, ("", "As chosen elsewhere, or by the operator")),
             )
-            form = Form(title="Choose a model", fields=(chosen, _scope_field(call)), seen="")
+            form = Form(title="Choose a model", fields=(chosen, _scope_field(scopes)), seen="")
         else:
             hint = "Leave it empty to take the choice back."
             written = Field(
                 name="persona", label="How am I to answer?", hint=hint, kind="text", most=2000
             )
-            form = Form(title="Choose a persona", fields=(written, _scope_field(call)), seen="")
+            form = Form(title="Choose a persona", fields=(written, _scope_field(scopes)), seen="")
         callback = manifest.MODEL_ID if name == "model" else manifest.PERSONA_ID
         required = {"model", "scope"}
         view = views.form_view(form, ViewContext(location), callback=callback, required=required)
@@ -309,13 +313,13 @@ def _is_home(body: Body) -> bool:
     return isinstance(view, dict) and view.get("type") == "home"
 
 
-def _scope_field(call: Call) -> Field:
+def _scope_field(scopes: Mapping[Scope, str]) -> Field:
     """Return the field for the scope of a setting; the nearest one is preselected."""
-    options = tuple((scope, name[:1].upper() + name[1:]) for scope, name in call.scopes.items())
+    options = tuple((scope, name[:1].upper() + name[1:]) for scope, name in scopes.items())
     return Field(
         name="scope",
         label="For",
-        hint="For a channel its creator can choose, for the workspace an admin.",
+        hint="Where it applies",
         kind="choice",
         value=options[0][0],
         options=options,

@@ -74,7 +74,7 @@ async def test_a_person_reads_what_they_have_used(store: Store) -> None:
 
         await slack.slash(slack.channel_id, ann, "/parley", "usage")
 
-        assert read_by(slack, ann)[0].startswith("Questions of today: 0")
+        assert read_by(slack, ann)[0].startswith("Your questions today: 0")
 
 
 async def test_an_unknown_command_gets_the_list_of_those_that_exist(store: Store) -> None:

@@ -74,6 +74,20 @@ class Workspace:
             team = await self.directory.team(user) or _UNKNOWN_TEAM
         return self.identity.asker(channel, team=team)
 
+    async def is_admin(self, user: str) -> bool:
+        """Return whether a person is an admin or owner of the workspace. Raises SurfaceError."""
+        try:
+            async with translated(self.limits.name_timeout):
+                person = (await self.client.users_info(user=user))["user"]
+        except SurfaceError as error:
+            if "users:read" in missing_scopes(error):
+                return False
+            raise
+        # In a channel that workspaces share, a person may be an admin of another workspace.
+        teams = [person.get("team_id"), *(person.get("enterprise_user") or {}).get("teams", ())]
+        is_ours = self.identity.team in teams
+        return is_ours and any(person.get(role) is True for role in ("is_admin", "is_owner"))
+
     async def read_page(
         self, *, channel: str, thread: str, since: str, cursor: str
     ) -> tuple[list[dict[str, object]], str]:

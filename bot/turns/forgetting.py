@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import time
 from contextlib import suppress
 from typing import Literal, Protocol
 from urllib.parse import quote
@@ -15,6 +16,9 @@ from bot.errors import StoreUnavailable
 log = logging.getLogger(__name__)
 
 _WAIT = Backoff(first=0.2, longest=10.0)  # for a turn that has to end, or be repaired, first
+# A person is forgotten again after so many times as long as it took, and at most so many seconds:
+# a job reads all keys.
+_PAUSE, _LONGEST_PAUSE = 10, 60.0
 _AT_ONCE = 4  # jobs of one worker: one that waits for a turn delays no others
 
 
@@ -48,6 +52,7 @@ class Forgetting:
 
     async def carry_out(self, who: str) -> None:
         """Remove all data, and then the job."""
+        began_at = time.monotonic()
         await self._script.run("forget_known", who)
         attempt = 0
         while True:
@@ -59,7 +64,8 @@ class Forgetting:
                 await asyncio.sleep(_WAIT.delay(attempt))
             if await self.is_done(who):
                 return
-        await self._script.run("end_forgetting", who)
+        pause = min(_PAUSE * (time.monotonic() - began_at), _LONGEST_PAUSE)
+        await self._script.run("end_forgetting", who, int(pause * 1000))
         log.info("Forgot a %s of %s", *who.split(":")[:2])
 
     async def _scan_all_keys(self, who: str) -> tuple[int, int]:

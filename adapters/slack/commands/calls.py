@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
-from adapters.slack.errors import missing_scopes, translated
+from adapters.slack.errors import translated
 from adapters.slack.manifest import ASKED_EVENT, WITHOUT
 from adapters.slack.reading import string_field
 from adapters.slack.workspace import Workspace
@@ -52,6 +52,7 @@ class Permissions:
     """Looks up rights. Admin status is requested each time and not cached."""
 
     def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
         self._client = workspace.client
         self._identity = workspace.identity
         self._directory = workspace.directory
@@ -69,6 +70,7 @@ class Permissions:
             scopes=location.scopes,
             asker=self._identity.asker(location.channel, team=team),
             in_thread=bool(location.thread) and not location.is_direct,
+            own_thread=location.is_direct,
         )
 
     async def call_with_rights(self, id_: str, location: CommandLocation, user: str) -> Call:
@@ -76,7 +78,9 @@ class Permissions:
         call = self.call(id_, location, user)
         try:
             admin, creator, author = await asyncio.gather(
-                self._is_admin(user), self._creator(location), self._author(location, user)
+                self._workspace.is_admin(user),
+                self._creator(location),
+                self._author(location, user),
             )
         except SurfaceError as error:
             raise RightsUnknown(str(error)) from error
@@ -114,19 +118,6 @@ class Permissions:
         ]
         written = "`/parley {name}`" if location.is_direct or not location.thread else mention
         return Here(ways=ways, lacks=lacks, written=written)
-
-    async def _is_admin(self, user: str) -> bool:
-        try:
-            async with translated(self._timeout):
-                person = (await self._client.users_info(user=user))["user"]
-        except SurfaceError as error:
-            if "users:read" in missing_scopes(error):
-                return False
-            raise
-        # In a channel that workspaces share, a person may be an admin of another workspace.
-        teams = [person.get("team_id"), *(person.get("enterprise_user") or {}).get("teams", ())]
-        is_ours = self._identity.team in teams
-        return is_ours and any(person.get(role) is True for role in ("is_admin", "is_owner"))
 
     async def _creator(self, location: CommandLocation) -> str:
         """Return the id of a channel's creator; empty if unknown."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from functools import partial
 from typing import TypeVar
 
 from slack_sdk.webhook.async_client import AsyncWebhookClient
 
 from adapters.slack import manifest
 from adapters.slack.commands import views
-from adapters.slack.commands.calls import CommandLocation, Permissions, RightsUnknown
+from adapters.slack.commands.calls import CommandLocation, Permissions
 from adapters.slack.commands.views import CommandAnswer, ViewContext
 from adapters.slack.errors import translated
 from adapters.slack.inbound.ask_command import in_time
@@ -135,14 +135,10 @@ class Parley:
         """Run one command of `desk.COMMANDS`."""
         desk, call = self._desk, self._permissions.call(id_, location, user)
         for_all: dict[str, Callable[[], Awaitable[str]]] = {
-            "stop": lambda: desk.stop(call),
+            "stop": lambda: desk.stop(call, partial(self._workspace.is_admin, user)),
             "usage": lambda: desk.usage(call),
             "help": lambda: desk.help(call, self._permissions.here(location)),
         }
-        if name == "stop" and call.in_thread:
-            # The rights of admins; one's own answers are stopped without them, too.
-            with suppress(RightsUnknown):
-                call = await self._permissions.call_with_rights(id_, location, user)
         if name in for_all:
             return CommandAnswer(await for_all[name]())
         if name == "forget-me":
@@ -170,7 +166,7 @@ class Parley:
     async def _offer(
         self, name: str, call: Call, location: CommandLocation, trigger: str
     ) -> CommandAnswer:
-        """Open a small form in which a person chooses a model or a persona, and for which place."""
+        """Open a small form in which a person chooses a model or a persona."""
         if not trigger:
             return CommandAnswer(f"Add what you want, such as `/parley {name} …`.")
         if name == "model":
@@ -183,15 +179,9 @@ class Parley:
             chosen = Field(
                 name="persona", label="How should I answer?", hint=hint, kind="text", most=2000
             )
-        offered = dict.fromkeys(scope for scope, _, _ in (await self._desk.overview(call)).forms)
-        if not offered:
+        if not (scopes := self._desk.changeable(call)):
             raise MayNotChange(next(iter(call.scopes)))
-        places = tuple((scope, call.scopes[scope].capitalize()) for scope in offered)
-        nearest = places[0][0]
-        where = Field(
-            name="scope", label="For", hint="", kind="choice", value=nearest, options=places
-        )
-        form = Form(title=f"Choose a {name}", fields=(chosen, where), seen="")
+        form = Form(title=f"Choose a {name}", fields=(chosen, _scope_field(scopes)), seen="")
         callback = manifest.MODEL_ID if name == "model" else manifest.PERSONA_ID
         required = {"model", "scope"}
         view = views.form_view(form, ViewContext(location), callback=callback, required=required)
@@ -313,6 +303,19 @@ def location_of(body: Body) -> CommandLocation | None:
 def _is_home(body: Body) -> bool:
     view = body.get("view")
     return isinstance(view, dict) and view.get("type") == "home"
+
+
+def _scope_field(scopes: Mapping[Scope, str]) -> Field:
+    """Return the field for the scope of a setting; the nearest one is preselected."""
+    options = tuple((scope, name[:1].upper() + name[1:]) for scope, name in scopes.items())
+    return Field(
+        name="scope",
+        label="For",
+        hint="Where it applies",
+        kind="choice",
+        value=options[0][0],
+        options=options,
+    )
 
 
 def _text(filled: Mapping[str, str | list[str]], name: str) -> str:

@@ -247,14 +247,15 @@ class SlackEmulator:
         self._events.posted(workspace.add(post))
         return post.ts
 
-    async def edit(self, channel_id: str, ts: str, text: str) -> None:
-        """Let a person change a message of theirs."""
+    async def edit(self, channel_id: str, ts: str, text: str, *, tells: bool = True) -> None:
+        """Let a person change a message of theirs; `tells` the bot of it."""
         post = self._post(channel_id, ts)
         previous = post.payload()
         post.text, post.typed = escape(text), text
         post.mark_edited()
         post.keep_state()
-        self._events.edited(post, previous)
+        if tells:
+            self._events.edited(post, previous)
 
     async def delete(self, channel_id: str, ts: str) -> None:
         """Let a person delete a message.

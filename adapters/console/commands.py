@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from bot.turns import desk
+from bot.turns.addressed import is_help
 
 
 def _does(name: str) -> str:
@@ -62,6 +63,8 @@ def command_of(line: str) -> Command | None:
     """Parse a command; None for a question. A leading space makes any line a question."""
     if line.strip() in LEAVING:
         return Command("/quit")
+    if is_help(line):
+        return Command("/help")
     found = _COMMAND.fullmatch(line.rstrip())
     return Command(found[1], (found[2] or "").strip()) if found else None
 

@@ -64,7 +64,6 @@ class Tuning:
     catch_up_for: float = 300.0
     # Messages found within this time are admitted before new ones.
     catch_up_pass: float = 20.0
-    changes_within: float = 5.0  # of that time, for edits and deletions
     catch_up_retry: Backoff = Backoff(2.0, 15.0)  # of a channel that cannot be read yet
     catch_up_at_once: int = 5  # requests
     catch_up_channels: int = 50

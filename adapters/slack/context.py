@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 
 from adapters.slack.errors import translated
-from adapters.slack.inbound.attachments import attached_text, files_in, string_field
 from adapters.slack.inbound.events import TS, WRITTEN, turn_id
 from adapters.slack.markup import mentioned, readable
+from adapters.slack.reading import message_text, string_field
 from adapters.slack.workspace import Workspace
 from bot.domain import ContextMessage, Person, Turn
 
@@ -71,12 +70,22 @@ async def context_messages(
 
     If a name does not arrive in time, the id is used, and the name is cached for the next prompt.
     """
-    names = await _names(workspace, messages, asker)
-    return [_context_message(workspace, one, names, channel=channel) for one in messages]
+    texts = [_text(workspace, one) for one in messages]
+    names = await _names(workspace, messages, texts, asker)
+    return [
+        _context_message(workspace, one, text, names, channel=channel)
+        for one, text in zip(messages, texts, strict=True)
+    ]
+
+
+def _text(workspace: Workspace, message: Message) -> str:
+    # The text of an answer is the whole of it; its blocks have buttons and notes, too.
+    own = message.get("bot_id") == workspace.identity.bot and string_field(message, "text")
+    return own or message_text(message, previews=True)
 
 
 async def _names(
-    workspace: Workspace, messages: Sequence[Message], asker: Person
+    workspace: Workspace, messages: Sequence[Message], texts: Sequence[str], asker: Person
 ) -> dict[str, str]:
     """Return the known names of the authors, and of mentioned people and channels.
 
@@ -87,12 +96,10 @@ async def _names(
     known_names = {string_field(one, "user"): _profile_name(one) for one in messages}
     if asker.name != asker.id:
         known_names[asker.id] = asker.name
-    texts = [string_field(one, "text") for one in newest]
     speakers = [string_field(one, "user") for one in newest if not one.get("bot_id")]
-    ids = [*speakers, *(user for text in texts for user in mentioned(text, "@"))]
+    ids = [*speakers, *(user for text in texts[::-1] for user in mentioned(text, "@"))]
     people = [one for one in ids if one not in ("", own)]
-    learning = workspace.jobs.start(workspace.directory.learn(people))
-    await asyncio.wait({learning}, timeout=workspace.limits.speakers_within)
+    await workspace.directory.learn(people, within=workspace.limits.speakers_within)
     channels = (channel for text in texts for channel in mentioned(text, "#"))
     return {one: known_names.get(one) or cached(one) or one for one in (*people, *channels)}
 
@@ -105,13 +112,10 @@ def _profile_name(message: Message) -> str:
 
 
 def _context_message(
-    workspace: Workspace, message: Message, names: Mapping[str, str], *, channel: str
+    workspace: Workspace, message: Message, text: str, names: Mapping[str, str], *, channel: str
 ) -> ContextMessage:
     identity, user = workspace.identity, string_field(message, "user")
-    written = "\n".join(
-        filter(None, (string_field(message, "text"), attached_text(message), *files_in(message)))
-    )
-    text = readable(written, bot=identity.user, names=names)
+    text = readable(text, bot=identity.user, names=names)
     id_ = turn_id(identity.team, channel, string_field(message, "ts"))
     if user == identity.user or message.get("bot_id") == identity.bot:
         return ContextMessage(id_, None, text)

@@ -101,8 +101,7 @@ def manifest(*, base_url: str = "", prompts: Sequence[tuple[str, str]] = ()) -> 
                 "messages_tab_read_only_enabled": False,
             },
             "agent_view": {
-                "agent_description": "Answers questions with a Mistral model, in the thread where "
-                "it is asked.",
+                "agent_description": "Answers questions with a language model, where it is asked.",
                 "suggested_prompts": suggested,
             },
             "bot_user": {"display_name": "Parley", "always_online": True},

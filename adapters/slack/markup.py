@@ -5,7 +5,8 @@ mrkdwn, with each of `& < >` as an entity. People see a `markdown` block. In it 
 `<!channel>`, `<@U…>` and `<url|label>`, decodes entities once, and leaves `&` alone inside the
 address of a link (field report: PostHog/posthog, pull request 95054). So in the block `<` is always
 an entity, and `&` only if it would begin one, except in an address. `>` alone is harmless, and
-quotes need it.
+quotes need it. Formulas are escaped: Slack says that the block is standard Markdown, in which `\\(`
+reads `(`. Guess: its parser follows CommonMark there; nobody has reported it.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ import re
 from collections.abc import Mapping
 from typing import Literal
 
-from bot.text.markdown import ADDRESS
-from bot.text.sanitize import unescape
+from bot.text.markdown import ADDRESS, escape_formulas
+from bot.text.sanitize import is_visible, unescape
 
 _TOKEN = re.compile(r"<([^<>]+)>")
 # The longest name in HTML has 31 characters; a number with leading zeros may be longer.
@@ -29,8 +30,8 @@ _SCHEME = re.compile(r"^(https?://|mailto:|tel:)")
 
 
 def markdown_block(text: str) -> dict[str, str]:
-    """Return the block that shows Markdown and pings nobody."""
-    pieces = _LINKED.split(text)
+    """Return the block that shows Markdown, its formulas as they are written, and pings nobody."""
+    pieces = _LINKED.split(escape_formulas(text))
     pieces[::2] = [_LITERAL_ENTITY.sub("&amp;", piece) for piece in pieces[::2]]
     return {"type": "markdown", "text": "".join(pieces).replace("<", "&lt;")}
 
@@ -54,11 +55,13 @@ def mentioned(text: str, sign: Literal["@", "#"]) -> list[str]:
 def readable(text: str, *, bot: str, names: Mapping[str, str]) -> str:
     """Return a message as its author typed it, without mentions of the user `bot`.
 
-    `names` has the names of the people and channels; if one is missing, the id is shown.
+    `names` has the names of the people and channels; if one is missing, the id is shown. A message
+    without a character that can be seen is empty.
     """
     typed = re.sub(rf"<@{bot}(\|[^<>]*)?>[,:]?[ \t]?", "", text)
     plain = _TOKEN.sub(lambda match: _plain(match[1], names), typed)
-    return unescape(plain).strip()
+    shown = unescape(plain).strip()
+    return shown if is_visible(shown) else ""
 
 
 def _plain(token: str, names: Mapping[str, str]) -> str:

@@ -64,13 +64,13 @@ async def connect(
         client = AsyncWebClient(bot_token, url, session=session, retry_handlers=[])
         # slack-sdk 3.47 takes any proxy variable, for loopback too, and ignores NO_PROXY.
         client.proxy = proxy_for(url)
-        identity, directory = await identify(client), Directory(client, limits=limits)
+        identity = await identify(client)
         jobs, signs = BackgroundTasks(grace_seconds=limits.job_grace), BackgroundTasks()
         async with jobs, signs:
             workspace = Workspace(
                 client=client,
                 identity=identity,
-                directory=directory,
+                directory=Directory(client, limits=limits, tasks=signs),
                 budgets=budgets,
                 jobs=jobs,
                 limits=limits,

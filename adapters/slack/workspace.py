@@ -23,6 +23,8 @@ from bot.turns.access import Access
 
 log = logging.getLogger(__name__)
 
+_Request = Callable[[str], Awaitable[str]]  # for a name
+
 _KNOWN_SECONDS, _UNKNOWN_SECONDS = 3600.0, 60.0  # cache lifetime of a name, and of its absence
 _UNKNOWN_TEAM = "unknown"  # for a person whose workspace Slack does not report
 # For messages without a mention, in public channels, private channels and group DMs.
@@ -34,7 +36,6 @@ TOKEN_CURES = {
     f"{_APPS}",
 }
 _MOST_NAMES = 20  # look-ups of people, and of channels, for one message
-_CHANNEL_SCOPE = "channels:read"  # docs: conversations.info; an app may be installed without it
 _PAGE_SIZE = 200  # messages, as Slack recommends (docs: conversations.history, "Pagination")
 # A channel with more than a thousand messages since a question, or in five minutes, is not read
 # further.
@@ -72,6 +73,20 @@ class Workspace:
         if not team and access.servers:
             team = await self.directory.team(user) or _UNKNOWN_TEAM
         return self.identity.asker(channel, team=team)
+
+    async def is_admin(self, user: str) -> bool:
+        """Return whether a person is an admin or owner of the workspace. Raises SurfaceError."""
+        try:
+            async with translated(self.limits.name_timeout):
+                person = (await self.client.users_info(user=user))["user"]
+        except SurfaceError as error:
+            if "users:read" in missing_scopes(error):
+                return False
+            raise
+        # In a channel that workspaces share, a person may be an admin of another workspace.
+        teams = [person.get("team_id"), *(person.get("enterprise_user") or {}).get("teams", ())]
+        is_ours = self.identity.team in teams
+        return is_ours and any(person.get(role) is True for role in ("is_admin", "is_owner"))
 
     async def read_page(
         self, *, channel: str, thread: str, since: str, cursor: str
@@ -188,17 +203,21 @@ def cannot_start(variable: str, client: AsyncWebClient, error: SurfaceError) -> 
 class Directory:
     """Display names of people and public channels, cached for an hour.
 
-    Without a name, the id is used; also for private channels, and if the app lacks the scope
-    channels:read.
+    Without a name, the id is used; also for private channels, and if the app lacks the scope. There
+    is one look-up for each name at a time. It goes on after a caller has waited long enough, in
+    `tasks`.
     """
 
-    def __init__(self, client: AsyncWebClient, *, limits: Limits) -> None:
+    def __init__(self, client: AsyncWebClient, *, limits: Limits, tasks: BackgroundTasks) -> None:
         self._client = client
         self._timeout = limits.name_timeout
+        self._refused_seconds = limits.refusals_remembered
+        self._tasks = tasks
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._paused: BoundedCache[_Request, bool] = BoundedCache()
         self._names: BoundedCache[str, str] = BoundedCache()
         self._zones: BoundedCache[str, str] = BoundedCache()
         self._teams: BoundedCache[str, str] = BoundedCache()
-        self._channels_refused = Refusals(seconds=limits.refusals_remembered)
 
     def cached(self, id_: str) -> str:
         """Return a cached name; empty if it has to be requested."""
@@ -214,45 +233,52 @@ class Directory:
         names = [workspace] if name == channel else [f"#{name}", workspace]
         return " of ".join(filter(None, names))
 
-    async def name(self, user: str) -> str:
-        """Return a person's display name; the id if Slack does not answer in time."""
-        return await self._resolve(user, self._person_name)
+    async def name(self, user: str, *, within: float | None = None) -> str:
+        """Return a person's display name; the id if Slack does not answer in so many seconds."""
+        return await self._resolve(user, self._person_name, within)
 
     async def team(self, user: str) -> str:
         """Return a person's workspace; empty if Slack does not report it in time."""
         await self._resolve(user, self._person_name)
         return self._teams.get(user) or ""
 
-    async def learn(self, users: Collection[str]) -> None:
+    async def learn(self, users: Collection[str], *, within: float | None = None) -> None:
         """Look up the first of these people whose names are not cached, at the same time."""
-        unknown = [user for user in dict.fromkeys(users) if not self.cached(user)]
-        await asyncio.gather(*map(self.name, unknown[:_MOST_NAMES]))
+        unknown = [user for user in dict.fromkeys(users) if not self.cached(user)][:_MOST_NAMES]
+        await asyncio.gather(*(self.name(user, within=within) for user in unknown))
 
     async def readable(self, text: str, *, bot: str) -> str:
         """Return a message as its author typed it, without mentions of the user `bot`."""
-        users = [user for user in mentioned(text, "@") if user != bot][:_MOST_NAMES]
-        channels = mentioned(text, "#")[:_MOST_NAMES]
+        people = [user for user in mentioned(text, "@") if user != bot]
+        users, channels = people[:_MOST_NAMES], mentioned(text, "#")[:_MOST_NAMES]
         names = await asyncio.gather(*map(self.name, users), *map(self._channel, channels))
-        return readable(text, bot=bot, names=dict(zip([*users, *channels], names, strict=True)))
+        others = {user: self.cached(user) or "somebody" for user in people[_MOST_NAMES:]}
+        known = dict(zip([*users, *channels], names, strict=True))
+        return readable(text, bot=bot, names=known | others)
 
     async def _channel(self, channel: str) -> str:
-        if self._channels_refused.is_refused():
-            return self.cached(channel) or channel
         return await self._resolve(channel, self._channel_name)
 
-    async def _resolve(self, id_: str, request: Callable[[str], Awaitable[str]]) -> str:
-        if name := self.cached(id_):
-            return name
-        seconds = _KNOWN_SECONDS
+    async def _resolve(self, id_: str, request: _Request, within: float | None = None) -> str:
+        if not self.cached(id_) and not self._paused.get(request):
+            if (task := self._running.get(id_)) is None:
+                task = self._running[id_] = self._tasks.start(self._look_up(id_, request))
+            await asyncio.wait({task}, timeout=self._timeout if within is None else within)
+        return self.cached(id_) or id_
+
+    async def _look_up(self, id_: str, request: _Request) -> None:
         try:
-            async with translated(self._timeout):
+            async with translated():
                 name = await request(id_)
+            self._names.put(id_, name or id_, seconds=_KNOWN_SECONDS)
+        except WriteDelayed as error:
+            self._paused.put(request, True, seconds=error.retry_after)
         except SurfaceError as error:
-            seconds = _UNKNOWN_SECONDS
-            if _CHANNEL_SCOPE in missing_scopes(error):
-                self._channels_refused.add()
-        self._names.put(id_, name or id_, seconds=seconds)
-        return name or id_
+            self._names.put(id_, id_, seconds=_UNKNOWN_SECONDS)
+            if any(missing_scopes(error)):
+                self._paused.put(request, True, seconds=self._refused_seconds)
+        finally:
+            del self._running[id_]
 
     async def _person_name(self, user: str) -> str:
         person = (await self._client.users_info(user=user))["user"]

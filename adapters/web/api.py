@@ -149,6 +149,7 @@ class Api:
         await self.intake.preferences.change(
             thread, scope, chosen, by=request[PERSON].id, rights=rights
         )
+        await self.talks.keep(thread)
         return await self.preferences(request)
 
     async def _place(self, request: web.Request) -> tuple[ThreadKey, Scope]:
@@ -158,14 +159,16 @@ class Api:
 
     async def delete(self, request: web.Request) -> web.Response:
         """Delete a conversation: turns, history and index entry."""
-        thread = _thread(request)
-        if turn_ids := await self.talks.turns(thread):
+        thread, turn_ids = _thread(request), await self.talks.turns(_thread(request))
+        if not turn_ids and await self.talks.title(thread) is None:
+            return answer({})
+        if turn_ids:
             await self._forget(thread, *turn_ids)
         await self.intake.reset(thread)
         await self.intake.preferences.forget(thread)
-        await self.talks.forget(thread)
         await live.forget(self.store, thread)
         await live.announce(self.store, thread, gone=True)
+        await self.talks.forget(thread)
         return answer({})
 
     async def events(self, request: web.Request) -> web.StreamResponse:

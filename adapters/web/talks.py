@@ -76,6 +76,13 @@ class Talks:
             await command("HSETNX", titles, turn.key.thread, title)
         for key in (talks, titles, turns):
             await command("PEXPIRE", key, self._keep_ms)
+        await self.keep(turn.key)
+
+    async def keep(self, thread: ThreadKey) -> None:
+        """Let what was chosen for a conversation expire with it."""
+        if thread.thread:
+            chosen = self._store.key("preferences", str(thread))
+            await self._store.command("PEXPIRE", chosen, self._keep_ms)
 
     async def remove(self, thread: ThreadKey, turn_id: str) -> None:
         """Drop a turn, and its conversation with the last one."""

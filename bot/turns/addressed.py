@@ -16,7 +16,7 @@ from bot.turns.queue import TurnQueue
 FOREIGN_SECONDS = 1.0
 _MOST_THREADS = 10_000  # remembered by a process
 
-_STOP = re.compile(r"\s*stop\s*\.?\s*", re.IGNORECASE)
+_STOP, _HELP = (re.compile(rf"\s*{it}\s*\.?\s*", re.IGNORECASE) for it in ("stop", "help"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +67,11 @@ def is_stop(facts: Facts, text: str) -> bool:
     """
     is_ours = facts.direct or facts.calls_bot or not facts.calls_other
     return is_ours and not facts.edited and _STOP.fullmatch(text) is not None
+
+
+def is_help(text: str) -> bool:
+    """Return whether a message for the bot, without its mention, is the word "help" alone."""
+    return _HELP.fullmatch(text) is not None
 
 
 class Speakers:

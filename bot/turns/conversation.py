@@ -284,12 +284,14 @@ class Conversation:
     async def restore(self, result: Shown, surface: Surface, *, late_writes: Sequence[str]) -> None:
         """Write an ended reply again and delete late messages that are not part of it.
 
-        Raises SurfaceError.
+        A reply whose text was forgotten stays as it is. Raises SurfaceError.
         """
         for message_id in late_writes:
             if message_id not in result.message_ids:
                 with suppress(MessageGone, WriteRefused):
                     await surface.edit(message_id, Page(0, "", final=True))
+        if not result.text:
+            return
         result = shortened(result, self._longest)
         await restore(result, surface=surface, budgets=self._budgets, patience=self._patience)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -39,17 +39,17 @@ SUMMARY_QUESTION = (
     " what is open. Say who said what where it matters."
 )
 FORGET_QUESTION = (
-    "Shall I forget everything that you have said to me, and my answers to it, in every place? "
-    "I cannot bring it back."
+    "Shall I forget everything you have said to me, and my answers to it, in every place? "
+    "This cannot be undone."
 )
 FORGET = "Forget everything"  # the button below it
 FORGETTING = (
-    "I am forgetting everything that you have said to me. This takes a while; I will not answer "
-    "your questions until it is done."
+    "I am forgetting everything you have said to me. This takes a little while; until then I "
+    "cannot answer you."
 )
 FORGOTTEN = (
-    "I have forgotten everything that you have said to me. Messages that are still visible "
-    "here stay until you delete them. What you have used today still counts."
+    "I have forgotten everything you have said to me. Messages that you can still see are not "
+    "deleted: please delete them yourself if you want. Today's usage still counts."
 )
 
 
@@ -134,18 +134,26 @@ class Desk:
         _require(call, "thread")
         if not may_change("thread", self._rights(call)):
             raise MayNotChange("thread")
-        await self._intake.reset(call.thread)
+        await self._intake.reset(call.thread, event_id=call.id)
         return "I have forgotten this conversation. Your next question begins a new one."
 
-    async def stop(self, call: Call) -> str:
-        """End the answers of this person that run there, or any if they manage messages."""
+    async def stop(self, call: Call, manages: Callable[[], Awaitable[bool]] | None = None) -> str:
+        """End the answers of this person that run there, or another's if they manage messages.
+
+        `manages` looks that up if the call does not know it.
+        """
         await self._check(call)
-        thread, channel = call.thread, "" if call.in_thread else call.thread.channel
-        stopped = False
-        if call.manages_messages and call.in_thread:
-            stopped = await self._intake.stop_thread(thread)
-        if not stopped:
-            stopped = await self._intake.stop_own(call.id, thread, call.person, channel=channel)
+
+        async def known() -> bool:
+            return call.manages_messages
+
+        stopped = await self._intake.stop_own(
+            call.id,
+            call.thread,
+            call.person,
+            channel="" if call.in_thread else call.thread.channel,
+            manages=manages or known,
+        )
         return "I stop." if stopped else "No answer of yours is running here."
 
     async def quiet(self, call: Call) -> str:
@@ -201,13 +209,17 @@ class Desk:
         found = await self._intake.preferences.read(call.thread)
         offered = [
             (scope, part, _TITLES[part].format(place=name))
-            for scope, name in call.scopes.items()
+            for scope, name in self.changeable(call).items()
             for part in _PARTS[scope]
-            if may_change(scope, self._rights(call))
         ]
         lines = chosen_lines(found, call.scopes, self._intake.preferences.models)
         text = "\n".join(lines) or _NOTHING_CHOSEN
         return Overview(text=text if offered else f"{text}\n{_WHO_MAY}", forms=offered)
+
+    def changeable(self, call: Call) -> Mapping[Scope, str]:
+        """Return the scopes that this person may change, with their names."""
+        rights = self._rights(call)
+        return {scope: name for scope, name in call.scopes.items() if may_change(scope, rights)}
 
     async def form(self, call: Call, scope: Scope, part: Part) -> Form:
         """Return a form with what is chosen now."""
@@ -247,13 +259,13 @@ class Desk:
         used = await self._intake.usage(call.thread, call.person, call.asker)
         quota = used.quota
         lines = [
-            f"Questions of today: {_of(used.questions, quota.questions)}",
-            f"Tokens of my model, read and written: {_of(used.tokens, quota.tokens)}",
+            f"Your questions today: {_of(used.questions, quota.questions)}",
+            f"Your tokens today, read and written: {_of(used.tokens, quota.tokens)}",
         ]
         if quota.server_tokens is not None:
             all_people = _of(used.server_tokens, quota.server_tokens)
-            lines.append(f"Tokens of all people here: {all_people}")
-        return "\n".join([*lines, f"The count starts again at 00:00 UTC, {until(used.renews_in)}."])
+            lines.append(f"Tokens of everybody here today: {all_people}")
+        return "\n".join([*lines, f"Limits reset at 00:00 UTC, {until(used.renews_in)}."])
 
     async def forget_me(self, call: Call) -> str:
         """Begin to forget a person who has confirmed FORGET_QUESTION.
@@ -305,7 +317,7 @@ class Desk:
             rules.append(f"{model} answers here.")
         access = self._intake.access
         if access.people or access.roles or any(one.people or one.roles for one in found.values()):
-            rules.append("Not everybody may use me here; you may.")
+            rules.append("Not everybody may use me here, but you may.")
         if questions := access.quota_of(call.person, call.asker, found).questions:
             rules.append(f"You may ask me {_counted(questions)} questions a day.")
         return rules
@@ -377,10 +389,10 @@ def _require(call: Call, scope: Scope) -> None:
         raise NotAThread if scope == "thread" else NotOffered(f"There is no {scope} here.")
 
 
-_NOTHING_CHOSEN = "Nothing is chosen here, so my usual settings apply."
+_NOTHING_CHOSEN = "Nothing is chosen here: the defaults apply."
 _WHO_MAY = (
-    "The person who started a thread can change this for the thread; people who manage a channel or"
-    " the server can change it there."
+    "The person who began a thread can change its settings; managers can change a channel's or a "
+    "server's."
 )
 _TITLES: Mapping[Part, str] = {
     "answers": "Answers in {place}",

@@ -94,6 +94,7 @@ local function erase_turn(id, it)
     for _, message in ipairs(ids_in(redis.call('HGET', key('turn', id), MESSAGE_IDS))) do
       redis.call('DEL', key('posted', platform_of(thread), message))
     end
+    redis.call('ZREM', key('turns', thread), id)
     note_thread(thread, it)
     if redis.pcall('GET', key('newest', thread)) == id then redis.call('DEL', key('newest', thread)) end
     if redis.pcall('GET', key('told', thread)) == id then redis.call('SET', key('told', thread), '-', 'KEEPTTL') end
@@ -246,6 +247,13 @@ local function of_thread()
   return {
     history = function(_, thread, it) return forget_in_history(thread, it) end,
     names = function(name, _, it) return it.kind == 'person' and redis.call('HDEL', name, it.id) or 0 end,
+    -- Somebody else may have begun the thread.
+    preferences = function(name, thread, it)
+      if redis.call('HGET', name, 'persona_by') ~= '"' .. it.json .. '"' then return 0 end
+      redis.call('HDEL', name, 'persona', 'persona_by')
+      if redis.call('HLEN', name) <= 1 then forget_choices(thread) end
+      return 1
+    end,
     speakers = function(name, _, it) return it.kind == 'person' and redis.call('SREM', name, it.written) or 0 end,
     live = function(name, thread, it)
       if not names_it(thread, it) then return 0 end
@@ -319,6 +327,9 @@ local function forget_key(name, it)
   elseif name == 'preferences' then
     local members = redis.call('SMEMBERS', full)
     return drop_members(full, members, 'SREM', function(place) return names_it(place, it) end), 0
+  elseif name == 'marks' then
+    local members = redis.call('ZRANGE', full, 0, -1)
+    return drop_members(full, members, 'ZREM', function(id) return names_it(id, it) end), 0
   elseif kind == 'turn' then
     return forget_turn(rest, it)
   elseif kind == 'spent' then
@@ -344,11 +355,17 @@ local function forget_key(name, it)
   return at_value and at_value(full, it) or 0, 0
 end
 
+-- Says for a while that somebody was forgotten, under a name that is anonymous once the day's salt is gone.
+local function forgotten_key(who)
+  return key('forgotten', redis.sha1hex((redis.call('GET', key('spent', 'salt')) or '') .. who))
+end
+
 -- `salt` are random letters. Called again, it changes nothing.
 function verbs.begin_forgetting(who, salt)
   -- As long as a count of today.
   redis.call('SET', key('spent', 'salt'), salt, 'NX', 'PX', SPENT_MS)
-  redis.call('ZADD', prefix .. 'forgetting', 'NX', now_ms(), who)
+  local pause = math.max(redis.call('PTTL', forgotten_key(who)), 0)
+  redis.call('ZADD', prefix .. 'forgetting', 'NX', now_ms() + pause, who)
   return 1
 end
 
@@ -393,9 +410,11 @@ function verbs.forget_some(who, cursor)
   return {step[1], total, waiting}
 end
 
--- Only the job is left. Notes of a page about a refused question are dropped now.
-function verbs.end_forgetting(who)
+-- Only the job is left. Notes of a page about a refused question are dropped now. The next job of the same person
+-- begins after `pause` ms.
+function verbs.end_forgetting(who, pause)
   local it = parsed(who)
+  redis.call('SET', forgotten_key(who), '1', 'PX', math.max(tonumber(pause), 1))
   if it.kind == 'person' then
     if it.platform == 'web' then
       for _, talk in ipairs(redis.call('ZRANGE', prefix .. 'web:talks:' .. it.id, 0, -1)) do

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import time
 from contextlib import suppress
 from typing import Literal, Protocol
 from urllib.parse import quote
@@ -15,6 +16,9 @@ from bot.errors import StoreUnavailable
 log = logging.getLogger(__name__)
 
 _WAIT = Backoff(first=0.2, longest=10.0)  # for a turn that has to end, or be repaired, first
+# A person is forgotten again after so many times as long as it took, and at most so many seconds:
+# a job reads all keys.
+_PAUSE, _LONGEST_PAUSE = 10, 60.0
 _AT_ONCE = 4  # jobs of one worker: one that waits for a turn delays no others
 
 
@@ -48,6 +52,7 @@ class Forgetting:
 
     async def carry_out(self, who: str) -> int:
         """Remove all data, and then the job; return how much this call has removed."""
+        began_at = time.monotonic()
         known = await self._script.run("forget_known", who)
         attempt, removed = 0, known if isinstance(known, int) else 0
         while True:
@@ -60,7 +65,8 @@ class Forgetting:
                 await asyncio.sleep(_WAIT.delay(attempt))
             if await self.is_done(who):
                 return removed
-        await self._script.run("end_forgetting", who)
+        pause = min(_PAUSE * (time.monotonic() - began_at), _LONGEST_PAUSE)
+        await self._script.run("end_forgetting", who, int(pause * 1000))
         log.info("Forgot a %s of %s", *who.split(":")[:2])
         return removed
 

@@ -36,6 +36,7 @@ from bot.errors import (
     NotTheAsker,
     Refused,
     StoreUnavailable,
+    SurfaceError,
     ThreadBusy,
 )
 from bot.text.graphemes import CUT, left_out, without_middle
@@ -69,6 +70,7 @@ _FEEDBACK = Counter(
 _REFUSED = Counter(
     "parley_refusals_total", "Questions that were refused, by the reason", ["platform", "kind"]
 )
+_READING_SECONDS = 1.0  # of the time that a platform waits for an answer to a press
 _ENDING_SECONDS = 0.5  # time between the last write of a reply and the storing of its end
 
 
@@ -245,11 +247,6 @@ class Intake:
         shown = await self._queue.result(turn_id)
         return shown.end if shown else None
 
-    async def messages_of(self, turn_id: str) -> tuple[str, ...]:
-        """Return the ids of the messages that show the answer of a turn, if it has ended."""
-        shown = await self._queue.result(turn_id)
-        return shown.message_ids if shown else ()
-
     async def standings(
         self, thread: ThreadKey, turn_ids: Sequence[str], *, person_id: str
     ) -> list[Standing]:
@@ -273,14 +270,27 @@ class Intake:
         return await self._queue.stop_thread(thread)
 
     async def stop_own(
-        self, turn_id: str, thread: ThreadKey, person: Person, *, channel: str = ""
+        self,
+        turn_id: str,
+        thread: ThreadKey,
+        person: Person,
+        *,
+        channel: str = "",
+        manages: Callable[[], Awaitable[bool]],
     ) -> bool:
         """Ask for the end of a person's answers in a thread; False if none runs there.
 
-        With a `channel`, those in all its threads end, too. `turn_id` is that of the message with
-        the request: a redelivery returns the same, and it is not admitted.
+        With a `channel`, those in all its threads end, too. If the person `manages` messages and
+        has no answer there, another's in the thread ends; `manages` is called only if one is open.
+        `turn_id` is that of the message with the request: a redelivery returns the same, and it is
+        not admitted.
         """
-        return await self._queue.stop_own(turn_id, thread, person, channel=channel)
+        stop = partial(self._queue.stop_own, turn_id, thread, person, channel=channel)
+        if await stop():
+            return True
+        if await self._queue.is_idle(thread):
+            return False
+        return (self.access.is_admin(person) or await manages()) and await stop(manages=True)
 
     async def regenerate(
         self,
@@ -290,20 +300,26 @@ class Intake:
         press_id: str,
         place: Place | None = None,
         asker: Asker = ANYBODY,
+        reread: Callable[[Turn], Awaitable[str]] | None = None,
     ) -> Turn:
         """Queue a thread's last turn again, to replace its answer in its messages.
 
         Return it, perhaps without its question. `press_id` names the event: if it is delivered
-        twice, it counts once. The keys of `place` update the turn's place. Raises Refused, whose
-        `apology` is for the person.
+        twice, it counts once. The keys of `place` update the turn's place. `reread` returns the
+        question as it stands now; if that is empty or takes too long, the stored one is asked.
+        Raises Refused, whose `apology` is for the person.
         """
         turn = await self._pressed(turn_id, person_id)
+        text = await _soon(reread(turn)) if reread else ""
+        turn = _bounded(replace(turn, text=text)) if text else turn
         press = partial(
             self._queue.regenerate,
             turn_id,
             person_id=person_id,
             press_id=press_id,
             place=place,
+            text=turn.text if text else "",
+            left_out=turn.left_out,
             quota=await self._quota(turn.key, turn.person, asker),
             estimate=self._estimate(turn),
         )
@@ -378,9 +394,9 @@ class Intake:
         """Return what a thread remembers, oldest first."""
         return await self._history.read(thread)
 
-    async def reset(self, thread: ThreadKey) -> None:
-        """Drop the history of a thread."""
-        await self._history.forget(thread)
+    async def reset(self, thread: ThreadKey, *, event_id: str = "") -> None:
+        """Forget all that was said in a thread; see `TurnQueue.reset`."""
+        await self._queue.reset(thread, event_id)
 
     async def asker(self, turn_id: str) -> str:
         """Return the id of the person who asked for a turn; empty if the turn is not known."""
@@ -457,6 +473,14 @@ class Intake:
             return True
         self._refusals.put(refusal, True, seconds=REPEAT_SECONDS)
         return False
+
+
+async def _soon(reading: Awaitable[str]) -> str:
+    """Return a text; empty if the platform does not give it in time."""
+    with suppress(SurfaceError, TimeoutError):
+        async with asyncio.timeout(_READING_SECONDS):
+            return (await reading).strip()
+    return ""
 
 
 async def _after_the_end(press: Callable[[], Awaitable[_T]]) -> _T:

@@ -188,9 +188,17 @@ class PreferenceStore:
             raise MayNotChange(scope)
         place = place_of(thread, scope)
         checked = {name: self._named(scope, name, value) for name, value in changes.items()}
-        await self._apply({place: checked}, replaces=False)
-        log.info("Preferences of %s: %s changed %s", place, by, ", ".join(checked) or "nothing")
+        # A persona of a thread is forgotten with the person who wrote it.
+        author: dict[str, object] = {}
+        if scope == "thread" and "persona" in checked:
+            author = {"persona_by": by if checked["persona"] else None}
+        (before,) = await self._read_places([place])
+        await self._apply({place: checked | author}, replaces=False)
         (result,) = await self._read_places([place])
+        changed = (
+            f"{name} from {_logged(name, before)} to {_logged(name, result)}" for name in checked
+        )
+        log.info("Preferences of %s: %s changed %s", place, by, ", ".join(changed) or "nothing")
         return result
 
     async def forget(self, thread: ThreadKey) -> None:
@@ -301,6 +309,16 @@ def chosen(one: Preferences) -> dict[str, Any]:
     """Return the fields in which something is chosen, by their names."""
     values = {each.name: getattr(one, each.name) for each in fields(Preferences)}
     return {name: value for name, value in values.items() if value not in (None, "", ())}
+
+
+def _logged(name: str, chosen_there: Preferences) -> str:
+    """Return a value for the log, which has no words of people."""
+    value = getattr(chosen_there, name)
+    if value in (None, "", ()):
+        return "nothing"
+    if name == "persona":
+        return f"{len(str(value))} characters"
+    return " ".join(value) if isinstance(value, tuple) else str(value)
 
 
 def _written(value: object) -> str:

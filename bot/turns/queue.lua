@@ -41,8 +41,10 @@ local PREFERRED = {'model', 'persona', 'temperature', 'max_tokens'}
 local JOINED_BYTES = 64000
 -- After its day, what was used is only corrected.
 local SPENT_MS = 2 * DAY_MS
--- The value of a record's `forget` if the answer is dropped, too.
-local WITH_ANSWER = '2'
+-- The value of a record's `forget` if the answer is dropped, too: at once, or after a repair without buttons.
+local WITH_ANSWER, AFTER_REPAIR = '2', '3'
+-- Of messages that were deleted before they were known.
+local MOST_MARKS = 10000
 
 -- Stored names are those of the first version. Keys without a line here are stored under their own name:
 --   mailbox:<thread>     list of turn ids, the running or next one first
@@ -51,10 +53,12 @@ local WITH_ANSWER = '2'
 --   running:<person>     set of turns that workers have taken
 --   history:<thread>     list of exchanges
 --   speakers:<thread>    set of the people who have spoken in a thread of the bot, up to some
+--   turns:<thread>       sorted set of ended turns, by the time (ms) of their end
+--   marks                sorted set of deleted messages whose turns were not known, by that time (ms)
 --   kept:<person>        list of ended turns, oldest first, each behind the bytes of all up to it
 --   posted:<message>     the thread in which a surface posted a message
 --   deleted:<message>    a message that was deleted while no turn was known to have posted it
---   pressed:<press>      a press of Regenerate that was accepted
+--   pressed:<press>      a press of Regenerate, or a command to reset, that was accepted
 --   answered:<id>        set if a turn has ended and its record expires before it could come again
 --   newest:<thread>      the last turn of a thread whose reply has ended and shows something
 --   heard:<message>      set of the threads in whose contexts a message is, by the id of its turn
@@ -95,7 +99,7 @@ local STORED = {
 --   unsaid        flag: also messages of a person who is being forgotten
 --   preferences   JSON: how to answer, as it was chosen when the turn was queued or edited
 --   edited        when the question was last edited (ms)
---   forget        '1' if the question was forgotten, WITH_ANSWER if the answer goes, too
+--   forget        '1' if the question was forgotten, WITH_ANSWER or AFTER_REPAIR if the answer goes, too
 -- Its way through the queue:
 --   fence         how often the turn was taken: the number of its newest lease
 --   entry         the token with which it was taken
@@ -478,6 +482,12 @@ end
 
 local NO_QUESTION = with_question('', '""')
 
+-- What a forgotten turn has shown.
+local function drop_answer(id)
+  redis.call('HSET', key('turn', id), 'shown', '')
+  redis.call('HDEL', key('turn', id), PREVIOUS_ANSWER)
+end
+
 -- Bodies of older versions, without a `head_size`, stay as they are.
 local function put_question(id, text)
   local body, size = unpack(redis.call('HMGET', key('turn', id), 'body', 'head_size'))
@@ -495,6 +505,7 @@ end
 local function replace_question(id, text, left_out)
   local name = key('turn', id)
   local body, size = unpack(redis.call('HMGET', name, 'body', 'head_size'))
+  if not (body and tonumber(size)) then return end
   local head = string.sub(body, 1, tonumber(size))
   head = string.gsub(head, '"left_out": %d+', '"left_out": ' .. left_out, 1)
   redis.call('HSET', name, 'body', with_question(head, text), 'head_size', #head)
@@ -527,6 +538,20 @@ local function mark_dropped(id, duration)
   redis.call('PEXPIRE', key('turn', id), duration)
 end
 
+-- Of a message whose turn may still be admitted.
+local function mark_unknown(id)
+  local marks = key('marks')
+  mark_dropped(id, LATE_ADMISSION_MS)
+  redis.call('ZADD', marks, now_ms(), id)
+  redis.call('PEXPIRE', marks, LATE_ADMISSION_MS)
+  redis.call('ZREMRANGEBYSCORE', marks, '-inf', now_ms() - LATE_ADMISSION_MS)
+  local oldest = redis.call('ZRANGE', marks, 0, -1 - MOST_MARKS)
+  for _, one in ipairs(oldest) do
+    if not record(one).thread then redis.call('DEL', key('turn', one)) end
+    redis.call('ZREM', marks, one)
+  end
+end
+
 -- The thread's last exchange must be this turn's. The record has a question that was edited since.
 local function recall_question(id, thread)
   local question = lacks_question(id) and last_question(thread)
@@ -545,6 +570,7 @@ local function discard(id)
     redis.call('DEL', key('posted', platform_of(turn.thread), message))
   end
   redis.call('DEL', name)
+  redis.call('ZREM', key('turns', turn.thread), id)
   mark_dropped(id, LATE_ADMISSION_MS)
 end
 
@@ -920,8 +946,8 @@ local function press_refusal(id, turn, asker, person_limit, total_limit, quota)
 end
 
 -- What the turn has shown, and its exchange in the history, stay until there is a new answer. `place`, which may
--- be '', is added to the turn's place.
-function verbs.regenerate(id, asker, press, place, person_limit, total_limit, quota)
+-- be '', is added to the turn's place. `text` is JSON, or '' if the question is as it was.
+function verbs.regenerate(id, asker, press, place, person_limit, total_limit, quota, text, left_out)
   local name, turn, pressed = key('turn', id), record(id), key('pressed', press)
   if redis.call('EXISTS', pressed) == 1 then return 'again' end
   quota = decoded(quota or '')
@@ -931,6 +957,7 @@ function verbs.regenerate(id, asker, press, place, person_limit, total_limit, qu
   redis.call('SET', pressed, id, 'PX', PRESS_MS)
   if place ~= '' then add_to_place(id, decoded(place)) end
   enqueue_again(id, turn, last_remembered(turn.thread), quota)
+  if (text or '') ~= '' then replace_question(id, text, left_out) end
   return 'again'
 end
 
@@ -1116,7 +1143,10 @@ end
 
 -- A limit of 0 exchanges means that nothing said outlives its turn: the record expires soon, and the id stays
 -- known without it.
-local function keep_ended(id, limits)
+local function keep_ended(id, thread, limits)
+  redis.call('ZADD', key('turns', thread), now_ms(), id)
+  redis.call('ZREMRANGEBYSCORE', key('turns', thread), '-inf', now_ms() - ARGV[2])
+  keep(key('turns', thread))
   if limits.history > 0 then return keep(key('turn', id)) end
   redis.call('PEXPIRE', key('turn', id), limits.late_write_ms + LAST_WORDS_MS)
   redis.call('SET', key('answered', id), '1', 'PX', ARGV[2])
@@ -1130,7 +1160,7 @@ local function end_joined(id, turn, outcome, counts, limits)
       local name = key('turn', one)
       redis.call('HSET', name, 'state', outcome, MESSAGE_IDS, '[]', 'shown', '')
       redis.call('HDEL', name, POSITION, ATTEMPTS, ANEW, 'stop')
-      keep_ended(one, limits)
+      keep_ended(one, turn.thread, limits)
       redis.call('LREM', key('mailbox', turn.thread), 1, one)
       close(one, turn.person)
       local size = RECORD_BYTES + redis.call('HSTRLEN', name, 'body')
@@ -1360,6 +1390,12 @@ local function count_ended(id, person, ended, keeps, limits)
   count_kept(id, person, size, limits.person_bytes)
 end
 
+-- Writes a reply once more, now that other buttons belong below it.
+local function repair_buttons(id, thread)
+  note_late_writes(id, redis.call('HGET', key('turn', id), MESSAGE_IDS) or '')
+  schedule_repair(id, thread, 0)
+end
+
 -- `ended` has the arguments of `finish`. Returns as `finish` does.
 local function end_turn(id, turn, ended, last, limits)
   local outcome, thread = ended.outcome, turn.thread
@@ -1379,8 +1415,9 @@ local function end_turn(id, turn, ended, last, limits)
   store_outcome(id, ended)
   local keeps = keeps_question(id, thread, ended.exchange, last, limits)
   if forgotten or not keeps then drop_question(id) end
-  keep_ended(id, limits)
+  keep_ended(id, thread, limits)
   local older = note_newest(id, thread, ended.message_ids)
+  if forgotten == AFTER_REPAIR then repair_buttons(id, thread) end
   if tonumber(turn.fence) > 1 or outcome == 'dead' then schedule_repair(id, thread, limits.late_write_ms) end
   make_way(id, turn)
   count_ended(id, turn.person, ended, keeps, limits)
@@ -1453,6 +1490,11 @@ function verbs.report_late_writes(id, message_ids)
   return 1
 end
 
+local function end_repair(platform, id)
+  if redis.call('HGET', key('turn', id), 'forget') == AFTER_REPAIR then drop_answer(id) end
+  return redis.call('ZREM', key('repairs', platform), id)
+end
+
 -- Returns {id, claim, body, place changes, late writes, thread} of a due repair, or false if there is none. The
 -- claim expires after `duration` ms. A turn that runs again schedules its repair when it ends.
 function verbs.claim_repair(platform, duration)
@@ -1468,7 +1510,7 @@ function verbs.claim_repair(platform, duration)
       redis.call('ZADD', repairs, claim, id)
       return {id, claim, known[2], known[3] or '{}', known[4] or '[]', known[5] or ''}
     end
-    redis.call('ZREM', repairs, id)
+    end_repair(platform, id)
   end
 end
 
@@ -1477,7 +1519,7 @@ function verbs.complete_repair(platform, id, claim)
   local repairs = key('repairs', platform)
   if redis.call('ZSCORE', repairs, id) ~= claim then return 0 end
   redis.call('HDEL', key('turn', id), LATE_WRITES, REPAIR_ATTEMPTS)
-  return redis.call('ZREM', repairs, id)
+  return end_repair(platform, id)
 end
 
 -- The time in the id of a stream's entry.
@@ -1568,8 +1610,9 @@ function verbs.stop_thread(thread)
 end
 
 -- Stops the answers of a person that people see or wait for next, in this thread or anywhere in `channel`,
--- which may be ''. `id` is that of the message with the request: a redelivery is not a question either.
-function verbs.stop_own(id, thread, person, channel)
+-- which may be ''. `manages` is '1' if the person may end any answer of the thread. `id` is that of the message with the
+-- request: a redelivery is not a question either.
+function verbs.stop_own(id, thread, person, channel, manages)
   local state = record(id).state
   if state then return state == 'dropped' and 1 or 0 end
   local stopped = 0
@@ -1580,6 +1623,7 @@ function verbs.stop_own(id, thread, person, channel)
     local is_next = turn.fence ~= '0' or redis.call('LINDEX', key('mailbox', place), 0) == own
     if is_here and is_next then stopped = verbs.stop(own) + stopped end
   end
+  if stopped == 0 and manages == '1' then stopped = verbs.stop_thread(thread) end
   if stopped == 0 then return 0 end
   mark_dropped(id, PRESS_MS)
   return 1
@@ -1634,6 +1678,15 @@ local function forget_joined(lead, remembered)
   for _, one in ipairs(joined_to(lead)) do drop_question(one) end
 end
 
+-- With AFTER_REPAIR, an answer whose buttons are to go stays until then.
+local function drop_forgotten_answer(id, how)
+  local name, turn = key('turn', id), record(id)
+  if redis.call('HEXISTS', name, 'forget') == 0 then return end
+  redis.call('HSET', name, 'forget', how)
+  local has_repair = how == AFTER_REPAIR and redis.call('ZSCORE', key('repairs', platform_of(turn.thread)), id)
+  if not is_open(turn) and not has_repair then drop_answer(id) end
+end
+
 -- The turns of the first arguments, `count` in number, and those whose answers have the messages behind them. A
 -- message may be that of a post whose answer is under way (`may_be_admitted_later`).
 local function turns_of(may_be_admitted_later, platform, count, ...)
@@ -1652,15 +1705,6 @@ local function turns_of(may_be_admitted_later, platform, count, ...)
     end
   end
   for thread, wanted in pairs(threads) do find_answers(thread, wanted, ids) end
-  -- An answer goes with all that continues it; ipairs finds those that are added here, too.
-  local known = {}
-  for _, one in ipairs(ids) do
-    local answered = lead_of(one) or one
-    for _, following in ipairs(known[answered] and {} or continued_by(answered)) do
-      table.insert(ids, following)
-    end
-    known[answered] = true
-  end
   return ids
 end
 
@@ -1669,23 +1713,27 @@ end
 local function note_older_newest(thread, ids)
   local name, last = key('newest', thread), last_remembered(thread)
   local newest = redis.pcall('GET', name)
-  if type(newest) ~= 'string' or not ids[newest] or last == '' then return end
-  local message_ids = redis.call('HGET', key('turn', last), MESSAGE_IDS) or ''
-  if last_of(message_ids) == '' then return end
+  if type(newest) ~= 'string' or not ids[newest] then return end
+  repair_buttons(newest, thread)
+  if last == '' or last_of(redis.call('HGET', key('turn', last), MESSAGE_IDS) or '') == '' then return end
   redis.call('SET', name, last, 'PX', ARGV[2])
-  for _, id in ipairs({last, newest}) do
-    note_late_writes(id, redis.call('HGET', key('turn', id), MESSAGE_IDS) or '')
-    schedule_repair(id, thread, 0)
-  end
+  repair_buttons(last, thread)
 end
 
 -- `asked` is when the last of the turns was asked (ms; '' if that is not known). If that is less than ten
 -- minutes ago, its admission may still come. A turn that was released in mid-reply is taken once more, to end
 -- what is shown.
-function verbs.forget(asked, ...)
-  local may_be_admitted_later = now_ms() - (tonumber(asked) or now_ms()) < LATE_ADMISSION_MS
-  local remembered = {}
-  for _, id in ipairs(turns_of(may_be_admitted_later, ...)) do
+local function forget_turns(ids, may_be_admitted_later)
+  local remembered, known = {}, {}
+  -- An answer goes with all that continues it; ipairs finds those that are added here, too.
+  for _, one in ipairs(ids) do
+    local answered = lead_of(one) or one
+    for _, following in ipairs(known[answered] and {} or continued_by(answered)) do
+      table.insert(ids, following)
+    end
+    known[answered] = true
+  end
+  for _, id in ipairs(ids) do
     local turn, name, lead = record(id), key('turn', id), lead_of(id)
     drop_from_contexts(id)
     if lead then leave_out(id, lead) end
@@ -1711,7 +1759,7 @@ function verbs.forget(asked, ...)
         forget_joined(id, here)
       end
     elseif may_be_admitted_later then
-      mark_dropped(id, LATE_ADMISSION_MS)
+      mark_unknown(id)
     end
   end
   for thread, ids in pairs(remembered) do
@@ -1720,17 +1768,34 @@ function verbs.forget(asked, ...)
   end
 end
 
+function verbs.forget(asked, ...)
+  local may_be_admitted_later = now_ms() - (tonumber(asked) or now_ms()) < LATE_ADMISSION_MS
+  forget_turns(turns_of(may_be_admitted_later, ...), may_be_admitted_later)
+end
+
+-- Forgets all that was said in a thread, and stops the answer that grows; questions that wait are answered without what
+-- was before them. `event` is the id of a command in a thread whose replies have buttons, else ''. It counts once.
+function verbs.reset(thread, event)
+  if event ~= '' and not redis.call('SET', key('pressed', event), thread, 'NX', 'PX', PRESS_MS) then return 0 end
+  local ids = redis.call('ZRANGE', key('turns', thread), 0, -1)
+  for _, line in ipairs(redis.call('LRANGE', key('history', thread), 0, -1)) do table.insert(ids, turn_of(line)) end
+  for _, id in ipairs(redis.call('LRANGE', key('mailbox', thread), 0, -1)) do
+    if redis.call('HEXISTS', key('turn', id), MESSAGE_IDS) == 1 or record(id).state == 'running' then
+      for _, one in ipairs({id, unpack(joined_to(id))}) do table.insert(ids, 1, one) end
+    end
+    redis.call('HDEL', key('turn', id), 'context')
+  end
+  forget_turns(ids, false)
+  for _, id in ipairs(ids) do drop_forgotten_answer(id, event == '' and WITH_ANSWER or AFTER_REPAIR) end
+  redis.call('DEL', key('history', thread), key('names', thread), key('told', thread), key('turns', thread))
+  note_seen(thread)
+  return 1
+end
+
 -- Drops the answers of turns that were forgotten, also of those that end later. For platforms on which no late
 -- write has to be corrected from them.
 function verbs.forget_answers(...)
-  for _, id in ipairs({...}) do
-    local name = key('turn', id)
-    if redis.call('HEXISTS', name, 'forget') == 1 then
-      redis.call('HSET', name, 'forget', WITH_ANSWER)
-      redis.call('HDEL', name, PREVIOUS_ANSWER)
-      if not is_open(record(id)) then redis.call('HSET', name, 'shown', '') end
-    end
-  end
+  for _, id in ipairs({...}) do drop_forgotten_answer(id, WITH_ANSWER) end
 end
 
 -- What is known of each of these turns, and the newest reply of its thread; a line of `false` if there is nothing.

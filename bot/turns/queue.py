@@ -255,19 +255,24 @@ class TurnQueue:
         person_id: str,
         press_id: str,
         place: Place | None = None,
+        text: str = "",
+        left_out: int = 0,
         quota: Quota = _ANYTHING,
         estimate: int = 0,
     ) -> None:
         """Queue an ended turn again, with the messages that it has. Raises Refused.
 
         Only the asker may do so, only for the last turn of a thread, and only while no turn waits
-        or runs there. A repeated `press_id` changes nothing. `place` updates the turn's place. The
-        turn reserves as an admission does.
+        or runs there. A repeated `press_id` changes nothing. `place` updates the turn's place, and
+        `text` replaces its question. The turn reserves as an admission does.
         """
         added = json.dumps(place, ensure_ascii=False) if place else ""
         limits = self._limits.waiting_per_person, self._limits.waiting
         written = _write_quota(quota, estimate)
-        await self._script.run("regenerate", turn_id, person_id, press_id, added, *limits, written)
+        question = json.dumps(text, ensure_ascii=False) if text else "", left_out
+        await self._script.run(
+            "regenerate", turn_id, person_id, press_id, added, *limits, written, *question
+        )
 
     async def continue_answer(
         self,
@@ -341,16 +346,23 @@ class TurnQueue:
         return bool(await self._script.run("stop_thread", str(thread)))
 
     async def stop_own(
-        self, turn_id: str, thread: ThreadKey, person: Person, *, channel: str = ""
+        self,
+        turn_id: str,
+        thread: ThreadKey,
+        person: Person,
+        *,
+        channel: str = "",
+        manages: bool = False,
     ) -> bool:
         """Ask for the end of a person's answers in a thread; False if none runs there.
 
-        With a `channel`, those in all its threads end, too. `turn_id` is that of the message with
-        the request: a redelivery returns the same, and it is not admitted.
+        With a `channel`, those in all its threads end, too. If the person `manages` messages and
+        has no answer there, another's in the thread ends. `turn_id` is that of the message with the
+        request: a redelivery returns the same, and it is not admitted.
         """
         within = str(replace(thread, channel=channel, thread="")) if channel else ""
-        key = _person_key(thread.platform, person)
-        return bool(await self._script.run("stop_own", turn_id, str(thread), key, within))
+        words = turn_id, str(thread), _person_key(thread.platform, person), within
+        return bool(await self._script.run("stop_own", *words, "1" if manages else ""))
 
     async def load(self, platforms: Sequence[str]) -> Load:
         """Return how many turns wait and run."""
@@ -388,6 +400,15 @@ class TurnQueue:
         asked = "" if asked_at is None else int(asked_at * 1000)
         await self._script.run("forget", asked, platform, len(turn_ids), *turn_ids, *messages)
 
+    async def reset(self, thread: ThreadKey, event_id: str = "") -> None:
+        """Forget all that was said in a thread, and stop the answer that is running there.
+
+        `event_id` names the command, which counts once, in a thread whose replies have buttons;
+        they are removed. Turns that wait are answered. Earlier messages are not read as context any
+        more.
+        """
+        await self._script.run("reset", str(thread), event_id)
+
     async def forget_answers(self, *turn_ids: str) -> None:
         """Drop the answers of forgotten turns, too. Late writes can then not be corrected."""
         await self._script.run("forget_answers", *turn_ids)
@@ -405,15 +426,15 @@ class TurnQueue:
 
     async def result(self, turn_id: str) -> Shown | None:
         """Return what an ended turn shows, all of it as text; None if it has no outcome."""
-        state, message_ids, text, end, thread = await self._store.command(
+        state, message_ids, text, end, thread, forgotten = await self._store.command(
             *("HMGET", self._store.key("turn", whole_characters(turn_id))),
-            *("state", "pages", "shown", "end", "thread"),
+            *("state", "pages", "shown", "end", "thread", "forget"),
         )
         if state in (None, "queued", "running", "dropped"):
             return None
         newest = await self._store.command("GET", self._store.key("newest", thread or ""))
         shown = read_shown(turn_id, message_ids, text or "", "{}")
-        end = "older" if newest and newest != turn_id else read_end(end)
+        end = "older" if forgotten or (newest and newest != turn_id) else read_end(end)
         return replace(shown, outcome=state, end=end)
 
     async def waits(self, turn_id: str, *, first_in: ThreadKey | None = None) -> bool:

@@ -88,13 +88,6 @@ class History:
         job = named("person", thread.platform, person.id)
         await self._save(keys=keys, args=[job, self._keep_ms, name, person_id])
 
-    async def forget(self, thread: ThreadKey) -> None:
-        """Drop all exchanges of a thread. Earlier messages are not read as context any more."""
-        seen = self._store.key("seen", str(thread))
-        await self._store.command("SET", seen, "1", "PX", self._keep_ms)
-        keys = [self._store.key(kind, str(thread)) for kind in ("history", "names", "told")]
-        await self._store.command("DEL", *keys)
-
     async def is_seen(self, thread: ThreadKey) -> bool:
         """Return whether earlier messages must not be read as context, even without a history.
 

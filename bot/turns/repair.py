@@ -41,7 +41,7 @@ class WorkPolicy:
     repairs_at_once: int = 16
     # Attempts to remove the buttons of an older reply, and the pause between them. The bucket has
     # a spare slot some seconds after the last write of another reply.
-    button_attempts: int = 8
+    button_attempts: int = 30
     button_pause: float = 2.0
     buttons_at_once: int = 100  # waiting replies; further ones keep their buttons
     repair_retry: Backoff = _REPAIR_RETRY  # of a write that repairs a reply
@@ -109,7 +109,7 @@ class Reconciler:
         for _ in range(self._policy.button_attempts):
             # It may be rewritten meanwhile, if the reply after it was forgotten.
             result = await self._queue.result(turn.id)
-            if result is None or not result.message_ids or result.end != "older":
+            if result is None or not (result.message_ids and result.text and result.end == "older"):
                 return
             with suppress(WriteDelayed, WriteFailed):
                 if await self._conversation.take_buttons_away(result, surface):

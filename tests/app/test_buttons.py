@@ -171,6 +171,22 @@ async def test_a_cut_answer_goes_on_below_it(
     assert len(await remembered(own_store)) == 3
 
 
+@pytest.mark.parametrize("way", [DiscordMention, DiscordDm], ids=lambda it: it.__name__)
+async def test_an_answer_that_is_continued_has_no_buttons_at_once(
+    way: object, own_store: Store, model: ModelEmulator
+) -> None:
+    async with talking(way, own_store, model) as scene:
+        model.answer, model.finish_reason = "One, two,", "length"
+        await scene.talk.ask("Count.")
+        await until(lambda: scene.labels() == [("Regenerate", "Continue")], why=scene.labels)
+
+        speak_slowly(model, seconds=60)
+        await scene.press("continue")
+
+        await until(lambda: scene.labels() == [(), ("Stop",)], why=scene.labels)
+        assert scene.texts()[0].startswith("One, two,")
+
+
 @WAYS
 async def test_a_failed_answer_is_tried_again_in_its_message(
     way: object, own_store: Store, model: ModelEmulator

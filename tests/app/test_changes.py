@@ -173,6 +173,29 @@ async def test_retry_takes_the_question_as_it_stands_now(
         await until_remembered(own_store, "two")
 
 
+@WAYS
+async def test_regenerate_takes_a_question_whose_edit_was_missed_as_it_stands_now(
+    kind: type[DiscordMention | DiscordDm | SlackMention | SlackDm],
+    own_store: Store,
+    model: ModelEmulator,
+) -> None:
+    async with serving_both(own_store, model) as (discord, slack, service):
+        way = make_way(kind, discord, slack)
+        await way.ask("one")
+        await until(lambda: offers_another(way), why=service.text)
+        mention = {DiscordMention: discord.bot_mention, SlackMention: slack.bot_mention}.get(kind)
+        text = " ".join(filter(None, [mention, "two"]))
+        if isinstance(way, SlackMention | SlackDm):
+            await slack.edit(way.channel, way.said, text, tells=False)
+        else:
+            await discord.edit(way.said, text, tells=False)
+
+        await way.press()
+
+        await until(lambda: shows(way, "You said: two"), why=service.text)
+        await until_remembered(own_store, "two")
+
+
 @MENTIONS
 async def test_a_deleted_question_ends_its_answer_and_is_forgotten(
     kind: type[DiscordMention], own_store: Store, model: ModelEmulator

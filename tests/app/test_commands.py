@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+
+from discord import Permissions
 
 from adapters.slack.manifest import ASK_ABOUT_ID, SUMMARISE_ID
 from bot.reply.draft import STOPPED
@@ -13,7 +16,9 @@ from bot.text.context import BEGIN, END
 from bot.turns.desk import COMMANDS, FORGET_QUESTION, SUMMARY_QUESTION
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import ModelEmulator
-from tests.support.process import remembered, speak_slowly
+from tests.emulators.slack import SlackEmulator
+from tests.support.at_work import make_queue
+from tests.support.process import ANSWER, remembered, speak_slowly
 from tests.support.rooms import (
     PLATFORMS,
     Platform,
@@ -24,6 +29,7 @@ from tests.support.rooms import (
     system,
     until_open,
 )
+from tests.support.stored import stored
 from tests.support.waiting import until
 
 
@@ -129,13 +135,132 @@ async def test_reset_stop_usage_and_help_in_a_thread(
         stop = await room.command("stop")
         await until(lambda: room.answers()[1].endswith(STOPPED))
 
-        assert "Questions of today: 1 of 9" in usage
+        assert "Your questions today: 1 of 9" in usage
         assert all(name in helps for name in COMMANDS)
         assert "began this conversation" in refused
         assert "I have forgotten this conversation." in reset
         assert (len(kept), gone) == (1, [])
         assert asked(model) == ["two"]
         assert (idle, stop) == ("No answer of yours is running here.", "I stop.")
+
+
+async def left(store: Store, *words: str) -> list[str]:
+    """Return the keys that have one of these words."""
+    return [one.name for one in await stored(store) if any(word in one for word in words)]
+
+
+async def until_nothing_is_left(store: Store, *words: str) -> None:
+    async with asyncio.timeout(60):
+        while await left(store, *words):
+            await asyncio.sleep(0.01)
+
+
+@PLATFORMS
+async def test_a_reset_leaves_no_word_of_a_thread_and_no_button(
+    kind: type[Platform], own_store: Store, model: ModelEmulator
+) -> None:
+    words = "zebra", "walrus", "penguin", ANSWER[:20]
+    async with running(kind, own_store, model, LEASE_SECONDS="1") as platform:
+        room = Room(platform)
+        await room.begin()
+        await room.say("zebra", person="Bob")
+        await room.call("walrus penguin")
+        await answered(room, own_store, "penguin")
+        speak_slowly(model, seconds=60)
+        await room.call("zebra")
+        await until(lambda: len(room.answers()) == 2)
+        kept = await left(own_store, *words)
+
+        await room.command("reset")
+        await until(lambda: room.answers()[1].endswith(STOPPED))
+        await until(lambda: room.labels() == [(), ()], why=room.labels)
+        await until_nothing_is_left(own_store, *words)
+        model.answer = last_word
+        await room.call("owl")
+        await until(lambda: len(room.answers()) == 3)
+        await until_open(own_store, 0)
+
+        assert len(kept) > 2
+        assert room.answers()[0] == "penguin"
+        assert asked(model) == ["owl"]
+        assert await left(own_store, *words) == []
+
+
+async def test_a_thread_that_is_named_by_a_question_is_not_named_in_prompts(
+    own_store: Store, model: ModelEmulator
+) -> None:
+    async with running(DiscordEmulator, own_store, model) as discord:
+        assert isinstance(discord, DiscordEmulator)
+        ann, bob = discord.user("Ann"), discord.user("Bob")
+        thread = await discord.say(discord.channel_id, ann, f"{discord.bot_mention} walrus")
+        await until(lambda: discord.thread_of(thread) and discord.screen(thread))
+        await discord.say(thread, bob, f"{discord.bot_mention} owl")
+        await until(lambda: len(model.requests) == 2)
+        await until_open(own_store, 0)
+        place = system(model)
+        asking = await discord.slash(thread, ann, "parley forget-me")
+        await until(lambda: discord.original(asking))
+        question = discord.original(asking)
+        assert question
+        await discord.click(question.id, ann, question.buttons[0])
+        await until_nothing_is_left(own_store, "walrus")
+
+        await discord.say(thread, bob, f"{discord.bot_mention} hen")
+        await until(lambda: len(model.requests) == 3)
+
+        assert "#general" in place
+        assert "walrus" not in place
+        assert all("walrus" not in str(one) for one in model.requests[-1].messages)
+        assert await left(own_store, "walrus") == []
+
+
+@PLATFORMS
+async def test_help_said_to_the_bot_is_help(
+    kind: type[Platform], own_store: Store, model: ModelEmulator
+) -> None:
+    async with running(kind, own_store, model) as platform:
+        room = Room(platform)
+        await room.begin()
+
+        await room.call("Help.")
+
+        def helps() -> bool:
+            said = room.told() if isinstance(platform, SlackEmulator) else room.answers()
+            return any("forget-me" in one for one in said)
+
+        await until(helps)
+        assert model.requests == []
+        assert await make_queue(own_store).depth() == 0
+
+
+@PLATFORMS
+async def test_who_manages_messages_ends_an_answer_of_another_by_a_word(
+    kind: type[Platform], own_store: Store, model: ModelEmulator
+) -> None:
+    speak_slowly(model, seconds=60)
+    async with kind() as platform, AsyncExitStack() as stack:
+        room = Room(platform)
+        if isinstance(platform, SlackEmulator):
+            platform.set_role(room.people["Bob"], "admin")
+        else:
+            platform.let_bot(permissions=Permissions.all().value)
+            room.people["Bob"] = platform.user("Bob", moderates=True)
+        await stack.enter_async_context(served(platform, own_store, model))
+        await room.begin()
+
+        def shows(number: int) -> bool:
+            return len(room.answers()) == number
+
+        for number, word in enumerate(("stop", "/parley stop"), 1):
+            await room.call("Count.")
+            await until(partial(shows, number))
+            if word == "stop" or isinstance(platform, SlackEmulator):
+                await room.call(word, person="Bob")
+            else:
+                await room.command("stop", person="Bob")
+            await until(lambda: room.answers()[-1].endswith(STOPPED))
+            await until_open(own_store, 0)
+        assert len(model.requests) == 2
 
 
 @PLATFORMS

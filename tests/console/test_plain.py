@@ -80,7 +80,7 @@ async def test_a_piped_reset_starts_anew_and_quit_ends(store: Store) -> None:
 async def test_what_was_used_and_which_commands_there_are_is_told(store: Store) -> None:
     printed, intake = await piped(store, "/usage\n/help\n/model\n/save it\n")
 
-    assert "Tokens of my model, read and written: 1,234" in printed
+    assert "Your tokens today, read and written: 1,234" in printed
     assert "/forget-me    forget everything you have said to me" in printed
     assert "There are: Fast, Clever." in printed
     # Of the window alone.

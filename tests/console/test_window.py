@@ -288,7 +288,7 @@ async def test_who_is_sure_is_forgotten_and_told_when_it_is_done(
         person.type("/forget-me yes" + ENTER)
         await person.reads("until it is")
         person.type("/usage" + ENTER)
-        await person.reads("Questions of today: 2")
+        await person.reads("Your questions today: 2")
         person.intake.forgets_at_once = True
         await person.reads("I have forgotten everything")
         typed = (tmp_path / "history").read_text()

@@ -13,6 +13,7 @@ from bot.domain import ContextMessage, Page, Person, Turn
 from bot.errors import PlaceGone, WriteDelayed
 from tests.emulators.slack import SlackEmulator
 from tests.emulators.slack.methods import SCOPES
+from tests.emulators.slack.payload import Payload
 from tests.support.fakes import FakeIntake
 from tests.support.slack_platform import LIMITS, hearing
 from tests.support.waiting import until
@@ -122,6 +123,24 @@ async def test_other_apps_speak_by_their_name_and_joins_are_no_words() -> None:
 
         assert [text for _, text in texts(found)] == ["We deploy. When?", "Build failed"]
         assert found[1].person
+
+
+async def test_in_the_thread_of_an_alert_the_alert_is_read() -> None:
+    intake = FakeIntake()
+    attachment: Payload = {"title": "CPU high", "fields": [{"title": "Host", "value": "web-1"}]}
+    block: Payload = {"type": "section", "text": {"type": "mrkdwn", "text": "*Since* 9:00"}}
+    async with SlackEmulator() as slack, hearing(slack, intake) as platform:
+        ann, place = slack.user("Ann"), slack.channel_id
+        root = slack.message_of_another(place, None, "", attachments=[attachment])
+        slack.message_of_another(place, root, "", blocks=[block])
+        turn = await asked(slack, intake, ann, root)
+
+        found = await platform.read_context(turn, since="", most=50)
+
+        assert texts(found) == [
+            ("Another app", "CPU high\nHost: web-1"),
+            ("Another app", "*Since* 9:00"),
+        ]
 
 
 async def test_after_a_command_the_thread_is_read_from_its_question_on() -> None:

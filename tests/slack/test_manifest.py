@@ -57,6 +57,10 @@ def test_over_http_events_commands_and_presses_have_the_address() -> None:
     assert settings["socket_mode_enabled"] is False
 
 
+def test_it_names_no_model() -> None:
+    assert "Mistral" not in FILE.read_text(encoding="utf-8")
+
+
 def test_names_are_as_long_as_slack_takes_them() -> None:
     # docs: App manifest reference, features.
     features = yaml.safe_load(FILE.read_text(encoding="utf-8"))["features"]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 
 from adapters.slack.markup import markdown_block, readable
+from bot.text.markdown import escape_formulas
 from bot.text.sanitize import unescape
 
 PIECES = ["&", "lt;", "&amp;", "&copy;", "<!channel>", "<@U1>", "<", ">", "(", ")", "`", '"', " "]
@@ -66,6 +68,7 @@ def test_nothing_opens_markup_through_an_address(text: str) -> None:
             "@here @channel @devs @S2",
         ),
         ("at <!date^1700000000^{time}|noon>", "at noon"),
+        ("\u200b <@UBOT>\u2060\ufeff\n", ""),
         ("a &lt; b &amp;&amp; &lt;@U1&gt; &amp;lt;", "a < b && <@U1> &lt;"),
     ],
 )
@@ -78,4 +81,23 @@ def test_a_markdown_block_shows_any_text_and_opens_no_token(text: str) -> None:
     block = markdown_block(text)
 
     assert "<" not in block["text"]
-    assert unescape(block["text"]) == text
+    assert unescape(block["text"]) == escape_formulas(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        (
+            r"so \(a^2 + b_1 * c_2 * d_3\) is <1 &amp; it",
+            r"so \(a^2 + b_1 * c_2 * d_3\) is <1 &amp; it",
+        ),
+        (r"\[\frac{x_1}{y_1} \\ z\]", r"\[\frac{x_1}{y_1} \\ z\]"),
+        ("Then $$a_1 < b_1$$ _so_", "Then $$a_1 < b_1$$ so"),
+        (r"`\(a\)` and \\ it", r"\(a\) and \\ it"),
+    ],
+)
+def test_a_formula_reads_as_it_is_written(text: str, read: str) -> None:
+    # Guess: Slack's parser follows CommonMark.
+    [line] = MarkdownIt("commonmark").parseInline(shown(text))
+
+    assert "".join(part.content for part in line.children or ()) == read

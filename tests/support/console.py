@@ -101,7 +101,7 @@ class FakeIntake(Intake):
     async def usage(self, thread: ThreadKey, person: Person, asker: Asker) -> Usage:
         return Usage(2, 1234, 1234, Quota(), 3600.0)
 
-    async def reset(self, thread: ThreadKey) -> None:
+    async def reset(self, thread: ThreadKey, *, event_id: str = "") -> None:
         self.resets.append(thread)
 
     async def edit(self, turn: Turn, *, edited_at: float) -> None:
@@ -116,6 +116,7 @@ class FakeIntake(Intake):
         press_id: str,
         place: Place | None = None,
         asker: Asker = ANYBODY,
+        reread: object = None,
     ) -> Turn:
         self.regenerated.append(turn_id)
         turn = next(turn for turn in self.turns if turn.id == turn_id)

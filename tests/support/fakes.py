@@ -7,6 +7,7 @@ import functools
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
+    Awaitable,
     Callable,
     Collection,
     Mapping,
@@ -332,6 +333,7 @@ class FakeIntake(Intake):
         self.handled: set[str] = set()
         self.continued: list[Place | None] = []
         self.runs = False
+        self.manages = False  # who said stop last
         self.stopped_own: list[tuple[str, str]] = []
         self.kept: dict[str, ContextMessage] = {}
         self.pressed: list[tuple[str, str, str]] = []
@@ -341,7 +343,6 @@ class FakeIntake(Intake):
         self.forgotten_people: list[str] = []
         self.forgets_at_once = True
         self.forgets = 0
-        self.answers: dict[str, tuple[str, ...]] = {}  # the messages of each turn's answer
         self.named: list[tuple[ThreadKey, Person]] = []
         self.threads: dict[str, ThreadKey] = {}
         self.helped: set[tuple[str, str]] = set()
@@ -386,9 +387,16 @@ class FakeIntake(Intake):
         return not why_left_alone(facts, "auto")
 
     async def stop_own(
-        self, turn_id: str, thread: ThreadKey, person: Person, *, channel: str = ""
+        self,
+        turn_id: str,
+        thread: ThreadKey,
+        person: Person,
+        *,
+        channel: str = "",
+        manages: Callable[[], Awaitable[bool]],
     ) -> bool:
         self._fail()
+        self.manages = await manages()
         self.stopped_own.append((person.id, channel))
         return self.runs
 
@@ -430,7 +438,7 @@ class FakeIntake(Intake):
         self._fail()
         return self.kept.get(name)
 
-    async def reset(self, thread: ThreadKey) -> None:
+    async def reset(self, thread: ThreadKey, *, event_id: str = "") -> None:
         self._fail()
         await self.open.wait()
         self.resets.append(thread)
@@ -470,6 +478,7 @@ class FakeIntake(Intake):
         press_id: str,
         place: Place | None = None,
         asker: Asker = ANYBODY,
+        reread: Callable[[Turn], Awaitable[str]] | None = None,
     ) -> Turn:
         self._refuse()
         self.pressed.append((turn_id, person_id, press_id))
@@ -503,9 +512,6 @@ class FakeIntake(Intake):
     async def thread_of_turn(self, turn_id: str) -> ThreadKey | None:
         self._fail()
         return next((turn.key for turn in self.turns if turn.id == turn_id), None)
-
-    async def messages_of(self, turn_id: str) -> tuple[str, ...]:
-        return self.answers.get(turn_id, ())
 
     async def thread_of(self, platform: str, message_id: str) -> ThreadKey | None:
         return self.threads.get(message_id) if platform == "discord" else None
@@ -563,9 +569,15 @@ class NotedIntake(Intake):
         return is_new
 
     async def stop_own(
-        self, turn_id: str, thread: ThreadKey, person: Person, *, channel: str = ""
+        self,
+        turn_id: str,
+        thread: ThreadKey,
+        person: Person,
+        *,
+        channel: str = "",
+        manages: Callable[[], Awaitable[bool]],
     ) -> bool:
-        is_stop = await super().stop_own(turn_id, thread, person, channel=channel)
+        is_stop = await super().stop_own(turn_id, thread, person, channel=channel, manages=manages)
         if is_stop:
             self.stopped.append(turn_id)
         return is_stop

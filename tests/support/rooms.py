@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -11,7 +11,9 @@ import pytest
 from bot.app.service import DRAIN_SECONDS
 from bot.store import Store
 from tests.emulators.discord import DiscordEmulator
+from tests.emulators.discord import Shown as DiscordShown
 from tests.emulators.model import ModelEmulator
+from tests.emulators.slack import Shown as SlackShown
 from tests.emulators.slack import SlackEmulator
 from tests.support.at_work import make_queue
 from tests.support.process import discord_variables, slack_variables
@@ -131,11 +133,18 @@ class Room:
         return [one.text for one in map(platform.original, self._commands) if one and one.text]
 
     def answers(self) -> list[str]:
+        return [one.text for one in self._own()]
+
+    def labels(self) -> list[tuple[str, ...]]:
+        """What stands on the buttons of each answer."""
+        return [one.labels for one in self._own()]
+
+    def _own(self) -> Sequence[DiscordShown | SlackShown]:
         platform = self.platform
         if isinstance(platform, DiscordEmulator):
             screen = platform.screen(self.thread)
             own = [one for one in screen if not one.ephemeral]
-            return [one.text for one in own if one.author_id == platform.bot_id]
+            return [one for one in own if one.author_id == platform.bot_id]
         bots = (platform.bot_id, platform.bot_user_id)
         replies = platform.screen(platform.channel_id, self.thread)
-        return [one.text for one in replies if one.author in bots]
+        return [one for one in replies if one.author in bots]

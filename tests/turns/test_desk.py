@@ -9,12 +9,13 @@ from dataclasses import replace
 
 import pytest
 
-from bot.domain import Asker, Person, Preferences, ThreadKey, Turn
+from bot.domain import Asker, Exchange, Person, Preferences, Shown, ThreadKey, Turn
 from bot.errors import NotAllowed, Refused, StoreUnavailable
 from bot.store import Store
 from bot.turns.access import Access, Quota
 from bot.turns.desk import COMMANDS, Call, Desk, Form, Here, Lack, Scope, excuse
 from bot.turns.preferences import MayNotChange, ModelChoice
+from bot.turns.queue import Token
 from tests.support.fakes import NotedIntake, RefusingStore
 
 KEY = ThreadKey("discord", "server", "channel", "thread")
@@ -253,7 +254,7 @@ async def test_the_overview_tells_what_is_chosen_where_and_offers_what_may_be_ch
     ]
     assert own.forms == [("thread", "answers", "Answers in this thread")]
     assert visiting.forms == []
-    assert "The person who started a thread" in visiting.text
+    assert "The person who began a thread" in visiting.text
     assert len(managing.forms) == 5
 
 
@@ -265,6 +266,30 @@ async def test_reset_is_for_the_own_conversation_and_for_managers(store: Store) 
 
     assert "forgotten" in await desk.reset(OWNER)
     assert "forgotten" in await desk.reset(MANAGER)
+
+
+async def test_a_reset_that_is_delivered_twice_forgets_once(store: Store) -> None:
+    desk, intake = desk_of(store)
+    await ended(intake, "discord:7")
+    await desk.reset(OWNER)
+    assert await intake.remembered(KEY) == []
+    await ended(intake, "discord:8")
+
+    assert "forgotten" in await desk.reset(OWNER)
+
+    assert [one.turn_id for one in await intake.remembered(KEY)] == ["discord:8"]
+
+
+async def ended(intake: NotedIntake, turn_id: str) -> None:
+    await intake.admit(Turn(turn_id, KEY, ANN, "Why?", {}, 1000.0))
+    leases = intake.queue.leases
+    tokens: list[Token] = []
+    while not tokens:
+        tokens = await leases.read_tokens(["discord"], count=1, block_seconds=0.1)
+    taken = await leases.take(tokens[0])
+    assert taken
+    exchange = Exchange(turn_id, ANN, 1000.0, "Why?", "So.")
+    await leases.finish(taken, Shown(("m",), "So.", "So.", outcome="done"), exchange)
 
 
 async def test_help_names_each_command_what_is_chosen_and_what_is_missing(store: Store) -> None:
@@ -297,7 +322,7 @@ async def test_usage_tells_what_was_used_and_what_is_left(store: Store) -> None:
 
     text = await desk.usage(OWNER)
 
-    assert "Questions of today: 1 of 20" in text
+    assert "Your questions today: 1 of 20" in text
     assert "00:00 UTC" in text
 
 

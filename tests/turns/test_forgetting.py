@@ -85,6 +85,12 @@ async def talk(store: Store) -> TurnQueue:
     return queue
 
 
+async def begin(store: Store, forgetting: Forgetting) -> None:
+    """Begin, as if nobody had been forgotten shortly before."""
+    await forgetting.begin(WHO)
+    await store.command("ZADD", store.key("forgetting"), "XX", 0, WHO)
+
+
 async def work_due(forgetting: Forgetting) -> None:
     while who := await forgetting.claim():
         await forgetting.carry_out(who)
@@ -132,7 +138,7 @@ async def test_what_was_used_today_still_counts(store: Store) -> None:
     before = await queue.usage(SHARED, ANN, Quota())
 
     for _ in range(2):
-        await queue.forgetting.begin(WHO)
+        await begin(store, queue.forgetting)
         await work_due(queue.forgetting)
 
     assert before.questions > 0
@@ -140,6 +146,40 @@ async def test_what_was_used_today_still_counts(store: Store) -> None:
     assert (after.questions, after.tokens) == (before.questions, before.tokens)
     await answered(queue, turn(6, ANN), "walrus")
     assert (await queue.usage(SHARED, ANN, Quota())).questions == before.questions + 1
+
+
+async def test_who_was_just_forgotten_waits_before_the_next_time(store: Store) -> None:
+    queue, script = await talk(store), QueueScript(store, keep_seconds=60)
+    await queue.forgetting.begin(WHO)
+    await work_due(queue.forgetting)
+    await script.run("end_forgetting", WHO, 60_000)
+
+    await queue.forgetting.begin(WHO)
+
+    assert await queue.forgetting.claim() is None
+    assert not await queue.forgetting.is_done(WHO)
+    with pytest.raises(BeingForgotten):
+        await queue.admit(turn(6, ANN))
+    # Nothing names the person but the job.
+    assert [one.partition(" ")[0] for one in await left_of_ann(store)] == ["forgetting"]
+
+
+async def test_a_persona_is_forgotten_with_who_wrote_it_in_the_thread_of_another(
+    store: Store,
+) -> None:
+    queue, chosen = await talk(store), PreferenceStore(store=store)
+    rights, thread = Rights(manages_channel=True), replace(SHARED, thread="t3")
+    await answered(queue, turn(8, BOB, thread), "penguin")
+    await answered(queue, turn(9, ANN, thread), "walrus")
+    await chosen.change(thread, "thread", {"persona": "yodel"}, by=ANN.id, rights=rights)
+    await chosen.change(thread, "thread", {"max_tokens": 9}, by=BOB.id, rights=rights)
+
+    await queue.forgetting.begin(WHO)
+    await work_due(queue.forgetting)
+
+    assert await left_of_ann(store) == []
+    found = (await chosen.read(thread))["thread"]
+    assert (found.persona, found.max_tokens) == ("", 9)
 
 
 class _Dies(QueueScript):
@@ -171,7 +211,7 @@ async def test_a_worker_that_dies_at_any_step_leaves_the_rest_to_another(
         await answered(queue, turn(100 + step, ANN), "walrus")
         dying = _Dies(store, step + 1, before=before)
         try:
-            await Forgetting(dying).begin(WHO)
+            await begin(store, Forgetting(dying))
             await work_due(Forgetting(dying))
             complete = True
         except KeyboardInterrupt:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from bot.domain import ContextMessage, Exchange, Person, ThreadKey
 from bot.store import Store
 from bot.turns.records import History, read_exchange, write_exchange
+from tests.turns.test_queue import make_queue
 
 KEY = ThreadKey("console", "local", "ann", "t1")
 EXCHANGE = Exchange("console:1", Person("u1", "Ann"), 1000.5, "question", "answer")
@@ -58,19 +59,12 @@ async def test_a_message_is_kept_until_a_question_about_it_is_written(store: Sto
     assert 0 < await store.command("TTL", store.key("message", "discord:9")) <= 3600
 
 
-async def test_a_forgotten_thread_knows_nobody(store: Store) -> None:
-    history = History(store=store, keep_seconds=60)
-    await history.save_name(KEY, Person("u1", "Ann"))
-
-    await history.forget(KEY)
-
-    assert not await store.command("EXISTS", store.key("names", str(KEY)))
-
-
-async def test_a_forgotten_thread_remembers_nothing(store: Store) -> None:
+async def test_a_reset_thread_knows_nobody_and_remembers_nothing(store: Store) -> None:
     history = History(store=store, keep_seconds=60)
     await store.command("RPUSH", store.key("history", str(KEY)), write_exchange(EXCHANGE))
+    await history.save_name(KEY, Person("u1", "Ann"))
 
-    await history.forget(KEY)
+    await make_queue(store).reset(KEY)
 
     assert await history.read(KEY) == []
+    assert not await store.command("EXISTS", store.key("names", str(KEY)))

@@ -491,7 +491,7 @@ async def test_what_is_forgotten_is_not_written_anew(store: Store) -> None:
         await press(queue, 2)
     with pytest.raises(NotRemembered):
         await press(queue, 7)
-    await History(store=store, keep_seconds=60).forget(KEY)
+    await queue.reset(KEY)
     with pytest.raises(NotRemembered):
         await press(queue, 1)
 

@@ -39,7 +39,7 @@ from bot.errors import (
 )
 from bot.store import Store, connect
 from bot.turns.queue import Limits, Repair, Taken, Token, TurnQueue
-from bot.turns.records import History, write_exchange
+from bot.turns.records import write_exchange
 
 T = TypeVar("T")
 
@@ -84,6 +84,7 @@ class Known:
     after: str | None = None  # the exchange before it, where it left none
     stop: bool = False
     forgotten: bool = False
+    drops_answer: bool = False
     late_writes: tuple[str, ...] = ()
     repair_attempts: int = 0
     joined: list[str] = field(default_factory=list)  # those that are answered with it
@@ -343,6 +344,8 @@ class Model:
         """End a turn and return the one whose reply is older than another one now."""
         known = self.turns[turn_id]
         thread = self.threads[known.thread]
+        if known.drops_answer:
+            shown = replace(shown, text="", said="")
         for one in known.joined:
             if self.turns[one].state == "queued" and self.lead(one):
                 self.turns[one].state, self.turns[one].shown = outcome, Shown(outcome=outcome)
@@ -421,11 +424,30 @@ class Model:
                 forgotten |= set() if known.gone else {one, lead or one}
         for thread in self.threads.values():
             last = self.turns.get(thread.last)
-            if thread.newest in forgotten and last and last.shown.message_ids and not last.gone:
-                for one in (thread.last, thread.newest):
-                    self.turns[one].late_writes += self.turns[one].shown.message_ids
-                    self.repairs[one], self.turns[one].repair_attempts = DUE, 0
-                thread.newest = thread.last
+            if thread.newest in forgotten:
+                self.repair_buttons(thread.newest)
+                if last and last.shown.message_ids and not last.gone:
+                    self.repair_buttons(thread.last)
+                    thread.newest = thread.last
+
+    def repair_buttons(self, turn_id: str) -> None:
+        known = self.turns[turn_id]
+        known.late_writes += known.shown.message_ids
+        self.repairs[turn_id], known.repair_attempts = DUE, 0
+
+    def reset(self, name: str) -> None:
+        """Forget what was said in a thread, but for the questions that wait."""
+        thread, ids = self.threads[name], list[str]()
+        for one, known in self.turns.items():
+            waits = known.open and not (known.state == "running" or known.saved)
+            if known.turn and known.thread == name and known.state != "dropped" and not waits:
+                ids += [*(known.joined if known.open else ()), one]
+        self.forget(*ids)
+        for known in map(self.turns.__getitem__, ids):
+            known.drops_answer = known.forgotten
+            if known.forgotten and not known.open:
+                known.shown, known.previous_answer = replace(known.shown, text="", said=""), None
+        thread.history.clear()
 
     def forget_known(self, turn_id: str, known: Known, lead: str) -> None:
         if lead:
@@ -460,7 +482,6 @@ class Queue(RuleBasedStateMachine):
         client, url = self.store.redis, self.store.url
         self.here = Store(client=client, url=url, prefix=f"test-{uuid4().hex}")
         self.queues = {name: self._queue(name) for name in WORKERS}
-        self.history = History(store=self.here, keep_seconds=KEEP_SECONDS)
         self.model = Model()
         self.number = 0
         self.entry: dict[str, str] = {}  # of each running turn, the token it was taken with
@@ -657,7 +678,8 @@ class Queue(RuleBasedStateMachine):
             assert isinstance(body, str)
             text = write_exchange(exchange) if exchange else ""
             text += "" if exchange and not known.joined else body
-            sizes = {turn.id: RECORD + len(answer.encode()) + len(text.encode())}
+            shows = "" if known.drops_answer else answer
+            sizes = {turn.id: RECORD + len(shows.encode()) + len(text.encode())}
             for one in known.joined:
                 of_one = self.command("HGET", self.here.key("turn", one), "body")
                 sizes[one] = RECORD + len(str(of_one).encode())
@@ -885,8 +907,8 @@ class Queue(RuleBasedStateMachine):
 
     @rule(thread=st.sampled_from(sorted(THREADS)))
     def reset(self, thread: str) -> None:
-        self.run(self.history.forget(THREADS[thread]))
-        self.model.threads[thread].history.clear()
+        self.run(self.queues["w1"].reset(THREADS[thread]))
+        self.model.reset(thread)
 
     @rule(data=st.data())
     def expire(self, data: st.DataObject) -> None:
@@ -1099,7 +1121,8 @@ class Queue(RuleBasedStateMachine):
         """Return the outcome that is told of a turn, with what stands on the screen."""
         told, known = self.run(self.queues["w1"].result(turn_id)), self.model.turns[turn_id]
         is_newest = self.model.threads[known.thread].newest == turn_id
-        assert told == (known.shown if is_newest else replace(known.shown, end="older"))
+        is_older = known.forgotten or not is_newest
+        assert told == (replace(known.shown, end="older") if is_older else known.shown)
         assert told.outcome == known.state
         return known.state
 

@@ -52,8 +52,15 @@ class Process:
         assert taken
         return taken
 
-    async def stops(self, number: int, person: Person = ANN, **channel: str) -> bool:
-        return await self.intake.stop_own(f"slack:{number}", KEY, person, **channel)
+    async def stops(
+        self, number: int, person: Person = ANN, *, channel: str = "", manages: bool = False
+    ) -> bool:
+        async def may_stop() -> bool:
+            return manages
+
+        return await self.intake.stop_own(
+            f"slack:{number}", KEY, person, channel=channel, manages=may_stop
+        )
 
 
 async def test_a_thread_of_one_person_is_followed_until_another_speaks(store: Store) -> None:

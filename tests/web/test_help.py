@@ -52,7 +52,7 @@ async def test_nothing_of_who_asks_to_be_forgotten_is_left(
         name = await person.ask(new_talk(), "lion")
         usage = (await person.get("/api/help"))[1]["usage"]
 
-    assert "Questions of today: 3" in usage
+    assert "Your questions today: 3" in usage
 
 
 async def test_a_press_while_the_store_is_away_says_so(
@@ -87,7 +87,7 @@ async def test_a_person_is_forgotten_in_the_page(
 
         await person.button("Help and usage").click()
         await expect(helping).to_contain_text("Ask me below.")
-        await expect(helping).to_contain_text("Questions of today: 1")
+        await expect(helping).to_contain_text("Your questions today: 1")
         await expect(helping).not_to_contain_text("mentions")
         await helping.get_by_role("button", name=FORGET).click()
         await expect(question).to_contain_text(FORGET_QUESTION)

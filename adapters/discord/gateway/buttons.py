@@ -7,16 +7,18 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 import discord
 
 from adapters.discord.gateway import events
+from adapters.discord.gateway.connection import read_message
 from adapters.discord.gateway.here import asker_of, is_elsewhere
 from adapters.discord.gateway.responses import acknowledge, finished, in_time, reply_privately
 from adapters.discord.reply.channel import ChannelAddress
 from adapters.discord.reply.command import ButtonPress, CommandAddress
 from adapters.discord.reply.message import CONTINUE, RATINGS, REGENERATE, STOP, ended_buttons
-from adapters.discord.rest import translated
+from adapters.discord.rest import own_id, request, translated
 from bot.domain import End, Place, Rating, Turn
 from bot.errors import HasEnded, NotRemembered, StoreUnavailable, SurfaceError
 from bot.turns.intake import THANKS, Intake
@@ -119,6 +121,7 @@ class Buttons:
             press_id=events.turn_id(interaction.id),
             place=press_place(interaction),
             asker=asker_of(interaction),
+            reread=partial(_question_now, interaction),
         )
         seen_at = _seen_at(interaction)
         await self._await_turn(regenerating, at=seen_at)
@@ -136,9 +139,13 @@ class Buttons:
             asker=asker_of(interaction),
         )
         await self._await_turn(continuing)
-        # Otherwise the original response to this press would be the message with the button.
-        below, private = _continues_command(interaction), _is_private(interaction)
-        await acknowledge(interaction, thinking=below, private=private)
+        if _continues_command(interaction):
+            # Otherwise the original response to this press would be the message with the button.
+            await acknowledge(interaction, thinking=True, private=_is_private(interaction))
+            return
+        # Its answer is no longer the newest one.
+        async with translated():
+            await interaction.response.edit_message(view=finished())
 
     async def _await_turn(self, asking: Awaitable[Turn], *, at: Place | None = None) -> None:
         turn = await in_time(asking, within=self._answer_within)
@@ -164,6 +171,20 @@ class Buttons:
         """
         thread = await self._intake.thread_of_turn(turn_id)
         return thread is not None and str(interaction.channel_id) in (thread.channel, thread.thread)
+
+
+async def _question_now(interaction: discord.Interaction, turn: Turn) -> str:
+    """Return the question of a turn as it stands in its message; empty without one."""
+    channel, client = turn.place.get("channel"), interaction.client
+    if not isinstance(channel, str) or "interaction" in turn.place:
+        return ""
+    ids = {"channel_id": channel, "message_id": turn.id.rpartition(":")[2]}
+    found = await request(client, "GET", "/channels/{channel_id}/messages/{message_id}", ids)
+    message = read_message(client.get_partial_messageable(int(channel)), found)
+    if message is None or str(message.author.id) != turn.person.id:
+        return ""
+    role = interaction.guild.self_role if interaction.guild else None
+    return events.text_of(message, own_id(client), role_id=role.id if role else 0)
 
 
 async def _acknowledge_on_button(interaction: discord.Interaction, turn_id: str) -> None:

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import aclosing, suppress
 from dataclasses import replace
 from functools import partial
+from typing import Literal
 
 import aiohttp
 import discord
 
 from adapters.discord.gateway import events
-from adapters.discord.gateway.catch_up import CatchUp, id_at
-from adapters.discord.gateway.changes import TrackedMessage, find_changes
+from adapters.discord.gateway.catch_up import CatchUp
 from adapters.discord.gateway.commands import HELP
 from adapters.discord.gateway.connection import Joined
 from adapters.discord.gateway.events import MessageFilter
+from adapters.discord.gateway.here import ways
 from adapters.discord.gateway.inbox import Admission, Deletion, Inbox, InboxItem, PendingEvent, Work
 from adapters.discord.gateway.interactions import Interactions
 from adapters.discord.gateway.shard import Shard
@@ -35,7 +35,8 @@ from bot.errors import (
     WriteFailed,
 )
 from bot.reply.edit_budget import EditBudgets
-from bot.turns.addressed import Facts, is_stop
+from bot.turns.addressed import Facts, is_help, is_stop
+from bot.turns.desk import Call, Desk, Here
 from bot.turns.intake import Intake
 
 _log = logging.getLogger(__name__)
@@ -208,52 +209,19 @@ class Gateway(discord.Client):
             wanted=self._filter.is_relevant,
             tuning=shard.tuning,
         )
-        changes = await find_changes(self, await self._known(), tuning=shard.tuning)
-        if changes.deleted:
-            await self._forget(changes.deleted)
         # Later questions wait for the first pass only.
         is_passed = asyncio.Event()
-        found = partial(self._put_found, catch_up, changes.edited, event, is_passed)
-        self._start(found, event)
+        self._start(partial(self._put_found, catch_up, event, is_passed), event)
         await is_passed.wait()
 
-    async def _known(self) -> list[TrackedMessage]:
-        """Return this shard's recent questions and their answers."""
-        shard, known = self._shard, list[TrackedMessage]()
-        oldest = id_at(time.time() - shard.tuning.answers_wanted_for)
-        for channel, message in await shard.saved.questions():
-            thread = await self._intake.thread_of_turn(events.turn_id(message))
-            if message < oldest or thread is None or not shard.receives(thread.workspace):
-                continue
-            known.append(TrackedMessage(message, (channel,)))
-            # The answer is in the thread that was opened from the question, if there is one.
-            is_opened = self._threads and thread.thread == str(message)
-            channels = (message, channel) if is_opened else (channel,)
-            answer = await self._intake.messages_of(events.turn_id(message))
-            known += [TrackedMessage(int(one), channels) for one in answer if one.isdecimal()]
-        return known
-
     async def _put_found(
-        self,
-        catch_up: CatchUp,
-        edited: Sequence[discord.Message],
-        event: PendingEvent,
-        is_passed: asyncio.Event,
+        self, catch_up: CatchUp, event: PendingEvent, is_passed: asyncio.Event
     ) -> None:
-        edits = [
-            self._question(one, event, edited_at=one.edited_at.timestamp())
-            for one in edited
-            if one.edited_at and self._filter.is_relevant(one)
-        ]
         try:
             # Runs in one task, so that cancelling it ends the requests.
             async with aclosing(catch_up.messages()) as found:
                 async for messages in found:
-                    # Of the edits in a thread, only that of its newest question has an effect.
-                    self._inbox.put_first(
-                        [*edits, *(self._question(one, event) for one in messages)]
-                    )
-                    edits = []
+                    self._inbox.put_first([self._question(one, event) for one in messages])
                     is_passed.set()
         finally:
             is_passed.set()
@@ -271,13 +239,20 @@ class Gateway(discord.Client):
         try:
             await self._intake.check_access(turn.key, turn.person, turn.asker, called=called)
             is_new = not edited_at or await self._intake.thread_of_turn(turn.id) is None
-            if is_new and not await self._stop_or_note(turn, facts, channel):
+            if is_new and not await self._stop_or_note(message, turn, facts, channel):
                 return
-            if turn.text or called:
-                await self._shard.saved.note_question(channel.id, message.id)
+            if is_new and is_help(turn.text):
+                text = await Desk(self._intake).help(*self._help_call(turn))
+                self._start(partial(self._send_notice, message, text), event)
+            elif turn.text or called:
                 await self._admit(turn, edited_at)
         except Refused as refused:
             self._send_refusal(message, refused, event)
+
+    def _help_call(self, turn: Turn) -> tuple[Call, Here]:
+        call = Call(id=turn.id, thread=turn.key, person=turn.person, scopes={}, asker=turn.asker)
+        place: Literal["dm", "server"] = "dm" if turn.asker.direct else "server"
+        return call, Here(ways=[*ways(own_id(self), place=place)])
 
     async def _turn_of(self, message: discord.Message, channel: events.Channel) -> Turn:
         continued_thread: ThreadKey | None = None
@@ -339,10 +314,17 @@ class Gateway(discord.Client):
             if await self._intake.still_waits(turn, after=self._shard.tuning.sign_after):
                 await self._on_waiting(turn)
 
-    async def _stop_or_note(self, turn: Turn, facts: Facts, channel: events.Channel) -> bool:
+    async def _stop_or_note(
+        self, message: discord.Message, turn: Turn, facts: Facts, channel: events.Channel
+    ) -> bool:
         """Carry out a stop, or record the message; return whether it is a question for the bot."""
+
+        async def manages() -> bool:
+            known = events.known_permissions(message, channel)
+            return known is not None and known.manage_messages
+
         if is_stop(facts, turn.text) and await self._intake.stop_own(
-            turn.id, turn.key, turn.person, channel=str(channel.id)
+            turn.id, turn.key, turn.person, channel=str(channel.id), manages=manages
         ):
             return False
         if not isinstance(channel, discord.Thread):

@@ -119,7 +119,7 @@ def message_turn(
         text=text,
         place=address.to_json() | readable_by(_permissions(message, channel)),
         asked_at=message.created_at.timestamp(),
-        where=where_of(channel),
+        where=where_of(channel, user_id),
         quote=quote_of(message, user_id),
         joins=True,
         asker=Asker(
@@ -166,13 +166,22 @@ def _permissions(message: discord.Message, channel: Channel) -> discord.Permissi
     """Return the author's permissions; none if they matter and are unknown."""
     if isinstance(channel, discord.DMChannel) or not _may_have_context(message, channel):
         return EVERYTHING
-    author = message.author
-    # The role of everybody has the server's id; it is missing if the server could not be looked up.
-    if channel.guild.get_role(channel.guild.id) and isinstance(author, discord.Member):
-        with suppress(discord.ClientException):  # a thread of a channel that is not known
-            return channel.permissions_for(author)
+    if known := known_permissions(message, channel):
+        return known
     _log.warning("Message %d gets no context: its author's permissions are unknown", message.id)
     return discord.Permissions.none()
+
+
+def known_permissions(message: discord.Message, channel: Channel) -> discord.Permissions | None:
+    """Return the author's permissions in a server's channel; None if they are unknown."""
+    author = message.author
+    if isinstance(channel, discord.DMChannel) or not isinstance(author, discord.Member):
+        return None
+    # The role of everybody has the server's id; it is missing if the server could not be looked up.
+    if channel.guild.get_role(channel.guild.id):
+        with suppress(discord.ClientException):  # a thread of a channel that is not known
+            return channel.permissions_for(author)
+    return None
 
 
 def _may_have_context(message: discord.Message, channel: object) -> bool:
@@ -221,13 +230,20 @@ def _key(message: discord.Message, channel: Channel) -> ThreadKey:
     return ThreadKey(NAME, guild, str(channel.id), str(message.id))
 
 
-def where_of(channel: object) -> str:
-    """Return the names of a channel and its server, as far as they are cached."""
+def where_of(channel: object, user_id: int) -> str:
+    """Return the names of a channel and its server, as far as they are cached.
+
+    A thread that the bot, `user_id`, has opened is named by a question, which people may want to be
+    forgotten: its channel is named instead.
+    """
     if not isinstance(channel, Channel) or isinstance(channel, discord.DMChannel):
         return ""
     # After a RESUME no server is cached.
     server = getattr(channel.guild, "name", None)
-    return f"#{channel.name} of {server}" if server else f"#{channel.name}"
+    named: discord.abc.GuildChannel | discord.Thread | None = channel
+    if isinstance(channel, discord.Thread) and channel.owner_id == user_id:
+        named = channel.parent
+    return " of ".join(filter(None, [f"#{named.name}" if named else "", server]))
 
 
 def person_of(user: discord.User | discord.Member) -> Person:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 import discord
 
 from adapters.discord.gateway import events
 from adapters.discord.reply.command import CommandAddress
+from adapters.discord.rest import own_id
 from bot.domain import Asker, ContextMessage, Json, ThreadKey, Turn
 from bot.turns.desk import SUMMARY_QUESTION, Call, Here, Lack, Scope
 from bot.turns.intake import Intake
@@ -47,8 +49,11 @@ def help_for(
     `threads`: mentions open threads. `reads`: the Message Content intent is on. `command_id` makes
     mentions of the command clickable.
     """
+    place: Literal["dm", "server", "elsewhere"] = "dm" if is_own_dm(interaction) else "server"
+    if is_elsewhere(interaction):
+        place = "elsewhere"
     return Here(
-        ways=tuple(_ways(interaction)),
+        ways=tuple(ways(own_id(interaction.client), place=place)),
         lacks=tuple(_lacks(interaction, threads=threads, reads=reads)),
         # Discord's documentation, "Message Formatting".
         written=f"</parley {{name}}:{command_id}>",
@@ -73,15 +78,15 @@ async def _is_own(interaction: discord.Interaction, intake: Intake, user_id: int
     return await intake.asker(events.turn_id(thread.id)) == str(interaction.user.id)
 
 
-def _ways(interaction: discord.Interaction) -> Iterator[str]:
+def ways(user_id: int, *, place: Literal["dm", "server", "elsewhere"]) -> Iterator[str]:
+    """Yield the ways to ask the bot, `user_id`, in a place, in sentences."""
     menu = "**Ask about this** in a message's menu (Apps)"
-    if is_own_dm(interaction):
+    if place == "dm":
         yield "Write to me: every message here is a question to me."
-    elif is_elsewhere(interaction):
+    elif place == "elsewhere":
         yield f"Use `/ask`, or {menu}. I am no member here: I see nothing but what you give me."
     else:
-        name = interaction.client.user.mention if interaction.client.user else "me"
-        yield f"Mention {name}, reply to one of my messages, or use `/ask`."
+        yield f"Mention <@{user_id}>, reply to one of my messages, or use `/ask`."
         yield f"{menu} shows me that message; **Summarise from here** tells you what followed."
     yield "With `private` only you see the question and the answer."
 
@@ -149,7 +154,7 @@ def command_turn(
         | ({} if private or question == SUMMARY_QUESTION else {events.ASKS: True}),
         asked_at=interaction.created_at.timestamp(),
         asker=asker_of(interaction),
-        where=events.where_of(interaction.channel),
+        where=events.where_of(interaction.channel, own_id(interaction.client)),
         quote=quote,
     )
 

@@ -16,7 +16,6 @@ SESSION_SECONDS = 300
 _ID_LENGTH = 200
 # The expiry of the last handled message and of the DMs.
 _HANDLED_SECONDS = 7 * 24 * 3600
-_QUESTIONS = 200  # the latest; their edits and deletions are searched for
 _DMS = 20  # the latest used; the catch-up needs two requests for each
 
 # A process that resumes a session becomes its holder; only the holder may save it.
@@ -65,12 +64,6 @@ for number = 3, #ARGV, 2 do redis.call('ZADD', KEYS[1], ARGV[number + 1], ARGV[n
 redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -1 - ARGV[1])
 redis.call('EXPIRE', KEYS[1], ARGV[2])
 """
-# The latest questions, by their ids.
-_NOTE_QUESTION = """
-redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1] .. ':' .. ARGV[2])
-redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -1 - ARGV[3])
-redis.call('EXPIRE', KEYS[1], ARGV[4])
-"""
 
 
 class SavedSession:
@@ -89,8 +82,6 @@ class SavedSession:
         self._session = store.key("gateway", application, shard, "session")
         self._last_handled_key = store.key("gateway", application, "heard")
         self._dms = store.key("gateway", application, "dms")
-        self._questions = store.key("gateway", application, "questions")
-        self._note_question = store.script(_NOTE_QUESTION, if_full=True)
         # If the process dies before its first session is saved, the session's questions are lost.
         self._take = store.script(_TAKE, if_full=True)
         self._save = store.script(_SAVE, if_full=True)
@@ -159,17 +150,6 @@ class SavedSession:
         """Return the latest used DMs, newest first."""
         found = await self._store.command("ZRANGE", self._dms, 0, -1, "REV")
         return [int(channel) for channel in found if _is_number(channel)]
-
-    async def note_question(self, channel: int, message: int) -> None:
-        """Record a message for `questions`, before its admission."""
-        arguments = [channel, message, _QUESTIONS, SESSION_SECONDS]
-        await self._note_question(keys=[self._questions], args=arguments)
-
-    async def questions(self) -> list[tuple[int, int]]:
-        """Return the channel and the id of the latest questions."""
-        found = await self._store.command("ZRANGE", self._questions, 0, -1)
-        pairs = [str(one).partition(":") for one in found]
-        return [(int(a), int(b)) for a, _, b in pairs if _is_number(a) and _is_number(b)]
 
     async def reserve_start(self, bucket: int, *, seconds: float) -> bool:
         """Reserve the start of a session in this bucket; False if it is already reserved."""

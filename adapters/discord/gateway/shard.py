@@ -79,12 +79,6 @@ class Shard:
             progress.newest = before or now
         return progress.newest
 
-    def receives(self, server: str) -> bool:
-        """Whether this shard receives the events of a server, or of DMs ("Sharding")."""
-        if self.number is None or not self.count:
-            return True
-        return self.number == ((int(server) >> 22) % self.count if server.isdecimal() else 0)
-
     async def wait_until_connected(self, first: PendingEvent) -> bool:
         """Wait for a connection; False if the event belongs to an earlier session."""
         while True:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
-from adapters.slack.errors import missing_scopes, translated
-from adapters.slack.inbound.attachments import string_field
+from adapters.slack.errors import translated
 from adapters.slack.manifest import ASKED_EVENT, WITHOUT
+from adapters.slack.reading import string_field
 from adapters.slack.workspace import Workspace
 from bot.cache import BoundedCache
 from bot.domain import Person, ThreadKey
@@ -51,6 +52,7 @@ class Permissions:
     """Looks up rights. Admin status is requested each time and not cached."""
 
     def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
         self._client = workspace.client
         self._identity = workspace.identity
         self._directory = workspace.directory
@@ -76,13 +78,15 @@ class Permissions:
         call = self.call(id_, location, user)
         try:
             admin, creator, author = await asyncio.gather(
-                self._is_admin(user), self._creator(location), self._author(location)
+                self._workspace.is_admin(user),
+                self._creator(location),
+                self._author(location, user),
             )
         except SurfaceError as error:
             raise RightsUnknown(str(error)) from error
         return replace(
             call,
-            own_thread=call.own_thread or author == user,
+            own_thread=author == user,
             manages_messages=admin,
             manages_channel=admin or creator == user,
             manages_server=admin,
@@ -115,19 +119,6 @@ class Permissions:
         written = "`/parley {name}`" if location.is_direct or not location.thread else mention
         return Here(ways=ways, lacks=lacks, written=written)
 
-    async def _is_admin(self, user: str) -> bool:
-        try:
-            async with translated(self._timeout):
-                person = (await self._client.users_info(user=user))["user"]
-        except SurfaceError as error:
-            if "users:read" in missing_scopes(error):
-                return False
-            raise
-        # In a channel that workspaces share, a person may be an admin of another workspace.
-        teams = [person.get("team_id"), *(person.get("enterprise_user") or {}).get("teams", ())]
-        is_ours = self._identity.team in teams
-        return is_ours and any(person.get(role) is True for role in ("is_admin", "is_owner"))
-
     async def _creator(self, location: CommandLocation) -> str:
         """Return the id of a channel's creator; empty if unknown."""
         if location.is_direct:
@@ -145,18 +136,22 @@ class Permissions:
         self._creators.put(location.channel, creator, seconds=_KNOWN_SECONDS)
         return creator
 
-    async def _author(self, location: CommandLocation) -> str:
-        """Return the id of the person who started a thread; empty if unknown."""
-        if location.is_direct or not location.thread:
+    async def _author(self, location: CommandLocation, user: str) -> str:
+        """Return the id of the person who started a thread; empty if unknown.
+
+        In a DM it is the `user`. Commands can also be used in a DM of two people, without the bot.
+        """
+        if not location.is_direct and not location.thread:
             return ""
         if (known := self._authors.get(location)) is not None:
             return known
+        read = self._client.conversations_history
+        if not location.is_direct:
+            read = partial(self._client.conversations_replies, ts=location.thread)
         try:
             async with translated(self._timeout):
-                answer = await self._client.conversations_replies(
-                    channel=location.channel, ts=location.thread, limit=1, include_all_metadata=True
-                )
-            author = self._who_began(answer["messages"][0])
+                answer = await read(channel=location.channel, limit=1, include_all_metadata=True)
+            author = user if location.is_direct else self._who_began(answer["messages"][0])
         except (WriteDelayed, WriteFailed):
             raise
         except SurfaceError:

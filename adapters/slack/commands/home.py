@@ -11,8 +11,8 @@ from adapters.slack.commands import views
 from adapters.slack.commands.calls import CommandLocation, Permissions, RightsUnknown
 from adapters.slack.commands.views import Block, ViewContext
 from adapters.slack.errors import refuses_app, translated
-from adapters.slack.inbound.attachments import string_field
 from adapters.slack.manifest import PROMPTS
+from adapters.slack.reading import string_field
 from adapters.slack.workspace import Refusals, Workspace
 from bot.errors import ParleyError, SurfaceError
 from bot.turns.desk import Call, Desk, NotOffered

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import TypeVar
 
 from slack_sdk.webhook.async_client import AsyncWebhookClient
@@ -15,9 +16,9 @@ from adapters.slack.commands.calls import CommandLocation, Permissions
 from adapters.slack.commands.views import CommandAnswer, ViewContext
 from adapters.slack.errors import translated
 from adapters.slack.inbound.ask_command import in_time
-from adapters.slack.inbound.attachments import string_field
+from adapters.slack.reading import string_field
 from adapters.slack.workspace import Workspace
-from bot.errors import ParleyError, Refused, SurfaceError, WriteFailed
+from bot.errors import ParleyError, SurfaceError, WriteFailed
 from bot.turns.desk import (
     COMMANDS,
     DEFAULT,
@@ -91,8 +92,6 @@ class Parley:
             return CommandAnswer(f"{error.apology} {cure}")
         except ParleyError as error:
             log.info("Command in %s failed: %r", location.channel, error)
-            if isinstance(error, Refused) and error.repeated:
-                return CommandAnswer()
             return CommandAnswer(views.sentence(error))
 
     async def on_press(self, body: Body) -> bool:
@@ -135,22 +134,22 @@ class Parley:
         """Run one command of `desk.COMMANDS`."""
         desk, call = self._desk, self._permissions.call(id_, location, user)
         for_all: dict[str, Callable[[], Awaitable[str]]] = {
-            "stop": lambda: desk.stop(call),
+            "stop": lambda: desk.stop(call, partial(self._workspace.is_admin, user)),
             "usage": lambda: desk.usage(call),
             "help": lambda: desk.help(call, self._permissions.here(location)),
         }
         if name in for_all:
             return CommandAnswer(await for_all[name]())
-        if name in ("model", "persona") and not words:
-            return await self._offer(name, call, location, trigger)
         if name == "forget-me":
             return views.forget_question()
         if name not in COMMANDS:
             known = ", ".join(f"`{one}`" for one in COMMANDS)
             return CommandAnswer(
-                f"I do not know this command. After `/parley` comes one of {known}."
+                f"I do not know this command. Try one of these after `/parley`: {known}."
             )
         call = await self._permissions.call_with_rights(id_, location, user)
+        if name in ("model", "persona") and not words:
+            return await self._offer(name, call, location, trigger)
         if name == "settings":
             overview = await desk.overview(call)
             return CommandAnswer(overview.text, views.overview_blocks(overview))
@@ -170,23 +169,18 @@ class Parley:
         choose = self._desk.choose_model if name == "model" else self._desk.choose_persona
         present = CommandAnswer(await choose(call, ""))
         models = self._desk.models()
-        if not trigger or (name == "model" and not models):
+        scopes = self._desk.changeable(call)
+        if not trigger or not scopes or (name == "model" and not models):
             return present
         if name == "model":
-            chosen = Field(
-                name="model",
-                label="Model",
-                hint="",
-                kind="choice",
-                options=(*models, ("", "As usual here")),
-            )
-            form = Form(title="Choose a model", fields=(chosen, _scope_field(call)), seen="")
+            options = (*models, ("", "The usual model"))
+            chosen = Field(name="model", label="Model", hint="", kind="choice", options=options)
         else:
-            hint = "Leave it empty to take the choice back."
-            written = Field(
-                name="persona", label="How am I to answer?", hint=hint, kind="text", most=2000
+            hint = "For example: briefly, and in French. Leave it empty for the usual way."
+            chosen = Field(
+                name="persona", label="How should I answer?", hint=hint, kind="text", most=2000
             )
-            form = Form(title="Choose a persona", fields=(written, _scope_field(call)), seen="")
+        form = Form(title=f"Choose a {name}", fields=(chosen, _scope_field(scopes)), seen="")
         callback = manifest.MODEL_ID if name == "model" else manifest.PERSONA_ID
         required = {"model", "scope"}
         view = views.form_view(form, ViewContext(location), callback=callback, required=required)
@@ -312,13 +306,13 @@ def _is_home(body: Body) -> bool:
     return isinstance(view, dict) and view.get("type") == "home"
 
 
-def _scope_field(call: Call) -> Field:
+def _scope_field(scopes: Mapping[Scope, str]) -> Field:
     """Return the field for the scope of a setting; the nearest one is preselected."""
-    options = tuple((scope, name[:1].upper() + name[1:]) for scope, name in call.scopes.items())
+    options = tuple((scope, name[:1].upper() + name[1:]) for scope, name in scopes.items())
     return Field(
         name="scope",
         label="For",
-        hint="For a channel its creator can choose, for the workspace an admin.",
+        hint="Where it applies",
         kind="choice",
         value=options[0][0],
         options=options,

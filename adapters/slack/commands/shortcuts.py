@@ -13,18 +13,18 @@ from adapters.slack.commands.views import ViewContext
 from adapters.slack.context import context_messages
 from adapters.slack.errors import NotInvited, missing_scopes, translated
 from adapters.slack.inbound.ask_command import AskCommand, CommandQuestion, in_time
-from adapters.slack.inbound.attachments import string_field
 from adapters.slack.inbound.events import TS
 from adapters.slack.manifest import ASK_ABOUT_ID, QUESTION_ID
+from adapters.slack.reading import string_field
 from adapters.slack.workspace import Workspace
 from bot.domain import Person, ThreadKey
-from bot.errors import ParleyError, Refused, SurfaceError
+from bot.errors import ParleyError, SurfaceError
 from bot.turns.desk import ASK_ABOUT, SUMMARISE, SUMMARY_QUESTION, Field, Form
 from bot.turns.intake import Intake
 
 log = logging.getLogger(__name__)
 
-_GONE = "I do not have this message any more. Please choose it again."
+_GONE = "This form has expired. Please choose the message again."
 _ASKED = "I have posted your question in the thread of this message, and answer it there."
 _MOST_QUESTION = 3000  # characters, as of any input
 _MOST_SUMMARISED = 200  # messages: one page, as Slack recommends
@@ -71,8 +71,6 @@ class Shortcuts:
                 )
         except ParleyError as error:
             log.info("Shortcut in %s failed: %r", channel, error)
-            if isinstance(error, Refused) and error.repeated:
-                return
             view = views.notice_view(self._sentence(error))
         try:
             async with translated(self._workspace.limits.command_answered_within):

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from adapters.slack.commands.calls import CommandLocation
-from adapters.slack.inbound.attachments import string_field
 from adapters.slack.manifest import FORM_ID
-from bot.errors import ParleyError, Refused, StoreUnavailable
+from adapters.slack.reading import string_field
+from bot.errors import ParleyError, Refused, StoreUnavailable, SurfaceError
 from bot.text.sanitize import escape_markup
 from bot.turns.desk import (
     FORGET,
@@ -148,6 +148,8 @@ def sentence(error: ParleyError) -> str:
     """Return the sentence for a failed command."""
     if isinstance(error, Refused | StoreUnavailable):
         return excuse(error)
+    if isinstance(error, SurfaceError):  # their apologies are about answers
+        return "Slack did not do this in time. Please try again."
     return error.apology
 
 

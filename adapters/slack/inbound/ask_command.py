@@ -15,7 +15,7 @@ from adapters.slack.reply.status import show_waiting
 from adapters.slack.workspace import Workspace
 from bot.domain import ContextMessage, Person, ThreadKey, Turn
 from bot.errors import ParleyError, StoreUnavailable, SurfaceError, WriteFailed
-from bot.text.sanitize import escape_markup
+from bot.text.sanitize import escape_markup, strip_controls
 from bot.turns.intake import Intake
 
 log = logging.getLogger(__name__)
@@ -91,7 +91,8 @@ class AskCommand:
             return self.not_a_member
         except ParleyError as error:
             log.info("Command in %s refused: %r", asked.channel, error)
-            return error.apology
+            # The apologies of these errors are about answers.
+            return (SurfaceError if isinstance(error, SurfaceError) else error).apology
         return ""
 
     @property
@@ -141,7 +142,7 @@ class AskCommand:
             answer = await self._workspace.client.chat_postMessage(
                 channel=asked.channel,
                 thread_ts=asked.thread or None,
-                text=escape_markup(question),
+                text=escape_markup(strip_controls(question)),
                 # The bot is the author, so the asker is recorded in the metadata.
                 metadata={"event_type": ASKED_EVENT, "event_payload": {"user": person.id}},
                 parse="none",
@@ -151,7 +152,9 @@ class AskCommand:
         return str(answer["ts"])
 
     def _turn(self, person: Person, asked: CommandQuestion, *, ts: str) -> Turn:
-        team, channel, thread = self._identity.team, asked.channel, asked.thread or ts
+        team, channel = self._identity.team, asked.channel
+        # A DM itself is one conversation.
+        thread = asked.thread or ("" if channel.startswith("D") else ts)
         return Turn(
             id=asked.id,
             key=ThreadKey("slack", team, channel, thread or channel),
@@ -159,7 +162,7 @@ class AskCommand:
             text=asked.text,
             place={
                 "channel": channel,
-                "thread": thread,
+                "thread": thread or None,
                 "question": ts,
                 **self._identity.place_of(asked.team),
             },

@@ -7,12 +7,13 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
-from adapters.slack.errors import translated
-from adapters.slack.inbound.attachments import attached_text, files_in, string_field
+from adapters.slack.errors import REQUEST_TIMEOUT, translated
 from adapters.slack.manifest import PARLEY
 from adapters.slack.markup import mentioned, readable
+from adapters.slack.reading import message_text, string_field
 from adapters.slack.reply.messages import (
     CONTINUE,
     RATE,
@@ -35,7 +36,7 @@ from bot.errors import (
     SurfaceError,
 )
 from bot.text.sanitize import escape_markup
-from bot.turns.addressed import Facts, is_stop
+from bot.turns.addressed import Facts, is_help, is_stop
 from bot.turns.intake import THANKS, Intake
 
 log = logging.getLogger(__name__)
@@ -200,8 +201,9 @@ class EventHandler:
         elif press.action in (REGENERATE, CONTINUE):
             if not is_of_channel:
                 raise NotRemembered
-            again = press.action == REGENERATE
-            act = self._intake.regenerate if again else self._intake.continue_answer
+            act: Callable[..., Awaitable[Turn]] = self._intake.continue_answer
+            if press.action == REGENERATE:
+                act = partial(self._intake.regenerate, reread=self._question_now)
             asker = await self._asker(press)
             turn = await act(press.turn_id, person_id=press.user, press_id=press.id, asker=asker)
             self._show_if_waiting(turn)
@@ -215,6 +217,21 @@ class EventHandler:
                 asker=await self._asker(press),
             )
             self._jobs.start(self._deliver(self._post_to_person(press, THANKS)))
+
+    async def _question_now(self, turn: Turn) -> str:
+        """Return the question of a turn as it stands in its message; empty if it has none."""
+        channel, thread, ts = (turn.place.get(name) for name in ("channel", "thread", "question"))
+        read: Callable[..., Awaitable[Any]] = self._client.conversations_history
+        if isinstance(thread, str):
+            read = partial(self._client.conversations_replies, ts=thread)
+        async with translated():
+            answer = await read(channel=channel, oldest=ts, latest=ts, inclusive=True, limit=2)
+        for one in answer.get("messages") or ():
+            if isinstance(one, dict) and one.get("ts") == ts and one.get("user") == turn.person.id:
+                found = {**one, "channel": channel, "type": "app_mention"}
+                if question := to_question(found, bot=self._identity.user):
+                    return await self._directory.readable(question.text, bot=self._identity.user)
+        return ""
 
     async def _is_of_its_channel(self, press: Press) -> bool:
         """Whether the turn belongs to the channel in which the button was pressed.
@@ -245,13 +262,13 @@ class EventHandler:
             return
         text, name, where = await asyncio.gather(
             self._directory.readable(question.text, bot=self._identity.user),
-            self._name(question),
+            self._directory.name(question.user),
             self._directory.where(question.channel, workspace=self._identity.team_name),
         )
         turn = Turn(
             id=turn_id,
             key=key,
-            person=replace(person, name=name or question.user),
+            person=replace(person, name=name),
             text=text,
             place={
                 "channel": question.channel,
@@ -276,7 +293,7 @@ class EventHandler:
             self._notify(question, refused)
         else:
             self._on_conversation(question.channel, question.reply_thread)
-            if not name:
+            if name == question.user:
                 self._jobs.start(self._store_name(turn))
 
     async def _asker(self, by: Question | Press) -> Asker:
@@ -289,6 +306,8 @@ class EventHandler:
     def _command_text(self, question: Question) -> str | None:
         """Return the text after `/parley` in a message to the bot; None for a question."""
         facts, text = question.facts, readable(question.text, bot=self._identity.user, names={})
+        if is_help(text):
+            return "help"
         name, _, argument = text.partition(" ")
         return argument if name == PARLEY and (facts.calls_bot or facts.direct) else None
 
@@ -320,23 +339,25 @@ class EventHandler:
             person = Person(question.user, question.user, self._identity.team)
             # Outside of threads, stop all answers in the channel.
             everywhere = "" if question.thread and not facts.direct else question.channel
-            if await self._intake.stop_own(turn_id, key, person, channel=everywhere):
+            manages = partial(self._manages, question.user)
+            if await self._intake.stop_own(
+                turn_id, key, person, channel=everywhere, manages=manages
+            ):
                 return False
         in_thread = question.thread and not facts.direct
         people = {question.user, question.thread_author} - {"", self._identity.user}
         return await self._intake.note_message(facts, key if in_thread else None, *people)
 
-    async def _name(self, question: Question) -> str:
-        """Return the person's name; empty if it is not cached and may be stored later.
-
-        Names distinguish speakers; at the beginning of a thread there is only one.
-        """
-        if question.facts.direct or not question.thread:
-            return self._directory.cached(question.user)
-        return await self._directory.name(question.user)
+    async def _manages(self, user: str) -> bool:
+        try:
+            return await self._workspace.is_admin(user)
+        except SurfaceError as error:
+            log.warning("Cannot tell whether %s is an admin: %s", user, error)
+            return False
 
     async def _store_name(self, turn: Turn) -> None:
-        name = await self._directory.name(turn.person.id)
+        """Store a name that did not arrive in time for the turn."""
+        name = await self._directory.name(turn.person.id, within=REQUEST_TIMEOUT)
         try:
             await self._intake.save_name(turn.key, Person(turn.person.id, name))
         except StoreUnavailable as error:
@@ -441,7 +462,7 @@ def to_question(event: Event, *, bot: str) -> Question | None:
     return Question(
         channel=channel,
         user=user,
-        text="\n".join(filter(None, (text, attached_text(event), *files_in(event)))),
+        text=message_text(event),
         ts=ts,
         thread=thread,
         facts=facts,

@@ -13,7 +13,7 @@ from adapters.slack.markup import markdown_block
 from adapters.slack.workspace import MOST_PAGES, Workspace
 from bot.domain import End, Page, Rating, Turn
 from bot.errors import PlaceGone, SurfaceError, WriteRefused
-from bot.text.sanitize import escape_markup
+from bot.text.sanitize import escape_markup, one_line
 
 log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -187,7 +187,7 @@ class Messages:
         asker = self._asker
         name = self._workspace.directory.cached(asker.id) or asker.name
         # The name was not available in time.
-        whose = "the" if name == asker.id else f"{escape_markup(' '.join(name.split()))}'s"
+        whose = "the" if name == asker.id else f"{escape_markup(one_line(name))}'s"
         seconds = self._question.partition(".")[0]
         # Slack shows each reader the local time (docs: Formatting message text, "Date formatting").
         at = f"<!date^{seconds}^{{time}}|{_utc(seconds)}>"

@@ -28,7 +28,7 @@ class App {
       delete: (one) => this.delete(one),
     });
     this.composer = new Composer({
-      send: (text) => this.ask(text),
+      send: (text) => (/^help\s*\.?$/i.test(text) ? this.help.open() : this.ask(text)),
       editLast: () => this.editLast(),
     });
     this.outbox = new Outbox((entry) => this.outboxChanged(entry));

@@ -240,7 +240,7 @@ async def test_usage_tells_what_a_person_has_used(store: Store) -> None:
 
         shown = await told(emulator, await emulator.slash(thread, ada, "parley usage"))
 
-        assert "Questions of today: 1 of 20" in shown.text
+        assert "Your questions today: 1 of 20" in shown.text
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,7 @@ class Slow(FakeIntake):
         press_id: str,
         place: Place | None = None,
         asker: Asker = ANYBODY,
+        reread: object = None,
     ) -> Turn:
         turn = await super().regenerate(
             turn_id, person_id=person_id, press_id=press_id, place=place

@@ -272,9 +272,9 @@ class DiscordEmulator:
         message = self._message(message_id)
         message.text, message.embeds, message.components = text, embeds, components
 
-    async def edit(self, message_id: str, text: str) -> None:
-        """Change a person's message, as the person."""
-        self._world.edit(self._message(message_id), Form(text=text))
+    async def edit(self, message_id: str, text: str, *, tells: bool = True) -> None:
+        """Change a person's message, as the person; `tells` the bot of it."""
+        self._world.edit(self._message(message_id), Form(text=text), tells=tells)
 
     async def delete(self, message_id: str) -> None:
         """Delete a message, as a person."""

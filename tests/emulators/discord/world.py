@@ -208,7 +208,7 @@ class World:
         self._keep(message)
         return message
 
-    def edit(self, message: Message, form: Form) -> None:
+    def edit(self, message: Message, form: Form, *, tells: bool = True) -> None:
         """Change a message; the first text of one that was "thinking" is no edit."""
         if message.channel.archived:
             raise _archived(400)
@@ -219,7 +219,8 @@ class World:
             message.flags = message.flags & ~SUPPRESS_EMBEDS | form.flags & SUPPRESS_EMBEDS
         message.edited_at = message.edited_at if was_loading else now()
         self._notice("edit", message)
-        self._tell("MESSAGE_UPDATE", message)
+        if tells:
+            self._tell("MESSAGE_UPDATE", message)
 
     def delete(self, *gone: Message) -> None:
         """Take messages of one channel away; more than one at once is a sweep."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import TracebackType
 from typing import Literal, Unpack
 
@@ -21,18 +21,18 @@ from tests.emulators.slack.installation import APP_ID, VERIFICATION_TOKEN, Insta
 from tests.emulators.slack.interactions import Interactions
 from tests.emulators.slack.limits import Limits
 from tests.emulators.slack.markup import buttons, escape, feedback
-from tests.emulators.slack.message import SLACKBOT, Ephemeral, Post, Shown
+from tests.emulators.slack.message import ANOTHER_APP, SLACKBOT, Ephemeral, Post, Shown
 from tests.emulators.slack.methods import SCOPES
 from tests.emulators.slack.payload import Payload
 from tests.emulators.slack.rates import Rate
 from tests.emulators.slack.response_urls import ResponseUrls
 from tests.emulators.slack.sessions import Sessions
 from tests.emulators.slack.socket import Reason, SocketMode
-from tests.emulators.slack.streams import ANOTHER_APP, Streams
+from tests.emulators.slack.streams import Streams
 from tests.emulators.slack.truth import Truth
 from tests.emulators.slack.views import Filled, View, Views
 from tests.emulators.slack.web import Call, WebApi
-from tests.emulators.slack.workspace import Role
+from tests.emulators.slack.workspace import Channel, Role
 from tests.emulators.timeline import Moment
 
 
@@ -201,6 +201,14 @@ class SlackEmulator:
         """Return the id of the bot's DM with a person."""
         return self._app.where(user_id).dm(user_id).id
 
+    def dm_of_others(self, *user_ids: str) -> str:
+        """Return the id of a DM of two people, without the bot."""
+        workspace = self._app.where(user_ids[0])
+        place = f"D0{''.join(one.removeprefix('U0') for one in user_ids)}"
+        home = workspace.home
+        workspace.channels[place] = Channel(home, place, "directmessage", member=False, type="im")
+        return place
+
     def group_dm(self, *user_ids: str) -> str:
         """Open a DM of the bot with several people of one workspace and return its id."""
         workspace = self._app.where(user_ids[0])
@@ -239,14 +247,15 @@ class SlackEmulator:
         self._events.posted(workspace.add(post))
         return post.ts
 
-    async def edit(self, channel_id: str, ts: str, text: str) -> None:
-        """Let a person change a message of theirs."""
+    async def edit(self, channel_id: str, ts: str, text: str, *, tells: bool = True) -> None:
+        """Let a person change a message of theirs; `tells` the bot of it."""
         post = self._post(channel_id, ts)
         previous = post.payload()
         post.text, post.typed = escape(text), text
         post.mark_edited()
         post.keep_state()
-        self._events.edited(post, previous)
+        if tells:
+            self._events.edited(post, previous)
 
     async def delete(self, channel_id: str, ts: str) -> None:
         """Let a person delete a message.
@@ -361,9 +370,16 @@ class SlackEmulator:
         self._events.publish(workspace.channels[channel_id], event, ts=thread_ts)
 
     def message_of_another(
-        self, channel_id: str, thread_ts: str, text: str, *, metadata: Payload
+        self,
+        channel_id: str,
+        thread_ts: str | None,
+        text: str,
+        *,
+        metadata: Payload | None = None,
+        blocks: Sequence[Payload] = (),
+        attachments: Sequence[Payload] = (),
     ) -> str:
-        """Let another app write into a thread, and return the message's ts."""
+        """Let another app write into a channel or a thread, and return the message's ts."""
         workspace = self._app.where(channel_id)
         post = Post(
             home=workspace.home,
@@ -371,9 +387,10 @@ class SlackEmulator:
             channel_id=channel_id,
             author=ANOTHER_APP,
             text=escape(text),
-            blocks=[],
+            blocks=[*blocks],
             thread_ts=thread_ts,
             metadata=metadata,
+            attachments=[*attachments],
         )
         return workspace.add(post).ts
 

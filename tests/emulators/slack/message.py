@@ -12,6 +12,7 @@ from tests.emulators.slack.payload import Payload
 from tests.emulators.timeline import Moment
 
 SLACKBOT = "USLACKBOT"
+ANOTHER_APP, ANOTHER_BOT = "U0ANOTHERAPP", "B0ANOTHERAPP"
 TOMBSTONE = "This message was deleted."
 THINKING = "Thinking…"
 
@@ -83,6 +84,7 @@ class Post:
     typed: str | None = None
     metadata: Payload | None = None
     files: tuple[str, ...] = ()
+    attachments: list[Payload] = field(default_factory=list)
     team: str = ""  # of an author from elsewhere
     edited: str = ""
     removed: bool = False
@@ -151,6 +153,8 @@ class Post:
         message |= self._authorship()
         if blocks := self.blocks or self._typed():
             message["blocks"] = blocks
+        if self.attachments:
+            message["attachments"] = self.attachments
         if self.thread_ts:
             message["thread_ts"] = self.thread_ts
         if self.edited:
@@ -194,6 +198,9 @@ class Post:
         home = self.home
         if self.author == SLACKBOT:
             return {"user": SLACKBOT, "subtype": "tombstone", "hidden": True}
+        if self.author == ANOTHER_APP:
+            another = {"id": ANOTHER_BOT, "name": "Another app", "team_id": home.team_id}
+            return {"user": ANOTHER_APP, "bot_id": ANOTHER_BOT, "bot_profile": another}
         if self.subtype:
             return {"user": self.author, "subtype": self.subtype}
         if not self.is_own:

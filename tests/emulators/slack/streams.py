@@ -16,7 +16,7 @@ from tests.emulators.slack.chunks import Addition, Mode, Pieces, addition, messa
 from tests.emulators.slack.content import metadata
 from tests.emulators.slack.events import Events
 from tests.emulators.slack.markup import links, pings
-from tests.emulators.slack.message import Post
+from tests.emulators.slack.message import ANOTHER_APP, Post
 from tests.emulators.slack.payload import Payload
 from tests.emulators.slack.sessions import Sessions, checked_state, thread_root
 from tests.emulators.slack.workspace import Channel, Workspace
@@ -30,7 +30,6 @@ SECONDS = 300.0
 SIZE = 12_000
 # docs: chat.startStream, argument task_display_mode; `dense` is newer than most of its copies.
 DISPLAY_MODES = ("timeline", "plan", "dense")
-ANOTHER_APP = "U0ANOTHERAPP"
 
 
 @dataclass(slots=True)

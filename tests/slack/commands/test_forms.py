@@ -8,6 +8,7 @@ import pytest
 
 from bot.domain import Preferences
 from bot.store import Store
+from tests.emulators.slack.workspace import Role
 from tests.support.fakes import RefusingStore
 from tests.support.slack_commands import AWAY, chosen, commanded, opened, read_by
 from tests.support.waiting import until
@@ -41,6 +42,44 @@ async def test_without_words_a_form_offers_what_can_be_chosen(
         assert not form.fields
         assert await chosen(slack, intake, "server") == kept
         assert await chosen(slack, intake, "channel") == Preferences()
+
+
+@pytest.mark.parametrize(
+    ("creates", "role", "offered"),
+    [(True, None, ["channel"]), (False, "owner", ["channel", "server"])],
+)
+@pytest.mark.parametrize("name", ["model", "persona"])
+async def test_a_form_offers_the_places_for_which_the_person_may_choose(
+    name: str, *, creates: bool, role: Role | None, offered: list[str], store: Store
+) -> None:
+    async with commanded(store) as (slack, _):
+        ann = slack.user("Ann", role=role)
+        slack.set_creator(slack.channel_id, ann if creates else None)
+
+        await slack.slash(slack.channel_id, ann, "/parley", name)
+
+        assert list((await opened(slack, ann)).options("scope")) == offered
+
+
+@pytest.mark.parametrize("name", ["model", "persona"])
+async def test_who_may_choose_for_no_place_reads_so_without_a_form(name: str, store: Store) -> None:
+    async with commanded(store) as (slack, _):
+        ann = slack.user("Ann")
+
+        await slack.slash(slack.channel_id, ann, "/parley", name)
+
+        assert slack.modal(ann) is None
+        assert read_by(slack, ann) == ["Only somebody who manages this channel can change this."]
+
+
+async def test_a_form_that_does_not_open_says_what_to_do(store: Store) -> None:
+    async with commanded(store) as (slack, _):
+        ann = slack.user("Ann", role="admin")
+        slack.fail("views.open", error="expired_trigger_id")
+
+        await slack.slash(slack.channel_id, ann, "/parley", "model")
+
+        assert read_by(slack, ann) == ["Slack did not do this in time. Please try again."]
 
 
 async def test_a_model_is_taken_back_in_the_form(store: Store) -> None:

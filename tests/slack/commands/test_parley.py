@@ -15,7 +15,7 @@ from bot.turns.forgetting import Forgetting
 from bot.turns.queue import QueueScript, Token
 from tests.emulators.slack import SCOPES, SlackEmulator
 from tests.emulators.slack.workspace import Role
-from tests.support.fakes import RefusingStore
+from tests.support.fakes import NotedIntake, RefusingStore
 from tests.support.slack_commands import AWAY, chosen, commanded, read_by
 from tests.support.slack_platform import LIMITS, Transport, both_transports
 from tests.support.waiting import until
@@ -51,15 +51,44 @@ async def test_a_dm_is_forgotten_by_its_person(store: Store) -> None:
         assert read_by(slack, ann)[0].startswith("I have forgotten this conversation.")
 
 
+@pytest.mark.parametrize("words", ["reset", "persona Be brief."])
+async def test_a_dm_of_two_people_is_nobodys_own(words: str, store: Store) -> None:
+    async with commanded(store) as (slack, intake):
+        ann = slack.user("Ann")
+        place = slack.dm_of_others(ann, slack.user("Bob"))
+
+        await slack.slash(place, ann, "/parley", words)
+
+        assert "Only the person who began this conversation" in read_by(slack, ann)[0]
+        assert await chosen(slack, intake, "thread", place) == Preferences()
+
+
+async def test_an_admin_ends_anothers_answer_in_its_thread(store: Store) -> None:
+    async with commanded(store) as (slack, intake):
+        ann, bob, place = slack.user("Ann"), slack.user("Bob", role="admin"), slack.channel_id
+        root = await slack.say(place, ann, f"{slack.bot_mention} why?")
+        await running(intake)
+
+        await slack.say(place, bob, f"{slack.bot_mention} /parley stop", thread_ts=root)
+        await until(lambda: slack.ephemerals)
+
+        assert read_by(slack, bob) == ["I stop."]
+
+
+async def running(intake: NotedIntake) -> None:
+    """Let a worker begin with the question that waits."""
+    await until(lambda: intake.turns)
+    tokens: list[Token] = []
+    while not tokens:  # the first look makes the consumer group
+        tokens = await intake.queue.leases.read_tokens(["slack"], count=1, block_seconds=1.0)
+    await intake.queue.leases.take(tokens[0])
+
+
 async def test_stop_in_a_channel_ends_what_the_person_asked_there(store: Store) -> None:
     async with commanded(store) as (slack, intake):
         ann, bob = slack.user("Ann"), slack.user("Bob")
         await slack.say(slack.channel_id, ann, f"{slack.bot_mention} why?")
-        await until(lambda: intake.turns)
-        tokens: list[Token] = []
-        while not tokens:  # the first look makes the consumer group
-            tokens = await intake.queue.leases.read_tokens(["slack"], count=1, block_seconds=1.0)
-        await intake.queue.leases.take(tokens[0])
+        await running(intake)
 
         for person in (bob, ann):
             await slack.slash(slack.channel_id, person, "/parley", "stop")
@@ -74,7 +103,7 @@ async def test_a_person_reads_what_they_have_used(store: Store) -> None:
 
         await slack.slash(slack.channel_id, ann, "/parley", "usage")
 
-        assert read_by(slack, ann)[0].startswith("Questions of today: 0")
+        assert read_by(slack, ann)[0].startswith("Your questions today: 0")
 
 
 async def test_an_unknown_command_gets_the_list_of_those_that_exist(store: Store) -> None:
@@ -332,7 +361,7 @@ async def test_who_asked_by_command_looks_after_the_thread(store: Store) -> None
         assert (await chosen(slack, intake, "thread", place, root)).follow == "mention"
 
 
-async def test_who_may_not_ask_is_offered_no_form_and_told_so_once(store: Store) -> None:
+async def test_who_may_not_ask_is_offered_no_form_and_told_so_each_time(store: Store) -> None:
     async with commanded(store) as (slack, intake):
         ann = slack.user("Ann")
         intake.access = Access(blocked=frozenset({ann}))
@@ -340,10 +369,13 @@ async def test_who_may_not_ask_is_offered_no_form_and_told_so_once(store: Store)
 
         await slack.choose(slack.channel_id, ts, ann, "summarise")
         await slack.choose(slack.channel_id, ts, ann, "ask_about")
+        for name in ("usage", "help", "settings"):
+            await slack.slash(slack.channel_id, ann, "/parley", name)
 
         shown = slack.modal(ann)
         assert shown is not None
-        assert shown.texts == ["I may not answer you here. Whoever runs me can change that."]
+        assert shown.texts[0].startswith("I may not answer you here.")
         assert not shown.fields
-        assert sum(call.method == "views.open" for call in slack.requests) == 1
+        assert sum(call.method == "views.open" for call in slack.requests) == 2
+        assert read_by(slack, ann) == shown.texts * 3
         assert not intake.turns

@@ -12,6 +12,7 @@ from bot.errors import PersonBusy, StoreUnavailable
 from bot.store import Store
 from bot.turns.desk import ASK_ABOUT, SUMMARY_QUESTION
 from tests.emulators.slack import SCOPES, SlackEmulator
+from tests.emulators.slack.payload import Payload
 from tests.support.fakes import FakeIntake, NotedIntake
 from tests.support.slack_commands import AWAY
 from tests.support.slack_platform import (
@@ -70,6 +71,22 @@ async def test_a_question_about_a_message_is_asked_in_its_thread(transport: Tran
             "I have posted your question in the thread of this message, and answer it there."
         ]
         assert not slack.pings
+
+
+@pytest.mark.parametrize("callback", [ASK_ABOUT_ID, SUMMARISE_ID])
+async def test_the_menu_reads_an_alert(callback: str, store: Store) -> None:
+    intake = NotedIntake(store)
+    attachment: Payload = {"title": "CPU high", "fields": [{"title": "Host", "value": "web-1"}]}
+    async with SlackEmulator() as slack, hearing(slack, intake):
+        ann, place = slack.user("Ann"), slack.channel_id
+        alert = slack.message_of_another(place, None, "", attachments=[attachment])
+
+        await slack.choose(place, alert, ann, callback)
+        if callback == ASK_ABOUT_ID:
+            await slack.submit(ann, question="Why?")
+
+        [turn] = intake.turns
+        assert said(turn) == ["CPU high\nHost: web-1"]
 
 
 async def test_a_question_about_a_reply_is_asked_in_the_same_thread(store: Store) -> None:
@@ -141,7 +158,7 @@ async def test_a_question_about_a_message_that_is_not_kept_any_more_says_so() ->
 
         shown = slack.modal(ann)
         assert shown is not None
-        assert shown.texts[0].startswith("I do not have this message any more.")
+        assert shown.texts == ["This form has expired. Please choose the message again."]
 
 
 @pytest.mark.parametrize("callback", [ASK_ABOUT_ID, SUMMARISE_ID])

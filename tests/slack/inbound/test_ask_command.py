@@ -77,7 +77,7 @@ async def test_a_question_may_contain_the_word_payload(transport: Transport) -> 
         assert intake.texts == ["a payload?"]
 
 
-async def test_ask_works_in_a_dm() -> None:
+async def test_ask_in_a_dm_belongs_to_the_conversation_there() -> None:
     intake = FakeIntake()
     async with SlackEmulator() as slack, hearing(slack, intake):
         ann = slack.user("Ann")
@@ -86,7 +86,9 @@ async def test_ask_works_in_a_dm() -> None:
         await slack.slash(dm, ann, "/ask", "why?")
 
         assert [shown.text for shown in slack.screen(dm)] == ["Ann asks: why?"]
-        assert intake.last.place["channel"] == dm
+        assert intake.last.key == ThreadKey("slack", slack.team_id, dm, dm)
+        question = slack.screen(dm)[0].ts
+        assert intake.last.place == {"channel": dm, "thread": None, "question": question}
 
 
 async def test_ask_pings_nobody_and_shows_no_previews() -> None:
@@ -100,6 +102,16 @@ async def test_ask_pings_nobody_and_shows_no_previews() -> None:
         assert question.text == "<!here> asks: @channel @Ann https://a.example"
         assert not slack.pings
         assert not slack.unfurls
+
+
+async def test_ask_turns_no_text_around() -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, hearing(slack, intake):
+        ann = slack.user("\u202eAnn")
+
+        await slack.slash(slack.channel_id, ann, "/ask", "why \u2066so?")
+
+        assert slack.screen(slack.channel_id)[-1].text == "Ann asks: why so?"
 
 
 async def test_ask_shows_the_beginning_of_a_long_question() -> None:
@@ -189,10 +201,11 @@ async def test_a_command_that_is_sent_again_is_one_turn() -> None:
         ]
 
 
-async def test_ask_apologizes_when_the_question_cannot_be_posted() -> None:
+@pytest.mark.parametrize("error", [None, "is_archived", "msg_too_long"])
+async def test_ask_apologizes_when_the_question_cannot_be_posted(error: str | None) -> None:
     intake = FakeIntake()
     async with SlackEmulator() as slack, hearing(slack, intake):
-        slack.fail("chat.postMessage")
+        slack.fail("chat.postMessage", error=error)
 
         delivery = await slack.slash(slack.channel_id, slack.user("Ann"), "/ask", "why?")
 

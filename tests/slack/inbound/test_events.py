@@ -98,9 +98,12 @@ async def test_a_dm_is_answered_at_its_top_level(transport: Transport) -> None:
         assert intake.last.place == {"channel": dm, "thread": None, "question": ts}
 
 
-async def test_a_dm_waits_for_no_name_and_the_next_question_has_it_with_the_zone() -> None:
+IMPATIENT = replace(LIMITS, name_timeout=0.0)
+
+
+async def test_a_dm_waits_for_no_late_name_and_the_next_question_has_it_with_the_zone() -> None:
     intake, answered = FakeIntake(), asyncio.Event()
-    async with SlackEmulator() as slack, hearing(slack, intake) as platform:
+    async with SlackEmulator() as slack, hearing(slack, intake, limits=IMPATIENT) as platform:
         ann = slack.user("Ann")
         slack.set_zone(ann, "Asia/Tokyo")
         slack.fail("users.info", "late", gate=answered)
@@ -224,12 +227,76 @@ async def test_people_are_called_by_their_names() -> None:
 
         assert [turn.person.name for turn in intake.turns] == ["Ann", "Bob"]
         assert [turn.text for turn in intake.turns] == ["is @Bob & <b> ok?", "am I?"]
-        assert sum(call.method == "users.info" for call in slack.requests) == 2
+        assert looked_up(slack) == 2
 
 
-async def test_a_question_that_begins_a_thread_is_admitted_before_its_author_has_a_name() -> None:
+@pytest.mark.parametrize("direct", [True, False])
+async def test_a_first_question_has_its_authors_name_and_time_zone(*, direct: bool) -> None:
     intake = FakeIntake()
     async with SlackEmulator() as slack, hearing(slack, intake):
+        ann = slack.user("Ann")
+        slack.set_zone(ann, "Europe/Paris")
+
+        where = slack.dm(ann) if direct else slack.channel_id
+        await slack.say(where, ann, "why?" if direct else f"{slack.bot_mention} why?")
+        await until(lambda: intake.turns)
+
+        assert (intake.last.person.name, intake.last.zone) == ("Ann", "Europe/Paris")
+
+
+async def test_many_questions_of_a_person_cost_one_look_up() -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, hearing(slack, intake):
+        ann, named = slack.user("Ann"), asyncio.Event()
+        held = slack.fail("users.info", "late", gate=named)
+
+        for number in range(10):
+            await slack.say(slack.dm(ann), ann, f"{number}?")
+        await until(lambda: held.struck)
+        named.set()
+        await until(lambda: len(intake.turns) == 10)
+
+        assert {turn.person.name for turn in intake.turns} == {"Ann"}
+        assert looked_up(slack) == 1
+
+
+async def test_after_a_429_nobody_is_looked_up_until_slack_allows_it() -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, hearing(slack, intake):
+        slack.fail("users.info", status=429, retry_after=600.0)
+
+        for name in ("Ann", "Bob", "Cy"):
+            person = slack.user(name)
+            await slack.say(slack.dm(person), person, f"<@{person}> asks")
+            await until(lambda: intake.turns and intake.last.person.id == person)  # noqa: B023
+
+        assert [turn.person.name for turn in intake.turns] == [
+            turn.person.id for turn in intake.turns
+        ]
+        assert looked_up(slack) == 1
+
+
+async def test_of_many_people_in_a_message_nobody_is_called_by_an_id() -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, hearing(slack, intake):
+        ann, *others = [slack.user(f"Person {number}") for number in range(50)]
+
+        await slack.say(slack.dm(ann), ann, " ".join(f"<@{one}>" for one in others))
+        await until(lambda: intake.turns)
+
+        assert intake.last.text.startswith("@Person 1 @Person 2 ")
+        assert intake.last.text.endswith(" @somebody")
+        assert "U0" not in intake.last.text
+
+
+def looked_up(slack: SlackEmulator) -> int:
+    """How often a person was looked up."""
+    return sum(call.method == "users.info" for call in slack.requests)
+
+
+async def test_a_question_is_admitted_before_a_name_that_is_late() -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, hearing(slack, intake, limits=IMPATIENT):
         ann, named = slack.user("Ann"), asyncio.Event()
         slack.fail("users.info", "late", gate=named)
 
@@ -248,7 +315,7 @@ async def test_a_question_that_begins_a_thread_is_admitted_before_its_author_has
 
 async def test_a_name_that_cannot_be_stored_costs_nothing(caplog: pytest.LogCaptureFixture) -> None:
     intake = FakeIntake()
-    async with SlackEmulator() as slack, hearing(slack, intake):
+    async with SlackEmulator() as slack, hearing(slack, intake, limits=IMPATIENT):
         named = asyncio.Event()
         slack.fail("users.info", "late", gate=named)
         await slack.say(slack.channel_id, slack.user("Ann"), f"{slack.bot_mention} why?")

@@ -1,4 +1,4 @@
-"""Forwarded messages, pasted tables, /me, Slack's own notices, and the names of channels."""
+"""What a person sees in a message, /me, Slack's own notices, and the names of channels."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.slack.inbound.attachments import attached_text
+from adapters.slack.markup import readable
+from adapters.slack.reading import message_text
 from tests.emulators.slack import SCOPES, SlackEmulator
 from tests.support.fakes import FakeIntake
 from tests.support.slack_platform import dm_event, hearing, joined, send, serving
@@ -42,7 +43,7 @@ TABLE: Payload = {
     "type": "table",
     "rows": [
         [{"type": "raw_text", "text": "Name"}, {"type": "raw_text", "text": "Sum & more"}],
-        [rich(text("Ann"), {"type": "user", "user_id": "U1"}), {"type": "raw_number", "text": "3"}],
+        [rich(text("Ann"), {"type": "user", "user_id": "U1"}), {"type": "raw_number", "value": 3}],
         [{"type": "raw_text", "text": ""}, {"type": "raw_text", "text": "two\nlines"}],
     ],
 }
@@ -90,6 +91,9 @@ ROWS = "Name | Sum & more\nAnn@U1 | 3\n | two lines"
             f"Sum?\n{ROWS}",
         ),
         ({"blocks": [rich(text("Sum?")), TABLE], "text": "Sum?"}, f"Sum?\n{ROWS}"),
+        ({"blocks": [rich(text("Only "), text("here"))]}, "Only here"),
+        ({"attachments": [{"title": "A list", "text": "Buy milk"}]}, "A list\nBuy milk"),
+        ({"files": [{"id": "F1", "file_access": "check_file_info"}]}, "[file]"),
     ],
     ids=str,
 )
@@ -110,7 +114,7 @@ async def test_what_is_forwarded_or_pasted_is_part_of_the_question(
         {"from_url": "https://a.example", "title": "A page", "text": "Words of a page"},
         {"from_url": "https://a.example", "blocks": [TABLE]},
         {**shared(text="Words of somebody"), "is_share": False},
-        {"text": "Words of an app", "fallback": "Words of an app"},
+        {"is_app_unfurl": True, "text": "Words of an app", "fallback": "Words of an app"},
     ],
     ids=str,
 )
@@ -146,20 +150,179 @@ def test_rich_text_is_read_with_its_lists_links_and_names() -> None:
     ]
     message = {"attachments": [shared(message_blocks=[{"message": {"blocks": blocks}}])]}
 
-    read = attached_text(message)
+    read = message_text(message)
 
     assert read == (
         "[forwarded from Bob] See this (https://a.example/?x&amp;y)\n"
-        "one\n&lt;!channel&gt;\n:wave:\n<#C1><!here><!subteam^S1>"
+        "• one\n```\n&lt;!channel&gt;\n```\n&gt; :wave:\n<#C1><!here><!subteam^S1>[user]"
     )
 
 
-def test_attachments_are_read_up_to_a_bound() -> None:
+def mrkdwn(words: str) -> Payload:
+    return {"type": "mrkdwn", "text": words}
+
+
+def plain(words: str) -> Payload:
+    return {"type": "plain_text", "text": words, "emoji": True}
+
+
+# As Grafana, Datadog and Alertmanager post them.
+GRAFANA: Payload = {
+    "color": "#D63232",
+    "fallback": "[FIRING:1] High CPU (web-1)",
+    "title": "[FIRING:1] High CPU (web-1)",
+    "title_link": "https://grafana.example/alerting/list",
+    "text": "**Firing**\n\nValue: B=97.3\nLabels:\n - instance = web-1",
+    "image_url": "https://grafana.example/panel.png",
+    "footer": "Grafana v11.2.0",
+    "footer_icon": "https://grafana.com/static/img/fav32.png",
+    "ts": 1700000000,
+    "mrkdwn_in": ["pretext"],
+}
+GRAFANA_READ = (
+    "[FIRING:1] High CPU (web-1) (https://grafana.example/alerting/list)\n"
+    "**Firing**\n\nValue: B=97.3\nLabels:\n - instance = web-1\n[image]\nGrafana v11.2.0"
+)
+DATADOG: Payload = {
+    "pretext": "<!here> *Triggered*",
+    "author_name": "Datadog",
+    "fallback": "Disk is full",
+    "fields": [{"title": "Host", "value": "db-2", "short": True}, {"value": "prod"}],
+    "actions": [{"type": "button", "name": "mute", "text": "Mute", "value": "x1"}],
+}
+
+
+@pytest.mark.parametrize(
+    ("message", "read"),
+    [
+        ({"attachments": [GRAFANA]}, GRAFANA_READ),
+        (
+            {"text": "Look:", "attachments": [DATADOG]},
+            "Look:\n@here *Triggered*\nDatadog\nHost: db-2\nprod\n[button: Mute]",
+        ),
+        ({"attachments": [{"fallback": "Only this"}]}, "Only this"),
+        (
+            {"attachments": [shared(attachments=[GRAFANA, shared(text="Deep", author_name="Cy")])]},
+            f"[forwarded from Bob] {GRAFANA_READ}\n[forwarded from Cy] Deep",
+        ),
+        (
+            {"attachments": [shared(message_blocks=[{"message": {"attachments": [DATADOG]}}])]},
+            "[forwarded from Bob] @here *Triggered*\nDatadog\nHost: db-2\nprod\n[button: Mute]",
+        ),
+        (
+            {
+                "attachments": [
+                    {"from_url": "https://a.example", "title": "A page", "text": "Words"}
+                ]
+            },
+            "[preview] A page\nWords",
+        ),
+    ],
+    ids=str,
+)
+def test_attachments_are_read_as_people_see_them(message: Payload, read: str) -> None:
+    shown = message_text(message, previews=True)
+
+    assert readable(shown, bot="U0", names={}) == read
+
+
+def test_each_kind_of_block_is_read() -> None:
+    button: Payload = {"type": "button", "text": plain("Silence"), "action_id": "a", "value": "v"}
+    image: Payload = {"type": "image", "image_url": "https://a.example/x", "alt_text": "CPU graph"}
+    blocks: list[object] = [
+        {"type": "header", "text": plain("Alert & more")},
+        {
+            "type": "section",
+            "text": mrkdwn("*CPU* of <https://a.example|web-1>"),
+            "fields": [mrkdwn("*Since*\n9:00"), plain("prod")],
+            "accessory": image,
+        },
+        {"type": "divider"},
+        {"type": "context", "elements": [image, mrkdwn("by <@U1>")]},
+        {"type": "actions", "elements": [button, {"type": "overflow", "action_id": "o"}]},
+        {"type": "input", "label": plain("Why?"), "element": {"type": "plain_text_input"}},
+        {"type": "video", "title": plain("A talk"), "alt_text": "A talk"},
+        {"type": "file", "external_id": "X1", "source": "remote"},
+        {"type": "call", "call": {"v1": {"name": "Standup", "app_id": "A1"}}},
+        {"type": "markdown", "text": "**Done** &lt;here>"},
+        {
+            "type": "card",
+            "title": plain("Ticket 7"),
+            "subtitle": plain("open"),
+            "actions": [button],
+        },
+        {"type": "list"},
+        {
+            "type": "data_table",
+            "caption": "Sums",
+            "rows": [
+                [{"type": "raw_text", "text": "Item"}, {"type": "raw_text", "text": "Price"}],
+                [{"type": "raw_date", "value": "2026-11-25"}, {"type": "raw_currency", "value": 7}],
+                [{"type": "raw_percent", "text": "5 %"}, {"type": "raw_boolean", "value": True}],
+            ],
+        },
+        {"type": "rich_text", "elements": [ordered(text("one"), text("two"))]},
+        {"type": "rich_text", "elements": [{"type": "lightbulb"}]},
+    ]
+
+    read = message_text({"blocks": blocks, "bot_id": "B1", "text": "The notification"})
+
+    assert readable(read, bot="U0", names={"U1": "Ann"}).split("\n") == [
+        "Alert & more",
+        *("*CPU* of web-1 (https://a.example)", "*Since*", "9:00", "prod", "[image: CPU graph]"),
+        *("[image: CPU graph]", "by @Ann"),
+        *("[button: Silence]", "[overflow]"),
+        *("Why?", "[plain text input]"),
+        *("[video: A talk]", "[file]", "[call: Standup]", "**Done** <here>"),
+        *("Ticket 7", "open", "[button: Silence]", "[list]"),
+        *("Sums", "Item | Price", "2026-11-25 | 7", "5 % | True"),
+        *("1. one", "2. two", "[lightbulb]"),
+    ]
+
+
+def ordered(*items: Payload) -> Payload:
+    inner: list[object] = [{"type": "rich_text_section", "elements": [one]} for one in items]
+    return {"type": "rich_text_list", "style": "ordered", "elements": inner}
+
+
+@pytest.mark.parametrize(
+    ("said", "read"),
+    [
+        ("CPU high on <https://a.example|web-1>!", "CPU high on <https://a.example|web-1>!"),
+        ("web-1: CPU high", "*CPU high* on web-1"),
+        ("", "*CPU high* on web-1"),
+        ("Please look", "Please look\n*CPU high* on web-1"),
+    ],
+)
+def test_a_text_that_repeats_the_blocks_is_read_once(said: str, read: str) -> None:
+    block: Payload = {"type": "section", "text": mrkdwn("*CPU high* on web-1")}
+
+    assert message_text({"text": said, "blocks": [block]}) == read
+
+
+def test_what_an_app_tells_only_in_a_notification_is_not_read() -> None:
+    block: Payload = {"type": "section", "text": mrkdwn("*CPU high*")}
+
+    assert message_text({"text": "Wake up", "blocks": [block], "bot_id": "B1"}) == "*CPU high*"
+
+
+def test_a_message_is_read_up_to_a_bound() -> None:
     rows = [[{"type": "raw_text", "text": "x" * 100}] * 20] * 1000
 
-    read = attached_text({"attachments": [{"blocks": [{"type": "table", "rows": rows}]}] * 50})
+    read = message_text({"attachments": [{"blocks": [{"type": "table", "rows": rows}]}] * 50})
 
     assert 60_000 < len(read) <= 64_100
+
+
+@pytest.mark.parametrize("inner", ["elements", "attachments"])
+def test_a_message_that_is_nested_too_deeply_is_read_to_a_depth(inner: str) -> None:
+    nested: Payload = {"type": "section", "text": plain("Deepest")}
+    for _ in range(5000):
+        nested = {"type": "rich_text", inner: [nested], "text": plain("level")}
+
+    read = message_text({"blocks": [nested], "attachments": [nested]})
+
+    assert "Deepest" not in read
 
 
 ANYTHING = st.recursive(
@@ -168,7 +331,12 @@ ANYTHING = st.recursive(
         st.booleans(),
         st.integers(),
         st.text(max_size=8),
-        st.sampled_from(["table", "rich_text", "rich_text_section", "user", "text", "U1"]),
+        st.sampled_from(
+            [
+                *("table", "rich_text", "rich_text_section", "rich_text_list", "user", "text"),
+                *("U1", "rich_text_quote", "section", "image", "button", "ordered", "mrkdwn"),
+            ]
+        ),
     ),
     lambda inner: st.one_of(
         st.lists(inner, max_size=3),
@@ -178,6 +346,8 @@ ANYTHING = st.recursive(
                     *("attachments", "blocks", "elements", "rows", "text", "type", "is_share"),
                     *("message_blocks", "message", "files", "name", "author_name", "author_id"),
                     *("user_id", "channel_id", "url", "range", "fallback", "from_url"),
+                    *("fields", "title", "value", "actions", "accessory", "offset", "indent"),
+                    *("style", "bot_id", "alt_text", "title_link", "mode", "caption"),
                 ]
             ),
             inner,
@@ -189,11 +359,16 @@ ANYTHING = st.recursive(
 
 
 @given(ANYTHING, ANYTHING)
-def test_no_shape_of_attachments_raises(attachments: object, blocks: object) -> None:
-    message = {"attachments": [{"is_share": True, "blocks": blocks}, attachments], "blocks": blocks}
+def test_no_shape_of_a_message_raises(attachments: object, blocks: object) -> None:
+    message = {
+        "attachments": [{"is_share": True, "blocks": blocks, "text": blocks}, attachments],
+        "blocks": blocks,
+        "text": attachments,
+        "files": [attachments, blocks],
+    }
 
-    assert isinstance(attached_text(message), str)
-    assert isinstance(attached_text({"attachments": attachments, "blocks": blocks}), str)
+    assert isinstance(message_text(message, previews=True), str)
+    assert isinstance(message_text({"attachments": attachments, "blocks": [blocks]}), str)
 
 
 async def test_slash_me_in_a_dm_is_a_question() -> None:

@@ -1,0 +1,207 @@
+"""Reads what a person sees in a message, whatever it is made of.
+
+The result is Slack's markup; its mentions are resolved by `markup.readable`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+
+from bot.text.sanitize import escape_markup, one_line
+
+_MOST_CHARACTERS = 64_000
+_MOST_ITEMS = 2_000  # of a list
+_DEEPEST = 40  # levels of objects and lists; a table in a forwarded message has about ten
+_AUTHOR = 80  # characters of an author's name
+_TOKEN = re.compile(r"<[^<>|]*(?:\|([^<>]*))?>")
+_WORD = re.compile(r"\w+")
+
+# Strings that people see; others are ids, addresses and values of buttons.
+_SEEN = {"alt_text", "author_name", "body", "caption", "description", "label"}
+_SEEN |= {"provider_name", "subtitle", "text", "title"}
+# Objects that people see only after a click, or never.
+_HIDDEN = {"confirm", "filter", "metadata", "option_groups", "options", "style", "workflow"}
+# What has more than its words: it is named, too.
+_NAMED = {"button", "call", "file", "image", "select", "video"}
+_BODILESS = {"divider", "mrkdwn", "plain_text", "text"}
+
+Json = Mapping[str, object]
+
+
+def message_text(message: Json, *, previews: bool = False) -> str:
+    """Return the text, blocks, attachments and files of a message.
+
+    What has no words is named in brackets. Previews of links are left out unless `previews`: the
+    author did not write them.
+    """
+    return _bounded(_content(message, _DEEPEST, previews=previews))
+
+
+def string_field(values: object, name: str) -> str:
+    """Return a field of an object; empty if it is not a string."""
+    value = values.get(name) if isinstance(values, dict) else None
+    return value if isinstance(value, str) else ""
+
+
+def _content(message: Json, depth: int, *, previews: bool) -> Iterator[str]:
+    yield _body(message, depth)
+    for one in _objects(message.get("attachments")) if depth > 0 else ():
+        if one.get("is_share") is True:
+            yield f"[forwarded from {_author(one)}] {_attachment(one, depth - 1)}"
+        elif not any(map(one.get, ("from_url", "original_url", "is_app_unfurl", "is_msg_unfurl"))):
+            yield _attachment(one, depth - 1)
+        elif previews:
+            yield f"[preview] {_attachment(one, depth - 1)}"
+    yield from map(_file, _objects(message.get("files")))
+
+
+def _body(message: Json, depth: int) -> str:
+    """Return the text of a message, and what its blocks show beside it.
+
+    Most texts repeat the blocks. Beside blocks, the text of an app is not shown at all.
+    """
+    text = string_field(message, "text")
+    shown = dict.fromkeys(_node(one, depth) for one in _objects(message.get("blocks")))
+    said = "".join(_words(text))
+    more = [piece for piece in shown if not text or "".join(_words(piece)) not in said]
+    if more and (message.get("bot_id") or {*_words(text)} <= {*_words(_bounded(shown))}):
+        return _bounded(shown)
+    return _bounded([text, *more])
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(_TOKEN.sub(lambda token: token[1] or token[0], text).casefold())
+
+
+def _attachment(one: Json, depth: int) -> str:
+    """Return an attachment: another message, or the words of an app, in Slack's order."""
+    inner = [part.get("message") for part in _objects(one.get("message_blocks"))]
+    parts = [one, *_objects(inner)]
+    whole = {
+        **{name: one.get(name) for name in ("text", "bot_id")},
+        **{name: _together(parts, name) for name in ("blocks", "attachments", "files")},
+    }
+    author = "" if one.get("is_share") is True else string_field(one, "author_name")
+    title, link = string_field(one, "title"), string_field(one, "title_link")
+    fields = (
+        ": ".join(filter(None, (string_field(field, "title"), string_field(field, "value"))))
+        for field in _objects(one.get("fields"))
+    )
+    image = "[image]" if string_field(one, "image_url") else ""
+    lines = [
+        *(string_field(one, "pretext"), author, f"{title} ({link})" if title and link else title),
+        *(_content(whole, depth, previews=False)),
+        *(*fields, image, _node(one.get("actions"), depth), string_field(one, "footer")),
+    ]
+    return _bounded(lines) or string_field(one, "fallback")
+
+
+def _together(parts: Iterable[Json], name: str) -> list[Json]:
+    return [item for part in parts for item in _objects(part.get(name))]
+
+
+def _author(attachment: Json) -> str:
+    name = string_field(attachment, "author_name") or string_field(attachment, "author_subname")
+    if name:
+        return escape_markup(one_line(name)[:_AUTHOR])
+    user = string_field(attachment, "author_id")
+    return f"<@{user}>" if user.isalnum() else "somebody"
+
+
+def _file(file: Json) -> str:
+    # A deleted file has no name, nor has one that another workspace shares (docs: File object).
+    name = string_field(file, "name") or string_field(file, "title")
+    kind = "deleted file" if file.get("mode") == "tombstone" else "file"
+    return f"[{kind}: {escape_markup(name)}]" if name else f"[{kind}]"
+
+
+def _node(node: object, depth: int) -> str:
+    """Return the words of a block, an element, a text object or a list of them."""
+    if depth <= 0:
+        return "[…]" if node else ""
+    if not isinstance(node, dict):
+        return _bounded(_node(one, depth - 1) for one in _objects(node))
+    match node:
+        case {"type": "mrkdwn" | "markdown", "text": str(text)}:
+            return text
+        case {"type": "table" | "data_table", "rows": list(rows)}:
+            lines = (" | ".join(_cell(one, depth) for one in _objects(row)) for row in rows)
+            return _bounded([escape_markup(string_field(node, "caption")), *lines])
+        case {"type": str(kind), "elements": list(elements)} if kind.startswith("rich_text"):
+            return _rich_text(node, [_node(one, depth - 1) for one in _objects(elements)])
+        case {"type": "user", "user_id": str(user)} if user.isalnum():
+            return f"<@{user}>"
+        case {"type": "channel", "channel_id": str(channel)} if channel.isalnum():
+            return f"<#{channel}>"
+        case {"type": "usergroup", "usergroup_id": str(group)} if group.isalnum():
+            return f"<!subteam^{group}>"
+        case {"type": "broadcast", "range": str(group)} if group.isalnum():
+            return f"<!{group}>"
+        case {"type": "link" | "url", "url": str(url)}:
+            label = string_field(node, "text")
+            return escape_markup(f"{label} ({url})" if label and label != url else url)
+        case {"type": "emoji", "name": str(name)}:
+            return f":{escape_markup(name)}:"
+        case {"type": "date", "fallback": str(text)} | {"type": "color", "value": str(text)}:
+            return escape_markup(text)
+    return _other(node, depth)
+
+
+def _other(node: Json, depth: int) -> str:
+    """Return what can be seen of an object of any kind, known or not."""
+    seen = (
+        escape_markup(value) if isinstance(value, str) else _node(value, depth - 1)
+        for name, value in islice(node.items(), _MOST_ITEMS)
+        if name in _SEEN
+        or (name == "name" and "type" not in node)
+        or (isinstance(value, dict | list) and name not in _HIDDEN)
+    )
+    words, type_ = _bounded(dict.fromkeys(seen)), string_field(node, "type")
+    kind = escape_markup(type_[:_AUTHOR].replace("_", " "))
+    if words and (type_ in _NAMED or "action_id" in node):
+        return f"[{kind}: {' '.join(words.split())}]"
+    return words or (f"[{kind}]" if kind and type_ not in _BODILESS else "")
+
+
+def _rich_text(node: Json, inner: list[str]) -> str:
+    """Return the parts of a rich text block, or of one of its elements (docs: Rich text block)."""
+    match node:
+        case {"type": "rich_text"}:
+            return _bounded(inner)
+        case {"type": "rich_text_list"}:
+            ordered, indent = node.get("style") == "ordered", node.get("indent")
+            space = "  " * (min(indent, 8) if isinstance(indent, int) else 0)
+            items = enumerate(inner, 1)
+            return _bounded(f"{space}{f'{n}.' if ordered else '•'} {text}" for n, text in items)
+        case {"type": "rich_text_preformatted"}:
+            return f"```\n{''.join(inner)}\n```"
+        case {"type": "rich_text_quote"}:
+            return "\n".join(f"&gt; {line}" for line in "".join(inner).split("\n"))
+    return "".join(inner)[:_MOST_CHARACTERS]
+
+
+def _cell(cell: Json, depth: int) -> str:
+    """Return a cell: rich text, or what is shown for a value (docs: Table and Data table block)."""
+    if "elements" in cell:
+        return " ".join(_node({"type": "rich_text", **cell}, depth - 1).split())
+    values = [value for name, value in cell.items() if name != "type"]
+    bare = " ".join(str(value) for value in values if isinstance(value, str | int | float))
+    return escape_markup(" ".join((string_field(cell, "text") or bare).split()))
+
+
+def _bounded(lines: Iterable[str]) -> str:
+    taken: list[str] = []
+    left = _MOST_CHARACTERS
+    for line in filter(None, lines):
+        taken.append(line[:left])
+        left -= len(line) + 1
+        if left <= 0:
+            break
+    return "\n".join(taken)
+
+
+def _objects(value: object) -> Iterator[Json]:
+    items = value if isinstance(value, list) else []
+    return (item for item in islice(items, _MOST_ITEMS) if isinstance(item, dict))

@@ -343,7 +343,7 @@ async def test_who_may_not_ask_is_offered_no_form_and_told_so_once(store: Store)
 
         shown = slack.modal(ann)
         assert shown is not None
-        assert shown.texts == ["I may not answer you here. Whoever runs me can change that."]
+        assert shown.texts == ["I may not answer you here. The person who runs me can change that."]
         assert not shown.fields
         assert sum(call.method == "views.open" for call in slack.requests) == 1
         assert not intake.turns

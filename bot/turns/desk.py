@@ -50,8 +50,6 @@ FORGOTTEN = (
     "I have forgotten everything you have said to me. Messages that you can still see are not "
     "deleted: please delete them yourself if you want. Today's usage still counts."
 )
-
-
 AWAY = "I cannot do this at the moment. Please try again in a minute."
 
 

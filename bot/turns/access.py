@@ -9,10 +9,10 @@ from bot.domain import Asker, Json, Person, Preferences, ThreadKey
 from bot.errors import NotAllowed
 from bot.turns.preferences import InvalidPreference, Scope
 
-_CHANNEL_REFUSED = "I am not set up to answer here. Whoever runs me can change that."
+_CHANNEL_REFUSED = "I do not answer in this place. The person who runs me can change that."
 _DIRECT = "I do not answer direct messages from you. Please ask me in a channel."
-_PERSON = "I may not answer you here. Whoever runs me can change that."
-_ROLES = "I may answer here only people whom an admin of this place has chosen."
+_PERSON = "I may not answer you here. The person who runs me can change that."
+_ROLES = "Here I answer only people whom an admin of this place has chosen."
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,8 +51,6 @@ FORGOTTEN = (
     "I have forgotten everything you have said to me. Messages that you can still see are not "
     "deleted: please delete them yourself if you want. Today's usage still counts."
 )
-
-
 AWAY = "I cannot do this at the moment. Please try again in a minute."
 
 
@@ -77,6 +75,7 @@ class Call:
     `scopes` are the scopes that can have preferences, the nearest first, with the names that people
     read, such as "this channel". `asker` decides whether the person may use the bot there.
     `own_thread`: the person began this conversation, or is alone in it with the bot.
+    `manages_messages` may be a function that looks it up.
     """
 
     id: str
@@ -86,7 +85,7 @@ class Call:
     asker: Asker = ANYBODY
     in_thread: bool = False
     own_thread: bool = False
-    manages_messages: bool = False
+    manages_messages: bool | Callable[[], Awaitable[bool]] = False
     manages_channel: bool = False
     manages_server: bool = False
 
@@ -137,22 +136,15 @@ class Desk:
         await self._intake.reset(call.thread, event_id=call.id)
         return "I have forgotten this conversation. Your next question begins a new one."
 
-    async def stop(self, call: Call, manages: Callable[[], Awaitable[bool]] | None = None) -> str:
-        """End the answers of this person that run there, or another's if they manage messages.
-
-        `manages` looks that up if the call does not know it.
-        """
+    async def stop(self, call: Call) -> str:
+        """End the answers of this person that run there, or another's if they manage messages."""
         await self._check(call)
-
-        async def known() -> bool:
-            return call.manages_messages
-
         stopped = await self._intake.stop_own(
             call.id,
             call.thread,
             call.person,
             channel="" if call.in_thread else call.thread.channel,
-            manages=manages or known,
+            manages=call.manages_messages,
         )
         return "I stop." if stopped else "No answer of yours is running here."
 

@@ -276,21 +276,25 @@ class Intake:
         person: Person,
         *,
         channel: str = "",
-        manages: Callable[[], Awaitable[bool]],
+        manages: Callable[[], Awaitable[bool]] | bool = False,
     ) -> bool:
         """Ask for the end of a person's answers in a thread; False if none runs there.
 
         With a `channel`, those in all its threads end, too. If the person `manages` messages and
-        has no answer there, another's in the thread ends; `manages` is called only if one is open.
+        has no answer there, another's in the thread ends; a function is called only if one is open.
         `turn_id` is that of the message with the request: a redelivery returns the same, and it is
         not admitted.
         """
-        stop = partial(self._queue.stop_own, turn_id, thread, person, channel=channel)
-        if await stop():
+        if await self._queue.stop_own(turn_id, thread, person, channel=channel):
             return True
         if await self._queue.is_idle(thread):
             return False
-        return (self.access.is_admin(person) or await manages()) and await stop(manages=True)
+        may_stop = manages if isinstance(manages, bool) else await manages()
+        if not (may_stop or self.access.is_admin(person)) or not await self.stop_thread(thread):
+            return False
+        # A redelivery is not a question either.
+        await self._queue.forget(turn_id)
+        return True
 
     async def regenerate(
         self,

@@ -128,8 +128,6 @@ local LATE_WRITES = 'late' -- JSON: ids of messages that may show something else
 local REPAIR_ATTEMPTS = 'looks' -- how often its repair was claimed
 local ANEW = 'anew' -- flag: the question was edited, and no worker has taken the turn since
 local RESERVED = 'reserved' -- '<day> <questions> <tokens>' of its person's quota, until the turn ends
--- Of older versions: where pages were ended early, for the text that they saved.
-local UNUSED = 'cuts'
 
 local function key(kind, ...)
   return prefix .. table.concat({STORED[kind] or kind, ...}, ':')
@@ -482,13 +480,6 @@ end
 
 local NO_QUESTION = with_question('', '""')
 
--- What a forgotten turn has shown.
-local function drop_answer(id)
-  redis.call('HSET', key('turn', id), 'shown', '')
-  redis.call('HDEL', key('turn', id), PREVIOUS_ANSWER)
-end
-
--- Bodies of older versions, without a `head_size`, stay as they are.
 local function put_question(id, text)
   local body, size = unpack(redis.call('HMGET', key('turn', id), 'body', 'head_size'))
   if not (body and tonumber(size)) then return end
@@ -545,10 +536,8 @@ local function mark_unknown(id)
   redis.call('ZADD', marks, now_ms(), id)
   redis.call('PEXPIRE', marks, LATE_ADMISSION_MS)
   redis.call('ZREMRANGEBYSCORE', marks, '-inf', now_ms() - LATE_ADMISSION_MS)
-  local oldest = redis.call('ZRANGE', marks, 0, -1 - MOST_MARKS)
-  for _, one in ipairs(oldest) do
-    if not record(one).thread then redis.call('DEL', key('turn', one)) end
-    redis.call('ZREM', marks, one)
+  if redis.call('ZCARD', marks) > MOST_MARKS then
+    redis.call('DEL', key('turn', redis.call('ZPOPMIN', marks)[1]))
   end
 end
 
@@ -723,17 +712,6 @@ local function note_speaker(thread, id)
   if known == 0 then keep(name) end
 end
 
--- Versions that do not count speakers leave a thread with the people who have asked.
-local function note_askers(thread)
-  for _, line in ipairs(redis.call('LRANGE', key('history', thread), -MOST_SPEAKERS, -1)) do
-    local person = decoded(line).person
-    if type(person) == 'table' and type(person.id) == 'string' then note_speaker(thread, person.id) end
-  end
-  for _, id in ipairs(redis.call('LRANGE', key('mailbox', thread), 0, -1)) do
-    note_speaker(thread, id_of(record(id).person))
-  end
-end
-
 -- Where the string of a JSON text ends that begins at `from`; nil if it does not.
 local function end_of_string(json, from)
   local at = string.find(json, '["\\]', from + 1)
@@ -850,8 +828,6 @@ end
 -- `last` is the thread's last remembered turn. What the turn has shown becomes its previous answer.
 local function enqueue_again(id, turn, last, quota)
   local name = key('turn', id)
-  -- An older version has ended the turn.
-  redis.call('HDEL', name, RESERVED)
   reserve(id, turn.person, turn.thread, 1, natural(quota.estimate))
   if last == id then
     redis.call('HSETNX', name, PREVIOUS_ANSWER, redis.call('HGET', name, 'shown') or '')
@@ -885,10 +861,7 @@ local verbs = {}
 -- `ours` is '1' if it is a thread of the bot for another reason.
 function verbs.note_speakers(thread, ours, ...)
   local name = key('speakers', thread)
-  if redis.call('EXISTS', name) == 0 then
-    note_askers(thread)
-    if ours == '' and redis.call('EXISTS', name) == 0 then return 0 end
-  end
+  if ours == '' and redis.call('EXISTS', name) == 0 then return 0 end
   for _, id in ipairs({...}) do note_speaker(thread, id) end
   return redis.call('SCARD', name)
 end
@@ -1215,8 +1188,6 @@ function verbs.take(platform, entry, worker, person_limit)
   redis.call('HSET', name, 'state', 'running', 'entry', entry, 'worker', worker)
   local fence, attempts = count(name, 'fence', 1), count(name, ATTEMPTS, 1)
   if fence == 1 then redis.call('HSET', name, 'above', last_above(thread)) end
-  -- An older version regenerates a turn without its question.
-  if last_remembered(thread) == id then recall_question(id, thread) end
   if fence == 1 then
     join_followers(id, turn)
     note_several(id, thread)
@@ -1267,7 +1238,6 @@ function verbs.save(id, fence, message_ids, shown, more)
   redis.call('HSET', key('turn', id), MESSAGE_IDS, message_ids, MORE, more)
   -- A save before a restart has the end of a stopped answer, which will not be shown.
   if request ~= ANEW then redis.call('HSET', key('turn', id), 'shown', shown) end
-  redis.call('HDEL', key('turn', id), UNUSED)
   note_posted(turn.thread, message_ids)
   -- A page may have been deleted before it was known.
   return request_to(id)
@@ -1361,7 +1331,7 @@ local function store_outcome(id, ended)
   local name = key('turn', id)
   redis.call('HSET', name, 'state', ended.outcome, MESSAGE_IDS, ended.message_ids, 'shown', ended.shown,
     'end', ended.end_kind)
-  redis.call('HDEL', name, 'entry', 'worker', POSITION, ATTEMPTS, MAX_PROGRESS, MORE, 'stop', UNUSED)
+  redis.call('HDEL', name, 'entry', 'worker', POSITION, ATTEMPTS, MAX_PROGRESS, MORE, 'stop')
 end
 
 -- The history has the question, unless it was edited since. Without an exchange the record keeps it, so that
@@ -1491,7 +1461,9 @@ function verbs.report_late_writes(id, message_ids)
 end
 
 local function end_repair(platform, id)
-  if redis.call('HGET', key('turn', id), 'forget') == AFTER_REPAIR then drop_answer(id) end
+  if redis.call('HGET', key('turn', id), 'forget') == AFTER_REPAIR then
+    redis.call('HSET', key('turn', id), 'shown', '')
+  end
   return redis.call('ZREM', key('repairs', platform), id)
 end
 
@@ -1610,9 +1582,8 @@ function verbs.stop_thread(thread)
 end
 
 -- Stops the answers of a person that people see or wait for next, in this thread or anywhere in `channel`,
--- which may be ''. `manages` is '1' if the person may end any answer of the thread. `id` is that of the message with the
--- request: a redelivery is not a question either.
-function verbs.stop_own(id, thread, person, channel, manages)
+-- which may be ''. `id` is that of the message with the request: a redelivery is not a question either.
+function verbs.stop_own(id, thread, person, channel)
   local state = record(id).state
   if state then return state == 'dropped' and 1 or 0 end
   local stopped = 0
@@ -1623,7 +1594,6 @@ function verbs.stop_own(id, thread, person, channel, manages)
     local is_next = turn.fence ~= '0' or redis.call('LINDEX', key('mailbox', place), 0) == own
     if is_here and is_next then stopped = verbs.stop(own) + stopped end
   end
-  if stopped == 0 and manages == '1' then stopped = verbs.stop_thread(thread) end
   if stopped == 0 then return 0 end
   mark_dropped(id, PRESS_MS)
   return 1
@@ -1683,8 +1653,9 @@ local function drop_forgotten_answer(id, how)
   local name, turn = key('turn', id), record(id)
   if redis.call('HEXISTS', name, 'forget') == 0 then return end
   redis.call('HSET', name, 'forget', how)
+  redis.call('HDEL', name, PREVIOUS_ANSWER)
   local has_repair = how == AFTER_REPAIR and redis.call('ZSCORE', key('repairs', platform_of(turn.thread)), id)
-  if not is_open(turn) and not has_repair then drop_answer(id) end
+  if not is_open(turn) and not has_repair then redis.call('HSET', name, 'shown', '') end
 end
 
 -- The turns of the first arguments, `count` in number, and those whose answers have the messages behind them. A

@@ -346,23 +346,16 @@ class TurnQueue:
         return bool(await self._script.run("stop_thread", str(thread)))
 
     async def stop_own(
-        self,
-        turn_id: str,
-        thread: ThreadKey,
-        person: Person,
-        *,
-        channel: str = "",
-        manages: bool = False,
+        self, turn_id: str, thread: ThreadKey, person: Person, *, channel: str = ""
     ) -> bool:
         """Ask for the end of a person's answers in a thread; False if none runs there.
 
-        With a `channel`, those in all its threads end, too. If the person `manages` messages and
-        has no answer there, another's in the thread ends. `turn_id` is that of the message with the
-        request: a redelivery returns the same, and it is not admitted.
+        With a `channel`, those in all its threads end, too. `turn_id` is that of the message with
+        the request: a redelivery returns the same, and it is not admitted.
         """
         within = str(replace(thread, channel=channel, thread="")) if channel else ""
-        words = turn_id, str(thread), _person_key(thread.platform, person), within
-        return bool(await self._script.run("stop_own", *words, "1" if manages else ""))
+        key = _person_key(thread.platform, person)
+        return bool(await self._script.run("stop_own", turn_id, str(thread), key, within))
 
     async def load(self, platforms: Sequence[str]) -> Load:
         """Return how many turns wait and run."""

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from functools import partial
-
-from discord import Permissions
 
 from adapters.slack.manifest import ASK_ABOUT_ID, SUMMARISE_ID
 from bot.reply.draft import STOPPED
@@ -233,19 +231,13 @@ async def test_help_said_to_the_bot_is_help(
         assert await make_queue(own_store).depth() == 0
 
 
-@PLATFORMS
-async def test_who_manages_messages_ends_an_answer_of_another_by_a_word(
-    kind: type[Platform], own_store: Store, model: ModelEmulator
+async def test_who_manages_messages_in_slack_ends_an_answer_of_another(
+    own_store: Store, model: ModelEmulator
 ) -> None:
-    speak_slowly(model, seconds=60)
-    async with kind() as platform, AsyncExitStack() as stack:
-        room = Room(platform)
-        if isinstance(platform, SlackEmulator):
-            platform.set_role(room.people["Bob"], "admin")
-        else:
-            platform.let_bot(permissions=Permissions.all().value)
-            room.people["Bob"] = platform.user("Bob", moderates=True)
-        await stack.enter_async_context(served(platform, own_store, model))
+    async with SlackEmulator() as slack, served(slack, own_store, model):
+        room = Room(slack)
+        speak_slowly(model, seconds=60)
+        slack.set_role(room.people["Bob"], "admin")
         await room.begin()
 
         def shows(number: int) -> bool:
@@ -254,10 +246,7 @@ async def test_who_manages_messages_ends_an_answer_of_another_by_a_word(
         for number, word in enumerate(("stop", "/parley stop"), 1):
             await room.call("Count.")
             await until(partial(shows, number))
-            if word == "stop" or isinstance(platform, SlackEmulator):
-                await room.call(word, person="Bob")
-            else:
-                await room.command("stop", person="Bob")
+            await room.call(word, person="Bob")
             await until(lambda: room.answers()[-1].endswith(STOPPED))
             await until_open(own_store, 0)
         assert len(model.requests) == 2

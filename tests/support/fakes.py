@@ -393,10 +393,10 @@ class FakeIntake(Intake):
         person: Person,
         *,
         channel: str = "",
-        manages: Callable[[], Awaitable[bool]],
+        manages: Callable[[], Awaitable[bool]] | bool = False,
     ) -> bool:
         self._fail()
-        self.manages = await manages()
+        self.manages = manages if isinstance(manages, bool) else await manages()
         self.stopped_own.append((person.id, channel))
         return self.runs
 
@@ -575,7 +575,7 @@ class NotedIntake(Intake):
         person: Person,
         *,
         channel: str = "",
-        manages: Callable[[], Awaitable[bool]],
+        manages: Callable[[], Awaitable[bool]] | bool = False,
     ) -> bool:
         is_stop = await super().stop_own(turn_id, thread, person, channel=channel, manages=manages)
         if is_stop:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bot.domain import Follow
-from bot.turns.addressed import Facts, is_stop, why_left_alone
+from bot.turns.addressed import Facts, is_help, is_stop, why_left_alone
 
 # By the rows of the table, the messages of which each tells.
 ROWS: dict[str, tuple[Facts, ...]] = {
@@ -67,6 +67,11 @@ def test_each_row_of_the_table_is_tried() -> None:
 def test_stop_alone_is_stop(text: str) -> None:
     assert is_stop(Facts(), text)
     assert is_stop(Facts(calls_bot=True, calls_other=True), text)
+
+
+def test_help_alone_is_help() -> None:
+    assert all(map(is_help, ["help", "Help.", " HELP "]))
+    assert not any(map(is_help, ["", "help me", "help?", "/help"]))
 
 
 @pytest.mark.parametrize("text", ["", "stop it", "nonstop", "stop?", "stop..", "please stop"])

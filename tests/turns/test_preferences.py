@@ -320,3 +320,19 @@ async def test_an_answer_anew_takes_the_preferences_of_that_moment(
         await all_ended(store)
 
     assert model.prompts[-1][0].context == ("New.",)
+
+
+async def test_a_change_is_logged_with_the_old_and_the_new_value_but_no_words(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    chosen, boss = PreferenceStore(store=store), Rights(admin=True)
+    await chosen.change(
+        KEY, "server", {"tokens_per_day": 5, "people": ["u1"]}, by="u9", rights=boss
+    )
+    with caplog.at_level("INFO"):
+        changes: dict[str, Json] = {"tokens_per_day": 7, "people": None, "persona": "yodel"}
+        await chosen.change(KEY, "server", changes, by="u9", rights=boss)
+
+    (line,) = caplog.messages
+    assert all(part in line for part in ("u9", "5", "7", "u1", "nothing", "tokens_per_day"))
+    assert "yodel" not in line

@@ -127,19 +127,6 @@ async def test_a_turn_is_told_again_after_its_end_and_changes_nothing(store: Sto
     assert await queue.depth() == 0
 
 
-async def test_a_turn_that_an_older_version_queues_anew_has_its_question(store: Store) -> None:
-    queue = make_queue(store)
-    await answered(queue, 1)
-
-    # That leaves the record's body as it is.
-    await store.command("HSET", store.key("turn", "console:1"), "state", "queued", "shown", "")
-    await store.command("RPUSH", store.key("mailbox", str(KEY)), "console:1")
-    await store.command("ZADD", store.key("line", "console"), 1, str(KEY))
-    await store.command("XADD", store.key("ready", "console"), "*", "platform", "console")
-
-    assert (await take(queue)).turn == make_turn(1)
-
-
 async def test_of_a_person_who_asks_without_end_the_last_turns_are_kept(store: Store) -> None:
     queue = make_queue(store, person_bytes=10_000)
     await ended(queue, make_turn(1, person=BOB))

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
-from bot.domain import Exchange, Follow, Person, ThreadKey, Turn
+from bot.domain import Follow, Person, ThreadKey, Turn
 from bot.errors import PersonBusy, StoreUnavailable
 from bot.store import Store
 from bot.turns.addressed import FOREIGN_SECONDS, Facts
 from bot.turns.intake import Intake
 from bot.turns.queue import Limits, Taken, TurnQueue
-from bot.turns.records import History, write_exchange
+from bot.turns.records import History
 from tests.support.fakes import RefusingStore
 
 KEY = ThreadKey("slack", "T1", "C1", "1.0")
@@ -116,18 +114,6 @@ async def test_a_person_whose_question_is_refused_has_spoken(store: Store) -> No
         await process.asks(3, BOB)
 
     assert not await process.hears(ANN)
-
-
-async def test_a_thread_that_an_older_version_answered_is_followed(store: Store) -> None:
-    waits, remembers = Process(store), Process(store)
-    line = write_exchange(Exchange("slack:0", ANN, 1.0, "why?", "because"))
-    await store.command("RPUSH", store.key("history", str(ELSEWHERE)), json.dumps([]), line)
-    await waits.asks(1)
-    await store.command("DEL", store.key("speakers", str(KEY)))
-
-    assert await waits.hears(ANN)
-    assert await remembers.hears(ANN, key=ELSEWHERE)
-    assert not await remembers.hears(BOB, key=ELSEWHERE)
 
 
 async def test_another_thread_costs_a_question_to_the_store_in_a_while(store: Store) -> None:

@@ -151,6 +151,32 @@ async def test_a_deleted_turn_is_gone_from_the_page_and_from_later_prompts(
     assert "a secret" not in str(model.requests[-1].messages)
 
 
+async def test_the_deletion_of_an_unknown_conversation_leaves_nothing(
+    own_store: Store, model: ModelEmulator
+) -> None:
+    talk = new_talk()
+    async with page_of(own_store, model) as (person, _):
+        status, _ = await person.send("DELETE", f"/api/conversations/{talk}")
+        found = await stored(own_store)
+
+    assert status == 200
+    assert not [one.name for one in found if talk in one]
+
+
+async def test_what_was_chosen_for_a_conversation_expires_with_it(
+    own_store: Store, model: ModelEmulator
+) -> None:
+    talk = new_talk()
+    async with page_of(own_store, model) as (person, _), person.page(talk) as screen:
+        await answered(person, screen, talk, "why?")
+        at = f"/api/conversations/{talk}/preferences"
+        status, _ = await person.send("PATCH", at, {"persona": "a walrus"})
+        (found,) = [one for one in await stored(own_store) if "a walrus" in one]
+
+    assert status == 200
+    assert found.expires_ms > 0
+
+
 async def test_a_deleted_conversation_is_gone_everywhere_even_while_it_grows(
     own_store: Store, model: ModelEmulator
 ) -> None:

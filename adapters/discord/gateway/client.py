@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable, Collection
 from contextlib import aclosing, suppress
 from dataclasses import replace
 from functools import partial
-from typing import Literal
 
 import aiohttp
 import discord
@@ -239,20 +238,19 @@ class Gateway(discord.Client):
         try:
             await self._intake.check_access(turn.key, turn.person, turn.asker, called=called)
             is_new = not edited_at or await self._intake.thread_of_turn(turn.id) is None
-            if is_new and not await self._stop_or_note(message, turn, facts, channel):
+            if is_new and not await self._stop_or_note(turn, facts, channel):
                 return
             if is_new and is_help(turn.text):
-                text = await Desk(self._intake).help(*self._help_call(turn))
+                here = Here(ways=[*ways(own_id(self), place="dm" if facts.direct else "server")])
+                call = Call(
+                    id=turn.id, thread=turn.key, person=turn.person, scopes={}, asker=turn.asker
+                )
+                text = await Desk(self._intake).help(call, here)
                 self._start(partial(self._send_notice, message, text), event)
             elif turn.text or called:
                 await self._admit(turn, edited_at)
         except Refused as refused:
             self._send_refusal(message, refused, event)
-
-    def _help_call(self, turn: Turn) -> tuple[Call, Here]:
-        call = Call(id=turn.id, thread=turn.key, person=turn.person, scopes={}, asker=turn.asker)
-        place: Literal["dm", "server"] = "dm" if turn.asker.direct else "server"
-        return call, Here(ways=[*ways(own_id(self), place=place)])
 
     async def _turn_of(self, message: discord.Message, channel: events.Channel) -> Turn:
         continued_thread: ThreadKey | None = None
@@ -314,17 +312,11 @@ class Gateway(discord.Client):
             if await self._intake.still_waits(turn, after=self._shard.tuning.sign_after):
                 await self._on_waiting(turn)
 
-    async def _stop_or_note(
-        self, message: discord.Message, turn: Turn, facts: Facts, channel: events.Channel
-    ) -> bool:
+    async def _stop_or_note(self, turn: Turn, facts: Facts, channel: events.Channel) -> bool:
         """Carry out a stop, or record the message; return whether it is a question for the bot."""
 
-        async def manages() -> bool:
-            known = events.known_permissions(message, channel)
-            return known is not None and known.manage_messages
-
         if is_stop(facts, turn.text) and await self._intake.stop_own(
-            turn.id, turn.key, turn.person, channel=str(channel.id), manages=manages
+            turn.id, turn.key, turn.person, channel=str(channel.id)
         ):
             return False
         if not isinstance(channel, discord.Thread):

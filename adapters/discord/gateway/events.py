@@ -166,22 +166,13 @@ def _permissions(message: discord.Message, channel: Channel) -> discord.Permissi
     """Return the author's permissions; none if they matter and are unknown."""
     if isinstance(channel, discord.DMChannel) or not _may_have_context(message, channel):
         return EVERYTHING
-    if known := known_permissions(message, channel):
-        return known
-    _log.warning("Message %d gets no context: its author's permissions are unknown", message.id)
-    return discord.Permissions.none()
-
-
-def known_permissions(message: discord.Message, channel: Channel) -> discord.Permissions | None:
-    """Return the author's permissions in a server's channel; None if they are unknown."""
     author = message.author
-    if isinstance(channel, discord.DMChannel) or not isinstance(author, discord.Member):
-        return None
     # The role of everybody has the server's id; it is missing if the server could not be looked up.
-    if channel.guild.get_role(channel.guild.id):
+    if channel.guild.get_role(channel.guild.id) and isinstance(author, discord.Member):
         with suppress(discord.ClientException):  # a thread of a channel that is not known
             return channel.permissions_for(author)
-    return None
+    _log.warning("Message %d gets no context: its author's permissions are unknown", message.id)
+    return discord.Permissions.none()
 
 
 def _may_have_context(message: discord.Message, channel: object) -> bool:

@@ -71,6 +71,7 @@ class Permissions:
             asker=self._identity.asker(location.channel, team=team),
             in_thread=bool(location.thread) and not location.is_direct,
             own_thread=location.is_direct,
+            manages_messages=partial(self._workspace.is_admin, user),
         )
 
     async def call_with_rights(self, id_: str, location: CommandLocation, user: str) -> Call:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
 from typing import TypeVar
 
 from slack_sdk.webhook.async_client import AsyncWebhookClient
@@ -134,7 +133,7 @@ class Parley:
         """Run one command of `desk.COMMANDS`."""
         desk, call = self._desk, self._permissions.call(id_, location, user)
         for_all: dict[str, Callable[[], Awaitable[str]]] = {
-            "stop": lambda: desk.stop(call, partial(self._workspace.is_admin, user)),
+            "stop": lambda: desk.stop(call),
             "usage": lambda: desk.usage(call),
             "help": lambda: desk.help(call, self._permissions.here(location)),
         }

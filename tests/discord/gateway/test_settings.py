@@ -253,7 +253,7 @@ async def test_a_command_of_somebody_without_access_is_refused(store: Store, nam
 
         shown = await told(emulator, await emulator.slash(thread, ada, f"parley {name}"))
 
-        assert shown.text == "I may not answer you here. Whoever runs me can change that."
+        assert shown.text == "I may not answer you here. The person who runs me can change that."
 
 
 @pytest.mark.parametrize("action", ["Ask about this", "Summarise from here"])
@@ -267,7 +267,7 @@ async def test_a_menu_reads_and_keeps_nothing_for_somebody_without_access(
         chosen = await emulator.choose(thread, ada, action)
         shown = await told(emulator, chosen)
 
-        assert shown.text == "I may not answer you here. Whoever runs me can change that."
+        assert shown.text == "I may not answer you here. The person who runs me can change that."
         assert await store.command("KEYS", store.key("message", "*")) == []
 
 

@@ -100,12 +100,26 @@ async def test_a_model_is_taken_back_in_the_form(store: Store) -> None:
 
 async def test_without_models_nothing_is_offered(store: Store) -> None:
     async with commanded(store, models=()) as (slack, _):
-        ann = slack.user("Ann")
+        ann = slack.user("Ann", role="admin")
 
         await slack.slash(slack.channel_id, ann, "/parley", "model")
 
         assert slack.modal(ann) is None
         assert read_by(slack, ann) == ["The usual model answers here."]
+
+
+async def test_a_form_offers_what_its_person_may_change(store: Store) -> None:
+    async with commanded(store) as (slack, _):
+        ann, bob = slack.user("Ann"), slack.user("Bob")
+        slack.set_creator(slack.channel_id, ann)
+
+        await slack.slash(slack.channel_id, ann, "/parley", "persona")
+        form = await opened(slack, ann)
+        await slack.slash(slack.channel_id, bob, "/parley", "persona")
+
+        assert list(form.options("scope")) == ["channel"]
+        assert slack.modal(bob) is None
+        assert read_by(slack, bob) == ["Only somebody who manages this channel can change this."]
 
 
 async def test_settings_are_changed_in_a_form(store: Store) -> None:

@@ -19,7 +19,7 @@ from tests.support.slack_platform import dm_event, first, hearing, joined, send_
 from tests.support.waiting import until
 
 ORG, TEAM = "E0ORG", SlackEmulator.team_id
-REFUSED = "I am not set up to answer here. Whoever runs me can change that."
+REFUSED = "I do not answer in this place. The person who runs me can change that."
 ORG_INSTALL = {"enterprise_id": ORG, "team_id": None, "is_enterprise_install": True}
 THERE = {"enterprise_id": ORG, "team_id": "T0OTHER", "is_enterprise_install": False}
 

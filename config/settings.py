@@ -412,9 +412,7 @@ class Settings:
         "{platform} are filled in",
     )
     system_prompt_line: bool = _setting(
-        True,
-        _switch,
-        "on: date, time, person and place are told if SYSTEM_PROMPT names none of them",
+        True, _switch, "on: date, time, person and place are added if SYSTEM_PROMPT names none"
     )
     max_tokens: int = _setting(1024, _tokens, "the longest answer, in tokens")
     temperature: float | None = _setting(

@@ -30,7 +30,7 @@ from bot.store import Store, connect
 from bot.turns.access import Access, Quota
 from bot.turns.conversation import Conversation
 from bot.turns.intake import Intake
-from bot.turns.preferences import ModelChoice, PreferenceStore
+from bot.turns.preferences import PreferenceStore
 from bot.turns.queue import Limits, TurnQueue
 from bot.turns.records import History
 from bot.turns.worker import Worker
@@ -166,7 +166,8 @@ async def _open(
     )
     history = History(store=store, keep_seconds=settings.keep_seconds, remembers=settings.remembers)
     models = model_choices(settings, assistant)
-    intake = _intake(settings, store, queue, history, models)
+    preferences = PreferenceStore(store=store, models=models, max_tokens=settings.max_tokens)
+    intake = _intake(settings, queue, history, preferences)
     address = ""
     if "PORT" in servers(settings, roles):
         address = await _serve_http(settings, platforms, queue, intake, store, stop, stack)
@@ -196,11 +197,7 @@ async def _open_assistant(
 
 
 def _intake(
-    settings: Settings,
-    store: Store,
-    queue: TurnQueue,
-    history: History,
-    models: Sequence[ModelChoice],
+    settings: Settings, queue: TurnQueue, history: History, preferences: PreferenceStore
 ) -> Intake:
     return Intake(
         queue=queue,
@@ -208,7 +205,7 @@ def _intake(
         follow=settings.follow_threads,
         access=_access(settings),
         longest=settings.max_tokens,
-        preferences=PreferenceStore(store=store, models=models, max_tokens=settings.max_tokens),
+        preferences=preferences,
     )
 
 

@@ -65,13 +65,13 @@ def _authentication(
 ) -> Callable[..., Awaitable[web.StreamResponse]]:
     @web.middleware
     async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if sentence := refusal(request, open_to_all=sign_in.open_to_all, home=sign_in.home):
+        if sentence := refusal(request, way=sign_in.way, home=sign_in.home):
             return answer({"error": sentence}, status=403)
         try:
             visitor = await sign_in.visitor(request)
         except StoreUnavailable as error:
             return answer({"error": error.apology}, status=503)
-        is_new = visitor is None and sign_in.open_to_all and _makes_guests(request)
+        is_new = visitor is None and not sign_in.way and _makes_guests(request)
         if is_new:
             visitor = Visitor(new_guest(), 0.0)
         if visitor is None and not sign_in.is_public(request.path):
@@ -90,7 +90,7 @@ def _authentication(
 
 async def _may_stay(sign_in: SignIn, request: web.Request) -> bool:
     try:
-        return sign_in.open_to_all or await sign_in.visitor(request) is not None
+        return not sign_in.way or await sign_in.visitor(request) is not None
     except StoreUnavailable:
         return True
 

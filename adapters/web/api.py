@@ -158,12 +158,15 @@ class Api:
     async def delete(self, request: web.Request) -> web.Response:
         """Delete a conversation: turns, history and index entry."""
         thread = _thread(request)
+        if await self.talks.title(thread) is None:
+            return answer({})
         if turn_ids := await self.talks.turns(thread):
             await self._forget(thread, *turn_ids)
         await self.intake.reset(thread)
         await self.intake.preferences.forget(thread)
-        await self.talks.forget(thread)
         await live.forget(self.store, thread)
+        # The last step, so that a deletion that failed is repeated as a whole.
+        await self.talks.forget(thread)
         await live.announce(self.store, thread, gone=True)
         return answer({})
 
@@ -255,9 +258,11 @@ class Api:
     async def delete_turn(self, request: web.Request) -> web.Response:
         """Forget a question and its answer."""
         thread, turn_id = _thread(request), _turn_id(request)
+        if turn_id not in await self.talks.turns(thread):
+            return answer({})
         await self._forget(thread, turn_id)
-        await self.talks.remove(thread, turn_id)
         await live.forget(self.store, thread)
+        await self.talks.remove(thread, turn_id)
         await live.announce(self.store, thread, turn_id)
         return answer({})
 

@@ -45,9 +45,9 @@ _STATUSES: tuple[tuple[type[ParleyError], int], ...] = (
 
 
 def application(
-    *, api: Api, assets: Assets, sign_in: SignIn, trust: Callable[[web.Request], None]
+    *, api: Api, assets: Assets, sign_in: SignIn, trust: Callable[[web.Request, str], None]
 ) -> web.Application:
-    """Return the application. `trust` is called with each authenticated request."""
+    """Return the application. `trust` is called with each request and its person's id."""
     app = web.Application(
         client_max_size=_LARGEST_BODY, middlewares=[_authentication(sign_in, trust)]
     )
@@ -61,7 +61,7 @@ def application(
 
 
 def _authentication(
-    sign_in: SignIn, trust: Callable[[web.Request], None]
+    sign_in: SignIn, trust: Callable[[web.Request, str], None]
 ) -> Callable[..., Awaitable[web.StreamResponse]]:
     @web.middleware
     async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -79,7 +79,7 @@ def _authentication(
         if visitor is not None:
             request[PERSON] = visitor.person
             request[MAY_STAY] = lambda: _may_stay(sign_in, request)
-            trust(request)
+            trust(request, visitor.person.id)
         response = await _answered(request, handler)
         if visitor is not None and visitor.is_stale and not response.prepared:
             sign_in.remember(response, visitor.person)

@@ -74,9 +74,10 @@ class Api:
         ]
 
     async def me(self, request: web.Request) -> web.Response:
-        """Return the person's name and limits."""
+        """Return the person's id, name and limits."""
         limits: dict[str, Json] = {"question": MAX_QUESTION}
-        return answer({"name": request[PERSON].name, "limits": limits, **self.about})
+        person = request[PERSON]
+        return answer({"id": person.id, "name": person.name, "limits": limits, **self.about})
 
     async def help(self, request: web.Request) -> web.Response:
         """Return the help, the usage and the confirmation texts of forget-me."""

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from adapters.web.api import MAY_STAY, PERSON, Api, Unacceptable, answer
 from adapters.web.assets import Assets
-from adapters.web.guard import HEADERS, refusal
+from adapters.web.guard import HEADERS, WRITE_HEADER, refusal
 from adapters.web.people import Visitor, new_guest
 from adapters.web.sign_in import SignIn
 from bot.errors import (
@@ -31,6 +31,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 # A question of the greatest length, each character as an escape of JSON.
 _LARGEST_BODY = 512 * 1024
+_ANOTHER = "Somebody else is signed in here now. Reload the page to go on as them."
 _ANSWER_SECONDS = 10.0  # for requests other than events
 _STATUSES: tuple[tuple[type[ParleyError], int], ...] = (
     (NothingAsked, 400),
@@ -77,6 +78,8 @@ def _authentication(
         if visitor is None and not sign_in.is_public(request.path):
             return sign_in.challenge(request)
         if visitor is not None:
+            if request.headers.get(WRITE_HEADER, "1") not in ("1", visitor.person.id):
+                return answer({"error": _ANOTHER}, status=403)
             request[PERSON] = visitor.person
             request[MAY_STAY] = lambda: _may_stay(sign_in, request)
             trust(request, visitor.person.id)

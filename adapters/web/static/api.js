@@ -1,4 +1,5 @@
 // The server's HTTP interface: requests, and the stream of a conversation's events.
+import { owner } from "./kept.js";
 
 const UNREACHABLE = "Parley cannot be reached at the moment. Your words are kept here.";
 const LONGEST_PAUSE = 8000; // milliseconds between two attempts to connect
@@ -50,8 +51,8 @@ async function request(method, path, body) {
   try {
     return await fetch(path, {
       method,
-      // No form of another site can set this header.
-      headers: { "X-Parley": "1", ...(body && { "Content-Type": "application/json" }) },
+      // No form of another site can set this header. The server refuses it from another person.
+      headers: { "X-Parley": owner || "1", ...(body && { "Content-Type": "application/json" }) },
       body: body && JSON.stringify(body),
       signal: AbortSignal.timeout(LONGEST_WAIT),
     });

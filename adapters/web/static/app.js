@@ -5,7 +5,7 @@ import { Composer, editQuestion, KEYBOARD_ON_SCREEN } from "./composer.js";
 import { Conversation, isOpen } from "./conversation.js";
 import { announce, ask, byId, copyBy, setIcon, toast, uuid } from "./dom.js";
 import { Help } from "./help.js";
-import { keep, recall, recallNames } from "./kept.js";
+import { keep, keepFor, recall, recallNames } from "./kept.js";
 import { Log } from "./log.js";
 import { Outbox } from "./outbox.js";
 import { Sidebar } from "./sidebar.js";
@@ -48,6 +48,9 @@ class App {
   async learnWhoIAm() {
     try {
       this.me = await send("GET", "/api/me");
+      keepFor(this.me.id);
+      this.composer.load();
+      this.outbox.load();
       byId("me").textContent = this.me.name || "";
       byId("logout").hidden = this.me.login !== "password";
       this.answers.name = shortName(this.me.model || "");
@@ -289,10 +292,14 @@ class App {
 
   // The browser forgets with the server.
   forgotten() {
-    for (const entry of [...this.outbox.entries]) this.outbox.remove(entry);
-    for (const name of recallNames("draft:")) keep(name, "");
+    this.forgetWords();
     this.sidebar.load();
     this.go("/");
+  }
+
+  forgetWords() {
+    for (const entry of [...this.outbox.entries]) this.outbox.remove(entry);
+    for (const name of recallNames("draft:")) keep(name, "");
   }
 
   async write(method, id, body) {
@@ -329,6 +336,7 @@ class App {
       this.setTheme(names[(now + 1) % names.length]);
     });
     byId("logout").addEventListener("click", async () => {
+      this.forgetWords();
       await send("POST", "/logout").catch((error) => toast(error.message));
       location.assign("/login");
     });

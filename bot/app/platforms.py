@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from bot.app import http
-from bot.app.assistant import IDLE_SECONDS, Assistant
+from bot.app.assistant import IDLE_SECONDS, Assistant, is_demo
 from bot.domain import Finding
 from bot.errors import CannotStart, StoreUnavailable, Unreachable
 from bot.ports import Platform
@@ -131,6 +131,7 @@ async def _open_pages(
             remembers=settings.remembers,
             about={
                 "model": _model_name(settings, assistant),
+                "demo": bool(assistant) and is_demo(settings),
                 "feedback": _rated(settings, usual=True),
                 "kept_days": settings.history_days,
             },

@@ -78,7 +78,7 @@ async def test_a_conversation_is_kept_chosen_for_found_and_deleted_without_a_mou
         await press(window, "emulated", back=True)
         await to(window, "Persona")
         await keys.type("A pirate")
-        await press(window, "Choose")
+        await press(window, "Save")
         await expect(window.page.locator("#answers")).to_be_hidden()
 
         await press(window, "New conversation", back=True)

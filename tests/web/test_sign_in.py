@@ -185,7 +185,9 @@ async def test_names_that_are_no_text_are_two_people_who_can_ask(own_store: Stor
 
     async def send(address: str, method: str, path: str, name: bytes, body: bytes = b"") -> str:
         reader, writer = await asyncio.open_connection("127.0.0.1", yarl.URL(address).port)
-        head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nX-Parley: 1\r\nConnection: close\r\n"
+        head = (
+            f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nX-Parley: 1\r\nConnection: close\r\n"
+        )
         writer.write(head.encode() + b"X-User: " + name)
         writer.write(b"\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
         answer = (await reader.read()).decode()

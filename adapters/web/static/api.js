@@ -6,11 +6,13 @@ const LONGEST_PAUSE = 8000; // milliseconds between two attempts to connect
 const PAUSES = [300, 700, 1500, 3000]; // milliseconds between the attempts of `sendAgain`
 const LONGEST_WAIT = 20000; // milliseconds for an answer to a request
 
-// `message` is for people. `status` is that of HTTP, 0 if no answer came.
+// `message` is for people. `status` is that of HTTP, 0 if no answer came. `field` is the refused one
+// of a form.
 export class Refused extends Error {
-  constructor(message, status) {
+  constructor(message, status, field) {
     super(message);
     this.status = status;
+    this.field = field;
   }
 
   // Whether the same request may pass later, such as after a login.
@@ -31,7 +33,8 @@ export async function send(method, path, body) {
   }
   if (response.ok) return value;
   if (response.status === 401 && path !== "/login") logIn();
-  throw new Refused(value?.error || "Something went wrong. Please try again.", response.status);
+  const message = value?.error || "Something went wrong. Please try again.";
+  throw new Refused(message, response.status, value?.field);
 }
 
 // Sends what counts once however often it comes, for as long as a server takes to start again.

@@ -12,6 +12,7 @@ import { Sidebar } from "./sidebar.js";
 import { shortName } from "./turn.js";
 
 const THEMES = { auto: "as the system", light: "light", dark: "dark" };
+const NO_FILES = "I can't read files yet. Please paste the text itself into your message.";
 const UNTITLED = "New conversation";
 
 class App {
@@ -37,6 +38,7 @@ class App {
   start() {
     this.hearButtons();
     this.hearKeys();
+    this.hearFiles();
     addEventListener("popstate", () => this.route());
     addEventListener("focus", () => this.sidebar.load());
     this.setTheme(recall("theme", "auto"));
@@ -52,6 +54,7 @@ class App {
       this.composer.load();
       this.outbox.load();
       byId("me").textContent = this.me.name || "";
+      byId("demo").hidden = !this.me.demo;
       byId("logout").hidden = this.me.login !== "password";
       this.answers.name = shortName(this.me.model || "");
       this.answers.paint();
@@ -109,7 +112,7 @@ class App {
     this.events = new Events(id, {
       open: () => this.connected(),
       lost: (failures) => this.lost(failures),
-      end: ({ why }) => this.tellConnection(why, "Go on here"),
+      end: ({ why }) => this.tellConnection(why, "Continue here"),
       state: (state) => this.stateCame(state),
       turn: (change) => this.turnCame(change),
       title: ({ title }) => this.titleCame(title),
@@ -183,7 +186,7 @@ class App {
 
   lost(failures) {
     if (failures < 2) return;
-    this.tellConnection("The connection is lost. I keep trying; what you write is kept.");
+    this.tellConnection("The connection is lost. I keep trying, and keep what you write.");
     // A stream does not tell why it ended: a login may have run out.
     if (failures % 4 === 2) send("GET", "/api/me").catch(() => {});
   }
@@ -416,6 +419,18 @@ class App {
         this.go("/");
       }
     });
+  }
+
+  // A file or an address that is dropped beside a text box would replace the page.
+  hearFiles() {
+    const hear = (event) => {
+      const { types } = event.dataTransfer ?? event.clipboardData;
+      const isFile = types.includes("Files") && !types.includes("text/plain");
+      if (!isFile && (event.type === "paste" || event.target.closest?.("textarea, input"))) return;
+      event.preventDefault();
+      if (isFile && event.type !== "dragover") toast(NO_FILES);
+    };
+    for (const name of ["dragover", "drop", "paste"]) document.addEventListener(name, hear);
   }
 
   toSearch(event) {

@@ -68,6 +68,14 @@ parser.core.ruler.after("inline", "marks", (state) => {
   }
 });
 
+parser.core.ruler.after("inline", "tasks", ({ tokens }) => {
+  tokens.forEach(({ content, children }, index) => {
+    const mark = /^\[([ xX])\] /.exec(content)?.[1];
+    if (!mark || tokens[index - 2]?.type !== "list_item_open") return;
+    children[0].content = children[0].content.replace(/^\[.\]/, mark === " " ? "☐" : "☑");
+  });
+});
+
 // An image would be loaded from elsewhere, which tells others who reads; so it is a link.
 parser.core.ruler.after("inline", "images", (state) => {
   for (const token of state.tokens) {
@@ -188,6 +196,7 @@ export class GrowingMarkdown {
   append() {
     const element = document.createElement("div");
     element.className = "block";
+    element.dir = "auto";
     return this.element.appendChild(element);
   }
 }

@@ -149,7 +149,13 @@ async def _run(settings: Settings, arguments: argparse.Namespace, signals: Shutd
     from bot.app.service import choose_roles, needs_all, serve
 
     roles = choose_roles(arguments.roles, settings)
-    configure_logging(settings, to_file="console" in roles and sys.stdin.isatty())
+    # A terminal shows a conversation, and a pipe only answers.
+    pipes = not arguments.roles and "console" in roles and not sys.stdin.isatty()
+    configure_logging(
+        settings,
+        to_file="console" in roles and sys.stdin.isatty(),
+        least=logging.WARNING if pipes else logging.DEBUG,
+    )
     stop = asyncio.Event()
     signals.on_first(partial(asyncio.get_running_loop().call_soon_threadsafe, stop.set))
     await serve(

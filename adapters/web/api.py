@@ -33,9 +33,9 @@ _RATINGS: Mapping[str, Rating | Literal[""]] = {"good": "good", "bad": "bad", ""
 _SIGNED_IN = Asker(signed_in=True)
 _CHOSEN_HERE = frozenset({"model", "persona", "temperature", "max_tokens"})
 _WAYS = (
-    "Ask me below. I remember what was said in a conversation, and nothing of the others.",
-    "Above a conversation you choose how I answer, and rename, export or delete it.",
-    "Below an answer you copy or rate it, or regenerate it; you can edit the last question.",
+    "Ask me below. I remember the conversation, but none of your others.",
+    "At the top, choose the model and its style; rename, export or delete the conversation.",
+    "Below an answer, copy, rate or regenerate it. You can also edit your last question.",
 )
 
 

@@ -83,7 +83,7 @@ async def test_a_conversation_is_kept_chosen_for_found_and_deleted_without_a_mou
 
         await press(window, "New conversation", back=True)
         await expect(window.box).to_be_focused()
-        await to(window, "Search conversations")
+        await to(window, "Search conversations by title")
         await keys.type("nothing like it")
         await expect(window.conversations).to_have_count(0)
         await keys.press("Escape")

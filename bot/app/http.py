@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import cast
 
-from aiohttp import ClientConnectionResetError, StreamReader, web
-from aiohttp.http import HttpProcessingError, RawRequestMessage, WebSocketReader
+from aiohttp import ClientConnectionResetError, web
+from aiohttp.http import HttpProcessingError, RawRequestMessage
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from bot.concurrency import do_nothing
@@ -279,7 +279,7 @@ async def _listening(
     await runner.setup()
     try:
         protocols = cast(web.Server, runner.server)  # set by `setup`
-        protocols.request_factory = _without_host_and_upgrade(protocols.request_factory)
+        protocols.request_factory = _without_host(protocols.request_factory)
         connections = Connections(
             protocols, most=most, seconds=seconds, most_bytes=_LARGEST_REQUEST
         )
@@ -413,35 +413,14 @@ class _Limited(asyncio.BufferedProtocol):
         self._protocol.resume_writing()
 
 
-def _without_host_and_upgrade(
-    make: Callable[..., web.BaseRequest],
-) -> Callable[..., web.BaseRequest]:
-    def make_request(
-        message: RawRequestMessage,
-        payload: StreamReader,
-        protocol: web.RequestHandler,
-        *others: object,
-    ) -> web.BaseRequest:
+def _without_host(make: Callable[..., web.BaseRequest]) -> Callable[..., web.BaseRequest]:
+    def make_request(message: RawRequestMessage, *others: object) -> web.BaseRequest:
         # aiohttp 3.14 decodes the host of an absolute URL and logs a failure with a traceback.
         if message.url.absolute:
             message = message._replace(url=message.url.relative())
-        # aiohttp 3.14 keeps what follows an upgrade request and parses it as further requests when
-        # it answers; a failure of that is logged with a traceback, too.
-        if message.upgrade:
-            payload.on_eof(partial(protocol.set_parser, cast(WebSocketReader, _Discard())))
-        return make(message, payload, protocol, *others)
+        return make(message, *others)
 
     return make_request
-
-
-class _Discard:
-    """Discards what follows an upgrade request: the server speaks no other protocol."""
-
-    def feed_data(self, _: bytes) -> tuple[bool, bytes]:
-        return False, b""
-
-    def feed_eof(self) -> None:
-        """Do nothing."""
 
 
 def _is_no_client_error(record: logging.LogRecord) -> bool:

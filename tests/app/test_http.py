@@ -417,19 +417,6 @@ async def test_a_host_that_is_no_name_leaves_no_line_in_the_log(
     assert not caplog.records
 
 
-@pytest.mark.parametrize("body", [b"", b"Content-Length: 3\r\n\r\nabc"], ids=str)
-async def test_what_follows_an_upgrade_is_no_request(
-    body: bytes, store: Store, caplog: pytest.LogCaptureFixture
-) -> None:
-    begun = POST + b"Connection: Upgrade\r\nUpgrade: websocket\r\n" + (body or b"\r\n")
-    async with door(store) as url:
-        answer = await answer_to(url, begun + b"GET http://a][@ HTTP/1.1\r\nHost: a\r\n\r\n")
-
-    assert answer.startswith(b"HTTP/1.1 200")
-    assert answer.endswith(b"\r\n\r\n" + body[-3:])
-    assert not caplog.records
-
-
 async def test_the_body_of_a_request_to_upgrade_is_read(store: Store) -> None:
     begun = POST + b"Connection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 3\r\n\r\n"
     async with door(store) as url, raw(url) as (reader, writer):

@@ -149,13 +149,10 @@ async def _run(settings: Settings, arguments: argparse.Namespace, signals: Shutd
     from bot.app.service import choose_roles, needs_all, serve
 
     roles = choose_roles(arguments.roles, settings)
-    # A terminal shows a conversation, and a pipe only answers.
-    pipes = not arguments.roles and "console" in roles and not sys.stdin.isatty()
-    configure_logging(
-        settings,
-        to_file="console" in roles and sys.stdin.isatty(),
-        least=logging.WARNING if pipes else logging.DEBUG,
-    )
+    at_terminal = "console" in roles and sys.stdin.isatty()
+    in_pipe = "console" in roles and not (at_terminal or arguments.roles)
+    least = logging.WARNING if in_pipe else logging.DEBUG
+    configure_logging(settings, to_file=at_terminal, least=least)
     stop = asyncio.Event()
     signals.on_first(partial(asyncio.get_running_loop().call_soon_threadsafe, stop.set))
     await serve(

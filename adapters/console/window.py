@@ -11,6 +11,7 @@ from prompt_toolkit.output import Output
 
 from adapters.console import commands
 from adapters.console.commands import Command, command_of
+from adapters.console.plain import FORGOTTEN, LEAVING
 from adapters.console.screen import WindowScreen
 from adapters.console.talk import ConsoleConversation, ReplyState
 from adapters.console.transcript import AskedQuestion, Transcript, save
@@ -19,8 +20,6 @@ from bot.errors import ParleyError, Refused, StoreUnavailable
 from bot.turns import desk
 
 HEAD = "I remember what we said before. /help shows the commands, Ctrl-D leaves."
-FORGOTTEN = "Forgotten. Ask me something new."
-LEAVING = "Press Ctrl-C again to leave."
 STOPPING = "Stopping … (press Ctrl-C again to stop waiting)"
 EDITING = "Change your question; Ctrl-C leaves it as it is."
 GIVEN_UP = "I no longer wait for that answer."

@@ -61,15 +61,10 @@ class Assistant:
 _Choice = tuple[Sequence[ContextWindowModel], Mapping[str, ContextWindowModel], str, str]
 
 
-def is_demo(settings: Settings) -> bool:
-    """Return whether the demo model answers, which is a toy."""
-    return settings.model_id == DEMO or not settings.names_model
-
-
 def model_choices(settings: Settings) -> tuple[ModelChoice, ...]:
     """Return the models that people may choose; none if there is only one."""
     here = settings.local_model_path or settings.transformers_model
-    if not settings.models or is_demo(settings) or here:
+    if not settings.models or not settings.names_model or settings.model_id == DEMO or here:
         return ()
     named = dict(settings.models)
     if settings.model_id not in named:
@@ -87,7 +82,7 @@ async def open_assistant(
     """
     progress = progress or LoggedProgress()
     async with AsyncExitStack() as stack:
-        if is_demo(settings):
+        if settings.model_id == DEMO or not settings.names_model:
             models, offered, label, prompt = await _open_local(_for_demo(settings), stack, progress)
         elif settings.local_model_path:
             models, offered, label, prompt = await _open_local(settings, stack, progress)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from bot.app import http
-from bot.app.assistant import IDLE_SECONDS, Assistant, is_demo
+from bot.app.assistant import DEMO, IDLE_SECONDS, Assistant
 from bot.domain import Finding
 from bot.errors import CannotStart, StoreUnavailable, Unreachable
 from bot.ports import Platform
@@ -131,7 +131,7 @@ async def _open_pages(
             remembers=settings.remembers,
             about={
                 "model": _model_name(settings, assistant),
-                "demo": bool(assistant) and is_demo(settings),
+                "demo": bool(assistant) and (settings.model_id == DEMO or not settings.names_model),
                 "feedback": _rated(settings, usual=True),
                 "kept_days": settings.history_days,
             },

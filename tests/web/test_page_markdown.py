@@ -292,3 +292,11 @@ async def test_formulas_are_shown_as_they_are_written(window: Window) -> None:
     cells, codes = [r"\(|x|\)", rf"\(a\) {ADDRESS}"], [r"\(a\)", r"\[ \alpha \]"]
     assert elements == [["slanted"], cells, codes, [ADDRESS]]
     assert raw == []
+
+
+async def test_half_a_formula_in_code_does_not_hide_the_end_of_the_code(window: Window) -> None:
+    code = 'import re\n\nre.compile(r"\\(\\d+")\n'
+
+    _, _, text = await window.read(_SHOWN, f"```\n{code}```")
+
+    assert text == f"textCopy{code}"

@@ -51,7 +51,8 @@ class App {
     try {
       this.me = await send("GET", "/api/me");
       keepFor(this.me.id);
-      this.composer.load();
+      // What was begun meanwhile goes before the draft.
+      this.composer.put(this.composer.box.value || recall(this.composer.name));
       this.outbox.load();
       byId("me").textContent = this.me.name || "";
       byId("demo").hidden = !this.me.demo;

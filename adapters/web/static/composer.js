@@ -39,11 +39,6 @@ export class Composer {
     this.put(recall(this.name));
   }
 
-  // Once it is known who writes: their draft, unless they have begun another one.
-  load() {
-    this.put(this.box.value || recall(this.name));
-  }
-
   put(text) {
     this.box.value = text;
     this.typed();

@@ -158,17 +158,16 @@ class Api:
 
     async def delete(self, request: web.Request) -> web.Response:
         """Delete a conversation: turns, history and index entry."""
-        thread = _thread(request)
-        if await self.talks.title(thread) is None:
+        thread, turn_ids = _thread(request), await self.talks.turns(_thread(request))
+        if not turn_ids and await self.talks.title(thread) is None:
             return answer({})
-        if turn_ids := await self.talks.turns(thread):
+        if turn_ids:
             await self._forget(thread, *turn_ids)
         await self.intake.reset(thread)
         await self.intake.preferences.forget(thread)
         await live.forget(self.store, thread)
-        # The last step, so that a deletion that failed is repeated as a whole.
-        await self.talks.forget(thread)
         await live.announce(self.store, thread, gone=True)
+        await self.talks.forget(thread)
         return answer({})
 
     async def events(self, request: web.Request) -> web.StreamResponse:

@@ -131,9 +131,9 @@ async def _open_pages(
             remembers=settings.remembers,
             about={
                 "model": _model_name(settings, assistant),
-                "demo": bool(assistant) and (settings.model_id == DEMO or not settings.names_model),
                 "feedback": _rated(settings, usual=True),
                 "kept_days": settings.history_days,
+                "demo": bool(assistant) and (settings.model_id == DEMO or not settings.names_model),
             },
             home=settings.web_url,
         )

@@ -23,6 +23,7 @@ from aiohttp import web
 from bot.app import http
 from bot.app.http import Connections
 from bot.errors import CannotStart
+from bot.local import hardware
 from bot.store import Store, connect
 from tests.support.outage import line
 
@@ -564,7 +565,7 @@ async def test_a_person_pushes_out_only_their_own_connections(
 async def test_pages_leave_the_process_half_of_its_files(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(http.hardware, "allow_files", lambda _: 20)
+    monkeypatch.setattr(hardware, "allow_files", lambda _: 20)
     async with pages() as url, AsyncExitStack() as stack:
         known = []
         for _ in range(12):

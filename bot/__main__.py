@@ -150,7 +150,10 @@ async def _run(settings: Settings, arguments: argparse.Namespace, signals: Shutd
     from bot.app.service import choose_roles, needs_all, serve
 
     roles = choose_roles(arguments.roles, settings)
-    configure_logging(settings, to_file="console" in roles and sys.stdin.isatty())
+    at_terminal = "console" in roles and sys.stdin.isatty()
+    in_pipe = "console" in roles and not (at_terminal or arguments.roles)
+    least = logging.WARNING if in_pipe else logging.DEBUG
+    configure_logging(settings, to_file=at_terminal, least=least)
     stop = asyncio.Event()
     signals.on_first(partial(asyncio.get_running_loop().call_soon_threadsafe, stop.set))
     await serve(

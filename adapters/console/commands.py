@@ -20,22 +20,22 @@ COMMANDS = {
     "/reset": _does("reset"),
     "/regenerate": "answer the last question again",
     "/edit": "change your last question",
-    "/stop": "end the answer that grows (Ctrl-C does, too)",
-    "/model": "show or choose the model: /model NAME; off takes the choice back",
-    "/persona": "show or choose how I am to answer: /persona TEXT; off takes it back",
-    "/temperature": "choose how freely the model chooses its words: /temperature 0.5; or off",
-    "/longest": "choose the longest answer in tokens: /longest 500; or off",
+    "/stop": "stop the answer (so does Ctrl-C)",
+    "/model": "show or choose the model: /model NAME, or off for the usual one",
+    "/persona": "show or choose how I answer: /persona TEXT, or off",
+    "/temperature": "how surprising answers are, from 0 to 2: /temperature 0.5, or off",
+    "/longest": "the longest answer, in tokens: /longest 500, or off",
     "/usage": _does("usage"),
     "/forget-me": _does("forget-me"),
     "/save": "write the conversation to a file: /save FILE",
     "/quit": "leave (so do Ctrl-D, exit and quit)",
 }
 KEYS = {
-    "Enter": "sends; while an answer grows, your question waits for its end",
-    "Alt-Enter": "begins a new line; so does a \\ at the end of a line",
-    "↑": "earlier questions; while an answer grows, your last question to change it",
+    "Enter": "sends; during an answer, your question waits for its end",
+    "Alt-Enter": "adds a line; so does a \\ at the end of a line",
+    "↑": "earlier questions; during an answer, your last question to change it",
     "Ctrl-R": "searches your earlier questions",
-    "Ctrl-C": "stops the answer, or clears what is typed; twice, without either, leaves",
+    "Ctrl-C": "stops the answer or clears your input; press it twice to leave",
 }
 _ONLY_IN_THE_WINDOW = ("/regenerate", "/edit", "/stop", "/save")
 # Also without the window; there, any other line that begins with a slash is a question.
@@ -71,7 +71,7 @@ def command_of(line: str) -> Command | None:
 
 def unknown(name: str) -> str:
     """Return the message for an unknown command."""
-    return f"There is no {name}: /help shows what there is; a blank before it sends it."
+    return f"There is no {name}. /help lists the commands; begin with a space to send it as text."
 
 
 def help_text(names: Iterable[str]) -> str:

@@ -24,10 +24,10 @@ T = TypeVar("T")
 YOU, BOT = "you> ", "bot> "
 QUIT = "/quit"
 HEAD = (
-    "I remember what we said before; /reset starts anew. Ctrl-C stops an answer, "
+    "I remember what we said before; /reset forgets it. Ctrl-C stops an answer, "
     f"{QUIT} leaves, /help shows the commands."
 )
-FORGOTTEN = "Forgotten. We start anew."
+FORGOTTEN = "Forgotten. Ask me something new."
 LEAVING = "Press Ctrl-C again to leave."
 _PASTE_MODE_OFF = "\x1b[?2004l"
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import re
+import string
 from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar
 
@@ -33,6 +35,17 @@ _CODE_THEME = "ansi_dark"
 _THEME = Theme({"markdown.code": "bold cyan"})
 # HTML is shown as text; rich would drop it.
 _PARSER = MarkdownIt("commonmark", {"html": False}).enable(["strikethrough", "table"])
+# As in markdown.js: what is kept as it is (code), or a formula, whose signs are no Markdown.
+_FORMULA = re.compile(
+    r"(\\[\\$]|https?://\S+|(?<!`)(`+)(?!`)(?:(?!\n[ \t]*\n).)*?(?<!`)\2(?!`))"
+    r"|\\\((?:(?!\n[ \t]*(?:\n|[\x60~]{3}))(?:[^\\]|\\[^()])){1,3000}(?:\\\)|\\?$)"
+    r"|\\\[(?:(?!\n[ \t]*(?:\n|[\x60~]{3}))(?:[^\\]|\\[^[\]])){1,3000}(?:\\\]|\\?$)"
+    r"|\$\$(?:(?!\n[ \t]*(?:\n|[\x60~]{3}))(?:[^\\$]|\\.|\$(?!\$|$))){1,3000}(?:\$\$|\$?$)"
+    r"|\$(?![\s$])(?:[^\\$\n]|\\.){1,3000}(?<!\s)\$(?!\d)",
+    re.DOTALL,
+)
+_HIDDEN = {ord(sign): 0xEE00 + ord(sign) for sign in string.punctuation}
+_SHOWN = {hidden: sign for sign, hidden in _HIDDEN.items()}
 
 
 class Renderer:
@@ -53,7 +66,11 @@ class Renderer:
 
         Line breaks stay, and links show their addresses.
         """
-        return self._rendered(_Markdown(strip_controls(text)), width)
+        hidden = _FORMULA.sub(
+            lambda found: found[0] if found[1] else found[0].translate(_HIDDEN),
+            strip_controls(text),
+        )
+        return self._rendered(_Markdown(hidden), width).translate(_SHOWN)
 
     def text(self, text: str, *, width: int, style: str = "") -> str:
         """Return a text, wrapped between words; `style` is a style of rich."""

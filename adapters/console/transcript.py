@@ -122,7 +122,7 @@ class Transcript:
 def save(transcript: Transcript, name: str) -> str:
     """Write a conversation to a new file; return a status message."""
     if not name:
-        return "Where to? Say /save FILE."
+        return "Which file? Write /save FILE."
     path = Path(name).expanduser()
     try:
         with path.open("x", encoding="utf-8", errors="replace") as file:

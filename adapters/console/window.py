@@ -11,6 +11,7 @@ from prompt_toolkit.output import Output
 
 from adapters.console import commands
 from adapters.console.commands import Command, command_of
+from adapters.console.plain import FORGOTTEN, LEAVING
 from adapters.console.screen import WindowScreen
 from adapters.console.talk import ConsoleConversation, ReplyState
 from adapters.console.transcript import AskedQuestion, Transcript, save
@@ -19,14 +20,12 @@ from bot.errors import ParleyError, Refused, StoreUnavailable
 from bot.turns import desk
 
 HEAD = "I remember what we said before. /help shows the commands, Ctrl-D leaves."
-FORGOTTEN = "Forgotten. We start anew."
-LEAVING = "Press Ctrl-C again to leave."
-STOPPING = "Stopping … (Ctrl-C again gives up)"
+STOPPING = "Stopping … (press Ctrl-C again to stop waiting)"
 EDITING = "Change your question; Ctrl-C leaves it as it is."
-GIVEN_UP = "Given up."
-ANEW = "The answer begins anew:"
+GIVEN_UP = "I no longer wait for that answer."
+ANEW = "Another try:"
 NOTHING = "There is no question yet."
-NOT_GROWING = "No answer is growing."
+NOT_GROWING = "There is no answer to stop."
 _EARLIER = 3  # exchanges that are shown at the start
 
 

@@ -33,9 +33,9 @@ _RATINGS: Mapping[str, Rating | Literal[""]] = {"good": "good", "bad": "bad", ""
 _SIGNED_IN = Asker(signed_in=True)
 _CHOSEN_HERE = frozenset({"model", "persona", "temperature", "max_tokens"})
 _WAYS = (
-    "Ask me below. I remember what was said in a conversation, and nothing of the others.",
-    "Above a conversation you choose how I answer, and rename, export or delete it.",
-    "Below an answer you copy or rate it, or regenerate it; you can edit the last question.",
+    "Ask me below. I remember the conversation, but none of your others.",
+    "At the top, choose the model and its style; rename, export or delete the conversation.",
+    "Below an answer, copy, rate or regenerate it. You can also edit your last question.",
 )
 
 
@@ -74,9 +74,10 @@ class Api:
         ]
 
     async def me(self, request: web.Request) -> web.Response:
-        """Return the person's name and limits."""
+        """Return the person's id, name and limits."""
         limits: dict[str, Json] = {"question": MAX_QUESTION}
-        return answer({"name": request[PERSON].name, "limits": limits, **self.about})
+        person = request[PERSON]
+        return answer({"id": person.id, "name": person.name, "limits": limits, **self.about})
 
     async def help(self, request: web.Request) -> web.Response:
         """Return the help, the usage and the confirmation texts of forget-me."""
@@ -259,9 +260,11 @@ class Api:
     async def delete_turn(self, request: web.Request) -> web.Response:
         """Forget a question and its answer."""
         thread, turn_id = _thread(request), _turn_id(request)
+        if turn_id not in await self.talks.turns(thread):
+            return answer({})
         await self._forget(thread, turn_id)
-        await self.talks.remove(thread, turn_id)
         await live.forget(self.store, thread)
+        await self.talks.remove(thread, turn_id)
         await live.announce(self.store, thread, turn_id)
         return answer({})
 

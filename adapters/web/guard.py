@@ -29,16 +29,19 @@ HEADERS: Mapping[str, str] = {
 _FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Via")
 
 
-def refusal(request: web.Request, *, open_to_all: bool, home: str = "") -> str:
+def refusal(request: web.Request, *, way: str, home: str = "") -> str:
     """Return why a request is refused, in a sentence; empty if it is not.
 
-    `open_to_all`: the page has no login and is for this machine only. `home` is its public address,
-    if a proxy may change the host.
+    `way` is how people sign in; without one, the page is for this machine only. `home` is its
+    public address, if a proxy may change the host.
     """
-    if open_to_all and not is_loopback(_host_of(f"//{request.host}")):
-        # Prevents DNS rebinding.
+    # Prevents DNS rebinding, where no cookie is asked for: browsers bind cookies to the host.
+    host = _host_of(f"//{request.host}")
+    if not way and not is_loopback(host):
         return "This page answers on this machine's own address only, such as http://localhost."
-    if open_to_all and any(name in request.headers for name in _FORWARDED):
+    if way == "proxy" and not is_loopback(host) and host not in {_host_of(home)} - {""}:
+        return "This page does not know this address: set WEB_URL to the one that people use."
+    if not way and any(name in request.headers for name in _FORWARDED):
         return "This page was reached through a proxy: set WEB_PASSWORD, or another way to sign in."
     if request.method in SAFE:
         return ""

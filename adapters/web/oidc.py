@@ -159,8 +159,12 @@ class OpenIdConnect:
             registry.validate(claims)
         except JoseError as error:
             raise SignInFailed(f"the token is not for this sign-in: {error}") from error
-        if claims.get("azp", client_id) != client_id:
+        # OpenID Connect Core, section 3.1.3.7. The library also takes a list that has the value.
+        alone = claims["aud"] in (client_id, [client_id])
+        if claims.get("azp", client_id if alone else "") != client_id:
             raise SignInFailed("the token was made for another client")
+        if (claims["iss"], claims["nonce"]) != (self._client.issuer, nonce):
+            raise SignInFailed("the token is not for this sign-in alone")
         return claims
 
     async def _key_set(self, session: aiohttp.ClientSession) -> KeySet:

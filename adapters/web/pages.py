@@ -37,8 +37,10 @@ class Pages:
         """Update the open pages until cancelled."""
         await self.follower.run()
 
-    def application(self, intake: Intake, trust: Callable[[web.Request], None]) -> web.Application:
-        """Return the application; `trust` is called with each authenticated request."""
+    def application(
+        self, intake: Intake, trust: Callable[[web.Request, str], None]
+    ) -> web.Application:
+        """Return the application; `trust` is called with each request and its person's id."""
         api = Api(self.store, intake, self.talks, self.follower, self.about)
         app = application(api=api, assets=self.assets, sign_in=self.sign_in, trust=trust)
         app.on_shutdown.append(self._end_pages)

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from adapters.web.api import MAY_STAY, PERSON, Api, Unacceptable, answer
 from adapters.web.assets import Assets
-from adapters.web.guard import HEADERS, refusal
+from adapters.web.guard import HEADERS, WRITE_HEADER, refusal
 from adapters.web.people import Visitor, new_guest
 from adapters.web.sign_in import SignIn
 from bot.errors import (
@@ -31,6 +31,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 # A question of the greatest length, each character as an escape of JSON.
 _LARGEST_BODY = 512 * 1024
+_ANOTHER = "Somebody else is signed in here now. Reload the page to go on as them."
 _ANSWER_SECONDS = 10.0  # for requests other than events
 _STATUSES: tuple[tuple[type[ParleyError], int], ...] = (
     (NothingAsked, 400),
@@ -45,9 +46,9 @@ _STATUSES: tuple[tuple[type[ParleyError], int], ...] = (
 
 
 def application(
-    *, api: Api, assets: Assets, sign_in: SignIn, trust: Callable[[web.Request], None]
+    *, api: Api, assets: Assets, sign_in: SignIn, trust: Callable[[web.Request, str], None]
 ) -> web.Application:
-    """Return the application. `trust` is called with each authenticated request."""
+    """Return the application. `trust` is called with each request and its person's id."""
     app = web.Application(
         client_max_size=_LARGEST_BODY, middlewares=[_authentication(sign_in, trust)]
     )
@@ -61,25 +62,27 @@ def application(
 
 
 def _authentication(
-    sign_in: SignIn, trust: Callable[[web.Request], None]
+    sign_in: SignIn, trust: Callable[[web.Request, str], None]
 ) -> Callable[..., Awaitable[web.StreamResponse]]:
     @web.middleware
     async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if sentence := refusal(request, open_to_all=sign_in.open_to_all, home=sign_in.home):
+        if sentence := refusal(request, way=sign_in.way, home=sign_in.home):
             return answer({"error": sentence}, status=403)
         try:
             visitor = await sign_in.visitor(request)
         except StoreUnavailable as error:
             return answer({"error": error.apology}, status=503)
-        is_new = visitor is None and sign_in.open_to_all and _makes_guests(request)
+        is_new = visitor is None and not sign_in.way and _makes_guests(request)
         if is_new:
             visitor = Visitor(new_guest(), 0.0)
         if visitor is None and not sign_in.is_public(request.path):
             return sign_in.challenge(request)
         if visitor is not None:
+            if request.headers.get(WRITE_HEADER, "1") not in ("1", visitor.person.id):
+                return answer({"error": _ANOTHER}, status=403)
             request[PERSON] = visitor.person
             request[MAY_STAY] = lambda: _may_stay(sign_in, request)
-            trust(request)
+            trust(request, visitor.person.id)
         response = await _answered(request, handler)
         if visitor is not None and visitor.is_stale and not response.prepared:
             sign_in.remember(response, visitor.person)
@@ -90,7 +93,7 @@ def _authentication(
 
 async def _may_stay(sign_in: SignIn, request: web.Request) -> bool:
     try:
-        return sign_in.open_to_all or await sign_in.visitor(request) is not None
+        return not sign_in.way or await sign_in.visitor(request) is not None
     except StoreUnavailable:
         return True
 
@@ -116,7 +119,8 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
         if isinstance(error, StoreUnavailable):
             log.info("Request %s failed: %s", request.path, error)
         status = next((status for kind, status in _STATUSES if isinstance(error, kind)), 500)
-        return answer({"error": error.apology}, status=status)
+        field = {"field": str(error.field)} if hasattr(error, "field") else {}  # of a form
+        return answer({"error": error.apology, **field}, status=status)
     except TimeoutError:
         return answer({"error": "That took too long. Please try again."}, status=408)
     except web.HTTPException as error:

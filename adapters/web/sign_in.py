@@ -77,14 +77,10 @@ class SignIn:
 
     def __init__(self, *, access: Access, cookies: Cookies, store: Store, home: str) -> None:
         self.home = home  # the page's public address, if it is configured
+        self.way = access.way  # without one, each browser becomes a guest
         self._access = access
         self._cookies = cookies
         self._store = store
-
-    @property
-    def open_to_all(self) -> bool:
-        """Whether no login is required, and each browser becomes a guest."""
-        return not self._access.way
 
     def routes(self, assets: Assets) -> list[web.RouteDef]:
         """Return the paths of signing in and out."""
@@ -104,8 +100,9 @@ class SignIn:
         if self._access.way != "proxy":
             visitor = self._cookies.read(request)
             return visitor if visitor and not await self._has_logged_out(visitor) else None
-        name = request.headers.get(self._access.proxy_header, "").strip()
-        if not name or not self._is_proxy(request):
+        # A second one is what the person sent, beside the proxy's.
+        names = request.headers.getall(self._access.proxy_header, ())
+        if len(names) != 1 or not (name := names[0].strip()) or not self._is_proxy(request):
             return None
         # The proxy authenticates each request, so no cookie is set.
         return Visitor(person_of("proxy", name, name=name), since=float("inf"))
@@ -200,7 +197,7 @@ class SignIn:
         return response
 
     async def _has_logged_out(self, visitor: Visitor) -> bool:
-        if self.open_to_all:
+        if not self.way:
             return False
         logged_out = await self._store.command("GET", self._logout_key(visitor))
         return logged_out is not None and visitor.since <= float(logged_out)

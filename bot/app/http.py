@@ -5,25 +5,26 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import cast
 
-from aiohttp import ClientConnectionResetError, StreamReader, web
-from aiohttp.http import HttpProcessingError, RawRequestMessage, WebSocketReader
+from aiohttp import ClientConnectionResetError, web
+from aiohttp.http import HttpProcessingError, RawRequestMessage
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from bot.concurrency import do_nothing
 from bot.errors import CannotStart, StoreUnavailable
+from bot.local import hardware
 from bot.proxy import is_loopback
 from bot.store import Store
 
 log = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Trust = Callable[[web.Request], None]
+Trust = Callable[[web.Request, str], None]
 
 # Far more than Slack's largest event; other clients have no reason to send bodies.
 _LARGEST_BODY = 256 * 1024
@@ -38,6 +39,8 @@ _READ_AHEAD = 16 * 1024
 _MOST_CONNECTIONS = 128
 # Open pages of one process; each has a connection for its events and some for requests.
 MOST_PAGES = 4000
+# Of one person: 20 pages that update themselves (adapters/web/follower.py), and requests.
+_MOST_OWN = 40
 # All pages reconnect when the process restarts, and are unauthenticated until their first request.
 _MOST_CALLERS = 1000
 _CONNECTION_SECONDS = 15.0  # for headers, body and answer together
@@ -119,19 +122,25 @@ async def serve_pages(
     host: str,
     port: int,
     most_pages: int = MOST_PAGES,
+    most_own: int = _MOST_OWN,
     most_connections: int = _MOST_CALLERS,
     connection_seconds: float = _CONNECTION_SECONDS,
 ) -> AsyncIterator[str]:
     """Serve an application with long-lived connections; yields its address.
 
     Unauthenticated connections have the limits of `serve`. `make_app` gets a function that lifts
-    them from the connection of a request. Raises OSError if the port cannot be used.
+    them from the connection of a person's request; of each person at most `most_own` are kept. All
+    together take at most half of the process's files. Raises OSError if the port cannot be used.
     """
     opened: list[Connections] = []
+    allowed = hardware.allow_files(2 * (most_pages + most_connections))
+    if allowed is not None:
+        most_connections = min(most_connections, allowed // 10)
+        most_pages = min(most_pages, allowed // 2 - most_connections)
 
-    def trust(request: web.Request) -> None:
+    def trust(request: web.Request, person_id: str) -> None:
         if request.transport:
-            opened[0].trust(request.transport, most=most_pages)
+            opened[0].trust(request.transport, person_id, most=most_pages, most_own=most_own)
 
     listening = _listening(
         make_app(trust),
@@ -271,7 +280,7 @@ async def _listening(
     await runner.setup()
     try:
         protocols = cast(web.Server, runner.server)  # set by `setup`
-        protocols.request_factory = _without_host_and_upgrade(protocols.request_factory)
+        protocols.request_factory = _without_host(protocols.request_factory)
         connections = Connections(
             protocols, most=most, seconds=seconds, most_bytes=_LARGEST_REQUEST
         )
@@ -307,7 +316,7 @@ class Connections:
         self._seconds = seconds
         self._most_bytes = most_bytes
         self._ends: dict[asyncio.Transport, asyncio.TimerHandle] = {}  # the oldest first
-        self._trusted: dict[asyncio.Transport, None] = {}  # the oldest first
+        self._trusted: dict[asyncio.Transport, str] = {}  # with their people, the oldest first
         self._warn_at = 0.0  # by the loop's clock
 
     def __call__(self) -> asyncio.BufferedProtocol:
@@ -316,15 +325,20 @@ class Connections:
 
     def add(self, transport: asyncio.Transport) -> None:
         """Add a new connection."""
+        self._make_room(list(self._ends), self._most, "HTTP")
         loop = asyncio.get_running_loop()
-        if len(self._ends) >= self._most:
-            if loop.time() >= self._warn_at:
-                self._warn_at = loop.time() + _WARN_SECONDS
-                log.warning("HTTP has %d open connections: the oldest ones are closed", self._most)
-            oldest = next(iter(self._ends))
-            self.remove(oldest)
-            oldest.abort()
         self._ends[transport] = loop.call_later(self._seconds, transport.abort)
+
+    def _make_room(self, opened: Sequence[asyncio.Transport], most: int, whose: str) -> None:
+        """Close the oldest of these connections if there are too many for another one."""
+        if len(opened) < most:
+            return
+        now = asyncio.get_running_loop().time()
+        if now >= self._warn_at:
+            self._warn_at = now + _WARN_SECONDS
+            log.warning("%s has %d open connections: the oldest ones are closed", whose, most)
+        self.remove(opened[0])
+        opened[0].abort()
 
     def remove(self, transport: asyncio.Transport) -> None:
         """Remove an ended connection."""
@@ -332,18 +346,19 @@ class Connections:
         if end := self._ends.pop(transport, None):
             end.cancel()
 
-    def trust(self, transport: asyncio.BaseTransport, *, most: int) -> None:
-        """Lift the limits of a connection; the oldest such one ends if there are too many."""
+    def trust(
+        self, transport: asyncio.BaseTransport, person_id: str, *, most: int, most_own: int
+    ) -> None:
+        """Lift the limits of a person's connection; the oldest ends if there are too many."""
         # A server makes a Transport; uvloop's has another base class.
         kept = cast(asyncio.Transport, transport)
         if kept not in self._ends:
             return
         self.remove(kept)
-        if len(self._trusted) >= most:
-            oldest = next(iter(self._trusted))
-            self.remove(oldest)
-            oldest.abort()
-        self._trusted[kept] = None
+        own = [one for one, whose in self._trusted.items() if whose == person_id]
+        self._make_room(own, most_own, f"Person {person_id}")
+        self._make_room(list(self._trusted), most, "The page")
+        self._trusted[kept] = person_id
         protocol = kept.get_protocol()
         if isinstance(protocol, _Limited):
             protocol.lift()
@@ -399,35 +414,14 @@ class _Limited(asyncio.BufferedProtocol):
         self._protocol.resume_writing()
 
 
-def _without_host_and_upgrade(
-    make: Callable[..., web.BaseRequest],
-) -> Callable[..., web.BaseRequest]:
-    def make_request(
-        message: RawRequestMessage,
-        payload: StreamReader,
-        protocol: web.RequestHandler,
-        *others: object,
-    ) -> web.BaseRequest:
+def _without_host(make: Callable[..., web.BaseRequest]) -> Callable[..., web.BaseRequest]:
+    def make_request(message: RawRequestMessage, *others: object) -> web.BaseRequest:
         # aiohttp 3.14 decodes the host of an absolute URL and logs a failure with a traceback.
         if message.url.absolute:
             message = message._replace(url=message.url.relative())
-        # aiohttp 3.14 keeps what follows an upgrade request and parses it as further requests when
-        # it answers; a failure of that is logged with a traceback, too.
-        if message.upgrade:
-            payload.on_eof(partial(protocol.set_parser, cast(WebSocketReader, _Discard())))
-        return make(message, payload, protocol, *others)
+        return make(message, *others)
 
     return make_request
-
-
-class _Discard:
-    """Discards what follows an upgrade request: the server speaks no other protocol."""
-
-    def feed_data(self, _: bytes) -> tuple[bool, bytes]:
-        return False, b""
-
-    def feed_eof(self) -> None:
-        """Do nothing."""
 
 
 def _is_no_client_error(record: logging.LogRecord) -> bool:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from bot.app import http
-from bot.app.assistant import IDLE_SECONDS, Assistant, model_choices
+from bot.app.assistant import DEMO, IDLE_SECONDS, Assistant, model_choices
 from bot.domain import Finding
 from bot.errors import CannotStart, StoreUnavailable, Unreachable
 from bot.ports import Platform
@@ -134,6 +134,7 @@ async def _open_pages(
                 "model": next((one.label for one in model_choices(settings, assistant)), ""),
                 "feedback": _rated(settings, usual=True),
                 "kept_days": settings.history_days,
+                "demo": bool(assistant) and (settings.model_id == DEMO or not settings.names_model),
             },
             home=settings.web_url,
         )

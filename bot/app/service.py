@@ -56,8 +56,8 @@ def choose_roles(named: Sequence[str], settings: Settings) -> frozenset[str]:
         # The page is for the person at the terminal, not for a script behind a pipe.
         return frozenset(("console", "worker", *(("web",) if sys.stdin.isatty() else ())))
     raise CannotStart(
-        "there is nothing to do: set DISCORD_TOKEN or SLACK_BOT_TOKEN, "
-        "or start the bot in a terminal or behind a pipe"
+        "there is nothing to do: set DISCORD_TOKEN or SLACK_BOT_TOKEN, or WEB_PASSWORD for the "
+        "web page, or start the bot in a terminal or behind a pipe"
     )
 
 

@@ -23,6 +23,7 @@ from aiohttp import web
 from bot.app import http
 from bot.app.http import Connections
 from bot.errors import CannotStart
+from bot.local import hardware
 from bot.store import Store, connect
 from tests.support.outage import line
 
@@ -417,19 +418,6 @@ async def test_a_host_that_is_no_name_leaves_no_line_in_the_log(
     assert not caplog.records
 
 
-@pytest.mark.parametrize("body", [b"", b"Content-Length: 3\r\n\r\nabc"], ids=str)
-async def test_what_follows_an_upgrade_is_no_request(
-    body: bytes, store: Store, caplog: pytest.LogCaptureFixture
-) -> None:
-    begun = POST + b"Connection: Upgrade\r\nUpgrade: websocket\r\n" + (body or b"\r\n")
-    async with door(store) as url:
-        answer = await answer_to(url, begun + b"GET http://a][@ HTTP/1.1\r\nHost: a\r\n\r\n")
-
-    assert answer.startswith(b"HTTP/1.1 200")
-    assert answer.endswith(b"\r\n\r\n" + body[-3:])
-    assert not caplog.records
-
-
 async def test_the_body_of_a_request_to_upgrade_is_read(store: Store) -> None:
     begun = POST + b"Connection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 3\r\n\r\n"
     async with door(store) as url, raw(url) as (reader, writer):
@@ -491,13 +479,13 @@ async def test_a_mistake_of_a_handler_is_logged(
 
 @asynccontextmanager
 async def pages(
-    *, seconds: float = 60.0, most: int = 100, most_pages: int = 100
+    *, seconds: float = 60.0, most: int = 100, most_pages: int = 100, most_own: int = 100
 ) -> AsyncIterator[str]:
     """Pages that trust whoever asks for /in."""
 
     def application(trust: http.Trust) -> web.Application:
         async def let_in(request: web.Request) -> web.Response:
-            trust(request)
+            trust(request, request.query.get("who", ""))
             return web.Response(text="in")
 
         async def keep_out(_: web.Request) -> web.Response:
@@ -513,6 +501,7 @@ async def pages(
         host="127.0.0.1",
         port=0,
         most_pages=most_pages,
+        most_own=most_own,
         most_connections=most,
         connection_seconds=seconds,
     ) as url:
@@ -546,13 +535,47 @@ async def test_who_is_let_in_keeps_the_connection_and_a_stranger_does_not() -> N
     assert further == [b"in"] * 4
 
 
-async def test_of_too_many_pages_the_oldest_ends() -> None:
+async def test_of_too_many_pages_the_oldest_ends(caplog: pytest.LogCaptureFixture) -> None:
     async with pages(most_pages=1) as url, raw(url) as first, raw(url) as second:
-        answers = [await said(first, "/in"), await said(second, "/in")]
+        answers = [await said(first, "/in"), await said(second, "/in?who=bob")]
         ended = await everything(first[0])
         again = await said(second, "/in")
 
     assert (answers, ended, again) == ([b"in", b"in"], b"", b"in")
+    assert [one.levelno for one in caplog.records] == [logging.WARNING]
+
+
+async def test_a_person_pushes_out_only_their_own_connections(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with pages(most_own=2) as url, AsyncExitStack() as stack:
+        bob, *anns = [await stack.enter_async_context(raw(url)) for _ in range(6)]
+        await said(bob, "/in?who=bob")
+        for one in anns:
+            await said(one, "/in?who=ann")
+        ended = [await everything(one[0]) for one in anns[:3]]
+        others = [await said(one, "/in?who=ann") for one in anns[3:]]
+        bobs = await said(bob, "/in?who=bob")
+
+    assert ended == [b""] * 3
+    assert [*others, bobs] == [b"in"] * 3
+    assert [one.levelno for one in caplog.records] == [logging.WARNING]
+
+
+async def test_pages_leave_the_process_half_of_its_files(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hardware, "allow_files", lambda _: 20)
+    async with pages() as url, AsyncExitStack() as stack:
+        known = []
+        for _ in range(12):
+            known.append(await stack.enter_async_context(raw(url)))
+            assert await said(known[-1], "/in") == b"in"
+        ended = [await everything(one[0]) for one in known[:4]]
+        others = [await said(one, "/in") for one in known[4:]]
+
+    assert ended == [b""] * 4
+    assert others == [b"in"] * 8
 
 
 async def test_strangers_do_not_push_out_who_is_let_in() -> None:

@@ -166,7 +166,7 @@ async def test_an_answer_grows_in_place(store: Store) -> None:
         code = await it.until_prompt()
 
     assert "The banner" in head
-    assert "/reset starts anew" in head
+    assert "/reset forgets it" in head
     assert hello.removesuffix("\x1b[?2004h") == "Hello `world`!\n"
     assert code.removesuffix("\x1b[?2004h") == "```py\na = 1\nb = 2\n```\nDone.\n"
 
@@ -199,7 +199,7 @@ async def test_the_terminal_always_goes_on_with_the_same_thread(store: Store) ->
         it.type("hello\r")
         await it.until_prompt()
         it.type("/reset\r")
-        await it.until("Forgotten. We start anew.")
+        await it.until("Forgotten. Ask me something new.")
         await it.until_prompt()
         it.type("\x04")
         await it.until("threads: ")

@@ -42,6 +42,20 @@ def test_nothing_of_a_text_is_left_out_or_acts() -> None:
     assert "\x1b[2J" not in Renderer().markdown("a\x1b[2J\x9b2J `\x1b[2J`", width=80)
 
 
+def test_formulas_are_shown_as_they_are_written() -> None:
+    text = r"""Take \(a^2 * b_1 * c\), $x_i * y * \{1\}$, \$5 or $6 to $7, `\(a\)` and
+
+\[
+a \\
++ b * c * d
+\]"""
+
+    assert rendered(text).split("\n") == [
+        r"Take \(a^2 * b_1 * c\), $x_i * y * \{1\}$, $5 or $6 to $7, \(a\) and",
+        *("", r"\[", r"a \\", "+ b * c * d", r"\]"),
+    ]
+
+
 def test_lines_break_between_words_and_end_without_blanks() -> None:
     lines = rendered(TEXT, width=30).split("\n")
 

@@ -237,7 +237,7 @@ async def test_words_wrap_as_wide_as_the_window_is_at_the_moment(
         person.type(question + ENTER)
         await person.reads(question)
         person.type(CTRL_C + CTRL_C)
-        await person.reads("Given up.\n\n")
+        await person.reads("I no longer wait for that answer.\n\n")
         person.resizes(30)
         person.type(question + ENTER)
         printed = await person.reads("narrow window")
@@ -347,7 +347,7 @@ async def test_ctrl_c_stops_then_gives_up_then_leaves(store: Store, tmp_path: Pa
         person.type(CTRL_C)
         await until(lambda: person.sees("Stopped: False."))
         person.type(CTRL_C)
-        await person.reads("Given up.")
+        await person.reads("I no longer wait for that answer.")
         person.type(CTRL_C + "x\x7f" + CTRL_C)
         # What is typed is cleared, and only a line without words is left.
         person.type("a mistake" + CTRL_C)
@@ -446,7 +446,7 @@ async def test_a_process_at_a_terminal_has_the_window_and_leaves_it_as_it_was(
 
 async def test_a_dumb_terminal_is_plain(store: Store, tmp_path: Path) -> None:
     async with terminal(store, WINDOW, tmp_path, TERM="dumb") as it:
-        await it.until("/reset starts anew")
+        await it.until("/reset forgets it")
         await it.until_prompt()
         it.type("hello\r")
         await it.until("bot> Hello `world`!")

@@ -34,6 +34,7 @@ class IdentityProvider:
 
     redirect_uri: str = ""
     issuer: str = ""
+    listed: tuple[str, ...] = ()  # claims that come as a list, with another value beside theirs
     claims: dict[str, Any] = field(default_factory=lambda: {"sub": "7", "name": "Ann"})
     key: RSAKey = field(default_factory=lambda: _key("one"))
     signs_with: Any = None
@@ -114,6 +115,8 @@ class IdentityProvider:
         now = int(time.time())
         claims = {"iss": self.issuer, "aud": CLIENT_ID, "iat": now, "exp": now + 300}
         claims |= {"nonce": asked["nonce"], **self.claims}
+        for name in self.listed:
+            claims[name] = [claims[name], "another"]
         header = {"alg": self.algorithm, "kid": (self.signs_with or self.key).kid}
         token = jwt.encode(header, claims, self.signs_with or self.key, algorithms=[self.algorithm])
         return web.json_response(

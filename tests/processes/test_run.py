@@ -148,6 +148,7 @@ async def test_a_piped_question_is_answered_on_stdout(data_dir: Path, model: Mod
 
     assert said.decode().split("\n") == ["You said: one", "You said: two", ""]
     assert status == 0
+    assert running.text() == ""
 
 
 async def test_a_start_with_wrong_settings_says_why(data_dir: Path) -> None:

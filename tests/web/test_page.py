@@ -417,7 +417,7 @@ async def test_a_page_that_made_room_for_newer_ones_goes_on_when_it_is_asked(sit
             url = f"{site.address}/api/conversations/{path.rpartition('/')[2]}/events"
             await stack.enter_async_context(others.get(url))
         await expect(window.page.locator("#connection")).to_contain_text("many other windows")
-        await window.button("Go on here").click()
+        await window.button("Continue here").click()
         await expect(window.page.locator("#connection")).to_be_hidden()
         for _ in range(MOST_PAGES):
             await stack.enter_async_context(others.get(url))

@@ -233,3 +233,70 @@ async def test_code_that_is_hard_to_colour_stays_plain_and_holds_up_no_other(
     wide = "```json\n" + "[" * 20_000 + "\n```\n"
 
     assert await window.read(coloured, [slow + wide, "```python\nx = 1\n```"]) == 0
+
+
+FORMULAS = r"""Take \(a^2 + b_1 * c_2 * d\) and $x_i^2 * y * \{1, 2\}$ for \$5, $6 or $7: *slanted*.
+
+\[
+\begin{pmatrix} a & b \\
+c & d \end{pmatrix}
++ 1
+= <b>2</b>
+\]
+where $$\left\[ a \\[2pt] b \right\]$$ stands.
+
+1. in a list:
+   $$
+   x
+   - y
+   $$
+
+| table | of |
+|-|-|
+| \(|x|\) | `\(a\)` https://a.b/?c=$d&e=$f |
+
+```
+\[ \alpha \]
+```
+
+Left open: \(b * c * d"""
+
+
+ADDRESS = "https://a.b/?c=$d&e=$f"
+
+
+async def test_formulas_are_shown_as_they_are_written(window: Window) -> None:
+    formulas = """async (source) => {
+      const { GrowingMarkdown } = await import(document.querySelector("script[type=module]").src
+        .replace("app.js", "markdown.js"));
+      const box = document.createElement("div");
+      const growing = new GrowingMarkdown(box, { rests: 0 });
+      const raw = [];
+      for (let end = 1; end <= source.length; end += 1) {
+        growing.show(source.slice(0, end), { ended: false });
+        const isRaw = /(?<!\\\\)\\((a|b)/.test(box.textContent);
+        if (isRaw || box.querySelector("h1, h2, .block > ul")) raw.push(source.slice(0, end));
+      }
+      growing.show(source, { ended: true });
+      document.querySelector("main").append(box);
+      return [raw, box.innerText, ["em", "td", "code", "a, b"].map((name) =>
+        [...box.querySelectorAll(name)].map((one) => one.href ?? one.textContent.trim()))];
+    }"""
+    raw, text, elements = await window.read(formulas, FORMULAS)
+
+    first, display, in_list, *_ = FORMULAS.split("\n\n")
+    assert first.replace(r"\$5", "$5").replace("*slanted*", "slanted") in text
+    assert display in text
+    assert in_list.partition(" ")[2].replace("\n   ", "\n") in text
+    assert r"\(b * c * d" in text
+    cells, codes = [r"\(|x|\)", rf"\(a\) {ADDRESS}"], [r"\(a\)", r"\[ \alpha \]"]
+    assert elements == [["slanted"], cells, codes, [ADDRESS]]
+    assert raw == []
+
+
+async def test_half_a_formula_in_code_does_not_hide_the_end_of_the_code(window: Window) -> None:
+    code = 'import re\n\nre.compile(r"\\(\\d+")\n'
+
+    _, _, text = await window.read(_SHOWN, f"```\n{code}```")
+
+    assert text == f"textCopy{code}"

@@ -66,7 +66,7 @@ async def test_a_temperature_and_a_longest_answer_are_chosen_and_taken_back(
 
     assert (chosen["temperature"], chosen["max_tokens"]) == ("0.5", "50")
     assert [model.requests[-1].body[one] for one in ("temperature", "max_tokens")] == [0.5, 50]
-    assert wrong == (409, {"error": "Temperature: 'hot' is not a number."})
+    assert wrong == (409, {"error": "Temperature: 'hot' is not a number.", "field": "temperature"})
     assert (left["temperature"], left["max_tokens"]) == ("", "")
 
 
@@ -85,7 +85,10 @@ async def test_only_what_fits_is_taken(own_store: Store, model: ModelEmulator) -
         _, chosen = await person.get(ALL)
 
     assert [status for status, _ in answers] == [409, 400, 409, 400]
-    assert answers[0][1] == {"error": "I do not know that model. There are: Fast, Clever."}
+    assert answers[0][1] == {
+        "error": "I do not know that model. There are: Fast, Clever.",
+        "field": "model",
+    }
     assert (chosen["model"], chosen["persona"]) == ("", "")
 
 
@@ -116,14 +119,14 @@ async def test_a_person_chooses_in_the_page(
         await expect(dialog).to_contain_text("For all your conversations")
         await dialog.get_by_label("Persona").fill("A pirate.")
         await dialog.get_by_label("Temperature").fill("0.5")
-        await dialog.get_by_role("button", name="Choose").click()
+        await dialog.get_by_role("button", name="Save").click()
         await person.ask("why?")
         await person.ended()
         await opener.click()
         await expect(dialog).to_contain_text("For this conversation")
         await expect(dialog.get_by_label("Persona")).to_have_value("")
         await dialog.get_by_label("Model").select_option("Clever")
-        await dialog.get_by_role("button", name="Choose").click()
+        await dialog.get_by_role("button", name="Save").click()
         await expect(opener).to_have_text("Clever")
         await person.ask("and?")
         await person.ended()

@@ -147,12 +147,37 @@ async def test_a_trusted_proxy_names_the_person(own_store: Store) -> None:
         _, anns = await person.get("/api/conversations", **{"X-User": "ann"})
         _, bobs = await person.get("/api/conversations", **{"X-User": "bob"})
         cookies = len(person.session.cookie_jar)
+        async with person.session.get(
+            f"{person.address}/api/me", headers=[("X-User", "eve"), ("X-User", "ann")]
+        ) as response:
+            twice = response.status
     async with at_page(own_store, named | {"WEB_PROXY_ADDRESS": "10.0.0.7"}) as person:
         forged, _ = await person.get("/api/me", **{"X-User": "ann"})
 
-    assert (nobody, me["name"], asked, forged) == (401, "ann", 202, 401)
+    assert (nobody, me["name"], asked, forged, twice) == (401, "ann", 202, 401, 401)
     assert [one["id"] for one in anns] == [talk]
     assert (bobs, cookies) == ([], 0)
+
+
+async def test_a_name_of_another_site_that_leads_here_is_nobody(own_store: Store) -> None:
+    named = web_variables(WEB_PROXY_HEADER="X-User", WEB_URL="https://chat.example/")
+    hosts = ("evil.example", "chat.example", "localhost:5006", "[::1]:5006", "a][b")
+    async with at_page(own_store, named) as person:
+        url = f"{person.address}/api/me"
+        found = []
+        for host in hosts:
+            headers = {"X-User": "ann", "Host": host}
+            async with person.session.get(url, headers=headers) as response:
+                found.append(response.status)
+        rebound = {"Host": "evil.example", "Origin": "http://evil.example"}
+        question = {"id": new_talk(), "text": "why?"}
+        path = f"/api/conversations/{new_talk()}/questions"
+        headers = {"X-Parley": "1", "X-User": "ann"} | rebound
+        asked, told = await person.send("POST", path, question, headers)
+
+    assert found == [403, 200, 200, 200, 403]
+    assert asked == 403
+    assert "WEB_URL" in told["error"]
 
 
 async def test_names_that_are_no_text_are_two_people_who_can_ask(own_store: Store) -> None:
@@ -160,7 +185,9 @@ async def test_names_that_are_no_text_are_two_people_who_can_ask(own_store: Stor
 
     async def send(address: str, method: str, path: str, name: bytes, body: bytes = b"") -> str:
         reader, writer = await asyncio.open_connection("127.0.0.1", yarl.URL(address).port)
-        head = f"{method} {path} HTTP/1.1\r\nHost: a\r\nX-Parley: 1\r\nConnection: close\r\n"
+        head = (
+            f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nX-Parley: 1\r\nConnection: close\r\n"
+        )
         writer.write(head.encode() + b"X-User: " + name)
         writer.write(b"\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
         answer = (await reader.read()).decode()
@@ -262,6 +289,20 @@ async def test_a_token_for_something_else_lets_nobody_in(
 
     assert (status, me) == (403, 401)
     assert "The sign-in did not work" in text
+
+
+@pytest.mark.parametrize("listed", ["aud", "nonce", "iss"])
+async def test_a_token_for_others_too_lets_nobody_in(own_store: Store, listed: str) -> None:
+    async with at_provider(own_store) as (person, provider):
+        provider.listed = (listed,)
+        status, _ = await person.get("/")
+        me, _ = await person.get("/api/me")
+        provider.claims["azp"] = CLIENT_ID
+        named, _ = await person.get("/")
+
+    assert (status, me) == (403, 401)
+    # With several audiences, `azp` says for which one the token is.
+    assert named == (200 if listed == "aud" else 403)
 
 
 async def test_a_forged_token_lets_nobody_in(own_store: Store) -> None:

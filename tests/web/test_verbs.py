@@ -288,3 +288,26 @@ async def test_a_conversation_is_exported_as_it_was_written(
     assert (
         "UTC\n\nWhy <b>so</b>?\n\n## Parley (emulated)\n\nBecause:\n\n```py\na < b\n```\n" in text
     )
+
+
+async def test_what_was_never_there_is_deleted_without_a_trace(
+    own_store: Store, model: ModelEmulator
+) -> None:
+    talk = new_talk()
+    async with page_of(own_store, model) as (person, _), person.page(talk) as screen:
+        await answered(person, screen, talk, "why?")
+        before = await keys(own_store)
+        turn, _ = await person.press(talk, new_talk(), "delete")
+        elsewhere, _ = await person.press(new_talk(), new_talk(), "delete")
+        whole, _ = await person.send("DELETE", f"/api/conversations/{new_talk()}")
+        after = await keys(own_store)
+
+    # A deletion that is sent again says the same as the first time.
+    assert (turn, elsewhere, whole) == (200, 200, 200)
+    assert after == before
+
+
+async def keys(store: Store) -> set[str]:
+    """The keys of the store but for those of its processes."""
+    found = await store.redis.keys("*")
+    return {one for one in map(str, found) if "process-" not in one}

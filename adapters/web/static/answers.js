@@ -2,9 +2,9 @@
 import { send, sendAgain } from "./api.js";
 import { announce, byId, element, toast } from "./dom.js";
 
-const FOR_ONE = "For this conversation, from the next question on.";
+const FOR_ONE = "For this conversation, from your next question on.";
 const WRITTEN = ["persona", "temperature", "max_tokens"];
-const FOR_ALL = "For all your conversations in which nothing else is chosen.";
+const FOR_ALL = "For all your conversations, unless one has its own choice.";
 
 export class Answers {
   constructor() {
@@ -13,7 +13,11 @@ export class Answers {
     this.name = ""; // of the model that answers where none is chosen
     this.known = null; // what the dialog began with
     this.dialog = byId("answers");
-    this.dialog.addEventListener("close", () => this.closed());
+    this.wrong = byId("answers-wrong");
+    this.dialog.addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.save();
+    });
   }
 
   // Shows which model answers in a conversation; without an id, in a new one.
@@ -42,7 +46,7 @@ export class Answers {
       return;
     }
     const { model, models } = this.known;
-    const options = [{ name: "", label: "As set up" }, ...models];
+    const options = [{ name: "", label: "The usual one" }, ...models];
     if (model && !models.some((one) => one.name === model)) {
       options.push({ name: model, label: `${model} (gone)` });
     }
@@ -53,12 +57,12 @@ export class Answers {
     byId("answers-models").hidden = !models.length;
     for (const name of WRITTEN) byId(`answers-${name}`).value = this.known[name];
     byId("answers-place").textContent = id ? FOR_ONE : FOR_ALL;
-    this.dialog.returnValue = "";
+    this.wrong.textContent = "";
     this.dialog.showModal();
   }
 
-  async closed() {
-    if (this.dialog.returnValue !== "yes") return;
+  // What is refused stays in the form, with the reason below its field.
+  async save() {
     // What the person left as it was stays as it is now: another page may have changed it.
     const changes = ["model", ...WRITTEN]
       .map((name) => [name, byId(`answers-${name}`).value])
@@ -67,9 +71,13 @@ export class Answers {
       const { answers } = await sendAgain("PATCH", this.path, Object.fromEntries(changes));
       this.label = answers;
       this.paint();
-      announce("Chosen.");
+      this.dialog.close();
+      announce("Saved.");
     } catch (error) {
-      toast(error.message);
+      const field = byId(`answers-${error.field}`);
+      (field?.closest("label") ?? byId("answers-place")).after(this.wrong);
+      this.wrong.textContent = error.message;
+      field?.focus();
     }
   }
 }

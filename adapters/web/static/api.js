@@ -1,15 +1,18 @@
 // The server's HTTP interface: requests, and the stream of a conversation's events.
+import { owner } from "./kept.js";
 
 const UNREACHABLE = "Parley cannot be reached at the moment. Your words are kept here.";
 const LONGEST_PAUSE = 8000; // milliseconds between two attempts to connect
 const PAUSES = [300, 700, 1500, 3000]; // milliseconds between the attempts of `sendAgain`
 const LONGEST_WAIT = 20000; // milliseconds for an answer to a request
 
-// `message` is for people. `status` is that of HTTP, 0 if no answer came.
+// `message` is for people. `status` is that of HTTP, 0 if no answer came. `field` is the refused one
+// of a form.
 export class Refused extends Error {
-  constructor(message, status) {
+  constructor(message, status, field) {
     super(message);
     this.status = status;
+    this.field = field;
   }
 
   // Whether the same request may pass later, such as after a login.
@@ -30,7 +33,8 @@ export async function send(method, path, body) {
   }
   if (response.ok) return value;
   if (response.status === 401 && path !== "/login") logIn();
-  throw new Refused(value?.error || "Something went wrong. Please try again.", response.status);
+  const message = value?.error || "Something went wrong. Please try again.";
+  throw new Refused(message, response.status, value?.field);
 }
 
 // Sends what counts once however often it comes, for as long as a server takes to start again.
@@ -50,8 +54,8 @@ async function request(method, path, body) {
   try {
     return await fetch(path, {
       method,
-      // No form of another site can set this header.
-      headers: { "X-Parley": "1", ...(body && { "Content-Type": "application/json" }) },
+      // No form of another site can set this header. The server refuses it from another person.
+      headers: { "X-Parley": owner || "1", ...(body && { "Content-Type": "application/json" }) },
       body: body && JSON.stringify(body),
       signal: AbortSignal.timeout(LONGEST_WAIT),
     });

@@ -5,13 +5,14 @@ import { Composer, editQuestion, KEYBOARD_ON_SCREEN } from "./composer.js";
 import { Conversation, isOpen } from "./conversation.js";
 import { announce, ask, byId, copyBy, setIcon, toast, uuid } from "./dom.js";
 import { Help } from "./help.js";
-import { keep, recall, recallNames } from "./kept.js";
+import { keep, keepFor, recall, recallNames } from "./kept.js";
 import { Log } from "./log.js";
 import { Outbox } from "./outbox.js";
 import { Sidebar } from "./sidebar.js";
 import { shortName } from "./turn.js";
 
 const THEMES = { auto: "as the system", light: "light", dark: "dark" };
+const NO_FILES = "I can't read files yet. Please paste the text itself into your message.";
 const UNTITLED = "New conversation";
 
 class App {
@@ -37,6 +38,7 @@ class App {
   start() {
     this.hearButtons();
     this.hearKeys();
+    this.hearFiles();
     addEventListener("popstate", () => this.route());
     addEventListener("focus", () => this.sidebar.load());
     this.setTheme(recall("theme", "auto"));
@@ -48,7 +50,12 @@ class App {
   async learnWhoIAm() {
     try {
       this.me = await send("GET", "/api/me");
+      keepFor(this.me.id);
+      // What was begun meanwhile goes before the draft.
+      this.composer.put(this.composer.box.value || recall(this.composer.name));
+      this.outbox.load();
       byId("me").textContent = this.me.name || "";
+      byId("demo").hidden = !this.me.demo;
       byId("logout").hidden = this.me.login !== "password";
       this.answers.name = shortName(this.me.model || "");
       this.answers.paint();
@@ -106,7 +113,7 @@ class App {
     this.events = new Events(id, {
       open: () => this.connected(),
       lost: (failures) => this.lost(failures),
-      end: ({ why }) => this.tellConnection(why, "Go on here"),
+      end: ({ why }) => this.tellConnection(why, "Continue here"),
       state: (state) => this.stateCame(state),
       turn: (change) => this.turnCame(change),
       title: ({ title }) => this.titleCame(title),
@@ -180,7 +187,7 @@ class App {
 
   lost(failures) {
     if (failures < 2) return;
-    this.tellConnection("The connection is lost. I keep trying; what you write is kept.");
+    this.tellConnection("The connection is lost. I keep trying, and keep what you write.");
     // A stream does not tell why it ended: a login may have run out.
     if (failures % 4 === 2) send("GET", "/api/me").catch(() => {});
   }
@@ -289,10 +296,14 @@ class App {
 
   // The browser forgets with the server.
   forgotten() {
-    for (const entry of [...this.outbox.entries]) this.outbox.remove(entry);
-    for (const name of recallNames("draft:")) keep(name, "");
+    this.forgetWords();
     this.sidebar.load();
     this.go("/");
+  }
+
+  forgetWords() {
+    for (const entry of [...this.outbox.entries]) this.outbox.remove(entry);
+    for (const name of recallNames("draft:")) keep(name, "");
   }
 
   async write(method, id, body) {
@@ -329,6 +340,7 @@ class App {
       this.setTheme(names[(now + 1) % names.length]);
     });
     byId("logout").addEventListener("click", async () => {
+      this.forgetWords();
       await send("POST", "/logout").catch((error) => toast(error.message));
       location.assign("/login");
     });
@@ -408,6 +420,18 @@ class App {
         this.go("/");
       }
     });
+  }
+
+  // A file or an address that is dropped beside a text box would replace the page.
+  hearFiles() {
+    const hear = (event) => {
+      const { types } = event.dataTransfer ?? event.clipboardData;
+      const isFile = types.includes("Files") && !types.includes("text/plain");
+      if (!isFile && (event.type === "paste" || event.target.closest?.("textarea, input"))) return;
+      event.preventDefault();
+      if (isFile && event.type !== "dragover") toast(NO_FILES);
+    };
+    for (const name of ["dragover", "drop", "paste"]) document.addEventListener(name, hear);
   }
 
   toSearch(event) {

@@ -71,7 +71,7 @@ export class Composer {
 // Lets a person change a question in its place, with a box and two buttons.
 export function editQuestion(view, text, save) {
   if (view.asked.querySelector(".editor")) return;
-  const box = element("textarea", { value: text, rows: 1, aria: { label: "Your message" } });
+  const box = element("textarea", { value: text, rows: 1, dir: "auto", aria: { label: "Your message" } });
   const cancel = element("button", { type: "button", className: "button", textContent: "Cancel" });
   const yes = element("button", { className: "button primary", textContent: "Send" });
   const choices = element("div", { className: "choices" }, cancel, yes);

@@ -10,9 +10,36 @@ const RESTS = 4; // times as long as that rendering took
 const MOST_CELLS = 16000;
 const MOST_MARKS = 6000; // pieces of text, code, links and so on in one paragraph
 
-const parser = new MarkdownIt({ html: false, linkify: true });
+const parser = new MarkdownIt({ html: false, linkify: true, breaks: true });
 parser.linkify.set({ fuzzyLink: false, fuzzyEmail: false });
 parser.validateLink = (address) => /^(https?:|mailto:)/i.test(address.trim());
+
+// What is kept (an address, code, `\\`, `\$`), or a formula, which has no empty line and may lack
+// its end.
+const FORMULA = new RegExp(
+  [
+    "(\\\\[\\\\$]|https?://\\S+|(?<!`)(`+)(?!`)(?:(?!\n[ \t]*\n).)*?(?<!`)\\2(?!`))",
+    String.raw`\\\((?:(?!\n[ \t]*(?:\n|[\x60~]{3}))(?:[^\\]|\\[^()])){1,3000}(?:\\\)|\\?$)`,
+    String.raw`\\\[(?:(?!\n[ \t]*(?:\n|[\x60~]{3}))(?:[^\\]|\\[^[\]])){1,3000}(?:\\\]|\\?$)`,
+    String.raw`\$\$(?:(?!\n[ \t]*(?:\n|[\x60~]{3}))(?:[^\\$]|\\.|\$(?!\$|$))){1,3000}(?:\$\$|\$?$)`,
+    String.raw`\$(?![\s$])(?:[^\\$\n]|\\.){1,3000}(?<!\s)\$(?!\d)`, // but not "$5 or $6"
+  ].join("|"),
+  "gs",
+);
+
+// A formula is shown as it is written: its signs are hidden from the parser, and are no Markdown.
+const shifted = (by) => (sign) => String.fromCharCode(sign.charCodeAt(0) + by);
+const hide = shifted(0xee00); // where no text has characters
+const show = shifted(-0xee00);
+
+function hidden(source) {
+  const signs = /[!-/:-@[-`{-~]/g;
+  return source.replace(FORMULA, (found, kept) => (kept ? found : found.replace(signs, hide)));
+}
+
+function unhidden(html) {
+  return html.replace(/[\uee21-\uee7e]/g, (sign) => parser.utils.escapeHtml(show(sign)));
+}
 
 // Few characters can make a table of 65,000 cells: such a one stays text.
 const asTable = parser.block.ruler.__rules__.find(({ name }) => name === "table").fn;
@@ -39,6 +66,14 @@ parser.core.ruler.after("inline", "marks", (state) => {
     text.content = token.content;
     token.children = [text];
   }
+});
+
+parser.core.ruler.after("inline", "tasks", ({ tokens }) => {
+  tokens.forEach(({ content, children }, index) => {
+    const mark = /^\[([ xX])\] /.exec(content)?.[1];
+    if (!mark || tokens[index - 2]?.type !== "list_item_open") return;
+    children[0].content = children[0].content.replace(/^\[.\]/, mark === " " ? "☐" : "☑");
+  });
 });
 
 // An image would be loaded from elsewhere, which tells others who reads; so it is a link.
@@ -144,7 +179,7 @@ export class GrowingMarkdown {
 
   render(first) {
     const start = first ? this.blocks[first].start : 0;
-    const tail = this.source.slice(start);
+    const tail = hidden(this.source.slice(start));
     const fresh = blocksOf(this.isWhole ? tail : tidied(tail));
     const old = this.blocks.splice(first);
     fresh.forEach((block, index) => {
@@ -161,6 +196,7 @@ export class GrowingMarkdown {
   append() {
     const element = document.createElement("div");
     element.className = "block";
+    element.dir = "auto";
     return this.element.appendChild(element);
   }
 }
@@ -175,7 +211,7 @@ function blocksOf(source) {
     if (token.level === 0 && token.nesting >= 0) open = index;
     if (token.level !== 0 || token.nesting > 0) return;
     const html = parser.renderer.render(tokens.slice(open, index + 1), parser.options, env);
-    blocks.push({ start: starts[tokens[open].map[0]], html });
+    blocks.push({ start: starts[tokens[open].map[0]], html: unhidden(html) });
   });
   return blocks;
 }

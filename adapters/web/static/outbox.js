@@ -14,9 +14,14 @@ export class Outbox {
   constructor(changed) {
     this.changed = changed;
     this.bell = new EventTarget();
-    this.entries = recallNames(KEPT).map((name) => ({ ...recall(name), failures: 0 }));
-    this.entries.sort((one, other) => one.at - other.at);
-    for (const entry of this.entries) if (!entry.why) this.deliver(entry);
+    this.entries = [];
+  }
+
+  // Takes up what the person has asked before.
+  load() {
+    const kept = recallNames(KEPT).map((name) => ({ ...recall(name), failures: 0 }));
+    this.entries.unshift(...kept.sort((one, other) => one.at - other.at));
+    for (const entry of kept) if (!entry.why) this.deliver(entry);
   }
 
   of(conversation) {

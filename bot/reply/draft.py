@@ -109,6 +109,7 @@ class Draft:
         self._left_out, self._model_left_out = left_out, 0  # characters of the question
         self._beginning = ""
         self._final: Shown | None = earlier if earlier.outcome else None
+        self._split: tuple[int, str] | None = None
 
     @property
     def has_ended(self) -> bool:
@@ -181,6 +182,15 @@ class Draft:
         closed = with_notice(texts.get(last, ""), notice)
         return [replace(alone, number=last, text=closed), alone] if last >= 0 else [alone]
 
+    def split(self, page: Page) -> bool:
+        """End a page of the final text at the words that it showed; False if it cannot.
+
+        A saved text does not know this: who writes it again writes whole pages.
+        """
+        pages = len(self.pages(0))
+        self._split = page.number, page.said
+        return len(self.pages(0)) > pages
+
     def pages(self, messages: int) -> list[Page]:
         """Return the pages to show now, if the reply has so many messages.
 
@@ -189,6 +199,9 @@ class Draft:
         if not self._final:
             return self._growing(messages)
         texts = self._pager.cut(self._final.text)
+        if self._split and self._split[0] < len(texts):
+            number, shown = self._split
+            texts[number : number + 1] = self._pager.split(texts[number], shown)
         last = len(texts) - 1
         pages = [Page(i, text, final=True, last=i == last) for i, text in enumerate(texts)]
         pages[last:] = [replace(page, end=self._final.end) for page in pages[last:]]
@@ -341,6 +354,7 @@ class Screen:
         self._answer: dict[int, str] = {}
         self._read_only: set[int] = set()  # numbers of pages whose message is read-only
         self._deleted: set[int] = set()  # numbers of pages whose message a person deleted
+        self.split: Page | None = None  # a page whose rest is shown by the next ones
 
     @property
     def message_ids(self) -> tuple[str, ...]:
@@ -362,6 +376,15 @@ class Screen:
         """Return the id of the page's message."""
         return self._ids[page.number] if page.number < len(self._ids) else None
 
+    def growing(self, page: Page) -> Page | None:
+        """Return what the page's message shows if that is text of the model that still grows."""
+        shown = self._confirmed[page.number] if page.number < len(self._ids) else None
+        return shown if shown and shown.said and page.text else None
+
+    def is_split(self, page: Page) -> bool:
+        """Whether the rest of the page is shown by the next ones, so that it can wait."""
+        return bool(self.split) and self.split.number == page.number
+
     def needs_post(self, page: Page) -> bool:
         """Whether the page has no message, or is needed and its message is read-only."""
         read_only = page.number in self._read_only and is_needed(page)
@@ -373,7 +396,11 @@ class Screen:
         # Once the first page shows new text, pages that wait for it are marked first.
         return min(
             stale,
-            key=lambda page: (not (is_pending(page) and 0 in self._answer), page.number),
+            key=lambda page: (
+                not (is_pending(page) and 0 in self._answer),
+                self.is_split(page),
+                page.number,
+            ),
             default=None,
         )
 

@@ -60,6 +60,8 @@ class ReplyTiming:
     busy_silence: float = 6.0  # without a delta, while a model that has failed is asked again
     first_pause: float = 0.5  # before a failed write is repeated; doubles up to the longest
     longest_pause: float = 30.0
+    longest_edit: float = 4.0  # until the rest of an answer is posted below, if that is possible
+    closing: float = 15.0  # in which the page above such a rest is closed
 
 
 class Reply:
@@ -280,15 +282,53 @@ class Reply:
         deadline = now() + self._patience
         self._pause = self._timing.first_pause
         while page := self._next_page():
-            budget = self._budget(page)
-            await self._budgets.final(budget, deadline=deadline)
+            if self._screen.is_split(page):
+                await self._close_split(page)
+                return
+            budget, page = await self._slot_or_split(page, deadline)
             try:
                 await self._write_page(page)
             except (WriteDelayed, WriteFailed) as error:
                 pause = await self._pause_after(error, budget)
+                if isinstance(error, WriteDelayed) and budget:
+                    if error.bucket in (None, budget.bucket):
+                        # There is no slot during the pause, and the rest may be posted below.
+                        continue
                 if now() + pause > deadline:
                     raise
                 await asyncio.sleep(pause)
+
+    async def _slot_or_split(self, page: Page, deadline: float) -> tuple[EditBudget | None, Page]:
+        """Wait for the slot of a final page; return the page that may be written, and its budget.
+
+        If an edit has to wait for long while a post is free, the page ends at what is on the
+        screen, and its rest is posted. Raises WriteDelayed.
+        """
+        now, budget = asyncio.get_running_loop().time, self._budget(page)
+        growing, soon = self._screen.growing(page), now() + self._timing.longest_edit
+        if growing and soon < deadline:
+            with suppress(WriteDelayed):
+                await self._budgets.final(budget, deadline=soon)
+                return budget, page
+            below = self._surface.budget(page, new=True)
+            with suppress(WriteDelayed):
+                await self._budgets.final(below, deadline=now())
+                if self._draft.split(growing):
+                    self._screen.split = growing
+                    return below, self._next_page() or page
+        await self._budgets.final(budget, deadline=deadline)
+        return budget, page
+
+    async def _close_split(self, page: Page) -> None:
+        """Take the buttons off a page whose rest is below it, if an edit is free soon."""
+        loop, over, budget = asyncio.get_running_loop(), asyncio.Event(), self._budget(page)
+        loop.call_later(self._timing.closing, over.set)
+        granted = budget is None or await self._budgets.interim(
+            budget, new=False, since=loop.time(), wrote=-math.inf, unless=over
+        )
+        if granted:
+            with suppress(SurfaceError):
+                await self._write_page(page)
 
     async def _end_refused(self, refusal: PlaceGone | WriteRefused) -> None:
         """Write an apology, because the platform refuses more of the text."""

@@ -10,13 +10,13 @@ from functools import partial
 
 from slack_sdk.web.async_client import AsyncWebClient
 
-from adapters.slack.errors import TokenRefused, code_of, missing_scopes, translated
+from adapters.slack.errors import TokenRefused, code_of, method_of, missing_scopes, translated
 from adapters.slack.limits import Limits
 from adapters.slack.manifest import SCOPES
 from adapters.slack.markup import mentioned, readable
 from bot.cache import BoundedCache
 from bot.concurrency import BackgroundTasks
-from bot.domain import Asker, Json
+from bot.domain import Asker, EditBudget, Json
 from bot.errors import CannotStart, SurfaceError, Unreachable, WriteDelayed, WriteFailed
 from bot.reply.edit_budget import EditBudgets
 from bot.turns.access import Access
@@ -188,12 +188,18 @@ def cannot_start(variable: str, client: AsyncWebClient, error: SurfaceError) -> 
 class Directory:
     """Display names of people and public channels, cached for an hour.
 
-    Without a name, the id is used; also for private channels, and if the app lacks the scope
-    channels:read.
+    Without a name, the id is used; also for private channels, if the app lacks the scope
+    channels:read, and if Slack takes no look-ups now.
     """
 
-    def __init__(self, client: AsyncWebClient, *, limits: Limits) -> None:
+    def __init__(
+        self, client: AsyncWebClient, *, limits: Limits, budgets: EditBudgets, team: str
+    ) -> None:
         self._client = client
+        self._budgets = budgets
+        # docs: users.info and conversations.info, Tier 4 and Tier 3
+        self._people = EditBudget(f"slack:people:{team}", 100, 60.0, refills=True)
+        self._channels = EditBudget(f"slack:channels:{team}", 50, 60.0, refills=True)
         self._timeout = limits.name_timeout
         self._names: BoundedCache[str, str] = BoundedCache()
         self._zones: BoundedCache[str, str] = BoundedCache()
@@ -216,11 +222,11 @@ class Directory:
 
     async def name(self, user: str) -> str:
         """Return a person's display name; the id if Slack does not answer in time."""
-        return await self._resolve(user, self._person_name)
+        return await self._resolve(user, self._person_name, self._people)
 
     async def team(self, user: str) -> str:
         """Return a person's workspace; empty if Slack does not report it in time."""
-        await self._resolve(user, self._person_name)
+        await self._resolve(user, self._person_name, self._people)
         return self._teams.get(user) or ""
 
     async def learn(self, users: Collection[str]) -> None:
@@ -238,16 +244,21 @@ class Directory:
     async def _channel(self, channel: str) -> str:
         if self._channels_refused.is_refused():
             return self.cached(channel) or channel
-        return await self._resolve(channel, self._channel_name)
+        return await self._resolve(channel, self._channel_name, self._channels)
 
-    async def _resolve(self, id_: str, request: Callable[[str], Awaitable[str]]) -> str:
+    async def _resolve(
+        self, id_: str, request: Callable[[str], Awaitable[str]], budget: EditBudget
+    ) -> str:
         if name := self.cached(id_):
             return name
         seconds = _KNOWN_SECONDS
         try:
+            await self._budgets.call(budget, deadline=asyncio.get_running_loop().time())
             async with translated(self._timeout):
                 name = await request(id_)
         except SurfaceError as error:
+            if isinstance(error, WriteDelayed) and method_of(error):
+                await self._budgets.pause(budget, error.retry_after)
             seconds = _UNKNOWN_SECONDS
             if _CHANNEL_SCOPE in missing_scopes(error):
                 self._channels_refused.add()

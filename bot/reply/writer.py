@@ -290,10 +290,10 @@ class Reply:
                 await self._write_page(page)
             except (WriteDelayed, WriteFailed) as error:
                 pause = await self._pause_after(error, budget)
-                if isinstance(error, WriteDelayed) and budget:
-                    if error.bucket in (None, budget.bucket):
-                        # There is no slot during the pause, and the rest may be posted below.
-                        continue
+                own = (None, budget.bucket) if budget else ()
+                if isinstance(error, WriteDelayed) and error.bucket in own:
+                    # There is no slot during the pause, and the rest may be posted below.
+                    continue
                 if now() + pause > deadline:
                     raise
                 await asyncio.sleep(pause)

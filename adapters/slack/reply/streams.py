@@ -44,9 +44,7 @@ def method_budget(method: str, *, team: str, owes: str = "") -> EditBudget:
     """
     kind = method.removeprefix("chat.").removesuffix("Stream")
     owed = method_budget(owes, team=team) if owes else None
-    return EditBudget(
-        f"slack:{kind}:{team}", PER_MINUTE[method], _MINUTE, refills=True, owes=owed
-    )
+    return EditBudget(f"slack:{kind}:{team}", PER_MINUTE[method], _MINUTE, refills=True, owes=owed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,7 +87,7 @@ class Streams:
                 answer = await self._client.chat_startStream(
                     channel=audience.channel,
                     thread_ts=audience.thread,
-                    markdown_text=streamed(page) or None,
+                    chunks=chunks(streamed(page)),
                     recipient_user_id=audience.user,
                     recipient_team_id=audience.team,
                 )
@@ -172,7 +172,7 @@ class Stream:
         if more := addition(self._markdown, page):
             channel, _, ts = self.id.rpartition(":")
             async with _translated():
-                await self._client.chat_appendStream(channel=channel, ts=ts, markdown_text=more)
+                await self._client.chat_appendStream(channel=channel, ts=ts, chunks=chunks(more))
             self._markdown += more
         self._said = page.said
 
@@ -183,10 +183,18 @@ class Stream:
             await self._client.chat_stopStream(
                 channel=channel,
                 ts=ts,
-                markdown_text=addition(self._markdown, page) or None,
+                chunks=chunks(addition(self._markdown, page) or ""),
                 blocks=blocks or None,
                 metadata=metadata,
             )
+
+
+def chunks(markdown: str) -> list[Json] | None:
+    """Return a text as Slack takes it beside other chunks; None for no text.
+
+    A stream that was begun with `markdown_text` never takes other chunks (field).
+    """
+    return [{"type": "markdown_text", "text": markdown}] if markdown else None
 
 
 def streamed(page: Page) -> str:

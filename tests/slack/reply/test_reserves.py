@@ -91,6 +91,7 @@ async def test_posts_count_in_the_workspace_too() -> None:
     async with make_scene() as scene, scene.platform.surface(scene.turn) as surface:
         budget = surface.budget(replace(growing("Because."), final=True), new=True)
 
-        assert budget and budget.within
+        assert budget
+        assert budget.within
         assert (budget.within.writes, budget.within.seconds) == (300, 60.0)
         assert budget.owes is None

@@ -28,6 +28,7 @@ import uvloop
 from bench import figures
 from bot.store import connect
 from tests.emulators.model import ModelEmulator
+from tests.emulators.model.asked import Asked
 from tests.emulators.slack import SlackEmulator
 from tests.emulators.timeline import Freshness, Moment, freshness
 from tests.support.process import bot, slack_variables
@@ -35,6 +36,7 @@ from tests.support.waiting import until
 
 LATENCY = 0.08  # seconds that a call takes
 SPEED, LETTERS = 15.0, 10  # tokens a second, and letters of one
+LATE = 5.0  # seconds
 SHORTEST, SPREAD = 4, 17  # seconds of an answer, and how many lengths there are
 _WORDS = "The river rises in the hills and runs past mills, gardens and small towns. "
 _NUMBER = re.compile(r"question (\d+)")
@@ -112,6 +114,9 @@ async def _rush(chosen: argparse.Namespace, minute: int, channels: int, share: f
         calls = len(slack.requests)
         await asyncio.gather(*asked)
         stops = sum(_stoppable(slack, question) for question in questions)
+        for question, answer in zip(questions, done, strict=True):
+            if not answer.fresh or not answer.fresh.whole or (answer.fresh.last or 0.0) > LATE:
+                print(f"late: {question.number}", _traced(slack, model, question), file=sys.stderr)
         for complaint in sorted(set(slack.unknown + slack.violations)):
             print(complaint, file=sys.stderr)
         slack.unknown.clear()
@@ -142,16 +147,15 @@ def _answer(messages: list[dict[str, str]]) -> str:
     return text[: length - 1].rstrip().ljust(length, ".")
 
 
+def _request(model: ModelEmulator, question: Question) -> Asked | None:
+    for asked in reversed(model.requests):
+        if _NUMBER.findall(asked.messages[-1]["content"])[-1:] == [str(question.number)]:
+            return asked
+    return None
+
+
 def _judged(slack: SlackEmulator, model: ModelEmulator, question: Question) -> Answer:
-    asked = next(
-        (
-            one
-            for one in reversed(model.requests)
-            if _NUMBER.findall(one.messages[-1]["content"])[-1:] == [str(question.number)]
-        ),
-        None,
-    )
-    moments = _moments(slack, question)
+    asked, moments = _request(model, question), _moments(slack, question)
     if asked is None or not asked.deltas or not moments or not asked.finished:
         return Answer(None, False, 0)
     return Answer(
@@ -166,6 +170,16 @@ def _moments(slack: SlackEmulator, question: Question) -> list[Moment]:
     ids = {one.message for one in shown if one.text.startswith(f"Answer {question.number}:")}
     first = min(ids, default="")
     return [one for one in shown if ids and one.what != "sign" and one.message >= first]
+
+
+def _traced(slack: SlackEmulator, model: ModelEmulator, question: Question) -> str:
+    """Return what became of an answer, in seconds since the last token."""
+    asked = _request(model, question)
+    ended = asked.deltas[-1].at if asked and asked.deltas else 0.0
+    return ", ".join(
+        f"{one.at - ended:.1f} {one.what} {one.message[-7:]}: {len(one.text)}"
+        for one in slack.timeline(question.channel, question.thread)
+    )
 
 
 def _stoppable(slack: SlackEmulator, question: Question) -> bool:

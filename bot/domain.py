@@ -205,7 +205,12 @@ class Used:
     written: int
 
 
-Delta = str | Start | LeftOut | BeginningLeftOut | Retrying | Reading | Used
+@dataclass(frozen=True, slots=True)
+class ContextUnread:
+    """A delta: the messages before the question, which the model should see, cannot be read."""
+
+
+Delta = str | Start | LeftOut | BeginningLeftOut | ContextUnread | Retrying | Reading | Used
 
 
 @dataclass(frozen=True, slots=True)

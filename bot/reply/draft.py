@@ -29,6 +29,8 @@ LEFT_OUT = (
 )
 # Below the first answer for which the conversation was too long.
 BEGINNING_LEFT_OUT = "(We have talked for so long that I no longer see how our conversation began.)"
+# Below an answer for which the platform let nobody read the thread.
+CONTEXT_UNREAD = "(I could not read the messages before yours.)"
 _LONG_WORD = 20  # characters
 
 
@@ -107,7 +109,7 @@ class Draft:
         self._half = ""  # of a character, at the end of the last delta
         self._model = ""
         self._left_out, self._model_left_out = left_out, 0  # characters of the question
-        self._beginning = ""
+        self._beginning = self._unread = ""
         self._final: Shown | None = earlier if earlier.outcome else None
         self._split: tuple[int, str] | None = None
 
@@ -155,6 +157,10 @@ class Draft:
     def leave_out_beginning(self) -> None:
         """Note below the text that the model no longer reads the beginning."""
         self._beginning = BEGINNING_LEFT_OUT
+
+    def leave_out_context(self) -> None:
+        """Note below the text that the messages before the question could not be read."""
+        self._unread = CONTEXT_UNREAD
 
     def end(self, ending: Ending) -> None:
         """End the text. A failed write or a deletion may end it again."""
@@ -257,7 +263,7 @@ class Draft:
         by = ANSWERED_BY.format(model=self._model) if self._model else ""
         unread = self._left_out + self._model_left_out
         left_out = LEFT_OUT.format(characters=unread) if unread else ""
-        notes = filter(None, (by, left_out, self._beginning))
+        notes = filter(None, (by, left_out, self._beginning, self._unread))
         return _Answer(self._deltas[0], reduce(with_notice, notes, ""), self._model)
 
     @property
@@ -383,7 +389,7 @@ class Screen:
 
     def is_split(self, page: Page) -> bool:
         """Whether the rest of the page is shown by the next ones, so that it can wait."""
-        return bool(self.split) and self.split.number == page.number
+        return self.split is not None and self.split.number == page.number
 
     def needs_post(self, page: Page) -> bool:
         """Whether the page has no message, or is needed and its message is read-only."""

@@ -359,12 +359,10 @@ class EditBudgets:
             if pause := draw.queue.wait_before_asking(draw, now()):
                 return pause, draw
         age = min(now() - waiter.wrote, draws[0].budget.seconds)
-        arguments = [argument for draw in draws for argument in draw.arguments]
+        arguments = tuple(argument for draw in draws for argument in draw.arguments)
         reserves = _reserves.get(_Reserves(""))
-        answer = await self._run(
-            *("take", int(age * 1000), reserves.owner, self._lease_ms, *arguments),
-            keys=[draw.budget for draw in draws],
-        )
+        arguments = int(age * 1000), reserves.owner, self._lease_ms, *arguments
+        answer = await self._run("take", *arguments, keys=[draw.budget for draw in draws])
         if answer is None:
             waits = [(draw.queue.local_wait(draw, now()), draw) for draw in draws]
             pause, draw = max(waits, key=lambda wait: wait[0])

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from bot.concurrency import cancelled
 from bot.domain import (
     BeginningLeftOut,
+    ContextUnread,
     Delta,
     EditBudget,
     LeftOut,
@@ -198,6 +199,8 @@ class Reply:
                 elif isinstance(delta, BeginningLeftOut):
                     if await self._claims_truncation_notice():
                         self._draft.leave_out_beginning()
+                elif isinstance(delta, ContextUnread):
+                    self._draft.leave_out_context()
                 elif isinstance(delta, str):
                     self._draft.add(delta)
                     self._last_delta_at = now()

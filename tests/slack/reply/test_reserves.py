@@ -32,9 +32,8 @@ async def test_a_stream_is_begun_with_the_slot_that_ends_it(store: Store) -> Non
     async with make_scene(budgets) as scene, scene.platform.surface(scene.turn) as surface:
         async with budgets.reserving():
             await surface.post(growing("Because"))
-            owed = await store.redis.zcard(
-                store.key("budget", f"slack:stop:{scene.slack.team_id}:owed")
-            )
+            stops = store.key("budget", f"slack:stop:{scene.slack.team_id}:owed")
+            owed = await store.command("ZCARD", stops)
 
         assert owed == 1
         assert scene.calls("chat.startStream") == 1

@@ -10,7 +10,7 @@ from functools import partial
 
 from slack_sdk.web.async_client import AsyncWebClient
 
-from adapters.slack.errors import TokenRefused, code_of, method_of, missing_scopes, translated
+from adapters.slack.errors import TokenRefused, code_of, missing_scopes, translated
 from adapters.slack.limits import Limits
 from adapters.slack.manifest import SCOPES
 from adapters.slack.markup import mentioned, readable
@@ -257,8 +257,8 @@ class Directory:
             async with translated(self._timeout):
                 name = await request(id_)
         except SurfaceError as error:
-            if isinstance(error, WriteDelayed) and method_of(error):
-                await self._budgets.pause(budget, error.retry_after)
+            if isinstance(error, WriteDelayed):
+                await self._budgets.pause_after(error, budget)
             seconds = _UNKNOWN_SECONDS
             if _CHANNEL_SCOPE in missing_scopes(error):
                 self._channels_refused.add()

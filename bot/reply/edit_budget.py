@@ -17,7 +17,7 @@ from prometheus_client import Histogram
 
 from bot.concurrency import running
 from bot.domain import EditBudget
-from bot.errors import StoreUnavailable, WriteDelayed
+from bot.errors import NoSlot, StoreUnavailable, WriteDelayed
 from bot.store import Store
 
 # Windows of a single process are a little longer: writes do not arrive as evenly as they leave.
@@ -237,7 +237,7 @@ class EditBudgets:
     async def final(self, budget: EditBudget | None, *, deadline: float) -> None:
         """Wait for a slot that is not spaced: the whole budget may be used. None needs no slot.
 
-        Raises WriteDelayed if there is none before `deadline` (loop time).
+        Raises NoSlot if there is none before `deadline` (loop time).
         """
         if budget:
             await self._acquire(budget, self._waiter(_Kind.FINAL), deadline=deadline)
@@ -272,7 +272,7 @@ class EditBudgets:
 
     async def pause_after(self, error: WriteDelayed, budget: EditBudget | None) -> None:
         """Pause the bucket that the error names, or else the write's own, if it has a budget."""
-        if budget:
+        if budget and not isinstance(error, NoSlot):
             await self.pause(
                 replace(budget, bucket=error.bucket or budget.bucket), error.retry_after
             )
@@ -307,7 +307,7 @@ class EditBudgets:
                 left = deadline - self._clock.now()
                 if left <= 0 or left < pause < math.inf:
                     wait = pause if pause < math.inf else budget.seconds
-                    raise WriteDelayed("no slot before the deadline", retry_after=wait)
+                    raise NoSlot("no slot before the deadline", retry_after=wait)
                 await self._clock.wait(waiter.woken, min(pause, left))
             return False
         finally:

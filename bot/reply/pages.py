@@ -89,7 +89,7 @@ class Pager:
         block, line = block_behind(shown, Block()), shown.rfind("\n") + 1
         torn = inside_spans(shown, line, longest=self._limit)
         spaces = "\n" if block.fence else " \n"
-        places = (at for at in range(len(shown) - 1, 0, -1) if shown[at] in spaces)
+        places = (at for at in range(len(shown), 0, -1) if page[at : at + 1] in tuple(spaces))
         end = next((at for at in places if at not in torn), 0)
         if not page.startswith(shown) or not shown[:end].strip():
             return [page]

@@ -298,11 +298,11 @@ async def test_an_answer_goes_on_below_if_its_last_edit_would_wait(store: Store)
     edits = EditBudget("edits", 1, 60.0, refills=True)
     surface, budgets = FakeSurface(edits=edits), EditBudgets(store=store)
     await budgets.final(edits, deadline=0.0)
-    said = spoken("One two", lambda: bool(surface.states), " three four five.")
+    said = spoken("One tw", lambda: bool(surface.states), "o three four five.")
 
     shown = await make_reply(store, surface, budgets=budgets, timing=EDITS_FIRST).stream(said)
 
-    assert surface.states == ["One two", "two three four five."]
+    assert surface.states == ["One tw", "two three four five."]
     assert (shown.text, len(shown.message_ids)) == ("One two three four five.", 2)
 
 
@@ -317,7 +317,7 @@ async def test_the_page_above_its_rest_is_closed_if_an_edit_becomes_free(store: 
     await make_reply(store, surface, budgets=budgets, timing=timing).stream(said)
 
     pages = list(surface.screen.values())
-    assert [page.text for page in pages] == ["One", "two three four five."]
+    assert [page.text for page in pages] == ["One two", "three four five."]
     assert [page.final for page in pages] == [True, True]
     assert [page.last for page in pages] == [False, True]
 

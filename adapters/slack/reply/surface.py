@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -29,6 +30,7 @@ _UNSEEN = Counter(
 # because requests do not arrive as evenly as they leave.
 _POSTS, _POSTS_WINDOW = 5, 5.2
 _ALL_POSTS = 300  # docs, "several hundred a minute" for each workspace
+_PATIENCE = 30.0  # seconds, for the slots of further requests of one write
 _STREAMING = "streaming_state_conflict"  # docs: chat.update, "Errors"
 
 
@@ -55,6 +57,7 @@ class SlackSurface:
         self._turn_id = turn.id
         self._team = team = workspace.identity.team
         self._streams = streams
+        self._budgets = workspace.budgets
         self._messages = messages = Messages(workspace, turn)
         self.status = Status(
             workspace,
@@ -127,7 +130,11 @@ class SlackSurface:
         """Change a message; delete it if the page has no text."""
         self._edited[message_id] = page.number
         with self._naming_the_bucket():
+            streamed = self._stream is not None and self._stream.id == message_id
             if not await self._grow(message_id, page):
+                if streamed:
+                    # The slot was one for the stream.
+                    await self._wait_for("chat.update")
                 await self._change(message_id, page)
 
     async def _send(self, page: Page) -> str:
@@ -234,8 +241,15 @@ class SlackSurface:
             if page.text and code_of(error) != _STREAMING:
                 raise
             # The process that started the stream has died, or did not receive the answer.
+            await self._wait_for("chat.stopStream")
             await self._end(message_id, page)
+            await self._wait_for("chat.update")
             await self._messages.change(message_id, page)
+
+    async def _wait_for(self, method: str) -> None:
+        """Wait for a slot of one more request for the same write."""
+        deadline = asyncio.get_running_loop().time() + _PATIENCE
+        await self._budgets.final(method_budget(method, team=self._team), deadline=deadline)
 
     async def _end(self, message_id: str, page: Page) -> None:
         try:

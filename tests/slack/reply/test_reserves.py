@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ from bot.reply.edit_budget import EditBudgets
 from bot.store import Store
 from tests.support.slack_platform import LIMITS
 from tests.support.slack_scene import TEXT, WORDS, Scene, growing, make_scene
-from tests.support.waiting import until
+from tests.support.waiting import at_least, until
 
 
 async def use_up(budgets: EditBudgets, scene: Scene, method: str) -> None:
@@ -94,3 +95,22 @@ async def test_posts_count_in_the_workspace_too() -> None:
         assert budget.within
         assert (budget.within.writes, budget.within.seconds) == (300, 60.0)
         assert budget.owes is None
+
+
+async def test_each_request_that_ends_the_stream_of_a_dead_process_takes_a_slot(
+    store: Store,
+) -> None:
+    budgets = EditBudgets(store=store)
+    async with make_scene(budgets) as scene:
+        async with scene.platform.surface(scene.turn) as surface:
+            message = await surface.post(growing("Because"))
+        await use_up(budgets, scene, "chat.stopStream")
+        began = asyncio.get_running_loop().time()
+
+        async with scene.platform.surface(scene.turn, Purpose.RESUME) as surface:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.2):
+                    await surface.edit(message, replace(growing("Because."), final=True))
+
+        assert asyncio.get_running_loop().time() - began >= at_least(0.2)
+        assert not scene.calls("chat.stopStream")

@@ -14,7 +14,7 @@ from bot.reply.edit_budget import EditBudgets
 from bot.store import Store
 from tests.support.slack_platform import LIMITS
 from tests.support.slack_scene import TEXT, WORDS, Scene, growing, make_scene
-from tests.support.waiting import at_least, until
+from tests.support.waiting import until
 
 
 async def use_up(budgets: EditBudgets, scene: Scene, method: str) -> None:
@@ -105,12 +105,10 @@ async def test_each_request_that_ends_the_stream_of_a_dead_process_takes_a_slot(
         async with scene.platform.surface(scene.turn) as surface:
             message = await surface.post(growing("Because"))
         await use_up(budgets, scene, "chat.stopStream")
-        began = asyncio.get_running_loop().time()
 
         async with scene.platform.surface(scene.turn, Purpose.RESUME) as surface:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(0.2):
                     await surface.edit(message, replace(growing("Because."), final=True))
 
-        assert asyncio.get_running_loop().time() - began >= at_least(0.2)
         assert not scene.calls("chat.stopStream")

@@ -198,9 +198,10 @@ def _told(
     whole = [it.fresh.last for it in done if it.fresh and it.fresh.last is not None]
     late = sorted(whole) or [float("nan")]
     names = ", ".join(f"{name} {count}" for name, count in limited.most_common())
+    where = f"{channels} channels" if channels else "DMs"
     p95 = late[min(int(len(late) * 0.95), len(late) - 1)]
     return (
-        f"{minute} a minute in {f'{channels} channels' if channels else 'DMs'}, limits x {share:g}: "
+        f"{minute} a minute in {where}, limits x {share:g}: "
         f"{len(whole)} of {len(done)} whole; {sum(it.grew for it in done) / len(done):.0%} grew; "
         f"last token to final {statistics.median(late):.2f} / {p95:.2f} / {late[-1]:.2f} s; "
         f"429s {sum(limited.values())} of {calls} ({names or 'none'}); "

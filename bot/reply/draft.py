@@ -432,9 +432,13 @@ class Screen:
         self._confirmed[page.number :] = [page, *self._confirmed[page.number + 1 :]]
         self._answer[page.number] = answer_on(page)
 
-    def note_unknown(self, page: Page) -> None:
-        """Note that the page's message is unknown until the platform has answered."""
-        self._confirmed[page.number] = None
+    def note_unknown(self, page: Page) -> Page | None:
+        """Note that the page's message is unknown until the platform has answered.
+
+        Return what it has shown, if that is known.
+        """
+        before, self._confirmed[page.number] = self._confirmed[page.number], None
+        return before
 
     def note_read_only(self, page: Page) -> None:
         """Note that the page's message is read-only."""

@@ -62,7 +62,7 @@ class ReplyTiming:
     first_pause: float = 0.5  # before a failed write is repeated; doubles up to the longest
     longest_pause: float = 30.0
     longest_edit: float = 4.0  # until the rest of an answer is posted below, if that is possible
-    closing: float = 15.0  # in which the page above such a rest is closed
+    closing: float = 30.0  # in which the page above such a rest is closed
 
 
 class Reply:
@@ -324,14 +324,11 @@ class Reply:
 
     async def _close_split(self, page: Page) -> None:
         """Take the buttons off a page whose rest is below it, if an edit is free soon."""
-        loop, over, budget = asyncio.get_running_loop(), asyncio.Event(), self._budget(page)
-        loop.call_later(self._timing.closing, over.set)
-        granted = budget is None or await self._budgets.interim(
-            budget, new=False, since=loop.time(), wrote=-math.inf, unless=over
-        )
-        if granted:
-            with suppress(SurfaceError):
-                await self._write_page(page)
+        deadline = asyncio.get_running_loop().time() + self._timing.closing
+        with suppress(SurfaceError):
+            if budget := self._budget(page):
+                await self._budgets.call(budget, deadline=deadline)
+            await self._write_page(page)
 
     async def _end_refused(self, refusal: PlaceGone | WriteRefused) -> None:
         """Write an apology, because the platform refuses more of the text."""
@@ -391,9 +388,13 @@ class Reply:
 
     async def _edit(self, page: Page) -> None:
         """Edit a page's message, or note that it is read-only. Raises SurfaceError."""
-        self._screen.note_unknown(page)
+        before = self._screen.note_unknown(page)
         try:
             await self._surface.edit(self._screen.message_ids[page.number], page)
+        except WriteDelayed:
+            if before:
+                self._screen.note_edited(before)
+            raise
         except (MessageGone, WriteRefused) as error:
             if not is_needed(page):
                 log.info("Turn %s: an old message cannot be removed: %s", self._turn_id, error)

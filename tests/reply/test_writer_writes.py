@@ -331,3 +331,19 @@ async def test_a_last_edit_waits_if_no_post_is_free_either(store: Store) -> None
     await make_reply(store, surface, budgets=budgets, timing=EDITS_FIRST).stream(said)
 
     assert surface.states == ["One two", "One two three four five."]
+
+
+async def test_what_a_429_has_refused_is_not_on_the_screen(store: Store) -> None:
+    edits = EditBudget("edits", 9, 60.0, refills=True)
+    surface = FakeSurface(edits=edits, errors=[None, WriteDelayed("slow", retry_after=60.0)])
+    said = spoken(
+        "One two",
+        lambda: bool(surface.states),
+        " three",
+        lambda: len(surface.errors) == 0,
+        " four.",
+    )
+
+    await make_reply(store, surface, timing=EDITS_FIRST).stream(said)
+
+    assert surface.states == ["One two", "three four."]

@@ -11,7 +11,7 @@ from adapters.slack.errors import refuses_app, translated
 from adapters.slack.workspace import Workspace
 from bot.concurrency import running
 from bot.domain import EditBudget, Turn
-from bot.errors import StoreUnavailable, SurfaceError
+from bot.errors import StoreUnavailable, SurfaceError, WriteDelayed
 from bot.text.sanitize import one_line
 from bot.turns.intake import Intake
 
@@ -159,6 +159,8 @@ class Status:
                     channel_id=self._channel, thread_ts=self._thread, title=title
                 )
         except SurfaceError as error:
+            if isinstance(error, WriteDelayed):
+                await self._workspace.budgets.pause_after(error, budget)
             self._log("Cannot set the title", error)
         except StoreUnavailable as error:
             log.debug("Cannot set the title of thread %s: %s", self._thread, error)

@@ -1,7 +1,7 @@
 """The rush hour of a Slack workspace: more answers in a minute than its edits can carry.
 
     python -m bench.reply rush [--minute 70 100 200 300] [--channels 40 4 1 0] [--share 1.0]
-                               [--seconds 60] [--tail 45] [--kill]
+                               [--seconds 60] [--tail 45] [--kill] [--trace]
 
 So many people ask in a minute, evenly, each in a thread of one of the channels, or in a DM each if
 there are 0. The answers take 4 to 20 s. `--share` is how much of the documented limits is true.
@@ -68,6 +68,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--tail", type=float, default=45.0)
     parser.add_argument("--kill", action="store_true")
+    parser.add_argument("--trace", action="store_true", help="print what became of late answers")
     chosen = parser.parse_args(arguments)
     for channels in chosen.channels:
         for minute in chosen.minute:
@@ -114,7 +115,7 @@ async def _rush(chosen: argparse.Namespace, minute: int, channels: int, share: f
         calls = len(slack.requests)
         await asyncio.gather(*asked)
         stops = sum(_stoppable(slack, question) for question in questions)
-        for question, answer in zip(questions, done, strict=True):
+        for question, answer in zip(questions, done, strict=True) if chosen.trace else ():
             if not answer.fresh or not answer.fresh.whole or (answer.fresh.last or 0.0) > LATE:
                 print(f"late: {question.number}", _traced(slack, model, question), file=sys.stderr)
         for complaint in sorted(set(slack.unknown + slack.violations)):

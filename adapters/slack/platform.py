@@ -64,8 +64,7 @@ async def connect(
         client = AsyncWebClient(bot_token, url, session=session, retry_handlers=[])
         # slack-sdk 3.47 takes any proxy variable, for loopback too, and ignores NO_PROXY.
         client.proxy = proxy_for(url)
-        identity = await identify(client)
-        directory = Directory(client, limits=limits, budgets=budgets, team=identity.team)
+        identity, directory = await identify(client), Directory(client, limits=limits)
         jobs, signs = BackgroundTasks(grace_seconds=limits.job_grace), BackgroundTasks()
         async with jobs, signs:
             workspace = Workspace(

@@ -16,7 +16,7 @@ from adapters.slack.manifest import SCOPES
 from adapters.slack.markup import mentioned, readable
 from bot.cache import BoundedCache
 from bot.concurrency import BackgroundTasks
-from bot.domain import Asker, EditBudget, Json
+from bot.domain import Asker, Json
 from bot.errors import CannotStart, SurfaceError, Unreachable, WriteDelayed, WriteFailed
 from bot.reply.edit_budget import EditBudgets
 from bot.turns.access import Access
@@ -188,18 +188,12 @@ def cannot_start(variable: str, client: AsyncWebClient, error: SurfaceError) -> 
 class Directory:
     """Display names of people and public channels, cached for an hour.
 
-    Without a name, the id is used; also for private channels, if the app lacks the scope
-    channels:read, and if Slack takes no look-ups now.
+    Without a name, the id is used; also for private channels, and if the app lacks the scope
+    channels:read.
     """
 
-    def __init__(
-        self, client: AsyncWebClient, *, limits: Limits, budgets: EditBudgets, team: str
-    ) -> None:
+    def __init__(self, client: AsyncWebClient, *, limits: Limits) -> None:
         self._client = client
-        self._budgets = budgets
-        # docs: users.info and conversations.info, Tier 4 and Tier 3
-        self._people = EditBudget(f"slack:people:{team}", 100, 60.0, refills=True)
-        self._channels = EditBudget(f"slack:channels:{team}", 50, 60.0, refills=True)
         self._timeout = limits.name_timeout
         self._names: BoundedCache[str, str] = BoundedCache()
         self._zones: BoundedCache[str, str] = BoundedCache()
@@ -222,11 +216,11 @@ class Directory:
 
     async def name(self, user: str) -> str:
         """Return a person's display name; the id if Slack does not answer in time."""
-        return await self._resolve(user, self._person_name, self._people)
+        return await self._resolve(user, self._person_name)
 
     async def team(self, user: str) -> str:
         """Return a person's workspace; empty if Slack does not report it in time."""
-        await self._resolve(user, self._person_name, self._people)
+        await self._resolve(user, self._person_name)
         return self._teams.get(user) or ""
 
     async def learn(self, users: Collection[str]) -> None:
@@ -244,21 +238,16 @@ class Directory:
     async def _channel(self, channel: str) -> str:
         if self._channels_refused.is_refused():
             return self.cached(channel) or channel
-        return await self._resolve(channel, self._channel_name, self._channels)
+        return await self._resolve(channel, self._channel_name)
 
-    async def _resolve(
-        self, id_: str, request: Callable[[str], Awaitable[str]], budget: EditBudget
-    ) -> str:
+    async def _resolve(self, id_: str, request: Callable[[str], Awaitable[str]]) -> str:
         if name := self.cached(id_):
             return name
         seconds = _KNOWN_SECONDS
         try:
-            await self._budgets.call(budget, deadline=asyncio.get_running_loop().time())
             async with translated(self._timeout):
                 name = await request(id_)
         except SurfaceError as error:
-            if isinstance(error, WriteDelayed):
-                await self._budgets.pause_after(error, budget)
             seconds = _UNKNOWN_SECONDS
             if _CHANNEL_SCOPE in missing_scopes(error):
                 self._channels_refused.add()

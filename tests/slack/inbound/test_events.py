@@ -11,8 +11,6 @@ import pytest
 from adapters.slack.inbound.events import Press, to_press
 from bot.domain import Person, ThreadKey
 from bot.errors import HasEnded, NotTheLast, Refused, StoreUnavailable, ThreadBusy
-from bot.reply.edit_budget import EditBudgets
-from bot.store import Store
 from tests.emulators.slack import SlackEmulator
 from tests.support.fakes import FakeIntake
 from tests.support.slack_platform import (
@@ -286,19 +284,6 @@ async def test_a_person_without_a_name_is_called_by_the_id(how: dict[str, object
 
         assert intake.last.person == Person(ann, ann, slack.team_id)
         assert intake.last.text == "hello @U0NOBODY"
-
-
-async def test_nobody_is_looked_up_while_slack_wants_no_look_ups(store: Store) -> None:
-    intake = FakeIntake()
-    async with SlackEmulator() as slack, hearing(slack, intake, budgets=EditBudgets(store=store)):
-        slack.fail("users.info", status=429, retry_after=60)
-        for number, name in enumerate(["Ann", "Ben", "Cleo"], 1):
-            person = slack.user(name)
-            await slack.say(slack.dm(person), person, "why?")
-            await until(lambda: len(intake.turns) == number)  # noqa: B023
-
-        assert [turn.person.name == turn.person.id for turn in intake.turns] == [True] * 3
-        assert sum(call.method == "users.info" for call in slack.requests) == 1
 
 
 async def test_an_empty_mention_gets_a_line_of_help_in_its_thread() -> None:

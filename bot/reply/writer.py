@@ -61,7 +61,7 @@ class ReplyTiming:
     busy_silence: float = 6.0  # without a delta, while a model that has failed is asked again
     first_pause: float = 0.5  # before a failed write is repeated; doubles up to the longest
     longest_pause: float = 30.0
-    longest_edit: float = 4.0  # until the rest of an answer is posted below, if that is possible
+    longest_edit: float = 5.0  # until the rest of an answer is posted below, if that is possible
     closing: float = 30.0  # in which the page above such a rest is closed
 
 
@@ -325,10 +325,13 @@ class Reply:
     async def _close_split(self, page: Page) -> None:
         """Take the buttons off a page whose rest is below it, if an edit is free soon."""
         deadline = asyncio.get_running_loop().time() + self._timing.closing
-        with suppress(SurfaceError):
-            if budget := self._budget(page):
+        budget = self._budget(page)
+        try:
+            if budget:
                 await self._budgets.call(budget, deadline=deadline)
             await self._write_page(page)
+        except (PlaceGone, WriteDelayed, WriteFailed, WriteRefused) as error:
+            await self._pause_after(error, budget)
 
     async def _end_refused(self, refusal: PlaceGone | WriteRefused) -> None:
         """Write an apology, because the platform refuses more of the text."""
@@ -427,9 +430,7 @@ class Reply:
         shown = self._draft.shown(self._screen.message_ids)
         await self._save(replace(shown, removed=tuple(dict.fromkeys(self._removed))))
 
-    async def _pause_after(
-        self, error: WriteDelayed | WriteFailed, budget: EditBudget | None
-    ) -> float:
+    async def _pause_after(self, error: SurfaceError, budget: EditBudget | None) -> float:
         """Return the seconds until a write is repeated. A delay pauses the bucket for all."""
         if isinstance(error, WriteDelayed):
             await self._budgets.pause_after(error, budget)

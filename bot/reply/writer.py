@@ -62,6 +62,7 @@ class ReplyTiming:
     first_pause: float = 0.5  # before a failed write is repeated; doubles up to the longest
     longest_pause: float = 30.0
     longest_edit: float = 5.0  # until the rest of an answer is posted below, if that is possible
+    free_post: float = 1.0  # in which a post counts as free, because several may turn to posts
     closing: float = 30.0  # in which the page above such a rest is closed
 
 
@@ -315,7 +316,7 @@ class Reply:
                 return budget, page
             below = self._surface.budget(page, new=True)
             with suppress(WriteDelayed):
-                await self._budgets.final(below, deadline=now())
+                await self._budgets.final(below, deadline=now() + self._timing.free_post)
                 if self._draft.split(growing):
                     self._screen.split = growing
                     return below, self._next_page() or page

@@ -291,7 +291,7 @@ async def test_old_buttons_are_taken_away_only_with_a_slot_that_nobody_needs(
     assert surface.screen == {"m1": replace(page, end="older") if taken else page}
 
 
-EDITS_FIRST = ReplyTiming(longest_edit=0.05, closing=0.05)
+EDITS_FIRST = ReplyTiming(longest_edit=0.05, free_post=0.05, closing=0.05)
 
 
 async def test_an_answer_goes_on_below_if_its_last_edit_would_wait(store: Store) -> None:
@@ -347,3 +347,28 @@ async def test_what_a_429_has_refused_is_not_on_the_screen(store: Store) -> None
     await make_reply(store, surface, timing=EDITS_FIRST).stream(said)
 
     assert surface.states == ["One two", "three four."]
+
+
+async def test_all_that_would_wait_go_on_below(store: Store) -> None:
+    edits = EditBudget("edits", 4, 3600.0, refills=True)
+    posts = EditBudget("posts", 100, 60.0, refills=True)
+    around = EditBudget("all", 100, 60.0, refills=True)
+    budgets, begun = EditBudgets(store=store), asyncio.Event()
+    surfaces = [
+        FakeSurface(edits=edits, posts=replace(posts, bucket=f"posts {number}", within=around))
+        for number in range(8)
+    ]
+    for _ in range(4):
+        await budgets.final(edits, deadline=0.0)
+    timing = replace(EDITS_FIRST, free_post=30.0)
+    replies = [make_reply(store, it, budgets=budgets, timing=timing) for it in surfaces]
+    said = [spoken("One", begun.is_set, " two.") for _ in surfaces]
+    answering = [
+        asyncio.create_task(reply.stream(words)) for reply, words in zip(replies, said, strict=True)
+    ]
+
+    await until(lambda: all(surface.states for surface in surfaces))
+    begun.set()
+    await asyncio.gather(*answering)
+
+    assert [surface.states for surface in surfaces] == [["One", "two."]] * 8

@@ -2,8 +2,10 @@
 
     python -m bench.reply [discord] [slack] [--replies 1 5 20] [--bots parley naive chat-sdk]
                           [--plot docs/freshness.svg]
+    python -m bench.reply rush ...
 
 Each bot runs as a process against the same emulated platforms; docs/reply.md says what is measured.
+`rush` is a scene of its own: bench/rush.py.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from pathlib import Path
 
 import uvloop
 
-from bench import figures
+from bench import figures, rush
 from bench.peers import PEERS, missing
 from bench.plot import drawing
 from bench.scene import Scene, play, settled
@@ -44,6 +46,9 @@ class Found:
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["rush"]:
+        rush.main(sys.argv[2:])
+        return
     options = _options()
     bots = [peer for peer in options.bots if _is_there(peer)]
     found = {}

@@ -205,7 +205,12 @@ class Used:
     written: int
 
 
-Delta = str | Start | LeftOut | BeginningLeftOut | Retrying | Reading | Used
+@dataclass(frozen=True, slots=True)
+class ContextUnread:
+    """A delta: the messages before the question, which the model should see, cannot be read."""
+
+
+Delta = str | Start | LeftOut | BeginningLeftOut | ContextUnread | Retrying | Reading | Used
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,7 +322,9 @@ class EditBudget:
     window has all writes again. If the platform does not report when its window opens, the bucket
     `slides`: no period of that length has more writes. Some writes of a window are `kept` for final
     writes and new messages. Each write also counts in the bucket `within` which this one is. If
-    only one process writes in the bucket, it is `own`, and the store is not asked about it.
+    only one process writes in the bucket, it is `own`, and the store is not asked about it. A
+    write after which the message has to be written again `owes` a write in that bucket, which is
+    reserved in the same step.
     """
 
     bucket: str
@@ -328,6 +335,7 @@ class EditBudget:
     kept: int = 1
     within: EditBudget | None = None
     own: bool = False
+    owes: EditBudget | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

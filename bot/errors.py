@@ -265,6 +265,10 @@ class WriteDelayed(SurfaceError):
         self.bucket = bucket
 
 
+class NoSlot(WriteDelayed):
+    """No slot became free before a deadline. The platform has refused nothing."""
+
+
 class WriteFailed(SurfaceError):
     """A transient failure; the write may or may not have been applied."""
 

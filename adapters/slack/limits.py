@@ -41,6 +41,8 @@ class Limits:
     replaced_timeout: float = 15.0
 
     sign_after: float = 1.0  # after this time a waiting turn shows a status line
+    # In a DM, where the answer itself begins with a sign of life after two seconds if it may.
+    unseen_after: float = 3.0
 
     # Outages
     heartbeat_interval: float = 1.0

@@ -113,7 +113,7 @@ class SlackPlatform:
         Raises PlaceGone if the turn has no Slack address.
         """
         surface = SlackSurface(self.workspace, turn, purpose, streams=self._streams)
-        async with nullcontext() if purpose.has_ended else surface.status.displayed():
+        async with nullcontext() if purpose.has_ended else surface.status.displayed(turn):
             yield surface
 
     async def read_context(self, turn: Turn, *, since: str, most: int) -> Sequence[ContextMessage]:

@@ -21,16 +21,12 @@ from bot.app.bars import shown_progress
 from bot.app.rendered import RenderedAnswer, can_render
 from bot.concurrency import cancelled
 from bot.domain import (
-    BeginningLeftOut,
     Exchange,
     LeftOut,
     Person,
-    Reading,
-    Retrying,
     Start,
     ThreadKey,
     Turn,
-    Used,
 )
 from bot.errors import AnswerCut, CannotStart, ModelError, ParleyError, PromptRefused
 from bot.text.sanitize import strip_controls, whole_characters
@@ -79,8 +75,8 @@ async def stream_answer(
                         "The question is too long: %d characters of its middle were left out",
                         delta.characters,
                     )
-                # A single question has no earlier exchanges.
-                elif not isinstance(delta, Retrying | BeginningLeftOut | Reading | Used):
+                # A single question has nothing before it.
+                elif isinstance(delta, str | Start):
                     yield delta
     except AnswerCut as cut:
         log.warning("The answer is cut short: %s", cut)

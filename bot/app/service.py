@@ -147,7 +147,7 @@ async def _open(
     store = await stack.enter_async_context(
         connect(url=settings.redis_url, data_dir=settings.data_dir)
     )
-    budgets = EditBudgets(store=store)
+    budgets = EditBudgets(store=store, lease_seconds=settings.lease_seconds)
     # A console brings its own worker.
     assistant = (
         await _open_assistant(settings, stop, stack, roles)

@@ -29,6 +29,8 @@ LEFT_OUT = (
 )
 # Below the first answer for which the conversation was too long.
 BEGINNING_LEFT_OUT = "(We have talked for so long that I no longer see how our conversation began.)"
+# Below an answer for which the platform let nobody read the thread.
+CONTEXT_UNREAD = "(I could not read the messages before yours.)"
 _LONG_WORD = 20  # characters
 
 
@@ -107,8 +109,9 @@ class Draft:
         self._half = ""  # of a character, at the end of the last delta
         self._model = ""
         self._left_out, self._model_left_out = left_out, 0  # characters of the question
-        self._beginning = ""
+        self._beginning = self._unread = ""
         self._final: Shown | None = earlier if earlier.outcome else None
+        self._split: tuple[int, str] | None = None
 
     @property
     def has_ended(self) -> bool:
@@ -155,6 +158,10 @@ class Draft:
         """Note below the text that the model no longer reads the beginning."""
         self._beginning = BEGINNING_LEFT_OUT
 
+    def leave_out_context(self) -> None:
+        """Note below the text that the messages before the question could not be read."""
+        self._unread = CONTEXT_UNREAD
+
     def end(self, ending: Ending) -> None:
         """End the text. A failed write or a deletion may end it again."""
         self._final = self._without_actions(self._at_end(ending))
@@ -181,6 +188,15 @@ class Draft:
         closed = with_notice(texts.get(last, ""), notice)
         return [replace(alone, number=last, text=closed), alone] if last >= 0 else [alone]
 
+    def split(self, page: Page) -> bool:
+        """End a page of the final text at the words that it showed; False if it cannot.
+
+        A saved text does not know this: who writes it again writes whole pages.
+        """
+        pages = len(self.pages(0))
+        self._split = page.number, page.said
+        return len(self.pages(0)) > pages
+
     def pages(self, messages: int) -> list[Page]:
         """Return the pages to show now, if the reply has so many messages.
 
@@ -189,6 +205,9 @@ class Draft:
         if not self._final:
             return self._growing(messages)
         texts = self._pager.cut(self._final.text)
+        if self._split and self._split[0] < len(texts):
+            number, shown = self._split
+            texts[number : number + 1] = self._pager.split(texts[number], shown)
         last = len(texts) - 1
         pages = [Page(i, text, final=True, last=i == last) for i, text in enumerate(texts)]
         pages[last:] = [replace(page, end=self._final.end) for page in pages[last:]]
@@ -244,7 +263,7 @@ class Draft:
         by = ANSWERED_BY.format(model=self._model) if self._model else ""
         unread = self._left_out + self._model_left_out
         left_out = LEFT_OUT.format(characters=unread) if unread else ""
-        notes = filter(None, (by, left_out, self._beginning))
+        notes = filter(None, (by, left_out, self._beginning, self._unread))
         return _Answer(self._deltas[0], reduce(with_notice, notes, ""), self._model)
 
     @property
@@ -341,6 +360,7 @@ class Screen:
         self._answer: dict[int, str] = {}
         self._read_only: set[int] = set()  # numbers of pages whose message is read-only
         self._deleted: set[int] = set()  # numbers of pages whose message a person deleted
+        self.split: Page | None = None  # a page whose rest is shown by the next ones
 
     @property
     def message_ids(self) -> tuple[str, ...]:
@@ -362,6 +382,15 @@ class Screen:
         """Return the id of the page's message."""
         return self._ids[page.number] if page.number < len(self._ids) else None
 
+    def growing(self, page: Page) -> Page | None:
+        """Return what the page's message shows if that is text of the model that still grows."""
+        shown = self._confirmed[page.number] if page.number < len(self._ids) else None
+        return shown if shown and shown.said and page.text else None
+
+    def is_split(self, page: Page) -> bool:
+        """Whether the rest of the page is shown by the next ones, so that it can wait."""
+        return self.split is not None and self.split.number == page.number
+
     def needs_post(self, page: Page) -> bool:
         """Whether the page has no message, or is needed and its message is read-only."""
         read_only = page.number in self._read_only and is_needed(page)
@@ -373,7 +402,11 @@ class Screen:
         # Once the first page shows new text, pages that wait for it are marked first.
         return min(
             stale,
-            key=lambda page: (not (is_pending(page) and 0 in self._answer), page.number),
+            key=lambda page: (
+                not (is_pending(page) and 0 in self._answer),
+                self.is_split(page),
+                page.number,
+            ),
             default=None,
         )
 
@@ -399,9 +432,13 @@ class Screen:
         self._confirmed[page.number :] = [page, *self._confirmed[page.number + 1 :]]
         self._answer[page.number] = answer_on(page)
 
-    def note_unknown(self, page: Page) -> None:
-        """Note that the page's message is unknown until the platform has answered."""
-        self._confirmed[page.number] = None
+    def note_unknown(self, page: Page) -> Page | None:
+        """Note that the page's message is unknown until the platform has answered.
+
+        Return what it has shown, if that is known.
+        """
+        before, self._confirmed[page.number] = self._confirmed[page.number], None
+        return before
 
     def note_read_only(self, page: Page) -> None:
         """Note that the page's message is read-only."""

@@ -9,10 +9,14 @@
 -- to the pace of the refill. A sliding window records its last writes, so that no period of its
 -- length has more. A reply that was just written waits for at least half an interval,
 -- so that no two of its writes show almost the same text.
+--
+-- <bucket>:owed has the replies that owe a write, each with the time at which its reserve lapses.
+-- A 429 shows that a bucket that refills has less than was assumed: that is believed for LEARNED_MS.
 
 local LAST, SPREAD = 0.05, 10000
 -- No platform asks for a longer pause.
 local DAY_MS = 86400000
+local LEARNED_MS, LOWER, LOWEST = 600000, 0.8, 0.25
 
 -- A value of another version that cannot be read, or is a time too far away, counts as missing.
 local function number(written, most)
@@ -24,6 +28,29 @@ local now = number(ARGV[2], math.huge)
 if not now then
   local time = redis.call('TIME')
   now = time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+-- Returns which part of its assumed writes a bucket has.
+local function share_of(key)
+  local saved = redis.call('HMGET', key, 'share', 'lowered')
+  local lowered = number(saved[2], now)
+  return lowered and now - lowered < LEARNED_MS and number(saved[1], 1) or 1
+end
+
+-- Returns how many writes other replies than this one owe, and whether it owes one.
+local function owed(key, owner)
+  redis.call('ZREMRANGEBYSCORE', key .. ':owed', '-inf', now)
+  local owes = redis.call('ZSCORE', key .. ':owed', owner)
+  return redis.call('ZCARD', key .. ':owed') - (owes and 1 or 0), owes
+end
+
+local function reserve(key, owner, lease)
+  redis.call('ZADD', key .. ':owed', now + lease, owner)
+  redis.call('PEXPIRE', key .. ':owed', DAY_MS)
+end
+
+local function expire(key, least)
+  redis.call('PEXPIRE', key, math.max(redis.call('PTTL', key), least))
 end
 
 -- Returns the time to wait, the fields that book the write, and the time from now until the bucket
@@ -39,7 +66,8 @@ local function quote(key, age, writes, window, shape, spaced, reserved)
     wait = before and before + window - now or 0
     fields = {'made', made + 1, 'write' .. made % writes, now}
   elseif shape == 'refills' then
-    local level = number(saved[5], writes) or writes
+    writes = writes * share_of(key)
+    local level = number(saved[5], 2 ^ 52) or writes
     level = level + (now - (number(saved[6], now) or now)) * writes / window
     level = math.min(level, writes) - 1
     wait = (reserved - level) * window / writes
@@ -65,36 +93,58 @@ end
 
 local verbs = {}
 
--- KEYS are the bucket and the one that it is within. `age` is since the reply's last write; then
--- follow for each bucket: writes, window, its shape, 1 for a write that is spaced, and how many
--- writes are not available to this one.
+-- KEYS are the bucket, the one that it is within, and the one in which the write owes another.
+-- `age` is since the reply's last write, `owner` and `lease` are of its reserves; then follow for
+-- each bucket: writes, window, its shape, 1 for a write that is spaced, how many writes are not
+-- available to this one, and its use: "write", "yield" to what others owe, or "owe" a later write.
 --
 -- Returns {wait, number}: the time to wait before asking again, and the number (from 0) of the
 -- bucket that requires it. {0, spacing} if the write may go out: then all have booked it, else none.
-function verbs.take(age, ...)
+function verbs.take(age, owner, lease, ...)
   local buckets, found, windows, spacing = {...}, {}, {}, {}
   for i, key in ipairs(KEYS) do
-    local writes, window, shape, spaced, reserved = unpack(buckets, 5 * i - 4, 5 * i)
-    local wait
+    local writes, window, shape, spaced, reserved, use = unpack(buckets, 6 * i - 5, 6 * i)
+    local wait, others, owes = nil, owed(key, owner)
+    if use == 'write' then others = 0 elseif use == 'yield' and owes then others = others + 1 end
     windows[i] = tonumber(window)
     wait, found[i], spacing[i] = quote(
-      key, tonumber(age), tonumber(writes), windows[i], shape, spaced == '1', tonumber(reserved)
+      key, tonumber(age), tonumber(writes), windows[i], shape, spaced == '1', reserved + others
     )
+    if use == 'owe' then found[i] = false end
     if wait > 0 then return {wait, i - 1} end
   end
   for i, key in ipairs(KEYS) do
-    redis.call('HSET', key, unpack(found[i]))
-    redis.call('PEXPIRE', key, 2 * windows[i] + spacing[i])
+    if found[i] then
+      redis.call('HSET', key, unpack(found[i]))
+      expire(key, 2 * windows[i] + spacing[i])
+    else
+      reserve(key, owner, lease)
+    end
   end
   return {0, spacing[1]}
 end
 
--- The platform has asked for a pause of this length.
-function verbs.pause(length)
+-- Keep reserves for another lease, or give them back.
+function verbs.keep(owner, lease)
+  for _, key in ipairs(KEYS) do reserve(key, owner, lease) end
+end
+
+function verbs.settle(owner)
+  for _, key in ipairs(KEYS) do redis.call('ZREM', key .. ':owed', owner) end
+end
+
+-- The platform has asked for a pause of this length. Calls that were under way tell nothing new.
+function verbs.pause(length, shape)
   local key, ends = KEYS[1], now + length
-  if ends <= (number(redis.call('HGET', key, 'paused'), now + DAY_MS) or 0) then return end
+  local paused = number(redis.call('HGET', key, 'paused'), now + DAY_MS) or 0
+  if shape == 'refills' and paused <= now then
+    local share = math.max(share_of(key) * LOWER, LOWEST)
+    redis.call('HSET', key, 'share', share, 'lowered', now, 'level', 0, 'at', now)
+    expire(key, LEARNED_MS)
+  end
+  if ends <= paused then return end
   redis.call('HSET', key, 'paused', ends)
-  redis.call('PEXPIRE', key, math.max(redis.call('PTTL', key), tonumber(length)))
+  expire(key, tonumber(length))
 end
 
 return verbs[ARGV[1]](unpack(ARGV, 3))

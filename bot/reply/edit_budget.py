@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import math
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from importlib.resources import files
 from typing import Any
+from uuid import uuid4
 
 from prometheus_client import Histogram
 
+from bot.concurrency import running
 from bot.domain import EditBudget
-from bot.errors import StoreUnavailable, WriteDelayed
+from bot.errors import NoSlot, StoreUnavailable, WriteDelayed
 from bot.store import Store
 
 # Windows of a single process are a little longer: writes do not arrive as evenly as they leave.
@@ -139,21 +142,37 @@ class _Queue:
 
 @dataclass(frozen=True, slots=True)
 class _Draw:
-    """A write's claim on a bucket. `reserved` writes of a window are not available to it."""
+    """A write's claim on a bucket. `reserved` writes of a window are not available to it.
+
+    A draw that `owes` books nothing now, but reserves a later write.
+    """
 
     budget: EditBudget
     queue: _Queue
-    spaced: bool
-    reserved: int
+    kind: _Kind
+    spaced: bool = False
+    reserved: int = 0
+    owes: bool = False
 
     @property
     def arguments(self) -> tuple[int | str, ...]:
         """The arguments of the script for this bucket."""
-        budget = self.budget
-        shape = "refills" if budget.refills else "slides" if budget.slides else "fixed"
-        return budget.writes, int(budget.seconds * 1000), shape, int(self.spaced), self.reserved
+        budget, yields = self.budget, self.kind in (_Kind.INTERIM, _Kind.SPARE)
+        use = "owe" if self.owes else "yield" if yields else "write"
+        milliseconds, spaced = int(budget.seconds * 1000), int(self.spaced)
+        return budget.writes, milliseconds, _shape(budget), spaced, self.reserved, use
 
 
+@dataclass(frozen=True, slots=True)
+class _Reserves:
+    """The writes that a reply owes, by bucket, under a name that no other attempt has."""
+
+    owner: str = field(default_factory=lambda: uuid4().hex)
+    owed: dict[str, EditBudget] = field(default_factory=dict)
+
+
+# The reply that this task writes. Child tasks share it.
+_reserves: ContextVar[_Reserves] = ContextVar("_reserves")
 # The outermost bucket of this task's last slot, until `use_booked_slot` is called. Child tasks
 # share the list, so that one slot is for one of all their requests.
 _booked: ContextVar[list[str]] = ContextVar("_booked")
@@ -165,16 +184,39 @@ class EditBudgets:
     All processes together count and space their writes in the store. The order is decided in each
     process: finals first, then new pages, then the stalest text, and a slot is granted only at the
     moment of writing. A slot of a budget within another is booked in both or in neither. While
-    the store is away, each process counts and spaces its own writes.
+    the store is away, each process counts and spaces its own writes. What a reply owes is reserved
+    until it ends, or for `lease_seconds` after its process has died.
     """
 
-    def __init__(self, *, store: Store, clock: Clock | None = None) -> None:
+    def __init__(
+        self, *, store: Store, clock: Clock | None = None, lease_seconds: float = 10.0
+    ) -> None:
         self._store = store
+        self._lease_seconds = lease_seconds
         self._clock = clock or Clock()
         source = files("bot.reply").joinpath("edit_budget.lua").read_text(encoding="utf-8")
         self._script = store.script(source)
         self._queues: dict[str, _Queue] = {}
         self._learned: dict[str, tuple[int, float]] = {}
+
+    @asynccontextmanager
+    async def reserving(self) -> AsyncIterator[None]:
+        """Keep what the block's writes owe reserved until it ends."""
+        reserves = _Reserves()
+        token = _reserves.set(reserves)
+        try:
+            async with running(self._keep(reserves)):
+                yield
+        finally:
+            _reserves.reset(token)
+            if owed := list(reserves.owed.values()):
+                await self._run("settle", reserves.owner, keys=owed)
+
+    async def _keep(self, reserves: _Reserves) -> None:
+        while True:
+            await asyncio.sleep(self._lease_seconds / 3)
+            if owed := list(reserves.owed.values()):
+                await self._run("keep", reserves.owner, self._lease_ms, keys=owed)
 
     async def interim(
         self, budget: EditBudget, *, new: bool, since: float, wrote: float, unless: asyncio.Event
@@ -195,7 +237,7 @@ class EditBudgets:
     async def final(self, budget: EditBudget | None, *, deadline: float) -> None:
         """Wait for a slot that is not spaced: the whole budget may be used. None needs no slot.
 
-        Raises WriteDelayed if there is none before `deadline` (loop time).
+        Raises NoSlot if there is none before `deadline` (loop time).
         """
         if budget:
             await self._acquire(budget, self._waiter(_Kind.FINAL), deadline=deadline)
@@ -209,7 +251,7 @@ class EditBudgets:
 
         Others may need it if a write waits, or half of the budget is used up.
         """
-        if any(self._queue(each).waiting for each in _all_of(budget)):
+        if any(self._queue(each.bucket).waiting for each in _all_of(budget)):
             return False
         waiter = self._waiter(_Kind.SPARE)
         pause, _ = await self._book(self._draws(budget, waiter), waiter)
@@ -224,13 +266,13 @@ class EditBudgets:
 
     async def pause(self, budget: EditBudget, seconds: float) -> None:
         """Pause a bucket for all processes, because the platform asked for it."""
-        queue = self._queue(budget)
+        queue = self._queue(budget.bucket)
         queue.paused_until = max(queue.paused_until, self._clock.now() + seconds)
-        await self._run("pause", int(seconds * 1000), keys=[budget])
+        await self._run("pause", int(seconds * 1000), _shape(budget), keys=[budget])
 
     async def pause_after(self, error: WriteDelayed, budget: EditBudget | None) -> None:
         """Pause the bucket that the error names, or else the write's own, if it has a budget."""
-        if budget:
+        if budget and not isinstance(error, NoSlot):
             await self.pause(
                 replace(budget, bucket=error.bucket or budget.bucket), error.retry_after
             )
@@ -265,48 +307,50 @@ class EditBudgets:
                 left = deadline - self._clock.now()
                 if left <= 0 or left < pause < math.inf:
                     wait = pause if pause < math.inf else budget.seconds
-                    raise WriteDelayed("no slot before the deadline", retry_after=wait)
+                    raise NoSlot("no slot before the deadline", retry_after=wait)
                 await self._clock.wait(waiter.woken, min(pause, left))
             return False
         finally:
-            for each in _all_of(budget):
-                self._queue(each).leave(waiter)
+            for draw in self._draws(budget, waiter):
+                draw.queue.leave(waiter)
 
-    def _queue(self, budget: EditBudget) -> _Queue:
+    def _queue(self, name: str) -> _Queue:
         if len(self._queues) > _MANY:
             now = self._clock.now()
             self._queues = {name: it for name, it in self._queues.items() if not it.is_idle(now)}
-        return self._queues.setdefault(budget.bucket, _Queue())
+        return self._queues.setdefault(name, _Queue())
 
     async def _try(self, budget: EditBudget, waiter: _Waiter) -> float:
         """Return the seconds to wait before the next try; 0 grants the write.
 
-        Infinite if another write is first; it wakes this one when it leaves the queue.
+        Infinite if another write is first; it wakes this one when it leaves the queue. A write
+        waits only for the bucket that blocks it, so that it holds up nobody in the others.
         """
         waiter.woken.clear()
-        around = budget.within and self._queue(budget.within)
-        if not self._queue(budget).enqueue(waiter):
-            # A blocked write must not block the outer queue.
-            if around:
-                around.leave(waiter)
-            return math.inf
-        if around and not around.enqueue(waiter):
-            return math.inf
-        pause, full = await self._book(self._draws(budget, waiter), waiter)
-        if around and full.queue is not around:
-            around.leave(waiter)
+        draws, pause = self._draws(budget, waiter), math.inf
+        full = next((draw for draw in draws if not draw.queue.enqueue(waiter)), None)
+        if not full:
+            pause, full = await self._book(draws, waiter)
+        for draw in draws:
+            if draw is not full:
+                draw.queue.leave(waiter)
         return pause
 
     def _draws(self, budget: EditBudget, waiter: _Waiter) -> list[_Draw]:
         draws = []
         for each in _all_of(budget):
-            writes, seconds = self._learned.get(each.bucket, (each.writes, each.seconds))
-            known = replace(each, writes=writes, seconds=seconds)
-            spaced = waiter.kind is _Kind.INTERIM and each is budget
-            draws.append(
-                _Draw(known, self._queue(each), spaced, _reserved_from(known, waiter.kind))
-            )
+            known, spaced = self._known(each), waiter.kind is _Kind.INTERIM and each is budget
+            reserved = _reserved_from(known, waiter.kind)
+            draws.append(_Draw(known, self._queue(each.bucket), waiter.kind, spaced, reserved))
+        owes, reserves = budget.owes, _reserves.get(None)
+        if owes and reserves and owes.bucket not in reserves.owed:
+            queue = self._queue(f"{owes.bucket}:owed")
+            draws.append(_Draw(self._known(owes), queue, waiter.kind, owes=True))
         return draws
+
+    def _known(self, budget: EditBudget) -> EditBudget:
+        writes, seconds = self._learned.get(budget.bucket, (budget.writes, budget.seconds))
+        return replace(budget, writes=writes, seconds=seconds)
 
     async def _book(self, draws: list[_Draw], waiter: _Waiter) -> tuple[float, _Draw]:
         """Return the seconds to wait, and the bucket that requires it; 0 books the write in all."""
@@ -315,10 +359,10 @@ class EditBudgets:
             if pause := draw.queue.wait_before_asking(draw, now()):
                 return pause, draw
         age = min(now() - waiter.wrote, draws[0].budget.seconds)
-        arguments = [argument for draw in draws for argument in draw.arguments]
-        answer = await self._run(
-            "take", int(age * 1000), *arguments, keys=[draw.budget for draw in draws]
-        )
+        arguments = tuple(argument for draw in draws for argument in draw.arguments)
+        reserves = _reserves.get(_Reserves(""))
+        arguments = int(age * 1000), reserves.owner, self._lease_ms, *arguments
+        answer = await self._run("take", *arguments, keys=[draw.budget for draw in draws])
         if answer is None:
             waits = [(draw.queue.local_wait(draw, now()), draw) for draw in draws]
             pause, draw = max(waits, key=lambda wait: wait[0])
@@ -329,9 +373,17 @@ class EditBudgets:
             pause, draw, spacing = 0.0, draws[0], answer[1] / 1000
         if not pause:
             for each in draws:
-                each.queue.grant(each, now(), spacing=spacing)
-            _booked.set([draws[-1].budget.bucket])
+                if each.owes:
+                    reserves.owed[each.budget.bucket] = each.budget
+                else:
+                    each.queue.grant(each, now(), spacing=spacing)
+                    outermost = each.budget.bucket
+            _booked.set([outermost])
         return pause, draw
+
+    @property
+    def _lease_ms(self) -> int:
+        return int(self._lease_seconds * 1000)
 
     async def _run(self, verb: str, *arguments: int | str, keys: list[EditBudget]) -> Any:
         """Run a verb of the script; None while the store is away, or if all buckets are local."""
@@ -347,6 +399,10 @@ class EditBudgets:
 
 def _all_of(budget: EditBudget) -> list[EditBudget]:
     return [budget, budget.within] if budget.within else [budget]
+
+
+def _shape(budget: EditBudget) -> str:
+    return "refills" if budget.refills else "slides" if budget.slides else "fixed"
 
 
 def _reserved_from(budget: EditBudget, kind: _Kind) -> int:

@@ -81,6 +81,24 @@ class Pager:
         self._settled = text[:start]
         return list(self._done)
 
+    def split(self, page: str, shown: str) -> list[str]:
+        """Return a page as two or more, of which the first has the words that were `shown`.
+
+        The page alone if it does not begin with them, or there is no place for a cut.
+        """
+        block, line = block_behind(shown, Block()), shown.rfind("\n") + 1
+        torn = inside_spans(shown, line, longest=self._limit)
+        spaces = "\n" if block.fence else " \n"
+        places = (at for at in range(len(shown), 0, -1) if page[at : at + 1] in tuple(spaces))
+        end = next((at for at in places if at not in torn), 0)
+        if not page.startswith(shown) or not shown[:end].strip():
+            return [page]
+        rest = page[end + 1 :]
+        block = block_behind(shown[: end + (page[end] == "\n")], Block())
+        opening, instead = block.opening(rest[: self._limit])
+        below = Pager(limit=self._limit, measure=self._measure).cut(opening + rest[instead:])
+        return [self.tidied(close(shown[:end])), *below]
+
     def tidied(self, page: str) -> str:
         """Return the last page of a growing text, without unfinished markup; may be blank."""
         shown = tidy(page)

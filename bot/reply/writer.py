@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from bot.concurrency import cancelled
 from bot.domain import (
     BeginningLeftOut,
+    ContextUnread,
     Delta,
     EditBudget,
     LeftOut,
@@ -60,6 +61,9 @@ class ReplyTiming:
     busy_silence: float = 6.0  # without a delta, while a model that has failed is asked again
     first_pause: float = 0.5  # before a failed write is repeated; doubles up to the longest
     longest_pause: float = 30.0
+    longest_edit: float = 5.0  # until the rest of an answer is posted below, if that is possible
+    free_post: float = 1.0  # in which a post counts as free, because several may turn to posts
+    closing: float = 30.0  # in which the page above such a rest is closed
 
 
 class Reply:
@@ -130,7 +134,8 @@ class Reply:
         self._last_delta_at = asyncio.get_running_loop().time()
         collecting = asyncio.create_task(self._collect(deltas))
         try:
-            await self._write(collecting)
+            async with self._budgets.reserving():
+                await self._write(collecting)
         except MessageGone:
             await cancelled(collecting)
             self._draft.end(Deleted())
@@ -195,6 +200,8 @@ class Reply:
                 elif isinstance(delta, BeginningLeftOut):
                     if await self._claims_truncation_notice():
                         self._draft.leave_out_beginning()
+                elif isinstance(delta, ContextUnread):
+                    self._draft.leave_out_context()
                 elif isinstance(delta, str):
                     self._draft.add(delta)
                     self._last_delta_at = now()
@@ -279,15 +286,53 @@ class Reply:
         deadline = now() + self._patience
         self._pause = self._timing.first_pause
         while page := self._next_page():
-            budget = self._budget(page)
-            await self._budgets.final(budget, deadline=deadline)
+            if self._screen.is_split(page):
+                await self._close_split(page)
+                return
+            budget, page = await self._slot_or_split(page, deadline)
             try:
                 await self._write_page(page)
             except (WriteDelayed, WriteFailed) as error:
                 pause = await self._pause_after(error, budget)
+                own = (None, budget.bucket) if budget else ()
+                if isinstance(error, WriteDelayed) and error.bucket in own:
+                    # There is no slot during the pause, and the rest may be posted below.
+                    continue
                 if now() + pause > deadline:
                     raise
                 await asyncio.sleep(pause)
+
+    async def _slot_or_split(self, page: Page, deadline: float) -> tuple[EditBudget | None, Page]:
+        """Wait for the slot of a final page; return the page that may be written, and its budget.
+
+        If an edit has to wait for long while a post is free, the page ends at what is on the
+        screen, and its rest is posted. Raises WriteDelayed.
+        """
+        now, budget = asyncio.get_running_loop().time, self._budget(page)
+        growing, soon = self._screen.growing(page), now() + self._timing.longest_edit
+        if growing and soon < deadline:
+            with suppress(WriteDelayed):
+                await self._budgets.final(budget, deadline=soon)
+                return budget, page
+            below = self._surface.budget(page, new=True)
+            with suppress(WriteDelayed):
+                await self._budgets.final(below, deadline=now() + self._timing.free_post)
+                if self._draft.split(growing):
+                    self._screen.split = growing
+                    return below, self._next_page() or page
+        await self._budgets.final(budget, deadline=deadline)
+        return budget, page
+
+    async def _close_split(self, page: Page) -> None:
+        """Take the buttons off a page whose rest is below it, if an edit is free soon."""
+        deadline = asyncio.get_running_loop().time() + self._timing.closing
+        budget = self._budget(page)
+        try:
+            if budget:
+                await self._budgets.call(budget, deadline=deadline)
+            await self._write_page(page)
+        except (PlaceGone, WriteDelayed, WriteFailed, WriteRefused) as error:
+            await self._pause_after(error, budget)
 
     async def _end_refused(self, refusal: PlaceGone | WriteRefused) -> None:
         """Write an apology, because the platform refuses more of the text."""
@@ -347,9 +392,13 @@ class Reply:
 
     async def _edit(self, page: Page) -> None:
         """Edit a page's message, or note that it is read-only. Raises SurfaceError."""
-        self._screen.note_unknown(page)
+        before = self._screen.note_unknown(page)
         try:
             await self._surface.edit(self._screen.message_ids[page.number], page)
+        except WriteDelayed:
+            if before:
+                self._screen.note_edited(before)
+            raise
         except (MessageGone, WriteRefused) as error:
             if not is_needed(page):
                 log.info("Turn %s: an old message cannot be removed: %s", self._turn_id, error)
@@ -382,9 +431,7 @@ class Reply:
         shown = self._draft.shown(self._screen.message_ids)
         await self._save(replace(shown, removed=tuple(dict.fromkeys(self._removed))))
 
-    async def _pause_after(
-        self, error: WriteDelayed | WriteFailed, budget: EditBudget | None
-    ) -> float:
+    async def _pause_after(self, error: SurfaceError, budget: EditBudget | None) -> float:
         """Return the seconds until a write is repeated. A delay pauses the bucket for all."""
         if isinstance(error, WriteDelayed):
             await self._budgets.pause_after(error, budget)

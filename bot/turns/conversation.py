@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
+    aclosing,
     asynccontextmanager,
     contextmanager,
     nullcontext,
@@ -19,7 +20,17 @@ from typing import Any
 from prometheus_client import Counter
 
 from bot.concurrency import Backoff, empty_stream, prefetch, running
-from bot.domain import ContextMessage, Delta, Exchange, Page, Reading, Shown, Turn, Used
+from bot.domain import (
+    ContextMessage,
+    ContextUnread,
+    Delta,
+    Exchange,
+    Page,
+    Reading,
+    Shown,
+    Turn,
+    Used,
+)
 from bot.errors import GivenUp, MessageGone, QuestionEdited, StoreUnavailable, WriteRefused
 from bot.ports import Model, Platform, Surface
 from bot.reply.draft import given_up, shortened
@@ -48,9 +59,9 @@ class Lease:
     announced; a renewal follows at once and returns which. `wrote` is True if a write to the
     platform may have been sent, and `is_finishing` from the beginning of `finish` on. `shown` and
     `context` were saved last, at first by an earlier attempt; the context is None if it was not
-    read yet. `quote` is the message to which the question replies. After the end,
-    `superseded_turn_id` is the turn whose reply is no longer the thread's newest one, or empty.
-    `began_at` is in loop time.
+    read yet, and `context_unread` if that failed. `quote` is the message to which the question
+    replies. After the end, `superseded_turn_id` is the turn whose reply is no longer the thread's
+    newest one, or empty. `began_at` is in loop time.
     """
 
     def __init__(
@@ -77,6 +88,7 @@ class Lease:
         self.shown = taken.shown
         self.superseded_turn_id = ""
         self.quote, self.context = taken.turn.quote, taken.context
+        self.context_unread = False
         self.meter = Meter(taken.used)
         self._set_stop(taken.stop)
 
@@ -336,7 +348,9 @@ class Conversation:
             zone=self._system_prompt.zone(lease.turn),
         )
         model = self._model.chosen(lease.turn.preferences)
-        return model.stream(prompt)
+        return (
+            _noting_unread(model.stream(prompt)) if lease.context_unread else model.stream(prompt)
+        )
 
     async def _claims_truncation_notice(self, turn: Turn) -> bool:
         with suppress(StoreUnavailable):
@@ -386,6 +400,13 @@ class Conversation:
         )
         await lease.finish(shown, exchange if shown.said.strip() else None)
         _report_end(lease, shown, model=model, freshness=freshness)
+
+
+async def _noting_unread(deltas: AsyncGenerator[Delta]) -> AsyncGenerator[Delta]:
+    async with aclosing(deltas):
+        yield ContextUnread()
+        async for delta in deltas:
+            yield delta
 
 
 async def _no_answer() -> AsyncGenerator[Delta]:

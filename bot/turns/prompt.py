@@ -129,7 +129,7 @@ async def complete_context(
         return
     quote = lease.quote if lease.quote and not _is_known(lease.quote, remembered) else None
     since = remembered[-1].turn_id if remembered else ""
-    wants_quote = quote is not None and not quote.text
+    wants_quote, wants_more = quote is not None and not quote.text, False
     try:
         if since:
             wants_more = most > 0 and await lease.note_speakers() > 1
@@ -148,7 +148,7 @@ async def complete_context(
             turn.key,
             str(error) or f"no answer in {_READ_SECONDS:g} s",
         )
-        found, withheld = (), set()
+        found, withheld, lease.context_unread = (), set(), wants_more
     # Messages that are answered together with this question need no quote.
     if quote and quote.id not in withheld:
         quote = next((one for one in found if one.id == quote.id and one.text), quote)

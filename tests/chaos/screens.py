@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from bot.reply.draft import BEGINNING_LEFT_OUT, STOPPED
+from bot.reply.draft import BEGINNING_LEFT_OUT, CONTEXT_UNREAD, STOPPED
 from tests.chaos.talks import ANEW, APOLOGIES, Gone, Talk, answer_to, bare
 
 # Of a turn; the best first. Its answer is whole, or it has an apology, alone or below what it said
@@ -142,8 +142,8 @@ _BEGINS = re.compile(r"(?=Answer\d+(?:heard[\d,]+)?:)")
 _NUMBER = re.compile(r"Answer(\d+)(?:heard([\d,]+))?:")
 _STOPPED = bare(STOPPED)
 _ANEW = tuple(map(bare, ANEW))
-# Below the first answer that does not know how the talk began.
-_NOTICE = bare(BEGINNING_LEFT_OUT)
+# Below an answer that does not know how the talk began, or what was said before the question.
+_NOTICES = re.compile("|".join(re.escape(bare(it)) for it in (BEGINNING_LEFT_OUT, CONTEXT_UNREAD)))
 _APOLOGY = re.compile(
     "|".join(sorted(map(re.escape, map(bare, (*APOLOGIES, *ANEW))), key=len, reverse=True))
 )
@@ -157,7 +157,7 @@ def _pieces(shown: Sequence[str]) -> list[_Piece]:
     """
     pieces: list[_Piece] = []
     for message in map(bare, shown):
-        for said, apology in _cut(message.replace(_NOTICE, "")):
+        for said, apology in _cut(_NOTICES.sub("", message)):
             number = _NUMBER.match(said)
             last = pieces[-1] if pieces else None
             if number is None and last and not last.is_closed:

@@ -55,7 +55,7 @@ def words(said: Sequence[Delta]) -> str:
     text = ""
     for one in said:
         assert not isinstance(one, LeftOut | Retrying | BeginningLeftOut)
-        if not isinstance(one, Reading | Used):
+        if isinstance(one, str | Start):
             text = "" if isinstance(one, Start) else text + one
     return text
 

@@ -6,7 +6,8 @@ import asyncio
 import math
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from uuid import uuid4
@@ -42,6 +43,11 @@ def refilling(bucket: str, writes: int, seconds: float) -> EditBudget:
 def inside(bucket: str, around: EditBudget) -> EditBudget:
     """A budget that is never used up, within another one."""
     return EditBudget(bucket, 1000, 1.0, refills=False, within=around)
+
+
+def posting(owed: EditBudget) -> EditBudget:
+    """A budget of posts that have to be edited once more."""
+    return replace(fixed("post", 100, 1.0), owes=owed)
 
 
 def make_budgets(store: Store, clock: VirtualClock, processes: int) -> list[EditBudgets]:
@@ -613,6 +619,124 @@ class TestWithin:
         assert [budgets.use_booked_slot(around) for _ in range(2)] == [True, False]
         await budgets.final(fixed("b", 5, 1.0), deadline=FOREVER)
         assert not budgets.use_booked_slot(around)
+
+
+class TestReserve:
+    """The write that ends what a reply has begun."""
+
+    OWED = refilling("owed", 5, 5000.0)
+
+    async def begin(
+        self,
+        clock: VirtualClock,
+        budgets: EditBudgets,
+        stack: AsyncExitStack,
+        owed: EditBudget = OWED,
+    ) -> bool:
+        """Begin a reply, unless it has to wait for 5 s; it ends with the stack."""
+        await stack.enter_async_context(budgets.reserving())
+        ended = asyncio.Event()
+        clock.after(5, ended.set)
+        begun = await clock.run(edit(budgets, posting(owed), new=True, unless=ended))
+        return begun == [True]
+
+    async def test_no_more_replies_begin_than_can_end(
+        self, store: Store, clock: VirtualClock
+    ) -> None:
+        async with AsyncExitStack() as stack:
+            begun = [
+                await self.begin(clock, budgets, stack) for budgets in make_budgets(store, clock, 6)
+            ]
+            last = make_budgets(store, clock, 1)[0]
+            for _ in range(5):
+                assert await clock.took(last.final(self.OWED, deadline=FOREVER)) == 0
+
+        assert begun == [True] * 5 + [False]
+
+    async def test_it_is_given_back_at_the_end(self, store: Store, clock: VirtualClock) -> None:
+        processes, owed = make_budgets(store, clock, 2), refilling("owed", 1, 5000.0)
+        async with AsyncExitStack() as stack:
+            assert await self.begin(clock, processes[0], stack, owed)
+
+        async with AsyncExitStack() as stack:
+            assert await self.begin(clock, processes[1], stack, owed)
+
+    async def test_that_of_a_dead_process_lapses_with_its_lease(
+        self, store: Store, clock: VirtualClock
+    ) -> None:
+        owed = refilling("owed", 1, 5000.0)
+        dead = EditBudgets(store=store, clock=clock, lease_seconds=30.0)
+        async with AsyncExitStack() as stack:
+            await self.begin(clock, dead, stack, owed)
+            (other,) = make_budgets(store, clock, 1)
+            await stack.enter_async_context(other.reserving())
+
+            took = await clock.took(edit(other, posting(owed), new=True))
+
+        assert took >= 30
+
+    async def test_it_is_kept_as_long_as_the_reply_goes_on(self, store: Store) -> None:
+        budgets = EditBudgets(store=store, lease_seconds=0.03)
+        key, seen = store.key("budget", "owed:owed"), set[float]()
+        async with budgets.reserving():
+            await edit(budgets, posting(self.OWED), new=True)
+            while len(seen) < 3:
+                (owner,) = await store.command("ZRANGE", key, 0, -1)
+                seen.add(float(await store.command("ZSCORE", key, owner)))
+                await asyncio.sleep(0.005)
+
+        assert await store.command("ZCARD", key) == 0
+
+    async def test_interim_edits_leave_it(self, store: Store, clock: VirtualClock) -> None:
+        processes = make_budgets(store, clock, 3)
+        async with AsyncExitStack() as stack:
+            for budgets in processes:
+                await self.begin(clock, budgets, stack)
+            (made,) = await clock.run(edits(clock, processes[0], self.OWED, within=5))
+            spare = await clock.run(processes[0].spare(self.OWED))
+            ends = [await clock.took(it.final(self.OWED, deadline=FOREVER)) for it in processes]
+
+        # One is kept in any case.
+        assert (len(made), spare, ends) == (1, [False], [0, 0, 0])
+
+    async def test_who_waits_for_it_holds_up_no_final_of_its_channel(
+        self, store: Store, clock: VirtualClock
+    ) -> None:
+        (budgets,) = make_budgets(store, clock, 1)
+        owed, began = refilling("owed", 1, 60.0), clock.now()
+        await clock.run(budgets.final(owed, deadline=FOREVER))
+
+        async def new() -> float:
+            async with budgets.reserving():
+                await edit(budgets, posting(owed), new=True)
+            return clock.now() - began
+
+        async def final() -> float:
+            await clock.sleep(5)
+            await budgets.final(posting(owed), deadline=FOREVER)
+            return clock.now() - began
+
+        assert await clock.run(new(), final()) == pytest.approx([60, 5], abs=SOON)
+
+
+class TestLearned:
+    """A bucket of which a 429 has shown that it has less than was assumed."""
+
+    async def test_all_processes_write_less_for_a_while(
+        self, store: Store, clock: VirtualClock
+    ) -> None:
+        budget, (one, other) = refilling("a", 10, 100.0), make_budgets(store, clock, 2)
+        for _ in range(3):
+            # The calls that were under way get the same answer.
+            await one.pause(budget, 1)
+        await clock.run(other.final(budget, deadline=FOREVER))
+
+        took = await clock.took(other.final(budget, deadline=FOREVER))
+        await clock.run(clock.sleep(700))
+
+        assert took == pytest.approx(12.5, abs=SOON)
+        for _ in range(10):
+            assert await clock.took(other.final(budget, deadline=FOREVER)) == 0
 
 
 class TestAlone:

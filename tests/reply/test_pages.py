@@ -619,3 +619,22 @@ def test_eight_thousand_deltas_are_cut_and_shown_in_a_moment() -> None:
 @given(ANY)
 def test_what_is_settled_is_the_beginning_of_the_text(text: str) -> None:
     assert text.startswith(settled(text))
+
+
+def test_a_page_is_split_behind_the_words_that_were_shown() -> None:
+    pager = Pager(limit=200, measure=len)
+
+    assert pager.split("One two three", "One tw") == ["One", "two three"]
+    assert pager.split("One two three", "One two") == ["One two", "three"]
+    assert pager.split("One **two three** four", "One **two thr") == ["One", "**two three** four"]
+    assert pager.split("One two", "Another") == ["One two"]
+    assert pager.split("Onetwo three", "Onetw") == ["Onetwo three"]
+
+
+def test_a_page_that_is_split_in_code_goes_on_in_code() -> None:
+    page = "```py\na = 1\nb = 2\n```\nDone."
+
+    assert Pager(limit=200, measure=len).split(page, "```py\na = 1\nb =") == [
+        "```py\na = 1\n```",
+        "```py\nb = 2\n```\nDone.",
+    ]

@@ -289,3 +289,86 @@ async def test_old_buttons_are_taken_away_only_with_a_slot_that_nobody_needs(
 
     assert done == taken
     assert surface.screen == {"m1": replace(page, end="older") if taken else page}
+
+
+EDITS_FIRST = ReplyTiming(longest_edit=0.05, free_post=0.05, closing=0.05)
+
+
+async def test_an_answer_goes_on_below_if_its_last_edit_would_wait(store: Store) -> None:
+    edits = EditBudget("edits", 1, 60.0, refills=True)
+    surface, budgets = FakeSurface(edits=edits), EditBudgets(store=store)
+    await budgets.final(edits, deadline=0.0)
+    said = spoken("One tw", lambda: bool(surface.states), "o three four five.")
+
+    shown = await make_reply(store, surface, budgets=budgets, timing=EDITS_FIRST).stream(said)
+
+    assert surface.states == ["One tw", "two three four five."]
+    assert (shown.text, len(shown.message_ids)) == ("One two three four five.", 2)
+
+
+async def test_the_page_above_its_rest_is_closed_if_an_edit_becomes_free(store: Store) -> None:
+    edits = EditBudget("edits", 4, 0.8, refills=True)
+    surface, budgets = FakeSurface(edits=edits), EditBudgets(store=store)
+    said = spoken("One two", lambda: bool(surface.states), 0.01, " three four five.")
+    for _ in range(4):
+        await budgets.final(edits, deadline=0.0)
+    timing = ReplyTiming(longest_edit=0.01, closing=30.0)
+
+    await make_reply(store, surface, budgets=budgets, timing=timing).stream(said)
+
+    pages = list(surface.screen.values())
+    assert [page.text for page in pages] == ["One two", "three four five."]
+    assert [page.final for page in pages] == [True, True]
+    assert [page.last for page in pages] == [False, True]
+
+
+async def test_a_last_edit_waits_if_no_post_is_free_either(store: Store) -> None:
+    one = EditBudget("one", 2, 0.5, refills=True)
+    surface, budgets = FakeSurface(edits=one, posts=one), EditBudgets(store=store)
+    said = spoken("One two", lambda: bool(surface.states), " three four five.")
+    await budgets.final(one, deadline=0.0)
+
+    await make_reply(store, surface, budgets=budgets, timing=EDITS_FIRST).stream(said)
+
+    assert surface.states == ["One two", "One two three four five."]
+
+
+async def test_what_a_429_has_refused_is_not_on_the_screen(store: Store) -> None:
+    edits = EditBudget("edits", 9, 60.0, refills=True)
+    surface = FakeSurface(edits=edits, errors=[None, WriteDelayed("slow", retry_after=60.0)])
+    said = spoken(
+        "One two",
+        lambda: bool(surface.states),
+        " three",
+        lambda: len(surface.errors) == 0,
+        " four.",
+    )
+
+    await make_reply(store, surface, timing=EDITS_FIRST).stream(said)
+
+    assert surface.states == ["One two", "three four."]
+
+
+async def test_all_that_would_wait_go_on_below(store: Store) -> None:
+    edits = EditBudget("edits", 4, 3600.0, refills=True)
+    posts = EditBudget("posts", 100, 60.0, refills=True)
+    around = EditBudget("all", 100, 60.0, refills=True)
+    budgets, begun = EditBudgets(store=store), asyncio.Event()
+    surfaces = [
+        FakeSurface(edits=edits, posts=replace(posts, bucket=f"posts {number}", within=around))
+        for number in range(8)
+    ]
+    for _ in range(4):
+        await budgets.final(edits, deadline=0.0)
+    timing = replace(EDITS_FIRST, free_post=30.0)
+    replies = [make_reply(store, it, budgets=budgets, timing=timing) for it in surfaces]
+    said = [spoken("One", begun.is_set, " two.") for _ in surfaces]
+    answering = [
+        asyncio.create_task(reply.stream(words)) for reply, words in zip(replies, said, strict=True)
+    ]
+
+    await until(lambda: all(surface.states for surface in surfaces))
+    begun.set()
+    await asyncio.gather(*answering)
+
+    assert [surface.states for surface in surfaces] == [["One", "two."]] * 8

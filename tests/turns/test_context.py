@@ -12,7 +12,7 @@ import pytest
 from bot.concurrency import cancelled
 from bot.domain import BeginningLeftOut, ContextMessage, Delta, Message, Person, Shown, Turn
 from bot.errors import LeaseLost, ModelUnavailable, PlaceGone, WriteDelayed
-from bot.reply.draft import BEGINNING_LEFT_OUT
+from bot.reply.draft import BEGINNING_LEFT_OUT, CONTEXT_UNREAD
 from bot.store import Store
 from bot.turns.addressed import Facts
 from bot.turns.intake import Intake
@@ -237,7 +237,7 @@ async def test_an_answer_is_written_anew_with_the_same_context(store: Store) -> 
 @pytest.mark.parametrize(
     "error", [WriteDelayed("Slack answered ratelimited", retry_after=60.0), PlaceGone("no scope")]
 )
-async def test_what_cannot_be_read_is_left_out_with_a_line_in_the_log(
+async def test_what_cannot_be_read_is_left_out_with_a_line_below_and_in_the_log(
     store: Store, error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
     platform = FakePlatform(unreadable=error)
@@ -247,6 +247,8 @@ async def test_what_cannot_be_read_is_left_out_with_a_line_in_the_log(
 
     assert prompt[-1] == Message("user", "question 2")
     assert [str(error) in one.getMessage() for one in caplog.records] == [True]
+    told = [CONTEXT_UNREAD in page.text for page in platform.shown.screen.values()]
+    assert told == [True, False]
     assert platform.read_since == [""]
 
 

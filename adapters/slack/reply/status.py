@@ -11,7 +11,7 @@ from adapters.slack.errors import refuses_app, translated
 from adapters.slack.workspace import Workspace
 from bot.concurrency import running
 from bot.domain import EditBudget, Turn
-from bot.errors import StoreUnavailable, SurfaceError
+from bot.errors import StoreUnavailable, SurfaceError, WriteDelayed
 from bot.text.sanitize import one_line
 from bot.turns.intake import Intake
 
@@ -45,23 +45,22 @@ async def show_waiting(workspace: Workspace, intake: Intake, turn: Turn) -> None
         return
     in_thread, team = isinstance(thread, str), workspace.identity.team
     # At least half of the calls are reserved for the replies.
-    bucket, most = ("waiting", _PER_MINUTE) if in_thread else ("heard", _RECEIVED_PER_MINUTE)
-    budget = EditBudget(f"slack:{bucket}:{team}", most, 60.0, refills=True)
+    budget = EditBudget(f"slack:waiting:{team}", _PER_MINUTE, 60.0, refills=True)
     after = workspace.limits.sign_after
     with suppress(StoreUnavailable):
         if not await intake.still_waits(turn, after=after, first=not in_thread):
             return
-        if not await workspace.budgets.spare(budget):
-            return
-        if isinstance(thread, str):
-            await Status(workspace, channel=channel, thread=thread).show_again()
-        else:
+        if not isinstance(thread, str):
             await _acknowledge(workspace, turn, channel)
+        elif await workspace.budgets.spare(budget):
+            await Status(workspace, channel=channel, thread=thread).show_again()
 
 
 async def _acknowledge(workspace: Workspace, turn: Turn, channel: str) -> None:
     # An edited question keeps waiting: notify once.
-    if workspace.acknowledged_dms.get(channel):
+    bucket = f"slack:heard:{workspace.identity.team}"
+    budget = EditBudget(bucket, _RECEIVED_PER_MINUTE, 60.0, refills=True)
+    if workspace.acknowledged_dms.get(channel) or not await workspace.budgets.spare(budget):
         return
     workspace.acknowledged_dms.put(channel, True, seconds=_RECEIVED_SECONDS)
     try:
@@ -99,10 +98,14 @@ class Status:
         return bool(self._thread) and not self._refusals.is_refused()
 
     @asynccontextmanager
-    async def displayed(self) -> AsyncIterator[None]:
-        """Show the line until a page is posted or the block ends."""
+    async def displayed(self, turn: Turn) -> AsyncIterator[None]:
+        """Show the line until a page is posted or the block ends.
+
+        At the top level of a DM the person gets a notice if no page is posted for a while.
+        """
         if not self._thread:
-            yield
+            async with running(self._acknowledge_late(turn)):
+                yield
             return
         async with running(self._refresh()):
             yield
@@ -123,6 +126,11 @@ class Status:
         """Show the line below a reply that has stalled."""
         self._is_needed = True
         await self._set(_WORKING)
+
+    async def _acknowledge_late(self, turn: Turn) -> None:
+        await asyncio.sleep(self._workspace.limits.unseen_after)
+        if self._is_needed:
+            await _acknowledge(self._workspace, turn, self._channel)
 
     async def _refresh(self) -> None:
         while True:
@@ -151,6 +159,8 @@ class Status:
                     channel_id=self._channel, thread_ts=self._thread, title=title
                 )
         except SurfaceError as error:
+            if isinstance(error, WriteDelayed):
+                await self._workspace.budgets.pause_after(error, budget)
             self._log("Cannot set the title", error)
         except StoreUnavailable as error:
             log.debug("Cannot set the title of thread %s: %s", self._thread, error)

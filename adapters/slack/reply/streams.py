@@ -37,10 +37,14 @@ _TEAM_CODE = "team_access_not_granted"
 _ENDED = {"message_not_in_streaming_state", "stopped_by_user"}
 
 
-def method_budget(method: str, *, team: str) -> EditBudget:
-    """Return the budget of a method that Slack limits for each workspace."""
+def method_budget(method: str, *, team: str, owes: str = "") -> EditBudget:
+    """Return the budget of a method that Slack limits for each workspace.
+
+    `owes` is the method that has to end what this one writes; "" if nothing has to.
+    """
     kind = method.removeprefix("chat.").removesuffix("Stream")
-    return EditBudget(f"slack:{kind}:{team}", PER_MINUTE[method], _MINUTE, refills=True)
+    owed = method_budget(owes, team=team) if owes else None
+    return EditBudget(f"slack:{kind}:{team}", PER_MINUTE[method], _MINUTE, refills=True, owes=owed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,9 @@ class Streams:
         self._workspace = workspace
         self._client = workspace.client
         self._budgets = workspace.budgets
-        self._starts = method_budget("chat.startStream", team=workspace.identity.team)
+        self._starts = method_budget(
+            "chat.startStream", team=workspace.identity.team, owes="chat.stopStream"
+        )
         self._refusals = Refusals(seconds=workspace.limits.refusals_remembered)
         self._possible_at = -math.inf  # loop time of the next slot
 
@@ -81,7 +87,7 @@ class Streams:
                 answer = await self._client.chat_startStream(
                     channel=audience.channel,
                     thread_ts=audience.thread,
-                    markdown_text=streamed(page) or None,
+                    chunks=chunks(streamed(page)),
                     recipient_user_id=audience.user,
                     recipient_team_id=audience.team,
                 )
@@ -166,7 +172,7 @@ class Stream:
         if more := addition(self._markdown, page):
             channel, _, ts = self.id.rpartition(":")
             async with _translated():
-                await self._client.chat_appendStream(channel=channel, ts=ts, markdown_text=more)
+                await self._client.chat_appendStream(channel=channel, ts=ts, chunks=chunks(more))
             self._markdown += more
         self._said = page.said
 
@@ -177,10 +183,18 @@ class Stream:
             await self._client.chat_stopStream(
                 channel=channel,
                 ts=ts,
-                markdown_text=addition(self._markdown, page) or None,
+                chunks=chunks(addition(self._markdown, page) or ""),
                 blocks=blocks or None,
                 metadata=metadata,
             )
+
+
+def chunks(markdown: str) -> list[Json] | None:
+    """Return a text as Slack takes it beside other chunks; None for no text.
+
+    A stream that was begun with `markdown_text` never takes other chunks (field).
+    """
+    return [{"type": "markdown_text", "text": markdown}] if markdown else None
 
 
 def streamed(page: Page) -> str:

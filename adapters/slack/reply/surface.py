@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 
 from prometheus_client import Counter
 
@@ -27,6 +29,8 @@ _UNSEEN = Counter(
 # chat.postMessage: one a second for each channel, with bursts (docs, "Rate limits"); a little less,
 # because requests do not arrive as evenly as they leave.
 _POSTS, _POSTS_WINDOW = 5, 5.2
+_ALL_POSTS = 300  # docs, "several hundred a minute" for each workspace
+_PATIENCE = 30.0  # seconds, for the slots of further requests of one write
 _STREAMING = "streaming_state_conflict"  # docs: chat.update, "Errors"
 
 
@@ -53,6 +57,7 @@ class SlackSurface:
         self._turn_id = turn.id
         self._team = team = workspace.identity.team
         self._streams = streams
+        self._budgets = workspace.budgets
         self._messages = messages = Messages(workspace, turn)
         self.status = Status(
             workspace,
@@ -82,13 +87,15 @@ class SlackSurface:
     def budget(self, page: Page, *, new: bool) -> EditBudget | None:
         """Return the budget of the method that shows the page, for the workspace or channel.
 
-        None for a stream: it is started at once or not at all.
+        None for a stream: it is started at once or not at all. A page that grows by updates owes
+        one.
         """
+        owes = "" if page.final else "chat.update"
+        update = method_budget("chat.update", team=self._team, owes=owes)
         if new:
-            return None if self._may_stream(page) else self._post_budget
-        if self._stream and page.text:
-            return self._stream.budget(page)
-        return method_budget("chat.update", team=self._team)
+            post = replace(self._post_budget, owes=update.owes)
+            return None if self._may_stream(page) else post
+        return self._stream.budget(page) if self._stream and page.text else update
 
     def measure(self, text: str) -> int:
         """Return the bytes that `text` has after escaping."""
@@ -123,7 +130,11 @@ class SlackSurface:
         """Change a message; delete it if the page has no text."""
         self._edited[message_id] = page.number
         with self._naming_the_bucket():
+            streamed = self._stream is not None and self._stream.id == message_id
             if not await self._grow(message_id, page):
+                if streamed:
+                    # The slot was one for the stream.
+                    await self._wait_for("chat.update")
                 await self._change(message_id, page)
 
     async def _send(self, page: Page) -> str:
@@ -163,8 +174,9 @@ class SlackSurface:
 
     @property
     def _post_budget(self) -> EditBudget:
+        around = EditBudget(f"slack:post:{self._team}", _ALL_POSTS, 60.0, refills=True)
         bucket = f"slack:post:{self._messages.channel}"
-        return EditBudget(bucket, _POSTS, _POSTS_WINDOW, refills=True)
+        return EditBudget(bucket, _POSTS, _POSTS_WINDOW, refills=True, within=around)
 
     def _may_stream(self, page: Page) -> bool:
         # A page that is posted again has to be found by its number. A status text could not be
@@ -178,6 +190,10 @@ class SlackSurface:
                 self._stream = await self._streams.start(self._audience, page)
             except WriteRefused:
                 self._audience = None
+            except WriteDelayed:
+                # The page now waits for a post, and keeps its place there.
+                self._audience = None
+                raise
             else:
                 self.status.processing = True
                 return self._stream.id
@@ -225,8 +241,15 @@ class SlackSurface:
             if page.text and code_of(error) != _STREAMING:
                 raise
             # The process that started the stream has died, or did not receive the answer.
+            await self._wait_for("chat.stopStream")
             await self._end(message_id, page)
+            await self._wait_for("chat.update")
             await self._messages.change(message_id, page)
+
+    async def _wait_for(self, method: str) -> None:
+        """Wait for a slot of one more request for the same write."""
+        deadline = asyncio.get_running_loop().time() + _PATIENCE
+        await self._budgets.final(method_budget(method, team=self._team), deadline=deadline)
 
     async def _end(self, message_id: str, page: Page) -> None:
         try:

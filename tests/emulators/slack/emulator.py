@@ -44,9 +44,9 @@ class SlackEmulator:
     expiry and retries go by `clock`, the times in records are monotonic seconds. `latency` is
     seconds per call, half of it before the work is done. `retry_after` has the pauses before
     the retries of an event. `subscribed` has the app's event subscriptions, `scopes` what it
-    was granted. `rates` takes the place of a method's documented rate; with `unlisted` the app
-    is sold outside of the Marketplace and may read little. `team_id` to `bot_token` are those
-    of the first workspace.
+    was granted. `rates` takes the place of a method's documented rate, of which `share` times as
+    much is true; with `unlisted` the app is sold outside of the Marketplace and may read little.
+    `team_id` to `bot_token` are those of the first workspace.
     """
 
     app_id = APP_ID
@@ -65,6 +65,7 @@ class SlackEmulator:
         subscribed: Collection[str] = EVENTS,
         scopes: Collection[str] = SCOPES,
         rates: Mapping[str, Rate] | None = None,
+        share: float = 1.0,
         unlisted: bool = False,
     ) -> None:
         self.clock = clock or Clock()
@@ -91,7 +92,7 @@ class SlackEmulator:
         )
         self._web = WebApi(
             self._access,
-            Limits(self.clock, rates or {}, unlisted=unlisted),
+            Limits(self.clock, rates or {}, unlisted=unlisted, share=share),
             self._responses,
             truth,
         )

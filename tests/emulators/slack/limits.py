@@ -21,16 +21,21 @@ UNLISTED = {
 class Limits:
     """Counts calls per method and workspace, posts per channel too (docs: Rate limits).
 
-    `rates` takes the place of the documented ones, and counts posts per channel alone.
+    `rates` takes the place of the documented ones, and counts posts per channel alone. `share`
+    multiplies each.
     """
 
-    def __init__(self, clock: Clock, rates: Mapping[str, Rate], *, unlisted: bool) -> None:
+    def __init__(
+        self, clock: Clock, rates: Mapping[str, Rate], *, unlisted: bool, share: float = 1.0
+    ) -> None:
         self._buckets = Buckets(clock)
+        self._share = share
         self._rates = {**UNLISTED, **rates} if unlisted else rates
 
     def wait(self, name: str, workspace: Workspace, args: Payload) -> float:
         """Take one call and return 0, or the seconds until there is one to take."""
-        return self._buckets.take(self._counts(name, workspace, args))
+        counts = self._counts(name, workspace, args)
+        return self._buckets.take({each: rate.times(self._share) for each, rate in counts.items()})
 
     def _counts(self, name: str, workspace: Workspace, args: Payload) -> dict[str, Rate]:
         method = METHODS[name]

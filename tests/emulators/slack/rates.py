@@ -16,6 +16,11 @@ class Rate:
     seconds: float
     burst: int
 
+    def times(self, share: float) -> Rate:
+        """Return so many times this rate, with a burst of one call at least."""
+        burst = max(round(self.burst * share), 1)
+        return Rate(calls=self.calls, seconds=self.seconds / share, burst=burst)
+
 
 def per_minute(calls: int) -> Rate:
     """Return a rate whose burst is a minute's calls; docs: Rate limits, tell of none larger."""

@@ -146,3 +146,16 @@ def allowed(method: str, calls: Sequence[Payload]) -> int:
     limits, workspace = Limits(clock, {}, unlisted=False), App(clock).install("Acme")
     waits = [limits.wait(method, workspace, args) for args in calls]
     return next(number for number, wait in enumerate(waits) if wait)
+
+
+async def test_less_may_be_true_than_is_documented() -> None:
+    clock = StillClock()
+    async with SlackEmulator(clock=clock, share=0.04) as slack, writer(slack) as client:
+        ann = slack.user("Ann")
+        for _ in range(4):
+            await client.users_info(user=ann)
+        assert await refusal(client, "users.info", {"user": ann}) == "ratelimited"
+
+        clock.advance(15)
+        await client.users_info(user=ann)
+        assert await refusal(client, "users.info", {"user": ann}) == "ratelimited"

@@ -297,7 +297,7 @@ async def test_a_stop_that_slack_refuses_doubles_nothing(store: Store) -> None:
 
         assert [text.strip() for text in scene.texts()] == [TEXT.strip()]
         bare = [call for call in scene.slack.requests if call.method == "chat.stopStream"][-1]
-        assert not {"markdown_text", "blocks"} & set(bare.body)
+        assert not {"chunks", "blocks"} & set(bare.body)
         assert not scene.calls("agents.sessions.setStatus")
 
 
@@ -451,3 +451,15 @@ def test_what_is_added_piece_by_piece_is_the_text_and_never_a_mention(
 
     assert "<" not in stands
     assert stands == markdown_block(text)["text"]
+
+
+async def test_a_stream_takes_chunks_of_other_kinds_later() -> None:
+    async with make_scene() as scene, scene.platform.surface(scene.turn) as surface:
+        channel, _, ts = (await surface.post(growing("Because so"))).partition(":")
+        block = {"type": "section", "text": {"type": "plain_text", "text": "A card."}}
+
+        await scene.platform.workspace.client.chat_appendStream(
+            channel=channel, ts=ts, chunks=[{"type": "blocks", "blocks": [block]}]
+        )
+
+        assert scene.calls("chat.appendStream") == 1

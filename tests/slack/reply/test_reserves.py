@@ -1,0 +1,114 @@
+"""No more pages begin to grow in Slack than can be ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from dataclasses import replace
+
+from adapters.slack.reply.status import RECEIVED
+from adapters.slack.reply.streams import PER_MINUTE, method_budget
+from bot.domain import Purpose, Turn
+from bot.reply.edit_budget import EditBudgets
+from bot.store import Store
+from tests.support.slack_platform import LIMITS
+from tests.support.slack_scene import TEXT, WORDS, Scene, growing, make_scene
+from tests.support.waiting import until
+
+
+async def use_up(budgets: EditBudgets, scene: Scene, method: str) -> None:
+    for _ in range(PER_MINUTE[method]):
+        await budgets.final(method_budget(method, team=scene.slack.team_id), deadline=0.0)
+
+
+def in_dm(scene: Scene) -> Turn:
+    asker = scene.turn.person.id
+    channel, now = scene.slack.dm(asker), f"{time.time():.6f}"
+    return replace(scene.turn, place={"channel": channel, "thread": None, "question": now})
+
+
+async def test_a_stream_is_begun_with_the_slot_that_ends_it(store: Store) -> None:
+    budgets = EditBudgets(store=store)
+    async with make_scene(budgets) as scene, scene.platform.surface(scene.turn) as surface:
+        async with budgets.reserving():
+            await surface.post(growing("Because"))
+            stops = store.key("budget", f"slack:stop:{scene.slack.team_id}:owed")
+            owed = await store.command("ZCARD", stops)
+
+        assert owed == 1
+        assert scene.calls("chat.startStream") == 1
+
+
+async def test_without_a_slot_for_its_end_no_stream_is_begun(store: Store) -> None:
+    budgets = EditBudgets(store=store)
+    async with make_scene(budgets) as scene:
+        await use_up(budgets, scene, "chat.stopStream")
+
+        await scene.answer(store, WORDS)
+
+        assert [text.strip() for text in scene.texts()] == [TEXT.strip()]
+        assert not scene.calls("chat.startStream")
+        # What is posted instead grows.
+        assert scene.calls("chat.update")
+
+
+async def test_an_answer_that_may_not_grow_is_posted_whole(store: Store) -> None:
+    budgets = EditBudgets(store=store)
+    async with make_scene(budgets) as scene:
+        await use_up(budgets, scene, "chat.startStream")
+        await use_up(budgets, scene, "chat.update")
+
+        await scene.answer(store, WORDS)
+
+        assert [text.strip() for text in scene.texts()] == [TEXT.strip()]
+        assert (scene.calls("chat.postMessage"), scene.calls("chat.update")) == (1, 0)
+        assert scene.status() == ""
+
+
+async def test_in_a_dm_the_person_is_told_that_the_answer_comes(store: Store) -> None:
+    budgets = EditBudgets(store=store)
+    async with make_scene(budgets, limits=replace(LIMITS, unseen_after=0.01)) as scene:
+        scene.turn = in_dm(scene)
+        async with scene.platform.surface(scene.turn):
+            await until(lambda: scene.slack.ephemerals)
+
+        assert [notice.text for notice in scene.slack.ephemerals] == [RECEIVED]
+
+
+async def test_an_answer_in_a_dm_that_has_begun_needs_no_notice(store: Store) -> None:
+    budgets = EditBudgets(store=store)
+    async with make_scene(budgets, limits=replace(LIMITS, unseen_after=0.05)) as scene:
+        scene.turn = in_dm(scene)
+        async with scene.platform.surface(scene.turn, Purpose.ANSWER) as surface:
+            await surface.post(growing("Because"))
+            await asyncio.sleep(0.1)
+
+        assert not scene.slack.ephemerals
+
+
+async def test_posts_count_in_the_workspace_too() -> None:
+    async with make_scene() as scene, scene.platform.surface(scene.turn) as surface:
+        budget = surface.budget(replace(growing("Because."), final=True), new=True)
+
+        assert budget
+        assert budget.within
+        assert (budget.within.writes, budget.within.seconds) == (300, 60.0)
+        assert budget.owes is None
+
+
+async def test_each_request_that_ends_the_stream_of_a_dead_process_takes_a_slot(
+    store: Store,
+) -> None:
+    budgets = EditBudgets(store=store)
+    async with make_scene(budgets) as scene:
+        async with scene.platform.surface(scene.turn) as surface:
+            message = await surface.post(growing("Because"))
+        await use_up(budgets, scene, "chat.stopStream")
+
+        async with scene.platform.surface(scene.turn, Purpose.RESUME) as surface:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.2):
+                    await surface.edit(message, replace(growing("Because."), final=True))
+
+        assert not scene.calls("chat.stopStream")

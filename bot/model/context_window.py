@@ -26,7 +26,7 @@ from bot.tokens.counters import Counter
 log = logging.getLogger(__name__)
 
 # Shorter prompts are counted in the event loop; starting a thread would take longer.
-_INLINE_CHARACTERS = 20_000
+_INLINE_CHARACTERS = 10_000
 _SAFETY = 0.97  # of what a server's figures allow
 # Of the room; if the count is above it, a server that counts is asked.
 _NEAR = 0.8
@@ -43,7 +43,7 @@ _LEAST_ROOM = 64  # tokens; a smaller context that a server reports is ignored
 _CONTEXT_SHARE = 0.25
 # Of the budget, for the system prompt with a persona: the question needs room, too.
 _SYSTEM_SHARE = 0.5
-_CLOSE_ENOUGH = 12  # tokens of the budget that a shortened message may leave unused
+_CUT_STEPS = 4_000  # of a long message: it is cut to one of so many lengths
 Count = Callable[[Sequence[Message]], int]
 
 
@@ -327,24 +327,15 @@ def _largest(limit: int, fits: Callable[[int], bool]) -> int:
 def _cut_middle(message: Message, *, budget: int, cost: Callable[[Message], int]) -> Message:
     """Return the message with as little cut from its middle as needed; unchanged if none fits."""
     text = message.text
-    least = Message(message.role, CUT)
-    whole_cost, least_cost = cost(message), cost(least)
-    if whole_cost <= budget or least_cost > budget:
+    if cost(message) <= budget or cost(Message(message.role, CUT)) > budget:
         return message
-    fitting, fitting_cost, kept = 0, least_cost, least
-    beyond, beyond_cost = len(text), whole_cost
-    guessed = True
-    while beyond - fitting > 1 and budget - fitting_cost > _CLOSE_ENOUGH:
-        # In an even text the first guess is almost right; in others, halving ends the search.
-        share = (budget - fitting_cost) / (beyond_cost - fitting_cost) if guessed else 0.5
-        middle = min(max(fitting + int((beyond - fitting) * share), fitting + 1), beyond - 1)
-        guessed = not guessed
-        shorter = Message(message.role, without_middle(text, middle))
-        if (middle_cost := cost(shorter)) <= budget:
-            fitting, fitting_cost, kept = middle, middle_cost, shorter
-        else:
-            beyond, beyond_cost = middle, middle_cost
-    return kept
+    step = len(text) // _CUT_STEPS + 1
+
+    def shortened(steps: int) -> Message:
+        return Message(message.role, without_middle(text, steps * step))
+
+    most = bisect_left(range(len(text) // step), True, key=lambda it: cost(shortened(it)) > budget)
+    return shortened(max(most - 1, 0))
 
 
 class ServerWatch:

@@ -1,4 +1,4 @@
-"""How careful the estimate of tokens is: what it misses, and how far above real tokenizers it is.
+"""How good the estimate of tokens is: how far it is above real tokenizers, and what would not fit.
 
     python -m bench.tokens [FILE ...] [--texts N] [--seed N] [--more FOLDER]
 
@@ -6,7 +6,8 @@ A FILE is a tokenizer.json, Mistral's tekken.json, a SentencePiece model, a .tik
 GPT-2's where it is small, else as Qwen's) or a GGUF; without any it is those of mistral-common and
 the demo model's. The texts are of the kinds below, and cut out of the files in --more, which can be
 other languages. "Over" is the sum of all estimates over what the worst of the tokenizers, or the
-middle one, needs.
+middle one, needs. "Too long" are the texts that fill the estimate's share of a context, and with
+the worst tokenizer more than the whole.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ from pathlib import Path
 from pydoc_data.topics import topics
 from urllib.parse import urlsplit
 
-from bot.tokens.counters import estimate
+from bot.tokens.counters import TokenEstimator, estimate
 from tests.tokens.test_estimate import TEXTS
 
 Count = Callable[[str], int]
 Kind = Callable[[random.Random, int], str]
 
-HEADS = ("kind", "texts", "missed", "over the worst", "over the middle")
+HEADS = ("kind", "texts", "too long", "over the worst", "over the middle")
 REPOSITORY = Path(__file__).parents[1]
 LONGEST = 20_000  # characters
 # A long text without words takes some tokenizers minutes.
@@ -75,21 +76,21 @@ def main(files: Sequence[Path], *, texts: int, seed: int, more: Path | None) -> 
 def _row(
     name: str, kind: Kind, counts: Sequence[Count], dice: random.Random, times: int
 ) -> tuple[str, int, int, float, float]:
-    """Return a kind's name, how many texts were made and missed, and how far above they were."""
-    missed = guessed = worst = 0
-    middle = 0.0
+    """Return a kind's name, how many texts were made, were too long, and how far above they are."""
+    too_long = guessed = worst = 0
+    middle, share = 0.0, TokenEstimator().share
     for _ in range(times):
         text = _text(kind, dice)
         needed = [count(text) for count in counts]
         guess = estimate(text)
-        missed += guess < max(needed)
+        too_long += guess < share * max(needed)
         guessed, worst = guessed + guess, worst + max(needed)
         middle += statistics.median(needed)
-    return name, times, missed, guessed / worst, guessed / middle
+    return name, times, too_long, guessed / worst, guessed / middle
 
 
 def _text(kind: Kind, dice: random.Random) -> str:
-    text = kind(dice, max(1, int(10 ** dice.uniform(0, 3.9))))[:LONGEST]
+    text = kind(dice, max(1, int(10 ** dice.uniform(2, 3.9))))[:LONGEST]
     if len(text.split()) < len(text) / 100:
         text = text[:LONGEST_WORD]
     return text.encode("utf-8", "replace").decode() or "a"

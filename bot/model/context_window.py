@@ -26,24 +26,24 @@ from bot.tokens.counters import Counter
 log = logging.getLogger(__name__)
 
 # Shorter prompts are counted in the event loop; starting a thread would take longer.
-_INLINE_CHARACTERS = 20_000
-# A server that counts is asked about a prompt of this many times the estimated limit.
-_OPTIMISM = 1.3
-_MOST_OPTIMISM = 3.0
+_INLINE_CHARACTERS = 10_000
 _SAFETY = 0.97  # of what a server's figures allow
-# Of the room; if the estimate is above it, a server that counts is asked.
+# Of the room; if the count is above it, a server that counts is asked.
 _NEAR = 0.8
-# Of the budget at most; in a small context a longer template costs one refusal.
-_MOST_RESERVE = 0.25
+# A server's count of a prompt calibrates the counter if the prompt has this share of the room: in
+# shorter ones, most of the difference is due to the template.
+_LEAST_CALIBRATED = 0.5
+# Of a server's count to ours; beyond them, one of the two is wrong.
+_LEAST_RATIO, _MOST_RATIO = 0.5, 3.0
 # Of a refused prompt, if the refusal has no figures; and the least that is sent in any case.
 _REFUSED_SHARE = 0.5
-_LEAST_REFUSED_SHARE = 0.1
+_LEAST_SHARE = 0.1
 _LEAST_ROOM = 64  # tokens; a smaller context that a server reports is ignored
 # Of the budget, for the contexts of all messages.
 _CONTEXT_SHARE = 0.25
 # Of the budget, for the system prompt with a persona: the question needs room, too.
 _SYSTEM_SHARE = 0.5
-_CLOSE_ENOUGH = 12  # tokens of the budget that a shortened message may leave unused
+_CUT_STEPS = 4_000  # of a long message: it is cut to one of so many lengths
 Count = Callable[[Sequence[Message]], int]
 
 
@@ -51,11 +51,11 @@ class ContextWindowModel:
     """Drops and shortens messages until the prompt fits; an `Endpoint`.
 
     `prompt_tokens` and `answer_tokens` are the limits of prompt and answer, in tokens. `counter`
-    can be replaced at any time. The counter and its reserve for the chat template, a quarter of the
-    budget at most, decide what fits. Near the limit and beyond it, a server that counts is asked
-    once, and a prompt that it finds too long is not sent. If the server refuses a prompt as too
-    long, a shorter one is sent, once. Control tokens in questions and answers are sent and counted
-    as plain text.
+    can be replaced at any time. By its count a prompt may fill a share of `prompt_tokens`; counts
+    of the server calibrate it. Near the limit and beyond it, a server that counts is asked once,
+    and a prompt that it finds too long is not sent. If the server refuses a prompt as too long, a
+    shorter one is sent, once. Control tokens in questions and answers are sent and counted as plain
+    text.
     """
 
     def __init__(
@@ -76,7 +76,6 @@ class ContextWindowModel:
         self._most_budget = self._budget = prompt_tokens
         self._reported: int | None = None
         self._answer_tokens = answer_tokens
-        self._optimism = _OPTIMISM
 
     @asynccontextmanager
     async def stream(
@@ -96,7 +95,7 @@ class ContextWindowModel:
             self._set_budget(self._watch.context)
         counter = self.counter
         prompt = as_words(prompt)
-        answer = None
+        answer, counted = None, 0
         send = partial(
             self._model.stream, deadline=deadline, accepted=accepted, preferences=preferences
         )
@@ -115,11 +114,12 @@ class ContextWindowModel:
                         self._learn(refusal, fitted, counter)
                         fitted = shorter
                     answer.left_out, answer.dropped = fitted.left_out, fitted.dropped
-                    answer.estimated = counter.count(fitted.messages)
+                    answer.estimated = counted = counter.count(fitted.messages)
                     yield answer
             finally:
-                if answer and answer.prompt_tokens:
-                    counter.learn(fitted.messages, answer.prompt_tokens)
+                least = self._room(counter) * _LEAST_CALIBRATED
+                if answer and answer.prompt_tokens and counted >= least:
+                    _calibrate(counter, counted, answer.prompt_tokens)
 
     def _set_budget(self, context: int | None) -> None:
         """Set the budget by the context that the server reports, the answer included.
@@ -134,24 +134,26 @@ class ContextWindowModel:
     async def _prompt_to_send(self, prompt: Sequence[Message], counter: Counter) -> FittedPrompt:
         room = self._room(counter)
         safe = await _fit_off_loop(prompt, room, counter.count)
-        if self._counting_server is None or counter.exact:
+        if self._counting_server is None or counter.share == 1:
             return safe
         if not (safe.dropped or safe.left_out) and counter.count(safe.messages) <= room * _NEAR:
             return safe
-        larger = await _fit_off_loop(prompt, int(room * self._optimism), counter.count)
+        larger = await _fit_off_loop(
+            prompt, int(self._budget / counter.ratio * _SAFETY), counter.count
+        )
         used = await self._counting_server.count(larger.messages)
         if used is None:
             return safe
-        # The next turn sends a prompt of the size that would have fitted now.
-        estimated = counter.count(larger.messages)
-        counter.learn(larger.messages, used)
-        self._optimism = min(max(estimated / used * _SAFETY, 1.0), _MOST_OPTIMISM)
+        counted = counter.count(larger.messages)
+        _calibrate(counter, counted, used)
         if used <= self._budget:
             return larger
-        return await _fit_off_loop(prompt, self._room(counter), counter.count)
+        share = _share_that_fits(counted, used=used, room=self._budget)
+        return await _fit_off_loop(prompt, int(counted * share), counter.count)
 
     def _room(self, counter: Counter) -> int:
-        return self._budget - min(counter.reserve, int(self._budget * _MOST_RESERVE))
+        """Return the tokens by this counter that a prompt may have."""
+        return int(self._budget * counter.share / counter.ratio)
 
     async def _prompt_after(
         self,
@@ -161,16 +163,12 @@ class ContextWindowModel:
         refusal: PromptTooLong,
     ) -> FittedPrompt | None:
         """Shorten a refused prompt by the refusal's figures; None if nothing shorter fits."""
-        # By the plain estimate: a server's count of a text does not apply to its parts.
-        counted = counter.estimate(refused.messages)
+        counted = counter.count(refused.messages)
         room = refusal.room(answer=self._answer_tokens)
         share = _REFUSED_SHARE
         if room is not None and room >= _LEAST_ROOM:
-            used = refusal.used or counted
-            # Relative to the estimate of this prompt; the template cannot be dropped.
-            share = min(room / used, 1 - (used - room) / counted, 1.0) * _SAFETY
-        budget = int(counted * max(share, _LEAST_REFUSED_SHARE))
-        shorter = await _fit_off_loop(prompt, budget, counter.estimate)
+            share = _share_that_fits(counted, used=refusal.used or counted, room=room)
+        shorter = await _fit_off_loop(prompt, int(counted * share), counter.count)
         return None if shorter.messages == refused.messages else shorter
 
     def _learn(self, refusal: PromptTooLong, refused: FittedPrompt, counter: Counter) -> None:
@@ -179,9 +177,23 @@ class ContextWindowModel:
         if room is None or room < _LEAST_ROOM:
             return
         if refusal.used:
-            counter.learn(refused.messages, refusal.used)
+            _calibrate(counter, counter.count(refused.messages), refusal.used)
         # The server accepts less than CONTEXT_TOKENS.
         self._budget = min(self._budget, room)
+
+
+def _calibrate(counter: Counter, counted: int, used: int) -> None:
+    """Follow a server's count: at once if it is more, by half if it is less."""
+    least = 1.0 if counter.share == 1 else _LEAST_RATIO
+    ratio = min(max(used / counted, least), _MOST_RATIO)
+    counter.ratio = max(ratio, (counter.ratio + ratio) / 2)
+
+
+def _share_that_fits(counted: int, *, used: int, room: int) -> float:
+    """Return the share of a counted prompt that fits if a server finds `used` tokens in it."""
+    # The template cannot be dropped.
+    share = min(room / used, 1 - (used - room) / counted, 1.0) * _SAFETY
+    return max(share, _LEAST_SHARE)
 
 
 async def _fit_off_loop(prompt: Sequence[Message], budget: int, count: Count) -> FittedPrompt:
@@ -315,24 +327,15 @@ def _largest(limit: int, fits: Callable[[int], bool]) -> int:
 def _cut_middle(message: Message, *, budget: int, cost: Callable[[Message], int]) -> Message:
     """Return the message with as little cut from its middle as needed; unchanged if none fits."""
     text = message.text
-    least = Message(message.role, CUT)
-    whole_cost, least_cost = cost(message), cost(least)
-    if whole_cost <= budget or least_cost > budget:
+    if cost(message) <= budget or cost(Message(message.role, CUT)) > budget:
         return message
-    fitting, fitting_cost, kept = 0, least_cost, least
-    beyond, beyond_cost = len(text), whole_cost
-    guessed = True
-    while beyond - fitting > 1 and budget - fitting_cost > _CLOSE_ENOUGH:
-        # In an even text the first guess is almost right; in others, halving ends the search.
-        share = (budget - fitting_cost) / (beyond_cost - fitting_cost) if guessed else 0.5
-        middle = min(max(fitting + int((beyond - fitting) * share), fitting + 1), beyond - 1)
-        guessed = not guessed
-        shorter = Message(message.role, without_middle(text, middle))
-        if (middle_cost := cost(shorter)) <= budget:
-            fitting, fitting_cost, kept = middle, middle_cost, shorter
-        else:
-            beyond, beyond_cost = middle, middle_cost
-    return kept
+    step = len(text) // _CUT_STEPS + 1
+
+    def shortened(steps: int) -> Message:
+        return Message(message.role, without_middle(text, steps * step))
+
+    most = bisect_left(range(len(text) // step), True, key=lambda it: cost(shortened(it)) > budget)
+    return shortened(max(most - 1, 0))
 
 
 class ServerWatch:

@@ -18,7 +18,7 @@ from huggingface_hub import (
 )
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
-from bot.tokens.counters import Counter, TokenEstimator, read_mistral, read_tokenizer
+from bot.tokens.counters import Counter, read_mistral, read_tokenizer
 
 log = logging.getLogger(__name__)
 
@@ -58,8 +58,7 @@ def find(
     """Load the model's tokenizer in a thread of its own, and pass it to `found`.
 
     It is read from a model's folder, or fetched from the Hub (or `endpoint`) into `data_dir`. After
-    a failure one log line reports that lengths are estimated. If the tokenizer fails while it
-    counts, `found` gets an estimator.
+    a failure one log line reports that lengths are estimated.
     """
     # A folder may have a colon in its name.
     model = model if _is_folder(model) else model.partition(":")[0]
@@ -77,17 +76,10 @@ def find(
 def _find(
     model: str, found: Callable[[Counter], object], token: str, cache: Path, endpoint: str | None
 ) -> None:
-    def failed(reason: str) -> None:
-        found(TokenEstimator())
-        _log_estimated(model, reason)
-
     try:
         path = _path_of(model, token, cache, endpoint)
         with _reading:
-            if _is_mistral(model):
-                counter: Counter = read_mistral(path)
-            else:
-                counter = read_tokenizer(path, failed=failed)
+            counter = read_mistral(path) if _is_mistral(model) else read_tokenizer(path)
         found(counter)
     except ImportError as error:
         _log_estimated(model, f"pip install {error.name}")

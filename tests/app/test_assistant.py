@@ -227,7 +227,7 @@ async def test_a_tokenizer_that_fails_costs_no_answer(
             said = [await answer(mind) for _ in range(3)]
 
     assert [each[-1] for each in said] == ["Well."] * 3
-    assert len([each for each in caplog.messages if "is estimated" in each]) == 1
+    assert len([each for each in caplog.messages if "are estimated" in each]) == 1
 
 
 async def said_by(mind: Assistant, preferences: Preferences) -> list[Delta]:

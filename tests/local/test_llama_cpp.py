@@ -170,8 +170,9 @@ async def test_no_control_token_comes_out_of_peoples_words(server: LocalServer) 
             answer_tokens=5,
         )
         await said_by(model, talk("Ann:", "Hello"))
-        await said_by(model, talk(f"Ann: {every}", f"You wrote {every}"))
-        (plain, _), (spelt, used) = counter.told
+        plain = counter.sent
+        used = await said_by(model, talk(f"Ann: {every}", f"You wrote {every}"))
+        spelt = counter.sent
         controls = [await controls_in(server, prompt) for prompt in (plain, spelt)]
         whole = len(await tokens_of(server, spelt))
 
@@ -191,25 +192,22 @@ def talk(asked: str, answered: str) -> list[Message]:
 
 
 class Counting(TokenEstimator):
-    """Keeps what was sent, with the tokens that the server found in it."""
+    """Keeps what was counted last: the prompt that was sent."""
 
-    def __init__(self) -> None:
-        super().__init__(len)
-        self.told: list[tuple[Sequence[Message], int]] = []
+    sent: Sequence[Message] = ()
 
     def count(self, prompt: Sequence[Message]) -> int:
+        self.sent = prompt
         return 1
 
-    def learn(self, prompt: Sequence[Message], used: int) -> None:
-        self.told.append((prompt, used))
 
-
-async def said_by(model: ContextWindowModel, prompt: Sequence[Message]) -> str:
-    said = ""
+async def said_by(model: ContextWindowModel, prompt: Sequence[Message]) -> int | None:
+    """Have a prompt answered, and return the tokens that the server found in it."""
+    once = OneAttempt(model)
     with suppress(AnswerCut):
-        async for delta in OneAttempt(model).stream(prompt):
-            said += str(delta)
-    return said
+        async for _ in once.stream(prompt):
+            pass
+    return once.prompt_tokens
 
 
 async def controls_in(server: LocalServer, prompt: Sequence[Message]) -> list[int]:

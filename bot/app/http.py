@@ -55,10 +55,6 @@ _RECONNECT_SECONDS = 10.0
 _WARN_SECONDS = 60.0  # between two warnings of too many connections
 
 
-async def nothing_to_refresh() -> None:
-    """Refresh no metrics: all of them count events."""
-
-
 @asynccontextmanager
 async def serve(
     *,
@@ -69,7 +65,7 @@ async def serve(
     downtimes: Mapping[str, Callable[[], float]],
     posts: Mapping[str, Handler],
     stopping: asyncio.Event,
-    refresh_metrics: Callable[[], Awaitable[None]] = nothing_to_refresh,
+    refresh_metrics: Callable[[], Awaitable[None]],
     most_connections: int = _MOST_CONNECTIONS,
     connection_seconds: float = _CONNECTION_SECONDS,
 ) -> AsyncIterator[str]:
@@ -83,7 +79,7 @@ async def serve(
 
     If `stopping` is set, /readyz fails; requests are still handed over.
     """
-    url, bounds = "", partial(Bounds, most_connections, connection_seconds)
+    url, bounds = "", partial(_Bounds, most_connections, connection_seconds)
     ready = _Readiness(store, downtimes, stopping)
     has_metrics = metrics_port is None and is_loopback(host)
     async with AsyncExitStack() as stack:
@@ -130,7 +126,7 @@ async def serve_pages(
     if allowed is not None:
         most_connections = min(most_connections, allowed // 10)
         most_pages = min(most_pages, allowed // 2 - most_connections)
-    bounds = Bounds(most_connections, connection_seconds, most_pages, most_own)
+    bounds = _Bounds(most_connections, connection_seconds, most_pages, most_own)
     async with _listening(app, host, port, bounds=bounds) as address:
         yield f"http://{_in_url(address[0])}:{address[1]}"
 
@@ -222,7 +218,7 @@ async def _end_connection(_: web.Request, response: web.StreamResponse) -> None:
 
 @asynccontextmanager
 async def _listening(
-    app: web.Application, host: str, port: int, *, bounds: Bounds
+    app: web.Application, host: str, port: int, *, bounds: _Bounds
 ) -> AsyncIterator[tuple[str, int]]:
     """Yield the address. Raises OSError if the port cannot be used."""
     runner = web.AppRunner(app, shutdown_timeout=_SHUTDOWN_SECONDS)
@@ -241,7 +237,7 @@ async def _listening(
 
 
 @dataclass(slots=True)
-class Bounds:
+class _Bounds:
     """How many connections stay open; if there are too many of a kind, the oldest ends.
 
     So slow connections cannot block complete requests. Those of strangers (`most`, for `seconds`)
@@ -280,7 +276,10 @@ class Bounds:
 
 
 class _InPieces(asyncio.BufferedProtocol):
-    """Passes on what a connection receives, in small pieces."""
+    """Passes on what a connection receives, in small pieces.
+
+    Not the connection itself: uvloop 0.23 gives a Protocol pieces of its own size.
+    """
 
     def __init__(self, connection: _Connection) -> None:
         self._connection = connection
@@ -298,7 +297,7 @@ class _InPieces(asyncio.BufferedProtocol):
 class _Connection(web.RequestHandler):
     """A connection that, until it is trusted, ends in time and receives a bounded amount."""
 
-    def __init__(self, manager: web.Server, bounds: Bounds) -> None:
+    def __init__(self, manager: web.Server, bounds: _Bounds) -> None:
         super().__init__(manager, loop=asyncio.get_running_loop(), **_OPTIONS)
         self._bounds = bounds
         self._bytes_left = _LARGEST_REQUEST

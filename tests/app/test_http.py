@@ -32,7 +32,9 @@ async def swallow(request: web.Request) -> web.Response:
     return web.Response(body=await request.read())
 
 
-serve = partial(http.serve, metrics_port=None, downtimes={})
+serve = partial(
+    http.serve, metrics_port=None, downtimes={}, refresh_metrics=partial(asyncio.sleep, 0)
+)
 
 
 def free_port() -> int:
@@ -63,6 +65,7 @@ async def door(
         downtimes=downtimes or {},
         posts={"/in": swallow} if posts is None else posts,
         stopping=stopping or asyncio.Event(),
+        refresh_metrics=partial(asyncio.sleep, 0),
         most_connections=most_connections,
         connection_seconds=connection_seconds,
     ):
@@ -409,6 +412,27 @@ def test_who_is_gone_before_the_body_is_read_leaves_no_line_in_the_log(
         runner.run(knock())
 
     assert len(head) == 4096
+    assert not caplog.records
+
+
+async def test_who_goes_in_the_middle_of_a_body_leaves_no_line_in_the_log(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def read(request: web.Request) -> web.Response:
+        begun.set()
+        try:
+            return await swallow(request)
+        finally:
+            ended.set()
+
+    async with door(store, {"/in": read}) as url, raw(url) as (_, writer):
+        writer.write(POST + b"Content-Length: 100\r\n\r\nabc")
+        await begun.wait()
+        writer.transport.abort()
+        await ended.wait()
+
     assert not caplog.records
 
 

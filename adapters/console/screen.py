@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.buffer import Buffer
@@ -27,46 +27,14 @@ from adapters.console.transcript import AskedQuestion
 from bot.text.markdown import tidy
 from bot.text.sanitize import one_line
 
+if TYPE_CHECKING:
+    from adapters.console.window import Window
+
 _STYLE = Style.from_dict({"label": "bold", "placeholder": "fg:ansibrightblack"})
 _PLACEHOLDER = "Ask anything, or /help"
 _ROWS_BELOW = 6  # rows of the window that the live block leaves for the input
 _QUESTION, _DIM = "bold", "dim"
 _AWAITED = "…"
-
-
-class ScreenDelegate(Protocol):
-    """The screen's model and input callbacks."""
-
-    @property
-    def label(self) -> str:
-        """The prompt before the input."""
-        ...
-
-    @property
-    def growing(self) -> AskedQuestion | None:
-        """The question whose answer grows, or is awaited."""
-        ...
-
-    @property
-    def waiting(self) -> list[str]:
-        """The questions behind it."""
-        ...
-
-    def submit(self, line: str) -> None:
-        """Handle a line that was typed."""
-        ...
-
-    def note_typing(self) -> None:
-        """Called when the input changes."""
-        ...
-
-    def interrupt(self) -> None:
-        """Act on Ctrl-C."""
-        ...
-
-    def begin_edit(self) -> None:
-        """Put the last question into the input."""
-        ...
 
 
 class WindowScreen:
@@ -75,7 +43,7 @@ class WindowScreen:
     def __init__(
         self,
         *,
-        window: ScreenDelegate,
+        window: Window,
         history: Path | None,
         input: Input | None,  # noqa: A002
         output: Output | None,

@@ -16,8 +16,8 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
-from adapters.web.attempt import Attempt, SignInFailed
 from adapters.web.people import person_of
+from adapters.web.sign_in import Attempt, SignInFailed
 from bot.domain import Person
 from bot.proxy import is_loopback
 

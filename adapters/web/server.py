@@ -105,9 +105,6 @@ def _makes_guests(request: web.Request) -> bool:
 
 async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Run the handler, and translate errors to responses."""
-    if not request.transport:
-        # The client has disconnected.
-        return web.Response(status=400)
     try:
         if request.path.endswith("/events"):
             return await handler(request)
@@ -127,8 +124,6 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
         if error.status < 400 or not request.path.startswith("/api/"):
             raise
         return answer({"error": error.reason}, status=error.status)
-    except (web.RequestPayloadError, ConnectionError):
-        return web.Response(status=400)
 
 
 async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:

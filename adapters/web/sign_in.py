@@ -7,6 +7,7 @@ import hmac
 import ipaddress
 import logging
 import re
+import secrets
 import time
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
@@ -17,7 +18,6 @@ from aiohttp import web
 
 from adapters.web.api import answer, body, refuse
 from adapters.web.assets import Assets
-from adapters.web.attempt import Attempt, SignInFailed
 from adapters.web.people import COOKIE, Cookies, Visitor, new_guest, person_of
 from adapters.web.talks import PLATFORM
 from bot.domain import Person
@@ -45,6 +45,19 @@ _FAILED = (
     '<p>The sign-in did not work. <a href="/">Try again</a></p>'
 )
 _WRONG = "That is not the password."
+
+
+class SignInFailed(Exception):
+    """Sign-in at the provider failed; `str` is for the log and holds no secret."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """State of a sign-in at the provider, stored in a signed cookie."""
+
+    state: str
+    nonce: str
+    verifier: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +139,7 @@ class SignIn:
         """Redirect to the provider, or to the page if OpenID Connect is not configured."""
         if self._access.way != "oidc" or self._access.oidc is None:
             return _led_to("/")
-        attempt = Attempt.new()
+        attempt = Attempt(*(secrets.token_urlsafe(32) for _ in range(3)))
         try:
             address = await self._access.oidc.address(attempt)
         except SignInFailed as error:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 from aiohttp import ClientConnectionResetError, web
-from aiohttp.http import HttpProcessingError, RawRequestMessage
+from aiohttp.http import HttpProcessingError
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from bot.concurrency import do_nothing
 from bot.errors import CannotStart, StoreUnavailable
 from bot.local import hardware
 from bot.proxy import is_loopback
@@ -24,7 +23,6 @@ from bot.store import Store
 log = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Trust = Callable[[web.Request, str], None]
 
 # Far more than Slack's largest event; other clients have no reason to send bodies.
 _LARGEST_BODY = 256 * 1024
@@ -35,6 +33,8 @@ _MOST_HEADERS = 64
 _LARGEST_REQUEST = _LARGEST_BODY + (_MOST_HEADERS + 1) * _LONGEST_HEADER
 # Bytes that are received but not read.
 _READ_AHEAD = 16 * 1024
+# Bytes that are received at once: what aiohttp 3.14 cannot parse, it keeps four times.
+_CHUNK_BYTES = 4096
 # Requests of Slack end within three seconds. Many systems give a process 256 files.
 _MOST_CONNECTIONS = 128
 # Open pages of one process; each has a connection for its events and some for requests.
@@ -44,7 +44,6 @@ _MOST_OWN = 40
 # All pages reconnect when the process restarts, and are unauthenticated until their first request.
 _MOST_CALLERS = 1000
 _CONNECTION_SECONDS = 15.0  # for headers, body and answer together
-_POST_SECONDS = 10.0  # Slack itself gives up after three
 # For a body that is not read: if the connection closed at once, its sender would see no answer.
 # aiohttp 3.14 waits for the body, and keeps it in memory, even if the connection is gone.
 _DRAIN_SECONDS = 0.2
@@ -53,15 +52,7 @@ _PING_VALID_SECONDS = 1.0  # for which the result of a ping of the store is cach
 # Discord and Slack have connections replaced every few hours and deliver later what was sent
 # meanwhile, so a short downtime is no failure.
 _RECONNECT_SECONDS = 10.0
-# Bytes that are parsed at once. If they are no HTTP, aiohttp 3.14 quotes all of them in its
-# refusal, four times.
-_CHUNK_BYTES = 4096
-_DISCARDED = bytearray(256 * 1024)  # shared by all connections
 _WARN_SECONDS = 60.0  # between two warnings of too many connections
-
-
-async def nothing_to_refresh() -> None:
-    """Refresh no metrics: all of them count events."""
 
 
 @asynccontextmanager
@@ -75,7 +66,7 @@ async def serve(
     downtimes: Mapping[str, Callable[[], float]],
     posts: Mapping[str, Handler],
     stopping: asyncio.Event,
-    refresh_metrics: Callable[[], Awaitable[None]] = nothing_to_refresh,
+    refresh_metrics: Callable[[], Awaitable[None]],
     most_connections: int = _MOST_CONNECTIONS,
     connection_seconds: float = _CONNECTION_SECONDS,
 ) -> AsyncIterator[str]:
@@ -89,14 +80,13 @@ async def serve(
 
     If `stopping` is set, /readyz fails; requests are still handed over.
     """
-    url = ""
+    url, bounds = "", partial(_Bounds, most_connections, connection_seconds)
     ready = _Readiness(store, downtimes, stopping)
-    listening = partial(_listening, most=most_connections, seconds=connection_seconds)
     has_metrics = metrics_port is None and is_loopback(host)
     async with AsyncExitStack() as stack:
         try:
             app = _app(ready, posts, refresh_metrics if has_metrics else None)
-            address = await stack.enter_async_context(listening(app, host, port))
+            address = await stack.enter_async_context(_listening(app, host, port, bounds=bounds()))
             url = "http://{}:{}".format(*address)
             log.info("Listening on %s", url)
         except OSError as error:
@@ -106,8 +96,9 @@ async def serve(
         if metrics_port is not None:
             try:
                 app = _app(ready, {}, refresh_metrics)
-                at = await stack.enter_async_context(listening(app, metrics_host, metrics_port))
-                log.info("Metrics on http://%s:%s/metrics", *at)
+                listening = _listening(app, metrics_host, metrics_port, bounds=bounds())
+                address = await stack.enter_async_context(listening)
+                log.info("Metrics on http://%s:%s/metrics", *address)
             except OSError as error:
                 log.warning("No /metrics: METRICS_PORT=%s on METRICS_HOST: %s", metrics_port, error)
         elif not has_metrics:
@@ -117,7 +108,7 @@ async def serve(
 
 @asynccontextmanager
 async def serve_pages(
-    make_app: Callable[[Trust], web.Application],
+    app: web.Application,
     *,
     host: str,
     port: int,
@@ -128,29 +119,23 @@ async def serve_pages(
 ) -> AsyncIterator[str]:
     """Serve an application with long-lived connections; yields its address.
 
-    Unauthenticated connections have the limits of `serve`. `make_app` gets a function that lifts
-    them from the connection of a person's request; of each person at most `most_own` are kept. All
-    together take at most half of the process's files. Raises OSError if the port cannot be used.
+    Unauthenticated connections have the limits of `serve`, until the application calls `trust`; of
+    each person at most `most_own` are kept. All together take at most half of the process's files.
+    Raises OSError if the port cannot be used.
     """
-    opened: list[Connections] = []
     allowed = hardware.allow_files(2 * (most_pages + most_connections))
     if allowed is not None:
         most_connections = min(most_connections, allowed // 10)
         most_pages = min(most_pages, allowed // 2 - most_connections)
-
-    def trust(request: web.Request, person_id: str) -> None:
-        if request.transport:
-            opened[0].trust(request.transport, person_id, most=most_pages, most_own=most_own)
-
-    listening = _listening(
-        make_app(trust),
-        *(host, port),
-        most=most_connections,
-        seconds=connection_seconds,
-        opened=opened.append,
-    )
-    async with listening as address:
+    bounds = _Bounds(most_connections, connection_seconds, most_pages, most_own)
+    async with _listening(app, host, port, bounds=bounds) as address:
         yield f"http://{_in_url(address[0])}:{address[1]}"
+
+
+def trust(request: web.Request, person_id: str) -> None:
+    """Lift the limits of strangers from the connection of a person's request."""
+    if isinstance(request.protocol, _Connection):
+        request.protocol.trust(person_id)
 
 
 def _in_url(host: str) -> str:
@@ -220,7 +205,7 @@ def _app(
     if refresh_metrics:
         app.router.add_get("/metrics", metrics)
     for path, handler in posts.items():
-        app.router.add_post(path, _within_time(handler))
+        app.router.add_post(path, handler)
     return app
 
 
@@ -232,61 +217,17 @@ async def _end_connection(_: web.Request, response: web.StreamResponse) -> None:
     response.headers["Connection"] = "close"
 
 
-def _within_time(handler: Handler) -> Handler:
-    async def handle(request: web.Request) -> web.StreamResponse:
-        if not request.transport:
-            # Closed before this began: aiohttp 3.14 does not notify the body, and reading it fails.
-            return web.Response(status=400)
-        try:
-            async with asyncio.timeout(_POST_SECONDS):
-                return await handler(request)
-        except TimeoutError:
-            return web.Response(status=408)
-        except web.RequestPayloadError:
-            return web.Response(status=400)
-        except ConnectionError:
-            if request.transport:
-                raise
-            # The client has disconnected, so this response is not read.
-            return web.Response(status=400)
-
-    return handle
-
-
 @asynccontextmanager
 async def _listening(
-    app: web.Application,
-    host: str,
-    port: int,
-    *,
-    most: int,
-    seconds: float,
-    opened: Callable[[Connections], object] = do_nothing,
+    app: web.Application, host: str, port: int, *, bounds: _Bounds
 ) -> AsyncIterator[tuple[str, int]]:
     """Yield the address. Raises OSError if the port cannot be used."""
-    runner = web.AppRunner(
-        app,
-        access_log=None,
-        shutdown_timeout=_SHUTDOWN_SECONDS,
-        lingering_time=_DRAIN_SECONDS,
-        max_line_size=_LONGEST_HEADER,
-        max_field_size=_LONGEST_HEADER,
-        max_headers=_MOST_HEADERS,
-        read_bufsize=_READ_AHEAD,
-        # aiohttp 3.14 would decompress any body, also of strangers, in the event loop.
-        auto_decompress=False,
-        logger=_requests_log,
-    )
+    runner = web.AppRunner(app, shutdown_timeout=_SHUTDOWN_SECONDS)
     await runner.setup()
     try:
-        protocols = cast(web.Server, runner.server)  # set by `setup`
-        protocols.request_factory = _without_host(protocols.request_factory)
-        connections = Connections(
-            protocols, most=most, seconds=seconds, most_bytes=_LARGEST_REQUEST
-        )
-        opened(connections)
+        manager = cast(web.Server, runner.server)  # set by `setup`
         server = await asyncio.get_running_loop().create_server(
-            connections, host, port, backlog=most
+            lambda: _InPieces(_Connection(manager, bounds)), host, port, backlog=bounds.most
         )
         try:
             yield server.sockets[0].getsockname()[:2]
@@ -296,144 +237,120 @@ async def _listening(
         await runner.cleanup()
 
 
-class Connections:
-    """A protocol factory for `loop.create_server` that wraps the protocols of another one.
+@dataclass(slots=True)
+class _Bounds:
+    """How many connections stay open; if there are too many of a kind, the oldest ends.
 
-    A connection ends after `seconds`. If more than `most` are open, the oldest is closed, so that
-    slow connections cannot block complete requests. Bytes beyond `most_bytes` are discarded.
+    So slow connections cannot block complete requests. Those of strangers (`most`, for `seconds`)
+    do not push out those of people (`most_pages`, and `most_own` of each).
     """
 
-    def __init__(
-        self,
-        protocols: Callable[[], asyncio.Protocol],
-        *,
-        most: int,
-        seconds: float,
-        most_bytes: int,
-    ) -> None:
-        self._protocols = protocols
-        self._most = most
-        self._seconds = seconds
-        self._most_bytes = most_bytes
-        self._ends: dict[asyncio.Transport, asyncio.TimerHandle] = {}  # the oldest first
-        self._trusted: dict[asyncio.Transport, str] = {}  # with their people, the oldest first
-        self._warn_at = 0.0  # by the loop's clock
+    most: int
+    seconds: float
+    most_pages: int = 0
+    most_own: int = 0
+    # The oldest first, with their people; "" is a stranger's.
+    opened: dict[asyncio.BaseTransport, str] = field(default_factory=dict)
+    _warn_at: float = 0.0  # by the loop's clock
 
-    def __call__(self) -> asyncio.BufferedProtocol:
-        """Return the protocol of a new connection."""
-        return _Limited(self, self._protocols(), most_bytes=self._most_bytes)
+    def keep(self, transport: asyncio.BaseTransport, person_id: str = "") -> None:
+        """Keep a stranger's new connection, or a stranger's that is now a person's."""
+        self.opened.pop(transport, None)
+        if person_id:
+            self._make_room(self.most_own, f"Person {person_id}", lambda one: one == person_id)
+            self._make_room(self.most_pages, "The page", bool)
+        else:
+            self._make_room(self.most, "HTTP", lambda one: not one)
+        self.opened[transport] = person_id
 
-    def add(self, transport: asyncio.Transport) -> None:
-        """Add a new connection."""
-        self._make_room(list(self._ends), self._most, "HTTP")
-        loop = asyncio.get_running_loop()
-        self._ends[transport] = loop.call_later(self._seconds, transport.abort)
-
-    def _make_room(self, opened: Sequence[asyncio.Transport], most: int, whose: str) -> None:
-        """Close the oldest of these connections if there are too many for another one."""
-        if len(opened) < most:
+    def _make_room(self, most: int, whose: str, counts: Callable[[str], bool]) -> None:
+        counted = [transport for transport, one in self.opened.items() if counts(one)]
+        if len(counted) < most:
             return
         now = asyncio.get_running_loop().time()
         if now >= self._warn_at:
             self._warn_at = now + _WARN_SECONDS
             log.warning("%s has %d open connections: the oldest ones are closed", whose, most)
-        self.remove(opened[0])
-        opened[0].abort()
-
-    def remove(self, transport: asyncio.Transport) -> None:
-        """Remove an ended connection."""
-        self._trusted.pop(transport, None)
-        if end := self._ends.pop(transport, None):
-            end.cancel()
-
-    def trust(
-        self, transport: asyncio.BaseTransport, person_id: str, *, most: int, most_own: int
-    ) -> None:
-        """Lift the limits of a person's connection; the oldest ends if there are too many."""
+        del self.opened[counted[0]]
         # A server makes a Transport; uvloop's has another base class.
-        kept = cast(asyncio.Transport, transport)
-        if kept not in self._ends:
-            return
-        self.remove(kept)
-        own = [one for one, whose in self._trusted.items() if whose == person_id]
-        self._make_room(own, most_own, f"Person {person_id}")
-        self._make_room(list(self._trusted), most, "The page")
-        self._trusted[kept] = person_id
-        protocol = kept.get_protocol()
-        if isinstance(protocol, _Limited):
-            protocol.lift()
+        cast(asyncio.Transport, counted[0]).abort()
 
 
-class _Limited(asyncio.BufferedProtocol):
-    """Passes at most `most_bytes` on to another protocol."""
+class _InPieces(asyncio.BufferedProtocol):
+    """Passes on what a connection receives, in small pieces.
 
-    def __init__(
-        self, connections: Connections, protocol: asyncio.Protocol, *, most_bytes: int
-    ) -> None:
-        self._connections = connections
-        self._protocol = protocol
-        self._left: float = most_bytes
+    Not the connection itself: uvloop 0.23 gives a Protocol pieces of its own size.
+    """
+
+    def __init__(self, connection: _Connection) -> None:
+        self._connection = connection
         self._chunk = bytearray(_CHUNK_BYTES)
-        self._transport: asyncio.Transport  # from `connection_made` on
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # A server makes a Transport; uvloop's has another base class.
-        self._transport = cast(asyncio.Transport, transport)
-        self._connections.add(self._transport)
-        self._protocol.connection_made(transport)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self._connections.remove(self._transport)
-        self._protocol.connection_lost(error)
-
-    def lift(self) -> None:
-        """Forward all further data without a limit."""
-        self._left = math.inf
+        for event in ("connection_made", "connection_lost", "pause_writing", "resume_writing"):
+            setattr(self, event, getattr(connection, event))
 
     def get_buffer(self, sizehint: int) -> bytearray:
-        return self._chunk if self._left else _DISCARDED
+        return self._chunk
 
     def buffer_updated(self, nbytes: int) -> None:
-        data = bytes(self._chunk[: nbytes if nbytes < self._left else int(self._left)])
-        self._left -= len(data)
-        if not data:
-            return
-        try:
-            self._protocol.data_received(data)
-        except IndexError:
-            # yarl 1.25, at "http://a][@".
-            self._transport.abort()
-
-    def eof_received(self) -> bool | None:
-        return self._protocol.eof_received()
-
-    def pause_writing(self) -> None:
-        self._protocol.pause_writing()
-
-    def resume_writing(self) -> None:
-        self._protocol.resume_writing()
+        self._connection.data_received(bytes(self._chunk[:nbytes]))
 
 
-def _without_host(make: Callable[..., web.BaseRequest]) -> Callable[..., web.BaseRequest]:
-    def make_request(message: RawRequestMessage, *others: object) -> web.BaseRequest:
-        # aiohttp 3.14 decodes the host of an absolute URL and logs a failure with a traceback.
-        if message.url.absolute:
-            message = message._replace(url=message.url.relative())
-        return make(message, *others)
+class _Connection(web.RequestHandler):
+    """A connection that, until it is trusted, ends in time and receives a bounded amount."""
 
-    return make_request
+    def __init__(self, manager: web.Server, bounds: _Bounds) -> None:
+        super().__init__(manager, loop=asyncio.get_running_loop(), **_OPTIONS)
+        self._bounds = bounds
+        self._bytes_left = _LARGEST_REQUEST
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._bounds.keep(transport)
+        abort = cast(asyncio.Transport, transport).abort
+        self._end = self._loop.call_later(self._bounds.seconds, abort)
+        self._connected = transport  # aiohttp forgets it before all is sent
+        super().connection_made(transport)
+
+    def connection_lost(self, error: BaseException | None) -> None:
+        self._bounds.opened.pop(self._connected, None)
+        self._end.cancel()
+        super().connection_lost(error)
+
+    def data_received(self, data: bytes) -> None:
+        data = data[: self._bytes_left]
+        self._bytes_left -= len(data)
+        super().data_received(data)
+
+    def trust(self, person_id: str) -> None:
+        if self._bounds.opened.get(self._connected) == "":
+            self._end.cancel()
+            self._bytes_left = sys.maxsize
+            self._bounds.keep(self._connected, person_id)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        is_gone = self.transport is None and isinstance(exc, ConnectionError | RuntimeError)
+        if not is_gone and not isinstance(exc, _CLIENT_ERRORS):
+            return super().handle_error(request, status, exc, message)
+        # aiohttp 3.14 would log a traceback, and quote all that was received four times.
+        response = web.Response(status=400)
+        response.force_close()
+        return response
 
 
-def _is_no_client_error(record: logging.LogRecord) -> bool:
-    """Log filter: False for aiohttp's tracebacks about invalid HTTP and disconnected clients."""
-    error = record.exc_info[1] if record.exc_info else None
-    if isinstance(error, UnicodeEncodeError):
-        return not error.object.startswith(_UNKNOWN_EXPECT)
-    return not isinstance(error, _CLIENT_ERRORS)
-
-
-_CLIENT_ERRORS = (HttpProcessingError, ClientConnectionResetError)
-# aiohttp 3.14 quotes the header in its refusal, which fails if the header is not UTF-8.
-_UNKNOWN_EXPECT = "Unknown Expect: "
-_requests_log = log.getChild("requests")
-_requests_log.addFilter(_is_no_client_error)
+_CLIENT_ERRORS = (HttpProcessingError, web.RequestPayloadError, ClientConnectionResetError)
+_OPTIONS: Mapping[str, Any] = {
+    "access_log": None,
+    "lingering_time": _DRAIN_SECONDS,
+    "max_line_size": _LONGEST_HEADER,
+    "max_field_size": _LONGEST_HEADER,
+    "max_headers": _MOST_HEADERS,
+    "read_bufsize": _READ_AHEAD,
+    # aiohttp 3.14 would decompress any body, also of strangers, in the event loop.
+    "auto_decompress": False,
+    "logger": log,
+}

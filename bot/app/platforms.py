@@ -55,7 +55,7 @@ class Platforms:
     # The seconds without an open connection, by platform.
     downtimes: dict[str, Callable[[], float]] = field(default_factory=dict)
     off: dict[str, CannotStart] = field(default_factory=dict)
-    pages: Callable[[Intake, http.Trust], web.Application] | None = None
+    pages: Callable[[Intake], web.Application] | None = None
     console: ConsolePlatform | None = None
 
 
@@ -141,7 +141,7 @@ async def _open_pages(
     except StoreUnavailable as error:
         raise CannotStart(str(error)) from error
     found.listeners["web"] = pages.listen
-    found.pages = pages.application
+    found.pages = partial(pages.application, trust=http.trust)
 
 
 def _rated(settings: Settings, *, usual: bool) -> bool:

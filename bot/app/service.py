@@ -240,7 +240,7 @@ async def _serve_page(
     if platforms.pages is None:
         return
     serving = http.serve_pages(
-        partial(platforms.pages, intake), host=settings.web_host, port=settings.web_port
+        platforms.pages(intake), host=settings.web_host, port=settings.web_port
     )
     try:
         address = await stack.enter_async_context(serving)

@@ -8,6 +8,7 @@ import logging
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from urllib.parse import urlencode, urlsplit
 
 import aiohttp
@@ -206,6 +207,7 @@ async def test_a_strangers_body_that_breaks_off_leaves_no_line_in_the_log(
             downtimes={},
             posts=posts,
             stopping=asyncio.Event(),
+            refresh_metrics=partial(asyncio.sleep, 0),
         ):
             _, writer = await asyncio.open_connection("127.0.0.1", port)
             head = f"POST /slack/events HTTP/1.1\r\nHost: x\r\n{headers_of(slack)}"

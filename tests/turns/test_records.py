@@ -126,14 +126,11 @@ async def test_this_version_writes_what_is_kept_here_for_later_ones(store: Store
     await queue.admit(replace(READ, place={"channel": "7"}))
 
     taken = await take(queue)
-    # What an older version has noted of its text does not hold for ours.
-    await store.command("HSET", store.key("turn", "console:1"), "cuts", "[4]")
     await queue.leases.save(taken, LEFT)
 
     written = await store.command("HGETALL", store.key("turn", "console:1"))
     same = ("body", "head_size", "pages", "shown", "rest", "furthest", "thread", "person")
     assert {one: written[one] for one in same} == {one: RECORD[one] for one in same}
-    assert "cuts" not in written
 
 
 @pytest.mark.parametrize("body", [OLDER, NEWER])

@@ -10,7 +10,8 @@ from tests.emulators.discord.refusal import bad_form, bad_length
 
 _ROWS, _BUTTONS = 5, 5
 _CUSTOM_ID, _LABEL = 100, 80
-_BUTTON = 2
+_BUTTON, _CONTAINER = 2, 17
+_CONTAINER_HAS: Payload = {"accent_color": None, "spoiler": False}
 _FORM_PARTS = 5  # docs: Modal; the OpenAPI document says 40
 
 
@@ -25,8 +26,13 @@ def accepted(components: list[object]) -> list[object]:
     seen: set[str] = set()
     for number, row in enumerate(rows):
         _check_row(row, f"components.{number}.components", seen)
+    return completed(rows)
+
+
+def completed(components: list[Payload]) -> list[object]:
+    """Return components with what Discord adds: each has a number."""
     numbers = itertools.count(1)
-    return [_numbered(row, numbers) for row in rows]
+    return [_numbered(one, numbers) for one in components]
 
 
 def check_form(form: Payload) -> None:
@@ -92,7 +98,8 @@ def _check_button(button: Payload, path: str) -> None:
 
 def _numbered(component: Payload, numbers: Iterator[int]) -> Payload:
     known = {key: value for key, value in component.items() if value is not None}
-    numbered = known | {"id": next(numbers)}
+    added = _CONTAINER_HAS if component.get("type") == _CONTAINER else {}
+    numbered = added | known | {"id": next(numbers)}
     held = component.get("components")
     if isinstance(held, list):
         numbered["components"] = [_numbered(one, numbers) for one in held]

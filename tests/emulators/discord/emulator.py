@@ -12,6 +12,7 @@ from aiohttp import web
 from tests.emulators.clock import Clock
 from tests.emulators.discord import spec
 from tests.emulators.discord.commands import Commands, Given
+from tests.emulators.discord.components import completed
 from tests.emulators.discord.edge import API, VIA, Call, Edge
 from tests.emulators.discord.forms import Form
 from tests.emulators.discord.gateway import Event, Gateway, Greeting
@@ -266,11 +267,12 @@ class DiscordEmulator:
         return self._world.forward(channel, self._user(user_id), original).id
 
     def decorate(
-        self, message_id: str, *, text: str, embeds: list[object], components: list[object]
+        self, message_id: str, *, text: str, embeds: list[Payload], components: list[Payload]
     ) -> None:
         """Let a message show this, as its bot would have."""
         message = self._message(message_id)
-        message.text, message.embeds, message.components = text, embeds, components
+        message.text, message.components = text, completed(components)
+        message.embeds = [{"type": "rich"} | one for one in embeds]
 
     async def edit(self, message_id: str, text: str, *, tells: bool = True) -> None:
         """Change a person's message, as the person; `tells` the bot of it."""

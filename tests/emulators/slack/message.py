@@ -154,7 +154,8 @@ class Post:
         if blocks := self.blocks or self._typed():
             message["blocks"] = blocks
         if self.attachments:
-            message["attachments"] = self.attachments
+            numbered = enumerate(self.attachments, start=1)
+            message["attachments"] = [{"id": number} | one for number, one in numbered]
         if self.thread_ts:
             message["thread_ts"] = self.thread_ts
         if self.edited:
@@ -199,7 +200,7 @@ class Post:
         if self.author == SLACKBOT:
             return {"user": SLACKBOT, "subtype": "tombstone", "hidden": True}
         if self.author == ANOTHER_APP:
-            another = {"id": ANOTHER_BOT, "name": "Another app", "team_id": home.team_id}
+            another = self._profile(ANOTHER_BOT, "A0ANOTHERAPP", "Another app")
             return {"user": ANOTHER_APP, "bot_id": ANOTHER_BOT, "bot_profile": another}
         if self.subtype:
             return {"user": self.author, "subtype": self.subtype}
@@ -209,20 +210,22 @@ class Post:
             if self.team:
                 team |= {"user_team": self.team, "source_team": self.team}
             return {"user": self.author, **team, "client_msg_id": client_msg_id}
-        icons = {f"image_{size}": f"https://a.slack.test/{size}.png" for size in (36, 48, 72)}
-        profile = {
-            "id": home.bot_id,
-            "app_id": APP_ID,
-            "name": "parley",
-            "team_id": home.team_id,
-            "deleted": False,
-            "updated": 0,
-            "icons": icons,
-        }
         return {
             "user": home.bot_user_id,
             "team": home.team_id,
             "bot_id": home.bot_id,
             "app_id": APP_ID,
-            "bot_profile": profile,
+            "bot_profile": self._profile(home.bot_id, APP_ID, "parley"),
+        }
+
+    def _profile(self, bot_id: str, app_id: str, name: str) -> Payload:
+        icons = {f"image_{size}": f"https://a.slack.test/{size}.png" for size in (36, 48, 72)}
+        return {
+            "id": bot_id,
+            "app_id": app_id,
+            "name": name,
+            "team_id": self.home.team_id,
+            "deleted": False,
+            "updated": 0,
+            "icons": icons,
         }

@@ -22,6 +22,8 @@ _MESSAGE = {
     "metadata": "object",
     "streaming_state": "string",
 }
+# What a message's attachment has, too: docs: Reference: Secondary message attachments.
+_ATTACHMENT = {"fields": "array", "title": "string"}
 # What a refusal has by now: docs: Using the Slack Web API, "Evaluating responses".
 _REFUSAL = {
     "error": "string",
@@ -113,7 +115,14 @@ def _definitions() -> dict[str, Any]:
     description = specs.load("slack-web-openapi.json")
     definitions = _readable(description["definitions"]) if description else {}
     message = definitions["objs_message"]
-    properties = {**message["properties"], **_typed(_MESSAGE)}
+    attachments = message["properties"]["attachments"]
+    one = attachments["items"]
+    one = {**one, "properties": {**one["properties"], **_typed(_ATTACHMENT)}}
+    properties = {
+        **message["properties"],
+        **_typed(_MESSAGE),
+        "attachments": {**attachments, "items": one},
+    }
     return {**definitions, "objs_message": {**message, "properties": properties}}
 
 

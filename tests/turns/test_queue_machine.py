@@ -138,6 +138,7 @@ class Thread:
     mailbox: list[str] = field(default_factory=list)
     history: list[tuple[str, str]] = field(default_factory=list)  # ids and lines
     newest: str = ""  # the last turn that has ended, or a failed one that can be retried
+    ended: set[str] = field(default_factory=set)  # all that have ended since it was reset
 
     @property
     def last(self) -> str:
@@ -351,6 +352,7 @@ class Model:
                 self.turns[one].state, self.turns[one].shown = outcome, Shown(outcome=outcome)
                 self.turns[one].anew = False
                 thread.mailbox.remove(one)
+                thread.ended.add(one)
                 self.count(one, sizes[one])
         counts = bool(
             exchange or known.joined or thread.last != turn_id or known.text != thread.last_question
@@ -368,6 +370,7 @@ class Model:
         known.state, known.shown = outcome, shown
         older = self.note_newest(turn_id, thread)
         thread.mailbox.remove(turn_id)
+        thread.ended.add(turn_id)
         if known.fence > 1 or outcome == "dead":
             self.repairs[turn_id], known.repair_attempts = LANDING, 0
         if counts:
@@ -400,6 +403,7 @@ class Model:
         thread.history = [one for one in thread.history if one[0] != turn_id]
         if not known.open and turn_id not in self.repairs:
             known.state, known.gone = "dropped", True
+            thread.ended.discard(turn_id)
 
     def may_be_repaired(self, turn_id: str) -> bool:
         known = self.turns[turn_id]
@@ -409,8 +413,8 @@ class Model:
             and known.repair_attempts < REPAIR_ATTEMPTS
         )
 
-    def forget(self, *turn_ids: str) -> None:
-        """Forget turns with those that continue their answers."""
+    def forget(self, *turn_ids: str) -> list[str]:
+        """Forget turns with those that continue their answers; return all of them."""
         ids, forgotten = list(turn_ids), set[str]()
         for one in ids:
             answered = self.turns.get(self.lead(one) or one)
@@ -429,6 +433,7 @@ class Model:
                 if last and last.shown.message_ids and not last.gone:
                     self.repair_buttons(thread.last)
                     thread.newest = thread.last
+        return ids
 
     def repair_buttons(self, turn_id: str) -> None:
         known = self.turns[turn_id]
@@ -438,16 +443,19 @@ class Model:
     def reset(self, name: str) -> None:
         """Forget what was said in a thread, but for the questions that wait."""
         thread, ids = self.threads[name], list[str]()
-        for one, known in self.turns.items():
-            waits = known.open and not (known.state == "running" or known.saved)
-            if known.turn and known.thread == name and known.state != "dropped" and not waits:
-                ids += [*(known.joined if known.open else ()), one]
-        self.forget(*ids)
-        for known in map(self.turns.__getitem__, ids):
+        for one in thread.mailbox:
+            known = self.turns[one]
+            if known.state == "running" or known.saved:
+                ids += [*known.joined, one]
+        ids += thread.ended
+        for known in map(self.turns.__getitem__, self.forget(*ids)):
             known.drops_answer = known.forgotten
+            if known.forgotten:
+                known.previous_answer = None
             if known.forgotten and not known.open:
-                known.shown, known.previous_answer = replace(known.shown, text="", said=""), None
+                known.shown = replace(known.shown, text="", said="")
         thread.history.clear()
+        thread.ended.clear()
 
     def forget_known(self, turn_id: str, known: Known, lead: str) -> None:
         if lead:

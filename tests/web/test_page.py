@@ -145,7 +145,7 @@ async def test_who_waits_is_told_that_the_model_loads_and_then_which_one_answere
         await expect(window.page.locator(".dots")).to_be_visible()
         await expect(window.turns).to_have_attribute("data-state", "running")
         await clock.fast_forward("00:10")
-        await expect(window.page.locator(".note")).to_contain_text("The model takes its time.")
+        await expect(window.page.locator(".note")).to_contain_text("This takes longer than usual.")
         await window.box.press("Escape")
         await window.ended("stopped")
         site.model.answer = "Because."

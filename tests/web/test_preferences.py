@@ -121,6 +121,7 @@ async def test_a_person_chooses_in_the_page(
         await dialog.get_by_label("Persona").fill("A pirate.")
         await dialog.get_by_label("Temperature").fill("0.5")
         await dialog.get_by_role("button", name="Save").click()
+        await expect(dialog).to_be_hidden()
         await person.ask("why?")
         await person.ended()
         await opener.click()

@@ -111,9 +111,9 @@ def _arguments() -> argparse.Namespace:
     init.add_argument(
         "--yes", action="store_true", help="ask nothing, and take the variables of the environment"
     )
-    commands.add_parser("check", help="examine the set-up, and say how to correct it")
+    commands.add_parser("check", help="check the settings, and say how to correct them")
     commands.add_parser("invite", help="print the address that adds the bot to a Discord server")
-    commands.add_parser("status", help="show how the running bot of this machine does")
+    commands.add_parser("status", help="show the state of the bot that runs on this machine")
     commands.add_parser("export", help="print what is chosen for servers, channels and threads")
     importing = commands.add_parser("import", help="read what `export` has printed")
     importing.add_argument("file", metavar="FILE", help="a file; - stands for standard input")

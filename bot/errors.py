@@ -118,13 +118,13 @@ class QuotaUsed(Refused):
         self.kind = kind
         self.renews_in = renews_in
         used = _USED_UP.get(kind, _USED_UP["tokens"])
-        self.apology = f"{used}: you can ask me again from 00:00 UTC, {until(renews_in)}."
+        self.apology = f"{used} You can ask me again after 00:00 UTC, {until(renews_in)}."
 
 
 _USED_UP = {
-    "questions": "You have asked me as many questions today as you may",
-    "tokens": "You have used as much of my model today as you may",
-    "server": "All people here have used as much of my model today as they may",
+    "questions": "You have used all your questions for today.",
+    "tokens": "You have used all your tokens for today.",
+    "server": "Everybody here together has used all tokens for today.",
 }
 
 
@@ -151,7 +151,7 @@ class HasEnded(Refused):
     apology = "This answer has already ended."
 
 
-_TELL = "Please tell the person who runs this bot."
+_TELL = "Please tell the person who runs me."
 
 
 class ModelError(ParleyError):
@@ -207,7 +207,7 @@ class ModelSilent(ModelError):
 
 
 class PromptTooLong(ModelError):
-    apology = "That is more than I can read at once. Please ask with less text."
+    apology = "That is too long for me to read at once. Please shorten it."
     # In tokens, if the server reports them.
     context: int | None = None
     used: int | None = None  # by the prompt
@@ -240,7 +240,7 @@ class EmptyAnswer(ModelError):
 
 
 class AnswerCut(ModelError):
-    apology = "(This is as long as my answers get. Ask me to go on.)"
+    apology = "(This is the longest answer I can give. Ask me to go on.)"
 
 
 class GivenUp(ModelError):

@@ -418,12 +418,12 @@ class Settings:
     temperature: float | None = _setting(
         None,
         _within(0, 2, float),
-        "how freely the model chooses its words, from 0 to 2; empty: its usual way",
+        "how freely the model chooses its words, from 0 to 2; empty: the model's own default",
     )
     top_p: float | None = _setting(
         None,
         _within(0.0001, 1, float),
-        "the share of likely words to choose from, up to 1; empty: its usual way",
+        "the share of likely words to choose from, up to 1; empty: the model's own default",
     )
     context_tokens: int = _setting(
         8192, _tokens, "how much the model sees, question, history and answer together, in tokens"
@@ -446,7 +446,7 @@ class Settings:
     feedback: bool | None = _setting(
         None,
         _switch_or_auto,
-        "buttons below answers to rate them: auto (in Slack, where they are usual), on or off",
+        "buttons below answers to rate them: auto (in Slack only), on or off",
     )
     discord_token: str = _setting("", _word, "Discord bot token", secret=True)
     discord_threads: bool = _setting(
@@ -511,7 +511,7 @@ class Settings:
         "auto",
         _one_of(FOLLOW),
         "which messages the bot answers in its threads: all, only a mention or a reply (mention), "
-        "or all while one person alone speaks there (auto)",
+        "or all while only one person writes there (auto)",
     )
     allowed_servers: tuple[str, ...] = _setting(
         (),

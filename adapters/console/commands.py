@@ -21,7 +21,7 @@ COMMANDS = {
     "/regenerate": "answer the last question again",
     "/edit": "change your last question",
     "/stop": "stop the answer (so does Ctrl-C)",
-    "/model": "show or choose the model: /model NAME, or off for the usual one",
+    "/model": "show or choose the model: /model NAME, or off for the default",
     "/persona": "show or choose how I answer: /persona TEXT, or off",
     "/temperature": "how surprising answers are, from 0 to 2: /temperature 0.5, or off",
     "/longest": "the longest answer, in tokens: /longest 500, or off",

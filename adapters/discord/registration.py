@@ -44,7 +44,7 @@ def definitions(*, user_installs: bool = True) -> list[Payload]:
     """
     question = _option(_TEXT, "question", "Your question", max_length=_LONGEST_QUESTION)
     private = _option(_SWITCH, "private", "Only you see the question and the answer")
-    file = _option(_FILE, "file", "A file; I see only its name")
+    file = _option(_FILE, "file", "A file (I can only see its name)")
     own: Payload = {
         "integration_types": [_SERVERS, _PEOPLE] if user_installs else [_SERVERS],
         "contexts": [_IN_SERVER, _IN_OWN_DM, *([_ELSEWHERE] if user_installs else [])],
@@ -129,10 +129,10 @@ def _subcommand(name: str) -> Payload:
     options: list[Payload] = []
     match name:
         case "model":
-            what = "The model, or default; leave it out to see which answers"
+            what = "The model, or default; without it I show which answers"
             options = [_option(_TEXT, "name", what, autocomplete=True), _place()]
         case "persona":
-            what = "How I am to answer, or default; leave it out to see it"
+            what = "How I should answer, or default; without it I show the present persona"
             options = [_option(_TEXT, "text", what, max_length=_LONGEST_PERSONA), _place()]
     return _described(name, COMMANDS[name]) | {"type": _SUBCOMMAND, "options": options}
 
@@ -141,7 +141,7 @@ def _place() -> Payload:
     choices: list[Payload] = [
         {"name": label, "value": scope} for scope, label in SCOPE_NAMES.items()
     ]
-    what = "For which place; this conversation if left out"
+    what = "Where it applies; this conversation by default"
     return _option(_TEXT, "where", what) | {"choices": choices}
 
 

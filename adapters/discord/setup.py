@@ -114,7 +114,7 @@ async def _sessions(client: discord.Client, servers: int, *, sharded: bool) -> F
         cure = f"set DISCORD_SHARDS, for example 0-{answer['shards'] - 1}/{answer['shards']}"
         return Finding("Discord", text, cure, wrong=True)
     if left < _FEW_STARTS:
-        cure = "does a process end and begin again and again? its log says why"
+        cure = "does a process keep restarting? its log says why"
         return Finding("Discord", f"Only {left} sessions may be begun today", cure, wrong=not left)
     return Finding("Discord", f"{left} sessions may be begun today")
 

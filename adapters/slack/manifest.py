@@ -22,7 +22,7 @@ SCOPES: Mapping[str, str] = {
     "assistant:write": "agent_view needs it; suggested prompts",
     "channels:history": "follow-ups without a mention; what was said before; a reply after a crash",
     "channels:read": "what public channels are called, and who may choose for one: its creator",
-    "chat:write": "replies, the line that says we think, the title of a conversation",
+    "chat:write": "replies, the line that says I am thinking, the title of a conversation",
     "commands": f"{ASK}, {PARLEY} and the shortcuts in the menu of a message",
     "files:read": "the names of files that come with a question",
     "groups:history": "as channels:history, in private channels",
@@ -33,13 +33,13 @@ SCOPES: Mapping[str, str] = {
 }
 # The effect of a missing scope, for help. Only these may be left out; all answers need the others.
 WITHOUT: Mapping[str, str] = {
-    "channels:history": "In public channels I hear only messages that mention me, and I cannot "
+    "channels:history": "In public channels I only see messages that mention me, and I cannot "
     "read what was said before",
     "channels:read": "I cannot tell who created a public channel, so only admins can choose for it",
-    "groups:history": "In private channels I hear only messages that mention me, and I cannot "
+    "groups:history": "In private channels I only see messages that mention me, and I cannot "
     "read what was said before",
     "groups:read": "I cannot tell who created a private channel, so only admins can choose for it",
-    "mpim:history": "In group messages I hear only messages that mention me, and I cannot read "
+    "mpim:history": "In group messages I only see messages that mention me, and I cannot read "
     "what was said before",
     "users:read": "I do not know what people are called, nor who is an admin",
 }

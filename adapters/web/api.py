@@ -141,7 +141,7 @@ class Api:
         if not filled.keys() <= _CHOSEN_HERE:
             refuse(400, "This cannot be chosen here.")
         if not all(isinstance(one, str) for one in filled.values()):
-            refuse(400, "A choice is a text.")
+            refuse(400, "A choice must be a text.")
         await self.intake.check_access(thread, request[PERSON], _SIGNED_IN)
         form = form_of(Preferences(), scope, "answers", title="", models=())
         chosen = changes_in(form, filled, seen="")
@@ -250,7 +250,7 @@ class Api:
         """Store a rating; an empty one removes it."""
         turn, rating = await self._turn(request), (await body(request)).get("rating")
         if not isinstance(rating, str) or rating not in _RATINGS:
-            refuse(400, "A rating is good or bad, or empty to take it back.")
+            refuse(400, "A rating must be good, bad or empty.")
         chosen = _RATINGS[rating]
         asker_id = request[PERSON].id
         await self.intake.rate(turn.turn_id, person_id=asker_id, rating=chosen, asker=_SIGNED_IN)
@@ -344,9 +344,9 @@ async def body(request: web.Request) -> dict[str, Any]:
         # Always as UTF-8: decoding half a megabyte of "punycode" takes 10 s.
         value = json.loads((await request.read()).decode()) if request.can_read_body else {}
     except (ValueError, RecursionError):
-        refuse(400, "The request is no JSON.")
+        refuse(400, "The request is not JSON.")
     if not isinstance(value, dict):
-        refuse(400, "The request is no JSON object.")
+        refuse(400, "The request is not a JSON object.")
     return value
 
 

@@ -38,7 +38,7 @@ def refusal(request: web.Request, *, way: str, home: str = "") -> str:
     # Prevents DNS rebinding, where no cookie is asked for: browsers bind cookies to the host.
     host = _host_of(f"//{request.host}")
     if not way and not is_loopback(host):
-        return "This page answers on this machine's own address only, such as http://localhost."
+        return "This page only works under this machine's own address, such as http://localhost."
     if way == "proxy" and not is_loopback(host) and host not in {_host_of(home)} - {""}:
         return "This page does not know this address: set WEB_URL to the one that people use."
     if not way and any(name in request.headers for name in _FORWARDED):

@@ -65,7 +65,7 @@ async def check(settings: Settings, output: TextIO, *, env_file: Path) -> bool:
             works = works and not finding.wrong
             output.write(f"{line(finding)}\n")
             output.flush()
-    output.write("All of it would work.\n" if works else "Not all of it would work.\n")
+    output.write("Everything works.\n" if works else "Not everything works: see above.\n")
     return works
 
 
@@ -247,7 +247,7 @@ async def _ports(settings: Settings) -> AsyncIterator[Finding]:
             reason = error.strerror or str(error)
             text, cure = f"{name}={port} cannot be used: {reason}", f"set {name} to another"
             if error.errno == errno.EADDRINUSE:
-                cure += ", or end the program that has it; a running bot is one, too"
+                cure += ", or stop the program that uses it, such as a running bot"
             elif isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
                 text = f"{host_name}={host} cannot be used: {reason}"
                 cure = f"set {host_name} to an address of this machine, such as 127.0.0.1"
@@ -296,4 +296,4 @@ def compared(written: str, *, now: float) -> Finding | None:
         return Finding("Clock", "This machine's clock is right")
     way = "fast" if ahead > 0 else "slow"
     text = f"This machine's clock is {abs(ahead):.0f} s {way}; Slack refuses requests from then"
-    return Finding("Clock", text, "let the clock be set by NTP", wrong=True)
+    return Finding("Clock", text, "switch on automatic time (NTP)", wrong=True)

@@ -119,14 +119,14 @@ class _Entry:
 def _read_entry(entry: _Entry) -> tuple[str, Preferences]:
     value = entry.value
     if not isinstance(value, dict):
-        raise entry.mistake("", "a place is an object")
+        raise entry.mistake("", "a place must be an object")
     for name in value:
         if name not in _FIELDS:
             raise entry.mistake(name, f"{name} is no field of a place")
     key, scope = _key_of(entry, value)
     written = value.get("chosen", {})
     if not isinstance(written, dict):
-        raise entry.mistake("chosen", "what is chosen is an object")
+        raise entry.mistake("chosen", "what is chosen must be an object")
     found: dict[str, Json] = {}
     for name, each in written.items():
         try:

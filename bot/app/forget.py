@@ -25,8 +25,8 @@ _WRITTEN: Mapping[tuple[_Kind, str], re.Pattern[str]] = {
 }
 _PATIENCE = 5.0  # seconds until the operator is shown the reason for waiting
 _WAITS = (
-    "A reply has to end first. If no bot runs, start one, which ends it; this may be left, and a "
-    "running bot goes on with it.\n"
+    "A reply is still being written and must end first. If no bot is running, start one. You can "
+    "leave this command: a running bot finishes the work.\n"
 )
 
 
@@ -50,8 +50,8 @@ async def forget(
         finally:
             hint.cancel()
     looked = f"{' or '.join(f'a {kind}' for kind, _ in kinds)} of {kinds[0][1]}"
-    told = f"Nothing of {shown}, as {looked}, is left in the store.\n"
-    unknown = f"The store has nothing of {shown}, as {looked}. Is the id right?\n"
+    told = f"Nothing of {shown} ({looked}) is left in the store.\n"
+    unknown = f"The store has nothing of {shown} ({looked}). Is the id right?\n"
     _tell(output, told if found else unknown)
 
 

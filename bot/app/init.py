@@ -219,7 +219,7 @@ class _Dialogue:
             if await self.accepts(question, text) or answer in ("", _NONE, refused):
                 return
             refused = answer
-            self._terminal.say("  Another answer? The same one again keeps it as it is.")
+            self._terminal.say("  Please correct it, or enter it once more to keep it.")
 
     async def accepts(self, question: Question, text: str) -> bool:
         """Record an answer, show the result of its check, and return whether it works.
@@ -260,7 +260,7 @@ async def _farewell(terminal: Terminal, settings: Settings, problems: Mapping[st
         terminal.say("\n".join(["This does not work yet:", *problems.values()]))
         terminal.say(f"Correct {', '.join(problems)}: `{bot} init` keeps what you do not change.")
         return
-    terminal.say(f"Start the bot with `{bot} run`; `{bot} check` examines it all.")
+    terminal.say(f"Start the bot with `{bot} run`; `{bot} check` checks all settings.")
 
 
 def _command() -> str:

@@ -58,7 +58,7 @@ async def _read(settings: Settings) -> Metrics:
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:
         raise CannotStart(
             f"no running bot answers at {url} ({type(error).__name__}): start one with "
-            "`python -m bot run`, and let PORT or METRICS_PORT be that of its /metrics"
+            "`python -m bot run`, and set PORT or METRICS_PORT as for that bot"
         ) from error
 
 

@@ -24,8 +24,8 @@ PENDING = "…"
 ANSWERED_BY = "(Answered by `{model}`.)"
 # Below an answer to a question that was too long to be read whole.
 LEFT_OUT = (
-    "(Your message is longer than I can read at once: I read its beginning and its end, without"
-    " the {characters:,} characters between them.)"
+    "(Your message is too long for me to read at once. I read its beginning and its end, and left"
+    " out {characters:,} characters between them.)"
 )
 # Below the first answer for which the conversation was too long.
 BEGINNING_LEFT_OUT = "(We have talked for so long that I no longer see how our conversation began.)"

@@ -12,7 +12,7 @@ from bot.turns.preferences import InvalidPreference, Scope
 _CHANNEL_REFUSED = "I do not answer in this place. The person who runs me can change that."
 _DIRECT = "I do not answer direct messages from you. Please ask me in a channel."
 _PERSON = "I may not answer you here. The person who runs me can change that."
-_ROLES = "Here I answer only people whom an admin of this place has chosen."
+_ROLES = "Here I only answer people whom an admin has chosen. Please ask an admin."
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ class Access:
             limit = most.get(name)
             if limit is not None and isinstance(value, int) and value > limit:
                 what = name.removesuffix("_per_day").replace("_", " ")
-                raise InvalidPreference(f"You may give people {limit} {what} a day here at most.")
+                raise InvalidPreference(f"You can allow people at most {limit} {what} a day here.")
         return changes
 
     def _refusal(

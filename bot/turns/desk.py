@@ -21,17 +21,17 @@ from bot.turns.preferences import Scope as Scope
 # In the order of help. A platform registers them as `/parley NAME`, with these descriptions.
 COMMANDS: Mapping[str, str] = {
     "reset": "Forget this conversation",
-    "stop": "End the answer that is running here",
+    "stop": "Stop the answer that I am writing here",
     "quiet": "Answer only mentions and replies in this thread",
     "follow": "Answer everything in this thread",
     "model": "Choose the model that answers",
-    "persona": "Choose how I am to answer",
-    "settings": "Show and change what is chosen here",
+    "persona": "Choose how I should answer",
+    "settings": "Show and change my settings here",
     "usage": "Show what you have used today",
     "forget-me": "Forget everything you have said to me",
     "help": "Show what I can do here",
 }
-DEFAULT = "default"  # instead of a model or a persona: takes the choice back
+DEFAULT = "default"  # instead of a model or a persona: removes the choice
 ASK_ABOUT = "Ask about this"  # of a message's menu
 SUMMARISE = "Summarise from here"
 SUMMARY_QUESTION = (
@@ -57,13 +57,13 @@ AWAY = "I cannot do this at the moment. Please try again in a minute."
 class NotOffered(Refused):
     """The command is not supported in this version, or in this place."""
 
-    apology = "I cannot do this here."
+    apology = "This does not work here."
 
 
 class NotAThread(Refused):
     """A command about a thread was called outside of one."""
 
-    apology = "This works in a thread in which I have answered. Please use it there."
+    apology = "This only works in a thread where I have answered. Please use it there."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +146,7 @@ class Desk:
             channel="" if call.in_thread else call.thread.channel,
             manages=call.manages_messages,
         )
-        return "I stop." if stopped else "No answer of yours is running here."
+        return "Stopped." if stopped else "I am not answering you here right now."
 
     async def quiet(self, call: Call) -> str:
         """Answer only mentions and replies in a thread."""
@@ -156,7 +156,7 @@ class Desk:
     async def follow(self, call: Call) -> str:
         """Answer everything in a thread."""
         await self._follow(call, "all")
-        return "From now on I answer everything here that is not meant for somebody else."
+        return "From now on I answer every message here, unless it is for somebody else."
 
     async def choose_model(self, call: Call, name: str, scope: Scope | None = None) -> str:
         """Choose the model that answers, by its name, or take the choice back by DEFAULT.
@@ -166,13 +166,13 @@ class Desk:
         """
         if not name.strip():
             model = self._intake.preferences.label_of((await self._chosen(call)).model)
-            answers = f"{model or 'The usual model'} answers here."
+            answers = f"{model or 'The default model'} answers here."
             offered = ", ".join(label for _, label in self.models())
-            how = f"Name one to choose it, or `{DEFAULT}` to take the choice back."
-            return f"{answers} There are: {offered}. {how}" if offered else answers
+            how = f"Write its name, or `{DEFAULT}` for the default model."
+            return f"{answers} You can choose {offered}. {how}" if offered else answers
         place, chosen = await self._change(call, scope, {"model": _given(name)})
         if not chosen.model:
-            return f"I have taken back the choice of a model for {place}."
+            return f"From now on the default model answers in {place}."
         return f"From now on {self._intake.preferences.label_of(chosen.model)} answers in {place}."
 
     def models(self, typed: str = "") -> list[tuple[str, str]]:
@@ -182,18 +182,18 @@ class Desk:
         return [one for one in found if any(sought in text.casefold() for text in one)]
 
     async def choose_persona(self, call: Call, text: str, scope: Scope | None = None) -> str:
-        """Choose how the bot is to answer, or take that back by DEFAULT.
+        """Choose how the bot should answer, or take that back by DEFAULT.
 
         Without a text, return what is chosen.
         """
         if not text.strip():
             persona = (await self._chosen(call)).persona
             shown = f"My persona here:\n{persona}" if persona else "No persona is chosen here."
-            return f"{shown}\nWrite how I am to answer, or `{DEFAULT}` to take it back."
+            return f"{shown}\nWrite how I should answer, or `{DEFAULT}` to remove it."
         place, chosen = await self._change(call, scope, {"persona": _given(text)})
         if not chosen.persona:
-            return f"I have taken back the persona for {place}."
-        return f"From now on I answer so in {place}."
+            return f"I no longer use that persona in {place}."
+        return f"From now on I use this persona in {place}."
 
     async def overview(self, call: Call) -> Overview:
         """Return what is chosen for a place, and which forms this person may open."""
@@ -240,10 +240,10 @@ class Desk:
         form = form_of(Preferences(), scope, part, title="", models=models)
         changes = changes_in(form, values, seen=seen)
         if not changes:
-            return "You have changed nothing."
+            return "Nothing was changed."
         place, _ = await self._change(call, scope, changes)
         labels = ", ".join(one.label for one in form.fields if one.name in changes)
-        return f"Noted for {place}: {labels}."
+        return f"Saved for {place}: {labels}."
 
     async def usage(self, call: Call) -> str:
         """Return what the person has used, and what is left."""
@@ -378,10 +378,14 @@ def excuse(error: Refused | StoreUnavailable) -> str:
 
 def _require(call: Call, scope: Scope) -> None:
     if scope not in call.scopes:
-        raise NotAThread if scope == "thread" else NotOffered(f"There is no {scope} here.")
+        raise (
+            NotAThread
+            if scope == "thread"
+            else NotOffered(f"This does not work here: there is no {scope}.")
+        )
 
 
-_NOTHING_CHOSEN = "Nothing is chosen here: the defaults apply."
+_NOTHING_CHOSEN = "Nothing was changed here: I use my default settings."
 _WHO_MAY = (
     "The person who began a thread can change its settings; managers can change a channel's or a "
     "server's."
@@ -396,10 +400,10 @@ _PARTS: Mapping[Scope, tuple[Part, ...]] = {
     "server": ("answers", "access"),
 }
 _FOLLOWS: Mapping[str, str] = {
-    "auto": "In a thread in which I have answered I answer everything while one person alone "
-    "speaks there, then mentions and replies.",
-    "all": "In a thread in which I have answered I answer everything.",
-    "mention": "In a thread I answer only mentions and replies.",
+    "auto": "In a thread where I have answered, I answer everything while only one person writes "
+    "there. When others join, I answer mentions and replies.",
+    "all": "In a thread where I have answered, I answer everything.",
+    "mention": "In a thread I only answer mentions and replies.",
 }
 _FORGET_SECONDS = 1.0  # in which most people are forgotten; a platform waits longer for an answer
 _POLL = Backoff(first=0.1, longest=5.0)  # somebody may press the button a hundred times

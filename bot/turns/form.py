@@ -16,7 +16,7 @@ Part = Literal["answers", "access"]
 
 Filled = Mapping[str, str | Sequence[str]]
 
-_AS_BEFORE = "As usual here"
+_AS_BEFORE = "Default"
 _DIGEST = 4  # characters of a field in `Form.seen`
 _MOST_PEOPLE = 25
 _MOST_DISPLAYED = 200  # characters of a persona in an overview
@@ -117,7 +117,7 @@ def _answer_fields(found: Preferences) -> Iterator[Field]:
     yield Field(
         name="persona",
         label="Persona",
-        hint="How I am to answer, for example: briefly, and like a pirate",
+        hint="For example: answer briefly, and like a pirate",
         kind="text",
         value=found.persona,
         most=MOST_PERSONA,
@@ -141,12 +141,12 @@ def _answer_fields(found: Preferences) -> Iterator[Field]:
     yield Field(
         name="follow",
         label="What I answer in threads",
-        hint="In threads in which I have answered",
+        hint="In threads where I have answered",
         kind="choice",
         value=found.follow,
         options=(
             ("", _AS_BEFORE),
-            ("auto", "Everything while one person alone speaks there"),
+            ("auto", "Everything, while only one person writes there"),
             ("all", "Everything"),
             ("mention", "Only mentions and replies"),
         ),
@@ -154,7 +154,7 @@ def _answer_fields(found: Preferences) -> Iterator[Field]:
 
 
 def _access_fields(found: Preferences, scope: Scope) -> Iterator[Field]:
-    who = "Nobody chosen: everybody who may use me otherwise"
+    who = "Leave it empty for everybody"
     yield Field(
         name="people",
         label="People who may use me",
@@ -172,16 +172,19 @@ def _access_fields(found: Preferences, scope: Scope) -> Iterator[Field]:
         most=_MOST_PEOPLE,
     )
     quotas = {
-        "questions_per_day": ("Questions of a person in a day", found.questions_per_day),
-        "tokens_per_day": ("Tokens of a person in a day", found.tokens_per_day),
-        "server_tokens_per_day": ("Tokens of all in a day", found.server_tokens_per_day),
+        "questions_per_day": ("Questions per person and day", found.questions_per_day),
+        "tokens_per_day": ("Tokens per person and day", found.tokens_per_day),
+        "server_tokens_per_day": (
+            "Tokens of everybody per day",
+            found.server_tokens_per_day,
+        ),
     }
     for name, (label, value) in quotas.items():
         if scope == "server" or name != "server_tokens_per_day":
             yield Field(
                 name=name,
                 label=label,
-                hint="Leave it empty for the usual limit",
+                hint="Leave it empty for the default limit",
                 kind="line",
                 value=_written(value),
                 most=12,
@@ -214,7 +217,7 @@ def _parsed(one: Field, value: str | tuple[str, ...]) -> Json:
     except ValueError:
         number = "a number" if one.name == "temperature" else "a whole number"
         raise NotUnderstood(
-            f"{one.label}: {value[:_MOST_QUOTED]!r} is not {number}.", field=one.name
+            f"{one.label}: please enter {number}, not {value[:_MOST_QUOTED]!r}.", field=one.name
         ) from None
 
 

@@ -89,7 +89,7 @@ class MayNotChange(Refused):
 
 _WHO: Mapping[Scope, str] = {
     "thread": (
-        "Only the person who began this conversation, or somebody who manages the channel, "
+        "Only the person who started this conversation, or somebody who manages the channel, "
         "can change this."
     ),
     "channel": "Only somebody who manages this channel can change this.",
@@ -243,7 +243,7 @@ class PreferenceStore:
 
     def _checked(self, scope: Scope, name: str, value: Json) -> object:
         if name not in _FIELDS[scope]:
-            raise InvalidPreference(f"There is no {name} to choose for a {scope}.")
+            raise InvalidPreference(f"You cannot choose a {name} for a {scope}.")
         if value in (None, "", [], ()):
             return None
         found = _CHECKS[name](value)
@@ -257,12 +257,12 @@ class PreferenceStore:
 
     def _model(self, typed: str) -> ModelChoice:
         if len(self.models) < 2:
-            raise InvalidPreference("There are no other models to choose here.")
+            raise InvalidPreference("There is only one model here.")
         for one in self.models:
             if typed.casefold() in (one.name.casefold(), one.label.casefold()):
                 return one
         offered = ", ".join(one.label for one in self.models)
-        raise InvalidPreference(f"I do not know that model. There are: {offered}.")
+        raise InvalidPreference(f"There is no such model. You can choose {offered}.")
 
 
 def _places(thread: ThreadKey) -> Iterator[tuple[Scope, str]]:
@@ -276,7 +276,7 @@ def checked(scope: Scope, written: Changes) -> Preferences:
     found: dict[str, Any] = {}
     for name, value in written.items():
         if name not in _FIELDS[scope]:
-            raise InvalidPreference(f"There is no {name} to choose for a {scope}.")
+            raise InvalidPreference(f"You cannot choose a {name} for a {scope}.")
         found[name] = _CHECKS[name](value)
     return Preferences(**found)
 
@@ -327,30 +327,30 @@ def _written(value: object) -> str:
 
 def _model_name(value: Json) -> str:
     if not isinstance(value, str) or not 0 < len(value) <= 300 or not value.isprintable():
-        raise InvalidPreference("I do not know that model.")
+        raise InvalidPreference("There is no such model.")
     return value
 
 
 def _persona(value: Json) -> str:
     """Return a text without control characters but line breaks."""
     if not isinstance(value, str):
-        raise InvalidPreference("A persona is a text.")
+        raise InvalidPreference("Please write the persona as text.")
     lines = (
         " ".join(strip_controls(line).split()) for line in _BREAK.split(whole_characters(value))
     )
     text = "\n".join(lines).strip()
     if not text:
-        raise InvalidPreference("There is nothing to read in that persona.")
+        raise InvalidPreference("That persona is empty. Please write how I should answer.")
     if len(text) > MOST_PERSONA:
         raise InvalidPreference(
-            f"A persona has {MOST_PERSONA:,} characters at most; this one has {len(text):,}."
+            f"A persona can have at most {MOST_PERSONA:,} characters; yours has {len(text):,}."
         )
     return text
 
 
 def _temperature(value: Json) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 2:
-        raise InvalidPreference("The temperature is a number from 0 to 2.")
+        raise InvalidPreference("The temperature must be a number from 0 to 2.")
     return float(value)
 
 
@@ -367,20 +367,20 @@ def _ids(value: Json) -> tuple[str, ...]:
         raise InvalidPreference(f"Please choose {_MOST_IDS} at most.")
     ids = [one for one in value if isinstance(one, str) and 0 < len(one) <= _ID_LENGTH]
     if len(ids) < len(value):
-        raise InvalidPreference("Somebody who is chosen there has no id.")
+        raise InvalidPreference("I do not know one of the people you chose. Please choose again.")
     return tuple(dict.fromkeys(map(whole_characters, ids)))
 
 
 def _raised(value: Json) -> Literal[True]:
     if value is not True:
-        raise InvalidPreference("Limits are raised, or nothing is said of it.")
+        raise InvalidPreference("Please choose whether limits may be raised.")
     return True
 
 
 def _limit(of: str) -> Callable[[Json], int]:
     def check(value: Json) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MOST:
-            raise InvalidPreference(f"The {of} is a whole number from 1 to {_MOST:,}.")
+            raise InvalidPreference(f"The {of} must be a whole number from 1 to {_MOST:,}.")
         return value
 
     return check

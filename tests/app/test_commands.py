@@ -77,7 +77,7 @@ async def test_model_and_persona_hold_for_a_thread_and_settings_show_them(
 
         assert told == [
             "From now on Big answers in this thread.",
-            "From now on I answer so in this thread.",
+            "From now on I use this persona in this thread.",
         ]
         assert (by, "Speak like a pirate." in persona) == ("large", True)
         assert "Big" in settings
@@ -135,11 +135,11 @@ async def test_reset_stop_usage_and_help_in_a_thread(
 
         assert "Your questions today: 1 of 9" in usage
         assert all(name in helps for name in COMMANDS)
-        assert "began this conversation" in refused
+        assert "started this conversation" in refused
         assert "I have forgotten this conversation." in reset
         assert (len(kept), gone) == (1, [])
         assert asked(model) == ["two"]
-        assert (idle, stop) == ("No answer of yours is running here.", "I stop.")
+        assert (idle, stop) == ("I am not answering you here right now.", "Stopped.")
 
 
 async def left(store: Store, *words: str) -> list[str]:

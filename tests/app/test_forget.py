@@ -166,9 +166,9 @@ async def test_an_id_that_nobody_has_reads_otherwise_than_one_that_is_forgotten(
         told.append(output.getvalue())
 
     assert told == [
-        "The store has nothing of U0123ABCE, as a person of slack. Is the id right?\n",
-        "Nothing of U0123ABCD, as a person of slack, is left in the store.\n",
-        "The store has nothing of U0123ABCD, as a person of slack. Is the id right?\n",
+        "The store has nothing of U0123ABCE (a person of slack). Is the id right?\n",
+        "Nothing of U0123ABCD (a person of slack) is left in the store.\n",
+        "The store has nothing of U0123ABCD (a person of slack). Is the id right?\n",
     ]
 
 
@@ -208,12 +208,12 @@ async def test_an_operator_reads_that_a_reply_has_to_end_first(own_store: Store)
 
     forgetting = forget(make_settings(own_store, {}), ann.id, output, patience=0.0)
     async with running(forgetting) as task:
-        await until(lambda: "has to end first" in output.getvalue())
+        await until(lambda: "must end first" in output.getvalue())
         stopped = Shown(("m1",), "walrus", "walrus", outcome="stopped")
         await queue.leases.finish(taken, stopped, None)
         await task
 
     assert output.getvalue().endswith(
-        f"Nothing of {ann.id}, as a person or a server of discord, is left in the store.\n"
+        f"Nothing of {ann.id} (a person or a server of discord) is left in the store.\n"
     )
     assert await with_traces(own_store, ann.id, "walrus", QUESTION) == []

@@ -169,7 +169,7 @@ async def test_a_workspace_that_is_not_allowed_is_told_at_the_end(tmp_path: Path
         works = await init(typist, env_file=env_file, environment={}, asks=True)
 
     assert not works
-    assert "Another answer?" not in typist.text
+    assert "Please correct it" not in typist.text
     assert typist.lines[-1].startswith("Correct ALLOWED_SERVERS: ")
 
 

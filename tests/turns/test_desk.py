@@ -48,10 +48,10 @@ async def test_a_model_is_chosen_by_its_name_or_label_and_taken_back(store: Stor
     shown = await desk.choose_model(OWNER, "")
     back = await desk.choose_model(OWNER, " Default")
 
-    assert shown.startswith("Large answers here. There are: Small, Large.")
+    assert shown.startswith("Large answers here. You can choose Small, Large.")
     assert said == "From now on Large answers in this thread."
     assert taken == "org/large"
-    assert back == "I have taken back the choice of a model for this thread."
+    assert back == "From now on the default model answers in this thread."
     assert (await chosen(intake, "thread")).model == ""
 
 
@@ -70,7 +70,7 @@ async def test_a_persona_is_shown_and_taken_back(store: Store) -> None:
     back = await desk.choose_persona(OWNER, "default")
 
     assert "A pirate." in shown
-    assert back == "I have taken back the persona for this thread."
+    assert back == "I no longer use that persona in this thread."
     assert (await chosen(intake, "thread")).persona == ""
 
 
@@ -156,7 +156,7 @@ async def test_a_form_shows_what_is_chosen_and_changes_only_what_was_changed(sto
     filled = {one.name: one.value for one in form.fields} | changed
     said = await desk.fill_in(MANAGER, "channel", "answers", filled, seen=form.seen)
 
-    assert said == "Noted for this channel: Model, Temperature."
+    assert said == "Saved for this channel: Model, Temperature."
     assert await chosen(intake, "channel") == Preferences(
         model="org/large", persona="Be long.", temperature=0.7
     )
@@ -169,7 +169,7 @@ async def test_a_form_that_was_not_changed_changes_nothing(store: Store) -> None
     filled = {one.name: one.value for one in form.fields}
     said = await desk.fill_in(MANAGER, "server", "access", filled, seen=form.seen)
 
-    assert said == "You have changed nothing."
+    assert said == "Nothing was changed."
     assert await chosen(intake, "server") == Preferences()
 
 
@@ -372,10 +372,10 @@ async def test_only_an_admin_of_the_operator_gives_people_more_than_the_operator
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
-        ("persona", "\ud83d" * 2001, "2,000 characters at most"),
-        ("max_tokens", "9" * 5000, "is not a whole number"),
+        ("persona", "\ud83d" * 2001, "at most 2,000 characters"),
+        ("max_tokens", "9" * 5000, "enter a whole number"),
         ("temperature", "nan", "from 0 to 2"),
-        ("model", ["x" * 400], "do not know that model"),
+        ("model", ["x" * 400], "no such model"),
         ("follow", "never", "Choose one of"),
     ],
 )

@@ -120,8 +120,8 @@ async def test_what_is_asked_meanwhile_waits_and_can_be_taken_back(site: Site) -
         notes = window.page.locator(".note:visible")
         await expect(notes).to_have_text(["Waits for the answer above."] * 2)
 
-        await window.turns.nth(1).get_by_role("button", name="Take your message back").click()
-        await window.button("Take back").click()
+        await window.turns.nth(1).get_by_role("button", name="Delete your message").click()
+        await window.button("Delete").click()
         await expect(window.page.locator(".said")).to_have_text(["first", "third"])
         site.model.answer = "Short."
         await window.box.press("Escape")
@@ -145,7 +145,7 @@ async def test_who_waits_is_told_that_the_model_loads_and_then_which_one_answere
         await expect(window.page.locator(".dots")).to_be_visible()
         await expect(window.turns).to_have_attribute("data-state", "running")
         await clock.fast_forward("00:10")
-        await expect(window.page.locator(".note")).to_contain_text("The model takes its time.")
+        await expect(window.page.locator(".note")).to_contain_text("This takes longer than usual.")
         await window.box.press("Escape")
         await window.ended("stopped")
         site.model.answer = "Because."
@@ -268,7 +268,7 @@ async def test_an_answer_that_was_cut_goes_on_below(site: Site) -> None:
         await window.ask("much")
         await window.ended()
         note = window.page.locator(".note:visible")
-        await expect(note).to_contain_text("as long as my answers get")
+        await expect(note).to_contain_text("the longest answer I can give")
         site.model.answer = "That is all."
         await window.button("Continue").click()
         await window.says("That is all.")

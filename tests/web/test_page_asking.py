@@ -41,7 +41,7 @@ async def test_a_refused_choice_stays_in_the_form_with_the_reason(site: Site) ->
         await dialog.get_by_label("Temperature").fill("hot")
         await dialog.get_by_role("button", name="Save").click()
         await expect(dialog.get_by_role("alert")).to_have_text(
-            "Temperature: 'hot' is not a number."
+            "Temperature: please enter a number, not 'hot'."
         )
         await expect(dialog.get_by_label("Temperature")).to_be_focused()
         await expect(dialog.get_by_label("Persona")).to_have_value("A pirate.")

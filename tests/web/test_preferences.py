@@ -66,7 +66,8 @@ async def test_a_temperature_and_a_longest_answer_are_chosen_and_taken_back(
 
     assert (chosen["temperature"], chosen["max_tokens"]) == ("0.5", "50")
     assert [model.requests[-1].body[one] for one in ("temperature", "max_tokens")] == [0.5, 50]
-    assert wrong == (409, {"error": "Temperature: 'hot' is not a number.", "field": "temperature"})
+    error = "Temperature: please enter a number, not 'hot'."
+    assert wrong == (409, {"error": error, "field": "temperature"})
     assert (left["temperature"], left["max_tokens"]) == ("", "")
 
 
@@ -86,7 +87,7 @@ async def test_only_what_fits_is_taken(own_store: Store, model: ModelEmulator) -
 
     assert [status for status, _ in answers] == [409, 400, 409, 400]
     assert answers[0][1] == {
-        "error": "I do not know that model. There are: Fast, Clever.",
+        "error": "There is no such model. You can choose Fast, Clever.",
         "field": "model",
     }
     assert (chosen["model"], chosen["persona"]) == ("", "")
@@ -120,6 +121,7 @@ async def test_a_person_chooses_in_the_page(
         await dialog.get_by_label("Persona").fill("A pirate.")
         await dialog.get_by_label("Temperature").fill("0.5")
         await dialog.get_by_role("button", name="Save").click()
+        await expect(dialog).to_be_hidden()
         await person.ask("why?")
         await person.ended()
         await opener.click()

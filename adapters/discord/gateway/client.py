@@ -42,7 +42,7 @@ _log = logging.getLogger(__name__)
 
 # If Discord sends only messages that mention the bot.
 _HELP_UNREAD = (
-    "I cannot read a message that only answers me or mentions my role. "
+    "I cannot read a message that only replies to me or mentions my role. "
     "Mention me, {name}, and write your question after it."
 )
 _HELP_MENTIONS = f"{HELP} I cannot read messages here that do not mention me, {{name}}."

@@ -49,7 +49,7 @@ _UNREADABLE = (
     "I cannot read what was said here: I need View Channel, Read Message History and the Message "
     "Content Intent. `/parley help` tells more."
 )
-_NOT_FOR_YOU = "You may not read what was said here before, so I must not tell you."
+_NOT_FOR_YOU = "You cannot see the earlier messages here, so I cannot summarise them for you."
 _TOO_LATE = "I could not read what was said here in time. Please try again."
 _FORGOTTEN = "I do not remember that message any more. Please choose it again."
 _NO_TEXT = "I cannot read anything in that message. Please choose another one."

@@ -84,10 +84,10 @@ def ways(user_id: int, *, place: Literal["dm", "server", "elsewhere"]) -> Iterat
     if place == "dm":
         yield "Write to me: every message here is a question to me."
     elif place == "elsewhere":
-        yield f"Use `/ask`, or {menu}. I am no member here: I see nothing but what you give me."
+        yield f"Use `/ask`, or {menu}. I am not a member here, so I only see what you send me."
     else:
         yield f"Mention <@{user_id}>, reply to one of my messages, or use `/ask`."
-        yield f"{menu} shows me that message; **Summarise from here** tells you what followed."
+        yield f"{menu} asks me about that message; **Summarise from here** sums up what followed."
     yield "With `private` only you see the question and the answer."
 
 
@@ -96,7 +96,7 @@ def _lacks(interaction: discord.Interaction, *, threads: bool, reads: bool) -> I
         return
     if not reads:
         yield Lack(
-            "I see only messages that mention me or reply to me, because Discord hides the others",
+            "I only see messages that mention me or reply to me, because Discord hides the others",
             f"switch on Message Content Intent under Bot at {_PORTAL}",
         )
     allowed = interaction.app_permissions
@@ -104,7 +104,7 @@ def _lacks(interaction: discord.Interaction, *, threads: bool, reads: bool) -> I
     may_send = allowed.send_messages_in_threads if in_thread else allowed.send_messages
     if not (allowed.view_channel and may_send):
         permission = "Send Messages in Threads" if in_thread else "Send Messages"
-        yield Lack("I answer commands only, because I cannot write here", _allow(permission))
+        yield Lack("I only answer commands, because I cannot write here", _allow(permission))
     elif threads and not in_thread and not allowed.create_public_threads:
         yield Lack(
             "I answer in the channel, because I cannot open threads here",

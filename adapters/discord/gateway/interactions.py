@@ -24,7 +24,7 @@ from bot.turns.intake import Intake
 _log = logging.getLogger(__name__)
 
 _DECLINED = (
-    "I do not know this command or button, perhaps it is from another version of me. "
+    "I do not know this command or button. It may be from an older version of me. "
     "Mention me with your question instead, or use /ask."
 )
 

@@ -104,11 +104,11 @@ class Permissions:
         else:
             ways = [
                 f"Mention me, `@{name}`: I answer in the thread of your message.",
-                "In a thread in which I have answered, go on without a mention while you are the "
-                "only one who speaks there.",
+                "In a thread where I have answered, you need no mention while you are the only one "
+                "who writes there.",
                 "Use `/ask` here, or write to me in a DM.",
                 menu,
-                "Slack takes no commands in threads. There, mention me with the command: "
+                "Slack has no commands in threads. Mention me with the command there: "
                 f"{mention.format(name='reset')}.",
             ]
             missing = set(self._identity.missing)

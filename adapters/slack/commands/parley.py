@@ -87,7 +87,7 @@ class Parley:
             return await self._in_time(work)
         except NotAThread as error:
             words = f"@{self._workspace.identity.name} /parley {name.lower()}"
-            cure = f"Slack takes no commands in threads: write `{words}`."
+            cure = f"Slack has no commands in threads. Please write `{words}`."
             return CommandAnswer(f"{error.apology} {cure}")
         except ParleyError as error:
             log.info("Command in %s failed: %r", location.channel, error)
@@ -172,10 +172,10 @@ class Parley:
         if not trigger or not scopes or (name == "model" and not models):
             return present
         if name == "model":
-            options = (*models, ("", "The usual model"))
+            options = (*models, ("", "Default"))
             chosen = Field(name="model", label="Model", hint="", kind="choice", options=options)
         else:
-            hint = "For example: briefly, and in French. Leave it empty for the usual way."
+            hint = "For example: briefly, and in French. Leave it empty for the default."
             chosen = Field(
                 name="persona", label="How should I answer?", hint=hint, kind="text", most=2000
             )

@@ -198,5 +198,5 @@ class Shortcuts:
         if isinstance(error, NotInvited):
             return self._ask.not_a_member
         if scopes := ", ".join(filter(None, missing_scopes(error))):
-            return f"I may not read this. An admin can give my app the scope {scopes}."
+            return f"I am not allowed to read this. An admin can give my app the scope {scopes}."
         return views.sentence(error)

@@ -379,7 +379,7 @@ class EventHandler:
         missing_read_scopes = self._identity.missing_read_scopes
         if question.facts.direct or not missing_read_scopes:
             return HELP
-        return f"{HELP} I hear only mentions where I lack {' or '.join(missing_read_scopes)}."
+        return f"{HELP} I only see mentions where my app lacks {' or '.join(missing_read_scopes)}."
 
     async def _deliver(self, post: Coroutine[Any, Any, object]) -> None:
         """Post a notice in the background: an event that waits for it would be retried."""

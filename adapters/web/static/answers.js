@@ -46,7 +46,7 @@ export class Answers {
       return;
     }
     const { model, models } = this.known;
-    const options = [{ name: "", label: "The usual one" }, ...models];
+    const options = [{ name: "", label: "Default" }, ...models];
     if (model && !models.some((one) => one.name === model)) {
       options.push({ name: model, label: `${model} (gone)` });
     }

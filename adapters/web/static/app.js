@@ -387,7 +387,7 @@ class App {
 
   async takeBack(turn) {
     const text = "The message and its answer will be forgotten.";
-    const sure = await ask({ title: "Take your message back?", text, yes: "Take back" });
+    const sure = await ask({ title: "Delete your message?", text, yes: "Delete" });
     if (!sure) return;
     // A conversation goes with its only turn.
     const isOnly = this.conversation?.turns.length === 1;
@@ -404,7 +404,7 @@ class App {
   async rate(turn, chosen) {
     const rating = turn.rating === chosen ? "" : chosen;
     if (!(await this.act(turn, "rate", { rating }))) return;
-    announce(rating ? "Thank you." : "Your rating is taken back.");
+    announce(rating ? "Thank you." : "Your rating was removed.");
   }
 
   hearKeys() {

@@ -3,7 +3,7 @@ import { isOpen } from "./conversation.js";
 import { element, icon, iconButton } from "./dom.js";
 import { GrowingMarkdown } from "./markdown.js";
 
-const TAKES_TIME = "The model takes its time. It may be loading.";
+const TAKES_TIME = "This takes longer than usual. The model may still be loading.";
 const SLOW = 8000; // milliseconds without a word after which a person may wonder
 
 // Buttons carry data-action; the page hears them all in one place and finds the turn's id above.
@@ -13,7 +13,7 @@ export class TurnView {
     this.asking = tools("Your message", [
       ["copy", "Copy your message", "copy-question"],
       ["edit", "Edit your message", "edit"],
-      ["delete", "Take your message back", "take-back"],
+      ["delete", "Delete your message", "take-back"],
     ]);
     this.text = element("div", { className: "text" });
     this.markdown = new GrowingMarkdown(this.text);
@@ -127,7 +127,7 @@ function noteOf(turn, place) {
   if (turn.note && isOpen(turn)) return plain(turn.note);
   if (turn.state === "stopped" && !turn.answer) return "Stopped.";
   if (isOpen(turn) || turn.answer) return "";
-  return "There is no answer.";
+  return "There is no answer. Try again, or ask in another way.";
 }
 
 // A platform shows a notice in brackets; here its look sets it apart.

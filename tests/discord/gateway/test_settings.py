@@ -115,7 +115,7 @@ async def test_settings_are_changed_in_a_form(store: Store) -> None:
         shown = await told(emulator, sent)
 
         assert list(inputs) == ["model", "persona", "temperature", "max_tokens", "follow"]
-        assert shown.text == "Noted for this channel: Model, Temperature."
+        assert shown.text == "Saved for this channel: Model, Temperature."
         assert await chosen(emulator, intake, thread, "channel") == Preferences(
             model="org/large", temperature=0.5
         )
@@ -153,7 +153,7 @@ async def test_access_and_quotas_are_changed_in_a_form(store: Store) -> None:
         assert [str(one["id"]) for one in inputs["people"]["default_values"]] == [mona]
         assert [str(one["id"]) for one in inputs["roles"]["default_values"]] == [role]
         assert inputs["questions_per_day"]["value"] == "20"
-        assert shown.text == "You have changed nothing."
+        assert shown.text == "Nothing was changed."
         assert await chosen(emulator, intake, thread, "server") == Preferences(
             people=(mona,), roles=(role,), questions_per_day=20
         )

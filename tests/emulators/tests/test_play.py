@@ -252,7 +252,7 @@ async def test_the_bots_commands_menus_and_forms_are_used(play: Play) -> None:
     assert private.key.thread.startswith("private-")
     assert any("A form is open: Ask about this message" in line for line in opened)
     assert intake.turns[1].text == "what is c?"
-    assert any("no member" in line for line in helped)
+    assert any("not a member" in line for line in helped)
     assert offered[0] == "Offered: nothing"
     assert not any(mark in line for line in wrong for mark in "[]'")
     assert wrong[1] == "That cannot be done: what /parley help takes: nothing"
@@ -512,7 +512,7 @@ async def test_a_piped_play_shows_the_bot_in_every_place(tmp_path: Path) -> None
     assert "\n     2 parley: All *is* well, so far." in shown["Discord #general"]
     assert "\n 4 parley: All *is* well, so far." in shown["Discord #general, thread 1"]
     assert "\n 6 parley: All *is* well, so far." in shown["Discord DM"]
-    assert "\n 7 parley: All *is* well, so far." in f"\n{shown['Discord #lab']}"
+    assert "\n 7 parley: > \u200bfour\n   All *is* well, so far." in f"\n{shown['Discord #lab']}"
     # In Slack, an answer that stands still is taken for complete, as that of a frozen machine is.
     assert "\n     9 parley: All *is*" in shown["Slack #general"]
     assert "\n11 parley: All *is*" in shown["Slack DM"]
@@ -670,8 +670,8 @@ async def test_slacks_commands_forms_menus_and_home_can_be_played(play: Play, st
         denied = await play.type("/manage", "/parley model name=small")
 
     assert "[Answers in this channel]" in "\n".join(told)
-    assert "temperature: Temperature: 'hot' is not a number." in "\n".join(refused)
-    assert "Noted for this channel: Model, Temperature." in "\n".join(stored)
+    assert "temperature: Temperature: please enter a number, not 'hot'." in "\n".join(refused)
+    assert "Saved for this channel: Model, Temperature." in "\n".join(stored)
     assert {"What I can do", "[Access in this workspace]"} <= set(home)
     assert intake.texts == ["Why?"]
     assert "Only somebody who manages this channel" in "\n".join(denied)

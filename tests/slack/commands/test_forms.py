@@ -94,7 +94,7 @@ async def test_a_model_is_taken_back_in_the_form(store: Store) -> None:
         await slack.submit(ann, model="-")
 
         assert models == ["org/small", "org/large", "-"]
-        assert form.texts == ["I have taken back the choice of a model for our conversation."]
+        assert form.texts == ["From now on the default model answers in our conversation."]
         assert await chosen(slack, intake, "thread", dm, dm) == Preferences()
 
 
@@ -105,7 +105,7 @@ async def test_without_models_nothing_is_offered(store: Store) -> None:
         await slack.slash(slack.channel_id, ann, "/parley", "model")
 
         assert slack.modal(ann) is None
-        assert read_by(slack, ann) == ["The usual model answers here."]
+        assert read_by(slack, ann) == ["The default model answers here."]
 
 
 async def test_a_form_offers_what_its_person_may_change(store: Store) -> None:
@@ -139,7 +139,7 @@ async def test_settings_are_changed_in_a_form(store: Store) -> None:
         assert title == "Answers in this channel"
         assert fields == ["model", "persona", "temperature", "max_tokens", "follow"]
         assert held == "org/small"
-        assert form.texts == ["Noted for this channel: Model, Temperature."]
+        assert form.texts == ["Saved for this channel: Model, Temperature."]
         assert await chosen(slack, intake, "channel") == Preferences(
             model="org/large", temperature=0.5
         )
@@ -161,7 +161,7 @@ async def test_access_and_quotas_are_changed_in_a_form_without_roles(store: Stor
 
         assert "roles" not in fields
         assert people == f"{ann},{bob}"
-        assert again.texts == ["You have changed nothing."]
+        assert again.texts == ["Nothing was changed."]
         assert await chosen(slack, intake, "server") == Preferences(
             people=(ann, bob), questions_per_day=20
         )

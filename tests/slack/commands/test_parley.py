@@ -59,7 +59,7 @@ async def test_a_dm_of_two_people_is_nobodys_own(words: str, store: Store) -> No
 
         await slack.slash(place, ann, "/parley", words)
 
-        assert "Only the person who began this conversation" in read_by(slack, ann)[0]
+        assert "Only the person who started this conversation" in read_by(slack, ann)[0]
         assert await chosen(slack, intake, "thread", place) == Preferences()
 
 
@@ -72,7 +72,7 @@ async def test_an_admin_ends_anothers_answer_in_its_thread(store: Store) -> None
         await slack.say(place, bob, f"{slack.bot_mention} /parley stop", thread_ts=root)
         await until(lambda: slack.ephemerals)
 
-        assert read_by(slack, bob) == ["I stop."]
+        assert read_by(slack, bob) == ["Stopped."]
 
 
 async def running(intake: NotedIntake) -> None:
@@ -93,8 +93,8 @@ async def test_stop_in_a_channel_ends_what_the_person_asked_there(store: Store) 
         for person in (bob, ann):
             await slack.slash(slack.channel_id, person, "/parley", "stop")
 
-        assert read_by(slack, bob) == ["No answer of yours is running here."]
-        assert read_by(slack, ann) == ["I stop."]
+        assert read_by(slack, bob) == ["I am not answering you here right now."]
+        assert read_by(slack, ann) == ["Stopped."]
 
 
 async def test_a_person_reads_what_they_have_used(store: Store) -> None:
@@ -137,7 +137,7 @@ async def test_help_tells_which_scopes_an_admin_would_have_to_give(store: Store)
         await slack.slash(slack.dm(ann), ann, "/parley", "help")
 
         in_channel, in_dm = read_by(slack, ann)
-        assert "In private channels I hear only messages that mention me" in in_channel
+        assert "In private channels I only see messages that mention me" in in_channel
         assert "the scope groups:history" in in_channel
         assert "the scope channels:read" in in_channel
         assert "the scope mpim:history" not in in_channel
@@ -255,7 +255,7 @@ async def test_another_app_gives_nobody_a_thread(store: Store) -> None:
         await slack.say(place, eve, words, thread_ts=root)
         await until(lambda: read_by(slack, eve))
 
-        assert "Only the person who began this conversation" in read_by(slack, eve)[0]
+        assert "Only the person who started this conversation" in read_by(slack, eve)[0]
         assert await chosen(slack, intake, "thread", place, root) == Preferences()
 
 
@@ -278,7 +278,7 @@ async def test_in_a_thread_a_mention_with_the_command_carries_it_out(store: Stor
 
         assert not intake.turns
         assert {said.thread_ts for said in slack.ephemerals} == {root}
-        assert "Only the person who began this conversation" in read_by(slack, bob)[0]
+        assert "Only the person who started this conversation" in read_by(slack, bob)[0]
         assert await chosen(slack, intake, "thread", place, root) == Preferences(
             follow="mention", persona="Be brief."
         )
@@ -357,7 +357,7 @@ async def test_who_asked_by_command_looks_after_the_thread(store: Store) -> None
         await until(lambda: len(slack.ephemerals) == 2)
 
         assert read_by(slack, ann) == ["From now on I answer only mentions and replies here."]
-        assert "Only the person who began this conversation" in read_by(slack, bob)[0]
+        assert "Only the person who started this conversation" in read_by(slack, bob)[0]
         assert (await chosen(slack, intake, "thread", place, root)).follow == "mention"
 
 

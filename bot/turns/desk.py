@@ -168,7 +168,7 @@ class Desk:
             model = self._intake.preferences.label_of((await self._chosen(call)).model)
             answers = f"{model or 'The usual model'} answers here."
             offered = ", ".join(label for _, label in self.models())
-            how = f"Name one to choose it, or `{DEFAULT}` to take the choice back."
+            how = self._how(call, f"Name one to choose it, or `{DEFAULT}` to take the choice back.")
             return f"{answers} There are: {offered}. {how}" if offered else answers
         place, chosen = await self._change(call, scope, {"model": _given(name)})
         if not chosen.model:
@@ -189,7 +189,8 @@ class Desk:
         if not text.strip():
             persona = (await self._chosen(call)).persona
             shown = f"My persona here:\n{persona}" if persona else "No persona is chosen here."
-            return f"{shown}\nWrite how I am to answer, or `{DEFAULT}` to take it back."
+            how = self._how(call, f"Write how I am to answer, or `{DEFAULT}` to take it back.")
+            return f"{shown}\n{how}"
         place, chosen = await self._change(call, scope, {"persona": _given(text)})
         if not chosen.persona:
             return f"I have taken back the persona for {place}."
@@ -206,7 +207,7 @@ class Desk:
         ]
         lines = chosen_lines(found, call.scopes, self._intake.preferences.models)
         text = "\n".join(lines) or _NOTHING_CHOSEN
-        return Overview(text=text if offered else f"{text}\n{_WHO_MAY}", forms=offered)
+        return Overview(text=f"{text}\n{self._how(call, '')}".strip(), forms=offered)
 
     def changeable(self, call: Call) -> Mapping[Scope, str]:
         """Return the scopes that this person may change, with their names."""
@@ -314,6 +315,11 @@ class Desk:
             rules.append(f"You may ask me {_counted(questions)} questions a day.")
         return rules
 
+    def _how(self, call: Call, invitation: str) -> str:
+        """Return the invitation to choose, or who may do that if this person may not."""
+        may = self.changeable(call)
+        return invitation if may else MayNotChange(next(iter(call.scopes))).apology
+
     async def _chosen(self, call: Call) -> Preferences:
         await self._check(call)
         return resolved(await self._intake.preferences.read(call.thread))
@@ -382,10 +388,6 @@ def _require(call: Call, scope: Scope) -> None:
 
 
 _NOTHING_CHOSEN = "Nothing is chosen here: the defaults apply."
-_WHO_MAY = (
-    "The person who began a thread can change its settings; managers can change a channel's or a "
-    "server's."
-)
 _TITLES: Mapping[Part, str] = {
     "answers": "Answers in {place}",
     "access": "Access in {place}",

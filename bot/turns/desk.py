@@ -206,7 +206,7 @@ class Desk:
             for part in _PARTS[scope]
         ]
         lines = chosen_lines(found, call.scopes, self._intake.preferences.models)
-        text = "\n".join(lines) or _NOTHING_CHOSEN
+        text = "\n".join(lines) or "Nothing is chosen here: the defaults apply."
         return Overview(text=f"{text}\n{self._how(call, '')}".strip(), forms=offered)
 
     def changeable(self, call: Call) -> Mapping[Scope, str]:
@@ -315,10 +315,9 @@ class Desk:
             rules.append(f"You may ask me {_counted(questions)} questions a day.")
         return rules
 
-    def _how(self, call: Call, invitation: str) -> str:
-        """Return the invitation to choose, or who may do that if this person may not."""
-        may = self.changeable(call)
-        return invitation if may else MayNotChange(next(iter(call.scopes))).apology
+    def _how(self, call: Call, how: str) -> str:
+        """Return how to choose, or who may do that if this person may not."""
+        return how if self.changeable(call) else MayNotChange(next(iter(call.scopes))).apology
 
     async def _chosen(self, call: Call) -> Preferences:
         await self._check(call)
@@ -387,7 +386,6 @@ def _require(call: Call, scope: Scope) -> None:
         raise NotAThread if scope == "thread" else NotOffered(f"There is no {scope} here.")
 
 
-_NOTHING_CHOSEN = "Nothing is chosen here: the defaults apply."
 _TITLES: Mapping[Part, str] = {
     "answers": "Answers in {place}",
     "access": "Access in {place}",

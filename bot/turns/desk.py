@@ -168,7 +168,7 @@ class Desk:
             model = self._intake.preferences.label_of((await self._chosen(call)).model)
             answers = f"{model or 'The default model'} answers here."
             offered = ", ".join(label for _, label in self.models())
-            how = f"Write its name, or `{DEFAULT}` for the default model."
+            how = self._how(call, f"Write its name, or `{DEFAULT}` for the default model.")
             return f"{answers} You can choose {offered}. {how}" if offered else answers
         place, chosen = await self._change(call, scope, {"model": _given(name)})
         if not chosen.model:
@@ -189,7 +189,8 @@ class Desk:
         if not text.strip():
             persona = (await self._chosen(call)).persona
             shown = f"My persona here:\n{persona}" if persona else "No persona is chosen here."
-            return f"{shown}\nWrite how I should answer, or `{DEFAULT}` to remove it."
+            how = self._how(call, f"Write how I should answer, or `{DEFAULT}` to remove it.")
+            return f"{shown}\n{how}"
         place, chosen = await self._change(call, scope, {"persona": _given(text)})
         if not chosen.persona:
             return f"I no longer use that persona in {place}."
@@ -205,8 +206,8 @@ class Desk:
             for part in _PARTS[scope]
         ]
         lines = chosen_lines(found, call.scopes, self._intake.preferences.models)
-        text = "\n".join(lines) or _NOTHING_CHOSEN
-        return Overview(text=text if offered else f"{text}\n{_WHO_MAY}", forms=offered)
+        text = "\n".join(lines) or "Nothing was changed here: I use my default settings."
+        return Overview(text=f"{text}\n{self._how(call, '')}".strip(), forms=offered)
 
     def changeable(self, call: Call) -> Mapping[Scope, str]:
         """Return the scopes that this person may change, with their names."""
@@ -314,6 +315,10 @@ class Desk:
             rules.append(f"You may ask me {_counted(questions)} questions a day.")
         return rules
 
+    def _how(self, call: Call, how: str) -> str:
+        """Return how to choose, or who may do that if this person may not."""
+        return how if self.changeable(call) else MayNotChange(next(iter(call.scopes))).apology
+
     async def _chosen(self, call: Call) -> Preferences:
         await self._check(call)
         return resolved(await self._intake.preferences.read(call.thread))
@@ -385,11 +390,6 @@ def _require(call: Call, scope: Scope) -> None:
         )
 
 
-_NOTHING_CHOSEN = "Nothing was changed here: I use my default settings."
-_WHO_MAY = (
-    "The person who began a thread can change its settings; managers can change a channel's or a "
-    "server's."
-)
 _TITLES: Mapping[Part, str] = {
     "answers": "Answers in {place}",
     "access": "Access in {place}",

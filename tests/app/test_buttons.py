@@ -22,7 +22,6 @@ from tests.emulators.model import ModelEmulator
 from tests.emulators.slack import Shown as SlackShown
 from tests.emulators.slack import SlackEmulator
 from tests.emulators.slack.payload import Payload
-from tests.support.discord_platform import answer_of
 from tests.support.process import (
     DiscordDm,
     DiscordMention,
@@ -37,6 +36,7 @@ from tests.support.process import (
     slack_variables,
     speak_slowly,
 )
+from tests.support.replies import answer_of
 from tests.support.service import serving
 from tests.support.waiting import until
 

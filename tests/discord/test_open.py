@@ -22,7 +22,6 @@ from bot.reply.edit_budget import EditBudgets
 from bot.store import Store
 from tests.emulators.discord import DiscordEmulator
 from tests.support.discord_platform import (
-    answer_of,
     channel_turn,
     dm_turn,
     listening,
@@ -31,6 +30,7 @@ from tests.support.discord_platform import (
     turn_at,
 )
 from tests.support.fakes import FakeIntake, NoLimits, bucket_of
+from tests.support.replies import answer_of
 from tests.support.waiting import until
 
 

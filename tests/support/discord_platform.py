@@ -11,7 +11,6 @@ from dataclasses import replace
 from adapters.discord import DiscordPlatform, connect
 from adapters.discord.gateway.listen import Shards
 from adapters.discord.reply.channel import ChannelAddress
-from adapters.discord.reply.message import QUESTION
 from adapters.discord.tuning import Tuning
 from bot.concurrency import running
 from bot.domain import Page, Person, Place, ThreadKey, Turn
@@ -215,8 +214,3 @@ async def our_thread(
 def said(*texts: str) -> list[str]:
     """Return what the emulated model answers to these."""
     return [f"You said: {text}" for text in texts]
-
-
-def answer_of(text: str) -> str:
-    """Return a message without the line of its question, which begins the answer to a command."""
-    return text.partition("\n")[2] if text.startswith(QUESTION) else text

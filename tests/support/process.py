@@ -24,7 +24,7 @@ from tests.emulators.discord import Shown as DiscordShown
 from tests.emulators.model import ModelEmulator
 from tests.emulators.slack import Shown as SlackShown
 from tests.emulators.slack import SlackEmulator
-from tests.support.discord_platform import answer_of
+from tests.support.replies import answer_of
 
 ROOT = Path(__file__).parents[2]
 PROCESS_LEASE = 0.6  # seconds

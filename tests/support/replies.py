@@ -18,6 +18,12 @@ WORDS = [f"word{number} " for number in range(40)]
 TEXT = "".join(WORDS)
 
 
+def answer_of(text: str) -> str:
+    """Return a message without the line of its question, which begins the answer to a command."""
+    # A constant of the adapter, whose import would import Discord's library.
+    return text.partition("\n")[2] if text.startswith("> \u200b") else text
+
+
 async def allow_retry(_: Exception) -> None:
     """Let a failing model be asked again."""
 

@@ -62,6 +62,16 @@ async def test_without_a_choice_the_first_model_and_no_persona_are_shown(store: 
     assert (await desk.choose_persona(OWNER, " ")).startswith("No persona is chosen here.")
 
 
+async def test_who_may_not_choose_reads_who_may(store: Store) -> None:
+    desk, _ = desk_of(store)
+
+    model, persona = [await show(VISITOR, "") for show in (desk.choose_model, desk.choose_persona)]
+
+    who = MayNotChange("thread").apology
+    assert model == f"Small answers here. There are: Small, Large. {who}"
+    assert persona == f"No persona is chosen here.\n{who}"
+
+
 async def test_a_persona_is_shown_and_taken_back(store: Store) -> None:
     desk, intake = desk_of(store)
     await desk.choose_persona(OWNER, "A pirate.")
@@ -254,7 +264,7 @@ async def test_the_overview_tells_what_is_chosen_where_and_offers_what_may_be_ch
     ]
     assert own.forms == [("thread", "answers", "Answers in this thread")]
     assert visiting.forms == []
-    assert "The person who began a thread" in visiting.text
+    assert visiting.text == f"{own.text}\n{MayNotChange('thread').apology}"
     assert len(managing.forms) == 5
 
 

@@ -20,8 +20,9 @@ from tests.emulators.discord import DiscordEmulator
 from tests.emulators.discord.message import Shown
 from tests.emulators.discord.objects import Payload
 from tests.emulators.model import ModelEmulator
-from tests.support.discord_platform import FAST, answer_of, listening, our_thread, page
+from tests.support.discord_platform import FAST, listening, our_thread, page
 from tests.support.fakes import FakeIntake
+from tests.support.replies import answer_of
 from tests.support.service import serving_discord
 from tests.support.waiting import until
 

@@ -28,7 +28,6 @@ from bot.store import Store
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.discord.limits import Limits
 from tests.support.discord_platform import (
-    answer_of,
     listening,
     logged_in,
     page,
@@ -36,6 +35,7 @@ from tests.support.discord_platform import (
     turn_at,
 )
 from tests.support.fakes import FakeIntake, bucket_of, write_the_end
+from tests.support.replies import answer_of
 from tests.support.waiting import until
 
 NO_ACCESS = {"code": 50001, "message": "Missing Access"}

@@ -116,7 +116,7 @@ def _news(messages: Mapping[str, str], known: Mapping[str, str]) -> Iterator[str
 
 
 def _clean(text: str) -> str:
-    return strip_controls(text).expandtabs(4)
+    return strip_controls(text).replace("\u200b", "").expandtabs(4)
 
 
 def _size(output: TextIO) -> tuple[int, int]:

@@ -17,8 +17,8 @@ class Rate:
     burst: int
 
     def times(self, share: float) -> Rate:
-        """Return so many times this rate, with a burst of one call at least."""
-        burst = max(round(self.burst * share), 1)
+        """Return so many times this rate, with a burst of one call at least if it has one."""
+        burst = max(round(self.burst * share), min(self.burst, 1))
         return Rate(calls=self.calls, seconds=self.seconds / share, burst=burst)
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from bot.domain import Preferences
 from bot.store import Store
+from bot.turns.preferences import MayNotChange
 from tests.emulators.slack.workspace import Role
 from tests.support.fakes import RefusingStore
 from tests.support.slack_commands import AWAY, chosen, commanded, opened, read_by
@@ -61,15 +62,23 @@ async def test_a_form_offers_the_places_for_which_the_person_may_choose(
         assert list((await opened(slack, ann)).options("scope")) == offered
 
 
-@pytest.mark.parametrize("name", ["model", "persona"])
-async def test_who_may_choose_for_no_place_reads_so_without_a_form(name: str, store: Store) -> None:
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("model", "Small answers here. You can choose Small, Large. "),
+        ("persona", "No persona is chosen here.\n"),
+    ],
+)
+async def test_who_may_choose_for_no_place_reads_so_without_a_form(
+    name: str, shown: str, store: Store
+) -> None:
     async with commanded(store) as (slack, _):
         ann = slack.user("Ann")
 
         await slack.slash(slack.channel_id, ann, "/parley", name)
 
         assert slack.modal(ann) is None
-        assert read_by(slack, ann) == ["Only somebody who manages this channel can change this."]
+        assert read_by(slack, ann) == [f"{shown}{MayNotChange('channel').apology}"]
 
 
 async def test_a_form_that_does_not_open_says_what_to_do(store: Store) -> None:
@@ -119,7 +128,7 @@ async def test_a_form_offers_what_its_person_may_change(store: Store) -> None:
 
         assert list(form.options("scope")) == ["channel"]
         assert slack.modal(bob) is None
-        assert read_by(slack, bob) == ["Only somebody who manages this channel can change this."]
+        assert read_by(slack, bob)[0].endswith(MayNotChange("channel").apology)
 
 
 async def test_settings_are_changed_in_a_form(store: Store) -> None:

@@ -168,8 +168,8 @@ class Desk:
             model = self._intake.preferences.label_of((await self._chosen(call)).model)
             answers = f"{model or 'The default model'} answers here."
             offered = ", ".join(label for _, label in self.models())
-            how = self._how(call, f"Write its name, or `{DEFAULT}` for the default model.")
-            return f"{answers} You can choose {offered}. {how}" if offered else answers
+            how = self._how(call, f"Write the name of one, or `{DEFAULT}` for the default model.")
+            return f"{answers} Models: {offered}. {how}" if offered else answers
         place, chosen = await self._change(call, scope, {"model": _given(name)})
         if not chosen.model:
             return f"From now on the default model answers in {place}."

@@ -48,7 +48,7 @@ async def test_a_model_is_chosen_by_its_name_or_label_and_taken_back(store: Stor
     shown = await desk.choose_model(OWNER, "")
     back = await desk.choose_model(OWNER, " Default")
 
-    assert shown.startswith("Large answers here. You can choose Small, Large.")
+    assert shown.startswith("Large answers here. Models: Small, Large.")
     assert said == "From now on Large answers in this thread."
     assert taken == "org/large"
     assert back == "From now on the default model answers in this thread."
@@ -68,7 +68,7 @@ async def test_who_may_not_choose_reads_who_may(store: Store) -> None:
     model, persona = [await show(VISITOR, "") for show in (desk.choose_model, desk.choose_persona)]
 
     who = MayNotChange("thread").apology
-    assert model == f"Small answers here. There are: Small, Large. {who}"
+    assert model == f"Small answers here. Models: Small, Large. {who}"
     assert persona == f"No persona is chosen here.\n{who}"
 
 

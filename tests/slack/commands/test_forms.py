@@ -65,7 +65,7 @@ async def test_a_form_offers_the_places_for_which_the_person_may_choose(
 @pytest.mark.parametrize(
     ("name", "shown"),
     [
-        ("model", "Small answers here. You can choose Small, Large. "),
+        ("model", "Small answers here. Models: Small, Large. "),
         ("persona", "No persona is chosen here.\n"),
     ],
 )

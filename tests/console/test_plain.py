@@ -82,7 +82,7 @@ async def test_what_was_used_and_which_commands_there_are_is_told(store: Store) 
 
     assert "Your tokens today, read and written: 1,234" in printed
     assert "/forget-me    forget everything you have said to me" in printed
-    assert "You can choose Fast, Clever." in printed
+    assert "Models: Fast, Clever." in printed
     # Of the window alone.
     assert "/save" not in printed
     assert [turn.text for turn in intake.turns] == ["/save it"]

@@ -255,7 +255,7 @@ async def test_the_model_and_the_persona_are_chosen_shown_and_taken_back(
         await person.reads("From now on I use this persona in this conversation.")
         chosen = await person.intake.preferences.read_all()
         person.type("/model" + ENTER)
-        shown = await person.reads("You can choose Fast, Clever.")
+        shown = await person.reads("Models: Fast, Clever.")
         person.type("/persona" + ENTER)
         await person.reads("A pirate.")
         person.type("/model nonsense" + ENTER)

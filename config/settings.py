@@ -53,11 +53,17 @@ _WORDS = (
 # Names that others read, and that may stand in .env.
 _OF_OTHERS = re.compile(
     r"""
+      # No word of a setting that limits access: that is a mistake, whatever stands before it.
+      (?! .*(ALLOW|BLOCK|ADMIN|DENY|DENIED) )
+      (
       (COMPOSE|DOCKER|UV|PIP|OTEL)_\w+ | P?[UG]ID | UMASK | TERM | TMPDIR | NO_COLOR | PYTHON\w*
     | LC_\w+ | LANG | TZ
     | (HTTPS?|ALL|NO)_PROXY | SSL_CERT_(FILE|DIR) | (REQUESTS|CURL)_CA_BUNDLE
     | (CUDA|NVIDIA|HIP|GGML|OMP|TORCH|PYTORCH|TOKENIZERS)_\w+
     | HF_(HOME|ENDPOINT|DEBUG|(HUB|XET)_(?!TOKEN)\w+) | TRANSFORMERS_(CACHE|OFFLINE|VERBOSITY)
+    # What an image and its runtime set.
+    | PATH | HOME | HOSTNAME | PWD | OLDPWD | SHLVL | _ | GPG_KEY | container
+    )
     """,
     re.VERBOSE | re.IGNORECASE,
 )
@@ -82,6 +88,15 @@ _OURS = re.compile(
     """,
     re.VERBOSE,
 )
+# How an empty value is written; anything else behind the "=" is a comment, or cannot be seen.
+_EMPTY = re.compile(r"""[ \t]*(['"]?)[ \t]*\1""")
+# A limit behind what only some editors show as the end of a line, or in quotes that do not end.
+_HIDDEN_LINE = re.compile(
+    r"[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*(export\s+)?"
+    r"(?P<name>ALLOWED_\w+|BLOCKED_\w+|ADMINS|DIRECT_MESSAGES|\w+_PER_DAY|WEB_PASSWORD)\s*="
+)
+# A port that Kubernetes sets for a service called "web".
+_LINK = re.compile(r"\w+_PORT=tcp://.*")
 # Variables that mean nothing without another one.
 _NEEDS = (
     ("SLACK_APP_TOKEN", "SLACK_BOT_TOKEN"),
@@ -606,6 +621,12 @@ class Settings:
         "addresses of proxies before the web page, with commas between; empty: only this machine"
         " may name people",
     )
+    strict_environment: bool = _setting(
+        False,
+        _switch,
+        "on: an unknown name in the environment stops the bot, as one in .env does; for containers "
+        "whose environment is made from .env",
+    )
     # With less, a worker does not renew its leases in time.
     lease_seconds: float = _setting(
         3.0,
@@ -620,10 +641,14 @@ class Settings:
         An empty value counts as none, and a missing file as an empty one.
         """
         written, mistakes = read(env_file)
-        mistakes += filter(
-            None, (_misspelt(name, "the environment", in_environment=True) for name in environment)
-        )
-        texts = written | {name: text.strip() for name, text in environment.items() if text.strip()}
+        given = {name: text.strip() for name, text in environment.items() if text.strip()}
+        given = {
+            name: text for name, text in given.items() if not _LINK.fullmatch(f"{name}={text}")
+        }
+        texts = written | given
+        is_strict = texts.get("STRICT_ENVIRONMENT", "").lower() in ON
+        found = (_misspelt(name, "the environment", is_strict=is_strict) for name in environment)
+        mistakes += filter(None, found)
         values: dict[str, Any] = {}  # each parser returns the type of its field
         for variable in fields(cls):
             text = texts.get(variable.name.upper(), "")
@@ -692,7 +717,7 @@ def read(env_file: Path) -> tuple[dict[str, str], list[str]]:
         # The encoding drops the byte order mark of some editors.
         with env_file.open(encoding="utf-8-sig") as stream:
             lines = list(parse_stream(stream))
-    except (FileNotFoundError, IsADirectoryError):
+    except (FileNotFoundError, IsADirectoryError):  # some people's virtual environment is .env
         return {}, []
     except OSError as error:
         return {}, [f"{env_file} cannot be read: {error.strerror}"]
@@ -711,6 +736,12 @@ def _line_mistakes(lines: list[Binding], file: str) -> Iterator[str]:
             yield f"{file} line {_line_number(line)} is not NAME=value"
         elif line.key and (sentence := _misspelt(line.key, file)):
             yield sentence
+        text = line.original.string.strip(" \t\r\n")
+        if hidden := _HIDDEN_LINE.search(text):
+            yield f"{hidden['name']} in {file} line {_line_number(line)} is part of another line"
+        is_empty = line.key and line.value is not None and not line.value.strip()
+        if is_empty and not _EMPTY.fullmatch(text.partition("=")[2]):
+            yield f"{line.key} in {file} has no value, but a comment: put that on a line of its own"
     last = {line.key: line.value for line in lines if line.key}
     for line in lines:
         if line.key and (line.value or "").strip() not in ("", (last[line.key] or "").strip()):
@@ -723,7 +754,8 @@ def _line_number(line: Binding) -> int:
     return line.original.line + text[: len(text) - len(text.lstrip())].count("\n")
 
 
-def _misspelt(name: str, where: str, *, in_environment: bool = False) -> str | None:
+def _misspelt(name: str, where: str, *, is_strict: bool = True) -> str | None:
+    """Return why a name is refused; unless `is_strict`, names of other programs are let through."""
     known = [variable.name.upper() for variable in fields(Settings)]
     if name in known or _OF_OTHERS.fullmatch(name):
         return None
@@ -732,8 +764,7 @@ def _misspelt(name: str, where: str, *, in_environment: bool = False) -> str | N
     written = name.upper()
     words = " ".join(re.findall("[A-Z]+", written))
     very_near = get_close_matches(written, known, n=1, cutoff=_VERY_NEAR)
-    # The environment also has variables of other programs.
-    if in_environment and not very_near and not _OURS.match(words):
+    if not is_strict and not very_near and not _OURS.match(words):
         return None
     meant = [right for word, right in _WORDS if re.search(word, words)]
     near = very_near or meant or get_close_matches(written, known, n=1, cutoff=_NEAR)

@@ -753,3 +753,39 @@ def test_the_readme_has_each_variable_with_its_meaning_and_default() -> None:
         shown = special.get(name, f"`{default}`" if default else "")
         expected.append([f"`{name}`", shown, variable.metadata["meaning"]])
     assert [[name, default.strip(), meaning] for name, default, meaning in rows] == expected
+
+
+def test_in_a_strict_environment_no_name_is_let_through() -> None:
+    image = {"PATH": "/bin", "HOSTNAME": "1a2b", "PYTHON_VERSION": "3.11", "GPG_KEY": "x"}
+
+    assert mistakes({"STRICT_ENVIRONMENT": "on", "BOT_WHITELIST": "1"} | image) == (
+        "BOT_WHITELIST in the environment is unknown; did you mean ALLOWED_PEOPLE?",
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("ALLOWED_PEOPLE= #12345", "ALLOWED_PEOPLE=  # only me", "WEB_PASSWORD= #secret"),
+        *("ALLOWED_PEOPLE=\u00a0", 'SYSTEM_PROMPT="nice\nALLOWED_PEOPLE=12345\nMODEL_ID=demo"'),
+        *("# a note\u2028ALLOWED_PEOPLE=12345", "# a note\x0bexport ALLOWED_PEOPLE=12345"),
+        *("DOCKER_ALLOWED_PEOPLE=12345", "OTEL_ALLOWED=12345"),
+    ],
+)
+def test_no_access_setting_hides_in_the_file(text: str, tmp_path: Path) -> None:
+    env_file = tmp_path / ".env"
+    env_file.write_text(f"{text}\n", encoding="utf-8")
+
+    assert mistakes({}, env_file)
+
+
+@pytest.mark.parametrize("text", ["PORT=", 'PORT=""', "PORT= ", "PORT=7 # a port", "# PORT=7"])
+def test_an_empty_value_and_comments_are_no_mistakes(text: str, tmp_path: Path) -> None:
+    env_file = tmp_path / ".env"
+    env_file.write_text(f"\n\n# Ports\n{text}\r\n\n# ALLOWED_PEOPLE=\n", encoding="utf-8")
+
+    Settings.load({}, env_file)
+
+
+def test_the_address_of_a_container_beside_this_one_is_no_port() -> None:
+    assert Settings.load({"WEB_PORT": "tcp://10.0.0.7:80"}, NOWHERE).web_port == 5006

@@ -928,7 +928,8 @@ class Queue(RuleBasedStateMachine):
             self.work_through("w1", answer)
 
     @rule(
-        thread=st.sampled_from(sorted(THREADS)), event=st.sampled_from(["", "", *map(str, range(4))])
+        thread=st.sampled_from(sorted(THREADS)),
+        event=st.sampled_from(["", "", *map(str, range(4))]),
     )
     def reset(self, thread: str, event: str) -> None:
         self.run(self.queues["w1"].reset(THREADS[thread], event))

@@ -86,7 +86,7 @@ local function erase_turn(id, it)
     -- No repair will run.
     local is_left = repair and tonumber(repair) < now_ms() - LATE_ADMISSION_MS
     if repair and not is_left then
-      redis.call('HSET', key('turn', id), 'forget', '1')
+      redis.call('HSETNX', key('turn', id), 'forget', '1')
       drop_question(id)
       return false
     end

@@ -1642,7 +1642,7 @@ end
 
 -- A turn that has ended is forgotten with those that were answered together with it.
 local function forget_joined(lead, remembered)
-  redis.call('HSET', key('turn', lead), 'forget', '1')
+  redis.call('HSETNX', key('turn', lead), 'forget', '1')
   remembered[lead] = true
   drop_question(lead)
   for _, one in ipairs(joined_to(lead)) do drop_question(one) end
@@ -1712,7 +1712,7 @@ local function forget_turns(ids, may_be_admitted_later)
       redis.call('HDEL', name, 'joined')
       drop(id, turn)
     elseif turn.thread then
-      redis.call('HSET', name, 'forget', '1')
+      redis.call('HSETNX', name, 'forget', '1')
       redis.call('HDEL', name, ANEW)
       remembered[turn.thread] = remembered[turn.thread] or {}
       local here = remembered[turn.thread]

@@ -498,6 +498,20 @@ async def test_what_is_forgotten_is_not_written_anew(store: Store) -> None:
     assert await queue.depth() == 0
 
 
+async def test_a_deleted_question_brings_back_no_answer_of_a_reset_thread(store: Store) -> None:
+    queue = make_queue(store)
+    await queue.admit(make_turn(1))
+    taken = await take(queue)
+    await queue.reset(KEY)
+
+    await queue.forget("console:1")
+
+    await finish(queue, taken, answer="answer")
+    result = await queue.result("console:1")
+    assert result
+    assert result.text == ""
+
+
 async def test_a_thread_at_work_writes_nothing_anew(store: Store) -> None:
     queue = make_queue(store)
     await answered(queue, 1)

@@ -60,6 +60,7 @@ WORKERS = ("w1", "w2")
 REPAIR_ATTEMPTS = 20
 DUE, LANDING = 0, -1
 KEEP_SECONDS = 60
+AT_ONCE, AFTER_REPAIR = "at once", "after a repair"
 RATED = ', "ratings": {"eve":'
 
 
@@ -84,7 +85,7 @@ class Known:
     after: str | None = None  # the exchange before it, where it left none
     stop: bool = False
     forgotten: bool = False
-    drops_answer: bool = False
+    drops_answer: str = ""  # when the text goes, too
     late_writes: tuple[str, ...] = ()
     repair_attempts: int = 0
     joined: list[str] = field(default_factory=list)  # those that are answered with it
@@ -345,7 +346,7 @@ class Model:
         """End a turn and return the one whose reply is older than another one now."""
         known = self.turns[turn_id]
         thread = self.threads[known.thread]
-        if known.drops_answer:
+        if known.drops_answer == AT_ONCE:
             shown = replace(shown, text="", said="")
         for one in known.joined:
             if self.turns[one].state == "queued" and self.lead(one):
@@ -369,6 +370,8 @@ class Model:
             known.late_writes += shown.message_ids if shown.text else ()
         known.state, known.shown = outcome, shown
         older = self.note_newest(turn_id, thread)
+        if known.drops_answer == AFTER_REPAIR:
+            self.repair_buttons(turn_id)
         thread.mailbox.remove(turn_id)
         thread.ended.add(turn_id)
         if known.fence > 1 or outcome == "dead":
@@ -440,20 +443,30 @@ class Model:
         known.late_writes += known.shown.message_ids
         self.repairs[turn_id], known.repair_attempts = DUE, 0
 
-    def reset(self, name: str) -> None:
+    def end_repair(self, turn_id: str) -> None:
+        del self.repairs[turn_id]
+        known = self.turns[turn_id]
+        if known.drops_answer == AFTER_REPAIR:
+            known.shown = replace(known.shown, text="", said="")
+
+    def reset(self, name: str, event: str) -> None:
         """Forget what was said in a thread, but for the questions that wait."""
+        if event in self.pressed:
+            return
+        self.pressed |= {event} - {""}
         thread, ids = self.threads[name], list[str]()
         for one in thread.mailbox:
             known = self.turns[one]
             if known.state == "running" or known.saved:
                 ids += [*known.joined, one]
         ids += thread.ended
-        for known in map(self.turns.__getitem__, self.forget(*ids)):
-            known.drops_answer = known.forgotten
+        for one in self.forget(*ids):
+            known = self.turns[one]
             if known.forgotten:
+                known.drops_answer = AFTER_REPAIR if event else AT_ONCE
                 known.previous_answer = None
-            if known.forgotten and not known.open:
-                known.shown = replace(known.shown, text="", said="")
+                if not known.open and not (event and one in self.repairs):
+                    known.shown = replace(known.shown, text="", said="")
         thread.history.clear()
         thread.ended.clear()
 
@@ -686,7 +699,7 @@ class Queue(RuleBasedStateMachine):
             assert isinstance(body, str)
             text = write_exchange(exchange) if exchange else ""
             text += "" if exchange and not known.joined else body
-            shows = "" if known.drops_answer else answer
+            shows = "" if known.drops_answer == AT_ONCE else answer
             sizes = {turn.id: RECORD + len(shows.encode()) + len(text.encode())}
             for one in known.joined:
                 of_one = self.command("HGET", self.here.key("turn", one), "body")
@@ -753,7 +766,8 @@ class Queue(RuleBasedStateMachine):
         assert isinstance(left, list)
         gone = model.repairs.keys() - {*left}
         assert gone <= due - wanted
-        model.repairs = {one: at for one, at in model.repairs.items() if one not in gone}
+        for one in gone:
+            model.end_repair(one)
         if repair is None:
             assert (wanted, gone) == (set(), due)
             return None
@@ -774,7 +788,7 @@ class Queue(RuleBasedStateMachine):
         self.run(self.queues["w2"].repairs.complete(repair))
         turn_id = repair.turn.id
         if self.model.repairs.get(turn_id) == repair.claim:
-            del self.model.repairs[turn_id]
+            self.model.end_repair(turn_id)
             known = self.model.turns[turn_id]
             known.late_writes, known.repair_attempts = (), 0
 
@@ -913,10 +927,13 @@ class Queue(RuleBasedStateMachine):
         if answer is not None:
             self.work_through("w1", answer)
 
-    @rule(thread=st.sampled_from(sorted(THREADS)))
-    def reset(self, thread: str) -> None:
-        self.run(self.queues["w1"].reset(THREADS[thread]))
-        self.model.reset(thread)
+    @rule(
+        thread=st.sampled_from(sorted(THREADS)),
+        event=st.sampled_from(["", "", *map(str, range(4))]),
+    )
+    def reset(self, thread: str, event: str) -> None:
+        self.run(self.queues["w1"].reset(THREADS[thread], event))
+        self.model.reset(thread, event)
 
     @rule(data=st.data())
     def expire(self, data: st.DataObject) -> None:

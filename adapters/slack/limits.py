@@ -12,6 +12,8 @@ from bot.concurrency import Backoff
 class Limits:
     """The production values; tests hand in others. All times are in seconds."""
 
+    # What is tried of the limits for each workspace that Slack documents; a 429 lowers it again.
+    factor: float = 1.0
     request_timeout: float = REQUEST_TIMEOUT
     refusals_remembered: float = 3600.0  # an operator may have added the scope by then
     job_grace: float = 3.0  # for background jobs and events in progress at shutdown

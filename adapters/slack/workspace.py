@@ -64,6 +64,10 @@ class Workspace:
     # DMs in which the receipt notice was sent recently.
     acknowledged_dms: BoundedCache[str, bool] = field(default_factory=BoundedCache)
 
+    def allowed(self, requests: int) -> int:
+        """Return how many requests are tried where Slack documents so many."""
+        return round(requests * self.limits.factor)
+
     async def asker(self, access: Access, channel: str, user: str, *, team: str) -> Asker:
         """Return the access facts of a person; `team` is empty if unknown.
 

@@ -77,6 +77,7 @@ async def connect(
                 rated=rated,
                 no_feedback=Refusals(seconds=limits.refusals_remembered),
                 no_status=Refusals(seconds=limits.refusals_remembered),
+                reads_few=Refusals(seconds=limits.refusals_remembered),
                 signs=signs,
             )
             yield SlackPlatform(

@@ -199,7 +199,7 @@ class Post:
         if self.author == SLACKBOT:
             return {"user": SLACKBOT, "subtype": "tombstone", "hidden": True}
         if self.author == ANOTHER_APP:
-            another = {"id": ANOTHER_BOT, "name": "Another app", "team_id": home.team_id}
+            another = self._bot_profile(ANOTHER_BOT, "Another app", app="A0ANOTHER001")
             return {"user": ANOTHER_APP, "bot_id": ANOTHER_BOT, "bot_profile": another}
         if self.subtype:
             return {"user": self.author, "subtype": self.subtype}
@@ -209,20 +209,22 @@ class Post:
             if self.team:
                 team |= {"user_team": self.team, "source_team": self.team}
             return {"user": self.author, **team, "client_msg_id": client_msg_id}
-        icons = {f"image_{size}": f"https://a.slack.test/{size}.png" for size in (36, 48, 72)}
-        profile = {
-            "id": home.bot_id,
-            "app_id": APP_ID,
-            "name": "parley",
-            "team_id": home.team_id,
-            "deleted": False,
-            "updated": 0,
-            "icons": icons,
-        }
         return {
             "user": home.bot_user_id,
             "team": home.team_id,
             "bot_id": home.bot_id,
             "app_id": APP_ID,
-            "bot_profile": profile,
+            "bot_profile": self._bot_profile(home.bot_id, "parley", app=APP_ID),
+        }
+
+    def _bot_profile(self, bot: str, name: str, *, app: str) -> Payload:
+        icons = {f"image_{size}": f"https://a.slack.test/{size}.png" for size in (36, 48, 72)}
+        return {
+            "id": bot,
+            "app_id": app,
+            "name": name,
+            "team_id": self.home.team_id,
+            "deleted": False,
+            "updated": 0,
+            "icons": icons,
         }

@@ -18,6 +18,7 @@ from bot.domain import (
     Purpose,
     Turn,
 )
+from bot.errors import SurfaceError
 
 
 class Model(Protocol):
@@ -83,6 +84,14 @@ class Surface(Protocol):
         ...
 
 
+class PartlyRead(SurfaceError):
+    """Only some of the messages before a question could be read: these."""
+
+    def __init__(self, found: Sequence[ContextMessage]) -> None:
+        super().__init__("only a part could be read")
+        self.found = found
+
+
 class Platform(Protocol):
     """A platform on which replies are shown; a worker needs no gateway for it."""
 
@@ -107,7 +116,8 @@ class Platform(Protocol):
 
         At most `most` messages: those after the turn `since`, or the last ones if it is empty. The
         message that the question replies to is added if only its id is known. One request, or none
-        if the question begins the conversation or is in a direct message. Raises SurfaceError.
+        if the question begins the conversation or is in a direct message. Raises SurfaceError;
+        PartlyRead with the first of them if there are too many.
         """
         ...
 

@@ -510,6 +510,12 @@ class Settings:
         "up to four questions that Slack suggests in a DM, TITLE: MESSAGE with a vertical bar"
         " between them; empty means two examples",
     )
+    slack_limits: float = _setting(
+        1.0,
+        _within(1, 10, float),
+        "how many times Slack's documented limits of each workspace are tried, up to 10: Slack may"
+        " allow more than it documents, and a 429 lowers it for ten minutes",
+    )
     host: str = _setting("127.0.0.1", _host, "address for /livez, /readyz and /slack/events")
     port: int = _setting(8080, _port, "port beside HOST; 0 means any")
     metrics_host: str = _setting("127.0.0.1", _host, "address for /metrics on METRICS_PORT")

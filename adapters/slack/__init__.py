@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from adapters.slack.limits import Limits
 from adapters.slack.platform import SlackPlatform, connect
 
-__all__ = ["SlackPlatform", "connect"]
+__all__ = ["Limits", "SlackPlatform", "connect"]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 
-from adapters.slack.errors import translated
 from adapters.slack.inbound.events import TS, WRITTEN, turn_id
 from adapters.slack.markup import mentioned, readable
 from adapters.slack.reading import message_text, string_field
-from adapters.slack.workspace import Workspace
+from adapters.slack.workspace import Reading, Workspace
 from bot.domain import ContextMessage, Person, Turn
+from bot.ports import PartlyRead
 
 log = logging.getLogger(__name__)
 
@@ -27,9 +27,9 @@ async def read_context(
 ) -> Sequence[ContextMessage]:
     """Return the messages of a thread before a question, by one request at most.
 
-    The thread's parent is the first, unless `since` names a later turn. Raises SurfaceError. Only
-    the first page is read, so the end of very long threads (over 1000 messages; 15 for some apps)
-    is missing.
+    The thread's parent is the first, unless `since` names a later turn. Raises SurfaceError, and
+    PartlyRead for a thread of more than a page (1000 messages; 15 for some apps): Slack gives the
+    oldest first, and there is no way to ask for the newest.
     """
     channel, thread, asked = (turn.place.get(name) for name in ("channel", "thread", "question"))
     if not (isinstance(channel, str) and isinstance(thread, str) and isinstance(asked, str)):
@@ -42,15 +42,17 @@ async def read_context(
         # That turn was a command, whose question is the thread's parent, or continues an answer.
         # Messages of earlier prompts are left out later.
         after = thread
-    async with translated():
-        answer = await workspace.client.conversations_replies(
-            channel=channel, ts=thread, limit=_MOST_READ, oldest=after or None, latest=asked
-        )
-    if answer.get("has_more"):
-        log.info("Turn %s: read only the beginning of thread %s", turn.id, turn.key)
+    messages, more = await workspace.read(
+        Reading.CONTEXT,
+        channel=channel,
+        thread=thread,
+        limit=_MOST_READ,
+        oldest=after or None,
+        latest=asked,
+    )
     found: list[Message] = [
         one
-        for one in answer.get("messages") or ()
+        for one in messages
         if isinstance(one, dict)
         and after < string_field(one, "ts") < asked
         and one.get("subtype") in _READ_SUBTYPES
@@ -60,7 +62,11 @@ async def read_context(
     root = [one for one in found[:1] if one["ts"] == thread]
     # The parent may be what is asked about.
     chosen = root + found[len(root) :][-most:]
-    return await context_messages(workspace, chosen, turn.person, channel=channel)
+    context = await context_messages(workspace, chosen, turn.person, channel=channel)
+    if more:
+        log.info("Turn %s: read only the beginning of thread %s", turn.id, turn.key)
+        raise PartlyRead(context)
+    return context
 
 
 async def context_messages(

@@ -12,6 +12,8 @@ from bot.concurrency import Backoff
 class Limits:
     """The production values; tests hand in others. All times are in seconds."""
 
+    # What is tried of the limits for each workspace that Slack documents; a 429 lowers it again.
+    factor: float = 1.0
     request_timeout: float = REQUEST_TIMEOUT
     refusals_remembered: float = 3600.0  # an operator may have added the scope by then
     job_grace: float = 3.0  # for background jobs and events in progress at shutdown
@@ -50,8 +52,8 @@ class Limits:
     claim_seconds: int = 30  # after its last heartbeat; longer than a pass of catching up
     unstored_events: int = 100  # kept in memory; Slack retries the others
     catch_up_pass: float = 20.0
-    # Each method allows 50 requests a minute (docs: Tier 3); the other half is for finding our own
-    # messages.
+    # Each method allows 50 requests a minute (docs: Tier 3); the other half is for all other
+    # reading.
     catch_up_requests: int = 25
     catch_up_window: float = 60.0
     catch_up_age: float = 300.0  # older questions are not answered any more

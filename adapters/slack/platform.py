@@ -49,10 +49,9 @@ async def connect(
 ) -> AsyncIterator[SlackPlatform]:
     """Connect to the workspace of a bot token; an empty `api_url` is Slack's own.
 
-    `budgets` limit the start of streams, and the requests after an outage. If answers are `rated`,
-    they have rating buttons. `prompts` are titles and messages that Slack suggests in a DM; if
-    empty, two examples are used. Raises CannotStart if Slack refuses the token or cannot be
-    reached.
+    `budgets` limit what is written and read. If answers are `rated`, they have rating buttons.
+    `prompts` are titles and messages that Slack suggests in a DM; if empty, two examples are used.
+    Raises CannotStart if Slack refuses the token or cannot be reached.
     """
     limits, url = limits or Limits(), api_url or AsyncWebClient.BASE_URL
     # slack-sdk 3.47 ignores its own timeout if it is given a session.
@@ -77,6 +76,7 @@ async def connect(
                 rated=rated,
                 no_feedback=Refusals(seconds=limits.refusals_remembered),
                 no_status=Refusals(seconds=limits.refusals_remembered),
+                reads_few=Refusals(seconds=limits.refusals_remembered),
                 signs=signs,
             )
             yield SlackPlatform(

@@ -6,23 +6,26 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from functools import partial
+from typing import Any
 
 from slack_sdk.web.async_client import AsyncWebClient
 
-from adapters.slack.errors import TokenRefused, code_of, missing_scopes, translated
+from adapters.slack.errors import REQUEST_TIMEOUT, TokenRefused, code_of, missing_scopes, translated
 from adapters.slack.limits import Limits
 from adapters.slack.manifest import SCOPES
 from adapters.slack.markup import mentioned, readable
 from bot.cache import BoundedCache
 from bot.concurrency import BackgroundTasks
-from bot.domain import Asker, Json
-from bot.errors import CannotStart, SurfaceError, Unreachable, WriteDelayed, WriteFailed
+from bot.domain import Asker, EditBudget, Json
+from bot.errors import CannotStart, NoSlot, SurfaceError, Unreachable, WriteDelayed, WriteFailed
 from bot.reply.edit_budget import EditBudgets
 from bot.turns.access import Access
 
 log = logging.getLogger(__name__)
 
+Messages = tuple[list[dict[str, object]], str]  # and the cursor of the next page
 _Request = Callable[[str], Awaitable[str]]  # for a name
 
 _KNOWN_SECONDS, _UNKNOWN_SECONDS = 3600.0, 60.0  # cache lifetime of a name, and of its absence
@@ -42,12 +45,28 @@ _PAGE_SIZE = 200  # messages, as Slack recommends (docs: conversations.history, 
 MOST_PAGES = 5
 
 
+_READS, _MINUTE = 50, 60.0  # docs: Tier 3
+# docs: conversations.replies and conversations.history, for apps that are distributed commercially
+# outside the Marketplace: one request a minute, of 15 messages. Only they are told to wait so long.
+_FEW, _LONG_PAUSE = 15, 20.0
+
+
+class Reading(Enum):
+    """Why messages are read; the first gets a scarce request first."""
+
+    RECOVERY = auto()  # to find the bot's own messages
+    CONTEXT = auto()
+    SUMMARY = auto()  # not if others may need the request
+    CATCH_UP = auto()  # has taken its slot
+
+
 @dataclass(frozen=True, slots=True)
 class Workspace:
     """The client of one workspace, and the state that its events and replies share.
 
     `jobs` are background tasks that handle their own errors and get a grace period at shutdown.
-    `signs` are cancelled at once. If answers are `rated`, they have rating buttons: plain ones
+    `signs` are cancelled at once. `reads_few` has the methods of which Slack allows the app one
+    request a minute. If answers are `rated`, they have rating buttons: plain ones
     after Slack has refused its own.
     """
 
@@ -60,9 +79,14 @@ class Workspace:
     rated: bool
     no_feedback: Refusals
     no_status: Refusals
+    reads_few: Refusals
     signs: BackgroundTasks
     # DMs in which the receipt notice was sent recently.
     acknowledged_dms: BoundedCache[str, bool] = field(default_factory=BoundedCache)
+
+    def allowed(self, requests: int) -> int:
+        """Return how many requests are tried where Slack documents so many."""
+        return round(requests * self.limits.factor)
 
     async def asker(self, access: Access, channel: str, user: str, *, team: str) -> Asker:
         """Return the access facts of a person; `team` is empty if unknown.
@@ -89,27 +113,70 @@ class Workspace:
         return is_ours and any(person.get(role) is True for role in ("is_admin", "is_owner"))
 
     async def read_page(
-        self, *, channel: str, thread: str, since: str, cursor: str
-    ) -> tuple[list[dict[str, object]], str]:
+        self, purpose: Reading, *, channel: str, thread: str, since: str, cursor: str
+    ) -> Messages:
         """Return the messages since then, and the cursor of the next page. Raises SurfaceError.
 
-        `thread` is empty for the top level, `cursor` for the first page and after the last. Do not
-        rely on an order: Slack's documentation has the newest first, but Slack begins with the
-        messages closest to `since` (slackhq/slack-api-docs issue 4).
+        `cursor` is empty for the first page and after the last. Do not rely on an order: Slack's
+        documentation has the newest first, but Slack begins with the messages closest to `since`
+        (slackhq/slack-api-docs issue 4).
         """
+        return await self.read(
+            purpose,
+            channel=channel,
+            thread=thread,
+            limit=_PAGE_SIZE,
+            oldest=since,
+            cursor=cursor or None,
+            include_all_metadata=True,
+        )
+
+    async def read(
+        self,
+        purpose: Reading,
+        *,
+        channel: str,
+        thread: str,
+        limit: int,
+        within: float = REQUEST_TIMEOUT,
+        **more: Any,
+    ) -> Messages:
+        """Return messages and a cursor, empty if there are no more. Raises SurfaceError.
+
+        `thread` is empty for the top level. A slot and the answer are waited for `within` seconds
+        each. An app to which Slack shows little asks once a minute, in the order of `Reading`.
+        """
+        method = "replies" if thread else "history"
+        deadline = asyncio.get_running_loop().time() + within
+        budget = self._reading_budget(method)
+        if purpose is Reading.RECOVERY:
+            await self.budgets.final(budget, deadline=deadline)
+        elif purpose is Reading.CONTEXT:
+            await self.budgets.call(budget, deadline=deadline)
+        elif purpose is Reading.SUMMARY and not await self.budgets.spare(budget):
+            raise NoSlot("others have to read first", retry_after=_MINUTE)
         read = self.client.conversations_history
         if thread:
             read = partial(self.client.conversations_replies, ts=thread)
-        async with translated():
-            answer = await read(
-                channel=channel,
-                oldest=since,
-                limit=_PAGE_SIZE,
-                cursor=cursor or None,
-                include_all_metadata=True,
-            )
+        most = _FEW if self.reads_few.is_refused(method) else limit
+        try:
+            async with translated(within):
+                answer = await read(channel=channel, limit=min(limit, most), **more)
+        except WriteDelayed as error:
+            if error.retry_after >= _LONG_PAUSE:
+                self.reads_few.add(method)
+            await self.budgets.pause(self._reading_budget(method), error.retry_after)
+            raise
         metadata = answer.get("response_metadata") or {}
         return list(answer.get("messages") or ()), str(metadata.get("next_cursor") or "")
+
+    def _reading_budget(self, method: str) -> EditBudget:
+        """Return the budget of conversations.history or conversations.replies.
+
+        The reading after an outage uses half of the same bucket.
+        """
+        reads = 1 if self.reads_few.is_refused(method) else self.allowed(_READS)
+        return EditBudget(f"slack:{method}:{self.identity.team}", reads, _MINUTE, refills=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -388,6 +388,7 @@ async def _connect_slack(
             budgets=budgets,
             rated=_rated(settings, usual=True),
             prompts=settings.slack_suggested_prompts,
+            limits=slack.Limits(factor=settings.slack_limits),
         )
     )
     if settings.slack_app_token:

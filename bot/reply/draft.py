@@ -30,7 +30,7 @@ LEFT_OUT = (
 # Below the first answer for which the conversation was too long.
 BEGINNING_LEFT_OUT = "(We have talked for so long that I no longer see how our conversation began.)"
 # Below an answer for which the platform let nobody read the thread.
-CONTEXT_UNREAD = "(I could not read the messages before yours.)"
+CONTEXT_UNREAD = "(I could not read all the messages before yours.)"
 _LONG_WORD = 20  # characters
 
 

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from bot.domain import ContextMessage, Exchange, Message, Person, Turn
 from bot.errors import StoreUnavailable, SurfaceError
-from bot.ports import Platform
+from bot.ports import PartlyRead, Platform
 from bot.text.context import FORGED, NOTICE
 from bot.text.graphemes import CUT, cut_before, without_middle
 from bot.text.sanitize import mark_control_tokens, one_line, whole_characters
@@ -138,7 +138,12 @@ async def complete_context(
         if not wants_quote and not wants_more:
             return
         async with asyncio.timeout(_READ_SECONDS):
-            found = await platform.read_context(turn, since=since, most=most if wants_more else 0)
+            try:
+                found = await platform.read_context(
+                    turn, since=since, most=most if wants_more else 0
+                )
+            except PartlyRead as partly:
+                found, lease.context_unread = partly.found, True
         await lease.note_speakers(*_speakers(found))
         withheld = _shown_by(remembered) | await lease.withheld([one.id for one in found])
     except (SurfaceError, StoreUnavailable, TimeoutError) as error:

@@ -368,6 +368,23 @@ class TestOrder:
 
         assert written == ["final", "stale", "old", "fresh"]
 
+    async def test_finals_of_a_channel_go_out_in_the_order_in_which_replies_end(
+        self, store: Store, clock: VirtualClock
+    ) -> None:
+        (budgets,) = make_budgets(store, clock, 1)
+        channel = replace(refilling("channel", 5, 5.2), within=refilling("all", 300, 60.0))
+        shown: list[tuple[int, float]] = []
+
+        async def end(number: int) -> None:
+            await clock.sleep(number / 10)
+            await budgets.final(channel, deadline=FOREVER)
+            shown.append((number, clock.now()))
+
+        await clock.run(*(end(number) for number in reversed(range(20))))
+
+        assert [number for number, _ in shown] == list(range(20))
+        assert gaps([moment for _, moment in shown[6:]]) == pytest.approx([1.04] * 13, abs=SOON)
+
     async def test_a_new_page_does_not_wait_as_long_as_finals_keep_coming(
         self, store: Store, clock: VirtualClock
     ) -> None:
@@ -678,7 +695,7 @@ class TestReserve:
     async def test_it_is_kept_as_long_as_the_reply_goes_on(self, store: Store) -> None:
         budgets = EditBudgets(store=store, lease_seconds=0.03)
         key, seen = store.key("budget", "owed:owed"), set[float]()
-        async with budgets.reserving():
+        async with asyncio.timeout(60), budgets.reserving():
             await edit(budgets, posting(self.OWED), new=True)
             while len(seen) < 3:
                 (owner,) = await store.command("ZRANGE", key, 0, -1)

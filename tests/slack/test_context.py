@@ -9,13 +9,17 @@ from dataclasses import replace
 import pytest
 
 from adapters.slack import SlackPlatform
-from bot.domain import ContextMessage, Page, Person, Turn
-from bot.errors import PlaceGone, WriteDelayed
+from adapters.slack.manifest import SUMMARISE_ID
+from bot.domain import ContextMessage, EditBudget, Page, Person, Purpose, Turn
+from bot.errors import NoSlot, PlaceGone, WriteDelayed
+from bot.ports import PartlyRead
+from bot.reply.edit_budget import Clock, EditBudgets
+from bot.store import Store
 from tests.emulators.slack import SlackEmulator
 from tests.emulators.slack.methods import SCOPES
 from tests.emulators.slack.payload import Payload
 from tests.support.fakes import FakeIntake
-from tests.support.slack_platform import LIMITS, hearing
+from tests.support.slack_platform import LIMITS, hearing, joined
 from tests.support.waiting import until
 
 
@@ -214,20 +218,99 @@ async def test_a_message_may_bring_the_name_of_its_author() -> None:
         assert texts(found) == [("Bob Gray", "Hi.")]
 
 
-async def test_an_app_outside_the_marketplace_reads_the_first_messages_and_then_nothing() -> None:
-    intake = FakeIntake()
-    async with SlackEmulator(unlisted=True) as slack, hearing(slack, intake) as platform:
-        ann = slack.user("Ann")
-        parent = await slack.say(slack.channel_id, ann, "0")
-        for number in range(1, 20):
-            await slack.say(slack.channel_id, ann, str(number), thread_ts=parent)
-        turn = await asked(slack, intake, ann, parent)
+class Shifted(Clock):
+    """The time of edit budgets, which can be put forward."""
 
-        found = await platform.read_context(turn, since="", most=50)
+    ahead = 0.0
+
+    def now(self) -> float:
+        return super().now() + self.ahead
+
+    def shared_now(self) -> int:
+        return int(self.now() * 1000)
+
+
+async def long_thread(slack: SlackEmulator, intake: FakeIntake) -> Turn:
+    """Let somebody ask below twenty messages."""
+    ann = slack.user("Ann")
+    parent = await slack.say(slack.channel_id, ann, "0")
+    for number in range(1, 20):
+        await slack.say(slack.channel_id, ann, str(number), thread_ts=parent)
+    return await asked(slack, intake, ann, parent)
+
+
+async def test_an_app_outside_the_marketplace_reads_once_a_minute_and_says_what_it_lacks(
+    store: Store,
+) -> None:
+    intake, clock = FakeIntake(), Shifted()
+    budgets, of_another = (EditBudgets(store=store, clock=clock) for _ in range(2))
+    async with (
+        SlackEmulator(unlisted=True) as slack,
+        hearing(slack, intake, budgets=budgets) as platform,
+        joined(slack, budgets=of_another) as other,
+    ):
+        turn = await long_thread(slack, intake)
+
+        with pytest.raises(PartlyRead) as partly:
+            await platform.read_context(turn, since="", most=50)
         with pytest.raises(WriteDelayed, match="ratelimited"):
             await platform.read_context(turn, since="", most=50)
+        for each in (platform, other):
+            with pytest.raises(NoSlot):
+                await each.read_context(turn, since="", most=50)
+        clock.ahead += 60.0
+        slack.clock.advance(60.0)
+        with pytest.raises(PartlyRead):
+            await platform.read_context(turn, since="", most=50)
+        with pytest.raises(NoSlot):
+            await platform.read_context(turn, since="", most=50)
 
-        assert [text for _, text in texts(found)] == [str(number) for number in range(15)]
+        assert [text for _, text in texts(partly.value.found)] == [str(it) for it in range(15)]
+        reads = [call for call in slack.requests if call.method == "conversations.replies"]
+        assert [call.limited for call in reads] == [False, True, False]
+        assert [str(call.body["limit"]) for call in reads] == ["1000", "1000", "15"]
+
+
+async def test_a_short_pause_shows_no_reading_limit(store: Store) -> None:
+    intake = FakeIntake()
+    budgets = EditBudgets(store=store)
+    async with SlackEmulator() as slack, hearing(slack, intake, budgets=budgets) as platform:
+        turn = await long_thread(slack, intake)
+        slack.fail("conversations.replies", status=429, retry_after=0, times=1)
+
+        with pytest.raises(WriteDelayed):
+            await platform.read_context(turn, since="", most=50)
+        for _ in range(2):
+            assert len(await platform.read_context(turn, since="", most=50)) == 20
+
+
+async def test_own_messages_are_found_before_context_is_read_and_that_before_a_summary(
+    store: Store,
+) -> None:
+    intake, budgets = FakeIntake(), EditBudgets(store=store)
+    async with (
+        SlackEmulator(unlisted=True) as slack,
+        hearing(slack, intake, budgets=budgets) as platform,
+    ):
+        turn = await long_thread(slack, intake)
+        async with platform.surface(turn) as surface:
+            sent = await surface.post(Page(0, "Bec", final=False, last=True))
+        platform.workspace.reads_few.add("replies")
+        replies = EditBudget(f"slack:replies:{slack.team_id}", 1, 60.0, refills=False)
+        await budgets.pause(replies, 0.2)
+
+        context = asyncio.create_task(platform.read_context(turn, since="", most=50))
+        await asyncio.sleep(0.05)
+        ann = turn.person.id
+        await slack.choose(slack.channel_id, turn.key.thread, ann, SUMMARISE_ID)
+        async with platform.surface(turn, Purpose.RESUME) as surface:
+            found = await surface.post(Page(0, "Because.", final=True, last=True))
+        with pytest.raises(NoSlot):
+            await context
+
+        assert found == sent
+        assert calls(slack, "conversations.replies") == 1
+        assert "in a minute" in str(slack.modal(ann))
 
 
 async def test_a_missing_scope_is_named() -> None:

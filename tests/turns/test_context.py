@@ -12,6 +12,7 @@ import pytest
 from bot.concurrency import cancelled
 from bot.domain import BeginningLeftOut, ContextMessage, Delta, Message, Person, Shown, Turn
 from bot.errors import LeaseLost, ModelUnavailable, PlaceGone, WriteDelayed
+from bot.ports import PartlyRead
 from bot.reply.draft import BEGINNING_LEFT_OUT, CONTEXT_UNREAD
 from bot.store import Store
 from bot.turns.addressed import Facts
@@ -250,6 +251,15 @@ async def test_what_cannot_be_read_is_left_out_with_a_line_below_and_in_the_log(
     told = [CONTEXT_UNREAD in page.text for page in platform.shown.screen.values()]
     assert told == [True, False]
     assert platform.read_since == [""]
+
+
+async def test_what_is_only_partly_read_is_used_with_a_line_below(store: Store) -> None:
+    platform = FakePlatform(unreadable=PartlyRead([said(100, EVE, "When?")]))
+
+    prompt = await answered(store, platform, make_turn(1))
+
+    assert "When?" in str(prompt[-1])
+    assert [CONTEXT_UNREAD in page.text for page in platform.shown.screen.values()] == [True]
 
 
 async def test_a_quote_is_shown_without_a_request(store: Store) -> None:

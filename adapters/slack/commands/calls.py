@@ -10,7 +10,7 @@ from functools import partial
 from adapters.slack.errors import translated
 from adapters.slack.manifest import ASKED_EVENT, WITHOUT
 from adapters.slack.reading import string_field
-from adapters.slack.workspace import Workspace
+from adapters.slack.workspace import Reading, Workspace
 from bot.cache import BoundedCache
 from bot.domain import Person, ThreadKey
 from bot.errors import ParleyError, SurfaceError, WriteDelayed, WriteFailed
@@ -146,13 +146,16 @@ class Permissions:
             return ""
         if (known := self._authors.get(location)) is not None:
             return known
-        read = self._client.conversations_history
-        if not location.is_direct:
-            read = partial(self._client.conversations_replies, ts=location.thread)
         try:
-            async with translated(self._timeout):
-                answer = await read(channel=location.channel, limit=1, include_all_metadata=True)
-            author = user if location.is_direct else self._who_began(answer["messages"][0])
+            messages, _ = await self._workspace.read(
+                Reading.CONTEXT,
+                channel=location.channel,
+                thread="" if location.is_direct else location.thread,
+                limit=1,
+                within=self._timeout,
+                include_all_metadata=True,
+            )
+            author = user if location.is_direct else self._who_began(messages[0])
         except (WriteDelayed, WriteFailed):
             raise
         except SurfaceError:

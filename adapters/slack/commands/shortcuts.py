@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Mapping, Sequence
+import time
+from collections.abc import Awaitable, Mapping
 from typing import TypeVar
 
 from adapters.slack.commands import views
@@ -16,9 +17,9 @@ from adapters.slack.inbound.ask_command import AskCommand, CommandQuestion, in_t
 from adapters.slack.inbound.events import TS
 from adapters.slack.manifest import ASK_ABOUT_ID, QUESTION_ID
 from adapters.slack.reading import string_field
-from adapters.slack.workspace import Workspace
+from adapters.slack.workspace import Messages, Reading, Workspace
 from bot.domain import Person, ThreadKey
-from bot.errors import ParleyError, SurfaceError
+from bot.errors import ParleyError, SurfaceError, WriteDelayed
 from bot.turns.desk import ASK_ABOUT, SUMMARISE, SUMMARY_QUESTION, Field, Form
 from bot.turns.intake import Intake
 
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 
 _GONE = "This form has expired. Please choose the message again."
 _ASKED = "I have posted your question in the thread of this message, and answer it there."
+_ASKS, _IN_PART = "asks for a summary from here", ", of which I can read only a part"
+_SELDOM = "Slack lets me read only now and then. Please try again in a minute."
 _MOST_QUESTION = 3000  # characters, as of any input
 _MOST_SUMMARISED = 200  # messages: one page, as Slack recommends
 
@@ -154,10 +157,10 @@ class Shortcuts:
         since = str(message["ts"])
         # For a message with a thread, summarise the thread; otherwise the channel.
         thread = location.thread if message.get("thread_ts") else ""
-        talk = await self._read(location.channel, thread, since)
+        later, more = await self._read(location.channel, thread, since)
         person = Person(user, user)
         first, *others = await context_messages(
-            self._workspace, talk or [message], person, channel=location.channel
+            self._workspace, [message, *later], person, channel=location.channel
         )
         notice = await self._ask.ask(
             CommandQuestion(
@@ -167,7 +170,7 @@ class Shortcuts:
                 channel=location.channel,
                 thread=location.thread,
                 text=SUMMARY_QUESTION,
-                summary="asks for a summary from here",
+                summary=_ASKS + _IN_PART if more else _ASKS,
                 quote=first,
                 context=tuple(others),
                 team=team,
@@ -176,20 +179,22 @@ class Shortcuts:
         )
         return views.notice_view(notice, title=SUMMARISE) if notice else {}
 
-    async def _read(self, channel: str, thread: str, since: str) -> Sequence[dict[str, object]]:
-        """Return a message and those after it, oldest first. Raises SurfaceError."""
-        async with translated(self._workspace.limits.name_timeout * 2):
-            if thread:
-                answer = await self._client.conversations_replies(
-                    channel=channel, ts=thread, oldest=since, inclusive=True, limit=_MOST_SUMMARISED
-                )
-            else:
-                answer = await self._client.conversations_history(
-                    channel=channel, oldest=since, inclusive=True, limit=_MOST_SUMMARISED
-                )
-        found = [one for one in answer.get("messages") or () if isinstance(one, dict)]
-        later = [one for one in found if string_field(one, "ts") >= since]
-        return sorted(later, key=lambda one: string_field(one, "ts"))
+    async def _read(self, channel: str, thread: str, since: str) -> Messages:
+        """Return the messages after this one, oldest first. Raises SurfaceError.
+
+        Of a channel with many, the newest: with `latest` Slack begins with them.
+        """
+        found, more = await self._workspace.read(
+            Reading.SUMMARY,
+            channel=channel,
+            thread=thread,
+            limit=_MOST_SUMMARISED,
+            within=self._workspace.limits.name_timeout * 2,
+            oldest=since,
+            latest=None if thread else f"{time.time():.6f}",
+        )
+        later = [one for one in found if string_field(one, "ts") > since]
+        return sorted(later, key=lambda one: string_field(one, "ts")), more
 
     async def _in_time(self, work: Awaitable[_T], *, arrived: float) -> _T:
         return await in_time(work, by=arrived + self._workspace.limits.question_posted_within)
@@ -199,4 +204,4 @@ class Shortcuts:
             return self._ask.not_a_member
         if scopes := ", ".join(filter(None, missing_scopes(error))):
             return f"I am not allowed to read this. An admin can give my app the scope {scopes}."
-        return views.sentence(error)
+        return _SELDOM if isinstance(error, WriteDelayed) else views.sentence(error)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from adapters.slack.errors import is_transient
 from adapters.slack.markup import mentioned
-from adapters.slack.workspace import MOST_PAGES, Workspace
+from adapters.slack.workspace import MOST_PAGES, Reading, Workspace
 from bot.domain import EditBudget
 from bot.errors import SurfaceError, WriteDelayed
 
@@ -117,7 +117,6 @@ class CatchUp:
                 log.info(
                     "Slack catch-up: rate-limited for %g s in %s", error.retry_after, budget.bucket
                 )
-                await self._budgets.pause(budget, error.retry_after)
                 return
             if is_read:
                 found += queue.popleft().events
@@ -128,6 +127,7 @@ class CatchUp:
         """Read the next page; return whether the conversation is done."""
         try:
             messages, unread.cursor = await self._workspace.read_page(
+                Reading.CATCH_UP,
                 channel=unread.channel,
                 thread=unread.thread,
                 since=self._since,

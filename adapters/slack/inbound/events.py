@@ -23,7 +23,7 @@ from adapters.slack.reply.messages import (
     STOP,
 )
 from adapters.slack.reply.status import show_waiting
-from adapters.slack.workspace import Workspace
+from adapters.slack.workspace import Reading, Workspace
 from bot.cache import BoundedCache
 from bot.concurrency import do_nothing
 from bot.domain import Asker, ContextMessage, Person, Rating, ThreadKey, Turn
@@ -221,12 +221,16 @@ class EventHandler:
     async def _question_now(self, turn: Turn) -> str:
         """Return the question of a turn as it stands in its message; empty if it has none."""
         channel, thread, ts = (turn.place.get(name) for name in ("channel", "thread", "question"))
-        read: Callable[..., Awaitable[Any]] = self._client.conversations_history
-        if isinstance(thread, str):
-            read = partial(self._client.conversations_replies, ts=thread)
-        async with translated():
-            answer = await read(channel=channel, oldest=ts, latest=ts, inclusive=True, limit=2)
-        for one in answer.get("messages") or ():
+        messages, _ = await self._workspace.read(
+            Reading.CONTEXT,
+            channel=str(channel),
+            thread=thread if isinstance(thread, str) else "",
+            limit=2,
+            oldest=ts,
+            latest=ts,
+            inclusive=True,
+        )
+        for one in messages:
             if isinstance(one, dict) and one.get("ts") == ts and one.get("user") == turn.person.id:
                 found = {**one, "channel": channel, "type": "app_mention"}
                 if question := to_question(found, bot=self._identity.user):

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from adapters.slack.errors import code_of, is_transient, translated
 from adapters.slack.markup import markdown_block
-from adapters.slack.workspace import MOST_PAGES, Workspace
+from adapters.slack.workspace import MOST_PAGES, Reading, Workspace
 from bot.domain import End, Page, Rating, Turn
 from bot.errors import PlaceGone, SurfaceError, WriteRefused
 from bot.text.sanitize import escape_markup, one_line
@@ -241,6 +241,7 @@ class Messages:
         cursor = ""
         for _ in range(MOST_PAGES):
             messages, cursor = await self._workspace.read_page(
+                Reading.RECOVERY,
                 channel=self.channel,
                 thread=self.thread,
                 since=self._question,

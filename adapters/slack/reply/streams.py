@@ -37,14 +37,18 @@ _TEAM_CODE = "team_access_not_granted"
 _ENDED = {"message_not_in_streaming_state", "stopped_by_user"}
 
 
-def method_budget(method: str, *, team: str, owes: str = "") -> EditBudget:
+def method_budget(workspace: Workspace, method: str, *, owes: str = "") -> EditBudget:
     """Return the budget of a method that Slack limits for each workspace.
 
     `owes` is the method that has to end what this one writes; "" if nothing has to.
     """
     kind = method.removeprefix("chat.").removesuffix("Stream")
-    owed = method_budget(owes, team=team) if owes else None
-    return EditBudget(f"slack:{kind}:{team}", PER_MINUTE[method], _MINUTE, refills=True, owes=owed)
+    owed = method_budget(workspace, owes) if owes else None
+    bucket, writes = (
+        f"slack:{kind}:{workspace.identity.team}",
+        workspace.allowed(PER_MINUTE[method]),
+    )
+    return EditBudget(bucket, writes, _MINUTE, refills=True, owes=owed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +68,7 @@ class Streams:
         self._workspace = workspace
         self._client = workspace.client
         self._budgets = workspace.budgets
-        self._starts = method_budget(
-            "chat.startStream", team=workspace.identity.team, owes="chat.stopStream"
-        )
+        self._starts = method_budget(workspace, "chat.startStream", owes="chat.stopStream")
         self._refusals = Refusals(seconds=workspace.limits.refusals_remembered)
         self._possible_at = -math.inf  # loop time of the next slot
 
@@ -145,8 +147,8 @@ class Stream:
 
     def __init__(self, workspace: Workspace, *, message_id: str, page: Page) -> None:
         self.id = message_id
+        self._workspace = workspace
         self._client = workspace.client
-        self._team = workspace.identity.team
         self._said = page.said
         self._markdown = streamed(page)
         now = asyncio.get_running_loop().time()
@@ -156,7 +158,7 @@ class Stream:
         """Return the budget of the method that shows the page."""
         ends = page.final or not self.takes(page)
         method = "chat.stopStream" if ends else "chat.appendStream"
-        return method_budget(method, team=self._team)
+        return method_budget(self._workspace, method)
 
     def takes(self, page: Page) -> bool:
         """Whether the page can be shown by appending to the message, before the stream expires."""

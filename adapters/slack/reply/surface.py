@@ -55,7 +55,7 @@ class SlackSurface:
         streams: Streams,
     ) -> None:
         self._turn_id = turn.id
-        self._team = team = workspace.identity.team
+        self._workspace = workspace
         self._streams = streams
         self._budgets = workspace.budgets
         self._messages = messages = Messages(workspace, turn)
@@ -68,7 +68,7 @@ class SlackSurface:
         self._audience: Audience | None = None
         if messages.thread:
             # A turn of an older version does not record the asker's team.
-            asker = str(turn.place.get("team") or team)
+            asker = str(turn.place.get("team") or workspace.identity.team)
             self._audience = Audience(messages.channel, messages.thread, turn.person.id, asker)
         self._stream: Stream | None = None
         # Once the reply has ended, a running stream may be of the next turn in the thread.
@@ -91,7 +91,7 @@ class SlackSurface:
         one.
         """
         owes = "" if page.final else "chat.update"
-        update = method_budget("chat.update", team=self._team, owes=owes)
+        update = method_budget(self._workspace, "chat.update", owes=owes)
         if new:
             post = replace(self._post_budget, owes=update.owes)
             return None if self._may_stream(page) else post
@@ -167,14 +167,15 @@ class SlackSurface:
         except WriteDelayed as delayed:
             method = method_of(delayed)
             if method in PER_MINUTE:
-                delayed.bucket = method_budget(method, team=self._team).bucket
+                delayed.bucket = method_budget(self._workspace, method).bucket
             elif method == "chat.postMessage":
                 delayed.bucket = self._post_budget.bucket
             raise
 
     @property
     def _post_budget(self) -> EditBudget:
-        around = EditBudget(f"slack:post:{self._team}", _ALL_POSTS, 60.0, refills=True)
+        bucket, writes = f"slack:post:{self._workspace.identity.team}", _ALL_POSTS
+        around = EditBudget(bucket, self._workspace.allowed(writes), 60.0, refills=True)
         bucket = f"slack:post:{self._messages.channel}"
         return EditBudget(bucket, _POSTS, _POSTS_WINDOW, refills=True, within=around)
 
@@ -249,7 +250,7 @@ class SlackSurface:
     async def _wait_for(self, method: str) -> None:
         """Wait for a slot of one more request for the same write."""
         deadline = asyncio.get_running_loop().time() + _PATIENCE
-        await self._budgets.final(method_budget(method, team=self._team), deadline=deadline)
+        await self._budgets.final(method_budget(self._workspace, method), deadline=deadline)
 
     async def _end(self, message_id: str, page: Page) -> None:
         try:

@@ -215,6 +215,22 @@ async def test_a_summary_reads_the_channel_from_the_message_on(store: Store) -> 
         assert said(turn) == ["Shall we meet?", "On Thursday"]
 
 
+async def test_of_more_than_may_be_read_a_summary_has_the_newest_and_says_so(store: Store) -> None:
+    intake = NotedIntake(store)
+    async with SlackEmulator(unlisted=True) as slack, hearing(slack, intake):
+        ann, place = slack.user("Ann"), slack.channel_id
+        start = await slack.say(place, ann, "Shall we meet?")
+        for number in range(20):
+            await slack.say(place, ann, str(number))
+
+        await slack.choose(place, start, ann, SUMMARISE_ID)
+
+        [turn] = intake.turns
+        assert said(turn) == ["Shall we meet?", *map(str, range(5, 20))]
+        note = "Ann asks for a summary from here, of which I can read only a part"
+        assert slack.screen(place, start)[-1].text == note
+
+
 async def test_a_summary_from_the_beginning_of_a_thread_reads_the_thread(store: Store) -> None:
     intake = NotedIntake(store)
     async with SlackEmulator() as slack, hearing(slack, intake):

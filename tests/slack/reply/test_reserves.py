@@ -19,7 +19,7 @@ from tests.support.waiting import until
 
 async def use_up(budgets: EditBudgets, scene: Scene, method: str) -> None:
     for _ in range(PER_MINUTE[method]):
-        await budgets.final(method_budget(method, team=scene.slack.team_id), deadline=0.0)
+        await budgets.final(method_budget(scene.platform.workspace, method), deadline=0.0)
 
 
 def in_dm(scene: Scene) -> Turn:
@@ -95,6 +95,21 @@ async def test_posts_count_in_the_workspace_too() -> None:
         assert budget.within
         assert (budget.within.writes, budget.within.seconds) == (300, 60.0)
         assert budget.owes is None
+
+
+async def test_more_than_is_documented_is_tried_if_the_operator_says_so() -> None:
+    async with (
+        make_scene(limits=replace(LIMITS, factor=2.0)) as scene,
+        scene.platform.surface(scene.turn) as surface,
+    ):
+        post = surface.budget(replace(growing("Because."), final=True), new=True)
+        update = surface.budget(growing("Because"), new=False)
+
+        # What a channel takes stays: its limit is one a second for everybody.
+        assert post
+        assert (post.writes, post.within.writes if post.within else 0) == (5, 600)
+        assert update
+        assert (update.writes, update.owes.writes if update.owes else 0) == (100, 100)
 
 
 async def test_each_request_that_ends_the_stream_of_a_dead_process_takes_a_slot(

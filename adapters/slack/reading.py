@@ -63,11 +63,11 @@ def _body(message: Json, depth: int) -> str:
     Most texts repeat the blocks. Beside blocks, the text of an app is not shown at all.
     """
     text = string_field(message, "text")
-    shown = dict.fromkeys(_node(one, depth) for one in _objects(message.get("blocks")))
-    said = "".join(_words(text))
-    more = [piece for piece in shown if not text or "".join(_words(piece)) not in said]
-    if more and (message.get("bot_id") or {*_words(text)} <= {*_words(_bounded(shown))}):
-        return _bounded(shown)
+    pieces = [_node(one, depth) for one in _objects(message.get("blocks"))]
+    shown, said = _bounded(pieces), "".join(_words(text))
+    more = [piece for piece in pieces if not text or "".join(_words(piece)) not in said]
+    if (shown and message.get("bot_id")) or (more and {*_words(text)} <= {*_words(shown)}):
+        return shown
     return _bounded([text, *more])
 
 

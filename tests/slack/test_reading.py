@@ -301,9 +301,16 @@ def test_a_text_that_repeats_the_blocks_is_read_once(said: str, read: str) -> No
 
 
 def test_what_an_app_tells_only_in_a_notification_is_not_read() -> None:
-    block: Payload = {"type": "section", "text": mrkdwn("*CPU high*")}
+    blocks = [{"type": "section", "text": mrkdwn(one)} for one in ("CPU", "OK", "5%", "OK")]
+    message = {"text": "Alert: CPU OK at 95%, not 5%", "blocks": blocks, "bot_id": "B1"}
 
-    assert message_text({"text": "Wake up", "blocks": [block], "bot_id": "B1"}) == "*CPU high*"
+    assert message_text(message) == "CPU\nOK\n5%\nOK"
+
+
+def test_a_block_that_repeats_another_is_read() -> None:
+    blocks = [rich(text(one)) for one in ("Status", "OK", "Other", "OK")]
+
+    assert message_text({"blocks": blocks}) == "Status\nOK\nOther\nOK"
 
 
 def test_a_message_is_read_up_to_a_bound() -> None:

@@ -47,7 +47,7 @@ TABLE: Payload = {
         [{"type": "raw_text", "text": ""}, {"type": "raw_text", "text": "two\nlines"}],
     ],
 }
-ROWS = "Name | Sum & more\nAnn@U1 | 3\n | two lines"
+ROWS = "Name | Sum & more\nAnn@somebody | 3\n | two lines"
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ ROWS = "Name | Sum & more\nAnn@U1 | 3\n | two lines"
         ),
         (
             {"attachments": [shared(text="See.", files=[{"name": "log.txt"}], author_name="")]},
-            "[forwarded from @U0BOB] See.\n[file: log.txt]",
+            "[forwarded from @somebody] See.\n[file: log.txt]",
         ),
         (
             {

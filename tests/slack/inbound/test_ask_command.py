@@ -280,5 +280,5 @@ async def test_a_used_quota_is_told_to_the_person_alone(store: Store) -> None:
             command = await slack.slash(slack.channel_id, ann, "/ask", "three")
 
             assert len(intake.turns) == 1
-            assert "again from 00:00 UTC, in " in command.body
+            assert "again after 00:00 UTC, in " in command.body
             assert len(slack.screen(slack.channel_id)) == 2

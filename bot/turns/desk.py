@@ -287,7 +287,9 @@ class Desk:
         parts = ["\n".join(f"- {way}" for way in ways)]
         if here.written:
             commands = (
-                f"{here.written.format(name=one)}: {does}" for one, does in COMMANDS.items()
+                f"{here.written.format(name=one)}: {does}"
+                for one, does in COMMANDS.items()
+                if not (call.asker.direct and one in _OF_THREADS)
             )
             parts.append("\n".join(commands))
         if here.lacks:
@@ -399,6 +401,7 @@ _PARTS: Mapping[Scope, tuple[Part, ...]] = {
     "channel": ("answers", "access"),
     "server": ("answers", "access"),
 }
+_OF_THREADS = ("quiet", "follow")  # which are not there in a DM
 _FOLLOWS: Mapping[str, str] = {
     "auto": "In a thread where I have answered, I answer everything while only one person writes "
     "there. When others join, I answer mentions and replies.",

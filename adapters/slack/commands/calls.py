@@ -104,8 +104,6 @@ class Permissions:
         else:
             ways = [
                 f"Mention me, `@{name}`: I answer in the thread of your message.",
-                "In a thread where I have answered, you need no mention while you are the only one "
-                "who writes there.",
                 "Use `/ask` here, or write to me in a DM.",
                 menu,
                 "Slack has no commands in threads. Mention me with the command there: "

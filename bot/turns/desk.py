@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from bot.concurrency import Backoff
 from bot.domain import ANYBODY, Asker, Follow, Json, Person, Preferences, ThreadKey
-from bot.errors import Refused, StoreUnavailable, until
+from bot.errors import ParleyError, Refused, StoreUnavailable, SurfaceError, until
 from bot.turns.form import Field as Field
 from bot.turns.form import Filled, changes_in, chosen_lines, form_of
 from bot.turns.form import Form as Form
@@ -378,9 +378,10 @@ def _counted(number: int) -> str:
     return f"{number:,}"
 
 
-def excuse(error: Refused | StoreUnavailable) -> str:
+def excuse(error: ParleyError) -> str:
     """Return the sentence for a person whose command was not carried out."""
-    return error.apology if isinstance(error, Refused) else AWAY
+    # The apologies of these errors are about questions and answers.
+    return AWAY if isinstance(error, StoreUnavailable | SurfaceError) else error.apology
 
 
 def _require(call: Call, scope: Scope) -> None:

@@ -74,7 +74,7 @@ async def context_messages(
 ) -> list[ContextMessage]:
     """Convert messages of a channel to context, in the given order.
 
-    If a name does not arrive in time, the id is used, and the name is cached for the next prompt.
+    An author whose name does not arrive in time has the id. The name is cached for the next prompt.
     """
     texts = [_text(workspace, one) for one in messages]
     names = await _names(workspace, messages, texts, asker)
@@ -107,7 +107,7 @@ async def _names(
     people = [one for one in ids if one not in ("", own)]
     await workspace.directory.learn(people, within=workspace.limits.speakers_within)
     channels = (channel for text in texts for channel in mentioned(text, "#"))
-    return {one: known_names.get(one) or cached(one) or one for one in (*people, *channels)}
+    return {one: known_names.get(one) or cached(one) for one in (*people, *channels)}
 
 
 def _profile_name(message: Message) -> str:

@@ -55,8 +55,8 @@ def mentioned(text: str, sign: Literal["@", "#"]) -> list[str]:
 def readable(text: str, *, bot: str, names: Mapping[str, str]) -> str:
     """Return a message as its author typed it, without mentions of the user `bot`.
 
-    `names` has the names of the people and channels; if one is missing, the id is shown. A message
-    without a character that can be seen is empty.
+    `names` has the names of the people and channels, or their ids. A person whose name is unknown
+    is somebody. A message without a character that can be seen is empty.
     """
     typed = re.sub(rf"<@{bot}(\|[^<>]*)?>[,:]?[ \t]?", "", text)
     plain = _TOKEN.sub(lambda match: _plain(match[1], names), typed)
@@ -68,9 +68,10 @@ def _plain(token: str, names: Mapping[str, str]) -> str:
     target, _, label = token.partition("|")
     sign, id_ = target[:1], target[1:]
     if sign == "@":
-        return f"@{names.get(id_, id_)}"
+        name = names.get(id_)
+        return f"@{name if name and name != id_ else 'somebody'}"
     if sign == "#":
-        return f"#{label or names.get(id_, id_)}"
+        return f"#{label or names.get(id_) or id_}"
     if sign == "!":
         # The label of `<!date^…|label>` is the date in words, of `<!subteam^S1|@team>` the group.
         return label if label and "^" in id_ else f"@{id_.removeprefix('subteam^')}"

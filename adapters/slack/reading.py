@@ -22,7 +22,7 @@ _WORD = re.compile(r"\w+")
 _SEEN = {"alt_text", "author_name", "body", "caption", "description", "label"}
 _SEEN |= {"provider_name", "subtitle", "text", "title"}
 # Objects that people see only after a click, or never.
-_HIDDEN = {"confirm", "filter", "metadata", "option_groups", "options", "style", "workflow"}
+_HIDDEN = {"confirm", "filter", "metadata", "option_groups", "style", "workflow"}
 # What has more than its words: it is named, too.
 _NAMED = {"button", "call", "file", "image", "select", "video"}
 _BODILESS = {"divider", "mrkdwn", "plain_text", "text"}
@@ -63,11 +63,11 @@ def _body(message: Json, depth: int) -> str:
     Most texts repeat the blocks. Beside blocks, the text of an app is not shown at all.
     """
     text = string_field(message, "text")
-    shown = dict.fromkeys(_node(one, depth) for one in _objects(message.get("blocks")))
-    said = "".join(_words(text))
-    more = [piece for piece in shown if not text or "".join(_words(piece)) not in said]
-    if more and (message.get("bot_id") or {*_words(text)} <= {*_words(_bounded(shown))}):
-        return _bounded(shown)
+    pieces = [_node(one, depth) for one in _objects(message.get("blocks"))]
+    shown, said = _bounded(pieces), "".join(_words(text))
+    more = [piece for piece in pieces if not text or "".join(_words(piece)) not in said]
+    if (shown and message.get("bot_id")) or (more and {*_words(text)} <= {*_words(shown)}):
+        return shown
     return _bounded([text, *more])
 
 
@@ -81,7 +81,10 @@ def _attachment(one: Json, depth: int) -> str:
     parts = [one, *_objects(inner)]
     whole = {
         **{name: one.get(name) for name in ("text", "bot_id")},
-        **{name: _together(parts, name) for name in ("blocks", "attachments", "files")},
+        **{
+            name: [item for part in parts for item in _objects(part.get(name))]
+            for name in ("blocks", "attachments", "files")
+        },
     }
     author = "" if one.get("is_share") is True else string_field(one, "author_name")
     title, link = string_field(one, "title"), string_field(one, "title_link")
@@ -98,10 +101,6 @@ def _attachment(one: Json, depth: int) -> str:
     return _bounded(lines) or string_field(one, "fallback")
 
 
-def _together(parts: Iterable[Json], name: str) -> list[Json]:
-    return [item for part in parts for item in _objects(part.get(name))]
-
-
 def _author(attachment: Json) -> str:
     name = string_field(attachment, "author_name") or string_field(attachment, "author_subname")
     if name:
@@ -112,7 +111,7 @@ def _author(attachment: Json) -> str:
 
 def _file(file: Json) -> str:
     # A deleted file has no name, nor has one that another workspace shares (docs: File object).
-    name = string_field(file, "name") or string_field(file, "title")
+    name = string_field(file, "title") or string_field(file, "name")
     kind = "deleted file" if file.get("mode") == "tombstone" else "file"
     return f"[{kind}: {escape_markup(name)}]" if name else f"[{kind}]"
 
@@ -151,17 +150,20 @@ def _node(node: object, depth: int) -> str:
 
 def _other(node: Json, depth: int) -> str:
     """Return what can be seen of an object of any kind, known or not."""
+    type_ = string_field(node, "type")
+    is_closed = type_.endswith(("select", "overflow"))  # a list whose options open on a click
+    hidden = {*_HIDDEN, *(("options",) if is_closed else ("initial_option", "initial_options"))}
     seen = (
         escape_markup(value) if isinstance(value, str) else _node(value, depth - 1)
         for name, value in islice(node.items(), _MOST_ITEMS)
         if name in _SEEN
         or (name == "name" and "type" not in node)
-        or (isinstance(value, dict | list) and name not in _HIDDEN)
+        or (isinstance(value, dict | list) and name not in hidden)
     )
-    words, type_ = _bounded(dict.fromkeys(seen)), string_field(node, "type")
+    words = _bounded(dict.fromkeys(seen))
     kind = escape_markup(type_[:_AUTHOR].replace("_", " "))
     if words and (type_ in _NAMED or "action_id" in node):
-        return f"[{kind}: {' '.join(words.split())}]"
+        return f"[{kind}: {' '.join(' | '.join(words.splitlines()).split())}]"
     return words or (f"[{kind}]" if kind and type_ not in _BODILESS else "")
 
 
@@ -171,9 +173,10 @@ def _rich_text(node: Json, inner: list[str]) -> str:
         case {"type": "rich_text"}:
             return _bounded(inner)
         case {"type": "rich_text_list"}:
-            ordered, indent = node.get("style") == "ordered", node.get("indent")
-            space = "  " * (min(indent, 8) if isinstance(indent, int) else 0)
-            items = enumerate(inner, 1)
+            numbers = (node.get(name) for name in ("indent", "offset"))
+            indent, offset = (one if isinstance(one, int) else 0 for one in numbers)
+            ordered, space = node.get("style") == "ordered", "  " * min(indent, 8)
+            items = enumerate(inner, 1 + offset)
             return _bounded(f"{space}{f'{n}.' if ordered else '•'} {text}" for n, text in items)
         case {"type": "rich_text_preformatted"}:
             return f"```\n{''.join(inner)}\n```"

@@ -317,11 +317,10 @@ class Directory:
     async def readable(self, text: str, *, bot: str) -> str:
         """Return a message as its author typed it, without mentions of the user `bot`."""
         people = [user for user in mentioned(text, "@") if user != bot]
-        users, channels = people[:_MOST_NAMES], mentioned(text, "#")[:_MOST_NAMES]
-        names = await asyncio.gather(*map(self.name, users), *map(self._channel, channels))
-        others = {user: self.cached(user) or "somebody" for user in people[_MOST_NAMES:]}
-        known = dict(zip([*users, *channels], names, strict=True))
-        return readable(text, bot=bot, names=known | others)
+        channels = mentioned(text, "#")[:_MOST_NAMES]
+        await asyncio.gather(self.learn(people), *map(self._channel, channels))
+        names = {one: self.cached(one) for one in (*people, *channels)}
+        return readable(text, bot=bot, names=names)
 
     async def _channel(self, channel: str) -> str:
         return await self._resolve(channel, self._channel_name)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from bot.concurrency import Backoff
 from bot.domain import ANYBODY, Asker, Follow, Json, Person, Preferences, ThreadKey
-from bot.errors import Refused, StoreUnavailable, until
+from bot.errors import ParleyError, Refused, StoreUnavailable, SurfaceError, until
 from bot.turns.form import Field as Field
 from bot.turns.form import Filled, changes_in, chosen_lines, form_of
 from bot.turns.form import Form as Form
@@ -287,7 +287,9 @@ class Desk:
         parts = ["\n".join(f"- {way}" for way in ways)]
         if here.written:
             commands = (
-                f"{here.written.format(name=one)}: {does}" for one, does in COMMANDS.items()
+                f"{here.written.format(name=one)}: {does}"
+                for one, does in COMMANDS.items()
+                if not (call.asker.direct and one in _OF_THREADS)
             )
             parts.append("\n".join(commands))
         if here.lacks:
@@ -376,9 +378,10 @@ def _counted(number: int) -> str:
     return f"{number:,}"
 
 
-def excuse(error: Refused | StoreUnavailable) -> str:
+def excuse(error: ParleyError) -> str:
     """Return the sentence for a person whose command was not carried out."""
-    return error.apology if isinstance(error, Refused) else AWAY
+    # The apologies of these errors are about questions and answers.
+    return AWAY if isinstance(error, StoreUnavailable | SurfaceError) else error.apology
 
 
 def _require(call: Call, scope: Scope) -> None:
@@ -399,6 +402,7 @@ _PARTS: Mapping[Scope, tuple[Part, ...]] = {
     "channel": ("answers", "access"),
     "server": ("answers", "access"),
 }
+_OF_THREADS = ("quiet", "follow")  # which are not there in a DM
 _FOLLOWS: Mapping[str, str] = {
     "auto": "In a thread where I have answered, I answer everything while only one person writes "
     "there. When others join, I answer mentions and replies.",

@@ -93,7 +93,7 @@ _WHO: Mapping[Scope, str] = {
         "can change this."
     ),
     "channel": "Only somebody who manages this channel can change this.",
-    "server": "Only somebody who manages this server can change this.",
+    "server": "Only an admin can change this for everybody.",
 }
 
 

@@ -202,6 +202,22 @@ async def test_nobody_waits_for_long_for_names_which_are_known_the_next_time() -
         assert texts(later)[9:11] == [(people[9], "Me."), ("Person 10", "Me.")]
 
 
+async def test_of_many_people_in_a_thread_nobody_is_called_by_an_id() -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, hearing(slack, intake) as platform:
+        ann, *others = [slack.user(f"Person {n}") for n in range(50)]
+        parent = await thread_of(slack, ann)
+        everybody = " ".join(f"<@{one}>" for one in others)
+        await slack.say(slack.channel_id, ann, everybody, thread_ts=parent)
+        turn = await asked(slack, intake, ann, parent)
+
+        found = await platform.read_context(turn, since="", most=50)
+
+        assert found[-1].text.startswith("@Person 1 @Person 2 ")
+        assert found[-1].text.endswith(" @somebody")
+        assert "U0" not in found[-1].text
+
+
 async def test_a_message_may_bring_the_name_of_its_author() -> None:
     intake = FakeIntake()
     async with SlackEmulator() as slack, hearing(slack, intake) as platform:

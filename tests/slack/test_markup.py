@@ -57,7 +57,7 @@ def test_nothing_opens_markup_through_an_address(text: str) -> None:
         ("<@UBOT>: why?", "why?"),
         ("hey <@UBOT|parley> why?", "hey why?"),
         ("a\n<@UBOT>\nb", "a\n\nb"),
-        ("<@U1|ann> and <@W2>", "@Ann and @W2"),
+        ("<@U1|ann> and <@W2>", "@Ann and @somebody"),
         ("see <https://a.example/?x=1&amp;y=2>", "see https://a.example/?x=1&y=2"),
         ("see <http://a.example|a.example>", "see a.example"),
         ("see <https://a.example|this>", "see this (https://a.example)"),

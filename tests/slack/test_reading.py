@@ -47,7 +47,7 @@ TABLE: Payload = {
         [{"type": "raw_text", "text": ""}, {"type": "raw_text", "text": "two\nlines"}],
     ],
 }
-ROWS = "Name | Sum & more\nAnn@U1 | 3\n | two lines"
+ROWS = "Name | Sum & more\nAnn@somebody | 3\n | two lines"
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ ROWS = "Name | Sum & more\nAnn@U1 | 3\n | two lines"
         ),
         (
             {"attachments": [shared(text="See.", files=[{"name": "log.txt"}], author_name="")]},
-            "[forwarded from @U0BOB] See.\n[file: log.txt]",
+            "[forwarded from @somebody] See.\n[file: log.txt]",
         ),
         (
             {
@@ -94,6 +94,7 @@ ROWS = "Name | Sum & more\nAnn@U1 | 3\n | two lines"
         ({"blocks": [rich(text("Only "), text("here"))]}, "Only here"),
         ({"attachments": [{"title": "A list", "text": "Buy milk"}]}, "A list\nBuy milk"),
         ({"files": [{"id": "F1", "file_access": "check_file_info"}]}, "[file]"),
+        ({"files": [{"name": "final_v7.pdf", "title": "Report Q3"}]}, "[file: Report Q3]"),
     ],
     ids=str,
 )
@@ -280,9 +281,41 @@ def test_each_kind_of_block_is_read() -> None:
     ]
 
 
-def ordered(*items: Payload) -> Payload:
+def ordered(*items: Payload, **more: object) -> Payload:
     inner: list[object] = [{"type": "rich_text_section", "elements": [one]} for one in items]
-    return {"type": "rich_text_list", "style": "ordered", "elements": inner}
+    return {"type": "rich_text_list", "style": "ordered", "elements": inner, **more}
+
+
+def test_a_list_goes_on_after_a_list_in_it() -> None:
+    lists = [
+        ordered(text("one"), text("two"), offset="5"),
+        ordered(text("inner"), indent=1),
+        ordered(text("three"), offset=2),
+    ]
+
+    read = message_text({"blocks": [{"type": "rich_text", "elements": lists}]})
+
+    assert read == "1. one\n2. two\n  1. inner\n3. three"
+
+
+@pytest.mark.parametrize(
+    ("kind", "chosen", "read"),
+    [
+        ("checkboxes", "initial_options", "[checkboxes: Pizza, 3 votes | Rice]"),
+        ("static_select", "initial_option", "[static select: Rice]"),
+        ("overflow", "", "[overflow]"),
+    ],
+)
+def test_options_that_can_be_seen_are_read(kind: str, chosen: str, read: str) -> None:
+    options: list[Payload] = [
+        {"text": plain(one), "value": "v"} for one in ("Pizza, 3 votes", "Rice")
+    ]
+    picked = options[1] if chosen == "initial_option" else options[1:]
+    element: Payload = {"type": kind, "action_id": "a", "options": options}
+    if chosen:
+        element[chosen] = picked
+
+    assert message_text({"blocks": [{"type": "actions", "elements": [element]}]}) == read
 
 
 @pytest.mark.parametrize(
@@ -301,9 +334,16 @@ def test_a_text_that_repeats_the_blocks_is_read_once(said: str, read: str) -> No
 
 
 def test_what_an_app_tells_only_in_a_notification_is_not_read() -> None:
-    block: Payload = {"type": "section", "text": mrkdwn("*CPU high*")}
+    blocks = [{"type": "section", "text": mrkdwn(one)} for one in ("CPU", "OK", "5%", "OK")]
+    message = {"text": "Alert: CPU OK at 95%, not 5%", "blocks": blocks, "bot_id": "B1"}
 
-    assert message_text({"text": "Wake up", "blocks": [block], "bot_id": "B1"}) == "*CPU high*"
+    assert message_text(message) == "CPU\nOK\n5%\nOK"
+
+
+def test_a_block_that_repeats_another_is_read() -> None:
+    blocks = [rich(text(one)) for one in ("Status", "OK", "Other", "OK")]
+
+    assert message_text({"blocks": blocks}) == "Status\nOK\nOther\nOK"
 
 
 def test_a_message_is_read_up_to_a_bound() -> None:

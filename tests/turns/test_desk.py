@@ -314,6 +314,14 @@ async def test_help_names_each_command_what_is_chosen_and_what_is_missing(store:
     assert "I cannot see. An admin can open my eyes." in text
 
 
+async def test_help_in_a_dm_names_no_command_that_is_refused_there(store: Store) -> None:
+    desk, _ = desk_of(store)
+
+    text = await desk.help(replace(OWNER, asker=Asker(direct=True)), Here(ways=["Write to me."]))
+
+    assert {name for name in COMMANDS if f"`/parley {name}`" not in text} == {"quiet", "follow"}
+
+
 async def test_help_needs_no_store(store: Store) -> None:
     desk, _ = desk_of(store)
     assert isinstance(store, RefusingStore)

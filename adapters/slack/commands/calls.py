@@ -104,8 +104,6 @@ class Permissions:
         else:
             ways = [
                 f"Mention me, `@{name}`: I answer in the thread of your message.",
-                "In a thread where I have answered, you need no mention while you are the only one "
-                "who writes there.",
                 "Use `/ask` here, or write to me in a DM.",
                 menu,
                 "Slack has no commands in threads. Mention me with the command there: "
@@ -140,7 +138,8 @@ class Permissions:
     async def _author(self, location: CommandLocation, user: str) -> str:
         """Return the id of the person who started a thread; empty if unknown.
 
-        In a DM it is the `user`. Commands can also be used in a DM of two people, without the bot.
+        In a DM with the bot it is the `user`. A DM of two other people, where commands can be used
+        as well, cannot be read.
         """
         if not location.is_direct and not location.thread:
             return ""

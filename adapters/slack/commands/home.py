@@ -15,7 +15,7 @@ from adapters.slack.manifest import PROMPTS
 from adapters.slack.reading import string_field
 from adapters.slack.workspace import Refusals, Workspace
 from bot.errors import ParleyError, SurfaceError
-from bot.turns.desk import Call, Desk, NotOffered
+from bot.turns.desk import Call, Desk, NotOffered, excuse
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +112,7 @@ class Home:
         except NotOffered:
             return blocks
         except ParleyError as error:
-            return [*blocks, *_titled("Settings", views.sentence(error))]
+            return [*blocks, *_titled("Settings", excuse(error))]
         return [*blocks, *_titled("Settings", overview.text), *views.overview_blocks(overview)]
 
     def _help(self, call: Call, location: CommandLocation) -> Awaitable[str]:
@@ -125,7 +125,7 @@ class Home:
         except NotOffered:
             return ""
         except ParleyError as error:
-            return views.sentence(error)
+            return excuse(error)
 
 
 def _titled(title: str, text: str) -> Iterator[Block]:

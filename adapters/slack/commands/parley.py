@@ -29,6 +29,7 @@ from bot.turns.desk import (
     NotAThread,
     Part,
     Scope,
+    excuse,
 )
 
 log = logging.getLogger(__name__)
@@ -91,7 +92,7 @@ class Parley:
             return CommandAnswer(f"{error.apology} {cure}")
         except ParleyError as error:
             log.info("Command in %s failed: %r", location.channel, error)
-            return CommandAnswer(views.sentence(error))
+            return CommandAnswer(excuse(error))
 
     async def on_press(self, body: Body) -> bool:
         """Handle a press of a command's button; False for other buttons."""
@@ -222,7 +223,7 @@ class Parley:
             view = views.form_view(form, context)
         except ParleyError as error:
             log.info("Cannot load a form in %s: %r", location.channel, error)
-            view = views.notice_view(views.sentence(error))
+            view = views.notice_view(excuse(error))
         try:
             async with translated():
                 await self._client.views_update(view_id=view_id, view=view)
@@ -262,7 +263,7 @@ class Parley:
             return
         except ParleyError as error:
             log.info("Cannot erase %s: %r", user, error)
-            notice = views.sentence(error)
+            notice = excuse(error)
         await self._report_erasure(body, notice)
 
     async def _report_erasure(self, body: Body, notice: str) -> None:
@@ -327,5 +328,5 @@ def _errors(view: Body, error: ParleyError) -> dict[str, object]:
     """Return the response that shows an error below its field, or below the first one."""
     field = getattr(error, "field", "") or views.first_field(view)
     if not field:
-        return views.updated(views.sentence(error))
-    return {"response_action": "errors", "errors": {field: views.sentence(error)}}
+        return views.updated(excuse(error))
+    return {"response_action": "errors", "errors": {field: excuse(error)}}

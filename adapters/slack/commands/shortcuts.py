@@ -20,7 +20,7 @@ from adapters.slack.reading import string_field
 from adapters.slack.workspace import Messages, Reading, Workspace
 from bot.domain import Person, ThreadKey
 from bot.errors import ParleyError, SurfaceError, WriteDelayed
-from bot.turns.desk import ASK_ABOUT, SUMMARISE, SUMMARY_QUESTION, Field, Form
+from bot.turns.desk import ASK_ABOUT, SUMMARISE, SUMMARY_QUESTION, Field, Form, excuse
 from bot.turns.intake import Intake
 
 log = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ class Shortcuts:
             kept = self._intake.kept_message(string_field(context.about, "kept"))
             about = await self._in_time(kept, arrived=arrived)
         except ParleyError as error:
-            return views.updated(views.sentence(error))
+            return views.updated(excuse(error))
         if about is None:
             return views.updated(_GONE)
         text = views.values(view).get("question", "")
@@ -204,4 +204,4 @@ class Shortcuts:
             return self._ask.not_a_member
         if scopes := ", ".join(filter(None, missing_scopes(error))):
             return f"I am not allowed to read this. An admin can give my app the scope {scopes}."
-        return _SELDOM if isinstance(error, WriteDelayed) else views.sentence(error)
+        return _SELDOM if isinstance(error, WriteDelayed) else excuse(error)

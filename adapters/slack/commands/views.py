@@ -10,18 +10,8 @@ from typing import cast
 from adapters.slack.commands.calls import CommandLocation
 from adapters.slack.manifest import FORM_ID
 from adapters.slack.reading import string_field
-from bot.errors import ParleyError, Refused, StoreUnavailable, SurfaceError
 from bot.text.sanitize import escape_markup
-from bot.turns.desk import (
-    FORGET,
-    FORGET_QUESTION,
-    Field,
-    Form,
-    Overview,
-    Part,
-    Scope,
-    excuse,
-)
+from bot.turns.desk import FORGET, FORGET_QUESTION, Field, Form, Overview, Part, Scope
 
 # Of block actions and views. The rest of the id of a form's button names the form.
 OPEN_FORM, FORGET_ME = "open_form", "forget_me"
@@ -142,15 +132,6 @@ def notice_view(text: str, *, title: str = "Parley") -> View:
 def updated(text: str) -> dict[str, object]:
     """Return the response that replaces a submitted form by a notice."""
     return {"response_action": "update", "view": notice_view(text)}
-
-
-def sentence(error: ParleyError) -> str:
-    """Return the sentence for a failed command."""
-    if isinstance(error, Refused | StoreUnavailable):
-        return excuse(error)
-    if isinstance(error, SurfaceError):  # their apologies are about answers
-        return "Slack did not do this in time. Please try again."
-    return error.apology
 
 
 def form_view(

@@ -16,6 +16,7 @@ from adapters.slack.workspace import Workspace
 from bot.domain import ContextMessage, Person, ThreadKey, Turn
 from bot.errors import ParleyError, StoreUnavailable, SurfaceError, WriteFailed
 from bot.text.sanitize import escape_markup, strip_controls
+from bot.turns.desk import excuse
 from bot.turns.intake import Intake
 
 log = logging.getLogger(__name__)
@@ -91,8 +92,7 @@ class AskCommand:
             return self.not_a_member
         except ParleyError as error:
             log.info("Command in %s refused: %r", asked.channel, error)
-            # The apologies of these errors are about answers.
-            return (SurfaceError if isinstance(error, SurfaceError) else error).apology
+            return excuse(error)
         return ""
 
     @property

@@ -91,10 +91,7 @@ class CatchUp:
         """
         found: list[Event] = []
         try:
-            async with (
-                asyncio.timeout(self._limits.catch_up_pass),
-                asyncio.TaskGroup() as group,
-            ):
+            async with asyncio.timeout(self._limits.catch_up_pass), asyncio.TaskGroup() as group:
                 for budget, queue in self._queues:
                     group.create_task(self._read_each(budget, queue, found))
         except TimeoutError:

@@ -14,14 +14,7 @@ from adapters.slack.errors import REQUEST_TIMEOUT, translated
 from adapters.slack.manifest import PARLEY
 from adapters.slack.markup import mentioned, readable
 from adapters.slack.reading import message_text, string_field
-from adapters.slack.reply.messages import (
-    CONTINUE,
-    RATE,
-    RATE_BAD,
-    RATE_GOOD,
-    REGENERATE,
-    STOP,
-)
+from adapters.slack.reply.messages import CONTINUE, RATE, RATE_BAD, RATE_GOOD, REGENERATE, STOP
 from adapters.slack.reply.status import show_waiting
 from adapters.slack.workspace import Reading, Workspace
 from bot.cache import BoundedCache

@@ -152,10 +152,7 @@ class Messages:
 
     def metadata(self, page: Page) -> dict[str, object]:
         """Return the metadata by which other attempts at this turn find the page."""
-        return {
-            "event_type": _EVENT,
-            "event_payload": {"turn": self._turn_id, "page": page.number},
-        }
+        return {"event_type": _EVENT, "event_payload": {"turn": self._turn_id, "page": page.number}}
 
     def _is_rated(self, page: Page) -> bool:
         return self._workspace.rated and page.last and page.end != "failed"

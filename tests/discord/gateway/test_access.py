@@ -142,7 +142,7 @@ async def test_a_used_quota_is_told_with_the_time_of_its_renewal(store: Store) -
             await until(lambda: replies(emulator))
 
             assert intake.texts == ["one"]
-            assert "again from 00:00 UTC, in " in replies(emulator)[0]
+            assert "again after 00:00 UTC, in " in replies(emulator)[0]
 
 
 def leavings(emulator: DiscordEmulator) -> int:

@@ -88,7 +88,7 @@ async def test_a_form_that_does_not_open_says_what_to_do(store: Store) -> None:
 
         await slack.slash(slack.channel_id, ann, "/parley", "model")
 
-        assert read_by(slack, ann) == ["Slack did not do this in time. Please try again."]
+        assert read_by(slack, ann) == [AWAY]
 
 
 async def test_a_model_is_taken_back_in_the_form(store: Store) -> None:
@@ -186,7 +186,7 @@ async def test_a_form_is_stored_with_the_rights_of_that_moment(store: Store) -> 
 
         await slack.submit(ann, people=[ann])
 
-        assert form.errors == {"people": "Only somebody who manages this server can change this."}
+        assert form.errors == {"people": "Only an admin can change this for everybody."}
         assert await chosen(slack, intake, "server") == Preferences()
 
 
@@ -264,4 +264,4 @@ async def test_a_visitor_is_offered_no_form_and_a_forged_press_opens_none(store:
         shown = slack.modal(bob)
         assert shown is not None
         assert not bobs.buttons
-        assert shown.texts == ["Only somebody who manages this server can change this."]
+        assert shown.texts == ["Only an admin can change this for everybody."]

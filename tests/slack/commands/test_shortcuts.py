@@ -291,7 +291,7 @@ async def test_a_question_that_cannot_be_stored_in_time_is_taken_back() -> None:
 
         shown = slack.modal(ann)
         assert shown is not None
-        assert shown.texts == [StoreUnavailable.apology]
+        assert shown.texts == [AWAY]
         assert len(slack.screen(slack.channel_id, ts)) == 1
 
 

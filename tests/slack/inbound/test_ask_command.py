@@ -10,9 +10,10 @@ import pytest
 
 from adapters.slack.limits import Limits
 from bot.domain import Person, ThreadKey
-from bot.errors import PersonBusy, Refused, StoreUnavailable, SurfaceError, ThreadBusy
+from bot.errors import PersonBusy, Refused, StoreUnavailable, ThreadBusy
 from bot.store import Store
 from bot.turns.access import Access, Quota
+from bot.turns.desk import AWAY, excuse
 from tests.emulators.slack import SlackEmulator
 from tests.support.fakes import FakeIntake, NotedIntake
 from tests.support.slack_platform import (
@@ -155,7 +156,7 @@ async def test_ask_posts_no_question_for_which_there_is_no_room(
     async with SlackEmulator() as slack, hearing(slack, intake):
         await slack.slash(slack.channel_id, slack.user("Ann"), "/ask", "why?")
 
-        assert slack.ephemerals[0].text == refusal.apology
+        assert slack.ephemerals[0].text == excuse(refusal)
         assert not any(call.method.startswith("chat.post") for call in slack.requests)
         assert not intake.asked
 
@@ -170,7 +171,7 @@ async def test_ask_takes_a_question_back_that_was_not_admitted(
         await slack.slash(slack.channel_id, slack.user("Ann"), "/ask", "why?")
         await until(lambda: any(call.method == "chat.delete" for call in slack.requests))
 
-        assert slack.ephemerals[0].text == refusal.apology
+        assert slack.ephemerals[0].text == excuse(refusal)
         assert not slack.screen(slack.channel_id)
 
 
@@ -210,7 +211,7 @@ async def test_ask_apologizes_when_the_question_cannot_be_posted(error: str | No
         delivery = await slack.slash(slack.channel_id, slack.user("Ann"), "/ask", "why?")
 
         assert delivery.status == 200
-        assert slack.ephemerals[0].text == SurfaceError.apology
+        assert slack.ephemerals[0].text == AWAY
         assert not intake.asked
 
 
@@ -225,7 +226,7 @@ async def test_ask_apologizes_in_time_and_takes_a_late_question_back() -> None:
         posted.set()
         await until(lambda: any(call.method == "chat.delete" for call in slack.requests))
 
-        assert apologies == [SurfaceError.apology]
+        assert apologies == [AWAY]
         assert not slack.screen(slack.channel_id)
         assert not intake.asked
 
@@ -238,7 +239,7 @@ async def test_ask_apologizes_if_admission_takes_too_long() -> None:
         await slack.slash(slack.channel_id, slack.user("Ann"), "/ask", "why?")
         await until(lambda: any(call.method == "chat.delete" for call in slack.requests))
 
-        assert slack.ephemerals[0].text == StoreUnavailable.apology
+        assert slack.ephemerals[0].text == AWAY
         assert not slack.screen(slack.channel_id)
 
 
@@ -280,5 +281,5 @@ async def test_a_used_quota_is_told_to_the_person_alone(store: Store) -> None:
             command = await slack.slash(slack.channel_id, ann, "/ask", "three")
 
             assert len(intake.turns) == 1
-            assert "again from 00:00 UTC, in " in command.body
+            assert "again after 00:00 UTC, in " in command.body
             assert len(slack.screen(slack.channel_id)) == 2

@@ -350,7 +350,7 @@ async def test_a_person_without_a_name_is_called_by_the_id(how: dict[str, object
         await until(lambda: intake.turns)
 
         assert intake.last.person == Person(ann, ann, slack.team_id)
-        assert intake.last.text == "hello @U0NOBODY"
+        assert intake.last.text == "hello @somebody"
 
 
 async def test_an_empty_mention_gets_a_line_of_help_in_its_thread() -> None:

@@ -174,5 +174,5 @@ def test_a_limit_that_was_lowered_later_holds_in_places_that_chose_more_before()
 def test_a_used_quota_is_told_with_the_time_of_its_renewal(seconds: float, says: str) -> None:
     sentence = QuotaUsed("questions", seconds).apology
 
-    assert sentence.endswith(f"from 00:00 UTC, {says}")
-    assert sentence.count(".") == 1
+    assert sentence.endswith(f"after 00:00 UTC, {says}")
+    assert sentence.count(".") == 2

@@ -241,7 +241,7 @@ def test_judge_finds_nothing_wrong_with_what_is_right() -> None:
     cut = answer_to(2)[:40]
     talk = MadeUp([1, 2, 3, 4], answer_to(1), f"{cut}\n{APOLOGY}", APOLOGY, answer_to(4))
     asked = [prompt(1), prompt(2, 1, finished=False), prompt(4)]
-    asked[2].messages[1:1] = [
+    asked[2].sent[1:1] = [
         {"role": "user", "content": question(1)},
         {"role": "assistant", "content": answer_to(1)},
         {"role": "user", "content": question(2)},
@@ -349,7 +349,7 @@ def joined(*heard: int) -> MadeUp:
 
 def told_of(number: int, *heard: int) -> Asked:
     one = prompt(number)
-    one.messages[-1]["content"] = "\n".join([*map(remark, heard), f"Ann: {question(number)}"])
+    one.sent[-1]["content"] = "\n".join([*map(remark, heard), f"Ann: {question(number)}"])
     return one
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapp
 from dataclasses import Field, dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from dotenv.parser import Binding, parse_stream
@@ -111,6 +111,9 @@ _SHOWN = 400  # characters of a refused value
 # Also for other programs' names; python-dotenv accepts anything up to a blank or an equals sign.
 _NAME = re.compile(r"[A-Za-z_][\w.-]*")
 _HUB_FILE = re.compile(r"\w[\w.-]*/[\w.-]+:[\w.-]+")
+
+
+_N = TypeVar("_N", int, float)
 
 
 class SettingsError(Exception):
@@ -226,8 +229,8 @@ def _host(text: str) -> str:
     return text
 
 
-def _within(least: float, most: float, kind: type[float] = int) -> Callable[[str], Any]:
-    def parse(text: str) -> float:
+def _within(least: float, most: float, kind: Callable[[str], _N] = int) -> Callable[[str], _N]:
+    def parse(text: str) -> _N:
         try:
             number = kind(text)
         except ValueError:
@@ -290,7 +293,7 @@ def _shards(text: str) -> tuple[tuple[int, ...], int]:
     return tuple(range(first, last + 1)), count
 
 
-def _layers(text: str) -> Any:
+def _layers(text: str) -> int | None:
     if text.lower() == "auto":
         return None
     if not re.fullmatch(r"[0-9]+", text):
@@ -307,6 +310,8 @@ def _switch(text: str) -> bool:
 
 
 def _switch_or_auto(text: str) -> bool | None:
+    if text.lower() not in ("auto", *ON, *OFF):
+        raise ValueError("is none of auto, on and off")
     return None if text.lower() == "auto" else _switch(text)
 
 
@@ -711,9 +716,10 @@ def _line_mistakes(lines: list[Binding], file: str) -> Iterator[str]:
             yield f"{file} line {_line_number(line)} is not NAME=value"
         elif line.key and (sentence := _misspelt(line.key, file)):
             yield sentence
-    last = {line.key: line.value for line in lines if line.key}
+    last = {line.key: (line.value or "").strip() for line in lines if line.key}
     for line in lines:
-        if line.key and (line.value or "").strip() not in ("", (last[line.key] or "").strip()):
+        is_repeated = (line.value or "").strip() not in ("", last.get(line.key or ""))
+        if line.key and is_repeated:
             yield f"{line.key} stands in {file} twice, with different values: keep one of them"
 
 

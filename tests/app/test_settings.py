@@ -157,6 +157,7 @@ def test_all_mistakes_are_told_at_once() -> None:
         ("MODELS", "Fast=", "MODELS='Fast=' has 'Fast=' in it, which is not like Label=name"),
         ("MODELS", "a/b c", "MODELS='a/b c' has a blank or a special character in it"),
         ("MODELS", "A=x,a=y", "MODELS='A=x,a=y' names a model, or uses a label, twice"),
+        ("FEEDBACK", "maybe", "FEEDBACK='maybe' is none of auto, on and off"),
         ("LOG_LEVEL", "loud", "LOG_LEVEL='loud' is none of debug, info, warning, error"),
         ("LOCAL_MODEL_PATH", "no-such", f"LOCAL_MODEL_PATH='no-such' {GGUF}"),
         ("DATA_DIR", __file__, f"DATA_DIR='{__file__}' is not a folder"),

@@ -111,8 +111,6 @@ _SHOWN = 400  # characters of a refused value
 # Also for other programs' names; python-dotenv accepts anything up to a blank or an equals sign.
 _NAME = re.compile(r"[A-Za-z_][\w.-]*")
 _HUB_FILE = re.compile(r"\w[\w.-]*/[\w.-]+:[\w.-]+")
-
-
 _N = TypeVar("_N", int, float)
 
 

@@ -714,9 +714,10 @@ def _line_mistakes(lines: list[Binding], file: str) -> Iterator[str]:
             yield f"{file} line {_line_number(line)} is not NAME=value"
         elif line.key and (sentence := _misspelt(line.key, file)):
             yield sentence
-    last = {line.key: (line.value or "").strip() for line in lines if line.key}
+    last = {line.key: line.value for line in lines if line.key}
     for line in lines:
-        is_repeated = (line.value or "").strip() not in ("", last.get(line.key or ""))
+        given, kept = line.value or "", last.get(line.key or "") or ""
+        is_repeated = given.strip() not in ("", kept.strip())
         if line.key and is_repeated:
             yield f"{line.key} stands in {file} twice, with different values: keep one of them"
 

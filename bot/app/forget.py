@@ -61,9 +61,8 @@ async def forget(
 def kinds_of(written: str) -> list[tuple[_Kind, str]]:
     """Return the possible kinds and platforms of an id; by default the terminal's."""
     found = [each for each, pattern in _WRITTEN.items() if pattern.fullmatch(written)]
-    if not found and re.fullmatch(
-        r"[0-9]+|[A-Z][A-Z0-9]*|[uwte]0\w{5,}|[0-9a-f]{25,}|@.*", written
-    ):
+    like_one = r"[0-9]+|[A-Z][A-Z0-9]*|[uwte]0\w{5,}|[0-9a-f]{25,}|@.*"
+    if not found and re.fullmatch(like_one, written):
         raise CannotStart(
             f"{written!r} is no id: Discord's have 15 to 20 digits, Slack's begin with U, W, T or E"
             " and have at least 6 characters, and those of the page have 32"

@@ -56,6 +56,7 @@ def main(signals: ShutdownSignals) -> int:
     }
     try:
         if arguments.command == "init":
+            hand_on(_ENV_FILE, os.environ)
             return asyncio.run(_init(signals, asks=not arguments.yes))
         settings = Settings.load(os.environ, _ENV_FILE)
         hand_on(_ENV_FILE, os.environ)

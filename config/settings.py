@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapp
 from dataclasses import Field, dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from dotenv.parser import Binding, parse_stream
@@ -47,7 +47,7 @@ _WORDS = (
     (r"CHANNEL", "ALLOWED_CHANNELS"),
     (r"ROLE", "ALLOWED_ROLES"),
     (r"BLOCK|BLACK|\bDEN[YI]|\bBAN|FORBID|IGNORE", "BLOCKED_PEOPLE"),
-    (r"USER|MEMBER|PERSON|WHITE ?LIST$", "ALLOWED_PEOPLE"),
+    (r"USER|MEMBER|PERSON|(WHITE|ALLOW) ?LIST$", "ALLOWED_PEOPLE"),
     (r"GUILD|SERVER|WORKSPACE|TEAM", "ALLOWED_SERVERS"),
 )
 # Names that others read, and that may stand in .env.
@@ -67,26 +67,22 @@ _OF_OTHERS = re.compile(
     """,
     re.VERBOSE | re.IGNORECASE,
 )
-# Words of a name in the environment that is meant for this bot, with a blank between them. It has
-# variables of all programs: those of webhooks, hosts and containers beside this one are not ours.
-_OURS = re.compile(
-    r"""
-    (?! .*\bWEBHOOK | .*\bSERVICE[ ](HOST|PORT) | .*\bPORT([ ]TCP|$)
-      | (GITHUB|CI|WEB[ ]CON|ALLOWED[ ]HOSTS)\w*\b )
-    (
-      # It begins as ours do,
-      (DISCORD|SLACK|MODELS?|WEB|BLOCK(ED)?|DENIED|BANNED|BANS|DMS?|QUOTAS?|QUESTIONS?)\b | ALLOW
-      # or is what other bots call a limit,
-    | .*\bGUILD | (BLOCK|WHITE|BLACK)[ ]?LIST | PEOPLE$ | (SERVER|CHANNEL|ROLE)(S|[ ]IDS?)$
-    | (BOT[ ])?(ADMIN|OWNER)S?([ ](USER|ROLE)S?)?([ ]IDS?)?$
-    | (RATE|DAILY|USER)[ ]LIMIT$ | .*\bPER[ ](DAY|USER)$
-      # or says both that it limits and whom.
-    | (?= .*\b(ALLOW|WHITE|PERMIT|AUTHORI|ONLY|RESTRICT|BLOCK|BLACK|DEN[YI]|BAN|IGNOR|LEAVE
-              |(EN|DIS)ABLE) )
-      .*\b(SERVER|CHANNEL|WORKSPACE|PEOPLE|PERSON|USER|MEMBER|ROLE|ADMIN|DM|DIRECT)S?\b
-    )
-    """,
-    re.VERBOSE,
+# What makes a name in the environment, which has those of all programs, one that is meant for this
+# bot; see `_is_ours`. Words stand without their S.
+_LIMITING = {
+    *("ALLOW", "ALLOWED", "ALLOWLIST", "PERMIT", "PERMITTED", "AUTHORIZED", "TRUSTED", "ONLY"),
+    *("RESTRICT", "RESTRICTED", "WHITE", "WHITELIST", "WHITELISTED", "LEAVE", "PER"),
+    *("BLACK", "BLACKLIST", "BLACKLISTED", "BLOCK", "BLOCKED", "BLOCKLIST"),
+    *("DENY", "DENIED", "DENYLIST", "BAN", "BANNED", "IGNORE", "IGNORED"),
+}
+_RULERS = {"ADMIN", "OWNER", "MODERATOR"}
+_WHOM = _RULERS | {
+    *("SERVER", "WORKSPACE", "TEAM", "CHANNEL", "PEOPLE", "PERSON", "USER", "USERID", "MEMBER"),
+    *("ROLE", "DAY"),
+}
+_ALONE = (
+    *("SERVERS", "CHANNELS", "SERVER ID", "CHANNEL ID", "ROLE ID", "RATE LIMIT", "DAILY LIMIT"),
+    *("USER LIMIT", "QUOTA", "QUESTIONS"),
 )
 # How an empty value is written; anything else behind the "=" is a comment, or cannot be seen.
 _EMPTY = re.compile(r"""[ \t]*(['"]?)[ \t]*\1""")
@@ -126,6 +122,7 @@ _SHOWN = 400  # characters of a refused value
 # Also for other programs' names; python-dotenv accepts anything up to a blank or an equals sign.
 _NAME = re.compile(r"[A-Za-z_][\w.-]*")
 _HUB_FILE = re.compile(r"\w[\w.-]*/[\w.-]+:[\w.-]+")
+_N = TypeVar("_N", int, float)
 
 
 class SettingsError(Exception):
@@ -241,8 +238,8 @@ def _host(text: str) -> str:
     return text
 
 
-def _within(least: float, most: float, kind: type[float] = int) -> Callable[[str], Any]:
-    def parse(text: str) -> float:
+def _within(least: float, most: float, kind: Callable[[str], _N] = int) -> Callable[[str], _N]:
+    def parse(text: str) -> _N:
         try:
             number = kind(text)
         except ValueError:
@@ -305,7 +302,7 @@ def _shards(text: str) -> tuple[tuple[int, ...], int]:
     return tuple(range(first, last + 1)), count
 
 
-def _layers(text: str) -> Any:
+def _layers(text: str) -> int | None:
     if text.lower() == "auto":
         return None
     if not re.fullmatch(r"[0-9]+", text):
@@ -322,6 +319,8 @@ def _switch(text: str) -> bool:
 
 
 def _switch_or_auto(text: str) -> bool | None:
+    if text.lower() not in ("auto", *ON, *OFF):
+        raise ValueError("is none of auto, on and off")
     return None if text.lower() == "auto" else _switch(text)
 
 
@@ -750,7 +749,9 @@ def _line_mistakes(lines: list[Binding], file: str) -> Iterator[str]:
             yield f"{line.key} in {file} has no value, but a comment: put that on a line of its own"
     last = {line.key: line.value for line in lines if line.key}
     for line in lines:
-        if line.key and (line.value or "").strip() not in ("", (last[line.key] or "").strip()):
+        given, kept = line.value or "", last.get(line.key or "") or ""
+        is_repeated = given.strip() not in ("", kept.strip())
+        if line.key and is_repeated:
             yield f"{line.key} stands in {file} twice, with different values: keep one of them"
 
 
@@ -768,14 +769,30 @@ def _misspelt(name: str, where: str, *, is_strict: bool = True) -> str | None:
     if advice := OLDER.get(name):
         return f"{name} in {where} is not used: {advice}"
     written = name.upper()
-    words = " ".join(re.findall("[A-Z]+", written))
+    words = " ".join(re.findall("ALLOWED|[A-Z]+", written))
     very_near = get_close_matches(written, known, n=1, cutoff=_VERY_NEAR)
-    if not is_strict and not very_near and not _OURS.match(words):
+    if not is_strict and not very_near and not _is_ours(words):
         return None
     meant = [right for word, right in _WORDS if re.search(word, words)]
     near = very_near or meant or get_close_matches(written, known, n=1, cutoff=_NEAR)
     cure = f"did you mean {near[0]}?" if near else "the README has a table of all settings"
     return f"{name} in {where} is unknown; {cure}"
+
+
+def _is_ours(name: str) -> bool:
+    """Return whether a name, its words with blanks between, is most likely meant for this bot."""
+    words = {word.removesuffix("S") for word in name.split()}
+    if words & _LIMITING and (words & _WHOM or words <= _LIMITING | {"LIST", "ALL", "TO", "ID"}):
+        return True
+    if words & {"WEBHOOK", "SERVICE", "PORT"}:  # of a notifier, or of a container beside this one
+        return False
+    if words & _RULERS and words <= _RULERS | {"BOT", "USER", "ROLE", "ID"}:
+        return True
+    if name.startswith(("WEB ", "MODEL")):
+        known = (variable.name.upper() for variable in fields(Settings))
+        return bool(get_close_matches(name.replace(" ", "_"), known, cutoff=_NEAR))
+    is_of_platform = name.startswith(("DISCORD ", "SLACK ")) or words & {"GUILD", "DM"}
+    return bool(is_of_platform) or "DIRECT MESSAGE" in name or name.replace("IDS", "ID") in _ALONE
 
 
 def _shown(variable: Field[Any], text: str) -> str:

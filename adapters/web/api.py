@@ -125,14 +125,13 @@ class Api:
         """Return the preferences of a conversation, or the person's defaults."""
         thread, scope = await self._place(request)
         found = await self.intake.preferences.read(thread)
-        offered = self.intake.preferences.models
+        store = self.intake.preferences
         name = resolved(found).model
-        form = form_of(found[scope], scope, "answers", title="", models=offered)
+        form = form_of(found[scope], scope, "answers", title="", models=store.offered)
         here = (one for one in form.fields if one.name in _CHOSEN_HERE)
         chosen: dict[str, Json] = {one.name: str(one.value) for one in here}
-        models: list[Json] = [{"name": one.name, "label": one.label} for one in offered]
-        models = models if len(models) > 1 else []
-        label = next((one.label for one in offered if one.name == name), "")
+        models: list[Json] = [{"name": one.name, "label": one.label} for one in store.offered]
+        label = next((one.label for one in store.models if one.name == name), "")
         return answer({**chosen, "models": models, "answers": label})
 
     async def choose(self, request: web.Request) -> web.Response:

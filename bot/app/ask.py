@@ -20,14 +20,7 @@ from bot.app.assistant import DEMO, Assistant, open_assistant
 from bot.app.bars import shown_progress
 from bot.app.rendered import RenderedAnswer, can_render
 from bot.concurrency import cancelled
-from bot.domain import (
-    Exchange,
-    LeftOut,
-    Person,
-    Start,
-    ThreadKey,
-    Turn,
-)
+from bot.domain import Exchange, LeftOut, Person, Start, ThreadKey, Turn
 from bot.errors import AnswerCut, CannotStart, ModelError, ParleyError, PromptRefused
 from bot.text.sanitize import strip_controls, whole_characters
 from bot.turns.prompt import compose

@@ -66,7 +66,7 @@ def model_choices(
 ) -> tuple[ModelChoice, ...]:
     """Return the models that people may choose; the first one answers if nothing is chosen.
 
-    None if only a worker in another process knows what answers.
+    Empty if only a worker in another process knows what answers.
     """
     here = settings.local_model_path or settings.transformers_model
     is_named = settings.names_model and settings.model_id != DEMO and not here

@@ -36,12 +36,15 @@ async def forget(
     """Remove all data of an id from the store, and print the result.
 
     Workers may run meanwhile; a running answer to the person must end first.
-    Raises CannotStart, also for what looks like an id and is none, and StoreUnavailable.
+    Raises CannotStart if the store has nothing of it, or it only looks like an id; and
+    StoreUnavailable.
     """
-    shown, kinds = one_line(whole_characters(written)), kinds_of(written)
+    # As it is copied from a mention.
+    written = re.sub(r"<@!?(\w+)(\|.*)?>", r"\1", whole_characters(written).strip())
+    shown, kinds = one_line(written), kinds_of(written)
     async with connect(url=settings.redis_url, data_dir=settings.data_dir) as store:
         forgetting = Forgetting(QueueScript(store, keep_seconds=settings.keep_seconds))
-        jobs = [named(kind, platform, whole_characters(written)) for kind, platform in kinds]
+        jobs = [named(kind, platform, written) for kind, platform in kinds]
         for who in jobs:
             await forgetting.begin(who)
         hint = asyncio.get_running_loop().call_later(patience, _tell, output, _WAITS)
@@ -50,15 +53,16 @@ async def forget(
         finally:
             hint.cancel()
     looked = f"{' or '.join(f'a {kind}' for kind, _ in kinds)} of {kinds[0][1]}"
-    told = f"Nothing of {shown} ({looked}) is left in the store.\n"
-    unknown = f"The store has nothing of {shown} ({looked}). Is the id right?\n"
-    _tell(output, told if found else unknown)
+    if not found:
+        raise CannotStart(f"the store has nothing of {shown} ({looked}): is the id right?")
+    _tell(output, f"Nothing of {shown} ({looked}) is left in the store.\n")
 
 
 def kinds_of(written: str) -> list[tuple[_Kind, str]]:
     """Return the possible kinds and platforms of an id; by default the terminal's."""
     found = [each for each, pattern in _WRITTEN.items() if pattern.fullmatch(written)]
-    if not found and re.fullmatch(r"[0-9]+|[A-Z][A-Z0-9]*|[0-9a-f]{25,}", written):
+    like_one = r"[0-9]+|[A-Z][A-Z0-9]*|[uwte]0\w{5,}|[0-9a-f]{25,}|@.*"
+    if not found and re.fullmatch(like_one, written):
         raise CannotStart(
             f"{written!r} is no id: Discord's have 15 to 20 digits, Slack's begin with U, W, T or E"
             " and have at least 6 characters, and those of the page have 32"

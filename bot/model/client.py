@@ -200,10 +200,14 @@ class ModelClient:
                     limit = f"more than MAX_TOKENS={max_tokens} tokens can have"
                     if has_begun:
                         raise AnswerCut(f"{self._server} sent {limit}")
-                    raise self._server.failure("empty", f"sent nothing but white space, {limit}")
+                    if unseen or answer.rest():
+                        happened = f"sent nothing but white space, {limit}"
+                        raise self._server.failure("empty", happened)
+                    raise self._server.failure("thought", f"sent only thoughts, {limit}")
         if _is_visible(rest := answer.rest()):
             has_begun = True
-            yield rest
+            metrics.add_text()
+            yield rest  # begins like a mark of the filter, so it has none of ours
         for event in await stream.read_tail():
             metrics.add_usage(_usage(event))
         if finish == "error" or not (finish or stream.done):

@@ -348,9 +348,8 @@ class Conversation:
             zone=self._system_prompt.zone(lease.turn),
         )
         model = self._model.chosen(lease.turn.preferences)
-        return (
-            _noting_unread(model.stream(prompt)) if lease.context_unread else model.stream(prompt)
-        )
+        deltas = model.stream(prompt)
+        return _noting_unread(deltas) if lease.context_unread else deltas
 
     async def _claims_truncation_notice(self, turn: Turn) -> bool:
         with suppress(StoreUnavailable):

@@ -177,8 +177,8 @@ class Desk:
 
     def models(self, typed: str = "") -> list[tuple[str, str]]:
         """Return the names and labels of the models that match what a person has typed."""
-        sought, offered = typed.strip().casefold(), self._intake.preferences.models
-        found = [(one.name, one.label) for one in offered if len(offered) > 1]
+        sought = typed.strip().casefold()
+        found = [(one.name, one.label) for one in self._intake.preferences.offered]
         return [one for one in found if any(sought in text.casefold() for text in one)]
 
     async def choose_persona(self, call: Call, text: str, scope: Scope | None = None) -> str:
@@ -205,7 +205,7 @@ class Desk:
             for scope, name in self.changeable(call).items()
             for part in _PARTS[scope]
         ]
-        lines = chosen_lines(found, call.scopes, self._intake.preferences.models)
+        lines = chosen_lines(found, call.scopes, self._intake.preferences.offered)
         text = "\n".join(lines) or "Nothing was changed here: I use my default settings."
         return Overview(text=f"{text}\n{self._how(call, '')}".strip(), forms=offered)
 
@@ -222,7 +222,7 @@ class Desk:
             raise MayNotChange(scope)
         found = (await self._intake.preferences.read(call.thread)).get(scope) or Preferences()
         title = _TITLES[part].format(place=call.scopes[scope])
-        return form_of(found, scope, part, title=title, models=self._intake.preferences.models)
+        return form_of(found, scope, part, title=title, models=self._intake.preferences.offered)
 
     async def fill_in(
         self,
@@ -237,7 +237,7 @@ class Desk:
 
         Unchanged inputs are not stored: another person may have changed them meanwhile.
         """
-        models = self._intake.preferences.models
+        models = self._intake.preferences.offered
         form = form_of(Preferences(), scope, part, title="", models=models)
         changes = changes_in(form, values, seen=seen)
         if not changes:

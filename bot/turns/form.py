@@ -99,7 +99,7 @@ def _fields(
     if part == "access":
         yield from _access_fields(found, scope)
         return
-    options = [("", _AS_BEFORE), *((one.name, one.label) for one in models if len(models) > 1)]
+    options = [("", _AS_BEFORE), *((one.name, one.label) for one in models)]
     if found.model and found.model not in dict(options):
         options.append((found.model, f"{found.model} (is not there any more)"))
     yield Field(

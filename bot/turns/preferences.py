@@ -164,6 +164,11 @@ class PreferenceStore:
         self._read = store.script(_READ)
         self._write = store.script(_WRITE)
 
+    @property
+    def offered(self) -> tuple[ModelChoice, ...]:
+        """The models from which people choose; none if there is only one."""
+        return self.models if len(self.models) > 1 else ()
+
     async def read(self, thread: ThreadKey) -> Mapping[Scope, Preferences]:
         """Return what is chosen for a thread, its channel and its server, in one round trip."""
         places = dict(_places(thread))
@@ -256,7 +261,7 @@ class PreferenceStore:
         return found
 
     def _model(self, typed: str) -> ModelChoice:
-        if len(self.models) < 2:
+        if not self.offered:
             raise InvalidPreference("There is only one model here.")
         for one in self.models:
             if typed.casefold() in (one.name.casefold(), one.label.casefold()):

@@ -1691,9 +1691,8 @@ local function note_older_newest(thread, ids)
   repair_buttons(last, thread)
 end
 
--- `asked` is when the last of the turns was asked (ms; '' if that is not known). If that is less than ten
--- minutes ago, its admission may still come. A turn that was released in mid-reply is taken once more, to end
--- what is shown.
+-- Forgets these turns and all that continues them. A turn that was released in mid-reply is taken once more, to
+-- end what is shown.
 local function forget_turns(ids, may_be_admitted_later)
   local remembered, known = {}, {}
   -- An answer goes with all that continues it; ipairs finds those that are added here, too.
@@ -1739,6 +1738,8 @@ local function forget_turns(ids, may_be_admitted_later)
   end
 end
 
+-- `asked` is when the last of the turns was asked (ms; '' if that is not known). If that is less than ten
+-- minutes ago, its admission may still come.
 function verbs.forget(asked, ...)
   local may_be_admitted_later = now_ms() - (tonumber(asked) or now_ms()) < LATE_ADMISSION_MS
   forget_turns(turns_of(may_be_admitted_later, ...), may_be_admitted_later)
@@ -1752,6 +1753,7 @@ function verbs.reset(thread, event)
   for _, line in ipairs(redis.call('LRANGE', key('history', thread), 0, -1)) do table.insert(ids, turn_of(line)) end
   for _, id in ipairs(redis.call('LRANGE', key('mailbox', thread), 0, -1)) do
     if redis.call('HEXISTS', key('turn', id), MESSAGE_IDS) == 1 or record(id).state == 'running' then
+      -- In front, joined questions before their lead: otherwise they would be answered by themselves.
       for _, one in ipairs({id, unpack(joined_to(id))}) do table.insert(ids, 1, one) end
     end
     redis.call('HDEL', key('turn', id), 'context')

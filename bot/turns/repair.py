@@ -32,7 +32,7 @@ class WorkPolicy:
     longest_read: float = 1.0  # of the queue; delays the stop of the process
     store_pause: float = 0.5  # before the store is tried again
     max_attempts: int = 10  # at an answer; and as many at an apology
-    # The same if an error of our own ended the last one, because such errors come back each time.
+    # Attempts when the last one ended with an error of our own: it will fail again.
     attempts_at_errors: int = 3
     retry: Backoff = _RETRY  # of a failed attempt
     finish_retry: Backoff = _FINISH_RETRY  # of storing an end while the store is away

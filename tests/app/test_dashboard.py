@@ -91,6 +91,12 @@ def test_an_alert_fires_when_the_bot_a_process_or_a_shard_is_gone() -> None:
         assert critical[expression]["for"] == "2m"
 
 
+def test_no_sum_hides_a_shard_that_is_gone() -> None:
+    asked = {one for one in expressions() if "parley_platform_connected" in one}
+
+    assert asked == {"parley_platform_connected", "parley_platform_connected == 0"}
+
+
 def test_each_metric_is_described_for_operators() -> None:
     told = (ROOT / "docs" / "operating.md").read_text()
 

@@ -130,6 +130,19 @@ async def test_white_space_without_an_end_is_no_answer(text: str) -> None:
             await hung_up.wait()
 
     assert (said, type(error)) == ("", EmptyAnswer)
+    assert "white space" in str(error)
+
+
+async def test_a_model_that_thinks_beyond_its_room_is_told_as_one() -> None:
+    async with (
+        serve_pieces([make_event("<think>" + "hm " * 9000)], again=True) as (url, _),
+        connected(url) as model,
+    ):
+        said, error = await read_all(model)
+
+    assert (said, type(error)) == ("", EmptyAnswer)
+    assert "only thoughts" in str(error)
+    assert "raise MAX_TOKENS" in str(error)
 
 
 @pytest.mark.parametrize(

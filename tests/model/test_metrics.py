@@ -179,6 +179,14 @@ async def test_the_first_token_and_the_speed_are_measured() -> None:
     assert 0 < number("tokens_per_second_sum", "timed") <= 16.5
 
 
+async def test_text_that_was_held_back_to_the_end_is_measured() -> None:
+    async with ModelEmulator() as emulator:
+        emulator.answer = "<"
+        assert await answer(emulator, "held") == "<"
+
+    assert number("first_token_seconds_count", "held") == 1
+
+
 @pytest.mark.parametrize(
     ("status", "kind"), [(401, "ModelDenied"), (429, "ModelBusy"), (500, "ModelUnavailable")]
 )

@@ -38,8 +38,8 @@ _MARKER_ONLY = re.compile(
     rf"\s*+{_BEFORE}(?:#{{1,6}}|[-*+=]+|\d{{1,9}}[.)]?|>|`{{1,2}}|~{{1,2}})?\s*"
 )
 
-# Formulas whose signs are escaped: only closed ones, because a regular expression has `\(`, too. Two
-# dollars may be a price, so they need to begin a line, or to have their end in the line.
+# Formulas whose signs are escaped: only closed ones, because regular expressions have `\(`, too.
+# Two dollars may be a price, so they need to begin a line, or to have their end in the line.
 _CLOSED_FORMULA = (
     r"\\\((?:\\[^()]|[^\\])*\\\)|\\\[(?:\\[^\[\]]|[^\\])*\\\]"
     r"|(?m:^) *\$\$(?:\\[\s\S]|\$(?!\$)|[^\\$])*\$\$"

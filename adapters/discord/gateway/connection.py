@@ -308,16 +308,23 @@ def _message(data: Payload, *, answers: bool = True) -> Payload:
     }
     if answers and isinstance(reference := data.get("message_reference"), dict):
         message["message_reference"] = {**reference}
+        # One that cannot be read counts as one that Discord did not fetch; null means deleted.
         with suppress(KeyError, TypeError, ValueError):
             answered = data["referenced_message"]
             message["referenced_message"] = answered and _message(answered, answers=False)
     return message | _member_of(data)
 
 
+def beside_text(message: discord.Message) -> str:
+    """Return what `_message` has put into the one embed; discord.py has no field for it."""
+    return message.embeds[0].description or ""
+
+
 def _user(data: Payload) -> Payload:
     """Return a user, of whom no more than the id must be known."""
     missing: Payload = {"username": "somebody", "discriminator": "0", "avatar": None}
-    return missing | _only(data, data) | {"id": int(data["id"])} | _member_of(data)
+    known = {key: value for key, value in data.items() if value is not None}
+    return missing | known | {"id": int(data["id"])} | _member_of(data)
 
 
 def _member_of(data: Payload) -> Payload:

@@ -35,8 +35,7 @@ _CODE_THEME = "ansi_dark"
 _THEME = Theme({"markdown.code": "bold cyan"})
 # HTML is shown as text; rich would drop it.
 _PARSER = MarkdownIt("commonmark", {"html": False}).enable(["strikethrough", "table"])
-# As in markdown.js: what is kept as it is (code), or a formula, whose signs are no Markdown, or a
-# sign that opens or closes none.
+# As in markdown.js: what is kept (such as code), or a formula or its lone sign, to be hidden.
 _FORMULA = re.compile(
     r"(\\[\\$]|https?://\S+|(?<!`)(`+)(?!`)(?:(?!\n[ \t]*\n).)*?(?<!`)\2(?!`))"
     r"|\\\((?:(?!\n[ \t]*(?:\n|[\x60~]{3}))(?:[^\\]|\\[^()])){1,3000}\\\)"

@@ -232,12 +232,9 @@ def add_server(client: discord.Client, data: Payload) -> bool:
 
     Its threads are unknown, and so are its members, the bot included.
     """
-
-    def add(data: Any) -> None:
-        client._connection._add_guild_from_data({"unavailable": False} | data)
-
+    add: Any = client._connection._add_guild_from_data
     try:
-        parse_event("GUILD_CREATE", add, data)
+        parse_event("GUILD_CREATE", add, {"unavailable": False} | data)
     except Exception as error:
         _log.warning("Server skipped (%s): %s", ids_of(data), located(error))
         return False
@@ -352,10 +349,8 @@ def _interaction(data: Payload) -> Payload:
 
 
 def _guild(data: Payload) -> Payload:
-    members = [_member(one) for one in _list(data, "members", dict)]
-    return {key: data[key] for key in data if key not in _UNUSED_GUILD_FIELDS} | {
-        "members": members
-    }
+    used = {key: data[key] for key in data if key not in _UNUSED_GUILD_FIELDS}
+    return used | {"members": [_member(one) for one in _list(data, "members", dict)]}
 
 
 def _list(data: Payload, key: str, kind: type[Any] = object) -> list[Any]:

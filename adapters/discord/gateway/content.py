@@ -41,14 +41,11 @@ def _lines(message: Payload, depth: int) -> Iterator[str]:
     if poll := _object(message, "poll"):
         yield _poll(poll)
     author = _object(message, "author")
-    # People send no embeds: theirs are previews of links.
+    # People send no embeds: theirs are previews of links, or the result of a poll.
     by_person = author and not (author.get("bot") or message.get("webhook_id"))
     for embed in _objects(message, "embeds"):
-        if embed.get("type") == "poll_result":  # of a person, but made by Discord
-            for field in _objects(embed, "fields"):
-                name = _string(field, "name").replace("_", " ")
-                yield _joined(": ", name, _string(field, "value"))
-        elif by_person or embed.get("type") in _PREVIEWS:
+        kind = embed.get("type")
+        if kind in _PREVIEWS or (by_person and kind != "poll_result"):
             yield _preview(embed)
         else:
             yield from _embed(embed, depth)
@@ -99,8 +96,9 @@ def _embed(embed: Payload, depth: int) -> Iterator[str]:
     yield _string(_object(embed, "author"), "name")
     yield _joined(" ", _string(embed, "title"), _aside(_string(embed, "url")))
     yield _string(embed, "description")
+    gap = " " if embed.get("type") == "poll_result" else "_"
     for field in _objects(embed, "fields"):
-        yield _joined(": ", _string(field, "name"), _string(field, "value"))
+        yield _joined(": ", _string(field, "name").replace("_", gap), _string(field, "value"))
     for kind in ("image", "video"):
         if media := _object(embed, kind):
             yield _named(kind, _string(media, "description"))

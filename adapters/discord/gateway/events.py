@@ -152,8 +152,7 @@ def context_message_in(
     """
     message = read_message(client.get_partial_messageable(channel), payload)
     if message and message.type is _STARTER:
-        resolved = message.reference.resolved if message.reference else None
-        message = resolved if isinstance(resolved, discord.Message) else None
+        message = replied_to(message)
     elif message and message.type not in _SAID:
         return None
     if message is None:

@@ -253,11 +253,7 @@ class _NoChannel:
     def budget(self, page: Page, *, new: bool) -> EditBudget:
         return self._webhook.budget
 
-    async def post(self, page: Page) -> str:
+    async def post(self, *_: object) -> str:
         raise PlaceGone("only the interaction may write there")
 
-    async def edit(self, message_id: str, page: Page) -> None:
-        raise PlaceGone("only the interaction may write there")
-
-    async def unarchive(self) -> None:
-        raise PlaceGone("only the interaction may write there")
+    edit = unarchive = post

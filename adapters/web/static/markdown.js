@@ -14,8 +14,8 @@ const parser = new MarkdownIt({ html: false, linkify: true, breaks: true });
 parser.linkify.set({ fuzzyLink: false, fuzzyEmail: false });
 parser.validateLink = (address) => /^(https?:|mailto:)/i.test(address.trim());
 
-// What is kept (an address, code, `\\`, `\$`), or a formula, which has no empty line and may lack
-// its end if that is the text's, or a sign that opens or closes none.
+// What is kept (an address, code, `\\`, `\$`), or a formula without an empty line, which may lack
+// its end at the text's end, or a lone sign of one.
 const FORMULA = new RegExp(
   [
     "(\\\\[\\\\$]|https?://\\S+|(?<!`)(`+)(?!`)(?:(?!\n[ \t]*\n).)*?(?<!`)\\2(?!`))",

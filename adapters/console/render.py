@@ -35,13 +35,14 @@ _CODE_THEME = "ansi_dark"
 _THEME = Theme({"markdown.code": "bold cyan"})
 # HTML is shown as text; rich would drop it.
 _PARSER = MarkdownIt("commonmark", {"html": False}).enable(["strikethrough", "table"])
-# As in markdown.js: what is kept as it is (code), or a formula, whose signs are no Markdown.
+# As in markdown.js: what is kept (such as code), or a formula or its lone sign, to be hidden.
 _FORMULA = re.compile(
     r"(\\[\\$]|https?://\S+|(?<!`)(`+)(?!`)(?:(?!\n[ \t]*\n).)*?(?<!`)\2(?!`))"
-    r"|\\\((?:(?!\n[ \t]*(?:\n|[\x60~]{3}))(?:[^\\]|\\[^()])){1,3000}(?:\\\)|\\?$)"
-    r"|\\\[(?:(?!\n[ \t]*(?:\n|[\x60~]{3}))(?:[^\\]|\\[^[\]])){1,3000}(?:\\\]|\\?$)"
-    r"|\$\$(?:(?!\n[ \t]*(?:\n|[\x60~]{3}))(?:[^\\$]|\\.|\$(?!\$|$))){1,3000}(?:\$\$|\$?$)"
-    r"|\$(?![\s$])(?:[^\\$\n]|\\.){1,3000}(?<!\s)\$(?!\d)",
+    r"|\\\((?:(?!\n[ \t]*(?:\n|[\x60~]{3}))(?:[^\\]|\\[^()])){1,3000}\\\)"
+    r"|\\\[(?:(?!\n[ \t]*(?:\n|[\x60~]{3}))(?:[^\\]|\\[^[\]])){1,3000}\\\]"
+    r"|\$\$(?:(?!\n[ \t]*(?:\n|[\x60~]{3}))(?:[^\\$]|\\.|\$(?!\$))){1,3000}\$\$"
+    r"|\$(?![\s$])(?:[^\\$*\n]|\*(?!\*)|\\.){1,3000}(?<!\s)(?<!\s\*)\$(?!\d)"
+    r"|\\[()[\]]",
     re.DOTALL,
 )
 _HIDDEN = {ord(sign): 0xEE00 + ord(sign) for sign in string.punctuation}

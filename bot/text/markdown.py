@@ -38,23 +38,23 @@ _MARKER_ONLY = re.compile(
     rf"\s*+{_BEFORE}(?:#{{1,6}}|[-*+=]+|\d{{1,9}}[.)]?|>|`{{1,2}}|~{{1,2}})?\s*"
 )
 
-# Formulas whose signs are escaped: to their end or, if that is missing, to that of the block. Two
-# dollars may be a price, so they need to begin a line, or to have their end in the line.
-_TEX = r"(?:\\[\s\S]|\$(?!\$)|[^\\$])*"
-_ESCAPED = (
-    r"\\\((?:\\[^)]|[^\\])*(?:\\\)|\\?\Z)|\\\[(?:\\[^\]]|[^\\])*(?:\\\]|\\?\Z)"
-    rf"|(?m:^) *\$\${_TEX}(?:\$\$|\\?\Z)|\$\$(?:\\[^\n]|\$(?!\$)|[^\\$\n])*\$\$"
+# Formulas whose signs are escaped: only closed ones, because regular expressions have `\(`, too.
+# Two dollars may be a price, so they need to begin a line, or to have their end in the line.
+_CLOSED_FORMULA = (
+    r"\\\((?:\\[^()]|[^\\])*\\\)|\\\[(?:\\[^\[\]]|[^\\])*\\\]"
+    r"|(?m:^) *\$\$(?:\\[\s\S]|\$(?!\$)|[^\\$])*\$\$"
+    r"|\$\$(?:\\[^\n]|\$(?!\$)|[^\\$\n])*\$\$"
 )
 _CODE = r"(?<!`)(?P<run>`+)(?!`)[\s\S]*?(?:(?<!`)(?P=run)(?!`)|\Z)"
 _ESCAPE = re.compile(rf"{_CODE}|\\(?P<sign>[^0-9A-Za-z\s])")
 # A backslash outside of a formula is doubled if it is one of a pair, or is of TeX rather than of
 # Markdown.
 _LITERAL = re.compile(
-    rf"(?P<formula>{_ESCAPED})|(?P<double>\\\\|\\(?=[()\[\]{{}},;:]))|{_CODE}|\\[\s\S]"
+    rf"(?P<formula>{_CLOSED_FORMULA})|(?P<double>\\\\|\\(?=[()\[\]{{}},;:]))|{_CODE}|\\[\s\S]"
 )
 # What Markdown would take for an escape, emphasis, a spoiler, an item or a heading. Not what may
-# become a fence, which is not escaped.
-_SIGNS = re.compile(r"\\(?![0-9A-Za-z])|[*_|]|(?<=\n)[-+#]")
+# become a fence, which is not escaped. Pairs of backslashes are doubled, as outside of a formula.
+_SIGNS = re.compile(r"\\(?![0-9A-Za-z])|(?<=\\)\\|[*_|]|(?<=\n)[-+#]")
 
 _LONG_OPEN = 200  # characters
 # Groups are not repeated possessively: Python before 3.11.5 does not restore the position after a
@@ -74,17 +74,17 @@ _OPEN_LINK = re.compile(rf"{_LINK_BEGUN}|!\Z")
 _UNFINISHED_ADDRESS = re.compile(
     rf"<?(?=(?i:https?)://\S{{0,2000}}+\Z){ADDRESS}(?:\([^\s<>()]*+)?\Z"
 )
-# Nothing within a formula is markup.
-_FORMULA = r"\\\(.*?(?:\\\)|\Z)|\\\[.*?(?:\\\]|\Z)|\$\$.*?(?:\$\$|\Z)"
+# Nothing within a formula is markup, nor within one that may still be closed.
+_GROWING_FORMULA = r"\\\(.*?(?:\\\)|\Z)|\\\[.*?(?:\\\]|\Z)|\$\$.*?(?:\$\$|\Z)"
 # Mentions, emoji and addresses in angle brackets count as one word.
 _SPAN = re.compile(
     r"(?<!`)(`+)(?!`).*?(?:(?<!`)\1(?!`)|\Z)"
-    rf"|{_FORMULA}|{_LINK}|{_LINK_BEGUN}"
+    rf"|{_GROWING_FORMULA}|{_LINK}|{_LINK_BEGUN}"
     r"|https?://\S+"
     r"|<[^<>\s]+(?:>|\Z)"
     r"|\*\*(?=\S).*?(?:\*\*|\Z)"
 )
-_MARKS = re.compile(rf"{_FORMULA}|\\.|`+|\*+|_+|~~", re.DOTALL)
+_MARKS = re.compile(rf"{_GROWING_FORMULA}|\\.|`+|\*+|_+|~~", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)

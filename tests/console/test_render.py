@@ -56,6 +56,19 @@ a \\
     ]
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (r"Use \( in sed. **Do** _this_.", r"Use \( in sed. Do this."),
+        ("Set $HOME or **$PATH**, or *$HOME*", "Set $HOME or $PATH, or $HOME"),
+        ("It costs $5 **more** than US$.", "It costs $5 more than US$."),
+        ("$$ **a**", "$$ a"),
+    ],
+)
+def test_what_only_begins_like_a_formula_is_none(text: str, shown: str) -> None:
+    assert rendered(text) == shown
+
+
 def test_lines_break_between_words_and_end_without_blanks() -> None:
     lines = rendered(TEXT, width=30).split("\n")
 

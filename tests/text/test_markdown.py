@@ -108,14 +108,25 @@ def test_unfinished_markup_is_shown_closed(text: str, shown: str) -> None:
         (r"`\(a\)` and ``\[`` and \(b\)", r"`\(a\)` and ``\[`` and \\(b\\)"),
         ("```\n\\(a\\)\n```\n\\(b\\)", "```\n\\(a\\)\n```\n\\\\(b\\\\)"),
         ("> \\(a\n\nb_c_", "> \\\\(a\n\nb_c_"),
+        (r"use \( in sed. **Do** _this_.", r"use \\( in sed. **Do** _this_."),
+        (r"\(_ \(a_b\) _c_", r"\\(_ \\(a\_b\\) _c_"),
+        ("$$ _a_", "$$ _a_"),
         ("| \\(a\\) |", "| \\(a\\) |"),
-        (r"open \(a_b", r"open \\(a\_b"),
+        (r"open \(a_b", r"open \\(a_b"),
     ],
 )
 def test_formulas_are_escaped_and_read_as_they_were_written(text: str, shown: str) -> None:
     assert escape_formulas(text) == shown
     if "*list" not in text:
         assert without_escapes(shown) == text
+
+
+@given(st.lists(st.sampled_from(["\\", "(", ")", "[", "]", "$$", "a", "_", "*", "`", "\n"])))
+@example(["\\", "(", *["\\", "\\", "a"] * 5, "\\", ")"])
+def test_a_text_with_formulas_does_not_shrink_when_it_grows(parts: list[str]) -> None:
+    lengths = [len(escape_formulas("".join(parts[:end]))) for end in range(len(parts) + 1)]
+
+    assert lengths == sorted(lengths)
 
 
 @pytest.mark.parametrize(

@@ -294,6 +294,14 @@ async def test_formulas_are_shown_as_they_are_written(window: Window) -> None:
     assert raw == []
 
 
+async def test_what_only_begins_like_a_formula_is_none(window: Window) -> None:
+    source = r"Use \( in sed, $HOME or **$PATH**, $5 **more** than US$. **Do** this."
+
+    _, _, text = await window.read(_SHOWN, source)
+
+    assert text.strip() == source.replace("**", "")
+
+
 async def test_half_a_formula_in_code_does_not_hide_the_end_of_the_code(window: Window) -> None:
     code = 'import re\n\nre.compile(r"\\(\\d+")\n'
 

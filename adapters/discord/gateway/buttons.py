@@ -53,17 +53,13 @@ class Buttons:
         Raises Refused or StoreUnavailable, whose apology is for the person, and SurfaceError.
         """
         action, sign, turn_id = pressed.partition(":")
-        match action + sign:
-            case name if name == STOP:
-                await self._stop(interaction, turn_id)
-            case name if name == REGENERATE:
-                await self._regenerate(interaction, turn_id)
-            case name if name == CONTINUE:
-                await self._continue(interaction, turn_id)
-            case name if rating := RATINGS.get(name):
-                await self._rate(interaction, turn_id, rating)
-            case _:
-                return False
+        verbs = {STOP: self._stop, REGENERATE: self._regenerate, CONTINUE: self._continue}
+        if verb := verbs.get(action + sign):
+            await verb(interaction, turn_id)
+        elif rating := RATINGS.get(action + sign):
+            await self._rate(interaction, turn_id, rating)
+        else:
+            return False
         return True
 
     async def _stop(self, interaction: discord.Interaction, turn_id: str) -> None:
@@ -152,8 +148,7 @@ class Buttons:
         self._on_asked(replace(turn, place=at or turn.place))
 
     async def _rate(self, interaction: discord.Interaction, turn_id: str, rating: Rating) -> None:
-        rating_turn = self._rate_turn(interaction, turn_id, rating)
-        await in_time(rating_turn, within=self._answer_within)
+        await in_time(self._rate_turn(interaction, turn_id, rating), within=self._answer_within)
         await reply_privately(interaction, THANKS)
 
     async def _rate_turn(

@@ -248,7 +248,11 @@ class Gateway(discord.Client):
                 text = await Desk(self._intake).help(call, here)
                 self._start(partial(self._send_notice, message, text), event)
             elif turn.text or called:
-                await self._admit(turn, edited_at)
+                if edited_at:
+                    await self._intake.edit(turn, edited_at=edited_at)
+                elif not await self._intake.admit(turn):
+                    return
+                self._show_if_waiting(turn)
         except Refused as refused:
             self._send_refusal(message, refused, event)
 
@@ -268,13 +272,6 @@ class Gateway(discord.Client):
             user_id=own_id(self),
             roles=await self._roles(message),
         )
-
-    async def _admit(self, turn: Turn, edited_at: float) -> None:
-        if edited_at:
-            await self._intake.edit(turn, edited_at=edited_at)
-            self._show_if_waiting(turn)
-        elif await self._intake.admit(turn):
-            self._show_if_waiting(turn)
 
     async def _roles(self, message: discord.Message) -> list[str]:
         """Fetch the author's roles if access depends on them and the message lacks them.
@@ -314,7 +311,6 @@ class Gateway(discord.Client):
 
     async def _stop_or_note(self, turn: Turn, facts: Facts, channel: events.Channel) -> bool:
         """Carry out a stop, or record the message; return whether it is a question for the bot."""
-
         if is_stop(facts, turn.text) and await self._intake.stop_own(
             turn.id, turn.key, turn.person, channel=str(channel.id)
         ):

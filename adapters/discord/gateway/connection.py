@@ -232,12 +232,9 @@ def add_server(client: discord.Client, data: Payload) -> bool:
 
     Its threads are unknown, and so are its members, the bot included.
     """
-
-    def add(data: Any) -> None:
-        client._connection._add_guild_from_data({"unavailable": False} | data)
-
+    add: Any = client._connection._add_guild_from_data
     try:
-        parse_event("GUILD_CREATE", add, data)
+        parse_event("GUILD_CREATE", add, {"unavailable": False} | data)
     except Exception as error:
         _log.warning("Server skipped (%s): %s", ids_of(data), located(error))
         return False
@@ -308,16 +305,23 @@ def _message(data: Payload, *, answers: bool = True) -> Payload:
     }
     if answers and isinstance(reference := data.get("message_reference"), dict):
         message["message_reference"] = {**reference}
+        # One that cannot be read counts as one that Discord did not fetch; null means deleted.
         with suppress(KeyError, TypeError, ValueError):
             answered = data["referenced_message"]
             message["referenced_message"] = answered and _message(answered, answers=False)
     return message | _member_of(data)
 
 
+def beside_text(message: discord.Message) -> str:
+    """Return what `_message` has put into the one embed; discord.py has no field for it."""
+    return message.embeds[0].description or ""
+
+
 def _user(data: Payload) -> Payload:
     """Return a user, of whom no more than the id must be known."""
     missing: Payload = {"username": "somebody", "discriminator": "0", "avatar": None}
-    return missing | _only(data, data) | {"id": int(data["id"])} | _member_of(data)
+    known = {key: value for key, value in data.items() if value is not None}
+    return missing | known | {"id": int(data["id"])} | _member_of(data)
 
 
 def _member_of(data: Payload) -> Payload:
@@ -345,10 +349,8 @@ def _interaction(data: Payload) -> Payload:
 
 
 def _guild(data: Payload) -> Payload:
-    members = [_member(one) for one in _list(data, "members", dict)]
-    return {key: data[key] for key in data if key not in _UNUSED_GUILD_FIELDS} | {
-        "members": members
-    }
+    used = {key: data[key] for key in data if key not in _UNUSED_GUILD_FIELDS}
+    return used | {"members": [_member(one) for one in _list(data, "members", dict)]}
 
 
 def _list(data: Payload, key: str, kind: type[Any] = object) -> list[Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from itertools import chain
 
 from adapters.discord.rest import Payload
 
@@ -42,16 +41,20 @@ def _lines(message: Payload, depth: int) -> Iterator[str]:
     if poll := _object(message, "poll"):
         yield _poll(poll)
     author = _object(message, "author")
-    # People send no embeds: theirs are previews of links.
+    # People send no embeds: theirs are previews of links, or the result of a poll.
     by_person = author and not (author.get("bot") or message.get("webhook_id"))
     for embed in _objects(message, "embeds"):
-        is_preview = by_person or embed.get("type") in _PREVIEWS
-        yield from [_preview(embed)] if is_preview else _embed(embed, depth)
+        kind = embed.get("type")
+        if kind in _PREVIEWS or (by_person and kind != "poll_result"):
+            yield _preview(embed)
+        else:
+            yield from _embed(embed, depth)
     yield from _components(message, depth)
     for sticker in _objects(message, "sticker_items"):
         yield _named("sticker", _string(sticker, "name"))
     for file in _objects(message, "attachments"):
-        name, description = _string(file, "filename", "title"), _string(file, "description")
+        # The title is the name as it was before Discord replaced its special characters.
+        name, description = _string(file, "title", "filename"), _string(file, "description")
         yield _named("voice message" if "waveform" in file else "file", name, _aside(description))
     for snapshot in _objects(message, "message_snapshots"):
         yield from _forwarded(_object(snapshot, "message"), depth - 1)
@@ -64,11 +67,10 @@ def _forwarded(message: Payload, depth: int) -> Iterator[str]:
         found = _string(names.get(match[1], {}), "global_name", "username")
         return f"@{found}" if found else match[0]
 
-    mark = "[forwarded]"
-    for line in filter(None, chain([_string(message, "content")], _lines(message, depth))):
-        yield _joined(" ", mark, _PERSON.sub(name, line))
-        mark = ""
-    yield mark
+    lines = (_string(message, "content"), *_lines(message, depth))
+    head, *rest = [_PERSON.sub(name, line) for line in filter(None, lines)] or [""]
+    yield _joined(" ", "[forwarded]", head)
+    yield from rest
 
 
 def _poll(poll: Payload) -> str:
@@ -94,8 +96,9 @@ def _embed(embed: Payload, depth: int) -> Iterator[str]:
     yield _string(_object(embed, "author"), "name")
     yield _joined(" ", _string(embed, "title"), _aside(_string(embed, "url")))
     yield _string(embed, "description")
+    gap = " " if embed.get("type") == "poll_result" else "_"
     for field in _objects(embed, "fields"):
-        yield _joined(": ", _string(field, "name").replace("_", " "), _string(field, "value"))
+        yield _joined(": ", _string(field, "name").replace("_", gap), _string(field, "value"))
     for kind in ("image", "video"):
         if media := _object(embed, kind):
             yield _named(kind, _string(media, "description"))
@@ -106,10 +109,13 @@ def _embed(embed: Payload, depth: int) -> Iterator[str]:
 def _components(holder: Payload, depth: int) -> Iterator[str]:
     inner = (_object(holder, "accessory"), _object(holder, "component"))
     for component in (*_objects(holder, "components"), *filter(None, inner)):
-        yield from _component(component, depth - 1) if depth else ["[…]"]
+        yield from _component(component, depth - 1)
 
 
 def _component(component: Payload, depth: int) -> Iterator[str]:
+    if depth < 0:
+        yield "[…]"
+        return
     label = _joined(" ", _emoji(component), _string(component, "label"))
     match component.get("type"):  # "Component Types"
         case 1 | 9 | 14 | 17:  # a row, a section, a separator, a container

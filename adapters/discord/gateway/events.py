@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import discord
 
-from adapters.discord.gateway.connection import add_server, read_message
+from adapters.discord.gateway.connection import add_server, beside_text, read_message
 from adapters.discord.reply.channel import ChannelAddress
 from adapters.discord.rest import Payload, fetch_channel, own_id, request, translated
 from bot.cache import BoundedCache
@@ -152,8 +152,7 @@ def context_message_in(
     """
     message = read_message(client.get_partial_messageable(channel), payload)
     if message and message.type is _STARTER:
-        resolved = message.reference.resolved if message.reference else None
-        message = resolved if isinstance(resolved, discord.Message) else None
+        message = replied_to(message)
     elif message and message.type not in _SAID:
         return None
     if message is None:
@@ -205,8 +204,8 @@ def text_of(message: discord.Message, user_id: int, *, role_id: int) -> str:
         # Its buttons are no part of what it said.
         parts = [without_escapes(message.content)]
     else:
-        parts = [re.sub(rf"^\s*{own}[,:]?|[ ]?{own}", "", message.content)]
-        parts += (beside.description or "" for beside in message.embeds)
+        content = re.sub(rf"^\s*{own}[,:]?|[ ]?{own}", "", message.content)
+        parts = [content, beside_text(message)]
     text = _MARKUP.sub(name, "\n".join(filter(None, map(str.strip, parts))))
     return text if is_visible(text) else ""
 

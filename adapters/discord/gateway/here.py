@@ -88,7 +88,7 @@ def ways(user_id: int, *, place: Literal["dm", "server", "elsewhere"]) -> Iterat
     else:
         yield f"Mention <@{user_id}>, reply to one of my messages, or use `/ask`."
         yield f"{menu} asks me about that message; **Summarise from here** sums up what followed."
-    yield "With `private` only you see the question and the answer."
+    yield "With the option `private` of `/ask`, only you see the question and the answer."
 
 
 def _lacks(interaction: discord.Interaction, *, threads: bool, reads: bool) -> Iterator[Lack]:

@@ -87,7 +87,8 @@ class CommandSurface:
     ) -> None:
         # On all pages, so that they are cut alike when the question is lost.
         self.limit = LIMIT if question is None else LIMIT - QUESTION_LIMIT
-        self._question = question and question_line(question)
+        self._question = question_line(question) if question else None
+        self._question_is_lost = question == ""
         self._client = client
         self._address = address
         self._turn_id = turn_id
@@ -154,11 +155,12 @@ class CommandSurface:
             await self._edit_in_channel(webhook, name, page)
 
     async def _with_question(self, page: Page, message_id: str = "") -> Page:
-        if page.number or not page.text or self._question is None:
+        if page.number or not page.text:
             return page
-        if message_id and not self._question:
+        if message_id and self._question_is_lost:
             first = (await self._read(message_id.removeprefix("@"))).partition("\n")[0]
-            self._question = first if first.startswith(QUESTION) else ""
+            self._question = first if first.startswith(QUESTION) else None
+            self._question_is_lost = False
         # Two quotes would become one.
         gap = "\n\n" if page.text.startswith(">") else "\n"
         return replace(page, text=f"{self._question}{gap}{page.text}") if self._question else page
@@ -251,11 +253,7 @@ class _NoChannel:
     def budget(self, page: Page, *, new: bool) -> EditBudget:
         return self._webhook.budget
 
-    async def post(self, page: Page) -> str:
+    async def post(self, *_: object) -> str:
         raise PlaceGone("only the interaction may write there")
 
-    async def edit(self, message_id: str, page: Page) -> None:
-        raise PlaceGone("only the interaction may write there")
-
-    async def unarchive(self) -> None:
-        raise PlaceGone("only the interaction may write there")
+    edit = unarchive = post

@@ -129,8 +129,8 @@ def shown(text: str) -> str:
 
     The line of a question is unchanged. The result is never shorter for a longer text.
     """
-    end = text.find("\n") if text.startswith(QUESTION) else 0
-    return text[:end] + escape_formulas(tables_as_code(text[end:]))
+    question, gap, answer = text.partition("\n") if text.startswith(QUESTION) else ("", "", text)
+    return question + gap + escape_formulas(tables_as_code(answer))
 
 
 @lru_cache(maxsize=16)

@@ -14,15 +14,17 @@ const parser = new MarkdownIt({ html: false, linkify: true, breaks: true });
 parser.linkify.set({ fuzzyLink: false, fuzzyEmail: false });
 parser.validateLink = (address) => /^(https?:|mailto:)/i.test(address.trim());
 
-// What is kept (an address, code, `\\`, `\$`), or a formula, which has no empty line and may lack
-// its end.
+// What is kept (an address, code, `\\`, `\$`), or a formula without an empty line, which may lack
+// its end at the text's end, or a lone sign of one.
 const FORMULA = new RegExp(
   [
     "(\\\\[\\\\$]|https?://\\S+|(?<!`)(`+)(?!`)(?:(?!\n[ \t]*\n).)*?(?<!`)\\2(?!`))",
     String.raw`\\\((?:(?!\n[ \t]*(?:\n|[\x60~]{3}))(?:[^\\]|\\[^()])){1,3000}(?:\\\)|\\?$)`,
     String.raw`\\\[(?:(?!\n[ \t]*(?:\n|[\x60~]{3}))(?:[^\\]|\\[^[\]])){1,3000}(?:\\\]|\\?$)`,
     String.raw`\$\$(?:(?!\n[ \t]*(?:\n|[\x60~]{3}))(?:[^\\$]|\\.|\$(?!\$|$))){1,3000}(?:\$\$|\$?$)`,
-    String.raw`\$(?![\s$])(?:[^\\$\n]|\\.){1,3000}(?<!\s)\$(?!\d)`, // but not "$5 or $6"
+    // But not "$5 or $6", nor "$5 **or** US$".
+    String.raw`\$(?![\s$])(?:[^\\$*\n]|\*(?!\*)|\\.){1,3000}(?<!\s)(?<!\s\*)\$(?!\d)`,
+    String.raw`\\[()[\]]`,
   ].join("|"),
   "gs",
 );
@@ -179,8 +181,9 @@ export class GrowingMarkdown {
 
   render(first) {
     const start = first ? this.blocks[first].start : 0;
-    const tail = hidden(this.source.slice(start));
-    const fresh = blocksOf(this.isWhole ? tail : tidied(tail));
+    const tail = this.source.slice(start);
+    // Behind an empty line, nothing can close a formula any more.
+    const fresh = blocksOf(this.isWhole ? hidden(`${tail}\n\n`) : tidied(hidden(tail)));
     const old = this.blocks.splice(first);
     fresh.forEach((block, index) => {
       const shown = old[index];

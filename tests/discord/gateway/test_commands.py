@@ -279,6 +279,7 @@ async def test_help_in_a_dm_misses_nothing() -> None:
         shown = await told(emulator, await emulator.slash(emulator.dm(ada), ada, "parley help"))
 
         assert "every message here" in shown.text
+        assert "`/ask`" in shown.text
         assert "does not work" not in shown.text
 
 

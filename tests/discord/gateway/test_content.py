@@ -119,11 +119,16 @@ async def test_what_stands_beside_a_text_is_read() -> None:
         ({"embeds": [{"type": "gifv", "thumbnail": {"url": "x"}}]}, "[preview: gifv]"),
         (
             {
+                "author": {"id": "1"},
                 "embeds": [
                     {"type": "poll_result", "fields": [{"name": "total_votes", "value": "3"}]}
-                ]
+                ],
             },
             "total votes: 3",
+        ),
+        (
+            {"embeds": [{"fields": [{"name": "HTTP_PROXY", "value": "a_b"}]}]},
+            "HTTP_PROXY: a_b",
         ),
         ({"components": COMPONENTS}, "First\nSecond\n[button: Go]\n[component]"),
         ({"components": [GALLERY]}, "[image: a cat]\n[video]"),
@@ -171,12 +176,12 @@ async def test_what_stands_beside_a_text_is_read() -> None:
             {
                 "attachments": [
                     {"filename": "a.png", "description": "a cat"},
-                    {"title": "Plan"},
+                    {"title": "Plän", "filename": "Pl_n"},
                     {"id": "1"},
                     {"filename": "voice-message.ogg", "waveform": "AA=="},
                 ]
             },
-            "[file: a.png (a cat)]\n[file: Plan]\n[file]\n[voice message: voice-message.ogg]",
+            "[file: a.png (a cat)]\n[file: Plän]\n[file]\n[voice message: voice-message.ogg]",
         ),
         (
             {

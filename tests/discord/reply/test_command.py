@@ -513,6 +513,17 @@ async def test_an_answer_keeps_its_question_when_the_store_has_lost_it() -> None
         assert [one.text for one in emulator.screen(emulator.channel_id)] == [f"{LINE}\nBecause!"]
 
 
+async def test_a_message_without_its_question_is_read_only_once() -> None:
+    async with DiscordEmulator() as emulator, asked_why(emulator) as (platform, turn):
+        async with platform.surface(replace(turn, text="")) as surface:
+            shown = await surface.post(page("Beca"))
+            await surface.edit(shown, page("Becaus"))
+            await surface.edit(shown, page("Because", last=True))
+
+        assert [one.text for one in emulator.screen(emulator.channel_id)] == ["Because"]
+        assert len([one for one in emulator.requests if one.call.startswith("GET /ch")]) == 1
+
+
 async def test_a_private_answer_does_not_repeat_its_question() -> None:
     async with DiscordEmulator() as emulator, asked_why(emulator, private=True) as (platform, turn):
         async with platform.surface(turn) as surface:

@@ -53,6 +53,7 @@ _PING_VALID_SECONDS = 1.0  # for which the result of a ping of the store is cach
 # Discord and Slack have connections replaced every few hours and deliver later what was sent
 # meanwhile, so a short downtime is no failure.
 _RECONNECT_SECONDS = 10.0
+_STRANGER = ("", "")  # neither person nor network
 _WARN_SECONDS = 60.0  # between two warnings of too many connections
 
 
@@ -236,9 +237,6 @@ async def _listening(
             server.close()
     finally:
         await runner.cleanup()
-
-
-_STRANGER = ("", "")
 
 
 @dataclass(slots=True)

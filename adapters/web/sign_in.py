@@ -170,7 +170,7 @@ class SignIn:
         if self._access.way != "password":
             refuse(404, "There is no password here.")
         given = (await body(request)).get("password")
-        key = self._store.key(PLATFORM, "wrong", self._network(request))
+        key = self._store.key(PLATFORM, "wrong", self.network(request))
         # Counted before the check, so that concurrent attempts cannot exceed the limit.
         attempts = int(await self._store.command("INCR", key))
         await self._store.command("EXPIRE", key, _LONGEST_PAUSE, "NX")
@@ -193,7 +193,7 @@ class SignIn:
 
     async def _new_guest(self, request: web.Request) -> Person:
         """Create a guest; limited for each address, because each guest has quotas of their own."""
-        key = self._store.key(PLATFORM, "guests", self._network(request))
+        key = self._store.key(PLATFORM, "guests", self.network(request))
         many = int(await self._store.command("INCR", key))
         await self._store.command("EXPIRE", key, _GUESTS_SECONDS, "NX")
         if many > _MOST_GUESTS:
@@ -227,7 +227,7 @@ class SignIn:
         is_known = request.remote in self._access.proxy_addresses
         return _FORWARDED_FOR in request.headers and not is_known
 
-    def _network(self, request: web.Request) -> str:
+    def network(self, request: web.Request) -> str:
         """Return the client address used for rate limits; the /64 network for IPv6."""
         address = origin_of(
             request.remote or "",

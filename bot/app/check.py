@@ -19,7 +19,7 @@ import aiohttp
 
 from bot import __version__
 from bot.app.assistant import open_assistant
-from bot.app.platforms import check_settings, closed, servers
+from bot.app.platforms import check_settings, closed_or_open, servers
 from bot.app.service import choose_roles
 from bot.concurrency import do_nothing
 from bot.domain import Finding, Message, Retrying, Start
@@ -118,8 +118,8 @@ async def examine_settings(settings: Settings) -> AsyncIterator[Finding]:
     yield Finding("Settings", f"The bot would run as {served}")
     if settings.chat_platforms:
         yield _access(settings)
-        for finding in closed(settings):
-            yield finding
+    for finding in closed_or_open(settings):
+        yield finding
 
 
 def _roles(settings: Settings) -> frozenset[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -52,6 +53,7 @@ _PING_VALID_SECONDS = 1.0  # for which the result of a ping of the store is cach
 # Discord and Slack have connections replaced every few hours and deliver later what was sent
 # meanwhile, so a short downtime is no failure.
 _RECONNECT_SECONDS = 10.0
+_STRANGER = ("", "")  # neither person nor network
 _WARN_SECONDS = 60.0  # between two warnings of too many connections
 
 
@@ -132,10 +134,10 @@ async def serve_pages(
         yield f"http://{_in_url(address[0])}:{address[1]}"
 
 
-def trust(request: web.Request, person_id: str) -> None:
-    """Lift the limits of strangers from the connection of a person's request."""
+def trust(request: web.Request, person_id: str, network: str) -> None:
+    """Lift the limits of strangers from the connection of a person's request from a network."""
     if isinstance(request.protocol, _Connection):
-        request.protocol.trust(person_id)
+        request.protocol.trust(person_id, network)
 
 
 def _in_url(host: str) -> str:
@@ -239,41 +241,44 @@ async def _listening(
 
 @dataclass(slots=True)
 class _Bounds:
-    """How many connections stay open; if there are too many of a kind, the oldest ends.
+    """How many connections stay open; if there are too many of a kind, one of them ends.
 
     So slow connections cannot block complete requests. Those of strangers (`most`, for `seconds`)
-    do not push out those of people (`most_pages`, and `most_own` of each).
+    do not push out those of people (`most_pages`, and `most_own` of each). It is the oldest of who
+    has the most in the network that has the most: one password makes many guests.
     """
 
     most: int
     seconds: float
     most_pages: int = 0
     most_own: int = 0
-    # The oldest first, with their people; "" is a stranger's.
-    opened: dict[asyncio.BaseTransport, str] = field(default_factory=dict)
+    # The oldest first, with their people and networks.
+    opened: dict[asyncio.BaseTransport, tuple[str, str]] = field(default_factory=dict)
     _warn_at: float = 0.0  # by the loop's clock
 
-    def keep(self, transport: asyncio.BaseTransport, person_id: str = "") -> None:
+    def keep(self, transport: asyncio.BaseTransport, owner: tuple[str, str] = _STRANGER) -> None:
         """Keep a stranger's new connection, or a stranger's that is now a person's."""
         self.opened.pop(transport, None)
-        if person_id:
+        self.opened[transport] = owner
+        if person_id := owner[0]:
             self._make_room(self.most_own, f"Person {person_id}", lambda one: one == person_id)
             self._make_room(self.most_pages, "The page", bool)
         else:
             self._make_room(self.most, "HTTP", lambda one: not one)
-        self.opened[transport] = person_id
 
     def _make_room(self, most: int, whose: str, counts: Callable[[str], bool]) -> None:
-        counted = [transport for transport, one in self.opened.items() if counts(one)]
-        if len(counted) < most:
+        counted = {key: owner for key, owner in self.opened.items() if counts(owner[0])}
+        if len(counted) <= most:
             return
+        own, networks = Counter(counted.values()), Counter(of for _, of in counted.values())
+        end = max(counted, key=lambda key: (networks[counted[key][1]], own[counted[key]]))
         now = asyncio.get_running_loop().time()
         if now >= self._warn_at:
             self._warn_at = now + _WARN_SECONDS
-            log.warning("%s has %d open connections: the oldest ones are closed", whose, most)
-        del self.opened[counted[0]]
+            log.warning("%s has %d open connections: some of them are closed", whose, most)
+        del self.opened[end]
         # A server makes a Transport; uvloop's has another base class.
-        cast(asyncio.Transport, counted[0]).abort()
+        cast(asyncio.Transport, end).abort()
 
 
 class _InPieces(asyncio.BufferedProtocol):
@@ -320,11 +325,11 @@ class _Connection(web.RequestHandler):
         self._bytes_left -= len(data)
         super().data_received(data)
 
-    def trust(self, person_id: str) -> None:
-        if self._bounds.opened.get(self._connected) == "":
+    def trust(self, person_id: str, network: str) -> None:
+        if self._bounds.opened.get(self._connected) == _STRANGER:
             self._end.cancel()
             self._bytes_left = sys.maxsize
-            self._bounds.keep(self._connected, person_id)
+            self._bounds.keep(self._connected, (person_id, network))
 
     def handle_error(
         self,

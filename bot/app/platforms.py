@@ -213,19 +213,22 @@ def check_settings(settings: Settings, roles: frozenset[str]) -> None:
             mistakes.append(f"{one} and {other} are both {port}: set one to another number")
     if mistakes:
         raise CannotStart("\n".join(mistakes))
-    for finding in closed(settings):
+    for finding in closed_or_open(settings):
         log.warning("%s: %s", finding.text, finding.cure)
     for token, address in _TOKENS_AND_ADDRESSES:
         if getattr(settings, token.lower()):
             warn_if_readable(token, by=address, url=getattr(settings, address.lower()))
 
 
-def closed(settings: Settings) -> Iterator[Finding]:
-    """Yield each list that admits no person on a configured platform, and a page for nobody."""
+def closed_or_open(settings: Settings) -> Iterator[Finding]:
+    """Yield each list and page that admits nobody, and a page that sets no limit."""
     if settings.chat_platforms and not (settings.signs_in or is_loopback(settings.web_host)):
         text = f"There is no web page on WEB_HOST={settings.web_host}: nobody could sign in"
         cure = "if you want the page, set WEB_PASSWORD, WEB_OIDC_ISSUER or WEB_PROXY_HEADER"
         yield Finding("Settings", text, cure)
+    if settings.web_password and settings.questions_per_day is settings.tokens_per_day is None:
+        text = "Anybody with WEB_PASSWORD can use the model without limit"
+        yield Finding("Settings", text, "set QUESTIONS_PER_DAY, which counts for each browser")
     for platform, token, is_its in (
         ("Discord", settings.discord_token, str.isdecimal),
         ("Slack", settings.slack_bot_token, _is_slack),

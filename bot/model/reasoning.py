@@ -5,6 +5,7 @@ from __future__ import annotations
 # Qwen 3 and DeepSeek R1; Magistral. If the chat template has written the first mark, nothing tells
 # the reasoning from an answer until it ends: there the server needs its reasoning parser.
 _MARKS = {"<think>": "</think>", "[THINK]": "[/THINK]"}
+_MOST_BLANKS = 500  # before the first word
 
 
 class ReasoningFilter:
@@ -22,13 +23,17 @@ class ReasoningFilter:
         """Return the part of a delta that belongs to the answer."""
         if self._passes:
             return delta
-        self._held += delta
-        begun = self._held.lstrip()
+        answer = self._held + delta
         if not self._end:
+            begun = answer.lstrip()
             if any(mark.startswith(begun) for mark in _MARKS):
+                self._held = answer[-_MOST_BLANKS:]
                 return ""
             self._end = next((_MARKS[mark] for mark in _MARKS if begun.startswith(mark)), "")
-        answer = begun.partition(self._end)[2].lstrip() if self._end else self._held
+        if self._end:
+            # Only a mark, or the beginning of one, is kept: a thought can be long.
+            _, mark, rest = answer.partition(self._end)
+            self._held, answer = mark or answer[1 - len(self._end) :], rest.lstrip()
         self._passes = bool(answer)
         return answer
 

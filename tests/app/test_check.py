@@ -371,6 +371,7 @@ async def test_a_page_that_people_sign_in_to_needs_its_port(store: Store, tmp_pa
         _, said = await it.check(WEB_PASSWORD="a long one")
 
     assert "✓ Ports: WEB_PORT=0 is free" in said
+    assert "QUESTIONS_PER_DAY" in said
 
 
 async def test_an_address_of_another_machine_is_told_by_its_variable(

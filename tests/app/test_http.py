@@ -460,7 +460,7 @@ async def pages(
     """Pages that trust whoever asks for /in."""
 
     async def let_in(request: web.Request) -> web.Response:
-        http.trust(request, request.query.get("who", "ann"))
+        http.trust(request, request.query.get("who", "ann"), request.query.get("from", ""))
         return web.Response(text="in")
 
     async def keep_out(_: web.Request) -> web.Response:
@@ -544,6 +544,20 @@ async def test_a_person_pushes_out_only_their_own_connections(
     assert ended == [b""] * 3
     assert [*others, bobs] == [b"in"] * 3
     assert [one.levelno for one in caplog.records] == [logging.WARNING]
+
+
+async def test_who_has_the_most_in_the_fullest_network_makes_room() -> None:
+    async with pages(most_pages=4) as url, AsyncExitStack() as stack:
+        bob, ann, *guests = [await stack.enter_async_context(raw(url)) for _ in range(8)]
+        await said(bob, "/in?who=bob&from=home")
+        await said(ann, "/in?who=ann&from=office")
+        for number, one in enumerate(guests):
+            await said(one, f"/in?who=guest{number // 3}&from=office")
+        ended = [await everything(one[0]) for one in (*guests[:2], *guests[3:5])]
+        others = [await said(one, "/in") for one in (bob, ann, guests[2], guests[5])]
+
+    assert ended == [b""] * 4
+    assert others == [b"in"] * 4
 
 
 async def test_pages_leave_the_process_half_of_its_files(

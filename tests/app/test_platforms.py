@@ -13,7 +13,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from bot.app.platforms import Platforms, check_settings, closed, open_platforms
+from bot.app.platforms import Platforms, check_settings, closed_or_open, open_platforms
 from bot.app.service import needs_all
 from bot.concurrency import cancelled
 from bot.errors import CannotStart
@@ -168,11 +168,20 @@ def test_two_servers_on_one_port_are_refused_before_the_start(
 
 @pytest.mark.parametrize("password", ["", "long enough"])
 def test_a_page_that_would_be_open_to_all_and_is_not_served_is_told(password: str) -> None:
-    settings = Settings(discord_token="x", web_host="0.0.0.0", web_password=password)
+    settings = Settings(
+        discord_token="x", web_host="0.0.0.0", web_password=password, questions_per_day=9
+    )
 
-    found = [finding.cure for finding in closed(settings)]
+    found = [finding.cure for finding in closed_or_open(settings)]
 
     assert ["WEB_PASSWORD" in cure for cure in found] == ([] if password else [True])
+
+
+@pytest.mark.parametrize("quota", [{}, {"questions_per_day": 9}, {"tokens_per_day": 9}])
+def test_a_password_without_a_quota_is_told(quota: dict[str, int]) -> None:
+    found = [one.cure for one in closed_or_open(Settings(web_password="long enough", **quota))]
+
+    assert ["QUESTIONS_PER_DAY" in cure for cure in found] == ([] if quota else [True])
 
 
 async def test_a_role_that_was_asked_for_by_name_has_to_start(store: Store) -> None:

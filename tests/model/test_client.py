@@ -39,6 +39,7 @@ from bot.errors import (
     PromptRefused,
     PromptTooLong,
 )
+from bot.model.reasoning import ReasoningFilter
 from bot.model.transport import EventStream
 from config.settings import Settings
 from tests.emulators.model import FAILURES, Flavour, How, ModelEmulator
@@ -467,6 +468,8 @@ class TestReasoning:
             ("<think>Well, 6 * 7.</think>42", "42"),
             ("\n<think>\nWell.\n</think>\n\n 42 and\n\n43", "42 and\n\n43"),
             ("<think></think>42", "42"),
+            ("<think></think>\n \n42", "42"),
+            (" \n  42", None),
             ("[THINK]Well.[/THINK]42", "42"),
             ("<think>1</think>42 <think>2</think>", "42 <think>2</think>"),
             ("Use `<think>` so:\n```\n<think>\n</think>\n```", None),
@@ -505,6 +508,14 @@ class TestReasoning:
         async with serve_body(body) as url, connected(url) as model:
             with pytest.raises(EmptyAnswer):
                 await answer(model)
+
+    @pytest.mark.parametrize("begun", ["", "<think>", "<think></think>"])
+    def test_little_is_kept_of_what_is_no_text(self, begun: str) -> None:
+        kept = ReasoningFilter()
+        said = [kept.add(begun), *(kept.add(" " * 10) for _ in range(1000))]
+
+        assert not any(said)
+        assert len(kept._held) < 1000
 
     async def test_a_model_that_thinks_is_not_silent(self) -> None:
         async with ModelEmulator() as emulator, connected(emulator.url, idle=0.4) as model:

@@ -188,6 +188,21 @@ _SHOWN = """async (source) => {
 }"""
 
 
+async def test_a_link_to_nothing_is_none(window: Window) -> None:
+    shown = await window.read(
+        """async (source) => {
+          const app = document.querySelector("script[type=module]").src;
+          const { GrowingMarkdown } = await import(app.replace("app.js", "markdown.js"));
+          const box = document.createElement("div");
+          new GrowingMarkdown(box).show(source, { ended: true });
+          return [box.textContent.trim(), box.querySelectorAll("[href]").length];
+        }""",
+        "[a]() ![b]() [c]( ) [e](https://example.org)",
+    )
+
+    assert shown == ["a b c e", 1]
+
+
 async def test_thousands_of_marks_in_one_paragraph_stay_text(window: Window) -> None:
     few, _, _ = await window.read(_SHOWN, "`a` " * 2000)
     many, _, text = await window.read(_SHOWN, "` " * 10_000)

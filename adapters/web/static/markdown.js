@@ -102,6 +102,7 @@ function withoutImages(tokens, Token) {
 
 parser.renderer.rules.link_open = (tokens, index, options, env, self) => {
   const token = tokens[index];
+  if (!token.attrGet("href")) return "<a>"; // the parser does not refuse an empty address
   token.attrSet("rel", "noopener noreferrer nofollow");
   token.attrSet("target", "_blank");
   // What the text says need not be where the link leads.

@@ -73,13 +73,14 @@ _LIMITING = {
     *("ALLOW", "ALLOWED", "ALLOWLIST", "PERMIT", "PERMITTED", "AUTHORIZED", "TRUSTED", "ONLY"),
     *("RESTRICT", "RESTRICTED", "WHITE", "WHITELIST", "WHITELISTED", "LEAVE", "PER"),
     *("BLACK", "BLACKLIST", "BLACKLISTED", "BLOCK", "BLOCKED", "BLOCKLIST"),
-    *("DENY", "DENIED", "DENYLIST", "BAN", "BANNED", "IGNORE", "IGNORED"),
+    *("DENY", "DENIED", "DENYLIST", "BAN", "BANNED", "IGNORE", "IGNORED", "AUTHORISED"),
 }
 _RULERS = {"ADMIN", "OWNER", "MODERATOR"}
 _WHOM = _RULERS | {
     *("SERVER", "WORKSPACE", "TEAM", "CHANNEL", "PEOPLE", "PERSON", "USER", "USERID", "MEMBER"),
     *("ROLE", "DAY"),
 }
+_FILLING = {"LIST", "ALL", "TO", "ID", "BOT", "DISCORD", "SLACK"}
 _ALONE = (
     *("SERVERS", "CHANNELS", "SERVER ID", "CHANNEL ID", "ROLE ID", "RATE LIMIT", "DAILY LIMIT"),
     *("USER LIMIT", "QUOTA", "QUESTIONS"),
@@ -782,7 +783,7 @@ def _misspelt(name: str, where: str, *, is_strict: bool = True) -> str | None:
 def _is_ours(name: str) -> bool:
     """Return whether a name, its words with blanks between, is most likely meant for this bot."""
     words = {word.removesuffix("S") for word in name.split()}
-    if words & _LIMITING and (words & _WHOM or words <= _LIMITING | {"LIST", "ALL", "TO", "ID"}):
+    if words & _LIMITING and (words & _WHOM or words <= _LIMITING | _FILLING):
         return True
     if words & {"WEBHOOK", "SERVICE", "PORT"}:  # of a notifier, or of a container beside this one
         return False

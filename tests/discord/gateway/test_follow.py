@@ -270,7 +270,7 @@ async def test_without_message_content_help_says_what_cannot_be_read(store: Stor
         await until(lambda: len(emulator.screen(place)) == 6)
 
         assert "do not mention me" in emulator.screen(place)[3].text
-        assert "only answers me" in emulator.screen(place)[5].text
+        assert "only replies to me" in emulator.screen(place)[5].text
         assert intake.texts == ["and then?"]
 
 

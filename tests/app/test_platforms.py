@@ -177,11 +177,17 @@ def test_a_page_that_would_be_open_to_all_and_is_not_served_is_told(password: st
     assert ["WEB_PASSWORD" in cure for cure in found] == ([] if password else [True])
 
 
-@pytest.mark.parametrize("quota", [{}, {"questions_per_day": 9}, {"tokens_per_day": 9}])
-def test_a_password_without_a_quota_is_told(quota: dict[str, int]) -> None:
-    found = [one.cure for one in closed_or_open(Settings(web_password="long enough", **quota))]
+@pytest.mark.parametrize(("questions", "tokens"), [(None, None), (9, None), (None, 9)])
+def test_a_password_without_a_quota_is_told(questions: int | None, tokens: int | None) -> None:
+    settings = Settings(
+        web_password="long enough", questions_per_day=questions, tokens_per_day=tokens
+    )
 
-    assert ["QUESTIONS_PER_DAY" in cure for cure in found] == ([] if quota else [True])
+    found = [finding.cure for finding in closed_or_open(settings)]
+
+    assert ["QUESTIONS_PER_DAY" in cure for cure in found] == (
+        [] if questions or tokens else [True]
+    )
 
 
 async def test_a_role_that_was_asked_for_by_name_has_to_start(store: Store) -> None:

@@ -104,8 +104,12 @@ function verbs.take(age, owner, lease, ...)
   local buckets, found, windows, spacing = {...}, {}, {}, {}
   for i, key in ipairs(KEYS) do
     local writes, window, shape, spaced, reserved, use = unpack(buckets, 6 * i - 5, 6 * i)
-    local wait, others, owes = nil, owed(key, owner)
-    if use == 'write' then others = 0 elseif use == 'yield' and owes then others = others + 1 end
+    local wait, others = nil, 0
+    if use ~= 'write' then
+      local count, owes = owed(key, owner)
+      -- What this reply owes is for its last write, so an earlier one yields to it, too.
+      others = count + (use == 'yield' and owes and 1 or 0)
+    end
     windows[i] = tonumber(window)
     wait, found[i], spacing[i] = quote(
       key, tonumber(age), tonumber(writes), windows[i], shape, spaced == '1', reserved + others

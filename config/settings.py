@@ -647,11 +647,11 @@ class Settings:
         An empty value counts as none, and a missing file as an empty one.
         """
         written, mistakes = read(env_file)
-        given = {name: text.strip() for name, text in environment.items() if text.strip()}
-        given = {
-            name: text for name, text in given.items() if not _LINK.fullmatch(f"{name}={text}")
+        texts = written | {
+            name: text.strip()
+            for name, text in environment.items()
+            if text.strip() and not _LINK.fullmatch(f"{name}={text.strip()}")
         }
-        texts = written | given
         is_strict = texts.get("STRICT_ENVIRONMENT", "").lower() in ON
         found = (_misspelt(name, "the environment", is_strict=is_strict) for name in environment)
         mistakes += filter(None, found)

@@ -19,10 +19,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from bot.access.quotas import Quota
 from bot.domain import Exchange, Person, Shown, ThreadKey, Turn
 from bot.errors import LeaseLost, QuotaUsed
 from bot.store import Store, connect
-from bot.turns.access import Quota
 from bot.turns.queue import Limits, TurnQueue
 
 QUESTIONS, LIMIT = 100, 37

@@ -19,7 +19,7 @@ LOG_FORMATS = ("text", "json")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 ON = ("on", "true", "yes", "1")
 OFF = ("off", "false", "no", "0")
-# Filled in within SYSTEM_PROMPT; see `SystemPrompt` in bot/turns/prompt.py.
+# Filled in within SYSTEM_PROMPT; see `SystemPrompt` in bot/text/prompt.py.
 PLACEHOLDERS = ("date", "time", "name", "place", "platform")
 # Variables of similar bots, with the names that they have here.
 OLDER: Mapping[str, str] = {

@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from bot.turns import desk
-from bot.turns.addressed import is_help
+from bot.commands import handlers
+from bot.intake.addressed import is_help
 
 
 def _does(name: str) -> str:
-    does = desk.COMMANDS[name]
+    does = handlers.COMMANDS[name]
     return does[0].lower() + does[1:]
 
 

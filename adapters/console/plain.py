@@ -13,11 +13,11 @@ from typing import TextIO, TypeVar
 
 from adapters.console.commands import PLAIN, Command, command_of, help_text, unknown
 from adapters.console.talk import ConsoleConversation, ReplyState
+from bot.commands import handlers
 from bot.concurrency import running
 from bot.domain import Turn
 from bot.errors import ParleyError, Refused, StoreUnavailable
 from bot.text.sanitize import strip_controls
-from bot.turns import desk
 
 T = TypeVar("T")
 
@@ -101,7 +101,7 @@ class PlainConversation:
             notice = error.apology
         if not (is_quiet and command.name == "/reset"):
             await self.print(f"{notice}\n")
-        if notice == desk.FORGETTING:
+        if notice == handlers.FORGETTING:
             await self._await_forgotten()
 
     async def _do(self, command: Command) -> str:

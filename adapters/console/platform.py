@@ -16,8 +16,8 @@ from adapters.console.plain import PlainConversation
 from adapters.console.talk import ConsoleConversation
 from adapters.live import LiveSurface
 from bot.domain import ContextMessage, Purpose, Turn
+from bot.intake.intake import Intake
 from bot.store import Store
-from bot.turns.intake import Intake
 
 _WINDOW_PACKAGES = ("prompt_toolkit", "rich", "markdown_it")  # requirements-terminal.txt
 _HISTORY = "terminal_history"

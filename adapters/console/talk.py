@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 from uuid import uuid4
 
 from adapters import live
+from bot.commands.handlers import DEFAULT, FORGET_QUESTION, Call, CommandHandlers
 from bot.domain import Asker, Exchange, Person, ThreadKey, Turn
 from bot.errors import StoreUnavailable
+from bot.intake.intake import Intake
 from bot.reply.draft import with_notice
 from bot.store import Store
 from bot.text.sanitize import whole_characters
-from bot.turns.desk import DEFAULT, FORGET_QUESTION, Call, Desk
-from bot.turns.intake import Intake
 
 OFF = "off"  # instead of a name or a text: clears the choice
 _YES = "yes"
@@ -46,7 +46,7 @@ class ConsoleConversation:
         self.person = _person()
         self.key = ThreadKey("console", "local", self.person.id, thread)
         self._intake = intake
-        self._desk = Desk(intake)
+        self._desk = CommandHandlers(intake)
         self._store = store
         self._position = "0-0"  # of the last entry that was read
 

@@ -15,9 +15,9 @@ from adapters.console.plain import FORGOTTEN, LEAVING
 from adapters.console.screen import WindowScreen
 from adapters.console.talk import ConsoleConversation, ReplyState
 from adapters.console.transcript import AskedQuestion, Transcript, save
+from bot.commands import handlers
 from bot.concurrency import BackgroundTasks, together
 from bot.errors import ParleyError, Refused, StoreUnavailable
-from bot.turns import desk
 
 HEAD = "I remember what we said before. /help shows the commands, Ctrl-D leaves."
 STOPPING = "Stopping … (press Ctrl-C again to stop waiting)"
@@ -193,10 +193,10 @@ class Window:
 
     async def _forget_me(self, answer: str) -> None:
         notice = await self._talk.forget_me(answer)
-        if notice == desk.FORGETTING:
+        if notice == handlers.FORGETTING:
             self._screen.say(notice)
             self._tasks.start(self._await_forgotten())
-        elif notice == desk.FORGOTTEN:
+        elif notice == handlers.FORGOTTEN:
             self._note_forgotten(notice)
         else:
             self._screen.say(notice)

@@ -49,9 +49,9 @@ from bot.errors import (
     WriteFailed,
     WriteRefused,
 )
+from bot.intake.intake import Intake
 from bot.reply.edit_budget import EditBudgets
 from bot.store import Store
-from bot.turns.intake import Intake
 
 _log = logging.getLogger(__name__)
 

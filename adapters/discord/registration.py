@@ -11,10 +11,10 @@ from collections.abc import Mapping
 import discord
 
 from adapters.discord.rest import Payload, request
+from bot.commands.handlers import ASK_ABOUT, COMMANDS, SUMMARISE, Scope
 from bot.domain import Json
 from bot.errors import WriteRefused
 from bot.store import Store
-from bot.turns.desk import ASK_ABOUT, COMMANDS, SUMMARISE, Scope
 
 _log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 
-from bot.turns.desk import ASK_ABOUT, COMMANDS, SUMMARISE
+from bot.commands.handlers import ASK_ABOUT, COMMANDS, SUMMARISE
 
 ASK, PARLEY = "/ask", "/parley"
 ASKED_EVENT = "parley_asked"  # of the metadata of a question that the bot has posted for a person

@@ -26,11 +26,11 @@ from adapters.slack.workspace import Directory, Refusals, Workspace, cannot_star
 from bot.concurrency import BackgroundTasks, together
 from bot.domain import ContextMessage, Purpose, Turn
 from bot.errors import CannotStart, SurfaceError
+from bot.intake.intake import Intake
 from bot.ports import Downtime
 from bot.proxy import proxy_for
 from bot.reply.edit_budget import EditBudgets
 from bot.store import Store
-from bot.turns.intake import Intake
 
 log = logging.getLogger(__name__)
 

@@ -16,12 +16,12 @@ from adapters.slack.errors import REQUEST_TIMEOUT, TokenRefused, code_of, missin
 from adapters.slack.limits import Limits
 from adapters.slack.manifest import SCOPES
 from adapters.slack.markup import mentioned, readable
+from bot.access.rules import AccessRules
 from bot.cache import BoundedCache
 from bot.concurrency import BackgroundTasks
 from bot.domain import Asker, EditBudget, Json
 from bot.errors import CannotStart, NoSlot, SurfaceError, Unreachable, WriteDelayed, WriteFailed
 from bot.reply.edit_budget import EditBudgets
-from bot.turns.access import Access
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ class Workspace:
         """Return how many requests are tried where Slack documents so many."""
         return round(requests * self.limits.factor)
 
-    async def asker(self, access: Access, channel: str, user: str, *, team: str) -> Asker:
+    async def asker(self, access: AccessRules, channel: str, user: str, *, team: str) -> Asker:
         """Return the access facts of a person; `team` is empty if unknown.
 
         If `access` depends on the workspace, it is requested from Slack. A person whose workspace

@@ -16,13 +16,21 @@ from adapters.web.events import send_events
 from adapters.web.export import as_markdown, file_name
 from adapters.web.follower import Follower
 from adapters.web.talks import PLATFORM, Talks, is_id, thread_of, title_of, turn_id_of
+from bot.access.preferences import Rights, Scope, resolved
+from bot.commands.form import changes_in, form_of
+from bot.commands.handlers import (
+    FORGET,
+    FORGET_QUESTION,
+    FORGETTING,
+    FORGOTTEN,
+    Call,
+    CommandHandlers,
+    HelpContext,
+)
 from bot.domain import Asker, Json, Person, Preferences, Rating, Standing, ThreadKey, Turn
 from bot.errors import HasEnded, NothingAsked, NotRemembered, NotTheLast
+from bot.intake.intake import MAX_QUESTION, Intake
 from bot.store import Store
-from bot.turns.desk import FORGET, FORGET_QUESTION, FORGETTING, FORGOTTEN, Call, Desk, Here
-from bot.turns.form import changes_in, form_of
-from bot.turns.intake import MAX_QUESTION, Intake
-from bot.turns.preferences import Rights, Scope, resolved
 
 PERSON = web.RequestKey("person", Person)  # the authenticated person
 # Whether the person is still signed in.
@@ -81,10 +89,10 @@ class Api:
 
     async def help(self, request: web.Request) -> web.Response:
         """Return the help, the usage and the confirmation texts of forget-me."""
-        desk, call = Desk(self.intake), _call(request)
+        desk, call = CommandHandlers(self.intake), _call(request)
         return answer(
             {
-                "help": await desk.help(call, Here(ways=_WAYS, written="")),
+                "help": await desk.help(call, HelpContext(ways=_WAYS, written="")),
                 "usage": await desk.usage(call),
                 "question": FORGET_QUESTION,
                 "yes": FORGET,
@@ -93,7 +101,7 @@ class Api:
 
     async def forget_me(self, request: web.Request) -> web.Response:
         """Erase the person; the page has asked for confirmation."""
-        notice = await Desk(self.intake).forget_me(_call(request))
+        notice = await CommandHandlers(self.intake).forget_me(_call(request))
         return answer({"said": notice, "done": notice == FORGOTTEN}, status=202)
 
     async def forgotten(self, request: web.Request) -> web.Response:

@@ -14,8 +14,8 @@ from adapters import live
 from adapters.web.talks import Talks
 from bot.domain import Standing, ThreadKey
 from bot.errors import StoreUnavailable
+from bot.intake.intake import Intake
 from bot.store import Store
-from bot.turns.intake import Intake
 
 log = logging.getLogger(__name__)
 

@@ -13,11 +13,11 @@ from adapters.web.assets import Assets
 from adapters.web.follower import Follower
 from adapters.web.people import Cookies, read_secret
 from adapters.web.server import application
-from adapters.web.sign_in import Access, SignIn
+from adapters.web.sign_in import SignIn, SignInMethods
 from adapters.web.talks import Talks
 from bot.domain import Json
+from bot.intake.intake import Intake
 from bot.store import Store
-from bot.turns.intake import Intake
 
 _PROVIDER_SECONDS = 12 * 3600.0  # until the next redirect to the provider
 
@@ -54,7 +54,7 @@ class Pages:
 async def open_pages(
     *,
     store: Store,
-    access: Access,
+    access: SignInMethods,
     keep_seconds: float,
     remembers: bool = True,
     about: Mapping[str, Json],

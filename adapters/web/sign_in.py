@@ -61,7 +61,7 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
+class SignInMethods:
     """How people authenticate; without any method, everyone on this machine may use the page.
 
     `proxy_header` is trusted only in requests from `proxy_addresses`, or from this machine if there
@@ -88,7 +88,7 @@ class Access:
 class SignIn:
     """Authenticates requests, and handles login and logout."""
 
-    def __init__(self, *, access: Access, cookies: Cookies, store: Store, home: str) -> None:
+    def __init__(self, *, access: SignInMethods, cookies: Cookies, store: Store, home: str) -> None:
         self.home = home  # the page's public address, if it is configured
         self.way = access.way  # without one, each browser becomes a guest
         self._access = access

@@ -22,8 +22,8 @@ from bot.app.rendered import RenderedAnswer, can_render
 from bot.concurrency import cancelled
 from bot.domain import Exchange, LeftOut, Person, Start, ThreadKey, Turn
 from bot.errors import AnswerCut, CannotStart, ModelError, ParleyError, PromptRefused
+from bot.text.prompt import compose
 from bot.text.sanitize import strip_controls, whole_characters
-from bot.turns.prompt import compose
 from config.settings import Settings, SettingsError, hand_on
 
 log = logging.getLogger(__name__)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from urllib.parse import urlsplit
 
+from bot.access.preferences import ModelChoice
 from bot.concurrency import running
 from bot.errors import CannotStart
 from bot.local.child_process import LocalServer
@@ -22,10 +23,9 @@ from bot.model.server_info import ServerCounter, ServerInfo, fetch_server_info
 from bot.model.transport import ServerConnection, connect
 from bot.ports import Model
 from bot.proxy import warn_if_readable
+from bot.text.prompt import SystemPrompt
 from bot.tokens import tokenizers
 from bot.tokens.counters import TokenEstimator
-from bot.turns.preferences import ModelChoice
-from bot.turns.prompt import SystemPrompt
 from config.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -16,11 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TextIO
 
-from bot.domain import Json, Preferences, ThreadKey
-from bot.errors import ParleyError
-from bot.store import connect
-from bot.text.sanitize import whole_characters
-from bot.turns.preferences import (
+from bot.access.preferences import (
     InvalidPreference,
     PreferenceStore,
     Scope,
@@ -28,6 +24,10 @@ from bot.turns.preferences import (
     chosen,
     place_of,
 )
+from bot.domain import Json, Preferences, ThreadKey
+from bot.errors import ParleyError
+from bot.store import connect
+from bot.text.sanitize import whole_characters
 from config.settings import Settings
 
 FORMAT = "parley-preferences"

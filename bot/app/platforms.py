@@ -19,17 +19,17 @@ from bot.app import http
 from bot.app.assistant import DEMO, IDLE_SECONDS, Assistant, model_choices
 from bot.domain import Finding
 from bot.errors import CannotStart, StoreUnavailable, Unreachable
+from bot.intake.intake import Intake
 from bot.ports import Platform
 from bot.proxy import EVERYWHERE, is_loopback, warn_if_readable
 from bot.reply.edit_budget import EditBudgets
 from bot.store import Store
-from bot.turns.intake import Intake
 from config.settings import Settings
 
 if TYPE_CHECKING:
     from adapters.console import ConsolePlatform
     from adapters.web.oidc import OpenIdConnect
-    from adapters.web.sign_in import Access
+    from adapters.web.sign_in import SignInMethods
 
 log = logging.getLogger(__name__)
 
@@ -150,10 +150,10 @@ def _rated(settings: Settings, *, usual: bool) -> bool:
     return wanted and settings.remembers
 
 
-def _access(settings: Settings) -> Access:
-    from adapters.web.sign_in import Access
+def _access(settings: Settings) -> SignInMethods:
+    from adapters.web.sign_in import SignInMethods
 
-    return Access(
+    return SignInMethods(
         password=settings.web_password,
         oidc=_provider(settings) if settings.web_oidc_issuer else None,
         proxy_header=settings.web_proxy_header,

@@ -16,6 +16,9 @@ from functools import partial
 from typing import Any
 
 from bot import __version__
+from bot.access.preferences import PreferenceStore
+from bot.access.quotas import Quota
+from bot.access.rules import AccessRules
 from bot.app import http
 from bot.app.assistant import Assistant, model_choices, open_assistant
 from bot.app.bars import shown_progress
@@ -23,14 +26,12 @@ from bot.app.metrics import ProcessMetrics
 from bot.app.platforms import Platforms, Service, check_settings, open_platforms, servers
 from bot.concurrency import do_nothing, running
 from bot.errors import CannotStart
+from bot.intake.intake import Intake
 from bot.local import hardware
 from bot.model.client import max_characters
 from bot.reply.edit_budget import EditBudgets
 from bot.store import Store, connect
-from bot.turns.access import Access, Quota
 from bot.turns.conversation import Conversation
-from bot.turns.intake import Intake
-from bot.turns.preferences import PreferenceStore
 from bot.turns.queue import Limits, TurnQueue
 from bot.turns.records import History
 from bot.turns.worker import Worker
@@ -275,8 +276,8 @@ def _conversation(
     )
 
 
-def _access(settings: Settings) -> Access:
-    return Access(
+def _access(settings: Settings) -> AccessRules:
+    return AccessRules(
         servers=frozenset(settings.allowed_servers),
         channels=frozenset(settings.allowed_channels),
         people=frozenset(settings.allowed_people),

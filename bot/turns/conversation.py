@@ -37,8 +37,9 @@ from bot.reply.draft import given_up, shortened
 from bot.reply.edit_budget import EditBudgets
 from bot.reply.freshness import Freshness
 from bot.reply.writer import Reply, apologize, restore, take_buttons_away
+from bot.text.prompt import SystemPrompt, compose
 from bot.tokens.counters import estimate
-from bot.turns.prompt import SystemPrompt, complete_context, compose
+from bot.turns.context import complete_context
 from bot.turns.queue import Taken, TurnLeases
 from bot.turns.records import History
 

@@ -12,6 +12,8 @@ from importlib.resources import files
 from typing import Any, Literal
 from urllib.parse import quote
 
+from bot.access.preferences import read_preferences
+from bot.access.quotas import Quota, Usage
 from bot.domain import (
     ContextMessage,
     Exchange,
@@ -40,9 +42,7 @@ from bot.errors import (
 )
 from bot.store import Script, Store, store_errors
 from bot.text.sanitize import whole_characters
-from bot.turns.access import Quota, Usage
 from bot.turns.forgetting import Forgetting
-from bot.turns.preferences import read_preferences
 from bot.turns.records import (
     Unreadable,
     read_context,

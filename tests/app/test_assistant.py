@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from bot.access.preferences import ModelChoice
 from bot.app.assistant import Assistant, model_choices, open_assistant
 from bot.domain import Delta, LeftOut, Message, Preferences, Reading, Start, Used
 from bot.errors import ModelUnknown
 from bot.text.graphemes import CUT
 from bot.tokens.counters import read_mistral
-from bot.turns.preferences import ModelChoice
 from config.settings import Settings
 from tests.emulators.model import ModelEmulator
 from tests.support.waiting import until

@@ -13,9 +13,9 @@ import pytest
 from prometheus_client import REGISTRY
 
 from bot.errors import AnswerCut, NotRemembered, NotTheAsker, NotTheLast
+from bot.intake.intake import GO_ON, THANKS
 from bot.reply.draft import STOPPED
 from bot.store import Store
-from bot.turns.intake import GO_ON, THANKS
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.discord import Shown as DiscordShown
 from tests.emulators.model import ModelEmulator

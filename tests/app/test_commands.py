@@ -8,10 +8,10 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 from adapters.slack.manifest import ASK_ABOUT_ID, SUMMARISE_ID
+from bot.commands.handlers import COMMANDS, FORGET_QUESTION, SUMMARY_QUESTION
 from bot.reply.draft import STOPPED
 from bot.store import Store
 from bot.text.context import BEGIN, END
-from bot.turns.desk import COMMANDS, FORGET_QUESTION, SUMMARY_QUESTION
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import ModelEmulator
 from tests.emulators.slack import SlackEmulator

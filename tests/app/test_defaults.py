@@ -16,12 +16,12 @@ import pytest
 from huggingface_hub import close_session
 
 from bot.app import assistant
+from bot.commands.handlers import COMMANDS
 from bot.domain import Json
 from bot.errors import AnswerCut
 from bot.store import Store
 from bot.text.context import BEGIN
 from bot.tokens import tokenizers
-from bot.turns.desk import COMMANDS
 from config.settings import Settings
 from tests.app.test_buttons import Scene
 from tests.emulators.discord import DiscordEmulator

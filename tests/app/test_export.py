@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from bot.access.preferences import PreferenceStore, Rights, place_of
 from bot.app.export import NotImported, from_json, read_text, to_json
 from bot.domain import Json, Preferences, ThreadKey
 from bot.store import Store
-from bot.turns.preferences import PreferenceStore, Rights, place_of
 from tests.support.process import python
 
 KEY = ThreadKey("discord", "1", "2", "3:%4")

@@ -9,11 +9,11 @@ from functools import partial
 import pytest
 
 from bot.app.forget import forget, kinds_of
+from bot.commands.handlers import AWAY, FORGET_QUESTION, FORGOTTEN
 from bot.concurrency import running
 from bot.domain import Person, Shown, ThreadKey, Turn
 from bot.errors import CannotStart
 from bot.store import Store
-from bot.turns.desk import AWAY, FORGET_QUESTION, FORGOTTEN
 from tests.emulators.model import ModelEmulator
 from tests.support.at_work import make_queue, make_turn
 from tests.support.process import (

@@ -13,7 +13,7 @@ import yarl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.turns.prompt import SystemPrompt
+from bot.text.prompt import SystemPrompt
 from config.settings import OLDER, PLACEHOLDERS, Settings, SettingsError, hand_on
 from tests.support.at_work import make_turn
 

@@ -14,7 +14,7 @@ from tests.emulators.model.asked import Asked
 
 # A question behind its speaker, and perhaps a context.
 _SPOKEN = re.compile(r"(?:^|\n)[^\n]*?: (This is question \d+, please\.)$")
-_UNREAD = " is not read: "  # see bot/turns/prompt.py
+_UNREAD = " is not read: "  # see bot/turns/context.py
 
 
 @dataclass

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from adapters.console import ConsolePlatform
+from bot.commands.handlers import FORGET_QUESTION, FORGOTTEN
 from bot.errors import ParleyError, StoreUnavailable, ThreadBusy
 from bot.store import Store, connect
-from bot.turns.desk import FORGET_QUESTION, FORGOTTEN
 from tests.support.console import PLAIN, FakeIntake, Terminal, arguments, terminal
 
 

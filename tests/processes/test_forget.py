@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from bot.commands.handlers import FORGET_QUESTION, FORGOTTEN
 from bot.domain import ContextMessage, Person, Shown, ThreadKey, Turn
 from bot.store import Store
-from bot.turns.desk import FORGET_QUESTION, FORGOTTEN
 from bot.turns.forgetting import named
 from tests.emulators.model import ModelEmulator
 from tests.support.at_work import make_queue

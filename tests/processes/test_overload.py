@@ -13,8 +13,8 @@ from pathlib import Path
 from bench.figures import resident
 from bot.app.service import LIMITS
 from bot.errors import PersonBusy
+from bot.intake.intake import REPEAT_SECONDS
 from bot.store import connect
-from bot.turns.intake import REPEAT_SECONDS
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import ModelEmulator
 from tests.support.process import BotProcess, bot, counted, discord_variables

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from adapters.slack.manifest import EVENTS, SCOPES, WITHOUT, as_yaml, manifest
-from bot.turns.desk import COMMANDS
+from bot.commands.handlers import COMMANDS
 from config.settings import Settings, SettingsError
 from tests.emulators.slack import EVENTS as EMULATED_EVENTS
 from tests.emulators.slack import SCOPES as EMULATED_SCOPES

@@ -15,8 +15,8 @@ from bot.domain import Person, Place, Shown, ThreadKey, Turn
 from bot.ports import Model, Platform
 from bot.reply.edit_budget import EditBudgets
 from bot.store import Store
+from bot.text.prompt import SystemPrompt
 from bot.turns.conversation import Conversation
-from bot.turns.prompt import SystemPrompt
 from bot.turns.queue import Limits, QueueScript, Repair, Taken, Token, TurnLeases, TurnQueue
 from bot.turns.records import History
 from bot.turns.repair import Reconciler, WorkPolicy

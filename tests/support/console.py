@@ -15,14 +15,15 @@ from typing import Any
 
 from adapters.console import ConsolePlatform
 from adapters.live import stream_of
+from bot.access.preferences import ModelChoice, PreferenceStore
+from bot.access.quotas import Quota, Usage
+from bot.access.rules import AccessRules
 from bot.app.shutdown import exit_process
 from bot.concurrency import cancelled
 from bot.domain import ANYBODY, Asker, Exchange, Page, Person, Place, Standing, ThreadKey, Turn
 from bot.errors import StoreUnavailable, ThreadBusy
+from bot.intake.intake import Intake
 from bot.store import Store, connect
-from bot.turns.access import Access, Quota, Usage
-from bot.turns.intake import Intake
-from bot.turns.preferences import ModelChoice, PreferenceStore
 from tests.support.terminal import at_terminal
 
 # What the worker shows, state by state; the last is final.
@@ -56,7 +57,7 @@ class FakeIntake(Intake):
         self._store = store
         models = ModelChoice("small/one", "Fast"), ModelChoice("large/one", "Clever")
         self.preferences = PreferenceStore(store=store, models=models)
-        self.access = Access(direct_messages=False)
+        self.access = AccessRules(direct_messages=False)
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopped = asyncio.Event()
         self._one_by_one = asyncio.Lock()

@@ -14,9 +14,9 @@ from adapters.discord.reply.channel import ChannelAddress
 from adapters.discord.tuning import Tuning
 from bot.concurrency import running
 from bot.domain import Page, Person, Place, ThreadKey, Turn
+from bot.intake.intake import Intake
 from bot.reply.edit_budget import EditBudgets
 from bot.store import Store
-from bot.turns.intake import Intake
 from tests.emulators.discord import DiscordEmulator, GatewayRules
 from tests.support.fakes import EmptyStore, FakeIntake, NoLimits, NotedIntake, RefusingStore
 from tests.support.waiting import until

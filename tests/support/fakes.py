@@ -19,6 +19,8 @@ from typing import Any
 
 import redis.asyncio
 
+from bot.access.preferences import ModelChoice, PreferenceStore, Scope
+from bot.access.rules import AccessRules
 from bot.concurrency import empty_stream
 from bot.domain import (
     ANYBODY,
@@ -47,14 +49,12 @@ from bot.errors import (
     SurfaceError,
     WriteFailed,
 )
+from bot.intake.addressed import Facts, ignore_reason
+from bot.intake.intake import Intake
 from bot.ports import Surface
 from bot.reply.edit_budget import EditBudgets
 from bot.reply.writer import Reply
 from bot.store import Script, Store
-from bot.turns.access import Access
-from bot.turns.addressed import Facts, why_left_alone
-from bot.turns.intake import Intake
-from bot.turns.preferences import ModelChoice, PreferenceStore, Scope
 from bot.turns.queue import Limits, TurnQueue
 from bot.turns.records import History
 from tests.support.replies import allow_retry, always_announce
@@ -309,7 +309,7 @@ class FakeIntake(Intake):
     def __init__(self) -> None:
         self.preferences = NothingChosen(store=EmptyStore())
         self.follow = "auto"
-        self.access = Access()
+        self.access = AccessRules()
         self.refuses: Exception | None = None
         self.knows_all = False
         self.has_ended = False
@@ -320,7 +320,7 @@ class FakeIntake(Intake):
         self.open = asyncio.Event()
         self.open.set()
         self.refusals = 0
-        self.access = Access()
+        self.access = AccessRules()
         self.not_allowed: Exception | None = None
         self.checked: list[tuple[ThreadKey, Asker]] = []
         self.asked: list[str] = []
@@ -384,7 +384,7 @@ class FakeIntake(Intake):
             known = self.speakers.setdefault(thread, set())
             known.update(people, askers)
             facts = replace(facts, speakers=len(known))
-        return not why_left_alone(facts, "auto")
+        return not ignore_reason(facts, "auto")
 
     async def stop_own(
         self,

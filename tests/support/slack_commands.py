@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
 
 from adapters.slack.limits import Limits
+from bot.access.preferences import ModelChoice, Scope
 from bot.domain import Preferences, ThreadKey
 from bot.store import Store
-from bot.turns.preferences import ModelChoice, Scope
 from tests.emulators.slack import SlackEmulator, View
 from tests.support.fakes import NotedIntake
 from tests.support.slack_platform import LIMITS, Transport, hearing

@@ -22,9 +22,9 @@ from adapters.slack.limits import Limits
 from bot.concurrency import running
 from bot.domain import EditBudget, Page
 from bot.errors import WriteDelayed
+from bot.intake.intake import Intake
 from bot.reply.edit_budget import EditBudgets
 from bot.store import Store
-from bot.turns.intake import Intake
 from bot.turns.queue import Limits as QueueLimits
 from bot.turns.queue import TurnQueue
 from bot.turns.records import History

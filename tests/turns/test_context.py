@@ -12,11 +12,11 @@ import pytest
 from bot.concurrency import cancelled
 from bot.domain import BeginningLeftOut, ContextMessage, Delta, Message, Person, Shown, Turn
 from bot.errors import LeaseLost, ModelUnavailable, PlaceGone, WriteDelayed
+from bot.intake.addressed import Facts
+from bot.intake.intake import Intake
 from bot.ports import PartlyRead
 from bot.reply.draft import BEGINNING_LEFT_OUT, CONTEXT_UNREAD
 from bot.store import Store
-from bot.turns.addressed import Facts
-from bot.turns.intake import Intake
 from bot.turns.records import History
 from tests.support.at_work import (
     ANN,

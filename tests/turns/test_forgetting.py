@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import pytest
 
+from bot.access.preferences import PreferenceStore, Rights
+from bot.access.quotas import Quota
 from bot.concurrency import running
 from bot.domain import ContextMessage, Exchange, Person, Shown, ThreadKey, Turn
 from bot.errors import BeingForgotten
 from bot.store import Store
-from bot.turns.access import Quota
 from bot.turns.forgetting import Forgetter, Forgetting, named
-from bot.turns.preferences import PreferenceStore, Rights
 from bot.turns.queue import QueueScript, Taken, Token, TurnQueue
 from bot.turns.records import History
 from tests.support.stored import stored

@@ -23,8 +23,8 @@ from bot.errors import (
     StoreUnavailable,
     ThreadBusy,
 )
+from bot.intake.intake import REPEAT_SECONDS, Intake
 from bot.store import Store
-from bot.turns.intake import REPEAT_SECONDS, Intake
 from bot.turns.queue import GROUP, Limits, Taken, Token, TurnQueue, script_of
 from bot.turns.records import History
 from tests.support.at_work import expire_all

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from bot.access.rules import AccessRules
 from bot.domain import Asker, ContextMessage, End, Exchange, Outcome, Shown
 from bot.errors import (
     HasEnded,
@@ -19,9 +20,8 @@ from bot.errors import (
     Refused,
     ThreadBusy,
 )
+from bot.intake.intake import GO_ON, Intake
 from bot.store import Store
-from bot.turns.access import Access
-from bot.turns.intake import GO_ON, Intake
 from bot.turns.queue import Limits, TurnQueue
 from bot.turns.records import History
 from tests.support.at_work import (
@@ -295,7 +295,7 @@ async def test_a_rating_is_for_those_who_may_use_the_bot_there(store: Store) -> 
     queue, intake = make_queue(store), make_intake(store)
     await ended(queue)
     await intake.rate("console:1", person_id="u2", rating="good")
-    intake.access = Access(blocked=frozenset({"u2"}), roles=frozenset({"r1"}))
+    intake.access = AccessRules(blocked=frozenset({"u2"}), roles=frozenset({"r1"}))
 
     with pytest.raises(NotAllowed):
         await intake.rate("console:1", person_id="u2", rating="bad")

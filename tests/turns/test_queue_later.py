@@ -21,8 +21,8 @@ from bot.errors import (
     StoreUnavailable,
     ThreadBusy,
 )
+from bot.intake.intake import Intake
 from bot.store import Store, connect
-from bot.turns.intake import Intake
 from bot.turns.records import History
 from tests.support.at_work import expire_all
 from tests.turns.test_queue import (

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from playwright.async_api import Browser, expect
 
+from bot.commands.handlers import FORGET, FORGET_QUESTION, FORGOTTEN
 from bot.store import Store
-from bot.turns.desk import FORGET, FORGET_QUESTION, FORGOTTEN
 from tests.emulators.model import ModelEmulator
 from tests.support.chromium import window
 from tests.support.service import serving

@@ -21,7 +21,7 @@ from adapters.discord.reply.message import CONTINUE, RATINGS, REGENERATE, STOP, 
 from adapters.discord.rest import own_id, request, translated
 from bot.domain import End, Place, Rating, Turn
 from bot.errors import HasEnded, NotRemembered, StoreUnavailable, SurfaceError
-from bot.turns.intake import THANKS, Intake
+from bot.intake.intake import THANKS, Intake
 
 _log = logging.getLogger(__name__)
 

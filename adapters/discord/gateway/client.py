@@ -23,6 +23,7 @@ from adapters.discord.gateway.interactions import Interactions
 from adapters.discord.gateway.shard import Shard
 from adapters.discord.rest import limit_requests, own_id, request, translated
 from adapters.discord.servers import UnlistedServers
+from bot.commands.handlers import Call, CommandHandlers, HelpContext
 from bot.concurrency import BackgroundTasks, running
 from bot.domain import ThreadKey, Turn
 from bot.errors import (
@@ -33,10 +34,9 @@ from bot.errors import (
     WriteDelayed,
     WriteFailed,
 )
+from bot.intake.addressed import Facts, is_help, is_stop
+from bot.intake.intake import Intake
 from bot.reply.edit_budget import EditBudgets
-from bot.turns.addressed import Facts, is_help, is_stop
-from bot.turns.desk import Call, Desk, Here
-from bot.turns.intake import Intake
 
 _log = logging.getLogger(__name__)
 
@@ -241,11 +241,13 @@ class Gateway(discord.Client):
             if is_new and not await self._stop_or_note(turn, facts, channel):
                 return
             if is_new and is_help(turn.text):
-                here = Here(ways=[*ways(own_id(self), place="dm" if facts.direct else "server")])
+                here = HelpContext(
+                    ways=[*ways(own_id(self), place="dm" if facts.direct else "server")]
+                )
                 call = Call(
                     id=turn.id, thread=turn.key, person=turn.person, scopes={}, asker=turn.asker
                 )
-                text = await Desk(self._intake).help(call, here)
+                text = await CommandHandlers(self._intake).help(call, here)
                 self._start(partial(self._send_notice, message, text), event)
             elif turn.text or called:
                 if edited_at:

@@ -29,13 +29,13 @@ from adapters.discord.gateway.responses import (
     reply_privately,
 )
 from adapters.discord.rest import fetch_messages, own_id, translated
+from bot.commands import handlers
+from bot.commands.handlers import Call, CommandHandlers, NotOffered, Part, Scope
 from bot.concurrency import BackgroundTasks
 from bot.domain import ContextMessage, Turn
 from bot.errors import PlaceGone, StoreUnavailable, SurfaceError
+from bot.intake.intake import Intake
 from bot.text.sanitize import is_visible
-from bot.turns import desk
-from bot.turns.desk import Call, Desk, NotOffered, Part, Scope
-from bot.turns.intake import Intake
 
 _log = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ class Commands:
         self._client = client
         self._threads = threads
         self._answer_within = answer_within  # seconds that the core may take
-        self._desk = Desk(intake)
+        self._desk = CommandHandlers(intake)
         self._tasks = tasks
 
     async def answer(self, interaction: discord.Interaction, data: _Data) -> bool:
@@ -91,10 +91,10 @@ class Commands:
                 return await self._ask(interaction, _values(options), data)
             case {"name": "parley", "options": [{"name": str(name), "type": 1, **rest}]}:
                 return await self._carry_out(interaction, name, _values(rest.get("options")), data)
-            case {"name": desk.ASK_ABOUT, "type": 3}:
+            case {"name": handlers.ASK_ABOUT, "type": 3}:
                 await self._ask_about(interaction, data)
                 return True
-            case {"name": desk.SUMMARISE, "type": 3}:
+            case {"name": handlers.SUMMARISE, "type": 3}:
                 await self._summarise(interaction, data)
                 return True
         return False
@@ -118,7 +118,7 @@ class Commands:
     async def press(self, interaction: discord.Interaction, pressed: str) -> bool:
         """Answer a press of a button below the bot's answer to a command."""
         if pressed == f"{_FORGET}{interaction.user.id}":
-            if await self._respond(interaction, self._desk.forget_me) == desk.FORGETTING:
+            if await self._respond(interaction, self._desk.forget_me) == handlers.FORGETTING:
                 self._tasks.start(self._report_forgotten(interaction))
             return True
         match pressed.split(":"):
@@ -180,10 +180,10 @@ class Commands:
     async def _ask_to_forget(self, interaction: discord.Interaction) -> None:
         button: discord.ui.Button[discord.ui.View] = discord.ui.Button(
             custom_id=f"{_FORGET}{interaction.user.id}",
-            label=desk.FORGET,
+            label=handlers.FORGET,
             style=discord.ButtonStyle.danger,
         )
-        await reply_privately(interaction, desk.FORGET_QUESTION, finished(button))
+        await reply_privately(interaction, handlers.FORGET_QUESTION, finished(button))
 
     def _verb(
         self, interaction: discord.Interaction, name: str, values: _Data, data: _Data
@@ -296,7 +296,7 @@ class Commands:
             return
         await in_time(self._check(interaction), within=self._answer_within)
         context = await self._messages_since(interaction, message)
-        turn = command_turn(interaction, desk.SUMMARY_QUESTION, private=private, quote=message)
+        turn = command_turn(interaction, handlers.SUMMARY_QUESTION, private=private, quote=message)
         await self._admit(interaction, replace(turn, context=tuple(context)), private=private)
 
     async def _messages_since(

@@ -16,9 +16,9 @@ from adapters.discord.rest import Payload, fetch_channel, own_id, request, trans
 from bot.cache import BoundedCache
 from bot.domain import Asker, ContextMessage, Json, Person, ThreadKey, Turn
 from bot.errors import WriteRefused
+from bot.intake.addressed import Facts
 from bot.text.markdown import without_escapes
 from bot.text.sanitize import is_visible, one_line
-from bot.turns.addressed import Facts
 
 Channel = (
     discord.TextChannel

@@ -7,7 +7,7 @@ from typing import Any
 
 import discord
 
-from bot.turns.desk import Field, Form
+from bot.commands.handlers import Field, Form
 
 ABOUT, SETTINGS = "about:", "settings:"  # a form's custom id begins so
 ONLY_ME = "me"

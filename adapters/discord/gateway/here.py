@@ -10,9 +10,9 @@ import discord
 from adapters.discord.gateway import events
 from adapters.discord.reply.command import CommandAddress
 from adapters.discord.rest import own_id
+from bot.commands.handlers import SUMMARY_QUESTION, Call, HelpContext, MissingFeature, Scope
 from bot.domain import Asker, ContextMessage, Json, ThreadKey, Turn
-from bot.turns.desk import SUMMARY_QUESTION, Call, Here, Lack, Scope
-from bot.turns.intake import Intake
+from bot.intake.intake import Intake
 
 _PORTAL = "https://discord.com/developers"
 
@@ -43,7 +43,7 @@ async def call_of(
 
 def help_for(
     interaction: discord.Interaction, command_id: str, *, threads: bool, reads: bool
-) -> Here:
+) -> HelpContext:
     """Return the help for the location of a command.
 
     `threads`: mentions open threads. `reads`: the Message Content intent is on. `command_id` makes
@@ -52,7 +52,7 @@ def help_for(
     place: Literal["dm", "server", "elsewhere"] = "dm" if is_own_dm(interaction) else "server"
     if is_elsewhere(interaction):
         place = "elsewhere"
-    return Here(
+    return HelpContext(
         ways=tuple(ways(own_id(interaction.client), place=place)),
         lacks=tuple(_lacks(interaction, threads=threads, reads=reads)),
         # Discord's documentation, "Message Formatting".
@@ -91,11 +91,13 @@ def ways(user_id: int, *, place: Literal["dm", "server", "elsewhere"]) -> Iterat
     yield "With the option `private` of `/ask`, only you see the question and the answer."
 
 
-def _lacks(interaction: discord.Interaction, *, threads: bool, reads: bool) -> Iterator[Lack]:
+def _lacks(
+    interaction: discord.Interaction, *, threads: bool, reads: bool
+) -> Iterator[MissingFeature]:
     if interaction.guild_id is None or is_elsewhere(interaction):
         return
     if not reads:
-        yield Lack(
+        yield MissingFeature(
             "I only see messages that mention me or reply to me, because Discord hides the others",
             f"switch on Message Content Intent under Bot at {_PORTAL}",
         )
@@ -104,14 +106,16 @@ def _lacks(interaction: discord.Interaction, *, threads: bool, reads: bool) -> I
     may_send = allowed.send_messages_in_threads if in_thread else allowed.send_messages
     if not (allowed.view_channel and may_send):
         permission = "Send Messages in Threads" if in_thread else "Send Messages"
-        yield Lack("I only answer commands, because I cannot write here", _allow(permission))
+        yield MissingFeature(
+            "I only answer commands, because I cannot write here", _allow(permission)
+        )
     elif threads and not in_thread and not allowed.create_public_threads:
-        yield Lack(
+        yield MissingFeature(
             "I answer in the channel, because I cannot open threads here",
             _allow("Create Public Threads"),
         )
     if not allowed.read_message_history:
-        yield Lack(
+        yield MissingFeature(
             "I cannot read what was said before I was called", _allow("Read Message History")
         )
 

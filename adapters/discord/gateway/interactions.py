@@ -15,11 +15,11 @@ from adapters.discord.gateway.commands import Commands
 from adapters.discord.gateway.responses import reply_privately
 from adapters.discord.rest import translated
 from adapters.discord.tuning import Tuning
+from bot.commands.handlers import excuse
 from bot.concurrency import BackgroundTasks
 from bot.domain import Turn
 from bot.errors import Refused, StoreUnavailable, SurfaceError
-from bot.turns.desk import excuse
-from bot.turns.intake import Intake
+from bot.intake.intake import Intake
 
 _log = logging.getLogger(__name__)
 

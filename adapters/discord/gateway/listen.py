@@ -22,9 +22,9 @@ from adapters.discord.servers import UnlistedServers
 from bot.concurrency import running, together
 from bot.domain import Turn
 from bot.errors import CannotStart, StoreUnavailable, SurfaceError
+from bot.intake.intake import Intake
 from bot.reply.edit_budget import EditBudgets
 from bot.store import Store
-from bot.turns.intake import Intake
 
 _log = logging.getLogger(__name__)
 

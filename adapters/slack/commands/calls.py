@@ -12,9 +12,9 @@ from adapters.slack.manifest import ASKED_EVENT, WITHOUT
 from adapters.slack.reading import string_field
 from adapters.slack.workspace import Reading, Workspace
 from bot.cache import BoundedCache
+from bot.commands.handlers import ASK_ABOUT, SUMMARISE, Call, HelpContext, MissingFeature, Scope
 from bot.domain import Person, ThreadKey
 from bot.errors import ParleyError, SurfaceError, WriteDelayed, WriteFailed
-from bot.turns.desk import ASK_ABOUT, SUMMARISE, Call, Here, Lack, Scope
 
 _DIRECT: Mapping[Scope, str] = {"thread": "our conversation", "server": "this workspace"}
 _IN_CHANNEL: Mapping[Scope, str] = {"channel": "this channel", "server": "this workspace"}
@@ -93,7 +93,7 @@ class Permissions:
             manages_server=admin,
         )
 
-    def here(self, location: CommandLocation) -> Here:
+    def here(self, location: CommandLocation) -> HelpContext:
         """Return the instructions for a location, and the features that an admin can enable."""
         name = self._identity.name
         mention = f"`@{name} /parley {{name}}`"
@@ -111,12 +111,12 @@ class Permissions:
             ]
             missing = set(self._identity.missing)
         lacks = [
-            Lack(without, f"give my app the scope {scope} and install it again")
+            MissingFeature(without, f"give my app the scope {scope} and install it again")
             for scope, without in WITHOUT.items()
             if scope in missing
         ]
         written = "`/parley {name}`" if location.is_direct or not location.thread else mention
-        return Here(ways=ways, lacks=lacks, written=written)
+        return HelpContext(ways=ways, lacks=lacks, written=written)
 
     async def _creator(self, location: CommandLocation) -> str:
         """Return the id of a channel's creator; empty if unknown."""

@@ -12,8 +12,8 @@ from adapters.slack.commands.views import CommandAnswer
 from adapters.slack.inbound.ask_command import AskCommand
 from adapters.slack.manifest import PARLEY, QUESTION_ID
 from adapters.slack.workspace import Workspace
-from bot.turns.desk import Desk
-from bot.turns.intake import Intake
+from bot.commands.handlers import CommandHandlers
+from bot.intake.intake import Intake
 
 Body = Mapping[str, object]
 
@@ -27,7 +27,7 @@ class Commands:
     def __init__(
         self, workspace: Workspace, intake: Intake, *, prompts: Sequence[tuple[str, str]]
     ) -> None:
-        permissions, desk = Permissions(workspace), Desk(intake)
+        permissions, desk = Permissions(workspace), CommandHandlers(intake)
         self._home = Home(workspace, desk, permissions, prompts=prompts)
         self._parley = Parley(workspace, desk, permissions, on_change=self._home.show)
         self._ask = AskCommand(workspace, intake)

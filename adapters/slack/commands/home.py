@@ -14,8 +14,8 @@ from adapters.slack.errors import refuses_app, translated
 from adapters.slack.manifest import PROMPTS
 from adapters.slack.reading import string_field
 from adapters.slack.workspace import Refusals, Workspace
+from bot.commands.handlers import Call, CommandHandlers, NotOffered, excuse
 from bot.errors import ParleyError, SurfaceError
-from bot.turns.desk import Call, Desk, NotOffered, excuse
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class Home:
     def __init__(
         self,
         workspace: Workspace,
-        desk: Desk,
+        desk: CommandHandlers,
         permissions: Permissions,
         *,
         prompts: Sequence[tuple[str, str]],

@@ -17,13 +17,12 @@ from adapters.slack.errors import translated
 from adapters.slack.inbound.ask_command import in_time
 from adapters.slack.reading import string_field
 from adapters.slack.workspace import Workspace
-from bot.errors import ParleyError, SurfaceError, WriteFailed
-from bot.turns.desk import (
+from bot.commands.handlers import (
     COMMANDS,
     DEFAULT,
     FORGETTING,
     Call,
-    Desk,
+    CommandHandlers,
     Field,
     Form,
     NotAThread,
@@ -31,6 +30,7 @@ from bot.turns.desk import (
     Scope,
     excuse,
 )
+from bot.errors import ParleyError, SurfaceError, WriteFailed
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class Parley:
     def __init__(
         self,
         workspace: Workspace,
-        desk: Desk,
+        desk: CommandHandlers,
         permissions: Permissions,
         *,
         on_change: Callable[[str, str], object],

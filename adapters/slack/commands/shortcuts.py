@@ -18,10 +18,10 @@ from adapters.slack.inbound.events import TS
 from adapters.slack.manifest import ASK_ABOUT_ID, QUESTION_ID
 from adapters.slack.reading import string_field
 from adapters.slack.workspace import Messages, Reading, Workspace
+from bot.commands.handlers import ASK_ABOUT, SUMMARISE, SUMMARY_QUESTION, Field, Form, excuse
 from bot.domain import Person, ThreadKey
 from bot.errors import ParleyError, SurfaceError, WriteDelayed
-from bot.turns.desk import ASK_ABOUT, SUMMARISE, SUMMARY_QUESTION, Field, Form, excuse
-from bot.turns.intake import Intake
+from bot.intake.intake import Intake
 
 log = logging.getLogger(__name__)
 

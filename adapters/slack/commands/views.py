@@ -10,8 +10,8 @@ from typing import cast
 from adapters.slack.commands.calls import CommandLocation
 from adapters.slack.manifest import FORM_ID
 from adapters.slack.reading import string_field
+from bot.commands.handlers import FORGET, FORGET_QUESTION, Field, Form, Overview, Part, Scope
 from bot.text.sanitize import escape_markup
-from bot.turns.desk import FORGET, FORGET_QUESTION, Field, Form, Overview, Part, Scope
 
 # Of block actions and views. The rest of the id of a form's button names the form.
 OPEN_FORM, FORGET_ME = "open_form", "forget_me"

@@ -13,11 +13,11 @@ from adapters.slack.errors import NotInvited, translated
 from adapters.slack.manifest import ASK, ASKED_EVENT
 from adapters.slack.reply.status import show_waiting
 from adapters.slack.workspace import Workspace
+from bot.commands.handlers import excuse
 from bot.domain import ContextMessage, Person, ThreadKey, Turn
 from bot.errors import ParleyError, StoreUnavailable, SurfaceError, WriteFailed
+from bot.intake.intake import Intake
 from bot.text.sanitize import escape_markup, strip_controls
-from bot.turns.desk import excuse
-from bot.turns.intake import Intake
 
 log = logging.getLogger(__name__)
 

@@ -28,9 +28,9 @@ from bot.errors import (
     StoreUnavailable,
     SurfaceError,
 )
+from bot.intake.addressed import Facts, is_help, is_stop
+from bot.intake.intake import THANKS, Intake
 from bot.text.sanitize import escape_markup
-from bot.turns.addressed import Facts, is_help, is_stop
-from bot.turns.intake import THANKS, Intake
 
 log = logging.getLogger(__name__)
 

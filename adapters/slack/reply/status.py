@@ -12,8 +12,8 @@ from adapters.slack.workspace import Workspace
 from bot.concurrency import running
 from bot.domain import EditBudget, Turn
 from bot.errors import StoreUnavailable, SurfaceError, WriteDelayed
+from bot.intake.intake import Intake
 from bot.text.sanitize import one_line
-from bot.turns.intake import Intake
 
 log = logging.getLogger(__name__)
 

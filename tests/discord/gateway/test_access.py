@@ -1,4 +1,4 @@
-"""Access in Discord: who is refused costs nothing, and other servers are left."""
+"""AccessRules in Discord: who is refused costs nothing, and other servers are left."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import logging
 
 import pytest
 
+from bot.access.quotas import Quota
+from bot.access.rules import AccessRules
 from bot.store import Store
-from bot.turns.access import Access, Quota
 from tests.emulators.discord import DiscordEmulator
 from tests.support.discord_platform import after_a_session, listening, running_process
 from tests.support.fakes import FakeIntake, NotedIntake
 from tests.support.waiting import until
 
 
-def noted(store: Store, access: Access) -> NotedIntake:
+def noted(store: Store, access: AccessRules) -> NotedIntake:
     intake = NotedIntake(store)
     intake.access = access
     return intake
@@ -29,7 +30,7 @@ def replies(emulator: DiscordEmulator, channel: str = "") -> list[str]:
 async def test_a_person_without_access_costs_nothing_and_reads_one_sentence(store: Store) -> None:
     async with DiscordEmulator() as emulator:
         ada, eve = emulator.user("Ada"), emulator.user("Eve")
-        intake = noted(store, Access(people=frozenset({ada})))
+        intake = noted(store, AccessRules(people=frozenset({ada})))
         async with listening(emulator, intake):
             for text in ("why?", "stop", "really?"):
                 await emulator.say(emulator.channel_id, eve, f"{emulator.bot_mention} {text}")
@@ -50,7 +51,7 @@ async def test_talk_of_people_without_access_in_a_thread_of_the_bot_is_not_noted
 ) -> None:
     async with DiscordEmulator() as emulator:
         ada, eve = emulator.user("Ada"), emulator.user("Eve")
-        intake = noted(store, Access(people=frozenset({ada})))
+        intake = noted(store, AccessRules(people=frozenset({ada})))
         async with listening(emulator, intake):
             asked = await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} why?")
             await until(lambda: intake.turns)
@@ -67,7 +68,7 @@ async def test_talk_of_people_without_access_in_a_thread_of_the_bot_is_not_noted
 async def test_a_command_is_refused_to_the_person_alone_each_time(store: Store) -> None:
     async with DiscordEmulator() as emulator:
         eve = emulator.user("Eve")
-        async with listening(emulator, noted(store, Access(people=frozenset({"1"})))):
+        async with listening(emulator, noted(store, AccessRules(people=frozenset({"1"})))):
             given = [
                 await emulator.slash(emulator.channel_id, eve, "ask", question="why?")
                 for _ in range(2)
@@ -84,7 +85,7 @@ async def test_a_role_lets_in(store: Store) -> None:
     async with DiscordEmulator() as emulator:
         ada, eve, friends = emulator.user("Ada"), emulator.user("Eve"), emulator.role("Friends")
         emulator.give_role(ada, friends)
-        intake = noted(store, Access(roles=frozenset({friends})))
+        intake = noted(store, AccessRules(roles=frozenset({friends})))
         async with listening(emulator, intake):
             for one in (eve, ada):
                 await emulator.say(emulator.channel_id, one, f"{emulator.bot_mention} why?")
@@ -107,7 +108,7 @@ async def test_the_roles_of_those_who_asked_while_nobody_listened_are_looked_up(
         unknown = {"code": 10007, "message": "Unknown Member"}
         gone = emulator.fail(f"{members}/{eve}", status=404, body=unknown)
         failing = emulator.fail(f"{members}/{ada}", status=503, times=2)
-        intake = noted(store, Access(roles=frozenset({friends})))
+        intake = noted(store, AccessRules(roles=frozenset({friends})))
         async with running_process(emulator, intake, store):
             await until(lambda: intake.turns and replies(emulator))
 
@@ -120,7 +121,7 @@ async def test_a_channel_stands_for_its_threads_and_for_no_direct_message(store:
     async with DiscordEmulator() as emulator:
         ada, other = emulator.user("Ada"), emulator.channel("other")
         private = emulator.dm(ada)
-        intake = noted(store, Access(channels=frozenset({emulator.channel_id})))
+        intake = noted(store, AccessRules(channels=frozenset({emulator.channel_id})))
         async with listening(emulator, intake):
             await emulator.say(other, ada, f"{emulator.bot_mention} there?")
             await emulator.say(private, ada, "in private?")
@@ -135,7 +136,7 @@ async def test_a_channel_stands_for_its_threads_and_for_no_direct_message(store:
 async def test_a_used_quota_is_told_with_the_time_of_its_renewal(store: Store) -> None:
     async with DiscordEmulator() as emulator:
         ada = emulator.user("Ada")
-        intake = noted(store, Access(quota=Quota(1)))
+        intake = noted(store, AccessRules(quota=Quota(1)))
         async with listening(emulator, intake):
             for text in ("one", "two"):
                 await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} {text}")
@@ -154,7 +155,7 @@ async def test_a_server_that_is_not_allowed_is_told_of_and_left_if_wanted(
     caplog: pytest.LogCaptureFixture, leaves: bool
 ) -> None:
     intake = FakeIntake()
-    intake.access = Access(servers=frozenset({"123456789012345678"}))
+    intake.access = AccessRules(servers=frozenset({"123456789012345678"}))
     async with DiscordEmulator() as emulator:
         with caplog.at_level(logging.WARNING, "adapters.discord"):
             async with listening(emulator, intake, leaves_other_servers=leaves):
@@ -166,7 +167,7 @@ async def test_a_server_that_is_not_allowed_is_told_of_and_left_if_wanted(
 
 async def test_a_server_that_adds_the_bot_again_is_left_again() -> None:
     intake = FakeIntake()
-    intake.access = Access(servers=frozenset({"123456789012345678"}))
+    intake.access = AccessRules(servers=frozenset({"123456789012345678"}))
     async with (
         DiscordEmulator() as emulator,
         listening(emulator, intake, leaves_other_servers=True),

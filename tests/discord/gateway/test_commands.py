@@ -12,10 +12,10 @@ import pytest
 from adapters.discord.gateway.buttons import PRESSED_LABEL
 from adapters.discord.reply.command import ButtonPress
 from adapters.discord.tuning import Tuning
+from bot.commands.handlers import FORGET_QUESTION, FORGETTING, FORGOTTEN, SUMMARY_QUESTION
 from bot.domain import ContextMessage, Person, ThreadKey
 from bot.errors import PlaceGone, StoreUnavailable
 from bot.store import Store
-from bot.turns.desk import FORGET_QUESTION, FORGETTING, FORGOTTEN, SUMMARY_QUESTION
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.discord.message import Shown
 from tests.emulators.discord.objects import Payload

@@ -7,6 +7,7 @@ import logging
 import pytest
 
 from adapters.discord.tuning import Tuning
+from bot.commands.handlers import AWAY, excuse
 from bot.domain import Person, ThreadKey
 from bot.errors import (
     HasEnded,
@@ -15,7 +16,6 @@ from bot.errors import (
     StoreUnavailable,
     ThreadBusy,
 )
-from bot.turns.desk import AWAY, excuse
 from tests.emulators.discord import DiscordEmulator
 from tests.support.discord_platform import (
     channel_turn,

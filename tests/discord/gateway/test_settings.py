@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from adapters.discord.tuning import Tuning
+from bot.access.preferences import ModelChoice, Scope
+from bot.access.quotas import Quota
+from bot.access.rules import AccessRules
 from bot.domain import Preferences, ThreadKey
 from bot.store import Store
-from bot.turns.access import Access, Quota
-from bot.turns.preferences import ModelChoice, Scope
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.discord.message import Shown
 from tests.support.discord_platform import FAST, listening
@@ -233,7 +234,7 @@ async def test_what_cannot_be_stored_now_is_said_at_once_and_works_later(
 
 async def test_usage_tells_what_a_person_has_used(store: Store) -> None:
     async with talk(store) as (emulator, intake, thread):
-        intake.access = Access(quota=Quota(questions=20))
+        intake.access = AccessRules(quota=Quota(questions=20))
         ada = ada_of(emulator, thread)
         asked = await emulator.slash(thread, ada, "ask", question="why?", private=True)
         await told(emulator, asked)
@@ -249,7 +250,7 @@ async def test_usage_tells_what_a_person_has_used(store: Store) -> None:
 async def test_a_command_of_somebody_without_access_is_refused(store: Store, name: str) -> None:
     async with talk(store) as (emulator, intake, thread):
         ada = ada_of(emulator, thread)
-        intake.access = Access(blocked=frozenset({ada}))
+        intake.access = AccessRules(blocked=frozenset({ada}))
 
         shown = await told(emulator, await emulator.slash(thread, ada, f"parley {name}"))
 
@@ -262,7 +263,7 @@ async def test_a_menu_reads_and_keeps_nothing_for_somebody_without_access(
 ) -> None:
     async with talk(store) as (emulator, intake, thread):
         ada = ada_of(emulator, thread)
-        intake.access = Access(blocked=frozenset({ada}))
+        intake.access = AccessRules(blocked=frozenset({ada}))
 
         chosen = await emulator.choose(thread, ada, action)
         shown = await told(emulator, chosen)

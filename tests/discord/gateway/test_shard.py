@@ -22,8 +22,8 @@ from adapters.discord.tuning import Tuning
 from bot.concurrency import Backoff
 from bot.domain import Turn
 from bot.errors import CannotStart
+from bot.intake.intake import Intake
 from bot.store import Store
-from bot.turns.intake import Intake
 from bot.turns.queue import Limits, TurnQueue
 from bot.turns.records import History
 from tests.emulators.clock import Clock

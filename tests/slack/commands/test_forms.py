@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from bot.access.preferences import MayNotChange
 from bot.domain import Preferences
 from bot.store import Store
-from bot.turns.preferences import MayNotChange
 from tests.emulators.slack.workspace import Role
 from tests.support.fakes import RefusingStore
 from tests.support.slack_commands import AWAY, chosen, commanded, opened, read_by

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from adapters.slack.manifest import PROMPTS
+from bot.commands.handlers import COMMANDS
 from bot.store import Store
-from bot.turns.desk import COMMANDS
 from tests.emulators.slack import SlackEmulator, View
 from tests.support.fakes import FakeIntake, RefusingStore
 from tests.support.slack_commands import AWAY, chosen, commanded

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from adapters.slack.manifest import ASKED_EVENT
+from bot.access.rules import AccessRules
+from bot.commands.handlers import COMMANDS, FORGET_QUESTION, FORGETTING, FORGOTTEN
 from bot.domain import Preferences
 from bot.store import Store
-from bot.turns.access import Access
-from bot.turns.desk import COMMANDS, FORGET_QUESTION, FORGETTING, FORGOTTEN
 from bot.turns.forgetting import Forgetting
 from bot.turns.queue import QueueScript, Token
 from tests.emulators.slack import SCOPES, SlackEmulator
@@ -364,7 +364,7 @@ async def test_who_asked_by_command_looks_after_the_thread(store: Store) -> None
 async def test_who_may_not_ask_is_offered_no_form_and_told_so_each_time(store: Store) -> None:
     async with commanded(store) as (slack, intake):
         ann = slack.user("Ann")
-        intake.access = Access(blocked=frozenset({ann}))
+        intake.access = AccessRules(blocked=frozenset({ann}))
         ts = await slack.say(slack.channel_id, ann, "Good morning")
 
         await slack.choose(slack.channel_id, ts, ann, "summarise")

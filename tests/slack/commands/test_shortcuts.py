@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from adapters.slack.manifest import ASK_ABOUT_ID, SUMMARISE_ID
+from bot.commands.handlers import ASK_ABOUT, SUMMARY_QUESTION
 from bot.domain import ContextMessage, Turn
 from bot.errors import PersonBusy, StoreUnavailable
 from bot.store import Store
-from bot.turns.desk import ASK_ABOUT, SUMMARY_QUESTION
 from tests.emulators.slack import SCOPES, SlackEmulator
 from tests.emulators.slack.payload import Payload
 from tests.support.fakes import FakeIntake, NotedIntake

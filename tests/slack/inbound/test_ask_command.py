@@ -9,11 +9,12 @@ from urllib.parse import urlencode
 import pytest
 
 from adapters.slack.limits import Limits
+from bot.access.quotas import Quota
+from bot.access.rules import AccessRules
+from bot.commands.handlers import AWAY, excuse
 from bot.domain import Person, ThreadKey
 from bot.errors import PersonBusy, Refused, StoreUnavailable, ThreadBusy
 from bot.store import Store
-from bot.turns.access import Access, Quota
-from bot.turns.desk import AWAY, excuse
 from tests.emulators.slack import SlackEmulator
 from tests.support.fakes import FakeIntake, NotedIntake
 from tests.support.slack_platform import (
@@ -252,7 +253,7 @@ async def test_who_may_not_use_the_bot_costs_nothing_and_reads_one_sentence(stor
     async with SlackEmulator() as slack:
         ann, eve = slack.user("Ann"), slack.user("Eve")
         intake = NotedIntake(store)
-        intake.access = Access(people=frozenset({ann}))
+        intake.access = AccessRules(people=frozenset({ann}))
         async with hearing(slack, intake):
             for text in ("why?", "stop", "really?"):
                 await slack.say(slack.channel_id, eve, f"{slack.bot_mention} {text}")
@@ -273,7 +274,7 @@ async def test_who_may_not_use_the_bot_costs_nothing_and_reads_one_sentence(stor
 async def test_a_used_quota_is_told_to_the_person_alone(store: Store) -> None:
     async with SlackEmulator() as slack:
         ann, intake = slack.user("Ann"), NotedIntake(store)
-        intake.access = Access(quota=Quota(1))
+        intake.access = AccessRules(quota=Quota(1))
         async with hearing(slack, intake):
             for text in ("one", "two"):
                 await slack.say(slack.channel_id, ann, f"{slack.bot_mention} {text}")

@@ -8,9 +8,9 @@ from urllib.parse import urlencode
 import pytest
 
 from adapters.slack.manifest import SUMMARISE_ID
+from bot.access.rules import AccessRules
 from bot.domain import Exchange, Shown
 from bot.store import Store
-from bot.turns.access import Access
 from tests.emulators.slack import SlackEmulator
 from tests.support.at_work import take
 from tests.support.fakes import FakeIntake, NotedIntake
@@ -107,7 +107,7 @@ async def test_people_of_another_workspace_are_kept_out_by_the_list_of_servers(
     store: Store, home: str, files: tuple[str, ...]
 ) -> None:
     intake = NotedIntake(store)
-    intake.access = Access(servers=frozenset({TEAM}))
+    intake.access = AccessRules(servers=frozenset({TEAM}))
     async with SlackEmulator() as slack, hearing(slack, intake):
         ann, eve = slack.user("Ann"), slack.user("Eve")
         slack.foreign[eve] = home
@@ -125,7 +125,7 @@ async def test_a_person_of_whom_slack_tells_no_workspace_is_of_none_in_the_list(
     store: Store,
 ) -> None:
     intake = NotedIntake(store)
-    intake.access = Access(servers=frozenset({TEAM}))
+    intake.access = AccessRules(servers=frozenset({TEAM}))
     async with SlackEmulator() as slack, hearing(slack, intake):
         eve = slack.user("Eve")
         slack.fail("users.info", status=500, times=9)
@@ -138,7 +138,7 @@ async def test_a_person_of_whom_slack_tells_no_workspace_is_of_none_in_the_list(
 
 async def test_the_menu_of_a_message_is_not_for_people_of_another_workspace(store: Store) -> None:
     intake = NotedIntake(store)
-    intake.access = Access(servers=frozenset({TEAM}))
+    intake.access = AccessRules(servers=frozenset({TEAM}))
     async with SlackEmulator() as slack, hearing(slack, intake):
         ann, eve = slack.user("Ann"), slack.user("Eve")
         slack.foreign[eve] = "T0OTHER001"
@@ -167,7 +167,7 @@ async def test_who_was_admitted_before_may_not_go_on_from_another_workspace(stor
         await intake.queue.leases.finish(
             taken, Shown((shown,), "Yes", "Yes", outcome="done"), exchange
         )
-        intake.access = Access(servers=frozenset({TEAM}))
+        intake.access = AccessRules(servers=frozenset({TEAM}))
 
         await slack.click(slack.channel_id, shown.rpartition(":")[2], eve, "regenerate")
         await until(lambda: read_by(slack, eve))

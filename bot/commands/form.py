@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from bot.access.preferences import MOST_PERSONA, ModelChoice, Scope
 from bot.domain import Json, Preferences
 from bot.errors import Refused
-from bot.turns.preferences import MOST_PERSONA, ModelChoice, Scope
 
 # A form has room for five fields on every platform.
 Part = Literal["answers", "access"]

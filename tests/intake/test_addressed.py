@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bot.domain import Follow
-from bot.turns.addressed import Facts, is_help, is_stop, why_left_alone
+from bot.intake.addressed import Facts, ignore_reason, is_help, is_stop
 
 # By the rows of the table, the messages of which each tells.
 ROWS: dict[str, tuple[Facts, ...]] = {
@@ -54,7 +54,7 @@ def table() -> dict[str, list[bool]]:
 @pytest.mark.parametrize("row", ROWS)
 @pytest.mark.parametrize("follow", FOLLOW)
 def test_a_message_is_for_the_bot_as_the_table_says(row: str, follow: Follow) -> None:
-    answered = [not why_left_alone(facts, follow) for facts in ROWS[row]]
+    answered = [not ignore_reason(facts, follow) for facts in ROWS[row]]
 
     assert set(answered) == {table()[row][FOLLOW.index(follow)]}
 

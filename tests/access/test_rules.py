@@ -7,10 +7,11 @@ from dataclasses import replace
 
 import pytest
 
+from bot.access.preferences import Scope
+from bot.access.quotas import Quota
+from bot.access.rules import AccessRules
 from bot.domain import Asker, Person, Preferences, ThreadKey
 from bot.errors import NotAllowed, QuotaUsed
-from bot.turns.access import Access, Quota
-from bot.turns.preferences import Scope
 
 CHANNEL = ThreadKey("discord", "100", "200", "300")
 DIRECT = ThreadKey("discord", "dm", "400", "400")
@@ -24,7 +25,7 @@ def ids(*each: str) -> frozenset[str]:
 
 
 def may(
-    access: Access, *, thread: ThreadKey = CHANNEL, person: Person = ANN, asker: Asker = HERE
+    access: AccessRules, *, thread: ThreadKey = CHANNEL, person: Person = ANN, asker: Asker = HERE
 ) -> bool:
     try:
         access.check(thread, person, asker)
@@ -34,77 +35,77 @@ def may(
 
 
 def test_everybody_may_use_a_bot_without_lists() -> None:
-    assert may(Access())
-    assert may(Access(), thread=DIRECT, asker=PRIVATE)
+    assert may(AccessRules())
+    assert may(AccessRules(), thread=DIRECT, asker=PRIVATE)
 
 
 @pytest.mark.parametrize(
     ("access", "allowed"),
     [
-        (Access(servers=ids("100")), True),
-        (Access(servers=ids("101")), False),
-        (Access(channels=ids("200")), True),
-        (Access(channels=ids("300")), True),
-        (Access(channels=ids("201")), False),
-        (Access(servers=ids("101"), channels=ids("200")), False),
-        (Access(people=ids("1")), True),
-        (Access(people=ids("2")), False),
-        (Access(roles=ids("r1")), True),
-        (Access(roles=ids("r2")), False),
-        (Access(people=ids("2"), roles=ids("r1")), True),
-        (Access(blocked=ids("1")), False),
-        (Access(people=ids("1"), blocked=ids("1")), False),
+        (AccessRules(servers=ids("100")), True),
+        (AccessRules(servers=ids("101")), False),
+        (AccessRules(channels=ids("200")), True),
+        (AccessRules(channels=ids("300")), True),
+        (AccessRules(channels=ids("201")), False),
+        (AccessRules(servers=ids("101"), channels=ids("200")), False),
+        (AccessRules(people=ids("1")), True),
+        (AccessRules(people=ids("2")), False),
+        (AccessRules(roles=ids("r1")), True),
+        (AccessRules(roles=ids("r2")), False),
+        (AccessRules(people=ids("2"), roles=ids("r1")), True),
+        (AccessRules(blocked=ids("1")), False),
+        (AccessRules(people=ids("1"), blocked=ids("1")), False),
         # Lists of people are not for admins; those of places are.
-        (Access(people=ids("2"), admins=ids("1")), True),
-        (Access(servers=ids("101"), admins=ids("1")), False),
-        (Access(channels=ids("201"), admins=ids("1")), False),
-        (Access(blocked=ids("1"), admins=ids("1")), False),
-        (Access(direct_messages=False), True),
+        (AccessRules(people=ids("2"), admins=ids("1")), True),
+        (AccessRules(servers=ids("101"), admins=ids("1")), False),
+        (AccessRules(channels=ids("201"), admins=ids("1")), False),
+        (AccessRules(blocked=ids("1"), admins=ids("1")), False),
+        (AccessRules(direct_messages=False), True),
     ],
 )
-def test_a_list_lets_in_whom_it_names(access: Access, allowed: bool) -> None:
+def test_a_list_lets_in_whom_it_names(access: AccessRules, allowed: bool) -> None:
     assert may(access, asker=Asker(roles=("r1", "r3"))) is allowed
 
 
 @pytest.mark.parametrize(
     ("access", "allowed"),
     [
-        (Access(direct_messages=False), False),
-        (Access(direct_messages=False, people=ids("1")), False),
-        (Access(direct_messages=False, admins=ids("1")), True),
+        (AccessRules(direct_messages=False), False),
+        (AccessRules(direct_messages=False, people=ids("1")), False),
+        (AccessRules(direct_messages=False, admins=ids("1")), True),
         # In Discord it is in no server, and its roles are not known.
-        (Access(servers=ids("100")), False),
-        (Access(channels=ids("200")), False),
-        (Access(servers=ids("100"), direct_messages=True), True),
-        (Access(servers=ids("100"), people=ids("1")), True),
-        (Access(roles=ids("r1")), False),
-        (Access(roles=ids("r1"), people=ids("1")), True),
-        (Access(servers=ids("100"), admins=ids("1")), True),
-        (Access(direct_messages=True, blocked=ids("1")), False),
+        (AccessRules(servers=ids("100")), False),
+        (AccessRules(channels=ids("200")), False),
+        (AccessRules(servers=ids("100"), direct_messages=True), True),
+        (AccessRules(servers=ids("100"), people=ids("1")), True),
+        (AccessRules(roles=ids("r1")), False),
+        (AccessRules(roles=ids("r1"), people=ids("1")), True),
+        (AccessRules(servers=ids("100"), admins=ids("1")), True),
+        (AccessRules(direct_messages=True, blocked=ids("1")), False),
     ],
 )
 def test_a_direct_message_is_answered_unless_a_list_forbids_it(
-    access: Access, allowed: bool
+    access: AccessRules, allowed: bool
 ) -> None:
     assert may(access, thread=DIRECT, asker=PRIVATE) is allowed
 
 
 def test_a_direct_message_in_an_allowed_workspace_is_answered() -> None:
-    assert may(Access(servers=ids("T1")), thread=SLACK_DIRECT, asker=PRIVATE)
-    assert not may(Access(servers=ids("T2")), thread=SLACK_DIRECT, asker=PRIVATE)
+    assert may(AccessRules(servers=ids("T1")), thread=SLACK_DIRECT, asker=PRIVATE)
+    assert not may(AccessRules(servers=ids("T2")), thread=SLACK_DIRECT, asker=PRIVATE)
 
 
 def test_a_person_of_another_workspace_needs_both_to_be_allowed() -> None:
     channel = ThreadKey("slack", "T1", "C1", "1.1")
     visitor = Asker(home="T2")
 
-    assert may(Access(), thread=channel, asker=visitor)
-    assert not may(Access(servers=ids("T1")), thread=channel, asker=visitor)
-    assert may(Access(servers=ids("T1", "T2")), thread=channel, asker=visitor)
+    assert may(AccessRules(), thread=channel, asker=visitor)
+    assert not may(AccessRules(servers=ids("T1")), thread=channel, asker=visitor)
+    assert may(AccessRules(servers=ids("T1", "T2")), thread=channel, asker=visitor)
 
 
 def test_people_at_the_page_are_chosen_by_its_sign_in() -> None:
-    closed = Access(servers=ids("100"), people=ids("9"), direct_messages=False)
+    closed = AccessRules(servers=ids("100"), people=ids("9"), direct_messages=False)
     page, signed_in = ThreadKey("web", "local", "1", "t"), Asker(signed_in=True)
 
     assert may(closed, thread=page, asker=signed_in)
@@ -112,7 +113,7 @@ def test_people_at_the_page_are_chosen_by_its_sign_in() -> None:
 
 
 def test_the_operator_at_the_terminal_has_no_limit() -> None:
-    closed = Access(people=ids("9"), blocked=ids("1"), quota=Quota(0, 0, 0))
+    closed = AccessRules(people=ids("9"), blocked=ids("1"), quota=Quota(0, 0, 0))
     operator = Asker(operator=True)
 
     assert may(closed, asker=operator)
@@ -133,8 +134,10 @@ def test_an_admin_of_a_place_chooses_among_those_who_may(rules: Preferences, all
     asker = Asker(roles=("r1",))
 
     try:
-        Access().check(CHANNEL, ANN, asker, {"channel": rules})
-        Access(admins=ids("1")).check(CHANNEL, ANN, HERE, {"server": Preferences(people=("2",))})
+        AccessRules().check(CHANNEL, ANN, asker, {"channel": rules})
+        AccessRules(admins=ids("1")).check(
+            CHANNEL, ANN, HERE, {"server": Preferences(people=("2",))}
+        )
         found = True
     except NotAllowed:
         found = False
@@ -143,7 +146,7 @@ def test_an_admin_of_a_place_chooses_among_those_who_may(rules: Preferences, all
 
 
 def test_a_place_has_its_own_quota() -> None:
-    access = Access(quota=Quota(20, 9000, None), admins=ids("2"))
+    access = AccessRules(quota=Quota(20, 9000, None), admins=ids("2"))
     server = Preferences(questions_per_day=10, server_tokens_per_day=50_000)
 
     assert access.quota_of(ANN, HERE) == Quota(20, 9000, None)
@@ -161,10 +164,12 @@ def test_a_limit_that_was_lowered_later_holds_in_places_that_chose_more_before()
         "channel": many,
     }
 
-    assert Access(quota=Quota(20, 9000)).quota_of(ANN, HERE, {"server": many}) == Quota(20, 9000)
-    assert Access().quota_of(ANN, HERE, both) == Quota(5, 10**9)
+    assert AccessRules(quota=Quota(20, 9000)).quota_of(ANN, HERE, {"server": many}) == Quota(
+        20, 9000
+    )
+    assert AccessRules().quota_of(ANN, HERE, both) == Quota(5, 10**9)
     raised: Mapping[Scope, Preferences] = {"server": replace(many, raised=True)}
-    assert Access(quota=Quota(20, 9000)).quota_of(ANN, HERE, raised) == Quota(10**9, 10**9)
+    assert AccessRules(quota=Quota(20, 9000)).quota_of(ANN, HERE, raised) == Quota(10**9, 10**9)
 
 
 @pytest.mark.parametrize(

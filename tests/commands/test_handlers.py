@@ -9,12 +9,22 @@ from dataclasses import replace
 
 import pytest
 
+from bot.access.preferences import MayNotChange, ModelChoice
+from bot.access.quotas import Quota
+from bot.access.rules import AccessRules
+from bot.commands.handlers import (
+    COMMANDS,
+    Call,
+    CommandHandlers,
+    Form,
+    HelpContext,
+    MissingFeature,
+    Scope,
+    excuse,
+)
 from bot.domain import Asker, Exchange, Person, Preferences, Shown, ThreadKey, Turn
 from bot.errors import NotAllowed, Refused, StoreUnavailable
 from bot.store import Store
-from bot.turns.access import Access, Quota
-from bot.turns.desk import COMMANDS, Call, Desk, Form, Here, Lack, Scope, excuse
-from bot.turns.preferences import MayNotChange, ModelChoice
 from bot.turns.queue import Token
 from tests.support.fakes import NotedIntake, RefusingStore
 
@@ -31,9 +41,9 @@ MANAGER = replace(VISITOR, manages_server=True)
 MODELS = (ModelChoice("org/small", "Small"), ModelChoice("org/large", "Large"))
 
 
-def desk_of(store: Store) -> tuple[Desk, NotedIntake]:
+def desk_of(store: Store) -> tuple[CommandHandlers, NotedIntake]:
     intake = NotedIntake(store, models=MODELS)
-    return Desk(intake), intake
+    return CommandHandlers(intake), intake
 
 
 async def chosen(intake: NotedIntake, scope: Scope) -> Preferences:
@@ -305,7 +315,7 @@ async def ended(intake: NotedIntake, turn_id: str) -> None:
 async def test_help_names_each_command_what_is_chosen_and_what_is_missing(store: Store) -> None:
     desk, _ = desk_of(store)
     await desk.quiet(OWNER)
-    here = Here(ways=["Mention me."], lacks=[Lack("I cannot see", "open my eyes")])
+    here = HelpContext(ways=["Mention me."], lacks=[MissingFeature("I cannot see", "open my eyes")])
 
     text = await desk.help(OWNER, here)
 
@@ -317,7 +327,9 @@ async def test_help_names_each_command_what_is_chosen_and_what_is_missing(store:
 async def test_help_in_a_dm_names_no_command_that_is_refused_there(store: Store) -> None:
     desk, _ = desk_of(store)
 
-    text = await desk.help(replace(OWNER, asker=Asker(direct=True)), Here(ways=["Write to me."]))
+    text = await desk.help(
+        replace(OWNER, asker=Asker(direct=True)), HelpContext(ways=["Write to me."])
+    )
 
     assert {name for name in COMMANDS if f"`/parley {name}`" not in text} == {"quiet", "follow"}
 
@@ -327,14 +339,14 @@ async def test_help_needs_no_store(store: Store) -> None:
     assert isinstance(store, RefusingStore)
     store.refused.add(store.key("preferences"))
 
-    text = await desk.help(OWNER, Here(ways=["Mention me."]))
+    text = await desk.help(OWNER, HelpContext(ways=["Mention me."]))
 
     assert "Mention me." in text
 
 
 async def test_usage_tells_what_was_used_and_what_is_left(store: Store) -> None:
     desk, intake = desk_of(store)
-    intake.access = Access(quota=Quota(questions=20))
+    intake.access = AccessRules(quota=Quota(questions=20))
     turn = Turn("discord:9", KEY, ANN, "why?", {}, 0.0)
     await intake.admit(turn)
 
@@ -346,8 +358,8 @@ async def test_usage_tells_what_was_used_and_what_is_left(store: Store) -> None:
 
 async def test_who_may_not_use_the_bot_may_not_use_its_commands(store: Store) -> None:
     desk, intake = desk_of(store)
-    intake.access = Access(blocked=frozenset({ANN.id}))
-    here = Here(ways=["Mention me."])
+    intake.access = AccessRules(blocked=frozenset({ANN.id}))
+    here = HelpContext(ways=["Mention me."])
 
     for command in (
         *(desk.reset(OWNER), desk.stop(OWNER), desk.quiet(OWNER), desk.choose_model(OWNER, "")),
@@ -359,7 +371,7 @@ async def test_who_may_not_use_the_bot_may_not_use_its_commands(store: Store) ->
 
 async def test_an_admin_of_the_operator_changes_everything(store: Store) -> None:
     desk, intake = desk_of(store)
-    intake.access = Access(admins=frozenset({BOB.id}))
+    intake.access = AccessRules(admins=frozenset({BOB.id}))
 
     await desk.choose_persona(VISITOR, "Be brief.", "server")
 
@@ -370,7 +382,7 @@ async def test_only_an_admin_of_the_operator_gives_people_more_than_the_operator
     store: Store,
 ) -> None:
     desk, intake = desk_of(store)
-    intake.access = Access(admins=frozenset({BOB.id}), quota=Quota(questions=20))
+    intake.access = AccessRules(admins=frozenset({BOB.id}), quota=Quota(questions=20))
     more = {"questions_per_day": "50", "raised": "true"}
 
     async def fill_in(call: Call) -> None:

@@ -13,8 +13,8 @@ from bot.domain import ContextMessage, Exchange, Message, Person, ThreadKey, Tur
 from bot.model.context_window import FittedPrompt, fit
 from bot.text.context import BEGIN, END, NOTICE
 from bot.text.graphemes import CUT
+from bot.text.prompt import compose
 from bot.text.sanitize import as_words
-from bot.turns.prompt import compose
 
 ANN, BOB, EVE = Person("1", "Ann"), Person("2", "Bob"), Person("3", "Eve")
 KEY = ThreadKey("console", "", "", "1")

@@ -8,9 +8,9 @@ import pytest
 
 from bot.domain import Exchange, Person, Place, ThreadKey, Turn
 from bot.errors import NothingAsked, NotRemembered
+from bot.intake.intake import MAX_QUESTION, Intake
 from bot.store import Store
 from bot.text.graphemes import CUT
-from bot.turns.intake import MAX_QUESTION, Intake
 from bot.turns.queue import Limits, TurnQueue
 from bot.turns.records import History, write_exchange
 

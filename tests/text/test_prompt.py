@@ -16,8 +16,8 @@ from bot.domain import Exchange, Message, Person, ThreadKey, Turn
 from bot.model.client import without_system
 from bot.model.context_window import FittedPrompt, fit
 from bot.text.graphemes import CUT
+from bot.text.prompt import compose
 from bot.tokens.counters import MESSAGE_OVERHEAD, estimate
-from bot.turns.prompt import compose
 
 ANN = Person("1", "Ann")
 BOB = Person("2", "Bob")

@@ -11,7 +11,7 @@ from bot.domain import Message, Person, Preferences, ThreadKey, Turn
 from bot.model.context_window import fit
 from bot.text.context import PERSONA
 from bot.text.graphemes import CUT
-from bot.turns.prompt import compose
+from bot.text.prompt import compose
 
 KEY = ThreadKey("slack", "T1", "C1", "1")
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from bot.access.preferences import InvalidPreference, Scope
+from bot.access.quotas import Quota
 from bot.domain import Asker, Json, Person, Preferences, ThreadKey
 from bot.errors import NotAllowed
-from bot.turns.preferences import InvalidPreference, Scope
 
 _CHANNEL_REFUSED = "I do not answer in this place. The person who runs me can change that."
 _DIRECT = "I do not answer direct messages from you. Please ask me in a channel."
@@ -15,34 +16,8 @@ _PERSON = "I may not answer you here. The person who runs me can change that."
 _ROLES = "Here I only answer people whom an admin has chosen. Please ask an admin."
 
 
-@dataclass(frozen=True, slots=True)
-class Quota:
-    """How much a person, and all people of a server together, may use in a day (UTC).
-
-    None is no limit. Tokens are those of the model, read and written.
-    """
-
-    questions: int | None = None
-    tokens: int | None = None
-    server_tokens: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What a person and a server have used today, and their quota.
-
-    The tokens of questions without an answer are estimated. `renews_in` is in seconds.
-    """
-
-    questions: int
-    tokens: int
-    server_tokens: int
-    quota: Quota
-    renews_in: float
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Access:
+class AccessRules:
     """The operator's rules of access; an empty list is no restriction.
 
     The ids of all platforms share one list, because their forms differ. A channel includes its

@@ -9,12 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from bot.domain import Json, Message, Preferences, ThreadKey, Turn
-from bot.errors import AnswerCut
-from bot.store import Store
-from bot.turns.addressed import Facts
-from bot.turns.intake import Intake
-from bot.turns.preferences import (
+from bot.access.preferences import (
     MOST_PERSONA,
     InvalidPreference,
     MayNotChange,
@@ -25,6 +20,11 @@ from bot.turns.preferences import (
     may_change,
     resolved,
 )
+from bot.domain import Json, Message, Preferences, ThreadKey, Turn
+from bot.errors import AnswerCut
+from bot.intake.addressed import Facts
+from bot.intake.intake import Intake
+from bot.store import Store
 from bot.turns.queue import Taken
 from bot.turns.records import History
 from tests.support.at_work import (

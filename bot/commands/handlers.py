@@ -7,16 +7,16 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from bot.access.preferences import MayNotChange, Rights, may_change, resolved
+from bot.access.preferences import Scope as Scope
+from bot.commands.form import Field as Field
+from bot.commands.form import Filled, changes_in, chosen_lines, form_of
+from bot.commands.form import Form as Form
+from bot.commands.form import Part as Part
 from bot.concurrency import Backoff
 from bot.domain import ANYBODY, Asker, Follow, Json, Person, Preferences, ThreadKey
 from bot.errors import ParleyError, Refused, StoreUnavailable, SurfaceError, until
-from bot.turns.form import Field as Field
-from bot.turns.form import Filled, changes_in, chosen_lines, form_of
-from bot.turns.form import Form as Form
-from bot.turns.form import Part as Part
-from bot.turns.intake import Intake
-from bot.turns.preferences import MayNotChange, Rights, may_change, resolved
-from bot.turns.preferences import Scope as Scope
+from bot.intake.intake import Intake
 
 # In the order of help. A platform registers them as `/parley NAME`, with these descriptions.
 COMMANDS: Mapping[str, str] = {
@@ -91,7 +91,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Lack:
+class MissingFeature:
     """A feature that does not work in a place: the effect, and what an admin can switch on."""
 
     without: str  # "I see only messages that mention me"
@@ -99,14 +99,14 @@ class Lack:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Here:
+class HelpContext:
     """What help shows for a place: how to ask there, in sentences, and what is missing.
 
     `written` is the form of a command, or empty if commands are not typed there.
     """
 
     ways: Sequence[str]
-    lacks: Sequence[Lack] = ()
+    lacks: Sequence[MissingFeature] = ()
     written: str = "`/parley {name}`"
 
 
@@ -118,7 +118,7 @@ class Overview:
     forms: Sequence[tuple[Scope, Part, str]] = field(default=())  # with the label of a button
 
 
-class Desk:
+class CommandHandlers:
     """Carries out commands; each method returns a sentence for the person alone.
 
     Each raises Refused, whose `apology` is for the person, and StoreUnavailable.
@@ -281,7 +281,7 @@ class Desk:
             await asyncio.sleep(pause)
         return FORGOTTEN
 
-    async def help(self, call: Call, here: Here) -> str:
+    async def help(self, call: Call, here: HelpContext) -> str:
         """Return what works in a place, for which people, and what an admin can switch on."""
         ways = [*here.ways, *await self._rules(call)]
         parts = ["\n".join(f"- {way}" for way in ways)]

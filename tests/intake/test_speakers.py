@@ -6,9 +6,9 @@ import pytest
 
 from bot.domain import Follow, Person, ThreadKey, Turn
 from bot.errors import PersonBusy, StoreUnavailable
+from bot.intake.addressed import FOREIGN_SECONDS, Facts
+from bot.intake.intake import Intake
 from bot.store import Store
-from bot.turns.addressed import FOREIGN_SECONDS, Facts
-from bot.turns.intake import Intake
 from bot.turns.queue import Limits, Taken, TurnQueue
 from bot.turns.records import History
 from tests.support.fakes import RefusingStore

@@ -13,6 +13,9 @@ from typing import Literal, TypeVar
 
 from prometheus_client import Counter
 
+from bot.access.preferences import PreferenceStore, Scope, resolved
+from bot.access.quotas import Quota, Usage
+from bot.access.rules import AccessRules
 from bot.cache import BoundedCache
 from bot.domain import (
     ANYBODY,
@@ -39,13 +42,11 @@ from bot.errors import (
     SurfaceError,
     ThreadBusy,
 )
+from bot.intake.addressed import Facts, Speakers, depends_on_follow, ignore_reason
 from bot.text.graphemes import CUT, left_out, without_middle
 from bot.tokens.counters import estimate
-from bot.turns.access import Access, Quota, Usage
-from bot.turns.addressed import Facts, Speakers, depends_on_follow, why_left_alone
+from bot.turns.context import newest, shortened
 from bot.turns.forgetting import named
-from bot.turns.preferences import PreferenceStore, Scope, resolved
-from bot.turns.prompt import newest, shortened
 from bot.turns.queue import TurnQueue
 from bot.turns.records import History
 from bot.turns.standings import standing
@@ -74,7 +75,7 @@ _READING_SECONDS = 1.0  # of the time that a platform waits for an answer to a p
 _ENDING_SECONDS = 0.5  # time between the last write of a reply and the storing of its end
 
 
-_OPEN = Access()
+_OPEN = AccessRules()
 _Preferences = Mapping[Scope, Preferences]
 
 
@@ -93,7 +94,7 @@ class Intake:
         queue: TurnQueue,
         history: History,
         follow: Follow = "auto",
-        access: Access = _OPEN,
+        access: AccessRules = _OPEN,
         longest: int = 0,
         preferences: PreferenceStore | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -160,7 +161,7 @@ class Intake:
         follow = self.follow
         if thread and depends_on_follow(facts):
             follow = resolved(await self.preferences.read(thread)).follow or follow
-        if why := why_left_alone(facts, follow):
+        if why := ignore_reason(facts, follow):
             place = f"in {thread}" if thread else "outside of threads"
             log.debug("A message of %s %s is ignored: %s", ", ".join(people), place, why)
         return not why

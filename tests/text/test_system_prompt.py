@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from bot.domain import Exchange, Person, ThreadKey, Turn
-from bot.turns.prompt import SystemPrompt, compose
+from bot.text.prompt import SystemPrompt, compose
 from bot.turns.records import read_turn, write_turn
 
 TURN = Turn(

@@ -37,7 +37,7 @@ class Facts:
     speakers: int = 0
 
 
-def why_left_alone(facts: Facts, follow: Follow) -> str:
+def ignore_reason(facts: Facts, follow: Follow) -> str:
     """Return why a message is not for the bot, for the log; empty if it is.
 
     `follow` is the setting of its thread.
@@ -57,7 +57,7 @@ def why_left_alone(facts: Facts, follow: Follow) -> str:
 
 def depends_on_follow(facts: Facts) -> bool:
     """Return whether the setting of its thread decides if a message is for the bot."""
-    return facts.speakers > 0 and why_left_alone(facts, "all") != why_left_alone(facts, "mention")
+    return facts.speakers > 0 and ignore_reason(facts, "all") != ignore_reason(facts, "mention")
 
 
 def is_stop(facts: Facts, text: str) -> bool:

@@ -8,12 +8,13 @@ from dataclasses import replace
 
 import pytest
 
+from bot.access.quotas import Quota
+from bot.access.rules import AccessRules
 from bot.domain import Asker, Delta, Person, Reading, Shown, Start, ThreadKey, Turn, Used
 from bot.errors import ModelDenied, NotAllowed, QuestionEdited, QuotaUsed, Refused
+from bot.intake.intake import Intake
 from bot.store import Store
 from bot.tokens.counters import estimate
-from bot.turns.access import Access, Quota
-from bot.turns.intake import Intake
 from bot.turns.queue import Limits, Taken, TurnQueue
 from bot.turns.records import History
 from tests.support.at_work import all_ended, expire_all, make_worker, working
@@ -29,7 +30,7 @@ def make_queue(store: Store, worker: str = "w1") -> TurnQueue:
     return TurnQueue(store=store, worker=worker, limits=MANY, lease_seconds=60, keep_seconds=60)
 
 
-def make_intake(store: Store, access: Access, *, longest: int = 0) -> Intake:
+def make_intake(store: Store, access: AccessRules, *, longest: int = 0) -> Intake:
     history = History(store=store, keep_seconds=60)
     return Intake(queue=make_queue(store), history=history, access=access, longest=longest)
 
@@ -280,8 +281,8 @@ async def test_a_damaged_reservation_ends_nothing(store: Store, written: str) ->
 
 
 async def test_a_person_without_access_is_told_once_a_day(store: Store) -> None:
-    first = make_intake(store, Access(people=frozenset({"u2"})))
-    second = make_intake(store, Access(people=frozenset({"u2"})))
+    first = make_intake(store, AccessRules(people=frozenset({"u2"})))
+    second = make_intake(store, AccessRules(people=frozenset({"u2"})))
 
     async def repeated(intake: Intake, number: int) -> bool:
         with pytest.raises(NotAllowed) as caught:
@@ -297,7 +298,7 @@ async def test_a_person_without_access_is_told_once_a_day(store: Store) -> None:
 
 
 async def test_who_is_not_spoken_to_tells_nobody(store: Store) -> None:
-    intake = make_intake(store, Access(people=frozenset({"u2"})))
+    intake = make_intake(store, AccessRules(people=frozenset({"u2"})))
 
     with pytest.raises(NotAllowed) as caught:
         await intake.check_access(KEY, ANN, Asker(), called=False)
@@ -307,7 +308,7 @@ async def test_who_is_not_spoken_to_tells_nobody(store: Store) -> None:
 
 
 async def test_a_quota_holds_over_three_processes_one_of_which_is_killed(store: Store) -> None:
-    access = Access(quota=Quota(37))
+    access = AccessRules(quota=Quota(37))
     intakes = [make_intake(store, access) for _ in range(3)]
     # A new connection takes long on a busy machine.
     connections = asyncio.Semaphore(30)
@@ -375,7 +376,7 @@ async def test_a_model_that_fails_before_a_word_costs_nothing(store: Store) -> N
 
 
 async def test_a_reply_under_way_is_not_cut_by_a_quota(store: Store) -> None:
-    access = Access(quota=Quota(tokens=100))
+    access = AccessRules(quota=Quota(tokens=100))
     intake, queue, platform = make_intake(store, access), make_queue(store), FakePlatform()
     await intake.admit(make_turn(1))
 
@@ -389,7 +390,7 @@ async def test_a_reply_under_way_is_not_cut_by_a_quota(store: Store) -> None:
 
 
 async def test_usage_tells_what_is_left(store: Store) -> None:
-    intake = make_intake(store, Access(quota=Quota(20, 9000)), longest=100)
+    intake = make_intake(store, AccessRules(quota=Quota(20, 9000)), longest=100)
     await intake.admit(Turn("console:1", KEY, ANN, "why?", {}, 1000.0))
 
     usage = await intake.usage(KEY, ANN, Asker())

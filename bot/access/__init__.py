@@ -1,0 +1,1 @@
+"""Who may use the bot, how much in a day, and how it answers them."""

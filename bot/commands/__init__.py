@@ -1,0 +1,1 @@
+"""The commands of people, the same on all platforms."""

@@ -1,0 +1,1 @@
+"""Whether a message is for the bot, and what becomes of it."""

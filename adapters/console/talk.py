@@ -53,11 +53,11 @@ class ConsoleConversation:
     async def begin(self) -> list[Exchange]:
         """Return the history, oldest first; `replies` yields later changes."""
         self._position = await live.last_entry(self._store, self._stream)
-        return await self._intake.remembered(self.key)
+        return await self._intake.memory.exchanges(self.key)
 
     async def admit(self, turn: Turn) -> None:
         """Ask a question."""
-        await self._intake.admit(turn)
+        await self._intake.ask(turn)
 
     def turn(self, text: str, turn_id: str = "") -> Turn:
         """Return a turn, by default a new one."""
@@ -68,27 +68,27 @@ class ConsoleConversation:
     async def edit(self, turn: Turn, text: str) -> Turn:
         """Change the question of the last turn, which is answered again."""
         edited = replace(turn, text=text)
-        await self._intake.edit(edited, edited_at=time.time())
+        await self._intake.ask(edited, edited_at=time.time())
         return edited
 
     async def regenerate(self, turn: Turn) -> None:
         """Answer the last turn again."""
         press = f"{self.key.platform}:{uuid4()}"
-        await self._intake.regenerate(
+        await self._intake.answers.regenerate(
             turn.id, person_id=self.person.id, press_id=press, asker=_OPERATOR
         )
 
     async def stop(self, turn: Turn) -> None:
         """Stop a reply."""
-        await self._intake.stop(turn.id)
+        await self._intake.answers.stop(turn.id)
 
     async def forget(self, *turns: Turn) -> None:
         """Drop turns."""
-        await self._intake.forget(*(turn.id for turn in turns))
+        await self._intake.memory.forget(*(turn.id for turn in turns))
 
     async def reset(self) -> None:
         """Delete the history and the stream of the conversation."""
-        await self._intake.reset(self.key)
+        await self._intake.memory.reset(self.key)
         await live.forget(self._store, self.key)
 
     async def choose(self, what: str, text: str) -> str:
@@ -133,7 +133,7 @@ class ConsoleConversation:
 
     async def question(self, turn_id: str) -> str:
         """Return the question of a turn of another terminal; empty if unknown."""
-        found = await self._intake.standings(self.key, [turn_id], person_id=self.person.id)
+        found = await self._intake.lookup.standings(self.key, [turn_id], person_id=self.person.id)
         return found[0].question if found else ""
 
     async def replies(self) -> AsyncGenerator[ReplyState | None]:
@@ -168,7 +168,9 @@ class ConsoleConversation:
         changed = None if change.look else change.applied(text)
         if changed is not None:
             return ReplyState(change.turn_id, changed, change.note, change.last)
-        found = await self._intake.standings(self.key, [change.turn_id], person_id=self.person.id)
+        found = await self._intake.lookup.standings(
+            self.key, [change.turn_id], person_id=self.person.id
+        )
         if not found:
             return None
         (one,) = found

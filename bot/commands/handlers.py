@@ -133,13 +133,13 @@ class CommandHandlers:
         _require(call, "thread")
         if not may_change("thread", self._rights(call)):
             raise MayNotChange("thread")
-        await self._intake.reset(call.thread, event_id=call.id)
+        await self._intake.memory.reset(call.thread, event_id=call.id)
         return "I have forgotten this conversation. Your next question begins a new one."
 
     async def stop(self, call: Call) -> str:
         """End the answers of this person that run there, or another's if they manage messages."""
         await self._check(call)
-        stopped = await self._intake.stop_own(
+        stopped = await self._intake.answers.stop_own(
             call.id,
             call.thread,
             call.person,
@@ -248,8 +248,7 @@ class CommandHandlers:
 
     async def usage(self, call: Call) -> str:
         """Return what the person has used, and what is left."""
-        await self._check(call)
-        used = await self._intake.usage(call.thread, call.person, call.asker)
+        used = await self._intake.access.usage(call.thread, call.person, call.asker)
         quota = used.quota
         lines = [
             f"Your questions today: {_of(used.questions, quota.questions)}",
@@ -265,7 +264,7 @@ class CommandHandlers:
 
         Returns FORGETTING if that takes longer than a moment; then `forgotten` waits for the end.
         """
-        await self._intake.forget_person(call.thread.platform, call.person)
+        await self._intake.memory.forget_person(call.thread.platform, call.person)
         try:
             async with asyncio.timeout(_FORGET_SECONDS):
                 return await self.forgotten(call)
@@ -276,7 +275,7 @@ class CommandHandlers:
         """Wait until the person is forgotten, and return the sentence for them."""
         for pause in _POLL.pauses():
             with suppress(StoreUnavailable):
-                if await self._intake.has_forgotten(call.thread.platform, call.person):
+                if await self._intake.memory.has_forgotten(call.thread.platform, call.person):
                     break
             await asyncio.sleep(pause)
         return FORGOTTEN
@@ -310,7 +309,7 @@ class CommandHandlers:
         rules = [] if is_alone else [_FOLLOWS[follow]]
         if model := self._intake.preferences.label_of(resolved(found).model):
             rules.append(f"{model} answers here.")
-        access = self._intake.access
+        access = self._intake.access.rules
         if access.people or access.roles or any(one.people or one.roles for one in found.values()):
             rules.append("Not everybody may use me here, but you may.")
         if questions := access.quota_of(call.person, call.asker, found).questions:
@@ -340,7 +339,7 @@ class CommandHandlers:
         nearest = next(iter(call.scopes)) if scope is None else scope
         _require(call, nearest)
         found = await self._intake.preferences.read(call.thread)
-        changes = self._intake.access.with_limits(call.person, nearest, changes, found)
+        changes = self._intake.access.rules.with_limits(call.person, nearest, changes, found)
         chosen = await self._intake.preferences.change(
             call.thread, nearest, changes, by=call.person.id, rights=self._rights(call)
         )
@@ -352,13 +351,13 @@ class CommandHandlers:
         With `settles`, people who manage the place are not bound by what is chosen for it.
         """
         if settles and (call.manages_channel or call.manages_server):
-            self._intake.access.check(call.thread, call.person, call.asker)
+            self._intake.access.rules.check(call.thread, call.person, call.asker)
         else:
-            await self._intake.check_access(call.thread, call.person, call.asker)
+            await self._intake.access.check(call.thread, call.person, call.asker)
 
     def _rights(self, call: Call) -> Rights:
         return Rights(
-            admin=self._intake.access.is_admin(call.person),
+            admin=self._intake.access.rules.is_admin(call.person),
             manages_server=call.manages_server,
             manages_channel=call.manages_channel,
             own_thread=call.own_thread,

@@ -22,7 +22,7 @@ from bot.store import Store
 from config.settings import Settings
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.slack import SlackEmulator
-from tests.support.fakes import FakeIntake
+from tests.support.fakes import FakeQueue
 from tests.support.slack_platform import serving
 from tests.support.waiting import until
 
@@ -58,7 +58,7 @@ async def opened(
 
 @asynccontextmanager
 async def listening(platforms: Platforms) -> AsyncIterator[list[asyncio.Task[None]]]:
-    intake = FakeIntake()
+    intake = FakeQueue().intake
     tasks = [asyncio.create_task(listen(intake)) for listen in platforms.listeners.values()]
     try:
         yield tasks
@@ -217,7 +217,7 @@ async def test_slack_over_http_has_its_events_sent_again_until_it_is_up(store: S
     async with DiscordEmulator() as discord, SlackEmulator() as slack:
         slack.fail("auth.test", status=503)
         async with opened(store, discord, slack, over_http=True) as platforms:
-            handler = platforms.posts["/slack/events"](FakeIntake())
+            handler = platforms.posts["/slack/events"](FakeQueue().intake)
             async with serving(handler) as url, aiohttp.ClientSession() as session:
                 async with session.post(url) as answer:
                     before = answer.status

@@ -43,7 +43,7 @@ MODELS = (ModelChoice("org/small", "Small"), ModelChoice("org/large", "Large"))
 
 def desk_of(store: Store) -> tuple[CommandHandlers, NotedIntake]:
     intake = NotedIntake(store, models=MODELS)
-    return CommandHandlers(intake), intake
+    return CommandHandlers(intake.intake), intake
 
 
 async def chosen(intake: NotedIntake, scope: Scope) -> Preferences:
@@ -292,16 +292,16 @@ async def test_a_reset_that_is_delivered_twice_forgets_once(store: Store) -> Non
     desk, intake = desk_of(store)
     await ended(intake, "discord:7")
     await desk.reset(OWNER)
-    assert await intake.remembered(KEY) == []
+    assert await intake.memory.exchanges(KEY) == []
     await ended(intake, "discord:8")
 
     assert "forgotten" in await desk.reset(OWNER)
 
-    assert [one.turn_id for one in await intake.remembered(KEY)] == ["discord:8"]
+    assert [one.turn_id for one in await intake.memory.exchanges(KEY)] == ["discord:8"]
 
 
 async def ended(intake: NotedIntake, turn_id: str) -> None:
-    await intake.admit(Turn(turn_id, KEY, ANN, "Why?", {}, 1000.0))
+    await intake.ask(Turn(turn_id, KEY, ANN, "Why?", {}, 1000.0))
     leases = intake.queue.leases
     tokens: list[Token] = []
     while not tokens:
@@ -346,9 +346,9 @@ async def test_help_needs_no_store(store: Store) -> None:
 
 async def test_usage_tells_what_was_used_and_what_is_left(store: Store) -> None:
     desk, intake = desk_of(store)
-    intake.access = AccessRules(quota=Quota(questions=20))
+    intake.access.rules = AccessRules(quota=Quota(questions=20))
     turn = Turn("discord:9", KEY, ANN, "why?", {}, 0.0)
-    await intake.admit(turn)
+    await intake.ask(turn)
 
     text = await desk.usage(OWNER)
 
@@ -358,7 +358,7 @@ async def test_usage_tells_what_was_used_and_what_is_left(store: Store) -> None:
 
 async def test_who_may_not_use_the_bot_may_not_use_its_commands(store: Store) -> None:
     desk, intake = desk_of(store)
-    intake.access = AccessRules(blocked=frozenset({ANN.id}))
+    intake.access.rules = AccessRules(blocked=frozenset({ANN.id}))
     here = HelpContext(ways=["Mention me."])
 
     for command in (
@@ -371,7 +371,7 @@ async def test_who_may_not_use_the_bot_may_not_use_its_commands(store: Store) ->
 
 async def test_an_admin_of_the_operator_changes_everything(store: Store) -> None:
     desk, intake = desk_of(store)
-    intake.access = AccessRules(admins=frozenset({BOB.id}))
+    intake.access.rules = AccessRules(admins=frozenset({BOB.id}))
 
     await desk.choose_persona(VISITOR, "Be brief.", "server")
 
@@ -382,7 +382,7 @@ async def test_only_an_admin_of_the_operator_gives_people_more_than_the_operator
     store: Store,
 ) -> None:
     desk, intake = desk_of(store)
-    intake.access = AccessRules(admins=frozenset({BOB.id}), quota=Quota(questions=20))
+    intake.access.rules = AccessRules(admins=frozenset({BOB.id}), quota=Quota(questions=20))
     more = {"questions_per_day": "50", "raised": "true"}
 
     async def fill_in(call: Call) -> None:
@@ -393,7 +393,7 @@ async def test_only_an_admin_of_the_operator_gives_people_more_than_the_operator
         await fill_in(replace(MANAGER, person=ANN))
     await fill_in(VISITOR)
 
-    assert (await intake.usage(KEY, ANN, Asker())).quota.questions == 50
+    assert (await intake.access.usage(KEY, ANN, Asker())).quota.questions == 50
     more["questions_per_day"] = ""
     await fill_in(VISITOR)
     assert await chosen(intake, "server") == Preferences()

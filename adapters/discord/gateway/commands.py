@@ -161,7 +161,7 @@ class Commands:
         return True
 
     async def _admit(self, interaction: discord.Interaction, turn: Turn, *, private: bool) -> None:
-        await in_time(self._intake.admit(turn), within=self._answer_within)
+        await in_time(self._intake.ask(turn), within=self._answer_within)
         await acknowledge(interaction, thinking=True, private=private)
 
     async def _carry_out(
@@ -266,11 +266,11 @@ class Commands:
         self, interaction: discord.Interaction, name: str, message: ContextMessage
     ) -> None:
         await self._check(interaction)
-        await self._intake.keep_message(_message_key(interaction, name), message)
+        await self._intake.memory.keep_message(_message_key(interaction, name), message)
 
     async def _check(self, interaction: discord.Interaction) -> None:
         """Raise NotAllowed if the person may not use the bot there."""
-        await self._intake.check_access(
+        await self._intake.access.check(
             command_key(interaction, interaction.channel_id or 0),
             events.person_of(interaction.user),
             asker_of(interaction),
@@ -280,7 +280,7 @@ class Commands:
         self, interaction: discord.Interaction, name: str, values: forms.Values
     ) -> None:
         question, private = _text(values, "question").strip(), values.get("who") == (forms.ONLY_ME,)
-        reading = self._intake.kept_message(_message_key(interaction, name))
+        reading = self._intake.memory.kept_message(_message_key(interaction, name))
         message = await in_time(reading, within=self._answer_within)
         if message is None:
             await reply_privately(interaction, _FORGOTTEN)

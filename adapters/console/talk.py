@@ -46,14 +46,14 @@ class ConsoleConversation:
         self.person = _person()
         self.key = ThreadKey("console", "local", self.person.id, thread)
         self._intake = intake
-        self._desk = CommandHandlers(intake)
+        self._commands = CommandHandlers(intake)
         self._store = store
         self._position = "0-0"  # of the last entry that was read
 
     async def begin(self) -> list[Exchange]:
         """Return the history, oldest first; `replies` yields later changes."""
         self._position = await live.last_entry(self._store, self._stream)
-        return await self._intake.memory.exchanges(self.key)
+        return await self._intake.history.read(self.key)
 
     async def admit(self, turn: Turn) -> None:
         """Ask a question."""
@@ -84,28 +84,26 @@ class ConsoleConversation:
 
     async def forget(self, *turns: Turn) -> None:
         """Drop turns."""
-        await self._intake.memory.forget(*(turn.id for turn in turns))
+        await self._intake.forget(*(turn.id for turn in turns))
 
     async def reset(self) -> None:
         """Delete the history and the stream of the conversation."""
-        await self._intake.memory.reset(self.key)
+        await self._intake.reset(self.key)
         await live.forget(self._store, self.key)
 
     async def choose(self, what: str, text: str) -> str:
         """Set a preference of this conversation; without a text, return the current ones."""
-        desk, call = self._desk, self._call()
-        is_off = text.casefold() in (OFF, DEFAULT)
+        call, is_off = self._call(), text.casefold() in (OFF, DEFAULT)
         if field := _FIELDS.get(what):
             if not text:
-                return (await desk.overview(call)).text
-            text = "" if is_off else text
-            return await desk.fill_in(call, "thread", "answers", {field: text}, seen="")
-        choose = desk.choose_model if what == "model" else desk.choose_persona
-        return await choose(call, DEFAULT if is_off else text)
+                return (await self._commands.overview(call)).text
+            filled = {field: "" if is_off else text}
+            return await self._commands.fill_in(call, "thread", "answers", filled, seen="")
+        return await self._commands.run(what, call, DEFAULT if is_off else text)
 
     async def usage(self) -> str:
         """Return the tokens that the person has used today."""
-        return await self._desk.usage(self._call())
+        return await self._commands.run("usage", self._call())
 
     async def forget_me(self, answer: str) -> str:
         """Start to erase the person, or ask for confirmation if the answer is not yes.
@@ -114,11 +112,11 @@ class ConsoleConversation:
         """
         if answer.casefold() != _YES:
             return f"{FORGET_QUESTION}\nIf so, write: /forget-me {_YES}"
-        return await self._desk.forget_me(self._call())
+        return await self._commands.forget_me(self._call())
 
     async def forgotten(self) -> str:
         """Wait until the person is erased, and return the message for them."""
-        return await self._desk.forgotten(self._call())
+        return await self._commands.forgotten(self._call())
 
     def _call(self) -> Call:
         return Call(

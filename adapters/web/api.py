@@ -90,11 +90,11 @@ class Api:
 
     async def help(self, request: web.Request) -> web.Response:
         """Return the help, the usage and the confirmation texts of forget-me."""
-        desk, call = CommandHandlers(self.intake), _call(request)
+        commands, call = CommandHandlers(self.intake), _call(request)
         return answer(
             {
-                "help": await desk.help(call, HelpContext(ways=_WAYS, written="")),
-                "usage": await desk.usage(call),
+                "help": await commands.help(call, HelpContext(ways=_WAYS, written="")),
+                "usage": await commands.run("usage", call),
                 "question": FORGET_QUESTION,
                 "yes": FORGET,
             }
@@ -107,7 +107,7 @@ class Api:
 
     async def forgotten(self, request: web.Request) -> web.Response:
         """Return whether the erasure is complete."""
-        done = await self.intake.memory.has_forgotten(PLATFORM, request[PERSON])
+        done = await self.intake.has_forgotten(PLATFORM, request[PERSON])
         return answer({"said": FORGOTTEN if done else FORGETTING, "done": done})
 
     async def conversations(self, request: web.Request) -> web.Response:
@@ -173,7 +173,7 @@ class Api:
             return answer({})
         if turn_ids:
             await self._forget(thread, *turn_ids)
-        await self.intake.memory.reset(thread)
+        await self.intake.reset(thread)
         await self.intake.preferences.forget(thread)
         await live.forget(self.store, thread)
         await live.announce(self.store, thread, gone=True)
@@ -279,8 +279,8 @@ class Api:
         return answer({})
 
     async def _forget(self, thread: ThreadKey, *turn_ids: str) -> None:
-        await self.intake.memory.forget(*turn_ids, asked_at=time.time(), platform=thread.platform)
-        await self.intake.memory.forget_answers(*turn_ids)
+        await self.intake.forget(*turn_ids, asked_at=time.time(), platform=thread.platform)
+        await self.intake.forget_answers(*turn_ids)
 
     async def _admit(
         self, turn: Turn, admit: Callable[[], Awaitable[bool]], *, title: str = ""

@@ -13,7 +13,7 @@ from prometheus_client import Counter
 from bot.access.preferences import PreferenceStore, resolved
 from bot.access.rules import AccessRules
 from bot.cache import BoundedCache
-from bot.domain import Follow, Turn
+from bot.domain import Follow, Person, ThreadKey, Turn
 from bot.errors import NothingAsked, Refused
 from bot.intake.access import AccessControl, Chosen
 from bot.intake.addressed import (
@@ -26,8 +26,8 @@ from bot.intake.addressed import (
 )
 from bot.intake.answers import Answers
 from bot.intake.lookup import Lookup
-from bot.intake.memory import Memory
 from bot.intake.size import bounded, reserved
+from bot.turns.forgetting import named
 from bot.turns.queue import TurnQueue
 from bot.turns.records import History
 
@@ -115,7 +115,7 @@ class Intake:
 
     `preferences` are those of threads, channels and servers; `follow` applies if nothing is chosen.
     An answer has at most `longest` tokens, which are reserved together with the estimated length of
-    its question. Beside it stand `answers`, for presses; `lookup` and `memory`, for what is known
+    its question. Beside it stand `answers`, for presses; `lookup` and `history`, for what is known
     and remembered; and `access`, for who may use the bot.
     """
 
@@ -137,7 +137,7 @@ class Intake:
         )
         self.answers = Answers(queue=queue, access=self.access, longest=longest)
         self.lookup = Lookup(queue=queue, history=history)
-        self.memory = Memory(queue=queue, history=history)
+        self.history = history
         self._queue = queue
         self._longest = longest
         self._speakers = Speakers(queue, clock=clock)
@@ -180,6 +180,40 @@ class Intake:
         """
         await asyncio.sleep(after)
         return await self._queue.waits(turn.id, first_in=turn.key if first else None)
+
+    async def forget(
+        self,
+        *turn_ids: str,
+        asked_at: float | None = None,
+        platform: str = "",
+        messages: Sequence[str] = (),
+    ) -> None:
+        """Drop turns whose questions, or messages of whose answers, were deleted.
+
+        `asked_at` is when the last of them was asked, in seconds since the epoch; None if that is
+        not known. `messages` of the platform may be of answers; messages that a worker has deleted
+        are ignored.
+        """
+        await self._queue.forget(*turn_ids, asked_at=asked_at, platform=platform, messages=messages)
+
+    async def forget_answers(self, *turn_ids: str) -> None:
+        """Drop the answers of forgotten turns, too, if late writes need no correction."""
+        await self._queue.forget_answers(*turn_ids)
+
+    async def reset(self, thread: ThreadKey, *, event_id: str = "") -> None:
+        """Forget all that was said in a thread; see `TurnQueue.reset`."""
+        await self._queue.reset(thread, event_id)
+
+    async def forget_person(self, platform: str, person: Person) -> None:
+        """Begin to remove all data of a person on a platform; see `has_forgotten`.
+
+        A worker does it, also after a crash. Until its end the person is refused.
+        """
+        await self._queue.forgetting.begin(named("person", platform, person.id))
+
+    async def has_forgotten(self, platform: str, person: Person) -> bool:
+        """Return whether `forget_person` has removed all data."""
+        return await self._queue.forgetting.is_done(named("person", platform, person.id))
 
     async def _receive(self, received: Received) -> Outcome:
         turn, called = received.turn, received.calls_bot
@@ -239,7 +273,7 @@ class Intake:
         quota = self.access.rules.quota_of(turn.person, turn.asker, chosen)
         stored = bounded(turn)
         if not await self._queue.admit(stored, quota=quota, estimate=self._estimate(stored)):
-            return Ignored("another turn has its id")
+            return Ignored("another question has its id")
         self._speakers.note_ours(turn.key)
         return Admitted(turn)
 

@@ -84,7 +84,7 @@ async def test_a_late_name_with_half_a_character_is_kept_whole(store: Store) -> 
     nameless = Exchange("console:1", Person("u1", "u1"), 1000.5, "question", "answer")
     await store.command("RPUSH", store.key("history", str(KEY)), write_exchange(nameless))
 
-    await make_intake(store, make_queue(store)).memory.save_name(KEY, Person("u1", HALF))
+    await make_intake(store, make_queue(store)).history.save_name(KEY, Person("u1", HALF))
 
     assert [each.person.name for each in await history.read(KEY)] == [WHOLE]
 
@@ -93,7 +93,7 @@ async def test_what_names_a_turn_with_half_a_character_finds_none(store: Store) 
     intake = make_intake(store, make_queue(store))
     place = ThreadKey("slack", "T1", HALF, HALF)
 
-    await intake.memory.forget(HALF)
+    await intake.forget(HALF)
     found = [
         await intake.answers.stop(HALF),
         await intake.answers.stop_thread(place),

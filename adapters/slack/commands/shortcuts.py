@@ -91,7 +91,7 @@ class Shortcuts:
         if not isinstance(view, dict) or context is None or not user:
             return views.updated(_GONE)
         try:
-            kept = self._intake.memory.kept_message(string_field(context.about, "kept"))
+            kept = self._intake.history.kept_message(string_field(context.about, "kept"))
             about = await self._in_time(kept, arrived=arrived)
         except ParleyError as error:
             return views.updated(excuse(error))
@@ -131,7 +131,7 @@ class Shortcuts:
             self._workspace, [message], Person(user, user), channel=location.channel
         )
         name = f"slack:{trigger}"
-        await self._in_time(self._intake.memory.keep_message(name, about), arrived=arrived)
+        await self._in_time(self._intake.history.keep_message(name, about), arrived=arrived)
         question = Field(
             name="question",
             label="What do you want to know?",

@@ -182,9 +182,9 @@ class EventHandler:
         before = event.get("previous_message")
         # A message of a bot is never a question. An upload of a person has a `bot_id` of null.
         if not isinstance(before, dict) or not before.get("bot_id"):
-            await self._intake.memory.forget(self._turn_id(channel, ts), asked_at=float(ts))
+            await self._intake.forget(self._turn_id(channel, ts), asked_at=float(ts))
         elif before["bot_id"] == self._identity.bot:
-            await self._intake.memory.forget(platform="slack", messages=[f"{channel}:{ts}"])
+            await self._intake.forget(platform="slack", messages=[f"{channel}:{ts}"])
 
     async def _act(self, press: Press) -> None:
         is_of_channel = await self._is_of_its_channel(press)
@@ -337,7 +337,7 @@ class EventHandler:
         """Store a name that did not arrive in time for the turn."""
         name = await self._directory.name(turn.person.id, within=REQUEST_TIMEOUT)
         try:
-            await self._intake.memory.save_name(turn.key, Person(turn.person.id, name))
+            await self._intake.history.save_name(turn.key, Person(turn.person.id, name))
         except StoreUnavailable as error:
             log.warning("Turn %s: cannot store the person's name: %s", turn.id, error)
 

@@ -24,7 +24,7 @@ from bot.store import Store
 from config.settings import Settings
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.slack import SlackEmulator
-from tests.support.fakes import FakeIntake
+from tests.support.fakes import FakeQueue
 from tests.support.settings import settings_of
 from tests.support.slack_platform import serving
 from tests.support.waiting import until
@@ -58,7 +58,7 @@ async def opened(
             roles=roles,
             store=store,
             budgets=EditBudgets(store=store),
-            intake=FakeIntake(),
+            intake=FakeQueue().intake,
             serve_pages=http.serve_pages,
             trust=http.trust,
             need_all=need_all,

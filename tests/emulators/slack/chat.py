@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tests.emulators.clock import Clock
 from tests.emulators.slack.arguments import SlackError, flag, joined, text
 from tests.emulators.slack.arguments import channel as named_channel
 from tests.emulators.slack.content import (
@@ -33,13 +32,9 @@ _NOT_EMULATED = (
 
 
 class Chat:
-    """Writes as the bot, and keeps what that would ping and preview.
+    """Writes as the bot, and keeps what that would ping and preview."""
 
-    `edit_seconds` is how long the workspaces let a message be edited, None for ever.
-    """
-
-    def __init__(self, events: Events, clock: Clock, violations: list[str]) -> None:
-        self.edit_seconds: float | None = None
+    def __init__(self, events: Events, violations: list[str]) -> None:
         self.pings: list[str] = []
         self.unfurls: list[str] = []
         self.ephemerals: list[Ephemeral] = []
@@ -50,13 +45,10 @@ class Chat:
             "chat.update": self.update,
         }
         self._events = events
-        self._clock = clock
         self._violations = violations
 
     def post(self, workspace: Workspace, args: Payload) -> Payload:
-        """chat.postMessage; a person's id as the channel means the DM."""
-        if text(args, "channel") in workspace.users:
-            args = {**args, "channel": workspace.dm(text(args, "channel")).id}
+        """chat.postMessage."""
         post = self.show(workspace, joined(workspace, args), args)
         return {"channel": post.channel_id, "ts": post.ts, "message": post.payload()}
 
@@ -66,9 +58,6 @@ class Chat:
         if post.is_streaming:
             # docs: chat.update, error streaming_state_conflict.
             raise SlackError("streaming_state_conflict")
-        if self.edit_seconds is not None and self._clock.now() > post.born + self.edit_seconds:
-            # docs: chat.update, error edit_window_closed.
-            raise SlackError("edit_window_closed")
         self.change(post, args)
         message = post.payload()
         return {"channel": post.channel_id, "ts": post.ts, "text": post.text, "message": message}
@@ -79,7 +68,7 @@ class Chat:
         if post.is_streaming:
             # A guess: the documentation says nothing of it.
             raise SlackError("cant_delete_message")
-        self.remove(post)
+        self._events.removed(post)
         return {"channel": post.channel_id, "ts": post.ts}
 
     def post_ephemeral(self, workspace: Workspace, args: Payload) -> Payload:
@@ -128,10 +117,6 @@ class Chat:
             post.mark_edited()
         post.keep_state()
         self._events.changed(post, previous)
-
-    def remove(self, post: Post) -> None:
-        """Take a message away."""
-        self._events.removed(post)
 
     def whisper(self, workspace: Workspace, channel: Channel, user_id: str, args: Payload) -> None:
         """Show words to one person alone.

@@ -63,7 +63,6 @@ COMMON_ERRORS = frozenset(
 _KINDS = ("channel", "group", "im", "mpim")
 _HISTORY = ("channels:history", "groups:history", "im:history", "mpim:history")
 _READ = ("channels:read", "groups:read", "im:read", "mpim:read")
-_OPEN = ("channels:manage", "groups:write", "im:write", "mpim:write")
 _ADDED = {"chunks": "array", "markdown_text": "string"}
 _PLACE = {"channel": "string", "ts": "string"}
 _FACE = {"icon_emoji": "string", "icon_url": "string", "username": "string"}
@@ -267,9 +266,6 @@ METHODS: dict[str, Method] = {
         errors={"invalid_cursor", "not_in_channel"},
     ),
     "conversations.info": Method(rate=TIER_3, scopes=_READ, form_only=True),
-    "conversations.open": Method(
-        rate=TIER_3, scopes=_OPEN, arguments={"prevent_creation": "boolean"}
-    ),
     "conversations.replies": Method(
         rate=TIER_3,
         scopes=_HISTORY,

@@ -57,18 +57,15 @@ class Stream:
 
 
 class Streams:
-    """Writes as the bot into messages that grow.
+    """Writes as the bot into messages that grow; `seconds` is how long a new one may live.
 
-    Settable at any time: `seconds` that a new stream may live, `size` in bytes that a message may
-    come to over all calls, and whether a person's press of Stop ends the streams at once, as the
-    documentation has it (agent_session_stopped), or leaves them to the app, as
-    agentconnect-md/agentconnect measured in August 2026.
+    A person's press of Stop ends the streams at once, as the documentation has it
+    (agent_session_stopped); agentconnect-md/agentconnect measured in August 2026 that it left them
+    to the app.
     """
 
     def __init__(self, events: Events, chat: Chat, sessions: Sessions, clock: Clock) -> None:
         self.seconds = SECONDS
-        self.size = SIZE
-        self.stop_ends = True
         self.methods = {
             "chat.appendStream": self.append,
             "chat.startStream": self.start,
@@ -152,7 +149,7 @@ class Streams:
             and not post.removed
         ]
         for _, stream in here:
-            stream.is_stopped = stream.is_over = self.stop_ends
+            stream.is_stopped = stream.is_over = True
         return [post.ts for post, _ in here]
 
     def of_another(self, workspace: Workspace, channel_id: str, thread_ts: str, words: str) -> str:
@@ -190,7 +187,7 @@ class Streams:
             # Undocumented, and what Slack answers: hermes-agent pull request 104173.
             raise SlackError("streaming_mode_mismatch")
         pieces = stream.pieces.grown(added.chunks)
-        if pieces.size > self.size:
+        if pieces.size > SIZE:
             raise SlackError("msg_too_long")
         shown = [*pieces.blocks, *below]
         if sum(map(len, words_of(shown))) > ALL_CHARACTERS:

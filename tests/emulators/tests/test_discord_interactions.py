@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import discord
 import pytest
@@ -236,8 +237,9 @@ async def test_a_subcommand_gets_its_options_with_their_types() -> None:
         await registered(bot)
         ann, channel = emulator.user("ann"), emulator.channel_id
 
-        given = {"thing": "ball", "loud": True, "file": "cat.png"}
-        used = await emulator.slash(channel, ann, "box put", **given)
+        used = await emulator.slash(
+            channel, ann, "box put", thing="ball", loud=True, file="cat.png"
+        )
         await until(lambda: (shown := emulator.original(used)) and shown.text)
 
         shown = emulator.original(used)
@@ -291,9 +293,9 @@ async def test_a_form_takes_only_what_it_offers_and_is_sent_whole() -> None:
             with pytest.raises(AssertionError, match=why):
                 await emulator.submit(used, **{wrong: "" if wrong == "text" else "c"})
         await emulator.submit(used, kind="b")
-        data = (await bot.next_interaction()).data
+        data: Any = (await bot.next_interaction()).data
 
-        texts, kinds = (one["component"] for one in data["components"])  # type: ignore[index,typeddict-item]
+        texts, kinds = (one["component"] for one in data["components"])
         assert (texts["value"], kinds["values"]) == ("as it was", ["b"])
         assert emulator.modal(used) is None
 

@@ -295,7 +295,7 @@ async def test_the_timeline_reads_as_the_screen_does_and_counts_calls(play: Play
 async def test_the_emulated_model_fails_as_asked(
     line: str, statuses: list[int], play: Play
 ) -> None:
-    question = {"model": "emulated", "messages": [{"role": "user", "content": "hello"}]}
+    question = {"messages": [{"role": "user", "content": "hello"}], "stream": True}
     await play.type(line)
     async with aiohttp.ClientSession() as session:
         for status in statuses:

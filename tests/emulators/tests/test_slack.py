@@ -202,4 +202,7 @@ async def test_an_app_hears_what_it_subscribed_to_and_has_the_scope_for(
         await slack.say(slack.dm(ann), ann, "done")
 
         await until(lambda: len(bot.heard) == 2)
-        assert sorted(event["type"] for event in bot.all_events()) == ["app_mention", "message"]
+        assert sorted(str(event["type"]) for event in bot.all_events()) == [
+            "app_mention",
+            "message",
+        ]

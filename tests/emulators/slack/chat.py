@@ -26,6 +26,8 @@ _NOT_EMULATED = (
     "file_ids",
     "icon_emoji",
     "icon_url",
+    "link_names",
+    "markdown_text",
     "reply_broadcast",
     "username",
 )
@@ -106,7 +108,7 @@ class Chat:
         metadata stays where none is given, and an empty one takes it away.
         """
         said = content(args)
-        if said.size > UPDATE_BYTES and not said.markdown:
+        if said.size > UPDATE_BYTES:
             raise SlackError("msg_too_long")
         self._listen(args, said)
         previous = post.payload()
@@ -168,11 +170,12 @@ class Chat:
         """Return what Slack shows of a text; a bot that loses words or order does wrong."""
         if len(said.text) > POST_CHARACTERS:
             self._violations.append(f"chat.postMessage: Slack cuts {len(said.text)} characters")
-        elif len(said.text) > SPLIT_CHARACTERS and not (said.blocks or said.markdown):
+        elif len(said.text) > SPLIT_CHARACTERS and not said.blocks:
             self._violations.append(f"chat.postMessage: Slack splits {len(said.text)} characters")
         return said.text[:POST_CHARACTERS]
 
     def _listen(self, args: Payload, said: Content) -> None:
-        self._violations += [f"{name} is not emulated" for name in _NOT_EMULATED if args.get(name)]
-        names = args.get("parse") == "full" or flag(args, "link_names") is True
-        self.pings += pings(said.text, said.blocks or [], names=names)
+        strange = [name for name in _NOT_EMULATED if args.get(name)]
+        strange += ["parse"] if text(args, "parse") not in ("", "none") else []
+        self._violations += [f"{name} is not emulated" for name in strange]
+        self.pings += pings(said.text, said.blocks or [])

@@ -72,7 +72,6 @@ _BLOCK_ERRORS = frozenset(
         "invalid_blocks_format",
         "invalid_metadata_format",
         "invalid_metadata_schema",
-        "markdown_text_conflict",
         "metadata_too_large",
         "msg_blocks_too_long",
     }
@@ -82,7 +81,6 @@ _BLOCK_ERRORS = frozenset(
 # are not in them, but are what Slack answers (see chunks.py and streams.py).
 _STREAM_ERRORS = frozenset(
     {
-        "cannot_provide_both_markdown_text_and_chunks",
         "channel_not_found",
         "invalid_blocks",
         "invalid_blocks_format",
@@ -92,7 +90,6 @@ _STREAM_ERRORS = frozenset(
         "msg_blocks_too_many",
         "msg_too_long",
         "no_text",
-        "streaming_mode_mismatch",
     }
 )
 _RUNNING_ERRORS = frozenset(
@@ -214,7 +211,6 @@ METHODS: dict[str, Method] = {
             "channel": "string",
             "recipient_team_id": "string",
             "recipient_user_id": "string",
-            "task_display_mode": "string",
             "thread_ts": "string",
             **_ADDED,
             **_FACE,

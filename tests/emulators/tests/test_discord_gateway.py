@@ -457,7 +457,7 @@ async def test_a_bot_that_does_not_reconnect_is_disconnected() -> None:
 
 
 @pytest.mark.parametrize(
-    ("codes", "ended"), [((4000, 4002, 4008, 4009), False), ((4001, 4003, 4005, 4007), True)]
+    ("codes", "ended"), [((4000, 4002, 4008, 4009), False), ((4001, 4003, 4004, 4005, 4007), True)]
 )
 async def test_the_code_says_whether_a_session_goes_on(
     codes: Iterable[int], *, ended: bool

@@ -18,7 +18,6 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from bot.store import Store
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import ModelEmulator
 from tests.emulators.play.bot import run
@@ -31,7 +30,6 @@ from tests.emulators.slack import SlackEmulator
 from tests.support.discord_platform import listening
 from tests.support.fakes import FakeIntake
 from tests.support.process import ROOT
-from tests.support.slack_commands import commanded
 from tests.support.terminal import at_terminal
 from tests.support.waiting import until
 
@@ -211,48 +209,16 @@ async def test_people_change_only_what_they_wrote_and_press_only_what_is_there(p
     assert await play.type("/as Ann", "/edit 1") == ["Into which text? Such as /edit 1 Hello."]
     assert await play.type("/click 1") == ["Which button? It has none."]
     assert (await play.type("/thread 1"))[0].startswith("1 has no thread")
-    refusal = (await play.type("/slack", "hello", "/thread", "/ask x"))[-1]
-    assert refusal == "Slack takes no commands in threads: leave it with /channel."
-    assert (await play.type("/stop"))[0].startswith("There is no stop button")
-
-
-async def test_the_bots_commands_menus_and_forms_are_used(play: Play) -> None:
-    intake = FakeIntake()
-    async with listening(play.discord, intake):
-        await play.type("E = mc²", "/private why?", "/wait 5")
-        await until(lambda: intake.turns)
-        private = intake.last
-        await play.type("/menu 1 ask")
-        await until(lambda: play.seat.rooms.form("Ann"))
-        opened = await play.type("/screen")
-        await play.type('/fill question="what is c?" who=me')
-        await until(lambda: len(intake.turns) == 2)
-        await play.type("/menu 1 summarise")
-        await until(lambda: len(intake.turns) == 3)
-        await play.type("/elsewhere", "/parley help")
-        await until(lambda: play.discord.screen(play.seat.room.channel))
-        helped = await play.type("/screen")
-        offered = await play.type("/offered model x")
-        wrong = [(await play.type(line))[0] for line in ("/parley ask=x", "/parley help where=x")]
-
-    assert private.key.thread.startswith("private-")
-    assert any("A form is open: Ask about this message" in line for line in opened)
-    assert intake.turns[1].text == "what is c?"
-    assert any("not a member" in line for line in helped)
-    assert offered[0] == "Offered: nothing"
-    assert not any(mark in line for line in wrong for mark in "[]'")
-    assert wrong[1] == "That cannot be done: what /parley help takes: nothing"
-
-
-async def test_ids_and_roles_are_told_for_what_an_operator_has_to_name(play: Play) -> None:
-    told, slacks = await play.type("/ids")
-    roles = [(await play.type(f"/as {name}", "/role Crew"))[0] for name in ("Ben", "Cleo")]
-
-    places = f"Discord: server {play.discord.guild_id}, channel {play.discord.channel_id}"
-    assert told.startswith(f"{places}, Ann ")
-    assert roles[1] == roles[0].replace("Ben", "Cleo")
-    workspace = f"Slack: workspace {play.slack.team_id}"
-    assert slacks.startswith(f"{workspace}, channel {play.slack.channel_id}, Ann U")
+    assert await play.type("/home") == ["Discord has no home of a bot."]
+    await play.type("/slack", "hello", "/thread")
+    for typed, told in (
+        ("/ask x", "Slack takes no commands in threads: leave it with /channel."),
+        ("/parley reset", "Slack takes no commands in threads: say @bot /parley reset."),
+        ("/private why?", "Slack has no private questions."),
+        ("/fill", "No form is open."),
+        ("/stop", "There is no stop button: no session is processing here."),
+    ):
+        assert (await play.type(typed))[-1] == told
 
 
 async def test_only_its_person_sees_what_is_said_to_one_alone(play: Play) -> None:
@@ -505,36 +471,3 @@ async def seen_until(terminal: int, text: str) -> str:
                 seen += os.read(terminal, 65536).decode(errors="replace")
             await asyncio.sleep(0.01)
     return seen
-
-
-async def test_slacks_commands_forms_menus_and_home_can_be_played(play: Play, store: Store) -> None:
-    async with commanded(store, play.slack, runs=True) as (_, intake):
-        await play.type("/slack", "hello", "/manage server")
-        told = await play.type("/parley settings")
-        await play.type("/click 2 Answers in this channel")
-        await until(lambda: "temperature" in (play.seat.rooms.form("Ann") or ""))
-        refused = await play.type("/fill temperature=hot")
-        stored = await play.type("/fill temperature=1 model=org/large")
-        await play.type("/fill")
-        home = await play.type("/home")
-        await play.type("/menu 1 ask", '/fill question="Why?"')
-        denied = await play.type("/manage", "/parley model name=small")
-
-    assert "[Answers in this channel]" in "\n".join(told)
-    assert "temperature: Temperature: please enter a number, not 'hot'." in "\n".join(refused)
-    assert "Saved for this channel: Model, Temperature." in "\n".join(stored)
-    assert {"What I can do", "[Access in this workspace]"} <= set(home)
-    assert intake.texts == ["Why?"]
-    assert "Only somebody who manages this channel" in "\n".join(denied)
-
-
-async def test_where_slack_has_no_commands_the_play_says_so(play: Play) -> None:
-    await play.type("/slack", "one", "/thread 1")
-
-    for typed, told in (
-        ("/parley reset", "Slack takes no commands in threads: say @bot /parley reset."),
-        ("/private why?", "Slack has no private questions."),
-        ("/fill", "No form is open."),
-    ):
-        assert (await play.type(typed))[-1] == told
-    assert await play.type("/discord", "/home") == ["Discord has no home of a bot."]

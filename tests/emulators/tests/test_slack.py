@@ -28,14 +28,16 @@ async def test_a_mention_in_a_channel_is_told_as_message_and_as_app_mention(tran
         assert slack.screen(slack.channel_id)[0].text == text
 
 
-async def test_a_persons_upload_is_a_file_share_with_a_bot_id_of_null() -> None:
+async def test_a_persons_upload_is_a_file_share_with_a_bot_id_of_null_and_no_mention() -> None:
     async with SlackEmulator() as slack, bolt(slack) as bot:
-        ann = slack.user("Ann")
+        ann, text = slack.user("Ann"), f"{slack.bot_mention} we got one!"
 
-        await slack.say(slack.dm(ann), ann, "We got one!", files=("ghost.png",))
-        await until(lambda: slack.deliveries)
+        await slack.say(slack.channel_id, ann, text, files=("ghost.png",))
+        await slack.say(slack.channel_id, ann, slack.bot_mention)
+        await until(lambda: bot.events("app_mention") and len(bot.events("message")) == 2)
 
-        [event] = bot.events("message")
+        [mention], [event, _] = bot.events("app_mention"), bot.events("message")
+        assert mention["text"] == slack.bot_mention
         assert event["subtype"] == "file_share"
         assert (event["upload"], event["bot_id"], event["user"]) == (True, None, ann)
         assert isinstance(event["files"], list)

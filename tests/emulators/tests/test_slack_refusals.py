@@ -16,6 +16,7 @@ from tests.support.slack_app import (
     post,
     refusal,
     refused,
+    said,
     section,
     talk,
     writer,
@@ -50,9 +51,6 @@ CALLS = [
         ({"channel": "<secret>"}, "channel_not_found"),
         ({"channel": "<theirs>"}, "channel_not_found"),
         ({"channel": "<away>"}, "not_in_channel"),
-        ({"text": None, "markdown_text": "x" * 12_001}, "msg_too_long"),
-        ({"markdown_text": "x"}, "markdown_text_conflict"),
-        ({"text": None, "markdown_text": "x", "blocks": section("x")}, "markdown_text_conflict"),
         ({"metadata": "{"}, "invalid_metadata_format"),
         ({"metadata": "[]"}, "invalid_metadata_format"),
         ({"metadata": {"event_type": "turn"}}, "invalid_metadata_schema"),
@@ -150,12 +148,7 @@ CALLS = [
         ({"recipient_user_id": "U404"}, "user_not_found"),
         ({"channel": "C404"}, "channel_not_found"),
         ({"channel": "<away>"}, "not_in_channel"),
-        ({"markdown_text": "x" * 12_001}, "msg_too_long"),
-        (
-            {"markdown_text": "x", "chunks": [CHUNK]},
-            "cannot_provide_both_markdown_text_and_chunks",
-        ),
-        ({"task_display_mode": "tree"}, "invalid_arguments"),
+        (said("x" * 12_001), "msg_too_long"),
         ({"chunks": "not json"}, "invalid_chunks"),
         ({"chunks": [{"type": "song"}]}, "invalid_chunks"),
         ({"chunks": [{**CHUNK, "text": ""}]}, "invalid_chunks"),
@@ -164,19 +157,17 @@ CALLS = [
     ),
     *rows(
         "chat.appendStream",
-        HERE | {"ts": "<running>", "markdown_text": "x"},
+        HERE | {"ts": "<running>"} | said("x"),
         ({"ts": NOWHERE}, "message_not_found"),
         ({"ts": "<asked>"}, "message_not_owned_by_app"),
         ({"ts": "<own>"}, "message_not_in_streaming_state"),
         ({"ts": "<stopped>"}, "message_not_in_streaming_state"),
-        ({"markdown_text": ""}, "no_text"),
-        ({"markdown_text": None, "chunks": []}, "no_text"),
-        ({"markdown_text": "x" * 12_001}, "msg_too_long"),
+        ({"chunks": None}, "no_text"),
+        ({"chunks": []}, "no_text"),
+        (said("x" * 12_001), "msg_too_long"),
         # "One" stands there already.
-        ({"markdown_text": "é" * 5999}, "msg_too_long"),
-        ({"markdown_text": None, "chunks": [CHUNK]}, "streaming_mode_mismatch"),
-        ({"ts": "<pieces>"}, "streaming_mode_mismatch"),
-        ({"ts": "<pieces>", "markdown_text": None, **blocks("divider", 21)}, "msg_blocks_too_many"),
+        (said("é" * 5999), "msg_too_long"),
+        ({"ts": "<pieces>", **blocks("divider", 21)}, "msg_blocks_too_many"),
     ),
     *rows(
         "chat.stopStream",
@@ -188,8 +179,7 @@ CALLS = [
         ({"blocks": "not json"}, "invalid_blocks_format"),
         ({"metadata": {"event_type": "answered"}}, "invalid_metadata_schema"),
         ({"session_status": "tired"}, "invalid_arguments"),
-        ({"markdown_text": "x" * 12_001}, "msg_too_long"),
-        ({"chunks": [CHUNK]}, "streaming_mode_mismatch"),
+        (said("x" * 12_001), "msg_too_long"),
     ),
     *rows(
         "views.publish",
@@ -218,9 +208,9 @@ async def test_what_slack_refuses_is_refused_and_changes_nothing(
         ids["<own>"] = await post(client, channel, "x", thread_ts=t.asked)
         ids["<gone>"] = await post(client, channel, "x")
         await client.chat_delete(channel=channel, ts=ids["<gone>"])
-        ids["<stopped>"] = await t.start(markdown_text="One")
+        ids["<stopped>"] = await t.start("One")
         await t.stop(ids["<stopped>"])
-        ids["<running>"] = await t.start(markdown_text="One")
+        ids["<running>"] = await t.start("One")
         ids["<pieces>"] = await t.start(**blocks("divider", 30))
         before = slack.screen(channel), slack.screen(channel, t.asked)
         sessions = slack.session(channel, t.asked)

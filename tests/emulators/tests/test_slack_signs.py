@@ -33,11 +33,11 @@ async def test_a_status_stands_until_the_app_answers_in_the_thread() -> None:
 async def test_a_stream_makes_its_session_process_until_it_ends() -> None:
     clock = Clock()
     async with talk(SlackEmulator(clock=clock)) as t:
-        first = await t.start(markdown_text="One")
+        first = await t.start("One")
         states = [t.slack.session(t.channel, t.asked)]
         await t.stop(first, session_status="suspended")
         states.append(t.slack.session(t.channel, t.asked)[-1:])
-        await t.start(markdown_text="Two")
+        await t.start("Two")
         clock.advance(301)
         states.append(t.slack.session(t.channel, t.asked)[-2:])
 

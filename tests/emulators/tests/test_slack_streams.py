@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import pytest
-from slack_sdk.models.messages.chunk import BlocksChunk, MarkdownTextChunk
 
 from tests.emulators import specs
 from tests.emulators.clock import Clock
@@ -16,10 +15,10 @@ from tests.support.slack_app import (
     TRANSPORTS,
     bolt,
     refusal,
+    said,
     section,
     stream,
     talk,
-    writer,
 )
 from tests.support.waiting import until
 
@@ -36,7 +35,7 @@ async def test_a_stream_grows_under_the_question_until_it_is_stopped() -> None:
             await t.refused("chat.delete", channel=t.channel, ts=ts),
         ]
         stopped = await t.stop(
-            ts, markdown_text=", two", blocks=[*section("Was it good?"), STOP], metadata=metadata
+            ts, ", two", blocks=[*section("Was it good?"), STOP], metadata=metadata
         )
 
         shown = t.slack.screen(t.channel, t.asked)[-1]
@@ -70,13 +69,13 @@ async def test_a_message_takes_what_is_within_its_limits() -> None:
         return {"chunks": [{"type": "blocks", "blocks": [{"type": "divider"}] * number}]}
 
     async with talk() as t:
-        words = await t.start(markdown_text="é" * 5999)
-        long = await t.start(markdown_text="x" * 10_001)
+        words = await t.start("é" * 5999)
+        long = await t.start("x" * 10_001)
         parts: Payload = {"channel": t.channel, "ts": await t.start(**blocks(30))}
 
         assert (await t.append(words, "xy"))["ok"]
         assert (await t.append(words, "z"))["error"] == "msg_too_long"
-        assert (await t.stop(words, markdown_text="z"))["error"] == "msg_too_long"
+        assert (await t.stop(words, "z"))["error"] == "msg_too_long"
         assert (await t.stop(long, blocks=section("x" * 3000)))["error"] == "msg_blocks_too_long"
         assert (await t.stop(long, blocks=section("x" * 2999)))["ok"]
         assert (await t.call("chat.appendStream", **parts, **blocks(20)))["ok"]
@@ -93,11 +92,18 @@ async def test_chunks_may_come_in_a_form() -> None:
         assert t.read() == "x" * 12_000
 
 
-@pytest.mark.parametrize("kind", ["plan_update", "task_update"])
-async def test_a_chunk_that_is_not_emulated_fails_the_test(kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "args"),
+    [
+        ("plan_update", {"chunks": [{"type": "plan_update", "title": "x"}]}),
+        ("task_update", {"chunks": [{"type": "task_update", "title": "x"}]}),
+        ("markdown_text", {"markdown_text": "x"}),
+    ],
+)
+async def test_what_is_not_emulated_fails_the_test(kind: str, args: Payload) -> None:
     async def call() -> None:
         async with talk() as t:
-            await t.refused("chat.startStream", **t.place, chunks=[{"type": kind, "title": "x"}])
+            await t.refused("chat.startStream", **t.place, **args)
 
     with pytest.raises(AssertionError, match=f"{kind} is not emulated"):
         await call()
@@ -120,7 +126,7 @@ async def test_streams_have_no_metadata_at_the_start_and_no_unfurl_switches() ->
 async def test_a_stream_ends_after_five_minutes_however_busy_it_is() -> None:
     clock = Clock()
     async with talk(SlackEmulator(clock=clock)) as t:
-        ts = await t.start(markdown_text="One")
+        ts = await t.start("One")
         clock.advance(290)
         late = await t.append(ts, ", two")
         clock.advance(11)
@@ -135,7 +141,7 @@ async def test_a_stream_ends_after_five_minutes_however_busy_it_is() -> None:
 
 async def test_a_stream_that_a_person_deletes_is_not_there_any_more() -> None:
     async with talk() as t:
-        ts = await t.start(markdown_text="One")
+        ts = await t.start("One")
         await t.slack.delete(t.channel, ts)
 
         errors = [(await t.append(ts, "x"))["error"], (await t.stop(ts))["error"]]
@@ -157,14 +163,14 @@ async def test_a_press_of_stop_ends_the_streams_of_its_thread() -> None:
 
         place = {"channel": slack.channel_id, "ts": here}
         errors = [
-            await refusal(client, "chat.appendStream", {**place, "markdown_text": "x"}),
+            await refusal(client, "chat.appendStream", {**place, **said("x")}),
             await refusal(client, "chat.stopStream", place),
         ]
         await until(lambda: bot.events("agent_session_stopped"))
         told = bot.events("agent_session_stopped")[0]
         assert told["streaming_message_ts"] == [here]
         assert errors == ["stopped_by_user", NOT_STREAMING]
-        await client.chat_appendStream(channel=slack.channel_id, ts=there, markdown_text="!")
+        await client.chat_appendStream(channel=slack.channel_id, ts=there, **said("!"))  # type: ignore[arg-type]
         assert slack.session(slack.channel_id, asked[0])[-1] == "processing"
 
 
@@ -177,7 +183,7 @@ async def test_the_app_hears_of_a_stream_when_it_begins_and_when_it_is_stopped(
         asked = await slack.say(slack.channel_id, ann, "hello?")
         client = bot.app.client
         ts = await stream(client, slack, ann, asked)
-        await client.chat_appendStream(channel=slack.channel_id, ts=ts, markdown_text=", two")
+        await client.chat_appendStream(channel=slack.channel_id, ts=ts, **said(", two"))  # type: ignore[arg-type]
         await client.chat_stopStream(channel=slack.channel_id, ts=ts)
 
         def heard() -> list[Payload]:
@@ -196,7 +202,7 @@ async def test_the_app_hears_of_a_stream_when_it_begins_and_when_it_is_stopped(
 async def test_a_channel_sees_a_running_stream_only_when_it_is_over() -> None:
     async with talk() as t:
         bob = t.slack.user("Bob")
-        ts = await t.start(markdown_text="One")
+        ts = await t.start("One")
 
         def seen(viewer: str) -> str:
             return t.slack.screen(t.channel, t.asked, viewer=viewer)[-1].text
@@ -210,34 +216,10 @@ async def test_a_channel_sees_a_running_stream_only_when_it_is_over() -> None:
 
 async def test_what_streams_ping_and_preview_is_kept() -> None:
     async with talk() as t:
-        ts = await t.start(markdown_text="hey <!chan")
+        ts = await t.start("hey <!chan")
         await t.append(ts, "nel> see https://example.com/a ")
         await t.append(ts, "and more")
         await t.stop(ts, blocks=section("<https://example.com/b>"))
 
         assert t.slack.pings == ["<!channel>"]
         assert t.slack.unfurls == ["https://example.com/a", "https://example.com/b"]
-
-
-async def test_slack_sdks_helper_streams() -> None:
-    async with SlackEmulator() as slack, writer(slack) as client:
-        ann = slack.user("Ann")
-        asked = await slack.say(slack.channel_id, ann, "hello?")
-        helper = await client.chat_stream(
-            channel=slack.channel_id,
-            thread_ts=asked,
-            recipient_user_id=ann,
-            recipient_team_id=slack.team_id,
-            task_display_mode="plan",
-            buffer_size=4,
-        )
-
-        await helper.append(markdown_text="Hello")
-        block = BlocksChunk(blocks=section("Look"))
-        await helper.append(chunks=[MarkdownTextChunk(text=" you. "), block])
-        await helper.append(markdown_text="Bye")
-        await helper.stop(blocks=section("?"))
-
-        methods = [call.method for call in slack.requests]
-        assert methods == ["chat.startStream", "chat.appendStream", "chat.stopStream"]
-        assert slack.screen(slack.channel_id, asked)[-1].text == "Hello you. \nLook\nBye\n?"

@@ -28,7 +28,7 @@ from tests.emulators.play.slack_rooms import SlackRooms
 from tests.emulators.play.stage import PlainStage
 from tests.emulators.slack import SlackEmulator
 from tests.support.discord_platform import listening
-from tests.support.fakes import FakeIntake
+from tests.support.fakes import FakeQueue
 from tests.support.process import ROOT
 from tests.support.terminal import at_terminal
 from tests.support.waiting import until
@@ -222,7 +222,7 @@ async def test_people_change_only_what_they_wrote_and_press_only_what_is_there(p
 
 
 async def test_only_its_person_sees_what_is_said_to_one_alone(play: Play) -> None:
-    async with listening(play.discord, FakeIntake()):
+    async with listening(play.discord, FakeQueue()):
         await play.type("/parley stop")
         await until(
             lambda: any(one.ephemeral for one in play.discord.screen(play.seat.room.channel))

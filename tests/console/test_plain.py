@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters.console import ConsolePlatform
+from adapters.console.platform import ConsolePlatform
 from bot.commands.handlers import FORGET_QUESTION, FORGOTTEN
 from bot.errors import ParleyError, StoreUnavailable, ThreadBusy
 from bot.store import Store, connect

@@ -22,7 +22,7 @@ from prompt_toolkit.data_structures import Size
 from prompt_toolkit.input import PipeInput, create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
-from adapters.console import ConsolePlatform
+from adapters.console.platform import ConsolePlatform
 from adapters.console.talk import ConsoleConversation
 from adapters.console.window import Window
 from adapters.live import stream_of

@@ -9,7 +9,7 @@ import socket
 
 import pytest
 
-from adapters.discord import DiscordPlatform, connect
+from adapters.discord.platform import DiscordPlatform, connect
 from adapters.discord.tuning import Tuning
 from bot.concurrency import Backoff
 from bot.errors import (

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from adapters.slack import SlackPlatform
 from adapters.slack.manifest import SUMMARISE_ID
+from adapters.slack.platform import SlackPlatform
 from bot.domain import ContextMessage, EditBudget, Page, Person, Purpose, Turn
 from bot.errors import NoSlot, PlaceGone, WriteDelayed
 from bot.ports import PartlyRead

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from adapters.console import ConsolePlatform
+from adapters.console.platform import ConsolePlatform
 from adapters.live import stream_of
 from bot.access.preferences import ModelChoice, PreferenceStore
 from bot.access.rules import AccessRules

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-from adapters.discord import DiscordPlatform, connect
 from adapters.discord.gateway.listen import Shards
+from adapters.discord.platform import DiscordPlatform, connect
 from adapters.discord.reply.channel import ChannelAddress
 from adapters.discord.tuning import Tuning
 from bot.concurrency import running

@@ -16,9 +16,9 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from adapters.slack import SlackPlatform, connect
 from adapters.slack.inbound.outage import OutageRecord
 from adapters.slack.limits import Limits
+from adapters.slack.platform import SlackPlatform, connect
 from bot.concurrency import running
 from bot.domain import EditBudget, Page
 from bot.errors import WriteDelayed

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from adapters.discord import connect
 from adapters.discord.gateway.session import Session
 from adapters.discord.gateway.session_store import SESSION_SECONDS, SavedSession
+from adapters.discord.platform import connect
 from adapters.discord.tuning import Tuning
 from bot.errors import StoreUnavailable
 from bot.store import Store

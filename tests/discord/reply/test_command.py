@@ -11,7 +11,7 @@ from functools import partial
 
 import pytest
 
-from adapters.discord import DiscordPlatform
+from adapters.discord.platform import DiscordPlatform
 from adapters.discord.reply.command import CommandAddress
 from adapters.discord.reply.message import QUESTION
 from adapters.discord.tuning import Tuning

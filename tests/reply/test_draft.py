@@ -230,7 +230,7 @@ def test_the_work_for_a_delta_does_not_grow_with_the_reply() -> None:
         measured += len(text)
         return len(text)
 
-    draft = Draft(limit=2000, measure=measure, earlier=Shown(), replaced_answer="")
+    draft = Draft(limit=2000, measure=measure, earlier=Shown())
     looks = 0
     for number in range(8000):
         draft.add(f"**word** {number}, `x`. " + "\n\n" * (number % 40 == 0))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from bot.concurrency import Backoff
 from bot.domain import Delta, EditBudget, Message, Page, Retrying
 from bot.errors import ModelBusy, ModelUnavailable, WriteFailed, WriteRefused
 from bot.reply.draft import BUSY, PENDING, STOPPED, WAITING
@@ -271,7 +272,7 @@ class LosesTheSign(Watched):
 
 async def test_a_sign_whose_answer_was_lost_is_taken_back(store: Store) -> None:
     surface = LosesTheSign()
-    timing = ReplyTiming(silence=0.02, first_pause=0.02)
+    timing = ReplyTiming(silence=0.02, repeat=Backoff(first=0.02, longest=30.0))
 
     await make_reply(store, surface, timing=timing).stream(
         spoken("Well", surface.signed, "\n", lambda: surface.states.count("Well") == 2, "so")

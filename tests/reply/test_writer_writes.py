@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import pytest
 
-from bot.concurrency import cancelled, empty_stream
+from bot.concurrency import Backoff, cancelled, empty_stream
 from bot.domain import Delta, EditBudget, Page, Shown
 from bot.errors import WriteDelayed, WriteFailed
 from bot.reply.edit_budget import EditBudgets
@@ -19,6 +19,11 @@ from bot.store import Store
 from tests.support.fakes import FakeModel, FakeSurface, NoLimits
 from tests.support.replies import TEXT, WORDS, Watched, make_reply, spoken
 from tests.support.waiting import at_least, until
+
+
+def repeating(first: float) -> ReplyTiming:
+    """Repeat failed writes after such a pause at first."""
+    return ReplyTiming(repeat=Backoff(first=first, longest=3600.0))
 
 
 async def test_interim_writes_keep_to_the_budget(store: Store) -> None:
@@ -66,7 +71,7 @@ async def test_the_final_write_is_repeated_until_it_is_through(store: Store) -> 
 async def test_a_failed_interim_write_is_repeated_while_the_model_is_silent(store: Store) -> None:
     surface = FakeSurface(errors=[WriteFailed("lost")])
 
-    await make_reply(store, surface, timing=ReplyTiming(first_pause=0.02)).stream(
+    await make_reply(store, surface, timing=repeating(0.02)).stream(
         spoken("An answer.", lambda: surface.states)
     )
 
@@ -76,7 +81,7 @@ async def test_a_failed_interim_write_is_repeated_while_the_model_is_silent(stor
 async def test_a_failed_interim_write_keeps_its_place_in_the_order(store: Store) -> None:
     budgets = Watched(store=store)
     surface = FakeSurface(errors=[WriteFailed("lost"), WriteDelayed("429", retry_after=0.1)])
-    timing = ReplyTiming(first_pause=0.1)
+    timing = repeating(0.1)
 
     await make_reply(store, surface, budgets=budgets, timing=timing).stream(
         spoken("An", lambda: len(surface.errors) == 1, " answer.", lambda: surface.states)
@@ -88,7 +93,7 @@ async def test_a_failed_interim_write_keeps_its_place_in_the_order(store: Store)
 
 async def test_an_interim_write_is_not_repeated_at_once(store: Store) -> None:
     surface = FakeSurface(errors=[WriteFailed("down")] * 50)
-    timing = ReplyTiming(first_pause=60.0)
+    timing = repeating(60.0)
 
     with pytest.raises(WriteFailed):
         await make_reply(store, surface, patience=0.1, timing=timing).stream(
@@ -119,7 +124,7 @@ class Timed(FakeSurface):
 
 async def test_the_repeated_final_write_comes_later_each_time(store: Store) -> None:
     surface = Timed(errors=[WriteFailed("down")] * 4)
-    earlier, timing = Shown(text=TEXT, said=TEXT, outcome="done"), ReplyTiming(first_pause=0.02)
+    earlier, timing = Shown(text=TEXT, said=TEXT, outcome="done"), repeating(0.02)
     reply = make_reply(store, surface, earlier=earlier, patience=60.0, timing=timing)
 
     await reply.stream(empty_stream())
@@ -130,7 +135,7 @@ async def test_the_repeated_final_write_comes_later_each_time(store: Store) -> N
 
 async def test_no_write_is_repeated_much_later_than_it_could_be(store: Store) -> None:
     surface = FakeSurface(errors=[WriteFailed("down")] * 12)
-    timing = ReplyTiming(first_pause=0.01, longest_pause=0.02)
+    timing = ReplyTiming(repeat=Backoff(first=0.01, longest=0.02))
 
     # Without a longest pause the last one would take 20 seconds.
     await make_reply(store, surface, patience=10, timing=timing).stream(
@@ -150,7 +155,7 @@ async def test_a_write_that_fails_after_one_that_was_taken_is_soon_repeated(stor
         yield "i"
         await until(lambda: surface.text == "Hi")
 
-    await make_reply(store, surface, timing=ReplyTiming(first_pause=0.03)).stream(deltas())
+    await make_reply(store, surface, timing=repeating(0.03)).stream(deltas())
 
     # The fifth pause is 16 times as long as the first one.
     assert surface.gaps()[-1] < surface.gaps()[4]
@@ -175,7 +180,7 @@ async def test_an_end_does_not_wait_for_as_long_as_what_failed_before_it(store: 
     surface = Unwilling()
 
     # By then a write waits for 1.6 seconds after its next failure, and would be given up.
-    await make_reply(store, surface, patience=1.0, timing=ReplyTiming(first_pause=0.05)).stream(
+    await make_reply(store, surface, patience=1.0, timing=repeating(0.05)).stream(
         spoken("H", lambda: surface.refusals == 5, "i")
     )
 
@@ -188,7 +193,7 @@ async def test_an_end_does_not_wait_for_the_next_try_at_what_failed_before_it(
     surface = FakeSurface(errors=[WriteFailed("down")])
 
     async with asyncio.timeout(60):
-        await make_reply(store, surface, timing=ReplyTiming(first_pause=3600.0)).stream(
+        await make_reply(store, surface, timing=repeating(3600.0)).stream(
             spoken("H", lambda: not surface.errors, "i")
         )
 

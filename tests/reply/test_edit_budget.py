@@ -833,11 +833,20 @@ class TestAlone:
 
         assert 1 <= len(calls) <= 4
 
-    async def test_what_it_wrote_alone_counts_when_the_store_is_back(
-        self, valkey_url: str, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+    # A window of its own would be 105 seconds long.
+    @pytest.mark.parametrize(
+        ("shape", "free_after"), [("fixed", 100), ("slides", 100), ("refills", 50)]
+    )
+    async def test_what_it_wrote_alone_counts_in_the_store_when_that_is_back(
+        self,
+        valkey_url: str,
+        clock: VirtualClock,
+        monkeypatch: pytest.MonkeyPatch,
+        shape: str,
+        free_after: int,
     ) -> None:
         monkeypatch.setattr(store_module, "PING_PAUSE", 0.05)
-        budget = fixed("a", 2, 100.0)
+        budget = EditBudget("a", 2, 100.0, refills=shape == "refills", slides=shape == "slides")
         with tempfile.TemporaryDirectory(prefix="parley-") as folder:
             async with line(valkey_url, Path(folder)) as way:
                 there = unreachable_store(way.url)
@@ -851,7 +860,7 @@ class TestAlone:
                 took = await clock.took(budgets.final(budget, deadline=FOREVER))
                 await there.redis.aclose()
 
-        assert took == pytest.approx(105)
+        assert took == pytest.approx(free_after)
 
     async def test_a_store_that_hangs_holds_up_one_write_and_no_other(
         self,

@@ -602,20 +602,6 @@ def test_another_list_has_numbers_of_its_own() -> None:
     assert cut[1].startswith("1. first")
 
 
-def test_eight_thousand_deltas_are_cut_and_shown_in_a_moment() -> None:
-    pager = Pager(limit=2000, measure=len)
-    words = [f"**word** {number}, `x`. " + "\n\n" * (number % 40 == 0) for number in range(8000)]
-    text = ""
-    began = time.process_time()
-
-    for number, word in enumerate(words):
-        text += word
-        if number % 8 == 0:
-            pager.tidied(pager.cut(text)[-1])
-
-    assert time.process_time() - began < 10
-
-
 @given(ANY)
 def test_what_is_settled_is_the_beginning_of_the_text(text: str) -> None:
     assert text.startswith(settled(text))

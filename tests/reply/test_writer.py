@@ -51,14 +51,6 @@ async def test_the_reply_grows_in_one_message(store: Store) -> None:
     assert list(surface.screen) == ["m1"]
 
 
-async def test_the_first_delta_is_shown_before_there_is_more(store: Store) -> None:
-    surface = FakeSurface(edits=EditBudget("a", 5, 5.0, refills=False))
-
-    await make_reply(store, surface).stream(spoken("a", lambda: surface.states, "b"))
-
-    assert surface.states == ["a", "ab"]
-
-
 async def test_writes_never_overlap_and_the_model_is_read_regardless(store: Store) -> None:
     is_read = asyncio.Event()
 
@@ -194,21 +186,6 @@ async def test_an_answer_that_is_cut_says_so_below_its_words(store: Store) -> No
     assert (shown.outcome, shown.said) == ("done", "One, two, three")
 
 
-async def test_only_the_end_of_a_reply_is_its_last_page(store: Store) -> None:
-    surface = FakeSurface(limit=100, latency=0.01)
-    growing = asyncio.create_task(
-        make_reply(store, surface).stream(FakeModel(WORDS, pause=0.01).stream([]))
-    )
-    await until(lambda: len(surface.screen) > 1)
-    early = list(surface.screen.values())
-
-    await growing
-
-    assert not any(page.last for page in early)
-    assert [page.last for page in surface.screen.values()][-2:] == [False, True]
-    assert sum(page.last for page in surface.screen.values()) == 1
-
-
 async def test_nothing_is_written_once_the_lease_is_lost(store: Store) -> None:
     surface, saved = FakeSurface(), Saved()
     saved.lost_after = 4
@@ -232,27 +209,10 @@ async def test_an_unfinished_code_block_is_shown_closed(store: Store) -> None:
     assert surface.text == "```python\na = 1\nb = 2\n```"
 
 
-async def test_an_emoji_cut_between_two_deltas_is_shown_whole(store: Store) -> None:
-    surface = FakeSurface()
-
-    shown = await make_reply(store, surface).stream(FakeModel(["Hi \ud83d", "\ude00!"]).stream([]))
-
-    assert surface.text == "Hi \U0001f600!" == shown.said
-
-
-async def test_restore_writes_every_page_again(store: Store) -> None:
-    surface = FakeSurface(limit=100)
-    shown = await make_reply(store, surface).stream(FakeModel([TEXT]).stream([]))
-    late = surface.screen["m1"]
-    await surface.edit("m1", type(late)(0, "an older text", final=False))
-
-    await restore(shown, surface=surface, budgets=EditBudgets(store=store), patience=5)
-
-    assert surface.text.split() == TEXT.split()
-
-
-@pytest.mark.parametrize("error", [MessageGone("m1"), WriteRefused("too old")])
-async def test_restore_posts_nothing(store: Store, error: SurfaceError) -> None:
+@pytest.mark.parametrize("error", [None, MessageGone("m1"), WriteRefused("too old")])
+async def test_restore_writes_every_page_again_and_posts_nothing(
+    store: Store, error: SurfaceError | None
+) -> None:
     surface = FakeSurface(limit=100)
     shown = await make_reply(store, surface).stream(FakeModel([TEXT]).stream([]))
     surface.screen["m2"] = replace(surface.screen["m2"], text="an older text")

@@ -66,19 +66,6 @@ async def test_a_second_try_that_fails_keeps_what_people_have_read(store: Store,
     assert (shown.said, shown.outcome) == (older, "failed")
 
 
-async def test_a_second_try_that_is_stopped_keeps_what_people_have_read(store: Store) -> None:
-    surface, older, stop = FakeSurface(), TEXT[:100], asyncio.Event()
-    await make_reply(store, surface).stream(FakeModel([older]).stream([]))
-    stop.set()
-
-    shown = await make_reply(store, surface, message_ids=["m1"], older=older, stop=stop).stream(
-        FakeModel(WORDS, pause=1).stream([])
-    )
-
-    assert surface.text == f"{older}\n\n{STOPPED}"
-    assert shown.said == older
-
-
 class TestWrittenAnew:
     """A reply whose pages hold a former answer."""
 
@@ -268,48 +255,6 @@ class TestWrittenAnew:
 class TestStarts:
     """An answer that begins anew."""
 
-    async def test_the_shown_text_stays_until_the_new_one_is_longer(self, store: Store) -> None:
-        surface, saved = FakeSurface(), Saved()
-
-        shown = await make_reply(store, surface, saved=saved).stream(
-            spoken(
-                "Well, it is",
-                lambda: surface.states,
-                Start(""),
-                "Well",
-                0.1,
-                ", it",
-                0.1,
-                " was so.",
-            )
-        )
-
-        assert list(dict.fromkeys(surface.states)) == ["Well, it is", "Well, it was so."]
-        assert shown.said == "Well, it was so." == saved.last.text
-        assert shown.outcome == "done"
-
-    async def test_where_the_new_one_fails_too_the_words_stay(self, store: Store) -> None:
-        surface = FakeSurface()
-
-        async def broken() -> AsyncGenerator[str | Start]:
-            for part in ("Well, it is", Start(""), "Well"):
-                yield part
-            raise ModelUnavailable("cut")
-
-        shown = await make_reply(store, surface).stream(broken())
-
-        assert surface.text == f"Well, it is\n\n{ModelUnavailable.apology}"
-        assert (shown.outcome, shown.said) == ("failed", "Well, it is")
-        assert surface.screen["m1"].last
-
-    async def test_another_model_is_named_below_its_answer(self, store: Store) -> None:
-        surface = FakeSurface()
-
-        shown = await make_reply(store, surface).stream(spoken(Start("other"), "Yes."))
-
-        assert surface.text == f"Yes.\n\n{ANSWERED_BY.format(model='other')}"
-        assert shown.said == "Yes."
-
     async def test_what_was_left_out_of_the_question_is_told_below_the_answer(
         self, store: Store
     ) -> None:
@@ -340,16 +285,6 @@ class TestStarts:
 
         notices = f"{LEFT_OUT.format(characters=5)}\n\n{ModelUnavailable.apology}"
         assert surface.text == f"Well, it is\n\n{notices}"
-
-    async def test_a_stop_after_a_break_keeps_what_was_read(self, store: Store) -> None:
-        surface, stop = FakeSurface(), asyncio.Event()
-
-        shown = await make_reply(store, surface, stop=stop).stream(
-            spoken("Well, it is", lambda: surface.text, Start(""), "Well", stop.set)
-        )
-
-        assert surface.text == f"Well, it is\n\n{STOPPED}"
-        assert shown.said == "Well, it is"
 
     async def test_what_is_no_end_of_the_answer_leaves_no_final_page(self, store: Store) -> None:
         surface = FakeSurface()

@@ -279,14 +279,3 @@ async def test_a_sign_whose_answer_was_lost_is_taken_back(store: Store) -> None:
     )
 
     assert surface.text == "Well\nso"
-
-
-async def test_a_notice_stands_below_an_unfinished_block_of_code(store: Store) -> None:
-    surface, stop = FakeSurface(), asyncio.Event()
-
-    shown = await make_reply(store, surface, stop=stop).stream(
-        spoken("```py\nx = 1", lambda: surface.states, stop.set)
-    )
-
-    assert surface.text == f"```py\nx = 1\n```\n\n{STOPPED}" == shown.text
-    assert shown.said == "```py\nx = 1"

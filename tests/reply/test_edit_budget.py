@@ -569,11 +569,7 @@ class TestReserve:
     OWED = refilling("owed", 5, 5000.0)
 
     async def begin(
-        self,
-        scene: Scene,
-        budgets: EditBudgets,
-        stack: AsyncExitStack,
-        owed: EditBudget = OWED,
+        self, scene: Scene, budgets: EditBudgets, stack: AsyncExitStack, owed: EditBudget = OWED
     ) -> bool:
         """Begin a reply, unless it has to wait for 5 s; it ends with the stack."""
         await stack.enter_async_context(budgets.reserving())
@@ -776,11 +772,7 @@ class TestAlone:
         assert took == pytest.approx(free_after)
 
     async def test_a_store_that_hangs_holds_up_one_write_and_no_other(
-        self,
-        valkey_url: str,
-        tmp_path: Path,
-        scene: Scene,
-        monkeypatch: pytest.MonkeyPatch,
+        self, valkey_url: str, tmp_path: Path, scene: Scene, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(store_module, "COMMAND_SECONDS", 0.2)
         monkeypatch.setattr(store_module, "PING_SECONDS", 0.1)

@@ -25,7 +25,7 @@ from bot.reply.pages import Pager
 from bot.reply.writer import restore
 from bot.store import Store
 from tests.support.fakes import FakeModel, FakeSurface
-from tests.support.replies import TEXT, WORDS, Saved, make_reply, spoken
+from tests.support.replies import TEXT, WORDS, Saved, answer, make_reply, spoken
 from tests.support.waiting import until
 
 
@@ -91,9 +91,7 @@ async def test_a_long_reply_stands_on_pages(store: Store) -> None:
 async def test_a_model_that_breaks_off_leaves_its_words_and_an_apology(store: Store) -> None:
     surface = FakeSurface()
 
-    shown = await make_reply(store, surface).stream(
-        FakeModel(["Half an", " answer"], error=ModelUnavailable("cut")).stream([])
-    )
+    shown = await answer(store, surface, "Half an", " answer", ModelUnavailable("cut"))
 
     assert (shown.outcome, shown.said) == ("failed", "Half an answer")
     assert surface.text == f"Half an answer\n\n{ModelUnavailable.apology}" == shown.text
@@ -147,9 +145,7 @@ async def test_a_crash_shows_no_end_though_a_slot_comes_in_the_same_moment(store
 async def test_a_model_that_says_nothing_leaves_an_apology_only(store: Store) -> None:
     surface = FakeSurface()
 
-    shown = await make_reply(store, surface).stream(
-        FakeModel([], error=ModelUnavailable("refused")).stream([])
-    )
+    shown = await answer(store, surface, ModelUnavailable("refused"))
 
     assert (shown.outcome, shown.said) == ("failed", "")
     assert surface.text == ModelUnavailable.apology
@@ -178,9 +174,7 @@ async def test_stop_before_the_first_word_says_so(store: Store) -> None:
 async def test_an_answer_that_is_cut_says_so_below_its_words(store: Store) -> None:
     surface = FakeSurface()
 
-    shown = await make_reply(store, surface).stream(
-        FakeModel(["One, two,", " three"], error=AnswerCut("MAX_TOKENS=3")).stream([])
-    )
+    shown = await answer(store, surface, "One, two,", " three", AnswerCut("MAX_TOKENS=3"))
 
     assert surface.text == f"One, two, three\n\n{AnswerCut.apology}" == shown.text
     assert (shown.outcome, shown.said) == ("done", "One, two, three")
@@ -214,7 +208,7 @@ async def test_restore_writes_every_page_again_and_posts_nothing(
     store: Store, error: SurfaceError | None
 ) -> None:
     surface = FakeSurface(limit=100)
-    shown = await make_reply(store, surface).stream(FakeModel([TEXT]).stream([]))
+    shown = await answer(store, surface, TEXT)
     surface.screen["m2"] = replace(surface.screen["m2"], text="an older text")
     posted, surface.errors = surface.posted, [error]
 

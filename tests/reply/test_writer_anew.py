@@ -23,14 +23,14 @@ from bot.reply.draft import (
 from bot.reply.writer import ReplyTiming
 from bot.store import Store
 from tests.support.fakes import FakeModel, FakeSurface
-from tests.support.replies import TEXT, WORDS, Saved, make_reply, spoken
+from tests.support.replies import TEXT, WORDS, Saved, answer, make_reply, spoken
 from tests.support.waiting import until
 
 
 async def test_a_second_try_goes_on_in_the_same_message(store: Store) -> None:
     surface = FakeSurface()
     older = TEXT[:200]
-    await make_reply(store, surface).stream(FakeModel([older]).stream([]))
+    await answer(store, surface, older)
     surface.states.clear()
 
     shown = await make_reply(store, surface, message_ids=["m1"], older=older).stream(
@@ -43,11 +43,9 @@ async def test_a_second_try_goes_on_in_the_same_message(store: Store) -> None:
 
 async def test_a_second_try_that_is_shorter_leaves_no_old_page(store: Store) -> None:
     surface = FakeSurface(limit=100)
-    first = await make_reply(store, surface).stream(FakeModel([TEXT]).stream([]))
+    first = await answer(store, surface, TEXT)
 
-    await make_reply(store, surface, message_ids=first.message_ids, older=first.text).stream(
-        FakeModel(["Short."]).stream([])
-    )
+    await answer(store, surface, "Short.", message_ids=first.message_ids, older=first.text)
 
     assert len(first.message_ids) > 2
     assert surface.text == "Short."
@@ -56,7 +54,7 @@ async def test_a_second_try_that_is_shorter_leaves_no_old_page(store: Store) -> 
 @pytest.mark.parametrize("said", ["", TEXT[:20]])
 async def test_a_second_try_that_fails_keeps_what_people_have_read(store: Store, said: str) -> None:
     surface, older = FakeSurface(), TEXT[:100]
-    await make_reply(store, surface).stream(FakeModel([older]).stream([]))
+    await answer(store, surface, older)
 
     shown = await make_reply(store, surface, message_ids=["m1"], older=older).stream(
         FakeModel([said] if said else [], error=ModelUnavailable("cut")).stream([])
@@ -70,7 +68,7 @@ class TestWrittenAnew:
     """A reply whose pages hold a former answer."""
 
     async def former(self, store: Store, surface: FakeSurface, text: str) -> Sequence[str]:
-        shown = await make_reply(store, surface).stream(FakeModel([text]).stream([]))
+        shown = await answer(store, surface, text)
         surface.states.clear()
         return shown.message_ids
 
@@ -177,7 +175,7 @@ class TestWrittenAnew:
 
         shown = await make_reply(
             store, surface, message_ids=ids, older="Half a new one", replaced="The former."
-        ).stream(FakeModel([], error=ModelUnavailable("cut")).stream([]))
+        ).stream(spoken(ModelUnavailable("cut")))
 
         assert surface.text.startswith("The former.\n\n")
         assert shown.said == ""
@@ -187,9 +185,7 @@ class TestWrittenAnew:
         ids = await self.former(store, surface, "The former.")
         surface.errors = [WriteRefused("moderated"), WriteRefused("moderated")]
 
-        shown = await make_reply(store, surface, message_ids=ids, replaced="The former.").stream(
-            FakeModel(["An oath"]).stream([])
-        )
+        shown = await answer(store, surface, "An oath", message_ids=ids, replaced="The former.")
 
         notice = FAILED_ANEW.format(apology=WriteRefused.apology)
         assert surface.text == f"The former.\n\n{notice}"
@@ -202,9 +198,7 @@ class TestWrittenAnew:
         ids = await self.former(store, surface, "The former.")
         surface.errors = [None, PlaceGone("no permission")]
 
-        shown = await make_reply(store, surface, message_ids=ids, replaced="The former.").stream(
-            FakeModel([TEXT]).stream([])
-        )
+        shown = await answer(store, surface, TEXT, message_ids=ids, replaced="The former.")
 
         notice = FAILED_ANEW.format(apology=PlaceGone.apology)
         assert surface.text == f"The former.\n\n{notice}"
@@ -245,9 +239,7 @@ class TestWrittenAnew:
         ids = await self.former(store, surface, TEXT)
         del surface.screen["m2"]
 
-        await make_reply(store, surface, message_ids=ids, replaced=TEXT).stream(
-            spoken("A new", 0.2, " one.")
-        )
+        await answer(store, surface, "A new", 0.2, " one.", message_ids=ids, replaced=TEXT)
 
         assert surface.text == "A new one."
 
@@ -260,7 +252,7 @@ class TestStarts:
     ) -> None:
         surface = FakeSurface()
 
-        shown = await make_reply(store, surface).stream(spoken(LeftOut(12345), "Yes."))
+        shown = await answer(store, surface, LeftOut(12345), "Yes.")
 
         assert surface.text == f"Yes.\n\n{LEFT_OUT.format(characters=12345)}"
         assert "12,345" in surface.text
@@ -269,7 +261,7 @@ class TestStarts:
     async def test_a_model_that_read_it_all_says_so_by_saying_nothing(self, store: Store) -> None:
         surface = FakeSurface()
 
-        await make_reply(store, surface).stream(spoken(LeftOut(5), "Y", Start("other"), "Yes."))
+        await answer(store, surface, LeftOut(5), "Y", Start("other"), "Yes.")
 
         assert surface.text == f"Yes.\n\n{ANSWERED_BY.format(model='other')}"
 
@@ -325,9 +317,7 @@ class TestLeftOut:
         refused = WriteRefused("moderated")
         surface = FakeSurface(limit=self.ROOM, errors=[None, refused, refused])
 
-        shown = await make_reply(store, surface).stream(
-            spoken(LeftOut(5), TEXT, lambda: surface.text, " An oath")
-        )
+        shown = await answer(store, surface, LeftOut(5), TEXT, lambda: surface.text, " An oath")
 
         assert surface.text.endswith(f"\n\n{self.NOTICE}\n\n{WriteRefused.apology}")
         assert surface.text.count(self.NOTICE) == 1
@@ -338,9 +328,7 @@ class TestLeftOut:
         refused = WriteRefused("moderated")
         surface = FakeSurface(errors=[None, refused, refused, refused])
 
-        await make_reply(store, surface).stream(
-            spoken(LeftOut(5), "Half", lambda: surface.text, " an oath")
-        )
+        await answer(store, surface, LeftOut(5), "Half", lambda: surface.text, " an oath")
 
         apology = f"{self.NOTICE}\n\n{WriteRefused.apology}"
         assert [page.text for page in surface.screen.values()] == ["Half", apology]
@@ -348,7 +336,7 @@ class TestLeftOut:
     async def test_where_nothing_was_answered_it_is_no_matter(self, store: Store) -> None:
         surface = FakeSurface(errors=[WriteRefused("moderated")])
 
-        await make_reply(store, surface).stream(spoken(LeftOut(5), "An oath"))
+        await answer(store, surface, LeftOut(5), "An oath")
 
         assert surface.text == WriteRefused.apology
 
@@ -356,9 +344,7 @@ class TestLeftOut:
         refused = WriteRefused("moderated")
         surface = FakeSurface(limit=100, errors=[None, refused, refused])
 
-        await make_reply(store, surface).stream(
-            spoken(LeftOut(5), "Half", lambda: surface.text, " an oath")
-        )
+        await answer(store, surface, LeftOut(5), "Half", lambda: surface.text, " an oath")
 
         assert surface.text == f"Half\n\n{WriteRefused.apology}"
 
@@ -385,19 +371,17 @@ class TestLeftOut:
         earlier = await self.died(store, surface)
         surface.errors = [WriteRefused("moderated")] * 2
 
-        await make_reply(store, surface, earlier=earlier).stream(spoken("Well, it is an oath"))
+        await answer(store, surface, "Well, it is an oath", earlier=earlier)
 
         assert surface.text == f"Well, it is\n\n{self.NOTICE}\n\n{WriteRefused.apology}"
 
     async def test_what_stands_below_the_answer_was_not_said(self, store: Store) -> None:
         surface = FakeSurface(limit=100)
-        first = await make_reply(store, surface).stream(spoken(TEXT))
+        first = await answer(store, surface, TEXT)
         surface.errors = [None, PlaceGone("archived")]
 
         earlier = replace(first, outcome="")
-        shown = await make_reply(store, surface, earlier=earlier).stream(
-            spoken(Start("other"), "Yes.")
-        )
+        shown = await answer(store, surface, Start("other"), "Yes.", earlier=earlier)
 
         assert surface.screen["m1"].text == f"Yes.\n\n{ANSWERED_BY.format(model='other')}"
         assert (shown.outcome, shown.said) == ("failed", "Yes.")
@@ -406,7 +390,7 @@ class TestLeftOut:
         surface = FakeSurface()
         earlier = await self.died(store, surface)
 
-        await make_reply(store, surface, earlier=earlier).stream(spoken("Well, it is so."))
+        await answer(store, surface, "Well, it is so.", earlier=earlier)
 
         assert surface.text == "Well, it is so."
 
@@ -449,9 +433,7 @@ class TestKnownEnd:
 
     async def test_a_shutdown_beside_a_post_is_none(self, store: Store) -> None:
         surface, saved = FakeSurface(latency=0.3), Saved()
-        reply = asyncio.create_task(
-            make_reply(store, surface, saved=saved).stream(spoken("Half", 9.0))
-        )
+        reply = asyncio.create_task(answer(store, surface, "Half", 9.0, saved=saved))
         await until(lambda: surface.at_once)
 
         reply.cancel()

@@ -17,7 +17,7 @@ from bot.store import Store
 from tests.emulators.model import ModelEmulator
 from tests.support.fakes import FakeModel, FakeSurface
 from tests.support.model import open_retrying
-from tests.support.replies import TEXT, WORDS, Saved, make_reply, spoken
+from tests.support.replies import TEXT, WORDS, Saved, answer, make_reply, spoken
 from tests.support.waiting import until
 
 SOON = ReplyTiming(silence=0.02, first_silence=0.02, busy_silence=0.02)
@@ -58,7 +58,7 @@ async def test_a_sign_stands_below_the_words_until_the_next(store: Store) -> Non
 async def test_a_silence_costs_one_write_and_no_time(store: Store) -> None:
     surface = Watched()
 
-    await make_reply(store, surface, timing=SOON).stream(spoken("Well", surface.signed, 0.3))
+    await answer(store, surface, "Well", surface.signed, 0.3, timing=SOON)
 
     assert surface.states == ["Well", f"Well\n\n{WAITING}", "Well"]
     assert surface.looks < 20
@@ -78,7 +78,7 @@ async def test_a_model_that_goes_on_gets_no_sign(store: Store) -> None:
 async def test_before_the_first_word_the_silence_is_another(store: Store) -> None:
     quick, slow, saved = Watched(), Watched(), Saved()
 
-    await make_reply(store, quick, timing=ReplyTiming(silence=0.02)).stream(spoken(0.1, "Quick."))
+    await answer(store, quick, 0.1, "Quick.", timing=ReplyTiming(silence=0.02))
     shown = await make_reply(
         store, slow, saved=saved, timing=ReplyTiming(first_silence=0.02)
     ).stream(spoken(slow.signed, "Slow.", 0.1))
@@ -93,7 +93,7 @@ async def test_a_sign_comes_soon_if_nothing_else_shows_work(store: Store) -> Non
     surface = Watched(shows_work=False)
     timing = ReplyTiming(first_silence=3600.0, unseen_silence=0.02)
 
-    await make_reply(store, surface, timing=timing).stream(spoken(surface.signed, "Well."))
+    await answer(store, surface, surface.signed, "Well.", timing=timing)
 
     assert surface.states == [WAITING, "Well."]
 
@@ -131,9 +131,7 @@ async def test_a_failing_model_is_not_asked_again_if_another_turn_has_waited(sto
     async def before_retry(failure: Exception) -> None:
         raise failure
 
-    shown = await make_reply(store, surface, before_retry=before_retry).stream(
-        spoken(Retrying(error), "Never read.")
-    )
+    shown = await answer(store, surface, Retrying(error), "Never read.", before_retry=before_retry)
 
     assert (surface.text, shown.outcome) == (error.apology, "failed")
 
@@ -173,9 +171,7 @@ async def test_a_sign_stands_below_a_broken_answer_until_it_is_there_anew(store:
 async def test_a_sign_gives_way_to_the_apology(store: Store) -> None:
     surface = Watched()
 
-    shown = await make_reply(store, surface, timing=SOON).stream(
-        spoken(surface.signed, ModelUnavailable("cut"))
-    )
+    shown = await answer(store, surface, surface.signed, ModelUnavailable("cut"), timing=SOON)
 
     assert surface.states == [WAITING, ModelUnavailable.apology]
     assert (shown.said, surface.text) == ("", ModelUnavailable.apology)
@@ -184,9 +180,7 @@ async def test_a_sign_gives_way_to_the_apology(store: Store) -> None:
 async def test_a_sign_gives_way_to_the_stop(store: Store) -> None:
     surface, stop = Watched(), asyncio.Event()
 
-    shown = await make_reply(store, surface, stop=stop, timing=SOON).stream(
-        spoken("Well", surface.signed, stop.set)
-    )
+    shown = await answer(store, surface, "Well", surface.signed, stop.set, stop=stop, timing=SOON)
 
     assert surface.states == ["Well", f"Well\n\n{WAITING}", f"Well\n\n{STOPPED}"]
     assert shown.said == "Well"
@@ -195,9 +189,7 @@ async def test_a_sign_gives_way_to_the_stop(store: Store) -> None:
 async def test_a_sign_that_does_not_fit_is_left_out(store: Store) -> None:
     surface = FakeSurface(limit=100)
 
-    await make_reply(store, surface, timing=SOON).stream(
-        spoken("x" * 95, lambda: surface.text, 0.2, "yz")
-    )
+    await answer(store, surface, "x" * 95, lambda: surface.text, 0.2, "yz", timing=SOON)
 
     assert surface.states == ["x" * 95, "x" * 95 + "yz"]
 
@@ -205,9 +197,7 @@ async def test_a_sign_that_does_not_fit_is_left_out(store: Store) -> None:
 async def test_a_sign_stands_below_a_block_of_code(store: Store) -> None:
     surface = Watched()
 
-    await make_reply(store, surface, timing=SOON).stream(
-        spoken("```\none\n", surface.signed, "two\n```")
-    )
+    await answer(store, surface, "```\none\n", surface.signed, "two\n```", timing=SOON)
 
     assert surface.states[1] == f"{surface.states[0]}\n\n{WAITING}"
     assert surface.states[0].endswith("```")
@@ -217,7 +207,7 @@ async def test_a_sign_stands_below_a_block_of_code(store: Store) -> None:
 async def test_a_second_try_shows_its_silence_in_one_write(store: Store) -> None:
     surface, saved = Watched(limit=100), Saved()
     older = TEXT[:150]
-    first = await make_reply(store, surface).stream(FakeModel([older]).stream([]))
+    first = await answer(store, surface, older)
     before = list(surface.states)
     surface.states.clear()
 
@@ -233,7 +223,7 @@ async def test_a_second_try_shows_its_silence_in_one_write(store: Store) -> None
 
 async def test_a_former_answer_stands_above_the_sign(store: Store) -> None:
     surface = Watched(limit=100)
-    first = await make_reply(store, surface).stream(FakeModel([TEXT]).stream([]))
+    first = await answer(store, surface, TEXT)
     before = [page.text for page in surface.screen.values()]
     pending = [PENDING] * (len(before) - 1)
     surface.states.clear()
@@ -252,9 +242,7 @@ async def test_what_is_refused_after_a_sign_leaves_the_words_alone(store: Store)
     refused = WriteRefused("moderated")
     surface = Watched(errors=[None, None, refused, refused])
 
-    shown = await make_reply(store, surface, timing=SOON).stream(
-        spoken("Half", surface.signed, " an oath")
-    )
+    shown = await answer(store, surface, "Half", surface.signed, " an oath", timing=SOON)
 
     assert surface.text == f"Half\n\n{WriteRefused.apology}"
     assert shown.said == "Half"

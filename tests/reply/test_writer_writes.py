@@ -17,7 +17,7 @@ from bot.reply.edit_budget import EditBudgets
 from bot.reply.writer import ReplyTiming, take_buttons_away
 from bot.store import Store
 from tests.support.fakes import FakeModel, FakeSurface, NoLimits
-from tests.support.replies import TEXT, WORDS, Watched, make_reply, spoken
+from tests.support.replies import TEXT, WORDS, Watched, answer, make_reply, spoken
 from tests.support.waiting import at_least, until
 
 
@@ -63,7 +63,7 @@ async def test_interim_writes_that_fail_do_not_end_a_reply(store: Store) -> None
 async def test_the_final_write_is_repeated_until_it_is_through(store: Store) -> None:
     surface = FakeSurface(errors=[WriteFailed("1"), WriteDelayed("2", retry_after=0.1), None])
 
-    await make_reply(store, surface).stream(FakeModel([TEXT]).stream([]))
+    await answer(store, surface, TEXT)
 
     assert surface.text == TEXT
 
@@ -71,9 +71,7 @@ async def test_the_final_write_is_repeated_until_it_is_through(store: Store) -> 
 async def test_a_failed_interim_write_is_repeated_while_the_model_is_silent(store: Store) -> None:
     surface = FakeSurface(errors=[WriteFailed("lost")])
 
-    await make_reply(store, surface, timing=repeating(0.02)).stream(
-        spoken("An answer.", lambda: surface.states)
-    )
+    await answer(store, surface, "An answer.", lambda: surface.states, timing=repeating(0.02))
 
     assert surface.states == ["An answer."]
 
@@ -138,9 +136,7 @@ async def test_no_write_is_repeated_much_later_than_it_could_be(store: Store) ->
     timing = ReplyTiming(repeat=Backoff(first=0.01, longest=0.02))
 
     # Without a longest pause the last one would take 20 seconds.
-    await make_reply(store, surface, patience=10, timing=timing).stream(
-        FakeModel([TEXT]).stream([])
-    )
+    await answer(store, surface, TEXT, patience=10, timing=timing)
 
     assert surface.text == TEXT
 
@@ -187,15 +183,11 @@ async def test_an_end_does_not_wait_for_as_long_as_what_failed_before_it(store: 
     assert surface.text == "Hi"
 
 
-async def test_an_end_does_not_wait_for_the_next_try_at_what_failed_before_it(
-    store: Store,
-) -> None:
+async def test_an_end_does_not_wait_for_the_next_try_at_what_failed_before_it(store: Store) -> None:
     surface = FakeSurface(errors=[WriteFailed("down")])
 
     async with asyncio.timeout(60):
-        await make_reply(store, surface, timing=repeating(3600.0)).stream(
-            spoken("H", lambda: not surface.errors, "i")
-        )
+        await answer(store, surface, "H", lambda: not surface.errors, "i", timing=repeating(3600.0))
 
     assert surface.text == "Hi"
 
@@ -203,7 +195,7 @@ async def test_an_end_does_not_wait_for_the_next_try_at_what_failed_before_it(
 async def test_a_final_write_that_has_to_wait_holds_all_processes(store: Store) -> None:
     surface = FakeSurface(errors=[WriteDelayed("429", retry_after=3600)])
     with pytest.raises(WriteDelayed):
-        await make_reply(store, surface, patience=0.1).stream(FakeModel([TEXT]).stream([]))
+        await answer(store, surface, TEXT, patience=0.1)
 
     with pytest.raises(WriteDelayed):
         await EditBudgets(store=store).final(surface.posts, deadline=0.0)
@@ -265,14 +257,14 @@ async def test_a_final_write_that_never_gets_through_is_told(store: Store) -> No
     surface = FakeSurface(errors=[WriteFailed("down")] * 50)
 
     with pytest.raises(WriteFailed, match="down"):
-        await make_reply(store, surface, patience=0.2).stream(FakeModel([TEXT]).stream([]))
+        await answer(store, surface, TEXT, patience=0.2)
 
 
 async def test_a_final_write_that_has_to_wait_too_long_is_given_back(store: Store) -> None:
     surface = FakeSurface(errors=[WriteDelayed("an hour", retry_after=3600)])
 
     with pytest.raises(WriteDelayed):
-        await make_reply(store, surface, patience=1).stream(FakeModel([TEXT]).stream([]))
+        await answer(store, surface, TEXT, patience=1)
 
 
 class Busy(NoLimits):

@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from bot.domain import Delta, EditBudget, Shown
 from bot.errors import LeaseLost
@@ -96,6 +97,16 @@ async def spoken(
             await until(part)
         else:
             yield part
+
+
+async def answer(
+    store: Store,
+    surface: Surface,
+    *parts: Delta | float | Callable[[], object] | Exception,
+    **options: Any,
+) -> Shown:
+    """Stream what `spoken` yields as a reply; the options are those of `make_reply`."""
+    return await make_reply(store, surface, **options).stream(spoken(*parts))
 
 
 class Watched(EditBudgets):

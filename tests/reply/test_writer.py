@@ -19,7 +19,7 @@ from bot.errors import (
     WriteFailed,
     WriteRefused,
 )
-from bot.reply.draft import STOPPED
+from bot.reply.draft import STOPPED, with_notice
 from bot.reply.edit_budget import EditBudgets
 from bot.reply.pages import Pager
 from bot.reply.writer import restore
@@ -88,13 +88,16 @@ async def test_a_long_reply_stands_on_pages(store: Store) -> None:
     assert all(page.final for page in surface.screen.values())
 
 
-async def test_a_model_that_breaks_off_leaves_its_words_and_an_apology(store: Store) -> None:
+@pytest.mark.parametrize("said", ["", "Half an answer"])
+async def test_a_model_that_breaks_off_leaves_its_words_and_an_apology(
+    store: Store, said: str
+) -> None:
     surface = FakeSurface()
 
-    shown = await answer(store, surface, "Half an", " answer", ModelUnavailable("cut"))
+    shown = await answer(store, surface, said, ModelUnavailable("cut"))
 
-    assert (shown.outcome, shown.said) == ("failed", "Half an answer")
-    assert surface.text == f"Half an answer\n\n{ModelUnavailable.apology}" == shown.text
+    assert (shown.outcome, shown.said) == ("failed", said)
+    assert surface.text == with_notice(said, ModelUnavailable.apology) == shown.text
 
 
 async def test_an_end_is_no_interim_write_though_a_slot_comes_in_the_same_moment(
@@ -140,15 +143,6 @@ async def test_a_crash_shows_no_end_though_a_slot_comes_in_the_same_moment(store
         await make_reply(store, surface, budgets=Slow(store=store)).stream(deltas())
 
     assert [page.final for page in surface.screen.values()] == [False]
-
-
-async def test_a_model_that_says_nothing_leaves_an_apology_only(store: Store) -> None:
-    surface = FakeSurface()
-
-    shown = await answer(store, surface, ModelUnavailable("refused"))
-
-    assert (shown.outcome, shown.said) == ("failed", "")
-    assert surface.text == ModelUnavailable.apology
 
 
 async def test_stop_keeps_what_was_said_and_hangs_up(store: Store) -> None:

@@ -180,27 +180,17 @@ class TestWrittenAnew:
         assert surface.text.startswith("The former.\n\n")
         assert shown.said == ""
 
-    async def test_a_new_answer_that_is_refused_leaves_the_former(self, store: Store) -> None:
-        surface = FakeSurface()
-        ids = await self.former(store, surface, "The former.")
-        surface.errors = [WriteRefused("moderated"), WriteRefused("moderated")]
-
-        shown = await answer(store, surface, "An oath", message_ids=ids, replaced="The former.")
-
-        notice = FAILED_ANEW.format(apology=WriteRefused.apology)
-        assert surface.text == f"The former.\n\n{notice}"
-        assert (shown.outcome, shown.said) == ("failed", "")
-
-    async def test_the_former_answer_comes_back_where_a_page_may_not_be_posted(
-        self, store: Store
+    @pytest.mark.parametrize("refusal", [PlaceGone("no permission"), WriteRefused("moderated")])
+    async def test_the_former_answer_comes_back_where_a_page_is_refused(
+        self, store: Store, refusal: PlaceGone | WriteRefused
     ) -> None:
         surface = FakeSurface(limit=200)
         ids = await self.former(store, surface, "The former.")
-        surface.errors = [None, PlaceGone("no permission")]
+        surface.errors = [None, refusal]
 
         shown = await answer(store, surface, TEXT, message_ids=ids, replaced="The former.")
 
-        notice = FAILED_ANEW.format(apology=PlaceGone.apology)
+        notice = FAILED_ANEW.format(apology=refusal.apology)
         assert surface.text == f"The former.\n\n{notice}"
         assert (shown.outcome, shown.said, shown.message_ids) == ("failed", "", ("m1",))
 
@@ -332,13 +322,6 @@ class TestLeftOut:
 
         apology = f"{self.NOTICE}\n\n{WriteRefused.apology}"
         assert [page.text for page in surface.screen.values()] == ["Half", apology]
-
-    async def test_where_nothing_was_answered_it_is_no_matter(self, store: Store) -> None:
-        surface = FakeSurface(errors=[WriteRefused("moderated")])
-
-        await answer(store, surface, LeftOut(5), "An oath")
-
-        assert surface.text == WriteRefused.apology
 
     async def test_where_there_is_no_room_the_apology_comes_first(self, store: Store) -> None:
         refused = WriteRefused("moderated")

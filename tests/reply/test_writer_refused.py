@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from bot.domain import EditBudget, Page
+from bot.domain import Delta, EditBudget, LeftOut, Page
 from bot.errors import LeaseLost, MessageGone, PlaceGone, WriteFailed, WriteRefused
 from bot.reply.draft import STOPPED
 from bot.store import Store
@@ -186,10 +186,13 @@ async def test_a_text_that_is_refused_altogether_ends_with_an_apology(store: Sto
     assert (shown.outcome, shown.said) == ("failed", "Half")
 
 
-async def test_a_first_text_that_is_refused_is_an_apology_alone(store: Store) -> None:
+@pytest.mark.parametrize("parts", [["An oath"], [LeftOut(5), "An oath"]])
+async def test_a_first_text_that_is_refused_is_an_apology_alone(
+    store: Store, parts: list[Delta]
+) -> None:
     surface = FakeSurface(errors=[WriteRefused("moderated")])
 
-    shown = await answer(store, surface, "An oath")
+    shown = await answer(store, surface, *parts)
 
     assert surface.text == WriteRefused.apology
     assert (shown.outcome, shown.said, shown.message_ids) == ("failed", "", ("m1",))
@@ -221,15 +224,6 @@ async def test_a_page_that_cannot_be_followed_says_so(
     assert page.final
     assert (shown.outcome, shown.said, shown.message_ids) == ("failed", words, ("m1",))
     assert saved.last.said == words
-
-
-async def test_a_page_that_takes_no_edit_is_followed_by_an_apology(store: Store) -> None:
-    refused = WriteRefused("moderated")
-    surface = FakeSurface(errors=[None, refused, refused, refused])
-
-    await answer(store, surface, "Half", lambda: surface.screen, " an oath")
-
-    assert [page.text for page in surface.screen.values()] == ["Half", WriteRefused.apology]
 
 
 async def test_an_apology_stands_below_code_and_not_in_it(store: Store) -> None:

@@ -168,22 +168,14 @@ async def test_a_sign_stands_below_a_broken_answer_until_it_is_there_anew(store:
     assert surface.text == shown.said == "You said: What is it?"
 
 
-async def test_a_sign_gives_way_to_the_apology(store: Store) -> None:
-    surface = Watched()
+async def test_a_sign_gives_way_to_the_apology_or_the_stop(store: Store) -> None:
+    failing, stopped, stop = Watched(), Watched(), asyncio.Event()
 
-    shown = await answer(store, surface, surface.signed, ModelUnavailable("cut"), timing=SOON)
+    await answer(store, failing, failing.signed, ModelUnavailable("cut"), timing=SOON)
+    await answer(store, stopped, "Well", stopped.signed, stop.set, stop=stop, timing=SOON)
 
-    assert surface.states == [WAITING, ModelUnavailable.apology]
-    assert (shown.said, surface.text) == ("", ModelUnavailable.apology)
-
-
-async def test_a_sign_gives_way_to_the_stop(store: Store) -> None:
-    surface, stop = Watched(), asyncio.Event()
-
-    shown = await answer(store, surface, "Well", surface.signed, stop.set, stop=stop, timing=SOON)
-
-    assert surface.states == ["Well", f"Well\n\n{WAITING}", f"Well\n\n{STOPPED}"]
-    assert shown.said == "Well"
+    assert failing.states == [WAITING, ModelUnavailable.apology]
+    assert stopped.states == ["Well", f"Well\n\n{WAITING}", f"Well\n\n{STOPPED}"]
 
 
 async def test_a_sign_that_does_not_fit_is_left_out(store: Store) -> None:

@@ -51,15 +51,6 @@ async def test_two_replies_share_one_budget(store: Store) -> None:
     assert sum(len(surface.states) for surface in surfaces) <= 10
 
 
-async def test_interim_writes_that_fail_do_not_end_a_reply(store: Store) -> None:
-    surface = FakeSurface(errors=[None, WriteFailed("lost"), WriteDelayed("slow", retry_after=0.1)])
-
-    shown = await make_reply(store, surface).stream(FakeModel(WORDS, pause=0.01).stream([]))
-
-    assert shown.outcome == "done"
-    assert surface.text == TEXT
-
-
 async def test_the_final_write_is_repeated_until_it_is_through(store: Store) -> None:
     surface = FakeSurface(errors=[WriteFailed("1"), WriteDelayed("2", retry_after=0.1), None])
 
@@ -258,13 +249,6 @@ async def test_a_final_write_that_never_gets_through_is_told(store: Store) -> No
 
     with pytest.raises(WriteFailed, match="down"):
         await answer(store, surface, TEXT, patience=0.2)
-
-
-async def test_a_final_write_that_has_to_wait_too_long_is_given_back(store: Store) -> None:
-    surface = FakeSurface(errors=[WriteDelayed("an hour", retry_after=3600)])
-
-    with pytest.raises(WriteDelayed):
-        await answer(store, surface, TEXT, patience=1)
 
 
 class Busy(NoLimits):

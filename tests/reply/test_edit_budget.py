@@ -605,7 +605,27 @@ class TestReserve:
 
             took = await scene.took(edit(other, posting(owed), new=True))
 
-        assert took >= 30
+        assert took == pytest.approx(30, abs=1 + SOON)
+
+    async def test_who_waits_for_one_begins_soon_after_another_is_given_back(
+        self, scene: Scene
+    ) -> None:
+        (one, other), owed = scene.processes(2), refilling("owed", 1, 5000.0)
+        began = scene.now()
+
+        async def reply(budgets: EditBudgets, *, begins: float, lasts: float) -> float:
+            await scene.sleep(begins)
+            async with budgets.reserving():
+                await edit(budgets, posting(owed), new=True)
+                begun = scene.now() - began
+                await scene.sleep(lasts)
+            return begun
+
+        begun = await scene.run(
+            reply(one, begins=0.0, lasts=10.0), reply(other, begins=1.0, lasts=0.0)
+        )
+
+        assert begun == pytest.approx([0, 10], abs=1 + SOON)
 
     async def test_what_an_earlier_attempt_owed_is_reserved_before_the_first_write(
         self, scene: Scene

@@ -26,7 +26,6 @@ from bot.reply.writer import restore
 from bot.store import Store
 from tests.support.fakes import FakeModel, FakeSurface
 from tests.support.replies import TEXT, WORDS, Saved, answer, make_reply, spoken
-from tests.support.waiting import until
 
 
 async def test_the_final_text_is_what_the_model_said(store: Store) -> None:
@@ -123,13 +122,6 @@ async def test_a_crash_shows_no_end_though_a_slot_comes_in_the_same_moment(store
     crash = asyncio.Event()
     surface = FakeSurface()
 
-    async def deltas() -> AsyncGenerator[Delta]:
-        yield "Hello"
-        await until(lambda: surface.posted)
-        yield " world"
-        await crash.wait()
-        raise RuntimeError("not a model's failure")
-
     class Slow(EditBudgets):
         async def interim(self, *args: Any, **terms: Any) -> bool:
             granted = await super().interim(*args, **terms)
@@ -139,8 +131,9 @@ async def test_a_crash_shows_no_end_though_a_slot_comes_in_the_same_moment(store
                 await terms["unless"].wait()
             return granted
 
+    parts = ("Hello", lambda: surface.posted, " world", crash.is_set, RuntimeError("no model's"))
     with pytest.raises(RuntimeError):
-        await make_reply(store, surface, budgets=Slow(store=store)).stream(deltas())
+        await answer(store, surface, *parts, budgets=Slow(store=store))
 
     assert [page.final for page in surface.screen.values()] == [False]
 

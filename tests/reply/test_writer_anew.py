@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from bot.concurrency import empty_stream
-from bot.domain import Delta, EditBudget, LeftOut, Page, Shown, Start
+from bot.domain import EditBudget, LeftOut, Page, Shown, Start
 from bot.errors import GivenUp, ModelUnavailable, PlaceGone, WriteFailed, WriteRefused
 from bot.reply.draft import (
     ANSWERED_BY,
@@ -256,17 +256,11 @@ class TestStarts:
         assert surface.text == f"Yes.\n\n{ANSWERED_BY.format(model='other')}"
 
     async def test_the_words_that_stay_keep_what_was_left_out(self, store: Store) -> None:
-        surface = FakeSurface()
+        surface, cut = FakeSurface(), ModelUnavailable("cut")
 
-        async def broken() -> AsyncGenerator[Delta]:
-            for part in (LeftOut(5), "Well, it is", Start(""), "W"):
-                yield part
-            raise ModelUnavailable("cut")
+        await answer(store, surface, LeftOut(5), "Well, it is", Start(""), "W", cut)
 
-        await make_reply(store, surface).stream(broken())
-
-        notices = f"{LEFT_OUT.format(characters=5)}\n\n{ModelUnavailable.apology}"
-        assert surface.text == f"Well, it is\n\n{notices}"
+        assert surface.text == f"Well, it is\n\n{LEFT_OUT.format(characters=5)}\n\n{cut.apology}"
 
     async def test_what_is_no_end_of_the_answer_leaves_no_final_page(self, store: Store) -> None:
         surface = FakeSurface()
@@ -291,16 +285,9 @@ class TestLeftOut:
 
     async def died(self, store: Store, surface: FakeSurface) -> Shown:
         """Return what a try leaves that dies in mid-answer."""
-        saved = Saved()
-
-        async def crashes() -> AsyncGenerator[Delta]:
-            for part in (LeftOut(5), "Well, it is"):
-                yield part
-            await until(lambda: surface.text)
-            raise ValueError("a bug")
-
-        with pytest.raises(ValueError, match="a bug"):
-            await make_reply(store, surface, saved=saved).stream(crashes())
+        saved, parts = Saved(), (LeftOut(5), "Well, it is", lambda: surface.text, ValueError("bug"))
+        with pytest.raises(ValueError, match="bug"):
+            await answer(store, surface, *parts, saved=saved)
         return saved.last
 
     async def test_where_the_rest_is_refused(self, store: Store) -> None:
@@ -314,40 +301,39 @@ class TestLeftOut:
         assert TEXT.startswith(shown.said.partition("\n")[0])
         assert self.NOTICE not in shown.said
 
-    async def test_where_the_message_takes_no_edit_either(self, store: Store) -> None:
-        refused = WriteRefused("moderated")
-        surface = FakeSurface(errors=[None, refused, refused, refused])
+    @pytest.mark.parametrize(
+        ("limit", "refusals", "shown"),
+        [
+            (ROOM, 2, ["Half\n\n{notice}\n\n{apology}"]),
+            (ROOM, 3, ["Half", "{notice}\n\n{apology}"]),
+            # Where there is no room for both, the apology comes first.
+            (100, 2, ["Half\n\n{apology}"]),
+        ],
+    )
+    async def test_where_the_message_takes_no_edit_either(
+        self, store: Store, limit: int, refusals: int, shown: list[str]
+    ) -> None:
+        surface = FakeSurface(limit=limit, errors=[None, *[WriteRefused("moderated")] * refusals])
 
         await answer(store, surface, LeftOut(5), "Half", lambda: surface.text, " an oath")
 
-        apology = f"{self.NOTICE}\n\n{WriteRefused.apology}"
-        assert [page.text for page in surface.screen.values()] == ["Half", apology]
-
-    async def test_where_there_is_no_room_the_apology_comes_first(self, store: Store) -> None:
-        refused = WriteRefused("moderated")
-        surface = FakeSurface(limit=100, errors=[None, refused, refused])
-
-        await answer(store, surface, LeftOut(5), "Half", lambda: surface.text, " an oath")
-
-        assert surface.text == f"Half\n\n{WriteRefused.apology}"
+        texts = {"notice": self.NOTICE, "apology": WriteRefused.apology}
+        expected = [text.format(**texts) for text in shown]
+        assert [page.text for page in surface.screen.values()] == expected
 
     @pytest.mark.parametrize("said", ["", "Well"])
-    @pytest.mark.parametrize("apology", [GivenUp.apology, ModelUnavailable.apology])
+    @pytest.mark.parametrize("error", [GivenUp(""), ModelUnavailable("cut")])
     async def test_where_the_next_try_comes_to_less(
-        self, store: Store, said: str, apology: str
+        self, store: Store, said: str, error: GivenUp | ModelUnavailable
     ) -> None:
         surface = FakeSurface()
         earlier = await self.died(store, surface)
 
-        async def fails() -> AsyncGenerator[Delta]:
-            yield said
-            raise GivenUp("") if apology == GivenUp.apology else ModelUnavailable("cut")
+        shown = await answer(store, surface, said, error, earlier=earlier)
 
-        shown = await make_reply(store, surface, earlier=earlier).stream(fails())
-
-        assert surface.text == f"Well, it is\n\n{self.NOTICE}\n\n{apology}"
+        assert surface.text == f"Well, it is\n\n{self.NOTICE}\n\n{error.apology}"
         assert shown.said == "Well, it is"
-        assert shown.outcome == ("dead" if apology == GivenUp.apology else "failed")
+        assert shown.outcome == ("dead" if isinstance(error, GivenUp) else "failed")
 
     async def test_where_the_next_try_is_refused(self, store: Store) -> None:
         surface = FakeSurface()
@@ -404,13 +390,10 @@ class TestKnownEnd:
     async def test_a_crash_beside_a_post_is_none(self, store: Store) -> None:
         surface, saved = FakeSurface(latency=0.3), Saved()
 
-        async def crashes() -> AsyncGenerator[Delta]:
-            yield "Half"
-            await until(lambda: surface.at_once)
-            raise ValueError("a bug")
-
-        with pytest.raises(ValueError, match="a bug"):
-            await make_reply(store, surface, saved=saved).stream(crashes())
+        with pytest.raises(ValueError, match="bug"):
+            await answer(
+                store, surface, "Half", lambda: surface.at_once, ValueError("bug"), saved=saved
+            )
 
         assert saved.last == Shown(("m1",), "Half", "Half")
 

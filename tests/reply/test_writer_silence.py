@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 import pytest
 
 from bot.concurrency import Backoff
-from bot.domain import Delta, EditBudget, Message, Page, Retrying
+from bot.domain import EditBudget, Message, Page, Retrying
 from bot.errors import ModelBusy, ModelUnavailable, WriteFailed, WriteRefused
 from bot.reply.draft import BUSY, PENDING, STOPPED, WAITING
 from bot.reply.writer import ReplyTiming
@@ -18,7 +17,6 @@ from tests.emulators.model import ModelEmulator
 from tests.support.fakes import FakeModel, FakeSurface
 from tests.support.model import open_retrying
 from tests.support.replies import TEXT, WORDS, Saved, answer, make_reply, spoken
-from tests.support.waiting import until
 
 SOON = ReplyTiming(silence=0.02, first_silence=0.02, busy_silence=0.02)
 
@@ -112,15 +110,10 @@ async def test_a_model_that_is_asked_again_is_said_to_be_busy(store: Store) -> N
 
 
 async def test_a_sign_of_life_becomes_the_calm_line(store: Store) -> None:
-    surface = Watched()
+    surface, busy = Watched(), Retrying(ModelBusy("full"))
+    parts = (surface.signed, busy, lambda: BUSY in surface.text, "Well.")
 
-    async def deltas() -> AsyncGenerator[Delta]:
-        await until(lambda: surface.states == [WAITING])
-        yield Retrying(ModelBusy("full"))
-        await until(lambda: surface.states == [WAITING, BUSY])
-        yield "Well."
-
-    await make_reply(store, surface, timing=SOON).stream(deltas())
+    await answer(store, surface, *parts, timing=SOON)
 
     assert surface.states == [WAITING, BUSY, "Well."]
 

@@ -17,24 +17,14 @@ from tests.support.replies import TEXT, WORDS, Saved, Watched, answer, make_repl
 from tests.support.waiting import until
 
 
-async def test_a_message_that_takes_no_edits_is_followed_by_a_new_one(store: Store) -> None:
-    surface = FakeSurface(errors=[None, WriteRefused("too old")])
-    saved = Saved()
-
-    shown = await make_reply(store, surface, saved=saved).stream(
-        FakeModel([TEXT[:50], TEXT[50:]], pause=0.1).stream([])
-    )
-
-    assert shown.message_ids == ("m2",)
-    assert saved.last.message_ids == ("m2",)
-    assert surface.screen["m2"].text == TEXT
-
-
 class TestTakesNoEdits:
     """A message that takes no edits any more, and a platform that loses answers."""
 
-    async def test_its_page_is_posted_once_though_the_answer_is_lost(self, store: Store) -> None:
-        surface, saved = Stubborn(lost={2}), Saved()
+    @pytest.mark.parametrize("lost", [set[int](), {2}])
+    async def test_its_page_is_posted_once_even_if_the_answer_is_lost(
+        self, store: Store, lost: set[int]
+    ) -> None:
+        surface, saved = Stubborn(lost=set(lost)), Saved()
 
         shown = await make_reply(store, surface, saved=saved).stream(surface.speaking())
 

@@ -317,35 +317,27 @@ async def test_a_last_edit_waits_if_no_post_is_free_either(store: Store) -> None
 async def test_what_a_429_has_refused_is_not_on_the_screen(store: Store) -> None:
     edits = EditBudget("edits", 9, 60.0, refills=True)
     surface = FakeSurface(edits=edits, errors=[None, WriteDelayed("slow", retry_after=60.0)])
-    said = spoken(
-        "One two",
-        lambda: bool(surface.states),
-        " three",
-        lambda: len(surface.errors) == 0,
-        " four.",
-    )
+    parts = ("One two", lambda: surface.states, " three", lambda: not surface.errors, " four.")
 
-    await make_reply(store, surface, timing=EDITS_FIRST).stream(said)
+    await answer(store, surface, *parts, timing=EDITS_FIRST)
 
     assert surface.states == ["One two", "three four."]
 
 
 async def test_all_that_would_wait_go_on_below(store: Store) -> None:
     edits = EditBudget("edits", 4, 3600.0, refills=True)
-    posts = EditBudget("posts", 100, 60.0, refills=True)
     around = EditBudget("all", 100, 60.0, refills=True)
     budgets, begun = EditBudgets(store=store), asyncio.Event()
     surfaces = [
-        FakeSurface(edits=edits, posts=replace(posts, bucket=f"posts {number}", within=around))
+        FakeSurface(edits=edits, posts=replace(around, bucket=f"posts {number}", within=around))
         for number in range(8)
     ]
     for _ in range(4):
         await budgets.final(edits, deadline=0.0)
-    timing = replace(EDITS_FIRST, free_post=30.0)
-    replies = [make_reply(store, it, budgets=budgets, timing=timing) for it in surfaces]
-    said = [spoken("One", begun.is_set, " two.") for _ in surfaces]
+    options = {"budgets": budgets, "timing": replace(EDITS_FIRST, free_post=30.0)}
     answering = [
-        asyncio.create_task(reply.stream(words)) for reply, words in zip(replies, said, strict=True)
+        asyncio.create_task(answer(store, it, "One", begun.is_set, " two.", **options))
+        for it in surfaces
     ]
 
     await until(lambda: all(surface.states for surface in surfaces))

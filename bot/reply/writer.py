@@ -63,7 +63,7 @@ class ReplyTiming:
 
 
 @dataclass(frozen=True, slots=True)
-class ReplyCallbacks:
+class Callbacks:
     """What a reply asks of the turn that it answers.
 
     `save` is called before each write and after each post. It raises LeaseLost if another process
@@ -89,7 +89,7 @@ class Reply:
         surface: Surface,
         budgets: EditBudgets,
         draft: Draft,
-        callbacks: ReplyCallbacks,
+        callbacks: Callbacks,
         stop: asyncio.Event,
         timing: ReplyTiming,
     ) -> None:

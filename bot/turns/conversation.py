@@ -36,14 +36,7 @@ from bot.ports import Model, Platform, Surface
 from bot.reply.draft import Draft, given_up, shortened
 from bot.reply.edit_budget import EditBudgets
 from bot.reply.freshness import Freshness
-from bot.reply.writer import (
-    Reply,
-    ReplyCallbacks,
-    ReplyTiming,
-    apologize,
-    restore,
-    take_buttons_away,
-)
+from bot.reply.writer import Callbacks, Reply, ReplyTiming, apologize, restore, take_buttons_away
 from bot.text.prompt import SystemPrompt, compose
 from bot.tokens.counters import estimate
 from bot.turns.context import complete_context
@@ -377,7 +370,7 @@ class Conversation:
                 left_out=lease.turn.left_out,
                 remembered=self._history.remembers,
             ),
-            callbacks=ReplyCallbacks(
+            callbacks=Callbacks(
                 save=lease.save,
                 before_retry=lease.before_retry,
                 claims_truncation_notice=partial(self._claims_truncation_notice, lease.turn),

@@ -13,7 +13,7 @@ from bot.errors import LeaseLost
 from bot.ports import Surface
 from bot.reply.draft import Draft
 from bot.reply.edit_budget import EditBudgets
-from bot.reply.writer import Reply, ReplyCallbacks, ReplyTiming
+from bot.reply.writer import Callbacks, Reply, ReplyTiming
 from bot.store import Store
 from tests.support.waiting import until
 
@@ -78,7 +78,7 @@ def make_reply(
             earlier=earlier or Shown(tuple(message_ids), older, older),
             replaced_answer=replaced,
         ),
-        callbacks=ReplyCallbacks(saved or Saved(), before_retry, always_announce),
+        callbacks=Callbacks(saved or Saved(), before_retry, always_announce),
         stop=stop or asyncio.Event(),
         timing=replace(timing, patience=patience),
     )

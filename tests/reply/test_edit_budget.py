@@ -301,23 +301,6 @@ class TestPause:
 class TestOrder:
     """Who of a process goes first."""
 
-    async def test_finals_go_first_and_then_the_stalest(self, scene: Scene) -> None:
-        budget, (budgets,) = fixed("a", 2, 60.0), scene.processes(1)
-        written: list[str] = []
-        await waits(scene, budgets, budget, finals=2)
-
-        async def interim(name: str, since: float) -> None:
-            await edit(budgets, budget, since=since)
-            written.append(name)
-
-        async def final() -> None:
-            await budgets.final(budget, deadline=FOREVER)
-            written.append("final")
-
-        await scene.run(interim("fresh", 3.0), interim("stale", 1.0), interim("old", 2.0), final())
-
-        assert written == ["final", "stale", "old", "fresh"]
-
     async def test_finals_of_a_channel_go_out_in_the_order_in_which_replies_end(
         self, scene: Scene
     ) -> None:

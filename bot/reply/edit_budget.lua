@@ -55,30 +55,26 @@ local function expire(key, least)
   redis.call('PEXPIRE', key, math.max(redis.call('PTTL', key), least))
 end
 
--- Returns the time to wait, the fields that book so many writes, and the time from now until the
--- bucket takes another spaced one at the earliest.
-local function quote(key, age, writes, window, shape, spaced, reserved, count)
+-- Returns the time to wait, the fields that book the write, and the time from now until the bucket
+-- takes another spaced one at the earliest.
+local function quote(key, age, writes, window, shape, spaced, reserved)
   local saved = redis.call('HMGET', key, 'paused', 'next', 'used', 'ends', 'level', 'at')
   local paused, after = number(saved[1], now + DAY_MS) or 0, number(saved[2], now + 2 * window) or 0
   local wait, interval, ending, fields = 0, 0, false, nil
   if shape == 'slides' then
-    local made = number(redis.call('HGET', key, 'made'), 2 ^ 52) or 0
-    local most = writes - reserved
+    local made, most = number(redis.call('HGET', key, 'made'), 2 ^ 52) or 0, writes - reserved
     local before = made >= most
       and number(redis.call('HGET', key, 'write' .. (made - most) % writes), now)
     wait = before and before + window - now or 0
-    fields = {'made', made + count}
-    for i = made, made + count - 1 do
-      fields[#fields + 1], fields[#fields + 2] = 'write' .. i % writes, now
-    end
+    fields = {'made', made + 1, 'write' .. made % writes, now}
   elseif shape == 'refills' then
     writes = writes * share_of(key)
     local level = number(saved[5], 2 ^ 52) or writes
     level = level + (now - (number(saved[6], now) or now)) * writes / window
-    level = math.min(level, writes) - count
+    level = math.min(level, writes) - 1
     wait = (reserved - level) * window / writes
     interval = 1 / (writes / window + math.max(level, 0) / SPREAD)
-    fields = {'level', math.max(level, 0), 'at', now}
+    fields = {'level', level, 'at', now}
   else
     local used, ends = number(saved[3], 2 ^ 52) or 0, number(saved[4], now + window) or 0
     if now >= ends then used, ends = 0, now + window end
@@ -88,12 +84,12 @@ local function quote(key, age, writes, window, shape, spaced, reserved, count)
       wait = ends - now - LAST * window
     end
     interval = (1 - LAST) * window / math.max(writes - reserved, 1)
-    ending = used + count >= writes
-    fields = {'used', used + count, 'ends', ends}
+    ending = used + 1 >= writes
+    fields = {'used', used + 1, 'ends', ends}
   end
   if spaced then wait = math.max(wait, after - now, interval / 2 - age) end
   if spaced and not ending then after = now + interval end
-  fields[#fields + 1], fields[#fields + 2] = 'next', after
+  fields[5], fields[6] = 'next', after
   return math.ceil(math.max(wait, paused - now)), fields, math.max(math.ceil(after - now), 0)
 end
 
@@ -118,7 +114,7 @@ function verbs.take(age, owner, lease, ...)
     end
     windows[i] = tonumber(window)
     wait, found[i], spacing[i] = quote(
-      key, tonumber(age), tonumber(writes), windows[i], shape, spaced == '1', reserved + others, 1
+      key, tonumber(age), tonumber(writes), windows[i], shape, spaced == '1', reserved + others
     )
     if use == 'owe' then found[i] = false end
     if others > 0 then wait = math.min(wait, AGAIN) end
@@ -133,15 +129,6 @@ function verbs.take(age, owner, lease, ...)
     end
   end
   return {0, spacing[1]}
-end
-
--- Book writes that a process has made while it could not ask.
-function verbs.count(writes, window, shape, made)
-  local key, length = KEYS[1], tonumber(window)
-  local _, fields = quote(key, 0, tonumber(writes), length, shape, false, 0, tonumber(made))
-  redis.call('HSET', key, unpack(fields))
-  expire(key, 2 * length)
-  return 1
 end
 
 -- Keep reserves for another lease, or give them back.

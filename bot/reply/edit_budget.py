@@ -86,14 +86,14 @@ class _Queue:
 
     Times are in loop time. The store is not asked before the next spaced write is due, or during a
     pause. While the store is away, and if the bucket is local to the process, writes are counted
-    here. The store counts the `uncounted` ones as soon as it is back.
+    here; also until `uncounted_until` afterwards, because the store does not know all of them.
     """
 
     waiting: list[_Waiter] = field(default_factory=list)
     granted: list[float] = field(default_factory=list)
     next_spaced: float = 0.0
     paused_until: float = 0.0
-    uncounted: list[float] = field(default_factory=list)
+    uncounted_until: float = 0.0
 
     def enqueue(self, waiter: _Waiter) -> bool:
         """Enqueue the waiter if needed. True if it is first."""
@@ -117,6 +117,8 @@ class _Queue:
 
     def wait_before_asking(self, draw: _Draw, now: float) -> float:
         """Return the seconds before which the store need not be asked."""
+        if now < self.uncounted_until:
+            return max(self.local_wait(draw, now), self.paused_until - now)
         return max(self.paused_until, self.next_spaced if draw.spaced else now, now) - now
 
     def grant(self, draw: _Draw, now: float, *, spacing: float | None) -> None:
@@ -124,14 +126,15 @@ class _Queue:
         budget = draw.budget
         self.granted = [*self.granted, now][-budget.writes :]
         if spacing is None:
-            self.uncounted = [*self.uncounted, now][-budget.writes :]
+            self.uncounted_until = now + _ALONE * budget.seconds
             spacing = _ALONE * budget.seconds / budget.writes
         if draw.spaced:
             self.next_spaced = now + spacing
 
     def is_idle(self, now: float) -> bool:
         """Whether the queue can be dropped without a loss."""
-        return not self.waiting and max(self.next_spaced, self.paused_until) <= now
+        ends = max(self.next_spaced, self.paused_until, self.uncounted_until)
+        return not self.waiting and ends <= now
 
     def _first(self) -> _Waiter | None:
         return min(self.waiting, key=lambda waiter: waiter.rank, default=None)
@@ -361,7 +364,6 @@ class EditBudgets:
         for draw in draws:
             if pause := draw.queue.wait_before_asking(draw, now()):
                 return pause, draw
-            await self._count(draw)
         age = min(now() - waiter.wrote, draws[0].budget.seconds)
         arguments = tuple(argument for draw in draws for argument in draw.arguments)
         reserves = _reserves.get(_Reserves(""))
@@ -384,15 +386,6 @@ class EditBudgets:
                     outermost = each.budget.bucket
             _booked.set([outermost])
         return pause, draw
-
-    async def _count(self, draw: _Draw) -> None:
-        """Count in the store what was written while it was away, unless it still is."""
-        queue, budget, now = draw.queue, draw.budget, self._clock.now()
-        made, queue.uncounted = queue.uncounted, []
-        if recent := sum(now - at < budget.seconds for at in made):
-            arguments = budget.writes, int(budget.seconds * 1000), _shape(budget), recent
-            if await self._run("count", *arguments, keys=[budget]) is None:
-                queue.uncounted = made
 
     @property
     def _lease_ms(self) -> int:

@@ -776,7 +776,7 @@ def _misspelt(name: str, where: str, *, is_strict: bool = True) -> str | None:
         return None
     meant = [right for word, right in _WORDS if re.search(word, words)]
     near = very_near or meant or get_close_matches(written, known, n=1, cutoff=_NEAR)
-    cure = f"did you mean {near[0]}?" if near else "the README has a table of all settings"
+    cure = f"did you mean {near[0]}?" if near else "docs/settings.md has a table of all settings"
     return f"{name} in {where} is unknown; {cure}"
 
 

@@ -484,7 +484,7 @@ def test_a_misspelt_name_in_the_file_is_told_with_the_nearest_one(tmp_path: Path
     assert found == (
         "DISCORD_TOKN in .env is unknown; did you mean DISCORD_TOKEN?",
         "MAX_TOKEN in .env is unknown; did you mean MAX_TOKENS?",
-        "SLACK_COLOUR in .env is unknown; the README has a table of all settings",
+        "SLACK_COLOUR in .env is unknown; docs/settings.md has a table of all settings",
     )
 
 
@@ -749,10 +749,10 @@ def test_the_example_as_it_stands_changes_nothing() -> None:
     assert Settings.load({}, EXAMPLE) == Settings()
 
 
-def test_the_readme_has_each_variable_with_its_meaning_and_default() -> None:
-    readme = EXAMPLE.with_name("README.md").read_text(encoding="utf-8")
+def test_the_table_of_settings_has_each_variable_with_its_meaning_and_default() -> None:
+    page = (EXAMPLE.parent / "docs" / "settings.md").read_text(encoding="utf-8")
 
-    rows = [line.strip("| ").split(" | ") for line in readme.splitlines() if line.startswith("| `")]
+    rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| `")]
 
     special = {"SYSTEM_PROMPT": "a short one", "GPU_LAYERS": "`auto`"}
     expected = []

@@ -20,7 +20,7 @@ from tests.support.process import ROOT
 
 PEOPLE = (
     "bot/errors.py",
-    *(f"bot/turns/{name}.py" for name in ("access", "desk", "form", "intake", "preferences")),
+    *(f"bot/{name}/*.py" for name in ("access", "commands", "intake")),
     "bot/reply/draft.py",
     "adapters/console/*.py",
     *(

@@ -29,7 +29,8 @@ from bot.commands.handlers import (
 )
 from bot.domain import Asker, Json, Person, Preferences, Rating, Standing, ThreadKey, Turn
 from bot.errors import HasEnded, NothingAsked, NotRemembered, NotTheLast
-from bot.intake.intake import MAX_QUESTION, Intake
+from bot.intake.intake import Intake
+from bot.intake.size import MAX_QUESTION
 from bot.store import Store
 
 PERSON = web.RequestKey("person", Person)  # the authenticated person
@@ -89,11 +90,11 @@ class Api:
 
     async def help(self, request: web.Request) -> web.Response:
         """Return the help, the usage and the confirmation texts of forget-me."""
-        desk, call = CommandHandlers(self.intake), _call(request)
+        commands, call = CommandHandlers(self.intake), _call(request)
         return answer(
             {
-                "help": await desk.help(call, HelpContext(ways=_WAYS, written="")),
-                "usage": await desk.usage(call),
+                "help": await commands.help(call, HelpContext(ways=_WAYS, written="")),
+                "usage": await commands.run("usage", call),
                 "question": FORGET_QUESTION,
                 "yes": FORGET,
             }
@@ -149,7 +150,7 @@ class Api:
             refuse(400, "This cannot be chosen here.")
         if not all(isinstance(one, str) for one in filled.values()):
             refuse(400, "A choice must be a text.")
-        await self.intake.check_access(thread, request[PERSON], _SIGNED_IN)
+        await self.intake.access.check(thread, request[PERSON], _SIGNED_IN)
         form = form_of(Preferences(), scope, "answers", title="", models=())
         chosen = changes_in(form, filled, seen="")
         # The channel of a person is their own.
@@ -188,7 +189,7 @@ class Api:
         """Send the conversation as a Markdown file."""
         thread = await self._known(request)
         turn_ids, title = await self.talks.turns(thread), await self.talks.title(thread) or ""
-        turns = await self.intake.standings(thread, turn_ids, person_id=thread.channel)
+        turns = await self.intake.lookup.standings(thread, turn_ids, person_id=thread.channel)
         name = file_name(title)
         headers = {"Content-Disposition": f'attachment; filename="{name}"'}
         text = as_markdown(title, turns)
@@ -203,20 +204,20 @@ class Api:
         turn = Turn(
             turn_id_of(asker, str(name)), thread, asker, text, {}, time.time(), asker=_SIGNED_IN
         )
-        await self._admit(turn, lambda: self.intake.admit(turn), title=title_of(text))
+        await self._admit(turn, lambda: self.intake.ask(turn), title=title_of(text))
         return answer({"turn": name}, status=202)
 
     async def stop(self, request: web.Request) -> web.Response:
         """Stop an answer."""
         turn = await self._turn(request)
-        if not await self.intake.stop(turn.turn_id, person_id=request[PERSON].id):
+        if not await self.intake.answers.stop(turn.turn_id, person_id=request[PERSON].id):
             raise HasEnded
         return answer({}, status=202)
 
     async def regenerate(self, request: web.Request) -> web.Response:
         """Regenerate the last answer; the id in the body makes it idempotent."""
         turn, press = await self._turn(request), await _press(request)
-        await self.intake.regenerate(
+        await self.intake.answers.regenerate(
             turn.turn_id,
             person_id=request[PERSON].id,
             press_id=turn_id_of(request[PERSON], press),
@@ -232,7 +233,7 @@ class Api:
         following = Turn(turn_id_of(asker, press), thread, asker, "", {}, time.time())
 
         async def admit() -> bool:
-            await self.intake.continue_answer(
+            await self.intake.answers.continue_answer(
                 turn.turn_id, person_id=asker.id, press_id=following.id, asker=_SIGNED_IN
             )
             return True
@@ -249,7 +250,7 @@ class Api:
         if [turn.turn_id] != (await self.talks.turns(thread))[-1:]:
             raise NotTheLast
         edited = Turn(turn.turn_id, thread, asker, text, {}, turn.asked_at, asker=_SIGNED_IN)
-        await self.intake.edit(edited, edited_at=time.time())
+        await self.intake.ask(edited, edited_at=time.time())
         await live.announce(self.store, thread, turn.turn_id)
         return answer({}, status=202)
 
@@ -260,7 +261,9 @@ class Api:
             refuse(400, "A rating must be good, bad or empty.")
         chosen = _RATINGS[rating]
         asker_id = request[PERSON].id
-        await self.intake.rate(turn.turn_id, person_id=asker_id, rating=chosen, asker=_SIGNED_IN)
+        await self.intake.answers.rate(
+            turn.turn_id, person_id=asker_id, rating=chosen, asker=_SIGNED_IN
+        )
         await live.announce(self.store, _thread(request), turn.turn_id)
         return answer({})
 
@@ -298,11 +301,11 @@ class Api:
 
     async def _is_stored(self, turn: Turn) -> bool:
         ids = [turn.id]
-        return bool(await self.intake.standings(turn.key, ids, person_id=turn.person.id))
+        return bool(await self.intake.lookup.standings(turn.key, ids, person_id=turn.person.id))
 
     async def _turn(self, request: web.Request) -> Standing:
         """Return the state of the turn in the address. Raises NotRemembered."""
-        found = await self.intake.standings(
+        found = await self.intake.lookup.standings(
             _thread(request), [_turn_id(request)], person_id=request[PERSON].id
         )
         if not found:

@@ -33,7 +33,7 @@ class Pages:
     assets: Assets
     about: Mapping[str, Json]
 
-    async def listen(self, _: Intake) -> None:
+    async def listen(self) -> None:
         """Update the open pages until cancelled."""
         await self.follower.run()
 

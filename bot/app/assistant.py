@@ -11,6 +11,7 @@ from functools import partial
 from urllib.parse import urlsplit
 
 from bot.access.preferences import ModelChoice
+from bot.app.platforms import all_specs
 from bot.concurrency import running
 from bot.errors import CannotStart
 from bot.local.child_process import LocalServer
@@ -61,6 +62,11 @@ class Assistant:
 _Choice = tuple[Sequence[ContextWindowModel], Mapping[str, ContextWindowModel], str, str]
 
 
+def is_demo(settings: Settings) -> bool:
+    """Whether the small embedded model answers."""
+    return settings.model_id == DEMO or not settings.names_model
+
+
 def model_choices(
     settings: Settings, assistant: Assistant | None = None
 ) -> tuple[ModelChoice, ...]:
@@ -91,8 +97,7 @@ async def open_assistant(
     """
     progress = progress or LoggedProgress()
     async with AsyncExitStack() as stack:
-        is_demo = settings.model_id == DEMO or not settings.names_model
-        if is_demo:
+        if is_demo(settings):
             models, offered, label, prompt = await _open_local(_for_demo(settings), stack, progress)
         elif settings.local_model_path:
             models, offered, label, prompt = await _open_local(settings, stack, progress)
@@ -113,8 +118,9 @@ async def open_assistant(
             offered=offered,
         )
         # Date and time would confuse so small a model.
-        adds_line = settings.system_prompt_line and not is_demo
-        yield Assistant(model, label, SystemPrompt(prompt, adds_line))
+        adds_line = settings.system_prompt_line and not is_demo(settings)
+        names = {spec.name: spec.where for spec in all_specs()}
+        yield Assistant(model, label, SystemPrompt(prompt, adds_line, names))
 
 
 def _for_demo(settings: Settings) -> Settings:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
-from bot.access.preferences import MOST_PERSONA, ModelChoice, Scope
+from bot.access.preferences import MOST_PERSONA, SCOPES, ModelChoice, Scope
 from bot.domain import Json, Preferences
 from bot.errors import Refused
 
@@ -15,6 +15,9 @@ from bot.errors import Refused
 Part = Literal["answers", "access"]
 
 Filled = Mapping[str, str | Sequence[str]]
+
+_SCOPES: Mapping[str, Scope] = {one: one for one in SCOPES}
+_FORMS: Mapping[str, Part] = {one: one for one in get_args(Part)}
 
 _AS_BEFORE = "Default"
 _DIGEST = 4  # characters of a field in `Form.seen`
@@ -56,6 +59,16 @@ class Form:
     title: str
     fields: tuple[Field, ...]
     seen: str
+
+
+def scope_of(name: str) -> Scope | None:
+    """Return the scope of this name; None for another text."""
+    return _SCOPES.get(name)
+
+
+def part_of(name: str) -> Part | None:
+    """Return the part of this name; None for another text."""
+    return _FORMS.get(name)
 
 
 def form_of(

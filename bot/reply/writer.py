@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 
@@ -134,7 +134,7 @@ class Reply:
         self._last_delta_at = asyncio.get_running_loop().time()
         collecting = asyncio.create_task(self._collect(deltas))
         try:
-            async with self._budgets.reserving():
+            async with self._budgets.reserving(self._left_owing()):
                 await self._write(collecting)
         except MessageGone:
             await cancelled(collecting)
@@ -144,6 +144,12 @@ class Reply:
             await cancelled(collecting)
         self.freshness.end(asyncio.get_running_loop().time())
         return self._draft.shown(self._screen.remaining)
+
+    def _left_owing(self) -> Sequence[EditBudget]:
+        """Return what an earlier attempt owed for the message that grew."""
+        growing = Page(0, "", final=False)
+        budget = self._surface.budget(growing, new=False) if self._screen.message_ids else None
+        return budget.owes if budget else ()
 
     async def _write(self, collecting: asyncio.Task[None]) -> None:
         try:

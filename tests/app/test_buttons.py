@@ -13,7 +13,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from bot.errors import AnswerCut, NotRemembered, NotTheAsker, NotTheLast
-from bot.intake.intake import GO_ON, THANKS
+from bot.intake.answers import GO_ON, THANKS
 from bot.reply.draft import STOPPED
 from bot.store import Store
 from tests.emulators.discord import DiscordEmulator

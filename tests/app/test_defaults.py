@@ -22,7 +22,6 @@ from bot.errors import AnswerCut
 from bot.store import Store
 from bot.text.context import BEGIN
 from bot.tokens import tokenizers
-from config.settings import Settings
 from tests.app.test_buttons import Scene
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import ModelEmulator
@@ -30,6 +29,7 @@ from tests.emulators.slack import SlackEmulator
 from tests.support.process import DiscordMention, SlackMention, discord_variables, slack_variables
 from tests.support.rooms import PLATFORMS, Platform, Room, asked, last_word, system, until_open
 from tests.support.service import Service, serving, starting
+from tests.support.settings import settings_of
 from tests.support.waiting import until
 from tests.support.web_page import address_of, browser, new_talk
 from tests.tokens.test_counters import v3
@@ -172,7 +172,7 @@ async def typed(newcomer: Newcomer, lines: str) -> str:
 
 
 def test_the_model_of_a_newcomer_is_the_one_that_is_tested() -> None:
-    assert Settings().model_id == MODEL
+    assert settings_of().model_id == MODEL
     assert tokenizers.can_be_found(MODEL)
 
 
@@ -238,7 +238,7 @@ async def test_parameters_of_a_thread_reach_the_model(
     chosen = [
         (it.body.get("temperature"), it.body["max_tokens"]) for it in newcomer.router.requests
     ]
-    assert chosen == [(None, Settings().max_tokens), (0.5, 7)]
+    assert chosen == [(None, settings_of().max_tokens), (0.5, 7)]
 
 
 @PLATFORMS

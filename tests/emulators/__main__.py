@@ -22,7 +22,6 @@ from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from pathlib import Path
 
-from config.settings import Settings
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import ModelEmulator
 from tests.emulators.play import bot, keys
@@ -32,6 +31,7 @@ from tests.emulators.play.seat import Seat
 from tests.emulators.play.slack_rooms import SlackRooms
 from tests.emulators.play.stage import LiveStage, PlainStage, Stage
 from tests.emulators.slack import SlackEmulator
+from tests.support.settings import settings_of
 
 _ARRIVAL_SECONDS = 60.0
 _LAST_WORDS = 5  # lines of a log
@@ -95,7 +95,7 @@ def _options() -> argparse.Namespace:
 
 
 async def _serve(options: argparse.Namespace) -> int:
-    data_dir = Path(os.environ.get("DATA_DIR") or Settings().data_dir)
+    data_dir = Path(os.environ.get("DATA_DIR") or settings_of().data_dir)
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(bot.own_folder(data_dir))
         names = ("bot.sh", "bot.env", "bot.log", "emulators.log")

@@ -286,7 +286,7 @@ async def test_a_person_without_access_is_told_once_a_day(store: Store) -> None:
 
     async def repeated(intake: Intake, number: int) -> bool:
         with pytest.raises(NotAllowed) as caught:
-            await intake.admit(make_turn(number))
+            await intake.ask(make_turn(number))
         return caught.value.repeated
 
     told = [await repeated(intake, n) for n, intake in enumerate((first, first, second))]
@@ -301,7 +301,7 @@ async def test_who_is_not_spoken_to_tells_nobody(store: Store) -> None:
     intake = make_intake(store, AccessRules(people=frozenset({"u2"})))
 
     with pytest.raises(NotAllowed) as caught:
-        await intake.check_access(KEY, ANN, Asker(), called=False)
+        await intake.access.check_chosen({}, KEY, ANN, Asker(), called=False)
 
     assert caught.value.repeated
     assert await store.command("KEYS", store.key("*")) == []
@@ -316,9 +316,7 @@ async def test_a_quota_holds_over_three_processes_one_of_which_is_killed(store: 
     async def ask(number: int, process: int) -> None:
         async with connections:
             with suppress(QuotaUsed):
-                await intakes[process].admit(
-                    make_turn(number, key=replace(KEY, thread=f"{number}"))
-                )
+                await intakes[process].ask(make_turn(number, key=replace(KEY, thread=f"{number}")))
 
     def delivered(process: int) -> list[asyncio.Task[None]]:
         # Each question comes to two processes.
@@ -378,12 +376,12 @@ async def test_a_model_that_fails_before_a_word_costs_nothing(store: Store) -> N
 async def test_a_reply_under_way_is_not_cut_by_a_quota(store: Store) -> None:
     access = AccessRules(quota=Quota(tokens=100))
     intake, queue, platform = make_intake(store, access), make_queue(store), FakePlatform()
-    await intake.admit(make_turn(1))
+    await intake.ask(make_turn(1))
 
     async with working(make_worker(store, platform, FakeModel((*["word "] * 50, Used(4000, 900))))):
         await all_ended(store)
     with pytest.raises(QuotaUsed):
-        await intake.admit(make_turn(2))
+        await intake.ask(make_turn(2))
 
     assert await used(queue) == (1, 4900, 4900)
     assert [text for _, text in await exchanges(store)] == ["word " * 50]
@@ -391,9 +389,9 @@ async def test_a_reply_under_way_is_not_cut_by_a_quota(store: Store) -> None:
 
 async def test_usage_tells_what_is_left(store: Store) -> None:
     intake = make_intake(store, AccessRules(quota=Quota(20, 9000)), longest=100)
-    await intake.admit(Turn("console:1", KEY, ANN, "why?", {}, 1000.0))
+    await intake.ask(Turn("console:1", KEY, ANN, "why?", {}, 1000.0))
 
-    usage = await intake.usage(KEY, ANN, Asker())
+    usage = await intake.access.usage(KEY, ANN, Asker())
 
     assert (usage.questions, usage.quota) == (1, Quota(20, 9000))
     assert 100 < usage.tokens < 120

@@ -41,9 +41,9 @@ from bot.errors import (
 )
 from bot.model.reasoning import ReasoningFilter
 from bot.model.transport import EventStream
-from config.settings import Settings
 from tests.emulators.model import FAILURES, Flavour, How, ModelEmulator
 from tests.support.model import OneAttempt, open_model
+from tests.support.settings import settings_of
 from tests.support.waiting import until
 
 SEVERAL = ("one", "another")  # of a server with one model that one is asked, whatever its name
@@ -1051,7 +1051,7 @@ class TestAddresses:
             monkeypatch.setenv("HF_TOKEN", TOKEN)
         assert huggingface_hub.get_token() == TOKEN
         async with ModelEmulator() as emulator:
-            settings = Settings(model_url=emulator.url, data_dir=tmp_path)
+            settings = settings_of(model_url=emulator.url, data_dir=tmp_path)
             async with open_assistant(settings, asyncio.Event()) as opened:
                 assert [delta async for delta in opened.model.stream(PROMPT)]
 

@@ -47,7 +47,7 @@ def inside(bucket: str, around: EditBudget) -> EditBudget:
 
 def posting(owed: EditBudget) -> EditBudget:
     """A budget of posts that have to be edited once more."""
-    return replace(fixed("post", 100, 1.0), owes=owed)
+    return replace(fixed("post", 100, 1.0), owes=(owed,))
 
 
 def make_budgets(store: Store, clock: VirtualClock, processes: int) -> list[EditBudgets]:
@@ -691,6 +691,17 @@ class TestReserve:
             took = await clock.took(edit(other, posting(owed), new=True))
 
         assert took >= 30
+
+    async def test_what_an_earlier_attempt_owed_is_reserved_before_the_first_write(
+        self, store: Store, clock: VirtualClock
+    ) -> None:
+        resuming, other = make_budgets(store, clock, 2)
+        owed = refilling("owed", 1, 5000.0)
+        async with AsyncExitStack() as stack:
+            async with resuming.reserving([owed]):
+                assert not await self.begin(clock, other, stack, owed)
+
+            assert await self.begin(clock, other, stack, owed)
 
     async def test_it_is_kept_as_long_as_the_reply_goes_on(self, store: Store) -> None:
         budgets = EditBudgets(store=store, lease_seconds=0.03)

@@ -8,8 +8,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
-from adapters.slack import SlackPlatform
 from adapters.slack.limits import Limits
+from adapters.slack.platform import SlackPlatform
 from bot.domain import Delta, Page, Person, Purpose, ThreadKey, Turn
 from bot.domain import Shown as Left
 from bot.reply.edit_budget import EditBudgets

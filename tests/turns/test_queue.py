@@ -786,7 +786,7 @@ async def admit_as_before(store: Store, turn: Turn, *, person: str) -> None:
 
 async def refused(intake: Intake, turn: Turn) -> bool:
     with pytest.raises(PersonBusy) as caught:
-        await intake.admit(turn)
+        await intake.ask(turn)
     return caught.value.repeated
 
 
@@ -795,8 +795,8 @@ async def test_who_is_refused_again_at_once_has_been_told(store: Store) -> None:
     history = History(store=store, keep_seconds=60)
     intake = Intake(queue=queue, history=history, clock=lambda: now)
     bob, elsewhere = Person("u2", "Bob"), replace(KEY, channel="elsewhere")
-    await intake.admit(make_turn(1))
-    await intake.admit(make_turn(2, person=bob))
+    await intake.ask(make_turn(1))
+    await intake.ask(make_turn(2, person=bob))
 
     of_ann = [await refused(intake, make_turn(number)) for number in (3, 4, 5)]
     others = [

@@ -21,7 +21,8 @@ from adapters.discord.reply.message import CONTINUE, RATINGS, REGENERATE, STOP, 
 from adapters.discord.rest import own_id, request, translated
 from bot.domain import End, Place, Rating, Turn
 from bot.errors import HasEnded, NotRemembered, StoreUnavailable, SurfaceError
-from bot.intake.intake import THANKS, Intake
+from bot.intake.answers import THANKS
+from bot.intake.intake import Intake
 
 _log = logging.getLogger(__name__)
 
@@ -77,7 +78,7 @@ class Buttons:
     async def _stop_turn(self, interaction: discord.Interaction, turn_id: str) -> None:
         manages = may_manage(interaction) and await self._is_here(interaction, turn_id)
         asker = "" if manages else str(interaction.user.id)
-        if not await self._intake.stop(turn_id, person_id=asker):
+        if not await self._intake.answers.stop(turn_id, person_id=asker):
             raise HasEnded
 
     async def _replace_stop(
@@ -90,7 +91,7 @@ class Buttons:
         end: End | None = None
         with suppress(StoreUnavailable, TimeoutError):
             async with asyncio.timeout_at(by):
-                end = await self._intake.how_ended(turn_id)
+                end = await self._intake.lookup.how_ended(turn_id)
         shown = ended_buttons(end, turn_id, rated=self._rated) if end is not None else ()
         view = finished(
             *(
@@ -111,7 +112,7 @@ class Buttons:
         return True
 
     async def _regenerate(self, interaction: discord.Interaction, turn_id: str) -> None:
-        regenerating = self._intake.regenerate(
+        regenerating = self._intake.answers.regenerate(
             turn_id,
             person_id=str(interaction.user.id),
             press_id=events.turn_id(interaction.id),
@@ -127,7 +128,7 @@ class Buttons:
             await _acknowledge_on_button(interaction, turn_id)
 
     async def _continue(self, interaction: discord.Interaction, turn_id: str) -> None:
-        continuing = self._intake.continue_answer(
+        continuing = self._intake.answers.continue_answer(
             turn_id,
             person_id=str(interaction.user.id),
             press_id=events.turn_id(interaction.id),
@@ -157,14 +158,14 @@ class Buttons:
         if not await self._is_here(interaction, turn_id):
             raise NotRemembered
         person_id, asker = str(interaction.user.id), asker_of(interaction)
-        await self._intake.rate(turn_id, person_id=person_id, rating=rating, asker=asker)
+        await self._intake.answers.rate(turn_id, person_id=person_id, rating=rating, asker=asker)
 
     async def _is_here(self, interaction: discord.Interaction, turn_id: str) -> bool:
         """Whether a turn is answered in the channel or thread of a press.
 
         Guess: Discord sends presses only of buttons that a message has.
         """
-        thread = await self._intake.thread_of_turn(turn_id)
+        thread = await self._intake.lookup.thread_of_turn(turn_id)
         return thread is not None and str(interaction.channel_id) in (thread.channel, thread.thread)
 
 

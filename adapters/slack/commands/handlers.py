@@ -27,9 +27,9 @@ class Commands:
     def __init__(
         self, workspace: Workspace, intake: Intake, *, prompts: Sequence[tuple[str, str]]
     ) -> None:
-        permissions, desk = Permissions(workspace), CommandHandlers(intake)
-        self._home = Home(workspace, desk, permissions, prompts=prompts)
-        self._parley = Parley(workspace, desk, permissions, on_change=self._home.show)
+        permissions, handlers = Permissions(workspace), CommandHandlers(intake)
+        self._home = Home(workspace, handlers, permissions, prompts=prompts)
+        self._parley = Parley(workspace, handlers, permissions, on_change=self._home.show)
         self._ask = AskCommand(workspace, intake)
         self._shortcuts = Shortcuts(workspace, intake, self._ask)
 

@@ -116,7 +116,7 @@ class AskCommand:
             late = WriteFailed("the question was not posted in time")
             ts = await in_time(asyncio.shield(posting), by=posted_by, late=late)
             turn = self._turn(person, asked, ts=ts)
-            admission = self._intake.admit(turn)
+            admission = self._intake.ask(turn)
             admitted = await in_time(admission, by=admitted_by)
             self._workspace.signs.start(show_waiting(self._workspace, self._intake, turn))
         finally:

@@ -10,7 +10,7 @@ from adapters.discord.gateway.content import shown_beside_text
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.discord.objects import Payload
 from tests.support.discord_platform import listening
-from tests.support.fakes import FakeIntake
+from tests.support.fakes import FakeQueue
 from tests.support.waiting import until
 
 TEXT, SECTION, CONTAINER, ROW = 10, 9, 17, 1
@@ -54,7 +54,7 @@ COMPONENTS: list[Payload] = [
 
 async def read(change: Payload, *, snapshot: Payload | None = None) -> str:
     """Return the turn's text of a DM with this change, or of one that forwards the snapshot."""
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator, listening(emulator, intake):
         ada, bob = emulator.user("Ada"), emulator.user("Bob")
         dm = emulator.dm(ada)
@@ -245,7 +245,7 @@ def test_parts_without_end_are_read_to_a_bound() -> None:
 
 
 async def test_what_was_forwarded_is_read_with_the_names_of_this_server() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator, listening(emulator, intake):
         ada, bob, role = emulator.user("Ada"), emulator.user("Bob"), emulator.role("helpers")
         text = f"<@{bob}> and <@&{role}> in <#{emulator.channel_id}>"
@@ -271,7 +271,7 @@ async def test_of_a_forwarded_message_a_bounded_part_is_read() -> None:
 
 @pytest.mark.parametrize("text", ["\u200b", "\u2060\ufeff \u3164", "\u2800"])
 async def test_what_nobody_can_see_is_no_question(text: str) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator, listening(emulator, intake):
         ada = emulator.user("Ada")
 
@@ -282,7 +282,7 @@ async def test_what_nobody_can_see_is_no_question(text: str) -> None:
 
 
 async def test_a_name_turns_no_text_around() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator, listening(emulator, intake):
         ada = emulator.user("A\u202eda")
 

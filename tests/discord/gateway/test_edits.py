@@ -8,16 +8,16 @@ from bot.errors import StoreUnavailable
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.discord.objects import Payload
 from tests.support.discord_platform import listening
-from tests.support.fakes import FakeIntake
+from tests.support.fakes import FakeQueue
 from tests.support.waiting import until
 
 
-def edits(intake: FakeIntake) -> list[str]:
+def edits(intake: FakeQueue) -> list[str]:
     return [turn.text for turn, _ in intake.edits]
 
 
 async def test_an_edit_is_the_turn_that_it_was_with_another_text() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator(message_content=False) as emulator, listening(emulator, intake):
         said = await emulator.say(emulator.channel_id, emulator.user("Ada"), mention(emulator, "a"))
         await until(lambda: intake.turns)
@@ -40,7 +40,7 @@ def mention(emulator: DiscordEmulator, text: str) -> str:
 
 
 async def test_a_message_that_mentions_the_bot_only_now_is_an_edit() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator, listening(emulator, intake):
         said = await emulator.say(emulator.channel_id, emulator.user("Ada"), "why?")
 
@@ -51,7 +51,7 @@ async def test_a_message_that_mentions_the_bot_only_now_is_an_edit() -> None:
 
 
 async def test_an_empty_mention_that_becomes_a_question_is_one() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator, listening(emulator, intake):
         place, ada = emulator.channel_id, emulator.user("Ada")
         said = await emulator.say(place, ada, emulator.bot_mention)
@@ -64,7 +64,7 @@ async def test_an_empty_mention_that_becomes_a_question_is_one() -> None:
 
 
 async def test_updates_that_are_no_edits_are_not_for_us() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator, listening(emulator, intake):
         ada, other = emulator.user("Ada"), emulator.user("other", bot=True)
         dm = emulator.dm(ada)
@@ -82,7 +82,7 @@ async def test_updates_that_are_no_edits_are_not_for_us() -> None:
 
 
 async def test_an_edit_that_cannot_be_parsed_whole_is_still_one() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator, listening(emulator, intake):
         ada = emulator.user("Ada")
         said = await emulator.say(emulator.dm(ada), ada, "why?")
@@ -97,7 +97,7 @@ async def test_an_edit_that_cannot_be_parsed_whole_is_still_one() -> None:
 
 
 async def test_edits_wait_for_the_store_behind_their_question() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator, listening(emulator, intake):
         ada = emulator.user("Ada")
         intake.refuses = StoreUnavailable("away")
@@ -113,7 +113,7 @@ async def test_edits_wait_for_the_store_behind_their_question() -> None:
 
 
 async def test_an_edit_of_a_message_that_is_deleted_meanwhile_is_dropped() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator, listening(emulator, intake):
         ada = emulator.user("Ada")
         said = await emulator.say(emulator.dm(ada), ada, "one")

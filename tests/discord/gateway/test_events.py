@@ -11,7 +11,7 @@ import discord
 import pytest
 
 from adapters.discord.reply.channel import ChannelAddress
-from bot.domain import Person, ThreadKey, Turn
+from bot.domain import Person, ThreadKey
 from bot.errors import (
     StoreUnavailable,
     ThreadBusy,
@@ -24,12 +24,12 @@ from tests.support.discord_platform import (
     logged_in,
     page,
 )
-from tests.support.fakes import FakeIntake
+from tests.support.fakes import FakeQueue
 from tests.support.waiting import until
 
 
 async def test_a_mention_in_a_channel_becomes_a_turn_whose_thread_is_still_to_be_opened() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator, listening(emulator, intake):
         ada = emulator.user("Ada")
 
@@ -46,7 +46,7 @@ async def test_a_mention_in_a_channel_becomes_a_turn_whose_thread_is_still_to_be
 
 
 async def test_bots_and_talk_among_people_are_not_for_us() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator, listening(emulator, intake):
         ada, other = emulator.user("Ada"), emulator.user("other", bot=True)
 
@@ -60,7 +60,7 @@ async def test_bots_and_talk_among_people_are_not_for_us() -> None:
 
 
 async def test_a_role_is_not_us_and_reads_as_its_name() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator, listening(emulator, intake):
         ada, role = emulator.user("Ada"), emulator.role("helpers")
 
@@ -72,7 +72,7 @@ async def test_a_role_is_not_us_and_reads_as_its_name() -> None:
 
 
 async def test_what_discord_puts_at_the_begin_of_a_thread_is_not_for_us() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
         ada = emulator.user("Ada")
         said = await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} one")
@@ -89,7 +89,7 @@ async def test_what_discord_puts_at_the_begin_of_a_thread_is_not_for_us() -> Non
 
 
 async def test_a_message_delivered_twice_is_one_turn() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator, listening(emulator, intake):
         ada = emulator.user("Ada")
         said = await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} one")
@@ -102,7 +102,7 @@ async def test_a_message_delivered_twice_is_one_turn() -> None:
 
 
 async def test_every_message_in_a_dm_is_for_us() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator(message_content=False) as emulator, listening(emulator, intake):
         ada = emulator.user("Ada")
         dm = emulator.dm(ada)
@@ -115,7 +115,7 @@ async def test_every_message_in_a_dm_is_for_us() -> None:
 
 
 async def test_in_a_thread_of_our_own_nobody_needs_to_mention_us() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
         ada = emulator.user("Ada")
         said = await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} one")
@@ -132,7 +132,7 @@ async def test_in_a_thread_of_our_own_nobody_needs_to_mention_us() -> None:
 
 
 async def test_a_thread_that_the_gateway_has_not_shown_us_is_looked_up() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
         ada = emulator.user("Ada")
         said = await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} one")
@@ -152,7 +152,7 @@ async def test_a_thread_that_the_gateway_has_not_shown_us_is_looked_up() -> None
 async def test_without_message_content_we_read_only_mentions_in_a_thread(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with (
         DiscordEmulator(message_content=False) as emulator,
         listening(emulator, intake) as platform,
@@ -174,7 +174,7 @@ async def test_without_message_content_we_read_only_mentions_in_a_thread(
 
 @pytest.mark.parametrize("threads", [True, False])
 async def test_a_reply_to_us_in_a_channel_goes_on_with_its_thread(threads: bool) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with (
         DiscordEmulator() as emulator,
         listening(emulator, intake, threads=threads) as platform,
@@ -195,7 +195,7 @@ async def test_a_reply_to_us_in_a_channel_goes_on_with_its_thread(threads: bool)
 
 
 async def test_a_reply_that_pings_nobody_is_a_question_and_goes_on_in_a_known_thread() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator:
         ada = emulator.user("Ada")
         said = await emulator.say(emulator.channel_id, ada, "one")
@@ -222,7 +222,7 @@ async def test_a_reply_that_pings_nobody_is_a_question_and_goes_on_in_a_known_th
 
 
 async def test_a_message_in_a_thread_of_other_people_is_no_question() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator, listening(emulator, intake):
         ada, bob = emulator.user("Ada"), emulator.user("Bob")
         said = await emulator.say(emulator.channel_id, ada, "among people")
@@ -236,7 +236,7 @@ async def test_a_message_in_a_thread_of_other_people_is_no_question() -> None:
 
 
 async def test_without_threads_a_mention_is_answered_where_it_stands() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with (
         DiscordEmulator() as emulator,
         listening(emulator, intake, threads=False) as platform,
@@ -256,7 +256,7 @@ async def test_without_threads_a_mention_is_answered_where_it_stands() -> None:
 async def test_in_the_chat_of_a_voice_channel_a_mention_asks_for_no_thread(
     kind: Literal[2, 13],
 ) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator, listening(emulator, intake):
         ada, hall = emulator.user("Ada"), emulator.channel("hall", kind=kind)
 
@@ -268,7 +268,7 @@ async def test_in_the_chat_of_a_voice_channel_a_mention_asks_for_no_thread(
 
 
 async def test_other_mentions_read_as_names() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator, listening(emulator, intake):
         ada, bob = emulator.user("Ada"), emulator.user("Bob")
         asked = f"{emulator.bot_mention} does <@{bob}> read <#{emulator.channel_id}>?"
@@ -280,7 +280,7 @@ async def test_other_mentions_read_as_names() -> None:
 
 
 async def test_files_are_named_and_what_was_forwarded_is_read() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator, listening(emulator, intake):
         ada = emulator.user("Ada")
         dm = emulator.dm(ada)
@@ -298,7 +298,7 @@ def is_said(call: Call) -> bool:
 
 
 async def test_an_empty_mention_gets_one_line_of_help() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator, listening(emulator, intake):
         ada = emulator.user("Ada")
 
@@ -313,7 +313,7 @@ async def test_an_empty_mention_gets_one_line_of_help() -> None:
 
 
 async def test_empty_mentions_without_end_get_one_line_of_help() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator, listening(emulator, intake):
         ada, place = emulator.user("Ada"), emulator.channel_id
         for _ in range(20):
@@ -331,7 +331,7 @@ async def test_empty_mentions_without_end_get_one_line_of_help() -> None:
 async def test_words_that_discord_is_slow_to_take_do_not_pile_up(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     intake.refuses = ThreadBusy()
     caplog.set_level("INFO", "adapters.discord.gateway.client")
     async with DiscordEmulator() as emulator, listening(emulator, intake):
@@ -345,7 +345,7 @@ async def test_words_that_discord_is_slow_to_take_do_not_pile_up(
 
 
 async def test_a_refused_turn_is_answered_with_its_apology() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     intake.refuses = ThreadBusy()
     async with DiscordEmulator() as emulator, listening(emulator, intake):
         ada = emulator.user("Ada")
@@ -360,7 +360,7 @@ async def test_a_refused_turn_is_answered_with_its_apology() -> None:
 
 
 async def test_who_has_just_read_an_apology_is_not_told_it_again() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     intake.refuses = ThreadBusy()
     intake.refuses.repeated = True
     async with DiscordEmulator() as emulator, listening(emulator, intake):
@@ -376,7 +376,7 @@ async def test_who_has_just_read_an_apology_is_not_told_it_again() -> None:
 
 
 async def test_messages_wait_for_the_store_and_keep_their_order() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     intake.refuses = StoreUnavailable("away")
     async with DiscordEmulator() as emulator, listening(emulator, intake):
         ada = emulator.user("Ada")
@@ -394,7 +394,7 @@ async def test_messages_wait_for_the_store_and_keep_their_order() -> None:
 async def test_a_channel_that_the_library_does_not_know_stops_nobody(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator, listening(emulator, intake):
         ada = emulator.user("Ada")
         dm = emulator.dm(ada)
@@ -413,7 +413,7 @@ async def test_a_channel_that_the_library_does_not_know_stops_nobody(
 
 
 async def test_a_deleted_question_is_forgotten_after_it_was_admitted() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     intake.open.clear()
     async with DiscordEmulator() as emulator, listening(emulator, intake):
         ada = emulator.user("Ada")
@@ -432,7 +432,7 @@ async def test_a_deleted_question_is_forgotten_after_it_was_admitted() -> None:
 
 
 async def test_questions_that_a_moderator_sweeps_away_are_forgotten_in_one_call() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator, listening(emulator, intake):
         ada = emulator.user("Ada")
         channel, asked = emulator.channel_id, f"{emulator.bot_mention} why?"
@@ -447,7 +447,7 @@ async def test_questions_that_a_moderator_sweeps_away_are_forgotten_in_one_call(
 
 
 async def test_questions_that_are_swept_away_while_the_store_is_away_are_not_admitted() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     intake.refuses = StoreUnavailable("away")
     async with DiscordEmulator() as emulator, listening(emulator, intake):
         ada = emulator.user("Ada")
@@ -469,7 +469,7 @@ async def test_questions_that_are_swept_away_while_the_store_is_away_are_not_adm
 async def test_an_event_that_fails_does_not_stop_those_behind_it(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    class Broken(FakeIntake):
+    class Broken(FakeQueue):
         async def forget(self, *turn_ids: str, **_: Any) -> None:
             raise RuntimeError("a mistake of ours")
 
@@ -488,7 +488,7 @@ async def test_an_event_that_fails_does_not_stop_those_behind_it(
 async def test_a_notice_that_discord_refuses_is_no_mistake_of_ours(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async with DiscordEmulator() as emulator, listening(emulator, FakeIntake()):
+    async with DiscordEmulator() as emulator, listening(emulator, FakeQueue()):
         missing = {"code": 50013, "message": "Missing Permissions"}
         emulator.fail("POST /channels/.*/messages", status=403, body=missing)
 
@@ -498,12 +498,12 @@ async def test_a_notice_that_discord_refuses_is_no_mistake_of_ours(
     assert [(one.levelno, one.exc_info) for one in caplog.records] == [(logging.WARNING, None)]
 
 
-class Ending(FakeIntake):
+class Ending(FakeQueue):
     """Admits the last question when the process ends, while the signs of the others end."""
 
     shown = 0
 
-    async def still_waits(self, turn: Turn, *, after: float, first: bool = False) -> bool:
+    async def waits(self, turn_id: str, *, first_in: ThreadKey | None = None) -> bool:
         self.shown += 1
         self.open.clear()
         try:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from adapters.discord import DiscordPlatform
+from adapters.discord.platform import DiscordPlatform
 from bot.domain import Follow
 from bot.store import Store
 from tests.emulators.discord import DiscordEmulator

@@ -130,7 +130,7 @@ async def test_talk_among_people_drops_no_question(caplog: pytest.LogCaptureFixt
     ask(inbox, "early", errand("early"), channel=1, asker=1)
     for number in range(150):
         talk = make_question(f"{number}", errand(f"{number}"), channel=1, asker=2 + number)
-        talk.is_talk = number < 149
+        talk.needs_store_check = number < 149
         inbox.add(talk)
 
     async with working(inbox):

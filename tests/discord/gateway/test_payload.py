@@ -18,7 +18,7 @@ from tests.support.discord_platform import (
     running_process,
     until_heard,
 )
-from tests.support.fakes import FakeIntake
+from tests.support.fakes import FakeQueue
 from tests.support.waiting import until
 
 SECRET = "nobody else may read this"
@@ -77,7 +77,7 @@ def unreadable(emulator: DiscordEmulator) -> list[tuple[str, Payload]]:
 async def test_events_that_cannot_be_parsed_are_skipped_one_by_one(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator, listening(emulator, intake):
         ada = emulator.user("Ada")
         events = unreadable(emulator)
@@ -97,7 +97,7 @@ async def test_events_that_cannot_be_parsed_are_skipped_one_by_one(
 
 
 async def test_null_for_a_server_is_a_dm() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator, listening(emulator, intake):
         ada = emulator.user("Ada")
         dm = emulator.dm(ada)
@@ -137,7 +137,7 @@ async def test_null_for_a_server_is_a_dm() -> None:
 async def test_a_question_whose_message_cannot_be_parsed_is_read_without_what_is_odd(
     odd: Payload, said: list[str]
 ) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator, listening(emulator, intake):
         ada = emulator.user("Ada")
         thread = emulator.dm(ada)
@@ -153,7 +153,7 @@ async def test_a_question_whose_message_cannot_be_parsed_is_read_without_what_is
 
 
 async def test_a_reply_to_a_message_that_cannot_be_parsed_is_read() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator, listening(emulator, intake):
         ada = emulator.user("Ada")
         first = await emulator.say(emulator.channel_id, ada, "a poll")
@@ -171,7 +171,7 @@ async def test_a_reply_to_a_message_that_cannot_be_parsed_is_read() -> None:
 
 
 async def test_a_press_as_discord_told_it_in_older_days_is_answered() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator, listening(emulator, intake):
         ada = emulator.user("Ada")
 
@@ -192,7 +192,7 @@ async def test_a_press_as_discord_told_it_in_older_days_is_answered() -> None:
 async def test_a_session_whose_greeting_cannot_be_parsed_is_heard_all_the_same(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator:
         emulator.greet(guilds=[{"id": None}])
         async with listening(emulator, intake):
@@ -209,7 +209,7 @@ async def test_a_session_whose_greeting_cannot_be_parsed_is_heard_all_the_same(
 async def test_an_event_that_cannot_be_handled_ends_no_session(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator, listening(emulator, intake):
         ada = emulator.user("Ada")
 
@@ -224,7 +224,7 @@ async def test_an_event_that_cannot_be_handled_ends_no_session(
 
 
 async def test_a_server_that_can_be_parsed_in_part_only_is_known() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator, listening(emulator, intake):
         ada = emulator.user("Ada")
         guild = emulator.guild() | {"unavailable": False, "voice_states": [{}], "emojis": [{}]}
@@ -240,7 +240,7 @@ async def test_a_server_that_can_be_parsed_in_part_only_is_known() -> None:
 
 
 async def test_a_message_that_cannot_be_parsed_hides_no_other_that_was_missed(store: Store) -> None:
-    new = FakeIntake()
+    new = FakeQueue()
     async with after_a_session(store) as (emulator, ada):
         asked = [
             await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} {text}")
@@ -263,7 +263,7 @@ async def test_a_message_that_cannot_be_parsed_hides_no_other_that_was_missed(st
 async def test_a_message_with_a_partial_author_hides_no_other_that_was_missed(
     store: Store,
 ) -> None:
-    new = FakeIntake()
+    new = FakeQueue()
     async with after_a_session(store) as (emulator, ada):
         channels = [emulator.channel_id, emulator.channel("other"), emulator.channel("third")]
         asked = [
@@ -285,7 +285,7 @@ async def test_a_message_with_a_partial_author_hides_no_other_that_was_missed(
 
 
 async def test_a_dm_that_cannot_be_parsed_hides_no_other_place_in_the_search(store: Store) -> None:
-    old, new, clock = FakeIntake(), FakeIntake(), Clock()
+    old, new, clock = FakeQueue(), FakeQueue(), Clock()
     async with DiscordEmulator(clock=clock, gateway=FAST) as emulator:
         ada = emulator.user("Ada")
         dm = emulator.dm(ada)

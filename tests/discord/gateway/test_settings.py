@@ -234,7 +234,7 @@ async def test_what_cannot_be_stored_now_is_said_at_once_and_works_later(
 
 async def test_usage_tells_what_a_person_has_used(store: Store) -> None:
     async with talk(store) as (emulator, intake, thread):
-        intake.access = AccessRules(quota=Quota(questions=20))
+        intake.access.rules = AccessRules(quota=Quota(questions=20))
         ada = ada_of(emulator, thread)
         asked = await emulator.slash(thread, ada, "ask", question="why?", private=True)
         await told(emulator, asked)
@@ -250,7 +250,7 @@ async def test_usage_tells_what_a_person_has_used(store: Store) -> None:
 async def test_a_command_of_somebody_without_access_is_refused(store: Store, name: str) -> None:
     async with talk(store) as (emulator, intake, thread):
         ada = ada_of(emulator, thread)
-        intake.access = AccessRules(blocked=frozenset({ada}))
+        intake.access.rules = AccessRules(blocked=frozenset({ada}))
 
         shown = await told(emulator, await emulator.slash(thread, ada, f"parley {name}"))
 
@@ -263,7 +263,7 @@ async def test_a_menu_reads_and_keeps_nothing_for_somebody_without_access(
 ) -> None:
     async with talk(store) as (emulator, intake, thread):
         ada = ada_of(emulator, thread)
-        intake.access = AccessRules(blocked=frozenset({ada}))
+        intake.access.rules = AccessRules(blocked=frozenset({ada}))
 
         chosen = await emulator.choose(thread, ada, action)
         shown = await told(emulator, chosen)

@@ -31,7 +31,7 @@ from tests.emulators.play.stage import LiveStage, PlainStage
 from tests.emulators.slack import SlackEmulator
 from tests.emulators.slack.message import Ephemeral
 from tests.support.discord_platform import listening
-from tests.support.fakes import FakeIntake
+from tests.support.fakes import FakeQueue
 from tests.support.process import ROOT
 from tests.support.slack_commands import commanded
 from tests.support.terminal import at_terminal
@@ -231,7 +231,7 @@ async def test_people_change_only_what_they_wrote_and_press_only_what_is_there(p
 
 
 async def test_the_bots_commands_menus_and_forms_are_used(play: Play) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with listening(play.discord, intake):
         await play.type("E = mc²", "/private why?", "/wait 5")
         await until(lambda: intake.turns)
@@ -270,7 +270,7 @@ async def test_ids_and_roles_are_told_for_what_an_operator_has_to_name(play: Pla
 
 
 async def test_only_its_person_sees_what_is_said_to_one_alone(play: Play) -> None:
-    async with listening(play.discord, FakeIntake()):
+    async with listening(play.discord, FakeQueue()):
         await play.type("/parley stop")
         await until(
             lambda: any(one.ephemeral for one in play.discord.screen(play.seat.room.channel))

@@ -364,7 +364,7 @@ async def test_who_asked_by_command_looks_after_the_thread(store: Store) -> None
 async def test_who_may_not_ask_is_offered_no_form_and_told_so_each_time(store: Store) -> None:
     async with commanded(store) as (slack, intake):
         ann = slack.user("Ann")
-        intake.access = AccessRules(blocked=frozenset({ann}))
+        intake.access.rules = AccessRules(blocked=frozenset({ann}))
         ts = await slack.say(slack.channel_id, ann, "Good morning")
 
         await slack.choose(slack.channel_id, ts, ann, "summarise")

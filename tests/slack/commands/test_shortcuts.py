@@ -13,7 +13,7 @@ from bot.errors import PersonBusy, StoreUnavailable
 from bot.store import Store
 from tests.emulators.slack import SCOPES, SlackEmulator
 from tests.emulators.slack.payload import Payload
-from tests.support.fakes import FakeIntake, NotedIntake
+from tests.support.fakes import FakeQueue, NotedIntake
 from tests.support.slack_commands import AWAY
 from tests.support.slack_platform import (
     LIMITS,
@@ -24,7 +24,7 @@ from tests.support.slack_platform import (
 from tests.support.waiting import until
 
 
-class KeepingIntake(FakeIntake):
+class KeepingIntake(FakeQueue):
     """Keeps messages in memory."""
 
     def __init__(self) -> None:
@@ -152,7 +152,7 @@ async def test_a_question_about_a_message_that_is_not_kept_any_more_says_so() ->
         ann = slack.user("Ann")
         ts = await slack.say(slack.channel_id, ann, "Good morning")
         await slack.choose(slack.channel_id, ts, ann, ASK_ABOUT_ID)
-        intake.kept.clear()
+        intake.history.kept.clear()
 
         await slack.submit(ann, question="Why?")
 

@@ -16,7 +16,7 @@ from bot.domain import Person, ThreadKey
 from bot.errors import PersonBusy, Refused, StoreUnavailable, ThreadBusy
 from bot.store import Store
 from tests.emulators.slack import SlackEmulator
-from tests.support.fakes import FakeIntake, NotedIntake
+from tests.support.fakes import FakeQueue, NotedIntake
 from tests.support.slack_platform import (
     LIMITS,
     Transport,
@@ -31,7 +31,7 @@ from tests.support.waiting import until
 
 @both_transports
 async def test_ask_posts_the_question_and_is_answered_in_its_thread(transport: Transport) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator() as slack, hearing(slack, intake, transport):
         ann = slack.user("Ann")
 
@@ -49,11 +49,12 @@ async def test_ask_posts_the_question_and_is_answered_in_its_thread(transport: T
 
 
 async def test_a_question_that_waits_for_a_worker_shows_that_it_was_heard() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator() as slack, hearing(slack, intake):
         ann, channel = slack.user("Ann"), slack.channel_id
         await slack.slash(channel, ann, "/ask", "one")
-        intake.waits = True
+        await until(lambda: intake.asked_for_waits)
+        intake.is_waiting = True
         # The top level of a DM has no line.
         await slack.say(slack.dm(ann), ann, "two")
         await until(lambda: "two" in intake.texts)
@@ -71,7 +72,7 @@ async def test_a_question_that_waits_for_a_worker_shows_that_it_was_heard() -> N
 
 @both_transports
 async def test_a_question_may_contain_the_word_payload(transport: Transport) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator() as slack, hearing(slack, intake, transport):
         delivery = await slack.slash(slack.channel_id, slack.user("Ann"), "/ask", "a payload?")
 
@@ -80,7 +81,7 @@ async def test_a_question_may_contain_the_word_payload(transport: Transport) -> 
 
 
 async def test_ask_in_a_dm_belongs_to_the_conversation_there() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator() as slack, hearing(slack, intake):
         ann = slack.user("Ann")
         dm = slack.dm(ann)
@@ -94,7 +95,7 @@ async def test_ask_in_a_dm_belongs_to_the_conversation_there() -> None:
 
 
 async def test_ask_pings_nobody_and_shows_no_previews() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator() as slack, hearing(slack, intake):
         ann, bob = slack.user("Ann"), slack.user("<!here>")
 
@@ -107,7 +108,7 @@ async def test_ask_pings_nobody_and_shows_no_previews() -> None:
 
 
 async def test_ask_turns_no_text_around() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator() as slack, hearing(slack, intake):
         ann = slack.user("\u202eAnn")
 
@@ -117,7 +118,7 @@ async def test_ask_turns_no_text_around() -> None:
 
 
 async def test_ask_shows_the_beginning_of_a_long_question() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator() as slack, hearing(slack, intake):
         await slack.slash(slack.channel_id, slack.user("Ann"), "/ask", "why? " * 1000)
 
@@ -129,7 +130,7 @@ async def test_ask_shows_the_beginning_of_a_long_question() -> None:
 
 @both_transports
 async def test_ask_without_a_question_gets_a_line_of_help(transport: Transport) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator() as slack, hearing(slack, intake, transport):
         await slack.slash(slack.channel_id, slack.user("Ann"), "/ask", "  ")
 
@@ -138,7 +139,7 @@ async def test_ask_without_a_question_gets_a_line_of_help(transport: Transport) 
 
 
 async def test_ask_without_membership_explains_how_to_invite_the_bot() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator() as slack, hearing(slack, intake):
         elsewhere = slack.channel("elsewhere", member=False)
 
@@ -152,7 +153,7 @@ async def test_ask_without_membership_explains_how_to_invite_the_bot() -> None:
 async def test_ask_posts_no_question_for_which_there_is_no_room(
     refusal: Refused | StoreUnavailable,
 ) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     intake.is_full = refusal
     async with SlackEmulator() as slack, hearing(slack, intake):
         await slack.slash(slack.channel_id, slack.user("Ann"), "/ask", "why?")
@@ -166,7 +167,7 @@ async def test_ask_posts_no_question_for_which_there_is_no_room(
 async def test_ask_takes_a_question_back_that_was_not_admitted(
     refusal: Refused | StoreUnavailable,
 ) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     intake.refuses = refusal
     async with SlackEmulator() as slack, hearing(slack, intake):
         await slack.slash(slack.channel_id, slack.user("Ann"), "/ask", "why?")
@@ -177,7 +178,7 @@ async def test_ask_takes_a_question_back_that_was_not_admitted(
 
 
 async def test_ask_takes_a_question_back_whose_turn_is_known() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     intake.knows_all = True
     async with SlackEmulator() as slack, hearing(slack, intake):
         await slack.slash(slack.channel_id, slack.user("Ann"), "/ask", "why?")
@@ -188,12 +189,12 @@ async def test_ask_takes_a_question_back_whose_turn_is_known() -> None:
 
 
 async def test_a_command_that_is_sent_again_is_one_turn() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator() as slack, joined(slack) as platform:
         names = {"user_id": slack.user("Ann"), "channel_id": slack.channel_id, "command": "/ask"}
         fields = {**names, "team_id": slack.team_id, "trigger_id": "1.2.3", "text": "why?"}
         body = urlencode(fields).encode()
-        async with serving(platform.handler(intake)) as url:
+        async with serving(platform.handler(intake.intake)) as url:
             for _ in range(2):
                 await send_body(slack, url, body, kind="application/x-www-form-urlencoded")
             await until(lambda: any(call.method == "chat.delete" for call in slack.requests))
@@ -205,7 +206,7 @@ async def test_a_command_that_is_sent_again_is_one_turn() -> None:
 
 @pytest.mark.parametrize("error", [None, "is_archived", "msg_too_long"])
 async def test_ask_apologizes_when_the_question_cannot_be_posted(error: str | None) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator() as slack, hearing(slack, intake):
         slack.fail("chat.postMessage", error=error)
 
@@ -217,7 +218,7 @@ async def test_ask_apologizes_when_the_question_cannot_be_posted(error: str | No
 
 
 async def test_ask_apologizes_in_time_and_takes_a_late_question_back() -> None:
-    intake, posted = FakeIntake(), asyncio.Event()
+    intake, posted = FakeQueue(), asyncio.Event()
     limits = replace(LIMITS, question_posted_within=0.2)
     async with SlackEmulator() as slack, hearing(slack, intake, limits=limits):
         slack.fail("chat.postMessage", "late", gate=posted)
@@ -233,7 +234,7 @@ async def test_ask_apologizes_in_time_and_takes_a_late_question_back() -> None:
 
 
 async def test_ask_apologizes_if_admission_takes_too_long() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     intake.open.clear()
     limits = replace(LIMITS, command_answered_within=0.5)
     async with SlackEmulator() as slack, hearing(slack, intake, limits=limits):
@@ -253,7 +254,7 @@ async def test_who_may_not_use_the_bot_costs_nothing_and_reads_one_sentence(stor
     async with SlackEmulator() as slack:
         ann, eve = slack.user("Ann"), slack.user("Eve")
         intake = NotedIntake(store)
-        intake.access = AccessRules(people=frozenset({ann}))
+        intake.access.rules = AccessRules(people=frozenset({ann}))
         async with hearing(slack, intake):
             for text in ("why?", "stop", "really?"):
                 await slack.say(slack.channel_id, eve, f"{slack.bot_mention} {text}")
@@ -274,7 +275,7 @@ async def test_who_may_not_use_the_bot_costs_nothing_and_reads_one_sentence(stor
 async def test_a_used_quota_is_told_to_the_person_alone(store: Store) -> None:
     async with SlackEmulator() as slack:
         ann, intake = slack.user("Ann"), NotedIntake(store)
-        intake.access = AccessRules(quota=Quota(1))
+        intake.access.rules = AccessRules(quota=Quota(1))
         async with hearing(slack, intake):
             for text in ("one", "two"):
                 await slack.say(slack.channel_id, ann, f"{slack.bot_mention} {text}")

@@ -10,9 +10,9 @@ import pytest
 
 from adapters.slack.inbound.events import Press, to_press
 from bot.domain import Person, ThreadKey
-from bot.errors import HasEnded, NotTheLast, Refused, StoreUnavailable, ThreadBusy
+from bot.errors import HasEnded, NotTheLast, PersonBusy, Refused, StoreUnavailable, ThreadBusy
 from tests.emulators.slack import SlackEmulator
-from tests.support.fakes import FakeIntake
+from tests.support.fakes import FakeQueue
 from tests.support.slack_platform import (
     LIMITS,
     Transport,
@@ -30,7 +30,7 @@ from tests.support.waiting import until
 
 @both_transports
 async def test_a_mention_is_a_turn_that_is_answered_in_its_thread(transport: Transport) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator() as slack, hearing(slack, intake, transport):
         ann = slack.user("Ann")
 
@@ -47,7 +47,7 @@ async def test_a_mention_is_a_turn_that_is_answered_in_its_thread(transport: Tra
 
 
 async def test_a_mention_in_a_thread_belongs_to_the_thread() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator() as slack, hearing(slack, intake):
         ann = slack.user("Ann")
         parent = await slack.say(slack.channel_id, ann, "lunch?")
@@ -61,7 +61,7 @@ async def test_a_mention_in_a_thread_belongs_to_the_thread() -> None:
 
 
 async def test_a_mention_that_arrives_twice_is_admitted_once() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator() as slack, hearing(slack, intake):
         await slack.say(slack.channel_id, slack.user("Ann"), f"{slack.bot_mention} why?")
         await until(lambda: len(slack.deliveries) == 2)
@@ -72,7 +72,7 @@ async def test_a_mention_that_arrives_twice_is_admitted_once() -> None:
 
 @both_transports
 async def test_an_event_delivered_three_times_has_one_turn_id(transport: Transport) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator() as slack, hearing(slack, intake, transport):
         ts = await slack.say(slack.channel_id, slack.user("Ann"), f"{slack.bot_mention} why?")
         await until(lambda: intake.turns)
@@ -87,7 +87,7 @@ async def test_an_event_delivered_three_times_has_one_turn_id(transport: Transpo
 
 @both_transports
 async def test_a_dm_is_answered_at_its_top_level(transport: Transport) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator() as slack, hearing(slack, intake, transport):
         dm = slack.dm(slack.user("Ann"))
 
@@ -102,7 +102,7 @@ IMPATIENT = replace(LIMITS, name_timeout=0.0)
 
 
 async def test_a_dm_waits_for_no_late_name_and_the_next_question_has_it_with_the_zone() -> None:
-    intake, answered = FakeIntake(), asyncio.Event()
+    intake, answered = FakeQueue(), asyncio.Event()
     async with SlackEmulator() as slack, hearing(slack, intake, limits=IMPATIENT) as platform:
         ann = slack.user("Ann")
         slack.set_zone(ann, "Asia/Tokyo")
@@ -121,7 +121,7 @@ async def test_a_dm_waits_for_no_late_name_and_the_next_question_has_it_with_the
 
 
 async def test_a_thread_of_a_dm_is_answered_there() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator() as slack, hearing(slack, intake):
         ann = slack.user("Ann")
         dm = slack.dm(ann)
@@ -136,7 +136,7 @@ async def test_a_thread_of_a_dm_is_answered_there() -> None:
 
 
 async def test_messages_without_a_mention_are_acknowledged_and_ignored() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator() as slack, hearing(slack, intake):
         await slack.say(slack.channel_id, slack.user("Ann"), "lunch?")
         await until(lambda: slack.deliveries)
@@ -164,9 +164,9 @@ async def test_messages_without_a_mention_are_acknowledged_and_ignored() -> None
 async def test_what_no_person_wrote_is_acknowledged_and_ignored(
     change: dict[str, object],
 ) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator() as slack, joined(slack) as platform:
-        async with serving(platform.handler(intake)) as url:
+        async with serving(platform.handler(intake.intake)) as url:
             status = await send(slack, url, {**dm_event(slack), **change})
 
         assert status == 200
@@ -176,12 +176,12 @@ async def test_what_no_person_wrote_is_acknowledged_and_ignored(
 
 @pytest.mark.parametrize("subtype", ["file_share", "thread_broadcast"])
 async def test_files_are_named_in_brackets(subtype: str) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator() as slack, joined(slack) as platform:
         files = [{"name": "report.pdf"}, {"name": "cat.png"}]
         event = {**dm_event(slack), "subtype": subtype, "files": files}
 
-        async with serving(platform.handler(intake)) as url:
+        async with serving(platform.handler(intake.intake)) as url:
             await send(slack, url, event)
 
         assert intake.last.text == "why?\n[file: report.pdf]\n[file: cat.png]"
@@ -189,7 +189,7 @@ async def test_files_are_named_in_brackets(subtype: str) -> None:
 
 @pytest.mark.parametrize("text", ["We got one!", ""])
 async def test_what_a_person_uploads_in_a_dm_is_a_turn(text: str) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator() as slack, hearing(slack, intake):
         ann = slack.user("Ann")
 
@@ -200,12 +200,12 @@ async def test_what_a_person_uploads_in_a_dm_is_a_turn(text: str) -> None:
 
 
 async def test_a_group_dm_needs_a_mention() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator() as slack, joined(slack) as platform:
         event = {**dm_event(slack), "channel": slack.channel_id, "channel_type": "mpim"}
         text = f"{slack.bot_mention} why?"
 
-        async with serving(platform.handler(intake)) as url:
+        async with serving(platform.handler(intake.intake)) as url:
             await send(slack, url, event)
             await send(slack, url, {**event, "text": text, "ts": "1700000001.000100"})
             await send(slack, url, {**event, "text": text, "type": "app_mention"})
@@ -215,7 +215,7 @@ async def test_a_group_dm_needs_a_mention() -> None:
 
 
 async def test_people_are_called_by_their_names() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator() as slack, hearing(slack, intake):
         ann, bob = slack.user("Ann"), slack.user("Bob")
         ts = await slack.say(slack.channel_id, ann, "lunch?")
@@ -232,7 +232,7 @@ async def test_people_are_called_by_their_names() -> None:
 
 @pytest.mark.parametrize("direct", [True, False])
 async def test_a_first_question_has_its_authors_name_and_time_zone(*, direct: bool) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator() as slack, hearing(slack, intake):
         ann = slack.user("Ann")
         slack.set_zone(ann, "Europe/Paris")
@@ -245,7 +245,7 @@ async def test_a_first_question_has_its_authors_name_and_time_zone(*, direct: bo
 
 
 async def test_many_questions_of_a_person_cost_one_look_up() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator() as slack, hearing(slack, intake):
         ann, named = slack.user("Ann"), asyncio.Event()
         held = slack.fail("users.info", "late", gate=named)
@@ -261,7 +261,7 @@ async def test_many_questions_of_a_person_cost_one_look_up() -> None:
 
 
 async def test_after_a_429_nobody_is_looked_up_until_slack_allows_it() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator() as slack, hearing(slack, intake):
         slack.fail("users.info", status=429, retry_after=600.0)
 
@@ -277,7 +277,7 @@ async def test_after_a_429_nobody_is_looked_up_until_slack_allows_it() -> None:
 
 
 async def test_of_many_people_in_a_message_nobody_is_called_by_an_id() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator() as slack, hearing(slack, intake):
         ann, *others = [slack.user(f"Person {number}") for number in range(50)]
 
@@ -295,7 +295,7 @@ def looked_up(slack: SlackEmulator) -> int:
 
 
 async def test_a_question_is_admitted_before_a_name_that_is_late() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator() as slack, hearing(slack, intake, limits=IMPATIENT):
         ann, named = slack.user("Ann"), asyncio.Event()
         slack.fail("users.info", "late", gate=named)
@@ -303,18 +303,18 @@ async def test_a_question_is_admitted_before_a_name_that_is_late() -> None:
         await slack.say(slack.channel_id, ann, f"{slack.bot_mention} why?")
         await until(lambda: tries(slack))
         named.set()
-        await until(lambda: intake.named)
+        await until(lambda: intake.history.named)
         await slack.say(slack.channel_id, ann, f"{slack.bot_mention} and how?")
         await until(lambda: len(intake.turns) == 2)
 
         asked, again = intake.turns
         assert asked.person == Person(ann, ann, slack.team_id)
-        assert intake.named == [(asked.key, Person(ann, "Ann"))]
+        assert intake.history.named == [(asked.key, Person(ann, "Ann"))]
         assert again.person == Person(ann, "Ann", slack.team_id)
 
 
 async def test_a_name_that_cannot_be_stored_costs_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator() as slack, hearing(slack, intake, limits=IMPATIENT):
         named = asyncio.Event()
         slack.fail("users.info", "late", gate=named)
@@ -341,7 +341,7 @@ async def test_a_name_that_cannot_be_stored_costs_nothing(caplog: pytest.LogCapt
     ids=str,
 )
 async def test_a_person_without_a_name_is_called_by_the_id(how: dict[str, object]) -> None:
-    intake, limits = FakeIntake(), replace(LIMITS, name_timeout=0.1, job_grace=0.0)
+    intake, limits = FakeQueue(), replace(LIMITS, name_timeout=0.1, job_grace=0.0)
     async with SlackEmulator() as slack, hearing(slack, intake, limits=limits):
         ann = slack.user("Ann")
         slack.fail("users.info", times=10, **how)  # type: ignore[arg-type]
@@ -354,7 +354,7 @@ async def test_a_person_without_a_name_is_called_by_the_id(how: dict[str, object
 
 
 async def test_an_empty_mention_gets_a_line_of_help_in_its_thread() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator() as slack, hearing(slack, intake):
         ts = await slack.say(slack.channel_id, slack.user("Ann"), slack.bot_mention)
         await until(lambda: len(slack.screen(slack.channel_id, ts)) == 2)
@@ -365,7 +365,7 @@ async def test_an_empty_mention_gets_a_line_of_help_in_its_thread() -> None:
 
 @both_transports
 async def test_an_empty_mention_that_is_sent_again_gets_one_line(transport: Transport) -> None:
-    async with SlackEmulator() as slack, hearing(slack, FakeIntake(), transport):
+    async with SlackEmulator() as slack, hearing(slack, FakeQueue(), transport):
         ts = await slack.say(slack.channel_id, slack.user("Ann"), slack.bot_mention)
         await until(lambda: len(slack.screen(slack.channel_id, ts)) == 2)
 
@@ -388,7 +388,7 @@ async def test_an_empty_mention_that_is_sent_twice_at_once_gets_one_line() -> No
         }
         # Each waits for the name of one of several speakers.
         slack.latency = 0.3
-        async with joined(slack) as platform, serving(platform.handler(FakeIntake())) as url:
+        async with joined(slack) as platform, serving(platform.handler(FakeQueue().intake)) as url:
             await asyncio.gather(*(send(slack, url, event) for _ in range(2)))
 
         # Who leaves lets the words be shown that were begun.
@@ -396,13 +396,15 @@ async def test_an_empty_mention_that_is_sent_twice_at_once_gets_one_line() -> No
 
 
 async def test_only_the_last_notices_are_remembered() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     intake.refuses = ThreadBusy()
     limits = replace(LIMITS, notices_remembered=1)
     async with SlackEmulator() as slack, hearing(slack, intake, limits=limits):
-        ann, place = slack.user("Ann"), slack.channel_id
-        said = [await slack.say(place, ann, f"{slack.bot_mention} why?") for _ in range(2)]
+        place, people = slack.channel_id, (slack.user("Ann"), slack.user("Bob"))
+        said = [await slack.say(place, one, f"{slack.bot_mention} why?") for one in people]
         await until(lambda: len(slack.ephemerals) == 2)
+        # The same apology is not repeated for a while.
+        intake.refuses = PersonBusy()
 
         for ts in reversed(said):
             await slack.redeliver(ts)
@@ -411,7 +413,7 @@ async def test_only_the_last_notices_are_remembered() -> None:
 
 
 async def test_an_empty_mention_that_becomes_a_question_is_a_turn() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator() as slack, hearing(slack, intake):
         ts = await slack.say(slack.channel_id, slack.user("Ann"), slack.bot_mention)
         await until(lambda: posts(slack))
@@ -424,7 +426,7 @@ async def test_an_empty_mention_that_becomes_a_question_is_a_turn() -> None:
 
 
 async def test_an_edited_question_is_the_turn_that_it_was() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator() as slack, hearing(slack, intake):
         ts = await slack.say(slack.channel_id, slack.user("Ann"), f"{slack.bot_mention} why?")
         await until(lambda: intake.turns)
@@ -439,7 +441,7 @@ async def test_an_edited_question_is_the_turn_that_it_was() -> None:
 
 
 async def test_a_refused_dm_that_is_sent_again_gets_one_apology() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     intake.refuses = ThreadBusy()
     async with SlackEmulator() as slack, hearing(slack, intake):
         ann = slack.user("Ann")
@@ -455,7 +457,7 @@ async def test_a_refused_dm_that_is_sent_again_gets_one_apology() -> None:
 
 async def test_a_notice_that_slack_is_slow_to_post_delays_no_acknowledgement() -> None:
     limits = replace(LIMITS, job_grace=0.0)
-    async with SlackEmulator() as slack, hearing(slack, FakeIntake(), limits=limits):
+    async with SlackEmulator() as slack, hearing(slack, FakeQueue(), limits=limits):
         slack.fail("chat.postMessage", "hang")
 
         await slack.say(slack.channel_id, slack.user("Ann"), slack.bot_mention)
@@ -465,7 +467,7 @@ async def test_a_notice_that_slack_is_slow_to_post_delays_no_acknowledgement() -
 
 
 async def test_a_refused_mention_gets_an_apology_that_only_the_asker_sees() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     intake.refuses = ThreadBusy()
     async with SlackEmulator() as slack, hearing(slack, intake):
         ann = slack.user("Ann")
@@ -481,7 +483,7 @@ async def test_a_refused_mention_gets_an_apology_that_only_the_asker_sees() -> N
 
 
 async def test_a_flood_of_refused_questions_gets_one_apology() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     intake.refuses = ThreadBusy()
     async with SlackEmulator() as slack, hearing(slack, intake):
         ann = slack.user("Ann")
@@ -498,7 +500,7 @@ async def test_a_flood_of_refused_questions_gets_one_apology() -> None:
 
 
 async def test_empty_mentions_without_end_get_one_line_of_help() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator() as slack, hearing(slack, intake):
         ann, place = slack.user("Ann"), slack.channel_id
         for _ in range(20):
@@ -516,7 +518,7 @@ async def test_empty_mentions_without_end_get_one_line_of_help() -> None:
 async def test_notices_that_slack_is_slow_to_post_do_not_pile_up(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     intake.refuses = ThreadBusy()
     limits = replace(LIMITS, notices_in_flight=2, job_grace=0.0)
     caplog.set_level(logging.INFO, "adapters.slack.inbound.events")
@@ -525,7 +527,7 @@ async def test_notices_that_slack_is_slow_to_post_do_not_pile_up(
         event = {"type": "app_mention", "channel": slack.channel_id, "text": "why?"}
         async with (
             joined(slack, limits=limits) as platform,
-            serving(platform.handler(intake)) as url,
+            serving(platform.handler(intake.intake)) as url,
         ):
             for number in range(5):
                 user, ts = slack.user(f"P{number}"), f"1700000000.{number:06}"
@@ -537,7 +539,7 @@ async def test_notices_that_slack_is_slow_to_post_do_not_pile_up(
 
 
 async def test_a_refused_dm_gets_an_apology_as_a_message() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     intake.refuses = ThreadBusy()
     async with SlackEmulator() as slack, hearing(slack, intake):
         ann = slack.user("Ann")
@@ -553,7 +555,7 @@ async def test_a_refused_dm_gets_an_apology_as_a_message() -> None:
 async def test_an_event_is_sent_again_while_the_store_is_away(
     transport: Transport, caplog: pytest.LogCaptureFixture
 ) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     intake.refuses = StoreUnavailable("no Redis")
     async with SlackEmulator() as slack, hearing(slack, intake, transport):
         await slack.say(slack.channel_id, slack.user("Ann"), f"{slack.bot_mention} why?")
@@ -574,7 +576,7 @@ async def test_an_event_is_sent_again_while_the_store_is_away(
 
 
 async def test_an_event_is_acknowledged_only_after_admission() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     intake.open.clear()
     async with SlackEmulator() as slack, hearing(slack, intake):
         await slack.say(slack.channel_id, slack.user("Ann"), f"{slack.bot_mention} why?")
@@ -593,7 +595,7 @@ async def test_an_event_not_admitted_before_shutdown_is_sent_to_the_next_process
     transport: Transport,
 ) -> None:
     limits = replace(LIMITS, job_grace=0.1)
-    leaving, following = FakeIntake(), FakeIntake()
+    leaving, following = FakeQueue(), FakeQueue()
     leaving.open.clear()
     async with SlackEmulator() as slack:
         async with hearing(slack, leaving, transport, limits=limits):
@@ -616,9 +618,9 @@ async def test_an_event_not_admitted_before_shutdown_is_sent_to_the_next_process
 async def test_an_internal_error_is_logged_and_the_event_is_sent_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator() as slack, joined(slack) as platform:
-        async with serving(platform.handler(intake)) as url:
+        async with serving(platform.handler(intake.intake)) as url:
             intake.refuses = ZeroDivisionError()
             status = await send(slack, url, dm_event(slack))
             intake.refuses = None
@@ -631,7 +633,7 @@ async def test_an_internal_error_is_logged_and_the_event_is_sent_again(
 
 @pytest.mark.parametrize("has_replies", [False, True])
 async def test_a_deleted_question_is_forgotten(has_replies: bool) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with fast() as slack, hearing(slack, intake) as platform:
         ann = slack.user("Ann")
         ts = await slack.say(slack.channel_id, ann, f"{slack.bot_mention} why?")
@@ -647,7 +649,7 @@ async def test_a_deleted_question_is_forgotten(has_replies: bool) -> None:
 
 
 async def test_a_deleted_message_of_an_app_is_ignored() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator() as slack, hearing(slack, intake) as platform:
         ann = slack.user("Ann")
         ts = await slack.say(slack.channel_id, ann, f"{slack.bot_mention} why?")
@@ -663,7 +665,7 @@ async def test_a_deleted_message_of_an_app_is_ignored() -> None:
 
 
 async def test_a_question_deleted_while_it_is_read_is_forgotten_by_its_turns_id() -> None:
-    intake, limits = FakeIntake(), replace(LIMITS, name_timeout=0.5)
+    intake, limits = FakeQueue(), replace(LIMITS, name_timeout=0.5)
     async with SlackEmulator() as slack, hearing(slack, intake, limits=limits):
         ann = slack.user("Ann")
         slack.fail("users.info", "hang")
@@ -682,7 +684,7 @@ async def test_a_question_deleted_while_it_is_read_is_forgotten_by_its_turns_id(
 
 
 async def test_a_question_that_is_not_admitted_gets_no_reply() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     intake.knows_all = True
     async with SlackEmulator() as slack, hearing(slack, intake):
         ts = await slack.say(slack.channel_id, slack.user("Ann"), f"{slack.bot_mention} why?")
@@ -695,7 +697,7 @@ async def test_a_question_that_is_not_admitted_gets_no_reply() -> None:
 
 @both_transports
 async def test_the_stop_button_stops_its_turn(transport: Transport) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with fast() as slack, hearing(slack, intake, transport) as platform:
         ann = slack.user("Ann")
         dm = slack.dm(ann)
@@ -714,7 +716,7 @@ async def test_the_stop_button_stops_its_turn(transport: Transport) -> None:
 async def test_a_stop_without_effect_is_explained_to_the_person_only(
     away: StoreUnavailable | None,
 ) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with fast() as slack, hearing(slack, intake) as platform:
         ann = slack.user("Ann")
         dm = slack.dm(ann)
@@ -738,7 +740,7 @@ async def test_a_stop_without_effect_is_explained_to_the_person_only(
 
 @both_transports
 async def test_slacks_own_stop_stops_a_reply_that_streams(transport: Transport) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with fast() as slack, hearing(slack, intake, transport) as platform:
         ann = slack.user("Ann")
         ts = await slack.say(slack.channel_id, ann, f"{slack.bot_mention} why?")
@@ -753,7 +755,7 @@ async def test_slacks_own_stop_stops_a_reply_that_streams(transport: Transport) 
 
 
 async def test_slacks_own_stop_stops_what_ask_began() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with fast() as slack, hearing(slack, intake) as platform:
         ann = slack.user("Ann")
         await slack.slash(slack.channel_id, ann, "/ask", "why?")
@@ -770,9 +772,9 @@ async def test_slacks_own_stop_stops_what_ask_began() -> None:
 async def test_the_regenerate_button_names_the_person_and_the_press(
     transport: Transport,
 ) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with fast() as slack, hearing(slack, intake, transport) as platform:
-        ann, bob = slack.user("Ann"), slack.user("Bob")
+        ann = slack.user("Ann")
         ts = await slack.say(slack.channel_id, ann, f"{slack.bot_mention} why?")
         await until(lambda: intake.turns)
         async with platform.surface(intake.last) as surface:
@@ -780,12 +782,12 @@ async def test_the_regenerate_button_names_the_person_and_the_press(
         shown = message_id.split(":")[1]
 
         deliveries = [
-            await slack.click(slack.channel_id, shown, bob, "regenerate") for _ in range(2)
+            await slack.click(slack.channel_id, shown, ann, "regenerate") for _ in range(2)
         ]
 
         turn_id = f"slack:{slack.team_id}:{slack.channel_id}:{ts}"
         assert [delivery.status for delivery in deliveries] == [200, 200]
-        assert [(turn, person) for turn, person, _ in intake.pressed] == [(turn_id, bob)] * 2
+        assert [(turn, person) for turn, person, _ in intake.pressed] == [(turn_id, ann)] * 2
         assert len({press for _, _, press in intake.pressed}) == 2
         assert not slack.ephemerals
 
@@ -810,7 +812,7 @@ def test_a_press_has_the_same_id_each_time() -> None:
 async def test_a_press_without_effect_is_explained_to_the_person_only(
     direct: bool, refusal: Refused | StoreUnavailable
 ) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with fast() as slack, hearing(slack, intake) as platform:
         ann = slack.user("Ann")
         channel = slack.dm(ann) if direct else slack.channel_id
@@ -830,12 +832,12 @@ async def test_a_press_without_effect_is_explained_to_the_person_only(
 
 
 async def test_slacks_own_stop_needs_no_process_that_knows_the_question() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator() as slack, joined(slack) as platform:
         event = {**dm_event(slack), "thread_ts": "1600000000.000100"}
         stop = {**event, "type": "agent_session_stopped", "streaming_message_ts": []}
 
-        async with serving(platform.handler(intake)) as url:
+        async with serving(platform.handler(intake.intake)) as url:
             status = await send(slack, url, stop)
 
         key = ThreadKey("slack", slack.team_id, str(event["channel"]), "1600000000.000100")

@@ -98,7 +98,7 @@ async def test_what_mentions_somebody_else_is_not_for_the_bot(store: Store, whom
         event = dm_event(talk.slack) | {"channel": talk.slack.channel_id, "channel_type": "channel"}
         event |= {"thread_ts": talk.thread, "user": talk.ann}
 
-        async with serving(platform.handler(talk.intake)) as url:
+        async with serving(platform.handler(talk.intake.intake)) as url:
             await send(talk.slack, url, event | {"text": f"look, {whom}"})
             await send(talk.slack, url, event | {"text": "<!date^1^x|now>", "ts": "1700000001.1"})
 
@@ -172,7 +172,7 @@ async def test_a_message_of_another_kind_is_followed(store: Store, subtype: str)
         event = dm_event(talk.slack) | {"channel": talk.slack.channel_id, "channel_type": "channel"}
         event |= {"thread_ts": talk.thread, "user": talk.ann, "text": "two", "subtype": subtype}
 
-        async with serving(platform.handler(talk.intake)) as url:
+        async with serving(platform.handler(talk.intake.intake)) as url:
             await send(talk.slack, url, event)
 
         assert talk.answered("two")
@@ -189,7 +189,7 @@ async def test_other_bots_do_not_count(store: Store) -> None:
     async with talking(store) as talk, joined(talk.slack) as platform:
         event = dm_event(talk.slack) | {"channel": talk.slack.channel_id, "channel_type": "channel"}
         event |= {"thread_ts": talk.thread, "user": talk.bob, "bot_id": "B0OTHER"}
-        async with serving(platform.handler(talk.intake)) as url:
+        async with serving(platform.handler(talk.intake.intake)) as url:
             await send(talk.slack, url, event)
 
         await talk.say(talk.ann, "two")
@@ -288,7 +288,7 @@ async def test_two_processes_know_who_has_spoken(store: Store) -> None:
     one, other = NotedIntake(store), NotedIntake(store)
     async with SlackEmulator() as slack, hearing(slack, one):
         ann, bob, place = slack.user("Ann"), slack.user("Bob"), slack.channel_id
-        async with joined(slack) as platform, serving(platform.handler(other)) as url:
+        async with joined(slack) as platform, serving(platform.handler(other.intake)) as url:
             root = await slack.say(place, ann, f"{slack.bot_mention} one")
             await until(lambda: one.turns)
             said = dm_event(slack) | {"channel": place, "channel_type": "channel"}

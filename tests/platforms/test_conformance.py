@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -13,11 +12,9 @@ from typing import cast
 import pytest
 
 from bot.concurrency import running
-from bot.domain import Page, Purpose, Shown, Turn
+from bot.domain import Page, Purpose, Turn
 from bot.errors import MessageGone, SurfaceError, WriteDelayed, WriteFailed
 from bot.ports import Surface
-from bot.reply.edit_budget import EditBudgets
-from bot.reply.writer import Reply
 from bot.store import Store
 from tests.platforms.harness import (
     Harness,
@@ -30,7 +27,7 @@ from tests.platforms.harness import (
     uninstalled,
 )
 from tests.support.fakes import FakeModel, FakeQueue
-from tests.support.replies import Saved, allow_retry, always_announce
+from tests.support.replies import make_reply
 from tests.support.settings import settings_of
 from tests.support.waiting import until
 
@@ -163,18 +160,7 @@ class TestWriting:
 
 
 async def reply(surface: Surface, store: Store, words: Sequence[str]) -> None:
-    written = Reply(
-        turn_id="console:1",
-        surface=surface,
-        budgets=EditBudgets(store=store),
-        earlier=Shown(),
-        replaced_answer="",
-        stop=asyncio.Event(),
-        save=Saved(),
-        patience=30.0,
-        before_retry=allow_retry,
-        claims_truncation_notice=always_announce,
-    )
+    written = make_reply(store, surface, patience=30.0)
     await written.stream(FakeModel(words, pause=0.0).stream([]))
 
 

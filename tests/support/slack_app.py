@@ -8,6 +8,7 @@ import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import aiohttp
 import pytest
@@ -236,7 +237,7 @@ class Talk:
             "recipient_team_id": self.slack.team_id,
         }
 
-    async def start(self, words: str = "", **args: object) -> str:
+    async def start(self, words: str = "", **args: Any) -> str:
         """Start a stream in Ann's thread and return its ts."""
         answer = await self.call("chat.startStream", **self.place, **said(words), **args)
         assert answer["ok"], answer

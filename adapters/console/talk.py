@@ -6,13 +6,14 @@ import asyncio
 import getpass
 import time
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from uuid import uuid4
 
 from adapters import live
 from bot.commands.handlers import DEFAULT, FORGET_QUESTION, Call, CommandHandlers
 from bot.domain import Asker, Exchange, Person, ThreadKey, Turn
-from bot.errors import StoreUnavailable
+from bot.errors import HasEnded, StoreUnavailable
 from bot.intake.intake import Intake
 from bot.reply.draft import with_notice
 from bot.store import Store
@@ -80,7 +81,8 @@ class ConsoleConversation:
 
     async def stop(self, turn: Turn) -> None:
         """Stop a reply."""
-        await self._intake.answers.stop(turn.id)
+        with suppress(HasEnded):
+            await self._intake.answers.stop(turn.id)
 
     async def forget(self, *turns: Turn) -> None:
         """Drop turns."""

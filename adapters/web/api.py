@@ -28,7 +28,7 @@ from bot.commands.handlers import (
     HelpContext,
 )
 from bot.domain import Asker, Json, Person, Preferences, Rating, Standing, ThreadKey, Turn
-from bot.errors import HasEnded, NothingAsked, NotRemembered, NotTheLast
+from bot.errors import NothingAsked, NotRemembered, NotTheLast
 from bot.intake.intake import Intake
 from bot.intake.size import MAX_QUESTION
 from bot.store import Store
@@ -210,8 +210,7 @@ class Api:
     async def stop(self, request: web.Request) -> web.Response:
         """Stop an answer."""
         turn = await self._turn(request)
-        if not await self.intake.answers.stop(turn.turn_id, person_id=request[PERSON].id):
-            raise HasEnded
+        await self.intake.answers.stop(turn.turn_id, person_id=request[PERSON].id)
         return answer({}, status=202)
 
     async def regenerate(self, request: web.Request) -> web.Response:

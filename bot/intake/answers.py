@@ -13,7 +13,7 @@ from typing import Literal, TypeVar
 from prometheus_client import Counter
 
 from bot.domain import ANYBODY, Asker, Person, Place, Rating, ThreadKey, Turn
-from bot.errors import NotRemembered, NotTheAsker, SurfaceError, ThreadBusy
+from bot.errors import HasEnded, NotRemembered, NotTheAsker, SurfaceError, ThreadBusy
 from bot.intake.access import AccessControl
 from bot.intake.size import bounded, reserved
 from bot.turns.queue import TurnQueue
@@ -36,7 +36,9 @@ _ENDING_SECONDS = 0.5  # time between the last write of a reply and the storing 
 class Answers:
     """Changes answers; every method raises StoreUnavailable, and Refused where it says so.
 
-    A `press_id` names an event, which counts once if it is delivered twice.
+    A `press_id` names an event, which counts once if it is delivered twice. `at` is the channel or
+    thread in which a button was pressed: its answer must be there, because the id of the turn comes
+    from the person's client.
     """
 
     def __init__(self, *, queue: TurnQueue, access: AccessControl, longest: int) -> None:
@@ -44,12 +46,14 @@ class Answers:
         self._access = access
         self._longest = longest
 
-    async def stop(self, turn_id: str, *, person_id: str = "") -> bool:
-        """Ask for the end of a turn's reply; False if the turn has ended or is not known.
+    async def stop(self, turn_id: str, *, person_id: str = "", at: ThreadKey | None = None) -> None:
+        """Ask for the end of a turn's reply. Raises HasEnded, also if the turn is not known.
 
         Raises NotTheAsker if another person has asked. An empty `person_id` may stop any reply.
         """
-        return await self._queue.stop(turn_id, person_id=person_id)
+        is_there = at is None or _is_at(at, await self._queue.thread_of_turn(turn_id))
+        if not is_there or not await self._queue.stop(turn_id, person_id=person_id):
+            raise HasEnded
 
     async def stop_thread(self, thread: ThreadKey) -> bool:
         """Ask for the end of the reply that is running in a thread; False if there is none.
@@ -92,6 +96,7 @@ class Answers:
         *,
         person_id: str,
         press_id: str,
+        at: ThreadKey | None = None,
         place: Place | None = None,
         asker: Asker = ANYBODY,
         reread: Callable[[Turn], Awaitable[str]] | None = None,
@@ -102,7 +107,7 @@ class Answers:
         `reread` returns the question as it stands now; if that is empty or takes too long, the
         stored one is asked. Raises Refused.
         """
-        turn = await self._asked_by(person_id, turn_id)
+        turn = await self._asked_by(person_id, turn_id, at)
         text = await _soon(reread(turn)) if reread else ""
         turn = bounded(replace(turn, text=text)) if text else turn
         press = partial(
@@ -125,6 +130,7 @@ class Answers:
         *,
         person_id: str,
         press_id: str,
+        at: ThreadKey | None = None,
         place: Place | None = None,
         asker: Asker = ANYBODY,
     ) -> Turn:
@@ -133,7 +139,7 @@ class Answers:
         Return the new turn, whose id is `press_id`. It is answered at `place`, or where the first
         one was. Raises Refused.
         """
-        turn = await self._asked_by(person_id, turn_id)
+        turn = await self._asked_by(person_id, turn_id, at)
         quota = await self._access.quota(turn.key, turn.person, asker)
         following = replace(
             turn,
@@ -155,13 +161,17 @@ class Answers:
         *,
         person_id: str,
         rating: Rating | Literal[""],
+        at: ThreadKey | None = None,
         asker: Asker = ANYBODY,
     ) -> None:
         """Store a person's rating of an answer, which replaces an earlier one; "" removes it.
 
         Raises Refused, also if the person may not use the bot in the place of the answer.
         """
-        if rating and (thread := await self._queue.thread_of_turn(turn_id)):
+        thread = await self._queue.thread_of_turn(turn_id) if rating else None
+        if at and not _is_at(at, thread):
+            raise NotRemembered
+        if thread:
             await self._access.check(thread, Person(person_id, person_id), asker)
         model, is_first = await _after_the_end(
             partial(self._queue.rate, turn_id, person_id=person_id, rating=rating)
@@ -169,13 +179,20 @@ class Answers:
         if is_first and rating:
             _FEEDBACK.labels(model or "unknown", rating).inc()
 
-    async def _asked_by(self, person_id: str, turn_id: str) -> Turn:
+    async def _asked_by(self, person_id: str, turn_id: str, at: ThreadKey | None) -> Turn:
         turn = await self._queue.turn(turn_id)
-        if turn is None:
+        if turn is None or (at and not _is_at(at, turn.key)):
             raise NotRemembered
         if turn.person.id != person_id:
             raise NotTheAsker
         return turn
+
+
+def _is_at(place: ThreadKey, thread: ThreadKey | None) -> bool:
+    """Return whether a place is a thread or its channel."""
+    if thread is None or (thread.platform, thread.workspace) != (place.platform, place.workspace):
+        return False
+    return place.channel in (thread.channel, thread.thread)
 
 
 async def _soon(reading: Awaitable[str]) -> str:

@@ -28,10 +28,10 @@ from bot.domain import (
 )
 from bot.errors import GivenUp, MessageGone, StoreUnavailable, WriteRefused
 from bot.ports import Model, Platform, Surface
-from bot.reply.draft import given_up
+from bot.reply.draft import Draft, given_up
 from bot.reply.edit_budget import EditBudgets
 from bot.reply.freshness import Freshness
-from bot.reply.writer import Reply, apologize, restore, take_buttons_away
+from bot.reply.writer import Callbacks, Reply, ReplyTiming, apologize, restore, take_buttons_away
 from bot.text.prompt import SystemPrompt, compose
 from bot.turns.attempt import Attempt
 from bot.turns.context import ContextReader
@@ -168,15 +168,21 @@ class Conversation:
             turn_id=attempt.turn.id,
             surface=surface,
             budgets=self._budgets,
-            earlier=earlier,
-            replaced_answer=attempt.lease.taken.previous_answer,
-            left_out=attempt.turn.left_out,
+            draft=Draft(
+                limit=surface.limit,
+                measure=surface.measure,
+                earlier=earlier,
+                replaced_answer=attempt.lease.taken.previous_answer,
+                left_out=attempt.turn.left_out,
+                remembered=self._history.remembers,
+            ),
+            callbacks=Callbacks(
+                save=attempt.save,
+                before_retry=attempt.before_retry,
+                claims_truncation_notice=partial(self._claims_truncation_notice, attempt.turn),
+            ),
             stop=attempt.lease.stop,
-            save=attempt.save,
-            patience=self._patience,
-            before_retry=attempt.before_retry,
-            claims_truncation_notice=partial(self._claims_truncation_notice, attempt.turn),
-            remembered=self._history.remembers,
+            timing=ReplyTiming(patience=self._patience),
         )
 
     async def _finish_unseen(self, attempt: Attempt, shown: Shown) -> None:

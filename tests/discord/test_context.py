@@ -12,7 +12,14 @@ from bot.errors import PlaceGone, WriteDelayed
 from bot.store import Store
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.discord.objects import Payload
-from tests.support.discord_platform import FAST, listening, page, running_process, until_saved
+from tests.support.discord_platform import (
+    FAST,
+    heard,
+    listening,
+    page,
+    running_process,
+    until_saved,
+)
 from tests.support.fakes import FakeQueue
 from tests.support.waiting import until
 
@@ -94,9 +101,7 @@ async def test_what_another_bot_shows_is_read_as_quote_context_and_beginning(tex
 
 @pytest.mark.parametrize("change", ["deleted", "elsewhere", "forward"])
 async def test_what_is_no_message_of_this_channel_is_not_quoted(change: str) -> None:
-    intake = FakeQueue()
-    async with DiscordEmulator() as emulator, listening(emulator, intake):
-        ada = emulator.user("Ada")
+    async with heard() as (emulator, intake, ada):
         said = await emulator.say(emulator.channel_id, ada, "x")
         asked = await emulator.say(
             emulator.channel_id, ada, f"{emulator.bot_mention} why?", reply_to=said

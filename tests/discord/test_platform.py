@@ -17,6 +17,7 @@ from bot.errors import (
 )
 from tests.emulators.discord import DiscordEmulator, GatewayRules
 from tests.support.discord_platform import (
+    heard,
     listening,
     logged_in,
 )
@@ -146,9 +147,7 @@ async def test_the_command_is_registered_as_soon_as_discord_takes_it() -> None:
 
 
 async def test_what_is_said_while_the_gateway_is_lost_is_heard() -> None:
-    intake = FakeQueue()
-    async with DiscordEmulator() as emulator, listening(emulator, intake):
-        ada = emulator.user("Ada")
+    async with heard() as (emulator, intake, ada):
         dm = emulator.dm(ada)
         await emulator.say(dm, ada, "one")
         await until(lambda: intake.turns)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from bot.domain import Exchange, Person, Place, ThreadKey, Turn
-from bot.errors import NothingAsked, NotRemembered
+from bot.errors import HasEnded, NothingAsked, NotRemembered
 from bot.intake.intake import Intake
 from bot.intake.size import MAX_QUESTION
 from bot.store import Store
@@ -95,12 +95,13 @@ async def test_what_names_a_turn_with_half_a_character_finds_none(store: Store) 
 
     await intake.forget(HALF)
     found = [
-        await intake.answers.stop(HALF),
         await intake.answers.stop_thread(place),
         await intake.lookup.thread_of_turn(HALF),
     ]
 
     assert not any(found)
+    with pytest.raises(HasEnded):
+        await intake.answers.stop(HALF)
     with pytest.raises(NotRemembered):
         await intake.answers.regenerate(HALF, person_id=HALF, press_id=HALF)
 

@@ -28,6 +28,7 @@ from tests.support.slack_platform import (
     Transport,
     both_transports,
     dm_event,
+    heard,
     hearing,
     joined,
     send,
@@ -290,8 +291,7 @@ OURS = {"type": "event_callback", "team_id": SlackEmulator.team_id}
 async def test_a_body_of_another_shape_is_answered_with_one_line_in_the_log(
     body: dict[str, object], transport: Transport, caplog: pytest.LogCaptureFixture
 ) -> None:
-    intake = FakeQueue()
-    async with SlackEmulator() as slack, hearing(slack, intake, transport):
+    async with heard(transport) as (slack, intake, _):
         delivery = await slack.deliver(body)
 
         assert delivery.status in (200, 400)
@@ -302,9 +302,7 @@ async def test_a_body_of_another_shape_is_answered_with_one_line_in_the_log(
 async def test_an_event_that_is_too_deep_for_its_readers_is_acknowledged_with_one_line(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    intake = FakeQueue()
-    intake.refuses = RecursionError()
-    async with SlackEmulator() as slack, hearing(slack, intake, "http"):
+    async with heard("http", refuses=RecursionError()) as (slack, _, _):
         delivery = await slack.deliver({**OURS, "event": dm_event(slack)})
 
         assert delivery.status == 200
@@ -439,9 +437,8 @@ async def test_a_lost_socket_is_replaced_and_nothing_is_missed(
 async def test_proxy_variables_do_not_reach_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    intake = FakeQueue()
-    async with SlackEmulator() as slack, hearing(slack, intake):
-        await slack.say(slack.channel_id, slack.user("Ann"), f"{slack.bot_mention} why?")
+    async with heard() as (slack, intake, ann):
+        await slack.say(slack.channel_id, ann, f"{slack.bot_mention} why?")
         await until(lambda: intake.turns)
 
         assert intake.last.text == "why?"

@@ -81,6 +81,18 @@ async def listening(
         yield platform
 
 
+@asynccontextmanager
+async def heard(
+    *, refuses: Exception | None = None, message_content: bool = True, threads: bool = True
+) -> AsyncIterator[tuple[DiscordEmulator, FakeQueue, str]]:
+    """A Discord where the bot listens, what it asks of the queue, and Ada, a person there."""
+    queue = FakeQueue()
+    queue.refuses = refuses
+    emulated = DiscordEmulator(message_content=message_content)
+    async with emulated as emulator, listening(emulator, queue, threads=threads):
+        yield emulator, queue, emulator.user("Ada")
+
+
 def turn_at(place: Place, *, turn_id: str = "discord:1", text: str = "why?") -> Turn:
     key = ThreadKey("discord", "1", "2", "3")
     return Turn(turn_id, key, Person("9", "Ada"), text, place, time.time())

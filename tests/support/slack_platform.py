@@ -110,6 +110,22 @@ async def hearing(
 
 
 @asynccontextmanager
+async def heard(
+    transport: Transport = "socket",
+    *,
+    limits: Limits = LIMITS,
+    refuses: Exception | None = None,
+    slack: SlackEmulator | None = None,
+) -> AsyncIterator[tuple[SlackEmulator, FakeQueue, str]]:
+    """A Slack where the bot listens, what it asks of the queue, and Ann, a person there."""
+    queue = FakeQueue()
+    queue.refuses = refuses
+    running = slack or SlackEmulator()
+    async with running, hearing(running, queue, transport, limits=limits):
+        yield running, queue, running.user("Ann")
+
+
+@asynccontextmanager
 async def serving(
     handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
 ) -> AsyncIterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 
 from adapters.slack.commands.calls import CommandLocation, Permissions
@@ -13,9 +14,13 @@ from adapters.slack.inbound.ask_command import AskCommand
 from adapters.slack.manifest import PARLEY, QUESTION_ID
 from adapters.slack.workspace import Workspace
 from bot.commands.handlers import CommandHandlers
+from bot.errors import ParleyError
 from bot.intake.intake import Intake
 
+log = logging.getLogger(__name__)
+
 Body = Mapping[str, object]
+_REQUIRED = ("user_id", "channel_id", "trigger_id")
 
 
 class Commands:
@@ -35,7 +40,10 @@ class Commands:
 
     async def on_command(self, command: Mapping[str, str]) -> Mapping[str, object]:
         """Handle a slash command; return an ephemeral message, or {}."""
-        if command.get("command") == PARLEY:
+        if missing := [name for name in _REQUIRED if not command.get(name)]:
+            log.warning("Cannot read a command: %s is missing", ", ".join(missing))
+            answer = CommandAnswer(ParleyError.apology)
+        elif command.get("command") == PARLEY:
             answer = await self._parley.on_command(command)
         else:
             answer = CommandAnswer(await self._ask.on_command(command))

@@ -67,10 +67,6 @@ class Parley:
 
     async def on_command(self, command: Mapping[str, str]) -> CommandAnswer:
         """Run `/parley …`."""
-        missing = [one for one in ("user_id", "channel_id", "trigger_id") if not command.get(one)]
-        if missing:
-            log.warning("Cannot read a command: %s is missing", ", ".join(missing))
-            return CommandAnswer(ParleyError.apology)
         return await self.carry_out(
             command.get("text", ""),
             id_=f"slack:{self._team}:cmd:{command['trigger_id']}",

@@ -20,14 +20,7 @@ from adapters.slack.workspace import Reading, Workspace
 from bot.cache import BoundedCache
 from bot.concurrency import do_nothing
 from bot.domain import Asker, ContextMessage, Person, Rating, ThreadKey, Turn
-from bot.errors import (
-    HasEnded,
-    NothingAsked,
-    NotRemembered,
-    Refused,
-    StoreUnavailable,
-    SurfaceError,
-)
+from bot.errors import NothingAsked, Refused, StoreUnavailable, SurfaceError
 from bot.intake.addressed import Facts
 from bot.intake.answers import THANKS
 from bot.intake.intake import Admitted, Commanded, Edited, Intake, Received
@@ -187,30 +180,23 @@ class EventHandler:
             await self._intake.forget(platform="slack", messages=[f"{channel}:{ts}"])
 
     async def _act(self, press: Press) -> None:
-        is_of_channel = await self._is_of_its_channel(press)
+        answers, turn_id, person_id = self._intake.answers, press.turn_id, press.user
+        at = ThreadKey("slack", self._identity.team, press.channel, "")
         if press.action == STOP:
-            stopping = self._intake.answers.stop
-            if not (is_of_channel and await stopping(press.turn_id, person_id=press.user)):
-                raise HasEnded
-        elif press.action in (REGENERATE, CONTINUE):
-            if not is_of_channel:
-                raise NotRemembered
-            act: Callable[..., Awaitable[Turn]] = self._intake.answers.continue_answer
-            if press.action == REGENERATE:
-                act = partial(self._intake.answers.regenerate, reread=self._question_now)
-            asker = await self._asker(press)
-            turn = await act(press.turn_id, person_id=press.user, press_id=press.id, asker=asker)
-            self._show_if_waiting(turn)
-        elif press.rating:
-            if not is_of_channel:
-                raise NotRemembered
-            await self._intake.answers.rate(
-                press.turn_id,
-                person_id=press.user,
-                rating=press.rating,
-                asker=await self._asker(press),
-            )
+            await answers.stop(turn_id, person_id=person_id, at=at)
+            return
+        asker = await self._asker(press)
+        who: dict[str, Any] = {"person_id": person_id, "at": at, "asker": asker}
+        if press.rating:
+            await answers.rate(turn_id, rating=press.rating, **who)
             self._jobs.start(self._deliver(self._post_to_person(press, THANKS)))
+        elif press.action == REGENERATE:
+            reread = self._question_now
+            self._show_if_waiting(
+                await answers.regenerate(turn_id, press_id=press.id, reread=reread, **who)
+            )
+        elif press.action == CONTINUE:
+            self._show_if_waiting(await answers.continue_answer(turn_id, press_id=press.id, **who))
 
     async def _question_now(self, turn: Turn) -> str:
         """Return the question of a turn as it stands in its message; empty if it has none."""
@@ -230,16 +216,6 @@ class EventHandler:
                 if question := to_question(found, bot=self._identity.user):
                     return await self._directory.readable(question.text, bot=self._identity.user)
         return ""
-
-    async def _is_of_its_channel(self, press: Press) -> bool:
-        """Whether the turn belongs to the channel in which the button was pressed.
-
-        Slack authenticates the channel and the person; the turn id comes from the client and is not
-        trusted.
-        """
-        thread = await self._intake.lookup.thread_of_turn(press.turn_id)
-        channel = ("slack", self._identity.team, press.channel)
-        return thread is not None and (thread.platform, thread.workspace, thread.channel) == channel
 
     async def _on_question(self, question: Question) -> None:
         if self._notified.get(question.id):

@@ -21,6 +21,7 @@ from tests.emulators.discord import DiscordEmulator
 from tests.support.discord_platform import (
     channel_turn,
     dm_turn,
+    heard,
     listening,
     logged_in,
     page,
@@ -51,9 +52,7 @@ async def test_ask_is_admitted_before_it_is_acknowledged() -> None:
 
 
 async def test_ask_in_a_dm_belongs_to_what_is_said_there() -> None:
-    intake = FakeQueue()
-    async with DiscordEmulator() as emulator, listening(emulator, intake):
-        ada = emulator.user("Ada")
+    async with heard() as (emulator, intake, ada):
         dm = emulator.dm(ada)
 
         asked = await emulator.slash(dm, ada, "ask", question="why?")
@@ -92,12 +91,8 @@ async def test_ask_in_a_thread_belongs_to_what_is_said_there(is_known: bool) -> 
 async def test_ask_that_is_not_admitted_gets_an_apology_for_the_asker_alone(
     refusal: Refused | StoreUnavailable,
 ) -> None:
-    intake = FakeQueue()
-    intake.refuses = refusal
-    async with DiscordEmulator() as emulator, listening(emulator, intake):
-        asked = await emulator.slash(
-            emulator.channel_id, emulator.user("Ada"), "ask", question="why?"
-        )
+    async with heard(refuses=refusal) as (emulator, _, ada):
+        asked = await emulator.slash(emulator.channel_id, ada, "ask", question="why?")
         await until(lambda: emulator.original(asked))
 
         shown = emulator.original(asked)
@@ -236,10 +231,7 @@ async def test_what_is_none_of_ours_is_declined_to_the_person_alone(
     kind: int, data: object, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, logger="adapters")
-    intake = FakeQueue()
-    async with DiscordEmulator() as emulator, listening(emulator, intake):
-        ada = emulator.user("Ada")
-
+    async with heard() as (emulator, intake, ada):
         asked = await emulator.interact(emulator.channel_id, ada, kind, data)
         await until(lambda: emulator.original(asked))
 
@@ -254,13 +246,10 @@ async def test_what_is_none_of_ours_is_declined_to_the_person_alone(
 
 
 async def test_an_autocompletion_gets_no_choices(caplog: pytest.LogCaptureFixture) -> None:
-    intake = FakeQueue()
-    async with DiscordEmulator() as emulator, listening(emulator, intake):
+    async with heard() as (emulator, intake, ada):
         data = {"id": "1", "name": "ask", "type": 1, "options": [TEXT_OPTION | {"focused": True}]}
 
-        asked = await emulator.interact(
-            emulator.channel_id, emulator.user("Ada"), AUTOCOMPLETION, data
-        )
+        asked = await emulator.interact(emulator.channel_id, ada, AUTOCOMPLETION, data)
         await until(lambda: emulator.choices(asked) is not None)
 
         assert emulator.choices(asked) == []
@@ -269,9 +258,8 @@ async def test_an_autocompletion_gets_no_choices(caplog: pytest.LogCaptureFixtur
 
 
 async def test_a_press_of_somebody_of_whom_only_the_id_is_told_is_answered() -> None:
-    intake = FakeQueue()
-    async with DiscordEmulator() as emulator, listening(emulator, intake):
-        ada, data = emulator.user("Ada"), {"custom_id": "stop:discord:1", "component_type": 2}
+    async with heard() as (emulator, intake, ada):
+        ada, data = ada, {"custom_id": "stop:discord:1", "component_type": 2}
 
         for one in ("?", ada):
             member = {"user": {"id": one}}
@@ -282,13 +270,12 @@ async def test_a_press_of_somebody_of_whom_only_the_id_is_told_is_answered() -> 
 
 
 async def test_a_command_in_a_place_that_the_library_does_not_know_is_declined() -> None:
-    intake = FakeQueue()
-    async with DiscordEmulator() as emulator, listening(emulator, intake):
+    async with heard() as (emulator, _, ada):
         data = {"id": "1", "name": "ask", "type": 1, "options": [TEXT_OPTION]}
         place = {"id": "98", "type": 99}
 
         asked = await emulator.interact(
-            emulator.channel_id, emulator.user("Ada"), COMMAND, data, channel=place, channel_id="98"
+            emulator.channel_id, ada, COMMAND, data, channel=place, channel_id="98"
         )
         await until(lambda: emulator.original(asked))
 

@@ -21,6 +21,7 @@ from tests.support.slack_platform import (
     LIMITS,
     Transport,
     both_transports,
+    heard,
     hearing,
     joined,
     send_body,
@@ -31,10 +32,7 @@ from tests.support.waiting import until
 
 @both_transports
 async def test_ask_posts_the_question_and_is_answered_in_its_thread(transport: Transport) -> None:
-    intake = FakeQueue()
-    async with SlackEmulator() as slack, hearing(slack, intake, transport):
-        ann = slack.user("Ann")
-
+    async with heard(transport) as (slack, intake, ann):
         delivery = await slack.slash(slack.channel_id, ann, "/ask", "why is <b> & so on?")
 
         [question] = slack.screen(slack.channel_id)
@@ -49,9 +47,8 @@ async def test_ask_posts_the_question_and_is_answered_in_its_thread(transport: T
 
 
 async def test_a_question_that_waits_for_a_worker_shows_that_it_was_heard() -> None:
-    intake = FakeQueue()
-    async with SlackEmulator() as slack, hearing(slack, intake):
-        ann, channel = slack.user("Ann"), slack.channel_id
+    async with heard() as (slack, intake, ann):
+        channel = slack.channel_id
         await slack.slash(channel, ann, "/ask", "one")
         await until(lambda: intake.asked_for_waits)
         intake.is_waiting = True
@@ -72,18 +69,15 @@ async def test_a_question_that_waits_for_a_worker_shows_that_it_was_heard() -> N
 
 @both_transports
 async def test_a_question_may_contain_the_word_payload(transport: Transport) -> None:
-    intake = FakeQueue()
-    async with SlackEmulator() as slack, hearing(slack, intake, transport):
-        delivery = await slack.slash(slack.channel_id, slack.user("Ann"), "/ask", "a payload?")
+    async with heard(transport) as (slack, intake, ann):
+        delivery = await slack.slash(slack.channel_id, ann, "/ask", "a payload?")
 
         assert delivery.status == 200
         assert intake.texts == ["a payload?"]
 
 
 async def test_ask_in_a_dm_belongs_to_the_conversation_there() -> None:
-    intake = FakeQueue()
-    async with SlackEmulator() as slack, hearing(slack, intake):
-        ann = slack.user("Ann")
+    async with heard() as (slack, intake, ann):
         dm = slack.dm(ann)
 
         await slack.slash(dm, ann, "/ask", "why?")
@@ -95,9 +89,8 @@ async def test_ask_in_a_dm_belongs_to_the_conversation_there() -> None:
 
 
 async def test_ask_pings_nobody_and_shows_no_previews() -> None:
-    intake = FakeQueue()
-    async with SlackEmulator() as slack, hearing(slack, intake):
-        ann, bob = slack.user("Ann"), slack.user("<!here>")
+    async with heard() as (slack, _, ann):
+        ann, bob = ann, slack.user("<!here>")
 
         await slack.slash(slack.channel_id, bob, "/ask", f"<!channel> <@{ann}> https://a.example")
 
@@ -108,8 +101,7 @@ async def test_ask_pings_nobody_and_shows_no_previews() -> None:
 
 
 async def test_ask_turns_no_text_around() -> None:
-    intake = FakeQueue()
-    async with SlackEmulator() as slack, hearing(slack, intake):
+    async with heard() as (slack, _, ann):
         ann = slack.user("\u202eAnn")
 
         await slack.slash(slack.channel_id, ann, "/ask", "why \u2066so?")
@@ -118,9 +110,8 @@ async def test_ask_turns_no_text_around() -> None:
 
 
 async def test_ask_shows_the_beginning_of_a_long_question() -> None:
-    intake = FakeQueue()
-    async with SlackEmulator() as slack, hearing(slack, intake):
-        await slack.slash(slack.channel_id, slack.user("Ann"), "/ask", "why? " * 1000)
+    async with heard() as (slack, intake, ann):
+        await slack.slash(slack.channel_id, ann, "/ask", "why? " * 1000)
 
         [question] = slack.screen(slack.channel_id)
         assert question.text.startswith("Ann asks: why? why?")
@@ -130,20 +121,18 @@ async def test_ask_shows_the_beginning_of_a_long_question() -> None:
 
 @both_transports
 async def test_ask_without_a_question_gets_a_line_of_help(transport: Transport) -> None:
-    intake = FakeQueue()
-    async with SlackEmulator() as slack, hearing(slack, intake, transport):
-        await slack.slash(slack.channel_id, slack.user("Ann"), "/ask", "  ")
+    async with heard(transport) as (slack, _, ann):
+        await slack.slash(slack.channel_id, ann, "/ask", "  ")
 
         assert slack.ephemerals[0].text.startswith("Ask me something: `/ask ")
         assert not slack.screen(slack.channel_id)
 
 
 async def test_ask_without_membership_explains_how_to_invite_the_bot() -> None:
-    intake = FakeQueue()
-    async with SlackEmulator() as slack, hearing(slack, intake):
+    async with heard() as (slack, intake, ann):
         elsewhere = slack.channel("elsewhere", member=False)
 
-        await slack.slash(elsewhere, slack.user("Ann"), "/ask", "why?")
+        await slack.slash(elsewhere, ann, "/ask", "why?")
 
         assert "/invite @parley" in slack.ephemerals[0].text
         assert not intake.asked
@@ -167,10 +156,8 @@ async def test_ask_posts_no_question_for_which_there_is_no_room(
 async def test_ask_takes_a_question_back_that_was_not_admitted(
     refusal: Refused | StoreUnavailable,
 ) -> None:
-    intake = FakeQueue()
-    intake.refuses = refusal
-    async with SlackEmulator() as slack, hearing(slack, intake):
-        await slack.slash(slack.channel_id, slack.user("Ann"), "/ask", "why?")
+    async with heard(refuses=refusal) as (slack, _, ann):
+        await slack.slash(slack.channel_id, ann, "/ask", "why?")
         await until(lambda: any(call.method == "chat.delete" for call in slack.requests))
 
         assert slack.ephemerals[0].text == excuse(refusal)
@@ -206,11 +193,10 @@ async def test_a_command_that_is_sent_again_is_one_turn() -> None:
 
 @pytest.mark.parametrize("error", [None, "is_archived", "msg_too_long"])
 async def test_ask_apologizes_when_the_question_cannot_be_posted(error: str | None) -> None:
-    intake = FakeQueue()
-    async with SlackEmulator() as slack, hearing(slack, intake):
+    async with heard() as (slack, intake, ann):
         slack.fail("chat.postMessage", error=error)
 
-        delivery = await slack.slash(slack.channel_id, slack.user("Ann"), "/ask", "why?")
+        delivery = await slack.slash(slack.channel_id, ann, "/ask", "why?")
 
         assert delivery.status == 200
         assert slack.ephemerals[0].text == AWAY

@@ -22,7 +22,7 @@ from tests.emulators.slack import SlackEmulator
 from tests.emulators.slack.socket import Reason
 from tests.support.fakes import EmptyStore, FakeQueue
 from tests.support.slack_app import StillClock, served, socket
-from tests.support.slack_platform import LIMITS, hearing, joined
+from tests.support.slack_platform import LIMITS, heard, hearing, joined
 from tests.support.waiting import until
 
 NEVER = Backoff(1000.0, 1000.0)
@@ -47,9 +47,7 @@ async def test_a_refresh_leaves_no_moment_without_a_socket(reason: Reason) -> No
 
 
 async def test_a_socket_that_is_being_replaced_is_heard_until_slack_closes_it() -> None:
-    intake = FakeQueue()
-    async with SlackEmulator() as slack, hearing(slack, intake):
-        ann = slack.user("Ann")
+    async with heard() as (slack, intake, ann):
         closing = asyncio.create_task(slack.disconnect("warning"))
         await until(lambda: slack.sockets == 4)
 
@@ -272,14 +270,13 @@ def has_heard(intake: FakeQueue, count: int) -> bool:
 
 
 async def test_a_frame_that_cannot_be_read_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    intake = FakeQueue()
-    async with SlackEmulator() as slack, hearing(slack, intake):
+    async with heard() as (slack, intake, ann):
         await slack.send_frame("no JSON")
         await slack.send_frame('["no object"]')
         await slack.send_frame("[" * 100_000)
         await slack.send_frame('{"type": "events_api", "envelope_id": "1", "payload": 1}')
 
-        await slack.say(slack.channel_id, slack.user("Ann"), f"{slack.bot_mention} why?")
+        await slack.say(slack.channel_id, ann, f"{slack.bot_mention} why?")
         await until(lambda: intake.turns)
 
         assert (slack.sockets, opened(slack)) == (2, 2)

@@ -213,8 +213,7 @@ class EditBudgets:
                 yield
         finally:
             _reserves.reset(token)
-            if reserves.owed:
-                await self._run("settle", reserves.owner, keys=[*reserves.owed.values()])
+            await self._run("settle", reserves.owner, keys=reserves.owed.values())
 
     async def _keep(self, reserves: _Reserves) -> None:
         while True:
@@ -222,9 +221,7 @@ class EditBudgets:
             await self._reserve(reserves)
 
     async def _reserve(self, reserves: _Reserves) -> None:
-        if reserves.owed:
-            keys = [*reserves.owed.values()]
-            await self._run("keep", reserves.owner, self._lease_ms, keys=keys)
+        await self._run("keep", reserves.owner, self._lease_ms, keys=reserves.owed.values())
 
     async def interim(
         self, budget: EditBudget, *, new: bool, since: float, wrote: float, unless: asyncio.Event
@@ -394,8 +391,8 @@ class EditBudgets:
     def _lease_ms(self) -> int:
         return int(self._lease_seconds * 1000)
 
-    async def _run(self, verb: str, *arguments: int | str, keys: list[EditBudget]) -> Any:
-        """Run a verb of the script; None while the store is away, or if all buckets are local."""
+    async def _run(self, verb: str, *arguments: int | str, keys: Collection[EditBudget]) -> Any:
+        """Run a verb of the script; None if the store is away, or there is no shared bucket."""
         if self._store.is_away or all(budget.own for budget in keys):
             return None
         names = [self._store.key("budget", budget.bucket) for budget in keys]

@@ -33,10 +33,10 @@ from bot.domain import (
 )
 from bot.errors import GivenUp, MessageGone, QuestionEdited, StoreUnavailable, WriteRefused
 from bot.ports import Model, Platform, Surface
-from bot.reply.draft import given_up, shortened
+from bot.reply.draft import Draft, given_up, shortened
 from bot.reply.edit_budget import EditBudgets
 from bot.reply.freshness import Freshness
-from bot.reply.writer import Reply, apologize, restore, take_buttons_away
+from bot.reply.writer import Callbacks, Reply, ReplyTiming, apologize, restore, take_buttons_away
 from bot.text.prompt import SystemPrompt, compose
 from bot.tokens.counters import estimate
 from bot.turns.context import complete_context
@@ -362,15 +362,21 @@ class Conversation:
             turn_id=lease.turn.id,
             surface=surface,
             budgets=self._budgets,
-            earlier=earlier,
-            replaced_answer=self._previous_answer(lease),
-            left_out=lease.turn.left_out,
+            draft=Draft(
+                limit=surface.limit,
+                measure=surface.measure,
+                earlier=earlier,
+                replaced_answer=self._previous_answer(lease),
+                left_out=lease.turn.left_out,
+                remembered=self._history.remembers,
+            ),
+            callbacks=Callbacks(
+                save=lease.save,
+                before_retry=lease.before_retry,
+                claims_truncation_notice=partial(self._claims_truncation_notice, lease.turn),
+            ),
             stop=lease.stop,
-            save=lease.save,
-            patience=self._patience,
-            before_retry=lease.before_retry,
-            claims_truncation_notice=partial(self._claims_truncation_notice, lease.turn),
-            remembered=self._history.remembers,
+            timing=ReplyTiming(patience=self._patience),
         )
 
     def _earlier(self, lease: Lease) -> Shown:

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import ModelEmulator
-from tests.emulators.play import bot, keys
+from tests.emulators.play import bot
 from tests.emulators.play.commands import Commands, talk
 from tests.emulators.play.discord_rooms import DiscordRooms
 from tests.emulators.play.seat import Seat
@@ -150,7 +150,7 @@ async def _play(world: _World, files: _Files, options: argparse.Namespace) -> in
         # JSON may bring halves of characters, which nothing can encode.
         sys.stdout.reconfigure(errors="replace")
     live = sys.stdin.isatty() and sys.stdout.isatty()
-    stage: Stage = LiveStage(sys.stdout) if live else PlainStage(sys.stdout)
+    stage: Stage = LiveStage() if live else PlainStage(sys.stdout)
     seat = Seat(discord=DiscordRooms(world.discord), slack=SlackRooms(world.slack), stage=stage)
     async with AsyncExitStack() as stack:
         stage.note(_started(options))
@@ -169,12 +169,7 @@ async def _play(world: _World, files: _Files, options: argparse.Namespace) -> in
         stage.note(f"You are {seat.person} in {seat.room.title}, and what you type is said there.")
         stage.note("@bot calls the bot; /help tells the rest.")
         stack.callback(stage.leave)
-        lines = (
-            keys.typed(sys.stdin.fileno(), stage)
-            if isinstance(stage, LiveStage)
-            else keys.piped(sys.stdin.fileno())
-        )
-        await _converse(seat, Commands(seat, world.model), lines)
+        await _converse(seat, Commands(seat, world.model), stage.lines(sys.stdin.fileno()))
     return 0
 
 

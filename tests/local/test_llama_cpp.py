@@ -249,17 +249,6 @@ def control_tokens(path: Path) -> dict[int, str]:
     return found
 
 
-async def test_two_answers_run_at_once(server: LocalServer) -> None:
-    async with (
-        connected(server.url, server.api_key) as model,
-        aclosing(model.stream(PROMPT)) as one,
-        aclosing(model.stream(PROMPT)) as two,
-    ):
-        assert await anext(one)
-        assert await anext(two)
-        assert await anext(one)
-
-
 async def test_an_answer_goes_on_while_another_persons_long_prompt_is_read(
     server: LocalServer,
 ) -> None:

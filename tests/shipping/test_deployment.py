@@ -225,18 +225,3 @@ def test_renovate_reads_the_locks_that_it_may_change() -> None:
         command = lock.read_text(encoding="utf-8").splitlines()[1]
         assert f"--output-file={lock.name}" in command
         assert not re.search(r" --(output-file|constraints|python-version) ", command)
-
-
-def test_every_command_that_a_document_names_exists() -> None:
-    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    help_text = (ROOT / "bot" / "__main__.py").read_text(encoding="utf-8")
-    documents = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
-    texts = "\n".join(path.read_text(encoding="utf-8") for path in documents)
-
-    targets = set(re.findall(r"(?:`|^|\| |\$ )make ([a-z-]+)", texts, re.M))
-    commands = set(re.findall(r"python -m bot ([a-z]+)", texts))
-
-    assert {"run", "play", "init", "test"} <= targets
-    assert {it for it in targets if not re.search(rf"^{it}:", makefile, re.M)} == set()
-    commands -= {command.name for spec in all_specs() for command in spec.commands}
-    assert {it for it in commands if not re.search(rf'add_parser\(\s*"{it}"', help_text)} == set()

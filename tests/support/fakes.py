@@ -53,11 +53,10 @@ from bot.intake.addressed import Facts
 from bot.intake.intake import Admitted, Ignored, Intake, Outcome, Received, Stopped
 from bot.ports import Surface
 from bot.reply.edit_budget import EditBudgets
-from bot.reply.writer import Reply
 from bot.store import Script, Store
 from bot.turns.queue import Limits, TurnQueue
 from bot.turns.records import History
-from tests.support.replies import allow_retry, always_announce
+from tests.support.replies import make_reply
 from tests.support.waiting import until
 
 
@@ -623,16 +622,5 @@ async def write_the_end(shown: Shown, *, surface: Surface, store: Store) -> None
     async def save(shown: Shown) -> None:
         """Keep nothing."""
 
-    reply = Reply(
-        turn_id="console:1",
-        surface=surface,
-        budgets=EditBudgets(store=store),
-        earlier=shown,
-        replaced_answer="",
-        stop=asyncio.Event(),
-        save=save,
-        patience=30.0,
-        before_retry=allow_retry,
-        claims_truncation_notice=always_announce,
-    )
+    reply = make_reply(store, surface, earlier=shown, saved=save, patience=30.0)
     await reply.stream(empty_stream())

@@ -255,29 +255,25 @@ class TestRefusals:
         assert said == [LeftOut(len(message) - len(sent) + len(CUT)), "Well."]
         assert left_out(said)[0] < len(message) * 0.7
 
-    async def test_a_second_refusal_is_the_last(self) -> None:
+    @pytest.mark.parametrize(
+        ("status", "exchanges", "error", "requests"),
+        [
+            (413, 15, PromptTooLong, 2),
+            # What cannot be shorter.
+            (413, 0, PromptTooLong, 1),
+            # A refusal for another reason.
+            (403, 15, ModelDenied, 1),
+        ],
+    )
+    async def test_nothing_is_sent_a_third_time_nor_again_without_need(
+        self, status: int, exchanges: int, error: type[Exception], requests: int
+    ) -> None:
         async with ModelEmulator() as emulator, fitted(emulator) as model:
-            emulator.fail(ASK, status=413, times=2)
-            with pytest.raises(PromptTooLong):
-                await answer(model, make_talk(15))
+            emulator.fail(ASK, status=status, times=requests)
+            with pytest.raises(error):
+                await answer(model, make_talk(exchanges))
 
-        assert len(emulator.requests) == 2
-
-    async def test_what_cannot_be_shorter_is_not_sent_again(self) -> None:
-        async with ModelEmulator() as emulator, fitted(emulator) as model:
-            emulator.fail(ASK, status=413)
-            with pytest.raises(PromptTooLong):
-                await answer(model, [Message("user", "Hi")])
-
-        assert len(emulator.requests) == 1
-
-    async def test_another_refusal_is_not_ours(self) -> None:
-        async with ModelEmulator() as emulator, fitted(emulator) as model:
-            emulator.fail(ASK, status=403)
-            with pytest.raises(ModelDenied):
-                await answer(model, make_talk(15))
-
-        assert len(emulator.requests) == 1
+        assert len(emulator.requests) == requests
 
     @pytest.mark.parametrize("context", ["0", "1", "999999999999", "-5", "9" * 400])
     async def test_figures_that_cannot_be_are_no_obstacle(self, context: str) -> None:

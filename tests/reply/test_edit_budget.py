@@ -824,15 +824,6 @@ class TestRecords:
 
         assert not scene.store.is_away
 
-    async def test_one_of_another_type_holds_up_no_write(self, store: Store) -> None:
-        await store.command("SET", store.key("budget", "b"), "text")
-        budgets, deadline = EditBudgets(store=store), asyncio.get_running_loop().time() + 5
-
-        await budgets.final(fixed("b", 5, 1.0), deadline=deadline)
-        await budgets.pause(fixed("b", 5, 1.0), 0.01)
-
-        assert not store.is_away
-
 
 async def test_without_another_clock_the_store_tells_the_time(store: Store) -> None:
     one, other, budget = EditBudgets(store=store), EditBudgets(store=store), fixed("a", 1, 600.0)

@@ -125,16 +125,15 @@ class TestWrittenAnew:
         assert len(shown.message_ids) > len(ids) > 1
         assert shown.message_ids[: len(ids)] == ids
 
-    @pytest.mark.parametrize("said", ["", TEXT[:30]])
+    @pytest.mark.parametrize(("older", "said"), [("", ""), ("", TEXT[:30]), ("Half a new one", "")])
     async def test_the_former_answer_comes_back_where_the_model_fails(
-        self, store: Store, said: str
+        self, store: Store, older: str, said: str
     ) -> None:
         surface, saved, former = FakeSurface(limit=150), Saved(), "A former answer. " * 20
         ids = await self.former(store, surface, former)
-        model = FakeModel([said] if said else [], error=ModelUnavailable("cut"), pause=0.05)
+        options = {"message_ids": ids, "older": older, "replaced": former, "saved": saved}
 
-        reply = make_reply(store, surface, message_ids=ids, replaced=former, saved=saved)
-        shown = await reply.stream(model.stream([]))
+        shown = await answer(store, surface, said, 0.05, ModelUnavailable("cut"), **options)
 
         notice = FAILED_ANEW.format(apology=ModelUnavailable.apology)
         assert surface.text.split() == f"{former}{notice}".split()
@@ -166,19 +165,6 @@ class TestWrittenAnew:
 
         assert surface.text == f"New words\n\n{STOPPED}"
         assert shown.said == "New words"
-
-    async def test_a_second_try_that_fails_brings_the_former_answer_back(
-        self, store: Store
-    ) -> None:
-        surface = FakeSurface()
-        ids = await self.former(store, surface, "Half a new one")
-
-        shown = await make_reply(
-            store, surface, message_ids=ids, older="Half a new one", replaced="The former."
-        ).stream(spoken(ModelUnavailable("cut")))
-
-        assert surface.text.startswith("The former.\n\n")
-        assert shown.said == ""
 
     @pytest.mark.parametrize("refusal", [PlaceGone("no permission"), WriteRefused("moderated")])
     async def test_the_former_answer_comes_back_where_a_page_is_refused(
@@ -387,24 +373,20 @@ class TestKnownEnd:
         assert not surface.screen["m1"].final
         assert saved.last == Shown(("m1",), "Hi", "Hi", outcome="done")
 
-    async def test_a_crash_beside_a_post_is_none(self, store: Store) -> None:
+    @pytest.mark.parametrize("crashes", [True, False])
+    async def test_a_crash_or_a_shutdown_beside_a_post_is_none(
+        self, store: Store, crashes: bool
+    ) -> None:
         surface, saved = FakeSurface(latency=0.3), Saved()
-
-        with pytest.raises(ValueError, match="bug"):
-            await answer(
-                store, surface, "Half", lambda: surface.at_once, ValueError("bug"), saved=saved
-            )
-
-        assert saved.last == Shown(("m1",), "Half", "Half")
-
-    async def test_a_shutdown_beside_a_post_is_none(self, store: Store) -> None:
-        surface, saved = FakeSurface(latency=0.3), Saved()
-        reply = asyncio.create_task(answer(store, surface, "Half", 9.0, saved=saved))
+        rest = (lambda: surface.at_once, ValueError("a bug")) if crashes else (9.0,)
+        reply = asyncio.create_task(answer(store, surface, "Half", *rest, saved=saved))
         await until(lambda: surface.at_once)
 
-        reply.cancel()
-        await asyncio.gather(reply, return_exceptions=True)
+        if not crashes:
+            reply.cancel()
+        (error,) = await asyncio.gather(reply, return_exceptions=True)
 
+        assert isinstance(error, ValueError if crashes else asyncio.CancelledError)
         assert saved.last.outcome == ""
 
     async def test_deltas_are_not_read(self, store: Store) -> None:

@@ -73,27 +73,26 @@ async def test_a_model_that_goes_on_gets_no_sign(store: Store) -> None:
     assert not any(WAITING in state for state in surface.states)
 
 
-async def test_before_the_first_word_the_silence_is_another(store: Store) -> None:
-    quick, slow, saved = Watched(), Watched(), Saved()
+@pytest.mark.parametrize(
+    ("timing", "shows_work", "signs"),
+    [
+        (ReplyTiming(silence=0.02), True, []),
+        (ReplyTiming(first_silence=0.02), True, [WAITING]),
+        # Nothing else shows that the bot works.
+        (ReplyTiming(first_silence=3600.0, unseen_silence=0.02), False, [WAITING]),
+    ],
+)
+async def test_before_the_first_word_the_silence_is_another(
+    store: Store, timing: ReplyTiming, shows_work: bool, signs: list[str]
+) -> None:
+    surface, saved = Watched(shows_work=shows_work), Saved()
+    parts = (surface.signed, "Well.", 0.1) if signs else (0.1, "Well.")
 
-    await answer(store, quick, 0.1, "Quick.", timing=ReplyTiming(silence=0.02))
-    shown = await make_reply(
-        store, slow, saved=saved, timing=ReplyTiming(first_silence=0.02)
-    ).stream(spoken(slow.signed, "Slow.", 0.1))
+    shown = await answer(store, surface, *parts, saved=saved, timing=timing)
 
-    assert quick.states == ["Quick."]
-    assert slow.states == [WAITING, "Slow."]
-    assert (shown.said, shown.message_ids) == ("Slow.", ("m1",))
+    assert surface.states == [*signs, "Well."]
+    assert (shown.said, shown.message_ids) == ("Well.", ("m1",))
     assert not any(WAITING in text for text in saved.texts)
-
-
-async def test_a_sign_comes_soon_if_nothing_else_shows_work(store: Store) -> None:
-    surface = Watched(shows_work=False)
-    timing = ReplyTiming(first_silence=3600.0, unseen_silence=0.02)
-
-    await answer(store, surface, surface.signed, "Well.", timing=timing)
-
-    assert surface.states == [WAITING, "Well."]
 
 
 async def test_a_model_that_is_asked_again_is_said_to_be_busy(store: Store) -> None:

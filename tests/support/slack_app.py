@@ -237,7 +237,7 @@ class Talk:
             "recipient_team_id": self.slack.team_id,
         }
 
-    async def start(self, words: str = "", **args: Any) -> str:
+    async def start(self, words: str = "", /, **args: Any) -> str:
         """Start a stream in Ann's thread and return its ts."""
         answer = await self.call("chat.startStream", **self.place, **said(words), **args)
         assert answer["ok"], answer

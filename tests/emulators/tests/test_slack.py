@@ -88,32 +88,24 @@ async def test_the_bots_own_words_come_back_with_its_bot_id() -> None:
         assert changed["previous_message"]["text"] == "one"  # type: ignore[index]
 
 
-async def test_a_deleted_message_is_told_and_gone() -> None:
+async def test_a_deleted_message_is_gone_and_the_parent_of_a_thread_becomes_a_tombstone() -> None:
     async with SlackEmulator() as slack, bolt(slack) as bot:
-        ts = await slack.say(slack.channel_id, slack.user("Ann"), "never mind")
+        ann, place = slack.user("Ann"), slack.channel_id
+        parent = await slack.say(place, ann, "never mind")
+        reply = await slack.say(place, ann, "more", thread_ts=parent)
 
-        await slack.delete(slack.channel_id, ts)
+        await slack.delete(place, parent)
+        thread = [shown.text for shown in slack.screen(place, parent)]
+        await slack.delete(place, reply)
 
-        await until(lambda: len(bot.heard) == 2)
-        deleted = bot.events("message")[1]
-        assert (deleted["subtype"], deleted["deleted_ts"]) == ("message_deleted", ts)
-        assert slack.screen(slack.channel_id) == []
-
-
-async def test_a_deleted_parent_stays_as_a_tombstone_and_is_told_as_changed() -> None:
-    async with SlackEmulator() as slack, bolt(slack) as bot:
-        ann = slack.user("Ann")
-        ts = await slack.say(slack.channel_id, ann, "never mind")
-        await slack.say(slack.channel_id, ann, "more", thread_ts=ts)
-
-        await slack.delete(slack.channel_id, ts)
-
-        await until(lambda: len(bot.heard) == 3)
-        changed = bot.events("message")[2]
+        await until(lambda: len(bot.heard) == 4)
+        changed, deleted = bot.events("message")[2:]
         assert changed["subtype"] == "message_changed"
         assert changed["message"]["subtype"] == "tombstone"  # type: ignore[index]
-        thread = [shown.text for shown in slack.screen(slack.channel_id, ts)]
         assert thread == ["This message was deleted.", "more"]
+        assert (deleted["subtype"], deleted["deleted_ts"]) == ("message_deleted", reply)
+        left = [shown.text for shown in slack.screen(place, parent)]
+        assert left == ["This message was deleted."]
 
 
 @pytest.mark.parametrize("first", [f"{SlackEmulator.bot_mention} hi", "hello"])

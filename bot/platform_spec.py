@@ -42,7 +42,7 @@ class Process:
     `model` is the name of what answers, and `answers_from` tells more of it; "" if only another
     process knows it. `patience` is for how many seconds an answer may be silent or grow. With
     `need_all` the process ends if a part of it cannot start. `trust` is called with each request
-    to a page, its person's id and network. The terminal shows the `notices`.
+    to a page and its person's id. The terminal shows the `notices`.
     """
 
     settings: Settings
@@ -51,7 +51,7 @@ class Process:
     budgets: EditBudgets
     intake: Intake
     serve_pages: ServePages
-    trust: Callable[[web.Request, str, str], None]
+    trust: Callable[[web.Request, str], None]
     model: str = ""
     answers_from: str = ""
     is_demo: bool = False

@@ -20,7 +20,7 @@ from bot.model.client import ROUTER, ModelClient
 from bot.model.context_window import ContextWindowModel, ServerWatch
 from bot.model.retrying import RetryingModel, RetryPolicy
 from bot.model.server import ModelServer
-from bot.model.server_info import ServerCounter, ServerInfo, fetch_server_info
+from bot.model.server_info import ServerInfo, fetch_server_info
 from bot.model.transport import ServerConnection, connect
 from bot.ports import Model
 from bot.proxy import warn_if_readable
@@ -349,12 +349,10 @@ async def _open_model(
     If `is_watched`, the server is asked for the context size, which may change. If `is_strict`, no
     other model of the server is used instead.
     """
-    name, own = connection.server.model, connection.server.own
-    counting_server = ServerCounter(connection) if own else None
+    name = connection.server.model
     watch = ServerWatch(connection) if is_watched else None
-    for closable in (counting_server, watch):
-        if closable:
-            stack.push_async_callback(closable.aclose)
+    if watch:
+        stack.push_async_callback(watch.aclose)
     model = ContextWindowModel(
         model=ModelClient(
             connection,
@@ -366,7 +364,6 @@ async def _open_model(
             strict=is_strict,
         ),
         counter=TokenEstimator(),
-        counting_server=counting_server,
         watch=watch,
         prompt_tokens=settings.context_tokens - settings.max_tokens,
         answer_tokens=settings.max_tokens,

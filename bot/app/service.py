@@ -34,10 +34,10 @@ from bot.concurrency import do_nothing, running
 from bot.errors import CannotStart
 from bot.intake.intake import Intake
 from bot.local import hardware
-from bot.model.client import max_characters
 from bot.platform_spec import Process, Service
 from bot.reply.edit_budget import EditBudgets
 from bot.store import Store, connect
+from bot.turns.context import ContextReader
 from bot.turns.conversation import Conversation
 from bot.turns.queue import Limits, TurnQueue
 from bot.turns.records import History
@@ -49,7 +49,6 @@ log = logging.getLogger("bot")
 LIMITS = Limits(waiting_per_thread=5, waiting_per_person=10, waiting=2000, running_per_person=3)
 DRAIN_SECONDS = 20.0  # of the 25 in which a process must end after SIGTERM
 CANCEL_SECONDS = 4.0  # before a cancellation is repeated; Slack's listener needs up to three to end
-_MIN_ANSWER = 8192  # tokens of a saved answer that are read back: MAX_TOKENS may have been larger
 _FILES, _FILES_PER_ANSWER = 500, 2  # an answer's own connections to its model and its platform
 
 
@@ -196,7 +195,16 @@ async def _open(
         worker = Worker(
             queue=queue,
             platforms=platforms.platforms,
-            conversation=_conversation(settings, history, assistant, budgets),
+            conversation=Conversation(
+                history=history,
+                model=assistant.model,
+                budgets=budgets,
+                system_prompt=assistant.system_prompt,
+                patience=settings.reply_timeout,
+                context=ContextReader(
+                    leases=queue.leases, history=history, most=settings.thread_context
+                ),
+            ),
             capacity=settings.capacity,
             lease_seconds=settings.lease_seconds,
             drain_seconds=drain_seconds,
@@ -249,20 +257,6 @@ async def _serve_http(
             stopping=stop,
             refresh_metrics=metrics.refresh,
         )
-    )
-
-
-def _conversation(
-    settings: Settings, history: History, assistant: Assistant, budgets: EditBudgets
-) -> Conversation:
-    return Conversation(
-        history=history,
-        model=assistant.model,
-        budgets=budgets,
-        system_prompt=assistant.system_prompt,
-        patience=settings.reply_timeout,
-        longest=max_characters(max(settings.max_tokens, _MIN_ANSWER)),
-        thread_context=settings.thread_context,
     )
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bot.domain import Turn
+from bot.text.context import newest, shortened
 from bot.text.graphemes import CUT, left_out, without_middle
 from bot.tokens.counters import estimate
-from bot.turns.context import newest, shortened
 
 MAX_QUESTION = 64_000  # characters of a question that are kept; no platform sends as many
 

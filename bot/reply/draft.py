@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import reduce
 
 from bot.domain import End, Outcome, Page, Shown
-from bot.errors import AnswerCut, GivenUp
+from bot.errors import GivenUp
 from bot.reply.pages import Measure, Pager
 from bot.text.markdown import close
 from bot.text.sanitize import whole_characters
@@ -310,21 +310,6 @@ def given_up(earlier: Shown, replaced_answer: str) -> Shown:
     draft = Draft(limit=sys.maxsize, measure=len, earlier=earlier, replaced_answer=replaced_answer)
     draft.end(Failed(GivenUp.apology, "dead"))
     return draft.shown(earlier.message_ids)
-
-
-def shortened(shown: Shown, longest: int) -> Shown:
-    """Return a saved reply, cut at the longest answer, in characters.
-
-    Another version may have saved any length, and each page of it would be written again.
-    """
-    if len(shown.text) <= longest:
-        return shown
-    text = shown.text[:longest]
-    return replace(
-        shown,
-        text=with_notice(text, AnswerCut.apology) if shown.outcome else text,
-        said=shown.said[:longest],
-    )
 
 
 def with_notice(text: str, notice: str) -> str:

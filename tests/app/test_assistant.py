@@ -13,15 +13,12 @@ import pytest
 
 from bot.access.preferences import ModelChoice
 from bot.app.assistant import Assistant, model_choices, open_assistant
-from bot.domain import Delta, LeftOut, Message, Preferences, Reading, Start, Used
+from bot.domain import Delta, Message, Preferences, Reading, Start, Used
 from bot.errors import ModelUnknown
-from bot.text.graphemes import CUT
-from bot.tokens.counters import read_mistral
 from config.settings import Settings
 from tests.emulators.model import ModelEmulator
 from tests.support.settings import settings_of
 from tests.support.waiting import until
-from tests.tokens.test_counters import v3
 from tests.tokens.test_tokenizers import make_tokenizer, make_tokenizer_with
 
 MISTRAL = "mistralai/Mistral-7B-Instruct-v0.3"
@@ -78,60 +75,6 @@ async def test_a_folder_counts_by_the_tokenizer_in_it(
         settings = settings_of(model_id="models/tiny", model_url=emulator.url, data_dir=tmp_path)
         async with open_assistant(settings, asyncio.Event()):
             await until(lambda: "counted by its own tokenizer" in caplog.text)
-
-
-async def test_mistrals_tokenizer_leaves_no_more_out_than_it_must(tmp_path: Path) -> None:
-    exactly = read_mistral(v3())
-    async with ModelEmulator() as emulator:
-        emulator.answer, emulator.models = "Well.", (MISTRAL,)
-        settings = settings_of(
-            model_id=MISTRAL,
-            model_url=emulator.url,
-            data_dir=tmp_path,
-            context_tokens=2000,
-            max_tokens=500,
-        )
-        async with open_assistant(settings, asyncio.Event()) as mind:
-            said, used = await answer(mind), 0
-            async with asyncio.timeout(60):
-                # Until it is there the server counts, or nobody does: nobody waits for it.
-                while not 1500 - 12 <= used <= 1500:
-                    said = await answer(mind)
-                    sent = emulator.requests[-1].messages[-1]["content"]
-                    used = exactly.count([Message("user", sent)])
-
-        assert CUT in sent
-        assert said[1:] == ["Well."]
-        assert isinstance(said[0], LeftOut)
-        assert said[0].characters == len(LONG) - len(sent) + len(CUT)
-
-
-@pytest.mark.parametrize(
-    "system",
-    [Message("system", "Be kind.", ("A pirate. " * 300,)), Message("system", "", ("A pirate.",))],
-    ids=["long", "alone"],
-)
-async def test_the_default_model_answers_with_its_own_tokenizer_and_a_persona(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, system: Message
-) -> None:
-    v3()
-    caplog.set_level(logging.INFO)
-    asked = [
-        *(Message("user", "Who?", ("Bo: The door is red. " * 300,)), Message("assistant", "Ana.")),
-        Message("user", LONG, ("Bo: And Eve?",)),
-    ]
-    async with ModelEmulator() as emulator:
-        emulator.answer, emulator.models = "Aye.", (settings_of().model_id,)
-        settings = settings_of(
-            model_url=emulator.url, data_dir=tmp_path, context_tokens=2000, max_tokens=500
-        )
-        async with open_assistant(settings, asyncio.Event()) as mind:
-            await until(lambda: "counted by its own tokenizer" in caplog.text)
-
-            said = [delta async for delta in mind.model.stream([system, *asked])]
-
-    assert "Aye." in said
-    assert "A pirate." in emulator.requests[-1].messages[0]["content"]
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:

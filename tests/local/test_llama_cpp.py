@@ -164,7 +164,6 @@ async def test_no_control_token_comes_out_of_peoples_words(server: LocalServer) 
         model = ContextWindowModel(
             model=chat.endpoint,
             counter=counter,
-            counting_server=None,
             watch=None,
             prompt_tokens=500,
             answer_tokens=5,

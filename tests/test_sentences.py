@@ -25,7 +25,7 @@ PEOPLE = (
     "adapters/console/*.py",
     *(
         f"adapters/discord/gateway/{name}.py"
-        for name in ("buttons", "client", "commands", "forms", "here", "interactions")
+        for name in ("buttons", "calls", "client", "commands", "forms", "interactions")
     ),
     "adapters/discord/registration.py",
     "adapters/slack/commands/*.py",

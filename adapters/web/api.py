@@ -62,33 +62,33 @@ class Api:
         """Return the paths and their handlers."""
         talk, turn = "/api/conversations/{talk}", "/api/conversations/{talk}/turns/{turn}"
         return [
-            web.get("/api/me", self.me),
-            web.get("/api/help", self.help),
-            web.post("/api/forget-me", self.forget_me),
-            web.get("/api/forget-me", self.forgotten),
-            *(web.get(f"{at}/preferences", self.preferences) for at in ("/api", talk)),
-            *(web.patch(f"{at}/preferences", self.choose) for at in ("/api", talk)),
-            web.get("/api/conversations", self.conversations),
-            web.patch(talk, self.rename),
-            web.delete(talk, self.delete),
-            web.get(f"{talk}/events", self.events),
-            web.get(f"{talk}/export", self.export),
-            web.post(f"{talk}/questions", self.ask),
-            web.post(f"{turn}/stop", self.stop),
-            web.post(f"{turn}/regenerate", self.regenerate),
-            web.post(f"{turn}/continue", self.go_on),
-            web.post(f"{turn}/edit", self.edit),
-            web.post(f"{turn}/rate", self.rate),
-            web.post(f"{turn}/delete", self.delete_turn),
+            web.get("/api/me", self._me),
+            web.get("/api/help", self._help),
+            web.post("/api/forget-me", self._forget_me),
+            web.get("/api/forget-me", self._forgotten),
+            *(web.get(f"{at}/preferences", self._preferences) for at in ("/api", talk)),
+            *(web.patch(f"{at}/preferences", self._choose) for at in ("/api", talk)),
+            web.get("/api/conversations", self._conversations),
+            web.patch(talk, self._rename),
+            web.delete(talk, self._delete),
+            web.get(f"{talk}/events", self._events),
+            web.get(f"{talk}/export", self._export),
+            web.post(f"{talk}/questions", self._ask),
+            web.post(f"{turn}/stop", self._stop),
+            web.post(f"{turn}/regenerate", self._regenerate),
+            web.post(f"{turn}/continue", self._go_on),
+            web.post(f"{turn}/edit", self._edit),
+            web.post(f"{turn}/rate", self._rate),
+            web.post(f"{turn}/delete", self._delete_turn),
         ]
 
-    async def me(self, request: web.Request) -> web.Response:
+    async def _me(self, request: web.Request) -> web.Response:
         """Return the person's id, name and limits."""
         limits: dict[str, Json] = {"question": MAX_QUESTION}
         person = request[PERSON]
         return answer({"id": person.id, "name": person.name, "limits": limits, **self.about})
 
-    async def help(self, request: web.Request) -> web.Response:
+    async def _help(self, request: web.Request) -> web.Response:
         """Return the help, the usage and the confirmation texts of forget-me."""
         commands, call = CommandHandlers(self.intake), _call(request)
         return answer(
@@ -100,17 +100,17 @@ class Api:
             }
         )
 
-    async def forget_me(self, request: web.Request) -> web.Response:
+    async def _forget_me(self, request: web.Request) -> web.Response:
         """Erase the person; the page has asked for confirmation."""
         notice = await CommandHandlers(self.intake).forget_me(_call(request))
         return answer({"said": notice, "done": notice == FORGOTTEN}, status=202)
 
-    async def forgotten(self, request: web.Request) -> web.Response:
+    async def _forgotten(self, request: web.Request) -> web.Response:
         """Return whether the erasure is complete."""
         done = await self.intake.has_forgotten(PLATFORM, request[PERSON])
         return answer({"said": FORGOTTEN if done else FORGETTING, "done": done})
 
-    async def conversations(self, request: web.Request) -> web.Response:
+    async def _conversations(self, request: web.Request) -> web.Response:
         """List the person's conversations, the newest first; `search` filters by title words."""
         found = await self.talks.all_of(
             request[PERSON], search=request.query.get("search", "")[:200]
@@ -121,7 +121,7 @@ class Api:
         ]
         return answer(listed)
 
-    async def rename(self, request: web.Request) -> web.Response:
+    async def _rename(self, request: web.Request) -> web.Response:
         """Rename a conversation to the title in the body."""
         thread, title = await self._known(request), (await body(request)).get("title")
         if not isinstance(title, str) or not title.strip():
@@ -130,7 +130,7 @@ class Api:
         await live.announce(self.store, thread)
         return answer({"title": await self.talks.title(thread)})
 
-    async def preferences(self, request: web.Request) -> web.Response:
+    async def _preferences(self, request: web.Request) -> web.Response:
         """Return the preferences of a conversation, or the person's defaults."""
         thread, scope = await self._place(request)
         found = await self.intake.preferences.read(thread)
@@ -143,7 +143,7 @@ class Api:
         label = next((one.label for one in store.models if one.name == name), "")
         return answer({**chosen, "models": models, "answers": label})
 
-    async def choose(self, request: web.Request) -> web.Response:
+    async def _choose(self, request: web.Request) -> web.Response:
         """Set preferences; an empty text clears one."""
         (thread, scope), filled = await self._place(request), await body(request)
         if not filled.keys() <= _CHOSEN_HERE:
@@ -159,14 +159,14 @@ class Api:
             thread, scope, chosen, by=request[PERSON].id, rights=rights
         )
         await self.talks.keep(thread)
-        return await self.preferences(request)
+        return await self._preferences(request)
 
     async def _place(self, request: web.Request) -> tuple[ThreadKey, Scope]:
         if "talk" in request.match_info:
             return await self._known(request), "thread"
         return thread_of(request[PERSON], ""), "channel"
 
-    async def delete(self, request: web.Request) -> web.Response:
+    async def _delete(self, request: web.Request) -> web.Response:
         """Delete a conversation: turns, history and index entry."""
         thread, turn_ids = _thread(request), await self.talks.turns(_thread(request))
         if not turn_ids and await self.talks.title(thread) is None:
@@ -180,12 +180,12 @@ class Api:
         await self.talks.forget(thread)
         return answer({})
 
-    async def events(self, request: web.Request) -> web.StreamResponse:
+    async def _events(self, request: web.Request) -> web.StreamResponse:
         """Stream the conversation's state and changes."""
         async with self.follower.page(self.intake, _thread(request)) as page:
             return await send_events(request, page, may_stay=request[MAY_STAY])
 
-    async def export(self, request: web.Request) -> web.Response:
+    async def _export(self, request: web.Request) -> web.Response:
         """Send the conversation as a Markdown file."""
         thread = await self._known(request)
         turn_ids, title = await self.talks.turns(thread), await self.talks.title(thread) or ""
@@ -195,7 +195,7 @@ class Api:
         text = as_markdown(title, turns)
         return web.Response(text=text, content_type="text/markdown", headers=headers)
 
-    async def ask(self, request: web.Request) -> web.Response:
+    async def _ask(self, request: web.Request) -> web.Response:
         """Admit a question. The page retries with the same id until it is accepted."""
         asker, thread, sent = request[PERSON], _thread(request), await body(request)
         name, text = sent.get("id"), sent.get("text")
@@ -207,13 +207,13 @@ class Api:
         await self._admit(turn, lambda: self.intake.ask(turn), title=title_of(text))
         return answer({"turn": name}, status=202)
 
-    async def stop(self, request: web.Request) -> web.Response:
+    async def _stop(self, request: web.Request) -> web.Response:
         """Stop an answer."""
         turn = await self._turn(request)
         await self.intake.answers.stop(turn.turn_id, person_id=request[PERSON].id)
         return answer({}, status=202)
 
-    async def regenerate(self, request: web.Request) -> web.Response:
+    async def _regenerate(self, request: web.Request) -> web.Response:
         """Regenerate the last answer; the id in the body makes it idempotent."""
         turn, press = await self._turn(request), await _press(request)
         await self.intake.answers.regenerate(
@@ -225,7 +225,7 @@ class Api:
         await live.announce(self.store, _thread(request), turn.turn_id)
         return answer({}, status=202)
 
-    async def go_on(self, request: web.Request) -> web.Response:
+    async def _go_on(self, request: web.Request) -> web.Response:
         """Continue the last answer in a new turn with the id in the body."""
         asker, thread = request[PERSON], _thread(request)
         turn, press = await self._turn(request), await _press(request)
@@ -240,7 +240,7 @@ class Api:
         await self._admit(following, admit)
         return answer({"turn": press}, status=202)
 
-    async def edit(self, request: web.Request) -> web.Response:
+    async def _edit(self, request: web.Request) -> web.Response:
         """Edit the last question and regenerate its answer."""
         asker, thread, text = request[PERSON], _thread(request), (await body(request)).get("text")
         if not isinstance(text, str) or not text.strip():
@@ -253,7 +253,7 @@ class Api:
         await live.announce(self.store, thread, turn.turn_id)
         return answer({}, status=202)
 
-    async def rate(self, request: web.Request) -> web.Response:
+    async def _rate(self, request: web.Request) -> web.Response:
         """Store a rating; an empty one removes it."""
         turn, rating = await self._turn(request), (await body(request)).get("rating")
         if not isinstance(rating, str) or rating not in _RATINGS:
@@ -266,7 +266,7 @@ class Api:
         await live.announce(self.store, _thread(request), turn.turn_id)
         return answer({})
 
-    async def delete_turn(self, request: web.Request) -> web.Response:
+    async def _delete_turn(self, request: web.Request) -> web.Response:
         """Forget a question and its answer."""
         thread, turn_id = _thread(request), _turn_id(request)
         if turn_id not in await self.talks.turns(thread):

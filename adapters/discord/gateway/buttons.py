@@ -13,8 +13,8 @@ from typing import Any
 import discord
 
 from adapters.discord.gateway import events
+from adapters.discord.gateway.calls import asker_of, is_elsewhere
 from adapters.discord.gateway.connection import read_message
-from adapters.discord.gateway.here import asker_of, is_elsewhere
 from adapters.discord.gateway.responses import acknowledge, finished, in_time, reply_privately
 from adapters.discord.reply.channel import ChannelAddress
 from adapters.discord.reply.command import ButtonPress, CommandAddress

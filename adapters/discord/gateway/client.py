@@ -13,11 +13,11 @@ import aiohttp
 import discord
 
 from adapters.discord.gateway import events
+from adapters.discord.gateway.calls import ways
 from adapters.discord.gateway.catch_up import CatchUp
 from adapters.discord.gateway.commands import HELP
 from adapters.discord.gateway.connection import Joined
 from adapters.discord.gateway.events import MessageFilter, Relevance
-from adapters.discord.gateway.here import ways
 from adapters.discord.gateway.inbox import Admission, Deletion, Inbox, InboxItem, PendingEvent, Work
 from adapters.discord.gateway.interactions import Interactions
 from adapters.discord.gateway.shard import Shard

@@ -12,9 +12,7 @@ import discord
 
 from adapters.discord.gateway import events, forms
 from adapters.discord.gateway.buttons import may_manage
-from adapters.discord.gateway.connection import read_message
-from adapters.discord.gateway.content import file_line
-from adapters.discord.gateway.here import (
+from adapters.discord.gateway.calls import (
     asker_of,
     call_of,
     command_key,
@@ -22,6 +20,8 @@ from adapters.discord.gateway.here import (
     help_for,
     is_own_dm,
 )
+from adapters.discord.gateway.connection import read_message
+from adapters.discord.gateway.content import file_line
 from adapters.discord.gateway.responses import (
     acknowledge,
     finished,

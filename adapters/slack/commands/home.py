@@ -118,7 +118,7 @@ class Home:
         return [*blocks, *_titled("Settings", overview.text), *views.overview_blocks(overview)]
 
     def _help(self, call: Call, location: CommandLocation) -> Awaitable[str]:
-        return self._handlers.help(call, self._permissions.here(location))
+        return self._handlers.help(call, self._permissions.help_context(location))
 
     async def _text_or_apology(self, work: Awaitable[str]) -> str:
         """Return a text or its apology; empty if not available."""

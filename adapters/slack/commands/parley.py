@@ -131,7 +131,9 @@ class Parley:
         """Run one of COMMANDS."""
         call = self._permissions.call(id_, location, user)
         if name == "help":
-            return CommandAnswer(await self._handlers.help(call, self._permissions.here(location)))
+            return CommandAnswer(
+                await self._handlers.help(call, self._permissions.help_context(location))
+            )
         if name == "forget-me":
             return views.forget_question()
         if name not in COMMANDS:

@@ -259,7 +259,7 @@ async def test_an_autocompletion_gets_no_choices(caplog: pytest.LogCaptureFixtur
 
 async def test_a_press_of_somebody_of_whom_only_the_id_is_told_is_answered() -> None:
     async with heard() as (emulator, intake, ada):
-        ada, data = ada, {"custom_id": "stop:discord:1", "component_type": 2}
+        data = {"custom_id": "stop:discord:1", "component_type": 2}
 
         for one in ("?", ada):
             member = {"user": {"id": one}}

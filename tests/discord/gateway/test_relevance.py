@@ -39,7 +39,7 @@ async def test_a_mention_of_our_own_role_is_a_question_and_not_part_of_it() -> N
 
 async def test_a_reply_to_somebody_else_that_mentions_our_role_is_a_question() -> None:
     async with heard() as (emulator, intake, ada):
-        ada, own = ada, emulator.role("parley", own=True)
+        own = emulator.role("parley", own=True)
         said = await emulator.say(emulator.channel_id, emulator.user("Bob"), "2 + 2 = 5")
 
         await emulator.say(emulator.channel_id, ada, f"<@&{own}> is it?", reply_to=said)
@@ -142,7 +142,7 @@ async def test_without_its_text_a_mention_of_the_role_is_told_to_mention_the_bot
 
 async def test_an_empty_mention_of_the_role_gets_one_line_of_help() -> None:
     async with heard() as (emulator, intake, ada):
-        ada, own = ada, emulator.role("parley", own=True)
+        own = emulator.role("parley", own=True)
 
         await emulator.say(emulator.channel_id, ada, f"<@&{own}>")
         await until(lambda: len(emulator.screen(emulator.channel_id)) > 1)

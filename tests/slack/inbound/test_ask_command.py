@@ -68,12 +68,18 @@ async def test_a_question_that_waits_for_a_worker_shows_that_it_was_heard() -> N
 
 
 @both_transports
-async def test_a_question_may_contain_the_word_payload(transport: Transport) -> None:
+@pytest.mark.parametrize("text", ["a payload?", "why? " * 1000])
+async def test_ask_shows_the_beginning_of_a_question_and_asks_all_of_it(
+    transport: Transport, text: str
+) -> None:
     async with heard(transport) as (slack, intake, ann):
-        delivery = await slack.slash(slack.channel_id, ann, "/ask", "a payload?")
+        delivery = await slack.slash(slack.channel_id, ann, "/ask", text)
 
+        [question] = slack.screen(slack.channel_id)
         assert delivery.status == 200
-        assert intake.texts == ["a payload?"]
+        assert question.text.startswith(f"Ann asks: {text[:10]}")
+        assert question.text.endswith("…") == (len(text) > 1000)
+        assert intake.texts == [text.strip()]
 
 
 async def test_ask_in_a_dm_belongs_to_the_conversation_there() -> None:
@@ -88,35 +94,17 @@ async def test_ask_in_a_dm_belongs_to_the_conversation_there() -> None:
         assert intake.last.place == {"channel": dm, "thread": None, "question": question}
 
 
-async def test_ask_pings_nobody_and_shows_no_previews() -> None:
+async def test_ask_pings_nobody_shows_no_previews_and_turns_no_text_around() -> None:
     async with heard() as (slack, _, ann):
-        ann, bob = ann, slack.user("<!here>")
+        bob = slack.user("\u202e<!here>")
+        asked = f"<!channel> <@{ann}> \u2066https://a.example"
 
-        await slack.slash(slack.channel_id, bob, "/ask", f"<!channel> <@{ann}> https://a.example")
+        await slack.slash(slack.channel_id, bob, "/ask", asked)
 
         [question] = slack.screen(slack.channel_id)
         assert question.text == "<!here> asks: @channel @Ann https://a.example"
         assert not slack.pings
         assert not slack.unfurls
-
-
-async def test_ask_turns_no_text_around() -> None:
-    async with heard() as (slack, _, ann):
-        ann = slack.user("\u202eAnn")
-
-        await slack.slash(slack.channel_id, ann, "/ask", "why \u2066so?")
-
-        assert slack.screen(slack.channel_id)[-1].text == "Ann asks: why so?"
-
-
-async def test_ask_shows_the_beginning_of_a_long_question() -> None:
-    async with heard() as (slack, intake, ann):
-        await slack.slash(slack.channel_id, ann, "/ask", "why? " * 1000)
-
-        [question] = slack.screen(slack.channel_id)
-        assert question.text.startswith("Ann asks: why? why?")
-        assert question.text.endswith("…")
-        assert intake.last.text == ("why? " * 1000).strip()
 
 
 @both_transports

@@ -21,7 +21,6 @@ from bot.tokens.counters import TokenEstimator, read_tokenizer
 
 log = logging.getLogger(__name__)
 
-_FILE = "tokenizer.model.v3"
 _FILE = "tokenizer.json"
 # As the Hub names models; a provider may follow a colon.
 _AT_THE_HUB = re.compile(r"\w[\w.-]*/[\w.-]+(:[\w.-]+)?")

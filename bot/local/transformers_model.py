@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 _ENVIRONMENT = {
     # A token that is saved on the machine is not used, only HF_TOKEN.
     "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",
+    # Otherwise the library asks the Hub which coding agent uses it (bot/model/client.py).
+    "HF_HUB_DISABLE_TELEMETRY": "1",
     # For pickled weights transformers would ask a service to convert them, and send it the token
     # (transformers 5.23, safetensors_conversion.py).
     "DISABLE_SAFETENSORS_CONVERSION": "1",

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.domain import Exchange, Message, Person, ThreadKey, Turn
-from bot.model.client import without_system
+from bot.model.capabilities import without_system
 from bot.model.context_window import FittedPrompt, fit
 from bot.text.graphemes import CUT
 from bot.text.prompt import compose

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from bot.domain import Exchange, Person, Place, ThreadKey, Turn
-from bot.errors import HasEnded, NothingAsked, NotRemembered, ThreadBusy
+from bot.errors import HasEnded, NothingAsked, NotRemembered
 from bot.intake.intake import Intake
 from bot.intake.size import MAX_QUESTION
 from bot.store import Store
@@ -130,15 +130,13 @@ async def asked_nothing(intake: Intake, turn: Turn) -> bool:
 
 
 @pytest.mark.parametrize("thread", ["20", "private-20-u1"])
-async def test_an_answer_is_rated_where_it_is_shown(store: Store, thread: str) -> None:
+async def test_an_answer_is_stopped_where_it_is_shown(store: Store, thread: str) -> None:
     queue = make_queue(store)
     intake = make_intake(store, queue)
     turn = make_turn(1, key=ThreadKey("discord", "1", "10", thread))
     await queue.admit(turn)
     elsewhere, there = (ThreadKey("discord", "1", channel, "") for channel in ("30", "20"))
 
-    with pytest.raises(NotRemembered):
-        await intake.answers.rate(turn.id, person_id="u1", rating="good", at=elsewhere)
-    # It is found, and has not ended.
-    with pytest.raises(ThreadBusy):
-        await intake.answers.rate(turn.id, person_id="u1", rating="good", at=there)
+    with pytest.raises(HasEnded):
+        await intake.answers.stop(turn.id, at=elsewhere)
+    await intake.answers.stop(turn.id, at=there)

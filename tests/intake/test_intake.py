@@ -133,9 +133,9 @@ async def asked_nothing(intake: Intake, turn: Turn) -> bool:
 async def test_an_answer_is_stopped_where_it_is_shown(store: Store, thread: str) -> None:
     queue = make_queue(store)
     intake = make_intake(store, queue)
-    turn = make_turn(1, key=ThreadKey("discord", "1", "10", thread))
+    turn = make_turn(1, key=ThreadKey("console", "1", "10", thread))
     await queue.admit(turn)
-    elsewhere, there = (ThreadKey("discord", "1", channel, "") for channel in ("30", "20"))
+    elsewhere, there = (ThreadKey("console", "1", channel, "") for channel in ("30", "20"))
 
     with pytest.raises(HasEnded):
         await intake.answers.stop(turn.id, at=elsewhere)

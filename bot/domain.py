@@ -218,8 +218,7 @@ class Exchange:
     """A remembered turn; `asked_at` is in seconds since the epoch.
 
     `quote` is the message to which the question replied, and `context` are the messages of others
-    that its prompt showed, oldest first. `model` is the model that answered, empty in records of
-    older versions.
+    that its prompt showed, oldest first. `model` is the model that answered.
     """
 
     turn_id: str

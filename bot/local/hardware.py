@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import math
 import os
-import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -64,12 +63,6 @@ def allow_files(count: int) -> int | None:
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, most))
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-
-
-def resident_memory(pid: int, root: Path = _ROOT) -> int | None:
-    """Return the resident memory of a process in bytes, mapped files included."""
-    found = re.search(r"VmRSS:\s*(\d+)", _read(root / f"proc/{pid}/status"))
-    return 1024 * int(found[1]) if found else None
 
 
 def _cpu_quotas(root: Path) -> Iterator[float]:

@@ -206,7 +206,6 @@ async def _start(request: LaunchRequest) -> ChildProcess:
             devices,
             context_tokens=child.report["context_tokens"],
             gpu_layers=llama_log.gpu_layers,
-            memory=hardware.resident_memory(child.process.pid),
             seconds=seconds,
         )
     )
@@ -246,7 +245,6 @@ def startup_summary(
     *,
     context_tokens: int,
     gpu_layers: str | None,
-    memory: int | None,
     seconds: float,
 ) -> str:
     """Return the log line about devices and limits; `gpu_layers` is e.g. "20 of 33", if known."""
@@ -255,10 +253,9 @@ def startup_summary(
     names = " and ".join(f"{each.name} ({each.description})" for each in used) or "the CPU"
     layers = f" with {gpu_layers or 'an unknown number of'} layers" if on_gpu else ""
     threads = f"{request.threads} thread{'s' * (request.threads > 1)}"
-    taken = f", {memory / 1e9:.1f} GB of memory" if memory else ""
     return (
         f"The embedded model runs on {names}{layers}: {threads}, {request.parallel} conversations"
-        f" at once with {context_tokens} tokens each{taken}; loaded in {seconds:.1f} s"
+        f" at once with {context_tokens} tokens each; loaded in {seconds:.1f} s"
     )
 
 

@@ -35,8 +35,6 @@ _NO_STREAM = ("text/html", "application/json", "application/problem+json")
 _DROPPED = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)
 _BYTE_ORDER_MARK, _DATA, _DONE = "\ufeff".encode(), b"data:", b"[DONE]"
 _TAIL_SECONDS = 0.25  # how long a complete answer waits for the end of its body
-_TAIL_EVENTS = 100  # the most events that are read meanwhile
-_TAIL_EVENT_BYTES = 4096  # the most of each; token counts have some 300
 # The most bytes read at once, about ten tokens if they are read as fast as they are sent.
 _CHUNK_BYTES = 4096
 # Of an incomplete event; each answer may buffer as much. A whole answer in one event,
@@ -74,7 +72,7 @@ async def connect(
         # Authorization header.
         proxy=proxy_for(server.url),
     ) as pool:
-        yield ServerConnection(server, pool, asyncio.Lock(), stream_bytes)
+        yield ServerConnection(server, pool, stream_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +81,6 @@ class ServerConnection:
 
     server: ModelServer
     pool: aiohttp.ClientSession
-    bulk_lock: asyncio.Lock
     stream_bytes: int  # of one answer
 
     def for_model(self, model: str) -> ServerConnection:
@@ -125,9 +122,7 @@ class ServerConnection:
         response = await self._send(post, address)
         kind = response.headers.get("Content-Type", "").lower()
         if 200 <= response.status < 300 and not kind.startswith(_NO_STREAM):
-            return EventStream(
-                self.server, response, bulk_lock=self.bulk_lock, max_bytes=self.stream_bytes
-            )
+            return EventStream(self.server, response, max_bytes=self.stream_bytes)
         text = b""  # as much as comes soon
         with closing(response), suppress(aiohttp.ClientError, OSError):
             async with asyncio.timeout(_BODY_SECONDS):
@@ -203,23 +198,15 @@ class EventStream:
     huggingface_hub's own reader breaks on U+2028 and U+0085 within a delta and on `data:[DONE]`
     without a space, and its objects cost 55 microseconds an event, JSON alone 3 (huggingface_hub
     2.4, run).
-
-    Streams that share `bulk_lock` read large amounts one after another.
     """
 
     def __init__(
-        self,
-        server: ModelServer,
-        response: aiohttp.ClientResponse,
-        *,
-        bulk_lock: asyncio.Lock,
-        max_bytes: int,
+        self, server: ModelServer, response: aiohttp.ClientResponse, *, max_bytes: int
     ) -> None:
         self.ended = False  # the body has ended, or the server has sent [DONE]
         self.done = False  # the server has sent [DONE]
         self._server = server
         self._response = response
-        self._bulk_lock = bulk_lock
         self._partial_line = bytearray()
         self._max_bytes = self._bytes_left = max_bytes
         self._has_begun = False  # a line has come
@@ -230,10 +217,8 @@ class EventStream:
         self.ended = not chunk
         self._bytes_left -= len(chunk)
         if len(self._partial_line) + len(chunk) >= _CHUNK_BYTES:
-            # Otherwise many streams would be parsed in one turn of the event loop, and a time-out
-            # would not fire while further chunks are available.
-            async with self._bulk_lock:
-                await asyncio.sleep(0)
+            # More may be available without waiting; then a time-out would not fire.
+            await asyncio.sleep(0)
         # The last line of a body may lack its line end.
         first, *others = (chunk or b"\n").split(b"\n")
         self._partial_line += first
@@ -259,15 +244,13 @@ class EventStream:
     async def read_tail(self) -> list[bytes]:
         """Read to the end of a complete answer, so that its connection can be used again.
 
-        Returns the data of the complete events, except large ones; the token counts are among them.
+        Returns the data of the complete events; the token counts are among them.
         """
         events: list[bytes] = []
         with suppress(TimeoutError, ModelError):
             async with asyncio.timeout(_TAIL_SECONDS):
-                while not self.ended and len(events) < _TAIL_EVENTS:
-                    # The caller parses them all in one turn of the event loop.
-                    found = await self.read_events()
-                    events += [each for each in found if len(each) <= _TAIL_EVENT_BYTES]
+                while not self.ended:
+                    events += await self.read_events()
                 while await self._read_chunk():
                     pass
         return events

@@ -67,17 +67,15 @@ class Pager:
         visible = len(text.rstrip())
         start = len(self._settled)
         while start < visible:
-            opening, instead = self._opening(text, start)
-            begin = start + instead
-            size = self._fitting(text, start=begin, opening=opening)
-            if begin + size >= visible:
+            opening = self._opening(text, start)
+            size = self._fitting(text, start=start, opening=opening)
+            if start + size >= visible:
                 self._settled = text[:start]
-                return [*self._done, opening + text[begin : begin + size]]
+                return [*self._done, opening + text[start : start + size]]
             # The cut depends on the first character that does not fit, but on none after it, so it
             # does not move when the text grows.
-            block = block_behind(text[start:begin], self._block)
-            end = begin + _cut(text[begin : begin + size + 1], block)
-            start = self._settle(text, begin, end, opening, block)
+            end = start + _cut(text[start : start + size + 1], self._block)
+            start = self._settle(text, start, end, opening)
         self._settled = text[:start]
         return list(self._done)
 
@@ -95,8 +93,8 @@ class Pager:
             return [page]
         rest = page[end + 1 :]
         block = block_behind(shown[: end + (page[end] == "\n")], Block())
-        opening, instead = block.opening(rest[: self._limit])
-        below = Pager(limit=self._limit, measure=self._measure).cut(opening + rest[instead:])
+        opening = block.opening(rest[: self._limit])
+        below = Pager(limit=self._limit, measure=self._measure).cut(opening + rest)
         return [self.tidied(close(shown[:end])), *below]
 
     def tidied(self, page: str) -> str:
@@ -109,16 +107,15 @@ class Pager:
         self._done: list[str] = []
         self._block = Block()
 
-    def _opening(self, text: str, start: int) -> tuple[str, int]:
-        """Return the lines that reopen a page's blocks, and how much text they replace."""
+    def _opening(self, text: str, start: int) -> str:
+        """Return the lines that reopen a page's block; "" if they are too large a part of it."""
         if not start:
-            return "", 0
-        # An opening of more than a page is too large.
-        opening, instead = self._block.opening(text[start : start + self._limit])
+            return ""
+        opening = self._block.opening(text[start : start + self._limit])
         too_large = self._measure(opening) > self._limit // _LARGEST_HEAD
-        return ("", 0) if too_large and not self._block.fence else (opening, instead)
+        return "" if too_large and not self._block.fence else opening
 
-    def _settle(self, text: str, begin: int, end: int, opening: str, block: Block) -> int:
+    def _settle(self, text: str, begin: int, end: int, opening: str) -> int:
         """Finish a page with an opening and this part of the text; return its end in the text.
 
         The work is proportional to the page, because the text may have thousands of pages.
@@ -126,7 +123,7 @@ class Pager:
         body, next_one = text[begin:end], text[end : end + 1]
         if body.strip():
             self._done.append(close(opening + body))
-        self._block = block_behind(body + "\n" if next_one == "\n" else body, block)
+        self._block = block_behind(body + "\n" if next_one == "\n" else body, self._block)
         return end + next_one.isspace()
 
     def _fitting(self, text: str, *, start: int, opening: str) -> int:

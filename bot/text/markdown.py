@@ -10,9 +10,7 @@ from functools import partial
 from itertools import groupby
 from operator import itemgetter
 
-_MARKER = r"(?:[-*+]|(\d{1,9})([.)]))(?=\s|$)"  # of an item: CommonMark 0.31, section 5.2
-_ITEM = re.compile(rf" *{_MARKER}")
-_FIRST_ITEM = re.compile(rf"\n*( *){_MARKER}")
+_ITEM = re.compile(r" *(?:[-*+]|\d{1,9}[.)])(?=\s|$)")  # CommonMark 0.31, section 5.2
 _NEW_BLOCK = re.compile(r" {0,3}(?:#{1,6}(?:\s|$)|>)")
 
 # The prefix of quotes and items before a fence. It has at most one quote and this many columns, and
@@ -140,89 +138,42 @@ class Fence:
 
 
 @dataclass(frozen=True, slots=True)
-class _List:
-    """An open ordered list. `number` is the number of all its items, -1 if they differ."""
-
-    indent: int
-    delimiter: str
-    number: int
-    items: int = 1
-
-    def goes_on(self, indent: int, delimiter: str) -> bool:
-        """Whether an item with this indent and delimiter belongs to the list."""
-        return (self.indent, self.delimiter) == (indent, delimiter)
-
-    def after(self, number: int) -> _List:
-        """Return the list with one more item."""
-        return replace(self, number=number if number == self.number else -1, items=self.items + 1)
-
-
-@dataclass(frozen=True, slots=True)
 class Block:
-    """The blocks that are open after a line: a fence, a table, ordered lists.
+    """The block that is open after a line: a fence or a table.
 
-    `table` is the two lines of the table's head. `lists` has the outermost first. `begun` is the
-    beginning of the next line, if that was cut.
+    `table` is the two lines of the table's head. `begun` is the beginning of the next line, if that
+    was cut.
     """
 
     fence: Fence | None = None
     table: str = ""
-    lists: tuple[_List, ...] = ()
     line: str = ""
     begun: str = ""
 
     def after(self, rest: str) -> Block:
-        """Return the blocks that are open after one more line; `rest` completes `begun`."""
+        """Return the block that is open after one more line; `rest` completes `begun`."""
         line = self.begun + rest
         fence = _fence_after(line, self.fence)
         if self.fence and not self.fence.left_by(line):
             if fence and not (self.line or self.begun):
                 return self
             return replace(self, fence=fence, line="", begun="")
-        lists = self._lists_after(line, fence)
-        return Block(fence=fence, table=self._table_after(line), lists=lists, line=line)
+        return Block(fence=fence, table=self._table_after(line), line=line)
 
-    def opening(self, text: str) -> tuple[str, int]:
-        """Return the opening of a page with this text, and how many characters it replaces.
-
-        Platforms show the first number of a list as written and count from there. So numbers stay
-        unchanged, except in a list whose items all have the same number.
-        """
+    def opening(self, text: str) -> str:
+        """Return the lines that reopen the block on a page with this text."""
         if self.fence and (self.begun or not self.fence.left_by(text[:_DEEPEST])):
-            return self.fence.opening + (self.fence.quote if self.begun else ""), 0
+            return self.fence.opening + (self.fence.quote if self.begun else "")
         if self.table and (_ROW.match(self.begun) if self.begun else _ROW.match(text)):
             # The remainder of a cell stays in its column.
-            return self.table + "| " * len(PIPE.findall(self.begun)), 0
-        item = None if self.begun else _FIRST_ITEM.match(text)
-        for it in self.lists:
-            if item and item[2] and it.goes_on(len(item[1]), item[3]) and it.number == int(item[2]):
-                return f"{text[: item.start(2)]}{it.number + it.items}", item.end(2)
-        return "", 0
+            return self.table + "| " * len(PIPE.findall(self.begun))
+        return ""
 
     def _table_after(self, line: str) -> str:
         if self.table:
             return self.table if is_table_row(line) else ""
         is_head = is_table_row(self.line) and _DELIMITER_ROW.fullmatch(line)
         return f"{self.line}\n{line}\n" if is_head and _cells(line) == _cells(self.line) else ""
-
-    def _lists_after(self, line: str, fence: Fence | None) -> tuple[_List, ...]:
-        indent = _indent(line)
-        if item := _ITEM.match(line):
-            outer = tuple(it for it in self.lists if it.indent < indent)
-            return (*outer, self._list_of(item, indent)) if item[1] else outer
-        if not self.lists:
-            return ()
-        # A line right below an item continues it, even if it is not indented.
-        lazy = self.line.strip() and not _NEW_BLOCK.match(line) and not fence
-        if lazy or not line.strip():
-            return self.lists
-        return tuple(it for it in self.lists if it.indent + 2 <= indent)
-
-    def _list_of(self, item: re.Match[str], indent: int) -> _List:
-        for it in self.lists:
-            if it.goes_on(indent, item[2]):
-                return it.after(int(item[1]))
-        return _List(indent, item[2], int(item[1]))
 
 
 def fence_opened_by(line: str) -> Fence | None:
@@ -263,7 +214,7 @@ def may_be_delimiter_row(line: str) -> bool:
 
 
 def block_behind(text: str, block: Block) -> Block:
-    """Return the blocks that are open after a text whose last line may have been cut."""
+    """Return the block that is open after a text whose last line may have been cut."""
     *lines, last = text.split("\n")
     for line in lines:
         block = block.after(line)

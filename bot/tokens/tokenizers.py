@@ -21,9 +21,6 @@ from bot.tokens.counters import TokenEstimator, read_tokenizer
 
 log = logging.getLogger(__name__)
 
-_FILE = "tokenizer.model.v3"
-# The same file under another name (mistral_common 1.13, data/).
-_IN_MISTRAL_COMMON = "mistral_instruct_tokenizer_240323.model.v3"
 _FILE = "tokenizer.json"
 # As the Hub names models; a provider may follow a colon.
 _AT_THE_HUB = re.compile(r"\w[\w.-]*/[\w.-]+(:[\w.-]+)?")

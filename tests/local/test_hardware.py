@@ -66,13 +66,6 @@ def test_a_driver_reveals_the_maker_of_the_gpu(tmp_path: Path) -> None:
     assert hardware.gpu_maker(tmp_path) == "NVIDIA"
 
 
-def test_the_resident_memory_of_a_process_is_in_its_status(tmp_path: Path) -> None:
-    write_files(tmp_path, proc__1__status="VmPeak:\t 99 kB\nVmRSS:\t   12 kB\n")
-
-    assert hardware.resident_memory(1, tmp_path) == 12 * 1024
-    assert hardware.resident_memory(2, tmp_path) is None
-
-
 def test_the_machine_has_memory() -> None:
     assert (hardware.total_memory() or 0) > 2**28
 

@@ -65,13 +65,12 @@ def test_the_summary_names_the_gpu_and_its_layers() -> None:
         [CPU, GPU],
         context_tokens=4096,
         gpu_layers=llama_log.gpu_layers,
-        memory=1_500_000_000,
         seconds=2.0,
     )
 
     assert line == (
         "The embedded model runs on CUDA0 (NVIDIA H100) with 20 of 33 layers: 7 threads,"
-        " 4 conversations at once with 4096 tokens each, 1.5 GB of memory; loaded in 2.0 s"
+        " 4 conversations at once with 4096 tokens each; loaded in 2.0 s"
     )
     assert not is_error
 

@@ -297,23 +297,6 @@ async def test_large_events_of_many_answers_leave_the_loop_to_others() -> None:
     assert most < 6 * once
 
 
-async def test_large_events_behind_an_answer_leave_the_loop_to_others() -> None:
-    large = b'{"said": [' + b"[]," * 85_000 + b"[]]}"
-    began = time.thread_time()
-    json.loads(large)
-    once = time.thread_time() - began
-    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
-    head += b'data: {"choices": [{"delta": {"content": "Yes"}, "finish_reason": "stop"}]}\n\n'
-    with flooding(b"data: " + large + b"\n\n", head=head, calls=1) as url:
-        async with connected(url) as model:
-            asking = asyncio.create_task(read_all(model))
-            most = await longest_turn([asking])
-
-    assert asking.result() == ("Yes", None)
-    # Many times as long if all that comes in the meantime is parsed.
-    assert most < 6 * once
-
-
 async def test_headers_without_an_end_leave_the_loop_to_others() -> None:
     with flooding(b"HTTP/1.1 102 Processing\r\n\r\n" * 4000, head=b"", calls=10) as url:
         async with connected(url, seconds=0.5) as model:

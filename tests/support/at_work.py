@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import TypeVar
 
 import redis
@@ -14,7 +16,7 @@ from bot.concurrency import Backoff, cancelled
 from bot.domain import Person, Place, Shown, ThreadKey, Turn
 from bot.ports import Model, Platform
 from bot.reply.edit_budget import EditBudgets
-from bot.store import Store
+from bot.store import Store, connect
 from bot.text.prompt import SystemPrompt
 from bot.turns.context import ContextReader
 from bot.turns.conversation import Conversation
@@ -23,6 +25,7 @@ from bot.turns.records import History
 from bot.turns.repair import Reconciler, WorkPolicy
 from bot.turns.worker import Worker
 from tests.support.fakes import FakeModel, FakePlatform
+from tests.support.outage import SocketLine, line
 from tests.support.waiting import until
 
 KEY = ThreadKey("console", "local", "ann", "t1")
@@ -127,6 +130,19 @@ async def working(worker: Worker) -> AsyncIterator[asyncio.Event]:
         stopping.set()
         async with asyncio.timeout(30):
             await task
+
+
+@asynccontextmanager
+async def cuttable(store: Store, valkey_url: str) -> AsyncIterator[tuple[SocketLine, Store]]:
+    """Yields a way to the store that can be cut, and the store at its end."""
+    prefix = store.key("").partition(":")[0]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        async with (
+            line(valkey_url, folder) as way,
+            connect(url=way.url, data_dir=folder, prefix=prefix) as there,
+        ):
+            yield way, there
 
 
 async def all_ended(store: Store) -> None:

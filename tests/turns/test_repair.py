@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import pytest
 
 from bot.concurrency import Backoff
 from bot.domain import Exchange, Page, Shown, Turn
 from bot.errors import PlaceGone, SurfaceError, WriteDelayed, WriteFailed
-from bot.store import Store, connect
+from bot.store import Store
 from bot.turns.queue import Taken, Token, TurnLeases, TurnQueue
 from tests.support.at_work import (
     KEY,
@@ -21,6 +19,7 @@ from tests.support.at_work import (
     POLICY,
     WORDS,
     all_repaired,
+    cuttable,
     due_repair,
     make_leases,
     make_queue,
@@ -34,7 +33,7 @@ from tests.support.at_work import (
     working,
 )
 from tests.support.fakes import FakeModel, FakePlatform, FakeSurface
-from tests.support.outage import SocketLine, line
+from tests.support.outage import SocketLine
 from tests.support.waiting import until
 
 
@@ -157,26 +156,23 @@ async def test_who_ends_a_turn_has_not_lost_it_though_a_renewal_is_refused_meanw
 async def test_the_final_text_is_restored_however_the_store_was_away_meanwhile(
     store: Store,
     valkey_url: str,
-    tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    platform, prefix = FakePlatform(), store.key("").partition(":")[0]
+    platform = FakePlatform()
     slow = FakeModel(WORDS * 20, pause=0.02)
-    with tempfile.TemporaryDirectory() as folder:
-        async with (
-            line(valkey_url, Path(folder)) as way,
-            connect(url=way.url, data_dir=tmp_path, prefix=prefix) as cut_off,
-            working(make_worker(cut_off, platform, slow, name="late")),
-        ):
-            await reply_begins(store, platform)
-            other, taken = await taken_by_another(store)
-            await until(lambda: slow.hung_up)
-            await way.cut()
-            await until(lambda: "Cannot take turns" in caplog.text)
-            await other.leases.finish(taken, Shown(("m1",), "The end.", outcome="done"), None)
-            await way.mend()
+    async with (
+        cuttable(store, valkey_url) as (way, cut_off),
+        working(make_worker(cut_off, platform, slow, name="late")),
+    ):
+        await reply_begins(store, platform)
+        other, taken = await taken_by_another(store)
+        await until(lambda: slow.hung_up)
+        await way.cut()
+        await until(lambda: "Cannot take turns" in caplog.text)
+        await other.leases.finish(taken, Shown(("m1",), "The end.", outcome="done"), None)
+        await way.mend()
 
-            await until_shown(platform, {"m1": "The end."})
+        await until_shown(platform, {"m1": "The end."})
 
 
 @dataclass
@@ -373,24 +369,22 @@ class Blinking(FakePlatform):
 
 
 async def test_a_message_that_nobody_knows_of_goes_however_the_store_blinks(
-    store: Store, valkey_url: str, tmp_path: Path
+    store: Store, valkey_url: str
 ) -> None:
-    platform, prefix = Blinking(), store.key("").partition(":")[0]
+    platform = Blinking()
     slow = FakeModel(WORDS * 20, pause=0.02)
-    with tempfile.TemporaryDirectory() as folder:
-        async with (
-            line(valkey_url, Path(folder)) as platform.way,
-            connect(url=platform.way.url, data_dir=tmp_path, prefix=prefix) as cut_off,
-            working(make_worker(cut_off, platform, slow, name="late")),
-        ):
-            await reply_begins(store, platform)
-            orphan = await platform.shown.post(Page(0, "Half", final=False))
-            platform.left = ["m1", orphan]
-            await lose_the_turn(store, "m1")
+    async with (
+        cuttable(store, valkey_url) as (platform.way, cut_off),
+        working(make_worker(cut_off, platform, slow, name="late")),
+    ):
+        await reply_begins(store, platform)
+        orphan = await platform.shown.post(Page(0, "Half", final=False))
+        platform.left = ["m1", orphan]
+        await lose_the_turn(store, "m1")
 
-            await until_shown(platform, {"m1": "The end."})
-            assert platform.returning
-            await platform.returning
+        await until_shown(platform, {"m1": "The end."})
+        assert platform.returning
+        await platform.returning
 
 
 # Repairs are queued

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
-from uuid import uuid4
 
 import pytest
 
 from bot.errors import PlaceGone, StoreUnavailable
-from bot.store import Store, connect
+from bot.store import Store
 from bot.turns.queue import Taken, Token, TurnLeases
 from tests.support.at_work import (
     LEASE,
     POLICY,
     WORDS,
     all_ended,
+    cuttable,
     make_leases,
     make_queue,
     make_turn,
@@ -28,7 +26,7 @@ from tests.support.at_work import (
     working,
 )
 from tests.support.fakes import FakeModel, FakePlatform, FakeSurface
-from tests.support.outage import SocketLine, line
+from tests.support.outage import SocketLine
 from tests.support.waiting import until
 
 
@@ -46,75 +44,66 @@ class Blinking(TurnLeases):
 
 
 async def test_a_store_that_goes_before_the_model_is_asked_costs_a_turn_nothing(
-    store: Store, valkey_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    store: Store, valkey_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    platform, model, prefix = FakePlatform(), FakeModel(["Hi"]), store.key("").partition(":")[0]
-    with tempfile.TemporaryDirectory() as folder:
-        async with (
-            line(valkey_url, Path(folder)) as way,
-            connect(url=way.url, data_dir=tmp_path, prefix=prefix) as there,
-        ):
-            leases = make_leases(Blinking, there)
-            leases.way = way
-            async with working(make_worker(there, platform, model, leases=leases)):
-                await make_queue(store).admit(make_turn())
-                await until(lambda: "Turn console:1" in caplog.text)
-                await way.mend()
-                await all_ended(store)
+    platform, model = FakePlatform(), FakeModel(["Hi"])
+    async with cuttable(store, valkey_url) as (way, there):
+        leases = make_leases(Blinking, there)
+        leases.way = way
+        async with working(make_worker(there, platform, model, leases=leases)):
+            await make_queue(store).admit(make_turn())
+            await until(lambda: "Turn console:1" in caplog.text)
+            await way.mend()
+            await all_ended(store)
 
     assert platform.shown.text == "Hi"
     assert "Traceback" not in caplog.text
 
 
-async def test_a_reply_goes_on_while_the_store_is_away(valkey_url: str, tmp_path: Path) -> None:
+async def test_a_reply_goes_on_while_the_store_is_away(store: Store, valkey_url: str) -> None:
     # Whoever took the outage for the loss of the lease would end before the model does.
     policy = replace(POLICY, post_grace=0.0)
     platform, model = FakePlatform(), FakeModel(WORDS, pause=0.05)
-    with tempfile.TemporaryDirectory() as folder:
-        async with (
-            line(valkey_url, Path(folder)) as way,
-            connect(url=way.url, data_dir=tmp_path, prefix=f"test-{uuid4().hex}") as store,
-            working(make_worker(store, platform, model, policy=policy)),
-        ):
-            await make_queue(store).admit(make_turn())
-            async with asyncio.timeout(60):
-                while not platform.shown.states:
-                    await asyncio.sleep(0.01)
-            await way.cut()
-            async with asyncio.timeout(60):
-                while platform.shown.text != "".join(WORDS):
-                    await asyncio.sleep(0.02)
-            await asyncio.sleep(2 * LEASE)
-            await way.mend()
-            async with asyncio.timeout(60):
-                await all_ended(store)
+    async with (
+        cuttable(store, valkey_url) as (way, there),
+        working(make_worker(there, platform, model, policy=policy)),
+    ):
+        await make_queue(store).admit(make_turn())
+        async with asyncio.timeout(60):
+            while not platform.shown.states:
+                await asyncio.sleep(0.01)
+        await way.cut()
+        async with asyncio.timeout(60):
+            while platform.shown.text != "".join(WORDS):
+                await asyncio.sleep(0.02)
+        await asyncio.sleep(2 * LEASE)
+        await way.mend()
+        async with asyncio.timeout(60):
+            await all_ended(store)
 
-            assert await remembered(store) == [("question 1", "".join(WORDS))]
+        assert await remembered(store) == [("question 1", "".join(WORDS))]
     assert list(platform.shown.screen) == ["m1"]
     assert len(model.prompts) == 1
 
 
 async def test_a_stop_is_heard_at_once_though_the_store_was_away(
-    store: Store, valkey_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    store: Store, valkey_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     platform, model = FakePlatform(), FakeModel(WORDS, pause=600)
-    prefix = store.key("").partition(":")[0]
-    with tempfile.TemporaryDirectory() as folder:
-        async with (
-            line(valkey_url, Path(folder)) as way,
-            connect(url=way.url, data_dir=tmp_path, prefix=prefix) as there,
-            # A renewal, which would tell of it too, comes after twenty seconds.
-            working(make_worker(there, platform, model, lease=60)),
-        ):
-            await way.cut()
-            await until(lambda: "Cannot take turns" in caplog.text)
-            await way.mend()
-            await make_queue(store).admit(make_turn())
-            await until(lambda: model.at_once)
-            async with asyncio.timeout(60):
-                while await make_queue(store).depth():
-                    await make_queue(store).stop("console:1")
-                    await asyncio.sleep(0.1)
+    async with (
+        cuttable(store, valkey_url) as (way, there),
+        # A renewal, which would tell of it too, comes after twenty seconds.
+        working(make_worker(there, platform, model, lease=60)),
+    ):
+        await way.cut()
+        await until(lambda: "Cannot take turns" in caplog.text)
+        await way.mend()
+        await make_queue(store).admit(make_turn())
+        await until(lambda: model.at_once)
+        async with asyncio.timeout(60):
+            while await make_queue(store).depth():
+                await make_queue(store).stop("console:1")
+                await asyncio.sleep(0.1)
 
     assert await outcome(store) == "stopped"
 

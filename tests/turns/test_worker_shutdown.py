@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from bot.store import Store, connect
+from bot.store import Store
 from bot.turns.queue import GROUP, Taken, Token, TurnLeases
 from tests.support.at_work import (
     POLICY,
     WORDS,
     all_ended,
+    cuttable,
     make_leases,
     make_queue,
     make_turn,
@@ -26,7 +25,6 @@ from tests.support.at_work import (
     working,
 )
 from tests.support.fakes import FakeModel, FakePlatform
-from tests.support.outage import line
 from tests.support.waiting import until
 
 
@@ -120,22 +118,20 @@ async def test_shutdown_loses_no_token_that_was_just_read(store: Store) -> None:
 
 
 async def test_a_worker_that_ends_takes_nothing_more_however_late_it_is_read(
-    store: Store, valkey_url: str, tmp_path: Path
+    store: Store, valkey_url: str
 ) -> None:
-    model, prefix = FakeModel(WORDS, pause=0.04), store.key("").partition(":")[0]
-    with tempfile.TemporaryDirectory() as folder:
-        async with (
-            line(valkey_url, Path(folder)) as way,
-            connect(url=way.url, data_dir=tmp_path, prefix=prefix) as there,
-            working(make_worker(there, FakePlatform(), model, lease=60)) as stopping,
-        ):
-            await make_queue(store).admit(make_turn(1))
-            await until(lambda: model.at_once)
-            way.hold()
-            await make_queue(store).admit(make_turn(2, thread="t2"))
-            stopping.set()
-            await asyncio.sleep(1)
-            await way.mend()
+    model = FakeModel(WORDS, pause=0.04)
+    async with (
+        cuttable(store, valkey_url) as (way, there),
+        working(make_worker(there, FakePlatform(), model, lease=60)) as stopping,
+    ):
+        await make_queue(store).admit(make_turn(1))
+        await until(lambda: model.at_once)
+        way.hold()
+        await make_queue(store).admit(make_turn(2, thread="t2"))
+        stopping.set()
+        await asyncio.sleep(1)
+        await way.mend()
 
     assert len(model.prompts) == 1
 
@@ -166,24 +162,20 @@ async def test_a_reply_has_ended_before_its_turn_is_handed_over(store: Store) ->
 
 
 async def test_a_store_that_hangs_holds_up_no_shutdown(
-    store: Store, valkey_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: Store, valkey_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bot.store.COMMAND_SECONDS", 600.0)
     policy = replace(POLICY, release_grace=0.2)
-    model, prefix = FakeModel(WORDS, pause=60), store.key("").partition(":")[0]
-    with tempfile.TemporaryDirectory() as folder:
-        async with (
-            line(valkey_url, Path(folder)) as way,
-            connect(url=way.url, data_dir=tmp_path, prefix=prefix) as there,
-        ):
-            async with working(
-                make_worker(there, FakePlatform(), model, drain=0.1, lease=60, policy=policy)
-            ) as stopping:
-                await make_queue(store).admit(make_turn())
-                await until(lambda: model.at_once)
-                way.hold()
-                stopping.set()
-            await way.mend()
+    model = FakeModel(WORDS, pause=60)
+    async with cuttable(store, valkey_url) as (way, there):
+        async with working(
+            make_worker(there, FakePlatform(), model, drain=0.1, lease=60, policy=policy)
+        ) as stopping:
+            await make_queue(store).admit(make_turn())
+            await until(lambda: model.at_once)
+            way.hold()
+            stopping.set()
+        await way.mend()
 
     assert model.hung_up == 1
 

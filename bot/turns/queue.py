@@ -1,14 +1,11 @@
-"""The durable queue of turns: three classes over the verbs of one Lua script."""
+"""The durable queue of turns: three classes over the verbs of Lua scripts."""
 
 from __future__ import annotations
 
 import json
 import logging
-import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache
-from importlib.resources import files
 from typing import Any, Literal
 from urllib.parse import quote
 
@@ -57,6 +54,7 @@ from bot.turns.records import (
     write_shown,
     write_turn,
 )
+from bot.turns.scripts import source_of
 from bot.turns.standings import Known, read_known
 
 log = logging.getLogger(__name__)
@@ -78,10 +76,6 @@ _REFUSALS: dict[str, type[Refused]] = {
     "ended": HasEnded,
 }
 _ANYTHING = Quota()
-# A function of queue.lua (from the beginning of a line), a name that may refer to one, a comment.
-_FUNCTION = re.compile(r"^(?:local )?function ([\w.]+)\(.*?^end\n", re.MULTILINE | re.DOTALL)
-_NAME = re.compile(r"(?:verbs\.)?\w+")
-_COMMENT = re.compile("--.*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -695,13 +689,11 @@ class Repairs:
 
 
 class QueueScript:
-    """Runs the verbs of queue.lua."""
+    """Runs the verbs of the scripts."""
 
     def __init__(self, store: Store, *, keep_seconds: float) -> None:
         self.store = store
         self._keep_ms = int(keep_seconds * 1000)
-        parts = (files("bot.turns") / name for name in ("queue.lua", "forget.lua"))
-        self._source = "\n".join(part.read_text(encoding="utf-8") for part in parts)
         self._scripts: dict[str, Script] = {}
 
     async def run(self, verb: str, *arguments: str | int) -> str | int | list[str] | None:
@@ -726,13 +718,12 @@ class QueueScript:
 
     def _script(self, verb: str) -> Script:
         if not (script := self._scripts.get(verb)):
-            source = f"{script_of(self._source, verb)}\nreturn verbs.{verb}(unpack(ARGV, 3))"
-            script = self._scripts[verb] = self.store.script(source)
+            script = self._scripts[verb] = self.store.script(source_of(verb))
         return script
 
 
 def _read_taken(platform: str, answer: Sequence[Any]) -> Taken:
-    """Read what `for_worker` of queue.lua returned. Raises Unreadable."""
+    """Read what `for_worker` of take.lua returned. Raises Unreadable."""
     (
         turn_id, thread, fence, attempts,
         body, questions, place_changes, others, preferences,
@@ -755,40 +746,6 @@ def _read_taken(platform: str, answer: Sequence[Any]) -> Taken:
         waited=int(waited_ms) / 1000,
         used=read_used(more),
     )
-
-
-@cache
-def script_of(source: str, verb: str) -> str:
-    """Return a script without the functions that a verb does not need. Line numbers stay.
-
-    Redis defines a script's functions in each call; all of them take five times as long as those
-    that a verb needs.
-    """
-    pieces = _pieces(source)
-    functions = {name: text for name, text in pieces if name}
-    needed, unread = set[str](), [f"verbs.{verb}", *(text for name, text in pieces if not name)]
-    while unread:
-        named = _names(unread.pop()) & functions.keys() - needed
-        needed |= named
-        unread += [functions[one] for one in named]
-    return "".join(
-        text if not name or name in needed else "\n" * text.count("\n") for name, text in pieces
-    )
-
-
-@cache
-def _pieces(source: str) -> list[tuple[str, str]]:
-    """Return a script's functions with their names, and the text between them without one."""
-    pieces, end = [], 0
-    for found in _FUNCTION.finditer(source):
-        pieces += [("", source[end : found.start()]), (found[1], found[0])]
-        end = found.end()
-    return [*pieces, ("", source[end:])]
-
-
-@cache
-def _names(text: str) -> frozenset[str]:
-    return frozenset(_NAME.findall(_COMMENT.sub("", text)))
 
 
 def _write_quota(quota: Quota, estimate: int) -> str:

@@ -8,7 +8,7 @@ import logging
 import re
 from collections.abc import Iterable, Sequence
 from functools import partial
-from importlib.resources import files
+from itertools import chain
 
 from prometheus_client import generate_latest
 
@@ -16,6 +16,7 @@ import bot
 from bot.app.logging import MaskingFormatter
 from bot.domain import Json
 from bot.store import Store
+from bot.turns.scripts import VERBS, source_of
 from config.settings import Settings
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import ModelEmulator
@@ -177,7 +178,7 @@ async def test_the_privacy_page_tells_of_every_key(own_store: Store, model: Mode
         await all_ended(own_store)
         found = await stored(own_store)
     released = json.loads((STORES / f"{bot.__version__}.json").read_text(encoding="utf-8"))
-    queue = files("bot.turns").joinpath("queue.lua").read_text(encoding="utf-8")
+    queue = "".join(map(source_of, chain(*VERBS.values())))
     renamed = dict(re.findall(r"^  (\w+) = '(\w+)',$", queue, re.M))
     # `stops` is a channel: what is published there is not kept.
     named = {renamed.get(kind, kind) for kind in re.findall(r"key\('(\w+)'", queue)} - {"stops"}

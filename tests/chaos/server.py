@@ -16,7 +16,7 @@ from bot.embedded_store import _binary
 from tests.chaos.talks import number_of
 
 STARTING = 30.0  # seconds
-_OPEN, _TURN = "parley:{0}:open", "parley:{0}:turn:"  # see bot/turns/queue.lua
+_OPEN, _TURN = "parley:{0}:open", "parley:{0}:turn:"  # see bot/turns/scripts/prelude.lua
 
 
 class Server:

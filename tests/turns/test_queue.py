@@ -8,7 +8,6 @@ import json
 import time
 from collections.abc import AsyncIterator
 from dataclasses import asdict, replace
-from importlib.resources import files
 
 import pytest
 import redis.asyncio
@@ -25,7 +24,7 @@ from bot.errors import (
 )
 from bot.intake.intake import REPEAT_SECONDS, Intake
 from bot.store import Store
-from bot.turns.queue import GROUP, Limits, Taken, Token, TurnQueue, script_of
+from bot.turns.queue import GROUP, Limits, Taken, Token, TurnQueue
 from bot.turns.records import History
 from tests.support.at_work import expire_all
 
@@ -1068,36 +1067,3 @@ async def test_an_unreachable_store_is_told_as_such() -> None:
 
     with pytest.raises(StoreUnavailable, match="REDIS_URL"):
         await queue.admit(make_turn(1))
-
-
-def test_a_script_has_the_functions_that_its_verb_needs_in_their_lines() -> None:
-    source = """local one = 1
-local function needed()
-  return one -- not spare()
-end
-local function spare()
-end
-function verbs.other()
-  spare()
-end
-function verbs.asked()
-  return needed()
-end
-"""
-
-    script = script_of(source, "asked")
-
-    assert "spare" not in script.replace("-- not spare()", "")
-    assert "verbs.other" not in script
-    assert [script.splitlines()[at] for at in (1, 9)] == [
-        "local function needed()",
-        "function verbs.asked()",
-    ]
-
-
-def test_an_admission_makes_no_function_that_forgets() -> None:
-    parts = (files("bot.turns") / name for name in ("queue.lua", "forget.lua"))
-    source = "\n".join(part.read_text(encoding="utf-8") for part in parts)
-
-    assert "forget_key" in script_of(source, "forget_some")
-    assert "forget_key" not in script_of(source, "admit")

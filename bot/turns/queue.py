@@ -415,7 +415,7 @@ class TurnQueue:
         """Return what an ended turn shows, all of it as text; None if it has no outcome."""
         state, message_ids, text, end, thread, forgotten = await self._store.command(
             *("HMGET", self._store.key("turn", whole_characters(turn_id))),
-            *("state", "pages", "shown", "end", "thread", "forget"),
+            *("state", "message_ids", "shown", "end", "thread", "forget"),
         )
         if state in (None, "queued", "running", "dropped"):
             return None
@@ -431,7 +431,9 @@ class TurnQueue:
         """
         turn_id = whole_characters(turn_id)
         name = self._store.key("turn", turn_id)
-        state, lead, attempts = await self._store.command("HMGET", name, "state", "lead", "tries")
+        state, lead, attempts = await self._store.command(
+            "HMGET", name, "state", "lead", "attempts"
+        )
         if state != "queued" or lead or attempts != "0":
             return False
         if first_in is None:
@@ -459,7 +461,7 @@ class TurnQueue:
         """Return a turn, without its question if it has ended; None if it is unreadable."""
         thread, body, place_changes = await self._store.command(
             *("HMGET", self._store.key("turn", whole_characters(turn_id))),
-            *("thread", "body", "pressed_at"),
+            *("thread", "body", "place_changes"),
         )
         platform = turn_id.partition(":")[0]
         try:
@@ -645,7 +647,7 @@ class TurnLeases:
             await self._script.run("remove_idle_consumers", name)
 
     def _stream(self, platform: str) -> str:
-        return self.store.key("ready", platform)
+        return self.store.key("tokens", platform)
 
 
 class Repairs:
@@ -683,7 +685,7 @@ class Repairs:
         """Return whether a turn was given up with nothing shown, and was not forgotten."""
         store = self._script.store
         state, message_ids, forgotten = await store.command(
-            "HMGET", store.key("turn", turn_id), "state", "pages", "forget"
+            "HMGET", store.key("turn", turn_id), "state", "message_ids", "forget"
         )
         return state == "dead" and message_ids == "[]" and not forgotten
 
@@ -712,7 +714,7 @@ class QueueScript:
             raise QuotaUsed(kind, int(left) / 1000)
         if answer == "lost":
             raise LeaseLost(f"{verb}: {arguments[0]}")
-        if answer == "anew":
+        if answer == "edited_since_take":
             raise QuestionEdited(f"{verb}: {arguments[0]}")
         return answer
 

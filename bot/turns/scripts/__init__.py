@@ -27,7 +27,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "stop": ("kept",),
     "edit": ("admit", "enqueue", "open", "question", "quota", "room", "stop"),
     "take": ("open", "token", "turn"),
-    "wake": ("open", "token"),
+    "wake": (),
     "forget": ("context", "kept", "question", "quota", "repairs", "stop", "turn"),
     "lease": ("context", "forget", "token"),
     "finish": ("context", "kept", "lease", "question", "quota", "repairs", "token"),

@@ -13,10 +13,7 @@ function verbs.admit(id, thread, person, head, text, thread_limit, person_limit,
   -- A refused person has spoken, but the thread does not become the bot's.
   if redis.call('EXISTS', key('speakers', thread)) == 1 then note_speaker(thread, id_of(person)) end
   local joins = decoded(head .. '}').joins == true
-  if is_thread_full(thread, person, joins, thread_limit) then
-    repair_full(thread)
-    if is_thread_full(thread, person, joins, thread_limit) then return 'thread' end
-  end
+  if is_thread_full(thread, person, joins, thread_limit) then return 'thread' end
   local full = refusal(person, person_limit, total_limit)
   quota = decoded(quota or '')
   if full == '' then full = quota_refusal(person, thread, quota, 1, natural(quota.estimate)) end

@@ -101,7 +101,7 @@ local function drop_from_contexts(id)
       local without = without_text(line, id)
       if without ~= line then redis.call('LSET', history, at - 1, without) end
     end
-    local newest = redis.pcall('GET', key('newest', thread))
+    local newest = redis.call('GET', key('newest', thread))
     local turns = redis.call('LRANGE', key('mailbox', thread), 0, -1)
     if type(newest) == 'string' then table.insert(turns, newest) end
     for _, one in ipairs(turns) do

@@ -1,7 +1,7 @@
 -- Edits of questions.
 
 -- A person who edits a question repeatedly delays others in the thread for so many beginnings.
-local MOST_BEGINNINGS = 5
+local MOST_RESTARTS = 5
 
 -- The question of a turn that may still be edited: it is open, or the thread's last.
 local function question_of(id, turn, body, after)
@@ -42,8 +42,8 @@ function verbs.edit(id, thread, person, head, text, asked, edited, asker, left_o
     local more = again and estimate or math.max(estimate - reserved, 0)
     local used = quota_refusal(turn.person, turn.thread, quota, again and 1 or 0, more)
     if used ~= '' then return used end
-    local begun = tonumber(redis.call('HGET', key('turn', lead), 'begun')) or 0
-    if begun >= MOST_BEGINNINGS and keeps_others_waiting(turn.thread, turn.person) then return 'thread' end
+    local restarts = tonumber(redis.call('HGET', key('turn', lead), 'restarts')) or 0
+    if restarts >= MOST_RESTARTS and keeps_others_waiting(turn.thread, turn.person) then return 'thread' end
     reserve(lead, turn.person, turn.thread, again and 1 or 0, more)
     -- A stop was for the answer to the previous text.
     redis.call('HDEL', key('turn', lead), 'stop')

@@ -20,7 +20,7 @@ end
 
 local function enqueue(id, thread, person)
   local mailbox = key('mailbox', thread)
-  redis.call('HSET', key('turn', id), POSITION, next_position(person))
+  redis.call('HSET', key('turn', id), 'position', next_position(person))
   redis.call('ZADD', key('open'), now_ms(), id)
   redis.call('SADD', key('open', person), id)
   if redis.call('RPUSH', mailbox, id) == 1 then
@@ -43,7 +43,7 @@ local function copy_preferences(id, thread)
 end
 
 local function store_turn(id, thread, person, head, text, quota)
-  redis.call('HSET', key('turn', id), 'state', 'queued', 'fence', 0, ATTEMPTS, 0,
+  redis.call('HSET', key('turn', id), 'state', 'queued', 'fence', 0, 'attempts', 0,
     'thread', thread, 'person', person, 'body', with_question(head, text), 'head_size', #head)
   reserve(id, person, thread, 1, natural(quota.estimate))
   note_of(platform_of(thread), id_of(person), thread)
@@ -58,11 +58,11 @@ local function enqueue_again(id, turn, last, quota)
   local name = key('turn', id)
   reserve(id, turn.person, turn.thread, 1, natural(quota.estimate))
   if last == id then
-    redis.call('HSETNX', name, PREVIOUS_ANSWER, redis.call('HGET', name, 'shown') or '')
+    redis.call('HSETNX', name, 'previous_answer', redis.call('HGET', name, 'shown') or '')
     recall_question(id, turn.thread)
   end
-  redis.call('HSET', name, 'state', 'queued', ATTEMPTS, 0, 'shown', '')
-  redis.call('HDEL', name, 'stop', 'end', 'begun', MAX_PROGRESS, MORE)
+  redis.call('HSET', name, 'state', 'queued', 'attempts', 0, 'shown', '')
+  redis.call('HDEL', name, 'stop', 'end', 'restarts', 'max_progress', 'more')
   copy_preferences(id, turn.thread)
   enqueue(id, turn.thread, turn.person)
 end

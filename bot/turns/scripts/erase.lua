@@ -4,6 +4,9 @@
 -- thread. Each step may be repeated, so the next worker begins again. Meanwhile the person is refused, and removed from
 -- all that is saved: so finished keys stay clean.
 
+-- Keys of one step.
+local STEP_KEYS = 100
+
 -- Part of the names of threads that belong to one person.
 local function own_threads(platform, id)
   -- Those of `/ask` end so: `ask-<id>`, `private-<channel>-<id>`.
@@ -83,13 +86,13 @@ local function erase_turn(id, it)
       return false
     end
     redis.call('ZREM', key('repairs', platform_of(thread)), id)
-    for _, message in ipairs(ids_in(redis.call('HGET', key('turn', id), MESSAGE_IDS))) do
+    for _, message in ipairs(ids_in(redis.call('HGET', key('turn', id), 'message_ids'))) do
       redis.call('DEL', key('posted', platform_of(thread), message))
     end
     redis.call('ZREM', key('turns', thread), id)
     note_thread(thread, it)
-    if redis.pcall('GET', key('newest', thread)) == id then redis.call('DEL', key('newest', thread)) end
-    if redis.pcall('GET', key('told', thread)) == id then redis.call('SET', key('told', thread), '-', 'KEEPTTL') end
+    if redis.call('GET', key('newest', thread)) == id then redis.call('DEL', key('newest', thread)) end
+    if redis.call('GET', key('told', thread)) == id then redis.call('SET', key('told', thread), '-', 'KEEPTTL') end
     if is_alone_in(thread, it) then forget_choices(thread) end
   end
   close(id, turn.person)

@@ -33,8 +33,8 @@ local function end_joined(id, turn, outcome, counts, limits)
     if lead_of(one) == id and record(one).state == 'queued' then
       settle(one, turn, counts, 0)
       local name = key('turn', one)
-      redis.call('HSET', name, 'state', outcome, MESSAGE_IDS, '[]', 'shown', '')
-      redis.call('HDEL', name, POSITION, ATTEMPTS, ANEW, 'stop')
+      redis.call('HSET', name, 'state', outcome, 'message_ids', '[]', 'shown', '')
+      redis.call('HDEL', name, 'position', 'attempts', 'edited_since_take', 'stop')
       keep_ended(one, turn.thread, limits)
       redis.call('LREM', key('mailbox', turn.thread), 1, one)
       close(one, turn.person)
@@ -56,7 +56,7 @@ end
 local function note_newest(id, thread, message_ids)
   local name = key('newest', thread)
   if last_of(message_ids) == '' then return end
-  local before = redis.pcall('GET', name)
+  local before = redis.call('GET', name)
   if type(before) ~= 'string' or before == id then before = nil end
   local has_ended_before = redis.call('HEXISTS', key('turn', id), 'kept') == 1
   if before and has_ended_before and may_be_retried(before, thread) then return id end
@@ -86,7 +86,7 @@ end
 local function end_with_exchange(id, thread, exchange, limits)
   remember(thread, id, exchange, limits.history, limits.history_bytes)
   renew_context_index(thread)
-  redis.call('HDEL', key('turn', id), PREVIOUS_ANSWER, 'after')
+  redis.call('HDEL', key('turn', id), 'previous_answer', 'after')
 end
 
 local function note_dead(id, ended)
@@ -98,9 +98,9 @@ end
 
 local function store_outcome(id, ended)
   local name = key('turn', id)
-  redis.call('HSET', name, 'state', ended.outcome, MESSAGE_IDS, ended.message_ids, 'shown', ended.shown,
+  redis.call('HSET', name, 'state', ended.outcome, 'message_ids', ended.message_ids, 'shown', ended.shown,
     'end', ended.end_kind)
-  redis.call('HDEL', name, 'entry', 'worker', POSITION, ATTEMPTS, MAX_PROGRESS, MORE, 'stop')
+  redis.call('HDEL', name, 'entry', 'worker', 'position', 'attempts', 'max_progress', 'more', 'stop')
 end
 
 -- The history has the question, unless it was edited since. Without an exchange the record keeps it, so that
@@ -168,11 +168,11 @@ function verbs.finish(id, fence, outcome, message_ids, shown, exchange, end_kind
 
   local name, last = key('turn', id), last_remembered(turn.thread)
   -- Messages that were posted while the store was away are new here.
-  redis.call('HSET', name, MESSAGE_IDS, message_ids)
+  redis.call('HSET', name, 'message_ids', message_ids)
   note_posted(turn.thread, message_ids)
-  if redis.call('HEXISTS', name, ANEW) == 1 then
-    redis.call('HSET', name, 'shown', shown, MORE, cjson.encode({used = natural(used)}))
-    return ANEW
+  if redis.call('HEXISTS', name, 'edited_since_take') == 1 then
+    redis.call('HSET', name, 'shown', shown, 'more', cjson.encode({used = natural(used)}))
+    return 'edited_since_take'
   end
   local ended = {
     outcome = outcome, message_ids = message_ids, shown = shown, exchange = exchange,
@@ -187,7 +187,7 @@ function verbs.give_up(platform, entry, fence, limits)
   local thread = redis.call('HGET', key('claimed', platform), entry)
   local id = thread and redis.call('LINDEX', key('mailbox', thread), 0)
   if not id then return 'lost' end
-  local known = redis.call('HMGET', key('turn', id), MESSAGE_IDS, 'shown')
-  redis.call('HDEL', key('turn', id), ANEW)
+  local known = redis.call('HMGET', key('turn', id), 'message_ids', 'shown')
+  redis.call('HDEL', key('turn', id), 'edited_since_take')
   return verbs.finish(id, fence, 'dead', known[1] or '[]', known[2] or '', '', 'failed', nil, limits)
 end

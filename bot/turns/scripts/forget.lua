@@ -51,7 +51,7 @@ local function find_answers(thread, wanted, ids)
   end
   for _, id in ipairs(turns) do
     local removed, found = {}, false
-    for _, message in ipairs(ids_in(redis.call('HGET', key('turn', id), MESSAGE_IDS) or '')) do
+    for _, message in ipairs(ids_in(redis.call('HGET', key('turn', id), 'message_ids') or '')) do
       if wanted[message] then
         for _, own in ipairs(removed_messages(id)) do removed[own] = true end
         found = found or not removed[message]
@@ -78,7 +78,7 @@ local function drop_forgotten_answer(id, how)
   local name, turn = key('turn', id), record(id)
   if redis.call('HEXISTS', name, 'forget') == 0 then return end
   redis.call('HSET', name, 'forget', how)
-  redis.call('HDEL', name, PREVIOUS_ANSWER)
+  redis.call('HDEL', name, 'previous_answer')
   local has_repair = how == AFTER_REPAIR and redis.call('ZSCORE', key('repairs', platform_of(turn.thread)), id)
   if not is_open(turn) and not has_repair then redis.call('HSET', name, 'shown', '') end
 end
@@ -108,10 +108,10 @@ end
 -- again. Both are written once more: this one with its buttons, and the other one, if it is still there, without.
 local function note_older_newest(thread, ids)
   local name, last = key('newest', thread), last_remembered(thread)
-  local newest = redis.pcall('GET', name)
+  local newest = redis.call('GET', name)
   if type(newest) ~= 'string' or not ids[newest] then return end
   repair_buttons(newest, thread)
-  if last == '' or last_of(redis.call('HGET', key('turn', last), MESSAGE_IDS) or '') == '' then return end
+  if last == '' or last_of(redis.call('HGET', key('turn', last), 'message_ids') or '') == '' then return end
   redis.call('SET', name, last, 'PX', ARGV[2])
   repair_buttons(last, thread)
 end
@@ -132,12 +132,12 @@ local function forget_turns(ids, may_be_admitted_later)
     local turn, name, lead = record(id), key('turn', id), lead_of(id)
     drop_from_contexts(id)
     if lead then leave_out(id, lead) end
-    if turn.thread and turn.state == 'queued' and redis.call('HEXISTS', name, MESSAGE_IDS) == 0 then
+    if turn.thread and turn.state == 'queued' and redis.call('HEXISTS', name, 'message_ids') == 0 then
       redis.call('HDEL', name, 'joined')
       drop(id, turn)
     elseif turn.thread then
       redis.call('HSETNX', name, 'forget', '1')
-      redis.call('HDEL', name, ANEW)
+      redis.call('HDEL', name, 'edited_since_take')
       remembered[turn.thread] = remembered[turn.thread] or {}
       local here = remembered[turn.thread]
       here[id] = true
@@ -177,7 +177,7 @@ function verbs.reset(thread, event)
   local ids = redis.call('ZRANGE', key('turns', thread), 0, -1)
   for _, line in ipairs(redis.call('LRANGE', key('history', thread), 0, -1)) do table.insert(ids, turn_of(line)) end
   for _, id in ipairs(redis.call('LRANGE', key('mailbox', thread), 0, -1)) do
-    if redis.call('HEXISTS', key('turn', id), MESSAGE_IDS) == 1 or record(id).state == 'running' then
+    if redis.call('HEXISTS', key('turn', id), 'message_ids') == 1 or record(id).state == 'running' then
       -- In front, joined questions before their lead: otherwise they would be answered by themselves.
       for _, one in ipairs({id, unpack(joined_to(id))}) do table.insert(ids, 1, one) end
     end

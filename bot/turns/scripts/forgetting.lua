@@ -6,7 +6,7 @@
 
 -- A worker that has been silent for so long (ms) has died.
 local STEP_MS = 10000
-local KEEPS_NAME = {turn = true, history = true, open = true, running = true, mailbox = true, waiting = true,
+local KEEPS_NAME = {turn = true, history = true, open = true, running = true, mailbox = true, throttled = true,
   live = true, of = true}
 
 -- The name of a place may be the beginning of a question, and a persona may be the person's.
@@ -79,7 +79,7 @@ local function of_person()
     open = function(name, person, it)
       local waits = 0
       for _, id in ipairs(redis.call('SMEMBERS', name)) do
-        if not (is_key_of(record(id).person, it) and is_queued(id, record(id))) then
+        if not is_open(record(id)) then
           redis.call('SREM', name, id)
         elseif not erase_turn(id, it) then
           waits = waits + 1
@@ -87,8 +87,8 @@ local function of_person()
       end
       return 0, waits
     end,
-    running = function(_, person) return 0, prune_and_count_running(person) > 0 and 1 or 0 end,
-    waiting = function(_, person)
+    running = function(name) return 0, count_turns(name) > 0 and 1 or 0 end,
+    throttled = function(_, person)
       while redis.call('ZCARD', key('throttled', person)) > 0 do wake_throttled(person) end
       return 1
     end,
@@ -165,10 +165,7 @@ local function forget_key(name, it)
   local kind, rest = string.match(name, '^([^:]*):?(.*)$')
   local full = prefix .. name
   local at_person, at_thread, at_value = of_person()[kind], of_thread()[kind], of_value()[kind]
-  if string.find(name, ':unreadable$') then
-    -- Its content is unknown.
-    return redis.call('DEL', full), 0
-  elseif name == 'dead' then
+  if name == 'dead' then
     local found = 0
     for _, entry in ipairs(redis.call('XRANGE', full, '-', '+')) do
       if names_it(entry[2][2] or '', it) then found = found + redis.call('XDEL', full, entry[1]) end

@@ -31,7 +31,7 @@ local function discard(id)
   forget_exchanges(turn.thread, {[id] = true})
   local has_repair = redis.call('ZSCORE', key('repairs', platform_of(turn.thread)), id)
   if has_repair or is_open(turn) then return end
-  for _, message in ipairs(ids_in(redis.call('HGET', name, MESSAGE_IDS))) do
+  for _, message in ipairs(ids_in(redis.call('HGET', name, 'message_ids'))) do
     redis.call('DEL', key('posted', platform_of(turn.thread), message))
   end
   redis.call('DEL', name)

@@ -12,8 +12,8 @@ end
 
 -- A person's request to the worker of a turn: to restart, or to stop.
 local function request_to(id)
-  local known = redis.call('HMGET', key('turn', id), ANEW, 'stop')
-  return known[1] and ANEW or known[2] or ''
+  local known = redis.call('HMGET', key('turn', id), 'edited_since_take', 'stop')
+  return known[1] and 'edited_since_take' or known[2] or ''
 end
 
 -- If another worker has reclaimed the token, the lease is lost, even if that worker has not taken the turn
@@ -45,14 +45,14 @@ function verbs.save(id, fence, message_ids, shown, more)
   local turn = record(id)
   if is_record_lost(id) then return '' end
   if not holds(turn, fence) then return 'lost' end
-  local progress = tonumber(redis.call('HGET', key('turn', id), MAX_PROGRESS)) or 0
+  local progress = tonumber(redis.call('HGET', key('turn', id), 'max_progress')) or 0
   if message_ids ~= '[]' and #shown > progress then
-    redis.call('HSET', key('turn', id), ATTEMPTS, 1, MAX_PROGRESS, #shown)
+    redis.call('HSET', key('turn', id), 'attempts', 1, 'max_progress', #shown)
   end
   local request = request_to(id)
-  redis.call('HSET', key('turn', id), MESSAGE_IDS, message_ids, MORE, more)
+  redis.call('HSET', key('turn', id), 'message_ids', message_ids, 'more', more)
   -- A save before a restart has the end of a stopped answer, which will not be shown.
-  if request ~= ANEW then redis.call('HSET', key('turn', id), 'shown', shown) end
+  if request ~= 'edited_since_take' then redis.call('HSET', key('turn', id), 'shown', shown) end
   note_posted(turn.thread, message_ids)
   -- A page may have been deleted before it was known.
   return request_to(id)
@@ -75,7 +75,7 @@ function verbs.release(id, fence, delay, counts)
   if turn.fence == fence and turn.state == 'queued' then return 'ok' end
   if not holds(turn, fence) then return 'lost' end
   redis.call('HSET', key('turn', id), 'state', 'queued')
-  if counts == '' then count(key('turn', id), ATTEMPTS, -1) end
+  if counts == '' then redis.call('HINCRBY', key('turn', id), 'attempts', -1) end
   release(id, turn)
   if tonumber(delay) > 0 then
     local delayed = key('delayed', platform_of(turn.thread))

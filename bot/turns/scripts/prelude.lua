@@ -5,9 +5,6 @@
 -- ARGV[1] is the verb, ARGV[2] how long keys are kept (ms), the rest the verb's arguments in the order of
 -- its function.
 --
--- Unknown fields stay as they are, and an unreadable value counts as missing. No value may raise an error: a
--- script's earlier writes would stay.
---
 -- A thread with work is in exactly one of: ready_threads, delayed, throttled, claimed.
 
 local prefix = KEYS[1]
@@ -24,7 +21,7 @@ local SPENT_MS = 2 * DAY_MS
 -- The value of a record's `forget` if the answer is dropped, too: at once, or after a repair without buttons.
 local WITH_ANSWER, AFTER_REPAIR = '2', '3'
 
--- Stored names are those of the first version. Keys without a line here are stored under their own name:
+-- The keys:
 --   mailbox:<thread>     list of turn ids, the running or next one first
 --   turn:<id>            hash: the record of a turn
 --   open, open:<person>  sets of turns that are admitted and have no outcome yet
@@ -50,21 +47,13 @@ local WITH_ANSWER, AFTER_REPAIR = '2', '3'
 --                        place is written as a thread, without its last parts
 --   of:<platform>:<id>   set of the threads in which a person has spoken; see forgetting.lua
 --   dead                 stream of turns that were given up
-local STORED = {
-  -- <platform>: sorted set of threads that may be taken, by the position of their first turn
-  ready_threads = 'line',
-  -- <platform>: stream of tokens, at least one for each ready thread; a token gives the right to take the
-  -- thread that is first at that moment
-  tokens = 'ready',
-  -- <platform>: hash of the threads that were taken, by token
-  claimed = 'held',
-  -- <platform>: sorted set of threads by the time (ms) at which they are ready again
-  delayed = 'later',
-  -- <person>: sorted set of threads, by position, whose person has enough turns running
-  throttled = 'waiting',
-  -- <platform>: sorted set of ended turns by the time (ms) at which their reply is repaired
-  repairs = 'mend',
-}
+--   ready_threads:<platform>  sorted set of threads that may be taken, by the position of their first turn
+--   tokens:<platform>    stream of tokens, at least one for each ready thread; a token gives the right to take the
+--                        thread that is first at that moment
+--   claimed:<platform>   hash of the threads that were taken, by token
+--   delayed:<platform>   sorted set of threads by the time (ms) at which they are ready again
+--   throttled:<person>   sorted set of threads, by position, whose person has enough turns running
+--   repairs:<platform>   sorted set of ended turns by the time (ms) at which their reply is repaired
 
 -- The record of a turn, `turn:<id>`; records.py reads its JSON. A flag is '1' or missing. The question:
 --   state         queued, running, dropped, or the outcome
@@ -83,7 +72,7 @@ local STORED = {
 --   entry         the token with which it was taken
 --   worker        the worker that has taken it, for operators only
 --   stop          flag: a person asks for the end of the answer
---   begun         how often workers restarted for an edit since the turn was queued; see MOST_BEGINNINGS
+--   restarts      how often workers restarted for an edit since the turn was queued; see MOST_RESTARTS
 --   joins         flag: it may be answered together with others
 --   joined        JSON: ids of the turns that are answered together with this one
 --   lead          id of the turn together with which this one is answered
@@ -94,21 +83,21 @@ local STORED = {
 --   after         the thread's last remembered turn when this one ended without an exchange
 --   continued     JSON: ids of the turns that continue the answer
 --   kept          the bytes at this turn in the list `kept:<person>`, of all turns up to it
--- Fields that are stored under another name than they have here:
-local ATTEMPTS = 'tries' -- the attempt under way and those before it that got no further than the best one
-
-local POSITION = 'place' -- the time (us) by which ready threads are sorted; where to answer is in the body
-local PLACE_CHANGES = 'pressed_at' -- JSON: what is added to the place in the body, by a press or the queue
-local MESSAGE_IDS = 'pages' -- JSON: ids of the messages that show the answer, one for each page
-local MORE = 'rest' -- JSON: further facts about the text in `shown`, and the tokens used so far
-local MAX_PROGRESS = 'furthest' -- bytes of the longest text that an attempt has shown
-local PREVIOUS_ANSWER = 'former' -- the answer that stays until there is a new one
-local ANEW = 'anew' -- flag: the question was edited, and no worker has taken the turn since
--- Keys of one step.
-local STEP_KEYS = 100
+-- Of both:
+--   attempts      the attempt under way and those before it that got no further than the best one
+--   position      the time (us) by which ready threads are sorted
+--   place_changes JSON: what is added to the place in the body, by a press or the queue
+--   message_ids   JSON: ids of the messages that show the answer, one for each page
+--   more          JSON: further facts about the text in `shown`, and the tokens used so far
+--   max_progress  bytes of the longest text that an attempt has shown
+--   previous_answer  the answer that stays until there is a new one
+--   late_writes   JSON: ids of messages that may show something else than the turn ended with
+--   repair_attempts  how often its repair was claimed
+--   edited_since_take  flag: the question was edited, and no worker has taken the turn since
+--   reserved      '<day> <questions> <tokens>' of its person's quota, until the turn ends
 
 local function key(kind, ...)
-  return prefix .. table.concat({STORED[kind] or kind, ...}, ':')
+  return prefix .. table.concat({kind, ...}, ':')
 end
 
 local function keep(...)
@@ -160,15 +149,6 @@ local function natural(value)
   return value >= 0 and value < 2 ^ 52 and math.floor(value) or 0
 end
 
--- HINCRBY raises an error if the field is no number.
-local function count(name, field, by)
-  local value = tonumber(redis.call('HGET', name, field)) or 0
-  if not (value >= 0 and value < 2 ^ 52) then value = 0 end
-  value = math.floor(value) + by
-  redis.call('HSET', name, field, value)
-  return value
-end
-
 local function record(id)
   local values = redis.call('HMGET', key('turn', id), 'state', 'fence', 'thread', 'person', 'entry')
   return {
@@ -211,8 +191,7 @@ end
 -- A turn keeps its position when it is released, or while others of its thread run.
 local function position_of(thread)
   local first = redis.call('LINDEX', key('mailbox', thread), 0)
-  local position = first and tonumber(redis.call('HGET', key('turn', first), POSITION))
-  return position == position and position or now_us()
+  return first and redis.call('HGET', key('turn', first), 'position') or now_us()
 end
 
 local function make_ready(thread)

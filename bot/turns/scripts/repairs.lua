@@ -1,12 +1,10 @@
 -- Repairs of ended replies.
 
 local MOST_REPAIR_ATTEMPTS = 20
-local LATE_WRITES = 'late' -- JSON: ids of messages that may show something else than the turn ended with
-local REPAIR_ATTEMPTS = 'looks' -- how often its repair was claimed
 
 local function schedule_repair(id, thread, delay)
   local repairs = key('repairs', platform_of(thread))
-  redis.call('HDEL', key('turn', id), REPAIR_ATTEMPTS)
+  redis.call('HDEL', key('turn', id), 'repair_attempts')
   redis.call('ZADD', repairs, now_ms() + delay, id)
   keep(repairs)
 end
@@ -14,14 +12,14 @@ end
 -- These messages (JSON) may show something else than the turn ended with.
 local function note_late_writes(id, message_ids)
   local name = key('turn', id)
-  local late = ids_in(redis.call('HGET', name, LATE_WRITES))
+  local late = ids_in(redis.call('HGET', name, 'late_writes'))
   for _, message in ipairs(ids_in(message_ids)) do table.insert(late, message) end
-  if #late > 0 then redis.call('HSET', name, LATE_WRITES, cjson.encode(late)) end
+  if #late > 0 then redis.call('HSET', name, 'late_writes', cjson.encode(late)) end
 end
 
 -- Writes a reply once more, now that other buttons belong below it.
 local function repair_buttons(id, thread)
-  note_late_writes(id, redis.call('HGET', key('turn', id), MESSAGE_IDS) or '')
+  note_late_writes(id, redis.call('HGET', key('turn', id), 'message_ids') or '')
   schedule_repair(id, thread, 0)
 end
 
@@ -48,9 +46,9 @@ function verbs.claim_repair(platform, duration)
     local id = redis.call('ZRANGEBYSCORE', repairs, '-inf', now_ms(), 'LIMIT', 0, 1)[1]
     if not id then return false end
     local name = key('turn', id)
-    local known = redis.call('HMGET', name, 'state', 'body', PLACE_CHANGES, LATE_WRITES, 'thread')
+    local known = redis.call('HMGET', name, 'state', 'body', 'place_changes', 'late_writes', 'thread')
     local ended = known[1] and known[1] ~= 'queued' and known[1] ~= 'running'
-    if ended and count(name, REPAIR_ATTEMPTS, 1) <= MOST_REPAIR_ATTEMPTS then
+    if ended and redis.call('HINCRBY', name, 'repair_attempts', 1) <= MOST_REPAIR_ATTEMPTS then
       local claim = now_ms() + duration
       redis.call('ZADD', repairs, claim, id)
       return {id, claim, known[2], known[3] or '{}', known[4] or '[]', known[5] or ''}
@@ -63,6 +61,6 @@ end
 function verbs.complete_repair(platform, id, claim)
   local repairs = key('repairs', platform)
   if redis.call('ZSCORE', repairs, id) ~= claim then return 0 end
-  redis.call('HDEL', key('turn', id), LATE_WRITES, REPAIR_ATTEMPTS)
+  redis.call('HDEL', key('turn', id), 'late_writes', 'repair_attempts')
   return end_repair(platform, id)
 end

@@ -3,16 +3,6 @@
 -- A thread in which many people ask has this many times its slots.
 local CROWD = 4
 
--- A full thread gets no further turn: if it is in no place, it is made ready.
-local function repair_full(thread)
-  local id, turn = prune_to_first(thread)
-  if not id then return end
-  redis.call('ZADD', key('open'), 'NX', now_ms(), id)
-  redis.call('SADD', key('open', turn.person), id)
-  keep(key('open'), key('open', turn.person))
-  repair_open(id)
-end
-
 -- One person can fill a thread's slots; then further slots are for people who have none there. Turns that
 -- will be answered together have one slot.
 local function is_thread_full(thread, person, joins, limit)
@@ -30,13 +20,11 @@ end
 -- '' if there is room for one more turn.
 local function refusal(person, person_limit, total_limit)
   if is_being_forgotten(platform_of(person), id_of(person)) then return 'forgetting' end
-  local open = redis.call('SMEMBERS', key('open', person))
-  if #open >= tonumber(person_limit) then
-    for _, id in ipairs(open) do
-      if not is_queued(id, record(id)) then redis.call('SREM', key('open', person), id) end
-    end
-  end
-  if redis.call('ZCARD', key('open')) >= tonumber(total_limit) then check_some_open() end
-  if redis.call('SCARD', key('open', person)) >= tonumber(person_limit) then return 'person' end
-  return redis.call('ZCARD', key('open')) >= tonumber(total_limit) and 'full' or ''
+  local all, own = key('open'), key('open', person)
+  person_limit, total_limit = tonumber(person_limit), tonumber(total_limit)
+  if redis.call('SCARD', own) >= person_limit and count_turns(own) >= person_limit then return 'person' end
+  if redis.call('ZCARD', all) < total_limit then return '' end
+  -- The records of older turns have expired.
+  redis.call('ZREMRANGEBYSCORE', all, '-inf', now_ms() - ARGV[2])
+  return redis.call('ZCARD', all) >= total_limit and 'full' or ''
 end

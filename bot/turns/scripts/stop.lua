@@ -2,8 +2,8 @@
 
 -- Makes the worker of a turn, or the next one, answer its current question.
 local function ask_for_anew(id)
-  redis.call('HSET', key('turn', id), ANEW, '1')
-  redis.call('PUBLISH', key('stops'), ANEW .. ' ' .. id)
+  redis.call('HSET', key('turn', id), 'edited_since_take', '1')
+  redis.call('PUBLISH', key('stops'), 'edited_since_take' .. ' ' .. id)
 end
 
 -- `asker` is the person who asks for it; without one, any reply may be stopped.

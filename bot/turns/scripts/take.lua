@@ -7,16 +7,16 @@ local JOINED_BYTES = 64000
 -- of the new answer. Text without a message was never visible.
 local function begin_anew(id)
   local name, removed = key('turn', id), removed_messages(id)
-  local known = redis.call('HMGET', name, MESSAGE_IDS, 'shown')
+  local known = redis.call('HMGET', name, 'message_ids', 'shown')
   if known[1] and known[1] ~= '[]' and known[2] and known[2] ~= '' then
-    redis.call('HSETNX', name, PREVIOUS_ANSWER, known[2])
+    redis.call('HSETNX', name, 'previous_answer', known[2])
   end
-  redis.call('HSET', name, ATTEMPTS, 0, 'shown', '')
-  local used = decoded(redis.call('HGET', name, MORE) or '').used
-  redis.call('HDEL', name, ANEW, MAX_PROGRESS, MORE)
-  count(name, 'begun', 1)
+  redis.call('HSET', name, 'attempts', 0, 'shown', '')
+  local used = decoded(redis.call('HGET', name, 'more') or '').used
+  redis.call('HDEL', name, 'edited_since_take', 'max_progress', 'more')
+  redis.call('HINCRBY', name, 'restarts', 1)
   local more = {used = tonumber(used), removed = #removed > 0 and removed or nil}
-  if next(more) then redis.call('HSET', name, MORE, cjson.encode(more)) end
+  if next(more) then redis.call('HSET', name, 'more', cjson.encode(more)) end
 end
 
 -- A person's turn runs beyond the limit if another person waits behind it in the thread.
@@ -24,20 +24,13 @@ local function may_run(id, turn, limit)
   local person, running = turn.person, key('running', turn.person)
   if redis.call('SISMEMBER', running, id) == 1 then return true end
   if redis.call('SCARD', running) < tonumber(limit) then return true end
-  return prune_and_count_running(person) < tonumber(limit) or keeps_others_waiting(turn.thread, person)
-end
-
--- If a key is lost, a thread may get a second token while a worker has it. If both led to its turn, they would
--- take the turn from each other until its attempts are used up.
-local function has_another_token(thread, turn, platform, entry)
-  if turn.state ~= 'running' or turn.entry == entry then return false end
-  return redis.call('HGET', key('claimed', platform), turn.entry) == thread and is_pending(platform, turn.entry)
+  return count_turns(running) < tonumber(limit) or keeps_others_waiting(turn.thread, person)
 end
 
 -- The last message of the thread's newest reply; '' if there is none.
 local function last_above(thread)
-  local newest = redis.pcall('GET', key('newest', thread))
-  return type(newest) == 'string' and last_of(redis.call('HGET', key('turn', newest), MESSAGE_IDS)) or ''
+  local newest = redis.call('GET', key('newest', thread))
+  return type(newest) == 'string' and last_of(redis.call('HGET', key('turn', newest), 'message_ids')) or ''
 end
 
 -- The turns of the same person that wait directly behind a turn are answered with it, if they may be.
@@ -87,8 +80,8 @@ local function next_to_take(platform, entry, person_limit)
   while true do
     thread = thread or redis.call('ZPOPMIN', key('ready_threads', platform))[1]
     if not thread then return end
-    local id, turn = prune_to_first(thread)
-    if id and not has_another_token(thread, turn, platform, entry) then
+    local id, turn = first_of(thread)
+    if id then
       if may_run(id, turn, person_limit) then return thread, id, turn end
       redis.call('ZADD', key('throttled', turn.person), position_of(thread), thread)
       keep(key('throttled', turn.person))
@@ -100,8 +93,8 @@ end
 -- What a worker needs of a turn that it has taken: 16 values, in the order in which queue.py (`_read_taken`) reads them.
 local function for_worker(id, thread, fence, attempts)
   local body, place_changes, stop, previous_answer, above, message_ids, shown, more, context, preferences =
-    unpack(redis.call('HMGET', key('turn', id), 'body', PLACE_CHANGES, 'stop', PREVIOUS_ANSWER, 'above',
-      MESSAGE_IDS, 'shown', MORE, 'context', 'preferences'))
+    unpack(redis.call('HMGET', key('turn', id), 'body', 'place_changes', 'stop', 'previous_answer', 'above',
+      'message_ids', 'shown', 'more', 'context', 'preferences'))
   return {
     id, thread, fence, attempts,
     body, joined_questions(id), place_changes or '{}', context or '', preferences or '',
@@ -122,9 +115,9 @@ function verbs.take(platform, entry, worker, person_limit)
   redis.call('HSET', claimed, entry, thread)
   redis.call('SADD', key('running', turn.person), id)
   keep(claimed, key('running', turn.person))
-  if redis.call('HEXISTS', name, ANEW) == 1 then begin_anew(id) end
+  if redis.call('HEXISTS', name, 'edited_since_take') == 1 then begin_anew(id) end
   redis.call('HSET', name, 'state', 'running', 'entry', entry, 'worker', worker)
-  local fence, attempts = count(name, 'fence', 1), count(name, ATTEMPTS, 1)
+  local fence, attempts = redis.call('HINCRBY', name, 'fence', 1), redis.call('HINCRBY', name, 'attempts', 1)
   if fence == 1 then redis.call('HSET', name, 'above', last_above(thread)) end
   if fence == 1 then
     join_followers(id, turn)

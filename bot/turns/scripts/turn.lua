@@ -2,7 +2,7 @@
 
 -- The messages of a turn that its workers have deleted, or are about to.
 local function removed_messages(id)
-  local removed = decoded(redis.call('HGET', key('turn', id), MORE) or '').removed
+  local removed = decoded(redis.call('HGET', key('turn', id), 'more') or '').removed
   return type(removed) == 'table' and removed or {}
 end
 
@@ -22,9 +22,9 @@ end
 
 -- The body stays as it is, so additions to the turn's place have a field of their own.
 local function add_to_place(id, added)
-  local known = decoded(redis.call('HGET', key('turn', id), PLACE_CHANGES) or '')
+  local known = decoded(redis.call('HGET', key('turn', id), 'place_changes') or '')
   for name, value in pairs(added) do known[name] = value end
-  redis.call('HSET', key('turn', id), PLACE_CHANGES, cjson.encode(known))
+  redis.call('HSET', key('turn', id), 'place_changes', cjson.encode(known))
 end
 
 function verbs.others_wait(id, thread)

@@ -26,8 +26,8 @@ function verbs.standings(...)
   local found = {}
   for at, id in ipairs({...}) do
     found[at] = redis.call('HMGET', key('turn', id),
-      'state', 'thread', 'body', MESSAGE_IDS, 'shown', MORE, PREVIOUS_ANSWER, 'end', 'forget')
-    local newest = found[at][2] and redis.pcall('GET', key('newest', found[at][2]))
+      'state', 'thread', 'body', 'message_ids', 'shown', 'more', 'previous_answer', 'end', 'forget')
+    local newest = found[at][2] and redis.call('GET', key('newest', found[at][2]))
     found[at][10] = type(newest) == 'string' and newest
   end
   return found

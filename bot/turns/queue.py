@@ -55,7 +55,7 @@ from bot.turns.records import (
     write_turn,
 )
 from bot.turns.scripts import source_of
-from bot.turns.standings import Known, read_known
+from bot.turns.standings import TurnRecord, read_record
 
 log = logging.getLogger(__name__)
 
@@ -451,11 +451,11 @@ class TurnQueue:
         key = self._store.key("handled", whole_characters(event_id))
         return bool(await self._store.command("EXISTS", key))
 
-    async def standings(self, *turn_ids: str) -> list[Known]:
+    async def standings(self, *turn_ids: str) -> list[TurnRecord]:
         """Return the records of turns; unknown and forgotten turns are skipped."""
         rows = await self._script.run("standings", *turn_ids)
         pairs = zip(turn_ids, rows if isinstance(rows, list) else (), strict=False)
-        return [known for turn_id, row in pairs if (known := read_known(turn_id, row))]
+        return [one for turn_id, row in pairs if (one := read_record(turn_id, _record(row)))]
 
     async def turn(self, turn_id: str) -> Turn | None:
         """Return a turn, without its question if it has ended; None if it is unreadable."""
@@ -560,10 +560,11 @@ class TurnLeases:
         )
         if not isinstance(answer, list):
             return None
+        record = _record(answer)
         try:
-            return _read_taken(token.platform, answer)
+            return _read_taken(token.platform, record)
         except Unreadable as error:
-            turn_id, _, fence, *_ = answer
+            turn_id, fence = record["id"], record["fence"]
             log.warning("Turn %s: given up, because its record cannot be read: %s", turn_id, error)
             await self._script.run("give_up", token.platform, token.entry, fence, self._end_limits)
             return None
@@ -665,10 +666,11 @@ class Repairs:
         answer = await self._script.run("claim_repair", platform, int(seconds * 1000))
         if not isinstance(answer, list):
             return None
-        turn_id, claim, body, place_changes, late_writes, thread = answer
+        turn_id, claim, fields = answer
+        record = _record(fields)
         try:
-            turn = read_turn(turn_id, platform, thread, body, place_changes)
-            return Repair(turn, read_texts(late_writes), int(claim))
+            turn = _read_turn(turn_id, platform, record)
+            return Repair(turn, read_texts(record.get("late_writes", "[]")), int(claim))
         except Unreadable as error:
             log.warning(
                 "Turn %s: cannot be repaired, because its record cannot be read: %s", turn_id, error
@@ -724,28 +726,36 @@ class QueueScript:
         return script
 
 
-def _read_taken(platform: str, answer: Sequence[Any]) -> Taken:
-    """Read what `for_worker` of take.lua returned. Raises Unreadable."""
-    (
-        turn_id, thread, fence, attempts,
-        body, questions, place_changes, others, preferences,
-        message_ids, text, more, previous_answer,
-        above, stop, waited_ms,
-    ) = answer  # fmt: skip
-    turn = read_turn(turn_id, platform, thread, body, place_changes)
-    if texts := read_texts(questions):
+def _record(answer: Sequence[Any]) -> dict[str, Any]:
+    """Return the fields of a record, which a script returns as names and values."""
+    return dict(zip(answer[::2], answer[1::2], strict=True))
+
+
+def _read_turn(turn_id: str, platform: str, record: Mapping[str, str]) -> Turn:
+    """Read the turn in a record. Raises Unreadable."""
+    thread, body = record.get("thread", ""), record.get("body", "")
+    return read_turn(turn_id, platform, thread, body, record.get("place_changes", "{}"))
+
+
+def _read_taken(platform: str, record: Mapping[str, Any]) -> Taken:
+    """Read the record of a turn that was taken. Raises Unreadable."""
+    turn = _read_turn(record["id"], platform, record)
+    if texts := read_texts(record["questions"]):
         turn = replace(turn, text="\n\n".join(texts))
-    quote, context = read_context(turn_id, others)
+    quote, context = read_context(turn.id, record.get("context", ""))
+    more = record.get("more", "{}")
     return Taken(
-        turn=replace(turn, quote=quote, preferences=read_preferences(preferences)),
-        fence=int(fence),
-        attempts=int(attempts),
-        shown=read_shown(turn_id, message_ids, text, more),
-        stop=bool(stop),
-        previous_answer=previous_answer,
-        above=above,
+        turn=replace(
+            turn, quote=quote, preferences=read_preferences(record.get("preferences", ""))
+        ),
+        fence=int(record["fence"]),
+        attempts=int(record["attempts"]),
+        shown=read_shown(turn.id, record.get("message_ids", "[]"), record.get("shown", ""), more),
+        stop="stop" in record,
+        previous_answer=record.get("previous_answer", ""),
+        above=record.get("above", ""),
         context=context,
-        waited=int(waited_ms) / 1000,
+        waited=int(record["waited_ms"]) / 1000,
         used=read_used(more),
     )
 

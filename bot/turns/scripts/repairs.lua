@@ -38,20 +38,19 @@ function verbs.report_late_writes(id, message_ids)
   return 1
 end
 
--- Returns {id, claim, body, place changes, late writes, thread} of a due repair, or false if there is none. The
--- claim expires after `duration` ms. A turn that runs again schedules its repair when it ends.
+-- Returns {id, claim, the names and values of the record} of a due repair, or false if there is none. The claim
+-- expires after `duration` ms. A turn that runs again schedules its repair when it ends.
 function verbs.claim_repair(platform, duration)
   local repairs = key('repairs', platform)
   while true do
     local id = redis.call('ZRANGEBYSCORE', repairs, '-inf', now_ms(), 'LIMIT', 0, 1)[1]
     if not id then return false end
     local name = key('turn', id)
-    local known = redis.call('HMGET', name, 'state', 'body', 'place_changes', 'late_writes', 'thread')
-    local ended = known[1] and known[1] ~= 'queued' and known[1] ~= 'running'
-    if ended and redis.call('HINCRBY', name, 'repair_attempts', 1) <= MOST_REPAIR_ATTEMPTS then
+    local turn = record(id)
+    if turn.state and not is_open(turn) and redis.call('HINCRBY', name, 'repair_attempts', 1) <= MOST_REPAIR_ATTEMPTS then
       local claim = now_ms() + duration
       redis.call('ZADD', repairs, claim, id)
-      return {id, claim, known[2], known[3] or '{}', known[4] or '[]', known[5] or ''}
+      return {id, claim, redis.call('HGETALL', name)}
     end
     end_repair(platform, id)
   end

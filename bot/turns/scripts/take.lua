@@ -90,17 +90,14 @@ local function next_to_take(platform, entry, person_limit)
   end
 end
 
--- What a worker needs of a turn that it has taken: 16 values, in the order in which queue.py (`_read_taken`) reads them.
-local function for_worker(id, thread, fence, attempts)
-  local body, place_changes, stop, previous_answer, above, message_ids, shown, more, context, preferences =
-    unpack(redis.call('HMGET', key('turn', id), 'body', 'place_changes', 'stop', 'previous_answer', 'above',
-      'message_ids', 'shown', 'more', 'context', 'preferences'))
-  return {
-    id, thread, fence, attempts,
-    body, joined_questions(id), place_changes or '{}', context or '', preferences or '',
-    message_ids or '[]', shown or '', more or '{}', previous_answer or '',
-    above or '', stop or '', open_for(id),
-  }
+-- The record of a turn that a worker has taken, and what follows from others: names and values.
+local function for_worker(id)
+  local found = redis.call('HGETALL', key('turn', id))
+  for name, value in pairs({id = id, questions = joined_questions(id), waited_ms = open_for(id)}) do
+    table.insert(found, name)
+    table.insert(found, value)
+  end
+  return found
 end
 
 -- Returns what `for_worker` does, or false if there is no turn for the token.
@@ -117,11 +114,12 @@ function verbs.take(platform, entry, worker, person_limit)
   keep(claimed, key('running', turn.person))
   if redis.call('HEXISTS', name, 'edited_since_take') == 1 then begin_anew(id) end
   redis.call('HSET', name, 'state', 'running', 'entry', entry, 'worker', worker)
-  local fence, attempts = redis.call('HINCRBY', name, 'fence', 1), redis.call('HINCRBY', name, 'attempts', 1)
+  local fence = redis.call('HINCRBY', name, 'fence', 1)
+  redis.call('HINCRBY', name, 'attempts', 1)
   if fence == 1 then redis.call('HSET', name, 'above', last_above(thread)) end
   if fence == 1 then
     join_followers(id, turn)
     note_several(id, thread)
   end
-  return for_worker(id, thread, fence, attempts)
+  return for_worker(id)
 end

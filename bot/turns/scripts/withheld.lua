@@ -21,14 +21,17 @@ function verbs.withheld(...)
   return found
 end
 
--- What is known of each of these turns, and the newest reply of its thread; a line of `false` if there is nothing.
+-- The records of these turns, as names and values, with the `newest` reply of the thread.
 function verbs.standings(...)
   local found = {}
   for at, id in ipairs({...}) do
-    found[at] = redis.call('HMGET', key('turn', id),
-      'state', 'thread', 'body', 'message_ids', 'shown', 'more', 'previous_answer', 'end', 'forget')
-    local newest = found[at][2] and redis.call('GET', key('newest', found[at][2]))
-    found[at][10] = type(newest) == 'string' and newest
+    found[at] = redis.call('HGETALL', key('turn', id))
+    local thread = record(id).thread
+    local newest = thread and redis.call('GET', key('newest', thread))
+    if newest then
+      table.insert(found[at], 'newest')
+      table.insert(found[at], newest)
+    end
   end
   return found
 end

@@ -215,7 +215,7 @@ class TurnQueue:
             turn.id,
             str(turn.key),
             _person_key(turn.key.platform, turn.person),
-            *write_turn(turn),
+            write_turn(turn),
             limits.waiting_per_thread,
             limits.waiting_per_person,
             limits.waiting,
@@ -263,9 +263,8 @@ class TurnQueue:
         added = json.dumps(place, ensure_ascii=False) if place else ""
         limits = self._limits.waiting_per_person, self._limits.waiting
         written = _write_quota(quota, estimate)
-        question = json.dumps(text, ensure_ascii=False) if text else "", left_out
         await self._script.run(
-            "regenerate", turn_id, person_id, press_id, added, *limits, written, *question
+            "regenerate", turn_id, person_id, press_id, added, *limits, written, text, left_out
         )
 
     async def continue_answer(
@@ -283,9 +282,7 @@ class TurnQueue:
         """
         limits = self._limits.waiting_per_person, self._limits.waiting
         body, written = write_turn(following), _write_quota(quota, estimate)
-        await self._script.run(
-            "continue", turn_id, person_id, following.id, *body, *limits, written
-        )
+        await self._script.run("continue", turn_id, person_id, following.id, body, *limits, written)
 
     async def rate(
         self, turn_id: str, *, person_id: str, rating: Rating | Literal[""]
@@ -316,11 +313,9 @@ class TurnQueue:
             turn.id,
             str(turn.key),
             _person_key(turn.key.platform, turn.person),
-            *write_turn(turn),
+            write_turn(turn),
             int(turn.asked_at * 1000),
             int(edited_at * 1000),
-            turn.person.id,
-            turn.left_out,
             limits.waiting_per_thread,
             limits.waiting_per_person,
             limits.waiting,
@@ -459,13 +454,10 @@ class TurnQueue:
 
     async def turn(self, turn_id: str) -> Turn | None:
         """Return a turn, without its question if it has ended; None if it is unreadable."""
-        thread, body, place_changes = await self._store.command(
-            *("HMGET", self._store.key("turn", whole_characters(turn_id))),
-            *("thread", "body", "place_changes"),
-        )
-        platform = turn_id.partition(":")[0]
+        key = self._store.key("turn", whole_characters(turn_id))
+        record = dict(await self._store.command("HGETALL", key))
         try:
-            return read_turn(turn_id, platform, thread or "", body, place_changes or "{}")
+            return read_turn(turn_id, turn_id.partition(":")[0], record)
         except Unreadable:
             return None
 
@@ -669,7 +661,7 @@ class Repairs:
         turn_id, claim, fields = answer
         record = _record(fields)
         try:
-            turn = _read_turn(turn_id, platform, record)
+            turn = read_turn(turn_id, platform, record)
             return Repair(turn, read_texts(record.get("late_writes", "[]")), int(claim))
         except Unreadable as error:
             log.warning(
@@ -731,15 +723,9 @@ def _record(answer: Sequence[Any]) -> dict[str, Any]:
     return dict(zip(answer[::2], answer[1::2], strict=True))
 
 
-def _read_turn(turn_id: str, platform: str, record: Mapping[str, str]) -> Turn:
-    """Read the turn in a record. Raises Unreadable."""
-    thread, body = record.get("thread", ""), record.get("body", "")
-    return read_turn(turn_id, platform, thread, body, record.get("place_changes", "{}"))
-
-
 def _read_taken(platform: str, record: Mapping[str, Any]) -> Taken:
     """Read the record of a turn that was taken. Raises Unreadable."""
-    turn = _read_turn(record["id"], platform, record)
+    turn = read_turn(record["id"], platform, record)
     if texts := read_texts(record["questions"]):
         turn = replace(turn, text="\n\n".join(texts))
     quote, context = read_context(turn.id, record.get("context", ""))

@@ -33,9 +33,8 @@ def read_record(turn_id: str, fields: Mapping[str, str]) -> TurnRecord | None:
     state, newest = fields.get("state", "dropped"), fields.get("newest", turn_id)
     if state == "dropped" or "forget" in fields:
         return None
-    platform, thread, body = turn_id.partition(":")[0], fields.get("thread"), fields.get("body")
     try:
-        turn = read_turn(turn_id, platform, thread or "", body or "", "{}")
+        turn = read_turn(turn_id, turn_id.partition(":")[0], fields)
     except Unreadable:
         return None
     message_ids, more = fields.get("message_ids", "[]"), fields.get("more", "{}")

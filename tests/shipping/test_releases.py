@@ -158,5 +158,4 @@ async def test_the_people_of_an_older_store_can_be_forgotten(store: Store, relea
 
 
 def person_of(turn: Stored) -> tuple[str, str]:
-    body = json.loads(turn.value["body"])
-    return body["key"]["platform"], body["person"]["id"]
+    return turn.name.split(":")[1], turn.value["asker"]

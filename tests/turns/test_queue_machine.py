@@ -695,20 +695,18 @@ class Queue(RuleBasedStateMachine):
         elif holds:
             thread = self.model.threads[known.thread]
             edited = thread.last == turn.id and thread.last_question != known.text
-            body = self.command("HGET", self.here.key("turn", turn.id), "body")
-            assert isinstance(body, str)
+            body, question = self.question(turn.id)
             text = write_exchange(exchange) if exchange else ""
-            text += "" if exchange and not known.joined else body
+            text += "" if exchange and not known.joined else body + question
             shows = "" if known.drops_answer == AT_ONCE else answer
             sizes = {turn.id: RECORD + len(shows.encode()) + len(text.encode())}
             for one in known.joined:
-                of_one = self.command("HGET", self.here.key("turn", one), "body")
-                sizes[one] = RECORD + len(str(of_one).encode())
+                sizes[one] = RECORD + len("".join(self.question(one)).encode())
             older = self.model.finish(turn.id, outcome, shown, exchange, sizes=sizes)
             assert got == older
             in_history = thread.last == turn.id and not (edited and not answer)
             is_dropped = known.forgotten or (in_history and not known.joined)
-            assert (f'"{known.text}"' not in body) == is_dropped
+            assert (known.text != self.question(turn.id)[1]) == is_dropped
             known.saved = True
             self.release(turn.id)
         if known.state == outcome:
@@ -1103,6 +1101,12 @@ class Queue(RuleBasedStateMachine):
     def holds(self, taken: Taken) -> bool:
         known = self.model.turns[taken.turn.id]
         return known.state == "running" and known.fence == taken.fence
+
+    def question(self, turn_id: str) -> tuple[str, str]:
+        """Return the fields of a question in its record."""
+        found = self.command("HMGET", self.here.key("turn", turn_id), "body", "text")
+        assert isinstance(found, list)
+        return str(found[0]), str(found[1])
 
     def release(self, turn_id: str) -> None:
         del self.pending[self.entry.pop(turn_id)]

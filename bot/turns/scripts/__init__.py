@@ -22,7 +22,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "withheld": (),
     "enqueue": ("context", "question", "quota", "speakers"),
     "admit": ("context", "enqueue", "quota", "room", "speakers"),
-    "press": ("enqueue", "question", "quota", "room", "turn"),
+    "press": ("enqueue", "quota", "room", "turn"),
     "rate": ("context",),
     "stop": ("kept",),
     "edit": ("admit", "enqueue", "open", "question", "quota", "room", "stop"),
@@ -32,7 +32,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "lease": ("context", "forget", "token"),
     "finish": ("context", "kept", "lease", "question", "quota", "repairs", "token"),
     "erase": ("context", "forget", "kept", "question"),
-    "forgetting": ("context", "erase", "open"),
+    "forgetting": ("erase", "open"),
 }
 
 # The verbs of each file.

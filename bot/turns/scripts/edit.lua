@@ -4,34 +4,33 @@
 local MOST_RESTARTS = 5
 
 -- The question of a turn that may still be edited: it is open, or the thread's last.
-local function question_of(id, turn, body, after)
+local function question_of(id, turn, text, after)
   local last = last_remembered(turn.thread)
   if not is_open(turn) and last ~= id and last ~= after then return nil end
-  return body.text == '' and last == id and last_question(turn.thread) or body.text
+  return text == '' and last == id and last_question(turn.thread) or text
 end
 
 -- Replaces the text of a question that its author has edited, at `edited` (ms), and answers it again. If
 -- the turn is not known and was asked less than a day ago, it is admitted: it may be a question only now, or
 -- its admission comes later. Of two edits the later wins, in any order. Platforms may report an edit that
 -- changes no text.
-function verbs.edit(id, thread, person, head, text, asked, edited, asker, left_out,
-    thread_limit, person_limit, total_limit, context, quota)
+function verbs.edit(id, thread, person, fields, asked, edited, thread_limit,
+    person_limit, total_limit, context, quota)
   local name, turn = key('turn', id), record(id)
   if not turn.state then
     if now_ms() - asked >= DAY_MS or redis.call('EXISTS', key('answered', id)) == 1 then return 'ignored' end
-    local answer =
-      verbs.admit(id, thread, person, head, text, thread_limit, person_limit, total_limit, context, quota)
+    local answer = verbs.admit(id, thread, person, fields, thread_limit, person_limit, total_limit, context, quota)
     if answer == 'admitted' then redis.call('HSET', name, 'edited', edited) end
     return answer
   end
-  local known = redis.call('HMGET', name, 'body', 'edited', 'forget', 'head_size')
+  fields = decoded(fields)
+  local known = redis.call('HMGET', name, 'text', 'edited', 'forget')
   local lead = lead_of(id) or id
   local whole = record(lead)
-  local body = decoded(known[1] or '')
-  if turn.state == 'dropped' or known[3] or not turn.thread or not tonumber(known[4]) then return 'ignored' end
-  if asker_of(id) ~= asker or (tonumber(known[2]) or 0) > tonumber(edited) then return 'ignored' end
-  local question = question_of(lead, whole, body, redis.call('HGET', key('turn', lead), 'after'))
-  if not question or question == decoded('[' .. text .. ']')[1] then return 'ignored' end
+  if turn.state == 'dropped' or known[3] or not turn.thread then return 'ignored' end
+  if asker_of(id) ~= fields.asker or (tonumber(known[2]) or 0) > tonumber(edited) then return 'ignored' end
+  local question = question_of(lead, whole, known[1], redis.call('HGET', key('turn', lead), 'after'))
+  if not question or question == fields.text then return 'ignored' end
 
   quota = decoded(quota or '')
   local estimate = natural(quota.estimate)
@@ -56,7 +55,6 @@ function verbs.edit(id, thread, person, head, text, asked, edited, asker, left_o
     if full ~= '' then return full end
     enqueue_again(lead, whole, last_remembered(turn.thread), quota)
   end
-  replace_question(id, text, left_out)
-  redis.call('HSET', name, 'edited', edited)
+  redis.call('HSET', name, 'text', fields.text, 'left_out', fields.left_out, 'edited', edited)
   return 'edited'
 end

@@ -42,9 +42,10 @@ local function copy_preferences(id, thread)
   redis.call('HSET', key('turn', id), 'preferences', next(copied) and cjson.encode(copied) or '')
 end
 
-local function store_turn(id, thread, person, head, text, quota)
-  redis.call('HSET', key('turn', id), 'state', 'queued', 'fence', 0, 'attempts', 0,
-    'thread', thread, 'person', person, 'body', with_question(head, text), 'head_size', #head)
+-- `fields` has those of the question.
+local function store_turn(id, thread, person, fields, quota)
+  redis.call('HSET', key('turn', id), 'state', 'queued', 'fence', 0, 'attempts', 0, 'thread', thread, 'person', person)
+  for field, value in pairs(fields) do redis.call('HSET', key('turn', id), field, value) end
   reserve(id, person, thread, 1, natural(quota.estimate))
   note_of(platform_of(thread), id_of(person), thread)
   note_speaker(thread, id_of(person))

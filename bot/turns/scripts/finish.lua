@@ -38,7 +38,7 @@ local function end_joined(id, turn, outcome, counts, limits)
       keep_ended(one, turn.thread, limits)
       redis.call('LREM', key('mailbox', turn.thread), 1, one)
       close(one, turn.person)
-      local size = RECORD_BYTES + redis.call('HSTRLEN', name, 'body')
+      local size = RECORD_BYTES + size_of(one)
       count_kept(one, turn.person, size, limits.person_bytes)
     end
   end
@@ -107,7 +107,7 @@ end
 -- it can be regenerated. Without a history the record has all texts for a while.
 local function keeps_question(id, thread, exchange, last, limits)
   return #joined_to(id) > 0 or limits.history == 0
-    or exchange == '' and (last ~= id or last_question(thread) ~= question_in(id))
+    or exchange == '' and (last ~= id or last_question(thread) ~= redis.call('HGET', key('turn', id), 'text'))
 end
 
 -- Gives the slots of an ended turn, in its thread and among the running turns of its person, to the next ones.
@@ -124,7 +124,7 @@ local function count_ended(id, person, ended, keeps, limits)
   if ended.exchange == '' and not keeps then return end
   local size = RECORD_BYTES + #ended.shown + #ended.exchange
   if keeps then
-    size = size + redis.call('HSTRLEN', key('turn', id), 'body') + redis.call('HSTRLEN', key('turn', id), 'context')
+    size = size + size_of(id) + redis.call('HSTRLEN', key('turn', id), 'context')
   end
   count_kept(id, person, size, limits.person_bytes)
 end

@@ -11,18 +11,7 @@ local KEEPS_NAME = {turn = true, history = true, open = true, running = true, ma
 
 -- The name of a place may be the beginning of a question, and a persona may be the person's.
 local function forget_place(id)
-  local name = key('turn', id)
-  local body, size = unpack(redis.call('HMGET', name, 'body', 'head_size'))
-  size = tonumber(size)
-  local from = body and size and select(2, string.find(body, ', "where": "', 1, true))
-  local to = from and from <= size and end_of_string(body, from)
-  local changed = 0
-  if to and to > from + 1 then
-    local shorter = string.sub(body, 1, from) .. string.sub(body, to)
-    redis.call('HSET', name, 'body', shorter, 'head_size', size - (to - from - 1))
-    changed = 1
-  end
-  return changed + redis.call('HDEL', name, 'preferences')
+  return redis.call('HDEL', key('turn', id), 'where', 'preferences')
 end
 
 -- Returns how much was removed, and 1 if something has to end first.

@@ -59,8 +59,12 @@ local WITH_ANSWER, AFTER_REPAIR = '2', '3'
 --   state         queued, running, dropped, or the outcome
 --   thread        the thread as ThreadKey writes it
 --   person        the key of the asker, written as a thread, too
---   body          JSON: the turn as it was admitted; its text, the question, is last and may be dropped
---   head_size     bytes of the body before the question
+--   asker         the id of the person
+--   asked_at      when it was asked (s)
+--   text          the question; '' once it is dropped
+--   left_out      how many letters of it were left out
+--   where         the name of the place
+--   body          JSON: what else the turn was admitted with
 --   context       JSON: the message to which the question replies, and earlier messages of others
 --   unheard       JSON: ids of messages that were removed from the context; a worker may still have them
 --   unsaid        flag: also messages of a person who is being forgotten
@@ -182,10 +186,13 @@ local function lead_of(id)
   end
 end
 
--- The id of the person who asked; nil if it cannot be read.
 local function asker_of(id)
-  local person = decoded(redis.call('HGET', key('turn', id), 'body') or '').person
-  return type(person) == 'table' and person.id or nil
+  return redis.call('HGET', key('turn', id), 'asker')
+end
+
+-- The bytes of a question in its record.
+local function size_of(id)
+  return redis.call('HSTRLEN', key('turn', id), 'body') + redis.call('HSTRLEN', key('turn', id), 'text')
 end
 
 -- A turn keeps its position when it is released, or while others of its thread run.

@@ -15,7 +15,7 @@ local function press_refusal(id, turn, asker, person_limit, total_limit, quota)
 end
 
 -- What the turn has shown, and its exchange in the history, stay until there is a new answer. `place`, which may
--- be '', is added to the turn's place. `text` is JSON, or '' if the question is as it was.
+-- be '', is added to the turn's place. `text` is '' if the question is as it was.
 function verbs.regenerate(id, asker, press, place, person_limit, total_limit, quota, text, left_out)
   local name, turn, pressed = key('turn', id), record(id), key('pressed', press)
   if redis.call('EXISTS', pressed) == 1 then return 'again' end
@@ -26,13 +26,13 @@ function verbs.regenerate(id, asker, press, place, person_limit, total_limit, qu
   redis.call('SET', pressed, id, 'PX', PRESS_MS)
   if place ~= '' then add_to_place(id, decoded(place)) end
   enqueue_again(id, turn, last_remembered(turn.thread), quota)
-  if (text or '') ~= '' then replace_question(id, text, left_out) end
+  if (text or '') ~= '' then redis.call('HSET', name, 'text', text, 'left_out', left_out) end
   return 'again'
 end
 
 -- Admits the turn `following`, which continues the answer of a thread's last turn. It is a turn of its own, so
 -- a call or a press that comes twice finds its id.
-function verbs.continue(id, asker, following, head, text, person_limit, total_limit, quota)
+function verbs.continue(id, asker, following, fields, person_limit, total_limit, quota)
   local turn = record(id)
   if redis.call('EXISTS', key('turn', following)) == 1 then return 'admitted' end
   quota = decoded(quota or '')
@@ -43,6 +43,6 @@ function verbs.continue(id, asker, following, head, text, person_limit, total_li
   local continued = continued_by(id)
   table.insert(continued, following)
   redis.call('HSET', key('turn', id), 'continued', cjson.encode(continued))
-  store_turn(following, turn.thread, turn.person, head, text, quota)
+  store_turn(following, turn.thread, turn.person, decoded(fields), quota)
   return 'admitted'
 end

@@ -36,10 +36,10 @@ end
 -- The turns of the same person that wait directly behind a turn are answered with it, if they may be.
 local function join_followers(id, turn)
   if redis.call('HGET', key('turn', id), 'joins') ~= '1' then return end
-  local ids, size = {}, redis.call('HSTRLEN', key('turn', id), 'body')
+  local ids, size = {}, size_of(id)
   for _, one in ipairs(redis.call('LRANGE', key('mailbox', turn.thread), 1, -1)) do
     local known = redis.call('HMGET', key('turn', one), 'person', 'fence', 'joins', 'state')
-    size = size + redis.call('HSTRLEN', key('turn', one), 'body')
+    size = size + size_of(one)
     local waits = known[2] == '0' and known[3] == '1' and known[4] == 'queued'
     if known[1] ~= turn.person or not waits or size > JOINED_BYTES then break end
     redis.call('HSET', key('turn', one), 'lead', id)
@@ -61,10 +61,8 @@ end
 local function joined_questions(id)
   local asked, texts = {}, {}
   for at, one in ipairs({id, unpack(joined_to(id))}) do
-    local body = decoded(redis.call('HGET', key('turn', one), 'body') or '')
-    if type(body.text) == 'string' and body.text ~= '' then
-      table.insert(asked, {tonumber(body.asked_at) or 0, at, body.text})
-    end
+    local asked_at, text = unpack(redis.call('HMGET', key('turn', one), 'asked_at', 'text'))
+    if text and text ~= '' then table.insert(asked, {tonumber(asked_at), at, text}) end
   end
   table.sort(asked, function(one, other)
     return one[1] < other[1] or one[1] == other[1] and one[2] < other[2]

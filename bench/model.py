@@ -34,9 +34,9 @@ from bot.app.assistant import open_assistant
 from bot.domain import Message
 from bot.local import hardware
 from bot.ports import Model
-from config.settings import Settings
 from tests.emulators.model import ModelEmulator
 from tests.support.model import open_model
+from tests.support.settings import settings_of
 
 TOKENS, PAUSE = 200, 0.02  # of an answer, and the seconds between two
 SHORT = 20  # tokens of an answer where streams count and tokens do not
@@ -201,7 +201,7 @@ async def crowd(url: str, streams: int) -> None:
         "  delay: median, 99 of 100, worst"
     )
     await print_crowd("raw sockets", lambda heard: raw_times(url, heard), streams)
-    settings = Settings(model_url=url, model_id=_MODEL)
+    settings = settings_of(model_url=url, model_id=_MODEL)
     hardware.collect_garbage_seldom()
     async with open_assistant(settings, asyncio.Event()) as mind:
         await print_crowd("this bot", lambda heard: times(mind.model, heard), streams)

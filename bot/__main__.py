@@ -19,7 +19,7 @@ import asyncio
 import logging
 import os
 import traceback
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -27,43 +27,46 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import bot
 
 if TYPE_CHECKING:
+    from bot.platform_spec import PlatformSpec
     from config.settings import Settings
 
 _T = TypeVar("_T")
 _ENV_FILE = Path(".env")
-ROLES = ("discord", "slack", "web", "console", "worker")
 
 
 def main(signals: ShutdownSignals) -> int:
     """Run the command line; returns the exit status."""
     _open_standard_streams()
-    arguments = _arguments()
-    # Imported here, because help and wrong arguments do not need them.
+    from bot.app.platforms import all_specs, load_settings
     from bot.errors import ParleyError
     from bot.text.sanitize import one_line, strip_controls
-    from config.settings import Settings, SettingsError, hand_on
+    from config.settings import SettingsError, hand_on
 
-    asks = arguments.command == "ask"
     work_of = {
         "run": _run,
         "ask": _ask,
         "check": _check,
-        "invite": _invite,
         "status": _status,
         "forget": _forget,
         "export": _export,
         "import": _import,
     }
+    asks = False
     try:
+        specs = all_specs()
+        arguments = _arguments(specs)
+        asks = arguments.command == "ask"
         if arguments.command == "init":
             hand_on(_ENV_FILE, os.environ)
             return asyncio.run(_init(signals, asks=not arguments.yes))
-        settings = Settings.load(os.environ, _ENV_FILE)
+        settings = load_settings(os.environ, _ENV_FILE)
         hand_on(_ENV_FILE, os.environ)
-        if arguments.command == "manifest":
-            _print_manifest(settings, arguments)
-            return 0
-        work = work_of[arguments.command](settings, arguments, signals)
+        own = {command.name: command.run for spec in specs for command in spec.commands}
+        if run := own.get(arguments.command):
+            running = run(settings, arguments, sys.stdout)
+            work: Coroutine[Any, Any, int | None] = _until_signal(signals, running)
+        else:
+            work = work_of[arguments.command](settings, arguments, signals)
         # The runner is not closed: that would wait for threads, and the process ends anyway.
         return asyncio.Runner(loop_factory=_loop_factory()).run(work) or 0
     except asyncio.CancelledError:
@@ -84,7 +87,8 @@ def main(signals: ShutdownSignals) -> int:
         return 1
 
 
-def _arguments() -> argparse.Namespace:
+def _arguments(specs: Sequence[PlatformSpec]) -> argparse.Namespace:
+    roles = [*(spec.name for spec in specs), "worker"]
     installed = Path(sys.argv[0]).stem
     name = "python -m bot" if installed == "__main__" else installed
     parser = argparse.ArgumentParser(prog=name, description="Parley, a chat bot.")
@@ -95,7 +99,7 @@ def _arguments() -> argparse.Namespace:
         "roles",
         nargs="*",
         metavar="ROLE",
-        help=f"{', '.join(ROLES)}; without any: what is configured, and a worker",
+        help=f"{', '.join(roles)}; without any: what is configured, and a worker",
     )
     ask = commands.add_parser("ask", help="answer one question and exit")
     ask.add_argument(
@@ -113,7 +117,6 @@ def _arguments() -> argparse.Namespace:
         "--yes", action="store_true", help="ask nothing, and take the variables of the environment"
     )
     commands.add_parser("check", help="check the settings, and say how to correct them")
-    commands.add_parser("invite", help="print the address that adds the bot to a Discord server")
     commands.add_parser("status", help="show the state of the bot that runs on this machine")
     commands.add_parser("export", help="print what is chosen for servers, channels and threads")
     importing = commands.add_parser("import", help="read what `export` has printed")
@@ -122,37 +125,27 @@ def _arguments() -> argparse.Namespace:
         "forget", help="remove everything that the store has of a person or a server"
     )
     forget.add_argument("id", metavar="PERSON|SERVER", help="an id, as the platform writes it")
-    manifest = commands.add_parser("manifest", help="print the manifest of the Slack app")
-    manifest.add_argument(
-        "--http", metavar="URL", default="", help="where the bot is reached; without: Socket Mode"
-    )
+    for command in (it for spec in specs for it in spec.commands):
+        command.add_arguments(commands.add_parser(command.name, help=command.help))
     arguments = parser.parse_args()
     if arguments.command == "ask" and not arguments.words and sys.stdin.isatty():
         ask.error("there is no question")
     if arguments.command == "forget" and not arguments.id.strip():
         forget.error("there is no id")
-    if getattr(arguments, "http", "") and not arguments.http.startswith("https://"):
-        manifest.error("Slack sends events to addresses with https:// only")
-    unknown = [role for role in getattr(arguments, "roles", ()) if role not in ROLES]
+    unknown = [role for role in getattr(arguments, "roles", ()) if role not in roles]
     if unknown:
-        run.error(f"unknown role {unknown[0]!r}; there are {', '.join(ROLES)}")
+        run.error(f"unknown role {unknown[0]!r}; there are {', '.join(roles)}")
     return arguments
-
-
-def _print_manifest(settings: Settings, arguments: argparse.Namespace) -> None:
-    from adapters.slack.manifest import as_yaml, manifest
-
-    prompts = settings.slack_suggested_prompts
-    sys.stdout.write(as_yaml(manifest(base_url=arguments.http, prompts=prompts)))
 
 
 async def _run(settings: Settings, arguments: argparse.Namespace, signals: ShutdownSignals) -> None:
     from bot.app.logging import configure_logging
+    from bot.app.platforms import uses_terminal
     from bot.app.service import choose_roles, needs_all, serve
 
     roles = choose_roles(arguments.roles, settings)
-    at_terminal = "console" in roles and sys.stdin.isatty()
-    in_pipe = "console" in roles and not (at_terminal or arguments.roles)
+    at_terminal = uses_terminal(roles) and sys.stdin.isatty()
+    in_pipe = uses_terminal(roles) and not (at_terminal or arguments.roles)
     least = logging.WARNING if in_pipe else logging.DEBUG
     configure_logging(settings, to_file=at_terminal, least=least)
     stop = asyncio.Event()
@@ -196,12 +189,6 @@ async def _check(settings: Settings, _: argparse.Namespace, signals: ShutdownSig
     logging.disable()
     works = await _until_signal(signals, check(settings, sys.stdout, env_file=_ENV_FILE))
     return 0 if works else 1
-
-
-async def _invite(settings: Settings, _: argparse.Namespace, signals: ShutdownSignals) -> None:
-    from bot.app.check import invite
-
-    await _until_signal(signals, invite(settings, sys.stdout))
 
 
 async def _status(settings: Settings, _: argparse.Namespace, signals: ShutdownSignals) -> None:

@@ -323,8 +323,8 @@ class EditBudget:
     `slides`: no period of that length has more writes. Some writes of a window are `kept` for final
     writes and new messages. Each write also counts in the bucket `within` which this one is. If
     only one process writes in the bucket, it is `own`, and the store is not asked about it. A
-    write after which the message has to be written again `owes` a write in that bucket, which is
-    reserved in the same step.
+    write after which the message has to be written again `owes` a write in each of these buckets,
+    which is reserved in the same step.
     """
 
     bucket: str
@@ -335,7 +335,7 @@ class EditBudget:
     kept: int = 1
     within: EditBudget | None = None
     own: bool = False
-    owes: EditBudget | None = field(default=None, compare=False)
+    owes: tuple[EditBudget, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)

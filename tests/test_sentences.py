@@ -20,12 +20,12 @@ from tests.support.process import ROOT
 
 PEOPLE = (
     "bot/errors.py",
-    *(f"bot/turns/{name}.py" for name in ("access", "desk", "form", "intake", "preferences")),
+    *(f"bot/{name}/*.py" for name in ("access", "commands", "intake")),
     "bot/reply/draft.py",
     "adapters/console/*.py",
     *(
         f"adapters/discord/gateway/{name}.py"
-        for name in ("buttons", "client", "commands", "forms", "here", "interactions")
+        for name in ("buttons", "calls", "client", "commands", "forms", "interactions")
     ),
     "adapters/discord/registration.py",
     "adapters/slack/commands/*.py",

@@ -38,6 +38,7 @@ class ConsolePlatform:
         *,
         store: Store,
         banner: str,
+        notices: Sequence[str] = (),
         patience: float,
         data_dir: Path,
         stdin: TextIO,
@@ -45,7 +46,7 @@ class ConsolePlatform:
         remembers: bool = True,
     ) -> None:
         self._store = store
-        self.banner = banner  # shown when it begins to listen
+        self._banner, self._notices = banner, notices  # shown when it begins to listen
         self._patience = patience
         self._history = data_dir / _HISTORY if remembers else None
         self._remembers = remembers
@@ -76,25 +77,26 @@ class ConsolePlatform:
         at_terminal = self._stdin.isatty() and sys.platform != "win32"
         # At a terminal, each start continues the same thread.
         thread = "terminal" if at_terminal else uuid4().hex
+        banner = "\n".join((self._banner, *self._notices))
         talk = ConsoleConversation(intake=intake, store=self._store, thread=thread)
         if at_terminal and self._stdout.isatty() and _has_window():
             from adapters.console.window import Window
 
             await Window(
                 talk=talk,
-                banner=self.banner,
+                banner=banner,
                 patience=self._patience,
                 history=self._history,
             ).run()
         else:
-            await self._converse_plainly(talk, at_terminal=at_terminal)
+            await self._converse_plainly(talk, banner if at_terminal else None)
 
-    async def _converse_plainly(self, talk: ConsoleConversation, *, at_terminal: bool) -> None:
+    async def _converse_plainly(self, talk: ConsoleConversation, banner: str | None) -> None:
         plain = PlainConversation(
             talk=talk, patience=self._patience, stdin=self._stdin, stdout=self._stdout
         )
         try:
-            await (plain.at_terminal(self.banner) if at_terminal else plain.in_pipe())
+            await (plain.in_pipe() if banner is None else plain.at_terminal(banner))
         except EOFError:
             await plain.print("\n")
         except BrokenPipeError:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.buffer import Buffer
@@ -27,14 +27,39 @@ from adapters.console.transcript import AskedQuestion
 from bot.text.markdown import tidy
 from bot.text.sanitize import one_line
 
-if TYPE_CHECKING:
-    from adapters.console.window import Window
-
 _STYLE = Style.from_dict({"label": "bold", "placeholder": "fg:ansibrightblack"})
 _PLACEHOLDER = "Ask anything, or /help"
 _ROWS_BELOW = 6  # rows of the window that the live block leaves for the input
 _QUESTION, _DIM = "bold", "dim"
 _AWAITED = "…"
+
+
+class Controls(Protocol):
+    """What the screen shows of the window, and what the keys of its input do."""
+
+    @property
+    def label(self) -> str:
+        """The prompt before the input."""
+
+    @property
+    def growing(self) -> AskedQuestion | None:
+        """The question whose answer grows, or is awaited."""
+
+    @property
+    def waiting(self) -> list[str]:
+        """The questions behind it."""
+
+    def submit(self, line: str) -> None:
+        """Handle a line that was typed."""
+
+    def note_typing(self) -> None:
+        """Handle a change of the input."""
+
+    def interrupt(self) -> None:
+        """Handle Ctrl-C."""
+
+    def begin_edit(self) -> None:
+        """Handle the key that changes the last question."""
 
 
 class WindowScreen:
@@ -43,7 +68,7 @@ class WindowScreen:
     def __init__(
         self,
         *,
-        window: Window,
+        window: Controls,
         history: Path | None,
         input: Input | None,  # noqa: A002
         output: Output | None,

@@ -6,13 +6,14 @@ import asyncio
 import getpass
 import time
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from uuid import uuid4
 
 from adapters import live
 from bot.commands.handlers import DEFAULT, FORGET_QUESTION, Call, CommandHandlers
 from bot.domain import Asker, Exchange, Person, ThreadKey, Turn
-from bot.errors import StoreUnavailable
+from bot.errors import HasEnded, StoreUnavailable
 from bot.intake.intake import Intake
 from bot.reply.draft import with_notice
 from bot.store import Store
@@ -46,18 +47,18 @@ class ConsoleConversation:
         self.person = _person()
         self.key = ThreadKey("console", "local", self.person.id, thread)
         self._intake = intake
-        self._desk = CommandHandlers(intake)
+        self._commands = CommandHandlers(intake)
         self._store = store
         self._position = "0-0"  # of the last entry that was read
 
     async def begin(self) -> list[Exchange]:
         """Return the history, oldest first; `replies` yields later changes."""
         self._position = await live.last_entry(self._store, self._stream)
-        return await self._intake.remembered(self.key)
+        return await self._intake.history.read(self.key)
 
     async def admit(self, turn: Turn) -> None:
         """Ask a question."""
-        await self._intake.admit(turn)
+        await self._intake.ask(turn)
 
     def turn(self, text: str, turn_id: str = "") -> Turn:
         """Return a turn, by default a new one."""
@@ -68,19 +69,20 @@ class ConsoleConversation:
     async def edit(self, turn: Turn, text: str) -> Turn:
         """Change the question of the last turn, which is answered again."""
         edited = replace(turn, text=text)
-        await self._intake.edit(edited, edited_at=time.time())
+        await self._intake.ask(edited, edited_at=time.time())
         return edited
 
     async def regenerate(self, turn: Turn) -> None:
         """Answer the last turn again."""
         press = f"{self.key.platform}:{uuid4()}"
-        await self._intake.regenerate(
+        await self._intake.answers.regenerate(
             turn.id, person_id=self.person.id, press_id=press, asker=_OPERATOR
         )
 
     async def stop(self, turn: Turn) -> None:
         """Stop a reply."""
-        await self._intake.stop(turn.id)
+        with suppress(HasEnded):
+            await self._intake.answers.stop(turn.id)
 
     async def forget(self, *turns: Turn) -> None:
         """Drop turns."""
@@ -93,19 +95,17 @@ class ConsoleConversation:
 
     async def choose(self, what: str, text: str) -> str:
         """Set a preference of this conversation; without a text, return the current ones."""
-        desk, call = self._desk, self._call()
-        is_off = text.casefold() in (OFF, DEFAULT)
+        call, is_off = self._call(), text.casefold() in (OFF, DEFAULT)
         if field := _FIELDS.get(what):
             if not text:
-                return (await desk.overview(call)).text
-            text = "" if is_off else text
-            return await desk.fill_in(call, "thread", "answers", {field: text}, seen="")
-        choose = desk.choose_model if what == "model" else desk.choose_persona
-        return await choose(call, DEFAULT if is_off else text)
+                return (await self._commands.overview(call)).text
+            filled = {field: "" if is_off else text}
+            return await self._commands.fill_in(call, "thread", "answers", filled, seen="")
+        return await self._commands.run(what, call, DEFAULT if is_off else text)
 
     async def usage(self) -> str:
         """Return the tokens that the person has used today."""
-        return await self._desk.usage(self._call())
+        return await self._commands.run("usage", self._call())
 
     async def forget_me(self, answer: str) -> str:
         """Start to erase the person, or ask for confirmation if the answer is not yes.
@@ -114,11 +114,11 @@ class ConsoleConversation:
         """
         if answer.casefold() != _YES:
             return f"{FORGET_QUESTION}\nIf so, write: /forget-me {_YES}"
-        return await self._desk.forget_me(self._call())
+        return await self._commands.forget_me(self._call())
 
     async def forgotten(self) -> str:
         """Wait until the person is erased, and return the message for them."""
-        return await self._desk.forgotten(self._call())
+        return await self._commands.forgotten(self._call())
 
     def _call(self) -> Call:
         return Call(
@@ -133,7 +133,7 @@ class ConsoleConversation:
 
     async def question(self, turn_id: str) -> str:
         """Return the question of a turn of another terminal; empty if unknown."""
-        found = await self._intake.standings(self.key, [turn_id], person_id=self.person.id)
+        found = await self._intake.lookup.standings(self.key, [turn_id], person_id=self.person.id)
         return found[0].question if found else ""
 
     async def replies(self) -> AsyncGenerator[ReplyState | None]:
@@ -168,7 +168,9 @@ class ConsoleConversation:
         changed = None if change.look else change.applied(text)
         if changed is not None:
             return ReplyState(change.turn_id, changed, change.note, change.last)
-        found = await self._intake.standings(self.key, [change.turn_id], person_id=self.person.id)
+        found = await self._intake.lookup.standings(
+            self.key, [change.turn_id], person_id=self.person.id
+        )
         if not found:
             return None
         (one,) = found

@@ -1,7 +1,1 @@
-"""The web page: HTTP and server-sent events in and out, replies in the streams of their threads."""
-
-from __future__ import annotations
-
-from adapters.web.platform import WebPlatform
-
-__all__ = ["WebPlatform"]
+"""The web page: HTTP and server-sent events, replies in the streams of their threads."""

@@ -28,8 +28,9 @@ from bot.commands.handlers import (
     HelpContext,
 )
 from bot.domain import Asker, Json, Person, Preferences, Rating, Standing, ThreadKey, Turn
-from bot.errors import HasEnded, NothingAsked, NotRemembered, NotTheLast
-from bot.intake.intake import MAX_QUESTION, Intake
+from bot.errors import NothingAsked, NotRemembered, NotTheLast
+from bot.intake.intake import Intake
+from bot.intake.size import MAX_QUESTION
 from bot.store import Store
 
 PERSON = web.RequestKey("person", Person)  # the authenticated person
@@ -61,55 +62,55 @@ class Api:
         """Return the paths and their handlers."""
         talk, turn = "/api/conversations/{talk}", "/api/conversations/{talk}/turns/{turn}"
         return [
-            web.get("/api/me", self.me),
-            web.get("/api/help", self.help),
-            web.post("/api/forget-me", self.forget_me),
-            web.get("/api/forget-me", self.forgotten),
-            *(web.get(f"{at}/preferences", self.preferences) for at in ("/api", talk)),
-            *(web.patch(f"{at}/preferences", self.choose) for at in ("/api", talk)),
-            web.get("/api/conversations", self.conversations),
-            web.patch(talk, self.rename),
-            web.delete(talk, self.delete),
-            web.get(f"{talk}/events", self.events),
-            web.get(f"{talk}/export", self.export),
-            web.post(f"{talk}/questions", self.ask),
-            web.post(f"{turn}/stop", self.stop),
-            web.post(f"{turn}/regenerate", self.regenerate),
-            web.post(f"{turn}/continue", self.go_on),
-            web.post(f"{turn}/edit", self.edit),
-            web.post(f"{turn}/rate", self.rate),
-            web.post(f"{turn}/delete", self.delete_turn),
+            web.get("/api/me", self._me),
+            web.get("/api/help", self._help),
+            web.post("/api/forget-me", self._forget_me),
+            web.get("/api/forget-me", self._forgotten),
+            *(web.get(f"{at}/preferences", self._preferences) for at in ("/api", talk)),
+            *(web.patch(f"{at}/preferences", self._choose) for at in ("/api", talk)),
+            web.get("/api/conversations", self._conversations),
+            web.patch(talk, self._rename),
+            web.delete(talk, self._delete),
+            web.get(f"{talk}/events", self._events),
+            web.get(f"{talk}/export", self._export),
+            web.post(f"{talk}/questions", self._ask),
+            web.post(f"{turn}/stop", self._stop),
+            web.post(f"{turn}/regenerate", self._regenerate),
+            web.post(f"{turn}/continue", self._go_on),
+            web.post(f"{turn}/edit", self._edit),
+            web.post(f"{turn}/rate", self._rate),
+            web.post(f"{turn}/delete", self._delete_turn),
         ]
 
-    async def me(self, request: web.Request) -> web.Response:
+    async def _me(self, request: web.Request) -> web.Response:
         """Return the person's id, name and limits."""
         limits: dict[str, Json] = {"question": MAX_QUESTION}
         person = request[PERSON]
         return answer({"id": person.id, "name": person.name, "limits": limits, **self.about})
 
-    async def help(self, request: web.Request) -> web.Response:
+    async def _help(self, request: web.Request) -> web.Response:
         """Return the help, the usage and the confirmation texts of forget-me."""
-        desk, call = CommandHandlers(self.intake), _call(request)
+        commands, call = CommandHandlers(self.intake), _call(request)
         return answer(
             {
-                "help": await desk.help(call, HelpContext(ways=_WAYS, written="")),
-                "usage": await desk.usage(call),
+                "help": await commands.help(call, HelpContext(ways=_WAYS, written="")),
+                "usage": await commands.run("usage", call),
                 "question": FORGET_QUESTION,
                 "yes": FORGET,
             }
         )
 
-    async def forget_me(self, request: web.Request) -> web.Response:
+    async def _forget_me(self, request: web.Request) -> web.Response:
         """Erase the person; the page has asked for confirmation."""
         notice = await CommandHandlers(self.intake).forget_me(_call(request))
         return answer({"said": notice, "done": notice == FORGOTTEN}, status=202)
 
-    async def forgotten(self, request: web.Request) -> web.Response:
+    async def _forgotten(self, request: web.Request) -> web.Response:
         """Return whether the erasure is complete."""
         done = await self.intake.has_forgotten(PLATFORM, request[PERSON])
         return answer({"said": FORGOTTEN if done else FORGETTING, "done": done})
 
-    async def conversations(self, request: web.Request) -> web.Response:
+    async def _conversations(self, request: web.Request) -> web.Response:
         """List the person's conversations, the newest first; `search` filters by title words."""
         found = await self.talks.all_of(
             request[PERSON], search=request.query.get("search", "")[:200]
@@ -120,7 +121,7 @@ class Api:
         ]
         return answer(listed)
 
-    async def rename(self, request: web.Request) -> web.Response:
+    async def _rename(self, request: web.Request) -> web.Response:
         """Rename a conversation to the title in the body."""
         thread, title = await self._known(request), (await body(request)).get("title")
         if not isinstance(title, str) or not title.strip():
@@ -129,7 +130,7 @@ class Api:
         await live.announce(self.store, thread)
         return answer({"title": await self.talks.title(thread)})
 
-    async def preferences(self, request: web.Request) -> web.Response:
+    async def _preferences(self, request: web.Request) -> web.Response:
         """Return the preferences of a conversation, or the person's defaults."""
         thread, scope = await self._place(request)
         found = await self.intake.preferences.read(thread)
@@ -142,14 +143,14 @@ class Api:
         label = next((one.label for one in store.models if one.name == name), "")
         return answer({**chosen, "models": models, "answers": label})
 
-    async def choose(self, request: web.Request) -> web.Response:
+    async def _choose(self, request: web.Request) -> web.Response:
         """Set preferences; an empty text clears one."""
         (thread, scope), filled = await self._place(request), await body(request)
         if not filled.keys() <= _CHOSEN_HERE:
             refuse(400, "This cannot be chosen here.")
         if not all(isinstance(one, str) for one in filled.values()):
             refuse(400, "A choice must be a text.")
-        await self.intake.check_access(thread, request[PERSON], _SIGNED_IN)
+        await self.intake.access.check(thread, request[PERSON], _SIGNED_IN)
         form = form_of(Preferences(), scope, "answers", title="", models=())
         chosen = changes_in(form, filled, seen="")
         # The channel of a person is their own.
@@ -158,14 +159,14 @@ class Api:
             thread, scope, chosen, by=request[PERSON].id, rights=rights
         )
         await self.talks.keep(thread)
-        return await self.preferences(request)
+        return await self._preferences(request)
 
     async def _place(self, request: web.Request) -> tuple[ThreadKey, Scope]:
         if "talk" in request.match_info:
             return await self._known(request), "thread"
         return thread_of(request[PERSON], ""), "channel"
 
-    async def delete(self, request: web.Request) -> web.Response:
+    async def _delete(self, request: web.Request) -> web.Response:
         """Delete a conversation: turns, history and index entry."""
         thread, turn_ids = _thread(request), await self.talks.turns(_thread(request))
         if not turn_ids and await self.talks.title(thread) is None:
@@ -179,22 +180,22 @@ class Api:
         await self.talks.forget(thread)
         return answer({})
 
-    async def events(self, request: web.Request) -> web.StreamResponse:
+    async def _events(self, request: web.Request) -> web.StreamResponse:
         """Stream the conversation's state and changes."""
         async with self.follower.page(self.intake, _thread(request)) as page:
             return await send_events(request, page, may_stay=request[MAY_STAY])
 
-    async def export(self, request: web.Request) -> web.Response:
+    async def _export(self, request: web.Request) -> web.Response:
         """Send the conversation as a Markdown file."""
         thread = await self._known(request)
         turn_ids, title = await self.talks.turns(thread), await self.talks.title(thread) or ""
-        turns = await self.intake.standings(thread, turn_ids, person_id=thread.channel)
+        turns = await self.intake.lookup.standings(thread, turn_ids, person_id=thread.channel)
         name = file_name(title)
         headers = {"Content-Disposition": f'attachment; filename="{name}"'}
         text = as_markdown(title, turns)
         return web.Response(text=text, content_type="text/markdown", headers=headers)
 
-    async def ask(self, request: web.Request) -> web.Response:
+    async def _ask(self, request: web.Request) -> web.Response:
         """Admit a question. The page retries with the same id until it is accepted."""
         asker, thread, sent = request[PERSON], _thread(request), await body(request)
         name, text = sent.get("id"), sent.get("text")
@@ -203,20 +204,19 @@ class Api:
         turn = Turn(
             turn_id_of(asker, str(name)), thread, asker, text, {}, time.time(), asker=_SIGNED_IN
         )
-        await self._admit(turn, lambda: self.intake.admit(turn), title=title_of(text))
+        await self._admit(turn, lambda: self.intake.ask(turn), title=title_of(text))
         return answer({"turn": name}, status=202)
 
-    async def stop(self, request: web.Request) -> web.Response:
+    async def _stop(self, request: web.Request) -> web.Response:
         """Stop an answer."""
         turn = await self._turn(request)
-        if not await self.intake.stop(turn.turn_id, person_id=request[PERSON].id):
-            raise HasEnded
+        await self.intake.answers.stop(turn.turn_id, person_id=request[PERSON].id)
         return answer({}, status=202)
 
-    async def regenerate(self, request: web.Request) -> web.Response:
+    async def _regenerate(self, request: web.Request) -> web.Response:
         """Regenerate the last answer; the id in the body makes it idempotent."""
         turn, press = await self._turn(request), await _press(request)
-        await self.intake.regenerate(
+        await self.intake.answers.regenerate(
             turn.turn_id,
             person_id=request[PERSON].id,
             press_id=turn_id_of(request[PERSON], press),
@@ -225,14 +225,14 @@ class Api:
         await live.announce(self.store, _thread(request), turn.turn_id)
         return answer({}, status=202)
 
-    async def go_on(self, request: web.Request) -> web.Response:
+    async def _go_on(self, request: web.Request) -> web.Response:
         """Continue the last answer in a new turn with the id in the body."""
         asker, thread = request[PERSON], _thread(request)
         turn, press = await self._turn(request), await _press(request)
         following = Turn(turn_id_of(asker, press), thread, asker, "", {}, time.time())
 
         async def admit() -> bool:
-            await self.intake.continue_answer(
+            await self.intake.answers.continue_answer(
                 turn.turn_id, person_id=asker.id, press_id=following.id, asker=_SIGNED_IN
             )
             return True
@@ -240,7 +240,7 @@ class Api:
         await self._admit(following, admit)
         return answer({"turn": press}, status=202)
 
-    async def edit(self, request: web.Request) -> web.Response:
+    async def _edit(self, request: web.Request) -> web.Response:
         """Edit the last question and regenerate its answer."""
         asker, thread, text = request[PERSON], _thread(request), (await body(request)).get("text")
         if not isinstance(text, str) or not text.strip():
@@ -249,22 +249,24 @@ class Api:
         if [turn.turn_id] != (await self.talks.turns(thread))[-1:]:
             raise NotTheLast
         edited = Turn(turn.turn_id, thread, asker, text, {}, turn.asked_at, asker=_SIGNED_IN)
-        await self.intake.edit(edited, edited_at=time.time())
+        await self.intake.ask(edited, edited_at=time.time())
         await live.announce(self.store, thread, turn.turn_id)
         return answer({}, status=202)
 
-    async def rate(self, request: web.Request) -> web.Response:
+    async def _rate(self, request: web.Request) -> web.Response:
         """Store a rating; an empty one removes it."""
         turn, rating = await self._turn(request), (await body(request)).get("rating")
         if not isinstance(rating, str) or rating not in _RATINGS:
             refuse(400, "A rating must be good, bad or empty.")
         chosen = _RATINGS[rating]
         asker_id = request[PERSON].id
-        await self.intake.rate(turn.turn_id, person_id=asker_id, rating=chosen, asker=_SIGNED_IN)
+        await self.intake.answers.rate(
+            turn.turn_id, person_id=asker_id, rating=chosen, asker=_SIGNED_IN
+        )
         await live.announce(self.store, _thread(request), turn.turn_id)
         return answer({})
 
-    async def delete_turn(self, request: web.Request) -> web.Response:
+    async def _delete_turn(self, request: web.Request) -> web.Response:
         """Forget a question and its answer."""
         thread, turn_id = _thread(request), _turn_id(request)
         if turn_id not in await self.talks.turns(thread):
@@ -298,11 +300,11 @@ class Api:
 
     async def _is_stored(self, turn: Turn) -> bool:
         ids = [turn.id]
-        return bool(await self.intake.standings(turn.key, ids, person_id=turn.person.id))
+        return bool(await self.intake.lookup.standings(turn.key, ids, person_id=turn.person.id))
 
     async def _turn(self, request: web.Request) -> Standing:
         """Return the state of the turn in the address. Raises NotRemembered."""
-        found = await self.intake.standings(
+        found = await self.intake.lookup.standings(
             _thread(request), [_turn_id(request)], person_id=request[PERSON].id
         )
         if not found:

@@ -12,7 +12,7 @@ from aiohttp import web
 from adapters.live import common
 from adapters.web.follower import OpenPage, StateSnapshot, TalkView, TurnView
 from bot.domain import Json
-from bot.intake.intake import GO_ON
+from bot.intake.answers import GO_ON
 
 HEARTBEAT_SECONDS = 15.0  # interval that keeps idle connections open through proxies
 _PAINT_SECONDS = 0.05  # the shortest time between two events; replies are written less often

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from bot.domain import Standing
-from bot.intake.intake import GO_ON
+from bot.intake.answers import GO_ON
 
 
 def as_markdown(title: str, turns: Sequence[Standing]) -> str:

@@ -16,8 +16,7 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
-from adapters.web.people import person_of
-from adapters.web.sign_in import Attempt, SignInFailed
+from adapters.web.people import SignInAttempt, SignInFailed, person_of
 from bot.domain import Person
 from bot.proxy import is_loopback
 
@@ -54,7 +53,7 @@ class OpenIdConnect:
         self._keys: KeySet | None = None
         self._known_until = 0.0
 
-    async def address(self, attempt: Attempt) -> str:
+    async def address(self, attempt: SignInAttempt) -> str:
         """Return the authorization URL."""
         async with _session() as session:
             provider = await self._provider(session)
@@ -72,7 +71,7 @@ class OpenIdConnect:
         endpoint = provider["authorization_endpoint"]
         return f"{endpoint}{'&' if urlsplit(endpoint).query else '?'}{urlencode(query)}"
 
-    async def person(self, attempt: Attempt, query: Mapping[str, str]) -> Person:
+    async def person(self, attempt: SignInAttempt, query: Mapping[str, str]) -> Person:
         """Return the person after the redirect from the provider."""
         if not secrets.compare_digest(query.get("state", "").encode(), attempt.state.encode()):
             raise SignInFailed("the state does not match")

@@ -33,14 +33,14 @@ class Pages:
     assets: Assets
     about: Mapping[str, Json]
 
-    async def listen(self, _: Intake) -> None:
+    async def listen(self) -> None:
         """Update the open pages until cancelled."""
         await self.follower.run()
 
     def application(
-        self, intake: Intake, trust: Callable[[web.Request, str, str], None]
+        self, intake: Intake, trust: Callable[[web.Request, str], None]
     ) -> web.Application:
-        """Return the application; `trust` gets each request with its person's id and network."""
+        """Return the application; `trust` gets each request with its person's id."""
         api = Api(self.store, intake, self.talks, self.follower, self.about)
         app = application(api=api, assets=self.assets, sign_in=self.sign_in, trust=trust)
         app.on_shutdown.append(self._end_pages)

@@ -36,6 +36,19 @@ class Visitor:
         return time.time() - self.since > _RENEW_SECONDS
 
 
+class SignInFailed(Exception):
+    """Sign-in at the provider failed; `str` is for the log and holds no secret."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignInAttempt:
+    """State of a sign-in at the provider, stored in a signed cookie."""
+
+    state: str
+    nonce: str
+    verifier: str
+
+
 class Cookies:
     """Cookies signed with a secret of the store, so that they outlive the process.
 

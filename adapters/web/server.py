@@ -46,9 +46,9 @@ _STATUSES: tuple[tuple[type[ParleyError], int], ...] = (
 
 
 def application(
-    *, api: Api, assets: Assets, sign_in: SignIn, trust: Callable[[web.Request, str, str], None]
+    *, api: Api, assets: Assets, sign_in: SignIn, trust: Callable[[web.Request, str], None]
 ) -> web.Application:
-    """Return the application. `trust` gets each request with its person's id and network."""
+    """Return the application. `trust` gets each request with its person's id."""
     app = web.Application(
         client_max_size=_LARGEST_BODY, middlewares=[_authentication(sign_in, trust)]
     )
@@ -62,7 +62,7 @@ def application(
 
 
 def _authentication(
-    sign_in: SignIn, trust: Callable[[web.Request, str, str], None]
+    sign_in: SignIn, trust: Callable[[web.Request, str], None]
 ) -> Callable[..., Awaitable[web.StreamResponse]]:
     @web.middleware
     async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -82,7 +82,7 @@ def _authentication(
                 return answer({"error": _ANOTHER}, status=403)
             request[PERSON] = visitor.person
             request[MAY_STAY] = lambda: _may_stay(sign_in, request)
-            trust(request, visitor.person.id, sign_in.network(request))
+            trust(request, visitor.person.id)
         response = await _answered(request, handler)
         if visitor is not None and visitor.is_stale and not response.prepared:
             sign_in.remember(response, visitor.person)

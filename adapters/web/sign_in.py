@@ -18,7 +18,15 @@ from aiohttp import web
 
 from adapters.web.api import answer, body, refuse
 from adapters.web.assets import Assets
-from adapters.web.people import COOKIE, Cookies, Visitor, new_guest, person_of
+from adapters.web.people import (
+    COOKIE,
+    Cookies,
+    SignInAttempt,
+    SignInFailed,
+    Visitor,
+    new_guest,
+    person_of,
+)
 from adapters.web.talks import PLATFORM
 from bot.domain import Person
 from bot.proxy import is_loopback
@@ -45,19 +53,6 @@ _FAILED = (
     '<p>The sign-in did not work. <a href="/">Try again</a></p>'
 )
 _WRONG = "That is not the password."
-
-
-class SignInFailed(Exception):
-    """Sign-in at the provider failed; `str` is for the log and holds no secret."""
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """State of a sign-in at the provider, stored in a signed cookie."""
-
-    state: str
-    nonce: str
-    verifier: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +134,7 @@ class SignIn:
         """Redirect to the provider, or to the page if OpenID Connect is not configured."""
         if self._access.way != "oidc" or self._access.oidc is None:
             return _led_to("/")
-        attempt = Attempt(*(secrets.token_urlsafe(32) for _ in range(3)))
+        attempt = SignInAttempt(*(secrets.token_urlsafe(32) for _ in range(3)))
         try:
             address = await self._access.oidc.address(attempt)
         except SignInFailed as error:
@@ -156,7 +151,7 @@ class SignIn:
         try:
             if oidc is None or set(fields) != {"state", "nonce", "verifier"}:
                 return web.Response(status=403, text=_FAILED, content_type="text/html")
-            attempt = Attempt(**{name: str(value) for name, value in fields.items()})
+            attempt = SignInAttempt(**{name: str(value) for name, value in fields.items()})
             person = await oidc.person(attempt, request.query)
         except SignInFailed as error:
             return _failed(error)

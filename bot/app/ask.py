@@ -18,6 +18,7 @@ from typing import TextIO
 
 from bot.app.assistant import DEMO, Assistant, open_assistant
 from bot.app.bars import shown_progress
+from bot.app.platforms import load_settings
 from bot.app.rendered import RenderedAnswer, can_render
 from bot.concurrency import cancelled
 from bot.domain import Exchange, LeftOut, Person, Start, ThreadKey, Turn
@@ -225,7 +226,7 @@ async def asking() -> AsyncIterator[Asking]:
 
 async def _open(stack: AsyncExitStack, stop: asyncio.Event) -> Assistant:
     try:
-        settings = Settings.load(os.environ, Path(".env"))
+        settings = load_settings(os.environ, Path(".env"))
         hand_on(Path(".env"), os.environ)
         return await stack.enter_async_context(open_assistant(settings, stop))
     except (SettingsError, CannotStart) as error:

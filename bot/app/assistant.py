@@ -11,6 +11,7 @@ from functools import partial
 from urllib.parse import urlsplit
 
 from bot.access.preferences import ModelChoice
+from bot.app.platforms import all_specs
 from bot.concurrency import running
 from bot.errors import CannotStart
 from bot.local.child_process import LocalServer
@@ -19,7 +20,7 @@ from bot.model.client import ROUTER, ModelClient
 from bot.model.context_window import ContextWindowModel, ServerWatch
 from bot.model.retrying import RetryingModel, RetryPolicy
 from bot.model.server import ModelServer
-from bot.model.server_info import ServerCounter, ServerInfo, fetch_server_info
+from bot.model.server_info import ServerInfo, fetch_server_info
 from bot.model.transport import ServerConnection, connect
 from bot.ports import Model
 from bot.proxy import warn_if_readable
@@ -61,6 +62,11 @@ class Assistant:
 _Choice = tuple[Sequence[ContextWindowModel], Mapping[str, ContextWindowModel], str, str]
 
 
+def is_demo(settings: Settings) -> bool:
+    """Whether the small embedded model answers."""
+    return settings.model_id == DEMO or not settings.names_model
+
+
 def model_choices(
     settings: Settings, assistant: Assistant | None = None
 ) -> tuple[ModelChoice, ...]:
@@ -91,8 +97,7 @@ async def open_assistant(
     """
     progress = progress or LoggedProgress()
     async with AsyncExitStack() as stack:
-        is_demo = settings.model_id == DEMO or not settings.names_model
-        if is_demo:
+        if is_demo(settings):
             models, offered, label, prompt = await _open_local(_for_demo(settings), stack, progress)
         elif settings.local_model_path:
             models, offered, label, prompt = await _open_local(settings, stack, progress)
@@ -113,8 +118,9 @@ async def open_assistant(
             offered=offered,
         )
         # Date and time would confuse so small a model.
-        adds_line = settings.system_prompt_line and not is_demo
-        yield Assistant(model, label, SystemPrompt(prompt, adds_line))
+        adds_line = settings.system_prompt_line and not is_demo(settings)
+        names = {spec.name: spec.where for spec in all_specs()}
+        yield Assistant(model, label, SystemPrompt(prompt, adds_line, names))
 
 
 def _for_demo(settings: Settings) -> Settings:
@@ -343,12 +349,10 @@ async def _open_model(
     If `is_watched`, the server is asked for the context size, which may change. If `is_strict`, no
     other model of the server is used instead.
     """
-    name, own = connection.server.model, connection.server.own
-    counting_server = ServerCounter(connection) if own else None
+    name = connection.server.model
     watch = ServerWatch(connection) if is_watched else None
-    for closable in (counting_server, watch):
-        if closable:
-            stack.push_async_callback(closable.aclose)
+    if watch:
+        stack.push_async_callback(watch.aclose)
     model = ContextWindowModel(
         model=ModelClient(
             connection,
@@ -360,7 +364,6 @@ async def _open_model(
             strict=is_strict,
         ),
         counter=TokenEstimator(),
-        counting_server=counting_server,
         watch=watch,
         prompt_tokens=settings.context_tokens - settings.max_tokens,
         answer_tokens=settings.max_tokens,

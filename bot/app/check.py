@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, suppress
 from email.utils import parsedate_to_datetime
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 from urllib.parse import urljoin
@@ -19,11 +20,18 @@ import aiohttp
 
 from bot import __version__
 from bot.app.assistant import open_assistant
-from bot.app.platforms import check_settings, closed_or_open, servers
+from bot.app.platforms import (
+    WORKER,
+    all_specs,
+    check_settings,
+    closed_or_open,
+    remote_specs,
+    servers,
+)
 from bot.app.service import choose_roles
 from bot.concurrency import do_nothing
 from bot.domain import Finding, Message, Retrying, Start
-from bot.errors import CannotStart, ModelError, ParleyError
+from bot.errors import ModelError, ParleyError
 from bot.model import huggingface
 from bot.model.client import ROUTER
 from bot.model.server import ModelServer
@@ -33,7 +41,7 @@ from config.settings import Settings
 
 PART_SECONDS = 45.0  # limit of one check; loading a local model takes long
 _TIME_SECONDS = 10.0
-_CLOCK_SECONDS = 60.0  # Slack refuses requests whose time differs by five minutes
+_CLOCK_SECONDS = 60.0  # some platforms refuse requests whose time differs by five minutes
 _PRIVATE = 0o077
 _PROMPT = [Message("user", "Say yes.")]
 
@@ -52,10 +60,9 @@ async def check(settings: Settings, output: TextIO, *, env_file: Path) -> bool:
         ("Store", lambda: examine_store(settings)),
         ("Model", lambda: examine_model(settings)),
     ]
-    if settings.discord_token:
-        parts.append(("Discord", lambda: examine_discord(settings)))
-    if settings.slack_bot_token:
-        parts.append(("Slack", lambda: examine_slack(settings)))
+    for spec in remote_specs(settings):
+        if spec.examine:
+            parts.append((spec.title, partial(spec.examine, settings)))
     parts += [("Ports", lambda: _ports(settings)), ("Clock", lambda: _clock(settings))]
     works = True
     # At the same time, and printed in this order.
@@ -67,24 +74,6 @@ async def check(settings: Settings, output: TextIO, *, env_file: Path) -> bool:
             output.flush()
     output.write("Everything works.\n" if works else "Not everything works: see above.\n")
     return works
-
-
-async def invite(settings: Settings, output: TextIO) -> None:
-    """Print the address that adds the bot to a Discord server. Raises CannotStart."""
-    if not settings.discord_token:
-        raise CannotStart("set DISCORD_TOKEN: the address names its application")
-    output.write(f"{await _invitation(settings)}\n")
-
-
-async def invitation(settings: Settings) -> AsyncIterator[Finding]:
-    """Yield the address that adds the bot to a Discord server."""
-    yield Finding("Discord", f"Add the bot to a server: {await _invitation(settings)}")
-
-
-async def _invitation(settings: Settings) -> str:
-    from adapters.discord import setup
-
-    return await setup.invite(token=settings.discord_token, api_url=settings.discord_api_url)
 
 
 def line(finding: Finding) -> str:
@@ -116,7 +105,7 @@ async def examine_settings(settings: Settings) -> AsyncIterator[Finding]:
     check_settings(settings, roles)
     served = ", ".join(sorted(roles))
     yield Finding("Settings", f"The bot would run as {served}")
-    if settings.chat_platforms:
+    if remote_specs(settings):
         yield _access(settings)
     for finding in closed_or_open(settings):
         yield finding
@@ -124,8 +113,8 @@ async def examine_settings(settings: Settings) -> AsyncIterator[Finding]:
 
 def _roles(settings: Settings) -> frozenset[str]:
     # Without a platform, as if run in a terminal.
-    at_terminal = frozenset(("console", "web", "worker"))
-    return choose_roles((), settings) if settings.chat_platforms else at_terminal
+    local = (spec.name for spec in all_specs() if spec.local)
+    return choose_roles((), settings) if remote_specs(settings) else frozenset((*local, WORKER))
 
 
 def _access(settings: Settings) -> Finding:
@@ -211,33 +200,6 @@ async def _router(settings: Settings) -> AsyncIterator[Finding]:
             yield finding
 
 
-def examine_discord(settings: Settings) -> AsyncIterator[Finding]:
-    """Yield how the bot is set up in Discord."""
-    from adapters.discord.setup import examine
-
-    return examine(
-        token=settings.discord_token,
-        api_url=settings.discord_api_url,
-        servers=[it for it in settings.allowed_servers if it.isdecimal()],
-        channels=[it for it in settings.allowed_channels if it.isdecimal()],
-        sharded=settings.discord_shards is not None,
-    )
-
-
-def examine_slack(settings: Settings) -> AsyncIterator[Finding]:
-    """Yield how the app is set up in Slack."""
-    from adapters.slack.setup import examine
-
-    return examine(
-        bot_token=settings.slack_bot_token,
-        app_token=settings.slack_app_token,
-        signing_secret=settings.slack_signing_secret,
-        api_url=settings.slack_api_url,
-        workspaces=settings.allowed_servers,
-        channels=[it for it in settings.allowed_channels if not it.isdecimal()],
-    )
-
-
 async def _ports(settings: Settings) -> AsyncIterator[Finding]:
     for name, (host, port) in servers(settings, _roles(settings)).items():
         host_name = name.replace("PORT", "HOST")
@@ -265,12 +227,8 @@ def _bind(host: str, port: int) -> None:
 
 async def _clock(settings: Settings) -> AsyncIterator[Finding]:
     """Compare this machine's time with the date in a server's response."""
-    urls = [
-        (settings.slack_bot_token, settings.slack_api_url or "https://slack.com"),
-        (settings.discord_token, settings.discord_api_url or "https://discord.com"),
-        (settings.hf_token, ROUTER),
-    ]
-    url = next((url for configured, url in urls if configured), "")
+    urls = [spec.own(settings).server for spec in reversed(remote_specs(settings))]
+    url = next(filter(None, [*urls, ROUTER if settings.hf_token else ""]), "")
     if not url:
         return
     timeout = aiohttp.ClientTimeout(total=_TIME_SECONDS)
@@ -295,5 +253,5 @@ def compared(written: str, *, now: float) -> Finding | None:
     if abs(ahead) <= _CLOCK_SECONDS:
         return Finding("Clock", "This machine's clock is right")
     way = "fast" if ahead > 0 else "slow"
-    text = f"This machine's clock is {abs(ahead):.0f} s {way}; Slack refuses requests from then"
+    text = f"This machine's clock is {abs(ahead):.0f} s {way}; platforms may refuse its requests"
     return Finding("Clock", text, "switch on automatic time (NTP)", wrong=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
 from typing import Literal, TextIO
 
+from bot.app.platforms import all_specs
 from bot.errors import CannotStart
 from bot.store import connect
 from bot.text.sanitize import one_line, whole_characters
@@ -15,14 +15,6 @@ from bot.turns.queue import QueueScript
 from config.settings import Settings
 
 _Kind = Literal["person", "server"]
-# What an id looks like, by kind and platform. In Discord a person and a server look alike.
-_WRITTEN: Mapping[tuple[_Kind, str], re.Pattern[str]] = {
-    ("person", "discord"): re.compile(r"\d{15,20}", re.ASCII),
-    ("server", "discord"): re.compile(r"\d{15,20}", re.ASCII),
-    ("person", "slack"): re.compile(r"[UW][A-Z0-9]{5,}"),
-    ("server", "slack"): re.compile(r"[TE][A-Z0-9]{5,}"),
-    ("person", "web"): re.compile(r"[0-9a-f]{32}"),
-}
 _PATIENCE = 5.0  # seconds until the operator is shown the reason for waiting
 _WAITS = (
     "A reply is still being written and must end first. If no bot is running, start one. You can "
@@ -60,14 +52,18 @@ async def forget(
 
 def kinds_of(written: str) -> list[tuple[_Kind, str]]:
     """Return the possible kinds and platforms of an id; by default the terminal's."""
-    found = [each for each, pattern in _WRITTEN.items() if pattern.fullmatch(written)]
+    kinds: tuple[_Kind, ...] = ("person", "server")
+    found = [
+        (kind, spec.name)
+        for spec in all_specs()
+        for kind in kinds
+        if kind in spec.ids and spec.ids[kind].fits(written, around=True)
+    ]
     like_one = r"[0-9]+|[A-Z][A-Z0-9]*|[uwte]0\w{5,}|[0-9a-f]{25,}|@.*"
     if not found and re.fullmatch(like_one, written):
-        raise CannotStart(
-            f"{written!r} is no id: Discord's have 15 to 20 digits, Slack's begin with U, W, T or E"
-            " and have at least 6 characters, and those of the page have 32"
-        )
-    return found or [("person", "console")]
+        looks = ", ".join(spec.ids_help for spec in all_specs() if spec.ids_help)
+        raise CannotStart(f"{written!r} is no id of a person or a server: {looks}")
+    return found or [("person", next(spec.name for spec in all_specs() if spec.in_terminal))]
 
 
 def _tell(output: TextIO, text: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -29,31 +28,21 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _LARGEST_BODY = 256 * 1024
 _LONGEST_HEADER = 4096  # bytes of a name and its value; Slack and the usual proxies stay below 1 kB
 _MOST_HEADERS = 64
-# aiohttp 3.14 reads up to 32 requests of a connection, with all their headers, before the first one
-# is answered.
+# Bytes of one request. aiohttp 3.14 keeps without a bound what follows a request to upgrade.
 _LARGEST_REQUEST = _LARGEST_BODY + (_MOST_HEADERS + 1) * _LONGEST_HEADER
-# Bytes that are received but not read.
-_READ_AHEAD = 16 * 1024
-# Bytes that are received at once: what aiohttp 3.14 cannot parse, it keeps four times.
-_CHUNK_BYTES = 4096
 # Requests of Slack end within three seconds. Many systems give a process 256 files.
 _MOST_CONNECTIONS = 128
 # Open pages of one process; each has a connection for its events and some for requests.
 MOST_PAGES = 4000
 # Of one person: 20 pages that update themselves (adapters/web/follower.py), and requests.
 _MOST_OWN = 40
-# All pages reconnect when the process restarts, and are unauthenticated until their first request.
+# All pages reconnect when the process restarts, and are strangers until their first request.
 _MOST_CALLERS = 1000
 _CONNECTION_SECONDS = 15.0  # for headers, body and answer together
-# For a body that is not read: if the connection closed at once, its sender would see no answer.
-# aiohttp 3.14 waits for the body, and keeps it in memory, even if the connection is gone.
-_DRAIN_SECONDS = 0.2
 _SHUTDOWN_SECONDS = 1.0  # for requests under way when the process ends
-_PING_VALID_SECONDS = 1.0  # for which the result of a ping of the store is cached
 # Discord and Slack have connections replaced every few hours and deliver later what was sent
 # meanwhile, so a short downtime is no failure.
 _RECONNECT_SECONDS = 10.0
-_STRANGER = ("", "")  # neither person nor network
 _WARN_SECONDS = 60.0  # between two warnings of too many connections
 
 
@@ -134,50 +123,38 @@ async def serve_pages(
         yield f"http://{_in_url(address[0])}:{address[1]}"
 
 
-def trust(request: web.Request, person_id: str, network: str) -> None:
-    """Lift the limits of strangers from the connection of a person's request from a network."""
+def trust(request: web.Request, person_id: str) -> None:
+    """Lift the limits of strangers from the connection of a person's request."""
     if isinstance(request.protocol, _Connection):
-        request.protocol.trust(person_id, network)
+        request.protocol.trust(person_id)
 
 
 def _in_url(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Readiness:
     """Reports why the process is not ready, in sentences that are safe to publish."""
 
-    _store: Store
-    _downtimes: Mapping[str, Callable[[], float]]
-    _stopping: asyncio.Event
-    _asking: asyncio.Lock = field(default_factory=asyncio.Lock)
-    _ask_at: float = 0.0  # by the loop's clock
-    _has_store: bool = False
+    store: Store
+    downtimes: Mapping[str, Callable[[], float]]
+    stopping: asyncio.Event
 
     async def reasons(self) -> list[str]:
         """Return why the process is not ready, without any address; an empty list if it is."""
-        if self._stopping.is_set():
+        if self.stopping.is_set():
             return ["stopping"]
         found = [
             f"{name.capitalize()} is not connected"
-            for name, downtime in self._downtimes.items()
+            for name, downtime in self.downtimes.items()
             if downtime() > _RECONNECT_SECONDS
         ]
-        return found if await self._reaches_store() else ["the store is not reached", *found]
-
-    async def _reaches_store(self) -> bool:
-        # Concurrent requests share one ping, so that they cannot use up the store's connections.
-        async with self._asking:
-            clock = asyncio.get_running_loop().time
-            if clock() >= self._ask_at:
-                try:
-                    await self._store.ping()
-                    self._has_store = True
-                except StoreUnavailable:
-                    self._has_store = False
-                self._ask_at = clock() + _PING_VALID_SECONDS
-            return self._has_store
+        try:
+            await self.store.ping()
+        except StoreUnavailable:
+            return ["the store is not reached", *found]
+        return found
 
 
 def _app(
@@ -229,7 +206,7 @@ async def _listening(
     try:
         manager = cast(web.Server, runner.server)  # set by `setup`
         server = await asyncio.get_running_loop().create_server(
-            lambda: _InPieces(_Connection(manager, bounds)), host, port, backlog=bounds.most
+            lambda: _Connection(manager, bounds), host, port, backlog=bounds.most
         )
         try:
             yield server.sockets[0].getsockname()[:2]
@@ -241,63 +218,41 @@ async def _listening(
 
 @dataclass(slots=True)
 class _Bounds:
-    """How many connections stay open; if there are too many of a kind, one of them ends.
+    """How many connections stay open; if there are too many of a kind, the oldest ends.
 
     So slow connections cannot block complete requests. Those of strangers (`most`, for `seconds`)
-    do not push out those of people (`most_pages`, and `most_own` of each). It is the oldest of who
-    has the most in the network that has the most: one password makes many guests.
+    do not push out those of people (`most_pages`, and `most_own` of each).
     """
 
     most: int
     seconds: float
     most_pages: int = 0
     most_own: int = 0
-    # The oldest first, with their people and networks.
-    opened: dict[asyncio.BaseTransport, tuple[str, str]] = field(default_factory=dict)
+    # The oldest first, with the ids of their people; "" is a stranger.
+    opened: dict[asyncio.BaseTransport, str] = field(default_factory=dict)
     _warn_at: float = 0.0  # by the loop's clock
 
-    def keep(self, transport: asyncio.BaseTransport, owner: tuple[str, str] = _STRANGER) -> None:
+    def keep(self, transport: asyncio.BaseTransport, person_id: str = "") -> None:
         """Keep a stranger's new connection, or a stranger's that is now a person's."""
         self.opened.pop(transport, None)
-        self.opened[transport] = owner
-        if person_id := owner[0]:
+        self.opened[transport] = person_id
+        if person_id:
             self._make_room(self.most_own, f"Person {person_id}", lambda one: one == person_id)
             self._make_room(self.most_pages, "The page", bool)
         else:
             self._make_room(self.most, "HTTP", lambda one: not one)
 
     def _make_room(self, most: int, whose: str, counts: Callable[[str], bool]) -> None:
-        counted = {key: owner for key, owner in self.opened.items() if counts(owner[0])}
+        counted = [key for key, person_id in self.opened.items() if counts(person_id)]
         if len(counted) <= most:
             return
-        own, networks = Counter(counted.values()), Counter(of for _, of in counted.values())
-        end = max(counted, key=lambda key: (networks[counted[key][1]], own[counted[key]]))
         now = asyncio.get_running_loop().time()
         if now >= self._warn_at:
             self._warn_at = now + _WARN_SECONDS
             log.warning("%s has %d open connections: some of them are closed", whose, most)
-        del self.opened[end]
+        del self.opened[counted[0]]
         # A server makes a Transport; uvloop's has another base class.
-        cast(asyncio.Transport, end).abort()
-
-
-class _InPieces(asyncio.BufferedProtocol):
-    """Passes on what a connection receives, in small pieces.
-
-    Not the connection itself: uvloop 0.23 gives a Protocol pieces of its own size.
-    """
-
-    def __init__(self, connection: _Connection) -> None:
-        self._connection = connection
-        self._chunk = bytearray(_CHUNK_BYTES)
-        for event in ("connection_made", "connection_lost", "pause_writing", "resume_writing"):
-            setattr(self, event, getattr(connection, event))
-
-    def get_buffer(self, sizehint: int) -> bytearray:
-        return self._chunk
-
-    def buffer_updated(self, nbytes: int) -> None:
-        self._connection.data_received(bytes(self._chunk[:nbytes]))
+        cast(asyncio.Transport, counted[0]).abort()
 
 
 class _Connection(web.RequestHandler):
@@ -325,11 +280,11 @@ class _Connection(web.RequestHandler):
         self._bytes_left -= len(data)
         super().data_received(data)
 
-    def trust(self, person_id: str, network: str) -> None:
-        if self._bounds.opened.get(self._connected) == _STRANGER:
+    def trust(self, person_id: str) -> None:
+        if self._bounds.opened.get(self._connected) == "":
             self._end.cancel()
             self._bytes_left = sys.maxsize
-            self._bounds.keep(self._connected, (person_id, network))
+            self._bounds.keep(self._connected, person_id)
 
     def handle_error(
         self,
@@ -350,11 +305,9 @@ class _Connection(web.RequestHandler):
 _CLIENT_ERRORS = (HttpProcessingError, web.RequestPayloadError, ClientConnectionResetError)
 _OPTIONS: Mapping[str, Any] = {
     "access_log": None,
-    "lingering_time": _DRAIN_SECONDS,
     "max_line_size": _LONGEST_HEADER,
     "max_field_size": _LONGEST_HEADER,
     "max_headers": _MOST_HEADERS,
-    "read_bufsize": _READ_AHEAD,
     # aiohttp 3.14 would decompress any body, also of strangers, in the event loop.
     "auto_decompress": False,
     "logger": log,

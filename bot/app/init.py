@@ -6,8 +6,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
 from functools import partial
 from getpass import getpass
 from pathlib import Path
@@ -16,10 +15,11 @@ from typing import Protocol
 from dotenv.parser import Binding, parse_stream
 
 from bot.app import check
-from bot.domain import Finding
+from bot.app.platforms import all_specs, load_settings, remote_specs
 from bot.errors import CannotStart
+from bot.platform_spec import Question
 from bot.text.sanitize import strip_controls
-from config.settings import Settings, SettingsError, read, shown_url
+from config.settings import Settings, SettingsError, read, shown_url, variables
 
 EXAMPLE = Path(".env.example")
 _PLAIN = re.compile(r"[\w./:@%+,=~-]*")
@@ -56,53 +56,7 @@ class StandardTerminal:
             return ""
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
-    """One variable: its question, the text before it, and the check of the answers so far.
-
-    It is asked only if each of `needs`, variables before it, has a value, or none if it begins
-    with "!". `{bot}` in `before` is the command that runs the bot.
-    """
-
-    variable: str
-    text: str
-    secret: bool = False
-    before: str = ""
-    needs: tuple[str, ...] = ()
-    check: Callable[[Settings], AsyncIterator[Finding]] | None = None
-
-
-QUESTIONS = (
-    Question(
-        "DISCORD_TOKEN",
-        "Discord: the bot's token",
-        secret=True,
-        before="For Discord, create an application at https://discord.com/developers; its token is "
-        "under Bot.",
-        check=check.examine_discord,
-    ),
-    Question(
-        "SLACK_BOT_TOKEN",
-        "Slack: the bot token (xoxb-…)",
-        secret=True,
-        before="For Slack, create an app from a manifest at https://api.slack.com/apps: paste what "
-        "`{bot} manifest` prints, and install it.",
-        check=check.examine_slack,
-    ),
-    Question(
-        "SLACK_APP_TOKEN",
-        "Slack: an app-level token with connections:write (xapp-…)",
-        secret=True,
-        needs=("SLACK_BOT_TOKEN",),
-        check=check.examine_slack,
-    ),
-    Question(
-        "SLACK_SIGNING_SECRET",
-        "Slack: the signing secret, if its events come over HTTP instead",
-        secret=True,
-        needs=("SLACK_BOT_TOKEN", "!SLACK_APP_TOKEN"),
-        check=check.examine_slack,
-    ),
+_MODEL = (
     Question(
         "HF_TOKEN",
         "Hugging Face: a token that may call models (hf_…)",
@@ -117,21 +71,8 @@ QUESTIONS = (
         needs=("!HF_TOKEN",),
     ),
     Question("MODEL_ID", "The name of the model", check=check.examine_model),
-    Question(
-        "ALLOWED_SERVERS",
-        "The ids of the only Discord servers and Slack workspaces whose people may use it",
-        before="Anybody who can write to the bot may use it, and spends what the model costs, "
-        "unless you name servers, channels, roles or people. Discord shows ids (Copy ID) in its "
-        "developer mode; a Slack workspace's begins with T.",
-    ),
-    Question("ALLOWED_ROLES", "The ids of the only Discord roles whose people may use it"),
-    Question(
-        "ALLOWED_PEOPLE",
-        "The ids of the only people in Slack who may use it",
-        before="Slack has no roles, so people there are named one by one: their ids begin with U "
-        "(Copy member ID in a profile).",
-        needs=("ALLOWED_ROLES", "SLACK_BOT_TOKEN"),
-    ),
+)
+_LIMITS_AND_STORE = (
     Question("ADMINS", "The ids of those who may change everything, such as your own"),
     Question("QUESTIONS_PER_DAY", "How many questions a person has in a day"),
     Question(
@@ -142,13 +83,31 @@ QUESTIONS = (
 )
 
 
+def all_questions() -> tuple[Question, ...]:
+    """Return the questions, in their order."""
+    specs = all_specs()
+    looks = "; ".join(spec.ids_help for spec in specs if spec.ids_help and not spec.local)
+    access = (
+        Question(
+            "ALLOWED_SERVERS",
+            "The ids of the only servers and workspaces whose people may use it",
+            before="Anybody who can write to the bot may use it, and spends what the model costs, "
+            f"unless you name servers, channels, roles or people by their ids. {looks}.",
+        ),
+        Question("ALLOWED_ROLES", "The ids of the only roles whose people may use it"),
+    )
+    asked_first = (question for spec in specs for question in spec.questions)
+    asked_last = (question for spec in specs for question in spec.access_questions)
+    return (*asked_first, *_MODEL, *access, *asked_last, *_LIMITS_AND_STORE)
+
+
 async def init(
     terminal: Terminal,
     *,
     env_file: Path,
     environment: Mapping[str, str],
     asks: bool,
-    questions: tuple[Question, ...] = QUESTIONS,
+    questions: tuple[Question, ...] | None = None,
 ) -> bool:
     """Ask, check and write `env_file`, which only its owner may read; return whether all works.
 
@@ -156,19 +115,21 @@ async def init(
     of the environment, and nothing is written if one of them does not work.
     Raises CannotStart if the file cannot be read or written, before anything is asked.
     """
-    ours = {variable.name.upper() for variable in fields(Settings)}
+    questions = all_questions() if questions is None else questions
+    ours = variables(all_specs())
     known = {name: text for name, text in _values(_lines(env_file)).items() if name in ours}
     # To report an unwritable folder before anything is asked.
     _replacement(env_file).unlink()
     given = {} if asks else {name: text for name, text in environment.items() if text.strip()}
-    dialogue = _Dialogue(terminal, known, {name: given[name] for name in given if name in ours})
+    chosen = {name: given[name] for name in given if name in ours}
+    dialogue = _Dialogue(terminal, questions, known, chosen)
     for question in questions:
         if asks and dialogue.is_due(question):
             await dialogue.settle(question)
         elif not asks and (text := dialogue.values.get(question.variable, "")):
             await dialogue.accepts(question, text)
     settings, mistakes = _loaded({**given, **dialogue.values})
-    mistakes += read(env_file)[1]
+    mistakes += read(env_file, ours)[1]
     for mistake in mistakes:
         terminal.say(f"✗ {mistake}")
     works = not (mistakes or dialogue.problems)
@@ -184,7 +145,7 @@ async def init(
 
 def _loaded(values: Mapping[str, str]) -> tuple[Settings | None, list[str]]:
     try:
-        return Settings.load(values, Path(os.devnull)), []
+        return load_settings(values, Path(os.devnull)), []
     except SettingsError as error:
         return None, str(error).splitlines()
 
@@ -192,8 +153,15 @@ def _loaded(values: Mapping[str, str]) -> tuple[Settings | None, list[str]]:
 class _Dialogue:
     """Asks and checks; `problems` are the lines of what does not work, by variable."""
 
-    def __init__(self, terminal: Terminal, known: dict[str, str], chosen: dict[str, str]) -> None:
+    def __init__(
+        self,
+        terminal: Terminal,
+        questions: Sequence[Question],
+        known: dict[str, str],
+        chosen: dict[str, str],
+    ) -> None:
         self._terminal = terminal
+        self._questions = questions
         self._known = known
         self._shown: set[str] = set()
         self.chosen = chosen
@@ -234,7 +202,9 @@ class _Dialogue:
         lines = [(variable, f"✗ {it}") for it in mistakes if it.startswith(variable)]
         if settings and question.check and text:
             for finding in await check.examined(variable, partial(question.check, settings)):
-                named = [q.variable for q in (question, *QUESTIONS) if q.variable in finding.text]
+                named = [
+                    q.variable for q in (question, *self._questions) if q.variable in finding.text
+                ]
                 blamed = (*named, variable)[0] if finding.wrong else ""
                 lines.append((blamed, check.line(finding)))
         for blamed, line in lines:
@@ -247,10 +217,10 @@ class _Dialogue:
 
 
 async def _farewell(terminal: Terminal, settings: Settings, problems: Mapping[str, str]) -> None:
-    if settings.discord_token:
-        found = await check.examined("Discord", partial(check.invitation, settings))
-        for finding in found:
-            terminal.say(finding.text)
+    for spec in remote_specs(settings):
+        if spec.welcome:
+            for finding in await check.examined(spec.title, partial(spec.welcome, settings)):
+                terminal.say(finding.text)
     # A single role may need less, such as a gateway without a model.
     found = await check.examined("Settings", partial(check.examine_settings, settings))
     for finding in (it for it in found if it.wrong):

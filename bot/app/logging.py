@@ -10,6 +10,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
 
+from bot.app.platforms import all_specs
 from bot.concurrency import turn_in_work
 from bot.text.sanitize import one_line, strip_controls
 from config.settings import Settings
@@ -17,7 +18,7 @@ from config.settings import Settings
 _SHORTEST_SECRET = 6  # characters; masking a shorter one would mask ordinary words
 _LOG_BYTES = 10_000_000  # of parley.log, before it becomes parley.log.1
 _TIME = len("2026-11-23 12:00:00,000")
-_LIBRARIES = ("discord", "slack_bolt", "slack_sdk", "httpx2", "aiohttp")
+_LIBRARIES = ("httpx2", "aiohttp")
 
 
 def configure_logging(
@@ -40,7 +41,8 @@ def configure_logging(
     logging.raiseExceptions = False
     level = max(logging.getLevelNamesMapping()[settings.log_level.upper()], least)
     logging.basicConfig(level=level, handlers=[handler])
-    for library in _LIBRARIES:
+    loggers = (name for spec in all_specs() for name in spec.loggers)
+    for library in (*_LIBRARIES, *loggers):
         # At INFO they log each request, and at DEBUG tokens.
         lowest = logging.WARNING if level >= logging.INFO else logging.INFO
         logging.getLogger(library).setLevel(max(level, lowest))

@@ -7,8 +7,6 @@ import logging
 import os
 import secrets
 import socket
-import stat
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -20,17 +18,26 @@ from bot.access.preferences import PreferenceStore
 from bot.access.quotas import Quota
 from bot.access.rules import AccessRules
 from bot.app import http
-from bot.app.assistant import Assistant, model_choices, open_assistant
+from bot.app.assistant import IDLE_SECONDS, Assistant, is_demo, model_choices, open_assistant
 from bot.app.bars import shown_progress
 from bot.app.metrics import ProcessMetrics
-from bot.app.platforms import Platforms, Service, check_settings, open_platforms, servers
+from bot.app.platforms import (
+    WORKER,
+    Platforms,
+    all_specs,
+    check_settings,
+    open_platforms,
+    servers,
+    uses_terminal,
+)
 from bot.concurrency import do_nothing, running
 from bot.errors import CannotStart
 from bot.intake.intake import Intake
 from bot.local import hardware
-from bot.model.client import max_characters
+from bot.platform_spec import Process, Service
 from bot.reply.edit_budget import EditBudgets
 from bot.store import Store, connect
+from bot.turns.context import ContextReader
 from bot.turns.conversation import Conversation
 from bot.turns.queue import Limits, TurnQueue
 from bot.turns.records import History
@@ -39,11 +46,9 @@ from config.settings import Settings
 
 log = logging.getLogger("bot")
 
-PLATFORMS = ("discord", "slack", "web", "console")
 LIMITS = Limits(waiting_per_thread=5, waiting_per_person=10, waiting=2000, running_per_person=3)
 DRAIN_SECONDS = 20.0  # of the 25 in which a process must end after SIGTERM
 CANCEL_SECONDS = 4.0  # before a cancellation is repeated; Slack's listener needs up to three to end
-_MIN_ANSWER = 8192  # tokens of a saved answer that are read back: MAX_TOKENS may have been larger
 _FILES, _FILES_PER_ANSWER = 500, 2  # an answer's own connections to its model and its platform
 
 
@@ -51,14 +56,15 @@ def choose_roles(named: Sequence[str], settings: Settings) -> frozenset[str]:
     """Return the named roles, or else the configured platforms and a worker."""
     if named:
         return frozenset(named)
-    if served := (*settings.chat_platforms, *(("web",) if settings.signs_in else ())):
-        return frozenset((*served, "worker"))
-    if _has_stdin():
-        # The page is for the person at the terminal, not for a script behind a pipe.
-        return frozenset(("console", "worker", *(("web",) if sys.stdin.isatty() else ())))
+    specs = all_specs()
+    served = [spec.name for spec in specs if spec.own(settings).is_configured]
+    served = served or [spec.name for spec in specs if spec.served_alone()]
+    if served:
+        return frozenset((*served, WORKER))
+    credentials = " or ".join(spec.credential for spec in specs if spec.credential)
     raise CannotStart(
-        "there is nothing to do: set DISCORD_TOKEN or SLACK_BOT_TOKEN, or WEB_PASSWORD for the "
-        "web page, or start the bot in a terminal or behind a pipe"
+        f"there is nothing to do: set {credentials}, or start the bot in a terminal or behind a "
+        "pipe"
     )
 
 
@@ -81,7 +87,8 @@ async def serve(
     `started` is called once with the address of the HTTP server, or "". With `need_all`, each
     platform must start; else one of them is enough. Raises CannotStart.
     """
-    _raise_file_limit(settings, pages=http.MOST_PAGES if "web" in roles else 0)
+    serves_pages = not servers(settings, roles).keys() <= {"PORT", "METRICS_PORT"}
+    _raise_file_limit(settings, pages=http.MOST_PAGES if serves_pages else 0)
     check_settings(settings, roles)
     async with AsyncExitStack() as stack:
         opening = _open(
@@ -103,22 +110,23 @@ async def until_stopped(
 ) -> None:
     """Run jobs until `stop` is set or one of them ends, then end them all.
 
-    The end of the console job stops the others only if these are the page and a worker. Raises the
-    error of a job.
+    The end of a local platform's job, such as the terminal's, stops the others only if all of them
+    are local. Raises the error of a job.
     """
+    local = {spec.name for spec in all_specs() if spec.local}
     stopping = asyncio.create_task(stop.wait())
     tasks = {name: asyncio.create_task(job) for name, job in jobs.items()}
     waiting: set[asyncio.Task[Any]] = {stopping, *tasks.values()}
     try:
         while waiting:
             done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            if done - {tasks.get("console")} or tasks.keys() <= {"console", "web", "worker"}:
+            if done - {tasks.get(name) for name in local} or tasks.keys() <= {*local, WORKER}:
                 break
     finally:
         stop.set()
         stopping.cancel()
         # No new turns are admitted while the worker finishes its replies.
-        listeners = [task for name, task in tasks.items() if name != "worker"]
+        listeners = [task for name, task in tasks.items() if name != WORKER]
         await _cancel_repeatedly(listeners, cancel_seconds)
         await asyncio.gather(*tasks.values(), return_exceptions=True)
     for task in tasks.values():
@@ -149,15 +157,9 @@ async def _open(
         connect(url=settings.redis_url, data_dir=settings.data_dir)
     )
     budgets = EditBudgets(store=store, lease_seconds=settings.lease_seconds)
-    # A console brings its own worker.
-    assistant = (
-        await _open_assistant(settings, stop, stack, roles)
-        if roles & {"worker", "console"}
-        else None
-    )
-    platforms = await open_platforms(
-        settings, roles, store, budgets, assistant, stack, need_all=need_all
-    )
+    # The terminal brings its own worker.
+    answers = WORKER in roles or uses_terminal(roles)
+    assistant = await _open_assistant(settings, stop, stack, roles) if answers else None
     queue = TurnQueue(
         store=store,
         worker=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}",
@@ -169,22 +171,45 @@ async def _open(
     models = model_choices(settings, assistant)
     preferences = PreferenceStore(store=store, models=models, max_tokens=settings.max_tokens)
     intake = _intake(settings, queue, history, preferences)
+    process = Process(
+        settings=settings,
+        roles=roles,
+        store=store,
+        budgets=budgets,
+        intake=intake,
+        serve_pages=http.serve_pages,
+        trust=http.trust,
+        model=models[0].label if models else "",
+        answers_from=assistant.label if assistant else "",
+        is_demo=bool(assistant) and is_demo(settings),
+        patience=settings.reply_timeout + IDLE_SECONDS,
+        need_all=need_all,
+    )
+    platforms = await open_platforms(process, stack, answers=answers)
     address = ""
     if "PORT" in servers(settings, roles):
-        address = await _serve_http(settings, platforms, queue, intake, store, stop, stack)
-    await _serve_page(settings, platforms, intake, stack, needed=need_all)
+        address = await _serve_http(settings, platforms, queue, store, stop, stack)
     jobs: dict[str, Callable[[], Service]] = {}
-    jobs |= {name: partial(listen, intake) for name, listen in platforms.listeners.items()}
+    jobs |= platforms.listeners
     if assistant:
         worker = Worker(
             queue=queue,
             platforms=platforms.platforms,
-            conversation=_conversation(settings, history, assistant, budgets),
+            conversation=Conversation(
+                history=history,
+                model=assistant.model,
+                budgets=budgets,
+                system_prompt=assistant.system_prompt,
+                patience=settings.reply_timeout,
+                context=ContextReader(
+                    leases=queue.leases, history=history, most=settings.thread_context
+                ),
+            ),
             capacity=settings.capacity,
             lease_seconds=settings.lease_seconds,
             drain_seconds=drain_seconds,
         )
-        jobs["worker"] = partial(worker.run, stop)
+        jobs[WORKER] = partial(worker.run, stop)
     log.info("Running as %s", ", ".join(sorted(roles - platforms.off.keys())))
     return jobs, address
 
@@ -192,7 +217,7 @@ async def _open(
 async def _open_assistant(
     settings: Settings, stop: asyncio.Event, stack: AsyncExitStack, roles: frozenset[str]
 ) -> Assistant:
-    with shown_progress(at_terminal="console" in roles) as progress:
+    with shown_progress(at_terminal=uses_terminal(roles)) as progress:
         opening = open_assistant(settings, stop, progress=progress)
         return await stack.enter_async_context(opening)
 
@@ -214,12 +239,12 @@ async def _serve_http(
     settings: Settings,
     platforms: Platforms,
     queue: TurnQueue,
-    intake: Intake,
     store: Store,
     stop: asyncio.Event,
     stack: AsyncExitStack,
 ) -> str:
-    metrics = ProcessMetrics(queue, PLATFORMS, platforms.downtimes, version=__version__)
+    names = [spec.name for spec in all_specs()]
+    metrics = ProcessMetrics(queue, names, platforms.downtimes, version=__version__)
     return await stack.enter_async_context(
         http.serve(
             host=settings.host,
@@ -228,51 +253,10 @@ async def _serve_http(
             metrics_host=settings.metrics_host,
             store=store,
             downtimes=platforms.downtimes,
-            posts={path: handler(intake) for path, handler in platforms.posts.items()},
+            posts=platforms.posts,
             stopping=stop,
             refresh_metrics=metrics.refresh,
         )
-    )
-
-
-async def _serve_page(
-    settings: Settings, platforms: Platforms, intake: Intake, stack: AsyncExitStack, *, needed: bool
-) -> None:
-    if platforms.pages is None:
-        return
-    serving = http.serve_pages(
-        platforms.pages(intake), host=settings.web_host, port=settings.web_port
-    )
-    try:
-        address = await stack.enter_async_context(serving)
-    except OSError as error:
-        where = f"WEB_PORT={settings.web_port} on WEB_HOST={settings.web_host}"
-        if needed:
-            raise CannotStart(f"{where} cannot be used: {error}") from error
-        log.warning("The web page is not served: %s cannot be used: %s", where, error)
-        if platforms.console:
-            platforms.console.banner += (
-                f"\nThere is no page for your browser: port {settings.web_port} is taken."
-                " Set WEB_PORT to another number, or to 0 for any."
-            )
-        return
-    platforms.downtimes["web"] = lambda: 0.0
-    log.info("The page is at %s", address)
-    if platforms.console:
-        platforms.console.banner += f"\nThe same in your browser: {address}"
-
-
-def _conversation(
-    settings: Settings, history: History, assistant: Assistant, budgets: EditBudgets
-) -> Conversation:
-    return Conversation(
-        history=history,
-        model=assistant.model,
-        budgets=budgets,
-        system_prompt=assistant.system_prompt,
-        patience=settings.reply_timeout,
-        longest=max_characters(max(settings.max_tokens, _MIN_ANSWER)),
-        thread_context=settings.thread_context,
     )
 
 
@@ -289,15 +273,6 @@ def _access(settings: Settings) -> AccessRules:
             settings.questions_per_day, settings.tokens_per_day, settings.server_tokens_per_day
         ),
     )
-
-
-def _has_stdin() -> bool:
-    """Whether standard input is a terminal, a pipe or a file; services get the null device."""
-    try:
-        mode = os.fstat(sys.stdin.fileno()).st_mode
-    except (OSError, ValueError):
-        return False
-    return sys.stdin.isatty() or not stat.S_ISCHR(mode)
 
 
 def _raise_file_limit(settings: Settings, *, pages: int) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NoReturn
 
-EXIT_SECONDS = 24  # after the first signal; the README promises an end within 25 seconds
+EXIT_SECONDS = 24  # after the first signal; docs/deploying.md promises an end within 25
 
 
 class ShutdownSignals:

@@ -11,6 +11,7 @@ from typing import TextIO
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
+from bot.app.platforms import all_specs
 from bot.errors import CannotStart
 from bot.proxy import EVERYWHERE
 from config.settings import Settings
@@ -82,7 +83,7 @@ def describe(metrics: Metrics) -> str:
         f"{'':10}{'hears':>7}{'running':>9}{'waits':>9}{'done':>8}{'failed':>8}"
         f"{'first':>9}{'delay':>9}{'429':>6}",
     ]
-    for name in ("discord", "slack", "web", "console"):
+    for name in (spec.name for spec in all_specs()):
         of = {"platform": name}
         hears = _total(metrics, "parley_platform_connected", **of)
         ended = {it: _total(metrics, "parley_turns_total", outcome=it, **of) for it in _OUTCOMES}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
-from bot.access.preferences import MOST_PERSONA, ModelChoice, Scope
+from bot.access.preferences import MOST_PERSONA, SCOPES, ModelChoice, Scope
 from bot.domain import Json, Preferences
 from bot.errors import Refused
 
@@ -15,6 +15,9 @@ from bot.errors import Refused
 Part = Literal["answers", "access"]
 
 Filled = Mapping[str, str | Sequence[str]]
+
+_SCOPES: Mapping[str, Scope] = {one: one for one in SCOPES}
+_PARTS: Mapping[str, Part] = {one: one for one in get_args(Part)}
 
 _AS_BEFORE = "Default"
 _DIGEST = 4  # characters of a field in `Form.seen`
@@ -31,7 +34,7 @@ class NotUnderstood(Refused):
         self.field = field
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Field:
     """One input of a form.
 
@@ -56,6 +59,16 @@ class Form:
     title: str
     fields: tuple[Field, ...]
     seen: str
+
+
+def scope_of(name: str) -> Scope | None:
+    """Return the scope of this name; None for another text."""
+    return _SCOPES.get(name)
+
+
+def part_of(name: str) -> Part | None:
+    """Return the part of this name; None for another text."""
+    return _PARTS.get(name)
 
 
 def form_of(
@@ -96,99 +109,71 @@ def chosen_lines(
 def _fields(
     found: Preferences, scope: Scope, part: Part, models: Sequence[ModelChoice]
 ) -> Iterator[Field]:
-    if part == "access":
-        yield from _access_fields(found, scope)
-        return
-    options = [("", _AS_BEFORE), *((one.name, one.label) for one in models)]
-    if found.model and found.model not in dict(options):
-        options.append((found.model, f"{found.model} (is not there any more)"))
-    yield Field(
-        name="model",
-        label="Model",
-        hint="Which model answers",
-        kind="choice",
-        value=found.model,
-        options=tuple(options),
-    )
-    yield from _answer_fields(found)
+    for field in _FIELDS[part]:
+        value = getattr(found, field.name)
+        shown = value if isinstance(value, str | tuple) else _written(value)
+        if field.name == "model":
+            options = tuple(_model_options(found.model, models))
+            yield replace(field, value=shown, options=options)
+        elif scope == "server" or field.name != "server_tokens_per_day":
+            yield replace(field, value=shown)
 
 
-def _answer_fields(found: Preferences) -> Iterator[Field]:
-    yield Field(
-        name="persona",
-        label="Persona",
-        hint="For example: answer briefly, and like a pirate",
-        kind="text",
-        value=found.persona,
-        most=MOST_PERSONA,
-    )
-    yield Field(
-        name="temperature",
-        label="Temperature",
-        hint="How freely the model chooses its words, from 0 to 2",
-        kind="line",
-        value=_written(found.temperature),
-        most=10,
-    )
-    yield Field(
-        name="max_tokens",
-        label="Longest answer",
-        hint="In tokens; a token is about four letters",
-        kind="line",
-        value=_written(found.max_tokens),
-        most=10,
-    )
-    yield Field(
-        name="follow",
-        label="What I answer in threads",
-        hint="In threads where I have answered",
-        kind="choice",
-        value=found.follow,
-        options=(
-            ("", _AS_BEFORE),
-            ("auto", "Everything, while only one person writes there"),
-            ("all", "Everything"),
-            ("mention", "Only mentions and replies"),
+def _model_options(chosen: str, models: Sequence[ModelChoice]) -> Iterator[tuple[str, str]]:
+    yield "", _AS_BEFORE
+    yield from ((one.name, one.label) for one in models)
+    if chosen and chosen not in [one.name for one in models]:
+        yield chosen, f"{chosen} (is not there any more)"
+
+
+_EVERYBODY, _LIMIT = "Leave it empty for everybody", "Leave it empty for the default limit"
+_FOLLOW_OPTIONS = (
+    ("", _AS_BEFORE),
+    ("auto", "Everything, while only one person writes there"),
+    ("all", "Everything"),
+    ("mention", "Only mentions and replies"),
+)
+# Each is named as its preference.
+_FIELDS: Mapping[Part, Sequence[Field]] = {
+    "answers": (
+        Field("model", "Model", "Which model answers", "choice"),
+        Field(
+            "persona",
+            "Persona",
+            "For example: answer briefly, and like a pirate",
+            "text",
+            most=MOST_PERSONA,
         ),
-    )
-
-
-def _access_fields(found: Preferences, scope: Scope) -> Iterator[Field]:
-    who = "Leave it empty for everybody"
-    yield Field(
-        name="people",
-        label="People who may use me",
-        hint=who,
-        kind="people",
-        value=found.people,
-        most=_MOST_PEOPLE,
-    )
-    yield Field(
-        name="roles",
-        label="Roles that may use me",
-        hint=who,
-        kind="roles",
-        value=found.roles,
-        most=_MOST_PEOPLE,
-    )
-    quotas = {
-        "questions_per_day": ("Questions per person and day", found.questions_per_day),
-        "tokens_per_day": ("Tokens per person and day", found.tokens_per_day),
-        "server_tokens_per_day": (
-            "Tokens of everybody per day",
-            found.server_tokens_per_day,
+        Field(
+            "temperature",
+            "Temperature",
+            "How freely the model chooses its words, from 0 to 2",
+            "line",
+            most=10,
         ),
-    }
-    for name, (label, value) in quotas.items():
-        if scope == "server" or name != "server_tokens_per_day":
-            yield Field(
-                name=name,
-                label=label,
-                hint="Leave it empty for the default limit",
-                kind="line",
-                value=_written(value),
-                most=12,
-            )
+        Field(
+            "max_tokens",
+            "Longest answer",
+            "In tokens; a token is about four letters",
+            "line",
+            most=10,
+        ),
+        Field(
+            "follow",
+            "What I answer in threads",
+            "In threads where I have answered",
+            "choice",
+            options=_FOLLOW_OPTIONS,
+        ),
+    ),
+    "access": (
+        Field("people", "People who may use me", _EVERYBODY, "people", most=_MOST_PEOPLE),
+        Field("roles", "Roles that may use me", _EVERYBODY, "roles", most=_MOST_PEOPLE),
+        Field("questions_per_day", "Questions per person and day", _LIMIT, "line", most=12),
+        Field("tokens_per_day", "Tokens per person and day", _LIMIT, "line", most=12),
+        Field("server_tokens_per_day", "Tokens of everybody per day", _LIMIT, "line", most=12),
+    ),
+}
 
 
 def _displayed(one: Field) -> str:

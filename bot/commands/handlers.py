@@ -14,7 +14,7 @@ from bot.commands.form import Filled, changes_in, chosen_lines, form_of
 from bot.commands.form import Form as Form
 from bot.commands.form import Part as Part
 from bot.concurrency import Backoff
-from bot.domain import ANYBODY, Asker, Follow, Json, Person, Preferences, ThreadKey
+from bot.domain import ANYBODY, Asker, Json, Person, Preferences, ThreadKey
 from bot.errors import ParleyError, Refused, StoreUnavailable, SurfaceError, until
 from bot.intake.intake import Intake
 
@@ -127,74 +127,38 @@ class CommandHandlers:
     def __init__(self, intake: Intake) -> None:
         self._intake = intake
 
-    async def reset(self, call: Call) -> str:
-        """Forget a conversation."""
-        await self._check(call)
-        _require(call, "thread")
-        if not may_change("thread", self._rights(call)):
-            raise MayNotChange("thread")
-        await self._intake.reset(call.thread, event_id=call.id)
-        return "I have forgotten this conversation. Your next question begins a new one."
+    async def run(
+        self, name: str, call: Call, argument: str = "", scope: Scope | None = None
+    ) -> str:
+        """Carry out a command of COMMANDS, except those that show more than a sentence.
 
-    async def stop(self, call: Call) -> str:
-        """End the answers of this person that run there, or another's if they manage messages."""
-        await self._check(call)
-        stopped = await self._intake.stop_own(
-            call.id,
-            call.thread,
-            call.person,
-            channel="" if call.in_thread else call.thread.channel,
-            manages=call.manages_messages,
-        )
-        return "Stopped." if stopped else "I am not answering you here right now."
-
-    async def quiet(self, call: Call) -> str:
-        """Answer only mentions and replies in a thread."""
-        await self._follow(call, "mention")
-        return "From now on I answer only mentions and replies here."
-
-    async def follow(self, call: Call) -> str:
-        """Answer everything in a thread."""
-        await self._follow(call, "all")
-        return "From now on I answer every message here, unless it is for somebody else."
-
-    async def choose_model(self, call: Call, name: str, scope: Scope | None = None) -> str:
-        """Choose the model that answers, by its name, or take the choice back by DEFAULT.
-
-        Without a name, return which one answers, and which there are. The default scope is the
-        nearest one.
+        `model` and `persona` show what is chosen if there is no argument, and remove it for the
+        argument DEFAULT; their default scope is the nearest one.
         """
-        if not name.strip():
-            model = self._intake.preferences.label_of((await self._chosen(call)).model)
-            answers = f"{model or 'The default model'} answers here."
-            offered = ", ".join(label for _, label in self.models())
-            how = self._how(call, f"Write the name of one, or `{DEFAULT}` for the default model.")
-            return f"{answers} Models: {offered}. {how}" if offered else answers
-        place, chosen = await self._change(call, scope, {"model": _given(name)})
-        if not chosen.model:
-            return f"From now on the default model answers in {place}."
-        return f"From now on {self._intake.preferences.label_of(chosen.model)} answers in {place}."
+        match name:
+            case "reset":
+                return await self._reset(call)
+            case "stop":
+                return await self._stop(call)
+            case "quiet" | "follow":
+                return await self._follow(call, is_quiet=name == "quiet")
+            case "model" if argument.strip():
+                return await self._choose_model(call, argument, scope)
+            case "model":
+                return await self._show_model(call)
+            case "persona" if argument.strip():
+                return await self._choose_persona(call, argument, scope)
+            case "persona":
+                return await self._show_persona(call)
+            case "usage":
+                return await self._usage(call)
+        raise NotOffered
 
     def models(self, typed: str = "") -> list[tuple[str, str]]:
         """Return the names and labels of the models that match what a person has typed."""
         sought = typed.strip().casefold()
         found = [(one.name, one.label) for one in self._intake.preferences.offered]
         return [one for one in found if any(sought in text.casefold() for text in one)]
-
-    async def choose_persona(self, call: Call, text: str, scope: Scope | None = None) -> str:
-        """Choose how the bot should answer, or take that back by DEFAULT.
-
-        Without a text, return what is chosen.
-        """
-        if not text.strip():
-            persona = (await self._chosen(call)).persona
-            shown = f"My persona here:\n{persona}" if persona else "No persona is chosen here."
-            how = self._how(call, f"Write how I should answer, or `{DEFAULT}` to remove it.")
-            return f"{shown}\n{how}"
-        place, chosen = await self._change(call, scope, {"persona": _given(text)})
-        if not chosen.persona:
-            return f"I no longer use that persona in {place}."
-        return f"From now on I use this persona in {place}."
 
     async def overview(self, call: Call) -> Overview:
         """Return what is chosen for a place, and which forms this person may open."""
@@ -246,20 +210,6 @@ class CommandHandlers:
         labels = ", ".join(one.label for one in form.fields if one.name in changes)
         return f"Saved for {place}: {labels}."
 
-    async def usage(self, call: Call) -> str:
-        """Return what the person has used, and what is left."""
-        await self._check(call)
-        used = await self._intake.usage(call.thread, call.person, call.asker)
-        quota = used.quota
-        lines = [
-            f"Your questions today: {_of(used.questions, quota.questions)}",
-            f"Your tokens today, read and written: {_of(used.tokens, quota.tokens)}",
-        ]
-        if quota.server_tokens is not None:
-            all_people = _of(used.server_tokens, quota.server_tokens)
-            lines.append(f"Tokens of everybody here today: {all_people}")
-        return "\n".join([*lines, f"Limits reset at 00:00 UTC, {until(used.renews_in)}."])
-
     async def forget_me(self, call: Call) -> str:
         """Begin to forget a person who has confirmed FORGET_QUESTION.
 
@@ -297,6 +247,73 @@ class CommandHandlers:
             parts.append("\n".join(["What does not work here:", *lines]))
         return "\n\n".join(parts)
 
+    async def _reset(self, call: Call) -> str:
+        await self._check(call)
+        _require(call, "thread")
+        if not may_change("thread", self._rights(call)):
+            raise MayNotChange("thread")
+        await self._intake.reset(call.thread, event_id=call.id)
+        return "I have forgotten this conversation. Your next question begins a new one."
+
+    async def _stop(self, call: Call) -> str:
+        """End the answers of this person that run there, or another's if they manage messages."""
+        await self._check(call)
+        stopped = await self._intake.answers.stop_own(
+            call.id,
+            call.thread,
+            call.person,
+            channel="" if call.in_thread else call.thread.channel,
+            manages=call.manages_messages,
+        )
+        return "Stopped." if stopped else "I am not answering you here right now."
+
+    async def _follow(self, call: Call, *, is_quiet: bool) -> str:
+        if call.asker.direct:
+            raise NotOffered("In a direct message every message is a question to me.")
+        if not call.in_thread:
+            raise NotAThread
+        await self._change(call, "thread", {"follow": "mention" if is_quiet else "all"})
+        if is_quiet:
+            return "From now on I answer only mentions and replies here."
+        return "From now on I answer every message here, unless it is for somebody else."
+
+    async def _show_model(self, call: Call) -> str:
+        model = self._intake.preferences.label_of((await self._chosen(call)).model)
+        answers = f"{model or 'The default model'} answers here."
+        offered = ", ".join(label for _, label in self.models())
+        how = self._how(call, f"Write the name of one, or `{DEFAULT}` for the default model.")
+        return f"{answers} Models: {offered}. {how}" if offered else answers
+
+    async def _choose_model(self, call: Call, name: str, scope: Scope | None) -> str:
+        place, chosen = await self._change(call, scope, {"model": _given(name)})
+        label = self._intake.preferences.label_of(chosen.model)
+        return f"From now on {label if chosen.model else 'the default model'} answers in {place}."
+
+    async def _show_persona(self, call: Call) -> str:
+        persona = (await self._chosen(call)).persona
+        shown = f"My persona here:\n{persona}" if persona else "No persona is chosen here."
+        how = self._how(call, f"Write how I should answer, or `{DEFAULT}` to remove it.")
+        return f"{shown}\n{how}"
+
+    async def _choose_persona(self, call: Call, text: str, scope: Scope | None) -> str:
+        place, chosen = await self._change(call, scope, {"persona": _given(text)})
+        if not chosen.persona:
+            return f"I no longer use that persona in {place}."
+        return f"From now on I use this persona in {place}."
+
+    async def _usage(self, call: Call) -> str:
+        """Return what the person has used, and what is left."""
+        used = await self._intake.access.usage(call.thread, call.person, call.asker)
+        quota = used.quota
+        lines = [
+            f"Your questions today: {_of(used.questions, quota.questions)}",
+            f"Your tokens today, read and written: {_of(used.tokens, quota.tokens)}",
+        ]
+        if quota.server_tokens is not None:
+            all_people = _of(used.server_tokens, quota.server_tokens)
+            lines.append(f"Tokens of everybody here today: {all_people}")
+        return "\n".join([*lines, f"Limits reset at 00:00 UTC, {until(used.renews_in)}."])
+
     async def _rules(self, call: Call) -> list[str]:
         """Return when the bot answers, and who may use it. Raises NotAllowed."""
         try:
@@ -310,7 +327,7 @@ class CommandHandlers:
         rules = [] if is_alone else [_FOLLOWS[follow]]
         if model := self._intake.preferences.label_of(resolved(found).model):
             rules.append(f"{model} answers here.")
-        access = self._intake.access
+        access = self._intake.access.rules
         if access.people or access.roles or any(one.people or one.roles for one in found.values()):
             rules.append("Not everybody may use me here, but you may.")
         if questions := access.quota_of(call.person, call.asker, found).questions:
@@ -325,13 +342,6 @@ class CommandHandlers:
         await self._check(call)
         return resolved(await self._intake.preferences.read(call.thread))
 
-    async def _follow(self, call: Call, follow: Follow) -> None:
-        if call.asker.direct:
-            raise NotOffered("In a direct message every message is a question to me.")
-        if not call.in_thread:
-            raise NotAThread
-        await self._change(call, "thread", {"follow": follow})
-
     async def _change(
         self, call: Call, scope: Scope | None, changes: Mapping[str, Json]
     ) -> tuple[str, Preferences]:
@@ -340,7 +350,7 @@ class CommandHandlers:
         nearest = next(iter(call.scopes)) if scope is None else scope
         _require(call, nearest)
         found = await self._intake.preferences.read(call.thread)
-        changes = self._intake.access.with_limits(call.person, nearest, changes, found)
+        changes = self._intake.access.rules.with_limits(call.person, nearest, changes, found)
         chosen = await self._intake.preferences.change(
             call.thread, nearest, changes, by=call.person.id, rights=self._rights(call)
         )
@@ -352,13 +362,13 @@ class CommandHandlers:
         With `settles`, people who manage the place are not bound by what is chosen for it.
         """
         if settles and (call.manages_channel or call.manages_server):
-            self._intake.access.check(call.thread, call.person, call.asker)
+            self._intake.access.rules.check(call.thread, call.person, call.asker)
         else:
-            await self._intake.check_access(call.thread, call.person, call.asker)
+            await self._intake.access.check(call.thread, call.person, call.asker)
 
     def _rights(self, call: Call) -> Rights:
         return Rights(
-            admin=self._intake.access.is_admin(call.person),
+            admin=self._intake.access.rules.is_admin(call.person),
             manages_server=call.manages_server,
             manages_channel=call.manages_channel,
             own_thread=call.own_thread,

@@ -42,7 +42,7 @@ async def serve(
     if any(importlib.util.find_spec(each) is None for each in ("torch", "transformers")):
         raise CannotStart(
             "TRANSFORMERS_MODEL needs the packages torch and transformers:"
-            " install requirements-transformers.txt as the README says"
+            " install requirements-transformers.txt as docs/models.md says"
         )
     key = secrets.token_urlsafe(24)
     request: JsonObject = {

@@ -15,7 +15,6 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager, closing, suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from unicodedata import category
@@ -133,8 +132,7 @@ class ModelClient:
             temperature = preferences.temperature
             if temperature is None:
                 temperature = self._temperature
-            send = partial(self._send, max_tokens=most, temperature=temperature)
-            sending = self._capabilities.send(send, prompt)
+            sending = self._send(prompt, max_tokens=most, temperature=temperature)
             events = await self._within(deadline, sending)
             accepted()
             with closing(events):
@@ -147,6 +145,23 @@ class ModelClient:
                         answer.answer_tokens = metrics.answer_tokens
 
     async def _send(
+        self, prompt: Sequence[Message], *, max_tokens: int, temperature: float | None
+    ) -> EventStream:
+        """Send a prompt, adjusted as needed. Raises the last ModelError if all are refused."""
+        request = self._capabilities.request(prompt)
+        while True:
+            try:
+                events = await self._post(request, max_tokens=max_tokens, temperature=temperature)
+            except ModelError as error:
+                adjusted = await self._capabilities.adjusted(request, error)
+                if adjusted is None:
+                    raise
+                request = adjusted
+            else:
+                self._capabilities.learn(request)
+                return events
+
+    async def _post(
         self, request: Request, *, max_tokens: int, temperature: float | None
     ) -> EventStream:
         if not self._server.own and is_offline_mode():
@@ -267,13 +282,15 @@ class _Composer(AsyncInferenceClient):
 class Request:
     """The content of a request; `with_usage` asks the server to count tokens (`stream_options`).
 
-    `folds_system` puts the system prompt into the first question.
+    `folds_system` puts the system prompt into the first question. `is_renamed`: `model` was found
+    after the server did not know another name.
     """
 
     prompt: Sequence[Message]
     model: str
     with_usage: bool
     folds_system: bool
+    is_renamed: bool = False
 
     @property
     def messages(self) -> Sequence[Message]:
@@ -302,36 +319,23 @@ class ServerCapabilities:
         self._takes_usage: bool | None = None  # None: not known yet
         self._takes_system: bool | None = None
 
-    async def send(
-        self, send: Callable[[Request], Awaitable[EventStream]], prompt: Sequence[Message]
-    ) -> EventStream:
-        """Send a prompt, adjusted as needed. Raises the last ModelError if all are refused."""
-        request = first = Request(
+    def request(self, prompt: Sequence[Message]) -> Request:
+        """Return the first request for a prompt, by what is known of the server."""
+        return Request(
             prompt,
             model=self._model,
             with_usage=self._takes_usage is not False,
             folds_system=self._takes_system is False,
         )
-        while True:
-            try:
-                result = await send(request)
-            except ModelError as error:
-                adjusted = await self._adjusted(request, first, error)
-                if adjusted is None:
-                    raise
-                request = adjusted
-            else:
-                self._learn(request)
-                return result
 
-    async def _adjusted(
-        self, request: Request, first: Request, error: ModelError
-    ) -> Request | None:
-        """Return the request to try next; None if the error is final."""
+    async def adjusted(self, request: Request, error: ModelError) -> Request | None:
+        """Return the request to send after a refusal; None if the error is final."""
         match error:
-            case ModelUnknown() if request.model == first.model:
+            case ModelUnknown() if not request.is_renamed:
                 name = await self._find_model(error)
-                return replace(request, model=name) if name and name != request.model else None
+                if not name or name == request.model:
+                    return None
+                return replace(request, model=name, is_renamed=True)
             case UsageRefused() if request.with_usage:
                 return replace(request, with_usage=False)
             case SystemRefused() if request.has_system:
@@ -360,7 +364,8 @@ class ServerCapabilities:
             return error.offered
         return (await fetch_server_info(self._connection)).name_for(self._server.model)
 
-    def _learn(self, request: Request) -> None:
+    def learn(self, request: Request) -> None:
+        """Save the adjustments of a request that the server has accepted."""
         if request.model != self._model:
             if request.model == self._server.model:
                 log.warning("%s serves MODEL_ID=%s again", self._server, request.model)

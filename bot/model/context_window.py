@@ -16,20 +16,18 @@ from bot.domain import Message, Preferences
 from bot.errors import AnswerCut, EmptyAnswer, ModelError, PromptRefused, PromptTooLong
 from bot.model.endpoint import NOTHING_CHOSEN, Answer, Endpoint
 from bot.model.retrying import is_transient
-from bot.model.server_info import PROBE_SECONDS, ServerCounter, fetch_server_info
+from bot.model.server_info import PROBE_SECONDS, fetch_server_info
 from bot.model.transport import ServerConnection
 from bot.text.context import block, with_context, with_persona
 from bot.text.graphemes import CUT, left_out, without_middle
 from bot.text.sanitize import as_words
-from bot.tokens.counters import Counter
+from bot.tokens.counters import TokenEstimator
 
 log = logging.getLogger(__name__)
 
 # Shorter prompts are counted in the event loop; starting a thread would take longer.
 _INLINE_CHARACTERS = 10_000
 _SAFETY = 0.97  # of what a server's figures allow
-# Of the room; if the count is above it, a server that counts is asked.
-_NEAR = 0.8
 # A server's count of a prompt calibrates the counter if the prompt has this share of the room: in
 # shorter ones, most of the difference is due to the template.
 _LEAST_CALIBRATED = 0.5
@@ -52,18 +50,15 @@ class ContextWindowModel:
 
     `prompt_tokens` and `answer_tokens` are the limits of prompt and answer, in tokens. `counter`
     can be replaced at any time. By its count a prompt may fill a share of `prompt_tokens`; counts
-    of the server calibrate it. Near the limit and beyond it, a server that counts is asked once,
-    and a prompt that it finds too long is not sent. If the server refuses a prompt as too long, a
-    shorter one is sent, once. Control tokens in questions and answers are sent and counted as plain
-    text.
+    of the server calibrate it. If the server refuses a prompt as too long, a shorter one is sent,
+    once. Control tokens in questions and answers are sent and counted as plain text.
     """
 
     def __init__(
         self,
         *,
         model: Endpoint,
-        counter: Counter,
-        counting_server: ServerCounter | None,
+        counter: TokenEstimator,
         watch: ServerWatch | None,
         prompt_tokens: int,
         answer_tokens: int,
@@ -71,7 +66,6 @@ class ContextWindowModel:
         self.name = model.name
         self.counter = counter
         self._model = model
-        self._counting_server = counting_server
         self._watch = watch
         self._most_budget = self._budget = prompt_tokens
         self._reported: int | None = None
@@ -99,7 +93,7 @@ class ContextWindowModel:
         send = partial(
             self._model.stream, deadline=deadline, accepted=accepted, preferences=preferences
         )
-        fitted = await self._prompt_to_send(prompt, counter)
+        fitted = await _fit_off_loop(prompt, self._room(counter), counter.count)
         with self._watch.expiring() if self._watch else nullcontext():
             try:
                 async with AsyncExitStack() as stack:
@@ -131,27 +125,7 @@ class ContextWindowModel:
             room = max(context - self._answer_tokens, context - context // 2)
             self._budget = min(self._most_budget, room)
 
-    async def _prompt_to_send(self, prompt: Sequence[Message], counter: Counter) -> FittedPrompt:
-        room = self._room(counter)
-        safe = await _fit_off_loop(prompt, room, counter.count)
-        if self._counting_server is None or counter.share == 1:
-            return safe
-        if not (safe.dropped or safe.left_out) and counter.count(safe.messages) <= room * _NEAR:
-            return safe
-        larger = await _fit_off_loop(
-            prompt, int(self._budget / counter.ratio * _SAFETY), counter.count
-        )
-        used = await self._counting_server.count(larger.messages)
-        if used is None:
-            return safe
-        counted = counter.count(larger.messages)
-        _calibrate(counter, counted, used)
-        if used <= self._budget:
-            return larger
-        share = _share_that_fits(counted, used=used, room=self._budget)
-        return await _fit_off_loop(prompt, int(counted * share), counter.count)
-
-    def _room(self, counter: Counter) -> int:
+    def _room(self, counter: TokenEstimator) -> int:
         """Return the tokens by this counter that a prompt may have."""
         return int(self._budget * counter.share / counter.ratio)
 
@@ -159,7 +133,7 @@ class ContextWindowModel:
         self,
         prompt: Sequence[Message],
         refused: FittedPrompt,
-        counter: Counter,
+        counter: TokenEstimator,
         refusal: PromptTooLong,
     ) -> FittedPrompt | None:
         """Shorten a refused prompt by the refusal's figures; None if nothing shorter fits."""
@@ -171,7 +145,9 @@ class ContextWindowModel:
         shorter = await _fit_off_loop(prompt, int(counted * share), counter.count)
         return None if shorter.messages == refused.messages else shorter
 
-    def _learn(self, refusal: PromptTooLong, refused: FittedPrompt, counter: Counter) -> None:
+    def _learn(
+        self, refusal: PromptTooLong, refused: FittedPrompt, counter: TokenEstimator
+    ) -> None:
         """Save the figures of a refusal after an answer; others may only repeat a person's text."""
         room = refusal.room(answer=self._answer_tokens)
         if room is None or room < _LEAST_ROOM:
@@ -182,10 +158,9 @@ class ContextWindowModel:
         self._budget = min(self._budget, room)
 
 
-def _calibrate(counter: Counter, counted: int, used: int) -> None:
+def _calibrate(counter: TokenEstimator, counted: int, used: int) -> None:
     """Follow a server's count: at once if it is more, by half if it is less."""
-    least = 1.0 if counter.share == 1 else _LEAST_RATIO
-    ratio = min(max(used / counted, least), _MOST_RATIO)
+    ratio = min(max(used / counted, _LEAST_RATIO), _MOST_RATIO)
     counter.ratio = max(ratio, (counter.ratio + ratio) / 2)
 
 

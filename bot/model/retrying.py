@@ -64,8 +64,8 @@ class RetryingModel:
     asked. A model that has been unavailable for longer than `policy.wait` is not waited for. A
     stream that breaks off is restarted once. `total_timeout` bounds the whole answer, in seconds.
     If `stopping` is set, a pause raises CancelledError, so that another process can take the turn.
-    `offered` are the models that people may choose, by name; if a chosen model fails, the others
-    follow.
+    `offered` are the models that people may choose, by name; if the one that `preferences` name
+    fails, the others follow. `breakers` are those of another instance, by the id of the endpoint.
     """
 
     def __init__(
@@ -76,14 +76,16 @@ class RetryingModel:
         total_timeout: float,
         stopping: asyncio.Event,
         offered: Mapping[str, Endpoint] | None = None,
+        preferences: Preferences = NOTHING_CHOSEN,
+        breakers: Mapping[int, CircuitBreaker] | None = None,
     ) -> None:
         self.name = models[0].name
         self._offered = offered or {}
-        self._preferences, self._is_gone = NOTHING_CHOSEN, False
+        self._preferences = preferences
         self._policy = policy
         self._total_timeout = total_timeout
         self._stopping = stopping
-        self._breakers = {
+        self._breakers = breakers or {
             id(model): CircuitBreaker(name=model.name, policy=policy, clock=_now)
             for model in (*models, *self._offered.values())
         }
@@ -94,17 +96,16 @@ class RetryingModel:
 
         If the preferred model is not offered any more, a Start names the one that answers.
         """
-        if preferences == NOTHING_CHOSEN:
-            return self
-        one = copy(self)
-        one._preferences = preferences
-        first = self._offered.get(preferences.model)
-        if first is not None:
-            one.name = first.name
-            one._models = (first, *(each for each in self._models if each is not first))
-        elif preferences.model:
-            one._is_gone = True
-        return one
+        first = self._offered.get(preferences.model, self._models[0])
+        return RetryingModel(
+            models=(first, *(each for each in self._models if each is not first)),
+            policy=self._policy,
+            total_timeout=self._total_timeout,
+            stopping=self._stopping,
+            offered=self._offered,
+            preferences=preferences,
+            breakers=self._breakers,
+        )
 
     async def stream(self, prompt: Sequence[Message]) -> AsyncGenerator[Delta]:
         """Yield the deltas of one answer, with a Start if it restarts or another model answers.
@@ -166,8 +167,7 @@ class RetryingModel:
         if by is not first:
             log.warning("%s answers for %s: %s", by.model.name, self.name, first.error)
             yield Start(by.model.name)
-        elif self._is_gone:
-            gone = self._preferences.model
+        elif (gone := self._preferences.model) and gone not in self._offered:
             log.warning("Model %s answers because %s is no longer in MODELS", self.name, gone)
             yield Start(self.name)
         elif is_broken:

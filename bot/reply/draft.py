@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import reduce
 
 from bot.domain import End, Outcome, Page, Shown
-from bot.errors import AnswerCut, GivenUp
+from bot.errors import GivenUp
 from bot.reply.pages import Measure, Pager
 from bot.text.markdown import close
 from bot.text.sanitize import whole_characters
@@ -89,10 +89,11 @@ class Draft:
         limit: int,
         measure: Measure,
         earlier: Shown,
-        replaced_answer: str,
+        replaced_answer: str = "",
         left_out: int = 0,
         remembered: bool = True,
     ) -> None:
+        self.earlier = earlier
         self.silent = False
         self.is_retried = False  # the model has failed since the last text, and is asked again
         # The previous attempt ended without any text of the model.
@@ -117,6 +118,11 @@ class Draft:
     def has_ended(self) -> bool:
         """Whether the text is final."""
         return self._final is not None
+
+    @property
+    def split_page(self) -> int | None:
+        """The number of a page whose rest is shown by the next ones, so that it can wait."""
+        return self._split[0] if self._split else None
 
     @property
     def replaces(self) -> bool:
@@ -193,9 +199,10 @@ class Draft:
 
         A saved text does not know this: who writes it again writes whole pages.
         """
-        pages = len(self.pages(0))
-        self._split = page.number, page.said
-        return len(self.pages(0)) > pages
+        pages, self._split = len(self.pages(0)), (page.number, page.said)
+        if len(self.pages(0)) == pages:
+            self._split = None
+        return self._split is not None
 
     def pages(self, messages: int) -> list[Page]:
         """Return the pages to show now, if the reply has so many messages.
@@ -305,21 +312,6 @@ def given_up(earlier: Shown, replaced_answer: str) -> Shown:
     return draft.shown(earlier.message_ids)
 
 
-def shortened(shown: Shown, longest: int) -> Shown:
-    """Return a saved reply, cut at the longest answer, in characters.
-
-    Another version may have saved any length, and each page of it would be written again.
-    """
-    if len(shown.text) <= longest:
-        return shown
-    text = shown.text[:longest]
-    return replace(
-        shown,
-        text=with_notice(text, AnswerCut.apology) if shown.outcome else text,
-        said=shown.said[:longest],
-    )
-
-
 def with_notice(text: str, notice: str) -> str:
     """Return a text with a notice below it, outside of an open code block."""
     if not text.strip():
@@ -351,16 +343,17 @@ def _finished(answer: _Answer, notice: str, outcome: Outcome, end: End = "") -> 
 class Screen:
     """The messages of a reply, and the page that each is confirmed to show.
 
-    The writer reports each write to it. `message_ids` are the messages of an earlier attempt.
+    The writer reports each write to it. `earlier` is what an earlier attempt has shown.
     """
 
-    def __init__(self, message_ids: Sequence[str]) -> None:
-        self._ids = list(message_ids)
-        self._confirmed: list[Page | None] = [None] * len(message_ids)
+    def __init__(self, earlier: Shown) -> None:
+        self._ids = list(earlier.message_ids)
+        # The ids of the messages that the reply has deleted, or is about to delete.
+        self.removed = dict.fromkeys(earlier.removed)
+        self._confirmed: list[Page | None] = [None] * len(self._ids)
         self._answer: dict[int, str] = {}
         self._read_only: set[int] = set()  # numbers of pages whose message is read-only
         self._deleted: set[int] = set()  # numbers of pages whose message a person deleted
-        self.split: Page | None = None  # a page whose rest is shown by the next ones
 
     @property
     def message_ids(self) -> tuple[str, ...]:
@@ -387,24 +380,23 @@ class Screen:
         shown = self._confirmed[page.number] if page.number < len(self._ids) else None
         return shown if shown and shown.said and page.text else None
 
-    def is_split(self, page: Page) -> bool:
-        """Whether the rest of the page is shown by the next ones, so that it can wait."""
-        return self.split is not None and self.split.number == page.number
-
     def needs_post(self, page: Page) -> bool:
         """Whether the page has no message, or is needed and its message is read-only."""
         read_only = page.number in self._read_only and is_needed(page)
         return page.number >= len(self._ids) or read_only
 
-    def next_write(self, pages: Sequence[Page]) -> Page | None:
-        """Return the page to write next; None if all messages show their pages."""
+    def next_write(self, pages: Sequence[Page], *, last: int | None = None) -> Page | None:
+        """Return the page to write next; None if all messages show their pages.
+
+        The page of the number `last` waits for all others.
+        """
         stale = [it for it in pages if self.needs_post(it) or it != self._confirmed[it.number]]
         # Once the first page shows new text, pages that wait for it are marked first.
         return min(
             stale,
             key=lambda page: (
                 not (is_pending(page) and 0 in self._answer),
-                self.is_split(page),
+                page.number == last,
                 page.number,
             ),
             default=None,
@@ -439,6 +431,10 @@ class Screen:
         """
         before, self._confirmed[page.number] = self._confirmed[page.number], None
         return before
+
+    def note_removing(self, page: Page) -> None:
+        """Note that the page's message will be deleted."""
+        self.removed[self._ids[page.number]] = None
 
     def note_read_only(self, page: Page) -> None:
         """Note that the page's message is read-only."""

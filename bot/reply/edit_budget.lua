@@ -17,6 +17,8 @@ local LAST, SPREAD = 0.05, 10000
 -- No platform asks for a longer pause.
 local DAY_MS = 86400000
 local LEARNED_MS, LOWER, LOWEST = 600000, 0.8, 0.25
+-- What others owe may be given back at any time, so a write that yields to it asks again soon.
+local AGAIN = 1000
 
 -- A value of another version that cannot be read, or is a time too far away, counts as missing.
 local function number(written, most)
@@ -115,6 +117,7 @@ function verbs.take(age, owner, lease, ...)
       key, tonumber(age), tonumber(writes), windows[i], shape, spaced == '1', reserved + others
     )
     if use == 'owe' then found[i] = false end
+    if others > 0 then wait = math.min(wait, AGAIN) end
     if wait > 0 then return {wait, i - 1} end
   end
   for i, key in ipairs(KEYS) do

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -200,23 +200,28 @@ class EditBudgets:
         self._learned: dict[str, tuple[int, float]] = {}
 
     @asynccontextmanager
-    async def reserving(self) -> AsyncIterator[None]:
-        """Keep what the block's writes owe reserved until it ends."""
-        reserves = _Reserves()
+    async def reserving(self, owed: Collection[EditBudget] = ()) -> AsyncIterator[None]:
+        """Keep what the block's writes owe reserved until it ends.
+
+        `owed` is what an earlier attempt left behind: it is owed before the first write.
+        """
+        reserves = _Reserves(owed={one.bucket: one for one in owed})
         token = _reserves.set(reserves)
         try:
+            await self._reserve(reserves)
             async with running(self._keep(reserves)):
                 yield
         finally:
             _reserves.reset(token)
-            if owed := list(reserves.owed.values()):
-                await self._run("settle", reserves.owner, keys=owed)
+            await self._run("settle", reserves.owner, keys=reserves.owed.values())
 
     async def _keep(self, reserves: _Reserves) -> None:
         while True:
             await asyncio.sleep(self._lease_seconds / 3)
-            if owed := list(reserves.owed.values()):
-                await self._run("keep", reserves.owner, self._lease_ms, keys=owed)
+            await self._reserve(reserves)
+
+    async def _reserve(self, reserves: _Reserves) -> None:
+        await self._run("keep", reserves.owner, self._lease_ms, keys=reserves.owed.values())
 
     async def interim(
         self, budget: EditBudget, *, new: bool, since: float, wrote: float, unless: asyncio.Event
@@ -342,10 +347,11 @@ class EditBudgets:
             known, spaced = self._known(each), waiter.kind is _Kind.INTERIM and each is budget
             reserved = _reserved_from(known, waiter.kind)
             draws.append(_Draw(known, self._queue(each.bucket), waiter.kind, spaced, reserved))
-        owes, reserves = budget.owes, _reserves.get(None)
-        if owes and reserves and owes.bucket not in reserves.owed:
-            queue = self._queue(f"{owes.bucket}:owed")
-            draws.append(_Draw(self._known(owes), queue, waiter.kind, owes=True))
+        reserves = _reserves.get(None)
+        for owed in budget.owes:
+            if reserves and owed.bucket not in reserves.owed:
+                queue = self._queue(f"{owed.bucket}:owed")
+                draws.append(_Draw(self._known(owed), queue, waiter.kind, owes=True))
         return draws
 
     def _known(self, budget: EditBudget) -> EditBudget:
@@ -385,8 +391,8 @@ class EditBudgets:
     def _lease_ms(self) -> int:
         return int(self._lease_seconds * 1000)
 
-    async def _run(self, verb: str, *arguments: int | str, keys: list[EditBudget]) -> Any:
-        """Run a verb of the script; None while the store is away, or if all buckets are local."""
+    async def _run(self, verb: str, *arguments: int | str, keys: Collection[EditBudget]) -> Any:
+        """Run a verb of the script; None if the store is away, or there is no shared bucket."""
         if self._store.is_away or all(budget.own for budget in keys):
             return None
         names = [self._store.key("budget", budget.bucket) for budget in keys]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 
-from bot.concurrency import cancelled
+from bot.concurrency import Backoff, cancelled
 from bot.domain import (
     BeginningLeftOut,
     ContextUnread,
@@ -41,10 +41,6 @@ from bot.reply.freshness import Freshness
 
 log = logging.getLogger(__name__)
 
-Save = Callable[[Shown], Awaitable[None]]
-BeforeRetry = Callable[[Exception], Awaitable[None]]
-ClaimsTruncationNotice = Callable[[], Awaitable[bool]]
-
 
 @dataclass(frozen=True, slots=True)
 class ReplyTiming:
@@ -55,28 +51,36 @@ class ReplyTiming:
     message that begins with a sign of life.
     """
 
+    patience: float = 30.0  # in which final writes are repeated
     silence: float = 10.0  # without a delta, until a sign of life
     first_silence: float = 20.0  # without the first delta
     unseen_silence: float = 2.0  # the same if nothing else shows that the bot is working
     busy_silence: float = 6.0  # without a delta, while a model that has failed is asked again
-    first_pause: float = 0.5  # before a failed write is repeated; doubles up to the longest
-    longest_pause: float = 30.0
+    repeat: Backoff = Backoff(first=0.5, longest=30.0)  # of failed writes
     longest_edit: float = 5.0  # until the rest of an answer is posted below, if that is possible
     free_post: float = 1.0  # in which a post counts as free, because several may turn to posts
     closing: float = 30.0  # in which the page above such a rest is closed
 
 
-class Reply:
-    """The text growing from deltas, on its surface.
+@dataclass(frozen=True, slots=True)
+class Callbacks:
+    """What a reply asks of the turn that it answers.
 
-    `earlier`, `replaced_answer`, `left_out` and `remembered` are those of Draft. `save` is called
-    before each write and after each post. It raises LeaseLost if another process writes this reply
-    now and QuestionEdited if the question has changed, and otherwise saves what is shown. So the
-    end is saved before the first write that shows it, and an attempt that finds an end only writes
-    that. `before_retry` is called before a failing model is asked again; it raises the model's
-    error to end the reply instead. `claims_truncation_notice` returns whether this reply notes that
-    the model no longer reads the beginning of the conversation. `freshness` has the figures.
+    `save` is called before each write and after each post. It raises LeaseLost if another process
+    writes this reply now and QuestionEdited if the question has changed, and otherwise saves what
+    is shown. So the end is saved before the first write that shows it, and an attempt that finds an
+    end only writes that. `before_retry` is called before a failing model is asked again; it raises
+    the model's error to end the reply instead. `claims_truncation_notice` returns whether this
+    reply notes that the model no longer reads the beginning of the conversation.
     """
+
+    save: Callable[[Shown], Awaitable[None]]
+    before_retry: Callable[[Exception], Awaitable[None]]
+    claims_truncation_notice: Callable[[], Awaitable[bool]]
+
+
+class Reply:
+    """The text growing from deltas, on its surface; `freshness` has the figures."""
 
     def __init__(
         self,
@@ -84,42 +88,25 @@ class Reply:
         turn_id: str,
         surface: Surface,
         budgets: EditBudgets,
-        earlier: Shown,
-        replaced_answer: str,
+        draft: Draft,
+        callbacks: Callbacks,
         stop: asyncio.Event,
-        save: Save,
-        patience: float,
-        left_out: int = 0,
-        before_retry: BeforeRetry,
-        claims_truncation_notice: ClaimsTruncationNotice,
-        remembered: bool = True,
-        timing: ReplyTiming = ReplyTiming(),
+        timing: ReplyTiming,
     ) -> None:
         self._turn_id = turn_id
         self._surface = surface
         self._budgets = budgets
-        self._screen = Screen(earlier.message_ids)
-        self._removed = list(earlier.removed)
-        self._draft = Draft(
-            limit=surface.limit,
-            measure=surface.measure,
-            earlier=earlier,
-            replaced_answer=replaced_answer,
-            left_out=left_out,
-            remembered=remembered,
-        )
+        self._screen = Screen(draft.earlier)
+        self._draft = draft
+        self._callbacks = callbacks
         self._stop = stop
-        self._save = save
-        self._before_retry = before_retry
-        self._claims_truncation_notice = claims_truncation_notice
-        self._patience = patience  # seconds for which final writes are repeated
         self._timing = timing
         platform = turn_id.partition(":")[0]
         self.freshness = Freshness(platform, asyncio.get_running_loop().time())
         self._last_delta_at = 0.0  # loop time of the last delta, or of the beginning
         self._stale_since: float | None = None  # loop time of the first news not on the screen
         self._wrote_at = -math.inf  # loop time of the last write
-        self._pause = timing.first_pause  # after the next failed write
+        self._failures = 0  # of writes, since the last one that succeeded
         self._news = asyncio.Event()
         self._ended = asyncio.Event()
 
@@ -134,7 +121,7 @@ class Reply:
         self._last_delta_at = asyncio.get_running_loop().time()
         collecting = asyncio.create_task(self._collect(deltas))
         try:
-            async with self._budgets.reserving():
+            async with self._budgets.reserving(self._left_owing()):
                 await self._write(collecting)
         except MessageGone:
             await cancelled(collecting)
@@ -144,6 +131,12 @@ class Reply:
             await cancelled(collecting)
         self.freshness.end(asyncio.get_running_loop().time())
         return self._draft.shown(self._screen.remaining)
+
+    def _left_owing(self) -> Sequence[EditBudget]:
+        """Return what an earlier attempt owed for the message that grew."""
+        growing = Page(0, "", final=False)
+        budget = self._surface.budget(growing, new=False) if self._screen.message_ids else None
+        return budget.owes if budget else ()
 
     async def _write(self, collecting: asyncio.Task[None]) -> None:
         try:
@@ -192,13 +185,13 @@ class Reply:
                 elif isinstance(delta, LeftOut):
                     self._draft.leave_out(delta.characters)
                 elif isinstance(delta, Retrying):
-                    await self._before_retry(delta.error)
+                    await self._callbacks.before_retry(delta.error)
                     self._draft.is_retried = True
                     self._news.set()  # the time until a sign of life has changed
                 elif isinstance(delta, Reading | Used):
                     pass  # counted by `Meter`
                 elif isinstance(delta, BeginningLeftOut):
-                    if await self._claims_truncation_notice():
+                    if await self._callbacks.claims_truncation_notice():
                         self._draft.leave_out_beginning()
                 elif isinstance(delta, ContextUnread):
                     self._draft.leave_out_context()
@@ -221,7 +214,13 @@ class Reply:
             if page := self._next_page():
                 budget = self._budget(page)
                 # The text is chosen when the write may go out, not when the slot was requested.
-                if budget is None or await self._granted(budget, page):
+                if budget is None or await self._budgets.interim(
+                    budget,
+                    new=self._screen.needs_post(page),
+                    since=self._stale_since or 0.0,
+                    wrote=self._wrote_at,
+                    unless=self._ended,
+                ):
                     await self._write_interim(budget)
 
     async def _wait_for_news(self) -> None:
@@ -245,15 +244,6 @@ class Reply:
                 self._draft.silent = True
                 self._note_news()
         self._news.clear()
-
-    async def _granted(self, budget: EditBudget, page: Page) -> bool:
-        return await self._budgets.interim(
-            budget,
-            new=self._screen.needs_post(page),
-            since=self._stale_since or 0.0,
-            wrote=self._wrote_at,
-            unless=self._ended,
-        )
 
     async def _write_interim(self, budget: EditBudget | None) -> None:
         page = self._next_page()
@@ -283,10 +273,10 @@ class Reply:
 
     async def _write_final(self) -> None:
         now = asyncio.get_running_loop().time
-        deadline = now() + self._patience
-        self._pause = self._timing.first_pause
+        deadline = now() + self._timing.patience
+        self._failures = 0
         while page := self._next_page():
-            if self._screen.is_split(page):
+            if page.number == self._draft.split_page:
                 await self._close_split(page)
                 return
             budget, page = await self._slot_or_split(page, deadline)
@@ -318,7 +308,6 @@ class Reply:
             with suppress(WriteDelayed):
                 await self._budgets.final(below, deadline=now() + self._timing.free_post)
                 if self._draft.split(growing):
-                    self._screen.split = growing
                     return below, self._next_page() or page
         await self._budgets.final(budget, deadline=deadline)
         return budget, page
@@ -346,7 +335,7 @@ class Reply:
             return
         last = len(self._screen.message_ids) - 1
         *edits, post = self._draft.refuse(refusal.apology, visible=self._screen.answer, last=last)
-        deadline = asyncio.get_running_loop().time() + self._patience
+        deadline = asyncio.get_running_loop().time() + self._timing.patience
         for page in edits:
             with suppress(WriteRefused):
                 await self._write_end(page, deadline)
@@ -365,18 +354,16 @@ class Reply:
 
     async def _close_messages(self) -> None:
         """Remove signs of life, Stop and waiting pages from the messages that were not deleted."""
-        deadline = asyncio.get_running_loop().time() + self._patience
+        deadline = asyncio.get_running_loop().time() + self._timing.patience
         for page in self._screen.unclosed(self._draft.pages(len(self._screen.message_ids))):
             with suppress(SurfaceError):
-                await self._budgets.final(self._budget(page), deadline=deadline)
-                await self._save_shown()
-                await self._surface.edit(self._screen.message_ids[page.number], page)
+                await self._write_end(page, deadline)
 
     async def _write_page(self, page: Page) -> None:
         self._wrote_at = asyncio.get_running_loop().time()
-        if not page.text and (removed := self._screen.message_of(page)):
-            # The platform reports each deletion without its author.
-            self._removed.append(removed)
+        if not page.text:
+            # The platform reports each deletion without its author, so this is saved before.
+            self._screen.note_removing(page)
         pending = self.freshness.pending()
         await self._save_shown()
         try:
@@ -388,7 +375,7 @@ class Reply:
             self.freshness.record_failure(result=_result(error))
             raise
         self.freshness.record_write(pending, asyncio.get_running_loop().time())
-        self._pause = self._timing.first_pause
+        self._failures = 0
 
     async def _edit(self, page: Page) -> None:
         """Edit a page's message, or note that it is read-only. Raises SurfaceError."""
@@ -422,22 +409,23 @@ class Reply:
                 await self._surface.edit(old, Page(page.number, "", final=True))
 
     def _next_page(self) -> Page | None:
-        return self._screen.next_write(self._draft.pages(len(self._screen.message_ids)))
+        pages = self._draft.pages(len(self._screen.message_ids))
+        return self._screen.next_write(pages, last=self._draft.split_page)
 
     def _budget(self, page: Page) -> EditBudget | None:
         return self._surface.budget(page, new=self._screen.needs_post(page))
 
     async def _save_shown(self) -> None:
         shown = self._draft.shown(self._screen.message_ids)
-        await self._save(replace(shown, removed=tuple(dict.fromkeys(self._removed))))
+        await self._callbacks.save(replace(shown, removed=tuple(self._screen.removed)))
 
     async def _pause_after(self, error: SurfaceError, budget: EditBudget | None) -> float:
         """Return the seconds until a write is repeated. A delay pauses the bucket for all."""
         if isinstance(error, WriteDelayed):
             await self._budgets.pause_after(error, budget)
             return error.retry_after
-        pause, self._pause = self._pause, min(2 * self._pause, self._timing.longest_pause)
-        return pause
+        self._failures += 1
+        return self._timing.repeat.delay(self._failures)
 
 
 async def restore(shown: Shown, *, surface: Surface, budgets: EditBudgets, patience: float) -> None:
@@ -445,7 +433,7 @@ async def restore(shown: Shown, *, surface: Surface, budgets: EditBudgets, patie
 
     Messages that are gone or read-only are skipped: the id of a new one would not be recorded.
     """
-    draft = Draft(limit=surface.limit, measure=surface.measure, earlier=shown, replaced_answer="")
+    draft = Draft(limit=surface.limit, measure=surface.measure, earlier=shown)
     pages = draft.pages(len(shown.message_ids))
     if shown.outcome == "dead" and 0 < len(shown.message_ids) < len(pages):
         # Pages beyond the last message cannot be shown; an apology in that message notes it.
@@ -466,7 +454,7 @@ async def take_buttons_away(shown: Shown, *, surface: Surface, budgets: EditBudg
 
     Raises SurfaceError.
     """
-    draft = Draft(limit=surface.limit, measure=surface.measure, earlier=shown, replaced_answer="")
+    draft = Draft(limit=surface.limit, measure=surface.measure, earlier=shown)
     pages = draft.pages(len(shown.message_ids))
     if len(pages) != len(shown.message_ids) or not pages[-1].last:
         # Another version has cut the text into other pages.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
 from unicodedata import category, normalize
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -13,10 +13,10 @@ from bot.domain import ContextMessage, Exchange, Message, Person, Turn
 from bot.text.context import FORGED, NOTICE
 from bot.text.graphemes import cut_before
 from bot.text.sanitize import mark_control_tokens, one_line
+from config.settings import PLACEHOLDERS
 
-_PLACEHOLDER = re.compile(r"\{(date|time|name|place|platform)\}")
+_PLACEHOLDER = re.compile(rf"\{{({'|'.join(PLACEHOLDERS)})\}}")
 _LONGEST = 100  # characters of a name or a place
-_PLATFORMS = {"discord": "Discord", "slack": "Slack", "console": "a terminal", "web": "a web page"}
 _NAME_LENGTH = 40  # characters
 # Characters that look like a colon: Unicode's confusables.txt (17.0), and colons of other scripts.
 # In words of their own scripts the last two are letters.
@@ -42,11 +42,12 @@ class SystemPrompt:
     has none of them and `adds_line`, one line with all but the time is added, and each question
     ends with its time. A time here would change the beginning of the prompt with each question,
     and a local server, which caches the prompts of a conversation, would read all of it again. An
-    empty text stays empty.
+    empty text stays empty. `platforms` says where a turn is, by the platform's name.
     """
 
     text: str
     adds_line: bool = True
+    platforms: Mapping[str, str] = field(default_factory=dict)
 
     def for_turn(self, turn: Turn) -> str:
         """Return the system prompt of a turn."""
@@ -57,7 +58,7 @@ class SystemPrompt:
             "time": f"{asked:%H:%M} ({zone})",
             "name": _harmless(turn.person.name) or "somebody",
             "place": _harmless(turn.where) or "this conversation",
-            "platform": _PLATFORMS.get(turn.key.platform, turn.key.platform),
+            "platform": self.platforms.get(turn.key.platform, turn.key.platform),
         }
         filled = _PLACEHOLDER.sub(lambda found: values[found[1]], self.text)
         if self.zone(turn):

@@ -1,4 +1,4 @@
-"""Counters for the tokens of a prompt: an estimate for any model, exact ones for known models."""
+"""Counts the tokens of a prompt, by the model's own tokenizer or an estimate."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol, TypeGuard
+from typing import TypeGuard
 
 from bot.domain import Message
 
@@ -42,17 +42,6 @@ def is_count(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_TOKENS
 
 
-class Counter(Protocol):
-    """Counts the tokens of a prompt with what the model's template puts around its messages."""
-
-    share: float  # of a context that a prompt may fill by this count; 1 if the count is exact
-    ratio: float  # of a server's latest counts to these
-
-    def count(self, prompt: Sequence[Message]) -> int:
-        """Return the tokens of a prompt or a part of one."""
-        ...
-
-
 def _remembering(count: Callable[[str], int]) -> Callable[[str], int]:
     """Cache counts by the hash of the text, so that no text is stored; thread-safe."""
     known: dict[tuple[int, int], int] = {}
@@ -71,7 +60,8 @@ def _remembering(count: Callable[[str], int]) -> Callable[[str], int]:
 class TokenEstimator:
     """Counts texts by the model's own tokenizer or the estimate, and a template by an allowance.
 
-    A tokenizer that fails is replaced by the estimate.
+    `share` is the part of a context that a prompt may fill by this count, and `ratio` that of a
+    server's latest counts to these. A tokenizer that fails is replaced by the estimate.
     """
 
     def __init__(self, count: Callable[[str], int] = estimate) -> None:
@@ -98,53 +88,8 @@ class TokenEstimator:
             return estimate(text)
 
 
-class MistralCounter:
-    """Counts as mistral-common does for Mistral-7B-Instruct-v0.3: its text tokens and its template.
-
-    The template is that of the tokenizer's version 3 (mistral_common 1.13, tokens/tokenizers/
-    instruct.py, InstructTokenizerV3): `<s>`, then `[INST]`, the text and `[/INST]` for each
-    question, the text and `</s>` for each answer. The system prompt precedes the text of the
-    last question, with two newlines between.
-    """
-
-    share = 1.0
-
-    def __init__(self, count: Callable[[str], int]) -> None:
-        self.ratio = 1.0
-        self._count = _remembering(count)
-
-    def count(self, prompt: Sequence[Message]) -> int:
-        """Return the tokens of a composed prompt, or of a part of one, such as its beginning."""
-        said = [*prompt]
-        system = said.pop(0).text + "\n\n" if said and said[0].role == "system" else ""
-        last = said.pop().text if said else ""
-        found = 1 + self._count(system + last) + 2
-        for message in said:
-            if message.role == "user":
-                found += self._count(message.text) + 2
-            else:
-                found += self._count(message.text.rstrip(" ")) + 1
-        return found
-
-
-def read_mistral(path: Path) -> MistralCounter:
-    """Read the tokenizer's file `tokenizer.model.v3`; takes a moment and blocks.
-
-    Raises ImportError without the package sentencepiece, ValueError for another file.
-    """
-    from sentencepiece import SentencePieceProcessor
-
-    try:
-        processor = SentencePieceProcessor(model_file=str(path))
-    except (OSError, RuntimeError) as error:
-        raise ValueError(f"{path.name} is no tokenizer") from error
-    if processor.vocab_size() != 32_768 or processor.piece_to_id("[INST]") != 3:
-        raise ValueError(f"{path.name} is not the tokenizer of Mistral-7B-Instruct-v0.3")
-    return MistralCounter(lambda text: len(processor.encode(_encodable(text))))
-
-
 def read_tokenizer(path: Path) -> TokenEstimator:
-    """Read another model's `tokenizer.json`; takes a moment and blocks.
+    """Read a model's `tokenizer.json`; takes a moment and blocks.
 
     Its chat template is not used, because the server may have another one. Raises ImportError
     without the package tokenizers, ValueError if the file cannot be read.

@@ -1,9 +1,8 @@
-"""Finds a model's own tokenizer: in its repository, or in an installed package."""
+"""Finds a model's own tokenizer in its folder or repository."""
 
 from __future__ import annotations
 
 import atexit
-import importlib.util
 import logging
 import re
 import threading
@@ -18,15 +17,14 @@ from huggingface_hub import (
 )
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
-from bot.tokens.counters import Counter, read_mistral, read_tokenizer
+from bot.tokens.counters import TokenEstimator, read_tokenizer
 
 log = logging.getLogger(__name__)
 
-_MISTRAL = "mistralai/mistral-7b-instruct-v0.3"
-_MISTRAL_FILE = "tokenizer.model.v3"
+_FILE = "tokenizer.model.v3"
 # The same file under another name (mistral_common 1.13, data/).
 _IN_MISTRAL_COMMON = "mistral_instruct_tokenizer_240323.model.v3"
-_ANY_FILE = "tokenizer.json"
+_FILE = "tokenizer.json"
 # As the Hub names models; a provider may follow a colon.
 _AT_THE_HUB = re.compile(r"\w[\w.-]*/[\w.-]+(:[\w.-]+)?")
 _ETAG_SECONDS = 10.0
@@ -43,7 +41,7 @@ def can_be_found(model: str) -> bool:
     """Whether a model is a folder with a tokenizer, or a name at the Hub."""
     # A folder's path may look like a name at the Hub.
     if _is_folder(model):
-        return (Path(model) / _file_of(model)).is_file()
+        return (Path(model) / _FILE).is_file()
     return bool(_AT_THE_HUB.fullmatch(model))
 
 
@@ -53,7 +51,7 @@ def find(
     token: str,
     data_dir: Path,
     endpoint: str | None,
-    found: Callable[[Counter], object],
+    found: Callable[[TokenEstimator], object],
 ) -> threading.Thread:
     """Load the model's tokenizer in a thread of its own, and pass it to `found`.
 
@@ -74,12 +72,16 @@ def find(
 
 
 def _find(
-    model: str, found: Callable[[Counter], object], token: str, cache: Path, endpoint: str | None
+    model: str,
+    found: Callable[[TokenEstimator], object],
+    token: str,
+    cache: Path,
+    endpoint: str | None,
 ) -> None:
     try:
         path = _path_of(model, token, cache, endpoint)
         with _reading:
-            counter = read_mistral(path) if _is_mistral(model) else read_tokenizer(path)
+            counter = read_tokenizer(path)
         found(counter)
     except ImportError as error:
         _log_estimated(model, f"pip install {error.name}")
@@ -97,48 +99,27 @@ def _is_folder(model: str) -> bool:
         return False
 
 
-def _is_mistral(model: str) -> bool:
-    return model.lower() == _MISTRAL
-
-
-def _file_of(model: str) -> str:
-    return _MISTRAL_FILE if _is_mistral(model) else _ANY_FILE
-
-
 def _log_estimated(model: str, reason: str) -> None:
     reason = reason.strip().partition("\n")[0][:_REASON_LENGTH]
     log.info("The length of prompts for %s is estimated, without its tokenizer: %s", model, reason)
 
 
-def _installed() -> Path | None:
-    """Return the file in an installed mistral-common; the package is not imported."""
-    spec = importlib.util.find_spec("mistral_common")
-    for folder in (spec and spec.submodule_search_locations) or ():
-        path = Path(folder) / "data" / _IN_MISTRAL_COMMON
-        if path.is_file():
-            return path
-    return None
-
-
 def _path_of(model: str, token: str, cache: Path, endpoint: str | None) -> Path:
     """Return the tokenizer's file, fetched if this machine has none. Raises any error."""
-    file = _file_of(model)
     if _is_folder(model):
-        return Path(model) / file
-    known = try_to_load_from_cache(model, file, cache_dir=cache)
+        return Path(model) / _FILE
+    known = try_to_load_from_cache(model, _FILE, cache_dir=cache)
     if isinstance(known, str):
         return Path(known)
-    if _is_mistral(model) and (installed := _installed()):
-        return installed
     # False and not "": the library would send a token that it finds on the machine.
     secret = token or False
-    url = hf_hub_url(model, file, endpoint=endpoint)
+    url = hf_hub_url(model, _FILE, endpoint=endpoint)
     size = get_hf_file_metadata(url, token=secret, timeout=_ETAG_SECONDS).size
     if size is None or size > _MOST_BYTES:
-        raise ValueError(f"{file} has {size} bytes")
+        raise ValueError(f"{_FILE} has {size} bytes")
     # A progress bar would disturb the conversation in the terminal.
     disable_progress_bars()
     path = hf_hub_download(
-        model, file, cache_dir=cache, token=secret, endpoint=endpoint, etag_timeout=_ETAG_SECONDS
+        model, _FILE, cache_dir=cache, token=secret, endpoint=endpoint, etag_timeout=_ETAG_SECONDS
     )
     return Path(path)

@@ -14,7 +14,7 @@ from bot.concurrency import BackgroundTasks, Backoff
 from bot.domain import Page, Purpose, Turn
 from bot.errors import StoreUnavailable, SurfaceError, WriteDelayed, WriteFailed
 from bot.ports import Platform, Surface
-from bot.turns.conversation import Conversation, Lease
+from bot.turns.conversation import Conversation
 from bot.turns.queue import Repair, TurnQueue
 
 log = logging.getLogger(__name__)
@@ -79,9 +79,9 @@ class Reconciler:
                     await self._start_due_repairs()
                 await asyncio.sleep(self._lease_seconds / 3)
 
-    def report(self, lease: Lease) -> None:
-        """Queue a repair of a turn whose last write may arrive after its end."""
-        self._tasks.start(self._report(lease))
+    def report(self, turn: Turn, message_ids: Sequence[str]) -> None:
+        """Queue a repair of a turn whose last write, to one of these, may arrive after its end."""
+        self._tasks.start(self._report(turn, message_ids))
 
     def take_buttons_away(self, turn_id: str) -> None:
         """Try for a while to remove the buttons of a superseded reply.
@@ -116,11 +116,10 @@ class Reconciler:
                     return
             await asyncio.sleep(self._policy.button_pause)
 
-    async def _report(self, lease: Lease) -> None:
+    async def _report(self, turn: Turn, message_ids: Sequence[str]) -> None:
         while True:
             with suppress(StoreUnavailable):
-                posted = lease.shown.message_ids
-                return await self._queue.repairs.report_late_writes(lease.turn, posted)
+                return await self._queue.repairs.report_late_writes(turn, message_ids)
             await asyncio.sleep(self._policy.store_pause)
 
     async def _start_due_repairs(self) -> None:

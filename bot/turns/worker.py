@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Mapping, Sequence
-from contextlib import aclosing, suppress
+from contextlib import AbstractAsyncContextManager, aclosing, suppress
 
 from bot.concurrency import cancelled, running, turn_in_work
 from bot.errors import (
@@ -17,10 +17,12 @@ from bot.errors import (
     SurfaceError,
     WriteRefused,
 )
-from bot.ports import Platform
-from bot.turns.conversation import Conversation, Lease
+from bot.ports import Platform, Surface
+from bot.turns.attempt import Attempt
+from bot.turns.conversation import Conversation
 from bot.turns.forgetting import Forgetter
-from bot.turns.queue import Taken, Token, TurnQueue
+from bot.turns.lease import Lease
+from bot.turns.queue import Token, TurnQueue
 from bot.turns.repair import Reconciler, WorkPolicy
 
 log = logging.getLogger(__name__)
@@ -173,7 +175,7 @@ class Worker:
             )
             self._running[turn_id] = lease
             try:
-                await self._run_leased(lease)
+                await self._run_leased(Attempt(lease))
             finally:
                 # This worker may have taken the turn again.
                 if self._running.get(turn_id) is lease:
@@ -185,8 +187,9 @@ class Worker:
         except Exception:
             log.exception("Turn %s: cannot be released", turn_id)
 
-    async def _run_leased(self, lease: Lease) -> None:
-        answering = asyncio.create_task(self._answer(lease))
+    async def _run_leased(self, attempt: Attempt) -> None:
+        lease = attempt.lease
+        answering = asyncio.create_task(self._answer(attempt))
         is_cut_off = False
         async with running(lease.renew_until_cancelled()) as renewing:
             try:
@@ -199,74 +202,77 @@ class Worker:
                     await cancelled(answering)
                     await renewing
                 await answering
-                if lease.superseded_turn_id:
-                    self._reconciler.take_buttons_away(lease.superseded_turn_id)
+                if attempt.superseded_turn_id:
+                    self._reconciler.take_buttons_away(attempt.superseded_turn_id)
             except LeaseLost:
-                if lease.wrote:
+                if attempt.wrote:
                     # The turn may come back to this worker if its new worker dies.
-                    self._reconciler.report(lease)
+                    self._report(attempt)
                 raise
             except QuestionEdited:
                 log.info("Turn %s: answered again, because its question was edited", lease.turn.id)
-                if is_cut_off and lease.wrote:
+                if is_cut_off and attempt.wrote:
                     # A write in flight may overwrite the next attempt.
-                    self._reconciler.report(lease)
-                await self._leases.release(lease.taken, delay_seconds=0, counts=False)
+                    self._report(attempt)
+                await lease.give_back()
             except asyncio.CancelledError:
                 # Shutdown: the reply did not end in time, and another process continues it.
                 await cancelled(answering)
-                await self._leases.release(lease.taken, delay_seconds=0, counts=False)
+                await lease.give_back()
                 raise
 
-    async def _answer(self, lease: Lease) -> None:
-        turn = lease.turn
+    def _report(self, attempt: Attempt) -> None:
+        self._reconciler.report(attempt.turn, attempt.shown.message_ids)
+
+    async def _answer(self, attempt: Attempt) -> None:
+        turn = attempt.turn
         try:
-            await self._attempt(lease)
+            await self._attempt(attempt)
         except (LeaseLost, QuestionEdited, StoreUnavailable):
             raise
         except (PlaceGone, WriteRefused) as error:
             log.warning("Turn %s: cannot post the reply in %s: %s", turn.id, turn.key, error)
-            await self._conversation.end_refused(lease)
+            await self._conversation.end_refused(attempt)
         except SurfaceError as error:
             log.warning("Turn %s: the reply in %s is retried later: %s", turn.id, turn.key, error)
-            await self._release(lease.taken, at_least=error.retry_after)
+            await self._retry_later(attempt.lease, at_least=error.retry_after)
         except Exception as error:
-            if lease.taken.attempts < self._policy.attempts_at_errors:
+            if attempt.lease.taken.attempts < self._policy.attempts_at_errors:
                 kind = type(error).__name__
                 log.warning("Turn %s: the reply in %s is retried: %s", turn.id, turn.key, kind)
-                await self._release(lease.taken)
+                await self._retry_later(attempt.lease)
             else:
                 log.exception("Turn %s: the reply in %s is given up", turn.id, turn.key)
-                await self._give_up(lease)
+                await self._give_up(attempt)
 
-    async def _attempt(self, lease: Lease) -> None:
-        attempts, most = lease.taken.attempts, self._policy.max_attempts
+    async def _attempt(self, attempt: Attempt) -> None:
+        attempts, most = attempt.lease.taken.attempts, self._policy.max_attempts
         # A whole answer gets twice as many attempts before an apology is written below it.
-        last_at_answer = 2 * most if lease.shown.outcome else most
+        last_at_answer = 2 * most if attempt.shown.outcome else most
         last_at_apology = last_at_answer + most
         if attempts > last_at_apology:
             # The apology failed, too: a repair posts it later.
-            await self._conversation.end_unshown(lease)
-            return
-        platform = self._platforms[lease.turn.key.platform]
-        opening = platform.surface(lease.taken.placed, lease.taken.purpose)
-        if attempts > last_at_answer:
-            await self._conversation.end_with_apology(lease, opening)
+            await self._conversation.end_unshown(attempt)
+        elif attempts > last_at_answer:
+            await self._conversation.end_with_apology(attempt, self._opening(attempt))
         else:
-            await self._conversation.answer(lease, opening, platform)
+            platform = self._platforms[attempt.turn.key.platform]
+            await self._conversation.answer(attempt, self._opening(attempt), platform)
 
-    async def _give_up(self, lease: Lease) -> None:
+    async def _give_up(self, attempt: Attempt) -> None:
         """End a turn with an apology now, or with one that a repair posts later."""
-        platform = self._platforms[lease.turn.key.platform]
         try:
-            opening = platform.surface(lease.taken.placed, lease.taken.purpose)
-            await self._conversation.end_with_apology(lease, opening)
+            await self._conversation.end_with_apology(attempt, self._opening(attempt))
         except (LeaseLost, QuestionEdited, StoreUnavailable):
             raise
         except Exception as error:
-            log.warning("Turn %s: its apology follows later: %r", lease.turn.id, error)
-            await self._conversation.end_unshown(lease)
+            log.warning("Turn %s: its apology follows later: %r", attempt.turn.id, error)
+            await self._conversation.end_unshown(attempt)
 
-    async def _release(self, taken: Taken, *, at_least: float = 0.0) -> None:
-        delay = max(self._policy.retry.delay(taken.attempts), at_least)
-        await self._leases.release(taken, delay_seconds=delay, counts=True)
+    def _opening(self, attempt: Attempt) -> AbstractAsyncContextManager[Surface]:
+        taken = attempt.lease.taken
+        return self._platforms[taken.turn.key.platform].surface(taken.placed, taken.purpose)
+
+    async def _retry_later(self, lease: Lease, *, at_least: float = 0.0) -> None:
+        delay = max(self._policy.retry.delay(lease.taken.attempts), at_least)
+        await lease.give_back(delay_seconds=delay, counts=True)

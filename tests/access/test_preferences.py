@@ -39,7 +39,7 @@ from tests.support.at_work import (
     take,
     working,
 )
-from tests.support.fakes import FakeModel, FakePlatform
+from tests.support.fakes import FakeModel, FakePlatform, is_for_bot
 
 KEY = ThreadKey("console", "T1", "C1", "t1")
 MODELS = (ModelChoice("small/one", "Fast"), ModelChoice("large/one", "Clever"))
@@ -241,7 +241,7 @@ async def test_a_turn_has_the_preferences_of_its_admission_also_after_a_crash(
     await choose(store, "server", {**chosen, "people": ["u1"], "follow": "all"})
     await choose(store, "channel", {"persona": "Nobody.", "temperature": 0.7})
     await choose(store, "thread", {"persona": 'Say "Ahoi" \N{PARROT}.\nAlways.'})
-    await intake_of(store).admit(asked())
+    await intake_of(store).ask(asked())
     await choose(store, "server", {"model": None, "temperature": 2})
     await choose(store, "thread", {"persona": "Another.", "max_tokens": 3})
 
@@ -264,12 +264,12 @@ async def test_a_turn_has_the_preferences_of_its_admission_also_after_a_crash(
 async def test_follow_is_that_of_the_thread(store: Store) -> None:
     intake, other = intake_of(store), replace(KEY, thread="t2")
     for key in (KEY, other):
-        await intake.admit(asked(key is KEY, key))
-        await intake.note_message(Facts(), key, BOB.id)
+        await intake.ask(asked(key is KEY, key))
+        await is_for_bot(intake, Facts(), key, BOB)
     await choose(store, "channel", {"follow": "all"})
     await choose(store, "thread", {"follow": "mention"})
 
-    answered = [await intake.note_message(Facts(), key, ANN.id) for key in (KEY, other)]
+    answered = [await is_for_bot(intake, Facts(), key, ANN) for key in (KEY, other)]
 
     assert answered == [False, True]
 
@@ -286,7 +286,7 @@ async def test_the_answer_is_asked_for_with_the_turns_preferences(store: Store) 
     await choose(store, "thread", {"model": "Clever", "persona": "A pirate."})
 
     async with working(make_worker(store, platform, model)):
-        await intake_of(store).admit(asked())
+        await intake_of(store).ask(asked())
         await all_ended(store)
 
     assert model.prompts[-1][0] == Message("system", "Be brief.", ("A pirate.",))
@@ -303,7 +303,7 @@ async def test_an_answer_anew_takes_the_preferences_of_that_moment(
     model.error = AnswerCut("long") if again == "continue" else None
     intake = intake_of(store)
     await choose(store, "channel", {"persona": "Old."})
-    await intake.admit(asked())
+    await intake.ask(asked())
     if again != "edit while it waits":
         async with working(make_worker(store, platform, model)):
             await all_ended(store)
@@ -311,11 +311,13 @@ async def test_an_answer_anew_takes_the_preferences_of_that_moment(
 
     match again:
         case "regenerate":
-            await intake.regenerate("console:1", person_id=ANN.id, press_id="p1")
+            await intake.answers.regenerate("console:1", person_id=ANN.id, press_id="p1")
         case "continue":
-            await intake.continue_answer("console:1", person_id=ANN.id, press_id="console:p1")
+            await intake.answers.continue_answer(
+                "console:1", person_id=ANN.id, press_id="console:p1"
+            )
         case _:
-            await intake.edit(replace(asked(), text="Other?"), edited_at=2000.0)
+            await intake.ask(replace(asked(), text="Other?"), edited_at=2000.0)
     async with working(make_worker(store, platform, model)):
         await all_ended(store)
 

@@ -22,6 +22,7 @@ from bot.app.shutdown import ShutdownSignals
 from bot.text.sanitize import strip_controls
 from config.settings import Settings
 from tests.emulators.model import ModelEmulator
+from tests.support.settings import settings_of
 from tests.support.waiting import until
 
 COMPLETIONS = "POST /v1/chat/completions"
@@ -182,7 +183,7 @@ async def at_a_terminal(model: ModelEmulator) -> AsyncIterator[tuple[asyncio.Tas
     """Print an answer at a pseudo-terminal; cancelled at the end, as by a signal."""
     terminal = Terminal()
     stdout = os.fdopen(terminal.end, "w", closefd=False)
-    answering = asyncio.create_task(print_answer(Settings(model_url=model.url), "Hi", stdout))
+    answering = asyncio.create_task(print_answer(settings_of(model_url=model.url), "Hi", stdout))
     try:
         yield answering, terminal
     finally:

@@ -13,14 +13,12 @@ import pytest
 
 from bot.access.preferences import ModelChoice
 from bot.app.assistant import Assistant, model_choices, open_assistant
-from bot.domain import Delta, LeftOut, Message, Preferences, Reading, Start, Used
+from bot.domain import Delta, Message, Preferences, Reading, Start, Used
 from bot.errors import ModelUnknown
-from bot.text.graphemes import CUT
-from bot.tokens.counters import read_mistral
 from config.settings import Settings
 from tests.emulators.model import ModelEmulator
+from tests.support.settings import settings_of
 from tests.support.waiting import until
-from tests.tokens.test_counters import v3
 from tests.tokens.test_tokenizers import make_tokenizer, make_tokenizer_with
 
 MISTRAL = "mistralai/Mistral-7B-Instruct-v0.3"
@@ -50,7 +48,7 @@ async def test_a_path_is_not_looked_for_at_hugging_face(
     earlier = tokenizer_threads()
     async with ModelEmulator() as emulator:
         emulator.models = (name,)
-        settings = Settings(model_id=name, model_url=emulator.url, data_dir=tmp_path)
+        settings = settings_of(model_id=name, model_url=emulator.url, data_dir=tmp_path)
         async with open_assistant(settings, asyncio.Event()):
             assert tokenizer_threads() <= earlier
 
@@ -60,7 +58,7 @@ async def test_a_path_is_not_looked_for_at_hugging_face(
 async def test_a_name_that_is_longer_than_that_of_any_file_is_no_folder(tmp_path: Path) -> None:
     async with ModelEmulator() as emulator:
         emulator.models = ("x" * 5000,)
-        settings = Settings(model_id="x" * 5000, model_url=emulator.url, data_dir=tmp_path)
+        settings = settings_of(model_id="x" * 5000, model_url=emulator.url, data_dir=tmp_path)
         async with open_assistant(settings, asyncio.Event()) as mind:
             assert mind.model
 
@@ -74,63 +72,9 @@ async def test_a_folder_counts_by_the_tokenizer_in_it(
     (tmp_path / "models/tiny/tokenizer.json").write_bytes(make_tokenizer())
     async with ModelEmulator() as emulator:
         emulator.models = ("models/tiny",)
-        settings = Settings(model_id="models/tiny", model_url=emulator.url, data_dir=tmp_path)
+        settings = settings_of(model_id="models/tiny", model_url=emulator.url, data_dir=tmp_path)
         async with open_assistant(settings, asyncio.Event()):
             await until(lambda: "counted by its own tokenizer" in caplog.text)
-
-
-async def test_mistrals_tokenizer_leaves_no_more_out_than_it_must(tmp_path: Path) -> None:
-    exactly = read_mistral(v3())
-    async with ModelEmulator() as emulator:
-        emulator.answer, emulator.models = "Well.", (MISTRAL,)
-        settings = Settings(
-            model_id=MISTRAL,
-            model_url=emulator.url,
-            data_dir=tmp_path,
-            context_tokens=2000,
-            max_tokens=500,
-        )
-        async with open_assistant(settings, asyncio.Event()) as mind:
-            said, used = await answer(mind), 0
-            async with asyncio.timeout(60):
-                # Until it is there the server counts, or nobody does: nobody waits for it.
-                while not 1500 - 12 <= used <= 1500:
-                    said = await answer(mind)
-                    sent = emulator.requests[-1].messages[-1]["content"]
-                    used = exactly.count([Message("user", sent)])
-
-        assert CUT in sent
-        assert said[1:] == ["Well."]
-        assert isinstance(said[0], LeftOut)
-        assert said[0].characters == len(LONG) - len(sent) + len(CUT)
-
-
-@pytest.mark.parametrize(
-    "system",
-    [Message("system", "Be kind.", ("A pirate. " * 300,)), Message("system", "", ("A pirate.",))],
-    ids=["long", "alone"],
-)
-async def test_the_default_model_answers_with_its_own_tokenizer_and_a_persona(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, system: Message
-) -> None:
-    v3()
-    caplog.set_level(logging.INFO)
-    asked = [
-        *(Message("user", "Who?", ("Bo: The door is red. " * 300,)), Message("assistant", "Ana.")),
-        Message("user", LONG, ("Bo: And Eve?",)),
-    ]
-    async with ModelEmulator() as emulator:
-        emulator.answer, emulator.models = "Aye.", (Settings().model_id,)
-        settings = Settings(
-            model_url=emulator.url, data_dir=tmp_path, context_tokens=2000, max_tokens=500
-        )
-        async with open_assistant(settings, asyncio.Event()) as mind:
-            await until(lambda: "counted by its own tokenizer" in caplog.text)
-
-            said = [delta async for delta in mind.model.stream([system, *asked])]
-
-    assert "Aye." in said
-    assert "A pirate." in emulator.requests[-1].messages[0]["content"]
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -144,7 +88,7 @@ async def test_a_key_that_goes_to_another_machine_unencrypted_is_warned_of(
     async with ModelEmulator() as emulator:
         # It is this machine, but no address says so.
         url = emulator.url.replace("127.0.0.1", "0.0.0.0")
-        settings = Settings(model_url=url, model_api_key=key, data_dir=tmp_path)
+        settings = settings_of(model_url=url, model_api_key=key, data_dir=tmp_path)
         async with open_assistant(settings, asyncio.Event()):
             pass
 
@@ -158,7 +102,9 @@ async def test_a_server_that_refuses_the_connection_is_told_at_the_start(
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))  # bound and not listening
         port = closed.getsockname()[1]
-        settings = Settings(model_url=f"http://bot:s3cret@127.0.0.1:{port}/v1", data_dir=tmp_path)
+        settings = settings_of(
+            model_url=f"http://bot:s3cret@127.0.0.1:{port}/v1", data_dir=tmp_path
+        )
         async with open_assistant(settings, asyncio.Event()):
             pass
 
@@ -170,7 +116,7 @@ async def test_a_server_that_refuses_the_connection_is_told_at_the_start(
 async def test_the_token_for_hugging_face_goes_to_no_other_server(tmp_path: Path) -> None:
     async with ModelEmulator() as emulator:
         emulator.answer = "Well."
-        settings = Settings(hf_token="hf_s3cret", model_url=emulator.url, data_dir=tmp_path)
+        settings = settings_of(hf_token="hf_s3cret", model_url=emulator.url, data_dir=tmp_path)
         async with open_assistant(settings, asyncio.Event()) as mind:
             await answer(mind, "Hello")
 
@@ -182,7 +128,7 @@ async def test_the_token_for_hugging_face_goes_to_no_other_server(tmp_path: Path
 async def test_the_only_model_of_a_server_is_no_other_model(tmp_path: Path) -> None:
     async with ModelEmulator(flavour="vllm") as emulator:
         emulator.models = ("gemma",)
-        settings = Settings(
+        settings = settings_of(
             model_id="mine", model_fallbacks=("other",), model_url=emulator.url, data_dir=tmp_path
         )
         async with open_assistant(settings, asyncio.Event()) as mind:
@@ -202,7 +148,7 @@ async def test_a_server_may_not_name_the_repository_whose_tokenizer_is_fetched(
     earlier = tokenizer_threads()
     async with ModelEmulator() as emulator:
         emulator.models, emulator.answer = ("somebody/elses",), "Well."
-        settings = Settings(model_id="mine", model_url=emulator.url, data_dir=tmp_path)
+        settings = settings_of(model_id="mine", model_url=emulator.url, data_dir=tmp_path)
         async with open_assistant(settings, asyncio.Event()) as mind:
             looking = tokenizer_threads() - earlier
             said = await answer(mind, "Hello")
@@ -221,7 +167,7 @@ async def test_a_tokenizer_that_fails_costs_no_answer(
     (tmp_path / "models/tiny/tokenizer.json").write_bytes(make_tokenizer_with("x"))
     async with ModelEmulator() as emulator:
         emulator.models, emulator.answer = ("models/tiny",), "Well."
-        settings = Settings(model_id="models/tiny", model_url=emulator.url, data_dir=tmp_path)
+        settings = settings_of(model_id="models/tiny", model_url=emulator.url, data_dir=tmp_path)
         async with open_assistant(settings, asyncio.Event()) as mind:
             await until(lambda: "counted by its own tokenizer" in caplog.text)
             said = [await answer(mind) for _ in range(3)]
@@ -237,7 +183,7 @@ async def said_by(mind: Assistant, preferences: Preferences) -> list[Delta]:
 def with_choices(emulator: ModelEmulator, data_dir: Path, max_tokens: int = 100) -> Settings:
     emulator.answer = "Well."
     emulator.models = ("small", "large:latest", "other")
-    return Settings(
+    return settings_of(
         model_id="small",
         models=(("large", "Clever"), ("gone", "Gone")),
         model_url=emulator.url,
@@ -304,7 +250,7 @@ async def test_people_read_the_label_of_a_model(tmp_path: Path) -> None:
 async def test_the_only_model_of_a_server_is_named_to_people(tmp_path: Path) -> None:
     async with ModelEmulator() as emulator:
         emulator.models = ("mine",)
-        settings = Settings(model_url=emulator.url, data_dir=tmp_path)
+        settings = settings_of(model_url=emulator.url, data_dir=tmp_path)
         async with open_assistant(settings, asyncio.Event()) as mind:
             (only,) = model_choices(settings, mind)
 
@@ -336,7 +282,9 @@ async def test_a_chosen_model_has_its_own_context_size(tmp_path: Path) -> None:
 
 
 def test_people_choose_among_the_models_of_one_source(tmp_path: Path) -> None:
-    settings = Settings(model_url="http://some", model_id="a", models=(("b", "Fast"), ("c", "c")))
+    settings = settings_of(
+        model_url="http://some", model_id="a", models=(("b", "Fast"), ("c", "c"))
+    )
 
     assert model_choices(settings) == (
         ModelChoice("a", "a"),

@@ -19,7 +19,7 @@ from bench.table import Row, table
 from bench.tokens import KINDS, main
 from tests.emulators.model.asked import Asked
 from tests.emulators.timeline import Delta, Freshness, Moment
-from tests.tokens.test_counters import v3
+from tests.tokens.test_estimate import v3
 
 DISCORD = Budget(posts=Rate(5, 5.0), edits=Rate(5, 5.0))
 SLACK = Budget(posts=Rate(20, 60.0), edits=Rate(100, 60.0), ends=Rate(20, 60.0), refills=True)

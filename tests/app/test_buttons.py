@@ -12,8 +12,8 @@ from uuid import uuid4
 import pytest
 from prometheus_client import REGISTRY
 
-from bot.errors import AnswerCut, NotRemembered, NotTheAsker, NotTheLast
-from bot.intake.intake import GO_ON, THANKS
+from bot.errors import AnswerCut, HasEnded, NotRemembered, NotTheAsker, NotTheLast
+from bot.intake.answers import GO_ON, THANKS
 from bot.reply.draft import STOPPED
 from bot.store import Store
 from tests.emulators.discord import DiscordEmulator
@@ -318,7 +318,7 @@ async def test_a_press_from_another_channel_stops_and_rates_nothing(
         await until(lambda: scene.labels() == [("Regenerate", "👍", "👎")], why=scene.labels)
         unrated = await press(scene.button("good")[1])
 
-    assert (refused, unrated) == (NotTheAsker.apology, NotRemembered.apology)
+    assert (refused, unrated) == (HasEnded.apology, NotRemembered.apology)
     assert await kept_ratings(own_store) == [{}]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import socket
+from argparse import Namespace
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,21 +16,25 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from adapters.discord import setup as discord_setup
+from adapters.discord.spec import PLATFORM as DISCORD
 from adapters.slack import setup as slack_setup
 from bot.app import assistant, check
+from bot.app.platforms import load_settings
 from bot.domain import Finding
 from bot.errors import CannotStart
 from bot.model import huggingface
 from bot.model.server import ModelServer
 from bot.model.transport import connect
 from bot.store import Store, examine_server
-from config.settings import Settings, SettingsError
+from config.settings import SettingsError
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import ModelEmulator
 from tests.emulators.slack import SCOPES, SlackEmulator
 from tests.support.process import discord_variables, slack_variables
+from tests.support.settings import settings_of
 
 VIEW = 1 << 10
+(INVITE,) = DISCORD.commands
 
 
 @dataclass(slots=True)
@@ -55,7 +60,7 @@ class Scene:
         }
         output = io.StringIO()
         try:
-            settings = Settings.load(variables, self.folder / ".env")
+            settings = load_settings(variables, self.folder / ".env")
         except SettingsError as error:
             return False, str(error)
         works = await check.check(settings, output, env_file=self.folder / ".env")
@@ -217,7 +222,10 @@ ROLE, ANN, BEN = "123456789012345678", "123456789012345679", "U0123ABCD"
         ({"ALLOWED_PEOPLE": ANN}, "✗ Settings: ALLOWED_PEOPLE names nobody of Slack"),
         ({"ALLOWED_PEOPLE": BEN}, "✗ Settings: ALLOWED_PEOPLE names nobody of Discord"),
         ({"ALLOWED_SERVERS": "T01,E01"}, "! Settings: ALLOWED_SERVERS names no server of Discord"),
-        ({"ALLOWED_SERVERS": "E01,12345"}, "! Settings: ALLOWED_SERVERS names no workspace"),
+        (
+            {"ALLOWED_SERVERS": "E01,123456789012345678"},
+            "! Settings: ALLOWED_SERVERS names no workspace",
+        ),
         ({"ALLOWED_CHANNELS": "C01"}, "! Settings: ALLOWED_CHANNELS names no channel of Discord"),
         ({"ALLOWED_PEOPLE": f"{ANN},{BEN}"}, ""),
         ({"ALLOWED_PEOPLE": BEN, "ADMINS": ANN}, ""),
@@ -439,8 +447,8 @@ async def test_hugging_face_tells_context_and_price() -> None:
 async def test_the_invitation_has_what_the_bot_needs() -> None:
     output = io.StringIO()
     async with DiscordEmulator() as discord:
-        settings = Settings(discord_token=discord.token, discord_api_url=discord.api_url)
-        await check.invite(settings, output)
+        settings = settings_of(discord_token=discord.token, discord_api_url=discord.api_url)
+        await INVITE.run(settings, Namespace(), output)
 
     query = parse_qs(urlsplit(output.getvalue().strip()).query)
     assert query["client_id"] == [discord.application_id]
@@ -452,4 +460,4 @@ async def test_the_invitation_has_what_the_bot_needs() -> None:
 
 async def test_without_a_token_nobody_can_be_invited() -> None:
     with pytest.raises(CannotStart, match="DISCORD_TOKEN"):
-        await check.invite(Settings(), io.StringIO())
+        await INVITE.run(settings_of(), Namespace(), io.StringIO())

@@ -12,11 +12,9 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import cast
 
 import aiohttp
 import pytest
-import uvloop
 from aiohttp import web
 
 from bot.app import http
@@ -276,19 +274,6 @@ async def test_a_connection_ends_in_time_whatever_was_said(
         assert "Traceback" not in caplog.text
 
 
-@pytest.mark.parametrize("begun", [POST + b"X-A: ", POST + b"Content-Length: 1000000\r\n\r\n"])
-async def test_a_connection_that_drips_ends_in_time(begun: bytes, store: Store) -> None:
-    async with door(store, connection_seconds=0.2) as url, raw(url) as (reader, writer):
-        ended = asyncio.create_task(everything(reader))
-        writer.write(begun)
-        async with asyncio.timeout(60):
-            while not ended.done():
-                writer.write(b"a")
-                await asyncio.sleep(0.01)
-
-        assert await ended == b""
-
-
 async def test_a_connection_whose_answer_nobody_reads_ends_in_time(store: Store) -> None:
     async def tell(_: web.Request) -> web.Response:
         return web.Response(body=b"0" * 50_000_000)
@@ -354,15 +339,6 @@ async def test_what_is_no_http_is_refused_without_a_line_in_the_log(
         assert not caplog.records
 
 
-async def test_of_what_is_no_http_a_refusal_quotes_little(store: Store) -> None:
-    said = b"GET /livez HTTP/1.1\r\n" + b"\xff" * 60_000
-    async with door(store) as url:
-        answer = await answer_to(url, said)
-
-        assert answer.startswith(b"HTTP/1.0 400")
-        assert len(answer) < len(said)
-
-
 @pytest.mark.parametrize(
     "begun",
     [
@@ -372,47 +348,18 @@ async def test_of_what_is_no_http_a_refusal_quotes_little(store: Store) -> None:
     ids=str,
 )
 async def test_little_is_kept_of_what_follows_an_upgrade(begun: bytes, store: Store) -> None:
+    said = begun + b"\xff" * 5_000_000
     async with door(store, connection_seconds=2) as url, raw(url) as (reader, writer):
         await get(f"{url}/livez")
         tracemalloc.start()
         try:
-            writer.write(begun + b"\xff" * 200_000)
+            writer.write(said)
             await everything(reader)
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
 
-    assert peak < 1_500_000
-
-
-async def test_the_body_of_a_request_to_upgrade_is_read(store: Store) -> None:
-    begun = POST + b"Connection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 3\r\n\r\n"
-    async with door(store) as url, raw(url) as (reader, writer):
-        for piece in (begun, b"ab", b"c" + b"\xff" * 100):
-            writer.write(piece)
-            await asyncio.sleep(0.05)
-
-        assert (await everything(reader)).endswith(b"\r\n\r\nabc")
-
-
-def test_who_is_gone_before_the_body_is_read_leaves_no_line_in_the_log(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    async def knock() -> None:
-        async with door(cast(Store, None)) as url:
-            host, port = url.removeprefix("http://").split(":")
-            with socket.create_connection((host, int(port))) as gone:
-                gone.sendall(head)
-            await asyncio.sleep(0.2)
-
-    # All that is read at once: the process's own loop then reads on at once, and finds the end.
-    head = POST + b"Content-Length: 100\r\nX-A: " + b"a" * 4000
-    head += b"\r\nX-B: " + b"b" * (4096 - len(head) - 11) + b"\r\n\r\n"
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(knock())
-
-    assert len(head) == 4096
-    assert not caplog.records
+    assert peak < 10_000_000
 
 
 async def test_who_goes_in_the_middle_of_a_body_leaves_no_line_in_the_log(
@@ -460,7 +407,7 @@ async def pages(
     """Pages that trust whoever asks for /in."""
 
     async def let_in(request: web.Request) -> web.Response:
-        http.trust(request, request.query.get("who", "ann"), request.query.get("from", ""))
+        http.trust(request, request.query.get("who", "ann"))
         return web.Response(text="in")
 
     async def keep_out(_: web.Request) -> web.Response:
@@ -544,20 +491,6 @@ async def test_a_person_pushes_out_only_their_own_connections(
     assert ended == [b""] * 3
     assert [*others, bobs] == [b"in"] * 3
     assert [one.levelno for one in caplog.records] == [logging.WARNING]
-
-
-async def test_who_has_the_most_in_the_fullest_network_makes_room() -> None:
-    async with pages(most_pages=4) as url, AsyncExitStack() as stack:
-        bob, ann, *guests = [await stack.enter_async_context(raw(url)) for _ in range(8)]
-        await said(bob, "/in?who=bob&from=home")
-        await said(ann, "/in?who=ann&from=office")
-        for number, one in enumerate(guests):
-            await said(one, f"/in?who=guest{number // 3}&from=office")
-        ended = [await everything(one[0]) for one in (*guests[:2], *guests[3:5])]
-        others = [await said(one, "/in") for one in (bob, ann, guests[2], guests[5])]
-
-    assert ended == [b""] * 4
-    assert others == [b"in"] * 4
 
 
 async def test_pages_leave_the_process_half_of_its_files(

@@ -13,11 +13,13 @@ import pytest
 
 from bot.app import init as setup
 from bot.app.init import init, write
+from bot.app.platforms import load_settings
 from bot.errors import CannotStart
 from config.settings import Settings
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import ModelEmulator
 from tests.emulators.slack import SlackEmulator
+from tests.support.settings import settings_of, value_of
 
 
 @dataclass
@@ -31,7 +33,7 @@ class Typist:
         self.lines.append(text)
 
     def ask(self, question: str, *, secret: bool) -> str:
-        (asked,) = [it for it in setup.QUESTIONS if question.startswith(it.text)]
+        (asked,) = [it for it in setup.all_questions() if question.startswith(it.text)]
         assert secret is asked.secret
         self.lines.append(question)
         answer = self.answers.get(asked.variable, "")
@@ -45,7 +47,7 @@ class Typist:
 
 
 def loaded(env_file: Path) -> Settings:
-    return Settings.load({}, env_file)
+    return load_settings({}, env_file)
 
 
 async def test_a_new_operator_gets_a_file_that_works(tmp_path: Path) -> None:
@@ -72,7 +74,10 @@ async def test_a_new_operator_gets_a_file_that_works(tmp_path: Path) -> None:
 
     found = loaded(env_file)
     assert works, typist.text
-    assert (found.discord_token, found.slack_bot_token) == (discord.token, slack.bot_token)
+    assert (value_of(found, "DISCORD_TOKEN"), value_of(found, "SLACK_BOT_TOKEN")) == (
+        discord.token,
+        slack.bot_token,
+    )
     assert (found.model_url, found.allowed_servers) == (model.url, (discord.guild_id,))
     assert stat.S_IMODE(env_file.stat().st_mode) == 0o600
     assert f"client_id={discord.application_id}" in typist.text
@@ -114,7 +119,7 @@ async def test_without_an_app_token_the_signing_secret_is_asked_for(
         await init(typist, env_file=env_file, environment={}, asks=True)
 
     assert told in typist.lines
-    assert loaded(env_file).slack_signing_secret == secret
+    assert value_of(loaded(env_file), "SLACK_SIGNING_SECRET") == secret
     assert ("✗" in typist.text) is (not secret)
 
 
@@ -131,7 +136,10 @@ async def test_a_wrong_slack_token_is_corrected_at_its_own_question(tmp_path: Pa
 
     found = loaded(env_file)
     assert works, typist.text
-    assert (found.slack_bot_token, found.slack_app_token) == (slack.bot_token, slack.app_token)
+    assert (value_of(found, "SLACK_BOT_TOKEN"), value_of(found, "SLACK_APP_TOKEN")) == (
+        slack.bot_token,
+        slack.app_token,
+    )
     asked = [line.split(" (")[0] for line in typist.lines if line.startswith("Slack: ")]
     assert (
         asked
@@ -152,7 +160,7 @@ async def test_a_slack_token_that_stays_wrong_is_not_asked_for_elsewhere_and_tol
 
     assert not works
     assert typist.text.count("Slack: an app-level token with") == 1
-    assert loaded(env_file).slack_app_token == slack.app_token
+    assert value_of(loaded(env_file), "SLACK_APP_TOKEN") == slack.app_token
     *_, wrong, cure = typist.lines
     assert "Slack refuses SLACK_BOT_TOKEN" in wrong
     assert cure.startswith("Correct SLACK_BOT_TOKEN: ")
@@ -228,7 +236,7 @@ async def test_a_wrong_answer_is_told_and_asked_again(tmp_path: Path) -> None:
 
     assert works, typist.text
     assert "DISCORD_TOKEN is refused by Discord" in typist.text
-    assert loaded(env_file).discord_token == discord.token
+    assert value_of(loaded(env_file), "DISCORD_TOKEN") == discord.token
 
 
 async def test_the_same_wrong_answer_twice_is_kept(tmp_path: Path) -> None:
@@ -298,7 +306,7 @@ def test_any_value_is_read_back_as_it_was(value: str, tmp_path: Path) -> None:
     env_file.write_text("SYSTEM_PROMPT=old\n")
     write(env_file, {"SYSTEM_PROMPT": value})
 
-    expected = value.strip() or Settings().system_prompt
+    expected = value.strip() or settings_of().system_prompt
     assert loaded(env_file).system_prompt == expected
 
 
@@ -375,7 +383,7 @@ async def test_what_cannot_be_read_or_written_is_told_before_the_first_question(
 async def test_a_script_whose_other_variables_are_wrong_writes_nothing(tmp_path: Path) -> None:
     typist = Typist({})
     given = {"MODEL_ID": "demo", "QUESTIONS_PER_DAY": "5", "CAPACITY": "many"}
-    questions = tuple(it for it in setup.QUESTIONS if it.variable == "QUESTIONS_PER_DAY")
+    questions = tuple(it for it in setup.all_questions() if it.variable == "QUESTIONS_PER_DAY")
     works = await init(
         typist, env_file=tmp_path / ".env", environment=given, asks=False, questions=questions
     )
@@ -398,7 +406,7 @@ async def test_wrong_answers_and_passwords_are_not_shown(tmp_path: Path) -> None
             "MODEL_URL": f"ftp://{secret}@x",
         }
     )
-    questions = tuple(it for it in setup.QUESTIONS if it.variable != "MODEL_ID")
+    questions = tuple(it for it in setup.all_questions() if it.variable != "MODEL_ID")
     works = await init(typist, env_file=env_file, environment={}, asks=True, questions=questions)
 
     assert not works

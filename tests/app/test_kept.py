@@ -16,7 +16,6 @@ from bot.app.logging import MaskingFormatter
 from bot.domain import Json
 from bot.store import Store
 from bot.turns.scripts import VERBS, source_of
-from config.settings import Settings
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import ModelEmulator
 from tests.shipping.release import NEWEST
@@ -34,6 +33,7 @@ from tests.support.process import (
     shows,
 )
 from tests.support.service import serving, serving_both
+from tests.support.settings import settings_of
 from tests.support.stored import Stored, stored
 from tests.support.waiting import until
 from tests.support.web_page import page_of
@@ -225,7 +225,7 @@ async def test_no_log_line_and_no_metric_holds_a_word_of_anybody(
         finally:
             for each in root:
                 each.setLevel(logging.NOTSET)
-    lines = [*map(MaskingFormatter(Settings()).format, service.records)]
+    lines = [*map(MaskingFormatter(settings_of()).format, service.records)]
 
     assert sum("ended: platform=" in line for line in lines) == 7
     for word in (QUESTION, ANSWER):

@@ -12,8 +12,8 @@ import pytest
 from bot.app.logging import ColorFormatter, JsonFormatter, MaskingFormatter
 from bot.concurrency import turn_in_work
 from bot.text.sanitize import strip_controls
-from config.settings import Settings
 from tests.support.process import python
+from tests.support.settings import settings_of
 
 FORGERY = (
     "\x1b[2J\x9b31m\u202ebad\u2066\x00\x85\u2028\n2026-11-22 12:00:00,000 INFO bot: Stopped\r\n"
@@ -23,7 +23,7 @@ FORGERY = (
 def formatted(message: str, *arguments: object, error: Exception | None = None) -> str:
     about = (type(error), error, error.__traceback__) if error else None
     record = logging.LogRecord("bot", logging.WARNING, "bot.py", 1, message, arguments, about)
-    return MaskingFormatter(Settings(hf_token="hf_secret_of_ours")).format(record)
+    return MaskingFormatter(settings_of(hf_token="hf_secret_of_ours")).format(record)
 
 
 def test_the_text_of_a_server_forges_no_line() -> None:
@@ -83,7 +83,7 @@ def test_a_line_in_json_is_one_object_with_its_figures() -> None:
     record.figures = {"outcome": "done", "tries": 1}
     token = turn_in_work.set("t1")
     try:
-        line = JsonFormatter(Settings()).format(record)
+        line = JsonFormatter(settings_of()).format(record)
     finally:
         turn_in_work.reset(token)
 
@@ -104,7 +104,7 @@ def test_a_traceback_in_json_is_masked_and_one_line() -> None:
     error = ValueError('hf_"secret of ours')
     about = (type(error), error, None)
     record = logging.LogRecord("bot", logging.ERROR, "bot.py", 1, "Failed", (), about)
-    line = JsonFormatter(Settings(hf_token='hf_"secret')).format(record)
+    line = JsonFormatter(settings_of(hf_token='hf_"secret')).format(record)
 
     assert "\n" not in line
     assert "secret" not in line
@@ -117,7 +117,7 @@ def test_a_traceback_in_json_is_masked_and_one_line() -> None:
 )
 def test_a_line_at_a_terminal_is_colored_by_its_level(level: int, begins: str) -> None:
     record = logging.LogRecord("bot", level, "bot.py", 1, "Said \x1b[2Jthis", (), None)
-    line = ColorFormatter(Settings()).format(record)
+    line = ColorFormatter(settings_of()).format(record)
 
     assert line.startswith(begins)
     assert "\x1b[2J" not in line

@@ -13,16 +13,19 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from bot.app import http
 from bot.app.platforms import Platforms, check_settings, closed_or_open, open_platforms
 from bot.app.service import needs_all
 from bot.concurrency import cancelled
 from bot.errors import CannotStart
+from bot.platform_spec import Process
 from bot.reply.edit_budget import EditBudgets
 from bot.store import Store
 from config.settings import Settings
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.slack import SlackEmulator
-from tests.support.fakes import FakeIntake
+from tests.support.fakes import FakeQueue
+from tests.support.settings import settings_of
 from tests.support.slack_platform import serving
 from tests.support.waiting import until
 
@@ -39,7 +42,7 @@ async def opened(
     roles: frozenset[str] = BOTH,
     over_http: bool = False,
 ) -> AsyncIterator[Platforms]:
-    settings = Settings(
+    settings = settings_of(
         discord_token=discord.token,
         discord_api_url=discord.api_url,
         discord_gateway_url=discord.gateway_url,
@@ -50,16 +53,22 @@ async def opened(
         data_dir=Path("unused"),
     )
     async with AsyncExitStack() as stack:
-        budgets = EditBudgets(store=store)
-        yield await open_platforms(
-            settings, roles, store, budgets, None, stack, need_all=need_all, retry_seconds=0.05
+        process = Process(
+            settings=settings,
+            roles=roles,
+            store=store,
+            budgets=EditBudgets(store=store),
+            intake=FakeQueue().intake,
+            serve_pages=http.serve_pages,
+            trust=http.trust,
+            need_all=need_all,
         )
+        yield await open_platforms(process, stack, answers=False, retry_seconds=0.05)
 
 
 @asynccontextmanager
 async def listening(platforms: Platforms) -> AsyncIterator[list[asyncio.Task[None]]]:
-    intake = FakeIntake()
-    tasks = [asyncio.create_task(listen(intake)) for listen in platforms.listeners.values()]
+    tasks = [asyncio.create_task(listen()) for listen in platforms.listeners.values()]
     try:
         yield tasks
     finally:
@@ -138,26 +147,32 @@ async def test_each_platform_tells_at_the_start_who_the_bot_is_there(
 def test_platforms_are_required_if_they_are_named_or_if_settings_say_so(
     named: tuple[str, ...], required: bool | None, needs: bool
 ) -> None:
-    assert needs_all(named, Settings(platforms_required=required)) is needs
+    assert needs_all(named, settings_of(platforms_required=required)) is needs
 
 
 @pytest.mark.parametrize(
     ("settings", "roles", "both"),
     [
-        (Settings(web_port=8080), {"web", "worker"}, ("WEB_PORT", "PORT")),
-        (Settings(web_port=8080, host="0.0.0.0"), {"web", "discord"}, ("WEB_PORT", "PORT")),
-        (Settings(metrics_port=8080), {"worker"}, ("PORT", "METRICS_PORT")),
-        (Settings(metrics_port=5006), {"web"}, ("WEB_PORT", "METRICS_PORT")),
-        (Settings(web_port=8080), {"console", "web", "worker"}, None),
-        (Settings(web_port=8080, web_host="192.0.2.1", web_password="long enough"), {"web"}, None),
-        (Settings(port=0, web_port=0, metrics_port=0), {"web"}, None),
-        (Settings(web_port=8080), {"worker"}, None),
+        (settings_of(web_port=8080), {"web", "worker"}, ("WEB_PORT", "PORT")),
+        (settings_of(web_port=8080, host="0.0.0.0"), {"web", "discord"}, ("WEB_PORT", "PORT")),
+        (settings_of(metrics_port=8080), {"worker"}, ("PORT", "METRICS_PORT")),
+        (settings_of(metrics_port=5006), {"web"}, ("WEB_PORT", "METRICS_PORT")),
+        (settings_of(web_port=8080), {"console", "web", "worker"}, None),
+        (
+            settings_of(web_port=8080, web_host="192.0.2.1", web_password="long enough"),
+            {"web"},
+            None,
+        ),
+        (settings_of(port=0, web_port=0, metrics_port=0), {"web"}, None),
+        (settings_of(web_port=8080), {"worker"}, None),
     ],
 )
 def test_two_servers_on_one_port_are_refused_before_the_start(
     settings: Settings, roles: set[str], both: tuple[str, str] | None
 ) -> None:
-    settings = replace(settings, discord_token="x", model_url="http://here")
+    discord = settings_of(discord_token="x").platforms["discord"]
+    platforms = {**settings.platforms, "discord": discord}
+    settings = replace(settings, platforms=platforms, model_url="http://here")
 
     with pytest.raises(CannotStart) if both else nullcontext() as refused:
         check_settings(settings, frozenset(roles))
@@ -168,7 +183,7 @@ def test_two_servers_on_one_port_are_refused_before_the_start(
 
 @pytest.mark.parametrize("password", ["", "long enough"])
 def test_a_page_that_would_be_open_to_all_and_is_not_served_is_told(password: str) -> None:
-    settings = Settings(
+    settings = settings_of(
         discord_token="x", web_host="0.0.0.0", web_password=password, questions_per_day=9
     )
 
@@ -179,7 +194,7 @@ def test_a_page_that_would_be_open_to_all_and_is_not_served_is_told(password: st
 
 @pytest.mark.parametrize(("questions", "tokens"), [(None, None), (9, None), (None, 9)])
 def test_a_password_without_a_quota_is_told(questions: int | None, tokens: int | None) -> None:
-    settings = Settings(
+    settings = settings_of(
         web_password="long enough", questions_per_day=questions, tokens_per_day=tokens
     )
 
@@ -217,7 +232,7 @@ async def test_slack_over_http_has_its_events_sent_again_until_it_is_up(store: S
     async with DiscordEmulator() as discord, SlackEmulator() as slack:
         slack.fail("auth.test", status=503)
         async with opened(store, discord, slack, over_http=True) as platforms:
-            handler = platforms.posts["/slack/events"](FakeIntake())
+            handler = platforms.posts["/slack/events"]
             async with serving(handler) as url, aiohttp.ClientSession() as session:
                 async with session.post(url) as answer:
                     before = answer.status

@@ -15,14 +15,13 @@ import pytest
 from prometheus_client import REGISTRY
 
 from bot import errors
-from bot.app.platforms import Service
 from bot.app.service import LIMITS, choose_roles, until_stopped
 from bot.domain import Person, ThreadKey, Turn
 from bot.errors import CannotStart
+from bot.platform_spec import Service
 from bot.reply.draft import ANSWERED_BY, STOPPED
 from bot.store import Store
 from bot.turns.queue import GROUP, TurnQueue
-from config.settings import Settings
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import How, ModelEmulator
 from tests.emulators.slack import SlackEmulator
@@ -51,6 +50,7 @@ from tests.support.service import (
     serving_discord,
     starting,
 )
+from tests.support.settings import settings_of
 from tests.support.waiting import until
 
 
@@ -152,7 +152,7 @@ def test_a_service_without_a_platform_and_a_terminal_has_nothing_to_do(
     with Path(os.devnull).open(encoding="utf-8") as nothing:
         monkeypatch.setattr(sys, "stdin", nothing)
         with pytest.raises(CannotStart, match="there is nothing to do"):
-            choose_roles([], Settings())
+            choose_roles([], settings_of())
 
 
 async def test_a_service_may_open_as_many_files_as_its_answers_need(

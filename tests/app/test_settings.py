@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import fields
 from pathlib import Path
 
 import httpx2
@@ -13,9 +12,13 @@ import yarl
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bot.app.documents import TABLE, example, table
+from bot.app.platforms import all_specs, load_settings, remote_specs
 from bot.text.prompt import SystemPrompt
-from config.settings import OLDER, PLACEHOLDERS, Settings, SettingsError, hand_on
+from config.names import OLDER
+from config.settings import PLACEHOLDERS, Settings, SettingsError, hand_on, variables
 from tests.support.at_work import make_turn
+from tests.support.settings import settings_of, value_of
 
 EXAMPLE = Path(__file__).parents[2] / ".env.example"
 NOWHERE = Path("no-such-file")
@@ -26,7 +29,7 @@ TOO_LONG = "x" * 300
 
 def mistakes(environment: dict[str, str], env_file: Path = NOWHERE) -> tuple[str, ...]:
     with pytest.raises(SettingsError) as caught:
-        Settings.load(environment, env_file)
+        load_settings(environment, env_file)
     return tuple(str(caught.value).splitlines())
 
 
@@ -34,20 +37,11 @@ def words(text: str) -> list[str]:
     return text.split()
 
 
-def written(value: object) -> str:
-    if value is None or value == ():
-        return ""
-    if isinstance(value, float):
-        return f"{value:g}"
-    text = {"True": "on", "False": "off"}.get(str(value), str(value))
-    return f'"{text}"' if " " in text else text
-
-
 def test_nothing_set_is_enough() -> None:
-    settings = Settings.load({}, NOWHERE)
+    settings = load_settings({}, NOWHERE)
 
-    assert settings == Settings()
-    assert settings.chat_platforms == ()
+    assert settings == settings_of()
+    assert remote_specs(settings) == []
 
 
 def test_every_value_arrives_in_its_type(tmp_path: Path) -> None:
@@ -71,9 +65,9 @@ def test_every_value_arrives_in_its_type(tmp_path: Path) -> None:
         "LEASE_SECONDS": "0.3",
     }
 
-    settings = Settings.load(environment, NOWHERE)
+    settings = load_settings(environment, NOWHERE)
 
-    assert settings == Settings(
+    assert settings == settings_of(
         model_fallbacks=("a/b", "c/d"),
         local_model_path=tmp_path / "model.gguf",
         gpu_layers=12,
@@ -97,18 +91,18 @@ def test_the_environment_wins_over_the_file_and_the_file_over_the_default(tmp_pa
     env_file = tmp_path / ".env"
     env_file.write_text("MAX_TOKENS=1\nPORT=2\n")
 
-    settings = Settings.load({"MAX_TOKENS": "3"}, env_file)
+    settings = load_settings({"MAX_TOKENS": "3"}, env_file)
 
-    assert (settings.max_tokens, settings.port, settings.web_port) == (3, 2, 5006)
+    assert (settings.max_tokens, settings.port, value_of(settings, "WEB_PORT")) == (3, 2, 5006)
 
 
 def test_an_empty_value_counts_as_none(tmp_path: Path) -> None:
     env_file = tmp_path / ".env"
     env_file.write_text("MAX_TOKENS=7\nPORT=\nDATA_DIR='  '\n")
 
-    settings = Settings.load({"MAX_TOKENS": " ", "LOG_LEVEL": ""}, env_file)
+    settings = load_settings({"MAX_TOKENS": " ", "LOG_LEVEL": ""}, env_file)
 
-    assert settings == Settings(max_tokens=7)
+    assert settings == settings_of(max_tokens=7)
 
 
 def test_a_file_is_taken_as_it_was_written(tmp_path: Path) -> None:
@@ -117,7 +111,7 @@ def test_a_file_is_taken_as_it_was_written(tmp_path: Path) -> None:
         '\ufeffHF_TOKEN=hf_${HOME}$x # mine\nexport SYSTEM_PROMPT="Grüße\nalle"\n', encoding="utf-8"
     )
 
-    settings = Settings.load({}, env_file)
+    settings = load_settings({}, env_file)
 
     assert settings.hf_token == "hf_${HOME}$x"
     assert settings.system_prompt == "Grüße\nalle"
@@ -139,9 +133,9 @@ def test_all_mistakes_are_told_at_once() -> None:
         "MAX_TOKENS='many' is not a whole number",
         "TEMPERATURE='nan' is not from 0 to 2",
         "TOP_P='0' is not from 0.0001 to 1",
-        "DISCORD_THREADS='perhaps' is neither on nor off",
         "PORT='65536' is not from 0 to 65535",
         "LEASE_SECONDS='inf' is not from 0.1 to 3600",
+        "DISCORD_THREADS='perhaps' is neither on nor off",
     )
 
 
@@ -260,12 +254,12 @@ VALUES = (
 
 def read(environment: dict[str, str]) -> Settings | tuple[str, ...]:
     try:
-        return Settings.load(environment, NOWHERE)
+        return load_settings(environment, NOWHERE)
     except SettingsError as error:
         return tuple(str(error).splitlines())
 
 
-@given(name=st.sampled_from([each.name.upper() for each in fields(Settings)]), value=VALUES)
+@given(name=st.sampled_from(list(variables(all_specs()))), value=VALUES)
 def test_every_value_of_a_setting_is_taken_or_told(name: str, value: str) -> None:
     found = read({name: value})
 
@@ -285,20 +279,20 @@ def test_an_address_that_is_taken_is_one_for_the_libraries(name: str, rest: str)
     found = read({name: f"{scheme}://{rest}"})
 
     if isinstance(found, Settings):
-        address = getattr(found, name.lower())
+        address = value_of(found, name)
         assert httpx2.URL(address).host
         assert yarl.URL(address).host
 
 
 def test_a_label_may_be_the_name_in_another_case() -> None:
-    assert Settings.load({"MODELS": "Mistral=mistral"}, NOWHERE).models == (("mistral", "Mistral"),)
+    assert load_settings({"MODELS": "Mistral=mistral"}, NOWHERE).models == (("mistral", "Mistral"),)
 
 
 def test_models_have_labels_and_the_first_answers_if_no_other_is_named() -> None:
     text = "Fast = mistralai/small:fastest, Very clever=Qwen/large,plain"
 
-    first = Settings.load({"MODELS": text}, NOWHERE)
-    named = Settings.load({"MODELS": text, "MODEL_ID": "another"}, NOWHERE)
+    first = load_settings({"MODELS": text}, NOWHERE)
+    named = load_settings({"MODELS": text, "MODEL_ID": "another"}, NOWHERE)
 
     assert first.models == (
         ("mistralai/small:fastest", "Fast"),
@@ -310,7 +304,7 @@ def test_models_have_labels_and_the_first_answers_if_no_other_is_named() -> None
 
 @pytest.mark.parametrize("option", ["db=1", "client_name=parley&protocol=3", "max_connections=20"])
 def test_options_of_an_address_that_redis_knows_are_taken(option: str) -> None:
-    settings = Settings.load({"REDIS_URL": f"redis://here:1/?{option}"}, NOWHERE)
+    settings = load_settings({"REDIS_URL": f"redis://here:1/?{option}"}, NOWHERE)
 
     assert settings.redis_url.endswith(option)
 
@@ -321,7 +315,7 @@ def test_options_of_tls_need_a_connection_with_tls() -> None:
     (mistake,) = mistakes({"REDIS_URL": f"redis://here?{option}"})
 
     assert "has an option" in mistake
-    assert Settings.load({"REDIS_URL": f"rediss://here?{option}"}, NOWHERE).redis_url
+    assert load_settings({"REDIS_URL": f"rediss://here?{option}"}, NOWHERE).redis_url
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may enter every folder: run as somebody else")
@@ -352,7 +346,7 @@ def test_a_path_in_a_folder_that_may_not_be_entered_is_a_mistake(name: str, tmp_
             "WEB_PROXY_ADDRESS needs WEB_PROXY_HEADER, or another way to sign in, beside it",
         ),
         (
-            {"ALLOWED_PEOPLE": "U0123ABCD,12345", "BLOCKED_PEOPLE": "U0123ABCD"},
+            {"ALLOWED_PEOPLE": "U0123ABCD,123456789012345", "BLOCKED_PEOPLE": "U0123ABCD"},
             "ALLOWED_PEOPLE and BLOCKED_PEOPLE both name U0123ABCD",
         ),
         (
@@ -387,7 +381,7 @@ def test_settings_that_do_not_fit_together_are_mistakes(
     ("name", "value"), [("MODEL_URL", "http://here"), ("LOCAL_MODEL_PATH", __file__)]
 )
 def test_a_token_may_stand_beside_another_way_to_a_model(name: str, value: str) -> None:
-    settings = Settings.load({"HF_TOKEN": "hf_1", name: value}, NOWHERE)
+    settings = load_settings({"HF_TOKEN": "hf_1", name: value}, NOWHERE)
 
     assert settings.hf_token == "hf_1"
 
@@ -453,14 +447,14 @@ def test_the_written_form_of_settings_holds_no_secret() -> None:
         "SLACK_SIGNING_SECRET": "s3cret",
     }
 
-    settings = Settings.load(secrets, NOWHERE)
+    settings = load_settings(secrets, NOWHERE)
 
     assert "s3cret" not in repr(settings)
-    assert settings.chat_platforms == ("discord", "slack")
+    assert [spec.name for spec in remote_specs(settings)] == ["discord", "slack"]
 
 
 def test_the_secrets_of_settings_are_those_in_addresses_too() -> None:
-    settings = Settings.load(
+    settings = load_settings(
         {
             "DISCORD_TOKEN": "http://[token",
             "MODEL_URL": "http://a:first%21@here",
@@ -484,7 +478,7 @@ def test_a_misspelt_name_in_the_file_is_told_with_the_nearest_one(tmp_path: Path
     assert found == (
         "DISCORD_TOKN in .env is unknown; did you mean DISCORD_TOKEN?",
         "MAX_TOKEN in .env is unknown; did you mean MAX_TOKENS?",
-        "SLACK_COLOUR in .env is unknown; the README has a table of all settings",
+        "SLACK_COLOUR in .env is unknown; docs/settings.md has a table of them all",
     )
 
 
@@ -566,7 +560,7 @@ def test_a_comment_in_the_file_is_one(tmp_path: Path) -> None:
     text = "".join(f"# {name}=1\n#{name}=1\n" for name in SPELLINGS)
     env_file.write_text(text, encoding="utf-8")
 
-    assert Settings.load({}, env_file) == Settings()
+    assert load_settings({}, env_file) == settings_of()
 
 
 @pytest.mark.parametrize(
@@ -617,7 +611,7 @@ def test_what_other_programs_read_may_stand_in_the_file_and_is_handed_on(tmp_pat
     env_file = tmp_path / ".env"
     env_file.write_text("PORT=1\n" + "".join(f"{name}=1\n" for name in names))
 
-    assert Settings.load({}, env_file) == Settings(port=1)
+    assert load_settings({}, env_file) == settings_of(port=1)
     environment = {"HTTPS_PROXY": "2"}
     hand_on(env_file, environment)
     assert environment == {**dict.fromkeys(names, "1"), "HTTPS_PROXY": "2"}
@@ -636,7 +630,7 @@ def test_what_a_host_puts_into_the_environment_stops_nothing() -> None:
         PEOPLE DIRECT_URL ADMIN_TOKEN ALLOW_ALL_ORIGINS
     """)
 
-    assert Settings.load(dict.fromkeys(names, "1"), NOWHERE) == Settings()
+    assert load_settings(dict.fromkeys(names, "1"), NOWHERE) == settings_of()
 
 
 def test_a_name_that_stands_twice_in_the_file_keeps_nothing_open(tmp_path: Path) -> None:
@@ -685,7 +679,7 @@ def test_a_placeholder_that_is_misspelt_is_a_mistake() -> None:
 def test_other_braces_of_a_prompt_stay() -> None:
     prompt = r'Say {"name": "x", "list": [{}]}, {json}, {{x}}, \frac{a}{b}. You are {name} {time}.'
 
-    assert Settings.load({"SYSTEM_PROMPT": prompt}, NOWHERE).system_prompt == prompt
+    assert load_settings({"SYSTEM_PROMPT": prompt}, NOWHERE).system_prompt == prompt
 
 
 def test_each_placeholder_is_filled_in() -> None:
@@ -695,13 +689,13 @@ def test_each_placeholder_is_filled_in() -> None:
 
 
 def test_a_folder_named_like_the_file_counts_as_none(tmp_path: Path) -> None:
-    assert Settings.load({}, tmp_path) == Settings()
+    assert load_settings({}, tmp_path) == settings_of()
 
 
 def test_other_names_in_the_environment_are_other_peoples() -> None:
-    settings = Settings.load({"COLOUR": "red", "TOKEN": "a", "PATH": "/"}, NOWHERE)
+    settings = load_settings({"COLOUR": "red", "TOKEN": "a", "PATH": "/"}, NOWHERE)
 
-    assert settings == Settings()
+    assert settings == settings_of()
 
 
 def test_a_misspelt_name_in_the_environment_is_told_with_the_nearest_one() -> None:
@@ -733,34 +727,18 @@ def test_a_file_that_is_no_text_is_a_mistake(tmp_path: Path) -> None:
     assert mistakes({}, env_file) == (f"{env_file} is not a text in UTF-8",)
 
 
-def test_the_example_names_each_variable_with_its_meaning_and_default() -> None:
-    expected = [
-        f"# {field.metadata['meaning']}\n{field.name.upper()}={written(field.default)}"
-        for field in fields(Settings)
-    ]
-    expected = [line.replace("GPU_LAYERS=", "GPU_LAYERS=auto") for line in expected]
+def test_the_example_and_the_table_are_made_from_the_settings() -> None:
+    root = EXAMPLE.parent
 
-    found = re.findall(r"#.*\n\w+=.*", EXAMPLE.read_text())
-
-    assert found == expected
+    assert EXAMPLE.read_text(encoding="utf-8") == example()
+    assert table() in (root / TABLE).read_text(encoding="utf-8")
+    assert "\n# how freely the model chooses its words" in example()
+    assert "\nGPU_LAYERS=auto\n" in example()
+    assert "| `DISCORD_THREADS` | `on` | on: a mention in a channel opens a thread;" in table()
 
 
 def test_the_example_as_it_stands_changes_nothing() -> None:
-    assert Settings.load({}, EXAMPLE) == Settings()
-
-
-def test_the_readme_has_each_variable_with_its_meaning_and_default() -> None:
-    readme = EXAMPLE.with_name("README.md").read_text(encoding="utf-8")
-
-    rows = [line.strip("| ").split(" | ") for line in readme.splitlines() if line.startswith("| `")]
-
-    special = {"SYSTEM_PROMPT": "a short one", "GPU_LAYERS": "`auto`"}
-    expected = []
-    for variable in fields(Settings):
-        name, default = variable.name.upper(), written(variable.default)
-        shown = special.get(name, f"`{default}`" if default else "")
-        expected.append([f"`{name}`", shown, variable.metadata["meaning"]])
-    assert [[name, default.strip(), meaning] for name, default, meaning in rows] == expected
+    assert load_settings({}, EXAMPLE) == settings_of()
 
 
 def test_in_a_strict_environment_no_name_is_let_through() -> None:
@@ -792,8 +770,10 @@ def test_an_empty_value_and_comments_are_no_mistakes(text: str, tmp_path: Path) 
     env_file = tmp_path / ".env"
     env_file.write_text(f"\n\n# Ports\n{text}\r\n\n# ALLOWED_PEOPLE=\n", encoding="utf-8")
 
-    Settings.load({}, env_file)
+    load_settings({}, env_file)
 
 
 def test_the_address_of_a_container_beside_this_one_is_no_port() -> None:
-    assert Settings.load({"WEB_PORT": "tcp://10.0.0.7:80"}, NOWHERE).web_port == 5006
+    settings = load_settings({"WEB_PORT": "tcp://10.0.0.7:80"}, NOWHERE)
+
+    assert value_of(settings, "WEB_PORT") == 5006

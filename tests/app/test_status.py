@@ -12,9 +12,9 @@ from bot.app.metrics import ProcessMetrics
 from bot.app.status import show_status
 from bot.errors import CannotStart
 from bot.store import Store
-from config.settings import Settings
 from tests.emulators.model import ModelEmulator
 from tests.support.at_work import make_queue, make_turn
+from tests.support.settings import settings_of
 from tests.support.web_page import free_port, page_of
 
 
@@ -33,7 +33,7 @@ async def test_the_status_of_the_process_is_printed_once_into_a_pipe(store: Stor
         stopping=asyncio.Event(),
         refresh_metrics=metrics.refresh,
     ) as url:
-        await show_status(Settings(port=int(url.rpartition(":")[2])), output)
+        await show_status(settings_of(port=int(url.rpartition(":")[2])), output)
 
     first, waiting, _, head, *lines = output.getvalue().splitlines()
     assert first.startswith("Parley 1.2.3, Python 3.")
@@ -59,7 +59,7 @@ async def test_metrics_on_all_addresses_are_found(store: Store) -> None:
         stopping=asyncio.Event(),
         refresh_metrics=metrics.refresh,
     ):
-        await show_status(Settings(metrics_host="0.0.0.0", metrics_port=port), output)
+        await show_status(settings_of(metrics_host="0.0.0.0", metrics_port=port), output)
 
     assert output.getvalue().startswith("Parley 1.2.3, ")
 
@@ -67,7 +67,7 @@ async def test_metrics_on_all_addresses_are_found(store: Store) -> None:
 async def test_a_page_that_is_served_hears(own_store: Store, model: ModelEmulator) -> None:
     output = io.StringIO()
     async with page_of(own_store, model) as (_, service):
-        await show_status(Settings(port=int(service.address.rpartition(":")[2])), output)
+        await show_status(settings_of(port=int(service.address.rpartition(":")[2])), output)
 
     (page,) = [line.split() for line in output.getvalue().splitlines() if line.startswith("web ")]
     assert page[1] == "yes"
@@ -75,11 +75,11 @@ async def test_a_page_that_is_served_hears(own_store: Store, model: ModelEmulato
 
 async def test_without_a_process_it_says_what_to_do() -> None:
     with pytest.raises(CannotStart, match="python -m bot run"):
-        await show_status(Settings(port=1), io.StringIO())
+        await show_status(settings_of(port=1), io.StringIO())
 
 
 async def test_without_a_fixed_port_it_says_where_the_port_stands() -> None:
     with pytest.raises(
         CannotStart, match="PORT=NUMBER before it, as the bot's log says after \"Li"
     ):
-        await show_status(Settings(port=0), io.StringIO())
+        await show_status(settings_of(port=0), io.StringIO())

@@ -20,7 +20,7 @@ from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import ModelEmulator
 from tests.emulators.slack import SlackEmulator
 from tests.support.discord_platform import listening
-from tests.support.fakes import FakeIntake
+from tests.support.fakes import FakeQueue
 from tests.support.process import (
     DiscordDm,
     DiscordMention,
@@ -131,7 +131,7 @@ async def heard(
     kind: type[DiscordMention | DiscordDm | SlackMention | SlackDm],
 ) -> AsyncIterator[tuple[Way, Surface]]:
     """Yield a way to talk, and where the answer to a question is to be written."""
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with AsyncExitStack() as stack:
         way: Way
         if issubclass(kind, SlackMention | SlackDm):

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 from redis.exceptions import RedisError
 
@@ -211,22 +212,6 @@ async def cut_gateways(world: World) -> int:
     return await world.discord.cut() + await world.slack.cut()
 
 
-async def cut_discord(world: World) -> int:
-    return await _cut(world, "discord")
-
-
-async def cut_slack(world: World) -> int:
-    return await _cut(world, "slack")
-
-
-async def cut_model(world: World) -> int:
-    return await _cut(world, "model")
-
-
-async def cut_redis(world: World) -> int:
-    return await _cut(world, "redis")
-
-
 async def break_answers(world: World) -> Iterable[Fault]:
     """The model breaks an answer off."""
     how: How = world.rng.choice(("drop", "reset", "eof"))
@@ -267,7 +252,7 @@ async def lose_redis(world: World) -> int:
     return 1
 
 
-async def _cut(world: World, name: str) -> int:
+async def _cut(world: World, *, name: str) -> int:
     ways = world.wires(name)
     broken = sum([await way.cut() for way in ways])
     await asyncio.sleep(world.between(0.1, 1.0))
@@ -311,12 +296,12 @@ FAULTS: dict[str, Kind] = {
     "platforms slow": Kind(slow_answers, "calls slowed", "latency"),
     "platforms fail": Kind(refuse_calls, "calls refused"),
     "gateways cut": Kind(cut_gateways, "connections cut"),
-    "way to Discord cut": Kind(cut_discord, "connections cut", "discord"),
-    "way to Slack cut": Kind(cut_slack, "connections cut", "slack"),
-    "way to the model cut": Kind(cut_model, "connections cut", "model"),
+    "way to Discord cut": Kind(partial(_cut, name="discord"), "connections cut", "discord"),
+    "way to Slack cut": Kind(partial(_cut, name="slack"), "connections cut", "slack"),
+    "way to the model cut": Kind(partial(_cut, name="model"), "connections cut", "model"),
     "model breaks off": Kind(break_answers, "answers broken"),
     "model away": Kind(lose_model, "calls refused", "outage of the model"),
-    "way to Redis cut": Kind(cut_redis, "connections cut", "redis"),
+    "way to Redis cut": Kind(partial(_cut, name="redis"), "connections cut", "redis"),
     "Redis killed": Kind(kill_redis, "servers killed", "server"),
     "Redis full": Kind(fill_redis, "writes refused", "server"),
     "Redis away for 60 s": Kind(lose_redis, "servers killed", "server", long=True),

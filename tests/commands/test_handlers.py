@@ -20,10 +20,9 @@ from bot.commands.handlers import (
     HelpContext,
     MissingFeature,
     Scope,
-    excuse,
 )
 from bot.domain import Asker, Exchange, Person, Preferences, Shown, ThreadKey, Turn
-from bot.errors import NotAllowed, Refused, StoreUnavailable
+from bot.errors import NotAllowed, Refused
 from bot.store import Store
 from bot.turns.queue import Token
 from tests.support.fakes import NotedIntake, RefusingStore
@@ -41,9 +40,9 @@ MANAGER = replace(VISITOR, manages_server=True)
 MODELS = (ModelChoice("org/small", "Small"), ModelChoice("org/large", "Large"))
 
 
-def desk_of(store: Store) -> tuple[CommandHandlers, NotedIntake]:
+def commands_of(store: Store) -> tuple[CommandHandlers, NotedIntake]:
     intake = NotedIntake(store, models=MODELS)
-    return CommandHandlers(intake), intake
+    return CommandHandlers(intake.intake), intake
 
 
 async def chosen(intake: NotedIntake, scope: Scope) -> Preferences:
@@ -51,12 +50,12 @@ async def chosen(intake: NotedIntake, scope: Scope) -> Preferences:
 
 
 async def test_a_model_is_chosen_by_its_name_or_label_and_taken_back(store: Store) -> None:
-    desk, intake = desk_of(store)
+    commands, intake = commands_of(store)
 
-    said = await desk.choose_model(OWNER, " large ")
+    said = await commands.run("model", OWNER, " large ")
     taken = (await chosen(intake, "thread")).model
-    shown = await desk.choose_model(OWNER, "")
-    back = await desk.choose_model(OWNER, " Default")
+    shown = await commands.run("model", OWNER, "")
+    back = await commands.run("model", OWNER, " Default")
 
     assert shown.startswith("Large answers here. Models: Small, Large.")
     assert said == "From now on Large answers in this thread."
@@ -66,16 +65,16 @@ async def test_a_model_is_chosen_by_its_name_or_label_and_taken_back(store: Stor
 
 
 async def test_without_a_choice_the_first_model_and_no_persona_are_shown(store: Store) -> None:
-    desk, _ = desk_of(store)
+    commands, _ = commands_of(store)
 
-    assert (await desk.choose_model(OWNER, "")).startswith("Small answers here.")
-    assert (await desk.choose_persona(OWNER, " ")).startswith("No persona is chosen here.")
+    assert (await commands.run("model", OWNER, "")).startswith("Small answers here.")
+    assert (await commands.run("persona", OWNER, " ")).startswith("No persona is chosen here.")
 
 
 async def test_who_may_not_choose_reads_who_may(store: Store) -> None:
-    desk, _ = desk_of(store)
+    commands, _ = commands_of(store)
 
-    model, persona = [await show(VISITOR, "") for show in (desk.choose_model, desk.choose_persona)]
+    model, persona = [await commands.run(name, VISITOR) for name in ("model", "persona")]
 
     who = MayNotChange("thread").apology
     assert model == f"Small answers here. Models: Small, Large. {who}"
@@ -83,11 +82,11 @@ async def test_who_may_not_choose_reads_who_may(store: Store) -> None:
 
 
 async def test_a_persona_is_shown_and_taken_back(store: Store) -> None:
-    desk, intake = desk_of(store)
-    await desk.choose_persona(OWNER, "A pirate.")
+    commands, intake = commands_of(store)
+    await commands.run("persona", OWNER, "A pirate.")
 
-    shown = await desk.choose_persona(OWNER, "")
-    back = await desk.choose_persona(OWNER, "default")
+    shown = await commands.run("persona", OWNER, "")
+    back = await commands.run("persona", OWNER, "default")
 
     assert "A pirate." in shown
     assert back == "I no longer use that persona in this thread."
@@ -95,18 +94,18 @@ async def test_a_persona_is_shown_and_taken_back(store: Store) -> None:
 
 
 async def test_models_are_found_by_a_part_of_their_names(store: Store) -> None:
-    desk, _ = desk_of(store)
+    commands, _ = commands_of(store)
 
-    assert desk.models() == [("org/small", "Small"), ("org/large", "Large")]
-    assert desk.models("LAR") == [("org/large", "Large")]
-    assert desk.models("none") == []
+    assert commands.models() == [("org/small", "Small"), ("org/large", "Large")]
+    assert commands.models("LAR") == [("org/large", "Large")]
+    assert commands.models("none") == []
 
 
 async def test_a_model_that_is_not_there_is_refused_with_those_that_are(store: Store) -> None:
-    desk, _ = desk_of(store)
+    commands, _ = commands_of(store)
 
     with pytest.raises(Refused) as refused:
-        await desk.choose_model(OWNER, "huge")
+        await commands.run("model", OWNER, "huge")
 
     assert "Small, Large" in refused.value.apology
 
@@ -126,28 +125,28 @@ async def test_a_model_that_is_not_there_is_refused_with_those_that_are(store: S
 async def test_a_place_is_changed_by_those_who_manage_it(
     store: Store, call: Call, scope: Scope, may: bool
 ) -> None:
-    desk, intake = desk_of(store)
+    commands, intake = commands_of(store)
 
     with nullcontext() if may else pytest.raises(Refused):
-        await desk.choose_persona(call, "Be brief.", scope)
+        await commands.run("persona", call, "Be brief.", scope)
 
     assert ((await chosen(intake, scope)).persona == "Be brief.") is may
 
 
 async def test_what_a_place_does_not_have_is_not_chosen(store: Store) -> None:
-    desk, _ = desk_of(store)
+    commands, _ = commands_of(store)
     direct = replace(MANAGER, scopes={"thread": "this conversation"})
 
     with pytest.raises(Refused, match="no server"):
-        await desk.choose_persona(direct, "Be brief.", "server")
+        await commands.run("persona", direct, "Be brief.", "server")
 
 
 async def test_quiet_and_follow_choose_for_a_thread(store: Store) -> None:
-    desk, intake = desk_of(store)
+    commands, intake = commands_of(store)
 
-    await desk.quiet(OWNER)
+    await commands.run("quiet", OWNER)
     quiet = (await chosen(intake, "thread")).follow
-    await desk.follow(OWNER)
+    await commands.run("follow", OWNER)
 
     assert quiet == "mention"
     assert (await chosen(intake, "thread")).follow == "all"
@@ -157,24 +156,24 @@ async def test_quiet_and_follow_choose_for_a_thread(store: Store) -> None:
     "call", [replace(OWNER, asker=Asker(direct=True)), replace(OWNER, in_thread=False)]
 )
 async def test_quiet_is_for_threads_alone(store: Store, call: Call) -> None:
-    desk, intake = desk_of(store)
+    commands, intake = commands_of(store)
 
     with pytest.raises(Refused):
-        await desk.quiet(call)
+        await commands.run("quiet", call)
 
     assert (await chosen(intake, "thread")).follow == ""
 
 
 async def test_a_form_shows_what_is_chosen_and_changes_only_what_was_changed(store: Store) -> None:
-    desk, intake = desk_of(store)
-    await desk.choose_persona(MANAGER, "Be brief.", "channel")
-    form = await desk.form(MANAGER, "channel", "answers")
+    commands, intake = commands_of(store)
+    await commands.run("persona", MANAGER, "Be brief.", "channel")
+    form = await commands.form(MANAGER, "channel", "answers")
     # Meanwhile somebody else chooses.
-    await desk.choose_persona(MANAGER, "Be long.", "channel")
+    await commands.run("persona", MANAGER, "Be long.", "channel")
 
     changed = {"temperature": "0,7", "model": ("org/large",)}
     filled = {one.name: one.value for one in form.fields} | changed
-    said = await desk.fill_in(MANAGER, "channel", "answers", filled, seen=form.seen)
+    said = await commands.fill_in(MANAGER, "channel", "answers", filled, seen=form.seen)
 
     assert said == "Saved for this channel: Model, Temperature."
     assert await chosen(intake, "channel") == Preferences(
@@ -182,27 +181,16 @@ async def test_a_form_shows_what_is_chosen_and_changes_only_what_was_changed(sto
     )
 
 
-async def test_a_form_that_was_not_changed_changes_nothing(store: Store) -> None:
-    desk, intake = desk_of(store)
-    form = await desk.form(MANAGER, "server", "access")
-
-    filled = {one.name: one.value for one in form.fields}
-    said = await desk.fill_in(MANAGER, "server", "access", filled, seen=form.seen)
-
-    assert said == "Nothing was changed."
-    assert await chosen(intake, "server") == Preferences()
-
-
 async def test_access_and_quotas_are_chosen_and_taken_back(store: Store) -> None:
-    desk, intake = desk_of(store)
-    form = await desk.form(MANAGER, "server", "access")
+    commands, intake = commands_of(store)
+    form = await commands.form(MANAGER, "server", "access")
     filled = {"people": ["7", "8"], "roles": ("9",), "questions_per_day": "20"}
-    await desk.fill_in(MANAGER, "server", "access", filled, seen=form.seen)
+    await commands.fill_in(MANAGER, "server", "access", filled, seen=form.seen)
     first = await chosen(intake, "server")
-    form = await desk.form(MANAGER, "server", "access")
+    form = await commands.form(MANAGER, "server", "access")
 
     emptied = {"people": (), "roles": ("9",), "questions_per_day": ""}
-    await desk.fill_in(MANAGER, "server", "access", emptied, seen=form.seen)
+    await commands.fill_in(MANAGER, "server", "access", emptied, seen=form.seen)
 
     assert first == Preferences(people=("7", "8"), roles=("9",), questions_per_day=20)
     assert await chosen(intake, "server") == Preferences(roles=("9",))
@@ -214,43 +202,45 @@ async def test_access_and_quotas_are_chosen_and_taken_back(store: Store) -> None
 async def test_what_cannot_be_taken_is_refused_and_changes_nothing(
     store: Store, name: str, typed: str
 ) -> None:
-    desk, intake = desk_of(store)
-    form = await desk.form(MANAGER, "channel", "answers")
+    commands, intake = commands_of(store)
+    form = await commands.form(MANAGER, "channel", "answers")
     filled = {"persona": "Be brief.", name: typed}
 
     with pytest.raises(Refused):
-        await desk.fill_in(MANAGER, "channel", "answers", filled, seen=form.seen)
+        await commands.fill_in(MANAGER, "channel", "answers", filled, seen=form.seen)
 
     assert await chosen(intake, "channel") == Preferences()
 
 
 async def test_rights_count_when_a_form_is_sent(store: Store) -> None:
-    desk, intake = desk_of(store)
-    form = await desk.form(MANAGER, "channel", "answers")
+    commands, intake = commands_of(store)
+    form = await commands.form(MANAGER, "channel", "answers")
 
     with pytest.raises(Refused):
-        await desk.fill_in(VISITOR, "channel", "answers", {"persona": "Be brief."}, seen=form.seen)
+        await commands.fill_in(
+            VISITOR, "channel", "answers", {"persona": "Be brief."}, seen=form.seen
+        )
     with pytest.raises(Refused):
-        await desk.form(VISITOR, "channel", "answers")
+        await commands.form(VISITOR, "channel", "answers")
 
     assert await chosen(intake, "channel") == Preferences()
 
 
 async def test_presses_at_once_by_several_people_all_count(store: Store) -> None:
-    desk, intake = desk_of(store)
-    forms: list[Form] = [await desk.form(MANAGER, "channel", "answers") for _ in range(2)]
+    commands, intake = commands_of(store)
+    forms: list[Form] = [await commands.form(MANAGER, "channel", "answers") for _ in range(2)]
 
     async def press(number: int) -> None:
         person = Person(str(number % 5), "Somebody")
         call = replace(MANAGER, id=f"discord:{number}", person=person)
         match number % 3:
             case 0:
-                await desk.choose_model(call, "Large", "channel")
+                await commands.run("model", call, "Large", "channel")
             case 1:
                 filled = {"temperature": "1", "persona": ""}
-                await desk.fill_in(call, "channel", "answers", filled, seen=forms[0].seen)
+                await commands.fill_in(call, "channel", "answers", filled, seen=forms[0].seen)
             case 2:
-                await desk.choose_persona(call, "Be brief.", "channel")
+                await commands.run("persona", call, "Be brief.", "channel")
 
     await asyncio.gather(*map(press, range(50)))
 
@@ -262,12 +252,12 @@ async def test_presses_at_once_by_several_people_all_count(store: Store) -> None
 async def test_the_overview_tells_what_is_chosen_where_and_offers_what_may_be_changed(
     store: Store,
 ) -> None:
-    desk, _ = desk_of(store)
-    await desk.choose_model(MANAGER, "Large", "server")
-    await desk.choose_persona(OWNER, "Be\nbrief.")
+    commands, _ = commands_of(store)
+    await commands.run("model", MANAGER, "Large", "server")
+    await commands.run("persona", OWNER, "Be\nbrief.")
 
-    own, visiting = await desk.overview(OWNER), await desk.overview(VISITOR)
-    managing = await desk.overview(MANAGER)
+    own, visiting = await commands.overview(OWNER), await commands.overview(VISITOR)
+    managing = await commands.overview(MANAGER)
 
     assert own.text.splitlines() == [
         *("For this thread:", "- Persona: Be brief.", "For this server:", "- Model: Large")
@@ -279,29 +269,29 @@ async def test_the_overview_tells_what_is_chosen_where_and_offers_what_may_be_ch
 
 
 async def test_reset_is_for_the_own_conversation_and_for_managers(store: Store) -> None:
-    desk, _ = desk_of(store)
+    commands, _ = commands_of(store)
 
     with pytest.raises(MayNotChange):
-        await desk.reset(VISITOR)
+        await commands.run("reset", VISITOR)
+    said = [await commands.run("reset", call) for call in (OWNER, MANAGER)]
 
-    assert "forgotten" in await desk.reset(OWNER)
-    assert "forgotten" in await desk.reset(MANAGER)
+    assert all("forgotten" in one for one in said)
 
 
 async def test_a_reset_that_is_delivered_twice_forgets_once(store: Store) -> None:
-    desk, intake = desk_of(store)
+    commands, intake = commands_of(store)
     await ended(intake, "discord:7")
-    await desk.reset(OWNER)
-    assert await intake.remembered(KEY) == []
+    await commands.run("reset", OWNER)
+    assert await intake.history.read(KEY) == []
     await ended(intake, "discord:8")
 
-    assert "forgotten" in await desk.reset(OWNER)
+    assert "forgotten" in await commands.run("reset", OWNER)
 
-    assert [one.turn_id for one in await intake.remembered(KEY)] == ["discord:8"]
+    assert [one.turn_id for one in await intake.history.read(KEY)] == ["discord:8"]
 
 
 async def ended(intake: NotedIntake, turn_id: str) -> None:
-    await intake.admit(Turn(turn_id, KEY, ANN, "Why?", {}, 1000.0))
+    await intake.ask(Turn(turn_id, KEY, ANN, "Why?", {}, 1000.0))
     leases = intake.queue.leases
     tokens: list[Token] = []
     while not tokens:
@@ -313,11 +303,11 @@ async def ended(intake: NotedIntake, turn_id: str) -> None:
 
 
 async def test_help_names_each_command_what_is_chosen_and_what_is_missing(store: Store) -> None:
-    desk, _ = desk_of(store)
-    await desk.quiet(OWNER)
+    commands, _ = commands_of(store)
+    await commands.run("quiet", OWNER)
     here = HelpContext(ways=["Mention me."], lacks=[MissingFeature("I cannot see", "open my eyes")])
 
-    text = await desk.help(OWNER, here)
+    text = await commands.help(OWNER, here)
 
     assert all(f"`/parley {name}`" in text for name in COMMANDS)
     assert "only mentions and replies" in text
@@ -325,9 +315,9 @@ async def test_help_names_each_command_what_is_chosen_and_what_is_missing(store:
 
 
 async def test_help_in_a_dm_names_no_command_that_is_refused_there(store: Store) -> None:
-    desk, _ = desk_of(store)
+    commands, _ = commands_of(store)
 
-    text = await desk.help(
+    text = await commands.help(
         replace(OWNER, asker=Asker(direct=True)), HelpContext(ways=["Write to me."])
     )
 
@@ -335,45 +325,45 @@ async def test_help_in_a_dm_names_no_command_that_is_refused_there(store: Store)
 
 
 async def test_help_needs_no_store(store: Store) -> None:
-    desk, _ = desk_of(store)
+    commands, _ = commands_of(store)
     assert isinstance(store, RefusingStore)
     store.refused.add(store.key("preferences"))
 
-    text = await desk.help(OWNER, HelpContext(ways=["Mention me."]))
+    text = await commands.help(OWNER, HelpContext(ways=["Mention me."]))
 
     assert "Mention me." in text
 
 
 async def test_usage_tells_what_was_used_and_what_is_left(store: Store) -> None:
-    desk, intake = desk_of(store)
-    intake.access = AccessRules(quota=Quota(questions=20))
+    commands, intake = commands_of(store)
+    intake.access.rules = AccessRules(quota=Quota(questions=20))
     turn = Turn("discord:9", KEY, ANN, "why?", {}, 0.0)
-    await intake.admit(turn)
+    await intake.ask(turn)
 
-    text = await desk.usage(OWNER)
+    text = await commands.run("usage", OWNER)
 
     assert "Your questions today: 1 of 20" in text
     assert "00:00 UTC" in text
 
 
 async def test_who_may_not_use_the_bot_may_not_use_its_commands(store: Store) -> None:
-    desk, intake = desk_of(store)
-    intake.access = AccessRules(blocked=frozenset({ANN.id}))
+    commands, intake = commands_of(store)
+    intake.access.rules = AccessRules(blocked=frozenset({ANN.id}))
     here = HelpContext(ways=["Mention me."])
 
     for command in (
-        *(desk.reset(OWNER), desk.stop(OWNER), desk.quiet(OWNER), desk.choose_model(OWNER, "")),
-        *(desk.overview(OWNER), desk.usage(OWNER), desk.help(OWNER, here)),
+        *(commands.run(name, OWNER) for name in ("reset", "stop", "quiet", "model", "usage")),
+        *(commands.overview(OWNER), commands.help(OWNER, here)),
     ):
         with pytest.raises(NotAllowed):
             await command
 
 
 async def test_an_admin_of_the_operator_changes_everything(store: Store) -> None:
-    desk, intake = desk_of(store)
-    intake.access = AccessRules(admins=frozenset({BOB.id}))
+    commands, intake = commands_of(store)
+    intake.access.rules = AccessRules(admins=frozenset({BOB.id}))
 
-    await desk.choose_persona(VISITOR, "Be brief.", "server")
+    await commands.run("persona", VISITOR, "Be brief.", "server")
 
     assert (await chosen(intake, "server")).persona == "Be brief."
 
@@ -381,19 +371,19 @@ async def test_an_admin_of_the_operator_changes_everything(store: Store) -> None
 async def test_only_an_admin_of_the_operator_gives_people_more_than_the_operator(
     store: Store,
 ) -> None:
-    desk, intake = desk_of(store)
-    intake.access = AccessRules(admins=frozenset({BOB.id}), quota=Quota(questions=20))
+    commands, intake = commands_of(store)
+    intake.access.rules = AccessRules(admins=frozenset({BOB.id}), quota=Quota(questions=20))
     more = {"questions_per_day": "50", "raised": "true"}
 
     async def fill_in(call: Call) -> None:
-        form = await desk.form(call, "server", "access")
-        await desk.fill_in(call, "server", "access", more, seen=form.seen)
+        form = await commands.form(call, "server", "access")
+        await commands.fill_in(call, "server", "access", more, seen=form.seen)
 
     with pytest.raises(Refused, match="20 questions"):
         await fill_in(replace(MANAGER, person=ANN))
     await fill_in(VISITOR)
 
-    assert (await intake.usage(KEY, ANN, Asker())).quota.questions == 50
+    assert (await intake.access.usage(KEY, ANN, Asker())).quota.questions == 50
     more["questions_per_day"] = ""
     await fill_in(VISITOR)
     assert await chosen(intake, "server") == Preferences()
@@ -412,11 +402,11 @@ async def test_only_an_admin_of_the_operator_gives_people_more_than_the_operator
 async def test_what_no_form_offers_is_refused_in_a_sentence(
     store: Store, name: str, value: str | list[str], says: str
 ) -> None:
-    desk, intake = desk_of(store)
-    form = await desk.form(MANAGER, "server", "answers")
+    commands, intake = commands_of(store)
+    form = await commands.form(MANAGER, "server", "answers")
 
     with pytest.raises(Refused) as refused:
-        await desk.fill_in(MANAGER, "server", "answers", {name: value}, seen=form.seen)
+        await commands.fill_in(MANAGER, "server", "answers", {name: value}, seen=form.seen)
 
     assert says in refused.value.apology
     assert len(refused.value.apology) < 200
@@ -424,15 +414,11 @@ async def test_what_no_form_offers_is_refused_in_a_sentence(
 
 
 async def test_managers_do_not_lock_themselves_out(store: Store) -> None:
-    desk, intake = desk_of(store)
-    form = await desk.form(MANAGER, "server", "access")
-    await desk.fill_in(MANAGER, "server", "access", {"people": ["7"]}, seen=form.seen)
+    commands, intake = commands_of(store)
+    form = await commands.form(MANAGER, "server", "access")
+    await commands.fill_in(MANAGER, "server", "access", {"people": ["7"]}, seen=form.seen)
 
-    form = await desk.form(MANAGER, "server", "access")
-    await desk.fill_in(MANAGER, "server", "access", {"people": []}, seen=form.seen)
+    form = await commands.form(MANAGER, "server", "access")
+    await commands.fill_in(MANAGER, "server", "access", {"people": []}, seen=form.seen)
 
     assert await chosen(intake, "server") == Preferences()
-
-
-async def test_a_command_that_the_store_did_not_take_is_excused(store: Store) -> None:
-    assert "at the moment" in excuse(StoreUnavailable("away"))

@@ -14,17 +14,17 @@ from pathlib import Path
 
 import pytest
 
-from adapters.console import ConsolePlatform
+from adapters.console.platform import ConsolePlatform
 from bot.commands.handlers import FORGET_QUESTION, FORGOTTEN
 from bot.errors import ParleyError, StoreUnavailable, ThreadBusy
 from bot.store import Store, connect
-from tests.support.console import PLAIN, FakeIntake, Terminal, arguments, terminal
+from tests.support.console import PLAIN, AnsweringQueue, Terminal, arguments, terminal
 
 
 @asynccontextmanager
 async def two_platforms(
     store: Store, *, stdin: io.StringIO, stdout: io.StringIO, patience: float
-) -> AsyncIterator[tuple[ConsolePlatform, FakeIntake]]:
+) -> AsyncIterator[tuple[ConsolePlatform, AnsweringQueue]]:
     """The platform with the terminal, and an intake whose worker is another process, almost."""
     url, prefix = arguments(store)
     async with connect(url=url, data_dir=Path("unused"), prefix=prefix) as others:
@@ -39,19 +39,19 @@ async def two_platforms(
             )
             for each in (store, others)
         )
-        intake = FakeIntake(worker, others)
-        yield terminal, intake
-        await intake.work_ends()
+        queue = AnsweringQueue(worker, others)
+        yield terminal, queue
+        await queue.work_ends()
 
 
-async def piped(store: Store, lines: str, *, patience: float = 5.0) -> tuple[str, FakeIntake]:
+async def piped(store: Store, lines: str, *, patience: float = 5.0) -> tuple[str, AnsweringQueue]:
     """What the terminal prints for these lines, and what the intake got."""
     stdin, stdout = io.StringIO(lines), io.StringIO()
     streams = {"stdin": stdin, "stdout": stdout}
-    async with two_platforms(store, **streams, patience=patience) as (platform, intake):
+    async with two_platforms(store, **streams, patience=patience) as (platform, queue):
         async with asyncio.timeout(60):
-            await platform.listen(intake)
-    return stdout.getvalue(), intake
+            await platform.listen(queue.intake)
+    return stdout.getvalue(), queue
 
 
 async def test_piped_questions_are_answered_one_after_another_and_plainly(store: Store) -> None:
@@ -71,31 +71,31 @@ async def test_piped_questions_of_one_run_are_one_thread(store: Store) -> None:
 
 
 async def test_a_piped_reset_starts_anew_and_quit_ends(store: Store) -> None:
-    printed, intake = await piped(store, "/reset\nhello\n/quit\nagain\n")
+    printed, queue = await piped(store, "/reset\nhello\n/quit\nagain\n")
 
     assert printed == "Hello `world`!\n"
-    assert intake.resets == [intake.turns[0].key]
+    assert queue.resets == [queue.turns[0].key]
 
 
 async def test_what_was_used_and_which_commands_there_are_is_told(store: Store) -> None:
-    printed, intake = await piped(store, "/usage\n/help\n/model\n/save it\n")
+    printed, queue = await piped(store, "/usage\n/help\n/model\n/save it\n")
 
     assert "Your tokens today, read and written: 1,234" in printed
     assert "/forget-me    forget everything you have said to me" in printed
     assert "Models: Fast, Clever." in printed
     # Of the window alone.
     assert "/save" not in printed
-    assert [turn.text for turn in intake.turns] == ["/save it"]
+    assert [turn.text for turn in queue.turns] == ["/save it"]
 
 
 async def test_who_is_sure_is_forgotten(store: Store) -> None:
     printed, asked = await piped(store, "/forget-me\n/forget-me no\n")
-    told, intake = await piped(store, "/forget-me yes\n")
+    told, queue = await piped(store, "/forget-me yes\n")
 
     assert printed == f"{FORGET_QUESTION}\nIf so, write: /forget-me yes\n" * 2
-    assert asked.forgotten_people == []
+    assert asked.forgetting.people == []
     assert told == f"{FORGOTTEN}\n"
-    assert len(intake.forgotten_people) == 1
+    assert len(queue.forgetting.people) == 1
 
 
 async def test_a_user_whose_name_is_not_utf8_can_ask(
@@ -103,10 +103,10 @@ async def test_a_user_whose_name_is_not_utf8_can_ask(
 ) -> None:
     monkeypatch.setenv("LOGNAME", "caf\udce9")  # as Python reads bytes that are not UTF-8
 
-    _, intake = await piped(store, "hello\n")
+    _, queue = await piped(store, "hello\n")
 
-    assert intake.turns[0].person.name == "caf\ufffd"
-    assert str(intake.turns[0].key)
+    assert queue.turns[0].person.name == "caf\ufffd"
+    assert str(queue.turns[0].key)
 
 
 class Full(io.StringIO):
@@ -119,9 +119,9 @@ class Full(io.StringIO):
 async def test_an_output_that_is_full_ends_the_conversation_with_a_sentence(store: Store) -> None:
     streams = {"stdin": io.StringIO("hello\n"), "stdout": Full()}
 
-    async with two_platforms(store, **streams, patience=5.0) as (platform, intake):
+    async with two_platforms(store, **streams, patience=5.0) as (platform, queue):
         with pytest.raises(ParleyError, match="No space left"):
-            await platform.listen(intake)
+            await platform.listen(queue.intake)
 
 
 async def test_nothing_that_a_model_says_drives_the_terminal(store: Store) -> None:

@@ -22,7 +22,7 @@ from prompt_toolkit.data_structures import Size
 from prompt_toolkit.input import PipeInput, create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
-from adapters.console import ConsolePlatform
+from adapters.console.platform import ConsolePlatform
 from adapters.console.talk import ConsoleConversation
 from adapters.console.window import Window
 from adapters.live import stream_of
@@ -31,7 +31,7 @@ from bot.domain import Exchange, Preferences
 from bot.domain import Person as Author
 from bot.errors import ParleyError, ThreadBusy
 from bot.store import Store
-from tests.support.console import WINDOW, FakeIntake, terminal
+from tests.support.console import WINDOW, AnsweringQueue, terminal
 from tests.support.waiting import until
 
 ENTER, NEW_LINE, UP, CTRL_C, CTRL_D, CTRL_R = "\r", "\x1b\r", "\x1b[A", "\x03", "\x04", "\x12"
@@ -54,10 +54,12 @@ class Paper(DummyOutput):
 class Person:
     """Who sits at the window."""
 
-    def __init__(self, keys: PipeInput, paper: Paper, intake: FakeIntake, window: Window) -> None:
+    def __init__(
+        self, keys: PipeInput, paper: Paper, queue: AnsweringQueue, window: Window
+    ) -> None:
         self._keys, self._paper, self._window = keys, paper, window
         self.session = get_app_session()
-        self.intake = intake
+        self.queue = queue
         self.leaves = asyncio.Event()
         self.conversation: asyncio.Task[None] | None = None
 
@@ -132,19 +134,19 @@ async def at_window(
         stdin=io.StringIO(),
         stdout=io.StringIO(),
     )
-    intake = FakeIntake(platform, store)
-    intake.exchanges = list(said)
+    queue = AnsweringQueue(platform, store)
+    queue.history.exchanges = list(said)
     paper = Paper()
     with create_pipe_input() as keys, create_app_session(input=keys, output=paper):
         window = Window(
-            talk=ConsoleConversation(intake=intake, store=store, thread="terminal"),
+            talk=ConsoleConversation(intake=queue.intake, store=store, thread="terminal"),
             banner="The banner",
             patience=patience,
             history=tmp_path / "history",
             input=keys,
             output=paper,
         )
-        person = Person(keys, paper, intake, window)
+        person = Person(keys, paper, queue, window)
 
         async def converse() -> None:
             await window.run()
@@ -152,7 +154,7 @@ async def at_window(
 
         async with running(converse()) as person.conversation:
             yield person
-        await intake.close()
+        await queue.close()
 
 
 async def test_an_answer_is_printed_block_by_block_and_each_once(
@@ -175,7 +177,7 @@ async def test_what_is_typed_while_an_answer_grows_waits_for_its_end(
         person.type("long" + ENTER)
         await person.reads("you> long")
         person.type("hello" + ENTER)
-        await until(lambda: len(person.intake.turns) == 2)
+        await until(lambda: len(person.queue.turns) == 2)
         person.type("/stop" + ENTER)
         long = await person.reads("you> hello\n\n")
         await person.reads("Hello world!")
@@ -192,7 +194,7 @@ async def test_several_lines_and_a_paste_are_one_question(store: Store, tmp_path
         person.type("\x1b[200~many\rlines\x1b[201~" + ENTER)
         await person.reads("both\nlines")
 
-    assert [turn.text for turn in person.intake.turns] == ["many\nlines"] * 3
+    assert [turn.text for turn in person.queue.turns] == ["many\nlines"] * 3
 
 
 async def test_commands_are_done_and_unknown_ones_told(store: Store, tmp_path: Path) -> None:
@@ -207,16 +209,16 @@ async def test_commands_are_done_and_unknown_ones_told(store: Store, tmp_path: P
         await person.reads("Hello world!")
         person.type("/reset" + ENTER)
         await person.reads("Forgotten.")
-        assert not await store.redis.xlen(stream_of(store, person.intake.turns[0].key))
+        assert not await store.redis.xlen(stream_of(store, person.queue.turns[0].key))
         person.type(" /hello" + ENTER + "/etc/hosts is what?" + ENTER)
-        await until(lambda: len(person.intake.turns) == 3)
+        await until(lambda: len(person.queue.turns) == 3)
         person.type("exit" + ENTER)
         await person.leaves.wait()
 
-    intake = person.intake
-    assert [turn.text for turn in intake.turns] == ["hello", "/hello", "/etc/hosts is what?"]
-    assert intake.regenerated == [intake.turns[0].id]
-    assert intake.resets == [intake.turns[0].key]
+    queue = person.queue
+    assert [turn.text for turn in queue.turns] == ["hello", "/hello", "/etc/hosts is what?"]
+    assert [press[0] for press in queue.pressed] == [queue.turns[0].id]
+    assert queue.resets == [queue.turns[0].key]
 
 
 async def test_a_command_is_completed(store: Store, tmp_path: Path) -> None:
@@ -253,7 +255,7 @@ async def test_the_model_and_the_persona_are_chosen_shown_and_taken_back(
         await person.reads("From now on Clever answers in this conversation.")
         person.type("/persona A pirate." + ENTER)
         await person.reads("From now on I use this persona in this conversation.")
-        chosen = await person.intake.preferences.read_all()
+        chosen = await person.queue.preferences.read_all()
         person.type("/model" + ENTER)
         shown = await person.reads("Models: Fast, Clever.")
         person.type("/persona" + ENTER)
@@ -264,11 +266,11 @@ async def test_the_model_and_the_persona_are_chosen_shown_and_taken_back(
         await person.reads("Temperature: please enter a number, not 'hot'.")
         person.type("/temperature 0.5" + ENTER + "/longest 50" + ENTER)
         await person.reads("Saved for this conversation: Longest answer.")
-        (numbers,) = (await person.intake.preferences.read_all()).values()
+        (numbers,) = (await person.queue.preferences.read_all()).values()
         person.type("/temperature off" + ENTER + "/longest off" + ENTER)
         person.type("/model off" + ENTER + "/persona off" + ENTER)
         await person.reads("I no longer use that persona in this conversation.")
-        left = await person.intake.preferences.read_all()
+        left = await person.queue.preferences.read_all()
 
     assert [*chosen.values()] == [Preferences(model="large/one", persona="A pirate.")]
     assert (numbers.temperature, numbers.max_tokens) == (0.5, 50)
@@ -281,15 +283,15 @@ async def test_who_is_sure_is_forgotten_and_told_when_it_is_done(
 ) -> None:
     async with at_window(store, tmp_path) as person:
         await person.asks("hello", "Hello world!")
-        person.intake.forgets_at_once = False
+        person.queue.forgetting.is_quick = False
         person.type("/forget-me" + ENTER)
         await person.reads("/forget-me yes")
-        assert person.intake.forgotten_people == []
+        assert person.queue.forgetting.people == []
         person.type("/forget-me yes" + ENTER)
         await person.reads("then I cannot answer you")
         person.type("/usage" + ENTER)
         await person.reads("Your questions today: 2")
-        person.intake.forgets_at_once = True
+        person.queue.forgetting.is_quick = True
         await person.reads("I have forgotten everything")
         typed = (tmp_path / "history").read_text()
         person.type("/regenerate" + ENTER)
@@ -297,7 +299,7 @@ async def test_who_is_sure_is_forgotten_and_told_when_it_is_done(
 
     assert typed == ""
     assert stat.S_IMODE((tmp_path / "history").stat().st_mode) == 0o600
-    assert len(person.intake.forgotten_people) == 1
+    assert len(person.queue.forgetting.people) == 1
 
 
 async def test_the_last_question_is_edited_while_its_answer_grows_and_after_it(
@@ -318,9 +320,9 @@ async def test_the_last_question_is_edited_while_its_answer_grows_and_after_it(
         person.type("er" + ENTER)
         await person.reads("you> longer")
 
-    first, second = person.intake.edits
-    assert (first.id, first.text) == (person.intake.turns[0].id, "hello")
-    assert (second.id, second.text) == (person.intake.turns[1].id, "longer")
+    first, second = (turn for turn, _ in person.queue.edits)
+    assert (first.id, first.text) == (person.queue.turns[0].id, "hello")
+    assert (second.id, second.text) == (person.queue.turns[1].id, "longer")
 
 
 async def test_the_conversation_is_saved_as_the_model_wrote_it_and_no_file_is_replaced(
@@ -355,18 +357,18 @@ async def test_ctrl_c_stops_then_gives_up_then_leaves(store: Store, tmp_path: Pa
         person.type(CTRL_C + CTRL_C)
         await person.leaves.wait()
 
-    assert person.intake.forgotten == [person.intake.turns[0].id]
+    assert person.queue.forgotten == [person.queue.turns[0].id]
 
 
 async def test_leaving_ends_what_grows_and_waits(store: Store, tmp_path: Path) -> None:
     async with at_window(store, tmp_path) as person:
         person.type("long" + ENTER + "hello" + ENTER)
-        await until(lambda: len(person.intake.turns) == 2)
+        await until(lambda: len(person.queue.turns) == 2)
         person.type(CTRL_D)
         await person.leaves.wait()
 
-    assert person.intake.stopped == [person.intake.turns[0].id]
-    assert person.intake.forgotten == [person.intake.turns[1].id]
+    assert person.queue.stopped == [person.queue.turns[0].id]
+    assert person.queue.forgotten == [person.queue.turns[1].id]
 
 
 async def test_the_last_exchanges_are_shown_and_can_be_edited(store: Store, tmp_path: Path) -> None:
@@ -379,7 +381,7 @@ async def test_the_last_exchanges_are_shown_and_can_be_edited(store: Store, tmp_
         await person.reads("Hello world!")
 
     assert "Question 1" not in before
-    assert person.intake.edits[0].id == "console:4"
+    assert person.queue.edits[0][0].id == "console:4"
 
 
 async def test_what_was_typed_is_found_again_after_a_restart_in_a_private_file(
@@ -418,9 +420,9 @@ async def test_a_question_that_is_not_taken_or_answered_gets_an_apology(
 async def test_a_question_of_another_terminal_is_shown_too(store: Store, tmp_path: Path) -> None:
     async with at_window(store, tmp_path) as person:
         await person.asks("hello", "Hello world!")
-        key = person.intake.turns[0].key
-        other = replace(person.intake.turns[0], id="console:other", text="again", key=key)
-        await person.intake.admit(other)
+        key = person.queue.turns[0].key
+        other = replace(person.queue.turns[0], id="console:other", text="again", key=key)
+        await person.queue.admit(other)
         await person.reads("you> another's question")
         await person.reads("Another one")
 

@@ -12,8 +12,15 @@ from bot.errors import PlaceGone, WriteDelayed
 from bot.store import Store
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.discord.objects import Payload
-from tests.support.discord_platform import FAST, listening, page, running_process, until_saved
-from tests.support.fakes import FakeIntake
+from tests.support.discord_platform import (
+    FAST,
+    heard,
+    listening,
+    page,
+    running_process,
+    until_saved,
+)
+from tests.support.fakes import FakeQueue
 from tests.support.waiting import until
 
 
@@ -27,13 +34,13 @@ def reads(emulator: DiscordEmulator) -> int:
     return sum("/messages" in path for path in paths)
 
 
-async def last(intake: FakeIntake, text: str) -> Turn:
+async def last(intake: FakeQueue, text: str) -> Turn:
     await until(lambda: text in intake.texts)
     return next(turn for turn in intake.turns if turn.text == text)
 
 
 async def test_a_reply_brings_the_message_with_its_author_and_files() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
         ada, bob = emulator.user("Ada"), emulator.user("Bob")
         said = await emulator.say(emulator.channel_id, bob, f"Ask <@{ada}>.", files=("plan.pdf",))
@@ -52,7 +59,7 @@ async def test_a_reply_brings_the_message_with_its_author_and_files() -> None:
 
 
 async def test_a_reply_to_the_bot_quotes_it_as_itself() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
         ada = emulator.user("Ada")
         dm = emulator.dm(ada)
@@ -73,7 +80,7 @@ SHOWN: Payload = {"type": 17, "components": [{"type": 10, "content": "Three test
 
 @pytest.mark.parametrize("text", ["", "CI says:"])
 async def test_what_another_bot_shows_is_read_as_quote_context_and_beginning(text: str) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
         ada, ci = emulator.user("Ada"), emulator.user("CI", bot=True)
         shown = "\n".join(filter(None, [text, "Build failed", "Three tests are red"]))
@@ -94,9 +101,7 @@ async def test_what_another_bot_shows_is_read_as_quote_context_and_beginning(tex
 
 @pytest.mark.parametrize("change", ["deleted", "elsewhere", "forward"])
 async def test_what_is_no_message_of_this_channel_is_not_quoted(change: str) -> None:
-    intake = FakeIntake()
-    async with DiscordEmulator() as emulator, listening(emulator, intake):
-        ada = emulator.user("Ada")
+    async with heard() as (emulator, intake, ada):
         said = await emulator.say(emulator.channel_id, ada, "x")
         asked = await emulator.say(
             emulator.channel_id, ada, f"{emulator.bot_mention} why?", reply_to=said
@@ -116,7 +121,7 @@ async def test_what_is_no_message_of_this_channel_is_not_quoted(change: str) -> 
 
 
 async def test_a_message_of_which_the_payload_has_only_the_id_is_read() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
         ada, bob = emulator.user("Ada"), emulator.user("Bob")
         for text in ("one", "two", "three"):
@@ -158,7 +163,7 @@ async def in_a_thread(emulator: DiscordEmulator, *people: str) -> str:
 
 
 async def test_called_into_a_thread_it_reads_what_was_said_and_how_it_began() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
         ada, bob = emulator.user("Ada"), emulator.user("Bob")
         thread = await in_a_thread(emulator, bob, ada, emulator.user("CI", bot=True))
@@ -186,7 +191,7 @@ async def test_called_into_a_thread_it_reads_what_was_said_and_how_it_began() ->
 
 
 async def test_a_thread_whose_first_message_is_gone_is_read_without_it() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
         ada, bob = emulator.user("Ada"), emulator.user("Bob")
         thread = await in_a_thread(emulator, bob, ada)
@@ -200,7 +205,7 @@ async def test_a_thread_whose_first_message_is_gone_is_read_without_it() -> None
 
 
 async def test_a_context_costs_one_call_however_many_speak() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
         people = [emulator.user(f"Person {n}") for n in range(5)]
         thread = await in_a_thread(emulator, *people[:3])
@@ -219,7 +224,7 @@ async def test_a_context_costs_one_call_however_many_speak() -> None:
 
 
 async def test_for_a_person_who_may_not_read_what_was_said_nothing_is_read() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator:
         emulator.hide_history(emulator.channel_id)
         async with listening(emulator, intake) as platform:
@@ -241,12 +246,12 @@ async def test_for_a_person_who_may_not_read_what_was_said_nothing_is_read() -> 
 async def test_for_such_a_person_nothing_is_read_after_a_resume_or_a_catch_up(
     store: Store, *, hidden: bool, missed: bool
 ) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator(gateway=FAST) as emulator:
         ada, bob = emulator.user("Ada"), emulator.user("Bob")
         if hidden:
             emulator.hide_history(emulator.channel_id)
-        async with running_process(emulator, FakeIntake(), store):
+        async with running_process(emulator, FakeQueue(), store):
             thread = await in_a_thread(emulator, bob, ada, emulator.user("CI", bot=True))
             await until_saved(store, 3)
         await emulator.say(thread, ada, f"{emulator.bot_mention} who is right?")
@@ -261,7 +266,7 @@ async def test_for_such_a_person_nothing_is_read_after_a_resume_or_a_catch_up(
 
 
 async def test_where_a_talk_begins_nothing_is_read() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
         ada = emulator.user("Ada")
         dm = emulator.dm(ada)
@@ -279,7 +284,7 @@ async def test_where_a_talk_begins_nothing_is_read() -> None:
 
 
 async def test_the_answers_of_the_bot_are_read_as_its_own() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
         ada = emulator.user("Ada")
         await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} one")
@@ -298,7 +303,7 @@ async def test_the_answers_of_the_bot_are_read_as_its_own() -> None:
     ("status", "code", "kind"), [(429, 0, WriteDelayed), (403, 50001, PlaceGone)]
 )
 async def test_a_refusal_to_read_is_told(status: int, code: int, kind: type[Exception]) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
         ada = emulator.user("Ada")
         thread = await in_a_thread(emulator, ada)

@@ -12,7 +12,7 @@ from bot.ports import Surface
 from bot.reply.draft import Done, Draft
 from tests.emulators.discord import DiscordEmulator
 from tests.support.discord_platform import channel_turn, dm_turn, listening
-from tests.support.fakes import FakeIntake
+from tests.support.fakes import FakeQueue
 from tests.support.waiting import until
 
 PIECES = [
@@ -53,7 +53,7 @@ async def show(surface: Surface, deltas: list[str]) -> None:
 
 async def say_all(deltas: list[str], size: int) -> None:
     """Say it where a mention, a message and a command are answered, in pieces of that size."""
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
         plenty = (10**6, 1.0)
         emulator.limits.create = emulator.limits.edit = emulator.limits.webhook = plenty

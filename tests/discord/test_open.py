@@ -29,20 +29,20 @@ from tests.support.discord_platform import (
     page,
     turn_at,
 )
-from tests.support.fakes import FakeIntake, NoLimits, bucket_of
+from tests.support.fakes import FakeQueue, NoLimits, bucket_of
 from tests.support.replies import answer_of
 from tests.support.waiting import until
 
 
 async def test_typing_shows_once_where_a_question_waits_for_a_worker() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     tuning = Tuning(typing_gap=3600.0)
     async with DiscordEmulator() as emulator, listening(emulator, intake, tuning=tuning):
         ada = emulator.user("Ada")
         taken, waiting = emulator.channel("taken"), emulator.channel("waiting")
         await emulator.say(taken, ada, f"{emulator.bot_mention} one")
         await until(lambda: "one" in intake.asked_for_waits)
-        intake.waits = True
+        intake.is_waiting = True
         # Discord itself shows that a command is worked on.
         await emulator.slash(taken, ada, "ask", question="two")
         await emulator.say(waiting, ada, f"{emulator.bot_mention} three")
@@ -456,7 +456,7 @@ async def test_a_thread_that_takes_no_unarchiving_is_no_place() -> None:
 
 
 async def test_a_command_is_answered_in_a_thread_that_is_archived_meanwhile() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
         ada = emulator.user("Ada")
         said = await emulator.say(emulator.channel_id, ada, "why?")

@@ -9,7 +9,7 @@ import socket
 
 import pytest
 
-from adapters.discord import DiscordPlatform, connect
+from adapters.discord.platform import DiscordPlatform, connect
 from adapters.discord.tuning import Tuning
 from bot.concurrency import Backoff
 from bot.errors import (
@@ -17,10 +17,11 @@ from bot.errors import (
 )
 from tests.emulators.discord import DiscordEmulator, GatewayRules
 from tests.support.discord_platform import (
+    heard,
     listening,
     logged_in,
 )
-from tests.support.fakes import EmptyStore, FakeIntake, NoLimits
+from tests.support.fakes import EmptyStore, FakeQueue, NoLimits
 from tests.support.waiting import until
 
 
@@ -52,7 +53,7 @@ async def test_a_token_that_is_withdrawn_ends_the_listening() -> None:
         emulator.fail("GET /users/@me", status=401)
 
         with pytest.raises(CannotStart, match="DISCORD_TOKEN"):
-            await platform.listen(FakeIntake(), store=EmptyStore())
+            await platform.listen(FakeQueue().intake, store=EmptyStore())
 
 
 async def test_a_gateway_that_refuses_us_is_told_in_a_sentence_at_each_try(
@@ -89,7 +90,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
 
 
 async def warned_twice(platform: DiscordPlatform, caplog: pytest.LogCaptureFixture) -> None:
-    task = asyncio.create_task(platform.listen(FakeIntake(), store=EmptyStore()))
+    task = asyncio.create_task(platform.listen(FakeQueue().intake, store=EmptyStore()))
     try:
         await until(lambda: len(warnings(caplog)) > 1)
     finally:
@@ -100,7 +101,7 @@ async def warned_twice(platform: DiscordPlatform, caplog: pytest.LogCaptureFixtu
 async def test_discord_is_silent_until_a_session_has_begun_and_again_without_a_connection() -> None:
     async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
         at_first = platform.downtime()
-        task = asyncio.create_task(platform.listen(FakeIntake(), store=EmptyStore()))
+        task = asyncio.create_task(platform.listen(FakeQueue().intake, store=EmptyStore()))
         try:
             await until(lambda: platform.downtime() == 0)
             emulator.refuse_connections()
@@ -119,7 +120,7 @@ async def test_discord_is_silent_until_a_session_has_begun_and_again_without_a_c
 async def test_of_several_shards_one_that_is_not_connected_is_enough_to_be_silent() -> None:
     rules = GatewayRules(shards=2, max_concurrency=2)
     async with DiscordEmulator(gateway=rules) as emulator, logged_in(emulator) as platform:
-        hearing = platform.listen(FakeIntake(), store=EmptyStore(), shards=((0, 1), 2))
+        hearing = platform.listen(FakeQueue().intake, store=EmptyStore(), shards=((0, 1), 2))
         task = asyncio.create_task(hearing)
         try:
             await until(lambda: platform.downtime() == 0)
@@ -136,7 +137,7 @@ async def test_the_command_is_registered_as_soon_as_discord_takes_it() -> None:
     async with DiscordEmulator() as emulator:
         emulator.fail("PUT .*/commands", status=503, times=2)
 
-        async with listening(emulator, FakeIntake(), tuning=tuning):
+        async with listening(emulator, FakeQueue(), tuning=tuning):
             await until(
                 lambda: (
                     [one.status for one in emulator.requests if one.path.endswith("/commands")]
@@ -146,9 +147,7 @@ async def test_the_command_is_registered_as_soon_as_discord_takes_it() -> None:
 
 
 async def test_what_is_said_while_the_gateway_is_lost_is_heard() -> None:
-    intake = FakeIntake()
-    async with DiscordEmulator() as emulator, listening(emulator, intake):
-        ada = emulator.user("Ada")
+    async with heard() as (emulator, intake, ada):
         dm = emulator.dm(ada)
         await emulator.say(dm, ada, "one")
         await until(lambda: intake.turns)

@@ -18,7 +18,7 @@ from bot.errors import StoreUnavailable, SurfaceError
 from bot.store import Store
 from tests.emulators.discord import DiscordEmulator
 from tests.support.discord_platform import QUICK, running_process
-from tests.support.fakes import FakeIntake, RefusingStore
+from tests.support.fakes import FakeQueue, RefusingStore
 from tests.support.waiting import until
 
 
@@ -119,7 +119,7 @@ async def test_the_commands_are_registered_as_soon_as_redis_is_back(store: Store
     async with DiscordEmulator() as emulator:
         name = store.key("commands", emulator.application_id)
         store.refused.add(name)
-        async with running_process(emulator, FakeIntake(), store, tuning=tuning):
+        async with running_process(emulator, FakeQueue(), store, tuning=tuning):
             with pytest.raises(StoreUnavailable):
                 await store.command("HGETALL", name)
             early = list(emulator.commands)

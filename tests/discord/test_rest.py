@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 from discord.http import HTTPClient, Route
 from discord.webhook.async_ import AsyncDeferredLock
 
-from adapters.discord import DiscordPlatform
+from adapters.discord.platform import DiscordPlatform
 from adapters.discord.tuning import Tuning
 from bot.domain import Turn
 from tests.emulators.discord import DiscordEmulator

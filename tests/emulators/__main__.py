@@ -22,16 +22,16 @@ from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from pathlib import Path
 
-from config.settings import Settings
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import ModelEmulator
-from tests.emulators.play import bot, keys
+from tests.emulators.play import bot
 from tests.emulators.play.commands import Commands, talk
 from tests.emulators.play.discord_rooms import DiscordRooms
 from tests.emulators.play.seat import Seat
 from tests.emulators.play.slack_rooms import SlackRooms
 from tests.emulators.play.stage import LiveStage, PlainStage, Stage
 from tests.emulators.slack import SlackEmulator
+from tests.support.settings import settings_of
 
 _ARRIVAL_SECONDS = 60.0
 _LAST_WORDS = 5  # lines of a log
@@ -95,7 +95,7 @@ def _options() -> argparse.Namespace:
 
 
 async def _serve(options: argparse.Namespace) -> int:
-    data_dir = Path(os.environ.get("DATA_DIR") or Settings().data_dir)
+    data_dir = Path(os.environ.get("DATA_DIR") or settings_of().data_dir)
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(bot.own_folder(data_dir))
         names = ("bot.sh", "bot.env", "bot.log", "emulators.log")
@@ -150,7 +150,7 @@ async def _play(world: _World, files: _Files, options: argparse.Namespace) -> in
         # JSON may bring halves of characters, which nothing can encode.
         sys.stdout.reconfigure(errors="replace")
     live = sys.stdin.isatty() and sys.stdout.isatty()
-    stage: Stage = LiveStage(sys.stdout) if live else PlainStage(sys.stdout)
+    stage: Stage = LiveStage() if live else PlainStage(sys.stdout)
     seat = Seat(discord=DiscordRooms(world.discord), slack=SlackRooms(world.slack), stage=stage)
     async with AsyncExitStack() as stack:
         stage.note(_started(options))
@@ -169,12 +169,7 @@ async def _play(world: _World, files: _Files, options: argparse.Namespace) -> in
         stage.note(f"You are {seat.person} in {seat.room.title}, and what you type is said there.")
         stage.note("@bot calls the bot; /help tells the rest.")
         stack.callback(stage.leave)
-        lines = (
-            keys.typed(sys.stdin.fileno(), stage)
-            if isinstance(stage, LiveStage)
-            else keys.piped(sys.stdin.fileno())
-        )
-        await _converse(seat, Commands(seat, world.model), lines)
+        await _converse(seat, Commands(seat, world.model), stage.lines(sys.stdin.fileno()))
     return 0
 
 

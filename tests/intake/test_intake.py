@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from bot.domain import Exchange, Person, Place, ThreadKey, Turn
-from bot.errors import NothingAsked, NotRemembered
-from bot.intake.intake import MAX_QUESTION, Intake
+from bot.errors import HasEnded, NothingAsked, NotRemembered
+from bot.intake.intake import Intake
+from bot.intake.size import MAX_QUESTION
 from bot.store import Store
 from bot.text.graphemes import CUT
 from bot.turns.queue import Limits, TurnQueue
@@ -31,7 +32,7 @@ async def admitted(store: Store, turn: Turn) -> Turn:
     """Admit a turn, and return it as a worker takes it."""
     queue = make_queue(store)
     await queue.leases.read_tokens(["console"], count=1, block_seconds=0.1)  # listens from now on
-    await make_intake(store, queue).admit(turn)
+    await make_intake(store, queue).ask(turn)
     (token,) = await queue.leases.read_tokens(["console"], count=1, block_seconds=5)
     taken = await queue.leases.take(token)
     assert taken
@@ -75,7 +76,7 @@ async def test_a_turn_with_halves_of_characters_is_kept_whole(store: Store) -> N
 async def test_an_id_with_half_a_character_can_be_stored(store: Store) -> None:
     turn = Turn(HALF, KEY, Person("u1", "Ann"), "question", {}, 1000.0)
 
-    assert await make_intake(store, make_queue(store)).admit(turn)
+    assert await make_intake(store, make_queue(store)).ask(turn)
 
 
 async def test_a_late_name_with_half_a_character_is_kept_whole(store: Store) -> None:
@@ -83,7 +84,7 @@ async def test_a_late_name_with_half_a_character_is_kept_whole(store: Store) -> 
     nameless = Exchange("console:1", Person("u1", "u1"), 1000.5, "question", "answer")
     await store.command("RPUSH", store.key("history", str(KEY)), write_exchange(nameless))
 
-    await make_intake(store, make_queue(store)).save_name(KEY, Person("u1", HALF))
+    await make_intake(store, make_queue(store)).history.save_name(KEY, Person("u1", HALF))
 
     assert [each.person.name for each in await history.read(KEY)] == [WHOLE]
 
@@ -94,14 +95,15 @@ async def test_what_names_a_turn_with_half_a_character_finds_none(store: Store) 
 
     await intake.forget(HALF)
     found = [
-        await intake.stop(HALF),
-        await intake.stop_thread(place),
-        await intake.thread_of_turn(HALF),
+        await intake.answers.stop_thread(place),
+        await intake.lookup.thread_of_turn(HALF),
     ]
 
     assert not any(found)
+    with pytest.raises(HasEnded):
+        await intake.answers.stop(HALF)
     with pytest.raises(NotRemembered):
-        await intake.regenerate(HALF, person_id=HALF, press_id=HALF)
+        await intake.answers.regenerate(HALF, person_id=HALF, press_id=HALF)
 
 
 async def test_who_asks_nothing_again_and_again_is_told_once(store: Store) -> None:
@@ -122,5 +124,5 @@ async def test_who_asks_nothing_again_and_again_is_told_once(store: Store) -> No
 
 async def asked_nothing(intake: Intake, turn: Turn) -> bool:
     with pytest.raises(NothingAsked) as caught:
-        await intake.admit(turn)
+        await intake.ask(turn)
     return caught.value.repeated

@@ -42,7 +42,12 @@ async def used(queue: TurnQueue, person: Person = ANN) -> tuple[int, int, int]:
 
 
 async def end(
-    queue: TurnQueue, taken: Taken, tokens: int, *, outcome: str = "done", answer: str = "answer"
+    queue: TurnQueue,
+    taken: Taken,
+    tokens: int | None,
+    *,
+    outcome: str = "done",
+    answer: str = "answer",
 ) -> None:
     leases = queue.leases
     finished = leases.finish
@@ -99,35 +104,28 @@ async def test_a_worker_that_dies_leaves_the_reservation_to_the_next(store: Stor
     assert await used(queue) == (1, 270, 270)
 
 
-async def test_a_worker_that_tells_no_tokens_leaves_the_estimate(store: Store) -> None:
-    queue = make_queue(store)
-    await queue.admit(make_turn(1), estimate=500)
-
-    await finish(queue, await take(queue))
-
-    assert await used(queue) == (1, 500, 500)
-
-
-@pytest.mark.parametrize("outcome", ["failed", "dead"])
+@pytest.mark.parametrize(
+    ("outcome", "tokens", "expected"),
+    [
+        ("done", None, (1, 500, 500)),  # the worker reports no tokens: the estimate stays
+        ("stopped", 30, (1, 30, 30)),
+        # The model was paid all the same.
+        ("failed", 30, (0, 0, 30)),
+        ("dead", 30, (0, 0, 30)),
+    ],
+)
 async def test_a_question_that_only_failed_costs_its_person_nothing(
-    store: Store, outcome: str
+    store: Store, outcome: str, tokens: int | None, expected: tuple[int, int, int]
 ) -> None:
     queue = make_queue(store)
     await queue.admit(make_turn(1), estimate=500)
+    keys = await store.command("KEYS", store.key("spent", "*"))
 
-    await end(queue, await take(queue), 30, outcome=outcome, answer="")
+    await end(queue, await take(queue), tokens, outcome=outcome, answer="")
 
-    # The model was paid all the same.
-    assert await used(queue) == (0, 0, 30)
-
-
-async def test_a_question_that_was_stopped_before_a_word_counts(store: Store) -> None:
-    queue = make_queue(store)
-    await queue.admit(make_turn(1), estimate=500)
-
-    await end(queue, await take(queue), 30, outcome="stopped", answer="")
-
-    assert await used(queue) == (1, 30, 30)
+    assert await used(queue) == expected
+    # The counters expire by themselves.
+    assert [0 < await store.command("PTTL", key) <= 2 * DAY_MS for key in keys] == [True] * 2
 
 
 async def test_a_question_that_is_deleted_before_it_is_answered_costs_nothing(
@@ -246,18 +244,6 @@ async def test_an_edit_counts_only_if_the_model_is_asked_again(store: Store) -> 
     assert await used(queue) == (3, 210, 210)
 
 
-async def test_counters_expire_by_themselves(store: Store) -> None:
-    queue = make_queue(store)
-    await queue.admit(make_turn(1), estimate=500)
-    await end(queue, await take(queue), 120)
-
-    keys = await store.command("KEYS", store.key("spent", "*"))
-
-    assert len(keys) == 2
-    for key in keys:
-        assert 0 < await store.command("PTTL", key) <= 2 * DAY_MS
-
-
 async def test_what_ends_after_its_day_brings_no_counter_back(store: Store) -> None:
     queue = make_queue(store)
     await queue.admit(make_turn(1), estimate=500)
@@ -286,7 +272,7 @@ async def test_a_person_without_access_is_told_once_a_day(store: Store) -> None:
 
     async def repeated(intake: Intake, number: int) -> bool:
         with pytest.raises(NotAllowed) as caught:
-            await intake.admit(make_turn(number))
+            await intake.ask(make_turn(number))
         return caught.value.repeated
 
     told = [await repeated(intake, n) for n, intake in enumerate((first, first, second))]
@@ -295,16 +281,6 @@ async def test_a_person_without_access_is_told_once_a_day(store: Store) -> None:
     # Nothing is kept of the question.
     assert await store.command("KEYS", store.key("*")) == [store.key("warned", "console:::u1")]
     assert 0 < await store.command("TTL", store.key("warned", "console:::u1")) <= 24 * 3600
-
-
-async def test_who_is_not_spoken_to_tells_nobody(store: Store) -> None:
-    intake = make_intake(store, AccessRules(people=frozenset({"u2"})))
-
-    with pytest.raises(NotAllowed) as caught:
-        await intake.check_access(KEY, ANN, Asker(), called=False)
-
-    assert caught.value.repeated
-    assert await store.command("KEYS", store.key("*")) == []
 
 
 async def test_a_quota_holds_over_three_processes_one_of_which_is_killed(store: Store) -> None:
@@ -316,9 +292,7 @@ async def test_a_quota_holds_over_three_processes_one_of_which_is_killed(store: 
     async def ask(number: int, process: int) -> None:
         async with connections:
             with suppress(QuotaUsed):
-                await intakes[process].admit(
-                    make_turn(number, key=replace(KEY, thread=f"{number}"))
-                )
+                await intakes[process].ask(make_turn(number, key=replace(KEY, thread=f"{number}")))
 
     def delivered(process: int) -> list[asyncio.Task[None]]:
         # Each question comes to two processes.
@@ -351,39 +325,32 @@ async def test_a_quota_holds_over_three_processes_one_of_which_is_killed(store: 
         # A server that leaves one of the two out, or sends zeros, has not counted it.
         ((Reading(500), "Hello", Used(40, 0)), 40 + estimate("Hello")),
         ((Reading(500), "Hello", Used(0, 0)), 500 + estimate("Hello")),
+        # A model that fails before a word costs nothing.
+        ((), 0),
     ],
 )
 async def test_an_answer_costs_what_the_model_read_and_wrote(
     store: Store, deltas: tuple[Delta, ...], expected: int
 ) -> None:
-    platform, queue = FakePlatform(), make_queue(store)
-    await queue.admit(make_turn(1), estimate=9999)
-
-    async with working(make_worker(store, platform, FakeModel(deltas))):
-        await all_ended(store)
-
-    assert await used(queue) == (1, expected, expected)
-
-
-async def test_a_model_that_fails_before_a_word_costs_nothing(store: Store) -> None:
-    queue, model = make_queue(store), FakeModel((), error=ModelDenied("no"))
+    model = FakeModel(deltas, error=None if deltas else ModelDenied("no"))
+    queue = make_queue(store)
     await queue.admit(make_turn(1), estimate=9999)
 
     async with working(make_worker(store, FakePlatform(), model)):
         await all_ended(store)
 
-    assert await used(queue) == (0, 0, 0)
+    assert await used(queue) == (1 if deltas else 0, expected, expected)
 
 
 async def test_a_reply_under_way_is_not_cut_by_a_quota(store: Store) -> None:
     access = AccessRules(quota=Quota(tokens=100))
     intake, queue, platform = make_intake(store, access), make_queue(store), FakePlatform()
-    await intake.admit(make_turn(1))
+    await intake.ask(make_turn(1))
 
     async with working(make_worker(store, platform, FakeModel((*["word "] * 50, Used(4000, 900))))):
         await all_ended(store)
     with pytest.raises(QuotaUsed):
-        await intake.admit(make_turn(2))
+        await intake.ask(make_turn(2))
 
     assert await used(queue) == (1, 4900, 4900)
     assert [text for _, text in await exchanges(store)] == ["word " * 50]
@@ -391,9 +358,9 @@ async def test_a_reply_under_way_is_not_cut_by_a_quota(store: Store) -> None:
 
 async def test_usage_tells_what_is_left(store: Store) -> None:
     intake = make_intake(store, AccessRules(quota=Quota(20, 9000)), longest=100)
-    await intake.admit(Turn("console:1", KEY, ANN, "why?", {}, 1000.0))
+    await intake.ask(Turn("console:1", KEY, ANN, "why?", {}, 1000.0))
 
-    usage = await intake.usage(KEY, ANN, Asker())
+    usage = await intake.access.usage(KEY, ANN, Asker())
 
     assert (usage.questions, usage.quota) == (1, Quota(20, 9000))
     assert 100 < usage.tokens < 120

@@ -11,7 +11,7 @@ from bot.intake.intake import Intake
 from bot.store import Store
 from bot.turns.queue import Limits, Taken, TurnQueue
 from bot.turns.records import History
-from tests.support.fakes import RefusingStore
+from tests.support.fakes import RefusingStore, is_for_bot
 
 KEY = ThreadKey("slack", "T1", "C1", "1.0")
 ELSEWHERE = ThreadKey("slack", "T1", "C1", "2.0")
@@ -36,11 +36,11 @@ class Process:
         )
 
     async def hears(self, person: Person, facts: Facts = PLAIN, key: ThreadKey = KEY) -> bool:
-        return await self.intake.note_message(facts, key, person.id)
+        return await is_for_bot(self.intake, facts, key, person)
 
     async def asks(self, number: int, person: Person = ANN, key: ThreadKey = KEY) -> str:
         turn = Turn(f"slack:{number}", key, person, "why?", {}, 1000.0)
-        await self.intake.admit(turn)
+        await self.intake.ask(turn)
         return turn.id
 
     async def takes(self) -> Taken:
@@ -56,7 +56,7 @@ class Process:
         async def may_stop() -> bool:
             return manages
 
-        return await self.intake.stop_own(
+        return await self.intake.answers.stop_own(
             f"slack:{number}", KEY, person, channel=channel, manages=may_stop
         )
 
@@ -194,7 +194,7 @@ async def test_a_stop_that_comes_again_is_no_question(store: Store) -> None:
     assert await process.stops(9)
 
     again = await other.stops(9)
-    admitted = await other.intake.admit(Turn("slack:9", KEY, ANN, "stop", {}, 1.0))
+    admitted = await other.intake.ask(Turn("slack:9", KEY, ANN, "stop", {}, 1.0))
 
     assert again
     assert not admitted

@@ -164,7 +164,6 @@ async def test_no_control_token_comes_out_of_peoples_words(server: LocalServer) 
         model = ContextWindowModel(
             model=chat.endpoint,
             counter=counter,
-            counting_server=None,
             watch=None,
             prompt_tokens=500,
             answer_tokens=5,
@@ -247,17 +246,6 @@ def control_tokens(path: Path) -> dict[int, str]:
             found[number] = data[at + 8 : at + 8 + size].decode()
         at += 8 + size
     return found
-
-
-async def test_two_answers_run_at_once(server: LocalServer) -> None:
-    async with (
-        connected(server.url, server.api_key) as model,
-        aclosing(model.stream(PROMPT)) as one,
-        aclosing(model.stream(PROMPT)) as two,
-    ):
-        assert await anext(one)
-        assert await anext(two)
-        assert await anext(one)
 
 
 async def test_an_answer_goes_on_while_another_persons_long_prompt_is_read(

@@ -19,7 +19,6 @@ from bot.domain import Exchange, Message
 from bot.errors import AnswerCut
 from bot.reply.draft import STOPPED
 from bot.store import Store, connect
-from config.settings import Settings
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.slack import SlackEmulator
 from tests.local.test_llama_cpp import demo_file
@@ -31,6 +30,7 @@ from tests.support.process import (
     remembered,
 )
 from tests.support.service import Service, serving_both
+from tests.support.settings import settings_of
 from tests.support.waiting import until
 
 QUESTION = "What is the capital of France?"
@@ -210,7 +210,7 @@ async def test_a_file_that_the_operator_names_is_served_with_the_context_that_is
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
-    settings = Settings(
+    settings = settings_of(
         local_model_path=demo_file(),
         system_prompt=assistant.DEMO_PROMPT,
         context_tokens=512,

@@ -49,7 +49,7 @@ from tests.support.waiting import until
 
 if importlib.util.find_spec("torch") is None or importlib.util.find_spec("transformers") is None:
     pytest.skip(
-        "for these tests install requirements-transformers.txt as the README says",
+        "for these tests install requirements-transformers.txt as docs/models.md says",
         allow_module_level=True,
     )
 if TYPE_CHECKING:

@@ -41,9 +41,9 @@ from bot.errors import (
 )
 from bot.model.reasoning import ReasoningFilter
 from bot.model.transport import EventStream
-from config.settings import Settings
-from tests.emulators.model import FAILURES, Flavour, How, ModelEmulator
+from tests.emulators.model import FAILURES, How, ModelEmulator
 from tests.support.model import OneAttempt, open_model
+from tests.support.settings import settings_of
 from tests.support.waiting import until
 
 SEVERAL = ("one", "another")  # of a server with one model that one is asked, whatever its name
@@ -214,14 +214,6 @@ class TestAnswers:
         expected = "Basic " + base64.b64encode(b"user:password").decode()
         assert emulator.requests[0].headers["Authorization"] == expected
 
-    async def test_chunks_without_choices_or_content_are_skipped(self) -> None:
-        async with ModelEmulator() as emulator, connected(emulator.url) as model:
-            emulator.usage = True
-            deltas = [delta async for delta in model.stream(PROMPT)]
-
-        assert all(deltas)
-        assert "".join(deltas) == "You said: What is a secret question?"
-
     async def test_line_ends_of_other_scripts_pass_unharmed(self) -> None:
         async with ModelEmulator() as emulator, connected(emulator.url) as model:
             emulator.answer = "one\u2028two\u2029three\x85four\r\nfive 🦜"
@@ -343,23 +335,6 @@ class TestAnswers:
         assert (*both, after) == ("ours", "theirs", "theirs")
         keys = {asked.headers["Authorization"] for asked in theirs.requests}
         assert (len(ours.requests), keys) == (1, {"Bearer theirs"})
-
-    async def test_two_models_do_not_disturb_each_other(self) -> None:
-        async with ModelEmulator() as one, ModelEmulator() as two, connected(one.url) as first:
-            async with connected(two.url):
-                one.answer, two.answer = "one", "two"
-                said = await answer(first)
-
-            assert said == await answer(first) == "one"
-
-
-@pytest.mark.parametrize("status", [400, 500, 503])
-async def test_no_refusal_is_too_deep(status: int) -> None:
-    async with ModelEmulator() as emulator:
-        emulator.fail(ASK, status=status, body="[" * 65_000, times=2)
-        _, error = await failure(emulator)
-
-    assert error.status == status
 
 
 class Stub:
@@ -535,43 +510,6 @@ class TestUsage:
         async with ModelEmulator() as emulator, connected(emulator.url) as model:
             assert await self.used(model) == 18
 
-    @pytest.mark.parametrize(
-        "end",
-        [
-            '{"choices": [{"delta": {}, "finish_reason": "stop"}], "usage": {"prompt_tokens": 7}}',
-            '{"choices": [{"delta": {}, "finish_reason": "stop"}]}\n\n'
-            'data: {"choices": [], "usage": {"prompt_tokens": 7}}',
-        ],
-    )
-    async def test_usage_is_found_wherever_a_server_puts_it(self, end: str) -> None:
-        body = 'data: {"choices": [{"delta": {"content": "word"}}]}\n\n' + f"data: {end}\n\n"
-
-        async with serve_body(body + "data: [DONE]\n\n") as url, connected(url) as model:
-            assert await self.used(model) == 7
-
-    @pytest.mark.parametrize("usage", ["null", "[]", '{"prompt_tokens": null}', '{"prompt_tokens"'])
-    async def test_strange_usage_is_nothing(self, usage: str) -> None:
-        body = (
-            'data: {"choices": [{"delta": {"content": "word"}, "finish_reason": "stop"}]}\n\n'
-            f'data: {{"prompt_tokens": 0, "usage": {usage}}}\n\ndata: [DONE]\n\n'
-        )
-
-        async with serve_body(body) as url, connected(url) as model:
-            assert await self.used(model) is None
-
-    async def test_a_server_that_takes_no_stream_options_is_asked_without(self) -> None:
-        refusal: Json = {"detail": [{"loc": ["body", "stream_options"], "msg": "extra fields"}]}
-        async with ModelEmulator() as emulator, connected(emulator.url) as model:
-            emulator.fail(ASK, status=422, body=refusal)
-            answers = [await answer(model), await answer(model)]
-
-        assert answers == ["You said: What is a secret question?"] * 2
-        assert ["stream_options" in asked.body for asked in emulator.requests] == [
-            True,
-            False,
-            False,
-        ]
-
 
 class TestFailures:
     @pytest.mark.parametrize(
@@ -646,26 +584,19 @@ class TestFailures:
 
         assert type(error) is kind
 
-    @pytest.mark.parametrize("flavour", ["llama.cpp", "vllm", "tgi"])
-    async def test_a_context_that_is_too_small_is_told_by_every_kind_of_server(
-        self, flavour: Flavour
-    ) -> None:
-        async with ModelEmulator(flavour=flavour) as emulator:
-            emulator.models, emulator.context = ["mistral"], 5
-            _, error = await failure(emulator)
-
-        assert type(error) is PromptTooLong
-
-    async def test_llama_cpp_tells_how_much_too_long_a_prompt_is(self) -> None:
-        body: Json = {"type": "exceed_context_size_error", "n_prompt_tokens": 5120, "n_ctx": 4096}
-        async with ModelEmulator() as emulator:
-            emulator.fail(ASK, status=400, body={"error": body})
-            _, error = await failure(emulator)
-
-        assert str(error).endswith("lower CONTEXT_TOKENS or MAX_TOKENS (5120 tokens, 4096 fit)")
-
     @pytest.mark.parametrize(
-        "body", ["", "<html>", "[1]", '"no"', "null", '{"error": 5}', '{"error": [{}]}', "\xff"]
+        "body",
+        [
+            "",
+            "<html>",
+            "[1]",
+            '"no"',
+            "null",
+            '{"error": 5}',
+            '{"error": [{}]}',
+            "\xff",
+            "[" * 65_000,
+        ],
     )
     async def test_no_body_is_too_strange(self, body: str) -> None:
         async with ModelEmulator() as emulator:
@@ -856,14 +787,6 @@ class TestFailures:
             with pytest.raises(EmptyAnswer):
                 await answer(model)
 
-    async def test_an_answer_cut_to_nothing_tells_the_cure(self) -> None:
-        async with ModelEmulator() as emulator:
-            emulator.answer = ""
-            emulator.finish_reason = "length"
-            _, error = await failure(emulator)
-
-        assert "MAX_TOKENS" in str(error)
-
     async def test_a_dropped_connection_is_tried_once_more(self) -> None:
         async with ModelEmulator() as emulator, connected(emulator.url) as model:
             emulator.fail(ASK, "drop")
@@ -875,35 +798,6 @@ class TestFailures:
 
         assert said
         assert len(emulator.requests) == 4
-
-    async def test_a_server_that_is_not_there_is_unavailable(self) -> None:
-        with socket.socket() as taken:
-            taken.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
-            port = taken.getsockname()[1]
-            async with connected(f"http://127.0.0.1:{port}/v1") as model:
-                with pytest.raises(ModelUnavailable, match=f"127.0.0.1:{port} cannot be reached"):
-                    await answer(model)
-
-    async def test_a_router_that_is_not_there_is_not_ours_to_start(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        with socket.socket() as taken:
-            taken.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
-            for name in ("https_proxy", "HTTPS_PROXY"):
-                monkeypatch.setenv(name, f"http://127.0.0.1:{taken.getsockname()[1]}")
-            for name in ("NO_PROXY", "no_proxy"):
-                monkeypatch.delenv(name, raising=False)
-            async with connected(None, key=TOKEN) as model:
-                with pytest.raises(ModelUnavailable, match="is this machine online"):
-                    await answer(model)
-
-    async def test_an_answer_that_is_no_stream_names_the_address(self) -> None:
-        async with ModelEmulator() as emulator:
-            emulator.fail(ASK, status=200, body="<html>", headers={"Content-Type": "text/html"})
-            _, error = await failure(emulator)
-
-        assert type(error) is ModelElsewhere
-        assert "not with a stream: set MODEL_URL" in str(error)
 
     @pytest.mark.parametrize(
         ("said", "kind"),
@@ -982,16 +876,6 @@ class TestFailures:
         assert "MODEL_URL" in str(error)
         assert not elsewhere.requests
 
-    async def test_after_failures_the_next_answer_is_whole(self) -> None:
-        async with ModelEmulator() as emulator, connected(emulator.url) as model:
-            broken: tuple[How, ...] = ("drop", "garbage", "eof", "error_event")
-            for how in broken:
-                emulator.fail(ASK, how, at_delta=1)
-                with pytest.raises(ModelError):
-                    await answer(model)
-
-            assert await answer(model) == "You said: What is a secret question?"
-
 
 class TestAddresses:
     @pytest.mark.parametrize(
@@ -1051,7 +935,7 @@ class TestAddresses:
             monkeypatch.setenv("HF_TOKEN", TOKEN)
         assert huggingface_hub.get_token() == TOKEN
         async with ModelEmulator() as emulator:
-            settings = Settings(model_url=emulator.url, data_dir=tmp_path)
+            settings = settings_of(model_url=emulator.url, data_dir=tmp_path)
             async with open_assistant(settings, asyncio.Event()) as opened:
                 assert [delta async for delta in opened.model.stream(PROMPT)]
 

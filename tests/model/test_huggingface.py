@@ -13,8 +13,8 @@ from bot.app.assistant import open_assistant
 from bot.model import huggingface
 from bot.model.server import ModelServer
 from bot.model.transport import connect
-from config.settings import Settings
 from tests.emulators.model import ModelEmulator
+from tests.support.settings import settings_of
 
 TOKEN = "hf_thisMustNotBeTold"  # made up
 NAMES = ("org/chosen", "org/second")
@@ -235,7 +235,7 @@ def silent_proxy(monkeypatch: pytest.MonkeyPatch) -> socket.socket:
 
 
 async def test_the_start_does_not_wait_for_the_router(silent_proxy: socket.socket) -> None:
-    settings = Settings(hf_token=TOKEN)
+    settings = settings_of(hf_token=TOKEN)
     with silent_proxy:
         # Nobody answers before the end: whoever waited would wait for ever.
         async with (
@@ -251,7 +251,7 @@ async def test_the_start_does_not_wait_for_the_router(silent_proxy: socket.socke
 async def test_a_server_of_ones_own_is_asked_nothing(silent_proxy: socket.socket) -> None:
     async with ModelEmulator() as emulator, AsyncExitStack() as stack:
         stack.enter_context(silent_proxy)
-        settings = Settings(hf_token=TOKEN, model_url=emulator.url)
+        settings = settings_of(hf_token=TOKEN, model_url=emulator.url)
         async with open_assistant(settings, asyncio.Event()):
             silent_proxy.settimeout(0.3)
             with pytest.raises(TimeoutError):

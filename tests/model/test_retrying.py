@@ -137,15 +137,6 @@ class TestAgain:
         # A 422 may be of a field that the server does not know.
         assert len(emulator.requests) == (2 if status == 422 else 1)
 
-    async def test_a_web_page_is_told_at_once(self) -> None:
-        async with ModelEmulator() as emulator, open_retrying(emulator) as model:
-            page = {"Content-Type": "text/html"}
-            emulator.fail(ASK, status=200, body="<html>", headers=page, times=9)
-            _, told = await failure(model)
-
-        assert type(told) is ModelElsewhere
-        assert len(emulator.requests) == 1
-
     async def test_an_empty_answer_is_told_at_once(self) -> None:
         async with ModelEmulator() as emulator, open_retrying(emulator) as model:
             emulator.answer = ""
@@ -169,14 +160,6 @@ class TestAgain:
 
         assert (words(said), starts(said)) == (" \n \nYes.", [])
         assert len(emulator.requests) == 4
-
-    async def test_the_end_of_a_long_answer_is_no_failure(self) -> None:
-        async with ModelEmulator() as emulator, open_retrying(emulator) as model:
-            emulator.finish_reason = "length"
-            said, told = await failure(model)
-
-        assert (words(said), type(told)) == (SAID, AnswerCut)
-        assert len(emulator.requests) == 1
 
 
 class TestBroken:

@@ -26,7 +26,7 @@ from bot.local.llama_cpp import serve
 from bot.model.server import ModelServer
 from bot.model.server_info import ServerInfo, fetch_server_info
 from bot.model.transport import connect
-from tests.emulators.model import Flavour, ModelEmulator
+from tests.emulators.model import ModelEmulator
 from tests.support.model import OneAttempt, open_model
 
 MISTRAL = "mistralai/Mistral-7B-Instruct-v0.3"
@@ -273,13 +273,6 @@ class TestFetching:
 
         assert len(info.models) == 1
         assert info.context == 512
-
-    @pytest.mark.parametrize("flavour", ["llama.cpp", "vllm", "tgi"])
-    async def test_the_emulated_servers_tell_theirs(self, flavour: Flavour) -> None:
-        async with ModelEmulator(flavour=flavour) as emulator:
-            emulator.context = 2000
-
-            assert (await fetched(emulator.url)).context == 2000
 
 
 # What the servers say where a template, Gemma's or an older Mistral's, takes no system prompt.

@@ -25,9 +25,9 @@ from bot.errors import (
 from bot.model.context_window import ServerWatch
 from bot.model.server import ModelServer
 from bot.model.transport import connect
-from config.settings import Settings
 from tests.emulators.model import Flavour, ModelEmulator
 from tests.model.test_server_info import serve_with
+from tests.support.settings import settings_of
 from tests.support.waiting import until
 
 LONG = "start " + "word, " * 1000 + "end"
@@ -36,7 +36,7 @@ LONG = "start " + "word, " * 1000 + "end"
 @asynccontextmanager
 async def assisting(emulator: ModelEmulator, data_dir: Path) -> AsyncIterator[Assistant]:
     emulator.answer = "Well."
-    settings = Settings(
+    settings = settings_of(
         model_id="emulated",
         model_url=emulator.url,
         data_dir=data_dir,

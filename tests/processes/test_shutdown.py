@@ -21,7 +21,7 @@ from tests.emulators.model import ModelEmulator
 from tests.support.process import ROOT, BotProcess, DiscordDm, bot, catches, discord_variables
 from tests.support.waiting import until
 
-LIMIT = 25.0  # seconds after the first signal, as README.md promises
+LIMIT = 25.0  # seconds after the first signal, as docs/deploying.md promises
 # asyncio's own loop asks the resolver in a thread, for which Python waits at its end.
 HANGING_RESOLVER = """
 import socket, sys, time

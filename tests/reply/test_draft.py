@@ -89,14 +89,10 @@ def test_pages_of_a_former_answer_wait_for_the_new_one() -> None:
     growing = draft.pages(3)
     draft.end(Done())
 
-    assert before == []
-    assert growing == [
-        Page(0, "New", final=False, said="New"),
-        Page(1, PENDING, final=True),
-        Page(2, PENDING, final=True),
-    ]
-    assert [is_needed(page) for page in growing] == [True, False, False]
-    assert [is_needed(page) for page in draft.pages(3)] == [True, False, False]
+    waiting = [Page(number, PENDING, final=True) for number in (1, 2)]
+    assert (before, growing) == ([], [Page(0, "New", final=False, said="New"), *waiting])
+    for pages in (growing, draft.pages(3)):
+        assert [is_needed(page) for page in pages] == [True, False, False]
 
 
 def test_a_sign_of_life_is_no_word_of_the_answer() -> None:
@@ -230,7 +226,7 @@ def test_the_work_for_a_delta_does_not_grow_with_the_reply() -> None:
         measured += len(text)
         return len(text)
 
-    draft = Draft(limit=2000, measure=measure, earlier=Shown(), replaced_answer="")
+    draft = Draft(limit=2000, measure=measure, earlier=Shown())
     looks = 0
     for number in range(8000):
         draft.add(f"**word** {number}, `x`. " + "\n\n" * (number % 40 == 0))
@@ -287,41 +283,25 @@ def test_what_was_said_stays_until_a_new_start_has_more() -> None:
     assert ends_of(draft) == ("Uno dos tres", "Uno dos tres")
 
 
-def test_a_new_start_that_ends_whole_may_be_shorter() -> None:
-    draft = make_draft()
+@pytest.mark.parametrize(
+    ("older", "longest"), [("", "One two"), ("One two three four", "One two three four")]
+)
+@pytest.mark.parametrize(
+    ("ending", "notice"), [(Failed("Sorry."), "Sorry."), (Stopped(), STOPPED), (Done(), "")]
+)
+def test_a_new_start_that_is_shorter_replaces_the_longest_text_only_at_a_whole_end(
+    older: str, longest: str, ending: Ending, notice: str
+) -> None:
+    draft = make_draft(older=older)
 
     draft.add("One two")
     draft.start("")
     draft.add("Uno")
-    draft.end(Done())
+    assert (draft.pages(1), draft.shown([]).text) == ([], longest)
+    draft.end(ending)
 
-    assert draft.shown([]).text == "Uno"
-
-
-def test_a_new_start_that_fails_keeps_the_longer_text() -> None:
-    draft = make_draft()
-
-    draft.add("One two")
-    draft.start("org/other")
-    draft.add("Uno")
-    draft.end(Failed("Sorry."))
-
-    assert ends_of(draft) == ("One two\n\nSorry.", "One two")
-
-
-def test_a_new_start_after_a_crash_keeps_what_the_earlier_try_has_shown() -> None:
-    draft = make_draft(older="One two three four")
-
-    draft.add("One two")
-    draft.start("")
-    draft.add("Uno dos")
-    assert (draft.pages(1), draft.shown([]).text) == ([], "One two three four")
-    draft.end(Failed("Sorry."))
-
-    assert ends_of(draft) == (
-        "One two three four\n\nSorry.",
-        "One two three four",
-    )
+    said = longest if notice else "Uno"
+    assert ends_of(draft) == (with_notice(said, notice), said)
 
 
 def test_an_answer_says_which_other_model_gave_it() -> None:
@@ -358,20 +338,12 @@ def test_half_a_character_waits_for_the_other(first: str) -> None:
     assert draft.shown([]).said == f"{first[:-1]}\U0001f600!"
 
 
-def test_half_a_character_is_lost_at_a_new_start_and_at_the_end() -> None:
+def test_half_a_character_without_the_other_is_lost_or_replaced() -> None:
     draft = make_draft()
 
     draft.add("Half of it\ud83d")
     draft.start("")
-    draft.add("Whole\ud83d")
+    draft.add("\ud83d\ud83d \ude00Whole\ud83d")
     draft.end(Done())
 
-    assert ends_of(draft) == ("Whole", "Whole")
-
-
-def test_halves_without_another_are_replaced() -> None:
-    draft = make_draft()
-
-    draft.add("\ud83d\ud83d \ude00")
-
-    assert draft.shown([]).said == "\ufffd\ufffd \ufffd"
+    assert ends_of(draft)[1] == "\ufffd\ufffd \ufffdWhole"

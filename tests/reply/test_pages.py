@@ -32,59 +32,22 @@ def utf16_units(text: str) -> int:
 MEASURES = st.sampled_from([len, escaped_bytes, utf16_units])
 LIMITS = st.integers(SMALLEST_LIMIT, 150)
 PLAIN = [
-    *(
-        "word ",
-        "Sentence. ",
-        "longlonglongword",
-        "\n",
-        "\n\n",
-        " ",
-        "# Title\n",
-        "- item\n",
-        "ü",
-        "&",
-    ),
-    *("`code span`", "`open", "``", "[link](https://example.org/a_(b))", "[open", "**bold text**"),
-    *(
-        "https://example.org/?q=1&r=<2>",
-        "e\u0301",
-        "👩\u200d🚀",
-        "🇩🇪",
-        "👍🏽",
-        "漢字。",
-        "\t",
-        "x" * 60,
-    ),
+    *("word ", "Sentence. ", "longlonglongword", "\n", "\n\n", " ", "# Title\n", "- item\n", "ü"),
+    *("&", "`code span`", "`open", "``", "[link](https://example.org/a_(b))", "[open"),
+    *("**bold text**", "https://example.org/?q=1&r=<2>", "e\u0301", "👩\u200d🚀", "🇩🇪", "👍🏽"),
+    *("漢字。", "\t", "x" * 60),
 ]
 FENCES = [
-    *(
-        "```python\n",
-        "```\n",
-        "```",
-        "\n```\n",
-        "~~~\n",
-        "~~~",
-        "   ```sh\n",
-        "````md\n",
-        "  ````\n",
-    ),
-    *("```" + "x" * 50 + "\n", "~" * 9 + "\n", "    indented = 1\n", "code()\n", "`", "``\n"),
-    *("- ```sh\n", "* ```\n", "    ```\n", "> ```py\n", "> code()\n", "> ```\n", "- ", "> "),
+    *("```python\n", "```\n", "```", "\n```\n", "~~~\n", "~~~", "   ```sh\n", "````md\n"),
+    *("  ````\n", "```" + "x" * 50 + "\n", "~" * 9 + "\n", "    indented = 1\n", "code()\n", "`"),
+    *("``\n", "- ```sh\n", "* ```\n", "    ```\n", "> ```py\n", "> code()\n", "> ```\n", "- "),
+    "> ",
 ]
 BLOCKS = [
-    *(
-        "| a | b |\n",
-        "|---|---|\n",
-        "| 1 | 2 |\n",
-        "|",
-        "| - ",
-        "1. first\n",
-        "1. next\n",
-        "2) x\n",
-    ),
-    *("   1. sub\n", "   1. next sub\n", "   - sub\n", "3. third\n", "10. ```\n"),
-    *("   | a | b |\n", "   |---|---|\n", "   | 1 | 2 |\n", "\\|"),
-    *("   goes on\n", "> quote\n", "<@123>", "*a*", "~~b~~", "**", "_"),
+    *("| a | b |\n", "|---|---|\n", "| 1 | 2 |\n", "|", "| - ", "1. first\n", "1. next\n"),
+    *("2) x\n", "   1. sub\n", "   1. next sub\n", "   - sub\n", "3. third\n", "10. ```\n"),
+    *("   | a | b |\n", "   |---|---|\n", "   | 1 | 2 |\n", "\\|", "   goes on\n", "> quote\n"),
+    *("<@123>", "*a*", "~~b~~", "**", "_"),
 ]
 PLAIN_TEXTS = (
     st.lists(st.sampled_from(PLAIN), max_size=60)
@@ -438,20 +401,9 @@ def test_a_limit_too_small_for_fences_is_refused() -> None:
 @pytest.mark.parametrize(
     "piece",
     [
-        *(
-            "word ",
-            "x",
-            "*",
-            "`",
-            "[",
-            "[a](",
-            "[a](b) ",
-            "(",
-            "<",
-            "https://a(",
-            "```py\ncode\n```\n",
-        ),
-        *("> ```\n", "- ", "1. ", "   1. x\n", "> ", "|", "| a ", "e\u0301", " ", "\n", "-", "="),
+        *("word ", "x", "*", "`", "[", "[a](", "[a](b) ", "(", "<", "https://a("),
+        *("```py\ncode\n```\n", "> ```\n", "- ", "1. ", "   1. x\n", "> ", "|", "| a "),
+        *("e\u0301", " ", "\n", "-", "="),
     ],
 )
 def test_a_long_reply_is_cut_in_a_moment(piece: str) -> None:
@@ -600,20 +552,6 @@ def test_another_list_has_numbers_of_its_own() -> None:
     cut = pages(text, limit=80, measure=len)
 
     assert cut[1].startswith("1. first")
-
-
-def test_eight_thousand_deltas_are_cut_and_shown_in_a_moment() -> None:
-    pager = Pager(limit=2000, measure=len)
-    words = [f"**word** {number}, `x`. " + "\n\n" * (number % 40 == 0) for number in range(8000)]
-    text = ""
-    began = time.process_time()
-
-    for number, word in enumerate(words):
-        text += word
-        if number % 8 == 0:
-            pager.tidied(pager.cut(text)[-1])
-
-    assert time.process_time() - began < 10
 
 
 @given(ANY)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bot.domain import Page
+from bot.domain import Page, Shown
 from bot.reply.draft import PENDING, Screen
 
 
@@ -15,7 +15,7 @@ def final(number: int, text: str, *, last: bool = False) -> Page:
 
 
 def test_a_page_without_a_message_is_posted() -> None:
-    screen = Screen([])
+    screen = Screen(Shown())
 
     page = screen.next_write([growing(0, "One")])
 
@@ -27,7 +27,7 @@ def test_a_page_without_a_message_is_posted() -> None:
 
 
 def test_a_message_of_an_earlier_attempt_may_show_anything() -> None:
-    screen = Screen(["m1"])
+    screen = Screen(Shown(("m1",)))
 
     page = screen.next_write([growing(0, "One")])
 
@@ -37,7 +37,7 @@ def test_a_message_of_an_earlier_attempt_may_show_anything() -> None:
 
 
 def test_a_message_whose_write_was_not_confirmed_is_written_again() -> None:
-    screen, page = Screen(["m1"]), growing(0, "One")
+    screen, page = Screen(Shown(("m1",))), growing(0, "One")
     screen.note_edited(page)
 
     screen.note_unknown(page)
@@ -46,7 +46,7 @@ def test_a_message_whose_write_was_not_confirmed_is_written_again() -> None:
 
 
 def test_a_page_whose_message_is_read_only_is_posted_below_and_so_are_those_behind_it() -> None:
-    screen = Screen(["m1", "m2", "m3"])
+    screen = Screen(Shown(("m1", "m2", "m3")))
     pages = [final(number, "words") for number in range(3)]
     for page in pages:
         screen.note_edited(page)
@@ -59,7 +59,7 @@ def test_a_page_whose_message_is_read_only_is_posted_below_and_so_are_those_behi
 
 
 def test_a_read_only_message_that_is_not_needed_gets_no_successor() -> None:
-    screen, unneeded = Screen(["m1", "m2"]), final(1, "")
+    screen, unneeded = Screen(Shown(("m1", "m2"))), final(1, "")
 
     screen.note_read_only(unneeded)
 
@@ -67,7 +67,7 @@ def test_a_read_only_message_that_is_not_needed_gets_no_successor() -> None:
 
 
 def test_pages_of_the_replaced_answer_make_room_once_the_new_one_has_begun() -> None:
-    screen = Screen(["m1", "m2"])
+    screen = Screen(Shown(("m1", "m2")))
     pages = [growing(0, "New"), final(1, PENDING)]
     first = screen.next_write(pages)
     screen.note_edited(pages[0])
@@ -78,7 +78,7 @@ def test_pages_of_the_replaced_answer_make_room_once_the_new_one_has_begun() -> 
 
 
 def test_a_message_that_was_taken_away_stands_no_more() -> None:
-    screen = Screen(["m1", "m2"])
+    screen = Screen(Shown(("m1", "m2")))
 
     screen.note_edited(final(1, ""))
 
@@ -86,7 +86,7 @@ def test_a_message_that_was_taken_away_stands_no_more() -> None:
 
 
 def test_a_deleted_message_is_not_closed() -> None:
-    screen = Screen(["m1", "m2"])
+    screen = Screen(Shown(("m1", "m2")))
     screen.note_deleted(growing(0, "One"))
 
     pages = screen.unclosed([final(0, "One"), final(1, "Two", last=True)])

@@ -19,14 +19,13 @@ from bot.errors import (
     WriteFailed,
     WriteRefused,
 )
-from bot.reply.draft import STOPPED
+from bot.reply.draft import STOPPED, with_notice
 from bot.reply.edit_budget import EditBudgets
 from bot.reply.pages import Pager
 from bot.reply.writer import restore
 from bot.store import Store
 from tests.support.fakes import FakeModel, FakeSurface
-from tests.support.replies import TEXT, WORDS, Saved, make_reply, spoken
-from tests.support.waiting import until
+from tests.support.replies import TEXT, WORDS, Saved, answer, make_reply, spoken
 
 
 async def test_the_final_text_is_what_the_model_said(store: Store) -> None:
@@ -49,14 +48,6 @@ async def test_the_reply_grows_in_one_message(store: Store) -> None:
 
     assert surface.states == ["a", "ab", "abc"]
     assert list(surface.screen) == ["m1"]
-
-
-async def test_the_first_delta_is_shown_before_there_is_more(store: Store) -> None:
-    surface = FakeSurface(edits=EditBudget("a", 5, 5.0, refills=False))
-
-    await make_reply(store, surface).stream(spoken("a", lambda: surface.states, "b"))
-
-    assert surface.states == ["a", "ab"]
 
 
 async def test_writes_never_overlap_and_the_model_is_read_regardless(store: Store) -> None:
@@ -96,15 +87,16 @@ async def test_a_long_reply_stands_on_pages(store: Store) -> None:
     assert all(page.final for page in surface.screen.values())
 
 
-async def test_a_model_that_breaks_off_leaves_its_words_and_an_apology(store: Store) -> None:
+@pytest.mark.parametrize("said", ["", "Half an answer"])
+async def test_a_model_that_breaks_off_leaves_its_words_and_an_apology(
+    store: Store, said: str
+) -> None:
     surface = FakeSurface()
 
-    shown = await make_reply(store, surface).stream(
-        FakeModel(["Half an", " answer"], error=ModelUnavailable("cut")).stream([])
-    )
+    shown = await answer(store, surface, said, ModelUnavailable("cut"))
 
-    assert (shown.outcome, shown.said) == ("failed", "Half an answer")
-    assert surface.text == f"Half an answer\n\n{ModelUnavailable.apology}" == shown.text
+    assert (shown.outcome, shown.said) == ("failed", said)
+    assert surface.text == with_notice(said, ModelUnavailable.apology) == shown.text
 
 
 async def test_an_end_is_no_interim_write_though_a_slot_comes_in_the_same_moment(
@@ -130,13 +122,6 @@ async def test_a_crash_shows_no_end_though_a_slot_comes_in_the_same_moment(store
     crash = asyncio.Event()
     surface = FakeSurface()
 
-    async def deltas() -> AsyncGenerator[Delta]:
-        yield "Hello"
-        await until(lambda: surface.posted)
-        yield " world"
-        await crash.wait()
-        raise RuntimeError("not a model's failure")
-
     class Slow(EditBudgets):
         async def interim(self, *args: Any, **terms: Any) -> bool:
             granted = await super().interim(*args, **terms)
@@ -146,21 +131,11 @@ async def test_a_crash_shows_no_end_though_a_slot_comes_in_the_same_moment(store
                 await terms["unless"].wait()
             return granted
 
+    parts = ("Hello", lambda: surface.posted, " world", crash.is_set, RuntimeError("no model's"))
     with pytest.raises(RuntimeError):
-        await make_reply(store, surface, budgets=Slow(store=store)).stream(deltas())
+        await answer(store, surface, *parts, budgets=Slow(store=store))
 
     assert [page.final for page in surface.screen.values()] == [False]
-
-
-async def test_a_model_that_says_nothing_leaves_an_apology_only(store: Store) -> None:
-    surface = FakeSurface()
-
-    shown = await make_reply(store, surface).stream(
-        FakeModel([], error=ModelUnavailable("refused")).stream([])
-    )
-
-    assert (shown.outcome, shown.said) == ("failed", "")
-    assert surface.text == ModelUnavailable.apology
 
 
 async def test_stop_keeps_what_was_said_and_hangs_up(store: Store) -> None:
@@ -186,27 +161,10 @@ async def test_stop_before_the_first_word_says_so(store: Store) -> None:
 async def test_an_answer_that_is_cut_says_so_below_its_words(store: Store) -> None:
     surface = FakeSurface()
 
-    shown = await make_reply(store, surface).stream(
-        FakeModel(["One, two,", " three"], error=AnswerCut("MAX_TOKENS=3")).stream([])
-    )
+    shown = await answer(store, surface, "One, two,", " three", AnswerCut("MAX_TOKENS=3"))
 
     assert surface.text == f"One, two, three\n\n{AnswerCut.apology}" == shown.text
     assert (shown.outcome, shown.said) == ("done", "One, two, three")
-
-
-async def test_only_the_end_of_a_reply_is_its_last_page(store: Store) -> None:
-    surface = FakeSurface(limit=100, latency=0.01)
-    growing = asyncio.create_task(
-        make_reply(store, surface).stream(FakeModel(WORDS, pause=0.01).stream([]))
-    )
-    await until(lambda: len(surface.screen) > 1)
-    early = list(surface.screen.values())
-
-    await growing
-
-    assert not any(page.last for page in early)
-    assert [page.last for page in surface.screen.values()][-2:] == [False, True]
-    assert sum(page.last for page in surface.screen.values()) == 1
 
 
 async def test_nothing_is_written_once_the_lease_is_lost(store: Store) -> None:
@@ -232,29 +190,12 @@ async def test_an_unfinished_code_block_is_shown_closed(store: Store) -> None:
     assert surface.text == "```python\na = 1\nb = 2\n```"
 
 
-async def test_an_emoji_cut_between_two_deltas_is_shown_whole(store: Store) -> None:
-    surface = FakeSurface()
-
-    shown = await make_reply(store, surface).stream(FakeModel(["Hi \ud83d", "\ude00!"]).stream([]))
-
-    assert surface.text == "Hi \U0001f600!" == shown.said
-
-
-async def test_restore_writes_every_page_again(store: Store) -> None:
+@pytest.mark.parametrize("error", [None, MessageGone("m1"), WriteRefused("too old")])
+async def test_restore_writes_every_page_again_and_posts_nothing(
+    store: Store, error: SurfaceError | None
+) -> None:
     surface = FakeSurface(limit=100)
-    shown = await make_reply(store, surface).stream(FakeModel([TEXT]).stream([]))
-    late = surface.screen["m1"]
-    await surface.edit("m1", type(late)(0, "an older text", final=False))
-
-    await restore(shown, surface=surface, budgets=EditBudgets(store=store), patience=5)
-
-    assert surface.text.split() == TEXT.split()
-
-
-@pytest.mark.parametrize("error", [MessageGone("m1"), WriteRefused("too old")])
-async def test_restore_posts_nothing(store: Store, error: SurfaceError) -> None:
-    surface = FakeSurface(limit=100)
-    shown = await make_reply(store, surface).stream(FakeModel([TEXT]).stream([]))
+    shown = await answer(store, surface, TEXT)
     surface.screen["m2"] = replace(surface.screen["m2"], text="an older text")
     posted, surface.errors = surface.posted, [error]
 

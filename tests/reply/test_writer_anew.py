@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from bot.concurrency import empty_stream
-from bot.domain import Delta, EditBudget, LeftOut, Page, Shown, Start
+from bot.domain import EditBudget, LeftOut, Page, Shown, Start
 from bot.errors import GivenUp, ModelUnavailable, PlaceGone, WriteFailed, WriteRefused
 from bot.reply.draft import (
     ANSWERED_BY,
@@ -23,14 +23,14 @@ from bot.reply.draft import (
 from bot.reply.writer import ReplyTiming
 from bot.store import Store
 from tests.support.fakes import FakeModel, FakeSurface
-from tests.support.replies import TEXT, WORDS, Saved, make_reply, spoken
+from tests.support.replies import TEXT, WORDS, Saved, answer, make_reply, spoken
 from tests.support.waiting import until
 
 
 async def test_a_second_try_goes_on_in_the_same_message(store: Store) -> None:
     surface = FakeSurface()
     older = TEXT[:200]
-    await make_reply(store, surface).stream(FakeModel([older]).stream([]))
+    await answer(store, surface, older)
     surface.states.clear()
 
     shown = await make_reply(store, surface, message_ids=["m1"], older=older).stream(
@@ -43,11 +43,9 @@ async def test_a_second_try_goes_on_in_the_same_message(store: Store) -> None:
 
 async def test_a_second_try_that_is_shorter_leaves_no_old_page(store: Store) -> None:
     surface = FakeSurface(limit=100)
-    first = await make_reply(store, surface).stream(FakeModel([TEXT]).stream([]))
+    first = await answer(store, surface, TEXT)
 
-    await make_reply(store, surface, message_ids=first.message_ids, older=first.text).stream(
-        FakeModel(["Short."]).stream([])
-    )
+    await answer(store, surface, "Short.", message_ids=first.message_ids, older=first.text)
 
     assert len(first.message_ids) > 2
     assert surface.text == "Short."
@@ -56,7 +54,7 @@ async def test_a_second_try_that_is_shorter_leaves_no_old_page(store: Store) -> 
 @pytest.mark.parametrize("said", ["", TEXT[:20]])
 async def test_a_second_try_that_fails_keeps_what_people_have_read(store: Store, said: str) -> None:
     surface, older = FakeSurface(), TEXT[:100]
-    await make_reply(store, surface).stream(FakeModel([older]).stream([]))
+    await answer(store, surface, older)
 
     shown = await make_reply(store, surface, message_ids=["m1"], older=older).stream(
         FakeModel([said] if said else [], error=ModelUnavailable("cut")).stream([])
@@ -66,24 +64,11 @@ async def test_a_second_try_that_fails_keeps_what_people_have_read(store: Store,
     assert (shown.said, shown.outcome) == (older, "failed")
 
 
-async def test_a_second_try_that_is_stopped_keeps_what_people_have_read(store: Store) -> None:
-    surface, older, stop = FakeSurface(), TEXT[:100], asyncio.Event()
-    await make_reply(store, surface).stream(FakeModel([older]).stream([]))
-    stop.set()
-
-    shown = await make_reply(store, surface, message_ids=["m1"], older=older, stop=stop).stream(
-        FakeModel(WORDS, pause=1).stream([])
-    )
-
-    assert surface.text == f"{older}\n\n{STOPPED}"
-    assert shown.said == older
-
-
 class TestWrittenAnew:
     """A reply whose pages hold a former answer."""
 
     async def former(self, store: Store, surface: FakeSurface, text: str) -> Sequence[str]:
-        shown = await make_reply(store, surface).stream(FakeModel([text]).stream([]))
+        shown = await answer(store, surface, text)
         surface.states.clear()
         return shown.message_ids
 
@@ -140,16 +125,15 @@ class TestWrittenAnew:
         assert len(shown.message_ids) > len(ids) > 1
         assert shown.message_ids[: len(ids)] == ids
 
-    @pytest.mark.parametrize("said", ["", TEXT[:30]])
+    @pytest.mark.parametrize(("older", "said"), [("", ""), ("", TEXT[:30]), ("Half a new one", "")])
     async def test_the_former_answer_comes_back_where_the_model_fails(
-        self, store: Store, said: str
+        self, store: Store, older: str, said: str
     ) -> None:
         surface, saved, former = FakeSurface(limit=150), Saved(), "A former answer. " * 20
         ids = await self.former(store, surface, former)
-        model = FakeModel([said] if said else [], error=ModelUnavailable("cut"), pause=0.05)
+        options = {"message_ids": ids, "older": older, "replaced": former, "saved": saved}
 
-        reply = make_reply(store, surface, message_ids=ids, replaced=former, saved=saved)
-        shown = await reply.stream(model.stream([]))
+        shown = await answer(store, surface, said, 0.05, ModelUnavailable("cut"), **options)
 
         notice = FAILED_ANEW.format(apology=ModelUnavailable.apology)
         assert surface.text.split() == f"{former}{notice}".split()
@@ -182,44 +166,17 @@ class TestWrittenAnew:
         assert surface.text == f"New words\n\n{STOPPED}"
         assert shown.said == "New words"
 
-    async def test_a_second_try_that_fails_brings_the_former_answer_back(
-        self, store: Store
-    ) -> None:
-        surface = FakeSurface()
-        ids = await self.former(store, surface, "Half a new one")
-
-        shown = await make_reply(
-            store, surface, message_ids=ids, older="Half a new one", replaced="The former."
-        ).stream(FakeModel([], error=ModelUnavailable("cut")).stream([]))
-
-        assert surface.text.startswith("The former.\n\n")
-        assert shown.said == ""
-
-    async def test_a_new_answer_that_is_refused_leaves_the_former(self, store: Store) -> None:
-        surface = FakeSurface()
-        ids = await self.former(store, surface, "The former.")
-        surface.errors = [WriteRefused("moderated"), WriteRefused("moderated")]
-
-        shown = await make_reply(store, surface, message_ids=ids, replaced="The former.").stream(
-            FakeModel(["An oath"]).stream([])
-        )
-
-        notice = FAILED_ANEW.format(apology=WriteRefused.apology)
-        assert surface.text == f"The former.\n\n{notice}"
-        assert (shown.outcome, shown.said) == ("failed", "")
-
-    async def test_the_former_answer_comes_back_where_a_page_may_not_be_posted(
-        self, store: Store
+    @pytest.mark.parametrize("refusal", [PlaceGone("no permission"), WriteRefused("moderated")])
+    async def test_the_former_answer_comes_back_where_a_page_is_refused(
+        self, store: Store, refusal: PlaceGone | WriteRefused
     ) -> None:
         surface = FakeSurface(limit=200)
         ids = await self.former(store, surface, "The former.")
-        surface.errors = [None, PlaceGone("no permission")]
+        surface.errors = [None, refusal]
 
-        shown = await make_reply(store, surface, message_ids=ids, replaced="The former.").stream(
-            FakeModel([TEXT]).stream([])
-        )
+        shown = await answer(store, surface, TEXT, message_ids=ids, replaced="The former.")
 
-        notice = FAILED_ANEW.format(apology=PlaceGone.apology)
+        notice = FAILED_ANEW.format(apology=refusal.apology)
         assert surface.text == f"The former.\n\n{notice}"
         assert (shown.outcome, shown.said, shown.message_ids) == ("failed", "", ("m1",))
 
@@ -258,9 +215,7 @@ class TestWrittenAnew:
         ids = await self.former(store, surface, TEXT)
         del surface.screen["m2"]
 
-        await make_reply(store, surface, message_ids=ids, replaced=TEXT).stream(
-            spoken("A new", 0.2, " one.")
-        )
+        await answer(store, surface, "A new", 0.2, " one.", message_ids=ids, replaced=TEXT)
 
         assert surface.text == "A new one."
 
@@ -268,54 +223,12 @@ class TestWrittenAnew:
 class TestStarts:
     """An answer that begins anew."""
 
-    async def test_the_shown_text_stays_until_the_new_one_is_longer(self, store: Store) -> None:
-        surface, saved = FakeSurface(), Saved()
-
-        shown = await make_reply(store, surface, saved=saved).stream(
-            spoken(
-                "Well, it is",
-                lambda: surface.states,
-                Start(""),
-                "Well",
-                0.1,
-                ", it",
-                0.1,
-                " was so.",
-            )
-        )
-
-        assert list(dict.fromkeys(surface.states)) == ["Well, it is", "Well, it was so."]
-        assert shown.said == "Well, it was so." == saved.last.text
-        assert shown.outcome == "done"
-
-    async def test_where_the_new_one_fails_too_the_words_stay(self, store: Store) -> None:
-        surface = FakeSurface()
-
-        async def broken() -> AsyncGenerator[str | Start]:
-            for part in ("Well, it is", Start(""), "Well"):
-                yield part
-            raise ModelUnavailable("cut")
-
-        shown = await make_reply(store, surface).stream(broken())
-
-        assert surface.text == f"Well, it is\n\n{ModelUnavailable.apology}"
-        assert (shown.outcome, shown.said) == ("failed", "Well, it is")
-        assert surface.screen["m1"].last
-
-    async def test_another_model_is_named_below_its_answer(self, store: Store) -> None:
-        surface = FakeSurface()
-
-        shown = await make_reply(store, surface).stream(spoken(Start("other"), "Yes."))
-
-        assert surface.text == f"Yes.\n\n{ANSWERED_BY.format(model='other')}"
-        assert shown.said == "Yes."
-
     async def test_what_was_left_out_of_the_question_is_told_below_the_answer(
         self, store: Store
     ) -> None:
         surface = FakeSurface()
 
-        shown = await make_reply(store, surface).stream(spoken(LeftOut(12345), "Yes."))
+        shown = await answer(store, surface, LeftOut(12345), "Yes.")
 
         assert surface.text == f"Yes.\n\n{LEFT_OUT.format(characters=12345)}"
         assert "12,345" in surface.text
@@ -324,32 +237,16 @@ class TestStarts:
     async def test_a_model_that_read_it_all_says_so_by_saying_nothing(self, store: Store) -> None:
         surface = FakeSurface()
 
-        await make_reply(store, surface).stream(spoken(LeftOut(5), "Y", Start("other"), "Yes."))
+        await answer(store, surface, LeftOut(5), "Y", Start("other"), "Yes.")
 
         assert surface.text == f"Yes.\n\n{ANSWERED_BY.format(model='other')}"
 
     async def test_the_words_that_stay_keep_what_was_left_out(self, store: Store) -> None:
-        surface = FakeSurface()
+        surface, cut = FakeSurface(), ModelUnavailable("cut")
 
-        async def broken() -> AsyncGenerator[Delta]:
-            for part in (LeftOut(5), "Well, it is", Start(""), "W"):
-                yield part
-            raise ModelUnavailable("cut")
+        await answer(store, surface, LeftOut(5), "Well, it is", Start(""), "W", cut)
 
-        await make_reply(store, surface).stream(broken())
-
-        notices = f"{LEFT_OUT.format(characters=5)}\n\n{ModelUnavailable.apology}"
-        assert surface.text == f"Well, it is\n\n{notices}"
-
-    async def test_a_stop_after_a_break_keeps_what_was_read(self, store: Store) -> None:
-        surface, stop = FakeSurface(), asyncio.Event()
-
-        shown = await make_reply(store, surface, stop=stop).stream(
-            spoken("Well, it is", lambda: surface.text, Start(""), "Well", stop.set)
-        )
-
-        assert surface.text == f"Well, it is\n\n{STOPPED}"
-        assert shown.said == "Well, it is"
+        assert surface.text == f"Well, it is\n\n{LEFT_OUT.format(characters=5)}\n\n{cut.apology}"
 
     async def test_what_is_no_end_of_the_answer_leaves_no_final_page(self, store: Store) -> None:
         surface = FakeSurface()
@@ -374,95 +271,72 @@ class TestLeftOut:
 
     async def died(self, store: Store, surface: FakeSurface) -> Shown:
         """Return what a try leaves that dies in mid-answer."""
-        saved = Saved()
-
-        async def crashes() -> AsyncGenerator[Delta]:
-            for part in (LeftOut(5), "Well, it is"):
-                yield part
-            await until(lambda: surface.text)
-            raise ValueError("a bug")
-
-        with pytest.raises(ValueError, match="a bug"):
-            await make_reply(store, surface, saved=saved).stream(crashes())
+        saved, parts = Saved(), (LeftOut(5), "Well, it is", lambda: surface.text, ValueError("bug"))
+        with pytest.raises(ValueError, match="bug"):
+            await answer(store, surface, *parts, saved=saved)
         return saved.last
 
     async def test_where_the_rest_is_refused(self, store: Store) -> None:
         refused = WriteRefused("moderated")
         surface = FakeSurface(limit=self.ROOM, errors=[None, refused, refused])
 
-        shown = await make_reply(store, surface).stream(
-            spoken(LeftOut(5), TEXT, lambda: surface.text, " An oath")
-        )
+        shown = await answer(store, surface, LeftOut(5), TEXT, lambda: surface.text, " An oath")
 
         assert surface.text.endswith(f"\n\n{self.NOTICE}\n\n{WriteRefused.apology}")
         assert surface.text.count(self.NOTICE) == 1
         assert TEXT.startswith(shown.said.partition("\n")[0])
         assert self.NOTICE not in shown.said
 
-    async def test_where_the_message_takes_no_edit_either(self, store: Store) -> None:
-        refused = WriteRefused("moderated")
-        surface = FakeSurface(errors=[None, refused, refused, refused])
+    @pytest.mark.parametrize(
+        ("limit", "refusals", "shown"),
+        [
+            (ROOM, 2, ["Half\n\n{notice}\n\n{apology}"]),
+            (ROOM, 3, ["Half", "{notice}\n\n{apology}"]),
+            # Where there is no room for both, the apology comes first.
+            (100, 2, ["Half\n\n{apology}"]),
+        ],
+    )
+    async def test_where_the_message_takes_no_edit_either(
+        self, store: Store, limit: int, refusals: int, shown: list[str]
+    ) -> None:
+        surface = FakeSurface(limit=limit, errors=[None, *[WriteRefused("moderated")] * refusals])
 
-        await make_reply(store, surface).stream(
-            spoken(LeftOut(5), "Half", lambda: surface.text, " an oath")
-        )
+        await answer(store, surface, LeftOut(5), "Half", lambda: surface.text, " an oath")
 
-        apology = f"{self.NOTICE}\n\n{WriteRefused.apology}"
-        assert [page.text for page in surface.screen.values()] == ["Half", apology]
-
-    async def test_where_nothing_was_answered_it_is_no_matter(self, store: Store) -> None:
-        surface = FakeSurface(errors=[WriteRefused("moderated")])
-
-        await make_reply(store, surface).stream(spoken(LeftOut(5), "An oath"))
-
-        assert surface.text == WriteRefused.apology
-
-    async def test_where_there_is_no_room_the_apology_comes_first(self, store: Store) -> None:
-        refused = WriteRefused("moderated")
-        surface = FakeSurface(limit=100, errors=[None, refused, refused])
-
-        await make_reply(store, surface).stream(
-            spoken(LeftOut(5), "Half", lambda: surface.text, " an oath")
-        )
-
-        assert surface.text == f"Half\n\n{WriteRefused.apology}"
+        texts = {"notice": self.NOTICE, "apology": WriteRefused.apology}
+        expected = [text.format(**texts) for text in shown]
+        assert [page.text for page in surface.screen.values()] == expected
 
     @pytest.mark.parametrize("said", ["", "Well"])
-    @pytest.mark.parametrize("apology", [GivenUp.apology, ModelUnavailable.apology])
+    @pytest.mark.parametrize("error", [GivenUp(""), ModelUnavailable("cut")])
     async def test_where_the_next_try_comes_to_less(
-        self, store: Store, said: str, apology: str
+        self, store: Store, said: str, error: GivenUp | ModelUnavailable
     ) -> None:
         surface = FakeSurface()
         earlier = await self.died(store, surface)
 
-        async def fails() -> AsyncGenerator[Delta]:
-            yield said
-            raise GivenUp("") if apology == GivenUp.apology else ModelUnavailable("cut")
+        shown = await answer(store, surface, said, error, earlier=earlier)
 
-        shown = await make_reply(store, surface, earlier=earlier).stream(fails())
-
-        assert surface.text == f"Well, it is\n\n{self.NOTICE}\n\n{apology}"
+        assert surface.text == f"Well, it is\n\n{self.NOTICE}\n\n{error.apology}"
         assert shown.said == "Well, it is"
-        assert shown.outcome == ("dead" if apology == GivenUp.apology else "failed")
+        assert shown.outcome == ("dead" if isinstance(error, GivenUp) else "failed")
 
     async def test_where_the_next_try_is_refused(self, store: Store) -> None:
         surface = FakeSurface()
         earlier = await self.died(store, surface)
         surface.errors = [WriteRefused("moderated")] * 2
 
-        await make_reply(store, surface, earlier=earlier).stream(spoken("Well, it is an oath"))
+        await answer(store, surface, "Well, it is an oath", earlier=earlier)
 
         assert surface.text == f"Well, it is\n\n{self.NOTICE}\n\n{WriteRefused.apology}"
 
     async def test_what_stands_below_the_answer_was_not_said(self, store: Store) -> None:
         surface = FakeSurface(limit=100)
-        first = await make_reply(store, surface).stream(spoken(TEXT))
+        first = await answer(store, surface, TEXT)
         surface.errors = [None, PlaceGone("archived")]
 
         earlier = replace(first, outcome="")
-        shown = await make_reply(store, surface, earlier=earlier).stream(
-            spoken(Start("other"), "Yes.")
-        )
+        shown = await answer(store, surface, Start("other"), "Yes.", earlier=earlier)
 
         assert surface.screen["m1"].text == f"Yes.\n\n{ANSWERED_BY.format(model='other')}"
         assert (shown.outcome, shown.said) == ("failed", "Yes.")
@@ -471,7 +345,7 @@ class TestLeftOut:
         surface = FakeSurface()
         earlier = await self.died(store, surface)
 
-        await make_reply(store, surface, earlier=earlier).stream(spoken("Well, it is so."))
+        await answer(store, surface, "Well, it is so.", earlier=earlier)
 
         assert surface.text == "Well, it is so."
 
@@ -499,29 +373,20 @@ class TestKnownEnd:
         assert not surface.screen["m1"].final
         assert saved.last == Shown(("m1",), "Hi", "Hi", outcome="done")
 
-    async def test_a_crash_beside_a_post_is_none(self, store: Store) -> None:
+    @pytest.mark.parametrize("crashes", [True, False])
+    async def test_a_crash_or_a_shutdown_beside_a_post_is_none(
+        self, store: Store, crashes: bool
+    ) -> None:
         surface, saved = FakeSurface(latency=0.3), Saved()
-
-        async def crashes() -> AsyncGenerator[Delta]:
-            yield "Half"
-            await until(lambda: surface.at_once)
-            raise ValueError("a bug")
-
-        with pytest.raises(ValueError, match="a bug"):
-            await make_reply(store, surface, saved=saved).stream(crashes())
-
-        assert saved.last == Shown(("m1",), "Half", "Half")
-
-    async def test_a_shutdown_beside_a_post_is_none(self, store: Store) -> None:
-        surface, saved = FakeSurface(latency=0.3), Saved()
-        reply = asyncio.create_task(
-            make_reply(store, surface, saved=saved).stream(spoken("Half", 9.0))
-        )
+        rest = (lambda: surface.at_once, ValueError("a bug")) if crashes else (9.0,)
+        reply = asyncio.create_task(answer(store, surface, "Half", *rest, saved=saved))
         await until(lambda: surface.at_once)
 
-        reply.cancel()
-        await asyncio.gather(reply, return_exceptions=True)
+        if not crashes:
+            reply.cancel()
+        (error,) = await asyncio.gather(reply, return_exceptions=True)
 
+        assert isinstance(error, ValueError if crashes else asyncio.CancelledError)
         assert saved.last.outcome == ""
 
     async def test_deltas_are_not_read(self, store: Store) -> None:

@@ -8,33 +8,23 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from bot.domain import EditBudget, Page
+from bot.domain import Delta, EditBudget, LeftOut, Page
 from bot.errors import LeaseLost, MessageGone, PlaceGone, WriteFailed, WriteRefused
 from bot.reply.draft import STOPPED
 from bot.store import Store
 from tests.support.fakes import FakeModel, FakeSurface
-from tests.support.replies import TEXT, WORDS, Saved, Watched, make_reply, spoken
+from tests.support.replies import TEXT, WORDS, Saved, Watched, answer, make_reply, spoken
 from tests.support.waiting import until
-
-
-async def test_a_message_that_takes_no_edits_is_followed_by_a_new_one(store: Store) -> None:
-    surface = FakeSurface(errors=[None, WriteRefused("too old")])
-    saved = Saved()
-
-    shown = await make_reply(store, surface, saved=saved).stream(
-        FakeModel([TEXT[:50], TEXT[50:]], pause=0.1).stream([])
-    )
-
-    assert shown.message_ids == ("m2",)
-    assert saved.last.message_ids == ("m2",)
-    assert surface.screen["m2"].text == TEXT
 
 
 class TestTakesNoEdits:
     """A message that takes no edits any more, and a platform that loses answers."""
 
-    async def test_its_page_is_posted_once_though_the_answer_is_lost(self, store: Store) -> None:
-        surface, saved = Stubborn(lost={2}), Saved()
+    @pytest.mark.parametrize("lost", [set[int](), {2}])
+    async def test_its_page_is_posted_once_even_if_the_answer_is_lost(
+        self, store: Store, lost: set[int]
+    ) -> None:
+        surface, saved = Stubborn(lost=set(lost)), Saved()
 
         shown = await make_reply(store, surface, saved=saved).stream(surface.speaking())
 
@@ -168,9 +158,7 @@ async def test_what_closes_a_refused_reply_has_a_slot_too(store: Store) -> None:
     budgets, refused = Watched(store=store), WriteRefused("moderated")
     surface = ByState(limit=80, watched=budgets, errors=[None, refused, refused, refused])
 
-    await make_reply(store, surface, budgets=budgets).stream(
-        spoken("Half", lambda: surface.screen, " an oath")
-    )
+    await answer(store, surface, "Half", lambda: surface.screen, " an oath", budgets=budgets)
 
     events = budgets.events
     writes = [at for at, event in enumerate(events) if not event.endswith("granted")]
@@ -181,19 +169,20 @@ async def test_what_closes_a_refused_reply_has_a_slot_too(store: Store) -> None:
 async def test_a_text_that_is_refused_altogether_ends_with_an_apology(store: Store) -> None:
     surface = FakeSurface(errors=[None, WriteRefused("moderated"), WriteRefused("moderated")])
 
-    shown = await make_reply(store, surface).stream(
-        spoken("Half", lambda: surface.screen, " an oath")
-    )
+    shown = await answer(store, surface, "Half", lambda: surface.screen, " an oath")
 
     assert surface.text == f"Half\n\n{WriteRefused.apology}"
     assert surface.screen["m1"].final
     assert (shown.outcome, shown.said) == ("failed", "Half")
 
 
-async def test_a_first_text_that_is_refused_is_an_apology_alone(store: Store) -> None:
+@pytest.mark.parametrize("parts", [["An oath"], [LeftOut(5), "An oath"]])
+async def test_a_first_text_that_is_refused_is_an_apology_alone(
+    store: Store, parts: list[Delta]
+) -> None:
     surface = FakeSurface(errors=[WriteRefused("moderated")])
 
-    shown = await make_reply(store, surface).stream(FakeModel(["An oath"]).stream([]))
+    shown = await answer(store, surface, *parts)
 
     assert surface.text == WriteRefused.apology
     assert (shown.outcome, shown.said, shown.message_ids) == ("failed", "", ("m1",))
@@ -202,7 +191,7 @@ async def test_a_first_text_that_is_refused_is_an_apology_alone(store: Store) ->
 async def test_a_second_page_that_is_refused_is_followed_by_an_apology(store: Store) -> None:
     surface = FakeSurface(limit=100, errors=[None, WriteRefused("moderated")])
 
-    shown = await make_reply(store, surface).stream(FakeModel([TEXT]).stream([]))
+    shown = await answer(store, surface, TEXT)
 
     assert surface.text.endswith(WriteRefused.apology)
     assert all(page.final for page in surface.screen.values())
@@ -215,7 +204,7 @@ async def test_a_page_that_cannot_be_followed_says_so(
 ) -> None:
     surface, saved = FakeSurface(limit=150, errors=[None, refusal]), Saved()
 
-    shown = await make_reply(store, surface, saved=saved).stream(FakeModel([TEXT]).stream([]))
+    shown = await answer(store, surface, TEXT, saved=saved)
 
     (page,) = surface.screen.values()
     words, _, apology = page.text.partition("\n\n")
@@ -227,22 +216,13 @@ async def test_a_page_that_cannot_be_followed_says_so(
     assert saved.last.said == words
 
 
-async def test_a_page_that_takes_no_edit_is_followed_by_an_apology(store: Store) -> None:
-    refused = WriteRefused("moderated")
-    surface = FakeSurface(errors=[None, refused, refused, refused])
-
-    await make_reply(store, surface).stream(spoken("Half", lambda: surface.screen, " an oath"))
-
-    assert [page.text for page in surface.screen.values()] == ["Half", WriteRefused.apology]
-
-
 async def test_an_apology_stands_below_code_and_not_in_it(store: Store) -> None:
     surface, older = FakeSurface(), "```py\nx = 1"
-    first = await make_reply(store, surface).stream(FakeModel([older]).stream([]))
+    first = await answer(store, surface, older)
     surface.errors = [WriteRefused("moderated"), WriteRefused("moderated")]
 
     await make_reply(store, surface, message_ids=first.message_ids, older=older).stream(
-        FakeModel(["```py\nx = 1; an_oath()"]).stream([])
+        spoken("```py\nx = 1; an_oath()")
     )
 
     assert surface.text == f"{older}\n```\n\n{WriteRefused.apology}"
@@ -262,7 +242,7 @@ async def test_a_deleted_reply_stays_deleted_and_is_not_remembered(store: Store)
 async def test_a_deleted_page_leaves_no_stop_on_the_others(store: Store) -> None:
     # A process died, and left its Stop on the last page.
     surface = FakeSurface(limit=100)
-    first = await make_reply(store, surface).stream(FakeModel([TEXT]).stream([]))
+    first = await answer(store, surface, TEXT)
     surface.screen[first.message_ids[-1]] = Page(2, "its words", final=False)
     del surface.screen["m1"]
 
@@ -323,6 +303,6 @@ async def test_a_place_that_takes_no_last_edit_either_is_told(store: Store) -> N
     surface = FakeSurface(limit=100, errors=[None, gone, gone])
 
     with pytest.raises(PlaceGone):
-        await make_reply(store, surface).stream(FakeModel([TEXT]).stream([]))
+        await answer(store, surface, TEXT)
 
     assert len(surface.screen) == 1

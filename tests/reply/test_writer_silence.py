@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 import pytest
 
-from bot.domain import Delta, EditBudget, Message, Page, Retrying
+from bot.concurrency import Backoff
+from bot.domain import EditBudget, Message, Page, Retrying
 from bot.errors import ModelBusy, ModelUnavailable, WriteFailed, WriteRefused
 from bot.reply.draft import BUSY, PENDING, STOPPED, WAITING
 from bot.reply.writer import ReplyTiming
@@ -16,8 +16,7 @@ from bot.store import Store
 from tests.emulators.model import ModelEmulator
 from tests.support.fakes import FakeModel, FakeSurface
 from tests.support.model import open_retrying
-from tests.support.replies import TEXT, WORDS, Saved, make_reply, spoken
-from tests.support.waiting import until
+from tests.support.replies import TEXT, WORDS, Saved, answer, make_reply, spoken
 
 SOON = ReplyTiming(silence=0.02, first_silence=0.02, busy_silence=0.02)
 
@@ -57,7 +56,7 @@ async def test_a_sign_stands_below_the_words_until_the_next(store: Store) -> Non
 async def test_a_silence_costs_one_write_and_no_time(store: Store) -> None:
     surface = Watched()
 
-    await make_reply(store, surface, timing=SOON).stream(spoken("Well", surface.signed, 0.3))
+    await answer(store, surface, "Well", surface.signed, 0.3, timing=SOON)
 
     assert surface.states == ["Well", f"Well\n\n{WAITING}", "Well"]
     assert surface.looks < 20
@@ -74,27 +73,26 @@ async def test_a_model_that_goes_on_gets_no_sign(store: Store) -> None:
     assert not any(WAITING in state for state in surface.states)
 
 
-async def test_before_the_first_word_the_silence_is_another(store: Store) -> None:
-    quick, slow, saved = Watched(), Watched(), Saved()
+@pytest.mark.parametrize(
+    ("timing", "shows_work", "signs"),
+    [
+        (ReplyTiming(silence=0.02), True, []),
+        (ReplyTiming(first_silence=0.02), True, [WAITING]),
+        # Nothing else shows that the bot works.
+        (ReplyTiming(first_silence=3600.0, unseen_silence=0.02), False, [WAITING]),
+    ],
+)
+async def test_before_the_first_word_the_silence_is_another(
+    store: Store, timing: ReplyTiming, shows_work: bool, signs: list[str]
+) -> None:
+    surface, saved = Watched(shows_work=shows_work), Saved()
+    parts = (surface.signed, "Well.", 0.1) if signs else (0.1, "Well.")
 
-    await make_reply(store, quick, timing=ReplyTiming(silence=0.02)).stream(spoken(0.1, "Quick."))
-    shown = await make_reply(
-        store, slow, saved=saved, timing=ReplyTiming(first_silence=0.02)
-    ).stream(spoken(slow.signed, "Slow.", 0.1))
+    shown = await answer(store, surface, *parts, saved=saved, timing=timing)
 
-    assert quick.states == ["Quick."]
-    assert slow.states == [WAITING, "Slow."]
-    assert (shown.said, shown.message_ids) == ("Slow.", ("m1",))
+    assert surface.states == [*signs, "Well."]
+    assert (shown.said, shown.message_ids) == ("Well.", ("m1",))
     assert not any(WAITING in text for text in saved.texts)
-
-
-async def test_a_sign_comes_soon_if_nothing_else_shows_work(store: Store) -> None:
-    surface = Watched(shows_work=False)
-    timing = ReplyTiming(first_silence=3600.0, unseen_silence=0.02)
-
-    await make_reply(store, surface, timing=timing).stream(spoken(surface.signed, "Well."))
-
-    assert surface.states == [WAITING, "Well."]
 
 
 async def test_a_model_that_is_asked_again_is_said_to_be_busy(store: Store) -> None:
@@ -111,15 +109,10 @@ async def test_a_model_that_is_asked_again_is_said_to_be_busy(store: Store) -> N
 
 
 async def test_a_sign_of_life_becomes_the_calm_line(store: Store) -> None:
-    surface = Watched()
+    surface, busy = Watched(), Retrying(ModelBusy("full"))
+    parts = (surface.signed, busy, lambda: BUSY in surface.text, "Well.")
 
-    async def deltas() -> AsyncGenerator[Delta]:
-        await until(lambda: surface.states == [WAITING])
-        yield Retrying(ModelBusy("full"))
-        await until(lambda: surface.states == [WAITING, BUSY])
-        yield "Well."
-
-    await make_reply(store, surface, timing=SOON).stream(deltas())
+    await answer(store, surface, *parts, timing=SOON)
 
     assert surface.states == [WAITING, BUSY, "Well."]
 
@@ -130,9 +123,7 @@ async def test_a_failing_model_is_not_asked_again_if_another_turn_has_waited(sto
     async def before_retry(failure: Exception) -> None:
         raise failure
 
-    shown = await make_reply(store, surface, before_retry=before_retry).stream(
-        spoken(Retrying(error), "Never read.")
-    )
+    shown = await answer(store, surface, Retrying(error), "Never read.", before_retry=before_retry)
 
     assert (surface.text, shown.outcome) == (error.apology, "failed")
 
@@ -169,34 +160,20 @@ async def test_a_sign_stands_below_a_broken_answer_until_it_is_there_anew(store:
     assert surface.text == shown.said == "You said: What is it?"
 
 
-async def test_a_sign_gives_way_to_the_apology(store: Store) -> None:
-    surface = Watched()
+async def test_a_sign_gives_way_to_the_apology_or_the_stop(store: Store) -> None:
+    failing, stopped, stop = Watched(), Watched(), asyncio.Event()
 
-    shown = await make_reply(store, surface, timing=SOON).stream(
-        spoken(surface.signed, ModelUnavailable("cut"))
-    )
+    await answer(store, failing, failing.signed, ModelUnavailable("cut"), timing=SOON)
+    await answer(store, stopped, "Well", stopped.signed, stop.set, stop=stop, timing=SOON)
 
-    assert surface.states == [WAITING, ModelUnavailable.apology]
-    assert (shown.said, surface.text) == ("", ModelUnavailable.apology)
-
-
-async def test_a_sign_gives_way_to_the_stop(store: Store) -> None:
-    surface, stop = Watched(), asyncio.Event()
-
-    shown = await make_reply(store, surface, stop=stop, timing=SOON).stream(
-        spoken("Well", surface.signed, stop.set)
-    )
-
-    assert surface.states == ["Well", f"Well\n\n{WAITING}", f"Well\n\n{STOPPED}"]
-    assert shown.said == "Well"
+    assert failing.states == [WAITING, ModelUnavailable.apology]
+    assert stopped.states == ["Well", f"Well\n\n{WAITING}", f"Well\n\n{STOPPED}"]
 
 
 async def test_a_sign_that_does_not_fit_is_left_out(store: Store) -> None:
     surface = FakeSurface(limit=100)
 
-    await make_reply(store, surface, timing=SOON).stream(
-        spoken("x" * 95, lambda: surface.text, 0.2, "yz")
-    )
+    await answer(store, surface, "x" * 95, lambda: surface.text, 0.2, "yz", timing=SOON)
 
     assert surface.states == ["x" * 95, "x" * 95 + "yz"]
 
@@ -204,9 +181,7 @@ async def test_a_sign_that_does_not_fit_is_left_out(store: Store) -> None:
 async def test_a_sign_stands_below_a_block_of_code(store: Store) -> None:
     surface = Watched()
 
-    await make_reply(store, surface, timing=SOON).stream(
-        spoken("```\none\n", surface.signed, "two\n```")
-    )
+    await answer(store, surface, "```\none\n", surface.signed, "two\n```", timing=SOON)
 
     assert surface.states[1] == f"{surface.states[0]}\n\n{WAITING}"
     assert surface.states[0].endswith("```")
@@ -216,7 +191,7 @@ async def test_a_sign_stands_below_a_block_of_code(store: Store) -> None:
 async def test_a_second_try_shows_its_silence_in_one_write(store: Store) -> None:
     surface, saved = Watched(limit=100), Saved()
     older = TEXT[:150]
-    first = await make_reply(store, surface).stream(FakeModel([older]).stream([]))
+    first = await answer(store, surface, older)
     before = list(surface.states)
     surface.states.clear()
 
@@ -232,7 +207,7 @@ async def test_a_second_try_shows_its_silence_in_one_write(store: Store) -> None
 
 async def test_a_former_answer_stands_above_the_sign(store: Store) -> None:
     surface = Watched(limit=100)
-    first = await make_reply(store, surface).stream(FakeModel([TEXT]).stream([]))
+    first = await answer(store, surface, TEXT)
     before = [page.text for page in surface.screen.values()]
     pending = [PENDING] * (len(before) - 1)
     surface.states.clear()
@@ -251,9 +226,7 @@ async def test_what_is_refused_after_a_sign_leaves_the_words_alone(store: Store)
     refused = WriteRefused("moderated")
     surface = Watched(errors=[None, None, refused, refused])
 
-    shown = await make_reply(store, surface, timing=SOON).stream(
-        spoken("Half", surface.signed, " an oath")
-    )
+    shown = await answer(store, surface, "Half", surface.signed, " an oath", timing=SOON)
 
     assert surface.text == f"Half\n\n{WriteRefused.apology}"
     assert shown.said == "Half"
@@ -271,21 +244,10 @@ class LosesTheSign(Watched):
 
 async def test_a_sign_whose_answer_was_lost_is_taken_back(store: Store) -> None:
     surface = LosesTheSign()
-    timing = ReplyTiming(silence=0.02, first_pause=0.02)
+    timing = ReplyTiming(silence=0.02, repeat=Backoff(first=0.02, longest=30.0))
 
     await make_reply(store, surface, timing=timing).stream(
         spoken("Well", surface.signed, "\n", lambda: surface.states.count("Well") == 2, "so")
     )
 
     assert surface.text == "Well\nso"
-
-
-async def test_a_notice_stands_below_an_unfinished_block_of_code(store: Store) -> None:
-    surface, stop = FakeSurface(), asyncio.Event()
-
-    shown = await make_reply(store, surface, stop=stop).stream(
-        spoken("```py\nx = 1", lambda: surface.states, stop.set)
-    )
-
-    assert surface.text == f"```py\nx = 1\n```\n\n{STOPPED}" == shown.text
-    assert shown.said == "```py\nx = 1"

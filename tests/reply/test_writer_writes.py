@@ -10,15 +10,20 @@ from itertools import pairwise
 
 import pytest
 
-from bot.concurrency import cancelled, empty_stream
+from bot.concurrency import Backoff, cancelled, empty_stream
 from bot.domain import Delta, EditBudget, Page, Shown
 from bot.errors import WriteDelayed, WriteFailed
 from bot.reply.edit_budget import EditBudgets
 from bot.reply.writer import ReplyTiming, take_buttons_away
 from bot.store import Store
 from tests.support.fakes import FakeModel, FakeSurface, NoLimits
-from tests.support.replies import TEXT, WORDS, Watched, make_reply, spoken
+from tests.support.replies import TEXT, WORDS, Watched, answer, make_reply, spoken
 from tests.support.waiting import at_least, until
+
+
+def repeating(first: float) -> ReplyTiming:
+    """Repeat failed writes after such a pause at first."""
+    return ReplyTiming(repeat=Backoff(first=first, longest=3600.0))
 
 
 async def test_interim_writes_keep_to_the_budget(store: Store) -> None:
@@ -46,19 +51,10 @@ async def test_two_replies_share_one_budget(store: Store) -> None:
     assert sum(len(surface.states) for surface in surfaces) <= 10
 
 
-async def test_interim_writes_that_fail_do_not_end_a_reply(store: Store) -> None:
-    surface = FakeSurface(errors=[None, WriteFailed("lost"), WriteDelayed("slow", retry_after=0.1)])
-
-    shown = await make_reply(store, surface).stream(FakeModel(WORDS, pause=0.01).stream([]))
-
-    assert shown.outcome == "done"
-    assert surface.text == TEXT
-
-
 async def test_the_final_write_is_repeated_until_it_is_through(store: Store) -> None:
     surface = FakeSurface(errors=[WriteFailed("1"), WriteDelayed("2", retry_after=0.1), None])
 
-    await make_reply(store, surface).stream(FakeModel([TEXT]).stream([]))
+    await answer(store, surface, TEXT)
 
     assert surface.text == TEXT
 
@@ -66,9 +62,7 @@ async def test_the_final_write_is_repeated_until_it_is_through(store: Store) -> 
 async def test_a_failed_interim_write_is_repeated_while_the_model_is_silent(store: Store) -> None:
     surface = FakeSurface(errors=[WriteFailed("lost")])
 
-    await make_reply(store, surface, timing=ReplyTiming(first_pause=0.02)).stream(
-        spoken("An answer.", lambda: surface.states)
-    )
+    await answer(store, surface, "An answer.", lambda: surface.states, timing=repeating(0.02))
 
     assert surface.states == ["An answer."]
 
@@ -76,7 +70,7 @@ async def test_a_failed_interim_write_is_repeated_while_the_model_is_silent(stor
 async def test_a_failed_interim_write_keeps_its_place_in_the_order(store: Store) -> None:
     budgets = Watched(store=store)
     surface = FakeSurface(errors=[WriteFailed("lost"), WriteDelayed("429", retry_after=0.1)])
-    timing = ReplyTiming(first_pause=0.1)
+    timing = repeating(0.1)
 
     await make_reply(store, surface, budgets=budgets, timing=timing).stream(
         spoken("An", lambda: len(surface.errors) == 1, " answer.", lambda: surface.states)
@@ -88,7 +82,7 @@ async def test_a_failed_interim_write_keeps_its_place_in_the_order(store: Store)
 
 async def test_an_interim_write_is_not_repeated_at_once(store: Store) -> None:
     surface = FakeSurface(errors=[WriteFailed("down")] * 50)
-    timing = ReplyTiming(first_pause=60.0)
+    timing = repeating(60.0)
 
     with pytest.raises(WriteFailed):
         await make_reply(store, surface, patience=0.1, timing=timing).stream(
@@ -119,7 +113,7 @@ class Timed(FakeSurface):
 
 async def test_the_repeated_final_write_comes_later_each_time(store: Store) -> None:
     surface = Timed(errors=[WriteFailed("down")] * 4)
-    earlier, timing = Shown(text=TEXT, said=TEXT, outcome="done"), ReplyTiming(first_pause=0.02)
+    earlier, timing = Shown(text=TEXT, said=TEXT, outcome="done"), repeating(0.02)
     reply = make_reply(store, surface, earlier=earlier, patience=60.0, timing=timing)
 
     await reply.stream(empty_stream())
@@ -130,12 +124,10 @@ async def test_the_repeated_final_write_comes_later_each_time(store: Store) -> N
 
 async def test_no_write_is_repeated_much_later_than_it_could_be(store: Store) -> None:
     surface = FakeSurface(errors=[WriteFailed("down")] * 12)
-    timing = ReplyTiming(first_pause=0.01, longest_pause=0.02)
+    timing = ReplyTiming(repeat=Backoff(first=0.01, longest=0.02))
 
     # Without a longest pause the last one would take 20 seconds.
-    await make_reply(store, surface, patience=10, timing=timing).stream(
-        FakeModel([TEXT]).stream([])
-    )
+    await answer(store, surface, TEXT, patience=10, timing=timing)
 
     assert surface.text == TEXT
 
@@ -150,7 +142,7 @@ async def test_a_write_that_fails_after_one_that_was_taken_is_soon_repeated(stor
         yield "i"
         await until(lambda: surface.text == "Hi")
 
-    await make_reply(store, surface, timing=ReplyTiming(first_pause=0.03)).stream(deltas())
+    await make_reply(store, surface, timing=repeating(0.03)).stream(deltas())
 
     # The fifth pause is 16 times as long as the first one.
     assert surface.gaps()[-1] < surface.gaps()[4]
@@ -175,22 +167,18 @@ async def test_an_end_does_not_wait_for_as_long_as_what_failed_before_it(store: 
     surface = Unwilling()
 
     # By then a write waits for 1.6 seconds after its next failure, and would be given up.
-    await make_reply(store, surface, patience=1.0, timing=ReplyTiming(first_pause=0.05)).stream(
+    await make_reply(store, surface, patience=1.0, timing=repeating(0.05)).stream(
         spoken("H", lambda: surface.refusals == 5, "i")
     )
 
     assert surface.text == "Hi"
 
 
-async def test_an_end_does_not_wait_for_the_next_try_at_what_failed_before_it(
-    store: Store,
-) -> None:
+async def test_an_end_does_not_wait_for_the_next_try_at_what_failed_before_it(store: Store) -> None:
     surface = FakeSurface(errors=[WriteFailed("down")])
 
     async with asyncio.timeout(60):
-        await make_reply(store, surface, timing=ReplyTiming(first_pause=3600.0)).stream(
-            spoken("H", lambda: not surface.errors, "i")
-        )
+        await answer(store, surface, "H", lambda: not surface.errors, "i", timing=repeating(3600.0))
 
     assert surface.text == "Hi"
 
@@ -198,7 +186,7 @@ async def test_an_end_does_not_wait_for_the_next_try_at_what_failed_before_it(
 async def test_a_final_write_that_has_to_wait_holds_all_processes(store: Store) -> None:
     surface = FakeSurface(errors=[WriteDelayed("429", retry_after=3600)])
     with pytest.raises(WriteDelayed):
-        await make_reply(store, surface, patience=0.1).stream(FakeModel([TEXT]).stream([]))
+        await answer(store, surface, TEXT, patience=0.1)
 
     with pytest.raises(WriteDelayed):
         await EditBudgets(store=store).final(surface.posts, deadline=0.0)
@@ -260,14 +248,7 @@ async def test_a_final_write_that_never_gets_through_is_told(store: Store) -> No
     surface = FakeSurface(errors=[WriteFailed("down")] * 50)
 
     with pytest.raises(WriteFailed, match="down"):
-        await make_reply(store, surface, patience=0.2).stream(FakeModel([TEXT]).stream([]))
-
-
-async def test_a_final_write_that_has_to_wait_too_long_is_given_back(store: Store) -> None:
-    surface = FakeSurface(errors=[WriteDelayed("an hour", retry_after=3600)])
-
-    with pytest.raises(WriteDelayed):
-        await make_reply(store, surface, patience=1).stream(FakeModel([TEXT]).stream([]))
+        await answer(store, surface, TEXT, patience=0.2)
 
 
 class Busy(NoLimits):
@@ -336,35 +317,27 @@ async def test_a_last_edit_waits_if_no_post_is_free_either(store: Store) -> None
 async def test_what_a_429_has_refused_is_not_on_the_screen(store: Store) -> None:
     edits = EditBudget("edits", 9, 60.0, refills=True)
     surface = FakeSurface(edits=edits, errors=[None, WriteDelayed("slow", retry_after=60.0)])
-    said = spoken(
-        "One two",
-        lambda: bool(surface.states),
-        " three",
-        lambda: len(surface.errors) == 0,
-        " four.",
-    )
+    parts = ("One two", lambda: surface.states, " three", lambda: not surface.errors, " four.")
 
-    await make_reply(store, surface, timing=EDITS_FIRST).stream(said)
+    await answer(store, surface, *parts, timing=EDITS_FIRST)
 
     assert surface.states == ["One two", "three four."]
 
 
 async def test_all_that_would_wait_go_on_below(store: Store) -> None:
     edits = EditBudget("edits", 4, 3600.0, refills=True)
-    posts = EditBudget("posts", 100, 60.0, refills=True)
     around = EditBudget("all", 100, 60.0, refills=True)
     budgets, begun = EditBudgets(store=store), asyncio.Event()
     surfaces = [
-        FakeSurface(edits=edits, posts=replace(posts, bucket=f"posts {number}", within=around))
+        FakeSurface(edits=edits, posts=replace(around, bucket=f"posts {number}", within=around))
         for number in range(8)
     ]
     for _ in range(4):
         await budgets.final(edits, deadline=0.0)
-    timing = replace(EDITS_FIRST, free_post=30.0)
-    replies = [make_reply(store, it, budgets=budgets, timing=timing) for it in surfaces]
-    said = [spoken("One", begun.is_set, " two.") for _ in surfaces]
+    options = {"budgets": budgets, "timing": replace(EDITS_FIRST, free_post=30.0)}
     answering = [
-        asyncio.create_task(reply.stream(words)) for reply, words in zip(replies, said, strict=True)
+        asyncio.create_task(answer(store, it, "One", begun.is_set, " two.", **options))
+        for it in surfaces
     ]
 
     await until(lambda: all(surface.states for surface in surfaces))

@@ -19,7 +19,7 @@ from tests.shipping.test_deployment import dockerfile, healthcheck, last_stage
 from tests.support.process import ROOT
 from tests.support.waiting import until
 
-CORE_BYTES = 90_000_000  # without Python, pip and compiled files; the README says about 80 MB
+CORE_BYTES = 90_000_000  # without Python, pip and compiled files; about 80 MB in docs/deploying.md
 NOBODY = 65534
 
 

@@ -19,16 +19,17 @@ from typing import Any
 import pytest
 import yaml
 
-from bot.__main__ import ROLES
+from bot.app.platforms import WORKER, all_specs
 from bot.app.shutdown import EXIT_SECONDS
 from bot.store import Store
-from config.settings import Settings
+from config.settings import variables
 from tests.emulators.model import ModelEmulator
 from tests.support.process import ROOT, python
 from tests.support.service import serving
+from tests.support.settings import settings_of, value_of
 from tests.support.web_page import web_variables
 
-SETTINGS = {name.upper() for name in Settings.__dataclass_fields__}
+SETTINGS = set(variables(all_specs()))
 
 
 def dockerfile() -> list[tuple[str, str]]:
@@ -77,7 +78,7 @@ def unit() -> configparser.ConfigParser:
 def test_every_file_calls_what_there_is() -> None:
     for where, (command, *roles) in calls():
         assert command == "run", where
-        assert set(roles) <= set(ROLES), where
+        assert set(roles) <= {WORKER, *(spec.name for spec in all_specs())}, where
 
 
 def test_the_image_runs_as_nobody_and_writes_to_its_volume_alone() -> None:
@@ -90,7 +91,7 @@ def test_the_image_runs_as_nobody_and_writes_to_its_volume_alone() -> None:
     assert ("VOLUME", "/data") in stage
     environment = dict(re.findall(r"(\w+)=(\S+)", next(v for n, v in stage if n == "ENV")))
     assert environment["DATA_DIR"] == environment["HOME"] == "/data"
-    assert environment["PORT"] == str(Settings().port)
+    assert environment["PORT"] == str(settings_of().port)
     # /metrics is not on PORT there, because HOST is no loopback address.
     assert environment["METRICS_PORT"] in dict(stage)["EXPOSE"].split()
 
@@ -187,7 +188,7 @@ def test_a_codespace_installs_what_make_run_needs() -> None:
     made = found["onCreateCommand"].removeprefix("make ")
 
     assert f"\n{made.replace('.venv', '$(VENV)')}:" in (ROOT / "Makefile").read_text()
-    assert found["forwardPorts"] == [Settings().web_port]
+    assert found["forwardPorts"] == [value_of(settings_of(), "WEB_PORT")]
 
 
 def test_the_unit_waits_for_the_bot_and_keeps_its_data() -> None:
@@ -224,17 +225,3 @@ def test_renovate_reads_the_locks_that_it_may_change() -> None:
         command = lock.read_text(encoding="utf-8").splitlines()[1]
         assert f"--output-file={lock.name}" in command
         assert not re.search(r" --(output-file|constraints|python-version) ", command)
-
-
-def test_every_command_that_a_document_names_exists() -> None:
-    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    help_text = (ROOT / "bot" / "__main__.py").read_text(encoding="utf-8")
-    documents = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
-    texts = "\n".join(path.read_text(encoding="utf-8") for path in documents)
-
-    targets = set(re.findall(r"(?:`|^|\| |\$ )make ([a-z-]+)", texts, re.M))
-    commands = set(re.findall(r"python -m bot ([a-z]+)", texts))
-
-    assert {"run", "play", "init", "test"} <= targets
-    assert {it for it in targets if not re.search(rf"^{it}:", makefile, re.M)} == set()
-    assert {it for it in commands if not re.search(rf'add_parser\(\s*"{it}"', help_text)} == set()

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from adapters.slack import SlackPlatform
 from adapters.slack.manifest import SUMMARISE_ID
+from adapters.slack.platform import SlackPlatform
 from bot.domain import ContextMessage, EditBudget, Page, Person, Purpose, Turn
 from bot.errors import NoSlot, PlaceGone, WriteDelayed
 from bot.ports import PartlyRead
@@ -18,7 +18,7 @@ from bot.store import Store
 from tests.emulators.slack import SlackEmulator
 from tests.emulators.slack.methods import SCOPES
 from tests.emulators.slack.payload import Payload
-from tests.support.fakes import FakeIntake
+from tests.support.fakes import FakeQueue
 from tests.support.slack_platform import LIMITS, hearing, joined
 from tests.support.waiting import until
 
@@ -39,7 +39,7 @@ async def thread_of(slack: SlackEmulator, *people: str) -> str:
     return parent
 
 
-async def asked(slack: SlackEmulator, intake: FakeIntake, user: str, thread: str) -> Turn:
+async def asked(slack: SlackEmulator, intake: FakeQueue, user: str, thread: str) -> Turn:
     text = f"{slack.bot_mention} who is right?"
     ts = await slack.say(slack.channel_id, user, text, thread_ts=thread)
     await until(lambda: [turn for turn in intake.turns if turn.id.endswith(ts)])
@@ -52,7 +52,7 @@ async def know(platform: SlackPlatform, *people: str) -> None:
 
 
 async def test_called_into_a_thread_it_reads_what_was_said_and_its_parent() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator() as slack, hearing(slack, intake) as platform:
         ann, bob = slack.user("Ann"), slack.user("Bob")
         parent = await thread_of(slack, ann, bob, ann)
@@ -82,7 +82,7 @@ async def test_called_into_a_thread_it_reads_what_was_said_and_its_parent() -> N
 
 
 async def test_where_a_talk_begins_nothing_is_read() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator() as slack, hearing(slack, intake) as platform:
         ann = slack.user("Ann")
         dm = slack.dm(ann)
@@ -98,7 +98,7 @@ async def test_where_a_talk_begins_nothing_is_read() -> None:
 
 
 async def test_a_thread_in_a_dm_begins_with_the_message_that_it_answers() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator() as slack, hearing(slack, intake) as platform:
         ann = slack.user("Ann")
         dm = slack.dm(ann)
@@ -116,7 +116,7 @@ async def test_a_thread_in_a_dm_begins_with_the_message_that_it_answers() -> Non
 
 
 async def test_other_apps_speak_by_their_name_and_joins_are_no_words() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator() as slack, hearing(slack, intake) as platform:
         ann = slack.user("Ann")
         parent = await thread_of(slack, ann)
@@ -130,7 +130,7 @@ async def test_other_apps_speak_by_their_name_and_joins_are_no_words() -> None:
 
 
 async def test_in_the_thread_of_an_alert_the_alert_is_read() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     attachment: Payload = {"title": "CPU high", "fields": [{"title": "Host", "value": "web-1"}]}
     block: Payload = {"type": "section", "text": {"type": "mrkdwn", "text": "*Since* 9:00"}}
     async with SlackEmulator() as slack, hearing(slack, intake) as platform:
@@ -148,7 +148,7 @@ async def test_in_the_thread_of_an_alert_the_alert_is_read() -> None:
 
 
 async def test_after_a_command_the_thread_is_read_from_its_question_on() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator() as slack, hearing(slack, intake) as platform:
         ann, bob = slack.user("Ann"), slack.user("Bob")
         await slack.slash(slack.channel_id, ann, "/ask", "when?")
@@ -166,7 +166,7 @@ async def test_after_a_command_the_thread_is_read_from_its_question_on() -> None
 
 
 async def test_those_who_spoke_are_called_by_their_names() -> None:
-    intake, patient = FakeIntake(), replace(LIMITS, name_timeout=60.0, speakers_within=60.0)
+    intake, patient = FakeQueue(), replace(LIMITS, name_timeout=60.0, speakers_within=60.0)
     async with SlackEmulator() as slack, hearing(slack, intake, limits=patient) as platform:
         ann, bob = slack.user("Ann"), slack.user("Bob")
         turn = await asked(slack, intake, ann, await thread_of(slack, bob, ann))
@@ -177,7 +177,7 @@ async def test_those_who_spoke_are_called_by_their_names() -> None:
 
 
 async def test_nobody_waits_for_long_for_names_which_are_known_the_next_time() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     answered, limits = asyncio.Event(), replace(LIMITS, name_timeout=60.0, speakers_within=0.0)
     async with SlackEmulator() as slack, hearing(slack, intake, limits=limits) as platform:
         people = [slack.user(f"Person {n}") for n in range(30)]
@@ -203,7 +203,7 @@ async def test_nobody_waits_for_long_for_names_which_are_known_the_next_time() -
 
 
 async def test_of_many_people_in_a_thread_nobody_is_called_by_an_id() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator() as slack, hearing(slack, intake) as platform:
         ann, *others = [slack.user(f"Person {n}") for n in range(50)]
         parent = await thread_of(slack, ann)
@@ -219,7 +219,7 @@ async def test_of_many_people_in_a_thread_nobody_is_called_by_an_id() -> None:
 
 
 async def test_a_message_may_bring_the_name_of_its_author() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator() as slack, hearing(slack, intake) as platform:
         ann, bob = slack.user("Ann"), slack.user("Bob")
         turn = await asked(slack, intake, ann, await thread_of(slack, bob))
@@ -246,7 +246,7 @@ class Shifted(Clock):
         return int(self.now() * 1000)
 
 
-async def long_thread(slack: SlackEmulator, intake: FakeIntake) -> Turn:
+async def long_thread(slack: SlackEmulator, intake: FakeQueue) -> Turn:
     """Let somebody ask below twenty messages."""
     ann = slack.user("Ann")
     parent = await slack.say(slack.channel_id, ann, "0")
@@ -258,7 +258,7 @@ async def long_thread(slack: SlackEmulator, intake: FakeIntake) -> Turn:
 async def test_an_app_outside_the_marketplace_reads_once_a_minute_and_says_what_it_lacks(
     store: Store,
 ) -> None:
-    intake, clock = FakeIntake(), Shifted()
+    intake, clock = FakeQueue(), Shifted()
     budgets, of_another = (EditBudgets(store=store, clock=clock) for _ in range(2))
     async with (
         SlackEmulator(unlisted=True) as slack,
@@ -288,7 +288,7 @@ async def test_an_app_outside_the_marketplace_reads_once_a_minute_and_says_what_
 
 
 async def test_a_short_pause_shows_no_reading_limit(store: Store) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     budgets = EditBudgets(store=store)
     async with SlackEmulator() as slack, hearing(slack, intake, budgets=budgets) as platform:
         turn = await long_thread(slack, intake)
@@ -303,7 +303,7 @@ async def test_a_short_pause_shows_no_reading_limit(store: Store) -> None:
 async def test_own_messages_are_found_before_context_is_read_and_that_before_a_summary(
     store: Store,
 ) -> None:
-    intake, budgets = FakeIntake(), EditBudgets(store=store)
+    intake, budgets = FakeQueue(), EditBudgets(store=store)
     async with (
         SlackEmulator(unlisted=True) as slack,
         hearing(slack, intake, budgets=budgets) as platform,
@@ -330,7 +330,7 @@ async def test_own_messages_are_found_before_context_is_read_and_that_before_a_s
 
 
 async def test_a_missing_scope_is_named() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     scopes = SCOPES - {"channels:history"}
     async with SlackEmulator(scopes=scopes) as slack, hearing(slack, intake) as platform:
         ann = slack.user("Ann")

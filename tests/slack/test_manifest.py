@@ -10,8 +10,9 @@ import pytest
 import yaml
 
 from adapters.slack.manifest import EVENTS, SCOPES, WITHOUT, as_yaml, manifest
+from bot.app.platforms import load_settings
 from bot.commands.handlers import COMMANDS
-from config.settings import Settings, SettingsError
+from config.settings import SettingsError
 from tests.emulators.slack import EVENTS as EMULATED_EVENTS
 from tests.emulators.slack import SCOPES as EMULATED_SCOPES
 
@@ -90,4 +91,4 @@ def test_the_command_line_prints_it_with_the_operators_prompts(tmp_path: Path) -
 @pytest.mark.parametrize("text", ["Hi", "Hi:", ": Hello?", "|".join(["A: b"] * 5)])
 def test_prompts_are_up_to_four_with_a_title_and_a_message(text: str, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="SLACK_SUGGESTED_PROMPTS"):
-        Settings.load({"SLACK_SUGGESTED_PROMPTS": text}, tmp_path / ".env")
+        load_settings({"SLACK_SUGGESTED_PROMPTS": text}, tmp_path / ".env")

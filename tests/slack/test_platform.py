@@ -22,12 +22,13 @@ from bot.ports import Platform
 from bot.store import Store
 from tests.emulators.faults import How
 from tests.emulators.slack import SlackEmulator
-from tests.support.fakes import EmptyStore, FakeIntake
+from tests.support.fakes import EmptyStore, FakeQueue
 from tests.support.slack_platform import (
     LIMITS,
     Transport,
     both_transports,
     dm_event,
+    heard,
     hearing,
     joined,
     send,
@@ -52,7 +53,7 @@ async def test_a_refused_app_token_stops_listening() -> None:
         slack.app_token = "xapp-wrong"
         async with joined(slack) as platform:
             with pytest.raises(CannotStart, match="SLACK_APP_TOKEN: invalid_auth"):
-                await platform.listen(FakeIntake(), store=EmptyStore())
+                await platform.listen(FakeQueue().intake, store=EmptyStore())
 
 
 async def test_a_token_of_a_person_stops_the_start() -> None:
@@ -114,7 +115,7 @@ async def test_http_needs_a_signing_secret() -> None:
         slack.signing_secret = ""
         async with joined(slack) as platform:
             with pytest.raises(CannotStart, match="SLACK_SIGNING_SECRET"):
-                platform.handler(FakeIntake())
+                platform.handler(FakeQueue().intake)
 
 
 @pytest.mark.parametrize(
@@ -133,9 +134,9 @@ async def test_http_needs_a_signing_secret() -> None:
 async def test_a_request_that_slack_did_not_sign_is_refused(
     headers: dict[str, str | None], caplog: pytest.LogCaptureFixture
 ) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator() as slack, joined(slack) as platform:
-        async with serving(platform.handler(intake)) as url:
+        async with serving(platform.handler(intake.intake)) as url:
             status = await send(slack, url, dm_event(slack), headers=headers)
 
         assert status == 401
@@ -148,7 +149,7 @@ async def test_a_request_that_slack_did_not_sign_is_refused(
 )
 async def test_a_strangers_body_is_not_waited_for(headers: str) -> None:
     async with SlackEmulator() as slack, joined(slack) as platform:
-        async with serving(platform.handler(FakeIntake())) as url:
+        async with serving(platform.handler(FakeQueue().intake)) as url:
             answer = await answer_to_half_a_request(url, headers)
 
         assert answer.startswith("HTTP/1.1 401")
@@ -157,7 +158,7 @@ async def test_a_strangers_body_is_not_waited_for(headers: str) -> None:
 async def test_a_body_that_does_not_end_is_given_up() -> None:
     limits = replace(LIMITS, body_timeout=0.1)
     async with SlackEmulator() as slack, joined(slack, limits=limits) as platform:
-        async with serving(platform.handler(FakeIntake())) as url:
+        async with serving(platform.handler(FakeQueue().intake)) as url:
             answer = await answer_to_half_a_request(url, headers_of(slack))
 
         assert answer.startswith("HTTP/1.1 408")
@@ -165,7 +166,7 @@ async def test_a_body_that_does_not_end_is_given_up() -> None:
 
 async def test_a_body_that_is_too_large_is_refused() -> None:
     async with SlackEmulator() as slack, joined(slack) as platform:
-        async with serving(platform.handler(FakeIntake())) as url:
+        async with serving(platform.handler(FakeQueue().intake)) as url:
             status = await send_body(slack, url, b"a" * (2**20 + 1))
 
         assert status == 413
@@ -174,7 +175,7 @@ async def test_a_body_that_is_too_large_is_refused() -> None:
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "identity, gzip"])
 async def test_a_compressed_body_is_refused_before_it_is_read(encoding: str) -> None:
     async with SlackEmulator() as slack, joined(slack) as platform:
-        async with serving(platform.handler(FakeIntake())) as url:
+        async with serving(platform.handler(FakeQueue().intake)) as url:
             headers = f"{headers_of(slack)}Content-Encoding: {encoding}\r\n"
             answer = await answer_to_half_a_request(url, headers)
 
@@ -195,7 +196,7 @@ async def test_a_strangers_body_that_breaks_off_leaves_no_line_in_the_log(
 ) -> None:
     limits = replace(LIMITS, body_timeout=60.0)
     async with SlackEmulator() as slack, joined(slack, limits=limits) as platform:
-        posts = {"/slack/events": platform.handler(FakeIntake())}
+        posts = {"/slack/events": platform.handler(FakeQueue().intake)}
         with socket.socket() as chosen:
             chosen.bind(("127.0.0.1", 0))
             port = chosen.getsockname()[1]
@@ -230,7 +231,7 @@ async def test_what_slack_signed_but_nobody_can_read_is_a_bad_request(
     kind: str, bodies: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     async with SlackEmulator() as slack, joined(slack) as platform:
-        async with serving(platform.handler(FakeIntake())) as url:
+        async with serving(platform.handler(FakeQueue().intake)) as url:
             answers = [await send_body(slack, url, body.encode(), kind=kind) for body in bodies]
 
         assert set(answers) == {400}
@@ -253,9 +254,9 @@ async def test_what_slack_signed_but_nobody_can_read_is_a_bad_request(
 async def test_an_event_that_cannot_be_read_is_acknowledged_with_one_line_in_the_log(
     change: dict[str, object], caplog: pytest.LogCaptureFixture
 ) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator() as slack, joined(slack) as platform:
-        async with serving(platform.handler(intake)) as url:
+        async with serving(platform.handler(intake.intake)) as url:
             status = await send(slack, url, {**dm_event(slack), **change})
 
         assert status == 200
@@ -290,8 +291,7 @@ OURS = {"type": "event_callback", "team_id": SlackEmulator.team_id}
 async def test_a_body_of_another_shape_is_answered_with_one_line_in_the_log(
     body: dict[str, object], transport: Transport, caplog: pytest.LogCaptureFixture
 ) -> None:
-    intake = FakeIntake()
-    async with SlackEmulator() as slack, hearing(slack, intake, transport):
+    async with heard(transport) as (slack, intake, _):
         delivery = await slack.deliver(body)
 
         assert delivery.status in (200, 400)
@@ -302,9 +302,7 @@ async def test_a_body_of_another_shape_is_answered_with_one_line_in_the_log(
 async def test_an_event_that_is_too_deep_for_its_readers_is_acknowledged_with_one_line(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    intake = FakeIntake()
-    intake.refuses = RecursionError()
-    async with SlackEmulator() as slack, hearing(slack, intake, "http"):
+    async with heard("http", refuses=RecursionError()) as (slack, _, _):
         delivery = await slack.deliver({**OURS, "event": dm_event(slack)})
 
         assert delivery.status == 200
@@ -315,7 +313,7 @@ async def test_a_rate_limit_notice_of_another_shape_is_logged_in_short(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     long = "9" * 100_000
-    async with SlackEmulator() as slack, hearing(slack, FakeIntake(), "http"):
+    async with SlackEmulator() as slack, hearing(slack, FakeQueue(), "http"):
         delivery = await slack.deliver(
             {"type": "app_rate_limited", "team_id": long, "minute_rate_limited": [long]}
         )
@@ -330,7 +328,7 @@ async def test_a_rate_limit_notice_is_a_warning_with_the_minute(
     transport: Transport, caplog: pytest.LogCaptureFixture
 ) -> None:
     limited = {"type": "app_rate_limited", "token": "x", "minute_rate_limited": 1518467820}
-    async with SlackEmulator() as slack, hearing(slack, FakeIntake(), transport):
+    async with SlackEmulator() as slack, hearing(slack, FakeQueue(), transport):
         delivery = await slack.deliver({**limited, "team_id": slack.team_id, "api_app_id": "A1"})
 
         assert delivery.status == 200
@@ -343,12 +341,12 @@ async def test_a_rate_limit_notice_is_a_warning_with_the_minute(
 async def test_a_command_that_cannot_be_read_is_answered_with_an_apology(
     missing: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     names = {"user_id": "U1", "channel_id": "C1", "trigger_id": "1.2.3", "command": "/ask"}
     fields = {**names, "text": "why?", "team_id": SlackEmulator.team_id}
     del fields[missing]
     async with SlackEmulator() as slack, joined(slack) as platform:
-        async with serving(platform.handler(intake)) as url:
+        async with serving(platform.handler(intake.intake)) as url:
             body = urlencode(fields).encode()
             status = await send_body(slack, url, body, kind="application/x-www-form-urlencoded")
 
@@ -364,7 +362,7 @@ async def test_a_button_that_is_none_of_ours_is_acknowledged() -> None:
     async with (
         SlackEmulator() as slack,
         joined(slack) as platform,
-        serving(platform.handler(FakeIntake())) as url,
+        serving(platform.handler(FakeQueue().intake)) as url,
     ):
         status = await send_body(slack, url, body, kind="application/x-www-form-urlencoded")
 
@@ -385,10 +383,10 @@ async def test_a_button_that_is_none_of_ours_is_acknowledged() -> None:
 async def test_only_events_of_our_workspace_are_admitted(
     wrapper: dict[str, object], ours: bool
 ) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator() as slack, joined(slack) as platform:
         wrapped = {"type": "event_callback", "event": dm_event(slack), **wrapper}
-        async with serving(platform.handler(intake)) as url:
+        async with serving(platform.handler(intake.intake)) as url:
             status = await send_body(slack, url, json.dumps(wrapped).encode())
 
         assert status == 200
@@ -400,7 +398,7 @@ async def test_slacks_check_of_the_address_is_answered() -> None:
     async with (
         SlackEmulator() as slack,
         joined(slack) as platform,
-        serving(platform.handler(FakeIntake())) as url,
+        serving(platform.handler(FakeQueue().intake)) as url,
         aiohttp.ClientSession() as session,
         session.post(url, data=body, headers=signed(slack, body)) as answer,
     ):
@@ -414,7 +412,7 @@ async def test_slacks_check_of_the_certificate_is_answered_quietly(
     async with (
         SlackEmulator() as slack,
         joined(slack) as platform,
-        serving(platform.handler(FakeIntake())) as url,
+        serving(platform.handler(FakeQueue().intake)) as url,
     ):
         status = await send_body(slack, url, form, kind=kind)
 
@@ -426,7 +424,7 @@ async def test_slacks_check_of_the_certificate_is_answered_quietly(
 async def test_a_lost_socket_is_replaced_and_nothing_is_missed(
     lose: Callable[[SlackEmulator], Awaitable[None]],
 ) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator(ack_within=0.5) as slack, hearing(slack, intake):
         await lose(slack)
 
@@ -439,9 +437,8 @@ async def test_a_lost_socket_is_replaced_and_nothing_is_missed(
 async def test_proxy_variables_do_not_reach_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    intake = FakeIntake()
-    async with SlackEmulator() as slack, hearing(slack, intake):
-        await slack.say(slack.channel_id, slack.user("Ann"), f"{slack.bot_mention} why?")
+    async with heard() as (slack, intake, ann):
+        await slack.say(slack.channel_id, ann, f"{slack.bot_mention} why?")
         await until(lambda: intake.turns)
 
         assert intake.last.text == "why?"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from adapters.slack.markup import readable
 from adapters.slack.reading import message_text
 from tests.emulators.slack import SCOPES, SlackEmulator
-from tests.support.fakes import FakeIntake
+from tests.support.fakes import FakeQueue
 from tests.support.slack_platform import dm_event, hearing, joined, send, serving
 from tests.support.waiting import until
 
@@ -101,9 +101,9 @@ ROWS = "Name | Sum & more\nAnn@somebody | 3\n | two lines"
 async def test_what_is_forwarded_or_pasted_is_part_of_the_question(
     extra: Payload, read: str
 ) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator() as slack, joined(slack) as platform:
-        async with serving(platform.handler(intake)) as url:
+        async with serving(platform.handler(intake.intake)) as url:
             await send(slack, url, {**dm_event(slack), "text": "", **extra})
 
         assert intake.texts == [read]
@@ -120,9 +120,9 @@ async def test_what_is_forwarded_or_pasted_is_part_of_the_question(
     ids=str,
 )
 async def test_a_preview_is_nobodys_question(preview: Payload) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator() as slack, joined(slack) as platform:
-        async with serving(platform.handler(intake)) as url:
+        async with serving(platform.handler(intake.intake)) as url:
             await send(slack, url, {**dm_event(slack), "attachments": [preview]})
 
         assert intake.texts == ["why?"]
@@ -412,9 +412,9 @@ def test_no_shape_of_a_message_raises(attachments: object, blocks: object) -> No
 
 
 async def test_slash_me_in_a_dm_is_a_question() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator() as slack, joined(slack) as platform:
-        async with serving(platform.handler(intake)) as url:
+        async with serving(platform.handler(intake.intake)) as url:
             event = {**dm_event(slack), "subtype": "me_message", "text": "wonders why"}
             await send(slack, url, event)
 
@@ -422,9 +422,9 @@ async def test_slash_me_in_a_dm_is_a_question() -> None:
 
 
 async def test_a_notice_of_slack_itself_is_no_question() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator() as slack, joined(slack) as platform:
-        async with serving(platform.handler(intake)) as url:
+        async with serving(platform.handler(intake.intake)) as url:
             notice = "Your app was changed by an admin."
             await send(slack, url, {**dm_event(slack), "user": "USLACK", "text": notice})
 
@@ -434,7 +434,7 @@ async def test_a_notice_of_slack_itself_is_no_question() -> None:
 
 @pytest.mark.parametrize("markup", ["<#{}>", "<#{}|>"])
 async def test_a_public_channel_is_called_by_its_name(markup: str) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     scopes = {*SCOPES, "channels:read"}
     async with SlackEmulator(scopes=scopes) as slack, hearing(slack, intake):
         ann, news = slack.user("Ann"), slack.channel("news", member=False)
@@ -452,9 +452,9 @@ async def test_a_public_channel_is_called_by_its_name(markup: str) -> None:
 
 
 async def test_without_the_scope_a_channel_is_called_by_its_id_and_nobody_asks_again() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator(scopes=SCOPES - {"channels:read"}) as slack, joined(slack) as platform:
-        async with serving(platform.handler(intake)) as url:
+        async with serving(platform.handler(intake.intake)) as url:
             for number in range(2):
                 place = slack.channel(f"news{number}")
                 ts = f"170000000{number}.000100"

@@ -16,6 +16,7 @@ from bot.ports import Model, Platform
 from bot.reply.edit_budget import EditBudgets
 from bot.store import Store
 from bot.text.prompt import SystemPrompt
+from bot.turns.context import ContextReader
 from bot.turns.conversation import Conversation
 from bot.turns.queue import Limits, QueueScript, Repair, Taken, Token, TurnLeases, TurnQueue
 from bot.turns.records import History
@@ -28,7 +29,6 @@ KEY = ThreadKey("console", "local", "ann", "t1")
 ANN, BOB = Person("u1", "Ann"), Person("u2", "Bob")
 LEASE = 0.5  # seconds
 KEEP = 60.0  # seconds
-LONGEST = 20_000  # characters of an answer
 LIMITS = Limits(waiting_per_thread=50, waiting_per_person=50, waiting=100, running_per_person=10)
 POLICY = WorkPolicy(
     longest_read=0.05,
@@ -79,14 +79,14 @@ def make_leases(kind: type[_Leases], store: Store, *, lease: float = LEASE) -> _
 
 
 def make_conversation(store: Store, model: Model) -> Conversation:
+    history = History(store=store, keep_seconds=KEEP)
     return Conversation(
-        history=History(store=store, keep_seconds=KEEP),
+        history=history,
         model=model,
         budgets=EditBudgets(store=store),
         system_prompt=SystemPrompt("Be brief.", adds_line=False),
         patience=2.0,
-        longest=LONGEST,
-        thread_context=50,
+        context=ContextReader(leases=make_queue(store).leases, history=history, most=50),
     )
 
 

@@ -1,4 +1,4 @@
-"""A terminal in a process of its own, with an intake that answers as a worker would."""
+"""A terminal in a process of its own, whose queue answers as a worker would."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ import sys
 import termios
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from adapters.console import ConsolePlatform
+from adapters.console.platform import ConsolePlatform
 from adapters.live import stream_of
 from bot.access.preferences import ModelChoice, PreferenceStore
-from bot.access.quotas import Quota, Usage
 from bot.access.rules import AccessRules
 from bot.app.shutdown import exit_process
 from bot.concurrency import cancelled
-from bot.domain import ANYBODY, Asker, Exchange, Page, Person, Place, Standing, ThreadKey, Turn
+from bot.domain import Page, Shown, Turn
 from bot.errors import StoreUnavailable, ThreadBusy
-from bot.intake.intake import Intake
 from bot.store import Store, connect
+from bot.turns.standings import TurnRecord
+from tests.support.fakes import FakeQueue
 from tests.support.terminal import at_terminal
 
 # What the worker shows, state by state; the last is final.
@@ -49,34 +50,20 @@ def arguments(store: Store) -> tuple[str, str]:
     return store.url, store.key().removesuffix(":{0}")
 
 
-class FakeIntake(Intake):
+class AnsweringQueue(FakeQueue):
     """Answers as a worker would, through the surface and a connection of its own."""
 
     def __init__(self, worker: ConsolePlatform, store: Store) -> None:
-        self._worker = worker
-        self._store = store
         models = ModelChoice("small/one", "Fast"), ModelChoice("large/one", "Clever")
         self.preferences = PreferenceStore(store=store, models=models)
-        self.access = AccessRules(direct_messages=False)
+        super().__init__(preferences=self.preferences, access=AccessRules(direct_messages=False))
+        self._worker = worker
+        self._store = store
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopped = asyncio.Event()
         self._one_by_one = asyncio.Lock()
-        self.exchanges: list[Exchange] = []
-        self.edits: list[Turn] = []
-        self.regenerated: list[str] = []
-        self.stopped: list[str] = []
-        self.turns: list[Turn] = []
-        self.resets: list[ThreadKey] = []
-        self.forgotten: list[str] = []
-        self.forgotten_people: list[str] = []
-        self.forgets_at_once = True
 
-    async def check_access(
-        self, thread: ThreadKey, person: Person, asker: Asker, *, called: bool = True
-    ) -> None:
-        self.access.check(thread, person, asker)
-
-    async def admit(self, turn: Turn) -> bool:
+    async def admit(self, turn: Turn, **_: object) -> bool:
         if turn.text == "busy":
             raise ThreadBusy
         if turn.text == "away":
@@ -86,51 +73,23 @@ class FakeIntake(Intake):
         return True
 
     async def stop(self, turn_id: str, *, person_id: str = "") -> bool:
-        self.stopped.append(turn_id)
         self._stopped.set()
-        return True
+        return await super().stop(turn_id, person_id=person_id)
 
-    async def forget(self, *turn_ids: str, **_: Any) -> None:
-        self.forgotten += turn_ids
-
-    async def forget_person(self, platform: str, person: Person) -> None:
-        self.forgotten_people.append(person.id)
-
-    async def has_forgotten(self, platform: str, person: Person) -> bool:
-        return self.forgets_at_once
-
-    async def usage(self, thread: ThreadKey, person: Person, asker: Asker) -> Usage:
-        return Usage(2, 1234, 1234, Quota(), 3600.0)
-
-    async def reset(self, thread: ThreadKey, *, event_id: str = "") -> None:
-        self.resets.append(thread)
-
-    async def edit(self, turn: Turn, *, edited_at: float) -> None:
-        self.edits.append(turn)
+    async def edit(self, turn: Turn, *, edited_at: float, **_: object) -> None:
+        self.edits.append((turn, edited_at))
         self._start(turn)
 
-    async def regenerate(
-        self,
-        turn_id: str,
-        *,
-        person_id: str,
-        press_id: str,
-        place: Place | None = None,
-        asker: Asker = ANYBODY,
-        reread: object = None,
-    ) -> Turn:
-        self.regenerated.append(turn_id)
-        turn = next(turn for turn in self.turns if turn.id == turn_id)
+    async def regenerate(self, turn_id: str, *, person_id: str, **how: Any) -> None:
+        await super().regenerate(turn_id, person_id=person_id, **how)
+        turn = self.known(turn_id)
+        assert turn
         self._start(turn)
-        return turn
 
-    async def remembered(self, thread: ThreadKey) -> list[Exchange]:
-        return self.exchanges
-
-    async def standings(
-        self, thread: ThreadKey, turn_ids: Sequence[str], *, person_id: str
-    ) -> list[Standing]:
-        return [Standing(each, "another's question", 0.0, "done", "Mine") for each in turn_ids]
+    async def standings(self, *turn_ids: str) -> list[TurnRecord]:
+        shown = Shown(("m1",), "Mine", "Mine", outcome="done")
+        turns = (replace(self.turns[0], id=one, text="another's question") for one in turn_ids)
+        return [TurnRecord(turn, False, shown, "", "done", "") for turn in turns]
 
     async def work_ends(self) -> None:
         await asyncio.gather(*self._tasks)
@@ -237,10 +196,10 @@ def main() -> None:
                 stdin=sys.stdin,
                 stdout=sys.stdout,
             )
-            intake = FakeIntake(platform, store)
-            await platform.listen(intake)
-            print("threads:", {str(turn.key) for turn in intake.turns})
-            print("resets:", len(intake.resets), "forgotten:", len(intake.forgotten))
+            queue = AnsweringQueue(platform, store)
+            await platform.listen(queue.intake)
+            print("threads:", {str(turn.key) for turn in queue.turns})
+            print("resets:", len(queue.resets), "forgotten:", len(queue.forgotten))
 
     try:
         asyncio.run(run())

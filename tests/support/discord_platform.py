@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-from adapters.discord import DiscordPlatform, connect
 from adapters.discord.gateway.listen import Shards
+from adapters.discord.platform import DiscordPlatform, connect
 from adapters.discord.reply.channel import ChannelAddress
 from adapters.discord.tuning import Tuning
 from bot.concurrency import running
@@ -18,7 +18,14 @@ from bot.intake.intake import Intake
 from bot.reply.edit_budget import EditBudgets
 from bot.store import Store
 from tests.emulators.discord import DiscordEmulator, GatewayRules
-from tests.support.fakes import EmptyStore, FakeIntake, NoLimits, NotedIntake, RefusingStore
+from tests.support.fakes import (
+    EmptyStore,
+    FakeQueue,
+    NoLimits,
+    NotedIntake,
+    RefusingStore,
+    door,
+)
 from tests.support.waiting import until
 
 FAST = GatewayRules(identify_seconds=0.0)
@@ -57,7 +64,7 @@ async def logged_in(
 @asynccontextmanager
 async def listening(
     emulator: DiscordEmulator,
-    intake: Intake,
+    intake: Intake | FakeQueue | NotedIntake,
     *,
     threads: bool = True,
     tuning: Tuning | None = None,
@@ -68,10 +75,22 @@ async def listening(
         logged_in(
             emulator, threads=threads, tuning=tuning, leaves_other_servers=leaving
         ) as platform,
-        running(platform.listen(intake, store=EmptyStore())),
+        running(platform.listen(door(intake), store=EmptyStore())),
     ):
         await until(emulator.connected.is_set)
         yield platform
+
+
+@asynccontextmanager
+async def heard(
+    *, refuses: Exception | None = None, message_content: bool = True, threads: bool = True
+) -> AsyncIterator[tuple[DiscordEmulator, FakeQueue, str]]:
+    """A Discord where the bot listens, what it asks of the queue, and Ada, a person there."""
+    queue = FakeQueue()
+    queue.refuses = refuses
+    emulated = DiscordEmulator(message_content=message_content)
+    async with emulated as emulator, listening(emulator, queue, threads=threads):
+        yield emulator, queue, emulator.user("Ada")
 
 
 def turn_at(place: Place, *, turn_id: str = "discord:1", text: str = "why?") -> Turn:
@@ -100,7 +119,7 @@ def snowflake_of(moment: float) -> int:
 @asynccontextmanager
 async def running_process(
     emulator: DiscordEmulator,
-    intake: Intake,
+    intake: Intake | FakeQueue | NotedIntake,
     store: Store,
     *,
     shards: Shards | None = None,
@@ -116,7 +135,7 @@ async def running_process(
     wanted = emulator.sessions + emulator.resumes + awaited
     async with (
         logged_in(emulator, gateway_url=gateway_url or "", tuning=tuning) as platform,
-        running(platform.listen(intake, store=store, shards=shards)) as task,
+        running(platform.listen(door(intake), store=store, shards=shards)) as task,
     ):
         await until(lambda: emulator.sessions + emulator.resumes >= wanted or task.done())
         yield platform
@@ -182,7 +201,7 @@ async def after_a_session(
 ) -> AsyncIterator[tuple[DiscordEmulator, str]]:
     """A Discord where a process has listened, and Ada, a person there; the session is over."""
     async with DiscordEmulator(gateway=rules) as emulator:
-        async with running_process(emulator, FakeIntake(), store):
+        async with running_process(emulator, FakeQueue(), store):
             await until_saved(store, 1)
         emulator.clock.advance(3600)
         yield emulator, emulator.user("Ada")
@@ -194,7 +213,7 @@ async def make_hidden_session(emulator: DiscordEmulator, store: Store) -> tuple[
     She has told "one" since, in a DM that is new: who begins a session of its own does not hear it.
     """
     ada, hidden = emulator.user("Ada"), Hidden(store, emulator)
-    async with running_process(emulator, FakeIntake(), store):
+    async with running_process(emulator, FakeQueue(), store):
         await until_saved(store, 1)
     hidden.former = await saved(store)
     await emulator.say(emulator.dm(ada), ada, "one")
@@ -203,7 +222,7 @@ async def make_hidden_session(emulator: DiscordEmulator, store: Store) -> tuple[
 
 
 async def our_thread(
-    emulator: DiscordEmulator, platform: DiscordPlatform, turns: FakeIntake | NotedIntake
+    emulator: DiscordEmulator, platform: DiscordPlatform, turns: FakeQueue | NotedIntake
 ) -> str:
     """Return a thread that the bot opened, for the last turn in a channel."""
     turn = next(each for each in reversed(turns.turns) if each.place["opens_thread"])

@@ -7,28 +7,28 @@ import functools
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
-    Awaitable,
     Callable,
     Collection,
     Mapping,
     Sequence,
 )
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
-from typing import Any
+from copy import copy
+from dataclasses import dataclass, field
+from typing import Any, cast
 
 import redis.asyncio
 
 from bot.access.preferences import ModelChoice, PreferenceStore, Scope
+from bot.access.quotas import Quota, Usage
 from bot.access.rules import AccessRules
 from bot.concurrency import empty_stream
 from bot.domain import (
-    ANYBODY,
-    Asker,
     ContextMessage,
     Delta,
     EditBudget,
     End,
+    Exchange,
     Follow,
     Message,
     Page,
@@ -43,21 +43,20 @@ from bot.domain import (
 from bot.errors import (
     MessageGone,
     ModelError,
-    NothingAsked,
     Refused,
     StoreUnavailable,
     SurfaceError,
     WriteFailed,
 )
-from bot.intake.addressed import Facts, ignore_reason
-from bot.intake.intake import Intake
+from bot.intake.access import AccessControl
+from bot.intake.addressed import Facts
+from bot.intake.intake import Admitted, Ignored, Intake, Outcome, Received, Stopped
 from bot.ports import Surface
 from bot.reply.edit_budget import EditBudgets
-from bot.reply.writer import Reply
 from bot.store import Script, Store
 from bot.turns.queue import Limits, TurnQueue
 from bot.turns.records import History
-from tests.support.replies import allow_retry, always_announce
+from tests.support.replies import make_reply
 from tests.support.waiting import until
 
 
@@ -291,63 +290,119 @@ class RefusingStore(Store):
             raise StoreUnavailable("refused")
 
 
-class NothingChosen(PreferenceStore):
-    """Preferences of places in which nothing is chosen."""
+class FakePreferences:
+    """Nothing is chosen anywhere, and there is one model."""
+
+    models: Sequence[ModelChoice] = ()
+    offered: Sequence[ModelChoice] = ()
 
     async def read(self, thread: ThreadKey) -> Mapping[Scope, Preferences]:
         return {}
 
+    def label_of(self, model: str) -> str:
+        return model
 
-class FakeIntake(Intake):
-    """Remembers what it was asked; `refuses` is raised instead, as long as it stands.
 
-    An admission takes `slow` seconds, and lasts while `open` is not set. If somebody's answer
-    `runs`, it can be stopped. `knows_all` is as if every turn had been admitted, or forgotten,
-    before; `waits` as if no worker took one, and `has_ended` as if every one had its outcome.
+class FakeHistory:
+    """Keeps names and messages in memory, and no exchanges."""
+
+    def __init__(self, queue: FakeQueue) -> None:
+        self._queue = queue
+        self.exchanges: list[Exchange] = []
+        self.named: list[tuple[ThreadKey, Person]] = []
+        self.kept: dict[str, ContextMessage] = {}
+
+    async def read(self, thread: ThreadKey) -> list[Exchange]:
+        return self.exchanges
+
+    async def ratings(self, thread: ThreadKey, person_id: str) -> dict[str, str]:
+        return {}
+
+    async def save_name(self, thread: ThreadKey, person: Person) -> None:
+        self._queue.fail()
+        self.named.append((thread, person))
+
+    async def keep_message(self, name: str, message: ContextMessage) -> None:
+        self._queue.fail()
+        self.kept[name] = message
+
+    async def kept_message(self, name: str) -> ContextMessage | None:
+        self._queue.fail()
+        return self.kept.get(name)
+
+
+class FakeForgetting:
+    """Forgets people at once, or never if not `is_quick`."""
+
+    def __init__(self, queue: FakeQueue) -> None:
+        self._queue = queue
+        self.people: list[str] = []
+        self.is_quick = True
+
+    async def begin(self, name: str) -> None:
+        self._queue.fail()
+        self.people.append(name.rpartition(":")[2])
+
+    async def is_done(self, name: str) -> bool:
+        self._queue.fail()
+        return self.is_quick
+
+
+class FakeQueue:
+    """Remembers in memory what it was asked; `refuses` is raised instead, as long as it stands.
+
+    An admission lasts while `open` is not set. If somebody's answer `runs`, it can be stopped.
+    `knows_all` is as if every turn had been admitted, or forgotten, before; `is_waiting` as if no
+    worker took one, and `has_ended` as if every one had its outcome. `intake` is a real one over
+    this queue.
     """
 
-    def __init__(self) -> None:
-        self.preferences = NothingChosen(store=EmptyStore())
-        self.follow = "auto"
-        self.access = AccessRules()
+    def __init__(
+        self, *, preferences: PreferenceStore | None = None, access: AccessRules | None = None
+    ) -> None:
+        self.history = FakeHistory(self)
+        self.forgetting = FakeForgetting(self)
         self.refuses: Exception | None = None
-        self.knows_all = False
-        self.has_ended = False
-        self.waits = False
-        self.asked_for_waits: list[str] = []  # the texts of turns that may wait
+        self.refusals = 0
+        self.is_full: Exception | None = None
+        self.knows_all = self.has_ended = self.is_waiting = self.runs = False
+        self.is_away, self.is_idle_there = False, True
         self.end: End | None = ""
-        self.slow = 0.0
         self.open = asyncio.Event()
         self.open.set()
-        self.refusals = 0
-        self.access = AccessRules()
-        self.not_allowed: Exception | None = None
-        self.checked: list[tuple[ThreadKey, Asker]] = []
         self.asked: list[str] = []
         self.turns: list[Turn] = []
         self.edits: list[tuple[Turn, float]] = []
+        self.asked_for_waits: list[str] = []
         self.stopped: list[str] = []
         self.stopped_by: list[str] = []
         self.stopped_threads: list[ThreadKey] = []
-        self.resets: list[ThreadKey] = []
-        self.handled: set[str] = set()
-        self.continued: list[Place | None] = []
-        self.runs = False
-        self.manages = False  # who said stop last
         self.stopped_own: list[tuple[str, str]] = []
-        self.kept: dict[str, ContextMessage] = {}
         self.pressed: list[tuple[str, str, str]] = []
         self.pressed_at: list[Place | None] = []
         self.forgotten: list[str] = []
-        self.forgotten_answers: list[str] = []
-        self.forgotten_people: list[str] = []
-        self.forgets_at_once = True
+        self.forgotten_messages: list[str] = []
         self.forgets = 0
-        self.named: list[tuple[ThreadKey, Person]] = []
+        self.resets: list[ThreadKey] = []
+        self.handled: set[str] = set()
         self.threads: dict[str, ThreadKey] = {}
-        self.helped: set[tuple[str, str]] = set()
-        self.is_full: Exception | None = None
         self.speakers: dict[ThreadKey, set[str]] = {}
+        self.warned: set[str] = set()
+        # What the intake asks of the queue, the history and the preferences is all here.
+        self.intake = Intake(
+            queue=cast("TurnQueue", self),
+            history=cast("History", self.history),
+            preferences=preferences or cast("PreferenceStore", FakePreferences()),
+            access=access or AccessRules(),
+        )
+
+    @property
+    def leases(self) -> FakeQueue:
+        return self
+
+    @property
+    def access(self) -> AccessControl:
+        return self.intake.access
 
     @property
     def texts(self) -> list[str]:
@@ -357,68 +412,50 @@ class FakeIntake(Intake):
     def last(self) -> Turn:
         return self.turns[-1]
 
-    async def admit(self, turn: Turn) -> bool:
-        if not turn.text:
-            refused = NothingAsked()
-            refused.repeated = (turn.key.channel, turn.person.id) in self.helped
-            self.helped.add((turn.key.channel, turn.person.id))
-            raise refused
+    def known(self, turn_id: str) -> Turn | None:
+        return next((turn for turn in self.turns if turn.id == turn_id), None)
+
+    async def admit(self, turn: Turn, **_: object) -> bool:
         self._refuse()
-        await asyncio.sleep(self.slow)
         self.asked.append(turn.id)
-        if self.knows_all or turn.id in [known.id for known in self.turns]:
+        if self.knows_all or self.known(turn.id):
             return False
         self.turns.append(turn)
         await self.open.wait()
         return True
 
-    async def still_waits(self, turn: Turn, *, after: float, first: bool = False) -> bool:
-        self.asked_for_waits.append(turn.text)
-        return self.waits
-
-    async def note_message(
-        self, facts: Facts, thread: ThreadKey | None, *people: str, ours: bool = False
-    ) -> bool:
-        askers = {turn.person.id for turn in self.turns if turn.key == thread}
-        if thread and (ours or facts.calls_bot or askers or thread in self.speakers):
-            known = self.speakers.setdefault(thread, set())
-            known.update(people, askers)
-            facts = replace(facts, speakers=len(known))
-        return not ignore_reason(facts, "auto")
-
-    async def stop_own(
-        self,
-        turn_id: str,
-        thread: ThreadKey,
-        person: Person,
-        *,
-        channel: str = "",
-        manages: Callable[[], Awaitable[bool]] | bool = False,
-    ) -> bool:
-        self._fail()
-        self.manages = manages if isinstance(manages, bool) else await manages()
-        self.stopped_own.append((person.id, channel))
-        return self.runs
-
-    async def edit(self, turn: Turn, *, edited_at: float) -> None:
+    async def edit(self, turn: Turn, *, edited_at: float, **_: object) -> None:
         self._refuse()
         self.edits.append((turn, edited_at))
-        if turn.text and turn.id not in [known.id for known in self.turns]:
+        if not self.known(turn.id):
             self.turns.append(turn)
 
-    async def check_access(
-        self, thread: ThreadKey, person: Person, asker: Asker, *, called: bool = True
-    ) -> None:
-        if self.not_allowed:
-            self.checked.append((thread, asker))
-            raise self.not_allowed
-
-    async def depends_on_roles(self, thread: ThreadKey) -> bool:
-        return False
-
-    async def check_room(self, turn: Turn) -> None:
+    async def check_room(self, turn: Turn, **_: object) -> None:
         if self.is_full:
             raise self.is_full
+
+    async def waits(self, turn_id: str, *, first_in: ThreadKey | None = None) -> bool:
+        self.asked_for_waits += [turn.text for turn in self.turns if turn.id == turn_id]
+        return self.is_waiting
+
+    async def note_speakers(self, thread: ThreadKey, *people: str, ours: bool = False) -> int:
+        askers = {turn.person.id for turn in self.turns if turn.key == thread}
+        if not (ours or askers or thread in self.speakers):
+            return 0
+        known = self.speakers.setdefault(thread, set())
+        known.update(people, askers)
+        return len(known)
+
+    def note_away(self, error: StoreUnavailable) -> None:
+        """Go on."""
+
+    async def claim_refusal_notice(self, platform: str, person: Person) -> bool:
+        is_first = person.id not in self.warned
+        self.warned.add(person.id)
+        return is_first
+
+    async def usage(self, thread: ThreadKey, person: Person, quota: Quota) -> Usage:
+        return Usage(2, 1234, 1234, quota, 3600.0)
 
     async def stop(self, turn_id: str, *, person_id: str = "") -> bool:
         self._refuse()
@@ -426,64 +463,51 @@ class FakeIntake(Intake):
         self.stopped_by.append(person_id)
         return not self.has_ended
 
-    async def asker(self, turn_id: str) -> str:
-        self._fail()
-        return next((turn.person.id for turn in self.turns if turn.id == turn_id), "")
-
-    async def keep_message(self, name: str, message: ContextMessage) -> None:
-        self._fail()
-        self.kept[name] = message
-
-    async def kept_message(self, name: str) -> ContextMessage | None:
-        self._fail()
-        return self.kept.get(name)
-
-    async def reset(self, thread: ThreadKey, *, event_id: str = "") -> None:
-        self._fail()
-        await self.open.wait()
-        self.resets.append(thread)
-
-    async def continue_answer(
-        self,
-        turn_id: str,
-        *,
-        person_id: str,
-        press_id: str,
-        place: Place | None = None,
-        asker: Asker = ANYBODY,
-    ) -> Turn:
-        self._refuse()
-        self.continued.append(place)
-        return _pressed(turn_id)
-
-    async def note_handled(self, event_id: str) -> None:
-        self.handled.add(event_id)
-
-    async def is_handled(self, event_id: str) -> bool:
-        return event_id in self.handled
-
-    async def how_ended(self, turn_id: str) -> End | None:
-        return self.end
-
     async def stop_thread(self, thread: ThreadKey) -> bool:
-        self._fail()
+        self.fail()
         self.stopped_threads.append(thread)
         return True
 
+    async def stop_own(
+        self, turn_id: str, thread: ThreadKey, person: Person, *, channel: str = ""
+    ) -> bool:
+        self.fail()
+        self.stopped_own.append((person.id, channel))
+        return self.runs
+
+    async def is_idle(self, thread: ThreadKey) -> bool:
+        return self.is_idle_there
+
+    async def turn(self, turn_id: str) -> Turn | None:
+        self.fail()
+        return self.known(turn_id)
+
+    async def thread_of_turn(self, turn_id: str) -> ThreadKey | None:
+        self.fail()
+        turn = self.known(turn_id)
+        return turn.key if turn else None
+
+    async def thread_of(self, platform: str, message_id: str) -> ThreadKey | None:
+        return self.threads.get(message_id) if platform == "discord" else None
+
+    async def result(self, turn_id: str) -> Shown | None:
+        return None if self.end is None else Shown(outcome="done", end=self.end)
+
     async def regenerate(
-        self,
-        turn_id: str,
-        *,
-        person_id: str,
-        press_id: str,
-        place: Place | None = None,
-        asker: Asker = ANYBODY,
-        reread: Callable[[Turn], Awaitable[str]] | None = None,
-    ) -> Turn:
+        self, turn_id: str, *, person_id: str, press_id: str, place: Place | None, **_: object
+    ) -> None:
         self._refuse()
         self.pressed.append((turn_id, person_id, press_id))
         self.pressed_at.append(place)
-        return _pressed(turn_id)
+
+    async def continue_answer(self, turn_id: str, following: Turn, **_: object) -> None:
+        self._refuse()
+        self.turns.append(following)
+
+    async def reset(self, thread: ThreadKey, event_id: str = "") -> None:
+        self.fail()
+        await self.open.wait()
+        self.resets.append(thread)
 
     async def forget(
         self,
@@ -492,31 +516,18 @@ class FakeIntake(Intake):
         platform: str = "",
         messages: Sequence[str] = (),
     ) -> None:
-        self._fail()
+        self.fail()
         self.forgets += 1
         self.forgotten += turn_ids
-        self.forgotten_answers += messages
+        self.forgotten_messages += messages
 
-    async def forget_person(self, platform: str, person: Person) -> None:
-        self._fail()
-        self.forgotten_people.append(person.id)
+    async def note_handled(self, event_id: str) -> None:
+        self.handled.add(event_id)
 
-    async def has_forgotten(self, platform: str, person: Person) -> bool:
-        self._fail()
-        return self.forgets_at_once
+    async def is_handled(self, event_id: str) -> bool:
+        return event_id in self.handled
 
-    async def save_name(self, thread: ThreadKey, person: Person) -> None:
-        self._fail()
-        self.named.append((thread, person))
-
-    async def thread_of_turn(self, turn_id: str) -> ThreadKey | None:
-        self._fail()
-        return next((turn.key for turn in self.turns if turn.id == turn_id), None)
-
-    async def thread_of(self, platform: str, message_id: str) -> ThreadKey | None:
-        return self.threads.get(message_id) if platform == "discord" else None
-
-    def _fail(self) -> None:
+    def fail(self) -> None:
         """Raise only what a store raises: what asks here is never refused."""
         if not isinstance(self.refuses, Refused):
             self._refuse()
@@ -524,63 +535,85 @@ class FakeIntake(Intake):
     def _refuse(self) -> None:
         if self.refuses:
             self.refusals += 1
-            raise self.refuses
+            raise copy(self.refuses)
 
 
-class NotedIntake(Intake):
-    """A real intake that notes the turns that were new, and the messages that it was asked about.
+class NotedIntake:
+    """A real intake that notes the turns that were new, and the messages that it received.
 
     `stopped` has the ids of the messages that were a stop.
     """
 
     def __init__(
-        self, store: Store, *, follow: Follow = "auto", models: Sequence[ModelChoice] = ()
+        self,
+        store: Store,
+        *,
+        follow: Follow = "auto",
+        models: Sequence[ModelChoice] = (),
+        access: AccessRules | None = None,
     ) -> None:
-        limits = Limits(100, 100, 100, 100)
-        queue = TurnQueue(
-            store=store, worker="w1", limits=limits, lease_seconds=60, keep_seconds=60
+        self.queue = TurnQueue(
+            store=store,
+            worker="w1",
+            limits=Limits(100, 100, 100, 100),
+            lease_seconds=60,
+            keep_seconds=60,
         )
-        self.queue = queue
-        super().__init__(
-            queue=queue,
+        self.preferences = PreferenceStore(store=store, models=models, max_tokens=1024)
+        self._real = Intake(
+            queue=self.queue,
             history=History(store=store, keep_seconds=60),
             follow=follow,
-            preferences=PreferenceStore(store=store, models=models, max_tokens=1024),
+            preferences=self.preferences,
+            access=access or AccessRules(),
         )
         self.turns: list[Turn] = []
         self.stopped: list[str] = []
         self.judged: list[Facts] = []
 
     @property
+    def intake(self) -> Intake:
+        # It has all that a real one has.
+        return cast("Intake", self)
+
+    @property
     def texts(self) -> list[str]:
         return [turn.text for turn in self.turns]
 
-    async def note_message(
-        self, facts: Facts, thread: ThreadKey | None, *people: str, ours: bool = False
-    ) -> bool:
-        answer = await super().note_message(facts, thread, *people, ours=ours)
-        self.judged.append(facts)
-        return answer
+    async def receive(self, received: Received) -> Outcome:
+        outcome = await self._real.receive(received)
+        if isinstance(outcome, Stopped):
+            self.stopped.append(received.turn.id)
+        elif received.facts:
+            self.judged.append(received.facts)
+        if isinstance(outcome, Admitted):
+            self._note(outcome.turn)
+        return outcome
 
-    async def admit(self, turn: Turn) -> bool:
-        is_new = await super().admit(turn)
-        if turn.id not in [known.id for known in self.turns]:
-            self.turns.append(turn)
+    async def ask(self, turn: Turn) -> bool:
+        is_new = await self._real.ask(turn)
+        if is_new:
+            self._note(turn)
         return is_new
 
-    async def stop_own(
-        self,
-        turn_id: str,
-        thread: ThreadKey,
-        person: Person,
-        *,
-        channel: str = "",
-        manages: Callable[[], Awaitable[bool]] | bool = False,
-    ) -> bool:
-        is_stop = await super().stop_own(turn_id, thread, person, channel=channel, manages=manages)
-        if is_stop:
-            self.stopped.append(turn_id)
-        return is_stop
+    def _note(self, turn: Turn) -> None:
+        if turn.id not in [known.id for known in self.turns]:
+            self.turns.append(turn)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+
+async def is_for_bot(intake: Intake, facts: Facts, thread: ThreadKey, person: Person) -> bool:
+    """Return whether a message in a thread is for the bot. It is empty, so nothing is admitted."""
+    turn = Turn(f"{thread.platform}:heard", thread, person, "", {}, 0.0)
+    outcome = await intake.receive(Received(turn=turn, facts=facts, people=[person.id]))
+    return isinstance(outcome, Refused) or outcome == Ignored("it says nothing")
+
+
+def door(of: Intake | FakeQueue | NotedIntake) -> Intake:
+    """Return what a platform listens for."""
+    return of if isinstance(of, Intake) else of.intake
 
 
 async def write_the_end(shown: Shown, *, surface: Surface, store: Store) -> None:
@@ -589,20 +622,5 @@ async def write_the_end(shown: Shown, *, surface: Surface, store: Store) -> None
     async def save(shown: Shown) -> None:
         """Keep nothing."""
 
-    reply = Reply(
-        turn_id="console:1",
-        surface=surface,
-        budgets=EditBudgets(store=store),
-        earlier=shown,
-        replaced_answer="",
-        stop=asyncio.Event(),
-        save=save,
-        patience=30.0,
-        before_retry=allow_retry,
-        claims_truncation_notice=always_announce,
-    )
+    reply = make_reply(store, surface, earlier=shown, saved=save, patience=30.0)
     await reply.stream(empty_stream())
-
-
-def _pressed(turn_id: str) -> Turn:
-    return Turn(turn_id, ThreadKey("fake", "", "", ""), Person("9", "Ada"), "", {}, 0.0)

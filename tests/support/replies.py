@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import Any
 
 from bot.domain import Delta, EditBudget, Shown
 from bot.errors import LeaseLost
 from bot.ports import Surface
+from bot.reply.draft import Draft
 from bot.reply.edit_budget import EditBudgets
-from bot.reply.writer import BeforeRetry, Reply, ReplyTiming
+from bot.reply.writer import Callbacks, Reply, ReplyTiming
 from bot.store import Store
 from tests.support.waiting import until
 
 WORDS = [f"word{number} " for number in range(40)]
 TEXT = "".join(WORDS)
+TIMING = ReplyTiming()
 
 
 def answer_of(text: str) -> str:
@@ -58,24 +62,25 @@ def make_reply(
     replaced: str = "",
     earlier: Shown | None = None,
     stop: asyncio.Event | None = None,
-    saved: Saved | None = None,
+    saved: Callable[[Shown], Awaitable[None]] | None = None,
     patience: float = 5.0,
     budgets: EditBudgets | None = None,
-    timing: ReplyTiming | None = None,
-    before_retry: BeforeRetry = allow_retry,
+    timing: ReplyTiming = TIMING,
+    before_retry: Callable[[Exception], Awaitable[None]] = allow_retry,
 ) -> Reply:
     return Reply(
         turn_id="console:1",
         surface=surface,
         budgets=budgets or EditBudgets(store=store),
-        earlier=earlier or Shown(tuple(message_ids), older, older),
-        replaced_answer=replaced,
+        draft=Draft(
+            limit=surface.limit,
+            measure=surface.measure,
+            earlier=earlier or Shown(tuple(message_ids), older, older),
+            replaced_answer=replaced,
+        ),
+        callbacks=Callbacks(saved or Saved(), before_retry, always_announce),
         stop=stop or asyncio.Event(),
-        save=saved or Saved(),
-        patience=patience,
-        timing=timing or ReplyTiming(),
-        before_retry=before_retry,
-        claims_truncation_notice=always_announce,
+        timing=replace(timing, patience=patience),
     )
 
 
@@ -92,6 +97,16 @@ async def spoken(
             await until(part)
         else:
             yield part
+
+
+async def answer(
+    store: Store,
+    surface: Surface,
+    *parts: Delta | float | Callable[[], object] | Exception,
+    **options: Any,
+) -> Shown:
+    """Stream what `spoken` yields as a reply; the options are those of `make_reply`."""
+    return await make_reply(store, surface, **options).stream(spoken(*parts))
 
 
 class Watched(EditBudgets):

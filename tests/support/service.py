@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bot.app.platforms import load_settings
 from bot.app.service import DRAIN_SECONDS, choose_roles, serve
 from bot.store import Store
 from config.settings import Settings
@@ -50,7 +51,7 @@ class _Collector(logging.Handler):
 def make_settings(store: Store, variables: Mapping[str, str]) -> Settings:
     """Return settings as a process would read them; several services share the store's server."""
     defaults = {"LEASE_SECONDS": str(PROCESS_LEASE), "PORT": "0", "REDIS_URL": store.url}
-    return Settings.load({**defaults, **variables}, NO_FILE)
+    return load_settings({**defaults, **variables}, NO_FILE)
 
 
 @asynccontextmanager

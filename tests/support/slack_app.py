@@ -8,6 +8,7 @@ import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import aiohttp
 import pytest
@@ -192,6 +193,11 @@ def section(text: str) -> list[Payload]:
     return [{"type": "section", "text": {"type": "mrkdwn", "text": text}}]
 
 
+def said(words: str) -> Payload:
+    """Return a text as a stream takes it."""
+    return {"chunks": [{"type": "markdown_text", "text": words}]} if words else {}
+
+
 @dataclass
 class Talk:
     """Ann has asked something in a channel; what the app says is said by raw HTTP."""
@@ -231,19 +237,18 @@ class Talk:
             "recipient_team_id": self.slack.team_id,
         }
 
-    async def start(self, **args: object) -> str:
+    async def start(self, words: str = "", /, **args: Any) -> str:
         """Start a stream in Ann's thread and return its ts."""
-        answer = await self.call("chat.startStream", **{**self.place, **args})
+        answer = await self.call("chat.startStream", **self.place, **said(words), **args)
         assert answer["ok"], answer
         return str(answer["ts"])
 
     async def append(self, ts: str, words: str) -> Payload:
-        return await self.call(
-            "chat.appendStream", channel=self.channel, ts=ts, markdown_text=words
-        )
+        return await self.call("chat.appendStream", channel=self.channel, ts=ts, **said(words))
 
-    async def stop(self, ts: str, **args: object) -> Payload:
-        return await self.call("chat.stopStream", channel=self.channel, ts=ts, **args)
+    async def stop(self, ts: str, words: str = "", **args: object) -> Payload:
+        place = {"channel": self.channel, "ts": ts}
+        return await self.call("chat.stopStream", **place, **said(words), **args)
 
     def read(self) -> str:
         """What stands under Ann's question."""
@@ -264,6 +269,6 @@ async def stream(client: AsyncWebClient, slack: SlackEmulator, ann: str, asked: 
         thread_ts=asked,
         recipient_user_id=ann,
         recipient_team_id=slack.team_id,
-        markdown_text="One",
+        **said("One"),  # type: ignore[arg-type]
     )
     return str(started["ts"])

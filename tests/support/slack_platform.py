@@ -16,9 +16,9 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from adapters.slack import SlackPlatform, connect
 from adapters.slack.inbound.outage import OutageRecord
 from adapters.slack.limits import Limits
+from adapters.slack.platform import SlackPlatform, connect
 from bot.concurrency import running
 from bot.domain import EditBudget, Page
 from bot.errors import WriteDelayed
@@ -30,7 +30,7 @@ from bot.turns.queue import TurnQueue
 from bot.turns.records import History
 from tests.emulators.slack import SlackEmulator
 from tests.emulators.slack.rates import Rate, per_minute
-from tests.support.fakes import EmptyStore, FakeIntake, NoLimits
+from tests.support.fakes import EmptyStore, FakeQueue, NoLimits, NotedIntake, door
 from tests.support.waiting import until
 
 Transport = Literal["socket", "http"]
@@ -88,7 +88,7 @@ async def joined(
 @asynccontextmanager
 async def hearing(
     slack: SlackEmulator,
-    intake: Intake,
+    intake: Intake | FakeQueue | NotedIntake,
     transport: Transport = "socket",
     *,
     store: Store | None = None,
@@ -99,14 +99,30 @@ async def hearing(
     """Receive events, by so many sockets, until the block ends like a process at SIGTERM."""
     async with joined(slack, budgets=budgets, limits=limits) as platform:
         if transport == "http":
-            async with serving(platform.handler(intake)) as url:
+            async with serving(platform.handler(door(intake))) as url:
                 await slack.verify(url)
                 yield platform
             return
         before = slack.sockets
-        async with running(platform.listen(intake, store=store or EmptyStore())) as task:
+        async with running(platform.listen(door(intake), store=store or EmptyStore())) as task:
             await until(lambda: slack.sockets == before + sockets or task.done())
             yield platform
+
+
+@asynccontextmanager
+async def heard(
+    transport: Transport = "socket",
+    *,
+    limits: Limits = LIMITS,
+    refuses: Exception | None = None,
+    slack: SlackEmulator | None = None,
+) -> AsyncIterator[tuple[SlackEmulator, FakeQueue, str]]:
+    """A Slack where the bot listens, what it asks of the queue, and Ann, a person there."""
+    queue = FakeQueue()
+    queue.refuses = refuses
+    running = slack or SlackEmulator()
+    async with running, hearing(running, queue, transport, limits=limits):
+        yield running, queue, running.user("Ann")
 
 
 @asynccontextmanager
@@ -206,7 +222,7 @@ def quiet(*, unlisted: bool = False, rates: dict[str, Rate] | None = None) -> Sl
 
 def listening(
     slack: SlackEmulator,
-    intake: FakeIntake,
+    intake: FakeQueue,
     store: Store,
     *,
     budgets: EditBudgets | None = None,

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
-from adapters.slack import SlackPlatform
 from adapters.slack.limits import Limits
+from adapters.slack.platform import SlackPlatform
 from bot.domain import Delta, Page, Person, Purpose, ThreadKey, Turn
 from bot.domain import Shown as Left
 from bot.reply.edit_budget import EditBudgets
-from bot.reply.writer import Reply, ReplyTiming
+from bot.reply.writer import ReplyTiming
 from bot.store import Store
 from tests.emulators.slack import Shown, SlackEmulator
 from tests.support.fakes import FakeModel
-from tests.support.replies import allow_retry, always_announce
+from tests.support.replies import TIMING, make_reply
 from tests.support.slack_platform import LIMITS, UNLIMITED, joined
 from tests.support.waiting import until
 
@@ -124,21 +123,17 @@ class Scene:
         *,
         patience: float = 5.0,
         purpose: Purpose = Purpose.ANSWER,
-        timing: ReplyTiming | None = None,
+        timing: ReplyTiming = TIMING,
     ) -> None:
         async with self.platform.surface(self.turn, purpose) as surface:
-            reply = Reply(
-                turn_id="console:1",
-                surface=surface,
-                budgets=EditBudgets(store=store),
-                earlier=Left(tuple(message_ids), older, older),
-                replaced_answer="",
-                stop=asyncio.Event(),
-                save=self.save,
+            reply = make_reply(
+                store,
+                surface,
+                message_ids=message_ids,
+                older=older,
+                saved=self.save,
                 patience=patience,
-                before_retry=allow_retry,
-                claims_truncation_notice=always_announce,
-                timing=timing or ReplyTiming(),
+                timing=timing,
             )
             await reply.stream(deltas)
 

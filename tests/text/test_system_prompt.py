@@ -24,7 +24,7 @@ TURN = Turn(
 
 
 def filled(text: str, turn: Turn = TURN) -> str:
-    return SystemPrompt(text).for_turn(turn)
+    return SystemPrompt(text, platforms={"slack": "Slack"}).for_turn(turn)
 
 
 @pytest.mark.parametrize(
@@ -57,8 +57,14 @@ def test_the_line_is_the_same_for_every_question_of_a_day() -> None:
 
 
 def test_the_line_can_be_left_out() -> None:
-    assert SystemPrompt("Be kind.", adds_line=False).for_turn(TURN) == "Be kind."
-    assert SystemPrompt("On {platform}.", adds_line=False).for_turn(TURN) == "On Slack."
+    assert (
+        SystemPrompt("Be kind.", adds_line=False, platforms={"slack": "Slack"}).for_turn(TURN)
+        == "Be kind."
+    )
+    assert (
+        SystemPrompt("On {platform}.", adds_line=False, platforms={"slack": "Slack"}).for_turn(TURN)
+        == "On Slack."
+    )
 
 
 def test_an_empty_prompt_stays_empty() -> None:
@@ -111,7 +117,7 @@ def test_a_record_keeps_place_and_zone() -> None:
 
 
 def test_questions_end_with_their_times_and_earlier_ones_keep_theirs() -> None:
-    prompt = SystemPrompt("Be kind.")
+    prompt = SystemPrompt("Be kind.", platforms={"slack": "Slack"})
     exchanges: list[Exchange] = []
     sent = []
     for number, asked_at in enumerate((TURN.asked_at, TURN.asked_at + 90_000)):
@@ -125,7 +131,11 @@ def test_questions_end_with_their_times_and_earlier_ones_keep_theirs() -> None:
 
 @pytest.mark.parametrize(
     "prompt",
-    [SystemPrompt("It is {time}."), SystemPrompt(" "), SystemPrompt("Hi", adds_line=False)],
+    [
+        SystemPrompt("It is {time}.", platforms={"slack": "Slack"}),
+        SystemPrompt(" ", platforms={"slack": "Slack"}),
+        SystemPrompt("Hi", adds_line=False, platforms={"slack": "Slack"}),
+    ],
 )
 def test_questions_have_no_times_if_the_operator_shapes_the_prompt(prompt: SystemPrompt) -> None:
     assert prompt.zone(TURN) is None

@@ -65,6 +65,13 @@ TEXTS = {
 }
 
 
+def v3() -> Path:
+    spec = importlib.util.find_spec("mistral_common")
+    if spec is None or spec.origin is None:
+        pytest.skip("mistral-common is missing: pip install -r requirements-dev.txt")
+    return Path(spec.origin).parent / "data" / "mistral_instruct_tokenizer_240323.model.v3"
+
+
 @pytest.fixture(scope="module")
 def post() -> Iterator[Post]:
     """Ask the server that holds SmolLM2; it ends with the process."""

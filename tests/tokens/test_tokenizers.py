@@ -15,24 +15,19 @@ import pytest
 
 from bot.domain import Json, Message
 from bot.tokens import tokenizers
-from bot.tokens.counters import Counter, MistralCounter, TokenEstimator
+from bot.tokens.counters import TokenEstimator
 from tests.emulators.hub import HubEmulator, hub
-from tests.tokens.test_counters import v3
 
-MISTRAL = "mistralai/Mistral-7B-Instruct-v0.3"
 PROMPT = [Message("user", "Hello world")]
 REPOSITORY = Path(__file__).parents[2]
-# Stands for an environment without mistral-common.
-WITHOUT_MISTRAL_COMMON = """
-import importlib.util, logging, sys
+FIND = """
+import logging, sys
 from pathlib import Path
-found_by = importlib.util.find_spec
-importlib.util.find_spec = lambda name: None if name == "mistral_common" else found_by(name)
 from bot.tokens import tokenizers
 from bot.domain import Message
 logging.basicConfig(level=logging.INFO, format="%(message)s")
 def found(counter):
-    print(counter.share == 1, counter.count([Message("user", "Hello world")]))
+    print("counted", counter.count([Message("user", "Hello world")]))
 tokenizers.find(
     sys.argv[1], token=sys.argv[2], data_dir=Path(sys.argv[3]), endpoint=None, found=found
 ).join(20)
@@ -41,8 +36,8 @@ tokenizers.find(
 
 async def looked_for(
     model: str, data_dir: Path, emulator: HubEmulator, *, token: str = ""
-) -> list[Counter]:
-    found: list[Counter] = []
+) -> list[TokenEstimator]:
+    found: list[TokenEstimator] = []
     thread = tokenizers.find(
         model, token=token, data_dir=data_dir, endpoint=emulator.url, found=found.append
     )
@@ -50,10 +45,10 @@ async def looked_for(
     return found
 
 
-async def run_without_mistral_common(
+async def run_alone(
     emulator: HubEmulator, data_dir: Path, *, token: str = "", offline: bool = False
 ) -> str:
-    """Look for Mistral's tokenizer in a process whose HF_ENDPOINT is the emulator."""
+    """Look for a tokenizer in a process whose HF_ENDPOINT is the emulator."""
     variables = {
         "HF_ENDPOINT": emulator.url,
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -63,7 +58,7 @@ async def run_without_mistral_common(
         variables["HF_HUB_OFFLINE"] = "1"
     done = await asyncio.to_thread(
         subprocess.run,
-        [sys.executable, "-c", WITHOUT_MISTRAL_COMMON, MISTRAL, token, str(data_dir)],
+        [sys.executable, "-c", FIND, "org/model", token, str(data_dir)],
         env=os.environ | variables,
         cwd=REPOSITORY,
         capture_output=True,
@@ -83,32 +78,32 @@ def make_tokenizer() -> bytes:
     return str(tokenizer.to_str()).encode()
 
 
-async def test_mistrals_file_is_downloaded_and_kept(tmp_path: Path) -> None:
+async def test_a_file_is_downloaded_and_kept(tmp_path: Path) -> None:
     async with hub() as emulator:
-        emulator.files[f"{MISTRAL}/tokenizer.model.v3"] = v3().read_bytes()
-        emulator.gated.add(MISTRAL)
-        first = await run_without_mistral_common(emulator, tmp_path, token=emulator.token)
+        emulator.files["org/model/tokenizer.json"] = make_tokenizer()
+        emulator.gated.add("org/model")
+        first = await run_alone(emulator, tmp_path, token=emulator.token)
         asked = len(emulator.asked)
-        second = await run_without_mistral_common(emulator, tmp_path, token=emulator.token)
+        second = await run_alone(emulator, tmp_path, token=emulator.token)
 
-    assert first.startswith("True 5\n")
-    assert second.startswith("True 5\n")
+    assert first.startswith("counted 10\n")
+    assert second.startswith("counted 10\n")
     assert asked == len(emulator.asked) > 0
     assert {given for _, given in emulator.asked} == {emulator.token}
 
 
 async def test_offline_the_hub_is_not_asked(tmp_path: Path) -> None:
     async with hub() as emulator:
-        emulator.files[f"{MISTRAL}/tokenizer.model.v3"] = v3().read_bytes()
-        missing = await run_without_mistral_common(emulator, tmp_path, offline=True)
+        emulator.files["org/model/tokenizer.json"] = make_tokenizer()
+        missing = await run_alone(emulator, tmp_path, offline=True)
         asked = list(emulator.asked)
-        await run_without_mistral_common(emulator, tmp_path)
-        there = await run_without_mistral_common(emulator, tmp_path, offline=True)
+        await run_alone(emulator, tmp_path)
+        there = await run_alone(emulator, tmp_path, offline=True)
 
     assert asked == []
     assert "is estimated" in missing
     assert "HF_HUB_OFFLINE" in missing
-    assert there.startswith("True 5\n")
+    assert there.startswith("counted 10\n")
 
 
 @pytest.mark.parametrize("name", ["org/model", "org/model:8b"])
@@ -132,24 +127,14 @@ async def test_a_models_folder_has_its_tokenizer_and_is_no_name_at_the_hub(
 @pytest.mark.parametrize("token", ["", "hf_without_access"])
 async def test_a_gated_file_is_done_without(tmp_path: Path, token: str) -> None:
     async with hub() as emulator:
-        emulator.files[f"{MISTRAL}/tokenizer.model.v3"] = v3().read_bytes()
-        emulator.gated.add(MISTRAL)
-        said = await run_without_mistral_common(emulator, tmp_path, token=token)
+        emulator.files["org/model/tokenizer.json"] = make_tokenizer()
+        emulator.gated.add("org/model")
+        said = await run_alone(emulator, tmp_path, token=token)
 
     (line,) = [line for line in said.splitlines() if "is estimated" in line]
-    assert MISTRAL in line
+    assert "org/model" in line
     assert "hf_without_access" not in said
-    assert "True" not in said
-
-
-async def test_an_installed_mistral_common_brings_the_file(tmp_path: Path) -> None:
-    v3()
-    async with hub() as emulator:
-        (counter,) = await looked_for(f"{MISTRAL}:fastest", tmp_path, emulator)
-
-    assert isinstance(counter, MistralCounter)
-    assert counter.count(PROMPT) == 5
-    assert emulator.asked == []
+    assert "counted" not in said
 
 
 async def test_another_models_tokenizer_counts_its_texts(tmp_path: Path) -> None:
@@ -218,7 +203,7 @@ async def test_a_file_that_is_far_too_large_is_not_fetched(tmp_path: Path) -> No
 
 
 async def test_a_hub_that_hangs_keeps_nobody_waiting(tmp_path: Path) -> None:
-    found: list[Counter] = []
+    found: list[TokenEstimator] = []
     async with hub() as emulator:
         emulator.hangs = True
         thread = tokenizers.find(

@@ -32,7 +32,7 @@ from tests.support.at_work import (
     take,
     working,
 )
-from tests.support.fakes import FakeModel, FakePlatform
+from tests.support.fakes import FakeModel, FakePlatform, is_for_bot
 from tests.support.waiting import until
 
 EVE = Person("u3", "Eve")
@@ -58,7 +58,7 @@ async def answered(
     model = model or FakeModel()
     async with working(make_worker(store, platform, model)):
         for turn in turns:
-            await intake_of(store).admit(turn)
+            await intake_of(store).ask(turn)
             await all_ended(store)
     return model.prompts[-1]
 
@@ -135,7 +135,7 @@ async def test_who_speaks_in_a_thread_without_asking_is_read_too(store: Store) -
     platform = FakePlatform()
     await answered(store, platform, make_turn(1))
     bobs = Facts(calls_other=True)
-    assert not await intake_of(store).note_message(bobs, KEY, BOB.id)
+    assert not await is_for_bot(intake_of(store), bobs, KEY, BOB)
     platform.context = (said(102, BOB, "Not on Friday!"),)
 
     prompt = await answered(store, platform, make_turn(3))
@@ -147,7 +147,7 @@ async def test_joined_questions_do_not_come_back_as_context(store: Store) -> Non
     platform = FakePlatform()
     await answered(store, platform, make_turn(1, person=BOB))
     for number in (2, 3):
-        await intake_of(store).admit(replace(make_turn(number), joins=True))
+        await intake_of(store).ask(replace(make_turn(number), joins=True))
     async with working(make_worker(store, platform, FakeModel())):
         await all_ended(store)
     platform.context = said(3, ANN, "question 3"), said(102, BOB, "Hm.")
@@ -165,9 +165,9 @@ async def test_a_question_of_the_thread_is_no_context(store: Store) -> None:
     model = HangingModel()
 
     async with working(make_worker(store, platform, model)):
-        await intake_of(store).admit(make_turn(3))
+        await intake_of(store).ask(make_turn(3))
         # It waits behind the one that runs, and is not part of its talk yet.
-        await intake_of(store).admit(make_turn(4, person=BOB))
+        await intake_of(store).ask(make_turn(4, person=BOB))
         async with asyncio.timeout(30):
             await model.asked.wait()
         await make_queue(store).forget("console:4")
@@ -184,7 +184,7 @@ async def test_a_question_that_was_answered_with_another_is_no_context(
     platform, model = FakePlatform(), FakeModel()
     await answered(store, platform, make_turn(1, person=BOB))
     for number in (2, 3):
-        await intake_of(store).admit(replace(make_turn(number), joins=True))
+        await intake_of(store).ask(replace(make_turn(number), joins=True))
     model.error = ModelUnavailable("down") if failed else None
     model.deltas = [] if failed else ["Hi"]
     async with working(make_worker(store, platform, model)):
@@ -203,7 +203,7 @@ async def test_a_turn_that_is_tried_again_after_a_crash_shows_the_same(store: St
     crashed = asyncio.create_task(
         make_worker(store, platform, dying, name="dying").run(asyncio.Event())
     )
-    await intake_of(store).admit(make_turn(1))
+    await intake_of(store).ask(make_turn(1))
     async with asyncio.timeout(30):
         await dying.asked.wait()
     await cancelled(crashed)
@@ -294,7 +294,7 @@ async def test_a_question_below_one_that_is_answered_with_it_does_not_quote_it(
     # Events of one moment may come in any order.
     below = replace(make_turn(2), asked_at=2.0, quote=said(1, None, ""))
     for turn in (below, replace(make_turn(1), asked_at=1.0)):
-        await intake_of(store).admit(replace(turn, joins=True))
+        await intake_of(store).ask(replace(turn, joins=True))
 
     async with working(make_worker(store, platform, model)):
         await all_ended(store)
@@ -395,7 +395,7 @@ async def keys_with(store: Store, text: str) -> list[str]:
 
 async def test_a_worker_that_has_lost_its_turn_saves_no_context(store: Store) -> None:
     queue = make_queue(store)
-    await intake_of(store).admit(make_turn(1))
+    await intake_of(store).ask(make_turn(1))
     late = await take(queue)
     await queue.leases.release(late, delay_seconds=0, counts=True)
     taken = await take(queue)
@@ -411,7 +411,7 @@ async def test_a_worker_that_has_lost_its_turn_saves_no_context(store: Store) ->
 
 async def test_what_is_forgotten_while_it_is_answered_keeps_no_context(store: Store) -> None:
     queue = make_queue(store)
-    await intake_of(store).admit(replace(make_turn(1), quote=said(99, EVE, "deploy when?")))
+    await intake_of(store).ask(replace(make_turn(1), quote=said(99, EVE, "deploy when?")))
     taken = await take(queue)
 
     await queue.forget("console:1")
@@ -426,7 +426,7 @@ async def test_a_deleted_message_is_in_no_later_prompt(when: str, store: Store) 
     text = 'She said ", "text": "no" \\ and left.'
     platform = FakePlatform(context=[said(100, BOB, text), said(101, EVE, "Fine.")])
     queue, model = make_queue(store), HangingModel(says=["Hello"])
-    await intake_of(store).admit(replace(make_turn(1), quote=said(99, BOB, "Call 555!")))
+    await intake_of(store).ask(replace(make_turn(1), quote=said(99, BOB, "Call 555!")))
     async with working(make_worker(store, platform, model)):
         await until(lambda: platform.shown.text)
         if when == "running":
@@ -460,7 +460,7 @@ async def test_a_message_can_be_deleted_as_long_as_the_thread_that_shows_it_is_u
 
 
 async def test_a_context_that_cannot_be_read_is_none(store: Store) -> None:
-    await intake_of(store).admit(make_turn(1))
+    await intake_of(store).ask(make_turn(1))
     strange = '{"quote": 5, "messages": [7, {"id": "x"}, {"id": "console:9", "text": "Hi"}]}'
     await store.command("HSET", store.key("turn", "console:1"), "context", strange)
 

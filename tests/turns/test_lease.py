@@ -1,4 +1,4 @@
-"""The lease: renewed in time, and the way by which a stop is sure to come."""
+"""The lease is renewed in time and reports a stop; an attempt saves what it shows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from bot.concurrency import cancelled
 from bot.domain import Exchange, Shown, Turn
 from bot.errors import ModelBusy, StoreUnavailable
 from bot.store import Store
-from bot.turns.conversation import RETRY_WHILE_BLOCKING_SECONDS, Lease
+from bot.turns.attempt import RETRY_WHILE_BLOCKING_SECONDS, Attempt
+from bot.turns.lease import Lease
 from bot.turns.queue import Taken, TurnLeases
 from bot.turns.repair import WorkPolicy
 from tests.support.at_work import BOB, make_leases, make_queue, make_turn, take
@@ -57,10 +58,7 @@ class Clock:
 
 
 async def make_lease(
-    store: Store,
-    *turns: Turn,
-    clock: Clock | None = None,
-    hold_up: float = RETRY_WHILE_BLOCKING_SECONDS,
+    store: Store, *turns: Turn, clock: Clock | None = None
 ) -> tuple[Lease, Unreliable]:
     queue, leases = make_queue(store), make_leases(Unreliable, store)
     for turn in turns or (make_turn(),):
@@ -70,7 +68,6 @@ async def make_lease(
         taken=await take(queue),
         seconds=60,
         finish_retry=WorkPolicy().finish_retry,
-        blocking_seconds=hold_up,
         sleep=(clock or Clock()).sleep,
     )
     return lease, leases
@@ -98,11 +95,11 @@ async def test_a_renewal_tells_of_a_stop(store: Store) -> None:
 
 async def test_a_save_tells_of_a_stop(store: Store) -> None:
     lease, _ = await make_lease(store)
-    await lease.save(Shown(("m1",), "Half", "Half"))
+    await lease.save(Shown(("m1",), "Half", "Half"), used=0)
     before = lease.stop.is_set()
 
     await make_queue(store).stop(lease.turn.id)
-    await lease.save(Shown(("m1",), "Half of", "Half of"))
+    await lease.save(Shown(("m1",), "Half of", "Half of"), used=0)
 
     assert (before, lease.stop.is_set()) == (False, True)
 
@@ -111,7 +108,7 @@ async def test_an_end_is_stored_later_if_the_store_refuses_it(store: Store) -> N
     clock = Clock()
     lease, _ = await make_lease(store, clock=clock)
 
-    await lease.finish(Shown(("m1",), "Hi", "Hi", outcome="done"), None)
+    await lease.finish(Shown(("m1",), "Hi", "Hi", outcome="done"), None, used=0)
 
     assert clock.pauses[:4] == pytest.approx([0.2, 0.4, 0.8, 1.6])
     assert set(clock.pauses[4:]) == {2.0}
@@ -126,23 +123,21 @@ async def test_a_store_that_is_away_is_not_asked_to_save(
     lease, leases = await make_lease(store)
     leases.refuses_saves = True
 
+    attempt = Attempt(lease)
     for number in range(20):
-        await lease.save(Shown(("m1",), f"Hi {number}", f"Hi {number}"))
+        await attempt.save(Shown(("m1",), f"Hi {number}", f"Hi {number}"))
 
-    assert (leases.saves, lease.shown.text) == (1, "Hi 19")
+    assert (leases.saves, attempt.shown.text) == (1, "Hi 19")
 
 
 async def test_a_question_that_only_fails_holds_its_thread_for_a_while_if_another_waits(
     store: Store,
 ) -> None:
-    early, _ = await make_lease(store, make_turn(), make_turn(2, person=BOB))
-    late, _ = await make_lease(
-        store, make_turn(3, thread="t2"), make_turn(4, thread="t2", person=BOB), hold_up=0.0
-    )
+    lease, _ = await make_lease(store, make_turn(), make_turn(2, person=BOB))
 
-    await early.before_retry(ModelBusy("full"))
+    await Attempt(lease).before_retry(ModelBusy("full"))
     with pytest.raises(ModelBusy):
-        await late.before_retry(ModelBusy("full"))
+        await Attempt(lease, blocking_seconds=0.0).before_retry(ModelBusy("full"))
 
     assert RETRY_WHILE_BLOCKING_SECONDS == 15.0
 
@@ -150,8 +145,8 @@ async def test_a_question_that_only_fails_holds_its_thread_for_a_while_if_anothe
 async def test_a_question_behind_which_nothing_waits_may_fail_for_longer(store: Store) -> None:
     first, second = make_turn(), make_turn(2)
     joined = [replace(one, joins=True) for one in (first, second)]
-    lease, _ = await make_lease(store, *joined, hold_up=0.0)
+    lease, _ = await make_lease(store, *joined)
 
-    await lease.before_retry(ModelBusy("full"))
+    await Attempt(lease, blocking_seconds=0.0).before_retry(ModelBusy("full"))
 
     assert lease.turn.text == "question 1\n\nquestion 2"

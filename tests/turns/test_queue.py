@@ -734,7 +734,7 @@ async def test_people_of_one_id_in_two_workspaces_are_two(store: Store) -> None:
 
 async def refused(intake: Intake, turn: Turn) -> bool:
     with pytest.raises(PersonBusy) as caught:
-        await intake.admit(turn)
+        await intake.ask(turn)
     return caught.value.repeated
 
 
@@ -743,8 +743,8 @@ async def test_who_is_refused_again_at_once_has_been_told(store: Store) -> None:
     history = History(store=store, keep_seconds=60)
     intake = Intake(queue=queue, history=history, clock=lambda: now)
     bob, elsewhere = Person("u2", "Bob"), replace(KEY, channel="elsewhere")
-    await intake.admit(make_turn(1))
-    await intake.admit(make_turn(2, person=bob))
+    await intake.ask(make_turn(1))
+    await intake.ask(make_turn(2, person=bob))
 
     of_ann = [await refused(intake, make_turn(number)) for number in (3, 4, 5)]
     others = [

@@ -20,7 +20,8 @@ from bot.errors import (
     Refused,
     ThreadBusy,
 )
-from bot.intake.intake import GO_ON, Intake
+from bot.intake.answers import GO_ON
+from bot.intake.intake import Intake
 from bot.store import Store
 from bot.turns.queue import Limits, TurnQueue
 from bot.turns.records import History
@@ -58,11 +59,12 @@ async def test_a_press_of_continue_that_comes_twice_is_one_turn(store: Store) ->
     await ended(queue)
 
     presses = [
-        intake.continue_answer("console:1", person_id="u1", press_id="console:p1") for _ in range(2)
+        intake.answers.continue_answer("console:1", person_id="u1", press_id="console:p1")
+        for _ in range(2)
     ]
     await asyncio.gather(*presses)
     taken = await take(queue)
-    await intake.continue_answer("console:1", person_id="u1", press_id="console:p1")
+    await intake.answers.continue_answer("console:1", person_id="u1", press_id="console:p1")
 
     expected = replace(make_turn(), id="console:p1", text=GO_ON, asked_at=taken.turn.asked_at)
     assert taken.turn == expected
@@ -75,7 +77,7 @@ async def test_two_presses_of_continue_at_once_are_one_turn(store: Store) -> Non
     await ended(queue)
 
     presses = [
-        intake.continue_answer("console:1", person_id="u1", press_id=f"console:p{n}")
+        intake.answers.continue_answer("console:1", person_id="u1", press_id=f"console:p{n}")
         for n in (1, 2)
     ]
     results = await asyncio.gather(*presses, return_exceptions=True)
@@ -86,7 +88,7 @@ async def test_two_presses_of_continue_at_once_are_one_turn(store: Store) -> Non
 
 async def refused(intake: Intake, person: str = "u1") -> type[Refused] | None:
     try:
-        await intake.continue_answer("console:1", person_id=person, press_id="console:p")
+        await intake.answers.continue_answer("console:1", person_id=person, press_id="console:p")
     except Refused as error:
         return type(error)
     return None
@@ -121,7 +123,9 @@ async def test_what_continues_an_answer_is_forgotten_with_its_question(
 ) -> None:
     queue, history = make_queue(store), History(store=store, keep_seconds=KEEP)
     await ended(queue)
-    await make_intake(store).continue_answer("console:1", person_id="u1", press_id="console:p")
+    await make_intake(store).answers.continue_answer(
+        "console:1", person_id="u1", press_id="console:p"
+    )
     taken = await take(queue)
     exchange = Exchange("console:p", ANN, 1000.0, GO_ON, "three")
 
@@ -221,7 +225,7 @@ async def test_a_turn_that_continues_is_alone_and_has_no_quote(store: Store) -> 
     exchange = Exchange("console:1", ANN, 1000.0, "question 1", "One", quote)
     await queue.leases.finish(taken, shown, exchange)
 
-    await intake.continue_answer("console:1", person_id="u1", press_id="console:p1")
+    await intake.answers.continue_answer("console:1", person_id="u1", press_id="console:p1")
     await queue.admit(replace(make_turn(2), joins=True))
     following = (await take(queue)).turn
 
@@ -237,11 +241,11 @@ async def test_a_stop_of_joined_questions_is_for_their_asker(store: Store) -> No
     taken = await take(queue)
 
     with pytest.raises(NotTheAsker):
-        await intake.stop("console:2", person_id="u2")
+        await intake.answers.stop("console:2", person_id="u2")
     before = await queue.leases.renew(taken)
-    stopped = await intake.stop("console:2", person_id="u1")
+    await intake.answers.stop("console:2", person_id="u1")
 
-    assert (before, stopped) == (False, True)
+    assert not before
     assert await queue.leases.renew(taken)
 
 
@@ -252,7 +256,7 @@ async def test_a_rating_waits_for_an_answer_that_is_about_to_end(store: Store) -
     with pytest.raises(ThreadBusy):
         await queue.rate("console:1", person_id="u2", rating="good")
 
-    rating = asyncio.create_task(intake.rate("console:1", person_id="u2", rating="good"))
+    rating = asyncio.create_task(intake.answers.rate("console:1", person_id="u2", rating="good"))
     exchange = Exchange("console:1", ANN, 1000.0, "question 1", "Hi")
     await queue.leases.finish(taken, Shown(("m1",), "Hi", "Hi", outcome="done"), exchange)
     await rating
@@ -284,25 +288,26 @@ async def test_a_stop_is_for_the_asker_and_for_who_may_stop_all(store: Store) ->
     await queue.admit(make_turn())
 
     with pytest.raises(NotTheAsker):
-        await intake.stop("console:1", person_id="u2")
+        await intake.answers.stop("console:1", person_id="u2")
     assert not (await take(queue)).stop
-    assert await intake.stop("console:1", person_id="u1")
-    assert await intake.stop("console:1")
-    assert not await intake.stop("console:7", person_id="u2")
+    await intake.answers.stop("console:1", person_id="u1")
+    await intake.answers.stop("console:1")
+    with pytest.raises(HasEnded):
+        await intake.answers.stop("console:7", person_id="u2")
 
 
 async def test_a_rating_is_for_those_who_may_use_the_bot_there(store: Store) -> None:
     queue, intake = make_queue(store), make_intake(store)
     await ended(queue)
-    await intake.rate("console:1", person_id="u2", rating="good")
-    intake.access = AccessRules(blocked=frozenset({"u2"}), roles=frozenset({"r1"}))
+    await intake.answers.rate("console:1", person_id="u2", rating="good")
+    intake.access.rules = AccessRules(blocked=frozenset({"u2"}), roles=frozenset({"r1"}))
 
     with pytest.raises(NotAllowed):
-        await intake.rate("console:1", person_id="u2", rating="bad")
+        await intake.answers.rate("console:1", person_id="u2", rating="bad")
     with pytest.raises(NotAllowed):
-        await intake.rate("console:1", person_id="u3", rating="bad")
-    await intake.rate("console:1", person_id="u3", rating="bad", asker=Asker(roles=("r1",)))
-    await intake.rate("console:1", person_id="u2", rating="")
+        await intake.answers.rate("console:1", person_id="u3", rating="bad")
+    await intake.answers.rate("console:1", person_id="u3", rating="bad", asker=Asker(roles=("r1",)))
+    await intake.answers.rate("console:1", person_id="u2", rating="")
 
     (line,) = await store.command("LRANGE", store.key("history", str(KEY)), 0, -1)
     assert json.loads(line)["ratings"] == {"u2": "", "u3": "bad"}
@@ -311,16 +316,16 @@ async def test_a_rating_is_for_those_who_may_use_the_bot_there(store: Store) -> 
 async def test_a_rating_is_forgotten_with_its_exchange(store: Store) -> None:
     queue, intake = make_queue(store), make_intake(store)
     await ended(queue)
-    await intake.rate("console:1", person_id="u2", rating="good")
+    await intake.answers.rate("console:1", person_id="u2", rating="good")
     kept = await store.command("LRANGE", store.key("history", str(KEY)), 0, -1)
 
     await queue.forget("console:1")
 
     assert '"ratings": {"u2":"good"}' in kept[0]
     with pytest.raises(NotRemembered):
-        await intake.rate("console:1", person_id="u2", rating="good")
+        await intake.answers.rate("console:1", person_id="u2", rating="good")
     with pytest.raises(NotRemembered):
-        await intake.rate("console:5", person_id="u2", rating="good")
+        await intake.answers.rate("console:5", person_id="u2", rating="good")
 
 
 async def test_the_reply_above_a_forgotten_one_is_the_newest_again(store: Store) -> None:

@@ -552,7 +552,9 @@ async def test_a_press_on_what_is_just_being_stored_is_heeded(store: Store) -> N
     await queue.admit(make_turn(1))
     taken = await take(queue)
 
-    pressing = asyncio.create_task(intake.regenerate("console:1", person_id=ANN.id, press_id="p1"))
+    pressing = asyncio.create_task(
+        intake.answers.regenerate("console:1", person_id=ANN.id, press_id="p1")
+    )
     await asyncio.sleep(0.1)
     await finish(queue, taken)
     await pressing

@@ -16,7 +16,7 @@ from bot.model.retrying import RetryingModel
 from bot.reply.draft import Draft
 from bot.reply.edit_budget import EditBudgets
 from bot.store import Store
-from bot.tokens.counters import MistralCounter
+from bot.tokens.counters import TokenEstimator
 from bot.turns import conversation
 from bot.turns.conversation import Conversation
 from bot.turns.queue import TurnLeases
@@ -43,7 +43,7 @@ STEPS = [
     (TurnLeases, "save_context"),
     (conversation, "compose"),
     (context_window, "fit"),
-    (MistralCounter, "count"),
+    (TokenEstimator, "count"),
     (ModelClient, "stream"),
     (FakePlatform, "surface"),
     (Conversation, "_reply"),
@@ -78,7 +78,7 @@ async def test_a_question_that_an_error_of_our_own_meets_is_apologized_for_and_b
     platform, policy = FakePlatform(), replace(POLICY, retry=Backoff(0.0, 0.0))
     async with (
         ModelEmulator() as emulator,
-        fitted(emulator, counter=MistralCounter(len)) as one,
+        fitted(emulator, counter=TokenEstimator(len)) as one,
     ):
         emulator.answer = "Hello."
         model = RetryingModel(

@@ -8,20 +8,22 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import discord
 
 from adapters.discord.gateway import events
+from adapters.discord.gateway.calls import asker_of, is_elsewhere
 from adapters.discord.gateway.connection import read_message
-from adapters.discord.gateway.here import asker_of, is_elsewhere
 from adapters.discord.gateway.responses import acknowledge, finished, in_time, reply_privately
 from adapters.discord.reply.channel import ChannelAddress
 from adapters.discord.reply.command import ButtonPress, CommandAddress
 from adapters.discord.reply.message import CONTINUE, RATINGS, REGENERATE, STOP, ended_buttons
 from adapters.discord.rest import own_id, request, translated
-from bot.domain import End, Place, Rating, Turn
-from bot.errors import HasEnded, NotRemembered, StoreUnavailable, SurfaceError
-from bot.intake.intake import THANKS, Intake
+from bot.domain import End, Place, Rating, ThreadKey, Turn
+from bot.errors import HasEnded, StoreUnavailable, SurfaceError
+from bot.intake.answers import THANKS
+from bot.intake.intake import Intake
 
 _log = logging.getLogger(__name__)
 
@@ -64,8 +66,13 @@ class Buttons:
 
     async def _stop(self, interaction: discord.Interaction, turn_id: str) -> None:
         by = asyncio.get_running_loop().time() + self._answer_within
+        # Who manages messages may stop any answer there.
+        who: dict[str, Any] = {"person_id": str(interaction.user.id)}
+        if may_manage(interaction):
+            who = {"at": pressed_in(interaction)}
+        stopping = self._intake.answers.stop(turn_id, **who)
         try:
-            await in_time(self._stop_turn(interaction, turn_id), within=self._answer_within)
+            await in_time(stopping, within=self._answer_within)
         except HasEnded as ended:
             if not await self._replace_stop(interaction, turn_id, by=by):
                 raise
@@ -73,12 +80,6 @@ class Buttons:
                 await interaction.followup.send(ended.apology, ephemeral=True)
         else:
             await acknowledge(interaction)
-
-    async def _stop_turn(self, interaction: discord.Interaction, turn_id: str) -> None:
-        manages = may_manage(interaction) and await self._is_here(interaction, turn_id)
-        asker = "" if manages else str(interaction.user.id)
-        if not await self._intake.stop(turn_id, person_id=asker):
-            raise HasEnded
 
     async def _replace_stop(
         self, interaction: discord.Interaction, turn_id: str, *, by: float
@@ -90,7 +91,7 @@ class Buttons:
         end: End | None = None
         with suppress(StoreUnavailable, TimeoutError):
             async with asyncio.timeout_at(by):
-                end = await self._intake.how_ended(turn_id)
+                end = await self._intake.lookup.how_ended(turn_id)
         shown = ended_buttons(end, turn_id, rated=self._rated) if end is not None else ()
         view = finished(
             *(
@@ -111,7 +112,7 @@ class Buttons:
         return True
 
     async def _regenerate(self, interaction: discord.Interaction, turn_id: str) -> None:
-        regenerating = self._intake.regenerate(
+        regenerating = self._intake.answers.regenerate(
             turn_id,
             person_id=str(interaction.user.id),
             press_id=events.turn_id(interaction.id),
@@ -127,7 +128,7 @@ class Buttons:
             await _acknowledge_on_button(interaction, turn_id)
 
     async def _continue(self, interaction: discord.Interaction, turn_id: str) -> None:
-        continuing = self._intake.continue_answer(
+        continuing = self._intake.answers.continue_answer(
             turn_id,
             person_id=str(interaction.user.id),
             press_id=events.turn_id(interaction.id),
@@ -148,24 +149,15 @@ class Buttons:
         self._on_asked(replace(turn, place=at or turn.place))
 
     async def _rate(self, interaction: discord.Interaction, turn_id: str, rating: Rating) -> None:
-        await in_time(self._rate_turn(interaction, turn_id, rating), within=self._answer_within)
+        rating_it = self._intake.answers.rate(
+            turn_id,
+            person_id=str(interaction.user.id),
+            rating=rating,
+            at=pressed_in(interaction),
+            asker=asker_of(interaction),
+        )
+        await in_time(rating_it, within=self._answer_within)
         await reply_privately(interaction, THANKS)
-
-    async def _rate_turn(
-        self, interaction: discord.Interaction, turn_id: str, rating: Rating
-    ) -> None:
-        if not await self._is_here(interaction, turn_id):
-            raise NotRemembered
-        person_id, asker = str(interaction.user.id), asker_of(interaction)
-        await self._intake.rate(turn_id, person_id=person_id, rating=rating, asker=asker)
-
-    async def _is_here(self, interaction: discord.Interaction, turn_id: str) -> bool:
-        """Whether a turn is answered in the channel or thread of a press.
-
-        Guess: Discord sends presses only of buttons that a message has.
-        """
-        thread = await self._intake.thread_of_turn(turn_id)
-        return thread is not None and str(interaction.channel_id) in (thread.channel, thread.thread)
 
 
 async def _question_now(interaction: discord.Interaction, turn: Turn) -> str:
@@ -193,6 +185,12 @@ async def _acknowledge_on_button(interaction: discord.Interaction, turn_id: str)
     )
     async with translated():
         await interaction.response.edit_message(view=finished(button))
+
+
+def pressed_in(interaction: discord.Interaction) -> ThreadKey:
+    """Return the channel or thread in which a button was pressed."""
+    server = str(interaction.guild_id or "dm")
+    return ThreadKey(events.NAME, server, str(interaction.channel_id), "")
 
 
 def may_manage(interaction: discord.Interaction) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import replace
 from functools import partial
@@ -13,11 +13,11 @@ import aiohttp
 import discord
 
 from adapters.discord.gateway import events
+from adapters.discord.gateway.calls import ways
 from adapters.discord.gateway.catch_up import CatchUp
 from adapters.discord.gateway.commands import HELP
 from adapters.discord.gateway.connection import Joined
-from adapters.discord.gateway.events import MessageFilter
-from adapters.discord.gateway.here import ways
+from adapters.discord.gateway.events import MessageFilter, Relevance
 from adapters.discord.gateway.inbox import Admission, Deletion, Inbox, InboxItem, PendingEvent, Work
 from adapters.discord.gateway.interactions import Interactions
 from adapters.discord.gateway.shard import Shard
@@ -34,8 +34,7 @@ from bot.errors import (
     WriteDelayed,
     WriteFailed,
 )
-from bot.intake.addressed import Facts, is_help, is_stop
-from bot.intake.intake import Intake
+from bot.intake.intake import Admitted, Commanded, Edited, Intake, Received
 from bot.reply.edit_budget import EditBudgets
 
 _log = logging.getLogger(__name__)
@@ -144,27 +143,33 @@ class Gateway(discord.Client):
     def _add(
         self, message: discord.Message, event: PendingEvent, *, edited_at: float = 0.0
     ) -> None:
-        if not self._filter.is_relevant(message):
+        relevance = self._filter.relevance(message)
+        if not relevance.is_relevant:
             _log.debug(
                 "Ignored message %d in channel %d: not addressed to the bot",
                 *(message.id, message.channel.id),
             )
             return
-        question = self._question(message, event, edited_at=edited_at)
-        if self._filter.needs_lookup(message):
+        question = self._question(message, event, relevance, edited_at=edited_at)
+        if relevance.needs_lookup:
             question.lookup = partial(self._filter.look_up, message)
         self._inbox.add(question)
 
     def _question(
-        self, message: discord.Message, event: PendingEvent, *, edited_at: float = 0.0
+        self,
+        message: discord.Message,
+        event: PendingEvent,
+        relevance: Relevance,
+        *,
+        edited_at: float = 0.0,
     ) -> Admission:
         return Admission(
-            partial(self._admit_message, message, event, edited_at),
+            partial(self._receive, message, event, edited_at),
             event.hold(),
             turn_id=events.turn_id(message.id),
             channel=message.channel.id,
             asker=message.author.id,
-            is_talk=self._filter.is_talk(message),
+            needs_store_check=relevance.needs_store_check,
         )
 
     def _on_deletion(self, message_ids: set[int], channel_id: int, event: PendingEvent) -> None:
@@ -184,7 +189,7 @@ class Gateway(discord.Client):
         await self._intake.forget(
             *[events.turn_id(one) for one in deleted],
             asked_at=discord.utils.snowflake_time(deleted[-1]).timestamp(),
-            platform="discord",
+            platform=events.NAME,
             messages=[str(one) for one in deleted],
         )
 
@@ -205,7 +210,7 @@ class Gateway(discord.Client):
             # Only shard 0 receives DMs (Discord's documentation, "Sharding").
             dms=[] if shard.number else await shard.saved.dms(),
             servers=shard.servers,
-            wanted=self._filter.is_relevant,
+            wanted=lambda message: self._filter.relevance(message).is_relevant,
             tuning=shard.tuning,
         )
         # Later questions wait for the first pass only.
@@ -220,71 +225,79 @@ class Gateway(discord.Client):
             # Runs in one task, so that cancelling it ends the requests.
             async with aclosing(catch_up.messages()) as found:
                 async for messages in found:
-                    self._inbox.put_first([self._question(one, event) for one in messages])
+                    self._inbox.put_first(
+                        self._question(one, event, self._filter.relevance(one)) for one in messages
+                    )
                     is_passed.set()
         finally:
             is_passed.set()
 
-    async def _admit_message(
+    async def _receive(
         self, message: discord.Message, event: PendingEvent, edited_at: float
     ) -> None:
-        """Admit a message, or its edit, if it is for the bot and its author may use it."""
         channel = await self._filter.look_up(message)
         if channel is None:
             return
-        facts = replace(self._filter.facts(message), edited=edited_at > 0)
-        called = facts.direct or facts.calls_bot
-        turn = await self._turn_of(message, channel)
-        try:
-            await self._intake.check_access(turn.key, turn.person, turn.asker, called=called)
-            is_new = not edited_at or await self._intake.thread_of_turn(turn.id) is None
-            if is_new and not await self._stop_or_note(turn, facts, channel):
-                return
-            if is_new and is_help(turn.text):
-                here = HelpContext(
-                    ways=[*ways(own_id(self), place="dm" if facts.direct else "server")]
-                )
-                call = Call(
-                    id=turn.id, thread=turn.key, person=turn.person, scopes={}, asker=turn.asker
-                )
-                text = await CommandHandlers(self._intake).help(call, here)
-                self._start(partial(self._send_notice, message, text), event)
-            elif turn.text or called:
-                if edited_at:
-                    await self._intake.edit(turn, edited_at=edited_at)
-                elif not await self._intake.admit(turn):
-                    return
+        received = await self._received(message, channel, edited_at)
+        match await self._intake.receive(received):
+            case Admitted(turn) | Edited(turn):
                 self._show_if_waiting(turn)
-        except Refused as refused:
-            self._send_refusal(message, refused, event)
+            case Commanded():
+                await self._help(received, message, event)
+            case Refused() as refused if not refused.repeated:
+                asked_nothing = isinstance(refused, NothingAsked)
+                text = self._hint(message) if asked_nothing else refused.apology
+                self._start(partial(self._send_notice, message, text), event)
 
-    async def _turn_of(self, message: discord.Message, channel: events.Channel) -> Turn:
+    async def _received(
+        self, message: discord.Message, channel: events.Channel, edited_at: float
+    ) -> Received:
         continued_thread: ThreadKey | None = None
         quoted = events.replied_to(message)
         is_reply_to_bot = quoted is not None and quoted.author.id == own_id(self)
         if quoted and is_reply_to_bot and events.has_threads(channel):
-            continued_thread = await self._intake.thread_of("discord", str(quoted.id))
-        role = self._filter.role(message) or 0
-        return events.message_turn(
+            continued_thread = await self._intake.lookup.thread_of(events.NAME, str(quoted.id))
+        turn = events.message_turn(
             message,
             channel,
-            text=events.text_of(message, own_id(self), role_id=role),
+            text=events.text_of(message, own_id(self), role_id=self._filter.role(message) or 0),
             continued_thread=continued_thread,
             threads=self._threads,
             user_id=own_id(self),
-            roles=await self._roles(message),
+        )
+        people, ours = set[str](), events.is_opened_by(self, channel)
+        if isinstance(channel, discord.Thread):
+            # The person who opens a thread is its first speaker.
+            people = {turn.person.id} if ours else {turn.person.id, str(channel.owner_id)}
+        return Received(
+            turn=turn,
+            facts=replace(self._filter.facts(message), edited=edited_at > 0),
+            edited_at=edited_at,
+            people=people,
+            ours=ours,
+            stops_in=str(channel.id),
+            roles=partial(self._roles, message),
         )
 
-    async def _roles(self, message: discord.Message) -> list[str]:
-        """Fetch the author's roles if access depends on them and the message lacks them.
+    async def _help(
+        self, received: Received, message: discord.Message, event: PendingEvent
+    ) -> None:
+        turn = received.turn
+        here = HelpContext(
+            ways=[*ways(own_id(self), place="dm" if turn.asker.direct else "server")]
+        )
+        call = Call(id=turn.id, thread=turn.key, person=turn.person, scopes={}, asker=turn.asker)
+        text = await CommandHandlers(self._intake).help(call, here)
+        self._start(partial(self._send_notice, message, text), event)
+
+    async def _roles(self, message: discord.Message) -> Sequence[str]:
+        """Return the author's roles; fetch them if the message lacks them.
 
         A message of REST has no member (Discord's documentation, "Message Create").
         """
         server = events.server_of(message)
         if server is None or isinstance(message.author, discord.Member):
-            return []
-        if not await self._intake.depends_on_roles(ThreadKey("discord", str(server), "", "")):
-            return []
+            return events.roles_of(message.author)
         ids = {"guild_id": server, "user_id": message.author.id}
         try:
             member = await request(self, "GET", "/guilds/{guild_id}/members/{user_id}", ids)
@@ -295,14 +308,6 @@ class Gateway(discord.Client):
             return []
         return [str(one) for one in member.get("roles") or ()]
 
-    def _send_refusal(
-        self, message: discord.Message, refused: Refused, event: PendingEvent
-    ) -> None:
-        if not refused.repeated:
-            asked_nothing = isinstance(refused, NothingAsked)
-            text = self._help(message) if asked_nothing else refused.apology
-            self._start(partial(self._send_notice, message, text), event)
-
     def _show_if_waiting(self, turn: Turn) -> None:
         self._tasks.start(self._show_waiting(turn))
 
@@ -311,20 +316,7 @@ class Gateway(discord.Client):
             if await self._intake.still_waits(turn, after=self._shard.tuning.sign_after):
                 await self._on_waiting(turn)
 
-    async def _stop_or_note(self, turn: Turn, facts: Facts, channel: events.Channel) -> bool:
-        """Carry out a stop, or record the message; return whether it is a question for the bot."""
-        if is_stop(facts, turn.text) and await self._intake.stop_own(
-            turn.id, turn.key, turn.person, channel=str(channel.id)
-        ):
-            return False
-        if not isinstance(channel, discord.Thread):
-            return await self._intake.note_message(facts, None)
-        ours = events.is_opened_by(self, channel)
-        # The person who opens a thread is its first speaker.
-        people = {turn.person.id} if ours else {turn.person.id, str(channel.owner_id)}
-        return await self._intake.note_message(facts, turn.key, *people, ours=ours)
-
-    def _help(self, message: discord.Message) -> str:
+    def _hint(self, message: discord.Message) -> str:
         if self.user is None or self.intents.message_content:
             return HELP
         # Guess: for a mention of the role alone Discord sends no text without the Message Content

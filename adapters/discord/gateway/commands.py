@@ -12,9 +12,7 @@ import discord
 
 from adapters.discord.gateway import events, forms
 from adapters.discord.gateway.buttons import may_manage
-from adapters.discord.gateway.connection import read_message
-from adapters.discord.gateway.content import file_line
-from adapters.discord.gateway.here import (
+from adapters.discord.gateway.calls import (
     asker_of,
     call_of,
     command_key,
@@ -22,6 +20,8 @@ from adapters.discord.gateway.here import (
     help_for,
     is_own_dm,
 )
+from adapters.discord.gateway.connection import read_message
+from adapters.discord.gateway.content import file_line
 from adapters.discord.gateway.responses import (
     acknowledge,
     finished,
@@ -30,6 +30,7 @@ from adapters.discord.gateway.responses import (
 )
 from adapters.discord.rest import fetch_messages, own_id, translated
 from bot.commands import handlers
+from bot.commands.form import part_of, scope_of
 from bot.commands.handlers import Call, CommandHandlers, NotOffered, Part, Scope
 from bot.concurrency import BackgroundTasks
 from bot.domain import ContextMessage, Turn
@@ -53,8 +54,6 @@ _NOT_FOR_YOU = "You cannot see the earlier messages here, so I cannot summarise 
 _TOO_LATE = "I could not read what was said here in time. Please try again."
 _FORGOTTEN = "I do not remember that message any more. Please choose it again."
 _NO_TEXT = "I cannot read anything in that message. Please choose another one."
-_SCOPES: Mapping[str, Scope] = {one: one for one in ("thread", "channel", "server")}
-_PARTS: Mapping[str, Part] = {one: one for one in ("answers", "access")}
 
 _T = TypeVar("_T")
 _Data = Mapping[str, Any]
@@ -81,7 +80,7 @@ class Commands:
         self._client = client
         self._threads = threads
         self._answer_within = answer_within  # seconds that the core may take
-        self._desk = CommandHandlers(intake)
+        self._handlers = CommandHandlers(intake)
         self._tasks = tasks
 
     async def answer(self, interaction: discord.Interaction, data: _Data) -> bool:
@@ -108,7 +107,7 @@ class Commands:
                 return False
         found = [
             discord.app_commands.Choice(name=label[:_LONGEST_CHOICE], value=name)
-            for name, label in self._desk.models(typed)
+            for name, label in self._handlers.models(typed)
             if len(name) <= _LONGEST_CHOICE
         ]
         async with translated():
@@ -118,12 +117,12 @@ class Commands:
     async def press(self, interaction: discord.Interaction, pressed: str) -> bool:
         """Answer a press of a button below the bot's answer to a command."""
         if pressed == f"{_FORGET}{interaction.user.id}":
-            if await self._respond(interaction, self._desk.forget_me) == handlers.FORGETTING:
+            if await self._respond(interaction, self._handlers.forget_me) == handlers.FORGETTING:
                 self._tasks.start(self._report_forgotten(interaction))
             return True
         match pressed.split(":"):
-            case ["settings", scope, part] if scope in _SCOPES and part in _PARTS:
-                await self._open_form(interaction, _SCOPES[scope], _PARTS[part])
+            case ["settings", scope, part] if (it := scope_of(scope)) and (of := part_of(part)):
+                await self._open_form(interaction, it, of)
                 return True
         return False
 
@@ -135,12 +134,12 @@ class Commands:
         match name.split(":"):
             case ["about", message]:
                 await self._ask_about_stored(interaction, message, values)
-            case ["settings", scope, part, seen] if scope in _SCOPES and part in _PARTS:
+            case ["settings", scope, part, seen] if (it := scope_of(scope)) and (
+                of := part_of(part)
+            ):
                 await self._respond(
                     interaction,
-                    lambda call: self._desk.fill_in(
-                        call, _SCOPES[scope], _PARTS[part], values, seen=seen
-                    ),
+                    lambda call: self._handlers.fill_in(call, it, of, values, seen=seen),
                 )
             case _:
                 return False
@@ -161,20 +160,29 @@ class Commands:
         return True
 
     async def _admit(self, interaction: discord.Interaction, turn: Turn, *, private: bool) -> None:
-        await in_time(self._intake.admit(turn), within=self._answer_within)
+        await in_time(self._intake.ask(turn), within=self._answer_within)
         await acknowledge(interaction, thinking=True, private=private)
 
     async def _carry_out(
         self, interaction: discord.Interaction, name: str, values: _Data, data: _Data
     ) -> bool:
-        if name == "settings":
-            await self._show_settings(interaction)
-        elif name == "forget-me":
-            await self._ask_to_forget(interaction)
-        elif verb := self._verb(interaction, name, values, data):
-            await self._respond(interaction, verb)
-        else:
-            return False
+        match name:
+            case "settings":
+                await self._show_settings(interaction)
+            case "forget-me":
+                await self._ask_to_forget(interaction)
+            case "help":
+                reads, command = self._client.intents.message_content, str(data.get("id"))
+                here = help_for(interaction, command, threads=self._threads, reads=reads)
+                await self._respond(interaction, lambda call: self._handlers.help(call, here))
+            case _ if name in handlers.COMMANDS:
+                scope = scope_of(str(values.get("where")))
+                argument = _text(values, "name") or _text(values, "text")
+                await self._respond(
+                    interaction, lambda call: self._handlers.run(name, call, argument, scope)
+                )
+            case _:
+                return False
         return True
 
     async def _ask_to_forget(self, interaction: discord.Interaction) -> None:
@@ -185,35 +193,11 @@ class Commands:
         )
         await reply_privately(interaction, handlers.FORGET_QUESTION, finished(button))
 
-    def _verb(
-        self, interaction: discord.Interaction, name: str, values: _Data, data: _Data
-    ) -> _Verb[str] | None:
-        scope = _SCOPES.get(str(values.get("where")))
-        match name:
-            case "model":
-                return lambda call: self._desk.choose_model(call, _text(values, "name"), scope)
-            case "persona":
-                return lambda call: self._desk.choose_persona(call, _text(values, "text"), scope)
-            case "help":
-                reads = self._client.intents.message_content
-                here = help_for(
-                    interaction, str(data.get("id")), threads=self._threads, reads=reads
-                )
-                return lambda call: self._desk.help(call, here)
-        simple: Mapping[str, _Verb[str]] = {
-            "reset": self._desk.reset,
-            "stop": self._desk.stop,
-            "quiet": self._desk.quiet,
-            "follow": self._desk.follow,
-            "usage": self._desk.usage,
-        }
-        return simple.get(name)
-
     async def _report_forgotten(self, interaction: discord.Interaction) -> None:
         """Report the end of a slow erasure in the message that announced it."""
         try:
             async with asyncio.timeout(_FOLLOW_UP_SECONDS):
-                text = await self._desk.forgotten(await self._call(interaction))
+                text = await self._handlers.forgotten(await self._call(interaction))
             async with translated():
                 await interaction.edit_original_response(content=text)
         except (TimeoutError, StoreUnavailable, SurfaceError) as error:
@@ -237,7 +221,7 @@ class Commands:
         )
 
     async def _show_settings(self, interaction: discord.Interaction) -> None:
-        overview = await self._called(interaction, self._desk.overview)
+        overview = await self._called(interaction, self._handlers.overview)
         buttons: list[discord.ui.Button[discord.ui.View]] = [
             discord.ui.Button(custom_id=f"{forms.SETTINGS}{scope}:{part}", label=label)
             for scope, part, label in overview.forms
@@ -245,7 +229,7 @@ class Commands:
         await reply_privately(interaction, overview.text, finished(*buttons) if buttons else None)
 
     async def _open_form(self, interaction: discord.Interaction, scope: Scope, part: Part) -> None:
-        form = await self._called(interaction, lambda call: self._desk.form(call, scope, part))
+        form = await self._called(interaction, lambda call: self._handlers.form(call, scope, part))
         async with translated():
             modal = forms.settings_form(f"{scope}:{part}", form)
             await interaction.response.send_modal(modal)
@@ -266,11 +250,11 @@ class Commands:
         self, interaction: discord.Interaction, name: str, message: ContextMessage
     ) -> None:
         await self._check(interaction)
-        await self._intake.keep_message(_message_key(interaction, name), message)
+        await self._intake.history.keep_message(_message_key(interaction, name), message)
 
     async def _check(self, interaction: discord.Interaction) -> None:
         """Raise NotAllowed if the person may not use the bot there."""
-        await self._intake.check_access(
+        await self._intake.access.check(
             command_key(interaction, interaction.channel_id or 0),
             events.person_of(interaction.user),
             asker_of(interaction),
@@ -280,7 +264,7 @@ class Commands:
         self, interaction: discord.Interaction, name: str, values: forms.Values
     ) -> None:
         question, private = _text(values, "question").strip(), values.get("who") == (forms.ONLY_ME,)
-        reading = self._intake.kept_message(_message_key(interaction, name))
+        reading = self._intake.history.kept_message(_message_key(interaction, name))
         message = await in_time(reading, within=self._answer_within)
         if message is None:
             await reply_privately(interaction, _FORGOTTEN)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import discord
 
@@ -97,13 +96,11 @@ def message_turn(
     continued_thread: ThreadKey | None,
     threads: bool,
     user_id: int,
-    roles: Sequence[str] = (),
 ) -> Turn:
     """Return the turn of a message for the bot.
 
     `continued_thread` is the thread that a reply in a channel continues; without one, a message in
     a channel begins a new thread, in a Discord thread if `threads` is set. `user_id` is the bot's.
-    `roles` are the author's, if the message does not include them.
     """
     side_by_side = has_threads(channel)
     address = ChannelAddress(
@@ -122,10 +119,7 @@ def message_turn(
         where=where_of(channel, user_id),
         quote=quote_of(message, user_id),
         joins=True,
-        asker=Asker(
-            direct=isinstance(channel, discord.DMChannel),
-            roles=tuple(roles) or roles_of(message.author),
-        ),
+        asker=Asker(direct=isinstance(channel, discord.DMChannel), roles=roles_of(message.author)),
     )
 
 
@@ -242,6 +236,19 @@ def person_of(user: discord.User | discord.Member) -> Person:
     return Person(id=str(user.id), name=one_line(user.display_name))
 
 
+@dataclass(frozen=True, slots=True)
+class Relevance:
+    """Whether a message may concern the bot or one of its threads, and how that is found out.
+
+    `needs_lookup`: its channel or its server must be fetched. `needs_store_check`: only the store
+    knows if it is for the bot.
+    """
+
+    is_relevant: bool
+    needs_lookup: bool
+    needs_store_check: bool
+
+
 class MessageFilter:
     """Decides whether messages are for the bot.
 
@@ -257,27 +264,21 @@ class MessageFilter:
         # Servers whose lookup failed.
         self._unavailable: BoundedCache[int, bool] = BoundedCache(capacity=remembered)
 
-    def is_relevant(self, message: discord.Message) -> bool:
-        """Whether a message may concern the bot or one of its threads."""
-        if message.author.bot or message.webhook_id or message.type not in _WRITTEN:
-            return False
-        channel = self._known_channel(message)
-        if isinstance(channel, discord.DMChannel) or self._calls_bot(message) is not False:
-            return True
-        # Without the Message Content intent it has no text.
-        follows = self._client.intents.message_content
-        return follows and isinstance(channel, discord.Thread | _Unknown)
-
-    def is_talk(self, message: discord.Message) -> bool:
-        """Whether only the store knows if a message is for the bot."""
-        channel = self._known_channel(message)
-        is_own = isinstance(channel, discord.DMChannel) or is_opened_by(self._client, channel)
-        return not is_own and self._calls_bot(message) is False
-
-    def needs_lookup(self, message: discord.Message) -> bool:
-        """Whether its channel or its server has to be looked up."""
-        is_unknown = isinstance(self._known_channel(message), _Unknown)
-        return is_unknown or self._calls_bot(message) is None
+    def relevance(self, message: discord.Message) -> Relevance:
+        """Return whether a message may concern the bot, before anything is looked up."""
+        channel, calls_bot = self._known_channel(message), self._calls_bot(message)
+        is_dm, is_unknown = isinstance(channel, discord.DMChannel), isinstance(channel, _Unknown)
+        # Without the Message Content intent a message that does not call the bot has no text.
+        follows = self._client.intents.message_content and (
+            is_unknown or isinstance(channel, discord.Thread)
+        )
+        by_person = not message.author.bot and not message.webhook_id and message.type in _WRITTEN
+        return Relevance(
+            is_relevant=by_person and (is_dm or calls_bot is not False or follows),
+            needs_lookup=is_unknown or calls_bot is None,
+            needs_store_check=calls_bot is False
+            and not (is_dm or is_opened_by(self._client, channel)),
+        )
 
     async def look_up(self, message: discord.Message) -> Channel | None:
         """Return its channel; None for unsupported kinds. Raises SurfaceError."""
@@ -305,10 +306,8 @@ class MessageFilter:
 
     def _calls_bot(self, message: discord.Message) -> bool | None:
         """Whether a message mentions or answers the bot; None until its role is looked up."""
-        return own_id(self._client) in _addressees(message) or self.mentions_role(message)
-
-    def mentions_role(self, message: discord.Message) -> bool | None:
-        """Whether a message mentions the bot's own role; None until that is looked up."""
+        if own_id(self._client) in _addressees(message):
+            return True
         mentioned = _mentioned_roles(message)
         own = self.role(message) if mentioned else 0
         return None if own is None else own > 0 and own in mentioned

@@ -40,7 +40,7 @@ def question_form(name: str, *, is_private: bool) -> discord.ui.Modal:
 
 
 def settings_form(name: str, form: Form) -> discord.ui.Modal:
-    """Return a form of the desk as a modal; `name` encodes the scope and part."""
+    """Return a form as a modal; `name` encodes the scope and part."""
     labels = [
         discord.ui.Label[discord.ui.Modal](
             text=field.label[:_LABEL],

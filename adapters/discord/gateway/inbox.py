@@ -101,14 +101,14 @@ class InboxItem:
 class Admission(InboxItem):
     """The admission of a turn, after the `lookup` of its channel or server.
 
-    `is_talk`: only the store knows if the message is for the bot.
+    `needs_store_check`: only the store knows if the message is for the bot.
     """
 
     turn_id: str
     channel: int
     asker: int
     lookup: Work | None = None
-    is_talk: bool = False
+    needs_store_check: bool = False
     after: Collection[InboxItem] = ()  # earlier deletions in its channel
 
 
@@ -129,9 +129,9 @@ class Inbox:
     messages; only later questions in their own channels wait for them. So a deletion always follows
     the admission of its question.
 
-    A job that can never succeed is dropped. If more than a hundred questions wait, `is_talk` ones
-    are dropped first, then the oldest of the most active people. Of more than a thousand deletions
-    the oldest are dropped. Other jobs are never dropped. Each drop is logged.
+    A job that can never succeed is dropped. If more than a hundred questions wait, those that need
+    a store check are dropped first, then the oldest of the most active people. Of more than a
+    thousand deletions the oldest are dropped. Other jobs are never dropped. Each drop is logged.
     """
 
     def __init__(self, tuning: Tuning) -> None:
@@ -280,8 +280,8 @@ def _overflow(questions: Collection[Admission]) -> list[Admission]:
     """Return the questions to drop, so that a hundred are left."""
     by_asker: defaultdict[int, deque[Admission]] = defaultdict(deque)
     for question in questions:
-        if not question.is_talk:
+        if not question.needs_store_check:
             by_asker[question.asker].append(question)
     excess = max(0, len(questions) - _QUESTIONS)
-    talk = [one for one in questions if one.is_talk][:excess]
+    talk = [one for one in questions if one.needs_store_check][:excess]
     return talk + [max(by_asker.values(), key=len).popleft() for _ in range(excess - len(talk))]

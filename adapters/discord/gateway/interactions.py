@@ -78,13 +78,13 @@ class Interactions:
         if age < self._tuning.fresh_for:
             return False
         with suppress(StoreUnavailable):
-            return await self._intake.is_handled(events.turn_id(interaction.id))
+            return await self._intake.lookup.is_handled(events.turn_id(interaction.id))
         return False
 
     async def _note_handled(self, interaction: discord.Interaction) -> None:
         if interaction.type is not discord.InteractionType.autocomplete:
             with suppress(StoreUnavailable):
-                await self._intake.note_handled(events.turn_id(interaction.id))
+                await self._intake.lookup.note_handled(events.turn_id(interaction.id))
 
     async def _dispatch(self, interaction: discord.Interaction) -> bool:
         if interaction.channel_id is None:

@@ -86,7 +86,7 @@ class Listener:
             )
             self._shards.append(Shard(number=number, count=count, saved=saved, tuning=tuning))
         servers = UnlistedServers(
-            self._client, allowed=intake.access.servers, leaves=self._leaves_other_servers
+            self._client, allowed=intake.access.rules.servers, leaves=self._leaves_other_servers
         )
         async with (
             running(self._register(store)),

@@ -93,7 +93,7 @@ class Permissions:
             manages_server=admin,
         )
 
-    def here(self, location: CommandLocation) -> HelpContext:
+    def help_context(self, location: CommandLocation) -> HelpContext:
         """Return the instructions for a location, and the features that an admin can enable."""
         name = self._identity.name
         mention = f"`@{name} /parley {{name}}`"

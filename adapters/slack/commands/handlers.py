@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 
 from adapters.slack.commands.calls import CommandLocation, Permissions
@@ -13,9 +14,13 @@ from adapters.slack.inbound.ask_command import AskCommand
 from adapters.slack.manifest import PARLEY, QUESTION_ID
 from adapters.slack.workspace import Workspace
 from bot.commands.handlers import CommandHandlers
+from bot.errors import ParleyError
 from bot.intake.intake import Intake
 
+log = logging.getLogger(__name__)
+
 Body = Mapping[str, object]
+_REQUIRED = ("user_id", "channel_id", "trigger_id")
 
 
 class Commands:
@@ -27,15 +32,18 @@ class Commands:
     def __init__(
         self, workspace: Workspace, intake: Intake, *, prompts: Sequence[tuple[str, str]]
     ) -> None:
-        permissions, desk = Permissions(workspace), CommandHandlers(intake)
-        self._home = Home(workspace, desk, permissions, prompts=prompts)
-        self._parley = Parley(workspace, desk, permissions, on_change=self._home.show)
+        permissions, handlers = Permissions(workspace), CommandHandlers(intake)
+        self._home = Home(workspace, handlers, permissions, prompts=prompts)
+        self._parley = Parley(workspace, handlers, permissions, on_change=self._home.show)
         self._ask = AskCommand(workspace, intake)
         self._shortcuts = Shortcuts(workspace, intake, self._ask)
 
     async def on_command(self, command: Mapping[str, str]) -> Mapping[str, object]:
         """Handle a slash command; return an ephemeral message, or {}."""
-        if command.get("command") == PARLEY:
+        if missing := [name for name in _REQUIRED if not command.get(name)]:
+            log.warning("Cannot read a command: %s is missing", ", ".join(missing))
+            answer = CommandAnswer(ParleyError.apology)
+        elif command.get("command") == PARLEY:
             answer = await self._parley.on_command(command)
         else:
             answer = CommandAnswer(await self._ask.on_command(command))

@@ -32,14 +32,14 @@ class Home:
     def __init__(
         self,
         workspace: Workspace,
-        desk: CommandHandlers,
+        handlers: CommandHandlers,
         permissions: Permissions,
         *,
         prompts: Sequence[tuple[str, str]],
     ) -> None:
         self._workspace = workspace
         self._client = workspace.client
-        self._desk = desk
+        self._handlers = handlers
         self._permissions = permissions
         self._prompts = prompts or PROMPTS
         self._refusals = Refusals(seconds=workspace.limits.refusals_remembered)
@@ -106,9 +106,11 @@ class Home:
         blocks = [
             *_titled("What I can do", await self._text_or_apology(self._help(call, location)))
         ]
-        blocks += _titled("What you have used", await self._text_or_apology(self._desk.usage(call)))
+        blocks += _titled(
+            "What you have used", await self._text_or_apology(self._handlers.run("usage", call))
+        )
         try:
-            overview = await self._desk.overview(call)
+            overview = await self._handlers.overview(call)
         except NotOffered:
             return blocks
         except ParleyError as error:
@@ -116,10 +118,10 @@ class Home:
         return [*blocks, *_titled("Settings", overview.text), *views.overview_blocks(overview)]
 
     def _help(self, call: Call, location: CommandLocation) -> Awaitable[str]:
-        return self._desk.help(call, self._permissions.here(location))
+        return self._handlers.help(call, self._permissions.help_context(location))
 
     async def _text_or_apology(self, work: Awaitable[str]) -> str:
-        """Return the desk's text or its apology; empty if not available."""
+        """Return a text or its apology; empty if not available."""
         try:
             return await work
         except NotOffered:

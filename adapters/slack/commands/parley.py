@@ -17,6 +17,7 @@ from adapters.slack.errors import translated
 from adapters.slack.inbound.ask_command import in_time
 from adapters.slack.reading import string_field
 from adapters.slack.workspace import Workspace
+from bot.commands.form import scope_of
 from bot.commands.handlers import (
     COMMANDS,
     DEFAULT,
@@ -43,7 +44,7 @@ Body = Mapping[str, object]
 
 
 class Parley:
-    """Runs commands at the desk.
+    """Runs `/parley` and what follows from it.
 
     Each answer arrives within Slack's three seconds; slower ones get an apology. `on_change` is
     called with the person and the DM whose Home tab must be refreshed.
@@ -52,24 +53,20 @@ class Parley:
     def __init__(
         self,
         workspace: Workspace,
-        desk: CommandHandlers,
+        handlers: CommandHandlers,
         permissions: Permissions,
         *,
         on_change: Callable[[str, str], object],
     ) -> None:
         self._workspace = workspace
         self._client = workspace.client
-        self._desk = desk
+        self._handlers = handlers
         self._permissions = permissions
         self._on_change = on_change
         self._team = workspace.identity.team
 
     async def on_command(self, command: Mapping[str, str]) -> CommandAnswer:
         """Run `/parley …`."""
-        missing = [one for one in ("user_id", "channel_id", "trigger_id") if not command.get(one)]
-        if missing:
-            log.warning("Cannot read a command: %s is missing", ", ".join(missing))
-            return CommandAnswer(ParleyError.apology)
         return await self.carry_out(
             command.get("text", ""),
             id_=f"slack:{self._team}:cmd:{command['trigger_id']}",
@@ -131,15 +128,12 @@ class Parley:
     async def _do(
         self, name: str, words: str, id_: str, location: CommandLocation, user: str, trigger: str
     ) -> CommandAnswer:
-        """Run one command of `desk.COMMANDS`."""
-        desk, call = self._desk, self._permissions.call(id_, location, user)
-        for_all: dict[str, Callable[[], Awaitable[str]]] = {
-            "stop": lambda: desk.stop(call),
-            "usage": lambda: desk.usage(call),
-            "help": lambda: desk.help(call, self._permissions.here(location)),
-        }
-        if name in for_all:
-            return CommandAnswer(await for_all[name]())
+        """Run one of COMMANDS."""
+        call = self._permissions.call(id_, location, user)
+        if name == "help":
+            return CommandAnswer(
+                await self._handlers.help(call, self._permissions.help_context(location))
+            )
         if name == "forget-me":
             return views.forget_question()
         if name not in COMMANDS:
@@ -147,29 +141,22 @@ class Parley:
             return CommandAnswer(
                 f"I do not know this command. Try one of these after `/parley`: {known}."
             )
-        call = await self._permissions.call_with_rights(id_, location, user)
+        if name not in ("stop", "usage"):
+            call = await self._permissions.call_with_rights(id_, location, user)
         if name in ("model", "persona") and not words:
             return await self._offer(name, call, location, trigger)
         if name == "settings":
-            overview = await desk.overview(call)
+            overview = await self._handlers.overview(call)
             return CommandAnswer(overview.text, views.overview_blocks(overview))
-        for_some: dict[str, Callable[[], Awaitable[str]]] = {
-            "reset": lambda: desk.reset(call),
-            "quiet": lambda: desk.quiet(call),
-            "follow": lambda: desk.follow(call),
-            "model": lambda: desk.choose_model(call, words),
-            "persona": lambda: desk.choose_persona(call, words),
-        }
-        return CommandAnswer(await for_some[name]())
+        return CommandAnswer(await self._handlers.run(name, call, words))
 
     async def _offer(
         self, name: str, call: Call, location: CommandLocation, trigger: str
     ) -> CommandAnswer:
         """Show what is chosen, and open a small form to choose a model or a persona."""
-        choose = self._desk.choose_model if name == "model" else self._desk.choose_persona
-        present = CommandAnswer(await choose(call, ""))
-        models = self._desk.models()
-        scopes = self._desk.changeable(call)
+        present = CommandAnswer(await self._handlers.run(name, call))
+        models = self._handlers.models()
+        scopes = self._handlers.changeable(call)
         if not trigger or not scopes or (name == "model" and not models):
             return present
         if name == "model":
@@ -218,7 +205,7 @@ class Parley:
         scope, part = named
         try:
             call = await self._permissions.call_with_rights(f"slack:{trigger}", location, user)
-            form = await self._in_time(self._desk.form(call, scope, part))
+            form = await self._in_time(self._handlers.form(call, scope, part))
             context = ViewContext(location, scope=scope, part=part, seen=form.seen, home=home)
             view = views.form_view(form, context)
         except ParleyError as error:
@@ -234,17 +221,13 @@ class Parley:
         id_ = f"slack:{self._team}:view:{string_field(view, 'id')}"
         call = await self._permissions.call_with_rights(id_, context.location, user)
         filled = views.values(view)
-        scope = views.SCOPES.get(_text(filled, "scope"))
-        match view.get("callback_id"):
-            case manifest.MODEL_ID:
-                model = _text(filled, "model") or DEFAULT
-                return await self._desk.choose_model(call, model, scope)
-            case manifest.PERSONA_ID:
-                persona = _text(filled, "persona") or DEFAULT
-                return await self._desk.choose_persona(call, persona, scope)
+        chosen = {manifest.MODEL_ID: "model", manifest.PERSONA_ID: "persona"}
+        if name := chosen.get(string_field(view, "callback_id")):
+            argument, scope = _text(filled, name) or DEFAULT, scope_of(_text(filled, "scope"))
+            return await self._handlers.run(name, call, argument, scope)
         if context.scope is None or context.part is None:
             return _CLOSED
-        return await self._desk.fill_in(
+        return await self._handlers.fill_in(
             call, context.scope, context.part, filled, seen=context.seen
         )
 
@@ -254,11 +237,11 @@ class Parley:
             f"slack:{trigger}", location_of(body) or CommandLocation(""), user
         )
         try:
-            notice = await self._desk.forget_me(call)
+            notice = await self._handlers.forget_me(call)
             if notice == FORGETTING:
                 await self._report_erasure(body, notice)
                 async with asyncio.timeout(_FOLLOW_UP_SECONDS):
-                    notice = await self._desk.forgotten(call)
+                    notice = await self._handlers.forgotten(call)
         except TimeoutError:
             return
         except ParleyError as error:

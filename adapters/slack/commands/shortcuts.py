@@ -91,7 +91,7 @@ class Shortcuts:
         if not isinstance(view, dict) or context is None or not user:
             return views.updated(_GONE)
         try:
-            kept = self._intake.kept_message(string_field(context.about, "kept"))
+            kept = self._intake.history.kept_message(string_field(context.about, "kept"))
             about = await self._in_time(kept, arrived=arrived)
         except ParleyError as error:
             return views.updated(excuse(error))
@@ -117,9 +117,11 @@ class Shortcuts:
         self, location: CommandLocation, user: str, team: str, *, arrived: float
     ) -> None:
         key = ThreadKey("slack", self._team, location.channel, location.thread)
-        asker = await self._workspace.asker(self._intake.access, location.channel, user, team=team)
+        asker = await self._workspace.asker(
+            self._intake.access.rules, location.channel, user, team=team
+        )
         person = Person(user, user, self._team)
-        await self._in_time(self._intake.check_access(key, person, asker), arrived=arrived)
+        await self._in_time(self._intake.access.check(key, person, asker), arrived=arrived)
 
     async def _question(
         self, trigger: str, location: CommandLocation, message: Body, *, user: str, arrived: float
@@ -129,7 +131,7 @@ class Shortcuts:
             self._workspace, [message], Person(user, user), channel=location.channel
         )
         name = f"slack:{trigger}"
-        await self._in_time(self._intake.keep_message(name, about), arrived=arrived)
+        await self._in_time(self._intake.history.keep_message(name, about), arrived=arrived)
         question = Field(
             name="question",
             label="What do you want to know?",

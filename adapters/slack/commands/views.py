@@ -10,13 +10,12 @@ from typing import cast
 from adapters.slack.commands.calls import CommandLocation
 from adapters.slack.manifest import FORM_ID
 from adapters.slack.reading import string_field
+from bot.commands.form import part_of, scope_of
 from bot.commands.handlers import FORGET, FORGET_QUESTION, Field, Form, Overview, Part, Scope
 from bot.text.sanitize import escape_markup
 
 # Of block actions and views. The rest of the id of a form's button names the form.
 OPEN_FORM, FORGET_ME = "open_form", "forget_me"
-SCOPES: Mapping[str, Scope] = {one: one for one in ("thread", "channel", "server")}
-_PARTS: Mapping[str, Part] = {one: one for one in ("answers", "access")}
 
 # docs: Views, Block Kit reference and Composition objects; in characters.
 _MOST_TITLE = 24
@@ -84,8 +83,8 @@ class ViewContext:
         about = metadata.get("about")
         return cls(
             CommandLocation(string_field(metadata, "channel"), string_field(metadata, "thread")),
-            scope=SCOPES.get(string_field(metadata, "scope")),
-            part=_PARTS.get(string_field(metadata, "part")),
+            scope=scope_of(string_field(metadata, "scope")),
+            part=part_of(string_field(metadata, "part")),
             seen=string_field(metadata, "seen"),
             home=metadata.get("home") is True,
             about=about if isinstance(about, dict) else {},
@@ -116,7 +115,8 @@ def overview_blocks(overview: Overview) -> list[Block]:
 def form_of(value: str) -> tuple[Scope, Part] | None:
     """Return the form that a button opens; None for other buttons."""
     scope, _, part = value.partition(":")
-    return (SCOPES[scope], _PARTS[part]) if scope in SCOPES and part in _PARTS else None
+    found = scope_of(scope), part_of(part)
+    return (found[0], found[1]) if found[0] and found[1] else None
 
 
 def notice_view(text: str, *, title: str = "Parley") -> View:

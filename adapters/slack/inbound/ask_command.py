@@ -22,7 +22,6 @@ from bot.text.sanitize import escape_markup, strip_controls
 log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
-_REQUIRED = ("user_id", "channel_id", "trigger_id")
 # Slack splits a message of more than 4000 characters (slackapi/java-slack-sdk, issue 704).
 _MOST_SHOWN = 3000  # characters of the question in the channel
 
@@ -60,9 +59,6 @@ class AskCommand:
     async def on_command(self, command: Mapping[str, str]) -> str:
         """Post the question and admit its turn; return a notice for the person, usually empty."""
         arrived = asyncio.get_running_loop().time()
-        if missing := [name for name in _REQUIRED if not command.get(name)]:
-            log.warning("Cannot read a command: %s is missing", ", ".join(missing))
-            return ParleyError.apology
         asked = CommandQuestion(
             id=f"slack:{self._identity.team}:cmd:{command['trigger_id']}",
             user=command["user_id"],
@@ -116,7 +112,7 @@ class AskCommand:
             late = WriteFailed("the question was not posted in time")
             ts = await in_time(asyncio.shield(posting), by=posted_by, late=late)
             turn = self._turn(person, asked, ts=ts)
-            admission = self._intake.admit(turn)
+            admission = self._intake.ask(turn)
             admitted = await in_time(admission, by=admitted_by)
             self._workspace.signs.start(show_waiting(self._workspace, self._intake, turn))
         finally:

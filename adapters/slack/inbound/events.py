@@ -20,16 +20,10 @@ from adapters.slack.workspace import Reading, Workspace
 from bot.cache import BoundedCache
 from bot.concurrency import do_nothing
 from bot.domain import Asker, ContextMessage, Person, Rating, ThreadKey, Turn
-from bot.errors import (
-    HasEnded,
-    NothingAsked,
-    NotRemembered,
-    Refused,
-    StoreUnavailable,
-    SurfaceError,
-)
-from bot.intake.addressed import Facts, is_help, is_stop
-from bot.intake.intake import THANKS, Intake
+from bot.errors import NothingAsked, Refused, StoreUnavailable, SurfaceError
+from bot.intake.addressed import Facts
+from bot.intake.answers import THANKS
+from bot.intake.intake import Admitted, Commanded, Edited, Intake, Received
 from bot.text.sanitize import escape_markup
 
 log = logging.getLogger(__name__)
@@ -153,7 +147,7 @@ class EventHandler:
             case {"type": "agent_session_stopped"}:
                 # It names the thread, and no message if nothing was streamed yet.
                 channel, thread = string_field(event, "channel"), string_field(event, "thread_ts")
-                await self._intake.stop_thread(self._key(channel, thread))
+                await self._intake.answers.stop_thread(self._key(channel, thread))
             case {"type": "app_home_opened"}:
                 self._on_home(event)
             case {"type": "app_uninstalled" | "tokens_revoked" as reason}:
@@ -186,30 +180,23 @@ class EventHandler:
             await self._intake.forget(platform="slack", messages=[f"{channel}:{ts}"])
 
     async def _act(self, press: Press) -> None:
-        is_of_channel = await self._is_of_its_channel(press)
+        answers, turn_id, person_id = self._intake.answers, press.turn_id, press.user
+        at = ThreadKey("slack", self._identity.team, press.channel, "")
         if press.action == STOP:
-            stopping = self._intake.stop
-            if not (is_of_channel and await stopping(press.turn_id, person_id=press.user)):
-                raise HasEnded
-        elif press.action in (REGENERATE, CONTINUE):
-            if not is_of_channel:
-                raise NotRemembered
-            act: Callable[..., Awaitable[Turn]] = self._intake.continue_answer
-            if press.action == REGENERATE:
-                act = partial(self._intake.regenerate, reread=self._question_now)
-            asker = await self._asker(press)
-            turn = await act(press.turn_id, person_id=press.user, press_id=press.id, asker=asker)
-            self._show_if_waiting(turn)
-        elif press.rating:
-            if not is_of_channel:
-                raise NotRemembered
-            await self._intake.rate(
-                press.turn_id,
-                person_id=press.user,
-                rating=press.rating,
-                asker=await self._asker(press),
-            )
+            await answers.stop(turn_id, person_id=person_id, at=at)
+            return
+        asker = await self._asker(press)
+        who: dict[str, Any] = {"person_id": person_id, "at": at, "asker": asker}
+        if press.rating:
+            await answers.rate(turn_id, rating=press.rating, **who)
             self._jobs.start(self._deliver(self._post_to_person(press, THANKS)))
+        elif press.action == REGENERATE:
+            reread = self._question_now
+            self._show_if_waiting(
+                await answers.regenerate(turn_id, press_id=press.id, reread=reread, **who)
+            )
+        elif press.action == CONTINUE:
+            self._show_if_waiting(await answers.continue_answer(turn_id, press_id=press.id, **who))
 
     async def _question_now(self, turn: Turn) -> str:
         """Return the question of a turn as it stands in its message; empty if it has none."""
@@ -230,83 +217,70 @@ class EventHandler:
                     return await self._directory.readable(question.text, bot=self._identity.user)
         return ""
 
-    async def _is_of_its_channel(self, press: Press) -> bool:
-        """Whether the turn belongs to the channel in which the button was pressed.
-
-        Slack authenticates the channel and the person; the turn id comes from the client and is not
-        trusted.
-        """
-        thread = await self._intake.thread_of_turn(press.turn_id)
-        channel = ("slack", self._identity.team, press.channel)
-        return thread is not None and (thread.platform, thread.workspace, thread.channel) == channel
-
     async def _on_question(self, question: Question) -> None:
-        facts, key = question.facts, self._key(question.channel, question.reply_thread)
-        person = Person(question.user, question.user, self._identity.team)
-        asker = await self._asker(question)
-        try:
-            called = facts.direct or facts.calls_bot
-            await self._intake.check_access(key, person, asker, called=called)
-        except Refused as refused:
-            self._notify(question, refused)
+        if self._notified.get(question.id):
             return
-        turn_id = self._turn_id(question.channel, question.ts)
-        is_new = not question.edited or await self._intake.thread_of_turn(turn_id) is None
-        if self._notified.get(question.id) or (is_new and not await self._note_message(question)):
-            return
-        if is_new and (command := self._command_text(question)) is not None:
-            await self._run_command(question, command)
-            return
-        text, name, where = await asyncio.gather(
-            self._directory.readable(question.text, bot=self._identity.user),
-            self._directory.name(question.user),
-            self._directory.where(question.channel, workspace=self._identity.team_name),
-        )
+        match await self._intake.receive(await self._received(question)):
+            case Admitted(turn) | Edited(turn):
+                self._show_if_waiting(turn)
+                self._on_conversation(question.channel, question.reply_thread)
+                if turn.person.name == question.user:
+                    self._jobs.start(self._store_name(turn))
+            case Commanded(words):
+                await self._run_command(question, words)
+            case Refused() as refused:
+                self._notify(question, refused)
+
+    async def _received(self, question: Question) -> Received:
+        channel, thread, facts = question.channel, question.thread, question.facts
+        in_thread = thread and not facts.direct
+        text = readable(question.text, bot=self._identity.user, names={})
+        name, _, argument = text.partition(" ")
         turn = Turn(
-            id=turn_id,
-            key=key,
-            person=replace(person, name=name),
+            id=self._turn_id(channel, question.ts),
+            key=self._key(channel, question.reply_thread),
+            person=Person(question.user, question.user, self._identity.team),
             text=text,
             place={
-                "channel": question.channel,
+                "channel": channel,
                 "thread": question.reply_thread or None,
                 "question": question.ts,
                 **self._identity.place_of(question.team),
             },
             asked_at=float(question.ts),
-            where=where,
-            zone=self._directory.zone(question.user),
             quote=self._quote(question),
             joins=True,
-            asker=asker,
+            asker=await self._asker(question),
         )
-        try:
-            if question.edited:
-                await self._intake.edit(turn, edited_at=float(question.edited))
-                self._show_if_waiting(turn)
-            elif await self._intake.admit(turn):
-                self._show_if_waiting(turn)
-        except Refused as refused:
-            self._notify(question, refused)
-        else:
-            self._on_conversation(question.channel, question.reply_thread)
-            if name == question.user:
-                self._jobs.start(self._store_name(turn))
+        return Received(
+            turn=turn,
+            facts=facts,
+            edited_at=float(question.edited or 0),
+            command=argument if name == PARLEY and (facts.calls_bot or facts.direct) else None,
+            people={question.user, question.thread_author} - {"", self._identity.user}
+            if in_thread
+            else (),
+            stops_in="" if in_thread else channel,
+            manages=partial(self._manages, question.user),
+            complete=partial(self._complete, question),
+        )
+
+    async def _complete(self, question: Question, turn: Turn) -> Turn:
+        """Add the names of people and places to a turn."""
+        text, name, where = await asyncio.gather(
+            self._directory.readable(question.text, bot=self._identity.user),
+            self._directory.name(question.user),
+            self._directory.where(question.channel, workspace=self._identity.team_name),
+        )
+        person, zone = replace(turn.person, name=name), self._directory.zone(question.user)
+        return replace(turn, text=text, person=person, where=where, zone=zone)
 
     async def _asker(self, by: Question | Press) -> Asker:
-        access = self._intake.access
-        return await self._workspace.asker(access, by.channel, by.user, team=by.team)
+        rules = self._intake.access.rules
+        return await self._workspace.asker(rules, by.channel, by.user, team=by.team)
 
     def _show_if_waiting(self, turn: Turn) -> None:
         self._workspace.signs.start(show_waiting(self._workspace, self._intake, turn))
-
-    def _command_text(self, question: Question) -> str | None:
-        """Return the text after `/parley` in a message to the bot; None for a question."""
-        facts, text = question.facts, readable(question.text, bot=self._identity.user, names={})
-        if is_help(text):
-            return "help"
-        name, _, argument = text.partition(" ")
-        return argument if name == PARLEY and (facts.calls_bot or facts.direct) else None
 
     async def _run_command(self, question: Question, command: str) -> None:
         """Run a command in a message, once in this process, and answer it."""
@@ -328,23 +302,6 @@ class EventHandler:
             post = self._client.chat_postEphemeral(**fields, user=question.user)
         self._jobs.start(self._deliver(post))
 
-    async def _note_message(self, question: Question) -> bool:
-        """Stop answers, or note the message; return whether it is a question for the bot."""
-        key, facts = self._key(question.channel, question.reply_thread), question.facts
-        if is_stop(facts, readable(question.text, bot=self._identity.user, names={})):
-            turn_id = self._turn_id(question.channel, question.ts)
-            person = Person(question.user, question.user, self._identity.team)
-            # Outside of threads, stop all answers in the channel.
-            everywhere = "" if question.thread and not facts.direct else question.channel
-            manages = partial(self._manages, question.user)
-            if await self._intake.stop_own(
-                turn_id, key, person, channel=everywhere, manages=manages
-            ):
-                return False
-        in_thread = question.thread and not facts.direct
-        people = {question.user, question.thread_author} - {"", self._identity.user}
-        return await self._intake.note_message(facts, key if in_thread else None, *people)
-
     async def _manages(self, user: str) -> bool:
         try:
             return await self._workspace.is_admin(user)
@@ -356,7 +313,7 @@ class EventHandler:
         """Store a name that did not arrive in time for the turn."""
         name = await self._directory.name(turn.person.id, within=REQUEST_TIMEOUT)
         try:
-            await self._intake.save_name(turn.key, Person(turn.person.id, name))
+            await self._intake.history.save_name(turn.key, Person(turn.person.id, name))
         except StoreUnavailable as error:
             log.warning("Turn %s: cannot store the person's name: %s", turn.id, error)
 

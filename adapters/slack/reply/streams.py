@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -37,13 +37,13 @@ _TEAM_CODE = "team_access_not_granted"
 _ENDED = {"message_not_in_streaming_state", "stopped_by_user"}
 
 
-def method_budget(workspace: Workspace, method: str, *, owes: str = "") -> EditBudget:
+def method_budget(workspace: Workspace, method: str, *, owes: Sequence[str] = ()) -> EditBudget:
     """Return the budget of a method that Slack limits for each workspace.
 
-    `owes` is the method that has to end what this one writes; "" if nothing has to.
+    `owes` are the methods that have to end what this one writes.
     """
     kind = method.removeprefix("chat.").removesuffix("Stream")
-    owed = method_budget(workspace, owes) if owes else None
+    owed = tuple(method_budget(workspace, one) for one in owes)
     bucket, writes = (
         f"slack:{kind}:{workspace.identity.team}",
         workspace.allowed(PER_MINUTE[method]),
@@ -68,7 +68,7 @@ class Streams:
         self._workspace = workspace
         self._client = workspace.client
         self._budgets = workspace.budgets
-        self._starts = method_budget(workspace, "chat.startStream", owes="chat.stopStream")
+        self._starts = method_budget(workspace, "chat.startStream", owes=["chat.stopStream"])
         self._refusals = Refusals(seconds=workspace.limits.refusals_remembered)
         self._possible_at = -math.inf  # loop time of the next slot
 

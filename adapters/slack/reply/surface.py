@@ -73,6 +73,8 @@ class SlackSurface:
         self._stream: Stream | None = None
         # Once the reply has ended, a running stream may be of the next turn in the thread.
         self._may_adopt_streams = not purpose.has_ended
+        resumes = purpose is Purpose.RESUME
+        self._owes = ("chat.update", "chat.stopStream") if resumes else ("chat.update",)
         # Messages of an earlier attempt, by page number; None if they have to be searched.
         self._earlier: dict[int, str] | None = None if purpose.recovers else {}
         # The page numbers of the messages that were edited: they are not posted pages of an earlier
@@ -88,9 +90,9 @@ class SlackSurface:
         """Return the budget of the method that shows the page, for the workspace or channel.
 
         None for a stream: it is started at once or not at all. A page that grows by updates owes
-        one.
+        one, and the page of an earlier attempt may be a stream that nobody has ended.
         """
-        owes = "" if page.final else "chat.update"
+        owes = () if page.final else self._owes
         update = method_budget(self._workspace, "chat.update", owes=owes)
         if new:
             post = replace(self._post_budget, owes=update.owes)

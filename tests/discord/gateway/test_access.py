@@ -11,13 +11,13 @@ from bot.access.rules import AccessRules
 from bot.store import Store
 from tests.emulators.discord import DiscordEmulator
 from tests.support.discord_platform import after_a_session, listening, running_process
-from tests.support.fakes import FakeIntake, NotedIntake
+from tests.support.fakes import FakeQueue, NotedIntake
 from tests.support.waiting import until
 
 
 def noted(store: Store, access: AccessRules) -> NotedIntake:
     intake = NotedIntake(store)
-    intake.access = access
+    intake.access.rules = access
     return intake
 
 
@@ -154,8 +154,8 @@ def leavings(emulator: DiscordEmulator) -> int:
 async def test_a_server_that_is_not_allowed_is_told_of_and_left_if_wanted(
     caplog: pytest.LogCaptureFixture, leaves: bool
 ) -> None:
-    intake = FakeIntake()
-    intake.access = AccessRules(servers=frozenset({"123456789012345678"}))
+    intake = FakeQueue()
+    intake.access.rules = AccessRules(servers=frozenset({"123456789012345678"}))
     async with DiscordEmulator() as emulator:
         with caplog.at_level(logging.WARNING, "adapters.discord"):
             async with listening(emulator, intake, leaves_other_servers=leaves):
@@ -166,8 +166,8 @@ async def test_a_server_that_is_not_allowed_is_told_of_and_left_if_wanted(
 
 
 async def test_a_server_that_adds_the_bot_again_is_left_again() -> None:
-    intake = FakeIntake()
-    intake.access = AccessRules(servers=frozenset({"123456789012345678"}))
+    intake = FakeQueue()
+    intake.access.rules = AccessRules(servers=frozenset({"123456789012345678"}))
     async with (
         DiscordEmulator() as emulator,
         listening(emulator, intake, leaves_other_servers=True),
@@ -179,7 +179,7 @@ async def test_a_server_that_adds_the_bot_again_is_left_again() -> None:
 
 async def test_no_server_is_left_without_a_list(caplog: pytest.LogCaptureFixture) -> None:
     async with DiscordEmulator() as emulator:
-        ada, intake = emulator.user("Ada"), FakeIntake()
+        ada, intake = emulator.user("Ada"), FakeQueue()
         async with listening(emulator, intake, leaves_other_servers=True):
             await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} why?")
             await until(lambda: intake.turns)

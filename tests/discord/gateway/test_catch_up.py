@@ -30,13 +30,13 @@ from tests.support.discord_platform import (
     until_pending,
     until_saved,
 )
-from tests.support.fakes import FakeIntake
+from tests.support.fakes import FakeQueue
 from tests.support.outage import full
 from tests.support.waiting import until
 
 
 async def test_what_was_missed_is_caught_up_when_the_session_is_gone(store: Store) -> None:
-    old, new, clock = FakeIntake(), FakeIntake(), Clock()
+    old, new, clock = FakeQueue(), FakeQueue(), Clock()
     async with DiscordEmulator(clock=clock, gateway=FAST) as emulator:
         ada = emulator.user("Ada")
         dm = emulator.dm(ada)
@@ -62,7 +62,7 @@ async def test_what_was_missed_is_caught_up_when_the_session_is_gone(store: Stor
 
 
 async def test_what_was_missed_comes_before_what_is_said_now(store: Store) -> None:
-    old, new, clock = FakeIntake(), FakeIntake(), Clock()
+    old, new, clock = FakeQueue(), FakeQueue(), Clock()
     async with DiscordEmulator(clock=clock, gateway=FAST, latency=0.05) as emulator:
         ada = emulator.user("Ada")
         async with running_process(emulator, old, store) as platform:
@@ -79,10 +79,10 @@ async def test_what_was_missed_comes_before_what_is_said_now(store: Store) -> No
         assert [text for text in new.texts if text != "one"] == ["two", "three"]
 
 
-class Picky(FakeIntake):
+class Picky(FakeQueue):
     """Never takes the question "one"."""
 
-    async def admit(self, turn: Turn) -> bool:
+    async def admit(self, turn: Turn, **_: object) -> bool:
         if turn.text == "one":
             raise WriteRefused("this one never")
         return await super().admit(turn)
@@ -101,7 +101,7 @@ async def test_a_missed_question_that_cannot_be_taken_loses_no_other(store: Stor
 
 
 async def test_nobody_is_answered_who_does_not_wait_any_more(store: Store) -> None:
-    old, new, clock = FakeIntake(), FakeIntake(), Clock()
+    old, new, clock = FakeQueue(), FakeQueue(), Clock()
     async with DiscordEmulator(clock=clock, gateway=FAST) as emulator:
         ada = emulator.user("Ada")
         said = await emulator.say(emulator.dm(ada), ada, "zero")
@@ -122,7 +122,7 @@ async def test_nobody_is_answered_who_does_not_wait_any_more(store: Store) -> No
 
 
 async def test_what_bots_wrote_meanwhile_is_no_question(store: Store) -> None:
-    new = FakeIntake()
+    new = FakeQueue()
     async with after_a_session(store) as (emulator, ada):
         robot = emulator.user("Robot", bot=True)
         for person, text in ((robot, "one"), (ada, "two")):
@@ -135,7 +135,7 @@ async def test_what_bots_wrote_meanwhile_is_no_question(store: Store) -> None:
 
 
 async def test_a_bot_that_starts_for_the_first_time_answers_nothing_old(store: Store) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator:
         ada = emulator.user("Ada")
         await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} one")
@@ -148,7 +148,7 @@ async def test_a_bot_that_starts_for_the_first_time_answers_nothing_old(store: S
 
 
 async def test_a_quiet_bot_has_listened_all_the_same(store: Store) -> None:
-    new = FakeIntake()
+    new = FakeQueue()
     async with after_a_session(store) as (emulator, ada):
         await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} one")
 
@@ -159,7 +159,7 @@ async def test_a_quiet_bot_has_listened_all_the_same(store: Store) -> None:
 
 
 async def test_a_session_that_discord_ends_while_we_listen_is_caught_up(store: Store) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator(gateway=FAST) as emulator:
         ada = emulator.user("Ada")
         async with running_process(emulator, intake, store):
@@ -178,7 +178,7 @@ async def test_a_session_that_discord_ends_while_we_listen_is_caught_up(store: S
 
 async def test_a_catch_up_looks_at_fifty_places_and_no_more(store: Store) -> None:
     assert Tuning().catch_up_channels == 50
-    new = FakeIntake()
+    new = FakeQueue()
     async with after_a_session(store) as (emulator, ada):
         for number in range(5):
             place = emulator.channel(f"channel-{number}")
@@ -195,7 +195,7 @@ async def test_a_catch_up_looks_at_fifty_places_and_no_more(store: Store) -> Non
 
 
 async def test_a_catch_up_makes_fifty_requests_for_messages_dms_included(store: Store) -> None:
-    old, new, clock = FakeIntake(), FakeIntake(), Clock()
+    old, new, clock = FakeQueue(), FakeQueue(), Clock()
     async with DiscordEmulator(clock=clock, gateway=FAST) as emulator:
         emulator.limits.everything = (10**6, 1.0)
         ada = emulator.user("Ada")
@@ -217,7 +217,7 @@ async def test_a_catch_up_makes_fifty_requests_for_messages_dms_included(store: 
 
 
 async def test_all_that_was_missed_in_a_place_is_read_page_by_page(store: Store) -> None:
-    new = FakeIntake()
+    new = FakeQueue()
     async with after_a_session(store) as (emulator, ada):
         for number in range(230):
             called = f"{emulator.bot_mention} {number}" if number % 45 == 0 else "among people"
@@ -233,7 +233,7 @@ async def test_of_more_than_can_be_read_in_a_place_the_newest_is(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert Tuning().page_size * Tuning().catch_up_pages == 1000
-    new = FakeIntake()
+    new = FakeQueue()
     async with after_a_session(store) as (emulator, ada):
         for number in range(8):
             await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} {number}")
@@ -251,12 +251,12 @@ async def test_of_more_than_can_be_read_in_a_place_the_newest_is(
 async def test_a_place_where_much_was_said_holds_up_no_other_and_keeps_its_order(
     store: Store,
 ) -> None:
-    new, clock = FakeIntake(), Clock()
+    new, clock = FakeQueue(), Clock()
     slow = replace(QUICK, page_size=2, catch_up_retry=Backoff(0.01, 0.01))
     async with DiscordEmulator(clock=clock, gateway=FAST) as emulator:
         ada = emulator.user("Ada")
         quiet = emulator.channel("quiet")
-        async with running_process(emulator, FakeIntake(), store):
+        async with running_process(emulator, FakeQueue(), store):
             await until_saved(store, 1)
         await emulator.say(quiet, ada, f"{emulator.bot_mention} quiet")
         for number in range(7):
@@ -280,11 +280,11 @@ async def test_a_process_that_ends_during_its_catch_up_does_so_quietly(
     async with DiscordEmulator(clock=clock, gateway=FAST) as emulator:
         ada = emulator.user("Ada")
         dm = emulator.dm(ada)
-        async with running_process(emulator, FakeIntake(), store):
+        async with running_process(emulator, FakeQueue(), store):
             await until_heard(store, await emulator.say(dm, ada, "one"))
         for number in range(20):
             clock.advance(3600)
-            async with running_process(emulator, FakeIntake(), store):
+            async with running_process(emulator, FakeQueue(), store):
                 await asyncio.sleep(number / 1000)
 
     assert not [one for one in caplog.records if one.exc_info]
@@ -294,11 +294,11 @@ async def test_a_process_that_ends_during_its_catch_up_does_so_quietly(
 async def test_what_was_missed_in_the_chat_of_a_voice_channel_is_caught_up(
     store: Store, kind: Literal[2, 13]
 ) -> None:
-    new, clock = FakeIntake(), Clock()
+    new, clock = FakeQueue(), Clock()
     async with DiscordEmulator(clock=clock, gateway=FAST) as emulator:
         ada = emulator.user("Ada")
         hall = emulator.channel("hall", kind=kind)
-        async with running_process(emulator, FakeIntake(), store):
+        async with running_process(emulator, FakeQueue(), store):
             await until_saved(store, 1)
         await emulator.say(hall, ada, f"{emulator.bot_mention} one")
         clock.advance(3600)
@@ -310,7 +310,7 @@ async def test_what_was_missed_in_the_chat_of_a_voice_channel_is_caught_up(
 
 
 async def test_a_place_that_cannot_be_read_hides_no_other(store: Store) -> None:
-    new = FakeIntake()
+    new = FakeQueue()
     async with after_a_session(store) as (emulator, ada):
         await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} one")
         closed = emulator.channel("closed")
@@ -324,7 +324,7 @@ async def test_a_place_that_cannot_be_read_hides_no_other(store: Store) -> None:
 
 
 async def test_a_store_that_is_away_during_the_catch_up_loses_nothing(store: Store) -> None:
-    new = FakeIntake()
+    new = FakeQueue()
     async with after_a_session(store) as (emulator, ada):
         before = await saved(store)
         await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} one")
@@ -343,7 +343,7 @@ async def test_a_store_that_is_away_during_the_catch_up_loses_nothing(store: Sto
 async def test_what_the_first_process_ever_heard_before_it_was_killed_is_answered(
     store: Store,
 ) -> None:
-    old, new, clock = FakeIntake(), FakeIntake(), Clock()
+    old, new, clock = FakeQueue(), FakeQueue(), Clock()
     old.refuses = StoreUnavailable("not yet")
     async with DiscordEmulator(clock=clock, gateway=FAST) as emulator:
         ada = emulator.user("Ada")
@@ -361,7 +361,7 @@ async def test_what_the_first_process_ever_heard_before_it_was_killed_is_answere
 async def test_what_the_first_process_ever_heard_while_redis_was_away_is_answered(
     store: Store,
 ) -> None:
-    old, new, clock = FakeIntake(), FakeIntake(), Clock()
+    old, new, clock = FakeQueue(), FakeQueue(), Clock()
     async with DiscordEmulator(clock=clock, gateway=FAST) as emulator:
         ada, hidden = emulator.user("Ada"), Hidden(store, emulator, "heard")
         await hidden.hide()
@@ -384,7 +384,7 @@ async def test_what_the_first_process_ever_heard_while_redis_was_away_is_answere
 async def test_what_the_first_process_ever_heard_while_redis_was_full_is_answered(
     seconds: float, own_store: Store
 ) -> None:
-    old, new, clock = FakeIntake(), FakeIntake(), Clock()
+    old, new, clock = FakeQueue(), FakeQueue(), Clock()
     old.refuses = StoreUnavailable("full")
     async with DiscordEmulator(clock=clock, gateway=FAST) as emulator:
         ada = emulator.user("Ada")
@@ -406,11 +406,11 @@ async def test_what_the_first_process_ever_heard_while_redis_was_full_is_answere
 async def test_what_a_process_heard_that_was_killed_in_its_catch_up_is_answered(
     store: Store,
 ) -> None:
-    old, new, clock = FakeIntake(), FakeIntake(), Clock()
+    old, new, clock = FakeQueue(), FakeQueue(), Clock()
     old.refuses = StoreUnavailable("not yet")
     async with DiscordEmulator(clock=clock, gateway=FAST) as emulator:
         ada, bob = emulator.user("Ada"), emulator.user("Bob")
-        async with running_process(emulator, FakeIntake(), store):
+        async with running_process(emulator, FakeQueue(), store):
             await until_saved(store, 1)
         await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} one")
         clock.advance(3600)
@@ -430,7 +430,7 @@ async def test_what_a_process_heard_that_was_killed_in_its_catch_up_is_answered(
 
 
 async def test_a_catch_up_that_takes_long_goes_on(store: Store) -> None:
-    new = FakeIntake()
+    new = FakeQueue()
     async with after_a_session(store) as (emulator, ada):
         for number in range(6):
             place = emulator.channel(f"channel-{number}")
@@ -443,11 +443,11 @@ async def test_a_catch_up_that_takes_long_goes_on(store: Store) -> None:
 
 
 async def test_a_place_that_cannot_be_read_now_is_read_later(store: Store) -> None:
-    new, clock = FakeIntake(), Clock()
+    new, clock = FakeQueue(), Clock()
     async with DiscordEmulator(clock=clock, gateway=FAST) as emulator:
         ada = emulator.user("Ada")
         dm = emulator.dm(ada)
-        async with running_process(emulator, FakeIntake(), store):
+        async with running_process(emulator, FakeQueue(), store):
             await until_heard(store, await emulator.say(dm, ada, "hello"))
         before = await saved(store)
         await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} one")
@@ -473,7 +473,7 @@ async def test_a_place_that_cannot_be_read_on_is_given_up_with_what_was_found(
     store: Store,
 ) -> None:
     patient = replace(QUICK, page_size=1, catch_up_retry=Backoff(0.01, 0.01))
-    old, new = FakeIntake(), FakeIntake()
+    old, new = FakeQueue(), FakeQueue()
     async with after_a_session(store) as (emulator, ada):
         before = await saved(store)
         for text in ("one", "two"):
@@ -495,7 +495,7 @@ async def test_a_place_that_cannot_be_read_on_is_given_up_with_what_was_found(
 async def test_a_look_that_its_client_did_not_outlive_is_taken_by_the_next_one(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
-    new = FakeIntake()
+    new = FakeQueue()
     async with after_a_session(store) as (emulator, ada):
         await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} one")
         emulator.fail("GET /channels/", status=503, times=1000)
@@ -513,7 +513,7 @@ async def test_a_look_that_its_client_did_not_outlive_is_taken_by_the_next_one(
 
 
 async def test_a_server_that_is_shown_late_is_looked_through(store: Store) -> None:
-    new = FakeIntake()
+    new = FakeQueue()
     late = replace(FAST, shown_after=0.5)
     async with after_a_session(store, rules=late) as (emulator, ada):
         await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} one")
@@ -530,7 +530,7 @@ async def test_a_server_that_is_not_shown_at_all_holds_nothing_up_for_long(store
 
     async with (
         DiscordEmulator(gateway=away) as emulator,
-        running_process(emulator, FakeIntake(), store, tuning=impatient),
+        running_process(emulator, FakeQueue(), store, tuning=impatient),
     ):
         await until_saved(store, 1)
 

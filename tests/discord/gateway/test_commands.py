@@ -21,7 +21,7 @@ from tests.emulators.discord.message import Shown
 from tests.emulators.discord.objects import Payload
 from tests.emulators.model import ModelEmulator
 from tests.support.discord_platform import FAST, listening, our_thread, page
-from tests.support.fakes import FakeIntake
+from tests.support.fakes import FakeQueue
 from tests.support.replies import answer_of
 from tests.support.service import serving_discord
 from tests.support.waiting import until
@@ -30,9 +30,9 @@ from tests.support.waiting import until
 @asynccontextmanager
 async def talk(
     *, message_content: bool = True, tuning: Tuning | None = None
-) -> AsyncIterator[tuple[DiscordEmulator, FakeIntake, str]]:
+) -> AsyncIterator[tuple[DiscordEmulator, FakeQueue, str]]:
     """A Discord with the bot, what it hands to the core, and Ada, a person there."""
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with (
         # A busy machine may need longer than Discord would wait.
         DiscordEmulator(message_content=message_content, callback_seconds=60.0) as emulator,
@@ -62,7 +62,7 @@ async def test_a_private_question_belongs_to_a_conversation_of_its_own() -> None
 
 
 async def test_no_page_of_a_private_answer_stands_where_others_see_it() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
         ada, channel = emulator.user("Ada"), emulator.channel_id
         await told(emulator, await emulator.slash(channel, ada, "ask", question="a", private=True))
@@ -79,7 +79,7 @@ async def test_no_page_of_a_private_answer_stands_where_others_see_it() -> None:
 
 
 async def test_a_private_answer_is_regenerated_where_its_asker_sees_it() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
         ada, channel = emulator.user("Ada"), emulator.channel_id
         await told(emulator, await emulator.slash(channel, ada, "ask", question="a", private=True))
@@ -135,7 +135,7 @@ async def test_a_press_where_only_its_webhook_writes_is_seen_to_be_heard(
 
 
 async def test_below_a_press_nothing_but_the_answer_shows_work() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
         await emulator.slash(emulator.channel_id, emulator.user("Ada"), "ask", question="a")
         await until(lambda: intake.turns)
@@ -149,7 +149,7 @@ async def test_below_a_press_nothing_but_the_answer_shows_work() -> None:
 
 
 async def test_what_continues_a_private_answer_is_private() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
         ada, channel = emulator.user("Ada"), emulator.channel_id
         await told(emulator, await emulator.slash(channel, ada, "ask", question="a", private=True))
@@ -162,7 +162,7 @@ async def test_what_continues_a_private_answer_is_private() -> None:
         shown = await told(emulator, clicked)
 
         assert shown.ephemeral
-        assert intake.continued[-1] == {
+        assert intake.last.place == {
             "interaction": clicked,
             "token": emulator.token_of(clicked),
             "private": True,
@@ -170,7 +170,7 @@ async def test_what_continues_a_private_answer_is_private() -> None:
 
 
 async def test_a_private_question_in_a_thread_reads_the_thread() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
         ada = emulator.user("Ada")
         said = await emulator.say(emulator.channel_id, ada, "We deploy.")
@@ -223,7 +223,7 @@ async def test_a_file_that_discord_does_not_describe_costs_no_question(files: ob
 
 
 async def test_a_thread_is_reset_by_those_who_began_it_or_manage_the_channel() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
         ada, bob = emulator.user("Ada"), emulator.user("Bob")
         cleo = emulator.user("Cleo", manages="channel")
@@ -257,9 +257,10 @@ async def test_stop_of_a_moderator_ends_what_runs_in_a_thread() -> None:
         said = await emulator.say(emulator.channel_id, ada, "We deploy.")
         thread = await emulator.open_thread(said, ada, "Deploy")
 
+        intake.is_idle_there = False
         await told(emulator, await emulator.slash(thread, mona, "parley stop"))
 
-        assert intake.manages
+        assert [key.thread for key in intake.stopped_threads] == [thread]
 
 
 async def test_help_tells_what_is_missing_and_what_an_admin_can_do() -> None:
@@ -332,7 +333,7 @@ async def test_a_question_about_a_message_that_was_not_kept_is_asked_for_again()
         said = await emulator.say(emulator.channel_id, ada, "E = mc²")
         opened = await emulator.choose(said, ada, "Ask about this")
         await until(lambda: emulator.modal(opened))
-        intake.kept.clear()
+        intake.history.kept.clear()
 
         shown = await told(emulator, await emulator.submit(opened, question="why?"))
 
@@ -391,7 +392,7 @@ async def test_no_summary_is_made_of_what_the_bot_cannot_read() -> None:
 
 
 async def test_nobody_is_told_what_they_may_not_read() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator(gateway=FAST) as emulator:
         emulator.hide_history(emulator.channel_id)
         async with listening(emulator, intake):
@@ -406,7 +407,7 @@ async def test_nobody_is_told_what_they_may_not_read() -> None:
 
 @pytest.mark.parametrize("kind", [0, 1, 3])
 async def test_where_the_bot_is_no_member_the_answer_streams_by_the_interaction(kind: int) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
         ada, bob = emulator.user("Ada"), emulator.user("Bob")
         people = () if kind == 0 else (ada, bob)
@@ -426,7 +427,7 @@ async def test_where_the_bot_is_no_member_the_answer_streams_by_the_interaction(
 
 
 async def test_where_the_bot_is_no_member_an_answer_has_six_pages_at_most() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
         ada = emulator.user("Ada")
         place = emulator.elsewhere(3, ada, emulator.user("Bob"))
@@ -458,7 +459,7 @@ async def test_help_where_the_bot_is_no_member_tells_of_commands_alone() -> None
 @pytest.mark.parametrize("at_once", [True, False])
 async def test_who_presses_forget_is_forgotten_and_told(at_once: bool) -> None:
     async with talk() as (emulator, intake, ada):
-        intake.forgets_at_once = at_once
+        intake.forgetting.is_quick = at_once
         asked = await emulator.slash(emulator.channel_id, ada, "parley forget-me")
         question = await told(emulator, asked)
         assert (question.text, question.ephemeral) == (FORGET_QUESTION, True)
@@ -466,9 +467,9 @@ async def test_who_presses_forget_is_forgotten_and_told(at_once: bool) -> None:
         pressed = await emulator.click(question.id, ada, f"forget:{ada}")
         shown = await told(emulator, pressed)
 
-        assert intake.forgotten_people == [ada]
+        assert intake.forgetting.people == [ada]
         assert shown.text == (FORGOTTEN if at_once else FORGETTING)
-        intake.forgets_at_once = True
+        intake.forgetting.is_quick = True
         await until(lambda: (found := emulator.original(pressed)) and found.text == FORGOTTEN)
 
 

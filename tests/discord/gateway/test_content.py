@@ -7,10 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from adapters.discord.gateway.content import shown_beside_text
-from tests.emulators.discord import DiscordEmulator
 from tests.emulators.discord.objects import Payload
-from tests.support.discord_platform import listening
-from tests.support.fakes import FakeIntake
+from tests.support.discord_platform import heard
 from tests.support.waiting import until
 
 TEXT, SECTION, CONTAINER, ROW = 10, 9, 17, 1
@@ -54,9 +52,8 @@ COMPONENTS: list[Payload] = [
 
 async def read(change: Payload, *, snapshot: Payload | None = None) -> str:
     """Return the turn's text of a DM with this change, or of one that forwards the snapshot."""
-    intake = FakeIntake()
-    async with DiscordEmulator() as emulator, listening(emulator, intake):
-        ada, bob = emulator.user("Ada"), emulator.user("Bob")
+    async with heard() as (emulator, intake, ada):
+        bob = emulator.user("Bob")
         dm = emulator.dm(ada)
         original = await emulator.say(emulator.channel_id, bob, "said")
         sent = await emulator.forward(dm, ada, original) if snapshot else None
@@ -245,9 +242,8 @@ def test_parts_without_end_are_read_to_a_bound() -> None:
 
 
 async def test_what_was_forwarded_is_read_with_the_names_of_this_server() -> None:
-    intake = FakeIntake()
-    async with DiscordEmulator() as emulator, listening(emulator, intake):
-        ada, bob, role = emulator.user("Ada"), emulator.user("Bob"), emulator.role("helpers")
+    async with heard() as (emulator, intake, ada):
+        ada, bob, role = ada, emulator.user("Bob"), emulator.role("helpers")
         text = f"<@{bob}> and <@&{role}> in <#{emulator.channel_id}>"
         original = await emulator.say(emulator.channel_id, bob, text)
         sent = await emulator.forward(emulator.channel_id, ada, original)
@@ -271,10 +267,7 @@ async def test_of_a_forwarded_message_a_bounded_part_is_read() -> None:
 
 @pytest.mark.parametrize("text", ["\u200b", "\u2060\ufeff \u3164", "\u2800"])
 async def test_what_nobody_can_see_is_no_question(text: str) -> None:
-    intake = FakeIntake()
-    async with DiscordEmulator() as emulator, listening(emulator, intake):
-        ada = emulator.user("Ada")
-
+    async with heard() as (emulator, intake, ada):
         await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} {text}")
         await until(lambda: len(emulator.screen(emulator.channel_id)) > 1)
 
@@ -282,8 +275,7 @@ async def test_what_nobody_can_see_is_no_question(text: str) -> None:
 
 
 async def test_a_name_turns_no_text_around() -> None:
-    intake = FakeIntake()
-    async with DiscordEmulator() as emulator, listening(emulator, intake):
+    async with heard() as (emulator, intake, ada):
         ada = emulator.user("A\u202eda")
 
         await emulator.say(emulator.dm(ada), ada, "why?")

@@ -7,19 +7,18 @@ import pytest
 from bot.errors import StoreUnavailable
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.discord.objects import Payload
-from tests.support.discord_platform import listening
-from tests.support.fakes import FakeIntake
+from tests.support.discord_platform import heard
+from tests.support.fakes import FakeQueue
 from tests.support.waiting import until
 
 
-def edits(intake: FakeIntake) -> list[str]:
+def edits(intake: FakeQueue) -> list[str]:
     return [turn.text for turn, _ in intake.edits]
 
 
 async def test_an_edit_is_the_turn_that_it_was_with_another_text() -> None:
-    intake = FakeIntake()
-    async with DiscordEmulator(message_content=False) as emulator, listening(emulator, intake):
-        said = await emulator.say(emulator.channel_id, emulator.user("Ada"), mention(emulator, "a"))
+    async with heard(message_content=False) as (emulator, intake, ada):
+        said = await emulator.say(emulator.channel_id, ada, mention(emulator, "a"))
         await until(lambda: intake.turns)
 
         await emulator.edit(said, mention(emulator, "b"))
@@ -40,9 +39,8 @@ def mention(emulator: DiscordEmulator, text: str) -> str:
 
 
 async def test_a_message_that_mentions_the_bot_only_now_is_an_edit() -> None:
-    intake = FakeIntake()
-    async with DiscordEmulator() as emulator, listening(emulator, intake):
-        said = await emulator.say(emulator.channel_id, emulator.user("Ada"), "why?")
+    async with heard() as (emulator, intake, ada):
+        said = await emulator.say(emulator.channel_id, ada, "why?")
 
         await emulator.edit(said, mention(emulator, "why?"))
         await until(lambda: intake.edits)
@@ -51,9 +49,8 @@ async def test_a_message_that_mentions_the_bot_only_now_is_an_edit() -> None:
 
 
 async def test_an_empty_mention_that_becomes_a_question_is_one() -> None:
-    intake = FakeIntake()
-    async with DiscordEmulator() as emulator, listening(emulator, intake):
-        place, ada = emulator.channel_id, emulator.user("Ada")
+    async with heard() as (emulator, intake, ada):
+        place, ada = emulator.channel_id, ada
         said = await emulator.say(place, ada, emulator.bot_mention)
         await until(lambda: len(emulator.screen(place)) == 2)
 
@@ -64,9 +61,8 @@ async def test_an_empty_mention_that_becomes_a_question_is_one() -> None:
 
 
 async def test_updates_that_are_no_edits_are_not_for_us() -> None:
-    intake = FakeIntake()
-    async with DiscordEmulator() as emulator, listening(emulator, intake):
-        ada, other = emulator.user("Ada"), emulator.user("other", bot=True)
+    async with heard() as (emulator, intake, ada):
+        other = emulator.user("other", bot=True)
         dm = emulator.dm(ada)
         said = await emulator.say(dm, ada, "why?")
         of_another = await emulator.say(emulator.channel_id, other, mention(emulator, "beep"))
@@ -82,9 +78,7 @@ async def test_updates_that_are_no_edits_are_not_for_us() -> None:
 
 
 async def test_an_edit_that_cannot_be_parsed_whole_is_still_one() -> None:
-    intake = FakeIntake()
-    async with DiscordEmulator() as emulator, listening(emulator, intake):
-        ada = emulator.user("Ada")
+    async with heard() as (emulator, intake, ada):
         said = await emulator.say(emulator.dm(ada), ada, "why?")
         await emulator.edit(said, "and how?")
         await until(lambda: intake.edits)
@@ -97,9 +91,7 @@ async def test_an_edit_that_cannot_be_parsed_whole_is_still_one() -> None:
 
 
 async def test_edits_wait_for_the_store_behind_their_question() -> None:
-    intake = FakeIntake()
-    async with DiscordEmulator() as emulator, listening(emulator, intake):
-        ada = emulator.user("Ada")
+    async with heard() as (emulator, intake, ada):
         intake.refuses = StoreUnavailable("away")
         said = await emulator.say(emulator.dm(ada), ada, "one")
         await emulator.edit(said, "two")
@@ -113,9 +105,7 @@ async def test_edits_wait_for_the_store_behind_their_question() -> None:
 
 
 async def test_an_edit_of_a_message_that_is_deleted_meanwhile_is_dropped() -> None:
-    intake = FakeIntake()
-    async with DiscordEmulator() as emulator, listening(emulator, intake):
-        ada = emulator.user("Ada")
+    async with heard() as (emulator, intake, ada):
         said = await emulator.say(emulator.dm(ada), ada, "one")
         await until(lambda: intake.turns)
         intake.refuses = StoreUnavailable("away")

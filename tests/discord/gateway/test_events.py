@@ -11,7 +11,7 @@ import discord
 import pytest
 
 from adapters.discord.reply.channel import ChannelAddress
-from bot.domain import Person, ThreadKey, Turn
+from bot.domain import Person, ThreadKey
 from bot.errors import (
     StoreUnavailable,
     ThreadBusy,
@@ -20,19 +20,17 @@ from tests.emulators.discord import Call, DiscordEmulator
 from tests.emulators.discord.objects import STAGE, VOICE
 from tests.support.discord_platform import (
     channel_turn,
+    heard,
     listening,
     logged_in,
     page,
 )
-from tests.support.fakes import FakeIntake
+from tests.support.fakes import FakeQueue
 from tests.support.waiting import until
 
 
 async def test_a_mention_in_a_channel_becomes_a_turn_whose_thread_is_still_to_be_opened() -> None:
-    intake = FakeIntake()
-    async with DiscordEmulator() as emulator, listening(emulator, intake):
-        ada = emulator.user("Ada")
-
+    async with heard() as (emulator, intake, ada):
         said = await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} why?")
         await until(lambda: intake.turns)
 
@@ -46,9 +44,8 @@ async def test_a_mention_in_a_channel_becomes_a_turn_whose_thread_is_still_to_be
 
 
 async def test_bots_and_talk_among_people_are_not_for_us() -> None:
-    intake = FakeIntake()
-    async with DiscordEmulator() as emulator, listening(emulator, intake):
-        ada, other = emulator.user("Ada"), emulator.user("other", bot=True)
+    async with heard() as (emulator, intake, ada):
+        other = emulator.user("other", bot=True)
 
         await emulator.say(emulator.channel_id, other, f"{emulator.bot_mention} beep")
         await emulator.say(emulator.channel_id, emulator.bot_id, f"{emulator.bot_mention} me")
@@ -59,20 +56,8 @@ async def test_bots_and_talk_among_people_are_not_for_us() -> None:
         assert intake.texts == ["hey, you"]
 
 
-async def test_a_role_is_not_us_and_reads_as_its_name() -> None:
-    intake = FakeIntake()
-    async with DiscordEmulator() as emulator, listening(emulator, intake):
-        ada, role = emulator.user("Ada"), emulator.role("helpers")
-
-        await emulator.say(emulator.channel_id, ada, f"<@&{role}> help")
-        await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} greet <@&{role}>")
-        await until(lambda: intake.turns)
-
-        assert intake.texts == ["greet @helpers"]
-
-
 async def test_what_discord_puts_at_the_begin_of_a_thread_is_not_for_us() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
         ada = emulator.user("Ada")
         said = await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} one")
@@ -89,9 +74,7 @@ async def test_what_discord_puts_at_the_begin_of_a_thread_is_not_for_us() -> Non
 
 
 async def test_a_message_delivered_twice_is_one_turn() -> None:
-    intake = FakeIntake()
-    async with DiscordEmulator() as emulator, listening(emulator, intake):
-        ada = emulator.user("Ada")
+    async with heard() as (emulator, intake, ada):
         said = await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} one")
 
         await emulator.redeliver(said)
@@ -102,9 +85,7 @@ async def test_a_message_delivered_twice_is_one_turn() -> None:
 
 
 async def test_every_message_in_a_dm_is_for_us() -> None:
-    intake = FakeIntake()
-    async with DiscordEmulator(message_content=False) as emulator, listening(emulator, intake):
-        ada = emulator.user("Ada")
+    async with heard(message_content=False) as (emulator, intake, ada):
         dm = emulator.dm(ada)
 
         await emulator.say(dm, ada, "hello")
@@ -115,7 +96,7 @@ async def test_every_message_in_a_dm_is_for_us() -> None:
 
 
 async def test_in_a_thread_of_our_own_nobody_needs_to_mention_us() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
         ada = emulator.user("Ada")
         said = await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} one")
@@ -132,7 +113,7 @@ async def test_in_a_thread_of_our_own_nobody_needs_to_mention_us() -> None:
 
 
 async def test_a_thread_that_the_gateway_has_not_shown_us_is_looked_up() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
         ada = emulator.user("Ada")
         said = await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} one")
@@ -152,7 +133,7 @@ async def test_a_thread_that_the_gateway_has_not_shown_us_is_looked_up() -> None
 async def test_without_message_content_we_read_only_mentions_in_a_thread(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with (
         DiscordEmulator(message_content=False) as emulator,
         listening(emulator, intake) as platform,
@@ -174,7 +155,7 @@ async def test_without_message_content_we_read_only_mentions_in_a_thread(
 
 @pytest.mark.parametrize("threads", [True, False])
 async def test_a_reply_to_us_in_a_channel_goes_on_with_its_thread(threads: bool) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with (
         DiscordEmulator() as emulator,
         listening(emulator, intake, threads=threads) as platform,
@@ -195,7 +176,7 @@ async def test_a_reply_to_us_in_a_channel_goes_on_with_its_thread(threads: bool)
 
 
 async def test_a_reply_that_pings_nobody_is_a_question_and_goes_on_in_a_known_thread() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator:
         ada = emulator.user("Ada")
         said = await emulator.say(emulator.channel_id, ada, "one")
@@ -222,9 +203,8 @@ async def test_a_reply_that_pings_nobody_is_a_question_and_goes_on_in_a_known_th
 
 
 async def test_a_message_in_a_thread_of_other_people_is_no_question() -> None:
-    intake = FakeIntake()
-    async with DiscordEmulator() as emulator, listening(emulator, intake):
-        ada, bob = emulator.user("Ada"), emulator.user("Bob")
+    async with heard() as (emulator, intake, ada):
+        bob = emulator.user("Bob")
         said = await emulator.say(emulator.channel_id, ada, "among people")
         thread = await emulator.open_thread(said, bob, "ours")
 
@@ -236,7 +216,7 @@ async def test_a_message_in_a_thread_of_other_people_is_no_question() -> None:
 
 
 async def test_without_threads_a_mention_is_answered_where_it_stands() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with (
         DiscordEmulator() as emulator,
         listening(emulator, intake, threads=False) as platform,
@@ -256,9 +236,8 @@ async def test_without_threads_a_mention_is_answered_where_it_stands() -> None:
 async def test_in_the_chat_of_a_voice_channel_a_mention_asks_for_no_thread(
     kind: Literal[2, 13],
 ) -> None:
-    intake = FakeIntake()
-    async with DiscordEmulator() as emulator, listening(emulator, intake):
-        ada, hall = emulator.user("Ada"), emulator.channel("hall", kind=kind)
+    async with heard() as (emulator, intake, ada):
+        hall = emulator.channel("hall", kind=kind)
 
         said = await emulator.say(hall, ada, f"{emulator.bot_mention} why?")
         await until(lambda: intake.turns)
@@ -267,22 +246,20 @@ async def test_in_the_chat_of_a_voice_channel_a_mention_asks_for_no_thread(
         assert intake.turns[0].place == expected.to_json()
 
 
-async def test_other_mentions_read_as_names() -> None:
-    intake = FakeIntake()
-    async with DiscordEmulator() as emulator, listening(emulator, intake):
-        ada, bob = emulator.user("Ada"), emulator.user("Bob")
-        asked = f"{emulator.bot_mention} does <@{bob}> read <#{emulator.channel_id}>?"
+async def test_other_mentions_read_as_names_and_a_role_is_not_us() -> None:
+    async with heard() as (emulator, intake, ada):
+        bob, role, channel = emulator.user("Bob"), emulator.role("helpers"), emulator.channel_id
+        asked = f"{emulator.bot_mention} does <@{bob}> of <@&{role}> read <#{channel}>?"
 
-        await emulator.say(emulator.channel_id, ada, asked)
+        await emulator.say(channel, ada, f"<@&{role}> help")
+        await emulator.say(channel, ada, asked)
         await until(lambda: intake.turns)
 
-        assert intake.texts == ["does @Bob read #general?"]
+        assert intake.texts == ["does @Bob of @helpers read #general?"]
 
 
 async def test_files_are_named_and_what_was_forwarded_is_read() -> None:
-    intake = FakeIntake()
-    async with DiscordEmulator() as emulator, listening(emulator, intake):
-        ada = emulator.user("Ada")
+    async with heard() as (emulator, intake, ada):
         dm = emulator.dm(ada)
         original = await emulator.say(emulator.channel_id, ada, "this", files=("dog.png",))
 
@@ -297,25 +274,11 @@ def is_said(call: Call) -> bool:
     return call.method == "POST" and call.path.endswith("/messages") and call.status == 200
 
 
-async def test_an_empty_mention_gets_one_line_of_help() -> None:
-    intake = FakeIntake()
-    async with DiscordEmulator() as emulator, listening(emulator, intake):
-        ada = emulator.user("Ada")
-
-        said = await emulator.say(emulator.channel_id, ada, f" {emulator.bot_mention} ")
-        await emulator.redeliver(said)
-        await until(lambda: any(is_said(one) for one in emulator.requests))
-
-        _, help_line = emulator.screen(emulator.channel_id)
-        assert help_line.reply_to == said
-        assert "question" in help_line.text
-        assert not intake.turns
-
-
 async def test_empty_mentions_without_end_get_one_line_of_help() -> None:
-    intake = FakeIntake()
-    async with DiscordEmulator() as emulator, listening(emulator, intake):
-        ada, place = emulator.user("Ada"), emulator.channel_id
+    async with heard() as (emulator, intake, ada):
+        place = emulator.channel_id
+        said = await emulator.say(place, ada, f" {emulator.bot_mention} ")
+        await emulator.redeliver(said)
         for _ in range(20):
             await emulator.say(place, ada, emulator.bot_mention)
         await emulator.say(place, ada, f"{emulator.bot_mention} why?")
@@ -326,12 +289,14 @@ async def test_empty_mentions_without_end_get_one_line_of_help() -> None:
         await until(lambda: len(intake.turns) == 2)
 
         assert len([one for one in emulator.requests if is_said(one)]) == 1
+        (help_line,) = [one for one in emulator.screen(place) if one.reply_to == said]
+        assert "question" in help_line.text
 
 
 async def test_words_that_discord_is_slow_to_take_do_not_pile_up(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     intake.refuses = ThreadBusy()
     caplog.set_level("INFO", "adapters.discord.gateway.client")
     async with DiscordEmulator() as emulator, listening(emulator, intake):
@@ -345,11 +310,7 @@ async def test_words_that_discord_is_slow_to_take_do_not_pile_up(
 
 
 async def test_a_refused_turn_is_answered_with_its_apology() -> None:
-    intake = FakeIntake()
-    intake.refuses = ThreadBusy()
-    async with DiscordEmulator() as emulator, listening(emulator, intake):
-        ada = emulator.user("Ada")
-
+    async with heard(refuses=ThreadBusy()) as (emulator, _, ada):
         said = await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} now")
         await until(lambda: len(emulator.screen(emulator.channel_id)) > 1)
 
@@ -360,26 +321,18 @@ async def test_a_refused_turn_is_answered_with_its_apology() -> None:
 
 
 async def test_who_has_just_read_an_apology_is_not_told_it_again() -> None:
-    intake = FakeIntake()
-    intake.refuses = ThreadBusy()
-    intake.refuses.repeated = True
-    async with DiscordEmulator() as emulator, listening(emulator, intake):
-        ada = emulator.user("Ada")
+    async with heard(refuses=ThreadBusy()) as (emulator, _, ada):
+        for text in ("now", "now!", ""):
+            await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} {text}")
+        await until(lambda: len(emulator.screen(emulator.channel_id)) == 5)
 
-        await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} now")
-        await emulator.say(emulator.channel_id, ada, emulator.bot_mention)
-        await until(lambda: any(is_said(one) for one in emulator.requests))
-
-        *_, help_line = emulator.screen(emulator.channel_id)
-        assert len(emulator.screen(emulator.channel_id)) == 3
+        *_, apology, help_line = emulator.screen(emulator.channel_id)
+        assert apology.text == ThreadBusy.apology
         assert "question" in help_line.text
 
 
 async def test_messages_wait_for_the_store_and_keep_their_order() -> None:
-    intake = FakeIntake()
-    intake.refuses = StoreUnavailable("away")
-    async with DiscordEmulator() as emulator, listening(emulator, intake):
-        ada = emulator.user("Ada")
+    async with heard(refuses=StoreUnavailable("away")) as (emulator, intake, ada):
         dm = emulator.dm(ada)
         for text in ("one", "two"):
             await emulator.say(dm, ada, text)
@@ -394,9 +347,7 @@ async def test_messages_wait_for_the_store_and_keep_their_order() -> None:
 async def test_a_channel_that_the_library_does_not_know_stops_nobody(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    intake = FakeIntake()
-    async with DiscordEmulator() as emulator, listening(emulator, intake):
-        ada = emulator.user("Ada")
+    async with heard() as (emulator, intake, ada):
         dm = emulator.dm(ada)
         said = await emulator.say(emulator.channel_id, ada, "hi")
         event = emulator.event_of(said) | {"id": "99", "channel_id": "98"}
@@ -413,7 +364,7 @@ async def test_a_channel_that_the_library_does_not_know_stops_nobody(
 
 
 async def test_a_deleted_question_is_forgotten_after_it_was_admitted() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     intake.open.clear()
     async with DiscordEmulator() as emulator, listening(emulator, intake):
         ada = emulator.user("Ada")
@@ -432,9 +383,7 @@ async def test_a_deleted_question_is_forgotten_after_it_was_admitted() -> None:
 
 
 async def test_questions_that_a_moderator_sweeps_away_are_forgotten_in_one_call() -> None:
-    intake = FakeIntake()
-    async with DiscordEmulator() as emulator, listening(emulator, intake):
-        ada = emulator.user("Ada")
+    async with heard() as (emulator, intake, ada):
         channel, asked = emulator.channel_id, f"{emulator.bot_mention} why?"
         said = [await emulator.say(channel, ada, asked) for _ in range(2)]
         await until(lambda: len(intake.turns) > 1)
@@ -447,10 +396,7 @@ async def test_questions_that_a_moderator_sweeps_away_are_forgotten_in_one_call(
 
 
 async def test_questions_that_are_swept_away_while_the_store_is_away_are_not_admitted() -> None:
-    intake = FakeIntake()
-    intake.refuses = StoreUnavailable("away")
-    async with DiscordEmulator() as emulator, listening(emulator, intake):
-        ada = emulator.user("Ada")
+    async with heard(refuses=StoreUnavailable("away")) as (emulator, intake, ada):
         channel, name = emulator.channel_id, emulator.bot_mention
         texts = [f"{name} {text}" for text in ("one", "two", "three")]
         said = [await emulator.say(channel, ada, text) for text in texts]
@@ -469,7 +415,7 @@ async def test_questions_that_are_swept_away_while_the_store_is_away_are_not_adm
 async def test_an_event_that_fails_does_not_stop_those_behind_it(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    class Broken(FakeIntake):
+    class Broken(FakeQueue):
         async def forget(self, *turn_ids: str, **_: Any) -> None:
             raise RuntimeError("a mistake of ours")
 
@@ -488,7 +434,7 @@ async def test_an_event_that_fails_does_not_stop_those_behind_it(
 async def test_a_notice_that_discord_refuses_is_no_mistake_of_ours(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async with DiscordEmulator() as emulator, listening(emulator, FakeIntake()):
+    async with DiscordEmulator() as emulator, listening(emulator, FakeQueue()):
         missing = {"code": 50013, "message": "Missing Permissions"}
         emulator.fail("POST /channels/.*/messages", status=403, body=missing)
 
@@ -498,12 +444,12 @@ async def test_a_notice_that_discord_refuses_is_no_mistake_of_ours(
     assert [(one.levelno, one.exc_info) for one in caplog.records] == [(logging.WARNING, None)]
 
 
-class Ending(FakeIntake):
+class Ending(FakeQueue):
     """Admits the last question when the process ends, while the signs of the others end."""
 
     shown = 0
 
-    async def still_waits(self, turn: Turn, *, after: float, first: bool = False) -> bool:
+    async def waits(self, turn_id: str, *, first_in: ThreadKey | None = None) -> bool:
         self.shown += 1
         self.open.clear()
         try:

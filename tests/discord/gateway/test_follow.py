@@ -8,16 +8,13 @@ from dataclasses import dataclass
 
 import pytest
 
-from adapters.discord import DiscordPlatform
+from adapters.discord.platform import DiscordPlatform
 from bot.domain import Follow
 from bot.store import Store
 from tests.emulators.discord import DiscordEmulator
 from tests.support.discord_platform import (
-    FAST,
     listening,
     our_thread,
-    running_process,
-    until_saved,
 )
 from tests.support.fakes import NotedIntake, RefusingStore
 from tests.support.waiting import until
@@ -81,26 +78,6 @@ async def test_a_thread_of_one_person_is_followed(store: Store) -> None:
         assert talk.intake.turns[1].key == talk.intake.turns[0].key
 
 
-async def test_two_people_who_talk_with_each_other_are_left_alone(store: Store) -> None:
-    async with talking(store) as talk:
-        await talk.say(talk.bob, "is that so?")
-        await talk.say(talk.ada, "I think so")
-        await talk.say(talk.bob, f"{talk.emulator.bot_mention} is it?")
-        await talk.say(talk.ada, "we will see")
-
-        assert await talk.answered("is it?")
-
-
-@pytest.mark.parametrize(("follow", "answered"), [("all", ["two", "three"]), ("mention", [])])
-async def test_follow_chooses(store: Store, follow: Follow, answered: list[str]) -> None:
-    async with talking(store, follow=follow) as talk:
-        await talk.say(talk.ada, "two")
-        await talk.say(talk.bob, "three")
-        await talk.say(talk.ada, f"hey <@{talk.bob}>")
-
-        assert await talk.answered(*answered)
-
-
 @pytest.mark.parametrize("whom", ["person", "role", "everyone"])
 async def test_what_mentions_somebody_else_is_not_for_the_bot(store: Store, whom: str) -> None:
     async with talking(store, follow="all") as talk:
@@ -136,21 +113,6 @@ async def test_a_reply_to_the_bot_is_for_it_among_several(store: Store) -> None:
         await talk.say(talk.ada, "no")
 
         assert await talk.answered("why?")
-
-
-async def test_several_threads_do_not_mix(store: Store) -> None:
-    async with talking(store) as talk:
-        first, place = talk.thread, talk.emulator.channel_id
-        await talk.emulator.say(place, talk.ada, f"{talk.emulator.bot_mention} two")
-        await until(lambda: len(talk.intake.turns) == 2)
-        talk.thread = await our_thread(talk.emulator, talk.platform, talk.intake)
-        await talk.say(talk.bob, "hello")
-
-        await talk.say(talk.ada, "not you")
-        talk.thread = first
-        await talk.say(talk.ada, "three")
-
-        assert await talk.answered("two", "three")
 
 
 async def test_a_thread_of_other_people_is_followed_once_the_bot_has_answered(store: Store) -> None:
@@ -240,17 +202,6 @@ async def test_a_mention_with_stop_ends_the_answer_of_the_channel(store: Store) 
         assert await talk.answered("stop")
 
 
-async def test_a_stop_where_nothing_runs_is_a_question(store: Store) -> None:
-    intake = NotedIntake(store)
-    async with DiscordEmulator() as emulator, listening(emulator, intake):
-        ada = emulator.user("Ada")
-
-        await emulator.say(emulator.dm(ada), ada, "stop")
-        await until(lambda: intake.turns)
-
-        assert intake.texts == ["stop"]
-
-
 async def test_without_message_content_help_says_what_cannot_be_read(store: Store) -> None:
     intake = NotedIntake(store)
     async with DiscordEmulator(message_content=False) as emulator, listening(emulator, intake):
@@ -272,26 +223,3 @@ async def test_without_message_content_help_says_what_cannot_be_read(store: Stor
         assert "do not mention me" in emulator.screen(place)[3].text
         assert "only replies to me" in emulator.screen(place)[5].text
         assert intake.texts == ["and then?"]
-
-
-async def test_two_processes_know_who_has_spoken(store: Store) -> None:
-    old, new = NotedIntake(store), NotedIntake(store)
-    async with DiscordEmulator(gateway=FAST) as emulator:
-        ada, bob = emulator.user("Ada"), emulator.user("Bob")
-        async with running_process(emulator, old, store) as platform:
-            await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} one")
-            await until(lambda: old.turns)
-            async with platform.surface(old.turns[0]):
-                thread = emulator.thread_of(old.turns[0].id.removeprefix("discord:")) or ""
-            await emulator.say(thread, ada, "two")
-            await until(lambda: len(old.turns) == 2)
-            await emulator.say(thread, bob, "hello")
-            await until(lambda: sum(not one.calls_bot for one in old.judged) == 2)
-            await until_saved(store, 1)
-
-        async with running_process(emulator, new, store):
-            await emulator.say(thread, ada, "not for the bot")
-            await emulator.say(thread, ada, f"{emulator.bot_mention} three")
-            await until(lambda: "three" in new.texts)
-
-    assert "not for the bot" not in new.texts

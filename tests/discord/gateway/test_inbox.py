@@ -94,81 +94,51 @@ class Errands:
         return run
 
 
-async def test_of_more_than_a_hundred_waiting_questions_the_oldest_are_dropped(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    inbox, errand = Inbox(QUICK), Errands()
-    for number in range(103):
-        ask(inbox, f"{number}", errand(f"{number}"), channel=1)
-
-    async with working(inbox):
-        await until(lambda: dropped(caplog))
-        errand.away = None
-        await until(lambda: len(errand.done) == 100)
-
-    assert errand.done == [f"{number}" for number in range(3, 103)]
+OLDEST = [f"{number}" for number in range(51, 150)]
 
 
-async def test_whoever_asks_most_drops_no_question_of_other_people(
-    caplog: pytest.LogCaptureFixture,
+@pytest.mark.parametrize(
+    ("by_one", "talks", "left"),
+    [
+        (True, False, ["early", *OLDEST]),  # of the person who asks most
+        (False, True, ["early", *OLDEST]),  # of what only the store knows to be for the bot
+        (False, False, ["50", *OLDEST]),
+    ],
+)
+async def test_of_more_than_a_hundred_waiting_questions_some_are_dropped(
+    by_one: bool, talks: bool, left: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     inbox, errand = Inbox(QUICK), Errands()
     ask(inbox, "early", errand("early"), channel=1, asker=1)
     for number in range(150):
-        ask(inbox, f"{number}", errand(f"{number}"), channel=1, asker=2)
+        asker = 2 if by_one else 2 + number
+        one = make_question(f"{number}", errand(f"{number}"), channel=1, asker=asker)
+        one.needs_store_check = talks and number < 149
+        inbox.add(one)
 
     async with working(inbox):
         await until(lambda: dropped(caplog))
         errand.away = None
         await until(lambda: len(errand.done) == 100)
 
-    assert errand.done == ["early", *(f"{number}" for number in range(51, 150))]
+    assert errand.done == left
 
 
-async def test_talk_among_people_drops_no_question(caplog: pytest.LogCaptureFixture) -> None:
-    inbox, errand = Inbox(QUICK), Errands()
-    ask(inbox, "early", errand("early"), channel=1, asker=1)
-    for number in range(150):
-        talk = make_question(f"{number}", errand(f"{number}"), channel=1, asker=2 + number)
-        talk.is_talk = number < 149
-        inbox.add(talk)
-
-    async with working(inbox):
-        await until(lambda: dropped(caplog))
-        errand.away = None
-        await until(lambda: len(errand.done) == 100)
-
-    assert errand.done == ["early", *(f"{number}" for number in range(51, 150))]
-
-
-async def test_deletions_drop_no_question_of_other_people() -> None:
+async def test_of_more_than_a_thousand_waiting_deletions_the_oldest_are_dropped_and_no_question(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     inbox, errand = Inbox(QUICK), Errands()
     for number in range(3):
         ask(inbox, f"{number}", errand(f"question {number}"), channel=1)
-    for number in range(101):
-        delete(inbox, [f"another {number}"], errand("deletion"), channels={9})
-
-    async with working(inbox):
-        await until(lambda: errand.tries)
-        errand.away = None
-        await until(lambda: len(errand.done) == 104)
-
-    assert errand.done[:3] == ["question 0", "question 1", "question 2"]
-
-
-async def test_of_more_than_a_thousand_waiting_deletions_the_oldest_are_dropped(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    inbox, errand = Inbox(QUICK), Errands()
     for number in range(1002):
-        delete(inbox, [f"{number}"], errand(f"{number}"), channels={9})
+        delete(inbox, [f"another {number}"], errand(f"{number}"), channels={9})
 
     async with working(inbox):
         await until(lambda: dropped(caplog) == [2])
         errand.away = None
-        await until(lambda: len(errand.done) == 1000)
+        await until(lambda: len(errand.done) == 1003)
 
-    assert errand.done[0] == "2"
+    assert errand.done[:4] == ["question 0", "question 1", "question 2", "2"]
 
 
 async def test_a_question_that_is_deleted_while_it_waits_is_not_admitted() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import pytest
 
@@ -20,16 +21,17 @@ from tests.emulators.discord import DiscordEmulator
 from tests.support.discord_platform import (
     channel_turn,
     dm_turn,
+    heard,
     listening,
     logged_in,
     page,
 )
-from tests.support.fakes import FakeIntake
+from tests.support.fakes import FakeQueue
 from tests.support.waiting import until
 
 
 async def test_ask_is_admitted_before_it_is_acknowledged() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     intake.open.clear()
     async with DiscordEmulator() as emulator, listening(emulator, intake):
         ada = emulator.user("Ada")
@@ -50,9 +52,7 @@ async def test_ask_is_admitted_before_it_is_acknowledged() -> None:
 
 
 async def test_ask_in_a_dm_belongs_to_what_is_said_there() -> None:
-    intake = FakeIntake()
-    async with DiscordEmulator() as emulator, listening(emulator, intake):
-        ada = emulator.user("Ada")
+    async with heard() as (emulator, intake, ada):
         dm = emulator.dm(ada)
 
         asked = await emulator.slash(dm, ada, "ask", question="why?")
@@ -65,7 +65,7 @@ async def test_ask_in_a_dm_belongs_to_what_is_said_there() -> None:
 
 @pytest.mark.parametrize("is_known", [True, False])
 async def test_ask_in_a_thread_belongs_to_what_is_said_there(is_known: bool) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
         ada, bob = emulator.user("Ada"), emulator.user("Bob")
         said = await emulator.say(emulator.channel_id, ada, "We deploy.")
@@ -91,12 +91,8 @@ async def test_ask_in_a_thread_belongs_to_what_is_said_there(is_known: bool) -> 
 async def test_ask_that_is_not_admitted_gets_an_apology_for_the_asker_alone(
     refusal: Refused | StoreUnavailable,
 ) -> None:
-    intake = FakeIntake()
-    intake.refuses = refusal
-    async with DiscordEmulator() as emulator, listening(emulator, intake):
-        asked = await emulator.slash(
-            emulator.channel_id, emulator.user("Ada"), "ask", question="why?"
-        )
+    async with heard(refuses=refusal) as (emulator, _, ada):
+        asked = await emulator.slash(emulator.channel_id, ada, "ask", question="why?")
         await until(lambda: emulator.original(asked))
 
         shown = emulator.original(asked)
@@ -106,7 +102,7 @@ async def test_ask_that_is_not_admitted_gets_an_apology_for_the_asker_alone(
 
 
 async def test_ask_does_not_wait_longer_for_the_store_than_discord_waits_for_us() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     intake.open.clear()
     tuning = Tuning(answer_within=0.05)
     async with DiscordEmulator() as emulator, listening(emulator, intake, tuning=tuning):
@@ -121,7 +117,7 @@ async def test_ask_does_not_wait_longer_for_the_store_than_discord_waits_for_us(
 
 
 async def test_the_stop_button_works_after_a_restart() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator:
         ada = emulator.user("Ada")
         said = await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} count")
@@ -138,7 +134,7 @@ async def test_the_stop_button_works_after_a_restart() -> None:
 
 
 async def test_the_regenerate_button_tells_who_pressed_it_and_when() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator:
         ada = emulator.user("Ada")
         said = await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} count")
@@ -146,6 +142,7 @@ async def test_the_regenerate_button_tells_who_pressed_it_and_when() -> None:
         async with logged_in(emulator) as platform, platform.surface(turn) as surface:
             shown = await surface.post(page("1, 2, 3", last=True))
 
+        intake.turns.append(replace(turn, person=Person(ada, "Ada")))
         async with listening(emulator, intake):
             clicked = await emulator.click(shown, ada, f"regenerate:discord:{said}")
             await until(lambda: emulator.original(clicked))
@@ -155,7 +152,7 @@ async def test_the_regenerate_button_tells_who_pressed_it_and_when() -> None:
 
 
 async def test_a_stop_that_comes_after_the_end_is_told_so_and_gives_way_to_regenerate() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     intake.has_ended = True
     async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
         turn = dm_turn(emulator)
@@ -172,7 +169,7 @@ async def test_a_stop_that_comes_after_the_end_is_told_so_and_gives_way_to_regen
 
 
 async def test_a_stop_on_a_message_that_takes_no_edit_is_answered_all_the_same() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     intake.has_ended = True
     archived = {"code": 50083, "message": "Thread is archived"}
     async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
@@ -193,11 +190,12 @@ async def test_a_stop_on_a_message_that_takes_no_edit_is_answered_all_the_same()
 async def test_a_press_that_leads_to_nothing_is_answered_to_the_person_alone(
     refusal: Refused | StoreUnavailable,
 ) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     intake.refuses = refusal
     async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
         bob = emulator.user("Bob")
-        async with platform.surface(dm_turn(emulator)) as surface:
+        intake.turns.append(replace(dm_turn(emulator), person=Person(bob, "Bob")))
+        async with platform.surface(intake.last) as surface:
             shown = await surface.post(page("1, 2, 3", last=True))
 
         clicked = await emulator.click(shown, bob, "regenerate:discord:1")
@@ -233,10 +231,7 @@ async def test_what_is_none_of_ours_is_declined_to_the_person_alone(
     kind: int, data: object, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, logger="adapters")
-    intake = FakeIntake()
-    async with DiscordEmulator() as emulator, listening(emulator, intake):
-        ada = emulator.user("Ada")
-
+    async with heard() as (emulator, intake, ada):
         asked = await emulator.interact(emulator.channel_id, ada, kind, data)
         await until(lambda: emulator.original(asked))
 
@@ -251,13 +246,10 @@ async def test_what_is_none_of_ours_is_declined_to_the_person_alone(
 
 
 async def test_an_autocompletion_gets_no_choices(caplog: pytest.LogCaptureFixture) -> None:
-    intake = FakeIntake()
-    async with DiscordEmulator() as emulator, listening(emulator, intake):
+    async with heard() as (emulator, intake, ada):
         data = {"id": "1", "name": "ask", "type": 1, "options": [TEXT_OPTION | {"focused": True}]}
 
-        asked = await emulator.interact(
-            emulator.channel_id, emulator.user("Ada"), AUTOCOMPLETION, data
-        )
+        asked = await emulator.interact(emulator.channel_id, ada, AUTOCOMPLETION, data)
         await until(lambda: emulator.choices(asked) is not None)
 
         assert emulator.choices(asked) == []
@@ -266,9 +258,8 @@ async def test_an_autocompletion_gets_no_choices(caplog: pytest.LogCaptureFixtur
 
 
 async def test_a_press_of_somebody_of_whom_only_the_id_is_told_is_answered() -> None:
-    intake = FakeIntake()
-    async with DiscordEmulator() as emulator, listening(emulator, intake):
-        ada, data = emulator.user("Ada"), {"custom_id": "stop:discord:1", "component_type": 2}
+    async with heard() as (emulator, intake, ada):
+        data = {"custom_id": "stop:discord:1", "component_type": 2}
 
         for one in ("?", ada):
             member = {"user": {"id": one}}
@@ -279,13 +270,12 @@ async def test_a_press_of_somebody_of_whom_only_the_id_is_told_is_answered() -> 
 
 
 async def test_a_command_in_a_place_that_the_library_does_not_know_is_declined() -> None:
-    intake = FakeIntake()
-    async with DiscordEmulator() as emulator, listening(emulator, intake):
+    async with heard() as (emulator, _, ada):
         data = {"id": "1", "name": "ask", "type": 1, "options": [TEXT_OPTION]}
         place = {"id": "98", "type": 99}
 
         asked = await emulator.interact(
-            emulator.channel_id, emulator.user("Ada"), COMMAND, data, channel=place, channel_id="98"
+            emulator.channel_id, ada, COMMAND, data, channel=place, channel_id="98"
         )
         await until(lambda: emulator.original(asked))
 

@@ -14,11 +14,12 @@ from tests.emulators.discord.objects import Payload
 from tests.support.discord_platform import (
     FAST,
     after_a_session,
+    heard,
     listening,
     running_process,
     until_heard,
 )
-from tests.support.fakes import FakeIntake
+from tests.support.fakes import FakeQueue
 from tests.support.waiting import until
 
 SECRET = "nobody else may read this"
@@ -77,9 +78,7 @@ def unreadable(emulator: DiscordEmulator) -> list[tuple[str, Payload]]:
 async def test_events_that_cannot_be_parsed_are_skipped_one_by_one(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    intake = FakeIntake()
-    async with DiscordEmulator() as emulator, listening(emulator, intake):
-        ada = emulator.user("Ada")
+    async with heard() as (emulator, intake, ada):
         events = unreadable(emulator)
 
         for name, data in events:
@@ -97,9 +96,7 @@ async def test_events_that_cannot_be_parsed_are_skipped_one_by_one(
 
 
 async def test_null_for_a_server_is_a_dm() -> None:
-    intake = FakeIntake()
-    async with DiscordEmulator() as emulator, listening(emulator, intake):
-        ada = emulator.user("Ada")
+    async with heard() as (emulator, intake, ada):
         dm = emulator.dm(ada)
         event = emulator.event_of(await emulator.say(dm, ada, "one")) | {"guild_id": None}
         await until(lambda: intake.turns)
@@ -137,9 +134,7 @@ async def test_null_for_a_server_is_a_dm() -> None:
 async def test_a_question_whose_message_cannot_be_parsed_is_read_without_what_is_odd(
     odd: Payload, said: list[str]
 ) -> None:
-    intake = FakeIntake()
-    async with DiscordEmulator() as emulator, listening(emulator, intake):
-        ada = emulator.user("Ada")
+    async with heard() as (emulator, intake, ada):
         thread = emulator.dm(ada)
         asked = await emulator.say(thread, ada, "zero")
         await until(lambda: intake.turns)
@@ -153,9 +148,7 @@ async def test_a_question_whose_message_cannot_be_parsed_is_read_without_what_is
 
 
 async def test_a_reply_to_a_message_that_cannot_be_parsed_is_read() -> None:
-    intake = FakeIntake()
-    async with DiscordEmulator() as emulator, listening(emulator, intake):
-        ada = emulator.user("Ada")
+    async with heard() as (emulator, intake, ada):
         first = await emulator.say(emulator.channel_id, ada, "a poll")
         asked = await emulator.say(
             emulator.channel_id, ada, f"{emulator.bot_mention} what is this?", reply_to=first
@@ -171,10 +164,7 @@ async def test_a_reply_to_a_message_that_cannot_be_parsed_is_read() -> None:
 
 
 async def test_a_press_as_discord_told_it_in_older_days_is_answered() -> None:
-    intake = FakeIntake()
-    async with DiscordEmulator() as emulator, listening(emulator, intake):
-        ada = emulator.user("Ada")
-
+    async with heard() as (emulator, intake, ada):
         await emulator.interact(
             emulator.channel_id,
             ada,
@@ -192,7 +182,7 @@ async def test_a_press_as_discord_told_it_in_older_days_is_answered() -> None:
 async def test_a_session_whose_greeting_cannot_be_parsed_is_heard_all_the_same(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator:
         emulator.greet(guilds=[{"id": None}])
         async with listening(emulator, intake):
@@ -209,10 +199,7 @@ async def test_a_session_whose_greeting_cannot_be_parsed_is_heard_all_the_same(
 async def test_an_event_that_cannot_be_handled_ends_no_session(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    intake = FakeIntake()
-    async with DiscordEmulator() as emulator, listening(emulator, intake):
-        ada = emulator.user("Ada")
-
+    async with heard() as (emulator, intake, ada):
         # Its time is beyond the calendar.
         far: Payload = {"id": "9" * 24, "channel_id": emulator.channel_id}
         await emulator.tell("MESSAGE_DELETE", far)
@@ -224,9 +211,7 @@ async def test_an_event_that_cannot_be_handled_ends_no_session(
 
 
 async def test_a_server_that_can_be_parsed_in_part_only_is_known() -> None:
-    intake = FakeIntake()
-    async with DiscordEmulator() as emulator, listening(emulator, intake):
-        ada = emulator.user("Ada")
+    async with heard() as (emulator, intake, ada):
         guild = emulator.guild() | {"unavailable": False, "voice_states": [{}], "emojis": [{}]}
         renamed = json.loads(json.dumps(guild).replace("general", "hall"))
 
@@ -240,7 +225,7 @@ async def test_a_server_that_can_be_parsed_in_part_only_is_known() -> None:
 
 
 async def test_a_message_that_cannot_be_parsed_hides_no_other_that_was_missed(store: Store) -> None:
-    new = FakeIntake()
+    new = FakeQueue()
     async with after_a_session(store) as (emulator, ada):
         asked = [
             await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} {text}")
@@ -263,7 +248,7 @@ async def test_a_message_that_cannot_be_parsed_hides_no_other_that_was_missed(st
 async def test_a_message_with_a_partial_author_hides_no_other_that_was_missed(
     store: Store,
 ) -> None:
-    new = FakeIntake()
+    new = FakeQueue()
     async with after_a_session(store) as (emulator, ada):
         channels = [emulator.channel_id, emulator.channel("other"), emulator.channel("third")]
         asked = [
@@ -285,7 +270,7 @@ async def test_a_message_with_a_partial_author_hides_no_other_that_was_missed(
 
 
 async def test_a_dm_that_cannot_be_parsed_hides_no_other_place_in_the_search(store: Store) -> None:
-    old, new, clock = FakeIntake(), FakeIntake(), Clock()
+    old, new, clock = FakeQueue(), FakeQueue(), Clock()
     async with DiscordEmulator(clock=clock, gateway=FAST) as emulator:
         ada = emulator.user("Ada")
         dm = emulator.dm(ada)

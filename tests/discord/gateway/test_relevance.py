@@ -6,17 +6,18 @@ from bot.store import Store
 from tests.emulators.discord import DiscordEmulator
 from tests.support.discord_platform import (
     after_a_session,
+    heard,
     listening,
     our_thread,
     running_process,
     until_saved,
 )
-from tests.support.fakes import FakeIntake
+from tests.support.fakes import FakeQueue
 from tests.support.waiting import until
 
 
 async def test_a_mention_of_our_own_role_is_a_question_and_not_part_of_it() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
         ada, own, other = (
             emulator.user("Ada"),
@@ -37,9 +38,8 @@ async def test_a_mention_of_our_own_role_is_a_question_and_not_part_of_it() -> N
 
 
 async def test_a_reply_to_somebody_else_that_mentions_our_role_is_a_question() -> None:
-    intake = FakeIntake()
-    async with DiscordEmulator() as emulator, listening(emulator, intake):
-        ada, own = emulator.user("Ada"), emulator.role("parley", own=True)
+    async with heard() as (emulator, intake, ada):
+        own = emulator.role("parley", own=True)
         said = await emulator.say(emulator.channel_id, emulator.user("Bob"), "2 + 2 = 5")
 
         await emulator.say(emulator.channel_id, ada, f"<@&{own}> is it?", reply_to=said)
@@ -49,7 +49,7 @@ async def test_a_reply_to_somebody_else_that_mentions_our_role_is_a_question() -
 
 
 async def test_a_role_that_was_made_while_we_listen_is_ours() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator:
         ada, before = emulator.user("Ada"), emulator.role("helpers")
         async with listening(emulator, intake):
@@ -64,14 +64,14 @@ async def test_a_role_that_was_made_while_we_listen_is_ours() -> None:
 
 
 async def test_after_a_resume_a_server_is_asked_for_once(store: Store) -> None:
-    new = FakeIntake()
+    new = FakeQueue()
     async with DiscordEmulator() as emulator:
         ada, own, other = (
             emulator.user("Ada"),
             emulator.role("parley", own=True),
             emulator.role("x"),
         )
-        async with running_process(emulator, FakeIntake(), store):
+        async with running_process(emulator, FakeQueue(), store):
             await until_saved(store, 1)
 
         async with running_process(emulator, new, store):
@@ -89,10 +89,10 @@ async def test_after_a_resume_a_server_is_asked_for_once(store: Store) -> None:
 async def test_a_question_to_the_role_waits_in_order_until_discord_tells_of_it(
     store: Store,
 ) -> None:
-    new = FakeIntake()
+    new = FakeQueue()
     async with DiscordEmulator() as emulator:
         ada, own = emulator.user("Ada"), emulator.role("parley", own=True)
-        async with running_process(emulator, FakeIntake(), store):
+        async with running_process(emulator, FakeQueue(), store):
             await until_saved(store, 1)
         failing = emulator.fail("GET /guilds/", status=503, times=1000)
 
@@ -109,7 +109,7 @@ async def test_a_question_to_the_role_waits_in_order_until_discord_tells_of_it(
 
 
 async def test_a_question_to_the_role_that_was_missed_is_found(store: Store) -> None:
-    new = FakeIntake()
+    new = FakeQueue()
     async with after_a_session(store) as (emulator, ada):
         own, other = emulator.role("parley", own=True), emulator.role("x")
         await emulator.say(emulator.channel_id, ada, f"<@&{other}> one")
@@ -122,7 +122,7 @@ async def test_a_question_to_the_role_that_was_missed_is_found(store: Store) -> 
 
 
 async def test_without_its_text_a_mention_of_the_role_is_told_to_mention_the_bot() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with (
         DiscordEmulator(message_content=False) as emulator,
         listening(emulator, intake),
@@ -141,9 +141,8 @@ async def test_without_its_text_a_mention_of_the_role_is_told_to_mention_the_bot
 
 
 async def test_an_empty_mention_of_the_role_gets_one_line_of_help() -> None:
-    intake = FakeIntake()
-    async with DiscordEmulator() as emulator, listening(emulator, intake):
-        ada, own = emulator.user("Ada"), emulator.role("parley", own=True)
+    async with heard() as (emulator, intake, ada):
+        own = emulator.role("parley", own=True)
 
         await emulator.say(emulator.channel_id, ada, f"<@&{own}>")
         await until(lambda: len(emulator.screen(emulator.channel_id)) > 1)

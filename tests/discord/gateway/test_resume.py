@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from adapters.discord import connect
 from adapters.discord.gateway.session import Session
 from adapters.discord.gateway.session_store import SESSION_SECONDS, SavedSession
+from adapters.discord.platform import connect
 from adapters.discord.tuning import Tuning
 from bot.errors import StoreUnavailable
 from bot.store import Store
@@ -30,7 +30,7 @@ from tests.support.discord_platform import (
     until_heard,
     until_saved,
 )
-from tests.support.fakes import FakeIntake, NoLimits
+from tests.support.fakes import FakeQueue, NoLimits
 from tests.support.outage import Wire
 from tests.support.process import DiscordDm, DiscordSlash, bot, discord_variables
 from tests.support.service import serving
@@ -38,7 +38,7 @@ from tests.support.waiting import until
 
 
 async def test_a_new_process_goes_on_where_the_old_one_stopped(store: Store) -> None:
-    old, new = FakeIntake(), FakeIntake()
+    old, new = FakeQueue(), FakeQueue()
     async with DiscordEmulator() as emulator:
         ada = emulator.user("Ada")
         dm = emulator.dm(ada)
@@ -57,7 +57,7 @@ async def test_a_new_process_goes_on_where_the_old_one_stopped(store: Store) -> 
 
 
 async def test_what_was_heard_but_not_admitted_is_told_to_the_next_process(store: Store) -> None:
-    old, new = FakeIntake(), FakeIntake()
+    old, new = FakeQueue(), FakeQueue()
     async with DiscordEmulator() as emulator:
         ada = emulator.user("Ada")
         dm = emulator.dm(ada)
@@ -76,7 +76,7 @@ async def test_what_was_heard_but_not_admitted_is_told_to_the_next_process(store
 
 
 async def test_a_deletion_that_was_not_heeded_is_told_to_the_next_process(store: Store) -> None:
-    old, new = FakeIntake(), FakeIntake()
+    old, new = FakeQueue(), FakeQueue()
     async with DiscordEmulator() as emulator:
         ada = emulator.user("Ada")
         dm = emulator.dm(ada)
@@ -94,7 +94,7 @@ async def test_a_deletion_that_was_not_heeded_is_told_to_the_next_process(store:
 
 
 async def test_a_command_that_was_not_admitted_is_told_to_the_next_process(store: Store) -> None:
-    old, new = FakeIntake(), FakeIntake()
+    old, new = FakeQueue(), FakeQueue()
     old.open.clear()
     async with DiscordEmulator() as emulator:
         ada = emulator.user("Ada")
@@ -110,7 +110,7 @@ async def test_a_command_that_was_not_admitted_is_told_to_the_next_process(store
 
 
 async def test_what_was_admitted_is_not_told_again(store: Store) -> None:
-    old, new = FakeIntake(), FakeIntake()
+    old, new = FakeQueue(), FakeQueue()
     async with DiscordEmulator() as emulator:
         ada = emulator.user("Ada")
         dm = emulator.dm(ada)
@@ -127,7 +127,7 @@ async def test_what_was_admitted_is_not_told_again(store: Store) -> None:
 
 
 async def test_a_thread_is_followed_after_a_resume_without_a_mention(store: Store) -> None:
-    old, new = FakeIntake(), FakeIntake()
+    old, new = FakeQueue(), FakeQueue()
     async with DiscordEmulator() as emulator:
         ada = emulator.user("Ada")
         async with running_process(emulator, old, store) as platform:
@@ -148,10 +148,10 @@ async def test_a_thread_is_followed_after_a_resume_without_a_mention(store: Stor
 
 
 async def test_not_without_end_is_remembered_what_a_channel_is(store: Store) -> None:
-    new = FakeIntake()
+    new = FakeQueue()
     async with DiscordEmulator() as emulator:
         ada = emulator.user("Ada")
-        async with running_process(emulator, FakeIntake(), store):
+        async with running_process(emulator, FakeQueue(), store):
             begun = [await emulator.say(emulator.channel_id, ada, "x") for _ in range(2)]
             one, other = [await emulator.open_thread(each, ada, "y") for each in begun]
             await until_heard(store, begun[-1])
@@ -169,7 +169,7 @@ async def test_not_without_end_is_remembered_what_a_channel_is(store: Store) -> 
 async def test_what_discord_does_not_let_us_read_is_told_to_the_next_process(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
-    old, blind, new = FakeIntake(), FakeIntake(), FakeIntake()
+    old, blind, new = FakeQueue(), FakeQueue(), FakeQueue()
     async with DiscordEmulator() as emulator:
         ada = emulator.user("Ada")
         async with running_process(emulator, old, store) as platform:
@@ -202,7 +202,7 @@ async def test_the_saved_session_expires_and_is_no_secret_of_the_log(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    async with DiscordEmulator() as emulator, running_process(emulator, FakeIntake(), store):
+    async with DiscordEmulator() as emulator, running_process(emulator, FakeQueue(), store):
         await until_saved(store, 1)
         (name,) = await store.command("KEYS", store.key("gateway", "*", "session"))
 
@@ -219,7 +219,7 @@ async def test_a_session_is_saved_for_the_first_time_before_its_process_can_grow
 ) -> None:
     async with (
         DiscordEmulator() as emulator,
-        running_process(emulator, FakeIntake(), store, tuning=replace(QUICK, save_every=3600.0)),
+        running_process(emulator, FakeQueue(), store, tuning=replace(QUICK, save_every=3600.0)),
     ):
         await until_saved(store, 1)
 
@@ -229,7 +229,7 @@ async def test_a_session_is_saved_for_the_first_time_before_its_process_can_grow
 async def test_a_quiet_session_is_saved_again_before_it_expires(store: Store) -> None:
     async with (
         DiscordEmulator() as emulator,
-        running_process(emulator, FakeIntake(), store, tuning=replace(QUICK, renew_after=0.05)),
+        running_process(emulator, FakeQueue(), store, tuning=replace(QUICK, renew_after=0.05)),
     ):
         await until_saved(store, 1)
         (name,) = await store.command("KEYS", store.key("gateway", "*", "session"))
@@ -242,7 +242,7 @@ async def test_a_quiet_session_is_saved_again_before_it_expires(store: Store) ->
 
 
 async def test_a_dm_is_noted_though_nothing_in_it_is_admitted(store: Store) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with (
         DiscordEmulator() as emulator,
         running_process(emulator, intake, store, tuning=replace(QUICK, renew_after=3600.0)),
@@ -273,31 +273,31 @@ async def test_an_address_of_somebody_else_gets_no_token(store: Store) -> None:
     thief = await asyncio.start_server(note, "127.0.0.1", 0)
     port = thief.sockets[0].getsockname()[1]
     async with thief, DiscordEmulator() as emulator:
-        async with running_process(emulator, FakeIntake(), store):
+        async with running_process(emulator, FakeQueue(), store):
             await until_saved(store, 1)
         (name,) = await store.command("KEYS", store.key("gateway", "*", "session"))
         await store.command("HSET", name, "url", f"ws://127.0.0.1:{port}/")
 
-        async with running_process(emulator, FakeIntake(), store):
+        async with running_process(emulator, FakeQueue(), store):
             assert (emulator.sessions, emulator.resumes) == (1, 1)
     assert not visits
 
 
 async def test_an_address_that_does_not_answer_is_left_for_the_first_one(store: Store) -> None:
     async with DiscordEmulator() as emulator:
-        async with running_process(emulator, FakeIntake(), store):
+        async with running_process(emulator, FakeQueue(), store):
             await until_saved(store, 1)
         (name,) = await store.command("KEYS", store.key("gateway", "*", "session"))
         gone = emulator.gateway_url.replace("/gateway", "/nowhere")
         await store.command("HSET", name, "url", gone)
 
-        async with running_process(emulator, FakeIntake(), store):
+        async with running_process(emulator, FakeQueue(), store):
             assert (emulator.sessions, emulator.resumes) == (1, 1)
 
 
 async def test_a_session_is_resumed_at_its_own_address(store: Store) -> None:
     async with DiscordEmulator() as emulator:
-        async with running_process(emulator, FakeIntake(), store):
+        async with running_process(emulator, FakeQueue(), store):
             await until_saved(store, 1)
         async with connect(
             token=emulator.token,
@@ -306,7 +306,7 @@ async def test_a_session_is_resumed_at_its_own_address(store: Store) -> None:
             threads=True,
             budgets=NoLimits(),
         ) as platform:
-            task = asyncio.create_task(platform.listen(FakeIntake(), store=store))
+            task = asyncio.create_task(platform.listen(FakeQueue().intake, store=store))
             try:
                 await until(lambda: emulator.resumes)
             finally:
@@ -318,12 +318,12 @@ async def test_a_session_is_resumed_at_its_own_address(store: Store) -> None:
 
 async def test_a_session_with_other_intents_is_not_resumed(store: Store) -> None:
     async with DiscordEmulator(gateway=FAST) as emulator:
-        async with running_process(emulator, FakeIntake(), store):
+        async with running_process(emulator, FakeQueue(), store):
             await until_saved(store, 1)
         (name,) = await store.command("KEYS", store.key("gateway", "*", "session"))
         await store.command("HSET", name, "intents", "1")
 
-        async with running_process(emulator, FakeIntake(), store):
+        async with running_process(emulator, FakeQueue(), store):
             assert (emulator.sessions, emulator.resumes) == (2, 0)
 
 
@@ -332,7 +332,7 @@ async def test_intents_that_discord_refuses_let_the_next_session_wait_no_longer(
 ) -> None:
     async with (
         DiscordEmulator(message_content=False, gateway=FAST) as emulator,
-        running_process(emulator, FakeIntake(), store, tuning=SLOW_STARTS),
+        running_process(emulator, FakeQueue(), store, tuning=SLOW_STARTS),
     ):
         await until(lambda: emulator.listeners)
 
@@ -340,10 +340,10 @@ async def test_intents_that_discord_refuses_let_the_next_session_wait_no_longer(
 
 
 async def test_without_message_content_the_session_goes_on_as_well(store: Store) -> None:
-    new = FakeIntake()
+    new = FakeQueue()
     async with DiscordEmulator(message_content=False) as emulator:
         ada = emulator.user("Ada")
-        async with running_process(emulator, FakeIntake(), store):
+        async with running_process(emulator, FakeQueue(), store):
             await until_saved(store, 1)
         await emulator.say(emulator.dm(ada), ada, "one")
 
@@ -357,7 +357,7 @@ async def test_without_message_content_the_session_goes_on_as_well(store: Store)
 async def test_a_session_that_redis_could_not_tell_of_is_resumed_when_it_can(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
-    new = FakeIntake()
+    new = FakeQueue()
     async with DiscordEmulator(gateway=FAST) as emulator:
         ada, hidden = await make_hidden_session(emulator, store)
         async with running_process(emulator, new, store):
@@ -377,7 +377,7 @@ async def test_a_session_that_redis_could_not_tell_of_is_resumed_when_it_can(
 
 
 async def test_what_waits_of_both_sessions_is_told_to_the_next_process(store: Store) -> None:
-    stuck, new = FakeIntake(), FakeIntake()
+    stuck, new = FakeQueue(), FakeQueue()
     async with DiscordEmulator(gateway=FAST) as emulator:
         ada, hidden = await make_hidden_session(emulator, store)
         async with running_process(emulator, stuck, store):
@@ -399,7 +399,7 @@ async def test_what_waits_of_both_sessions_is_told_to_the_next_process(store: St
 async def test_a_process_that_ends_before_it_resumes_the_former_session_leaves_it_to_the_next(
     store: Store,
 ) -> None:
-    middle, new = FakeIntake(), FakeIntake()
+    middle, new = FakeQueue(), FakeQueue()
     async with DiscordEmulator(gateway=FAST) as emulator, Wire(emulator.gateway_url) as wire:
         ada, hidden = await make_hidden_session(emulator, store)
         async with running_process(
@@ -429,10 +429,10 @@ class Deaf(SavedSession):
 async def test_a_session_that_was_taken_without_an_answer_is_not_written_over(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator(gateway=FAST) as emulator:
         ada = emulator.user("Ada")
-        async with running_process(emulator, FakeIntake(), store):
+        async with running_process(emulator, FakeQueue(), store):
             await until_saved(store, 1)
         former = await saved(store)
         monkeypatch.setattr("adapters.discord.gateway.listen.SavedSession", Deaf)
@@ -452,7 +452,7 @@ def errors(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
 async def test_a_session_that_redis_tells_of_late_is_resumed_though_no_other_may_begin(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
-    new, rules = FakeIntake(), replace(FAST, session_starts=1)
+    new, rules = FakeQueue(), replace(FAST, session_starts=1)
     async with DiscordEmulator(gateway=rules) as emulator:
         _, hidden = await make_hidden_session(emulator, store)
 
@@ -476,7 +476,7 @@ async def test_a_session_that_redis_tells_of_late_is_resumed_though_no_other_may
 async def test_a_session_that_redis_tells_of_late_is_resumed_in_the_pause_before_another(
     store: Store,
 ) -> None:
-    new = FakeIntake()
+    new = FakeQueue()
     async with DiscordEmulator(gateway=FAST) as emulator:
         _, hidden = await make_hidden_session(emulator, store)
         async with running_process(emulator, new, store, tuning=SLOW_STARTS):
@@ -489,7 +489,7 @@ async def test_a_session_that_redis_tells_of_late_is_resumed_in_the_pause_before
 
 
 async def test_if_the_former_session_has_ended_another_begins(store: Store) -> None:
-    new = FakeIntake()
+    new = FakeQueue()
     async with DiscordEmulator(gateway=FAST) as emulator:
         ada, hidden = await make_hidden_session(emulator, store)
         await hidden.spoil()
@@ -509,7 +509,7 @@ async def test_if_the_former_session_has_ended_another_begins(store: Store) -> N
 async def test_what_waits_in_a_session_that_is_left_is_told_to_the_next_process(
     store: Store,
 ) -> None:
-    stuck, new = FakeIntake(), FakeIntake()
+    stuck, new = FakeQueue(), FakeQueue()
     async with DiscordEmulator(gateway=FAST) as emulator:
         ada, hidden = await make_hidden_session(emulator, store)
         await hidden.spoil()
@@ -530,7 +530,7 @@ async def test_what_waits_in_a_session_that_is_left_is_told_to_the_next_process(
 async def test_what_waits_of_a_former_session_that_ends_is_told_to_the_next_process(
     store: Store,
 ) -> None:
-    stuck, new = FakeIntake(), FakeIntake()
+    stuck, new = FakeQueue(), FakeQueue()
     async with DiscordEmulator(gateway=FAST) as emulator:
         ada, hidden = await make_hidden_session(emulator, store)
         async with running_process(emulator, stuck, store):
@@ -550,7 +550,7 @@ async def test_what_waits_of_a_former_session_that_ends_is_told_to_the_next_proc
 async def test_a_process_does_not_go_back_to_a_session_of_its_own_that_has_ended(
     store: Store,
 ) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator(gateway=FAST) as emulator:
         ada, hidden = emulator.user("Ada"), Hidden(store, emulator)
         async with running_process(emulator, intake, store):
@@ -572,7 +572,7 @@ async def test_a_process_does_not_go_back_to_a_session_of_its_own_that_has_ended
 async def test_what_waits_of_a_session_that_has_ended_numbers_nothing_of_the_next(
     store: Store,
 ) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator(gateway=FAST) as emulator:
         ada = emulator.user("Ada")
         async with running_process(emulator, intake, store):
@@ -594,7 +594,7 @@ async def test_what_waits_of_a_session_that_has_ended_numbers_nothing_of_the_nex
 async def test_a_session_that_redis_tells_of_late_is_not_forgotten_while_discord_is_away(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
-    new = FakeIntake()
+    new = FakeQueue()
     async with DiscordEmulator(gateway=FAST) as emulator:
         _, hidden = await make_hidden_session(emulator, store)
         async with running_process(emulator, new, store):
@@ -608,10 +608,10 @@ async def test_a_session_that_redis_tells_of_late_is_not_forgotten_while_discord
 
 
 async def test_a_command_that_both_sessions_tell_of_is_asked_once(store: Store) -> None:
-    new = FakeIntake()
+    new = FakeQueue()
     async with DiscordEmulator(gateway=FAST) as emulator:
         ada, hidden = emulator.user("Ada"), Hidden(store, emulator)
-        async with running_process(emulator, FakeIntake(), store):
+        async with running_process(emulator, FakeQueue(), store):
             await until_saved(store, 1)
         await hidden.hide()
         async with running_process(emulator, new, store):
@@ -629,11 +629,11 @@ async def test_a_command_that_both_sessions_tell_of_is_asked_once(store: Store) 
 
 
 async def test_each_shard_resumes_the_session_that_redis_could_not_tell_of(store: Store) -> None:
-    new, rules = FakeIntake(), replace(FAST, shards=2, max_concurrency=2)
+    new, rules = FakeQueue(), replace(FAST, shards=2, max_concurrency=2)
     async with DiscordEmulator(gateway=rules) as emulator:
         ada = emulator.user("Ada")
         hidden = [Hidden(store, emulator, f"{number}/2", "session") for number in (0, 1)]
-        async with running_process(emulator, FakeIntake(), store, shards=((0, 1), 2)):
+        async with running_process(emulator, FakeQueue(), store, shards=((0, 1), 2)):
             async with asyncio.timeout(60):
                 while len(await store.command("KEYS", store.key("gateway", "*", "session"))) < 2:
                     await asyncio.sleep(0.01)
@@ -654,7 +654,7 @@ async def test_each_shard_resumes_the_session_that_redis_could_not_tell_of(store
 async def test_a_session_that_redis_tells_of_late_is_resumed_with_fewer_intents_as_well(
     store: Store,
 ) -> None:
-    new = FakeIntake()
+    new = FakeQueue()
     async with DiscordEmulator(message_content=False, gateway=FAST) as emulator:
         _, hidden = await make_hidden_session(emulator, store)
         async with running_process(emulator, new, store):
@@ -668,7 +668,7 @@ async def test_a_session_that_redis_tells_of_late_is_resumed_with_fewer_intents_
 async def test_where_no_session_was_left_a_redis_that_was_away_changes_nothing(
     store: Store,
 ) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator:
         ada, hidden = emulator.user("Ada"), Hidden(store, emulator)
         await hidden.hide()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,7 +10,6 @@ import pytest
 
 from adapters.discord.tuning import Tuning
 from bot.access.preferences import ModelChoice, Scope
-from bot.access.quotas import Quota
 from bot.access.rules import AccessRules
 from bot.domain import Preferences, ThreadKey
 from bot.store import Store
@@ -187,33 +185,6 @@ async def test_a_form_that_was_opened_before_a_right_was_lost_changes_nothing(
         assert await chosen(emulator, intake, thread, "channel") == Preferences()
 
 
-async def test_fifty_presses_at_once_by_several_people_all_count(store: Store) -> None:
-    async with talk(store) as (emulator, intake, thread):
-        people = [emulator.user(name, manages="server") for name in ("Mona", "Bob", "Cleo", "Eve")]
-
-        async def press(number: int) -> None:
-            person = people[number % len(people)]
-            match number % 3:
-                case 0:
-                    used = await emulator.slash(
-                        thread, person, "parley model", name="Large", where="channel"
-                    )
-                case 1:
-                    used = await emulator.slash(
-                        thread, person, "parley persona", text="Be brief.", where="channel"
-                    )
-                case _:
-                    used = await emulator.slash(thread, person, "parley quiet")
-            await told(emulator, used)
-
-        await asyncio.gather(*map(press, range(50)))
-
-        assert await chosen(emulator, intake, thread, "channel") == Preferences(
-            model="org/large", persona="Be brief."
-        )
-        assert (await chosen(emulator, intake, thread, "thread")).follow == "mention"
-
-
 @pytest.mark.parametrize("name", ["model", "persona", "quiet", "settings"])
 async def test_what_cannot_be_stored_now_is_said_at_once_and_works_later(
     store: Store, name: str
@@ -232,25 +203,13 @@ async def test_what_cannot_be_stored_now_is_said_at_once_and_works_later(
         assert "at the moment" not in back.text
 
 
-async def test_usage_tells_what_a_person_has_used(store: Store) -> None:
-    async with talk(store) as (emulator, intake, thread):
-        intake.access = AccessRules(quota=Quota(questions=20))
-        ada = ada_of(emulator, thread)
-        asked = await emulator.slash(thread, ada, "ask", question="why?", private=True)
-        await told(emulator, asked)
-
-        shown = await told(emulator, await emulator.slash(thread, ada, "parley usage"))
-
-        assert "Your questions today: 1 of 20" in shown.text
-
-
 @pytest.mark.parametrize(
     "name", ["reset", "stop", "quiet", "model", "persona", "settings", "usage", "help"]
 )
 async def test_a_command_of_somebody_without_access_is_refused(store: Store, name: str) -> None:
     async with talk(store) as (emulator, intake, thread):
         ada = ada_of(emulator, thread)
-        intake.access = AccessRules(blocked=frozenset({ada}))
+        intake.access.rules = AccessRules(blocked=frozenset({ada}))
 
         shown = await told(emulator, await emulator.slash(thread, ada, f"parley {name}"))
 
@@ -263,7 +222,7 @@ async def test_a_menu_reads_and_keeps_nothing_for_somebody_without_access(
 ) -> None:
     async with talk(store) as (emulator, intake, thread):
         ada = ada_of(emulator, thread)
-        intake.access = AccessRules(blocked=frozenset({ada}))
+        intake.access.rules = AccessRules(blocked=frozenset({ada}))
 
         chosen = await emulator.choose(thread, ada, action)
         shown = await told(emulator, chosen)

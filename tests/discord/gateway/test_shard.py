@@ -42,7 +42,7 @@ from tests.support.discord_platform import (
     until_heard,
     until_saved,
 )
-from tests.support.fakes import FakeIntake
+from tests.support.fakes import FakeQueue
 from tests.support.outage import Wire
 from tests.support.process import DiscordDm, DiscordMention, discord_variables
 from tests.support.service import serving
@@ -87,7 +87,7 @@ async def test_two_gateways_at_once_admit_each_turn_once(store: Store) -> None:
 
 
 async def test_two_processes_do_not_take_a_session_from_each_other_for_ever(store: Store) -> None:
-    old, new = FakeIntake(), FakeIntake()
+    old, new = FakeQueue(), FakeQueue()
     async with DiscordEmulator(gateway=FAST) as emulator, running_process(emulator, old, store):
         ada = emulator.user("Ada")
         await until_saved(store, 1)
@@ -108,10 +108,10 @@ async def test_two_processes_do_not_take_a_session_from_each_other_for_ever(stor
 async def test_two_processes_to_which_redis_tells_late_of_a_session_come_to_rest(
     store: Store,
 ) -> None:
-    intakes = [FakeIntake(), FakeIntake()]
+    intakes = [FakeQueue(), FakeQueue()]
     async with DiscordEmulator(gateway=FAST) as emulator:
         ada, hidden = emulator.user("Ada"), Hidden(store, emulator)
-        async with running_process(emulator, FakeIntake(), store):
+        async with running_process(emulator, FakeQueue(), store):
             await until_saved(store, 1)
         await hidden.hide()
         async with (
@@ -131,10 +131,10 @@ async def test_two_processes_to_which_redis_tells_late_of_a_session_come_to_rest
         assert all("one" in one.texts for one in intakes)
 
 
-class Lingering(FakeIntake):
+class Lingering(FakeQueue):
     """Takes its time to let go of an admission."""
 
-    async def admit(self, turn: Turn) -> bool:
+    async def admit(self, turn: Turn, **_: object) -> bool:
         try:
             return await super().admit(turn)
         finally:
@@ -216,7 +216,7 @@ async def test_the_dms_that_were_used_last_are_kept(store: Store) -> None:
 
 
 async def test_the_shards_of_two_processes_hear_everything_once(store: Store) -> None:
-    intakes = [FakeIntake(), FakeIntake()]
+    intakes = [FakeQueue(), FakeQueue()]
     rules = GatewayRules(shards=4, max_concurrency=4, needs_sharding=True)
     async with DiscordEmulator(gateway=rules) as emulator:
         ada = emulator.user("Ada")
@@ -237,11 +237,11 @@ async def test_the_shards_of_two_processes_hear_everything_once(store: Store) ->
 
 
 async def test_each_shard_resumes_its_own_session(store: Store) -> None:
-    new = FakeIntake()
+    new = FakeQueue()
     rules = GatewayRules(shards=2, max_concurrency=2)
     async with DiscordEmulator(gateway=rules) as emulator:
         ada = emulator.user("Ada")
-        async with running_process(emulator, FakeIntake(), store, shards=((0, 1), 2)):
+        async with running_process(emulator, FakeQueue(), store, shards=((0, 1), 2)):
             await until(lambda: len(emulator.listeners) == 2)
             async with asyncio.timeout(60):
                 while len(await store.command("KEYS", store.key("gateway", "*", "session"))) < 2:
@@ -262,7 +262,7 @@ async def test_each_shard_resumes_its_own_session(store: Store) -> None:
 async def test_another_number_of_shards_catches_up(
     store: Store, before: Shards | None, after: Shards | None
 ) -> None:
-    old, new, clock = FakeIntake(), FakeIntake(), Clock()
+    old, new, clock = FakeQueue(), FakeQueue(), Clock()
     rules = GatewayRules(shards=2, max_concurrency=3, identify_seconds=0.0)
     async with DiscordEmulator(clock=clock, gateway=rules) as emulator:
         ada = emulator.user("Ada")
@@ -293,7 +293,7 @@ async def test_another_number_of_shards_catches_up(
 
 
 async def test_what_is_said_while_only_another_shard_listens_is_caught_up(store: Store) -> None:
-    old, new, both = FakeIntake(), FakeIntake(), ((0, 1), 2)
+    old, new, both = FakeQueue(), FakeQueue(), ((0, 1), 2)
     rules = GatewayRules(shards=2, max_concurrency=2, identify_seconds=0.0)
     async with DiscordEmulator(gateway=rules) as emulator:
         ada = emulator.user("Ada")
@@ -350,7 +350,7 @@ async def test_shards_that_may_not_begin_at_once_begin_one_after_the_other(store
     tuning = replace(QUICK, start_spacing=0.6)
     async with (
         DiscordEmulator(gateway=rules) as emulator,
-        running_process(emulator, FakeIntake(), store, shards=((0, 1), 2), tuning=tuning),
+        running_process(emulator, FakeQueue(), store, shards=((0, 1), 2), tuning=tuning),
     ):
         await until(lambda: len(emulator.listeners) == 2)
 
@@ -371,7 +371,7 @@ async def test_shards_that_discord_refuses_are_told_by_the_name_of_their_setting
         logged_in(emulator) as platform,
     ):
         with pytest.raises(CannotStart, match=sentence):
-            await platform.listen(FakeIntake(), store=store, shards=shards)
+            await platform.listen(FakeQueue().intake, store=store, shards=shards)
 
 
 class NotedBackoff(Backoff):
@@ -397,7 +397,7 @@ async def test_a_gateway_that_cannot_be_reached_is_tried_after_longer_and_longer
             emulator.accept_connections()
 
         opening = asyncio.create_task(let_in())
-        async with running_process(emulator, FakeIntake(), store, tuning=tuning):
+        async with running_process(emulator, FakeQueue(), store, tuning=tuning):
             await opening
 
     # The first that is lost is opened again at once.
@@ -417,7 +417,7 @@ async def test_a_gateway_that_takes_a_connection_and_says_nothing_is_given_up_in
 
         mending = asyncio.create_task(mend())
         async with running_process(
-            emulator, FakeIntake(), store, gateway_url=wire.url, tuning=tuning
+            emulator, FakeQueue(), store, gateway_url=wire.url, tuning=tuning
         ):
             await mending
 
@@ -428,7 +428,7 @@ async def test_no_pause_before_another_session_is_without_end(store: Store) -> N
     tuning = replace(QUICK, start_pause=(3600.0, 3600.0), longest_start_pause=0.01)
     async with (
         DiscordEmulator(gateway=FAST) as emulator,
-        running_process(emulator, FakeIntake(), store, tuning=tuning),
+        running_process(emulator, FakeQueue(), store, tuning=tuning),
     ):
         await emulator.invalidate()
 
@@ -459,7 +459,7 @@ async def test_sessions_that_began_long_ago_lengthen_no_pause(store: Store) -> N
     )
     async with (
         DiscordEmulator(gateway=FAST) as emulator,
-        running_process(emulator, FakeIntake(), store, tuning=tuning),
+        running_process(emulator, FakeQueue(), store, tuning=tuning),
     ):
         for number in range(2, 26):
             await emulator.invalidate()
@@ -477,7 +477,7 @@ async def test_a_session_that_could_not_begin_lets_the_next_one_wait_no_longer(
             emulator.accept_connections()
 
         opening = asyncio.create_task(let_in())
-        async with running_process(emulator, FakeIntake(), store, tuning=SLOW_STARTS):
+        async with running_process(emulator, FakeQueue(), store, tuning=SLOW_STARTS):
             await opening
 
         assert emulator.sessions == 1
@@ -490,7 +490,7 @@ async def test_a_bot_that_may_begin_no_more_sessions_waits_and_keeps_its_token(
     rules = GatewayRules(session_starts=1, identify_seconds=0.0)
     async with DiscordEmulator(clock=clock, gateway=rules) as emulator:
         token = emulator.token
-        async with running_process(emulator, FakeIntake(), store):
+        async with running_process(emulator, FakeQueue(), store):
             await emulator.invalidate()
             await until(lambda: any(one.levelno == logging.ERROR for one in caplog.records))
 

@@ -23,7 +23,7 @@ from tests.support.discord_platform import (
     until_pending,
     until_saved,
 )
-from tests.support.fakes import FakeIntake
+from tests.support.fakes import FakeQueue
 from tests.support.waiting import until
 
 SUB_COMMAND = {"name": "reset", "type": 1, "options": []}
@@ -44,7 +44,7 @@ class Scene:
 @asynccontextmanager
 async def killed_in_its_catch_up(store: Store) -> AsyncIterator[Scene]:
     """A Discord where "missed" waits, and "kept" and "gone" were admitted by a killed process."""
-    old = FakeIntake()
+    old = FakeQueue()
     async with after_a_session(store) as (emulator, ada):
         before, dm = await saved(store), emulator.dm(ada)
         await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} missed")
@@ -61,7 +61,7 @@ async def killed_in_its_catch_up(store: Store) -> AsyncIterator[Scene]:
 
 
 async def test_an_edit_and_a_deletion_between_two_processes_are_heard(store: Store) -> None:
-    new = FakeIntake()
+    new = FakeQueue()
     async with killed_in_its_catch_up(store) as scene:
         kept, gone = scene.answered
         await scene.emulator.edit(kept, "kept, and more")
@@ -77,7 +77,7 @@ async def test_an_edit_and_a_deletion_between_two_processes_are_heard(store: Sto
 
 
 async def test_after_the_catch_up_the_session_is_saved_like_any_other(store: Store) -> None:
-    new, last = FakeIntake(), FakeIntake()
+    new, last = FakeQueue(), FakeQueue()
     async with killed_in_its_catch_up(store) as scene:
         async with running_process(scene.emulator, new, store):
             await until_saved(store, 1)
@@ -95,7 +95,7 @@ async def test_after_the_catch_up_the_session_is_saved_like_any_other(store: Sto
 
 
 async def test_what_was_missed_is_found_though_discord_has_ended_that_session(store: Store) -> None:
-    new = FakeIntake()
+    new = FakeQueue()
     async with killed_in_its_catch_up(store) as scene:
         scene.emulator.clock.advance(3600)
 
@@ -113,7 +113,7 @@ async def test_what_was_missed_is_found_though_discord_has_ended_that_session(st
 async def test_a_command_that_is_sent_again_or_is_old_forgets_nothing(
     store: Store, tuning: Tuning, resets: int
 ) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with after_a_session(store) as (emulator, ada):
         dm = emulator.dm(ada)
         async with running_process(emulator, intake, store, tuning=tuning):

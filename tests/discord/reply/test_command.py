@@ -11,11 +11,11 @@ from functools import partial
 
 import pytest
 
-from adapters.discord import DiscordPlatform
+from adapters.discord.platform import DiscordPlatform
 from adapters.discord.reply.command import CommandAddress
 from adapters.discord.reply.message import QUESTION
 from adapters.discord.tuning import Tuning
-from bot.domain import ANYBODY, Asker, Place, Purpose, Shown, Turn
+from bot.domain import Place, Purpose, Shown, Turn
 from bot.errors import (
     MessageGone,
     PlaceGone,
@@ -34,37 +34,27 @@ from tests.support.discord_platform import (
     snowflake_of,
     turn_at,
 )
-from tests.support.fakes import FakeIntake, bucket_of, write_the_end
+from tests.support.fakes import FakeQueue, bucket_of, write_the_end
 from tests.support.replies import answer_of
 from tests.support.waiting import until
 
 NO_ACCESS = {"code": 50001, "message": "Missing Access"}
 
 
-class Slow(FakeIntake):
+class Slow(FakeQueue):
     """Takes a press when it is `open`, and tells before that there was one."""
 
     async def regenerate(
-        self,
-        turn_id: str,
-        *,
-        person_id: str,
-        press_id: str,
-        place: Place | None = None,
-        asker: Asker = ANYBODY,
-        reread: object = None,
-    ) -> Turn:
-        turn = await super().regenerate(
-            turn_id, person_id=person_id, press_id=press_id, place=place
-        )
+        self, turn_id: str, *, person_id: str, press_id: str, place: Place | None, **_: object
+    ) -> None:
+        await super().regenerate(turn_id, person_id=person_id, press_id=press_id, place=place)
         await self.open.wait()
-        return turn
 
 
 @asynccontextmanager
 async def asked(emulator: DiscordEmulator) -> AsyncIterator[tuple[DiscordPlatform, Turn]]:
     """Yield the turn of a command that Ada has just given."""
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with listening(emulator, intake) as platform:
         given = await emulator.slash(
             emulator.channel_id, emulator.user("Ada"), "ask", question="why?"
@@ -344,7 +334,7 @@ async def test_a_follow_up_whose_answer_was_lost_is_found_where_we_may_read() ->
         assert found == f"@{emulator.screen(emulator.channel_id)[1].id}"
 
 
-async def both_ask(emulator: DiscordEmulator, intake: FakeIntake) -> list[Turn]:
+async def both_ask(emulator: DiscordEmulator, intake: FakeQueue) -> list[Turn]:
     """Return the turns of two people who have given the command, one after the other."""
     for person in ("Ada", "Bob"):
         given = await emulator.slash(
@@ -355,7 +345,7 @@ async def both_ask(emulator: DiscordEmulator, intake: FakeIntake) -> list[Turn]:
 
 
 async def test_a_follow_up_of_another_command_is_not_taken_for_a_lost_one() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
         first, second = await both_ask(emulator, intake)
         async with platform.surface(second) as surface:
@@ -370,7 +360,7 @@ async def test_a_follow_up_of_another_command_is_not_taken_for_a_lost_one() -> N
 
 
 async def test_a_finished_page_of_another_command_is_left_alone() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
         first, second = await both_ask(emulator, intake)
         async with platform.surface(second) as surface:
@@ -413,7 +403,7 @@ async def test_an_error_on_the_way_tells_no_token() -> None:
 
 
 async def test_a_command_is_answered_in_its_original_response() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with (
         DiscordEmulator() as emulator,
         listening(emulator, intake) as platform,
@@ -448,7 +438,7 @@ LINE = f"{QUESTION}why is it _so_? [file: a.png]"
 async def asked_why(
     emulator: DiscordEmulator, **options: str | bool
 ) -> AsyncIterator[tuple[DiscordPlatform, Turn]]:
-    intake, question = FakeIntake(), "why is \u202eit _so_?"
+    intake, question = FakeQueue(), "why is \u202eit _so_?"
     async with listening(emulator, intake) as platform:
         given = await emulator.slash(
             *(emulator.channel_id, emulator.user("Ada"), "ask"),
@@ -533,7 +523,7 @@ async def test_a_private_answer_does_not_repeat_its_question() -> None:
 
 
 async def test_a_first_page_that_comes_before_the_acknowledgement_waits_for_it() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     intake.open.clear()
     async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
         ada = emulator.user("Ada")
@@ -556,7 +546,7 @@ async def test_a_command_that_was_acknowledged_too_late_is_answered_in_the_chann
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     tuning = Tuning(deferral_pauses=(0.01, 0.01))
-    intake = FakeIntake()
+    intake = FakeQueue()
     intake.open.clear()
     async with (
         DiscordEmulator() as emulator,

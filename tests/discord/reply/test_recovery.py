@@ -18,7 +18,7 @@ from bot.ports import Surface
 from tests.emulators.clock import Clock
 from tests.emulators.discord import DiscordEmulator
 from tests.support.discord_platform import channel_turn, listening, logged_in, page, turn_at
-from tests.support.fakes import FakeIntake
+from tests.support.fakes import FakeQueue
 from tests.support.waiting import until
 
 LATER = 600.0  # seconds, after which Discord knows no nonce any more
@@ -230,7 +230,7 @@ async def test_what_replies_to_somebody_is_no_page_of_a_reply_that_simply_comes_
 
 
 async def test_the_answer_to_a_command_is_no_page_of_another_reply() -> None:
-    clock, intake = Clock(), FakeIntake()
+    clock, intake = Clock(), FakeQueue()
     async with DiscordEmulator(clock=clock) as emulator:
         turn = await dm_question(emulator)
         dm = str(turn.place["channel"])

@@ -19,7 +19,7 @@ from tests.emulators.discord.frames import HEARTBEAT, TIMED_OUT, TOO_MANY, HangU
 from tests.emulators.discord.objects import Payload
 from tests.emulators.discord.sessions import Session
 
-DISPATCH, RECONNECT, INVALID_SESSION, HELLO, ACK = 0, 7, 9, 10, 11
+RECONNECT, INVALID_SESSION, HELLO, ACK = 7, 9, 10, 11
 
 # How late a heartbeat may be: the docs promise some tolerance and give no number.
 _GRACE = 5.0  # seconds
@@ -45,7 +45,6 @@ class Connection:
         self._interval = interval
         self._ws = web.WebSocketResponse(timeout=_FAREWELL, compress=False)
         self._outgoing: asyncio.Queue[Payload | None] = asyncio.Queue()
-        self._mute: set[int] = set()
         self._beaten_at = clock.now(), time.monotonic()
         self._beat = asyncio.Event()
         self._arrivals: deque[float] = deque()
@@ -85,12 +84,7 @@ class Connection:
 
     def send(self, frame: Payload) -> None:
         """Send a frame behind those that were sent before."""
-        if frame["op"] not in self._mute:
-            self._outgoing.put_nowait(frame)
-
-    def silence(self, ops: set[int]) -> None:
-        """Send no more frames of these ops."""
-        self._mute |= ops
+        self._outgoing.put_nowait(frame)
 
     def count_frame(self) -> None:
         """Take note of a frame that came; raise HangUp where there are too many of them."""

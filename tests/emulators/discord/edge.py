@@ -1,4 +1,4 @@
-"""What every call to the emulated REST API meets first: faults, a ban, the token, rate limits."""
+"""What every call to the emulated REST API meets first: faults, the token, rate limits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from aiohttp import web
 
 from tests.emulators.caller import port
 from tests.emulators.discord import spec
-from tests.emulators.discord.limits import Ban, Meter
+from tests.emulators.discord.limits import Meter
 from tests.emulators.discord.objects import Payload
 from tests.emulators.discord.refusal import Refusal
 from tests.emulators.discord.request import Request, Route
@@ -59,7 +59,6 @@ class Edge:
     routes: tuple[Route, ...]
     token: str
     meter: Meter
-    ban: Ban
     latency: float
     unknown: list[str]
     violations: list[str]
@@ -85,7 +84,6 @@ class Edge:
         await asyncio.sleep(self.latency / 2)
         # The transport is gone when the bot has hung up meanwhile.
         if response is not None and request.transport:
-            self.ban.count(response.status)
             self.calls[place] = replace(call, status=response.status)
         elif request.transport:
             request.transport.abort()
@@ -100,7 +98,7 @@ class Edge:
         if route is None:
             self.unknown.append(call.call)
             return _nowhere()
-        asked = Request(ids, request.query, _parsed(data), size=len(data))
+        asked = Request(ids, request.query, _parsed(data))
         self.violations += _problems(route, asked)
         strange = route.not_emulated(asked)
         if data and request.content_type != "application/json":
@@ -128,10 +126,6 @@ class Edge:
         return _failure(fault) if fault.how == "status" else None
 
     def _guarded(self, request: web.Request, route: Route, asked: Request) -> web.Response:
-        if left := self.ban.left():
-            return _banned(left)
-        if asked.size > self.meter.limits.body_bytes:
-            return _response(413, {"message": "Request entity too large", "code": 40005})
         response = self._answer(route, request, asked)
         self.violations += spec.answer_problems(
             route.method, route.template, response.status, _parsed(response.text)
@@ -225,12 +219,6 @@ def _waits(body: Payload) -> dict[str, str]:
     """Return the header of an answer that asks to wait: whole seconds."""
     wait = body.get("retry_after")
     return {"Retry-After": str(math.ceil(wait))} if isinstance(wait, float) else {}
-
-
-def _banned(left: float) -> web.Response:
-    """Return what Cloudflare answers (discord-api-docs, issue 5385)."""
-    headers = {"Retry-After": str(math.ceil(left)), "Server": "cloudflare"}
-    return web.Response(status=429, text="error code: 1015", headers=headers)
 
 
 def _response(

@@ -17,7 +17,7 @@ from tests.emulators.discord.edge import API, VIA, Call, Edge
 from tests.emulators.discord.forms import Form
 from tests.emulators.discord.gateway import Event, Gateway, Greeting
 from tests.emulators.discord.guild import guild
-from tests.emulators.discord.limits import Ban, Limits, Meter
+from tests.emulators.discord.limits import Limits, Meter
 from tests.emulators.discord.message import STARTER, Message, Shown
 from tests.emulators.discord.objects import (
     MANAGE_CHANNELS,
@@ -71,7 +71,6 @@ class DiscordEmulator:
             token=self.token,
             url=lambda: f"ws://127.0.0.1:{self._port}",
             greet=self._greet,
-            reset_token=self._reset_token,
             message_content=message_content,
             rules=gateway or GatewayRules(),
             clock=self.clock,
@@ -93,7 +92,6 @@ class DiscordEmulator:
             routes=routes(rest, webhooks),
             token=self.token,
             meter=meter,
-            ban=Ban(meter, self.clock),
             latency=latency,
             unknown=self.unknown,
             violations=self.violations,
@@ -153,12 +151,8 @@ class DiscordEmulator:
 
     @property
     def limits(self) -> Limits:
-        """How much is taken in how much time; it can be changed, or replaced, at any time."""
+        """How much is taken in how much time; it can be changed at any time."""
         return self._edge.meter.limits
-
-    @limits.setter
-    def limits(self, limits: Limits) -> None:
-        self._edge.meter.limits = limits
 
     @property
     def latency(self) -> float:
@@ -178,11 +172,6 @@ class DiscordEmulator:
     def resumes(self) -> int:
         """How many sessions went on with another connection."""
         return self._gateway.resumed
-
-    @property
-    def heartbeats(self) -> int:
-        """How many heartbeats came."""
-        return self._gateway.heartbeats
 
     @property
     def listeners(self) -> list[Listener]:
@@ -291,10 +280,6 @@ class DiscordEmulator:
         message = self._message(message_id)
         return self._world.open_thread(message, self._user(user_id), name).id
 
-    async def delete_channel(self, channel_id: str) -> None:
-        """Delete a thread, or a channel with its threads, and all that stands there."""
-        self._world.delete_channel(self._world.channel(channel_id))
-
     async def archive(self, thread_id: str, *, locked: bool = False) -> None:
         """Archive a thread as a moderator; a locked one only moderators open again."""
         self._world.archive(self._world.channel(thread_id), archived=True, locked=locked)
@@ -399,9 +384,9 @@ class DiscordEmulator:
         return self._world.interactions[interaction_id].choices
 
     def thread_of(self, message_id: str) -> str | None:
-        """Return the id of the thread that was opened from this message, while it exists."""
+        """Return the id of the thread that was opened from this message, if there is one."""
         thread = self._message(message_id).thread
-        return thread.id if thread and not thread.deleted else None
+        return thread.id if thread else None
 
     def screen(self, channel_id: str) -> list[Shown]:
         """Return what stands in a channel, a thread or a DM now, oldest first.
@@ -462,21 +447,6 @@ class DiscordEmulator:
         """Tell the bot that its sessions are invalid; its connections stay open."""
         self._gateway.invalidate(resumable=resumable)
 
-    async def request_heartbeat(self) -> None:
-        """Ask every connection for a heartbeat at once."""
-        self._gateway.request_heartbeats()
-
-    async def reset_token(self) -> None:
-        """Give the bot another token, as its owner can; the old one opens nothing any more."""
-        self._reset_token()
-
-    def silence(self, *, acks: bool = True, events: bool = False) -> None:
-        """Let the present connections hear no acknowledgements any more, or no events.
-
-        The sessions go on: a bot that connects anew and resumes hears all.
-        """
-        self._gateway.silence(acks=acks, events=events)
-
     def refuse_connections(self) -> None:
         """Let nobody connect to the gateway; who is connected stays so."""
         self._gateway.refusing = True
@@ -484,10 +454,6 @@ class DiscordEmulator:
     def accept_connections(self) -> None:
         """Let everybody connect to the gateway again."""
         self._gateway.refusing = False
-
-    def _reset_token(self) -> None:
-        self.token = self._gateway.token = self._edge.token = f"emulated-{snowflake()}"
-        self._gateway.shut_out()
 
     def _greet(self) -> Greeting:
         world = self._world

@@ -12,8 +12,6 @@ from aiohttp import web
 from tests.emulators.clock import Clock
 from tests.emulators.discord import frames
 from tests.emulators.discord.connection import (
-    ACK,
-    DISPATCH,
     INVALID_SESSION,
     RECONNECT,
     Connection,
@@ -71,9 +69,8 @@ class Gateway:
     """Serves the sockets that a bot listens on, under `url`.
 
     `unknown` collects what the bot asked for in vain, `violations` what was wrong with its frames;
-    `identified`, `resumed` and `heartbeats` count; `handshakes` has each session that
-    began, and each try to resume one. `odd_greeting` changes what READY tells.
-    `reset_token` is for a bot that starts too many sessions.
+    `identified` and `resumed` count; `handshakes` has each session that began, and each try to
+    resume one. `odd_greeting` changes what READY tells.
     """
 
     def __init__(
@@ -82,7 +79,6 @@ class Gateway:
         token: str,
         url: Callable[[], str],
         greet: Callable[[], Greeting],
-        reset_token: Callable[[], None],
         message_content: bool,
         rules: GatewayRules,
         clock: Clock,
@@ -94,10 +90,9 @@ class Gateway:
         self.refusing = False
         self.odd_greeting: Payload = {}
         self.handshakes: list[Handshake] = []
-        self.identified = self.resumed = self.heartbeats = 0
+        self.identified = self.resumed = 0
         self._url = url
         self._greet = greet
-        self._reset_token = reset_token
         self._forbidden = _MEMBERS | _PRESENCES | (0 if message_content else MESSAGE_CONTENT)
         self._rules = rules
         self._clock = clock
@@ -136,11 +131,6 @@ class Gateway:
             if session.hears(event):
                 session.tell(event)
 
-    def request_heartbeats(self) -> None:
-        """Ask every connection for a heartbeat at once."""
-        for connection in self._connections:
-            connection.say(HEARTBEAT)
-
     def reconnect(self) -> None:
         """Ask the bot to connect again and resume; close the connections that stay."""
         for connection in self._connections:
@@ -154,22 +144,10 @@ class Gateway:
                 connection.say(INVALID_SESSION, resumable)
                 self._part(connection, ends=not resumable)
 
-    def silence(self, *, acks: bool, events: bool) -> None:
-        """Let the present connections hear no more of these; what is new, resumed too, does."""
-        ops = ({ACK} if acks else set()) | ({DISPATCH} if events else set())
-        for connection in self._connections:
-            connection.silence(ops)
-
     def disconnect(self, code: int) -> None:
         """Close every connection with this code; it decides whether the session can be resumed."""
         for connection in self._connections:
             self._hang_up(connection, code)
-
-    def shut_out(self) -> None:
-        """End every session and connection, as when the token is not valid any more."""
-        for session in self._sessions.values():
-            session.ended = True
-        self.disconnect(frames.WRONG_TOKEN)
 
     def cut(self) -> int:
         """Reset the TCP connections; return how many there were."""
@@ -239,7 +217,6 @@ class Gateway:
             raise HangUp(frames.TWICE)
         frames.check_shape(op, told)
         if op == HEARTBEAT:
-            self.heartbeats += 1
             connection.beat()
         elif op == IDENTIFY:
             self._identify(connection, frames.identify(told))
@@ -256,8 +233,10 @@ class Gateway:
         if asked.intents & self._forbidden:
             raise HangUp(frames.FORBIDDEN_INTENTS)
         if not self._starts.left():
-            self._reset_token()
-        elif self._starts.take(shard[0]):
+            # Discord gives the bot another token, which nobody but its owner learns.
+            problem = "the bot began more sessions than Discord allows in a day"
+            raise HangUp(frames.WRONG_TOKEN, problems=(problem,))
+        if self._starts.take(shard[0]):
             self._begin(
                 connection, Session(asked.intents, shard, self._rules.replayed), asked.shard
             )

@@ -30,9 +30,7 @@ _LIMITS: Payload = {
 
 def guild(world: World) -> Payload:
     """Return the guild with its channels and threads; of its members only the bot."""
-    channels = [
-        one for one in world.channels.values() if one.guild_id == world.guild_id and not one.deleted
-    ]
+    channels = [one for one in world.channels.values() if one.guild_id == world.guild_id]
     return {
         "id": world.guild_id,
         "name": "The workshop",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
 from dataclasses import dataclass, field
 
 from tests.emulators.clock import Clock
@@ -16,7 +15,7 @@ Bucket = tuple[int, float]  # calls, and the seconds in which they may come
 class Limits:
     """Every number at which Discord says "too much"; it can be changed at any time.
 
-    The first ten are buckets of routes, each with one window for every channel (or token, or bot).
+    The first nine are buckets of routes, each with one window for every channel (or token, or bot).
     Discord publishes no figures of them ("should not be hard coded", docs: Rate Limits), so they
     are what people have read in headers, or guesses.
     """
@@ -30,7 +29,6 @@ class Limits:
     thread: Bucket = (50, 300.0)
     typing: Bucket = (5, 5.0)  # guess
     listing: Bucket = (5, 5.0)  # guess
-    dm: Bucket = (10, 10.0)  # guess
     commands: Bucket = (5, 20.0)  # guess
     # docs: Rate Limits, "Global Rate Limit"; interactions and their webhooks are outside it.
     everything: Bucket = (50, 1.0)
@@ -38,10 +36,6 @@ class Limits:
     # (circuitsacul/starboard-4, issue 118).
     old_edits: Bucket = (3, 20.0)
     old_seconds: float = 3600.0
-    # docs: Rate Limits, "Invalid Request Limit": 401, 403 and 429.
-    invalid: Bucket = (10_000, 600.0)
-    ban_seconds: float = 3600.0  # discord-api-docs, issue 5385
-    body_bytes: int = 25 * 1024 * 1024  # docs: Create Message, "Limitations"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,31 +79,3 @@ class Meter:
             "X-RateLimit-Reset-After": f"{left:.3f}",
         }
         return Reading(headers, left if late else None)
-
-
-@dataclass(slots=True)
-class Ban:
-    """Cloudflare's, of an address that made too many invalid requests."""
-
-    meter: Meter
-    clock: Clock
-    _invalid: deque[float] = field(default_factory=deque)
-    _ends: float = -math.inf
-
-    def count(self, status: int) -> None:
-        """Take note of an answer's status."""
-        if status not in (401, 403, 429):
-            return
-        limits = self.meter.limits
-        most, seconds = limits.invalid
-        now = self.clock.now()
-        self._invalid.append(now)
-        while self._invalid[0] <= now - seconds:
-            self._invalid.popleft()
-        if len(self._invalid) >= most:
-            self._ends = now + limits.ban_seconds
-            self._invalid.clear()
-
-    def left(self) -> float:
-        """Return the seconds for which nothing gets through; 0 without a ban."""
-        return max(self._ends - self.clock.now(), 0.0)

@@ -181,7 +181,7 @@ class Message:
         seen: Payload = {}
         if self.nonce is not None:
             seen["nonce"] = self.nonce
-        if self.thread and not self.thread.deleted:
+        if self.thread:
             seen["thread"] = self.thread.payload()
         if self.interaction:
             seen["application_id"] = seen["webhook_id"] = self.interaction.application_id

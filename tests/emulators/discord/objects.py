@@ -130,7 +130,6 @@ class Channel:
     last_message_id: str | None = None
     archived: bool = False
     locked: bool = False
-    deleted: bool = False
     hides_history: bool = False
     foreign: bool = False
     members: tuple[User, ...] = ()
@@ -159,11 +158,6 @@ class Channel:
         seen |= {"position": 0, "permission_overwrites": overwrites, "nsfw": False, "topic": None}
         spoken: Payload = {"bitrate": 64000, "user_limit": 0, "rtc_region": None}
         return seen | (spoken if self.kind in (VOICE, STAGE) else {})
-
-    def gone(self) -> Payload:
-        """Return what is told of a deleted thread: no more than where it was."""
-        keys = ("id", "guild_id", "parent_id", "type")
-        return {key: value for key, value in self.payload().items() if key in keys}
 
     def _thread_fields(self) -> Payload:
         seen: Payload = {

@@ -11,12 +11,11 @@ from tests.emulators.discord.objects import Payload
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a bot asks for: the ids in the path, the query, and the JSON body with its bytes."""
+    """What a bot asks for: the ids in the path, the query, and the JSON body."""
 
     ids: Mapping[str, str]
     query: Mapping[str, str]
     json: object
-    size: int = 0
 
     @property
     def body(self) -> Payload:

@@ -64,9 +64,6 @@ class Rest:
             "eligible_oauth2_scopes": [],
         }
 
-    def gateway(self, _: Request) -> Answer:
-        return 200, {"url": self.gateway_url()}
-
     def gateway_for_bot(self, _: Request) -> Answer:
         return 200, {"url": self.gateway_url()} | self.gateway_info()
 
@@ -176,9 +173,6 @@ class Rest:
         if not 1 <= len(name) <= _THREAD_NAME:
             raise bad_length("name", 1, _THREAD_NAME)
         return 201, self.world.open_thread(self._message(request), self.world.bot, name).payload()
-
-    def open_dm(self, request: Request) -> Answer:
-        return 200, self.world.dm_with(str(request.body.get("recipient_id"))).payload()
 
     def put_commands(self, request: Request) -> Answer:
         self.world.commands[:] = self._registered(request)

@@ -20,9 +20,7 @@ def routes(rest: Rest, webhooks: Webhooks) -> tuple[Route, ...]:
     # A route that tells of no bucket has none (discord-api-docs, issue 1135).
     return (
         Route("GET", "/users/@me", rest.me),
-        Route("POST", "/users/@me/channels", rest.open_dm, "dm"),
         Route("GET", "/oauth2/applications/@me", rest.application),
-        Route("GET", "/gateway", rest.gateway, open=True),
         Route("GET", "/gateway/bot", rest.gateway_for_bot),
         Route("GET", "/users/@me/guilds", rest.my_guilds, queries=("limit", "after")),
         Route("DELETE", "/users/@me/guilds/{guild_id}", rest.leave_guild),

@@ -19,7 +19,6 @@ _EXACT = 2**53
 # The parts of events that look like the answers of the REST API, with the document's schema.
 _EVENTS = {
     "CHANNEL_CREATE": {"": "GuildChannelResponse"},
-    "CHANNEL_DELETE": {"": "GuildChannelResponse"},
     "GUILD_CREATE": {
         "channels": "GuildChannelResponse",
         "members": "GuildMemberResponse",

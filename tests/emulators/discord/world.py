@@ -112,23 +112,9 @@ class World:
         self.channels[channel.id] = channel
         return channel
 
-    def delete_channel(self, channel: Channel) -> None:
-        """Take a channel or a thread away, with its threads and all that stands in them."""
-        self._empty(channel)
-        # Of its threads nothing is told: discord.py 2.7.1 infers it from CHANNEL_DELETE.
-        for thread in self.channels.values():
-            if thread.parent_id == channel.id and not thread.deleted:
-                self._empty(thread)
-        is_thread = channel.kind == PUBLIC_THREAD
-        name = "THREAD_DELETE" if is_thread else "CHANNEL_DELETE"
-        told = channel.gone() if is_thread else channel.payload()
-        self.publish(Event(name, told, intents=GUILDS))
-
     def dm_with(self, user_id: str) -> Channel:
         """Return the DM channel of this user and the bot, always the same."""
-        user = self.users.get(user_id)
-        if user is None or user.bot:
-            raise Refusal(400, 50033, "Invalid Recipient(s)")
+        user = self.users[user_id]
         for channel in self.channels.values():
             if channel.recipient is user:
                 return channel
@@ -137,10 +123,10 @@ class World:
         return channel
 
     def channel(self, channel_id: str) -> Channel:
-        """Return the channel; refuse an unknown or a deleted one."""
+        """Return the channel; refuse an unknown one."""
         channel = self.channels.get(channel_id)
-        if channel is None or channel.deleted:
-            raise _unknown_channel()
+        if channel is None:
+            raise Refusal(404, 10003, "Unknown Channel")
         return channel
 
     def open_channel(self, channel_id: str) -> Channel:
@@ -252,10 +238,7 @@ class World:
         self.archive(thread, archived=False, locked=False)
 
     def open_thread(self, message: Message, owner: User, name: str) -> Channel:
-        """Open the one thread that a message can ever have; its id is the message's.
-
-        That a deleted thread leaves no room for another is a guess.
-        """
+        """Open the one thread that a message can ever have; its id is the message's."""
         if message.channel.kind != TEXT:
             raise Refusal(400, 50024, "Cannot execute action on this channel type")
         if message.thread:
@@ -335,13 +318,6 @@ class World:
         first.kind, first.reply_to = STARTER, message
         self._add(first)
 
-    def _empty(self, channel: Channel) -> None:
-        channel.deleted = True
-        for message in self.standing(channel):
-            if not message.deleted:
-                message.deleted = True
-                self._notice("delete", message)
-
     def _new(self, channel: Channel, author: User) -> Message:
         return Message(snowflake(), channel, author, created_at=self.clock.now())
 
@@ -365,8 +341,6 @@ class World:
 
     def _let_in(self, channel: Channel, *, permitted: bool) -> None:
         """Let the bot write in a channel, and take part in a thread; or refuse it."""
-        if channel.deleted:
-            raise _unknown_channel()
         if not permitted and channel.foreign:
             raise Refusal(403, 50001, "Missing Access")
         if not permitted and self._is_closed(channel):
@@ -421,10 +395,6 @@ class World:
             return
         veiled = message.event(veiled_from=self.bot)
         self.publish(Event(name, message.event(), veiled, _intent(message.channel)))
-
-
-def _unknown_channel() -> Refusal:
-    return Refusal(404, 10003, "Unknown Channel")
 
 
 def _archived(status: int) -> Refusal:

@@ -5,7 +5,7 @@ from tests.emulators.model.dialects import Flavour
 from tests.emulators.model.emulator import ModelEmulator
 from tests.emulators.model.failures import FAILURES, Failure
 from tests.emulators.model.faults import How
-from tests.emulators.model.speech import Piece, Script
+from tests.emulators.model.speech import Script
 
 __all__ = [
     "FAILURES",
@@ -14,6 +14,5 @@ __all__ = [
     "Flavour",
     "How",
     "ModelEmulator",
-    "Piece",
     "Script",
 ]

@@ -49,15 +49,3 @@ class Asked:
         """The messages as they came in."""
         # What else a message may hold, such as a list of parts, our bot does not send.
         return cast("list[dict[str, str]]", self.body.get("messages", []))
-
-    @property
-    def limited(self) -> bool:
-        return self.status == 429
-
-    @property
-    def first_delta_at(self) -> float | None:
-        return self.deltas[0].at if self.deltas else None
-
-    @property
-    def last_delta_at(self) -> float | None:
-        return self.deltas[-1].at if self.deltas else None

@@ -27,7 +27,7 @@ class Behaviour:
     `answer` is a text, a script, or a function of the messages that returns one of them. A text
     travels in deltas of `chunk` characters, the first `first_delay` seconds after the headers and
     the others `delay` seconds apart; a script has its own pieces and pauses. What is said ends
-    where the request's `stop`, `max_tokens` or the context end it.
+    where the request's `max_tokens` or the context end it.
     `finish_reason` and the line `done` end a stream; `usage` sends the token counts unasked.
 
     `says_once` and `says_each` are tokens that its template has beyond ChatML, in all and around
@@ -35,8 +35,7 @@ class Behaviour:
     tokens. `api_key`
     is the key that callers need; `providers` run the models and `permissions` are those of the
     caller's token (both the router's). `refuses` are fields of the API that this server does not
-    know, and `names_them` says whether its refusal tells which. `strict` refuses fields that are
-    not in the API, `alternate` messages that do not go user, assistant, user, as many templates do.
+    know, and `names_them` says whether its refusal tells which.
     `latency` is in seconds per call, half of them before anything happens.
     """
 
@@ -56,8 +55,6 @@ class Behaviour:
     permissions: Sequence[str] | None = None
     refuses: Sequence[str] = ()
     names_them: bool = True
-    strict: bool = True
-    alternate: bool = True
     latency: float = 0.0
 
     @property
@@ -84,7 +81,7 @@ class Behaviour:
     def need(self, asked: Asked) -> Need:
         """Return the tokens that a request takes of the context."""
         prompt = len(tokens(self.templated(asked.sent))) - asked.unread
-        return Need(prompt, _limit(asked.body), bool(asked.body.get("stream")))
+        return Need(prompt, _limit(asked.body))
 
     def speech(self, asked: Asked) -> Speech:
         """Return what the model says to a request, within all limits."""
@@ -97,16 +94,9 @@ class Behaviour:
         need = self.need(asked)
         room = None if self.context is None else self.context - need.prompt
         limit = min((each for each in (need.answer, room) if each is not None), default=None)
-        return speak(script, stops=_stops(asked.body.get("stop")), limit=limit)
+        return speak(script, limit=limit)
 
 
 def _limit(body: dict[str, Json]) -> int | None:
-    for name in ("max_completion_tokens", "max_tokens"):
-        if isinstance(value := body.get(name), int):
-            return value
-    return None
-
-
-def _stops(stop: Json) -> list[str]:
-    stops = stop if isinstance(stop, list) else [stop]
-    return [each for each in stops if isinstance(each, str) and each]
+    limit = body.get("max_tokens")
+    return limit if isinstance(limit, int) else None

@@ -55,11 +55,10 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """How many tokens a prompt has, how many its answer may have, and how it is to come."""
+    """How many tokens a prompt has, and how many its answer may have."""
 
     prompt: int
     answer: int | None
-    stream: bool
 
 
 @dataclass(slots=True, eq=False)

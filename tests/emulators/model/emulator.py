@@ -36,11 +36,9 @@ class ModelEmulator(Behaviour):
         self,
         *,
         flavour: Flavour = "llama.cpp",
-        strict: bool = True,
-        alternate: bool = True,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        super().__init__(strict=strict, alternate=alternate)
+        super().__init__()
         self.url = ""
         self._server = Server(self, DIALECTS[flavour])
         self.requests = self._server.requests
@@ -146,7 +144,7 @@ class ModelEmulator(Behaviour):
         `call` is a regular expression to be found in "POST /v1/chat/completions". The Fault of
         tests/emulators/faults.py tells what all emulators can do, and that of faults.py here what
         only this one can: `at_delta`, "reset", "eof", "garbage" and "error_event". A body that is a
-        string is sent as it is. `applied` asks a function in `answer`, and nothing of it is sent.
+        string is sent as it is.
         """
         return self._server.faults.add(call, how, at_delta=at_delta, **terms)
 

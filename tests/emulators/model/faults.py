@@ -23,17 +23,17 @@ class Fault:
     of the connection, as with the other emulators and as a process that is killed leaves it;
     "reset" is a TCP reset. "eof" ends the body in good order but too early; "garbage" sends `body`
     as a line of the stream, "error_event" as an error within it, the server's own when it is None.
-    These last three open the stream when `at_delta` is None, and spoil an answer that is not
-    streamed in the same way.
+    These last three open the stream when `at_delta` is None.
     """
 
     how: How
     at_delta: int | None
     shared: faults.Fault
 
-    def at_once(self, *, streamed: bool) -> bool:
-        """Whether it happens before the headers: what is not streamed has no deltas to wait for."""
-        return self.how not in _WITHIN and (self.at_delta is None or not streamed)
+    @property
+    def at_once(self) -> bool:
+        """Whether it happens before the headers."""
+        return self.how not in _WITHIN and self.at_delta is None
 
 
 @dataclass(slots=True)

@@ -2,7 +2,8 @@
 
 Source: platform.openai.com/docs/api-reference/chat/create. Servers are laxer here and there:
 llama.cpp takes any role, no message at all and any temperature. A bot should run with all of them,
-so the emulator takes only what every one of them takes; a server's own limits are in its dialect.
+so the emulator takes only what every one of them takes, and no field that the bot has not needed
+yet; a server's own limits are in its dialect.
 """
 
 from __future__ import annotations
@@ -13,17 +14,6 @@ from dataclasses import dataclass
 from bot.domain import Json
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
-_STOPS = 4
-
-# Everything that a request may have, of which the rules below look at some.
-# fmt: off
-FIELDS = frozenset({
-    "model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens",
-    "temperature", "top_p", "stop", "n", "seed", "frequency_penalty", "presence_penalty",
-    "logit_bias", "logprobs", "top_logprobs", "response_format", "tools", "tool_choice",
-    "parallel_tool_calls", "reasoning_effort", "user", "metadata", "store",
-})
-# fmt: on
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +40,13 @@ def nameless(body: dict[str, Json]) -> Complaint | None:
 
 
 def stranger(body: dict[str, Json]) -> Complaint | None:
-    """Return the first field that is not in the API; None: all are."""
+    """Return the first field that is not emulated; None: all are."""
     return next(
-        (Complaint(name, "extra fields are not permitted") for name in body if name not in FIELDS),
+        (
+            Complaint(name, "extra fields are not permitted")
+            for name in body
+            if name not in ("messages", *_RULES)
+        ),
         None,
     )
 
@@ -114,47 +108,16 @@ def _between(low: float, high: float) -> Callable[[Json], bool]:
     return lambda value: (number := _number(value)) is not None and low <= number <= high
 
 
-def _share(value: Json) -> bool:
-    return (number := _number(value)) is not None and 0 < number <= 1
-
-
-def _stop(value: Json) -> bool:
-    if isinstance(value, list):
-        return len(value) <= _STOPS and all(isinstance(each, str) for each in value)
-    return isinstance(value, str)
-
-
 def _options(value: Json) -> bool:
     return isinstance(value, dict) and all(isinstance(each, bool) for each in value.values())
 
 
-def _biases(value: Json) -> bool:
-    is_bias = _between(-100, 100)
-    return isinstance(value, dict) and all(
-        name.isdecimal() and is_bias(each) for name, each in value.items()
-    )
-
-
-def _format(value: Json) -> bool:
-    return isinstance(value, dict) and value.get("type") in ("text", "json_object", "json_schema")
-
-
+# All that the bot sends beside its messages.
 _RULES: dict[str, tuple[Callable[[Json], bool], str]] = {
     "model": (lambda value: isinstance(value, str), "must be a string"),
     "stream": (lambda value: isinstance(value, bool), "must be a boolean"),
     "max_tokens": (_whole, "must be a whole number above 0"),
-    "max_completion_tokens": (_whole, "must be a whole number above 0"),
     "temperature": (_between(0, 2), "must be a number from 0 to 2"),
-    "top_p": (_share, "must be a number above 0 and at most 1"),
-    "frequency_penalty": (_between(-2, 2), "must be a number from -2 to 2"),
-    "presence_penalty": (_between(-2, 2), "must be a number from -2 to 2"),
-    "stop": (_stop, f"must be a string or a list of at most {_STOPS}"),
+    "top_p": (lambda value: value != 0 and _between(0, 1)(value), "must be a number above 0 to 1"),
     "stream_options": (_options, "must be an object of booleans"),
-    "seed": (_integer, "must be a whole number"),
-    "logit_bias": (_biases, "must give tokens' ids numbers from -100 to 100"),
-    "response_format": (
-        _format,
-        "must be an object with the type text, json_object or json_schema",
-    ),
-    "n": (lambda value: value == 1, "one answer at a time"),
 }

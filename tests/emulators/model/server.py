@@ -66,7 +66,7 @@ class Server:
     ) -> web.StreamResponse:
         try:
             await asyncio.sleep(self._behaviour.latency / 2)
-            if fault is not None and fault.at_once(streamed=asked.body.get("stream") is True):
+            if fault is not None and fault.at_once:
                 if early := await self._misbehave(request, asked, fault):
                     return early
                 fault = None
@@ -98,8 +98,6 @@ class Server:
         """Let a call go wrong before its headers; None lets it go on."""
         shared = fault.shared
         await shared.opened()
-        if shared.applied and asked.call == dialect.COMPLETIONS:
-            self._behaviour.say(asked.messages)
         match fault.how:
             case "status":
                 error = self._dialect.error(shared.status, f"emulated failure {shared.status}")
@@ -154,6 +152,9 @@ class Server:
     async def _complete(
         self, request: web.Request, asked: Asked, fault: Fault | None
     ) -> web.StreamResponse:
+        if asked.body.get("stream") is not True:
+            self.unknown.append(f"{asked.call} without a stream")
+            raise self._dialect.nowhere()
         if name := asked.body.get("model"):
             self._dialect.find(str(name), self._behaviour.served())
         need, context = self._behaviour.need(asked), self._behaviour.context
@@ -179,9 +180,9 @@ class Server:
             raise Refused(422, self._dialect.error(422, told))
         if found := complaint(body) or self._dialect.complaint(asked.body):
             refused = self._dialect.invalid(found)
-        elif self._behaviour.strict and (found := stranger(asked.body)):
+        elif found := stranger(asked.body):
             refused = Refused(422, self._dialect.error(422, str(found)))
-        elif self._behaviour.alternate and (message := disorder(asked.messages)):
+        elif message := disorder(asked.messages):
             found = Complaint("messages", message)
             refused = self._dialect.misordered(message)
         if refused is not None:

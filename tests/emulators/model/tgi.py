@@ -65,8 +65,6 @@ class Tgi(Dialect):
             f"Input validation error: `inputs` tokens + `max_new_tokens` must be <= {context}."
             f" Given: {need.prompt} `inputs` tokens and {need.answer or 0} `max_new_tokens`"
         )
-        if not need.stream:
-            return Refused(422, self.error(422, message))
         # The stream has begun before the prompt is counted, so it is too late for a status.
         event = json.dumps(self.event(422, message))
         kind = {"Content-Type": "text/event-stream"}

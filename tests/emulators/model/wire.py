@@ -1,4 +1,4 @@
-"""How answers travel: as server-sent events or whole, and how a connection is broken."""
+"""How answers travel: as server-sent events, and how a connection is broken."""
 
 from __future__ import annotations
 

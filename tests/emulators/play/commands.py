@@ -303,7 +303,8 @@ class Commands:
             self._fail_model(how)
             self._seat.stage.note(f"The model will fail: {how}")
         else:
-            trouble.read(words, _HOWS, "status").befall(self._seat.rooms.emulator)
+            named, way, terms = trouble.read(words, _HOWS, "status")
+            self._seat.rooms.emulator.fail(named, way, **terms)
             self._seat.stage.note(f"{self._seat.rooms.name} will fail: {words}")
 
     def _fail_model(self, how: str) -> None:
@@ -313,7 +314,8 @@ class Commands:
             times, after = int(told.get("times", 1)), int(told.get("after", 0))
             self._emulated.fail_as(name, times=times, after=after)
         elif how:
-            trouble.read(f"completions {how}", _MODEL_HOWS, "status").befall(self._emulated)
+            call, way, terms = trouble.read(f"completions {how}", _MODEL_HOWS, "status")
+            self._emulated.fail(call, way, **terms)
         else:
             raise Impossible(f"How is it to fail? Such as: {', '.join(FAILURES)}.")
 

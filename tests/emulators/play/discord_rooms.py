@@ -6,12 +6,11 @@ import asyncio
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tests.emulators.discord import DiscordEmulator
+from tests.emulators.discord import Call, DiscordEmulator
 from tests.emulators.discord.objects import Payload
 from tests.emulators.play.rooms import (
     BOT,
     GENERAL,
-    Called,
     Impossible,
     People,
     Room,
@@ -160,7 +159,7 @@ class DiscordRooms:
         told = [one for place in self._places(room) for one in self.emulator.timeline(place)]
         return sorted(told, key=lambda moment: moment.at)
 
-    def calls(self, since: float) -> list[Called]:
+    def calls(self, since: float) -> list[Call]:
         return [call for call in self.emulator.requests if call.at >= since]
 
     def readable(self, text: str) -> str:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 
-from tests.emulators.play.rooms import BOT, GENERAL, Impossible, Room, Rooms, Sight
+from tests.emulators.play.discord_rooms import DiscordRooms
+from tests.emulators.play.rooms import BOT, GENERAL, Impossible, Room, Sight
+from tests.emulators.play.slack_rooms import SlackRooms
 from tests.emulators.play.stage import Stage
+
+Rooms = DiscordRooms | SlackRooms
 
 _QUIET = 1.0  # seconds without a change after which an answer is taken for complete
 _TICK = 0.05  # seconds
@@ -15,9 +19,9 @@ _TICK = 0.05  # seconds
 class Seat:
     """One person at a time in one room at a time; every message has a number for good."""
 
-    def __init__(self, *, discord: Rooms, slack: Rooms, stage: Stage) -> None:
-        self.platforms = {"discord": discord, "slack": slack}
-        self.rooms = discord
+    def __init__(self, *, discord: DiscordRooms, slack: SlackRooms, stage: Stage) -> None:
+        self.platforms: dict[str, Rooms] = {"discord": discord, "slack": slack}
+        self.rooms: Rooms = discord
         self.room = discord.channel(GENERAL)
         self.person = "Ann"
         self.stage = stage

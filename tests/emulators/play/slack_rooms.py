@@ -9,14 +9,13 @@ from dataclasses import replace
 from tests.emulators.play.rooms import (
     BOT,
     GENERAL,
-    Called,
     Impossible,
     People,
     Room,
     Sight,
     described_input,
 )
-from tests.emulators.slack import Shown, SlackEmulator, View
+from tests.emulators.slack import Call, Shown, SlackEmulator, View
 from tests.emulators.timeline import Moment
 
 # The shortcuts of the app's manifest, by their names.
@@ -186,7 +185,7 @@ class SlackRooms:
         known = [replace(one, message=f"{room.channel}/{one.message}") for one in once]
         return sorted(known, key=lambda moment: moment.at)
 
-    def calls(self, since: float) -> list[Called]:
+    def calls(self, since: float) -> list[Call]:
         return [call for call in self.emulator.requests if call.at >= since]
 
     def readable(self, text: str) -> str:

@@ -1,15 +1,19 @@
-"""What stands on the output: plain lines for a pipe, or a terminal's end that is drawn anew."""
+"""What stands on the output and comes from the input: plain lines of a pipe, or a live terminal."""
 
 from __future__ import annotations
 
-import os
-import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import TextIO
 
-from bot.text.sanitize import strip_controls
+from prompt_toolkit import PromptSession
+from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from rich.console import Console
+from rich.text import Text
 
-_NO_WRAP, _WRAP, _CLEAR = "\x1b[?7l", "\x1b[?7h", "\r\x1b[J"
+from bot.text.sanitize import strip_controls
 
 
 class PlainStage:
@@ -19,6 +23,27 @@ class PlainStage:
         self._output = output
         self._shown: Mapping[str, str] = {}
         self._signs: Sequence[str] = ()
+
+    async def lines(self, source: int) -> AsyncGenerator[str]:
+        """Yield the lines of a file descriptor."""
+        loop = asyncio.get_running_loop()
+        lines: asyncio.Queue[str | None] = asyncio.Queue()
+
+        def read() -> None:
+            with open(source, encoding="utf-8", errors="replace", closefd=False) as text:
+                for line in text:
+                    loop.call_soon_threadsafe(lines.put_nowait, line.rstrip("\n"))
+                loop.call_soon_threadsafe(lines.put_nowait, None)
+
+        def read_while_needed() -> None:
+            # A terminal that is gone is an end, and the loop may have ended meanwhile.
+            with suppress(OSError, RuntimeError):
+                read()
+
+        # A file cannot be waited for in the loop; no process waits for a daemon at its end.
+        threading.Thread(target=read_while_needed, name="input", daemon=True).start()
+        while (line := await lines.get()) is not None:
+            yield line
 
     def note(self, text: str) -> None:
         """Print something that is no message."""
@@ -43,69 +68,88 @@ class PlainStage:
 
 
 class LiveStage:
-    """Draws what is new, and below it the line that is being typed, in place until it is settled.
+    """Draws what is new above the line that is being typed, in place until a line is entered.
 
-    What scrolled out of the terminal cannot be drawn anew, so of long news only the end is shown
-    until they are settled.
+    What scrolled out of the terminal cannot be drawn again, so of long news only the end is shown
+    until then.
     """
 
-    def __init__(self, output: TextIO) -> None:
-        self._output = output
+    def __init__(self) -> None:
         self._messages: Mapping[str, str] = {}
         self._settled: Mapping[str, str] = {}
         self._signs: Sequence[str] = ()
-        self._prompt, self._typed, self._cursor = "", "", 0
-        self._above = 0  # rows between the first one drawn and the cursor's
+        self._prompt = ""
+        self._entered: asyncio.Queue[str | None] = asyncio.Queue()
+        self._session: PromptSession[str] = PromptSession(
+            self._above, key_bindings=self._keys(), erase_when_done=True
+        )
+
+    async def lines(self, source: int) -> AsyncGenerator[str]:
+        """Yield the lines of the terminal until Ctrl-C or Ctrl-D; they may be typed ahead."""
+        del source
+        typing = asyncio.create_task(self._read())
+        try:
+            while (line := await self._entered.get()) is not None:
+                yield line
+        finally:
+            typing.cancel()
+            await asyncio.gather(typing, return_exceptions=True)
 
     def note(self, text: str) -> None:
         """Print something that is no message, above what may still change."""
-        self._draw(above=[text])
+        app = self._session.app
+        if app.is_running:
+            app.renderer.erase()
+        app.output.write_raw(f"{_clean(text)}\n".replace("\n", "\r\n"))
+        app.output.flush()
+        if app.is_running:
+            app.renderer.request_absolute_cursor_position()
+            app.invalidate()
 
     def show(self, messages: Mapping[str, str], signs: Sequence[str], prompt: str) -> None:
         """Show these messages, each text with a key that stays, and what is going on below."""
-        shown = messages, signs, prompt
-        if shown != (self._messages, self._signs, self._prompt):
-            self._messages, self._signs, self._prompt = shown
-            self._draw()
+        if (messages, signs, prompt) != (self._messages, self._signs, self._prompt):
+            self._messages, self._signs, self._prompt = messages, signs, prompt
+            self._session.app.invalidate()
 
     def forget(self) -> None:
         """Let all messages be new."""
-        self._settled = {}
-        self._messages = {}
-
-    def type(self, text: str, cursor: int) -> None:
-        """Show the line that is being typed."""
-        self._typed, self._cursor = text, cursor
-        self._draw()
-
-    def settle(self, line: str) -> None:
-        """Let what is new stand for good, and this line with it."""
-        news = [*_news(self._messages, self._settled)]
-        self._settled = self._messages
-        self._typed, self._cursor = "", 0
-        self._draw(above=[*news, f"{self._prompt}{line}"])
+        self._settled = self._messages = {}
 
     def leave(self) -> None:
-        """Let what is new stand for good, and leave the cursor below it."""
-        news = [*_news(self._messages, self._settled)]
-        self._settled, self._signs = self._messages, ()
-        self._prompt, self._typed, self._cursor = "", "", 0
-        self._draw(above=news)
+        """Let what is new stand for good."""
+        for text in _news(self._messages, self._settled):
+            self.note(text)
+        self._settled = self._messages
 
-    def _draw(self, *, above: Sequence[str] = ()) -> None:
-        """Draw all that is not settled, after lines that stand for good."""
-        width, height = _size(self._output)
-        fixed = [row for text in above for row in _rows(text, width)]
+    async def _read(self) -> None:
+        with suppress(EOFError, KeyboardInterrupt):
+            # Signals and errors of tasks are handled by the process.
+            await self._session.prompt_async(handle_sigint=False, set_exception_handler=False)
+        self._entered.put_nowait(None)
+
+    def _above(self) -> str:
+        size = self._session.app.output.get_size()
+        console = Console(width=size.columns)
         news = [*_news(self._messages, self._settled), *self._signs]
-        rows = [row for text in news for row in _rows(text, width)]
-        rows = rows[-max(1, height - 2) :]
-        line, column = _part(self._prompt + self._typed, len(self._prompt) + self._cursor, width)
-        up = f"\x1b[{self._above}A" if self._above else ""
-        right = f"\x1b[{column}C" if column else ""
-        drawn = "\n".join([*fixed, *rows, line])
-        self._output.write(f"{up}{_CLEAR}{_NO_WRAP}{drawn}{_WRAP}\r{right}")
-        self._output.flush()
-        self._above = len(rows)
+        lines = [line for text in news for line in _clean(text).split("\n")]
+        rows = [row.plain for line in lines for row in Text(line).wrap(console, size.columns)]
+        return "".join(f"{row}\n" for row in rows[-max(1, size.rows - 2) :]) + self._prompt
+
+    def _keys(self) -> KeyBindings:
+        keys = KeyBindings()
+
+        @keys.add("enter")
+        def enter(event: KeyPressEvent) -> None:
+            typed = event.current_buffer.text
+            self.leave()
+            self.note(f"{self._prompt}{typed}")
+            event.current_buffer.reset(append_to_history=bool(typed.strip()))
+            # Several lines may have been pasted.
+            for line in typed.split("\n"):
+                self._entered.put_nowait(line)
+
+        return keys
 
 
 Stage = PlainStage | LiveStage
@@ -117,53 +161,3 @@ def _news(messages: Mapping[str, str], known: Mapping[str, str]) -> Iterator[str
 
 def _clean(text: str) -> str:
     return strip_controls(text).replace("\u200b", "").expandtabs(4)
-
-
-def _size(output: TextIO) -> tuple[int, int]:
-    try:
-        size = os.get_terminal_size(output.fileno())
-    except OSError:
-        return 80, 24
-    # A terminal that knows no size says zero.
-    return size.columns or 80, size.lines or 24
-
-
-def _rows(text: str, width: int) -> Iterator[str]:
-    """Yield what a terminal of this width shows; a line goes on a little further to the right."""
-    for line in _clean(text).split("\n"):
-        indent = " " * (len(line) - len(line.lstrip()) + 2)
-        rest = line
-        while _cells(rest) > width:
-            end = _fitting(rest, width)
-            blank = rest.rfind(" ", len(indent), end + 1)
-            cut = blank if blank > 0 else end
-            yield rest[:cut]
-            rest = indent[: width // 2] + rest[cut:].lstrip(" ")
-        yield rest
-
-
-def _part(line: str, cursor: int, width: int) -> tuple[str, int]:
-    """Return the part of a line around the cursor that fits, and the cursor's column in it."""
-    start = 0
-    while _cells(line[start:cursor]) >= width:
-        start += 1
-    part = line[start:]
-    return part[: _fitting(part, width)], _cells(line[start:cursor])
-
-
-def _fitting(text: str, width: int) -> int:
-    """Return how many characters fit, at least one."""
-    cells = 0
-    for number, character in enumerate(text):
-        cells += _cells(character)
-        if cells > width:
-            return max(1, number)
-    return len(text)
-
-
-def _cells(text: str) -> int:
-    """Return how many cells of a terminal the text takes."""
-    return sum(
-        0 if unicodedata.combining(it) else 2 if unicodedata.east_asian_width(it) in "WF" else 1
-        for it in text
-    )

@@ -17,21 +17,14 @@ class Access:
     def __init__(self, app: App, scopes: Collection[str]) -> None:
         self.scopes = frozenset(scopes)
         self._app = app
-        self._dead: dict[str, str] = {}  # token -> the error that it earns
-
-    def revoke(self, workspace: Workspace, error: str) -> None:
-        """Let the bot token of a workspace earn this error from now on."""
-        self._dead[workspace.home.bot_token] = error
 
     def caller(self, method: Method, asked: Asked) -> Workspace:
         """Return the workspace of the caller's token; an app-level token has the first.
 
-        SlackError when the token is missing, unknown, dead, or of the wrong kind.
+        SlackError when the token is missing, unknown, or of the wrong kind.
         """
         if not asked.token:
             raise SlackError("not_authed")
-        if error := self._dead.get(asked.token):
-            raise SlackError(error)
         is_app = asked.token == self._app.token
         workspace = self._app.workspace(None) if is_app else self._app.holder(asked.token)
         if workspace is None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import secrets
 
-from tests.emulators.clock import Clock
 from tests.emulators.slack.installation import installation
 from tests.emulators.slack.workspace import Workspace
 
@@ -16,8 +15,7 @@ class App:
     Ids of people and channels are unique over all workspaces.
     """
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
+    def __init__(self) -> None:
         self.token = f"xapp-1-{secrets.token_hex(12)}"
         self.signing_secret = secrets.token_hex(16)
         self.workspaces: dict[str, Workspace] = {}
@@ -26,7 +24,7 @@ class App:
     def install(self, name: str) -> Workspace:
         """Install the app in a new workspace."""
         home = installation(len(self.workspaces) + 1)
-        workspace = Workspace(name, home, self._clock, serial=lambda: next(self._serial))
+        workspace = Workspace(name, home, serial=lambda: next(self._serial))
         self.workspaces[home.team_id] = workspace
         return workspace
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tests.emulators.clock import Clock
 from tests.emulators.slack.arguments import SlackError, flag, joined, text
 from tests.emulators.slack.arguments import channel as named_channel
 from tests.emulators.slack.content import (
@@ -27,19 +26,17 @@ _NOT_EMULATED = (
     "file_ids",
     "icon_emoji",
     "icon_url",
+    "link_names",
+    "markdown_text",
     "reply_broadcast",
     "username",
 )
 
 
 class Chat:
-    """Writes as the bot, and keeps what that would ping and preview.
+    """Writes as the bot, and keeps what that would ping and preview."""
 
-    `edit_seconds` is how long the workspaces let a message be edited, None for ever.
-    """
-
-    def __init__(self, events: Events, clock: Clock, violations: list[str]) -> None:
-        self.edit_seconds: float | None = None
+    def __init__(self, events: Events, violations: list[str]) -> None:
         self.pings: list[str] = []
         self.unfurls: list[str] = []
         self.ephemerals: list[Ephemeral] = []
@@ -50,13 +47,10 @@ class Chat:
             "chat.update": self.update,
         }
         self._events = events
-        self._clock = clock
         self._violations = violations
 
     def post(self, workspace: Workspace, args: Payload) -> Payload:
-        """chat.postMessage; a person's id as the channel means the DM."""
-        if text(args, "channel") in workspace.users:
-            args = {**args, "channel": workspace.dm(text(args, "channel")).id}
+        """chat.postMessage."""
         post = self.show(workspace, joined(workspace, args), args)
         return {"channel": post.channel_id, "ts": post.ts, "message": post.payload()}
 
@@ -66,9 +60,6 @@ class Chat:
         if post.is_streaming:
             # docs: chat.update, error streaming_state_conflict.
             raise SlackError("streaming_state_conflict")
-        if self.edit_seconds is not None and self._clock.now() > post.born + self.edit_seconds:
-            # docs: chat.update, error edit_window_closed.
-            raise SlackError("edit_window_closed")
         self.change(post, args)
         message = post.payload()
         return {"channel": post.channel_id, "ts": post.ts, "text": post.text, "message": message}
@@ -79,7 +70,7 @@ class Chat:
         if post.is_streaming:
             # A guess: the documentation says nothing of it.
             raise SlackError("cant_delete_message")
-        self.remove(post)
+        self._events.removed(post)
         return {"channel": post.channel_id, "ts": post.ts}
 
     def post_ephemeral(self, workspace: Workspace, args: Payload) -> Payload:
@@ -117,7 +108,7 @@ class Chat:
         metadata stays where none is given, and an empty one takes it away.
         """
         said = content(args)
-        if said.size > UPDATE_BYTES and not said.markdown:
+        if said.size > UPDATE_BYTES:
             raise SlackError("msg_too_long")
         self._listen(args, said)
         previous = post.payload()
@@ -128,10 +119,6 @@ class Chat:
             post.mark_edited()
         post.keep_state()
         self._events.changed(post, previous)
-
-    def remove(self, post: Post) -> None:
-        """Take a message away."""
-        self._events.removed(post)
 
     def whisper(self, workspace: Workspace, channel: Channel, user_id: str, args: Payload) -> None:
         """Show words to one person alone.
@@ -183,11 +170,12 @@ class Chat:
         """Return what Slack shows of a text; a bot that loses words or order does wrong."""
         if len(said.text) > POST_CHARACTERS:
             self._violations.append(f"chat.postMessage: Slack cuts {len(said.text)} characters")
-        elif len(said.text) > SPLIT_CHARACTERS and not (said.blocks or said.markdown):
+        elif len(said.text) > SPLIT_CHARACTERS and not said.blocks:
             self._violations.append(f"chat.postMessage: Slack splits {len(said.text)} characters")
         return said.text[:POST_CHARACTERS]
 
     def _listen(self, args: Payload, said: Content) -> None:
-        self._violations += [f"{name} is not emulated" for name in _NOT_EMULATED if args.get(name)]
-        names = args.get("parse") == "full" or flag(args, "link_names") is True
-        self.pings += pings(said.text, said.blocks or [], names=names)
+        strange = [name for name in _NOT_EMULATED if args.get(name)]
+        strange += ["parse"] if text(args, "parse") not in ("", "none") else []
+        self._violations += [f"{name} is not emulated" for name in strange]
+        self.pings += pings(said.text, said.blocks or [])

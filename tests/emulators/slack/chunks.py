@@ -1,35 +1,21 @@
-"""What a call may add to a streamed message: a text, or chunks of text and blocks."""
+"""What a call may add to a streamed message: chunks of text and blocks."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
-from typing import Literal
 
 from tests.emulators.slack.arguments import SlackError, decoded, text
 from tests.emulators.slack.block_shapes import BLOCKS, MARKDOWN_CHARACTERS
 from tests.emulators.slack.blocks import check_blocks
 from tests.emulators.slack.payload import Payload
 
-Mode = Literal["markdown_text", "chunks"]
 
+def addition(args: Payload) -> tuple[Payload, ...]:
+    """Return the chunks that a call brings; SlackError when one is refused.
 
-@dataclass(frozen=True, slots=True)
-class Addition:
-    """What one call brings; a text is one chunk of `mode` markdown_text, nothing has no mode."""
-
-    mode: Mode | None
-    chunks: tuple[Payload, ...] = ()
-
-
-def addition(args: Payload) -> Addition:
-    """Return what a call brings, nothing where it brings none; SlackError when it is refused."""
-    markdown, chunks = text(args, "markdown_text"), _listed(args.get("chunks"))
-    if markdown and chunks:
-        # Undocumented, but what Slack answers: NousResearch/hermes-agent pull request 104173.
-        raise SlackError("cannot_provide_both_markdown_text_and_chunks")
-    if markdown:
-        return Addition("markdown_text", (_checked({"type": "markdown_text", "text": markdown}),))
-    return Addition("chunks" if chunks else None, tuple(_checked(chunk) for chunk in chunks))
+    Slack takes a `markdown_text` in their place, too, and then no chunks for that message.
+    """
+    if text(args, "markdown_text"):
+        raise NotImplementedError("markdown_text is not emulated")
+    return tuple(_checked(chunk) for chunk in _listed(args.get("chunks")))
 
 
 def message_blocks(given: object) -> list[Payload]:

@@ -6,7 +6,6 @@ import re
 from dataclasses import dataclass
 
 from tests.emulators.slack.arguments import SlackError, decoded, text
-from tests.emulators.slack.block_shapes import MARKDOWN_CHARACTERS
 from tests.emulators.slack.blocks import check_blocks
 from tests.emulators.slack.payload import Payload
 
@@ -21,15 +20,11 @@ _UNESCAPED = re.compile(r"&(?!amp;|lt;|gt;)|<(?![@#!]|https?://|mailto:)")
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """The words and blocks of a message; `markdown` tells that the words are Markdown.
-
-    `blocks` is None where none are named, `metadata` where none is.
-    """
+    """The words and blocks of a message; None where none are named, or no metadata is."""
 
     text: str
     blocks: list[Payload] | None
     metadata: Payload | None
-    markdown: bool
 
     @property
     def size(self) -> int:
@@ -40,15 +35,10 @@ class Content:
 
 def content(args: Payload) -> Content:
     """Return what is to be said; SlackError when it is nothing, too long or malformed."""
-    words, markdown = text(args, "text"), text(args, "markdown_text")
-    blocks = check_blocks(args.get("blocks"))
-    if markdown and (words or blocks):
-        raise SlackError("markdown_text_conflict")
-    if len(markdown) > MARKDOWN_CHARACTERS:
-        raise SlackError("msg_too_long")
-    if not (words.strip() or markdown.strip() or blocks):
+    words, blocks = text(args, "text"), check_blocks(args.get("blocks"))
+    if not (words.strip() or blocks):
         raise SlackError("no_text")
-    return Content(words or markdown, blocks, metadata(args), markdown=bool(markdown))
+    return Content(words, blocks, metadata(args))
 
 
 def metadata(args: Payload) -> Payload | None:

@@ -23,7 +23,6 @@ class Conversations:
         self.methods = {
             "conversations.history": self.history,
             "conversations.info": info,
-            "conversations.open": open_dm,
             "conversations.replies": self.replies,
         }
         self._most = UNLISTED_MOST if unlisted else REPLIES_MOST
@@ -55,18 +54,6 @@ class Conversations:
         if not given.isdigit() or int(given) == 0:
             raise SlackError("invalid_arguments", why="must be more than 0 [/limit]")
         return min(int(given), most, self._most)
-
-
-def open_dm(workspace: Workspace, args: Payload) -> Payload:
-    """conversations.open: the DM with a person."""
-    if text(args, "channel"):
-        return info(workspace, args)
-    user_id = text(args, "users")
-    if not user_id:
-        raise SlackError("users_list_not_supplied")
-    if user_id not in workspace.users:
-        raise SlackError("user_not_found")
-    return {"channel": {"id": workspace.dm(user_id).id}}
 
 
 def info(workspace: Workspace, args: Payload) -> Payload:

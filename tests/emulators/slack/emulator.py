@@ -71,7 +71,7 @@ class SlackEmulator:
         self.clock = clock or Clock()
         self.violations: list[str] = []
         truth = Truth(self.violations)
-        self._app = App(self.clock)
+        self._app = App()
         self._access = Access(self._app, scopes)
         self._socket = SocketMode(self.clock)
         self._outbox = Outbox(
@@ -82,7 +82,7 @@ class SlackEmulator:
             ack_within=ack_within,
         )
         self._events = Events(self._app, self._outbox, truth, subscribed=subscribed, scopes=scopes)
-        self._chat = Chat(self._events, self.clock, self.violations)
+        self._chat = Chat(self._events, self.violations)
         self._sessions = Sessions(self._events, self.clock, subscribed=subscribed)
         self.streams = Streams(self._events, self._chat, self._sessions, self.clock)
         self._responses = ResponseUrls(self._chat, self.clock)
@@ -399,11 +399,6 @@ class SlackEmulator:
         """Let another app stream into a thread, which never ends, and return the message's ts."""
         return self.streams.of_another(self._app.where(channel_id), channel_id, thread_ts, text)
 
-    async def join(self, channel_id: str, user_id: str, *, inviter: str | None = None) -> str:
-        """Let a person or the bot join a channel; return the ts of the message that says so."""
-        workspace = self._app.where(channel_id)
-        return self._events.joined(workspace, workspace.channels[channel_id], user_id, inviter)
-
     async def open_home(self, user_id: str, *, tab: str = "messages") -> None:
         """Let a person open the app's place in Slack (docs: app_home_opened)."""
         workspace = self._app.where(user_id)
@@ -457,15 +452,6 @@ class SlackEmulator:
     def latency(self, seconds: float) -> None:
         self._web.latency = seconds
 
-    @property
-    def edit_seconds(self) -> float | None:
-        """How long the workspaces let a message be edited, by the clock; None for ever."""
-        return self._chat.edit_seconds
-
-    @edit_seconds.setter
-    def edit_seconds(self, seconds: float | None) -> None:
-        self._chat.edit_seconds = seconds
-
     async def verify(self, url: str) -> None:
         """Tell the app by signed HTTP requests from now on, as when its Request URL is saved.
 
@@ -504,22 +490,6 @@ class SlackEmulator:
         After a warning they stay for ten seconds of the clock.
         """
         await self._socket.disconnect(reason)
-
-    def revoke(
-        self,
-        team_id: str | None = None,
-        *,
-        error: Literal["account_inactive", "token_revoked", "token_expired"] = "account_inactive",
-    ) -> None:
-        """Let the bot token of a workspace, the first if none is named, earn this error.
-
-        Of a revoked one the app is told, and with "account_inactive" it is uninstalled.
-        """
-        workspace = self._app.workspace(team_id)
-        self._access.revoke(workspace, error)
-        if error != "token_expired":
-            gone = error == "account_inactive"
-            self._events.revoked(workspace.home, workspace.timestamp(), uninstalled=gone)
 
     def fail(
         self,

@@ -11,7 +11,7 @@ from tests.emulators.slack.installation import APP_ID, VERIFICATION_TOKEN, Insta
 from tests.emulators.slack.message import Post
 from tests.emulators.slack.payload import Payload
 from tests.emulators.slack.truth import Truth
-from tests.emulators.slack.workspace import Channel, Workspace
+from tests.emulators.slack.workspace import Channel
 
 # What a chat bot subscribes to; without "message.channels" it hears only mentions in channels.
 EVENTS = frozenset(
@@ -36,7 +36,6 @@ _SUBSCRIPTIONS = {
 # docs: the events' pages, "Required Scopes".
 _SCOPES = {
     "app_mention": "app_mentions:read",
-    "member_joined_channel": "channels:read",
     "message.channels": "channels:history",
     "message.groups": "groups:history",
     "message.im": "im:history",
@@ -60,7 +59,6 @@ class Events:
         self._outbox = outbox
         self._truth = truth
         self._subscribed = {name for name in subscribed if _SCOPES.get(name) in (None, *scopes)}
-        self._gone: set[str] = set()  # the teams that have the app no more
 
     def posted(self, post: Post) -> None:
         """Tell of a new message; a mention in a channel is told twice, with one `ts`.
@@ -101,34 +99,6 @@ class Events:
         change: Payload = {"deleted_ts": post.ts, "previous_message": previous}
         self._hidden(post, "message_deleted", change)
 
-    def joined(
-        self, workspace: Workspace, channel: Channel, user_id: str, inviter: str | None
-    ) -> str:
-        """Let somebody join a channel and tell so, as a message too (docs: channel_join)."""
-        if user_id == workspace.bot_user_id:
-            channel.member = True
-        ts = workspace.timestamp()
-        post = Post(
-            home=workspace.home,
-            ts=ts,
-            channel_id=channel.id,
-            author=user_id,
-            text=f"<@{user_id}> has joined the channel",
-            blocks=[],
-            subtype="channel_join",
-        )
-        self.posted(workspace.add(post))
-        event: Payload = {
-            "type": "member_joined_channel",
-            "user": user_id,
-            "channel": channel.id,
-            "channel_type": "C" if channel.type == "channel" else "G",
-            "team": workspace.team_id,
-            "event_ts": ts,
-        }
-        self.publish(channel, event | ({"inviter": inviter} if inviter else {}), ts=ts)
-        return ts
-
     def publish(self, channel: Channel, event: Payload, *, ts: str) -> None:
         """Tell of an event in a channel, when the app is there to hear it."""
         subscription = _SUBSCRIPTIONS[channel.type] if event["type"] == "message" else None
@@ -138,21 +108,13 @@ class Events:
     def tell(
         self, home: Installation, event: Payload, *, ts: str = "", subscription: str | None = None
     ) -> None:
-        """Tell of an event in a workspace that has the app, when the app has subscribed to it."""
+        """Tell of an event in a workspace, when the app has subscribed to it."""
         kind = str(event["type"])
-        if (subscription or kind) not in self._subscribed or home.team_id in self._gone:
+        if (subscription or kind) not in self._subscribed:
             return
         envelope = _callback(Envelope(kind, "events_api", event, ts), home)
         self._truth.told(envelope.payload)
         self._outbox.post(envelope)
-
-    def revoked(self, home: Installation, now: str, *, uninstalled: bool) -> None:
-        """Tell that a token is dead, and last that the app is gone (docs: both events)."""
-        tokens: Payload = {"oauth": [], "bot": [home.bot_user_id]}
-        self.tell(home, {"type": "tokens_revoked", "tokens": tokens, "event_ts": now})
-        if uninstalled:
-            self.tell(home, {"type": "app_uninstalled", "event_ts": now})
-            self._gone.add(home.team_id)
 
     def _mention(self, channel: Channel, post: Post, event: Payload) -> None:
         if not channel.person and post.typed is not None and _mentions_bot(post):

@@ -12,7 +12,6 @@ from tests.emulators.slack.payload import Payload
 _MARKUP = re.compile(r"(<(?:[@#!]|https?://|mailto:)[^<>]*>)")
 _BARE_LINK = re.compile(r"https?://[^\s<>]+")
 _PING = re.compile(r"<!(?:channel|here|everyone|group|subteam\^[^<>|]*)(?:\|[^<>]*)?>|<@[^<>]*>")
-_NAMED_PING = re.compile(r"@(?:channel|here|everyone)\b")
 _LINK = re.compile(r"https?://[^\s<>|)\]]+")
 
 
@@ -63,11 +62,9 @@ def label_of(button: Payload) -> str:
     return str(text.get("text")) if isinstance(text, dict) else ""
 
 
-def pings(text: str, blocks: list[Payload], *, names: bool) -> list[str]:
-    """Return what would notify somebody; with `names` a plain @here does too (docs: link_names)."""
-    texts = [text, *_spoken(blocks)]
-    found = [ping for spoken in texts for ping in _PING.findall(spoken)]
-    return found + [p for spoken in texts if names for p in _NAMED_PING.findall(spoken)]
+def pings(text: str, blocks: list[Payload]) -> list[str]:
+    """Return what would notify somebody."""
+    return [ping for spoken in [text, *_spoken(blocks)] for ping in _PING.findall(spoken)]
 
 
 def links(text: str, blocks: list[Payload]) -> list[str]:
@@ -116,7 +113,7 @@ def _words(block: Payload) -> str | None:
 
 
 def _spoken(node: object) -> Iterator[str]:
-    """Yield every text in which Slack reads mentions (docs: Block Kit, text and rich text)."""
+    """Yield every text in which Slack reads mentions (docs: Block Kit, text)."""
     if isinstance(node, list):
         for item in node:
             yield from _spoken(item)
@@ -125,14 +122,6 @@ def _spoken(node: object) -> Iterator[str]:
     match node:
         case {"type": "mrkdwn" | "markdown", "text": str(text)}:
             yield text
-        case {"type": "user", "user_id": str(user_id)}:
-            yield f"<@{user_id}>"
-        case {"type": "usergroup", "usergroup_id": str(group_id)}:
-            yield f"<!subteam^{group_id}>"
-        case {"type": "broadcast", "range": str(reach)}:
-            yield f"<!{reach}>"
-        case {"type": "link", "url": str(url)}:
-            yield url
         case _:
             for value in node.values():
                 yield from _spoken(value)

@@ -68,10 +68,9 @@ class Ephemeral:
 class Post:
     """A message; `text` is as written on the wire and `typed` what its author typed, if a person.
 
-    `home` is the app's installation in its workspace. `files` are names. `born` is when it
-    was written, in the clock's seconds. `edited` is when it was changed, where people are told so,
-    in Slack's whole seconds (slack-go/slack pull request 1256). `moments` are its posting, its
-    edits and its deletion.
+    `home` is the app's installation in its workspace. `files` are names. `edited` is when it was
+    changed, where people are told so, in Slack's whole seconds (slack-go/slack pull request 1256).
+    `moments` are its posting, its edits and its deletion.
     """
 
     home: Installation
@@ -90,8 +89,6 @@ class Post:
     removed: bool = False
     session: Payload | None = None
     streaming: Streaming | None = None
-    subtype: str = ""
-    born: float = 0.0
     moments: list[Moment] = field(default_factory=list)
 
     @property
@@ -202,8 +199,6 @@ class Post:
         if self.author == ANOTHER_APP:
             another = self._profile(ANOTHER_BOT, "A0ANOTHERAPP", "Another app")
             return {"user": ANOTHER_APP, "bot_id": ANOTHER_BOT, "bot_profile": another}
-        if self.subtype:
-            return {"user": self.author, "subtype": self.subtype}
         if not self.is_own:
             client_msg_id = f"00000000-0000-4000-8000-{self.ts[-12:].replace('.', ''):0>12}"
             team: Payload = {"team": self.team or home.team_id}

@@ -63,7 +63,6 @@ COMMON_ERRORS = frozenset(
 _KINDS = ("channel", "group", "im", "mpim")
 _HISTORY = ("channels:history", "groups:history", "im:history", "mpim:history")
 _READ = ("channels:read", "groups:read", "im:read", "mpim:read")
-_OPEN = ("channels:manage", "groups:write", "im:write", "mpim:write")
 _ADDED = {"chunks": "array", "markdown_text": "string"}
 _PLACE = {"channel": "string", "ts": "string"}
 _FACE = {"icon_emoji": "string", "icon_url": "string", "username": "string"}
@@ -73,7 +72,6 @@ _BLOCK_ERRORS = frozenset(
         "invalid_blocks_format",
         "invalid_metadata_format",
         "invalid_metadata_schema",
-        "markdown_text_conflict",
         "metadata_too_large",
         "msg_blocks_too_long",
     }
@@ -83,7 +81,6 @@ _BLOCK_ERRORS = frozenset(
 # are not in them, but are what Slack answers (see chunks.py and streams.py).
 _STREAM_ERRORS = frozenset(
     {
-        "cannot_provide_both_markdown_text_and_chunks",
         "channel_not_found",
         "invalid_blocks",
         "invalid_blocks_format",
@@ -93,7 +90,6 @@ _STREAM_ERRORS = frozenset(
         "msg_blocks_too_many",
         "msg_too_long",
         "no_text",
-        "streaming_mode_mismatch",
     }
 )
 _RUNNING_ERRORS = frozenset(
@@ -215,7 +211,6 @@ METHODS: dict[str, Method] = {
             "channel": "string",
             "recipient_team_id": "string",
             "recipient_user_id": "string",
-            "task_display_mode": "string",
             "thread_ts": "string",
             **_ADDED,
             **_FACE,
@@ -267,9 +262,6 @@ METHODS: dict[str, Method] = {
         errors={"invalid_cursor", "not_in_channel"},
     ),
     "conversations.info": Method(rate=TIER_3, scopes=_READ, form_only=True),
-    "conversations.open": Method(
-        rate=TIER_3, scopes=_OPEN, arguments={"prevent_creation": "boolean"}
-    ),
     "conversations.replies": Method(
         rate=TIER_3,
         scopes=_HISTORY,

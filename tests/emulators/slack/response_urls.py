@@ -64,9 +64,7 @@ class ResponseUrls:
         address.uses += 1
         place = address.place
         original = place.ts and place.workspace.find(place.channel.id, place.ts)
-        if original and flag(body, "delete_original"):
-            self._chat.remove(original)
-        elif place.whispered and flag(body, "replace_original"):
+        if place.whispered and flag(body, "replace_original"):
             shown = self._chat.whisper_instead(place.whispered, body)
             address.place = replace(place, whispered=shown)
         elif original and flag(body, "replace_original"):

@@ -13,7 +13,6 @@ from tests.emulators.slack.payload import Payload
 # docs: Handling user interaction, "Message responses", and what a message of chat.postMessage has.
 _RESPONSE = {
     "blocks": "array",
-    "delete_original": "boolean",
     "metadata": "object",
     "mrkdwn": "boolean",
     "parse": "string",

@@ -12,7 +12,7 @@ from tests.emulators.slack.arguments import SlackError, joined, text
 from tests.emulators.slack.arguments import channel as named_channel
 from tests.emulators.slack.blocks import ALL_CHARACTERS, words_of
 from tests.emulators.slack.chat import Chat
-from tests.emulators.slack.chunks import Addition, Mode, Pieces, addition, message_blocks
+from tests.emulators.slack.chunks import Pieces, addition, message_blocks
 from tests.emulators.slack.content import metadata
 from tests.emulators.slack.events import Events
 from tests.emulators.slack.markup import links, pings
@@ -28,8 +28,6 @@ SECONDS = 300.0
 # (CopilotKit/CopilotKit issue 6063), with many tasks 10,600 to 11,300 bytes (openclaw/openclaw pull
 # request 143882); hermes-agent pull request 59010 met no limit over all calls.
 SIZE = 12_000
-# docs: chat.startStream, argument task_display_mode; `dense` is newer than most of its copies.
-DISPLAY_MODES = ("timeline", "plan", "dense")
 
 
 @dataclass(slots=True)
@@ -42,7 +40,6 @@ class Stream:
     clock: Clock
     ends: float
     recipient: str | None
-    mode: Mode | None = None
     pieces: Pieces = field(default_factory=Pieces)
     is_over: bool = False
     is_stopped: bool = False  # by a person
@@ -57,18 +54,15 @@ class Stream:
 
 
 class Streams:
-    """Writes as the bot into messages that grow.
+    """Writes as the bot into messages that grow; `seconds` is how long a new one may live.
 
-    Settable at any time: `seconds` that a new stream may live, `size` in bytes that a message may
-    come to over all calls, and whether a person's press of Stop ends the streams at once, as the
-    documentation has it (agent_session_stopped), or leaves them to the app, as
-    agentconnect-md/agentconnect measured in August 2026.
+    A person's press of Stop ends the streams at once, as the documentation has it
+    (agent_session_stopped); agentconnect-md/agentconnect measured in August 2026 that it left them
+    to the app.
     """
 
     def __init__(self, events: Events, chat: Chat, sessions: Sessions, clock: Clock) -> None:
         self.seconds = SECONDS
-        self.size = SIZE
-        self.stop_ends = True
         self.methods = {
             "chat.appendStream": self.append,
             "chat.startStream": self.start,
@@ -85,7 +79,6 @@ class Streams:
         channel = joined(workspace, args)
         root = _root(workspace, channel, args)
         _check_recipient(workspace, channel, args)
-        _check_display(args)
         recipient = None if channel.person else text(args, "recipient_user_id")
         stream = Stream(self._clock, self._clock.now() + self.seconds, recipient)
         post = Post(
@@ -117,10 +110,10 @@ class Streams:
             # docs: chat.appendStream, error stopped_by_user.
             raise SlackError("stopped_by_user")
         _check_state(stream)
-        added = addition(args)
-        if added.mode is None:
+        chunks = addition(args)
+        if not chunks:
             raise SlackError("no_text")
-        self._grow(post, stream, added)
+        self._grow(post, stream, chunks)
         post.keep_state()
         return {"channel": post.channel_id, "ts": post.ts}
 
@@ -152,7 +145,7 @@ class Streams:
             and not post.removed
         ]
         for _, stream in here:
-            stream.is_stopped = stream.is_over = self.stop_ends
+            stream.is_stopped = stream.is_over = True
         return [post.ts for post, _ in here]
 
     def of_another(self, workspace: Workspace, channel_id: str, thread_ts: str, words: str) -> str:
@@ -182,27 +175,28 @@ class Streams:
         return post, post.streaming
 
     def _grow(
-        self, post: Post, stream: Stream, added: Addition, *, below: Collection[Payload] = ()
+        self,
+        post: Post,
+        stream: Stream,
+        chunks: tuple[Payload, ...],
+        *,
+        below: Collection[Payload] = (),
     ) -> None:
         """Show what was added, and at the end what stands below; SlackError leaves all as it is."""
-        mode = stream.mode or added.mode
-        if added.mode not in (None, mode):
-            # Undocumented, and what Slack answers: hermes-agent pull request 104173.
-            raise SlackError("streaming_mode_mismatch")
-        pieces = stream.pieces.grown(added.chunks)
-        if pieces.size > self.size:
+        pieces = stream.pieces.grown(chunks)
+        if pieces.size > SIZE:
             raise SlackError("msg_too_long")
         shown = [*pieces.blocks, *below]
         if sum(map(len, words_of(shown))) > ALL_CHARACTERS:
             raise SlackError("msg_blocks_too_long")
-        stream.mode, stream.pieces = mode, pieces
+        stream.pieces = pieces
         post.text, post.blocks = pieces.text, shown
         self._listen(post, stream)
 
     def _listen(self, post: Post, stream: Stream) -> None:
         """Keep what the message pings and previews by now: streams have no unfurl switches."""
         for found, heard in (
-            (pings(post.text, post.blocks, names=False), self._chat.pings),
+            (pings(post.text, post.blocks), self._chat.pings),
             (links(post.text, post.blocks), self._chat.unfurls),
         ):
             fresh = [word for word in dict.fromkeys(found) if word not in stream.heard]
@@ -240,11 +234,6 @@ def _check_recipient(workspace: Workspace, channel: Channel, args: Payload) -> N
         raise SlackError("team_not_found")
     if user_id not in ("", workspace.bot_user_id, *workspace.users):
         raise SlackError("user_not_found")
-
-
-def _check_display(args: Payload) -> None:
-    if text(args, "task_display_mode") not in ("", *DISPLAY_MODES):
-        raise SlackError("invalid_arguments", why="must be a valid enum value [/task_display_mode]")
 
 
 def _check_state(stream: Stream) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tests.emulators.clock import Clock
 from tests.emulators.slack.installation import Installation
 from tests.emulators.slack.message import SLACKBOT, TOMBSTONE, Post
 from tests.emulators.slack.payload import Payload
@@ -71,9 +70,7 @@ class Workspace:
     `serial` numbers people and channels, over all workspaces.
     """
 
-    def __init__(
-        self, name: str, home: Installation, clock: Clock, *, serial: Callable[[], int]
-    ) -> None:
+    def __init__(self, name: str, home: Installation, *, serial: Callable[[], int]) -> None:
         self.name = name
         self.home = home
         self.users: dict[str, str] = {}
@@ -82,7 +79,6 @@ class Workspace:
         # The workspaces, or organizations, of people who are from elsewhere.
         self.foreign: dict[str, str] = {}
         self.channels: dict[str, Channel] = {}
-        self._clock = clock
         self._serial = serial
         self._last = 0  # microseconds since the epoch
 
@@ -138,7 +134,6 @@ class Workspace:
         if post.thread_ts:
             # From its first reply on a parent says that it is in the thread it has begun.
             posts[post.thread_ts].thread_ts = post.thread_ts
-        post.born = self._clock.now()
         post.keep_state()
         return post
 

@@ -3,49 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import aiohttp
 
 from tests.emulators.discord import DiscordEmulator
-from tests.emulators.faults import Faults
 from tests.emulators.slack import SlackEmulator
 from tests.support.outage import Wire
 
 
-async def test_discord_tells_of_a_call_before_its_answer() -> None:
-    async with DiscordEmulator() as discord, aiohttp.ClientSession() as session:
-        where = f"{discord.api_url}/channels/{discord.channel_id}/messages"
-        headers = {"Authorization": f"Bot {discord.token}"}
-        seen: list[tuple[str, int | None, list[str]]] = []
-        discord.watch(lambda call: seen.append((call.call, call.status, texts(discord))))
-        discord.latency = 0.2
+async def test_a_call_is_told_of_before_its_answer() -> None:
+    async with (
+        DiscordEmulator(latency=0.2) as discord,
+        SlackEmulator(latency=0.2) as slack,
+        aiohttp.ClientSession() as session,
+    ):
+        path = f"/channels/{discord.channel_id}/messages"
+        asked: list[tuple[DiscordEmulator | SlackEmulator, str, str, str]] = [
+            (discord, discord.api_url + path, "Bot " + discord.token, f"POST {path}"),
+            (slack, f"{slack.api_url}auth.test", "Bearer " + slack.bot_token, "auth.test"),
+        ]
+        for emulator, url, token, name in asked:
+            seen: list[Any] = []
+            emulator.watch(seen.append)
+            headers = {"Authorization": token}
+            asking = asyncio.create_task(session.post(url, json={"content": "x"}, headers=headers))
+            while not seen:
+                await asyncio.sleep(0.005)
 
-        asking = asyncio.create_task(session.post(where, json={"content": "one"}, headers=headers))
-        while not seen:
-            await asyncio.sleep(0.005)
-        was_answered = asking.done()
-        (await asking).close()
-
-    call = f"POST /channels/{discord.channel_id}/messages"
-    assert seen == [(call, 200, ["one"])]
-    assert not was_answered
-
-
-async def test_slack_tells_of_a_call_before_its_answer() -> None:
-    async with SlackEmulator() as slack, aiohttp.ClientSession() as session:
-        headers = {"Authorization": f"Bearer {slack.bot_token}"}
-        seen: list[tuple[str, int | None]] = []
-        slack.watch(lambda call: seen.append((call.call, call.status)))
-        slack.latency = 0.2
-
-        asking = asyncio.create_task(session.post(f"{slack.api_url}auth.test", headers=headers))
-        while not seen:
-            await asyncio.sleep(0.005)
-        was_answered = asking.done()
-        (await asking).close()
-
-    assert seen == [("auth.test", 200)]
-    assert not was_answered
+            assert not asking.done()
+            assert [(call.call, call.status) for call in seen] == [(name, 200)]
+            (await asking).close()
+        slack.violations.clear()  # auth.test has no content
+    assert [one.text for one in discord.screen(discord.channel_id)] == ["x"]
 
 
 async def test_the_wire_by_which_a_call_came_is_known() -> None:
@@ -65,16 +55,3 @@ async def test_the_wire_by_which_a_call_came_is_known() -> None:
 
     assert came_by == [True, False]
     assert cut == [1, 0]
-
-
-def test_a_fault_tells_how_many_calls_are_still_to_go_wrong() -> None:
-    faults = Faults()
-    fault = faults.add("POST /a", times=3)
-
-    faults.strike("POST /a")
-
-    assert fault.times == 2
-
-
-def texts(discord: DiscordEmulator) -> list[str]:
-    return [one.text for one in discord.screen(discord.channel_id)]

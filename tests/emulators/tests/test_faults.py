@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.emulators.faults import Fault, Faults
@@ -13,114 +15,63 @@ def struck(faults: Faults, *calls: str) -> list[int | None]:
     return [None if fault is None else fault.status for fault in found]
 
 
-def test_without_faults_every_call_goes_well() -> None:
-    assert struck(Faults(), "POST /a", "POST /a") == [None, None]
-
-
-def test_a_fault_strikes_once_if_not_told_otherwise() -> None:
-    faults = Faults()
-    faults.add("POST /a", status=503)
-
-    assert struck(faults, "POST /a", "POST /a") == [503, None]
-
-
-def test_a_fault_strikes_so_often_after_so_many_good_calls() -> None:
-    faults = Faults()
-    faults.add("POST /a", status=503, times=2, after=2)
-
-    assert struck(faults, *["POST /a"] * 5) == [None, None, 503, 503, None]
-
-
 @pytest.mark.parametrize(
-    ("pattern", "call", "strikes"),
+    ("asked", "calls", "found"),
     [
-        ("chat.update", "chat.update", True),
-        ("messages$", "POST /channels/1/messages", True),
-        ("^messages", "POST /channels/1/messages", False),
-        ("POST /channels/[0-9]+/messages", "POST /channels/12/messages", True),
-        ("PATCH", "POST /channels/1/messages", False),
+        ([], "/a /a", [None, None]),
+        ([("/a", {"status": 503})], "/a /a", [503, None]),
+        (
+            [("/a", {"status": 503, "times": 2, "after": 2})],
+            "/a /a /a /a /a",
+            [None, None, 503, 503, None],
+        ),
+        # Calls of others do not count.
+        ([("/a", {"status": 503, "after": 1})], "/b /b /a /b /a", [None, None, None, None, 503]),
+        # In the order in which they were asked for.
+        ([("/a", {"times": 2}), ("/a", {"status": 429})], "/a /a /a /a", [500, 500, 429, None]),
+        # One that waits counts the calls that went well, together with others.
+        ([("/a", {"after": 1}), ("/a", {"status": 429})], "/a /a /a /a", [429, None, 500, None]),
+        (
+            [("/a", {"after": 1}), ("/a", {"status": 429, "after": 2})],
+            "/a /a /a /a",
+            [None, 500, None, 429],
+        ),
+        # A regular expression, found anywhere in the call.
+        ([("a$", {})], "/a/messages /a", [None, 500]),
+        ([("^a", {})], "/a", [None]),
+        ([("/[0-9]+/m", {})], "/a/m /12/m", [None, 500]),
     ],
 )
-def test_a_call_is_found_by_a_regular_expression(pattern: str, call: str, strikes: bool) -> None:
+def test_faults_strike_as_often_and_as_late_as_asked(
+    asked: list[tuple[str, dict[str, Any]]], calls: str, found: list[int | None]
+) -> None:
     faults = Faults()
-    faults.add(pattern)
+    for call, terms in asked:
+        faults.add(call, **terms)
 
-    assert (faults.strike(call) is not None) is strikes
+    assert struck(faults, *calls.split()) == found
 
 
-def test_calls_of_others_do_not_count() -> None:
+def test_a_fault_that_never_struck_was_asked_for_in_vain_until_it_is_healed() -> None:
     faults = Faults()
-    faults.add("/a", status=503, after=1)
-
-    assert struck(faults, "/b", "/b", "/a", "/b", "/a") == [None, None, None, None, 503]
-
-
-def test_faults_of_one_call_strike_in_the_order_in_which_they_were_added() -> None:
-    faults = Faults()
-    faults.add("/a", status=500, times=2)
-    faults.add("/a", status=429)
-
-    assert struck(faults, *["/a"] * 4) == [500, 500, 429, None]
-
-
-def test_a_fault_that_waits_counts_only_the_calls_that_went_well() -> None:
-    faults = Faults()
-    faults.add("/a", status=500, after=1)
-    faults.add("/a", status=429)
-
-    assert struck(faults, *["/a"] * 4) == [429, None, 500, None]
-
-
-def test_faults_that_wait_for_the_same_calls_count_them_together() -> None:
-    faults = Faults()
-    faults.add("/a", status=500, after=1)
-    faults.add("/a", status=429, after=2)
-
-    assert struck(faults, *["/a"] * 4) == [None, 500, None, 429]
-
-
-def test_a_fault_that_never_struck_was_asked_for_in_vain() -> None:
-    faults = Faults()
-    faults.add("/a", times=99)
+    often = faults.add("/a", times=9)
     faults.add("/b", after=1)
     faults.strike("/a")
     faults.strike("/b")
+    assert (faults.in_vain(), often.times) == (["/b"], 8)
 
-    assert faults.in_vain() == ["/b"]
-
-
-def test_healing_forgets_what_was_asked_for_in_vain() -> None:
-    faults = Faults()
-    faults.add("/a")
     faults.heal()
 
-    assert faults.in_vain() == []
-
-
-def test_healing_ends_all_faults() -> None:
-    faults = Faults()
-    faults.add("/a", times=9)
-    faults.add("/b", times=9)
-    faults.heal()
-
-    assert struck(faults, "/a", "/b") == [None, None]
+    assert (faults.in_vain(), struck(faults, "/a", "/b")) == ([], [None, None])
 
 
 def test_a_fault_keeps_what_it_was_told() -> None:
     faults = Faults()
-    faults.add(
-        "/a",
-        "late",
-        status=429,
-        body={"error": "no"},
-        headers={"Via": "1.1 test"},
-        retry_after=1.5,
-        seconds=0.2,
-        applied=True,
-    )
+    told: dict[str, Any] = {"status": 429, "body": {"error": "no"}, "headers": {"Via": "1.1 test"}}
+    told |= {"retry_after": 1.5, "seconds": 0.2, "applied": True}
+    faults.add("/a", "late", **told)
     fault = faults.strike("/a")
 
     assert isinstance(fault, Fault)
-    assert (fault.how, fault.status, fault.body) == ("late", 429, {"error": "no"})
-    assert (fault.headers, fault.retry_after) == ({"Via": "1.1 test"}, 1.5)
-    assert (fault.seconds, fault.applied) == (0.2, True)
+    assert fault.how == "late"
+    assert {name: getattr(fault, name) for name in told} == told

@@ -122,32 +122,6 @@ class TestTheClient:
 
         assert type(error) is httpx2.ConnectError
 
-    async def test_when_to_come_back_stands_in_the_headers(
-        self, model: ModelEmulator, client: AsyncInferenceClient
-    ) -> None:
-        model.fail_as("too many requests")
-        _, _, error = await answer(client)
-
-        assert isinstance(error, HfHubHTTPError)
-        assert error.response.headers["Retry-After"] == "7"
-
-    async def test_a_failure_comes_as_often_and_as_late_as_asked(
-        self, model: ModelEmulator, client: AsyncInferenceClient
-    ) -> None:
-        model.fail_as("no credit", times=2, after=1)
-        errors = [(await answer(client))[2] for _ in range(4)]
-
-        assert [error is None for error in errors] == [True, False, False, True]
-
-    async def test_it_reads_an_answer_that_is_not_streamed(
-        self, client: AsyncInferenceClient
-    ) -> None:
-        output = await client.chat_completion([{"role": "user", "content": "Hi"}], max_tokens=2)
-
-        assert output.choices[0].message.content == "You said"
-        assert output.choices[0].finish_reason == "length"
-        assert output.usage.completion_tokens == 2
-
 
 @pytest.fixture(scope="module")
 async def real() -> AsyncIterator[LocalServer]:
@@ -206,6 +180,11 @@ def chunks(stream: str) -> list[Json]:
     return [each for place, each in enumerate(shapes) if not place or each != shapes[place - 1]]
 
 
+def asked(**more: Json) -> tuple[str, Json]:
+    return ASK, {"messages": QUESTION, "max_tokens": 3, "stream": True, **more}
+
+
+LONG: list[Json] = [{"role": "user", "content": "word " * 300}]
 CALLS: dict[str, tuple[str, Json]] = {
     "no such path": ("GET /nothing", None),
     "no such method": ("GET /v1/chat/completions", None),
@@ -214,18 +193,16 @@ CALLS: dict[str, tuple[str, Json]] = {
     "no text for tokens": ("POST /tokenize", {}),
     "template": ("POST /apply-template", {"messages": QUESTION}),
     "template of nothing": ("POST /apply-template", {}),
-    "whole answer": (ASK, {"messages": QUESTION, "max_tokens": 3}),
-    "no messages": (ASK, {"max_tokens": 3}),
+    "no messages": asked(messages=None),
     "no list": (ASK, [1]),
-    "messages that are none": (ASK, {"messages": "Hello", "max_tokens": 3}),
-    "no content": (ASK, {"messages": [{"role": "user"}], "max_tokens": 3}),
-    "strange content": (ASK, {"messages": [{"role": "user", "content": 5}], "max_tokens": 3}),
-    "negative limit": (ASK, {"messages": QUESTION, "max_tokens": -5}),
-    "limit in words": (ASK, {"messages": QUESTION, "max_tokens": "three"}),
-    "strange temperature": (ASK, {"messages": QUESTION, "temperature": "hot", "max_tokens": 3}),
-    "strange stream": (ASK, {"messages": QUESTION, "stream": "yes", "max_tokens": 3}),
-    "two answers": (ASK, {"messages": QUESTION, "n": 2, "max_tokens": 3}),
-    "too long": (ASK, {"messages": [{"role": "user", "content": "word " * 300}]}),
+    "messages that are none": asked(messages="Hello"),
+    "no content": asked(messages=[{"role": "user"}]),
+    "strange content": asked(messages=[{"role": "user", "content": 5}]),
+    "negative limit": asked(max_tokens=-5),
+    "limit in words": asked(max_tokens="three"),
+    "strange temperature": asked(temperature="hot"),
+    "strange stream": asked(stream="yes"),
+    "too long": asked(messages=LONG),
 }
 
 
@@ -277,13 +254,12 @@ class TestLlamaCpp:
         self, real: LocalServer, emulated: ModelEmulator
     ) -> None:
         for url in (real.url, emulated.url):
-            long: Json = [{"role": "user", "content": "word " * 300}]
-            _, text = await call(url, ASK, {"messages": long}, real.api_key)
+            _, text = await call(url, *asked(messages=LONG), real.api_key)
             beyond = json.loads(text)["error"]["n_prompt_tokens"] - CONTEXT
             statuses = []
             for words in (300 - beyond - 1, 300 - beyond):
                 fitted: Json = [{"role": "user", "content": "word " * words}]
-                body: Json = {"messages": fitted, "max_tokens": 1}
-                statuses.append((await call(url, ASK, body, real.api_key))[0])
+                answer = await call(url, *asked(messages=fitted, max_tokens=1), real.api_key)
+                statuses.append(answer[0])
 
             assert statuses == [200, 400]

@@ -6,7 +6,6 @@ import pytest
 
 from tests.emulators.slack import EVENTS, SCOPES, SlackEmulator
 from tests.support.slack_app import (
-    EVERY_SCOPE,
     TRANSPORTS,
     bolt,
     post,
@@ -29,47 +28,20 @@ async def test_a_mention_in_a_channel_is_told_as_message_and_as_app_mention(tran
         assert slack.screen(slack.channel_id)[0].text == text
 
 
-async def test_a_persons_upload_is_a_file_share_with_a_bot_id_of_null() -> None:
+async def test_a_persons_upload_is_a_file_share_with_a_bot_id_of_null_and_no_mention() -> None:
     async with SlackEmulator() as slack, bolt(slack) as bot:
-        ann = slack.user("Ann")
+        ann, text = slack.user("Ann"), f"{slack.bot_mention} we got one!"
 
-        await slack.say(slack.dm(ann), ann, "We got one!", files=("ghost.png",))
-        await until(lambda: slack.deliveries)
+        await slack.say(slack.channel_id, ann, text, files=("ghost.png",))
+        await slack.say(slack.channel_id, ann, slack.bot_mention)
+        await until(lambda: bot.events("app_mention") and len(bot.events("message")) == 2)
 
-        [event] = bot.events("message")
+        [mention], [event, _] = bot.events("app_mention"), bot.events("message")
+        assert mention["text"] == slack.bot_mention
         assert event["subtype"] == "file_share"
         assert (event["upload"], event["bot_id"], event["user"]) == (True, None, ann)
         assert isinstance(event["files"], list)
         assert [file["name"] for file in event["files"]] == ["ghost.png"]
-
-
-async def test_an_event_comes_in_the_full_wrapper() -> None:
-    async with SlackEmulator() as slack, bolt(slack) as bot:
-        ann = slack.user("Ann")
-
-        await slack.say(slack.dm(ann), ann, "hello")
-
-        await until(lambda: bot.heard)
-        body = bot.heard[0]
-        assert {"team_id", "api_app_id", "event_id", "event_time", "context_team_id"} <= set(body)
-        authorization = {"team_id": slack.team_id, "user_id": slack.bot_user_id, "is_bot": True}
-        assert authorization.items() <= body["authorizations"][0].items()  # type: ignore[index]
-
-
-@pytest.mark.parametrize(
-    ("subscribed", "kinds"),
-    [(EVENTS, ["app_mention", "message"]), (EVENTS - {"message.channels"}, ["app_mention"])],
-)
-async def test_an_app_hears_what_it_has_subscribed_to(
-    subscribed: frozenset[str], kinds: list[str]
-) -> None:
-    async with SlackEmulator(subscribed=subscribed) as slack, bolt(slack):
-        ann = slack.user("Ann")
-
-        await slack.say(slack.channel_id, ann, f"hello {slack.bot_mention}")
-
-        await until(lambda: len(slack.deliveries) == len(kinds))
-        assert sorted(delivery.kind for delivery in slack.deliveries) == kinds
 
 
 async def test_a_dm_is_a_message_and_no_mention() -> None:
@@ -101,57 +73,6 @@ async def test_private_places_are_heard_by_their_own_subscriptions(kind: str) ->
         assert mention["ts"] == message["ts"]
 
 
-async def test_opening_the_apps_place_is_told_with_the_tab() -> None:
-    async with SlackEmulator() as slack, bolt(slack) as bot:
-        ann = slack.user("Ann")
-
-        await slack.open_home(ann)
-
-        await until(lambda: bot.heard)
-        [event] = bot.events("app_home_opened")
-        assert (event["tab"], event["user"], event["channel"]) == ("messages", ann, slack.dm(ann))
-
-
-async def test_a_person_who_joins_is_told_as_a_message_with_a_subtype() -> None:
-    async with SlackEmulator() as slack, bolt(slack) as bot:
-        ann = slack.user("Ann")
-
-        await slack.join(slack.channel_id, ann)
-
-        await until(lambda: bot.heard)
-        [event] = bot.events("message")
-        assert (event["subtype"], event["user"]) == ("channel_join", ann)
-        assert event["text"] == f"<@{ann}> has joined the channel"
-
-
-async def test_the_bot_hears_of_a_channel_from_when_it_joins() -> None:
-    scopes, subscribed = EVERY_SCOPE | SCOPES, EVENTS | {"member_joined_channel"}
-    slack = SlackEmulator(scopes=scopes, subscribed=subscribed)
-    async with slack, bolt(slack) as bot:
-        ann, place = slack.user("Ann"), slack.channel("late", member=False)
-        await slack.say(place, ann, "before")
-
-        await slack.join(place, slack.bot_user_id, inviter=ann)
-        await slack.say(place, ann, "after")
-
-        await until(lambda: len(bot.heard) == 3)
-        texts = [event["text"] for event in bot.events("message")]
-        assert texts == [f"{slack.bot_mention} has joined the channel", "after"]
-        assert bot.events("app_mention") == []
-        assert bot.events("member_joined_channel")[0]["inviter"] == ann
-
-
-async def test_a_channel_without_the_bot_is_not_heard() -> None:
-    async with SlackEmulator() as slack, bolt(slack) as bot:
-        ann = slack.user("Ann")
-
-        await slack.say(slack.channel("secret", member=False), ann, slack.bot_mention)
-        await slack.say(slack.dm(ann), ann, "hello")
-
-        await until(lambda: bot.heard)
-        assert [event["text"] for event in bot.events("message")] == ["hello"]
-
-
 async def test_the_bots_own_words_come_back_with_its_bot_id() -> None:
     async with SlackEmulator() as slack, bolt(slack) as bot:
         client = bot.app.client
@@ -167,43 +88,24 @@ async def test_the_bots_own_words_come_back_with_its_bot_id() -> None:
         assert changed["previous_message"]["text"] == "one"  # type: ignore[index]
 
 
-async def test_a_deleted_message_is_told_and_gone() -> None:
+async def test_a_deleted_message_is_gone_and_the_parent_of_a_thread_becomes_a_tombstone() -> None:
     async with SlackEmulator() as slack, bolt(slack) as bot:
-        ts = await slack.say(slack.channel_id, slack.user("Ann"), "never mind")
+        ann, place = slack.user("Ann"), slack.channel_id
+        parent = await slack.say(place, ann, "never mind")
+        reply = await slack.say(place, ann, "more", thread_ts=parent)
 
-        await slack.delete(slack.channel_id, ts)
+        await slack.delete(place, parent)
+        thread = [shown.text for shown in slack.screen(place, parent)]
+        await slack.delete(place, reply)
 
-        await until(lambda: len(bot.heard) == 2)
-        deleted = bot.events("message")[1]
-        assert (deleted["subtype"], deleted["deleted_ts"]) == ("message_deleted", ts)
-        assert slack.screen(slack.channel_id) == []
-
-
-async def test_a_deleted_parent_stays_as_a_tombstone_and_is_told_as_changed() -> None:
-    async with SlackEmulator() as slack, bolt(slack) as bot:
-        ann = slack.user("Ann")
-        ts = await slack.say(slack.channel_id, ann, "never mind")
-        await slack.say(slack.channel_id, ann, "more", thread_ts=ts)
-
-        await slack.delete(slack.channel_id, ts)
-
-        await until(lambda: len(bot.heard) == 3)
-        changed = bot.events("message")[2]
+        await until(lambda: len(bot.heard) == 4)
+        changed, deleted = bot.events("message")[2:]
         assert changed["subtype"] == "message_changed"
         assert changed["message"]["subtype"] == "tombstone"  # type: ignore[index]
-        thread = [shown.text for shown in slack.screen(slack.channel_id, ts)]
         assert thread == ["This message was deleted.", "more"]
-
-
-async def test_an_edited_message_is_told_with_both_texts() -> None:
-    async with SlackEmulator() as slack, bolt(slack) as bot:
-        ts = await slack.say(slack.channel_id, slack.user("Ann"), "one")
-
-        await slack.edit(slack.channel_id, ts, "two")
-
-        await until(lambda: len(bot.heard) == 2)
-        assert bot.events("message")[1]["message"]["text"] == "two"  # type: ignore[index]
-        assert slack.states(slack.channel_id, ts) == ["one", "two"]
+        assert (deleted["subtype"], deleted["deleted_ts"]) == ("message_deleted", reply)
+        left = [shown.text for shown in slack.screen(place, parent)]
+        assert left == ["This message was deleted."]
 
 
 @pytest.mark.parametrize("first", [f"{SlackEmulator.bot_mention} hi", "hello"])
@@ -258,3 +160,43 @@ async def test_a_persons_words_come_as_rich_text_too() -> None:
             "text",
         ]
         assert section["elements"][-1]["text"] == " & b"
+
+
+async def test_events_of_all_workspaces_come_with_their_own_team() -> None:
+    async with SlackEmulator() as slack, bolt(slack) as bot:
+        other = slack.install("Umbrella")
+        people = [slack.user("Ann"), slack.user("Bob", other.team_id)]
+
+        for person in people:
+            await slack.say(slack.dm(person), person, "hello")
+
+        await until(lambda: len(bot.heard) == 2)
+        bots = {body["team_id"]: body["authorizations"][0]["user_id"] for body in bot.heard}  # type: ignore[index]
+        assert bots == {slack.team_id: slack.bot_user_id, other.team_id: other.bot_user_id}
+        wrapper = {"team_id", "api_app_id", "event_id", "event_time", "context_team_id"}
+        assert all(wrapper <= set(body) for body in bot.heard)
+
+
+@pytest.mark.parametrize(
+    "terms",
+    [
+        {"subscribed": EVENTS - {"message.channels"}},
+        {"scopes": SCOPES - {"channels:history"}},
+    ],
+    ids=["subscription", "scope"],
+)
+async def test_an_app_hears_what_it_subscribed_to_and_has_the_scope_for(
+    terms: dict[str, frozenset[str]],
+) -> None:
+    async with SlackEmulator(**terms) as slack, bolt(slack) as bot:  # type: ignore[arg-type]
+        ann = slack.user("Ann")
+
+        await slack.say(slack.channel("secret", member=False), ann, slack.bot_mention)
+        await slack.say(slack.channel_id, ann, f"hello {slack.bot_mention}")
+        await slack.say(slack.dm(ann), ann, "done")
+
+        await until(lambda: len(bot.heard) == 2)
+        assert sorted(str(event["type"]) for event in bot.all_events()) == [
+            "app_mention",
+            "message",
+        ]

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-
-import aiohttp
 import pytest
 from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
@@ -14,33 +10,7 @@ from tests.emulators import specs
 from tests.emulators.slack import SCOPES, Rate, SlackEmulator, people
 from tests.emulators.slack.payload import Payload
 from tests.emulators.slack.workspace import Workspace
-from tests.support.slack_app import post, refusal, writer
-from tests.support.waiting import at_least
-
-
-async def test_a_method_fails_as_often_as_was_wished() -> None:
-    async with SlackEmulator() as slack, writer(slack) as client:
-        slack.fail("auth.test", status=503, times=2, after=1)
-
-        statuses = [await status_of(client) for _ in range(4)]
-
-        assert statuses == [200, 503, 503, 200]
-        assert [(call.ok, call.status) for call in slack.requests] == [
-            (True, 200),
-            (False, 503),
-            (False, 503),
-            (True, 200),
-        ]
-
-
-async def test_headers_of_a_test_stand_beside_those_of_a_rate_limit() -> None:
-    async with SlackEmulator() as slack, aiohttp.ClientSession() as session:
-        slack.fail("auth.test", status=429, retry_after=7, headers={"X-Slack-Req-Id": "1"})
-
-        async with session.post(f"{slack.api_url}auth.test") as response:
-            headers = response.headers
-
-        assert (headers["Retry-After"], headers["X-Slack-Req-Id"]) == ("7", "1")
+from tests.support.slack_app import refusal, writer
 
 
 async def test_an_error_of_the_emulators_own_fails_the_test(
@@ -62,94 +32,11 @@ async def test_an_error_of_the_emulators_own_fails_the_test(
     assert [(call.call, call.status) for call in slack.requests] == [("auth.test", 500)]
 
 
-async def test_a_healed_slack_answers_again() -> None:
-    async with SlackEmulator() as slack, writer(slack) as client:
-        slack.fail("auth.test", times=99)
-        before = await status_of(client)
-
-        slack.heal()
-
-        assert (before, await status_of(client)) == (500, 200)
-
-
 async def status_of(client: AsyncWebClient) -> int:
     try:
         return (await client.auth_test()).status_code
     except SlackApiError as error:
         return int(error.response.status_code)
-
-
-async def test_a_failure_may_be_an_error_or_a_rate_limit() -> None:
-    async with SlackEmulator() as slack, writer(slack) as client:
-        slack.fail("auth.test", error="team_access_not_granted")
-        slack.fail("auth.test", status=429, retry_after=7)
-
-        with pytest.raises(SlackApiError) as refused:
-            await client.auth_test()
-        with pytest.raises(SlackApiError) as limited:
-            await client.auth_test()
-
-        assert refused.value.response["error"] == "team_access_not_granted"
-        assert refused.value.response.status_code == 200
-        assert limited.value.response.headers["Retry-After"] == "7"
-        assert limited.value.response["error"] == "ratelimited"
-        assert [call.limited for call in slack.requests] == [False, True]
-
-
-async def test_a_failure_may_have_a_body_and_headers_of_its_own() -> None:
-    async with SlackEmulator() as slack, aiohttp.ClientSession() as session:
-        slack.fail("auth.test", status=502, body="<html>", headers={"Content-Type": "text/html"})
-
-        async with session.post(f"{slack.api_url}auth.test") as response:
-            text = await response.text()
-
-        assert (response.status, response.content_type, text) == (502, "text/html", "<html>")
-
-
-async def test_a_dropped_call_may_have_been_applied() -> None:
-    async with SlackEmulator() as slack, writer(slack) as client:
-        client.retry_handlers.clear()
-        slack.fail("chat.postMessage", "drop", applied=True)
-
-        with pytest.raises(aiohttp.ClientConnectionError):
-            await post(client, slack.channel_id, "x")
-
-        assert [shown.text for shown in slack.screen(slack.channel_id)] == ["x"]
-        assert (slack.requests[0].error, slack.requests[0].status) == ("dropped", None)
-
-
-async def test_a_hanging_call_is_not_answered() -> None:
-    async with SlackEmulator() as slack, writer(slack) as client:
-        # It would try again what was not answered.
-        client.retry_handlers.clear()
-        slack.fail("auth.test", "hang")
-
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(client.auth_test(), 0.1)
-
-        assert [(call.call, call.status) for call in slack.requests] == [("auth.test", None)]
-        assert (await client.auth_test())["ok"]
-
-
-async def test_a_late_call_is_answered_rightly_after_a_while() -> None:
-    async with SlackEmulator() as slack, writer(slack) as client:
-        slack.fail("auth.test", "late", seconds=0.1)
-        start = time.monotonic()
-
-        answer = await client.auth_test()
-
-        assert answer["ok"]
-        assert time.monotonic() - start >= at_least(0.1)
-
-
-async def test_latency_is_felt_on_each_call_from_now_on() -> None:
-    async with SlackEmulator() as slack, writer(slack) as client:
-        slack.latency = 0.1
-        start = time.monotonic()
-
-        await client.auth_test()
-
-        assert time.monotonic() - start >= at_least(0.1)
 
 
 async def test_a_fault_that_never_struck_fails_the_test() -> None:

@@ -58,72 +58,9 @@ async def test_a_slash_command_that_is_not_answered_in_time_is_not_tried_again()
         assert slack.deliveries == [delivery]
 
 
-async def test_a_thread_knows_no_slash_commands() -> None:
-    async with SlackEmulator() as slack, bolt(slack):
-        ann = slack.user("Ann")
-        ts = await slack.say(slack.channel_id, ann, "hello")
-
-        with pytest.raises(LookupError, match="not supported in threads"):
-            await slack.slash(slack.channel_id, ann, "/ask", "why?", thread_ts=ts)
-
-
-async def test_a_response_url_takes_five_answers() -> None:
-    async with SlackEmulator() as slack, bolt(slack) as bot:
-        url = await command_url(slack, bot)
-        later = AsyncWebhookClient(url)
-
-        answers = [await later.send(text=f"answer {number}") for number in range(6)]
-
-        assert [answer.status_code for answer in answers] == [200] * 5 + [404]
-        assert "used_url" in answers[5].body
-        assert len(slack.ephemerals) == 5
-
-
-async def test_a_response_url_is_over_after_half_an_hour() -> None:
-    async with SlackEmulator() as slack, bolt(slack) as bot:
-        url = await command_url(slack, bot)
-
-        slack.clock.advance(1800.1)
-        answer = await AsyncWebhookClient(url).send(text="too late")
-
-        assert (answer.status_code, "expired_url" in answer.body) == (404, True)
-        assert slack.ephemerals == []
-
-
-async def test_a_response_url_that_was_never_given_is_none() -> None:
-    async with SlackEmulator() as slack, bolt(slack) as bot:
-        url = await command_url(slack, bot)
-
-        answer = await AsyncWebhookClient(f"{url}0").send(text="hello")
-
-        assert (answer.status_code, "no_such_hook" in answer.body) == (404, True)
-
-
-@pytest.mark.parametrize("text", ["", "x" * 4001])
-async def test_a_response_url_has_the_limits_of_a_message(text: str) -> None:
-    async with SlackEmulator() as slack, bolt(slack) as bot, writer(slack) as client:
-        ts = await post(client, slack.channel_id, "growing", blocks=[STOP])
-        url = await button_url(slack, bot, ts)
-
-        answer = await AsyncWebhookClient(url).send(text=text, replace_original=True)
-
-        assert answer.status_code == 404
-        assert slack.states(slack.channel_id, ts) == ["growing"]
-
-
-async def test_a_response_url_may_take_the_message_away() -> None:
-    async with SlackEmulator() as slack, bolt(slack) as bot, writer(slack) as client:
-        ts = await post(client, slack.channel_id, "growing", blocks=[STOP])
-        url = await button_url(slack, bot, ts)
-
-        await AsyncWebhookClient(url).send(delete_original=True)
-
-        assert slack.screen(slack.channel_id) == []
-
-
 async def test_an_answer_with_an_unknown_field_is_a_violation() -> None:
     async with SlackEmulator() as slack, bolt(slack) as bot:
-        url = await command_url(slack, bot)
+        [url] = await command_urls(slack, bot)
 
         await AsyncWebhookClient(url).send_dict({"text": "x", "silent": True, "mrkdwn": "maybe"})
 
@@ -134,27 +71,8 @@ async def test_an_answer_with_an_unknown_field_is_a_violation() -> None:
         ]
 
 
-async def test_a_command_needs_its_scope() -> None:
-    async with SlackEmulator(scopes=SCOPES - {"commands"}) as slack:
-        with pytest.raises(LookupError, match="needs the scope commands"):
-            await slack.slash(slack.channel_id, slack.user("Ann"), "/ask", "why?")
-
-
-async def button_url(slack: SlackEmulator, bot: SlackBot, ts: str) -> str:
-    """Press the button of a message and return its response_url."""
-    urls: list[str] = []
-
-    @bot.app.action("stop")
-    async def stop(ack: Callable[[], object], body: dict[str, str]) -> None:
-        urls.append(body["response_url"])
-        await ack()  # type: ignore[misc]
-
-    await slack.click(slack.channel_id, ts, slack.user("Ann"), "stop")
-    return urls[0]
-
-
-async def command_url(slack: SlackEmulator, bot: SlackBot) -> str:
-    """Use a command and return its response_url."""
+async def command_urls(slack: SlackEmulator, bot: SlackBot, *, uses: int = 1) -> list[str]:
+    """Use a command and return its response_urls."""
     urls: list[str] = []
 
     @bot.app.command("/ask")
@@ -162,8 +80,9 @@ async def command_url(slack: SlackEmulator, bot: SlackBot) -> str:
         urls.append(command["response_url"])
         await ack()  # type: ignore[misc]
 
-    await slack.slash(slack.channel_id, slack.user("Ann"), "/ask", "")
-    return urls[0]
+    for _ in range(uses):
+        await slack.slash(slack.channel_id, slack.user("Ann"), "/ask", "")
+    return urls
 
 
 @TRANSPORTS
@@ -220,3 +139,29 @@ async def test_slacks_own_stop_button_is_there_while_a_session_is_processing() -
         assert refused == "invalid_arguments"
         with pytest.raises(LookupError):
             await slack.stop(slack.channel_id, ts, ann)
+
+
+async def test_a_response_url_takes_five_answers_in_half_an_hour() -> None:
+    async with SlackEmulator() as slack, bolt(slack) as bot:
+        url, other = await command_urls(slack, bot, uses=2)
+        answers = [await AsyncWebhookClient(url).send(text=str(number)) for number in range(6)]
+        strange = await AsyncWebhookClient(f"{url}0").send(text="hello")
+        slack.clock.advance(1800.1)
+        late = await AsyncWebhookClient(other).send(text="too late")
+
+        assert [answer.status_code for answer in answers] == [200] * 5 + [404]
+        assert "used_url" in answers[5].body
+        assert (strange.status_code, "no_such_hook" in strange.body) == (404, True)
+        assert (late.status_code, "expired_url" in late.body) == (404, True)
+        assert len(slack.ephemerals) == 5
+
+
+async def test_a_command_needs_its_scope_and_no_thread_takes_one() -> None:
+    async with SlackEmulator(scopes=SCOPES - {"commands"}) as slack:
+        with pytest.raises(LookupError, match="needs the scope commands"):
+            await slack.slash(slack.channel_id, slack.user("Ann"), "/ask", "why?")
+    async with SlackEmulator() as slack:
+        ann = slack.user("Ann")
+        ts = await slack.say(slack.channel_id, ann, "hello")
+        with pytest.raises(LookupError, match="not supported in threads"):
+            await slack.slash(slack.channel_id, ann, "/ask", "why?", thread_ts=ts)

@@ -5,15 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.emulators.slack import SlackEmulator
-from tests.support.slack_app import EVERY_SCOPE, post, refusal, writer
-
-
-async def test_auth_test_tells_who_the_bot_is() -> None:
-    async with SlackEmulator() as slack, writer(slack) as client:
-        who = await client.auth_test()
-
-        told = (who["team_id"], who["user_id"], who["bot_id"])
-        assert told == (slack.team_id, slack.bot_user_id, slack.bot_id)
+from tests.support.slack_app import post, writer
 
 
 async def test_a_thread_is_read_oldest_first_and_page_by_page() -> None:
@@ -73,45 +65,6 @@ async def test_a_channel_is_read_upwards_from_the_oldest_alone() -> None:
         assert pages == [["2", "1"], ["4", "3"], ["5"]]
 
 
-async def test_a_thread_is_read_by_the_thousand() -> None:
-    async with SlackEmulator() as slack, writer(slack) as client:
-        ann = slack.user("Ann")
-        ts = await slack.say(slack.channel_id, ann, "0")
-        for number in range(1000):
-            await slack.say(slack.channel_id, ann, str(number), thread_ts=ts)
-
-        page = await client.conversations_replies(channel=slack.channel_id, ts=ts, limit=1001)
-
-        assert (len(page["messages"]), page["has_more"]) == (1000, True)
-
-
-async def test_a_channel_is_read_by_the_hundred() -> None:
-    async with SlackEmulator() as slack, writer(slack) as client:
-        ann = slack.user("Ann")
-        for number in range(101):
-            await slack.say(slack.channel_id, ann, str(number))
-
-        read = await client.conversations_history(channel=slack.channel_id)
-
-        assert (len(read["messages"]), read["has_more"]) == (100, True)
-
-
-@pytest.mark.parametrize(
-    ("args", "error"),
-    [
-        ({"ts": "1700000000.000001"}, "thread_not_found"),
-        ({"cursor": "2"}, "invalid_cursor"),
-        ({"limit": "0"}, "invalid_arguments"),
-    ],
-)
-async def test_a_thread_that_cannot_be_read_is_refused(args: dict[str, str], error: str) -> None:
-    async with SlackEmulator() as slack, writer(slack) as client:
-        ts = await slack.say(slack.channel_id, slack.user("Ann"), "question")
-        full = {"channel": slack.channel_id, "ts": ts, **args}
-
-        assert await refusal(client, "conversations.replies", full) == error
-
-
 @pytest.mark.parametrize("asked", [True, False])
 async def test_metadata_is_read_by_who_asks_for_it(asked: bool) -> None:
     metadata = {"event_type": "turn", "event_payload": {"id": 1}}
@@ -125,15 +78,22 @@ async def test_metadata_is_read_by_who_asks_for_it(asked: bool) -> None:
         assert read["messages"][0].get("metadata") == (metadata if asked else None)
 
 
-async def test_people_and_their_dms_can_be_looked_up() -> None:
-    async with SlackEmulator(scopes=EVERY_SCOPE) as slack, writer(slack) as client:
-        ann = slack.user("Ann")
+@pytest.mark.parametrize(
+    ("unlisted", "in_thread", "most"),
+    [(False, True, 1000), (False, False, 100), (True, True, 15), (True, False, 15)],
+)
+async def test_a_page_has_only_so_many_messages(
+    *, unlisted: bool, in_thread: bool, most: int
+) -> None:
+    async with SlackEmulator(unlisted=unlisted) as slack, writer(slack) as client:
+        ann, place = slack.user("Ann"), slack.channel_id
+        ts = await slack.say(place, ann, "0")
+        for number in range(most):
+            await slack.say(place, ann, str(number), thread_ts=ts if in_thread else None)
 
-        opened = await client.conversations_open(users=ann)
-        who = await client.users_info(user=ann)
+        if in_thread:
+            page = await client.conversations_replies(channel=place, ts=ts, limit=1001)
+        else:
+            page = await client.conversations_history(channel=place)
 
-        assert opened["channel"]["id"] == slack.dm(ann)
-        assert who["user"]["profile"]["display_name"] == "Ann"
-        assert await refusal(client, "users.info", {"user": "U404"}) == "user_not_found"
-        assert await refusal(client, "conversations.open", {"users": "U404"}) == "user_not_found"
-        assert await refusal(client, "conversations.open", {}) == "users_list_not_supplied"
+        assert (len(page["messages"]), page["has_more"]) == (most, True)

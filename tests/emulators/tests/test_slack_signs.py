@@ -30,60 +30,14 @@ async def test_a_status_stands_until_the_app_answers_in_the_thread() -> None:
         assert moments == [("post", "hello?"), ("sign", "is thinking"), ("post", "here")]
 
 
-async def test_an_empty_status_and_a_stream_take_the_status_away() -> None:
-    async with talk() as t:
-        place: Payload = {"channel_id": t.channel, "thread_ts": t.asked}
-        shown = []
-        await t.call("assistant.threads.setStatus", **place, status="is thinking")
-        await t.call("assistant.threads.setStatus", **place, status="")
-        shown.append(t.slack.shown_status(t.channel, t.asked))
-        await t.call("assistant.threads.setStatus", **place, status="is thinking")
-        await t.start()
-        shown.append(t.slack.shown_status(t.channel, t.asked))
-
-        assert shown == ["", ""]
-
-
-async def test_a_status_is_gone_after_two_minutes() -> None:
-    clock = Clock()
-    async with talk(SlackEmulator(clock=clock)) as t:
-        place: Payload = {"channel_id": t.channel, "thread_ts": t.asked}
-        await t.call("assistant.threads.setStatus", **place, status="is thinking")
-        clock.advance(119)
-        before = t.slack.shown_status(t.channel, t.asked)
-        clock.advance(2)
-
-        assert (before, t.slack.shown_status(t.channel, t.asked)) == ("is thinking", "")
-
-
-async def test_a_status_needs_a_thread_and_few_words() -> None:
-    async with talk() as t:
-        method, place = "assistant.threads.setStatus", {"channel_id": t.channel}
-        reply = await t.slack.say(t.channel, t.ann, "more", thread_ts=t.asked)
-        root = {**place, "thread_ts": t.asked}
-
-        errors = [
-            await t.refused(method, **place, thread_ts=reply, status="x"),
-            await t.refused(method, **place, thread_ts="1700000000.000001", status="x"),
-            await t.refused(method, **place, thread_ts="", status="x"),
-            await t.refused(method, **root),
-            await t.refused(method, **root, status="x" * 51),
-            await t.refused(method, **root, status="x", loading_messages=["x"] * 11),
-            await t.refused(method, **root, status="x", loading_messages=["x" * 51]),
-        ]
-
-        assert errors == ["invalid_thread_ts"] * 2 + ["invalid_arguments"] * 5
-        assert t.slack.status(t.channel, t.asked) == []
-
-
 async def test_a_stream_makes_its_session_process_until_it_ends() -> None:
     clock = Clock()
     async with talk(SlackEmulator(clock=clock)) as t:
-        first = await t.start(markdown_text="One")
+        first = await t.start("One")
         states = [t.slack.session(t.channel, t.asked)]
         await t.stop(first, session_status="suspended")
         states.append(t.slack.session(t.channel, t.asked)[-1:])
-        await t.start(markdown_text="Two")
+        await t.start("Two")
         clock.advance(301)
         states.append(t.slack.session(t.channel, t.asked)[-2:])
 
@@ -102,16 +56,6 @@ async def test_a_session_is_active_after_an_hour_of_processing() -> None:
             await t.slack.stop(t.channel, t.asked, t.ann)
 
 
-async def test_a_status_is_a_session_too() -> None:
-    async with talk() as t:
-        place: Payload = {"channel_id": t.channel, "thread_ts": t.asked}
-
-        for status in ("is thinking", "is writing", ""):
-            await t.call("assistant.threads.setStatus", **place, status=status)
-
-        assert t.slack.session(t.channel, t.asked) == ["processing", "active"]
-
-
 async def test_a_session_keeps_the_title_of_its_beginning() -> None:
     async with talk() as t:
         place: Payload = {"channel_id": t.channel, "thread_ts": t.asked, "status": "active"}
@@ -121,32 +65,6 @@ async def test_a_session_keeps_the_title_of_its_beginning() -> None:
 
         told: Payload = {"status": "active", "agent_status": "active", "title": "Diving"}
         assert first == second == {"ok": True, **told}
-
-
-async def test_a_session_needs_its_channel_thread_and_state() -> None:
-    async with talk() as t:
-        method = "agents.sessions.setStatus"
-        elsewhere = t.slack.channel("elsewhere", member=False)
-        root: Payload = {"channel_id": t.channel, "thread_ts": t.asked}
-
-        errors = [
-            await t.refused(method, **{**root, "channel_id": "C404"}, status="active"),
-            await t.refused(method, **{**root, "channel_id": elsewhere}, status="active"),
-            await t.refused(method, channel_id=t.channel, status="active"),
-            await t.refused(method, **root, status="is thinking..."),
-            await t.refused(method, **root, status="active", initiator_user_id="U404"),
-            await t.refused(method, **root, status="active", title="x" * 201),
-        ]
-
-        assert errors == [
-            "channel_not_found",
-            "not_authorized",
-            "thread_ts_required",
-            "invalid_arguments",
-            "user_not_found",
-            "invalid_arguments",
-        ]
-        assert t.slack.session(t.channel, t.asked) == []
 
 
 async def test_an_app_that_cannot_be_stopped_is_warned_and_shows_no_button() -> None:
@@ -178,3 +96,28 @@ async def test_a_session_changes_the_question_without_changing_what_it_says() ->
         assert now["text"] == before["text"] == "hello?"
         assert now["agent_session"]["status"] == "processing"
         assert "edited" not in now
+
+
+async def test_a_status_is_a_session_and_goes_when_emptied_late_or_streamed_over() -> None:
+    clock = Clock()
+    async with talk(SlackEmulator(clock=clock)) as t:
+
+        async def set_status(status: str) -> str:
+            place: Payload = {"channel_id": t.channel, "thread_ts": t.asked}
+            await t.call("assistant.threads.setStatus", **place, status=status)
+            return t.slack.shown_status(t.channel, t.asked)
+
+        shown = [await set_status(status) for status in ("is thinking", "")]
+        assert t.slack.session(t.channel, t.asked) == ["processing", "active"]
+        shown.append(await set_status("is thinking"))
+        clock.advance(119)
+        shown.append(t.slack.shown_status(t.channel, t.asked))
+        clock.advance(2)
+        shown.append(t.slack.shown_status(t.channel, t.asked))
+        shown.append(await set_status("is thinking"))
+        await t.start()
+        shown.append(t.slack.shown_status(t.channel, t.asked))
+
+        assert shown == ["is thinking", "", "is thinking", "is thinking", "", "is thinking", ""]
+        said = ["is thinking", "", "is thinking", "is thinking"]
+        assert t.slack.status(t.channel, t.asked) == said

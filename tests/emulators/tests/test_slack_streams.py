@@ -1,4 +1,4 @@
-"""What the Slack emulator takes as a stream."""
+"""How a stream grows, ends and is seen on the Slack emulator; its refusals stand elsewhere."""
 
 from __future__ import annotations
 
@@ -7,80 +7,53 @@ import json
 import pytest
 
 from tests.emulators import specs
+from tests.emulators.clock import Clock
 from tests.emulators.slack import SlackEmulator
-from tests.emulators.slack.methods import SCOPES
 from tests.emulators.slack.payload import Payload
-from tests.support.slack_app import post, talk, writer
+from tests.support.slack_app import (
+    STOP,
+    TRANSPORTS,
+    bolt,
+    refusal,
+    said,
+    section,
+    stream,
+    talk,
+)
+from tests.support.waiting import until
 
 NOT_STREAMING = "message_not_in_streaming_state"
 
 
 async def test_a_stream_grows_under_the_question_until_it_is_stopped() -> None:
-    async with talk() as t:
-        ts = await t.start(markdown_text="One")
-        shown = [t.read()]
-        await t.append(ts, ", two")
-        shown.append(t.read())
-        stopped = await t.stop(ts, markdown_text=" and three.")
-        shown.append(t.read())
-
-        assert shown == ["One", "One, two", "One, two and three."]
-        assert t.slack.states(t.channel, ts) == shown
-        moments = [(m.what, m.text) for m in t.slack.timeline(t.channel, t.asked)]
-        assert moments[1:] == list(zip(("post", "edit", "edit"), shown, strict=True))
-        assert (stopped["channel"], stopped["ts"]) == (t.channel, ts)
-        message = stopped["message"]
-        assert isinstance(message, dict)
-        assert message["text"] == "One, two and three."
-        assert message["streaming_state"] == "completed"
-        assert message["thread_ts"] == t.asked
-
-
-async def test_a_stream_may_begin_with_nothing() -> None:
+    metadata = {"event_type": "answered", "event_payload": {"turn": "1"}}
     async with talk() as t:
         ts = await t.start()
         await t.append(ts, "One")
-
-        assert t.slack.states(t.channel, ts) == ["", "One"]
-
-
-async def test_a_stream_needs_a_question() -> None:
-    async with talk() as t:
-        reply = await t.slack.say(t.channel, t.ann, "more", thread_ts=t.asked)
-        place = {key: value for key, value in t.place.items() if key != "thread_ts"}
-        dm = t.slack.dm(t.ann)
-
-        errors = [
-            await t.refused("chat.startStream", **place),
-            await t.refused("chat.startStream", channel=dm),
-            await t.refused("chat.startStream", **place, thread_ts="1700000000.000001"),
-            await t.refused("chat.startStream", **place, thread_ts=reply),
-            await t.refused("chat.startStream", **place, thread_ts=""),
+        early = [
+            await t.refused("chat.update", channel=t.channel, ts=ts, text="new"),
+            await t.refused("chat.delete", channel=t.channel, ts=ts),
         ]
+        stopped = await t.stop(
+            ts, ", two", blocks=[*section("Was it good?"), STOP], metadata=metadata
+        )
 
-        assert errors == ["invalid_thread_ts"] * 4 + ["invalid_arguments"]
-
-
-async def test_a_stream_in_a_channel_needs_its_reader() -> None:
-    async with talk() as t:
-        where = {"channel": t.channel, "thread_ts": t.asked}
-        team = {"recipient_team_id": t.slack.team_id}
-
-        errors = [
-            await t.refused("chat.startStream", **where, recipient_user_id=t.ann),
-            await t.refused("chat.startStream", **where, **team),
-            await t.refused(
-                "chat.startStream", **where, recipient_user_id=t.ann, recipient_team_id="T404"
-            ),
-            await t.refused("chat.startStream", **where, **team, recipient_user_id="U404"),
-        ]
-
-        assert errors == [
-            "missing_recipient_team_id",
-            "missing_recipient_user_id",
-            "team_not_found",
-            "user_not_found",
-        ]
+        shown = t.slack.screen(t.channel, t.asked)[-1]
+        texts = ["", "One", "One, two\nWas it good?"]
+        moments = [(m.what, m.text) for m in t.slack.timeline(t.channel, t.asked)]
+        message = stopped["message"]
+        assert isinstance(message, dict)
+        assert (shown.text, shown.buttons) == (texts[-1], ("stop",))
+        assert t.slack.states(t.channel, ts) == texts
+        assert moments[1:] == list(zip(("post", "edit", "edit"), texts, strict=True))
+        assert (stopped["channel"], stopped["ts"]) == (t.channel, ts)
+        assert (message["streaming_state"], message["thread_ts"]) == ("completed", t.asked)
+        assert message["metadata"] == metadata
+        assert early == ["streaming_state_conflict", "cant_delete_message"]
+        place: Payload = {"channel": t.channel, "ts": ts}
+        assert (await t.call("chat.update", **place, text="new"))["ok"]
+        assert t.read() == "new"
+        assert (await t.call("chat.delete", **place))["ok"]
 
 
 async def test_a_stream_in_a_dm_needs_no_reader() -> None:
@@ -88,47 +61,52 @@ async def test_a_stream_in_a_dm_needs_no_reader() -> None:
         dm = t.slack.dm(t.ann)
         asked = await t.slack.say(dm, t.ann, "psst")
 
-        started = await t.call("chat.startStream", channel=dm, thread_ts=asked)
-
-        assert started["ok"]
+        assert (await t.call("chat.startStream", channel=dm, thread_ts=asked))["ok"]
 
 
-async def test_a_stream_needs_a_channel_that_the_app_is_in() -> None:
+async def test_a_message_takes_what_is_within_its_limits() -> None:
+    def blocks(number: int) -> Payload:
+        return {"chunks": [{"type": "blocks", "blocks": [{"type": "divider"}] * number}]}
+
     async with talk() as t:
-        elsewhere = t.slack.channel("elsewhere", member=False)
+        words = await t.start("é" * 5999)
+        long = await t.start("x" * 10_001)
+        parts: Payload = {"channel": t.channel, "ts": await t.start(**blocks(30))}
 
-        errors = [
-            await t.refused("chat.startStream", **{**t.place, "channel": "C404"}),
-            await t.refused("chat.startStream", **{**t.place, "channel": elsewhere}),
-        ]
+        assert (await t.append(words, "xy"))["ok"]
+        assert (await t.append(words, "z"))["error"] == "msg_too_long"
+        assert (await t.stop(words, "z"))["error"] == "msg_too_long"
+        assert (await t.stop(long, blocks=section("x" * 3000)))["error"] == "msg_blocks_too_long"
+        assert (await t.stop(long, blocks=section("x" * 2999)))["ok"]
+        assert (await t.call("chat.appendStream", **parts, **blocks(20)))["ok"]
+        below = [{"type": "divider"}] * 50
+        assert (await t.call("chat.stopStream", **parts, blocks=below))["ok"]
 
-        assert errors == ["channel_not_found", "not_in_channel"]
+
+async def test_chunks_may_come_in_a_form() -> None:
+    async with talk() as t:
+        place = {key: str(value) for key, value in t.place.items()}
+        chunks = json.dumps([{"type": "markdown_text", "text": "x" * 12_000}])
+
+        assert (await t.form("chat.startStream", {**place, "chunks": chunks}))["ok"]
+        assert t.read() == "x" * 12_000
 
 
 @pytest.mark.parametrize(
-    ("args", "error"),
+    ("kind", "args"),
     [
-        ({"markdown_text": "x" * 12_001}, "msg_too_long"),
-        (
-            {"markdown_text": "x", "chunks": [{"type": "markdown_text", "text": "y"}]},
-            "cannot_provide_both_markdown_text_and_chunks",
-        ),
-        ({"task_display_mode": "tree"}, "invalid_arguments"),
-        ({"chunks": "not json"}, "invalid_chunks"),
-        ({"chunks": [{"type": "song"}]}, "invalid_chunks"),
-        ({"chunks": [{"type": "markdown_text", "text": ""}]}, "invalid_chunks"),
-        ({"chunks": [{"type": "blocks", "blocks": [{"type": "song"}]}]}, "invalid_blocks"),
-        (
-            {"chunks": [{"type": "blocks", "blocks": [{"type": "divider"}] * 51}]},
-            "msg_blocks_too_many",
-        ),
+        ("plan_update", {"chunks": [{"type": "plan_update", "title": "x"}]}),
+        ("task_update", {"chunks": [{"type": "task_update", "title": "x"}]}),
+        ("markdown_text", {"markdown_text": "x"}),
     ],
 )
-async def test_a_start_that_slack_refuses_leaves_nothing(args: Payload, error: str) -> None:
-    async with talk() as t:
-        assert await t.refused("chat.startStream", **t.place, **args) == error
+async def test_what_is_not_emulated_fails_the_test(kind: str, args: Payload) -> None:
+    async def call() -> None:
+        async with talk() as t:
+            await t.refused("chat.startStream", **t.place, **args)
 
-        assert len(t.slack.screen(t.channel, t.asked)) == 1
+    with pytest.raises(AssertionError, match=f"{kind} is not emulated"):
+        await call()
 
 
 @pytest.mark.skipif(specs.load("slack-web-openapi.json") is None, reason=specs.ABSENT)
@@ -145,143 +123,103 @@ async def test_streams_have_no_metadata_at_the_start_and_no_unfurl_switches() ->
     assert all(f"no argument is called {name}" in str(caught.value) for name in wrong)
 
 
-async def test_a_stream_needs_the_scope_to_write() -> None:
-    async with talk(SlackEmulator(scopes=SCOPES - {"chat:write"})) as t:
+async def test_a_stream_ends_after_five_minutes_however_busy_it_is() -> None:
+    clock = Clock()
+    async with talk(SlackEmulator(clock=clock)) as t:
+        ts = await t.start("One")
+        clock.advance(290)
+        late = await t.append(ts, ", two")
+        clock.advance(11)
+
+        errors = [(await t.append(ts, "x"))["error"], (await t.stop(ts))["error"]]
+
+        assert late["ok"]
+        assert errors == [NOT_STREAMING] * 2
+        assert t.read() == "One, two"
+        assert (await t.call("chat.update", channel=t.channel, ts=ts, text="saved"))["ok"]
+
+
+async def test_a_stream_that_a_person_deletes_is_not_there_any_more() -> None:
+    async with talk() as t:
+        ts = await t.start("One")
+        await t.slack.delete(t.channel, ts)
+
+        errors = [(await t.append(ts, "x"))["error"], (await t.stop(ts))["error"]]
+
+        assert errors == ["message_not_found"] * 2
+        assert t.slack.streams.stop(t.channel, t.asked) == []
+
+
+async def test_a_press_of_stop_ends_the_streams_of_its_thread() -> None:
+    async with SlackEmulator() as slack, bolt(slack) as bot:
+        ann = slack.user("Ann")
+        asked = [await slack.say(slack.channel_id, ann, text) for text in ("one?", "two?")]
+        client = bot.app.client
+        over = await stream(client, slack, ann, asked[0])
+        await client.chat_stopStream(channel=slack.channel_id, ts=over)
+        here, there = [await stream(client, slack, ann, ts) for ts in asked]
+
+        await slack.stop(slack.channel_id, asked[0], ann)
+
+        place = {"channel": slack.channel_id, "ts": here}
         errors = [
-            await t.refused("chat.startStream", **t.place),
-            (await t.append(t.asked, "x"))["error"],
-            (await t.stop(t.asked))["error"],
+            await refusal(client, "chat.appendStream", {**place, **said("x")}),
+            await refusal(client, "chat.stopStream", place),
+        ]
+        await until(lambda: bot.events("agent_session_stopped"))
+        told = bot.events("agent_session_stopped")[0]
+        assert told["streaming_message_ts"] == [here]
+        assert errors == ["stopped_by_user", NOT_STREAMING]
+        await client.chat_appendStream(channel=slack.channel_id, ts=there, **said("!"))  # type: ignore[arg-type]
+        assert slack.session(slack.channel_id, asked[0])[-1] == "processing"
+
+
+@TRANSPORTS
+async def test_the_app_hears_of_a_stream_when_it_begins_and_when_it_is_stopped(
+    transport: str,
+) -> None:
+    async with SlackEmulator() as slack, bolt(slack, transport) as bot:
+        ann = slack.user("Ann")
+        asked = await slack.say(slack.channel_id, ann, "hello?")
+        client = bot.app.client
+        ts = await stream(client, slack, ann, asked)
+        await client.chat_appendStream(channel=slack.channel_id, ts=ts, **said(", two"))  # type: ignore[arg-type]
+        await client.chat_stopStream(channel=slack.channel_id, ts=ts)
+
+        def heard() -> list[Payload]:
+            events = bot.events("message")
+            nested = [event.get("message", event) for event in events]
+            return [m for m in nested if isinstance(m, dict) and m["ts"] == ts]
+
+        await until(lambda: len(heard()) == 2)
+        told = [(m.get("subtype"), m["streaming_state"], m["text"]) for m in heard()]
+        assert sorted(told, key=str) == [
+            (None, "completed", "One, two"),
+            (None, "in_progress", "One"),
         ]
 
-        assert errors == ["missing_scope"] * 3
 
-
-async def test_an_append_must_find_a_running_stream_of_the_app() -> None:
-    async with talk() as t, writer(t.slack) as client:
-        plain = await post(client, t.channel, "plain", thread_ts=t.asked)
-        stopped = await t.start(markdown_text="One")
-        await t.stop(stopped)
-
-        errors = [
-            (await t.append("1700000000.000001", "x"))["error"],
-            (await t.append(t.asked, "x"))["error"],
-            (await t.append(plain, "x"))["error"],
-            (await t.append(stopped, "x"))["error"],
-        ]
-
-        assert errors == [
-            "message_not_found",
-            "message_not_owned_by_app",
-            NOT_STREAMING,
-            NOT_STREAMING,
-        ]
-
-
-async def test_an_append_needs_a_text() -> None:
+async def test_a_channel_sees_a_running_stream_only_when_it_is_over() -> None:
     async with talk() as t:
-        ts = await t.start(markdown_text="One")
+        bob = t.slack.user("Bob")
+        ts = await t.start("One")
 
-        errors = [
-            (await t.append(ts, ""))["error"],
-            await t.refused("chat.appendStream", channel=t.channel, ts=ts, chunks=[]),
-        ]
+        def seen(viewer: str) -> str:
+            return t.slack.screen(t.channel, t.asked, viewer=viewer)[-1].text
 
-        assert errors == ["no_text", "no_text"]
+        running = [seen(t.ann), seen(bob)]
+        await t.stop(ts)
+
+        assert running == ["One", "Thinking…"]
+        assert [seen(t.ann), seen(bob)] == ["One", "One"]
 
 
-async def test_the_first_content_says_what_kind_the_rest_must_be() -> None:
+async def test_what_streams_ping_and_preview_is_kept() -> None:
     async with talk() as t:
-        place = {"channel": t.channel}
-        chunks = [{"type": "markdown_text", "text": "x"}]
-        texts, pieces, bare = await t.start(markdown_text="x"), await t.start(chunks=chunks), ""
-        bare = await t.start()
-        await t.append(bare, "x")
+        ts = await t.start("hey <!chan")
+        await t.append(ts, "nel> see https://example.com/a ")
+        await t.append(ts, "and more")
+        await t.stop(ts, blocks=section("<https://example.com/b>"))
 
-        errors = [
-            await t.refused("chat.appendStream", **place, ts=texts, chunks=chunks),
-            await t.refused("chat.appendStream", **place, ts=pieces, markdown_text="x"),
-            await t.refused("chat.stopStream", **place, ts=bare, chunks=chunks),
-        ]
-
-        assert errors == ["streaming_mode_mismatch"] * 3
-        assert (await t.append(texts, "y"))["ok"]
-
-
-async def test_a_message_takes_twelve_thousand_bytes() -> None:
-    async with talk() as t:
-        ts = await t.start(markdown_text="é" * 5999)
-
-        refused = (await t.append(ts, "xyz"))["error"]
-        fits = await t.append(ts, "xy")
-
-        assert refused == "msg_too_long"
-        assert fits["ok"]
-
-
-async def test_a_message_takes_only_so_much_over_all_calls() -> None:
-    async with talk() as t:
-        t.slack.streams.size = 100
-        ts = await t.start(markdown_text="é" * 40)
-
-        errors = [
-            (await t.append(ts, "x" * 21))["error"],
-            (await t.stop(ts, markdown_text="x" * 21))["error"],
-        ]
-        fits = await t.append(ts, "x" * 20)
-
-        assert errors == ["msg_too_long", "msg_too_long"]
-        assert fits["ok"]
-        assert t.read() == "é" * 40 + "x" * 20
-
-
-@pytest.mark.parametrize("kind", ["markdown_text", "chunks"])
-async def test_a_call_takes_only_so_much(kind: str) -> None:
-    async with talk() as t:
-        t.slack.streams.size = 50_000
-        words = "x" * 12_000
-
-        def said(text: str) -> Payload:
-            chunks = [{"type": "markdown_text", "text": text}]
-            return {kind: text if kind == "markdown_text" else chunks}
-
-        place = {"channel": t.channel, "ts": await t.start()}
-
-        assert await t.refused("chat.appendStream", **place, **said(words + "x")) == "msg_too_long"
-        assert (await t.call("chat.appendStream", **place, **said(words)))["ok"]
-
-
-async def test_a_message_takes_fifty_blocks_over_all_calls() -> None:
-    def blocks(number: int) -> Payload:
-        return {"chunks": [{"type": "blocks", "blocks": [{"type": "divider"}] * number}]}
-
-    async with talk() as t:
-        place = {"channel": t.channel, "ts": await t.start(**blocks(30))}
-
-        refused = await t.refused("chat.appendStream", **place, **blocks(21))
-        fits = await t.call("chat.appendStream", **place, **blocks(20))
-        below = await t.call("chat.stopStream", **place, blocks=[{"type": "divider"}] * 50)
-
-        assert refused == "msg_blocks_too_many"
-        assert fits["ok"]
-        assert below["ok"]
-
-
-async def test_chunks_may_come_in_a_form() -> None:
-    async with talk() as t:
-        place = {key: str(value) for key, value in t.place.items()}
-        chunks = [{"type": "markdown_text", "text": "One"}]
-
-        started = await t.form("chat.startStream", {**place, "chunks": json.dumps(chunks)})
-
-        assert started["ok"]
-        assert t.read() == "One"
-
-
-@pytest.mark.parametrize("kind", ["plan_update", "task_update"])
-async def test_a_chunk_that_is_not_emulated_fails_the_test(kind: str) -> None:
-    async def call() -> None:
-        async with talk() as t:
-            await t.refused("chat.startStream", **t.place, chunks=[{"type": kind, "title": "x"}])
-
-    with pytest.raises(AssertionError, match=f"{kind} is not emulated"):
-        await call()
+        assert t.slack.pings == ["<!channel>"]
+        assert t.slack.unfurls == ["https://example.com/a", "https://example.com/b"]

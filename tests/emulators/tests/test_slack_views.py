@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from tests.emulators.slack import SlackEmulator
@@ -75,8 +73,6 @@ async def test_a_trigger_opens_one_view_within_three_seconds() -> None:
         clock.advance(3.1)
         late = {"trigger_id": found[1], "view": modal()}
         assert await refusal(client, "views.open", late) == "expired_trigger_id"
-        other = {"trigger_id": "1.2.3", "view": modal()}
-        assert await refusal(client, "views.open", other) == "invalid_trigger_id"
 
 
 async def test_an_outdated_view_is_not_changed_by_its_hash() -> None:
@@ -162,10 +158,6 @@ async def test_a_home_tab_is_published_for_one_person() -> None:
         assert home is not None
         assert home.texts == ["Words"]
         assert slack.home(bob) is None
-        titled = {"user_id": ann, "view": {"type": "home", "title": PLAIN, "blocks": [section]}}
-        assert await refusal(client, "views.publish", titled) == "invalid_arguments"
-        stranger = {"user_id": "U1", "view": {"type": "home", "blocks": [section]}}
-        assert await refusal(client, "views.publish", stranger) == "invalid_arguments"
 
 
 async def test_prompts_of_an_agent_are_suggested_without_a_thread() -> None:
@@ -183,23 +175,3 @@ async def test_prompts_of_an_agent_are_suggested_without_a_thread() -> None:
 
         assert silent == ("", [])
         assert slack.suggested(dm) == ("", [("Hi", "Hello?")])
-        many = {"channel_id": dm, "prompts": json.dumps(prompts * 5)}
-        method = "assistant.threads.setSuggestedPrompts"
-        assert await refusal(client, method, many) == "invalid_arguments"
-
-
-async def test_a_session_is_renamed_once_it_exists() -> None:
-    async with SlackEmulator() as slack, writer(slack) as client:
-        ann, place = slack.user("Ann"), slack.channel_id
-        ts = await slack.say(place, ann, "hello")
-        titled = {"channel_id": place, "thread_ts": ts, "title": "Hello"}
-
-        assert await refusal(client, "agents.sessions.rename", titled) == "session_not_found"
-        await client.assistant_threads_setStatus(
-            channel_id=place, thread_ts=ts, status="is thinking..."
-        )
-        await client.agents_sessions_rename(channel_id=place, thread_ts=ts, title="Hello")
-
-        assert slack.session_title(place, ts) == "Hello"
-        long = {**titled, "title": "x" * 201}
-        assert await refusal(client, "agents.sessions.rename", long) == "invalid_arguments"

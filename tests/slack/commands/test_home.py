@@ -8,7 +8,7 @@ from adapters.slack.manifest import PROMPTS
 from bot.commands.handlers import COMMANDS
 from bot.store import Store
 from tests.emulators.slack import SlackEmulator, View
-from tests.support.fakes import FakeIntake, RefusingStore
+from tests.support.fakes import FakeQueue, RefusingStore
 from tests.support.slack_commands import AWAY, chosen, commanded
 from tests.support.slack_platform import (
     Transport,
@@ -22,7 +22,7 @@ from tests.support.waiting import until
 
 @both_transports
 async def test_opening_a_dm_brings_a_greeting_and_questions(transport: Transport) -> None:
-    async with SlackEmulator() as slack, hearing(slack, FakeIntake(), transport):
+    async with SlackEmulator() as slack, hearing(slack, FakeQueue(), transport):
         ann = slack.user("Ann")
 
         await slack.open_home(ann)
@@ -36,7 +36,7 @@ async def test_opening_a_dm_brings_a_greeting_and_questions(transport: Transport
 async def test_an_operator_chooses_what_is_suggested() -> None:
     prompts = [("News", "What is new?")]
     async with SlackEmulator() as slack, joined(slack, prompts=prompts) as platform:
-        async with serving(platform.handler(FakeIntake())) as url:
+        async with serving(platform.handler(FakeQueue().intake)) as url:
             await slack.verify(url)
             ann = slack.user("Ann")
 

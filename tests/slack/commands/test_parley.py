@@ -97,15 +97,6 @@ async def test_stop_in_a_channel_ends_what_the_person_asked_there(store: Store) 
         assert read_by(slack, ann) == ["Stopped."]
 
 
-async def test_a_person_reads_what_they_have_used(store: Store) -> None:
-    async with commanded(store) as (slack, _):
-        ann = slack.user("Ann")
-
-        await slack.slash(slack.channel_id, ann, "/parley", "usage")
-
-        assert read_by(slack, ann)[0].startswith("Your questions today: 0")
-
-
 async def test_an_unknown_command_gets_the_list_of_those_that_exist(store: Store) -> None:
     async with commanded(store) as (slack, _):
         ann = slack.user("Ann")
@@ -364,7 +355,7 @@ async def test_who_asked_by_command_looks_after_the_thread(store: Store) -> None
 async def test_who_may_not_ask_is_offered_no_form_and_told_so_each_time(store: Store) -> None:
     async with commanded(store) as (slack, intake):
         ann = slack.user("Ann")
-        intake.access = AccessRules(blocked=frozenset({ann}))
+        intake.access.rules = AccessRules(blocked=frozenset({ann}))
         ts = await slack.say(slack.channel_id, ann, "Good morning")
 
         await slack.choose(slack.channel_id, ts, ann, "summarise")

@@ -2,50 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
 from adapters.slack.manifest import ASK_ABOUT_ID, SUMMARISE_ID
 from bot.commands.handlers import ASK_ABOUT, SUMMARY_QUESTION
-from bot.domain import ContextMessage, Turn
+from bot.domain import Turn
 from bot.errors import PersonBusy, StoreUnavailable
 from bot.store import Store
 from tests.emulators.slack import SCOPES, SlackEmulator
 from tests.emulators.slack.payload import Payload
-from tests.support.fakes import FakeIntake, NotedIntake
+from tests.support.fakes import FakeQueue, NotedIntake
 from tests.support.slack_commands import AWAY
 from tests.support.slack_platform import (
     LIMITS,
     Transport,
     both_transports,
+    heard,
     hearing,
 )
 from tests.support.waiting import until
 
 
-class KeepingIntake(FakeIntake):
-    """Keeps messages in memory."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.kept: dict[str, ContextMessage] = {}
-
-    async def keep_message(self, name: str, message: ContextMessage) -> None:
-        self._refuse()
-        self.kept[name] = message
-
-    async def kept_message(self, name: str) -> ContextMessage | None:
-        self._refuse()
-        return self.kept.get(name)
-
-
 @both_transports
 async def test_a_question_about_a_message_is_asked_in_its_thread(transport: Transport) -> None:
-    intake = KeepingIntake()
-    async with SlackEmulator() as slack, hearing(slack, intake, transport):
-        ann, bob = slack.user("Ann"), slack.user("Bob")
-        place = slack.channel_id
+    async with heard(transport) as (slack, intake, ann):
+        bob, place = slack.user("Bob"), slack.channel_id
         root = await slack.say(place, bob, "It is <!here> the 5 < 6th & more")
 
         await slack.choose(place, root, ann, ASK_ABOUT_ID)
@@ -128,9 +112,7 @@ async def test_a_form_that_is_sent_twice_asks_once(store: Store) -> None:
 
 @pytest.mark.parametrize("when", ["chosen", "submitted"])
 async def test_without_the_store_a_shortcut_says_so(when: str) -> None:
-    intake = KeepingIntake()
-    async with SlackEmulator() as slack, hearing(slack, intake):
-        ann = slack.user("Ann")
+    async with heard() as (slack, intake, ann):
         ts = await slack.say(slack.channel_id, ann, "Good morning")
         away = StoreUnavailable("no Redis")
         intake.refuses = away if when == "chosen" else None
@@ -140,30 +122,24 @@ async def test_without_the_store_a_shortcut_says_so(when: str) -> None:
         if when == "submitted":
             await slack.submit(ann, question="Why?")
 
-        shown = slack.modal(ann)
-        assert shown is not None
-        assert shown.texts == [AWAY]
+        assert shown(slack, ann) == [AWAY]
         assert len(slack.screen(slack.channel_id, ts)) == 1
 
 
 async def test_a_question_about_a_message_that_is_not_kept_any_more_says_so() -> None:
-    intake = KeepingIntake()
-    async with SlackEmulator() as slack, hearing(slack, intake):
-        ann = slack.user("Ann")
+    async with heard() as (slack, intake, ann):
         ts = await slack.say(slack.channel_id, ann, "Good morning")
         await slack.choose(slack.channel_id, ts, ann, ASK_ABOUT_ID)
-        intake.kept.clear()
+        intake.history.kept.clear()
 
         await slack.submit(ann, question="Why?")
 
-        shown = slack.modal(ann)
-        assert shown is not None
-        assert shown.texts == ["This form has expired. Please choose the message again."]
+        assert shown(slack, ann) == ["This form has expired. Please choose the message again."]
 
 
 @pytest.mark.parametrize("callback", [ASK_ABOUT_ID, SUMMARISE_ID])
 async def test_where_the_bot_is_no_member_it_asks_to_be_invited(callback: str) -> None:
-    intake = KeepingIntake()
+    intake = FakeQueue()
     async with SlackEmulator() as slack, hearing(slack, intake):
         ann, place = slack.user("Ann"), slack.channel("elsewhere", member=False)
         ts = await slack.say(place, ann, "Good morning")
@@ -172,15 +148,13 @@ async def test_where_the_bot_is_no_member_it_asks_to_be_invited(callback: str) -
         if callback == ASK_ABOUT_ID:
             await slack.submit(ann, question="Why?")
 
-        shown = slack.modal(ann)
-        assert shown is not None
-        assert "/invite @parley" in shown.texts[0]
+        assert "/invite @parley" in shown(slack, ann)[0]
         assert not intake.asked
 
 
 @pytest.mark.parametrize("callback", [ASK_ABOUT_ID, SUMMARISE_ID])
 async def test_a_person_who_may_not_ask_now_reads_why(callback: str) -> None:
-    intake = KeepingIntake()
+    intake = FakeQueue()
     intake.is_full = PersonBusy()
     async with SlackEmulator() as slack, hearing(slack, intake):
         ann = slack.user("Ann")
@@ -190,9 +164,7 @@ async def test_a_person_who_may_not_ask_now_reads_why(callback: str) -> None:
         if callback == ASK_ABOUT_ID:
             await slack.submit(ann, question="Why?")
 
-        shown = slack.modal(ann)
-        assert shown is not None
-        assert shown.texts == [PersonBusy.apology]
+        assert shown(slack, ann) == [PersonBusy.apology]
         assert len(slack.screen(slack.channel_id, ts)) == 1
 
 
@@ -231,40 +203,31 @@ async def test_of_more_than_may_be_read_a_summary_has_the_newest_and_says_so(sto
         assert slack.screen(place, start)[-1].text == note
 
 
-async def test_a_summary_from_the_beginning_of_a_thread_reads_the_thread(store: Store) -> None:
+@pytest.mark.parametrize(
+    ("chosen", "read"),
+    [(0, ["Shall we meet?", "On Thursday", "At noon"]), (1, ["On Thursday", "At noon"])],
+)
+async def test_a_summary_in_a_thread_reads_the_thread_from_the_message_on(
+    store: Store, chosen: int, read: list[str]
+) -> None:
     intake = NotedIntake(store)
     async with SlackEmulator() as slack, hearing(slack, intake):
-        ann = slack.user("Ann")
-        place = slack.channel_id
+        ann, place = slack.user("Ann"), slack.channel_id
         root = await slack.say(place, ann, "Shall we meet?")
-        await slack.say(place, ann, "At noon", thread_ts=root)
+        replies = [
+            await slack.say(place, ann, text, thread_ts=root) for text in ("On Thursday", "At noon")
+        ]
         await slack.say(place, ann, "Elsewhere")
 
-        await slack.choose(place, root, ann, SUMMARISE_ID)
-
-        [turn] = intake.turns
-        assert said(turn) == ["Shall we meet?", "At noon"]
-
-
-async def test_a_summary_from_a_reply_reads_the_thread_from_there_on(store: Store) -> None:
-    intake = NotedIntake(store)
-    async with SlackEmulator() as slack, hearing(slack, intake):
-        ann = slack.user("Ann")
-        place = slack.channel_id
-        root = await slack.say(place, ann, "Shall we meet?")
-        reply = await slack.say(place, ann, "On Thursday", thread_ts=root)
-        await slack.say(place, ann, "At noon", thread_ts=root)
-        await slack.say(place, ann, "Elsewhere")
-
-        await slack.choose(place, reply, ann, SUMMARISE_ID)
+        await slack.choose(place, (root, *replies)[chosen], ann, SUMMARISE_ID)
 
         [turn] = intake.turns
         assert turn.place["thread"] == root
-        assert said(turn) == ["On Thursday", "At noon"]
+        assert said(turn) == read
 
 
 async def test_a_summary_without_the_scope_names_it() -> None:
-    intake = KeepingIntake()
+    intake = FakeQueue()
     scopes = SCOPES - {"channels:history"}
     async with SlackEmulator(scopes=scopes) as slack, hearing(slack, intake):
         ann = slack.user("Ann")
@@ -272,16 +235,12 @@ async def test_a_summary_without_the_scope_names_it() -> None:
 
         await slack.choose(slack.channel_id, ts, ann, SUMMARISE_ID)
 
-        shown = slack.modal(ann)
-        assert shown is not None
-        assert "channels:history" in shown.texts[0]
+        assert "channels:history" in shown(slack, ann)[0]
 
 
 async def test_a_question_that_cannot_be_stored_in_time_is_taken_back() -> None:
-    intake = KeepingIntake()
     limits = replace(LIMITS, command_answered_within=0.5)
-    async with SlackEmulator() as slack, hearing(slack, intake, limits=limits):
-        ann = slack.user("Ann")
+    async with heard(limits=limits) as (slack, intake, ann):
         ts = await slack.say(slack.channel_id, ann, "Good morning")
         await slack.choose(slack.channel_id, ts, ann, ASK_ABOUT_ID)
         intake.open.clear()
@@ -289,9 +248,7 @@ async def test_a_question_that_cannot_be_stored_in_time_is_taken_back() -> None:
         await slack.submit(ann, question="Why?")
         await until(lambda: any(call.method == "chat.delete" for call in slack.requests))
 
-        shown = slack.modal(ann)
-        assert shown is not None
-        assert shown.texts == [AWAY]
+        assert shown(slack, ann) == [AWAY]
         assert len(slack.screen(slack.channel_id, ts)) == 1
 
 
@@ -299,3 +256,10 @@ def said(turn: Turn) -> list[str]:
     """What the prompt shows before the question, the message that was chosen first."""
     assert turn.quote is not None
     return [turn.quote.text, *(one.text for one in turn.context or ())]
+
+
+def shown(slack: SlackEmulator, user: str) -> Sequence[str]:
+    """What the person's modal says."""
+    modal = slack.modal(user)
+    assert modal
+    return modal.texts

@@ -16,11 +16,12 @@ from bot.domain import Person, ThreadKey
 from bot.errors import PersonBusy, Refused, StoreUnavailable, ThreadBusy
 from bot.store import Store
 from tests.emulators.slack import SlackEmulator
-from tests.support.fakes import FakeIntake, NotedIntake
+from tests.support.fakes import FakeQueue, NotedIntake
 from tests.support.slack_platform import (
     LIMITS,
     Transport,
     both_transports,
+    heard,
     hearing,
     joined,
     send_body,
@@ -31,10 +32,7 @@ from tests.support.waiting import until
 
 @both_transports
 async def test_ask_posts_the_question_and_is_answered_in_its_thread(transport: Transport) -> None:
-    intake = FakeIntake()
-    async with SlackEmulator() as slack, hearing(slack, intake, transport):
-        ann = slack.user("Ann")
-
+    async with heard(transport) as (slack, intake, ann):
         delivery = await slack.slash(slack.channel_id, ann, "/ask", "why is <b> & so on?")
 
         [question] = slack.screen(slack.channel_id)
@@ -49,11 +47,11 @@ async def test_ask_posts_the_question_and_is_answered_in_its_thread(transport: T
 
 
 async def test_a_question_that_waits_for_a_worker_shows_that_it_was_heard() -> None:
-    intake = FakeIntake()
-    async with SlackEmulator() as slack, hearing(slack, intake):
-        ann, channel = slack.user("Ann"), slack.channel_id
+    async with heard() as (slack, intake, ann):
+        channel = slack.channel_id
         await slack.slash(channel, ann, "/ask", "one")
-        intake.waits = True
+        await until(lambda: intake.asked_for_waits)
+        intake.is_waiting = True
         # The top level of a DM has no line.
         await slack.say(slack.dm(ann), ann, "two")
         await until(lambda: "two" in intake.texts)
@@ -70,19 +68,22 @@ async def test_a_question_that_waits_for_a_worker_shows_that_it_was_heard() -> N
 
 
 @both_transports
-async def test_a_question_may_contain_the_word_payload(transport: Transport) -> None:
-    intake = FakeIntake()
-    async with SlackEmulator() as slack, hearing(slack, intake, transport):
-        delivery = await slack.slash(slack.channel_id, slack.user("Ann"), "/ask", "a payload?")
+@pytest.mark.parametrize("text", ["a payload?", "why? " * 1000])
+async def test_ask_shows_the_beginning_of_a_question_and_asks_all_of_it(
+    transport: Transport, text: str
+) -> None:
+    async with heard(transport) as (slack, intake, ann):
+        delivery = await slack.slash(slack.channel_id, ann, "/ask", text)
 
+        [question] = slack.screen(slack.channel_id)
         assert delivery.status == 200
-        assert intake.texts == ["a payload?"]
+        assert question.text.startswith(f"Ann asks: {text[:10]}")
+        assert question.text.endswith("…") == (len(text) > 1000)
+        assert intake.texts == [text.strip()]
 
 
 async def test_ask_in_a_dm_belongs_to_the_conversation_there() -> None:
-    intake = FakeIntake()
-    async with SlackEmulator() as slack, hearing(slack, intake):
-        ann = slack.user("Ann")
+    async with heard() as (slack, intake, ann):
         dm = slack.dm(ann)
 
         await slack.slash(dm, ann, "/ask", "why?")
@@ -93,12 +94,12 @@ async def test_ask_in_a_dm_belongs_to_the_conversation_there() -> None:
         assert intake.last.place == {"channel": dm, "thread": None, "question": question}
 
 
-async def test_ask_pings_nobody_and_shows_no_previews() -> None:
-    intake = FakeIntake()
-    async with SlackEmulator() as slack, hearing(slack, intake):
-        ann, bob = slack.user("Ann"), slack.user("<!here>")
+async def test_ask_pings_nobody_shows_no_previews_and_turns_no_text_around() -> None:
+    async with heard() as (slack, _, ann):
+        bob = slack.user("\u202e<!here>")
+        asked = f"<!channel> <@{ann}> \u2066https://a.example"
 
-        await slack.slash(slack.channel_id, bob, "/ask", f"<!channel> <@{ann}> https://a.example")
+        await slack.slash(slack.channel_id, bob, "/ask", asked)
 
         [question] = slack.screen(slack.channel_id)
         assert question.text == "<!here> asks: @channel @Ann https://a.example"
@@ -106,43 +107,20 @@ async def test_ask_pings_nobody_and_shows_no_previews() -> None:
         assert not slack.unfurls
 
 
-async def test_ask_turns_no_text_around() -> None:
-    intake = FakeIntake()
-    async with SlackEmulator() as slack, hearing(slack, intake):
-        ann = slack.user("\u202eAnn")
-
-        await slack.slash(slack.channel_id, ann, "/ask", "why \u2066so?")
-
-        assert slack.screen(slack.channel_id)[-1].text == "Ann asks: why so?"
-
-
-async def test_ask_shows_the_beginning_of_a_long_question() -> None:
-    intake = FakeIntake()
-    async with SlackEmulator() as slack, hearing(slack, intake):
-        await slack.slash(slack.channel_id, slack.user("Ann"), "/ask", "why? " * 1000)
-
-        [question] = slack.screen(slack.channel_id)
-        assert question.text.startswith("Ann asks: why? why?")
-        assert question.text.endswith("…")
-        assert intake.last.text == ("why? " * 1000).strip()
-
-
 @both_transports
 async def test_ask_without_a_question_gets_a_line_of_help(transport: Transport) -> None:
-    intake = FakeIntake()
-    async with SlackEmulator() as slack, hearing(slack, intake, transport):
-        await slack.slash(slack.channel_id, slack.user("Ann"), "/ask", "  ")
+    async with heard(transport) as (slack, _, ann):
+        await slack.slash(slack.channel_id, ann, "/ask", "  ")
 
         assert slack.ephemerals[0].text.startswith("Ask me something: `/ask ")
         assert not slack.screen(slack.channel_id)
 
 
 async def test_ask_without_membership_explains_how_to_invite_the_bot() -> None:
-    intake = FakeIntake()
-    async with SlackEmulator() as slack, hearing(slack, intake):
+    async with heard() as (slack, intake, ann):
         elsewhere = slack.channel("elsewhere", member=False)
 
-        await slack.slash(elsewhere, slack.user("Ann"), "/ask", "why?")
+        await slack.slash(elsewhere, ann, "/ask", "why?")
 
         assert "/invite @parley" in slack.ephemerals[0].text
         assert not intake.asked
@@ -152,7 +130,7 @@ async def test_ask_without_membership_explains_how_to_invite_the_bot() -> None:
 async def test_ask_posts_no_question_for_which_there_is_no_room(
     refusal: Refused | StoreUnavailable,
 ) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     intake.is_full = refusal
     async with SlackEmulator() as slack, hearing(slack, intake):
         await slack.slash(slack.channel_id, slack.user("Ann"), "/ask", "why?")
@@ -166,10 +144,8 @@ async def test_ask_posts_no_question_for_which_there_is_no_room(
 async def test_ask_takes_a_question_back_that_was_not_admitted(
     refusal: Refused | StoreUnavailable,
 ) -> None:
-    intake = FakeIntake()
-    intake.refuses = refusal
-    async with SlackEmulator() as slack, hearing(slack, intake):
-        await slack.slash(slack.channel_id, slack.user("Ann"), "/ask", "why?")
+    async with heard(refuses=refusal) as (slack, _, ann):
+        await slack.slash(slack.channel_id, ann, "/ask", "why?")
         await until(lambda: any(call.method == "chat.delete" for call in slack.requests))
 
         assert slack.ephemerals[0].text == excuse(refusal)
@@ -177,7 +153,7 @@ async def test_ask_takes_a_question_back_that_was_not_admitted(
 
 
 async def test_ask_takes_a_question_back_whose_turn_is_known() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     intake.knows_all = True
     async with SlackEmulator() as slack, hearing(slack, intake):
         await slack.slash(slack.channel_id, slack.user("Ann"), "/ask", "why?")
@@ -188,12 +164,12 @@ async def test_ask_takes_a_question_back_whose_turn_is_known() -> None:
 
 
 async def test_a_command_that_is_sent_again_is_one_turn() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator() as slack, joined(slack) as platform:
         names = {"user_id": slack.user("Ann"), "channel_id": slack.channel_id, "command": "/ask"}
         fields = {**names, "team_id": slack.team_id, "trigger_id": "1.2.3", "text": "why?"}
         body = urlencode(fields).encode()
-        async with serving(platform.handler(intake)) as url:
+        async with serving(platform.handler(intake.intake)) as url:
             for _ in range(2):
                 await send_body(slack, url, body, kind="application/x-www-form-urlencoded")
             await until(lambda: any(call.method == "chat.delete" for call in slack.requests))
@@ -205,11 +181,10 @@ async def test_a_command_that_is_sent_again_is_one_turn() -> None:
 
 @pytest.mark.parametrize("error", [None, "is_archived", "msg_too_long"])
 async def test_ask_apologizes_when_the_question_cannot_be_posted(error: str | None) -> None:
-    intake = FakeIntake()
-    async with SlackEmulator() as slack, hearing(slack, intake):
+    async with heard() as (slack, intake, ann):
         slack.fail("chat.postMessage", error=error)
 
-        delivery = await slack.slash(slack.channel_id, slack.user("Ann"), "/ask", "why?")
+        delivery = await slack.slash(slack.channel_id, ann, "/ask", "why?")
 
         assert delivery.status == 200
         assert slack.ephemerals[0].text == AWAY
@@ -217,7 +192,7 @@ async def test_ask_apologizes_when_the_question_cannot_be_posted(error: str | No
 
 
 async def test_ask_apologizes_in_time_and_takes_a_late_question_back() -> None:
-    intake, posted = FakeIntake(), asyncio.Event()
+    intake, posted = FakeQueue(), asyncio.Event()
     limits = replace(LIMITS, question_posted_within=0.2)
     async with SlackEmulator() as slack, hearing(slack, intake, limits=limits):
         slack.fail("chat.postMessage", "late", gate=posted)
@@ -233,7 +208,7 @@ async def test_ask_apologizes_in_time_and_takes_a_late_question_back() -> None:
 
 
 async def test_ask_apologizes_if_admission_takes_too_long() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     intake.open.clear()
     limits = replace(LIMITS, command_answered_within=0.5)
     async with SlackEmulator() as slack, hearing(slack, intake, limits=limits):
@@ -253,7 +228,7 @@ async def test_who_may_not_use_the_bot_costs_nothing_and_reads_one_sentence(stor
     async with SlackEmulator() as slack:
         ann, eve = slack.user("Ann"), slack.user("Eve")
         intake = NotedIntake(store)
-        intake.access = AccessRules(people=frozenset({ann}))
+        intake.access.rules = AccessRules(people=frozenset({ann}))
         async with hearing(slack, intake):
             for text in ("why?", "stop", "really?"):
                 await slack.say(slack.channel_id, eve, f"{slack.bot_mention} {text}")
@@ -274,7 +249,7 @@ async def test_who_may_not_use_the_bot_costs_nothing_and_reads_one_sentence(stor
 async def test_a_used_quota_is_told_to_the_person_alone(store: Store) -> None:
     async with SlackEmulator() as slack:
         ann, intake = slack.user("Ann"), NotedIntake(store)
-        intake.access = AccessRules(quota=Quota(1))
+        intake.access.rules = AccessRules(quota=Quota(1))
         async with hearing(slack, intake):
             for text in ("one", "two"):
                 await slack.say(slack.channel_id, ann, f"{slack.bot_mention} {text}")

@@ -15,7 +15,7 @@ from bot.store import Store
 from tests.emulators.faults import How
 from tests.emulators.slack.conversations import UNLISTED_MOST
 from tests.emulators.slack.rates import Rate
-from tests.support.fakes import FakeIntake, NoLimits
+from tests.support.fakes import FakeQueue, NoLimits
 from tests.support.slack_platform import (
     LIMITS,
     SHORT_PAGES,
@@ -40,7 +40,7 @@ from tests.support.waiting import until
 
 
 async def test_a_dm_that_nobody_heard_is_a_turn(store: Store) -> None:
-    before, after = FakeIntake(), FakeIntake()
+    before, after = FakeQueue(), FakeQueue()
     async with quiet() as slack:
         ann = slack.user("Ann")
         dm = slack.dm(ann)
@@ -64,7 +64,7 @@ async def test_a_dm_that_nobody_heard_is_a_turn(store: Store) -> None:
 async def test_a_question_in_a_thread_that_nobody_heard_is_a_turn(
     store: Store, direct: bool
 ) -> None:
-    before, after = FakeIntake(), FakeIntake()
+    before, after = FakeQueue(), FakeQueue()
     async with quiet() as slack:
         ann = slack.user("Ann")
         place = slack.dm(ann) if direct else slack.channel_id
@@ -94,7 +94,7 @@ async def test_a_question_in_a_thread_that_nobody_heard_is_a_turn(
 async def test_a_question_that_has_replies_by_now_is_answered_where_it_was_asked(
     store: Store,
 ) -> None:
-    after = FakeIntake()
+    after = FakeQueue()
     async with quiet() as slack:
         dm = await missed(slack, store, "two")
         root = slack.screen(dm)[-1].ts
@@ -109,7 +109,7 @@ async def test_a_question_that_has_replies_by_now_is_answered_where_it_was_asked
 
 async def test_a_process_that_lost_its_sockets_catches_up(store: Store) -> None:
     limits = replace(LIMITS, reconnect=Backoff(0.05, 0.05))
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with quiet() as slack:
         ann = slack.user("Ann")
         dm = slack.dm(ann)
@@ -135,7 +135,7 @@ async def test_the_question_that_began_a_thread_is_not_read_as_one_that_was_miss
     store: Store,
 ) -> None:
     limits = replace(LIMITS, catch_up_age=0.0)
-    before, after = FakeIntake(), FakeIntake()
+    before, after = FakeQueue(), FakeQueue()
     async with quiet() as slack:
         ann = slack.user("Ann")
         async with listening(slack, before, store, limits=limits):
@@ -154,7 +154,7 @@ async def test_questions_that_are_too_old_are_not_answered(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     limits = replace(LIMITS, catch_up_age=0.0)
-    after = FakeIntake()
+    after = FakeQueue()
     async with quiet() as slack:
         await missed(slack, store, "two")
         await passed(store, 3600)
@@ -170,7 +170,7 @@ async def test_questions_that_are_too_old_are_not_answered(
 
 async def test_what_was_said_shortly_before_slack_was_heard_last_is_a_turn(store: Store) -> None:
     limits = replace(LIMITS, outage_after=0)
-    after = FakeIntake()
+    after = FakeQueue()
     async with quiet() as slack:
         await missed(slack, store, "two")
         await passed(store, -1)
@@ -183,7 +183,7 @@ async def test_what_was_said_shortly_before_slack_was_heard_last_is_a_turn(store
 
 
 async def test_a_bot_that_starts_for_the_first_time_reads_nothing(store: Store) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with quiet() as slack:
         ann = slack.user("Ann")
         await slack.say(slack.dm(ann), ann, "hello?")
@@ -200,7 +200,7 @@ async def test_a_bot_that_was_away_for_seconds_reads_nothing(store: Store) -> No
         await missed(slack, store, "two")
         await passed(store, 3)
 
-        async with listening(slack, FakeIntake(), store):
+        async with listening(slack, FakeQueue(), store):
             await until_heard(store)
 
         assert reads(slack) == []
@@ -212,7 +212,7 @@ async def test_a_bot_that_was_away_for_seconds_reads_nothing(store: Store) -> No
 @pytest.mark.parametrize("how", ["status", "drop", "hang"])
 async def test_a_conversation_whose_reading_fails_is_read_again(store: Store, how: How) -> None:
     limits = replace(LIMITS, catch_up_pass=0.5)
-    after = FakeIntake()
+    after = FakeQueue()
     async with quiet() as slack:
         await missed(slack, store, "two")
         slack.fail("conversations.history", how)
@@ -236,7 +236,7 @@ class BreaksOnce(NoLimits):
 async def test_an_error_while_catching_up_is_retried(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
-    after = FakeIntake()
+    after = FakeQueue()
     async with quiet() as slack:
         await missed(slack, store, "two")
 
@@ -248,7 +248,7 @@ async def test_an_error_while_catching_up_is_retried(
 
 
 async def test_a_conversation_whose_reading_fails_delays_no_other(store: Store) -> None:
-    after = FakeIntake()
+    after = FakeQueue()
     async with quiet() as slack:
         await missed_from_each(slack, store, "Ann", "Ben", "Cleo")
         slack.fail("conversations.history", status=500)
@@ -261,7 +261,7 @@ async def test_a_conversation_whose_reading_fails_delays_no_other(store: Store) 
 
 async def test_threads_are_read_though_dms_hang(store: Store) -> None:
     limits = replace(LIMITS, catch_up_pass=0.3)
-    after = FakeIntake()
+    after = FakeQueue()
     async with quiet() as slack:
         await used(store, ("D0HANGS", ""))
         await missed_in_thread(slack, store, ["one"], talk=0)
@@ -273,7 +273,7 @@ async def test_threads_are_read_though_dms_hang(store: Store) -> None:
 
 
 async def test_nothing_counts_as_heard_before_it_is_read(store: Store) -> None:
-    after = FakeIntake()
+    after = FakeQueue()
     async with quiet() as slack:
         await missed(slack, store, "two")
         slack.fail("conversations.history", status=500, times=1000)
@@ -289,7 +289,7 @@ async def test_nothing_counts_as_heard_before_it_is_read(store: Store) -> None:
 
 
 async def test_a_pause_that_slack_asks_for_is_kept_and_then_the_rest_is_read(store: Store) -> None:
-    after, slots = FakeIntake(), Slots(99)
+    after, slots = FakeQueue(), Slots(99)
     once_a_minute = Rate(calls=1, seconds=60.0, burst=1)
     async with quiet(rates={"conversations.history": once_a_minute}) as slack:
         await missed_from_each(slack, store, "Ann", "Ben", "Cleo")
@@ -309,7 +309,7 @@ async def test_a_pause_that_slack_asks_for_is_kept_and_then_the_rest_is_read(sto
 
 
 async def test_conversations_beyond_the_budget_wait_for_a_slot(store: Store) -> None:
-    after, slots = FakeIntake(), Slots(2)
+    after, slots = FakeQueue(), Slots(2)
     async with quiet() as slack:
         await missed_from_each(slack, store, "Ann", "Ben", "Cleo")
 
@@ -326,7 +326,7 @@ async def test_questions_do_not_wait_for_conversations_beyond_the_budget(
     store: Store,
 ) -> None:
     limits = replace(LIMITS, catch_up_requests=2)
-    after = FakeIntake()
+    after = FakeQueue()
     async with quiet() as slack:
         await missed_from_each(slack, store, "Ann", "Ben", "Cleo")
 
@@ -340,7 +340,7 @@ async def test_questions_do_not_wait_for_conversations_beyond_the_budget(
 async def test_all_pages_of_a_conversation_are_admitted_in_order(
     store: Store, direct: bool
 ) -> None:
-    after = FakeIntake()
+    after = FakeQueue()
     texts = [f"question {number}" for number in range(UNLISTED_MOST)]
     async with quiet(unlisted=True, rates=SHORT_PAGES) as slack:
         if direct:
@@ -361,7 +361,7 @@ async def test_all_pages_of_a_conversation_are_admitted_in_order(
 async def test_the_rest_of_a_very_long_conversation_is_left_out_with_a_warning(
     store: Store, caplog: pytest.LogCaptureFixture, texts: list[str]
 ) -> None:
-    after = FakeIntake()
+    after = FakeQueue()
     async with quiet(unlisted=True, rates=SHORT_PAGES) as slack:
         # The parent is on the first page.
         await missed_in_thread(slack, store, texts, talk=MOST_PAGES * UNLISTED_MOST - 2)
@@ -384,7 +384,7 @@ async def test_what_cannot_be_read_in_time_is_left_out_with_a_warning(
         slack.fail("conversations.history", status=500, times=1000)
         slack.fail("conversations.replies", status=500, times=1000)
 
-        async with listening(slack, FakeIntake(), store, limits=limits):
+        async with listening(slack, FakeQueue(), store, limits=limits):
             await until_heard(store)
         slack.heal()
 
@@ -395,7 +395,7 @@ async def test_what_cannot_be_read_in_time_is_left_out_with_a_warning(
 async def test_what_was_read_in_time_is_admitted_though_the_rest_was_not(
     store: Store,
 ) -> None:
-    after, limits = FakeIntake(), replace(LIMITS, catch_up_timeout=0.0)
+    after, limits = FakeQueue(), replace(LIMITS, catch_up_timeout=0.0)
     texts = [f"question {number}" for number in range(UNLISTED_MOST + 1)]
     async with quiet(unlisted=True, rates=SHORT_PAGES) as slack:
         await missed(slack, store, *texts)
@@ -410,7 +410,7 @@ async def test_what_was_read_in_time_is_admitted_though_the_rest_was_not(
 async def test_a_conversation_that_cannot_be_read_stops_no_other(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
-    after = FakeIntake()
+    after = FakeQueue()
     async with quiet() as slack:
         await used(store, ("D0GONE", ""))
         await missed(slack, store, "two")
@@ -425,11 +425,11 @@ async def test_a_conversation_that_cannot_be_read_stops_no_other(
 
 async def test_a_process_that_ends_while_catching_up_leaves_it_to_the_next(store: Store) -> None:
     limits = replace(LIMITS, claim_seconds=1)
-    after = FakeIntake()
+    after = FakeQueue()
     async with quiet() as slack:
         await missed(slack, store, "two")
         slack.fail("conversations.history", status=500, times=1000)
-        async with listening(slack, FakeIntake(), store, limits=limits):
+        async with listening(slack, FakeQueue(), store, limits=limits):
             await until(lambda: reads(slack))
         slack.heal()
 
@@ -439,7 +439,7 @@ async def test_a_process_that_ends_while_catching_up_leaves_it_to_the_next(store
 
 async def test_catching_up_begins_again_if_the_sockets_are_lost_meanwhile(store: Store) -> None:
     limits = replace(LIMITS, reconnect=Backoff(0.05, 0.05))
-    after = FakeIntake()
+    after = FakeQueue()
     async with quiet() as slack:
         await used(store, (slack.channel_id, "1700000000.000100"))
         dm = await missed(slack, store, "two")
@@ -463,7 +463,7 @@ async def test_a_later_outage_is_read_anew(store: Store) -> None:
     async with quiet() as slack:
         await missed(slack, store, "two")
 
-        async with listening(slack, FakeIntake(), store, limits=limits):
+        async with listening(slack, FakeQueue(), store, limits=limits):
             await until_heard(store)
             await passed(store, 60)
             await until_heard(store)
@@ -479,7 +479,7 @@ async def test_a_later_outage_is_read_anew_if_another_process_ended_the_first(
         await missed(slack, store, "two")
         slack.fail("conversations.history", status=500, times=1000)
 
-        async with listening(slack, FakeIntake(), store):
+        async with listening(slack, FakeQueue(), store):
             await until(lambda: reads(slack))
             await store.command("DEL", store.key("slack", TEAM, "looking"))
             await passed(store, 3)

@@ -13,7 +13,7 @@ from bot.domain import Exchange, Shown
 from bot.store import Store
 from tests.emulators.slack import SlackEmulator
 from tests.support.at_work import take
-from tests.support.fakes import FakeIntake, NotedIntake
+from tests.support.fakes import FakeQueue, NotedIntake
 from tests.support.slack_commands import read_by
 from tests.support.slack_platform import dm_event, first, hearing, joined, send_body, serving
 from tests.support.waiting import until
@@ -43,10 +43,10 @@ THERE = {"enterprise_id": ORG, "team_id": "T0OTHER", "is_enterprise_install": Fa
 async def test_events_of_our_organisation_are_ours_as_far_as_our_token_is_good(
     wrapper: dict[str, object], of_the_team: bool, of_the_organisation: bool, is_org_wide: bool
 ) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator() as slack:
         in_an_organisation(slack, is_org_wide=is_org_wide)
-        async with joined(slack) as platform, serving(platform.handler(intake)) as url:
+        async with joined(slack) as platform, serving(platform.handler(intake.intake)) as url:
             wrapped = {"type": "event_callback", "event": dm_event(slack), **wrapper}
             status = await send_body(slack, url, json.dumps(wrapped).encode())
 
@@ -58,7 +58,7 @@ async def test_events_of_our_organisation_are_ours_as_far_as_our_token_is_good(
 async def test_a_command_in_another_workspace_of_the_organisation_needs_its_token(
     is_org_wide: bool,
 ) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator() as slack:
         in_an_organisation(slack, is_org_wide=is_org_wide)
         ann = slack.user("Ann")
@@ -71,7 +71,7 @@ async def test_a_command_in_another_workspace_of_the_organisation_needs_its_toke
             "team_id": "T0OTHER",
             "enterprise_id": ORG,
         }
-        async with joined(slack) as platform, serving(platform.handler(intake)) as url:
+        async with joined(slack) as platform, serving(platform.handler(intake.intake)) as url:
             body, kind = urlencode(fields).encode(), "application/x-www-form-urlencoded"
             status = await send_body(slack, url, body, kind=kind)
 
@@ -80,10 +80,10 @@ async def test_a_command_in_another_workspace_of_the_organisation_needs_its_toke
 
 
 async def test_a_press_in_an_organisation_names_no_workspace() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator() as slack:
         in_an_organisation(slack, is_org_wide=True)
-        async with joined(slack) as platform, serving(platform.handler(intake)) as url:
+        async with joined(slack) as platform, serving(platform.handler(intake.intake)) as url:
             wrapped = {"type": "event_callback", "event": dm_event(slack), **ORG_INSTALL}
             await send_body(slack, url, json.dumps(wrapped).encode())
             press = {
@@ -107,7 +107,7 @@ async def test_people_of_another_workspace_are_kept_out_by_the_list_of_servers(
     store: Store, home: str, files: tuple[str, ...]
 ) -> None:
     intake = NotedIntake(store)
-    intake.access = AccessRules(servers=frozenset({TEAM}))
+    intake.access.rules = AccessRules(servers=frozenset({TEAM}))
     async with SlackEmulator() as slack, hearing(slack, intake):
         ann, eve = slack.user("Ann"), slack.user("Eve")
         slack.foreign[eve] = home
@@ -125,7 +125,7 @@ async def test_a_person_of_whom_slack_tells_no_workspace_is_of_none_in_the_list(
     store: Store,
 ) -> None:
     intake = NotedIntake(store)
-    intake.access = AccessRules(servers=frozenset({TEAM}))
+    intake.access.rules = AccessRules(servers=frozenset({TEAM}))
     async with SlackEmulator() as slack, hearing(slack, intake):
         eve = slack.user("Eve")
         slack.fail("users.info", status=500, times=9)
@@ -138,7 +138,7 @@ async def test_a_person_of_whom_slack_tells_no_workspace_is_of_none_in_the_list(
 
 async def test_the_menu_of_a_message_is_not_for_people_of_another_workspace(store: Store) -> None:
     intake = NotedIntake(store)
-    intake.access = AccessRules(servers=frozenset({TEAM}))
+    intake.access.rules = AccessRules(servers=frozenset({TEAM}))
     async with SlackEmulator() as slack, hearing(slack, intake):
         ann, eve = slack.user("Ann"), slack.user("Eve")
         slack.foreign[eve] = "T0OTHER001"
@@ -167,7 +167,7 @@ async def test_who_was_admitted_before_may_not_go_on_from_another_workspace(stor
         await intake.queue.leases.finish(
             taken, Shown((shown,), "Yes", "Yes", outcome="done"), exchange
         )
-        intake.access = AccessRules(servers=frozenset({TEAM}))
+        intake.access.rules = AccessRules(servers=frozenset({TEAM}))
 
         await slack.click(slack.channel_id, shown.rpartition(":")[2], eve, "regenerate")
         await until(lambda: read_by(slack, eve))

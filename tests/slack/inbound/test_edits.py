@@ -9,12 +9,12 @@ import pytest
 from bot.errors import StoreUnavailable
 from tests.emulators.slack import SlackEmulator
 from tests.emulators.slack.payload import Payload
-from tests.support.fakes import FakeIntake
-from tests.support.slack_platform import hearing
+from tests.support.fakes import FakeQueue
+from tests.support.slack_platform import heard, hearing
 from tests.support.waiting import until
 
 
-def edits(intake: FakeIntake) -> list[str]:
+def edits(intake: FakeQueue) -> list[str]:
     return [turn.text for turn, _ in intake.edits]
 
 
@@ -36,9 +36,7 @@ async def tell_change(slack: SlackEmulator, dm: str, message: Payload, before: P
 
 
 async def test_an_edited_dm_is_the_turn_that_it_was_with_another_text() -> None:
-    intake = FakeIntake()
-    async with SlackEmulator() as slack, hearing(slack, intake):
-        ann = slack.user("Ann")
+    async with heard() as (slack, intake, ann):
         ts = await slack.say(slack.dm(ann), ann, "why?")
         await until(lambda: intake.turns)
 
@@ -53,9 +51,8 @@ async def test_an_edited_dm_is_the_turn_that_it_was_with_another_text() -> None:
 
 
 async def test_a_message_that_mentions_the_bot_only_now_is_an_edit() -> None:
-    intake = FakeIntake()
-    async with SlackEmulator() as slack, hearing(slack, intake):
-        ts = await slack.say(slack.channel_id, slack.user("Ann"), "why?")
+    async with heard() as (slack, intake, ann):
+        ts = await slack.say(slack.channel_id, ann, "why?")
 
         await slack.edit(slack.channel_id, ts, f"{slack.bot_mention} why?")
         await until(lambda: intake.turns)
@@ -65,7 +62,7 @@ async def test_a_message_that_mentions_the_bot_only_now_is_an_edit() -> None:
 
 @pytest.mark.parametrize("subscribed", [{"app_mention"}, {"message.channels"}])
 async def test_an_edited_mention_is_heard_by_either_event(subscribed: set[str]) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator(subscribed=subscribed) as slack, hearing(slack, intake):
         said = f"{slack.bot_mention} why?"
         ts = await slack.say(slack.channel_id, slack.user("Ann"), said)
@@ -92,9 +89,7 @@ async def test_an_edited_mention_is_heard_by_either_event(subscribed: set[str]) 
 async def test_changes_that_are_no_edits_of_the_author_are_not_for_us(
     change: Payload, before: Payload
 ) -> None:
-    intake = FakeIntake()
-    async with SlackEmulator() as slack, hearing(slack, intake):
-        ann = slack.user("Ann")
+    async with heard() as (slack, intake, ann):
         dm = slack.dm(ann)
         message: Payload = {
             "type": "message", "user": "UANN", "text": "a", "ts": "1700000000.000001"
@@ -109,17 +104,14 @@ async def test_changes_that_are_no_edits_of_the_author_are_not_for_us(
 
 @pytest.mark.parametrize("message", [None, [], {}, {"text": 5}, {"edited": {}}])
 async def test_a_change_that_cannot_be_read_is_acknowledged(message: object) -> None:
-    intake = FakeIntake()
-    async with SlackEmulator() as slack, hearing(slack, intake):
-        ann = slack.user("Ann")
-
+    async with heard() as (slack, intake, ann):
         await tell_change(slack, slack.dm(ann), message, None)  # type: ignore[arg-type]
 
         assert intake.edits == []
 
 
 async def test_an_edit_that_was_not_stored_is_sent_again() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator(retry_after=(0.0,)) as slack, hearing(slack, intake):
         ann = slack.user("Ann")
         ts = await slack.say(slack.dm(ann), ann, "why?")

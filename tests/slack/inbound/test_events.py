@@ -10,9 +10,9 @@ import pytest
 
 from adapters.slack.inbound.events import Press, to_press
 from bot.domain import Person, ThreadKey
-from bot.errors import HasEnded, NotTheLast, Refused, StoreUnavailable, ThreadBusy
+from bot.errors import HasEnded, NotTheLast, PersonBusy, Refused, StoreUnavailable, ThreadBusy
 from tests.emulators.slack import SlackEmulator
-from tests.support.fakes import FakeIntake
+from tests.support.fakes import FakeQueue
 from tests.support.slack_platform import (
     LIMITS,
     Transport,
@@ -20,6 +20,7 @@ from tests.support.slack_platform import (
     dm_event,
     fast,
     first,
+    heard,
     hearing,
     joined,
     send,
@@ -30,10 +31,7 @@ from tests.support.waiting import until
 
 @both_transports
 async def test_a_mention_is_a_turn_that_is_answered_in_its_thread(transport: Transport) -> None:
-    intake = FakeIntake()
-    async with SlackEmulator() as slack, hearing(slack, intake, transport):
-        ann = slack.user("Ann")
-
+    async with heard(transport) as (slack, intake, ann):
         ts = await slack.say(slack.channel_id, ann, f"{slack.bot_mention} why is the sky blue?")
         await until(lambda: intake.turns)
 
@@ -47,9 +45,7 @@ async def test_a_mention_is_a_turn_that_is_answered_in_its_thread(transport: Tra
 
 
 async def test_a_mention_in_a_thread_belongs_to_the_thread() -> None:
-    intake = FakeIntake()
-    async with SlackEmulator() as slack, hearing(slack, intake):
-        ann = slack.user("Ann")
+    async with heard() as (slack, intake, ann):
         parent = await slack.say(slack.channel_id, ann, "lunch?")
 
         ts = await slack.say(slack.channel_id, ann, f"{slack.bot_mention} where?", thread_ts=parent)
@@ -60,38 +56,27 @@ async def test_a_mention_in_a_thread_belongs_to_the_thread() -> None:
         assert intake.last.place["thread"] == parent
 
 
-async def test_a_mention_that_arrives_twice_is_admitted_once() -> None:
-    intake = FakeIntake()
-    async with SlackEmulator() as slack, hearing(slack, intake):
-        await slack.say(slack.channel_id, slack.user("Ann"), f"{slack.bot_mention} why?")
-        await until(lambda: len(slack.deliveries) == 2)
-
-        assert sorted(delivery.kind for delivery in slack.deliveries) == ["app_mention", "message"]
-        assert len(intake.asked) == 1
-
-
 @both_transports
-async def test_an_event_delivered_three_times_has_one_turn_id(transport: Transport) -> None:
-    intake = FakeIntake()
-    async with SlackEmulator() as slack, hearing(slack, intake, transport):
-        ts = await slack.say(slack.channel_id, slack.user("Ann"), f"{slack.bot_mention} why?")
-        await until(lambda: intake.turns)
+async def test_a_mention_is_admitted_once_however_often_it_arrives(transport: Transport) -> None:
+    async with heard(transport) as (slack, intake, ann):
+        ts = await slack.say(slack.channel_id, ann, f"{slack.bot_mention} why?")
+        await until(lambda: len(slack.deliveries) == 2)
+        kinds, once = sorted(one.kind for one in slack.deliveries), len(intake.asked)
 
         await slack.redeliver(ts)
         await slack.redeliver(ts)
 
-        assert len(intake.asked) == 3
-        assert len(intake.turns) == 1
+        assert (kinds, once) == (["app_mention", "message"], 1)
+        assert (len(intake.asked), len(intake.turns)) == (3, 1)
         assert {delivery.status for delivery in slack.deliveries} == {200}
 
 
 @both_transports
 async def test_a_dm_is_answered_at_its_top_level(transport: Transport) -> None:
-    intake = FakeIntake()
-    async with SlackEmulator() as slack, hearing(slack, intake, transport):
-        dm = slack.dm(slack.user("Ann"))
+    async with heard(transport) as (slack, intake, ann):
+        dm = slack.dm(ann)
 
-        ts = await slack.say(dm, slack.user("Ann"), "why?")
+        ts = await slack.say(dm, ann, "why?")
         await until(lambda: intake.turns)
 
         assert intake.last.key == ThreadKey("slack", slack.team_id, dm, dm)
@@ -102,7 +87,7 @@ IMPATIENT = replace(LIMITS, name_timeout=0.0)
 
 
 async def test_a_dm_waits_for_no_late_name_and_the_next_question_has_it_with_the_zone() -> None:
-    intake, answered = FakeIntake(), asyncio.Event()
+    intake, answered = FakeQueue(), asyncio.Event()
     async with SlackEmulator() as slack, hearing(slack, intake, limits=IMPATIENT) as platform:
         ann = slack.user("Ann")
         slack.set_zone(ann, "Asia/Tokyo")
@@ -121,9 +106,7 @@ async def test_a_dm_waits_for_no_late_name_and_the_next_question_has_it_with_the
 
 
 async def test_a_thread_of_a_dm_is_answered_there() -> None:
-    intake = FakeIntake()
-    async with SlackEmulator() as slack, hearing(slack, intake):
-        ann = slack.user("Ann")
+    async with heard() as (slack, intake, ann):
         dm = slack.dm(ann)
         parent = await slack.say(dm, ann, "why?")
 
@@ -136,9 +119,8 @@ async def test_a_thread_of_a_dm_is_answered_there() -> None:
 
 
 async def test_messages_without_a_mention_are_acknowledged_and_ignored() -> None:
-    intake = FakeIntake()
-    async with SlackEmulator() as slack, hearing(slack, intake):
-        await slack.say(slack.channel_id, slack.user("Ann"), "lunch?")
+    async with heard() as (slack, intake, ann):
+        await slack.say(slack.channel_id, ann, "lunch?")
         await until(lambda: slack.deliveries)
 
         assert slack.deliveries[0].status == 200
@@ -164,9 +146,9 @@ async def test_messages_without_a_mention_are_acknowledged_and_ignored() -> None
 async def test_what_no_person_wrote_is_acknowledged_and_ignored(
     change: dict[str, object],
 ) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator() as slack, joined(slack) as platform:
-        async with serving(platform.handler(intake)) as url:
+        async with serving(platform.handler(intake.intake)) as url:
             status = await send(slack, url, {**dm_event(slack), **change})
 
         assert status == 200
@@ -176,12 +158,12 @@ async def test_what_no_person_wrote_is_acknowledged_and_ignored(
 
 @pytest.mark.parametrize("subtype", ["file_share", "thread_broadcast"])
 async def test_files_are_named_in_brackets(subtype: str) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator() as slack, joined(slack) as platform:
         files = [{"name": "report.pdf"}, {"name": "cat.png"}]
         event = {**dm_event(slack), "subtype": subtype, "files": files}
 
-        async with serving(platform.handler(intake)) as url:
+        async with serving(platform.handler(intake.intake)) as url:
             await send(slack, url, event)
 
         assert intake.last.text == "why?\n[file: report.pdf]\n[file: cat.png]"
@@ -189,10 +171,7 @@ async def test_files_are_named_in_brackets(subtype: str) -> None:
 
 @pytest.mark.parametrize("text", ["We got one!", ""])
 async def test_what_a_person_uploads_in_a_dm_is_a_turn(text: str) -> None:
-    intake = FakeIntake()
-    async with SlackEmulator() as slack, hearing(slack, intake):
-        ann = slack.user("Ann")
-
+    async with heard() as (slack, intake, ann):
         await slack.say(slack.dm(ann), ann, text, files=("ghost.png",))
         await until(lambda: intake.turns)
 
@@ -200,12 +179,12 @@ async def test_what_a_person_uploads_in_a_dm_is_a_turn(text: str) -> None:
 
 
 async def test_a_group_dm_needs_a_mention() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator() as slack, joined(slack) as platform:
         event = {**dm_event(slack), "channel": slack.channel_id, "channel_type": "mpim"}
         text = f"{slack.bot_mention} why?"
 
-        async with serving(platform.handler(intake)) as url:
+        async with serving(platform.handler(intake.intake)) as url:
             await send(slack, url, event)
             await send(slack, url, {**event, "text": text, "ts": "1700000001.000100"})
             await send(slack, url, {**event, "text": text, "type": "app_mention"})
@@ -215,9 +194,8 @@ async def test_a_group_dm_needs_a_mention() -> None:
 
 
 async def test_people_are_called_by_their_names() -> None:
-    intake = FakeIntake()
-    async with SlackEmulator() as slack, hearing(slack, intake):
-        ann, bob = slack.user("Ann"), slack.user("Bob")
+    async with heard() as (slack, intake, ann):
+        bob = slack.user("Bob")
         ts = await slack.say(slack.channel_id, ann, "lunch?")
 
         for user, words in ((ann, f"is <@{bob}> & <b> ok?"), (bob, "am I?")):
@@ -232,9 +210,7 @@ async def test_people_are_called_by_their_names() -> None:
 
 @pytest.mark.parametrize("direct", [True, False])
 async def test_a_first_question_has_its_authors_name_and_time_zone(*, direct: bool) -> None:
-    intake = FakeIntake()
-    async with SlackEmulator() as slack, hearing(slack, intake):
-        ann = slack.user("Ann")
+    async with heard() as (slack, intake, ann):
         slack.set_zone(ann, "Europe/Paris")
 
         where = slack.dm(ann) if direct else slack.channel_id
@@ -245,9 +221,8 @@ async def test_a_first_question_has_its_authors_name_and_time_zone(*, direct: bo
 
 
 async def test_many_questions_of_a_person_cost_one_look_up() -> None:
-    intake = FakeIntake()
-    async with SlackEmulator() as slack, hearing(slack, intake):
-        ann, named = slack.user("Ann"), asyncio.Event()
+    async with heard() as (slack, intake, ann):
+        named = asyncio.Event()
         held = slack.fail("users.info", "late", gate=named)
 
         for number in range(10):
@@ -261,8 +236,7 @@ async def test_many_questions_of_a_person_cost_one_look_up() -> None:
 
 
 async def test_after_a_429_nobody_is_looked_up_until_slack_allows_it() -> None:
-    intake = FakeIntake()
-    async with SlackEmulator() as slack, hearing(slack, intake):
+    async with heard() as (slack, intake, _):
         slack.fail("users.info", status=429, retry_after=600.0)
 
         for name in ("Ann", "Bob", "Cy"):
@@ -277,8 +251,7 @@ async def test_after_a_429_nobody_is_looked_up_until_slack_allows_it() -> None:
 
 
 async def test_of_many_people_in_a_message_nobody_is_called_by_an_id() -> None:
-    intake = FakeIntake()
-    async with SlackEmulator() as slack, hearing(slack, intake):
+    async with heard() as (slack, intake, ann):
         ann, *others = [slack.user(f"Person {number}") for number in range(50)]
 
         await slack.say(slack.dm(ann), ann, " ".join(f"<@{one}>" for one in others))
@@ -295,30 +268,28 @@ def looked_up(slack: SlackEmulator) -> int:
 
 
 async def test_a_question_is_admitted_before_a_name_that_is_late() -> None:
-    intake = FakeIntake()
-    async with SlackEmulator() as slack, hearing(slack, intake, limits=IMPATIENT):
-        ann, named = slack.user("Ann"), asyncio.Event()
+    async with heard(limits=IMPATIENT) as (slack, intake, ann):
+        named = asyncio.Event()
         slack.fail("users.info", "late", gate=named)
 
         await slack.say(slack.channel_id, ann, f"{slack.bot_mention} why?")
         await until(lambda: tries(slack))
         named.set()
-        await until(lambda: intake.named)
+        await until(lambda: intake.history.named)
         await slack.say(slack.channel_id, ann, f"{slack.bot_mention} and how?")
         await until(lambda: len(intake.turns) == 2)
 
         asked, again = intake.turns
         assert asked.person == Person(ann, ann, slack.team_id)
-        assert intake.named == [(asked.key, Person(ann, "Ann"))]
+        assert intake.history.named == [(asked.key, Person(ann, "Ann"))]
         assert again.person == Person(ann, "Ann", slack.team_id)
 
 
 async def test_a_name_that_cannot_be_stored_costs_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    intake = FakeIntake()
-    async with SlackEmulator() as slack, hearing(slack, intake, limits=IMPATIENT):
+    async with heard(limits=IMPATIENT) as (slack, intake, ann):
         named = asyncio.Event()
         slack.fail("users.info", "late", gate=named)
-        await slack.say(slack.channel_id, slack.user("Ann"), f"{slack.bot_mention} why?")
+        await slack.say(slack.channel_id, ann, f"{slack.bot_mention} why?")
         await until(lambda: tries(slack))
         intake.refuses = StoreUnavailable("no Redis")
         named.set()
@@ -341,7 +312,7 @@ async def test_a_name_that_cannot_be_stored_costs_nothing(caplog: pytest.LogCapt
     ids=str,
 )
 async def test_a_person_without_a_name_is_called_by_the_id(how: dict[str, object]) -> None:
-    intake, limits = FakeIntake(), replace(LIMITS, name_timeout=0.1, job_grace=0.0)
+    intake, limits = FakeQueue(), replace(LIMITS, name_timeout=0.1, job_grace=0.0)
     async with SlackEmulator() as slack, hearing(slack, intake, limits=limits):
         ann = slack.user("Ann")
         slack.fail("users.info", times=10, **how)  # type: ignore[arg-type]
@@ -353,26 +324,17 @@ async def test_a_person_without_a_name_is_called_by_the_id(how: dict[str, object
         assert intake.last.text == "hello @somebody"
 
 
-async def test_an_empty_mention_gets_a_line_of_help_in_its_thread() -> None:
-    intake = FakeIntake()
-    async with SlackEmulator() as slack, hearing(slack, intake):
-        ts = await slack.say(slack.channel_id, slack.user("Ann"), slack.bot_mention)
+@both_transports
+async def test_an_empty_mention_gets_one_line_of_help_in_its_thread(transport: Transport) -> None:
+    async with heard(transport) as (slack, intake, ann):
+        ts = await slack.say(slack.channel_id, ann, slack.bot_mention)
         await until(lambda: len(slack.screen(slack.channel_id, ts)) == 2)
+
+        await slack.redeliver(ts)
+        await slack.redeliver(ts)
 
         assert slack.screen(slack.channel_id, ts)[1].text.startswith("Ask me something")
-        assert not intake.asked
-
-
-@both_transports
-async def test_an_empty_mention_that_is_sent_again_gets_one_line(transport: Transport) -> None:
-    async with SlackEmulator() as slack, hearing(slack, FakeIntake(), transport):
-        ts = await slack.say(slack.channel_id, slack.user("Ann"), slack.bot_mention)
-        await until(lambda: len(slack.screen(slack.channel_id, ts)) == 2)
-
-        await slack.redeliver(ts)
-        await slack.redeliver(ts)
-
-        assert posts(slack) == 1
+        assert (posts(slack), intake.asked) == (1, [])
 
 
 async def test_an_empty_mention_that_is_sent_twice_at_once_gets_one_line() -> None:
@@ -388,7 +350,7 @@ async def test_an_empty_mention_that_is_sent_twice_at_once_gets_one_line() -> No
         }
         # Each waits for the name of one of several speakers.
         slack.latency = 0.3
-        async with joined(slack) as platform, serving(platform.handler(FakeIntake())) as url:
+        async with joined(slack) as platform, serving(platform.handler(FakeQueue().intake)) as url:
             await asyncio.gather(*(send(slack, url, event) for _ in range(2)))
 
         # Who leaves lets the words be shown that were begun.
@@ -396,13 +358,15 @@ async def test_an_empty_mention_that_is_sent_twice_at_once_gets_one_line() -> No
 
 
 async def test_only_the_last_notices_are_remembered() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     intake.refuses = ThreadBusy()
     limits = replace(LIMITS, notices_remembered=1)
     async with SlackEmulator() as slack, hearing(slack, intake, limits=limits):
-        ann, place = slack.user("Ann"), slack.channel_id
-        said = [await slack.say(place, ann, f"{slack.bot_mention} why?") for _ in range(2)]
+        place, people = slack.channel_id, (slack.user("Ann"), slack.user("Bob"))
+        said = [await slack.say(place, one, f"{slack.bot_mention} why?") for one in people]
         await until(lambda: len(slack.ephemerals) == 2)
+        # The same apology is not repeated for a while.
+        intake.refuses = PersonBusy()
 
         for ts in reversed(said):
             await slack.redeliver(ts)
@@ -411,9 +375,8 @@ async def test_only_the_last_notices_are_remembered() -> None:
 
 
 async def test_an_empty_mention_that_becomes_a_question_is_a_turn() -> None:
-    intake = FakeIntake()
-    async with SlackEmulator() as slack, hearing(slack, intake):
-        ts = await slack.say(slack.channel_id, slack.user("Ann"), slack.bot_mention)
+    async with heard() as (slack, intake, ann):
+        ts = await slack.say(slack.channel_id, ann, slack.bot_mention)
         await until(lambda: posts(slack))
 
         await slack.edit(slack.channel_id, ts, f"{slack.bot_mention} why?")
@@ -424,9 +387,8 @@ async def test_an_empty_mention_that_becomes_a_question_is_a_turn() -> None:
 
 
 async def test_an_edited_question_is_the_turn_that_it_was() -> None:
-    intake = FakeIntake()
-    async with SlackEmulator() as slack, hearing(slack, intake):
-        ts = await slack.say(slack.channel_id, slack.user("Ann"), f"{slack.bot_mention} why?")
+    async with heard() as (slack, intake, ann):
+        ts = await slack.say(slack.channel_id, ann, f"{slack.bot_mention} why?")
         await until(lambda: intake.turns)
 
         await slack.edit(slack.channel_id, ts, f"{slack.bot_mention} why not?")
@@ -438,24 +400,9 @@ async def test_an_edited_question_is_the_turn_that_it_was() -> None:
         assert edited == replace(now, text="why not?")
 
 
-async def test_a_refused_dm_that_is_sent_again_gets_one_apology() -> None:
-    intake = FakeIntake()
-    intake.refuses = ThreadBusy()
-    async with SlackEmulator() as slack, hearing(slack, intake):
-        ann = slack.user("Ann")
-        ts = await slack.say(slack.dm(ann), ann, "why?")
-        await until(lambda: posts(slack))
-        intake.refuses = None
-
-        await slack.redeliver(ts)
-
-        assert posts(slack) == 1
-        assert not intake.turns
-
-
 async def test_a_notice_that_slack_is_slow_to_post_delays_no_acknowledgement() -> None:
     limits = replace(LIMITS, job_grace=0.0)
-    async with SlackEmulator() as slack, hearing(slack, FakeIntake(), limits=limits):
+    async with SlackEmulator() as slack, hearing(slack, FakeQueue(), limits=limits):
         slack.fail("chat.postMessage", "hang")
 
         await slack.say(slack.channel_id, slack.user("Ann"), slack.bot_mention)
@@ -465,11 +412,7 @@ async def test_a_notice_that_slack_is_slow_to_post_delays_no_acknowledgement() -
 
 
 async def test_a_refused_mention_gets_an_apology_that_only_the_asker_sees() -> None:
-    intake = FakeIntake()
-    intake.refuses = ThreadBusy()
-    async with SlackEmulator() as slack, hearing(slack, intake):
-        ann = slack.user("Ann")
-
+    async with heard(refuses=ThreadBusy()) as (slack, _, ann):
         await slack.say(slack.channel_id, ann, f"{slack.bot_mention} why?")
         await until(lambda: slack.ephemerals)
         await until(lambda: len(slack.deliveries) == 2)
@@ -480,27 +423,9 @@ async def test_a_refused_mention_gets_an_apology_that_only_the_asker_sees() -> N
         assert {delivery.status for delivery in slack.deliveries} == {200}
 
 
-async def test_a_flood_of_refused_questions_gets_one_apology() -> None:
-    intake = FakeIntake()
-    intake.refuses = ThreadBusy()
-    async with SlackEmulator() as slack, hearing(slack, intake):
-        ann = slack.user("Ann")
-        dm = slack.dm(ann)
-        await slack.say(dm, ann, "one?")
-        await until(lambda: len(slack.screen(dm)) == 2)
-
-        intake.refuses.repeated = True
-        await slack.say(dm, ann, "two?")
-        # The apology is an event, too.
-        await until(lambda: len(slack.deliveries) == 3)
-
-        assert posts(slack) == 1
-
-
 async def test_empty_mentions_without_end_get_one_line_of_help() -> None:
-    intake = FakeIntake()
-    async with SlackEmulator() as slack, hearing(slack, intake):
-        ann, place = slack.user("Ann"), slack.channel_id
+    async with heard() as (slack, intake, ann):
+        place = slack.channel_id
         for _ in range(20):
             await slack.say(place, ann, slack.bot_mention)
         await slack.say(place, ann, f"{slack.bot_mention} why?")
@@ -516,7 +441,7 @@ async def test_empty_mentions_without_end_get_one_line_of_help() -> None:
 async def test_notices_that_slack_is_slow_to_post_do_not_pile_up(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     intake.refuses = ThreadBusy()
     limits = replace(LIMITS, notices_in_flight=2, job_grace=0.0)
     caplog.set_level(logging.INFO, "adapters.slack.inbound.events")
@@ -525,7 +450,7 @@ async def test_notices_that_slack_is_slow_to_post_do_not_pile_up(
         event = {"type": "app_mention", "channel": slack.channel_id, "text": "why?"}
         async with (
             joined(slack, limits=limits) as platform,
-            serving(platform.handler(intake)) as url,
+            serving(platform.handler(intake.intake)) as url,
         ):
             for number in range(5):
                 user, ts = slack.user(f"P{number}"), f"1700000000.{number:06}"
@@ -536,27 +461,28 @@ async def test_notices_that_slack_is_slow_to_post_do_not_pile_up(
             assert [one.method for one in slack.requests].count("chat.postEphemeral") <= 2
 
 
-async def test_a_refused_dm_gets_an_apology_as_a_message() -> None:
-    intake = FakeIntake()
-    intake.refuses = ThreadBusy()
-    async with SlackEmulator() as slack, hearing(slack, intake):
-        ann = slack.user("Ann")
+async def test_refused_dms_get_one_apology_as_a_message() -> None:
+    async with heard(refuses=ThreadBusy()) as (slack, intake, ann):
         dm = slack.dm(ann)
-
-        await slack.say(dm, ann, "why?")
+        ts = await slack.say(dm, ann, "one?")
         await until(lambda: len(slack.screen(dm)) == 2)
+        await slack.say(dm, ann, "two?")
+        # The apology is an event, too.
+        await until(lambda: len(slack.deliveries) == 3)
+        intake.refuses = None
+
+        await slack.redeliver(ts)
 
         assert slack.screen(dm)[1].text == ThreadBusy.apology
+        assert (posts(slack), intake.turns) == (1, [])
 
 
 @both_transports
 async def test_an_event_is_sent_again_while_the_store_is_away(
     transport: Transport, caplog: pytest.LogCaptureFixture
 ) -> None:
-    intake = FakeIntake()
-    intake.refuses = StoreUnavailable("no Redis")
-    async with SlackEmulator() as slack, hearing(slack, intake, transport):
-        await slack.say(slack.channel_id, slack.user("Ann"), f"{slack.bot_mention} why?")
+    async with heard(transport, refuses=StoreUnavailable("no Redis")) as (slack, intake, ann):
+        await slack.say(slack.channel_id, ann, f"{slack.bot_mention} why?")
         # The second try follows the first at once, the third a minute later.
         for count in (1, 2):
             await until(lambda: intake.refusals >= count)  # noqa: B023
@@ -574,7 +500,7 @@ async def test_an_event_is_sent_again_while_the_store_is_away(
 
 
 async def test_an_event_is_acknowledged_only_after_admission() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     intake.open.clear()
     async with SlackEmulator() as slack, hearing(slack, intake):
         await slack.say(slack.channel_id, slack.user("Ann"), f"{slack.bot_mention} why?")
@@ -593,7 +519,7 @@ async def test_an_event_not_admitted_before_shutdown_is_sent_to_the_next_process
     transport: Transport,
 ) -> None:
     limits = replace(LIMITS, job_grace=0.1)
-    leaving, following = FakeIntake(), FakeIntake()
+    leaving, following = FakeQueue(), FakeQueue()
     leaving.open.clear()
     async with SlackEmulator() as slack:
         async with hearing(slack, leaving, transport, limits=limits):
@@ -616,9 +542,9 @@ async def test_an_event_not_admitted_before_shutdown_is_sent_to_the_next_process
 async def test_an_internal_error_is_logged_and_the_event_is_sent_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator() as slack, joined(slack) as platform:
-        async with serving(platform.handler(intake)) as url:
+        async with serving(platform.handler(intake.intake)) as url:
             intake.refuses = ZeroDivisionError()
             status = await send(slack, url, dm_event(slack))
             intake.refuses = None
@@ -631,7 +557,7 @@ async def test_an_internal_error_is_logged_and_the_event_is_sent_again(
 
 @pytest.mark.parametrize("has_replies", [False, True])
 async def test_a_deleted_question_is_forgotten(has_replies: bool) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with fast() as slack, hearing(slack, intake) as platform:
         ann = slack.user("Ann")
         ts = await slack.say(slack.channel_id, ann, f"{slack.bot_mention} why?")
@@ -647,7 +573,7 @@ async def test_a_deleted_question_is_forgotten(has_replies: bool) -> None:
 
 
 async def test_a_deleted_message_of_an_app_is_ignored() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator() as slack, hearing(slack, intake) as platform:
         ann = slack.user("Ann")
         ts = await slack.say(slack.channel_id, ann, f"{slack.bot_mention} why?")
@@ -663,7 +589,7 @@ async def test_a_deleted_message_of_an_app_is_ignored() -> None:
 
 
 async def test_a_question_deleted_while_it_is_read_is_forgotten_by_its_turns_id() -> None:
-    intake, limits = FakeIntake(), replace(LIMITS, name_timeout=0.5)
+    intake, limits = FakeQueue(), replace(LIMITS, name_timeout=0.5)
     async with SlackEmulator() as slack, hearing(slack, intake, limits=limits):
         ann = slack.user("Ann")
         slack.fail("users.info", "hang")
@@ -682,7 +608,7 @@ async def test_a_question_deleted_while_it_is_read_is_forgotten_by_its_turns_id(
 
 
 async def test_a_question_that_is_not_admitted_gets_no_reply() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     intake.knows_all = True
     async with SlackEmulator() as slack, hearing(slack, intake):
         ts = await slack.say(slack.channel_id, slack.user("Ann"), f"{slack.bot_mention} why?")
@@ -695,7 +621,7 @@ async def test_a_question_that_is_not_admitted_gets_no_reply() -> None:
 
 @both_transports
 async def test_the_stop_button_stops_its_turn(transport: Transport) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with fast() as slack, hearing(slack, intake, transport) as platform:
         ann = slack.user("Ann")
         dm = slack.dm(ann)
@@ -710,35 +636,9 @@ async def test_the_stop_button_stops_its_turn(transport: Transport) -> None:
         assert intake.stopped == [f"slack:{slack.team_id}:{dm}:{ts}"]
 
 
-@pytest.mark.parametrize("away", [None, StoreUnavailable("away")])
-async def test_a_stop_without_effect_is_explained_to_the_person_only(
-    away: StoreUnavailable | None,
-) -> None:
-    intake = FakeIntake()
-    async with fast() as slack, hearing(slack, intake) as platform:
-        ann = slack.user("Ann")
-        dm = slack.dm(ann)
-        await slack.say(dm, ann, "why?")
-        await until(lambda: intake.turns)
-        async with platform.surface(intake.last) as surface:
-            message_id = await surface.post(first("Because"))
-        intake.has_ended, intake.refuses = True, away
-
-        delivery = await slack.click(dm, message_id.split(":")[1], ann, "stop")
-        await until(lambda: slack.ephemerals)
-
-        (notice,) = slack.ephemerals
-        assert delivery.status == 200
-        assert (notice.channel_id, notice.user_id, notice.text) == (
-            dm,
-            ann,
-            (away or HasEnded).apology,
-        )
-
-
 @both_transports
 async def test_slacks_own_stop_stops_a_reply_that_streams(transport: Transport) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with fast() as slack, hearing(slack, intake, transport) as platform:
         ann = slack.user("Ann")
         ts = await slack.say(slack.channel_id, ann, f"{slack.bot_mention} why?")
@@ -752,27 +652,13 @@ async def test_slacks_own_stop_stops_a_reply_that_streams(transport: Transport) 
         assert intake.stopped_threads == [intake.last.key]
 
 
-async def test_slacks_own_stop_stops_what_ask_began() -> None:
-    intake = FakeIntake()
-    async with fast() as slack, hearing(slack, intake) as platform:
-        ann = slack.user("Ann")
-        await slack.slash(slack.channel_id, ann, "/ask", "why?")
-        async with platform.surface(intake.last) as surface:
-            await surface.post(first("Because"))
-
-            await slack.stop(slack.channel_id, intake.last.key.thread, ann)
-            await until(lambda: intake.stopped_threads)
-
-        assert intake.stopped_threads == [intake.last.key]
-
-
 @both_transports
 async def test_the_regenerate_button_names_the_person_and_the_press(
     transport: Transport,
 ) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with fast() as slack, hearing(slack, intake, transport) as platform:
-        ann, bob = slack.user("Ann"), slack.user("Bob")
+        ann = slack.user("Ann")
         ts = await slack.say(slack.channel_id, ann, f"{slack.bot_mention} why?")
         await until(lambda: intake.turns)
         async with platform.surface(intake.last) as surface:
@@ -780,12 +666,12 @@ async def test_the_regenerate_button_names_the_person_and_the_press(
         shown = message_id.split(":")[1]
 
         deliveries = [
-            await slack.click(slack.channel_id, shown, bob, "regenerate") for _ in range(2)
+            await slack.click(slack.channel_id, shown, ann, "regenerate") for _ in range(2)
         ]
 
         turn_id = f"slack:{slack.team_id}:{slack.channel_id}:{ts}"
         assert [delivery.status for delivery in deliveries] == [200, 200]
-        assert [(turn, person) for turn, person, _ in intake.pressed] == [(turn_id, bob)] * 2
+        assert [(turn, person) for turn, person, _ in intake.pressed] == [(turn_id, ann)] * 2
         assert len({press for _, _, press in intake.pressed}) == 2
         assert not slack.ephemerals
 
@@ -805,22 +691,30 @@ def test_a_press_has_the_same_id_each_time() -> None:
     assert to_press({**body, "actions": [{"action_id": "regenerate"}]}) is None
 
 
-@pytest.mark.parametrize("refusal", [NotTheLast(), StoreUnavailable("away")])
-@pytest.mark.parametrize("direct", [False, True])
+@pytest.mark.parametrize(
+    ("direct", "button", "refusal"),
+    [
+        (False, "regenerate", NotTheLast()),
+        (True, "regenerate", NotTheLast()),
+        (True, "regenerate", StoreUnavailable("away")),
+        (True, "stop", HasEnded()),
+        (True, "stop", StoreUnavailable("away")),
+    ],
+)
 async def test_a_press_without_effect_is_explained_to_the_person_only(
-    direct: bool, refusal: Refused | StoreUnavailable
+    direct: bool, button: str, refusal: Refused | StoreUnavailable
 ) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with fast() as slack, hearing(slack, intake) as platform:
         ann = slack.user("Ann")
         channel = slack.dm(ann) if direct else slack.channel_id
         ts = await slack.say(channel, ann, f"{slack.bot_mention} why?")
         await until(lambda: intake.turns)
         async with platform.surface(intake.last) as surface:
-            message_id = await surface.post(first("Because", last=True))
+            written = await surface.post(first("Because", last=button != "stop"))
         intake.refuses = refusal
 
-        delivery = await slack.click(channel, message_id.split(":")[1], ann, "regenerate")
+        delivery = await slack.click(channel, written.split(":")[1], ann, button)
         await until(lambda: slack.ephemerals)
 
         (notice,) = slack.ephemerals
@@ -830,12 +724,12 @@ async def test_a_press_without_effect_is_explained_to_the_person_only(
 
 
 async def test_slacks_own_stop_needs_no_process_that_knows_the_question() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator() as slack, joined(slack) as platform:
         event = {**dm_event(slack), "thread_ts": "1600000000.000100"}
         stop = {**event, "type": "agent_session_stopped", "streaming_message_ts": []}
 
-        async with serving(platform.handler(intake)) as url:
+        async with serving(platform.handler(intake.intake)) as url:
             status = await send(slack, url, stop)
 
         key = ThreadKey("slack", slack.team_id, str(event["channel"]), "1600000000.000100")

@@ -72,33 +72,13 @@ async def test_a_thread_of_one_person_is_followed(store: Store, transport: Trans
         assert two.place["thread"] == talk.thread
 
 
-async def test_two_people_who_talk_with_each_other_are_left_alone(store: Store) -> None:
-    async with talking(store) as talk:
-        await talk.say(talk.bob, "is that so?")
-        await talk.say(talk.ann, "I think so")
-        await talk.say(talk.bob, f"{talk.slack.bot_mention} is it?")
-        await talk.say(talk.ann, "we will see")
-
-        assert talk.answered("is it?")
-
-
-@pytest.mark.parametrize(("follow", "answered"), [("all", ["two", "three"]), ("mention", [])])
-async def test_follow_chooses(store: Store, follow: Follow, answered: list[str]) -> None:
-    async with talking(store, follow=follow) as talk:
-        await talk.say(talk.ann, "two")
-        await talk.say(talk.bob, "three")
-        await talk.say(talk.ann, f"hey <@{talk.bob}>")
-
-        assert talk.answered(*answered)
-
-
 @pytest.mark.parametrize("whom", ["<@U0BOB>", "<!here>", "<!subteam^S1|@helpers>"])
 async def test_what_mentions_somebody_else_is_not_for_the_bot(store: Store, whom: str) -> None:
     async with talking(store, follow="all") as talk, joined(talk.slack) as platform:
         event = dm_event(talk.slack) | {"channel": talk.slack.channel_id, "channel_type": "channel"}
         event |= {"thread_ts": talk.thread, "user": talk.ann}
 
-        async with serving(platform.handler(talk.intake)) as url:
+        async with serving(platform.handler(talk.intake.intake)) as url:
             await send(talk.slack, url, event | {"text": f"look, {whom}"})
             await send(talk.slack, url, event | {"text": "<!date^1^x|now>", "ts": "1700000001.1"})
 
@@ -115,20 +95,6 @@ async def test_talk_at_the_top_level_costs_no_request_to_the_store(store: Store)
 
         assert [one.status for one in talk.slack.deliveries if one.ts == ts] == [200]
         assert len([one for one in talk.intake.judged if not one.calls_bot]) == 0
-
-
-async def test_several_threads_do_not_mix(store: Store) -> None:
-    async with talking(store) as talk:
-        first, place = talk.thread, talk.slack.channel_id
-        talk.thread = await talk.slack.say(place, talk.ann, f"{talk.slack.bot_mention} two")
-        await until(lambda: len(talk.intake.turns) == 2)
-        await talk.say(talk.bob, "hello")
-
-        await talk.say(talk.ann, "not you")
-        talk.thread = first
-        await talk.say(talk.ann, "three")
-
-        assert talk.answered("two", "three")
 
 
 async def test_a_thread_of_other_people_is_followed_once_the_bot_has_answered(store: Store) -> None:
@@ -172,7 +138,7 @@ async def test_a_message_of_another_kind_is_followed(store: Store, subtype: str)
         event = dm_event(talk.slack) | {"channel": talk.slack.channel_id, "channel_type": "channel"}
         event |= {"thread_ts": talk.thread, "user": talk.ann, "text": "two", "subtype": subtype}
 
-        async with serving(platform.handler(talk.intake)) as url:
+        async with serving(platform.handler(talk.intake.intake)) as url:
             await send(talk.slack, url, event)
 
         assert talk.answered("two")
@@ -189,7 +155,7 @@ async def test_other_bots_do_not_count(store: Store) -> None:
     async with talking(store) as talk, joined(talk.slack) as platform:
         event = dm_event(talk.slack) | {"channel": talk.slack.channel_id, "channel_type": "channel"}
         event |= {"thread_ts": talk.thread, "user": talk.bob, "bot_id": "B0OTHER"}
-        async with serving(platform.handler(talk.intake)) as url:
+        async with serving(platform.handler(talk.intake.intake)) as url:
             await send(talk.slack, url, event)
 
         await talk.say(talk.ann, "two")
@@ -282,21 +248,3 @@ async def test_a_mention_with_stop_ends_the_answers_in_the_channel(store: Store)
         await until(lambda: len(talk.intake.turns) == 2)
 
         assert talk.answered("stop")
-
-
-async def test_two_processes_know_who_has_spoken(store: Store) -> None:
-    one, other = NotedIntake(store), NotedIntake(store)
-    async with SlackEmulator() as slack, hearing(slack, one):
-        ann, bob, place = slack.user("Ann"), slack.user("Bob"), slack.channel_id
-        async with joined(slack) as platform, serving(platform.handler(other)) as url:
-            root = await slack.say(place, ann, f"{slack.bot_mention} one")
-            await until(lambda: one.turns)
-            said = dm_event(slack) | {"channel": place, "channel_type": "channel"}
-            said |= {"thread_ts": root}
-            await send(slack, url, said | {"user": ann, "text": "two"})
-            await send(slack, url, said | {"user": bob, "text": "hello", "ts": "1700000001.1"})
-
-            ts = await slack.say(place, ann, "not for the bot", thread_ts=root)
-            await until(lambda: any(each.ts == ts for each in slack.deliveries))
-
-    assert (one.texts, other.texts) == (["one"], ["two"])

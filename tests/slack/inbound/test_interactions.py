@@ -10,7 +10,7 @@ import pytest
 from bot.domain import Person, ThreadKey, Turn
 from bot.store import Store
 from tests.emulators.slack import SlackEmulator
-from tests.support.fakes import FakeIntake
+from tests.support.fakes import FakeQueue
 from tests.support.slack_platform import (
     Transport,
     both_transports,
@@ -29,7 +29,7 @@ ORG = {"id": "E0ORG", "name": "Org"}
 @pytest.mark.parametrize("way", ["mention", "command"])
 async def test_a_press_reaches_no_turn_of_another_channel(action: str, way: str) -> None:
     async with SlackEmulator() as slack:
-        intake = FakeIntake()
+        intake = FakeQueue()
         async with hearing(slack, intake):
             await asks(slack, intake, way)
             bob = slack.user("Bob")
@@ -60,7 +60,7 @@ async def test_a_press_in_another_workspace_reaches_no_turn(
     action: str, place: dict[str, object], caplog: pytest.LogCaptureFixture
 ) -> None:
     async with SlackEmulator() as slack:
-        intake = FakeIntake()
+        intake = FakeQueue()
         async with hearing(slack, intake):
             await asks(slack, intake)
             payload = press(intake.last.id, action, channel=slack.channel_id, user="U0FAR")
@@ -76,10 +76,10 @@ async def test_a_press_in_another_workspace_reaches_no_turn(
 async def test_the_thread_of_a_turn_is_known_by_the_turns_id(store: Store) -> None:
     intake, key = make_intake(store), ThreadKey("slack", "T1", "C1", "1.1")
 
-    await intake.admit(Turn("slack:T1:cmd:1.2.3", key, Person("U1", "Ann"), "why?", {}, 1.0))
+    await intake.ask(Turn("slack:T1:cmd:1.2.3", key, Person("U1", "Ann"), "why?", {}, 1.0))
 
-    assert await intake.thread_of_turn("slack:T1:cmd:1.2.3") == key
-    assert await intake.thread_of_turn("slack:T1:cmd:9.9.9") is None
+    assert await intake.lookup.thread_of_turn("slack:T1:cmd:1.2.3") == key
+    assert await intake.lookup.thread_of_turn("slack:T1:cmd:9.9.9") is None
 
 
 @pytest.mark.parametrize("way", ["mention", "command"])
@@ -87,7 +87,7 @@ async def test_somebody_of_another_workspace_may_press_in_a_channel_that_both_sh
     way: str,
 ) -> None:
     async with SlackEmulator() as slack:
-        intake = FakeIntake()
+        intake = FakeQueue()
         async with hearing(slack, intake):
             await asks(slack, intake, way)
             payload = press(intake.last.id, "stop", channel=slack.channel_id, user="U0FAR")
@@ -114,12 +114,12 @@ async def test_somebody_of_another_workspace_may_press_in_a_channel_that_both_sh
 async def test_what_happens_in_another_workspace_ends_and_forgets_nothing_here(
     happened: dict[str, object],
 ) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator() as slack, joined(slack) as platform:
         there = {"channel": slack.channel_id, "user": "U1", "ts": "1700000001.000100"}
         event = {**there, **happened}
         payload = {"type": "event_callback", "team_id": "T0OTHER", "event": event}
-        async with serving(platform.handler(intake)) as url:
+        async with serving(platform.handler(intake.intake)) as url:
             status = await send_body(slack, url, json.dumps(payload).encode())
 
         assert status == 200
@@ -169,7 +169,7 @@ async def test_what_happens_in_another_workspace_ends_and_forgets_nothing_here(
 async def test_an_interaction_that_is_none_of_ours_is_acknowledged_with_one_line_in_the_log(
     body: dict[str, object], transport: Transport, caplog: pytest.LogCaptureFixture
 ) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     payload = {"team": {"id": SlackEmulator.team_id}, "user": {"id": "U1"}, **body}
     async with SlackEmulator() as slack, hearing(slack, intake, transport):
         delivery = await slack.interact(payload)
@@ -180,7 +180,7 @@ async def test_an_interaction_that_is_none_of_ours_is_acknowledged_with_one_line
     assert "why?" not in caplog.text
 
 
-async def asks(slack: SlackEmulator, intake: FakeIntake, way: str = "mention") -> None:
+async def asks(slack: SlackEmulator, intake: FakeQueue, way: str = "mention") -> None:
     """Let Ann ask something in the first channel."""
     ann = slack.user("Ann")
     if way == "command":

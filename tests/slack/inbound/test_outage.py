@@ -10,7 +10,7 @@ from adapters.slack.inbound.outage import MOST_CONVERSATIONS
 from adapters.slack.limits import Limits
 from bot.errors import StoreUnavailable
 from bot.store import Store
-from tests.support.fakes import FakeIntake, RefusingStore
+from tests.support.fakes import FakeQueue, RefusingStore
 from tests.support.slack_platform import (
     TEAM,
     listening,
@@ -29,7 +29,7 @@ async def test_fifty_conversations_are_read_once_and_no_more(store: Store) -> No
         await used(store, (f"D{number:03d}", ""), (f"C{number:03d}", "1700000000.000100"))
     await passed(store, 60)
 
-    async with quiet() as slack, listening(slack, FakeIntake(), store):
+    async with quiet() as slack, listening(slack, FakeQueue(), store):
         await until_heard(store)
         await passed(store, 60)
         await asyncio.sleep(0.1)

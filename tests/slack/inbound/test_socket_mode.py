@@ -20,9 +20,9 @@ from bot.ports import Downtime
 from bot.store import Store
 from tests.emulators.slack import SlackEmulator
 from tests.emulators.slack.socket import Reason
-from tests.support.fakes import EmptyStore, FakeIntake
+from tests.support.fakes import EmptyStore, FakeQueue
 from tests.support.slack_app import StillClock, served, socket
-from tests.support.slack_platform import LIMITS, hearing, joined
+from tests.support.slack_platform import LIMITS, heard, hearing, joined
 from tests.support.waiting import until
 
 NEVER = Backoff(1000.0, 1000.0)
@@ -33,7 +33,7 @@ NEVER = Backoff(1000.0, 1000.0)
 
 @pytest.mark.parametrize("reason", ["refresh_requested", "warning", "link_disabled"])
 async def test_a_refresh_leaves_no_moment_without_a_socket(reason: Reason) -> None:
-    async with SlackEmulator(clock=StillClock()) as slack, hearing(slack, FakeIntake()):
+    async with SlackEmulator(clock=StillClock()) as slack, hearing(slack, FakeQueue()):
         counting = asyncio.create_task(fewest(slack))
 
         closing = asyncio.create_task(slack.disconnect(reason))
@@ -47,9 +47,7 @@ async def test_a_refresh_leaves_no_moment_without_a_socket(reason: Reason) -> No
 
 
 async def test_a_socket_that_is_being_replaced_is_heard_until_slack_closes_it() -> None:
-    intake = FakeIntake()
-    async with SlackEmulator() as slack, hearing(slack, intake):
-        ann = slack.user("Ann")
+    async with heard() as (slack, intake, ann):
         closing = asyncio.create_task(slack.disconnect("warning"))
         await until(lambda: slack.sockets == 4)
 
@@ -64,7 +62,7 @@ async def test_a_socket_that_is_being_replaced_is_heard_until_slack_closes_it() 
 
 
 async def test_what_is_said_during_a_refresh_is_heard() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     questions = [f"question {number}" for number in range(30)]
     async with SlackEmulator(ack_within=0.2) as slack, hearing(slack, intake):
         ann = slack.user("Ann")
@@ -83,7 +81,7 @@ async def test_a_socket_that_slack_does_not_close_is_closed_after_a_while() -> N
     limits = replace(LIMITS, replaced_timeout=0.05)
     async with (
         SlackEmulator(clock=StillClock()) as slack,
-        hearing(slack, FakeIntake(), limits=limits),
+        hearing(slack, FakeQueue(), limits=limits),
     ):
         closing = asyncio.create_task(slack.disconnect("warning"))
 
@@ -95,7 +93,7 @@ async def test_a_socket_that_slack_does_not_close_is_closed_after_a_while() -> N
 async def test_slack_is_silent_while_no_socket_is_open() -> None:
     async with SlackEmulator() as slack, joined(slack) as platform:
         at_first = platform.downtime()
-        task = asyncio.create_task(platform.listen(FakeIntake(), store=EmptyStore()))
+        task = asyncio.create_task(platform.listen(FakeQueue().intake, store=EmptyStore()))
         try:
             # A socket still being opened would outlive the cut.
             await until(lambda: platform.downtime() == 0 and slack.sockets == 2)
@@ -113,7 +111,7 @@ async def test_slack_is_silent_while_no_socket_is_open() -> None:
 
 
 async def test_sockets_that_are_cut_off_are_replaced() -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator(ack_within=0.5) as slack, hearing(slack, intake):
         await slack.cut()
         await slack.say(slack.channel_id, slack.user("Ann"), f"{slack.bot_mention} why?")
@@ -123,7 +121,7 @@ async def test_sockets_that_are_cut_off_are_replaced() -> None:
 
 
 async def test_sockets_that_fall_silent_are_replaced() -> None:
-    intake, limits = FakeIntake(), replace(LIMITS, ping_interval=0.2)
+    intake, limits = FakeQueue(), replace(LIMITS, ping_interval=0.2)
     async with SlackEmulator(ack_within=0.5) as slack, hearing(slack, intake, limits=limits):
         await slack.stall()
         await until(lambda: opened(slack) >= 4)
@@ -137,7 +135,7 @@ async def test_a_socket_that_cannot_be_opened_is_tried_again_with_a_warning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     limits = replace(LIMITS, reconnect=Backoff(0.01, 0.01))
-    async with SlackEmulator() as slack, hearing(slack, FakeIntake(), limits=limits):
+    async with SlackEmulator() as slack, hearing(slack, FakeQueue(), limits=limits):
         slack.fail("apps.connections.open", status=500, times=6)
 
         await slack.cut()
@@ -200,7 +198,7 @@ async def test_a_socket_that_slack_refuses_is_not_asked_for_again_at_once(
 
 async def test_a_socket_that_has_lasted_is_replaced_at_once() -> None:
     limits = replace(LIMITS, reconnect=NEVER, stable_after=0.0)
-    async with SlackEmulator() as slack, hearing(slack, FakeIntake(), limits=limits):
+    async with SlackEmulator() as slack, hearing(slack, FakeQueue(), limits=limits):
         for _ in range(3):
             before = opened(slack)
             await slack.disconnect()
@@ -217,7 +215,7 @@ async def test_an_app_with_ten_sockets_waits_for_one_to_be_closed() -> None:
     async with SlackEmulator() as slack, AsyncExitStack() as stack:
         for _ in range(9):
             await stack.enter_async_context(socket(slack))
-        async with hearing(slack, FakeIntake(), limits=limits, sockets=1):
+        async with hearing(slack, FakeQueue(), limits=limits, sockets=1):
             await until(lambda: opened(slack) >= 12)
 
             await stack.aclose()
@@ -229,7 +227,7 @@ async def test_an_acknowledgement_that_is_too_late_is_no_error(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
-    intake = FakeIntake()
+    intake = FakeQueue()
     intake.open.clear()
     async with SlackEmulator() as slack, hearing(slack, intake):
         ann = slack.user("Ann")
@@ -248,7 +246,7 @@ async def test_an_acknowledgement_that_is_too_late_is_no_error(
 
 
 async def test_what_is_being_admitted_when_we_leave_is_acknowledged(store: Store) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator() as slack:
         async with hearing(slack, intake, store=store):
             ann = slack.user("Ann")
@@ -267,19 +265,18 @@ async def test_what_is_being_admitted_when_we_leave_is_acknowledged(store: Store
         assert [one.status for one in slack.deliveries] == [200] * 4
 
 
-def has_heard(intake: FakeIntake, count: int) -> bool:
+def has_heard(intake: FakeQueue, count: int) -> bool:
     return len(intake.turns) == count
 
 
 async def test_a_frame_that_cannot_be_read_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    intake = FakeIntake()
-    async with SlackEmulator() as slack, hearing(slack, intake):
+    async with heard() as (slack, intake, ann):
         await slack.send_frame("no JSON")
         await slack.send_frame('["no object"]')
         await slack.send_frame("[" * 100_000)
         await slack.send_frame('{"type": "events_api", "envelope_id": "1", "payload": 1}')
 
-        await slack.say(slack.channel_id, slack.user("Ann"), f"{slack.bot_mention} why?")
+        await slack.say(slack.channel_id, ann, f"{slack.bot_mention} why?")
         await until(lambda: intake.turns)
 
         assert (slack.sockets, opened(slack)) == (2, 2)
@@ -290,7 +287,7 @@ async def test_a_frame_that_cannot_be_read_ends_nothing(caplog: pytest.LogCaptur
 
 
 async def test_deployments_overlap_and_hear_each_question_as_one_turn() -> None:
-    old, new = FakeIntake(), FakeIntake()
+    old, new = FakeQueue(), FakeQueue()
     async with SlackEmulator() as slack:
         ann = slack.user("Ann")
         dm = slack.dm(ann)

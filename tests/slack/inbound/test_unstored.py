@@ -12,7 +12,7 @@ import pytest
 from bot.errors import StoreUnavailable
 from bot.store import Store
 from bot.store import connect as connect_store
-from tests.support.fakes import FakeIntake
+from tests.support.fakes import FakeQueue
 from tests.support.outage import line
 from tests.support.slack_platform import (
     LIMITS,
@@ -29,7 +29,7 @@ from tests.support.waiting import until
 
 
 async def test_a_store_outage_while_catching_up_loses_nothing(store: Store) -> None:
-    after = FakeIntake()
+    after = FakeQueue()
     async with quiet() as slack:
         await missed(slack, store, "two")
 
@@ -46,7 +46,7 @@ async def test_a_store_outage_while_catching_up_loses_nothing(store: Store) -> N
 async def test_what_is_said_while_the_store_is_away_is_a_turn_when_it_is_back(
     store: Store, valkey_url: str, tmp_path: Path
 ) -> None:
-    intake, prefix = FakeIntake(), store.key("").partition(":")[0]
+    intake, prefix = FakeQueue(), store.key("").partition(":")[0]
     with tempfile.TemporaryDirectory() as folder:
         async with (
             line(valkey_url, Path(folder)) as way,
@@ -65,7 +65,7 @@ async def test_what_is_said_while_the_store_is_away_is_a_turn_when_it_is_back(
 
 
 async def test_what_one_process_could_not_store_is_retried_without_slack(store: Store) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with quiet() as slack, listening(slack, intake, store):
         ann = slack.user("Ann")
         await until_heard(store)
@@ -89,7 +89,7 @@ async def test_what_one_process_could_not_store_is_retried_without_slack(store: 
 
 
 async def test_what_waits_for_the_store_does_not_pile_up(store: Store) -> None:
-    intake, limits = FakeIntake(), replace(LIMITS, unstored_events=2)
+    intake, limits = FakeQueue(), replace(LIMITS, unstored_events=2)
     async with quiet() as slack, listening(slack, intake, store, limits=limits):
         ann = slack.user("Ann")
         intake.refuses = StoreUnavailable("away")
@@ -107,7 +107,7 @@ async def test_what_waits_for_the_store_does_not_pile_up(store: Store) -> None:
 async def test_a_question_that_cannot_be_handled_holds_up_no_other(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
-    after = FakeIntake()
+    after = FakeQueue()
     async with quiet() as slack:
         await missed(slack, store, "two")
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 
 from adapters.slack.reply.status import RECEIVED
 from adapters.slack.reply.streams import PER_MINUTE, method_budget
-from bot.domain import Purpose, Turn
+from bot.domain import Delta, Purpose, Turn
 from bot.reply.edit_budget import EditBudgets
 from bot.store import Store
 from tests.support.slack_platform import LIMITS
@@ -38,6 +39,28 @@ async def test_a_stream_is_begun_with_the_slot_that_ends_it(store: Store) -> Non
 
         assert owed == 1
         assert scene.calls("chat.startStream") == 1
+
+
+async def test_a_resumed_answer_keeps_what_ends_the_stream_of_the_dead_process(
+    store: Store,
+) -> None:
+    async with make_scene() as scene:
+        async with scene.platform.surface(scene.turn) as surface:
+            message = await surface.post(growing("Because of the rivers"))
+
+        async def said() -> AsyncGenerator[Delta]:
+            for method in ("stop", "update"):
+                owed = store.key("budget", f"slack:{method}:{scene.slack.team_id}:owed")
+                async with asyncio.timeout(10):
+                    while not await store.command("ZCARD", owed):
+                        await asyncio.sleep(0.01)
+            yield "Because."
+
+        await scene.stream(
+            store, said(), [message], "Because of the rivers", purpose=Purpose.RESUME
+        )
+
+        assert [text.strip() for text in scene.texts()] == ["Because."]
 
 
 async def test_without_a_slot_for_its_end_no_stream_is_begun(store: Store) -> None:
@@ -94,7 +117,7 @@ async def test_posts_count_in_the_workspace_too() -> None:
         assert budget
         assert budget.within
         assert (budget.within.writes, budget.within.seconds) == (300, 60.0)
-        assert budget.owes is None
+        assert not budget.owes
 
 
 async def test_more_than_is_documented_is_tried_if_the_operator_says_so() -> None:
@@ -109,7 +132,7 @@ async def test_more_than_is_documented_is_tried_if_the_operator_says_so() -> Non
         assert post
         assert (post.writes, post.within.writes if post.within else 0) == (5, 600)
         assert update
-        assert (update.writes, update.owes.writes if update.owes else 0) == (100, 100)
+        assert (update.writes, [owed.writes for owed in update.owes]) == (100, [100])
 
 
 async def test_each_request_that_ends_the_stream_of_a_dead_process_takes_a_slot(

@@ -18,7 +18,7 @@ from bot.domain import Page, Purpose
 from bot.errors import CannotStart, WriteFailed, WriteRefused
 from bot.store import Store
 from tests.emulators.slack import SlackEmulator
-from tests.support.fakes import FakeIntake
+from tests.support.fakes import FakeQueue
 from tests.support.slack_platform import LIMITS, dm_event, first, joined, send, serving
 from tests.support.slack_scene import TEXT, WORDS, make_scene
 from tests.support.waiting import until
@@ -37,12 +37,12 @@ FAR = "T0FAR"
     ids=str,
 )
 async def test_a_stream_is_for_the_workspace_of_the_person_who_asks(fields: dict[str, str]) -> None:
-    intake = FakeIntake()
+    intake = FakeQueue()
     async with SlackEmulator() as slack, joined(slack) as platform:
         ts = await slack.say(slack.channel_id, slack.user("Ann"), "why?")
         place = {"channel": slack.channel_id, "channel_type": "channel"}
         asked = {"type": "app_mention", "ts": ts, **place}
-        async with serving(platform.handler(intake)) as url:
+        async with serving(platform.handler(intake.intake)) as url:
             await send(slack, url, {**dm_event(slack), **asked, **fields})
         slack.fail("chat.startStream", error="team_access_not_granted")
 

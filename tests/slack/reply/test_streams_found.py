@@ -12,12 +12,10 @@ import pytest
 from bot.domain import Page, Purpose
 from bot.domain import Shown as Left
 from bot.errors import GivenUp, WriteFailed, WriteRefused
-from bot.reply.edit_budget import EditBudgets
-from bot.reply.writer import Reply
 from bot.store import Store
 from tests.emulators.slack import Call
 from tests.support.at_work import given_up_unseen, make_queue, repairing
-from tests.support.replies import allow_retry, always_announce
+from tests.support.replies import make_reply
 from tests.support.slack_scene import LONG, TEXT, WORDS, Scene, growing, make_scene
 from tests.support.waiting import until
 
@@ -110,19 +108,7 @@ async def make_attempt(
 
     async def speak() -> None:
         async with scene.platform.surface(scene.turn, purpose) as surface:
-            reply = Reply(
-                turn_id="console:1",
-                surface=surface,
-                budgets=EditBudgets(store=store),
-                earlier=left,
-                replaced_answer="",
-                stop=asyncio.Event(),
-                save=save,
-                patience=5.0,
-                before_retry=allow_retry,
-                claims_truncation_notice=always_announce,
-            )
-            await reply.stream(said())
+            await make_reply(store, surface, earlier=left, saved=save).stream(said())
         if not dies_at:
             heard.set()
 

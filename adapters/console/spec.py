@@ -1,0 +1,61 @@
+"""The terminal, as a process sees it."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import ClassVar
+
+from bot.platform_spec import Connected, PlatformSpec, Process
+from config.settings import PlatformSettings
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleSettings(PlatformSettings):
+    """The terminal has no variables of its own."""
+
+    name: ClassVar[str] = "console"
+
+
+@asynccontextmanager
+async def _connect(process: Process) -> AsyncIterator[Connected]:
+    from adapters.console.platform import ConsolePlatform
+
+    settings = process.settings
+    platform = ConsolePlatform(
+        store=process.store,
+        banner=f"Parley. Answers come from {process.answers_from}.",
+        notices=process.notices,
+        patience=process.patience,
+        data_dir=settings.data_dir,
+        stdin=sys.stdin,
+        stdout=sys.stdout,
+        remembers=settings.remembers,
+    )
+    hears = "console" in process.roles
+    yield Connected(platform, (lambda: platform.listen(process.intake)) if hears else None)
+
+
+def has_stdin() -> bool:
+    """Whether standard input is a terminal, a pipe or a file; services get the null device."""
+    try:
+        mode = os.fstat(sys.stdin.fileno()).st_mode
+    except (OSError, ValueError):
+        return False
+    return sys.stdin.isatty() or not stat.S_ISCHR(mode)
+
+
+PLATFORM = PlatformSpec(
+    name="console",
+    title="The terminal",
+    where="a terminal",
+    settings=ConsoleSettings,
+    connect=_connect,
+    local=True,
+    in_terminal=True,
+    served_alone=has_stdin,
+)

@@ -1,0 +1,227 @@
+"""Slack, as a process sees it: its settings, and how they are asked for, checked and used."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar, TextIO
+
+from bot.domain import Finding
+from bot.platform_spec import Command, Connected, PlatformSpec, Process, Question
+from config.settings import PlatformSettings, Settings
+from config.variables import IdForm, like, setting, url, within, word
+
+
+def _token(wrong_prefix: str, problem: str) -> Callable[[str], str]:
+    return lambda text: like(f"(?!{wrong_prefix}).*", problem)(word(text))
+
+
+def _prompts(text: str) -> tuple[tuple[str, str], ...]:
+    """Return titles and messages; Slack shows up to four."""
+    pairs = [part.partition(":") for part in text.split("|") if part.strip()]
+    prompts = tuple((title.strip(), message.strip()) for title, _, message in pairs)
+    if len(prompts) > 4 or not all(title and message for title, message in prompts):
+        raise ValueError("is not up to four of TITLE: MESSAGE, with | between them")
+    return prompts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlackSettings(PlatformSettings):
+    """The variables SLACK_*; the bot runs in Slack if it has a bot token."""
+
+    name: ClassVar[str] = "slack"
+
+    bot_token: str = setting(
+        "",
+        _token("xapp-", "is an app-level token: it belongs in SLACK_APP_TOKEN"),
+        "Slack bot token (xoxb-...)",
+        secret=True,
+    )
+    app_token: str = setting(
+        "",
+        _token("xoxb-", "is a bot token: it belongs in SLACK_BOT_TOKEN"),
+        "Slack app-level token (xapp-...): events come over Socket Mode",
+        secret=True,
+    )
+    signing_secret: str = setting(
+        "",
+        word,
+        "Slack signing secret: without an app-level token events come to /slack/events",
+        secret=True,
+    )
+    api_url: str = setting(
+        "", url("http", "https", beside_token=True), "another address of Slack's Web API"
+    )
+    suggested_prompts: tuple[tuple[str, str], ...] = setting(
+        (),
+        _prompts,
+        "up to four questions that Slack suggests in a DM, TITLE: MESSAGE with a vertical bar"
+        " between them; empty means two examples",
+    )
+    limits: float = setting(
+        1.0,
+        within(1, 10, float),
+        "how many times Slack's documented limits of each workspace are tried, up to 10: Slack may"
+        " allow more than it documents, and a 429 lowers it for ten minutes",
+    )
+
+    @property
+    def is_configured(self) -> bool:
+        """Whether there is a bot token."""
+        return bool(self.bot_token)
+
+    @property
+    def post_path(self) -> str:
+        """The path of events, if they do not come over Socket Mode."""
+        return "" if self.app_token else "/slack/events"
+
+    @property
+    def server(self) -> str:
+        """The address of the Web API."""
+        return self.api_url or "https://slack.com"
+
+    def lacks(self) -> Iterator[str]:
+        """Yield the tokens that are missing."""
+        if not self.bot_token:
+            yield "the role slack needs SLACK_BOT_TOKEN"
+        if not (self.app_token or self.signing_secret):
+            yield "the role slack needs SLACK_APP_TOKEN or SLACK_SIGNING_SECRET"
+
+    def mistakes(self, settings: Settings) -> Iterator[str]:
+        """Yield what means nothing without the bot token."""
+        if self.app_token and not self.bot_token:
+            yield "SLACK_APP_TOKEN needs SLACK_BOT_TOKEN beside it"
+        if self.signing_secret and not self.bot_token:
+            yield "SLACK_SIGNING_SECRET needs SLACK_BOT_TOKEN beside it"
+
+
+@asynccontextmanager
+async def _connect(process: Process) -> AsyncIterator[Connected]:
+    from adapters.slack.limits import Limits
+    from adapters.slack.platform import connect
+
+    own = SlackSettings.of(process.settings)
+    async with connect(
+        bot_token=own.bot_token,
+        app_token=own.app_token,
+        signing_secret=own.signing_secret,
+        api_url=own.api_url,
+        budgets=process.budgets,
+        rated=process.settings.rates(usual=True),
+        prompts=own.suggested_prompts,
+        limits=Limits(factor=own.limits),
+    ) as platform:
+        if own.app_token:
+            listen = partial(platform.listen, process.intake, store=process.store)
+            yield Connected(platform, listen, platform.downtime)
+        elif "slack" in process.roles:
+            # Slack connects for each event, so no connection can be missing.
+            handler = platform.handler(process.intake)
+            yield Connected(platform, _wait_for_posts, lambda: 0.0, handler)
+        else:
+            yield Connected(platform)
+
+
+async def _wait_for_posts() -> None:
+    # The handler receives the events.
+    await asyncio.Event().wait()
+
+
+async def _examine(settings: Settings) -> AsyncIterator[Finding]:
+    from adapters.slack.setup import examine
+
+    own = SlackSettings.of(settings)
+    async for finding in examine(
+        bot_token=own.bot_token,
+        app_token=own.app_token,
+        signing_secret=own.signing_secret,
+        api_url=own.api_url,
+        workspaces=settings.allowed_servers,
+        channels=[one for one in settings.allowed_channels if PLATFORM.has_id(one)],
+    ):
+        yield finding
+
+
+async def _print_manifest(
+    settings: Settings, arguments: argparse.Namespace, output: TextIO
+) -> None:
+    from adapters.slack.manifest import as_yaml, manifest
+
+    prompts = SlackSettings.of(settings).suggested_prompts
+    output.write(as_yaml(manifest(base_url=arguments.http, prompts=prompts)))
+
+
+def _https(text: str) -> str:
+    if text and not text.startswith("https://"):
+        raise argparse.ArgumentTypeError("Slack sends events to addresses with https:// only")
+    return text
+
+
+def _manifest_arguments(parser: argparse.ArgumentParser) -> None:
+    where = "where the bot is reached; without: Socket Mode"
+    parser.add_argument("--http", metavar="URL", default="", type=_https, help=where)
+
+
+PLATFORM = PlatformSpec(
+    name="slack",
+    title="Slack",
+    where="Slack",
+    settings=SlackSettings,
+    connect=_connect,
+    ids={
+        # For shared channels Slack may report only the organisation (E...).
+        "server": IdForm("T[A-Z0-9]{2,30}", "T0123ABCD", "workspace", "E[A-Z0-9]{2,30}"),
+        "channel": IdForm("[CG][A-Z0-9]{2,30}", "C0123ABCD"),
+        "person": IdForm("[UW][A-Z0-9]{2,30}", "U0123ABCD"),
+    },
+    ids_help="Slack's begin with T (a workspace), C (a channel), U or W (a person)",
+    credential="SLACK_BOT_TOKEN",
+    examine=_examine,
+    questions=(
+        Question(
+            "SLACK_BOT_TOKEN",
+            "Slack: the bot token (xoxb-…)",
+            secret=True,
+            before="For Slack, create an app from a manifest at https://api.slack.com/apps: paste "
+            "what `{bot} manifest` prints, and install it.",
+            check=_examine,
+        ),
+        Question(
+            "SLACK_APP_TOKEN",
+            "Slack: an app-level token with connections:write (xapp-…)",
+            secret=True,
+            needs=("SLACK_BOT_TOKEN",),
+            check=_examine,
+        ),
+        Question(
+            "SLACK_SIGNING_SECRET",
+            "Slack: the signing secret, if its events come over HTTP instead",
+            secret=True,
+            needs=("SLACK_BOT_TOKEN", "!SLACK_APP_TOKEN"),
+            check=_examine,
+        ),
+    ),
+    access_questions=(
+        Question(
+            "ALLOWED_PEOPLE",
+            "The ids of the only people in Slack who may use it",
+            before="Slack has no roles, so people there are named one by one: their ids begin "
+            "with U (Copy member ID in a profile).",
+            needs=("ALLOWED_ROLES", "SLACK_BOT_TOKEN"),
+        ),
+    ),
+    commands=(
+        Command(
+            "manifest",
+            "print the manifest of the Slack app",
+            _print_manifest,
+            _manifest_arguments,
+        ),
+    ),
+    tokens=(("SLACK_BOT_TOKEN", "SLACK_API_URL"),),
+    loggers=("slack_bolt", "slack_sdk"),
+)

@@ -1,0 +1,212 @@
+"""What people do with answers: stop, regenerate, continue and rate them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from typing import Literal, TypeVar
+
+from prometheus_client import Counter
+
+from bot.domain import ANYBODY, Asker, Person, Place, Rating, ThreadKey, Turn
+from bot.errors import HasEnded, NotRemembered, NotTheAsker, SurfaceError, ThreadBusy
+from bot.intake.access import AccessControl
+from bot.intake.size import bounded, reserved
+from bot.turns.queue import TurnQueue
+
+_T = TypeVar("_T")
+
+# The question of a turn that continues another one's answer. The history shows it to later prompts.
+GO_ON = (
+    "Your last answer was cut off. Go on exactly where it stopped, in its language: do not repeat"
+    " any of it, and do not begin with an introduction."
+)
+THANKS = "Thank you, I have noted that."  # to a person who rates an answer
+_FEEDBACK = Counter(
+    "parley_feedback_total", "First ratings of an answer by a person", ["model", "kind"]
+)
+_READING_SECONDS = 1.0  # of the time that a platform waits for an answer to a press
+_ENDING_SECONDS = 0.5  # time between the last write of a reply and the storing of its end
+
+
+class Answers:
+    """Changes answers; every method raises StoreUnavailable, and Refused where it says so.
+
+    A `press_id` names an event, which counts once if it is delivered twice. `at` is the channel or
+    thread in which a button was pressed: its answer must be there, because the id of the turn comes
+    from the person's client.
+    """
+
+    def __init__(self, *, queue: TurnQueue, access: AccessControl, longest: int) -> None:
+        self._queue = queue
+        self._access = access
+        self._longest = longest
+
+    async def stop(self, turn_id: str, *, person_id: str = "", at: ThreadKey | None = None) -> None:
+        """Ask for the end of a turn's reply. Raises HasEnded, also if the turn is not known.
+
+        Raises NotTheAsker if another person has asked. An empty `person_id` may stop any reply.
+        """
+        is_there = at is None or _is_at(at, await self._queue.thread_of_turn(turn_id))
+        if not is_there or not await self._queue.stop(turn_id, person_id=person_id):
+            raise HasEnded
+
+    async def stop_thread(self, thread: ThreadKey) -> bool:
+        """Ask for the end of the reply that is running in a thread; False if there is none.
+
+        Turns that wait in the thread keep waiting.
+        """
+        return await self._queue.stop_thread(thread)
+
+    async def stop_own(
+        self,
+        turn_id: str,
+        thread: ThreadKey,
+        person: Person,
+        *,
+        channel: str = "",
+        manages: Callable[[], Awaitable[bool]] | bool = False,
+    ) -> bool:
+        """Ask for the end of a person's answers in a thread; False if none runs there.
+
+        With a `channel`, those in all its threads end, too. If the person `manages` messages and
+        has no answer there, another's in the thread ends; a function is called only if one is open.
+        `turn_id` is that of the message with the request: a redelivery returns the same, and it is
+        not admitted.
+        """
+        if await self._queue.stop_own(turn_id, thread, person, channel=channel):
+            return True
+        if await self._queue.is_idle(thread):
+            return False
+        may_stop = manages if isinstance(manages, bool) else await manages()
+        may_stop = may_stop or self._access.rules.is_admin(person)
+        if not may_stop or not await self.stop_thread(thread):
+            return False
+        # A redelivery is not a question either.
+        await self._queue.forget(turn_id)
+        return True
+
+    async def regenerate(
+        self,
+        turn_id: str,
+        *,
+        person_id: str,
+        press_id: str,
+        at: ThreadKey | None = None,
+        place: Place | None = None,
+        asker: Asker = ANYBODY,
+        reread: Callable[[Turn], Awaitable[str]] | None = None,
+    ) -> Turn:
+        """Queue a thread's last turn again, to replace its answer in its messages.
+
+        Return it, perhaps without its question. The keys of `place` update the turn's place.
+        `reread` returns the question as it stands now; if that is empty or takes too long, the
+        stored one is asked. Raises Refused.
+        """
+        turn = await self._asked_by(person_id, turn_id, at)
+        text = await _soon(reread(turn)) if reread else ""
+        turn = bounded(replace(turn, text=text)) if text else turn
+        press = partial(
+            self._queue.regenerate,
+            turn_id,
+            person_id=person_id,
+            press_id=press_id,
+            place=place,
+            text=turn.text if text else "",
+            left_out=turn.left_out,
+            quota=await self._access.quota(turn.key, turn.person, asker),
+            estimate=reserved(turn, longest=self._longest),
+        )
+        await _after_the_end(press)
+        return turn
+
+    async def continue_answer(
+        self,
+        turn_id: str,
+        *,
+        person_id: str,
+        press_id: str,
+        at: ThreadKey | None = None,
+        place: Place | None = None,
+        asker: Asker = ANYBODY,
+    ) -> Turn:
+        """Queue a turn that continues the cut answer of a thread's last turn.
+
+        Return the new turn, whose id is `press_id`. It is answered at `place`, or where the first
+        one was. Raises Refused.
+        """
+        turn = await self._asked_by(person_id, turn_id, at)
+        quota = await self._access.quota(turn.key, turn.person, asker)
+        following = replace(
+            turn,
+            id=press_id,
+            text=GO_ON,
+            place=turn.place if place is None else place,
+            asked_at=time.time(),
+            left_out=0,
+            joins=False,
+        )
+        press = partial(self._queue.continue_answer, turn_id, following, person_id=person_id)
+        estimate = reserved(following, longest=self._longest)
+        await _after_the_end(partial(press, quota=quota, estimate=estimate))
+        return following
+
+    async def rate(
+        self,
+        turn_id: str,
+        *,
+        person_id: str,
+        rating: Rating | Literal[""],
+        at: ThreadKey | None = None,
+        asker: Asker = ANYBODY,
+    ) -> None:
+        """Store a person's rating of an answer, which replaces an earlier one; "" removes it.
+
+        Raises Refused, also if the person may not use the bot in the place of the answer.
+        """
+        thread = await self._queue.thread_of_turn(turn_id) if rating else None
+        if at and not _is_at(at, thread):
+            raise NotRemembered
+        if thread:
+            await self._access.check(thread, Person(person_id, person_id), asker)
+        model, is_first = await _after_the_end(
+            partial(self._queue.rate, turn_id, person_id=person_id, rating=rating)
+        )
+        if is_first and rating:
+            _FEEDBACK.labels(model or "unknown", rating).inc()
+
+    async def _asked_by(self, person_id: str, turn_id: str, at: ThreadKey | None) -> Turn:
+        turn = await self._queue.turn(turn_id)
+        if turn is None or (at and not _is_at(at, turn.key)):
+            raise NotRemembered
+        if turn.person.id != person_id:
+            raise NotTheAsker
+        return turn
+
+
+def _is_at(place: ThreadKey, thread: ThreadKey | None) -> bool:
+    """Return whether a place is a thread or its channel."""
+    if thread is None or (thread.platform, thread.workspace) != (place.platform, place.workspace):
+        return False
+    return place.channel in (thread.channel, thread.thread)
+
+
+async def _soon(reading: Awaitable[str]) -> str:
+    """Return a text; empty if the platform does not give it in time."""
+    with suppress(SurfaceError, TimeoutError):
+        async with asyncio.timeout(_READING_SECONDS):
+            return (await reading).strip()
+    return ""
+
+
+async def _after_the_end(press: Callable[[], Awaitable[_T]]) -> _T:
+    """Act on a press of a button, which may be visible a little before its reply has ended."""
+    try:
+        return await press()
+    except ThreadBusy:
+        await asyncio.sleep(_ENDING_SECONDS)
+        return await press()

@@ -1,0 +1,148 @@
+"""What an adapter tells about its platform: one value, from which a process is made."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
+
+from bot.domain import Finding
+from config.settings import PlatformSettings, Settings
+from config.variables import IdForm
+
+if TYPE_CHECKING:  # every command reads the specs, also those that need nothing of these
+    from aiohttp import web
+
+    from bot.intake.intake import Intake
+    from bot.ports import Platform
+    from bot.reply.edit_budget import EditBudgets
+    from bot.store import Store
+
+    Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+Service = Coroutine[Any, Any, None]
+
+
+class ServePages(Protocol):
+    """Serves an application on a port; yields its address. Entering raises OSError."""
+
+    def __call__(
+        self, app: web.Application, *, host: str, port: int
+    ) -> AbstractAsyncContextManager[str]:
+        """Return the context in which the application is served."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """What a process hands to its platforms.
+
+    `model` is the name of what answers, and `answers_from` tells more of it; "" if only another
+    process knows it. `patience` is for how many seconds an answer may be silent or grow. With
+    `need_all` the process ends if a part of it cannot start. `trust` is called with each request
+    to a page and its person's id. The terminal shows the `notices`.
+    """
+
+    settings: Settings
+    roles: frozenset[str]
+    store: Store
+    budgets: EditBudgets
+    intake: Intake
+    serve_pages: ServePages
+    trust: Callable[[web.Request, str], None]
+    model: str = ""
+    answers_from: str = ""
+    is_demo: bool = False
+    patience: float = 660.0
+    need_all: bool = False
+    notices: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """A connected platform.
+
+    `listen` hands events to the intake until it is cancelled, and `downtime` returns for how many
+    seconds none could arrive. Both are None if people are not heard here. `handler` answers the
+    posts to `PlatformSettings.post_path`.
+    """
+
+    platform: Platform
+    listen: Callable[[], Service] | None = None
+    downtime: Callable[[], float] | None = None
+    handler: Handler | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One variable of `init`: its question, the text before it, and the check of the answers.
+
+    It is asked only if each of `needs`, variables before it, has a value, or none if it begins
+    with "!". `{bot}` in `before` is the command that runs the bot.
+    """
+
+    variable: str
+    text: str
+    secret: bool = False
+    before: str = ""
+    needs: tuple[str, ...] = ()
+    check: Callable[[Settings], AsyncIterator[Finding]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command of the terminal that only this platform needs: `python -m bot NAME`."""
+
+    name: str
+    help: str
+    run: Callable[[Settings, Namespace, TextIO], Coroutine[Any, Any, None]]
+    add_arguments: Callable[[ArgumentParser], object] = lambda _: None
+
+
+def _nothing(_: Settings) -> Iterator[Finding]:
+    return iter(())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlatformSpec:
+    """One platform. Nothing of it is imported before `connect`, `examine` or a command is called.
+
+    A `local` platform is served by the process itself: every worker writes its replies, and its
+    role lets people in. Any other one runs where there are credentials for it.
+    """
+
+    name: str  # in thread keys, roles and metrics, and before its variables
+    title: str  # for people
+    where: str  # for a model: "You talk with Ana on Discord."
+    settings: type[PlatformSettings]
+    # Raises CannotStart, and Unreachable if it may work later.
+    connect: Callable[[Process], AbstractAsyncContextManager[Connected]]
+    # What its ids look like, by kind: server, channel, person, role; and the same in a sentence.
+    ids: Mapping[str, IdForm] = field(default_factory=dict)
+    ids_help: str = ""
+    local: bool = False
+    # It brings its own worker, and the log does not disturb it.
+    in_terminal: bool = False
+    # Whether its role is taken if nothing is configured.
+    served_alone: Callable[[], bool] = lambda: False
+    credential: str = ""  # the variable that makes the bot run there
+    tokens: tuple[tuple[str, str], ...] = ()  # variables, each with that of the address it goes to
+    loggers: tuple[str, ...] = ()  # of its libraries
+    # What of the settings lets nobody in, or everybody.
+    findings: Callable[[Settings], Iterator[Finding]] = _nothing
+    # What works there and what does not, and how to begin.
+    examine: Callable[[Settings], AsyncIterator[Finding]] | None = None
+    welcome: Callable[[Settings], AsyncIterator[Finding]] | None = None
+    questions: tuple[Question, ...] = ()
+    access_questions: tuple[Question, ...] = ()  # asked after those of servers and roles
+    commands: tuple[Command, ...] = ()
+
+    def own(self, settings: Settings) -> Any:
+        """Return the platform's own settings."""
+        return self.settings.of(settings)
+
+    def has_id(self, text: str) -> bool:
+        """Whether a text looks like an id of this platform, of any kind."""
+        return any(form.fits(text) for form in self.ids.values())

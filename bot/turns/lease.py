@@ -1,0 +1,122 @@
+"""The lease of a turn: renewed until the turn has ended or was given back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from bot.concurrency import Backoff, running
+from bot.domain import ContextMessage, Exchange, Shown, Turn
+from bot.errors import QuestionEdited, StoreUnavailable
+from bot.turns.queue import Taken, TurnLeases
+
+
+class Lease:
+    """The right of a worker to answer a turn that it has taken.
+
+    The work ends early for two reasons only: with LeaseLost if the store refuses the fence, and
+    with QuestionEdited. While the store is away, nothing is saved and the work continues.
+
+    `stop` is set if a person has asked for the end. `news` is set if a stop or an edit was
+    announced; a renewal follows at once and returns which. `is_finishing` is True from the
+    beginning of `finish` on.
+    """
+
+    def __init__(
+        self,
+        *,
+        leases: TurnLeases,
+        taken: Taken,
+        seconds: float,
+        finish_retry: Backoff,
+        sleep: Callable[[float], Coroutine[Any, Any, None]] = asyncio.sleep,
+    ) -> None:
+        self.taken = taken
+        self.stop = asyncio.Event()
+        self.news = asyncio.Event()
+        self.is_finishing = False
+        self._leases = leases
+        self._seconds = seconds
+        self._finish_retry = finish_retry
+        self._sleep = sleep
+        self._set_stop(taken.stop)
+
+    @property
+    def turn(self) -> Turn:
+        """The turn that is leased."""
+        return self.taken.turn
+
+    async def renew_until_cancelled(self) -> None:
+        """Renew three times per lease and when `news` is set.
+
+        Raises LeaseLost and QuestionEdited.
+        """
+        while True:
+            pause, news = self._sleep(self._seconds / 3), self.news.wait()
+            async with running(pause) as pausing, running(news) as waiting:
+                await asyncio.wait((pausing, waiting), return_when=asyncio.FIRST_COMPLETED)
+            self.news.clear()
+            try:
+                with self._noting_away():
+                    self._set_stop(await self._leases.renew(self.taken))
+            except QuestionEdited:
+                # The answer reads no further deltas, and its next save raises the same error.
+                self.stop.set()
+                raise
+
+    async def save(self, shown: Shown, *, used: int) -> None:
+        """Save the reply, and the tokens used so far, if this worker may still write.
+
+        Raises LeaseLost and QuestionEdited.
+        """
+        if self._leases.store.is_away:
+            return
+        with self._noting_away():
+            self._set_stop(await self._leases.save(self.taken, shown, used=used))
+
+    async def save_context(
+        self, quote: ContextMessage | None, messages: tuple[ContextMessage, ...]
+    ) -> None:
+        """Save the messages of others in the prompt. Raises LeaseLost."""
+        if self._leases.store.is_away:
+            return
+        with self._noting_away():
+            await self._leases.save_context(self.taken, quote, messages)
+
+    async def blocks_others(self) -> bool:
+        """Return whether another turn waits in the thread; False if the store is away."""
+        with suppress(StoreUnavailable):
+            return await self._leases.others_wait(self.taken)
+        return False
+
+    async def finish(self, shown: Shown, exchange: Exchange | None, *, used: int) -> str:
+        """End the turn; retries while the store is away.
+
+        Return the turn whose reply is no longer the thread's newest one, or "". Raises LeaseLost
+        and QuestionEdited.
+        """
+        self.is_finishing = True
+        pauses = self._finish_retry.pauses()
+        while True:
+            try:
+                return await self._leases.finish(self.taken, shown, exchange, used=used)
+            except StoreUnavailable as error:
+                self._leases.store.note_away(error)
+                await self._sleep(next(pauses))
+
+    async def give_back(self, *, delay_seconds: float = 0.0, counts: bool = False) -> None:
+        """Return the turn to the queue; `counts` if the attempt has failed."""
+        await self._leases.release(self.taken, delay_seconds=delay_seconds, counts=counts)
+
+    @contextmanager
+    def _noting_away(self) -> Iterator[None]:
+        try:
+            yield
+        except StoreUnavailable as error:
+            self._leases.store.note_away(error)
+
+    def _set_stop(self, stop: bool) -> None:
+        if stop:
+            self.stop.set()

@@ -1,0 +1,165 @@
+"""How the text of a variable is read; each parser raises ValueError with the problem."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+from urllib.parse import SplitResult, urlsplit
+
+ON = ("on", "true", "yes", "1")
+OFF = ("off", "false", "no", "0")
+
+_N = TypeVar("_N", int, float)
+
+
+@dataclass(frozen=True, slots=True)
+class IdForm:
+    """What an id looks like on one platform: a pattern, an example, and what people call it.
+
+    Ids like `around` are of what such places are in; alone they name no place.
+    """
+
+    pattern: str
+    example: str
+    noun: str = ""
+    around: str = ""
+
+    def fits(self, text: str, *, around: bool = False) -> bool:
+        """Whether a text looks like such an id; with `around`, also like one of those."""
+        patterns = [self.pattern, self.around] if around and self.around else [self.pattern]
+        return any(re.fullmatch(pattern, text) for pattern in patterns)
+
+
+def setting(
+    default: object, parse: Callable[[str], object], meaning: str, *, secret: bool = False
+) -> Any:
+    """Return the field of a variable: its default, how its text is read, and what it means."""
+    return field(default=default, repr=not secret, metadata={"meaning": meaning, "parse": parse})
+
+
+def like(pattern: str, problem: str) -> Callable[[str], str]:
+    """Parse texts like a pattern; others raise ValueError with the problem."""
+
+    def parse(text: str) -> str:
+        if not re.fullmatch(pattern, text, re.DOTALL):
+            raise ValueError(problem)
+        return text
+
+    return parse
+
+
+# Bytes of the environment that are not UTF-8 arrive as halves of surrogate pairs.
+whole_text = like("[^\0\ud800-\udfff]*", "is no text: it has a NUL or a byte that is not UTF-8")
+word = like("[!-~]*", "has a blank or a special character in it")
+
+
+def words(text: str) -> tuple[str, ...]:
+    """Return words with commas between them."""
+    return tuple(word(part.strip()) for part in text.split(",") if part.strip())
+
+
+def url(*schemes: str, beside_token: bool = False) -> Callable[[str], str]:
+    """Parse an address with one of these schemes."""
+
+    def parse(text: str) -> str:
+        if checked_address(text, schemes).username is not None and beside_token:
+            raise ValueError("holds a user name, which cannot be sent beside the platform's token")
+        return text
+
+    return parse
+
+
+def checked_address(text: str, schemes: tuple[str, ...]) -> SplitResult:
+    """Return the parts of an address. Raises ValueError, without the address in its text."""
+    try:
+        parts = urlsplit(word(text))
+        _ = parts.port
+    except ValueError:
+        raise ValueError("is not an address") from None
+    if parts.scheme not in schemes:
+        raise ValueError(f"does not begin with {' or '.join(f'{it}://' for it in schemes)}")
+    if not (parts.path if parts.scheme == "unix" else parts.hostname):
+        raise ValueError("names no server")
+    if parts.scheme != "unix":
+        host_name(parts.hostname or "")
+    return parts
+
+
+def host_name(text: str) -> str:
+    """Return a host name or an IP address."""
+    # For a name that is not valid, the resolver raises UnicodeError, which is no OSError.
+    labels = text.removesuffix(".").split(".")
+    if len(text) > 253 or not all(re.fullmatch(r"[A-Za-z0-9_-]{1,63}", it) for it in labels):
+        try:
+            ipaddress.ip_address(text)
+        except ValueError:
+            raise ValueError("is not a host name or an IP address") from None
+    return text
+
+
+def within(least: float, most: float, kind: Callable[[str], _N] = int) -> Callable[[str], _N]:
+    """Parse a number in these bounds."""
+
+    def parse(text: str) -> _N:
+        try:
+            number = kind(text)
+        except ValueError:
+            raise ValueError(f"is not a {'whole ' if kind is int else ''}number") from None
+        if not least <= number <= most:
+            raise ValueError(f"is not from {least} to {most}")
+        return number
+
+    return parse
+
+
+port_number = within(0, 65535)
+
+
+def switch(text: str) -> bool:
+    """Return whether a text means on."""
+    if text.lower() not in ON + OFF:
+        raise ValueError("is neither on nor off")
+    return text.lower() in ON
+
+
+def switch_or_auto(text: str) -> bool | None:
+    """Return whether a text means on; None for auto."""
+    if text.lower() not in ("auto", *ON, *OFF):
+        raise ValueError("is none of auto, on and off")
+    return None if text.lower() == "auto" else switch(text)
+
+
+def one_of(choices: Collection[str]) -> Callable[[str], str]:
+    """Parse one of these words, in any case."""
+
+    def parse(text: str) -> str:
+        if text.lower() not in choices:
+            raise ValueError(f"is none of {', '.join(choices)}")
+        return text.lower()
+
+    return parse
+
+
+@dataclass(frozen=True, slots=True)
+class Ids:
+    """Parses ids of one kind, such as "person", with commas between them."""
+
+    kind: str
+
+    def __call__(self, text: str, forms: Iterable[IdForm] = ()) -> tuple[str, ...]:
+        """Return the ids; each has one of these forms, if there are any."""
+        ids = tuple(part.strip() for part in text.split(",") if part.strip())
+        if not ids:
+            raise ValueError("has no id in it: leave it empty if nobody is to be named")
+        if re.search(r"[\s;]", "".join(ids)):
+            raise ValueError("needs commas, and nothing else, between its ids")
+        known = tuple(forms)
+        for one in ids if known else ():
+            if not any(form.fits(one, around=True) for form in known):
+                examples = dict.fromkeys(form.example for form in known if form.example)
+                such_as = f"of a {self.kind}, such as {' or '.join(examples)}"
+                raise ValueError(f"has {one[:80]!r}, which is no id {such_as}")
+        return ids

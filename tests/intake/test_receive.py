@@ -1,0 +1,111 @@
+"""What becomes of a message: every adapter hands it to the same door."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+
+from bot.access.preferences import Rights, Scope
+from bot.access.rules import AccessRules
+from bot.domain import Json, Person, ThreadKey, Turn
+from bot.errors import NotAllowed, NothingAsked, Refused
+from bot.intake.addressed import Facts
+from bot.intake.intake import Admitted, Commanded, Edited, Ignored, Intake, Outcome, Received
+from bot.store import Store
+from tests.support.fakes import NotedIntake
+
+KEY = ThreadKey("discord", "server", "channel", "thread")
+ANN = Person("ann", "Ann")
+MENTION, TALK, EDIT = Facts(calls_bot=True), Facts(), Facts(edited=True)
+
+
+def said(text: str, facts: Facts = MENTION, *, number: int = 1) -> Received:
+    turn = Turn(f"discord:{number}", KEY, ANN, text, {}, 1000.0)
+    return Received(turn=turn, facts=facts, people=[ANN.id])
+
+
+def intake_of(store: Store, access: AccessRules | None = None) -> Intake:
+    return NotedIntake(store, access=access).intake
+
+
+async def choose(intake: Intake, scope: Scope, **chosen: Json) -> None:
+    rights = Rights(admin=True)
+    await intake.preferences.change(KEY, scope, chosen, by="admin", rights=rights)
+
+
+OUTCOMES: Mapping[str, tuple[Received, type[Outcome]]] = {
+    "a mention": (said("why?"), Admitted),
+    "a mention of the word help": (said(" Help. "), Commanded),
+    "a command in words": (replace(said("/parley usage"), command="usage"), Commanded),
+    "an empty mention": (said(" "), NothingAsked),
+    "talk among people": (said("lunch?", TALK), Ignored),
+    "an edit that adds a mention": (replace(said("why?"), edited_at=2000.0), Edited),
+    "an edit of talk": (replace(said("lunch!", EDIT), edited_at=2000.0), Ignored),
+    "a question by a command that reads as one": (replace(said("help"), facts=None), Admitted),
+}
+
+
+@pytest.mark.parametrize("name", OUTCOMES)
+async def test_a_message_has_one_outcome(store: Store, name: str) -> None:
+    received, outcome = OUTCOMES[name]
+
+    assert type(await intake_of(store).receive(received)) is outcome
+
+
+async def test_what_a_person_says_in_a_followed_thread_is_a_question_unless_it_says_nothing(
+    store: Store,
+) -> None:
+    intake = intake_of(store)
+    await intake.receive(said("why?"))
+
+    outcomes = [await intake.receive(said(it, TALK, number=2)) for it in ("", "and how?")]
+
+    assert [type(one) for one in outcomes] == [Ignored, Admitted]
+
+
+async def test_a_person_without_access_reads_why_once_and_only_if_they_called(
+    store: Store,
+) -> None:
+    intake = intake_of(store, AccessRules(people=frozenset({"bob"})))
+
+    outcomes = [await intake.receive(said("why?", facts)) for facts in (TALK, MENTION, MENTION)]
+
+    assert {type(one) for one in outcomes} == {NotAllowed}
+    assert [one.repeated for one in outcomes if isinstance(one, Refused)] == [True, False, True]
+
+
+@pytest.mark.parametrize("scope", [None, "channel", "server"])
+async def test_roles_are_fetched_where_access_depends_on_them(
+    store: Store, scope: Scope | None
+) -> None:
+    intake, fetched = intake_of(store), list[str]()
+
+    async def roles() -> list[str]:
+        fetched.append(ANN.id)
+        return ["crew"]
+
+    if scope:
+        await choose(intake, scope, roles=["crew"])
+
+    outcome = await intake.receive(replace(said("why?"), roles=roles))
+
+    assert isinstance(outcome, Admitted)
+    assert fetched == ([ANN.id] if scope else [])
+
+
+async def test_names_are_fetched_for_questions_alone(store: Store) -> None:
+    intake, fetched = intake_of(store), list[str]()
+
+    async def complete(turn: Turn) -> Turn:
+        fetched.append(turn.text)
+        return replace(turn, where="#general")
+
+    talk, question, stop = said("lunch?", TALK), said("why?"), said("help")
+    outcomes = [
+        await intake.receive(replace(one, complete=complete)) for one in (talk, question, stop)
+    ]
+
+    assert fetched == ["why?"]
+    assert [one.turn.where for one in outcomes if isinstance(one, Admitted)] == ["#general"]

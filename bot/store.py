@@ -36,36 +36,10 @@ _FULL = 0.95  # of the server's memory
 RETRY_SECONDS = 0.15
 CONNECTIONS = 100
 _SUBSCRIPTIONS = 10  # connections among these
-# Seconds after which a key of an unknown type expires under its new name.
-UNREADABLE_SECONDS = 7 * 24 * 3600
-_UNREADABLE = ":unreadable"
-
-# The type of the keys that a command reads or writes, by its first letter.
-_TYPES = {"G": "string", "H": "hash", "L": "list", "X": "stream", "Z": "zset"}
-
-# The frame of each script. An error would leave a script half executed. So its `redis.call` renames
-# a key of the wrong type, or an exhausted stream, and repeats the command. Returns the script's
-# answer and the moved keys.
-_SCRIPT = """
-local server, moved = redis, {}
-local redis = setmetatable({}, {__index = server})
-function redis.call(...)
-  local answer = server.pcall(...)
-  if type(answer) ~= 'table' or not answer.err then return answer end
-  local is_unusable = string.find(answer.err, '^WRONGTYPE')
-    or string.find(answer.err, 'stream has exhausted')
-  if not is_unusable then error(answer) end
-  local name = select(2, ...)
-  server.call('RENAME', name, name .. '%(unreadable)s')
-  server.call('EXPIRE', name .. '%(unreadable)s', %(seconds)d)
-  table.insert(moved, name)
-  return server.call(...)
-end
-local function run()
-%(source)s
-end
-return {run() or false, moved}
-"""
+# Of the keys and records in a store, since version 0.2.
+FORMAT = "2"
+# Of the streams that a store of version 0.1 has.
+_OLD_PLATFORMS = ("console", "discord", "slack", "web")
 
 log = logging.getLogger(__name__)
 
@@ -106,10 +80,9 @@ class Script(Protocol):
 class Store:
     """One connection pool for the process; `url` is the address in use.
 
-    If a key has the wrong type because another version wrote it, it is renamed, and the command
-    runs as if it were missing. A command of `redis` ends within three seconds, so blocking reads
-    may last two; pipelines and subscriptions have no timeout. After a broken connection a command
-    is sent again, so it may run twice.
+    A command of `redis` ends within three seconds, so blocking reads may last two; pipelines and
+    subscriptions have no timeout. After a broken connection a command is sent again, so it may run
+    twice.
     """
 
     def __init__(
@@ -142,13 +115,8 @@ class Store:
     async def command(self, *words: str | int | float) -> Any:
         """Send one command and return its answer; raises StoreUnavailable."""
         with store_errors():
-            try:
-                return await self._send(*words)
-            except redis.ResponseError as error:
-                if not str(error).startswith("WRONGTYPE"):
-                    raise
-            await self._move_away(*words)
-            return await self._send(*words)
+            # redis-py 8.1 leaves `execute_command`, and nothing else, without types.
+            return await self.redis.execute_command(*words)  # type: ignore[no-untyped-call]
 
     def script(self, source: str, *, if_full: bool = False) -> Script:
         """Register a script; all its keys come from `key`.
@@ -156,16 +124,12 @@ class Store:
         With `if_full` it may write even if the store is out of memory: for a few bytes that must
         not be lost.
         """
-        parts = {"unreadable": _UNREADABLE, "seconds": UNREADABLE_SECONDS, "source": source}
         head = "#!lua flags=allow-oom\n" if if_full else ""
-        registered = self.redis.register_script(head + _SCRIPT % parts)
+        registered = self.redis.register_script(head + source)
 
         async def run(*, keys: Sequence[str], args: Sequence[str | int | float]) -> Any:
             with store_errors(), _SECONDS.time():
-                answer, moved = await registered(keys=keys, args=args)
-            for key in moved:
-                _warn_of_moved(key)
-            return answer
+                return await registered(keys=keys, args=args)
 
         return run
 
@@ -189,21 +153,6 @@ class Store:
         if self._returning:
             await cancelled(self._returning)
 
-    # redis-py 8.1 leaves `execute_command`, and nothing else, without types.
-    async def _send(self, *words: str | int | float) -> Any:
-        return await self.redis.execute_command(*words)  # type: ignore[no-untyped-call]
-
-    async def _move_away(self, command: str | int | float, *words: str | int | float) -> None:
-        expected = _TYPES[str(command)[0]]
-        for word in words:
-            key = str(word)
-            if key.startswith(self.key("")) and await self._send("TYPE", key) != expected:
-                # The key may have expired, or never existed.
-                with contextlib.suppress(redis.ResponseError):
-                    await self._send("RENAME", key, key + _UNREADABLE)
-                    await self._send("EXPIRE", key + _UNREADABLE, UNREADABLE_SECONDS)
-                    _warn_of_moved(key)
-
     async def _await_return(self) -> None:
         try:
             while True:
@@ -212,10 +161,6 @@ class Store:
                     return await self.ping()
         finally:
             self._returning = None
-
-
-def _warn_of_moved(key: str) -> None:
-    log.warning("Key %s has an unknown type and was moved to %s", key, key + _UNREADABLE)
 
 
 @contextlib.contextmanager
@@ -251,7 +196,30 @@ async def connect(*, url: str, data_dir: Path, prefix: str = "parley") -> AsyncI
             await _warn_of_loss(client)
         store = Store(client=client, url=used_url, prefix=prefix)
         stack.push_async_callback(store.close)
+        await _check_format(store)
         yield store
+
+
+async def _check_format(store: Store) -> None:
+    """Note the format of the store's keys, or raise CannotStart if they have another one."""
+    name = store.key("format")
+    old = [store.key(f"ready:{platform}") for platform in _OLD_PLATFORMS]
+    try:
+        found = await store.command("GET", name)
+        if found is None and await store.command("EXISTS", *old):
+            found = "1"
+        elif found is None:
+            await store.command("SET", name, FORMAT, "NX")
+    except StoreUnavailable as error:
+        # One that does not answer, or is full, has been used before.
+        if "WRONGTYPE" not in str(error):
+            return
+        found = "unknown"
+    if found not in (None, FORMAT):
+        raise CannotStart(
+            f"The store has keys of format {found}, and this version reads format {FORMAT}: empty "
+            "the store, or use another one"
+        )
 
 
 async def _close(client: redis.asyncio.Redis) -> None:

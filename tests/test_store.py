@@ -496,37 +496,29 @@ async def test_whoever_waits_for_a_connection_goes_before_newcomers(store: Store
     assert min(done.values()) >= 5
 
 
-async def test_a_key_of_another_type_is_moved_away_with_one_line(
-    store: Store, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("words", "format_"),
+    [
+        (("SET", "parley:{0}:format", "3"), "format 3"),
+        # A store of version 0.1 has streams of these names, and no note of its format.
+        (("XADD", "parley:{0}:ready:discord", "*", "platform", "discord"), "format 1"),
+        (("LPUSH", "parley:{0}:format", "2"), "format unknown"),
+    ],
+)
+async def test_a_store_of_another_format_is_refused_at_every_start(
+    data_dir: Path, words: tuple[str, ...], format_: str
 ) -> None:
-    key = store.key("hash")
-    await store.command("SET", key, "text")
+    async with connect(url="", data_dir=data_dir) as store:
+        assert await store.command("GET", store.key("format")) == "2"
+        async with connect(url=store.url, data_dir=data_dir):
+            pass
+        await store.command("DEL", store.key("format"))
+        await store.command(*words)
 
-    read = await store.command("HMGET", key, "field")
-
-    assert read == [None]
-    assert await store.command("GET", f"{key}:unreadable") == "text"
-    assert await store.command("TTL", f"{key}:unreadable") > 0
-    assert [record.levelname for record in caplog.records] == ["WARNING"]
-
-
-async def test_a_script_goes_on_without_a_key_of_another_type(
-    store: Store, caplog: pytest.LogCaptureFixture
-) -> None:
-    source = """
-    redis.call('RPUSH', KEYS[1], ARGV[1])
-    redis.call('HSET', KEYS[2], 'field', ARGV[1])
-    return redis.call('LRANGE', KEYS[1], 0, -1)
-    """
-    run, keys = store.script(source), [store.key("list"), store.key("hash")]
-    await store.command("SET", keys[1], "text")
-
-    answer = await run(keys=keys, args=["a"])
-
-    assert answer == ["a"]
-    assert await store.command("HGET", keys[1], "field") == "a"
-    assert await store.command("GET", f"{keys[1]}:unreadable") == "text"
-    assert [record.levelname for record in caplog.records] == ["WARNING"]
+        for _ in range(2):
+            with pytest.raises(CannotStart, match=format_):
+                async with connect(url=store.url, data_dir=data_dir):
+                    pass
 
 
 async def test_other_errors_of_a_script_are_told(store: Store) -> None:

@@ -192,7 +192,8 @@ def _is_at(place: ThreadKey, thread: ThreadKey | None) -> bool:
     """Return whether a place is a thread or its channel."""
     if thread is None or (thread.platform, thread.workspace) != (place.platform, place.workspace):
         return False
-    return place.channel in (thread.channel, thread.thread)
+    # The name of a private conversation has in it the thread where it is held.
+    return place.channel in (thread.channel, thread.thread, *thread.thread.split("-"))
 
 
 async def _soon(reading: Awaitable[str]) -> str:

@@ -12,11 +12,13 @@
 --
 -- <bucket>:owed has the replies that owe a write, each with the time at which its reserve lapses.
 -- A 429 shows that a bucket that refills has less than was assumed: that is believed for LEARNED_MS.
+-- At the end of its writes one alone shows only that some arrived later than others: see EDGE.
 
 local LAST, SPREAD = 0.05, 10000
 -- No platform asks for a longer pause.
 local DAY_MS = 86400000
 local LEARNED_MS, LOWER, LOWEST = 600000, 0.8, 0.25
+local EDGE, AGAIN_MS = 2, 60000 -- writes that were left; after another 429 it is no accident
 -- What others owe may be given back at any time, so a write that yields to it asks again soon.
 local AGAIN = 1000
 
@@ -141,12 +143,18 @@ function verbs.settle(owner)
 end
 
 -- The platform has asked for a pause of this length. Calls that were under way tell nothing new.
-function verbs.pause(length, shape)
+function verbs.pause(length, shape, writes, window)
   local key, ends = KEYS[1], now + length
-  local paused = number(redis.call('HGET', key, 'paused'), now + DAY_MS) or 0
+  local saved = redis.call('HMGET', key, 'paused', 'level', 'at', 'refused')
+  local paused = number(saved[1], now + DAY_MS) or 0
   if shape == 'refills' and paused <= now then
-    local share = math.max(share_of(key) * LOWER, LOWEST)
-    redis.call('HSET', key, 'share', share, 'lowered', now, 'level', 0, 'at', now)
+    local share = share_of(key)
+    local level = (number(saved[2], 2 ^ 52) or tonumber(writes))
+      + (now - (number(saved[3], now) or now)) * writes * share / window
+    if level > EDGE or now - (number(saved[4], now) or 0) < AGAIN_MS then
+      redis.call('HSET', key, 'share', math.max(share * LOWER, LOWEST), 'lowered', now)
+    end
+    redis.call('HSET', key, 'level', 0, 'at', now, 'refused', now)
     expire(key, LEARNED_MS)
   end
   if ends <= paused then return end

@@ -273,7 +273,10 @@ class EditBudgets:
         """Pause a bucket for all processes, because the platform asked for it."""
         queue = self._queue(budget.bucket)
         queue.paused_until = max(queue.paused_until, self._clock.now() + seconds)
-        await self._run("pause", int(seconds * 1000), _shape(budget), keys=[budget])
+        known = self._known(budget)
+        window = int(known.seconds * 1000)
+        arguments = int(seconds * 1000), _shape(known), known.writes, window
+        await self._run("pause", *arguments, keys=[known])
 
     async def pause_after(self, error: WriteDelayed, budget: EditBudget | None) -> None:
         """Pause the bucket that the error names, or else the write's own, if it has a budget."""

@@ -1,14 +1,11 @@
-"""The durable queue of turns: three classes over the verbs of one Lua script."""
+"""The durable queue of turns: three classes over the verbs of Lua scripts."""
 
 from __future__ import annotations
 
 import json
 import logging
-import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache
-from importlib.resources import files
 from typing import Any, Literal
 from urllib.parse import quote
 
@@ -57,7 +54,8 @@ from bot.turns.records import (
     write_shown,
     write_turn,
 )
-from bot.turns.standings import Known, read_known
+from bot.turns.scripts import source_of
+from bot.turns.standings import TurnRecord, read_record
 
 log = logging.getLogger(__name__)
 
@@ -78,10 +76,6 @@ _REFUSALS: dict[str, type[Refused]] = {
     "ended": HasEnded,
 }
 _ANYTHING = Quota()
-# A function of queue.lua (from the beginning of a line), a name that may refer to one, a comment.
-_FUNCTION = re.compile(r"^(?:local )?function ([\w.]+)\(.*?^end\n", re.MULTILINE | re.DOTALL)
-_NAME = re.compile(r"(?:verbs\.)?\w+")
-_COMMENT = re.compile("--.*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +215,7 @@ class TurnQueue:
             turn.id,
             str(turn.key),
             _person_key(turn.key.platform, turn.person),
-            *write_turn(turn),
+            write_turn(turn),
             limits.waiting_per_thread,
             limits.waiting_per_person,
             limits.waiting,
@@ -269,9 +263,8 @@ class TurnQueue:
         added = json.dumps(place, ensure_ascii=False) if place else ""
         limits = self._limits.waiting_per_person, self._limits.waiting
         written = _write_quota(quota, estimate)
-        question = json.dumps(text, ensure_ascii=False) if text else "", left_out
         await self._script.run(
-            "regenerate", turn_id, person_id, press_id, added, *limits, written, *question
+            "regenerate", turn_id, person_id, press_id, added, *limits, written, text, left_out
         )
 
     async def continue_answer(
@@ -289,9 +282,7 @@ class TurnQueue:
         """
         limits = self._limits.waiting_per_person, self._limits.waiting
         body, written = write_turn(following), _write_quota(quota, estimate)
-        await self._script.run(
-            "continue", turn_id, person_id, following.id, *body, *limits, written
-        )
+        await self._script.run("continue", turn_id, person_id, following.id, body, *limits, written)
 
     async def rate(
         self, turn_id: str, *, person_id: str, rating: Rating | Literal[""]
@@ -322,11 +313,9 @@ class TurnQueue:
             turn.id,
             str(turn.key),
             _person_key(turn.key.platform, turn.person),
-            *write_turn(turn),
+            write_turn(turn),
             int(turn.asked_at * 1000),
             int(edited_at * 1000),
-            turn.person.id,
-            turn.left_out,
             limits.waiting_per_thread,
             limits.waiting_per_person,
             limits.waiting,
@@ -421,7 +410,7 @@ class TurnQueue:
         """Return what an ended turn shows, all of it as text; None if it has no outcome."""
         state, message_ids, text, end, thread, forgotten = await self._store.command(
             *("HMGET", self._store.key("turn", whole_characters(turn_id))),
-            *("state", "pages", "shown", "end", "thread", "forget"),
+            *("state", "message_ids", "shown", "end", "thread", "forget"),
         )
         if state in (None, "queued", "running", "dropped"):
             return None
@@ -437,7 +426,9 @@ class TurnQueue:
         """
         turn_id = whole_characters(turn_id)
         name = self._store.key("turn", turn_id)
-        state, lead, attempts = await self._store.command("HMGET", name, "state", "lead", "tries")
+        state, lead, attempts = await self._store.command(
+            "HMGET", name, "state", "lead", "attempts"
+        )
         if state != "queued" or lead or attempts != "0":
             return False
         if first_in is None:
@@ -455,21 +446,18 @@ class TurnQueue:
         key = self._store.key("handled", whole_characters(event_id))
         return bool(await self._store.command("EXISTS", key))
 
-    async def standings(self, *turn_ids: str) -> list[Known]:
+    async def standings(self, *turn_ids: str) -> list[TurnRecord]:
         """Return the records of turns; unknown and forgotten turns are skipped."""
         rows = await self._script.run("standings", *turn_ids)
         pairs = zip(turn_ids, rows if isinstance(rows, list) else (), strict=False)
-        return [known for turn_id, row in pairs if (known := read_known(turn_id, row))]
+        return [one for turn_id, row in pairs if (one := read_record(turn_id, _record(row)))]
 
     async def turn(self, turn_id: str) -> Turn | None:
         """Return a turn, without its question if it has ended; None if it is unreadable."""
-        thread, body, place_changes = await self._store.command(
-            *("HMGET", self._store.key("turn", whole_characters(turn_id))),
-            *("thread", "body", "pressed_at"),
-        )
-        platform = turn_id.partition(":")[0]
+        key = self._store.key("turn", whole_characters(turn_id))
+        record = dict(await self._store.command("HGETALL", key))
         try:
-            return read_turn(turn_id, platform, thread or "", body, place_changes or "{}")
+            return read_turn(turn_id, turn_id.partition(":")[0], record)
         except Unreadable:
             return None
 
@@ -564,10 +552,11 @@ class TurnLeases:
         )
         if not isinstance(answer, list):
             return None
+        record = _record(answer)
         try:
-            return _read_taken(token.platform, answer)
+            return _read_taken(token.platform, record)
         except Unreadable as error:
-            turn_id, _, fence, *_ = answer
+            turn_id, fence = record["id"], record["fence"]
             log.warning("Turn %s: given up, because its record cannot be read: %s", turn_id, error)
             await self._script.run("give_up", token.platform, token.entry, fence, self._end_limits)
             return None
@@ -651,7 +640,7 @@ class TurnLeases:
             await self._script.run("remove_idle_consumers", name)
 
     def _stream(self, platform: str) -> str:
-        return self.store.key("ready", platform)
+        return self.store.key("tokens", platform)
 
 
 class Repairs:
@@ -669,10 +658,11 @@ class Repairs:
         answer = await self._script.run("claim_repair", platform, int(seconds * 1000))
         if not isinstance(answer, list):
             return None
-        turn_id, claim, body, place_changes, late_writes, thread = answer
+        turn_id, claim, fields = answer
+        record = _record(fields)
         try:
-            turn = read_turn(turn_id, platform, thread, body, place_changes)
-            return Repair(turn, read_texts(late_writes), int(claim))
+            turn = read_turn(turn_id, platform, record)
+            return Repair(turn, read_texts(record.get("late_writes", "[]")), int(claim))
         except Unreadable as error:
             log.warning(
                 "Turn %s: cannot be repaired, because its record cannot be read: %s", turn_id, error
@@ -689,19 +679,17 @@ class Repairs:
         """Return whether a turn was given up with nothing shown, and was not forgotten."""
         store = self._script.store
         state, message_ids, forgotten = await store.command(
-            "HMGET", store.key("turn", turn_id), "state", "pages", "forget"
+            "HMGET", store.key("turn", turn_id), "state", "message_ids", "forget"
         )
         return state == "dead" and message_ids == "[]" and not forgotten
 
 
 class QueueScript:
-    """Runs the verbs of queue.lua."""
+    """Runs the verbs of the scripts."""
 
     def __init__(self, store: Store, *, keep_seconds: float) -> None:
         self.store = store
         self._keep_ms = int(keep_seconds * 1000)
-        parts = (files("bot.turns") / name for name in ("queue.lua", "forget.lua"))
-        self._source = "\n".join(part.read_text(encoding="utf-8") for part in parts)
         self._scripts: dict[str, Script] = {}
 
     async def run(self, verb: str, *arguments: str | int) -> str | int | list[str] | None:
@@ -720,75 +708,42 @@ class QueueScript:
             raise QuotaUsed(kind, int(left) / 1000)
         if answer == "lost":
             raise LeaseLost(f"{verb}: {arguments[0]}")
-        if answer == "anew":
+        if answer == "edited_since_take":
             raise QuestionEdited(f"{verb}: {arguments[0]}")
         return answer
 
     def _script(self, verb: str) -> Script:
         if not (script := self._scripts.get(verb)):
-            source = f"{script_of(self._source, verb)}\nreturn verbs.{verb}(unpack(ARGV, 3))"
-            script = self._scripts[verb] = self.store.script(source)
+            script = self._scripts[verb] = self.store.script(source_of(verb))
         return script
 
 
-def _read_taken(platform: str, answer: Sequence[Any]) -> Taken:
-    """Read what `for_worker` of queue.lua returned. Raises Unreadable."""
-    (
-        turn_id, thread, fence, attempts,
-        body, questions, place_changes, others, preferences,
-        message_ids, text, more, previous_answer,
-        above, stop, waited_ms,
-    ) = answer  # fmt: skip
-    turn = read_turn(turn_id, platform, thread, body, place_changes)
-    if texts := read_texts(questions):
+def _record(answer: Sequence[Any]) -> dict[str, Any]:
+    """Return the fields of a record, which a script returns as names and values."""
+    return dict(zip(answer[::2], answer[1::2], strict=True))
+
+
+def _read_taken(platform: str, record: Mapping[str, Any]) -> Taken:
+    """Read the record of a turn that was taken. Raises Unreadable."""
+    turn = read_turn(record["id"], platform, record)
+    if texts := read_texts(record["questions"]):
         turn = replace(turn, text="\n\n".join(texts))
-    quote, context = read_context(turn_id, others)
+    quote, context = read_context(turn.id, record.get("context", ""))
+    more = record.get("more", "{}")
     return Taken(
-        turn=replace(turn, quote=quote, preferences=read_preferences(preferences)),
-        fence=int(fence),
-        attempts=int(attempts),
-        shown=read_shown(turn_id, message_ids, text, more),
-        stop=bool(stop),
-        previous_answer=previous_answer,
-        above=above,
+        turn=replace(
+            turn, quote=quote, preferences=read_preferences(record.get("preferences", ""))
+        ),
+        fence=int(record["fence"]),
+        attempts=int(record["attempts"]),
+        shown=read_shown(turn.id, record.get("message_ids", "[]"), record.get("shown", ""), more),
+        stop="stop" in record,
+        previous_answer=record.get("previous_answer", ""),
+        above=record.get("above", ""),
         context=context,
-        waited=int(waited_ms) / 1000,
+        waited=int(record["waited_ms"]) / 1000,
         used=read_used(more),
     )
-
-
-@cache
-def script_of(source: str, verb: str) -> str:
-    """Return a script without the functions that a verb does not need. Line numbers stay.
-
-    Redis defines a script's functions in each call; all of them take five times as long as those
-    that a verb needs.
-    """
-    pieces = _pieces(source)
-    functions = {name: text for name, text in pieces if name}
-    needed, unread = set[str](), [f"verbs.{verb}", *(text for name, text in pieces if not name)]
-    while unread:
-        named = _names(unread.pop()) & functions.keys() - needed
-        needed |= named
-        unread += [functions[one] for one in named]
-    return "".join(
-        text if not name or name in needed else "\n" * text.count("\n") for name, text in pieces
-    )
-
-
-@cache
-def _pieces(source: str) -> list[tuple[str, str]]:
-    """Return a script's functions with their names, and the text between them without one."""
-    pieces, end = [], 0
-    for found in _FUNCTION.finditer(source):
-        pieces += [("", source[end : found.start()]), (found[1], found[0])]
-        end = found.end()
-    return [*pieces, ("", source[end:])]
-
-
-@cache
-def _names(text: str) -> frozenset[str]:
-    return frozenset(_NAME.findall(_COMMENT.sub("", text)))
 
 
 def _write_quota(quota: Quota, estimate: int) -> str:

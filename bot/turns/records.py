@@ -136,53 +136,56 @@ class History:
         ]
 
 
-def write_turn(turn: Turn) -> tuple[str, str]:
-    """Return a JSON object without its text and its closing brace, and the text as JSON."""
-    value = asdict(turn)
-    text = value.pop("text")
-    # They are dropped with the question, so they have a field of their own.
-    del value["quote"], value["context"]
-    # The queue script copies the preferences.
-    del value["preferences"]
-    del value["asker"]
-    if not turn.joins:
-        del value["joins"]
-    # Older versions cannot read a person with another field.
-    value["person_workspace"] = value["person"].pop("workspace")
-    head = json.dumps(value, ensure_ascii=False).removesuffix("}")
-    return head, json.dumps(text, ensure_ascii=False)
+def write_turn(turn: Turn) -> str:
+    """Return a JSON object with the fields that a turn's record has for its question."""
+    person = {"id": turn.person.id, "name": turn.person.name, "workspace": turn.person.workspace}
+    body = {"person": person, "place": turn.place, "zone": turn.zone}
+    fields = {
+        "body": json.dumps(body, ensure_ascii=False),
+        "asker": turn.person.id,
+        "asked_at": str(turn.asked_at),
+        "text": turn.text,
+        "left_out": str(turn.left_out),
+        "where": turn.where,
+    }
+    return json.dumps(fields | ({"joins": "1"} if turn.joins else {}), ensure_ascii=False)
 
 
-def read_turn(turn_id: str, platform: str, thread: str, body: str, place_changes: str) -> Turn:
-    """Read a turn's record. Its id and thread come from the queue. Raises Unreadable.
-
-    `place_changes` is a JSON object with later additions to its place.
-    """
-    value = read_object(body)
-    place = value.get("place", {})
+def read_turn(turn_id: str, platform: str, record: Mapping[str, str]) -> Turn:
+    """Read a turn from its record. Its id and platform come from the queue. Raises Unreadable."""
+    body = read_object(record.get("body"))
+    place = body.get("place", {})
     if not isinstance(place, dict):
         raise Unreadable("its place is not an object")
+    thread = record.get("thread", "")
     key = read_thread(thread, platform)
     # No verb finds a turn under such an id.
     if key is None or _REPLACEMENT in turn_id:
         raise Unreadable(f"its thread is {thread!r}, in the queue of {platform}")
-    person = read_person(value)
-    # Older records count a person in each workspace.
-    workspace = value.get("person_workspace")
+    person = read_person(body)
     return Turn(
         id=turn_id,
         key=key,
-        person=replace(
-            person, workspace=workspace if isinstance(workspace, str) else key.workspace
-        ),
-        text=read_text(value, "text"),
-        place=place | read_object(place_changes),
-        asked_at=read_number(value, "asked_at"),
-        left_out=int(read_number(value, "left_out")),
-        where=_optional_text(value, "where"),
-        zone=_optional_text(value, "zone"),
-        joins=value.get("joins") is True,
+        person=replace(person, workspace=_optional_text(_object(body["person"]), "workspace")),
+        text=record.get("text", ""),
+        place=place | read_object(record.get("place_changes", "{}")),
+        asked_at=_number(record.get("asked_at")),
+        left_out=int(_number(record.get("left_out"))),
+        where=record.get("where", ""),
+        zone=_optional_text(body, "zone"),
+        joins="joins" in record,
     )
+
+
+def _object(value: Json) -> Mapping[str, Json]:
+    return value if isinstance(value, dict) else {}
+
+
+def _number(written: str | None) -> float:
+    try:
+        return float(written or "0")
+    except ValueError as error:
+        raise Unreadable(f"{written!r} is no number") from error
 
 
 def read_thread(written: str, platform: str) -> ThreadKey | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from bot.domain import End, Exchange, Outcome, Rating, Shown, Standing, Turn
@@ -13,7 +13,7 @@ _RATINGS: Mapping[str, Rating] = {"good": "good", "bad": "bad"}
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class TurnRecord:
     """A turn in the queue; after its end without the question and the model's text.
 
     `outcome` is empty until the end is stored, which is a little after `shown` has it.
@@ -28,28 +28,29 @@ class Known:
     end: End
 
 
-def read_known(turn_id: str, row: Sequence[str | None]) -> Known | None:
-    """Read a turn's fields; None if it is not known or was forgotten."""
-    state, thread, body, message_ids, text, more, previous, end, forgotten, newest = row
-    if state in (None, "dropped") or forgotten:
+def read_record(turn_id: str, fields: Mapping[str, str]) -> TurnRecord | None:
+    """Read a turn's record; None if it is not known or was forgotten."""
+    state, newest = fields.get("state", "dropped"), fields.get("newest", turn_id)
+    if state == "dropped" or "forget" in fields:
         return None
     try:
-        turn = read_turn(turn_id, turn_id.partition(":")[0], thread or "", body or "", "{}")
+        turn = read_turn(turn_id, turn_id.partition(":")[0], fields)
     except Unreadable:
         return None
-    shown = read_shown(turn_id, message_ids or "[]", text or "", more or "{}")
-    how = read_end(end) if end else shown.end
-    return Known(
+    message_ids, more = fields.get("message_ids", "[]"), fields.get("more", "{}")
+    shown = read_shown(turn_id, message_ids, fields.get("shown", ""), more)
+    how = read_end(fields["end"]) if fields.get("end") else shown.end
+    return TurnRecord(
         turn=turn,
         waits=state == "queued",
         shown=shown,
-        previous_answer=previous or "",
-        outcome=OUTCOMES.get(state or ""),
-        end="older" if newest and newest != turn_id else how,
+        previous_answer=fields.get("previous_answer", ""),
+        outcome=OUTCOMES.get(state),
+        end="older" if newest != turn_id else how,
     )
 
 
-def standing(known: Known, exchange: Exchange | None, rating: str) -> Standing:
+def standing(known: TurnRecord, exchange: Exchange | None, rating: str) -> Standing:
     """Return the state of a turn; `exchange` is its exchange in the history."""
     turn, shown = known.turn, known.shown
     one = Standing(

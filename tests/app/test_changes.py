@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from itertools import chain
 
 import pytest
@@ -59,8 +58,7 @@ async def until_stored(store: Store, question: str) -> None:
     async with asyncio.timeout(60):
         while True:
             for name in await store.command("KEYS", store.key("turn", "*")):
-                body = await store.command("HGET", name, "body")
-                if body and json.loads(body).get("text") == question:
+                if await store.command("HGET", name, "text") == question:
                     return
             await asyncio.sleep(0.01)
 

@@ -8,17 +8,17 @@ import logging
 import re
 from collections.abc import Iterable, Sequence
 from functools import partial
-from importlib.resources import files
+from itertools import chain
 
 from prometheus_client import generate_latest
 
-import bot
 from bot.app.logging import MaskingFormatter
 from bot.domain import Json
 from bot.store import Store
+from bot.turns.scripts import VERBS, source_of
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import ModelEmulator
-from tests.shipping.release import STORES
+from tests.shipping.release import NEWEST
 from tests.support.process import (
     PROCESS_LEASE,
     ROOT,
@@ -176,8 +176,8 @@ async def test_the_privacy_page_tells_of_every_key(own_store: Store, model: Mode
         await until(lambda: all(shows(way, ANSWER) for way in ways), why=service.text)
         await all_ended(own_store)
         found = await stored(own_store)
-    released = json.loads((STORES / f"{bot.__version__}.json").read_text(encoding="utf-8"))
-    queue = files("bot.turns").joinpath("queue.lua").read_text(encoding="utf-8")
+    released = json.loads(NEWEST.read_text(encoding="utf-8"))
+    queue = "".join(map(source_of, chain(*VERBS.values())))
     renamed = dict(re.findall(r"^  (\w+) = '(\w+)',$", queue, re.M))
     # `stops` is a channel: what is published there is not kept.
     named = {renamed.get(kind, kind) for kind in re.findall(r"key\('(\w+)'", queue)} - {"stops"}
@@ -187,7 +187,7 @@ async def test_the_privacy_page_tells_of_every_key(own_store: Store, model: Mode
     texts = [one for one in found if QUESTION in one or ANSWER in one]
     assert kinds(one.name for one in texts) == {"history", "turn", "live", "web:titles"}
     forever = kinds(one.name for one in found if one.expires_ms < 0)
-    assert forever == {"commands", "web:secret"}
+    assert forever == {"commands", "format", "web:secret"}
 
 
 async def test_no_log_line_and_no_metric_holds_a_word_of_anybody(

@@ -282,7 +282,7 @@ async def test_workers_have_names_of_their_own(own_store: Store, model: ModelEmu
     async with DiscordEmulator() as discord:
         variables = discord_variables(discord, model)
         start = partial(serving, own_store, "worker", variables=variables)
-        stream = own_store.key("ready", "discord")
+        stream = own_store.key("tokens", "discord")
         async with start(), start(), asyncio.timeout(30):
             # Two workers of one name would take each other's turns for their own.
             while await readers(own_store, stream) != 2:

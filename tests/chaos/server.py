@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,7 +15,7 @@ from bot.embedded_store import _binary
 from tests.chaos.talks import number_of
 
 STARTING = 30.0  # seconds
-_OPEN, _TURN = "parley:{0}:open", "parley:{0}:turn:"  # see bot/turns/queue.lua
+_OPEN, _TURN = "parley:{0}:open", "parley:{0}:turn:"  # see bot/turns/scripts/prelude.lua
 
 
 class Server:
@@ -58,7 +57,7 @@ class Server:
         records = [await self.redis.hgetall(_TURN + each) for each in turns]
         held = [each for each in records if f"-{pid}-" in each.get("worker", "")]
         running = [each for each in held if each["state"] == "running"]
-        return frozenset(number_of(json.loads(each["body"])["text"]) for each in running)
+        return frozenset(number_of(str(each["text"])) for each in running)
 
     async def writes_refused(self) -> int:
         """Return how many writes it has refused for want of memory since it was started."""

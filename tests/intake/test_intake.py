@@ -14,6 +14,7 @@ from bot.store import Store
 from bot.text.graphemes import CUT
 from bot.turns.queue import Limits, TurnQueue
 from bot.turns.records import History, write_exchange
+from tests.support.at_work import make_turn
 
 KEY = ThreadKey("console", "local", "ann", "t1")
 
@@ -126,3 +127,16 @@ async def asked_nothing(intake: Intake, turn: Turn) -> bool:
     with pytest.raises(NothingAsked) as caught:
         await intake.ask(turn)
     return caught.value.repeated
+
+
+@pytest.mark.parametrize("thread", ["20", "private-20-u1"])
+async def test_an_answer_is_stopped_where_it_is_shown(store: Store, thread: str) -> None:
+    queue = make_queue(store)
+    intake = make_intake(store, queue)
+    turn = make_turn(1, key=ThreadKey("console", "1", "10", thread))
+    await queue.admit(turn)
+    elsewhere, there = (ThreadKey("console", "1", channel, "") for channel in ("30", "20"))
+
+    with pytest.raises(HasEnded):
+        await intake.answers.stop(turn.id, at=elsewhere)
+    await intake.answers.stop(turn.id, at=there)

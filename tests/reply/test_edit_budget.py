@@ -680,6 +680,19 @@ class TestLearned:
         for _ in range(10):
             assert await scene.took(other.final(budget, deadline=FOREVER)) == 0
 
+    async def test_one_refusal_at_the_end_of_the_writes_is_an_accident(self, scene: Scene) -> None:
+        budget, (budgets,) = refilling("a", 10, 100.0), scene.processes(1)
+        for _ in range(10):
+            await budgets.final(budget, deadline=FOREVER)
+
+        waits = []
+        for _ in range(2):
+            await budgets.pause(budget, 1)
+            waits.append(await scene.took(budgets.final(budget, deadline=FOREVER)))
+
+        # The second one, less than a minute later, is none.
+        assert waits == pytest.approx([10, 12.5], abs=SOON)
+
 
 class TestAlone:
     """A process whose store is away."""

@@ -178,7 +178,7 @@ async def take(queue: TurnQueue, platform: str = "console") -> Taken:
 
 async def expire_all(store: Store, platform: str = "console") -> None:
     """Let all leases of a platform expire without waiting for it."""
-    stream = store.key("ready", platform)
+    stream = store.key("tokens", platform)
     # Without a group, nothing was read yet.
     with suppress(redis.ResponseError):
         for each in await store.redis.xpending_range(stream, "workers", "-", "+", 100):
@@ -188,7 +188,7 @@ async def expire_all(store: Store, platform: str = "console") -> None:
 async def expire(store: Store, token: Token, worker: str) -> None:
     """Let a lease expire without waiting for it."""
     await store.command(
-        *("XCLAIM", store.key("ready", token.platform), "workers", worker),
+        *("XCLAIM", store.key("tokens", token.platform), "workers", worker),
         *(0, token.entry, "IDLE", 600_000, "JUSTID"),
     )
 
@@ -233,7 +233,7 @@ async def until_shown(platform: FakePlatform, screen: dict[str, str]) -> None:
 
 
 async def pending_repairs(store: Store) -> int:
-    return int(await store.command("ZCARD", store.key("mend", "console")))
+    return int(await store.command("ZCARD", store.key("repairs", "console")))
 
 
 async def all_repaired(store: Store) -> None:

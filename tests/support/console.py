@@ -23,7 +23,7 @@ from bot.concurrency import cancelled
 from bot.domain import Page, Shown, Turn
 from bot.errors import StoreUnavailable, ThreadBusy
 from bot.store import Store, connect
-from bot.turns.standings import Known
+from bot.turns.standings import TurnRecord
 from tests.support.fakes import FakeQueue
 from tests.support.terminal import at_terminal
 
@@ -86,10 +86,10 @@ class AnsweringQueue(FakeQueue):
         assert turn
         self._start(turn)
 
-    async def standings(self, *turn_ids: str) -> list[Known]:
+    async def standings(self, *turn_ids: str) -> list[TurnRecord]:
         shown = Shown(("m1",), "Mine", "Mine", outcome="done")
         turns = (replace(self.turns[0], id=one, text="another's question") for one in turn_ids)
-        return [Known(turn, False, shown, "", "done", "") for turn in turns]
+        return [TurnRecord(turn, False, shown, "", "done", "") for turn in turns]
 
     async def work_ends(self) -> None:
         await asyncio.gather(*self._tasks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -107,15 +108,12 @@ def test_a_name_stays_a_short_quoted_name_on_its_line(name: str) -> None:
     assert "[INST]" not in line
 
 
-def test_a_record_keeps_place_and_zone_and_older_records_have_none() -> None:
-    head, text = write_turn(TURN)
-    body = f'{head}, "text": {text}}}'
-    older = body.replace(', "where": "#general of Acme", "zone": "Europe/Berlin"', "")
+def test_a_record_keeps_place_and_zone() -> None:
+    record = {"thread": str(TURN.key), **json.loads(write_turn(TURN))}
 
-    assert older != body
-    assert read_turn(TURN.id, "slack", str(TURN.key), body, "{}").where == "#general of Acme"
-    assert read_turn(TURN.id, "slack", str(TURN.key), body, "{}").zone == "Europe/Berlin"
-    assert read_turn(TURN.id, "slack", str(TURN.key), older, "{}").where == ""
+    read = read_turn(TURN.id, "slack", record)
+
+    assert (read.where, read.zone) == ("#general of Acme", "Europe/Berlin")
 
 
 def test_questions_end_with_their_times_and_earlier_ones_keep_theirs() -> None:

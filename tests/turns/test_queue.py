@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import time
 from collections.abc import AsyncIterator
-from dataclasses import asdict, replace
-from importlib.resources import files
+from dataclasses import replace
 
 import pytest
 import redis.asyncio
@@ -25,7 +23,7 @@ from bot.errors import (
 )
 from bot.intake.intake import REPEAT_SECONDS, Intake
 from bot.store import Store
-from bot.turns.queue import GROUP, Limits, Taken, Token, TurnQueue, script_of
+from bot.turns.queue import GROUP, Limits, Taken, Token, TurnQueue
 from bot.turns.records import History
 from tests.support.at_work import expire_all
 
@@ -402,27 +400,11 @@ async def test_a_stream_that_expires_while_it_is_read_is_empty(store: Store) -> 
     reading = asyncio.create_task(queue.leases.read_tokens(["console"], count=1, block_seconds=2))
     await asyncio.sleep(0.2)
 
-    await store.command("DEL", store.key("ready", "console"))
+    await store.command("DEL", store.key("tokens", "console"))
 
     assert await reading == []
     await queue.admit(make_turn(1))
     assert (await take(queue)).turn == make_turn(1)
-
-
-async def test_a_second_token_of_a_thread_takes_its_running_turn_from_nobody(
-    store: Store,
-) -> None:
-    owner, other = make_queue(store, "w1"), make_queue(store, "w2")
-    await owner.admit(make_turn(1))
-    taken = await take(owner)
-    # As a repair does if the store has lost the key that names the thread's worker.
-    await store.command("ZADD", store.key("line", "console"), 1, str(KEY))
-    await store.command("XADD", store.key("ready", "console"), "*", "platform", "console")
-
-    assert await nothing_to_take(other)
-
-    await finish(owner, taken)
-    assert len(await exchanges(store)) == 1
 
 
 async def test_a_token_that_is_no_more_is_not_reclaimed(store: Store) -> None:
@@ -431,7 +413,7 @@ async def test_a_token_that_is_no_more_is_not_reclaimed(store: Store) -> None:
         await dead.admit(make_turn(number, key=replace(KEY, thread=f"t{number}")))
     gone, left = [await next_token(dead) for _ in range(2)]
     assert gone
-    await store.command("XDEL", store.key("ready", "console"), gone.entry)
+    await store.command("XDEL", store.key("tokens", "console"), gone.entry)
 
     assert await reclaim(queue) == [left]
 
@@ -750,40 +732,6 @@ async def test_people_of_one_id_in_two_workspaces_are_two(store: Store) -> None:
         await in_servers(queue, 3, person=here)
 
 
-async def test_a_turn_that_an_older_version_admitted_ends_where_that_counted_it(
-    store: Store,
-) -> None:
-    queue, old = make_queue(store), "console:local::u1"
-    await admit_as_before(store, make_turn(1), person=old)
-
-    taken = await take(queue)
-    at_work = await store.command("SMEMBERS", store.key("running", old))
-    await finish(queue, taken)
-
-    assert taken.turn == replace(make_turn(1), person=replace(ANN, workspace="local"))
-    assert at_work == {"console:1"}
-    for name in ("open", "running"):
-        assert await store.command("EXISTS", store.key(name, old)) == 0
-    assert await history(store) == ["console:1"]
-    await press(queue, 1)
-    assert (await take(queue)).turn.text == "question 1"
-
-
-async def admit_as_before(store: Store, turn: Turn, *, person: str) -> None:
-    """Store a turn as the version before did, with a person in each workspace."""
-    body = asdict(turn)
-    del body["person"]["workspace"]
-    thread, platform = str(turn.key), turn.key.platform
-    fields = ("state", "queued", "fence", 0, "tries", 0, "place", 1)
-    known = ("thread", thread, "person", person, "body", json.dumps(body))
-    await store.command("HSET", store.key("turn", turn.id), *fields, *known)
-    await store.command("ZADD", store.key("open"), 1, turn.id)
-    await store.command("SADD", store.key("open", person), turn.id)
-    await store.command("RPUSH", store.key("mailbox", thread), turn.id)
-    await store.command("ZADD", store.key("line", platform), 1, thread)
-    await store.command("XADD", store.key("ready", platform), "*", "platform", platform)
-
-
 async def refused(intake: Intake, turn: Turn) -> bool:
     with pytest.raises(PersonBusy) as caught:
         await intake.ask(turn)
@@ -949,7 +897,7 @@ async def test_what_is_tried_later_and_what_was_given_up_expire_too(store: Store
 
     await finish(queue, taken, answer="", outcome="dead")
 
-    for name in (("later", "console"), ("dead",), ("turn", "console:2")):
+    for name in (("delayed", "console"), ("dead",), ("turn", "console:2")):
         assert await store.command("TTL", store.key(*name)) > 50
 
 
@@ -976,7 +924,7 @@ async def test_a_thread_remembers_no_more_than_so_many_bytes(store: Store) -> No
 
 
 async def names(store: Store) -> list[str]:
-    found = await store.command("XINFO", "CONSUMERS", store.key("ready", "console"), GROUP)
+    found = await store.command("XINFO", "CONSUMERS", store.key("tokens", "console"), GROUP)
     return [each["name"] for each in found]
 
 
@@ -1068,36 +1016,3 @@ async def test_an_unreachable_store_is_told_as_such() -> None:
 
     with pytest.raises(StoreUnavailable, match="REDIS_URL"):
         await queue.admit(make_turn(1))
-
-
-def test_a_script_has_the_functions_that_its_verb_needs_in_their_lines() -> None:
-    source = """local one = 1
-local function needed()
-  return one -- not spare()
-end
-local function spare()
-end
-function verbs.other()
-  spare()
-end
-function verbs.asked()
-  return needed()
-end
-"""
-
-    script = script_of(source, "asked")
-
-    assert "spare" not in script.replace("-- not spare()", "")
-    assert "verbs.other" not in script
-    assert [script.splitlines()[at] for at in (1, 9)] == [
-        "local function needed()",
-        "function verbs.asked()",
-    ]
-
-
-def test_an_admission_makes_no_function_that_forgets() -> None:
-    parts = (files("bot.turns") / name for name in ("queue.lua", "forget.lua"))
-    source = "\n".join(part.read_text(encoding="utf-8") for part in parts)
-
-    assert "forget_key" in script_of(source, "forget_some")
-    assert "forget_key" not in script_of(source, "admit")

@@ -110,7 +110,7 @@ async def test_what_a_deleted_question_has_waited_for_wakes_its_thread_no_more(
     await queue.forget("console:1")
     await take(queue)
 
-    await store.command("ZADD", store.key("later", "console"), "XX", 0, str(KEY))
+    await store.command("ZADD", store.key("delayed", "console"), "XX", 0, str(KEY))
     await queue.leases.reclaim(["console"], count=1)
 
     assert await nothing_to_take(queue)
@@ -181,7 +181,7 @@ async def test_all_that_is_due_is_ready_at_once(store: Store) -> None:
         await queue.leases.release(await take(queue), delay_seconds=60, counts=True)
     for thread in ("t1", "t2"):
         key = replace(KEY, thread=thread)
-        await store.command("ZADD", store.key("later", "console"), "XX", 0, str(key))
+        await store.command("ZADD", store.key("delayed", "console"), "XX", 0, str(key))
 
     await queue.leases.reclaim(["console"], count=1)
 
@@ -243,7 +243,7 @@ async def test_what_is_to_be_repaired_expires_where_nobody_repairs_it(store: Sto
 
     await queue.repairs.report_late_writes((await take(queue)).turn, ["m1"])
 
-    assert await store.command("TTL", store.key("mend", "console")) > 50
+    assert await store.command("TTL", store.key("repairs", "console")) > 50
 
 
 async def test_an_answer_that_is_written_anew_has_its_own_furthest_point(store: Store) -> None:

@@ -695,20 +695,18 @@ class Queue(RuleBasedStateMachine):
         elif holds:
             thread = self.model.threads[known.thread]
             edited = thread.last == turn.id and thread.last_question != known.text
-            body = self.command("HGET", self.here.key("turn", turn.id), "body")
-            assert isinstance(body, str)
+            body, question = self.question(turn.id)
             text = write_exchange(exchange) if exchange else ""
-            text += "" if exchange and not known.joined else body
+            text += "" if exchange and not known.joined else body + question
             shows = "" if known.drops_answer == AT_ONCE else answer
             sizes = {turn.id: RECORD + len(shows.encode()) + len(text.encode())}
             for one in known.joined:
-                of_one = self.command("HGET", self.here.key("turn", one), "body")
-                sizes[one] = RECORD + len(str(of_one).encode())
+                sizes[one] = RECORD + len("".join(self.question(one)).encode())
             older = self.model.finish(turn.id, outcome, shown, exchange, sizes=sizes)
             assert got == older
             in_history = thread.last == turn.id and not (edited and not answer)
             is_dropped = known.forgotten or (in_history and not known.joined)
-            assert (f'"{known.text}"' not in body) == is_dropped
+            assert (known.text != self.question(turn.id)[1]) == is_dropped
             known.saved = True
             self.release(turn.id)
         if known.state == outcome:
@@ -748,7 +746,7 @@ class Queue(RuleBasedStateMachine):
     def land(self) -> None:
         """Every late write has arrived, and every claim has expired."""
         for turn_id in self.model.repairs:
-            self.command("ZADD", self.here.key("mend", "console"), "XX", 0, turn_id)
+            self.command("ZADD", self.here.key("repairs", "console"), "XX", 0, turn_id)
         self.model.repairs = dict.fromkeys(self.model.repairs, DUE)
 
     @rule()
@@ -762,7 +760,7 @@ class Queue(RuleBasedStateMachine):
 
         repair = self.run(self.queues["w1"].repairs.claim("console", seconds=3600))
 
-        left = self.command("ZRANGE", self.here.key("mend", "console"), 0, -1)
+        left = self.command("ZRANGE", self.here.key("repairs", "console"), 0, -1)
         assert isinstance(left, list)
         gone = model.repairs.keys() - {*left}
         assert gone <= due - wanted
@@ -993,7 +991,7 @@ class Queue(RuleBasedStateMachine):
             self.ask("LRANGE", "history", key, 0, -1, expect=lines)
         for turn_id, known in model.turns.items():
             self.ask("HGET", "turn", turn_id, "state", expect=known.state)
-        self.ask("ZCARD", "mend", "console", expect=len(model.repairs))
+        self.ask("ZCARD", "repairs", "console", expect=len(model.repairs))
         self.answers_are_as_expected()
         self.every_thread_is_in_its_place()
         remembered = [turn_id for thread in model.threads.values() for turn_id, _ in thread.history]
@@ -1004,7 +1002,7 @@ class Queue(RuleBasedStateMachine):
         places = self.places()
         for name, thread in self.model.threads.items():
             assert sum(str(THREADS[name]) in place for place in places) == bool(thread.mailbox)
-        line, held, tokens = places[0], places[1], self.size("XLEN", "ready", "console")
+        line, held, tokens = places[0], places[1], self.size("XLEN", "tokens", "console")
         assert tokens - len(held) >= len(line)
 
     def ends(self) -> None:
@@ -1023,12 +1021,12 @@ class Queue(RuleBasedStateMachine):
         self.holds_at_every_moment()
         for turn_id in admitted:
             assert self.model.turns[turn_id].gone or self.ended(turn_id) == "done"
-        assert self.size("XLEN", "ready", "console") == 0
+        assert self.size("XLEN", "tokens", "console") == 0
         assert not any(self.places())
         self.land()
         while repair := self.claimed_repair():
             self.completes(repair)
-        assert self.size("ZCARD", "mend", "console") == 0
+        assert self.size("ZCARD", "repairs", "console") == 0
 
     # How it is done
 
@@ -1050,7 +1048,7 @@ class Queue(RuleBasedStateMachine):
         return None
 
     def reads(self, worker: str, count: int = 1) -> list[Token]:
-        unread = self.size("XLEN", "ready", "console") - len(self.pending)
+        unread = self.size("XLEN", "tokens", "console") - len(self.pending)
         found: list[Token] = []
         # Where nothing stands there, Valkey would let a read wait for a tenth of a second. The
         # first read of all only creates the group.
@@ -1104,6 +1102,12 @@ class Queue(RuleBasedStateMachine):
         known = self.model.turns[taken.turn.id]
         return known.state == "running" and known.fence == taken.fence
 
+    def question(self, turn_id: str) -> tuple[str, str]:
+        """Return the fields of a question in its record."""
+        found = self.command("HMGET", self.here.key("turn", turn_id), "body", "text")
+        assert isinstance(found, list)
+        return str(found[0]), str(found[1])
+
     def release(self, turn_id: str) -> None:
         del self.pending[self.entry.pop(turn_id)]
 
@@ -1122,23 +1126,23 @@ class Queue(RuleBasedStateMachine):
 
     def grow_idle(self, entry: str) -> None:
         self.command(
-            *("XCLAIM", self.here.key("ready", "console"), "workers", self.pending[entry], 0),
+            *("XCLAIM", self.here.key("tokens", "console"), "workers", self.pending[entry], 0),
             *(entry, "IDLE", 4_000_000, "JUSTID"),
         )
         self.idle.add(entry)
 
     def make_due(self) -> None:
         for name in THREADS.values():
-            self.command("ZADD", self.here.key("later", "console"), "XX", 0, str(name))
+            self.command("ZADD", self.here.key("delayed", "console"), "XX", 0, str(name))
         for known in self.model.turns.values():
             known.due = known.delayed
 
     def places(self) -> list[list[str]]:
         """Return the threads in each of the places where one with work may stand."""
-        waiting = [("waiting", f"console:::{person}") for person in PEOPLE]
-        self.ask("ZRANGE", "line", "console", 0, -1)
-        self.ask("HVALS", "held", "console")
-        for kind, name in (("later", "console"), *waiting):
+        waiting = [("throttled", f"console:::{person}") for person in PEOPLE]
+        self.ask("ZRANGE", "ready_threads", "console", 0, -1)
+        self.ask("HVALS", "claimed", "console")
+        for kind, name in (("delayed", "console"), *waiting):
             self.ask("ZRANGE", kind, name, 0, -1)
         return self.answers_are_as_expected()
 

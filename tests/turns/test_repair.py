@@ -39,7 +39,7 @@ from tests.support.waiting import until
 
 async def taken_by_another(store: Store) -> tuple[TurnQueue, Taken]:
     """Let another worker claim the token, as after a pause of the first."""
-    ready = store.key("ready", "console")
+    ready = store.key("tokens", "console")
     (entry,) = await store.command("XRANGE", ready, "-", "+", "COUNT", 1)
     other = make_queue(store, "other")
     await store.command("XCLAIM", ready, "workers", "other", 0, entry[0])

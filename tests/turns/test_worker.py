@@ -189,7 +189,7 @@ async def test_a_platform_that_is_away_gets_the_turn_again(store: Store) -> None
 
 async def test_a_platform_that_asks_to_wait_is_given_the_time(store: Store) -> None:
     before, platform = time.time(), FakePlatform(error=WriteDelayed("wait", retry_after=30.0))
-    later = store.key("later", "console")
+    later = store.key("delayed", "console")
 
     async with working(make_worker(store, platform, FakeModel(["Hi"]))):
         await make_queue(store).admit(make_turn())
@@ -416,7 +416,7 @@ async def test_two_workers_answer_each_turn_once(store: Store) -> None:
 
 async def reclaimed(store: Store, *, times: int) -> None:
     """Let the only lease expire until it was reclaimed so often."""
-    stream = store.key("ready", "console")
+    stream = store.key("tokens", "console")
     async with asyncio.timeout(60):
         while True:
             (lease,) = await store.redis.xpending_range(stream, "workers", "-", "+", 1)

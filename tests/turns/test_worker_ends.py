@@ -102,7 +102,7 @@ class Deaths:
 
     async def take(self, tries: int) -> None:
         """Let so many workers more take the turn and die at once."""
-        ready = self.store.key("ready", "console")
+        ready = self.store.key("tokens", "console")
         for number in range(tries):
             name = f"dead{number}"
             ((entry, _),) = await self.store.command("XRANGE", ready, "-", "+")

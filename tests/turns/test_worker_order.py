@@ -144,7 +144,7 @@ async def test_a_worker_that_reclaims_its_own_turn_goes_on_with_it(store: Store)
             while not model.prompts:
                 await asyncio.sleep(0.01)
         # As after an outage in which the lease ran out.
-        stream = store.key("ready", "console")
+        stream = store.key("tokens", "console")
         ((entry, _),) = await store.command("XRANGE", stream, "-", "+")
         for _ in range(4):
             await store.command(

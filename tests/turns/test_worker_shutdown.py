@@ -86,7 +86,7 @@ async def test_shutdown_spends_no_attempt(store: Store) -> None:
             await asyncio.sleep(0.01)
         stopping.set()
 
-    assert await store.command("HGET", store.key("turn", "console:1"), "tries") == "0"
+    assert await store.command("HGET", store.key("turn", "console:1"), "attempts") == "0"
 
 
 class LateTokens(TurnLeases):
@@ -191,6 +191,6 @@ async def test_a_worker_that_has_ended_leaves_neither_a_task_nor_its_name(store:
         await all_ended(store)
 
     assert asyncio.all_tasks() <= before
-    stream = store.key("ready", "console")
+    stream = store.key("tokens", "console")
     names = [each["name"] for each in await store.command("XINFO", "CONSUMERS", stream, GROUP)]
     assert "w1" not in names

@@ -1,0 +1,91 @@
+"""The Lua scripts of the queue: one file for each subject, and one script for each verb."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+
+# The files whose functions each file needs, beside those of the prelude. Redis makes the functions
+# of a script anew in each call, so a script has no more than its verb needs.
+NEEDS: dict[str, tuple[str, ...]] = {
+    "prelude": (),
+    "quota": (),
+    "open": (),
+    "room": ("open",),
+    "question": (),
+    "context": (),
+    "speakers": (),
+    "turn": (),
+    "token": (),
+    "kept": (),
+    "repairs": (),
+    "withheld": (),
+    "enqueue": ("context", "question", "quota", "speakers"),
+    "admit": ("context", "enqueue", "quota", "room", "speakers"),
+    "press": ("enqueue", "quota", "room", "turn"),
+    "rate": ("context",),
+    "stop": ("kept",),
+    "edit": ("admit", "enqueue", "open", "question", "quota", "room", "stop"),
+    "take": ("open", "token", "turn"),
+    "wake": (),
+    "forget": ("context", "kept", "question", "quota", "repairs", "stop", "turn"),
+    "lease": ("context", "forget", "token"),
+    "finish": ("context", "kept", "lease", "question", "quota", "repairs", "token"),
+    "erase": ("context", "forget", "kept", "question"),
+    "forgetting": ("erase", "open"),
+}
+
+# The verbs of each file.
+VERBS: dict[str, tuple[str, ...]] = {
+    "admit": ("admit", "check_room"),
+    "edit": ("edit",),
+    "erase": ("forget_known",),
+    "finish": ("finish", "give_up"),
+    "forget": ("forget", "forget_answers", "reset"),
+    "forgetting": (
+        "begin_forgetting",
+        "claim_forgetting",
+        "end_forgetting",
+        "forget_some",
+        "is_forgetting",
+        "put_off_forgetting",
+    ),
+    "lease": ("release", "renew", "save", "save_context"),
+    "open": ("load",),
+    "press": ("continue", "regenerate"),
+    "quota": ("usage",),
+    "rate": ("rate",),
+    "repairs": ("claim_repair", "complete_repair", "report_late_writes"),
+    "speakers": ("note_speakers",),
+    "stop": ("stop", "stop_own", "stop_thread"),
+    "take": ("take",),
+    "turn": ("others_wait",),
+    "wake": ("open", "remove_idle_consumers", "wake_delayed"),
+    "withheld": ("standings", "withheld"),
+}
+_FILE_OF = {verb: file for file, verbs in VERBS.items() for verb in verbs}
+
+
+def source_of(verb: str) -> str:
+    """Return the script of a verb."""
+    read = (_read(file) for file in files_of(_FILE_OF[verb]))
+    return "\n".join([*read, f"return verbs.{verb}(unpack(ARGV, 3))"])
+
+
+def files_of(file: str) -> list[str]:
+    """Return the files of a script in their order: each behind those that it needs."""
+    found = ["prelude"]
+
+    def add(one: str) -> None:
+        if one not in found:
+            for needed in NEEDS[one]:
+                add(needed)
+            found.append(one)
+
+    add(file)
+    return found
+
+
+@cache
+def _read(file: str) -> str:
+    return (files("bot.turns.scripts") / f"{file}.lua").read_text(encoding="utf-8")

@@ -1,0 +1,65 @@
+-- Repairs of ended replies.
+
+local MOST_REPAIR_ATTEMPTS = 20
+
+local function schedule_repair(id, thread, delay)
+  local repairs = key('repairs', platform_of(thread))
+  redis.call('HDEL', key('turn', id), 'repair_attempts')
+  redis.call('ZADD', repairs, now_ms() + delay, id)
+  keep(repairs)
+end
+
+-- These messages (JSON) may show something else than the turn ended with.
+local function note_late_writes(id, message_ids)
+  local name = key('turn', id)
+  local late = ids_in(redis.call('HGET', name, 'late_writes'))
+  for _, message in ipairs(ids_in(message_ids)) do table.insert(late, message) end
+  if #late > 0 then redis.call('HSET', name, 'late_writes', cjson.encode(late)) end
+end
+
+-- Writes a reply once more, now that other buttons belong below it.
+local function repair_buttons(id, thread)
+  note_late_writes(id, redis.call('HGET', key('turn', id), 'message_ids') or '')
+  schedule_repair(id, thread, 0)
+end
+
+local function end_repair(platform, id)
+  if redis.call('HGET', key('turn', id), 'forget') == AFTER_REPAIR then
+    redis.call('HSET', key('turn', id), 'shown', '')
+  end
+  return redis.call('ZREM', key('repairs', platform), id)
+end
+
+function verbs.report_late_writes(id, message_ids)
+  local thread = record(id).thread
+  if not thread then return 0 end
+  note_late_writes(id, message_ids)
+  schedule_repair(id, thread, 0)
+  return 1
+end
+
+-- Returns {id, claim, the names and values of the record} of a due repair, or false if there is none. The claim
+-- expires after `duration` ms. A turn that runs again schedules its repair when it ends.
+function verbs.claim_repair(platform, duration)
+  local repairs = key('repairs', platform)
+  while true do
+    local id = redis.call('ZRANGEBYSCORE', repairs, '-inf', now_ms(), 'LIMIT', 0, 1)[1]
+    if not id then return false end
+    local name = key('turn', id)
+    local turn = record(id)
+    if turn.state and not is_open(turn) and redis.call('HINCRBY', name, 'repair_attempts', 1) <= MOST_REPAIR_ATTEMPTS then
+      local claim = now_ms() + duration
+      redis.call('ZADD', repairs, claim, id)
+      return {id, claim, redis.call('HGETALL', name)}
+    end
+    end_repair(platform, id)
+  end
+end
+
+-- Changes nothing if the repair was scheduled again, or claimed by another worker, meanwhile.
+function verbs.complete_repair(platform, id, claim)
+  local repairs = key('repairs', platform)
+  if redis.call('ZSCORE', repairs, id) ~= claim then return 0 end
+  redis.call('HDEL', key('turn', id), 'late_writes', 'repair_attempts')
+  return end_repair(platform, id)
+end

@@ -20,14 +20,10 @@ PROPS = "GET /props"
 INFO = "GET /info"
 PS = "GET /api/ps"
 WHOAMI = "GET /api/whoami-v2"
-INPUT_TOKENS = "POST /v1/chat/completions/input_tokens"
-CHAT_TOKENIZE = "POST /chat_tokenize"
 ENDPOINTS = (
     COMPLETIONS,
     TOKENIZE,
     TEMPLATE,
-    INPUT_TOKENS,
-    CHAT_TOKENIZE,
     MODELS,
     MODEL,
     PROPS,
@@ -137,8 +133,4 @@ class Dialect:
 
     def whoami(self, served: Served) -> Json:
         """Return what is told of the caller's token."""
-        raise NotImplementedError
-
-    def count(self, templated: str) -> Json:
-        """Return what an endpoint says that counts a whole chat; `templated` is its text."""
         raise NotImplementedError

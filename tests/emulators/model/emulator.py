@@ -64,11 +64,6 @@ class ModelEmulator(Behaviour):
         return self._server.most_running
 
     @property
-    def counted(self) -> int:
-        """How often the server was asked to count."""
-        return self._server.counted
-
-    @property
     def connections(self) -> int:
         return len(self._server.peers)
 

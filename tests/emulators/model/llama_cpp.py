@@ -7,7 +7,6 @@ from typing import ClassVar
 from bot.domain import Json
 from tests.emulators.model.dialect import (
     COMPLETIONS,
-    INPUT_TOKENS,
     MODELS,
     PROPS,
     TEMPLATE,
@@ -33,7 +32,7 @@ _TYPES = {
 class LlamaCpp(Dialect):
     """It answers for whatever model it is asked."""
 
-    endpoints = frozenset({COMPLETIONS, TOKENIZE, TEMPLATE, INPUT_TOKENS, MODELS, PROPS})
+    endpoints = frozenset({COMPLETIONS, TOKENIZE, TEMPLATE, MODELS, PROPS})
     opening: ClassVar[Object | None] = {"role": "assistant", "content": None}
 
     def error(self, status: int, message: str) -> Json:
@@ -69,6 +68,3 @@ class LlamaCpp(Dialect):
         if body.get("with_pieces"):
             return {"tokens": [{"id": number(each), "piece": each} for each in found]}
         return {"tokens": [number(each) for each in found]}
-
-    def count(self, templated: str) -> Json:
-        return {"input_tokens": len(tokens(templated)), "object": "response.input_tokens"}

@@ -30,7 +30,6 @@ class Server:
         self.peers: set[tuple[str, int]] = set()
         self.busy: set[object] = set()  # connections with a request under way
         self.running = 0
-        self.counted = 0
         self.most_running = 0
         self.faults = Faults()
         self.closing = asyncio.Event()
@@ -131,17 +130,12 @@ class Server:
                 self._judge(asked, body)
                 return await self._complete(request, asked, fault)
             case dialect.TOKENIZE:
-                self.counted += 1
                 found = self._dialect.tokenize(asked.body, self._behaviour.served())
             case dialect.MODEL:
                 name = request.match_info["name"]
                 found = self._dialect.describe(name, self._behaviour.served())
             case dialect.WHOAMI:
                 found = self._dialect.whoami(self._behaviour.served())
-            case dialect.INPUT_TOKENS | dialect.CHAT_TOKENIZE:
-                self.counted += 1
-                self._judge(asked, body)
-                found = self._dialect.count(self._behaviour.templated(asked.sent))
             case dialect.MODELS | dialect.PROPS | dialect.INFO | dialect.PS as endpoint:
                 found = self._dialect.tell(endpoint, self._behaviour.served())
             case _:

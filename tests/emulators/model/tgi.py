@@ -11,7 +11,6 @@ from typing import ClassVar
 
 from bot.domain import Json
 from tests.emulators.model.dialect import (
-    CHAT_TOKENIZE,
     COMPLETIONS,
     INFO,
     MODELS,
@@ -31,7 +30,7 @@ _TYPES = {422: "validation", 424: "generation", 429: "overloaded", 500: "incompl
 class Tgi(Dialect):
     """It has one model, whatever it is asked for, and speaks without a first chunk."""
 
-    endpoints = frozenset({COMPLETIONS, TOKENIZE, CHAT_TOKENIZE, MODELS, INFO})
+    endpoints = frozenset({COMPLETIONS, TOKENIZE, MODELS, INFO})
     opening = None
     chorus: ClassVar[Object] = {"role": "assistant"}
 
@@ -90,7 +89,3 @@ class Tgi(Dialect):
             found.append({"id": number(token), "text": token, "start": start, "stop": stop})
             start = stop
         return found
-
-    def count(self, templated: str) -> Json:
-        found: list[Json] = [{"id": number(each), "text": each} for each in tokens(templated)]
-        return {"tokenize_response": found, "templated_text": templated}

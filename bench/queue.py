@@ -16,7 +16,8 @@ from pathlib import Path
 
 from bot.domain import Person, Shown, ThreadKey, Turn
 from bot.store import Store, connect
-from bot.turns.queue import Limits, TurnQueue
+from bot.turns.queue import TurnQueue
+from bot.turns.script import Limits
 
 
 async def main(turns: int) -> None:

@@ -23,7 +23,8 @@ from bot.access.quotas import Quota
 from bot.domain import Exchange, Person, Shown, ThreadKey, Turn
 from bot.errors import LeaseLost, QuotaUsed
 from bot.store import Store, connect
-from bot.turns.queue import Limits, TurnQueue
+from bot.turns.queue import TurnQueue
+from bot.turns.script import Limits
 
 QUESTIONS, LIMIT = 100, 37
 ESTIMATE, TOKENS = 1000, 120  # reserved and used by each question

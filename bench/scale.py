@@ -23,7 +23,8 @@ from pathlib import Path
 from bench import figures
 from bot.domain import Exchange, Person, Place, Shown, ThreadKey, Turn
 from bot.store import Store, connect
-from bot.turns.queue import Limits, TurnQueue
+from bot.turns.queue import TurnQueue
+from bot.turns.script import Limits
 from tests.emulators.model import ModelEmulator
 from tests.support.process import BotProcess, bot
 from tests.support.waiting import until

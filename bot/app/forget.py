@@ -11,7 +11,7 @@ from bot.errors import CannotStart
 from bot.store import connect
 from bot.text.sanitize import one_line, whole_characters
 from bot.turns.forgetting import Forgetting, named
-from bot.turns.queue import QueueScript
+from bot.turns.script import QueueScript
 from config.settings import Settings
 
 _Kind = Literal["person", "server"]

@@ -39,8 +39,9 @@ from bot.reply.edit_budget import EditBudgets
 from bot.store import Store, connect
 from bot.turns.context import ContextReader
 from bot.turns.conversation import Conversation
-from bot.turns.queue import Limits, TurnQueue
+from bot.turns.queue import TurnQueue
 from bot.turns.records import History
+from bot.turns.script import Limits
 from bot.turns.worker import Worker
 from config.settings import Settings
 

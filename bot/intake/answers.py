@@ -51,8 +51,8 @@ class Answers:
 
         Raises NotTheAsker if another person has asked. An empty `person_id` may stop any reply.
         """
-        is_there = at is None or _is_at(at, await self._queue.thread_of_turn(turn_id))
-        if not is_there or not await self._queue.stop(turn_id, person_id=person_id):
+        is_there = at is None or _is_at(at, await self._queue.lookup.thread_of_turn(turn_id))
+        if not is_there or not await self._queue.changes.stop(turn_id, person_id=person_id):
             raise HasEnded
 
     async def stop_thread(self, thread: ThreadKey) -> bool:
@@ -60,7 +60,7 @@ class Answers:
 
         Turns that wait in the thread keep waiting.
         """
-        return await self._queue.stop_thread(thread)
+        return await self._queue.changes.stop_thread(thread)
 
     async def stop_own(
         self,
@@ -78,16 +78,16 @@ class Answers:
         `turn_id` is that of the message with the request: a redelivery returns the same, and it is
         not admitted.
         """
-        if await self._queue.stop_own(turn_id, thread, person, channel=channel):
+        if await self._queue.changes.stop_own(turn_id, thread, person, channel=channel):
             return True
-        if await self._queue.is_idle(thread):
+        if await self._queue.lookup.is_idle(thread):
             return False
         may_stop = manages if isinstance(manages, bool) else await manages()
         may_stop = may_stop or self._access.rules.is_admin(person)
         if not may_stop or not await self.stop_thread(thread):
             return False
         # A redelivery is not a question either.
-        await self._queue.forget(turn_id)
+        await self._queue.changes.forget(turn_id)
         return True
 
     async def regenerate(
@@ -111,7 +111,7 @@ class Answers:
         text = await _soon(reread(turn)) if reread else ""
         turn = bounded(replace(turn, text=text)) if text else turn
         press = partial(
-            self._queue.regenerate,
+            self._queue.changes.regenerate,
             turn_id,
             person_id=person_id,
             press_id=press_id,
@@ -150,7 +150,9 @@ class Answers:
             left_out=0,
             joins=False,
         )
-        press = partial(self._queue.continue_answer, turn_id, following, person_id=person_id)
+        press = partial(
+            self._queue.changes.continue_answer, turn_id, following, person_id=person_id
+        )
         estimate = reserved(following, longest=self._longest)
         await _after_the_end(partial(press, quota=quota, estimate=estimate))
         return following
@@ -168,19 +170,19 @@ class Answers:
 
         Raises Refused, also if the person may not use the bot in the place of the answer.
         """
-        thread = await self._queue.thread_of_turn(turn_id) if rating else None
+        thread = await self._queue.lookup.thread_of_turn(turn_id) if rating else None
         if at and not _is_at(at, thread):
             raise NotRemembered
         if thread:
             await self._access.check(thread, Person(person_id, person_id), asker)
         model, is_first = await _after_the_end(
-            partial(self._queue.rate, turn_id, person_id=person_id, rating=rating)
+            partial(self._queue.changes.rate, turn_id, person_id=person_id, rating=rating)
         )
         if is_first and rating:
             _FEEDBACK.labels(model or "unknown", rating).inc()
 
     async def _asked_by(self, person_id: str, turn_id: str, at: ThreadKey | None) -> Turn:
-        turn = await self._queue.turn(turn_id)
+        turn = await self._queue.lookup.turn(turn_id)
         if turn is None or (at and not _is_at(at, turn.key)):
             raise NotRemembered
         if turn.person.id != person_id:

@@ -179,7 +179,7 @@ class Intake:
         With `first`, only if it is the first turn of its thread.
         """
         await asyncio.sleep(after)
-        return await self._queue.waits(turn.id, first_in=turn.key if first else None)
+        return await self._queue.lookup.waits(turn.id, first_in=turn.key if first else None)
 
     async def forget(
         self,
@@ -194,15 +194,17 @@ class Intake:
         not known. `messages` of the platform may be of answers; messages that a worker has deleted
         are ignored.
         """
-        await self._queue.forget(*turn_ids, asked_at=asked_at, platform=platform, messages=messages)
+        await self._queue.changes.forget(
+            *turn_ids, asked_at=asked_at, platform=platform, messages=messages
+        )
 
     async def forget_answers(self, *turn_ids: str) -> None:
         """Drop the answers of forgotten turns, too, if late writes need no correction."""
-        await self._queue.forget_answers(*turn_ids)
+        await self._queue.changes.forget_answers(*turn_ids)
 
     async def reset(self, thread: ThreadKey, *, event_id: str = "") -> None:
-        """Forget all that was said in a thread; see `TurnQueue.reset`."""
-        await self._queue.reset(thread, event_id)
+        """Forget all that was said in a thread; see `TurnChanges.reset`."""
+        await self._queue.changes.reset(thread, event_id)
 
     async def forget_person(self, platform: str, person: Person) -> None:
         """Begin to remove all data of a person on a platform; see `has_forgotten`.
@@ -249,7 +251,7 @@ class Intake:
 
     async def _is_new(self, received: Received) -> bool:
         return not received.edited_at or (
-            await self._queue.thread_of_turn(received.turn.id) is None
+            await self._queue.lookup.thread_of_turn(received.turn.id) is None
         )
 
     async def _stop(self, received: Received) -> bool:

@@ -24,7 +24,7 @@ class Lookup:
 
         The ratings are those of this person.
         """
-        known = await self._queue.standings(*turn_ids) if turn_ids else []
+        known = await self._queue.lookup.standings(*turn_ids) if turn_ids else []
         remembered = {one.turn_id: one for one in await self._history.read(thread)}
         ratings = await self._history.ratings(thread, person_id)
         return [
@@ -34,21 +34,21 @@ class Lookup:
 
     async def how_ended(self, turn_id: str) -> End | None:
         """Return how a turn's answer ended; None if it has not ended or is not known."""
-        shown = await self._queue.result(turn_id)
+        shown = await self._queue.lookup.result(turn_id)
         return shown.end if shown else None
 
     async def asker(self, turn_id: str) -> str:
         """Return the id of the person who asked for a turn; empty if the turn is not known."""
-        turn = await self._queue.turn(turn_id)
+        turn = await self._queue.lookup.turn(turn_id)
         return turn.person.id if turn else ""
 
     async def thread_of_turn(self, turn_id: str) -> ThreadKey | None:
         """Return the thread of a turn; None if the turn is not known."""
-        return await self._queue.thread_of_turn(turn_id)
+        return await self._queue.lookup.thread_of_turn(turn_id)
 
     async def thread_of(self, platform: str, message_id: str) -> ThreadKey | None:
         """Return the thread in which a surface posted this message; None if none did."""
-        return await self._queue.thread_of(platform, message_id)
+        return await self._queue.lookup.thread_of(platform, message_id)
 
     async def note_handled(self, event_id: str) -> None:
         """Note for an hour that a command, press or form is handled; it may be delivered again."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any
 from urllib.parse import quote
 
 from bot.access.preferences import read_preferences
@@ -15,38 +15,24 @@ from bot.domain import (
     ContextMessage,
     Exchange,
     Person,
-    Place,
     Purpose,
-    Rating,
     Shown,
     ThreadKey,
     Turn,
 )
 from bot.errors import (
-    BeingForgotten,
-    HasEnded,
-    LeaseLost,
-    NotRemembered,
-    NotTheAsker,
-    NotTheLast,
-    PersonBusy,
-    QuestionEdited,
-    QueueFull,
-    QuotaUsed,
-    Refused,
     StoreUnavailable,
-    ThreadBusy,
 )
-from bot.store import Script, Store, store_errors
+from bot.store import Store, store_errors
 from bot.text.sanitize import whole_characters
+from bot.turns.changes import TurnChanges
 from bot.turns.forgetting import Forgetting
+from bot.turns.lookup import TurnLookup
 from bot.turns.records import (
     Unreadable,
     read_context,
-    read_end,
     read_shown,
     read_texts,
-    read_thread,
     read_turn,
     read_used,
     write_context,
@@ -54,8 +40,7 @@ from bot.turns.records import (
     write_shown,
     write_turn,
 )
-from bot.turns.scripts import source_of
-from bot.turns.standings import TurnRecord, read_record
+from bot.turns.script import Limits, QueueScript, person_key, record_of, write_quota
 
 log = logging.getLogger(__name__)
 
@@ -65,36 +50,7 @@ _DAY_SECONDS = 24 * 3600
 # Number of lease periods after which no late write of an earlier attempt can arrive.
 LATE_WRITE_LEASES = 3
 
-_REFUSALS: dict[str, type[Refused]] = {
-    "thread": ThreadBusy,
-    "person": PersonBusy,
-    "full": QueueFull,
-    "forgetting": BeingForgotten,
-    "asker": NotTheAsker,
-    "older": NotTheLast,
-    "gone": NotRemembered,
-    "ended": HasEnded,
-}
 _ANYTHING = Quota()
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """The limits of waiting turns, of the running turns of a person, and of what is stored.
-
-    `history` and `history_bytes` limit the exchanges of a thread, which are more than a prompt
-    holds; the newest exchange always stays. With a `history` of 0 there are none: a turn's texts
-    expire a minute after the time for its repair. `person_bytes` limits the ended turns of one
-    person, to about 2,000 of usual length.
-    """
-
-    waiting_per_thread: int
-    waiting_per_person: int
-    waiting: int
-    running_per_person: int
-    history: int = 200
-    history_bytes: int = 500_000
-    person_bytes: int = 8_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,8 +132,9 @@ class Repair:
 class TurnQueue:
     """Every admitted turn, until it has an outcome.
 
-    `leases` and `repairs` are for workers, `forgetting` removes all data of a person or server.
-    Every method, of all three classes, raises StoreUnavailable.
+    `changes` are made to admitted turns, and `lookup` reads them; `leases` and `repairs` are for
+    workers, `forgetting` removes all data of a person or server. Every method, of all these
+    classes, raises StoreUnavailable.
     """
 
     def __init__(
@@ -200,6 +157,8 @@ class TurnQueue:
             lease_seconds=lease_seconds,
             late_write_seconds=late_write_leases * lease_seconds,
         )
+        self.changes = TurnChanges(self._script, limits)
+        self.lookup = TurnLookup(self._script)
         self.repairs = Repairs(self._script)
         self.forgetting = Forgetting(self._script)
 
@@ -214,88 +173,33 @@ class TurnQueue:
             "admit",
             turn.id,
             str(turn.key),
-            _person_key(turn.key.platform, turn.person),
+            person_key(turn.key.platform, turn.person),
             write_turn(turn),
             limits.waiting_per_thread,
             limits.waiting_per_person,
             limits.waiting,
             write_context(turn.quote, turn.context),
-            _write_quota(quota, estimate),
+            write_quota(quota, estimate),
         )
         return answer == "admitted"
 
     async def check_room(self, turn: Turn, *, quota: Quota = _ANYTHING, estimate: int = 0) -> None:
         """Raise Refused if a turn like this one in a new thread would be refused now."""
-        person, limits = _person_key(turn.key.platform, turn.person), self._limits
-        most, written = (limits.waiting_per_person, limits.waiting), _write_quota(quota, estimate)
+        person, limits = person_key(turn.key.platform, turn.person), self._limits
+        most, written = (limits.waiting_per_person, limits.waiting), write_quota(quota, estimate)
         await self._script.run("check_room", person, str(turn.key), *most, written)
 
     async def usage(self, thread: ThreadKey, person: Person, quota: Quota) -> Usage:
         """Return what a person, and the server of a thread, have used today."""
-        answer = await self._script.run("usage", _person_key(thread.platform, person), str(thread))
+        answer = await self._script.run("usage", person_key(thread.platform, person), str(thread))
         used = map(int, answer if isinstance(answer, list) else (0, 0, 0, 0))
         questions, tokens, server_tokens, left = used
         return Usage(questions, tokens, server_tokens, quota, left / 1000)
 
     async def claim_refusal_notice(self, platform: str, person: Person) -> bool:
         """Claim a person's refusal notice; False if they had one in the last 24 hours."""
-        key = self._store.key("warned", _person_key(platform, person))
+        key = self._store.key("warned", person_key(platform, person))
         return bool(await self._store.command("SET", key, "1", "NX", "EX", _DAY_SECONDS))
-
-    async def regenerate(
-        self,
-        turn_id: str,
-        *,
-        person_id: str,
-        press_id: str,
-        place: Place | None = None,
-        text: str = "",
-        left_out: int = 0,
-        quota: Quota = _ANYTHING,
-        estimate: int = 0,
-    ) -> None:
-        """Queue an ended turn again, with the messages that it has. Raises Refused.
-
-        Only the asker may do so, only for the last turn of a thread, and only while no turn waits
-        or runs there. A repeated `press_id` changes nothing. `place` updates the turn's place, and
-        `text` replaces its question. The turn reserves as an admission does.
-        """
-        added = json.dumps(place, ensure_ascii=False) if place else ""
-        limits = self._limits.waiting_per_person, self._limits.waiting
-        written = _write_quota(quota, estimate)
-        await self._script.run(
-            "regenerate", turn_id, person_id, press_id, added, *limits, written, text, left_out
-        )
-
-    async def continue_answer(
-        self,
-        turn_id: str,
-        following: Turn,
-        *,
-        person_id: str,
-        quota: Quota = _ANYTHING,
-        estimate: int = 0,
-    ) -> None:
-        """Queue a turn that continues the answer of a thread's last turn. Raises Refused.
-
-        The conditions are those of `regenerate`. A repeated call changes nothing.
-        """
-        limits = self._limits.waiting_per_person, self._limits.waiting
-        body, written = write_turn(following), _write_quota(quota, estimate)
-        await self._script.run("continue", turn_id, person_id, following.id, body, *limits, written)
-
-    async def rate(
-        self, turn_id: str, *, person_id: str, rating: Rating | Literal[""]
-    ) -> tuple[str, bool]:
-        """Store a person's rating of an answer, until the exchange is forgotten or replaced.
-
-        An empty rating removes it. Return the model of the answer, or empty if it is not known, and
-        whether this is the person's first rating of the answer. Raises NotRemembered, or ThreadBusy
-        if the turn has not ended.
-        """
-        answer = await self._script.run("rate", turn_id, person_id, rating)
-        model, which = answer if isinstance(answer, list) else ("", "")
-        return model, which == "first"
 
     async def edit(
         self, turn: Turn, *, edited_at: float, quota: Quota = _ANYTHING, estimate: int = 0
@@ -312,7 +216,7 @@ class TurnQueue:
             "edit",
             turn.id,
             str(turn.key),
-            _person_key(turn.key.platform, turn.person),
+            person_key(turn.key.platform, turn.person),
             write_turn(turn),
             int(turn.asked_at * 1000),
             int(edited_at * 1000),
@@ -320,31 +224,8 @@ class TurnQueue:
             limits.waiting_per_person,
             limits.waiting,
             write_context(turn.quote, None),
-            _write_quota(quota, estimate),
+            write_quota(quota, estimate),
         )
-
-    async def stop(self, turn_id: str, *, person_id: str = "") -> bool:
-        """Ask the worker of a turn to end it; False if the turn has ended or is not known.
-
-        Raises NotTheAsker if another person has asked; an empty `person_id` may stop any turn.
-        """
-        return bool(await self._script.run("stop", turn_id, person_id))
-
-    async def stop_thread(self, thread: ThreadKey) -> bool:
-        """Ask for the end of the turn that runs in a thread; False if none does."""
-        return bool(await self._script.run("stop_thread", str(thread)))
-
-    async def stop_own(
-        self, turn_id: str, thread: ThreadKey, person: Person, *, channel: str = ""
-    ) -> bool:
-        """Ask for the end of a person's answers in a thread; False if none runs there.
-
-        With a `channel`, those in all its threads end, too. `turn_id` is that of the message with
-        the request: a redelivery returns the same, and it is not admitted.
-        """
-        within = str(replace(thread, channel=channel, thread="")) if channel else ""
-        key = _person_key(thread.platform, person)
-        return bool(await self._script.run("stop_own", turn_id, str(thread), key, within))
 
     async def load(self, platforms: Sequence[str]) -> Load:
         """Return how many turns wait and run."""
@@ -365,77 +246,6 @@ class TurnQueue:
         """Note that the store is away."""
         self._store.note_away(error)
 
-    async def forget(
-        self,
-        *turn_ids: str,
-        asked_at: float | None = None,
-        platform: str = "",
-        messages: Sequence[str] = (),
-    ) -> None:
-        """Drop turns that wait, run or are remembered, or are admitted in the next ten minutes.
-
-        `asked_at` is when the last of them was asked, in seconds since the epoch; None if that is
-        not known. If it is more than ten minutes ago, unknown ids are ignored. The turns of which
-        `messages` of the platform show the answer are dropped, too, except for messages that a
-        worker has deleted.
-        """
-        asked = "" if asked_at is None else int(asked_at * 1000)
-        await self._script.run("forget", asked, platform, len(turn_ids), *turn_ids, *messages)
-
-    async def reset(self, thread: ThreadKey, event_id: str = "") -> None:
-        """Forget all that was said in a thread, and stop the answer that is running there.
-
-        `event_id` names the command, which counts once, in a thread whose replies have buttons;
-        they are removed. Turns that wait are answered. Earlier messages are not read as context any
-        more.
-        """
-        await self._script.run("reset", str(thread), event_id)
-
-    async def forget_answers(self, *turn_ids: str) -> None:
-        """Drop the answers of forgotten turns, too. Late writes can then not be corrected."""
-        await self._script.run("forget_answers", *turn_ids)
-
-    async def thread_of(self, platform: str, message_id: str) -> ThreadKey | None:
-        """Return the thread in which a reply was posted as this message."""
-        key = self._store.key("posted", platform, message_id)
-        return _thread(f"message {message_id}", await self._store.command("GET", key), platform)
-
-    async def thread_of_turn(self, turn_id: str) -> ThreadKey | None:
-        """Return the thread of a turn; None if the turn is not known."""
-        key = self._store.key("turn", whole_characters(turn_id))
-        thread = await self._store.command("HGET", key, "thread")
-        return _thread(f"turn {turn_id}", thread, turn_id.partition(":")[0])
-
-    async def result(self, turn_id: str) -> Shown | None:
-        """Return what an ended turn shows, all of it as text; None if it has no outcome."""
-        state, message_ids, text, end, thread, forgotten = await self._store.command(
-            *("HMGET", self._store.key("turn", whole_characters(turn_id))),
-            *("state", "message_ids", "shown", "end", "thread", "forget"),
-        )
-        if state in (None, "queued", "running", "dropped"):
-            return None
-        newest = await self._store.command("GET", self._store.key("newest", thread or ""))
-        shown = read_shown(turn_id, message_ids, text or "", "{}")
-        end = "older" if forgotten or (newest and newest != turn_id) else read_end(end)
-        return replace(shown, outcome=state, end=end)
-
-    async def waits(self, turn_id: str, *, first_in: ThreadKey | None = None) -> bool:
-        """Return whether a turn waits for its first attempt, and is not answered with another.
-
-        With `first_in` no other turn of that thread is before it.
-        """
-        turn_id = whole_characters(turn_id)
-        name = self._store.key("turn", turn_id)
-        state, lead, attempts = await self._store.command(
-            "HMGET", name, "state", "lead", "attempts"
-        )
-        if state != "queued" or lead or attempts != "0":
-            return False
-        if first_in is None:
-            return True
-        mailbox = self._store.key("mailbox", str(first_in))
-        return bool(await self._store.command("LINDEX", mailbox, 0) == turn_id)
-
     async def note_handled(self, event_id: str) -> None:
         """Note for an hour that an event is handled, which may be delivered again."""
         key = self._store.key("handled", whole_characters(event_id))
@@ -445,25 +255,6 @@ class TurnQueue:
         """Return whether an event was noted as handled."""
         key = self._store.key("handled", whole_characters(event_id))
         return bool(await self._store.command("EXISTS", key))
-
-    async def standings(self, *turn_ids: str) -> list[TurnRecord]:
-        """Return the records of turns; unknown and forgotten turns are skipped."""
-        rows = await self._script.run("standings", *turn_ids)
-        pairs = zip(turn_ids, rows if isinstance(rows, list) else (), strict=False)
-        return [one for turn_id, row in pairs if (one := read_record(turn_id, _record(row)))]
-
-    async def turn(self, turn_id: str) -> Turn | None:
-        """Return a turn, without its question if it has ended; None if it is unreadable."""
-        key = self._store.key("turn", whole_characters(turn_id))
-        record = dict(await self._store.command("HGETALL", key))
-        try:
-            return read_turn(turn_id, turn_id.partition(":")[0], record)
-        except Unreadable:
-            return None
-
-    async def is_idle(self, thread: ThreadKey) -> bool:
-        """Return whether every turn of a thread has its outcome."""
-        return not await self._store.command("LLEN", self._store.key("mailbox", str(thread)))
 
     async def depth(self) -> int:
         """Return the number of admitted turns without an outcome."""
@@ -552,7 +343,7 @@ class TurnLeases:
         )
         if not isinstance(answer, list):
             return None
-        record = _record(answer)
+        record = record_of(answer)
         try:
             return _read_taken(token.platform, record)
         except Unreadable as error:
@@ -659,7 +450,7 @@ class Repairs:
         if not isinstance(answer, list):
             return None
         turn_id, claim, fields = answer
-        record = _record(fields)
+        record = record_of(fields)
         try:
             turn = read_turn(turn_id, platform, record)
             return Repair(turn, read_texts(record.get("late_writes", "[]")), int(claim))
@@ -682,45 +473,6 @@ class Repairs:
             "HMGET", store.key("turn", turn_id), "state", "message_ids", "forget"
         )
         return state == "dead" and message_ids == "[]" and not forgotten
-
-
-class QueueScript:
-    """Runs the verbs of the scripts."""
-
-    def __init__(self, store: Store, *, keep_seconds: float) -> None:
-        self.store = store
-        self._keep_ms = int(keep_seconds * 1000)
-        self._scripts: dict[str, Script] = {}
-
-    async def run(self, verb: str, *arguments: str | int) -> str | int | list[str] | None:
-        """Run a verb and return its answer. Raises Refused, LeaseLost and QuestionEdited.
-
-        Halves of surrogate pairs, which JSON may contain, become U+FFFD.
-        """
-        whole = (whole_characters(it) if isinstance(it, str) else it for it in arguments)
-        key = self.store.key("")
-        answer: str | int | list[str] | None
-        answer = await self._script(verb)(keys=[key], args=[verb, self._keep_ms, *whole])
-        if isinstance(answer, str) and (refusal := _REFUSALS.get(answer)):
-            raise refusal
-        if isinstance(answer, str) and answer.startswith("used "):
-            _, kind, left = answer.split()
-            raise QuotaUsed(kind, int(left) / 1000)
-        if answer == "lost":
-            raise LeaseLost(f"{verb}: {arguments[0]}")
-        if answer == "edited_since_take":
-            raise QuestionEdited(f"{verb}: {arguments[0]}")
-        return answer
-
-    def _script(self, verb: str) -> Script:
-        if not (script := self._scripts.get(verb)):
-            script = self._scripts[verb] = self.store.script(source_of(verb))
-        return script
-
-
-def _record(answer: Sequence[Any]) -> dict[str, Any]:
-    """Return the fields of a record, which a script returns as names and values."""
-    return dict(zip(answer[::2], answer[1::2], strict=True))
 
 
 def _read_taken(platform: str, record: Mapping[str, Any]) -> Taken:
@@ -746,26 +498,9 @@ def _read_taken(platform: str, record: Mapping[str, Any]) -> Taken:
     )
 
 
-def _write_quota(quota: Quota, estimate: int) -> str:
-    limits = {name: most for name, most in asdict(quota).items() if most is not None}
-    return json.dumps({**limits, "estimate": estimate})
-
-
 def _lacks_group(error: StoreUnavailable) -> bool:
     # The stream was never read, or it expired during a read.
     return "NOGROUP" in str(error) or "UNBLOCKED" in str(error)
-
-
-def _person_key(platform: str, person: Person) -> str:
-    return str(ThreadKey(platform, person.workspace, "", person.id))
-
-
-def _thread(owner: str, written: str | None, platform: str) -> ThreadKey | None:
-    if not written:
-        return None
-    if (key := read_thread(written, platform)) is None:
-        log.warning("The thread of %s cannot be read: %r", owner, written)
-    return key
 
 
 def _tokens(platform: str, entries: Sequence[Any]) -> list[Token]:

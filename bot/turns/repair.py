@@ -95,7 +95,7 @@ class Reconciler:
     async def _take_buttons_away(self, turn_id: str) -> None:
         try:
             async with asyncio.timeout(self._claim_seconds):
-                turn = await self._queue.turn(turn_id)
+                turn = await self._queue.lookup.turn(turn_id)
                 platform = turn and self._platforms.get(turn.key.platform)
                 if turn and platform:
                     async with platform.surface(turn, Purpose.RESTORE) as surface:
@@ -108,7 +108,7 @@ class Reconciler:
     async def _remove_buttons(self, turn: Turn, surface: Surface) -> None:
         for _ in range(self._policy.button_attempts):
             # It may be rewritten meanwhile, if the reply after it was forgotten.
-            result = await self._queue.result(turn.id)
+            result = await self._queue.lookup.result(turn.id)
             if result is None or not (result.message_ids and result.text and result.end == "older"):
                 return
             with suppress(WriteDelayed, WriteFailed):
@@ -155,7 +155,7 @@ class Reconciler:
 
     async def _restore(self, turn: Turn, late_writes: Sequence[str]) -> None:
         """Write the final text again, and delete late messages that are not part of it."""
-        result = await self._queue.result(turn.id)
+        result = await self._queue.lookup.result(turn.id)
         if result is None:
             return
         async with self._platform_of(turn).surface(turn, Purpose.RESTORE) as surface:
@@ -172,7 +172,7 @@ class Reconciler:
             return await self._conversation.apologize(surface)
 
     async def _delete_orphans(self, turn: Turn, known: Sequence[str]) -> None:
-        result, platform = await self._queue.result(turn.id), self._platform_of(turn)
+        result, platform = await self._queue.lookup.result(turn.id), self._platform_of(turn)
         if result is None:
             return
         own = (*result.message_ids, *known)
@@ -200,8 +200,10 @@ class Reconciler:
         while found:
             await asyncio.sleep(self._policy.save_leases * self._lease_seconds)
             with suppress(StoreUnavailable):
-                if await self._queue.is_idle(turn.key):
-                    return [it for it in found if not await self._queue.thread_of(platform, it)]
+                if await self._queue.lookup.is_idle(turn.key):
+                    return [
+                        it for it in found if not await self._queue.lookup.thread_of(platform, it)
+                    ]
         return []
 
     async def _retried(self, turn: Turn, step: Callable[[], Awaitable[_T]]) -> _T | None:

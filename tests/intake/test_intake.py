@@ -12,8 +12,9 @@ from bot.intake.intake import Intake
 from bot.intake.size import MAX_QUESTION
 from bot.store import Store
 from bot.text.graphemes import CUT
-from bot.turns.queue import Limits, TurnQueue
+from bot.turns.queue import TurnQueue
 from bot.turns.records import History, write_exchange
+from bot.turns.script import Limits
 from tests.support.at_work import make_turn
 
 KEY = ThreadKey("console", "local", "ann", "t1")

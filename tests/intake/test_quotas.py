@@ -15,8 +15,9 @@ from bot.errors import ModelDenied, NotAllowed, QuestionEdited, QuotaUsed, Refus
 from bot.intake.intake import Intake
 from bot.store import Store
 from bot.tokens.counters import estimate
-from bot.turns.queue import Limits, Taken, TurnQueue
+from bot.turns.queue import Taken, TurnQueue
 from bot.turns.records import History
+from bot.turns.script import Limits
 from tests.support.at_work import all_ended, expire_all, make_worker, working
 from tests.support.fakes import FakeModel, FakePlatform
 from tests.turns.test_queue import ANN, KEY, exchanges, finish, make_turn, take
@@ -134,8 +135,8 @@ async def test_a_question_that_is_deleted_before_it_is_answered_costs_nothing(
     queue = make_queue(store)
     await queue.admit(make_turn(1), estimate=500)
 
-    await queue.forget("console:1")
-    await queue.forget("console:1")
+    await queue.changes.forget("console:1")
+    await queue.changes.forget("console:1")
 
     assert await used(queue) == (0, 0, 0)
 
@@ -201,14 +202,14 @@ async def test_an_answer_that_is_written_anew_counts_once_more(store: Store) -> 
     await queue.admit(make_turn(1), quota=quota, estimate=500)
     await end(queue, await take(queue), 100)
     for press_id in ("p1", "p1"):
-        await queue.regenerate(
+        await queue.changes.regenerate(
             "console:1", person_id="u1", press_id=press_id, quota=quota, estimate=500
         )
     reserved = await used(queue)
     await end(queue, await take(queue), 50)
 
     with pytest.raises(QuotaUsed):
-        await queue.regenerate("console:1", person_id="u1", press_id="p2", quota=quota)
+        await queue.changes.regenerate("console:1", person_id="u1", press_id="p2", quota=quota)
 
     assert reserved == (2, 600, 600)
     assert await used(queue) == (2, 150, 150)

@@ -9,8 +9,9 @@ from bot.errors import PersonBusy, StoreUnavailable
 from bot.intake.addressed import FOREIGN_SECONDS, Facts
 from bot.intake.intake import Intake
 from bot.store import Store
-from bot.turns.queue import Limits, Taken, TurnQueue
+from bot.turns.queue import Taken, TurnQueue
 from bot.turns.records import History
+from bot.turns.script import Limits
 from tests.support.fakes import RefusingStore, is_for_bot
 
 KEY = ThreadKey("slack", "T1", "C1", "1.0")

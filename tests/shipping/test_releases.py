@@ -99,7 +99,7 @@ async def test_what_waits_or_runs_in_an_older_store_is_answered_in_order(
 
     queue = make_queue(store)
     for one in opened:
-        result = await queue.result(one.name.removeprefix("turn:"))
+        result = await queue.lookup.result(one.name.removeprefix("turn:"))
         assert result
         assert result.outcome == "done"
     assert len(histories) == len(opened) / 2
@@ -123,16 +123,19 @@ async def test_what_has_ended_in_an_older_store_can_be_shown_and_asked_anew(
 
     for one in ended:
         turn_id = one.name.removeprefix("turn:")
-        result = await queue.result(turn_id)
+        result = await queue.lookup.result(turn_id)
         assert result
         assert (result.text, result.outcome, bool(result.message_ids)) == (ANSWER, "done", True)
-        turn = await queue.turn(turn_id)
+        turn = await queue.lookup.turn(turn_id)
         assert turn
         assert str(turn.key) == one.value["thread"]
-        assert await queue.standings(turn_id)
+        assert await queue.lookup.standings(turn_id)
         for message in result.message_ids:
-            assert await queue.thread_of(turn.key.platform, message) == turn.key
-        assert await queue.rate(turn_id, person_id="u1", rating="good") == ("emulated", True)
+            assert await queue.lookup.thread_of(turn.key.platform, message) == turn.key
+        assert await queue.changes.rate(turn_id, person_id="u1", rating="good") == (
+            "emulated",
+            True,
+        )
         # The same question, delivered again by the platform, is none.
         waiting = await queue.depth()
         await queue.admit(turn)

@@ -20,9 +20,10 @@ from bot.store import Store, connect
 from bot.text.prompt import SystemPrompt
 from bot.turns.context import ContextReader
 from bot.turns.conversation import Conversation
-from bot.turns.queue import Limits, QueueScript, Repair, Taken, Token, TurnLeases, TurnQueue
+from bot.turns.queue import Repair, Taken, Token, TurnLeases, TurnQueue
 from bot.turns.records import History
 from bot.turns.repair import Reconciler, WorkPolicy
+from bot.turns.script import Limits, QueueScript
 from bot.turns.worker import Worker
 from tests.support.fakes import FakeModel, FakePlatform
 from tests.support.outage import SocketLine, line
@@ -153,7 +154,7 @@ async def all_ended(store: Store) -> None:
 
 
 async def outcome(store: Store, number: int = 1) -> str:
-    result = await make_queue(store).result(f"console:{number}")
+    result = await make_queue(store).lookup.result(f"console:{number}")
     assert result
     return result.outcome
 
@@ -194,7 +195,9 @@ async def expire(store: Store, token: Token, worker: str) -> None:
 
 
 async def press(store: Store, number: int = 1, *, press_id: str = "p1") -> None:
-    await make_queue(store).regenerate(f"console:{number}", person_id="u1", press_id=press_id)
+    await make_queue(store).changes.regenerate(
+        f"console:{number}", person_id="u1", press_id=press_id
+    )
 
 
 @asynccontextmanager

@@ -54,8 +54,9 @@ from bot.intake.intake import Admitted, Ignored, Intake, Outcome, Received, Stop
 from bot.ports import Surface
 from bot.reply.edit_budget import EditBudgets
 from bot.store import Script, Store
-from bot.turns.queue import Limits, TurnQueue
+from bot.turns.queue import TurnQueue
 from bot.turns.records import History
+from bot.turns.script import Limits
 from tests.support.replies import make_reply
 from tests.support.waiting import until
 
@@ -399,6 +400,8 @@ class FakeQueue:
     @property
     def leases(self) -> FakeQueue:
         return self
+
+    changes = lookup = leases
 
     @property
     def access(self) -> AccessControl:

@@ -25,9 +25,9 @@ from bot.errors import WriteDelayed
 from bot.intake.intake import Intake
 from bot.reply.edit_budget import EditBudgets
 from bot.store import Store
-from bot.turns.queue import Limits as QueueLimits
 from bot.turns.queue import TurnQueue
 from bot.turns.records import History
+from bot.turns.script import Limits as QueueLimits
 from tests.emulators.slack import SlackEmulator
 from tests.emulators.slack.rates import Rate, per_minute
 from tests.support.fakes import EmptyStore, FakeQueue, NoLimits, NotedIntake, door

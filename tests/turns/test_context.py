@@ -170,8 +170,8 @@ async def test_a_question_of_the_thread_is_no_context(store: Store) -> None:
         await intake_of(store).ask(make_turn(4, person=BOB))
         async with asyncio.timeout(30):
             await model.asked.wait()
-        await make_queue(store).forget("console:4")
-        await make_queue(store).stop("console:3")
+        await make_queue(store).changes.forget("console:4")
+        await make_queue(store).changes.stop("console:3")
         await all_ended(store)
 
     assert model.prompts[0][-1].context == ("Eve: No.",)
@@ -308,7 +308,7 @@ async def test_a_context_is_forgotten_with_its_exchange_and_not_read_again(store
     turn = replace(make_turn(1), quote=said(99, EVE, "deploy when?"))
     await answered(store, platform, turn)
 
-    await make_queue(store).forget("console:1")
+    await make_queue(store).changes.forget("console:1")
     prompt = await answered(store, platform, make_turn(2))
 
     assert prompt[-1] == Message("user", "question 2")
@@ -335,7 +335,7 @@ async def test_a_failed_turn_keeps_its_context_for_another_try_until_it_is_forgo
     async with working(make_worker(store, platform, model)):
         await press(store)
         await all_ended(store)
-    await make_queue(store).forget("console:1")
+    await make_queue(store).changes.forget("console:1")
 
     assert model.prompts[0] == failing.prompts[0]
     assert await keys_with(store, "deploy") == []
@@ -414,7 +414,7 @@ async def test_what_is_forgotten_while_it_is_answered_keeps_no_context(store: St
     await intake_of(store).ask(replace(make_turn(1), quote=said(99, EVE, "deploy when?")))
     taken = await take(queue)
 
-    await queue.forget("console:1")
+    await queue.changes.forget("console:1")
     await queue.leases.save_context(taken, None, HEARD)
     await queue.leases.finish(taken, Shown(outcome="stopped"), None)
 
@@ -430,12 +430,12 @@ async def test_a_deleted_message_is_in_no_later_prompt(when: str, store: Store) 
     async with working(make_worker(store, platform, model)):
         await until(lambda: platform.shown.text)
         if when == "running":
-            await queue.forget("console:99", "console:100")
-        await queue.stop("console:1")
+            await queue.changes.forget("console:99", "console:100")
+        await queue.changes.stop("console:1")
         await all_ended(store)
 
     if when == "remembered":
-        await queue.forget("console:99", "console:100")
+        await queue.changes.forget("console:99", "console:100")
     prompt = await answered(store, platform, make_turn(2))
 
     assert [each.context for each in prompt if each.role == "user"] == [("Eve: Fine.",), ()]
@@ -453,7 +453,7 @@ async def test_a_message_can_be_deleted_as_long_as_the_thread_that_shows_it_is_u
 
     await answered(store, platform, make_turn(2))
     left = await store.command("PTTL", heard), await store.command("PTTL", history)
-    await make_queue(store).forget("console:100")
+    await make_queue(store).changes.forget("console:100")
 
     assert abs(left[0] - left[1]) < 1000
     assert "555" not in str(await store.command("LRANGE", history, 0, -1))
@@ -472,7 +472,7 @@ async def test_a_context_that_cannot_be_read_is_none(store: Store) -> None:
 async def test_every_key_of_a_context_expires(store: Store) -> None:
     model = FakeModel([BeginningLeftOut(3), "Hi"])
     await answered(store, FakePlatform(context=HEARD), make_turn(1), model=model)
-    await make_queue(store).forget("console:1")
+    await make_queue(store).changes.forget("console:1")
 
     for name in await store.command("KEYS", store.key("*")):
         assert await store.command("PTTL", name) > 0, name

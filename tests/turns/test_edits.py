@@ -123,7 +123,7 @@ async def test_an_edit_of_an_unknown_question_of_long_ago_asks_nothing(store: St
 
 
 async def test_an_edit_of_a_deleted_question_asks_nothing(store: Store) -> None:
-    await make_queue(store).forget("console:1", asked_at=time.time())
+    await make_queue(store).changes.forget("console:1", asked_at=time.time())
 
     await edit(store, asked_at=time.time())
 
@@ -187,7 +187,7 @@ async def test_an_edit_of_a_forgotten_exchange_does_nothing(store: Store) -> Non
     queue = make_queue(store)
     await queue.admit(make_turn())
     await finish(queue, await take(queue), "Hi")
-    await queue.forget("console:1")
+    await queue.changes.forget("console:1")
 
     await edit(store)
 
@@ -375,12 +375,12 @@ async def test_a_stop_after_an_edit_is_heard_and_one_before_it_is_not(store: Sto
     await queue.admit(make_turn())
     taken = await take(queue)
 
-    await queue.stop("console:1")
+    await queue.changes.stop("console:1")
     await edit(store)
     await queue.leases.release(taken, delay_seconds=0, counts=False)
     again = await take(queue)
     await edit(store, text="once more", at=3000.0)
-    await queue.stop("console:1")
+    await queue.changes.stop("console:1")
     await queue.leases.release(again, delay_seconds=0, counts=False)
 
     assert (again.stop, (await take(queue)).stop) == (False, True)
@@ -392,7 +392,7 @@ async def test_a_question_deleted_after_its_edit_is_not_answered(store: Store) -
     taken = await take(queue)
     await edit(store)
 
-    await queue.forget("console:1")
+    await queue.changes.forget("console:1")
 
     assert await queue.leases.renew(taken)
     await finish(queue, taken, "Whole", "stopped")

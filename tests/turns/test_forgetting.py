@@ -14,8 +14,9 @@ from bot.domain import ContextMessage, Exchange, Person, Shown, ThreadKey, Turn
 from bot.errors import BeingForgotten
 from bot.store import Store
 from bot.turns.forgetting import Forgetter, Forgetting, named
-from bot.turns.queue import QueueScript, Taken, Token, TurnQueue
+from bot.turns.queue import Taken, Token, TurnQueue
 from bot.turns.records import History
+from bot.turns.script import QueueScript
 from tests.support.stored import stored
 from tests.turns.test_queue import make_queue
 
@@ -72,8 +73,8 @@ async def talk(store: Store) -> TurnQueue:
     await answered(queue, turn(3, BOB), "owl", outcome="failed")
     await answered(queue, turn(4, ANN, OWN), "walrus")
     await answered(queue, turn(5, ANN, OWN), "walrus", outcome="failed")
-    await queue.rate("discord:2", person_id=ANN.id, rating="good")
-    await queue.rate("discord:2", person_id=BOB.id, rating="good")
+    await queue.changes.rate("discord:2", person_id=ANN.id, rating="good")
+    await queue.changes.rate("discord:2", person_id=BOB.id, rating="good")
     await history.save_name(SHARED, ANN)
     await history.save_name(SHARED, BOB)
     await history.keep_message("discord:kept", said_by(ANN, "yodel", 93))
@@ -122,7 +123,7 @@ async def test_nothing_of_a_person_is_left_and_all_of_others_stays(store: Store)
     assert await of_bob(store) == ["Bob", "lion", "penguin", "", "hum"]
     ratings = await History(store=store, keep_seconds=60).ratings(SHARED, BOB.id)
     assert ratings == {"discord:2": "good"}
-    failed = await queue.turn("discord:3")
+    failed = await queue.lookup.turn("discord:3")
     assert failed is not None
     assert (failed.text, failed.where) == ("lion", "")
     # Neither is the question answered again, nor read as context.
@@ -188,7 +189,7 @@ async def test_deletions_of_unknown_turns_are_noted_up_to_a_limit(store: Store) 
     await store.redis.zadd(marks, {one: 4e12 + at for one, at in old.items()})
     await store.command("HSET", store.key("turn", "discord:0"), "state", "dropped")
 
-    await queue.forget("discord:unknown-7")
+    await queue.changes.forget("discord:unknown-7")
 
     assert await store.command("ZCARD", marks) == 10_000
     assert len([one for one in await stored(store) if one.kind == "hash"]) == 1
@@ -256,7 +257,7 @@ async def test_meanwhile_the_person_is_refused_and_running_turns_end_first(store
             await queue.admit(turn(10, ANN))
         await history.save_name(SHARED, ANN)
         await history.keep_message("discord:kept", heard)
-        await queue.rate("discord:2", person_id=ANN.id, rating="bad")
+        await queue.changes.rate("discord:2", person_id=ANN.id, rating="bad")
         assert not await queue.forgetting.is_done(WHO)
         await queue.leases.finish(
             own, Shown(("m8",), "walrus", "walrus", outcome="stopped"), exchange_of(own.turn, "w")
@@ -266,7 +267,7 @@ async def test_meanwhile_the_person_is_refused_and_running_turns_end_first(store
         while not await queue.forgetting.is_done(WHO):
             await asyncio.sleep(0.01)
         # Answered once more, that reply has no more words of the person.
-        await queue.regenerate("discord:7", person_id=BOB.id, press_id="press")
+        await queue.changes.regenerate("discord:7", person_id=BOB.id, press_id="press")
         await next_of(queue)
         await queue.forgetting.begin(WHO)
         async with asyncio.timeout(60):

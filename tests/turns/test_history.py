@@ -64,7 +64,7 @@ async def test_a_reset_thread_knows_nobody_and_remembers_nothing(store: Store) -
     await store.command("RPUSH", store.key("history", str(KEY)), write_exchange(EXCHANGE))
     await history.save_name(KEY, Person("u1", "Ann"))
 
-    await make_queue(store).reset(KEY)
+    await make_queue(store).changes.reset(KEY)
 
     assert await history.read(KEY) == []
     assert not await store.command("EXISTS", store.key("names", str(KEY)))

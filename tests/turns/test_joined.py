@@ -10,7 +10,8 @@ import pytest
 from bot.domain import Exchange, Person, Shown
 from bot.errors import PersonBusy, QuestionEdited, ThreadBusy
 from bot.store import Store
-from bot.turns.queue import Limits, Taken, TurnQueue
+from bot.turns.queue import Taken, TurnQueue
+from bot.turns.script import Limits
 from tests.support.at_work import (
     ANN,
     BOB,
@@ -50,7 +51,7 @@ async def test_a_turn_waits_until_it_is_taken_by_itself_or_with_another(store: S
     await ask(store, 3, person=BOB)
 
     async def waiting() -> list[bool]:
-        return [await queue.waits(f"console:{number}") for number in (1, 2, 3, 4)]
+        return [await queue.lookup.waits(f"console:{number}") for number in (1, 2, 3, 4)]
 
     before = await waiting()
     taken = await take(queue)
@@ -59,7 +60,7 @@ async def test_a_turn_waits_until_it_is_taken_by_itself_or_with_another(store: S
     await queue.leases.release(taken, delay_seconds=60, counts=True)
 
     assert (before, after) == ([True, True, True, False], [False, False, True, False])
-    assert not await queue.waits("console:1")
+    assert not await queue.lookup.waits("console:1")
 
 
 async def test_what_continues_an_answer_is_forgotten_with_any_of_its_questions(
@@ -72,13 +73,13 @@ async def test_what_continues_an_answer_is_forgotten_with_any_of_its_questions(
     cut = Shown(("m1",), "both", "both", outcome="done", end="cut")
     await queue.leases.finish(taken, cut, exchange)
     following = replace(make_turn(3, text="go on"), place={})
-    await queue.continue_answer("console:1", following, person_id=ANN.id)
+    await queue.changes.continue_answer("console:1", following, person_id=ANN.id)
     more = replace(exchange, turn_id="console:3", question="go on", answer="more")
     shown = Shown(("m2",), "more", "more", outcome="done")
     await queue.leases.finish(await take(queue), shown, more)
     before = len(await remembered(store))
 
-    await queue.forget("console:2")
+    await queue.changes.forget("console:2")
 
     assert (before, await remembered(store)) == (2, [])
 
@@ -228,7 +229,7 @@ async def test_a_deleted_joined_question_is_left_out(store: Store) -> None:
     await ask(store, 1, 2, 3)
     taken = await take(queue)
 
-    await queue.forget("console:2")
+    await queue.changes.forget("console:2")
 
     with pytest.raises(QuestionEdited):
         await queue.leases.renew(taken)
@@ -243,7 +244,7 @@ async def test_the_others_are_answered_if_the_first_question_is_deleted(store: S
     await ask(store, 1, 2, 3)
     taken = await take(queue)
 
-    await queue.forget("console:1")
+    await queue.changes.forget("console:1")
 
     assert await queue.leases.renew(taken)
     await finish(queue, taken)
@@ -259,7 +260,7 @@ async def test_a_joined_question_deleted_later_takes_the_exchange_with_it(
     await ask(store, 1, 2)
     await finish(queue, await take(queue))
 
-    await queue.forget(f"console:{number}")
+    await queue.changes.forget(f"console:{number}")
 
     assert await remembered(store) == []
     for one in (1, 2):
@@ -274,7 +275,7 @@ async def test_a_deleted_answer_to_joined_questions_is_not_written_anew(store: S
     taken = await take(queue)
     await queue.leases.save(taken, Shown(("m1",), "half", "half"))
 
-    await queue.forget(platform="console", messages=["m1"])
+    await queue.changes.forget(platform="console", messages=["m1"])
 
     assert await queue.leases.renew(taken)
     await finish(queue, taken)

@@ -87,7 +87,7 @@ async def test_a_lease_is_renewed_three_times_before_it_would_end(store: Store) 
 async def test_a_renewal_tells_of_a_stop(store: Store) -> None:
     lease, _ = await make_lease(store)
 
-    await make_queue(store).stop(lease.turn.id)
+    await make_queue(store).changes.stop(lease.turn.id)
     renewing = asyncio.create_task(lease.renew_until_cancelled())
     await until(lease.stop.is_set)
     await cancelled(renewing)
@@ -98,7 +98,7 @@ async def test_a_save_tells_of_a_stop(store: Store) -> None:
     await lease.save(Shown(("m1",), "Half", "Half"), used=0)
     before = lease.stop.is_set()
 
-    await make_queue(store).stop(lease.turn.id)
+    await make_queue(store).changes.stop(lease.turn.id)
     await lease.save(Shown(("m1",), "Half of", "Half of"), used=0)
 
     assert (before, lease.stop.is_set()) == (False, True)

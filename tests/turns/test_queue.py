@@ -23,8 +23,9 @@ from bot.errors import (
 )
 from bot.intake.intake import REPEAT_SECONDS, Intake
 from bot.store import Store
-from bot.turns.queue import GROUP, Limits, Taken, Token, TurnQueue
+from bot.turns.queue import GROUP, Taken, Token, TurnQueue
 from bot.turns.records import History
+from bot.turns.script import Limits
 from tests.support.at_work import expire_all
 
 KEY = ThreadKey("console", "local", "ann", "t1")
@@ -128,7 +129,7 @@ async def answered(queue: TurnQueue, *numbers: int, answer: str = "answer") -> N
 async def press(
     queue: TurnQueue, number: int, *, person: str = ANN.id, press_id: str = "p1"
 ) -> None:
-    await queue.regenerate(f"console:{number}", person_id=person, press_id=press_id)
+    await queue.changes.regenerate(f"console:{number}", person_id=person, press_id=press_id)
 
 
 async def test_a_turn_comes_out_as_it_went_in(store: Store) -> None:
@@ -763,10 +764,10 @@ async def test_an_ended_turn_tells_what_stands_on_the_screen(store: Store) -> No
     queue = make_queue(store)
     await queue.admit(make_turn(1))
     taken = await take(queue)
-    before = await queue.result("console:1")
+    before = await queue.lookup.result("console:1")
 
     await finish(queue, taken, answer="the end")
-    after = await queue.result("console:1")
+    after = await queue.lookup.result("console:1")
 
     assert before is None
     assert after
@@ -823,8 +824,8 @@ async def test_a_posted_message_leads_to_its_thread(store: Store) -> None:
 
     await queue.leases.save(taken, grown("", "m7"))
 
-    assert await queue.thread_of("console", "m7") == KEY
-    assert await queue.thread_of("console", "m8") is None
+    assert await queue.lookup.thread_of("console", "m7") == KEY
+    assert await queue.lookup.thread_of("console", "m8") is None
 
 
 async def test_a_message_that_was_posted_while_the_store_was_away_leads_to_its_thread(
@@ -835,7 +836,7 @@ async def test_a_message_that_was_posted_while_the_store_was_away_leads_to_its_t
 
     await finish(queue, await take(queue))
 
-    assert await queue.thread_of("console", "m1") == KEY
+    assert await queue.lookup.thread_of("console", "m1") == KEY
 
 
 async def test_a_dead_turn_is_kept_for_the_operator(store: Store) -> None:

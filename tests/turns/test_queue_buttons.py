@@ -23,8 +23,9 @@ from bot.errors import (
 from bot.intake.answers import GO_ON
 from bot.intake.intake import Intake
 from bot.store import Store
-from bot.turns.queue import Limits, TurnQueue
+from bot.turns.queue import TurnQueue
 from bot.turns.records import History
+from bot.turns.script import Limits
 from tests.support.at_work import (
     ANN,
     BOB,
@@ -101,7 +102,7 @@ async def test_continue_is_refused_to_others_and_when_it_comes_late(store: Store
     another = await refused(intake, "u2")
     await ended(queue, 2)
     late = await refused(intake)
-    await queue.forget("console:1")
+    await queue.changes.forget("console:1")
     forgotten = await refused(intake)
 
     assert unknown is NotRemembered
@@ -130,10 +131,10 @@ async def test_what_continues_an_answer_is_forgotten_with_its_question(
     exchange = Exchange("console:p", ANN, 1000.0, GO_ON, "three")
 
     if runs:
-        await queue.forget("console:1")
+        await queue.changes.forget("console:1")
         assert await queue.leases.renew(taken)
     await queue.leases.finish(taken, Shown(("m2",), "three", "three", outcome="done"), exchange)
-    await queue.forget("console:1")
+    await queue.changes.forget("console:1")
 
     assert await history.read(KEY) == []
 
@@ -151,13 +152,13 @@ async def test_an_answer_is_older_once_another_of_its_thread_has_ended(store: St
     first = await ended(queue)
     await queue.admit(make_turn(9))
     taken = await take(queue)
-    before = await queue.result("console:1")
+    before = await queue.lookup.result("console:1")
     shown = Shown(("m9",), "Sorry", outcome="failed", end="failed")
 
     followed = await queue.leases.finish(taken, shown, None)
     repeated = await queue.leases.finish(taken, shown, None)
 
-    after, last = await queue.result("console:1"), await queue.result("console:9")
+    after, last = await queue.lookup.result("console:1"), await queue.lookup.result("console:9")
     assert (first, followed, repeated) == ("", "console:1", "")
     assert [one and one.end for one in (before, after, last)] == ["cut", "older", "failed"]
 
@@ -170,7 +171,7 @@ async def test_a_reply_that_shows_nothing_makes_none_older(store: Store) -> None
 
     followed = await queue.leases.finish(taken, Shown(outcome="failed", end="failed"), None)
 
-    result = await queue.result("console:1")
+    result = await queue.lookup.result("console:1")
     assert followed == ""
     assert result
     assert result.end == "cut"
@@ -182,11 +183,11 @@ async def test_an_edited_answer_above_a_failed_one_is_the_older(store: Store) ->
     await ended(queue, 2, end="failed", outcome="failed")
 
     above = await answered_anew(queue, "edited")
-    results = [await queue.result(f"console:{number}") for number in (1, 2)]
-    await queue.forget("console:2")
+    results = [await queue.lookup.result(f"console:{number}") for number in (1, 2)]
+    await queue.changes.forget("console:2")
     alone = await answered_anew(queue, "edited again")
 
-    last = await queue.result("console:1")
+    last = await queue.lookup.result("console:1")
     # The repair of the forgotten one takes its buttons away.
     assert (above, alone) == ("console:1", "")
     assert [one and one.end for one in (*results, last)] == ["older", "failed", "cut"]
@@ -210,7 +211,7 @@ async def test_an_edited_answer_below_which_none_can_be_retried_is_the_newest(
 
     followed = await answered_anew(queue, "edited")
 
-    results = [await queue.result(f"console:{number}") for number in (1, 2)]
+    results = [await queue.lookup.result(f"console:{number}") for number in (1, 2)]
     assert followed == "console:2"
     assert [one and one.end for one in results] == ["cut", "older"]
 
@@ -254,14 +255,14 @@ async def test_a_rating_waits_for_an_answer_that_is_about_to_end(store: Store) -
     await queue.admit(make_turn())
     taken = await take(queue)
     with pytest.raises(ThreadBusy):
-        await queue.rate("console:1", person_id="u2", rating="good")
+        await queue.changes.rate("console:1", person_id="u2", rating="good")
 
     rating = asyncio.create_task(intake.answers.rate("console:1", person_id="u2", rating="good"))
     exchange = Exchange("console:1", ANN, 1000.0, "question 1", "Hi")
     await queue.leases.finish(taken, Shown(("m1",), "Hi", "Hi", outcome="done"), exchange)
     await rating
 
-    assert await queue.rate("console:1", person_id="u2", rating="bad") == ("", False)
+    assert await queue.changes.rate("console:1", person_id="u2", rating="bad") == ("", False)
 
 
 async def test_a_rating_leaves_the_rest_of_its_exchange(store: Store) -> None:
@@ -274,7 +275,8 @@ async def test_a_rating_leaves_the_rest_of_its_exchange(store: Store) -> None:
     await queue.leases.finish(taken, Shown(("m1",), "Hi", "Hi", outcome="done"), exchange)
 
     rated = [
-        await queue.rate("console:1", person_id=one, rating="good") for one in ("u1", "u2", "u1")
+        await queue.changes.rate("console:1", person_id=one, rating="good")
+        for one in ("u1", "u2", "u1")
     ]
 
     assert rated == [("m", True), ("m", True), ("m", False)]
@@ -319,7 +321,7 @@ async def test_a_rating_is_forgotten_with_its_exchange(store: Store) -> None:
     await intake.answers.rate("console:1", person_id="u2", rating="good")
     kept = await store.command("LRANGE", store.key("history", str(KEY)), 0, -1)
 
-    await queue.forget("console:1")
+    await queue.changes.forget("console:1")
 
     assert '"ratings": {"u2":"good"}' in kept[0]
     with pytest.raises(NotRemembered):
@@ -333,11 +335,11 @@ async def test_the_reply_above_a_forgotten_one_is_the_newest_again(store: Store)
     for number in (1, 2, 3):
         await ended(queue, number)
 
-    await queue.forget("console:2")
+    await queue.changes.forget("console:2")
     untouched = await queue.repairs.claim("console", seconds=60)
-    await queue.forget("console:3")
+    await queue.changes.forget("console:3")
     repairs = [await due_repair(queue) for _ in range(2)]
-    above = await queue.result("console:1")
+    above = await queue.lookup.result("console:1")
 
     assert untouched is None
     assert {one.turn.id: one.late_writes for one in repairs} == {
@@ -346,7 +348,7 @@ async def test_the_reply_above_a_forgotten_one_is_the_newest_again(store: Store)
     }
     assert above
     assert above.end == "cut"
-    await queue.regenerate("console:1", person_id="u1", press_id="p1")
+    await queue.changes.regenerate("console:1", person_id="u1", press_id="p1")
 
 
 async def test_a_stopped_reply_to_a_deleted_question_is_no_newest_one(store: Store) -> None:
@@ -354,12 +356,12 @@ async def test_a_stopped_reply_to_a_deleted_question_is_no_newest_one(store: Sto
     await ended(queue)
     await queue.admit(make_turn(2))
     taken = await take(queue)
-    await queue.forget("console:2")
+    await queue.changes.forget("console:2")
 
     shown = Shown(("m2",), "Half", "Half", outcome="stopped")
     older = await queue.leases.finish(taken, shown, None)
 
-    stopped, above = await queue.result("console:2"), await queue.result("console:1")
+    stopped, above = await queue.lookup.result("console:2"), await queue.lookup.result("console:1")
     assert older == "console:2"
     assert stopped
     assert above

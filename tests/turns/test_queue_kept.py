@@ -110,7 +110,7 @@ async def test_a_deleted_question_is_nowhere(store: Store, when: str) -> None:
     if taken and when != "running":
         await finish(queue, taken, answer="answer" if when == "answered" else "")
 
-    await queue.forget("console:1")
+    await queue.changes.forget("console:1")
     if taken and when == "running":
         await finish(queue, taken, outcome="stopped")
 
@@ -143,7 +143,7 @@ async def test_of_a_person_who_asks_without_end_the_last_turns_are_kept(store: S
         await press(queue, 2)
     assert await size(store, "turn", "console:3") < 200
     assert not await queue.admit(make_turn(3))
-    assert await queue.result("console:3") is None
+    assert await queue.lookup.result("console:3") is None
 
 
 async def test_what_one_person_has_kept_is_bounded_however_long_the_questions_are(
@@ -170,7 +170,9 @@ async def test_the_messages_of_turns_that_are_no_longer_kept_lead_nowhere(store:
         shown = Shown((f"m{number}", f"n{number}"), "answer", "answer", outcome="done")
         await queue.leases.finish(await take(queue), shown, None)
 
-    threads = [await queue.thread_of("console", f"{kind}{n}") for n in (1, 4) for kind in "mn"]
+    threads = [
+        await queue.lookup.thread_of("console", f"{kind}{n}") for n in (1, 4) for kind in "mn"
+    ]
     assert threads == [None, None, KEY, KEY]
 
 
@@ -212,7 +214,7 @@ async def test_an_answer_that_is_written_anew_in_vain_counts_once(store: Store) 
             await take(queue), Shown(("m1",), "Sorry.", outcome="failed"), None
         )
 
-    assert await queue.result("console:2")
+    assert await queue.lookup.result("console:2")
 
 
 async def test_a_turn_that_is_to_be_repaired_keeps_its_record(store: Store) -> None:
@@ -228,7 +230,7 @@ async def test_a_turn_that_is_to_be_repaired_keeps_its_record(store: Store) -> N
     repair = await queue.repairs.claim("console", seconds=60)
     assert repair
     assert (repair.turn.id, repair.late_writes) == ("console:1", ("m2",))
-    assert await queue.result("console:1")
+    assert await queue.lookup.result("console:1")
 
 
 async def answered_elsewhere(queue: TurnQueue, number: int) -> None:

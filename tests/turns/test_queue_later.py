@@ -54,7 +54,7 @@ async def test_a_deleted_question_passes_its_place_on_to_the_next_that_waits(sto
     assert await nothing_to_take(queue)
 
     await finish(queue, first)
-    await queue.forget("console:2")
+    await queue.changes.forget("console:2")
 
     assert await first_to_take(queue) == "console:3"
 
@@ -68,7 +68,7 @@ async def test_a_deleted_question_whose_reply_was_handed_over_is_taken_once_more
     await queue.leases.save(taken, grown("half", "m1"))
     await queue.leases.release(taken, delay_seconds=0, counts=False)
 
-    await queue.forget("console:1")
+    await queue.changes.forget("console:1")
     again = await take(queue)
     await finish(queue, again, outcome="stopped")
 
@@ -84,7 +84,7 @@ async def test_a_deleted_question_lets_the_next_of_its_thread_go_first(store: St
     await queue.admit(make_turn(3, key=ELSEWHERE, person=bob))
     await take(queue)
 
-    await queue.forget("console:2")
+    await queue.changes.forget("console:2")
 
     assert await first_to_take(queue) == "console:3"
 
@@ -95,7 +95,7 @@ async def test_a_deleted_question_makes_nobody_wait_for_its_next_attempt(store: 
     await queue.admit(make_turn(2))
     await queue.leases.release(await take(queue), delay_seconds=60, counts=True)
 
-    await queue.forget("console:1")
+    await queue.changes.forget("console:1")
 
     assert await first_to_take(queue) == "console:2"
 
@@ -107,7 +107,7 @@ async def test_what_a_deleted_question_has_waited_for_wakes_its_thread_no_more(
     await queue.admit(make_turn(1))
     await queue.admit(make_turn(2))
     await queue.leases.release(await take(queue), delay_seconds=60, counts=True)
-    await queue.forget("console:1")
+    await queue.changes.forget("console:1")
     await take(queue)
 
     await store.command("ZADD", store.key("delayed", "console"), "XX", 0, str(KEY))
@@ -125,7 +125,7 @@ async def test_whom_a_deleted_question_has_waited_for_wakes_its_thread_no_more(
     await queue.admit(make_turn(3, key=ELSEWHERE))
     first = await take(queue)
     assert await nothing_to_take(queue)
-    await queue.forget("console:3")
+    await queue.changes.forget("console:3")
     await queue.admit(make_turn(4, key=ELSEWHERE, person=Person("u2", "Bob")))
     assert await first_to_take(queue) == "console:4"
     assert await nothing_to_take(queue)
@@ -278,7 +278,7 @@ async def test_stop_is_told_by_the_channel_and_by_the_record(store: Store) -> No
         request = asyncio.ensure_future(anext(turn_ids))
         async with asyncio.timeout(30):
             while not request.done():
-                assert await queue.stop("console:1")
+                assert await queue.changes.stop("console:1")
                 await asyncio.sleep(0.01)
 
     assert request.result() == "console:1"
@@ -291,8 +291,8 @@ async def test_stop_of_what_is_not_at_work_says_so(store: Store) -> None:
     await queue.admit(make_turn(1))
     await finish(queue, await take(queue))
 
-    assert not await queue.stop("console:1")
-    assert not await queue.stop("console:unknown")
+    assert not await queue.changes.stop("console:1")
+    assert not await queue.changes.stop("console:unknown")
 
 
 async def test_stopping_a_thread_stops_its_first_turn_and_none_that_waits(store: Store) -> None:
@@ -301,7 +301,7 @@ async def test_stopping_a_thread_stops_its_first_turn_and_none_that_waits(store:
         await queue.admit(make_turn(number))
     taken = await take(queue)
 
-    stopped = await other.stop_thread(KEY)
+    stopped = await other.changes.stop_thread(KEY)
 
     assert stopped
     assert await queue.leases.renew(taken)
@@ -318,7 +318,7 @@ async def test_a_turn_that_was_given_back_in_mid_reply_is_stopped_with_its_threa
     await queue.leases.save(taken, grown("Because", "m1"))
     await queue.leases.release(taken, delay_seconds=0, counts=True)
 
-    stopped = await queue.stop_thread(KEY)
+    stopped = await queue.changes.stop_thread(KEY)
 
     assert stopped
     assert (await take(queue)).stop
@@ -326,14 +326,14 @@ async def test_a_turn_that_was_given_back_in_mid_reply_is_stopped_with_its_threa
 
 async def test_a_thread_where_nothing_was_begun_is_not_stopped(store: Store) -> None:
     queue = make_queue(store)
-    unknown = await queue.stop_thread(KEY)
+    unknown = await queue.changes.stop_thread(KEY)
     await queue.admit(make_turn(1))
 
-    waiting = await queue.stop_thread(KEY)
+    waiting = await queue.changes.stop_thread(KEY)
     taken = await take(queue)
     await finish(queue, taken)
 
-    assert not any((unknown, waiting, taken.stop, await queue.stop_thread(KEY)))
+    assert not any((unknown, waiting, taken.stop, await queue.changes.stop_thread(KEY)))
 
 
 async def test_forgetting_a_waiting_turn_drops_it(store: Store) -> None:
@@ -342,7 +342,7 @@ async def test_forgetting_a_waiting_turn_drops_it(store: Store) -> None:
         await queue.admit(make_turn(number))
     first = await take(queue)
 
-    await queue.forget("console:2")
+    await queue.changes.forget("console:2")
     await finish(queue, first)
 
     assert (await take(queue)).turn.id == "console:3"
@@ -353,23 +353,23 @@ async def test_what_was_dropped_has_left_nothing_on_the_screen(store: Store) -> 
     queue = make_queue(store)
     await queue.admit(make_turn(1))
 
-    await queue.forget("console:1")
+    await queue.changes.forget("console:1")
 
-    assert await queue.result("console:1") is None
+    assert await queue.lookup.result("console:1") is None
 
 
 async def test_what_waits_has_left_nothing_on_the_screen_yet(store: Store) -> None:
     queue = make_queue(store)
     await queue.admit(make_turn(1))
 
-    assert await queue.result("console:1") is None
+    assert await queue.lookup.result("console:1") is None
 
 
 async def test_forgetting_the_only_waiting_turn_leaves_the_thread_usable(store: Store) -> None:
     queue = make_queue(store)
     await queue.admit(make_turn(1))
 
-    await queue.forget("console:1")
+    await queue.changes.forget("console:1")
     await queue.admit(make_turn(2))
 
     assert (await take(queue)).turn.id == "console:2"
@@ -379,7 +379,7 @@ async def test_forgetting_the_only_waiting_turn_leaves_the_thread_usable(store: 
 async def test_a_question_deleted_before_its_admission_is_not_answered(store: Store) -> None:
     queue = make_queue(store)
 
-    await queue.forget("console:1")
+    await queue.changes.forget("console:1")
 
     assert not await queue.admit(make_turn(1))
     assert await queue.depth() == 0
@@ -391,7 +391,7 @@ async def test_forgetting_a_running_turn_stops_it_and_remembers_nothing(store: S
     await queue.admit(make_turn(1))
     taken = await take(queue)
 
-    await queue.forget("console:1")
+    await queue.changes.forget("console:1")
 
     assert await queue.leases.renew(taken)
     await finish(queue, taken, outcome="stopped")
@@ -404,7 +404,7 @@ async def test_forgetting_an_ended_turn_removes_its_exchange_only(store: Store) 
         await queue.admit(make_turn(number))
         await finish(queue, await take(queue))
 
-    await queue.forget("console:1")
+    await queue.changes.forget("console:1")
 
     assert await history(store) == ["console:2"]
 
@@ -478,20 +478,20 @@ async def test_only_the_last_answer_is_written_anew(store: Store) -> None:
     with pytest.raises(NotTheLast):
         await press(queue, 1)
 
-    await queue.forget("console:2")
+    await queue.changes.forget("console:2")
     await press(queue, 1)
 
 
 async def test_what_is_forgotten_is_not_written_anew(store: Store) -> None:
     queue = make_queue(store)
     await answered(queue, 1, 2)
-    await queue.forget("console:2")
+    await queue.changes.forget("console:2")
 
     with pytest.raises(NotRemembered):
         await press(queue, 2)
     with pytest.raises(NotRemembered):
         await press(queue, 7)
-    await queue.reset(KEY)
+    await queue.changes.reset(KEY)
     with pytest.raises(NotRemembered):
         await press(queue, 1)
 
@@ -502,12 +502,12 @@ async def test_a_deleted_question_brings_back_no_answer_of_a_reset_thread(store:
     queue = make_queue(store)
     await queue.admit(make_turn(1))
     taken = await take(queue)
-    await queue.reset(KEY)
+    await queue.changes.reset(KEY)
 
-    await queue.forget("console:1")
+    await queue.changes.forget("console:1")
 
     await finish(queue, taken, answer="answer")
-    result = await queue.result("console:1")
+    result = await queue.lookup.result("console:1")
     assert result
     assert result.text == ""
 
@@ -537,7 +537,9 @@ async def test_a_press_adds_to_the_place_of_its_turn(store: Store) -> None:
 
     places = []
     for number, place in enumerate(added):
-        await queue.regenerate("console:1", person_id=ANN.id, press_id=f"p{number}", place=place)
+        await queue.changes.regenerate(
+            "console:1", person_id=ANN.id, press_id=f"p{number}", place=place
+        )
         taken = await take(queue)
         places.append(taken.turn.place)
         await finish(queue, taken)
@@ -626,7 +628,7 @@ async def test_a_stop_of_the_previous_answer_is_over(store: Store) -> None:
     queue = make_queue(store)
     await queue.admit(make_turn(1))
     taken = await take(queue)
-    await queue.stop("console:1")
+    await queue.changes.stop("console:1")
     await finish(queue, taken, outcome="stopped")
 
     await press(queue, 1)
@@ -640,7 +642,7 @@ async def test_a_question_deleted_while_it_is_answered_anew_is_forgotten(store: 
     await press(queue, 1)
     taken = await take(queue)
 
-    await queue.forget("console:1")
+    await queue.changes.forget("console:1")
 
     assert await queue.leases.renew(taken)
     await finish(queue, taken, answer="new", outcome="stopped")
@@ -681,14 +683,14 @@ async def test_what_is_written_anew_has_no_end(store: Store) -> None:
 async def test_forgetting_what_is_unknown_and_old_leaves_nothing(store: Store) -> None:
     queue = make_queue(store)
 
-    await queue.forget("console:1", "console:2", asked_at=time.time() - 3600)
+    await queue.changes.forget("console:1", "console:2", asked_at=time.time() - 3600)
 
     assert await store.command("KEYS", store.key("*")) == []
 
 
 async def test_a_question_deleted_before_it_came_is_not_admitted(store: Store) -> None:
     queue = make_queue(store)
-    await queue.forget("console:1", "console:2", asked_at=time.time() - 60)
+    await queue.changes.forget("console:1", "console:2", asked_at=time.time() - 60)
 
     admitted = [await queue.admit(make_turn(number)) for number in (1, 2, 3)]
 
@@ -702,7 +704,7 @@ async def test_one_call_forgets_waiting_running_and_ended_turns_of_all_ages(stor
     at_work = await take(queue)
     await queue.admit(make_turn(3))
 
-    await queue.forget("console:1", "console:2", "console:3", "console:4", asked_at=1.0)
+    await queue.changes.forget("console:1", "console:2", "console:3", "console:4", asked_at=1.0)
 
     assert await queue.leases.renew(at_work)
     await finish(queue, at_work)
@@ -714,7 +716,7 @@ async def test_one_call_forgets_waiting_running_and_ended_turns_of_all_ages(stor
 
 
 async def forget_answer(store: Store, *messages: str) -> None:
-    await make_queue(store).forget(platform="console", messages=messages)
+    await make_queue(store).changes.forget(platform="console", messages=messages)
 
 
 async def test_a_deleted_answer_is_remembered_no_more_and_not_written_anew(store: Store) -> None:

@@ -38,8 +38,9 @@ from bot.errors import (
     ThreadBusy,
 )
 from bot.store import Store, connect
-from bot.turns.queue import Limits, Repair, Taken, Token, TurnQueue
+from bot.turns.queue import Repair, Taken, Token, TurnQueue
 from bot.turns.records import write_exchange
+from bot.turns.script import Limits
 
 T = TypeVar("T")
 
@@ -661,7 +662,7 @@ class Queue(RuleBasedStateMachine):
             known.shown, known.saved = shown, True
             known.posted |= {*ids}
         for one in ids:
-            found = self.run(self.queues[worker].thread_of("console", one))
+            found = self.run(self.queues[worker].lookup.thread_of("console", one))
             assert not holds or found == taken.turn.key
 
     @rule(
@@ -794,7 +795,7 @@ class Queue(RuleBasedStateMachine):
     def stop(self, number: int) -> None:
         known = self.model.turns.get(f"console:{self.number - number}")
 
-        got = self.run(self.queues["w1"].stop(f"console:{self.number - number}"))
+        got = self.run(self.queues["w1"].changes.stop(f"console:{self.number - number}"))
 
         if lead := self.model.lead(f"console:{self.number - number}"):
             known = self.model.turns[lead]
@@ -809,7 +810,7 @@ class Queue(RuleBasedStateMachine):
         last = [thread.last for thread in self.model.threads.values() if thread.last]
         recent = [f"console:{self.number + ahead}" for ahead in (1, 0)]
         turn_id = data.draw(st.sampled_from([*known, *last, *recent]))
-        self.run(self.queues["w2"].forget(turn_id))
+        self.run(self.queues["w2"].changes.forget(turn_id))
         self.model.forget(turn_id)
 
     @rule(data=st.data())
@@ -823,7 +824,7 @@ class Queue(RuleBasedStateMachine):
         thread = self.model.threads[known.thread]
         listed = {*thread.mailbox, *(one for one, _ in thread.history)}
 
-        self.run(self.queues["w1"].forget(platform="console", messages=[message]))
+        self.run(self.queues["w1"].changes.forget(platform="console", messages=[message]))
 
         if posted[message] in listed and message in known.shown.message_ids:
             self.model.forget(*known.joined, posted[message])
@@ -847,7 +848,9 @@ class Queue(RuleBasedStateMachine):
             person = person or known.person
         expected = self.model.press(turn_id, person, press_id)
 
-        pressing = self.queues["w1"].regenerate(turn_id, person_id=person, press_id=press_id)
+        pressing = self.queues["w1"].changes.regenerate(
+            turn_id, person_id=person, press_id=press_id
+        )
 
         assert self.refused(pressing) is expected
         if answer is not None:
@@ -874,7 +877,9 @@ class Queue(RuleBasedStateMachine):
         person = person or turn.person.id
         expected = self.model.continue_answer(turn_id, person, turn)
 
-        got = self.refused(self.queues["w2"].continue_answer(turn_id, turn, person_id=person))
+        got = self.refused(
+            self.queues["w2"].changes.continue_answer(turn_id, turn, person_id=person)
+        )
 
         assert got is expected
 
@@ -892,7 +897,7 @@ class Queue(RuleBasedStateMachine):
         known = self.model.turns.get(turn_id)
         refused = ThreadBusy if known and known.open else NotRemembered
 
-        got = self.refused(self.queues["w1"].rate(turn_id, person_id="eve", rating=rating))
+        got = self.refused(self.queues["w1"].changes.rate(turn_id, person_id="eve", rating=rating))
 
         assert got == (refused if is_first is None else ("", is_first))
 
@@ -930,7 +935,7 @@ class Queue(RuleBasedStateMachine):
         event=st.sampled_from(["", "", *map(str, range(4))]),
     )
     def reset(self, thread: str, event: str) -> None:
-        self.run(self.queues["w1"].reset(THREADS[thread], event))
+        self.run(self.queues["w1"].changes.reset(THREADS[thread], event))
         self.model.reset(thread, event)
 
     @rule(data=st.data())
@@ -1148,7 +1153,7 @@ class Queue(RuleBasedStateMachine):
 
     def ended(self, turn_id: str) -> str:
         """Return the outcome that is told of a turn, with what stands on the screen."""
-        told, known = self.run(self.queues["w1"].result(turn_id)), self.model.turns[turn_id]
+        told, known = self.run(self.queues["w1"].lookup.result(turn_id)), self.model.turns[turn_id]
         is_newest = self.model.threads[known.thread].newest == turn_id
         is_older = known.forgotten or not is_newest
         assert told == (replace(known.shown, end="older") if is_older else known.shown)

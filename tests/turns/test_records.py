@@ -191,7 +191,7 @@ async def test_a_deleted_question_is_forgotten_among_exchanges_that_cannot_be_re
     await store.command("LPUSH", store.key("history", str(KEY)), "garbage")
     await store.command("RPUSH", store.key("history", str(KEY)), "[]")
 
-    await queue.forget("console:1")
+    await queue.changes.forget("console:1")
 
     assert await store.command("LRANGE", store.key("history", str(KEY)), 0, -1) == ["garbage", "[]"]
 
@@ -210,7 +210,7 @@ _JSON = st.recursive(
 async def until_idle(store: Store, key: ThreadKey = KEY) -> None:
     queue = make_queue(store, "watcher")
     async with asyncio.timeout(30):
-        while not await queue.is_idle(key):
+        while not await queue.lookup.is_idle(key):
             await asyncio.sleep(0.005)
 
 
@@ -228,7 +228,7 @@ async def in_a_new_thread(store: Store, *, place: Place | None = None) -> tuple[
 
 
 async def is_answered(store: Store, turn: Turn) -> bool:
-    ended = await make_queue(store, "watcher").result(turn.id)
+    ended = await make_queue(store, "watcher").lookup.result(turn.id)
     return ended is not None and ended.outcome == "done"
 
 
@@ -320,14 +320,14 @@ async def test_turns_that_are_gone_do_not_fill_the_queue_for_good(store: Store) 
 async def test_a_message_whose_thread_cannot_be_read_has_none(store: Store, thread: str) -> None:
     await store.command("SET", store.key("posted", "console", "m1"), thread)
 
-    assert await make_queue(store).thread_of("console", "m1") is None
+    assert await make_queue(store).lookup.thread_of("console", "m1") is None
 
 
 @pytest.mark.parametrize("thread", ["garbage", "a:b:c:d:e", "slack:T:C:1", ""])
 async def test_a_turn_whose_thread_cannot_be_read_has_none(store: Store, thread: str) -> None:
     await store.command("HSET", store.key("turn", "console:1"), "thread", thread, "state", "done")
 
-    assert await make_queue(store).thread_of_turn("console:1") is None
+    assert await make_queue(store).lookup.thread_of_turn("console:1") is None
 
 
 async def test_every_key_expires(store: Store) -> None:
@@ -343,7 +343,7 @@ async def test_every_key_expires(store: Store) -> None:
         for number in (1, 2, 3):
             await queue.admit(make_turn(number))
         await history.save_name(KEY, Person("u3", "Cy"))
-        await queue.forget("console:never")
+        await queue.changes.forget("console:never")
         await until_idle(store)
         await queue.repairs.report_late_writes(make_turn(), ["m9"])
         at_work = await lasting(store)
@@ -384,7 +384,7 @@ async def test_the_next_turn_is_answered_if_the_record_of_a_running_one_is_lost(
         await store.command("DEL", store.key("turn", "console:1"))
         await queue.admit(make_turn(2))
         await until_idle(store)
-        while not (ended := await queue.result("console:2")):
+        while not (ended := await queue.lookup.result("console:2")):
             await asyncio.sleep(0.05)
 
     assert ended.outcome == "done"

@@ -81,7 +81,7 @@ async def test_an_apology_that_no_place_takes_is_given_up(store: Store) -> None:
 async def test_a_question_that_was_taken_back_gets_no_apology(store: Store) -> None:
     platform, queue = Adopting(), make_queue(store)
     await given_up_unseen(queue)
-    await queue.forget(make_turn().id)
+    await queue.changes.forget(make_turn().id)
 
     async with repairing(queue, platform):
         await all_repaired(store)

@@ -94,7 +94,7 @@ async def test_stop_reaches_a_running_reply(store: Store) -> None:
         async with asyncio.timeout(60):
             while not platform.shown.states:
                 await asyncio.sleep(0.01)
-        await make_queue(store).stop("console:1")
+        await make_queue(store).changes.stop("console:1")
         async with asyncio.timeout(60):
             await all_ended(store)
 
@@ -387,7 +387,7 @@ async def test_a_turn_that_was_stopped_before_it_is_taken_again_asks_for_nothing
     assert taken
     half = await platform.shown.post(Page(0, "Half", final=False))
     await dead.leases.save(taken, Shown((half,), "Half", "Half"))
-    await dead.stop("console:1")
+    await dead.changes.stop("console:1")
     await expire(store, token, "dead")
 
     # Neither a renewal nor a save tells of it in time.

@@ -103,7 +103,7 @@ async def test_a_place_that_went_leaves_a_whole_new_answer_or_the_previous_remem
     async with working(make_worker(store, platform, FakeModel(["Hello"]), name="next")):
         await all_ended(store)
 
-    ended = await make_queue(store).result("console:1")
+    ended = await make_queue(store).lookup.result("console:1")
     assert ended
     assert ended.text == text
     assert await remembered(store) == [("question 1", said)]

@@ -94,7 +94,7 @@ class Deaths:
                 working = asyncio.create_task(worker.run(asyncio.Event()))
                 if stop:
                     await until(lambda: surface.states)
-                    await make_queue(self.store).stop("console:1")
+                    await make_queue(self.store).changes.stop("console:1")
                 await until(lambda: surface.died)
                 working.cancel()
                 await asyncio.gather(working, return_exceptions=True)
@@ -212,7 +212,7 @@ class TestDeathBeforeTheEndIsStored:
         await make_queue(store).admit(make_turn())
 
         await deaths.die(surface, FakeModel(["Hi"]))
-        await make_queue(store).stop("console:1")
+        await make_queue(store).changes.stop("console:1")
         await deaths.next(surface, after)
 
         assert (after.prompts, surface.text) == ([], "Hi")
@@ -226,7 +226,7 @@ class TestDeathBeforeTheEndIsStored:
         await make_queue(store).admit(make_turn())
 
         await deaths.die(surface, FakeModel(["Hi"]))
-        await make_queue(store).forget("console:1")
+        await make_queue(store).changes.forget("console:1")
         await deaths.next(surface, after)
 
         assert (after.prompts, surface.text) == ([], "Hi")

@@ -102,7 +102,7 @@ async def test_a_stop_is_heard_at_once_though_the_store_was_away(
         await until(lambda: model.at_once)
         async with asyncio.timeout(60):
             while await make_queue(store).depth():
-                await make_queue(store).stop("console:1")
+                await make_queue(store).changes.stop("console:1")
                 await asyncio.sleep(0.1)
 
     assert await outcome(store) == "stopped"

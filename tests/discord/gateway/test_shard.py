@@ -24,8 +24,9 @@ from bot.domain import Turn
 from bot.errors import CannotStart
 from bot.intake.intake import Intake
 from bot.store import Store
-from bot.turns.queue import Limits, TurnQueue
+from bot.turns.queue import TurnQueue
 from bot.turns.records import History
+from bot.turns.script import Limits
 from tests.emulators.clock import Clock
 from tests.emulators.discord import DiscordEmulator, GatewayRules
 from tests.emulators.model import ModelEmulator
@@ -579,16 +580,3 @@ async def test_a_message_of_the_future_was_not_heard(store: Store, days_ahead: i
 
     assert await holder.last_handled(or_else=now) == 0
     assert await holder.last_handled(or_else=now + 1) == now
-
-
-async def test_records_of_the_gateway_of_another_type_count_as_none(store: Store) -> None:
-    holder, session = make_saved_session(store, "new"), Session("secret", 7, "ws://here")
-    await holder.save(session, intents=1, newest=300)
-    (name,) = await store.command("KEYS", store.key("gateway", "*", "session"))
-    for key in (name, name.replace("all:session", "heard"), name.replace("all:session", "dms")):
-        await store.command("SET", key, "text")
-
-    assert await holder.take(1) is None
-    assert await holder.last_handled(or_else=1) == 0
-    assert await holder.dms() == []
-    assert await holder.save(session, intents=1, newest=300)

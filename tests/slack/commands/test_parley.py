@@ -12,7 +12,8 @@ from bot.commands.handlers import COMMANDS, FORGET_QUESTION, FORGETTING, FORGOTT
 from bot.domain import Preferences
 from bot.store import Store
 from bot.turns.forgetting import Forgetting
-from bot.turns.queue import QueueScript, Token
+from bot.turns.queue import Token
+from bot.turns.script import QueueScript
 from tests.emulators.slack import SCOPES, SlackEmulator
 from tests.emulators.slack.workspace import Role
 from tests.support.fakes import NotedIntake, RefusingStore

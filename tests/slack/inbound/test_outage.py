@@ -169,15 +169,3 @@ async def test_an_unreadable_heartbeat_is_replaced(store: Store, wrong: str) -> 
     await record.heartbeat()
 
     assert int(await store.command("GET", store.key("slack", TEAM, "heard"))) > 0
-
-
-async def test_records_of_another_type_are_replaced(store: Store) -> None:
-    record = make_record(store)
-    for name in ("heard", "looking", "dms", "threads"):
-        await store.command("HSET", store.key("slack", TEAM, name), "a", "b")
-    record.note("D1", "")
-    record.note("C1", "1.0")
-
-    await record.heartbeat()
-
-    assert await record.conversations() == ([("D1", "")], [("C1", "1.0")])

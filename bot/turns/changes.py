@@ -1,0 +1,139 @@
+"""Changes to admitted turns: what people press, stop and delete."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+
+from bot.access.quotas import Quota
+from bot.domain import (
+    Person,
+    Place,
+    Rating,
+    ThreadKey,
+    Turn,
+)
+from bot.turns.records import (
+    write_turn,
+)
+from bot.turns.script import Limits, QueueScript, person_key, write_quota
+
+_ANYTHING = Quota()
+
+
+class TurnChanges:
+    """Changes turns that were admitted; every method raises StoreUnavailable."""
+
+    def __init__(self, script: QueueScript, limits: Limits) -> None:
+        self._script = script
+        self._limits = limits
+
+    async def regenerate(
+        self,
+        turn_id: str,
+        *,
+        person_id: str,
+        press_id: str,
+        place: Place | None = None,
+        text: str = "",
+        left_out: int = 0,
+        quota: Quota = _ANYTHING,
+        estimate: int = 0,
+    ) -> None:
+        """Queue an ended turn again, with the messages that it has. Raises Refused.
+
+        Only the asker may do so, only for the last turn of a thread, and only while no turn waits
+        or runs there. A repeated `press_id` changes nothing. `place` updates the turn's place, and
+        `text` replaces its question. The turn reserves as an admission does.
+        """
+        added = json.dumps(place, ensure_ascii=False) if place else ""
+        limits = self._limits.waiting_per_person, self._limits.waiting
+        written = write_quota(quota, estimate)
+        await self._script.run(
+            "regenerate", turn_id, person_id, press_id, added, *limits, written, text, left_out
+        )
+
+    async def continue_answer(
+        self,
+        turn_id: str,
+        following: Turn,
+        *,
+        person_id: str,
+        quota: Quota = _ANYTHING,
+        estimate: int = 0,
+    ) -> None:
+        """Queue a turn that continues the answer of a thread's last turn. Raises Refused.
+
+        The conditions are those of `regenerate`. A repeated call changes nothing.
+        """
+        limits = self._limits.waiting_per_person, self._limits.waiting
+        body, written = write_turn(following), write_quota(quota, estimate)
+        await self._script.run("continue", turn_id, person_id, following.id, body, *limits, written)
+
+    async def rate(
+        self, turn_id: str, *, person_id: str, rating: Rating | Literal[""]
+    ) -> tuple[str, bool]:
+        """Store a person's rating of an answer, until the exchange is forgotten or replaced.
+
+        An empty rating removes it. Return the model of the answer, or empty if it is not known, and
+        whether this is the person's first rating of the answer. Raises NotRemembered, or ThreadBusy
+        if the turn has not ended.
+        """
+        answer = await self._script.run("rate", turn_id, person_id, rating)
+        model, which = answer if isinstance(answer, list) else ("", "")
+        return model, which == "first"
+
+    async def stop(self, turn_id: str, *, person_id: str = "") -> bool:
+        """Ask the worker of a turn to end it; False if the turn has ended or is not known.
+
+        Raises NotTheAsker if another person has asked; an empty `person_id` may stop any turn.
+        """
+        return bool(await self._script.run("stop", turn_id, person_id))
+
+    async def stop_thread(self, thread: ThreadKey) -> bool:
+        """Ask for the end of the turn that runs in a thread; False if none does."""
+        return bool(await self._script.run("stop_thread", str(thread)))
+
+    async def stop_own(
+        self, turn_id: str, thread: ThreadKey, person: Person, *, channel: str = ""
+    ) -> bool:
+        """Ask for the end of a person's answers in a thread; False if none runs there.
+
+        With a `channel`, those in all its threads end, too. `turn_id` is that of the message with
+        the request: a redelivery returns the same, and it is not admitted.
+        """
+        within = str(replace(thread, channel=channel, thread="")) if channel else ""
+        key = person_key(thread.platform, person)
+        return bool(await self._script.run("stop_own", turn_id, str(thread), key, within))
+
+    async def forget(
+        self,
+        *turn_ids: str,
+        asked_at: float | None = None,
+        platform: str = "",
+        messages: Sequence[str] = (),
+    ) -> None:
+        """Drop turns that wait, run or are remembered, or are admitted in the next ten minutes.
+
+        `asked_at` is when the last of them was asked, in seconds since the epoch; None if that is
+        not known. If it is more than ten minutes ago, unknown ids are ignored. The turns of which
+        `messages` of the platform show the answer are dropped, too, except for messages that a
+        worker has deleted.
+        """
+        asked = "" if asked_at is None else int(asked_at * 1000)
+        await self._script.run("forget", asked, platform, len(turn_ids), *turn_ids, *messages)
+
+    async def forget_answers(self, *turn_ids: str) -> None:
+        """Drop the answers of forgotten turns, too. Late writes can then not be corrected."""
+        await self._script.run("forget_answers", *turn_ids)
+
+    async def reset(self, thread: ThreadKey, event_id: str = "") -> None:
+        """Forget all that was said in a thread, and stop the answer that is running there.
+
+        `event_id` names the command, which counts once, in a thread whose replies have buttons;
+        they are removed. Turns that wait are answered. Earlier messages are not read as context any
+        more.
+        """
+        await self._script.run("reset", str(thread), event_id)

@@ -1,0 +1,126 @@
+"""Runs the queue's scripts, and what their arguments and answers have in common."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from bot.access.quotas import Quota
+from bot.domain import (
+    Person,
+    ThreadKey,
+)
+from bot.errors import (
+    BeingForgotten,
+    HasEnded,
+    LeaseLost,
+    NotRemembered,
+    NotTheAsker,
+    NotTheLast,
+    PersonBusy,
+    QuestionEdited,
+    QueueFull,
+    QuotaUsed,
+    Refused,
+    ThreadBusy,
+)
+from bot.store import Script, Store
+from bot.text.sanitize import whole_characters
+from bot.turns.records import (
+    read_thread,
+)
+from bot.turns.scripts import source_of
+
+log = logging.getLogger(__name__)
+
+_REFUSALS: dict[str, type[Refused]] = {
+    "thread": ThreadBusy,
+    "person": PersonBusy,
+    "full": QueueFull,
+    "forgetting": BeingForgotten,
+    "asker": NotTheAsker,
+    "older": NotTheLast,
+    "gone": NotRemembered,
+    "ended": HasEnded,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The limits of waiting turns, of the running turns of a person, and of what is stored.
+
+    `history` and `history_bytes` limit the exchanges of a thread, which are more than a prompt
+    holds; the newest exchange always stays. With a `history` of 0 there are none: a turn's texts
+    expire a minute after the time for its repair. `person_bytes` limits the ended turns of one
+    person, to about 2,000 of usual length.
+    """
+
+    waiting_per_thread: int
+    waiting_per_person: int
+    waiting: int
+    running_per_person: int
+    history: int = 200
+    history_bytes: int = 500_000
+    person_bytes: int = 8_000_000
+
+
+class QueueScript:
+    """Runs the verbs of the scripts."""
+
+    def __init__(self, store: Store, *, keep_seconds: float) -> None:
+        self.store = store
+        self._keep_ms = int(keep_seconds * 1000)
+        self._scripts: dict[str, Script] = {}
+
+    async def run(self, verb: str, *arguments: str | int) -> str | int | list[str] | None:
+        """Run a verb and return its answer. Raises Refused, LeaseLost and QuestionEdited.
+
+        Halves of surrogate pairs, which JSON may contain, become U+FFFD.
+        """
+        whole = (whole_characters(it) if isinstance(it, str) else it for it in arguments)
+        key = self.store.key("")
+        answer: str | int | list[str] | None
+        answer = await self._script(verb)(keys=[key], args=[verb, self._keep_ms, *whole])
+        if isinstance(answer, str) and (refusal := _REFUSALS.get(answer)):
+            raise refusal
+        if isinstance(answer, str) and answer.startswith("used "):
+            _, kind, left = answer.split()
+            raise QuotaUsed(kind, int(left) / 1000)
+        if answer == "lost":
+            raise LeaseLost(f"{verb}: {arguments[0]}")
+        if answer == "edited_since_take":
+            raise QuestionEdited(f"{verb}: {arguments[0]}")
+        return answer
+
+    def _script(self, verb: str) -> Script:
+        if not (script := self._scripts.get(verb)):
+            script = self._scripts[verb] = self.store.script(source_of(verb))
+        return script
+
+
+def record_of(answer: Sequence[Any]) -> dict[str, Any]:
+    """Return the fields of a record, which a script returns as names and values."""
+    return dict(zip(answer[::2], answer[1::2], strict=True))
+
+
+def write_quota(quota: Quota, estimate: int) -> str:
+    """Return a quota and what a turn is expected to use, as JSON."""
+    limits = {name: most for name, most in asdict(quota).items() if most is not None}
+    return json.dumps({**limits, "estimate": estimate})
+
+
+def person_key(platform: str, person: Person) -> str:
+    """Return the name of a person in keys, which is written as a thread."""
+    return str(ThreadKey(platform, person.workspace, "", person.id))
+
+
+def known_thread(owner: str, written: str | None, platform: str) -> ThreadKey | None:
+    """Return the stored thread of its owner; None if there is none, or it is unreadable."""
+    if not written:
+        return None
+    if (key := read_thread(written, platform)) is None:
+        log.warning("The thread of %s cannot be read: %r", owner, written)
+    return key

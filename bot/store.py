@@ -38,8 +38,6 @@ CONNECTIONS = 100
 _SUBSCRIPTIONS = 10  # connections among these
 # Of the keys and records in a store, since version 0.2.
 FORMAT = "2"
-# Of the streams that a store of version 0.1 has.
-_OLD_PLATFORMS = ("console", "discord", "slack", "web")
 
 log = logging.getLogger(__name__)
 
@@ -200,13 +198,21 @@ async def connect(*, url: str, data_dir: Path, prefix: str = "parley") -> AsyncI
         yield store
 
 
+async def _is_old(store: Store) -> bool:
+    """Whether a store has the streams of version 0.1, which noted no format."""
+    cursor, pattern = "0", f"{store.key('ready')}:*"
+    while True:
+        cursor, names = await store.command("SCAN", cursor, "MATCH", pattern, "COUNT", 1000)
+        if names or str(cursor) == "0":
+            return bool(names)
+
+
 async def _check_format(store: Store) -> None:
     """Note the format of the store's keys, or raise CannotStart if they have another one."""
     name = store.key("format")
-    old = [store.key(f"ready:{platform}") for platform in _OLD_PLATFORMS]
     try:
         found = await store.command("GET", name)
-        if found is None and await store.command("EXISTS", *old):
+        if found is None and await _is_old(store):
             found = "1"
         elif found is None:
             await store.command("SET", name, FORMAT, "NX")

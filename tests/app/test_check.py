@@ -242,6 +242,8 @@ async def test_lists_that_leave_a_platform_out_are_told_by_the_check_and_by_the_
     async with scene(store, tmp_path) as it:
         _, said = await it.check(**lists)
 
+    cure = "add people of Discord to ALLOWED_PEOPLE or ALLOWED_ROLES"
+    assert (cure in said) is ("nobody of Discord" in line)
     named = [one for one in said.splitlines() if one[2:].startswith("Settings: ALLOWED_")]
     assert [one.startswith(line) for one in named] == [True] * bool(line), said
     logged = [record.getMessage() for record in caplog.records if "ALLOWED_" in record.getMessage()]

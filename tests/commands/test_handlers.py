@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from bot.access.preferences import MayNotChange, ModelChoice
+from bot.access.preferences import MayNotChange, ModelChoice, PreferenceStore
 from bot.access.quotas import Quota
 from bot.access.rules import AccessRules
 from bot.commands.handlers import (
@@ -131,6 +131,23 @@ async def test_a_place_is_changed_by_those_who_manage_it(
         await commands.run("persona", call, "Be brief.", scope)
 
     assert ((await chosen(intake, scope)).persona == "Be brief.") is may
+
+
+async def test_who_may_not_ask_in_a_place_changes_nothing_there(store: Store) -> None:
+    commands, intake = commands_of(store)
+    form = await commands.form(MANAGER, "server", "access")
+    await commands.fill_in(MANAGER, "server", "access", {"people": ["7"]}, seen=form.seen)
+
+    with pytest.raises(NotAllowed):
+        await commands.run("persona", OWNER, "Be brief.", "thread")
+    await commands.run("persona", MANAGER, "Be kind.", "thread")
+
+    assert (await chosen(intake, "thread")).persona == "Be kind."
+
+
+async def test_one_model_is_no_choice(store: Store) -> None:
+    assert PreferenceStore(store=store, models=MODELS[:1]).offered == ()
+    assert PreferenceStore(store=store, models=MODELS).offered == MODELS
 
 
 async def test_what_a_place_does_not_have_is_not_chosen(store: Store) -> None:

@@ -780,7 +780,6 @@ class TestAlone:
     async def test_a_store_that_hangs_holds_up_one_write_and_no_other(
         self, valkey_url: str, tmp_path: Path, scene: Scene, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(store_module, "COMMAND_SECONDS", 0.2)
         monkeypatch.setattr(store_module, "PING_SECONDS", 0.1)
         monkeypatch.setattr(store_module, "PING_PAUSE", 0.05)
         budget, prefix = fixed("a", 100, 1.0), f"test-{uuid4().hex}"
@@ -791,6 +790,7 @@ class TestAlone:
             ):
                 budgets = EditBudgets(store=there, clock=scene)
                 way.hold()
+                monkeypatch.setattr(store_module, "COMMAND_SECONDS", 0.2)
                 await waits(scene, budgets, budget, finals=1)
                 # Hours, if each waited for the store.
                 monkeypatch.setattr(store_module, "COMMAND_SECONDS", 600.0)

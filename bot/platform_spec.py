@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Mapping,
+)
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
@@ -113,7 +121,6 @@ class PlatformSpec:
     role lets people in. Any other one runs where there are credentials for it.
     """
 
-    name: str  # in thread keys, roles and metrics, and before its variables
     title: str  # for people
     where: str  # for a model: "You talk with Ana on Discord."
     settings: type[PlatformSettings]
@@ -128,9 +135,9 @@ class PlatformSpec:
     # Whether its role is taken if nothing is configured.
     served_alone: Callable[[], bool] = lambda: False
     credential: str = ""  # the variable that makes the bot run there
-    tokens: tuple[tuple[str, str], ...] = ()  # variables, each with that of the address it goes to
+    tokens: tuple[tuple[str, str], ...] = ()  # settings, each with that of the address it goes to
     loggers: tuple[str, ...] = ()  # of its libraries
-    # What of the settings lets nobody in, or everybody.
+    # Settings that let nobody in, or everybody.
     findings: Callable[[Settings], Iterator[Finding]] = _nothing
     # What works there and what does not, and how to begin.
     examine: Callable[[Settings], AsyncIterator[Finding]] | None = None
@@ -139,10 +146,15 @@ class PlatformSpec:
     access_questions: tuple[Question, ...] = ()  # asked after those of servers and roles
     commands: tuple[Command, ...] = ()
 
+    @property
+    def name(self) -> str:
+        """The name in thread keys, roles and metrics, and before the variables."""
+        return self.settings.name
+
     def own(self, settings: Settings) -> Any:
         """Return the platform's own settings."""
         return self.settings.of(settings)
 
-    def has_id(self, text: str) -> bool:
-        """Whether a text looks like an id of this platform, of any kind."""
-        return any(form.fits(text) for form in self.ids.values())
+    def own_ids(self, ids: Iterable[str]) -> list[str]:
+        """Return those ids that look like this platform's, of any kind."""
+        return [one for one in ids if any(form.fits(one) for form in self.ids.values())]

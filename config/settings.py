@@ -75,7 +75,14 @@ class PlatformSettings:
     The variable of `token` is NAME_TOKEN.
     """
 
-    name: ClassVar[str]
+    name: ClassVar[str]  # of the platform, before each of its variables
+    # Pairs of fields, of which the first means nothing without the second.
+    needs: ClassVar[tuple[tuple[str, str], ...]] = ()
+
+    @classmethod
+    def variable(cls, setting_name: str) -> str:
+        """Return the variable of a field."""
+        return f"{cls.name}_{setting_name}".upper()
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -103,7 +110,7 @@ class PlatformSettings:
         return {}
 
     def lacks(self) -> Iterator[str]:
-        """Yield what its role needs and does not have."""
+        """Yield what its role needs, beside the credential, and does not have."""
         return iter(())
 
     def mistakes(self, settings: Settings) -> Iterator[str]:
@@ -113,11 +120,6 @@ class PlatformSettings:
 
 class DescribesSettings(Protocol):
     """The part of `PlatformSpec` from which settings are read."""
-
-    @property
-    def name(self) -> str:
-        """The name before each of the platform's variables."""
-        ...
 
     @property
     def settings(self) -> type[PlatformSettings]:
@@ -432,10 +434,10 @@ class Settings:
         if values.get("MODELS") and "MODEL_ID" not in texts:
             values["MODEL_ID"] = values["MODELS"][0][0]
         found = {
-            one.name: one.settings(**_named(one.settings, values, f"{one.name}_"))
-            for one in platforms
+            kind.name: kind(**_named(kind, values, kind.variable))
+            for kind in (one.settings for one in platforms)
         }
-        settings = cls(platforms=found, **_named(cls, values))
+        settings = cls(platforms=found, **_named(cls, values, str.upper))
         if not refused:
             mistakes += _contradictions(settings, texts)
         if mistakes or refused:
@@ -485,7 +487,7 @@ def variables(platforms: Sequence[DescribesSettings]) -> dict[str, Field[Any]]:
     known = {one.name.upper(): one for one in _fields_of(Settings)}
     for platform in platforms:
         for one in _fields_of(platform.settings):
-            known[f"{platform.name}_{one.name}".upper()] = one
+            known[platform.settings.variable(one.name)] = one
     return known
 
 
@@ -493,9 +495,11 @@ def _fields_of(kind: type[Any]) -> list[Field[Any]]:
     return [one for one in fields(kind) if "parse" in one.metadata]
 
 
-def _named(kind: type[Any], values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _named(
+    kind: type[Any], values: Mapping[str, Any], variable: Callable[[str], str]
+) -> dict[str, Any]:
     """Return the values of the variables of one kind, by field."""
-    names = {one.name: f"{prefix}{one.name}".upper() for one in _fields_of(kind)}
+    names = {one.name: variable(one.name) for one in _fields_of(kind)}
     return {field_: values[name] for field_, name in names.items() if name in values}
 
 
@@ -592,6 +596,9 @@ def _contradictions(settings: Settings, texts: Mapping[str, str]) -> Iterator[st
     if settings.model_api_key and "MODEL_URL" not in texts:
         yield "MODEL_API_KEY needs MODEL_URL beside it"
     for own in settings.platforms.values():
+        for name, needed in own.needs:
+            if getattr(own, name) and not getattr(own, needed):
+                yield f"{own.variable(name)} needs {own.variable(needed)} beside it"
         yield from own.mistakes(settings)
 
 

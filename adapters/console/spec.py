@@ -50,7 +50,6 @@ def has_stdin() -> bool:
 
 
 PLATFORM = PlatformSpec(
-    name="console",
     title="The terminal",
     where="a terminal",
     settings=ConsoleSettings,

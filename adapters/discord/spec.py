@@ -37,6 +37,7 @@ class DiscordSettings(PlatformSettings):
     """The variables DISCORD_*; the bot runs in Discord if it has a token."""
 
     name: ClassVar[str] = "discord"
+    needs: ClassVar[tuple[tuple[str, str], ...]] = (("shards", "token"),)
 
     token: str = setting("", word, "Discord bot token", secret=True)
     threads: bool = setting(
@@ -69,21 +70,10 @@ class DiscordSettings(PlatformSettings):
         """The address of the REST API."""
         return self.api_url or "https://discord.com"
 
-    def lacks(self) -> Iterator[str]:
-        """Yield that the token is missing."""
-        if not self.token:
-            yield "the role discord needs DISCORD_TOKEN"
-
     def mistakes(self, settings: Settings) -> Iterator[str]:
-        """Yield shards without a token, and servers that would all be left."""
-        if self.shards and not self.token:
-            yield "DISCORD_SHARDS needs DISCORD_TOKEN beside it"
-        if settings.leave_other_servers and not _own(settings.allowed_servers):
+        """Yield that all servers would be left."""
+        if settings.leave_other_servers and not PLATFORM.own_ids(settings.allowed_servers):
             yield "LEAVE_OTHER_SERVERS=on needs a Discord server in ALLOWED_SERVERS"
-
-
-def _own(ids: tuple[str, ...]) -> list[str]:
-    return [one for one in ids if re.fullmatch(_ID, one)]
 
 
 @asynccontextmanager
@@ -112,8 +102,8 @@ async def _examine(settings: Settings) -> AsyncIterator[Finding]:
     async for finding in examine(
         token=own.token,
         api_url=own.api_url,
-        servers=_own(settings.allowed_servers),
-        channels=_own(settings.allowed_channels),
+        servers=PLATFORM.own_ids(settings.allowed_servers),
+        channels=PLATFORM.own_ids(settings.allowed_channels),
         sharded=own.shards is not None,
     ):
         yield finding
@@ -137,17 +127,11 @@ async def _invite(settings: Settings, _: Namespace, output: TextIO) -> None:
 
 
 PLATFORM = PlatformSpec(
-    name="discord",
     title="Discord",
     where="Discord",
     settings=DiscordSettings,
     connect=_connect,
-    ids={
-        "server": IdForm(_ID, "123456789012345678", "server"),
-        "channel": IdForm(_ID, "123456789012345678"),
-        "person": IdForm(_ID, "123456789012345678"),
-        "role": IdForm(_ID, "123456789012345678"),
-    },
+    ids=dict.fromkeys(("server", "channel", "person", "role"), IdForm(_ID, "123456789012345678")),
     ids_help="Discord's have 15 to 20 digits (Copy ID, in its developer mode)",
     credential="DISCORD_TOKEN",
     examine=_examine,
@@ -165,6 +149,6 @@ PLATFORM = PlatformSpec(
     commands=(
         Command("invite", "print the address that adds the bot to a Discord server", _invite),
     ),
-    tokens=(("DISCORD_TOKEN", "DISCORD_API_URL"), ("DISCORD_TOKEN", "DISCORD_GATEWAY_URL")),
+    tokens=(("token", "api_url"), ("token", "gateway_url")),
     loggers=("discord",),
 )

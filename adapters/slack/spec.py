@@ -34,6 +34,10 @@ class SlackSettings(PlatformSettings):
     """The variables SLACK_*; the bot runs in Slack if it has a bot token."""
 
     name: ClassVar[str] = "slack"
+    needs: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("app_token", "bot_token"),
+        ("signing_secret", "bot_token"),
+    )
 
     bot_token: str = setting(
         "",
@@ -85,18 +89,9 @@ class SlackSettings(PlatformSettings):
         return self.api_url or "https://slack.com"
 
     def lacks(self) -> Iterator[str]:
-        """Yield the tokens that are missing."""
-        if not self.bot_token:
-            yield "the role slack needs SLACK_BOT_TOKEN"
+        """Yield that nothing brings its events."""
         if not (self.app_token or self.signing_secret):
             yield "the role slack needs SLACK_APP_TOKEN or SLACK_SIGNING_SECRET"
-
-    def mistakes(self, settings: Settings) -> Iterator[str]:
-        """Yield what means nothing without the bot token."""
-        if self.app_token and not self.bot_token:
-            yield "SLACK_APP_TOKEN needs SLACK_BOT_TOKEN beside it"
-        if self.signing_secret and not self.bot_token:
-            yield "SLACK_SIGNING_SECRET needs SLACK_BOT_TOKEN beside it"
 
 
 @asynccontextmanager
@@ -141,7 +136,7 @@ async def _examine(settings: Settings) -> AsyncIterator[Finding]:
         signing_secret=own.signing_secret,
         api_url=own.api_url,
         workspaces=settings.allowed_servers,
-        channels=[one for one in settings.allowed_channels if PLATFORM.has_id(one)],
+        channels=PLATFORM.own_ids(settings.allowed_channels),
     ):
         yield finding
 
@@ -167,7 +162,6 @@ def _manifest_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 PLATFORM = PlatformSpec(
-    name="slack",
     title="Slack",
     where="Slack",
     settings=SlackSettings,
@@ -222,6 +216,6 @@ PLATFORM = PlatformSpec(
             _manifest_arguments,
         ),
     ),
-    tokens=(("SLACK_BOT_TOKEN", "SLACK_API_URL"),),
+    tokens=(("bot_token", "api_url"),),
     loggers=("slack_bolt", "slack_sdk"),
 )

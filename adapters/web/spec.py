@@ -59,6 +59,11 @@ class WebSettings(PlatformSettings):
     """The variables WEB_*; without a way to sign in, only this machine may use the page."""
 
     name: ClassVar[str] = "web"
+    needs: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("oidc_issuer", "oidc_client_id"),
+        ("oidc_issuer", "url"),
+        ("oidc_client_id", "oidc_issuer"),
+    )
 
     host: str = setting(
         "127.0.0.1",
@@ -116,7 +121,7 @@ class WebSettings(PlatformSettings):
             )
 
     def mistakes(self, settings: Settings) -> Iterator[str]:
-        """Yield two ways to sign in, and parts of one that lack another."""
+        """Yield two ways to sign in, and a proxy without any."""
         ways = {
             "WEB_PASSWORD": self.password,
             "WEB_OIDC_ISSUER": self.oidc_issuer,
@@ -125,12 +130,6 @@ class WebSettings(PlatformSettings):
         yield from two_ways([name for name, value in ways.items() if value], "to sign in")
         if self.proxy_address and not self.is_configured:
             yield "WEB_PROXY_ADDRESS needs WEB_PROXY_HEADER, or another way to sign in, beside it"
-        if self.oidc_issuer and not self.oidc_client_id:
-            yield "WEB_OIDC_ISSUER needs WEB_OIDC_CLIENT_ID beside it"
-        if self.oidc_issuer and not self.url:
-            yield "WEB_OIDC_ISSUER needs WEB_URL beside it"
-        if self.oidc_client_id and not self.oidc_issuer:
-            yield "WEB_OIDC_CLIENT_ID needs WEB_OIDC_ISSUER beside it"
 
 
 @asynccontextmanager
@@ -225,7 +224,6 @@ def _findings(settings: Settings) -> Iterator[Finding]:
 
 
 PLATFORM = PlatformSpec(
-    name="web",
     title="The web page",
     where="a web page",
     settings=WebSettings,

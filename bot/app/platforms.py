@@ -125,8 +125,9 @@ async def open_platforms(
                 found.posts[path] = adapter.handle
     if len(found.off) >= fatal:
         raise _failure(found)
-    for name, error in found.off.items():
-        _log_off(name, error)
+    for spec in remote:
+        if error := found.off.get(spec.name):
+            _log_off(spec.title, error)
     for spec in all_specs():
         if spec.local and (answers or spec.name in process.roles):
             connected = await stack.enter_async_context(spec.connect(process))
@@ -152,7 +153,11 @@ def servers(settings: Settings, roles: frozenset[str]) -> dict[str, tuple[str, i
 
 def check_settings(settings: Settings, roles: frozenset[str]) -> None:
     """Raise CannotStart if the settings lack what a role needs; warn of unencrypted tokens."""
-    mistakes = [lack for spec in _of(roles) for lack in spec.own(settings).lacks()]
+    mistakes = []
+    for spec in _of(roles):
+        if not spec.local and not spec.own(settings).is_configured:
+            mistakes.append(f"the role {spec.name} needs {spec.credential}")
+        mistakes += spec.own(settings).lacks()
     if WORKER in roles and remote_specs(settings) and not settings.names_model:
         mistakes.append(
             "there is no model: set HF_TOKEN, MODEL_URL, LOCAL_MODEL_PATH or TRANSFORMERS_MODEL, "
@@ -168,15 +173,11 @@ def check_settings(settings: Settings, roles: frozenset[str]) -> None:
     for finding in closed_or_open(settings):
         log.warning("%s: %s", finding.text, finding.cure)
     for spec in all_specs():
+        own = spec.own(settings)
         for token, address in spec.tokens:
-            if _value(spec, settings, token):
-                warn_if_readable(token, by=address, url=_value(spec, settings, address))
-
-
-def _value(spec: PlatformSpec, settings: Settings, variable: str) -> str:
-    """Return the text of a platform's variable."""
-    name = variable.lower().removeprefix(f"{spec.name}_")
-    return str(getattr(spec.own(settings), name))
+            if getattr(own, token):
+                url = getattr(own, address)
+                warn_if_readable(own.variable(token), by=own.variable(address), url=url)
 
 
 def closed_or_open(settings: Settings) -> Iterator[Finding]:
@@ -192,7 +193,7 @@ def _closed_to_people(settings: Settings, spec: PlatformSpec) -> Iterator[Findin
     lists = settings.allowed_people or settings.allowed_roles
     has_roles = "role" in spec.ids
     named = (*settings.allowed_people, *settings.admins)
-    if lists and not (has_roles and settings.allowed_roles) and not any(map(spec.has_id, named)):
+    if lists and not (has_roles and settings.allowed_roles) and not spec.own_ids(named):
         if settings.allowed_roles:
             text = f"ALLOWED_ROLES lets nobody in on {spec.title}, which has no roles"
         else:
@@ -203,12 +204,13 @@ def _closed_to_people(settings: Settings, spec: PlatformSpec) -> Iterator[Findin
 
 
 def _closed_in_places(settings: Settings, spec: PlatformSpec) -> Iterator[Finding]:
-    server = spec.ids["server"].noun if "server" in spec.ids else "server"
+    form = spec.ids.get("server")
+    server = (form and form.noun) or "server"
     for name, ids, one in (
         ("ALLOWED_SERVERS", settings.allowed_servers, server),
         ("ALLOWED_CHANNELS", settings.allowed_channels, "channel"),
     ):
-        if ids and not any(map(spec.has_id, ids)):
+        if ids and not spec.own_ids(ids):
             text = f"{name} names no {one} of {spec.title}: nobody is answered in channels there"
             yield Finding("Settings", text, f"add the id of a {one} of {spec.title} to {name}")
 
@@ -249,7 +251,7 @@ class _Adapter:
                 if len(self._platforms.off) >= self._fatal:
                     raise _failure(self._platforms) from failure
                 if str(failure) != str(error):
-                    _log_off(name, failure)
+                    _log_off(self._spec.title, failure)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer a post; while the platform is off it gets 503, and is sent again."""
@@ -275,8 +277,7 @@ class _Adapter:
         return self._connected
 
 
-def _log_off(name: str, error: CannotStart) -> None:
-    title = next(spec.title for spec in all_specs() if spec.name == name)
+def _log_off(title: str, error: CannotStart) -> None:
     retried = " (it is retried)" if isinstance(error, Unreachable) else ""
     log.error("%s is off%s: %s", title, retried, error)
 

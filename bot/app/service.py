@@ -88,7 +88,7 @@ async def serve(
     `started` is called once with the address of the HTTP server, or "". With `need_all`, each
     platform must start; else one of them is enough. Raises CannotStart.
     """
-    serves_pages = not servers(settings, roles).keys() <= {"PORT", "METRICS_PORT"}
+    serves_pages = any(spec.own(settings).ports() for spec in all_specs() if spec.name in roles)
     _raise_file_limit(settings, pages=http.MOST_PAGES if serves_pages else 0)
     check_settings(settings, roles)
     async with AsyncExitStack() as stack:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -59,11 +59,6 @@ class LoopbackSettings(PlatformSettings):
     def is_configured(self) -> bool:
         """Whether there is an address."""
         return bool(self.url)
-
-    def lacks(self) -> Iterator[str]:
-        """Yield that there is no address."""
-        if not self.url:
-            yield "the role loopback needs LOOPBACK_URL"
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +246,6 @@ async def _examine(settings: Settings) -> AsyncIterator[Finding]:
 
 
 PLATFORM = PlatformSpec(
-    name="loopback",
     title="Loopback",
     where="a chat on this machine",
     settings=LoopbackSettings,

@@ -117,7 +117,7 @@ def test_a_file_is_taken_as_it_was_written(tmp_path: Path) -> None:
     assert settings.system_prompt == "Grüße\nalle"
 
 
-def test_all_mistakes_are_told_at_once() -> None:
+def test_all_mistakes_are_reported_at_once() -> None:
     found = mistakes(
         {
             "MAX_TOKENS": "many",
@@ -260,7 +260,7 @@ def read(environment: dict[str, str]) -> Settings | tuple[str, ...]:
 
 
 @given(name=st.sampled_from(list(variables(all_specs()))), value=VALUES)
-def test_every_value_of_a_setting_is_taken_or_told(name: str, value: str) -> None:
+def test_every_value_of_a_setting_is_taken_or_refused_by_name(name: str, value: str) -> None:
     found = read({name: value})
 
     if isinstance(found, Settings):
@@ -392,7 +392,7 @@ def test_a_refused_value_is_one_mistake_and_no_second() -> None:
     assert found == ("CONTEXT_TOKENS='few' is not a whole number",)
 
 
-def test_exchanged_slack_tokens_are_told_without_their_values() -> None:
+def test_exchanged_slack_tokens_are_reported_without_their_values() -> None:
     found = mistakes({"SLACK_BOT_TOKEN": "xapp-s3cret", "SLACK_APP_TOKEN": "xoxb-s3cret"})
 
     assert found == (
@@ -419,7 +419,7 @@ def test_exchanged_slack_tokens_are_told_without_their_values() -> None:
         ("REDIS_URL", "redis://:s3cret@here?retry=x"),
     ],
 )
-def test_a_mistake_tells_no_secret(name: str, value: str) -> None:
+def test_a_mistake_shows_no_secret(name: str, value: str) -> None:
     (mistake,) = mistakes({name: value})
 
     assert name in mistake
@@ -469,7 +469,7 @@ def test_the_secrets_of_settings_are_those_in_addresses_too() -> None:
     assert "1" not in found
 
 
-def test_a_misspelt_name_in_the_file_is_told_with_the_nearest_one(tmp_path: Path) -> None:
+def test_a_misspelt_name_in_the_file_is_reported_with_the_nearest_one(tmp_path: Path) -> None:
     env_file = tmp_path / ".env"
     env_file.write_text("DISCORD_TOKN=s3cret\nMAX_TOKEN=1\nSLACK_COLOUR=red\nCOMPOSE_FILE=a\n")
 
@@ -494,7 +494,7 @@ def test_a_misspelt_name_in_the_file_is_told_with_the_nearest_one(tmp_path: Path
         "MAX_TOKENS",
     ],
 )
-def test_a_line_that_is_no_setting_is_told_by_its_number(
+def test_a_line_that_is_no_setting_is_named_by_its_number(
     line: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     env_file = tmp_path / ".env"
@@ -506,32 +506,17 @@ def test_a_line_that_is_no_setting_is_told_by_its_number(
     assert not caplog.records
 
 
-# What people might write who mean to close the bot.
+# What people might write who mean to close the bot: each is found by another rule or word.
 SPELLINGS = words("""
-    ALLOWED_GUILDS ALLOWED_GUILD ALLOWED_GUILD_IDS ALLOWED_SERVER ALLOWED_SERVER_IDS ALOWED_SERVERS
-    ALLOWED_SERVRES ALLOW_SERVERS ALLOWED_WORKSPACES ALLOWED_TEAMS SERVERS_ALLOWED ALLOWEDSERVERS
-    allowed_servers Allowed_Servers allowed_guilds allowedGuilds GUILD_ID GUILD_IDS GUILDS SERVER_ID
-    SERVER_IDS DISCORD_GUILD_ID DISCORD_SERVER_ID DISCORD_ALLOWED_SERVERS DISCORD_ALLOWED_GUILDS
-    SLACK_TEAM_ID SLACK_ALLOWED_WORKSPACES SERVER_WHITELIST GUILD_ALLOWLIST WHITELISTED_GUILDS
-    ALLOWED_CHANNEL ALLOWED_CHANNEL_IDS ALLOWED_CHANELS CHANNEL_ID CHANNEL_IDS DISCORD_CHANNEL_ID
-    REPLY_CHANNEL_ONLY CHANNEL_WHITELIST SLACK_CHANNELS BLOCKED_CHANNELS IGNORED_CHANNELS
-    ALLOWED_USERS ALLOWED_USER ALLOWED_USER_IDS ALLOWED_USERIDS ALLOWED_MEMBERS ALLOWED_PERSONS
-    ALLOWED_PEOPEL USER_WHITELIST USER_ALLOWLIST WHITELIST WHITE_LIST AUTHORIZED_USERS
-    PERMITTED_USERS DISCORD_ALLOWED_USERS DISCORD_ALLOW_USER_IDS SLACK_ALLOWED_USERS ONLY_SERVERS
-    DISCORD_USER_ALLOWLIST ALLOWED_ROLE ALLOWED_ROLE_IDS ROLE_ID ROLES_ALLOWED DISCORD_ROLE_ID
-    ALLOWED_ROLS DENIED_CHANNELS BLOCKED_USERS BLOCKED_USER_IDS BLOCK_LIST BLOCKLIST BLACKLIST
-    BLACKLISTED_USERS USER_BLACKLIST BANNED_USERS BANNED BANS DENY_USERS DENIED_PEOPLE IGNORED_USERS
-    IGNORE_USERS BLOKED_PEOPLE ALLOW_DMS ALLOW_DM DMS DMS_ENABLED ENABLE_DMS DISABLE_DMS DM_POLICY
-    DIRECT_MESSAGE DIRECT_MESAGES ENABLE_DIRECT_MESSAGES DISCORD_DMS ADMIN ADMIN_USERS ADMIN_IDS
-    ADMIN_ID OWNER_ID OWNER_IDS OWNERS BOT_OWNER_ID ADMINS_ BOT_ADMINS QUESTION_PER_DAY RATE_LIMIT
-    QUESTIONS_PER_DAYS MAX_QUESTIONS_PER_DAY LIMIT_PER_DAY TOKENS_PER_USER TOKEN_PER_DAY
-    SERVER_TOKEN_PER_DAY MAX_TOKENS_PER_DAY LEAVE_OTHER_GUILDS LEAVE_SERVERS LEAVE_OTHER_SERVER
-    WEB_PASS WEB_PASSWD WEB_PASSWORT WEB_PROXY_ADRESS WEB_OIDC_ISUER RESTRICT_TO_SERVER
-    PARLEY_GUILD_ID PARLEY_ALLOWED_SERVERS MY_GUILD SERVERS CHANNELS DAILY_LIMIT QUOTA MODERATORS
-    TRUSTED_USERS AUTHORIZED_IDS RESTRICT_TO BAN_LIST DENY_ALL ALLOWLIST QUESTIONS
-    ALLOWED_DISCORD_IDS BOT_WHITELIST AUTHORISED_USERS
-    ADMIN_ONLY MEMBERS_ONLY ALLOWED__SERVERS ALLOWED-SERVERS ALLOWED.SERVERS
-    \u0410LLOWED_SERVERS
+    ALLOWED_DISCORD_IDS allowedGuilds ALOWED_SERVERS ALLOWED__SERVERS ALLOWED-SERVERS
+    ALLOWED.SERVERS \u0410LLOWED_SERVERS ALLOWED_WORKSPACES ALLOWED_TEAMS ALLOWED_USERIDS
+    ALLOWED_MEMBERS ALLOWED_PERSONS ALLOWED_ROLE_IDS SERVER_WHITELIST BOT_WHITELIST WHITE_LIST
+    USER_ALLOWLIST AUTHORIZED_USERS AUTHORISED_USERS PERMITTED_USERS TRUSTED_USERS
+    REPLY_CHANNEL_ONLY RESTRICT_TO DENY_ALL DENIED_PEOPLE BLOCKED_CHANNELS BLOCK_LIST BLOCKLIST
+    BLACKLIST BLACKLISTED_USERS BANNED_USERS BANS IGNORE_USERS IGNORED_CHANNELS LEAVE_SERVERS
+    SERVERS SERVER_IDS CHANNELS CHANNEL_ID ROLE_ID DISCORD_SERVER_ID SLACK_TEAM_ID ALLOW_DMS
+    ENABLE_DIRECT_MESSAGES ADMIN_USERS OWNER_ID MODERATORS MAX_QUESTIONS_PER_DAY RATE_LIMIT
+    DAILY_LIMIT QUOTA QUESTIONS WEB_PASS WEB_OIDC_ISUER
 """)
 
 
@@ -592,7 +577,7 @@ def test_a_comment_in_the_file_is_one(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_name_of_another_bot_is_told_with_the_name_here(
+def test_a_name_of_another_bot_is_reported_with_the_name_here(
     name: str, meant: str, tmp_path: Path
 ) -> None:
     env_file = tmp_path / ".env"
@@ -627,7 +612,7 @@ def test_what_a_host_puts_into_the_environment_stops_nothing() -> None:
         GIT_ALLOW_PROTOCOL SYSTEMD_EXEC_PID INVOCATION_ID KUBERNETES_SERVICE_HOST XDG_RUNTIME_DIR
         REDIS_HOST MODELSIM_HOME VLLM_ALLOW_LONG_MAX_MODEL_LEN BLOCKSIZE BANNER SERVER_NAME TEAM_ID
         GF_SECURITY_ADMIN_USER BLOCK_SIZE MODELS_DIR MODEL_CACHE_DIR WEB_ROOT WEB_BROWSER ROLES
-        PEOPLE DIRECT_URL ADMIN_TOKEN ALLOW_ALL_ORIGINS
+        PEOPLE DIRECT_URL ADMIN_TOKEN ALLOW_ALL_ORIGINS COLOUR TOKEN
     """)
 
     assert load_settings(dict.fromkeys(names, "1"), NOWHERE) == settings_of()
@@ -692,13 +677,7 @@ def test_a_folder_named_like_the_file_counts_as_none(tmp_path: Path) -> None:
     assert load_settings({}, tmp_path) == settings_of()
 
 
-def test_other_names_in_the_environment_are_other_peoples() -> None:
-    settings = load_settings({"COLOUR": "red", "TOKEN": "a", "PATH": "/"}, NOWHERE)
-
-    assert settings == settings_of()
-
-
-def test_a_misspelt_name_in_the_environment_is_told_with_the_nearest_one() -> None:
+def test_a_misspelt_name_in_the_environment_is_reported_with_the_nearest_one() -> None:
     found = mistakes({"DISCORD_TOKN": "s3cret", "HISTORY_DAY": "1"}, NOWHERE)
 
     assert found == (
@@ -708,7 +687,7 @@ def test_a_misspelt_name_in_the_environment_is_told_with_the_nearest_one() -> No
 
 
 @pytest.mark.parametrize("name", OLDER)
-def test_a_name_of_older_guides_is_told_with_what_takes_its_place(
+def test_a_name_of_older_guides_is_reported_with_what_takes_its_place(
     name: str, tmp_path: Path
 ) -> None:
     env_file = tmp_path / ".env"

@@ -22,51 +22,34 @@ import traceback
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TextIO
 
 import bot
+from bot.app.platforms import WORKER, all_specs, load_settings, uses_terminal
+from bot.errors import ParleyError
+from bot.platform_spec import Command
+from bot.text.sanitize import one_line, strip_controls
+from config.settings import Settings, SettingsError, hand_on
 
-if TYPE_CHECKING:
-    from bot.platform_spec import PlatformSpec
-    from config.settings import Settings
-
-_T = TypeVar("_T")
 _ENV_FILE = Path(".env")
 
 
 def main(signals: ShutdownSignals) -> int:
     """Run the command line; returns the exit status."""
     _open_standard_streams()
-    from bot.app.platforms import all_specs, load_settings
-    from bot.errors import ParleyError
-    from bot.text.sanitize import one_line, strip_controls
-    from config.settings import SettingsError, hand_on
-
-    work_of = {
-        "run": _run,
-        "ask": _ask,
-        "check": _check,
-        "status": _status,
-        "forget": _forget,
-        "export": _export,
-        "import": _import,
-    }
     asks = False
     try:
-        specs = all_specs()
-        arguments = _arguments(specs)
+        arguments = _arguments()
         asks = arguments.command == "ask"
         if arguments.command == "init":
             hand_on(_ENV_FILE, os.environ)
             return asyncio.run(_init(signals, asks=not arguments.yes))
         settings = load_settings(os.environ, _ENV_FILE)
         hand_on(_ENV_FILE, os.environ)
-        own = {command.name: command.run for spec in specs for command in spec.commands}
-        if run := own.get(arguments.command):
-            running = run(settings, arguments, sys.stdout)
-            work: Coroutine[Any, Any, int | None] = _until_signal(signals, running)
+        if arguments.command == "run":
+            work: Coroutine[Any, Any, int | None] = _run(settings, arguments.roles, signals)
         else:
-            work = work_of[arguments.command](settings, arguments, signals)
+            work = _until_signal(signals, arguments.run(settings, arguments, sys.stdout))
         # The runner is not closed: that would wait for threads, and the process ends anyway.
         return asyncio.Runner(loop_factory=_loop_factory()).run(work) or 0
     except asyncio.CancelledError:
@@ -87,8 +70,33 @@ def main(signals: ShutdownSignals) -> int:
         return 1
 
 
-def _arguments(specs: Sequence[PlatformSpec]) -> argparse.Namespace:
-    roles = [*(spec.name for spec in specs), "worker"]
+def _commands() -> list[Command]:
+    """Return the commands that need nothing but the settings."""
+    return [
+        Command("ask", "answer one question and exit", _ask, _add_question),
+        Command("check", "check the settings, and say how to correct them", _check),
+        Command("status", "show the state of the bot that runs on this machine", _status),
+        Command("export", "print what is chosen for servers, channels and threads", _export),
+        Command(
+            "import",
+            "read what `export` has printed",
+            _import,
+            lambda it: it.add_argument("file", metavar="FILE", help="- stands for standard input"),
+        ),
+        Command(
+            "forget",
+            "remove everything that the store has of a person or a server",
+            _forget,
+            lambda it: it.add_argument(
+                "id", metavar="PERSON|SERVER", help="as the platform writes it"
+            ),
+        ),
+        *(command for spec in all_specs() for command in spec.commands),
+    ]
+
+
+def _arguments() -> argparse.Namespace:
+    roles = [*(spec.name for spec in all_specs()), WORKER]
     installed = Path(sys.argv[0]).stem
     name = "python -m bot" if installed == "__main__" else installed
     parser = argparse.ArgumentParser(prog=name, description="Parley, a chat bot.")
@@ -101,51 +109,30 @@ def _arguments(specs: Sequence[PlatformSpec]) -> argparse.Namespace:
         metavar="ROLE",
         help=f"{', '.join(roles)}; without any: what is configured, and a worker",
     )
-    ask = commands.add_parser("ask", help="answer one question and exit")
-    ask.add_argument(
-        "words",
-        nargs="*",
-        metavar="WORD",
-        help="the question; - and no words at all stand for standard input",
-    )
-    ask.add_argument(
-        "--model", metavar="NAME", help="another model than MODEL_ID, or the path of a GGUF file"
-    )
-    ask.add_argument("--system", metavar="TEXT", help="another text than SYSTEM_PROMPT")
     init = commands.add_parser("init", help="ask for what the bot needs, and write .env")
     init.add_argument(
         "--yes", action="store_true", help="ask nothing, and take the variables of the environment"
     )
-    commands.add_parser("check", help="check the settings, and say how to correct them")
-    commands.add_parser("status", help="show the state of the bot that runs on this machine")
-    commands.add_parser("export", help="print what is chosen for servers, channels and threads")
-    importing = commands.add_parser("import", help="read what `export` has printed")
-    importing.add_argument("file", metavar="FILE", help="a file; - stands for standard input")
-    forget = commands.add_parser(
-        "forget", help="remove everything that the store has of a person or a server"
-    )
-    forget.add_argument("id", metavar="PERSON|SERVER", help="an id, as the platform writes it")
-    for command in (it for spec in specs for it in spec.commands):
-        command.add_arguments(commands.add_parser(command.name, help=command.help))
+    for command in _commands():
+        own = commands.add_parser(command.name, help=command.help)
+        own.set_defaults(run=command.run)
+        command.add_arguments(own)
     arguments = parser.parse_args()
     if arguments.command == "ask" and not arguments.words and sys.stdin.isatty():
-        ask.error("there is no question")
-    if arguments.command == "forget" and not arguments.id.strip():
-        forget.error("there is no id")
+        commands.choices["ask"].error("there is no question")
     unknown = [role for role in getattr(arguments, "roles", ()) if role not in roles]
     if unknown:
         run.error(f"unknown role {unknown[0]!r}; there are {', '.join(roles)}")
     return arguments
 
 
-async def _run(settings: Settings, arguments: argparse.Namespace, signals: ShutdownSignals) -> None:
+async def _run(settings: Settings, named: Sequence[str], signals: ShutdownSignals) -> None:
     from bot.app.logging import configure_logging
-    from bot.app.platforms import uses_terminal
     from bot.app.service import choose_roles, needs_all, serve
 
-    roles = choose_roles(arguments.roles, settings)
+    roles = choose_roles(named, settings)
     at_terminal = uses_terminal(roles) and sys.stdin.isatty()
-    in_pipe = uses_terminal(roles) and not (at_terminal or arguments.roles)
+    in_pipe = uses_terminal(roles) and not (at_terminal or named)
     least = logging.WARNING if in_pipe else logging.DEBUG
     configure_logging(settings, to_file=at_terminal, least=least)
     stop = asyncio.Event()
@@ -154,20 +141,9 @@ async def _run(settings: Settings, arguments: argparse.Namespace, signals: Shutd
         settings,
         stop,
         roles=roles,
-        need_all=needs_all(arguments.roles, settings),
+        need_all=needs_all(named, settings),
         started=lambda _: collect_garbage_seldom(),
     )
-
-
-async def _ask(settings: Settings, arguments: argparse.Namespace, signals: ShutdownSignals) -> None:
-    from bot.app.ask import chosen, print_answer, read_question
-    from bot.app.logging import configure_logging
-
-    configure_logging(settings, least=logging.WARNING)
-    settings = chosen(settings, model=arguments.model, system=arguments.system)
-    # A pipe may stay open for ever: until here, the first signal ends the process at once.
-    question = read_question(arguments.words, sys.stdin)
-    await _until_signal(signals, print_answer(settings, question, sys.stdout))
 
 
 async def _init(signals: ShutdownSignals, *, asks: bool) -> int:
@@ -183,49 +159,66 @@ async def _init(signals: ShutdownSignals, *, asks: bool) -> int:
     return 0 if works else 1
 
 
-async def _check(settings: Settings, _: argparse.Namespace, signals: ShutdownSignals) -> int:
+def _add_question(parser: argparse.ArgumentParser) -> None:
+    words = "the question; - and no words at all stand for standard input"
+    parser.add_argument("words", nargs="*", metavar="WORD", help=words)
+    model = "another model than MODEL_ID, or the path of a GGUF file"
+    parser.add_argument("--model", metavar="NAME", help=model)
+    parser.add_argument("--system", metavar="TEXT", help="another text than SYSTEM_PROMPT")
+
+
+async def _ask(settings: Settings, arguments: argparse.Namespace, output: TextIO) -> None:
+    from bot.app.ask import chosen, print_answer, read_question
+    from bot.app.logging import configure_logging
+
+    configure_logging(settings, least=logging.WARNING)
+    settings = chosen(settings, model=arguments.model, system=arguments.system)
+    # In a thread, because a pipe may stay open for ever.
+    question = await asyncio.to_thread(read_question, arguments.words, sys.stdin)
+    await print_answer(settings, question, output)
+
+
+async def _check(settings: Settings, _: argparse.Namespace, output: TextIO) -> int:
     from bot.app.check import check
 
     logging.disable()
-    works = await _until_signal(signals, check(settings, sys.stdout, env_file=_ENV_FILE))
-    return 0 if works else 1
+    return 0 if await check(settings, output, env_file=_ENV_FILE) else 1
 
 
-async def _status(settings: Settings, _: argparse.Namespace, signals: ShutdownSignals) -> None:
+async def _status(settings: Settings, _: argparse.Namespace, output: TextIO) -> None:
     from bot.app.status import show_status
 
-    await _until_signal(signals, show_status(settings, sys.stdout))
+    await show_status(settings, output)
 
 
-async def _until_signal(signals: ShutdownSignals, work: Coroutine[Any, Any, _T]) -> _T:
-    """Return the result; the first signal cancels the work."""
-    working = asyncio.ensure_future(work)
-    signals.on_first(partial(asyncio.get_running_loop().call_soon_threadsafe, working.cancel))
-    return await working
-
-
-async def _export(settings: Settings, _: argparse.Namespace, signals: ShutdownSignals) -> None:
+async def _export(settings: Settings, _: argparse.Namespace, output: TextIO) -> None:
     from bot.app.export import export_preferences
 
-    await _until_signal(signals, export_preferences(settings, sys.stdout))
+    await export_preferences(settings, output)
 
 
-async def _import(
-    settings: Settings, arguments: argparse.Namespace, signals: ShutdownSignals
-) -> None:
+async def _import(settings: Settings, arguments: argparse.Namespace, output: TextIO) -> None:
     from bot.app.export import import_preferences, read_text
 
-    places = read_text(arguments.file, sys.stdin)
-    await _until_signal(signals, import_preferences(settings, places, sys.stdout))
+    text = await asyncio.to_thread(read_text, arguments.file, sys.stdin)
+    await import_preferences(settings, text, output)
 
 
-async def _forget(settings: Settings, arguments: argparse.Namespace, _: ShutdownSignals) -> None:
+async def _forget(settings: Settings, arguments: argparse.Namespace, output: TextIO) -> None:
     from bot.app.forget import forget
     from bot.app.logging import configure_logging
 
     configure_logging(settings, least=logging.WARNING)
-    # A signal ends the process at once; a worker or the next call continues.
-    await forget(settings, arguments.id, sys.stdout)
+    await forget(settings, arguments.id, output)
+
+
+async def _until_signal(
+    signals: ShutdownSignals, work: Coroutine[Any, Any, int | None]
+) -> int | None:
+    """Return the result; the first signal cancels the work."""
+    working = asyncio.ensure_future(work)
+    signals.on_first(partial(asyncio.get_running_loop().call_soon_threadsafe, working.cancel))
+    return await working
 
 
 def _open_standard_streams() -> None:

@@ -105,7 +105,7 @@ class Command:
 
     name: str
     help: str
-    run: Callable[[Settings, Namespace, TextIO], Coroutine[Any, Any, None]]
+    run: Callable[[Settings, Namespace, TextIO], Coroutine[Any, Any, int | None]]
     add_arguments: Callable[[ArgumentParser], object] = lambda _: None
 
 

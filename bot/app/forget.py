@@ -59,7 +59,7 @@ def kinds_of(written: str) -> list[tuple[_Kind, str]]:
         for kind in kinds
         if kind in spec.ids and spec.ids[kind].fits(written, around=True)
     ]
-    like_one = r"[0-9]+|[A-Z][A-Z0-9]*|[uwte]0\w{5,}|[0-9a-f]{25,}|@.*"
+    like_one = r"|[0-9]+|[A-Z][A-Z0-9]*|[uwte]0\w{5,}|[0-9a-f]{25,}|@.*"
     if not found and re.fullmatch(like_one, written):
         looks = ", ".join(spec.ids_help for spec in all_specs() if spec.ids_help)
         raise CannotStart(f"{written!r} is no id of a person or a server: {looks}")

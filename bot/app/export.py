@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import io
 import json
-import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TextIO
 
@@ -34,8 +31,6 @@ FORMAT = "parley-preferences"
 VERSION = 1
 STDIN = "-"
 _PARTS = ("platform", "workspace", "channel", "thread")
-_FIELDS = (*_PARTS, "chosen")
-_BETWEEN = re.compile(r"[\s,]*")  # two items of a list
 
 
 class NotImported(ParleyError):
@@ -92,101 +87,51 @@ def from_json(text: str) -> dict[str, Preferences]:
     """Return the preferences in a file, by the keys of their places. Raises NotImported."""
     places: dict[str, Preferences] = {}
     mistakes: list[str] = []
-    for entry in _entries(text):
+    for number, entry in enumerate(_entries(text), 1):
         try:
             place, preferences = _read_entry(entry)
             if place in places:
-                raise entry.mistake("chosen", "this place comes twice")
+                mistakes.append(f"place {number}: it comes twice")
             places[place] = preferences
         except NotImported as mistake:
-            mistakes.append(str(mistake))
+            mistakes.append(f"place {number}: {mistake}")
+        except InvalidPreference as error:
+            mistakes.append(f"place {number}: {error.apology}")
     if mistakes:
         raise NotImported("\n".join(mistakes))
     return places
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """A place in a file: its fields, and a function that finds the line of a field."""
-
-    value: Json
-    line_of: Callable[[str], int]
-
-    def mistake(self, field: str, sentence: str) -> NotImported:
-        return NotImported(f"line {self.line_of(field)}: {sentence}")
-
-
-def _read_entry(entry: _Entry) -> tuple[str, Preferences]:
-    value = entry.value
-    if not isinstance(value, dict):
-        raise entry.mistake("", "a place must be an object")
-    for name in value:
-        if name not in _FIELDS:
-            raise entry.mistake(name, f"{name} is no field of a place")
-    key, scope = _key_of(entry, value)
-    written = value.get("chosen", {})
-    if not isinstance(written, dict):
-        raise entry.mistake("chosen", "what is chosen must be an object")
-    found: dict[str, Json] = {}
-    for name, each in written.items():
-        try:
-            checked(scope, {name: each})
-        except InvalidPreference as error:
-            raise entry.mistake(name, error.apology) from error
-        found[name] = each
-    try:
-        return place_of(key, scope), checked(scope, found)
-    except InvalidPreference as error:
-        raise entry.mistake("workspace", error.apology) from error
+def _read_entry(entry: Json) -> tuple[str, Preferences]:
+    if not isinstance(entry, dict):
+        raise NotImported("it must be an object")
+    for name in entry:
+        if name not in (*_PARTS, "chosen"):
+            raise NotImported(f"it has no field {name}")
+    parts = [entry.get(name, "") for name in _PARTS]
+    written = entry.get("chosen", {})
+    if not all(isinstance(part, str) for part in parts) or not isinstance(written, dict):
+        raise NotImported(f'{", ".join(_PARTS)} must be texts, and "chosen" an object')
+    key = ThreadKey(*(whole_characters(str(part)) for part in parts))
+    if not key.platform or (key.thread and not key.channel):
+        raise NotImported(f"it has no {'channel' if key.platform else 'platform'}")
+    scope: Scope = "thread" if key.thread else "channel" if key.channel else "server"
+    return place_of(key, scope), checked(scope, written)
 
 
-def _key_of(entry: _Entry, value: Mapping[str, Json]) -> tuple[ThreadKey, Scope]:
-    parts: list[str] = []
-    for name in _PARTS:
-        part = value.get(name, "")
-        if not isinstance(part, str):
-            raise entry.mistake(name, f"{name} is a text")
-        parts.append(whole_characters(part))
-    platform, _, channel, thread = parts
-    if not platform or (thread and not channel):
-        raise entry.mistake("", f"this place has no {'channel' if platform else 'platform'}")
-    return ThreadKey(*parts), "thread" if thread else "channel" if channel else "server"
-
-
-def _entries(text: str) -> Iterator[_Entry]:
+def _entries(text: str) -> list[Json]:
     """Return the places of a file. Raises NotImported."""
     try:
         file = json.loads(text)
     except json.JSONDecodeError as error:
         raise NotImported(f"line {error.lineno}: this is no JSON: {error.msg}") from error
     except (ValueError, RecursionError) as error:
-        raise NotImported("line 1: this is no JSON that can be read") from error
+        raise NotImported("this is no JSON that can be read") from error
     if not isinstance(file, dict) or file.get("format") != FORMAT:
-        raise NotImported(f'line 1: this is no file of preferences: "format" is not "{FORMAT}"')
-    for name in file:
-        if name not in ("format", "version", "places"):
-            raise NotImported(f"line {_line(text, name)}: {name} is no field of this file")
+        raise NotImported(f'this is no file of preferences: "format" is not "{FORMAT}"')
     if file.get("version") != VERSION:
-        line = _line(text, "version")
-        raise NotImported(f"line {line}: this version reads files of version {VERSION} only")
-    begin = re.search(r'"places"\s*:\s*\[', text)
-    if not isinstance(file.get("places"), list) or not begin:
-        raise NotImported(f'line {_line(text, "places")}: "places" is no list')
-    return _listed(text, begin.end())
-
-
-def _listed(text: str, at: int) -> Iterator[_Entry]:
-    """Read a valid list again, with the position of each item."""
-    decoder = json.JSONDecoder()
-    while (at := _BETWEEN.match(text, at).end()) < len(text) and text[at] != "]":  # type: ignore[union-attr]
-        value, end = decoder.raw_decode(text, at)
-        yield _Entry(value, partial(_line, text, begin=at, end=end))
-        at = end
-
-
-def _line(text: str, field: str, *, begin: int = 0, end: int | None = None) -> int:
-    """Return the line of a field between two positions; that of the first if it is not found."""
-    found = re.compile(re.escape(json.dumps(field, ensure_ascii=False)) + r"\s*:").search(
-        text, begin, len(text) if end is None else end
-    )
-    return text.count("\n", 0, found.start() if found else begin) + 1
+        raise NotImported(f"this version reads files of version {VERSION} only")
+    places = file.get("places")
+    if not isinstance(places, list) or len(file) > 3:
+        raise NotImported('a file has "format", "version" and a list "places", and nothing else')
+    return places

@@ -72,11 +72,11 @@ async def serve(
     If `stopping` is set, /readyz fails; requests are still handed over.
     """
     url, bounds = "", partial(_Bounds, most_connections, connection_seconds)
-    ready = _Readiness(store, downtimes, stopping)
+    reasons = partial(_reasons, store, downtimes, stopping)
     has_metrics = metrics_port is None and is_loopback(host)
     async with AsyncExitStack() as stack:
         try:
-            app = _app(ready, posts, refresh_metrics if has_metrics else None)
+            app = _app(reasons, posts, refresh_metrics if has_metrics else None)
             address = await stack.enter_async_context(_listening(app, host, port, bounds=bounds()))
             url = "http://{}:{}".format(*address)
             log.info("Listening on %s", url)
@@ -86,7 +86,7 @@ async def serve(
             log.warning("No /livez and /readyz: PORT=%s cannot be used: %s", port, error)
         if metrics_port is not None:
             try:
-                app = _app(ready, {}, refresh_metrics)
+                app = _app(reasons, {}, refresh_metrics)
                 listening = _listening(app, metrics_host, metrics_port, bounds=bounds())
                 address = await stack.enter_async_context(listening)
                 log.info("Metrics on http://%s:%s/metrics", *address)
@@ -133,32 +133,26 @@ def _in_url(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-@dataclass(frozen=True, slots=True)
-class _Readiness:
-    """Reports why the process is not ready, in sentences that are safe to publish."""
-
-    store: Store
-    downtimes: Mapping[str, Callable[[], float]]
-    stopping: asyncio.Event
-
-    async def reasons(self) -> list[str]:
-        """Return why the process is not ready, without any address; an empty list if it is."""
-        if self.stopping.is_set():
-            return ["stopping"]
-        found = [
-            f"{name.capitalize()} is not connected"
-            for name, downtime in self.downtimes.items()
-            if downtime() > _RECONNECT_SECONDS
-        ]
-        try:
-            await self.store.ping()
-        except StoreUnavailable:
-            return ["the store is not reached", *found]
-        return found
+async def _reasons(
+    store: Store, downtimes: Mapping[str, Callable[[], float]], stopping: asyncio.Event
+) -> list[str]:
+    """Return why the process is not ready, in sentences that are safe to publish."""
+    if stopping.is_set():
+        return ["stopping"]
+    found = [
+        f"{name.capitalize()} is not connected"
+        for name, downtime in downtimes.items()
+        if downtime() > _RECONNECT_SECONDS
+    ]
+    try:
+        await store.ping()
+    except StoreUnavailable:
+        found.insert(0, "the store is not reached")
+    return found
 
 
 def _app(
-    ready: _Readiness,
+    reasons: Callable[[], Awaitable[list[str]]],
     posts: Mapping[str, Handler],
     refresh_metrics: Callable[[], Awaitable[None]] | None,
 ) -> web.Application:
@@ -168,9 +162,9 @@ def _app(
         return web.Response(text="alive\n")
 
     async def readyz(_: web.Request) -> web.Response:
-        reasons = await ready.reasons()
-        text = "\n".join(reasons or ["ready"])
-        return web.Response(status=503 if reasons else 200, text=f"{text}\n")
+        found = await reasons()
+        text = "\n".join(found or ["ready"])
+        return web.Response(status=503 if found else 200, text=f"{text}\n")
 
     async def metrics(_: web.Request) -> web.Response:
         if refresh_metrics:
@@ -286,20 +280,12 @@ class _Connection(web.RequestHandler):
             self._bytes_left = sys.maxsize
             self._bounds.keep(self._connected, person_id)
 
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        is_gone = self.transport is None and isinstance(exc, ConnectionError | RuntimeError)
-        if not is_gone and not isinstance(exc, _CLIENT_ERRORS):
-            return super().handle_error(request, status, exc, message)
-        # aiohttp 3.14 would log a traceback, and quote all that was received four times.
-        response = web.Response(status=400)
-        response.force_close()
-        return response
+    def log_exception(self, *args: Any, **options: Any) -> None:
+        error = options.get("exc_info")
+        is_gone = self.transport is None and isinstance(error, ConnectionError | RuntimeError)
+        # For each request that is no HTTP, aiohttp 3.14 would log a traceback.
+        if not (is_gone or isinstance(error, _CLIENT_ERRORS)):
+            super().log_exception(*args, **options)
 
 
 _CLIENT_ERRORS = (HttpProcessingError, web.RequestPayloadError, ClientConnectionResetError)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import logging
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
@@ -36,8 +35,7 @@ _FULL = 0.95  # of the server's memory
 RETRY_SECONDS = 0.15
 CONNECTIONS = 100
 _SUBSCRIPTIONS = 10  # connections among these
-# Of the keys and records in a store, since version 0.2.
-FORMAT = "2"
+FORMAT = "2"  # of the keys and records in a store
 
 log = logging.getLogger(__name__)
 
@@ -198,34 +196,18 @@ async def connect(*, url: str, data_dir: Path, prefix: str = "parley") -> AsyncI
         yield store
 
 
-async def _is_old(store: Store) -> bool:
-    """Whether a store has the streams of version 0.1, which noted no format."""
-    cursor, pattern = "0", f"{store.key('ready')}:*"
-    while True:
-        cursor, names = await store.command("SCAN", cursor, "MATCH", pattern, "COUNT", 1000)
-        if names or str(cursor) == "0":
-            return bool(names)
-
-
 async def _check_format(store: Store) -> None:
     """Note the format of the store's keys, or raise CannotStart if they have another one."""
-    name = store.key("format")
-    try:
-        found = await store.command("GET", name)
-        if found is None and await _is_old(store):
-            found = "1"
-        elif found is None:
-            await store.command("SET", name, FORMAT, "NX")
-    except StoreUnavailable as error:
-        # One that does not answer, or is full, has been used before.
-        if "WRONGTYPE" not in str(error):
-            return
-        found = "unknown"
-    if found not in (None, FORMAT):
-        raise CannotStart(
-            f"The store has keys of format {found}, and this version reads format {FORMAT}: empty "
-            "the store, or use another one"
-        )
+    # A store that does not answer, or is full, has been used before.
+    with contextlib.suppress(StoreUnavailable):
+        found = await store.command("GET", store.key("format"))
+        if found is None:
+            await store.command("SET", store.key("format"), FORMAT, "NX")
+        elif found != FORMAT:
+            raise CannotStart(
+                f"The store has keys of format {found}, and this version reads format {FORMAT}: "
+                "empty the store, or use another one"
+            )
 
 
 async def _close(client: redis.asyncio.Redis) -> None:
@@ -248,14 +230,9 @@ def _client(url: str) -> redis.asyncio.Redis:
         # Only Redis Enterprise sends them, and subscribing costs a round trip for each connection.
         maint_notifications_config=MaintNotificationsConfig(enabled=False),
         # For each connection, redis-py 8.1 would read its package's metadata, in milliseconds.
-        driver_info=_driver(),
+        driver_info=DriverInfo(),
     )
     return _Client.from_pool(pool)
-
-
-@functools.cache
-def _driver() -> DriverInfo:
-    return DriverInfo()
 
 
 async def _check_version(client: redis.asyncio.Redis) -> None:
@@ -263,24 +240,21 @@ async def _check_version(client: redis.asyncio.Redis) -> None:
         info = await client.info("server")
     except redis.exceptions.NoPermissionError:
         return
-    except redis.AuthenticationError as error:
-        raise CannotStart(
-            f"REDIS_URL ({_server(client)}) needs a name or a password, or has a wrong one: write "
-            "redis://NAME:PASSWORD@HOST:PORT, with an empty NAME if the server knows none"
-        ) from error
     # The ssl module raises ValueError for some options of the address.
     except (redis.RedisError, OSError, ValueError) as error:
+        problem = f"cannot be used: {error}"
         # Over a Unix socket redis-py raises another error from it.
         if redis.AuthenticationError in (type(error), type(error.__cause__)):
-            raise CannotStart(
-                f"REDIS_URL ({_server(client)}) needs a password, or has a wrong one: write "
-                "redis://NAME:PASSWORD@HOST:PORT, with no NAME if the server has none"
-            ) from error
-        raise CannotStart(f"REDIS_URL ({_server(client)}) cannot be used: {error}") from error
+            problem = (
+                "needs a name or a password, or has a wrong one: write "
+                "redis://NAME:PASSWORD@HOST:PORT, with an empty NAME if the server knows none"
+            )
+        raise CannotStart(f"REDIS_URL ({_server(client)}) {problem}") from error
     # For old clients, Valkey reports an old Redis version beside its own.
     name, oldest = ("Valkey", 8) if "valkey_version" in info else ("Redis", 7)
     version = str(info.get(f"{name.lower()}_version", ""))
-    if version.partition(".")[0].isdecimal() and int(version.partition(".")[0]) < oldest:
+    major = version.partition(".")[0]
+    if major.isdecimal() and int(major) < oldest:
         raise CannotStart(
             f"REDIS_URL ({_server(client)}) is {name} {version};"
             f" Parley needs {name} {oldest} or newer"

@@ -9,9 +9,9 @@ import logging
 import os
 import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from concurrent.futures import Future
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
@@ -138,10 +138,12 @@ async def print_answer(settings: Settings, question: str, stdout: TextIO) -> Non
         except BrokenPipeError:
             # Flushing the buffer at exit would fail again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
+        except OSError as error:
+            raise ParleyError(f"the answer cannot be written: {error.strerror}") from error
 
 
 async def _print_rendered(deltas: AsyncGenerator[str | Start], stdout: TextIO) -> None:
-    with write_errors(), RenderedAnswer(stdout) as answer:
+    with RenderedAnswer(stdout) as answer:
         async with aclosing(deltas):
             async for delta in deltas:
                 if not isinstance(delta, Start):
@@ -172,20 +174,8 @@ async def _print_growing(deltas: AsyncGenerator[str | Start], stdout: TextIO) ->
 
 
 def _write(stdout: TextIO, text: str) -> None:
-    with write_errors():
-        stdout.write(text)
-        stdout.flush()
-
-
-@contextmanager
-def write_errors() -> Iterator[None]:
-    """Raise ParleyError if standard output cannot be written; BrokenPipeError stays."""
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise ParleyError(f"the answer cannot be written: {error.strerror}") from error
+    stdout.write(text)
+    stdout.flush()
 
 
 class Asking:
@@ -257,19 +247,12 @@ class SharedAssistant:
         future = self._submit(text)
         try:
             return future.result()
-        except BaseException:
-            self._hold_at_the_end()
-            raise
         finally:
             future.cancel()
 
     async def ask_async(self, text: str) -> str:
         """Return the answer, in any loop; a cancelled caller ends the request."""
-        try:
-            return await asyncio.wrap_future(self._submit(text))
-        except BaseException:
-            self._hold_at_the_end()
-            raise
+        return await asyncio.wrap_future(self._submit(text))
 
     def _submit(self, text: str) -> Future[str]:
         return asyncio.run_coroutine_threadsafe(self._answer(text), self._loop)
@@ -279,11 +262,6 @@ class SharedAssistant:
             # After a failure the next question tries again.
             self._assistant = self._assistant or await _open(self._stack, self._stop)
         return await joined(stream_answer(self._assistant, text))
-
-    def _hold_at_the_end(self) -> None:
-        # Only daemon threads still run; a traceback of one might abort the process.
-        if self._stop.is_set():
-            threading.Event().wait()
 
     def _run(self) -> None:
         self._loop.run_forever()

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
 from asyncio.subprocess import Process
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-
-import pytest
 
 from tests.emulators.model import ModelEmulator
 from tests.support.process import alive, python
@@ -163,24 +160,3 @@ except KeyboardInterrupt:
 
     assert complaints.decode() == ""
     assert printed.decode() == "You said: Again\n"
-
-
-@pytest.mark.parametrize("ask", ["bot.ask('Hello')", "asyncio.run(bot.ask_async('Hello'))"])
-async def test_a_script_may_end_while_a_thread_that_nobody_waits_for_asks(
-    tmp_path: Path, model: ModelEmulator, ask: str
-) -> None:
-    choose(tmp_path, model.url)
-    text = f"""
-import asyncio, bot, threading
-threading.Thread(target=lambda: {ask}, daemon=True).start()
-input()
-"""
-    model.first_delay = 60
-    async with script(text, tmp_path) as process:
-        await until(lambda: model.running)
-        async with asyncio.timeout(LIMIT):
-            _, complaints = await process.communicate(b"\n")
-        await until(lambda: not model.running, within=LIMIT)
-
-    assert process.returncode == 0
-    assert complaints.decode() == ""

@@ -147,7 +147,7 @@ async def _run(settings: Settings, named: Sequence[str], signals: ShutdownSignal
 
 
 async def _init(signals: ShutdownSignals, *, asks: bool) -> int:
-    from bot.app.init import StandardTerminal, init
+    from bot.app.init import Terminal, init
 
     def interrupt() -> None:
         # Only an exception ends a question and restores the terminal's echo.
@@ -155,7 +155,7 @@ async def _init(signals: ShutdownSignals, *, asks: bool) -> int:
 
     logging.disable()
     signals.on_first(interrupt)
-    works = await init(StandardTerminal(), env_file=_ENV_FILE, environment=os.environ, asks=asks)
+    works = await init(Terminal(), env_file=_ENV_FILE, environment=os.environ, asks=asks)
     return 0 if works else 1
 
 

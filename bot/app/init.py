@@ -7,10 +7,10 @@ import re
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from getpass import getpass
 from pathlib import Path
-from typing import Protocol
 
 from dotenv.parser import Binding, parse_stream
 
@@ -27,19 +27,7 @@ _KEPT = 4  # characters of a secret that are shown
 _NONE = "none"  # the answer that removes a value
 
 
-class Terminal(Protocol):
-    """A terminal that shows lines and reads answers."""
-
-    def say(self, text: str) -> None:
-        """Show a line."""
-        ...
-
-    def ask(self, question: str, *, secret: bool) -> str:
-        """Return an answer without blanks around it; empty if there is no further one."""
-        ...
-
-
-class StandardTerminal:
+class Terminal:
     """Standard input and output; a secret is not shown while it is typed."""
 
     def say(self, text: str) -> None:
@@ -150,44 +138,42 @@ def _loaded(values: Mapping[str, str]) -> tuple[Settings | None, list[str]]:
         return None, str(error).splitlines()
 
 
+@dataclass(slots=True)
 class _Dialogue:
     """Asks and checks; `problems` are the lines of what does not work, by variable."""
 
-    def __init__(
-        self,
-        terminal: Terminal,
-        questions: Sequence[Question],
-        known: dict[str, str],
-        chosen: dict[str, str],
-    ) -> None:
-        self._terminal = terminal
-        self._questions = questions
-        self._known = known
-        self._shown: set[str] = set()
-        self.chosen = chosen
-        self.values = {**known, **chosen}
-        self.problems: dict[str, str] = {}
+    terminal: Terminal
+    questions: Sequence[Question]
+    known: Mapping[str, str]  # what the file has
+    chosen: dict[str, str]
+    problems: dict[str, str] = field(default_factory=dict)
+    _shown: set[str] = field(default_factory=set)
+
+    @property
+    def values(self) -> dict[str, str]:
+        return {**self.known, **self.chosen}
 
     def is_due(self, question: Question) -> bool:
+        values = self.values
         return all(
-            bool(self.values.get(name.removeprefix("!"))) is not name.startswith("!")
+            bool(values.get(name.removeprefix("!"))) is not name.startswith("!")
             for name in question.needs
         )
 
     async def settle(self, question: Question) -> None:
         """Ask until an answer works or the person insists."""
         if question.before:
-            self._terminal.say(f"\n{question.before.format(bot=_command())}")
-        original, refused = self._known.get(question.variable, ""), ""
+            self.terminal.say(f"\n{question.before.format(bot=_command())}")
+        original, refused = self.known.get(question.variable, ""), ""
         shown = f"{original[:_KEPT]}…" if question.secret else shown_url(original)
         hint = f"Enter keeps {shown}, {_NONE} takes it away" if original else "Enter skips this"
         while True:
-            answer = self._terminal.ask(f"{question.text} ({hint}): ", secret=question.secret)
+            answer = self.terminal.ask(f"{question.text} ({hint}): ", secret=question.secret)
             text = {"": original, _NONE: ""}.get(answer, answer)
             if await self.accepts(question, text) or answer in ("", _NONE, refused):
                 return
             refused = answer
-            self._terminal.say("  Please correct it, or enter it once more to keep it.")
+            self.terminal.say("  Please correct it, or enter it once more to keep it.")
 
     async def accepts(self, question: Question, text: str) -> bool:
         """Record an answer, show the result of its check, and return whether it works.
@@ -195,15 +181,15 @@ class _Dialogue:
         A problem that names only variables of other questions is theirs.
         """
         variable = question.variable
-        if question.check or text != self._known.get(variable):
+        if question.check or text != self.known.get(variable):
             self.problems.pop(variable, None)
-        self.chosen[variable] = self.values[variable] = text
+        self.chosen[variable] = text
         settings, mistakes = _loaded(self.values)
         lines = [(variable, f"✗ {it}") for it in mistakes if it.startswith(variable)]
         if settings and question.check and text:
             for finding in await check.examined(variable, partial(question.check, settings)):
                 named = [
-                    q.variable for q in (question, *self._questions) if q.variable in finding.text
+                    q.variable for q in (question, *self.questions) if q.variable in finding.text
                 ]
                 blamed = (*named, variable)[0] if finding.wrong else ""
                 lines.append((blamed, check.line(finding)))
@@ -211,7 +197,7 @@ class _Dialogue:
             if blamed:
                 self.problems[blamed] = line
             if blamed or line not in self._shown:
-                self._terminal.say(f"  {line}")
+                self.terminal.say(f"  {line}")
             self._shown.add(line)
         return variable not in self.problems
 
@@ -251,11 +237,9 @@ def write(env_file: Path, chosen: Mapping[str, str]) -> None:
     known = _values(lines)
     changed = {name: text for name, text in chosen.items() if text != known.get(name, "")}
     texts = [_line(it, changed) for it in lines]
-    end = "\r\n" if "\r\n" in "".join(texts) else "\n"
-    for name in (it for it in changed if it not in known):
-        if texts and not texts[-1].endswith("\n"):
-            texts.append(end)
-        texts.append(f"{name}={_quoted(changed[name])}{end}")
+    if texts and not texts[-1].endswith("\n") and changed.keys() - known:
+        texts.append("\n")
+    texts += [f"{name}={_quoted(changed[name])}\n" for name in changed if name not in known]
     # The file is replaced atomically, and only its owner can read it.
     new = _replacement(env_file)
     try:
@@ -319,9 +303,5 @@ def _cannot_write(env_file: Path, error: OSError) -> CannotStart:
 def _quoted(value: str) -> str:
     if _PLAIN.fullmatch(value):
         return value
-    escaped = value.replace("\\", "\\\\")
-    if re.search(r"[\r\n]", value):
-        escaped = escaped.replace('"', '\\"').replace("\r", "\\r").replace("\n", "\\n")
-        return f'"{escaped}"'
-    escaped = escaped.replace("'", "\\'")
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"

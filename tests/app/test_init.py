@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bot.app import init as setup
-from bot.app.init import init, write
+from bot.app.init import Terminal, init, write
 from bot.app.platforms import load_settings
 from bot.errors import CannotStart
 from config.settings import Settings
@@ -23,7 +23,7 @@ from tests.support.settings import settings_of, value_of
 
 
 @dataclass
-class Typist:
+class Typist(Terminal):
     """Answers by the variable that a question is about; a list is one answer after the other."""
 
     answers: Mapping[str, str | list[str]]
@@ -298,7 +298,7 @@ async def test_a_script_whose_token_is_wrong_writes_nothing(tmp_path: Path) -> N
     "value",
     [
         *("", "plain-1.2/x:y@z", "two words", "it's", 'a "b" #c', "back\\slash", "$HOME", "=x="),
-        *("two\nlines", 'it\'s\r\n"two"\\n', "${HOME}", "x" * 10_000),
+        *("two\nlines", 'it\'s\n"two"\\n', "${HOME}", "x" * 10_000),
     ],
 )
 def test_any_value_is_read_back_as_it_was(value: str, tmp_path: Path) -> None:

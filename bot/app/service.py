@@ -8,7 +8,7 @@ import os
 import secrets
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -36,7 +36,7 @@ from bot.intake.intake import Intake
 from bot.local import hardware
 from bot.platform_spec import Process, Service
 from bot.reply.edit_budget import EditBudgets
-from bot.store import Store, connect
+from bot.store import connect
 from bot.turns.context import ContextReader
 from bot.turns.conversation import Conversation
 from bot.turns.queue import TurnQueue
@@ -158,9 +158,12 @@ async def _open(
         connect(url=settings.redis_url, data_dir=settings.data_dir)
     )
     budgets = EditBudgets(store=store, lease_seconds=settings.lease_seconds)
+    assistant: Assistant | None = None
     # The terminal brings its own worker.
-    answers = WORKER in roles or uses_terminal(roles)
-    assistant = await _open_assistant(settings, stop, stack, roles) if answers else None
+    if WORKER in roles or uses_terminal(roles):
+        with shown_progress(at_terminal=uses_terminal(roles)) as progress:
+            opening = open_assistant(settings, stop, progress=progress)
+            assistant = await stack.enter_async_context(opening)
     queue = TurnQueue(
         store=store,
         worker=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}",
@@ -170,8 +173,14 @@ async def _open(
     )
     history = History(store=store, keep_seconds=settings.keep_seconds, remembers=settings.remembers)
     models = model_choices(settings, assistant)
-    preferences = PreferenceStore(store=store, models=models, max_tokens=settings.max_tokens)
-    intake = _intake(settings, queue, history, preferences)
+    intake = Intake(
+        queue=queue,
+        history=history,
+        follow=settings.follow_threads,
+        access=_access(settings),
+        longest=settings.max_tokens,
+        preferences=PreferenceStore(store=store, models=models, max_tokens=settings.max_tokens),
+    )
     process = Process(
         settings=settings,
         roles=roles,
@@ -186,26 +195,16 @@ async def _open(
         patience=settings.reply_timeout + IDLE_SECONDS,
         need_all=need_all,
     )
-    platforms = await open_platforms(process, stack, answers=answers)
+    platforms = await open_platforms(process, stack, answers=assistant is not None)
     address = ""
     if "PORT" in servers(settings, roles):
-        address = await _serve_http(settings, platforms, queue, store, stop, stack)
-    jobs: dict[str, Callable[[], Service]] = {}
-    jobs |= platforms.listeners
+        address = await stack.enter_async_context(_http(process, platforms, queue, stop))
+    jobs = dict(platforms.listeners)
     if assistant:
         worker = Worker(
             queue=queue,
             platforms=platforms.platforms,
-            conversation=Conversation(
-                history=history,
-                model=assistant.model,
-                budgets=budgets,
-                system_prompt=assistant.system_prompt,
-                patience=settings.reply_timeout,
-                context=ContextReader(
-                    leases=queue.leases, history=history, most=settings.thread_context
-                ),
-            ),
+            conversation=_conversation(process, assistant, queue, history),
             capacity=settings.capacity,
             lease_seconds=settings.lease_seconds,
             drain_seconds=drain_seconds,
@@ -215,49 +214,35 @@ async def _open(
     return jobs, address
 
 
-async def _open_assistant(
-    settings: Settings, stop: asyncio.Event, stack: AsyncExitStack, roles: frozenset[str]
-) -> Assistant:
-    with shown_progress(at_terminal=uses_terminal(roles)) as progress:
-        opening = open_assistant(settings, stop, progress=progress)
-        return await stack.enter_async_context(opening)
-
-
-def _intake(
-    settings: Settings, queue: TurnQueue, history: History, preferences: PreferenceStore
-) -> Intake:
-    return Intake(
-        queue=queue,
+def _conversation(
+    process: Process, assistant: Assistant, queue: TurnQueue, history: History
+) -> Conversation:
+    most = process.settings.thread_context
+    return Conversation(
         history=history,
-        follow=settings.follow_threads,
-        access=_access(settings),
-        longest=settings.max_tokens,
-        preferences=preferences,
+        model=assistant.model,
+        budgets=process.budgets,
+        system_prompt=assistant.system_prompt,
+        patience=process.settings.reply_timeout,
+        context=ContextReader(leases=queue.leases, history=history, most=most),
     )
 
 
-async def _serve_http(
-    settings: Settings,
-    platforms: Platforms,
-    queue: TurnQueue,
-    store: Store,
-    stop: asyncio.Event,
-    stack: AsyncExitStack,
-) -> str:
-    names = [spec.name for spec in all_specs()]
+def _http(
+    process: Process, platforms: Platforms, queue: TurnQueue, stop: asyncio.Event
+) -> AbstractAsyncContextManager[str]:
+    names, settings = [spec.name for spec in all_specs()], process.settings
     metrics = ProcessMetrics(queue, names, platforms.downtimes, version=__version__)
-    return await stack.enter_async_context(
-        http.serve(
-            host=settings.host,
-            port=settings.port,
-            metrics_port=settings.metrics_port,
-            metrics_host=settings.metrics_host,
-            store=store,
-            downtimes=platforms.downtimes,
-            posts=platforms.posts,
-            stopping=stop,
-            refresh_metrics=metrics.refresh,
-        )
+    return http.serve(
+        host=settings.host,
+        port=settings.port,
+        metrics_port=settings.metrics_port,
+        metrics_host=settings.metrics_host,
+        store=process.store,
+        downtimes=platforms.downtimes,
+        posts=platforms.posts,
+        stopping=stop,
+        refresh_metrics=metrics.refresh,
     )
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import socket
 import stat
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing, suppress
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -56,14 +55,13 @@ async def check(settings: Settings, output: TextIO, *, env_file: Path) -> bool:
     output.write(f"Parley {__version__}\n")
     parts: list[tuple[str, Part]] = [
         ("Settings", lambda: examine_settings(settings)),
-        ("Files", lambda: _files(settings, env_file)),
+        ("Files", lambda: _examine_files(settings, env_file)),
         ("Store", lambda: examine_store(settings)),
         ("Model", lambda: examine_model(settings)),
+        *((it.title, partial(it.examine, settings)) for it in remote_specs(settings) if it.examine),
+        ("Ports", lambda: _ports(settings)),
+        ("Clock", lambda: _clock(settings)),
     ]
-    for spec in remote_specs(settings):
-        if spec.examine:
-            parts.append((spec.title, partial(spec.examine, settings)))
-    parts += [("Ports", lambda: _ports(settings)), ("Clock", lambda: _clock(settings))]
     works = True
     # At the same time, and printed in this order.
     running = [asyncio.create_task(examined(name, part)) for name, part in parts]
@@ -103,8 +101,7 @@ async def examine_settings(settings: Settings) -> AsyncIterator[Finding]:
     """Yield the roles of the bot, and who may use it. Raises CannotStart."""
     roles = _roles(settings)
     check_settings(settings, roles)
-    served = ", ".join(sorted(roles))
-    yield Finding("Settings", f"The bot would run as {served}")
+    yield Finding("Settings", f"The bot would run as {', '.join(sorted(roles))}")
     if remote_specs(settings):
         yield _access(settings)
     for finding in closed_or_open(settings):
@@ -129,30 +126,29 @@ def _access(settings: Settings) -> Finding:
     )
 
 
-async def _files(settings: Settings, env_file: Path) -> AsyncIterator[Finding]:
-    yield _rights(env_file)
-    yield _folder(settings.data_dir)
+async def _examine_files(settings: Settings, env_file: Path) -> AsyncIterator[Finding]:
+    for finding in _files(settings, env_file):
+        yield finding
 
 
-def _rights(env_file: Path) -> Finding:
+def _files(settings: Settings, env_file: Path) -> Iterator[Finding]:
     if not env_file.is_file():
-        return Finding(
-            "Files", f"There is no file {env_file}: all settings come from the environment"
-        )
-    if os.name == "posix" and stat.S_IMODE(env_file.stat().st_mode) & _PRIVATE:
+        text = f"There is no file {env_file}: all settings come from the environment"
+        yield Finding("Files", text)
+    elif os.name == "posix" and stat.S_IMODE(env_file.stat().st_mode) & _PRIVATE:
         text = f"Others on this machine can read {env_file}, which holds secrets"
-        return Finding("Files", text, f"chmod 600 {env_file}", wrong=True)
-    return Finding("Files", f"Only you can read {env_file}")
-
-
-def _folder(data_dir: Path) -> Finding:
-    folder = data_dir
+        yield Finding("Files", text, f"chmod 600 {env_file}", wrong=True)
+    else:
+        yield Finding("Files", f"Only you can read {env_file}")
+    folder = settings.data_dir
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     if os.access(folder, os.W_OK | os.X_OK) and folder.is_dir():
-        return Finding("Files", f"DATA_DIR={data_dir} can be written")
-    cure = "let this user write there (chown), or set DATA_DIR to another folder"
-    return Finding("Files", f"DATA_DIR={data_dir} cannot be written", cure, wrong=True)
+        yield Finding("Files", f"DATA_DIR={settings.data_dir} can be written")
+    else:
+        text = f"DATA_DIR={settings.data_dir} cannot be written"
+        cure = "let this user write there (chown), or set DATA_DIR to another folder"
+        yield Finding("Files", text, cure, wrong=True)
 
 
 async def examine_store(settings: Settings) -> AsyncIterator[Finding]:
@@ -202,27 +198,18 @@ async def _router(settings: Settings) -> AsyncIterator[Finding]:
 
 async def _ports(settings: Settings) -> AsyncIterator[Finding]:
     for name, (host, port) in servers(settings, _roles(settings)).items():
-        host_name = name.replace("PORT", "HOST")
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
-            _bind(host, port)
+            socket.create_server((host, port), family=family).close()
         except OSError as error:
-            reason = error.strerror or str(error)
-            text, cure = f"{name}={port} cannot be used: {reason}", f"set {name} to another"
-            if error.errno == errno.EADDRINUSE:
-                cure += ", or stop the program that uses it, such as a running bot"
-            elif isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
-                text = f"{host_name}={host} cannot be used: {reason}"
-                cure = f"set {host_name} to an address of this machine, such as 127.0.0.1"
+            text = f"{name}={port} on {host} cannot be used: {error.strerror or error}"
+            cure = (
+                f"set {name} or {name.replace('PORT', 'HOST')} to another, or stop the program "
+                "that uses it, such as a running bot"
+            )
             yield Finding("Ports", text, cure)
         else:
             yield Finding("Ports", f"{name}={port} is free")
-
-
-def _bind(host: str, port: int) -> None:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as trial:
-        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        trial.bind((host, port))
 
 
 async def _clock(settings: Settings) -> AsyncIterator[Finding]:

@@ -371,7 +371,7 @@ async def test_a_file_that_others_can_read_and_a_taken_port_are_told(
 
     assert not works
     assert f"chmod 600 {tmp_path / '.env'}" in said
-    assert f"! Ports: PORT={port} cannot be used: Address already in use" in said
+    assert f"! Ports: PORT={port} on 127.0.0.1 cannot be used: Address already in use" in said
     # The page is not served beside Discord and Slack without a way to sign in.
     assert "WEB_PORT" not in said
 
@@ -390,8 +390,8 @@ async def test_an_address_of_another_machine_is_told_by_its_variable(
     async with scene(store, tmp_path) as it:
         _, said = await it.check(HOST="192.0.2.1")
 
-    assert "! Ports: HOST=192.0.2.1 cannot be used: Cannot assign requested address" in said
-    assert "set HOST to an address of this machine" in said
+    assert "! Ports: PORT=0 on 192.0.2.1 cannot be used: Cannot assign requested address" in said
+    assert "set PORT or HOST to another" in said
 
 
 async def test_a_folder_in_place_of_the_file_is_no_file(store: Store, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from importlib.metadata import entry_points
 from itertools import combinations
@@ -88,12 +88,72 @@ class Platforms:
     The listener of an unreachable platform retries it and adds it to `platforms` when it is up.
     """
 
+    _process: Process
+    _stack: AsyncExitStack
+    _retry_seconds: float
+    _fatal: int  # this many failed platforms end the process
     platforms: dict[str, Platform] = field(default_factory=dict)
     listeners: dict[str, Callable[[], Service]] = field(default_factory=dict)
     posts: dict[str, Handler] = field(default_factory=dict)
     # The seconds without an open connection, by platform.
     downtimes: dict[str, Callable[[], float]] = field(default_factory=dict)
     off: dict[str, CannotStart] = field(default_factory=dict)
+    _connected: dict[str, Connected] = field(default_factory=dict)
+
+    async def connect(self, spec: PlatformSpec) -> Connected:
+        """Connect a platform, if it is not; raises CannotStart."""
+        if spec.name not in self._connected:
+            connecting = spec.connect(self._process)
+            self._connected[spec.name] = await self._stack.enter_async_context(connecting)
+        connected = self._connected[spec.name]
+        self.platforms[spec.name] = connected.platform
+        if self.off.pop(spec.name, None):
+            log.info("%s can be reached again", spec.title)
+        return connected
+
+    async def listen(self, spec: PlatformSpec) -> None:
+        """Listen until cancelled; raises CannotStart if too many platforms are off."""
+        while True:
+            error = self.off.get(spec.name)
+            if error:
+                if not isinstance(error, Unreachable):
+                    await asyncio.Event().wait()
+                await asyncio.sleep(self._retry_seconds)
+            try:
+                connected, error = await self.connect(spec), None
+                if connected.listen:
+                    await connected.listen()
+            except CannotStart as failure:
+                self.off[spec.name] = failure
+                self.end_if_fatal()
+                if str(failure) != str(error):
+                    self.log_off(spec)
+
+    async def handle(self, spec: PlatformSpec, request: web.Request) -> web.StreamResponse:
+        """Answer a post; while the platform is off it gets 503, and is sent again."""
+        from aiohttp import web
+
+        connected = self._connected.get(spec.name)
+        if connected is None or connected.handler is None:
+            return web.Response(status=503)
+        return await connected.handler(request)
+
+    def downtime(self, spec: PlatformSpec) -> float:
+        """Return the seconds for which no events could arrive: infinity if the platform is off."""
+        connected = self._connected.get(spec.name)
+        if connected is None or connected.downtime is None or spec.name in self.off:
+            return math.inf
+        return connected.downtime()
+
+    def end_if_fatal(self) -> None:
+        """Raise CannotStart, with a line for each platform, if too many are off."""
+        if len(self.off) >= self._fatal:
+            raise CannotStart("\n".join(map(str, self.off.values())))
+
+    def log_off(self, spec: PlatformSpec) -> None:
+        """Log why a platform is off."""
+        retried = " (it is retried)" if isinstance(self.off[spec.name], Unreachable) else ""
+        log.error("%s is off%s: %s", spec.title, retried, self.off[spec.name])
 
 
 async def open_platforms(
@@ -109,29 +169,29 @@ async def open_platforms(
     CannotStart with a line for each platform that failed, if all failed or if one did and all are
     needed; so do the listeners.
     """
-    found = Platforms()
     wanted = process.roles
     if WORKER in wanted:
         wanted |= {spec.name for spec in remote_specs(process.settings)}
     remote = [spec for spec in _of(wanted) if not spec.local]
     fatal = 1 if process.need_all else max(len(remote), 1)
+    found = Platforms(process, stack, retry_seconds, fatal)
     for spec in remote:
-        adapter = _Adapter(spec, process, stack, found, fatal, retry_seconds)
-        await adapter.open()
+        try:
+            await found.connect(spec)
+        except CannotStart as error:
+            found.off[spec.name] = error
         if spec.name in process.roles:
-            found.listeners[spec.name] = adapter.listen
-            found.downtimes[spec.name] = adapter.downtime
+            found.listeners[spec.name] = partial(found.listen, spec)
+            found.downtimes[spec.name] = partial(found.downtime, spec)
             if path := spec.own(process.settings).post_path:
-                found.posts[path] = adapter.handle
-    if len(found.off) >= fatal:
-        raise _failure(found)
+                found.posts[path] = partial(found.handle, spec)
+    found.end_if_fatal()
     for spec in remote:
-        if error := found.off.get(spec.name):
-            _log_off(spec.title, error)
+        if spec.name in found.off:
+            found.log_off(spec)
     for spec in all_specs():
         if spec.local and (answers or spec.name in process.roles):
-            connected = await stack.enter_async_context(spec.connect(process))
-            found.platforms[spec.name] = connected.platform
+            connected = await found.connect(spec)
             if connected.listen:
                 found.listeners[spec.name] = connected.listen
             if connected.downtime:
@@ -213,74 +273,3 @@ def _closed_in_places(settings: Settings, spec: PlatformSpec) -> Iterator[Findin
         if ids and not spec.own_ids(ids):
             text = f"{name} names no {one} of {spec.title}: nobody is answered in channels there"
             yield Finding("Settings", text, f"add the id of a {one} of {spec.title} to {name}")
-
-
-@dataclass(slots=True)
-class _Adapter:
-    """Connects one platform; retries if it cannot be reached while others run."""
-
-    _spec: PlatformSpec
-    _process: Process
-    _stack: AsyncExitStack
-    _platforms: Platforms
-    _fatal: int  # this many failed platforms end the process
-    _retry_seconds: float
-    _connected: Connected | None = None
-
-    async def open(self) -> None:
-        try:
-            await self._connect()
-        except CannotStart as error:
-            self._platforms.off[self._spec.name] = error
-
-    async def listen(self) -> None:
-        """Listen until cancelled; raises CannotStart if too many platforms are off."""
-        name = self._spec.name
-        while True:
-            error = self._platforms.off.get(name)
-            if error:
-                if not isinstance(error, Unreachable):
-                    await asyncio.Event().wait()
-                await asyncio.sleep(self._retry_seconds)
-            try:
-                connected, error = await self._connect(), None
-                if connected.listen:
-                    await connected.listen()
-            except CannotStart as failure:
-                self._platforms.off[name] = failure
-                if len(self._platforms.off) >= self._fatal:
-                    raise _failure(self._platforms) from failure
-                if str(failure) != str(error):
-                    _log_off(self._spec.title, failure)
-
-    async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Answer a post; while the platform is off it gets 503, and is sent again."""
-        from aiohttp import web
-
-        if self._connected is None or self._connected.handler is None:
-            return web.Response(status=503)
-        return await self._connected.handler(request)
-
-    def downtime(self) -> float:
-        """Return the seconds for which no events could arrive: infinity if the platform is off."""
-        if self._connected is None or self._spec.name in self._platforms.off:
-            return math.inf
-        return self._connected.downtime() if self._connected.downtime else math.inf
-
-    async def _connect(self) -> Connected:
-        if self._connected is None:
-            connecting = self._spec.connect(self._process)
-            self._connected = await self._stack.enter_async_context(connecting)
-        self._platforms.platforms[self._spec.name] = self._connected.platform
-        if self._platforms.off.pop(self._spec.name, None):
-            log.info("%s can be reached again", self._spec.title)
-        return self._connected
-
-
-def _log_off(title: str, error: CannotStart) -> None:
-    retried = " (it is retried)" if isinstance(error, Unreachable) else ""
-    log.error("%s is off%s: %s", title, retried, error)
-
-
-def _failure(platforms: Platforms) -> CannotStart:
-    return CannotStart("\n".join(map(str, platforms.off.values())))

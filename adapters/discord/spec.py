@@ -95,18 +95,17 @@ async def _connect(process: Process) -> AsyncIterator[Connected]:
         yield Connected(platform, listen, platform.downtime)
 
 
-async def _examine(settings: Settings) -> AsyncIterator[Finding]:
+def _examine(settings: Settings) -> AsyncIterator[Finding]:
     from adapters.discord.setup import examine
 
     own = DiscordSettings.of(settings)
-    async for finding in examine(
+    return examine(
         token=own.token,
         api_url=own.api_url,
         servers=PLATFORM.own_ids(settings.allowed_servers),
         channels=PLATFORM.own_ids(settings.allowed_channels),
         sharded=own.shards is not None,
-    ):
-        yield finding
+    )
 
 
 async def _invitation(settings: Settings) -> str:

@@ -126,19 +126,18 @@ async def _wait_for_posts() -> None:
     await asyncio.Event().wait()
 
 
-async def _examine(settings: Settings) -> AsyncIterator[Finding]:
+def _examine(settings: Settings) -> AsyncIterator[Finding]:
     from adapters.slack.setup import examine
 
     own = SlackSettings.of(settings)
-    async for finding in examine(
+    return examine(
         bot_token=own.bot_token,
         app_token=own.app_token,
         signing_secret=own.signing_secret,
         api_url=own.api_url,
         workspaces=settings.allowed_servers,
         channels=PLATFORM.own_ids(settings.allowed_channels),
-    ):
-        yield finding
+    )
 
 
 async def _print_manifest(

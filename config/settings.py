@@ -175,37 +175,31 @@ def _layers(text: str) -> int | None:
     return within(0, 2**31 - 1)(text)  # llama.cpp's int32
 
 
-def _path(fits: Callable[[Path], bool], *, otherwise: str) -> Callable[[str], Path]:
-    def parse(text: str) -> Path:
-        try:
-            path = Path(text).expanduser()
-            if fits(path):
-                return path
-        except OSError as error:
-            raise ValueError(f"cannot be used: {error.strerror}") from None
-        except RuntimeError:
-            raise ValueError("cannot be used: there is no such home") from None
-        raise ValueError(otherwise)
-
-    return parse
-
-
-_file = _path(
-    Path.is_file, otherwise="is not a file, nor a name at Hugging Face such as owner/name:Q4_K_M"
-)
+def _path(text: str) -> Path:
+    try:
+        path = Path(text).expanduser()
+        path.exists()
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", "there is no such home")
+        raise ValueError(f"cannot be used: {reason}") from None
+    return path
 
 
 def _file_or_name(text: str) -> Path | str:
     """Return a file's path, or a name at the Hugging Face Hub as it is."""
-    try:
-        return _file(text)
-    except ValueError:
-        if _HUB_FILE.fullmatch(text):
-            return text
-        raise
+    path = _path(text)
+    if path.is_file():
+        return path
+    if _HUB_FILE.fullmatch(text):
+        return text
+    raise ValueError("is not a file, nor a name at Hugging Face such as owner/name:Q4_K_M")
 
 
-_folder = _path(lambda it: it.is_dir() or not it.exists(), otherwise="is not a folder")
+def _folder(text: str) -> Path:
+    path = _path(text)
+    if path.exists() and not path.is_dir():
+        raise ValueError("is not a folder")
+    return path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -302,9 +296,7 @@ class Settings:
         Path("data"), _folder, "folder for the embedded Valkey and for tokenizers"
     )
     feedback: bool | None = setting(
-        None,
-        switch_or_auto,
-        "buttons below answers to rate them: auto (in Slack only), on or off",
+        None, switch_or_auto, "buttons below answers to rate them: auto (in Slack only), on or off"
     )
     host: str = setting("127.0.0.1", host_name, "address for /livez, /readyz and /slack/events")
     port: int = setting(8080, port_number, "port beside HOST; 0 means any")
@@ -343,9 +335,7 @@ class Settings:
         (), Ids("person"), "ids of the people who may use the bot, beside those of ALLOWED_ROLES"
     )
     allowed_roles: tuple[str, ...] = setting(
-        (),
-        Ids("role"),
-        "ids of the Discord roles whose people may use the bot",
+        (), Ids("role"), "ids of the Discord roles whose people may use the bot"
     )
     blocked_people: tuple[str, ...] = setting(
         (), Ids("person"), "ids of the people who may not use the bot, whatever else is set"
@@ -375,14 +365,10 @@ class Settings:
     )
     # A day at most: event loops refuse very long timers.
     reply_timeout: float = setting(
-        600.0,
-        within(0.1, 86_400, float),
-        "how long a reply may take, in seconds",
+        600.0, within(0.1, 86_400, float), "how long a reply may take, in seconds"
     )
     capacity: int = setting(
-        256,
-        within(1, 10_000),
-        "how many questions one process answers at once; further ones wait",
+        256, within(1, 10_000), "how many questions one process answers at once; further ones wait"
     )
     log_level: str = setting("info", one_of(LOG_LEVELS), "debug, info, warning or error")
     log_format: Literal["text", "json"] = setting(
@@ -396,17 +382,12 @@ class Settings:
     )
     # With less, a worker does not renew its leases in time.
     lease_seconds: float = setting(
-        3.0,
-        within(0.1, 3600, float),
-        "how long a dead worker keeps a turn, in seconds",
+        3.0, within(0.1, 3600, float), "how long a dead worker keeps a turn, in seconds"
     )
 
     @classmethod
     def load(
-        cls,
-        environment: Mapping[str, str],
-        env_file: Path,
-        platforms: Sequence[DescribesSettings],
+        cls, environment: Mapping[str, str], env_file: Path, platforms: Sequence[DescribesSettings]
     ) -> Settings:
         """Read the variables; the environment has priority. SettingsError has every mistake.
 
@@ -433,10 +414,8 @@ class Settings:
                 refused.append(f"{_shown(name, variable, text)} {error}")
         if values.get("MODELS") and "MODEL_ID" not in texts:
             values["MODEL_ID"] = values["MODELS"][0][0]
-        found = {
-            kind.name: kind(**_named(kind, values, kind.variable))
-            for kind in (one.settings for one in platforms)
-        }
+        kinds = [one.settings for one in platforms]
+        found = {kind.name: kind(**_named(kind, values, kind.variable)) for kind in kinds}
         settings = cls(platforms=found, **_named(cls, values, str.upper))
         if not refused:
             mistakes += _contradictions(settings, texts)
@@ -531,8 +510,9 @@ def read(env_file: Path, known: Collection[str]) -> tuple[dict[str, str], list[s
         return {}, [f"{env_file} is not a text in UTF-8"]
     # Variables inside a value are not replaced: a password may contain a dollar sign.
     texts = {line.key: (line.value or "").strip() for line in lines if line.key}
-    given = {name: text for name, text in texts.items() if text}
-    return given, list(_line_mistakes(lines, env_file.name, known))
+    return {name: text for name, text in texts.items() if text}, list(
+        _line_mistakes(lines, env_file.name, known)
+    )
 
 
 def _line_mistakes(lines: list[Binding], file: str, known: Collection[str]) -> Iterator[str]:
@@ -548,11 +528,9 @@ def _line_mistakes(lines: list[Binding], file: str, known: Collection[str]) -> I
         is_empty = line.key and line.value is not None and not line.value.strip()
         if is_empty and not _EMPTY.fullmatch(text.partition("=")[2]):
             yield f"{line.key} in {file} has no value, but a comment: put that on a line of its own"
-    last = {line.key: line.value for line in lines if line.key}
+    last = {line.key: (line.value or "").strip() for line in lines if line.key}
     for line in lines:
-        given, kept = line.value or "", last.get(line.key or "") or ""
-        is_repeated = given.strip() not in ("", kept.strip())
-        if line.key and is_repeated:
+        if line.key and (line.value or "").strip() not in ("", last[line.key]):
             yield f"{line.key} stands in {file} twice, with different values: keep one of them"
 
 

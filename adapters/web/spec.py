@@ -25,9 +25,7 @@ from config.variables import (
     word,
     words,
 )
-from config.variables import (
-    url as address,
-)
+from config.variables import url as address
 
 if TYPE_CHECKING:
     from adapters.web.pages import Pages
@@ -72,9 +70,7 @@ class WebSettings(PlatformSettings):
     )
     port: int = setting(5006, port_number, "port of the web page; 0 means any")
     url: str = setting(
-        "",
-        address("http", "https"),
-        "address of the page as people see it, if a proxy serves it",
+        "", address("http", "https"), "address of the page as people see it, if a proxy serves it"
     )
     password: str = setting(
         "", _password, "a password for the web page, the same for all people", secret=True

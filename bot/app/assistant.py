@@ -95,18 +95,16 @@ async def open_assistant(
 
     `progress` is called for downloads and the loading of models; by default they are logged.
     """
-    progress = progress or LoggedProgress()
     async with AsyncExitStack() as stack:
-        if is_demo(settings):
-            models, offered, label, prompt = await _open_local(_for_demo(settings), stack, progress)
-        elif settings.local_model_path:
-            models, offered, label, prompt = await _open_local(settings, stack, progress)
+        if is_demo(settings) or settings.local_model_path:
+            opening = _open_local(settings, stack, progress or LoggedProgress())
         elif settings.transformers_model:
-            models, offered, label, prompt = await _open_transformers(settings, stack, progress)
+            opening = _open_transformers(settings, stack, progress or LoggedProgress())
         elif settings.model_url:
-            models, offered, label, prompt = await _open_server(settings, stack)
+            opening = _open_server(settings, stack)
         else:
-            models, offered, label, prompt = await _open_hugging_face(settings, stack)
+            opening = _open_hugging_face(settings, stack)
+        models, offered, label, prompt = await opening
         # A demo model that was not chosen must not be mistaken for a good one.
         level = logging.INFO if settings.names_model else logging.WARNING
         log.log(level, "Answers come from %s", label)
@@ -123,19 +121,6 @@ async def open_assistant(
         yield Assistant(model, label, SystemPrompt(prompt, adds_line, names))
 
 
-def _for_demo(settings: Settings) -> Settings:
-    """Return the settings with the demo model's own values for what the operator left out."""
-    return replace(
-        settings,
-        local_model_path=None,
-        system_prompt=_system_prompt(settings, default=DEMO_PROMPT),
-        context_tokens=DEMO_CONTEXT,
-        max_tokens=min(settings.max_tokens, DEMO_ANSWER),
-        temperature=DEMO_TEMPERATURE if settings.temperature is None else settings.temperature,
-        top_p=DEMO_TOP_P if settings.top_p is None else settings.top_p,
-    )
-
-
 def _system_prompt(settings: Settings, *, default: str) -> str:
     is_chosen = settings.system_prompt != Settings().system_prompt
     return settings.system_prompt if is_chosen else default
@@ -145,6 +130,16 @@ async def _open_local(settings: Settings, stack: AsyncExitStack, progress: Progr
     from bot.local import hub, llama_cpp
 
     _warn_of_fallbacks(settings, "the embedded model")
+    if is_demo(settings):
+        settings = replace(
+            settings,
+            local_model_path=None,
+            system_prompt=_system_prompt(settings, default=DEMO_PROMPT),
+            context_tokens=DEMO_CONTEXT,
+            max_tokens=min(settings.max_tokens, DEMO_ANSWER),
+            temperature=DEMO_TEMPERATURE if settings.temperature is None else settings.temperature,
+            top_p=DEMO_TOP_P if settings.top_p is None else settings.top_p,
+        )
     path = settings.local_model_path
     if isinstance(path, str):
         path = await hub.fetch(
@@ -154,23 +149,23 @@ async def _open_local(settings: Settings, stack: AsyncExitStack, progress: Progr
             endpoint=None,
             progress=progress,
         )
-    server = await stack.enter_async_context(
-        llama_cpp.serve(
-            path=path,
-            progress=progress,
-            gpu_layers=settings.gpu_layers,
-            threads=settings.local_threads,
-            context_tokens=settings.context_tokens,
-            parallel=LOCAL_SLOTS,
-        )
+    serving = llama_cpp.serve(
+        path=path,
+        progress=progress,
+        gpu_layers=settings.gpu_layers,
+        threads=settings.local_threads,
+        context_tokens=settings.context_tokens,
+        parallel=LOCAL_SLOTS,
     )
+    server = await stack.enter_async_context(serving)
     if server.context_tokens <= settings.max_tokens:
         raise CannotStart(
             f"MAX_TOKENS={settings.max_tokens} leaves no room for a question in the "
             f"{server.context_tokens} tokens of {server.name}"
         )
-    demo = f"{server.name}, a small demo model: set HF_TOKEN or MODEL_URL for a good one"
-    label = f"{server.name} on this machine" if settings.local_model_path else demo
+    label = f"{server.name} on this machine"
+    if path is None:
+        label = f"{server.name}, a small demo model: set HF_TOKEN or MODEL_URL for a good one"
     model = await _open_supervised(settings, server, stack)
     return [model], {}, label, settings.system_prompt
 
@@ -182,15 +177,14 @@ async def _open_transformers(
 
     _warn_of_fallbacks(settings, "TRANSFORMERS_MODEL")
     name = settings.transformers_model
-    server = await stack.enter_async_context(
-        transformers_model.serve(
-            name=name,
-            token=settings.hf_token,
-            context_tokens=settings.context_tokens,
-            max_tokens=settings.max_tokens,
-            progress=progress,
-        )
+    serving = transformers_model.serve(
+        name=name,
+        token=settings.hf_token,
+        context_tokens=settings.context_tokens,
+        max_tokens=settings.max_tokens,
+        progress=progress,
     )
+    server = await stack.enter_async_context(serving)
     model = await _open_supervised(settings, server, stack)
     # A dialogue model would repeat the system prompt as its answer.
     default = "" if server.is_dialogue else settings.system_prompt
@@ -232,9 +226,7 @@ async def _open_hugging_face(settings: Settings, stack: AsyncExitStack) -> _Choi
     await stack.enter_async_context(running(huggingface.log_availability(connection, names)))
     offered = [one.name for one in model_choices(settings)]
     opened = {
-        name: await _open_model(
-            settings, stack, connection.for_model(name), idle_timeout=IDLE_SECONDS
-        )
+        name: await _open_model(settings, stack, connection.for_model(name))
         for name in dict.fromkeys((*names, *offered))
     }
     label = f"{label_of(settings, settings.model_id)} at Hugging Face"
@@ -254,8 +246,9 @@ async def _open_server(settings: Settings, stack: AsyncExitStack) -> _Choice:
     settings = _adapted(settings, connection.server, info)
     models = [
         await _open_model(
-            *(settings, stack, connection.for_model(name)),
-            idle_timeout=IDLE_SECONDS,
+            settings,
+            stack,
+            connection.for_model(name),
             is_chosen=name.removesuffix(":latest") in chosen,
             is_watched=True,
         )
@@ -287,7 +280,6 @@ async def _open_offered(
     return await _open_model(
         _with_room(settings, info.context),
         *(stack, connection),
-        idle_timeout=IDLE_SECONDS,
         is_watched=True,
         is_strict=True,
     )
@@ -339,7 +331,7 @@ async def _open_model(
     stack: AsyncExitStack,
     connection: ServerConnection,
     *,
-    idle_timeout: float,
+    idle_timeout: float = IDLE_SECONDS,
     is_chosen: bool = True,
     is_watched: bool = False,
     is_strict: bool = False,

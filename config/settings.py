@@ -253,7 +253,7 @@ class Settings:
     local_threads: int | None = setting(
         None,
         within(1, 512),
-        "on how many threads the embedded server computes; empty means all cores but one",
+        "threads on which the embedded server computes; empty: all cores but one",
     )
     system_prompt: str = setting(
         "You are Parley, a friendly assistant in a group chat. Answer in the language of the "
@@ -268,33 +268,27 @@ class Settings:
     )
     max_tokens: int = setting(1024, _tokens, "the longest answer, in tokens")
     temperature: float | None = setting(
-        None,
-        within(0, 2, float),
-        "how freely the model chooses its words, from 0 to 2; empty: the model's own default",
+        None, within(0, 2, float), "how freely the model chooses its words; empty: its own default"
     )
     top_p: float | None = setting(
         None,
         within(0.0001, 1, float),
-        "the share of likely words to choose from, up to 1; empty: the model's own default",
+        "share of likely words to choose from; empty: its own default",
     )
     context_tokens: int = setting(
         8192, _tokens, "how much the model sees, question, history and answer together, in tokens"
     )
     # Discord returns a hundred messages at once.
     thread_context: int = setting(
-        50,
-        within(0, 100),
-        "how many earlier messages the model reads when the bot is called into a thread; 0: none",
+        50, within(0, 100), "earlier messages that are read when called into a thread; 0: none"
     )
     redis_url: str = setting(
         "",
         _redis_url,
-        "Redis 7 or Valkey 8 or newer; empty means the embedded Valkey in DATA_DIR",
+        "Redis 7, Valkey 8 or newer; empty: the embedded one in DATA_DIR",
         secret=True,
     )
-    data_dir: Path = setting(
-        Path("data"), _folder, "folder for the embedded Valkey and for tokenizers"
-    )
+    data_dir: Path = setting(Path("data"), _folder, "folder for the embedded Valkey and tokenizers")
     feedback: bool | None = setting(
         None, switch_or_auto, "buttons below answers to rate them: auto (in Slack only), on or off"
     )
@@ -302,9 +296,7 @@ class Settings:
     port: int = setting(8080, port_number, "port beside HOST; 0 means any")
     metrics_host: str = setting("127.0.0.1", host_name, "address for /metrics on METRICS_PORT")
     metrics_port: int | None = setting(
-        None,
-        port_number,
-        "port beside METRICS_HOST; empty means on PORT, if HOST is a loopback address",
+        None, port_number, "port beside METRICS_HOST; empty: on PORT, if HOST is a loopback address"
     )
     platforms_required: bool | None = setting(
         None,
@@ -319,17 +311,13 @@ class Settings:
         "or all while only one person writes there (auto)",
     )
     allowed_servers: tuple[str, ...] = setting(
-        (),
-        Ids("server"),
-        "ids of the only servers (Discord) and workspaces (Slack) in which people are answered",
+        (), Ids("server"), "ids of the only servers and workspaces in which people are answered"
     )
     leave_other_servers: bool = setting(
         False, switch, "on: a Discord server that is not in ALLOWED_SERVERS is left"
     )
     allowed_channels: tuple[str, ...] = setting(
-        (),
-        Ids("channel"),
-        "ids of the only channels, their threads included, in which people are answered",
+        (), Ids("channel"), "ids of the only channels, with threads, in which people are answered"
     )
     allowed_people: tuple[str, ...] = setting(
         (), Ids("person"), "ids of the people who may use the bot, beside those of ALLOWED_ROLES"
@@ -343,7 +331,7 @@ class Settings:
     direct_messages: bool | None = setting(
         None,
         switch_or_auto,
-        "whether direct messages are answered: on, off, or auto (if no list of places forbids it)",
+        "answer direct messages: on, off, or auto (if no list of places is set)",
     )
     admins: tuple[str, ...] = setting(
         (), Ids("person"), "ids of the people who may change everything and have no quota"
@@ -358,10 +346,7 @@ class Settings:
         None, _limit, "how many tokens all people of a server have in a day together"
     )
     history_days: int = setting(
-        30,
-        within(0, 36_500),
-        "how long an unused conversation is remembered, in days; 0: nothing is, beyond the running "
-        "turn",
+        30, within(0, 36_500), "days for which a conversation is remembered; 0: until its turn ends"
     )
     # A day at most: event loops refuse very long timers.
     reply_timeout: float = setting(
@@ -375,10 +360,7 @@ class Settings:
         "text", one_of(LOG_FORMATS), "text, or json for an object on each line"
     )
     strict_environment: bool = setting(
-        False,
-        switch,
-        "on: an unknown name in the environment stops the bot, as one in .env does; for containers "
-        "whose environment is made from .env",
+        False, switch, "on: an unknown name in the environment stops the bot, as one in .env does"
     )
     # With less, a worker does not renew its leases in time.
     lease_seconds: float = setting(

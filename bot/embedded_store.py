@@ -139,15 +139,17 @@ class _EmbeddedServer:
         """Restart the server if it ends and no other process does; never returns."""
         while True:
             reader, writer = connection
-            try:
-                # The server sends nothing: the read ends with the server.
+            # The server sends nothing: the read ends with the server.
+            with contextlib.suppress(OSError), contextlib.closing(writer):
                 await reader.read()
-            except OSError:
-                pass
-            finally:
-                writer.close()
-            await self.stop()
-            connection = await self._retry_join_or_start()
+            while True:
+                await self.stop()
+                try:
+                    connection = await self.join_or_start()
+                    break
+                except CannotStart:
+                    log.exception("The embedded store ended")
+                    await asyncio.sleep(RESTART_SECONDS)
 
     async def stop(self) -> None:
         """End the server if this process started it."""
@@ -161,15 +163,6 @@ class _EmbeddedServer:
     @property
     def _log(self) -> Path:
         return self._folder / "valkey.log"
-
-    async def _retry_join_or_start(self) -> Connection:
-        while True:
-            try:
-                return await self.join_or_start()
-            except CannotStart:
-                log.exception("The embedded store ended")
-                await self.stop()
-                await asyncio.sleep(RESTART_SECONDS)
 
     async def _connection(self) -> Connection:
         reader, writer = await asyncio.open_unix_connection(str(self._socket))
@@ -194,17 +187,17 @@ class _EmbeddedServer:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if self._process is None:
-                await self._start(lock)
+                self._process = await self._start(lock)
         except BlockingIOError:
             pass  # another process has a server, or is starting one
         finally:
             os.close(lock)
 
-    async def _start(self, lock: int) -> None:
+    async def _start(self, lock: int) -> asyncio.subprocess.Process:
         end, self._lifeline = os.pipe()
         try:
             with self._log.open("ab") as log:
-                self._process = await asyncio.create_subprocess_exec(
+                return await asyncio.create_subprocess_exec(
                     *("/bin/sh", "-c", WATCHER, "sh", str(self._binary), *self._options()),
                     stdin=end,
                     stdout=lock,

@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import TextIO
 
 from bot.app.assistant import DEMO, Assistant, open_assistant
-from bot.app.bars import shown_progress
 from bot.app.platforms import load_settings
-from bot.app.rendered import RenderedAnswer, can_render
+from bot.app.terminal import RenderedAnswer, can_render, shown_progress
 from bot.concurrency import cancelled
 from bot.domain import Exchange, LeftOut, Person, Start, ThreadKey, Turn
 from bot.errors import AnswerCut, CannotStart, ModelError, ParleyError, PromptRefused

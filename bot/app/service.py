@@ -19,7 +19,6 @@ from bot.access.quotas import Quota
 from bot.access.rules import AccessRules
 from bot.app import http
 from bot.app.assistant import IDLE_SECONDS, Assistant, is_demo, model_choices, open_assistant
-from bot.app.bars import shown_progress
 from bot.app.metrics import ProcessMetrics
 from bot.app.platforms import (
     WORKER,
@@ -30,6 +29,7 @@ from bot.app.platforms import (
     servers,
     uses_terminal,
 )
+from bot.app.terminal import shown_progress
 from bot.concurrency import do_nothing, running
 from bot.errors import CannotStart
 from bot.intake.intake import Intake

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from bot.app.bars import shown_progress
+from bot.app.terminal import shown_progress
 from bot.local.progress import LoggedProgress
 from bot.local.transformers_model import tells_progress
 

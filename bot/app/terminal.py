@@ -1,19 +1,57 @@
-"""An answer at a terminal: Markdown, rendered as it grows."""
+"""What `rich` draws at a terminal: the progress of the start, and an answer as it grows."""
 
 from __future__ import annotations
 
 import importlib.util
-from types import TracebackType
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
+from bot.local.progress import LoggedProgress, Progress
 from bot.text.markdown import tidy
 from bot.text.sanitize import strip_controls
 
 if TYPE_CHECKING:
+    from rich.progress import TaskID
     from rich.text import Text
 
 _PACKAGES = ("rich", "markdown_it")  # requirements-terminal.txt
 _FRAMES = 12  # a second
+
+
+@contextmanager
+def shown_progress(*, at_terminal: bool) -> Iterator[Progress]:
+    """Yield a callback that shows progress during the block, and logs it afterwards.
+
+    It is shown on standard error if that is a terminal, if `at_terminal` allows it, and if rich is
+    installed.
+    """
+    logged = LoggedProgress()
+    if not (at_terminal and sys.stderr.isatty() and importlib.util.find_spec("rich")):
+        yield logged
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn())
+    with Bars(
+        *columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True
+    ) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def show(work: str, done: float | None) -> None:
+            # A download may go on after the block.
+            if not bars.live.is_started:
+                logged(work, done)
+                return
+            if work not in tasks:
+                tasks[work] = bars.add_task(work, total=None)
+            if done is not None:
+                bars.update(tasks[work], total=1.0, completed=done, visible=done < 1)
+
+        yield show
 
 
 def can_render(stdout: TextIO) -> bool:
@@ -42,7 +80,6 @@ class RenderedAnswer:
         self._renderer = Renderer()
         self._growing = BlockSplitter()
         self._text = self._live_text = ""
-        self._drawn: tuple[str, Text | str] = ("", "")
         self._has_printed = False
         self._live = Live(
             console=self._console,
@@ -55,12 +92,7 @@ class RenderedAnswer:
         self._live.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._live_text = ""
         self._live.stop()
         self._grow(last=True)
@@ -82,27 +114,25 @@ class RenderedAnswer:
         self._growing = type(self._growing)()
 
     def _grow(self, *, last: bool) -> None:
+        from rich.text import Text
+
         growth = self._growing.show(self._text, last=last)
         self._live_text = growth.live
         if growth.finished:
             text = self._renderer.markdown(growth.finished, width=self._console.width)
-            self._write(f"\n{text}" if self._has_printed else text)
+            above = "\n" if self._has_printed else ""
+            self._console.print(Text.from_ansi(above + text), soft_wrap=True)
             self._has_printed = True
-
-    def _write(self, ansi: str) -> None:
-        from rich.text import Text
-
-        self._console.print(Text.from_ansi(ansi), soft_wrap=True)
 
     def _draw(self) -> Text | str:
         """Return the end of the changing part, as much as fits; called in a thread of rich."""
         from rich.text import Text
 
         text = self._live_text
-        if self._drawn[0] != text:
-            rendered = self._renderer.markdown(tidy(text), width=self._console.width)
-            lines = rendered.split("\n")[-max(self._console.height - 2, 1) :]
-            # The empty line between two blocks.
-            above = [""] if self._has_printed else []
-            self._drawn = text, Text.from_ansi("\n".join([*above, *lines]))
-        return self._drawn[1] if text else ""
+        if not text:
+            return ""
+        rendered = self._renderer.markdown(tidy(text), width=self._console.width)
+        lines = rendered.split("\n")[-max(self._console.height - 2, 1) :]
+        # The empty line between two blocks.
+        above = [""] if self._has_printed else []
+        return Text.from_ansi("\n".join([*above, *lines]))

@@ -36,7 +36,6 @@ _ENV_FILE = Path(".env")
 
 def main(signals: ShutdownSignals) -> int:
     """Run the command line; returns the exit status."""
-    _open_standard_streams()
     asks = False
     try:
         arguments = _arguments()
@@ -219,16 +218,6 @@ async def _until_signal(
     working = asyncio.ensure_future(work)
     signals.on_first(partial(asyncio.get_running_loop().call_soon_threadsafe, working.cancel))
     return await working
-
-
-def _open_standard_streams() -> None:
-    """Open closed standard streams: otherwise a socket could get the number of one."""
-    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass
-    os.close(number)
-    sys.stdin = sys.stdin or Path(os.devnull).open(encoding="utf-8")  # noqa: SIM115
-    sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
-    sys.stderr = sys.stderr or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -3,18 +3,10 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import (
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Coroutine,
-    Iterable,
-    Iterator,
-    Mapping,
-)
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from bot.domain import Finding
 from config.settings import PlatformSettings, Settings
@@ -33,16 +25,6 @@ if TYPE_CHECKING:  # every command reads the specs, also those that need nothing
 Service = Coroutine[Any, Any, None]
 
 
-class ServePages(Protocol):
-    """Serves an application on a port; yields its address. Entering raises OSError."""
-
-    def __call__(
-        self, app: web.Application, *, host: str, port: int
-    ) -> AbstractAsyncContextManager[str]:
-        """Return the context in which the application is served."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Process:
     """What a process hands to its platforms.
@@ -58,7 +40,8 @@ class Process:
     store: Store
     budgets: EditBudgets
     intake: Intake
-    serve_pages: ServePages
+    # Serves an application on a `host` and a `port`; yields its address. Entering raises OSError.
+    serve_pages: Callable[..., AbstractAsyncContextManager[str]]
     trust: Callable[[web.Request, str], None]
     model: str = ""
     answers_from: str = ""
@@ -109,10 +92,6 @@ class Command:
     add_arguments: Callable[[ArgumentParser], object] = lambda _: None
 
 
-def _nothing(_: Settings) -> Iterator[Finding]:
-    return iter(())
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlatformSpec:
     """One platform. Nothing of it is imported before `connect`, `examine` or a command is called.
@@ -138,7 +117,7 @@ class PlatformSpec:
     tokens: tuple[tuple[str, str], ...] = ()  # settings, each with that of the address it goes to
     loggers: tuple[str, ...] = ()  # of its libraries
     # Settings that let nobody in, or everybody.
-    findings: Callable[[Settings], Iterator[Finding]] = _nothing
+    findings: Callable[[Settings], Iterable[Finding]] = lambda _: ()
     # What works there and what does not, and how to begin.
     examine: Callable[[Settings], AsyncIterator[Finding]] | None = None
     welcome: Callable[[Settings], AsyncIterator[Finding]] | None = None

@@ -53,12 +53,8 @@ async def forget(
 def kinds_of(written: str) -> list[tuple[_Kind, str]]:
     """Return the possible kinds and platforms of an id; by default the terminal's."""
     kinds: tuple[_Kind, ...] = ("person", "server")
-    found = [
-        (kind, spec.name)
-        for spec in all_specs()
-        for kind in kinds
-        if kind in spec.ids and spec.ids[kind].fits(written, around=True)
-    ]
+    every = [(kind, spec) for spec in all_specs() for kind in kinds if kind in spec.ids]
+    found = [(it, spec.name) for it, spec in every if spec.ids[it].fits(written, around=True)]
     like_one = r"|[0-9]+|[A-Z][A-Z0-9]*|[uwte]0\w{5,}|[0-9a-f]{25,}|@.*"
     if not found and re.fullmatch(like_one, written):
         looks = ", ".join(spec.ids_help for spec in all_specs() if spec.ids_help)

@@ -77,8 +77,7 @@ async def serve(
     async with AsyncExitStack() as stack:
         try:
             app = _app(reasons, posts, refresh_metrics if has_metrics else None)
-            address = await stack.enter_async_context(_listening(app, host, port, bounds=bounds()))
-            url = "http://{}:{}".format(*address)
+            url = await stack.enter_async_context(_listening(app, host, port, bounds=bounds()))
             log.info("Listening on %s", url)
         except OSError as error:
             if posts:
@@ -88,8 +87,7 @@ async def serve(
             try:
                 app = _app(reasons, {}, refresh_metrics)
                 listening = _listening(app, metrics_host, metrics_port, bounds=bounds())
-                address = await stack.enter_async_context(listening)
-                log.info("Metrics on http://%s:%s/metrics", *address)
+                log.info("Metrics on %s/metrics", await stack.enter_async_context(listening))
             except OSError as error:
                 log.warning("No /metrics: METRICS_PORT=%s on METRICS_HOST: %s", metrics_port, error)
         elif not has_metrics:
@@ -119,18 +117,14 @@ async def serve_pages(
         most_connections = min(most_connections, allowed // 10)
         most_pages = min(most_pages, allowed // 2 - most_connections)
     bounds = _Bounds(most_connections, connection_seconds, most_pages, most_own)
-    async with _listening(app, host, port, bounds=bounds) as address:
-        yield f"http://{_in_url(address[0])}:{address[1]}"
+    async with _listening(app, host, port, bounds=bounds) as url:
+        yield url
 
 
 def trust(request: web.Request, person_id: str) -> None:
     """Lift the limits of strangers from the connection of a person's request."""
     if isinstance(request.protocol, _Connection):
         request.protocol.trust(person_id)
-
-
-def _in_url(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
 
 
 async def _reasons(
@@ -193,7 +187,7 @@ async def _end_connection(_: web.Request, response: web.StreamResponse) -> None:
 @asynccontextmanager
 async def _listening(
     app: web.Application, host: str, port: int, *, bounds: _Bounds
-) -> AsyncIterator[tuple[str, int]]:
+) -> AsyncIterator[str]:
     """Yield the address. Raises OSError if the port cannot be used."""
     runner = web.AppRunner(app, shutdown_timeout=_SHUTDOWN_SECONDS)
     await runner.setup()
@@ -203,7 +197,8 @@ async def _listening(
             lambda: _Connection(manager, bounds), host, port, backlog=bounds.most
         )
         try:
-            yield server.sockets[0].getsockname()[:2]
+            found, number = server.sockets[0].getsockname()[:2]
+            yield f"http://[{found}]:{number}" if ":" in found else f"http://{found}:{number}"
         finally:
             server.close()
     finally:
@@ -249,11 +244,24 @@ class _Bounds:
         cast(asyncio.Transport, counted[0]).abort()
 
 
+_CLIENT_ERRORS = (HttpProcessingError, web.RequestPayloadError, ClientConnectionResetError)
+
+
 class _Connection(web.RequestHandler):
     """A connection that, until it is trusted, ends in time and receives a bounded amount."""
 
     def __init__(self, manager: web.Server, bounds: _Bounds) -> None:
-        super().__init__(manager, loop=asyncio.get_running_loop(), **_OPTIONS)
+        super().__init__(
+            manager,
+            loop=asyncio.get_running_loop(),
+            access_log=None,  # type: ignore[arg-type] # as aiohttp itself takes it
+            max_line_size=_LONGEST_HEADER,
+            max_field_size=_LONGEST_HEADER,
+            max_headers=_MOST_HEADERS,
+            # aiohttp 3.14 would decompress any body, also of strangers, in the event loop.
+            auto_decompress=False,
+            logger=log,
+        )
         self._bounds = bounds
         self._bytes_left = _LARGEST_REQUEST
 
@@ -286,15 +294,3 @@ class _Connection(web.RequestHandler):
         # For each request that is no HTTP, aiohttp 3.14 would log a traceback.
         if not (is_gone or isinstance(error, _CLIENT_ERRORS)):
             super().log_exception(*args, **options)
-
-
-_CLIENT_ERRORS = (HttpProcessingError, web.RequestPayloadError, ClientConnectionResetError)
-_OPTIONS: Mapping[str, Any] = {
-    "access_log": None,
-    "max_line_size": _LONGEST_HEADER,
-    "max_field_size": _LONGEST_HEADER,
-    "max_headers": _MOST_HEADERS,
-    # aiohttp 3.14 would decompress any body, also of strangers, in the event loop.
-    "auto_decompress": False,
-    "logger": log,
-}

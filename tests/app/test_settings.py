@@ -24,6 +24,7 @@ EXAMPLE = Path(__file__).parents[2] / ".env.example"
 NOWHERE = Path("no-such-file")
 GGUF = "is not a file, nor a name at Hugging Face such as owner/name:Q4_K_M"
 LAYERS = "is neither auto (as many as fit) nor a number: 0 means none, 999 means all"
+SHARDS = "is not like 0-3/8 or 4/8: the first, the last, and how many there are"
 TOO_LONG = "x" * 300
 
 
@@ -33,15 +34,21 @@ def mistakes(environment: dict[str, str], env_file: Path = NOWHERE) -> tuple[str
     return tuple(str(caught.value).splitlines())
 
 
+def mistakes_in(folder: Path, text: str) -> tuple[str, ...]:
+    """Return the mistakes of a file with this text."""
+    (folder / ".env").write_text(text, encoding="utf-8")
+    return mistakes({}, folder / ".env")
+
+
 def words(text: str) -> list[str]:
     return text.split()
 
 
-def test_nothing_set_is_enough() -> None:
-    settings = load_settings({}, NOWHERE)
-
-    assert settings == settings_of()
-    assert remote_specs(settings) == []
+def test_nothing_set_is_enough(tmp_path: Path) -> None:
+    assert remote_specs(settings_of()) == []
+    # Some people's virtual environment is called .env.
+    for env_file in (NOWHERE, tmp_path):
+        assert load_settings({}, env_file) == settings_of()
 
 
 def test_every_value_arrives_in_its_type(tmp_path: Path) -> None:
@@ -140,42 +147,47 @@ def test_all_mistakes_are_reported_at_once() -> None:
 
 
 @pytest.mark.parametrize(
+    "sentence",
+    [
+        f"GPU_LAYERS='all' {LAYERS}",
+        f"GPU_LAYERS='-1' {LAYERS}",
+        "LOCAL_THREADS='0' is not from 1 to 512",
+        "MAX_TOKENS='0' is not from 1 to 10000000",
+        "REPLY_TIMEOUT='soon' is not a number",
+        "REPLY_TIMEOUT='-1' is not from 0.1 to 86400",
+        "MODELS='Fast=' has 'Fast=' in it, which is not like Label=name",
+        "MODELS='a/b c' has a blank or a special character in it",
+        "MODELS='A=x,a=y' names a model, or uses a label, twice",
+        "FEEDBACK='maybe' is none of auto, on and off",
+        "LOG_LEVEL='loud' is none of debug, info, warning, error",
+        f"LOCAL_MODEL_PATH='no-such' {GGUF}",
+        f"DATA_DIR='{__file__}' is not a folder",
+        f"LOCAL_MODEL_PATH='{TOO_LONG}' cannot be used: File name too long",
+        f"DATA_DIR='{TOO_LONG}' cannot be used: File name too long",
+        "DATA_DIR='~nosuch/x' cannot be used: there is no such home",
+        "MODEL_ID='two words' has a blank or a special character in it",
+        "MODEL_URL='localhost' does not begin with http:// or https://",
+        "MODEL_URL='http://' names no server",
+        "REDIS_URL='http://here' does not begin with redis:// or rediss:// or unix://",
+        "REDIS_URL='unix://' names no server",
+        "REDIS_URL='redis://here/x' names a database that is no number",
+        "MODEL_URL='http://a..b/v1' is not a host name or an IP address",
+        "HOST='a..b' is not a host name or an IP address",
+        f"DISCORD_SHARDS='all' {SHARDS}",
+        "DISCORD_SHARDS='3-8/8' names shards that are not from 0 to 7",
+        "DISCORD_SHARDS='0/0' names no shards",
+        "DISCORD_GATEWAY_URL='https://here' does not begin with ws:// or wss://",
+    ],
+)
+def test_a_mistake_names_the_variable_and_its_value(sentence: str) -> None:
+    ((name, value),) = re.findall(r"^(\w+)='(.*?)' ", sentence)
+
+    assert mistakes({name: value}) == (sentence,)
+
+
+@pytest.mark.parametrize(
     ("name", "value", "sentence"),
     [
-        ("GPU_LAYERS", "all", f"GPU_LAYERS='all' {LAYERS}"),
-        ("GPU_LAYERS", "-1", f"GPU_LAYERS='-1' {LAYERS}"),
-        ("LOCAL_THREADS", "0", "LOCAL_THREADS='0' is not from 1 to 512"),
-        ("MAX_TOKENS", "0", "MAX_TOKENS='0' is not from 1 to 10000000"),
-        ("REPLY_TIMEOUT", "soon", "REPLY_TIMEOUT='soon' is not a number"),
-        ("REPLY_TIMEOUT", "-1", "REPLY_TIMEOUT='-1' is not from 0.1 to 86400"),
-        ("MODELS", "Fast=", "MODELS='Fast=' has 'Fast=' in it, which is not like Label=name"),
-        ("MODELS", "a/b c", "MODELS='a/b c' has a blank or a special character in it"),
-        ("MODELS", "A=x,a=y", "MODELS='A=x,a=y' names a model, or uses a label, twice"),
-        ("FEEDBACK", "maybe", "FEEDBACK='maybe' is none of auto, on and off"),
-        ("LOG_LEVEL", "loud", "LOG_LEVEL='loud' is none of debug, info, warning, error"),
-        ("LOCAL_MODEL_PATH", "no-such", f"LOCAL_MODEL_PATH='no-such' {GGUF}"),
-        ("DATA_DIR", __file__, f"DATA_DIR='{__file__}' is not a folder"),
-        (
-            "LOCAL_MODEL_PATH",
-            TOO_LONG,
-            f"LOCAL_MODEL_PATH='{TOO_LONG}' cannot be used: File name too long",
-        ),
-        ("DATA_DIR", TOO_LONG, f"DATA_DIR='{TOO_LONG}' cannot be used: File name too long"),
-        ("DATA_DIR", "~nosuch/x", "DATA_DIR='~nosuch/x' cannot be used: there is no such home"),
-        ("MODEL_ID", "two words", "MODEL_ID='two words' has a blank or a special character in it"),
-        ("MODEL_URL", "localhost", "MODEL_URL='localhost' does not begin with http:// or https://"),
-        ("MODEL_URL", "http://", "MODEL_URL='http://' names no server"),
-        (
-            "REDIS_URL",
-            "http://here",
-            "REDIS_URL='http://here' does not begin with redis:// or rediss:// or unix://",
-        ),
-        ("REDIS_URL", "unix://", "REDIS_URL='unix://' names no server"),
-        (
-            "REDIS_URL",
-            "redis://here/x",
-            "REDIS_URL='redis://here/x' names a database that is no number",
-        ),
         (
             "REDIS_URL",
             "redis://here/0?foo=bar",
@@ -184,65 +196,35 @@ def test_all_mistakes_are_reported_at_once() -> None:
             "socket_keepalive",
         ),
         (
+            "REDIS_URL",
+            "http://bot:s3cret@here:1/0",
+            "REDIS_URL='http://***@here:1/0' does not begin with redis:// or rediss:// or unix://",
+        ),
+        (
             "SLACK_API_URL",
             "http://bot:s3cret@here/",
             "SLACK_API_URL='http://***@here/' holds a user name, "
             "which cannot be sent beside the platform's token",
         ),
-        (
-            "MODEL_URL",
-            "http://a..b/v1",
-            "MODEL_URL='http://a..b/v1' is not a host name or an IP address",
-        ),
         ("WEB_PASSWORD", "short", "WEB_PASSWORD is too easy to guess: take at least 8 characters"),
-        ("HOST", "a..b", "HOST='a..b' is not a host name or an IP address"),
         ("HISTORY_DAYS", "9" * 500, f"HISTORY_DAYS='{'9' * 400}…' is not from 0 to 36500"),
         (
             "SYSTEM_PROMPT",
             "caf\udce9",
             "SYSTEM_PROMPT='caf\\udce9' is no text: it has a NUL or a byte that is not UTF-8",
         ),
-        (
-            "DISCORD_SHARDS",
-            "all",
-            "DISCORD_SHARDS='all' is not like 0-3/8 or 4/8: "
-            "the first, the last, and how many there are",
-        ),
-        ("DISCORD_SHARDS", "3-8/8", "DISCORD_SHARDS='3-8/8' names shards that are not from 0 to 7"),
-        ("DISCORD_SHARDS", "0/0", "DISCORD_SHARDS='0/0' names no shards"),
-        (
-            "DISCORD_GATEWAY_URL",
-            "https://here",
-            "DISCORD_GATEWAY_URL='https://here' does not begin with ws:// or wss://",
-        ),
     ],
 )
-def test_a_mistake_names_the_variable_and_its_value(name: str, value: str, sentence: str) -> None:
+def test_a_mistake_shows_a_value_only_in_part(name: str, value: str, sentence: str) -> None:
     assert mistakes({name: value}) == (sentence,)
 
 
 HOSTILE = (
     *("\0", "a\0b", "\ud83d", "caf\udce9", "\x1b[2J", "\u202e", " ", "-1", "0", "1e400", "nan"),
-    *(
-        "-inf",
-        "9" * 5000,
-        "1" * 4000,
-        "x" * 100_000,
-        "٣",
-        "1_0",
-        "0-99999/99999",
-        "1" * 5000 + "/2",
-    ),
+    *("-inf", "9" * 5000, "x" * 100_000, "٣", "1_0", "0-99999/99999", "1" * 5000 + "/2"),
     *("http://[", "http://[::1", "http://a:b:c@d", "http://a:99999", "redis://%00", "unix://\0"),
-    *(
-        "redis://h?db=x",
-        "redis://h?&&=",
-        "rediss://h?ssl_cert_reqs=\ud800",
-        "ws://u:p@h",
-        "//",
-        ":",
-    ),
-    *("~nosuch/x", "/dev/null", "/dev/full/x", "/proc/self/mem", "..", "a/" * 3000),
+    *("redis://h?db=x", "redis://h?&&=", "rediss://h?ssl_cert_reqs=\ud800", "ws://u:p@h", "//"),
+    *("~nosuch/x", "/dev/null", "/dev/full/x", "/proc/self/mem", "..", "a/" * 3000, ":"),
 )
 VALUES = (
     st.sampled_from(HOSTILE)
@@ -284,12 +266,8 @@ def test_an_address_that_is_taken_is_one_for_the_libraries(name: str, rest: str)
         assert yarl.URL(address).host
 
 
-def test_a_label_may_be_the_name_in_another_case() -> None:
-    assert load_settings({"MODELS": "Mistral=mistral"}, NOWHERE).models == (("mistral", "Mistral"),)
-
-
 def test_models_have_labels_and_the_first_answers_if_no_other_is_named() -> None:
-    text = "Fast = mistralai/small:fastest, Very clever=Qwen/large,plain"
+    text = "Fast = mistralai/small:fastest, Very clever=Qwen/large,plain,Mistral=mistral"
 
     first = load_settings({"MODELS": text}, NOWHERE)
     named = load_settings({"MODELS": text, "MODEL_ID": "another"}, NOWHERE)
@@ -298,24 +276,20 @@ def test_models_have_labels_and_the_first_answers_if_no_other_is_named() -> None
         ("mistralai/small:fastest", "Fast"),
         ("Qwen/large", "Very clever"),
         ("plain", "plain"),
+        ("mistral", "Mistral"),
     )
     assert (first.model_id, named.model_id) == ("mistralai/small:fastest", "another")
 
 
-@pytest.mark.parametrize("option", ["db=1", "client_name=parley&protocol=3", "max_connections=20"])
-def test_options_of_an_address_that_redis_knows_are_taken(option: str) -> None:
-    settings = load_settings({"REDIS_URL": f"redis://here:1/?{option}"}, NOWHERE)
-
-    assert settings.redis_url.endswith(option)
-
-
-def test_options_of_tls_need_a_connection_with_tls() -> None:
-    option = "ssl_cert_reqs=none"
-
-    (mistake,) = mistakes({"REDIS_URL": f"redis://here?{option}"})
-
-    assert "has an option" in mistake
-    assert load_settings({"REDIS_URL": f"rediss://here?{option}"}, NOWHERE).redis_url
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("redis://here:1/?db=1", "redis://here:1/?client_name=parley&protocol=3"),
+        *("redis://here:1/?max_connections=20", "rediss://here?ssl_cert_reqs=none"),
+    ],
+)
+def test_options_of_an_address_that_redis_knows_are_taken(url: str) -> None:
+    assert load_settings({"REDIS_URL": url}, NOWHERE).redis_url == url
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may enter every folder: run as somebody else")
@@ -330,50 +304,44 @@ def test_a_path_in_a_folder_that_may_not_be_entered_is_a_mistake(name: str, tmp_
 
 
 @pytest.mark.parametrize(
-    ("environment", "sentence"),
+    ("assignments", "sentence"),
     [
         (
-            {"MAX_TOKENS": "512", "CONTEXT_TOKENS": "512"},
+            "MAX_TOKENS=512 CONTEXT_TOKENS=512",
             "MAX_TOKENS=512 leaves no room for a question in CONTEXT_TOKENS=512",
         ),
-        ({"SLACK_APP_TOKEN": "xapp-1"}, "SLACK_APP_TOKEN needs SLACK_BOT_TOKEN beside it"),
-        ({"SLACK_SIGNING_SECRET": "1"}, "SLACK_SIGNING_SECRET needs SLACK_BOT_TOKEN beside it"),
-        ({"DISCORD_SHARDS": "0/1"}, "DISCORD_SHARDS needs DISCORD_TOKEN beside it"),
-        ({"MODEL_API_KEY": "x"}, "MODEL_API_KEY needs MODEL_URL beside it"),
-        ({"WEB_OIDC_CLIENT_ID": "x"}, "WEB_OIDC_CLIENT_ID needs WEB_OIDC_ISSUER beside it"),
+        ("SLACK_APP_TOKEN=xapp-1", "SLACK_APP_TOKEN needs SLACK_BOT_TOKEN beside it"),
+        ("SLACK_SIGNING_SECRET=1", "SLACK_SIGNING_SECRET needs SLACK_BOT_TOKEN beside it"),
+        ("DISCORD_SHARDS=0/1", "DISCORD_SHARDS needs DISCORD_TOKEN beside it"),
+        ("MODEL_API_KEY=x", "MODEL_API_KEY needs MODEL_URL beside it"),
+        ("WEB_OIDC_CLIENT_ID=x", "WEB_OIDC_CLIENT_ID needs WEB_OIDC_ISSUER beside it"),
         (
-            {"WEB_PROXY_ADDRESS": "10.0.0.1"},
+            "WEB_PROXY_ADDRESS=10.0.0.1",
             "WEB_PROXY_ADDRESS needs WEB_PROXY_HEADER, or another way to sign in, beside it",
         ),
         (
-            {"ALLOWED_PEOPLE": "U0123ABCD,123456789012345", "BLOCKED_PEOPLE": "U0123ABCD"},
+            "ALLOWED_PEOPLE=U0123ABCD,123456789012345 BLOCKED_PEOPLE=U0123ABCD",
             "ALLOWED_PEOPLE and BLOCKED_PEOPLE both name U0123ABCD",
         ),
         (
-            {"LEAVE_OTHER_SERVERS": "on", "ALLOWED_SERVERS": "T0123ABCD"},
+            "LEAVE_OTHER_SERVERS=on ALLOWED_SERVERS=T0123ABCD",
             "LEAVE_OTHER_SERVERS=on needs a Discord server in ALLOWED_SERVERS",
         ),
         (
-            {"MODEL_ID": "demo", "MODEL_URL": "http://here"},
+            "MODEL_ID=demo MODEL_URL=http://here",
             "MODEL_ID=demo and MODEL_URL are two ways to a model: set one of them",
         ),
         (
-            {"MODEL_ID": "demo", "LOCAL_MODEL_PATH": __file__},
-            "MODEL_ID=demo and LOCAL_MODEL_PATH are two ways to a model: set one of them",
+            f"LOCAL_MODEL_PATH={__file__} TRANSFORMERS_MODEL=some/model",
+            "LOCAL_MODEL_PATH and TRANSFORMERS_MODEL are two ways to a model: set one of them",
         ),
-        (
-            {"LOCAL_MODEL_PATH": __file__, "MODEL_URL": "http://here"},
-            "LOCAL_MODEL_PATH and MODEL_URL are two ways to a model: set one of them",
-        ),
-        (
-            {"TRANSFORMERS_MODEL": "some/model", "MODEL_URL": "http://here"},
-            "TRANSFORMERS_MODEL and MODEL_URL are two ways to a model: set one of them",
-        ),
+        # A refused value is one mistake and no second.
+        ("CONTEXT_TOKENS=few MAX_TOKENS=99999", "CONTEXT_TOKENS='few' is not a whole number"),
     ],
 )
-def test_settings_that_do_not_fit_together_are_mistakes(
-    environment: dict[str, str], sentence: str
-) -> None:
+def test_settings_that_do_not_fit_together_are_one_mistake(assignments: str, sentence: str) -> None:
+    environment = dict(word.split("=", 1) for word in words(assignments))
+
     assert mistakes(environment) == (sentence,)
 
 
@@ -384,12 +352,6 @@ def test_a_token_may_stand_beside_another_way_to_a_model(name: str, value: str) 
     settings = load_settings({"HF_TOKEN": "hf_1", name: value}, NOWHERE)
 
     assert settings.hf_token == "hf_1"
-
-
-def test_a_refused_value_is_one_mistake_and_no_second() -> None:
-    found = mistakes({"CONTEXT_TOKENS": "few", "MAX_TOKENS": "99999"})
-
-    assert found == ("CONTEXT_TOKENS='few' is not a whole number",)
 
 
 def test_exchanged_slack_tokens_are_reported_without_their_values() -> None:
@@ -427,25 +389,10 @@ def test_a_mistake_shows_no_secret(name: str, value: str) -> None:
     assert "cret" not in mistake
 
 
-def test_a_refused_address_is_shown_without_its_login() -> None:
-    found = mistakes({"REDIS_URL": "http://bot:s3cret@here:1/0"})
-
-    assert found == (
-        "REDIS_URL='http://***@here:1/0' does not begin with redis:// or rediss:// or unix://",
-    )
-
-
 def test_the_written_form_of_settings_holds_no_secret() -> None:
-    secrets = {
-        "HF_TOKEN": "s3cret",
-        "MODEL_URL": "http://a:s3cret@here",
-        "MODEL_API_KEY": "s3cret",
-        "REDIS_URL": "redis://:s3cret@here",
-        "DISCORD_TOKEN": "s3cret",
-        "SLACK_BOT_TOKEN": "s3cret",
-        "SLACK_APP_TOKEN": "s3cret",
-        "SLACK_SIGNING_SECRET": "s3cret",
-    }
+    secrets = {"MODEL_URL": "http://a:s3cret@here", "REDIS_URL": "redis://:s3cret@here"}
+    secrets |= dict.fromkeys(("HF_TOKEN", "MODEL_API_KEY", "DISCORD_TOKEN"), "s3cret")
+    secrets |= dict.fromkeys(("SLACK_BOT_TOKEN", "SLACK_APP_TOKEN"), "s3cret")
 
     settings = load_settings(secrets, NOWHERE)
 
@@ -470,12 +417,9 @@ def test_the_secrets_of_settings_are_those_in_addresses_too() -> None:
 
 
 def test_a_misspelt_name_in_the_file_is_reported_with_the_nearest_one(tmp_path: Path) -> None:
-    env_file = tmp_path / ".env"
-    env_file.write_text("DISCORD_TOKN=s3cret\nMAX_TOKEN=1\nSLACK_COLOUR=red\nCOMPOSE_FILE=a\n")
+    text = "DISCORD_TOKN=s3cret\nMAX_TOKEN=1\nSLACK_COLOUR=red\nCOMPOSE_FILE=a\n"
 
-    found = mistakes({}, env_file)
-
-    assert found == (
+    assert mistakes_in(tmp_path, text) == (
         "DISCORD_TOKN in .env is unknown; did you mean DISCORD_TOKEN?",
         "MAX_TOKEN in .env is unknown; did you mean MAX_TOKENS?",
         "SLACK_COLOUR in .env is unknown; docs/settings.md has a table of them all",
@@ -497,10 +441,7 @@ def test_a_misspelt_name_in_the_file_is_reported_with_the_nearest_one(tmp_path: 
 def test_a_line_that_is_no_setting_is_named_by_its_number(
     line: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    env_file = tmp_path / ".env"
-    env_file.write_text(f"# mine\n\n\n{line}\nPORT=many\n", encoding="utf-8")
-
-    found = mistakes({}, env_file)
+    found = mistakes_in(tmp_path, f"# mine\n\n\n{line}\nPORT=many\n")
 
     assert found == (".env line 4 is not NAME=value", "PORT='many' is not a whole number")
     assert not caplog.records
@@ -524,11 +465,8 @@ SPELLINGS = words("""
     "form", ["{}=1", "export {}=1", "{} = '1'", "'{}'=1", '"{}"=1', "{}=", "{}"]
 )
 def test_no_access_setting_can_be_misspelt_in_the_file(form: str, tmp_path: Path) -> None:
-    env_file = tmp_path / ".env"
     for name in SPELLINGS:
-        env_file.write_text(f"DISCORD_TOKEN=x\n{form.format(name)}\n", encoding="utf-8")
-
-        (found, *_) = mistakes({}, env_file)
+        (found, *_) = mistakes_in(tmp_path, f"DISCORD_TOKEN=x\n{form.format(name)}\n")
 
         assert name in found or "line 2 is not NAME=value" in found
 
@@ -549,41 +487,36 @@ def test_a_comment_in_the_file_is_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "meant"),
+    ("meant", "written"),
     [
-        *(("ALLOWED_GUILDS", "ALLOWED_SERVERS"), ("GUILD_ID", "ALLOWED_SERVERS")),
-        *(
-            ("ALLOWED_USERS", "ALLOWED_PEOPLE"),
-            ("ALLOWLIST", "ALLOWED_PEOPLE"),
-            ("DISCORD_ALLOWED_USERS", "ALLOWED_PEOPLE"),
-        ),
-        *(("ALLOWED_USER_IDS", "ALLOWED_PEOPLE"), ("allowed_servers", "ALLOWED_SERVERS")),
-        *(("BLOCKED_USERS", "BLOCKED_PEOPLE"), ("IGNORED_USERS", "BLOCKED_PEOPLE")),
-        *(("ADMIN_USERS", "ADMINS"), ("BOT_OWNER_ID", "ADMINS"), ("ALLOW_DMS", "DIRECT_MESSAGES")),
-        *(("REPLY_CHANNEL_IDS", "ALLOWED_CHANNELS"), ("MEMBER_ROLE_ID", "ALLOWED_ROLES")),
-        *(("RATE_LIMIT", "QUESTIONS_PER_DAY"), ("SYSTEM_MESSAGE", "SYSTEM_PROMPT")),
-        *(("OPENAI_SYSTEM_TEXT", "SYSTEM_PROMPT"), ("OPENAI_API_KEY", "MODEL_API_KEY")),
-        *(("OPENAI_APIKEY", "MODEL_API_KEY"), ("OPENROUTER_API_KEY", "MODEL_API_KEY")),
-        *(("OPENAI_BASE_URL", "MODEL_URL"), ("OPENAI_API_BASE", "MODEL_URL")),
-        *(("OPENAI_MODEL", "MODEL_ID"), ("MODEL_NAME", "MODEL_ID"), ("BOT_TOKEN", "DISCORD_TOKEN")),
-        *(("DISCORD_BOT_TOKEN", "DISCORD_TOKEN"), ("TOKEN", "DISCORD_TOKEN")),
-        *(("SLACK_TOKEN", "SLACK_BOT_TOKEN"), ("SLACK_APP_LEVEL_TOKEN", "SLACK_APP_TOKEN")),
-        *(("HUGGINGFACE_TOKEN", "HF_TOKEN"), ("HUGGINGFACEHUB_API_TOKEN", "HF_TOKEN")),
-        *(("HUGGING_FACE_HUB_TOKEN", "HF_TOKEN"), ("HF_API_KEY", "HF_TOKEN")),
-        *(("REDIS_HOST", "REDIS_URL"), ("REDIS_PASSWORD", "REDIS_URL")),
-        *(
-            ("DISCORD_REQUIRE_MENTION", "FOLLOW_THREADS"),
-            ("LEAVE_OTHER_GUILDS", "LEAVE_OTHER_SERVERS"),
-        ),
+        ("ALLOWED_SERVERS", "ALLOWED_GUILDS GUILD_ID allowed_servers"),
+        ("ALLOWED_PEOPLE", "ALLOWED_USERS ALLOWLIST DISCORD_ALLOWED_USERS ALLOWED_USER_IDS"),
+        ("BLOCKED_PEOPLE", "BLOCKED_USERS IGNORED_USERS"),
+        ("ADMINS", "ADMIN_USERS BOT_OWNER_ID"),
+        ("DIRECT_MESSAGES", "ALLOW_DMS"),
+        ("ALLOWED_CHANNELS", "REPLY_CHANNEL_IDS"),
+        ("ALLOWED_ROLES", "MEMBER_ROLE_ID"),
+        ("QUESTIONS_PER_DAY", "RATE_LIMIT"),
+        ("SYSTEM_PROMPT", "SYSTEM_MESSAGE OPENAI_SYSTEM_TEXT"),
+        ("MODEL_API_KEY", "OPENAI_API_KEY OPENAI_APIKEY OPENROUTER_API_KEY"),
+        ("MODEL_URL", "OPENAI_BASE_URL OPENAI_API_BASE"),
+        ("MODEL_ID", "OPENAI_MODEL MODEL_NAME"),
+        ("DISCORD_TOKEN", "BOT_TOKEN DISCORD_BOT_TOKEN TOKEN"),
+        ("SLACK_BOT_TOKEN", "SLACK_TOKEN"),
+        ("SLACK_APP_TOKEN", "SLACK_APP_LEVEL_TOKEN"),
+        ("HF_TOKEN", "HUGGINGFACE_TOKEN HUGGINGFACEHUB_API_TOKEN HF_API_KEY"),
+        ("REDIS_URL", "REDIS_HOST REDIS_PASSWORD"),
+        ("FOLLOW_THREADS", "DISCORD_REQUIRE_MENTION"),
+        ("LEAVE_OTHER_SERVERS", "LEAVE_OTHER_GUILDS"),
     ],
 )
 def test_a_name_of_another_bot_is_reported_with_the_name_here(
-    name: str, meant: str, tmp_path: Path
+    meant: str, written: str, tmp_path: Path
 ) -> None:
-    env_file = tmp_path / ".env"
-    env_file.write_text(f"{name}=1\n")
-
-    assert mistakes({}, env_file) == (f"{name} in .env is unknown; did you mean {meant}?",)
+    for name in words(written):
+        assert mistakes_in(tmp_path, f"{name}=1\n") == (
+            f"{name} in .env is unknown; did you mean {meant}?",
+        )
 
 
 def test_what_other_programs_read_may_stand_in_the_file_and_is_handed_on(tmp_path: Path) -> None:
@@ -619,10 +552,9 @@ def test_what_a_host_puts_into_the_environment_stops_nothing() -> None:
 
 
 def test_a_name_that_stands_twice_in_the_file_keeps_nothing_open(tmp_path: Path) -> None:
-    env_file = tmp_path / ".env"
-    env_file.write_text("ALLOWED_PEOPLE=U0123ABCD\nPORT=\nPORT=7\nALLOWED_PEOPLE=\n")
+    text = "ALLOWED_PEOPLE=U0123ABCD\nPORT=\nPORT=7\nALLOWED_PEOPLE=\n"
 
-    assert mistakes({}, env_file) == (
+    assert mistakes_in(tmp_path, text) == (
         "ALLOWED_PEOPLE stands in .env twice, with different values: keep one of them",
     )
 
@@ -636,14 +568,9 @@ IDS = ("ALLOWED_SERVERS", "ALLOWED_CHANNELS", "ALLOWED_PEOPLE", "ALLOWED_ROLES",
     [
         *((",", "has no id in it"), (" , ,", "has no id in it")),
         *(("12345 67890", "needs commas"), ("12345;67890", "needs commas")),
-        *(("12345\n67890", "needs commas"), ("12345, 67890 11111", "needs commas")),
-        *(
-            ('""', "is no id"),
-            ("none", "is no id"),
-            ("<@12345>", "is no id"),
-            ("[12345]", "is no id"),
-        ),
-        *(("# 12345", "needs commas"), ("١٢٣٤٥", "is no id")),
+        *(("12345\n67890", "needs commas"), ("# 12345", "needs commas")),
+        *(('""', "is no id"), ("<@12345>", "is no id"), ("[12345]", "is no id")),
+        *(("none", "is no id"), ("١٢٣٤٥", "is no id")),
     ],
 )
 def test_a_list_that_names_nobody_as_it_should_is_a_mistake(
@@ -673,10 +600,6 @@ def test_each_placeholder_is_filled_in() -> None:
     assert "{" not in filled
 
 
-def test_a_folder_named_like_the_file_counts_as_none(tmp_path: Path) -> None:
-    assert load_settings({}, tmp_path) == settings_of()
-
-
 def test_a_misspelt_name_in_the_environment_is_reported_with_the_nearest_one() -> None:
     found = mistakes({"DISCORD_TOKN": "s3cret", "HISTORY_DAY": "1"}, NOWHERE)
 
@@ -690,10 +613,7 @@ def test_a_misspelt_name_in_the_environment_is_reported_with_the_nearest_one() -
 def test_a_name_of_older_guides_is_reported_with_what_takes_its_place(
     name: str, tmp_path: Path
 ) -> None:
-    env_file = tmp_path / ".env"
-    env_file.write_text(f"{name}=1\n")
-
-    assert mistakes({}, env_file) == (f"{name} in .env is not used: {OLDER[name]}",)
+    assert mistakes_in(tmp_path, f"{name}=1\n") == (f"{name} in .env is not used: {OLDER[name]}",)
     assert mistakes({name: "1"}, NOWHERE) == (
         f"{name} in the environment is not used: {OLDER[name]}",
     )
@@ -738,10 +658,7 @@ def test_in_a_strict_environment_no_name_is_let_through() -> None:
     ],
 )
 def test_no_access_setting_hides_in_the_file(text: str, tmp_path: Path) -> None:
-    env_file = tmp_path / ".env"
-    env_file.write_text(f"{text}\n", encoding="utf-8")
-
-    assert mistakes({}, env_file)
+    assert mistakes_in(tmp_path, f"{text}\n")
 
 
 @pytest.mark.parametrize("text", ["PORT=", 'PORT=""', "PORT= ", "PORT=7 # a port", "# PORT=7"])

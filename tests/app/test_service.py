@@ -21,7 +21,7 @@ from bot.errors import CannotStart
 from bot.platform_spec import Service
 from bot.reply.draft import ANSWERED_BY, STOPPED
 from bot.store import Store
-from bot.turns.queue import GROUP, TurnQueue
+from bot.turns.queue import TurnQueue
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import How, ModelEmulator
 from tests.emulators.slack import SlackEmulator
@@ -278,23 +278,6 @@ async def test_half_a_character_in_a_name_or_a_question_costs_no_answer(
             await until(way.finals, why=service.text)
 
 
-async def test_workers_have_names_of_their_own(own_store: Store, model: ModelEmulator) -> None:
-    async with DiscordEmulator() as discord:
-        variables = discord_variables(discord, model)
-        start = partial(serving, own_store, "worker", variables=variables)
-        stream = own_store.key("tokens", "discord")
-        async with start(), start(), asyncio.timeout(30):
-            # Two workers of one name would take each other's turns for their own.
-            while await readers(own_store, stream) != 2:
-                await asyncio.sleep(0.02)
-
-
-async def readers(store: Store, stream: str) -> int:
-    if not await store.command("EXISTS", stream):
-        return 0
-    return len(await store.command("XINFO", "CONSUMERS", stream, GROUP))
-
-
 async def test_an_event_delivered_three_times_is_answered_once(
     own_store: Store, model: ModelEmulator
 ) -> None:
@@ -315,51 +298,32 @@ async def test_an_event_delivered_three_times_is_answered_once(
     assert len(model.requests) == 4
 
 
-async def test_two_quick_messages_are_answered_in_order(
-    own_store: Store, model: ModelEmulator
-) -> None:
-    model.delay = 0.1
-    async with serving_discord(own_store, model) as (discord, _):
-        way = DiscordDm(discord)
-        await way.ask("one")
-        await until(lambda: model.requests)
-        await way.ask("two")
-        await until(lambda: way.finals() == ["You said: one", "You said: two"])
-
-    assert prompts(model)[1] == [
-        ("user", "one"),
-        ("assistant", "You said: one"),
-        ("user", "two"),
-    ]
-
-
-async def test_the_thread_of_a_mention_is_one_conversation(
-    own_store: Store, model: ModelEmulator
-) -> None:
-    async with serving_discord(own_store, model) as (discord, _):
-        way = DiscordMention(discord)
-        await way.ask("one")
-        await until(lambda: len(way.finals()) == 1)
-        await way.ask("two")
-        await until(lambda: len(way.finals()) == 2)
-
-        key = ThreadKey("discord", discord.guild_id, discord.channel_id, way.question)
-    assert await own_store.command("LLEN", own_store.key("history", str(key))) == 2
+def failures(kind: str) -> float:
+    labels = {"kind": kind}
+    samples = [one for metric in REGISTRY.collect() for one in metric.samples]
+    return sum(
+        one.value
+        for one in samples
+        if one.name == "parley_model_failures_total" and labels.items() <= one.labels.items()
+    )
 
 
 @pytest.mark.parametrize(
     ("status", "error"),
     [
+        (308, errors.ModelElsewhere),
         (401, errors.ModelDenied),
         (404, errors.ModelUnknown),
         (429, errors.ModelBusy),
         (503, errors.ModelLoading),
     ],
 )
-async def test_a_refusal_of_the_model_is_a_calm_apology(
+async def test_a_refusal_of_the_model_is_a_calm_apology_and_counted(
     status: int, error: type[errors.ModelError], own_store: Store, model: ModelEmulator
 ) -> None:
-    model.fail("completions", status=status, body={"error": "no"}, times=99)
+    before = failures(error.__name__)
+    headers = {"Location": "/login"}
+    model.fail("completions", status=status, body={"error": "no"}, headers=headers, times=99)
     async with serving_discord(own_store, model, REPLY_TIMEOUT="1") as (discord, service):
         way = DiscordDm(discord)
         await way.ask("What is it?")
@@ -367,29 +331,7 @@ async def test_a_refusal_of_the_model_is_a_calm_apology(
 
     assert service.errors() == []
     assert await remembered(own_store) == []
-
-
-def failures(kind: str) -> float:
-    return sum(
-        sample.value
-        for metric in REGISTRY.collect()
-        for sample in metric.samples
-        if sample.name == "parley_model_failures_total" and sample.labels["kind"] == kind
-    )
-
-
-async def test_a_wrong_address_of_the_model_is_told_at_once_and_counted(
-    own_store: Store, model: ModelEmulator
-) -> None:
-    before = failures("ModelElsewhere")
-    model.fail("completions", status=308, headers={"Location": "/login"}, times=9)
-    async with serving_discord(own_store, model) as (discord, service):
-        way = DiscordDm(discord)
-        await way.ask("What is it?")
-        await until(lambda: way.finals() == [errors.ModelElsewhere.apology], why=service.text)
-
-    assert failures("ModelElsewhere") == before + 1
-    assert len(model.requests) == 1
+    assert failures(error.__name__) == before + len(model.requests)
 
 
 @pytest.mark.parametrize(
@@ -422,17 +364,6 @@ async def test_a_blank_answer_is_told_as_no_answer(own_store: Store, model: Mode
     assert await remembered(own_store) == []
 
 
-async def test_an_answer_that_is_cut_says_so(own_store: Store, model: ModelEmulator) -> None:
-    model.finish_reason = "length"
-    async with serving_discord(own_store, model) as (discord, _):
-        way = DiscordDm(discord)
-        await way.ask("What is it?")
-        said = "You said: What is it?"
-        await until(lambda: way.finals() == [f"{said}\n\n{errors.AnswerCut.apology}"])
-
-    assert [exchange.answer for exchange in await remembered(own_store)] == [said]
-
-
 async def test_an_answer_that_may_not_go_on_says_so(own_store: Store, model: ModelEmulator) -> None:
     model.answer = "The quick brown fox jumps over the lazy dog again. " * 60
     model.chunk, model.delay = 100, 0.1
@@ -453,19 +384,6 @@ async def test_an_answer_that_may_not_go_on_says_so(own_store: Store, model: Mod
     assert [exchange.answer for exchange in await remembered(own_store)] == [words]
 
 
-async def test_the_stop_button_ends_a_reply(own_store: Store, model: ModelEmulator) -> None:
-    speak_slowly(model, seconds=30)
-    async with serving_discord(own_store, model) as (discord, _):
-        way = DiscordDm(discord)
-        await way.ask("What is it?")
-        await until(lambda: way.finals())
-        await way.press()
-        await until(lambda: way.finals()[0].endswith(STOPPED))
-
-        assert not [button for _, button in way.buttons() if button.startswith("stop")]
-        await until(lambda: model.requests[0].hung_up_at)
-
-
 async def test_the_stop_button_ends_a_pause(own_store: Store, model: ModelEmulator) -> None:
     model.fail("completions", "drop", at_delta=2)
     model.fail("completions", status=503, retry_after=40)
@@ -477,44 +395,28 @@ async def test_the_stop_button_ends_a_pause(own_store: Store, model: ModelEmulat
         await until(lambda: way.finals() == [f"You said: What i\n\n{STOPPED}"], why=service.text)
 
 
-async def has_an_answer_written_anew(way: Way, model: ModelEmulator) -> None:
-    """The button changes the text in the same message, and what the next prompt holds."""
-    model.answer = "The first answer, which is somewhat longer."
-    await way.ask("What is it?")
-    await until(lambda: offers_another(way), why=way.answers)
-    (former,) = way.buttons()
-
-    model.answer = "Another answer."
-    await way.press()
-    await until(lambda: way.finals() == [model.answer] and offers_another(way), why=way.answers)
-    assert way.buttons() == [former]
-    model.answer = "More."
-    await way.ask("And then?")
-    await until(lambda: way.finals() == ["Another answer.", "More."], why=way.answers)
-
-    assert prompts(model) == [
-        [("user", "What is it?")],
-        [("user", "What is it?")],
-        [("user", "What is it?"), ("assistant", "Another answer."), ("user", "And then?")],
-    ]
-
-
-@pytest.mark.parametrize("kind", [DiscordMention, DiscordSlash])
-async def test_discord_has_an_answer_written_anew(
-    kind: Callable[[DiscordEmulator], Way], own_store: Store, model: ModelEmulator
+@pytest.mark.parametrize("kind", [DiscordMention, DiscordSlash, SlackDm])
+async def test_an_answer_written_anew_takes_the_place_of_the_first_in_the_next_prompt(
+    kind: Callable[..., Way], own_store: Store, model: ModelEmulator
 ) -> None:
-    async with serving_discord(own_store, model) as (discord, _):
-        await has_an_answer_written_anew(kind(discord), model)
-    assert len(await remembered(own_store)) == 2
+    async with serving_both(own_store, model) as (discord, slack, _):
+        way = kind(slack if kind is SlackDm else discord)
+        model.answer = "The first answer, which is somewhat longer."
+        await way.ask("What is it?")
+        await until(lambda: offers_another(way), why=way.answers)
+        (former,) = way.buttons()
 
+        model.answer = "Another answer."
+        await way.press()
+        await until(lambda: shows(way, "Another answer.") and offers_another(way))
+        assert way.buttons() == [former]
+        model.answer = "More."
+        await way.ask("And then?")
+        await until(lambda: shows(way, "Another answer.", "More."), why=way.answers)
 
-async def test_slack_has_an_answer_written_anew(own_store: Store, model: ModelEmulator) -> None:
-    async with (
-        SlackEmulator() as slack,
-        serving(own_store, variables=slack_variables(slack, model)),
-    ):
-        await until(slack.connected.is_set)
-        await has_an_answer_written_anew(SlackDm(slack), model)
+    first = ("user", "What is it?")
+    following = [first, ("assistant", "Another answer."), ("user", "And then?")]
+    assert prompts(model) == [[first], [first], following]
     assert len(await remembered(own_store)) == 2
 
 
@@ -658,7 +560,7 @@ async def test_a_reply_that_takes_too_long_is_handed_over_and_ended_by_the_next_
 async def test_a_stop_in_a_pause_between_attempts_hands_the_turn_over_at_once(
     own_store: Store, model: ModelEmulator
 ) -> None:
-    await model.refuse_connections()
+    model.fail("completions", "reset", times=99)
     async with DiscordEmulator() as discord:
         way = DiscordDm(discord)
         variables = discord_variables(discord, model)
@@ -666,12 +568,12 @@ async def test_a_stop_in_a_pause_between_attempts_hands_the_turn_over_at_once(
         async with serving(own_store, variables=variables, drain_seconds=3600) as first:
             await until(discord.connected.is_set)
             await way.ask("What is it?")
-            await asyncio.sleep(1)  # in which attempts fail
+            await until(lambda: len(model.requests) == 2)
             first.stop.set()
             async with asyncio.timeout(60):
                 await first.task
         before = way.finals()
-        await model.accept_connections()
+        model.heal()
         async with serving(own_store, variables=variables) as second:
             await until(partial(shows, way, "You said: What is it?"), why=second.text)
 
@@ -713,14 +615,11 @@ async def test_a_model_that_dies_in_mid_answer_and_comes_back_gives_one_whole_an
 ) -> None:
     model.answer, model.delay = ANSWER, 0.03
     model.fail("completions", "drop", at_delta=25, times=2)
+    model.fail("completions", "reset", times=4)
     async with serving_both(own_store, model) as (discord, slack, service):
         ways: list[Way] = [DiscordMention(discord), SlackMention(slack)]
         for way in ways:
             await way.ask("What is it?")
-        await until(lambda: sum(len(each.deltas) == 25 for each in model.requests) == 2)
-        await model.refuse_connections()
-        await asyncio.sleep(1)  # in which further attempts are refused
-        await model.accept_connections()
         for way in ways:
             await until(partial(shows, way, ANSWER), why=service.text)
             await until(partial(offers_another, way), why=service.text)
@@ -746,26 +645,6 @@ async def test_an_answer_that_is_another_when_asked_anew_takes_the_place_of_the_
             await until(partial(shows, way, whole), why=service.text)
 
     assert [exchange.answer for exchange in await remembered(own_store)] == [whole] * 2
-
-
-@pytest.mark.parametrize("platform", ["discord", "slack"])
-async def test_an_answer_that_breaks_off_twice_ends_with_a_notice_and_a_way_to_ask_again(
-    platform: str, own_store: Store, model: ModelEmulator
-) -> None:
-    model.answer, model.delay = ANSWER, 0.02
-    model.fail("completions", "drop", at_delta=20)
-    model.fail("completions", "reset", at_delta=12)
-    async with serving_both(own_store, model) as (discord, slack, service):
-        way = DiscordMention(discord) if platform == "discord" else SlackMention(slack)
-        await way.ask("What is it?")
-        # The longer of the two attempts stays.
-        broken = f"{ANSWER[: 20 * 8].rstrip()}\n\n{errors.ModelUnavailable.apology}"
-        await until(lambda: way.finals() == [broken], why=service.text)
-        await until(lambda: offers_another(way), why=lambda: f"no Regenerate below {way.answers()}")
-        asked = len(model.requests)
-
-    assert asked == 2
-    assert service.errors() == []
 
 
 async def test_the_next_model_answers_for_one_that_nobody_serves(own_store: Store) -> None:

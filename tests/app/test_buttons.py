@@ -41,41 +41,29 @@ from tests.support.service import serving
 from tests.support.waiting import until
 
 Talk = InDiscord | InSlack
-DISCORD: tuple[Callable[[DiscordEmulator], InDiscord], ...] = (
-    DiscordMention,
-    DiscordDm,
-    DiscordSlash,
-)
-SLACK: tuple[Callable[[SlackEmulator], InSlack], ...] = (SlackMention, SlackDm, SlackSlash)
+Way = Callable[..., Talk]
+DISCORD: tuple[Way, ...] = (DiscordMention, DiscordDm, DiscordSlash)
+SLACK: tuple[Way, ...] = (SlackMention, SlackDm, SlackSlash)
 WAYS = pytest.mark.parametrize("way", [*DISCORD, *SLACK], ids=lambda it: it.__name__)
 SHARED = pytest.mark.parametrize("way", [DiscordMention, SlackMention], ids=lambda it: it.__name__)
 
 
 @asynccontextmanager
 async def talking(
-    way: object, store: Store, model: ModelEmulator, **variables: str
+    way: Way, store: Store, model: ModelEmulator, **chosen: str
 ) -> AsyncIterator[Scene]:
     """Serve a platform on which somebody talks with the bot in this way."""
-    # Buttons of an older answer are taken away within some leases, or stay.
-    chosen = {"LEASE_SECONDS": "2"} | variables
-    for kind in DISCORD:
-        if way is kind:
-            async with (
-                DiscordEmulator() as discord,
-                serving(store, variables=discord_variables(discord, model) | chosen) as service,
-            ):
-                await until(discord.connected.is_set, why=service.text)
-                yield Scene(kind(discord))
-            assert not service.errors()
-    for other in SLACK:
-        if way is other:
-            async with (
-                SlackEmulator() as slack,
-                serving(store, variables=slack_variables(slack, model) | chosen) as service,
-            ):
-                await until(slack.connected.is_set, why=service.text)
-                yield Scene(other(slack))
-            assert not service.errors()
+    async with (DiscordEmulator if way in DISCORD else SlackEmulator)() as platform:
+        if isinstance(platform, DiscordEmulator):
+            variables = discord_variables(platform, model)
+        else:
+            variables = slack_variables(platform, model)
+        # Buttons of an older answer are taken away within some leases, or stay.
+        variables |= {"LEASE_SECONDS": "2", **chosen}
+        async with serving(store, variables=variables) as service:
+            await until(platform.connected.is_set, why=service.text)
+            yield Scene(way(platform))
+        assert not service.errors()
 
 
 class Scene:
@@ -144,7 +132,7 @@ class Scene:
 
 @WAYS
 async def test_a_cut_answer_goes_on_below_it(
-    way: object, own_store: Store, model: ModelEmulator
+    way: Way, own_store: Store, model: ModelEmulator
 ) -> None:
     async with talking(way, own_store, model) as scene:
         model.answer, model.finish_reason = "One, two,", "length"
@@ -173,7 +161,7 @@ async def test_a_cut_answer_goes_on_below_it(
 
 @pytest.mark.parametrize("way", [DiscordMention, DiscordDm], ids=lambda it: it.__name__)
 async def test_an_answer_that_is_continued_has_no_buttons_at_once(
-    way: object, own_store: Store, model: ModelEmulator
+    way: Way, own_store: Store, model: ModelEmulator
 ) -> None:
     async with talking(way, own_store, model) as scene:
         model.answer, model.finish_reason = "One, two,", "length"
@@ -185,11 +173,13 @@ async def test_an_answer_that_is_continued_has_no_buttons_at_once(
 
         await until(lambda: scene.labels() == [(), ("Stop",)], why=scene.labels)
         assert scene.texts()[0].startswith("One, two,")
+        # Else the end would wait for the answer.
+        await scene.press("stop")
 
 
 @WAYS
 async def test_a_failed_answer_is_tried_again_in_its_message(
-    way: object, own_store: Store, model: ModelEmulator
+    way: Way, own_store: Store, model: ModelEmulator
 ) -> None:
     async with talking(way, own_store, model) as scene:
         model.fail("completions", status=402, body={"error": "no"}, times=99)
@@ -208,7 +198,7 @@ async def test_a_failed_answer_is_tried_again_in_its_message(
 
 @WAYS
 async def test_an_older_answer_keeps_no_button_and_refuses_a_late_press(
-    way: object, own_store: Store, model: ModelEmulator
+    way: Way, own_store: Store, model: ModelEmulator
 ) -> None:
     async with talking(way, own_store, model) as scene:
         model.answer = "First.\n\n| a | b |\n| - | - |\n| 1 | 2 |"
@@ -231,7 +221,7 @@ async def test_an_older_answer_keeps_no_button_and_refuses_a_late_press(
     "way", [DiscordMention, DiscordDm, SlackMention, SlackDm], ids=lambda it: it.__name__
 )
 async def test_the_answer_above_a_deleted_one_gets_its_buttons_back(
-    way: object, own_store: Store, model: ModelEmulator
+    way: Way, own_store: Store, model: ModelEmulator
 ) -> None:
     async with talking(way, own_store, model) as scene:
         model.answer = "First."
@@ -250,7 +240,7 @@ async def test_the_answer_above_a_deleted_one_gets_its_buttons_back(
 
 @SHARED
 async def test_only_the_asker_may_stop_or_have_more(
-    way: object, own_store: Store, model: ModelEmulator
+    way: Way, own_store: Store, model: ModelEmulator
 ) -> None:
     speak_slowly(model, seconds=30)
     async with talking(way, own_store, model) as scene:
@@ -276,24 +266,7 @@ async def test_only_the_asker_may_stop_or_have_more(
         assert len(model.requests) == 1
 
 
-async def test_who_manages_messages_in_discord_may_stop_any_answer(
-    own_store: Store, model: ModelEmulator
-) -> None:
-    speak_slowly(model, seconds=30)
-    async with talking(DiscordMention, own_store, model) as scene:
-        assert isinstance(scene.talk, DiscordMention)
-        boss = scene.talk.discord.user("Boss", moderates=True)
-        await scene.talk.ask("Count.")
-        await until(scene.texts)
-
-        await scene.press("stop", by=boss)
-        await until(lambda: scene.labels() == [("Regenerate",)], why=scene.labels)
-
-        assert scene.texts()[0].endswith(STOPPED)
-        assert not scene.told()
-
-
-async def test_a_press_from_another_channel_stops_and_rates_nothing(
+async def test_who_manages_messages_stops_any_answer_but_from_no_other_channel(
     own_store: Store, model: ModelEmulator
 ) -> None:
     speak_slowly(model, seconds=30)
@@ -314,10 +287,11 @@ async def test_a_press_from_another_channel_stops_and_rates_nothing(
             return told.text if told else ""
 
         refused = await press(stop)
-        await scene.press("stop")
+        await scene.press("stop", by=boss)
         await until(lambda: scene.labels() == [("Regenerate", "👍", "👎")], why=scene.labels)
         unrated = await press(scene.button("good")[1])
 
+        assert scene.texts()[0].endswith(STOPPED)
     assert (refused, unrated) == (HasEnded.apology, NotRemembered.apology)
     assert await kept_ratings(own_store) == [{}]
 
@@ -345,7 +319,7 @@ async def kept_ratings(store: Store) -> list[dict[str, str]]:
 
 @WAYS
 async def test_a_rating_counts_once_for_each_person_and_the_last_one_is_kept(
-    way: object, own_store: Store, model: ModelEmulator
+    way: Way, own_store: Store, model: ModelEmulator
 ) -> None:
     name = f"model-{uuid4().hex}"
     model.models = (name,)
@@ -383,7 +357,7 @@ async def test_a_rating_counts_once_for_each_person_and_the_last_one_is_kept(
     ],
 )
 async def test_answers_are_rated_where_the_operator_wants_it(
-    way: object, feedback: str, rated: bool, own_store: Store, model: ModelEmulator
+    way: Way, feedback: str, rated: bool, own_store: Store, model: ModelEmulator
 ) -> None:
     async with talking(way, own_store, model, FEEDBACK=feedback) as scene:
         await scene.talk.ask("Why?")
@@ -396,7 +370,7 @@ async def test_answers_are_rated_where_the_operator_wants_it(
 
 @pytest.mark.parametrize("way", SLACK, ids=lambda it: it.__name__)
 async def test_plain_buttons_take_the_place_of_those_that_slack_refuses(
-    way: object, own_store: Store, model: ModelEmulator
+    way: Way, own_store: Store, model: ModelEmulator
 ) -> None:
     async with talking(way, own_store, model) as scene:
         talk = scene.talk

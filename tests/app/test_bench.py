@@ -14,7 +14,7 @@ import pytest
 from bench.bound import Budget, Rate
 from bench.plot import drawing
 from bench.scene import Answer, Scene, play
-from bench.stage import LETTERS, TOKENS, Question, Stage, answer
+from bench.stage import Question, Stage
 from bench.table import Row, table
 from bench.tokens import KINDS, main
 from tests.emulators.model.asked import Asked
@@ -44,11 +44,6 @@ class TestBound:
         bound = SLACK.bound(SPOKEN, 2, way=0.04)
 
         assert bound == pytest.approx(0.04 + SPOKEN / (2 * (2 + 2 + 11) / 2))
-
-    def test_a_rested_bucket_has_all_its_edits_too(self) -> None:
-        bound = SLACK.bound(SPOKEN, 2, way=0.0, full=True)
-
-        assert bound == pytest.approx(SPOKEN / (2 * (2 + 2 + 111) / 2))
 
     def test_the_last_reply_waits_for_the_last_round_of_posts(self) -> None:
         assert DISCORD.forced(SPOKEN, 20, way=0.04) == pytest.approx(15 - SPOKEN + 0.04)
@@ -148,11 +143,6 @@ class TestTable:
 
         assert "| (0.50)        | -     |" in line
 
-    def test_what_nobody_ever_saw_has_no_figures(self) -> None:
-        scene = replace(SCENE, answers=(Answer(None, None, None, ()),))
-
-        assert "| (nan)" in table([replace(ROW, scene=scene)])
-
 
 class TestDrawing:
     def test_it_is_an_svg_with_a_line_for_each_bot_and_the_model(self) -> None:
@@ -161,15 +151,6 @@ class TestDrawing:
         root = ElementTree.fromstring(drawing(rows))
 
         assert len(list(root.iter("{http://www.w3.org/2000/svg}polyline"))) == 3 + 2
-
-
-class TestAnswer:
-    def test_an_answer_has_200_tokens_and_its_question_s_number(self) -> None:
-        said = answer([{"role": "user", "content": "Ann: question 17"}])
-
-        assert len(said) == TOKENS * LETTERS
-        assert said.startswith("Answer 17: ")
-        assert said == said.strip()
 
 
 class TestTokens:

@@ -53,16 +53,6 @@ async def until_remembered(store: Store, *questions: str) -> None:
         raise TimeoutError(f"remembered: {found}") from None
 
 
-async def until_stored(store: Store, question: str) -> None:
-    """Wait until a turn asks this."""
-    async with asyncio.timeout(60):
-        while True:
-            for name in await store.command("KEYS", store.key("turn", "*")):
-                if await store.command("HGET", name, "text") == question:
-                    return
-            await asyncio.sleep(0.01)
-
-
 @WAYS
 async def test_an_edited_question_is_answered_anew_in_the_same_message(
     kind: type[DiscordMention], own_store: Store, model: ModelEmulator
@@ -103,72 +93,6 @@ async def test_an_edited_question_whose_answer_grows_is_answered_in_the_same_mes
         await until(lambda: shows(way, "You said: two", "You said: three"), why=service.text)
 
         await until_remembered(own_store, "two", "three")
-
-
-@MENTIONS
-async def test_a_question_that_is_edited_while_it_waits_is_answered_as_it_stands_then(
-    kind: type[DiscordMention], own_store: Store, model: ModelEmulator
-) -> None:
-    free = asyncio.Event()
-    model.fail("completions", "late", gate=free)
-    async with serving_both(own_store, model, CAPACITY="1") as (discord, slack, service):
-        busy, way = DiscordDm(discord), make_way(kind, discord, slack)
-        await busy.ask("busy")
-        await until(lambda: model.requests, why=service.text)
-        await way.ask("one")
-        await until_stored(own_store, "one")
-
-        await way.edit("two")
-        await until_stored(own_store, "two")
-        free.set()
-        await until(lambda: shows(way, "You said: two"), why=service.text)
-
-        assert len(model.requests) == 2
-
-
-@MENTIONS
-async def test_edits_without_another_text_and_of_older_questions_do_nothing(
-    kind: type[DiscordMention], own_store: Store, model: ModelEmulator
-) -> None:
-    async with serving_both(own_store, model) as (discord, slack, service):
-        way = make_way(kind, discord, slack)
-        await way.ask("one")
-        older = way.said
-        await until(lambda: offers_another(way), why=service.text)
-        await way.ask("two")
-        await until_remembered(own_store, "one", "two")
-        await until(lambda: offers_another(way), why=service.text)
-
-        await way.edit("two")
-        way.said = older
-        await way.edit("older")
-        await way.ask("three")
-        await until_remembered(own_store, "one", "two", "three")
-
-        assert way.finals() == ["You said: one", "You said: two", "You said: three"]
-        assert len(model.requests) == 3
-
-
-@MENTIONS
-async def test_retry_takes_the_question_as_it_stands_now(
-    kind: type[DiscordMention], own_store: Store, model: ModelEmulator
-) -> None:
-    async with serving_both(own_store, model) as (discord, slack, service):
-        way = make_way(kind, discord, slack)
-        await way.ask("one")
-        await until(lambda: offers_another(way), why=service.text)
-        model.fail("completions", status=402, body={"error": "no"}, times=99)
-        await way.edit("two")
-        await until(lambda: "There is no new answer" in way.finals()[0], why=service.text)
-        await until(lambda: offers_another(way), why=service.text)
-        before = way.finals()
-
-        model.heal()
-        await way.press()
-        await until(lambda: shows(way, "You said: two"), why=service.text)
-
-        assert before[0].startswith("You said: one\n\n")
-        await until_remembered(own_store, "two")
 
 
 @WAYS
@@ -255,27 +179,6 @@ async def test_a_deleted_answer_is_forgotten_with_its_question(
         await until_remembered(own_store, "one", "three")
 
         assert way.finals() == ["You said: one", "You said: three"]
-
-
-@pytest.mark.parametrize(
-    ("kind", "call"), [(DiscordDm, "POST /channels/.*/messages"), (SlackDm, "chat.postMessage")]
-)
-async def test_an_answer_that_is_deleted_before_its_post_returns_is_forgotten(
-    kind: type[DiscordDm | SlackDm], call: str, own_store: Store, model: ModelEmulator
-) -> None:
-    async with serving_both(own_store, model) as (discord, slack, service):
-        way = make_way(kind, discord, slack)
-        # The whole answer comes by one write.
-        model.chunk = 1000
-        (slack if isinstance(way, SlackDm) else discord).fail(call, "late", seconds=1.0)
-        await way.ask("one")
-        await until(way.finals, why=service.text)
-
-        await way.delete_answer()
-        await way.ask("two")
-        await until(lambda: shows(way, "You said: two"), why=service.text)
-
-        await until_remembered(own_store, "two")
 
 
 @WAYS

@@ -16,17 +16,13 @@ import pytest
 from huggingface_hub import close_session
 
 from bot.app import assistant
-from bot.commands.handlers import COMMANDS
 from bot.domain import Json
-from bot.errors import AnswerCut
 from bot.store import Store
-from bot.text.context import BEGIN
 from bot.tokens import tokenizers
-from tests.app.test_buttons import Scene
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import ModelEmulator
 from tests.emulators.slack import SlackEmulator
-from tests.support.process import DiscordMention, SlackMention, discord_variables, slack_variables
+from tests.support.process import discord_variables, slack_variables
 from tests.support.rooms import PLATFORMS, Platform, Room, asked, last_word, system, until_open
 from tests.support.service import Service, serving, starting
 from tests.support.settings import settings_of
@@ -219,71 +215,6 @@ async def test_parameters_of_a_thread_reach_the_model(
         (it.body.get("temperature"), it.body["max_tokens"]) for it in newcomer.router.requests
     ]
     assert chosen == [(None, settings_of().max_tokens), (0.5, 7)]
-
-
-@PLATFORMS
-async def test_what_was_said_before_and_what_is_quoted_is_read(
-    kind: type[Platform], newcomer: Newcomer
-) -> None:
-    async with newcomer.room(kind, "We deploy.") as room:
-        platform = room.platform
-        said = await room.say("On Monday.", person="Bob")
-
-        first = await newcomer.answered(room, "when?")
-        context = asked(newcomer.router)[-1]
-        if isinstance(platform, DiscordEmulator):
-            # Slack has no replies to one message of a thread.
-            text = f"{platform.bot_mention} surely?"
-            await platform.say(room.thread, room.people["Ann"], text, reply_to=said)
-            await until(lambda: len(room.answers()) == 2, why=room.answers)
-            await until_open(newcomer.store, 0)
-
-            assert "In reply to Bob: On Monday." in asked(newcomer.router)[-1]
-
-        assert first == "when?"
-        assert context.startswith(BEGIN)
-        assert "We deploy." in context
-        assert "On Monday." in context
-
-
-@PLATFORMS
-async def test_commands_tell_what_they_are_asked(kind: type[Platform], newcomer: Newcomer) -> None:
-    async with newcomer.room(kind) as room:
-        await newcomer.answered(room, "one")
-
-        names = "usage", "help", "model", "settings", "reset"
-        told = {name: await room.command(name) for name in names}
-        answer = await newcomer.answered(room, "two")
-
-        assert "1" in told["usage"]
-        assert all(name in told["help"] for name in COMMANDS)
-        assert all(told.values())
-        assert (answer, len(asked(newcomer.router))) == ("two", 1)
-
-
-@pytest.mark.parametrize("kind", [DiscordEmulator, SlackEmulator])
-async def test_regenerate_and_continue_go_on(kind: type[Platform], newcomer: Newcomer) -> None:
-    router = newcomer.router
-    async with newcomer.platform(kind) as platform:
-        if isinstance(platform, DiscordEmulator):
-            scene = Scene(DiscordMention(platform))
-        else:
-            scene = Scene(SlackMention(platform))
-        router.answer = "One."
-        await scene.talk.ask("Count.")
-        await until(lambda: "Regenerate" in str(scene.labels()), why=scene.labels)
-        await until_open(newcomer.store, 0)
-
-        router.answer, router.finish_reason = "One, two,", "length"
-        await scene.press("regenerate")
-        await until(lambda: "Continue" in str(scene.labels()), why=scene.labels)
-        await until_open(newcomer.store, 0)
-        router.answer, router.finish_reason = "three.", "stop"
-        await scene.press("continue")
-        await until(lambda: scene.texts()[-1] == "three.", why=scene.texts)
-        await until_open(newcomer.store, 0)
-
-        assert scene.texts() == [f"One, two,\n\n{AnswerCut.apology}", "three."]
 
 
 async def test_the_page_regenerates_continues_and_takes_parameters(newcomer: Newcomer) -> None:

@@ -143,7 +143,7 @@ def test_an_id_tells_whose_it_is(written: str, kinds: list[tuple[str, str]]) -> 
     assert kinds_of(written) == kinds
 
 
-@pytest.mark.parametrize("written", ["U0", "T1", "12345", "C0123ABCD", "u0123abcd", "@ann"])
+@pytest.mark.parametrize("written", ["", "U0", "T1", "12345", "C0123ABCD", "u0123abcd", "@ann"])
 async def test_what_looks_like_an_id_and_is_none_is_refused(own_store: Store, written: str) -> None:
     output = io.StringIO()
 

@@ -19,7 +19,7 @@ import redis
 
 from bot.errors import CannotStart, StoreUnavailable
 from bot.store import CONNECTIONS, Store, connect, store_errors
-from tests.support.outage import full, line
+from tests.support.outage import full
 from tests.support.process import alive
 from tests.support.waiting import until
 
@@ -87,14 +87,6 @@ def test_all_keys_carry_one_hash_tag() -> None:
     assert keys == {"parley:{0}:turn:discord:1", "parley:{0}:queue"}
 
 
-async def test_what_is_written_comes_back_as_text(store: Store) -> None:
-    await store.redis.set(store.key("greeting"), "grüß dich 👋")
-
-    found = await store.redis.get(store.key("greeting"))
-
-    assert found == "grüß dich 👋"
-
-
 async def test_a_full_server_takes_what_would_be_lost_and_nothing_else(own_store: Store) -> None:
     source = "return redis.call('SET', KEYS[1], ARGV[1])"
     key = own_store.key("greeting")
@@ -145,25 +137,15 @@ async def test_a_refused_command_is_a_store_error_with_its_cause(store: Store) -
     assert isinstance(caught.value.__cause__, redis.ResponseError)
 
 
-async def test_the_embedded_server_is_private(data_dir: Path) -> None:
+async def test_the_embedded_server_is_private_and_answers_what_is_on_disk(data_dir: Path) -> None:
     async with connect(url="", data_dir=data_dir) as store:
-        chosen = await store.redis.config_get("port")
+        names = ("port", "appendonly", "appendfsync", "maxmemory-policy")
+        chosen = await store.redis.config_get(*names)
         socket = Path(store.url.removeprefix("unix://"))
 
-        assert chosen == {"port": "0"}
+        assert [chosen[it] for it in names] == ["0", "yes", "always", "noeviction"]
         assert mode(socket) == "srwx------"
         assert mode(socket.parent) == "drwx------"
-
-
-async def test_the_embedded_server_answers_only_what_is_on_disk(data_dir: Path) -> None:
-    async with connect(url="", data_dir=data_dir) as store:
-        chosen = await store.redis.config_get("appendonly", "appendfsync", "maxmemory-policy")
-
-    assert chosen == {
-        "appendonly": "yes",
-        "appendfsync": "always",
-        "maxmemory-policy": "noeviction",
-    }
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="Linux alone shows it")
@@ -278,20 +260,6 @@ async def test_what_a_hanging_server_is_asked_fails(
             os.kill(pid, signal.SIGCONT)
 
 
-async def test_a_server_that_takes_nothing_more_does_not_spoil_the_end(
-    valkey_url: str, tmp_path: Path, data_dir: Path
-) -> None:
-    async with line(valkey_url, data_dir) as way:
-        async with connect(url=way.url, data_dir=tmp_path) as store:
-            await store.ping()
-            way.hold()
-            # More than the socket takes, so that closing it waits in vain.
-            sending = asyncio.create_task(store.command("ECHO", "x" * 20_000_000))
-            await asyncio.sleep(0.1)
-        sending.cancel()
-        await asyncio.gather(sending, return_exceptions=True)
-
-
 async def test_a_command_to_a_dead_server_fails(data_dir: Path) -> None:
     async with connect(url="", data_dir=data_dir) as owner:
         url = owner.url
@@ -319,17 +287,6 @@ async def test_a_data_dir_of_somebody_else_is_refused(data_dir: Path, tmp_path: 
 
     with pytest.raises(CannotStart, match=r"DATA_DIR=.*belongs to another user"):
         await connect(url="", data_dir=data_dir).__aenter__()
-
-
-async def test_a_data_dir_in_a_working_directory_that_is_gone_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "gone").mkdir()
-    monkeypatch.chdir(tmp_path / "gone")
-    (tmp_path / "gone").rmdir()
-
-    with pytest.raises(CannotStart, match="DATA_DIR="):
-        await connect(url="", data_dir=Path("data")).__aenter__()
 
 
 async def test_without_the_embedded_server_redis_url_is_asked_for(
@@ -507,13 +464,6 @@ async def test_a_store_of_another_format_is_refused_at_every_start(data_dir: Pat
             with pytest.raises(CannotStart, match="format 3"):
                 async with connect(url=store.url, data_dir=data_dir):
                     pass
-
-
-async def test_other_errors_of_a_script_are_told(store: Store) -> None:
-    run = store.script("return redis.call('HINCRBY', KEYS[1], 'field', 'no number')")
-
-    with pytest.raises(StoreUnavailable, match="not an integer"):
-        await run(keys=[store.key("hash")], args=[])
 
 
 async def test_bytes_that_are_no_text_can_be_read(store: Store) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -69,46 +70,40 @@ async def test_the_file_of_a_terminal_does_not_grow_for_ever(tmp_path: Path) -> 
     assert sum(file.stat().st_size for file in files) < 25_000_000
 
 
-def test_a_line_names_the_turn_on_which_its_task_works() -> None:
+@pytest.fixture
+def at_work() -> Iterator[None]:
     token = turn_in_work.set("discord:7")
-    try:
-        assert formatted("The model failed").endswith("The model failed (turn discord:7)")
-        assert formatted("Turn discord:7: the model failed").endswith(": the model failed")
-    finally:
-        turn_in_work.reset(token)
+    yield
+    turn_in_work.reset(token)
 
 
-def test_a_line_in_json_is_one_object_with_its_figures() -> None:
-    record = logging.LogRecord("bot", logging.INFO, "bot.py", 1, "Turn %s\n ended", ("t1",), None)
+@pytest.mark.usefixtures("at_work")
+def test_a_line_names_the_turn_on_which_its_task_works() -> None:
+    assert formatted("The model failed").endswith("The model failed (turn discord:7)")
+    assert formatted("Turn discord:7: the model failed").endswith(": the model failed")
+
+
+@pytest.mark.usefixtures("at_work")
+def test_a_line_in_json_is_one_masked_object_with_its_figures() -> None:
+    error = ValueError('hf_"secret of ours')
+    about = (type(error), error, None)
+    record = logging.LogRecord("bot", logging.INFO, "bot.py", 1, "Turn %s\n ended", ("t1",), about)
     record.figures = {"outcome": "done", "tries": 1}
-    token = turn_in_work.set("t1")
-    try:
-        line = JsonFormatter(settings_of()).format(record)
-    finally:
-        turn_in_work.reset(token)
+    line = JsonFormatter(settings_of(hf_token='hf_"secret')).format(record)
 
     found = json.loads(line)
     assert "\n" not in line
+    assert "secret" not in line
+    assert "ValueError: *** of ours" in found.pop("traceback")
     assert datetime.fromisoformat(found.pop("time")).tzinfo
     assert found == {
         "level": "info",
         "logger": "bot",
         "message": "Turn t1  ended",
-        "turn": "t1",
+        "turn": "discord:7",
         "outcome": "done",
         "tries": 1,
     }
-
-
-def test_a_traceback_in_json_is_masked_and_one_line() -> None:
-    error = ValueError('hf_"secret of ours')
-    about = (type(error), error, None)
-    record = logging.LogRecord("bot", logging.ERROR, "bot.py", 1, "Failed", (), about)
-    line = JsonFormatter(settings_of(hf_token='hf_"secret')).format(record)
-
-    assert "\n" not in line
-    assert "secret" not in line
-    assert "ValueError: *** of ours" in json.loads(line)["traceback"]
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 from prometheus_client import REGISTRY
@@ -23,6 +25,22 @@ def gauge(name: str, **labels: str) -> float:
     return value
 
 
+@asynccontextmanager
+async def served(store: Store, metrics: ProcessMetrics, **options: Any) -> AsyncIterator[str]:
+    """Serve these metrics; yield the address."""
+    chosen: dict[str, Any] = {"host": "127.0.0.1", "metrics_port": None, **options}
+    async with http.serve(
+        port=0,
+        store=store,
+        downtimes={},
+        posts={},
+        stopping=asyncio.Event(),
+        refresh_metrics=metrics.refresh,
+        **chosen,
+    ) as url:
+        yield url
+
+
 async def test_waiting_and_running_turns_are_counted_when_somebody_asks(store: Store) -> None:
     queue = make_queue(store)
     for number, thread in enumerate(("t1", "t1", "t2"), 1):
@@ -30,16 +48,7 @@ async def test_waiting_and_running_turns_are_counted_when_somebody_asks(store: S
     await take(queue)
     metrics = ProcessMetrics(queue, ["console", "web"], {"console": lambda: 0.0}, version="1.2")
     async with (
-        http.serve(
-            host="127.0.0.1",
-            port=0,
-            metrics_port=None,
-            store=store,
-            downtimes={},
-            posts={},
-            stopping=asyncio.Event(),
-            refresh_metrics=metrics.refresh,
-        ) as url,
+        served(store, metrics) as url,
         aiohttp.ClientSession() as session,
         session.get(f"{url}/metrics") as response,
     ):

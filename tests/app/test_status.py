@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 
 import pytest
 
-from bot.app import http
 from bot.app.metrics import ProcessMetrics
 from bot.app.status import show_status
 from bot.errors import CannotStart
 from bot.store import Store
+from tests.app.test_metrics import served
 from tests.emulators.model import ModelEmulator
 from tests.support.at_work import make_queue, make_turn
 from tests.support.settings import settings_of
@@ -23,16 +22,7 @@ async def test_the_status_of_the_process_is_printed_once_into_a_pipe(store: Stor
     await queue.admit(make_turn(1))
     metrics = ProcessMetrics(queue, ["console"], {"console": lambda: 0.0}, version="1.2.3")
     output = io.StringIO()
-    async with http.serve(
-        host="127.0.0.1",
-        port=0,
-        metrics_port=None,
-        store=store,
-        downtimes={},
-        posts={},
-        stopping=asyncio.Event(),
-        refresh_metrics=metrics.refresh,
-    ) as url:
+    async with served(store, metrics) as url:
         await show_status(settings_of(port=int(url.rpartition(":")[2])), output)
 
     first, waiting, _, head, *lines = output.getvalue().splitlines()
@@ -48,18 +38,9 @@ async def test_the_status_of_the_process_is_printed_once_into_a_pipe(store: Stor
 async def test_metrics_on_all_addresses_are_found(store: Store) -> None:
     port, output = free_port(), io.StringIO()
     metrics = ProcessMetrics(make_queue(store), ["console"], {}, version="1.2.3")
-    async with http.serve(
-        host="0.0.0.0",
-        port=0,
-        metrics_port=port,
-        metrics_host="0.0.0.0",
-        store=store,
-        downtimes={},
-        posts={},
-        stopping=asyncio.Event(),
-        refresh_metrics=metrics.refresh,
-    ):
-        await show_status(settings_of(metrics_host="0.0.0.0", metrics_port=port), output)
+    everywhere = "0.0.0.0"
+    async with served(store, metrics, host=everywhere, metrics_host=everywhere, metrics_port=port):
+        await show_status(settings_of(metrics_host=everywhere, metrics_port=port), output)
 
     assert output.getvalue().startswith("Parley 1.2.3, ")
 
@@ -73,13 +54,7 @@ async def test_a_page_that_is_served_hears(own_store: Store, model: ModelEmulato
     assert page[1] == "yes"
 
 
-async def test_without_a_process_it_says_what_to_do() -> None:
-    with pytest.raises(CannotStart, match="python -m bot run"):
-        await show_status(settings_of(port=1), io.StringIO())
-
-
-async def test_without_a_fixed_port_it_says_where_the_port_stands() -> None:
-    with pytest.raises(
-        CannotStart, match="PORT=NUMBER before it, as the bot's log says after \"Li"
-    ):
-        await show_status(settings_of(port=0), io.StringIO())
+@pytest.mark.parametrize(("port", "cure"), [(1, "python -m bot run"), (0, "PORT=NUMBER before it")])
+async def test_without_a_process_or_its_port_it_says_what_to_do(port: int, cure: str) -> None:
+    with pytest.raises(CannotStart, match=cure):
+        await show_status(settings_of(port=port), io.StringIO())

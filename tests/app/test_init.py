@@ -15,6 +15,7 @@ from bot.app import init as setup
 from bot.app.init import Terminal, init, write
 from bot.app.platforms import load_settings
 from bot.errors import CannotStart
+from bot.platform_spec import Question
 from config.settings import Settings
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import ModelEmulator
@@ -46,6 +47,20 @@ class Typist(Terminal):
         return "\n".join(self.lines)
 
 
+async def run(
+    folder: Path,
+    answers: Mapping[str, str | list[str]],
+    given: Mapping[str, str] | None = None,
+    questions: tuple[Question, ...] | None = None,
+) -> tuple[bool, Typist]:
+    """Have the questions answered, or the variables taken that are given."""
+    typist, asks = Typist(answers), given is None
+    works = await init(
+        typist, env_file=folder / ".env", environment=given or {}, asks=asks, questions=questions
+    )
+    return works, typist
+
+
 def loaded(env_file: Path) -> Settings:
     return load_settings({}, env_file)
 
@@ -61,16 +76,16 @@ async def test_a_new_operator_gets_a_file_that_works(tmp_path: Path) -> None:
                 "DATA_DIR": str(tmp_path / "data"),
             },
         )
-        typist = Typist(
+        works, typist = await run(
+            tmp_path,
             {
                 "DISCORD_TOKEN": discord.token,
                 "SLACK_BOT_TOKEN": slack.bot_token,
                 "SLACK_APP_TOKEN": slack.app_token,
                 "MODEL_URL": model.url,
                 "ALLOWED_SERVERS": discord.guild_id,
-            }
+            },
         )
-        works = await init(typist, env_file=env_file, environment={}, asks=True)
 
     found = loaded(env_file)
     assert works, typist.text
@@ -93,12 +108,13 @@ async def test_people_of_slack_are_asked_for_where_roles_would_let_none_of_them_
     write(tmp_path / ".env", {"DATA_DIR": str(tmp_path / "data")})
     role = "123456789012345678"
     people = {"SLACK_BOT_TOKEN": slack, "ALLOWED_ROLES": role, "ALLOWED_PEOPLE": "U0123ABCD"}
-    typist = Typist({"MODEL_ID": "none", **people})
+    admins = {"ADMINS": ["me", "U0123ABCF"]}
+    _, typist = await run(tmp_path, {"MODEL_ID": "none", **people, **admins})
 
-    await init(typist, env_file=tmp_path / ".env", environment={}, asks=True)
-
+    found = loaded(tmp_path / ".env")
     assert ("Slack has no roles" in typist.text) is bool(slack)
-    assert loaded(tmp_path / ".env").allowed_people == (("U0123ABCD",) if slack else ())
+    assert found.allowed_people == (("U0123ABCD",) if slack else ())
+    assert found.admins == ("U0123ABCF",)
 
 
 @pytest.mark.parametrize(
@@ -115,8 +131,7 @@ async def test_without_an_app_token_the_signing_secret_is_asked_for(
     async with SlackEmulator() as slack, ModelEmulator() as model:
         write(env_file, {"SLACK_API_URL": slack.api_url, "DATA_DIR": str(tmp_path / "data")})
         tokens = {"SLACK_BOT_TOKEN": slack.bot_token, "SLACK_SIGNING_SECRET": secret}
-        typist = Typist({**tokens, "MODEL_URL": model.url})
-        await init(typist, env_file=env_file, environment={}, asks=True)
+        _, typist = await run(tmp_path, {**tokens, "MODEL_URL": model.url})
 
     assert told in typist.lines
     assert value_of(loaded(env_file), "SLACK_SIGNING_SECRET") == secret
@@ -131,8 +146,7 @@ async def test_a_wrong_slack_token_is_corrected_at_its_own_question(tmp_path: Pa
             "SLACK_BOT_TOKEN": ["xapp-1", "xoxb-wrong", slack.bot_token],
             "SLACK_APP_TOKEN": ["xapp-wrong", slack.app_token],
         }
-        typist = Typist({**tokens, "MODEL_URL": model.url})
-        works = await init(typist, env_file=env_file, environment={}, asks=True)
+        works, typist = await run(tmp_path, {**tokens, "MODEL_URL": model.url})
 
     found = loaded(env_file)
     assert works, typist.text
@@ -155,8 +169,7 @@ async def test_a_slack_token_that_stays_wrong_is_not_asked_for_elsewhere_and_tol
     async with SlackEmulator() as slack, ModelEmulator() as model:
         write(env_file, {"SLACK_API_URL": slack.api_url, "DATA_DIR": str(tmp_path / "data")})
         tokens = {"SLACK_BOT_TOKEN": ["xoxb-wrong"] * 2, "SLACK_APP_TOKEN": [slack.app_token]}
-        typist = Typist({**tokens, "MODEL_URL": model.url})
-        works = await init(typist, env_file=env_file, environment={}, asks=True)
+        works, typist = await run(tmp_path, {**tokens, "MODEL_URL": model.url})
 
     assert not works
     assert typist.text.count("Slack: an app-level token with") == 1
@@ -173,8 +186,7 @@ async def test_a_workspace_that_is_not_allowed_is_told_at_the_end(tmp_path: Path
         others = {"SLACK_API_URL": slack.api_url, "DATA_DIR": str(tmp_path / "data")}
         write(env_file, {**others, "ALLOWED_SERVERS": "T0OTHER01"})
         tokens = {"SLACK_BOT_TOKEN": slack.bot_token, "SLACK_APP_TOKEN": slack.app_token}
-        typist = Typist({**tokens, "MODEL_URL": model.url})
-        works = await init(typist, env_file=env_file, environment={}, asks=True)
+        works, typist = await run(tmp_path, {**tokens, "MODEL_URL": model.url})
 
     assert not works
     assert "Please correct it" not in typist.text
@@ -183,35 +195,12 @@ async def test_a_workspace_that_is_not_allowed_is_told_at_the_end(tmp_path: Path
 
 async def test_unknown_names_are_told_and_kept(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("ALLOWED_GUILDS=1\nMODEL_ID=demo\n")
-    typist = Typist({"MODEL_ID": "none"})
-
-    works = await init(typist, env_file=tmp_path / ".env", environment={}, asks=True)
+    works, typist = await run(tmp_path, {"MODEL_ID": "none"})
 
     assert not works
     told = "ALLOWED_GUILDS in .env is unknown; did you mean ALLOWED_SERVERS?"
     assert typist.text.count(told) == 1
     assert "ALLOWED_GUILDS=1" in (tmp_path / ".env").read_text()
-
-
-async def test_a_script_with_a_misspelt_name_writes_nothing(tmp_path: Path) -> None:
-    typist, given = Typist({}), {"MODEL_URL": "http://here", "ALLOWED_GUILDS": "1", "PATH": "/bin"}
-
-    works = await init(
-        typist, env_file=tmp_path / ".env", environment=given, asks=False, questions=()
-    )
-
-    assert not works
-    assert "did you mean ALLOWED_SERVERS?" in typist.text
-    assert not (tmp_path / ".env").exists()
-
-
-async def test_admins_are_asked_for(tmp_path: Path) -> None:
-    write(tmp_path / ".env", {"DATA_DIR": str(tmp_path / "data")})
-    typist = Typist({"MODEL_ID": "none", "ADMINS": ["me", "U0123ABCD"]})
-
-    await init(typist, env_file=tmp_path / ".env", environment={}, asks=True)
-
-    assert loaded(tmp_path / ".env").admins == ("U0123ABCD",)
 
 
 async def test_in_a_clone_the_command_that_is_told_can_be_typed_as_it_is(
@@ -231,8 +220,9 @@ async def test_a_wrong_answer_is_told_and_asked_again(tmp_path: Path) -> None:
     env_file = tmp_path / ".env"
     async with DiscordEmulator() as discord, ModelEmulator() as model:
         write(env_file, {"DISCORD_API_URL": discord.api_url, "DATA_DIR": str(tmp_path / "data")})
-        typist = Typist({"DISCORD_TOKEN": ["wrong", discord.token], "MODEL_URL": model.url})
-        works = await init(typist, env_file=env_file, environment={}, asks=True)
+        works, typist = await run(
+            tmp_path, {"DISCORD_TOKEN": ["wrong", discord.token], "MODEL_URL": model.url}
+        )
 
     assert works, typist.text
     assert "DISCORD_TOKEN is refused by Discord" in typist.text
@@ -242,8 +232,9 @@ async def test_a_wrong_answer_is_told_and_asked_again(tmp_path: Path) -> None:
 async def test_the_same_wrong_answer_twice_is_kept(tmp_path: Path) -> None:
     env_file = tmp_path / ".env"
     write(env_file, {"DATA_DIR": str(tmp_path / "data"), "MODEL_ID": "demo"})
-    typist = Typist({"REDIS_URL": ["redis://127.0.0.1:9"] * 2, "MODEL_ID": "none"})
-    works = await init(typist, env_file=env_file, environment={}, asks=True)
+    works, typist = await run(
+        tmp_path, {"REDIS_URL": ["redis://127.0.0.1:9"] * 2, "MODEL_ID": "none"}
+    )
 
     assert not works
     assert "REDIS_URL (127.0.0.1:9) cannot be used" in typist.text
@@ -258,8 +249,7 @@ async def test_run_again_it_keeps_what_is_there(tmp_path: Path) -> None:
             f"DATA_DIR={tmp_path / 'data'}\nCAPACITY=7 # few\n"
         )
         env_file.write_text(before)
-        typist = Typist({"MODEL_ID": "none"})
-        await init(typist, env_file=env_file, environment={}, asks=True)
+        _, typist = await run(tmp_path, {"MODEL_ID": "none"})
 
     assert env_file.read_text() == before
     assert f"Enter keeps {discord.token[:4]}…" in typist.text
@@ -275,8 +265,7 @@ async def test_a_script_sets_variables_and_is_asked_nothing(tmp_path: Path) -> N
             "CAPACITY": "9",
             "PATH": "/bin",
         }
-        typist = Typist({})
-        works = await init(typist, env_file=env_file, environment=given, asks=False)
+        works, typist = await run(tmp_path, {}, given)
 
     assert works, typist.text
     assert not any(line.endswith(": ") for line in typist.lines)
@@ -284,14 +273,25 @@ async def test_a_script_sets_variables_and_is_asked_nothing(tmp_path: Path) -> N
     assert "\nPATH=" not in env_file.read_text()
 
 
-async def test_a_script_whose_token_is_wrong_writes_nothing(tmp_path: Path) -> None:
-    env_file = tmp_path / ".env"
-    async with DiscordEmulator() as discord:
-        given = {"DISCORD_TOKEN": "wrong", "DISCORD_API_URL": discord.api_url}
-        works = await init(Typist({}), env_file=env_file, environment=given, asks=False)
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ("DISCORD_TOKEN=wrong DISCORD_API_URL=http://127.0.0.1:9/api", "cannot log in"),
+        ("MODEL_URL=http://here ALLOWED_GUILDS=1 PATH=/bin", "did you mean ALLOWED_SERVERS?"),
+        ("MODEL_ID=demo QUESTIONS_PER_DAY=5 CAPACITY=many", "CAPACITY='many'"),
+    ],
+)
+async def test_a_script_with_a_mistake_writes_nothing(
+    variables: str, said: str, tmp_path: Path
+) -> None:
+    given = dict(word.split("=", 1) for word in variables.split())
+    # Loading the demo model takes long.
+    questions = tuple(it for it in setup.all_questions() if not it.variable.startswith("MODEL"))
+    works, typist = await run(tmp_path, {}, given, questions)
 
     assert not works
-    assert not env_file.exists()
+    assert said in typist.text
+    assert not (tmp_path / ".env").exists()
 
 
 @pytest.mark.parametrize(
@@ -378,19 +378,6 @@ async def test_what_cannot_be_read_or_written_is_told_before_the_first_question(
         with pytest.raises(CannotStart, match=name):
             await init(typist, env_file=tmp_path / name, environment={}, asks=True)
         assert typist.lines == []
-
-
-async def test_a_script_whose_other_variables_are_wrong_writes_nothing(tmp_path: Path) -> None:
-    typist = Typist({})
-    given = {"MODEL_ID": "demo", "QUESTIONS_PER_DAY": "5", "CAPACITY": "many"}
-    questions = tuple(it for it in setup.all_questions() if it.variable == "QUESTIONS_PER_DAY")
-    works = await init(
-        typist, env_file=tmp_path / ".env", environment=given, asks=False, questions=questions
-    )
-
-    assert not works
-    assert "CAPACITY='many'" in typist.text
-    assert os.listdir(tmp_path) == []  # noqa: PTH208 - no work for an event loop
 
 
 async def test_wrong_answers_and_passwords_are_not_shown(tmp_path: Path) -> None:

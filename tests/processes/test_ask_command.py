@@ -124,8 +124,10 @@ async def test_a_question_that_is_not_written_to_its_end_can_be_interrupted(
     tmp_path: Path, model: ModelEmulator
 ) -> None:
     async with asked(["-"], tmp_path, {"MODEL_URL": model.url}) as process:
-        await until(lambda: catches(process, signal.SIGTERM))
-        await asyncio.sleep(1)  # whatever it does by then
+        assert process.stdin
+        # More than a pipe holds: it reads by then.
+        process.stdin.write(b"x" * 500_000)
+        await until(lambda: not process.stdin.transport.get_write_buffer_size())  # type: ignore[union-attr]
         process.send_signal(signal.SIGINT)
         async with asyncio.timeout(LIMIT):
             await process.wait()

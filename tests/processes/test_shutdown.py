@@ -24,9 +24,9 @@ from tests.support.waiting import until
 LIMIT = 25.0  # seconds after the first signal, as docs/deploying.md promises
 # asyncio's own loop asks the resolver in a thread, for which Python waits at its end.
 HANGING_RESOLVER = """
-import socket, sys, time
+import pathlib, socket, sys, time
 sys.modules["uvloop"] = None
-socket.getaddrinfo = lambda *_, **__: time.sleep(600)
+socket.getaddrinfo = lambda *_, **__: (pathlib.Path("asked").touch(), time.sleep(600))
 """
 HANGING_IMPORT = """
 import sys
@@ -59,9 +59,7 @@ def test_the_limits_keep_the_promise() -> None:
 
 async def test_a_resolver_that_hangs_holds_up_nothing(data_dir: Path) -> None:
     async with running_bot(data_dir, runs_first=HANGING_RESOLVER) as running:
-        await until(lambda: "Answers come from" in running.text(), why=running.text)
-        # Nothing tells that the thread is in the resolver by now; before, the end is easy.
-        await asyncio.sleep(1)
+        await until((data_dir / "asked").exists, why=running.text)
         running.process.terminate()
 
         # Without a way around the resolver, only the limit of 24 seconds ends the process.
@@ -117,7 +115,7 @@ async def test_a_process_ends_in_time_even_if_its_reply_and_its_own_store_hang(
     model.delay = 3
     start = (
         "from bot.app.shutdown import ShutdownSignals, exit_process;"
-        " signals = ShutdownSignals(serves=True, exit_seconds=2); signals.install();"
+        " signals = ShutdownSignals(serves=True, exit_seconds=1); signals.install();"
         " from bot.__main__ import main; exit_process(main(signals))"
     )
     async with DiscordEmulator() as discord:
@@ -132,7 +130,7 @@ async def test_a_process_ends_in_time_even_if_its_reply_and_its_own_store_hang(
             os.kill(pid, signal.SIGSTOP)
             try:
                 running.process.terminate()
-                await asyncio.sleep(1)
+                await asyncio.sleep(0.5)
                 running.process.terminate()  # the time counts from the first signal
 
                 # Without the limit, only the drain of 20 seconds would end the process.

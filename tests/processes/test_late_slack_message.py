@@ -18,8 +18,8 @@ async def test_what_a_stopped_process_has_posted_late_is_deleted(data_dir: Path)
         ModelEmulator() as model,
         SlackEmulator() as slack,
     ):
-        # Slow enough that the fault is set before the first post.
-        model.first_delay, model.delay = 2.0, 1.0
+        first_word = asyncio.Event()
+        model.fail("completions", "late", gate=first_word)
         variables = slack_variables(slack, model)
         mention = SlackMention(slack)
         async with bot("slack", "worker", data_dir=data_dir, variables=variables) as first:
@@ -29,9 +29,9 @@ async def test_what_a_stopped_process_has_posted_late_is_deleted(data_dir: Path)
             # The request is applied late, and its answer is lost.
             landing = asyncio.Event()
             slack.fail("chat.startStream", "drop", applied=True, gate=landing)
+            first_word.set()
             await until(lambda: not slack.pending_faults, why=first.text)
             first.pause()
-            model.first_delay = model.delay = 0.0
 
             async with bot("worker", data_dir=data_dir, variables=variables) as second:
                 await until(

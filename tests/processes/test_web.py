@@ -7,6 +7,8 @@ import os
 import pty
 import signal
 import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from bot.store import connect
@@ -17,7 +19,7 @@ from tests.support.web_page import browser, free_port, new_talk, web_variables
 
 
 async def test_an_open_page_lives_through_every_death(data_dir: Path, model: ModelEmulator) -> None:
-    speak_slowly(model, seconds=2.0)
+    speak_slowly(model, seconds=10.0)
     port, talk = free_port(), new_talk()
     address = f"http://127.0.0.1:{port}"
     async with connect(url="", data_dir=data_dir) as store:
@@ -32,6 +34,7 @@ async def test_an_open_page_lives_through_every_death(data_dir: Path, model: Mod
                 await until(lambda: len(screen.answer(name)) > 40, why=screen.__str__)
                 worker.kill()
                 await worker.process.wait()
+                speak_slowly(model, seconds=1.0)
                 async with second:
                     await until(lambda: screen.is_done(name), why=screen.__str__)
                     connections = screen.states
@@ -56,55 +59,47 @@ async def test_an_open_page_lives_through_every_death(data_dir: Path, model: Mod
     assert [one["id"] for one in listed] == [talk]
 
 
-async def test_a_terminal_is_told_where_the_page_is(
-    data_dir: Path, valkey_url: str, model: ModelEmulator
-) -> None:
+@asynccontextmanager
+async def at_a_terminal(
+    data_dir: Path, variables: dict[str, str], sought: bytes
+) -> AsyncIterator[str]:
+    """Yield the line with these words that a terminal shows; it leaves with 0 at the end."""
     ours, theirs = pty.openpty()
-    variables = web_variables(model, REDIS_URL=valkey_url)
     try:
         async with bot(data_dir=data_dir, variables=variables, stdin=theirs) as running:
             assert running.process.stdout
+            line = b""
             async with asyncio.timeout(60):
-                while b"The same in your browser: " not in (
-                    told := await running.process.stdout.readline()
-                ):
-                    assert told
-            address = told.decode().split()[-1]
-            async with browser(address) as person:
-                _, me = await person.get("/api/me")
-            os.write(ours, b"/quit\n")
-            async with asyncio.timeout(60):
-                status = await running.process.wait()
+                while sought not in line:
+                    line = await running.process.stdout.readline()
+                    assert line
+                yield line.decode()
+                os.write(ours, b"/quit\n")
+                assert await running.process.wait() == 0
     finally:
         os.close(ours)
         os.close(theirs)
 
-    assert me["model"] == "emulated"
-    assert status == 0
 
-
-async def test_a_terminal_is_told_that_the_port_of_the_page_is_taken(
+async def test_a_terminal_shows_where_the_page_is(
     data_dir: Path, valkey_url: str, model: ModelEmulator
 ) -> None:
-    ours, theirs = pty.openpty()
-    try:
-        with socket.create_server(("127.0.0.1", 0)) as other:
-            port = str(other.getsockname()[1])
-            variables = web_variables(model, REDIS_URL=valkey_url, WEB_PORT=port)
-            async with bot(data_dir=data_dir, variables=variables, stdin=theirs) as running:
-                assert running.process.stdout
-                async with asyncio.timeout(60):
-                    while b"There is no page for your browser" not in (
-                        told := await running.process.stdout.readline()
-                    ):
-                        assert told
-                os.write(ours, b"/quit\n")
-                async with asyncio.timeout(60):
-                    status = await running.process.wait()
-    finally:
-        os.close(ours)
-        os.close(theirs)
+    variables = web_variables(model, REDIS_URL=valkey_url)
+    async with (
+        at_a_terminal(data_dir, variables, b"The same in your browser: ") as line,
+        browser(line.split()[-1]) as person,
+    ):
+        _, me = await person.get("/api/me")
 
-    assert f"port {port} is taken" in told.decode()
-    assert b"WEB_PORT" in told
-    assert status == 0
+    assert me["model"] == "emulated"
+
+
+async def test_a_terminal_shows_that_the_port_of_the_page_is_taken(
+    data_dir: Path, valkey_url: str, model: ModelEmulator
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        variables = web_variables(model, REDIS_URL=valkey_url, WEB_PORT=port)
+        async with at_a_terminal(data_dir, variables, b"There is no page for your browser") as line:
+            assert f"port {port} is taken" in line
+            assert "WEB_PORT" in line

@@ -478,23 +478,34 @@ def hand_on(env_file: Path, environment: MutableMapping[str, str]) -> None:
             environment.setdefault(name, text)
 
 
+def read_lines(env_file: Path) -> list[Binding]:
+    """Return the lines of a file; a missing one has none. Raises SettingsError."""
+    try:
+        # The encoding drops the byte order mark of some editors.
+        with env_file.open(encoding="utf-8-sig", newline="") as stream:
+            return list(parse_stream(stream))
+    except (FileNotFoundError, IsADirectoryError):  # some people's virtual environment is .env
+        return []
+    except OSError as error:
+        raise SettingsError(f"{env_file} cannot be read: {error.strerror}") from error
+    except UnicodeError as error:
+        raise SettingsError(f"{env_file} is not a text in UTF-8") from error
+
+
+def values_of(lines: Sequence[Binding]) -> dict[str, str]:
+    """Return the variables that the lines set; the last line of a variable wins."""
+    # Variables inside a value are not replaced: a password may contain a dollar sign.
+    return {line.key: (line.value or "").strip() for line in lines if line.key}
+
+
 def read(env_file: Path, known: Collection[str]) -> tuple[dict[str, str], list[str]]:
     """Return the variables that a file sets, and its mistakes; `known` are all names."""
     try:
-        # The encoding drops the byte order mark of some editors.
-        with env_file.open(encoding="utf-8-sig") as stream:
-            lines = list(parse_stream(stream))
-    except (FileNotFoundError, IsADirectoryError):  # some people's virtual environment is .env
-        return {}, []
-    except OSError as error:
-        return {}, [f"{env_file} cannot be read: {error.strerror}"]
-    except UnicodeError:
-        return {}, [f"{env_file} is not a text in UTF-8"]
-    # Variables inside a value are not replaced: a password may contain a dollar sign.
-    texts = {line.key: (line.value or "").strip() for line in lines if line.key}
-    return {name: text for name, text in texts.items() if text}, list(
-        _line_mistakes(lines, env_file.name, known)
-    )
+        lines = read_lines(env_file)
+    except SettingsError as error:
+        return {}, [str(error)]
+    texts = {name: text for name, text in values_of(lines).items() if text}
+    return texts, list(_line_mistakes(lines, env_file.name, known))
 
 
 def _line_mistakes(lines: list[Binding], file: str, known: Collection[str]) -> Iterator[str]:
@@ -510,7 +521,7 @@ def _line_mistakes(lines: list[Binding], file: str, known: Collection[str]) -> I
         is_empty = line.key and line.value is not None and not line.value.strip()
         if is_empty and not _EMPTY.fullmatch(text.partition("=")[2]):
             yield f"{line.key} in {file} has no value, but a comment: put that on a line of its own"
-    last = {line.key: (line.value or "").strip() for line in lines if line.key}
+    last = values_of(lines)
     for line in lines:
         if line.key and (line.value or "").strip() not in ("", last[line.key]):
             yield f"{line.key} stands in {file} twice, with different values: keep one of them"

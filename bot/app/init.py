@@ -12,14 +12,22 @@ from functools import partial
 from getpass import getpass
 from pathlib import Path
 
-from dotenv.parser import Binding, parse_stream
+from dotenv.parser import Binding
 
 from bot.app import check
 from bot.app.platforms import all_specs, load_settings, remote_specs
 from bot.errors import CannotStart
 from bot.platform_spec import Question
 from bot.text.sanitize import strip_controls
-from config.settings import Settings, SettingsError, read, shown_url, variables
+from config.settings import (
+    Settings,
+    SettingsError,
+    read,
+    read_lines,
+    shown_url,
+    values_of,
+    variables,
+)
 
 EXAMPLE = Path(".env.example")
 _PLAIN = re.compile(r"[\w./:@%+,=~-]*")
@@ -101,11 +109,12 @@ async def init(
 
     What the file has stays if a person answers with nothing. Without `asks` the answers are those
     of the environment, and nothing is written if one of them does not work.
-    Raises CannotStart if the file cannot be read or written, before anything is asked.
+    Raises SettingsError and CannotStart if the file cannot be read or written, before anything is
+    asked.
     """
     questions = all_questions() if questions is None else questions
     ours = variables(all_specs())
-    known = {name: text for name, text in _values(_lines(env_file)).items() if name in ours}
+    known = {name: text for name, text in values_of(read_lines(env_file)).items() if name in ours}
     # To report an unwritable folder before anything is asked.
     _replacement(env_file).unlink()
     given = {} if asks else {name: text for name, text in environment.items() if text.strip()}
@@ -233,8 +242,8 @@ def write(env_file: Path, chosen: Mapping[str, str]) -> None:
 
     Raises CannotStart; the file is then as it was.
     """
-    lines = _lines(env_file if env_file.exists() else EXAMPLE)
-    known = _values(lines)
+    lines = read_lines(env_file if env_file.exists() else EXAMPLE)
+    known = values_of(lines)
     changed = {name: text for name, text in chosen.items() if text != known.get(name, "")}
     texts = [_line(it, changed) for it in lines]
     if texts and not texts[-1].endswith("\n") and changed.keys() - known:
@@ -251,23 +260,6 @@ def write(env_file: Path, chosen: Mapping[str, str]) -> None:
         new.unlink(missing_ok=True)
 
 
-def _lines(env_file: Path) -> list[Binding]:
-    try:
-        with env_file.open(encoding="utf-8-sig", newline="") as stream:
-            return list(parse_stream(stream))
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise CannotStart(f"{env_file} cannot be read: {error.strerror}") from error
-    except UnicodeError as error:
-        raise CannotStart(f"{env_file} is not a text in UTF-8") from error
-
-
-def _values(lines: list[Binding]) -> dict[str, str]:
-    """Return the variables that the lines set; the last line of a variable wins."""
-    return {line.key: (line.value or "").strip() for line in lines if line.key}
-
-
 def _line(old: Binding, changed: Mapping[str, str]) -> str:
     """Return a line unchanged, or with its new value, empty lines before it and `export`."""
     text = old.original.string
@@ -281,17 +273,18 @@ def _line(old: Binding, changed: Mapping[str, str]) -> str:
 def _replacement(env_file: Path) -> Path:
     """Return a new empty file in the same folder, which the file's owner alone may read."""
     file = env_file.resolve()  # a link stays a link
+    if file.is_dir():
+        raise CannotStart(f"{env_file} is a folder")
+    owner = file.stat().st_uid if os.name == "posix" and file.exists() else None
+    if owner is not None and owner != os.geteuid() != 0:
+        raise CannotStart(f"{env_file} belongs to another user, who has to do this")
     try:
         number, name = tempfile.mkstemp(dir=file.parent, prefix=".env-")
         os.close(number)
-    except OSError as error:
-        raise _cannot_write(env_file, error) from error
-    try:
-        if os.name == "posix" and file.exists() and (owner := file.stat().st_uid) != os.geteuid():
+        if owner is not None:
             os.chown(name, owner, -1)
     except OSError as error:
-        Path(name).unlink()
-        raise CannotStart(f"{env_file} belongs to another user, who has to do this") from error
+        raise _cannot_write(env_file, error) from error
     return Path(name)
 
 

@@ -16,7 +16,7 @@ from bot.app.init import Terminal, init, write
 from bot.app.platforms import load_settings
 from bot.errors import CannotStart
 from bot.platform_spec import Question
-from config.settings import Settings
+from config.settings import Settings, SettingsError
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import ModelEmulator
 from tests.emulators.slack import SlackEmulator
@@ -375,7 +375,7 @@ async def test_what_cannot_be_read_or_written_is_told_before_the_first_question(
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     for name in ("binary", "folder", "loop", "missing/.env"):
         typist = Typist({})
-        with pytest.raises(CannotStart, match=name):
+        with pytest.raises((CannotStart, SettingsError), match=name):
             await init(typist, env_file=tmp_path / name, environment={}, asks=True)
         assert typist.lines == []
 

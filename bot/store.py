@@ -189,7 +189,9 @@ async def connect(*, url: str, data_dir: Path, prefix: str = "parley") -> AsyncI
         stack.push_async_callback(_close, client)
         if url:
             await _check_version(client)
-            await _warn_of_loss(client)
+            if faults := await _faults(client):
+                problems = " and ".join(f"{fault} ({cure})" for fault, cure in faults)
+                log.warning("The store %s %s: turns can be lost", _server(client), problems)
         store = Store(client=client, url=used_url, prefix=prefix)
         stack.push_async_callback(store.close)
         await _check_format(store)
@@ -259,12 +261,6 @@ async def _check_version(client: redis.asyncio.Redis) -> None:
             f"REDIS_URL ({_server(client)}) is {name} {version};"
             f" Parley needs {name} {oldest} or newer"
         )
-
-
-async def _warn_of_loss(client: redis.asyncio.Redis) -> None:
-    if faults := await _faults(client):
-        problems = " and ".join(f"{fault} ({cure})" for fault, cure in faults)
-        log.warning("The store %s %s: turns can be lost", _server(client), problems)
 
 
 async def _faults(client: redis.asyncio.Redis) -> list[tuple[str, str]]:

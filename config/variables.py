@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 ON = ("on", "true", "yes", "1")
-OFF = ("off", "false", "no", "0")
 
 _N = TypeVar("_N", int, float)
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,29 +118,25 @@ def within(least: float, most: float, kind: Callable[[str], _N] = int) -> Callab
 port_number = within(0, 65535)
 
 
-def switch(text: str) -> bool:
-    """Return whether a text means on."""
-    if text.lower() not in ON + OFF:
-        raise ValueError("is neither on nor off")
-    return text.lower() in ON
+def _choice(values: Mapping[str, _T], problem: str) -> Callable[[str], _T]:
+    """Parse one of these words, in any case."""
+
+    def parse(text: str) -> _T:
+        if text.lower() not in values:
+            raise ValueError(problem)
+        return values[text.lower()]
+
+    return parse
 
 
-def switch_or_auto(text: str) -> bool | None:
-    """Return whether a text means on; None for auto."""
-    if text.lower() not in ("auto", *ON, *OFF):
-        raise ValueError("is none of auto, on and off")
-    return None if text.lower() == "auto" else switch(text)
+_SWITCH = dict.fromkeys(ON, True) | dict.fromkeys(("off", "false", "no", "0"), False)
+switch = _choice(_SWITCH, "is neither on nor off")
+switch_or_auto = _choice({"auto": None, **_SWITCH}, "is none of auto, on and off")
 
 
 def one_of(choices: Collection[str]) -> Callable[[str], str]:
     """Parse one of these words, in any case."""
-
-    def parse(text: str) -> str:
-        if text.lower() not in choices:
-            raise ValueError(f"is none of {', '.join(choices)}")
-        return text.lower()
-
-    return parse
+    return _choice({it: it for it in choices}, f"is none of {', '.join(choices)}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,8 +102,14 @@ async def examine_settings(settings: Settings) -> AsyncIterator[Finding]:
     roles = _roles(settings)
     check_settings(settings, roles)
     yield Finding("Settings", f"The bot would run as {', '.join(sorted(roles))}")
-    if remote_specs(settings):
-        yield _access(settings)
+    names = ("allowed_servers", "allowed_channels", "allowed_people", "allowed_roles")
+    chosen = [name.upper() for name in names if getattr(settings, name)]
+    if chosen and remote_specs(settings):
+        yield Finding("Settings", f"Who may use the bot: {', '.join(chosen)}")
+    elif remote_specs(settings):
+        text = "Anybody who can write to the bot may use it, and spends what the model costs"
+        cure = "set ALLOWED_SERVERS, ALLOWED_CHANNELS, ALLOWED_ROLES or ALLOWED_PEOPLE, or quotas"
+        yield Finding("Settings", text, cure)
     for finding in closed_or_open(settings):
         yield finding
 
@@ -112,18 +118,6 @@ def _roles(settings: Settings) -> frozenset[str]:
     # Without a platform, as if run in a terminal.
     local = (spec.name for spec in all_specs() if spec.local)
     return choose_roles((), settings) if remote_specs(settings) else frozenset((*local, WORKER))
-
-
-def _access(settings: Settings) -> Finding:
-    names = ("allowed_servers", "allowed_channels", "allowed_people", "allowed_roles")
-    chosen = [name.upper() for name in names if getattr(settings, name)]
-    if chosen:
-        return Finding("Settings", f"Who may use the bot: {', '.join(chosen)}")
-    return Finding(
-        "Settings",
-        "Anybody who can write to the bot may use it, and spends what the model costs",
-        "set ALLOWED_SERVERS, ALLOWED_CHANNELS, ALLOWED_ROLES or ALLOWED_PEOPLE, or quotas",
-    )
 
 
 async def _examine_files(settings: Settings, env_file: Path) -> AsyncIterator[Finding]:

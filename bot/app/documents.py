@@ -5,7 +5,6 @@ python -m bot.app.documents
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import Field
 from pathlib import Path
 from typing import Any
@@ -28,14 +27,12 @@ def example() -> str:
 
 def table() -> str:
     """Return the table of docs/settings.md."""
-    return _BEGIN + "".join(f"| {' | '.join(row)} |\n" for row in _rows())
-
-
-def _rows() -> Iterator[tuple[str, str, str]]:
+    text = _BEGIN
     for name, variable in variables(all_specs()).items():
         default = _default(name, variable)
         shown = "a short one" if " " in default else f"`{default}`" if default else ""
-        yield f"`{name}`", shown, variable.metadata["meaning"]
+        text += f"| `{name}` | {shown} | {variable.metadata['meaning']} |\n"
+    return text
 
 
 def _default(name: str, variable: Field[Any]) -> str:

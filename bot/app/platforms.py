@@ -244,32 +244,25 @@ def closed_or_open(settings: Settings) -> Iterator[Finding]:
     """Yield each list and page that admits nobody, and a page that sets no limit."""
     for spec in all_specs():
         yield from spec.findings(settings)
+    people = (*settings.allowed_people, *settings.admins)
     for spec in remote_specs(settings):
-        yield from _closed_to_people(settings, spec)
-        yield from _closed_in_places(settings, spec)
-
-
-def _closed_to_people(settings: Settings, spec: PlatformSpec) -> Iterator[Finding]:
-    lists = settings.allowed_people or settings.allowed_roles
-    has_roles = "role" in spec.ids
-    named = (*settings.allowed_people, *settings.admins)
-    if lists and not (has_roles and settings.allowed_roles) and not spec.own_ids(named):
-        if settings.allowed_roles:
-            text = f"ALLOWED_ROLES lets nobody in on {spec.title}, which has no roles"
-        else:
+        by_role = "role" in spec.ids and settings.allowed_roles
+        if (settings.allowed_people or settings.allowed_roles) and not (
+            by_role or spec.own_ids(people)
+        ):
             text = f"ALLOWED_PEOPLE names nobody of {spec.title}: nobody is answered there"
-        cure = " or ALLOWED_ROLES" if has_roles else ""
-        cure = f"add people of {spec.title} to ALLOWED_PEOPLE{cure}"
-        yield Finding("Settings", text, cure, wrong=True)
-
-
-def _closed_in_places(settings: Settings, spec: PlatformSpec) -> Iterator[Finding]:
-    form = spec.ids.get("server")
-    server = (form and form.noun) or "server"
-    for name, ids, one in (
-        ("ALLOWED_SERVERS", settings.allowed_servers, server),
-        ("ALLOWED_CHANNELS", settings.allowed_channels, "channel"),
-    ):
-        if ids and not spec.own_ids(ids):
-            text = f"{name} names no {one} of {spec.title}: nobody is answered in channels there"
-            yield Finding("Settings", text, f"add the id of a {one} of {spec.title} to {name}")
+            if settings.allowed_roles:
+                text = f"ALLOWED_ROLES lets nobody in on {spec.title}, which has no roles"
+            roles = " or ALLOWED_ROLES" if "role" in spec.ids else ""
+            cure = f"add people of {spec.title} to ALLOWED_PEOPLE{roles}"
+            yield Finding("Settings", text, cure, wrong=True)
+        form = spec.ids.get("server")
+        for name, ids, one in (
+            ("ALLOWED_SERVERS", settings.allowed_servers, (form and form.noun) or "server"),
+            ("ALLOWED_CHANNELS", settings.allowed_channels, "channel"),
+        ):
+            if ids and not spec.own_ids(ids):
+                text = (
+                    f"{name} names no {one} of {spec.title}: nobody is answered in channels there"
+                )
+                yield Finding("Settings", text, f"add the id of a {one} of {spec.title} to {name}")

@@ -127,21 +127,16 @@ async def until_stopped(
         stop.set()
         stopping.cancel()
         # No new turns are admitted while the worker finishes its replies.
-        listeners = [task for name, task in tasks.items() if name != WORKER]
-        await _cancel_repeatedly(listeners, cancel_seconds)
+        pending = {task for name, task in tasks.items() if name != WORKER}
+        # discord.py waits by `asyncio.wait_for`, which may lose a cancellation (Python 3.11).
+        while pending:
+            for task in pending:
+                task.cancel()
+            _, pending = await asyncio.wait(pending, timeout=cancel_seconds)
         await asyncio.gather(*tasks.values(), return_exceptions=True)
     for task in tasks.values():
         if not task.cancelled():
             task.result()
-
-
-async def _cancel_repeatedly(tasks: Sequence[asyncio.Task[Any]], seconds: float) -> None:
-    # discord.py waits by `asyncio.wait_for`, which may lose a cancellation (Python 3.11).
-    pending = set(tasks)
-    while pending:
-        for task in pending:
-            task.cancel()
-        _, pending = await asyncio.wait(pending, timeout=seconds)
 
 
 async def _open(

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-from collections.abc import Callable
 
 import pytest
 
-from bot.reply.draft import BEGINNING_LEFT_OUT
 from bot.store import Store
 from bot.text.context import BEGIN, END, NOTICE
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import ModelEmulator
 from tests.emulators.slack import SlackEmulator
 from tests.support.process import (
-    DiscordDm,
     DiscordMention,
-    SlackDm,
     SlackMention,
     offers_another,
     shows,
     slack_variables,
 )
-from tests.support.rooms import PLATFORMS, Platform, Room, asked, served, system, until_open
+from tests.support.rooms import PLATFORMS, Platform, asked, served, system
 from tests.support.service import serving, serving_both, serving_discord
 from tests.support.waiting import until
 
@@ -90,80 +85,6 @@ async def test_in_a_thread_with_one_person_nothing_is_read(
         thread = discord.thread_of(discord.screen(discord.channel_id)[0].id)
         assert not [it for it in discord.requests if it.call == f"GET /channels/{thread}/messages"]
         assert not [it for it in slack.requests if it.method == "conversations.replies"]
-
-
-@pytest.mark.parametrize(("kind", "way"), [(DiscordEmulator, DiscordDm), (SlackEmulator, SlackDm)])
-async def test_that_the_beginning_no_longer_fits_is_told_once_over_restarts(
-    kind: type[Platform],
-    way: Callable[[Platform], DiscordDm | SlackDm],
-    own_store: Store,
-    model: ModelEmulator,
-) -> None:
-    limits = {"CONTEXT_TOKENS": "900", "MAX_TOKENS": "100", "SYSTEM_PROMPT": "Be kind."}
-    async with kind() as platform:
-        dm = way(platform)
-        for begun in (0, 3):
-            async with served(platform, own_store, model, variables=limits) as service:
-                for number in range(begun, begun + 3):
-                    await dm.ask(f"{number} " + "why? " * 40)
-                    await until(lambda n=number: len(dm.finals()) > n, why=service.text)  # type: ignore[misc]
-                    await until_open(own_store, 0)
-
-        told = [BEGINNING_LEFT_OUT in text for text in dm.finals()]
-
-    assert (len(told), told.count(True), told[0]) == (6, 1, False)
-    assert len(asked(model)) < 6
-
-
-@PLATFORMS
-async def test_a_turn_that_is_tried_again_shows_the_same_context(
-    kind: type[Platform], own_store: Store, model: ModelEmulator
-) -> None:
-    never = asyncio.Event()
-    model.fail("completions", "late", gate=never)
-    async with kind() as platform:
-        room = Room(platform)
-        await room.begin("We deploy.")
-        said = await room.say("On Monday.", person="Bob")
-        async with served(platform, own_store, model, drain=0.1) as service:
-            await room.call("when?")
-            await until(lambda: model.requests, why=service.text)
-        first = asked(model)
-        # Read again, it would be another.
-        await room.edit(said, "On Friday.")
-        model.heal()
-
-        async with served(platform, own_store, model) as service:
-            await until(room.answers, why=service.text)
-
-        assert "On Monday." in first[0]
-        assert asked(model) == first
-
-
-@PLATFORMS
-async def test_a_context_is_forgotten_with_its_message_and_with_its_thread(
-    kind: type[Platform], own_store: Store, model: ModelEmulator
-) -> None:
-    async with kind() as platform, served(platform, own_store, model) as service:
-        room = Room(platform)
-        await room.begin("We deploy.")
-        said = [await room.say(text, person="Bob") for text in ("On Monday.", "Hush!")]
-        await room.call("when?")
-        await until(lambda: len(room.answers()) == 1, why=service.text)
-        await until_open(own_store, 0)
-
-        await room.delete(said[1])
-        await room.call("where?")
-        await until(lambda: len(room.answers()) == 2, why=service.text)
-        await until_open(own_store, 0)
-        deleted = str(asked(model))
-        await room.command("reset")
-        await room.call("who?")
-        await until(lambda: len(room.answers()) == 3, why=service.text)
-
-        assert "Hush!" in str(model.requests[0].messages)
-        assert ("On Monday." in deleted, "Hush!" in deleted) == (True, False)
-        assert asked(model) == ["who?"]
 
 
 @PLATFORMS

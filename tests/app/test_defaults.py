@@ -163,29 +163,6 @@ async def test_a_question_is_answered_with_a_persona_in_every_window(
 
 
 @PLATFORMS
-async def test_a_persona_of_a_server_holds_in_its_threads(
-    kind: type[Platform], newcomer: Newcomer
-) -> None:
-    async with newcomer.room(kind) as room:
-        platform = room.platform
-        if isinstance(platform, DiscordEmulator):
-            mona = platform.user("Mona", manages="server")
-            options = {"text": PERSONA, "where": "server"}
-            used = await platform.slash(room.thread, mona, "parley persona", **options)
-            await until(lambda: platform.original(used))
-        else:
-            mona = platform.user("Mona", role="admin")
-            await platform.slash(platform.channel_id, mona, "/parley", "persona")
-            await until(lambda: (form := platform.modal(mona)) and form.fields)
-            await platform.submit(mona, persona=PERSONA, scope="server")
-
-        answer = await newcomer.answered(room, "why now?")
-
-        assert answer == "now?"
-        assert PERSONA in system(newcomer.router)
-
-
-@PLATFORMS
 async def test_parameters_of_a_thread_reach_the_model(
     kind: type[Platform], newcomer: Newcomer
 ) -> None:

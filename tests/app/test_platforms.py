@@ -115,30 +115,6 @@ async def test_wrong_tokens_are_all_reported_at_once(store: Store) -> None:
     assert "SLACK_BOT_TOKEN" in second
 
 
-async def test_each_platform_tells_at_the_start_who_the_bot_is_there(
-    store: Store, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO)
-
-    def said(begins: str) -> list[str]:
-        return [line for line in caplog.messages if line.startswith(begins)]
-
-    async with (
-        DiscordEmulator() as discord,
-        SlackEmulator() as slack,
-        opened(store, discord, slack) as platforms,
-        listening(platforms),
-    ):
-        await until(lambda: bool(said("Discord: logged in as") and said("Slack: connected as")))
-
-    (line,) = said("Discord: logged in as parley")
-    assert line.endswith("in 1 servers; Message Content Intent is on")
-    assert said("Slack: connected as") == [
-        f"Slack: connected as @parley ({slack.bot_user_id}) to workspace Parley ({slack.team_id})"
-        " over Socket Mode; missing scopes: none"
-    ]
-
-
 @pytest.mark.parametrize(
     ("named", "required", "needs"),
     [

@@ -33,22 +33,3 @@ async def test_a_private_question_is_in_no_prompt_of_a_public_one(
         assert [one.ephemeral for one in answers if one] == [True, False, True]
         assert "secret" not in shown
         assert "my secret" in str(model.requests[-1].messages)
-
-
-async def test_a_summary_reads_what_was_said_and_only_its_person_sees_it(
-    own_store: Store, model: ModelEmulator
-) -> None:
-    async with serving_discord(own_store, model) as (discord, _):
-        ada, bob, channel = discord.user("Ada"), discord.user("Bob"), discord.channel_id
-        first = await discord.say(channel, bob, "We deploy on Friday.")
-        await discord.say(channel, ada, "On Monday.")
-
-        chosen = await discord.choose(first, ada, "Summarise from here")
-        await until(lambda: is_answered(discord, chosen))
-
-        prompt = str(model.requests[-1].messages[-1])
-        shown = discord.original(chosen)
-        assert "Bob: We deploy on Friday." in prompt
-        assert "Ada: On Monday." in prompt
-        assert shown
-        assert shown.ephemeral

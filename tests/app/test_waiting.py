@@ -9,7 +9,6 @@ from functools import partial
 
 import pytest
 
-from adapters.slack.reply.status import RECEIVED
 from bot.domain import Delta, Retrying
 from bot.errors import ModelBusy
 from bot.ports import Platform, Surface
@@ -65,32 +64,6 @@ async def test_while_all_places_of_the_worker_are_taken_those_who_ask_see_a_sign
         for way, text in asked:
             await until(lambda w=way, t=text: shows(w, f"You said: {t}"), why=service.text)  # type: ignore[misc]
         assert slack.shown_status(slack.channel_id, thread.said) == ""
-
-
-async def test_at_the_top_level_of_a_slack_dm_the_sign_is_a_sentence(
-    own_store: Store, model: ModelEmulator
-) -> None:
-    free = asyncio.Event()
-    async with serving_both(own_store, model, CAPACITY="1") as (discord, slack, service):
-        busy, dm, thread = DiscordDm(discord), SlackDm(slack), SlackMention(slack)
-        await dm.ask("one")
-        await until(lambda: offers_another(dm), why=service.text)
-        model.fail("completions", "late", gate=free)
-        await busy.ask("two")
-        await until(lambda: len(model.requests) == 2, why=service.text)
-
-        await dm.ask("three")
-        await until(lambda: slack.ephemerals, why=service.text)
-        # It holds for an edit, and for what is asked behind it.
-        await dm.edit("anew")
-        await dm.ask("four")
-        await thread.ask("five")
-        status = partial(slack.shown_status, slack.channel_id, thread.said)
-        await until(lambda: status() == "is thinking...", why=service.text)
-
-        assert [(one.text, one.user_id) for one in slack.ephemerals] == [(RECEIVED, dm.person)]
-        free.set()
-        await until(lambda: shows(dm, "You said: one", "You said: anew\n\nfour"))
 
 
 async def test_while_the_model_is_silent_all_who_ask_or_press_see_a_sign(

@@ -198,7 +198,6 @@ async def test_metrics_are_on_the_public_port_where_it_is_loopback(
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
-@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
 async def test_metrics_with_a_port_of_their_own_are_there_alone(host: str, store: Store) -> None:
     port, paths = free_port(), ("livez", "readyz", "metrics", "in")
     async with door(store, host=host, metrics_port=port) as url:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import bot
-from bot.errors import ModelDenied, ModelError, PromptRefused
+from bot.errors import ModelError, PromptRefused
 from config.settings import Settings
 from tests.emulators.model import ModelEmulator
 from tests.support.waiting import until
@@ -76,29 +76,6 @@ async def test_an_answer_that_begins_anew_is_returned_once(
     assert said == "one two three four five"
 
 
-async def test_a_fallback_is_asked_for_a_script_too(chosen: Path, model: ModelEmulator) -> None:
-    model.models = ("first", "second")
-    choose(chosen, MODEL_URL=model.url, MODEL_ID="first", MODEL_FALLBACKS="second")
-    model.fail_as("forbidden token")
-    async with bot.asking() as ask:
-        said = await ask("Hello")
-
-    assert said == "You said: Hello"
-    assert model.requests[-1].body["model"] == "second"
-
-
-async def test_what_a_model_refuses_is_told_as_to_an_operator(
-    chosen: Path, model: ModelEmulator
-) -> None:
-    choose(chosen, MODEL_URL=model.url, MODEL_API_KEY="secret-key")
-    model.fail_as("wrong key")
-    async with bot.asking() as ask:
-        with pytest.raises(ModelDenied, match="set MODEL_API_KEY") as refused:
-            await ask("Hello")
-
-    assert "secret-key" not in str(refused.value)
-
-
 @pytest.mark.parametrize(
     ("name", "value", "told"),
     [
@@ -142,15 +119,6 @@ async def test_a_question_that_is_too_long_loses_its_middle_and_the_log_says_so(
     assert "[…]" in said
     (record,) = [each for each in caplog.records if each.name == "bot.app.ask"]
     assert record.levelno == logging.WARNING
-
-
-async def test_bytes_that_are_no_text_are_asked_all_the_same(
-    chosen: Path, model: ModelEmulator
-) -> None:
-    async with bot.asking() as ask:
-        said = await ask("caf\udce9")  # as Python reads what is no UTF-8
-
-    assert said == "You said: caf\ufffd"
 
 
 async def test_who_is_cancelled_hangs_up(chosen: Path, model: ModelEmulator) -> None:

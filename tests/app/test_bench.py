@@ -7,12 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import cast
-from xml.etree import ElementTree
 
 import pytest
 
 from bench.bound import Budget, Rate
-from bench.plot import drawing
 from bench.scene import Answer, Scene, play
 from bench.stage import Question, Stage
 from bench.table import Row, table
@@ -133,24 +131,12 @@ class TestTable:
 
         assert "1.04, rested 5.1" in cells
 
-    def test_the_end_that_the_budget_forces_is_told(self) -> None:
-        assert "end ≥ 3.4 s)" in table([replace(ROW, sharing=15)])
-
     def test_an_incomplete_reply_has_no_ratio(self) -> None:
         scene = replace(SCENE, answers=(WHOLE, replace(WHOLE, ended=None)))
 
         line = table([replace(ROW, scene=scene)]).splitlines()[2]
 
         assert "| (0.50)        | -     |" in line
-
-
-class TestDrawing:
-    def test_it_is_an_svg_with_a_line_for_each_bot_and_the_model(self) -> None:
-        rows = [ROW, replace(ROW, peer="naive"), replace(ROW, replies=20)]
-
-        root = ElementTree.fromstring(drawing(rows))
-
-        assert len(list(root.iter("{http://www.w3.org/2000/svg}polyline"))) == 3 + 2
 
 
 class TestTokens:

@@ -31,8 +31,6 @@ from tests.support.process import (
     DiscordDm,
     DiscordMention,
     DiscordSlash,
-    InDiscord,
-    InSlack,
     SlackDm,
     SlackMention,
     SlackSlash,
@@ -260,24 +258,6 @@ async def test_as_many_questions_are_answered_at_once_as_the_capacity(
     assert model.most_running == capacity
 
 
-async def test_half_a_character_in_a_name_or_a_question_costs_no_answer(
-    own_store: Store, model: ModelEmulator
-) -> None:
-    async with serving_both(own_store, model) as (discord, slack, service):
-        ways: list[InDiscord | InSlack] = [
-            DiscordMention(discord),
-            DiscordSlash(discord),
-            SlackMention(slack),
-            SlackSlash(slack),
-        ]
-        for way in ways:
-            platform = slack if isinstance(way, InSlack) else discord
-            way.person = platform.user("A\ud83d")
-            await way.ask("What is \ud83d it?")
-        for way in ways:
-            await until(way.finals, why=service.text)
-
-
 async def test_an_event_delivered_three_times_is_answered_once(
     own_store: Store, model: ModelEmulator
 ) -> None:
@@ -461,40 +441,6 @@ async def test_events_that_arrive_during_the_stop_are_answered_by_the_next_servi
 async def status(session: aiohttp.ClientSession, url: str) -> int:
     async with session.get(url) as answer:
         return answer.status
-
-
-async def test_a_service_that_discord_refuses_is_not_ready_and_says_so_without_an_address(
-    own_store: Store, model: ModelEmulator
-) -> None:
-    async with DiscordEmulator() as discord, aiohttp.ClientSession() as session:
-        discord.refuse_connections()
-        variables = discord_variables(discord, model)
-        async with serving(own_store, variables=variables) as service:
-            async with session.get(f"{service.address}/readyz") as answer:
-                refused = answer.status, await answer.text()
-            discord.accept_connections()
-            async with asyncio.timeout(60):
-                while await status(session, f"{service.address}/readyz") != 200:
-                    await asyncio.sleep(0.02)
-
-    assert refused == (503, "Discord is not connected\n")
-
-
-async def test_a_wrong_token_of_one_platform_leaves_the_other_answering(
-    own_store: Store, model: ModelEmulator
-) -> None:
-    async with DiscordEmulator() as discord, SlackEmulator() as slack:
-        variables = discord_variables(discord, model) | slack_variables(slack, model)
-        variables["DISCORD_TOKEN"] = "secret-1"
-        async with serving(own_store, variables=variables) as service:
-            way = SlackDm(slack)
-            await until(slack.connected.is_set)
-            await way.ask("What is it?")
-            await until(way.finals, why=service.text)
-
-    (line,) = service.errors()
-    assert "DISCORD_TOKEN" in line
-    assert "secret-1" not in line
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from tests.support.at_work import (
     working,
 )
 from tests.support.fakes import FakeModel, FakePlatform
-from tests.support.stored import Stored, load, stored, to_json
+from tests.support.stored import Stored, load, stored
 
 PLATFORMS = ("discord", "slack", "web")
 RELEASED = sorted(STORES.glob("*.json"), key=lambda it: it.name)
@@ -70,18 +70,6 @@ async def test_a_released_store_has_the_format_of_this_version(store: Store, rel
 
     async with connect(url=store.url, data_dir=Path(), prefix=store.key().removesuffix(":{0}")):
         assert await store.command("GET", store.key("format")) == FORMAT
-
-
-async def test_a_store_that_is_put_back_is_the_same(store: Store, released: str) -> None:
-    found = await load(store, released)
-
-    def values(of: list[Stored]) -> list[tuple[str, str, object]]:
-        # The others may be gone before they are read.
-        lasting = [one for one in of if not 0 <= one.expires_ms < 250_000]
-        return [(one.name, one.kind, one.value) for one in lasting]
-
-    assert values(await stored(store)) == values(found)
-    assert to_json(found) == released
 
 
 async def test_what_waits_or_runs_in_an_older_store_is_answered_in_order(

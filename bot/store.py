@@ -82,12 +82,7 @@ class Store:
     """
 
     def __init__(
-        self,
-        *,
-        client: redis.asyncio.Redis,
-        url: str,
-        prefix: str,
-        ping_pause: float = PING_PAUSE,
+        self, *, client: redis.asyncio.Redis, url: str, prefix: str, ping_pause: float = PING_PAUSE
     ) -> None:
         self.redis = client
         self.url = url

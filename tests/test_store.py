@@ -242,9 +242,7 @@ async def test_a_long_data_dir_works_too(data_dir: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "ask",
-    [Store.ping, lambda store: store.command("GET", "a")],
-    ids=["ping", "command"],
+    "ask", [Store.ping, lambda store: store.command("GET", "a")], ids=["ping", "command"]
 )
 async def test_what_a_hanging_server_is_asked_fails(
     data_dir: Path, ask: Callable[[Store], Awaitable[object]]

@@ -61,12 +61,7 @@ async def invite(*, token: str, api_url: str) -> str:
 
 
 async def examine(
-    *,
-    token: str,
-    api_url: str,
-    servers: Sequence[str],
-    channels: Sequence[str],
-    sharded: bool,
+    *, token: str, api_url: str, servers: Sequence[str], channels: Sequence[str], sharded: bool
 ) -> AsyncIterator[Finding]:
     """Yield what works and what does not, for the bot and in these servers and channels.
 

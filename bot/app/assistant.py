@@ -278,10 +278,7 @@ async def _open_offered(
     if info.models and name not in info.models:
         log.warning("%s does not serve %s, which MODELS names", connection.server, name)
     return await _open_model(
-        _with_room(settings, info.context),
-        *(stack, connection),
-        is_watched=True,
-        is_strict=True,
+        _with_room(settings, info.context), *(stack, connection), is_watched=True, is_strict=True
     )
 
 

@@ -157,11 +157,7 @@ class Platforms:
 
 
 async def open_platforms(
-    process: Process,
-    stack: AsyncExitStack,
-    *,
-    answers: bool,
-    retry_seconds: float = RETRY_SECONDS,
+    process: Process, stack: AsyncExitStack, *, answers: bool, retry_seconds: float = RETRY_SECONDS
 ) -> Platforms:
     """Connect the platforms that the roles need, and import no others.
 

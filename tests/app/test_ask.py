@@ -146,5 +146,5 @@ async def test_an_answer_grows_and_knows_what_was_said_before(
     assert len(said) > 1
     assert all(later.startswith(earlier) for earlier, later in pairwise(said))
     assert [each["content"] for each in model.requests[0].messages] == [
-        *("Be brief.", "First", "Second", "And?"),
+        *("Be brief.", "First", "Second", "And?")
     ]

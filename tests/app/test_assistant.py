@@ -187,9 +187,7 @@ def with_choices(emulator: ModelEmulator, data_dir: Path, max_tokens: int = 100)
     )
 
 
-async def test_each_question_goes_to_the_model_that_is_chosen_in_its_manner(
-    tmp_path: Path,
-) -> None:
+async def test_each_question_goes_to_the_model_that_is_chosen_in_its_manner(tmp_path: Path) -> None:
     async with ModelEmulator() as emulator:
         settings = with_choices(emulator, tmp_path)
         async with open_assistant(settings, asyncio.Event()) as mind:

@@ -195,11 +195,7 @@ ROLE, ANN, BEN = "123456789012345678", "123456789012345679", "U0123ABCD"
     ],
 )
 async def test_lists_that_leave_a_platform_out_are_told_by_the_check_and_by_the_start(
-    lists: dict[str, str],
-    line: str,
-    store: Store,
-    tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
+    lists: dict[str, str], line: str, store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with scene(store, tmp_path) as it:
         _, said = await it.check(**lists)

@@ -268,10 +268,7 @@ async def test_a_connection_whose_answer_nobody_reads_ends_in_time(store: Store)
 
     async with (
         door(store, {"/in": answer_for_ever}, connection_seconds=0.2) as url,
-        raw(url) as (
-            _,
-            writer,
-        ),
+        raw(url) as (_, writer),
     ):
         writer.transport.pause_reading()  # type: ignore[attr-defined]
         writer.write(POST + b"Content-Length: 0\r\n\r\n")
@@ -455,9 +452,7 @@ async def test_a_person_pushes_out_only_their_own_connections(
     assert [one.levelno for one in caplog.records] == [logging.WARNING]
 
 
-async def test_pages_leave_the_process_half_of_its_files(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_pages_leave_the_process_half_of_its_files(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hardware, "allow_files", lambda _: 20)
     async with pages() as url, AsyncExitStack() as stack:
         known = []

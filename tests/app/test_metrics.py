@@ -75,10 +75,7 @@ async def test_the_next_turn_tells_how_long_it_has_waited(store: Store) -> None:
 
 
 async def test_a_platform_that_is_away_is_not_connected(store: Store) -> None:
-    downtimes: dict[str, Callable[[], float]] = {
-        "discord": lambda: 3.0,
-        "slack": lambda: math.inf,
-    }
+    downtimes: dict[str, Callable[[], float]] = {"discord": lambda: 3.0, "slack": lambda: math.inf}
     await ProcessMetrics(make_queue(store), [], downtimes, version="").refresh()
 
     assert gauge("platform_connected", platform="discord") == 0
@@ -86,10 +83,7 @@ async def test_a_platform_that_is_away_is_not_connected(store: Store) -> None:
 
 
 async def test_without_the_store_the_queue_is_unknown(valkey_url: str, data_dir: Path) -> None:
-    async with (
-        line(valkey_url, data_dir) as way,
-        connect(url=way.url, data_dir=data_dir) as store,
-    ):
+    async with line(valkey_url, data_dir) as way, connect(url=way.url, data_dir=data_dir) as store:
         await way.cut()
         await ProcessMetrics(make_queue(store), ["console"], {}, version="").refresh()
 

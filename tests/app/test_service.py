@@ -42,12 +42,7 @@ from tests.support.process import (
     slack_variables,
     speak_slowly,
 )
-from tests.support.service import (
-    serving,
-    serving_both,
-    serving_discord,
-    starting,
-)
+from tests.support.service import serving, serving_both, serving_discord, starting
 from tests.support.settings import settings_of
 from tests.support.waiting import until
 
@@ -315,8 +310,7 @@ async def test_a_refusal_of_the_model_is_a_calm_apology_and_counted(
 
 
 @pytest.mark.parametrize(
-    ("how", "error"),
-    [("hang", errors.ModelSilent), ("drop", errors.ModelUnavailable)],
+    ("how", "error"), [("hang", errors.ModelSilent), ("drop", errors.ModelUnavailable)]
 )
 async def test_a_model_that_breaks_off_leaves_the_text_so_far(
     how: How, error: type[errors.ModelError], own_store: Store, model: ModelEmulator
@@ -326,8 +320,7 @@ async def test_a_model_that_breaks_off_leaves_the_text_so_far(
         way = DiscordDm(discord)
         await way.ask("What is it?")
         await until(
-            lambda: way.finals() == [f"You said: What i\n\n{error.apology}"],
-            why=way.answers,
+            lambda: way.finals() == [f"You said: What i\n\n{error.apology}"], why=way.answers
         )
 
     assert service.errors() == []

@@ -188,10 +188,7 @@ async def test_a_killed_process_is_followed_by_one_that_finishes_its_messages(
             await until(partial(offers_another, anew), why=second.text)
 
     exchanges = await remembered_in(data_dir)
-    assert sorted(each.question for each in exchanges) == [
-        *["What is it?"] * 2,
-        "What was it?",
-    ]
+    assert sorted(each.question for each in exchanges) == [*["What is it?"] * 2, "What was it?"]
     assert {each.answer for each in exchanges} == {ANSWER}
 
 

@@ -107,10 +107,7 @@ async def test_without_the_embedded_store_the_variable_to_set_is_named(
     data_dir: Path, model: ModelEmulator
 ) -> None:
     async with process.bot(
-        data_dir=data_dir,
-        variables={"MODEL_URL": model.url},
-        stdin=PIPE,
-        start=("-c", UNLIKE_UNIX),
+        data_dir=data_dir, variables={"MODEL_URL": model.url}, stdin=PIPE, start=("-c", UNLIKE_UNIX)
     ) as running:
         status = await running.process.wait()
 

@@ -210,16 +210,14 @@ class Asking:
 async def asking() -> AsyncIterator[Asking]:
     """Open the configured model for the block; raises ModelError if that fails."""
     async with AsyncExitStack() as stack:
-        yield Asking(await _open(stack, asyncio.Event()))
-
-
-async def _open(stack: AsyncExitStack, stop: asyncio.Event) -> Assistant:
-    try:
-        settings = load_settings(os.environ, Path(".env"))
-        hand_on(Path(".env"), os.environ)
-        return await stack.enter_async_context(open_assistant(settings, stop))
-    except (SettingsError, CannotStart) as error:
-        raise ModelError(str(error)) from error
+        try:
+            settings = load_settings(os.environ, Path(".env"))
+            hand_on(Path(".env"), os.environ)
+            opening = open_assistant(settings, asyncio.Event())
+            assistant = await stack.enter_async_context(opening)
+        except (SettingsError, CannotStart) as error:
+            raise ModelError(str(error)) from error
+        yield Asking(assistant)
 
 
 class SharedAssistant:
@@ -236,8 +234,7 @@ class SharedAssistant:
         self._thread = threading.Thread(target=self._run, name="bot.ask", daemon=True)
         self._stack = AsyncExitStack()
         self._opening = asyncio.Lock()
-        self._stop = asyncio.Event()
-        self._assistant: Assistant | None = None
+        self._asking: Asking | None = None
         self._thread.start()
         atexit.register(self._close)
 
@@ -259,12 +256,12 @@ class SharedAssistant:
     async def _answer(self, text: str) -> str:
         async with self._opening:
             # After a failure the next question tries again.
-            self._assistant = self._assistant or await _open(self._stack, self._stop)
-        return await joined(stream_answer(self._assistant, text))
+            if self._asking is None:
+                self._asking = await self._stack.enter_async_context(asking())
+        return await self._asking(text)
 
     def _run(self) -> None:
         self._loop.run_forever()
-        self._stop.set()
         self._loop.run_until_complete(self._stack.aclose())
         # Questions of daemon threads may still be open.
         self._loop.run_until_complete(cancelled(*asyncio.all_tasks(self._loop)))

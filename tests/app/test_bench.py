@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from types import SimpleNamespace
-from typing import cast
+from dataclasses import replace
 
 import pytest
 
 from bench.bound import Budget, Rate
-from bench.scene import Answer, Scene, play
-from bench.stage import Question, Stage
+from bench.scene import Answer, Scene
 from bench.table import Row, table
 from bench.tokens import KINDS, main
-from tests.emulators.model.asked import Asked
-from tests.emulators.timeline import Delta, Freshness, Moment
+from tests.emulators.timeline import Freshness
 from tests.tokens.test_estimate import v3
 
 DISCORD = Budget(posts=Rate(5, 5.0), edits=Rate(5, 5.0))
@@ -46,71 +40,6 @@ class TestBound:
     def test_the_last_reply_waits_for_the_last_round_of_posts(self) -> None:
         assert DISCORD.forced(SPOKEN, 20, way=0.04) == pytest.approx(15 - SPOKEN + 0.04)
         assert DISCORD.forced(SPOKEN, 5, way=0.04) == 0.04
-
-
-@dataclass
-class FakeStage:
-    """A platform where one bot has asked the model and shown something; every question is 7."""
-
-    texts: tuple[str, ...]
-    spoken: str = "Answer 7: one.\n\nTwo."
-    made: list[FakeCall] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        asked = Asked("POST /", at=2.0, headers={}, finished=True)
-        asked.body = {"messages": [{"role": "user", "content": "question 7"}]}
-        asked.deltas = [Delta(3.0, self.spoken)]
-        self.model = SimpleNamespace(requests=[asked])
-
-    async def ask(self, numbers: Sequence[int]) -> list[Question]:
-        self.made += [FakeCall(limited=False), FakeCall(limited=True)]
-        return [Question(number, at=1.9, channel="1", id=str(number)) for number in numbers]
-
-    def moments(self, question: Question) -> list[Moment]:
-        return [Moment(4.0 + n, "post", str(n), text) for n, text in enumerate(self.texts)]
-
-    def stoppable(self, question: Question) -> bool:
-        return False
-
-    def calls(self) -> list[FakeCall]:
-        return self.made
-
-
-@dataclass
-class FakeCall:
-    limited: bool
-
-
-class TestScene:
-    @pytest.mark.parametrize(
-        ("texts", "incomplete"),
-        [
-            (("Answer 7: one.\n\nTwo.",), 0),
-            (("Answer 7: one.", "Two."), 0),
-            (("Answer 7: one. Two.",), 1),
-            (("Answer 7: one.",), 1),
-            (("Answer 7: one.\n\nTwo.", "Two."), 1),
-        ],
-    )
-    async def test_an_answer_is_complete_as_the_model_gave_it(
-        self, monkeypatch: pytest.MonkeyPatch, texts: tuple[str, ...], incomplete: int
-    ) -> None:
-        monkeypatch.setattr("bench.scene.QUIET", 0.0)
-
-        scene = await play(cast("Stage", FakeStage(texts)), os.getpid(), [7], idle=0.0)
-
-        assert scene.incomplete == incomplete
-
-    async def test_it_counts_calls_refusals_and_what_the_process_took(self) -> None:
-        stage = FakeStage(("Answer 7: one.\n\nTwo.",), made=[FakeCall(limited=True)])
-
-        scene = await play(cast("Stage", stage), os.getpid(), [7], idle=0.0)
-
-        (answer,) = scene.answers
-        assert (scene.calls, scene.refused) == (2, 1)
-        assert answer.asked == pytest.approx(0.1)
-        assert answer.ended == pytest.approx(1.0)
-        assert scene.processor > 0
 
 
 class TestTable:

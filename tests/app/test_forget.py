@@ -111,24 +111,6 @@ async def test_forget_me_leaves_nothing_of_those_who_ask_for_it(
         assert not [each for each in later if QUESTION in each]
 
 
-async def test_a_forgotten_server_leaves_nothing(own_store: Store, model: ModelEmulator) -> None:
-    model.answer = ANSWER
-    async with serving_both(own_store, model) as (discord, slack, service):
-        in_discord = [way(discord) for way in (DiscordMention, DiscordSlash)]
-        in_slack = [way(slack) for way in (SlackMention, SlackDm, SlackSlash)]
-        for way in (*in_discord, *in_slack):
-            await way.ask(QUESTION)
-        ended = len(in_discord) + len(in_slack)
-        await until(lambda: service.text().count("ended: platform=") == ended, why=service.text)
-        servers = [discord.guild_id, slack.team_id]
-    assert len(await with_traces(own_store, *servers)) > 20
-
-    for server in servers:
-        await forget(make_settings(own_store, {}), server, io.StringIO())
-
-    assert await with_traces(own_store, QUESTION, "walrus", *servers) == []
-
-
 @pytest.mark.parametrize(
     ("written", "kinds"),
     [

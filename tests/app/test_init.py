@@ -216,19 +216,6 @@ async def test_in_a_clone_the_command_that_is_told_can_be_typed_as_it_is(
     assert "what `.venv/bin/python -m bot manifest` prints" in typist.text
 
 
-async def test_a_wrong_answer_is_told_and_asked_again(tmp_path: Path) -> None:
-    env_file = tmp_path / ".env"
-    async with DiscordEmulator() as discord, ModelEmulator() as model:
-        write(env_file, {"DISCORD_API_URL": discord.api_url, "DATA_DIR": str(tmp_path / "data")})
-        works, typist = await run(
-            tmp_path, {"DISCORD_TOKEN": ["wrong", discord.token], "MODEL_URL": model.url}
-        )
-
-    assert works, typist.text
-    assert "DISCORD_TOKEN is refused by Discord" in typist.text
-    assert value_of(loaded(env_file), "DISCORD_TOKEN") == discord.token
-
-
 async def test_the_same_wrong_answer_twice_is_kept(tmp_path: Path) -> None:
     env_file = tmp_path / ".env"
     write(env_file, {"DATA_DIR": str(tmp_path / "data"), "MODEL_ID": "demo"})

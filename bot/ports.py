@@ -27,14 +27,12 @@ class Model(Protocol):
     @property
     def name(self) -> str:
         """The model's name as the operator knows it."""
-        ...
 
     def chosen(self, preferences: Preferences) -> Model:
         """Return the model for these preferences; itself if they are empty.
 
         If the preferred model is gone, another one answers, and a Start names it.
         """
-        ...
 
     def stream(self, prompt: Sequence[Message]) -> AsyncGenerator[Delta]:
         """Yield deltas, none of them empty, until the answer is complete. Raises ModelError.
@@ -43,7 +41,6 @@ class Model(Protocol):
         no failure: the answer reached the longest allowed length. Closing the iterator early
         closes the connection.
         """
-        ...
 
 
 class Surface(Protocol):
@@ -52,12 +49,10 @@ class Surface(Protocol):
     @property
     def limit(self) -> int:
         """The most that `measure` may return for the text of one page."""
-        ...
 
     @property
     def shows_work(self) -> bool:
         """Whether the platform shows that the bot is working before there is a message."""
-        ...
 
     def budget(self, page: Page, *, new: bool) -> EditBudget | None:
         """Return the edit budget that writing this page uses; a `new` page is posted.
@@ -65,15 +60,12 @@ class Surface(Protocol):
         None if the write takes its slot itself. Such a write does not wait: without a free slot it
         raises WriteDelayed, and this method then returns the budget of another kind of write.
         """
-        ...
 
     def measure(self, text: str) -> int:
         """Return the size of `text` as the platform counts it, after escaping."""
-        ...
 
     async def post(self, page: Page) -> str:
         """Post a new page and return its message id. Raises SurfaceError."""
-        ...
 
     async def edit(self, message_id: str, page: Page) -> None:
         """Replace the content of a message with this page. Raises SurfaceError.
@@ -81,7 +73,6 @@ class Surface(Protocol):
         A page without text deletes the message: the answer has fewer pages than an earlier attempt
         has posted.
         """
-        ...
 
 
 class PartlyRead(SurfaceError):
@@ -98,7 +89,6 @@ class Platform(Protocol):
     @property
     def name(self) -> str:
         """The platform's name in thread keys."""
-        ...
 
     def surface(
         self, turn: Turn, purpose: Purpose = Purpose.ANSWER
@@ -109,7 +99,6 @@ class Platform(Protocol):
         Entering raises PlaceGone if the bot cannot write there, WriteDelayed if the platform asks
         to wait, and WriteFailed if the platform cannot be reached.
         """
-        ...
 
     async def read_context(self, turn: Turn, *, since: str, most: int) -> Sequence[ContextMessage]:
         """Return the messages before a question in its channel or thread, oldest first.
@@ -119,7 +108,6 @@ class Platform(Protocol):
         if the question begins the conversation or is in a direct message. Raises SurfaceError;
         PartlyRead with the first of them if there are too many.
         """
-        ...
 
     async def orphaned_messages(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
         """Return the messages, except these, that attempts at a turn may have left behind.
@@ -128,7 +116,6 @@ class Platform(Protocol):
         is returned, too, if it still has a Stop button, which no ended reply has. Raises
         SurfaceError.
         """
-        ...
 
 
 class Downtime:

@@ -70,7 +70,6 @@ class Script(Protocol):
 
     async def __call__(self, *, keys: Sequence[str], args: Sequence[str | int | float]) -> Any:
         """Run the script and return its answer."""
-        ...
 
 
 class Store:

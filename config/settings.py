@@ -100,11 +100,6 @@ class PlatformSettings:
         """The path on HOST and PORT to which the platform posts its events; "" if it does not."""
         return ""
 
-    @property
-    def server(self) -> str:
-        """The address of the platform's server, if it has one."""
-        return ""
-
     def ports(self) -> Mapping[str, tuple[str, int]]:
         """Return the host and port on which its role listens, by the variable of the port."""
         return {}

@@ -65,11 +65,6 @@ class DiscordSettings(PlatformSettings):
         """Whether there is a token."""
         return bool(self.token)
 
-    @property
-    def server(self) -> str:
-        """The address of the REST API."""
-        return self.api_url or "https://discord.com"
-
     def mistakes(self, settings: Settings) -> Iterator[str]:
         """Yield that all servers would be left."""
         if settings.leave_other_servers and not PLATFORM.own_ids(settings.allowed_servers):

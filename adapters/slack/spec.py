@@ -83,11 +83,6 @@ class SlackSettings(PlatformSettings):
         """The path of events, if they do not come over Socket Mode."""
         return "" if self.app_token else "/slack/events"
 
-    @property
-    def server(self) -> str:
-        """The address of the Web API."""
-        return self.api_url or "https://slack.com"
-
     def lacks(self) -> Iterator[str]:
         """Yield that nothing brings its events."""
         if not (self.app_token or self.signing_secret):

@@ -9,11 +9,9 @@ import stat
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing, suppress
-from email.utils import parsedate_to_datetime
 from functools import partial
 from pathlib import Path
 from typing import TextIO
-from urllib.parse import urljoin
 
 import aiohttp
 
@@ -39,8 +37,6 @@ from bot.store import connect, examine_server
 from config.settings import Settings
 
 PART_SECONDS = 45.0  # limit of one check; loading a local model takes long
-_TIME_SECONDS = 10.0
-_CLOCK_SECONDS = 60.0  # some platforms refuse requests whose time differs by five minutes
 _PRIVATE = 0o077
 _PROMPT = [Message("user", "Say yes.")]
 
@@ -60,7 +56,6 @@ async def check(settings: Settings, output: TextIO, *, env_file: Path) -> bool:
         ("Model", lambda: examine_model(settings)),
         *((it.title, partial(it.examine, settings)) for it in remote_specs(settings) if it.examine),
         ("Ports", lambda: _ports(settings)),
-        ("Clock", lambda: _clock(settings)),
     ]
     works = True
     # At the same time, and printed in this order.
@@ -204,35 +199,3 @@ async def _ports(settings: Settings) -> AsyncIterator[Finding]:
             yield Finding("Ports", text, cure)
         else:
             yield Finding("Ports", f"{name}={port} is free")
-
-
-async def _clock(settings: Settings) -> AsyncIterator[Finding]:
-    """Compare this machine's time with the date in a server's response."""
-    urls = [spec.own(settings).server for spec in reversed(remote_specs(settings))]
-    url = next(filter(None, [*urls, ROUTER if settings.hf_token else ""]), "")
-    if not url:
-        return
-    timeout = aiohttp.ClientTimeout(total=_TIME_SECONDS)
-    try:
-        async with (
-            aiohttp.ClientSession(timeout=timeout, trust_env=True) as session,
-            session.head(urljoin(url, "/"), allow_redirects=False) as response,
-        ):
-            written = response.headers.get("Date", "")
-    except (aiohttp.ClientError, TimeoutError):
-        return  # that server's own check reports the error
-    if finding := compared(written, now=time.time()):
-        yield finding
-
-
-def compared(written: str, *, now: float) -> Finding | None:
-    """Compare a response's header Date (RFC 9110) with the clock; None if it has none."""
-    try:
-        ahead = now - parsedate_to_datetime(written).timestamp()
-    except ValueError:
-        return None
-    if abs(ahead) <= _CLOCK_SECONDS:
-        return Finding("Clock", "This machine's clock is right")
-    way = "fast" if ahead > 0 else "slow"
-    text = f"This machine's clock is {abs(ahead):.0f} s {way}; platforms may refuse its requests"
-    return Finding("Clock", text, "switch on automatic time (NTP)", wrong=True)

@@ -8,8 +8,6 @@ from argparse import Namespace
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import formatdate
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -86,7 +84,7 @@ async def test_a_set_up_that_works_has_no_cure(store: Store, tmp_path: Path) -> 
 
     assert works, said
     assert "✗" not in said
-    for subject in ("Settings", "Files", "Store", "Model", "Discord", "Slack", "Ports", "Clock"):
+    for subject in ("Settings", "Files", "Store", "Model", "Discord", "Slack", "Ports"):
         assert f"✓ {subject}: " in said
     assert "The workshop" in said
     assert it.discord.token not in said
@@ -366,16 +364,6 @@ async def test_hugging_face_that_cannot_be_reached_is_told_with_a_cure(
     assert not works
     assert "is this machine online, or does it need a proxy (HTTPS_PROXY)?" in said
     assert "Cannot connect to host" not in said
-
-
-@pytest.mark.parametrize(("ahead", "told"), [(400, "400 s fast"), (-400, "400 s slow"), (5, "")])
-def test_a_clock_that_is_wrong_is_told(ahead: float, told: str) -> None:
-    now = datetime(2026, 11, 23, tzinfo=UTC).timestamp()
-    finding = check.compared(formatdate(now, usegmt=True), now=now + ahead)
-
-    assert finding
-    assert finding.wrong is bool(told)
-    assert told in finding.text
 
 
 async def test_hugging_face_tells_context_and_price() -> None:

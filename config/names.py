@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from difflib import get_close_matches
 
-# Variables of similar bots, with the names that they have here.
-OLDER: Mapping[str, str] = {
-    "DO_SAMPLE": "set TEMPERATURE=0 for answers without chance",
-    "MAX_NEW_TOKENS": "set MAX_TOKENS",
-    "REPETITION_PENALTY": "there is no such setting; a lower TOP_P avoids odd words",
-    "TOP_K": "set TOP_P, which every server knows",
-    "WAIT_FOR_MODEL": "a model that loads is always waited for",
-}
 # The words of other bots' and guides' variables; the first that fits tells the name here.
 _WORDS = (
+    (r"MAX NEW TOKENS", "MAX_TOKENS"),
+    (r"^DO SAMPLE", "TEMPERATURE"),
+    (r"^TOP K|REPETITION PENALTY", "TOP_P"),
     (r"SLACK\b(?!.*APP).*TOKEN", "SLACK_BOT_TOKEN"),
     (r"^(HF|HUGGING).*(TOKEN|KEY)", "HF_TOKEN"),
     (r"API ?KEY|GPT.*KEY|OPENAI.*TOKEN", "MODEL_API_KEY"),
@@ -80,8 +75,6 @@ def misspelt(
     """Return why a name is refused; unless `is_strict`, names of other programs are let through."""
     if name in known or OF_OTHERS.fullmatch(name):
         return None
-    if advice := OLDER.get(name):
-        return f"{name} in {where} is not used: {advice}"
     written = name.upper()
     words = " ".join(re.findall("ALLOWED|[A-Z]+", written))
     very_near = get_close_matches(written, known, n=1, cutoff=_VERY_NEAR)

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from bot.app.documents import TABLE, example, table
 from bot.app.platforms import all_specs, load_settings, remote_specs
 from bot.text.prompt import SystemPrompt
-from config.names import OLDER
 from config.settings import PLACEHOLDERS, Settings, SettingsError, hand_on, variables
 from tests.support.at_work import make_turn
 from tests.support.settings import settings_of, value_of
@@ -501,6 +500,9 @@ def test_a_comment_in_the_file_is_one(tmp_path: Path) -> None:
         ("MODEL_API_KEY", "OPENAI_API_KEY OPENAI_APIKEY OPENROUTER_API_KEY"),
         ("MODEL_URL", "OPENAI_BASE_URL OPENAI_API_BASE"),
         ("MODEL_ID", "OPENAI_MODEL MODEL_NAME"),
+        ("MAX_TOKENS", "MAX_NEW_TOKENS"),
+        ("TEMPERATURE", "DO_SAMPLE"),
+        ("TOP_P", "TOP_K REPETITION_PENALTY"),
         ("DISCORD_TOKEN", "BOT_TOKEN DISCORD_BOT_TOKEN TOKEN"),
         ("SLACK_BOT_TOKEN", "SLACK_TOKEN"),
         ("SLACK_APP_TOKEN", "SLACK_APP_LEVEL_TOKEN"),
@@ -606,16 +608,6 @@ def test_a_misspelt_name_in_the_environment_is_reported_with_the_nearest_one() -
     assert found == (
         "DISCORD_TOKN in the environment is unknown; did you mean DISCORD_TOKEN?",
         "HISTORY_DAY in the environment is unknown; did you mean HISTORY_DAYS?",
-    )
-
-
-@pytest.mark.parametrize("name", OLDER)
-def test_a_name_of_older_guides_is_reported_with_what_takes_its_place(
-    name: str, tmp_path: Path
-) -> None:
-    assert mistakes_in(tmp_path, f"{name}=1\n") == (f"{name} in .env is not used: {OLDER[name]}",)
-    assert mistakes({name: "1"}, NOWHERE) == (
-        f"{name} in the environment is not used: {OLDER[name]}",
     )
 
 

@@ -36,10 +36,8 @@ _ENV_FILE = Path(".env")
 
 def main(signals: ShutdownSignals) -> int:
     """Run the command line; returns the exit status."""
-    asks = False
     try:
         arguments = _arguments()
-        asks = arguments.command == "ask"
         if arguments.command == "init":
             hand_on(_ENV_FILE, os.environ)
             return asyncio.run(_init(signals, asks=not arguments.yes))
@@ -60,12 +58,8 @@ def main(signals: ShutdownSignals) -> int:
         for mistake in str(error).splitlines():
             sys.stderr.write(f"bot: {one_line(mistake)}\n")
         return 1
-    except Exception as error:
-        if asks:
-            name = type(error).__name__
-            sys.stderr.write(f"bot: internal error ({name}); please report it\n")
-        else:
-            sys.stderr.write(strip_controls(traceback.format_exc()))
+    except Exception:
+        sys.stderr.write(strip_controls(traceback.format_exc()))
         return 1
 
 

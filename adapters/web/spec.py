@@ -192,14 +192,8 @@ def _methods(own: WebSettings) -> SignInMethods:
             raise CannotStart(
                 "WEB_OIDC_ISSUER needs joserfc: pip install -r requirements-web.txt"
             ) from error
-        provider = OpenIdConnect(
-            Client(
-                issuer=own.oidc_issuer,
-                client_id=own.oidc_client_id,
-                client_secret=own.oidc_client_secret,
-                home=own.url,
-            )
-        )
+        names = own.oidc_issuer, own.oidc_client_id, own.oidc_client_secret, own.url
+        provider = OpenIdConnect(Client(*names))
     return SignInMethods(
         password=own.password,
         oidc=provider,

@@ -156,9 +156,11 @@ async def examine_model(settings: Settings) -> AsyncIterator[Finding]:
     """Yield whether the model answers, and its providers with their prices."""
     if settings.hf_token and settings.names_model and not settings.model_url:
         # If no provider answers, the model's own error says why.
+        server = ModelServer(ROUTER, settings.hf_token, settings.model_id, own=False)
         with suppress(aiohttp.ClientError):
-            async for finding in _router(settings):
-                yield finding
+            async with connect_model(server) as connection:
+                for finding in await huggingface.examine(connection, settings.model_id):
+                    yield finding
     async with open_assistant(settings, asyncio.Event(), progress=do_nothing) as assistant:
         began = time.monotonic()
         try:
@@ -176,13 +178,6 @@ async def examine_model(settings: Settings) -> AsyncIterator[Finding]:
             return
         took = time.monotonic() - began
         yield Finding("Model", f"{assistant.model.name} answers, after {took:.1f} s")
-
-
-async def _router(settings: Settings) -> AsyncIterator[Finding]:
-    server = ModelServer(ROUTER, settings.hf_token, settings.model_id, own=False)
-    async with connect_model(server) as connection:
-        for finding in await huggingface.examine(connection, settings.model_id):
-            yield finding
 
 
 async def _ports(settings: Settings) -> AsyncIterator[Finding]:

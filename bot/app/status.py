@@ -55,20 +55,16 @@ async def _read(settings: Settings) -> Metrics:
     try:
         async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url) as response:
             response.raise_for_status()
-            return _parsed(await response.text())
+            found: dict[str, dict[tuple[tuple[str, str], ...], float]] = defaultdict(dict)
+            for family in text_string_to_metric_families(await response.text()):
+                for sample in family.samples:
+                    found[sample.name][tuple(sorted(sample.labels.items()))] = sample.value
+            return found
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:
         raise CannotStart(
             f"no running bot answers at {url} ({type(error).__name__}): start one with "
             "`python -m bot run`, and set PORT or METRICS_PORT as for that bot"
         ) from error
-
-
-def _parsed(text: str) -> Metrics:
-    found: dict[str, dict[tuple[tuple[str, str], ...], float]] = defaultdict(dict)
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            found[sample.name][tuple(sorted(sample.labels.items()))] = sample.value
-    return found
 
 
 def describe(metrics: Metrics) -> str:

@@ -15,7 +15,6 @@ from bot.text.context import BEGIN, END
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import ModelEmulator
 from tests.emulators.slack import SlackEmulator
-from tests.support.at_work import make_queue
 from tests.support.process import ANSWER, remembered, speak_slowly
 from tests.support.rooms import (
     PLATFORMS,
@@ -84,31 +83,6 @@ async def test_model_and_persona_hold_for_a_thread_and_settings_show_them(
         assert "Speak like a pirate." in settings
         assert model.requests[-1].body["model"] == "small"
         assert "pirate" not in system(model)
-
-
-@PLATFORMS
-async def test_quiet_and_follow_say_what_is_answered_in_a_thread(
-    kind: type[Platform], own_store: Store, model: ModelEmulator
-) -> None:
-    async with running(kind, own_store, model) as platform:
-        room = Room(platform)
-        await room.begin()
-        await room.call("one")
-        await answered(room, own_store, "one")
-
-        await room.command("quiet")
-        await room.say("unanswered")
-        await room.call("two")
-        await answered(room, own_store, "one", "two")
-        await room.command("follow")
-        await room.say("three", person="Bob")
-        await until(lambda: len(room.answers()) == 3)
-        await room.say("four")
-        await until(lambda: len(room.answers()) == 4)
-
-        await until_open(own_store, 0)
-        questions = [one.question for one in await remembered(own_store)]
-        assert questions == ["one", "two", "three", "four"]
 
 
 @PLATFORMS
@@ -210,25 +184,6 @@ async def test_a_thread_that_is_named_by_a_question_is_not_named_in_prompts(
         assert "walrus" not in place
         assert all("walrus" not in str(one) for one in model.requests[-1].messages)
         assert await left(own_store, "walrus") == []
-
-
-@PLATFORMS
-async def test_help_said_to_the_bot_is_help(
-    kind: type[Platform], own_store: Store, model: ModelEmulator
-) -> None:
-    async with running(kind, own_store, model) as platform:
-        room = Room(platform)
-        await room.begin()
-
-        await room.call("Help.")
-
-        def helps() -> bool:
-            said = room.told() if isinstance(platform, SlackEmulator) else room.answers()
-            return any("forget-me" in one for one in said)
-
-        await until(helps)
-        assert model.requests == []
-        assert await make_queue(own_store).depth() == 0
 
 
 async def test_who_manages_messages_in_slack_ends_an_answer_of_another(

@@ -425,16 +425,6 @@ async def test_who_is_let_in_keeps_the_connection_and_a_stranger_does_not() -> N
     assert further == [b"in"] * 4
 
 
-async def test_of_too_many_pages_the_oldest_ends(caplog: pytest.LogCaptureFixture) -> None:
-    async with pages(most_pages=1) as url, raw(url) as first, raw(url) as second:
-        answers = [await said(first, "/in"), await said(second, "/in?who=bob")]
-        ended = await everything(first[0])
-        again = await said(second, "/in")
-
-    assert (answers, ended, again) == ([b"in", b"in"], b"", b"in")
-    assert [one.levelno for one in caplog.records] == [logging.WARNING]
-
-
 async def test_a_person_pushes_out_only_their_own_connections(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -466,15 +456,20 @@ async def test_pages_leave_the_process_half_of_its_files(monkeypatch: pytest.Mon
     assert others == [b"in"] * 8
 
 
-async def test_strangers_do_not_push_out_who_is_let_in() -> None:
+async def test_strangers_and_people_push_out_only_their_like(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async with AsyncExitStack() as stack:
-        url = await stack.enter_async_context(pages(most=2))
+        url = await stack.enter_async_context(pages(most=2, most_pages=1))
         known = await stack.enter_async_context(raw(url))
         await said(known, "/in")
         strangers = [await stack.enter_async_context(raw(url)) for _ in range(4)]
-        told = [await said(one, "/out") for one in strangers]
+        outside = [await said(one, "/out") for one in strangers]
         await everything(strangers[0][0])
         again = await said(known, "/in")
+        other = await said(await stack.enter_async_context(raw(url)), "/in?who=bob")
+        ended = await everything(known[0])
 
-    assert told[-1] == b"out"
-    assert again == b"in"
+    assert outside[-1] == b"out"
+    assert (again, other, ended) == (b"in", b"in", b"")
+    assert [one.levelno for one in caplog.records] == [logging.WARNING]

@@ -52,24 +52,13 @@ def test_nothing_set_is_enough(tmp_path: Path) -> None:
 
 def test_every_value_arrives_in_its_type(tmp_path: Path) -> None:
     (tmp_path / "model.gguf").touch()
-    environment = {
-        "MODEL_FALLBACKS": "a/b, c/d,",
-        "LOCAL_MODEL_PATH": str(tmp_path / "model.gguf"),
-        "GPU_LAYERS": "12",
-        "LOCAL_THREADS": "3",
-        "MAX_TOKENS": "100",
-        "TEMPERATURE": "0",
-        "TOP_P": "1",
-        "REDIS_URL": "unix:///run/redis?db=1",
-        "DATA_DIR": str(tmp_path),
-        "DISCORD_THREADS": "OFF",
-        "DISCORD_TOKEN": "x",
-        "DISCORD_SHARDS": "2-3/8",
-        "DISCORD_GATEWAY_URL": "ws://127.0.0.1:1",
-        "PORT": "0",
-        "LOG_LEVEL": "DEBUG",
-        "LEASE_SECONDS": "0.3",
-    }
+    text = """
+        MODEL_FALLBACKS=a/b,c/d, GPU_LAYERS=12 LOCAL_THREADS=3 MAX_TOKENS=100 TEMPERATURE=0 TOP_P=1
+        REDIS_URL=unix:///run/redis?db=1 DISCORD_THREADS=OFF DISCORD_TOKEN=x DISCORD_SHARDS=2-3/8
+        DISCORD_GATEWAY_URL=ws://127.0.0.1:1 PORT=0 LOG_LEVEL=DEBUG LEASE_SECONDS=0.3
+    """
+    environment = dict(word.split("=", 1) for word in words(text))
+    environment |= {"LOCAL_MODEL_PATH": str(tmp_path / "model.gguf"), "DATA_DIR": str(tmp_path)}
 
     settings = load_settings(environment, NOWHERE)
 

@@ -308,7 +308,7 @@ async def test_an_unreachable_server_is_named_without_its_password(tmp_path: Pat
 
 
 @pytest.mark.parametrize("option", ["ssl_min_version=9", "ssl_cert_reqs=nope", "protocol=9"])
-async def test_a_value_that_an_option_cannot_have_is_told_in_a_sentence(
+async def test_a_wrong_value_of_an_option_is_reported_in_a_sentence(
     option: str, tmp_path: Path
 ) -> None:
     url = f"rediss://:s3cret@127.0.0.1:1?{option}&ssl_password=s3cret"
@@ -370,7 +370,7 @@ async def test_a_server_that_tells_nothing_of_itself_is_taken(
 
 
 @pytest.mark.parametrize("login", ["", ":wrong@", "bot:s3cret@"])
-async def test_a_server_that_wants_another_password_is_told_of_with_the_cure(
+async def test_a_server_that_wants_another_password_is_reported_with_the_cure(
     login: str, data_dir: Path
 ) -> None:
     async with connect(url="", data_dir=data_dir) as owner:

@@ -65,17 +65,6 @@ async def test_a_cut_answer_is_returned_and_the_log_says_that_it_is_cut(
     ]
 
 
-async def test_an_answer_that_begins_anew_is_returned_once(
-    chosen: Path, model: ModelEmulator
-) -> None:
-    model.answer = " one two three four five \n"
-    model.fail(COMPLETIONS, "drop", at_delta=2)
-    async with bot.asking() as ask:
-        said = await ask("Count.")
-
-    assert said == "one two three four five"
-
-
 @pytest.mark.parametrize(
     ("name", "value", "told"),
     [

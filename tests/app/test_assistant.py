@@ -89,7 +89,7 @@ async def test_a_key_that_goes_to_another_machine_unencrypted_is_warned_of(
     assert "s3cret" not in caplog.text
 
 
-async def test_a_server_that_refuses_the_connection_is_told_at_the_start(
+async def test_a_server_that_refuses_the_connection_is_reported_at_the_start(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with socket.socket() as closed:

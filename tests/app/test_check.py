@@ -159,7 +159,7 @@ async def test_a_broken_variable_is_reported_with_its_cure(
         ("too many requests", "raise the limit of MODEL_API_KEY there"),
     ],
 )
-async def test_a_model_that_fails_is_asked_once_and_told(
+async def test_a_model_that_fails_is_asked_once_and_reported(
     failure: str, cure: str, store: Store, tmp_path: Path
 ) -> None:
     async with scene(store, tmp_path) as it:
@@ -192,7 +192,7 @@ ROLE, ANN, BEN = "123456789012345678", "123456789012345679", "U0123ABCD"
         ({"ALLOWED_PEOPLE": BEN, "ALLOWED_ROLES": ROLE}, ""),
     ],
 )
-async def test_lists_that_leave_a_platform_out_are_told_by_the_check_and_by_the_start(
+async def test_lists_that_leave_a_platform_out_are_reported_by_check_and_start(
     lists: dict[str, str], line: str, store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with scene(store, tmp_path) as it:
@@ -269,7 +269,7 @@ async def test_scopes_that_are_missing_are_named(store: Store, tmp_path: Path) -
     assert "! Slack: The app lacks users:read: I do not know what people are called" in told
 
 
-async def test_a_channel_without_the_bot_is_told() -> None:
+async def test_a_channel_without_the_bot_is_reported() -> None:
     async with SlackEmulator() as slack:
         found = [
             finding
@@ -290,7 +290,7 @@ async def test_a_channel_without_the_bot_is_told() -> None:
     assert Finding("Slack", f"The bot is in {slack.channel_id}") in found
 
 
-async def test_a_store_that_may_lose_turns_is_told(store: Store, tmp_path: Path) -> None:
+async def test_a_store_that_may_lose_turns_is_reported(store: Store, tmp_path: Path) -> None:
     used = int((await store.redis.info("memory"))["used_memory"])
     changes = {
         "appendonly": "no",
@@ -313,7 +313,7 @@ async def test_a_store_that_may_lose_turns_is_told(store: Store, tmp_path: Path)
     assert told["It has hardly any memory left"].startswith("raise maxmemory")
 
 
-async def test_a_file_that_others_can_read_and_a_taken_port_are_told(
+async def test_a_file_that_others_can_read_and_a_taken_port_are_reported(
     store: Store, tmp_path: Path
 ) -> None:
     (tmp_path / ".env").touch(mode=0o644)
@@ -353,7 +353,7 @@ async def test_a_folder_in_place_of_the_file_is_no_file(store: Store, tmp_path: 
     assert f"✓ Files: There is no file {tmp_path / '.env'}" in said
 
 
-async def test_hugging_face_that_cannot_be_reached_is_told_with_a_cure(
+async def test_hugging_face_that_cannot_be_reached_is_reported_with_a_cure(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(check, "ROUTER", "http://127.0.0.1:9/v1")

@@ -162,7 +162,7 @@ async def test_a_wrong_slack_token_is_corrected_at_its_own_question(tmp_path: Pa
     assert typist.text.count("The token is that of @") == 1
 
 
-async def test_a_slack_token_that_stays_wrong_is_not_asked_for_elsewhere_and_told_at_the_end(
+async def test_a_slack_token_that_stays_wrong_is_asked_for_once_and_reported_at_the_end(
     tmp_path: Path,
 ) -> None:
     env_file = tmp_path / ".env"
@@ -180,7 +180,7 @@ async def test_a_slack_token_that_stays_wrong_is_not_asked_for_elsewhere_and_tol
     assert "Start the bot" not in typist.text
 
 
-async def test_a_workspace_that_is_not_allowed_is_told_at_the_end(tmp_path: Path) -> None:
+async def test_a_workspace_that_is_not_allowed_is_reported_at_the_end(tmp_path: Path) -> None:
     env_file = tmp_path / ".env"
     async with SlackEmulator() as slack, ModelEmulator() as model:
         others = {"SLACK_API_URL": slack.api_url, "DATA_DIR": str(tmp_path / "data")}
@@ -193,7 +193,7 @@ async def test_a_workspace_that_is_not_allowed_is_told_at_the_end(tmp_path: Path
     assert typist.lines[-1].startswith("Correct ALLOWED_SERVERS: ")
 
 
-async def test_unknown_names_are_told_and_kept(tmp_path: Path) -> None:
+async def test_unknown_names_are_reported_and_kept(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("ALLOWED_GUILDS=1\nMODEL_ID=demo\n")
     works, typist = await run(tmp_path, {"MODEL_ID": "none"})
 
@@ -203,7 +203,7 @@ async def test_unknown_names_are_told_and_kept(tmp_path: Path) -> None:
     assert "ALLOWED_GUILDS=1" in (tmp_path / ".env").read_text()
 
 
-async def test_in_a_clone_the_command_that_is_told_can_be_typed_as_it_is(
+async def test_in_a_clone_the_command_that_is_shown_can_be_typed_as_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -354,7 +354,7 @@ def test_the_owner_of_a_file_keeps_it(tmp_path: Path) -> None:
     assert (env_file.stat().st_uid, loaded(env_file).hf_token) == (65534, "new")
 
 
-async def test_what_cannot_be_read_or_written_is_told_before_the_first_question(
+async def test_a_file_that_cannot_be_read_or_written_is_reported_at_once(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "binary").write_bytes(b"HF_TOKEN=\xff\n")

@@ -327,7 +327,7 @@ async def test_a_model_that_breaks_off_leaves_the_text_so_far(
     assert [exchange.answer for exchange in await remembered(own_store)] == ["You said: What i"]
 
 
-async def test_a_blank_answer_is_told_as_no_answer(own_store: Store, model: ModelEmulator) -> None:
+async def test_a_blank_answer_is_shown_as_no_answer(own_store: Store, model: ModelEmulator) -> None:
     model.answer, model.chunk = " \n\u200b\n", 1
     async with serving_discord(own_store, model) as (discord, service):
         way = DiscordDm(discord)
@@ -520,7 +520,7 @@ async def test_a_stop_in_a_pause_between_attempts_hands_the_turn_over_at_once(
     assert first.errors() == []
 
 
-async def test_a_model_that_is_away_for_long_is_told_calmly_and_asked_again_by_a_button(
+async def test_a_model_that_is_away_gets_an_apology_and_is_asked_again_by_a_button(
     own_store: Store, model: ModelEmulator
 ) -> None:
     away = errors.ModelUnavailable.apology

@@ -67,7 +67,7 @@ async def test_at_a_terminal_no_words_are_a_mistake(tmp_path: Path) -> None:
     assert complaints.decode().endswith("ask: error: there is no question\n")
 
 
-async def test_a_disk_that_is_full_is_told(tmp_path: Path, model: ModelEmulator) -> None:
+async def test_a_full_disk_is_reported(tmp_path: Path, model: ModelEmulator) -> None:
     try:
         full = os.open("/dev/full", os.O_WRONLY)
     except OSError:

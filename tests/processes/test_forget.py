@@ -73,7 +73,7 @@ async def test_a_terminal_forgets_its_person(
     assert [one for one in await stored(own_store) if any(word in one for word in words)] == []
 
 
-async def test_a_store_that_is_away_is_told_in_a_line(data_dir: Path) -> None:
+async def test_a_store_that_is_away_is_reported_in_a_line(data_dir: Path) -> None:
     variables = {"REDIS_URL": "redis://127.0.0.1:1"}
     async with python("-m", "bot", "forget", ANN.id, folder=data_dir, variables=variables) as bot:
         out, said = await bot.communicate()

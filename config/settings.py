@@ -31,9 +31,6 @@ from config.variables import (
     words,
 )
 
-FOLLOW = ("auto", "all", "mention")
-LOG_FORMATS = ("text", "json")
-LOG_LEVELS = ("debug", "info", "warning", "error")
 # Filled in within SYSTEM_PROMPT; see `SystemPrompt` in bot/text/prompt.py.
 PLACEHOLDERS = ("date", "time", "name", "place", "platform")
 # How an empty value is written; anything else behind the "=" is a comment, or cannot be seen.
@@ -301,7 +298,7 @@ class Settings:
     )
     follow_threads: Literal["auto", "all", "mention"] = setting(
         "auto",
-        one_of(FOLLOW),
+        one_of(("auto", "all", "mention")),
         "which messages the bot answers in its threads: all, only a mention or a reply (mention), "
         "or all while only one person writes there (auto)",
     )
@@ -350,9 +347,11 @@ class Settings:
     capacity: int = setting(
         256, within(1, 10_000), "how many questions one process answers at once; further ones wait"
     )
-    log_level: str = setting("info", one_of(LOG_LEVELS), "debug, info, warning or error")
+    log_level: str = setting(
+        "info", one_of(("debug", "info", "warning", "error")), "debug, info, warning or error"
+    )
     log_format: Literal["text", "json"] = setting(
-        "text", one_of(LOG_FORMATS), "text, or json for an object on each line"
+        "text", one_of(("text", "json")), "text, or json for an object on each line"
     )
     strict_environment: bool = setting(
         False, switch, "on: an unknown name in the environment stops the bot, as one in .env does"

@@ -22,14 +22,11 @@ _snowflake = like(_ID, "is not an id of Discord, which has 15 to 20 digits")
 
 def _shards(text: str) -> tuple[tuple[int, ...], int]:
     parts = re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?/([0-9]{1,5})", text)
-    if not parts:
-        raise ValueError("is not like 0-3/8 or 4/8: the first, the last, and how many there are")
-    first, last, count = int(parts[1]), int(parts[2] or parts[1]), int(parts[3])
-    if not count:
-        raise ValueError("names no shards")
-    if not first <= last < count:
-        raise ValueError(f"names shards that are not from 0 to {count - 1}")
-    return tuple(range(first, last + 1)), count
+    if parts:
+        first, last, count = int(parts[1]), int(parts[2] or parts[1]), int(parts[3])
+        if first <= last < count:
+            return tuple(range(first, last + 1)), count
+    raise ValueError("is not like 0-3/8 or 4/8: the first, the last, and how many there are")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

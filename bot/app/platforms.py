@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import cache, partial
-from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,13 +29,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 10.0  # between two attempts to reach a platform while another one runs
-# The module of each exports PLATFORM.
-BUILT_IN = (
-    "adapters.discord.spec",
-    "adapters.slack.spec",
-    "adapters.web.spec",
-    "adapters.console.spec",
-)
+BUILT_IN = ("discord", "slack", "web", "console")
 WORKER = "worker"  # the role that is no platform's
 ENTRY_POINTS = "parley.platforms"  # under which installed packages name theirs
 
@@ -48,15 +41,14 @@ def all_specs() -> tuple[PlatformSpec, ...]:
     Raises CannotStart if one of those is no platform, or has the name of another.
     """
     found: dict[str, PlatformSpec] = {}
-    built_in = [(module, lambda it=module: import_module(it).PLATFORM) for module in BUILT_IN]
-    installed = [(it.value, it.load) for it in entry_points(group=ENTRY_POINTS)]
-    for place, load in (*built_in, *installed):
+    built_in = [EntryPoint(it, f"adapters.{it}.spec:PLATFORM", ENTRY_POINTS) for it in BUILT_IN]
+    for one in (*built_in, *entry_points(group=ENTRY_POINTS)):
         try:
-            spec = load()
+            spec = one.load()
         except (ImportError, AttributeError) as error:
-            raise CannotStart(f"the platform {place} cannot be loaded: {error}") from error
+            raise CannotStart(f"the platform {one.value} cannot be loaded: {error}") from error
         if not isinstance(spec, PlatformSpec) or spec.name in (*found, WORKER):
-            raise CannotStart(f"{place} is no platform with a name of its own")
+            raise CannotStart(f"{one.value} is no platform with a name of its own")
         found[spec.name] = spec
     return tuple(found.values())
 

@@ -129,7 +129,6 @@ def _system_prompt(settings: Settings, *, default: str) -> str:
 async def _open_local(settings: Settings, stack: AsyncExitStack, progress: Progress) -> _Choice:
     from bot.local import hub, llama_cpp
 
-    _warn_of_fallbacks(settings, "the embedded model")
     if is_demo(settings):
         settings = replace(
             settings,
@@ -175,7 +174,6 @@ async def _open_transformers(
 ) -> _Choice:
     from bot.local import transformers_model
 
-    _warn_of_fallbacks(settings, "TRANSFORMERS_MODEL")
     name = settings.transformers_model
     serving = transformers_model.serve(
         name=name,
@@ -195,6 +193,10 @@ async def _open_transformers(
 async def _open_supervised(
     settings: Settings, server: LocalServer, stack: AsyncExitStack
 ) -> ContextWindowModel:
+    for name in ("model_fallbacks", "models"):
+        if getattr(settings, name):
+            text = "%s is for HF_TOKEN and MODEL_URL; only %s answers"
+            log.warning(text, name.upper(), server.name)
     return await _open_model(
         replace(
             settings,
@@ -207,13 +209,6 @@ async def _open_supervised(
         # for a free slot. If the process dies, the connection ends.
         idle_timeout=settings.reply_timeout,
     )
-
-
-def _warn_of_fallbacks(settings: Settings, model: str) -> None:
-    if settings.model_fallbacks:
-        log.warning("MODEL_FALLBACKS is for HF_TOKEN and MODEL_URL; %s has none", model)
-    if settings.models:
-        log.warning("MODELS is for HF_TOKEN and MODEL_URL; %s is the only model", model)
 
 
 async def _open_hugging_face(settings: Settings, stack: AsyncExitStack) -> _Choice:

@@ -18,7 +18,7 @@ from typing import TextIO
 
 from bot.app.assistant import DEMO, Assistant, open_assistant
 from bot.app.platforms import load_settings
-from bot.app.terminal import RenderedAnswer, can_render, shown_progress
+from bot.app.terminal import RenderedAnswer, can_render
 from bot.concurrency import cancelled
 from bot.domain import Exchange, LeftOut, Person, Start, ThreadKey, Turn
 from bot.errors import AnswerCut, CannotStart, ModelError, ParleyError, PromptRefused
@@ -121,11 +121,7 @@ async def print_answer(settings: Settings, question: str, stdout: TextIO) -> Non
     """
     if isinstance(stdout, io.TextIOWrapper):
         stdout.reconfigure(errors="replace")
-    async with AsyncExitStack() as stack:
-        with shown_progress(at_terminal=True) as progress:
-            assistant = await stack.enter_async_context(
-                open_assistant(settings, asyncio.Event(), progress=progress)
-            )
+    async with open_assistant(settings, asyncio.Event(), at_terminal=True) as assistant:
         deltas = stream_answer(assistant, question)
         try:
             if can_render(stdout):

@@ -12,10 +12,11 @@ from urllib.parse import urlsplit
 
 from bot.access.preferences import ModelChoice
 from bot.app.platforms import all_specs
+from bot.app.terminal import shown_progress
 from bot.concurrency import running
 from bot.errors import CannotStart
 from bot.local.child_process import LocalServer
-from bot.local.progress import LoggedProgress, Progress
+from bot.local.progress import Progress
 from bot.model.client import ROUTER, ModelClient
 from bot.model.context_window import ContextWindowModel, ServerWatch
 from bot.model.retrying import RetryingModel, RetryPolicy
@@ -89,22 +90,23 @@ def label_of(settings: Settings, name: str) -> str:
 
 @asynccontextmanager
 async def open_assistant(
-    settings: Settings, stopping: asyncio.Event, *, progress: Progress | None = None
+    settings: Settings, stopping: asyncio.Event, *, at_terminal: bool = False
 ) -> AsyncIterator[Assistant]:
     """Connect the configured models, or start the embedded one. Raises CannotStart.
 
-    `progress` is called for downloads and the loading of models; by default they are logged.
+    Downloads and the loading of models are shown `at_terminal` if that is one, or else logged.
     """
     async with AsyncExitStack() as stack:
-        if is_demo(settings) or settings.local_model_path:
-            opening = _open_local(settings, stack, progress or LoggedProgress())
-        elif settings.transformers_model:
-            opening = _open_transformers(settings, stack, progress or LoggedProgress())
-        elif settings.model_url:
-            opening = _open_server(settings, stack)
-        else:
-            opening = _open_hugging_face(settings, stack)
-        models, offered, label, prompt = await opening
+        with shown_progress(at_terminal=at_terminal) as progress:
+            if is_demo(settings) or settings.local_model_path:
+                opening = _open_local(settings, stack, progress)
+            elif settings.transformers_model:
+                opening = _open_transformers(settings, stack, progress)
+            elif settings.model_url:
+                opening = _open_server(settings, stack)
+            else:
+                opening = _open_hugging_face(settings, stack)
+            models, offered, label, prompt = await opening
         # A demo model that was not chosen must not be mistaken for a good one.
         level = logging.INFO if settings.names_model else logging.WARNING
         log.log(level, "Answers come from %s", label)

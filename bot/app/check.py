@@ -26,7 +26,6 @@ from bot.app.platforms import (
     servers,
 )
 from bot.app.service import choose_roles
-from bot.concurrency import do_nothing
 from bot.domain import Finding, Message, Retrying, Start
 from bot.errors import ModelError, ParleyError
 from bot.model import huggingface
@@ -161,7 +160,7 @@ async def examine_model(settings: Settings) -> AsyncIterator[Finding]:
             async with connect_model(server) as connection:
                 for finding in await huggingface.examine(connection, settings.model_id):
                     yield finding
-    async with open_assistant(settings, asyncio.Event(), progress=do_nothing) as assistant:
+    async with open_assistant(settings, asyncio.Event()) as assistant:
         began = time.monotonic()
         try:
             async with aclosing(assistant.model.stream(_PROMPT)) as deltas:

@@ -29,7 +29,6 @@ from bot.app.platforms import (
     servers,
     uses_terminal,
 )
-from bot.app.terminal import shown_progress
 from bot.concurrency import do_nothing, running
 from bot.errors import CannotStart
 from bot.intake.intake import Intake
@@ -156,9 +155,8 @@ async def _open(
     assistant: Assistant | None = None
     # The terminal brings its own worker.
     if WORKER in roles or uses_terminal(roles):
-        with shown_progress(at_terminal=uses_terminal(roles)) as progress:
-            opening = open_assistant(settings, stop, progress=progress)
-            assistant = await stack.enter_async_context(opening)
+        opening = open_assistant(settings, stop, at_terminal=uses_terminal(roles))
+        assistant = await stack.enter_async_context(opening)
     queue = TurnQueue(
         store=store,
         worker=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}",

@@ -16,6 +16,7 @@ from bot.errors import AnswerCut, HasEnded, NotRemembered, NotTheAsker, NotTheLa
 from bot.intake.answers import GO_ON, THANKS
 from bot.reply.draft import STOPPED
 from bot.store import Store
+from tests.app.test_service import prompts
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.discord import Shown as DiscordShown
 from tests.emulators.model import ModelEmulator
@@ -384,13 +385,6 @@ async def test_plain_buttons_take_the_place_of_those_that_slack_refuses(
 
         assert scene.told() == [THANKS]
         assert scene.texts() == ["You said: Why?"]
-
-
-def prompts(model: ModelEmulator) -> list[list[tuple[str, str]]]:
-    return [
-        [(each["role"], each["content"]) for each in request.messages if each["role"] != "system"]
-        for request in model.requests
-    ]
 
 
 def pressed(value: str, action: str, *, channel: str, user: str) -> Payload:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 from functools import partial
 
@@ -15,7 +14,7 @@ from bot.domain import Person, Shown, ThreadKey, Turn
 from bot.errors import CannotStart
 from bot.store import Store
 from tests.emulators.model import ModelEmulator
-from tests.support.at_work import make_queue, make_turn
+from tests.support.at_work import all_ended, make_queue, make_turn
 from tests.support.process import (
     DiscordDm,
     DiscordMention,
@@ -84,8 +83,7 @@ async def test_forget_me_leaves_nothing_of_those_who_ask_for_it(
         for way in ways:
             await way.ask(f"{QUESTION} one")
         await until(lambda: all(len(way.finals()) == 1 for way in ways), why=service.text)
-        while await own_store.command("ZCARD", own_store.key("open")):
-            await asyncio.sleep(0.01)
+        await all_ended(own_store)
         # The second answer grows when its person asks to be forgotten.
         model.delay = 1.0
         for way in ways:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import re
@@ -19,6 +18,7 @@ from bot.turns.scripts import VERBS, source_of
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import ModelEmulator
 from tests.shipping.release import NEWEST
+from tests.support.at_work import all_ended
 from tests.support.process import (
     PROCESS_LEASE,
     ROOT,
@@ -41,12 +41,6 @@ from tests.support.web_page import page_of
 QUESTION, ANSWER = "zebra", "walrus"
 # A minute after the last time at which a reply may be corrected.
 LAST_WORDS_MS = 60_000 + 3 * 1000 * PROCESS_LEASE
-
-
-async def all_ended(store: Store) -> None:
-    async with asyncio.timeout(60):
-        while await store.command("ZCARD", store.key("open")):
-            await asyncio.sleep(0.01)
 
 
 def is_shown(way: Way, text: str) -> bool:

@@ -17,6 +17,7 @@ from bot.intake.intake import REPEAT_SECONDS
 from bot.store import connect
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import ModelEmulator
+from tests.support.at_work import all_ended
 from tests.support.process import BotProcess, bot, counted, discord_variables
 from tests.support.waiting import until
 
@@ -71,7 +72,8 @@ async def test_a_flood_is_held_back_and_whoever_asks_once_is_answered() -> None:
             await until(lambda: all(shown(discord, one) == ["You said: once"] for one in once))
             await until(lambda: len(model.requests) >= ADMITTED + PEOPLE, why=running.text)
             peak = resident(running.process.pid, peak=True)
-            await all_ended(Path(folder))
+            async with connect(url="", data_dir=Path(folder)) as store:
+                await all_ended(store)
 
             begun = [request.messages[-1]["content"].split()[0] for request in model.requests]
             told = said(discord, place)
@@ -97,9 +99,3 @@ async def all_turned_away(running: BotProcess, wanted: int) -> None:
 
 def dropped(running: BotProcess) -> int:
     return sum(map(int, re.findall(r"Dropped (\d+) events", running.text())))
-
-
-async def all_ended(folder: Path) -> None:
-    async with connect(url="", data_dir=folder) as store, asyncio.timeout(60):
-        while await store.command("ZCARD", store.key("open")):
-            await asyncio.sleep(0.05)

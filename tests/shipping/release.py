@@ -13,6 +13,7 @@ from pathlib import Path
 
 from bot.store import Store, connect
 from tests.emulators.model import ModelEmulator
+from tests.support.at_work import all_ended
 from tests.support.process import (
     DiscordDm,
     DiscordMention,
@@ -59,8 +60,7 @@ async def _at_work(store: Store, model: ModelEmulator) -> str:
         await _ask(ways, browser, FIRST)
         await until(lambda: all(way.finals() == [ANSWER] for way in ways), why=service.text)
         await until(lambda: _answers(screen) == [ANSWER], why=service.text)
-        while await store.command("ZCARD", store.key("open")):
-            await asyncio.sleep(0.01)
+        await all_ended(store)
 
         model.delay = 1.0
         await _ask(ways, browser, SECOND)

@@ -92,6 +92,7 @@ def place(**fields: Json) -> Json:
         (file_of(place(chosen={"model": ""})), "place 1: There is no such model."),
         (file_of(place(chosen={"model": "x", "temperature": 3})), "place 1: The temp"),
         (file_of(place(), place()), "place 2: it comes twice"),
+        (file_of(place(speed=1), place(thread="3")), "place 1: it has no field speed\nplace 2: "),
     ],
 )
 def test_a_mistake_names_its_place(text: str, sentence: str) -> None:
@@ -99,13 +100,6 @@ def test_a_mistake_names_its_place(text: str, sentence: str) -> None:
         from_json(text)
 
     assert str(refused.value).startswith(sentence)
-
-
-def test_all_places_with_a_mistake_are_reported_at_once() -> None:
-    with pytest.raises(NotImported) as refused:
-        from_json(file_of(place(speed=1), place(channel="2"), place(thread="3")))
-
-    assert len(str(refused.value).splitlines()) == 2
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:

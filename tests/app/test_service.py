@@ -463,17 +463,6 @@ async def test_a_stop_ends_a_service_whose_gateway_is_lost(
             await service.task
 
 
-async def test_a_stop_ends_a_service_that_only_receives_events_over_http(
-    own_store: Store, model: ModelEmulator
-) -> None:
-    async with SlackEmulator() as slack:
-        variables = slack_variables(slack, model) | over_http(slack)
-        async with serving(own_store, "slack", variables=variables) as service:
-            service.stop.set()
-            async with asyncio.timeout(30):
-                await service.task
-
-
 async def test_a_reply_that_takes_too_long_is_handed_over_and_ended_by_the_next_service(
     own_store: Store, model: ModelEmulator
 ) -> None:

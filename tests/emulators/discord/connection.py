@@ -9,13 +9,12 @@ import socket
 import struct
 import time
 import zlib
-from collections import deque
 from collections.abc import Callable, Coroutine
 
 from aiohttp import WSMsgType, web
 
 from tests.emulators.clock import Clock
-from tests.emulators.discord.frames import HEARTBEAT, TIMED_OUT, TOO_MANY, HangUp
+from tests.emulators.discord.frames import HEARTBEAT, TIMED_OUT
 from tests.emulators.discord.objects import Payload
 from tests.emulators.discord.sessions import Session
 
@@ -27,7 +26,6 @@ _GRACE = 5.0  # seconds
 _ANSWER = 0.5  # real seconds
 _ROUND_TRIP = 0.05  # real seconds
 _FAREWELL = 1.0  # real seconds for the last frames, and again for the bot's answer
-_FRAMES, _FRAMES_SECONDS = 120, 60.0  # docs: Gateway, "Rate Limiting"
 
 
 class Connection:
@@ -47,7 +45,6 @@ class Connection:
         self._outgoing: asyncio.Queue[Payload | None] = asyncio.Queue()
         self._beaten_at = clock.now(), time.monotonic()
         self._beat = asyncio.Event()
-        self._arrivals: deque[float] = deque()
         self._tasks: list[asyncio.Task[None]] = []
         self._code: int | None = None
         self._end = asyncio.Event()
@@ -85,15 +82,6 @@ class Connection:
     def send(self, frame: Payload) -> None:
         """Send a frame behind those that were sent before."""
         self._outgoing.put_nowait(frame)
-
-    def count_frame(self) -> None:
-        """Take note of a frame that came; raise HangUp where there are too many of them."""
-        now = self._clock.now()
-        self._arrivals.append(now)
-        while now - self._arrivals[0] >= _FRAMES_SECONDS:
-            self._arrivals.popleft()
-        if len(self._arrivals) > _FRAMES:
-            raise HangUp(TOO_MANY)
 
     def beat(self) -> None:
         """Take note of a heartbeat, and acknowledge it a moment later."""

@@ -16,8 +16,7 @@ from tests.emulators.caller import port
 from tests.emulators.discord import spec
 from tests.emulators.discord.limits import Meter
 from tests.emulators.discord.objects import Payload
-from tests.emulators.discord.refusal import Refusal
-from tests.emulators.discord.request import Request, Route
+from tests.emulators.discord.request import Refusal, Request, Route
 from tests.emulators.faults import Fault, Faults
 
 API = "/api/v10"
@@ -100,7 +99,7 @@ class Edge:
             return _nowhere()
         asked = Request(ids, request.query, _parsed(data))
         self.violations += _problems(route, asked)
-        strange = route.not_emulated(asked)
+        strange = [f"?{key}" for key in asked.query if key not in route.queries]
         if data and request.content_type != "application/json":
             strange.append(f"as {request.content_type}")
         self.unknown += [f"{call.call} {one}" for one in strange]

@@ -11,8 +11,7 @@ from tests.emulators.discord.guild import guild, guild_of_rest
 from tests.emulators.discord.limits import Meter
 from tests.emulators.discord.message import STARTER, SUPPRESS_EMBEDS, Message
 from tests.emulators.discord.objects import PUBLIC_THREAD, Payload, snowflake
-from tests.emulators.discord.refusal import Refusal, bad_form, bad_length
-from tests.emulators.discord.request import Answer, Request
+from tests.emulators.discord.request import Answer, Refusal, Request, bad_form, bad_length
 from tests.emulators.discord.world import World
 
 _MESSAGE_CONTENT_LIMITED = 1 << 19
@@ -111,14 +110,12 @@ class Rest:
 
     def modify_channel(self, request: Request) -> Answer:
         channel = self.world.open_channel(request.ids["channel_id"])
+        if request.body != {"archived": False}:
+            raise NotImplementedError(f"a channel cannot become {request.body}")
         if channel.kind != PUBLIC_THREAD:
             raise Refusal(400, 50024, "Cannot execute action on this channel type")
         self.world.unarchive(channel)
         return 200, channel.payload()
-
-    def odd_change(self, request: Request) -> str:
-        """Only unarchiving is emulated."""
-        return "" if request.body == {"archived": False} else f"with {request.body}"
 
     def typing(self, request: Request) -> Answer:
         self.world.show_typing(self.world.open_channel(request.ids["channel_id"]))

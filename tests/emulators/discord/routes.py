@@ -28,14 +28,7 @@ def routes(rest: Rest, webhooks: Webhooks) -> tuple[Route, ...]:
         Route("GET", "/guilds/{guild_id}/channels", rest.channels),
         Route("GET", "/guilds/{guild_id}/members/{user_id}", rest.member),
         Route("GET", channel, rest.channel),
-        Route(
-            "PATCH",
-            channel,
-            rest.modify_channel,
-            "channel",
-            "channel_id",
-            odd=rest.odd_change,
-        ),
+        Route("PATCH", channel, rest.modify_channel, "channel", "channel_id"),
         Route("POST", channel + "/typing", rest.typing, "typing", "channel_id"),
         Route(
             "GET",
@@ -59,7 +52,6 @@ def routes(rest: Rest, webhooks: Webhooks) -> tuple[Route, ...]:
             webhooks.callback,
             open=True,
             queries=("with_response",),
-            odd=webhooks.odd_callback,
         ),
         Route(
             "POST",

@@ -35,7 +35,7 @@ from tests.emulators.discord.objects import (
     role,
     snowflake,
 )
-from tests.emulators.discord.refusal import Refusal, bad_form
+from tests.emulators.discord.request import Refusal, bad_form
 from tests.emulators.timeline import Moment
 
 NONCE_SECONDS = 180.0  # "the past few minutes" (docs: Create Message, enforce_nonce)

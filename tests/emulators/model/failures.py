@@ -1,8 +1,7 @@
 """The failures that a client of a model meets, by name: what is sent for each.
 
-A test runs huggingface_hub's own client against every one and tells what it raises. The words of
-Hugging Face's router are those that others have met (router.py); a connection that is refused has a
-verb of its own, `ModelEmulator.refuse_connections`.
+The words of Hugging Face's router are those that others have met (router.py); a connection that is
+refused has a verb of its own, `ModelEmulator.refuse_connections`.
 """
 
 from __future__ import annotations

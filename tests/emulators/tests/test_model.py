@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -104,14 +103,6 @@ async def test_an_answer_comes_in_the_flavours_deltas_and_ends_with_done(
     assert response.text.endswith("data: [DONE]\n\n")
 
 
-async def test_an_answer_that_is_not_streamed_is_not_emulated() -> None:
-    async with ModelEmulator() as emulator:
-        answer = await call(emulator, ASK, {"messages": QUESTION})
-
-        assert answer.status == 404
-        assert emulator.unknown.pop() == f"{ASK} without a stream"
-
-
 @pytest.mark.parametrize(
     ("most", "said", "reason"),
     [
@@ -141,25 +132,6 @@ async def test_usage_is_counted_as_the_tokenizer_counts() -> None:
     total = {"prompt_tokens": number, "completion_tokens": 5, "total_tokens": number + 5}
     assert "usage" not in unasked.text
     assert (last["choices"], last["usage"]) == ([], total)
-
-
-async def test_llama_cpp_refuses_a_prompt_that_fills_the_context() -> None:
-    async with ModelEmulator() as emulator:
-        emulator.context = 10
-        refused = await ask(emulator)
-        emulator.context = 12
-        cut = await ask(emulator, max_tokens=50)
-
-    assert refused.status == 400
-    assert refused.json()["error"] == {
-        "code": 400,
-        "message": "request (10 tokens) exceeds the available context size (10 tokens),"
-        " try increasing it",
-        "type": "exceed_context_size_error",
-        "n_prompt_tokens": 10,
-        "n_ctx": 10,
-    }
-    assert (cut.said(), cut.finish_reason()) == ("You said", "length")
 
 
 @pytest.mark.parametrize(
@@ -197,23 +169,6 @@ async def test_ollama_cuts_a_long_prompt_without_a_word() -> None:
 # What is recorded
 
 
-async def test_a_request_is_kept_with_what_became_of_it() -> None:
-    before = time.monotonic()
-    async with ModelEmulator() as emulator:
-        await ask(emulator, key="k")
-        await call(emulator, "POST /tokenize", TEXT)
-        after = time.monotonic()
-
-    (asked,) = emulator.requests
-    assert (asked.call, asked.messages) == (ASK, QUESTION)
-    assert asked.headers["Authorization"] == "Bearer k"
-    assert (asked.status, asked.finished, asked.hung_up_at) == (200, True, None)
-    assert [delta.text for delta in asked.deltas] == ["You said", ": How ar", "e you?"]
-    times = [before, asked.at, *(delta.at for delta in asked.deltas), after]
-    assert times == sorted(times)
-    assert (emulator.most_running, emulator.connections) == (1, 1)
-
-
 @pytest.mark.parametrize("how", ["drop", "reset", "eof", "garbage", "error_event", "status"])
 async def test_a_stream_that_broke_is_not_finished(how: How) -> None:
     async with ModelEmulator() as emulator:
@@ -223,27 +178,6 @@ async def test_a_stream_that_broke_is_not_finished(how: How) -> None:
 
     asked = emulator.requests[0]
     assert (asked.status, asked.finished, len(asked.deltas)) == (200, False, 1)
-
-
-async def test_a_client_that_leaves_is_noticed_and_one_that_is_cut_off_did_not_leave() -> None:
-    async with ModelEmulator() as emulator:
-        emulator.answer = [(0, "One"), (300, " two")]
-        asking = asyncio.create_task(ask(emulator))
-        await until(lambda: emulator.requests and emulator.requests[0].deltas)
-        left = time.monotonic()
-        asking.cancel()
-        await until(lambda: emulator.running == 0)
-
-        asking = asyncio.create_task(ask(emulator))
-        await until(lambda: len(emulator.requests) == 2 and emulator.requests[1].deltas)
-    with pytest.raises(aiohttp.ClientPayloadError):
-        await asking
-
-    gone, cut = emulator.requests
-    assert gone.hung_up_at is not None
-    assert left <= gone.hung_up_at <= time.monotonic()
-    assert cut.hung_up_at is None
-    assert [gone.finished, cut.finished] == [False, False]
 
 
 async def test_a_client_that_leaves_at_any_write_is_no_failure_of_the_emulator(
@@ -268,76 +202,6 @@ async def test_a_client_that_leaves_at_any_write_is_no_failure_of_the_emulator(
 
 
 # What goes wrong
-
-
-async def test_a_status_is_answered_as_often_as_asked() -> None:
-    async with ModelEmulator() as emulator:
-        emulator.fail(ASK, status=429, retry_after=6.2, times=2, after=1)
-        answers = [await ask(emulator) for _ in range(4)]
-
-    assert [answer.status for answer in answers] == [200, 429, 429, 200]
-    assert [answer.headers.get("Retry-After") for answer in answers] == [None, "7", "7", None]
-
-
-@pytest.mark.parametrize(
-    ("headers", "found"), [({"X-Served-By": "test"}, "7"), ({"retry-after": "9"}, "9")]
-)
-async def test_given_headers_stand_beside_retry_after_or_for_it(
-    headers: dict[str, str], found: str
-) -> None:
-    async with ModelEmulator() as emulator:
-        emulator.fail(ASK, status=429, retry_after=7, headers=headers)
-        answer = await ask(emulator)
-
-    told = {key.lower(): value for key, value in answer.headers.items()}
-    assert told == told | {key.lower(): value for key, value in headers.items()}
-    assert told["retry-after"] == found
-
-
-@pytest.mark.parametrize(
-    ("flavour", "error"),
-    [
-        ("llama.cpp", {"code": 500, "message": "emulated failure 500", "type": "server_error"}),
-        (
-            "vllm",
-            {
-                "code": 500,
-                "message": "emulated failure 500",
-                "type": "InternalServerError",
-                "param": None,
-            },
-        ),
-        ("tgi", "emulated failure 500"),
-        ("router", "emulated failure 500"),
-    ],
-)
-async def test_without_a_body_the_error_is_the_flavours(flavour: Flavour, error: Json) -> None:
-    async with ModelEmulator(flavour=flavour) as emulator:
-        emulator.fail(ASK)
-
-        assert (await ask(emulator)).json()["error"] == error
-
-
-@pytest.mark.parametrize("how", ["error_event", "status"])
-async def test_a_failure_beyond_the_last_delta_still_happens(how: How) -> None:
-    async with ModelEmulator() as emulator:
-        emulator.fail(ASK, how, status=503, at_delta=99)
-        answer = await ask(emulator)
-
-    assert answer.events()[-1]["error"]
-    assert '"code": 503' in answer.text
-    assert "[DONE]" not in answer.text
-
-
-async def test_a_hanging_request_does_not_keep_the_emulator() -> None:
-    # aiohttp would wait for a minute.
-    async with asyncio.timeout(30), ModelEmulator() as emulator:
-        emulator.fail(ASK, "hang")
-        asking = asyncio.create_task(ask(emulator))
-        await until(lambda: emulator.running == 1)
-
-    with pytest.raises((aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)):
-        await asking
 
 
 async def test_a_closed_port_refuses_all_but_the_answers_under_way() -> None:

@@ -5,122 +5,18 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import AsyncIterator
-from json import JSONDecodeError
 
 import aiohttp
-import httpx2
 import pytest
-from huggingface_hub import AsyncInferenceClient
-from huggingface_hub.errors import (
-    BadRequestError,
-    GatedRepoError,
-    GenerationError,
-    HfHubHTTPError,
-    IncompleteGenerationError,
-    InferenceTimeoutError,
-    OverloadedError,
-    UnknownError,
-    ValidationError,
-)
 
 from bot.domain import Json
 from bot.local.child_process import LocalServer
 from bot.local.llama_cpp import serve
-from tests.emulators.model import FAILURES, ModelEmulator
+from tests.emulators.model import ModelEmulator
 
 QUESTION: list[Json] = [{"role": "user", "content": "How are you?"}]
 ASK = "POST /v1/chat/completions"
 CONTEXT = 256
-
-
-@pytest.fixture
-async def client(model: ModelEmulator) -> AsyncIterator[AsyncInferenceClient]:
-    async with AsyncInferenceClient(base_url=model.url, api_key="-", timeout=0.3) as client:
-        yield client
-
-
-async def answer(client: AsyncInferenceClient) -> tuple[str, str | None, Exception | None]:
-    """Return what the client has read, the last finish reason, and what it raised."""
-    said, finish = "", None
-    try:
-        async for chunk in await client.chat_completion(
-            [{"role": "user", "content": "How are you?"}], stream=True
-        ):
-            for choice in chunk.choices:
-                said += choice.delta.content or ""
-                finish = choice.finish_reason
-    except Exception as error:
-        return said, finish, error
-    return said, finish, None
-
-
-RAISED: dict[str, type[Exception]] = {
-    "bad request": BadRequestError,
-    "unsupported model": BadRequestError,
-    "wrong key": HfHubHTTPError,
-    "no credit": HfHubHTTPError,
-    "gated model": GatedRepoError,
-    "forbidden token": HfHubHTTPError,
-    "unknown model": HfHubHTTPError,
-    "too large": HfHubHTTPError,
-    "invalid": HfHubHTTPError,
-    "chunked refusal": httpx2.ResponseNotRead,
-    "list for a body": AttributeError,
-    "string for a body": AttributeError,
-    "too many requests": HfHubHTTPError,
-    "server error": HfHubHTTPError,
-    "loading": HfHubHTTPError,
-    "done without space": JSONDecodeError,
-    "line separator": JSONDecodeError,
-    "half a line": JSONDecodeError,
-    "list in a line": AttributeError,
-    "string in a line": AttributeError,
-    "error event": UnknownError,
-    "generation event": GenerationError,
-    "overloaded event": OverloadedError,
-    "incomplete event": IncompleteGenerationError,
-    "validation event": ValidationError,
-    "silence before headers": InferenceTimeoutError,
-    "silence in the stream": httpx2.ReadTimeout,
-    "end before headers": httpx2.RemoteProtocolError,
-    "end in the stream": httpx2.RemoteProtocolError,
-    "reset before headers": httpx2.ReadError,
-    "reset in the stream": httpx2.ReadError,
-}
-
-
-class TestTheClient:
-    """What huggingface_hub 2.4 raises, so that the table of failures is known to be true."""
-
-    def test_every_failure_has_its_case(self) -> None:
-        assert RAISED.keys() == FAILURES.keys() - {"end without done"}
-
-    @pytest.mark.parametrize("name", RAISED)
-    async def test_a_failure_raises_what_it_is_known_for(
-        self, name: str, model: ModelEmulator, client: AsyncInferenceClient
-    ) -> None:
-        model.fail_as(name)
-        said, _, error = await answer(client)
-        after = await answer(client)
-
-        assert type(error) is RAISED[name]
-        assert said == ("" if FAILURES[name].at_delta is None else "You said")
-        assert after == ("You said: How are you?", "stop", None)
-
-    async def test_an_end_without_done_looks_like_success(
-        self, model: ModelEmulator, client: AsyncInferenceClient
-    ) -> None:
-        model.fail_as("end without done")
-
-        assert await answer(client) == ("You said", None, None)
-
-    async def test_a_refused_connection_cannot_be_opened(
-        self, model: ModelEmulator, client: AsyncInferenceClient
-    ) -> None:
-        await model.refuse_connections()
-        _, _, error = await answer(client)
-
-        assert type(error) is httpx2.ConnectError
 
 
 @pytest.fixture(scope="module")

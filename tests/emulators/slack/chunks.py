@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from tests.emulators.slack.arguments import SlackError, decoded, text
-from tests.emulators.slack.block_shapes import BLOCKS, MARKDOWN_CHARACTERS
-from tests.emulators.slack.blocks import check_blocks
+from tests.emulators.slack.blocks import BLOCKS, MARKDOWN_CHARACTERS, check_blocks
 from tests.emulators.slack.payload import Payload
 
 

@@ -46,20 +46,6 @@ async def test_metadata_stays_until_an_update_brings_other_or_none() -> None:
         assert "metadata" not in taken["message"]
 
 
-@pytest.mark.parametrize("opened", [True, False])
-async def test_an_ephemeral_is_seen_in_a_thread_that_is_open_already(*, opened: bool) -> None:
-    async with SlackEmulator() as slack, writer(slack) as client:
-        place, ann = slack.channel_id, slack.user("Ann")
-        asked = await slack.say(place, ann, "question")
-        if opened:
-            await slack.say(place, ann, "and more", thread_ts=asked)
-
-        await client.chat_postEphemeral(channel=place, user=ann, text="psst", thread_ts=asked)
-
-        seen = [(words.text, words.thread_ts) for words in slack.ephemerals]
-        assert seen == ([("psst", asked)] if opened else [])
-
-
 async def test_a_text_takes_the_place_of_blocks_and_blocks_of_a_text() -> None:
     async with SlackEmulator() as slack, writer(slack) as client:
         blocks = [*markdown("**1** &lt; 2"), *section("more"), STOP]
@@ -72,15 +58,6 @@ async def test_a_text_takes_the_place_of_blocks_and_blocks_of_a_text() -> None:
         assert (with_blocks.text, with_blocks.buttons) == ("**1** < 2\nmore", ("stop",))
         shown = Shown(ts, slack.channel_id, slack.bot_id, "a & b", (), None)
         assert without == shown
-
-
-async def test_a_thread_that_does_not_exist_is_accepted_and_the_post_stands_in_the_channel() -> (
-    None
-):
-    async with SlackEmulator() as slack, writer(slack) as client:
-        await post(client, slack.channel_id, "answer", thread_ts="1700000000.000001")
-
-        assert [shown.text for shown in slack.screen(slack.channel_id)] == ["answer"]
 
 
 @pytest.mark.parametrize(
@@ -99,18 +76,6 @@ async def test_what_would_notify_is_kept(spoken: str, place: str) -> None:
         assert slack.pings == [spoken]
 
 
-async def test_an_update_and_an_ephemeral_notify_too() -> None:
-    async with SlackEmulator() as slack, writer(slack) as client:
-        place, ann = slack.channel_id, slack.user("Ann")
-        ts = await post(client, place, "x")
-
-        await client.chat_update(channel=place, ts=ts, text="<!everyone>")
-        await client.chat_postEphemeral(channel=place, user=ann, text="<!here>")
-
-        assert slack.pings == ["<!everyone>", "<!here>"]
-        assert [words.text for words in slack.ephemerals] == ["<!here>"]
-
-
 async def test_links_are_previewed_unless_both_switches_are_off() -> None:
     async with SlackEmulator() as slack, writer(slack) as client:
         place, text = slack.channel_id, "see https://example.com/a"
@@ -122,44 +87,6 @@ async def test_links_are_previewed_unless_both_switches_are_off() -> None:
         await client.chat_postMessage(channel=place, text=text)
 
         assert slack.unfurls == ["https://example.com/a"] * 2
-
-
-async def test_the_timeline_has_what_changed_and_when() -> None:
-    async with SlackEmulator() as slack, writer(slack) as client:
-        place, ann = slack.channel_id, slack.user("Ann")
-        asked = await slack.say(place, ann, "question")
-        await client.assistant_threads_setStatus(
-            channel_id=place, thread_ts=asked, status="is thinking"
-        )
-        ts = await post(client, place, "an", thread_ts=asked)
-        await client.chat_update(channel=place, ts=ts, text="answer")
-        await client.chat_delete(channel=place, ts=ts)
-
-        thread, top = slack.timeline(place, asked), slack.timeline(place)
-
-        assert [(moment.what, moment.message, moment.text) for moment in thread] == [
-            ("post", asked, "question"),
-            ("sign", "", "is thinking"),
-            ("post", ts, "an"),
-            ("edit", ts, "answer"),
-            ("delete", ts, ""),
-        ]
-        assert [moment.at for moment in thread] == sorted(moment.at for moment in thread)
-        assert [moment.message for moment in top] == [asked]
-
-
-@pytest.mark.parametrize(
-    "args",
-    [
-        {"text": "x" * 4000},
-        {"text": "x", "metadata": {"event_type": "turn", "event_payload": {"id": 1}}},
-    ],
-)
-async def test_a_post_at_the_limit_is_taken(args: Payload) -> None:
-    async with SlackEmulator() as slack, writer(slack) as client:
-        await client.api_call("chat.postMessage", json={"channel": slack.channel_id, **args})
-
-        assert len(slack.screen(slack.channel_id)) == 1
 
 
 @pytest.mark.parametrize("text", ["x" * 4000, "é" * 2000, "&lt;" * 1000, "&" * 800])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 import aiohttp
@@ -12,12 +11,10 @@ from aiohttp import web
 
 from tests.emulators.slack import SlackEmulator
 from tests.support.slack_app import (
-    STOP,
     TRANSPORTS,
     SlackBot,
     bolt,
     endpoint,
-    post,
     served,
     socket,
     writer,
@@ -71,67 +68,6 @@ async def test_a_retry_comes_at_once_after_a_minute_and_after_five() -> None:
         await tried(slack, 4)
 
 
-@TRANSPORTS
-async def test_an_event_that_is_taken_at_last_does_not_come_again(transport: str) -> None:
-    async with SlackEmulator() as slack, bolt(slack, transport) as bot:
-        bot.deaf = True
-        ann = slack.user("Ann")
-        await slack.say(slack.dm(ann), ann, "hello")
-        await refused(slack, bot, transport, 1)
-        await refused(slack, bot, transport, 2)
-
-        bot.deaf = False
-        slack.clock.advance(60.0)
-        await until(lambda: slack.deliveries[-1].status == 200)
-        slack.clock.advance(300.0)
-
-        await asyncio.sleep(0.05)
-        assert len(slack.deliveries) == 3
-
-
-@TRANSPORTS
-async def test_a_retry_says_which_and_why(transport: str) -> None:
-    async with SlackEmulator() as slack, bolt(slack, transport) as bot:
-        retries: list[tuple[str | None, str | None]] = []
-
-        @bot.app.middleware
-        async def note(req: object, next: Callable[[], object]) -> None:  # noqa: A002
-            headers = req.headers  # type: ignore[attr-defined]
-            number = headers.get("x-slack-retry-num", [None])[0]
-            retries.append((number, headers.get("x-slack-retry-reason", [None])[0]))
-            await next()  # type: ignore[misc]
-
-        ann = slack.user("Ann")
-        ts = await slack.say(slack.dm(ann), ann, "hello")
-        await until(lambda: slack.deliveries)
-
-        await slack.redeliver(ts)
-
-        # Over a socket the first try has the fields too.
-        first = ("0", "") if transport == "socket" else (None, None)
-        assert retries == [first, ("1", "http_timeout")]
-        assert len({d.event_id for d in slack.deliveries}) == 1
-
-
-async def test_only_a_command_is_answered_in_its_acknowledgement() -> None:
-    async with SlackEmulator() as slack, socket(slack) as connection, writer(slack) as client:
-        ann = slack.user("Ann")
-        ts = await post(client, slack.channel_id, "x", blocks=[STOP])
-        doings = [
-            asyncio.create_task(slack.slash(slack.channel_id, ann, "/ask", "why?")),
-            asyncio.create_task(slack.click(slack.channel_id, ts, ann, "stop")),
-        ]
-
-        accepts = {}
-        for _ in range(3):
-            frame = await connection.receive_json(timeout=30)
-            accepts[frame["type"]] = frame["accepts_response_payload"]
-            await connection.send_json({"envelope_id": frame["envelope_id"]})
-
-        await asyncio.gather(*doings)
-        assert accepts == {"events_api": False, "interactive": False, "slash_commands": True}
-
-
 @pytest.mark.parametrize(
     ("status", "seconds", "reason"),
     [(500, 0.0, "http_error"), (404, 0.0, "http_error"), (200, 30.0, "http_timeout")],
@@ -180,35 +116,6 @@ async def test_no_retry_follows_where_the_app_asks_for_none() -> None:
         slack.clock.advance(60.0)
         await asyncio.sleep(0.05)
         assert [d.status for d in slack.deliveries] == [503]
-
-
-async def test_a_warning_leaves_ten_seconds() -> None:
-    async with SlackEmulator() as slack, socket(slack) as connection:
-        closing = asyncio.create_task(slack.disconnect("warning"))
-        said = await connection.receive_json(timeout=30)
-        slack.clock.advance(5.0)
-        await asyncio.sleep(0.02)
-        early = closing.done()
-
-        slack.clock.advance(5.0)
-        closed = await connection.receive(timeout=30)
-
-        await closing
-        assert (said["type"], said["reason"]) == ("disconnect", "warning")
-        assert not early
-        assert closed.type is aiohttp.WSMsgType.CLOSE
-
-
-async def test_events_are_spread_among_the_connections() -> None:
-    async with SlackEmulator() as slack, socket(slack) as first, socket(slack) as second:
-        ann = slack.user("Ann")
-
-        for word in ("one", "two"):
-            await slack.say(slack.dm(ann), ann, word)
-        frames = [await connection.receive_json(timeout=30) for connection in (first, second)]
-
-        texts = {frame["payload"]["event"]["text"] for frame in frames}
-        assert texts == {"one", "two"}
 
 
 async def test_an_app_may_have_ten_connections() -> None:

@@ -3,40 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from slack_sdk.errors import SlackApiError
-from slack_sdk.web.async_client import AsyncWebClient
 
 from tests.emulators import specs
-from tests.emulators.slack import SCOPES, Rate, SlackEmulator, people
-from tests.emulators.slack.payload import Payload
-from tests.emulators.slack.workspace import Workspace
+from tests.emulators.slack import SCOPES, Rate, SlackEmulator
 from tests.support.slack_app import refusal, writer
-
-
-async def test_an_error_of_the_emulators_own_fails_the_test(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def broken(_home: Workspace, _args: Payload) -> Payload:
-        raise ZeroDivisionError
-
-    monkeypatch.setitem(people.METHODS, "auth.test", broken)
-    slack = SlackEmulator()
-
-    async def call() -> None:
-        async with slack, writer(slack) as client:
-            assert await status_of(client) == 500
-
-    with pytest.raises(AssertionError, match=r"the emulator failed: auth\.test: ZeroDivision"):
-        await call()
-
-    assert [(call.call, call.status) for call in slack.requests] == [("auth.test", 500)]
-
-
-async def status_of(client: AsyncWebClient) -> int:
-    try:
-        return (await client.auth_test()).status_code
-    except SlackApiError as error:
-        return int(error.response.status_code)
 
 
 async def test_a_fault_that_never_struck_fails_the_test() -> None:

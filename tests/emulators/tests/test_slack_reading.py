@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.emulators.slack import SlackEmulator
-from tests.support.slack_app import post, writer
+from tests.support.slack_app import writer
 
 
 async def test_a_thread_is_read_oldest_first_and_page_by_page() -> None:
@@ -23,19 +23,6 @@ async def test_a_thread_is_read_oldest_first_and_page_by_page() -> None:
         ]
 
         assert pages == [["0", "1"], ["2", "3"], ["4"]]
-
-
-async def test_a_parent_tells_of_its_replies() -> None:
-    async with SlackEmulator() as slack, writer(slack) as client:
-        ann = slack.user("Ann")
-        ts = await slack.say(slack.channel_id, ann, "question")
-        reply = await post(client, slack.channel_id, "answer", thread_ts=ts)
-
-        read = await client.conversations_history(channel=slack.channel_id)
-
-        [parent] = read["messages"]
-        assert (parent["reply_count"], parent["latest_reply"]) == (1, reply)
-        assert parent["reply_users"] == [slack.bot_user_id]
 
 
 async def test_a_channel_is_read_newest_first_and_between_two_times() -> None:
@@ -63,19 +50,6 @@ async def test_a_channel_is_read_upwards_from_the_oldest_alone() -> None:
         ]
 
         assert pages == [["2", "1"], ["4", "3"], ["5"]]
-
-
-@pytest.mark.parametrize("asked", [True, False])
-async def test_metadata_is_read_by_who_asks_for_it(asked: bool) -> None:
-    metadata = {"event_type": "turn", "event_payload": {"id": 1}}
-    async with SlackEmulator() as slack, writer(slack) as client:
-        await client.chat_postMessage(channel=slack.channel_id, text="x", metadata=metadata)
-
-        read = await client.conversations_history(
-            channel=slack.channel_id, include_all_metadata=asked
-        )
-
-        assert read["messages"][0].get("metadata") == (metadata if asked else None)
 
 
 @pytest.mark.parametrize(

@@ -7,27 +7,7 @@ import pytest
 from tests.emulators.clock import Clock
 from tests.emulators.slack import EVENTS, SlackEmulator
 from tests.emulators.slack.payload import Payload
-from tests.support.slack_app import bolt, post, talk, writer
-from tests.support.waiting import until
-
-
-async def test_a_status_stands_until_the_app_answers_in_the_thread() -> None:
-    async with talk() as t, writer(t.slack) as client:
-        other = await t.slack.say(t.channel, t.ann, "and this?")
-        place: Payload = {"channel_id": t.channel, "thread_ts": t.asked}
-        await t.call("assistant.threads.setStatus", **place, status="is thinking")
-
-        def shown() -> str:
-            return t.slack.shown_status(t.channel, t.asked)
-
-        await post(client, t.channel, "elsewhere", thread_ts=other)
-        before = shown()
-        await post(client, t.channel, "here", thread_ts=t.asked)
-
-        assert (before, shown()) == ("is thinking", "")
-        assert t.slack.status(t.channel, t.asked) == ["is thinking"]
-        moments = [(m.what, m.text) for m in t.slack.timeline(t.channel, t.asked)]
-        assert moments == [("post", "hello?"), ("sign", "is thinking"), ("post", "here")]
+from tests.support.slack_app import talk
 
 
 async def test_a_stream_makes_its_session_process_until_it_ends() -> None:
@@ -56,17 +36,6 @@ async def test_a_session_is_active_after_an_hour_of_processing() -> None:
             await t.slack.stop(t.channel, t.asked, t.ann)
 
 
-async def test_a_session_keeps_the_title_of_its_beginning() -> None:
-    async with talk() as t:
-        place: Payload = {"channel_id": t.channel, "thread_ts": t.asked, "status": "active"}
-
-        first = await t.call("agents.sessions.setStatus", **place, title="Diving")
-        second = await t.call("agents.sessions.setStatus", **place, title="Climbing")
-
-        told: Payload = {"status": "active", "agent_status": "active", "title": "Diving"}
-        assert first == second == {"ok": True, **told}
-
-
 async def test_an_app_that_cannot_be_stopped_is_warned_and_shows_no_button() -> None:
     deaf = SlackEmulator(subscribed=EVENTS - {"agent_session_stopped"})
     async with talk(deaf) as t:
@@ -77,25 +46,6 @@ async def test_an_app_that_cannot_be_stopped_is_warned_and_shows_no_button() -> 
         assert answer["warning"] == "missing_agent_session_stopped_event_subscription"
         with pytest.raises(LookupError):
             await t.slack.stop(t.channel, t.asked, t.ann)
-
-
-async def test_a_session_changes_the_question_without_changing_what_it_says() -> None:
-    async with SlackEmulator() as slack, bolt(slack) as bot:
-        ann = slack.user("Ann")
-        asked = await slack.say(slack.channel_id, ann, "hello?")
-
-        await bot.app.client.agents_sessions_setStatus(
-            channel_id=slack.channel_id, thread_ts=asked, status="processing"
-        )
-
-        await until(lambda: len(bot.events("message")) == 2)
-        change = next(e for e in bot.events("message") if e.get("subtype") == "message_changed")
-        now, before = change["message"], change["previous_message"]
-        assert isinstance(now, dict)
-        assert isinstance(before, dict)
-        assert now["text"] == before["text"] == "hello?"
-        assert now["agent_session"]["status"] == "processing"
-        assert "edited" not in now
 
 
 async def test_a_status_is_a_session_and_goes_when_emptied_late_or_streamed_over() -> None:

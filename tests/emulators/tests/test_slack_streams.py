@@ -12,7 +12,6 @@ from tests.emulators.slack import SlackEmulator
 from tests.emulators.slack.payload import Payload
 from tests.support.slack_app import (
     STOP,
-    TRANSPORTS,
     bolt,
     refusal,
     said,
@@ -56,14 +55,6 @@ async def test_a_stream_grows_under_the_question_until_it_is_stopped() -> None:
         assert (await t.call("chat.delete", **place))["ok"]
 
 
-async def test_a_stream_in_a_dm_needs_no_reader() -> None:
-    async with talk() as t:
-        dm = t.slack.dm(t.ann)
-        asked = await t.slack.say(dm, t.ann, "psst")
-
-        assert (await t.call("chat.startStream", channel=dm, thread_ts=asked))["ok"]
-
-
 async def test_a_message_takes_what_is_within_its_limits() -> None:
     def blocks(number: int) -> Payload:
         return {"chunks": [{"type": "blocks", "blocks": [{"type": "divider"}] * number}]}
@@ -90,23 +81,6 @@ async def test_chunks_may_come_in_a_form() -> None:
 
         assert (await t.form("chat.startStream", {**place, "chunks": chunks}))["ok"]
         assert t.read() == "x" * 12_000
-
-
-@pytest.mark.parametrize(
-    ("kind", "args"),
-    [
-        ("plan_update", {"chunks": [{"type": "plan_update", "title": "x"}]}),
-        ("task_update", {"chunks": [{"type": "task_update", "title": "x"}]}),
-        ("markdown_text", {"markdown_text": "x"}),
-    ],
-)
-async def test_what_is_not_emulated_fails_the_test(kind: str, args: Payload) -> None:
-    async def call() -> None:
-        async with talk() as t:
-            await t.refused("chat.startStream", **t.place, **args)
-
-    with pytest.raises(AssertionError, match=f"{kind} is not emulated"):
-        await call()
 
 
 @pytest.mark.skipif(specs.load("slack-web-openapi.json") is None, reason=specs.ABSENT)
@@ -139,17 +113,6 @@ async def test_a_stream_ends_after_five_minutes_however_busy_it_is() -> None:
         assert (await t.call("chat.update", channel=t.channel, ts=ts, text="saved"))["ok"]
 
 
-async def test_a_stream_that_a_person_deletes_is_not_there_any_more() -> None:
-    async with talk() as t:
-        ts = await t.start("One")
-        await t.slack.delete(t.channel, ts)
-
-        errors = [(await t.append(ts, "x"))["error"], (await t.stop(ts))["error"]]
-
-        assert errors == ["message_not_found"] * 2
-        assert t.slack.streams.stop(t.channel, t.asked) == []
-
-
 async def test_a_press_of_stop_ends_the_streams_of_its_thread() -> None:
     async with SlackEmulator() as slack, bolt(slack) as bot:
         ann = slack.user("Ann")
@@ -174,31 +137,6 @@ async def test_a_press_of_stop_ends_the_streams_of_its_thread() -> None:
         assert slack.session(slack.channel_id, asked[0])[-1] == "processing"
 
 
-@TRANSPORTS
-async def test_the_app_hears_of_a_stream_when_it_begins_and_when_it_is_stopped(
-    transport: str,
-) -> None:
-    async with SlackEmulator() as slack, bolt(slack, transport) as bot:
-        ann = slack.user("Ann")
-        asked = await slack.say(slack.channel_id, ann, "hello?")
-        client = bot.app.client
-        ts = await stream(client, slack, ann, asked)
-        await client.chat_appendStream(channel=slack.channel_id, ts=ts, **said(", two"))  # type: ignore[arg-type]
-        await client.chat_stopStream(channel=slack.channel_id, ts=ts)
-
-        def heard() -> list[Payload]:
-            events = bot.events("message")
-            nested = [event.get("message", event) for event in events]
-            return [m for m in nested if isinstance(m, dict) and m["ts"] == ts]
-
-        await until(lambda: len(heard()) == 2)
-        told = [(m.get("subtype"), m["streaming_state"], m["text"]) for m in heard()]
-        assert sorted(told, key=str) == [
-            (None, "completed", "One, two"),
-            (None, "in_progress", "One"),
-        ]
-
-
 async def test_a_channel_sees_a_running_stream_only_when_it_is_over() -> None:
     async with talk() as t:
         bob = t.slack.user("Bob")
@@ -212,14 +150,3 @@ async def test_a_channel_sees_a_running_stream_only_when_it_is_over() -> None:
 
         assert running == ["One", "Thinking…"]
         assert [seen(t.ann), seen(bob)] == ["One", "One"]
-
-
-async def test_what_streams_ping_and_preview_is_kept() -> None:
-    async with talk() as t:
-        ts = await t.start("hey <!chan")
-        await t.append(ts, "nel> see https://example.com/a ")
-        await t.append(ts, "and more")
-        await t.stop(ts, blocks=section("<https://example.com/b>"))
-
-        assert t.slack.pings == ["<!channel>"]
-        assert t.slack.unfurls == ["https://example.com/a", "https://example.com/b"]

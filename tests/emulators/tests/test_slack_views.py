@@ -147,19 +147,6 @@ async def test_errors_about_unknown_fields_are_against_the_rules() -> None:
         slack.violations.clear()
 
 
-async def test_a_home_tab_is_published_for_one_person() -> None:
-    async with SlackEmulator() as slack, writer(slack) as client:
-        ann, bob = slack.user("Ann"), slack.user("Bob")
-        section = {"type": "section", "text": PLAIN}
-
-        await client.views_publish(user_id=ann, view={"type": "home", "blocks": [section]})
-
-        home = slack.home(ann)
-        assert home is not None
-        assert home.texts == ["Words"]
-        assert slack.home(bob) is None
-
-
 async def test_prompts_of_an_agent_are_suggested_without_a_thread() -> None:
     async with SlackEmulator() as slack, writer(slack) as client:
         ann = slack.user("Ann")

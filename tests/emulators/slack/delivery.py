@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, urlencode
 import aiohttp
 
 from tests.emulators.clock import Clock
+from tests.emulators.slack.installation import VERIFICATION_TOKEN
 from tests.emulators.slack.payload import Payload
 from tests.emulators.slack.socket import SocketMode
 
@@ -100,12 +101,13 @@ class Outbox:
         self._tasks: list[asyncio.Task[None]] = []
         self._sent: dict[str, list[Envelope]] = {}
 
-    async def verify(self, url: str, token: str) -> None:
-        """Tell the app by HTTP from now on; ValueError when it does not return the challenge.
+    async def verify(self, url: str) -> None:
+        """Tell the app by signed HTTP requests from now on, as when its Request URL is saved.
 
-        docs: url_verification: as plain text, as a form or as JSON.
+        ValueError when it does not return the challenge (docs: url_verification: as plain text, as
+        a form or as JSON).
         """
-        challenge = secrets.token_hex(16)
+        challenge, token = secrets.token_hex(16), VERIFICATION_TOKEN
         payload: Payload = {"token": token, "challenge": challenge, "type": "url_verification"}
         envelope = Envelope("url_verification", "events_api", payload)
         try:
@@ -121,13 +123,17 @@ class Outbox:
         delivery, _ = await self._attempt(envelope, attempt, reason)
         return delivery
 
+    async def deliver(self, payload: Payload) -> Delivery:
+        """Tell the app this once, as a payload of the Events API whatever its shape."""
+        return await self.tell(Envelope(str(payload.get("type")), "events_api", payload))
+
     def post(self, envelope: Envelope) -> None:
         """Tell in the background, and again where there is no good answer in time."""
         self._sent.setdefault(envelope.ts, []).append(envelope)
         self._tasks.append(asyncio.create_task(self._persist(envelope)))
 
     async def repeat(self, ts: str) -> None:
-        """Tell once more of everything that concerned a message, as a retry."""
+        """Tell again of all that concerned a message, as a retry, and wait for the answer."""
         for envelope in list(self._sent[ts]):
             told = [d.attempt for d in self.deliveries if d.event_id == envelope.event_id]
             await self.tell(envelope, attempt=max(told, default=0) + 1, reason="http_timeout")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import TracebackType
 from typing import Literal, Unpack
 
@@ -10,28 +10,27 @@ from aiohttp import web
 
 from tests.emulators.clock import Clock
 from tests.emulators.faults import Fault, How, Terms
-from tests.emulators.slack import installation, people
-from tests.emulators.slack.access import Access
+from tests.emulators.slack import people
 from tests.emulators.slack.app import App
 from tests.emulators.slack.chat import Chat
 from tests.emulators.slack.conversations import Conversations
-from tests.emulators.slack.delivery import Delivery, Envelope, Outbox
+from tests.emulators.slack.delivery import Outbox
 from tests.emulators.slack.events import EVENTS, Events
-from tests.emulators.slack.installation import APP_ID, VERIFICATION_TOKEN, Installation
+from tests.emulators.slack.installation import APP_ID, Installation
 from tests.emulators.slack.interactions import Interactions
 from tests.emulators.slack.limits import Limits
 from tests.emulators.slack.markup import buttons, escape, feedback
-from tests.emulators.slack.message import ANOTHER_APP, SLACKBOT, Ephemeral, Post, Shown
+from tests.emulators.slack.message import ANOTHER_APP, SLACKBOT, Post, Shown
 from tests.emulators.slack.methods import SCOPES
 from tests.emulators.slack.payload import Payload
 from tests.emulators.slack.rates import Rate
 from tests.emulators.slack.response_urls import ResponseUrls
 from tests.emulators.slack.sessions import Sessions
-from tests.emulators.slack.socket import Reason, SocketMode
+from tests.emulators.slack.socket import SocketMode
 from tests.emulators.slack.streams import Streams
 from tests.emulators.slack.truth import Truth
-from tests.emulators.slack.views import Filled, View, Views
-from tests.emulators.slack.web import Call, WebApi
+from tests.emulators.slack.views import Views
+from tests.emulators.slack.web import WebApi
 from tests.emulators.slack.workspace import Channel, Role
 from tests.emulators.timeline import Moment
 
@@ -50,9 +49,7 @@ class SlackEmulator:
     """
 
     app_id = APP_ID
-    team_id = installation.team_id(1)
-    bot_id = installation.bot_id(1)
-    bot_user_id = installation.bot_user_id(1)
+    team_id, bot_id, bot_user_id = "T0PARLEY001", "B0PARLEY001", "U0PARLEY001"
     bot_mention = f"<@{bot_user_id}>"
 
     def __init__(
@@ -71,8 +68,7 @@ class SlackEmulator:
         self.clock = clock or Clock()
         self.violations: list[str] = []
         truth = Truth(self.violations)
-        self._app = App()
-        self._access = Access(self._app, scopes)
+        self._app = App(scopes)
         self._socket = SocketMode(self.clock)
         self._outbox = Outbox(
             self._socket,
@@ -87,11 +83,11 @@ class SlackEmulator:
         self.streams = Streams(self._events, self._chat, self._sessions, self.clock)
         self._responses = ResponseUrls(self._chat, self.clock)
         self._views = Views(self.clock)
-        self._interactions = Interactions(
-            self._outbox, self._responses, self._views, self.violations
+        interactions = Interactions(
+            self._app, self._outbox, self._responses, self._views, self.violations
         )
         self._web = WebApi(
-            self._access,
+            self._app,
             Limits(self.clock, rates or {}, unlisted=unlisted, share=share),
             self._responses,
             truth,
@@ -121,6 +117,27 @@ class SlackEmulator:
         self.foreign = self._app.workspace(None).foreign
         self.pings = self._chat.pings
         self.unfurls = self._chat.unfurls
+        # What people do: what each does stands where it is defined.
+        self.slash, self.click, self.rate = (
+            interactions.slash,
+            interactions.click,
+            interactions.rate,
+        )
+        self.press, self.press_home = interactions.press, interactions.press_home
+        self.choose, self.submit = interactions.choose, interactions.submit
+        self.interact = interactions.tell
+        # What they see.
+        self.modal, self.home = self._views.modal, self._views.home
+        self.status, self.session = self._sessions.statuses, self._sessions.states
+        self.session_title = self._sessions.title
+        # How Slack tells the app, and goes wrong.
+        self.verify, self.deliver = self._outbox.verify, self._outbox.deliver
+        self.redeliver = self._outbox.repeat
+        self.send_frame, self.disconnect = self._socket.send_frame, self._socket.disconnect
+        self.stall, self.cut = self._socket.stall, self._socket.cut
+        self.heal = self._web.faults.heal
+        # Tells of each call once its work is done, before its answer goes out.
+        self.watch = self._web.watchers.append
 
     async def __aenter__(self) -> SlackEmulator:
         app = web.Application(client_max_size=4 * 1024**2)
@@ -231,7 +248,7 @@ class SlackEmulator:
         names of what is uploaded with it.
         """
         if thread_ts is not None:
-            self._post(channel_id, thread_ts)
+            self._app.post(channel_id, thread_ts)
         workspace = self._app.where(channel_id)
         post = Post(
             home=workspace.home,
@@ -250,7 +267,7 @@ class SlackEmulator:
 
     async def edit(self, channel_id: str, ts: str, text: str, *, tells: bool = True) -> None:
         """Let a person change a message of theirs; `tells` the bot of it."""
-        post = self._post(channel_id, ts)
+        post = self._app.post(channel_id, ts)
         previous = post.payload()
         post.text, post.typed = escape(text), text
         post.mark_edited()
@@ -263,97 +280,24 @@ class SlackEmulator:
 
         One with replies leaves a tombstone, and is told as a `message_changed` to it.
         """
-        self._events.removed(self._post(channel_id, ts))
-
-    async def slash(
-        self,
-        channel_id: str,
-        user_id: str,
-        command: str,
-        text: str,
-        *,
-        thread_ts: str | None = None,
-    ) -> Delivery:
-        """Use a slash command and wait for its answer; Slack tries it only once.
-
-        LookupError in a thread, where Slack knows no commands of apps
-        (docs: Implementing slash commands, "cannot be used in threads"), and where the app has not
-        the scope for any.
-        """
-        if "commands" not in self._access.scopes:
-            raise LookupError(f"{command} needs the scope commands")
-        if thread_ts is not None:
-            raise LookupError(f"{command} is not supported in threads")
-        workspace = self._app.where(channel_id)
-        return await self._interactions.slash(workspace, channel_id, user_id, command, text)
-
-    async def click(self, channel_id: str, ts: str, user_id: str, action_id: str) -> Delivery:
-        """Press a button and wait for the answer; LookupError when nobody can see that button."""
-        post, workspace = self._post(channel_id, ts), self._app.where(channel_id)
-        return await self._interactions.click(workspace, post, user_id, action_id)
-
-    async def press(self, said: Ephemeral, action_id: str) -> Delivery:
-        """Press a button of a message that one person alone saw; LookupError if it has none."""
-        workspace = self._app.where(said.channel_id)
-        return await self._interactions.press_whisper(workspace, said, action_id)
-
-    async def press_home(self, user_id: str, action_id: str) -> Delivery:
-        """Press a button of the Home tab."""
-        return await self._interactions.press_home(self._app.where(user_id), user_id, action_id)
-
-    async def choose(self, channel_id: str, ts: str, user_id: str, callback_id: str) -> Delivery:
-        """Choose an entry of the app in the menu of a message."""
-        post, workspace = self._post(channel_id, ts), self._app.where(channel_id)
-        return await self._interactions.choose(workspace, post, user_id, callback_id)
-
-    async def submit(self, user_id: str, **filled: Filled) -> Delivery:
-        """Fill in the form that a person sees, by its block ids, and submit it.
-
-        What is not named stays as it is. LookupError where there is no such form or field, or
-        Slack would not let the person submit it.
-        """
-        view = self._views.modal(user_id)
-        if view is None or not view.fields:
-            raise LookupError("there is no form")
-        return await self._interactions.submit(self._app.where(user_id), view, filled)
-
-    def modal(self, user_id: str) -> View | None:
-        """Return the modal that a person sees now."""
-        return self._views.modal(user_id)
-
-    def home(self, user_id: str) -> View | None:
-        """Return the Home tab as it was published to a person."""
-        return self._views.home(user_id)
+        self._events.removed(self._app.post(channel_id, ts))
 
     def suggested(self, channel_id: str) -> tuple[str, list[tuple[str, str]]]:
         """Return what is suggested in a DM: a greeting, and titles with their messages."""
         return self._sessions.suggested.get(channel_id, ("", []))
 
-    def session_title(self, channel_id: str, thread_ts: str) -> str:
-        """Return the title of a thread's agent session, empty where it has none."""
-        return self._sessions.title(channel_id, thread_ts)
-
     def refuse_feedback_buttons(self) -> None:
         """Be a Slack that does not know feedback buttons."""
         self._web.knows_feedback = False
 
-    async def rate(self, channel_id: str, ts: str, user_id: str, which: str) -> Delivery:
-        """Press the "positive" or "negative" feedback button of a message."""
-        post, workspace = self._post(channel_id, ts), self._app.where(channel_id)
-        return await self._interactions.rate(workspace, post, user_id, which)
-
     def is_rated(self, channel_id: str, ts: str) -> bool:
         """Whether a message has feedback buttons."""
-        return any(feedback(self._post(channel_id, ts).blocks))
+        return any(feedback(self._app.post(channel_id, ts).blocks))
 
     def value(self, channel_id: str, ts: str, action_id: str) -> str:
         """Return what a press of this button would send as its value."""
-        blocks = self._post(channel_id, ts).blocks
+        blocks = self._app.post(channel_id, ts).blocks
         return next(str(it["value"]) for name, _, it in buttons(blocks) if name == action_id)
-
-    async def interact(self, payload: Payload) -> Delivery:
-        """Tell the app this once, as an interaction whatever its shape, and wait for the answer."""
-        return await self._interactions.tell(payload)
 
     async def stop(self, channel_id: str, thread_ts: str, user_id: str) -> None:
         """Press Slack's own stop button (docs: agent_session_stopped)."""
@@ -431,17 +375,9 @@ class SlackEmulator:
         """Return the texts that a message has shown, oldest first."""
         return self._app.where(channel_id).channels[channel_id].posts[ts].states
 
-    def status(self, channel_id: str, thread_ts: str) -> list[str]:
-        """Return the statuses that assistant.threads.setStatus has set, oldest first."""
-        return self._sessions.statuses(channel_id, thread_ts)
-
     def shown_status(self, channel_id: str, thread_ts: str) -> str:
         """Return the status line that stands under a thread now, empty when there is none."""
         return self._sessions.shown(self._app.where(channel_id), channel_id, thread_ts)
-
-    def session(self, channel_id: str, thread_ts: str) -> list[str]:
-        """Return the states that a thread's agent session was in, oldest first."""
-        return self._sessions.states(channel_id, thread_ts)
 
     @property
     def latency(self) -> float:
@@ -452,44 +388,10 @@ class SlackEmulator:
     def latency(self, seconds: float) -> None:
         self._web.latency = seconds
 
-    async def verify(self, url: str) -> None:
-        """Tell the app by signed HTTP requests from now on, as when its Request URL is saved.
-
-        ValueError when it does not answer a url_verification with its challenge.
-        """
-        await self._outbox.verify(url, VERIFICATION_TOKEN)
-
-    async def deliver(self, payload: Payload) -> Delivery:
-        """Tell the app this once, as a payload of the Events API whatever its shape."""
-        return await self._outbox.tell(Envelope(str(payload.get("type")), "events_api", payload))
-
-    async def redeliver(self, ts: str) -> None:
-        """Tell again of all that concerned a message, as a retry, and wait for the answer."""
-        await self._outbox.repeat(ts)
-
     @property
     def sockets(self) -> int:
         """How many sockets are open."""
         return self._socket.open_now
-
-    async def send_frame(self, text: str) -> None:
-        """Send a text to every socket, whatever it is."""
-        await self._socket.send_frame(text)
-
-    async def stall(self) -> None:
-        """Let the sockets that are open fall silent: their app is not heard any more."""
-        self._socket.stall()
-
-    async def cut(self) -> int:
-        """Cut the sockets off, without a word; return how many there were."""
-        return self._socket.cut()
-
-    async def disconnect(self, reason: Reason = "refresh_requested") -> None:
-        """Close the sockets, after a word with the reason.
-
-        After a warning they stay for ten seconds of the clock.
-        """
-        await self._socket.disconnect(reason)
 
     def fail(
         self,
@@ -508,21 +410,7 @@ class SlackEmulator:
             terms["status"], terms["body"] = 200, {"ok": False, "error": error}
         return self._web.faults.add(call, how, **terms)
 
-    def watch(self, tell: Callable[[Call], object]) -> None:
-        """Tell of each call once its work is done, before its answer goes out."""
-        self._web.watchers.append(tell)
-
     @property
     def pending_faults(self) -> list[str]:
         """The calls of faults that have not struck yet."""
         return self._web.faults.in_vain()
-
-    def heal(self) -> None:
-        """Let every call go well from now on."""
-        self._web.faults.heal()
-
-    def _post(self, channel_id: str, ts: str) -> Post:
-        post = self._app.where(channel_id).find(channel_id, ts)
-        if post is None:
-            raise LookupError(f"nobody can see a message {ts} in {channel_id}")
-        return post

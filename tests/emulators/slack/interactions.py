@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 
+from tests.emulators.slack.app import App
 from tests.emulators.slack.delivery import Delivery, Envelope, Outbox
 from tests.emulators.slack.installation import APP_ID, VERIFICATION_TOKEN
 from tests.emulators.slack.markup import buttons, escape, feedback
 from tests.emulators.slack.message import Ephemeral, Post
 from tests.emulators.slack.payload import Payload
 from tests.emulators.slack.response_urls import Place, ResponseUrls
-from tests.emulators.slack.spec import response_complaints
-from tests.emulators.slack.views import Filled, View, Views
+from tests.emulators.slack.truth import response_complaints
+from tests.emulators.slack.views import Filled, Views
 from tests.emulators.slack.workspace import Workspace
 
 
@@ -20,17 +20,39 @@ class Interactions:
     """Tells of them once and shows what the app answers; Slack does not try again."""
 
     def __init__(
-        self, outbox: Outbox, responses: ResponseUrls, views: Views, violations: list[str]
+        self,
+        app: App,
+        outbox: Outbox,
+        responses: ResponseUrls,
+        views: Views,
+        violations: list[str],
     ) -> None:
+        self._app = app
         self._outbox = outbox
         self._views = views
         self._violations = violations
         self._responses = responses
 
     async def slash(
-        self, workspace: Workspace, channel_id: str, user_id: str, command: str, typed: str
+        self,
+        channel_id: str,
+        user_id: str,
+        command: str,
+        typed: str,
+        *,
+        thread_ts: str | None = None,
     ) -> Delivery:
-        """Tell of a slash command (docs: Implementing slash commands)."""
+        """Use a slash command and wait for its answer; Slack tries it only once.
+
+        LookupError in a thread, where Slack knows no commands of apps
+        (docs: Implementing slash commands, "cannot be used in threads"), and where the app has not
+        the scope for any.
+        """
+        if "commands" not in self._app.scopes:
+            raise LookupError(f"{command} needs the scope commands")
+        if thread_ts is not None:
+            raise LookupError(f"{command} is not supported in threads")
+        workspace = self._app.where(channel_id)
         place = Place(workspace, workspace.channels[channel_id], user_id)
         payload: Payload = {
             "token": VERIFICATION_TOKEN,
@@ -53,29 +75,28 @@ class Interactions:
             self._responses.answer(place, answer)
         return delivery
 
-    async def click(
-        self, workspace: Workspace, post: Post, user_id: str, action_id: str
-    ) -> Delivery:
-        """Tell of a button; LookupError when nobody can see it (docs: block_actions payload)."""
+    async def click(self, channel_id: str, ts: str, user_id: str, action_id: str) -> Delivery:
+        """Press a button and wait for the answer; LookupError when nobody can see that button."""
+        post = self._app.post(channel_id, ts)
         found = {name: (block_id, button) for name, block_id, button in buttons(post.blocks)}
         block_id, button = found[action_id]
-        return await self._press(workspace, post, user_id, {**button, "block_id": block_id})
+        return await self._press(post, user_id, {**button, "block_id": block_id})
 
-    async def rate(self, workspace: Workspace, post: Post, user_id: str, which: str) -> Delivery:
-        """Tell of the "positive" or "negative" feedback button of a message.
+    async def rate(self, channel_id: str, ts: str, user_id: str, which: str) -> Delivery:
+        """Press the "positive" or "negative" feedback button of a message.
 
         The action has the value of the pressed one (guess, from bolt's templates for agents).
         """
+        post = self._app.post(channel_id, ts)
         block_id, element = next(feedback(post.blocks))
         half = element[f"{which}_button"]
         assert isinstance(half, dict)
         kind, action_id = element["type"], element.get("action_id", "")
         action = {**half, "type": kind, "action_id": action_id, "block_id": block_id}
-        return await self._press(workspace, post, user_id, action)
+        return await self._press(post, user_id, action)
 
-    async def _press(
-        self, workspace: Workspace, post: Post, user_id: str, action: Payload
-    ) -> Delivery:
+    async def _press(self, post: Post, user_id: str, action: Payload) -> Delivery:
+        workspace = self._app.where(post.channel_id)
         action = {**action, "action_ts": workspace.timestamp()}
         place = Place(workspace, workspace.channels[post.channel_id], user_id, post.ts)
         payload: Payload = {
@@ -89,10 +110,9 @@ class Interactions:
         }
         return await self._outbox.tell(Envelope("block_actions", "interactive", payload, post.ts))
 
-    async def press_whisper(
-        self, workspace: Workspace, said: Ephemeral, action_id: str
-    ) -> Delivery:
-        """Tell of a button of a message that one person alone saw."""
+    async def press(self, said: Ephemeral, action_id: str) -> Delivery:
+        """Press a button of a message that one person alone saw; LookupError if it has none."""
+        workspace = self._app.where(said.channel_id)
         found = {name: (block_id, it) for name, block_id, it in buttons(list(said.blocks))}
         block_id, button = found[action_id]
         place = Place(workspace, workspace.channels[said.channel_id], said.user_id, whispered=said)
@@ -108,8 +128,9 @@ class Interactions:
         }
         return await self._outbox.tell(Envelope("block_actions", "interactive", payload, said.ts))
 
-    async def press_home(self, workspace: Workspace, user_id: str, action_id: str) -> Delivery:
-        """Tell of a button of the Home tab, which is in no channel."""
+    async def press_home(self, user_id: str, action_id: str) -> Delivery:
+        """Press a button of the Home tab, which is in no channel."""
+        workspace = self._app.where(user_id)
         view = self._views.home(user_id)
         if view is None:
             raise LookupError("no Home tab was published")
@@ -122,10 +143,9 @@ class Interactions:
         }
         return await self._outbox.tell(Envelope("block_actions", "interactive", payload))
 
-    async def choose(
-        self, workspace: Workspace, post: Post, user_id: str, callback_id: str
-    ) -> Delivery:
-        """Tell of an entry in the menu of a message (docs: message shortcut payload)."""
+    async def choose(self, channel_id: str, ts: str, user_id: str, callback_id: str) -> Delivery:
+        """Choose an entry of the app in the menu of a message (docs: message shortcut payload)."""
+        post, workspace = self._app.post(channel_id, ts), self._app.where(channel_id)
         place = Place(workspace, workspace.channels[post.channel_id], user_id)
         payload: Payload = {
             **_done(place, self._views.trigger(user_id)),
@@ -138,10 +158,15 @@ class Interactions:
         }
         return await self._outbox.tell(Envelope("message_action", "interactive", payload, post.ts))
 
-    async def submit(
-        self, workspace: Workspace, view: View, filled: Mapping[str, Filled]
-    ) -> Delivery:
-        """Tell of a form that was filled in, and do with it what the app answers."""
+    async def submit(self, user_id: str, **filled: Filled) -> Delivery:
+        """Fill in the form that a person sees, by its block ids, and submit it.
+
+        What is not named stays as it is. LookupError where there is no such form or field, or
+        Slack would not let the person submit it.
+        """
+        view, workspace = self._views.modal(user_id), self._app.where(user_id)
+        if view is None or not view.fields:
+            raise LookupError("there is no form")
         payload: Payload = {
             **_doer(workspace, view.user_id, self._views.trigger(view.user_id)),
             "type": "view_submission",
@@ -155,7 +180,7 @@ class Interactions:
         return delivery
 
     async def tell(self, payload: Payload) -> Delivery:
-        """Tell of an interaction, whatever its shape."""
+        """Tell the app this once, as an interaction whatever its shape, and wait for the answer."""
         return await self._outbox.tell(Envelope(str(payload.get("type")), "interactive", payload))
 
 

@@ -8,18 +8,104 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tests.emulators.clock import Clock
-from tests.emulators.slack.arguments import SlackError, joined, text
+from tests.emulators.slack.arguments import SlackError, decoded, joined, text
 from tests.emulators.slack.arguments import channel as named_channel
-from tests.emulators.slack.blocks import ALL_CHARACTERS, words_of
-from tests.emulators.slack.chat import Chat
-from tests.emulators.slack.chunks import Pieces, addition, message_blocks
-from tests.emulators.slack.content import metadata
+from tests.emulators.slack.blocks import (
+    ALL_CHARACTERS,
+    BLOCKS,
+    MARKDOWN_CHARACTERS,
+    check_blocks,
+    words_of,
+)
+from tests.emulators.slack.chat import Chat, metadata
 from tests.emulators.slack.events import Events
 from tests.emulators.slack.markup import links, pings
 from tests.emulators.slack.message import ANOTHER_APP, Post
 from tests.emulators.slack.payload import Payload
 from tests.emulators.slack.sessions import Sessions, checked_state, thread_root
 from tests.emulators.slack.workspace import Channel, Workspace
+
+
+def addition(args: Payload) -> tuple[Payload, ...]:
+    """Return the chunks that a call brings; SlackError when one is refused.
+
+    Slack takes a `markdown_text` in their place, too, and then no chunks for that message.
+    """
+    if text(args, "markdown_text"):
+        raise NotImplementedError("markdown_text is not emulated")
+    return tuple(_checked(chunk) for chunk in _listed(args.get("chunks")))
+
+
+def message_blocks(given: object) -> list[Payload]:
+    """Return blocks with their ids; SlackError when they are refused or more than 50."""
+    blocks = decoded(given, "invalid_blocks_format")
+    if isinstance(blocks, list) and len(blocks) > BLOCKS:
+        # docs: chat.stopStream, error msg_blocks_too_many.
+        raise SlackError("msg_blocks_too_many")
+    return check_blocks(blocks) or []
+
+
+class Pieces:
+    """What a streamed message is made of, in the order in which it came; it only grows.
+
+    Slack renders each run of text as one block.
+    """
+
+    def __init__(self, blocks: tuple[Payload, ...] = ()) -> None:
+        self.blocks = blocks
+
+    @property
+    def text(self) -> str:
+        """The text alone, without blocks."""
+        return "".join(str(b["text"]) for b in self.blocks if b["type"] == "markdown")
+
+    @property
+    def size(self) -> int:
+        """What the message's limit counts: UTF-8 bytes (openclaw/openclaw pull request 143882)."""
+        return len(self.text.encode())
+
+    def grown(self, chunks: tuple[Payload, ...]) -> Pieces:
+        """Return the pieces with chunks added; SlackError when those are too many blocks."""
+        pieces = self
+        for chunk in chunks:
+            pieces = Pieces(_joined(pieces.blocks, chunk))
+        if sum("block_id" in block for block in pieces.blocks) > BLOCKS:
+            raise SlackError("msg_blocks_too_many")
+        return pieces
+
+
+def _listed(given: object) -> list[Payload]:
+    chunks = decoded(given, "invalid_chunks")
+    if chunks is None:
+        return []
+    if not isinstance(chunks, list) or not all(isinstance(chunk, dict) for chunk in chunks):
+        raise SlackError("invalid_chunks")
+    return chunks
+
+
+def _checked(chunk: Payload) -> Payload:
+    """Return a chunk as it is kept (docs: chat.appendStream, "Using the chunks parameter")."""
+    match chunk:
+        case {"type": "plan_update" | "task_update" as kind}:
+            raise NotImplementedError(f"{kind} is not emulated")
+        case {"type": "markdown_text", "text": str(words)} if words:
+            if len(words) > MARKDOWN_CHARACTERS:
+                raise SlackError("msg_too_long")
+            return chunk
+        case {"type": "blocks", "blocks": list(blocks)} if blocks:
+            return {"type": "blocks", "blocks": message_blocks(blocks)}
+    raise SlackError("invalid_chunks")
+
+
+def _joined(blocks: tuple[Payload, ...], chunk: Payload) -> tuple[Payload, ...]:
+    match chunk:
+        case {"type": "blocks", "blocks": list(more)}:
+            return (*blocks, *more)
+    words = chunk["text"]
+    if blocks and blocks[-1]["type"] == "markdown":
+        return (*blocks[:-1], {**blocks[-1], "text": f"{blocks[-1]['text']}{words}"})
+    return (*blocks, {"type": "markdown", "text": words})
+
 
 # Undocumented; "about 5 minutes" in slackapi/python-slack-sdk issue 1859 and many others, 306
 # seconds in NousResearch/hermes-agent pull request 59010; appends do not prolong it.

@@ -13,14 +13,13 @@ from aiohttp import web
 
 from tests.emulators.caller import port
 from tests.emulators.faults import Fault, Faults
-from tests.emulators.slack.access import Access
+from tests.emulators.slack.app import App
 from tests.emulators.slack.arguments import Asked, SlackError, asked
 from tests.emulators.slack.limits import Limits
 from tests.emulators.slack.methods import METHODS, Method
 from tests.emulators.slack.payload import Payload
 from tests.emulators.slack.response_urls import ResponseUrls
-from tests.emulators.slack.spec import complaints, response_complaints
-from tests.emulators.slack.truth import Truth
+from tests.emulators.slack.truth import Truth, complaints, response_complaints
 from tests.emulators.slack.workspace import Workspace
 
 Handler = Callable[[Workspace, Payload], Payload]
@@ -81,9 +80,7 @@ class WebApi:
     know them (guess: with the error that other wrong blocks get).
     """
 
-    def __init__(
-        self, access: Access, limits: Limits, responses: ResponseUrls, truth: Truth
-    ) -> None:
+    def __init__(self, app: App, limits: Limits, responses: ResponseUrls, truth: Truth) -> None:
         self.methods: dict[str, Handler] = {}
         self.requests: list[Call] = []
         self.unknown: list[str] = []
@@ -93,7 +90,7 @@ class WebApi:
         self.knows_feedback = True
         self.closing = asyncio.Event()
         self._truth = truth
-        self._access = access
+        self._app = app
         self._limits = limits
         self._responses = responses
 
@@ -153,14 +150,14 @@ class WebApi:
     def _work(self, name: str, method: Method, handler: Handler, call: Asked) -> Answer:
         if call.refusal:
             raise call.refusal
-        workspace = self._access.caller(method, call)
+        workspace = self._app.caller(method, call)
         args = _seen(name, call)
         if wait := self._limits.wait(name, workspace, args):
             return _limited(wait)
-        self._access.check_scopes(method, args, workspace)
+        self._app.check_scopes(method, args, workspace)
         if not self.knows_feedback and "context_actions" in str(args.get("blocks")):
             raise SlackError("invalid_blocks")
-        headers = {"X-OAuth-Scopes": ",".join(sorted(self._access.scopes))}
+        headers = {"X-OAuth-Scopes": ",".join(sorted(self._app.scopes))}
         return Answer(200, {"ok": True, **handler(workspace, args)}, headers)
 
     def _take(self, key: str, body: Payload) -> Answer:

@@ -28,7 +28,7 @@ def taken(method: str, calls: Calls, *, share: float = 1.0, unlisted: bool = Fal
 def _limits(
     clock: StillClock, *, share: float = 1.0, unlisted: bool = False
 ) -> tuple[Limits, Workspace]:
-    return Limits(clock, {}, share=share, unlisted=unlisted), App().install("Acme")
+    return Limits(clock, {}, share=share, unlisted=unlisted), App(()).install("Acme")
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_an_app_sold_outside_of_the_marketplace_reads_once_a_minute(method: str)
 def test_calls_come_back_as_the_minute_goes_by_in_each_workspace_alone() -> None:
     clock = StillClock()
     limits, workspace = _limits(clock)
-    other = App()
+    other = App(())
     other.install("Acme")
     umbrella = other.install("Umbrella")
 

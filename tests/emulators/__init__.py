@@ -15,7 +15,6 @@ What all three have in common, so that a test knows its way in each:
 
 A method exists when the bot calls it. To add one: in Discord a handler and its line in routes.py;
 in Slack a handler in its module's `METHODS`, and what it takes and refuses in methods.py; for the
-model a constant in model/dialect.py, a case in model/server.py and the `endpoints` of the servers
-that have it. Where there is an official description, calls and answers are held against it from
-then on.
+model a constant in model/servers.py, with the `endpoints` of the servers that have it. Where there
+is an official description, calls and answers are held against it from then on.
 """

@@ -17,7 +17,7 @@ TIMED_OUT, BAD_SHARD, NEEDS_SHARDS, FORBIDDEN_INTENTS = 4009, 4010, 4011, 4014
 _FRAME_LIMIT = 4096  # bytes (docs: Sending Events)
 _TEXT = {"type": "string"}
 # docs: Send Events.
-_SHAPES = {
+_SHAPES: dict[int, dict[str, Any]] = {
     HEARTBEAT: {"type": ["integer", "null"]},
     IDENTIFY: {
         "type": "object",

@@ -8,10 +8,8 @@ from dataclasses import dataclass, field
 
 from bot.domain import Json
 from tests.emulators.model.asked import Asked
-from tests.emulators.model.dialect import Need, Served
-from tests.emulators.model.speech import Answer, Speech, pieces, speak
-from tests.emulators.model.template import render
-from tests.emulators.model.tokens import tokens
+from tests.emulators.model.servers import Need, Served
+from tests.emulators.model.speech import Answer, Speech, pieces, render, speak, tokens
 
 
 def echo(messages: list[dict[str, str]]) -> str:
@@ -73,14 +71,10 @@ class Behaviour:
         """Return the answer to these messages."""
         return self.answer(messages) if callable(self.answer) else self.answer
 
-    def templated(self, messages: Sequence[Mapping[str, object]]) -> str:
-        """Return the text that the model continues."""
-        more = self.says_once + self.says_each * len(messages)
-        return " +" * more + render(messages)
-
     def need(self, asked: Asked) -> Need:
         """Return the tokens that a request takes of the context."""
-        prompt = len(tokens(self.templated(asked.sent))) - asked.unread
+        more = self.says_once + self.says_each * len(asked.sent)
+        prompt = more + len(tokens(render(asked.sent))) - asked.unread
         return Need(prompt, _limit(asked.body))
 
     def speech(self, asked: Asked) -> Speech:

@@ -11,12 +11,11 @@ from aiohttp import web
 
 from tests.emulators.faults import Fault, Terms
 from tests.emulators.model.behaviour import Behaviour
-from tests.emulators.model.dialect import COMPLETIONS, ENDPOINTS
-from tests.emulators.model.dialects import DIALECTS, Flavour
+from tests.emulators.model.completion import bound
 from tests.emulators.model.failures import FAILURES
 from tests.emulators.model.faults import How
 from tests.emulators.model.server import Server
-from tests.emulators.model.wire import bound
+from tests.emulators.model.servers import COMPLETIONS, DIALECTS, ENDPOINTS, Flavour
 
 
 class ModelEmulator(Behaviour):
@@ -105,8 +104,7 @@ class ModelEmulator(Behaviour):
         """Close the port, as a server that has died; answers under way still reach their ends."""
         assert self._runner is not None
         assert self._runner.server is not None
-        if self._site is None:
-            return
+        assert self._site is not None
         await self._site.stop()
         self._site = None
         # Bound and not listening, so that nobody else is given the port meanwhile.
@@ -120,8 +118,7 @@ class ModelEmulator(Behaviour):
     async def accept_connections(self) -> None:
         """Open the same port again."""
         assert self._runner is not None
-        if self._held is None:
-            return
+        assert self._held is not None
         self._site = web.SockSite(self._runner, self._held, backlog=512, ssl_context=self._tls)
         self._held = None
         await self._site.start()

@@ -1,6 +1,6 @@
 """The failures that a client of a model meets, by name: what is sent for each.
 
-The words of Hugging Face's router are those that others have met (router.py); a connection that is
+The words of Hugging Face's router are those that others have met (servers.py); a connection that is
 refused has a verb of its own, `ModelEmulator.refuse_connections`.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tests.emulators.model.faults import How
-from tests.emulators.model.router import unsupported
+from tests.emulators.model.servers import unsupported
 
 _CHUNKED = {"Transfer-Encoding": "chunked"}
 _LINE_SEPARATOR = '{"choices": [{"index": 0, "delta": {"content": "one\u2028two"}}]}'

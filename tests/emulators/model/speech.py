@@ -1,13 +1,29 @@
-"""What the model says, and when: an answer in pieces, and where its limit cuts it."""
+"""What the model reads and says: tokens, its template, an answer in pieces, and its limit."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from tests.emulators.model.tokens import tokens
+_TOKEN = re.compile(r"\s*<\|\w+\|>|\s*\w+|\s*[^\w\s]|\s+")
+
+
+def tokens(text: str) -> list[str]:
+    """Return the tokens of a text, few enough to count by hand; joined they are the text again.
+
+    A token is a word, a mark or one of the template's `<|signs|>`, with the white space before it;
+    white space at the end is one more.
+    """
+    return _TOKEN.findall(text)
+
+
+def render(messages: Iterable[Mapping[str, object]]) -> str:
+    """Return the text that the model continues, in ChatML; its tokens are those of the prompt."""
+    turns = [f"<|im_start|>{each['role']}\n{each['content']}<|im_end|>\n" for each in messages]
+    return "".join(turns) + "<|im_start|>assistant\n"
 
 
 @dataclass(frozen=True, slots=True)

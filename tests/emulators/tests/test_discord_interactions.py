@@ -15,7 +15,7 @@ def option(name: str, kind: int, **more: object) -> dict[str, Any]:
 
 
 PUT = option("put", 1, options=[option("thing", 3, required=True), option("loud", 5)])
-BOX = {"name": "box", "description": "A box", "options": [PUT]}
+BOX: dict[str, object] = {"name": "box", "description": "A box", "options": [PUT]}
 BOX |= {"integration_types": [0, 1], "contexts": [0, 1, 2]}
 
 

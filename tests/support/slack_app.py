@@ -220,13 +220,6 @@ class Talk:
         """Call a method and return the error."""
         return str((await self.call(method, **args)).get("error"))
 
-    async def form(self, method: str, args: Mapping[str, str]) -> Payload:
-        """Call a method with a form and return the whole answer."""
-        data = {**args, "token": self.slack.bot_token}
-        async with self.session.post(self.slack.api_url + method, data=data) as response:
-            answer: Payload = await response.json()
-            return answer
-
     @property
     def place(self) -> Payload:
         """What a stream needs in a channel."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import hmac
 import json
@@ -11,7 +10,7 @@ import secrets
 import time
 from collections.abc import Collection, Coroutine
 from dataclasses import dataclass, field
-from urllib.parse import parse_qs, urlencode
+from urllib.parse import urlencode
 
 import aiohttp
 
@@ -68,7 +67,6 @@ class _Answer:
     status: int | None
     body: str = ""
     reason: str = ""
-    final: bool = False
 
     @property
     def good(self) -> bool:
@@ -104,17 +102,13 @@ class Outbox:
     async def verify(self, url: str) -> None:
         """Tell the app by signed HTTP requests from now on, as when its Request URL is saved.
 
-        ValueError when it does not return the challenge (docs: url_verification: as plain text, as
-        a form or as JSON).
+        ValueError when it does not return the challenge (docs: url_verification).
         """
         challenge, token = secrets.token_hex(16), VERIFICATION_TOKEN
         payload: Payload = {"token": token, "challenge": challenge, "type": "url_verification"}
         envelope = Envelope("url_verification", "events_api", payload)
-        try:
-            answer = await self._within(self._request(url, envelope, 0, ""))
-        except TimeoutError:
-            answer = _Answer(None)
-        if not answer.good or challenge not in _challenges(answer.body):
+        answer = await self._within(self._request(url, envelope, 0, ""))
+        if not answer.good or challenge not in answer.body:
             raise ValueError(f"{url} did not return the challenge: {answer.status} {answer.body}")
         self._url = url
 
@@ -153,7 +147,7 @@ class Outbox:
         """Try, then retry as Slack does (docs: Events API, "Error handling")."""
         _, answer = await self._attempt(envelope, 0, "")
         for number, pause in enumerate(self._retry_after, start=1):
-            if answer.good or answer.final:
+            if answer.good:
                 return
             await self._clock.sleep(pause)
             _, answer = await self._attempt(envelope, number, answer.reason)
@@ -218,8 +212,7 @@ class Outbox:
             self._session = aiohttp.ClientSession()
         try:
             async with self._session.post(url, data=body, headers=headers) as response:
-                final = response.headers.get("X-Slack-No-Retry") == "1"
-                return _Answer(response.status, await response.text(), "http_error", final)
+                return _Answer(response.status, await response.text(), "http_error")
         except aiohttp.ClientError:
             return _Answer(None, reason="connection_failed")
 
@@ -229,12 +222,3 @@ class Outbox:
         base = f"v0:{now}:".encode() + body
         digest = hmac.new(self._secret.encode(), base, hashlib.sha256).hexdigest()
         return {"X-Slack-Request-Timestamp": now, "X-Slack-Signature": f"v0={digest}"}
-
-
-def _challenges(body: str) -> list[str]:
-    """Return what an answer may mean as its challenge."""
-    with contextlib.suppress(ValueError):
-        answer = json.loads(body)
-        if isinstance(answer, dict):
-            return [str(answer.get("challenge"))]
-    return [body.strip(), *parse_qs(body).get("challenge", ())]

@@ -33,25 +33,11 @@ class Interactions:
         self._violations = violations
         self._responses = responses
 
-    async def slash(
-        self,
-        channel_id: str,
-        user_id: str,
-        command: str,
-        typed: str,
-        *,
-        thread_ts: str | None = None,
-    ) -> Delivery:
+    async def slash(self, channel_id: str, user_id: str, command: str, typed: str) -> Delivery:
         """Use a slash command and wait for its answer; Slack tries it only once.
 
-        LookupError in a thread, where Slack knows no commands of apps
-        (docs: Implementing slash commands, "cannot be used in threads"), and where the app has not
-        the scope for any.
+        There are none in threads (docs: Implementing slash commands).
         """
-        if "commands" not in self._app.scopes:
-            raise LookupError(f"{command} needs the scope commands")
-        if thread_ts is not None:
-            raise LookupError(f"{command} is not supported in threads")
         workspace = self._app.where(channel_id)
         place = Place(workspace, workspace.channels[channel_id], user_id)
         payload: Payload = {
@@ -98,7 +84,7 @@ class Interactions:
     async def _press(self, post: Post, user_id: str, action: Payload) -> Delivery:
         workspace = self._app.where(post.channel_id)
         action = {**action, "action_ts": workspace.timestamp()}
-        place = Place(workspace, workspace.channels[post.channel_id], user_id, post.ts)
+        place = Place(workspace, workspace.channels[post.channel_id], user_id)
         payload: Payload = {
             **_done(place, self._views.trigger(user_id)),
             "type": "block_actions",
@@ -219,10 +205,8 @@ def _container(place: Place, ts: str, thread_ts: str | None) -> Payload:
 
 
 def _answer(delivery: Delivery) -> Payload:
-    """Return what the acknowledgement of a command says: JSON, or text for the person alone."""
+    """Return what the acknowledgement of a command says."""
     if delivery.status != 200 or not delivery.body.strip():
         return {}
-    if not delivery.body.startswith("{"):
-        return {"text": delivery.body}
     answer: Payload = json.loads(delivery.body)
     return answer if answer.get("text") or answer.get("blocks") else {}

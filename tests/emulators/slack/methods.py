@@ -63,9 +63,8 @@ COMMON_ERRORS = frozenset(
 _KINDS = ("channel", "group", "im", "mpim")
 _HISTORY = ("channels:history", "groups:history", "im:history", "mpim:history")
 _READ = ("channels:read", "groups:read", "im:read", "mpim:read")
-_ADDED = {"chunks": "array", "markdown_text": "string"}
+_ADDED = {"chunks": "array"}
 _PLACE = {"channel": "string", "ts": "string"}
-_FACE = {"icon_emoji": "string", "icon_url": "string", "username": "string"}
 _BLOCK_ERRORS = frozenset(
     {
         "invalid_blocks",
@@ -144,18 +143,9 @@ METHODS: dict[str, Method] = {
             "channel_id": "string",
             "thread_ts": "string",
             "status": "string",
-            "title": "string",
-            "initiator_user_id": "string",
-            **_FACE,
         },
-        answer={
-            "agent_status": "string",
-            "response_metadata": "object",
-            "status": "string",
-            "title": "string",
-            "warning": "string",
-        },
-        errors={"channel_not_found", "not_authorized", "thread_ts_required", "user_not_found"},
+        answer={"agent_status": "string", "status": "string"},
+        errors={"channel_not_found", "not_authorized", "thread_ts_required"},
     ),
     "apps.connections.open": Method(rate=TIER_3, token="app", answer={"url": "string"}),
     "assistant.threads.setStatus": Method(
@@ -165,8 +155,6 @@ METHODS: dict[str, Method] = {
             "channel_id": "string",
             "thread_ts": "string",
             "status": "string",
-            "loading_messages": "array",
-            **_FACE,
         },
         errors={"channel_not_found", "invalid_thread_ts", "not_in_channel"},
     ),
@@ -193,14 +181,13 @@ METHODS: dict[str, Method] = {
     "chat.postEphemeral": Method(
         rate=TIER_4,
         scopes=("chat:write",),
-        arguments={"markdown_text": "string"},
         errors={*_BLOCK_ERRORS, "not_in_channel"},
     ),
     "chat.postMessage": Method(
         rate=POSTS,
         channel_rate=CHANNEL,
         scopes=("chat:write",),
-        arguments={"markdown_text": "string", "metadata": "object"},
+        arguments={"metadata": "object"},
         errors=_BLOCK_ERRORS,
     ),
     # No unfurl switches and no metadata: slack-sdk 3.47 sends none, and Slack has none.
@@ -213,7 +200,6 @@ METHODS: dict[str, Method] = {
             "recipient_user_id": "string",
             "thread_ts": "string",
             **_ADDED,
-            **_FACE,
         },
         answer=_PLACE,
         errors={
@@ -243,12 +229,7 @@ METHODS: dict[str, Method] = {
     "chat.update": Method(
         rate=TIER_3,
         scopes=("chat:write",),
-        arguments={
-            "file_ids": "array",
-            "markdown_text": "string",
-            "metadata": "object",
-            "reply_broadcast": "boolean",
-        },
+        arguments={"metadata": "object"},
         errors={*_BLOCK_ERRORS, "streaming_state_conflict"},
     ),
     # These four say of JSON what the description of 2021 says. Their pages list it by now, but it
@@ -273,7 +254,7 @@ METHODS: dict[str, Method] = {
     "users.info": Method(rate=TIER_4, scopes=("users:read",), form_only=True),
     "views.open": Method(
         rate=TIER_4,
-        arguments={"interactivity_pointer": "string", "view": "object"},
+        arguments={"view": "object"},
         answer={"view": "object"},
         errors={
             *_BLOCK_ERRORS,

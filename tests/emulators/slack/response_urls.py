@@ -18,15 +18,11 @@ RESPONSES, RESPONSE_SECONDS = 5, 1800.0
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a person did something; `ts` is the message with the button, if it was one.
-
-    If only that person saw the message, it is `whispered`.
-    """
+    """Where a person did something; `whispered` is the message that nobody else saw, if one is."""
 
     workspace: Workspace
     channel: Channel
     user_id: str
-    ts: str | None = None
     whispered: Ephemeral | None = None
 
 
@@ -63,21 +59,17 @@ class ResponseUrls:
             raise SlackError("used_url")
         address.uses += 1
         place = address.place
-        original = place.ts and place.workspace.find(place.channel.id, place.ts)
         if place.whispered and flag(body, "replace_original"):
             shown = self._chat.whisper_instead(place.whispered, body)
             address.place = replace(place, whispered=shown)
-        elif original and flag(body, "replace_original"):
-            self._chat.change(original, body)
         else:
             self.answer(place, body)
 
     def answer(self, place: Place, body: Payload) -> None:
-        """Show an answer: to the person, or with `in_channel` to all.
+        """Show an answer to the person alone.
 
         It needs no membership (docs: Handling user interaction, "Publishing ephemeral responses").
         """
-        if text(body, "response_type") == "in_channel":
-            self._chat.show(place.workspace, place.channel, body)
-        else:
-            self._chat.whisper(place.workspace, place.channel, place.user_id, body)
+        if text(body, "response_type") not in ("", "ephemeral"):
+            raise NotImplementedError("answers for all are not emulated")
+        self._chat.whisper(place.workspace, place.channel, place.user_id, body)

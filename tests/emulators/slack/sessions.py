@@ -20,12 +20,9 @@ STATES = ("active", "processing", "suspended", "closed")
 STATUS_SECONDS = 120.0
 # docs: Agent sessions, "Session timeouts".
 PROCESSING_SECONDS = 3600.0
-# docs: assistant.threads.setStatus, loading_messages.
-LOADING_MESSAGES = 10
-# Undocumented: getsentry/junior pull request 56 for the status, letta-ai/letta-code pull request
-# 3553 for loading messages; a longer one is answered with invalid_arguments.
+# Undocumented: getsentry/junior pull request 56; a longer one is answered with invalid_arguments.
 STATUS_CHARACTERS = 50
-# docs: agents.sessions.setStatus, title.
+# docs: agents.sessions.rename, title.
 TITLE_CHARACTERS = 200
 PROMPTS = 4  # docs: assistant.threads.setSuggestedPrompts, "up to four"
 STOPPED = "agent_session_stopped"
@@ -86,7 +83,8 @@ class Sessions:
             raise SlackError("invalid_thread_ts")
         if not isinstance(args.get("status"), str):
             raise SlackError("invalid_arguments", why="missing required field: status")
-        _check_status(text(args, "status"), _loading_messages(args))
+        if len(text(args, "status")) > STATUS_CHARACTERS:
+            raise SlackError("invalid_arguments", why="must be less than 51 characters")
         line = self._lines.setdefault((root.channel_id, root.ts), _Line(root))
         line.said.append(text(args, "status"))
         line.ts = workspace.timestamp()
@@ -106,12 +104,8 @@ class Sessions:
             # A guess: the documentation has no error for a thread that is none.
             raise SlackError("invalid_arguments", why="no such thread")
         status = checked_state(args, "status")
-        session = self._session(root)
-        if not session.settled():
-            session.title = _title(workspace, args)
         self.move(workspace, root, status)
-        title = {"title": session.title} if session.title else {}
-        return {"status": status, "agent_status": status, **title, **self._warning()}
+        return {"status": status, "agent_status": status}
 
     def rename(self, workspace: Workspace, args: Payload) -> Payload:
         """agents.sessions.rename."""
@@ -119,9 +113,9 @@ class Sessions:
         session = self._sessions.get((channel.id, text(args, "thread_ts")))
         if session is None:
             raise SlackError("session_not_found")
-        session.title = _title(workspace, args)
-        if not session.title:
-            raise SlackError("invalid_arguments", why="must be more than 0 characters [/title]")
+        session.title = text(args, "title")
+        if not 0 < len(session.title) <= TITLE_CHARACTERS:
+            raise SlackError("invalid_arguments", why="must be less than 201 characters [/title]")
         return {"title": session.title}
 
     def suggest(self, workspace: Workspace, args: Payload) -> Payload:
@@ -227,13 +221,6 @@ class Sessions:
             "agent_statuses": [own],
         }
 
-    def _warning(self) -> Payload:
-        """Return what an app hears that would not hear of the stop button (docs: the event)."""
-        if self._is_stoppable:
-            return {}
-        warning = f"missing_{STOPPED}_event_subscription"
-        return {"warning": warning, "response_metadata": {"warnings": [warning]}}
-
 
 def checked_state(args: Payload, name: str) -> str:
     """Return a session's state that the app has named; SlackError when there is none of that name.
@@ -258,29 +245,3 @@ def _thread_ts(args: Payload, refusal: str) -> str:
     if not _TS.fullmatch(thread_ts):
         raise SlackError(refusal, why="missing required field: thread_ts")
     return thread_ts
-
-
-def _loading_messages(args: Payload) -> list[str]:
-    """Return the loading messages; in a form a comma parts two (slack-go/slack request 1489)."""
-    given = args.get("loading_messages")
-    if isinstance(given, str):
-        listed = given.startswith("[")
-        given = decoded(given, "invalid_arguments") if listed else given.split(",")
-    return [str(message) for message in given] if isinstance(given, list) else []
-
-
-def _check_status(status: str, loading: list[str]) -> None:
-    if len(loading) > LOADING_MESSAGES:
-        raise SlackError("invalid_arguments", why="no more than 10 items allowed")
-    if any(len(words) > STATUS_CHARACTERS for words in (status, *loading)):
-        raise SlackError("invalid_arguments", why="must be less than 51 characters")
-
-
-def _title(workspace: Workspace, args: Payload) -> str:
-    title, initiator = text(args, "title"), text(args, "initiator_user_id")
-    if len(title) > TITLE_CHARACTERS:
-        raise SlackError("invalid_arguments", why="must be less than 201 characters [/title]")
-    if initiator and initiator not in workspace.users:
-        # docs: agents.sessions.setStatus, error user_not_found.
-        raise SlackError("user_not_found")
-    return title

@@ -27,12 +27,7 @@ from tests.emulators.slack.workspace import Channel, Workspace
 
 
 def addition(args: Payload) -> tuple[Payload, ...]:
-    """Return the chunks that a call brings; SlackError when one is refused.
-
-    Slack takes a `markdown_text` in their place, too, and then no chunks for that message.
-    """
-    if text(args, "markdown_text"):
-        raise NotImplementedError("markdown_text is not emulated")
+    """Return the chunks that a call brings; SlackError when one is refused."""
     return tuple(_checked(chunk) for chunk in _listed(args.get("chunks")))
 
 
@@ -86,8 +81,6 @@ def _listed(given: object) -> list[Payload]:
 def _checked(chunk: Payload) -> Payload:
     """Return a chunk as it is kept (docs: chat.appendStream, "Using the chunks parameter")."""
     match chunk:
-        case {"type": "plan_update" | "task_update" as kind}:
-            raise NotImplementedError(f"{kind} is not emulated")
         case {"type": "markdown_text", "text": str(words)} if words:
             if len(words) > MARKDOWN_CHARACTERS:
                 raise SlackError("msg_too_long")

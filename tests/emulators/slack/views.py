@@ -202,8 +202,6 @@ class Views:
         match answer.get("response_action"):
             case None if not answer:
                 view.is_open = False
-            case "clear":
-                view.is_open = False
             case "errors":
                 errors = answer.get("errors")
                 named = errors if isinstance(errors, dict) else {}

@@ -106,7 +106,6 @@ async def test_an_update_takes_4000_bytes_after_escaping(text: str) -> None:
         ({"text": "x" * 4001}, "splits 4001 characters", 4001),
         ({"text": "x", "thread_ts": "<reply>"}, "is a reply's", 1),
         ({"text": "x", "username": "true"}, "username is not emulated", 1),
-        ({"text": "x", "markdown_text": "x"}, "markdown_text is not emulated", 1),
         ({"text": "x", "parse": "full"}, "parse is not emulated", 1),
         ({"text": "x", "attachments": "true"}, "attachments is not emulated", 1),
     ],

@@ -105,19 +105,6 @@ async def test_an_answer_after_three_seconds_is_too_late() -> None:
         assert slack.deliveries[0].status is None
 
 
-async def test_no_retry_follows_where_the_app_asks_for_none() -> None:
-    async with SlackEmulator() as slack, endpoint(slack) as app:
-        app.status, app.headers = 503, {"X-Slack-No-Retry": "1"}
-        ann = slack.user("Ann")
-
-        await slack.say(slack.dm(ann), ann, "hello")
-
-        await until(lambda: slack.deliveries)
-        slack.clock.advance(60.0)
-        await asyncio.sleep(0.05)
-        assert [d.status for d in slack.deliveries] == [503]
-
-
 async def test_an_app_may_have_ten_connections() -> None:
     async with SlackEmulator() as slack, AsyncExitStack() as stack, writer(slack) as client:
         for _ in range(10):

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-import pytest
 from slack_sdk.webhook.async_client import AsyncWebhookClient
 
-from tests.emulators.slack import SCOPES, SlackEmulator
+from tests.emulators.slack import SlackEmulator
 from tests.support.slack_app import (
     SlackBot,
     bolt,
@@ -66,14 +65,3 @@ async def test_a_response_url_takes_five_answers_in_half_an_hour() -> None:
         assert (strange.status_code, "no_such_hook" in strange.body) == (404, True)
         assert (late.status_code, "expired_url" in late.body) == (404, True)
         assert len(slack.ephemerals) == 5
-
-
-async def test_a_command_needs_its_scope_and_no_thread_takes_one() -> None:
-    async with SlackEmulator(scopes=SCOPES - {"commands"}) as slack:
-        with pytest.raises(LookupError, match="needs the scope commands"):
-            await slack.slash(slack.channel_id, slack.user("Ann"), "/ask", "why?")
-    async with SlackEmulator() as slack:
-        ann = slack.user("Ann")
-        ts = await slack.say(slack.channel_id, ann, "hello")
-        with pytest.raises(LookupError, match="not supported in threads"):
-            await slack.slash(slack.channel_id, ann, "/ask", "why?", thread_ts=ts)

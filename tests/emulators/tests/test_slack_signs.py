@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.emulators.clock import Clock
-from tests.emulators.slack import EVENTS, SlackEmulator
+from tests.emulators.slack import SlackEmulator
 from tests.emulators.slack.payload import Payload
 from tests.support.slack_app import talk
 
@@ -32,18 +32,6 @@ async def test_a_session_is_active_after_an_hour_of_processing() -> None:
         clock.advance(3601)
 
         assert t.slack.session(t.channel, t.asked) == ["processing", "active"]
-        with pytest.raises(LookupError):
-            await t.slack.stop(t.channel, t.asked, t.ann)
-
-
-async def test_an_app_that_cannot_be_stopped_is_warned_and_shows_no_button() -> None:
-    deaf = SlackEmulator(subscribed=EVENTS - {"agent_session_stopped"})
-    async with talk(deaf) as t:
-        place: Payload = {"channel_id": t.channel, "thread_ts": t.asked}
-
-        answer = await t.call("agents.sessions.setStatus", **place, status="processing")
-
-        assert answer["warning"] == "missing_agent_session_stopped_event_subscription"
         with pytest.raises(LookupError):
             await t.slack.stop(t.channel, t.asked, t.ann)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from tests.emulators import specs
@@ -72,15 +70,6 @@ async def test_a_message_takes_what_is_within_its_limits() -> None:
         assert (await t.call("chat.appendStream", **parts, **blocks(20)))["ok"]
         below = [{"type": "divider"}] * 50
         assert (await t.call("chat.stopStream", **parts, blocks=below))["ok"]
-
-
-async def test_chunks_may_come_in_a_form() -> None:
-    async with talk() as t:
-        place = {key: str(value) for key, value in t.place.items()}
-        chunks = json.dumps([{"type": "markdown_text", "text": "x" * 12_000}])
-
-        assert (await t.form("chat.startStream", {**place, "chunks": chunks}))["ok"]
-        assert t.read() == "x" * 12_000
 
 
 @pytest.mark.skipif(specs.load("slack-web-openapi.json") is None, reason=specs.ABSENT)

@@ -18,7 +18,7 @@ from tests.emulators.discord.frames import HEARTBEAT, TIMED_OUT
 from tests.emulators.discord.objects import Payload
 from tests.emulators.discord.sessions import Session
 
-RECONNECT, INVALID_SESSION, HELLO, ACK = 7, 9, 10, 11
+INVALID_SESSION, HELLO, ACK = 9, 10, 11
 
 # How late a heartbeat may be: the docs promise some tolerance and give no number.
 _GRACE = 5.0  # seconds
@@ -94,10 +94,6 @@ class Connection:
         self._code = self._code or code
         self._finish()
 
-    def hang_up_later(self, code: int, *, seconds: float) -> None:
-        """Close after that time, should the bot still be there."""
-        self._start(self._hang_up_after(seconds, code))
-
     def cut(self) -> None:
         """Reset the TCP connection: no code, and no word to the bot."""
         transport = self._request.transport
@@ -171,7 +167,3 @@ class Connection:
         # and warns that it cannot keep up if the acknowledgement is there first.
         await asyncio.sleep(_ROUND_TRIP)
         self.say(ACK)
-
-    async def _hang_up_after(self, seconds: float, code: int) -> None:
-        await self._clock.sleep(seconds)
-        self.hang_up(code)

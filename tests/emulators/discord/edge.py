@@ -58,7 +58,7 @@ class Edge:
     routes: tuple[Route, ...]
     token: str
     meter: Meter
-    latency: float
+    latency: Callable[[], float]
     unknown: list[str]
     violations: list[str]
     calls: list[Call] = field(default_factory=list)
@@ -72,7 +72,7 @@ class Edge:
         call = _call(request, _parsed(data))
         place = len(self.calls)
         self.calls.append(call)
-        await asyncio.sleep(self.latency / 2)
+        await asyncio.sleep(self.latency() / 2)
         try:
             response = await self._outcome(request, call, data)
         except Exception as error:
@@ -80,7 +80,7 @@ class Edge:
             raise
         for tell in self.watchers:
             tell(replace(call, status=response.status if response else None))
-        await asyncio.sleep(self.latency / 2)
+        await asyncio.sleep(self.latency() / 2)
         # The transport is gone when the bot has hung up meanwhile.
         if response is not None and request.transport:
             self.calls[place] = replace(call, status=response.status)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Literal, Self, Unpack
@@ -11,9 +10,9 @@ from aiohttp import web
 
 from tests.emulators.clock import Clock
 from tests.emulators.discord import spec
-from tests.emulators.discord.commands import Commands, Given
+from tests.emulators.discord.commands import Commands
 from tests.emulators.discord.components import completed
-from tests.emulators.discord.edge import API, VIA, Call, Edge
+from tests.emulators.discord.edge import API, VIA, Edge
 from tests.emulators.discord.forms import Form
 from tests.emulators.discord.gateway import Event, Gateway, Greeting
 from tests.emulators.discord.guild import guild
@@ -78,8 +77,10 @@ class DiscordEmulator:
             violations=self.violations,
         )
         self._world = World(self._publish, self.clock)
-        self._commands = Commands(self._world)
-        meter = Meter(limits or Limits(), self.clock)
+        commands = Commands(self._world)
+        self.limits = limits or Limits()
+        self.latency = latency
+        meter = Meter(self.limits, self.clock)
         rest = Rest(
             self._world,
             meter,
@@ -92,7 +93,7 @@ class DiscordEmulator:
             routes=routes(rest, webhooks),
             token=self.token,
             meter=meter,
-            latency=latency,
+            latency=lambda: self.latency,
             unknown=self.unknown,
             violations=self.violations,
         )
@@ -111,6 +112,14 @@ class DiscordEmulator:
         self.server_commands = self._world.server_commands
         self.pings = self._world.pings
         self.unguarded = self._world.unguarded
+        # What people do; each is told of where it is defined.
+        self.slash, self.complete = commands.use, commands.complete
+        self.choose, self.submit = commands.choose, commands.submit
+        # What goes wrong.
+        self.disconnect, self.cut = self._gateway.disconnect, self._gateway.cut
+        self.invalidate, self.heal = self._gateway.invalidate, self._edge.faults.heal
+        # Tells of each call once its work is done, before its answer goes out.
+        self.watch = self._edge.watchers.append
 
     async def __aenter__(self) -> Self:
         # How large a body may be is for the edge to say.
@@ -131,7 +140,7 @@ class DiscordEmulator:
         trace: TracebackType | None,
     ) -> None:
         self._edge.closing.set()
-        self._gateway.disconnect(1001)
+        await self._gateway.disconnect(1001)
         await self._stack.aclose()
         if error is None:
             assert not self.unknown, f"the bot called what is not emulated: {self.unknown}"
@@ -148,20 +157,6 @@ class DiscordEmulator:
     def gateway_url(self) -> str:
         """Where the gateway listens."""
         return self._gateway.url
-
-    @property
-    def limits(self) -> Limits:
-        """How much is taken in how much time; it can be changed at any time."""
-        return self._edge.meter.limits
-
-    @property
-    def latency(self) -> float:
-        """The seconds that every call takes; it can be changed at any time."""
-        return self._edge.latency
-
-    @latency.setter
-    def latency(self, seconds: float) -> None:
-        self._edge.latency = seconds
 
     @property
     def sessions(self) -> int:
@@ -318,35 +313,9 @@ class DiscordEmulator:
         """Return what MESSAGE_CREATE says of this message, to be changed and told."""
         return self._message(message_id).event()
 
-    async def slash(self, channel_id: str, user_id: str, name: str, /, **options: Given) -> str:
-        """Use a command, such as "parley reset", as this person; return the interaction's id.
-
-        AssertionError when it is not registered in 5 seconds, has no such options, or needs others.
-        """
-        channel = self._world.channel(channel_id)
-        return (await self._commands.use(channel, user_id, name, options)).id
-
-    async def complete(
-        self, channel_id: str, user_id: str, name: str, option: str, typed: str
-    ) -> str:
-        """Type into an option of a command that completes itself; return the interaction's id."""
-        channel = self._world.channel(channel_id)
-        return (await self._commands.complete(channel, user_id, name, option, typed)).id
-
-    async def choose(self, message_id: str, user_id: str, name: str) -> str:
-        """Choose a command of a message's menu as this person; return the interaction's id."""
-        return (await self._commands.choose(self._message(message_id), user_id, name)).id
-
     def modal(self, interaction_id: str) -> Payload | None:
         """Return the form that an interaction has opened and nobody has sent."""
         return self._world.interactions[interaction_id].modal
-
-    async def submit(self, interaction_id: str, /, **values: Given | list[str]) -> str:
-        """Send the form that an interaction has opened; return the new interaction's id.
-
-        `values` are by the inputs' custom ids; what is left out stays as it was shown.
-        """
-        return self._commands.submit(self._world.interactions[interaction_id], values).id
 
     async def click(self, message_id: str, user_id: str, custom_id: str) -> str:
         """Press a button as this person; return the interaction's id.
@@ -422,30 +391,6 @@ class DiscordEmulator:
         """
         terms["headers"] = {**(VIA if via else {}), **(terms.get("headers") or {})}
         return self._edge.faults.add(call, how, **terms)
-
-    def watch(self, tell: Callable[[Call], object]) -> None:
-        """Tell of each call once its work is done, before its answer goes out."""
-        self._edge.watchers.append(tell)
-
-    def heal(self) -> None:
-        """Let every call go well from now on."""
-        self._edge.faults.heal()
-
-    async def disconnect(self, code: int = 4000) -> None:
-        """Close the gateway's connections; with the default code a bot can resume."""
-        self._gateway.disconnect(code)
-
-    async def cut(self) -> int:
-        """Reset the gateway's TCP connections, without a close code; return how many."""
-        return self._gateway.cut()
-
-    async def reconnect(self) -> None:
-        """Ask the bot to connect again and resume; in 5 seconds the connections close."""
-        self._gateway.reconnect()
-
-    async def invalidate(self, *, resumable: bool = False) -> None:
-        """Tell the bot that its sessions are invalid; its connections stay open."""
-        self._gateway.invalidate(resumable=resumable)
 
     def refuse_connections(self) -> None:
         """Let nobody connect to the gateway; who is connected stays so."""

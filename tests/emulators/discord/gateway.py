@@ -14,7 +14,6 @@ from tests.emulators.clock import Clock
 from tests.emulators.discord import frames
 from tests.emulators.discord.connection import (
     INVALID_SESSION,
-    RECONNECT,
     Connection,
 )
 from tests.emulators.discord.frames import HEARTBEAT, IDENTIFY, RESUME, HangUp
@@ -49,8 +48,6 @@ _FINAL = {
     frames.FORBIDDEN_INTENTS,
 }
 _FAREWELLS = (1000, 1001)  # a bot that closes so ends its session (docs: Initiating a Disconnect)
-# Docs: Reconnect, "a few seconds after the reconnect event is dispatched".
-_PATIENCE = 5.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,26 +125,20 @@ class Gateway:
             if session.hears(event):
                 session.tell(event)
 
-    def reconnect(self) -> None:
-        """Ask the bot to connect again and resume; close the connections that stay."""
-        for connection in self._connections:
-            connection.say(RECONNECT)
-            connection.hang_up_later(4000, seconds=_PATIENCE)
-
-    def invalidate(self, *, resumable: bool) -> None:
-        """Take the session from every connection; the connection stays for another."""
+    async def invalidate(self, *, resumable: bool = False) -> None:
+        """Take the session from every connection, and tell the bot; the connections stay open."""
         for connection in self._connections:
             if connection.session:
                 connection.say(INVALID_SESSION, resumable)
                 self._part(connection, ends=not resumable)
 
-    def disconnect(self, code: int) -> None:
-        """Close every connection with this code; it decides whether the session can be resumed."""
+    async def disconnect(self, code: int = 4000) -> None:
+        """Close every connection with this code; with the default one a bot can resume."""
         for connection in self._connections:
             self._hang_up(connection, code)
 
-    def cut(self) -> int:
-        """Reset the TCP connections; return how many there were."""
+    async def cut(self) -> int:
+        """Reset the TCP connections, without a close code; return how many there were."""
         for connection in self._connections:
             connection.cut()
         return len(self._connections)

@@ -66,6 +66,7 @@ class SlackEmulator:
         unlisted: bool = False,
     ) -> None:
         self.clock = clock or Clock()
+        self.latency = latency
         self.violations: list[str] = []
         truth = Truth(self.violations)
         self._app = App(scopes)
@@ -91,8 +92,8 @@ class SlackEmulator:
             Limits(self.clock, rates or {}, unlisted=unlisted, share=share),
             self._responses,
             truth,
+            latency=lambda: self.latency,
         )
-        self._web.latency = latency
         self._web.methods = {
             **self._chat.methods,
             **self._sessions.methods,
@@ -378,15 +379,6 @@ class SlackEmulator:
     def shown_status(self, channel_id: str, thread_ts: str) -> str:
         """Return the status line that stands under a thread now, empty when there is none."""
         return self._sessions.shown(self._app.where(channel_id), channel_id, thread_ts)
-
-    @property
-    def latency(self) -> float:
-        """Seconds per call."""
-        return self._web.latency
-
-    @latency.setter
-    def latency(self, seconds: float) -> None:
-        self._web.latency = seconds
 
     @property
     def sockets(self) -> int:

@@ -80,13 +80,21 @@ class WebApi:
     know them (guess: with the error that other wrong blocks get).
     """
 
-    def __init__(self, app: App, limits: Limits, responses: ResponseUrls, truth: Truth) -> None:
+    def __init__(
+        self,
+        app: App,
+        limits: Limits,
+        responses: ResponseUrls,
+        truth: Truth,
+        *,
+        latency: Callable[[], float],
+    ) -> None:
         self.methods: dict[str, Handler] = {}
         self.requests: list[Call] = []
         self.unknown: list[str] = []
         self.watchers: list[Callable[[Call], object]] = []
         self.faults = Faults()
-        self.latency = 0.0
+        self._latency = latency
         self.knows_feedback = True
         self.closing = asyncio.Event()
         self._truth = truth
@@ -112,7 +120,7 @@ class WebApi:
     ) -> web.StreamResponse:
         at = time.monotonic()
         fault = self.faults.strike(name)
-        await asyncio.sleep(self.latency / 2)
+        await asyncio.sleep(self._latency() / 2)
         if fault:
             await fault.opened()
         answer = self._answer(name, fault, work)
@@ -123,7 +131,7 @@ class WebApi:
             tell(self.requests[-1])
         if fault and fault.how == "hang":
             await self.closing.wait()
-        await asyncio.sleep(self.latency / 2 + (fault.seconds if fault else 0.0))
+        await asyncio.sleep(self._latency() / 2 + (fault.seconds if fault else 0.0))
         return answer.response(request)
 
     def _answer(self, name: str, fault: Fault | None, work: Callable[[], Answer]) -> Answer:

@@ -1,9 +1,9 @@
 """A model server on loopback, strict and nasty, that speaks the dialect of one of five servers."""
 
+from tests.emulators.faults import How
 from tests.emulators.model.asked import Asked
 from tests.emulators.model.emulator import ModelEmulator
 from tests.emulators.model.failures import FAILURES, Failure
-from tests.emulators.model.faults import How
 from tests.emulators.model.servers import Flavour
 from tests.emulators.model.speech import Script
 

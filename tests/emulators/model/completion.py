@@ -15,10 +15,9 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from bot.domain import Json
-from tests.emulators import faults
+from tests.emulators.faults import Fault
 from tests.emulators.model.asked import Asked
 from tests.emulators.model.behaviour import Behaviour
-from tests.emulators.model.faults import Fault
 from tests.emulators.model.servers import Dialect, Object
 from tests.emulators.model.speech import Piece
 from tests.emulators.timeline import Delta
@@ -116,13 +115,13 @@ class Completion:
         }
 
     def _error(self, fault: Fault) -> str:
-        status = fault.shared.status
+        status = fault.status
         return json.dumps(self._dialect.event(status, f"emulated failure {status}"))
 
 
 def _text(fault: Fault, usual: str) -> str:
     """Return what a fault sends: a string as it is, anything else as JSON."""
-    body = fault.shared.body
+    body = fault.body
     if body is None:
         return usual
     return body if isinstance(body, str) else json.dumps(body)
@@ -180,7 +179,7 @@ def plain(status: int, body: object, headers: Mapping[str, str]) -> web.Response
     return response
 
 
-def failed(fault: faults.Fault, body: Json) -> web.Response:
+def failed(fault: Fault, body: Json) -> web.Response:
     """Return the answer of a fault of status; `body` is the server's own."""
     headers = CIMultiDict(fault.headers or {})
     if fault.retry_after is not None:

@@ -9,11 +9,10 @@ from typing import Self, Unpack
 
 from aiohttp import web
 
-from tests.emulators.faults import Fault, Terms
+from tests.emulators.faults import Fault, How, Terms
 from tests.emulators.model.behaviour import Behaviour
 from tests.emulators.model.completion import bound
 from tests.emulators.model.failures import FAILURES
-from tests.emulators.model.faults import How
 from tests.emulators.model.server import Server
 from tests.emulators.model.servers import COMPLETIONS, DIALECTS, ENDPOINTS, Flavour
 
@@ -123,22 +122,13 @@ class ModelEmulator(Behaviour):
         self._held = None
         await self._site.start()
 
-    def fail(
-        self,
-        call: str,
-        how: How = "status",
-        *,
-        at_delta: int | None = None,
-        **terms: Unpack[Terms],
-    ) -> Fault:
-        """Let the next `times` calls go wrong, after `after` good ones.
+    def fail(self, call: str, how: How = "status", **terms: Unpack[Terms]) -> Fault:
+        """Let the next `times` calls go wrong, after `after` good ones; see Fault.
 
-        `call` is a regular expression to be found in "POST /v1/chat/completions". The Fault of
-        tests/emulators/faults.py tells what all emulators can do, and that of faults.py here what
-        only this one can: `at_delta`, "reset", "eof", "garbage" and "error_event". A body that is a
+        `call` is a regular expression to be found in "POST /v1/chat/completions". A body that is a
         string is sent as it is.
         """
-        return self._server.faults.add(call, how, at_delta=at_delta, **terms)
+        return self._server.faults.add(call, how, **terms)
 
     def fail_as(self, name: str, *, times: int = 1, after: int = 0) -> None:
         """Let the next completions fail in one of the well-known ways of FAILURES."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tests.emulators.model.faults import How
+from tests.emulators.faults import How
 from tests.emulators.model.servers import unsupported
 
 _CHUNKED = {"Transfer-Encoding": "chunked"}

@@ -10,11 +10,11 @@ from aiohttp import web
 
 from bot.domain import Json
 from tests.emulators.caller import port
+from tests.emulators.faults import Fault, Faults
 from tests.emulators.model import servers
 from tests.emulators.model.asked import Asked
 from tests.emulators.model.behaviour import Behaviour
 from tests.emulators.model.completion import Completion, cut, failed, plain
-from tests.emulators.model.faults import Fault, Faults
 from tests.emulators.model.rules import complaint
 from tests.emulators.model.servers import Dialect, Refused
 
@@ -93,14 +93,13 @@ class Server:
         self, request: web.Request, asked: Asked, fault: Fault
     ) -> web.StreamResponse | None:
         """Let a call go wrong before its headers; None lets it go on."""
-        shared = fault.shared
-        await shared.opened()
+        await fault.opened()
         match fault.how:
             case "status":
-                error = self._dialect.error(shared.status, f"emulated failure {shared.status}")
-                return await self._reply(asked, failed(shared, error))
+                error = self._dialect.error(fault.status, f"emulated failure {fault.status}")
+                return await self._reply(asked, failed(fault, error))
             case "late":
-                await asyncio.sleep(shared.seconds)
+                await asyncio.sleep(fault.seconds)
                 return None
             case "hang":
                 await self.closing.wait()

@@ -8,11 +8,9 @@ import shlex
 from collections.abc import Awaitable, Callable
 from typing import get_args
 
-from tests.emulators import faults
+from tests.emulators.faults import How
 from tests.emulators.model import FAILURES, ModelEmulator
-from tests.emulators.model.faults import HOWS as _MODEL_HOWS
 from tests.emulators.play import trouble
-from tests.emulators.play.figures import figures
 from tests.emulators.play.rooms import BOT, GENERAL, Impossible, Sight
 from tests.emulators.play.seat import Seat, labels
 from tests.emulators.play.trouble import number
@@ -33,7 +31,6 @@ TEXT              say it here; @bot calls the bot, @NAME another person
 /manage [WHAT]    be allowed to manage the channel, the server, or nothing
 /role NAME        have a role of a Discord server
 /ids              tell the ids of each server, of #general there and of you
-/elsewhere        go to a group DM where the bot is no member
 /discord, /slack  go to #general there
 /channel [NAME]   go to a channel; without a name out of this thread
 /thread [N]       go to the thread of message N, or to the newest one
@@ -44,7 +41,6 @@ TEXT              say it here; @bot calls the bot, @NAME another person
 /delete N         delete a message
 /stop             press Slack's own stop button
 /screen           show all that stands here
-/timeline         tell when what was shown since you last called the bot, and how fresh it was
 /wait [SECONDS]   wait until the bot has answered
 /model [TEXT]     let the emulated model say this from now on; without a text what it said first
 /speed N [FIRST]  let it say N characters a second, and begin after FIRST seconds
@@ -57,7 +53,8 @@ TEXT              say it here; @bot calls the bot, @NAME another person
 /quit             leave"""
 
 PATIENCE = 60.0  # seconds that /wait waits
-_HOWS: tuple[faults.How, ...] = get_args(faults.How)
+_HOWS: tuple[How, ...] = get_args(How)
+_EVERYWHERE = _HOWS[:4]  # others are for the model alone
 
 Command = Callable[[str], Awaitable[None] | None]
 
@@ -91,7 +88,6 @@ class Commands:
             "manage": self._manage,
             "role": self._take_role,
             "ids": self._tell_ids,
-            "elsewhere": self._go_elsewhere,
             "discord": lambda _: self._go_to_platform("discord"),
             "slack": lambda _: self._go_to_platform("slack"),
             "channel": self._go_to_channel,
@@ -103,7 +99,6 @@ class Commands:
             "delete": self._delete,
             "stop": self._stop,
             "screen": lambda _: seat.stage.forget(),
-            "timeline": self._tell_times,
             "wait": self._wait,
             "model": self._set_model,
             "speed": self._set_speed,
@@ -200,9 +195,6 @@ class Commands:
             told = rooms.ids(rooms.channel(GENERAL), self._seat.person).items()
             self._seat.stage.note(f"{rooms.name}: {', '.join(' '.join(one) for one in told)}")
 
-    def _go_elsewhere(self, _: str) -> None:
-        self._seat.enter(self._seat.rooms, self._seat.rooms.elsewhere(self._seat.person))
-
     def _go_to_platform(self, name: str) -> None:
         rooms = self._seat.platforms[name]
         self._seat.enter(rooms, rooms.channel(GENERAL))
@@ -272,11 +264,6 @@ class Commands:
         except TimeoutError:
             raise Impossible(f"The bot was not done within {patience:g} seconds.") from None
 
-    def _tell_times(self, _: str) -> None:
-        said = self._model.requests[-1].deltas if self._model and self._model.requests else []
-        for line in figures(self._seat, said):
-            self._seat.stage.note(line)
-
     def _set_model(self, text: str) -> None:
         self._emulated.answer = text or talk
         self._seat.stage.note("The model says that from now on.")
@@ -303,7 +290,7 @@ class Commands:
             self._fail_model(how)
             self._seat.stage.note(f"The model will fail: {how}")
         else:
-            named, way, terms = trouble.read(words, _HOWS, "status")
+            named, way, terms = trouble.read(words, _EVERYWHERE)
             self._seat.rooms.emulator.fail(named, way, **terms)
             self._seat.stage.note(f"{self._seat.rooms.name} will fail: {words}")
 
@@ -314,7 +301,7 @@ class Commands:
             times, after = int(told.get("times", 1)), int(told.get("after", 0))
             self._emulated.fail_as(name, times=times, after=after)
         elif how:
-            call, way, terms = trouble.read(f"completions {how}", _MODEL_HOWS, "status")
+            call, way, terms = trouble.read(f"completions {how}", _HOWS)
             self._emulated.fail(call, way, **terms)
         else:
             raise Impossible(f"How is it to fail? Such as: {', '.join(FAILURES)}.")

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from typing import TypeVar
 
-from tests.emulators.faults import Terms
+from tests.emulators.faults import How, Terms
 from tests.emulators.play.rooms import Impossible
 
 _OPTIONS = ("times", "after", "retry_after", "seconds", "applied")
-_How = TypeVar("_How", bound=str)
 
 
-def read(text: str, hows: Collection[_How], status: _How) -> tuple[str, _How, Terms]:
+def read(text: str, hows: Collection[How]) -> tuple[str, How, Terms]:
     """Read `CALL HOW [NAME=VALUE …]` as the words of an emulator's `fail`.
 
-    HOW is one of `hows`, or a number, which is that of a `status`.
+    HOW is one of `hows`, or a status.
     Impossible, with a sentence, where the text says nothing.
     """
     words = text.split()
-    by_word = {str(how): how for how in hows}
+    by_word: dict[str, How] = {how: how for how in hows}
     for at, word in enumerate(words[1:], start=1):
         if word in by_word or re.fullmatch(r"[1-5]\d\d", word):
             told = options(words[at + 1 :], _OPTIONS)
@@ -32,7 +30,7 @@ def read(text: str, hows: Collection[_How], status: _How) -> tuple[str, _How, Te
                 "seconds": told.get("seconds", 0.0),
                 "applied": bool(told.get("applied")),
             }
-            return _call(words[:at]), by_word.get(word, status), terms
+            return _call(words[:at]), by_word.get(word, "status"), terms
     raise Impossible(f"How is it to fail? CALL, then a status or one of {', '.join(by_word)}.")
 
 

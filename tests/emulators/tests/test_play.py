@@ -178,7 +178,6 @@ async def test_the_help_names_every_command_and_no_other(play: Play) -> None:
         ("/as two words", "A person is called by one word, such as /as Ben."),
         ("/as bot", "A person is called by one word, such as /as Ben."),
         ("/stop", "Discord has no stop button of its own: /click the message's."),
-        ("/timeline", "Nothing has happened here since the bot was last called."),
         ("/wait long", "long is no number that can be used here."),
         ("/wait 0.01", "The bot was not done within 0.01 seconds."),
         ("/speed 0", "It would never end."),
@@ -236,19 +235,6 @@ async def test_only_its_person_sees_what_is_said_to_one_alone(play: Play) -> Non
     assert refusals == [f"Only you see message {number}: you cannot answer or delete it."]
     assert any("only you see this" in line for line in mine)
     assert not any("only you see this" in line for line in others)
-
-
-async def test_the_timeline_reads_as_the_screen_does_and_counts_calls(play: Play) -> None:
-    headers = {"Authorization": f"Bot {play.discord.token}"}
-    await play.type("@bot hello", "/fail users 429")
-    async with aiohttp.ClientSession(headers=headers) as session:
-        for _ in range(2):
-            async with session.get(f"{play.discord.api_url}/users/@me"):
-                pass
-    printed = await play.type("/timeline")
-
-    assert printed[0].endswith(" 1 post    13 characters, …@parley hello")
-    assert printed[1] == "Calls of the bot to Discord: 2; answered 429: 1."
 
 
 @pytest.mark.parametrize(
@@ -318,7 +304,6 @@ async def test_a_piped_play_shows_the_bot_in_every_place(tmp_path: Path) -> None
         *("/slack", "@bot five", "/wait"),
         # Longer than a screen is quiet that is taken for done.
         *("/speed 300 1.3", "/dm", "six", "/wait", "/channel lab", "/ask seven", "/wait"),
-        "/timeline",
     ]
 
     printed, status = await piped(tmp_path, "--bot", lines=lines)
@@ -335,7 +320,6 @@ async def test_a_piped_play_shows_the_bot_in_every_place(tmp_path: Path) -> None
     assert "\n11 parley: All *is*" in shown["Slack DM"]
     assert shown["Slack #lab"].startswith("12 parley: Ann asks: seven\nparley is thinking...\n")
     assert "\n    13 parley: All *is*" in shown["Slack #lab"]
-    assert "Behind the model: its first text 0." in shown["Slack #lab"]
     assert "(edited)" not in shown["Slack #lab"]
     assert "Traceback" not in printed
 

@@ -78,25 +78,6 @@ async def test_what_is_typed_is_said_and_mentions_are_the_platforms_own(play: Pl
     assert printed == [NOBODY, " 1 Ann: @parley and @parley, but not@bot or @nobody"]
 
 
-async def test_people_call_each_other_by_name(play: Play) -> None:
-    await play.type("/slack", "hello", "/as Ben")
-    printed = await play.type("hello @ANN")
-
-    ann, ben = play.slack.screen(play.slack.channel_id)
-    assert ann.author != ben.author
-    assert ben.text == f"hello <@{ann.author}>"
-    assert printed[-1] == " 2 Ben: hello @Ann"
-
-
-async def test_a_room_shows_what_stands_there_when_it_is_entered(play: Play) -> None:
-    await play.type("one", "/channel garden", "two", "/slack")
-    printed = await play.type("/discord")
-    garden = await play.type("/channel garden")
-
-    assert printed == ["--- Discord #general, as Ann", " 1 Ann: one"]
-    assert garden == ["--- Discord #garden, as Ann", " 2 Ann: two"]
-
-
 async def test_nobody_sees_the_dm_of_another(play: Play) -> None:
     await play.type("/dm", "private")
     printed = await play.type("/as Ben")
@@ -104,22 +85,6 @@ async def test_nobody_sees_the_dm_of_another(play: Play) -> None:
 
     assert printed == ["--- Discord DM, as Ben"]
     assert back[-1] == " 1 Ann: private"
-
-
-async def test_a_thread_stands_below_its_message_and_can_be_entered(play: Play) -> None:
-    await play.type("/slack", "/channel lab", "one", "two", "/thread 1", "three")
-    around = await play.type("/channel")
-    inside = await play.type("/thread")
-    same = await play.type("/channel", "/thread 3")
-
-    assert around == [
-        "--- Slack #lab, as Ann",
-        " 1 Ann: one",
-        "     3 Ann: three",
-        " 2 Ann: two",
-    ]
-    assert inside == ["--- Slack #lab, thread 1, as Ann", " 1 Ann: one", " 3 Ann: three"]
-    assert same == inside
 
 
 @pytest.mark.parametrize("platform", ["discord", "slack"])
@@ -235,24 +200,6 @@ async def test_only_its_person_sees_what_is_said_to_one_alone(play: Play) -> Non
     assert refusals == [f"Only you see message {number}: you cannot answer or delete it."]
     assert any("only you see this" in line for line in mine)
     assert not any("only you see this" in line for line in others)
-
-
-@pytest.mark.parametrize(
-    ("line", "statuses"),
-    [
-        ("/fail model 503", [503, 200]),
-        ("/fail model too many requests times=2 after=1", [200, 429, 429, 200]),
-    ],
-)
-async def test_the_emulated_model_fails_as_asked(
-    line: str, statuses: list[int], play: Play
-) -> None:
-    question = {"messages": [{"role": "user", "content": "hello"}], "stream": True}
-    await play.type(line)
-    async with aiohttp.ClientSession() as session:
-        for status in statuses:
-            async with session.post(f"{play.model.url}/chat/completions", json=question) as answer:
-                assert answer.status == status
 
 
 ARRIVED = "The bot is in Slack."

@@ -5,22 +5,18 @@ from __future__ import annotations
 import pytest
 
 from tests.emulators.slack import EVENTS, SCOPES, SlackEmulator
-from tests.support.slack_app import (
-    TRANSPORTS,
-    bolt,
-)
+from tests.support.slack_app import endpoint
 from tests.support.waiting import until
 
 
-@TRANSPORTS
-async def test_a_mention_in_a_channel_is_told_as_message_and_as_app_mention(transport: str) -> None:
-    async with SlackEmulator() as slack, bolt(slack, transport) as bot:
+async def test_a_mention_in_a_channel_is_told_as_message_and_as_app_mention() -> None:
+    async with SlackEmulator() as slack, endpoint(slack) as app:
         text = f"{slack.bot_mention} is 1 < 2 & see https://example.com"
 
         ts = await slack.say(slack.channel_id, slack.user("Ann"), text)
 
         await until(lambda: len(slack.deliveries) == 2)
-        (mention,), (message,) = bot.events("app_mention"), bot.events("message")
+        (mention,), (message,) = app.events("app_mention"), app.events("message")
         assert mention["ts"] == message["ts"] == ts
         assert mention["text"] == f"{slack.bot_mention} is 1 &lt; 2 &amp; see <https://example.com>"
         assert [d.status for d in slack.deliveries] == [200, 200]
@@ -28,14 +24,14 @@ async def test_a_mention_in_a_channel_is_told_as_message_and_as_app_mention(tran
 
 
 async def test_a_persons_upload_is_a_file_share_with_a_bot_id_of_null_and_no_mention() -> None:
-    async with SlackEmulator() as slack, bolt(slack) as bot:
+    async with SlackEmulator() as slack, endpoint(slack) as app:
         ann, text = slack.user("Ann"), f"{slack.bot_mention} we got one!"
 
         await slack.say(slack.channel_id, ann, text, files=("ghost.png",))
         await slack.say(slack.channel_id, ann, slack.bot_mention)
-        await until(lambda: bot.events("app_mention") and len(bot.events("message")) == 2)
+        await until(lambda: app.events("app_mention") and len(app.events("message")) == 2)
 
-        [mention], [event, _] = bot.events("app_mention"), bot.events("message")
+        [mention], [event, _] = app.events("app_mention"), app.events("message")
         assert mention["text"] == slack.bot_mention
         assert event["subtype"] == "file_share"
         assert (event["upload"], event["bot_id"], event["user"]) == (True, None, ann)
@@ -44,7 +40,7 @@ async def test_a_persons_upload_is_a_file_share_with_a_bot_id_of_null_and_no_men
 
 
 async def test_a_deleted_message_is_gone_and_the_parent_of_a_thread_becomes_a_tombstone() -> None:
-    async with SlackEmulator() as slack, bolt(slack) as bot:
+    async with SlackEmulator() as slack, endpoint(slack) as app:
         ann, place = slack.user("Ann"), slack.channel_id
         parent = await slack.say(place, ann, "never mind")
         reply = await slack.say(place, ann, "more", thread_ts=parent)
@@ -53,8 +49,8 @@ async def test_a_deleted_message_is_gone_and_the_parent_of_a_thread_becomes_a_to
         thread = [shown.text for shown in slack.screen(place, parent)]
         await slack.delete(place, reply)
 
-        await until(lambda: len(bot.heard) == 4)
-        changed, deleted = bot.events("message")[2:]
+        await until(lambda: len(app.told) == 4)
+        changed, deleted = app.events("message")[2:]
         assert changed["subtype"] == "message_changed"
         assert changed["message"]["subtype"] == "tombstone"  # type: ignore[index]
         assert thread == ["This message was deleted.", "more"]
@@ -65,14 +61,14 @@ async def test_a_deleted_message_is_gone_and_the_parent_of_a_thread_becomes_a_to
 
 @pytest.mark.parametrize("first", [f"{SlackEmulator.bot_mention} hi", "hello"])
 async def test_an_edited_mention_is_told_as_a_mention_again(first: str) -> None:
-    async with SlackEmulator() as slack, bolt(slack) as bot:
+    async with SlackEmulator() as slack, endpoint(slack) as app:
         ann = slack.user("Ann")
         ts = await slack.say(slack.channel_id, ann, first)
 
         await slack.edit(slack.channel_id, ts, f"{slack.bot_mention} why?")
 
-        await until(lambda: [event for event in bot.events("app_mention") if "edited" in event])
-        [mention] = [event for event in bot.events("app_mention") if "edited" in event]
+        await until(lambda: [event for event in app.events("app_mention") if "edited" in event])
+        [mention] = [event for event in app.events("app_mention") if "edited" in event]
         assert (mention["ts"], mention["text"]) == (ts, f"{slack.bot_mention} why?")
         assert mention["edited"]["user"] == ann  # type: ignore[index]
         assert mention["edited"]["ts"].endswith(".000000")  # type: ignore[index]
@@ -89,15 +85,15 @@ async def test_an_edited_mention_is_told_as_a_mention_again(first: str) -> None:
 async def test_an_app_hears_what_it_subscribed_to_and_has_the_scope_for(
     terms: dict[str, frozenset[str]],
 ) -> None:
-    async with SlackEmulator(**terms) as slack, bolt(slack) as bot:  # type: ignore[arg-type]
+    async with SlackEmulator(**terms) as slack, endpoint(slack) as app:  # type: ignore[arg-type]
         ann = slack.user("Ann")
 
         await slack.say(slack.channel("secret", member=False), ann, slack.bot_mention)
         await slack.say(slack.channel_id, ann, f"hello {slack.bot_mention}")
         await slack.say(slack.dm(ann), ann, "done")
 
-        await until(lambda: len(bot.heard) == 2)
-        assert sorted(str(event["type"]) for event in bot.all_events()) == [
+        await until(lambda: len(app.told) == 2)
+        assert sorted(str(event["type"]) for event in app.events()) == [
             "app_mention",
             "message",
         ]

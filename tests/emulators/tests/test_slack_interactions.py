@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 from slack_sdk.webhook.async_client import AsyncWebhookClient
 
 from tests.emulators.slack import SlackEmulator
-from tests.support.slack_app import (
-    SlackBot,
-    bolt,
-)
+from tests.support.slack_app import endpoint
 
 
 async def test_a_slash_command_that_is_not_answered_in_time_is_not_tried_again() -> None:
-    async with SlackEmulator(ack_within=0.05) as slack, bolt(slack):
+    async with SlackEmulator(ack_within=0.05) as slack, endpoint(slack) as app:
+        app.seconds = 30.0
         delivery = await slack.slash(slack.channel_id, slack.user("Ann"), "/unknown", "")
 
         slack.clock.advance(3600.0)
@@ -26,10 +23,11 @@ async def test_a_slash_command_that_is_not_answered_in_time_is_not_tried_again()
 
 
 async def test_an_answer_with_an_unknown_field_is_a_violation() -> None:
-    async with SlackEmulator() as slack, bolt(slack) as bot:
-        [url] = await command_urls(slack, bot)
+    async with SlackEmulator() as slack, endpoint(slack) as app:
+        await slack.slash(slack.channel_id, slack.user("Ann"), "/ask", "")
+        later = AsyncWebhookClient(str(app.last["response_url"]))
 
-        await AsyncWebhookClient(url).send_dict({"text": "x", "silent": True, "mrkdwn": "maybe"})
+        await later.send_dict({"text": "x", "silent": True, "mrkdwn": "maybe"})
 
         noted, slack.violations[:] = list(slack.violations), []
         assert noted == [
@@ -38,23 +36,13 @@ async def test_an_answer_with_an_unknown_field_is_a_violation() -> None:
         ]
 
 
-async def command_urls(slack: SlackEmulator, bot: SlackBot, *, uses: int = 1) -> list[str]:
-    """Use a command and return its response_urls."""
-    urls: list[str] = []
-
-    @bot.app.command("/ask")
-    async def ask(ack: Callable[[], object], command: dict[str, str]) -> None:
-        urls.append(command["response_url"])
-        await ack()  # type: ignore[misc]
-
-    for _ in range(uses):
-        await slack.slash(slack.channel_id, slack.user("Ann"), "/ask", "")
-    return urls
-
-
 async def test_a_response_url_takes_five_answers_in_half_an_hour() -> None:
-    async with SlackEmulator() as slack, bolt(slack) as bot:
-        url, other = await command_urls(slack, bot, uses=2)
+    async with SlackEmulator() as slack, endpoint(slack) as app:
+        urls = []
+        for _ in range(2):
+            await slack.slash(slack.channel_id, slack.user("Ann"), "/ask", "")
+            urls.append(str(app.last["response_url"]))
+        url, other = urls
         answers = [await AsyncWebhookClient(url).send(text=str(number)) for number in range(6)]
         strange = await AsyncWebhookClient(f"{url}0").send(text="hello")
         slack.clock.advance(1800.1)

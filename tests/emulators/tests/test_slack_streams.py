@@ -10,12 +10,13 @@ from tests.emulators.slack import SlackEmulator
 from tests.emulators.slack.payload import Payload
 from tests.support.slack_app import (
     STOP,
-    bolt,
+    endpoint,
     refusal,
     said,
     section,
     stream,
     talk,
+    writer,
 )
 from tests.support.waiting import until
 
@@ -103,10 +104,9 @@ async def test_a_stream_ends_after_five_minutes_however_busy_it_is() -> None:
 
 
 async def test_a_press_of_stop_ends_the_streams_of_its_thread() -> None:
-    async with SlackEmulator() as slack, bolt(slack) as bot:
+    async with SlackEmulator() as slack, endpoint(slack) as app, writer(slack) as client:
         ann = slack.user("Ann")
         asked = [await slack.say(slack.channel_id, ann, text) for text in ("one?", "two?")]
-        client = bot.app.client
         over = await stream(client, slack, ann, asked[0])
         await client.chat_stopStream(channel=slack.channel_id, ts=over)
         here, there = [await stream(client, slack, ann, ts) for ts in asked]
@@ -118,8 +118,8 @@ async def test_a_press_of_stop_ends_the_streams_of_its_thread() -> None:
             await refusal(client, "chat.appendStream", {**place, **said("x")}),
             await refusal(client, "chat.stopStream", place),
         ]
-        await until(lambda: bot.events("agent_session_stopped"))
-        told = bot.events("agent_session_stopped")[0]
+        await until(lambda: app.events("agent_session_stopped"))
+        told = app.events("agent_session_stopped")[0]
         assert told["streaming_message_ts"] == [here]
         assert errors == ["stopped_by_user", NOT_STREAMING]
         await client.chat_appendStream(channel=slack.channel_id, ts=there, **said("!"))  # type: ignore[arg-type]

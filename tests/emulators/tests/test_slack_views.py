@@ -6,7 +6,7 @@ import pytest
 
 from tests.emulators.slack import SlackEmulator
 from tests.emulators.slack.payload import Payload
-from tests.support.slack_app import SlackBot, StillClock, bolt, refusal, writer
+from tests.support.slack_app import Endpoint, StillClock, endpoint, refusal, writer
 
 PLAIN: Payload = {"type": "plain_text", "text": "Words"}
 
@@ -21,16 +21,10 @@ def modal(*blocks: Payload, **more: object) -> Payload:
     return {"type": "modal", "title": PLAIN, "submit": PLAIN, "blocks": shown, **more}
 
 
-def triggers(bot: SlackBot) -> list[str]:
-    """Note the triggers that the app is given by /parley."""
-    found: list[str] = []
-
-    @bot.app.command("/parley")
-    async def hear(body: Payload, ack) -> None:  # type: ignore[no-untyped-def]
-        found.append(str(body["trigger_id"]))
-        await ack()
-
-    return found
+async def pressed(slack: SlackEmulator, app: Endpoint, user: str) -> str:
+    """Let a person use a command, and return its trigger."""
+    await slack.slash(slack.channel_id, user, "/parley", "")
+    return str(app.last["trigger_id"])
 
 
 @pytest.mark.parametrize(
@@ -50,11 +44,11 @@ def triggers(bot: SlackBot) -> list[str]:
     ids=str,
 )
 async def test_a_view_that_slack_does_not_take_is_refused(view: Payload, why: str) -> None:
-    async with SlackEmulator() as slack, bolt(slack) as bot, writer(slack) as client:
-        found, ann = triggers(bot), slack.user("Ann")
-        await slack.slash(slack.channel_id, ann, "/parley", "")
+    async with SlackEmulator() as slack, endpoint(slack) as app, writer(slack) as client:
+        ann = slack.user("Ann")
+        trigger = await pressed(slack, app, ann)
 
-        error = await refusal(client, "views.open", {"trigger_id": found[0], "view": view})
+        error = await refusal(client, "views.open", {"trigger_id": trigger, "view": view})
 
         assert error in ("invalid_arguments", "invalid_blocks"), why
         assert slack.modal(ann) is None
@@ -62,10 +56,9 @@ async def test_a_view_that_slack_does_not_take_is_refused(view: Payload, why: st
 
 async def test_a_trigger_opens_one_view_within_three_seconds() -> None:
     clock = StillClock()
-    async with SlackEmulator(clock=clock) as slack, bolt(slack) as bot, writer(slack) as client:
-        found, ann = triggers(bot), slack.user("Ann")
-        for _ in range(2):
-            await slack.slash(slack.channel_id, ann, "/parley", "")
+    async with SlackEmulator(clock=clock) as slack, endpoint(slack) as app, writer(slack) as client:
+        ann = slack.user("Ann")
+        found = [await pressed(slack, app, ann) for _ in range(2)]
         await client.views_open(trigger_id=found[0], view=modal())
 
         again = {"trigger_id": found[0], "view": modal()}
@@ -76,10 +69,10 @@ async def test_a_trigger_opens_one_view_within_three_seconds() -> None:
 
 
 async def test_an_outdated_view_is_not_changed_by_its_hash() -> None:
-    async with SlackEmulator() as slack, bolt(slack) as bot, writer(slack) as client:
-        found, ann = triggers(bot), slack.user("Ann")
-        await slack.slash(slack.channel_id, ann, "/parley", "")
-        opened = (await client.views_open(trigger_id=found[0], view=modal()))["view"]
+    async with SlackEmulator() as slack, endpoint(slack) as app, writer(slack) as client:
+        ann = slack.user("Ann")
+        trigger = await pressed(slack, app, ann)
+        opened = (await client.views_open(trigger_id=trigger, view=modal()))["view"]
         await client.views_update(view_id=opened["id"], view=modal(entry("other")))
 
         outdated = {"view_id": opened["id"], "hash": opened["hash"], "view": modal()}
@@ -92,16 +85,9 @@ async def test_an_outdated_view_is_not_changed_by_its_hash() -> None:
 
 
 async def test_what_a_person_filled_in_is_told_and_a_form_closes() -> None:
-    async with SlackEmulator() as slack, bolt(slack) as bot, writer(slack) as client:
-        found, ann = triggers(bot), slack.user("Ann")
-        told: list[Payload] = []
-
-        @bot.app.view("")
-        async def hear(body: Payload, ack) -> None:  # type: ignore[no-untyped-def]
-            told.append(body)
-            await ack()
-
-        await slack.slash(slack.channel_id, ann, "/parley", "")
+    async with SlackEmulator() as slack, endpoint(slack) as app, writer(slack) as client:
+        ann = slack.user("Ann")
+        trigger = await pressed(slack, app, ann)
         option = {"text": PLAIN, "value": "one"}
         choice: Payload = {"type": "static_select", "action_id": "c", "options": [option]}
         people: Payload = {"type": "multi_users_select", "action_id": "p"}
@@ -110,7 +96,7 @@ async def test_what_a_person_filled_in_is_told_and_a_form_closes() -> None:
             {**entry("choice"), "element": choice},
             {**entry("people"), "element": people, "optional": True},
         )
-        await client.views_open(trigger_id=found[0], view=modal(*blocks, private_metadata="kept"))
+        await client.views_open(trigger_id=trigger, view=modal(*blocks, private_metadata="kept"))
 
         with pytest.raises(LookupError, match="fill in"):
             await slack.submit(ann, words="hello")
@@ -120,7 +106,7 @@ async def test_what_a_person_filled_in_is_told_and_a_form_closes() -> None:
             await slack.submit(ann, colour="red")
         await slack.submit(ann, words="hello", choice="one", people=[ann])
 
-        view = told[0]["view"]
+        view = app.last["view"]
         assert isinstance(view, dict)
         assert view["private_metadata"] == "kept"
         assert view["state"]["values"] == {
@@ -132,15 +118,11 @@ async def test_what_a_person_filled_in_is_told_and_a_form_closes() -> None:
 
 
 async def test_errors_about_unknown_fields_are_against_the_rules() -> None:
-    async with SlackEmulator() as slack, bolt(slack) as bot, writer(slack) as client:
-        found, ann = triggers(bot), slack.user("Ann")
-
-        @bot.app.view("")
-        async def hear(ack) -> None:  # type: ignore[no-untyped-def]
-            await ack(response_action="errors", errors={"colour": "No."})
-
-        await slack.slash(slack.channel_id, ann, "/parley", "")
-        await client.views_open(trigger_id=found[0], view=modal())
+    async with SlackEmulator() as slack, endpoint(slack) as app, writer(slack) as client:
+        ann = slack.user("Ann")
+        trigger = await pressed(slack, app, ann)
+        await client.views_open(trigger_id=trigger, view=modal())
+        app.reply = {"response_action": "errors", "errors": {"colour": "No."}}
         await slack.submit(ann, words="hello")
 
         assert "none of its fields" in slack.violations[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
@@ -18,6 +18,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 from slack_sdk.web.async_slack_response import AsyncSlackResponse
 
 from tests.emulators.clock import Clock
+from tests.emulators.serving import served
 from tests.emulators.slack import SlackEmulator
 from tests.emulators.slack.methods import METHODS
 from tests.emulators.slack.payload import Payload
@@ -81,8 +82,8 @@ async def endpoint(slack: SlackEmulator) -> AsyncIterator[Endpoint]:
     """Let the emulator deliver by HTTP to an app without any library."""
     app, told = web.Application(), Endpoint()
     app.router.add_post("/", told.answer)
-    async with AsyncExitStack() as stack:
-        await slack.verify(await served(app, stack))
+    async with served(app) as url:
+        await slack.verify(url)
         yield told
 
 
@@ -97,14 +98,6 @@ async def socket(slack: SlackEmulator) -> AsyncIterator[aiohttp.ClientWebSocketR
         async with session.ws_connect(address) as connection:
             assert (await connection.receive_json())["type"] == "hello"
             yield connection
-
-
-async def served(app: web.Application, stack: AsyncExitStack) -> str:
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    return f"http://127.0.0.1:{runner.addresses[0][1]}/"
 
 
 @asynccontextmanager

@@ -28,6 +28,7 @@ from bot.store import Store
 from bot.turns.queue import TurnQueue
 from bot.turns.records import History
 from bot.turns.script import Limits as QueueLimits
+from tests.emulators.serving import served
 from tests.emulators.slack import SlackEmulator
 from tests.emulators.slack.rates import Rate, per_minute
 from tests.support.fakes import EmptyStore, FakeQueue, NoLimits, NotedIntake, door
@@ -132,13 +133,8 @@ async def serving(
     """The address of a server where everything goes to this handler."""
     app = web.Application()
     app.router.add_post("/{path:.*}", handler)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2, auto_decompress=False)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}/"
-    finally:
-        await runner.cleanup()
+    async with served(app, auto_decompress=False) as url:
+        yield f"{url}/"
 
 
 def make_intake(store: Store) -> Intake:

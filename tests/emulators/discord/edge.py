@@ -12,12 +12,12 @@ from http.client import responses
 
 from aiohttp import web
 
-from tests.emulators.caller import port
 from tests.emulators.discord import spec
 from tests.emulators.discord.limits import Meter
 from tests.emulators.discord.objects import Payload
 from tests.emulators.discord.request import Refusal, Request, Route
 from tests.emulators.faults import Fault, Faults
+from tests.emulators.serving import port
 
 API = "/api/v10"
 # Of all answers that come from Discord itself. discord.py takes a 429 without it for Cloudflare's.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
-from types import TracebackType
 from typing import Literal, Self, Unpack
 
 from aiohttp import web
@@ -34,6 +33,7 @@ from tests.emulators.discord.sessions import Listener
 from tests.emulators.discord.webhooks import AUTOCOMPLETION, Webhooks
 from tests.emulators.discord.world import World
 from tests.emulators.faults import Fault, How, Terms
+from tests.emulators.serving import judge, served
 from tests.emulators.timeline import Moment
 
 _RIGHTS = {"": 0, "channel": MANAGE_CHANNELS, "server": MANAGE_SERVER}
@@ -68,7 +68,7 @@ class DiscordEmulator:
         self.violations: list[str] = []
         self._gateway = Gateway(
             token=self.token,
-            url=lambda: f"ws://127.0.0.1:{self._port}",
+            url=lambda: self._address.replace("http", "ws"),
             greet=self._greet,
             message_content=message_content,
             rules=gateway or GatewayRules(),
@@ -98,7 +98,7 @@ class DiscordEmulator:
             violations=self.violations,
         )
         self._stack = AsyncExitStack()
-        self._port = 0
+        self._address = ""
         self.bot_id = self._world.bot.id
         self.bot_mention = f"<@{self.bot_id}>"
         self.application_id = self._world.application_id
@@ -126,32 +126,20 @@ class DiscordEmulator:
         app = web.Application(client_max_size=0)
         self._gateway.mount(app)
         app.router.add_route("*", API + "/{path:.*}", self._edge.serve)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
-        await runner.setup()
-        self._stack.push_async_callback(runner.cleanup)
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        self._port = runner.addresses[0][1]
+        self._address = await self._stack.enter_async_context(served(app, seconds=1.0))
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, kind: object, *_: object) -> None:
         self._edge.closing.set()
         await self._gateway.disconnect(1001)
         await self._stack.aclose()
-        if error is None:
-            assert not self.unknown, f"the bot called what is not emulated: {self.unknown}"
-            assert not self.violations, f"against Discord's document: {self.violations}"
-            vain = self._edge.faults.in_vain()
-            assert not vain, f"faults that no call met: {vain}"
+        if kind is None:
+            judge(unknown=self.unknown, violations=self.violations, faults=self._edge.faults)
 
     @property
     def api_url(self) -> str:
         """The base of the REST API, with its version."""
-        return f"http://127.0.0.1:{self._port}{API}"
+        return self._address + API
 
     @property
     def gateway_url(self) -> str:

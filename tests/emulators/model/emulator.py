@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import ssl
-from types import TracebackType
 from typing import Self, Unpack
 
 from aiohttp import web
@@ -15,6 +14,7 @@ from tests.emulators.model.completion import bound
 from tests.emulators.model.failures import FAILURES
 from tests.emulators.model.server import Server
 from tests.emulators.model.servers import COMPLETIONS, DIALECTS, ENDPOINTS, Flavour
+from tests.emulators.serving import judge
 
 
 class ModelEmulator(Behaviour):
@@ -82,22 +82,14 @@ class ModelEmulator(Behaviour):
         await self.accept_connections()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, kind: object, *_: object) -> None:
         self._server.closing.set()
         if self._held is not None:
             self._held.close()
         if self._runner is not None:
             await self._runner.cleanup()
         if kind is None:
-            assert not self.unknown, f"paths that such a server does not have: {self.unknown}"
-            assert not self.violations, f"against the API's rules: {self.violations}"
-            vain = self._server.faults.in_vain()
-            assert not vain, f"faults that no call met: {vain}"
+            judge(unknown=self.unknown, violations=self.violations, faults=self._server.faults)
 
     async def refuse_connections(self) -> None:
         """Close the port, as a server that has died; answers under way still reach their ends."""

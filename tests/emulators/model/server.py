@@ -9,7 +9,6 @@ import time
 from aiohttp import web
 
 from bot.domain import Json
-from tests.emulators.caller import port
 from tests.emulators.faults import Fault, Faults
 from tests.emulators.model import servers
 from tests.emulators.model.asked import Asked
@@ -17,6 +16,7 @@ from tests.emulators.model.behaviour import Behaviour
 from tests.emulators.model.completion import Completion, cut, failed, plain
 from tests.emulators.model.rules import complaint
 from tests.emulators.model.servers import Dialect, Refused
+from tests.emulators.serving import port
 
 
 class Server:

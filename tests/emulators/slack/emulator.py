@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from types import TracebackType
+from contextlib import AsyncExitStack
 from typing import Literal, Unpack
 
 from aiohttp import web
 
 from tests.emulators.clock import Clock
 from tests.emulators.faults import Fault, How, Terms
+from tests.emulators.serving import judge, served
 from tests.emulators.slack import people
 from tests.emulators.slack.app import App
 from tests.emulators.slack.chat import Chat
@@ -103,7 +104,7 @@ class SlackEmulator:
             **people.METHODS,
             **self._views.methods,
         }
-        self._runner: web.AppRunner | None = None
+        self._stack = AsyncExitStack()
         self.api_url = ""
         self.app_token = self._app.token
         self.signing_secret = self._app.signing_secret
@@ -145,32 +146,19 @@ class SlackEmulator:
         app.router.add_route("*", "/api/{method}", self._web.serve)
         app.router.add_post("/actions/{team}/{key}", self._web.serve_response)
         app.router.add_get("/link/", self._socket.serve)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
-        base = f"http://127.0.0.1:{self._runner.addresses[0][1]}/"
+        base = await self._stack.enter_async_context(served(app)) + "/"
         self._socket.base = self._responses.base = base
         self.api_url = f"{base}api/"
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, kind: object, *_: object) -> None:
         self._web.closing.set()
         await self._socket.close()
-        if self._runner:
-            await self._runner.cleanup()
+        await self._stack.aclose()
         # Last, for each call that was still answered may have put something into it.
         await self._outbox.close()
         if kind is None:
-            assert not self.unknown, f"methods that are not emulated: {self.unknown}"
-            assert not self.violations, f"against Slack's rules: {self.violations}"
-            in_vain = self._web.faults.in_vain()
-            assert not in_vain, f"faults that never struck: {in_vain}"
+            judge(unknown=self.unknown, violations=self.violations, faults=self._web.faults)
 
     def install(self, name: str) -> Installation:
         """Install the app in one more workspace; its events come over the same socket or HTTP."""

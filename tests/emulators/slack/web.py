@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from tests.emulators.caller import port
 from tests.emulators.faults import Fault, Faults
+from tests.emulators.serving import port
 from tests.emulators.slack.app import App
 from tests.emulators.slack.arguments import Asked, SlackError, asked
 from tests.emulators.slack.limits import Limits

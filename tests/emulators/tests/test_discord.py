@@ -225,21 +225,6 @@ async def test_a_reply_mentions_whom_it_answers_unless_that_is_forbidden(
     assert emulator.screen(emulator.channel_id)[1].reply_to == said
 
 
-@pytest.mark.parametrize(
-    ("change", "suppressed"),
-    [({"content": "two"}, True), ({"content": "two", "flags": 4}, True), ({"flags": 0}, False)],
-)
-async def test_previews_stay_suppressed_until_an_edit_says_otherwise(
-    change: Json, *, suppressed: bool
-) -> None:
-    async with DiscordEmulator() as emulator, http_of(emulator) as http:
-        path = f"channels/{emulator.channel_id}/messages"
-        _, shown = await sent(http, path, {"content": "one", "flags": 4})
-        await sent(http, f"{path}/{shown['id']}", change, method="PATCH")
-
-    assert emulator.screen(emulator.channel_id)[0].suppressed is suppressed
-
-
 # Threads
 
 
@@ -362,21 +347,3 @@ async def test_leaving_tells_that_the_emulator_failed() -> None:
 
     with pytest.raises(AssertionError, match=r"the emulator failed: GET .*/commands: TypeError"):
         await stumble()
-
-
-async def test_leaving_names_a_fault_that_no_call_met_and_hides_no_other_error() -> None:
-    async def forget(*, heals: bool, stumbles: bool = False) -> None:
-        async with DiscordEmulator() as emulator, http_of(emulator) as http:
-            emulator.fail("GET /users/@me", times=99)
-            emulator.fail("GET /nothing")
-            await http.get("users/@me")
-            if stumbles:
-                raise ZeroDivisionError
-            if heals:
-                emulator.heal()
-
-    await forget(heals=True)
-    with pytest.raises(AssertionError, match=r"no call met: \['GET /nothing'\]"):
-        await forget(heals=False)
-    with pytest.raises(ZeroDivisionError):
-        await forget(heals=False, stumbles=True)

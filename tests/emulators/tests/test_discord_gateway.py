@@ -304,21 +304,6 @@ async def test_a_session_can_be_resumed_only_for_some_time() -> None:
     assert late == frame(INVALID, False)
 
 
-async def test_a_second_process_takes_a_session_over() -> None:
-    async with (
-        DiscordEmulator() as emulator,
-        line_of(emulator) as old,
-        line_of(emulator) as new,
-    ):
-        ready = await old.begin()
-        await new.resume(ready, 2)
-        code = await old.closed()
-        await emulator.say(emulator.channel_id, emulator.user("ann"), "one")
-
-        assert await new.names(2) == ["RESUMED", "MESSAGE_CREATE"]
-    assert code == 4009
-
-
 @pytest.mark.parametrize(
     ("codes", "ended"), [((4000, 4002, 4008, 4009), False), ((4001, 4004, 4005, 4007), True)]
 )

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.emulators.faults import Fault, Faults
+from tests.emulators.faults import Faults
 
 
 def struck(faults: Faults, *calls: str) -> list[int | None]:
@@ -63,15 +63,3 @@ def test_a_fault_that_never_struck_was_asked_for_in_vain_until_it_is_healed() ->
     faults.heal()
 
     assert (faults.in_vain(), struck(faults, "/a", "/b")) == ([], [None, None])
-
-
-def test_a_fault_keeps_what_it_was_told() -> None:
-    faults = Faults()
-    told: dict[str, Any] = {"status": 429, "body": {"error": "no"}, "headers": {"Via": "1.1 test"}}
-    told |= {"retry_after": 1.5, "seconds": 0.2, "applied": True}
-    faults.add("/a", "late", **told)
-    fault = faults.strike("/a")
-
-    assert isinstance(fault, Fault)
-    assert fault.how == "late"
-    assert {name: getattr(fault, name) for name in told} == told

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
 
 import aiohttp
 import pytest
 from aiohttp import web
 
+from tests.emulators.serving import served
 from tests.emulators.slack import SlackEmulator
 from tests.support.slack_app import (
     endpoint,
-    served,
     socket,
     writer,
 )
@@ -75,21 +74,6 @@ async def test_an_answer_after_three_seconds_is_too_late() -> None:
         assert slack.deliveries[0].status is None
 
 
-async def test_an_app_may_have_ten_connections() -> None:
-    async with SlackEmulator() as slack, AsyncExitStack() as stack, writer(slack) as client:
-        for _ in range(10):
-            await stack.enter_async_context(socket(slack))
-        opened = await client.apps_connections_open(app_token=slack.app_token)
-
-        async with (
-            aiohttp.ClientSession() as session,
-            session.ws_connect(str(opened["url"])) as eleventh,
-        ):
-            frame = await eleventh.receive_json(timeout=30)
-
-        assert frame == {"type": "disconnect", "reason": "too_many_websockets"}
-
-
 async def test_what_a_lost_connection_took_with_it_comes_on_another() -> None:
     async with SlackEmulator() as slack, socket(slack) as first:
         ann = slack.user("Ann")
@@ -128,9 +112,8 @@ async def test_an_app_that_does_not_return_the_challenge_is_not_told_by_http() -
     async def answer(_request: web.Request) -> web.Response:
         return web.Response(text="hello")
 
-    async with SlackEmulator() as slack, AsyncExitStack() as stack:
-        app = web.Application()
-        app.router.add_post("/", answer)
-
+    app = web.Application()
+    app.router.add_post("/", answer)
+    async with SlackEmulator() as slack, served(app) as url:
         with pytest.raises(ValueError, match="did not return the challenge"):
-            await slack.verify(await served(app, stack))
+            await slack.verify(url)

@@ -9,15 +9,6 @@ from tests.emulators.slack import SCOPES, Rate, SlackEmulator
 from tests.support.slack_app import refusal, writer
 
 
-async def test_a_fault_that_never_struck_fails_the_test() -> None:
-    async def ask() -> None:
-        async with SlackEmulator() as slack:
-            slack.fail("auth.test")
-
-    with pytest.raises(AssertionError, match=r"never struck: \['auth\.test'\]"):
-        await ask()
-
-
 async def test_a_method_that_is_not_emulated_fails_the_test() -> None:
     async def call() -> None:
         async with SlackEmulator() as slack, writer(slack) as client:
@@ -57,15 +48,3 @@ async def test_arguments_are_looked_at_even_where_the_call_is_refused(how: str) 
 
         noted, slack.violations[:] = list(slack.violations), []
         assert noted == ["chat.postMessage: no argument is called silent"]
-
-
-@pytest.mark.parametrize("error", [None, LookupError("the test's own")])
-async def test_a_violation_fails_the_test_and_hides_no_other_error(error: Exception | None) -> None:
-    async def violate() -> None:
-        async with SlackEmulator() as slack:
-            slack.violations.append("something")
-            if error:
-                raise error
-
-    with pytest.raises(type(error) if error else AssertionError, match=r"something|the test's own"):
-        await violate()

@@ -31,31 +31,6 @@ def _limits(
     return Limits(clock, {}, share=share, unlisted=unlisted), App(()).install("Acme")
 
 
-@pytest.mark.parametrize(
-    ("method", "calls"),
-    [
-        ("agents.sessions.setStatus", 50),
-        ("assistant.threads.setStatus", 600),
-        ("auth.test", 300),
-        ("chat.appendStream", 100),
-        ("chat.delete", 50),
-        ("chat.postEphemeral", 100),
-        ("chat.startStream", 20),
-        ("chat.stopStream", 20),
-        ("chat.update", 50),
-        ("conversations.history", 50),
-        ("conversations.info", 50),
-        ("conversations.replies", 50),
-        ("users.info", 100),
-        ("views.open", 100),
-    ],
-)
-def test_a_method_is_of_its_documented_tier(method: str, calls: int) -> None:
-    # In whichever channels.
-    assert taken(method, [{"channel": f"C{number}"} for number in range(calls + 1)]) == calls
-    assert taken(method, [HERE] * calls, share=0.1) == calls // 10
-
-
 def test_posts_are_limited_for_a_channel_and_for_the_workspace() -> None:
     many: Calls = [{"channel": f"C{number}"} for number in range(301)]
 

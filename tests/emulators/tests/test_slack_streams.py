@@ -124,18 +124,3 @@ async def test_a_press_of_stop_ends_the_streams_of_its_thread() -> None:
         assert errors == ["stopped_by_user", NOT_STREAMING]
         await client.chat_appendStream(channel=slack.channel_id, ts=there, **said("!"))  # type: ignore[arg-type]
         assert slack.session(slack.channel_id, asked[0])[-1] == "processing"
-
-
-async def test_a_channel_sees_a_running_stream_only_when_it_is_over() -> None:
-    async with talk() as t:
-        bob = t.slack.user("Bob")
-        ts = await t.start("One")
-
-        def seen(viewer: str) -> str:
-            return t.slack.screen(t.channel, t.asked, viewer=viewer)[-1].text
-
-        running = [seen(t.ann), seen(bob)]
-        await t.stop(ts)
-
-        assert running == ["One", "Thinking…"]
-        assert [seen(t.ann), seen(bob)] == ["One", "One"]

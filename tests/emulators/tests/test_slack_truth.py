@@ -5,12 +5,11 @@ from __future__ import annotations
 import pytest
 
 from tests.emulators import specs
-from tests.emulators.slack import SCOPES, SlackEmulator, events, people
+from tests.emulators.slack import SlackEmulator, events, people
 from tests.emulators.slack.methods import METHODS
 from tests.emulators.slack.payload import Payload
 from tests.emulators.slack.truth import Truth
-from tests.support.slack_app import EVERY_SCOPE, STOP, endpoint, post, socket, writer
-from tests.support.waiting import until
+from tests.support.slack_app import socket, writer
 
 pytestmark = pytest.mark.skipif(specs.load("slack-web-openapi.json") is None, reason=specs.ABSENT)
 
@@ -100,26 +99,3 @@ async def test_an_event_whose_wrapper_lacks_something_is_a_violation(lost: str) 
     [violation] = truth.violations
     assert violation.startswith("the emulator tells an event wrongly: ")
     assert f"'{lost}' is a required property" in violation
-
-
-async def test_whatever_happens_is_answered_and_told_as_slack_does() -> None:
-    slack = SlackEmulator(scopes=SCOPES | EVERY_SCOPE)
-    async with slack, writer(slack) as client, endpoint(slack):
-        ann, place = slack.user("Ann"), slack.channel_id
-        asked = await slack.say(place, ann, f"{slack.bot_mention} hi")
-        await slack.say(place, ann, f"{slack.bot_mention} hi", files=("a.png",))
-        await slack.open_home(ann)
-        ts = await post(client, place, "x", blocks=[STOP], thread_ts=asked)
-        await client.chat_update(channel=place, ts=ts, text="y", blocks=[STOP])
-        await slack.edit(place, asked, "hello")
-        for room in (place, slack.dm(ann), slack.group_dm(ann), slack.channel("p", private=True)):
-            await client.conversations_info(channel=room)
-            await client.conversations_history(channel=room)
-        await client.conversations_replies(channel=place, ts=asked)
-        await client.users_info(user=ann)
-        await client.chat_delete(channel=place, ts=ts)
-        await slack.delete(place, asked)
-
-        kinds = {"message", "app_mention", "app_home_opened"}
-        await until(lambda: {told.kind for told in slack.deliveries} == kinds)
-        assert slack.violations == []

@@ -31,7 +31,6 @@ class Fleet:
         self._crews = crews
         self._running: dict[int, BotProcess] = {}
         self.logs: list[str] = []
-        self.exits: list[int] = []  # of those that ended by themselves or by SIGTERM
 
     def victim(self, rng: random.Random) -> BotProcess | None:
         """Return one that runs, if any does."""
@@ -74,8 +73,6 @@ class Fleet:
                     if running.process.returncode is None:
                         running.wake()
             self.logs.append(running.text())
-            if (code := running.process.returncode or 0) >= 0:
-                self.exits.append(code)
 
     @property
     def texts(self) -> list[str]:

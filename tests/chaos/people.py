@@ -146,12 +146,8 @@ async def until_begun(talk: Talk) -> None:
 
 async def until_answered(talk: Talk, *, within: float = PATIENCE) -> None:
     """Return when the newest answer is there, or a person would wait no longer."""
-    try:
-        async with asyncio.timeout(within):
-            while not talk.is_answered():
-                await asyncio.sleep(0.05)
-    except TimeoutError:
-        return
+    with suppress(TimeoutError):
+        await until(talk.is_answered, within=within)
 
 
 async def _first(event: asyncio.Event, other: Coroutine[None, None, None]) -> None:

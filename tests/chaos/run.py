@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import statistics
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 from bot.domain import Exchange
 from bot.turns.records import read_exchange
 from tests.chaos.faults import FAULTS, World
 from tests.chaos.fleet import Crew, fleet
-from tests.chaos.judge import Verdict, judge
+from tests.chaos.judge import Recovery, Verdict, judge, recoveries
 from tests.chaos.people import CHANGES, People
-from tests.chaos.recovery import Recovery, recoveries
 from tests.chaos.screens import ENDS, EXTRAS, read_talk
 from tests.chaos.server import Server, server
 from tests.chaos.talks import DiscordTalk, SlackTalk, Talk, answer
-from tests.chaos.traces import keep
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.discord.limits import Limits
 from tests.emulators.model import ModelEmulator
@@ -40,6 +41,7 @@ RESTING = 330.0
 MENDING = 40 * PROCESS_LEASE  # seconds
 AT_ONCE = 2  # faults
 LONG_APART = 600.0  # seconds from a fault that lasts long to the next one of that kind
+_LIMITS = Limits(thread=(1000, 300.0))  # nobody waits for the quota of new threads
 # A fault that has struck so often and had no effect tests nothing.
 _IN_VAIN = 3
 
@@ -130,7 +132,7 @@ async def run(
                 watching.cancel()
             report = await _judged(world, people, late)
             if traces:
-                await keep(world, people.talks, traces)
+                await _keep(world, people.talks, traces)
     except AssertionError as error:
         # What the emulators have to say when they end is a part of the judgement.
         if report is None:
@@ -204,7 +206,7 @@ async def _world(
     async with AsyncExitStack() as stack:
         model = await stack.enter_async_context(ModelEmulator())
         model.answer, model.chunk, model.delay = answer, 12, 0.03
-        discord = await stack.enter_async_context(DiscordEmulator(limits=_many_threads()))
+        discord = await stack.enter_async_context(DiscordEmulator(limits=_LIMITS))
         slack = await stack.enter_async_context(SlackEmulator())
         store = await stack.enter_async_context(server(folder))
         crews: list[Crew] = []
@@ -226,11 +228,6 @@ async def _world(
         model.unknown.clear()
 
 
-def _many_threads() -> Limits:
-    """Return limits under which a run does not wait for the quota of new threads."""
-    return Limits(thread=(1000, 300.0))
-
-
 def _variables(
     discord: DiscordEmulator, slack: SlackEmulator, model: ModelEmulator, wires: dict[str, Line]
 ) -> dict[str, str]:
@@ -249,18 +246,9 @@ def _variables(
 def _talks(world: World, each: int) -> list[Callable[[int], Talk]]:
     found: list[Callable[[int], Talk]] = []
     for kind in ("DM", "thread", "joined") * each:
-        found.append(partial(_discord_talk, world.discord, kind))
-        found.append(partial(_slack_talk, world.slack, kind))
+        found.append(partial(DiscordTalk, world.discord, kind))
+        found.append(partial(SlackTalk, world.slack, kind))
     return found
-
-
-def _discord_talk(discord: DiscordEmulator, kind: str, number: int) -> Talk:
-    name = f"D-{kind}-{number}"
-    return DiscordTalk(discord, name, dm=kind == "DM", joined=kind == "joined")
-
-
-def _slack_talk(slack: SlackEmulator, kind: str, number: int) -> Talk:
-    return SlackTalk(slack, f"S-{kind}-{number}", dm=kind == "DM", joined=kind == "joined")
 
 
 async def _rest(world: World, talks: Sequence[Talk]) -> None:
@@ -287,3 +275,50 @@ async def _remembered(store: Server) -> list[list[Exchange]]:
     names = await store.redis.keys("parley:{0}:history:*")
     lines = [await store.redis.lrange(name, 0, -1) for name in names]
     return [[read_exchange(str(line)) for line in thread] for thread in lines]
+
+
+async def _keep(world: World, talks: Iterable[Talk], folder: Path) -> None:
+    """Write what each process logged, each call to a platform, each turn's record and each kill.
+
+    Also what was said in each talk and what it shows, and how sessions of Discord went on. Times
+    are monotonic seconds, but for the logs'.
+    """
+    redis = world.server.redis
+    names = sorted(await redis.keys("*turn:*"))
+    turns = [{"key": name, **await redis.hgetall(name)} for name in names]
+    calls = [asdict(call) for call in world.discord.requests]
+    calls += [asdict(call) for call in world.slack.requests]
+    texts = {f"{number:04}.log": text for number, text in enumerate(world.fleet.texts)}
+    texts |= {
+        "calls.jsonl": _lines(sorted(calls, key=itemgetter("at"))),
+        "turns.jsonl": _lines(turns),
+        "talks.jsonl": _lines(map(_talk, talks)),
+        "sessions.jsonl": _lines(map(asdict, world.discord.handshakes)),
+        "kills": "\n".join(map(str, world.kills)),
+    }
+    _write(folder, texts)
+
+
+def _talk(talk: Talk) -> dict[str, Any]:
+    numbers = (*talk.asked, *talk.former, *talk.gone)
+    messages = {number: talk.message_of(number) for number in sorted(numbers)}
+    return {
+        "name": talk.name,
+        "asked": talk.asked,
+        "former": talk.former,
+        "gone": talk.gone,
+        "changed": talk.changed,
+        "remarks": talk.remarks,
+        "messages": messages,
+        "shown": talk.shown(),
+    }
+
+
+def _lines(values: Iterable[dict[Any, Any]]) -> str:
+    return "".join(json.dumps(value, ensure_ascii=False, default=str) + "\n" for value in values)
+
+
+def _write(folder: Path, texts: dict[str, str]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")

@@ -22,18 +22,7 @@ from tests.support.waiting import until
 _NUMBER = re.compile(r"question (\d+)")
 _REMARK = re.compile(r"remark (\d+)")
 _BEGINNING = re.compile(r"Answer (\d+)[ :]")
-_WORDS = (
-    "amber",
-    "birch",
-    "cloud",
-    "delta",
-    "ember",
-    "fjord",
-    "grove",
-    "heron",
-    "inlet",
-    "juniper",
-)
+_WORDS = ("amber", "birch", "cloud", "delta", "ember", "fjord", "grove", "heron", "inlet")
 # What may stand in the place of an answer, or below a part of it.
 APOLOGIES = tuple(
     kind.apology
@@ -139,17 +128,13 @@ class Talk:
         """Return the numbers that a question has had, the newest one last."""
         return [*(old for old, new in self.former.items() if new == number), number]
 
-    def told(self, number: int) -> str:
-        """How the bot was told of a question, in words, as far as is known."""
-        return ""
-
     def shown(self) -> list[str]:
         """What the bot's messages show."""
         return [text for _, text in self._messages()]
 
     def buttons(self) -> list[str]:
         """The names of the buttons below the bot's messages."""
-        raise NotImplementedError
+        return [button for one in self._screen() for button in one.buttons]
 
     def is_begun(self) -> bool:
         """Whether something of the newest answer is shown."""
@@ -184,6 +169,10 @@ class Talk:
         """Return the bot's messages, oldest first: their ids and texts."""
         raise NotImplementedError
 
+    def _screen(self) -> Sequence[DiscordShown | SlackShown]:
+        """Return the bot's messages as people see them."""
+        raise NotImplementedError
+
     def message_of(self, number: int) -> str:
         """Return the id of a question's message, which is a part of its turn's id."""
         raise NotImplementedError
@@ -199,15 +188,15 @@ class DiscordTalk(Talk):
     """A DM, a thread that a mention opens, or one in which others have begun to speak."""
 
     def __init__(
-        self, discord: DiscordEmulator, name: str, *, dm: bool = False, joined: bool = False
+        self, discord: DiscordEmulator, kind: Literal["DM", "thread", "joined"], number: int
     ) -> None:
-        super().__init__(name)
+        super().__init__(f"D-{kind}-{number}")
+        self.is_joined = kind == "joined"
         self._discord = discord
-        self._person = discord.user(name)
-        self._other = discord.user(f"{name}-other") if joined else ""
-        self._channel = discord.dm(self._person) if dm else ""
+        self._person = discord.user(self.name)
+        self._other = discord.user(f"{self.name}-other") if self.is_joined else ""
+        self._channel = discord.dm(self._person) if kind == "DM" else ""
         self._ids: dict[int, str] = {}
-        self.is_joined = joined
 
     async def ask(self, number: int) -> bool:
         if self._ids and not await self._is_opened():
@@ -227,9 +216,6 @@ class DiscordTalk(Talk):
         self.remarks.append(number)
         if not self._channel:
             self._channel = await discord.open_thread(message, other, self.name)
-
-    def buttons(self) -> list[str]:
-        return [button for one in self._screen() for button in one.buttons]
 
     def _messages(self) -> list[tuple[str, str]]:
         return [(one.id, one.text) for one in self._screen()]
@@ -269,17 +255,17 @@ class SlackTalk(Talk):
     """A DM, the thread of a mention, or one in which others have begun to speak."""
 
     def __init__(
-        self, slack: SlackEmulator, name: str, *, dm: bool = False, joined: bool = False
+        self, slack: SlackEmulator, kind: Literal["DM", "thread", "joined"], number: int
     ) -> None:
-        super().__init__(name)
+        super().__init__(f"S-{kind}-{number}")
+        self.is_joined, self._dm = kind == "joined", kind == "DM"
         self._slack = slack
-        self._person = slack.user(name)
-        self._other = slack.user(f"{name}-other") if joined else ""
-        self._channel = slack.dm(self._person) if dm else slack.channel(f"channel-{name.lower()}")
+        self._person = slack.user(self.name)
+        self._other = slack.user(f"{self.name}-other") if self.is_joined else ""
+        channel = f"channel-{self.name.lower()}"
+        self._channel = slack.dm(self._person) if self._dm else slack.channel(channel)
         self._thread: str | None = None
-        self._dm = dm
         self._ts: dict[int, str] = {}  # of each question
-        self.is_joined = joined
 
     async def ask(self, number: int) -> bool:
         self.asked.append(number)
@@ -299,14 +285,6 @@ class SlackTalk(Talk):
         ts = await said
         self.remarks.append(number)
         self._thread = self._thread or ts
-
-    def told(self, number: int) -> str:
-        tries = [one for one in self._slack.deliveries if one.ts == self._ts[number]]
-        answers = [f"{one.status} {one.body[:40]!r} at {one.at:.1f}" for one in tries]
-        return f"told {len(tries)} times: {', '.join(answers)}"
-
-    def buttons(self) -> list[str]:
-        return [button for one in self._screen() for button in one.buttons]
 
     def _messages(self) -> list[tuple[str, str]]:
         return [(one.ts, one.text) for one in self._screen()]

@@ -2,10 +2,10 @@
 
 from tests.emulators.faults import How
 from tests.emulators.model.asked import Asked
+from tests.emulators.model.behaviour import Script
 from tests.emulators.model.emulator import ModelEmulator
 from tests.emulators.model.failures import FAILURES, Failure
 from tests.emulators.model.servers import Flavour
-from tests.emulators.model.speech import Script
 
 __all__ = [
     "FAILURES",

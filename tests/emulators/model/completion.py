@@ -17,9 +17,8 @@ from multidict import CIMultiDict
 from bot.domain import Json
 from tests.emulators.faults import Fault
 from tests.emulators.model.asked import Asked
-from tests.emulators.model.behaviour import Behaviour
+from tests.emulators.model.behaviour import Behaviour, Piece
 from tests.emulators.model.servers import Dialect, Object
-from tests.emulators.model.speech import Piece
 from tests.emulators.timeline import Delta
 
 _GARBAGE = '{"choices": ['

@@ -18,14 +18,13 @@ from tests.emulators.slack.conversations import Conversations
 from tests.emulators.slack.delivery import Outbox
 from tests.emulators.slack.events import EVENTS, Events
 from tests.emulators.slack.installation import APP_ID, Installation
-from tests.emulators.slack.interactions import Interactions
+from tests.emulators.slack.interactions import Interactions, ResponseUrls
 from tests.emulators.slack.limits import Limits
 from tests.emulators.slack.markup import buttons, escape, feedback
 from tests.emulators.slack.message import ANOTHER_APP, SLACKBOT, Post, Shown
 from tests.emulators.slack.methods import SCOPES
 from tests.emulators.slack.payload import Payload
 from tests.emulators.slack.rates import Rate
-from tests.emulators.slack.response_urls import ResponseUrls
 from tests.emulators.slack.sessions import Sessions
 from tests.emulators.slack.socket import SocketMode
 from tests.emulators.slack.streams import Streams

@@ -15,10 +15,10 @@ from tests.emulators.faults import Fault, Faults
 from tests.emulators.serving import port
 from tests.emulators.slack.app import App
 from tests.emulators.slack.arguments import Asked, SlackError, asked
+from tests.emulators.slack.interactions import ResponseUrls
 from tests.emulators.slack.limits import Limits
 from tests.emulators.slack.methods import METHODS, Method
 from tests.emulators.slack.payload import Payload
-from tests.emulators.slack.response_urls import ResponseUrls
 from tests.emulators.slack.truth import Truth, complaints, response_complaints
 from tests.emulators.slack.workspace import Workspace
 

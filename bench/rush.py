@@ -26,11 +26,12 @@ from pathlib import Path
 import uvloop
 
 from bench import figures
+from bench.freshness import Freshness, freshness
 from bot.store import connect
 from tests.emulators.model import ModelEmulator
 from tests.emulators.model.asked import Asked
 from tests.emulators.slack import SlackEmulator
-from tests.emulators.timeline import Freshness, Moment, freshness
+from tests.emulators.timeline import Moment
 from tests.support.process import bot, slack_variables
 from tests.support.waiting import until
 

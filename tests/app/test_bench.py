@@ -12,13 +12,14 @@ from xml.etree import ElementTree
 import pytest
 
 from bench.bound import Budget, Rate
+from bench.freshness import Freshness
 from bench.plot import drawing
 from bench.scene import Answer, Scene, play
 from bench.stage import LETTERS, TOKENS, Question, Stage, answer
 from bench.table import Row, table
 from bench.tokens import KINDS, main
 from tests.emulators.model.asked import Asked
-from tests.emulators.timeline import Delta, Freshness, Moment
+from tests.emulators.timeline import Delta, Moment
 from tests.tokens.test_estimate import v3
 
 DISCORD = Budget(posts=Rate(5, 5.0), edits=Rate(5, 5.0))

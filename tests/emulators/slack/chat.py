@@ -118,12 +118,10 @@ class Chat:
         self._listen(args, said)
         if flag(args, "unfurl_links") is not False or flag(args, "unfurl_media") is not False:
             self.unfurls += links(said.text, said.blocks or [])
-        post = Post(
-            home=workspace.home,
-            ts=workspace.timestamp(),
-            channel_id=channel.id,
-            author=workspace.bot_id,
-            text=self._cut(said),
+        post = workspace.draft(
+            channel.id,
+            workspace.bot_id,
+            self._cut(said),
             blocks=said.blocks or [],
             thread_ts=self._parent(workspace, channel, text(args, "thread_ts")),
             metadata=said.metadata,

@@ -21,7 +21,7 @@ from tests.emulators.slack.installation import APP_ID, Installation
 from tests.emulators.slack.interactions import Interactions, ResponseUrls
 from tests.emulators.slack.limits import Limits
 from tests.emulators.slack.markup import buttons, escape, feedback
-from tests.emulators.slack.message import ANOTHER_APP, SLACKBOT, Post, Shown
+from tests.emulators.slack.message import ANOTHER_APP, SLACKBOT, Shown
 from tests.emulators.slack.methods import SCOPES
 from tests.emulators.slack.payload import Payload
 from tests.emulators.slack.rates import Rate
@@ -238,18 +238,9 @@ class SlackEmulator:
         if thread_ts is not None:
             self._app.post(channel_id, thread_ts)
         workspace = self._app.where(channel_id)
-        post = Post(
-            home=workspace.home,
-            ts=workspace.timestamp(),
-            channel_id=channel_id,
-            author=user_id,
-            text=escape(text),
-            blocks=[],
-            thread_ts=thread_ts,
-            typed=text,
-            files=files,
-            team=workspace.foreign.get(user_id, ""),
-        )
+        team = workspace.foreign.get(user_id, "")
+        more = {"thread_ts": thread_ts, "typed": text, "files": files, "team": team}
+        post = workspace.draft(channel_id, user_id, escape(text), **more)
         self._events.posted(workspace.add(post))
         return post.ts
 
@@ -314,17 +305,8 @@ class SlackEmulator:
     ) -> str:
         """Let another app write into a channel or a thread, and return the message's ts."""
         workspace = self._app.where(channel_id)
-        post = Post(
-            home=workspace.home,
-            ts=workspace.timestamp(),
-            channel_id=channel_id,
-            author=ANOTHER_APP,
-            text=escape(text),
-            blocks=[*blocks],
-            thread_ts=thread_ts,
-            metadata=metadata,
-            attachments=[*attachments],
-        )
+        said = {"blocks": [*blocks], "attachments": [*attachments], "metadata": metadata}
+        post = workspace.draft(channel_id, ANOTHER_APP, escape(text), thread_ts=thread_ts, **said)
         return workspace.add(post).ts
 
     def stream_of_another(self, channel_id: str, thread_ts: str, text: str) -> str:

@@ -130,9 +130,7 @@ class Interactions:
     async def click(self, channel_id: str, ts: str, user_id: str, action_id: str) -> Delivery:
         """Press a button and wait for the answer; LookupError when nobody can see that button."""
         post = self._app.post(channel_id, ts)
-        found = {name: (block_id, button) for name, block_id, button in buttons(post.blocks)}
-        block_id, button = found[action_id]
-        return await self._press(post, user_id, {**button, "block_id": block_id})
+        return await self._press_below(post, user_id, _button(post.blocks, action_id))
 
     async def rate(self, channel_id: str, ts: str, user_id: str, which: str) -> Delivery:
         """Press the "positive" or "negative" feedback button of a message.
@@ -145,40 +143,33 @@ class Interactions:
         assert isinstance(half, dict)
         kind, action_id = element["type"], element.get("action_id", "")
         action = {**half, "type": kind, "action_id": action_id, "block_id": block_id}
-        return await self._press(post, user_id, action)
-
-    async def _press(self, post: Post, user_id: str, action: Payload) -> Delivery:
-        workspace = self._app.where(post.channel_id)
-        action = {**action, "action_ts": workspace.timestamp()}
-        place = Place(workspace, workspace.channels[post.channel_id], user_id)
-        payload: Payload = {
-            **_done(place, self._views.trigger(user_id)),
-            "type": "block_actions",
-            "container": _container(place, post.ts, post.thread_ts),
-            "message": post.payload(),
-            "state": {"values": {}},
-            "actions": [action],
-            "response_url": self._responses.open(place),
-        }
-        return await self._outbox.tell(Envelope("block_actions", "interactive", payload, post.ts))
+        return await self._press_below(post, user_id, action)
 
     async def press(self, said: Ephemeral, action_id: str) -> Delivery:
         """Press a button of a message that one person alone saw; LookupError if it has none."""
         workspace = self._app.where(said.channel_id)
-        found = {name: (block_id, it) for name, block_id, it in buttons(list(said.blocks))}
-        block_id, button = found[action_id]
-        place = Place(workspace, workspace.channels[said.channel_id], said.user_id, whispered=said)
-        now = workspace.timestamp()
-        container = _container(place, said.ts, said.thread_ts)
+        place = Place(workspace, workspace.channels[said.channel_id], said.user_id, said)
+        action = _button(list(said.blocks), action_id)
+        return await self._press(place, said.ts, said.thread_ts, action)
+
+    async def _press_below(self, post: Post, user_id: str, action: Payload) -> Delivery:
+        workspace = self._app.where(post.channel_id)
+        place = Place(workspace, workspace.channels[post.channel_id], user_id)
+        return await self._press(place, post.ts, post.thread_ts, action, message=post.payload())
+
+    async def _press(
+        self, place: Place, ts: str, thread_ts: str | None, action: Payload, **more: object
+    ) -> Delivery:
         payload: Payload = {
-            **_done(place, self._views.trigger(said.user_id)),
+            **_done(place, self._views.trigger(place.user_id)),
             "type": "block_actions",
-            "container": {**container, "is_ephemeral": True},
+            "container": _container(place, ts, thread_ts),
             "state": {"values": {}},
-            "actions": [{**button, "block_id": block_id, "action_ts": now}],
+            "actions": [{**action, "action_ts": place.workspace.timestamp()}],
             "response_url": self._responses.open(place),
+            **more,
         }
-        return await self._outbox.tell(Envelope("block_actions", "interactive", payload, said.ts))
+        return await self._outbox.tell(Envelope("block_actions", "interactive", payload, ts))
 
     async def press_home(self, user_id: str, action_id: str) -> Delivery:
         """Press a button of the Home tab, which is in no channel."""
@@ -236,6 +227,11 @@ class Interactions:
         return await self._outbox.tell(Envelope(str(payload.get("type")), "interactive", payload))
 
 
+def _button(blocks: list[Payload], action_id: str) -> Payload:
+    found = {name: {**button, "block_id": block_id} for name, block_id, button in buttons(blocks)}
+    return found[action_id]
+
+
 def _done(place: Place, trigger_id: str) -> Payload:
     """Return what tells of who did something in a channel."""
     channel: Payload = {"id": place.channel.id, "name": place.channel.name}
@@ -265,7 +261,7 @@ def _container(place: Place, ts: str, thread_ts: str | None) -> Payload:
         "type": "message",
         "message_ts": ts,
         "channel_id": place.channel.id,
-        "is_ephemeral": False,
+        "is_ephemeral": place.whispered is not None,
     }
     return {**container, "thread_ts": thread_ts} if thread_ts else container
 

@@ -160,15 +160,8 @@ class Streams:
         _check_recipient(workspace, channel, args)
         recipient = None if channel.person else text(args, "recipient_user_id")
         stream = Stream(self._clock, self._clock.now() + self.seconds, recipient)
-        post = Post(
-            home=workspace.home,
-            ts=workspace.timestamp(),
-            channel_id=channel.id,
-            author=workspace.bot_id,
-            text="",
-            blocks=[],
-            thread_ts=root.ts,
-            streaming=stream,
+        post = workspace.draft(
+            channel.id, workspace.bot_id, "", thread_ts=root.ts, streaming=stream
         )
         self._grow(post, stream, addition(args))
         self._begun.append((post, stream))
@@ -229,15 +222,9 @@ class Streams:
 
     def of_another(self, workspace: Workspace, channel_id: str, thread_ts: str, words: str) -> str:
         """Show what another app streams; only who reads the thread learns of it."""
-        post = Post(
-            home=workspace.home,
-            ts=workspace.timestamp(),
-            channel_id=channel_id,
-            author=ANOTHER_APP,
-            text=words,
-            blocks=[],
-            thread_ts=thread_ts,
-            streaming=Stream(self._clock, math.inf, None),
+        stream = Stream(self._clock, math.inf, None)
+        post = workspace.draft(
+            channel_id, ANOTHER_APP, words, thread_ts=thread_ts, streaming=stream
         )
         return workspace.add(post).ts
 

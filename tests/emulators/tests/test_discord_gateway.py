@@ -319,17 +319,6 @@ async def test_the_code_says_whether_a_session_goes_on(
             assert [one.ended for one in emulator.listeners] == [ended]
 
 
-async def test_heartbeats_are_acknowledged_and_keep_a_connection() -> None:
-    rules = GatewayRules(heartbeat_interval=12.5)
-    async with DiscordEmulator(gateway=rules) as emulator, line_of(emulator) as line:
-        assert line.hello == frame(HELLO, {"heartbeat_interval": 12_500})
-        for _ in range(3):
-            emulator.clock.advance(12)
-            await line.socket.send_str(json.dumps({"op": HEARTBEAT, "d": None}).ljust(4096))
-
-            assert await line.hear() == frame(ACK)
-
-
 async def test_a_bot_is_asked_for_a_late_heartbeat_unless_it_had_the_time() -> None:
     async with (
         DiscordEmulator() as emulator,

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
 
 from bot.domain import Json
 from tests.emulators.model import Flavour, How, ModelEmulator
-from tests.support.waiting import until
 
 ASK = "POST /v1/chat/completions"
 QUESTION: Json = [{"role": "user", "content": "How are you?"}]
@@ -176,42 +173,7 @@ async def test_a_stream_that_broke_is_not_finished(how: How) -> None:
     assert (asked.status, asked.finished, len(asked.deltas)) == (200, False, 1)
 
 
-async def test_a_client_that_leaves_at_any_write_is_no_failure_of_the_emulator(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    body = json.dumps({"messages": QUESTION, "stream": True})
-    async with ModelEmulator() as emulator:
-        address = urlsplit(emulator.url)
-        head = f"POST {address.path}/chat/completions HTTP/1.1\r\nHost: {address.netloc}\r\n"
-        head += f"Content-Length: {len(body)}\r\n\r\n"
-        for turns in range(30):
-            _, writer = await asyncio.open_connection(address.hostname, address.port)
-            writer.write((head + body).encode())
-            for _ in range(turns):
-                await asyncio.sleep(0)
-            writer.transport.abort()
-        await until(lambda: emulator.running == 0)
-        hung_up = [asked for asked in emulator.requests if asked.hung_up_at]
-
-    assert hung_up
-    assert caplog.text == ""
-
-
 # What goes wrong
-
-
-async def test_a_closed_port_refuses_all_but_the_answers_under_way() -> None:
-    async with ModelEmulator() as emulator:
-        emulator.answer = [(0, "One"), (0.1, " two.")]
-        asking = asyncio.create_task(ask(emulator))
-        await until(lambda: emulator.requests and emulator.requests[0].deltas)
-        await emulator.refuse_connections()
-        with pytest.raises(aiohttp.ClientConnectionError):
-            await ask(emulator)
-        assert (await asking).said() == "One two."
-        await emulator.accept_connections()
-
-        assert (await ask(emulator)).status == 200
 
 
 # Who answers what

@@ -87,19 +87,6 @@ async def test_nobody_sees_the_dm_of_another(play: Play) -> None:
     assert back[-1] == " 1 Ann: private"
 
 
-@pytest.mark.parametrize("platform", ["discord", "slack"])
-async def test_messages_are_changed_and_deleted_by_number(platform: str, play: Play) -> None:
-    await play.type(f"/{platform}", "one", "two")
-    edited = await play.type("/edit 1 uno")
-    deleted = await play.type("/delete 2")
-    again = await play.type("/delete 2")
-
-    assert edited[-2:] == [" 1 Ann: uno", "   (edited)"]
-    assert deleted == [" 2 (deleted)"]
-    assert again == ["There is no message 2 here."]
-    assert [sight.text for sight in play.seat.standing.values()] == ["uno"]
-
-
 async def test_a_reply_is_the_platforms_own(play: Play) -> None:
     replied = await play.type("one", "/as Ben", "/reply 1 @bot two")
     threaded = await play.type("/slack", "one", "/reply 3 @bot two")

@@ -382,13 +382,11 @@ class FakeQueue:
         self.pressed: list[tuple[str, str, str]] = []
         self.pressed_at: list[Place | None] = []
         self.forgotten: list[str] = []
-        self.forgotten_messages: list[str] = []
         self.forgets = 0
         self.resets: list[ThreadKey] = []
         self.handled: set[str] = set()
         self.threads: dict[str, ThreadKey] = {}
         self.speakers: dict[ThreadKey, set[str]] = {}
-        self.warned: set[str] = set()
         # What the intake asks of the queue, the history and the preferences is all here.
         self.intake = Intake(
             queue=cast("TurnQueue", self),
@@ -452,11 +450,6 @@ class FakeQueue:
     def note_away(self, error: StoreUnavailable) -> None:
         """Go on."""
 
-    async def claim_refusal_notice(self, platform: str, person: Person) -> bool:
-        is_first = person.id not in self.warned
-        self.warned.add(person.id)
-        return is_first
-
     async def usage(self, thread: ThreadKey, person: Person, quota: Quota) -> Usage:
         return Usage(2, 1234, 1234, quota, 3600.0)
 
@@ -512,17 +505,10 @@ class FakeQueue:
         await self.open.wait()
         self.resets.append(thread)
 
-    async def forget(
-        self,
-        *turn_ids: str,
-        asked_at: float | None = None,
-        platform: str = "",
-        messages: Sequence[str] = (),
-    ) -> None:
+    async def forget(self, *turn_ids: str, **_: object) -> None:
         self.fail()
         self.forgets += 1
         self.forgotten += turn_ids
-        self.forgotten_messages += messages
 
     async def note_handled(self, event_id: str) -> None:
         self.handled.add(event_id)

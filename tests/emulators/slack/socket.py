@@ -18,6 +18,8 @@ from tests.emulators.slack.payload import Payload
 from tests.emulators.slack.workspace import Workspace
 
 Reason = Literal["warning", "refresh_requested", "link_disabled"]
+# docs: Using Socket Mode, "Using multiple connections".
+CONNECTIONS = 10
 _TICKET_SECONDS = 30.0
 # docs: Using Socket Mode, "Disconnecting": a warning comes ten seconds before.
 _WARNING_SECONDS = 10.0
@@ -55,6 +57,11 @@ class SocketMode:
             raise web.HTTPForbidden(text="this address was used, or is too old")
         socket = web.WebSocketResponse(timeout=0.2, compress=False)
         await socket.prepare(request)
+        if len(self._sockets) == CONNECTIONS:
+            # slackapi/node-slack-sdk issue 1654.
+            await socket.send_json({"type": "disconnect", "reason": "too_many_websockets"})
+            await socket.close()
+            return socket
         self._sockets[socket] = request
         try:
             await socket.send_json(self._hello())

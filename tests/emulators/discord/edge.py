@@ -6,7 +6,7 @@ import asyncio
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from http.client import responses
 
@@ -69,7 +69,9 @@ class Edge:
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """Answer one call, or let it go wrong as it was told to."""
         data = await request.read()
-        call = _call(request, _parsed(data))
+        body, path = _parsed(data), request.path.removeprefix(API)
+        sent = body if isinstance(body, dict) else {}
+        call = Call(request.method, path, sent, None, time.monotonic(), port(request))
         place = len(self.calls)
         self.calls.append(call)
         await asyncio.sleep(self.latency() / 2)
@@ -98,7 +100,9 @@ class Edge:
             self.unknown.append(call.call)
             return _nowhere()
         asked = Request(ids, request.query, _parsed(data))
-        self.violations += _problems(route, asked)
+        called = route.method, route.template
+        self.violations += spec.query_problems(*called, asked.query)
+        self.violations += spec.request_problems(*called, asked.json)
         strange = [f"?{key}" for key in asked.query if key not in route.queries]
         if data and request.content_type != "application/json":
             strange.append(f"as {request.content_type}")
@@ -158,21 +162,8 @@ class Edge:
         return None, {}
 
 
-def _call(request: web.Request, body: object) -> Call:
-    """Return the record of a request that just came."""
-    sent = body if isinstance(body, dict) else {}
-    path = request.path.removeprefix(API)
-    return Call(request.method, path, sent, None, time.monotonic(), port(request))
-
-
 def _nowhere() -> web.Response:
     return _response(404, {"message": "404: Not Found", "code": 0})
-
-
-def _problems(route: Route, asked: Request) -> Iterator[str]:
-    """Yield what Discord's document objects to in a request."""
-    yield from spec.query_problems(route.method, route.template, asked.query)
-    yield from spec.request_problems(route.method, route.template, asked.json)
 
 
 def _parsed(data: str | bytes | None) -> object:
@@ -184,20 +175,14 @@ def _parsed(data: str | bytes | None) -> object:
 
 def _failure(fault: Fault) -> web.Response:
     """Return the answer that a test asked for; its headers are all that it has."""
-    status, body = fault.status, fault.body
-    if body is None and status == 429:
-        body = _slow_down(_wait(fault), everywhere=False)
+    status, body, headers = fault.status, fault.body, dict(fault.headers or {})
+    if status == 429:
+        wait = _RETRY_SECONDS if fault.retry_after is None else float(fault.retry_after)
+        body = _slow_down(wait, everywhere=False) if body is None else body
+        headers = {"Retry-After": str(math.ceil(wait)), "X-RateLimit-Scope": "user"} | headers
     if body is None:
         body = {"message": f"{status}: {responses.get(status, '')}", "code": 0}
-    headers = dict(fault.headers or {})
-    if status == 429:
-        about = {"Retry-After": str(math.ceil(_wait(fault))), "X-RateLimit-Scope": "user"}
-        headers = about | headers
     return _response(status, body, headers, via=False)
-
-
-def _wait(fault: Fault) -> float:
-    return _RETRY_SECONDS if fault.retry_after is None else float(fault.retry_after)
 
 
 def _late(wait: float, headers: Mapping[str, str], *, everywhere: bool = False) -> web.Response:
@@ -207,11 +192,8 @@ def _late(wait: float, headers: Mapping[str, str], *, everywhere: bool = False) 
 
 def _slow_down(wait: float, *, everywhere: bool) -> Payload:
     """Return docs: Rate Limits, "Rate Limit Response Structure"."""
-    return {
-        "message": "You are being rate limited.",
-        "retry_after": wait,
-        "global": everywhere,
-    }
+    message = "You are being rate limited."
+    return {"message": message, "retry_after": wait, "global": everywhere}
 
 
 def _waits(body: Payload) -> dict[str, str]:

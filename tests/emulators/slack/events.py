@@ -14,33 +14,13 @@ from tests.emulators.slack.truth import Truth
 from tests.emulators.slack.workspace import Channel
 
 # What a chat bot subscribes to; without "message.channels" it hears only mentions in channels.
-EVENTS = frozenset(
-    {
-        "agent_session_stopped",
-        "app_home_opened",
-        "app_mention",
-        "app_uninstalled",
-        "message.channels",
-        "message.groups",
-        "message.im",
-        "message.mpim",
-        "tokens_revoked",
-    }
-)
-_SUBSCRIPTIONS = {
-    "channel": "message.channels",
-    "group": "message.groups",
-    "im": "message.im",
-    "mpim": "message.mpim",
-}
+_PLACES = {"channel": "channels", "group": "groups", "im": "im", "mpim": "mpim"}
+_SUBSCRIPTIONS = {kind: f"message.{name}" for kind, name in _PLACES.items()}
+_OTHERS = ("agent_session_stopped", "app_home_opened", "app_mention", "app_uninstalled")
+EVENTS = frozenset({*_OTHERS, "tokens_revoked", *_SUBSCRIPTIONS.values()})
 # docs: the events' pages, "Required Scopes".
-_SCOPES = {
-    "app_mention": "app_mentions:read",
-    "message.channels": "channels:history",
-    "message.groups": "groups:history",
-    "message.im": "im:history",
-    "message.mpim": "mpim:history",
-}
+_SCOPES = {f"message.{name}": f"{name}:history" for name in _PLACES.values()}
+_SCOPES |= {"app_mention": "app_mentions:read"}
 
 
 class Events:

@@ -1,15 +1,15 @@
-"""The Slack emulator notices where it is not like Slack's own descriptions."""
+"""The Slack emulator notices where the bot or itself is not like Slack's own descriptions."""
 
 from __future__ import annotations
 
 import pytest
 
 from tests.emulators import specs
-from tests.emulators.slack import SlackEmulator, events, people
+from tests.emulators.slack import SCOPES, Rate, SlackEmulator, events, people
 from tests.emulators.slack.methods import METHODS
 from tests.emulators.slack.payload import Payload
 from tests.emulators.slack.truth import Truth
-from tests.support.slack_app import socket, writer
+from tests.support.slack_app import refusal, socket, writer
 
 pytestmark = pytest.mark.skipif(specs.load("slack-web-openapi.json") is None, reason=specs.ABSENT)
 
@@ -99,3 +99,44 @@ async def test_an_event_whose_wrapper_lacks_something_is_a_violation(lost: str) 
     [violation] = truth.violations
     assert violation.startswith("the emulator tells an event wrongly: ")
     assert f"'{lost}' is a required property" in violation
+
+
+async def test_a_method_that_is_not_emulated_fails_the_test() -> None:
+    async def call() -> None:
+        async with SlackEmulator() as slack, writer(slack) as client:
+            assert await refusal(client, "pins.add", {}) == "unknown_method"
+
+    with pytest.raises(AssertionError, match=r"pins\.add"):
+        await call()
+
+
+async def test_arguments_are_held_against_slacks_description() -> None:
+    if specs.load("slack-web-openapi.json") is None:
+        pytest.skip(specs.ABSENT)
+    async with SlackEmulator() as slack, writer(slack) as client:
+        args = {"channel": slack.channel_id, "text": "x", "silent": True, "mrkdwn": "maybe"}
+
+        await client.api_call("chat.postMessage", json=args)
+
+        noted, slack.violations[:] = list(slack.violations), []
+        assert noted == [
+            "chat.postMessage: no argument is called silent",
+            "chat.postMessage: mrkdwn='maybe' is not of type boolean",
+        ]
+
+
+@pytest.mark.parametrize("how", ["token", "scope", "rate", "fault"])
+async def test_arguments_are_looked_at_even_where_the_call_is_refused(how: str) -> None:
+    if specs.load("slack-web-openapi.json") is None:
+        pytest.skip(specs.ABSENT)
+    scopes = SCOPES - {"chat:write"} if how == "scope" else SCOPES
+    rates = {"chat.postMessage": Rate(calls=1, seconds=60.0, burst=0)} if how == "rate" else {}
+    async with SlackEmulator(scopes=scopes, rates=rates) as slack:
+        if how == "fault":
+            slack.fail("chat.postMessage")
+        async with writer(slack, "xoxb-stranger" if how == "token" else None) as client:
+            args = {"channel": slack.channel_id, "text": "x", "silent": True}
+            await refusal(client, "chat.postMessage", args)
+
+        noted, slack.violations[:] = list(slack.violations), []
+        assert noted == ["chat.postMessage: no argument is called silent"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
-from typing import Literal, Self, Unpack
+from typing import Self, Unpack
 
 from aiohttp import web
 
@@ -18,9 +18,6 @@ from tests.emulators.discord.guild import guild
 from tests.emulators.discord.limits import Limits, Meter
 from tests.emulators.discord.message import STARTER, Message, Shown
 from tests.emulators.discord.objects import (
-    MANAGE_CHANNELS,
-    MANAGE_SERVER,
-    TEXT,
     Payload,
     User,
     now,
@@ -31,12 +28,10 @@ from tests.emulators.discord.routes import routes
 from tests.emulators.discord.rules import GatewayRules
 from tests.emulators.discord.sessions import Listener
 from tests.emulators.discord.webhooks import AUTOCOMPLETION, Webhooks
-from tests.emulators.discord.world import World
+from tests.emulators.discord.world import RIGHTS, World
 from tests.emulators.faults import Fault, How, Terms
 from tests.emulators.serving import judge, served
 from tests.emulators.timeline import Moment
-
-_RIGHTS = {"": 0, "channel": MANAGE_CHANNELS, "server": MANAGE_SERVER}
 
 
 class DiscordEmulator:
@@ -103,7 +98,7 @@ class DiscordEmulator:
         self.bot_mention = f"<@{self.bot_id}>"
         self.application_id = self._world.application_id
         self.guild_id = self._world.guild_id
-        self.channel_id = self._world.add_channel("general").id
+        self.channel_id = self._world.add_channel("general")
         self.connected = self._gateway.connected
         self.handshakes = self._gateway.handshakes
         self.requests = self._edge.calls
@@ -112,6 +107,10 @@ class DiscordEmulator:
         self.server_commands = self._world.server_commands
         self.pings = self._world.pings
         self.unguarded = self._world.unguarded
+        # Who and what is there.
+        self.user, self.role = self._world.add_user, self._world.add_role
+        self.channel, self.elsewhere = self._world.add_channel, self._world.add_foreign
+        self.dm = self._world.dm_with
         # What people do; each is told of where it is defined.
         self.slash, self.complete = commands.use, commands.complete
         self.choose, self.submit = commands.choose, commands.submit
@@ -167,52 +166,13 @@ class DiscordEmulator:
             self._world.permissions = str(permissions)
         self._world.has_left = leave
 
-    def user(
-        self,
-        name: str,
-        *,
-        bot: bool = False,
-        moderates: bool = False,
-        manages: Literal["", "channel", "server"] = "",
-    ) -> str:
-        """Let a new person (or another bot) join the guild; return the id.
-
-        One that `moderates` may manage the messages of others there, and one that `manages` the
-        channels, or the server.
-        """
-        extra = _RIGHTS[manages]
-        return self._world.add_user(name, bot=bot, moderates=moderates, extra=extra).id
-
     def allow(self, user_id: str, manages: str) -> None:
         """Let a person manage the "channel" or the "server" from now on, or neither."""
-        self._user(user_id).extra = _RIGHTS[manages]
-
-    def role(self, name: str, *, own: bool = False) -> str:
-        """Make a role in the guild; return its id, for `<@&id>`.
-
-        Nobody has it, or it is the bot's `own`, which Discord makes when a bot is invited.
-        """
-        return self._world.add_role(name, bot_id=self.bot_id if own else None)
+        self._user(user_id).extra = RIGHTS[manages]
 
     def give_role(self, user_id: str, role_id: str) -> None:
         """Give a person a role from now on."""
         self._user(user_id).roles.append(role_id)
-
-    def channel(self, name: str, *, kind: Literal[0, 2, 13] = TEXT) -> str:
-        """Make another channel in the guild, of one of Discord's kinds; return its id."""
-        return self._world.add_channel(name, kind=kind).id
-
-    def elsewhere(self, kind: Literal[0, 1, 3], *user_ids: str) -> str:
-        """Return the id of a place where the bot is no member.
-
-        That is a channel of another server, or a DM or group DM of these people. Who uses a command
-        there has installed the bot for themselves.
-        """
-        return self._world.add_foreign(kind, *map(self._user, user_ids)).id
-
-    def dm(self, user_id: str) -> str:
-        """Return the id of the DM channel of this person and the bot."""
-        return self._world.dm_with(user_id).id
 
     async def say(
         self,

@@ -111,8 +111,6 @@ async def test_a_method_that_is_not_emulated_fails_the_test() -> None:
 
 
 async def test_arguments_are_held_against_slacks_description() -> None:
-    if specs.load("slack-web-openapi.json") is None:
-        pytest.skip(specs.ABSENT)
     async with SlackEmulator() as slack, writer(slack) as client:
         args = {"channel": slack.channel_id, "text": "x", "silent": True, "mrkdwn": "maybe"}
 
@@ -127,8 +125,6 @@ async def test_arguments_are_held_against_slacks_description() -> None:
 
 @pytest.mark.parametrize("how", ["token", "scope", "rate", "fault"])
 async def test_arguments_are_looked_at_even_where_the_call_is_refused(how: str) -> None:
-    if specs.load("slack-web-openapi.json") is None:
-        pytest.skip(specs.ABSENT)
     scopes = SCOPES - {"chat:write"} if how == "scope" else SCOPES
     rates = {"chat.postMessage": Rate(calls=1, seconds=60.0, burst=0)} if how == "rate" else {}
     async with SlackEmulator(scopes=scopes, rates=rates) as slack:

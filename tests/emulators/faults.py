@@ -68,9 +68,6 @@ class Fault:
         """Whether it happens before the headers."""
         return self.how not in _WITHIN and self.at_delta is None
 
-    def _waits_for(self, call: str) -> bool:
-        return self.times > 0 and bool(self.call.search(call))
-
 
 @dataclass(slots=True)
 class Faults:
@@ -90,7 +87,7 @@ class Faults:
 
     def strike(self, call: str) -> Fault | None:
         """Return what is wrong with the call that comes now, and count it; None: it goes well."""
-        waiting = [fault for fault in self.waiting if fault._waits_for(call)]
+        waiting = [it for it in self.waiting if it.times > 0 and it.call.search(call)]
         for fault in waiting:
             if fault.after <= 0:
                 fault.times -= 1

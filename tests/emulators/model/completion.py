@@ -94,16 +94,14 @@ class Completion:
                 await self._stream.line(f"data: {_text(fault, self._error(fault))}")
 
     async def _end(self) -> None:
-        await self._stream.choose({}, finish_reason=self._finish_reason())
+        is_cut = self._speech.finish_reason == "length"
+        reason = "length" if is_cut else self._behaviour.finish_reason
+        await self._stream.choose({}, finish_reason=reason)
         options = self._asked.body.get("stream_options")
         if self._behaviour.usage or (isinstance(options, dict) and options.get("include_usage")):
             await self._stream.say(usage=self._usage())
         await self._stream.line(self._behaviour.done)
         await self._stream.response.write_eof()
-
-    def _finish_reason(self) -> str | None:
-        cut = self._speech.finish_reason == "length"
-        return "length" if cut else self._behaviour.finish_reason
 
     def _usage(self) -> Object:
         prompt, answer = self._behaviour.need(self._asked).prompt, self._speech.tokens

@@ -130,7 +130,8 @@ class SlackEmulator:
         # What they see.
         self.modal, self.home = self._views.modal, self._views.home
         self.status, self.session = self._sessions.statuses, self._sessions.states
-        self.session_title = self._sessions.title
+        self.session_title, self.suggested = self._sessions.title, self._sessions.suggested
+        self.shown_status = self._sessions.shown
         # How Slack tells the app, and goes wrong.
         self.verify, self.deliver = self._outbox.verify, self._outbox.deliver
         self.redeliver = self._outbox.repeat
@@ -261,10 +262,6 @@ class SlackEmulator:
         """
         self._events.removed(self._app.post(channel_id, ts))
 
-    def suggested(self, channel_id: str) -> tuple[str, list[tuple[str, str]]]:
-        """Return what is suggested in a DM: a greeting, and titles with their messages."""
-        return self._sessions.suggested.get(channel_id, ("", []))
-
     def refuse_feedback_buttons(self) -> None:
         """Be a Slack that does not know feedback buttons."""
         self._web.knows_feedback = False
@@ -344,10 +341,6 @@ class SlackEmulator:
     def states(self, channel_id: str, ts: str) -> list[str]:
         """Return the texts that a message has shown, oldest first."""
         return self._app.where(channel_id).channels[channel_id].posts[ts].states
-
-    def shown_status(self, channel_id: str, thread_ts: str) -> str:
-        """Return the status line that stands under a thread now, empty when there is none."""
-        return self._sessions.shown(self._app.where(channel_id), channel_id, thread_ts)
 
     @property
     def sockets(self) -> int:

@@ -97,7 +97,9 @@ class Events:
         self._outbox.post(envelope)
 
     def _mention(self, channel: Channel, post: Post, event: Payload) -> None:
-        if not channel.person and post.typed is not None and _mentions_bot(post):
+        mention = f"<@{post.home.bot_user_id}"
+        is_called = f"{mention}>" in post.text or f"{mention}|" in post.text
+        if not channel.person and post.typed is not None and is_called:
             self.publish(channel, {**event, "type": "app_mention"}, ts=post.ts)
 
     def _hidden(self, post: Post, subtype: str, change: Payload) -> None:
@@ -109,11 +111,6 @@ class Events:
 
     def _message(self, channel: Channel, event: Payload, ts: str) -> None:
         self.publish(channel, {**event, "channel_type": channel.type}, ts=ts)
-
-
-def _mentions_bot(post: Post) -> bool:
-    user_id = post.home.bot_user_id
-    return f"<@{user_id}>" in post.text or f"<@{user_id}|" in post.text
 
 
 def _callback(envelope: Envelope, home: Installation) -> Envelope:

@@ -34,6 +34,7 @@ class _Line:
     """The status line of one thread; `ts` is when it was last set, `ends` on the clock."""
 
     root: Post
+    place: Channel
     said: list[str] = field(default_factory=list)
     ts: str = ""
     ends: float = 0.0
@@ -67,7 +68,7 @@ class Sessions:
             "assistant.threads.setSuggestedPrompts": self.suggest,
             "assistant.threads.setStatus": self.set_status,
         }
-        self.suggested: dict[str, tuple[str, list[tuple[str, str]]]] = {}
+        self._suggested: dict[str, tuple[str, list[tuple[str, str]]]] = {}
         self._events = events
         self._clock = clock
         self._is_stoppable = STOPPED in subscribed
@@ -85,7 +86,7 @@ class Sessions:
             raise SlackError("invalid_arguments", why="missing required field: status")
         if len(text(args, "status")) > STATUS_CHARACTERS:
             raise SlackError("invalid_arguments", why="must be less than 51 characters")
-        line = self._lines.setdefault((root.channel_id, root.ts), _Line(root))
+        line = self._lines.setdefault((root.channel_id, root.ts), _Line(root, channel))
         line.said.append(text(args, "status"))
         line.ts = workspace.timestamp()
         line.ends = self._clock.now() + STATUS_SECONDS
@@ -130,8 +131,12 @@ class Sessions:
         if not 0 < len(pairs) <= PROMPTS or not all(map(all, pairs)):
             raise SlackError("invalid_arguments", why="one to four prompts [/prompts]")
         if not text(args, "thread_ts"):
-            self.suggested[channel.id] = (text(args, "title"), pairs)
+            self._suggested[channel.id] = (text(args, "title"), pairs)
         return {}
+
+    def suggested(self, channel_id: str) -> tuple[str, list[tuple[str, str]]]:
+        """Return what is suggested in a DM: a greeting, and titles with their messages."""
+        return self._suggested.get(channel_id, ("", []))
 
     def title(self, channel_id: str, thread_ts: str) -> str:
         """Return the title of a session, empty where it has none."""
@@ -173,18 +178,18 @@ class Sessions:
         line = self._lines.get((channel_id, thread_ts))
         return list(line.said) if line else []
 
-    def shown(self, workspace: Workspace, channel_id: str, thread_ts: str) -> str:
-        """Return the status line that people see now, empty when there is none."""
+    def shown(self, channel_id: str, thread_ts: str) -> str:
+        """Return the status line that stands under a thread now, empty when there is none."""
         line = self._lines.get((channel_id, thread_ts))
-        return line.said[-1] if line and self._is_shown(workspace, line) else ""
+        return line.said[-1] if line and self._is_shown(line) else ""
 
-    def _is_shown(self, workspace: Workspace, line: _Line) -> bool:
+    def _is_shown(self, line: _Line) -> bool:
         """Tell whether nothing has taken a line away.
 
         That is another one, two minutes, or a message of the app in that thread
         (docs: Developing apps with AI features, "Setting the status").
         """
-        posts = workspace.channels[line.root.channel_id].posts.values()
+        posts = line.place.posts.values()
         answered = any(
             post.is_own and post.thread_ts == line.root.ts and post.ts > line.ts for post in posts
         )
@@ -197,7 +202,7 @@ class Sessions:
         """
         state = "processing" if line.said[-1] else "active"
         if self._session(line.root).settled()[-1:] != [state]:
-            self.move(workspace, line.root, state, lasts=lambda: self._is_shown(workspace, line))
+            self.move(workspace, line.root, state, lasts=lambda: self._is_shown(line))
 
     def _session(self, root: Post) -> _Session:
         key = (root.channel_id, root.ts)

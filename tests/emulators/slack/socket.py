@@ -68,7 +68,9 @@ class SocketMode:
             self.connected.set()
             await self._listen(socket)
         finally:
-            self._leave(socket)
+            del self._sockets[socket]
+            if not self._sockets:
+                self.connected.clear()
         return socket
 
     async def send(self, envelope: Payload) -> str | None:
@@ -143,8 +145,3 @@ class SocketMode:
             ack = self._acks.get(frame.get("envelope_id", ""))
             if ack and not ack.done():
                 ack.set_result(json.dumps(frame["payload"]) if "payload" in frame else "")
-
-    def _leave(self, socket: web.WebSocketResponse) -> None:
-        del self._sockets[socket]
-        if not self._sockets:
-            self.connected.clear()

@@ -166,18 +166,6 @@ async def test_what_a_person_filled_in_is_told_and_a_form_closes() -> None:
         assert slack.modal(ann) is None
 
 
-async def test_errors_about_unknown_fields_are_against_the_rules() -> None:
-    async with SlackEmulator() as slack, endpoint(slack) as app, writer(slack) as client:
-        ann = slack.user("Ann")
-        trigger = await pressed(slack, app, ann)
-        await client.views_open(trigger_id=trigger, view=modal())
-        app.reply = {"response_action": "errors", "errors": {"colour": "No."}}
-        await slack.submit(ann, words="hello")
-
-        assert "none of its fields" in slack.violations[0]
-        slack.violations.clear()
-
-
 async def test_prompts_of_an_agent_are_suggested_without_a_thread() -> None:
     async with SlackEmulator() as slack, writer(slack) as client:
         ann = slack.user("Ann")

@@ -158,10 +158,7 @@ def _plain(text: str, talk: Talk) -> str:
 
 
 def _judge_deleted(
-    verdict: Verdict,
-    talk: Talk,
-    prompts: Mapping[int, Sequence[Asked]],
-    told: Mapping[int, _Told],
+    verdict: Verdict, talk: Talk, prompts: Mapping[int, Sequence[Asked]], told: Mapping[int, _Told]
 ) -> None:
     """What was deleted, or whose answer was, is remembered nowhere, and no later prompt shows it.
 

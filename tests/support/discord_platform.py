@@ -18,14 +18,7 @@ from bot.intake.intake import Intake
 from bot.reply.edit_budget import EditBudgets
 from bot.store import Store
 from tests.emulators.discord import DiscordEmulator, GatewayRules
-from tests.support.fakes import (
-    EmptyStore,
-    FakeQueue,
-    NoLimits,
-    NotedIntake,
-    RefusingStore,
-    door,
-)
+from tests.support.fakes import EmptyStore, FakeQueue, NoLimits, NotedIntake, RefusingStore, door
 from tests.support.waiting import until
 
 FAST = GatewayRules(identify_seconds=0.0)

@@ -4,14 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import (
-    AsyncGenerator,
-    AsyncIterator,
-    Callable,
-    Collection,
-    Mapping,
-    Sequence,
-)
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from copy import copy
 from dataclasses import dataclass, field
@@ -40,14 +33,7 @@ from bot.domain import (
     ThreadKey,
     Turn,
 )
-from bot.errors import (
-    MessageGone,
-    ModelError,
-    Refused,
-    StoreUnavailable,
-    SurfaceError,
-    WriteFailed,
-)
+from bot.errors import MessageGone, ModelError, Refused, StoreUnavailable, SurfaceError, WriteFailed
 from bot.intake.access import AccessControl
 from bot.intake.addressed import Facts
 from bot.intake.intake import Admitted, Ignored, Intake, Outcome, Received, Stopped

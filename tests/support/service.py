@@ -56,10 +56,7 @@ def make_settings(store: Store, variables: Mapping[str, str]) -> Settings:
 
 @asynccontextmanager
 async def starting(
-    store: Store,
-    *roles: str,
-    variables: Mapping[str, str],
-    drain_seconds: float = DRAIN_SECONDS,
+    store: Store, *roles: str, variables: Mapping[str, str], drain_seconds: float = DRAIN_SECONDS
 ) -> AsyncIterator[Service]:
     """Start serving; at the end of the block the service is stopped and its error raised."""
     settings = make_settings(store, variables)
@@ -100,10 +97,7 @@ async def starting(
 
 @asynccontextmanager
 async def serving(
-    store: Store,
-    *roles: str,
-    variables: Mapping[str, str],
-    drain_seconds: float = DRAIN_SECONDS,
+    store: Store, *roles: str, variables: Mapping[str, str], drain_seconds: float = DRAIN_SECONDS
 ) -> AsyncIterator[Service]:
     """Serve until the end of the block, which begins when the start is complete."""
     async with starting(store, *roles, variables=variables, drain_seconds=drain_seconds) as service:

@@ -214,14 +214,3 @@ async def talk(slack: SlackEmulator | None = None) -> AsyncIterator[Talk]:
         ann = running.user("Ann")
         asked = await running.say(running.channel_id, ann, "hello?")
         yield Talk(running, session, running.channel_id, ann, asked)
-
-
-async def stream(client: AsyncWebClient, slack: SlackEmulator, ann: str, asked: str) -> str:
-    started = await client.chat_startStream(
-        channel=slack.channel_id,
-        thread_ts=asked,
-        recipient_user_id=ann,
-        recipient_team_id=slack.team_id,
-        **said("One"),  # type: ignore[arg-type]
-    )
-    return str(started["ts"])

@@ -10,16 +10,7 @@ from bot.domain import Exchange, Json, Person
 from bot.errors import GivenUp
 from tests.chaos.judge import Kill, Verdict, judge, recoveries
 from tests.chaos.screens import read
-from tests.chaos.talks import (
-    ANEW,
-    APOLOGIES,
-    LONG,
-    Gone,
-    Talk,
-    answer_to,
-    question,
-    remark,
-)
+from tests.chaos.talks import ANEW, APOLOGIES, LONG, Gone, Talk, answer_to, question, remark
 from tests.emulators.model.asked import Asked
 
 APOLOGY = GivenUp.apology

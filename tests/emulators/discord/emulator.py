@@ -17,12 +17,7 @@ from tests.emulators.discord.gateway import Event, Gateway, Greeting
 from tests.emulators.discord.guild import guild
 from tests.emulators.discord.limits import Limits, Meter
 from tests.emulators.discord.message import STARTER, Message, Shown
-from tests.emulators.discord.objects import (
-    Payload,
-    User,
-    now,
-    snowflake,
-)
+from tests.emulators.discord.objects import Payload, User, now, snowflake
 from tests.emulators.discord.rest import Rest
 from tests.emulators.discord.routes import routes
 from tests.emulators.discord.rules import GatewayRules

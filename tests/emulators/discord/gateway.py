@@ -12,10 +12,7 @@ from aiohttp import web
 
 from tests.emulators.clock import Clock
 from tests.emulators.discord import frames
-from tests.emulators.discord.connection import (
-    INVALID_SESSION,
-    Connection,
-)
+from tests.emulators.discord.connection import INVALID_SESSION, Connection
 from tests.emulators.discord.frames import HEARTBEAT, IDENTIFY, RESUME, HangUp
 from tests.emulators.discord.objects import Payload
 from tests.emulators.discord.rules import GatewayRules, Starts
@@ -109,10 +106,7 @@ class Gateway:
 
     def info(self) -> Payload:
         """Return what "Get Gateway Bot" tells beside the address."""
-        return {
-            "shards": self._rules.shards,
-            "session_start_limit": self._starts.payload(),
-        }
+        return {"shards": self._rules.shards, "session_start_limit": self._starts.payload()}
 
     def listeners(self) -> list[Listener]:
         """Return every session that was begun, oldest first."""

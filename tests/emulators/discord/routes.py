@@ -46,13 +46,7 @@ def routes(rest: Rest, webhooks: Webhooks) -> tuple[Route, ...]:
         Route("GET", commands, rest.commands, queries=("with_localizations",)),
         Route("PUT", commands, rest.put_commands, "commands"),
         Route("PUT", server_commands, rest.put_server_commands, "commands"),
-        Route(
-            "POST",
-            callback,
-            webhooks.callback,
-            open=True,
-            queries=("with_response",),
-        ),
+        Route("POST", callback, webhooks.callback, open=True, queries=("with_response",)),
         Route(
             "POST",
             webhook,

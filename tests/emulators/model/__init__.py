@@ -7,12 +7,4 @@ from tests.emulators.model.emulator import ModelEmulator
 from tests.emulators.model.failures import FAILURES, Failure
 from tests.emulators.model.servers import Flavour
 
-__all__ = [
-    "FAILURES",
-    "Asked",
-    "Failure",
-    "Flavour",
-    "How",
-    "ModelEmulator",
-    "Script",
-]
+__all__ = ["FAILURES", "Asked", "Failure", "Flavour", "How", "ModelEmulator", "Script"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -110,7 +109,7 @@ class Behaviour:
     travels in deltas of `chunk` characters, the first `first_delay` seconds after the headers and
     the others `delay` seconds apart; a script has its own pieces and pauses. What is said ends
     where the request's `max_tokens` or the context end it.
-    `finish_reason` and the line `done` end a stream; `usage` sends the token counts unasked.
+    `finish_reason` and the line `done` end a stream.
 
     `says_once` and `says_each` are tokens that its template has beyond ChatML, in all and around
     each message. `models` are those that are served, and `context` is what fits into each, in
@@ -127,7 +126,6 @@ class Behaviour:
     first_delay: float = 0.0
     finish_reason: str | None = "stop"
     done: str = "data: [DONE]"
-    usage: bool = False
     says_once: int = 0
     says_each: int = 0
     models: Sequence[str] = ("emulated",)
@@ -138,15 +136,6 @@ class Behaviour:
     refuses: Sequence[str] = ()
     names_them: bool = True
     latency: float = 0.0
-
-    @property
-    def speed(self) -> float:
-        """Deltas per second: the other side of `delay`."""
-        return 1 / self.delay if self.delay else math.inf
-
-    @speed.setter
-    def speed(self, deltas_per_second: float) -> None:
-        self.delay = 1 / deltas_per_second
 
     def served(self) -> Served:
         return Served(self.models, self.context, self.providers, self.permissions)

@@ -98,7 +98,7 @@ class Completion:
         reason = "length" if is_cut else self._behaviour.finish_reason
         await self._stream.choose({}, finish_reason=reason)
         options = self._asked.body.get("stream_options")
-        if self._behaviour.usage or (isinstance(options, dict) and options.get("include_usage")):
+        if isinstance(options, dict) and options.get("include_usage"):
             await self._stream.say(usage=self._usage())
         await self._stream.line(self._behaviour.done)
         await self._stream.response.write_eof()

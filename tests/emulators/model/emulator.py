@@ -31,10 +31,7 @@ class ModelEmulator(Behaviour):
     """
 
     def __init__(
-        self,
-        *,
-        flavour: Flavour = "llama.cpp",
-        tls: ssl.SSLContext | None = None,
+        self, *, flavour: Flavour = "llama.cpp", tls: ssl.SSLContext | None = None
     ) -> None:
         super().__init__()
         self.url = ""

@@ -348,12 +348,7 @@ class SlackEmulator:
         return self._socket.open_now
 
     def fail(
-        self,
-        call: str,
-        how: How = "status",
-        *,
-        error: str | None = None,
-        **terms: Unpack[Terms],
+        self, call: str, how: How = "status", *, error: str | None = None, **terms: Unpack[Terms]
     ) -> Fault:
         """Let the next calls of a method go wrong; see Faults.add.
 

@@ -86,12 +86,7 @@ class Interactions:
     """Tells of them once and shows what the app answers; Slack does not try again."""
 
     def __init__(
-        self,
-        app: App,
-        outbox: Outbox,
-        responses: ResponseUrls,
-        views: Views,
-        violations: list[str],
+        self, app: App, outbox: Outbox, responses: ResponseUrls, views: Views, violations: list[str]
     ) -> None:
         self._app = app
         self._outbox = outbox

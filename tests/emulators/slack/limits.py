@@ -12,10 +12,7 @@ from tests.emulators.slack.rates import Buckets, Rate, per_minute
 from tests.emulators.slack.workspace import Workspace
 
 # docs: conversations.history and conversations.replies, for apps sold outside of the Marketplace.
-UNLISTED = {
-    "conversations.history": per_minute(1),
-    "conversations.replies": per_minute(1),
-}
+UNLISTED = {"conversations.history": per_minute(1), "conversations.replies": per_minute(1)}
 
 
 class Limits:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -25,6 +25,14 @@ from tests.emulators.slack.payload import Payload
 from tests.emulators.slack.sessions import Sessions, checked_state, thread_root
 from tests.emulators.slack.workspace import Channel, Workspace
 
+# Undocumented; "about 5 minutes" in slackapi/python-slack-sdk issue 1859 and many others, 306
+# seconds in NousResearch/hermes-agent pull request 59010; appends do not prolong it.
+SECONDS = 300.0
+# Undocumented, and reports differ: of plain text 11,977 characters were taken and no 15,668
+# (CopilotKit/CopilotKit issue 6063), with many tasks 10,600 to 11,300 bytes (openclaw/openclaw pull
+# request 143882); hermes-agent pull request 59010 met no limit over all calls.
+SIZE = 12_000
+
 
 def addition(args: Payload) -> tuple[Payload, ...]:
     """Return the chunks that a call brings; SlackError when one is refused."""
@@ -40,33 +48,28 @@ def message_blocks(given: object) -> list[Payload]:
     return check_blocks(blocks) or []
 
 
-class Pieces:
-    """What a streamed message is made of, in the order in which it came; it only grows.
+def _text_of(blocks: Collection[Payload]) -> str:
+    """Return the text alone, without blocks."""
+    return "".join(str(block["text"]) for block in blocks if block["type"] == "markdown")
+
+
+def _grown(blocks: Sequence[Payload], chunks: Collection[Payload]) -> list[Payload]:
+    """Return what a message shows with chunks added; SlackError when those are too many blocks.
 
     Slack renders each run of text as one block.
     """
-
-    def __init__(self, blocks: tuple[Payload, ...] = ()) -> None:
-        self.blocks = blocks
-
-    @property
-    def text(self) -> str:
-        """The text alone, without blocks."""
-        return "".join(str(b["text"]) for b in self.blocks if b["type"] == "markdown")
-
-    @property
-    def size(self) -> int:
-        """What the message's limit counts: UTF-8 bytes (openclaw/openclaw pull request 143882)."""
-        return len(self.text.encode())
-
-    def grown(self, chunks: tuple[Payload, ...]) -> Pieces:
-        """Return the pieces with chunks added; SlackError when those are too many blocks."""
-        pieces = self
-        for chunk in chunks:
-            pieces = Pieces(_joined(pieces.blocks, chunk))
-        if sum("block_id" in block for block in pieces.blocks) > BLOCKS:
-            raise SlackError("msg_blocks_too_many")
-        return pieces
+    grown = [*blocks]
+    for chunk in chunks:
+        match chunk:
+            case {"type": "blocks", "blocks": list(more)}:
+                grown += more
+            case {"text": words} if grown and grown[-1]["type"] == "markdown":
+                grown[-1] = {**grown[-1], "text": f"{grown[-1]['text']}{words}"}
+            case {"text": words}:
+                grown.append({"type": "markdown", "text": words})
+    if sum("block_id" in block for block in grown) > BLOCKS:
+        raise SlackError("msg_blocks_too_many")
+    return grown
 
 
 def _listed(given: object) -> list[Payload]:
@@ -90,25 +93,6 @@ def _checked(chunk: Payload) -> Payload:
     raise SlackError("invalid_chunks")
 
 
-def _joined(blocks: tuple[Payload, ...], chunk: Payload) -> tuple[Payload, ...]:
-    match chunk:
-        case {"type": "blocks", "blocks": list(more)}:
-            return (*blocks, *more)
-    words = chunk["text"]
-    if blocks and blocks[-1]["type"] == "markdown":
-        return (*blocks[:-1], {**blocks[-1], "text": f"{blocks[-1]['text']}{words}"})
-    return (*blocks, {"type": "markdown", "text": words})
-
-
-# Undocumented; "about 5 minutes" in slackapi/python-slack-sdk issue 1859 and many others, 306
-# seconds in NousResearch/hermes-agent pull request 59010; appends do not prolong it.
-SECONDS = 300.0
-# Undocumented, and reports differ: of plain text 11,977 characters were taken and no 15,668
-# (CopilotKit/CopilotKit issue 6063), with many tasks 10,600 to 11,300 bytes (openclaw/openclaw pull
-# request 143882); hermes-agent pull request 59010 met no limit over all calls.
-SIZE = 12_000
-
-
 @dataclass(slots=True)
 class Stream:
     """The life of a streamed message; `ends` is on the clock.
@@ -119,7 +103,7 @@ class Stream:
     clock: Clock
     ends: float
     recipient: str | None
-    pieces: Pieces = field(default_factory=Pieces)
+    blocks: list[Payload] = field(default_factory=list)
     is_over: bool = False
     is_stopped: bool = False  # by a person
     heard: set[str] = field(default_factory=set)
@@ -249,14 +233,14 @@ class Streams:
         below: Collection[Payload] = (),
     ) -> None:
         """Show what was added, and at the end what stands below; SlackError leaves all as it is."""
-        pieces = stream.pieces.grown(chunks)
-        if pieces.size > SIZE:
+        blocks = _grown(stream.blocks, chunks)
+        # In UTF-8 bytes (openclaw/openclaw pull request 143882).
+        if len(_text_of(blocks).encode()) > SIZE:
             raise SlackError("msg_too_long")
-        shown = [*pieces.blocks, *below]
+        shown = [*blocks, *below]
         if sum(map(len, words_of(shown))) > ALL_CHARACTERS:
             raise SlackError("msg_blocks_too_long")
-        stream.pieces = pieces
-        post.text, post.blocks = pieces.text, shown
+        stream.blocks, post.text, post.blocks = blocks, _text_of(blocks), shown
         self._listen(post, stream)
 
     def _listen(self, post: Post, stream: Stream) -> None:

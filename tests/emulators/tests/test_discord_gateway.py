@@ -202,10 +202,7 @@ async def test_a_guild_is_heard_by_its_shard_and_dms_by_the_first() -> None:
     [
         (0, []),
         (GUILDS, ["CHANNEL_CREATE", "THREAD_CREATE", "THREAD_UPDATE"]),
-        (
-            GUILD_MESSAGES,
-            ["MESSAGE_CREATE", "MESSAGE_UPDATE", "MESSAGE_UPDATE", "MESSAGE_DELETE"],
-        ),
+        (GUILD_MESSAGES, ["MESSAGE_CREATE", "MESSAGE_UPDATE", "MESSAGE_UPDATE", "MESSAGE_DELETE"]),
         (DIRECT_MESSAGES, ["MESSAGE_CREATE", "MESSAGE_UPDATE", "MESSAGE_DELETE"]),
     ],
 )

@@ -27,8 +27,6 @@ from tests.emulators.play.seat import Seat
 from tests.emulators.play.slack_rooms import SlackRooms
 from tests.emulators.play.stage import PlainStage
 from tests.emulators.slack import SlackEmulator
-from tests.support.discord_platform import listening
-from tests.support.fakes import FakeQueue
 from tests.support.process import ROOT
 from tests.support.terminal import at_terminal
 from tests.support.waiting import until
@@ -150,43 +148,6 @@ async def test_what_is_not_seen_in_the_room_is_told_in_a_sentence(
     line: str, sentence: str, play: Play
 ) -> None:
     assert await play.type(line) == [sentence]
-
-
-async def test_people_change_only_what_they_wrote_and_press_only_what_is_there(play: Play) -> None:
-    await play.type("hello", "/as Ben")
-
-    assert await play.type("/edit 1 mine") == ["Only Ann can change that."]
-    assert await play.type("/reply 1") == ["With which words? Such as /reply 1 Hello."]
-    assert await play.type("/as Ann", "/edit 1") == ["Into which text? Such as /edit 1 Hello."]
-    assert await play.type("/click 1") == ["Which button? It has none."]
-    assert (await play.type("/thread 1"))[0].startswith("1 has no thread")
-    assert await play.type("/home") == ["Discord has no home of a bot."]
-    await play.type("/slack", "hello", "/thread")
-    for typed, told in (
-        ("/ask x", "Slack takes no commands in threads: leave it with /channel."),
-        ("/parley reset", "Slack takes no commands in threads: say @bot /parley reset."),
-        ("/private why?", "Slack has no private questions."),
-        ("/fill", "No form is open."),
-        ("/stop", "There is no stop button: no session is processing here."),
-    ):
-        assert (await play.type(typed))[-1] == told
-
-
-async def test_only_its_person_sees_what_is_said_to_one_alone(play: Play) -> None:
-    async with listening(play.discord, FakeQueue()):
-        await play.type("/parley stop")
-        await until(
-            lambda: any(one.ephemeral for one in play.discord.screen(play.seat.room.channel))
-        )
-        mine = await play.type("/screen")
-        others = await play.type("/as Ben", "/screen")
-
-        (number,) = re.findall(r"^ *(\d+) parley", "\n".join(mine), re.MULTILINE)
-        refusals = await play.type("/as Ann", f"/delete {number}")
-
-    assert refusals == [f"Only you see message {number}: you cannot answer or delete it."]
-    assert any("only you see this" in line for line in mine)
-    assert not any("only you see this" in line for line in others)
 
 
 ARRIVED = "The bot is in Slack."

@@ -76,10 +76,7 @@ async def test_an_edited_mention_is_told_as_a_mention_again(first: str) -> None:
 
 @pytest.mark.parametrize(
     "terms",
-    [
-        {"subscribed": EVENTS - {"message.channels"}},
-        {"scopes": SCOPES - {"channels:history"}},
-    ],
+    [{"subscribed": EVENTS - {"message.channels"}}, {"scopes": SCOPES - {"channels:history"}}],
     ids=["subscription", "scope"],
 )
 async def test_an_app_hears_what_it_subscribed_to_and_has_the_scope_for(
@@ -93,7 +90,4 @@ async def test_an_app_hears_what_it_subscribed_to_and_has_the_scope_for(
         await slack.say(slack.dm(ann), ann, "done")
 
         await until(lambda: len(app.told) == 2)
-        assert sorted(str(event["type"]) for event in app.events()) == [
-            "app_mention",
-            "message",
-        ]
+        assert sorted(str(event["type"]) for event in app.events()) == ["app_mention", "message"]

@@ -6,15 +6,7 @@ import pytest
 
 from tests.emulators.slack import Shown, SlackEmulator
 from tests.emulators.slack.payload import Payload
-from tests.support.slack_app import (
-    QUIET,
-    STOP,
-    markdown,
-    post,
-    section,
-    talk,
-    writer,
-)
+from tests.support.slack_app import QUIET, STOP, markdown, post, section, talk, writer
 
 
 async def test_only_an_edit_of_the_text_is_marked_as_one() -> None:

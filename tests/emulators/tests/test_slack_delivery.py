@@ -10,11 +10,7 @@ from aiohttp import web
 
 from tests.emulators.serving import served
 from tests.emulators.slack import SlackEmulator
-from tests.support.slack_app import (
-    endpoint,
-    socket,
-    writer,
-)
+from tests.support.slack_app import endpoint, socket, writer
 from tests.support.waiting import until
 
 

@@ -54,10 +54,7 @@ CALLS = [
         ({"metadata": "{"}, "invalid_metadata_format"),
         ({"metadata": "[]"}, "invalid_metadata_format"),
         ({"metadata": {"event_type": "turn"}}, "invalid_metadata_schema"),
-        (
-            {"metadata": {"event_type": "turn", "event_payload": "1"}},
-            "invalid_metadata_schema",
-        ),
+        ({"metadata": {"event_type": "turn", "event_payload": "1"}}, "invalid_metadata_schema"),
     ),
     *rows(
         "chat.postEphemeral",

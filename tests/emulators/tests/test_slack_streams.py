@@ -8,17 +8,7 @@ from tests.emulators import specs
 from tests.emulators.clock import Clock
 from tests.emulators.slack import SlackEmulator
 from tests.emulators.slack.payload import Payload
-from tests.support.slack_app import (
-    STOP,
-    endpoint,
-    refusal,
-    said,
-    section,
-    stream,
-    talk,
-    writer,
-)
-from tests.support.waiting import until
+from tests.support.slack_app import STOP, section, talk
 
 
 async def test_a_stream_makes_its_session_process_until_it_ends() -> None:
@@ -153,26 +143,3 @@ async def test_a_stream_ends_after_five_minutes_however_busy_it_is() -> None:
         assert errors == [NOT_STREAMING] * 2
         assert t.read() == "One, two"
         assert (await t.call("chat.update", channel=t.channel, ts=ts, text="saved"))["ok"]
-
-
-async def test_a_press_of_stop_ends_the_streams_of_its_thread() -> None:
-    async with SlackEmulator() as slack, endpoint(slack) as app, writer(slack) as client:
-        ann = slack.user("Ann")
-        asked = [await slack.say(slack.channel_id, ann, text) for text in ("one?", "two?")]
-        over = await stream(client, slack, ann, asked[0])
-        await client.chat_stopStream(channel=slack.channel_id, ts=over)
-        here, there = [await stream(client, slack, ann, ts) for ts in asked]
-
-        await slack.stop(slack.channel_id, asked[0], ann)
-
-        place = {"channel": slack.channel_id, "ts": here}
-        errors = [
-            await refusal(client, "chat.appendStream", {**place, **said("x")}),
-            await refusal(client, "chat.stopStream", place),
-        ]
-        await until(lambda: app.events("agent_session_stopped"))
-        told = app.events("agent_session_stopped")[0]
-        assert told["streaming_message_ts"] == [here]
-        assert errors == ["stopped_by_user", NOT_STREAMING]
-        await client.chat_appendStream(channel=slack.channel_id, ts=there, **said("!"))  # type: ignore[arg-type]
-        assert slack.session(slack.channel_id, asked[0])[-1] == "processing"

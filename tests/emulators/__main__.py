@@ -134,7 +134,8 @@ async def _play(
             stage.note(f"The bot is starting; its log is {_shown(log)}")
             child = await stack.enter_async_context(bot.run(script, log=log))
             if not await _arrived(seat, child):
-                stage.note(f"The bot did not come:\n{_last_words(log)}")
+                last = log.read_text("utf-8", "replace").splitlines()[-_LAST_WORDS:]
+                stage.note("\n".join(["The bot did not come:", *last]))
                 return 1
             stack.callback(stage.note, "The bot is ending.")
             watching = asyncio.create_task(_tell_end(child, seat))
@@ -195,10 +196,6 @@ async def _arrived(seat: Seat, child: Process) -> bool:
 async def _tell_end(child: Process, seat: Seat) -> None:
     status = await child.wait()
     seat.stage.note(f"The bot has ended, with status {status}.")
-
-
-def _last_words(log: Path) -> str:
-    return "\n".join(log.read_text("utf-8", "replace").splitlines()[-_LAST_WORDS:])
 
 
 def _shown(path: Path) -> str:

@@ -170,7 +170,8 @@ class SlackRooms:
         return [*self._sights(room), *self._whispers(room, person)]
 
     def signs(self, room: Room) -> list[str]:
-        signs = (self._sign(room.channel, thread) for thread in self._threads(room))
+        threads = filter(None, self._threads(room))
+        signs = (self.emulator.shown_status(room.channel, thread) for thread in threads)
         return [f"{BOT} {text}" for text in signs if text]
 
     def _sights(self, room: Room) -> Iterator[Sight]:
@@ -206,9 +207,6 @@ class SlackRooms:
         if room.thread:
             return [room.thread]
         return [None, *(shown.ts for shown in self.emulator.screen(room.channel))]
-
-    def _sign(self, channel: str, thread: str | None) -> str:
-        return self.emulator.shown_status(channel, thread) if thread else ""
 
 
 def _described_input(view: View, name: str) -> str:

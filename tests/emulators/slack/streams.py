@@ -36,7 +36,10 @@ SIZE = 12_000
 
 def addition(args: Payload) -> tuple[Payload, ...]:
     """Return the chunks that a call brings; SlackError when one is refused."""
-    return tuple(_checked(chunk) for chunk in _listed(args.get("chunks")))
+    chunks = decoded(args.get("chunks"), "invalid_chunks") or []
+    if not isinstance(chunks, list) or not all(isinstance(chunk, dict) for chunk in chunks):
+        raise SlackError("invalid_chunks")
+    return tuple(map(_checked, chunks))
 
 
 def message_blocks(given: object) -> list[Payload]:
@@ -70,15 +73,6 @@ def _grown(blocks: Sequence[Payload], chunks: Collection[Payload]) -> list[Paylo
     if sum("block_id" in block for block in grown) > BLOCKS:
         raise SlackError("msg_blocks_too_many")
     return grown
-
-
-def _listed(given: object) -> list[Payload]:
-    chunks = decoded(given, "invalid_chunks")
-    if chunks is None:
-        return []
-    if not isinstance(chunks, list) or not all(isinstance(chunk, dict) for chunk in chunks):
-        raise SlackError("invalid_chunks")
-    return chunks
 
 
 def _checked(chunk: Payload) -> Payload:

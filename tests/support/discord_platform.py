@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Any
 
 from adapters.discord.gateway.listen import Shards
 from adapters.discord.platform import DiscordPlatform, connect
@@ -56,18 +57,11 @@ async def logged_in(
 
 @asynccontextmanager
 async def listening(
-    emulator: DiscordEmulator,
-    intake: Intake | FakeQueue | NotedIntake,
-    *,
-    threads: bool = True,
-    tuning: Tuning | None = None,
-    leaves_other_servers: bool = False,
+    emulator: DiscordEmulator, intake: Intake | FakeQueue | NotedIntake, **options: Any
 ) -> AsyncIterator[DiscordPlatform]:
-    leaving = leaves_other_servers
+    """Listen without a store; the options are those of `logged_in`."""
     async with (
-        logged_in(
-            emulator, threads=threads, tuning=tuning, leaves_other_servers=leaving
-        ) as platform,
+        logged_in(emulator, **options) as platform,
         running(platform.listen(door(intake), store=EmptyStore())),
     ):
         await until(emulator.connected.is_set)

@@ -290,51 +290,6 @@ class FakePreferences:
         return model
 
 
-class FakeHistory:
-    """Keeps names and messages in memory, and no exchanges."""
-
-    def __init__(self, queue: FakeQueue) -> None:
-        self._queue = queue
-        self.exchanges: list[Exchange] = []
-        self.named: list[tuple[ThreadKey, Person]] = []
-        self.kept: dict[str, ContextMessage] = {}
-
-    async def read(self, thread: ThreadKey) -> list[Exchange]:
-        return self.exchanges
-
-    async def ratings(self, thread: ThreadKey, person_id: str) -> dict[str, str]:
-        return {}
-
-    async def save_name(self, thread: ThreadKey, person: Person) -> None:
-        self._queue.fail()
-        self.named.append((thread, person))
-
-    async def keep_message(self, name: str, message: ContextMessage) -> None:
-        self._queue.fail()
-        self.kept[name] = message
-
-    async def kept_message(self, name: str) -> ContextMessage | None:
-        self._queue.fail()
-        return self.kept.get(name)
-
-
-class FakeForgetting:
-    """Forgets people at once, or never if not `is_quick`."""
-
-    def __init__(self, queue: FakeQueue) -> None:
-        self._queue = queue
-        self.people: list[str] = []
-        self.is_quick = True
-
-    async def begin(self, name: str) -> None:
-        self._queue.fail()
-        self.people.append(name.rpartition(":")[2])
-
-    async def is_done(self, name: str) -> bool:
-        self._queue.fail()
-        return self.is_quick
-
-
 class FakeQueue:
     """Remembers in memory what it was asked; `refuses` is raised instead, as long as it stands.
 
@@ -347,8 +302,11 @@ class FakeQueue:
     def __init__(
         self, *, preferences: PreferenceStore | None = None, access: AccessRules | None = None
     ) -> None:
-        self.history = FakeHistory(self)
-        self.forgetting = FakeForgetting(self)
+        self.exchanges: list[Exchange] = []
+        self.named: list[tuple[ThreadKey, Person]] = []
+        self.kept: dict[str, ContextMessage] = {}
+        self.people: list[str] = []  # who was forgotten; at once, or never if not `is_quick`
+        self.is_quick = True
         self.refuses: Exception | None = None
         self.refusals = 0
         self.is_full: Exception | None = None
@@ -376,7 +334,7 @@ class FakeQueue:
         # What the intake asks of the queue, the history and the preferences is all here.
         self.intake = Intake(
             queue=cast("TurnQueue", self),
-            history=cast("History", self.history),
+            history=cast("History", self),
             preferences=preferences or cast("PreferenceStore", FakePreferences()),
             access=access or AccessRules(),
         )
@@ -385,7 +343,7 @@ class FakeQueue:
     def leases(self) -> FakeQueue:
         return self
 
-    changes = lookup = leases
+    changes = lookup = history = forgetting = leases
 
     @property
     def access(self) -> AccessControl:
@@ -495,6 +453,32 @@ class FakeQueue:
         self.fail()
         self.forgets += 1
         self.forgotten += turn_ids
+
+    async def read(self, thread: ThreadKey) -> list[Exchange]:
+        return self.exchanges
+
+    async def ratings(self, thread: ThreadKey, person_id: str) -> dict[str, str]:
+        return {}
+
+    async def save_name(self, thread: ThreadKey, person: Person) -> None:
+        self.fail()
+        self.named.append((thread, person))
+
+    async def keep_message(self, name: str, message: ContextMessage) -> None:
+        self.fail()
+        self.kept[name] = message
+
+    async def kept_message(self, name: str) -> ContextMessage | None:
+        self.fail()
+        return self.kept.get(name)
+
+    async def begin(self, name: str) -> None:
+        self.fail()
+        self.people.append(name.rpartition(":")[2])
+
+    async def is_done(self, name: str) -> bool:
+        self.fail()
+        return self.is_quick
 
     async def note_handled(self, event_id: str) -> None:
         self.handled.add(event_id)

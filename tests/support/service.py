@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from bot.app.platforms import load_settings
 from bot.app.service import DRAIN_SECONDS, choose_roles, serve
@@ -96,11 +97,9 @@ async def starting(
 
 
 @asynccontextmanager
-async def serving(
-    store: Store, *roles: str, variables: Mapping[str, str], drain_seconds: float = DRAIN_SECONDS
-) -> AsyncIterator[Service]:
+async def serving(store: Store, *roles: str, **options: Any) -> AsyncIterator[Service]:
     """Serve until the end of the block, which begins when the start is complete."""
-    async with starting(store, *roles, variables=variables, drain_seconds=drain_seconds) as service:
+    async with starting(store, *roles, **options) as service:
         await until(lambda: service.address or service.task.done(), why=service.text)
         yield service
 

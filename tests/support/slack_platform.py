@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import aiohttp
 import pytest
@@ -217,16 +217,11 @@ def quiet(*, unlisted: bool = False, rates: dict[str, Rate] | None = None) -> Sl
 
 
 def listening(
-    slack: SlackEmulator,
-    intake: FakeQueue,
-    store: Store,
-    *,
-    budgets: EditBudgets | None = None,
-    limits: Limits = LIMITS,
+    slack: SlackEmulator, intake: FakeQueue, store: Store, **options: Any
 ) -> AbstractAsyncContextManager[object]:
     """Listen like a process of its own, with budgets that all processes share."""
-    budgets = budgets or EditBudgets(store=store)
-    return hearing(slack, intake, store=store, budgets=budgets, limits=limits)
+    options = {"budgets": EditBudgets(store=store)} | options
+    return hearing(slack, intake, store=store, **options)
 
 
 async def used(store: Store, *conversations: tuple[str, str]) -> None:

@@ -27,8 +27,7 @@ from tests.emulators.play.seat import Seat
 from tests.emulators.play.slack_rooms import SlackRooms
 from tests.emulators.play.stage import PlainStage
 from tests.emulators.slack import SlackEmulator
-from tests.support.process import ROOT
-from tests.support.terminal import at_terminal
+from tests.support.process import ROOT, at_terminal
 from tests.support.waiting import until
 
 

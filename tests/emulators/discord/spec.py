@@ -93,10 +93,13 @@ def event_problems(name: str, data: Payload) -> Iterator[str]:
     """
     for key, schema in _EVENTS.get(name, {}).items():
         found = data.get(key, []) if key else data
-        for one in found if isinstance(found, list) else [found]:
+        parts: list[Any] = found if isinstance(found, list) else [found]
+        for one in parts:
             about = f"the emulator tells {name} {key}".rstrip()
             yield from _new_problems(about, _component(schema), one, seen=_shape(one))
-            known = {*_component(schema).get("properties", one), *_GATEWAY_KEYS.get(schema, ())}
+            known = set(_component(schema).get("properties", one)) | _GATEWAY_KEYS.get(
+                schema, set()
+            )
             yield from (f"{about}: {odd} is unknown" for odd in one if odd not in known)
 
 

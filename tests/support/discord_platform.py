@@ -57,7 +57,7 @@ async def logged_in(
 
 @asynccontextmanager
 async def listening(
-    emulator: DiscordEmulator, intake: Intake | FakeQueue | NotedIntake, **options: Any
+    emulator: DiscordEmulator, intake: Intake | FakeQueue, **options: Any
 ) -> AsyncIterator[DiscordPlatform]:
     """Listen without a store; the options are those of `logged_in`."""
     async with (
@@ -106,7 +106,7 @@ def snowflake_of(moment: float) -> int:
 @asynccontextmanager
 async def running_process(
     emulator: DiscordEmulator,
-    intake: Intake | FakeQueue | NotedIntake,
+    intake: Intake | FakeQueue,
     store: Store,
     *,
     shards: Shards | None = None,

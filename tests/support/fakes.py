@@ -497,7 +497,7 @@ class FakeQueue:
             raise copy(self.refuses)
 
 
-class NotedIntake:
+class NotedIntake(Intake):
     """A real intake that notes the turns that were new, and the messages that it received.
 
     `stopped` has the ids of the messages that were a stop.
@@ -518,12 +518,11 @@ class NotedIntake:
             lease_seconds=60,
             keep_seconds=60,
         )
-        self.preferences = PreferenceStore(store=store, models=models, max_tokens=1024)
-        self._real = Intake(
+        super().__init__(
             queue=self.queue,
             history=History(store=store, keep_seconds=60),
             follow=follow,
-            preferences=self.preferences,
+            preferences=PreferenceStore(store=store, models=models, max_tokens=1024),
             access=access or AccessRules(),
         )
         self.turns: list[Turn] = []
@@ -531,36 +530,19 @@ class NotedIntake:
         self.judged: list[Facts] = []
 
     @property
-    def intake(self) -> Intake:
-        # It has all that a real one has.
-        return cast("Intake", self)
-
-    @property
     def texts(self) -> list[str]:
         return [turn.text for turn in self.turns]
 
     async def receive(self, received: Received) -> Outcome:
-        outcome = await self._real.receive(received)
+        outcome = await super().receive(received)
         if isinstance(outcome, Stopped):
             self.stopped.append(received.turn.id)
         elif received.facts:
             self.judged.append(received.facts)
-        if isinstance(outcome, Admitted):
-            self._note(outcome.turn)
+        known = {turn.id for turn in self.turns}
+        if isinstance(outcome, Admitted) and outcome.turn.id not in known:
+            self.turns.append(outcome.turn)
         return outcome
-
-    async def ask(self, turn: Turn) -> bool:
-        is_new = await self._real.ask(turn)
-        if is_new:
-            self._note(turn)
-        return is_new
-
-    def _note(self, turn: Turn) -> None:
-        if turn.id not in [known.id for known in self.turns]:
-            self.turns.append(turn)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._real, name)
 
 
 async def is_for_bot(intake: Intake, facts: Facts, thread: ThreadKey, person: Person) -> bool:
@@ -570,7 +552,7 @@ async def is_for_bot(intake: Intake, facts: Facts, thread: ThreadKey, person: Pe
     return isinstance(outcome, Refused) or outcome == Ignored("it says nothing")
 
 
-def door(of: Intake | FakeQueue | NotedIntake) -> Intake:
+def door(of: Intake | FakeQueue) -> Intake:
     """Return what a platform listens for."""
     return of if isinstance(of, Intake) else of.intake
 

@@ -107,24 +107,10 @@ async def writer(slack: SlackEmulator, token: str | None = None) -> AsyncIterato
         yield AsyncWebClient(token or slack.bot_token, base_url=slack.api_url, session=session)
 
 
-async def post(
-    client: AsyncWebClient,
-    channel: str,
-    text: str,
-    *,
-    blocks: list[Payload] | None = None,
-    thread_ts: str | None = None,
-) -> str:
+async def post(client: AsyncWebClient, channel: str, text: str, **more: Any) -> str:
     """Post without previews and return the message's ts."""
-    posted = await client.chat_postMessage(
-        channel=channel,
-        text=text,
-        blocks=blocks,
-        thread_ts=thread_ts,
-        unfurl_links=False,
-        unfurl_media=False,
-    )
-    return str(posted["ts"])
+    said = {"channel": channel, "text": text, **QUIET, **more}
+    return str((await client.chat_postMessage(**said))["ts"])
 
 
 async def refused(

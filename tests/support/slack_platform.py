@@ -31,7 +31,7 @@ from bot.turns.script import Limits as QueueLimits
 from tests.emulators.serving import served
 from tests.emulators.slack import SlackEmulator
 from tests.emulators.slack.rates import Rate, per_minute
-from tests.support.fakes import EmptyStore, FakeQueue, NoLimits, NotedIntake, door
+from tests.support.fakes import EmptyStore, FakeQueue, NoLimits, door
 from tests.support.waiting import until
 
 Transport = Literal["socket", "http"]
@@ -89,7 +89,7 @@ async def joined(
 @asynccontextmanager
 async def hearing(
     slack: SlackEmulator,
-    intake: Intake | FakeQueue | NotedIntake,
+    intake: Intake | FakeQueue,
     transport: Transport = "socket",
     *,
     store: Store | None = None,

@@ -15,9 +15,8 @@ from functools import partial
 
 from redis.exceptions import RedisError
 
-from tests.chaos.fleet import Crew, Fleet
+from tests.chaos.fleet import Crew, Fleet, Server
 from tests.chaos.judge import Kill
-from tests.chaos.server import Server
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.discord.edge import Call as DiscordCall
 from tests.emulators.faults import Fault

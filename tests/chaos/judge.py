@@ -77,7 +77,7 @@ def _count(verdict: Verdict, talk: Talk, screen: Screen) -> None:
     for kind, words in screen.extras:
         verdict.counts[kind] += 1
         verdict.problems.append(f"{kind}: {talk.name}: {words}")
-    if any(button.startswith("stop") for button in talk.buttons()):
+    if talk.is_stoppable():
         verdict.problems.append(f"a button to stop stands below one of {talk.asked}")
 
 

@@ -43,7 +43,6 @@ class People:
         rng: random.Random,
         said: asyncio.Event,
         prompts: Sequence[Asked],
-        changes: Sequence[str] = CHANGES,
     ) -> None:
         self.talks: list[Talk] = []
         self.doubled = 0
@@ -52,7 +51,6 @@ class People:
         self._rng = rng
         self._said = said
         self._prompts = prompts
-        self._changes = changes
         self._last = 0
 
     @property
@@ -90,8 +88,8 @@ class People:
             await asyncio.sleep(self._rng.choice((0, 0.3, 1.5)))
             self.doubled += 1
             await talk.repeat()
-        if self._changes and self._rng.random() < 0.3:
-            await self._change(talk, self._rng.choice(self._changes), ending)
+        if self._rng.random() < 0.3:
+            await self._change(talk, self._rng.choice(CHANGES), ending)
         await _first(ending, until_answered(talk))
 
     async def _until_taken(self, talk: Talk) -> None:

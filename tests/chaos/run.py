@@ -18,11 +18,10 @@ from typing import Any
 from bot.domain import Exchange
 from bot.turns.records import read_exchange
 from tests.chaos.faults import FAULTS, World
-from tests.chaos.fleet import Crew, fleet
+from tests.chaos.fleet import Crew, Server, fleet, server
 from tests.chaos.judge import Recovery, Verdict, judge, recoveries
 from tests.chaos.people import CHANGES, People
 from tests.chaos.screens import ENDS, EXTRAS, read_talk
-from tests.chaos.server import Server, server
 from tests.chaos.talks import DiscordTalk, SlackTalk, Talk, answer
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.discord.limits import Limits
@@ -33,7 +32,6 @@ from tests.support.process import PROCESS_LEASE, discord_variables, slack_variab
 
 ROLES = (("discord", "slack", "worker"), ("discord", "slack", "worker"), ("worker",))
 TALKS = 3  # of each kind on each platform, unless told otherwise
-STARTING = 30.0  # seconds
 # Seconds after the last fault until every answer has to be there: Slack tells of an event for the
 # last time five minutes after it told it first.
 RESTING = 330.0
@@ -41,6 +39,12 @@ RESTING = 330.0
 MENDING = 40 * PROCESS_LEASE  # seconds
 AT_ONCE = 2  # faults
 LONG_APART = 600.0  # seconds from a fault that lasts long to the next one of that kind
+_ADDRESSES = {
+    "discord": "DISCORD_API_URL",
+    "slack": "SLACK_API_URL",
+    "model": "MODEL_URL",
+    "redis": "REDIS_URL",
+}
 _LIMITS = Limits(thread=(1000, 300.0))  # nobody waits for the quota of new threads
 # A fault that has struck so often and had no effect tests nothing.
 _IN_VAIN = 3
@@ -107,19 +111,18 @@ async def run(
     most: int = -1,
     each: int = TALKS,
     roles: Sequence[Sequence[str]] = ROLES,
-    changes: Sequence[str] = CHANGES,
     traces: Path | None = None,
 ) -> Report:
     """Let faults of these names strike for so long, `pause` seconds apart on average, and judge.
 
-    It is over after `most` faults, if that is sooner. `roles` are those of each process. `changes`
-    are what people do to their questions and the answers. `traces` is a folder for what is left.
+    It is over after `most` faults, if that is sooner. `roles` are those of each process, and
+    `traces` is a folder for what is left.
     """
     rng = random.Random(seed)
     report: Report | None = None
     try:
         async with _world(folder, rng, roles) as world:
-            people = People(_talks(world, each), rng, world.said, world.model.requests, changes)
+            people = People(_talks(world, each), rng, world.said, world.model.requests)
             late: list[float] = []
             watching = asyncio.create_task(_watch_the_loop(late))
             ending = asyncio.Event()
@@ -219,35 +222,22 @@ async def _world(
                     SocketLine(server=store.socket, socket=folder / f"line-{len(crews)}")
                 ),
             }
-            crews.append(Crew(roles, _variables(discord, slack, model, wires), wires))
+            variables = discord_variables(discord, model) | slack_variables(slack, model)
+            for name, variable in _ADDRESSES.items():
+                variables[variable] = wires[name].url
+            crews.append(Crew(roles, variables, wires))
         crew = await stack.enter_async_context(fleet(folder, crews))
-        await asyncio.wait_for(discord.connected.wait(), STARTING)
-        await asyncio.wait_for(slack.connected.wait(), STARTING)
+        await asyncio.wait_for(discord.connected.wait(), 30)
+        await asyncio.wait_for(slack.connected.wait(), 30)
         yield World(rng, crew, store, discord, slack, model, crews)
         # Where the way to the model is cut, the bot asks as if it were another kind of server.
         model.unknown.clear()
 
 
-def _variables(
-    discord: DiscordEmulator, slack: SlackEmulator, model: ModelEmulator, wires: dict[str, Line]
-) -> dict[str, str]:
-    return (
-        discord_variables(discord, model)
-        | slack_variables(slack, model)
-        | {
-            "DISCORD_API_URL": wires["discord"].url,
-            "SLACK_API_URL": wires["slack"].url,
-            "MODEL_URL": wires["model"].url,
-            "REDIS_URL": wires["redis"].url,
-        }
-    )
-
-
 def _talks(world: World, each: int) -> list[Callable[[int], Talk]]:
     found: list[Callable[[int], Talk]] = []
     for kind in ("DM", "thread", "joined") * each:
-        found.append(partial(DiscordTalk, world.discord, kind))
-        found.append(partial(SlackTalk, world.slack, kind))
+        found += partial(DiscordTalk, world.discord, kind), partial(SlackTalk, world.slack, kind)
     return found
 
 
@@ -256,7 +246,7 @@ async def _rest(world: World, talks: Sequence[Talk]) -> None:
     world.heal()
     with suppress(TimeoutError):
         async with asyncio.timeout(RESTING):
-            while not all(map(_is_answered, talks)):
+            while not all(talk.is_answered() and not talk.is_stoppable() for talk in talks):
                 await asyncio.sleep(0.1)
             while await world.server.redis.keys("*mailbox:*"):
                 await asyncio.sleep(0.1)
@@ -264,10 +254,6 @@ async def _rest(world: World, talks: Sequence[Talk]) -> None:
         async with asyncio.timeout(MENDING):
             while any(read_talk(talk).extras for talk in talks):
                 await asyncio.sleep(0.1)
-
-
-def _is_answered(talk: Talk) -> bool:
-    return talk.is_answered() and not any(one.startswith("stop") for one in talk.buttons())
 
 
 async def _remembered(store: Server) -> list[list[Exchange]]:

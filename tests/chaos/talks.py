@@ -136,6 +136,9 @@ class Talk:
         """The names of the buttons below the bot's messages."""
         return [button for one in self._screen() for button in one.buttons]
 
+    def is_stoppable(self) -> bool:
+        return any(button.startswith("stop") for button in self.buttons())
+
     def is_begun(self) -> bool:
         """Whether something of the newest answer is shown."""
         return any(number == self.asked[-1] for _, number in self._begun())
@@ -185,11 +188,9 @@ class Talk:
 
 
 class DiscordTalk(Talk):
-    """A DM, a thread that a mention opens, or one in which others have begun to speak."""
+    """A "DM", a "thread" that a mention opens, or one in which others spoke, a "joined" one."""
 
-    def __init__(
-        self, discord: DiscordEmulator, kind: Literal["DM", "thread", "joined"], number: int
-    ) -> None:
+    def __init__(self, discord: DiscordEmulator, kind: str, number: int) -> None:
         super().__init__(f"D-{kind}-{number}")
         self.is_joined = kind == "joined"
         self._discord = discord
@@ -252,11 +253,9 @@ class DiscordTalk(Talk):
 
 
 class SlackTalk(Talk):
-    """A DM, the thread of a mention, or one in which others have begun to speak."""
+    """A "DM", the "thread" of a mention, or one in which others spoke, a "joined" one."""
 
-    def __init__(
-        self, slack: SlackEmulator, kind: Literal["DM", "thread", "joined"], number: int
-    ) -> None:
+    def __init__(self, slack: SlackEmulator, kind: str, number: int) -> None:
         super().__init__(f"S-{kind}-{number}")
         self.is_joined, self._dm = kind == "joined", kind == "DM"
         self._slack = slack

@@ -197,13 +197,6 @@ def test_judge_finds_nothing_wrong_with_what_is_right() -> None:
     assert not verdict.problems
 
 
-@pytest.mark.parametrize("cut", ["Answ", "Answer 2", "Answer 2 h", "Answer 2 heard 10,"])
-def test_judge_knows_an_answer_that_was_cut_in_its_first_words(cut: str) -> None:
-    talk = MadeUp([1, 2], answer_to(1), f"{cut}\n{APOLOGY}")
-
-    assert not judged(talk, remembered=[[exchange(1), exchange(2, cut)]]).problems
-
-
 @pytest.mark.parametrize(
     ("remembered", "words"),
     [
@@ -247,14 +240,6 @@ def test_judge_wants_the_newest_text_of_a_question_in_history_and_prompts() -> N
     assert "nothing of 3" in str(judged(edited(), remembered=stale).problems)
     wrong = judged(edited(), asked=[prompt(4, 1, 2)], remembered=right)
     assert "the prompt of 4" in str(wrong.problems)
-
-
-def test_judge_lets_a_question_keep_its_former_answer_where_a_new_one_failed() -> None:
-    talk = MadeUp([1, 3, 4], answer_to(1), f"{answer_to(2)}\n{FAILED_ANEW}", answer_to(4))
-    talk.former = {2: 3}
-    history = [[exchange(1), exchange(2), exchange(4)]]
-
-    assert not judged(talk, asked=[prompt(4, 1, 2)], remembered=history).problems
 
 
 @pytest.mark.parametrize("what", ["question", "answer"])
@@ -341,16 +326,3 @@ def test_recovery_begins_anew_where_the_one_that_took_over_is_killed_before_it_a
     found = [(one.number, one.seconds, one.others) for one in recoveries(asked, kills)]
 
     assert found == [(7, 1.0, 1)]
-
-
-@pytest.mark.parametrize(
-    ("up", "attended"), [(frozenset({2, 3}), True), (frozenset({2}), False), (frozenset(), False)]
-)
-def test_recovery_is_attended_when_another_process_lives_through_it(
-    up: frozenset[int], attended: bool
-) -> None:
-    kills = [Kill(2.0, frozenset({7}), 1, up), Kill(2.5, pid=2)]
-
-    [one] = recoveries([prompt(7, at=3.0)], kills)
-
-    assert one.attended is attended

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +21,6 @@ TIMEOUT = aiohttp.ClientTimeout(30)
 @dataclass(frozen=True, slots=True)
 class Response:
     status: int
-    headers: Mapping[str, str]
     text: str
 
     def json(self) -> Any:
@@ -55,7 +53,7 @@ async def call(
         aiohttp.ClientSession(timeout=TIMEOUT) as session,
         session.request(method, emulator.root + path, json=body, headers=headers) as response,
     ):
-        return Response(response.status, response.headers.copy(), await response.text())
+        return Response(response.status, await response.text())
 
 
 async def ask(emulator: ModelEmulator, *, key: str | None = None, **fields: Any) -> Response:

@@ -18,17 +18,11 @@ Calls = Sequence[Payload]
 HERE: Payload = {"channel": "C1"}
 
 
-def taken(method: str, calls: Calls, *, share: float = 1.0, unlisted: bool = False) -> int:
+def taken(method: str, calls: Calls, *, unlisted: bool = False) -> int:
     """Return how many of these calls Slack takes at once, before it refuses one."""
-    limits, workspace = _limits(StillClock(), share=share, unlisted=unlisted)
+    limits, workspace = Limits(StillClock(), {}, unlisted=unlisted), App(()).install("Acme")
     waits = [limits.wait(method, workspace, args) for args in calls]
     return next(number for number, wait in enumerate([*waits, 1]) if wait)
-
-
-def _limits(
-    clock: StillClock, *, share: float = 1.0, unlisted: bool = False
-) -> tuple[Limits, Workspace]:
-    return Limits(clock, {}, share=share, unlisted=unlisted), App(()).install("Acme")
 
 
 def test_posts_are_limited_for_a_channel_and_for_the_workspace() -> None:
@@ -46,7 +40,7 @@ def test_an_app_sold_outside_of_the_marketplace_reads_once_a_minute(method: str)
 
 def test_calls_come_back_as_the_minute_goes_by_in_each_workspace_alone() -> None:
     clock = StillClock()
-    limits, workspace = _limits(clock)
+    limits, workspace = Limits(clock, {}, unlisted=False), App(()).install("Acme")
     other = App(())
     other.install("Acme")
     umbrella = other.install("Umbrella")

@@ -53,11 +53,11 @@ class Fleet:
 
     def up(self) -> list[BotProcess]:
         """Return those that have come up."""
-        return [one for one in self._running.values() if _is_up(one)]
+        return [one for one in self._running.values() if _has_told(one, "Running as")]
 
     def hearing(self) -> list[BotProcess]:
         """Return those that hear the platforms."""
-        return [one for one in self._running.values() if _hears(one)]
+        return [one for one in self._running.values() if _has_told(one, "Running as discord")]
 
     async def hears(self) -> None:
         """Return when a process that hears the platforms is up; TimeoutError when none comes up.
@@ -86,12 +86,8 @@ class Fleet:
         return [*self.logs, *(one.text() for one in self._running.values())]
 
 
-def _is_up(one: BotProcess) -> bool:
-    return one.process.returncode is None and "Running as" in one.text()
-
-
-def _hears(one: BotProcess) -> bool:
-    return one.process.returncode is None and "Running as discord" in one.text()
+def _has_told(one: BotProcess, words: str) -> bool:
+    return one.process.returncode is None and words in one.text()
 
 
 @asynccontextmanager

@@ -151,11 +151,10 @@ async def _play(
 
 
 def _started(options: argparse.Namespace) -> str:
-    if options.model:
-        return f"Discord and Slack are up, on this machine alone; {options.model} answers."
-    if options.demo_model:
-        return "Discord and Slack are up, on this machine alone; the bot's demo model answers."
-    return "Discord, Slack and a model are up, on this machine alone."
+    if not (options.model or options.demo_model):
+        return "Discord, Slack and a model are up, on this machine alone."
+    who = options.model or "the bot's demo model"
+    return f"Discord and Slack are up, on this machine alone; {who} answers."
 
 
 async def _converse(seat: Seat, commands: Commands, lines: AsyncGenerator[str]) -> None:

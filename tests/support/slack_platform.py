@@ -93,12 +93,14 @@ async def hearing(
     transport: Transport = "socket",
     *,
     store: Store | None = None,
-    budgets: EditBudgets | None = None,
-    limits: Limits = LIMITS,
     sockets: int = 2,
+    **options: Any,
 ) -> AsyncIterator[SlackPlatform]:
-    """Receive events, by so many sockets, until the block ends like a process at SIGTERM."""
-    async with joined(slack, budgets=budgets, limits=limits) as platform:
+    """Receive events, by so many sockets, until the block ends like a process at SIGTERM.
+
+    The options are those of `joined`.
+    """
+    async with joined(slack, **options) as platform:
         if transport == "http":
             async with serving(platform.handler(door(intake))) as url:
                 await slack.verify(url)

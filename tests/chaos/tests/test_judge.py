@@ -8,7 +8,7 @@ import pytest
 
 from bot.domain import Exchange, Json, Person
 from bot.errors import GivenUp
-from tests.chaos.judge import Kill, Verdict, judge, recoveries
+from tests.chaos.judge import Verdict, judge
 from tests.chaos.screens import read
 from tests.chaos.talks import ANEW, APOLOGIES, LONG, Gone, Talk, answer_to, question, remark
 from tests.emulators.model.asked import Asked
@@ -317,12 +317,3 @@ def test_judge_finds_a_button_to_stop_and_a_traceback() -> None:
 
     assert "a button to stop" in problems
     assert "KeyError" in problems
-
-
-def test_recovery_begins_anew_where_the_one_that_took_over_is_killed_before_it_asks() -> None:
-    asked = [prompt(7, at=1.0), prompt(8, at=2.2), prompt(7, at=4.0)]
-    kills = [Kill(2.0, frozenset({7})), Kill(3.0, frozenset({7, 9})), Kill(3.5, frozenset({8}))]
-
-    found = [(one.number, one.seconds, one.others) for one in recoveries(asked, kills)]
-
-    assert found == [(7, 1.0, 1)]

@@ -122,7 +122,6 @@ async def test_the_help_names_every_command_and_no_other(play: Play) -> None:
         ("/edit 0 mine", "There is no message 0 here."),
         ("/as two words", "A person is called by one word, such as /as Ben."),
         ("/stop", "Discord has no stop button of its own: /click the message's."),
-        ("/wait long", "long is no number that can be used here."),
         ("/wait 0.01", "The bot was not done within 0.01 seconds."),
         ("/speed 0", "It would never end."),
         ("/fail", "How is it to fail? CALL, then a status or one of status, drop, hang, late."),
@@ -213,7 +212,7 @@ async def test_a_private_script_leads_a_bot_there(tmp_path: Path) -> None:
         async with run(script, log=tmp_path / "log"):
             await printed_until(play, ARRIVED)
             assert play.stdin
-            play.stdin.write(b"/slack\n/dm\nhello\n")
+            play.stdin.write(b"/speed 3000\n/slack\n/dm\nhello\n")
             await printed_until(play, "parley: You said: hello")
 
     assert told.endswith(f"this runs the bot: sh {script}")
@@ -300,7 +299,7 @@ async def test_at_a_terminal_an_answer_grows_and_ctrl_c_leaves_nothing_but_logs(
     before = termios.tcgetattr(theirs)
     async with playing(tmp_path, "--bot", terminal=theirs) as play:
         seen = await seen_until(ours, "Ann>")
-        os.write(ours, b"/dm\nhello\n")
+        os.write(ours, b"/speed 500\n/dm\nhello\n")
         seen += await seen_until(ours, "something else")
         os.write(ours, b"\x03")
         async with asyncio.timeout(30):

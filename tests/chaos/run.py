@@ -58,9 +58,7 @@ class Report:
     the people and the emulators, recoveries are late for that reason.
     """
 
-    turns: int
-    doubled: int
-    changes: Counter[str]
+    people: People
     faults: Counter[str]
     effects: Counter[str]
     recoveries: Sequence[Recovery]
@@ -73,8 +71,8 @@ class Report:
         attended = [one.seconds for one in self.recoveries if one.attended]
         long = 2 * PROCESS_LEASE
         lines = [
-            f"turns {self.turns} · events delivered twice {self.doubled}",
-            " · ".join(f"{change} {self.changes[change]}" for change in CHANGES),
+            f"turns {self.people.turns} · events delivered twice {self.people.doubled}",
+            " · ".join(f"{change} {self.people.changes[change]}" for change in CHANGES),
             " · ".join(f"{end} {counts[end]}" for end in ENDS),
             "besides: " + " · ".join(f"{extra} {counts[extra]}" for extra in EXTRAS),
             *(self._line(name) for name, _ in self.faults.most_common()),
@@ -191,9 +189,7 @@ async def _judged(world: World, people: People, late: Sequence[float]) -> Report
     ]
     found = recoveries(asked, world.kills)
     return Report(
-        turns=people.turns,
-        doubled=people.doubled,
-        changes=people.changes,
+        people=people,
         faults=world.done,
         effects=world.effects,
         recoveries=found,

@@ -89,6 +89,7 @@ class Talk:
     gone: dict[int, Gone] = field(default_factory=dict)
     remarks: list[int] = field(default_factory=list)
     changed: dict[int, float] = field(default_factory=dict)
+    _ids: dict[int, str] = field(default_factory=dict)  # of each question's message
     is_joined = False  # whether others speak here, too
 
     async def ask(self, number: int) -> bool:
@@ -178,7 +179,7 @@ class Talk:
 
     def message_of(self, number: int) -> str:
         """Return the id of a question's message, which is a part of its turn's id."""
-        raise NotImplementedError
+        return self._ids[number]
 
     async def _edit(self, old: int, new: int) -> None:
         raise NotImplementedError
@@ -197,7 +198,6 @@ class DiscordTalk(Talk):
         self._person = discord.user(self.name)
         self._other = discord.user(f"{self.name}-other") if self.is_joined else ""
         self._channel = discord.dm(self._person) if kind == "DM" else ""
-        self._ids: dict[int, str] = {}
 
     async def ask(self, number: int) -> bool:
         if self._ids and not await self._is_opened():
@@ -220,9 +220,6 @@ class DiscordTalk(Talk):
 
     def _messages(self) -> list[tuple[str, str]]:
         return [(one.id, one.text) for one in self._screen()]
-
-    def message_of(self, number: int) -> str:
-        return self._ids[number]
 
     async def _edit(self, old: int, new: int) -> None:
         text = self._text(new, first=self._ids[old] == next(iter(self._ids.values())))
@@ -264,20 +261,19 @@ class SlackTalk(Talk):
         channel = f"channel-{self.name.lower()}"
         self._channel = slack.dm(self._person) if self._dm else slack.channel(channel)
         self._thread: str | None = None
-        self._ts: dict[int, str] = {}  # of each question
 
     async def ask(self, number: int) -> bool:
         self.asked.append(number)
         said = self._slack.say(
             self._channel, self._person, self._text(number), thread_ts=self._thread
         )
-        self._ts[number] = await said
+        self._ids[number] = await said
         if not self._dm:
-            self._thread = self._thread or self._ts[number]
+            self._thread = self._thread or self._ids[number]
         return True
 
     async def repeat(self) -> None:
-        await self._slack.redeliver(self._ts[self.asked[-1]])
+        await self._slack.redeliver(self._ids[self.asked[-1]])
 
     async def remark(self, number: int) -> None:
         said = self._slack.say(self._channel, self._other, remark(number), thread_ts=self._thread)
@@ -288,12 +284,9 @@ class SlackTalk(Talk):
     def _messages(self) -> list[tuple[str, str]]:
         return [(one.ts, one.text) for one in self._screen()]
 
-    def message_of(self, number: int) -> str:
-        return self._ts[number]
-
     async def _edit(self, old: int, new: int) -> None:
-        self._ts[new] = self._ts[old]
-        await self._slack.edit(self._channel, self._ts[new], self._text(new))
+        self._ids[new] = self._ids[old]
+        await self._slack.edit(self._channel, self._ids[new], self._text(new))
 
     async def _delete(self, messages: Sequence[str]) -> None:
         # Slack may tell of it again in minutes; a question that is asked meanwhile comes before.

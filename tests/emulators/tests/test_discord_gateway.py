@@ -227,7 +227,7 @@ async def test_only_what_a_bot_asked_for_comes(intents: int, heard: list[str]) -
     assert [name for name in told if name in kinds] == heard
 
 
-async def test_a_resumed_session_is_told_what_it_missed_in_order() -> None:
+async def test_a_resumed_session_receives_what_it_missed_in_order() -> None:
     async with DiscordEmulator() as emulator:
         ann = emulator.user("ann")
         async with line_of(emulator) as line:

@@ -70,7 +70,7 @@ def test_a_fault_that_never_struck_was_asked_for_in_vain_until_it_is_healed() ->
     assert (faults.in_vain(), struck(faults, "/a", "/b")) == ([], [None, None])
 
 
-async def test_a_call_is_told_of_before_its_answer() -> None:
+async def test_watchers_see_a_call_before_its_answer() -> None:
     async with (
         DiscordEmulator(latency=0.2) as discord,
         SlackEmulator(latency=0.2) as slack,

@@ -136,7 +136,7 @@ async def test_the_help_names_every_command_and_no_other(play: Play) -> None:
         ("/heal", "All goes well again: Discord, Slack, the model."),
     ],
 )
-async def test_what_is_not_seen_in_the_room_is_told_in_a_sentence(
+async def test_a_command_without_a_visible_effect_prints_a_sentence(
     line: str, sentence: str, play: Play
 ) -> None:
     assert await play.type(line) == [sentence]
@@ -219,7 +219,7 @@ async def test_a_private_script_leads_a_bot_there(tmp_path: Path) -> None:
     assert mode == 0o600
 
 
-async def test_a_broken_rule_is_told_at_the_end(tmp_path: Path) -> None:
+async def test_a_broken_rule_is_printed_at_the_end(tmp_path: Path) -> None:
     async with playing(tmp_path) as play:
         await printed_until(play, "You are Ann")
         script = (tmp_path / "emulators" / "bot.sh").read_text()

@@ -9,7 +9,7 @@ from tests.support.slack_app import endpoint
 from tests.support.waiting import until
 
 
-async def test_a_mention_in_a_channel_is_told_as_message_and_as_app_mention() -> None:
+async def test_a_mention_in_a_channel_arrives_as_message_and_as_app_mention() -> None:
     async with SlackEmulator() as slack, endpoint(slack) as app:
         text = f"{slack.bot_mention} is 1 < 2 & see https://example.com"
 
@@ -60,7 +60,7 @@ async def test_a_deleted_message_is_gone_and_the_parent_of_a_thread_becomes_a_to
 
 
 @pytest.mark.parametrize("first", [f"{SlackEmulator.bot_mention} hi", "hello"])
-async def test_an_edited_mention_is_told_as_a_mention_again(first: str) -> None:
+async def test_an_edited_mention_arrives_as_a_mention_again(first: str) -> None:
     async with SlackEmulator() as slack, endpoint(slack) as app:
         ann = slack.user("Ann")
         ts = await slack.say(slack.channel_id, ann, first)

@@ -104,7 +104,7 @@ async def test_a_socket_address_opens_one_connection_and_is_good_for_half_a_minu
         assert hello["type"] == "hello"
 
 
-async def test_an_app_that_does_not_return_the_challenge_is_not_told_by_http() -> None:
+async def test_an_app_that_does_not_return_the_challenge_gets_nothing_by_http() -> None:
     async def answer(_request: web.Request) -> web.Response:
         return web.Response(text="hello")
 

@@ -133,7 +133,7 @@ async def test_an_outdated_view_is_not_changed_by_its_hash() -> None:
         assert [*form.fields] == ["other"]
 
 
-async def test_what_a_person_filled_in_is_told_and_a_form_closes() -> None:
+async def test_a_submitted_form_is_sent_with_its_values_and_closes() -> None:
     async with SlackEmulator() as slack, endpoint(slack) as app, writer(slack) as client:
         ann = slack.user("Ann")
         trigger = await pressed(slack, app, ann)

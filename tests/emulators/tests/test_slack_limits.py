@@ -54,7 +54,7 @@ def test_calls_come_back_as_the_minute_goes_by_in_each_workspace_alone() -> None
     assert [takes(workspace) for _ in range(2)] == [True, False]
 
 
-async def test_a_call_too_many_is_told_when_to_come_again() -> None:
+async def test_a_call_above_the_rate_gets_429_with_retry_after() -> None:
     rate = Rate(calls=1, seconds=30.0, burst=2)
     async with SlackEmulator(rates={"chat.update": rate}) as slack, writer(slack) as client:
         places = [slack.channel_id, slack.channel("other")]

@@ -75,15 +75,6 @@ async def test_what_is_typed_is_said_and_mentions_are_the_platforms_own(play: Pl
     assert printed == [NOBODY, " 1 Ann: @parley and @parley, but not@bot or @nobody"]
 
 
-async def test_nobody_sees_the_dm_of_another(play: Play) -> None:
-    await play.type("/dm", "private")
-    printed = await play.type("/as Ben")
-    back = await play.type("/as Ann")
-
-    assert printed == ["--- Discord DM, as Ben"]
-    assert back[-1] == " 1 Ann: private"
-
-
 async def test_a_reply_is_the_platforms_own(play: Play) -> None:
     replied = await play.type("one", "/as Ben", "/reply 1 @bot two")
     threaded = await play.type("/slack", "one", "/reply 3 @bot two")

@@ -10,12 +10,17 @@ from slack_sdk.webhook.async_client import AsyncWebhookClient
 from tests.emulators.slack import SlackEmulator
 from tests.emulators.slack.payload import Payload
 from tests.support.slack_app import Endpoint, StillClock, endpoint, refusal, writer
+from tests.support.waiting import until
 
 
 async def test_a_slash_command_that_is_not_answered_in_time_is_not_tried_again() -> None:
-    async with SlackEmulator(ack_within=0.05) as slack, endpoint(slack) as app:
+    async with SlackEmulator() as slack, endpoint(slack) as app:
         app.seconds = 30.0
-        delivery = await slack.slash(slack.channel_id, slack.user("Ann"), "/unknown", "")
+        using = slack.slash(slack.channel_id, slack.user("Ann"), "/unknown", "")
+        asking = asyncio.create_task(using)
+        await until(lambda: app.told)
+        slack.clock.advance(3.0)
+        delivery = await asking
 
         slack.clock.advance(3600.0)
         await asyncio.sleep(0.05)

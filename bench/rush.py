@@ -26,11 +26,12 @@ from pathlib import Path
 import uvloop
 
 from bench import figures
+from bench.freshness import Freshness, freshness
 from bot.store import connect
 from tests.emulators.model import ModelEmulator
 from tests.emulators.model.asked import Asked
 from tests.emulators.slack import SlackEmulator
-from tests.emulators.timeline import Freshness, Moment, freshness
+from tests.emulators.timeline import Moment
 from tests.support.process import bot, slack_variables
 from tests.support.waiting import until
 
@@ -80,7 +81,7 @@ async def _rush(chosen: argparse.Namespace, minute: int, channels: int, share: f
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="parley-")))
         model = await stack.enter_async_context(ModelEmulator())
-        model.answer, model.chunk, model.speed, model.first_delay = _answer, LETTERS, SPEED, 0.3
+        model.answer, model.chunk, model.delay, model.first_delay = _answer, LETTERS, 1 / SPEED, 0.3
         slack = await stack.enter_async_context(SlackEmulator(latency=LATENCY, share=share))
         variables = slack_variables(slack, model) | {"LEASE_SECONDS": "3"}
         if chosen.kill:

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench import figures
+from bench.freshness import Freshness, freshness
 from bench.stage import Question, Stage, request_of
 from tests.emulators.model.asked import Asked
-from tests.emulators.timeline import Delta, Freshness, Moment, freshness
+from tests.emulators.timeline import Delta, Moment
 
 # Nothing more is to be expected when a bot has been quiet for longer than any wait it was told.
 QUIET = 12.0  # seconds

@@ -95,7 +95,7 @@ async def main() -> None:
 def obey(model: ModelEmulator, line: dict[str, object]) -> dict[int | str, object]:
     if "answer" in line:
         model.answer, model.chunk = str(line["answer"]), int(str(line["chunk"]))
-        model.speed, model.first_delay = float(str(line["speed"])), float(str(line["thinking"]))
+        model.delay, model.first_delay = 1 / float(str(line["speed"])), float(str(line["thinking"]))
         model.requests.clear()
         return {}
     answers = {_number(one.messages[-1]["content"]): one for one in model.requests}

@@ -130,7 +130,7 @@ async def a_stage(platform: str, place: Place) -> AsyncIterator[Stage]:
     """Set up a platform, within its honest limits, and a model."""
     async with AsyncExitStack() as stack:
         model = await stack.enter_async_context(ModelEmulator())
-        model.answer, model.chunk, model.speed = answer, LETTERS, SPEED
+        model.answer, model.chunk, model.delay = answer, LETTERS, 1 / SPEED
         model.first_delay = THINKING
         if platform == "discord":
             discord = await stack.enter_async_context(DiscordEmulator(latency=LATENCY))

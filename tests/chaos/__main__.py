@@ -12,8 +12,6 @@ import uvloop
 from tests.chaos.faults import FAULTS
 from tests.chaos.run import run
 
-LONG = 600.0  # seconds of a run that may lose a minute to one fault
-
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Run the bot under faults and judge what it did.")
@@ -24,7 +22,7 @@ def main() -> int:
     parser.add_argument("--faults", nargs="+", choices=FAULTS, help="all, unless told otherwise")
     parser.add_argument("--traces", type=Path, help="a folder for logs, calls and records")
     options = parser.parse_args()
-    is_long = options.seconds >= LONG
+    is_long = options.seconds >= 600.0  # it may lose a minute to one fault
     names = [name for name, kind in FAULTS.items() if is_long or not kind.long]
     with tempfile.TemporaryDirectory(prefix="parley-") as folder:
         report = uvloop.run(

@@ -15,9 +15,8 @@ from functools import partial
 
 from redis.exceptions import RedisError
 
-from tests.chaos.fleet import Crew, Fleet
-from tests.chaos.recovery import Kill
-from tests.chaos.server import Server
+from tests.chaos.fleet import Crew, Fleet, Server
+from tests.chaos.judge import Kill
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.discord.edge import Call as DiscordCall
 from tests.emulators.faults import Fault
@@ -150,16 +149,6 @@ async def kill_at_admission(world: World) -> int:
     return await world.kill(*victims)
 
 
-async def kill_at_first_post(world: World) -> int:
-    """A process is gone when its message stands there and before it knows the id."""
-    return await world.kill_at(_is_first_post)
-
-
-async def kill_at_last_write(world: World) -> int:
-    """A process is gone when its answer stands there, whole, and before it can say so."""
-    return await world.kill_at(_is_last_write)
-
-
 async def freeze(world: World) -> int:
     """A process stands still for longer than its leases, and then goes on as if nothing were."""
     victim = world.fleet.victim(world.rng)
@@ -227,10 +216,10 @@ async def lose_model(world: World) -> int:
     return every - left
 
 
-async def kill_redis(world: World) -> int:
-    """Redis is killed and comes back with what stands on its disk."""
+async def kill_redis(world: World, seconds: float | None = None) -> int:
+    """Redis is killed, and comes back with what stands on its disk, by default within a second."""
     await world.server.kill()
-    await asyncio.sleep(world.between(0.0, 1.0))
+    await asyncio.sleep(world.between(0.0, 1.0) if seconds is None else seconds)
     await world.server.start()
     return 1
 
@@ -242,14 +231,6 @@ async def fill_redis(world: World) -> int:
     await asyncio.sleep(world.between(0.5, 1.5))
     await world.server.refuse_writes(False)
     return await world.server.writes_refused() - before
-
-
-async def lose_redis(world: World) -> int:
-    """Redis is away for a minute."""
-    await world.server.kill()
-    await asyncio.sleep(60)
-    await world.server.start()
-    return 1
 
 
 async def _cut(world: World, *, name: str) -> int:
@@ -288,8 +269,14 @@ class Kind:
 FAULTS: dict[str, Kind] = {
     "SIGKILL": Kind(kill, "processes killed"),
     "SIGKILL at admission": Kind(kill_at_admission, "processes killed", "said"),
-    "SIGKILL at the first post": Kind(kill_at_first_post, "processes killed", "ambush"),
-    "SIGKILL at the last write": Kind(kill_at_last_write, "processes killed", "ambush"),
+    # Its message stands there, and it does not know the id yet.
+    "SIGKILL at the first post": Kind(
+        partial(World.kill_at, moment=_is_first_post), "processes killed", "ambush"
+    ),
+    # Its answer stands there, whole, and it cannot say so any more.
+    "SIGKILL at the last write": Kind(
+        partial(World.kill_at, moment=_is_last_write), "processes killed", "ambush"
+    ),
     "SIGSTOP past the lease": Kind(freeze, "processes stopped", "freeze"),
     "SIGTERM": Kind(end, "processes ended"),
     "answers of platforms lost": Kind(lose_answers, "answers lost"),
@@ -304,5 +291,7 @@ FAULTS: dict[str, Kind] = {
     "way to Redis cut": Kind(partial(_cut, name="redis"), "connections cut", "redis"),
     "Redis killed": Kind(kill_redis, "servers killed", "server"),
     "Redis full": Kind(fill_redis, "writes refused", "server"),
-    "Redis away for 60 s": Kind(lose_redis, "servers killed", "server", long=True),
+    "Redis away for 60 s": Kind(
+        partial(kill_redis, seconds=60.0), "servers killed", "server", long=True
+    ),
 }

@@ -1,9 +1,12 @@
-"""What must hold after all faults, seen from outside: screens, prompts, histories and logs."""
+"""What must hold after all faults, seen from outside: screens, prompts, histories and logs.
+
+And how long what a killed process was answering waits until the model is asked for it again.
+"""
 
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -14,6 +17,8 @@ from tests.emulators.model.asked import Asked
 
 # A question behind its speaker, and perhaps a context.
 _SPOKEN = re.compile(r"(?:^|\n)[^\n]*?: (This is question \d+, please\.)$")
+# Within so many seconds the model may still get what the dead process had asked.
+_AT_ONCE = 0.1
 _UNREAD = " is not read: "  # see bot/turns/context.py
 
 
@@ -68,12 +73,11 @@ def _count(verdict: Verdict, talk: Talk, screen: Screen) -> None:
         verdict.counts[seen.end] += 1
         if seen.end not in ALLOWED:
             place = f"{talk.name}, {seen.number}, after {talk.asked.index(seen.number)} others"
-            words = seen.said[-60:] or talk.told(seen.number)
-            verdict.problems.append(f"{seen.end}: {place}: {words}")
+            verdict.problems.append(f"{seen.end}: {place}: {seen.said[-60:]}")
     for kind, words in screen.extras:
         verdict.counts[kind] += 1
         verdict.problems.append(f"{kind}: {talk.name}: {words}")
-    if any(button.startswith("stop") for button in talk.buttons()):
+    if talk.is_stoppable():
         verdict.problems.append(f"a button to stop stands below one of {talk.asked}")
 
 
@@ -154,10 +158,7 @@ def _plain(text: str, talk: Talk) -> str:
 
 
 def _judge_deleted(
-    verdict: Verdict,
-    talk: Talk,
-    prompts: Mapping[int, Sequence[Asked]],
-    told: Mapping[int, _Told],
+    verdict: Verdict, talk: Talk, prompts: Mapping[int, Sequence[Asked]], told: Mapping[int, _Told]
 ) -> None:
     """What was deleted, or whose answer was, is remembered nowhere, and no later prompt shows it.
 
@@ -238,3 +239,57 @@ def _tracebacks(log: str) -> Iterator[str]:
             error = next((each for each in lines if not each.startswith(" ")), "")
             yield f"{before[24:]}: {error}"
         before = line
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """A SIGKILL, in monotonic seconds, and the questions whose lease the process had then.
+
+    `pid` is the process, and `up` are those that were up besides.
+    """
+
+    at: float
+    held: frozenset[int] = frozenset()
+    pid: int = 0
+    up: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """From the kill of the last process that had a turn until the model is asked for it again.
+
+    `others` are the kills of other processes in that time; it is `attended` when one was up from
+    its beginning to its end.
+    """
+
+    number: int
+    at: float
+    seconds: float
+    others: int
+    attended: bool
+
+
+def recoveries(asked: Sequence[Asked], kills: Sequence[Kill]) -> list[Recovery]:
+    """Return them all, the shortest first.
+
+    Where the process that takes a turn over is killed before it asks, the time begins anew. A turn
+    that is never asked for again, for all of it had been said, is not here.
+    """
+    times = defaultdict[int, list[float]](list)
+    for each in asked:
+        times[number_of(each.messages[-1]["content"])].append(each.at)
+    found = [one for kill in kills for one in _from(kill, times, kills)]
+    return sorted(found, key=lambda one: one.seconds)
+
+
+def _from(
+    kill: Kill, times: Mapping[int, Sequence[float]], kills: Sequence[Kill]
+) -> Iterator[Recovery]:
+    for number in kill.held:
+        again = (at for at in times.get(number, ()) if at > kill.at + _AT_ONCE)
+        if (asked := min(again, default=None)) is None:
+            continue
+        between = [one for one in kills if kill.at < one.at < asked]
+        if not any(number in one.held for one in between):
+            left = kill.up - {one.pid for one in between}
+            yield Recovery(number, kill.at, asked - kill.at, len(between), bool(left))

@@ -43,7 +43,6 @@ class People:
         rng: random.Random,
         said: asyncio.Event,
         prompts: Sequence[Asked],
-        changes: Sequence[str] = CHANGES,
     ) -> None:
         self.talks: list[Talk] = []
         self.doubled = 0
@@ -52,7 +51,6 @@ class People:
         self._rng = rng
         self._said = said
         self._prompts = prompts
-        self._changes = changes
         self._last = 0
 
     @property
@@ -90,16 +88,18 @@ class People:
             await asyncio.sleep(self._rng.choice((0, 0.3, 1.5)))
             self.doubled += 1
             await talk.repeat()
-        if self._changes and self._rng.random() < 0.3:
-            await self._change(talk, self._rng.choice(self._changes), ending)
-        await _first(ending, until_answered(talk))
+        if self._rng.random() < 0.3:
+            await self._change(talk, self._rng.choice(CHANGES), ending)
+        await _first(ending, until_true(talk.is_answered))
 
     async def _until_taken(self, talk: Talk) -> None:
         """Return when the model was asked the newest question, or never will be."""
         number, seen = talk.asked[-1], 0
         with suppress(TimeoutError):
             async with asyncio.timeout(LAST):
-                while not any(_is_about(number, one) for one in self._prompts[seen:]):
+                while number not in {
+                    number_of(one.messages[-1]["content"]) for one in self._prompts[seen:]
+                }:
                     seen = max(len(self._prompts) - _AT_ONCE, 0)
                     await asyncio.sleep(0.05)
 
@@ -113,9 +113,9 @@ class People:
     async def _change(self, talk: Talk, change: str, ending: asyncio.Event) -> None:
         what, _, when = change.partition(" ")
         if when == "running":
-            await _first(ending, until_begun(talk))
+            await _first(ending, until_true(talk.is_begun))
         elif when != "waiting":
-            await _first(ending, until_answered(talk))
+            await _first(ending, until_true(talk.is_answered))
         # A first question stays, because its thread hangs on it.
         is_first = len(talk.asked) < 2
         if ending.is_set() or (what == "delete" and (talk.is_joined or is_first)):
@@ -127,31 +127,17 @@ class People:
             self._last += 1
             await talk.edit(self._last)
             # Only the last question is answered anew, so nothing may be asked before it is.
-            await _first(ending, until_answered(talk, within=LAST))
+            await _first(ending, until_true(talk.is_answered, within=LAST))
         elif change == "delete answer":
             await _first(ending, talk.delete_answer())
         else:
             await _first(ending, talk.delete())
 
 
-def _is_about(number: int, asked: Asked) -> bool:
-    return number_of(asked.messages[-1]["content"]) == number
-
-
-async def until_begun(talk: Talk) -> None:
-    """Return when something of the newest answer is shown, or a person would wait no longer."""
+async def until_true(condition: Callable[[], object], *, within: float = PATIENCE) -> None:
+    """Return when the condition holds, or a person would wait no longer."""
     with suppress(TimeoutError):
-        await until(talk.is_begun, within=PATIENCE)
-
-
-async def until_answered(talk: Talk, *, within: float = PATIENCE) -> None:
-    """Return when the newest answer is there, or a person would wait no longer."""
-    try:
-        async with asyncio.timeout(within):
-            while not talk.is_answered():
-                await asyncio.sleep(0.05)
-    except TimeoutError:
-        return
+        await until(condition, within=within)
 
 
 async def _first(event: asyncio.Event, other: Coroutine[None, None, None]) -> None:

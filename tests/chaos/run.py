@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import statistics
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 from bot.domain import Exchange
 from bot.turns.records import read_exchange
 from tests.chaos.faults import FAULTS, World
-from tests.chaos.fleet import Crew, fleet
-from tests.chaos.judge import Verdict, judge
+from tests.chaos.fleet import Crew, Server, fleet, server
+from tests.chaos.judge import Recovery, Verdict, judge, recoveries
 from tests.chaos.people import CHANGES, People
-from tests.chaos.recovery import Recovery, recoveries
 from tests.chaos.screens import ENDS, EXTRAS, read_talk
-from tests.chaos.server import Server, server
 from tests.chaos.talks import DiscordTalk, SlackTalk, Talk, answer
-from tests.chaos.traces import keep
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.discord.limits import Limits
 from tests.emulators.model import ModelEmulator
@@ -32,7 +32,6 @@ from tests.support.process import PROCESS_LEASE, discord_variables, slack_variab
 
 ROLES = (("discord", "slack", "worker"), ("discord", "slack", "worker"), ("worker",))
 TALKS = 3  # of each kind on each platform, unless told otherwise
-STARTING = 30.0  # seconds
 # Seconds after the last fault until every answer has to be there: Slack tells of an event for the
 # last time five minutes after it told it first.
 RESTING = 330.0
@@ -40,6 +39,13 @@ RESTING = 330.0
 MENDING = 40 * PROCESS_LEASE  # seconds
 AT_ONCE = 2  # faults
 LONG_APART = 600.0  # seconds from a fault that lasts long to the next one of that kind
+_ADDRESSES = {
+    "discord": "DISCORD_API_URL",
+    "slack": "SLACK_API_URL",
+    "model": "MODEL_URL",
+    "redis": "REDIS_URL",
+}
+_LIMITS = Limits(thread=(1000, 300.0))  # nobody waits for the quota of new threads
 # A fault that has struck so often and had no effect tests nothing.
 _IN_VAIN = 3
 
@@ -52,9 +58,7 @@ class Report:
     the people and the emulators, recoveries are late for that reason.
     """
 
-    turns: int
-    doubled: int
-    changes: Counter[str]
+    people: People
     faults: Counter[str]
     effects: Counter[str]
     recoveries: Sequence[Recovery]
@@ -67,8 +71,8 @@ class Report:
         attended = [one.seconds for one in self.recoveries if one.attended]
         long = 2 * PROCESS_LEASE
         lines = [
-            f"turns {self.turns} · events delivered twice {self.doubled}",
-            " · ".join(f"{change} {self.changes[change]}" for change in CHANGES),
+            f"turns {self.people.turns} · events delivered twice {self.people.doubled}",
+            " · ".join(f"{change} {self.people.changes[change]}" for change in CHANGES),
             " · ".join(f"{end} {counts[end]}" for end in ENDS),
             "besides: " + " · ".join(f"{extra} {counts[extra]}" for extra in EXTRAS),
             *(self._line(name) for name, _ in self.faults.most_common()),
@@ -105,19 +109,18 @@ async def run(
     most: int = -1,
     each: int = TALKS,
     roles: Sequence[Sequence[str]] = ROLES,
-    changes: Sequence[str] = CHANGES,
     traces: Path | None = None,
 ) -> Report:
     """Let faults of these names strike for so long, `pause` seconds apart on average, and judge.
 
-    It is over after `most` faults, if that is sooner. `roles` are those of each process. `changes`
-    are what people do to their questions and the answers. `traces` is a folder for what is left.
+    It is over after `most` faults, if that is sooner. `roles` are those of each process, and
+    `traces` is a folder for what is left.
     """
     rng = random.Random(seed)
     report: Report | None = None
     try:
         async with _world(folder, rng, roles) as world:
-            people = People(_talks(world, each), rng, world.said, world.model.requests, changes)
+            people = People(_talks(world, each), rng, world.said, world.model.requests)
             late: list[float] = []
             watching = asyncio.create_task(_watch_the_loop(late))
             ending = asyncio.Event()
@@ -130,7 +133,7 @@ async def run(
                 watching.cancel()
             report = await _judged(world, people, late)
             if traces:
-                await keep(world, people.talks, traces)
+                await _keep(world, people.talks, traces)
     except AssertionError as error:
         # What the emulators have to say when they end is a part of the judgement.
         if report is None:
@@ -186,9 +189,7 @@ async def _judged(world: World, people: People, late: Sequence[float]) -> Report
     ]
     found = recoveries(asked, world.kills)
     return Report(
-        turns=people.turns,
-        doubled=people.doubled,
-        changes=people.changes,
+        people=people,
         faults=world.done,
         effects=world.effects,
         recoveries=found,
@@ -204,7 +205,7 @@ async def _world(
     async with AsyncExitStack() as stack:
         model = await stack.enter_async_context(ModelEmulator())
         model.answer, model.chunk, model.delay = answer, 12, 0.03
-        discord = await stack.enter_async_context(DiscordEmulator(limits=_many_threads()))
+        discord = await stack.enter_async_context(DiscordEmulator(limits=_LIMITS))
         slack = await stack.enter_async_context(SlackEmulator())
         store = await stack.enter_async_context(server(folder))
         crews: list[Crew] = []
@@ -217,50 +218,23 @@ async def _world(
                     SocketLine(server=store.socket, socket=folder / f"line-{len(crews)}")
                 ),
             }
-            crews.append(Crew(roles, _variables(discord, slack, model, wires), wires))
+            variables = discord_variables(discord, model) | slack_variables(slack, model)
+            for name, variable in _ADDRESSES.items():
+                variables[variable] = wires[name].url
+            crews.append(Crew(roles, variables, wires))
         crew = await stack.enter_async_context(fleet(folder, crews))
-        await asyncio.wait_for(discord.connected.wait(), STARTING)
-        await asyncio.wait_for(slack.connected.wait(), STARTING)
+        await asyncio.wait_for(discord.connected.wait(), 30)
+        await asyncio.wait_for(slack.connected.wait(), 30)
         yield World(rng, crew, store, discord, slack, model, crews)
         # Where the way to the model is cut, the bot asks as if it were another kind of server.
         model.unknown.clear()
 
 
-def _many_threads() -> Limits:
-    """Return limits under which a run does not wait for the quota of new threads."""
-    return Limits(thread=(1000, 300.0))
-
-
-def _variables(
-    discord: DiscordEmulator, slack: SlackEmulator, model: ModelEmulator, wires: dict[str, Line]
-) -> dict[str, str]:
-    return (
-        discord_variables(discord, model)
-        | slack_variables(slack, model)
-        | {
-            "DISCORD_API_URL": wires["discord"].url,
-            "SLACK_API_URL": wires["slack"].url,
-            "MODEL_URL": wires["model"].url,
-            "REDIS_URL": wires["redis"].url,
-        }
-    )
-
-
 def _talks(world: World, each: int) -> list[Callable[[int], Talk]]:
     found: list[Callable[[int], Talk]] = []
     for kind in ("DM", "thread", "joined") * each:
-        found.append(partial(_discord_talk, world.discord, kind))
-        found.append(partial(_slack_talk, world.slack, kind))
+        found += partial(DiscordTalk, world.discord, kind), partial(SlackTalk, world.slack, kind)
     return found
-
-
-def _discord_talk(discord: DiscordEmulator, kind: str, number: int) -> Talk:
-    name = f"D-{kind}-{number}"
-    return DiscordTalk(discord, name, dm=kind == "DM", joined=kind == "joined")
-
-
-def _slack_talk(slack: SlackEmulator, kind: str, number: int) -> Talk:
-    return SlackTalk(slack, f"S-{kind}-{number}", dm=kind == "DM", joined=kind == "joined")
 
 
 async def _rest(world: World, talks: Sequence[Talk]) -> None:
@@ -268,7 +242,7 @@ async def _rest(world: World, talks: Sequence[Talk]) -> None:
     world.heal()
     with suppress(TimeoutError):
         async with asyncio.timeout(RESTING):
-            while not all(map(_is_answered, talks)):
+            while not all(talk.is_answered() and not talk.is_stoppable() for talk in talks):
                 await asyncio.sleep(0.1)
             while await world.server.redis.keys("*mailbox:*"):
                 await asyncio.sleep(0.1)
@@ -278,12 +252,55 @@ async def _rest(world: World, talks: Sequence[Talk]) -> None:
                 await asyncio.sleep(0.1)
 
 
-def _is_answered(talk: Talk) -> bool:
-    return talk.is_answered() and not any(one.startswith("stop") for one in talk.buttons())
-
-
 async def _remembered(store: Server) -> list[list[Exchange]]:
     # Not the edit budget of that name, which Slack's readings of a history have.
     names = await store.redis.keys("parley:{0}:history:*")
     lines = [await store.redis.lrange(name, 0, -1) for name in names]
     return [[read_exchange(str(line)) for line in thread] for thread in lines]
+
+
+async def _keep(world: World, talks: Iterable[Talk], folder: Path) -> None:
+    """Write what each process logged, each call to a platform, each turn's record and each kill.
+
+    Also what was said in each talk and what it shows, and how sessions of Discord went on. Times
+    are monotonic seconds, but for the logs'.
+    """
+    redis = world.server.redis
+    names = sorted(await redis.keys("*turn:*"))
+    turns = [{"key": name, **await redis.hgetall(name)} for name in names]
+    calls = [asdict(call) for call in world.discord.requests]
+    calls += [asdict(call) for call in world.slack.requests]
+    texts = {f"{number:04}.log": text for number, text in enumerate(world.fleet.texts)}
+    texts |= {
+        "calls.jsonl": _lines(sorted(calls, key=itemgetter("at"))),
+        "turns.jsonl": _lines(turns),
+        "talks.jsonl": _lines(map(_talk, talks)),
+        "sessions.jsonl": _lines(map(asdict, world.discord.handshakes)),
+        "kills": "\n".join(map(str, world.kills)),
+    }
+    _write(folder, texts)
+
+
+def _talk(talk: Talk) -> dict[str, Any]:
+    numbers = (*talk.asked, *talk.former, *talk.gone)
+    messages = {number: talk.message_of(number) for number in sorted(numbers)}
+    return {
+        "name": talk.name,
+        "asked": talk.asked,
+        "former": talk.former,
+        "gone": talk.gone,
+        "changed": talk.changed,
+        "remarks": talk.remarks,
+        "messages": messages,
+        "shown": talk.shown(),
+    }
+
+
+def _lines(values: Iterable[dict[Any, Any]]) -> str:
+    return "".join(json.dumps(value, ensure_ascii=False, default=str) + "\n" for value in values)
+
+
+def _write(folder: Path, texts: dict[str, str]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")

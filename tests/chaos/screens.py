@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from bot.reply.draft import BEGINNING_LEFT_OUT, CONTEXT_UNREAD, STOPPED
 from tests.chaos.talks import ANEW, APOLOGIES, Gone, Talk, answer_to, bare
@@ -27,18 +27,9 @@ End = Literal[
 # was, unless it is stopped.
 Extra = Literal["doubled", "stray", "anew", "unended"]
 
-ENDS: tuple[End, ...] = (
-    "whole",
-    "apology",
-    "part and apology",
-    "former and apology",
-    "whole and apology",
-    "stale",
-    "half",
-    "lost",
-)
-EXTRAS: tuple[Extra, ...] = ("doubled", "stray", "anew", "unended")
-ALLOWED: tuple[End, ...] = ("whole", "apology", "part and apology", "former and apology")
+ENDS: tuple[End, ...] = get_args(End)
+EXTRAS: tuple[Extra, ...] = get_args(Extra)
+ALLOWED = ENDS[:4]
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,18 +22,7 @@ from tests.support.waiting import until
 _NUMBER = re.compile(r"question (\d+)")
 _REMARK = re.compile(r"remark (\d+)")
 _BEGINNING = re.compile(r"Answer (\d+)[ :]")
-_WORDS = (
-    "amber",
-    "birch",
-    "cloud",
-    "delta",
-    "ember",
-    "fjord",
-    "grove",
-    "heron",
-    "inlet",
-    "juniper",
-)
+_WORDS = ("amber", "birch", "cloud", "delta", "ember", "fjord", "grove", "heron", "inlet")
 # What may stand in the place of an answer, or below a part of it.
 APOLOGIES = tuple(
     kind.apology
@@ -100,6 +89,7 @@ class Talk:
     gone: dict[int, Gone] = field(default_factory=dict)
     remarks: list[int] = field(default_factory=list)
     changed: dict[int, float] = field(default_factory=dict)
+    _ids: dict[int, str] = field(default_factory=dict)  # of each question's message
     is_joined = False  # whether others speak here, too
 
     async def ask(self, number: int) -> bool:
@@ -139,17 +129,16 @@ class Talk:
         """Return the numbers that a question has had, the newest one last."""
         return [*(old for old, new in self.former.items() if new == number), number]
 
-    def told(self, number: int) -> str:
-        """How the bot was told of a question, in words, as far as is known."""
-        return ""
-
     def shown(self) -> list[str]:
         """What the bot's messages show."""
         return [text for _, text in self._messages()]
 
     def buttons(self) -> list[str]:
         """The names of the buttons below the bot's messages."""
-        raise NotImplementedError
+        return [button for one in self._screen() for button in one.buttons]
+
+    def is_stoppable(self) -> bool:
+        return any(button.startswith("stop") for button in self.buttons())
 
     def is_begun(self) -> bool:
         """Whether something of the newest answer is shown."""
@@ -184,9 +173,13 @@ class Talk:
         """Return the bot's messages, oldest first: their ids and texts."""
         raise NotImplementedError
 
+    def _screen(self) -> Sequence[DiscordShown | SlackShown]:
+        """Return the bot's messages as people see them."""
+        raise NotImplementedError
+
     def message_of(self, number: int) -> str:
         """Return the id of a question's message, which is a part of its turn's id."""
-        raise NotImplementedError
+        return self._ids[number]
 
     async def _edit(self, old: int, new: int) -> None:
         raise NotImplementedError
@@ -196,18 +189,15 @@ class Talk:
 
 
 class DiscordTalk(Talk):
-    """A DM, a thread that a mention opens, or one in which others have begun to speak."""
+    """A "DM", a "thread" that a mention opens, or one in which others spoke, a "joined" one."""
 
-    def __init__(
-        self, discord: DiscordEmulator, name: str, *, dm: bool = False, joined: bool = False
-    ) -> None:
-        super().__init__(name)
+    def __init__(self, discord: DiscordEmulator, kind: str, number: int) -> None:
+        super().__init__(f"D-{kind}-{number}")
+        self.is_joined = kind == "joined"
         self._discord = discord
-        self._person = discord.user(name)
-        self._other = discord.user(f"{name}-other") if joined else ""
-        self._channel = discord.dm(self._person) if dm else ""
-        self._ids: dict[int, str] = {}
-        self.is_joined = joined
+        self._person = discord.user(self.name)
+        self._other = discord.user(f"{self.name}-other") if self.is_joined else ""
+        self._channel = discord.dm(self._person) if kind == "DM" else ""
 
     async def ask(self, number: int) -> bool:
         if self._ids and not await self._is_opened():
@@ -228,14 +218,8 @@ class DiscordTalk(Talk):
         if not self._channel:
             self._channel = await discord.open_thread(message, other, self.name)
 
-    def buttons(self) -> list[str]:
-        return [button for one in self._screen() for button in one.buttons]
-
     def _messages(self) -> list[tuple[str, str]]:
         return [(one.id, one.text) for one in self._screen()]
-
-    def message_of(self, number: int) -> str:
-        return self._ids[number]
 
     async def _edit(self, old: int, new: int) -> None:
         text = self._text(new, first=self._ids[old] == next(iter(self._ids.values())))
@@ -266,33 +250,30 @@ class DiscordTalk(Talk):
 
 
 class SlackTalk(Talk):
-    """A DM, the thread of a mention, or one in which others have begun to speak."""
+    """A "DM", the "thread" of a mention, or one in which others spoke, a "joined" one."""
 
-    def __init__(
-        self, slack: SlackEmulator, name: str, *, dm: bool = False, joined: bool = False
-    ) -> None:
-        super().__init__(name)
+    def __init__(self, slack: SlackEmulator, kind: str, number: int) -> None:
+        super().__init__(f"S-{kind}-{number}")
+        self.is_joined, self._dm = kind == "joined", kind == "DM"
         self._slack = slack
-        self._person = slack.user(name)
-        self._other = slack.user(f"{name}-other") if joined else ""
-        self._channel = slack.dm(self._person) if dm else slack.channel(f"channel-{name.lower()}")
+        self._person = slack.user(self.name)
+        self._other = slack.user(f"{self.name}-other") if self.is_joined else ""
+        channel = f"channel-{self.name.lower()}"
+        self._channel = slack.dm(self._person) if self._dm else slack.channel(channel)
         self._thread: str | None = None
-        self._dm = dm
-        self._ts: dict[int, str] = {}  # of each question
-        self.is_joined = joined
 
     async def ask(self, number: int) -> bool:
         self.asked.append(number)
         said = self._slack.say(
             self._channel, self._person, self._text(number), thread_ts=self._thread
         )
-        self._ts[number] = await said
+        self._ids[number] = await said
         if not self._dm:
-            self._thread = self._thread or self._ts[number]
+            self._thread = self._thread or self._ids[number]
         return True
 
     async def repeat(self) -> None:
-        await self._slack.redeliver(self._ts[self.asked[-1]])
+        await self._slack.redeliver(self._ids[self.asked[-1]])
 
     async def remark(self, number: int) -> None:
         said = self._slack.say(self._channel, self._other, remark(number), thread_ts=self._thread)
@@ -300,23 +281,12 @@ class SlackTalk(Talk):
         self.remarks.append(number)
         self._thread = self._thread or ts
 
-    def told(self, number: int) -> str:
-        tries = [one for one in self._slack.deliveries if one.ts == self._ts[number]]
-        answers = [f"{one.status} {one.body[:40]!r} at {one.at:.1f}" for one in tries]
-        return f"told {len(tries)} times: {', '.join(answers)}"
-
-    def buttons(self) -> list[str]:
-        return [button for one in self._screen() for button in one.buttons]
-
     def _messages(self) -> list[tuple[str, str]]:
         return [(one.ts, one.text) for one in self._screen()]
 
-    def message_of(self, number: int) -> str:
-        return self._ts[number]
-
     async def _edit(self, old: int, new: int) -> None:
-        self._ts[new] = self._ts[old]
-        await self._slack.edit(self._channel, self._ts[new], self._text(new))
+        self._ids[new] = self._ids[old]
+        await self._slack.edit(self._channel, self._ids[new], self._text(new))
 
     async def _delete(self, messages: Sequence[str]) -> None:
         # Slack may tell of it again in minutes; a question that is asked meanwhile comes before.

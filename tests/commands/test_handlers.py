@@ -42,7 +42,7 @@ MODELS = (ModelChoice("org/small", "Small"), ModelChoice("org/large", "Large"))
 
 def commands_of(store: Store) -> tuple[CommandHandlers, NotedIntake]:
     intake = NotedIntake(store, models=MODELS)
-    return CommandHandlers(intake.intake), intake
+    return CommandHandlers(intake), intake
 
 
 async def chosen(intake: NotedIntake, scope: Scope) -> Preferences:

@@ -10,12 +10,11 @@ What all three have in common, so that a test knows its way in each:
 - `requests` are the calls in order, each with `at`, `status` (None without an answer) and
   `limited` (it was answered 429). All recorded times are real monotonic seconds.
 - Discord and Slack tell what a person sees, `screen(channel)`, and when it changed,
-  `timeline(channel)`; the model's `deltas` and a timeline make a `freshness` (timeline.py).
+  `timeline(channel)`; with the model's `deltas` that makes a `freshness` (bench/freshness.py).
 - Discord's and Slack's limits, expiry and retries go by `clock`: advance it instead of sleeping.
 
 A method exists when the bot calls it. To add one: in Discord a handler and its line in routes.py;
 in Slack a handler in its module's `METHODS`, and what it takes and refuses in methods.py; for the
-model a constant in model/dialect.py, a case in model/server.py and the `endpoints` of the servers
-that have it. Where there is an official description, calls and answers are held against it from
-then on.
+model a constant in model/servers.py, with the `endpoints` of the servers that have it. Where there
+is an official description, calls and answers are held against it from then on.
 """

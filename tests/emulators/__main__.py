@@ -19,7 +19,6 @@ import tempfile
 from asyncio.subprocess import Process
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
-from dataclasses import dataclass
 from pathlib import Path
 
 from tests.emulators.discord import DiscordEmulator
@@ -31,6 +30,7 @@ from tests.emulators.play.seat import Seat
 from tests.emulators.play.slack_rooms import SlackRooms
 from tests.emulators.play.stage import LiveStage, PlainStage, Stage
 from tests.emulators.slack import SlackEmulator
+from tests.support.process import discord_variables, slack_variables
 from tests.support.settings import settings_of
 
 _ARRIVAL_SECONDS = 60.0
@@ -39,25 +39,6 @@ _SPEED = 60.0  # characters a second of the emulated model
 _WHAT = "Discord, Slack and a model on this machine, where you play the people"
 # What may stand in a developer's environment for the real platforms, store and model.
 _ELSEWHERE = ("HF_TOKEN", "LOCAL_MODEL_PATH", "MODEL_URL", "REDIS_URL", "SLACK_SIGNING_SECRET")
-
-
-@dataclass(frozen=True, slots=True)
-class _World:
-    """What is emulated; without a model where a real one answers."""
-
-    discord: DiscordEmulator
-    slack: SlackEmulator
-    model: ModelEmulator | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Files:
-    """The script that runs the bot, its settings for another bot, and what is logged."""
-
-    script: Path
-    settings: Path
-    bot_log: Path
-    own_log: Path
 
 
 def main() -> int:
@@ -98,8 +79,6 @@ async def _serve(options: argparse.Namespace) -> int:
     data_dir = Path(os.environ.get("DATA_DIR") or settings_of().data_dir)
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(bot.own_folder(data_dir))
-        names = ("bot.sh", "bot.env", "bot.log", "emulators.log")
-        files = _Files(*(folder / name for name in names))
         discord = await stack.enter_async_context(DiscordEmulator())
         slack = await stack.enter_async_context(SlackEmulator())
         model = None
@@ -114,14 +93,20 @@ async def _serve(options: argparse.Namespace) -> int:
         store = stack.enter_context(
             tempfile.TemporaryDirectory(prefix="parley-", ignore_cleanup_errors=True)
         )
-        world = _World(discord, slack, model)
-        variables = _variables(world, options) | {"DATA_DIR": store, "PORT": "0"}
+        variables = discord_variables(discord, model) | slack_variables(slack, model)
+        variables |= {"DATA_DIR": store, "PORT": "0"}
+        if options.demo_model:
+            variables["MODEL_ID"] = "demo"
+        elif options.model:
+            variables["MODEL_URL"] = options.model
         without = [name for name in _ELSEWHERE if name not in variables]
-        bot.write_script(files.script, variables=variables, without=without, folder=Path(store))
-        bot.write_settings(files.settings, variables=variables)
-        with bot.private(files.own_log):
-            logging.basicConfig(filename=files.own_log, level=logging.WARNING)
-        playing = asyncio.create_task(_play(world, files, options))
+        script, own_log = folder / "bot.sh", folder / "emulators.log"
+        bot.write_script(script, variables=variables, without=without, folder=Path(store))
+        bot.write_settings(folder / "bot.env", variables=variables)
+        with bot.private(own_log):
+            logging.basicConfig(filename=own_log, level=logging.WARNING)
+        rooms = DiscordRooms(discord), SlackRooms(slack)
+        playing = asyncio.create_task(_play(*rooms, model, folder, options))
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             # The second one finds the play waiting for the bot's end, and kills the bot.
             asyncio.get_running_loop().add_signal_handler(number, playing.cancel)
@@ -129,56 +114,47 @@ async def _serve(options: argparse.Namespace) -> int:
         return 0 if playing.cancelled() else playing.result()
 
 
-def _variables(world: _World, options: argparse.Namespace) -> dict[str, str]:
-    variables = {
-        "DISCORD_TOKEN": world.discord.token,
-        "DISCORD_API_URL": world.discord.api_url,
-        "DISCORD_GATEWAY_URL": world.discord.gateway_url,
-        "SLACK_BOT_TOKEN": world.slack.bot_token,
-        "SLACK_APP_TOKEN": world.slack.app_token,
-        "SLACK_API_URL": world.slack.api_url,
-    }
-    if world.model:
-        return variables | {"MODEL_URL": world.model.url, "MODEL_ID": "emulated"}
-    if options.demo_model:
-        return variables | {"MODEL_ID": "demo"}
-    return variables | {"MODEL_URL": options.model}
-
-
-async def _play(world: _World, files: _Files, options: argparse.Namespace) -> int:
+async def _play(
+    discord: DiscordRooms,
+    slack: SlackRooms,
+    model: ModelEmulator | None,
+    folder: Path,
+    options: argparse.Namespace,
+) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # JSON may bring halves of characters, which nothing can encode.
         sys.stdout.reconfigure(errors="replace")
     live = sys.stdin.isatty() and sys.stdout.isatty()
     stage: Stage = LiveStage() if live else PlainStage(sys.stdout)
-    seat = Seat(discord=DiscordRooms(world.discord), slack=SlackRooms(world.slack), stage=stage)
+    seat = Seat(discord=discord, slack=slack, stage=stage)
+    script, log = folder / "bot.sh", folder / "bot.log"
     async with AsyncExitStack() as stack:
         stage.note(_started(options))
         if options.bot:
-            stage.note(f"The bot is starting; its log is {_shown(files.bot_log)}")
-            child = await stack.enter_async_context(bot.run(files.script, log=files.bot_log))
+            stage.note(f"The bot is starting; its log is {_shown(log)}")
+            child = await stack.enter_async_context(bot.run(script, log=log))
             if not await _arrived(seat, child):
-                stage.note(f"The bot did not come:\n{_last_words(files.bot_log)}")
+                last = log.read_text("utf-8", "replace").splitlines()[-_LAST_WORDS:]
+                stage.note("\n".join(["The bot did not come:", *last]))
                 return 1
             stack.callback(stage.note, "The bot is ending.")
             watching = asyncio.create_task(_tell_end(child, seat))
             stack.callback(watching.cancel)
         else:
-            stage.note(f"In another terminal, this runs the bot: sh {_shown(files.script)}")
-            stage.note(f"The settings of a bot of your own are in {_shown(files.settings)}")
+            stage.note(f"In another terminal, this runs the bot: sh {_shown(script)}")
+            stage.note(f"The settings of a bot of your own are in {_shown(folder / 'bot.env')}")
         stage.note(f"You are {seat.person} in {seat.room.title}, and what you type is said there.")
         stage.note("@bot calls the bot; /help tells the rest.")
         stack.callback(stage.leave)
-        await _converse(seat, Commands(seat, world.model), stage.lines(sys.stdin.fileno()))
+        await _converse(seat, Commands(seat, model), stage.lines(sys.stdin.fileno()))
     return 0
 
 
 def _started(options: argparse.Namespace) -> str:
-    if options.model:
-        return f"Discord and Slack are up, on this machine alone; {options.model} answers."
-    if options.demo_model:
-        return "Discord and Slack are up, on this machine alone; the bot's demo model answers."
-    return "Discord, Slack and a model are up, on this machine alone."
+    if not (options.model or options.demo_model):
+        return "Discord, Slack and a model are up, on this machine alone."
+    who = options.model or "the bot's demo model"
+    return f"Discord and Slack are up, on this machine alone; {who} answers."
 
 
 async def _converse(seat: Seat, commands: Commands, lines: AsyncGenerator[str]) -> None:
@@ -219,10 +195,6 @@ async def _arrived(seat: Seat, child: Process) -> bool:
 async def _tell_end(child: Process, seat: Seat) -> None:
     status = await child.wait()
     seat.stage.note(f"The bot has ended, with status {status}.")
-
-
-def _last_words(log: Path) -> str:
-    return "\n".join(log.read_text("utf-8", "replace").splitlines()[-_LAST_WORDS:])
 
 
 def _shown(path: Path) -> str:

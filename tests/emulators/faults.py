@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypedDict, Unpack
 
-How = Literal["status", "drop", "hang", "late"]
+How = Literal["status", "drop", "hang", "late", "reset", "eof", "garbage", "error_event"]
+# What happens to a body on its way.
+_WITHIN = ("eof", "garbage", "error_event")
 
 
 class Terms(TypedDict, total=False):
@@ -23,6 +25,7 @@ class Terms(TypedDict, total=False):
     times: int
     after: int
     gate: asyncio.Event | None
+    at_delta: int | None
 
 
 @dataclass(slots=True)
@@ -33,6 +36,12 @@ class Fault:
     None; "drop" closes the connection without an answer; "hang" never answers; "late" answers
     rightly, `seconds` later. `applied` does the work all the same. `retry_after` is what a 429
     asks the caller to wait, in seconds. Nothing is done before `gate` is set, if there is one.
+
+    A model can do more. With `at_delta` it happens after so many deltas of a stream, or at its end
+    when it has fewer; "status" is then an error within the stream, for its headers are gone.
+    "reset" is a TCP reset. "eof" ends the body in good order but too early; "garbage" sends `body`
+    as a line of the stream, "error_event" as an error within it, the server's own when it is None.
+    These last three open the stream when `at_delta` is None.
     """
 
     call: re.Pattern[str]
@@ -46,6 +55,7 @@ class Fault:
     times: int = 1
     after: int = 0
     gate: asyncio.Event | None = None
+    at_delta: int | None = None
     struck: bool = False
 
     async def opened(self) -> None:
@@ -53,8 +63,10 @@ class Fault:
         if self.gate:
             await self.gate.wait()
 
-    def _waits_for(self, call: str) -> bool:
-        return self.times > 0 and bool(self.call.search(call))
+    @property
+    def at_once(self) -> bool:
+        """Whether it happens before the headers."""
+        return self.how not in _WITHIN and self.at_delta is None
 
 
 @dataclass(slots=True)
@@ -75,7 +87,7 @@ class Faults:
 
     def strike(self, call: str) -> Fault | None:
         """Return what is wrong with the call that comes now, and count it; None: it goes well."""
-        waiting = [fault for fault in self.waiting if fault._waits_for(call)]
+        waiting = [it for it in self.waiting if it.times > 0 and it.call.search(call)]
         for fault in waiting:
             if fault.after <= 0:
                 fault.times -= 1

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
+from tests.emulators.serving import served
+
 
 @dataclass(eq=False)
 class HubEmulator:
@@ -87,13 +89,8 @@ async def hub() -> AsyncIterator[HubEmulator]:
     app.router.add_route("*", r"/{repo:[^/]+/[^/]+}/resolve/main/{file:.+}", emulator.serve)
     app.router.add_get(r"/api/models/{repo:[^/]+/[^/]+}", emulator.list_files)
     app.router.add_get("/api/agent-harnesses", emulator.list_agents)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    emulator.url = "http://{}:{}".format(*runner.addresses[0][:2])
-    try:
-        yield emulator
-    finally:
-        emulator.hangs = emulator.stalls = False
-        await runner.cleanup()
+    async with served(app) as emulator.url:
+        try:
+            yield emulator
+        finally:
+            emulator.hangs = emulator.stalls = False

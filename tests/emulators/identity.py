@@ -7,6 +7,7 @@ import functools
 import hashlib
 import secrets
 import time
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
@@ -14,6 +15,8 @@ from urllib.parse import urlencode
 from aiohttp import web
 from joserfc import jwt
 from joserfc.jwk import KeySet, RSAKey
+
+from tests.emulators.serving import served
 
 CLIENT_ID, CLIENT_SECRET = "parley", "a-secret-of-two:parts+more"
 
@@ -43,7 +46,8 @@ class IdentityProvider:
     violations: list[str] = field(default_factory=list)
     key_requests: int = 0
     _codes: dict[str, dict[str, str]] = field(default_factory=dict)
-    _runner: web.AppRunner | None = None
+    url: str = ""
+    _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     async def __aenter__(self) -> IdentityProvider:
         app = web.Application()
@@ -51,21 +55,12 @@ class IdentityProvider:
         app.router.add_get("/authorize", self._authorize)
         app.router.add_post("/token", self._token)
         app.router.add_get("/keys", self._keys)
-        self._runner = web.AppRunner(app)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        self.url = await self._stack.enter_async_context(served(app))
         self.issuer = self.url
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        assert self._runner
-        await self._runner.cleanup()
-
-    @property
-    def url(self) -> str:
-        assert self._runner
-        host, port = self._runner.addresses[0][:2]
-        return f"http://{host}:{port}"
+        await self._stack.aclose()
 
     def variables(self, home: str) -> dict[str, str]:
         """Return the variables of a page at this address, which is registered here."""

@@ -27,7 +27,7 @@ def said(text: str, facts: Facts = MENTION, *, number: int = 1) -> Received:
 
 
 def intake_of(store: Store, access: AccessRules | None = None) -> Intake:
-    return NotedIntake(store, access=access).intake
+    return NotedIntake(store, access=access)
 
 
 async def choose(intake: Intake, scope: Scope, **chosen: Json) -> None:

@@ -212,7 +212,7 @@ class TestFailures:
             with pytest.raises(MessageGone):
                 await surface.edit(message, page("Because of", last=True))
 
-    async def test_who_writes_too_much_is_told_how_long_to_wait(
+    async def test_a_write_above_the_limit_is_refused_with_the_seconds_to_wait(
         self, peopled: PeopledHarness, store: Store
     ) -> None:
         turn = await peopled.ask()

@@ -10,8 +10,7 @@ import sys
 import termios
 from pathlib import Path
 
-from tests.support.process import ROOT
-from tests.support.terminal import at_terminal
+from tests.support.process import ROOT, at_terminal
 
 
 def test_ctrl_c_at_a_secret_keeps_the_file_and_gives_the_echo_back(tmp_path: Path) -> None:

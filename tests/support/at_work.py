@@ -35,10 +35,7 @@ LEASE = 0.5  # seconds
 KEEP = 60.0  # seconds
 LIMITS = Limits(waiting_per_thread=50, waiting_per_person=50, waiting=100, running_per_person=10)
 POLICY = WorkPolicy(
-    longest_read=0.05,
-    store_pause=0.05,
-    repair_retry=Backoff(0.05, 60.0),
-    save_leases=0.3,
+    longest_read=0.05, store_pause=0.05, repair_retry=Backoff(0.05, 60.0), save_leases=0.3
 )
 WORDS = [f"word{number} " for number in range(30)]
 

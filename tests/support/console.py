@@ -25,7 +25,7 @@ from bot.errors import StoreUnavailable, ThreadBusy
 from bot.store import Store, connect
 from bot.turns.standings import TurnRecord
 from tests.support.fakes import FakeQueue
-from tests.support.terminal import at_terminal
+from tests.support.process import at_terminal
 
 # What the worker shows, state by state; the last is final.
 ANSWERS: dict[str, Sequence[str]] = {

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Any
 
 from adapters.discord.gateway.listen import Shards
 from adapters.discord.platform import DiscordPlatform, connect
@@ -18,14 +19,7 @@ from bot.intake.intake import Intake
 from bot.reply.edit_budget import EditBudgets
 from bot.store import Store
 from tests.emulators.discord import DiscordEmulator, GatewayRules
-from tests.support.fakes import (
-    EmptyStore,
-    FakeQueue,
-    NoLimits,
-    NotedIntake,
-    RefusingStore,
-    door,
-)
+from tests.support.fakes import EmptyStore, FakeQueue, NoLimits, NotedIntake, RefusingStore, door
 from tests.support.waiting import until
 
 FAST = GatewayRules(identify_seconds=0.0)
@@ -63,18 +57,11 @@ async def logged_in(
 
 @asynccontextmanager
 async def listening(
-    emulator: DiscordEmulator,
-    intake: Intake | FakeQueue | NotedIntake,
-    *,
-    threads: bool = True,
-    tuning: Tuning | None = None,
-    leaves_other_servers: bool = False,
+    emulator: DiscordEmulator, intake: Intake | FakeQueue, **options: Any
 ) -> AsyncIterator[DiscordPlatform]:
-    leaving = leaves_other_servers
+    """Listen without a store; the options are those of `logged_in`."""
     async with (
-        logged_in(
-            emulator, threads=threads, tuning=tuning, leaves_other_servers=leaving
-        ) as platform,
+        logged_in(emulator, **options) as platform,
         running(platform.listen(door(intake), store=EmptyStore())),
     ):
         await until(emulator.connected.is_set)
@@ -119,7 +106,7 @@ def snowflake_of(moment: float) -> int:
 @asynccontextmanager
 async def running_process(
     emulator: DiscordEmulator,
-    intake: Intake | FakeQueue | NotedIntake,
+    intake: Intake | FakeQueue,
     store: Store,
     *,
     shards: Shards | None = None,

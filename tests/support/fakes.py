@@ -4,14 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import (
-    AsyncGenerator,
-    AsyncIterator,
-    Callable,
-    Collection,
-    Mapping,
-    Sequence,
-)
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from copy import copy
 from dataclasses import dataclass, field
@@ -40,14 +33,7 @@ from bot.domain import (
     ThreadKey,
     Turn,
 )
-from bot.errors import (
-    MessageGone,
-    ModelError,
-    Refused,
-    StoreUnavailable,
-    SurfaceError,
-    WriteFailed,
-)
+from bot.errors import MessageGone, ModelError, Refused, StoreUnavailable, SurfaceError, WriteFailed
 from bot.intake.access import AccessControl
 from bot.intake.addressed import Facts
 from bot.intake.intake import Admitted, Ignored, Intake, Outcome, Received, Stopped
@@ -304,51 +290,6 @@ class FakePreferences:
         return model
 
 
-class FakeHistory:
-    """Keeps names and messages in memory, and no exchanges."""
-
-    def __init__(self, queue: FakeQueue) -> None:
-        self._queue = queue
-        self.exchanges: list[Exchange] = []
-        self.named: list[tuple[ThreadKey, Person]] = []
-        self.kept: dict[str, ContextMessage] = {}
-
-    async def read(self, thread: ThreadKey) -> list[Exchange]:
-        return self.exchanges
-
-    async def ratings(self, thread: ThreadKey, person_id: str) -> dict[str, str]:
-        return {}
-
-    async def save_name(self, thread: ThreadKey, person: Person) -> None:
-        self._queue.fail()
-        self.named.append((thread, person))
-
-    async def keep_message(self, name: str, message: ContextMessage) -> None:
-        self._queue.fail()
-        self.kept[name] = message
-
-    async def kept_message(self, name: str) -> ContextMessage | None:
-        self._queue.fail()
-        return self.kept.get(name)
-
-
-class FakeForgetting:
-    """Forgets people at once, or never if not `is_quick`."""
-
-    def __init__(self, queue: FakeQueue) -> None:
-        self._queue = queue
-        self.people: list[str] = []
-        self.is_quick = True
-
-    async def begin(self, name: str) -> None:
-        self._queue.fail()
-        self.people.append(name.rpartition(":")[2])
-
-    async def is_done(self, name: str) -> bool:
-        self._queue.fail()
-        return self.is_quick
-
-
 class FakeQueue:
     """Remembers in memory what it was asked; `refuses` is raised instead, as long as it stands.
 
@@ -361,8 +302,11 @@ class FakeQueue:
     def __init__(
         self, *, preferences: PreferenceStore | None = None, access: AccessRules | None = None
     ) -> None:
-        self.history = FakeHistory(self)
-        self.forgetting = FakeForgetting(self)
+        self.exchanges: list[Exchange] = []
+        self.named: list[tuple[ThreadKey, Person]] = []
+        self.kept: dict[str, ContextMessage] = {}
+        self.people: list[str] = []  # who was forgotten; at once, or never if not `is_quick`
+        self.is_quick = True
         self.refuses: Exception | None = None
         self.refusals = 0
         self.is_full: Exception | None = None
@@ -382,17 +326,15 @@ class FakeQueue:
         self.pressed: list[tuple[str, str, str]] = []
         self.pressed_at: list[Place | None] = []
         self.forgotten: list[str] = []
-        self.forgotten_messages: list[str] = []
         self.forgets = 0
         self.resets: list[ThreadKey] = []
         self.handled: set[str] = set()
         self.threads: dict[str, ThreadKey] = {}
         self.speakers: dict[ThreadKey, set[str]] = {}
-        self.warned: set[str] = set()
         # What the intake asks of the queue, the history and the preferences is all here.
         self.intake = Intake(
             queue=cast("TurnQueue", self),
-            history=cast("History", self.history),
+            history=cast("History", self),
             preferences=preferences or cast("PreferenceStore", FakePreferences()),
             access=access or AccessRules(),
         )
@@ -401,7 +343,7 @@ class FakeQueue:
     def leases(self) -> FakeQueue:
         return self
 
-    changes = lookup = leases
+    changes = lookup = history = forgetting = leases
 
     @property
     def access(self) -> AccessControl:
@@ -451,11 +393,6 @@ class FakeQueue:
 
     def note_away(self, error: StoreUnavailable) -> None:
         """Go on."""
-
-    async def claim_refusal_notice(self, platform: str, person: Person) -> bool:
-        is_first = person.id not in self.warned
-        self.warned.add(person.id)
-        return is_first
 
     async def usage(self, thread: ThreadKey, person: Person, quota: Quota) -> Usage:
         return Usage(2, 1234, 1234, quota, 3600.0)
@@ -512,17 +449,36 @@ class FakeQueue:
         await self.open.wait()
         self.resets.append(thread)
 
-    async def forget(
-        self,
-        *turn_ids: str,
-        asked_at: float | None = None,
-        platform: str = "",
-        messages: Sequence[str] = (),
-    ) -> None:
+    async def forget(self, *turn_ids: str, **_: object) -> None:
         self.fail()
         self.forgets += 1
         self.forgotten += turn_ids
-        self.forgotten_messages += messages
+
+    async def read(self, thread: ThreadKey) -> list[Exchange]:
+        return self.exchanges
+
+    async def ratings(self, thread: ThreadKey, person_id: str) -> dict[str, str]:
+        return {}
+
+    async def save_name(self, thread: ThreadKey, person: Person) -> None:
+        self.fail()
+        self.named.append((thread, person))
+
+    async def keep_message(self, name: str, message: ContextMessage) -> None:
+        self.fail()
+        self.kept[name] = message
+
+    async def kept_message(self, name: str) -> ContextMessage | None:
+        self.fail()
+        return self.kept.get(name)
+
+    async def begin(self, name: str) -> None:
+        self.fail()
+        self.people.append(name.rpartition(":")[2])
+
+    async def is_done(self, name: str) -> bool:
+        self.fail()
+        return self.is_quick
 
     async def note_handled(self, event_id: str) -> None:
         self.handled.add(event_id)
@@ -541,7 +497,7 @@ class FakeQueue:
             raise copy(self.refuses)
 
 
-class NotedIntake:
+class NotedIntake(Intake):
     """A real intake that notes the turns that were new, and the messages that it received.
 
     `stopped` has the ids of the messages that were a stop.
@@ -562,12 +518,11 @@ class NotedIntake:
             lease_seconds=60,
             keep_seconds=60,
         )
-        self.preferences = PreferenceStore(store=store, models=models, max_tokens=1024)
-        self._real = Intake(
+        super().__init__(
             queue=self.queue,
             history=History(store=store, keep_seconds=60),
             follow=follow,
-            preferences=self.preferences,
+            preferences=PreferenceStore(store=store, models=models, max_tokens=1024),
             access=access or AccessRules(),
         )
         self.turns: list[Turn] = []
@@ -575,36 +530,19 @@ class NotedIntake:
         self.judged: list[Facts] = []
 
     @property
-    def intake(self) -> Intake:
-        # It has all that a real one has.
-        return cast("Intake", self)
-
-    @property
     def texts(self) -> list[str]:
         return [turn.text for turn in self.turns]
 
     async def receive(self, received: Received) -> Outcome:
-        outcome = await self._real.receive(received)
+        outcome = await super().receive(received)
         if isinstance(outcome, Stopped):
             self.stopped.append(received.turn.id)
         elif received.facts:
             self.judged.append(received.facts)
-        if isinstance(outcome, Admitted):
-            self._note(outcome.turn)
+        known = {turn.id for turn in self.turns}
+        if isinstance(outcome, Admitted) and outcome.turn.id not in known:
+            self.turns.append(outcome.turn)
         return outcome
-
-    async def ask(self, turn: Turn) -> bool:
-        is_new = await self._real.ask(turn)
-        if is_new:
-            self._note(turn)
-        return is_new
-
-    def _note(self, turn: Turn) -> None:
-        if turn.id not in [known.id for known in self.turns]:
-            self.turns.append(turn)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._real, name)
 
 
 async def is_for_bot(intake: Intake, facts: Facts, thread: ThreadKey, person: Person) -> bool:
@@ -614,7 +552,7 @@ async def is_for_bot(intake: Intake, facts: Facts, thread: ThreadKey, person: Pe
     return isinstance(outcome, Refused) or outcome == Ignored("it says nothing")
 
 
-def door(of: Intake | FakeQueue | NotedIntake) -> Intake:
+def door(of: Intake | FakeQueue) -> Intake:
     """Return what a platform listens for."""
     return of if isinstance(of, Intake) else of.intake
 

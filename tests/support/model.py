@@ -75,10 +75,7 @@ async def open_model(
 ) -> AsyncIterator[OneAttempt]:
     """Open a model; without `base_url` at Hugging Face's router."""
     server = ModelServer(
-        url=base_url or ROUTER,
-        key=api_key or "-",
-        model=model,
-        own=own and base_url is not None,
+        url=base_url or ROUTER, key=api_key or "-", model=model, own=own and base_url is not None
     )
     async with connect(
         server, connect_timeout=connect_timeout, stream_bytes=stream_bytes
@@ -115,8 +112,5 @@ async def open_retrying(
             )
             models.append((await stack.enter_async_context(opening)).endpoint)
         yield RetryingModel(
-            models=models,
-            policy=policy,
-            total_timeout=total,
-            stopping=stopping or asyncio.Event(),
+            models=models, policy=policy, total_timeout=total, stopping=stopping or asyncio.Event()
         )

@@ -112,6 +112,7 @@ async def _collect(process: asyncio.subprocess.Process, log: bytearray) -> None:
 
 async def have_counted(running: BotProcess, metric: str, wanted: float) -> None:
     """Return when a counter of the process, over all its labels, is what is wanted."""
+
     async with asyncio.timeout(60):
         while await counted(running, metric) != wanted:
             await asyncio.sleep(0.05)
@@ -150,6 +151,20 @@ async def python(
         if process.returncode is None:
             process.kill()
         await process.wait()
+
+
+def at_terminal(*command: str) -> list[str]:
+    """Return the command for a session of its own, at the terminal that is its standard input.
+
+    Only there Ctrl-C is a signal.
+    """
+    begin = (
+        "import os, sys\n"
+        "os.setsid()\n"
+        "os.close(os.open(os.ttyname(0), os.O_RDWR))\n"
+        "os.execv(sys.argv[1], sys.argv[1:])\n"
+    )
+    return [sys.executable, "-IS", "-c", begin, *command]
 
 
 def alive(pid: int) -> bool:
@@ -229,59 +244,21 @@ async def remembered(store: Store) -> list[Exchange]:
     return found
 
 
-class Way:
-    """One way to talk to the bot: `ask`, then `ask` again in the same conversation."""
+class InDiscord:
+    """A way to talk to the bot: `ask`, then `ask` again in the same conversation.
 
-    said: str  # the id of the newest question, where it is a message
+    `said` is the id of the newest question, where it is a message.
+    """
+
+    discord: DiscordEmulator
+    person: str
+    said: str
 
     async def ask(self, text: str) -> None:
         raise NotImplementedError
 
-    async def edit(self, text: str) -> None:
-        """Change the newest question."""
-        raise NotImplementedError
-
-    async def delete(self) -> None:
-        """Delete the newest question."""
-        raise NotImplementedError
-
-    async def redeliver(self) -> None:
-        """Let the platform tell once more of the newest question."""
-        raise NotImplementedError
-
-    async def delete_answer(self) -> None:
-        """Delete the bot's newest message."""
-        raise NotImplementedError
-
-    def answers(self) -> Sequence[tuple[str, list[str]]]:
-        """What the bot's messages in this conversation show, each with all that it has shown."""
-        raise NotImplementedError
-
-    def finals(self) -> list[str]:
-        return [text for text, _ in self.answers()]
-
-    def buttons(self) -> Sequence[tuple[str, str]]:
-        """The bot's messages in this conversation that have a button, each with its id."""
-        raise NotImplementedError
-
-    async def press(self) -> None:
-        """Press the newest button, as the person who asked."""
-        raise NotImplementedError
-
-
-def shows(way: Way, *texts: str) -> bool:
-    return way.finals() == list(texts)
-
-
-def offers_another(way: Way) -> bool:
-    return any(button.startswith("regenerate") for _, button in way.buttons())
-
-
-class InDiscord(Way):
-    discord: DiscordEmulator
-    person: str
-
     def shown(self) -> list[DiscordShown]:
+        """What the bot's messages in this conversation show."""
         raise NotImplementedError
 
     async def edit(self, text: str) -> None:
@@ -297,7 +274,11 @@ class InDiscord(Way):
         await self.discord.delete(self.shown()[-1].id)
 
     def answers(self) -> list[tuple[str, list[str]]]:
+        """What each message shows, with all that it has shown."""
         return [(one.text, self.discord.states(one.id)) for one in self.shown()]
+
+    def finals(self) -> list[str]:
+        return [text for text, _ in self.answers()]
 
     def buttons(self) -> list[tuple[str, str]]:
         return [(one.id, button) for one in self.shown() for button in one.buttons]
@@ -366,11 +347,17 @@ def _of_discord(discord: DiscordEmulator, channel: str) -> list[DiscordShown]:
     return [one for one in discord.screen(channel) if one.author_id == discord.bot_id]
 
 
-class InSlack(Way):
+class InSlack:
+    """As in Discord."""
+
     slack: SlackEmulator
     person: str
+    said: str
     channel: str
     question: str | None = None
+
+    async def ask(self, text: str) -> None:
+        raise NotImplementedError
 
     async def edit(self, text: str) -> None:
         await self.slack.edit(self.channel, self.said, text)
@@ -393,6 +380,9 @@ class InSlack(Way):
 
     def answers(self) -> list[tuple[str, list[str]]]:
         return [(one.text, self.slack.states(self.channel, one.ts)) for one in self.shown()]
+
+    def finals(self) -> list[str]:
+        return [text for text, _ in self.answers()]
 
     def buttons(self) -> list[tuple[str, str]]:
         return [(one.ts, button) for one in self.shown() for button in one.buttons]
@@ -439,3 +429,14 @@ class SlackSlash(SlackMention):
             return
         await self.slack.slash(self.channel, self.person, "/ask", text)
         self.question = self.slack.screen(self.channel)[-1].ts
+
+
+Way = InDiscord | InSlack
+
+
+def shows(way: Way, *texts: str) -> bool:
+    return way.finals() == list(texts)
+
+
+def offers_another(way: Way) -> bool:
+    return any(button.startswith("regenerate") for _, button in way.buttons())

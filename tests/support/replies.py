@@ -84,9 +84,7 @@ def make_reply(
     )
 
 
-async def spoken(
-    *parts: Delta | float | Callable[[], object] | Exception,
-) -> AsyncGenerator[Delta]:
+async def spoken(*parts: Delta | float | Callable[[], object] | Exception) -> AsyncGenerator[Delta]:
     """Yield deltas, with seconds of silence between, or silence until a condition holds."""
     for part in parts:
         if isinstance(part, Exception):

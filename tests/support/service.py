@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from bot.app.platforms import load_settings
 from bot.app.service import DRAIN_SECONDS, choose_roles, serve
@@ -56,10 +57,7 @@ def make_settings(store: Store, variables: Mapping[str, str]) -> Settings:
 
 @asynccontextmanager
 async def starting(
-    store: Store,
-    *roles: str,
-    variables: Mapping[str, str],
-    drain_seconds: float = DRAIN_SECONDS,
+    store: Store, *roles: str, variables: Mapping[str, str], drain_seconds: float = DRAIN_SECONDS
 ) -> AsyncIterator[Service]:
     """Start serving; at the end of the block the service is stopped and its error raised."""
     settings = make_settings(store, variables)
@@ -99,14 +97,9 @@ async def starting(
 
 
 @asynccontextmanager
-async def serving(
-    store: Store,
-    *roles: str,
-    variables: Mapping[str, str],
-    drain_seconds: float = DRAIN_SECONDS,
-) -> AsyncIterator[Service]:
+async def serving(store: Store, *roles: str, **options: Any) -> AsyncIterator[Service]:
     """Serve until the end of the block, which begins when the start is complete."""
-    async with starting(store, *roles, variables=variables, drain_seconds=drain_seconds) as service:
+    async with starting(store, *roles, **options) as service:
         await until(lambda: service.address or service.task.done(), why=service.text)
         yield service
 

@@ -1,30 +1,28 @@
-"""Slack's own libraries, and raw HTTP, against the Slack emulator."""
+"""Slack's own client, and raw HTTP, against the Slack emulator."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import re
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
+from urllib.parse import parse_qsl
 
 import aiohttp
 import pytest
 from aiohttp import web
-from slack_bolt.adapter.socket_mode.aiohttp import AsyncSocketModeHandler
-from slack_bolt.app.async_app import AsyncApp
 from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 from slack_sdk.web.async_slack_response import AsyncSlackResponse
 
 from tests.emulators.clock import Clock
+from tests.emulators.serving import served
 from tests.emulators.slack import SlackEmulator
 from tests.emulators.slack.methods import METHODS
 from tests.emulators.slack.payload import Payload
 
-TRANSPORTS = pytest.mark.parametrize("transport", ["socket", "http"])
 EVERY_SCOPE = frozenset(scope for method in METHODS.values() for scope in method.scopes)
 QUIET: Payload = {"unfurl_links": False, "unfurl_media": False}
 STOP: Payload = {
@@ -42,71 +40,41 @@ class StillClock(Clock):
         return self._ahead
 
 
-@dataclass
-class SlackBot:
-    """A bolt app that keeps what it hears; with `deaf` it refuses every event."""
-
-    app: AsyncApp
-    heard: list[Payload] = field(default_factory=list)
-    deaf: bool = False
-
-    def all_events(self) -> list[Payload]:
-        bodies = [body.get("event") for body in self.heard]
-        return [event for event in bodies if isinstance(event, dict)]
-
-    def events(self, kind: str) -> list[Payload]:
-        """In the order in which they happened: bolt hears each in a task of its own."""
-        events = [event for event in self.all_events() if event["type"] == kind]
-        return sorted(events, key=lambda event: str(event.get("event_ts", "")))
-
-
-@asynccontextmanager
-async def bolt(slack: SlackEmulator, transport: str = "socket") -> AsyncIterator[SlackBot]:
-    """Run an unmodified bolt app against the emulator."""
-    client = AsyncWebClient(slack.bot_token, base_url=slack.api_url)
-    app = AsyncApp(
-        client=client,
-        signing_secret=slack.signing_secret,
-        process_before_response=True,
-        ignoring_self_events_enabled=False,
-    )
-    bot = SlackBot(app)
-
-    @app.event(re.compile(".*"))
-    async def hear(body: Payload) -> None:
-        bot.heard.append(body)
-        if bot.deaf:
-            raise ConnectionError
-
-    async with AsyncExitStack() as stack:
-        if transport == "socket":
-            handler = AsyncSocketModeHandler(app, slack.app_token, ping_interval=0.1)
-            await handler.connect_async()  # type: ignore[no-untyped-call]
-            stack.push_async_callback(handler.close_async)
-            await asyncio.wait_for(slack.connected.wait(), 30)
-        else:
-            await slack.verify(await served(app.web_app(), stack) + "slack/events")
-        yield bot
-
-
 class Endpoint:
-    """An app's Request URL without any library; it returns challenges and keeps what it is told.
+    """An app's Request URL without any library: `told` is what it is told, with the headers.
 
-    `status` and `headers` are what it answers otherwise, after `seconds`.
+    It returns challenges; to all else it answers with `status` and `reply`, after `seconds`.
     """
 
     def __init__(self) -> None:
         self.status, self.seconds = 200, 0.0
-        self.headers: dict[str, str] = {}
-        self.told: list[tuple[Mapping[str, str], bytes]] = []
+        self.reply: Payload = {}
+        self.told: list[tuple[Mapping[str, str], Payload]] = []
+
+    @property
+    def last(self) -> Payload:
+        return self.told[-1][1]
+
+    def events(self, *kinds: str) -> list[Payload]:
+        """The events, of these kinds alone if any are named, in the order of what they tell of."""
+        bodies = [body.get("event") for _, body in self.told]
+        events = [one for one in bodies if isinstance(one, dict)]
+        found = [one for one in events if not kinds or one["type"] in kinds]
+        return sorted(found, key=lambda one: str(one.get("event_ts", "")))
 
     async def answer(self, request: web.Request) -> web.Response:
-        body = await request.read()
-        if b"url_verification" in body:
-            return web.json_response({"challenge": json.loads(body)["challenge"]})
+        body = _read(await request.text())
+        if "challenge" in body:
+            return web.json_response({"challenge": body["challenge"]})
         self.told.append((request.headers, body))
         await asyncio.sleep(self.seconds)
-        return web.Response(status=self.status, headers=self.headers)
+        return web.Response(status=self.status, text=json.dumps(self.reply) if self.reply else "")
+
+
+def _read(body: str) -> Payload:
+    fields: Payload = json.loads(body) if body.startswith("{") else dict(parse_qsl(body))
+    payload = fields.get("payload")
+    return json.loads(payload) if isinstance(payload, str) else fields
 
 
 @asynccontextmanager
@@ -114,8 +82,8 @@ async def endpoint(slack: SlackEmulator) -> AsyncIterator[Endpoint]:
     """Let the emulator deliver by HTTP to an app without any library."""
     app, told = web.Application(), Endpoint()
     app.router.add_post("/", told.answer)
-    async with AsyncExitStack() as stack:
-        await slack.verify(await served(app, stack))
+    async with served(app) as url:
+        await slack.verify(url)
         yield told
 
 
@@ -132,14 +100,6 @@ async def socket(slack: SlackEmulator) -> AsyncIterator[aiohttp.ClientWebSocketR
             yield connection
 
 
-async def served(app: web.Application, stack: AsyncExitStack) -> str:
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    return f"http://127.0.0.1:{runner.addresses[0][1]}/"
-
-
 @asynccontextmanager
 async def writer(slack: SlackEmulator, token: str | None = None) -> AsyncIterator[AsyncWebClient]:
     """Open slack-sdk's client on one session, with the first workspace's token or another."""
@@ -147,24 +107,10 @@ async def writer(slack: SlackEmulator, token: str | None = None) -> AsyncIterato
         yield AsyncWebClient(token or slack.bot_token, base_url=slack.api_url, session=session)
 
 
-async def post(
-    client: AsyncWebClient,
-    channel: str,
-    text: str,
-    *,
-    blocks: list[Payload] | None = None,
-    thread_ts: str | None = None,
-) -> str:
+async def post(client: AsyncWebClient, channel: str, text: str, **more: Any) -> str:
     """Post without previews and return the message's ts."""
-    posted = await client.chat_postMessage(
-        channel=channel,
-        text=text,
-        blocks=blocks,
-        thread_ts=thread_ts,
-        unfurl_links=False,
-        unfurl_media=False,
-    )
-    return str(posted["ts"])
+    said = {"channel": channel, "text": text, **QUIET, **more}
+    return str((await client.chat_postMessage(**said))["ts"])
 
 
 async def refused(
@@ -220,13 +166,6 @@ class Talk:
         """Call a method and return the error."""
         return str((await self.call(method, **args)).get("error"))
 
-    async def form(self, method: str, args: Mapping[str, str]) -> Payload:
-        """Call a method with a form and return the whole answer."""
-        data = {**args, "token": self.slack.bot_token}
-        async with self.session.post(self.slack.api_url + method, data=data) as response:
-            answer: Payload = await response.json()
-            return answer
-
     @property
     def place(self) -> Payload:
         """What a stream needs in a channel."""
@@ -261,14 +200,3 @@ async def talk(slack: SlackEmulator | None = None) -> AsyncIterator[Talk]:
         ann = running.user("Ann")
         asked = await running.say(running.channel_id, ann, "hello?")
         yield Talk(running, session, running.channel_id, ann, asked)
-
-
-async def stream(client: AsyncWebClient, slack: SlackEmulator, ann: str, asked: str) -> str:
-    started = await client.chat_startStream(
-        channel=slack.channel_id,
-        thread_ts=asked,
-        recipient_user_id=ann,
-        recipient_team_id=slack.team_id,
-        **said("One"),  # type: ignore[arg-type]
-    )
-    return str(started["ts"])

@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import aiohttp
 import pytest
@@ -28,9 +28,10 @@ from bot.store import Store
 from bot.turns.queue import TurnQueue
 from bot.turns.records import History
 from bot.turns.script import Limits as QueueLimits
+from tests.emulators.serving import served
 from tests.emulators.slack import SlackEmulator
 from tests.emulators.slack.rates import Rate, per_minute
-from tests.support.fakes import EmptyStore, FakeQueue, NoLimits, NotedIntake, door
+from tests.support.fakes import EmptyStore, FakeQueue, NoLimits, door
 from tests.support.waiting import until
 
 Transport = Literal["socket", "http"]
@@ -88,16 +89,18 @@ async def joined(
 @asynccontextmanager
 async def hearing(
     slack: SlackEmulator,
-    intake: Intake | FakeQueue | NotedIntake,
+    intake: Intake | FakeQueue,
     transport: Transport = "socket",
     *,
     store: Store | None = None,
-    budgets: EditBudgets | None = None,
-    limits: Limits = LIMITS,
     sockets: int = 2,
+    **options: Any,
 ) -> AsyncIterator[SlackPlatform]:
-    """Receive events, by so many sockets, until the block ends like a process at SIGTERM."""
-    async with joined(slack, budgets=budgets, limits=limits) as platform:
+    """Receive events, by so many sockets, until the block ends like a process at SIGTERM.
+
+    The options are those of `joined`.
+    """
+    async with joined(slack, **options) as platform:
         if transport == "http":
             async with serving(platform.handler(door(intake))) as url:
                 await slack.verify(url)
@@ -132,13 +135,8 @@ async def serving(
     """The address of a server where everything goes to this handler."""
     app = web.Application()
     app.router.add_post("/{path:.*}", handler)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2, auto_decompress=False)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}/"
-    finally:
-        await runner.cleanup()
+    async with served(app, auto_decompress=False) as url:
+        yield f"{url}/"
 
 
 def make_intake(store: Store) -> Intake:
@@ -221,16 +219,11 @@ def quiet(*, unlisted: bool = False, rates: dict[str, Rate] | None = None) -> Sl
 
 
 def listening(
-    slack: SlackEmulator,
-    intake: FakeQueue,
-    store: Store,
-    *,
-    budgets: EditBudgets | None = None,
-    limits: Limits = LIMITS,
+    slack: SlackEmulator, intake: FakeQueue, store: Store, **options: Any
 ) -> AbstractAsyncContextManager[object]:
     """Listen like a process of its own, with budgets that all processes share."""
-    budgets = budgets or EditBudgets(store=store)
-    return hearing(slack, intake, store=store, budgets=budgets, limits=limits)
+    options = {"budgets": EditBudgets(store=store)} | options
+    return hearing(slack, intake, store=store, **options)
 
 
 async def used(store: Store, *conversations: tuple[str, str]) -> None:

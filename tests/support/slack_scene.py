@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from adapters.slack.limits import Limits
 from adapters.slack.platform import SlackPlatform
@@ -86,18 +87,10 @@ class Scene:
         await self.slack.stop(self.slack.channel_id, thread, self.turn.person.id)
 
     async def answer(
-        self,
-        store: Store,
-        deltas: Sequence[str],
-        *,
-        pause: float = 0.01,
-        message_ids: Sequence[str] = (),
-        older: str = "",
-        patience: float = 5.0,
-        purpose: Purpose = Purpose.ANSWER,
+        self, store: Store, deltas: Sequence[str], *, pause: float = 0.01, **options: Any
     ) -> None:
-        said = FakeModel(deltas, pause=pause).stream([])
-        await self.stream(store, said, message_ids, older, patience=patience, purpose=purpose)
+        """Answer with deltas so many seconds apart; the options are those of `stream`."""
+        await self.stream(store, FakeModel(deltas, pause=pause).stream([]), **options)
 
     async def grow(self, store: Store, deltas: Sequence[str]) -> None:
         """Answer with deltas of which each of the first two is written alone."""

@@ -38,4 +38,4 @@ async def test_nothing_is_lost_doubled_or_half_written() -> None:
     print(report)
     assert not report.verdict.problems, str(report)
     assert set(report.faults) == set(FAULTS)
-    assert report.verdict.counts["whole"] > report.turns // 2
+    assert report.verdict.counts["whole"] > report.people.turns // 2

@@ -9,18 +9,8 @@ import pytest
 from bot.domain import Exchange, Json, Person
 from bot.errors import GivenUp
 from tests.chaos.judge import Verdict, judge
-from tests.chaos.recovery import Kill, recoveries
 from tests.chaos.screens import read
-from tests.chaos.talks import (
-    ANEW,
-    APOLOGIES,
-    LONG,
-    Gone,
-    Talk,
-    answer_to,
-    question,
-    remark,
-)
+from tests.chaos.talks import ANEW, APOLOGIES, LONG, Gone, Talk, answer_to, question, remark
 from tests.emulators.model.asked import Asked
 
 APOLOGY = GivenUp.apology
@@ -66,27 +56,10 @@ def test_screen_joins_the_messages_of_a_long_answer() -> None:
     assert ends([LONG, 2], text[:900], text[900:], answer_to(2)) == {LONG: "whole", 2: "whole"}
 
 
-def test_screen_goes_on_after_each_problem() -> None:
-    shown = (answer_to(1), part_of(2), answer_to(3), f"{answer_to(4)}\n{APOLOGY}", answer_to(6))
-
-    assert ends([1, 2, 3, 4, 5, 6], *shown) == {
-        1: "whole",
-        2: "half",
-        3: "whole",
-        4: "whole and apology",
-        5: "lost",
-        6: "whole",
-    }
-
-
 def test_screen_gives_an_apology_of_its_own_to_the_turn_that_shows_nothing_else() -> None:
     shown = (answer_to(1), APOLOGY, answer_to(3))
 
     assert ends([1, 2, 3], *shown) == {1: "whole", 2: "apology", 3: "whole"}
-
-
-def test_screen_gives_each_apology_to_a_turn_of_its_own() -> None:
-    assert ends([1, 2], APOLOGY, APOLOGY) == {1: "apology", 2: "apology"}
 
 
 @pytest.mark.parametrize(
@@ -134,18 +107,6 @@ def test_screen_tells_whether_the_newest_text_of_a_question_is_answered(
 
     assert [(seen.number, seen.end) for seen in screen.turns] == [(2, end)]
     assert not screen.extras
-
-
-def test_screen_tells_of_a_notice_that_stands_twice() -> None:
-    screen = read([2], (f"{answer_to(1)}\n{FAILED_ANEW}\n{FAILED_ANEW}",), former={1: 2})
-
-    assert [kind for kind, _ in screen.extras] == ["stray"]
-
-
-def test_screen_counts_the_answers_to_both_texts_of_a_question() -> None:
-    screen = read([2], (answer_to(1), answer_to(2)), former={1: 2})
-
-    assert [kind for kind, _ in screen.extras] == ["doubled"]
 
 
 @pytest.mark.parametrize(
@@ -220,23 +181,6 @@ def judged(
     return judge(talks, asked=asked, remembered=remembered, logs=logs)
 
 
-def test_judge_counts_every_turn_once_whatever_else_is_wrong() -> None:
-    first = MadeUp([1, 2, 3], answer_to(1), part_of(2), answer_to(1), f"{answer_to(3)} {APOLOGY}")
-    other = MadeUp([4, 5], APOLOGY, "Hello")
-
-    counts = judged(first, other).counts
-
-    assert counts == {
-        "whole": 1,
-        "half": 1,
-        "whole and apology": 1,
-        "apology": 1,
-        "lost": 1,
-        "doubled": 1,
-        "stray": 1,
-    }
-
-
 def test_judge_finds_nothing_wrong_with_what_is_right() -> None:
     cut = answer_to(2)[:40]
     talk = MadeUp([1, 2, 3, 4], answer_to(1), f"{cut}\n{APOLOGY}", APOLOGY, answer_to(4))
@@ -251,13 +195,6 @@ def test_judge_finds_nothing_wrong_with_what_is_right() -> None:
     verdict = judged(talk, asked=asked, remembered=[[exchange(1), exchange(2, cut), exchange(4)]])
 
     assert not verdict.problems
-
-
-@pytest.mark.parametrize("cut", ["Answ", "Answer 2", "Answer 2 h", "Answer 2 heard 10,"])
-def test_judge_knows_an_answer_that_was_cut_in_its_first_words(cut: str) -> None:
-    talk = MadeUp([1, 2], answer_to(1), f"{cut}\n{APOLOGY}")
-
-    assert not judged(talk, remembered=[[exchange(1), exchange(2, cut)]]).problems
 
 
 @pytest.mark.parametrize(
@@ -289,18 +226,6 @@ def test_judge_finds_a_prompt_that_lacks_an_exchange_or_has_one_too_many(wrong: 
     assert found is not is_short
 
 
-def test_judge_looks_at_what_follows_a_broken_turn() -> None:
-    talk = MadeUp([1, 2, 3], answer_to(1), part_of(2), answer_to(3))
-    history = [exchange(1), exchange(2, part_of(2)), exchange(3)]
-
-    right = judged(talk, asked=[prompt(3, 1), prompt(3, 1, 2)], remembered=[history])
-    wrong = judged(talk, asked=[prompt(3)], remembered=[history[:2]])
-
-    assert [each.split(":")[0] for each in right.problems] == ["half"]
-    assert "the prompt of 3" in str(wrong.problems)
-    assert "the history has nothing of 3" in str(wrong.problems)
-
-
 def edited() -> MadeUp:
     talk = MadeUp([1, 3, 4], *map(answer_to, (1, 3, 4)))
     talk.former = {2: 3}
@@ -315,14 +240,6 @@ def test_judge_wants_the_newest_text_of_a_question_in_history_and_prompts() -> N
     assert "nothing of 3" in str(judged(edited(), remembered=stale).problems)
     wrong = judged(edited(), asked=[prompt(4, 1, 2)], remembered=right)
     assert "the prompt of 4" in str(wrong.problems)
-
-
-def test_judge_lets_a_question_keep_its_former_answer_where_a_new_one_failed() -> None:
-    talk = MadeUp([1, 3, 4], answer_to(1), f"{answer_to(2)}\n{FAILED_ANEW}", answer_to(4))
-    talk.former = {2: 3}
-    history = [[exchange(1), exchange(2), exchange(4)]]
-
-    assert not judged(talk, asked=[prompt(4, 1, 2)], remembered=history).problems
 
 
 @pytest.mark.parametrize("what", ["question", "answer"])
@@ -382,20 +299,6 @@ def test_judge_compares_the_contexts_of_a_turn(prompts: list[tuple[int, ...]], w
     assert bool(problems) is bool(words)
 
 
-def test_judge_compares_contexts_over_an_edit_too() -> None:
-    talk = joined(10, 11)
-    talk.asked, talk.former = [14], {12: 14}
-    talk._shown = [answer_to(14, (10, 11))]
-    history = [[exchange(14, answer_to(14, (10, 11)))]]
-
-    def problems(*former: int) -> str:
-        asked = [told_of(12, *former), told_of(14, 10, 11)]
-        return str(judged(talk, asked=asked, remembered=history).problems)
-
-    assert problems(10, 11) == "[]"
-    assert "changes" in problems(10)
-
-
 def test_judge_excuses_a_context_that_could_not_be_read() -> None:
     asked, history = [told_of(12), told_of(12, 10, 11)], [[exchange(12, answer_to(12, (10, 11)))]]
 
@@ -406,14 +309,6 @@ def test_judge_excuses_a_context_that_could_not_be_read() -> None:
     assert "changes" in problems(UNREAD.replace("t12", "t13"))
 
 
-def test_judge_wants_the_answer_to_the_context_that_was_shown() -> None:
-    history = [[exchange(12, answer_to(12, (10,)))]]
-
-    problems = judged(joined(10, 11), asked=[told_of(12, 10, 11)], remembered=history).problems
-
-    assert "the history has of 12" in str(problems)
-
-
 def test_judge_finds_a_button_to_stop_and_a_traceback() -> None:
     talk = MadeUp([1], answer_to(1), buttons=["regenerate", "stop"])
     log = "2026-01-01T00:00:00.000 A turn failed\nTraceback (most recent call last):\n  x\nKeyError"
@@ -422,33 +317,3 @@ def test_judge_finds_a_button_to_stop_and_a_traceback() -> None:
 
     assert "a button to stop" in problems
     assert "KeyError" in problems
-
-
-def test_recovery_begins_anew_where_the_one_that_took_over_is_killed_before_it_asks() -> None:
-    asked = [prompt(7, at=1.0), prompt(8, at=2.2), prompt(7, at=4.0)]
-    kills = [Kill(2.0, frozenset({7})), Kill(3.0, frozenset({7, 9})), Kill(3.5, frozenset({8}))]
-
-    found = [(one.number, one.seconds, one.others) for one in recoveries(asked, kills)]
-
-    assert found == [(7, 1.0, 1)]
-
-
-@pytest.mark.parametrize(
-    ("up", "attended"), [(frozenset({2, 3}), True), (frozenset({2}), False), (frozenset(), False)]
-)
-def test_recovery_is_attended_when_another_process_lives_through_it(
-    up: frozenset[int], attended: bool
-) -> None:
-    kills = [Kill(2.0, frozenset({7}), 1, up), Kill(2.5, pid=2)]
-
-    [one] = recoveries([prompt(7, at=3.0)], kills)
-
-    assert one.attended is attended
-
-
-def test_recovery_is_not_measured_by_what_the_dead_process_had_asked() -> None:
-    asked = [prompt(7, at=2.05), prompt(7, at=2.8)]
-
-    [one] = recoveries(asked, [Kill(2.0, frozenset({7}))])
-
-    assert one.seconds == pytest.approx(0.8)

@@ -6,8 +6,7 @@ import asyncio
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
-from tests.emulators.discord.interaction import Interaction
-from tests.emulators.discord.message import Message, attachment
+from tests.emulators.discord.message import attachment
 from tests.emulators.discord.objects import Channel, Payload
 from tests.emulators.discord.world import World
 
@@ -28,13 +27,13 @@ class Commands:
     def __init__(self, world: World) -> None:
         self._world = world
 
-    async def use(
-        self, channel: Channel, user_id: str, name: str, options: Mapping[str, Given]
-    ) -> Interaction:
-        """Use a command, such as "ask" or "parley reset", as soon as it is registered.
+    async def use(self, channel_id: str, user_id: str, name: str, /, **options: Given) -> str:
+        """Use a command, such as "parley reset", as this person; return the interaction's id.
 
-        An option that takes a file is given by the file's name.
+        An option that takes a file is given by the file's name. AssertionError when the command is
+        not registered in 5 seconds, has no such options, or needs others.
         """
+        channel = self._world.channel(channel_id)
         command, sub = await self._found(channel, name)
         takes = _options(sub or command)
         known = [str(one["name"]) for one in takes]
@@ -45,21 +44,23 @@ class Commands:
             _filled(one, options[str(one["name"])]) for one in takes if one["name"] in options
         ]
         data = _data(command, sub, filled) | _uploaded(channel, filled)
-        return self._world.interact(_COMMAND, self._world.users[user_id], channel, data)
+        return self._world.interact(_COMMAND, self._world.users[user_id], channel, data).id
 
     async def complete(
-        self, channel: Channel, user_id: str, name: str, option: str, typed: str
-    ) -> Interaction:
-        """Type the beginning of an option that completes itself."""
+        self, channel_id: str, user_id: str, name: str, option: str, typed: str
+    ) -> str:
+        """Type into an option of a command that completes itself; return the interaction's id."""
+        channel = self._world.channel(channel_id)
         command, sub = await self._found(channel, name)
         found = next(one for one in _options(sub or command) if one["name"] == option)
         assert found.get("autocomplete"), f"{option} of /{name} completes nothing"
         filled = [_filled(found, typed) | {"focused": True}]
         data = _data(command, sub, filled)
-        return self._world.interact(_AUTOCOMPLETION, self._world.users[user_id], channel, data)
+        return self._world.interact(_AUTOCOMPLETION, self._world.users[user_id], channel, data).id
 
-    async def choose(self, message: Message, user_id: str, name: str) -> Interaction:
-        """Choose a command of a message's menu."""
+    async def choose(self, message_id: str, user_id: str, name: str) -> str:
+        """Choose a command of a message's menu as this person; return the interaction's id."""
+        message = self._world.messages[message_id]
         command = await self._registered(message.channel, name, _MESSAGE_MENU)
         data: Payload = {
             "id": command["id"],
@@ -70,10 +71,14 @@ class Commands:
             "resolved": {"messages": {message.id: message.payload()}},
         }
         user = self._world.users[user_id]
-        return self._world.interact(_COMMAND, user, message.channel, data, target=message)
+        return self._world.interact(_COMMAND, user, message.channel, data, target=message).id
 
-    def submit(self, opened: Interaction, values: Mapping[str, Given | list[str]]) -> Interaction:
-        """Send a form; what is not given stays as it was shown."""
+    async def submit(self, interaction_id: str, /, **values: Given | list[str]) -> str:
+        """Send the form that an interaction has opened; return the new interaction's id.
+
+        `values` are by the inputs' custom ids; what is left out stays as it was shown.
+        """
+        opened = self._world.interactions[interaction_id]
         modal = opened.modal
         assert modal, "no form was opened"
         inputs = {str(one["custom_id"]): one for one in _inputs(modal)}
@@ -83,7 +88,7 @@ class Commands:
         opened.modal = None
         return self._world.interact(
             _MODAL, opened.user, opened.channel, data, message=opened.message, opened_by=opened
-        )
+        ).id
 
     async def _found(self, channel: Channel, name: str) -> tuple[Payload, Payload | None]:
         first, _, rest = name.partition(" ")

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator
 
 from tests.emulators.discord.objects import Payload
-from tests.emulators.discord.refusal import bad_form, bad_length
+from tests.emulators.discord.request import bad_form, bad_length
 
 _ROWS, _BUTTONS = 5, 5
 _CUSTOM_ID, _LABEL = 100, 80

@@ -9,17 +9,16 @@ import socket
 import struct
 import time
 import zlib
-from collections import deque
 from collections.abc import Callable, Coroutine
 
 from aiohttp import WSMsgType, web
 
 from tests.emulators.clock import Clock
-from tests.emulators.discord.frames import HEARTBEAT, TIMED_OUT, TOO_MANY, HangUp
+from tests.emulators.discord.frames import HEARTBEAT, TIMED_OUT
 from tests.emulators.discord.objects import Payload
 from tests.emulators.discord.sessions import Session
 
-RECONNECT, INVALID_SESSION, HELLO, ACK = 7, 9, 10, 11
+INVALID_SESSION, HELLO, ACK = 9, 10, 11
 
 # How late a heartbeat may be: the docs promise some tolerance and give no number.
 _GRACE = 5.0  # seconds
@@ -27,7 +26,6 @@ _GRACE = 5.0  # seconds
 _ANSWER = 0.5  # real seconds
 _ROUND_TRIP = 0.05  # real seconds
 _FAREWELL = 1.0  # real seconds for the last frames, and again for the bot's answer
-_FRAMES, _FRAMES_SECONDS = 120, 60.0  # docs: Gateway, "Rate Limiting"
 
 
 class Connection:
@@ -47,7 +45,6 @@ class Connection:
         self._outgoing: asyncio.Queue[Payload | None] = asyncio.Queue()
         self._beaten_at = clock.now(), time.monotonic()
         self._beat = asyncio.Event()
-        self._arrivals: deque[float] = deque()
         self._tasks: list[asyncio.Task[None]] = []
         self._code: int | None = None
         self._end = asyncio.Event()
@@ -86,15 +83,6 @@ class Connection:
         """Send a frame behind those that were sent before."""
         self._outgoing.put_nowait(frame)
 
-    def count_frame(self) -> None:
-        """Take note of a frame that came; raise HangUp where there are too many of them."""
-        now = self._clock.now()
-        self._arrivals.append(now)
-        while now - self._arrivals[0] >= _FRAMES_SECONDS:
-            self._arrivals.popleft()
-        if len(self._arrivals) > _FRAMES:
-            raise HangUp(TOO_MANY)
-
     def beat(self) -> None:
         """Take note of a heartbeat, and acknowledge it a moment later."""
         self._beaten_at = self._clock.now(), time.monotonic()
@@ -105,10 +93,6 @@ class Connection:
         """Close with this code; what still comes is not heard."""
         self._code = self._code or code
         self._finish()
-
-    def hang_up_later(self, code: int, *, seconds: float) -> None:
-        """Close after that time, should the bot still be there."""
-        self._start(self._hang_up_after(seconds, code))
 
     def cut(self) -> None:
         """Reset the TCP connection: no code, and no word to the bot."""
@@ -183,7 +167,3 @@ class Connection:
         # and warns that it cannot keep up if the acknowledgement is there first.
         await asyncio.sleep(_ROUND_TRIP)
         self.say(ACK)
-
-    async def _hang_up_after(self, seconds: float, code: int) -> None:
-        await self._clock.sleep(seconds)
-        self.hang_up(code)

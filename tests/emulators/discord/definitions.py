@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from tests.emulators.discord.objects import Payload
-from tests.emulators.discord.refusal import bad_form, bad_length
+from tests.emulators.discord.request import bad_form, bad_length
 
 # docs: Application Command Naming. Letters of all scripts; those that have capitals are small.
 _NAME = re.compile(r"[-_'\w]{1,32}")
 _SLASH, _SUBCOMMANDS = 1, (1, 2)
-_TOTAL = 8000  # characters of names, descriptions and choices, of the longest language
+_TOTAL = 8000  # characters of names, descriptions and choices
 
 
 def check_command(command: Payload) -> None:
@@ -20,7 +20,7 @@ def check_command(command: Payload) -> None:
     is_slash = command.get("type", _SLASH) == _SLASH
     for path, part in _parts(command, ""):
         if is_slash:
-            _check_names(path, part)
+            _check_name(path, part)
         _check_options(path, part)
     if _size(command) > _TOTAL:
         raise bad_length("description", 1, _TOTAL)
@@ -32,24 +32,19 @@ def _parts(part: Any, path: str) -> Iterator[tuple[str, Payload]]:
         yield from _parts(option, f"{path}options.{number}.")
 
 
-def _check_names(path: str, part: Any) -> None:
-    for name in (part["name"], *(part.get("name_localizations") or {}).values()):
-        if not _NAME.fullmatch(name) or name != name.lower():
-            raise bad_form(
-                f"{path}name", "APPLICATION_COMMAND_INVALID_NAME", f"{name!r} is invalid"
-            )
+def _check_name(path: str, part: Any) -> None:
+    name = part["name"]
+    if not _NAME.fullmatch(name) or name != name.lower():
+        raise bad_form(f"{path}name", "APPLICATION_COMMAND_INVALID_NAME", f"{name!r} is invalid")
     if not part.get("description"):
         raise bad_form(f"{path}description", "BASE_TYPE_REQUIRED", "This field is required")
 
 
 def _check_options(path: str, part: Any) -> None:
     options = part.get("options") or []
-    languages = {code for one in options for code in one.get("name_localizations") or {}}
-    for code in ("", *languages):
-        shown = [(one.get("name_localizations") or {}).get(code, one["name"]) for one in options]
-        if len(set(shown)) < len(shown):
-            duplicate = "APPLICATION_COMMAND_OPTIONS_NAME_ALREADY_EXISTS"
-            raise bad_form(f"{path}options", duplicate, f"twice the same name in {code!r}")
+    if len({one["name"] for one in options}) < len(options):
+        duplicate = "APPLICATION_COMMAND_OPTIONS_NAME_ALREADY_EXISTS"
+        raise bad_form(f"{path}options", duplicate, "twice the same name")
     optional = False
     for one in options:
         if one.get("required") and optional:
@@ -61,13 +56,6 @@ def _check_options(path: str, part: Any) -> None:
 
 
 def _size(part: Any) -> int:
-    own = sum(_longest(part, key) for key in ("name", "description"))
-    choices = sum(
-        _longest(one, "name") + len(str(one["value"])) for one in part.get("choices") or []
-    )
+    own = len(part["name"]) + len(part.get("description") or "")
+    choices = sum(len(one["name"]) + len(str(one["value"])) for one in part.get("choices") or [])
     return own + choices + sum(map(_size, part.get("options") or []))
-
-
-def _longest(part: Any, key: str) -> int:
-    told = [part.get(key) or "", *(part.get(f"{key}_localizations") or {}).values()]
-    return max(map(len, told))

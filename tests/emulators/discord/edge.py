@@ -6,19 +6,18 @@ import asyncio
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from http.client import responses
 
 from aiohttp import web
 
-from tests.emulators.caller import port
 from tests.emulators.discord import spec
 from tests.emulators.discord.limits import Meter
 from tests.emulators.discord.objects import Payload
-from tests.emulators.discord.refusal import Refusal
-from tests.emulators.discord.request import Request, Route
+from tests.emulators.discord.request import Refusal, Request, Route
 from tests.emulators.faults import Fault, Faults
+from tests.emulators.serving import port
 
 API = "/api/v10"
 # Of all answers that come from Discord itself. discord.py takes a 429 without it for Cloudflare's.
@@ -59,7 +58,7 @@ class Edge:
     routes: tuple[Route, ...]
     token: str
     meter: Meter
-    latency: float
+    latency: Callable[[], float]
     unknown: list[str]
     violations: list[str]
     calls: list[Call] = field(default_factory=list)
@@ -70,10 +69,12 @@ class Edge:
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """Answer one call, or let it go wrong as it was told to."""
         data = await request.read()
-        call = _call(request, _parsed(data))
+        body, path = _parsed(data), request.path.removeprefix(API)
+        sent = body if isinstance(body, dict) else {}
+        call = Call(request.method, path, sent, None, time.monotonic(), port(request))
         place = len(self.calls)
         self.calls.append(call)
-        await asyncio.sleep(self.latency / 2)
+        await asyncio.sleep(self.latency() / 2)
         try:
             response = await self._outcome(request, call, data)
         except Exception as error:
@@ -81,7 +82,7 @@ class Edge:
             raise
         for tell in self.watchers:
             tell(replace(call, status=response.status if response else None))
-        await asyncio.sleep(self.latency / 2)
+        await asyncio.sleep(self.latency() / 2)
         # The transport is gone when the bot has hung up meanwhile.
         if response is not None and request.transport:
             self.calls[place] = replace(call, status=response.status)
@@ -99,8 +100,10 @@ class Edge:
             self.unknown.append(call.call)
             return _nowhere()
         asked = Request(ids, request.query, _parsed(data))
-        self.violations += _problems(route, asked)
-        strange = route.not_emulated(asked)
+        called = route.method, route.template
+        self.violations += spec.query_problems(*called, asked.query)
+        self.violations += spec.request_problems(*called, asked.json)
+        strange = [f"?{key}" for key in asked.query if key not in route.queries]
         if data and request.content_type != "application/json":
             strange.append(f"as {request.content_type}")
         self.unknown += [f"{call.call} {one}" for one in strange]
@@ -159,21 +162,8 @@ class Edge:
         return None, {}
 
 
-def _call(request: web.Request, body: object) -> Call:
-    """Return the record of a request that just came."""
-    sent = body if isinstance(body, dict) else {}
-    path = request.path.removeprefix(API)
-    return Call(request.method, path, sent, None, time.monotonic(), port(request))
-
-
 def _nowhere() -> web.Response:
     return _response(404, {"message": "404: Not Found", "code": 0})
-
-
-def _problems(route: Route, asked: Request) -> Iterator[str]:
-    """Yield what Discord's document objects to in a request."""
-    yield from spec.query_problems(route.method, route.template, asked.query)
-    yield from spec.request_problems(route.method, route.template, asked.json)
 
 
 def _parsed(data: str | bytes | None) -> object:
@@ -185,20 +175,14 @@ def _parsed(data: str | bytes | None) -> object:
 
 def _failure(fault: Fault) -> web.Response:
     """Return the answer that a test asked for; its headers are all that it has."""
-    status, body = fault.status, fault.body
-    if body is None and status == 429:
-        body = _slow_down(_wait(fault), everywhere=False)
+    status, body, headers = fault.status, fault.body, dict(fault.headers or {})
+    if status == 429:
+        wait = _RETRY_SECONDS if fault.retry_after is None else float(fault.retry_after)
+        body = _slow_down(wait, everywhere=False) if body is None else body
+        headers = {"Retry-After": str(math.ceil(wait)), "X-RateLimit-Scope": "user"} | headers
     if body is None:
         body = {"message": f"{status}: {responses.get(status, '')}", "code": 0}
-    headers = dict(fault.headers or {})
-    if status == 429:
-        about = {"Retry-After": str(math.ceil(_wait(fault))), "X-RateLimit-Scope": "user"}
-        headers = about | headers
     return _response(status, body, headers, via=False)
-
-
-def _wait(fault: Fault) -> float:
-    return _RETRY_SECONDS if fault.retry_after is None else float(fault.retry_after)
 
 
 def _late(wait: float, headers: Mapping[str, str], *, everywhere: bool = False) -> web.Response:
@@ -208,11 +192,8 @@ def _late(wait: float, headers: Mapping[str, str], *, everywhere: bool = False) 
 
 def _slow_down(wait: float, *, everywhere: bool) -> Payload:
     """Return docs: Rate Limits, "Rate Limit Response Structure"."""
-    return {
-        "message": "You are being rate limited.",
-        "retry_after": wait,
-        "global": everywhere,
-    }
+    message = "You are being rate limited."
+    return {"message": message, "retry_after": wait, "global": everywhere}
 
 
 def _waits(body: Payload) -> dict[str, str]:

@@ -2,42 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import AsyncExitStack
-from types import TracebackType
-from typing import Literal, Self, Unpack
+from typing import Self, Unpack
 
 from aiohttp import web
 
 from tests.emulators.clock import Clock
 from tests.emulators.discord import spec
-from tests.emulators.discord.commands import Commands, Given
+from tests.emulators.discord.commands import Commands
 from tests.emulators.discord.components import completed
-from tests.emulators.discord.edge import API, VIA, Call, Edge
+from tests.emulators.discord.edge import API, VIA, Edge
 from tests.emulators.discord.forms import Form
 from tests.emulators.discord.gateway import Event, Gateway, Greeting
 from tests.emulators.discord.guild import guild
 from tests.emulators.discord.limits import Limits, Meter
 from tests.emulators.discord.message import STARTER, Message, Shown
-from tests.emulators.discord.objects import (
-    MANAGE_CHANNELS,
-    MANAGE_SERVER,
-    TEXT,
-    Payload,
-    User,
-    now,
-    snowflake,
-)
+from tests.emulators.discord.objects import Payload, User, now, snowflake
 from tests.emulators.discord.rest import Rest
 from tests.emulators.discord.routes import routes
 from tests.emulators.discord.rules import GatewayRules
 from tests.emulators.discord.sessions import Listener
 from tests.emulators.discord.webhooks import AUTOCOMPLETION, Webhooks
-from tests.emulators.discord.world import World
+from tests.emulators.discord.world import RIGHTS, World
 from tests.emulators.faults import Fault, How, Terms
+from tests.emulators.serving import judge, served
 from tests.emulators.timeline import Moment
-
-_RIGHTS = {"": 0, "channel": MANAGE_CHANNELS, "server": MANAGE_SERVER}
 
 
 class DiscordEmulator:
@@ -69,7 +58,7 @@ class DiscordEmulator:
         self.violations: list[str] = []
         self._gateway = Gateway(
             token=self.token,
-            url=lambda: f"ws://127.0.0.1:{self._port}",
+            url=lambda: self._address.replace("http", "ws"),
             greet=self._greet,
             message_content=message_content,
             rules=gateway or GatewayRules(),
@@ -78,8 +67,10 @@ class DiscordEmulator:
             violations=self.violations,
         )
         self._world = World(self._publish, self.clock)
-        self._commands = Commands(self._world)
-        meter = Meter(limits or Limits(), self.clock)
+        commands = Commands(self._world)
+        self.limits = limits or Limits()
+        self.latency = latency
+        meter = Meter(self.limits, self.clock)
         rest = Rest(
             self._world,
             meter,
@@ -92,17 +83,17 @@ class DiscordEmulator:
             routes=routes(rest, webhooks),
             token=self.token,
             meter=meter,
-            latency=latency,
+            latency=lambda: self.latency,
             unknown=self.unknown,
             violations=self.violations,
         )
         self._stack = AsyncExitStack()
-        self._port = 0
+        self._address = ""
         self.bot_id = self._world.bot.id
         self.bot_mention = f"<@{self.bot_id}>"
         self.application_id = self._world.application_id
         self.guild_id = self._world.guild_id
-        self.channel_id = self._world.add_channel("general").id
+        self.channel_id = self._world.add_channel("general")
         self.connected = self._gateway.connected
         self.handshakes = self._gateway.handshakes
         self.requests = self._edge.calls
@@ -111,57 +102,43 @@ class DiscordEmulator:
         self.server_commands = self._world.server_commands
         self.pings = self._world.pings
         self.unguarded = self._world.unguarded
+        # Who and what is there.
+        self.user, self.role = self._world.add_user, self._world.add_role
+        self.channel, self.elsewhere = self._world.add_channel, self._world.add_foreign
+        self.dm = self._world.dm_with
+        # What people do; each is told of where it is defined.
+        self.slash, self.complete = commands.use, commands.complete
+        self.choose, self.submit = commands.choose, commands.submit
+        # What goes wrong.
+        self.disconnect, self.cut = self._gateway.disconnect, self._gateway.cut
+        self.invalidate, self.heal = self._gateway.invalidate, self._edge.faults.heal
+        # Tells of each call once its work is done, before its answer goes out.
+        self.watch = self._edge.watchers.append
 
     async def __aenter__(self) -> Self:
         # How large a body may be is for the edge to say.
         app = web.Application(client_max_size=0)
         self._gateway.mount(app)
         app.router.add_route("*", API + "/{path:.*}", self._edge.serve)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
-        await runner.setup()
-        self._stack.push_async_callback(runner.cleanup)
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        self._port = runner.addresses[0][1]
+        self._address = await self._stack.enter_async_context(served(app, seconds=1.0))
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, kind: object, *_: object) -> None:
         self._edge.closing.set()
-        self._gateway.disconnect(1001)
+        await self._gateway.disconnect(1001)
         await self._stack.aclose()
-        if error is None:
-            assert not self.unknown, f"the bot called what is not emulated: {self.unknown}"
-            assert not self.violations, f"against Discord's document: {self.violations}"
-            vain = self._edge.faults.in_vain()
-            assert not vain, f"faults that no call met: {vain}"
+        if kind is None:
+            judge(unknown=self.unknown, violations=self.violations, faults=self._edge.faults)
 
     @property
     def api_url(self) -> str:
         """The base of the REST API, with its version."""
-        return f"http://127.0.0.1:{self._port}{API}"
+        return self._address + API
 
     @property
     def gateway_url(self) -> str:
         """Where the gateway listens."""
         return self._gateway.url
-
-    @property
-    def limits(self) -> Limits:
-        """How much is taken in how much time; it can be changed at any time."""
-        return self._edge.meter.limits
-
-    @property
-    def latency(self) -> float:
-        """The seconds that every call takes; it can be changed at any time."""
-        return self._edge.latency
-
-    @latency.setter
-    def latency(self, seconds: float) -> None:
-        self._edge.latency = seconds
 
     @property
     def sessions(self) -> int:
@@ -184,52 +161,13 @@ class DiscordEmulator:
             self._world.permissions = str(permissions)
         self._world.has_left = leave
 
-    def user(
-        self,
-        name: str,
-        *,
-        bot: bool = False,
-        moderates: bool = False,
-        manages: Literal["", "channel", "server"] = "",
-    ) -> str:
-        """Let a new person (or another bot) join the guild; return the id.
-
-        One that `moderates` may manage the messages of others there, and one that `manages` the
-        channels, or the server.
-        """
-        extra = _RIGHTS[manages]
-        return self._world.add_user(name, bot=bot, moderates=moderates, extra=extra).id
-
     def allow(self, user_id: str, manages: str) -> None:
         """Let a person manage the "channel" or the "server" from now on, or neither."""
-        self._user(user_id).extra = _RIGHTS[manages]
-
-    def role(self, name: str, *, own: bool = False) -> str:
-        """Make a role in the guild; return its id, for `<@&id>`.
-
-        Nobody has it, or it is the bot's `own`, which Discord makes when a bot is invited.
-        """
-        return self._world.add_role(name, bot_id=self.bot_id if own else None)
+        self._user(user_id).extra = RIGHTS[manages]
 
     def give_role(self, user_id: str, role_id: str) -> None:
         """Give a person a role from now on."""
         self._user(user_id).roles.append(role_id)
-
-    def channel(self, name: str, *, kind: Literal[0, 2, 13] = TEXT) -> str:
-        """Make another channel in the guild, of one of Discord's kinds; return its id."""
-        return self._world.add_channel(name, kind=kind).id
-
-    def elsewhere(self, kind: Literal[0, 1, 3], *user_ids: str) -> str:
-        """Return the id of a place where the bot is no member.
-
-        That is a channel of another server, or a DM or group DM of these people. Who uses a command
-        there has installed the bot for themselves.
-        """
-        return self._world.add_foreign(kind, *map(self._user, user_ids)).id
-
-    def dm(self, user_id: str) -> str:
-        """Return the id of the DM channel of this person and the bot."""
-        return self._world.dm_with(user_id).id
 
     async def say(
         self,
@@ -318,35 +256,9 @@ class DiscordEmulator:
         """Return what MESSAGE_CREATE says of this message, to be changed and told."""
         return self._message(message_id).event()
 
-    async def slash(self, channel_id: str, user_id: str, name: str, /, **options: Given) -> str:
-        """Use a command, such as "parley reset", as this person; return the interaction's id.
-
-        AssertionError when it is not registered in 5 seconds, has no such options, or needs others.
-        """
-        channel = self._world.channel(channel_id)
-        return (await self._commands.use(channel, user_id, name, options)).id
-
-    async def complete(
-        self, channel_id: str, user_id: str, name: str, option: str, typed: str
-    ) -> str:
-        """Type into an option of a command that completes itself; return the interaction's id."""
-        channel = self._world.channel(channel_id)
-        return (await self._commands.complete(channel, user_id, name, option, typed)).id
-
-    async def choose(self, message_id: str, user_id: str, name: str) -> str:
-        """Choose a command of a message's menu as this person; return the interaction's id."""
-        return (await self._commands.choose(self._message(message_id), user_id, name)).id
-
     def modal(self, interaction_id: str) -> Payload | None:
         """Return the form that an interaction has opened and nobody has sent."""
         return self._world.interactions[interaction_id].modal
-
-    async def submit(self, interaction_id: str, /, **values: Given | list[str]) -> str:
-        """Send the form that an interaction has opened; return the new interaction's id.
-
-        `values` are by the inputs' custom ids; what is left out stays as it was shown.
-        """
-        return self._commands.submit(self._world.interactions[interaction_id], values).id
 
     async def click(self, message_id: str, user_id: str, custom_id: str) -> str:
         """Press a button as this person; return the interaction's id.
@@ -422,30 +334,6 @@ class DiscordEmulator:
         """
         terms["headers"] = {**(VIA if via else {}), **(terms.get("headers") or {})}
         return self._edge.faults.add(call, how, **terms)
-
-    def watch(self, tell: Callable[[Call], object]) -> None:
-        """Tell of each call once its work is done, before its answer goes out."""
-        self._edge.watchers.append(tell)
-
-    def heal(self) -> None:
-        """Let every call go well from now on."""
-        self._edge.faults.heal()
-
-    async def disconnect(self, code: int = 4000) -> None:
-        """Close the gateway's connections; with the default code a bot can resume."""
-        self._gateway.disconnect(code)
-
-    async def cut(self) -> int:
-        """Reset the gateway's TCP connections, without a close code; return how many."""
-        return self._gateway.cut()
-
-    async def reconnect(self) -> None:
-        """Ask the bot to connect again and resume; in 5 seconds the connections close."""
-        self._gateway.reconnect()
-
-    async def invalidate(self, *, resumable: bool = False) -> None:
-        """Tell the bot that its sessions are invalid; its connections stay open."""
-        self._gateway.invalidate(resumable=resumable)
 
     def refuse_connections(self) -> None:
         """Let nobody connect to the gateway; who is connected stays so."""

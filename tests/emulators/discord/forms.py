@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from tests.emulators.discord import components, mentions
 from tests.emulators.discord.objects import Payload
-from tests.emulators.discord.refusal import bad_length
+from tests.emulators.discord.request import bad_length
 
 _CONTENT_LIMIT = 2000  # docs: Create Message; the OpenAPI document says 4000
 _NONCE_LIMIT = 25

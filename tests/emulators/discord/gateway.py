@@ -6,19 +6,16 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from aiohttp import web
 
 from tests.emulators.clock import Clock
 from tests.emulators.discord import frames
-from tests.emulators.discord.connection import (
-    INVALID_SESSION,
-    RECONNECT,
-    Connection,
-)
+from tests.emulators.discord.connection import INVALID_SESSION, Connection
 from tests.emulators.discord.frames import HEARTBEAT, IDENTIFY, RESUME, HangUp
 from tests.emulators.discord.objects import Payload
-from tests.emulators.discord.rules import GatewayRules
+from tests.emulators.discord.rules import GatewayRules, Starts
 from tests.emulators.discord.sessions import (
     DIRECT_MESSAGES,
     GUILD_MESSAGES,
@@ -31,7 +28,6 @@ from tests.emulators.discord.sessions import (
     Session,
     Shard,
 )
-from tests.emulators.discord.starts import Starts
 
 __all__ = ["DIRECT_MESSAGES", "GUILDS", "GUILD_MESSAGES", "Event", "Gateway", "Greeting"]
 
@@ -41,19 +37,14 @@ _MEMBERS, _PRESENCES = 1 << 1, 1 << 8
 # With these the session is over too (docs: Gateway Close Event Codes); see Connection for 4009.
 _FINAL = {
     frames.UNKNOWN_OP,
-    frames.NOT_IDENTIFIED,
     frames.WRONG_TOKEN,
     frames.TWICE,
     frames.BAD_SEQ,
     frames.BAD_SHARD,
     frames.NEEDS_SHARDS,
-    frames.BAD_VERSION,
-    frames.BAD_INTENTS,
     frames.FORBIDDEN_INTENTS,
 }
 _FAREWELLS = (1000, 1001)  # a bot that closes so ends its session (docs: Initiating a Disconnect)
-# Docs: Reconnect, "a few seconds after the reconnect event is dispatched".
-_PATIENCE = 5.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +106,7 @@ class Gateway:
 
     def info(self) -> Payload:
         """Return what "Get Gateway Bot" tells beside the address."""
-        return {
-            "shards": self._rules.shards,
-            "session_start_limit": self._starts.payload(),
-        }
+        return {"shards": self._rules.shards, "session_start_limit": self._starts.payload()}
 
     def listeners(self) -> list[Listener]:
         """Return every session that was begun, oldest first."""
@@ -131,26 +119,20 @@ class Gateway:
             if session.hears(event):
                 session.tell(event)
 
-    def reconnect(self) -> None:
-        """Ask the bot to connect again and resume; close the connections that stay."""
-        for connection in self._connections:
-            connection.say(RECONNECT)
-            connection.hang_up_later(4000, seconds=_PATIENCE)
-
-    def invalidate(self, *, resumable: bool) -> None:
-        """Take the session from every connection; the connection stays for another."""
+    async def invalidate(self, *, resumable: bool = False) -> None:
+        """Take the session from every connection, and tell the bot; the connections stay open."""
         for connection in self._connections:
             if connection.session:
                 connection.say(INVALID_SESSION, resumable)
                 self._part(connection, ends=not resumable)
 
-    def disconnect(self, code: int) -> None:
-        """Close every connection with this code; it decides whether the session can be resumed."""
+    async def disconnect(self, code: int = 4000) -> None:
+        """Close every connection with this code; with the default one a bot can resume."""
         for connection in self._connections:
             self._hang_up(connection, code)
 
-    def cut(self) -> int:
-        """Reset the TCP connections; return how many there were."""
+    async def cut(self) -> int:
+        """Reset the TCP connections, without a close code; return how many there were."""
         for connection in self._connections:
             connection.cut()
         return len(self._connections)
@@ -159,15 +141,15 @@ class Gateway:
         if self.refusing and request.transport:
             request.transport.abort()
             return web.Response()
-        for key, emulated in (("encoding", "json"), ("compress", "zlib-stream")):
+        for key, emulated in (("v", _VERSION), ("encoding", "json"), ("compress", "zlib-stream")):
             if request.query.get(key, emulated) != emulated:
                 self._unknown.append(f"gateway {key}={request.query[key]}")
                 return web.Response(status=501)
         interval = self._rules.heartbeat_interval
         connection = Connection(request, clock=self._clock, interval=interval)
-        return await self._talk(connection, request.query.get("v"))
+        return await self._talk(connection)
 
-    async def _talk(self, connection: Connection, version: str | None) -> web.WebSocketResponse:
+    async def _talk(self, connection: Connection) -> web.WebSocketResponse:
         """Talk with a bot until either side closes the connection."""
 
         def leave() -> None:
@@ -178,13 +160,10 @@ class Gateway:
             try:
                 self._receive(connection, data)
             except HangUp as why:
-                self._violations += why.problems
-                self._unknown += [why.unknown] if why.unknown else []
+                self._violations += [why.problem] if why.problem else []
                 self._hang_up(connection, why.code)
 
         self._connections.add(connection)
-        if version != _VERSION:
-            connection.hang_up(frames.BAD_VERSION)
         try:
             return await connection.serve(receive, leave)
         except ConnectionResetError:
@@ -210,36 +189,32 @@ class Gateway:
             self.connected.clear()
 
     def _receive(self, connection: Connection, data: str | bytes) -> None:
-        connection.count_frame()
         op, told = frames.read(data)
-        frames.check_op(op, identified=connection.session is not None)
-        if op in (IDENTIFY, RESUME) and connection.session:
-            raise HangUp(frames.TWICE)
-        frames.check_shape(op, told)
         if op == HEARTBEAT:
             connection.beat()
+        elif connection.session:
+            raise HangUp(frames.TWICE)
         elif op == IDENTIFY:
-            self._identify(connection, frames.identify(told))
+            self._identify(connection, told)
         elif op == RESUME:
-            self._resume(connection, frames.resume(told))
+            self._resume(connection, told)
 
-    def _identify(self, connection: Connection, asked: frames.Identify) -> None:
-        if asked.token != self.token:
+    def _identify(self, connection: Connection, asked: dict[str, Any]) -> None:
+        if asked["token"] != self.token:
             raise HangUp(frames.WRONG_TOKEN)
         self.identified += 1
-        shard = asked.shard or WHOLE
+        named = frames.shard_of(asked)
+        shard = named or WHOLE
         if self._rules.needs_sharding and shard == WHOLE:
             raise HangUp(frames.NEEDS_SHARDS)
-        if asked.intents & self._forbidden:
+        if asked["intents"] & self._forbidden:
             raise HangUp(frames.FORBIDDEN_INTENTS)
         if not self._starts.left():
             # Discord gives the bot another token, which nobody but its owner learns.
             problem = "the bot began more sessions than Discord allows in a day"
-            raise HangUp(frames.WRONG_TOKEN, problems=(problem,))
+            raise HangUp(frames.WRONG_TOKEN, problem)
         if self._starts.take(shard[0]):
-            self._begin(
-                connection, Session(asked.intents, shard, self._rules.replayed), asked.shard
-            )
+            self._begin(connection, Session(asked["intents"], shard, self._rules.replayed), named)
         else:
             connection.say(INVALID_SESSION, False)
 
@@ -276,16 +251,16 @@ class Gateway:
         }
         return ready | ({"shard": list(shard)} if shard else {}) | self.odd_greeting
 
-    def _resume(self, connection: Connection, asked: frames.Resume) -> None:
+    def _resume(self, connection: Connection, asked: dict[str, Any]) -> None:
         self._expire()
-        session = self._sessions.get(asked.session_id)
+        session, seq = self._sessions.get(asked["session_id"]), asked["seq"]
         if session:
-            self.handshakes.append(session.asked(time.monotonic(), asked.seq))
+            self.handshakes.append(session.asked(time.monotonic(), seq))
         # A wrong token is answered so too (discord-api-docs, issue 1209).
-        if session is None or session.ended or asked.token != self.token:
+        if session is None or session.ended or asked["token"] != self.token:
             connection.say(INVALID_SESSION, False)
             return
-        if not session.knows(asked.seq):
+        if seq is None or not session.knows(seq):
             session.ended = True
             raise HangUp(frames.BAD_SEQ)
         for holder in [one for one in self._connections if one.session is session]:
@@ -293,7 +268,7 @@ class Gateway:
             self._hang_up(holder, frames.TIMED_OUT)
         self.resumed += 1
         connection.session = session
-        session.resume(connection.send, asked.seq)
+        session.resume(connection.send, seq)
         self.connected.set()
 
     def _expire(self) -> None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from tests.emulators.discord.objects import Payload
-from tests.emulators.discord.refusal import bad_form, bad_length
+from tests.emulators.discord.request import bad_form, bad_length
 
 # docs: Allowed Mentions Object, "Default Values": interactions and webhooks call only users.
 BY_DEFAULT: Payload = {"parse": ["users", "roles", "everyone"]}

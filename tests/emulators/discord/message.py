@@ -150,7 +150,8 @@ class Message:
         DMs, its own messages and those that mention it stay readable (docs: Message Content
         Intent).
         """
-        veiled = veiled_from is not None and not self._is_open_to(veiled_from)
+        readers = (None, self.author, *self.mentions)
+        veiled = veiled_from not in readers and self.channel.kind != DM
         seen: Payload = {
             "id": self.id,
             "channel_id": self.channel.id,
@@ -172,9 +173,6 @@ class Message:
         if self.channel.guild_id is None:
             return seen
         return seen | {"guild_id": self.channel.guild_id, "member": self.author.member()}
-
-    def _is_open_to(self, bot: User) -> bool:
-        return self.channel.kind == DM or self.author is bot or bot in self.mentions
 
     def _links(self) -> Payload:
         """Return the keys that Discord leaves out where there is nothing to say."""

@@ -22,6 +22,8 @@ PERMISSIONS = str(sum(1 << bit for bit in (6, 10, 11, 14, 15, 16, 17, 31, 35, 38
 MANAGE_CHANNELS, MANAGE_SERVER, MANAGE_MESSAGES = 1 << 4, 1 << 5, 1 << 13
 READ_MESSAGE_HISTORY = 1 << 16
 
+# docs: Guild Member Object.
+_UNSET = ("nick", "avatar", "banner", "premium_since", "communication_disabled_until")
 _EPOCH_MS = 1_420_070_400_000
 _serial = itertools.count()
 
@@ -95,19 +97,9 @@ class User:
 
     def member(self) -> Payload:
         """Return the user's membership of the guild, without the user itself."""
-        return {
-            "roles": list(self.roles),
-            "nick": None,
-            "avatar": None,
-            "banner": None,
-            "joined_at": now(),
-            "premium_since": None,
-            "communication_disabled_until": None,
-            "deaf": False,
-            "mute": False,
-            "pending": False,
-            "flags": 0,
-        }
+        seen: Payload = dict.fromkeys(_UNSET)
+        seen |= {"deaf": False, "mute": False, "pending": False, "flags": 0}
+        return seen | {"roles": list(self.roles), "joined_at": now()}
 
 
 @dataclass(slots=True, eq=False)

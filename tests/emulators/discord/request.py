@@ -1,4 +1,4 @@
-"""What a bot asks for, and the routes by which an answer is found."""
+"""What a bot asks for, the routes by which an answer is found, and how Discord says no."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Route:
 
     `bucket` names its limit in `Limits`, and `key` the id that has a window of its own; one without
     a bucket has only the global limit. `open` needs no token, and has not even that. `queries` are
-    the parameters that are emulated, and `odd` names what is asked for in a body and is not.
+    the parameters that are emulated.
     """
 
     method: str
@@ -42,15 +42,33 @@ class Route:
     key: str = ""
     open: bool = False
     queries: tuple[str, ...] = ()
-    odd: Callable[[Request], str] = field(default=lambda _: "")
     pattern: re.Pattern[str] = field(init=False)
 
     def __post_init__(self) -> None:
         pattern = re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", self.template)
         object.__setattr__(self, "pattern", re.compile(pattern))
 
-    def not_emulated(self, request: Request) -> list[str]:
-        """Return what a request asks for beyond what this route can do."""
-        odd = self.odd(request)
-        strange = [f"?{key}" for key in request.query if key not in self.queries]
-        return strange + ([odd] if odd else [])
+
+class Refusal(Exception):
+    """An error answer of Discord; `body` is its JSON."""
+
+    def __init__(self, status: int, code: int, text: str, **more: object) -> None:
+        super().__init__(text)
+        self.status = status
+        self.body: Payload = {"message": text, "code": code} | more
+
+
+def bad_form(path: str, code: str, text: str) -> Refusal:
+    """Return the refusal of one field of a form; dots in its path lead into objects and arrays."""
+    errors: Payload = {"_errors": [{"code": code, "message": text}]}
+    for key in reversed(path.split(".")):
+        errors = {key: errors}
+    return Refusal(400, 50035, "Invalid Form Body", errors=errors)
+
+
+def bad_length(path: str, least: int, most: int) -> Refusal:
+    """Return the refusal of a text or an array that is too short or too long."""
+    if least == 0:
+        return bad_form(path, "BASE_TYPE_MAX_LENGTH", f"Must be {most} or fewer in length.")
+    text = f"Must be between {least} and {most} in length."
+    return bad_form(path, "BASE_TYPE_BAD_LENGTH", text)

@@ -28,14 +28,7 @@ def routes(rest: Rest, webhooks: Webhooks) -> tuple[Route, ...]:
         Route("GET", "/guilds/{guild_id}/channels", rest.channels),
         Route("GET", "/guilds/{guild_id}/members/{user_id}", rest.member),
         Route("GET", channel, rest.channel),
-        Route(
-            "PATCH",
-            channel,
-            rest.modify_channel,
-            "channel",
-            "channel_id",
-            odd=rest.odd_change,
-        ),
+        Route("PATCH", channel, rest.modify_channel, "channel", "channel_id"),
         Route("POST", channel + "/typing", rest.typing, "typing", "channel_id"),
         Route(
             "GET",
@@ -53,14 +46,7 @@ def routes(rest: Rest, webhooks: Webhooks) -> tuple[Route, ...]:
         Route("GET", commands, rest.commands, queries=("with_localizations",)),
         Route("PUT", commands, rest.put_commands, "commands"),
         Route("PUT", server_commands, rest.put_server_commands, "commands"),
-        Route(
-            "POST",
-            callback,
-            webhooks.callback,
-            open=True,
-            queries=("with_response",),
-            odd=webhooks.odd_callback,
-        ),
+        Route("POST", callback, webhooks.callback, open=True, queries=("with_response",)),
         Route(
             "POST",
             webhook,

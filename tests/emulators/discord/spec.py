@@ -93,17 +93,14 @@ def event_problems(name: str, data: Payload) -> Iterator[str]:
     """
     for key, schema in _EVENTS.get(name, {}).items():
         found = data.get(key, []) if key else data
-        for one in found if isinstance(found, list) else [found]:
+        parts: list[Any] = found if isinstance(found, list) else [found]
+        for one in parts:
             about = f"the emulator tells {name} {key}".rstrip()
             yield from _new_problems(about, _component(schema), one, seen=_shape(one))
-            yield from (f"{about}: {odd} is unknown" for odd in _odd_keys(schema, one))
-
-
-def _odd_keys(schema: str, value: object) -> set[str]:
-    known = _component(schema).get("properties")
-    if known is None or not isinstance(value, dict):
-        return set()
-    return set(value) - set(known) - _GATEWAY_KEYS.get(schema, set())
+            known = set(_component(schema).get("properties", one)) | _GATEWAY_KEYS.get(
+                schema, set()
+            )
+            yield from (f"{about}: {odd} is unknown" for odd in one if odd not in known)
 
 
 def _new_problems(about: str, schema: Schema, value: object, *, seen: object) -> Iterator[str]:

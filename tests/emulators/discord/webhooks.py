@@ -17,14 +17,11 @@ from tests.emulators.discord.message import (
     Message,
 )
 from tests.emulators.discord.objects import Payload
-from tests.emulators.discord.refusal import Refusal, bad_form
-from tests.emulators.discord.request import Answer, Request
+from tests.emulators.discord.request import Answer, Refusal, Request, bad_form
 from tests.emulators.discord.world import World
 
 # docs: Receiving and Responding, "Interaction Callback Type".
 _MESSAGE, _DEFERRED_MESSAGE, _DEFERRED_UPDATE, _UPDATE, _CHOICES, _FORM = 4, 5, 6, 7, 8, 9
-# A pong, the wish for a premium and an activity.
-_NOT_EMULATED = (1, 10, 12)
 AUTOCOMPLETION, _SENT_FORM = 4, 5  # docs: Interaction Type
 _FOLLOW_UPS = 5  # of one that a person's own install allows (docs: Create Followup Message)
 
@@ -66,11 +63,6 @@ class Webhooks:
         if request.query.get("with_response", "").lower() not in ("1", "true"):
             return 204, None
         return 200, _outcome(interaction, kind)
-
-    def odd_callback(self, request: Request) -> str:
-        """Name an answer that Discord knows and that is not emulated, such as an activity."""
-        kind = request.body.get("type")
-        return f"of type {kind}" if kind in _NOT_EMULATED else ""
 
     def message(self, request: Request) -> Answer:
         return 200, self._message(request).payload()

@@ -25,6 +25,8 @@ from tests.emulators.discord.message import (
 )
 from tests.emulators.discord.objects import (
     DM,
+    MANAGE_CHANNELS,
+    MANAGE_SERVER,
     PERMISSIONS,
     PUBLIC_THREAD,
     TEXT,
@@ -35,9 +37,10 @@ from tests.emulators.discord.objects import (
     role,
     snowflake,
 )
-from tests.emulators.discord.refusal import Refusal, bad_form
+from tests.emulators.discord.request import Refusal, bad_form
 from tests.emulators.timeline import Moment
 
+RIGHTS = {"": 0, "channel": MANAGE_CHANNELS, "server": MANAGE_SERVER}
 NONCE_SECONDS = 180.0  # "the past few minutes" (docs: Create Message, enforce_nonce)
 
 
@@ -77,16 +80,30 @@ class World:
     def __post_init__(self) -> None:
         self.users[self.bot.id] = self.bot
 
-    def add_user(self, name: str, *, bot: bool, moderates: bool = False, extra: int = 0) -> User:
-        """Return a new user."""
-        user = User(snowflake(), name, bot, moderates, extra)
-        self.users[user.id] = user
-        return user
+    def add_user(
+        self,
+        name: str,
+        *,
+        bot: bool = False,
+        moderates: bool = False,
+        manages: Literal["", "channel", "server"] = "",
+    ) -> str:
+        """Let a new person (or another bot) join the guild; return the id.
 
-    def add_role(self, name: str, *, bot_id: str | None) -> str:
-        """Return the id of a new role: Discord's own for a bot, or one that nobody has."""
+        One that `moderates` may manage the messages of others there, and one that `manages` the
+        channels, or the server.
+        """
+        user = User(snowflake(), name, bot, moderates, RIGHTS[manages])
+        self.users[user.id] = user
+        return user.id
+
+    def add_role(self, name: str, *, own: bool = False) -> str:
+        """Make a role in the guild; return its id, for `<@&id>`.
+
+        Nobody has it, or it is the bot's `own`, which Discord makes when a bot is invited.
+        """
         role_id = snowflake()
-        self.roles[role_id] = role(role_id, name, bot_id=bot_id)
+        self.roles[role_id] = role(role_id, name, bot_id=self.bot.id if own else None)
         told: Payload = {"guild_id": self.guild_id, "role": self.roles[role_id]}
         self.publish(Event("GUILD_ROLE_CREATE", told, intents=GUILDS))
         return role_id
@@ -96,31 +113,36 @@ class World:
         everyone = role(self.guild_id, "@everyone") | {"permissions": self.permissions}
         return [everyone, *self.roles.values()]
 
-    def add_channel(self, name: str, *, kind: Literal[0, 2, 13] = TEXT) -> Channel:
-        """Return a new channel of the guild: of text, of voice or a stage, all with a chat."""
+    def add_channel(self, name: str, *, kind: Literal[0, 2, 13] = TEXT) -> str:
+        """Make another channel in the guild, of one of Discord's kinds; return its id."""
         channel = Channel(snowflake(), kind, name, guild_id=self.guild_id)
         self.channels[channel.id] = channel
         self.publish(Event("CHANNEL_CREATE", channel.payload(), intents=GUILDS))
-        return channel
+        return channel.id
 
-    def add_foreign(self, kind: Literal[0, 1, 3], *members: User) -> Channel:
-        """Return a place without the bot: a channel of another server, or a DM of these people."""
+    def add_foreign(self, kind: Literal[0, 1, 3], *user_ids: str) -> str:
+        """Return the id of a place where the bot is no member.
+
+        That is a channel of another server, or a DM or group DM of these people. Who uses a command
+        there has installed the bot for themselves.
+        """
+        members = tuple(self.users[one] for one in user_ids)
         guild_id = None if members else snowflake()
         channel = Channel(
             snowflake(), kind, "elsewhere", guild_id=guild_id, foreign=True, members=members
         )
         self.channels[channel.id] = channel
-        return channel
+        return channel.id
 
-    def dm_with(self, user_id: str) -> Channel:
-        """Return the DM channel of this user and the bot, always the same."""
+    def dm_with(self, user_id: str) -> str:
+        """Return the id of the DM channel of this person and the bot, always the same."""
         user = self.users[user_id]
         for channel in self.channels.values():
             if channel.recipient is user:
-                return channel
+                return channel.id
         channel = Channel(snowflake(), DM, recipient=user)
         self.channels[channel.id] = channel
-        return channel
+        return channel.id
 
     def channel(self, channel_id: str) -> Channel:
         """Return the channel; refuse an unknown one."""

@@ -1,18 +1,10 @@
 """A model server on loopback, strict and nasty, that speaks the dialect of one of five servers."""
 
+from tests.emulators.faults import How
 from tests.emulators.model.asked import Asked
-from tests.emulators.model.dialects import Flavour
+from tests.emulators.model.behaviour import Script
 from tests.emulators.model.emulator import ModelEmulator
 from tests.emulators.model.failures import FAILURES, Failure
-from tests.emulators.model.faults import How
-from tests.emulators.model.speech import Script
+from tests.emulators.model.servers import Flavour
 
-__all__ = [
-    "FAILURES",
-    "Asked",
-    "Failure",
-    "Flavour",
-    "How",
-    "ModelEmulator",
-    "Script",
-]
+__all__ = ["FAILURES", "Asked", "Failure", "Flavour", "How", "ModelEmulator", "Script"]

@@ -1,17 +1,98 @@
-"""How the emulated model behaves: all that a test may change between two requests."""
+"""How the emulated model behaves, all that a test may change, and what it says in its limits."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+import asyncio
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from bot.domain import Json
 from tests.emulators.model.asked import Asked
-from tests.emulators.model.dialect import Need, Served
-from tests.emulators.model.speech import Answer, Speech, pieces, speak
-from tests.emulators.model.template import render
-from tests.emulators.model.tokens import tokens
+from tests.emulators.model.servers import Need, Served
+
+_TOKEN = re.compile(r"\s*<\|\w+\|>|\s*\w+|\s*[^\w\s]|\s+")
+
+
+def tokens(text: str) -> list[str]:
+    """Return the tokens of a text, few enough to count by hand; joined they are the text again.
+
+    A token is a word, a mark or one of the template's `<|signs|>`, with the white space before it;
+    white space at the end is one more.
+    """
+    return _TOKEN.findall(text)
+
+
+def render(messages: Iterable[Mapping[str, object]]) -> str:
+    """Return the text that the model continues, in ChatML; its tokens are those of the prompt."""
+    turns = [f"<|im_start|>{each['role']}\n{each['content']}<|im_end|>\n" for each in messages]
+    return "".join(turns) + "<|im_start|>assistant\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What one chunk of a stream brings, `pause` seconds after the chunk before.
+
+    An event in its place holds the chunk back until it is set.
+    """
+
+    pause: float | asyncio.Event
+    text: str
+
+    async def rest(self) -> None:
+        """Return when the chunk may go."""
+        if isinstance(self.pause, asyncio.Event):
+            await self.pause.wait()
+        else:
+            await asyncio.sleep(self.pause)
+
+
+# Pauses and texts.
+Script = Sequence[tuple[float | asyncio.Event, str]]
+Answer = str | Script
+
+
+@dataclass(frozen=True, slots=True)
+class Speech:
+    """An answer that keeps to its limit."""
+
+    pieces: list[Piece]
+    tokens: int
+    finish_reason: Literal["stop", "length"]
+
+
+def pieces(answer: Answer, *, chunk: int, first_delay: float, delay: float) -> list[Piece]:
+    """Return a script's own pieces, or a text in pieces of `chunk` characters."""
+    if isinstance(answer, str):
+        return [
+            Piece(delay if start else first_delay, answer[start : start + chunk])
+            for start in range(0, len(answer), chunk)
+        ]
+    return [Piece(*piece) for piece in answer]
+
+
+def speak(script: Sequence[Piece], *, limit: int | None) -> Speech:
+    """Return what is said of a script, no more than `limit` tokens.
+
+    As with real servers an answer that reaches its limit counts as cut, even if it was to end there
+    anyway: the sign of the end would have been one token more.
+    """
+    found = tokens("".join(piece.text for piece in script))
+    if limit is None or len(found) < limit:
+        return Speech([*script], len(found), "stop")
+    return Speech(_beginning(script, len("".join(found[:limit]))), limit, "length")
+
+
+def _beginning(script: Sequence[Piece], length: int) -> list[Piece]:
+    """Return the pieces up to `length` characters."""
+    kept: list[Piece] = []
+    for piece in script:
+        if piece.text and length <= 0:
+            break
+        kept.append(replace(piece, text=piece.text[:length]))
+        length -= len(piece.text)
+    return kept
 
 
 def echo(messages: list[dict[str, str]]) -> str:
@@ -28,7 +109,7 @@ class Behaviour:
     travels in deltas of `chunk` characters, the first `first_delay` seconds after the headers and
     the others `delay` seconds apart; a script has its own pieces and pauses. What is said ends
     where the request's `max_tokens` or the context end it.
-    `finish_reason` and the line `done` end a stream; `usage` sends the token counts unasked.
+    `finish_reason` and the line `done` end a stream.
 
     `says_once` and `says_each` are tokens that its template has beyond ChatML, in all and around
     each message. `models` are those that are served, and `context` is what fits into each, in
@@ -45,7 +126,6 @@ class Behaviour:
     first_delay: float = 0.0
     finish_reason: str | None = "stop"
     done: str = "data: [DONE]"
-    usage: bool = False
     says_once: int = 0
     says_each: int = 0
     models: Sequence[str] = ("emulated",)
@@ -57,15 +137,6 @@ class Behaviour:
     names_them: bool = True
     latency: float = 0.0
 
-    @property
-    def speed(self) -> float:
-        """Deltas per second: the other side of `delay`."""
-        return 1 / self.delay if self.delay else math.inf
-
-    @speed.setter
-    def speed(self, deltas_per_second: float) -> None:
-        self.delay = 1 / deltas_per_second
-
     def served(self) -> Served:
         return Served(self.models, self.context, self.providers, self.permissions)
 
@@ -73,14 +144,10 @@ class Behaviour:
         """Return the answer to these messages."""
         return self.answer(messages) if callable(self.answer) else self.answer
 
-    def templated(self, messages: Sequence[Mapping[str, object]]) -> str:
-        """Return the text that the model continues."""
-        more = self.says_once + self.says_each * len(messages)
-        return " +" * more + render(messages)
-
     def need(self, asked: Asked) -> Need:
         """Return the tokens that a request takes of the context."""
-        prompt = len(tokens(self.templated(asked.sent))) - asked.unread
+        more = self.says_once + self.says_each * len(asked.sent)
+        prompt = more + len(tokens(render(asked.sent))) - asked.unread
         return Need(prompt, _limit(asked.body))
 
     def speech(self, asked: Asked) -> Speech:

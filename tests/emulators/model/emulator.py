@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import socket
 import ssl
-from types import TracebackType
 from typing import Self, Unpack
 
 from aiohttp import web
 
-from tests.emulators.faults import Fault, Terms
+from tests.emulators.faults import Fault, How, Terms
 from tests.emulators.model.behaviour import Behaviour
-from tests.emulators.model.dialect import COMPLETIONS, ENDPOINTS
-from tests.emulators.model.dialects import DIALECTS, Flavour
+from tests.emulators.model.completion import bound
 from tests.emulators.model.failures import FAILURES
-from tests.emulators.model.faults import How
 from tests.emulators.model.server import Server
-from tests.emulators.model.wire import bound
+from tests.emulators.model.servers import COMPLETIONS, DIALECTS, ENDPOINTS, Flavour
+from tests.emulators.serving import judge
 
 
 class ModelEmulator(Behaviour):
@@ -33,10 +31,7 @@ class ModelEmulator(Behaviour):
     """
 
     def __init__(
-        self,
-        *,
-        flavour: Flavour = "llama.cpp",
-        tls: ssl.SSLContext | None = None,
+        self, *, flavour: Flavour = "llama.cpp", tls: ssl.SSLContext | None = None
     ) -> None:
         super().__init__()
         self.url = ""
@@ -84,29 +79,20 @@ class ModelEmulator(Behaviour):
         await self.accept_connections()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, kind: object, *_: object) -> None:
         self._server.closing.set()
         if self._held is not None:
             self._held.close()
         if self._runner is not None:
             await self._runner.cleanup()
         if kind is None:
-            assert not self.unknown, f"paths that such a server does not have: {self.unknown}"
-            assert not self.violations, f"against the API's rules: {self.violations}"
-            vain = self._server.faults.in_vain()
-            assert not vain, f"faults that no call met: {vain}"
+            judge(unknown=self.unknown, violations=self.violations, faults=self._server.faults)
 
     async def refuse_connections(self) -> None:
         """Close the port, as a server that has died; answers under way still reach their ends."""
         assert self._runner is not None
         assert self._runner.server is not None
-        if self._site is None:
-            return
+        assert self._site is not None
         await self._site.stop()
         self._site = None
         # Bound and not listening, so that nobody else is given the port meanwhile.
@@ -120,28 +106,18 @@ class ModelEmulator(Behaviour):
     async def accept_connections(self) -> None:
         """Open the same port again."""
         assert self._runner is not None
-        if self._held is None:
-            return
+        assert self._held is not None
         self._site = web.SockSite(self._runner, self._held, backlog=512, ssl_context=self._tls)
         self._held = None
         await self._site.start()
 
-    def fail(
-        self,
-        call: str,
-        how: How = "status",
-        *,
-        at_delta: int | None = None,
-        **terms: Unpack[Terms],
-    ) -> Fault:
-        """Let the next `times` calls go wrong, after `after` good ones.
+    def fail(self, call: str, how: How = "status", **terms: Unpack[Terms]) -> Fault:
+        """Let the next `times` calls go wrong, after `after` good ones; see Fault.
 
-        `call` is a regular expression to be found in "POST /v1/chat/completions". The Fault of
-        tests/emulators/faults.py tells what all emulators can do, and that of faults.py here what
-        only this one can: `at_delta`, "reset", "eof", "garbage" and "error_event". A body that is a
+        `call` is a regular expression to be found in "POST /v1/chat/completions". A body that is a
         string is sent as it is.
         """
-        return self._server.faults.add(call, how, at_delta=at_delta, **terms)
+        return self._server.faults.add(call, how, **terms)
 
     def fail_as(self, name: str, *, times: int = 1, after: int = 0) -> None:
         """Let the next completions fail in one of the well-known ways of FAILURES."""

@@ -1,8 +1,7 @@
 """The failures that a client of a model meets, by name: what is sent for each.
 
-A test runs huggingface_hub's own client against every one and tells what it raises. The words of
-Hugging Face's router are those that others have met (router.py); a connection that is refused has a
-verb of its own, `ModelEmulator.refuse_connections`.
+The words of Hugging Face's router are those that others have met (servers.py); a connection that is
+refused has a verb of its own, `ModelEmulator.refuse_connections`.
 """
 
 from __future__ import annotations
@@ -10,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tests.emulators.model.faults import How
-from tests.emulators.model.router import unsupported
+from tests.emulators.faults import How
+from tests.emulators.model.servers import unsupported
 
 _CHUNKED = {"Transfer-Encoding": "chunked"}
 _LINE_SEPARATOR = '{"choices": [{"index": 0, "delta": {"content": "one\u2028two"}}]}'
@@ -29,43 +28,43 @@ class Failure:
     at_delta: int | None = None
 
 
+def _refusal(status: int, error: str, **more: object) -> Failure:
+    return Failure(status=status, body={"error": error, **more})
+
+
+def _event(error: str, kind: str) -> Failure:
+    return Failure("error_event", body={"error": error, "error_type": kind}, at_delta=1)
+
+
 FAILURES: Mapping[str, Failure] = {
     # Refusals.
     "bad request": Failure(status=400),
     "unsupported model": Failure(status=400, body=unsupported("org/model").body),
-    "wrong key": Failure(status=401, body={"error": "Invalid username or password."}),
-    "no credit": Failure(
-        status=402,
-        body={
-            "error": "You have depleted your monthly included credits. Purchase pre-paid credits to"
-            " continue using Inference Providers."
-        },
+    "wrong key": _refusal(401, "Invalid username or password."),
+    "no credit": _refusal(
+        402,
+        "You have depleted your monthly included credits. Purchase pre-paid credits to continue"
+        " using Inference Providers.",
     ),
     "gated model": Failure(
         status=403,
         body={"error": "You cannot access this model unless the model owner gives you access."},
         headers={"X-Error-Code": "GatedRepo"},
     ),
-    "forbidden token": Failure(
-        status=403,
-        body={
-            "error": "This authentication method does not have sufficient permissions to call"
-            " Inference Providers on behalf of user emulated"
-        },
+    "forbidden token": _refusal(
+        403,
+        "This authentication method does not have sufficient permissions to call Inference"
+        " Providers on behalf of user emulated",
     ),
-    "unknown model": Failure(status=404, body={"error": "Model org/model does not exist"}),
-    "too large": Failure(status=413, body={"error": "Payload Too Large"}),
-    "invalid": Failure(
-        status=422, body={"error": "Input validation error: bad", "error_type": "validation"}
-    ),
+    "unknown model": _refusal(404, "Model org/model does not exist"),
+    "too large": _refusal(413, "Payload Too Large"),
+    "invalid": _refusal(422, "Input validation error: bad", error_type="validation"),
     "chunked refusal": Failure(status=422, body={"error": "bad"}, headers=_CHUNKED),
     "list for a body": Failure(status=422, body=[{"msg": "bad"}]),
     "string for a body": Failure(status=422, body='"bad"'),
     "too many requests": Failure(status=429, body={"error": "Too Many Requests"}, retry_after=7),
     "server error": Failure(),
-    "loading": Failure(
-        status=503, body={"error": "Model org/model is currently loading", "estimated_time": 20.5}
-    ),
+    "loading": _refusal(503, "Model org/model is currently loading", estimated_time=20.5),
     # Streams that go wrong.
     "end without done": Failure("eof", at_delta=1),
     "done without space": Failure("garbage", body="data:[DONE]", at_delta=1),
@@ -74,24 +73,10 @@ FAILURES: Mapping[str, Failure] = {
     "list in a line": Failure("garbage", body="[1]", at_delta=1),
     "string in a line": Failure("garbage", body='"text"', at_delta=1),
     "error event": Failure("error_event", at_delta=1),
-    "generation event": Failure(
-        "error_event",
-        body={"error": "Request failed during generation", "error_type": "generation"},
-        at_delta=1,
-    ),
-    "overloaded event": Failure(
-        "error_event", body={"error": "Model is overloaded", "error_type": "overloaded"}, at_delta=1
-    ),
-    "incomplete event": Failure(
-        "error_event",
-        body={"error": "Incomplete generation", "error_type": "incomplete_generation"},
-        at_delta=1,
-    ),
-    "validation event": Failure(
-        "error_event",
-        body={"error": "Input validation error: bad", "error_type": "validation"},
-        at_delta=1,
-    ),
+    "generation event": _event("Request failed during generation", "generation"),
+    "overloaded event": _event("Model is overloaded", "overloaded"),
+    "incomplete event": _event("Incomplete generation", "incomplete_generation"),
+    "validation event": _event("Input validation error: bad", "validation"),
     # Connections that go wrong.
     "silence before headers": Failure("hang"),
     "silence in the stream": Failure("hang", at_delta=1),

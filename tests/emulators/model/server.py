@@ -9,15 +9,14 @@ import time
 from aiohttp import web
 
 from bot.domain import Json
-from tests.emulators.model import dialect
+from tests.emulators.faults import Fault, Faults
+from tests.emulators.model import servers
 from tests.emulators.model.asked import Asked
 from tests.emulators.model.behaviour import Behaviour
-from tests.emulators.model.completion import Completion
-from tests.emulators.model.dialect import Dialect, Refused
-from tests.emulators.model.faults import Fault, Faults
-from tests.emulators.model.rules import Complaint, complaint, stranger
-from tests.emulators.model.template import disorder
-from tests.emulators.model.wire import cut, failed, peer, plain
+from tests.emulators.model.completion import Completion, cut, failed, plain
+from tests.emulators.model.rules import complaint
+from tests.emulators.model.servers import Dialect, Refused
+from tests.emulators.serving import port
 
 
 class Server:
@@ -27,7 +26,7 @@ class Server:
         self.requests: list[Asked] = []
         self.unknown: list[str] = []
         self.violations: list[str] = []
-        self.peers: set[tuple[str, int]] = set()
+        self.peers: set[int] = set()
         self.busy: set[object] = set()  # connections with a request under way
         self.running = 0
         self.most_running = 0
@@ -46,10 +45,9 @@ class Server:
             body=body if isinstance(body, dict) else {},
         )
         fault = self.faults.strike(asked.call)
-        is_completion = asked.call == dialect.COMPLETIONS
+        is_completion = asked.call == servers.COMPLETIONS
         if is_completion:
-            if request.transport is not None:  # its client may have left already
-                self.peers.add(peer(request))
+            self.peers.add(port(request))
             self.requests.append(asked)
         self.busy.add(request.protocol)
         self.running += is_completion
@@ -95,14 +93,13 @@ class Server:
         self, request: web.Request, asked: Asked, fault: Fault
     ) -> web.StreamResponse | None:
         """Let a call go wrong before its headers; None lets it go on."""
-        shared = fault.shared
-        await shared.opened()
+        await fault.opened()
         match fault.how:
             case "status":
-                error = self._dialect.error(shared.status, f"emulated failure {shared.status}")
-                return await self._reply(asked, failed(shared, error))
+                error = self._dialect.error(fault.status, f"emulated failure {fault.status}")
+                return await self._reply(asked, failed(fault, error))
             case "late":
-                await asyncio.sleep(shared.seconds)
+                await asyncio.sleep(fault.seconds)
                 return None
             case "hang":
                 await self.closing.wait()
@@ -112,43 +109,33 @@ class Server:
 
     def _let_in(self, request: web.Request, asked: Asked) -> None:
         """Raise Refused for who has no key, and for a path that this kind of server has not."""
-        endpoint = _endpoint(request)
-        if endpoint not in self._dialect.endpoints and asked.call not in dialect.PROBES:
+        endpoint, dialect = _endpoint(request), self._dialect
+        if endpoint not in dialect.endpoints and asked.call not in servers.PROBES:
             self.unknown.append(asked.call)
         key = self._behaviour.api_key
         given = asked.headers.get("Authorization")
-        if key is not None and given != f"Bearer {key}" and self._dialect.guards(endpoint):
-            raise self._dialect.unauthorised()
-        if endpoint not in self._dialect.endpoints:
-            raise self._dialect.nowhere()
+        if key is not None and given != f"Bearer {key}" and endpoint not in dialect.open_calls:
+            raise Refused(401, dialect.error(401, dialect.key_refused))
+        if endpoint not in dialect.endpoints:
+            raise self._nowhere()
+
+    def _nowhere(self) -> Refused:
+        return Refused(404, self._dialect.error(404, "File Not Found"))
 
     async def _answer(
         self, request: web.Request, asked: Asked, *, body: Json, fault: Fault | None
     ) -> web.StreamResponse:
-        match _endpoint(request):
-            case dialect.COMPLETIONS:
-                self._judge(asked, body)
-                return await self._complete(request, asked, fault)
-            case dialect.TOKENIZE:
-                found = self._dialect.tokenize(asked.body, self._behaviour.served())
-            case dialect.MODEL:
-                name = request.match_info["name"]
-                found = self._dialect.describe(name, self._behaviour.served())
-            case dialect.WHOAMI:
-                found = self._dialect.whoami(self._behaviour.served())
-            case dialect.MODELS | dialect.PROPS | dialect.INFO | dialect.PS as endpoint:
-                found = self._dialect.tell(endpoint, self._behaviour.served())
-            case _:
-                self._judge(asked, body)
-                found = {"prompt": self._behaviour.templated(asked.sent)}
-        return await self._reply(asked, plain(200, found, {}))
+        endpoint = _endpoint(request)
+        if endpoint == servers.COMPLETIONS:
+            self._judge(asked, body)
+            return await self._complete(request, asked, fault)
+        name = request.match_info.get("name", "")
+        told = self._dialect.tell(endpoint, self._behaviour.served(), name)
+        return await self._reply(asked, plain(200, told, {}))
 
     async def _complete(
         self, request: web.Request, asked: Asked, fault: Fault | None
     ) -> web.StreamResponse:
-        if asked.body.get("stream") is not True:
-            self.unknown.append(f"{asked.call} without a stream")
-            raise self._dialect.nowhere()
         if name := asked.body.get("model"):
             self._dialect.find(str(name), self._behaviour.served())
         need, context = self._behaviour.need(asked), self._behaviour.context
@@ -167,21 +154,13 @@ class Server:
 
     def _judge(self, asked: Asked, body: Json) -> None:
         """Raise Refused when a request breaks a rule, and note that it did."""
-        refused: Refused | None = None
         if strange := next((name for name in self._behaviour.refuses if name in asked.body), None):
-            stray = Complaint(strange, "extra fields are not permitted")
-            told = str(stray) if self._behaviour.names_them else "Invalid request"
+            stray = f"{strange}: extra fields are not permitted"
+            told = stray if self._behaviour.names_them else "Invalid request"
             raise Refused(422, self._dialect.error(422, told))
         if found := complaint(body) or self._dialect.complaint(asked.body):
-            refused = self._dialect.invalid(found)
-        elif found := stranger(asked.body):
-            refused = Refused(422, self._dialect.error(422, str(found)))
-        elif message := disorder(asked.messages):
-            found = Complaint("messages", message)
-            refused = self._dialect.misordered(message)
-        if refused is not None:
             self.violations.append(f"{asked.call}: {found}")
-            raise refused
+            raise Refused(400, self._dialect.error(400, found))
 
 
 def _endpoint(request: web.Request) -> str:

@@ -5,17 +5,13 @@ from __future__ import annotations
 import asyncio
 import re
 import shlex
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import get_args
 
-from tests.emulators import faults
+from tests.emulators.faults import How, Terms
 from tests.emulators.model import FAILURES, ModelEmulator
-from tests.emulators.model.faults import HOWS as _MODEL_HOWS
-from tests.emulators.play import trouble
-from tests.emulators.play.figures import figures
 from tests.emulators.play.rooms import BOT, GENERAL, Impossible, Sight
 from tests.emulators.play.seat import Seat, labels
-from tests.emulators.play.trouble import number
 
 HELP = """\
 TEXT              say it here; @bot calls the bot, @NAME another person
@@ -33,7 +29,6 @@ TEXT              say it here; @bot calls the bot, @NAME another person
 /manage [WHAT]    be allowed to manage the channel, the server, or nothing
 /role NAME        have a role of a Discord server
 /ids              tell the ids of each server, of #general there and of you
-/elsewhere        go to a group DM where the bot is no member
 /discord, /slack  go to #general there
 /channel [NAME]   go to a channel; without a name out of this thread
 /thread [N]       go to the thread of message N, or to the newest one
@@ -44,7 +39,6 @@ TEXT              say it here; @bot calls the bot, @NAME another person
 /delete N         delete a message
 /stop             press Slack's own stop button
 /screen           show all that stands here
-/timeline         tell when what was shown since you last called the bot, and how fresh it was
 /wait [SECONDS]   wait until the bot has answered
 /model [TEXT]     let the emulated model say this from now on; without a text what it said first
 /speed N [FIRST]  let it say N characters a second, and begin after FIRST seconds
@@ -57,7 +51,8 @@ TEXT              say it here; @bot calls the bot, @NAME another person
 /quit             leave"""
 
 PATIENCE = 60.0  # seconds that /wait waits
-_HOWS: tuple[faults.How, ...] = get_args(faults.How)
+_HOWS: tuple[How, ...] = get_args(How)
+_EVERYWHERE = _HOWS[:4]  # others are for the model alone
 
 Command = Callable[[str], Awaitable[None] | None]
 
@@ -91,7 +86,6 @@ class Commands:
             "manage": self._manage,
             "role": self._take_role,
             "ids": self._tell_ids,
-            "elsewhere": self._go_elsewhere,
             "discord": lambda _: self._go_to_platform("discord"),
             "slack": lambda _: self._go_to_platform("slack"),
             "channel": self._go_to_channel,
@@ -103,7 +97,6 @@ class Commands:
             "delete": self._delete,
             "stop": self._stop,
             "screen": lambda _: seat.stage.forget(),
-            "timeline": self._tell_times,
             "wait": self._wait,
             "model": self._set_model,
             "speed": self._set_speed,
@@ -200,9 +193,6 @@ class Commands:
             told = rooms.ids(rooms.channel(GENERAL), self._seat.person).items()
             self._seat.stage.note(f"{rooms.name}: {', '.join(' '.join(one) for one in told)}")
 
-    def _go_elsewhere(self, _: str) -> None:
-        self._seat.enter(self._seat.rooms, self._seat.rooms.elsewhere(self._seat.person))
-
     def _go_to_platform(self, name: str) -> None:
         rooms = self._seat.platforms[name]
         self._seat.enter(rooms, rooms.channel(GENERAL))
@@ -265,17 +255,12 @@ class Commands:
         await self._seat.rooms.stop(self._seat.room, self._seat.person)
 
     async def _wait(self, word: str) -> None:
-        patience = number(word) if word else PATIENCE
+        patience = _number(word) if word else PATIENCE
         try:
             async with asyncio.timeout(patience):
                 await self._seat.answered()
         except TimeoutError:
             raise Impossible(f"The bot was not done within {patience:g} seconds.") from None
-
-    def _tell_times(self, _: str) -> None:
-        said = self._model.requests[-1].deltas if self._model and self._model.requests else []
-        for line in figures(self._seat, said):
-            self._seat.stage.note(line)
 
     def _set_model(self, text: str) -> None:
         self._emulated.answer = text or talk
@@ -283,10 +268,10 @@ class Commands:
 
     def _set_speed(self, words: str) -> None:
         speed, _, first = words.partition(" ")
-        per_second = number(speed)
+        per_second = _number(speed)
         if not per_second:
             raise Impossible("It would never end.")
-        self._emulated.first_delay = number(first) if first else 0.0
+        self._emulated.first_delay = _number(first) if first else 0.0
         self._emulated.delay = self._emulated.chunk / per_second
         begin = f", and begins after {first} seconds" if first else ""
         self._seat.stage.note(f"The model says {speed} characters a second{begin}.")
@@ -303,18 +288,18 @@ class Commands:
             self._fail_model(how)
             self._seat.stage.note(f"The model will fail: {how}")
         else:
-            named, way, terms = trouble.read(words, _HOWS, "status")
+            named, way, terms = _read_fault(words, _EVERYWHERE)
             self._seat.rooms.emulator.fail(named, way, **terms)
             self._seat.stage.note(f"{self._seat.rooms.name} will fail: {words}")
 
     def _fail_model(self, how: str) -> None:
         name = re.sub(r"(\s+\w+=\S*)+$", "", how)
         if name in FAILURES:
-            told = trouble.options(how[len(name) :].split(), ("times", "after"))
+            told = _read_terms(how[len(name) :].split(), ("times", "after"))
             times, after = int(told.get("times", 1)), int(told.get("after", 0))
             self._emulated.fail_as(name, times=times, after=after)
         elif how:
-            call, way, terms = trouble.read(f"completions {how}", _MODEL_HOWS, "status")
+            call, way, terms = _read_fault(f"completions {how}", _HOWS)
             self._emulated.fail(call, way, **terms)
         else:
             raise Impossible(f"How is it to fail? Such as: {', '.join(FAILURES)}.")
@@ -338,3 +323,60 @@ def _options(words: str) -> dict[str, str]:
     if not all(name and sign for name, sign, _ in pairs):
         raise Impossible('Write NAME=VALUE, with blanks in quotes: text="Be brief".')
     return {name: value for name, _, value in pairs}
+
+
+_TERMS = ("times", "after", "retry_after", "seconds", "applied")
+
+
+def _read_fault(text: str, hows: Collection[How]) -> tuple[str, How, Terms]:
+    """Read `CALL HOW [NAME=VALUE …]` as the words of an emulator's `fail`.
+
+    HOW is one of `hows`, or a status.
+    Impossible, with a sentence, where the text says nothing.
+    """
+    words = text.split()
+    by_word: dict[str, How] = {how: how for how in hows}
+    for at, word in enumerate(words[1:], start=1):
+        if word in by_word or re.fullmatch(r"[1-5]\d\d", word):
+            told = _read_terms(words[at + 1 :], _TERMS)
+            terms: Terms = {
+                "status": 500 if word in by_word else int(word),
+                "times": int(told.get("times", 1)),
+                "after": int(told.get("after", 0)),
+                "retry_after": told.get("retry_after"),
+                "seconds": told.get("seconds", 0.0),
+                "applied": bool(told.get("applied")),
+            }
+            return _call(words[:at]), by_word.get(word, "status"), terms
+    raise Impossible(f"How is it to fail? CALL, then a status or one of {', '.join(by_word)}.")
+
+
+def _read_terms(words: Collection[str], known: Collection[str]) -> dict[str, float]:
+    """Read `NAME=VALUE …`, with the names that are known."""
+    found = {}
+    for word in words:
+        name, _, value = word.partition("=")
+        if name not in known:
+            raise Impossible(f"{name} is none of {', '.join(known)}.")
+        found[name] = _number(value)
+    return found
+
+
+def _number(word: str) -> float:
+    """Return the number above or at zero that a word is; Impossible when it is none."""
+    try:
+        value = float(word)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1e6:
+        raise Impossible(f"{word or 'Nothing'} is no number that can be used here.")
+    return value
+
+
+def _call(words: list[str]) -> str:
+    call = " ".join(words)
+    try:
+        re.compile(call)
+    except re.error as error:
+        raise Impossible(f"{call} is no regular expression: {error}.") from None
+    return call

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tests.emulators.discord import Call, DiscordEmulator
+from tests.emulators.discord import DiscordEmulator
 from tests.emulators.discord.objects import Payload
 from tests.emulators.play.rooms import (
     BOT,
@@ -18,7 +18,6 @@ from tests.emulators.play.rooms import (
     described_input,
     standing_sign,
 )
-from tests.emulators.timeline import Moment
 
 _PEOPLE, _ROLES = 5, 6  # docs: Component Types, selects of people and of roles
 _MENU = 3  # docs: Application Command Types, of a message
@@ -37,7 +36,6 @@ class DiscordRooms:
         self._channels = {GENERAL: emulator.channel_id}
         self._roles: dict[str, str] = {}
         self._open: dict[str, str] = {}  # by person, what may have opened a form
-        self._elsewhere: str | None = None
 
     @property
     def bot_is_here(self) -> bool:
@@ -127,12 +125,6 @@ class DiscordRooms:
         found = {"channel": room.channel, person: self._people.id(person)}
         return {"server": self.emulator.guild_id, **found}
 
-    def elsewhere(self, person: str) -> Room:
-        if self._elsewhere is None:
-            people = self._people.id(person), self._people.id("Eve")
-            self._elsewhere = self.emulator.elsewhere(3, *people)
-        return Room("Discord group DM", self._elsewhere)
-
     async def home(self, person: str, button: str) -> list[str]:
         raise Impossible("Discord has no home of a bot.")
 
@@ -154,16 +146,6 @@ class DiscordRooms:
 
     def signs(self, room: Room) -> list[str]:
         return [f"{BOT} is typing…" for place in self._places(room) if self._types_in(place)]
-
-    def moments(self, room: Room) -> list[Moment]:
-        told = [one for place in self._places(room) for one in self.emulator.timeline(place)]
-        return sorted(told, key=lambda moment: moment.at)
-
-    def calls(self, since: float) -> list[Call]:
-        return [call for call in self.emulator.requests if call.at >= since]
-
-    def readable(self, text: str) -> str:
-        return self._people.readable(text)
 
     def _sights(self, place: str, user: str, *, within: int) -> Iterator[Sight]:
         for shown in self.emulator.screen(place):

@@ -28,7 +28,6 @@ class Seat:
         self.standing: dict[str, Sight] = {}  # what stands in the room
         self._seen: dict[str, Sight] = {}  # and what has stood there since they came
         self.signs: list[str] = []
-        self.called_at: float | None = None  # when the bot was last called, in monotonic seconds
         self._numbers: dict[str, int] = {}
         self._arrived: set[str] = set()
         self._heard: set[tuple[str, str]] = set()
@@ -117,7 +116,6 @@ class Seat:
     def call(self) -> None:
         """Remember what the bot has said so far: what comes now is its answer."""
         self.look()
-        self.called_at = time.monotonic()
         self._heard = {(it.id, it.text) for it in self.standing.values()}
         if not self.rooms.bot_is_here:
             self.stage.note(f"No bot is in {self.rooms.name} to hear this.")

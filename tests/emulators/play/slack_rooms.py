@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 
 from tests.emulators.play.rooms import (
     BOT,
@@ -15,8 +14,7 @@ from tests.emulators.play.rooms import (
     Sight,
     described_input,
 )
-from tests.emulators.slack import Call, Shown, SlackEmulator, View
-from tests.emulators.timeline import Moment
+from tests.emulators.slack import Shown, SlackEmulator, View
 
 # The shortcuts of the app's manifest, by their names.
 _MENU = {"Ask about this": "ask_about", "Summarise from here": "summarise"}
@@ -130,9 +128,6 @@ class SlackRooms:
         found = {"channel": room.channel, person: self._people.id(person)}
         return {"workspace": self.emulator.team_id, **found}
 
-    def elsewhere(self, person: str) -> Room:
-        raise Impossible("In Slack a bot answers only where it is a member.")
-
     async def home(self, person: str, button: str) -> list[str]:
         user = self._people.id(person)
         if button:
@@ -175,21 +170,9 @@ class SlackRooms:
         return [*self._sights(room), *self._whispers(room, person)]
 
     def signs(self, room: Room) -> list[str]:
-        signs = (self._sign(room.channel, thread) for thread in self._threads(room))
+        threads = filter(None, self._threads(room))
+        signs = (self.emulator.shown_status(room.channel, thread) for thread in threads)
         return [f"{BOT} {text}" for text in signs if text]
-
-    def moments(self, room: Room) -> list[Moment]:
-        told = [self.emulator.timeline(room.channel, thread) for thread in self._threads(room)]
-        # A thread tells of its parent, and so does the channel.
-        once = dict.fromkeys(moment for moments in told for moment in moments)
-        known = [replace(one, message=f"{room.channel}/{one.message}") for one in once]
-        return sorted(known, key=lambda moment: moment.at)
-
-    def calls(self, since: float) -> list[Call]:
-        return [call for call in self.emulator.requests if call.at >= since]
-
-    def readable(self, text: str) -> str:
-        return self._people.readable(text)
 
     def _sights(self, room: Room) -> Iterator[Sight]:
         for shown in self.emulator.screen(room.channel, room.thread):
@@ -224,9 +207,6 @@ class SlackRooms:
         if room.thread:
             return [room.thread]
         return [None, *(shown.ts for shown in self.emulator.screen(room.channel))]
-
-    def _sign(self, channel: str, thread: str | None) -> str:
-        return self.emulator.shown_status(channel, thread) if thread else ""
 
 
 def _described_input(view: View, name: str) -> str:

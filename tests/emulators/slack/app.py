@@ -1,21 +1,27 @@
-"""The app: its tokens, and the workspaces where it is installed."""
+"""The app: its tokens, who it is in each workspace where it is installed, and what it may do."""
 
 from __future__ import annotations
 
 import itertools
 import secrets
+from collections.abc import Collection
 
+from tests.emulators.slack.arguments import Asked, SlackError, text
 from tests.emulators.slack.installation import installation
+from tests.emulators.slack.message import Post
+from tests.emulators.slack.methods import Method
+from tests.emulators.slack.payload import Payload
 from tests.emulators.slack.workspace import Workspace
 
 
 class App:
     """Finds a workspace by what a caller has of it: its id, a channel, a person or a token.
 
-    Ids of people and channels are unique over all workspaces.
+    Ids of people and channels are unique over all workspaces. `scopes` are what it was granted.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, scopes: Collection[str]) -> None:
+        self.scopes = frozenset(scopes)
         self.token = f"xapp-1-{secrets.token_hex(12)}"
         self.signing_secret = secrets.token_hex(16)
         self.workspaces: dict[str, Workspace] = {}
@@ -39,7 +45,31 @@ class App:
                 return workspace
         raise LookupError(f"no workspace has {place}")
 
-    def holder(self, token: str) -> Workspace | None:
-        """Return the workspace whose bot token it is."""
-        homes = self.workspaces.values()
-        return next((home for home in homes if home.home.bot_token == token), None)
+    def post(self, channel_id: str, ts: str) -> Post:
+        """Return a message; LookupError when nobody can see it."""
+        post = self.where(channel_id).find(channel_id, ts)
+        if post is None:
+            raise LookupError(f"nobody can see a message {ts} in {channel_id}")
+        return post
+
+    def caller(self, method: Method, asked: Asked) -> Workspace:
+        """Return the workspace of the caller's token; an app-level token has the first.
+
+        SlackError when the token is missing, unknown, or of the wrong kind.
+        """
+        if not asked.token:
+            raise SlackError("not_authed")
+        is_app = asked.token == self.token
+        holders = [one for one in self.workspaces.values() if one.home.bot_token == asked.token]
+        if not is_app and not holders:
+            raise SlackError("invalid_auth")
+        if is_app != (method.token == "app"):
+            raise SlackError("not_allowed_token_type")
+        return self.workspace(None) if is_app else holders[0]
+
+    def check_scopes(self, method: Method, args: Payload, workspace: Workspace) -> None:
+        """SlackError when the app was not granted what the method needs."""
+        place = workspace.channels.get(text(args, "channel"))
+        if needed := method.missing(self.scopes, place.type if place else None):
+            provided = ",".join(sorted(self.scopes))
+            raise SlackError("missing_scope", needed=needed, provided=provided)

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from urllib.parse import parse_qsl
 
 from aiohttp import web
 
 from tests.emulators.slack.payload import Payload
 from tests.emulators.slack.workspace import Channel, Workspace
-
-_JSON = "application/json"
-_FORMS = ("application/x-www-form-urlencoded", "multipart/form-data", "text/plain")
 
 
 class SlackError(Exception):
@@ -30,49 +26,36 @@ class SlackError(Exception):
 class Asked:
     """What a request brought; `body` was sent as JSON, and `refusal` says why it cannot be read."""
 
-    token: str | None
+    token: str
     args: Payload
     body: Payload
     refusal: SlackError | None = None
 
 
 async def asked(request: web.Request) -> Asked:
-    """Read a request, wherever its client put the arguments (docs: Using the Slack Web API).
+    """Read a request (docs: Using the Slack Web API); of its forms, only JSON is emulated.
 
-    A token comes in the header or as a POST parameter, with a JSON body in the header only
-    (docs: "JSON-encoded bodies"), never in the query.
+    A token comes in the header, never in the query or a JSON body.
     """
     scheme, _, credentials = request.headers.get("Authorization", "").partition(" ")
     token = credentials.strip() if scheme == "Bearer" else ""
     args: Payload = dict(request.query)
     args.pop("token", None)
     try:
-        form, body = await _sent(request)
+        body = await _sent(request)
     except SlackError as refusal:
-        return Asked(token or None, args, {}, refusal)
-    token = token or str(form.pop("token", ""))
+        return Asked(token, args, {}, refusal)
     body.pop("token", None)
-    return Asked(token or None, args | form, body)
+    return Asked(token, args, body)
 
 
-async def _sent(request: web.Request) -> tuple[Payload, Payload]:
-    """Return what was sent as a form and what as JSON."""
+async def _sent(request: web.Request) -> Payload:
     data = await request.read()
     if request.method != "POST" or not data:
-        return {}, {}
+        return {}
     # docs: common errors of every method.
-    if "Content-Type" not in request.headers:
-        raise SlackError("missing_post_type")
-    if request.content_type == _JSON:
-        return {}, _object(data)
-    if request.content_type not in _FORMS:
+    if request.content_type != "application/json":
         raise SlackError("invalid_post_type")
-    if request.content_type == "text/plain":
-        return dict(parse_qsl(data.decode())), {}
-    return dict((await request.post()).items()), {}
-
-
-def _object(data: bytes) -> Payload:
     try:
         body = json.loads(data)
     except ValueError:

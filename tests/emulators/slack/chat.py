@@ -1,36 +1,67 @@
-"""The bot's writing: Slack's chat methods, with what they refuse."""
+"""The bot's writing: Slack's chat methods, with what they take and refuse."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import re
+from dataclasses import dataclass, replace
 
-from tests.emulators.slack.arguments import SlackError, flag, joined, text
+from tests.emulators.slack.arguments import SlackError, decoded, flag, joined, text
 from tests.emulators.slack.arguments import channel as named_channel
-from tests.emulators.slack.content import (
-    POST_CHARACTERS,
-    SPLIT_CHARACTERS,
-    UPDATE_BYTES,
-    Content,
-    content,
-)
+from tests.emulators.slack.blocks import check_blocks
 from tests.emulators.slack.events import Events
 from tests.emulators.slack.markup import links, pings, read
 from tests.emulators.slack.message import Ephemeral, Post
 from tests.emulators.slack.payload import Payload
 from tests.emulators.slack.workspace import Channel, Workspace
 
-# Arguments of the chat methods that nobody has needed yet.
-_NOT_EMULATED = (
-    "as_user",
-    "attachments",
-    "file_ids",
-    "icon_emoji",
-    "icon_url",
-    "link_names",
-    "markdown_text",
-    "reply_broadcast",
-    "username",
-)
+# docs: chat.update, error msg_too_long; in bytes of the escaped text.
+UPDATE_BYTES = 4000
+# docs: chat.postMessage, "Truncating content".
+POST_CHARACTERS = 40_000
+# slackapi/java-slack-sdk issue 704: a longer text without blocks becomes several messages.
+SPLIT_CHARACTERS = 4000
+_UNESCAPED = re.compile(r"&(?!amp;|lt;|gt;)|<(?![@#!]|https?://|mailto:)")
+# Arguments that nobody has needed yet; others are not in the description that truth.py reads.
+_NOT_EMULATED = ("as_user", "attachments", "icon_emoji", "icon_url", "link_names", "username")
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """The words and blocks of a message; None where none are named, or no metadata is."""
+
+    text: str
+    blocks: list[Payload] | None
+    metadata: Payload | None
+
+    @property
+    def size(self) -> int:
+        """The bytes of the text as Slack stores it: what is no markup and not escaped yet, is."""
+        escaped = _UNESCAPED.sub(lambda m: "&amp;" if m[0] == "&" else "&lt;", self.text)
+        return len(escaped.encode())
+
+
+def content(args: Payload) -> Content:
+    """Return what is to be said; SlackError when it is nothing, too long or malformed."""
+    words, blocks = text(args, "text"), check_blocks(args.get("blocks"))
+    if not (words.strip() or blocks):
+        raise SlackError("no_text")
+    return Content(words, blocks, metadata(args))
+
+
+def metadata(args: Payload) -> Payload | None:
+    """Return the metadata, None when none is given; SlackError when it is malformed.
+
+    docs: Message metadata: an event_type, and an event_payload that is an object.
+    """
+    given = decoded(args.get("metadata"), "invalid_metadata_format")
+    if given is None:
+        return None
+    if not isinstance(given, dict):
+        raise SlackError("invalid_metadata_format")
+    kind, payload = given.get("event_type"), given.get("event_payload")
+    if given and not (isinstance(kind, str) and kind and isinstance(payload, dict)):
+        raise SlackError("invalid_metadata_schema")
+    return given
 
 
 class Chat:
@@ -87,12 +118,10 @@ class Chat:
         self._listen(args, said)
         if flag(args, "unfurl_links") is not False or flag(args, "unfurl_media") is not False:
             self.unfurls += links(said.text, said.blocks or [])
-        post = Post(
-            home=workspace.home,
-            ts=workspace.timestamp(),
-            channel_id=channel.id,
-            author=workspace.bot_id,
-            text=self._cut(said),
+        post = workspace.draft(
+            channel.id,
+            workspace.bot_id,
+            self._cut(said),
             blocks=said.blocks or [],
             thread_ts=self._parent(workspace, channel, text(args, "thread_ts")),
             metadata=said.metadata,

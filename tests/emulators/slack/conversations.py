@@ -71,12 +71,13 @@ def _page(
     start = _start(text(args, "cursor"))
     end = start + limit
     more = end < len(posts)
+    cursor = base64.b64encode(f"next:{end}".encode()).decode() if more else ""
     all_metadata = flag(args, "include_all_metadata") is True
     messages = [_read(workspace, post, all_metadata=all_metadata) for post in posts[start:end]]
     return {
         "messages": messages[::-1] if upwards else messages,
         "has_more": more,
-        "response_metadata": {"next_cursor": _cursor(end) if more else ""},
+        "response_metadata": {"next_cursor": cursor},
     }
 
 
@@ -106,10 +107,6 @@ def _parent(workspace: Workspace, post: Post) -> Payload:
         return {}
     parent = workspace.channels[post.channel_id].posts[str(post.thread_ts)]
     return {"parent_user_id": parent.payload()["user"]}
-
-
-def _cursor(start: int) -> str:
-    return base64.b64encode(f"next:{start}".encode()).decode()
 
 
 def _start(cursor: str) -> int:

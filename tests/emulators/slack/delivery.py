@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import hmac
 import json
@@ -11,11 +10,12 @@ import secrets
 import time
 from collections.abc import Collection, Coroutine
 from dataclasses import dataclass, field
-from urllib.parse import parse_qs, urlencode
+from urllib.parse import urlencode
 
 import aiohttp
 
 from tests.emulators.clock import Clock
+from tests.emulators.slack.installation import VERIFICATION_TOKEN
 from tests.emulators.slack.payload import Payload
 from tests.emulators.slack.socket import SocketMode
 
@@ -67,7 +67,6 @@ class _Answer:
     status: int | None
     body: str = ""
     reason: str = ""
-    final: bool = False
 
     @property
     def good(self) -> bool:
@@ -100,19 +99,16 @@ class Outbox:
         self._tasks: list[asyncio.Task[None]] = []
         self._sent: dict[str, list[Envelope]] = {}
 
-    async def verify(self, url: str, token: str) -> None:
-        """Tell the app by HTTP from now on; ValueError when it does not return the challenge.
+    async def verify(self, url: str) -> None:
+        """Tell the app by signed HTTP requests from now on, as when its Request URL is saved.
 
-        docs: url_verification: as plain text, as a form or as JSON.
+        ValueError when it does not return the challenge (docs: url_verification).
         """
-        challenge = secrets.token_hex(16)
+        challenge, token = secrets.token_hex(16), VERIFICATION_TOKEN
         payload: Payload = {"token": token, "challenge": challenge, "type": "url_verification"}
         envelope = Envelope("url_verification", "events_api", payload)
-        try:
-            answer = await self._within(self._request(url, envelope, 0, ""))
-        except TimeoutError:
-            answer = _Answer(None)
-        if not answer.good or challenge not in _challenges(answer.body):
+        answer = await self._within(self._request(url, envelope, 0, ""))
+        if not answer.good or challenge not in answer.body:
             raise ValueError(f"{url} did not return the challenge: {answer.status} {answer.body}")
         self._url = url
 
@@ -121,13 +117,17 @@ class Outbox:
         delivery, _ = await self._attempt(envelope, attempt, reason)
         return delivery
 
+    async def deliver(self, payload: Payload) -> Delivery:
+        """Tell the app this once, as a payload of the Events API whatever its shape."""
+        return await self.tell(Envelope(str(payload.get("type")), "events_api", payload))
+
     def post(self, envelope: Envelope) -> None:
         """Tell in the background, and again where there is no good answer in time."""
         self._sent.setdefault(envelope.ts, []).append(envelope)
         self._tasks.append(asyncio.create_task(self._persist(envelope)))
 
     async def repeat(self, ts: str) -> None:
-        """Tell once more of everything that concerned a message, as a retry."""
+        """Tell again of all that concerned a message, as a retry, and wait for the answer."""
         for envelope in list(self._sent[ts]):
             told = [d.attempt for d in self.deliveries if d.event_id == envelope.event_id]
             await self.tell(envelope, attempt=max(told, default=0) + 1, reason="http_timeout")
@@ -147,7 +147,7 @@ class Outbox:
         """Try, then retry as Slack does (docs: Events API, "Error handling")."""
         _, answer = await self._attempt(envelope, 0, "")
         for number, pause in enumerate(self._retry_after, start=1):
-            if answer.good or answer.final:
+            if answer.good:
                 return
             await self._clock.sleep(pause)
             _, answer = await self._attempt(envelope, number, answer.reason)
@@ -212,8 +212,7 @@ class Outbox:
             self._session = aiohttp.ClientSession()
         try:
             async with self._session.post(url, data=body, headers=headers) as response:
-                final = response.headers.get("X-Slack-No-Retry") == "1"
-                return _Answer(response.status, await response.text(), "http_error", final)
+                return _Answer(response.status, await response.text(), "http_error")
         except aiohttp.ClientError:
             return _Answer(None, reason="connection_failed")
 
@@ -223,12 +222,3 @@ class Outbox:
         base = f"v0:{now}:".encode() + body
         digest = hmac.new(self._secret.encode(), base, hashlib.sha256).hexdigest()
         return {"X-Slack-Request-Timestamp": now, "X-Slack-Signature": f"v0={digest}"}
-
-
-def _challenges(body: str) -> list[str]:
-    """Return what an answer may mean as its challenge."""
-    with contextlib.suppress(ValueError):
-        answer = json.loads(body)
-        if isinstance(answer, dict):
-            return [str(answer.get("challenge"))]
-    return [body.strip(), *parse_qs(body).get("challenge", ())]

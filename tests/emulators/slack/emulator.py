@@ -2,36 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from types import TracebackType
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AsyncExitStack
 from typing import Literal, Unpack
 
 from aiohttp import web
 
 from tests.emulators.clock import Clock
 from tests.emulators.faults import Fault, How, Terms
-from tests.emulators.slack import installation, people
-from tests.emulators.slack.access import Access
+from tests.emulators.serving import judge, served
+from tests.emulators.slack import people
 from tests.emulators.slack.app import App
 from tests.emulators.slack.chat import Chat
 from tests.emulators.slack.conversations import Conversations
-from tests.emulators.slack.delivery import Delivery, Envelope, Outbox
+from tests.emulators.slack.delivery import Outbox
 from tests.emulators.slack.events import EVENTS, Events
-from tests.emulators.slack.installation import APP_ID, VERIFICATION_TOKEN, Installation
-from tests.emulators.slack.interactions import Interactions
+from tests.emulators.slack.installation import APP_ID, Installation
+from tests.emulators.slack.interactions import Interactions, ResponseUrls
 from tests.emulators.slack.limits import Limits
 from tests.emulators.slack.markup import buttons, escape, feedback
-from tests.emulators.slack.message import ANOTHER_APP, SLACKBOT, Ephemeral, Post, Shown
+from tests.emulators.slack.message import ANOTHER_APP, SLACKBOT, Shown
 from tests.emulators.slack.methods import SCOPES
 from tests.emulators.slack.payload import Payload
 from tests.emulators.slack.rates import Rate
-from tests.emulators.slack.response_urls import ResponseUrls
 from tests.emulators.slack.sessions import Sessions
-from tests.emulators.slack.socket import Reason, SocketMode
+from tests.emulators.slack.socket import SocketMode
 from tests.emulators.slack.streams import Streams
 from tests.emulators.slack.truth import Truth
-from tests.emulators.slack.views import Filled, View, Views
-from tests.emulators.slack.web import Call, WebApi
+from tests.emulators.slack.views import Views
+from tests.emulators.slack.web import WebApi
 from tests.emulators.slack.workspace import Channel, Role
 from tests.emulators.timeline import Moment
 
@@ -50,9 +49,7 @@ class SlackEmulator:
     """
 
     app_id = APP_ID
-    team_id = installation.team_id(1)
-    bot_id = installation.bot_id(1)
-    bot_user_id = installation.bot_user_id(1)
+    team_id, bot_id, bot_user_id = "T0PARLEY001", "B0PARLEY001", "U0PARLEY001"
     bot_mention = f"<@{bot_user_id}>"
 
     def __init__(
@@ -69,10 +66,10 @@ class SlackEmulator:
         unlisted: bool = False,
     ) -> None:
         self.clock = clock or Clock()
+        self.latency = latency
         self.violations: list[str] = []
         truth = Truth(self.violations)
-        self._app = App()
-        self._access = Access(self._app, scopes)
+        self._app = App(scopes)
         self._socket = SocketMode(self.clock)
         self._outbox = Outbox(
             self._socket,
@@ -87,16 +84,16 @@ class SlackEmulator:
         self.streams = Streams(self._events, self._chat, self._sessions, self.clock)
         self._responses = ResponseUrls(self._chat, self.clock)
         self._views = Views(self.clock)
-        self._interactions = Interactions(
-            self._outbox, self._responses, self._views, self.violations
+        interactions = Interactions(
+            self._app, self._outbox, self._responses, self._views, self.violations
         )
         self._web = WebApi(
-            self._access,
+            self._app,
             Limits(self.clock, rates or {}, unlisted=unlisted, share=share),
             self._responses,
             truth,
+            latency=lambda: self.latency,
         )
-        self._web.latency = latency
         self._web.methods = {
             **self._chat.methods,
             **self._sessions.methods,
@@ -106,7 +103,7 @@ class SlackEmulator:
             **people.METHODS,
             **self._views.methods,
         }
-        self._runner: web.AppRunner | None = None
+        self._stack = AsyncExitStack()
         self.api_url = ""
         self.app_token = self._app.token
         self.signing_secret = self._app.signing_secret
@@ -121,38 +118,47 @@ class SlackEmulator:
         self.foreign = self._app.workspace(None).foreign
         self.pings = self._chat.pings
         self.unfurls = self._chat.unfurls
+        # What people do: what each does stands where it is defined.
+        self.slash, self.click, self.rate = (
+            interactions.slash,
+            interactions.click,
+            interactions.rate,
+        )
+        self.press, self.press_home = interactions.press, interactions.press_home
+        self.choose, self.submit = interactions.choose, interactions.submit
+        self.interact = interactions.tell
+        # What they see.
+        self.modal, self.home = self._views.modal, self._views.home
+        self.status, self.session = self._sessions.statuses, self._sessions.states
+        self.session_title, self.suggested = self._sessions.title, self._sessions.suggested
+        self.shown_status = self._sessions.shown
+        # How Slack tells the app, and goes wrong.
+        self.verify, self.deliver = self._outbox.verify, self._outbox.deliver
+        self.redeliver = self._outbox.repeat
+        self.send_frame, self.disconnect = self._socket.send_frame, self._socket.disconnect
+        self.stall, self.cut = self._socket.stall, self._socket.cut
+        self.heal = self._web.faults.heal
+        # Tells of each call once its work is done, before its answer goes out.
+        self.watch = self._web.watchers.append
 
     async def __aenter__(self) -> SlackEmulator:
         app = web.Application(client_max_size=4 * 1024**2)
         app.router.add_route("*", "/api/{method}", self._web.serve)
         app.router.add_post("/actions/{team}/{key}", self._web.serve_response)
         app.router.add_get("/link/", self._socket.serve)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
-        base = f"http://127.0.0.1:{self._runner.addresses[0][1]}/"
+        base = await self._stack.enter_async_context(served(app)) + "/"
         self._socket.base = self._responses.base = base
         self.api_url = f"{base}api/"
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, kind: object, *_: object) -> None:
         self._web.closing.set()
         await self._socket.close()
-        if self._runner:
-            await self._runner.cleanup()
+        await self._stack.aclose()
         # Last, for each call that was still answered may have put something into it.
         await self._outbox.close()
         if kind is None:
-            assert not self.unknown, f"methods that are not emulated: {self.unknown}"
-            assert not self.violations, f"against Slack's rules: {self.violations}"
-            in_vain = self._web.faults.in_vain()
-            assert not in_vain, f"faults that never struck: {in_vain}"
+            judge(unknown=self.unknown, violations=self.violations, faults=self._web.faults)
 
     def install(self, name: str) -> Installation:
         """Install the app in one more workspace; its events come over the same socket or HTTP."""
@@ -231,26 +237,17 @@ class SlackEmulator:
         names of what is uploaded with it.
         """
         if thread_ts is not None:
-            self._post(channel_id, thread_ts)
+            self._app.post(channel_id, thread_ts)
         workspace = self._app.where(channel_id)
-        post = Post(
-            home=workspace.home,
-            ts=workspace.timestamp(),
-            channel_id=channel_id,
-            author=user_id,
-            text=escape(text),
-            blocks=[],
-            thread_ts=thread_ts,
-            typed=text,
-            files=files,
-            team=workspace.foreign.get(user_id, ""),
-        )
+        team = workspace.foreign.get(user_id, "")
+        more = {"thread_ts": thread_ts, "typed": text, "files": files, "team": team}
+        post = workspace.draft(channel_id, user_id, escape(text), **more)
         self._events.posted(workspace.add(post))
         return post.ts
 
     async def edit(self, channel_id: str, ts: str, text: str, *, tells: bool = True) -> None:
         """Let a person change a message of theirs; `tells` the bot of it."""
-        post = self._post(channel_id, ts)
+        post = self._app.post(channel_id, ts)
         previous = post.payload()
         post.text, post.typed = escape(text), text
         post.mark_edited()
@@ -263,97 +260,20 @@ class SlackEmulator:
 
         One with replies leaves a tombstone, and is told as a `message_changed` to it.
         """
-        self._events.removed(self._post(channel_id, ts))
-
-    async def slash(
-        self,
-        channel_id: str,
-        user_id: str,
-        command: str,
-        text: str,
-        *,
-        thread_ts: str | None = None,
-    ) -> Delivery:
-        """Use a slash command and wait for its answer; Slack tries it only once.
-
-        LookupError in a thread, where Slack knows no commands of apps
-        (docs: Implementing slash commands, "cannot be used in threads"), and where the app has not
-        the scope for any.
-        """
-        if "commands" not in self._access.scopes:
-            raise LookupError(f"{command} needs the scope commands")
-        if thread_ts is not None:
-            raise LookupError(f"{command} is not supported in threads")
-        workspace = self._app.where(channel_id)
-        return await self._interactions.slash(workspace, channel_id, user_id, command, text)
-
-    async def click(self, channel_id: str, ts: str, user_id: str, action_id: str) -> Delivery:
-        """Press a button and wait for the answer; LookupError when nobody can see that button."""
-        post, workspace = self._post(channel_id, ts), self._app.where(channel_id)
-        return await self._interactions.click(workspace, post, user_id, action_id)
-
-    async def press(self, said: Ephemeral, action_id: str) -> Delivery:
-        """Press a button of a message that one person alone saw; LookupError if it has none."""
-        workspace = self._app.where(said.channel_id)
-        return await self._interactions.press_whisper(workspace, said, action_id)
-
-    async def press_home(self, user_id: str, action_id: str) -> Delivery:
-        """Press a button of the Home tab."""
-        return await self._interactions.press_home(self._app.where(user_id), user_id, action_id)
-
-    async def choose(self, channel_id: str, ts: str, user_id: str, callback_id: str) -> Delivery:
-        """Choose an entry of the app in the menu of a message."""
-        post, workspace = self._post(channel_id, ts), self._app.where(channel_id)
-        return await self._interactions.choose(workspace, post, user_id, callback_id)
-
-    async def submit(self, user_id: str, **filled: Filled) -> Delivery:
-        """Fill in the form that a person sees, by its block ids, and submit it.
-
-        What is not named stays as it is. LookupError where there is no such form or field, or
-        Slack would not let the person submit it.
-        """
-        view = self._views.modal(user_id)
-        if view is None or not view.fields:
-            raise LookupError("there is no form")
-        return await self._interactions.submit(self._app.where(user_id), view, filled)
-
-    def modal(self, user_id: str) -> View | None:
-        """Return the modal that a person sees now."""
-        return self._views.modal(user_id)
-
-    def home(self, user_id: str) -> View | None:
-        """Return the Home tab as it was published to a person."""
-        return self._views.home(user_id)
-
-    def suggested(self, channel_id: str) -> tuple[str, list[tuple[str, str]]]:
-        """Return what is suggested in a DM: a greeting, and titles with their messages."""
-        return self._sessions.suggested.get(channel_id, ("", []))
-
-    def session_title(self, channel_id: str, thread_ts: str) -> str:
-        """Return the title of a thread's agent session, empty where it has none."""
-        return self._sessions.title(channel_id, thread_ts)
+        self._events.removed(self._app.post(channel_id, ts))
 
     def refuse_feedback_buttons(self) -> None:
         """Be a Slack that does not know feedback buttons."""
         self._web.knows_feedback = False
 
-    async def rate(self, channel_id: str, ts: str, user_id: str, which: str) -> Delivery:
-        """Press the "positive" or "negative" feedback button of a message."""
-        post, workspace = self._post(channel_id, ts), self._app.where(channel_id)
-        return await self._interactions.rate(workspace, post, user_id, which)
-
     def is_rated(self, channel_id: str, ts: str) -> bool:
         """Whether a message has feedback buttons."""
-        return any(feedback(self._post(channel_id, ts).blocks))
+        return any(feedback(self._app.post(channel_id, ts).blocks))
 
     def value(self, channel_id: str, ts: str, action_id: str) -> str:
         """Return what a press of this button would send as its value."""
-        blocks = self._post(channel_id, ts).blocks
+        blocks = self._app.post(channel_id, ts).blocks
         return next(str(it["value"]) for name, _, it in buttons(blocks) if name == action_id)
-
-    async def interact(self, payload: Payload) -> Delivery:
-        """Tell the app this once, as an interaction whatever its shape, and wait for the answer."""
-        return await self._interactions.tell(payload)
 
     async def stop(self, channel_id: str, thread_ts: str, user_id: str) -> None:
         """Press Slack's own stop button (docs: agent_session_stopped)."""
@@ -382,17 +302,8 @@ class SlackEmulator:
     ) -> str:
         """Let another app write into a channel or a thread, and return the message's ts."""
         workspace = self._app.where(channel_id)
-        post = Post(
-            home=workspace.home,
-            ts=workspace.timestamp(),
-            channel_id=channel_id,
-            author=ANOTHER_APP,
-            text=escape(text),
-            blocks=[*blocks],
-            thread_ts=thread_ts,
-            metadata=metadata,
-            attachments=[*attachments],
-        )
+        said = {"blocks": [*blocks], "attachments": [*attachments], "metadata": metadata}
+        post = workspace.draft(channel_id, ANOTHER_APP, escape(text), thread_ts=thread_ts, **said)
         return workspace.add(post).ts
 
     def stream_of_another(self, channel_id: str, thread_ts: str, text: str) -> str:
@@ -431,73 +342,13 @@ class SlackEmulator:
         """Return the texts that a message has shown, oldest first."""
         return self._app.where(channel_id).channels[channel_id].posts[ts].states
 
-    def status(self, channel_id: str, thread_ts: str) -> list[str]:
-        """Return the statuses that assistant.threads.setStatus has set, oldest first."""
-        return self._sessions.statuses(channel_id, thread_ts)
-
-    def shown_status(self, channel_id: str, thread_ts: str) -> str:
-        """Return the status line that stands under a thread now, empty when there is none."""
-        return self._sessions.shown(self._app.where(channel_id), channel_id, thread_ts)
-
-    def session(self, channel_id: str, thread_ts: str) -> list[str]:
-        """Return the states that a thread's agent session was in, oldest first."""
-        return self._sessions.states(channel_id, thread_ts)
-
-    @property
-    def latency(self) -> float:
-        """Seconds per call."""
-        return self._web.latency
-
-    @latency.setter
-    def latency(self, seconds: float) -> None:
-        self._web.latency = seconds
-
-    async def verify(self, url: str) -> None:
-        """Tell the app by signed HTTP requests from now on, as when its Request URL is saved.
-
-        ValueError when it does not answer a url_verification with its challenge.
-        """
-        await self._outbox.verify(url, VERIFICATION_TOKEN)
-
-    async def deliver(self, payload: Payload) -> Delivery:
-        """Tell the app this once, as a payload of the Events API whatever its shape."""
-        return await self._outbox.tell(Envelope(str(payload.get("type")), "events_api", payload))
-
-    async def redeliver(self, ts: str) -> None:
-        """Tell again of all that concerned a message, as a retry, and wait for the answer."""
-        await self._outbox.repeat(ts)
-
     @property
     def sockets(self) -> int:
         """How many sockets are open."""
         return self._socket.open_now
 
-    async def send_frame(self, text: str) -> None:
-        """Send a text to every socket, whatever it is."""
-        await self._socket.send_frame(text)
-
-    async def stall(self) -> None:
-        """Let the sockets that are open fall silent: their app is not heard any more."""
-        self._socket.stall()
-
-    async def cut(self) -> int:
-        """Cut the sockets off, without a word; return how many there were."""
-        return self._socket.cut()
-
-    async def disconnect(self, reason: Reason = "refresh_requested") -> None:
-        """Close the sockets, after a word with the reason.
-
-        After a warning they stay for ten seconds of the clock.
-        """
-        await self._socket.disconnect(reason)
-
     def fail(
-        self,
-        call: str,
-        how: How = "status",
-        *,
-        error: str | None = None,
-        **terms: Unpack[Terms],
+        self, call: str, how: How = "status", *, error: str | None = None, **terms: Unpack[Terms]
     ) -> Fault:
         """Let the next calls of a method go wrong; see Faults.add.
 
@@ -508,21 +359,7 @@ class SlackEmulator:
             terms["status"], terms["body"] = 200, {"ok": False, "error": error}
         return self._web.faults.add(call, how, **terms)
 
-    def watch(self, tell: Callable[[Call], object]) -> None:
-        """Tell of each call once its work is done, before its answer goes out."""
-        self._web.watchers.append(tell)
-
     @property
     def pending_faults(self) -> list[str]:
         """The calls of faults that have not struck yet."""
         return self._web.faults.in_vain()
-
-    def heal(self) -> None:
-        """Let every call go well from now on."""
-        self._web.faults.heal()
-
-    def _post(self, channel_id: str, ts: str) -> Post:
-        post = self._app.where(channel_id).find(channel_id, ts)
-        if post is None:
-            raise LookupError(f"nobody can see a message {ts} in {channel_id}")
-        return post

@@ -14,33 +14,13 @@ from tests.emulators.slack.truth import Truth
 from tests.emulators.slack.workspace import Channel
 
 # What a chat bot subscribes to; without "message.channels" it hears only mentions in channels.
-EVENTS = frozenset(
-    {
-        "agent_session_stopped",
-        "app_home_opened",
-        "app_mention",
-        "app_uninstalled",
-        "message.channels",
-        "message.groups",
-        "message.im",
-        "message.mpim",
-        "tokens_revoked",
-    }
-)
-_SUBSCRIPTIONS = {
-    "channel": "message.channels",
-    "group": "message.groups",
-    "im": "message.im",
-    "mpim": "message.mpim",
-}
+_PLACES = {"channel": "channels", "group": "groups", "im": "im", "mpim": "mpim"}
+_SUBSCRIPTIONS = {kind: f"message.{name}" for kind, name in _PLACES.items()}
+_OTHERS = ("agent_session_stopped", "app_home_opened", "app_mention", "app_uninstalled")
+EVENTS = frozenset({*_OTHERS, "tokens_revoked", *_SUBSCRIPTIONS.values()})
 # docs: the events' pages, "Required Scopes".
-_SCOPES = {
-    "app_mention": "app_mentions:read",
-    "message.channels": "channels:history",
-    "message.groups": "groups:history",
-    "message.im": "im:history",
-    "message.mpim": "mpim:history",
-}
+_SCOPES = {f"message.{name}": f"{name}:history" for name in _PLACES.values()}
+_SCOPES |= {"app_mention": "app_mentions:read"}
 
 
 class Events:
@@ -117,7 +97,9 @@ class Events:
         self._outbox.post(envelope)
 
     def _mention(self, channel: Channel, post: Post, event: Payload) -> None:
-        if not channel.person and post.typed is not None and _mentions_bot(post):
+        mention = f"<@{post.home.bot_user_id}"
+        is_called = f"{mention}>" in post.text or f"{mention}|" in post.text
+        if not channel.person and post.typed is not None and is_called:
             self.publish(channel, {**event, "type": "app_mention"}, ts=post.ts)
 
     def _hidden(self, post: Post, subtype: str, change: Payload) -> None:
@@ -129,11 +111,6 @@ class Events:
 
     def _message(self, channel: Channel, event: Payload, ts: str) -> None:
         self.publish(channel, {**event, "channel_type": channel.type}, ts=ts)
-
-
-def _mentions_bot(post: Post) -> bool:
-    user_id = post.home.bot_user_id
-    return f"<@{user_id}>" in post.text or f"<@{user_id}|" in post.text
 
 
 def _callback(envelope: Envelope, home: Installation) -> Envelope:

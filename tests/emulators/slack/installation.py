@@ -22,23 +22,8 @@ class Installation:
 def installation(number: int) -> Installation:
     """Return the app's installation in the workspace of that number, with a token of its own."""
     return Installation(
-        team_id=team_id(number),
-        bot_id=bot_id(number),
-        bot_user_id=bot_user_id(number),
+        team_id=f"T0PARLEY{number:03d}",
+        bot_id=f"B0PARLEY{number:03d}",
+        bot_user_id=f"U0PARLEY{number:03d}",
         bot_token=f"xoxb-{secrets.token_hex(12)}",
     )
-
-
-def team_id(number: int) -> str:
-    """Return the id of the workspace of that number."""
-    return f"T0PARLEY{number:03d}"
-
-
-def bot_id(number: int) -> str:
-    """Return the id that the bot's messages carry there."""
-    return f"B0PARLEY{number:03d}"
-
-
-def bot_user_id(number: int) -> str:
-    """Return the id by which people mention the bot there."""
-    return f"U0PARLEY{number:03d}"

@@ -1,36 +1,105 @@
-"""What people do with the app besides writing: commands and buttons, as Slack tells of them."""
+"""What people do with the app besides writing, and where it answers: response_urls."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import secrets
+from dataclasses import dataclass, replace
 
+from tests.emulators.clock import Clock
+from tests.emulators.slack.app import App
+from tests.emulators.slack.arguments import SlackError, flag, text
+from tests.emulators.slack.chat import Chat
 from tests.emulators.slack.delivery import Delivery, Envelope, Outbox
 from tests.emulators.slack.installation import APP_ID, VERIFICATION_TOKEN
 from tests.emulators.slack.markup import buttons, escape, feedback
 from tests.emulators.slack.message import Ephemeral, Post
 from tests.emulators.slack.payload import Payload
-from tests.emulators.slack.response_urls import Place, ResponseUrls
-from tests.emulators.slack.spec import response_complaints
-from tests.emulators.slack.views import Filled, View, Views
-from tests.emulators.slack.workspace import Workspace
+from tests.emulators.slack.truth import response_complaints
+from tests.emulators.slack.views import Filled, Views
+from tests.emulators.slack.workspace import Channel, Workspace
+
+# docs: Handling user interaction, "Message responses": five times within 30 minutes.
+RESPONSES, RESPONSE_SECONDS = 5, 1800.0
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a person did something; `whispered` is the message that nobody else saw, if one is."""
+
+    workspace: Workspace
+    channel: Channel
+    user_id: str
+    whispered: Ephemeral | None = None
+
+
+@dataclass(slots=True)
+class _Address:
+    place: Place
+    expires: float  # the clock's seconds
+    uses: int = 0
+
+
+class ResponseUrls:
+    """Hands out addresses under `base`, and shows what is posted to them."""
+
+    def __init__(self, chat: Chat, clock: Clock) -> None:
+        self.base = ""
+        self._chat = chat
+        self._clock = clock
+        self._addresses: dict[str, _Address] = {}
+
+    def open(self, place: Place) -> str:
+        """Return a new address."""
+        key = secrets.token_hex(8)
+        self._addresses[key] = _Address(place, self._clock.now() + RESPONSE_SECONDS)
+        return f"{self.base}actions/{place.workspace.team_id}/{key}"
+
+    def use(self, key: str, body: Payload) -> None:
+        """Take what was posted to an address; SlackError when it takes no more."""
+        address = self._addresses.get(key)
+        if address is None:
+            raise SlackError("no_such_hook")
+        if address.expires < self._clock.now():
+            raise SlackError("expired_url")
+        if address.uses >= RESPONSES:
+            raise SlackError("used_url")
+        address.uses += 1
+        place = address.place
+        if place.whispered and flag(body, "replace_original"):
+            shown = self._chat.whisper_instead(place.whispered, body)
+            address.place = replace(place, whispered=shown)
+        else:
+            self.answer(place, body)
+
+    def answer(self, place: Place, body: Payload) -> None:
+        """Show an answer to the person alone.
+
+        It needs no membership (docs: Handling user interaction, "Publishing ephemeral responses").
+        """
+        if text(body, "response_type") not in ("", "ephemeral"):
+            raise NotImplementedError("answers for all are not emulated")
+        self._chat.whisper(place.workspace, place.channel, place.user_id, body)
 
 
 class Interactions:
     """Tells of them once and shows what the app answers; Slack does not try again."""
 
     def __init__(
-        self, outbox: Outbox, responses: ResponseUrls, views: Views, violations: list[str]
+        self, app: App, outbox: Outbox, responses: ResponseUrls, views: Views, violations: list[str]
     ) -> None:
+        self._app = app
         self._outbox = outbox
         self._views = views
         self._violations = violations
         self._responses = responses
 
-    async def slash(
-        self, workspace: Workspace, channel_id: str, user_id: str, command: str, typed: str
-    ) -> Delivery:
-        """Tell of a slash command (docs: Implementing slash commands)."""
+    async def slash(self, channel_id: str, user_id: str, command: str, typed: str) -> Delivery:
+        """Use a slash command and wait for its answer; Slack tries it only once.
+
+        There are none in threads (docs: Implementing slash commands).
+        """
+        workspace = self._app.where(channel_id)
         place = Place(workspace, workspace.channels[channel_id], user_id)
         payload: Payload = {
             "token": VERIFICATION_TOKEN,
@@ -53,63 +122,53 @@ class Interactions:
             self._responses.answer(place, answer)
         return delivery
 
-    async def click(
-        self, workspace: Workspace, post: Post, user_id: str, action_id: str
-    ) -> Delivery:
-        """Tell of a button; LookupError when nobody can see it (docs: block_actions payload)."""
-        found = {name: (block_id, button) for name, block_id, button in buttons(post.blocks)}
-        block_id, button = found[action_id]
-        return await self._press(workspace, post, user_id, {**button, "block_id": block_id})
+    async def click(self, channel_id: str, ts: str, user_id: str, action_id: str) -> Delivery:
+        """Press a button and wait for the answer; LookupError when nobody can see that button."""
+        post = self._app.post(channel_id, ts)
+        return await self._press_below(post, user_id, _button(post.blocks, action_id))
 
-    async def rate(self, workspace: Workspace, post: Post, user_id: str, which: str) -> Delivery:
-        """Tell of the "positive" or "negative" feedback button of a message.
+    async def rate(self, channel_id: str, ts: str, user_id: str, which: str) -> Delivery:
+        """Press the "positive" or "negative" feedback button of a message.
 
         The action has the value of the pressed one (guess, from bolt's templates for agents).
         """
+        post = self._app.post(channel_id, ts)
         block_id, element = next(feedback(post.blocks))
         half = element[f"{which}_button"]
         assert isinstance(half, dict)
         kind, action_id = element["type"], element.get("action_id", "")
         action = {**half, "type": kind, "action_id": action_id, "block_id": block_id}
-        return await self._press(workspace, post, user_id, action)
+        return await self._press_below(post, user_id, action)
+
+    async def press(self, said: Ephemeral, action_id: str) -> Delivery:
+        """Press a button of a message that one person alone saw; LookupError if it has none."""
+        workspace = self._app.where(said.channel_id)
+        place = Place(workspace, workspace.channels[said.channel_id], said.user_id, said)
+        action = _button(list(said.blocks), action_id)
+        return await self._press(place, said.ts, said.thread_ts, action)
+
+    async def _press_below(self, post: Post, user_id: str, action: Payload) -> Delivery:
+        workspace = self._app.where(post.channel_id)
+        place = Place(workspace, workspace.channels[post.channel_id], user_id)
+        return await self._press(place, post.ts, post.thread_ts, action, message=post.payload())
 
     async def _press(
-        self, workspace: Workspace, post: Post, user_id: str, action: Payload
+        self, place: Place, ts: str, thread_ts: str | None, action: Payload, **more: object
     ) -> Delivery:
-        action = {**action, "action_ts": workspace.timestamp()}
-        place = Place(workspace, workspace.channels[post.channel_id], user_id, post.ts)
         payload: Payload = {
-            **_done(place, self._views.trigger(user_id)),
+            **_done(place, self._views.trigger(place.user_id)),
             "type": "block_actions",
-            "container": _container(place, post.ts, post.thread_ts),
-            "message": post.payload(),
+            "container": _container(place, ts, thread_ts),
             "state": {"values": {}},
-            "actions": [action],
+            "actions": [{**action, "action_ts": place.workspace.timestamp()}],
             "response_url": self._responses.open(place),
+            **more,
         }
-        return await self._outbox.tell(Envelope("block_actions", "interactive", payload, post.ts))
+        return await self._outbox.tell(Envelope("block_actions", "interactive", payload, ts))
 
-    async def press_whisper(
-        self, workspace: Workspace, said: Ephemeral, action_id: str
-    ) -> Delivery:
-        """Tell of a button of a message that one person alone saw."""
-        found = {name: (block_id, it) for name, block_id, it in buttons(list(said.blocks))}
-        block_id, button = found[action_id]
-        place = Place(workspace, workspace.channels[said.channel_id], said.user_id, whispered=said)
-        now = workspace.timestamp()
-        container = _container(place, said.ts, said.thread_ts)
-        payload: Payload = {
-            **_done(place, self._views.trigger(said.user_id)),
-            "type": "block_actions",
-            "container": {**container, "is_ephemeral": True},
-            "state": {"values": {}},
-            "actions": [{**button, "block_id": block_id, "action_ts": now}],
-            "response_url": self._responses.open(place),
-        }
-        return await self._outbox.tell(Envelope("block_actions", "interactive", payload, said.ts))
-
-    async def press_home(self, workspace: Workspace, user_id: str, action_id: str) -> Delivery:
-        """Tell of a button of the Home tab, which is in no channel."""
+    async def press_home(self, user_id: str, action_id: str) -> Delivery:
+        """Press a button of the Home tab, which is in no channel."""
+        workspace = self._app.where(user_id)
         view = self._views.home(user_id)
         if view is None:
             raise LookupError("no Home tab was published")
@@ -122,10 +181,9 @@ class Interactions:
         }
         return await self._outbox.tell(Envelope("block_actions", "interactive", payload))
 
-    async def choose(
-        self, workspace: Workspace, post: Post, user_id: str, callback_id: str
-    ) -> Delivery:
-        """Tell of an entry in the menu of a message (docs: message shortcut payload)."""
+    async def choose(self, channel_id: str, ts: str, user_id: str, callback_id: str) -> Delivery:
+        """Choose an entry of the app in the menu of a message (docs: message shortcut payload)."""
+        post, workspace = self._app.post(channel_id, ts), self._app.where(channel_id)
         place = Place(workspace, workspace.channels[post.channel_id], user_id)
         payload: Payload = {
             **_done(place, self._views.trigger(user_id)),
@@ -138,10 +196,15 @@ class Interactions:
         }
         return await self._outbox.tell(Envelope("message_action", "interactive", payload, post.ts))
 
-    async def submit(
-        self, workspace: Workspace, view: View, filled: Mapping[str, Filled]
-    ) -> Delivery:
-        """Tell of a form that was filled in, and do with it what the app answers."""
+    async def submit(self, user_id: str, **filled: Filled) -> Delivery:
+        """Fill in the form that a person sees, by its block ids, and submit it.
+
+        What is not named stays as it is. LookupError where there is no such form or field, or
+        Slack would not let the person submit it.
+        """
+        view, workspace = self._views.modal(user_id), self._app.where(user_id)
+        if view is None or not view.fields:
+            raise LookupError("there is no form")
         payload: Payload = {
             **_doer(workspace, view.user_id, self._views.trigger(view.user_id)),
             "type": "view_submission",
@@ -155,8 +218,13 @@ class Interactions:
         return delivery
 
     async def tell(self, payload: Payload) -> Delivery:
-        """Tell of an interaction, whatever its shape."""
+        """Tell the app this once, as an interaction whatever its shape, and wait for the answer."""
         return await self._outbox.tell(Envelope(str(payload.get("type")), "interactive", payload))
+
+
+def _button(blocks: list[Payload], action_id: str) -> Payload:
+    found = {name: {**button, "block_id": block_id} for name, block_id, button in buttons(blocks)}
+    return found[action_id]
 
 
 def _done(place: Place, trigger_id: str) -> Payload:
@@ -188,16 +256,14 @@ def _container(place: Place, ts: str, thread_ts: str | None) -> Payload:
         "type": "message",
         "message_ts": ts,
         "channel_id": place.channel.id,
-        "is_ephemeral": False,
+        "is_ephemeral": place.whispered is not None,
     }
     return {**container, "thread_ts": thread_ts} if thread_ts else container
 
 
 def _answer(delivery: Delivery) -> Payload:
-    """Return what the acknowledgement of a command says: JSON, or text for the person alone."""
+    """Return what the acknowledgement of a command says."""
     if delivery.status != 200 or not delivery.body.strip():
         return {}
-    if not delivery.body.startswith("{"):
-        return {"text": delivery.body}
     answer: Payload = json.loads(delivery.body)
     return answer if answer.get("text") or answer.get("blocks") else {}

@@ -12,10 +12,7 @@ from tests.emulators.slack.rates import Buckets, Rate, per_minute
 from tests.emulators.slack.workspace import Workspace
 
 # docs: conversations.history and conversations.replies, for apps sold outside of the Marketplace.
-UNLISTED = {
-    "conversations.history": per_minute(1),
-    "conversations.replies": per_minute(1),
-}
+UNLISTED = {"conversations.history": per_minute(1), "conversations.replies": per_minute(1)}
 
 
 class Limits:
@@ -34,13 +31,11 @@ class Limits:
 
     def wait(self, name: str, workspace: Workspace, args: Payload) -> float:
         """Take one call and return 0, or the seconds until there is one to take."""
-        counts = self._counts(name, workspace, args)
-        return self._buckets.take({each: rate.times(self._share) for each, rate in counts.items()})
-
-    def _counts(self, name: str, workspace: Workspace, args: Payload) -> dict[str, Rate]:
         method = METHODS[name]
         team, place = f"{name} {workspace.team_id}", f"{name} {text(args, 'channel')}"
-        if override := self._rates.get(name):
-            return {place if method.channel_rate else team: override}
         counts = {team: method.rate}
-        return {**counts, place: method.channel_rate} if method.channel_rate else counts
+        if override := self._rates.get(name):
+            counts = {place if method.channel_rate else team: override}
+        elif method.channel_rate:
+            counts[place] = method.channel_rate
+        return self._buckets.take({each: rate.times(self._share) for each, rate in counts.items()})

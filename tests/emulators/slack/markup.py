@@ -32,19 +32,20 @@ def read(text: str, blocks: list[Payload]) -> str:
 
 def buttons(blocks: list[Payload]) -> Iterator[tuple[str, str, Payload]]:
     """Yield the action id, block id and object of every button."""
-    for block in blocks:
-        elements = block.get("elements")
-        for element in [*(elements if isinstance(elements, list) else ()), block.get("accessory")]:
-            if isinstance(element, dict) and element.get("type") == "button":
-                yield str(element.get("action_id", "")), str(block.get("block_id", "")), element
+    for block_id, element in _elements(blocks, "button"):
+        yield str(element.get("action_id", "")), block_id, element
 
 
 def feedback(blocks: list[Payload]) -> Iterator[tuple[str, Payload]]:
     """Yield the block id and the object of each pair of feedback buttons."""
+    return _elements(blocks, "feedback_buttons")
+
+
+def _elements(blocks: list[Payload], kind: str) -> Iterator[tuple[str, Payload]]:
     for block in blocks:
         elements = block.get("elements")
         for element in elements if isinstance(elements, list) else ():
-            if isinstance(element, dict) and element.get("type") == "feedback_buttons":
+            if isinstance(element, dict) and element.get("type") == kind:
                 yield str(block.get("block_id", "")), element
 
 

@@ -78,7 +78,7 @@ class Post:
     channel_id: str
     author: str
     text: str
-    blocks: list[Payload]
+    blocks: list[Payload] = field(default_factory=list)
     thread_ts: str | None = None
     typed: str | None = None
     metadata: Payload | None = None

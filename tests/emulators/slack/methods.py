@@ -21,79 +21,45 @@ from tests.emulators.slack.rates import (
     Rate,
 )
 
+
+def _words(*texts: str) -> frozenset[str]:
+    return frozenset(" ".join(texts).split())
+
+
+def _strings(names: str, **others: str) -> dict[str, str]:
+    """Return the types of arguments or fields, most of which are strings."""
+    return dict.fromkeys(names.split(), "string") | others
+
+
 # What an app that chats asks for, when it is installed.
-SCOPES = frozenset(
-    {
-        "app_mentions:read",
-        "assistant:write",
-        "channels:history",
-        "channels:read",
-        "chat:write",
-        "commands",
-        "files:read",
-        "groups:history",
-        "groups:read",
-        "im:history",
-        "mpim:history",
-        "users:read",
-    }
+SCOPES = _words(
+    "app_mentions:read assistant:write channels:history channels:read chat:write commands",
+    "files:read groups:history groups:read im:history mpim:history users:read",
 )
 # docs: "Errors" that every method's page lists.
-COMMON_ERRORS = frozenset(
-    {
-        "account_inactive",
-        "fatal_error",
-        "internal_error",
-        "invalid_arguments",
-        "invalid_auth",
-        "invalid_form_data",
-        "invalid_json",
-        "invalid_post_type",
-        "json_not_object",
-        "missing_post_type",
-        "missing_scope",
-        "not_allowed_token_type",
-        "not_authed",
-        "ratelimited",
-        "token_expired",
-        "token_revoked",
-    }
+COMMON_ERRORS = _words(
+    "account_inactive fatal_error internal_error invalid_arguments invalid_auth invalid_form_data",
+    "invalid_json invalid_post_type json_not_object missing_post_type missing_scope",
+    "not_allowed_token_type not_authed ratelimited token_expired token_revoked",
 )
 
 _KINDS = ("channel", "group", "im", "mpim")
-_HISTORY = ("channels:history", "groups:history", "im:history", "mpim:history")
-_READ = ("channels:read", "groups:read", "im:read", "mpim:read")
-_ADDED = {"chunks": "array", "markdown_text": "string"}
-_PLACE = {"channel": "string", "ts": "string"}
-_FACE = {"icon_emoji": "string", "icon_url": "string", "username": "string"}
-_BLOCK_ERRORS = frozenset(
-    {
-        "invalid_blocks",
-        "invalid_blocks_format",
-        "invalid_metadata_format",
-        "invalid_metadata_schema",
-        "metadata_too_large",
-        "msg_blocks_too_long",
-    }
+_HISTORY = tuple(f"{kind}:history" for kind in ("channels", "groups", "im", "mpim"))
+_READ = tuple(f"{kind}:read" for kind in ("channels", "groups", "im", "mpim"))
+_WRITE = ("chat:write",)
+_PLACE = _strings("channel ts")
+_BLOCK_ERRORS = _words(
+    "invalid_blocks invalid_blocks_format invalid_metadata_format invalid_metadata_schema",
+    "metadata_too_large msg_blocks_too_long",
 )
-
-# docs: "Errors" of the three methods of streams; the first and the last of these and msg_too_long
-# are not in them, but are what Slack answers (see chunks.py and streams.py).
-_STREAM_ERRORS = frozenset(
-    {
-        "channel_not_found",
-        "invalid_blocks",
-        "invalid_blocks_format",
-        "invalid_chunks",
-        "invalid_metadata_schema",
-        "msg_blocks_too_long",
-        "msg_blocks_too_many",
-        "msg_too_long",
-        "no_text",
-    }
+# docs: "Errors" of the three methods of streams; channel_not_found, no_text and msg_too_long are
+# not in them, but are what Slack answers (see streams.py).
+_STREAM_ERRORS = _words(
+    "channel_not_found invalid_blocks invalid_blocks_format invalid_chunks invalid_metadata_schema",
+    "msg_blocks_too_long msg_blocks_too_many msg_too_long no_text",
 )
-_RUNNING_ERRORS = frozenset(
-    {"message_not_found", "message_not_in_streaming_state", "message_not_owned_by_app"}
+_RUNNING_ERRORS = _words(
+    "message_not_found message_not_in_streaming_state message_not_owned_by_app"
 )
 
 
@@ -129,171 +95,113 @@ class Method:
         return ",".join(needed)
 
 
-METHODS: dict[str, Method] = {
+# These four say of JSON what the description of 2021 says. Their pages list it by now, but it was
+# measured in 2026 that users.info does not see it (kortix-ai/suna pull request 6616).
+_READING: dict[str, Method] = {
+    **dict.fromkeys(
+        ("conversations.history", "conversations.replies"),
+        Method(
+            TIER_3,
+            scopes=_HISTORY,
+            form_only=True,
+            arguments={"include_all_metadata": "boolean"},
+            answer={"response_metadata": "object"},
+            errors=_words("invalid_cursor not_in_channel"),
+        ),
+    ),
+    "conversations.info": Method(TIER_3, scopes=_READ, form_only=True),
+    "users.info": Method(TIER_4, scopes=("users:read",), form_only=True),
+}
+_SIGNS: dict[str, Method] = {
     "agents.sessions.rename": Method(
-        rate=TIER_3,
-        scopes=("chat:write",),
-        arguments={"channel_id": "string", "thread_ts": "string", "title": "string"},
-        answer={"title": "string"},
-        errors={"channel_not_found", "session_not_found"},
+        TIER_3,
+        scopes=_WRITE,
+        arguments=_strings("channel_id thread_ts title"),
+        answer=_strings("title"),
+        errors=_words("channel_not_found session_not_found"),
     ),
     "agents.sessions.setStatus": Method(
-        rate=TIER_3,
-        scopes=("chat:write",),
-        arguments={
-            "channel_id": "string",
-            "thread_ts": "string",
-            "status": "string",
-            "title": "string",
-            "initiator_user_id": "string",
-            **_FACE,
-        },
-        answer={
-            "agent_status": "string",
-            "response_metadata": "object",
-            "status": "string",
-            "title": "string",
-            "warning": "string",
-        },
-        errors={"channel_not_found", "not_authorized", "thread_ts_required", "user_not_found"},
+        TIER_3,
+        scopes=_WRITE,
+        arguments=_strings("channel_id thread_ts status"),
+        answer=_strings("agent_status status"),
+        errors=_words("channel_not_found not_authorized thread_ts_required"),
     ),
-    "apps.connections.open": Method(rate=TIER_3, token="app", answer={"url": "string"}),
     "assistant.threads.setStatus": Method(
-        rate=STATUSES,
-        scopes=("chat:write",),
-        arguments={
-            "channel_id": "string",
-            "thread_ts": "string",
-            "status": "string",
-            "loading_messages": "array",
-            **_FACE,
-        },
-        errors={"channel_not_found", "invalid_thread_ts", "not_in_channel"},
+        STATUSES,
+        scopes=_WRITE,
+        arguments=_strings("channel_id thread_ts status"),
+        errors=_words("channel_not_found invalid_thread_ts not_in_channel"),
     ),
     "assistant.threads.setSuggestedPrompts": Method(
-        rate=TIER_4,
+        TIER_4,
         scopes=("assistant:write",),
-        arguments={
-            "channel_id": "string",
-            "prompts": "array",
-            "thread_ts": "string",
-            "title": "string",
-        },
-        errors={"channel_not_found", "invalid_thread_ts", "message_not_found"},
+        arguments=_strings("channel_id thread_ts title", prompts="array"),
+        errors=_words("channel_not_found invalid_thread_ts message_not_found"),
     ),
-    "auth.test": Method(rate=HUNDREDS),
+}
+_STREAMS: dict[str, Method] = {
     "chat.appendStream": Method(
-        rate=TIER_4,
-        scopes=("chat:write",),
-        arguments={"channel": "string", "ts": "string", **_ADDED},
+        TIER_4,
+        scopes=_WRITE,
+        arguments=_strings("channel ts", chunks="array"),
         answer=_PLACE,
-        errors={*_STREAM_ERRORS, *_RUNNING_ERRORS, "stopped_by_user"},
-    ),
-    "chat.delete": Method(rate=TIER_3, scopes=("chat:write",)),
-    "chat.postEphemeral": Method(
-        rate=TIER_4,
-        scopes=("chat:write",),
-        arguments={"markdown_text": "string"},
-        errors={*_BLOCK_ERRORS, "not_in_channel"},
-    ),
-    "chat.postMessage": Method(
-        rate=POSTS,
-        channel_rate=CHANNEL,
-        scopes=("chat:write",),
-        arguments={"markdown_text": "string", "metadata": "object"},
-        errors=_BLOCK_ERRORS,
+        errors=_STREAM_ERRORS | _RUNNING_ERRORS | {"stopped_by_user"},
     ),
     # No unfurl switches and no metadata: slack-sdk 3.47 sends none, and Slack has none.
     "chat.startStream": Method(
-        rate=TIER_2,
-        scopes=("chat:write",),
-        arguments={
-            "channel": "string",
-            "recipient_team_id": "string",
-            "recipient_user_id": "string",
-            "thread_ts": "string",
-            **_ADDED,
-            **_FACE,
-        },
+        TIER_2,
+        scopes=_WRITE,
+        arguments=_strings("channel recipient_team_id recipient_user_id thread_ts", chunks="array"),
         answer=_PLACE,
-        errors={
-            *_STREAM_ERRORS,
-            "invalid_thread_ts",
-            "missing_recipient_team_id",
-            "missing_recipient_user_id",
-            "not_in_channel",
-            "team_not_found",
-            "user_not_found",
-        },
+        errors=_STREAM_ERRORS
+        | _words(
+            "invalid_thread_ts missing_recipient_team_id missing_recipient_user_id not_in_channel",
+            "team_not_found user_not_found",
+        ),
     ),
     "chat.stopStream": Method(
-        rate=TIER_2,
-        scopes=("chat:write",),
-        arguments={
-            "blocks": "array",
-            "channel": "string",
-            "metadata": "object",
-            "session_status": "string",
-            "ts": "string",
-            **_ADDED,
-        },
+        TIER_2,
+        scopes=_WRITE,
+        arguments=_strings(
+            "channel session_status ts", blocks="array", chunks="array", metadata="object"
+        ),
         answer={**_PLACE, "message": "message"},
-        errors={*_STREAM_ERRORS, *_RUNNING_ERRORS, "invalid_metadata_format", "metadata_too_large"},
+        errors=_STREAM_ERRORS
+        | _RUNNING_ERRORS
+        | _words("invalid_metadata_format metadata_too_large"),
+    ),
+}
+_VIEW = {"view": "object"}
+METHODS: dict[str, Method] = {
+    **_READING,
+    **_SIGNS,
+    **_STREAMS,
+    "apps.connections.open": Method(TIER_3, token="app", answer=_strings("url")),
+    "auth.test": Method(HUNDREDS),
+    "chat.delete": Method(TIER_3, scopes=_WRITE),
+    "chat.postEphemeral": Method(TIER_4, scopes=_WRITE, errors=_BLOCK_ERRORS | {"not_in_channel"}),
+    "chat.postMessage": Method(
+        POSTS, CHANNEL, scopes=_WRITE, arguments={"metadata": "object"}, errors=_BLOCK_ERRORS
     ),
     "chat.update": Method(
-        rate=TIER_3,
-        scopes=("chat:write",),
-        arguments={
-            "file_ids": "array",
-            "markdown_text": "string",
-            "metadata": "object",
-            "reply_broadcast": "boolean",
-        },
-        errors={*_BLOCK_ERRORS, "streaming_state_conflict"},
+        TIER_3,
+        scopes=_WRITE,
+        arguments={"metadata": "object"},
+        errors=_BLOCK_ERRORS | {"streaming_state_conflict"},
     ),
-    # These four say of JSON what the description of 2021 says. Their pages list it by now, but it
-    # was measured in 2026 that users.info does not see it (kortix-ai/suna pull request 6616).
-    "conversations.history": Method(
-        rate=TIER_3,
-        scopes=_HISTORY,
-        form_only=True,
-        arguments={"include_all_metadata": "boolean"},
-        answer={"response_metadata": "object"},
-        errors={"invalid_cursor", "not_in_channel"},
-    ),
-    "conversations.info": Method(rate=TIER_3, scopes=_READ, form_only=True),
-    "conversations.replies": Method(
-        rate=TIER_3,
-        scopes=_HISTORY,
-        form_only=True,
-        arguments={"include_all_metadata": "boolean"},
-        answer={"response_metadata": "object"},
-        errors={"invalid_cursor", "not_in_channel"},
-    ),
-    "users.info": Method(rate=TIER_4, scopes=("users:read",), form_only=True),
     "views.open": Method(
-        rate=TIER_4,
-        arguments={"interactivity_pointer": "string", "view": "object"},
-        answer={"view": "object"},
-        errors={
-            *_BLOCK_ERRORS,
-            "duplicate_external_id",
-            "exchanged_trigger_id",
-            "expired_trigger_id",
-            "invalid_trigger_id",
-            "view_too_large",
-        },
+        TIER_4,
+        arguments=_VIEW,
+        answer=_VIEW,
+        errors=_BLOCK_ERRORS
+        | _words("exchanged_trigger_id expired_trigger_id invalid_trigger_id view_too_large"),
     ),
-    "views.publish": Method(
-        rate=TIER_4,
-        arguments={"view": "object"},
-        answer={"view": "object"},
-        errors={*_BLOCK_ERRORS, "duplicate_external_id", "hash_conflict", "not_enabled"},
-    ),
+    "views.publish": Method(TIER_4, arguments=_VIEW, answer=_VIEW, errors=_BLOCK_ERRORS),
     "views.update": Method(
-        rate=TIER_4,
-        arguments={"view": "object"},
-        answer={"view": "object"},
-        errors={*_BLOCK_ERRORS, "duplicate_external_id", "hash_conflict", "not_found"},
+        TIER_4,
+        arguments=_VIEW,
+        answer=_VIEW,
+        errors=_BLOCK_ERRORS | _words("hash_conflict not_found"),
     ),
 }

@@ -20,12 +20,9 @@ STATES = ("active", "processing", "suspended", "closed")
 STATUS_SECONDS = 120.0
 # docs: Agent sessions, "Session timeouts".
 PROCESSING_SECONDS = 3600.0
-# docs: assistant.threads.setStatus, loading_messages.
-LOADING_MESSAGES = 10
-# Undocumented: getsentry/junior pull request 56 for the status, letta-ai/letta-code pull request
-# 3553 for loading messages; a longer one is answered with invalid_arguments.
+# Undocumented: getsentry/junior pull request 56; a longer one is answered with invalid_arguments.
 STATUS_CHARACTERS = 50
-# docs: agents.sessions.setStatus, title.
+# docs: agents.sessions.rename, title.
 TITLE_CHARACTERS = 200
 PROMPTS = 4  # docs: assistant.threads.setSuggestedPrompts, "up to four"
 STOPPED = "agent_session_stopped"
@@ -37,6 +34,7 @@ class _Line:
     """The status line of one thread; `ts` is when it was last set, `ends` on the clock."""
 
     root: Post
+    place: Channel
     said: list[str] = field(default_factory=list)
     ts: str = ""
     ends: float = 0.0
@@ -70,7 +68,7 @@ class Sessions:
             "assistant.threads.setSuggestedPrompts": self.suggest,
             "assistant.threads.setStatus": self.set_status,
         }
-        self.suggested: dict[str, tuple[str, list[tuple[str, str]]]] = {}
+        self._suggested: dict[str, tuple[str, list[tuple[str, str]]]] = {}
         self._events = events
         self._clock = clock
         self._is_stoppable = STOPPED in subscribed
@@ -86,8 +84,9 @@ class Sessions:
             raise SlackError("invalid_thread_ts")
         if not isinstance(args.get("status"), str):
             raise SlackError("invalid_arguments", why="missing required field: status")
-        _check_status(text(args, "status"), _loading_messages(args))
-        line = self._lines.setdefault((root.channel_id, root.ts), _Line(root))
+        if len(text(args, "status")) > STATUS_CHARACTERS:
+            raise SlackError("invalid_arguments", why="must be less than 51 characters")
+        line = self._lines.setdefault((root.channel_id, root.ts), _Line(root, channel))
         line.said.append(text(args, "status"))
         line.ts = workspace.timestamp()
         line.ends = self._clock.now() + STATUS_SECONDS
@@ -106,12 +105,8 @@ class Sessions:
             # A guess: the documentation has no error for a thread that is none.
             raise SlackError("invalid_arguments", why="no such thread")
         status = checked_state(args, "status")
-        session = self._session(root)
-        if not session.settled():
-            session.title = _title(workspace, args)
         self.move(workspace, root, status)
-        title = {"title": session.title} if session.title else {}
-        return {"status": status, "agent_status": status, **title, **self._warning()}
+        return {"status": status, "agent_status": status}
 
     def rename(self, workspace: Workspace, args: Payload) -> Payload:
         """agents.sessions.rename."""
@@ -119,9 +114,9 @@ class Sessions:
         session = self._sessions.get((channel.id, text(args, "thread_ts")))
         if session is None:
             raise SlackError("session_not_found")
-        session.title = _title(workspace, args)
-        if not session.title:
-            raise SlackError("invalid_arguments", why="must be more than 0 characters [/title]")
+        session.title = text(args, "title")
+        if not 0 < len(session.title) <= TITLE_CHARACTERS:
+            raise SlackError("invalid_arguments", why="must be less than 201 characters [/title]")
         return {"title": session.title}
 
     def suggest(self, workspace: Workspace, args: Payload) -> Payload:
@@ -136,8 +131,12 @@ class Sessions:
         if not 0 < len(pairs) <= PROMPTS or not all(map(all, pairs)):
             raise SlackError("invalid_arguments", why="one to four prompts [/prompts]")
         if not text(args, "thread_ts"):
-            self.suggested[channel.id] = (text(args, "title"), pairs)
+            self._suggested[channel.id] = (text(args, "title"), pairs)
         return {}
+
+    def suggested(self, channel_id: str) -> tuple[str, list[tuple[str, str]]]:
+        """Return what is suggested in a DM: a greeting, and titles with their messages."""
+        return self._suggested.get(channel_id, ("", []))
 
     def title(self, channel_id: str, thread_ts: str) -> str:
         """Return the title of a session, empty where it has none."""
@@ -179,18 +178,18 @@ class Sessions:
         line = self._lines.get((channel_id, thread_ts))
         return list(line.said) if line else []
 
-    def shown(self, workspace: Workspace, channel_id: str, thread_ts: str) -> str:
-        """Return the status line that people see now, empty when there is none."""
+    def shown(self, channel_id: str, thread_ts: str) -> str:
+        """Return the status line that stands under a thread now, empty when there is none."""
         line = self._lines.get((channel_id, thread_ts))
-        return line.said[-1] if line and self._is_shown(workspace, line) else ""
+        return line.said[-1] if line and self._is_shown(line) else ""
 
-    def _is_shown(self, workspace: Workspace, line: _Line) -> bool:
+    def _is_shown(self, line: _Line) -> bool:
         """Tell whether nothing has taken a line away.
 
         That is another one, two minutes, or a message of the app in that thread
         (docs: Developing apps with AI features, "Setting the status").
         """
-        posts = workspace.channels[line.root.channel_id].posts.values()
+        posts = line.place.posts.values()
         answered = any(
             post.is_own and post.thread_ts == line.root.ts and post.ts > line.ts for post in posts
         )
@@ -203,7 +202,7 @@ class Sessions:
         """
         state = "processing" if line.said[-1] else "active"
         if self._session(line.root).settled()[-1:] != [state]:
-            self.move(workspace, line.root, state, lasts=lambda: self._is_shown(workspace, line))
+            self.move(workspace, line.root, state, lasts=lambda: self._is_shown(line))
 
     def _session(self, root: Post) -> _Session:
         key = (root.channel_id, root.ts)
@@ -226,13 +225,6 @@ class Sessions:
             "title": session.title,
             "agent_statuses": [own],
         }
-
-    def _warning(self) -> Payload:
-        """Return what an app hears that would not hear of the stop button (docs: the event)."""
-        if self._is_stoppable:
-            return {}
-        warning = f"missing_{STOPPED}_event_subscription"
-        return {"warning": warning, "response_metadata": {"warnings": [warning]}}
 
 
 def checked_state(args: Payload, name: str) -> str:
@@ -258,29 +250,3 @@ def _thread_ts(args: Payload, refusal: str) -> str:
     if not _TS.fullmatch(thread_ts):
         raise SlackError(refusal, why="missing required field: thread_ts")
     return thread_ts
-
-
-def _loading_messages(args: Payload) -> list[str]:
-    """Return the loading messages; in a form a comma parts two (slack-go/slack request 1489)."""
-    given = args.get("loading_messages")
-    if isinstance(given, str):
-        listed = given.startswith("[")
-        given = decoded(given, "invalid_arguments") if listed else given.split(",")
-    return [str(message) for message in given] if isinstance(given, list) else []
-
-
-def _check_status(status: str, loading: list[str]) -> None:
-    if len(loading) > LOADING_MESSAGES:
-        raise SlackError("invalid_arguments", why="no more than 10 items allowed")
-    if any(len(words) > STATUS_CHARACTERS for words in (status, *loading)):
-        raise SlackError("invalid_arguments", why="must be less than 51 characters")
-
-
-def _title(workspace: Workspace, args: Payload) -> str:
-    title, initiator = text(args, "title"), text(args, "initiator_user_id")
-    if len(title) > TITLE_CHARACTERS:
-        raise SlackError("invalid_arguments", why="must be less than 201 characters [/title]")
-    if initiator and initiator not in workspace.users:
-        # docs: agents.sessions.setStatus, error user_not_found.
-        raise SlackError("user_not_found")
-    return title

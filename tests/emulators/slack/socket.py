@@ -68,7 +68,9 @@ class SocketMode:
             self.connected.set()
             await self._listen(socket)
         finally:
-            self._leave(socket)
+            del self._sockets[socket]
+            if not self._sockets:
+                self.connected.clear()
         return socket
 
     async def send(self, envelope: Payload) -> str | None:
@@ -88,8 +90,11 @@ class SocketMode:
         finally:
             del self._acks[envelope_id]
 
-    async def disconnect(self, reason: Reason) -> None:
-        """Ask every connection to come anew, then close it."""
+    async def disconnect(self, reason: Reason = "refresh_requested") -> None:
+        """Close the sockets, after a word with the reason.
+
+        After a warning they stay for ten seconds of the clock.
+        """
         await asyncio.gather(*(self._dismiss(socket, reason) for socket in list(self._sockets)))
 
     async def send_frame(self, text: str) -> None:
@@ -97,13 +102,13 @@ class SocketMode:
         for socket in list(self._sockets):
             await socket.send_str(text)
 
-    def stall(self) -> None:
+    async def stall(self) -> None:
         """Hear nothing more on any connection, pings and acks included, and close none."""
         for request in self._sockets.values():
             if request.transport:
                 request.transport.pause_reading()
 
-    def cut(self) -> int:
+    async def cut(self) -> int:
         """Cut every connection off; return how many there were."""
         for request in self._sockets.values():
             if request.transport:
@@ -140,8 +145,3 @@ class SocketMode:
             ack = self._acks.get(frame.get("envelope_id", ""))
             if ack and not ack.done():
                 ack.set_result(json.dumps(frame["payload"]) if "payload" in frame else "")
-
-    def _leave(self, socket: web.WebSocketResponse) -> None:
-        del self._sockets[socket]
-        if not self._sockets:
-            self.connected.clear()

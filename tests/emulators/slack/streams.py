@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from tests.emulators.clock import Clock
-from tests.emulators.slack.arguments import SlackError, joined, text
+from tests.emulators.slack.arguments import SlackError, decoded, joined, text
 from tests.emulators.slack.arguments import channel as named_channel
-from tests.emulators.slack.blocks import ALL_CHARACTERS, words_of
-from tests.emulators.slack.chat import Chat
-from tests.emulators.slack.chunks import Pieces, addition, message_blocks
-from tests.emulators.slack.content import metadata
+from tests.emulators.slack.blocks import (
+    ALL_CHARACTERS,
+    BLOCKS,
+    MARKDOWN_CHARACTERS,
+    check_blocks,
+    words_of,
+)
+from tests.emulators.slack.chat import Chat, metadata
 from tests.emulators.slack.events import Events
 from tests.emulators.slack.markup import links, pings
 from tests.emulators.slack.message import ANOTHER_APP, Post
@@ -30,6 +34,59 @@ SECONDS = 300.0
 SIZE = 12_000
 
 
+def addition(args: Payload) -> tuple[Payload, ...]:
+    """Return the chunks that a call brings; SlackError when one is refused."""
+    chunks = decoded(args.get("chunks"), "invalid_chunks") or []
+    if not isinstance(chunks, list) or not all(isinstance(chunk, dict) for chunk in chunks):
+        raise SlackError("invalid_chunks")
+    return tuple(map(_checked, chunks))
+
+
+def message_blocks(given: object) -> list[Payload]:
+    """Return blocks with their ids; SlackError when they are refused or more than 50."""
+    blocks = decoded(given, "invalid_blocks_format")
+    if isinstance(blocks, list) and len(blocks) > BLOCKS:
+        # docs: chat.stopStream, error msg_blocks_too_many.
+        raise SlackError("msg_blocks_too_many")
+    return check_blocks(blocks) or []
+
+
+def _text_of(blocks: Collection[Payload]) -> str:
+    """Return the text alone, without blocks."""
+    return "".join(str(block["text"]) for block in blocks if block["type"] == "markdown")
+
+
+def _grown(blocks: Sequence[Payload], chunks: Collection[Payload]) -> list[Payload]:
+    """Return what a message shows with chunks added; SlackError when those are too many blocks.
+
+    Slack renders each run of text as one block.
+    """
+    grown = [*blocks]
+    for chunk in chunks:
+        match chunk:
+            case {"type": "blocks", "blocks": list(more)}:
+                grown += more
+            case {"text": words} if grown and grown[-1]["type"] == "markdown":
+                grown[-1] = {**grown[-1], "text": f"{grown[-1]['text']}{words}"}
+            case {"text": words}:
+                grown.append({"type": "markdown", "text": words})
+    if sum("block_id" in block for block in grown) > BLOCKS:
+        raise SlackError("msg_blocks_too_many")
+    return grown
+
+
+def _checked(chunk: Payload) -> Payload:
+    """Return a chunk as it is kept (docs: chat.appendStream, "Using the chunks parameter")."""
+    match chunk:
+        case {"type": "markdown_text", "text": str(words)} if words:
+            if len(words) > MARKDOWN_CHARACTERS:
+                raise SlackError("msg_too_long")
+            return chunk
+        case {"type": "blocks", "blocks": list(blocks)} if blocks:
+            return {"type": "blocks", "blocks": message_blocks(blocks)}
+    raise SlackError("invalid_chunks")
+
+
 @dataclass(slots=True)
 class Stream:
     """The life of a streamed message; `ends` is on the clock.
@@ -40,7 +97,7 @@ class Stream:
     clock: Clock
     ends: float
     recipient: str | None
-    pieces: Pieces = field(default_factory=Pieces)
+    blocks: list[Payload] = field(default_factory=list)
     is_over: bool = False
     is_stopped: bool = False  # by a person
     heard: set[str] = field(default_factory=set)
@@ -81,15 +138,8 @@ class Streams:
         _check_recipient(workspace, channel, args)
         recipient = None if channel.person else text(args, "recipient_user_id")
         stream = Stream(self._clock, self._clock.now() + self.seconds, recipient)
-        post = Post(
-            home=workspace.home,
-            ts=workspace.timestamp(),
-            channel_id=channel.id,
-            author=workspace.bot_id,
-            text="",
-            blocks=[],
-            thread_ts=root.ts,
-            streaming=stream,
+        post = workspace.draft(
+            channel.id, workspace.bot_id, "", thread_ts=root.ts, streaming=stream
         )
         self._grow(post, stream, addition(args))
         self._begun.append((post, stream))
@@ -150,15 +200,9 @@ class Streams:
 
     def of_another(self, workspace: Workspace, channel_id: str, thread_ts: str, words: str) -> str:
         """Show what another app streams; only who reads the thread learns of it."""
-        post = Post(
-            home=workspace.home,
-            ts=workspace.timestamp(),
-            channel_id=channel_id,
-            author=ANOTHER_APP,
-            text=words,
-            blocks=[],
-            thread_ts=thread_ts,
-            streaming=Stream(self._clock, math.inf, None),
+        stream = Stream(self._clock, math.inf, None)
+        post = workspace.draft(
+            channel_id, ANOTHER_APP, words, thread_ts=thread_ts, streaming=stream
         )
         return workspace.add(post).ts
 
@@ -183,14 +227,14 @@ class Streams:
         below: Collection[Payload] = (),
     ) -> None:
         """Show what was added, and at the end what stands below; SlackError leaves all as it is."""
-        pieces = stream.pieces.grown(chunks)
-        if pieces.size > SIZE:
+        blocks = _grown(stream.blocks, chunks)
+        # In UTF-8 bytes (openclaw/openclaw pull request 143882).
+        if len(_text_of(blocks).encode()) > SIZE:
             raise SlackError("msg_too_long")
-        shown = [*pieces.blocks, *below]
+        shown = [*blocks, *below]
         if sum(map(len, words_of(shown))) > ALL_CHARACTERS:
             raise SlackError("msg_blocks_too_long")
-        stream.pieces = pieces
-        post.text, post.blocks = pieces.text, shown
+        stream.blocks, post.text, post.blocks = blocks, _text_of(blocks), shown
         self._listen(post, stream)
 
     def _listen(self, post: Post, stream: Stream) -> None:

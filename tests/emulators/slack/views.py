@@ -6,10 +6,12 @@ import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from jsonschema import Draft202012Validator
+
 from tests.emulators.clock import Clock
 from tests.emulators.slack.arguments import SlackError, decoded, text
-from tests.emulators.slack.block_shapes import check_text
-from tests.emulators.slack.blocks import check_blocks
+from tests.emulators.slack.blocks import check, check_blocks, fields, words
+from tests.emulators.slack.blocks import text as text_of
 from tests.emulators.slack.installation import APP_ID
 from tests.emulators.slack.payload import Payload
 from tests.emulators.slack.workspace import Workspace
@@ -18,12 +20,15 @@ TRIGGER_SECONDS = 3.0  # docs: Handling user interaction, "Trigger"
 # docs: Views, "View object fields".
 VIEW_BLOCKS = 100
 METADATA_CHARACTERS = 3000
-_TITLE_CHARACTERS = 24
 # docs: Block Kit reference, "Surfaces" of these blocks.
 _ONLY_IN_MESSAGES = ("context_actions", "markdown")
-_KNOWN = {
-    *("blocks", "callback_id", "clear_on_close", "close", "external_id", "notify_on_close"),
-    *("private_metadata", "submit", "title", "type"),
+_TITLE = text_of(24, "plain_text")
+_SHARED = {"callback_id": words(255), "private_metadata": {"maxLength": METADATA_CHARACTERS}}
+_SHAPES = {
+    "home": Draft202012Validator(fields({"blocks": True}, _SHARED)),
+    "modal": Draft202012Validator(
+        fields({"title": _TITLE, "blocks": True}, {"close": _TITLE, "submit": _TITLE, **_SHARED})
+    ),
 }
 
 Filled = str | list[str]
@@ -197,8 +202,6 @@ class Views:
         match answer.get("response_action"):
             case None if not answer:
                 view.is_open = False
-            case "clear":
-                view.is_open = False
             case "errors":
                 errors = answer.get("errors")
                 named = errors if isinstance(errors, dict) else {}
@@ -225,22 +228,13 @@ def _checked(args: Payload, kind: str) -> Payload:
     view = decoded(args.get("view"), "invalid_arguments")
     if not isinstance(view, dict) or view.get("type") != kind:
         raise SlackError("invalid_arguments", why="must be a valid enum value [/view/type]")
-    if unknown := view.keys() - _KNOWN:
-        raise SlackError("invalid_arguments", why=f"invalid additional property: {unknown}")
-    if len(str(view.get("private_metadata", ""))) > METADATA_CHARACTERS:
-        raise SlackError("invalid_arguments", why="must be less than 3001 characters")
-    blocks = check_blocks(view.get("blocks"), most=VIEW_BLOCKS)
+    check(_SHAPES[kind], view, "/view", "invalid_arguments")
+    blocks = check_blocks(view["blocks"], most=VIEW_BLOCKS)
     if not blocks or any(block["type"] in _ONLY_IN_MESSAGES for block in blocks):
         raise SlackError("invalid_arguments", why="unsupported block in a view")
-    has_inputs = any(block["type"] == "input" for block in blocks)
-    if kind == "modal":
-        for name in ("title", *(("submit",) if has_inputs else ())):
-            check_text(view.get(name), f"/view/{name}", _TITLE_CHARACTERS)
-        for name in view.keys() & {"close", "submit"}:
-            check_text(view[name], f"/view/{name}", _TITLE_CHARACTERS)
-    elif has_inputs or view.keys() & {"title", "close", "submit"}:
-        # docs: Views: a Home tab has none of these; inputs there are not emulated.
-        raise SlackError("invalid_arguments", why="unsupported in a home view")
+    # docs: Views; inputs of a Home tab are not emulated.
+    if any(block["type"] == "input" for block in blocks) and "submit" not in view:
+        raise SlackError("invalid_arguments", why="missing required field: submit [/view/submit]")
     return {**view, "blocks": blocks}
 
 

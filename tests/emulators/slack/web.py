@@ -11,16 +11,15 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from tests.emulators.caller import port
 from tests.emulators.faults import Fault, Faults
-from tests.emulators.slack.access import Access
+from tests.emulators.serving import port
+from tests.emulators.slack.app import App
 from tests.emulators.slack.arguments import Asked, SlackError, asked
+from tests.emulators.slack.interactions import ResponseUrls
 from tests.emulators.slack.limits import Limits
 from tests.emulators.slack.methods import METHODS, Method
 from tests.emulators.slack.payload import Payload
-from tests.emulators.slack.response_urls import ResponseUrls
-from tests.emulators.slack.spec import complaints, response_complaints
-from tests.emulators.slack.truth import Truth
+from tests.emulators.slack.truth import Truth, complaints, response_complaints
 from tests.emulators.slack.workspace import Workspace
 
 Handler = Callable[[Workspace, Payload], Payload]
@@ -82,18 +81,24 @@ class WebApi:
     """
 
     def __init__(
-        self, access: Access, limits: Limits, responses: ResponseUrls, truth: Truth
+        self,
+        app: App,
+        limits: Limits,
+        responses: ResponseUrls,
+        truth: Truth,
+        *,
+        latency: Callable[[], float],
     ) -> None:
         self.methods: dict[str, Handler] = {}
         self.requests: list[Call] = []
         self.unknown: list[str] = []
         self.watchers: list[Callable[[Call], object]] = []
         self.faults = Faults()
-        self.latency = 0.0
+        self._latency = latency
         self.knows_feedback = True
         self.closing = asyncio.Event()
         self._truth = truth
-        self._access = access
+        self._app = app
         self._limits = limits
         self._responses = responses
 
@@ -106,7 +111,7 @@ class WebApi:
 
     async def serve_response(self, request: web.Request) -> web.StreamResponse:
         """Take what is posted to a response_url, which is recorded as a method of that name."""
-        key, body = request.match_info["key"], await _posted(request)
+        key, body = request.match_info["key"], json.loads(await request.read())
         self._truth.violations += response_complaints(body)
         return await self._respond(request, "response_url", body, lambda: self._take(key, body))
 
@@ -115,7 +120,7 @@ class WebApi:
     ) -> web.StreamResponse:
         at = time.monotonic()
         fault = self.faults.strike(name)
-        await asyncio.sleep(self.latency / 2)
+        await asyncio.sleep(self._latency() / 2)
         if fault:
             await fault.opened()
         answer = self._answer(name, fault, work)
@@ -126,7 +131,7 @@ class WebApi:
             tell(self.requests[-1])
         if fault and fault.how == "hang":
             await self.closing.wait()
-        await asyncio.sleep(self.latency / 2 + (fault.seconds if fault else 0.0))
+        await asyncio.sleep(self._latency() / 2 + (fault.seconds if fault else 0.0))
         return answer.response(request)
 
     def _answer(self, name: str, fault: Fault | None, work: Callable[[], Answer]) -> Answer:
@@ -153,14 +158,14 @@ class WebApi:
     def _work(self, name: str, method: Method, handler: Handler, call: Asked) -> Answer:
         if call.refusal:
             raise call.refusal
-        workspace = self._access.caller(method, call)
+        workspace = self._app.caller(method, call)
         args = _seen(name, call)
         if wait := self._limits.wait(name, workspace, args):
             return _limited(wait)
-        self._access.check_scopes(method, args, workspace)
+        self._app.check_scopes(method, args, workspace)
         if not self.knows_feedback and "context_actions" in str(args.get("blocks")):
             raise SlackError("invalid_blocks")
-        headers = {"X-OAuth-Scopes": ",".join(sorted(self._access.scopes))}
+        headers = {"X-OAuth-Scopes": ",".join(sorted(self._app.scopes))}
         return Answer(200, {"ok": True, **handler(workspace, args)}, headers)
 
     def _take(self, key: str, body: Payload) -> Answer:
@@ -175,15 +180,6 @@ def _seen(name: str, call: Asked) -> Payload:
     """Return the arguments that a method sees."""
     method = METHODS.get(name)
     return call.args if method and method.form_only else {**call.args, **call.body}
-
-
-async def _posted(request: web.Request) -> Payload:
-    """Return what was posted to a response_url, with nothing in it where that is no object."""
-    try:
-        body = json.loads(await request.read())
-    except ValueError:
-        return {}
-    return body if isinstance(body, dict) else {}
 
 
 def _refused(error: SlackError) -> Answer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from tests.emulators.slack.installation import Installation
 from tests.emulators.slack.message import SLACKBOT, TOMBSTONE, Post
@@ -126,6 +126,10 @@ class Workspace:
         """Return a `ts` for something that happens now."""
         self._last = max(time.time_ns() // 1000, self._last + 1)
         return f"{self._last // 1_000_000}.{self._last % 1_000_000:06d}"
+
+    def draft(self, channel_id: str, author: str, text: str, **more: Any) -> Post:
+        """Return a new message that nobody sees yet."""
+        return Post(self.home, self.timestamp(), channel_id, author, text, **more)
 
     def add(self, post: Post) -> Post:
         """Put a message on the screen."""

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from tests.emulators.discord import DiscordEmulator, Limits
-from tests.support.discord_bot import ask_and_defer, bot_of, http_of
+from tests.emulators.discord import DiscordEmulator
+from tests.support.discord_http import http_of, sent, slashed
 
 ONE = (1, 5.0)  # a bucket that one call empties
 
@@ -60,22 +60,6 @@ async def test_a_full_bucket_says_when_it_opens_again() -> None:
     assert [call.limited for call in emulator.requests] == [False, False, True, False]
 
 
-async def test_an_interaction_has_a_bucket_of_its_own() -> None:
-    async with (
-        DiscordEmulator(limits=Limits(webhook=ONE)) as emulator,
-        bot_of(emulator, listens=True) as bot,
-        http_of(emulator) as http,
-    ):
-        first, second = [await ask_and_defer(emulator, bot) for _ in range(2)]
-        paths = [f"webhooks/{emulator.application_id}/{one.token}" for one in (first, second)]
-        answers = [
-            await http.patch(f"{path}/messages/@original", json={"content": "x"})
-            for path in (paths[0], paths[0], paths[1])
-        ]
-
-    assert [one.status for one in answers] == [200, 429, 200]
-
-
 async def test_edits_of_old_messages_have_a_quota_that_no_header_tells() -> None:
     async with DiscordEmulator() as emulator, http_of(emulator) as http:
         emulator.limits.old_edits = (1, 60.0)
@@ -99,18 +83,14 @@ async def test_edits_of_old_messages_have_a_quota_that_no_header_tells() -> None
 
 
 async def test_all_calls_of_a_bot_but_for_interactions_have_one_limit_beside() -> None:
-    async with (
-        DiscordEmulator() as emulator,
-        bot_of(emulator, listens=True) as bot,
-        http_of(emulator) as http,
-    ):
-        interaction = await ask_and_defer(emulator, bot)
+    async with DiscordEmulator() as emulator, http_of(emulator) as http:
+        callback, hook = await slashed(emulator, http)
+        await sent(http, callback, {"type": 5})
         emulator.clock.advance(1)
         emulator.limits.everything = (2, 60.0)
         answers = [await http.get("users/@me") for _ in range(3)]
         error = await answers[-1].json()
-        path = f"webhooks/{emulator.application_id}/{interaction.token}/messages/@original"
-        edited = await http.patch(path, json={"content": "x"})
+        edited = await http.patch(f"{hook}/messages/@original", json={"content": "x"})
         emulator.clock.advance(60)
         after = await http.get("users/@me")
 

@@ -1,12 +1,17 @@
-"""What goes wrong on purpose goes wrong exactly as often as it was asked to."""
+"""What goes wrong on purpose goes wrong as often as it was asked to, and each call is told of."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
+import aiohttp
 import pytest
 
-from tests.emulators.faults import Fault, Faults
+from tests.emulators.discord import DiscordEmulator
+from tests.emulators.faults import Faults
+from tests.emulators.slack import SlackEmulator
+from tests.support.outage import Wire
 
 
 def struck(faults: Faults, *calls: str) -> list[int | None]:
@@ -65,13 +70,46 @@ def test_a_fault_that_never_struck_was_asked_for_in_vain_until_it_is_healed() ->
     assert (faults.in_vain(), struck(faults, "/a", "/b")) == ([], [None, None])
 
 
-def test_a_fault_keeps_what_it_was_told() -> None:
-    faults = Faults()
-    told: dict[str, Any] = {"status": 429, "body": {"error": "no"}, "headers": {"Via": "1.1 test"}}
-    told |= {"retry_after": 1.5, "seconds": 0.2, "applied": True}
-    faults.add("/a", "late", **told)
-    fault = faults.strike("/a")
+async def test_watchers_see_a_call_before_its_answer() -> None:
+    async with (
+        DiscordEmulator(latency=0.2) as discord,
+        SlackEmulator(latency=0.2) as slack,
+        aiohttp.ClientSession() as session,
+    ):
+        path = f"/channels/{discord.channel_id}/messages"
+        asked: list[tuple[DiscordEmulator | SlackEmulator, str, str, str]] = [
+            (discord, discord.api_url + path, "Bot " + discord.token, f"POST {path}"),
+            (slack, f"{slack.api_url}auth.test", "Bearer " + slack.bot_token, "auth.test"),
+        ]
+        for emulator, url, token, name in asked:
+            seen: list[Any] = []
+            emulator.watch(seen.append)
+            headers = {"Authorization": token}
+            asking = asyncio.create_task(session.post(url, json={"content": "x"}, headers=headers))
+            while not seen:
+                await asyncio.sleep(0.005)
 
-    assert isinstance(fault, Fault)
-    assert fault.how == "late"
-    assert {name: getattr(fault, name) for name in told} == told
+            assert not asking.done()
+            assert [(call.call, call.status) for call in seen] == [(name, 200)]
+            (await asking).close()
+        slack.violations.clear()  # auth.test has no content
+    assert [one.text for one in discord.screen(discord.channel_id)] == ["x"]
+
+
+async def test_the_wire_by_which_a_call_came_is_known() -> None:
+    async with (
+        SlackEmulator() as slack,
+        Wire(slack.api_url) as one,
+        Wire(slack.api_url) as other,
+        aiohttp.ClientSession() as session,
+    ):
+        headers = {"Authorization": f"Bearer {slack.bot_token}"}
+        async with session.post(f"{one.url}auth.test", headers=headers):
+            port = slack.requests[-1].port
+
+            came_by = [one.carries(port), other.carries(port)]
+
+        cut = [await one.cut(), await other.cut()]
+
+    assert came_by == [True, False]
+    assert cut == [1, 0]

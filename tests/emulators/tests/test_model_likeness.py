@@ -1,126 +1,22 @@
-"""The model emulator beside the real things: huggingface_hub's client, and llama.cpp's server."""
+"""The model emulator beside the real server of llama.cpp."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
 from collections.abc import AsyncIterator
-from json import JSONDecodeError
 
 import aiohttp
-import httpx2
 import pytest
-from huggingface_hub import AsyncInferenceClient
-from huggingface_hub.errors import (
-    BadRequestError,
-    GatedRepoError,
-    GenerationError,
-    HfHubHTTPError,
-    IncompleteGenerationError,
-    InferenceTimeoutError,
-    OverloadedError,
-    UnknownError,
-    ValidationError,
-)
 
 from bot.domain import Json
 from bot.local.child_process import LocalServer
 from bot.local.llama_cpp import serve
-from tests.emulators.model import FAILURES, ModelEmulator
+from tests.emulators.model import ModelEmulator
 
 QUESTION: list[Json] = [{"role": "user", "content": "How are you?"}]
 ASK = "POST /v1/chat/completions"
 CONTEXT = 256
-
-
-@pytest.fixture
-async def client(model: ModelEmulator) -> AsyncIterator[AsyncInferenceClient]:
-    async with AsyncInferenceClient(base_url=model.url, api_key="-", timeout=0.3) as client:
-        yield client
-
-
-async def answer(client: AsyncInferenceClient) -> tuple[str, str | None, Exception | None]:
-    """Return what the client has read, the last finish reason, and what it raised."""
-    said, finish = "", None
-    try:
-        async for chunk in await client.chat_completion(
-            [{"role": "user", "content": "How are you?"}], stream=True
-        ):
-            for choice in chunk.choices:
-                said += choice.delta.content or ""
-                finish = choice.finish_reason
-    except Exception as error:
-        return said, finish, error
-    return said, finish, None
-
-
-RAISED: dict[str, type[Exception]] = {
-    "bad request": BadRequestError,
-    "unsupported model": BadRequestError,
-    "wrong key": HfHubHTTPError,
-    "no credit": HfHubHTTPError,
-    "gated model": GatedRepoError,
-    "forbidden token": HfHubHTTPError,
-    "unknown model": HfHubHTTPError,
-    "too large": HfHubHTTPError,
-    "invalid": HfHubHTTPError,
-    "chunked refusal": httpx2.ResponseNotRead,
-    "list for a body": AttributeError,
-    "string for a body": AttributeError,
-    "too many requests": HfHubHTTPError,
-    "server error": HfHubHTTPError,
-    "loading": HfHubHTTPError,
-    "done without space": JSONDecodeError,
-    "line separator": JSONDecodeError,
-    "half a line": JSONDecodeError,
-    "list in a line": AttributeError,
-    "string in a line": AttributeError,
-    "error event": UnknownError,
-    "generation event": GenerationError,
-    "overloaded event": OverloadedError,
-    "incomplete event": IncompleteGenerationError,
-    "validation event": ValidationError,
-    "silence before headers": InferenceTimeoutError,
-    "silence in the stream": httpx2.ReadTimeout,
-    "end before headers": httpx2.RemoteProtocolError,
-    "end in the stream": httpx2.RemoteProtocolError,
-    "reset before headers": httpx2.ReadError,
-    "reset in the stream": httpx2.ReadError,
-}
-
-
-class TestTheClient:
-    """What huggingface_hub 2.4 raises, so that the table of failures is known to be true."""
-
-    def test_every_failure_has_its_case(self) -> None:
-        assert RAISED.keys() == FAILURES.keys() - {"end without done"}
-
-    @pytest.mark.parametrize("name", RAISED)
-    async def test_a_failure_raises_what_it_is_known_for(
-        self, name: str, model: ModelEmulator, client: AsyncInferenceClient
-    ) -> None:
-        model.fail_as(name)
-        said, _, error = await answer(client)
-        after = await answer(client)
-
-        assert type(error) is RAISED[name]
-        assert said == ("" if FAILURES[name].at_delta is None else "You said")
-        assert after == ("You said: How are you?", "stop", None)
-
-    async def test_an_end_without_done_looks_like_success(
-        self, model: ModelEmulator, client: AsyncInferenceClient
-    ) -> None:
-        model.fail_as("end without done")
-
-        assert await answer(client) == ("You said", None, None)
-
-    async def test_a_refused_connection_cannot_be_opened(
-        self, model: ModelEmulator, client: AsyncInferenceClient
-    ) -> None:
-        await model.refuse_connections()
-        _, _, error = await answer(client)
-
-        assert type(error) is httpx2.ConnectError
 
 
 @pytest.fixture(scope="module")
@@ -188,11 +84,6 @@ LONG: list[Json] = [{"role": "user", "content": "word " * 300}]
 CALLS: dict[str, tuple[str, Json]] = {
     "no such path": ("GET /nothing", None),
     "no such method": ("GET /v1/chat/completions", None),
-    "tokens": ("POST /tokenize", {"content": "Hello, world"}),
-    "tokens with pieces": ("POST /tokenize", {"content": "Hello, world", "with_pieces": True}),
-    "no text for tokens": ("POST /tokenize", {}),
-    "template": ("POST /apply-template", {"messages": QUESTION}),
-    "template of nothing": ("POST /apply-template", {}),
     "no messages": asked(messages=None),
     "no list": (ASK, [1]),
     "messages that are none": asked(messages="Hello"),
@@ -221,12 +112,11 @@ class TestLlamaCpp:
         ours, theirs = shape(json.loads(emulated_text)), shape(json.loads(text))
         assert within(ours, theirs), (ours, theirs)
 
-    @pytest.mark.parametrize("what", ["POST /tokenize", "POST /apply-template", ASK])
     async def test_a_wrong_key_is_refused_alike(
-        self, what: str, real: LocalServer, emulated: ModelEmulator
+        self, real: LocalServer, emulated: ModelEmulator
     ) -> None:
-        status, text = await call(real.url, what, {}, "wrong")
-        emulated_status, emulated_text = await call(emulated.url, what, {}, "wrong")
+        status, text = await call(real.url, ASK, {}, "wrong")
+        emulated_status, emulated_text = await call(emulated.url, ASK, {}, "wrong")
 
         assert emulated_status == status
         assert json.loads(emulated_text) == json.loads(text)

@@ -1,4 +1,4 @@
-"""What the Slack emulator lets a bot write, and what people then see."""
+"""What the Slack emulator lets a bot write and read, and what people then see."""
 
 from __future__ import annotations
 
@@ -6,15 +6,7 @@ import pytest
 
 from tests.emulators.slack import Shown, SlackEmulator
 from tests.emulators.slack.payload import Payload
-from tests.support.slack_app import (
-    QUIET,
-    STOP,
-    markdown,
-    post,
-    section,
-    talk,
-    writer,
-)
+from tests.support.slack_app import QUIET, STOP, markdown, post, section, talk, writer
 
 
 async def test_only_an_edit_of_the_text_is_marked_as_one() -> None:
@@ -46,20 +38,6 @@ async def test_metadata_stays_until_an_update_brings_other_or_none() -> None:
         assert "metadata" not in taken["message"]
 
 
-@pytest.mark.parametrize("opened", [True, False])
-async def test_an_ephemeral_is_seen_in_a_thread_that_is_open_already(*, opened: bool) -> None:
-    async with SlackEmulator() as slack, writer(slack) as client:
-        place, ann = slack.channel_id, slack.user("Ann")
-        asked = await slack.say(place, ann, "question")
-        if opened:
-            await slack.say(place, ann, "and more", thread_ts=asked)
-
-        await client.chat_postEphemeral(channel=place, user=ann, text="psst", thread_ts=asked)
-
-        seen = [(words.text, words.thread_ts) for words in slack.ephemerals]
-        assert seen == ([("psst", asked)] if opened else [])
-
-
 async def test_a_text_takes_the_place_of_blocks_and_blocks_of_a_text() -> None:
     async with SlackEmulator() as slack, writer(slack) as client:
         blocks = [*markdown("**1** &lt; 2"), *section("more"), STOP]
@@ -72,15 +50,6 @@ async def test_a_text_takes_the_place_of_blocks_and_blocks_of_a_text() -> None:
         assert (with_blocks.text, with_blocks.buttons) == ("**1** < 2\nmore", ("stop",))
         shown = Shown(ts, slack.channel_id, slack.bot_id, "a & b", (), None)
         assert without == shown
-
-
-async def test_a_thread_that_does_not_exist_is_accepted_and_the_post_stands_in_the_channel() -> (
-    None
-):
-    async with SlackEmulator() as slack, writer(slack) as client:
-        await post(client, slack.channel_id, "answer", thread_ts="1700000000.000001")
-
-        assert [shown.text for shown in slack.screen(slack.channel_id)] == ["answer"]
 
 
 @pytest.mark.parametrize(
@@ -99,18 +68,6 @@ async def test_what_would_notify_is_kept(spoken: str, place: str) -> None:
         assert slack.pings == [spoken]
 
 
-async def test_an_update_and_an_ephemeral_notify_too() -> None:
-    async with SlackEmulator() as slack, writer(slack) as client:
-        place, ann = slack.channel_id, slack.user("Ann")
-        ts = await post(client, place, "x")
-
-        await client.chat_update(channel=place, ts=ts, text="<!everyone>")
-        await client.chat_postEphemeral(channel=place, user=ann, text="<!here>")
-
-        assert slack.pings == ["<!everyone>", "<!here>"]
-        assert [words.text for words in slack.ephemerals] == ["<!here>"]
-
-
 async def test_links_are_previewed_unless_both_switches_are_off() -> None:
     async with SlackEmulator() as slack, writer(slack) as client:
         place, text = slack.channel_id, "see https://example.com/a"
@@ -122,44 +79,6 @@ async def test_links_are_previewed_unless_both_switches_are_off() -> None:
         await client.chat_postMessage(channel=place, text=text)
 
         assert slack.unfurls == ["https://example.com/a"] * 2
-
-
-async def test_the_timeline_has_what_changed_and_when() -> None:
-    async with SlackEmulator() as slack, writer(slack) as client:
-        place, ann = slack.channel_id, slack.user("Ann")
-        asked = await slack.say(place, ann, "question")
-        await client.assistant_threads_setStatus(
-            channel_id=place, thread_ts=asked, status="is thinking"
-        )
-        ts = await post(client, place, "an", thread_ts=asked)
-        await client.chat_update(channel=place, ts=ts, text="answer")
-        await client.chat_delete(channel=place, ts=ts)
-
-        thread, top = slack.timeline(place, asked), slack.timeline(place)
-
-        assert [(moment.what, moment.message, moment.text) for moment in thread] == [
-            ("post", asked, "question"),
-            ("sign", "", "is thinking"),
-            ("post", ts, "an"),
-            ("edit", ts, "answer"),
-            ("delete", ts, ""),
-        ]
-        assert [moment.at for moment in thread] == sorted(moment.at for moment in thread)
-        assert [moment.message for moment in top] == [asked]
-
-
-@pytest.mark.parametrize(
-    "args",
-    [
-        {"text": "x" * 4000},
-        {"text": "x", "metadata": {"event_type": "turn", "event_payload": {"id": 1}}},
-    ],
-)
-async def test_a_post_at_the_limit_is_taken(args: Payload) -> None:
-    async with SlackEmulator() as slack, writer(slack) as client:
-        await client.api_call("chat.postMessage", json={"channel": slack.channel_id, **args})
-
-        assert len(slack.screen(slack.channel_id)) == 1
 
 
 @pytest.mark.parametrize("text", ["x" * 4000, "é" * 2000, "&lt;" * 1000, "&" * 800])
@@ -179,7 +98,6 @@ async def test_an_update_takes_4000_bytes_after_escaping(text: str) -> None:
         ({"text": "x" * 4001}, "splits 4001 characters", 4001),
         ({"text": "x", "thread_ts": "<reply>"}, "is a reply's", 1),
         ({"text": "x", "username": "true"}, "username is not emulated", 1),
-        ({"text": "x", "markdown_text": "x"}, "markdown_text is not emulated", 1),
         ({"text": "x", "parse": "full"}, "parse is not emulated", 1),
         ({"text": "x", "attachments": "true"}, "attachments is not emulated", 1),
     ],
@@ -195,3 +113,68 @@ async def test_what_slack_would_show_otherwise_than_meant_is_a_violation(
 
         assert noted in t.slack.violations.pop()
         assert len(t.slack.states(t.channel, str(answer["ts"]))[0]) == shown
+
+
+async def test_a_thread_is_read_oldest_first_and_page_by_page() -> None:
+    async with SlackEmulator() as slack, writer(slack) as client:
+        ann = slack.user("Ann")
+        ts = await slack.say(slack.channel_id, ann, "0")
+        for number in range(1, 5):
+            await slack.say(slack.channel_id, ann, str(number), thread_ts=ts)
+
+        pages = [
+            [message["text"] for message in page["messages"]]
+            async for page in await client.conversations_replies(
+                channel=slack.channel_id, ts=ts, limit=2
+            )
+        ]
+
+        assert pages == [["0", "1"], ["2", "3"], ["4"]]
+
+
+async def test_a_channel_is_read_newest_first_and_between_two_times() -> None:
+    async with SlackEmulator() as slack, writer(slack) as client:
+        ann = slack.user("Ann")
+        stamps = [await slack.say(slack.channel_id, ann, str(number)) for number in range(4)]
+
+        read = await client.conversations_history(
+            channel=slack.channel_id, oldest=stamps[1], latest=stamps[3], inclusive=True
+        )
+
+        assert [message["text"] for message in read["messages"]] == ["3", "2", "1"]
+
+
+async def test_a_channel_is_read_upwards_from_the_oldest_alone() -> None:
+    async with SlackEmulator() as slack, writer(slack) as client:
+        ann = slack.user("Ann")
+        stamps = [await slack.say(slack.channel_id, ann, str(number)) for number in range(6)]
+
+        pages = [
+            [message["text"] for message in page["messages"]]
+            async for page in await client.conversations_history(
+                channel=slack.channel_id, oldest=stamps[0], limit=2
+            )
+        ]
+
+        assert pages == [["2", "1"], ["4", "3"], ["5"]]
+
+
+@pytest.mark.parametrize(
+    ("unlisted", "in_thread", "most"),
+    [(False, True, 1000), (False, False, 100), (True, True, 15), (True, False, 15)],
+)
+async def test_a_page_has_only_so_many_messages(
+    *, unlisted: bool, in_thread: bool, most: int
+) -> None:
+    async with SlackEmulator(unlisted=unlisted) as slack, writer(slack) as client:
+        ann, place = slack.user("Ann"), slack.channel_id
+        ts = await slack.say(place, ann, "0")
+        for number in range(most):
+            await slack.say(place, ann, str(number), thread_ts=ts if in_thread else None)
+
+        if in_thread:
+            page = await client.conversations_replies(channel=place, ts=ts, limit=1001)
+        else:
+            page = await client.conversations_history(channel=place)
+
+        assert (len(page["messages"]), page["has_more"]) == (most, True)

@@ -1,55 +1,26 @@
-"""Commands, buttons and response_url on the Slack emulator."""
+"""Commands, response_url, modals, menus and the Home tab on the Slack emulator."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 import pytest
 from slack_sdk.webhook.async_client import AsyncWebhookClient
 
-from tests.emulators.slack import SCOPES, SlackEmulator
+from tests.emulators.slack import SlackEmulator
 from tests.emulators.slack.payload import Payload
-from tests.support.slack_app import (
-    STOP,
-    TRANSPORTS,
-    SlackBot,
-    bolt,
-    post,
-    refusal,
-    writer,
-)
+from tests.support.slack_app import Endpoint, StillClock, endpoint, refusal, writer
 from tests.support.waiting import until
 
 
-@TRANSPORTS
-async def test_a_slash_command_is_answered_in_its_ack_and_later(transport: str) -> None:
-    async with SlackEmulator() as slack, bolt(slack, transport) as bot:
-        commands: list[Payload] = []
-
-        @bot.app.command("/ask")
-        async def ask(ack: Callable[[str], object], command: Payload) -> None:
-            commands.append(command)
-            await ack("one moment")  # type: ignore[misc]
-
-        ann = slack.user("Ann")
-        away = slack.channel("away", member=False)
-
-        delivery = await slack.slash(away, ann, "/ask", "why & how?")
-        later = AsyncWebhookClient(str(commands[0]["response_url"]))
-        await later.send(text="because", response_type="in_channel")
-
-        assert delivery.status == 200
-        assert delivery.seconds < 1
-        assert commands[0]["text"] == "why &amp; how?"
-        assert commands[0]["trigger_id"]
-        assert [(e.user_id, e.text) for e in slack.ephemerals] == [(ann, "one moment")]
-        assert [shown.text for shown in slack.screen(away)] == ["because"]
-
-
 async def test_a_slash_command_that_is_not_answered_in_time_is_not_tried_again() -> None:
-    async with SlackEmulator(ack_within=0.05) as slack, bolt(slack):
-        delivery = await slack.slash(slack.channel_id, slack.user("Ann"), "/unknown", "")
+    async with SlackEmulator() as slack, endpoint(slack) as app:
+        app.seconds = 30.0
+        using = slack.slash(slack.channel_id, slack.user("Ann"), "/unknown", "")
+        asking = asyncio.create_task(using)
+        await until(lambda: app.told)
+        slack.clock.advance(3.0)
+        delivery = await asking
 
         slack.clock.advance(3600.0)
         await asyncio.sleep(0.05)
@@ -59,10 +30,11 @@ async def test_a_slash_command_that_is_not_answered_in_time_is_not_tried_again()
 
 
 async def test_an_answer_with_an_unknown_field_is_a_violation() -> None:
-    async with SlackEmulator() as slack, bolt(slack) as bot:
-        [url] = await command_urls(slack, bot)
+    async with SlackEmulator() as slack, endpoint(slack) as app:
+        await slack.slash(slack.channel_id, slack.user("Ann"), "/ask", "")
+        later = AsyncWebhookClient(str(app.last["response_url"]))
 
-        await AsyncWebhookClient(url).send_dict({"text": "x", "silent": True, "mrkdwn": "maybe"})
+        await later.send_dict({"text": "x", "silent": True, "mrkdwn": "maybe"})
 
         noted, slack.violations[:] = list(slack.violations), []
         assert noted == [
@@ -71,79 +43,13 @@ async def test_an_answer_with_an_unknown_field_is_a_violation() -> None:
         ]
 
 
-async def command_urls(slack: SlackEmulator, bot: SlackBot, *, uses: int = 1) -> list[str]:
-    """Use a command and return its response_urls."""
-    urls: list[str] = []
-
-    @bot.app.command("/ask")
-    async def ask(ack: Callable[[], object], command: dict[str, str]) -> None:
-        urls.append(command["response_url"])
-        await ack()  # type: ignore[misc]
-
-    for _ in range(uses):
-        await slack.slash(slack.channel_id, slack.user("Ann"), "/ask", "")
-    return urls
-
-
-@TRANSPORTS
-async def test_a_click_carries_the_message_and_may_replace_it(transport: str) -> None:
-    async with SlackEmulator() as slack, bolt(slack, transport) as bot:
-        clicks: list[Payload] = []
-
-        @bot.app.action("stop")
-        async def stop(ack: Callable[[], object], body: Payload) -> None:
-            await ack()  # type: ignore[misc]
-            clicks.append(body)
-
-        ann = slack.user("Ann")
-        asked = await slack.say(slack.channel_id, ann, "hello")
-        client = bot.app.client
-        ts = await post(client, slack.channel_id, "growing", blocks=[STOP], thread_ts=asked)
-
-        delivery = await slack.click(slack.channel_id, ts, ann, "stop")
-        await AsyncWebhookClient(str(clicks[0]["response_url"])).send(
-            text="stopped", replace_original=True
-        )
-
-        container = {"message_ts": ts, "thread_ts": asked}
-        assert delivery.status == 200
-        assert container.items() <= clicks[0]["container"].items()  # type: ignore[attr-defined]
-        assert clicks[0]["message"]["text"] == "growing"  # type: ignore[index]
-        assert clicks[0]["actions"][0]["action_id"] == "stop"  # type: ignore[index]
-        assert slack.screen(slack.channel_id, asked)[1].text == "stopped"
-
-
-async def test_a_button_that_nobody_sees_cannot_be_pressed() -> None:
-    async with SlackEmulator() as slack, writer(slack) as client:
-        ts = await post(client, slack.channel_id, "x", blocks=[STOP])
-        await client.chat_update(channel=slack.channel_id, ts=ts, text="x", blocks=[])
-
-        with pytest.raises(LookupError):
-            await slack.click(slack.channel_id, ts, slack.user("Ann"), "stop")
-
-
-async def test_slacks_own_stop_button_is_there_while_a_session_is_processing() -> None:
-    async with SlackEmulator() as slack, bolt(slack) as bot:
-        ann = slack.user("Ann")
-        ts = await slack.say(slack.channel_id, ann, "hello")
-        say = bot.app.client.agents_sessions_setStatus
-        await say(channel_id=slack.channel_id, thread_ts=ts, status="processing")
-
-        await slack.stop(slack.channel_id, ts, ann)
-        await say(channel_id=slack.channel_id, thread_ts=ts, status="active")
-
-        await until(lambda: bot.events("agent_session_stopped"))
-        assert slack.session(slack.channel_id, ts) == ["processing", "active"]
-        args = {"channel_id": slack.channel_id, "thread_ts": ts, "status": "busy"}
-        refused = await refusal(bot.app.client, "agents.sessions.setStatus", args)
-        assert refused == "invalid_arguments"
-        with pytest.raises(LookupError):
-            await slack.stop(slack.channel_id, ts, ann)
-
-
 async def test_a_response_url_takes_five_answers_in_half_an_hour() -> None:
-    async with SlackEmulator() as slack, bolt(slack) as bot:
-        url, other = await command_urls(slack, bot, uses=2)
+    async with SlackEmulator() as slack, endpoint(slack) as app:
+        urls = []
+        for _ in range(2):
+            await slack.slash(slack.channel_id, slack.user("Ann"), "/ask", "")
+            urls.append(str(app.last["response_url"]))
+        url, other = urls
         answers = [await AsyncWebhookClient(url).send(text=str(number)) for number in range(6)]
         strange = await AsyncWebhookClient(f"{url}0").send(text="hello")
         slack.clock.advance(1800.1)
@@ -156,12 +62,127 @@ async def test_a_response_url_takes_five_answers_in_half_an_hour() -> None:
         assert len(slack.ephemerals) == 5
 
 
-async def test_a_command_needs_its_scope_and_no_thread_takes_one() -> None:
-    async with SlackEmulator(scopes=SCOPES - {"commands"}) as slack:
-        with pytest.raises(LookupError, match="needs the scope commands"):
-            await slack.slash(slack.channel_id, slack.user("Ann"), "/ask", "why?")
-    async with SlackEmulator() as slack:
+PLAIN: Payload = {"type": "plain_text", "text": "Words"}
+
+
+def entry(name: str = "words", **more: object) -> Payload:
+    element: Payload = {"type": "plain_text_input", "action_id": "value", **more}
+    return {"type": "input", "block_id": name, "label": PLAIN, "element": element}
+
+
+def modal(*blocks: Payload, **more: object) -> Payload:
+    shown = list(blocks or [entry()])
+    return {"type": "modal", "title": PLAIN, "submit": PLAIN, "blocks": shown, **more}
+
+
+async def pressed(slack: SlackEmulator, app: Endpoint, user: str) -> str:
+    """Let a person use a command, and return its trigger."""
+    await slack.slash(slack.channel_id, user, "/parley", "")
+    return str(app.last["trigger_id"])
+
+
+@pytest.mark.parametrize(
+    ("view", "why"),
+    [
+        ({"type": "home", "blocks": [entry()]}, "type"),
+        (modal(title={**PLAIN, "text": "x" * 25}), "24"),
+        ({**modal(), "submit": None}, "submit"),
+        (modal(private_metadata="x" * 3001), "3001"),
+        (modal(colour="red"), "colour"),
+        (modal({"type": "markdown", "text": "hi"}), "block"),
+        (modal(entry("same"), entry("same")), "block_id"),
+        (modal(entry(max_length=3001)), "3000"),
+        (modal(entry(colour="red")), "colour"),
+        (modal(entry(initial_value="x" * 3001)), "3001"),
+    ],
+    ids=str,
+)
+async def test_a_view_that_slack_does_not_take_is_refused(view: Payload, why: str) -> None:
+    async with SlackEmulator() as slack, endpoint(slack) as app, writer(slack) as client:
         ann = slack.user("Ann")
-        ts = await slack.say(slack.channel_id, ann, "hello")
-        with pytest.raises(LookupError, match="not supported in threads"):
-            await slack.slash(slack.channel_id, ann, "/ask", "why?", thread_ts=ts)
+        trigger = await pressed(slack, app, ann)
+
+        error = await refusal(client, "views.open", {"trigger_id": trigger, "view": view})
+
+        assert error in ("invalid_arguments", "invalid_blocks"), why
+        assert slack.modal(ann) is None
+
+
+async def test_a_trigger_opens_one_view_within_three_seconds() -> None:
+    clock = StillClock()
+    async with SlackEmulator(clock=clock) as slack, endpoint(slack) as app, writer(slack) as client:
+        ann = slack.user("Ann")
+        found = [await pressed(slack, app, ann) for _ in range(2)]
+        await client.views_open(trigger_id=found[0], view=modal())
+
+        again = {"trigger_id": found[0], "view": modal()}
+        assert await refusal(client, "views.open", again) == "exchanged_trigger_id"
+        clock.advance(3.1)
+        late = {"trigger_id": found[1], "view": modal()}
+        assert await refusal(client, "views.open", late) == "expired_trigger_id"
+
+
+async def test_an_outdated_view_is_not_changed_by_its_hash() -> None:
+    async with SlackEmulator() as slack, endpoint(slack) as app, writer(slack) as client:
+        ann = slack.user("Ann")
+        trigger = await pressed(slack, app, ann)
+        opened = (await client.views_open(trigger_id=trigger, view=modal()))["view"]
+        await client.views_update(view_id=opened["id"], view=modal(entry("other")))
+
+        outdated = {"view_id": opened["id"], "hash": opened["hash"], "view": modal()}
+        assert await refusal(client, "views.update", outdated) == "hash_conflict"
+        unknown = {"view_id": "V1", "view": modal()}
+        assert await refusal(client, "views.update", unknown) == "not_found"
+        form = slack.modal(ann)
+        assert form is not None
+        assert [*form.fields] == ["other"]
+
+
+async def test_a_submitted_form_is_sent_with_its_values_and_closes() -> None:
+    async with SlackEmulator() as slack, endpoint(slack) as app, writer(slack) as client:
+        ann = slack.user("Ann")
+        trigger = await pressed(slack, app, ann)
+        option = {"text": PLAIN, "value": "one"}
+        choice: Payload = {"type": "static_select", "action_id": "c", "options": [option]}
+        people: Payload = {"type": "multi_users_select", "action_id": "p"}
+        blocks = (
+            entry(max_length=5),
+            {**entry("choice"), "element": choice},
+            {**entry("people"), "element": people, "optional": True},
+        )
+        await client.views_open(trigger_id=trigger, view=modal(*blocks, private_metadata="kept"))
+
+        with pytest.raises(LookupError, match="fill in"):
+            await slack.submit(ann, words="hello")
+        with pytest.raises(LookupError, match="too long"):
+            await slack.submit(ann, words="hello!", choice="one")
+        with pytest.raises(LookupError, match="no colour"):
+            await slack.submit(ann, colour="red")
+        await slack.submit(ann, words="hello", choice="one", people=[ann])
+
+        view = app.last["view"]
+        assert isinstance(view, dict)
+        assert view["private_metadata"] == "kept"
+        assert view["state"]["values"] == {
+            "words": {"value": {"type": "plain_text_input", "value": "hello"}},
+            "choice": {"c": {"type": "static_select", "selected_option": option}},
+            "people": {"p": {"type": "multi_users_select", "selected_users": [ann]}},
+        }
+        assert slack.modal(ann) is None
+
+
+async def test_prompts_of_an_agent_are_suggested_without_a_thread() -> None:
+    async with SlackEmulator() as slack, writer(slack) as client:
+        ann = slack.user("Ann")
+        dm = slack.dm(ann)
+        ts = await slack.say(dm, ann, "hello")
+        prompts = [{"title": "Hi", "message": "Hello?"}]
+
+        await client.assistant_threads_setSuggestedPrompts(
+            channel_id=dm, thread_ts=ts, prompts=prompts
+        )
+        silent = slack.suggested(dm)
+        await client.assistant_threads_setSuggestedPrompts(channel_id=dm, prompts=prompts)
+
+        assert silent == ("", [])
+        assert slack.suggested(dm) == ("", [("Hi", "Hello?")])

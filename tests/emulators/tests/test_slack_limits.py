@@ -18,42 +18,11 @@ Calls = Sequence[Payload]
 HERE: Payload = {"channel": "C1"}
 
 
-def taken(method: str, calls: Calls, *, share: float = 1.0, unlisted: bool = False) -> int:
+def taken(method: str, calls: Calls, *, unlisted: bool = False) -> int:
     """Return how many of these calls Slack takes at once, before it refuses one."""
-    limits, workspace = _limits(StillClock(), share=share, unlisted=unlisted)
+    limits, workspace = Limits(StillClock(), {}, unlisted=unlisted), App(()).install("Acme")
     waits = [limits.wait(method, workspace, args) for args in calls]
     return next(number for number, wait in enumerate([*waits, 1]) if wait)
-
-
-def _limits(
-    clock: StillClock, *, share: float = 1.0, unlisted: bool = False
-) -> tuple[Limits, Workspace]:
-    return Limits(clock, {}, share=share, unlisted=unlisted), App().install("Acme")
-
-
-@pytest.mark.parametrize(
-    ("method", "calls"),
-    [
-        ("agents.sessions.setStatus", 50),
-        ("assistant.threads.setStatus", 600),
-        ("auth.test", 300),
-        ("chat.appendStream", 100),
-        ("chat.delete", 50),
-        ("chat.postEphemeral", 100),
-        ("chat.startStream", 20),
-        ("chat.stopStream", 20),
-        ("chat.update", 50),
-        ("conversations.history", 50),
-        ("conversations.info", 50),
-        ("conversations.replies", 50),
-        ("users.info", 100),
-        ("views.open", 100),
-    ],
-)
-def test_a_method_is_of_its_documented_tier(method: str, calls: int) -> None:
-    # In whichever channels.
-    assert taken(method, [{"channel": f"C{number}"} for number in range(calls + 1)]) == calls
-    assert taken(method, [HERE] * calls, share=0.1) == calls // 10
 
 
 def test_posts_are_limited_for_a_channel_and_for_the_workspace() -> None:
@@ -71,8 +40,8 @@ def test_an_app_sold_outside_of_the_marketplace_reads_once_a_minute(method: str)
 
 def test_calls_come_back_as_the_minute_goes_by_in_each_workspace_alone() -> None:
     clock = StillClock()
-    limits, workspace = _limits(clock)
-    other = App()
+    limits, workspace = Limits(clock, {}, unlisted=False), App(()).install("Acme")
+    other = App(())
     other.install("Acme")
     umbrella = other.install("Umbrella")
 
@@ -85,7 +54,7 @@ def test_calls_come_back_as_the_minute_goes_by_in_each_workspace_alone() -> None
     assert [takes(workspace) for _ in range(2)] == [True, False]
 
 
-async def test_a_call_too_many_is_told_when_to_come_again() -> None:
+async def test_a_call_above_the_rate_gets_429_with_retry_after() -> None:
     rate = Rate(calls=1, seconds=30.0, burst=2)
     async with SlackEmulator(rates={"chat.update": rate}) as slack, writer(slack) as client:
         places = [slack.channel_id, slack.channel("other")]

@@ -54,10 +54,7 @@ CALLS = [
         ({"metadata": "{"}, "invalid_metadata_format"),
         ({"metadata": "[]"}, "invalid_metadata_format"),
         ({"metadata": {"event_type": "turn"}}, "invalid_metadata_schema"),
-        (
-            {"metadata": {"event_type": "turn", "event_payload": "1"}},
-            "invalid_metadata_schema",
-        ),
+        ({"metadata": {"event_type": "turn", "event_payload": "1"}}, "invalid_metadata_schema"),
     ),
     *rows(
         "chat.postEphemeral",
@@ -108,8 +105,6 @@ CALLS = [
         ({"thread_ts": ""}, "invalid_arguments"),
         ({"status": None}, "invalid_arguments"),
         ({"status": "x" * 51}, "invalid_arguments"),
-        ({"loading_messages": ["x"] * 11}, "invalid_arguments"),
-        ({"loading_messages": ["x" * 51]}, "invalid_arguments"),
     ),
     *rows(
         "assistant.threads.setSuggestedPrompts",
@@ -124,8 +119,6 @@ CALLS = [
         ({"channel_id": "<away>"}, "not_authorized"),
         ({"thread_ts": None}, "thread_ts_required"),
         ({"status": "is thinking..."}, "invalid_arguments"),
-        ({"initiator_user_id": "U404"}, "user_not_found"),
-        ({"title": "x" * 201}, "invalid_arguments"),
     ),
     *rows(
         "agents.sessions.rename",
@@ -272,33 +265,28 @@ async def test_a_method_needs_its_scope_and_reading_that_of_its_conversation() -
         ("application/json", '{"channel": ', "invalid_json"),
         ("application/json", '["C1", "x"]', "json_not_object"),
         ("application/xml", "<text/>", "invalid_post_type"),
-        ("", "text=x", "missing_post_type"),
     ],
 )
 async def test_a_body_that_cannot_be_read_is_refused(
     content_type: str, body: str, error: str
 ) -> None:
     async with SlackEmulator() as slack, aiohttp.ClientSession() as session:
-        headers = {"Authorization": f"Bearer {slack.bot_token}"}
-        headers |= {"Content-Type": content_type} if content_type else {}
-        url, skipped = f"{slack.api_url}chat.postMessage", () if content_type else ["Content-Type"]
+        headers = {"Authorization": f"Bearer {slack.bot_token}", "Content-Type": content_type}
+        url = f"{slack.api_url}chat.postMessage"
 
-        async with session.post(
-            url, data=body.encode(), headers=headers, skip_auto_headers=skipped
-        ) as response:
+        async with session.post(url, data=body.encode(), headers=headers) as response:
             answer = await response.json()
 
         assert (response.status, answer["error"]) == (200, error)
 
 
-@pytest.mark.parametrize("style", ["json", "form", "query", "get"])
+@pytest.mark.parametrize("style", ["json", "query", "get"])
 async def test_arguments_are_read_wherever_a_method_looks_for_them(style: str) -> None:
     async with SlackEmulator() as slack, aiohttp.ClientSession() as session:
         url, args = f"{slack.api_url}users.info", {"user": slack.user("Ann")}
         headers = {"Authorization": f"Bearer {slack.bot_token}"}
         calls = {
             "json": lambda: session.post(url, json=args, headers=headers),
-            "form": lambda: session.post(url, data={**args, "token": slack.bot_token}),
             "query": lambda: session.post(url, params=args, headers=headers),
             "get": lambda: session.get(url, params=args, headers=headers),
         }
@@ -312,7 +300,7 @@ async def test_arguments_are_read_wherever_a_method_looks_for_them(style: str) -
 
 
 @pytest.mark.parametrize("style", ["json", "params"])
-async def test_a_token_counts_in_the_header_or_in_a_form_only(style: str) -> None:
+async def test_a_token_counts_in_the_header_only(style: str) -> None:
     async with SlackEmulator() as slack, aiohttp.ClientSession() as session:
         token = {"token": slack.bot_token}
         async with session.post(f"{slack.api_url}auth.test", **{style: token}) as response:  # type: ignore[arg-type]

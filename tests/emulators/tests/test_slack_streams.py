@@ -1,8 +1,6 @@
-"""How a stream grows, ends and is seen on the Slack emulator; its refusals stand elsewhere."""
+"""Signs of life on the Slack emulator, and how a stream grows, ends and is seen."""
 
 from __future__ import annotations
-
-import json
 
 import pytest
 
@@ -10,17 +8,59 @@ from tests.emulators import specs
 from tests.emulators.clock import Clock
 from tests.emulators.slack import SlackEmulator
 from tests.emulators.slack.payload import Payload
-from tests.support.slack_app import (
-    STOP,
-    TRANSPORTS,
-    bolt,
-    refusal,
-    said,
-    section,
-    stream,
-    talk,
-)
-from tests.support.waiting import until
+from tests.support.slack_app import STOP, section, talk
+
+
+async def test_a_stream_makes_its_session_process_until_it_ends() -> None:
+    clock = Clock()
+    async with talk(SlackEmulator(clock=clock)) as t:
+        first = await t.start("One")
+        states = [t.slack.session(t.channel, t.asked)]
+        await t.stop(first, session_status="suspended")
+        states.append(t.slack.session(t.channel, t.asked)[-1:])
+        await t.start("Two")
+        clock.advance(301)
+        states.append(t.slack.session(t.channel, t.asked)[-2:])
+
+        assert states == [["processing"], ["suspended"], ["processing", "active"]]
+
+
+async def test_a_session_is_active_after_an_hour_of_processing() -> None:
+    clock = Clock()
+    async with talk(SlackEmulator(clock=clock)) as t:
+        place: Payload = {"channel_id": t.channel, "thread_ts": t.asked}
+        await t.call("agents.sessions.setStatus", **place, status="processing")
+        clock.advance(3601)
+
+        assert t.slack.session(t.channel, t.asked) == ["processing", "active"]
+        with pytest.raises(LookupError):
+            await t.slack.stop(t.channel, t.asked, t.ann)
+
+
+async def test_a_status_is_a_session_and_goes_when_emptied_late_or_streamed_over() -> None:
+    clock = Clock()
+    async with talk(SlackEmulator(clock=clock)) as t:
+
+        async def set_status(status: str) -> str:
+            place: Payload = {"channel_id": t.channel, "thread_ts": t.asked}
+            await t.call("assistant.threads.setStatus", **place, status=status)
+            return t.slack.shown_status(t.channel, t.asked)
+
+        shown = [await set_status(status) for status in ("is thinking", "")]
+        assert t.slack.session(t.channel, t.asked) == ["processing", "active"]
+        shown.append(await set_status("is thinking"))
+        clock.advance(119)
+        shown.append(t.slack.shown_status(t.channel, t.asked))
+        clock.advance(2)
+        shown.append(t.slack.shown_status(t.channel, t.asked))
+        shown.append(await set_status("is thinking"))
+        await t.start()
+        shown.append(t.slack.shown_status(t.channel, t.asked))
+
+        assert shown == ["is thinking", "", "is thinking", "is thinking", "", "is thinking", ""]
+        said = ["is thinking", "", "is thinking", "is thinking"]
+        assert t.slack.status(t.channel, t.asked) == said
+
 
 NOT_STREAMING = "message_not_in_streaming_state"
 
@@ -56,14 +96,6 @@ async def test_a_stream_grows_under_the_question_until_it_is_stopped() -> None:
         assert (await t.call("chat.delete", **place))["ok"]
 
 
-async def test_a_stream_in_a_dm_needs_no_reader() -> None:
-    async with talk() as t:
-        dm = t.slack.dm(t.ann)
-        asked = await t.slack.say(dm, t.ann, "psst")
-
-        assert (await t.call("chat.startStream", channel=dm, thread_ts=asked))["ok"]
-
-
 async def test_a_message_takes_what_is_within_its_limits() -> None:
     def blocks(number: int) -> Payload:
         return {"chunks": [{"type": "blocks", "blocks": [{"type": "divider"}] * number}]}
@@ -81,32 +113,6 @@ async def test_a_message_takes_what_is_within_its_limits() -> None:
         assert (await t.call("chat.appendStream", **parts, **blocks(20)))["ok"]
         below = [{"type": "divider"}] * 50
         assert (await t.call("chat.stopStream", **parts, blocks=below))["ok"]
-
-
-async def test_chunks_may_come_in_a_form() -> None:
-    async with talk() as t:
-        place = {key: str(value) for key, value in t.place.items()}
-        chunks = json.dumps([{"type": "markdown_text", "text": "x" * 12_000}])
-
-        assert (await t.form("chat.startStream", {**place, "chunks": chunks}))["ok"]
-        assert t.read() == "x" * 12_000
-
-
-@pytest.mark.parametrize(
-    ("kind", "args"),
-    [
-        ("plan_update", {"chunks": [{"type": "plan_update", "title": "x"}]}),
-        ("task_update", {"chunks": [{"type": "task_update", "title": "x"}]}),
-        ("markdown_text", {"markdown_text": "x"}),
-    ],
-)
-async def test_what_is_not_emulated_fails_the_test(kind: str, args: Payload) -> None:
-    async def call() -> None:
-        async with talk() as t:
-            await t.refused("chat.startStream", **t.place, **args)
-
-    with pytest.raises(AssertionError, match=f"{kind} is not emulated"):
-        await call()
 
 
 @pytest.mark.skipif(specs.load("slack-web-openapi.json") is None, reason=specs.ABSENT)
@@ -137,89 +143,3 @@ async def test_a_stream_ends_after_five_minutes_however_busy_it_is() -> None:
         assert errors == [NOT_STREAMING] * 2
         assert t.read() == "One, two"
         assert (await t.call("chat.update", channel=t.channel, ts=ts, text="saved"))["ok"]
-
-
-async def test_a_stream_that_a_person_deletes_is_not_there_any_more() -> None:
-    async with talk() as t:
-        ts = await t.start("One")
-        await t.slack.delete(t.channel, ts)
-
-        errors = [(await t.append(ts, "x"))["error"], (await t.stop(ts))["error"]]
-
-        assert errors == ["message_not_found"] * 2
-        assert t.slack.streams.stop(t.channel, t.asked) == []
-
-
-async def test_a_press_of_stop_ends_the_streams_of_its_thread() -> None:
-    async with SlackEmulator() as slack, bolt(slack) as bot:
-        ann = slack.user("Ann")
-        asked = [await slack.say(slack.channel_id, ann, text) for text in ("one?", "two?")]
-        client = bot.app.client
-        over = await stream(client, slack, ann, asked[0])
-        await client.chat_stopStream(channel=slack.channel_id, ts=over)
-        here, there = [await stream(client, slack, ann, ts) for ts in asked]
-
-        await slack.stop(slack.channel_id, asked[0], ann)
-
-        place = {"channel": slack.channel_id, "ts": here}
-        errors = [
-            await refusal(client, "chat.appendStream", {**place, **said("x")}),
-            await refusal(client, "chat.stopStream", place),
-        ]
-        await until(lambda: bot.events("agent_session_stopped"))
-        told = bot.events("agent_session_stopped")[0]
-        assert told["streaming_message_ts"] == [here]
-        assert errors == ["stopped_by_user", NOT_STREAMING]
-        await client.chat_appendStream(channel=slack.channel_id, ts=there, **said("!"))  # type: ignore[arg-type]
-        assert slack.session(slack.channel_id, asked[0])[-1] == "processing"
-
-
-@TRANSPORTS
-async def test_the_app_hears_of_a_stream_when_it_begins_and_when_it_is_stopped(
-    transport: str,
-) -> None:
-    async with SlackEmulator() as slack, bolt(slack, transport) as bot:
-        ann = slack.user("Ann")
-        asked = await slack.say(slack.channel_id, ann, "hello?")
-        client = bot.app.client
-        ts = await stream(client, slack, ann, asked)
-        await client.chat_appendStream(channel=slack.channel_id, ts=ts, **said(", two"))  # type: ignore[arg-type]
-        await client.chat_stopStream(channel=slack.channel_id, ts=ts)
-
-        def heard() -> list[Payload]:
-            events = bot.events("message")
-            nested = [event.get("message", event) for event in events]
-            return [m for m in nested if isinstance(m, dict) and m["ts"] == ts]
-
-        await until(lambda: len(heard()) == 2)
-        told = [(m.get("subtype"), m["streaming_state"], m["text"]) for m in heard()]
-        assert sorted(told, key=str) == [
-            (None, "completed", "One, two"),
-            (None, "in_progress", "One"),
-        ]
-
-
-async def test_a_channel_sees_a_running_stream_only_when_it_is_over() -> None:
-    async with talk() as t:
-        bob = t.slack.user("Bob")
-        ts = await t.start("One")
-
-        def seen(viewer: str) -> str:
-            return t.slack.screen(t.channel, t.asked, viewer=viewer)[-1].text
-
-        running = [seen(t.ann), seen(bob)]
-        await t.stop(ts)
-
-        assert running == ["One", "Thinking…"]
-        assert [seen(t.ann), seen(bob)] == ["One", "One"]
-
-
-async def test_what_streams_ping_and_preview_is_kept() -> None:
-    async with talk() as t:
-        ts = await t.start("hey <!chan")
-        await t.append(ts, "nel> see https://example.com/a ")
-        await t.append(ts, "and more")
-        await t.stop(ts, blocks=section("<https://example.com/b>"))
-
-        assert t.slack.pings == ["<!channel>"]
-        assert t.slack.unfurls == ["https://example.com/a", "https://example.com/b"]

@@ -1,16 +1,15 @@
-"""The Slack emulator notices where it is not like Slack's own descriptions."""
+"""The Slack emulator notices where the bot or itself is not like Slack's own descriptions."""
 
 from __future__ import annotations
 
 import pytest
 
 from tests.emulators import specs
-from tests.emulators.slack import SCOPES, SlackEmulator, events, people
+from tests.emulators.slack import SCOPES, Rate, SlackEmulator, events, people
 from tests.emulators.slack.methods import METHODS
 from tests.emulators.slack.payload import Payload
 from tests.emulators.slack.truth import Truth
-from tests.support.slack_app import EVERY_SCOPE, STOP, endpoint, post, socket, writer
-from tests.support.waiting import until
+from tests.support.slack_app import refusal, socket, writer
 
 pytestmark = pytest.mark.skipif(specs.load("slack-web-openapi.json") is None, reason=specs.ABSENT)
 
@@ -55,16 +54,6 @@ def test_every_method_may_answer_what_all_may(error: str) -> None:
         truth.answered(method, {"ok": False, "error": error})
 
     assert truth.violations == []
-
-
-def test_every_answer_is_looked_at() -> None:
-    truth, place = Truth([]), {"ok": True, "channel": "C0CHANNEL001"}
-
-    for ts in ("1700000000.000001", "yesterday"):
-        truth.answered("chat.delete", {**place, "ts": ts})
-
-    [violation] = truth.violations
-    assert "'yesterday' does not match" in violation
 
 
 async def test_a_wrong_answer_fails_the_test(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,24 +101,38 @@ async def test_an_event_whose_wrapper_lacks_something_is_a_violation(lost: str) 
     assert f"'{lost}' is a required property" in violation
 
 
-async def test_whatever_happens_is_answered_and_told_as_slack_does() -> None:
-    slack = SlackEmulator(scopes=SCOPES | EVERY_SCOPE)
-    async with slack, writer(slack) as client, endpoint(slack):
-        ann, place = slack.user("Ann"), slack.channel_id
-        asked = await slack.say(place, ann, f"{slack.bot_mention} hi")
-        await slack.say(place, ann, f"{slack.bot_mention} hi", files=("a.png",))
-        await slack.open_home(ann)
-        ts = await post(client, place, "x", blocks=[STOP], thread_ts=asked)
-        await client.chat_update(channel=place, ts=ts, text="y", blocks=[STOP])
-        await slack.edit(place, asked, "hello")
-        for room in (place, slack.dm(ann), slack.group_dm(ann), slack.channel("p", private=True)):
-            await client.conversations_info(channel=room)
-            await client.conversations_history(channel=room)
-        await client.conversations_replies(channel=place, ts=asked)
-        await client.users_info(user=ann)
-        await client.chat_delete(channel=place, ts=ts)
-        await slack.delete(place, asked)
+async def test_a_method_that_is_not_emulated_fails_the_test() -> None:
+    async def call() -> None:
+        async with SlackEmulator() as slack, writer(slack) as client:
+            assert await refusal(client, "pins.add", {}) == "unknown_method"
 
-        kinds = {"message", "app_mention", "app_home_opened"}
-        await until(lambda: {told.kind for told in slack.deliveries} == kinds)
-        assert slack.violations == []
+    with pytest.raises(AssertionError, match=r"pins\.add"):
+        await call()
+
+
+async def test_arguments_are_held_against_slacks_description() -> None:
+    async with SlackEmulator() as slack, writer(slack) as client:
+        args = {"channel": slack.channel_id, "text": "x", "silent": True, "mrkdwn": "maybe"}
+
+        await client.api_call("chat.postMessage", json=args)
+
+        noted, slack.violations[:] = list(slack.violations), []
+        assert noted == [
+            "chat.postMessage: no argument is called silent",
+            "chat.postMessage: mrkdwn='maybe' is not of type boolean",
+        ]
+
+
+@pytest.mark.parametrize("how", ["token", "scope", "rate", "fault"])
+async def test_arguments_are_looked_at_even_where_the_call_is_refused(how: str) -> None:
+    scopes = SCOPES - {"chat:write"} if how == "scope" else SCOPES
+    rates = {"chat.postMessage": Rate(calls=1, seconds=60.0, burst=0)} if how == "rate" else {}
+    async with SlackEmulator(scopes=scopes, rates=rates) as slack:
+        if how == "fault":
+            slack.fail("chat.postMessage")
+        async with writer(slack, "xoxb-stranger" if how == "token" else None) as client:
+            args = {"channel": slack.channel_id, "text": "x", "silent": True}
+            await refusal(client, "chat.postMessage", args)
+
+        noted, slack.violations[:] = list(slack.violations), []
+        assert noted == ["chat.postMessage: no argument is called silent"]

@@ -78,7 +78,7 @@ async def test_what_mentions_somebody_else_is_not_for_the_bot(store: Store, whom
         event = dm_event(talk.slack) | {"channel": talk.slack.channel_id, "channel_type": "channel"}
         event |= {"thread_ts": talk.thread, "user": talk.ann}
 
-        async with serving(platform.handler(talk.intake.intake)) as url:
+        async with serving(platform.handler(talk.intake)) as url:
             await send(talk.slack, url, event | {"text": f"look, {whom}"})
             await send(talk.slack, url, event | {"text": "<!date^1^x|now>", "ts": "1700000001.1"})
 
@@ -138,7 +138,7 @@ async def test_a_message_of_another_kind_is_followed(store: Store, subtype: str)
         event = dm_event(talk.slack) | {"channel": talk.slack.channel_id, "channel_type": "channel"}
         event |= {"thread_ts": talk.thread, "user": talk.ann, "text": "two", "subtype": subtype}
 
-        async with serving(platform.handler(talk.intake.intake)) as url:
+        async with serving(platform.handler(talk.intake)) as url:
             await send(talk.slack, url, event)
 
         assert talk.answered("two")
@@ -155,7 +155,7 @@ async def test_other_bots_do_not_count(store: Store) -> None:
     async with talking(store) as talk, joined(talk.slack) as platform:
         event = dm_event(talk.slack) | {"channel": talk.slack.channel_id, "channel_type": "channel"}
         event |= {"thread_ts": talk.thread, "user": talk.bob, "bot_id": "B0OTHER"}
-        async with serving(platform.handler(talk.intake.intake)) as url:
+        async with serving(platform.handler(talk.intake)) as url:
             await send(talk.slack, url, event)
 
         await talk.say(talk.ann, "two")

@@ -18,10 +18,11 @@ from bot.concurrency import Backoff, running
 from bot.errors import SurfaceError, WriteDelayed, WriteFailed
 from bot.ports import Downtime
 from bot.store import Store
+from tests.emulators.serving import served
 from tests.emulators.slack import SlackEmulator
 from tests.emulators.slack.socket import Reason
 from tests.support.fakes import EmptyStore, FakeQueue
-from tests.support.slack_app import StillClock, served, socket
+from tests.support.slack_app import StillClock, socket
 from tests.support.slack_platform import LIMITS, heard, hearing, joined
 from tests.support.waiting import until
 
@@ -377,5 +378,5 @@ async def refusing_server(frame: dict[str, object] | None) -> AsyncIterator[Refu
     app = web.Application()
     app.router.add_get("/", close)
     async with AsyncExitStack() as stack:
-        server.url = await served(app, stack)
+        server.url = await stack.enter_async_context(served(app)) + "/"
         yield server

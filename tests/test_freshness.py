@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.emulators.timeline import Delta, Freshness, Moment, freshness
+from bench.freshness import Freshness, freshness
+from tests.emulators.timeline import Delta, Moment
 
 DELTAS = [Delta(0.0, "One "), Delta(1.0, "two "), Delta(2.0, "last.")]
 WHOLE = "One two last."

@@ -252,7 +252,7 @@ class CommandHandlers:
         _require(call, "thread")
         if not may_change("thread", self._rights(call)):
             raise MayNotChange("thread")
-        await self._intake.reset(call.thread, event_id=call.id)
+        await self._intake.changes.reset(call.thread, call.id)
         return "I have forgotten this conversation. Your next question begins a new one."
 
     async def _stop(self, call: Call) -> str:

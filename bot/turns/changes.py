@@ -8,16 +8,8 @@ from dataclasses import replace
 from typing import Literal
 
 from bot.access.quotas import Quota
-from bot.domain import (
-    Person,
-    Place,
-    Rating,
-    ThreadKey,
-    Turn,
-)
-from bot.turns.records import (
-    write_turn,
-)
+from bot.domain import Person, Place, Rating, ThreadKey, Turn
+from bot.turns.records import write_turn
 from bot.turns.script import Limits, QueueScript, person_key, write_quota
 
 _ANYTHING = Quota()

@@ -95,9 +95,9 @@ async def test_what_names_a_turn_with_half_a_character_finds_none(store: Store) 
     intake = make_intake(store, make_queue(store))
     place = ThreadKey("slack", "T1", HALF, HALF)
 
-    await intake.forget(HALF)
+    await intake.changes.forget(HALF)
     found = [
-        await intake.answers.stop_thread(place),
+        await intake.changes.stop_thread(place),
         await intake.lookup.thread_of_turn(HALF),
     ]
 
@@ -136,7 +136,7 @@ async def test_an_answer_is_stopped_where_it_is_shown(store: Store, thread: str)
     intake = make_intake(store, queue)
     turn = make_turn(1, key=ThreadKey("console", "1", "10", thread))
     await queue.admit(turn)
-    elsewhere, there = (ThreadKey("console", "1", channel, "") for channel in ("30", "20"))
+    elsewhere, there = (ThreadKey("console", "1", channel, "") for channel in ("30", "10"))
 
     with pytest.raises(HasEnded):
         await intake.answers.stop(turn.id, at=elsewhere)

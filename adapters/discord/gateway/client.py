@@ -186,7 +186,7 @@ class Gateway(discord.Client):
     async def _forget(self, message_ids: Collection[int]) -> None:
         # Deletions name no author: the message may be a question or part of an answer.
         deleted = sorted(message_ids)
-        await self._intake.forget(
+        await self._intake.changes.forget(
             *[events.turn_id(one) for one in deleted],
             asked_at=discord.utils.snowflake_time(deleted[-1]).timestamp(),
             platform=events.NAME,

@@ -147,7 +147,7 @@ class EventHandler:
             case {"type": "agent_session_stopped"}:
                 # It names the thread, and no message if nothing was streamed yet.
                 channel, thread = string_field(event, "channel"), string_field(event, "thread_ts")
-                await self._intake.answers.stop_thread(self._key(channel, thread))
+                await self._intake.changes.stop_thread(self._key(channel, thread))
             case {"type": "app_home_opened"}:
                 self._on_home(event)
             case {"type": "app_uninstalled" | "tokens_revoked" as reason}:
@@ -175,9 +175,9 @@ class EventHandler:
         before = event.get("previous_message")
         # A message of a bot is never a question. An upload of a person has a `bot_id` of null.
         if not isinstance(before, dict) or not before.get("bot_id"):
-            await self._intake.forget(self._turn_id(channel, ts), asked_at=float(ts))
+            await self._intake.changes.forget(self._turn_id(channel, ts), asked_at=float(ts))
         elif before["bot_id"] == self._identity.bot:
-            await self._intake.forget(platform="slack", messages=[f"{channel}:{ts}"])
+            await self._intake.changes.forget(platform="slack", messages=[f"{channel}:{ts}"])
 
     async def _act(self, press: Press) -> None:
         answers, turn_id, person_id = self._intake.answers, press.turn_id, press.user

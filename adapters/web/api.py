@@ -16,7 +16,7 @@ from adapters.web.events import send_events
 from adapters.web.export import as_markdown, file_name
 from adapters.web.follower import Follower
 from adapters.web.talks import PLATFORM, Talks, is_id, thread_of, title_of, turn_id_of
-from bot.access.preferences import Rights, Scope, resolved
+from bot.access.preferences import Scope, resolved
 from bot.commands.form import changes_in, form_of
 from bot.commands.handlers import (
     FORGET,
@@ -154,10 +154,7 @@ class Api:
         form = form_of(Preferences(), scope, "answers", title="", models=())
         chosen = changes_in(form, filled, seen="")
         # The channel of a person is their own.
-        rights = Rights(own_thread=True, manages_channel=True)
-        await self.intake.preferences.change(
-            thread, scope, chosen, by=request[PERSON].id, rights=rights
-        )
+        await self.intake.preferences.change(thread, scope, chosen, by=request[PERSON].id)
         await self.talks.keep(thread)
         return await self._preferences(request)
 

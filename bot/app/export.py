@@ -127,17 +127,10 @@ def _read_entry(entry: _Entry) -> tuple[str, Preferences]:
     written = value.get("chosen", {})
     if not isinstance(written, dict):
         raise entry.mistake("chosen", "what is chosen must be an object")
-    found: dict[str, Json] = {}
-    for name, each in written.items():
-        try:
-            checked(scope, {name: each})
-        except InvalidPreference as error:
-            raise entry.mistake(name, error.apology) from error
-        found[name] = each
     try:
-        return place_of(key, scope), checked(scope, found)
+        return place_of(key, scope), checked(scope, written)
     except InvalidPreference as error:
-        raise entry.mistake("workspace", error.apology) from error
+        raise entry.mistake(error.field or "workspace", error.apology) from error
 
 
 def _key_of(entry: _Entry, value: Mapping[str, Json]) -> tuple[ThreadKey, Scope]:

@@ -7,9 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from bot.access.preferences import MOST_PERSONA, SCOPES, ModelChoice, Scope
+from bot.access.preferences import MOST_PERSONA, SCOPES, InvalidPreference, ModelChoice, Scope
 from bot.domain import Json, Preferences
-from bot.errors import Refused
 
 # A form has room for five fields on every platform.
 Part = Literal["answers", "access"]
@@ -24,14 +23,6 @@ _DIGEST = 4  # characters of a field in `Form.seen`
 _MOST_PEOPLE = 25
 _MOST_DISPLAYED = 200  # characters of a persona in an overview
 _MOST_QUOTED = 50  # characters of an invalid number in an error
-
-
-class NotUnderstood(Refused):
-    """An invalid value; `field` is its input in the form."""
-
-    def __init__(self, apology: str, *, field: str) -> None:
-        super().__init__(apology)
-        self.field = field
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +74,7 @@ def changes_in(form: Form, filled: Filled, *, seen: str) -> dict[str, Json]:
     """Return what a person changed in a form, by the names of preferences; None clears one.
 
     Unchanged inputs are left out: another person may have changed them meanwhile. Raises
-    NotUnderstood.
+    InvalidPreference.
     """
     changes: dict[str, Json] = {}
     for number, field in enumerate(form.fields):
@@ -192,7 +183,7 @@ def _given(one: Field, filled: str | Sequence[str]) -> str | tuple[str, ...]:
 
 
 def _parsed(one: Field, value: str | tuple[str, ...]) -> Json:
-    """Return the value of a preference; None clears it. Raises NotUnderstood."""
+    """Return the value of a preference; None clears it. Raises InvalidPreference."""
     if isinstance(value, tuple):
         return list(value) or None
     if not value or one.kind != "line":
@@ -201,7 +192,7 @@ def _parsed(one: Field, value: str | tuple[str, ...]) -> Json:
         return float(value.replace(",", ".")) if one.name == "temperature" else int(value)
     except ValueError:
         number = "a number" if one.name == "temperature" else "a whole number"
-        raise NotUnderstood(
+        raise InvalidPreference(
             f"{one.label}: please enter {number}, not {value[:_MOST_QUOTED]!r}.", field=one.name
         ) from None
 

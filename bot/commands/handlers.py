@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from bot.access.preferences import MayNotChange, Rights, may_change, resolved
 from bot.access.preferences import Scope as Scope
+from bot.access.preferences import resolved
 from bot.commands.form import Field as Field
 from bot.commands.form import Filled, changes_in, chosen_lines, form_of
 from bot.commands.form import Form as Form
@@ -64,6 +64,21 @@ class NotAThread(Refused):
     """A command about a thread was called outside of one."""
 
     apology = "This only works in a thread where I have answered. Please use it there."
+
+
+class MayNotChange(Refused):
+    """The person may not choose anything for this place."""
+
+    def __init__(self, scope: Scope) -> None:
+        super().__init__(_WHO[scope])
+
+
+_WHO: Mapping[Scope, str] = {
+    "thread": "Only the person who started this conversation, or somebody who manages the channel, "
+    "can change this.",
+    "channel": "Only somebody who manages this channel can change this.",
+    "server": "Only an admin can change this for everybody.",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,15 +190,12 @@ class CommandHandlers:
 
     def changeable(self, call: Call) -> Mapping[Scope, str]:
         """Return the scopes that this person may change, with their names."""
-        rights = self._rights(call)
-        return {scope: name for scope, name in call.scopes.items() if may_change(scope, rights)}
+        return {it: name for it, name in call.scopes.items() if self._may_change(call, it)}
 
     async def form(self, call: Call, scope: Scope, part: Part) -> Form:
         """Return a form with what is chosen now."""
         await self._check(call, settles=True)
-        _require(call, scope)
-        if not may_change(scope, self._rights(call)):
-            raise MayNotChange(scope)
+        self._require(call, scope)
         found = (await self._intake.preferences.read(call.thread)).get(scope) or Preferences()
         title = _TITLES[part].format(place=call.scopes[scope])
         return form_of(found, scope, part, title=title, models=self._intake.preferences.offered)
@@ -249,9 +261,7 @@ class CommandHandlers:
 
     async def _reset(self, call: Call) -> str:
         await self._check(call)
-        _require(call, "thread")
-        if not may_change("thread", self._rights(call)):
-            raise MayNotChange("thread")
+        self._require(call, "thread")
         await self._intake.changes.reset(call.thread, call.id)
         return "I have forgotten this conversation. Your next question begins a new one."
 
@@ -348,11 +358,11 @@ class CommandHandlers:
         """Store a person's choice; return the name of the place, and what is chosen there."""
         await self._check(call, settles=True)
         nearest = next(iter(call.scopes)) if scope is None else scope
-        _require(call, nearest)
+        self._require(call, nearest)
         found = await self._intake.preferences.read(call.thread)
         changes = self._intake.access.rules.with_limits(call.person, nearest, changes, found)
         chosen = await self._intake.preferences.change(
-            call.thread, nearest, changes, by=call.person.id, rights=self._rights(call)
+            call.thread, nearest, changes, by=call.person.id
         )
         return call.scopes[nearest], chosen
 
@@ -366,12 +376,21 @@ class CommandHandlers:
         else:
             await self._intake.access.check(call.thread, call.person, call.asker)
 
-    def _rights(self, call: Call) -> Rights:
-        return Rights(
-            admin=self._intake.access.rules.is_admin(call.person),
-            manages_server=call.manages_server,
-            manages_channel=call.manages_channel,
-            own_thread=call.own_thread,
+    def _require(self, call: Call, scope: Scope) -> None:
+        """Raise Refused if the call's place has no such scope, or the person may not change it."""
+        if scope not in call.scopes:
+            is_thread = scope == "thread"
+            no_scope = NotOffered(f"This does not work here: there is no {scope}.")
+            raise NotAThread if is_thread else no_scope
+        if not self._may_change(call, scope):
+            raise MayNotChange(scope)
+
+    def _may_change(self, call: Call, scope: Scope) -> bool:
+        return (
+            call.manages_server
+            or (scope != "server" and call.manages_channel)
+            or (scope == "thread" and call.own_thread)
+            or self._intake.access.rules.is_admin(call.person)
         )
 
 
@@ -392,15 +411,6 @@ def excuse(error: ParleyError) -> str:
     """Return the sentence for a person whose command was not carried out."""
     # The apologies of these errors are about questions and answers.
     return AWAY if isinstance(error, StoreUnavailable | SurfaceError) else error.apology
-
-
-def _require(call: Call, scope: Scope) -> None:
-    if scope not in call.scopes:
-        raise (
-            NotAThread
-            if scope == "thread"
-            else NotOffered(f"This does not work here: there is no {scope}.")
-        )
 
 
 _TITLES: Mapping[Part, str] = {

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from bot.access.preferences import MayNotChange, ModelChoice, PreferenceStore
+from bot.access.preferences import ModelChoice, PreferenceStore
 from bot.access.quotas import Quota
 from bot.access.rules import AccessRules
 from bot.commands.handlers import (
@@ -18,6 +18,7 @@ from bot.commands.handlers import (
     CommandHandlers,
     Form,
     HelpContext,
+    MayNotChange,
     MissingFeature,
     Scope,
 )

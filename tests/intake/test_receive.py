@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from bot.access.preferences import Rights, Scope
+from bot.access.preferences import Scope
 from bot.access.rules import AccessRules
 from bot.domain import Json, Person, ThreadKey, Turn
 from bot.errors import NotAllowed, NothingAsked, Refused
@@ -31,8 +31,7 @@ def intake_of(store: Store, access: AccessRules | None = None) -> Intake:
 
 
 async def choose(intake: Intake, scope: Scope, **chosen: Json) -> None:
-    rights = Rights(admin=True)
-    await intake.preferences.change(KEY, scope, chosen, by="admin", rights=rights)
+    await intake.preferences.change(KEY, scope, chosen, by="admin")
 
 
 OUTCOMES: Mapping[str, tuple[Received, type[Outcome]]] = {

@@ -319,7 +319,7 @@ async def test_a_thread_that_was_forgotten_is_not_read_again(store: Store) -> No
     platform = FakePlatform(context=HEARD)
     await answered(store, platform, make_turn(1))
 
-    await intake_of(store).reset(KEY)
+    await make_queue(store).changes.reset(KEY)
     prompt = await answered(store, platform, make_turn(2))
 
     assert prompt[-1] == Message("user", "question 2")
@@ -507,7 +507,7 @@ async def test_after_a_reset_it_can_be_told_anew(store: Store) -> None:
     platform, model = FakePlatform(), FakeModel([BeginningLeftOut(3), "Hi"])
     await answered(store, platform, make_turn(1), model=model)
 
-    await intake_of(store).reset(KEY)
+    await make_queue(store).changes.reset(KEY)
     await answered(store, platform, make_turn(2), model=model)
 
     told = [BEGINNING_LEFT_OUT in page.text for page in platform.shown.screen.values()]

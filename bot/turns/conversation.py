@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import (
-    AbstractAsyncContextManager,
     aclosing,
     asynccontextmanager,
     nullcontext,
@@ -26,7 +25,7 @@ from bot.domain import (
     Shown,
     Turn,
 )
-from bot.errors import GivenUp, MessageGone, StoreUnavailable, WriteRefused
+from bot.errors import MessageGone, StoreUnavailable, WriteRefused
 from bot.ports import Model, Platform, Surface
 from bot.reply.draft import Draft, given_up
 from bot.reply.edit_budget import EditBudgets
@@ -40,15 +39,10 @@ from bot.turns.records import History
 log = logging.getLogger(__name__)
 
 _ENDED = Counter("parley_turns_total", "Turns that ended in this process", ["platform", "outcome"])
-_Opening = AbstractAsyncContextManager[Surface]
 
 
 class Conversation:
-    """Answers turns that a worker has taken.
-
-    Methods that open a surface raise SurfaceError, StoreUnavailable, LeaseLost and QuestionEdited;
-    the turn has then not ended.
-    """
+    """Answers turns that a worker has taken."""
 
     def __init__(
         self,
@@ -67,22 +61,19 @@ class Conversation:
         self._patience = patience
         self._context = context
 
-    async def answer(self, attempt: Attempt, opening: _Opening, platform: Platform) -> None:
-        """Show the model's answer, or the whole saved text, and end the turn."""
-        is_whole = bool(attempt.shown.outcome)
+    async def answer(self, attempt: Attempt, platform: Platform) -> None:
+        """Show the model's answer, or the whole saved text, and end the turn.
+
+        Raises SurfaceError, StoreUnavailable, LeaseLost and QuestionEdited; the turn has then not
+        ended.
+        """
+        taken, is_whole = attempt.lease.taken, bool(attempt.shown.outcome)
         answer = nullcontext(empty_stream()) if is_whole else self._deltas(attempt, platform)
+        opening = platform.surface(taken.placed, taken.purpose)
         # The model computes while the platform opens the surface.
         async with answer as deltas, opening as surface:
             reply = self._reply(attempt, surface, attempt.shown)
             await self._finish(attempt, await reply.stream(deltas), reply.freshness)
-
-    async def end_with_apology(self, attempt: Attempt, opening: _Opening) -> None:
-        """Show an apology instead of further attempts and end the turn as dead."""
-        # A whole text that no attempt could show is dropped.
-        earlier = replace(attempt.shown, outcome="")
-        async with opening as surface:
-            reply = self._reply(attempt, surface, earlier)
-            await self._finish(attempt, await reply.stream(_no_answer()), reply.freshness)
 
     async def end_refused(self, attempt: Attempt) -> None:
         """End a turn as failed, with the text that is shown, if the platform refuses more.
@@ -215,11 +206,6 @@ async def _noting_unread(deltas: AsyncGenerator[Delta]) -> AsyncGenerator[Delta]
         yield ContextUnread()
         async for delta in deltas:
             yield delta
-
-
-async def _no_answer() -> AsyncGenerator[Delta]:
-    raise GivenUp("every attempt at this turn failed")
-    yield ""
 
 
 def _report_end(attempt: Attempt, shown: Shown, *, model: str, freshness: Freshness | None) -> None:

@@ -31,7 +31,7 @@ class WorkPolicy:
 
     longest_read: float = 1.0  # of the queue; delays the stop of the process
     store_pause: float = 0.5  # before the store is tried again
-    max_attempts: int = 10  # at an answer; and as many at an apology
+    max_attempts: int = 10  # at an answer; then a repair posts an apology
     # Attempts when the last one ended with an error of our own: it will fail again.
     attempts_at_errors: int = 3
     retry: Backoff = _RETRY  # of a failed attempt

@@ -69,8 +69,7 @@ async def test_a_question_that_an_error_of_our_own_meets_is_apologized_for_and_b
     def planted(*args: Any, **named: Any) -> Any:
         nonlocal calls
         calls += 1
-        # Three attempts, and the apology or the next question.
-        if calls <= 4:
+        if calls <= POLICY.attempts_at_errors:
             raise ValueError("a bug")
         return step(*args, **named)
 

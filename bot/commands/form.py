@@ -37,10 +37,10 @@ class Field:
     name: str
     label: str
     hint: str
-    kind: Literal["line", "text", "choice", "people", "roles"]
+    kind: Literal["line", "text", "choice", "people", "roles"] = "line"
     value: str | tuple[str, ...] = ""
     options: tuple[tuple[str, str], ...] = ()
-    most: int = 100
+    most: int = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +117,9 @@ def _model_options(chosen: str, models: Sequence[ModelChoice]) -> Iterator[tuple
         yield chosen, f"{chosen} (is not there any more)"
 
 
+_PIRATE = "For example: answer briefly, and like a pirate"
+_WORDS = "How freely the model chooses its words, from 0 to 2"
+_THREADS = "In threads where I have answered"
 _EVERYBODY, _LIMIT = "Leave it empty for everybody", "Leave it empty for the default limit"
 _FOLLOW_OPTIONS = (
     ("", _AS_BEFORE),
@@ -128,41 +131,17 @@ _FOLLOW_OPTIONS = (
 _FIELDS: Mapping[Part, Sequence[Field]] = {
     "answers": (
         Field("model", "Model", "Which model answers", "choice"),
-        Field(
-            "persona",
-            "Persona",
-            "For example: answer briefly, and like a pirate",
-            "text",
-            most=MOST_PERSONA,
-        ),
-        Field(
-            "temperature",
-            "Temperature",
-            "How freely the model chooses its words, from 0 to 2",
-            "line",
-            most=10,
-        ),
-        Field(
-            "max_tokens",
-            "Longest answer",
-            "In tokens; a token is about four letters",
-            "line",
-            most=10,
-        ),
-        Field(
-            "follow",
-            "What I answer in threads",
-            "In threads where I have answered",
-            "choice",
-            options=_FOLLOW_OPTIONS,
-        ),
+        Field("persona", "Persona", _PIRATE, "text", most=MOST_PERSONA),
+        Field("temperature", "Temperature", _WORDS),
+        Field("max_tokens", "Longest answer", "In tokens; a token is about four letters"),
+        Field("follow", "What I answer in threads", _THREADS, "choice", options=_FOLLOW_OPTIONS),
     ),
     "access": (
         Field("people", "People who may use me", _EVERYBODY, "people", most=_MOST_PEOPLE),
         Field("roles", "Roles that may use me", _EVERYBODY, "roles", most=_MOST_PEOPLE),
-        Field("questions_per_day", "Questions per person and day", _LIMIT, "line", most=12),
-        Field("tokens_per_day", "Tokens per person and day", _LIMIT, "line", most=12),
-        Field("server_tokens_per_day", "Tokens of everybody per day", _LIMIT, "line", most=12),
+        Field("questions_per_day", "Questions per person and day", _LIMIT),
+        Field("tokens_per_day", "Tokens per person and day", _LIMIT),
+        Field("server_tokens_per_day", "Tokens of everybody per day", _LIMIT),
     ),
 }
 

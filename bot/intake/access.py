@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 from bot.access.preferences import PreferenceStore, Scope
 from bot.access.quotas import Quota, Usage
@@ -31,35 +32,30 @@ class AccessControl:
         self._preferences = preferences
         self._queue = queue
 
-    def needs_roles(self, chosen: Chosen) -> bool:
-        """Return whether access depends on roles."""
-        return bool(self.rules.roles) or any(one.roles for one in chosen.values())
-
-    async def check(self, thread: ThreadKey, person: Person, asker: Asker) -> Chosen:
-        """Return what is chosen for a thread. Raises NotAllowed as `check_chosen` does."""
-        chosen = await self._preferences.read(thread)
-        await self.check_chosen(chosen, thread, person, asker)
-        return chosen
-
-    async def check_chosen(
+    async def check(
         self,
-        chosen: Chosen,
         thread: ThreadKey,
         person: Person,
         asker: Asker,
         *,
         called: bool = True,
-    ) -> None:
-        """Raise NotAllowed if a person may not use the bot where this is chosen.
+        roles: Callable[[], Awaitable[Sequence[str]]] | None = None,
+    ) -> Chosen:
+        """Return what is chosen for a thread. Raises NotAllowed if the person may not use the bot.
 
         It is `repeated` if the person has not `called` the bot, or has read it in the last day.
+        `roles` fetches the person's roles, and is called if access depends on them.
         """
+        chosen = await self._preferences.read(thread)
+        if roles and (self.rules.roles or any(one.roles for one in chosen.values())):
+            asker = replace(asker, roles=tuple(await roles()))
         try:
             self.rules.check(thread, person, asker, chosen)
         except NotAllowed as refused:
             log.info("Person %s: no access in %s: %s", person.id, thread, refused)
             refused.repeated = not called or not await self._claim_notice(thread, person)
             raise
+        return chosen
 
     async def quota(self, thread: ThreadKey, person: Person, asker: Asker) -> Quota:
         """Return what a person may use in a day. Raises NotAllowed."""

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from prometheus_client import Counter
 
@@ -75,14 +76,7 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """The turn waits to be answered."""
-
-    turn: Turn
-
-
-@dataclass(frozen=True, slots=True)
-class Edited:
-    """The question is asked again as it stands now, or for the first time."""
+    """The turn waits to be answered, or to be answered again as its question stands now."""
 
     turn: Turn
 
@@ -107,7 +101,7 @@ class Ignored:
 
 
 # A `Refused` has the sentence for the person, who may have just read it (`repeated`).
-Outcome = Admitted | Edited | Stopped | Commanded | Ignored | Refused
+Outcome = Admitted | Stopped | Commanded | Ignored | Refused
 
 
 class Intake:
@@ -209,9 +203,8 @@ class Intake:
 
     async def _receive(self, received: Received) -> Outcome:
         turn, facts, called = received.turn, received.facts, received.calls_bot
-        chosen: Chosen = {}
-        if called:
-            turn, chosen = await self._allowed(received)
+        check = partial(self.access.check, turn.key, turn.person, turn.asker, roles=received.roles)
+        chosen = await check() if called else {}
         if received.edited_at and facts and await self.lookup.thread_of_turn(turn.id):
             facts = None  # a question of the bot, whatever it says now
         if facts:
@@ -224,31 +217,13 @@ class Intake:
                 log.debug("Turn %s in %s is ignored: %s", turn.id, turn.key, reason)
                 return Ignored(reason)
         if not called:
-            turn, chosen = await self._allowed(received)
+            chosen = await check(called=False)
         if facts and (received.command is not None or is_help(turn.text)):
             return Commanded("help" if received.command is None else received.command)
         if not called and not turn.text.strip():
             return Ignored("it says nothing")
         turn = await received.complete(turn) if received.complete else turn
-        if received.edited_at:
-            await self._edit(turn, chosen, edited_at=received.edited_at)
-            return Edited(turn)
-        return await self._admit(turn, chosen)
-
-    async def _allowed(self, received: Received) -> tuple[Turn, Chosen]:
-        """Return the turn with the roles that decide access, and what is chosen for its thread.
-
-        Raises NotAllowed.
-        """
-        turn = received.turn
-        chosen = await self.preferences.read(turn.key)
-        if received.roles and self.access.needs_roles(chosen):
-            asker = replace(turn.asker, roles=tuple(await received.roles()))
-            turn = replace(turn, asker=asker)
-        await self.access.check_chosen(
-            chosen, turn.key, turn.person, turn.asker, called=received.calls_bot
-        )
-        return turn, chosen
+        return await self._admit(turn, chosen, edited_at=received.edited_at)
 
     async def _stop(self, received: Received) -> bool:
         turn = received.turn
@@ -265,23 +240,21 @@ class Intake:
         )
         return replace(facts, speakers=speakers)
 
-    async def _admit(self, turn: Turn, chosen: Chosen) -> Admitted | Ignored:
+    async def _admit(self, turn: Turn, chosen: Chosen, *, edited_at: float) -> Admitted | Ignored:
         if not turn.text.strip():
+            if edited_at:
+                return Admitted(turn)  # an emptied question keeps its answer
             raise NothingAsked
         quota = self.access.rules.quota_of(turn.person, turn.asker, chosen)
         stored = bounded(turn)
-        if not await self._queue.admit(stored, quota=quota, estimate=self._estimate(stored)):
+        estimate = self._estimate(stored)
+        if edited_at:
+            await self._queue.edit(stored, edited_at=edited_at, quota=quota, estimate=estimate)
+        elif await self._queue.admit(stored, quota=quota, estimate=estimate):
+            self._speakers.note_ours(turn.key)
+        else:
             return Ignored("another question has its id")
-        self._speakers.note_ours(turn.key)
         return Admitted(turn)
-
-    async def _edit(self, turn: Turn, chosen: Chosen, *, edited_at: float) -> None:
-        """Answer a turn again; an emptied question keeps its answer. See `TurnQueue.edit`."""
-        if turn.text.strip():
-            quota = self.access.rules.quota_of(turn.person, turn.asker, chosen)
-            stored = bounded(turn)
-            tokens = self._estimate(stored)
-            await self._queue.edit(stored, edited_at=edited_at, quota=quota, estimate=tokens)
 
     def _estimate(self, turn: Turn) -> int:
         return reserved(turn, longest=self._longest)

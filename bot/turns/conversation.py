@@ -21,16 +21,15 @@ from bot.domain import (
     ContextUnread,
     Delta,
     Exchange,
-    Page,
     Shown,
     Turn,
 )
-from bot.errors import MessageGone, StoreUnavailable, WriteRefused
+from bot.errors import StoreUnavailable
 from bot.ports import Model, Platform, Surface
 from bot.reply.draft import Draft, given_up
 from bot.reply.edit_budget import EditBudgets
 from bot.reply.freshness import Freshness
-from bot.reply.writer import Callbacks, Reply, ReplyTiming, apologize, restore, take_buttons_away
+from bot.reply.writer import Callbacks, Reply, ReplyTiming
 from bot.text.prompt import SystemPrompt, compose
 from bot.turns.attempt import Attempt
 from bot.turns.context import ContextReader
@@ -56,9 +55,9 @@ class Conversation:
     ) -> None:
         self._history = history
         self._model = model
-        self._budgets = budgets
+        self.budgets = budgets
         self._system_prompt = system_prompt
-        self._patience = patience
+        self.patience = patience
         self._context = context
 
     async def answer(self, attempt: Attempt, platform: Platform) -> None:
@@ -94,30 +93,6 @@ class Conversation:
         shown, previous = attempt.shown, attempt.lease.taken.previous_answer
         shown = shown if shown.outcome else given_up(shown, previous)
         await self._finish_unseen(attempt, replace(shown, outcome="dead"))
-
-    async def apologize(self, surface: Surface) -> str:
-        """Post an apology alone and return its message id. Raises SurfaceError."""
-        return await apologize(surface=surface, budgets=self._budgets, patience=self._patience)
-
-    async def restore(self, result: Shown, surface: Surface, *, late_writes: Sequence[str]) -> None:
-        """Write an ended reply again and delete late messages that are not part of it.
-
-        A reply whose text was forgotten stays as it is. Raises SurfaceError.
-        """
-        for message_id in late_writes:
-            if message_id not in result.message_ids:
-                with suppress(MessageGone, WriteRefused):
-                    await surface.edit(message_id, Page(0, "", final=True))
-        if not result.text:
-            return
-        await restore(result, surface=surface, budgets=self._budgets, patience=self._patience)
-
-    async def take_buttons_away(self, result: Shown, surface: Surface) -> bool:
-        """Write a superseded reply without buttons; False if there is no spare slot for it.
-
-        Raises SurfaceError.
-        """
-        return await take_buttons_away(result, surface=surface, budgets=self._budgets)
 
     @asynccontextmanager
     async def _deltas(
@@ -158,7 +133,7 @@ class Conversation:
         return Reply(
             turn_id=attempt.turn.id,
             surface=surface,
-            budgets=self._budgets,
+            budgets=self.budgets,
             draft=Draft(
                 limit=surface.limit,
                 measure=surface.measure,
@@ -173,7 +148,7 @@ class Conversation:
                 claims_truncation_notice=partial(self._claims_truncation_notice, attempt.turn),
             ),
             stop=attempt.lease.stop,
-            timing=ReplyTiming(patience=self._patience),
+            timing=ReplyTiming(patience=self.patience),
         )
 
     async def _finish_unseen(self, attempt: Attempt, shown: Shown) -> None:

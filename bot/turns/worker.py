@@ -60,7 +60,8 @@ class Worker:
         self._reconciler = Reconciler(
             queue=queue,
             platforms=platforms,
-            conversation=conversation,
+            budgets=conversation.budgets,
+            patience=conversation.patience,
             lease_seconds=lease_seconds,
             policy=policy,
         )

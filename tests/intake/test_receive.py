@@ -12,7 +12,7 @@ from bot.access.rules import AccessRules
 from bot.domain import Json, Person, ThreadKey, Turn
 from bot.errors import NotAllowed, NothingAsked, Refused
 from bot.intake.addressed import Facts
-from bot.intake.intake import Admitted, Commanded, Edited, Ignored, Intake, Outcome, Received
+from bot.intake.intake import Admitted, Commanded, Ignored, Intake, Outcome, Received
 from bot.store import Store
 from tests.support.fakes import NotedIntake
 
@@ -40,7 +40,7 @@ OUTCOMES: Mapping[str, tuple[Received, type[Outcome]]] = {
     "a command in words": (replace(said("/parley usage"), command="usage"), Commanded),
     "an empty mention": (said(" "), NothingAsked),
     "talk among people": (said("lunch?", TALK), Ignored),
-    "an edit that adds a mention": (replace(said("why?"), edited_at=2000.0), Edited),
+    "an edit that adds a mention": (replace(said("why?"), edited_at=2000.0), Admitted),
     "an edit of talk": (replace(said("lunch!", EDIT), edited_at=2000.0), Ignored),
     "a question by a command that reads as one": (replace(said("help"), facts=None), Admitted),
 }

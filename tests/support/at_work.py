@@ -25,7 +25,7 @@ from bot.turns.records import History
 from bot.turns.repair import Reconciler, WorkPolicy
 from bot.turns.script import Limits, QueueScript
 from bot.turns.worker import Worker
-from tests.support.fakes import FakeModel, FakePlatform
+from tests.support.fakes import FakePlatform
 from tests.support.outage import SocketLine, line
 from tests.support.waiting import until
 
@@ -208,7 +208,8 @@ async def repairing(
     reconciler = Reconciler(
         queue=queue,
         platforms={platform.name: platform},
-        conversation=make_conversation(queue.leases.store, FakeModel()),
+        budgets=EditBudgets(store=queue.leases.store),
+        patience=2.0,
         lease_seconds=LEASE,
         policy=policy,
     )

@@ -34,7 +34,7 @@ from bot.errors import (
     WriteDelayed,
     WriteFailed,
 )
-from bot.intake.intake import Admitted, Commanded, Edited, Intake, Received
+from bot.intake.intake import Admitted, Commanded, Intake, Received
 from bot.reply.edit_budget import EditBudgets
 
 _log = logging.getLogger(__name__)
@@ -240,7 +240,7 @@ class Gateway(discord.Client):
             return
         received = await self._received(message, channel, edited_at)
         match await self._intake.receive(received):
-            case Admitted(turn) | Edited(turn):
+            case Admitted(turn):
                 self._show_if_waiting(turn)
             case Commanded():
                 await self._help(received, message, event)

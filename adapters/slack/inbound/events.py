@@ -23,7 +23,7 @@ from bot.domain import Asker, ContextMessage, Person, Rating, ThreadKey, Turn
 from bot.errors import NothingAsked, Refused, StoreUnavailable, SurfaceError
 from bot.intake.addressed import Facts
 from bot.intake.answers import THANKS
-from bot.intake.intake import Admitted, Commanded, Edited, Intake, Received
+from bot.intake.intake import Admitted, Commanded, Intake, Received
 from bot.text.sanitize import escape_markup
 
 log = logging.getLogger(__name__)
@@ -221,7 +221,7 @@ class EventHandler:
         if self._notified.get(question.id):
             return
         match await self._intake.receive(await self._received(question)):
-            case Admitted(turn) | Edited(turn):
+            case Admitted(turn):
                 self._show_if_waiting(turn)
                 self._on_conversation(question.channel, question.reply_thread)
                 if turn.person.name == question.user:

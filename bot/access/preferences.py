@@ -254,13 +254,11 @@ def chosen(one: Preferences) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value not in (None, "", ())}
 
 
-def _logged(name: str, chosen_there: Preferences) -> str:
+def _logged(name: str, there: Preferences) -> str:
     """Return a value for the log, which has no words of people."""
-    value = getattr(chosen_there, name)
-    if value in (None, "", ()):
-        return "nothing"
-    if name == "persona":
-        return f"{len(str(value))} characters"
+    if name == "persona" and there.persona:
+        return f"{len(there.persona)} characters"
+    value = chosen(there).get(name, "nothing")
     return " ".join(value) if isinstance(value, tuple) else str(value)
 
 

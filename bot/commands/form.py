@@ -12,11 +12,14 @@ from bot.domain import Json, Preferences
 
 # A form has room for five fields on every platform.
 Part = Literal["answers", "access"]
+PARTS: tuple[Part, ...] = get_args(Part)
 
 Filled = Mapping[str, str | Sequence[str]]
 
 _SCOPES: Mapping[str, Scope] = {one: one for one in SCOPES}
-_PARTS: Mapping[str, Part] = {one: one for one in get_args(Part)}
+_PARTS: Mapping[str, Part] = {one: one for one in PARTS}
+# The scope and the part of a name; None for another text.
+scope_of, part_of = _SCOPES.get, _PARTS.get
 
 _AS_BEFORE = "Default"
 _DIGEST = 4  # characters of a field in `Form.seen`
@@ -50,16 +53,6 @@ class Form:
     title: str
     fields: tuple[Field, ...]
     seen: str
-
-
-def scope_of(name: str) -> Scope | None:
-    """Return the scope of this name; None for another text."""
-    return _SCOPES.get(name)
-
-
-def part_of(name: str) -> Part | None:
-    """Return the part of this name; None for another text."""
-    return _PARTS.get(name)
 
 
 def form_of(

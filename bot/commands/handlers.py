@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from bot.access.preferences import Scope as Scope
 from bot.access.preferences import resolved
+from bot.commands.form import PARTS, Filled, changes_in, chosen_lines, form_of
 from bot.commands.form import Field as Field
-from bot.commands.form import Filled, changes_in, chosen_lines, form_of
 from bot.commands.form import Form as Form
 from bot.commands.form import Part as Part
 from bot.concurrency import Backoff
@@ -176,9 +176,10 @@ class CommandHandlers:
         """Return what is chosen for a place, and which forms this person may open."""
         found = await self._check(call, settles=True)
         offered = [
-            (scope, part, _TITLES[part].format(place=name))
+            (scope, part, f"{part.capitalize()} in {name}")
             for scope, name in self.changeable(call).items()
-            for part in _PARTS[scope]
+            for part in PARTS
+            if scope != "thread" or part == "answers"
         ]
         lines = chosen_lines(found, call.scopes, self._intake.preferences.offered)
         text = "\n".join(lines) or "Nothing was changed here: I use my default settings."
@@ -192,7 +193,7 @@ class CommandHandlers:
         """Return a form with what is chosen now."""
         found = (await self._check(call, settles=True)).get(scope) or Preferences()
         self._require(call, scope)
-        title = _TITLES[part].format(place=call.scopes[scope])
+        title = f"{part.capitalize()} in {call.scopes[scope]}"
         return form_of(found, scope, part, title=title, models=self._intake.preferences.offered)
 
     async def fill_in(
@@ -392,15 +393,6 @@ def excuse(error: ParleyError) -> str:
     return AWAY if isinstance(error, StoreUnavailable | SurfaceError) else error.apology
 
 
-_TITLES: Mapping[Part, str] = {
-    "answers": "Answers in {place}",
-    "access": "Access in {place}",
-}
-_PARTS: Mapping[Scope, tuple[Part, ...]] = {
-    "thread": ("answers",),
-    "channel": ("answers", "access"),
-    "server": ("answers", "access"),
-}
 _OF_THREADS = ("quiet", "follow")  # which are not there in a DM
 _FOLLOWS: Mapping[str, str] = {
     "auto": "In a thread where I have answered, I answer everything while only one person writes "

@@ -219,11 +219,8 @@ class Reconciler:
         platform = turn.key.platform
         while found:
             await asyncio.sleep(self._policy.save_leases * self._lease_seconds)
-            with suppress(StoreUnavailable):
-                if await self._queue.lookup.is_idle(turn.key):
-                    return [
-                        it for it in found if not await self._queue.lookup.thread_of(platform, it)
-                    ]
+            if await self._queue.lookup.is_idle(turn.key):
+                return [it for it in found if not await self._queue.lookup.thread_of(platform, it)]
         return []
 
     async def _retried(self, turn: Turn, step: Callable[[], Awaitable[_T]]) -> _T | None:

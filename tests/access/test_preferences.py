@@ -29,6 +29,7 @@ from tests.support.at_work import (
     BOB,
     KEEP,
     all_ended,
+    answer,
     expire_all,
     make_queue,
     make_turn,
@@ -289,8 +290,7 @@ async def test_an_answer_anew_takes_the_preferences_of_that_moment(
             )
         case _:
             await intake.ask(replace(asked(), text="Other?"), edited_at=2000.0)
-    async with working(make_worker(store, platform, model)):
-        await all_ended(store)
+    await answer(store, platform, model)
 
     assert model.prompts[-1][0].context == ("New.",)
 

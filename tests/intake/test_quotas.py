@@ -18,7 +18,7 @@ from bot.tokens.counters import estimate
 from bot.turns.queue import Taken, TurnQueue
 from bot.turns.records import History
 from bot.turns.script import Limits
-from tests.support.at_work import all_ended, expire_all, make_worker, working
+from tests.support.at_work import answer, expire_all
 from tests.support.fakes import FakeModel, FakePlatform
 from tests.turns.test_queue import ANN, KEY, exchanges, finish, make_turn, take
 
@@ -337,8 +337,7 @@ async def test_an_answer_costs_what_the_model_read_and_wrote(
     queue = make_queue(store)
     await queue.admit(make_turn(1), estimate=9999)
 
-    async with working(make_worker(store, FakePlatform(), model)):
-        await all_ended(store)
+    await answer(store, FakePlatform(), model)
 
     assert await used(queue) == (1 if deltas else 0, expected, expected)
 
@@ -348,8 +347,7 @@ async def test_a_reply_under_way_is_not_cut_by_a_quota(store: Store) -> None:
     intake, queue, platform = make_intake(store, access), make_queue(store), FakePlatform()
     await intake.ask(make_turn(1))
 
-    async with working(make_worker(store, platform, FakeModel((*["word "] * 50, Used(4000, 900))))):
-        await all_ended(store)
+    await answer(store, platform, FakeModel((*["word "] * 50, Used(4000, 900))))
     with pytest.raises(QuotaUsed):
         await intake.ask(make_turn(2))
 

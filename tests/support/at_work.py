@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import redis
 
@@ -144,6 +144,16 @@ async def cuttable(store: Store, valkey_url: str) -> AsyncIterator[tuple[SocketL
             connect(url=way.url, data_dir=folder, prefix=prefix) as there,
         ):
             yield way, there
+
+
+async def answer(
+    store: Store, platform: FakePlatform, model: Model, *turns: Turn, **how: Any
+) -> None:
+    """Admit turns, and let a worker answer all that wait."""
+    async with working(make_worker(store, platform, model, **how)):
+        for turn in turns:
+            await make_queue(store).admit(turn)
+        await all_ended(store)
 
 
 async def all_ended(store: Store) -> None:

@@ -19,6 +19,7 @@ from tests.support.at_work import (
     LIMITS,
     WORDS,
     all_ended,
+    answer,
     expire_all,
     make_leases,
     make_queue,
@@ -211,15 +212,13 @@ async def test_an_edit_that_is_refused_may_come_again(store: Store) -> None:
 async def test_an_answer_of_another_question_stays_if_there_is_no_new_one(store: Store) -> None:
     platform, model = FakePlatform(), FakeModel(["Hi"])
 
-    async with working(make_worker(store, platform, model)):
-        await make_queue(store).admit(make_turn())
-        await all_ended(store)
-        model.deltas, model.error = [], ModelUnavailable("cut")
-        await edit(store)
-        await all_ended(store)
-        model.deltas, model.error = ["Hello"], None
-        await press(store)
-        await all_ended(store)
+    await answer(store, platform, model, make_turn())
+    model.deltas, model.error = [], ModelUnavailable("cut")
+    await edit(store)
+    await answer(store, platform, model)
+    model.deltas, model.error = ["Hello"], None
+    await press(store)
+    await answer(store, platform, model)
 
     notice = FAILED_ANEW.format(apology=ModelUnavailable.apology)
     assert f"Hi\n\n{notice}" in platform.shown.states
@@ -270,9 +269,7 @@ async def test_an_edit_while_the_end_is_stored_is_not_lost(store: Store) -> None
         await edit(store)
 
     leases.happens = happens
-    async with working(make_worker(store, platform, model, lease=600, leases=leases)):
-        await make_queue(store).admit(make_turn())
-        await all_ended(store)
+    await answer(store, platform, model, make_turn(), lease=600, leases=leases)
 
     assert {name: page.text for name, page in platform.shown.screen.items()} == {"m1": "Anew."}
     assert await remembered(store) == [(EDITED, "Anew.")]
@@ -327,8 +324,7 @@ async def test_a_worker_that_dies_at_any_step_leaves_the_edited_question_to_the_
             await dead.leases.renew(taken)
     await expire_all(store)
 
-    async with working(make_worker(store, platform, FakeModel(["Anew."]), name="next")):
-        await all_ended(store)
+    await answer(store, platform, FakeModel(["Anew."]), name="next")
 
     assert {name: page.text for name, page in platform.shown.screen.items()} == {"m1": "Anew."}
     assert await remembered(store) == [(EDITED, "Anew.")]

@@ -16,16 +16,14 @@ from tests.support.at_work import (
     ANN,
     BOB,
     LIMITS,
-    all_ended,
+    answer,
     expire_all,
     make_queue,
     make_turn,
-    make_worker,
     outcome,
     press,
     remembered,
     take,
-    working,
 )
 from tests.support.fakes import FakeModel, FakePlatform
 
@@ -177,8 +175,7 @@ async def test_a_dead_workers_joined_questions_are_answered_once(step: str, stor
         await ask(store, 3)
     await expire_all(store)
 
-    async with working(make_worker(store, platform, model, name="next")):
-        await all_ended(store)
+    await answer(store, platform, model, name="next")
 
     asked = [prompt[-1].text for prompt in model.prompts]
     assert asked == ["q1\n\nq2", *(["q3"] if step == "late question" else [])]

@@ -21,6 +21,7 @@ from tests.support.at_work import (
     POLICY,
     WORDS,
     all_ended,
+    answer,
     expire,
     expire_all,
     make_leases,
@@ -40,9 +41,7 @@ from tests.support.waiting import until
 async def test_an_admitted_turn_is_answered_and_remembered(store: Store) -> None:
     platform, model = FakePlatform(), FakeModel(["Hi", " Ann"])
 
-    async with working(make_worker(store, platform, model)):
-        await make_queue(store).admit(make_turn())
-        await all_ended(store)
+    await answer(store, platform, model, make_turn())
 
     assert platform.shown.text == "Hi Ann"
     assert await remembered(store) == [("question 1", "Hi Ann")]
@@ -52,10 +51,7 @@ async def test_an_admitted_turn_is_answered_and_remembered(store: Store) -> None
 async def test_the_second_turn_sees_the_first_exchange(store: Store) -> None:
     model = FakeModel(["Hi"])
 
-    async with working(make_worker(store, FakePlatform(), model)):
-        await make_queue(store).admit(make_turn(1))
-        await make_queue(store).admit(make_turn(2))
-        await all_ended(store)
+    await answer(store, FakePlatform(), model, make_turn(1), make_turn(2))
 
     assert [(message.role, message.text) for message in model.prompts[1]] == [
         ("system", "Be brief."),
@@ -68,9 +64,7 @@ async def test_the_second_turn_sees_the_first_exchange(store: Store) -> None:
 async def test_a_failed_turn_is_remembered_by_what_was_shown(store: Store) -> None:
     model = FakeModel(["Half"], error=ModelUnavailable("cut"))
 
-    async with working(make_worker(store, FakePlatform(), model)):
-        await make_queue(store).admit(make_turn())
-        await all_ended(store)
+    await answer(store, FakePlatform(), model, make_turn())
 
     assert await outcome(store) == "failed"
     assert await remembered(store) == [("question 1", "Half")]
@@ -79,9 +73,7 @@ async def test_a_failed_turn_is_remembered_by_what_was_shown(store: Store) -> No
 async def test_a_turn_without_a_word_leaves_nothing_in_the_history(store: Store) -> None:
     model = FakeModel([], error=ModelUnavailable("refused"))
 
-    async with working(make_worker(store, FakePlatform(), model)):
-        await make_queue(store).admit(make_turn())
-        await all_ended(store)
+    await answer(store, FakePlatform(), model, make_turn())
 
     assert await remembered(store) == []
 
@@ -116,9 +108,7 @@ async def test_who_says_more_than_is_kept_is_told(
 ) -> None:
     platform = FakePlatform()
 
-    async with working(make_worker(store, platform, FakeModel(said))):
-        await make_queue(store).admit(replace(make_turn(), left_out=5))
-        await all_ended(store)
+    await answer(store, platform, FakeModel(said), replace(make_turn(), left_out=5))
 
     assert platform.shown.text == f"Yes.\n\n{LEFT_OUT.format(characters=characters)}"
 
@@ -139,9 +129,7 @@ async def test_threads_are_answered_side_by_side(store: Store) -> None:
 async def test_a_place_that_is_gone_ends_the_turn(store: Store) -> None:
     platform = FakePlatform(error=PlaceGone("no permission"))
 
-    async with working(make_worker(store, platform, FakeModel())):
-        await make_queue(store).admit(make_turn())
-        await all_ended(store)
+    await answer(store, platform, FakeModel(), make_turn())
 
     assert await outcome(store) == "failed"
     assert await remembered(store) == []
@@ -150,9 +138,7 @@ async def test_a_place_that_is_gone_ends_the_turn(store: Store) -> None:
 async def test_what_a_place_has_not_taken_is_not_remembered(store: Store) -> None:
     surface = FakeSurface(errors=[PlaceGone("no permission")])
 
-    async with working(make_worker(store, FakePlatform(shown=surface), FakeModel(["Hi"]))):
-        await make_queue(store).admit(make_turn())
-        await all_ended(store)
+    await answer(store, FakePlatform(shown=surface), FakeModel(["Hi"]), make_turn())
 
     assert await outcome(store) == "failed"
     assert await remembered(store) == []
@@ -164,9 +150,7 @@ async def test_a_place_that_goes_in_mid_reply_is_remembered_by_what_was_shown(
     surface = FakeSurface(errors=[None, PlaceGone("archived")])
     model = FakeModel(["Half", lambda: surface.text, " more"])
 
-    async with working(make_worker(store, FakePlatform(shown=surface), model)):
-        await make_queue(store).admit(make_turn())
-        await all_ended(store)
+    await answer(store, FakePlatform(shown=surface), model, make_turn())
 
     assert await outcome(store) == "failed"
     assert surface.text == f"Half\n\n{PlaceGone.apology}"
@@ -203,9 +187,7 @@ async def test_a_platform_that_asks_to_wait_is_given_the_time(store: Store) -> N
 async def test_a_place_that_takes_not_even_an_apology_is_not_tried_again(store: Store) -> None:
     surface, model = FakeSurface(errors=[WriteRefused("moderated")] * 2), FakeModel(["Hi"])
 
-    async with working(make_worker(store, FakePlatform(shown=surface), model)):
-        await make_queue(store).admit(make_turn())
-        await all_ended(store)
+    await answer(store, FakePlatform(shown=surface), model, make_turn())
 
     assert (surface.screen, len(model.prompts)) == ({}, 1)
     assert await outcome(store) == "failed"
@@ -248,8 +230,7 @@ async def test_a_dead_workers_reply_is_finished_in_the_same_message(store: Store
     half = await platform.shown.post(Page(0, text[:50], final=False))
     await dead.leases.save(taken, Shown((half,), text[:50], text[:50]))
 
-    async with working(make_worker(store, platform, FakeModel(WORDS), name="next")):
-        await all_ended(store)
+    await answer(store, platform, FakeModel(WORDS), name="next")
 
     assert list(platform.shown.screen) == [half]
     assert platform.shown.text == text
@@ -274,9 +255,7 @@ class Waiting(FakePlatform):
 async def test_the_model_thinks_while_the_platform_opens_the_surface(store: Store) -> None:
     platform = Waiting()
 
-    async with working(make_worker(store, platform, platform.model)):
-        await make_queue(store).admit(make_turn())
-        await all_ended(store)
+    await answer(store, platform, platform.model, make_turn())
 
     assert platform.shown.text == "Hi"
 
@@ -285,9 +264,7 @@ async def test_a_model_that_thinks_when_the_place_is_gone_is_hung_up_on(store: S
     model = FakeModel(pause=600)
     platform = Waiting(model=model, error=PlaceGone("no permission"))
 
-    async with working(make_worker(store, platform, model)):
-        await make_queue(store).admit(make_turn())
-        await all_ended(store)
+    await answer(store, platform, model, make_turn())
 
     assert (model.at_once, len(model.prompts)) == (0, 1)
     assert await outcome(store) == "failed"
@@ -390,8 +367,7 @@ async def test_a_turn_that_was_stopped_before_it_is_taken_again_asks_for_nothing
     await expire(store, token, "dead")
 
     # Neither a renewal nor a save tells of it in time.
-    async with working(make_worker(store, platform, FakeModel(WORDS, pause=600), lease=60)):
-        await all_ended(store)
+    await answer(store, platform, FakeModel(WORDS, pause=600), lease=60)
 
     assert platform.shown.text == f"Half\n\n{STOPPED}"
     assert await remembered(store) == [("question 1", "Half")]

@@ -15,6 +15,7 @@ from tests.support.at_work import (
     POLICY,
     WORDS,
     all_ended,
+    answer,
     expire,
     make_leases,
     make_queue,
@@ -59,8 +60,7 @@ async def test_what_was_read_beyond_the_capacity_waits_for_room_only(store: Stor
     elsewhere = replace(make_turn(2), key=replace(KEY, platform="slack"))
     await asyncio.gather(make_queue(store).admit(make_turn(1)), make_queue(store).admit(elsewhere))
 
-    async with working(make_worker(store, FakePlatform(), model, capacity=1, lease=600)):
-        await all_ended(store)
+    await answer(store, FakePlatform(), model, capacity=1, lease=600)
 
     assert len(model.prompts) == 2
 
@@ -74,8 +74,7 @@ async def test_what_a_dead_worker_left_comes_before_what_is_new(store: Store) ->
     for number in range(1, 10):
         await dead.admit(make_turn(number, thread=f"t{number}"))
 
-    async with working(make_worker(store, FakePlatform(), model, capacity=1)):
-        await all_ended(store)
+    await answer(store, FakePlatform(), model, capacity=1)
 
     assert model.prompts[0][-1].text == "question 0"
 
@@ -128,8 +127,7 @@ async def test_a_retry_comes_when_it_is_due_however_many_turns_are_new(store: St
     for number in range(1, 20):
         await make_queue(store).admit(make_turn(number, thread=f"t{number}"))
 
-    async with working(make_worker(store, platform, model, capacity=1, policy=policy)):
-        await all_ended(store)
+    await answer(store, platform, model, capacity=1, policy=policy)
 
     asked = [prompt[-1].text for prompt in model.prompts]
     assert "question 1" in asked[1:10]

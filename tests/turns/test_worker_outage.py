@@ -16,6 +16,7 @@ from tests.support.at_work import (
     POLICY,
     WORDS,
     all_ended,
+    answer,
     cuttable,
     make_leases,
     make_queue,
@@ -116,13 +117,11 @@ async def test_what_was_shown_while_the_store_was_away_is_remembered_though_its_
     model = FakeModel(["Half", lambda: surface.text, " more"])
     store.note_away(StoreUnavailable("out of memory"))
 
-    async with working(make_worker(store, FakePlatform(shown=surface), model)):
-        await make_queue(store).admit(make_turn())
-        await all_ended(store)
+    await answer(store, FakePlatform(shown=surface), model, make_turn())
 
     assert surface.text == "Half"
-    ((_, answer),) = await remembered(store)
-    assert answer.startswith("Half")
+    ((_, said),) = await remembered(store)
+    assert said.startswith("Half")
     assert await outcome(store) == "failed"
 
 

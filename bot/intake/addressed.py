@@ -55,11 +55,6 @@ def ignore_reason(facts: Facts, follow: Follow) -> str:
     return "several people speak here" if follow == "auto" and facts.speakers > 1 else ""
 
 
-def depends_on_follow(facts: Facts) -> bool:
-    """Return whether the setting of its thread decides if a message is for the bot."""
-    return facts.speakers > 0 and ignore_reason(facts, "all") != ignore_reason(facts, "mention")
-
-
 def is_stop(facts: Facts, text: str) -> bool:
     """Return whether a message, without its mention of the bot, is the word "stop" alone.
 

@@ -20,7 +20,6 @@ from bot.intake.access import AccessControl, Chosen
 from bot.intake.addressed import (
     Facts,
     Speakers,
-    depends_on_follow,
     ignore_reason,
     is_help,
     is_stop,
@@ -204,19 +203,21 @@ class Intake:
     async def _receive(self, received: Received) -> Outcome:
         turn, facts, called = received.turn, received.facts, received.calls_bot
         check = partial(self.access.check, turn.key, turn.person, turn.asker, roles=received.roles)
-        chosen = await check() if called else {}
+        chosen = await check() if called else None
         if received.edited_at and facts and await self.lookup.thread_of_turn(turn.id):
             facts = None  # a question of the bot, whatever it says now
         if facts:
             if is_stop(facts, turn.text) and await self._stop(received):
                 return Stopped()
+            is_talk = bool(received.people) and not called
+            if is_talk and (received.ours or await self._speakers.count(turn.key)):
+                # A person without access does not count as a speaker.
+                chosen = await check(called=False)
             facts = await self._with_speakers(received, facts)
-            if depends_on_follow(facts):
-                chosen = await self.preferences.read(turn.key)
-            if reason := ignore_reason(facts, resolved(chosen).follow or self.follow):
+            if reason := ignore_reason(facts, resolved(chosen or {}).follow or self.follow):
                 log.debug("Turn %s in %s is ignored: %s", turn.id, turn.key, reason)
                 return Ignored(reason)
-        if not called:
+        if chosen is None:
             chosen = await check(called=False)
         if facts and (received.command is not None or is_help(turn.text)):
             return Commanded("help" if received.command is None else received.command)

@@ -207,70 +207,40 @@ class TestDeathBeforeTheEndIsStored:
         assert surface.text.split() == text.split()
         assert await remembered(store) == [("question 1", text)]
 
-    async def test_a_stop_after_the_end_changes_nothing(self, deaths: Deaths, store: Store) -> None:
-        surface, after = Dying(), FakeModel(["Another answer."])
-        await make_queue(store).admit(make_turn())
-
-        await deaths.die(surface, FakeModel(["Hi"]))
-        await make_queue(store).changes.stop("console:1")
-        await deaths.next(surface, after)
-
-        assert (after.prompts, surface.text) == ([], "Hi")
-        assert await remembered(store) == [("question 1", "Hi")]
-        assert await outcome(store) == "done"
-
-    async def test_a_question_deleted_after_the_end_is_forgotten(
-        self, deaths: Deaths, store: Store
-    ) -> None:
-        surface, after = Dying(), FakeModel(["Another answer."])
-        await make_queue(store).admit(make_turn())
-
-        await deaths.die(surface, FakeModel(["Hi"]))
-        await make_queue(store).changes.forget("console:1")
-        await deaths.next(surface, after)
-
-        assert (after.prompts, surface.text) == ([], "Hi")
-        assert await remembered(store) == []
-
-    async def test_a_reply_deleted_after_the_end_is_not_remembered(
-        self, deaths: Deaths, store: Store
-    ) -> None:
-        surface, after = Dying(), FakeModel(["Another answer."])
-        await make_queue(store).admit(make_turn())
-
-        await deaths.die(surface, FakeModel(["Hi"]))
-        surface.screen.clear()
-        await deaths.next(surface, after)
-
-        assert (after.prompts, surface.screen) == ([], {})
-        assert await remembered(store) == []
-        assert await outcome(store) == "stopped"
-
-    async def test_a_place_that_went_after_the_end_leaves_it_remembered(
-        self, deaths: Deaths, store: Store
+    @pytest.mark.parametrize(
+        ("happens", "shown", "history"),
+        [
+            ("stop", "Hi", [("question 1", "Hi")]),
+            ("question deleted", "Hi", []),
+            ("reply deleted", "", []),
+            ("place gone", "Hi", [("question 1", "Hi")]),
+        ],
+    )
+    async def test_what_happens_after_the_end_asks_no_model(
+        self,
+        deaths: Deaths,
+        store: Store,
+        happens: str,
+        shown: str,
+        history: list[tuple[str, str]],
     ) -> None:
         surface, after = Dying(), FakeModel(["Another answer."])
         await make_queue(store).admit(make_turn())
 
         await deaths.die(surface, FakeModel(["H", "i"], pause=0.05))
-        surface.errors = [PlaceGone("archived")] * 9
+        match happens:
+            case "stop":
+                await make_queue(store).changes.stop("console:1")
+            case "question deleted":
+                await make_queue(store).changes.forget("console:1")
+            case "reply deleted":
+                surface.screen.clear()
+            case "place gone":
+                surface.errors = [PlaceGone("archived")] * 9
         await deaths.next(surface, after)
 
-        assert (after.prompts, surface.text) == ([], "Hi")
-        assert await remembered(store) == [("question 1", "Hi")]
-
-    async def test_what_is_written_anew_begins_anew(self, deaths: Deaths, store: Store) -> None:
-        surface, after = Dying(), FakeModel(["Better."])
-        await make_queue(store).admit(make_turn())
-        await deaths.die(surface, FakeModel(["Hi"]))
-        await deaths.next(surface, after)
-
-        await press(store)
-        await deaths.next(surface, after)
-
-        assert len(after.prompts) == 1
-        assert surface.text == "Better."
-        assert await remembered(store) == [("question 1", "Better.")]
+        assert (after.prompts, surface.text) == ([], shown)
+        assert await remembered(store) == history
 
     @pytest.mark.parametrize(
         ("error", "said", "text"),

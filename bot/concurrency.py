@@ -76,9 +76,7 @@ def do_nothing(*_: object) -> None:
 
 @asynccontextmanager
 async def prefetch(
-    opening: Callable[[], Awaitable[AsyncGenerator[_T]]],
-    *,
-    note: Callable[[_T], object] = do_nothing,
+    opening: Callable[[], Awaitable[AsyncGenerator[_T]]], *, note: Callable[[_T], object]
 ) -> AsyncIterator[AsyncGenerator[_T]]:
     """Open a stream and ask it for its first item at once, before the block iterates over it.
 

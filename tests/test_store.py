@@ -87,14 +87,6 @@ def test_all_keys_carry_one_hash_tag() -> None:
     assert keys == {"parley:{0}:turn:discord:1", "parley:{0}:queue"}
 
 
-async def test_what_is_written_comes_back_as_text(store: Store) -> None:
-    await store.redis.set(store.key("greeting"), "grüß dich 👋")
-
-    found = await store.redis.get(store.key("greeting"))
-
-    assert found == "grüß dich 👋"
-
-
 async def test_a_full_server_takes_what_would_be_lost_and_nothing_else(own_store: Store) -> None:
     source = "return redis.call('SET', KEYS[1], ARGV[1])"
     key = own_store.key("greeting")
@@ -104,21 +96,6 @@ async def test_a_full_server_takes_what_would_be_lost_and_nothing_else(own_store
         await own_store.script(source, if_full=True)(keys=[key], args=["two"])
 
     assert await own_store.command("GET", key) == "two"
-
-
-async def test_a_blocking_read_of_two_seconds_comes_back_empty(store: Store) -> None:
-    await store.redis.xgroup_create(store.key("queue"), "workers", id="0", mkstream=True)
-
-    found: object = "nothing in time"
-    # A machine that stands still for a second leaves the answer no time.
-    for _ in range(3):
-        with suppress(TimeoutError):
-            found = await store.redis.xreadgroup(
-                "workers", "me", {store.key("queue"): ">"}, block=2000
-            )
-            break
-
-    assert not found
 
 
 async def test_a_task_that_is_cancelled_in_a_command_ends(store: Store) -> None:
@@ -145,21 +122,19 @@ async def test_a_refused_command_is_a_store_error_with_its_cause(store: Store) -
     assert isinstance(caught.value.__cause__, redis.ResponseError)
 
 
-async def test_the_embedded_server_is_private(data_dir: Path) -> None:
+async def test_the_embedded_server_is_private_and_answers_only_what_is_on_disk(
+    data_dir: Path,
+) -> None:
     async with connect(url="", data_dir=data_dir) as store:
-        chosen = await store.redis.config_get("port")
+        names = ("port", "appendonly", "appendfsync", "maxmemory-policy")
+        chosen = await store.redis.config_get(*names)
         socket = Path(store.url.removeprefix("unix://"))
 
-        assert chosen == {"port": "0"}
         assert mode(socket) == "srwx------"
         assert mode(socket.parent) == "drwx------"
 
-
-async def test_the_embedded_server_answers_only_what_is_on_disk(data_dir: Path) -> None:
-    async with connect(url="", data_dir=data_dir) as store:
-        chosen = await store.redis.config_get("appendonly", "appendfsync", "maxmemory-policy")
-
     assert chosen == {
+        "port": "0",
         "appendonly": "yes",
         "appendfsync": "always",
         "maxmemory-policy": "noeviction",
@@ -208,13 +183,6 @@ async def test_a_killed_server_comes_back_with_its_data(data_dir: Path) -> None:
         os.kill(await server_pid(store), signal.SIGKILL)
 
         assert await answered(store) == "yes"
-
-
-async def test_a_killed_process_leaves_no_server(data_dir: Path) -> None:
-    async with holder(data_dir) as (process, pid):
-        process.kill()
-
-        await until(lambda: not alive(pid))
 
 
 async def test_a_second_process_joins_and_takes_over(data_dir: Path) -> None:

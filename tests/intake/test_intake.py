@@ -75,12 +75,6 @@ async def test_a_turn_with_halves_of_characters_is_kept_whole(store: Store) -> N
     )
 
 
-async def test_an_id_with_half_a_character_can_be_stored(store: Store) -> None:
-    turn = Turn(HALF, KEY, Person("u1", "Ann"), "question", {}, 1000.0)
-
-    assert await make_intake(store, make_queue(store)).ask(turn)
-
-
 async def test_a_late_name_with_half_a_character_is_kept_whole(store: Store) -> None:
     history = History(store=store, keep_seconds=60)
     nameless = Exchange("console:1", Person("u1", "u1"), 1000.5, "question", "answer")
@@ -108,18 +102,15 @@ async def test_what_names_a_turn_with_half_a_character_finds_none(store: Store) 
         await intake.answers.regenerate(HALF, person_id=HALF, press_id=HALF)
 
 
-async def test_who_asks_nothing_again_and_again_is_told_once(store: Store) -> None:
-    queue = TurnQueue(
-        store=store, worker="w1", limits=Limits(1, 1, 1, 1), lease_seconds=1, keep_seconds=60
-    )
-    intake = Intake(queue=queue, history=History(store=store, keep_seconds=60))
-    key = ThreadKey("console", "local", "ann", "t1")
-    empty = Turn("console:1", key, Person("u1", "Ann"), " \n", {}, 1000.0)
+async def test_equal_refusals_in_a_channel_are_shown_once(store: Store) -> None:
+    queue = make_queue(store)
+    intake = make_intake(store, queue)
+    empty = Turn("console:1", KEY, Person("u1", "Ann"), " \n", {}, 1000.0)
 
-    told = [await asked_nothing(intake, replace(empty, id=f"console:{n}")) for n in range(3)]
-    elsewhere = await asked_nothing(intake, replace(empty, key=replace(key, channel="ben")))
+    repeated = [await asked_nothing(intake, replace(empty, id=f"console:{n}")) for n in range(3)]
+    elsewhere = await asked_nothing(intake, replace(empty, key=replace(KEY, channel="ben")))
 
-    assert told == [False, True, True]
+    assert repeated == [False, True, True]
     assert not elsewhere
     assert await queue.depth() == 0
 

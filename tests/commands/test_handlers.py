@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
@@ -16,7 +15,6 @@ from bot.commands.handlers import (
     COMMANDS,
     Call,
     CommandHandlers,
-    Form,
     HelpContext,
     MayNotChange,
     MissingFeature,
@@ -65,23 +63,6 @@ async def test_a_model_is_chosen_by_its_name_or_label_and_taken_back(store: Stor
     assert (await chosen(intake, "thread")).model == ""
 
 
-async def test_without_a_choice_the_first_model_and_no_persona_are_shown(store: Store) -> None:
-    commands, _ = commands_of(store)
-
-    assert (await commands.run("model", OWNER, "")).startswith("Small answers here.")
-    assert (await commands.run("persona", OWNER, " ")).startswith("No persona is chosen here.")
-
-
-async def test_who_may_not_choose_reads_who_may(store: Store) -> None:
-    commands, _ = commands_of(store)
-
-    model, persona = [await commands.run(name, VISITOR) for name in ("model", "persona")]
-
-    who = MayNotChange("thread").apology
-    assert model == f"Small answers here. Models: Small, Large. {who}"
-    assert persona == f"No persona is chosen here.\n{who}"
-
-
 async def test_a_persona_is_shown_and_taken_back(store: Store) -> None:
     commands, intake = commands_of(store)
     await commands.run("persona", OWNER, "A pirate.")
@@ -92,6 +73,18 @@ async def test_a_persona_is_shown_and_taken_back(store: Store) -> None:
     assert "A pirate." in shown
     assert back == "I no longer use that persona in this thread."
     assert (await chosen(intake, "thread")).persona == ""
+
+
+async def test_without_a_choice_the_defaults_are_shown_and_who_may_choose(store: Store) -> None:
+    commands, _ = commands_of(store)
+
+    own, visiting = [await commands.run("model", call) for call in (OWNER, VISITOR)]
+    persona = await commands.run("persona", VISITOR, " ")
+
+    who = MayNotChange("thread").apology
+    assert own.startswith("Small answers here. Models: Small, Large. Write")
+    assert visiting == f"Small answers here. Models: Small, Large. {who}"
+    assert persona == f"No persona is chosen here.\n{who}"
 
 
 async def test_models_are_found_by_a_part_of_their_names(store: Store) -> None:
@@ -214,22 +207,6 @@ async def test_access_and_quotas_are_chosen_and_taken_back(store: Store) -> None
     assert await chosen(intake, "server") == Preferences(roles=("9",))
 
 
-@pytest.mark.parametrize(
-    ("name", "typed"), [("temperature", "warm"), ("temperature", "3"), ("max_tokens", "1.5")]
-)
-async def test_what_cannot_be_taken_is_refused_and_changes_nothing(
-    store: Store, name: str, typed: str
-) -> None:
-    commands, intake = commands_of(store)
-    form = await commands.form(MANAGER, "channel", "answers")
-    filled = {"persona": "Be brief.", name: typed}
-
-    with pytest.raises(Refused):
-        await commands.fill_in(MANAGER, "channel", "answers", filled, seen=form.seen)
-
-    assert await chosen(intake, "channel") == Preferences()
-
-
 async def test_rights_count_when_a_form_is_sent(store: Store) -> None:
     commands, intake = commands_of(store)
     form = await commands.form(MANAGER, "channel", "answers")
@@ -242,29 +219,6 @@ async def test_rights_count_when_a_form_is_sent(store: Store) -> None:
         await commands.form(VISITOR, "channel", "answers")
 
     assert await chosen(intake, "channel") == Preferences()
-
-
-async def test_presses_at_once_by_several_people_all_count(store: Store) -> None:
-    commands, intake = commands_of(store)
-    forms: list[Form] = [await commands.form(MANAGER, "channel", "answers") for _ in range(2)]
-
-    async def press(number: int) -> None:
-        person = Person(str(number % 5), "Somebody")
-        call = replace(MANAGER, id=f"discord:{number}", person=person)
-        match number % 3:
-            case 0:
-                await commands.run("model", call, "Large", "channel")
-            case 1:
-                filled = {"temperature": "1", "persona": ""}
-                await commands.fill_in(call, "channel", "answers", filled, seen=forms[0].seen)
-            case 2:
-                await commands.run("persona", call, "Be brief.", "channel")
-
-    await asyncio.gather(*map(press, range(50)))
-
-    assert await chosen(intake, "channel") == Preferences(
-        model="org/large", persona="Be brief.", temperature=1.0
-    )
 
 
 async def test_the_overview_tells_what_is_chosen_where_and_offers_what_may_be_changed(
@@ -334,10 +288,9 @@ async def test_help_names_each_command_what_is_chosen_and_what_is_missing(store:
 
 async def test_help_in_a_dm_names_no_command_that_is_refused_there(store: Store) -> None:
     commands, _ = commands_of(store)
+    direct = replace(OWNER, asker=Asker(direct=True))
 
-    text = await commands.help(
-        replace(OWNER, asker=Asker(direct=True)), HelpContext(ways=["Write to me."])
-    )
+    text = await commands.help(direct, HelpContext(ways=["Write to me."]))
 
     assert {name for name in COMMANDS if f"`/parley {name}`" not in text} == {"quiet", "follow"}
 
@@ -412,6 +365,8 @@ async def test_only_an_admin_of_the_operator_gives_people_more_than_the_operator
     [
         ("persona", "\ud83d" * 2001, "at most 2,000 characters"),
         ("max_tokens", "9" * 5000, "enter a whole number"),
+        ("max_tokens", "1.5", "enter a whole number"),
+        ("temperature", "warm", "enter a number"),
         ("temperature", "nan", "from 0 to 2"),
         ("model", ["x" * 400], "no such model"),
         ("follow", "never", "Choose one of"),
@@ -423,8 +378,9 @@ async def test_what_no_form_offers_is_refused_in_a_sentence(
     commands, intake = commands_of(store)
     form = await commands.form(MANAGER, "server", "answers")
 
+    filled = {"persona": "Be brief.", name: value}
     with pytest.raises(Refused) as refused:
-        await commands.fill_in(MANAGER, "server", "answers", {name: value}, seen=form.seen)
+        await commands.fill_in(MANAGER, "server", "answers", filled, seen=form.seen)
 
     assert says in refused.value.apology
     assert len(refused.value.apology) < 200

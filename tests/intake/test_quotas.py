@@ -10,7 +10,19 @@ import pytest
 
 from bot.access.quotas import Quota
 from bot.access.rules import AccessRules
-from bot.domain import Asker, Delta, Person, Reading, Shown, Start, ThreadKey, Turn, Used
+from bot.domain import (
+    Asker,
+    Delta,
+    Exchange,
+    Outcome,
+    Person,
+    Reading,
+    Shown,
+    Start,
+    ThreadKey,
+    Turn,
+    Used,
+)
 from bot.errors import ModelDenied, NotAllowed, QuestionEdited, QuotaUsed, Refused
 from bot.intake.intake import Intake
 from bot.store import Store
@@ -20,7 +32,7 @@ from bot.turns.records import History
 from bot.turns.script import Limits
 from tests.support.at_work import answer, expire_all
 from tests.support.fakes import FakeModel, FakePlatform
-from tests.turns.test_queue import ANN, KEY, exchanges, finish, make_turn, take
+from tests.turns.test_queue import ANN, KEY, exchanges, make_turn, take
 
 BEN = Person("u2", "Ben")
 MANY = Limits(1000, 1000, 1000, 1000)
@@ -47,16 +59,13 @@ async def end(
     taken: Taken,
     tokens: int | None,
     *,
-    outcome: str = "done",
+    outcome: Outcome = "done",
     answer: str = "answer",
 ) -> None:
-    leases = queue.leases
-    finished = leases.finish
-    leases.finish = lambda *it: finished(*it, used=tokens)  # type: ignore[method-assign]
-    try:
-        await finish(queue, taken, outcome=outcome, answer=answer)  # type: ignore[arg-type]
-    finally:
-        leases.finish = finished  # type: ignore[method-assign]
+    turn = taken.turn
+    exchange = Exchange(turn.id, turn.person, turn.asked_at, turn.text, answer) if answer else None
+    shown = Shown(("m1",), answer, answer, outcome=outcome)
+    await queue.leases.finish(taken, shown, exchange, used=tokens)
 
 
 async def test_a_question_reserves_an_estimate_and_is_settled_by_what_it_took(
@@ -116,7 +125,7 @@ async def test_a_worker_that_dies_leaves_the_reservation_to_the_next(store: Stor
     ],
 )
 async def test_a_question_that_only_failed_costs_its_person_nothing(
-    store: Store, outcome: str, tokens: int | None, expected: tuple[int, int, int]
+    store: Store, outcome: Outcome, tokens: int | None, expected: tuple[int, int, int]
 ) -> None:
     queue = make_queue(store)
     await queue.admit(make_turn(1), estimate=500)
@@ -163,14 +172,6 @@ async def test_the_last_question_of_a_day_is_the_last(store: Store) -> None:
     assert 0 < caught.value.renews_in <= 24 * 3600
     assert await queue.depth() == 2
     await queue.admit(make_turn(4, person=BEN), quota=Quota(2))
-
-
-async def test_a_failed_question_leaves_its_place_to_another(store: Store) -> None:
-    queue = make_queue(store)
-    await queue.admit(make_turn(1), quota=Quota(1))
-    await end(queue, await take(queue), 0, outcome="failed", answer="")
-
-    assert await queue.admit(make_turn(2), quota=Quota(1))
 
 
 async def test_the_first_question_of_a_day_may_need_more_than_there_is(store: Store) -> None:
@@ -254,17 +255,6 @@ async def test_what_ends_after_its_day_brings_no_counter_back(store: Store) -> N
     await end(queue, await take(queue), 120)
 
     assert not await store.command("KEYS", store.key("spent", "*"))
-
-
-@pytest.mark.parametrize("written", ["", "x y z", "1 2", "99999999999999999999 1 1", "-1 -1 -1"])
-async def test_a_damaged_reservation_ends_nothing(store: Store, written: str) -> None:
-    queue = make_queue(store)
-    await queue.admit(make_turn(1), estimate=500)
-    await store.command("HSET", store.key("turn", "console:1"), "reserved", written)
-
-    await end(queue, await take(queue), 120)
-
-    assert await queue.depth() == 0
 
 
 async def test_a_person_without_access_is_told_once_a_day(store: Store) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -121,7 +121,8 @@ class PreferenceStore:
 
     async def read(self, thread: ThreadKey) -> Mapping[Scope, Preferences]:
         """Return what is chosen for a thread, its channel and its server, in one round trip."""
-        places = dict(_places(thread))
+        has_server = thread.workspace not in _NO_SERVERS
+        places = {it: place_of(thread, it) for it in SCOPES if has_server or it != "server"}
         found = await self._read_places(list(places.values()))
         return dict(zip(places, found, strict=True))
 
@@ -201,12 +202,6 @@ class PreferenceStore:
                 return one.name
         offered = ", ".join(one.label for one in self.models)
         raise InvalidPreference(f"There is no such model. You can choose {offered}.", field="model")
-
-
-def _places(thread: ThreadKey) -> Iterator[tuple[Scope, str]]:
-    for scope in SCOPES:
-        if scope != "server" or thread.workspace not in _NO_SERVERS:
-            yield scope, place_of(thread, scope)
 
 
 def checked(scope: Scope, written: Changes) -> Preferences:

@@ -87,16 +87,12 @@ class AccessRules:
             it: one for it, one in chosen.items() if scope == "channel" and it == "server"
         }
         quota = self.quota_of(person, Asker(), around)
-        most = {
-            "questions_per_day": quota.questions,
-            "tokens_per_day": quota.tokens,
-            "server_tokens_per_day": quota.server_tokens,
-        }
         for name, value in changes.items():
-            limit = most.get(name)
+            of = name.removesuffix("_per_day")  # as in a quota
+            limit = getattr(quota, of, None)
             if limit is not None and isinstance(value, int) and value > limit:
-                what = name.removesuffix("_per_day").replace("_", " ")
-                raise InvalidPreference(f"You can allow people at most {limit} {what} a day here.")
+                most = f"You can allow people at most {limit} {of.replace('_', ' ')} a day here."
+                raise InvalidPreference(most, field=name)
         return changes
 
     def _refusal(

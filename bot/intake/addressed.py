@@ -14,7 +14,6 @@ from bot.turns.queue import TurnQueue
 # How long a thread is remembered as not the bot's. It is less than the time to read an answer, so
 # the memory has expired before a person replies to one.
 FOREIGN_SECONDS = 1.0
-_MOST_THREADS = 10_000  # remembered by a process
 
 _STOP, _HELP = (re.compile(rf"\s*{it}\s*\.?\s*", re.IGNORECASE) for it in ("stop", "help"))
 
@@ -79,9 +78,7 @@ class Speakers:
     def __init__(self, queue: TurnQueue, *, clock: Callable[[], float]) -> None:
         self._queue = queue
         # Whether a thread is the bot's.
-        self._known: BoundedCache[ThreadKey, bool] = BoundedCache(
-            capacity=_MOST_THREADS, clock=clock
-        )
+        self._known: BoundedCache[ThreadKey, bool] = BoundedCache(clock=clock)
 
     async def count(
         self, thread: ThreadKey, *people: str, ours: bool = False, called: bool = False

@@ -50,9 +50,8 @@ class Answers:
 
         Raises NotTheAsker if another person has asked. An empty `person_id` may stop any reply.
         """
-        if at and not _is_in_channel(at, await self._queue.lookup.thread_of_turn(turn_id)):
-            raise HasEnded
-        if not await self._queue.changes.stop(turn_id, person_id=person_id):
+        is_there = not at or _is_in_channel(at, await self._queue.lookup.thread_of_turn(turn_id))
+        if not is_there or not await self._queue.changes.stop(turn_id, person_id=person_id):
             raise HasEnded
 
     async def stop_own(
@@ -101,8 +100,8 @@ class Answers:
         stored one is asked. Raises Refused.
         """
         turn = await self._asked_by(person_id, turn_id, at)
-        text = await _soon(reread(turn)) if reread else ""
-        turn = bounded(replace(turn, text=text)) if text else turn
+        if text := await _soon(reread(turn)) if reread else "":
+            turn = bounded(replace(turn, text=text))
         quota = await self._access.quota(turn.key, turn.person, asker)
         await _after_the_end(
             lambda: self._queue.changes.regenerate(

@@ -52,7 +52,6 @@ class WorkPolicy:
     # a spare slot some seconds after the last write of another reply.
     button_attempts: int = 30
     button_pause: float = 2.0
-    buttons_at_once: int = 100  # waiting replies; further ones keep their buttons
     repair_retry: Backoff = _REPAIR_RETRY  # of a write that repairs a reply
     repair_leases: float = 12  # after which another worker repairs the turn
     # A worker has saved the messages that it posted by then, even after an outage of the store.
@@ -100,8 +99,7 @@ class Reconciler:
         Only spare slots are used. If it fails, or the process ends, the buttons stay, and a press
         of them is refused.
         """
-        if len(self._button_removals) < self._policy.buttons_at_once:
-            self._button_removals.start(self._take_buttons_away(turn_id))
+        self._button_removals.start(self._take_buttons_away(turn_id))
 
     async def _take_buttons_away(self, turn_id: str) -> None:
         try:

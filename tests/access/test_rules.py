@@ -176,7 +176,7 @@ def test_a_limit_that_was_lowered_later_holds_in_places_that_chose_more_before()
     ("seconds", "says"),
     [(10, "in 1 minute."), (80 * 60, "in 80 minutes."), (23.4 * 3600, "in 23 hours.")],
 )
-def test_a_used_quota_is_told_with_the_time_of_its_renewal(seconds: float, says: str) -> None:
+def test_the_apology_for_a_used_quota_says_when_it_renews(seconds: float, says: str) -> None:
     sentence = QuotaUsed("questions", seconds).apology
 
     assert sentence.endswith(f"after 00:00 UTC, {says}")

@@ -127,7 +127,7 @@ async def test_a_place_is_changed_by_those_who_manage_it(
     assert ((await chosen(intake, scope)).persona == "Be brief.") is may
 
 
-async def test_who_may_not_ask_in_a_place_changes_nothing_there(store: Store) -> None:
+async def test_a_person_without_access_to_a_place_changes_nothing_there(store: Store) -> None:
     commands, intake = commands_of(store)
     form = await commands.form(MANAGER, "server", "access")
     await commands.fill_in(MANAGER, "server", "access", {"people": ["7"]}, seen=form.seen)
@@ -221,7 +221,7 @@ async def test_rights_count_when_a_form_is_sent(store: Store) -> None:
     assert await chosen(intake, "channel") == Preferences()
 
 
-async def test_the_overview_tells_what_is_chosen_where_and_offers_what_may_be_changed(
+async def test_the_overview_shows_what_is_chosen_where_and_offers_what_may_be_changed(
     store: Store,
 ) -> None:
     commands, _ = commands_of(store)
@@ -305,7 +305,7 @@ async def test_help_needs_no_store(store: Store) -> None:
     assert "Mention me." in text
 
 
-async def test_usage_tells_what_was_used_and_what_is_left(store: Store) -> None:
+async def test_usage_shows_what_was_used_and_what_is_left(store: Store) -> None:
     commands, intake = commands_of(store)
     intake.access.rules = AccessRules(quota=Quota(questions=20))
     turn = Turn("discord:9", KEY, ANN, "why?", {}, 0.0)
@@ -317,7 +317,7 @@ async def test_usage_tells_what_was_used_and_what_is_left(store: Store) -> None:
     assert "00:00 UTC" in text
 
 
-async def test_who_may_not_use_the_bot_may_not_use_its_commands(store: Store) -> None:
+async def test_a_person_without_access_may_not_use_commands(store: Store) -> None:
     commands, intake = commands_of(store)
     intake.access.rules = AccessRules(blocked=frozenset({ANN.id}))
     here = HelpContext(ways=["Mention me."])

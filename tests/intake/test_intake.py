@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from bot.domain import Exchange, Person, Place, ThreadKey, Turn
+from bot.domain import Person, Place, ThreadKey, Turn
 from bot.errors import HasEnded, NothingAsked, NotRemembered
 from bot.intake.intake import Intake
 from bot.intake.size import MAX_QUESTION
 from bot.store import Store
 from bot.text.graphemes import CUT
 from bot.turns.queue import TurnQueue
-from bot.turns.records import History, write_exchange
+from bot.turns.records import History
 from bot.turns.script import Limits
 from tests.support.at_work import make_turn
 
@@ -73,16 +73,6 @@ async def test_a_turn_with_halves_of_characters_is_kept_whole(store: Store) -> N
         {"names": [WHOLE, {WHOLE: "\U0001f600"}], "count": 3, "is_dm": True, "none": None},
         1000.0,
     )
-
-
-async def test_a_late_name_with_half_a_character_is_kept_whole(store: Store) -> None:
-    history = History(store=store, keep_seconds=60)
-    nameless = Exchange("console:1", Person("u1", "u1"), 1000.5, "question", "answer")
-    await store.command("RPUSH", store.key("history", str(KEY)), write_exchange(nameless))
-
-    await make_intake(store, make_queue(store)).history.save_name(KEY, Person("u1", HALF))
-
-    assert [each.person.name for each in await history.read(KEY)] == [WHOLE]
 
 
 async def test_what_names_a_turn_with_half_a_character_finds_none(store: Store) -> None:

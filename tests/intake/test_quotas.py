@@ -160,42 +160,36 @@ async def test_questions_that_are_answered_together_count_one_by_one(store: Stor
     assert await used(queue) == (3, 150, 150)
 
 
-async def test_the_last_question_of_a_day_is_the_last(store: Store) -> None:
+ELSEWHERE = ThreadKey("console", "another", "c", "t")
+
+
+@pytest.mark.parametrize(
+    ("quota", "estimate", "kind", "other"),
+    [
+        (Quota(1), 0, "questions", make_turn(3, person=BEN)),
+        # The first question of a day may need more than there is.
+        (Quota(tokens=100), 1100, "tokens", make_turn(3, person=BEN)),
+        (Quota(server_tokens=1000), 600, "server", make_turn(3, key=ELSEWHERE, person=BEN)),
+    ],
+)
+async def test_a_quota_that_is_used_up_refuses_the_next_question(
+    store: Store, quota: Quota, estimate: int, kind: str, other: Turn
+) -> None:
     queue = make_queue(store)
-    for number in (1, 2):
-        await queue.admit(make_turn(number), quota=Quota(2))
+    await queue.admit(make_turn(1), quota=quota, estimate=estimate)
 
     with pytest.raises(QuotaUsed) as caught:
-        await queue.admit(make_turn(3), quota=Quota(2))
+        await queue.admit(make_turn(2), quota=quota, estimate=estimate)
 
-    assert caught.value.kind == "questions"
+    assert caught.value.kind == kind
     assert 0 < caught.value.renews_in <= 24 * 3600
+    assert await queue.admit(other, quota=quota, estimate=estimate)
     assert await queue.depth() == 2
-    await queue.admit(make_turn(4, person=BEN), quota=Quota(2))
 
 
-async def test_the_first_question_of_a_day_may_need_more_than_there_is(store: Store) -> None:
-    queue = make_queue(store)
-
-    await queue.admit(make_turn(1), quota=Quota(tokens=100), estimate=1100)
-    with pytest.raises(QuotaUsed) as caught:
-        await queue.admit(make_turn(2), quota=Quota(tokens=100), estimate=10)
+async def test_a_quota_of_no_tokens_refuses_every_question(store: Store) -> None:
     with pytest.raises(QuotaUsed):
-        await queue.admit(make_turn(3, person=BEN), quota=Quota(tokens=0), estimate=10)
-
-    assert caught.value.kind == "tokens"
-
-
-async def test_all_people_of_a_server_share_its_tokens(store: Store) -> None:
-    queue, quota = make_queue(store), Quota(server_tokens=1000)
-    await queue.admit(make_turn(1), quota=quota, estimate=600)
-
-    with pytest.raises(QuotaUsed) as caught:
-        await queue.admit(make_turn(2, person=BEN), quota=quota, estimate=600)
-
-    assert caught.value.kind == "server"
-    elsewhere = ThreadKey("console", "another", "c", "t")
-    assert await queue.admit(make_turn(3, key=elsewhere, person=BEN), quota=quota, estimate=600)
+        await make_queue(store).admit(make_turn(1), quota=Quota(tokens=0), estimate=10)
 
 
 async def test_an_answer_that_is_written_anew_counts_once_more(store: Store) -> None:
@@ -257,7 +251,7 @@ async def test_what_ends_after_its_day_brings_no_counter_back(store: Store) -> N
     assert not await store.command("KEYS", store.key("spent", "*"))
 
 
-async def test_a_person_without_access_is_told_once_a_day(store: Store) -> None:
+async def test_a_person_without_access_reads_why_once_a_day(store: Store) -> None:
     first = make_intake(store, AccessRules(people=frozenset({"u2"})))
     second = make_intake(store, AccessRules(people=frozenset({"u2"})))
 
@@ -266,9 +260,9 @@ async def test_a_person_without_access_is_told_once_a_day(store: Store) -> None:
             await intake.ask(make_turn(number))
         return caught.value.repeated
 
-    told = [await repeated(intake, n) for n, intake in enumerate((first, first, second))]
+    repetitions = [await repeated(intake, n) for n, intake in enumerate((first, first, second))]
 
-    assert told == [False, True, True]
+    assert repetitions == [False, True, True]
     # Nothing is kept of the question.
     assert await store.command("KEYS", store.key("*")) == [store.key("warned", "console:::u1")]
     assert 0 < await store.command("TTL", store.key("warned", "console:::u1")) <= 24 * 3600
@@ -345,7 +339,7 @@ async def test_a_reply_under_way_is_not_cut_by_a_quota(store: Store) -> None:
     assert [text for _, text in await exchanges(store)] == ["word " * 50]
 
 
-async def test_usage_tells_what_is_left(store: Store) -> None:
+async def test_usage_has_what_is_left(store: Store) -> None:
     intake = make_intake(store, AccessRules(quota=Quota(20, 9000)), longest=100)
     await intake.ask(Turn("console:1", KEY, ANN, "why?", {}, 1000.0))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from dataclasses import replace
 
 import pytest
@@ -108,7 +107,7 @@ async def test_with_several_people_what_they_said_since_the_last_answer_is_read(
     assert platform.read_since == ["", "console:1", "console:2"]
 
 
-async def test_who_speaks_in_a_thread_without_asking_is_read_too(store: Store) -> None:
+async def test_people_who_speak_without_asking_are_read_too(store: Store) -> None:
     platform = FakePlatform()
     await answered(store, platform, make_turn(1))
     bobs = Facts(calls_other=True)
@@ -194,30 +193,24 @@ async def test_an_answer_is_written_anew_with_the_same_context(store: Store) -> 
 
 
 @pytest.mark.parametrize(
-    "error", [WriteDelayed("Slack answered ratelimited", retry_after=60.0), PlaceGone("no scope")]
+    ("error", "context"),
+    [
+        (WriteDelayed("Slack answered ratelimited", retry_after=60.0), ()),
+        (PlaceGone("no scope"), ()),
+        (PartlyRead([said(100, EVE, "When?")]), ("Eve: When?",)),
+    ],
 )
-async def test_what_cannot_be_read_is_left_out_with_a_line_below_and_in_the_log(
-    store: Store, error: Exception, caplog: pytest.LogCaptureFixture
+async def test_what_cannot_be_read_is_left_out_with_a_line_below(
+    store: Store, error: Exception, context: tuple[str, ...]
 ) -> None:
-    platform = FakePlatform(unreadable=error)
+    platform, model = FakePlatform(unreadable=error), FakeModel()
 
-    with caplog.at_level(logging.WARNING):
-        prompt = await answered(store, platform, make_turn(1), make_turn(2))
+    await answered(store, platform, make_turn(1), make_turn(2), model=model)
 
-    assert prompt[-1] == Message("user", "question 2")
-    assert [str(error) in one.getMessage() for one in caplog.records] == [True]
-    told = [CONTEXT_UNREAD in page.text for page in platform.shown.screen.values()]
-    assert told == [True, False]
+    assert [prompt[1].context for prompt in model.prompts] == [context] * 2
+    noted = [CONTEXT_UNREAD in page.text for page in platform.shown.screen.values()]
+    assert noted == [True, False]
     assert platform.read_since == [""]
-
-
-async def test_what_is_only_partly_read_is_used_with_a_line_below(store: Store) -> None:
-    platform = FakePlatform(unreadable=PartlyRead([said(100, EVE, "When?")]))
-
-    prompt = await answered(store, platform, make_turn(1))
-
-    assert "When?" in str(prompt[-1])
-    assert [CONTEXT_UNREAD in page.text for page in platform.shown.screen.values()] == [True]
 
 
 async def test_a_quote_is_shown_without_a_request(store: Store) -> None:
@@ -424,7 +417,7 @@ async def test_every_key_of_a_context_expires(store: Store) -> None:
         assert await store.command("PTTL", name) > 0, name
 
 
-async def test_that_the_beginning_no_longer_fits_is_told_once(store: Store) -> None:
+async def test_the_notice_of_a_beginning_that_no_longer_fits_is_shown_once(store: Store) -> None:
     platform, model = FakePlatform(), FakeModel([BeginningLeftOut(3), "Hi"])
 
     for number in (1, 2):
@@ -432,13 +425,13 @@ async def test_that_the_beginning_no_longer_fits_is_told_once(store: Store) -> N
         await answered(store, platform, make_turn(number), model=model)
     await answered(store, platform, make_turn(3, thread="t2"), model=model)
 
-    told = [BEGINNING_LEFT_OUT in page.text for page in platform.shown.screen.values()]
-    assert told == [True, False, True]
+    noted = [BEGINNING_LEFT_OUT in page.text for page in platform.shown.screen.values()]
+    assert noted == [True, False, True]
     history = await History(store=store, keep_seconds=KEEP).read(KEY)
     assert [one.answer for one in history] == ["Hi", "Hi"]
 
 
-async def test_an_answer_that_told_it_tells_it_again_when_it_is_written_anew(store: Store) -> None:
+async def test_an_answer_with_that_notice_keeps_it_when_it_is_regenerated(store: Store) -> None:
     platform, model = FakePlatform(), FakeModel([BeginningLeftOut(3), "Hi"])
     await answered(store, platform, make_turn(1), model=model)
 

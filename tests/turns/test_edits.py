@@ -309,7 +309,7 @@ async def test_a_worker_that_dies_at_any_step_leaves_the_edited_question_to_the_
         await dead.leases.renew(taken)
 
 
-async def test_every_report_of_a_worker_tells_of_the_edit_and_is_kept(store: Store) -> None:
+async def test_every_report_of_a_worker_raises_the_edit_and_is_kept(store: Store) -> None:
     queue, taken = await begun(store)
     await edit(store)
 

@@ -117,7 +117,7 @@ class LateEnds(TurnLeases):
         return older
 
 
-async def test_who_ends_a_turn_has_not_lost_it_though_a_renewal_is_refused_meanwhile(
+async def test_a_renewal_refused_while_the_end_is_stored_is_no_lost_turn(
     store: Store,
 ) -> None:
     platform = FakePlatform()

@@ -104,19 +104,6 @@ async def test_a_question_longer_than_is_kept_gets_a_notice(
     assert platform.shown.text == f"Yes.\n\n{LEFT_OUT.format(characters=characters)}"
 
 
-async def test_threads_are_answered_side_by_side(store: Store) -> None:
-    model = FakeModel(WORDS, pause=0.5)
-
-    async with working(make_worker(store, FakePlatform(), model)):
-        for number in range(6):
-            await make_queue(store).admit(make_turn(number, thread=f"t{number}"))
-        await until(lambda: model.at_once == 6)
-        model.pause = 0.0
-        await all_ended(store)
-
-    assert len(model.prompts) == 6
-
-
 @pytest.mark.parametrize("opens", [True, False])
 async def test_a_place_that_is_gone_ends_the_turn(store: Store, opens: bool) -> None:
     gone = PlaceGone("no permission")

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bot.domain import Page, Shown
-from bot.errors import ModelUnavailable, PlaceGone
-from bot.reply.draft import FAILED_ANEW
+from bot.errors import PlaceGone
 from bot.store import Store
 from tests.support.at_work import (
     WORDS,
@@ -15,7 +14,6 @@ from tests.support.at_work import (
     make_queue,
     make_turn,
     make_worker,
-    outcome,
     press,
     remembered,
     take,
@@ -39,35 +37,6 @@ async def test_an_answer_written_anew_takes_the_place_of_the_previous(store: Sto
     ]  # fmt: skip
     assert [page.text for page in platform.shown.screen.values()] == ["Hi", "Hello", "Hello"]
     assert (await remembered(store))[1] == ("question 2", "Hello")
-
-
-async def test_an_answer_that_cannot_be_written_anew_stays(store: Store) -> None:
-    platform, model = FakePlatform(), FakeModel(["Hi"])
-
-    await answer(store, platform, model, make_turn())
-    model.deltas, model.error = [], ModelUnavailable("cut")
-    for number in range(2):
-        await press(store, press_id=f"p{number}")
-        await answer(store, platform, model)
-
-    notice = FAILED_ANEW.format(apology=ModelUnavailable.apology)
-    assert platform.shown.text == f"Hi\n\n{notice}"
-    assert await remembered(store) == [("question 1", "Hi")]
-
-
-async def test_a_place_that_goes_while_an_answer_is_written_anew_leaves_it_remembered(
-    store: Store,
-) -> None:
-    platform, model = FakePlatform(), FakeModel(["Hi"])
-
-    await answer(store, platform, model, make_turn())
-    model.deltas = ["Hello", lambda: platform.shown.text == "Hello", " Ann"]
-    platform.shown.errors = [None, PlaceGone("archived")]
-    await press(store)
-    await answer(store, platform, model)
-
-    assert await outcome(store) == "failed"
-    assert await remembered(store) == [("question 1", "Hi")]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,6 @@ from bot.store import Store, connect
 from bot.turns.queue import Token
 from tests.support.at_work import (
     POLICY,
-    WORDS,
     all_ended,
     expire_all,
     make_queue,
@@ -193,19 +192,6 @@ class TestDeathBeforeTheEndIsStored:
         assert {name: page.text for name, page in surface.screen.items()} == {"m1": "Hi"}
         assert await remembered(store) == [("question 1", "Hi")]
         assert await outcome(store) == "done"
-
-    async def test_all_pages_come(self, deaths: Deaths, store: Store) -> None:
-        surface, text = Dying(limit=100, fails=True), "".join(WORDS)
-        await make_queue(store).admit(make_turn())
-
-        await deaths.die(surface, FakeModel(WORDS))
-        before = list(surface.screen)
-        await deaths.next(surface, FakeModel(["Another answer."]))
-
-        assert list(surface.screen)[: len(before)] == before
-        assert len(before) > 1
-        assert surface.text.split() == text.split()
-        assert await remembered(store) == [("question 1", text)]
 
     @pytest.mark.parametrize(
         ("happens", "shown", "history"),

@@ -152,7 +152,7 @@ async def test_the_store_is_asked_again_after_pauses_that_do_not_grow(store: Sto
     assert await outcome(store) == "done"
 
 
-async def test_who_finds_the_store_back_lets_others_renew_their_leases_first(store: Store) -> None:
+async def test_after_an_outage_others_may_renew_their_leases_first(store: Store) -> None:
     leases = make_leases(Away, store, lease=60)
 
     await answer(store, FakePlatform(), FakeModel(), make_turn(), leases=leases, lease=60)

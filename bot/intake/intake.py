@@ -17,13 +17,7 @@ from bot.cache import BoundedCache
 from bot.domain import Follow, Person, Standing, ThreadKey, Turn
 from bot.errors import NothingAsked, Refused
 from bot.intake.access import AccessControl, Chosen
-from bot.intake.addressed import (
-    Facts,
-    Speakers,
-    ignore_reason,
-    is_help,
-    is_stop,
-)
+from bot.intake.addressed import Facts, Speakers, ignore_reason, is_help, is_stop
 from bot.intake.answers import Answers
 from bot.intake.size import bounded, reserved
 from bot.turns.forgetting import named

@@ -5,25 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import (
-    aclosing,
-    asynccontextmanager,
-    nullcontext,
-    suppress,
-)
+from contextlib import aclosing, asynccontextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 
 from prometheus_client import Counter
 
 from bot.concurrency import empty_stream, prefetch
-from bot.domain import (
-    ContextUnread,
-    Delta,
-    Exchange,
-    Shown,
-    Turn,
-)
+from bot.domain import ContextUnread, Delta, Exchange, Shown, Turn
 from bot.errors import StoreUnavailable
 from bot.ports import Model, Platform, Surface
 from bot.reply.draft import Draft, given_up

@@ -206,9 +206,7 @@ def asked(number: int = 1, key: ThreadKey = KEY) -> Turn:
     return make_turn(number, key=key)
 
 
-async def test_a_turn_has_the_preferences_of_its_admission_also_after_a_crash(
-    store: Store,
-) -> None:
+async def test_a_turn_has_the_preferences_of_its_admission_also_after_a_crash(store: Store) -> None:
     chosen: Mapping[str, Json] = {"model": "Clever", "temperature": 0.5, "max_tokens": 9}
     await choose(store, "server", {**chosen, "people": ["u1"], "follow": "all"})
     await choose(store, "channel", {"persona": "Nobody.", "temperature": 0.7})

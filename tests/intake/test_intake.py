@@ -80,10 +80,7 @@ async def test_what_names_a_turn_with_half_a_character_finds_none(store: Store) 
     place = ThreadKey("slack", "T1", HALF, HALF)
 
     await intake.changes.forget(HALF)
-    found = [
-        await intake.changes.stop_thread(place),
-        await intake.lookup.thread_of_turn(HALF),
-    ]
+    found = [await intake.changes.stop_thread(place), await intake.lookup.thread_of_turn(HALF)]
 
     assert not any(found)
     with pytest.raises(HasEnded):

@@ -68,9 +68,7 @@ async def end(
     await queue.leases.finish(taken, shown, exchange, used=tokens)
 
 
-async def test_a_question_reserves_an_estimate_and_is_settled_by_what_it_took(
-    store: Store,
-) -> None:
+async def test_a_question_reserves_an_estimate_and_is_settled_by_what_it_took(store: Store) -> None:
     queue = make_queue(store)
 
     await queue.admit(make_turn(1), estimate=500)
@@ -138,9 +136,7 @@ async def test_a_question_that_only_failed_costs_its_person_nothing(
     assert [0 < await store.command("PTTL", key) <= 2 * DAY_MS for key in keys] == [True] * 2
 
 
-async def test_a_question_that_is_deleted_before_it_is_answered_costs_nothing(
-    store: Store,
-) -> None:
+async def test_a_question_that_is_deleted_before_it_is_answered_costs_nothing(store: Store) -> None:
     queue = make_queue(store)
     await queue.admit(make_turn(1), estimate=500)
 

@@ -64,9 +64,7 @@ async def test_what_a_person_says_in_a_followed_thread_is_a_question_unless_it_s
     assert [type(one) for one in outcomes] == [Ignored, Admitted]
 
 
-async def test_a_person_without_access_reads_why_once_and_only_if_they_called(
-    store: Store,
-) -> None:
+async def test_a_person_without_access_reads_why_once_and_only_if_they_called(store: Store) -> None:
     intake = intake_of(store, AccessRules(people=frozenset({"bob"})))
     followed = [said("why?", facts) for facts in (TALK, Facts(speakers=1), MENTION, MENTION)]
 

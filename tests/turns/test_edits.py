@@ -111,9 +111,7 @@ async def test_an_edit_before_its_question_is_the_question(store: Store) -> None
     assert await make_queue(store).depth() == 1
 
 
-async def test_an_edit_of_a_deleted_question_or_one_of_long_ago_asks_nothing(
-    store: Store,
-) -> None:
+async def test_an_edit_of_a_deleted_question_or_one_of_long_ago_asks_nothing(store: Store) -> None:
     await make_queue(store).changes.forget("console:1", asked_at=time.time())
 
     await edit(store, 1, asked_at=time.time())

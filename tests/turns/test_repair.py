@@ -117,9 +117,7 @@ class LateEnds(TurnLeases):
         return older
 
 
-async def test_a_renewal_refused_while_the_end_is_stored_is_no_lost_turn(
-    store: Store,
-) -> None:
+async def test_a_renewal_refused_while_the_end_is_stored_is_no_lost_turn(store: Store) -> None:
     platform = FakePlatform()
     leases = make_leases(LateEnds, store)
 
@@ -133,15 +131,10 @@ async def test_a_renewal_refused_while_the_end_is_stored_is_no_lost_turn(
 
 
 async def test_the_final_text_is_restored_however_the_store_was_away_meanwhile(
-    store: Store,
-    valkey_url: str,
-    caplog: pytest.LogCaptureFixture,
+    store: Store, valkey_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     platform = FakePlatform()
-    async with (
-        cuttable(store, valkey_url) as (way, cut_off),
-        late_reply(cut_off, platform) as slow,
-    ):
+    async with cuttable(store, valkey_url) as (way, cut_off), late_reply(cut_off, platform) as slow:
         other, taken = await taken_by_another(store)
         await until(lambda: slow.hung_up)
         await way.cut()

@@ -115,9 +115,7 @@ async def test_a_place_that_is_gone_ends_the_turn(store: Store, opens: bool) -> 
     assert await remembered(store) == []
 
 
-async def test_a_place_that_goes_in_mid_reply_is_remembered_by_what_was_shown(
-    store: Store,
-) -> None:
+async def test_a_place_that_goes_in_mid_reply_is_remembered_by_what_was_shown(store: Store) -> None:
     surface = FakeSurface(errors=[None, PlaceGone("archived")])
     model = FakeModel(["Half", lambda: surface.text, " more"])
 
@@ -272,10 +270,7 @@ async def test_a_platform_knows_a_second_attempt(store: Store) -> None:
         await until(lambda: platform.looked)
         await all_ended(store)
 
-    assert platform.purposes == {
-        "console:1": Purpose.RESUME,
-        "console:2": Purpose.ANSWER,
-    }
+    assert platform.purposes == {"console:1": Purpose.RESUME, "console:2": Purpose.ANSWER}
     assert platform.looked == ["console:1"]
 
 

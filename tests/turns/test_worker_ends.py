@@ -203,12 +203,7 @@ class TestDeathBeforeTheEndIsStored:
         ],
     )
     async def test_what_happens_after_the_end_asks_no_model(
-        self,
-        deaths: Deaths,
-        store: Store,
-        happens: str,
-        shown: str,
-        history: list[tuple[str, str]],
+        self, deaths: Deaths, store: Store, happens: str, shown: str, history: list[tuple[str, str]]
     ) -> None:
         surface, after = Dying(), FakeModel(["Another answer."])
         await make_queue(store).admit(make_turn())
@@ -252,16 +247,10 @@ class TestDeathBeforeTheEndIsStored:
         assert await remembered(store) == [("question 1", said)]
 
     @pytest.mark.parametrize(
-        ("fails", "screen", "history"),
-        [(False, "Hi", [("question 1", "Hi")]), (True, "", [])],
+        ("fails", "screen", "history"), [(False, "Hi", [("question 1", "Hi")]), (True, "", [])]
     )
     async def test_what_gets_through_nowhere_is_left_as_it_stands(
-        self,
-        deaths: Deaths,
-        store: Store,
-        fails: bool,
-        screen: str,
-        history: list[tuple[str, str]],
+        self, deaths: Deaths, store: Store, fails: bool, screen: str, history: list[tuple[str, str]]
     ) -> None:
         surface, after = Dying(fails=fails), FakeModel(["Another answer."])
         await make_queue(store).admit(make_turn())

@@ -76,10 +76,7 @@ async def test_a_question_that_an_error_of_our_own_meets_is_apologized_for_and_b
 
     monkeypatch.setattr(owner, name, planted)
     platform, policy = FakePlatform(), replace(POLICY, retry=Backoff(0.0, 0.0))
-    async with (
-        ModelEmulator() as emulator,
-        fitted(emulator, counter=TokenEstimator(len)) as one,
-    ):
+    async with ModelEmulator() as emulator, fitted(emulator, counter=TokenEstimator(len)) as one:
         emulator.answer = "Hello."
         model = RetryingModel(
             models=[one], policy=QUICK, total_timeout=60, stopping=asyncio.Event()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -115,7 +114,6 @@ class Intake:
         access: AccessRules = _OPEN,
         longest: int = 0,
         preferences: PreferenceStore | None = None,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.preferences = preferences or PreferenceStore(store=queue.leases.store)
         self.follow: Follow = follow
@@ -126,9 +124,9 @@ class Intake:
         self.history = history
         self._queue = queue
         self._longest = longest
-        self._speakers = Speakers(queue, clock=clock)
+        self._speakers = Speakers(queue)
         # The refusals that a person has just read in a channel.
-        self._refusals: BoundedCache[tuple[str, ...], bool] = BoundedCache(clock=clock)
+        self._refusals: BoundedCache[tuple[str, ...], bool] = BoundedCache()
 
     async def receive(self, received: Received) -> Outcome:
         """Decide what becomes of something that a person said, and do it."""
@@ -203,11 +201,12 @@ class Intake:
         if facts:
             if is_stop(facts, turn.text) and await self._stop(received):
                 return Stopped()
-            is_talk = bool(received.people) and not called
-            if is_talk and (received.ours or await self._speakers.count(turn.key)):
-                # A person without access does not count as a speaker.
-                chosen = await check(called=False)
-            facts = await self._with_speakers(received, facts)
+            count = partial(self._speakers.count, turn.key, ours=received.ours, called=called)
+            if received.people and (called or received.ours or await count()):
+                if not called:
+                    # A person without access does not count as a speaker.
+                    chosen = await check(called=False)
+                facts = replace(facts, speakers=await count(*received.people))
             if reason := ignore_reason(facts, resolved(chosen or {}).follow or self.follow):
                 log.debug("Turn %s in %s is ignored: %s", turn.id, turn.key, reason)
                 return Ignored(reason)
@@ -225,15 +224,6 @@ class Intake:
         return await self.answers.stop_own(
             turn.id, turn.key, turn.person, channel=received.stops_in, manages=received.manages
         )
-
-    async def _with_speakers(self, received: Received, facts: Facts) -> Facts:
-        """Note who has spoken in a thread: they count even if the message is not for the bot."""
-        if not received.people:
-            return facts
-        speakers = await self._speakers.count(
-            received.turn.key, *received.people, ours=received.ours, called=facts.calls_bot
-        )
-        return replace(facts, speakers=speakers)
 
     async def _admit(self, turn: Turn, chosen: Chosen, *, edited_at: float) -> Admitted | Ignored:
         if not turn.text.strip():

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from bot.domain import Person, Place, ThreadKey, Turn
-from bot.errors import HasEnded, NothingAsked, NotRemembered
+from bot.errors import HasEnded, NotRemembered
 from bot.intake.intake import Intake
 from bot.intake.size import MAX_QUESTION
 from bot.store import Store
@@ -87,25 +85,6 @@ async def test_what_names_a_turn_with_half_a_character_finds_none(store: Store) 
         await intake.answers.stop(HALF)
     with pytest.raises(NotRemembered):
         await intake.answers.regenerate(HALF, person_id=HALF, press_id=HALF)
-
-
-async def test_equal_refusals_in_a_channel_are_shown_once(store: Store) -> None:
-    queue = make_queue(store)
-    intake = make_intake(store, queue)
-    empty = Turn("console:1", KEY, Person("u1", "Ann"), " \n", {}, 1000.0)
-
-    repeated = [await asked_nothing(intake, replace(empty, id=f"console:{n}")) for n in range(3)]
-    elsewhere = await asked_nothing(intake, replace(empty, key=replace(KEY, channel="ben")))
-
-    assert repeated == [False, True, True]
-    assert not elsewhere
-    assert await queue.depth() == 0
-
-
-async def asked_nothing(intake: Intake, turn: Turn) -> bool:
-    with pytest.raises(NothingAsked) as caught:
-        await intake.ask(turn)
-    return caught.value.repeated
 
 
 @pytest.mark.parametrize("thread", ["20", "private-20-u1"])

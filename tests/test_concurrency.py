@@ -74,15 +74,6 @@ async def test_together_passes_a_cancellation_on_once_and_waits_for_the_end() ->
     assert [(lane.cancellations, lane.ended) for lane in lanes] == [(1, True)] * 2
 
 
-async def test_cancelled_ignores_the_results_of_the_tasks() -> None:
-    lane, failed = Lane(steps=9), asyncio.create_task(failing())
-    await asyncio.wait({failed})
-
-    await cancelled(lane.task, failed)
-
-    assert lane.ended
-
-
 async def test_running_ends_its_task_with_the_block() -> None:
     lane = Lane()
 
@@ -161,29 +152,12 @@ async def test_prefetch_ends_an_opening_that_nobody_waits_for() -> None:
     assert said == ["cancelled"]
 
 
-async def test_background_tasks_may_finish_within_their_grace() -> None:
-    done: list[str] = []
-    go = asyncio.Event()
+@pytest.mark.parametrize("ends", [True, False])
+async def test_background_tasks_are_cancelled_after_their_grace(ends: bool) -> None:
+    async with BackgroundTasks(grace_seconds=NEVER if ends else 0.01) as background:
+        task = background.start(asyncio.sleep(0.01 if ends else NEVER))
 
-    async def work() -> None:
-        await go.wait()
-        done.append("finished")
-
-    async with BackgroundTasks(grace_seconds=NEVER) as background:
-        background.start(work())
-        asyncio.get_running_loop().call_later(0.01, go.set)
-
-    assert done == ["finished"]
-
-
-async def test_background_tasks_are_cancelled_after_their_grace() -> None:
-    lane = Lane(steps=9)
-
-    async with BackgroundTasks(grace_seconds=0.01) as background:
-        task = background.start(lane.run())
-
-    assert task.cancelled()
-    await cancelled(lane.task)
+    assert task.cancelled() is not ends
 
 
 async def test_background_tasks_end_that_others_start_as_they_end() -> None:

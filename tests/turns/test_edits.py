@@ -123,14 +123,22 @@ async def test_an_edit_of_a_deleted_question_or_one_of_long_ago_asks_nothing(sto
 # A question that is answered
 
 
-async def test_an_edit_without_a_change_of_the_text_does_nothing(store: Store) -> None:
-    tricky = 'a/b "c" \x7f ü \U0001f600'
-    queue, taken = await begun(store, tricky)
+@pytest.mark.parametrize("state", ["unchanged", "forgotten", "another waits"])
+async def test_an_edit_without_a_change_or_of_no_last_question_does_nothing(
+    store: Store, state: str
+) -> None:
+    text = 'a/b "c" \x7f ü \U0001f600'
+    queue, taken = await begun(store, text)
     await finish(queue, taken, "Hi")
+    match state:
+        case "forgotten":
+            await queue.changes.forget("console:1")
+        case "another waits":
+            await queue.admit(make_turn(2))
 
-    await edit(store, text=tricky)
+    await edit(store, text=text if state == "unchanged" else EDITED)
 
-    assert await is_idle(store)
+    assert await queue.depth() == (1 if state == "another waits" else 0)
 
 
 @pytest.mark.parametrize("answer", ["Hi", ""])
@@ -147,27 +155,6 @@ async def test_an_edit_that_is_delivered_twice_is_answered_once(store: Store, an
     assert taken.turn.text == EDITED
     assert await is_idle(store)
     assert await remembered(store) == [(EDITED, "Hello")]
-
-
-async def test_an_edit_of_a_question_behind_which_another_waits_does_nothing(store: Store) -> None:
-    queue, taken = await begun(store)
-    await finish(queue, taken, "Hi")
-    await queue.admit(make_turn(2))
-
-    await edit(store, 1)
-
-    assert (await next_turn(store)).id == "console:2"
-    assert await queue.depth() == 1
-
-
-async def test_an_edit_of_a_forgotten_exchange_does_nothing(store: Store) -> None:
-    queue, taken = await begun(store)
-    await finish(queue, taken, "Hi")
-    await queue.changes.forget("console:1")
-
-    await edit(store)
-
-    assert await is_idle(store)
 
 
 async def test_an_edit_that_is_refused_may_come_again(store: Store) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable
 from itertools import islice
-from typing import Any
 
 import pytest
 
@@ -13,8 +12,6 @@ from bot.concurrency import (
     BackgroundTasks,
     Backoff,
     cancelled,
-    do_nothing,
-    empty_stream,
     prefetch,
     running,
     together,
@@ -96,60 +93,29 @@ async def counting(seen: list[str], *, fails: bool = False) -> AsyncGenerator[in
         seen.append("closed")
 
 
-def opening(stream: AsyncGenerator[int]) -> Callable[[], Coroutine[Any, Any, AsyncGenerator[int]]]:
-    async def opened() -> AsyncGenerator[int]:
-        return stream
+async def test_prefetch_asks_for_the_first_item_before_anybody_iterates() -> None:
+    seen: list[str] = []
 
-    return opened
-
-
-async def test_the_first_item_arrives_and_is_noted_before_anybody_iterates() -> None:
-    noted: list[int] = []
-    async with prefetch(opening(counting([])), note=noted.append) as items:
-        await until(lambda: noted == [0])
+    async with prefetch(counting(seen)) as items:
+        await until(lambda: seen == ["asked for 0"])
         found = [item async for item in items]
 
-    assert found == noted == [0, 1, 2]
-
-
-async def test_an_error_of_the_opening_is_raised_when_the_items_are_read() -> None:
-    async def fails() -> AsyncGenerator[int]:
-        raise ValueError("broken")
-
-    async with prefetch(fails, note=do_nothing) as items:
-        with pytest.raises(ValueError, match="broken"):
-            await anext(items)
+    assert found == [0, 1, 2]
 
 
 async def test_prefetch_closes_a_stream_that_was_left_early() -> None:
     seen: list[str] = []
 
-    async with prefetch(opening(counting(seen)), note=do_nothing) as items:
+    async with prefetch(counting(seen)) as items:
         await anext(items)
 
     assert seen == ["asked for 0", "closed"]
 
 
 async def test_prefetch_passes_errors_on() -> None:
-    async with prefetch(opening(counting([], fails=True)), note=do_nothing) as items:
+    async with prefetch(counting([], fails=True)) as items:
         with pytest.raises(ValueError, match="broken"):
             [item async for item in items]
-
-
-async def test_prefetch_ends_an_opening_that_nobody_waits_for() -> None:
-    said: list[str] = []
-
-    async def waits() -> AsyncGenerator[int]:
-        try:
-            await asyncio.Event().wait()
-        finally:
-            said.append("cancelled")
-        return empty_stream()
-
-    async with prefetch(waits, note=do_nothing):
-        await asyncio.sleep(0)
-
-    assert said == ["cancelled"]
 
 
 @pytest.mark.parametrize("ends", [True, False])

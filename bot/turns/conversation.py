@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager, nullcontext, suppress
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from functools import partial
 
@@ -55,11 +55,13 @@ class Conversation:
         Raises SurfaceError, StoreUnavailable, LeaseLost and QuestionEdited; the turn has then not
         ended.
         """
-        taken, is_whole = attempt.lease.taken, bool(attempt.shown.outcome)
-        answer = nullcontext(empty_stream()) if is_whole else self._deltas(attempt, platform)
+        taken, stream = attempt.lease.taken, empty_stream()
+        if not attempt.shown.outcome:
+            remembered = await self._history.read(attempt.turn.key)
+            stream = self._deltas(attempt, platform, remembered)
         opening = platform.surface(taken.placed, taken.purpose)
         # The model computes while the platform opens the surface.
-        async with answer as deltas, opening as surface:
+        async with prefetch(stream) as deltas, opening as surface:
             reply = self._reply(attempt, surface, attempt.shown)
             await self._finish(attempt, await reply.stream(deltas), reply.freshness)
 
@@ -83,17 +85,7 @@ class Conversation:
         shown = shown if shown.outcome else given_up(shown, previous)
         await self._finish_unseen(attempt, replace(shown, outcome="dead"))
 
-    @asynccontextmanager
     async def _deltas(
-        self, attempt: Attempt, platform: Platform
-    ) -> AsyncIterator[AsyncGenerator[Delta]]:
-        """Ask the model at once, before the first delta is read."""
-        remembered = await self._history.read(attempt.turn.key)
-        asking = partial(self._ask, attempt, platform, remembered)
-        async with prefetch(asking, note=attempt.meter.note) as deltas:
-            yield deltas
-
-    async def _ask(
         self, attempt: Attempt, platform: Platform, remembered: Sequence[Exchange]
     ) -> AsyncGenerator[Delta]:
         """Read messages of others if needed, and ask the model. Raises ModelError and LeaseLost."""
@@ -110,8 +102,12 @@ class Conversation:
             context=attempt.context.messages or (),
             zone=self._system_prompt.zone(turn),
         )
-        deltas = self._model.chosen(turn.preferences).stream(prompt)
-        return _noting_unread(deltas) if attempt.context.is_incomplete else deltas
+        if attempt.context.is_incomplete:
+            yield ContextUnread()
+        async with aclosing(self._model.chosen(turn.preferences).stream(prompt)) as deltas:
+            async for delta in deltas:
+                attempt.meter.note(delta)
+                yield delta
 
     async def _claims_truncation_notice(self, turn: Turn) -> bool:
         with suppress(StoreUnavailable):
@@ -163,13 +159,6 @@ class Conversation:
         )
         await attempt.finish(shown, exchange if shown.said.strip() else None)
         _report_end(attempt, shown, model=model, freshness=freshness)
-
-
-async def _noting_unread(deltas: AsyncGenerator[Delta]) -> AsyncGenerator[Delta]:
-    async with aclosing(deltas):
-        yield ContextUnread()
-        async for delta in deltas:
-            yield delta
 
 
 def _report_end(attempt: Attempt, shown: Shown, *, model: str, freshness: Freshness | None) -> None:

@@ -94,20 +94,14 @@ def _fields(
     found: Preferences, scope: Scope, part: Part, models: Sequence[ModelChoice]
 ) -> Iterator[Field]:
     for field in _FIELDS[part]:
-        value = getattr(found, field.name)
-        shown = value if isinstance(value, str | tuple) else _written(value)
+        value, options = getattr(found, field.name), field.options
         if field.name == "model":
-            options = tuple(_model_options(found.model, models))
+            names = {"": _AS_BEFORE} | {one.name: one.label for one in models}
+            names.setdefault(value, f"{value} (is not there any more)")
+            options = tuple(names.items())
+        if scope == "server" or field.name != "server_tokens_per_day":
+            shown = value if isinstance(value, str | tuple) else _written(value)
             yield replace(field, value=shown, options=options)
-        elif scope == "server" or field.name != "server_tokens_per_day":
-            yield replace(field, value=shown)
-
-
-def _model_options(chosen: str, models: Sequence[ModelChoice]) -> Iterator[tuple[str, str]]:
-    yield "", _AS_BEFORE
-    yield from ((one.name, one.label) for one in models)
-    if chosen and chosen not in [one.name for one in models]:
-        yield chosen, f"{chosen} (is not there any more)"
 
 
 _PIRATE = "For example: answer briefly, and like a pirate"

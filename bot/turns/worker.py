@@ -227,8 +227,13 @@ class Worker:
 
     async def _answer(self, attempt: Attempt) -> None:
         turn = attempt.turn
+        # A whole answer gets twice as many attempts.
+        most = self._policy.max_attempts * (2 if attempt.shown.outcome else 1)
         try:
-            await self._attempt(attempt)
+            if attempt.lease.taken.attempts > most:
+                await self._conversation.end_unshown(attempt)
+            else:
+                await self._conversation.answer(attempt, self._platforms[turn.key.platform])
         except (LeaseLost, QuestionEdited, StoreUnavailable):
             raise
         except (PlaceGone, WriteRefused) as error:
@@ -245,15 +250,6 @@ class Worker:
             else:
                 log.exception("Turn %s: the reply in %s is given up", turn.id, turn.key)
                 await self._conversation.end_unshown(attempt)
-
-    async def _attempt(self, attempt: Attempt) -> None:
-        # A whole answer gets twice as many attempts.
-        most = self._policy.max_attempts * (2 if attempt.shown.outcome else 1)
-        if attempt.lease.taken.attempts > most:
-            await self._conversation.end_unshown(attempt)
-        else:
-            platform = self._platforms[attempt.turn.key.platform]
-            await self._conversation.answer(attempt, platform)
 
     async def _retry_later(self, lease: Lease, *, at_least: float = 0.0) -> None:
         delay = max(self._policy.retry.delay(lease.taken.attempts), at_least)

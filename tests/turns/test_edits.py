@@ -237,23 +237,6 @@ async def test_an_edit_while_the_end_is_stored_is_not_lost(store: Store) -> None
     assert await remembered(store) == [(EDITED, "Anew.")]
 
 
-async def test_many_edits_in_a_row_leave_one_message_with_the_answer_to_the_last(
-    store: Store,
-) -> None:
-    platform, model = FakePlatform(), FakeModel(WORDS, pause=0.01)
-
-    async with working(make_worker(store, platform, model, lease=600)):
-        await make_queue(store).admit(make_turn())
-        for number in range(8):
-            await edit(store, text=f"edit {number}", at=2000.0 + number)
-            await until(lambda: platform.shown.text)
-        await all_ended(store)
-
-    assert model.prompts[-1][-1].text == "edit 7"
-    assert [page.text for page in platform.shown.screen.values()] == ["".join(WORDS)]
-    assert await remembered(store) == [("edit 7", "".join(WORDS))]
-
-
 async def test_edits_without_end_do_not_hold_up_others_in_the_thread(store: Store) -> None:
     queue = make_queue(store)
     await queue.admit(make_turn())

@@ -4,15 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from asyncio.subprocess import Process
-from collections.abc import (
-    AsyncGenerator,
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Coroutine,
-    Iterator,
-)
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import aclosing, asynccontextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from itertools import count
@@ -75,35 +68,25 @@ def do_nothing(*_: object) -> None:
 
 
 @asynccontextmanager
-async def prefetch(
-    opening: Callable[[], Awaitable[AsyncGenerator[_T]]],
-    *,
-    note: Callable[[_T], object] = do_nothing,
-) -> AsyncIterator[AsyncGenerator[_T]]:
-    """Open a stream and ask it for its first item at once, before the block iterates over it.
+async def prefetch(stream: AsyncGenerator[_T]) -> AsyncIterator[AsyncGenerator[_T]]:
+    """Ask a stream for its first item at once, before the block iterates over it.
 
-    `note` is called with each item that arrives. The stream is closed at the end of the block. An
-    error of the opening is raised when the items are read.
+    The stream is closed at the end of the block.
     """
 
-    async def begin() -> tuple[_T, AsyncGenerator[_T]]:
-        stream = await opening()
-        closing.push_async_callback(stream.aclose)
-        first = await anext(stream)
-        note(first)
-        return first, stream
+    async def begin() -> _T:
+        return await anext(stream)
 
     async def items() -> AsyncGenerator[_T]:
         try:
-            first, rest = await beginning
+            first = await beginning
         except StopAsyncIteration:
             return
         yield first
-        async for item in rest:
-            note(item)
+        async for item in stream:
             yield item
 
-    async with AsyncExitStack() as closing, running(begin()) as beginning:
+    async with aclosing(stream), running(begin()) as beginning:
         yield items()
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable
 from itertools import islice
-from typing import Any
 
 import pytest
 
@@ -13,8 +12,6 @@ from bot.concurrency import (
     BackgroundTasks,
     Backoff,
     cancelled,
-    do_nothing,
-    empty_stream,
     prefetch,
     running,
     together,
@@ -62,16 +59,6 @@ async def test_together_raises_the_first_error_after_the_other_tasks_have_ended(
     assert [(lane.cancellations, lane.ended) for lane in lanes] == [(1, True)] * 2
 
 
-async def test_together_ends_all_tasks_if_one_is_cancelled_from_outside() -> None:
-    lanes = [Lane(), Lane()]
-    asyncio.get_running_loop().call_later(0.01, lanes[0].task.cancel)
-
-    with pytest.raises(asyncio.CancelledError):
-        await soon(together(*(lane.task for lane in lanes)))
-
-    assert [lane.cancellations for lane in lanes] == [1, 1]
-
-
 async def test_together_passes_a_cancellation_on_once_and_waits_for_the_end() -> None:
     lanes = [Lane(), Lane(steps=9)]
     joined = asyncio.create_task(together(*(lane.task for lane in lanes)))
@@ -82,15 +69,6 @@ async def test_together_passes_a_cancellation_on_once_and_waits_for_the_end() ->
         await soon(joined)
 
     assert [(lane.cancellations, lane.ended) for lane in lanes] == [(1, True)] * 2
-
-
-async def test_cancelled_ignores_the_results_of_the_tasks() -> None:
-    lane, failed = Lane(steps=9), asyncio.create_task(failing())
-    await asyncio.wait({failed})
-
-    await cancelled(lane.task, failed)
-
-    assert lane.ended
 
 
 async def test_running_ends_its_task_with_the_block() -> None:
@@ -115,101 +93,37 @@ async def counting(seen: list[str], *, fails: bool = False) -> AsyncGenerator[in
         seen.append("closed")
 
 
-def opening(stream: AsyncGenerator[int]) -> Callable[[], Coroutine[Any, Any, AsyncGenerator[int]]]:
-    async def opened() -> AsyncGenerator[int]:
-        return stream
-
-    return opened
-
-
 async def test_prefetch_asks_for_the_first_item_before_anybody_iterates() -> None:
     seen: list[str] = []
 
-    async with prefetch(opening(counting(seen))) as items:
+    async with prefetch(counting(seen)) as items:
         await until(lambda: seen == ["asked for 0"])
         found = [item async for item in items]
 
     assert found == [0, 1, 2]
 
 
-async def test_each_item_is_noted_when_it_arrives() -> None:
-    noted: list[int] = []
-    async with prefetch(opening(counting([])), note=noted.append) as items:
-        await until(lambda: len(noted) == 1)
-        found = [item async for item in items]
-
-    assert found == noted
-    assert len(noted) > 1
-
-
 async def test_prefetch_closes_a_stream_that_was_left_early() -> None:
     seen: list[str] = []
 
-    async with prefetch(opening(counting(seen))) as items:
+    async with prefetch(counting(seen)) as items:
         await anext(items)
 
     assert seen == ["asked for 0", "closed"]
 
 
-async def test_prefetch_of_an_empty_stream_is_empty() -> None:
-    async with prefetch(opening(empty_stream())) as items:
-        assert [item async for item in items] == []
-
-
 async def test_prefetch_passes_errors_on() -> None:
-    async with prefetch(opening(counting([], fails=True))) as items:
+    async with prefetch(counting([], fails=True)) as items:
         with pytest.raises(ValueError, match="broken"):
             [item async for item in items]
 
 
-async def test_prefetch_passes_an_error_of_the_opening_on() -> None:
-    async def fails() -> AsyncGenerator[int]:
-        raise ValueError("broken")
+@pytest.mark.parametrize("ends", [True, False])
+async def test_background_tasks_are_cancelled_after_their_grace(ends: bool) -> None:
+    async with BackgroundTasks(grace_seconds=NEVER if ends else 0.01) as background:
+        task = background.start(asyncio.sleep(0.01 if ends else NEVER))
 
-    async with prefetch(fails) as items:
-        with pytest.raises(ValueError, match="broken"):
-            await anext(items)
-
-
-async def test_prefetch_ends_an_opening_that_nobody_waits_for() -> None:
-    said: list[str] = []
-
-    async def waits() -> AsyncGenerator[int]:
-        try:
-            await asyncio.Event().wait()
-        finally:
-            said.append("cancelled")
-        return empty_stream()
-
-    async with prefetch(waits):
-        await asyncio.sleep(0)
-
-    assert said == ["cancelled"]
-
-
-async def test_background_tasks_may_finish_within_their_grace() -> None:
-    done: list[str] = []
-    go = asyncio.Event()
-
-    async def work() -> None:
-        await go.wait()
-        done.append("finished")
-
-    async with BackgroundTasks(grace_seconds=NEVER) as background:
-        background.start(work())
-        asyncio.get_running_loop().call_later(0.01, go.set)
-
-    assert done == ["finished"]
-
-
-async def test_background_tasks_are_cancelled_after_their_grace() -> None:
-    lane = Lane(steps=9)
-
-    async with BackgroundTasks(grace_seconds=0.01) as background:
-        task = background.start(lane.run())
-
-    assert task.cancelled()
-    await cancelled(lane.task)
+    assert task.cancelled() is not ends
 
 
 async def test_background_tasks_end_that_others_start_as_they_end() -> None:
@@ -241,7 +155,3 @@ def test_backoff_doubles_up_to_the_longest_pause() -> None:
 
     assert list(islice(backoff.pauses(), 5)) == [0.5, 1.0, 2.0, 3.0, 3.0]
     assert backoff.delay(10**6) == 3.0
-
-
-def test_do_nothing_accepts_any_arguments() -> None:
-    do_nothing(1, "two")

@@ -13,7 +13,7 @@ from bot.proxy import proxy_for, warn_if_readable
 @pytest.mark.parametrize(
     "proxy", ["http://[", "http://u:s3cret@a..b:80", "http://u:s3cret@a:x", "socks5://u:s3cret@a"]
 )
-def test_a_proxy_that_cannot_be_used_is_told_by_its_name_and_without_its_login(
+def test_an_unusable_proxy_is_named_without_its_login(
     proxy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("https_proxy", proxy)

@@ -86,11 +86,11 @@ class ConsoleConversation:
 
     async def forget(self, *turns: Turn) -> None:
         """Drop turns."""
-        await self._intake.forget(*(turn.id for turn in turns))
+        await self._intake.changes.forget(*(turn.id for turn in turns))
 
     async def reset(self) -> None:
         """Delete the history and the stream of the conversation."""
-        await self._intake.reset(self.key)
+        await self._intake.changes.reset(self.key)
         await live.forget(self._store, self.key)
 
     async def choose(self, what: str, text: str) -> str:
@@ -133,7 +133,7 @@ class ConsoleConversation:
 
     async def question(self, turn_id: str) -> str:
         """Return the question of a turn of another terminal; empty if unknown."""
-        found = await self._intake.lookup.standings(self.key, [turn_id], person_id=self.person.id)
+        found = await self._intake.standings(self.key, [turn_id], person_id=self.person.id)
         return found[0].question if found else ""
 
     async def replies(self) -> AsyncGenerator[ReplyState | None]:
@@ -168,9 +168,7 @@ class ConsoleConversation:
         changed = None if change.look else change.applied(text)
         if changed is not None:
             return ReplyState(change.turn_id, changed, change.note, change.last)
-        found = await self._intake.lookup.standings(
-            self.key, [change.turn_id], person_id=self.person.id
-        )
+        found = await self._intake.standings(self.key, [change.turn_id], person_id=self.person.id)
         if not found:
             return None
         (one,) = found

@@ -16,7 +16,7 @@ from adapters.web.events import send_events
 from adapters.web.export import as_markdown, file_name
 from adapters.web.follower import Follower
 from adapters.web.talks import PLATFORM, Talks, is_id, thread_of, title_of, turn_id_of
-from bot.access.preferences import Rights, Scope, resolved
+from bot.access.preferences import Scope, resolved
 from bot.commands.form import changes_in, form_of
 from bot.commands.handlers import (
     FORGET,
@@ -154,10 +154,7 @@ class Api:
         form = form_of(Preferences(), scope, "answers", title="", models=())
         chosen = changes_in(form, filled, seen="")
         # The channel of a person is their own.
-        rights = Rights(own_thread=True, manages_channel=True)
-        await self.intake.preferences.change(
-            thread, scope, chosen, by=request[PERSON].id, rights=rights
-        )
+        await self.intake.preferences.change(thread, scope, chosen, by=request[PERSON].id)
         await self.talks.keep(thread)
         return await self._preferences(request)
 
@@ -173,7 +170,7 @@ class Api:
             return answer({})
         if turn_ids:
             await self._forget(thread, *turn_ids)
-        await self.intake.reset(thread)
+        await self.intake.changes.reset(thread)
         await self.intake.preferences.forget(thread)
         await live.forget(self.store, thread)
         await live.announce(self.store, thread, gone=True)
@@ -189,7 +186,7 @@ class Api:
         """Send the conversation as a Markdown file."""
         thread = await self._known(request)
         turn_ids, title = await self.talks.turns(thread), await self.talks.title(thread) or ""
-        turns = await self.intake.lookup.standings(thread, turn_ids, person_id=thread.channel)
+        turns = await self.intake.standings(thread, turn_ids, person_id=thread.channel)
         name = file_name(title)
         headers = {"Content-Disposition": f'attachment; filename="{name}"'}
         text = as_markdown(title, turns)
@@ -278,8 +275,8 @@ class Api:
         return answer({})
 
     async def _forget(self, thread: ThreadKey, *turn_ids: str) -> None:
-        await self.intake.forget(*turn_ids, asked_at=time.time(), platform=thread.platform)
-        await self.intake.forget_answers(*turn_ids)
+        await self.intake.changes.forget(*turn_ids, asked_at=time.time(), platform=thread.platform)
+        await self.intake.changes.forget_answers(*turn_ids)
 
     async def _admit(
         self, turn: Turn, admit: Callable[[], Awaitable[bool]], *, title: str = ""
@@ -300,11 +297,11 @@ class Api:
 
     async def _is_stored(self, turn: Turn) -> bool:
         ids = [turn.id]
-        return bool(await self.intake.lookup.standings(turn.key, ids, person_id=turn.person.id))
+        return bool(await self.intake.standings(turn.key, ids, person_id=turn.person.id))
 
     async def _turn(self, request: web.Request) -> Standing:
         """Return the state of the turn in the address. Raises NotRemembered."""
-        found = await self.intake.lookup.standings(
+        found = await self.intake.standings(
             _thread(request), [_turn_id(request)], person_id=request[PERSON].id
         )
         if not found:

@@ -184,7 +184,7 @@ class Follower:
         """Read a conversation from the store."""
         assert self._intake is not None  # noqa: S101 - a page has come before
         turn_ids = await self._talks.turns(talk.thread)
-        standings = await self._intake.lookup.standings(
+        standings = await self._intake.standings(
             talk.thread, turn_ids, person_id=talk.thread.channel
         )
         title = await self._talks.title(talk.thread)

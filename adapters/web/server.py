@@ -116,8 +116,9 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
         if isinstance(error, StoreUnavailable):
             log.info("Request %s failed: %s", request.path, error)
         status = next((status for kind, status in _STATUSES if isinstance(error, kind)), 500)
-        field = {"field": str(error.field)} if hasattr(error, "field") else {}  # of a form
-        return answer({"error": error.apology, **field}, status=status)
+        field = str(getattr(error, "field", ""))  # of a form
+        more = {"field": field} if field else {}
+        return answer({"error": error.apology, **more}, status=status)
     except TimeoutError:
         return answer({"error": "That took too long. Please try again."}, status=408)
     except web.HTTPException as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -26,19 +26,11 @@ MOST_PERSONA = 2_000  # characters
 _MOST_IDS = 500  # of people or roles in one place
 _ID_LENGTH = 100  # characters
 _MOST = 10**9  # of a limit
-_ANSWERS = ("model", "persona", "temperature", "max_tokens")
+_ALL = tuple(one.name for one in fields(Preferences))
 _FIELDS: Mapping[Scope, tuple[str, ...]] = {
-    "thread": (*_ANSWERS, "follow"),
-    "channel": (
-        *_ANSWERS,
-        "follow",
-        "people",
-        "roles",
-        "questions_per_day",
-        "tokens_per_day",
-        "raised",
-    ),
-    "server": tuple(one.name for one in fields(Preferences)),
+    "thread": ("model", "persona", "temperature", "max_tokens", "follow"),
+    "channel": tuple(one for one in _ALL if one != "server_tokens_per_day"),
+    "server": _ALL,
 }
 # Workspaces of thread keys that are no server: their people do not know each other.
 _NO_SERVERS = ("", "dm", "local")
@@ -56,45 +48,26 @@ _WRITE = """
 for _, change in ipairs(cjson.decode(ARGV[1])) do
   local place = change[1]
   local name = KEYS[1] .. ':' .. place
-  local version = tonumber(redis.call('HGET', name, 'version')) or 0
   if ARGV[2] == '1' then redis.call('DEL', name) end
-  redis.call('HDEL', name, 'version')
   for field, value in pairs(change[2]) do
     if value == '' then redis.call('HDEL', name, field)
     else redis.call('HSET', name, field, value) end
   end
-  if redis.call('EXISTS', name) == 1 then
-    redis.call('HSET', name, 'version', version + 1)
-    redis.call('SADD', KEYS[1], place)
-  else
-    redis.call('SREM', KEYS[1], place)
-  end
+  redis.call(redis.call('EXISTS', name) == 1 and 'SADD' or 'SREM', KEYS[1], place)
 end
 return true
 """
 
 
 class InvalidPreference(Refused):
-    """What a person chose cannot be stored; the apology says why."""
+    """What a person chose cannot be stored; the apology says why.
 
-    field = ""  # the name of the preference, if it is known
+    `field` is the name of the preference, if it is known.
+    """
 
-
-class MayNotChange(Refused):
-    """The person may not choose anything for this place."""
-
-    def __init__(self, scope: Scope) -> None:
-        super().__init__(_WHO[scope])
-
-
-_WHO: Mapping[Scope, str] = {
-    "thread": (
-        "Only the person who started this conversation, or somebody who manages the channel, "
-        "can change this."
-    ),
-    "channel": "Only somebody who manages this channel can change this.",
-    "server": "Only an admin can change this for everybody.",
-}
+    def __init__(self, apology: str, *, field: str = "") -> None:
+        super().__init__(apology)
+        self.field = field
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,29 +76,6 @@ class ModelChoice:
 
     name: str
     label: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rights:
-    """What a person may do in a place, as the platform reports it now.
-
-    `admin`: they are among ADMINS. `own_thread`: they began the conversation, or are alone in it
-    with the bot.
-    """
-
-    admin: bool = False
-    manages_server: bool = False
-    manages_channel: bool = False
-    own_thread: bool = False
-
-
-def may_change(scope: Scope, rights: Rights) -> bool:
-    """Return whether a person may change what is chosen for a place."""
-    if rights.admin or rights.manages_server:
-        return True
-    if scope == "server":
-        return False
-    return rights.manages_channel or (scope == "thread" and rights.own_thread)
 
 
 def resolved(found: Mapping[Scope, Preferences]) -> Preferences:
@@ -171,7 +121,8 @@ class PreferenceStore:
 
     async def read(self, thread: ThreadKey) -> Mapping[Scope, Preferences]:
         """Return what is chosen for a thread, its channel and its server, in one round trip."""
-        places = dict(_places(thread))
+        has_server = thread.workspace not in _NO_SERVERS
+        places = {it: place_of(thread, it) for it in SCOPES if has_server or it != "server"}
         found = await self._read_places(list(places.values()))
         return dict(zip(places, found, strict=True))
 
@@ -181,27 +132,23 @@ class PreferenceStore:
         return labels.get(model, model) or next(iter(labels.values()), "")
 
     async def change(
-        self, thread: ThreadKey, scope: Scope, changes: Changes, *, by: str, rights: Rights
+        self, thread: ThreadKey, scope: Scope, changes: Changes, *, by: str
     ) -> Preferences:
         """Store what a person chose, field by field, and return what is chosen there now.
 
-        None, or an empty text, clears a choice. A model may be named by its label. `rights` are
-        those at the press of the button, not those when a form was shown. `by` is the person's id,
-        for the log. Raises MayNotChange and InvalidPreference.
+        None, or an empty text, clears a choice. A model may be named by its label. `by` is the
+        person's id, for the log. Raises InvalidPreference.
         """
-        if not may_change(scope, rights):
-            raise MayNotChange(scope)
         place = place_of(thread, scope)
-        checked = {name: self._named(scope, name, value) for name, value in changes.items()}
+        written = {name: self._checked(scope, name, value) for name, value in changes.items()}
         # A persona of a thread is forgotten with the person who wrote it.
-        author: dict[str, object] = {}
-        if scope == "thread" and "persona" in checked:
-            author = {"persona_by": by if checked["persona"] else None}
+        if scope == "thread" and "persona" in written:
+            written["persona_by"] = by if written["persona"] else None
         (before,) = await self._read_places([place])
-        await self._apply({place: checked | author}, replaces=False)
+        await self._apply({place: written}, replaces=False)
         (result,) = await self._read_places([place])
         changed = (
-            f"{name} from {_logged(name, before)} to {_logged(name, result)}" for name in checked
+            f"{name} from {_logged(name, before)} to {_logged(name, result)}" for name in changes
         )
         log.info("Preferences of %s: %s changed %s", place, by, ", ".join(changed) or "nothing")
         return result
@@ -232,58 +179,44 @@ class PreferenceStore:
         written = [
             [place, {name: _written(value) for name, value in each.items()}]
             for place, each in changes.items()
-            if each or replaces
         ]
-        if written:
-            text = json.dumps(written, ensure_ascii=False)
-            await self._write(keys=[self._name], args=[text, "1" if replaces else ""])
-
-    def _named(self, scope: Scope, name: str, value: Json) -> object:
-        """Return a checked value; InvalidPreference names the field."""
-        try:
-            return self._checked(scope, name, value)
-        except InvalidPreference as error:
-            error.field = name
-            raise
+        text = json.dumps(written, ensure_ascii=False)
+        await self._write(keys=[self._name], args=[text, "1" if replaces else ""])
 
     def _checked(self, scope: Scope, name: str, value: Json) -> object:
-        if name not in _FIELDS[scope]:
-            raise InvalidPreference(f"You cannot choose a {name} for a {scope}.")
-        if value in (None, "", [], ()):
-            return None
-        found = _CHECKS[name](value)
-        if name == "model":
-            return self._model(str(found)).name
+        """Return a value as it is stored, None for no choice."""
+        cleared = value in (None, "", [], ())
+        found = None if cleared and name in _FIELDS[scope] else _checked(scope, name, value)
+        if name == "model" and isinstance(found, str):
+            return self._model(found)
         if name == "max_tokens" and isinstance(found, int) and found > self.max_tokens:
-            raise InvalidPreference(
-                f"An answer may have {self.max_tokens} tokens at most. Please choose fewer."
-            )
+            most = f"An answer may have {self.max_tokens} tokens at most. Please choose fewer."
+            raise InvalidPreference(most, field=name)
         return found
 
-    def _model(self, typed: str) -> ModelChoice:
+    def _model(self, typed: str) -> str:
         if not self.offered:
-            raise InvalidPreference("There is only one model here.")
+            raise InvalidPreference("There is only one model here.", field="model")
         for one in self.models:
             if typed.casefold() in (one.name.casefold(), one.label.casefold()):
-                return one
+                return one.name
         offered = ", ".join(one.label for one in self.models)
-        raise InvalidPreference(f"There is no such model. You can choose {offered}.")
-
-
-def _places(thread: ThreadKey) -> Iterator[tuple[Scope, str]]:
-    for scope in SCOPES:
-        if scope != "server" or thread.workspace not in _NO_SERVERS:
-            yield scope, place_of(thread, scope)
+        raise InvalidPreference(f"There is no such model. You can choose {offered}.", field="model")
 
 
 def checked(scope: Scope, written: Changes) -> Preferences:
     """Return preferences of which all fields are given. Raises InvalidPreference."""
-    found: dict[str, Any] = {}
-    for name, value in written.items():
-        if name not in _FIELDS[scope]:
-            raise InvalidPreference(f"You cannot choose a {name} for a {scope}.")
-        found[name] = _CHECKS[name](value)
+    found: dict[str, Any] = {it: _checked(scope, it, value) for it, value in written.items()}
     return Preferences(**found)
+
+
+def _checked(scope: Scope, name: str, value: Json) -> object:
+    if name not in _FIELDS[scope]:
+        raise InvalidPreference(f"You cannot choose a {name} for a {scope}.", field=name)
+    try:
+        return _CHECKS[name](value)
+    except ValueError as error:
+        raise InvalidPreference(str(error), field=name) from error
 
 
 def read_preferences(written: str) -> Preferences:
@@ -305,7 +238,7 @@ def _readable(written: Mapping[str, object]) -> Preferences:
             text = written.get(name)
             if isinstance(text, str):
                 found[name] = check(json.loads(text))
-        except (ValueError, RecursionError, InvalidPreference):
+        except (ValueError, RecursionError):
             log.warning("Ignoring a stored %s that cannot be read", name)
     return Preferences(**found)
 
@@ -316,13 +249,11 @@ def chosen(one: Preferences) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value not in (None, "", ())}
 
 
-def _logged(name: str, chosen_there: Preferences) -> str:
+def _logged(name: str, there: Preferences) -> str:
     """Return a value for the log, which has no words of people."""
-    value = getattr(chosen_there, name)
-    if value in (None, "", ()):
-        return "nothing"
-    if name == "persona":
-        return f"{len(str(value))} characters"
+    if name == "persona" and there.persona:
+        return f"{len(there.persona)} characters"
+    value = chosen(there).get(name, "nothing")
     return " ".join(value) if isinstance(value, tuple) else str(value)
 
 
@@ -331,23 +262,19 @@ def _written(value: object) -> str:
 
 
 def _model_name(value: Json) -> str:
-    if not isinstance(value, str) or not 0 < len(value) <= 300 or not value.isprintable():
-        raise InvalidPreference("There is no such model.")
+    if not (isinstance(value, str) and value and value.isprintable()):
+        raise ValueError("There is no such model.")
     return value
 
 
 def _persona(value: Json) -> str:
     """Return a text without control characters but line breaks."""
-    if not isinstance(value, str):
-        raise InvalidPreference("Please write the persona as text.")
-    lines = (
-        " ".join(strip_controls(line).split()) for line in _BREAK.split(whole_characters(value))
-    )
-    text = "\n".join(lines).strip()
+    lines = _BREAK.split(whole_characters(value)) if isinstance(value, str) else ()
+    text = "\n".join(" ".join(strip_controls(line).split()) for line in lines).strip()
     if not text:
-        raise InvalidPreference("That persona is empty. Please write how I should answer.")
+        raise ValueError("A persona is a text. Please write how I should answer.")
     if len(text) > MOST_PERSONA:
-        raise InvalidPreference(
+        raise ValueError(
             f"A persona can have at most {MOST_PERSONA:,} characters; yours has {len(text):,}."
         )
     return text
@@ -355,37 +282,35 @@ def _persona(value: Json) -> str:
 
 def _temperature(value: Json) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 2:
-        raise InvalidPreference("The temperature must be a number from 0 to 2.")
+        raise ValueError("The temperature must be a number from 0 to 2.")
     return float(value)
 
 
-def _follow(value: Json) -> Follow:
-    for one in get_args(Follow):
-        if value == one:
-            known: Follow = one
-            return known
-    raise InvalidPreference(f"Choose one of {', '.join(get_args(Follow))}.")
+def _follow(value: Json) -> Json:
+    if value not in get_args(Follow):
+        raise ValueError(f"Choose one of {', '.join(get_args(Follow))}.")
+    return value
 
 
 def _ids(value: Json) -> tuple[str, ...]:
     if not isinstance(value, list | tuple) or len(value) > _MOST_IDS:
-        raise InvalidPreference(f"Please choose {_MOST_IDS} at most.")
+        raise ValueError(f"Please choose {_MOST_IDS} at most.")
     ids = [one for one in value if isinstance(one, str) and 0 < len(one) <= _ID_LENGTH]
     if len(ids) < len(value):
-        raise InvalidPreference("I do not know one of the people you chose. Please choose again.")
+        raise ValueError("I do not know one of the people you chose. Please choose again.")
     return tuple(dict.fromkeys(map(whole_characters, ids)))
 
 
 def _raised(value: Json) -> Literal[True]:
     if value is not True:
-        raise InvalidPreference("Please choose whether limits may be raised.")
+        raise ValueError("Please choose whether limits may be raised.")
     return True
 
 
 def _limit(of: str) -> Callable[[Json], int]:
     def check(value: Json) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MOST:
-            raise InvalidPreference(f"The {of} must be a whole number from 1 to {_MOST:,}.")
+            raise ValueError(f"The {of} must be a whole number from 1 to {_MOST:,}.")
         return value
 
     return check

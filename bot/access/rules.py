@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from bot.access.preferences import InvalidPreference, Scope
@@ -46,8 +46,25 @@ class AccessRules:
         chosen: Mapping[Scope, Preferences] | None = None,
     ) -> None:
         """Raise NotAllowed if a person may not use the bot in a thread."""
-        if not asker.operator and (why := self._refusal(thread, person, asker, chosen or {})):
-            raise NotAllowed(why)
+        if asker.operator:
+            return
+        if person.id in self.blocked:
+            raise NotAllowed(_PERSON)
+        # The platform has already checked the account.
+        if asker.signed_in:
+            return
+        # Answers are visible to everybody there, so these lists apply to admins, too.
+        if not asker.direct and not self._is_allowed_channel(thread, asker):
+            raise NotAllowed(_CHANNEL_REFUSED)
+        if self.is_admin(person):
+            return
+        if asker.direct and not self._is_direct(thread, person, asker):
+            raise NotAllowed(_DIRECT)
+        if not _is_among(person, asker, self.people, self.roles):
+            raise NotAllowed(_PERSON)
+        rules = (chosen or {}).values()
+        if not all(_is_among(person, asker, it.people, it.roles) for it in rules):
+            raise NotAllowed(_ROLES)
 
     def quota_of(
         self, person: Person, asker: Asker, chosen: Mapping[Scope, Preferences] | None = None
@@ -87,49 +104,22 @@ class AccessRules:
             it: one for it, one in chosen.items() if scope == "channel" and it == "server"
         }
         quota = self.quota_of(person, Asker(), around)
-        most = {
-            "questions_per_day": quota.questions,
-            "tokens_per_day": quota.tokens,
-            "server_tokens_per_day": quota.server_tokens,
-        }
         for name, value in changes.items():
-            limit = most.get(name)
+            of = name.removesuffix("_per_day")  # as in a quota
+            limit = getattr(quota, of, None)
             if limit is not None and isinstance(value, int) and value > limit:
-                what = name.removesuffix("_per_day").replace("_", " ")
-                raise InvalidPreference(f"You can allow people at most {limit} {what} a day here.")
+                most = f"You can allow people at most {limit} {of.replace('_', ' ')} a day here."
+                raise InvalidPreference(most, field=name)
         return changes
 
-    def _refusal(
-        self, thread: ThreadKey, person: Person, asker: Asker, chosen: Mapping[Scope, Preferences]
-    ) -> str:
-        if person.id in self.blocked:
-            return _PERSON
-        # The platform has already checked the account.
-        if asker.signed_in:
-            return ""
-        # Answers are visible to everybody there, so these lists apply to admins, too.
-        if not asker.direct and not self._is_allowed_channel(thread, asker):
-            return _CHANNEL_REFUSED
-        if self.is_admin(person):
-            return ""
-        if asker.direct and not self._is_direct(thread, person, asker):
-            return _DIRECT
-        if not _is_among(person, asker, self.people, self.roles):
-            return _PERSON
-        rules = chosen.values()
-        return "" if all(_is_among(person, asker, it.people, it.roles) for it in rules) else _ROLES
-
     def _is_allowed_channel(self, thread: ThreadKey, asker: Asker) -> bool:
-        channels = {thread.channel, thread.thread}
-        return self._is_server(thread, asker) and not (
-            self.channels and self.channels.isdisjoint(channels)
-        )
+        is_listed = not self.channels or bool(self.channels & {thread.channel, thread.thread})
+        return is_listed and self._is_server(thread, asker)
 
     def _is_server(self, thread: ThreadKey, asker: Asker) -> bool:
         # A person of another workspace in a shared channel needs both.
-        return not self.servers or {thread.workspace, asker.home or thread.workspace} <= (
-            self.servers
-        )
+        workspaces = {thread.workspace, asker.home or thread.workspace}
+        return not self.servers or workspaces <= self.servers
 
     def _is_direct(self, thread: ThreadKey, person: Person, asker: Asker) -> bool:
         if self.direct_messages is not None:
@@ -141,10 +131,7 @@ class AccessRules:
 
 
 def _is_among(
-    person: Person,
-    asker: Asker,
-    people: frozenset[str] | tuple[str, ...],
-    roles: frozenset[str] | tuple[str, ...],
+    person: Person, asker: Asker, people: Collection[str], roles: Collection[str]
 ) -> bool:
     return not (people or roles) or person.id in people or not set(asker.roles).isdisjoint(roles)
 

@@ -7,31 +7,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from bot.access.preferences import MOST_PERSONA, SCOPES, ModelChoice, Scope
+from bot.access.preferences import MOST_PERSONA, SCOPES, InvalidPreference, ModelChoice, Scope
 from bot.domain import Json, Preferences
-from bot.errors import Refused
 
 # A form has room for five fields on every platform.
 Part = Literal["answers", "access"]
+PARTS: tuple[Part, ...] = get_args(Part)
 
 Filled = Mapping[str, str | Sequence[str]]
 
 _SCOPES: Mapping[str, Scope] = {one: one for one in SCOPES}
-_PARTS: Mapping[str, Part] = {one: one for one in get_args(Part)}
+_PARTS: Mapping[str, Part] = {one: one for one in PARTS}
+# The scope and the part of a name; None for another text.
+scope_of, part_of = _SCOPES.get, _PARTS.get
 
 _AS_BEFORE = "Default"
 _DIGEST = 4  # characters of a field in `Form.seen`
 _MOST_PEOPLE = 25
 _MOST_DISPLAYED = 200  # characters of a persona in an overview
 _MOST_QUOTED = 50  # characters of an invalid number in an error
-
-
-class NotUnderstood(Refused):
-    """An invalid value; `field` is its input in the form."""
-
-    def __init__(self, apology: str, *, field: str) -> None:
-        super().__init__(apology)
-        self.field = field
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +40,10 @@ class Field:
     name: str
     label: str
     hint: str
-    kind: Literal["line", "text", "choice", "people", "roles"]
+    kind: Literal["line", "text", "choice", "people", "roles"] = "line"
     value: str | tuple[str, ...] = ""
     options: tuple[tuple[str, str], ...] = ()
-    most: int = 100
+    most: int = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,16 +53,6 @@ class Form:
     title: str
     fields: tuple[Field, ...]
     seen: str
-
-
-def scope_of(name: str) -> Scope | None:
-    """Return the scope of this name; None for another text."""
-    return _SCOPES.get(name)
-
-
-def part_of(name: str) -> Part | None:
-    """Return the part of this name; None for another text."""
-    return _PARTS.get(name)
 
 
 def form_of(
@@ -83,7 +67,7 @@ def changes_in(form: Form, filled: Filled, *, seen: str) -> dict[str, Json]:
     """Return what a person changed in a form, by the names of preferences; None clears one.
 
     Unchanged inputs are left out: another person may have changed them meanwhile. Raises
-    NotUnderstood.
+    InvalidPreference.
     """
     changes: dict[str, Json] = {}
     for number, field in enumerate(form.fields):
@@ -110,22 +94,19 @@ def _fields(
     found: Preferences, scope: Scope, part: Part, models: Sequence[ModelChoice]
 ) -> Iterator[Field]:
     for field in _FIELDS[part]:
-        value = getattr(found, field.name)
-        shown = value if isinstance(value, str | tuple) else _written(value)
+        value, options = getattr(found, field.name), field.options
         if field.name == "model":
-            options = tuple(_model_options(found.model, models))
+            names = {"": _AS_BEFORE} | {one.name: one.label for one in models}
+            names.setdefault(value, f"{value} (is not there any more)")
+            options = tuple(names.items())
+        if scope == "server" or field.name != "server_tokens_per_day":
+            shown = value if isinstance(value, str | tuple) else _written(value)
             yield replace(field, value=shown, options=options)
-        elif scope == "server" or field.name != "server_tokens_per_day":
-            yield replace(field, value=shown)
 
 
-def _model_options(chosen: str, models: Sequence[ModelChoice]) -> Iterator[tuple[str, str]]:
-    yield "", _AS_BEFORE
-    yield from ((one.name, one.label) for one in models)
-    if chosen and chosen not in [one.name for one in models]:
-        yield chosen, f"{chosen} (is not there any more)"
-
-
+_PIRATE = "For example: answer briefly, and like a pirate"
+_WORDS = "How freely the model chooses its words, from 0 to 2"
+_THREADS = "In threads where I have answered"
 _EVERYBODY, _LIMIT = "Leave it empty for everybody", "Leave it empty for the default limit"
 _FOLLOW_OPTIONS = (
     ("", _AS_BEFORE),
@@ -137,41 +118,17 @@ _FOLLOW_OPTIONS = (
 _FIELDS: Mapping[Part, Sequence[Field]] = {
     "answers": (
         Field("model", "Model", "Which model answers", "choice"),
-        Field(
-            "persona",
-            "Persona",
-            "For example: answer briefly, and like a pirate",
-            "text",
-            most=MOST_PERSONA,
-        ),
-        Field(
-            "temperature",
-            "Temperature",
-            "How freely the model chooses its words, from 0 to 2",
-            "line",
-            most=10,
-        ),
-        Field(
-            "max_tokens",
-            "Longest answer",
-            "In tokens; a token is about four letters",
-            "line",
-            most=10,
-        ),
-        Field(
-            "follow",
-            "What I answer in threads",
-            "In threads where I have answered",
-            "choice",
-            options=_FOLLOW_OPTIONS,
-        ),
+        Field("persona", "Persona", _PIRATE, "text", most=MOST_PERSONA),
+        Field("temperature", "Temperature", _WORDS),
+        Field("max_tokens", "Longest answer", "In tokens; a token is about four letters"),
+        Field("follow", "What I answer in threads", _THREADS, "choice", options=_FOLLOW_OPTIONS),
     ),
     "access": (
         Field("people", "People who may use me", _EVERYBODY, "people", most=_MOST_PEOPLE),
         Field("roles", "Roles that may use me", _EVERYBODY, "roles", most=_MOST_PEOPLE),
-        Field("questions_per_day", "Questions per person and day", _LIMIT, "line", most=12),
-        Field("tokens_per_day", "Tokens per person and day", _LIMIT, "line", most=12),
-        Field("server_tokens_per_day", "Tokens of everybody per day", _LIMIT, "line", most=12),
+        Field("questions_per_day", "Questions per person and day", _LIMIT),
+        Field("tokens_per_day", "Tokens per person and day", _LIMIT),
+        Field("server_tokens_per_day", "Tokens of everybody per day", _LIMIT),
     ),
 }
 
@@ -192,7 +149,7 @@ def _given(one: Field, filled: str | Sequence[str]) -> str | tuple[str, ...]:
 
 
 def _parsed(one: Field, value: str | tuple[str, ...]) -> Json:
-    """Return the value of a preference; None clears it. Raises NotUnderstood."""
+    """Return the value of a preference; None clears it. Raises InvalidPreference."""
     if isinstance(value, tuple):
         return list(value) or None
     if not value or one.kind != "line":
@@ -201,7 +158,7 @@ def _parsed(one: Field, value: str | tuple[str, ...]) -> Json:
         return float(value.replace(",", ".")) if one.name == "temperature" else int(value)
     except ValueError:
         number = "a number" if one.name == "temperature" else "a whole number"
-        raise NotUnderstood(
+        raise InvalidPreference(
             f"{one.label}: please enter {number}, not {value[:_MOST_QUOTED]!r}.", field=one.name
         ) from None
 

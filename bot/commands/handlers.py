@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from bot.access.preferences import MayNotChange, Rights, may_change, resolved
 from bot.access.preferences import Scope as Scope
+from bot.access.preferences import resolved
+from bot.commands.form import PARTS, Filled, changes_in, chosen_lines, form_of
 from bot.commands.form import Field as Field
-from bot.commands.form import Filled, changes_in, chosen_lines, form_of
 from bot.commands.form import Form as Form
 from bot.commands.form import Part as Part
 from bot.concurrency import Backoff
 from bot.domain import ANYBODY, Asker, Json, Person, Preferences, ThreadKey
 from bot.errors import ParleyError, Refused, StoreUnavailable, SurfaceError, until
+from bot.intake.access import Chosen
 from bot.intake.intake import Intake
 
 # In the order of help. A platform registers them as `/parley NAME`, with these descriptions.
@@ -64,6 +65,21 @@ class NotAThread(Refused):
     """A command about a thread was called outside of one."""
 
     apology = "This only works in a thread where I have answered. Please use it there."
+
+
+class MayNotChange(Refused):
+    """The person may not choose anything for this place."""
+
+    def __init__(self, scope: Scope) -> None:
+        super().__init__(_WHO[scope])
+
+
+_WHO: Mapping[Scope, str] = {
+    "thread": "Only the person who started this conversation, or somebody who manages the channel, "
+    "can change this.",
+    "channel": "Only somebody who manages this channel can change this.",
+    "server": "Only an admin can change this for everybody.",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +131,7 @@ class Overview:
     """What is chosen in a place, and the forms that this person may open."""
 
     text: str
-    forms: Sequence[tuple[Scope, Part, str]] = field(default=())  # with the label of a button
+    forms: Sequence[tuple[Scope, Part, str]] = ()  # with the label of a button
 
 
 class CommandHandlers:
@@ -142,14 +158,10 @@ class CommandHandlers:
                 return await self._stop(call)
             case "quiet" | "follow":
                 return await self._follow(call, is_quiet=name == "quiet")
-            case "model" if argument.strip():
-                return await self._choose_model(call, argument, scope)
             case "model":
-                return await self._show_model(call)
-            case "persona" if argument.strip():
-                return await self._choose_persona(call, argument, scope)
+                return await self._model(call, argument.strip(), scope)
             case "persona":
-                return await self._show_persona(call)
+                return await self._persona(call, argument.strip(), scope)
             case "usage":
                 return await self._usage(call)
         raise NotOffered
@@ -162,12 +174,12 @@ class CommandHandlers:
 
     async def overview(self, call: Call) -> Overview:
         """Return what is chosen for a place, and which forms this person may open."""
-        await self._check(call, settles=True)
-        found = await self._intake.preferences.read(call.thread)
+        found = await self._check(call, settles=True)
         offered = [
-            (scope, part, _TITLES[part].format(place=name))
+            (scope, part, f"{part.capitalize()} in {name}")
             for scope, name in self.changeable(call).items()
-            for part in _PARTS[scope]
+            for part in PARTS
+            if scope != "thread" or part == "answers"
         ]
         lines = chosen_lines(found, call.scopes, self._intake.preferences.offered)
         text = "\n".join(lines) or "Nothing was changed here: I use my default settings."
@@ -175,27 +187,17 @@ class CommandHandlers:
 
     def changeable(self, call: Call) -> Mapping[Scope, str]:
         """Return the scopes that this person may change, with their names."""
-        rights = self._rights(call)
-        return {scope: name for scope, name in call.scopes.items() if may_change(scope, rights)}
+        return {it: name for it, name in call.scopes.items() if self._may_change(call, it)}
 
     async def form(self, call: Call, scope: Scope, part: Part) -> Form:
         """Return a form with what is chosen now."""
-        await self._check(call, settles=True)
-        _require(call, scope)
-        if not may_change(scope, self._rights(call)):
-            raise MayNotChange(scope)
-        found = (await self._intake.preferences.read(call.thread)).get(scope) or Preferences()
-        title = _TITLES[part].format(place=call.scopes[scope])
+        found = (await self._check(call, settles=True)).get(scope) or Preferences()
+        self._require(call, scope)
+        title = f"{part.capitalize()} in {call.scopes[scope]}"
         return form_of(found, scope, part, title=title, models=self._intake.preferences.offered)
 
     async def fill_in(
-        self,
-        call: Call,
-        scope: Scope,
-        part: Part,
-        values: Filled,
-        *,
-        seen: str,
+        self, call: Call, scope: Scope, part: Part, values: Filled, *, seen: str
     ) -> str:
         """Store what a person changed in a form, by the names of its fields.
 
@@ -249,10 +251,8 @@ class CommandHandlers:
 
     async def _reset(self, call: Call) -> str:
         await self._check(call)
-        _require(call, "thread")
-        if not may_change("thread", self._rights(call)):
-            raise MayNotChange("thread")
-        await self._intake.reset(call.thread, event_id=call.id)
+        self._require(call, "thread")
+        await self._intake.changes.reset(call.thread, call.id)
         return "I have forgotten this conversation. Your next question begins a new one."
 
     async def _stop(self, call: Call) -> str:
@@ -277,29 +277,28 @@ class CommandHandlers:
             return "From now on I answer only mentions and replies here."
         return "From now on I answer every message here, unless it is for somebody else."
 
-    async def _show_model(self, call: Call) -> str:
-        model = self._intake.preferences.label_of((await self._chosen(call)).model)
+    async def _model(self, call: Call, name: str, scope: Scope | None) -> str:
+        label_of = self._intake.preferences.label_of
+        if name:
+            place, chosen = await self._change(call, scope, {"model": _given(name)})
+            label = label_of(chosen.model) if chosen.model else "the default model"
+            return f"From now on {label} answers in {place}."
+        model = label_of(resolved(await self._check(call)).model)
         answers = f"{model or 'The default model'} answers here."
         offered = ", ".join(label for _, label in self.models())
         how = self._how(call, f"Write the name of one, or `{DEFAULT}` for the default model.")
         return f"{answers} Models: {offered}. {how}" if offered else answers
 
-    async def _choose_model(self, call: Call, name: str, scope: Scope | None) -> str:
-        place, chosen = await self._change(call, scope, {"model": _given(name)})
-        label = self._intake.preferences.label_of(chosen.model)
-        return f"From now on {label if chosen.model else 'the default model'} answers in {place}."
-
-    async def _show_persona(self, call: Call) -> str:
-        persona = (await self._chosen(call)).persona
+    async def _persona(self, call: Call, text: str, scope: Scope | None) -> str:
+        if text:
+            place, chosen = await self._change(call, scope, {"persona": _given(text)})
+            if not chosen.persona:
+                return f"I no longer use that persona in {place}."
+            return f"From now on I use this persona in {place}."
+        persona = resolved(await self._check(call)).persona
         shown = f"My persona here:\n{persona}" if persona else "No persona is chosen here."
         how = self._how(call, f"Write how I should answer, or `{DEFAULT}` to remove it.")
         return f"{shown}\n{how}"
-
-    async def _choose_persona(self, call: Call, text: str, scope: Scope | None) -> str:
-        place, chosen = await self._change(call, scope, {"persona": _given(text)})
-        if not chosen.persona:
-            return f"I no longer use that persona in {place}."
-        return f"From now on I use this persona in {place}."
 
     async def _usage(self, call: Call) -> str:
         """Return what the person has used, and what is left."""
@@ -318,8 +317,7 @@ class CommandHandlers:
         """Return when the bot answers, and who may use it. Raises NotAllowed."""
         try:
             async with asyncio.timeout(_HELP_SECONDS):
-                await self._check(call)
-                found = await self._intake.preferences.read(call.thread)
+                found = await self._check(call)
         except (StoreUnavailable, TimeoutError):
             return []
         follow = resolved(found).follow or self._intake.follow
@@ -331,61 +329,62 @@ class CommandHandlers:
         if access.people or access.roles or any(one.people or one.roles for one in found.values()):
             rules.append("Not everybody may use me here, but you may.")
         if questions := access.quota_of(call.person, call.asker, found).questions:
-            rules.append(f"You may ask me {_counted(questions)} questions a day.")
+            rules.append(f"You may ask me {questions:,} questions a day.")
         return rules
 
     def _how(self, call: Call, how: str) -> str:
         """Return how to choose, or who may do that if this person may not."""
         return how if self.changeable(call) else MayNotChange(next(iter(call.scopes))).apology
 
-    async def _chosen(self, call: Call) -> Preferences:
-        await self._check(call)
-        return resolved(await self._intake.preferences.read(call.thread))
-
     async def _change(
         self, call: Call, scope: Scope | None, changes: Mapping[str, Json]
     ) -> tuple[str, Preferences]:
         """Store a person's choice; return the name of the place, and what is chosen there."""
-        await self._check(call, settles=True)
+        found = await self._check(call, settles=True)
         nearest = next(iter(call.scopes)) if scope is None else scope
-        _require(call, nearest)
-        found = await self._intake.preferences.read(call.thread)
+        self._require(call, nearest)
         changes = self._intake.access.rules.with_limits(call.person, nearest, changes, found)
         chosen = await self._intake.preferences.change(
-            call.thread, nearest, changes, by=call.person.id, rights=self._rights(call)
+            call.thread, nearest, changes, by=call.person.id
         )
         return call.scopes[nearest], chosen
 
-    async def _check(self, call: Call, *, settles: bool = False) -> None:
-        """Raise NotAllowed if a person may not use the bot there.
+    async def _check(self, call: Call, *, settles: bool = False) -> Chosen:
+        """Return what is chosen there. Raises NotAllowed if a person may not use the bot there.
 
         With `settles`, people who manage the place are not bound by what is chosen for it.
         """
+        access = self._intake.access
         if settles and (call.manages_channel or call.manages_server):
-            self._intake.access.rules.check(call.thread, call.person, call.asker)
-        else:
-            await self._intake.access.check(call.thread, call.person, call.asker)
+            access.rules.check(call.thread, call.person, call.asker)
+            return await self._intake.preferences.read(call.thread)
+        return await access.check(call.thread, call.person, call.asker)
 
-    def _rights(self, call: Call) -> Rights:
-        return Rights(
-            admin=self._intake.access.rules.is_admin(call.person),
-            manages_server=call.manages_server,
-            manages_channel=call.manages_channel,
-            own_thread=call.own_thread,
+    def _require(self, call: Call, scope: Scope) -> None:
+        """Raise Refused if the call's place has no such scope, or the person may not change it."""
+        if scope not in call.scopes:
+            is_thread = scope == "thread"
+            no_scope = NotOffered(f"This does not work here: there is no {scope}.")
+            raise NotAThread if is_thread else no_scope
+        if not self._may_change(call, scope):
+            raise MayNotChange(scope)
+
+    def _may_change(self, call: Call, scope: Scope) -> bool:
+        return (
+            call.manages_server
+            or (scope != "server" and call.manages_channel)
+            or (scope == "thread" and call.own_thread)
+            or self._intake.access.rules.is_admin(call.person)
         )
 
 
 def _given(text: str) -> str:
     """Return a choice as it is stored; DEFAULT is none."""
-    return "" if text.strip().casefold() == DEFAULT else text.strip()
+    return "" if text.casefold() == DEFAULT else text
 
 
 def _of(used: int, most: int | None) -> str:
-    return _counted(used) if most is None else f"{_counted(used)} of {_counted(most)}"
-
-
-def _counted(number: int) -> str:
-    return f"{number:,}"
+    return f"{used:,}" if most is None else f"{used:,} of {most:,}"
 
 
 def excuse(error: ParleyError) -> str:
@@ -394,24 +393,6 @@ def excuse(error: ParleyError) -> str:
     return AWAY if isinstance(error, StoreUnavailable | SurfaceError) else error.apology
 
 
-def _require(call: Call, scope: Scope) -> None:
-    if scope not in call.scopes:
-        raise (
-            NotAThread
-            if scope == "thread"
-            else NotOffered(f"This does not work here: there is no {scope}.")
-        )
-
-
-_TITLES: Mapping[Part, str] = {
-    "answers": "Answers in {place}",
-    "access": "Access in {place}",
-}
-_PARTS: Mapping[Scope, tuple[Part, ...]] = {
-    "thread": ("answers",),
-    "channel": ("answers", "access"),
-    "server": ("answers", "access"),
-}
 _OF_THREADS = ("quiet", "follow")  # which are not there in a DM
 _FOLLOWS: Mapping[str, str] = {
     "auto": "In a thread where I have answered, I answer everything while only one person writes "

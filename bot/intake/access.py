@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
 from bot.access.preferences import PreferenceStore, Scope
 from bot.access.quotas import Quota, Usage
 from bot.access.rules import AccessRules
-from bot.cache import BoundedCache
 from bot.domain import Asker, Person, Preferences, ThreadKey
 from bot.errors import NotAllowed, StoreUnavailable
 from bot.turns.queue import TurnQueue
@@ -18,9 +17,6 @@ from bot.turns.queue import TurnQueue
 log = logging.getLogger(__name__)
 
 Chosen = Mapping[Scope, Preferences]
-
-# Messages that do not call the bot may see a change of access this many seconds late.
-_CACHE_SECONDS = 1.0
 
 
 class AccessControl:
@@ -30,63 +26,36 @@ class AccessControl:
     """
 
     def __init__(
-        self,
-        *,
-        rules: AccessRules,
-        preferences: PreferenceStore,
-        queue: TurnQueue,
-        clock: Callable[[], float],
+        self, *, rules: AccessRules, preferences: PreferenceStore, queue: TurnQueue
     ) -> None:
         self.rules = rules
-        self.preferences = preferences
+        self._preferences = preferences
         self._queue = queue
-        self._cache: BoundedCache[ThreadKey, Chosen] = BoundedCache(clock=clock)
 
-    async def read(self, thread: ThreadKey) -> Chosen:
-        """Return what is chosen for a thread, its channel and its server."""
-        chosen = await self.preferences.read(thread)
-        self._cache.put(replace(thread, thread=""), chosen, seconds=_CACHE_SECONDS)
-        return chosen
-
-    async def read_cached(self, thread: ThreadKey) -> Chosen:
-        """Return what was chosen for a channel and its server a moment ago.
-
-        Nothing while the store is away: a message that is not for the bot must not wait for it.
-        """
-        known = self._cache.get(replace(thread, thread=""))
-        with suppress(StoreUnavailable):
-            return await self.read(thread) if known is None else known
-        return {}
-
-    def needs_roles(self, chosen: Chosen) -> bool:
-        """Return whether access depends on roles."""
-        return bool(self.rules.roles) or any(one.roles for one in chosen.values())
-
-    async def check(self, thread: ThreadKey, person: Person, asker: Asker) -> Chosen:
-        """Return what is chosen for a thread. Raises NotAllowed as `check_chosen` does."""
-        chosen = await self.read(thread)
-        await self.check_chosen(chosen, thread, person, asker)
-        return chosen
-
-    async def check_chosen(
+    async def check(
         self,
-        chosen: Chosen,
         thread: ThreadKey,
         person: Person,
         asker: Asker,
         *,
         called: bool = True,
-    ) -> None:
-        """Raise NotAllowed if a person may not use the bot where this is chosen.
+        roles: Callable[[], Awaitable[Sequence[str]]] | None = None,
+    ) -> Chosen:
+        """Return what is chosen for a thread. Raises NotAllowed if the person may not use the bot.
 
         It is `repeated` if the person has not `called` the bot, or has read it in the last day.
+        `roles` fetches the person's roles, and is called if access depends on them.
         """
+        chosen = await self._preferences.read(thread)
+        if roles and (self.rules.roles or any(one.roles for one in chosen.values())):
+            asker = replace(asker, roles=tuple(await roles()))
         try:
             self.rules.check(thread, person, asker, chosen)
         except NotAllowed as refused:
             log.info("Person %s: no access in %s: %s", person.id, thread, refused)
             refused.repeated = not called or not await self._claim_notice(thread, person)
             raise
+        return chosen
 
     async def quota(self, thread: ThreadKey, person: Person, asker: Asker) -> Quota:
         """Return what a person may use in a day. Raises NotAllowed."""

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from bot.cache import BoundedCache
 from bot.domain import Follow, ThreadKey
 from bot.errors import StoreUnavailable
 from bot.turns.queue import TurnQueue
-
-# How long a thread is remembered as not the bot's. It is less than the time to read an answer, so
-# the memory has expired before a person replies to one.
-FOREIGN_SECONDS = 1.0
-_MOST_THREADS = 10_000  # remembered by a process
 
 _STOP, _HELP = (re.compile(rf"\s*{it}\s*\.?\s*", re.IGNORECASE) for it in ("stop", "help"))
 
@@ -55,11 +49,6 @@ def ignore_reason(facts: Facts, follow: Follow) -> str:
     return "several people speak here" if follow == "auto" and facts.speakers > 1 else ""
 
 
-def depends_on_follow(facts: Facts) -> bool:
-    """Return whether the setting of its thread decides if a message is for the bot."""
-    return facts.speakers > 0 and ignore_reason(facts, "all") != ignore_reason(facts, "mention")
-
-
 def is_stop(facts: Facts, text: str) -> bool:
     """Return whether a message, without its mention of the bot, is the word "stop" alone.
 
@@ -75,18 +64,11 @@ def is_help(text: str) -> bool:
 
 
 class Speakers:
-    """Counts the people who have spoken in a thread of the bot.
+    """Counts the people who have spoken in a thread of the bot; each call is one request."""
 
-    Each message in a thread of the bot is one request to the store; any other thread causes at most
-    one in `FOREIGN_SECONDS`.
-    """
-
-    def __init__(self, queue: TurnQueue, *, clock: Callable[[], float]) -> None:
+    def __init__(self, queue: TurnQueue) -> None:
         self._queue = queue
-        # Whether a thread is the bot's.
-        self._known: BoundedCache[ThreadKey, bool] = BoundedCache(
-            capacity=_MOST_THREADS, clock=clock
-        )
+        self._ours: BoundedCache[ThreadKey, bool] = BoundedCache()
 
     async def count(
         self, thread: ThreadKey, *people: str, ours: bool = False, called: bool = False
@@ -98,9 +80,8 @@ class Speakers:
         StoreUnavailable if the bot is `called` or the thread is known as the bot's, and returns 0
         for other threads, in which no answer is expected.
         """
-        known = self._known.get(thread)
-        must_know = ours or called or known is True
-        if not must_know and (known is False or self._queue.is_away):
+        must_know = ours or called or self._ours.get(thread)
+        if not must_know and self._queue.is_away:
             return 0
         try:
             speakers = await self._queue.leases.note_speakers(thread, *people, ours=ours)
@@ -111,10 +92,8 @@ class Speakers:
             return 0
         if speakers:
             self.note_ours(thread)
-        elif not called:
-            self._known.put(thread, False, seconds=FOREIGN_SECONDS)
         return speakers
 
     def note_ours(self, thread: ThreadKey) -> None:
         """Note that a thread is the bot's."""
-        self._known.put(thread, True)
+        self._ours.put(thread, True)

@@ -7,7 +7,6 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from typing import Literal, TypeVar
 
 from prometheus_client import Counter
@@ -36,9 +35,9 @@ _ENDING_SECONDS = 0.5  # time between the last write of a reply and the storing 
 class Answers:
     """Changes answers; every method raises StoreUnavailable, and Refused where it says so.
 
-    A `press_id` names an event, which counts once if it is delivered twice. `at` is the channel or
-    thread in which a button was pressed: its answer must be there, because the id of the turn comes
-    from the person's client.
+    A `press_id` names an event, which counts once if it is delivered twice. `at` is a thread of the
+    channel in which a button was pressed: its answer must be there, because the id of the turn
+    comes from the person's client.
     """
 
     def __init__(self, *, queue: TurnQueue, access: AccessControl, longest: int) -> None:
@@ -51,16 +50,9 @@ class Answers:
 
         Raises NotTheAsker if another person has asked. An empty `person_id` may stop any reply.
         """
-        is_there = at is None or _is_at(at, await self._queue.lookup.thread_of_turn(turn_id))
+        is_there = not at or _is_in_channel(at, await self._queue.lookup.thread_of_turn(turn_id))
         if not is_there or not await self._queue.changes.stop(turn_id, person_id=person_id):
             raise HasEnded
-
-    async def stop_thread(self, thread: ThreadKey) -> bool:
-        """Ask for the end of the reply that is running in a thread; False if there is none.
-
-        Turns that wait in the thread keep waiting.
-        """
-        return await self._queue.changes.stop_thread(thread)
 
     async def stop_own(
         self,
@@ -84,7 +76,7 @@ class Answers:
             return False
         may_stop = manages if isinstance(manages, bool) else await manages()
         may_stop = may_stop or self._access.rules.is_admin(person)
-        if not may_stop or not await self.stop_thread(thread):
+        if not may_stop or not await self._queue.changes.stop_thread(thread):
             return False
         # A redelivery is not a question either.
         await self._queue.changes.forget(turn_id)
@@ -108,20 +100,21 @@ class Answers:
         stored one is asked. Raises Refused.
         """
         turn = await self._asked_by(person_id, turn_id, at)
-        text = await _soon(reread(turn)) if reread else ""
-        turn = bounded(replace(turn, text=text)) if text else turn
-        press = partial(
-            self._queue.changes.regenerate,
-            turn_id,
-            person_id=person_id,
-            press_id=press_id,
-            place=place,
-            text=turn.text if text else "",
-            left_out=turn.left_out,
-            quota=await self._access.quota(turn.key, turn.person, asker),
-            estimate=reserved(turn, longest=self._longest),
+        if text := await _soon(reread(turn)) if reread else "":
+            turn = bounded(replace(turn, text=text))
+        quota = await self._access.quota(turn.key, turn.person, asker)
+        await _after_the_end(
+            lambda: self._queue.changes.regenerate(
+                turn_id,
+                person_id=person_id,
+                press_id=press_id,
+                place=place,
+                text=turn.text if text else "",
+                left_out=turn.left_out,
+                quota=quota,
+                estimate=reserved(turn, longest=self._longest),
+            )
         )
-        await _after_the_end(press)
         return turn
 
     async def continue_answer(
@@ -150,11 +143,15 @@ class Answers:
             left_out=0,
             joins=False,
         )
-        press = partial(
-            self._queue.changes.continue_answer, turn_id, following, person_id=person_id
+        await _after_the_end(
+            lambda: self._queue.changes.continue_answer(
+                turn_id,
+                following,
+                person_id=person_id,
+                quota=quota,
+                estimate=reserved(following, longest=self._longest),
+            )
         )
-        estimate = reserved(following, longest=self._longest)
-        await _after_the_end(partial(press, quota=quota, estimate=estimate))
         return following
 
     async def rate(
@@ -171,31 +168,27 @@ class Answers:
         Raises Refused, also if the person may not use the bot in the place of the answer.
         """
         thread = await self._queue.lookup.thread_of_turn(turn_id) if rating else None
-        if at and not _is_at(at, thread):
+        if at and not _is_in_channel(at, thread):
             raise NotRemembered
         if thread:
             await self._access.check(thread, Person(person_id, person_id), asker)
         model, is_first = await _after_the_end(
-            partial(self._queue.changes.rate, turn_id, person_id=person_id, rating=rating)
+            lambda: self._queue.changes.rate(turn_id, person_id=person_id, rating=rating)
         )
         if is_first and rating:
             _FEEDBACK.labels(model or "unknown", rating).inc()
 
     async def _asked_by(self, person_id: str, turn_id: str, at: ThreadKey | None) -> Turn:
         turn = await self._queue.lookup.turn(turn_id)
-        if turn is None or (at and not _is_at(at, turn.key)):
+        if turn is None or (at and not _is_in_channel(at, turn.key)):
             raise NotRemembered
         if turn.person.id != person_id:
             raise NotTheAsker
         return turn
 
 
-def _is_at(place: ThreadKey, thread: ThreadKey | None) -> bool:
-    """Return whether a place is a thread or its channel."""
-    if thread is None or (thread.platform, thread.workspace) != (place.platform, place.workspace):
-        return False
-    # The name of a private conversation has in it the thread where it is held.
-    return place.channel in (thread.channel, thread.thread, *thread.thread.split("-"))
+def _is_in_channel(at: ThreadKey, thread: ThreadKey | None) -> bool:
+    return thread is not None and replace(at, thread="") == replace(thread, thread="")
 
 
 async def _soon(reading: Awaitable[str]) -> str:

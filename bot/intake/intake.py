@@ -4,32 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from prometheus_client import Counter
 
 from bot.access.preferences import PreferenceStore, resolved
 from bot.access.rules import AccessRules
 from bot.cache import BoundedCache
-from bot.domain import Follow, Person, ThreadKey, Turn
+from bot.domain import Follow, Person, Standing, ThreadKey, Turn
 from bot.errors import NothingAsked, Refused
 from bot.intake.access import AccessControl, Chosen
-from bot.intake.addressed import (
-    Facts,
-    Speakers,
-    depends_on_follow,
-    ignore_reason,
-    is_help,
-    is_stop,
-)
+from bot.intake.addressed import Facts, Speakers, ignore_reason, is_help, is_stop
 from bot.intake.answers import Answers
-from bot.intake.lookup import Lookup
 from bot.intake.size import bounded, reserved
 from bot.turns.forgetting import named
 from bot.turns.queue import TurnQueue
 from bot.turns.records import History
+from bot.turns.standings import standing
 
 log = logging.getLogger(__name__)
 
@@ -75,14 +68,7 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """The turn waits to be answered."""
-
-    turn: Turn
-
-
-@dataclass(frozen=True, slots=True)
-class Edited:
-    """The question is asked again as it stands now, or for the first time."""
+    """The turn waits to be answered, or to be answered again as its question stands now."""
 
     turn: Turn
 
@@ -107,7 +93,7 @@ class Ignored:
 
 
 # A `Refused` has the sentence for the person, who may have just read it (`repeated`).
-Outcome = Admitted | Edited | Stopped | Commanded | Ignored | Refused
+Outcome = Admitted | Stopped | Commanded | Ignored | Refused
 
 
 class Intake:
@@ -115,8 +101,8 @@ class Intake:
 
     `preferences` are those of threads, channels and servers; `follow` applies if nothing is chosen.
     An answer has at most `longest` tokens, which are reserved together with the estimated length of
-    its question. Beside it stand `answers`, for presses; `lookup` and `history`, for what is known
-    and remembered; and `access`, for who may use the bot.
+    its question. Beside it stand `answers`, for presses; `changes`, for what is deleted; `lookup`
+    and `history`, for what is known and remembered; and `access`, for who may use the bot.
     """
 
     def __init__(
@@ -128,21 +114,19 @@ class Intake:
         access: AccessRules = _OPEN,
         longest: int = 0,
         preferences: PreferenceStore | None = None,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.preferences = preferences or PreferenceStore(store=queue.leases.store)
         self.follow: Follow = follow
-        self.access = AccessControl(
-            rules=access, preferences=self.preferences, queue=queue, clock=clock
-        )
+        self.access = AccessControl(rules=access, preferences=self.preferences, queue=queue)
         self.answers = Answers(queue=queue, access=self.access, longest=longest)
-        self.lookup = Lookup(queue=queue, history=history)
+        self.changes = queue.changes
+        self.lookup = queue.lookup
         self.history = history
         self._queue = queue
         self._longest = longest
-        self._speakers = Speakers(queue, clock=clock)
+        self._speakers = Speakers(queue)
         # The refusals that a person has just read in a channel.
-        self._refusals: BoundedCache[tuple[str, ...], bool] = BoundedCache(clock=clock)
+        self._refusals: BoundedCache[tuple[str, ...], bool] = BoundedCache()
 
     async def receive(self, received: Received) -> Outcome:
         """Decide what becomes of something that a person said, and do it."""
@@ -179,32 +163,23 @@ class Intake:
         With `first`, only if it is the first turn of its thread.
         """
         await asyncio.sleep(after)
-        return await self._queue.lookup.waits(turn.id, first_in=turn.key if first else None)
+        return await self.lookup.waits(turn.id, first_in=turn.key if first else None)
 
-    async def forget(
-        self,
-        *turn_ids: str,
-        asked_at: float | None = None,
-        platform: str = "",
-        messages: Sequence[str] = (),
-    ) -> None:
-        """Drop turns whose questions, or messages of whose answers, were deleted.
+    async def standings(
+        self, thread: ThreadKey, turn_ids: Sequence[str], *, person_id: str
+    ) -> list[Standing]:
+        """Return the states of turns of a thread, without unknown and forgotten ones.
 
-        `asked_at` is when the last of them was asked, in seconds since the epoch; None if that is
-        not known. `messages` of the platform may be of answers; messages that a worker has deleted
-        are ignored.
+        The ratings are those of this person.
         """
-        await self._queue.changes.forget(
-            *turn_ids, asked_at=asked_at, platform=platform, messages=messages
+        records = await self.lookup.records(*turn_ids) if turn_ids else {}
+        remembered = {one.turn_id: one for one in await self.history.read(thread)}
+        ratings = await self.history.ratings(thread, person_id)
+        found = (
+            standing(one, fields, remembered.get(one), ratings.get(one, ""))
+            for one, fields in records.items()
         )
-
-    async def forget_answers(self, *turn_ids: str) -> None:
-        """Drop the answers of forgotten turns, too, if late writes need no correction."""
-        await self._queue.changes.forget_answers(*turn_ids)
-
-    async def reset(self, thread: ThreadKey, *, event_id: str = "") -> None:
-        """Forget all that was said in a thread; see `TurnChanges.reset`."""
-        await self._queue.changes.reset(thread, event_id)
+        return [one for one in found if one]
 
     async def forget_person(self, platform: str, person: Person) -> None:
         """Begin to remove all data of a person on a platform; see `has_forgotten`.
@@ -218,41 +193,31 @@ class Intake:
         return await self._queue.forgetting.is_done(named("person", platform, person.id))
 
     async def _receive(self, received: Received) -> Outcome:
-        turn, called = received.turn, received.calls_bot
-        key, read = turn.key, self.access.read if called else self.access.read_cached
-        chosen = await read(key)
-        if received.roles and self.access.needs_roles(chosen):
-            asker = replace(turn.asker, roles=tuple(await received.roles()))
-            turn = replace(turn, asker=asker)
-        await self.access.check_chosen(chosen, key, turn.person, turn.asker, called=called)
-        if received.facts and await self._is_new(received):
-            if is_stop(received.facts, turn.text) and await self._stop(received):
+        turn, facts, called = received.turn, received.facts, received.calls_bot
+        check = partial(self.access.check, turn.key, turn.person, turn.asker, roles=received.roles)
+        chosen = await check() if called else None
+        if received.edited_at and facts and await self.lookup.thread_of_turn(turn.id):
+            facts = None  # a question of the bot, whatever it says now
+        if facts:
+            if is_stop(facts, turn.text) and await self._stop(received):
                 return Stopped()
-            facts = await self._with_speakers(received, received.facts)
-            if depends_on_follow(facts):
-                chosen = await self.access.read(key)
-            if reason := ignore_reason(facts, resolved(chosen).follow or self.follow):
-                log.debug("Turn %s in %s is ignored: %s", turn.id, key, reason)
+            count = partial(self._speakers.count, turn.key, ours=received.ours, called=called)
+            if received.people and (called or received.ours or await count()):
+                if not called:
+                    # A person without access does not count as a speaker.
+                    chosen = await check(called=False)
+                facts = replace(facts, speakers=await count(*received.people))
+            if reason := ignore_reason(facts, resolved(chosen or {}).follow or self.follow):
+                log.debug("Turn %s in %s is ignored: %s", turn.id, turn.key, reason)
                 return Ignored(reason)
-            if received.command is not None or is_help(turn.text):
-                return Commanded("help" if received.command is None else received.command)
-        elif not called:
-            chosen = await self.access.read(key)
-        if not called:
-            if not turn.text.strip():
-                return Ignored("it says nothing")
-            # What was read before may have been a moment old.
-            await self.access.check_chosen(chosen, key, turn.person, turn.asker, called=False)
+        if chosen is None:
+            chosen = await check(called=False)
+        if facts and (received.command is not None or is_help(turn.text)):
+            return Commanded("help" if received.command is None else received.command)
+        if not called and not turn.text.strip():
+            return Ignored("it says nothing")
         turn = await received.complete(turn) if received.complete else turn
-        if received.edited_at:
-            await self._edit(turn, chosen, edited_at=received.edited_at)
-            return Edited(turn)
-        return await self._admit(turn, chosen)
-
-    async def _is_new(self, received: Received) -> bool:
-        return not received.edited_at or (
-            await self._queue.lookup.thread_of_turn(received.turn.id) is None
-        )
+        return await self._admit(turn, chosen, edited_at=received.edited_at)
 
     async def _stop(self, received: Received) -> bool:
         turn = received.turn
@@ -260,32 +225,21 @@ class Intake:
             turn.id, turn.key, turn.person, channel=received.stops_in, manages=received.manages
         )
 
-    async def _with_speakers(self, received: Received, facts: Facts) -> Facts:
-        """Note who has spoken in a thread: they count even if the message is not for the bot."""
-        if not received.people:
-            return facts
-        speakers = await self._speakers.count(
-            received.turn.key, *received.people, ours=received.ours, called=facts.calls_bot
-        )
-        return replace(facts, speakers=speakers)
-
-    async def _admit(self, turn: Turn, chosen: Chosen) -> Admitted | Ignored:
+    async def _admit(self, turn: Turn, chosen: Chosen, *, edited_at: float) -> Admitted | Ignored:
         if not turn.text.strip():
+            if edited_at:
+                return Admitted(turn)  # an emptied question keeps its answer
             raise NothingAsked
         quota = self.access.rules.quota_of(turn.person, turn.asker, chosen)
         stored = bounded(turn)
-        if not await self._queue.admit(stored, quota=quota, estimate=self._estimate(stored)):
+        estimate = self._estimate(stored)
+        if edited_at:
+            await self._queue.edit(stored, edited_at=edited_at, quota=quota, estimate=estimate)
+        elif await self._queue.admit(stored, quota=quota, estimate=estimate):
+            self._speakers.note_ours(turn.key)
+        else:
             return Ignored("another question has its id")
-        self._speakers.note_ours(turn.key)
         return Admitted(turn)
-
-    async def _edit(self, turn: Turn, chosen: Chosen, *, edited_at: float) -> None:
-        """Answer a turn again; an emptied question keeps its answer. See `TurnQueue.edit`."""
-        if turn.text.strip():
-            quota = self.access.rules.quota_of(turn.person, turn.asker, chosen)
-            stored = bounded(turn)
-            tokens = self._estimate(stored)
-            await self._queue.edit(stored, edited_at=edited_at, quota=quota, estimate=tokens)
 
     def _estimate(self, turn: Turn) -> int:
         return reserved(turn, longest=self._longest)

@@ -8,16 +8,8 @@ from dataclasses import replace
 from typing import Literal
 
 from bot.access.quotas import Quota
-from bot.domain import (
-    Person,
-    Place,
-    Rating,
-    ThreadKey,
-    Turn,
-)
-from bot.turns.records import (
-    write_turn,
-)
+from bot.domain import Person, Place, Rating, ThreadKey, Turn
+from bot.turns.records import write_turn
 from bot.turns.script import Limits, QueueScript, person_key, write_quota
 
 _ANYTHING = Quota()
@@ -28,7 +20,7 @@ class TurnChanges:
 
     def __init__(self, script: QueueScript, limits: Limits) -> None:
         self._script = script
-        self._limits = limits
+        self._limits = limits.waiting_per_person, limits.waiting
 
     async def regenerate(
         self,
@@ -45,14 +37,13 @@ class TurnChanges:
         """Queue an ended turn again, with the messages that it has. Raises Refused.
 
         Only the asker may do so, only for the last turn of a thread, and only while no turn waits
-        or runs there. A repeated `press_id` changes nothing. `place` updates the turn's place, and
-        `text` replaces its question. The turn reserves as an admission does.
+        or runs there. A repeated `press_id` changes nothing. `text` replaces the question. The
+        turn reserves as an admission does.
         """
         added = json.dumps(place, ensure_ascii=False) if place else ""
-        limits = self._limits.waiting_per_person, self._limits.waiting
-        written = write_quota(quota, estimate)
+        reserved = *self._limits, write_quota(quota, estimate)
         await self._script.run(
-            "regenerate", turn_id, person_id, press_id, added, *limits, written, text, left_out
+            "regenerate", turn_id, person_id, press_id, added, *reserved, text, left_out
         )
 
     async def continue_answer(
@@ -68,9 +59,8 @@ class TurnChanges:
 
         The conditions are those of `regenerate`. A repeated call changes nothing.
         """
-        limits = self._limits.waiting_per_person, self._limits.waiting
-        body, written = write_turn(following), write_quota(quota, estimate)
-        await self._script.run("continue", turn_id, person_id, following.id, body, *limits, written)
+        body, reserved = write_turn(following), (*self._limits, write_quota(quota, estimate))
+        await self._script.run("continue", turn_id, person_id, following.id, body, *reserved)
 
     async def rate(
         self, turn_id: str, *, person_id: str, rating: Rating | Literal[""]
@@ -99,11 +89,7 @@ class TurnChanges:
     async def stop_own(
         self, turn_id: str, thread: ThreadKey, person: Person, *, channel: str = ""
     ) -> bool:
-        """Ask for the end of a person's answers in a thread; False if none runs there.
-
-        With a `channel`, those in all its threads end, too. `turn_id` is that of the message with
-        the request: a redelivery returns the same, and it is not admitted.
-        """
+        """Ask for the end of a person's answers; see `Answers.stop_own`."""
         within = str(replace(thread, channel=channel, thread="")) if channel else ""
         key = person_key(thread.platform, person)
         return bool(await self._script.run("stop_own", turn_id, str(thread), key, within))

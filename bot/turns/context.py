@@ -53,11 +53,13 @@ class ContextReader:
         """
         if own := next((one for one in remembered if one.turn_id == turn.id), None):
             return TurnContext(own.quote, own.context) if own.quote or own.context else None
-        quote = turn.quote if turn.quote and not _is_known(turn.quote, remembered) else None
+        quote, withheld = turn.quote, _shown_by(remembered)
+        # An earlier prompt showed, or looked for, a message of which only the id is known.
+        if quote and not quote.text and quote.id in withheld:
+            quote = None
         since = remembered[-1].turn_id if remembered else ""
         wants_quote, wants_more, is_incomplete = quote is not None and not quote.text, False, False
         found: Sequence[ContextMessage] = ()
-        withheld: set[str] = set()
         try:
             wants_more = self._most > 0 and await self._reads_thread(turn, since)
             if not wants_quote and not wants_more:
@@ -68,8 +70,8 @@ class ContextReader:
                     read = await platform.read_context(turn, since=since, most=most)
                 except PartlyRead as partly:
                     read, is_incomplete = partly.found, True
-            await self._leases.note_speakers(turn.key, *_speakers(read))
-            withheld = _shown_by(remembered)
+            speakers = {one.person.id for one in read if one.person and one.in_thread}
+            await self._leases.note_speakers(turn.key, *speakers)
             withheld |= await self._leases.withheld([one.id for one in read]) if read else set()
             found = read
         except (SurfaceError, StoreUnavailable, TimeoutError) as error:
@@ -101,17 +103,8 @@ class ContextReader:
         return not await self._history.is_seen(turn.key)
 
 
-def _is_known(quote: ContextMessage, remembered: Sequence[Exchange]) -> bool:
-    """Whether an earlier prompt showed, or looked for, a message of which only the id is known."""
-    return not quote.text and quote.id in _shown_by(remembered)
-
-
 def _shown_by(remembered: Sequence[Exchange]) -> set[str]:
     """Return the ids of the messages that earlier prompts of a thread showed."""
     ids = {one.turn_id for one in remembered}
     ids |= {each.id for one in remembered for each in one.context}
     return ids | {one.quote.id for one in remembered if one.quote}
-
-
-def _speakers(found: Sequence[ContextMessage]) -> set[str]:
-    return {one.person.id for one in found if one.person and one.in_thread}

@@ -4,34 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import (
-    AbstractAsyncContextManager,
-    aclosing,
-    asynccontextmanager,
-    nullcontext,
-    suppress,
-)
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from functools import partial
 
 from prometheus_client import Counter
 
 from bot.concurrency import empty_stream, prefetch
-from bot.domain import (
-    ContextUnread,
-    Delta,
-    Exchange,
-    Page,
-    Shown,
-    Turn,
-)
-from bot.errors import GivenUp, MessageGone, StoreUnavailable, WriteRefused
+from bot.domain import ContextUnread, Delta, Exchange, Shown, Turn
+from bot.errors import StoreUnavailable
 from bot.ports import Model, Platform, Surface
 from bot.reply.draft import Draft, given_up
 from bot.reply.edit_budget import EditBudgets
 from bot.reply.freshness import Freshness
-from bot.reply.writer import Callbacks, Reply, ReplyTiming, apologize, restore, take_buttons_away
+from bot.reply.writer import Callbacks, Reply, ReplyTiming
 from bot.text.prompt import SystemPrompt, compose
 from bot.turns.attempt import Attempt
 from bot.turns.context import ContextReader
@@ -40,15 +27,10 @@ from bot.turns.records import History
 log = logging.getLogger(__name__)
 
 _ENDED = Counter("parley_turns_total", "Turns that ended in this process", ["platform", "outcome"])
-_Opening = AbstractAsyncContextManager[Surface]
 
 
 class Conversation:
-    """Answers turns that a worker has taken.
-
-    Methods that open a surface raise SurfaceError, StoreUnavailable, LeaseLost and QuestionEdited;
-    the turn has then not ended.
-    """
+    """Answers turns that a worker has taken."""
 
     def __init__(
         self,
@@ -62,27 +44,26 @@ class Conversation:
     ) -> None:
         self._history = history
         self._model = model
-        self._budgets = budgets
+        self.budgets = budgets
         self._system_prompt = system_prompt
-        self._patience = patience
+        self.patience = patience
         self._context = context
 
-    async def answer(self, attempt: Attempt, opening: _Opening, platform: Platform) -> None:
-        """Show the model's answer, or the whole saved text, and end the turn."""
-        is_whole = bool(attempt.shown.outcome)
-        answer = nullcontext(empty_stream()) if is_whole else self._deltas(attempt, platform)
+    async def answer(self, attempt: Attempt, platform: Platform) -> None:
+        """Show the model's answer, or the whole saved text, and end the turn.
+
+        Raises SurfaceError, StoreUnavailable, LeaseLost and QuestionEdited; the turn has then not
+        ended.
+        """
+        taken, stream = attempt.lease.taken, empty_stream()
+        if not attempt.shown.outcome:
+            remembered = await self._history.read(attempt.turn.key)
+            stream = self._deltas(attempt, platform, remembered)
+        opening = platform.surface(taken.placed, taken.purpose)
         # The model computes while the platform opens the surface.
-        async with answer as deltas, opening as surface:
+        async with prefetch(stream) as deltas, opening as surface:
             reply = self._reply(attempt, surface, attempt.shown)
             await self._finish(attempt, await reply.stream(deltas), reply.freshness)
-
-    async def end_with_apology(self, attempt: Attempt, opening: _Opening) -> None:
-        """Show an apology instead of further attempts and end the turn as dead."""
-        # A whole text that no attempt could show is dropped.
-        earlier = replace(attempt.shown, outcome="")
-        async with opening as surface:
-            reply = self._reply(attempt, surface, earlier)
-            await self._finish(attempt, await reply.stream(_no_answer()), reply.freshness)
 
     async def end_refused(self, attempt: Attempt) -> None:
         """End a turn as failed, with the text that is shown, if the platform refuses more.
@@ -104,41 +85,7 @@ class Conversation:
         shown = shown if shown.outcome else given_up(shown, previous)
         await self._finish_unseen(attempt, replace(shown, outcome="dead"))
 
-    async def apologize(self, surface: Surface) -> str:
-        """Post an apology alone and return its message id. Raises SurfaceError."""
-        return await apologize(surface=surface, budgets=self._budgets, patience=self._patience)
-
-    async def restore(self, result: Shown, surface: Surface, *, late_writes: Sequence[str]) -> None:
-        """Write an ended reply again and delete late messages that are not part of it.
-
-        A reply whose text was forgotten stays as it is. Raises SurfaceError.
-        """
-        for message_id in late_writes:
-            if message_id not in result.message_ids:
-                with suppress(MessageGone, WriteRefused):
-                    await surface.edit(message_id, Page(0, "", final=True))
-        if not result.text:
-            return
-        await restore(result, surface=surface, budgets=self._budgets, patience=self._patience)
-
-    async def take_buttons_away(self, result: Shown, surface: Surface) -> bool:
-        """Write a superseded reply without buttons; False if there is no spare slot for it.
-
-        Raises SurfaceError.
-        """
-        return await take_buttons_away(result, surface=surface, budgets=self._budgets)
-
-    @asynccontextmanager
     async def _deltas(
-        self, attempt: Attempt, platform: Platform
-    ) -> AsyncIterator[AsyncGenerator[Delta]]:
-        """Ask the model at once, before the first delta is read."""
-        remembered = await self._history.read(attempt.turn.key)
-        asking = partial(self._ask, attempt, platform, remembered)
-        async with prefetch(asking, note=attempt.meter.note) as deltas:
-            yield deltas
-
-    async def _ask(
         self, attempt: Attempt, platform: Platform, remembered: Sequence[Exchange]
     ) -> AsyncGenerator[Delta]:
         """Read messages of others if needed, and ask the model. Raises ModelError and LeaseLost."""
@@ -155,8 +102,12 @@ class Conversation:
             context=attempt.context.messages or (),
             zone=self._system_prompt.zone(turn),
         )
-        deltas = self._model.chosen(turn.preferences).stream(prompt)
-        return _noting_unread(deltas) if attempt.context.is_incomplete else deltas
+        if attempt.context.is_incomplete:
+            yield ContextUnread()
+        async with aclosing(self._model.chosen(turn.preferences).stream(prompt)) as deltas:
+            async for delta in deltas:
+                attempt.meter.note(delta)
+                yield delta
 
     async def _claims_truncation_notice(self, turn: Turn) -> bool:
         with suppress(StoreUnavailable):
@@ -167,7 +118,7 @@ class Conversation:
         return Reply(
             turn_id=attempt.turn.id,
             surface=surface,
-            budgets=self._budgets,
+            budgets=self.budgets,
             draft=Draft(
                 limit=surface.limit,
                 measure=surface.measure,
@@ -182,7 +133,7 @@ class Conversation:
                 claims_truncation_notice=partial(self._claims_truncation_notice, attempt.turn),
             ),
             stop=attempt.lease.stop,
-            timing=ReplyTiming(patience=self._patience),
+            timing=ReplyTiming(patience=self.patience),
         )
 
     async def _finish_unseen(self, attempt: Attempt, shown: Shown) -> None:
@@ -208,18 +159,6 @@ class Conversation:
         )
         await attempt.finish(shown, exchange if shown.said.strip() else None)
         _report_end(attempt, shown, model=model, freshness=freshness)
-
-
-async def _noting_unread(deltas: AsyncGenerator[Delta]) -> AsyncGenerator[Delta]:
-    async with aclosing(deltas):
-        yield ContextUnread()
-        async for delta in deltas:
-            yield delta
-
-
-async def _no_answer() -> AsyncGenerator[Delta]:
-    raise GivenUp("every attempt at this turn failed")
-    yield ""
 
 
 def _report_end(attempt: Attempt, shown: Shown, *, model: str, freshness: Freshness | None) -> None:

@@ -4,20 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bot.domain import (
-    Shown,
-    ThreadKey,
-    Turn,
-)
+from bot.domain import Shown, ThreadKey, Turn
 from bot.text.sanitize import whole_characters
-from bot.turns.records import (
-    Unreadable,
-    read_end,
-    read_shown,
-    read_turn,
-)
+from bot.turns.records import Unreadable, read_end, read_shown, read_turn
 from bot.turns.script import QueueScript, known_thread, record_of
-from bot.turns.standings import TurnRecord, read_record
+
+_HANDLED_SECONDS = 3600  # longer than a platform delivers an event again
 
 
 class TurnLookup:
@@ -70,11 +62,11 @@ class TurnLookup:
         mailbox = self._store.key("mailbox", str(first_in))
         return bool(await self._store.command("LINDEX", mailbox, 0) == turn_id)
 
-    async def standings(self, *turn_ids: str) -> list[TurnRecord]:
-        """Return the records of turns; unknown and forgotten turns are skipped."""
+    async def records(self, *turn_ids: str) -> dict[str, dict[str, str]]:
+        """Return the fields of turns, by their ids; none of an unknown turn."""
         rows = await self._script.run("standings", *turn_ids)
         pairs = zip(turn_ids, rows if isinstance(rows, list) else (), strict=False)
-        return [one for turn_id, row in pairs if (one := read_record(turn_id, record_of(row)))]
+        return {turn_id: record_of(row) for turn_id, row in pairs}
 
     async def turn(self, turn_id: str) -> Turn | None:
         """Return a turn, without its question if it has ended; None if it is unreadable."""
@@ -84,6 +76,16 @@ class TurnLookup:
             return read_turn(turn_id, turn_id.partition(":")[0], record)
         except Unreadable:
             return None
+
+    async def note_handled(self, event_id: str) -> None:
+        """Note for an hour that a command, press or form is handled; it may be delivered again."""
+        key = self._store.key("handled", whole_characters(event_id))
+        await self._store.command("SET", key, "1", "EX", _HANDLED_SECONDS)
+
+    async def is_handled(self, event_id: str) -> bool:
+        """Return whether a command, press or form was noted as handled."""
+        key = self._store.key("handled", whole_characters(event_id))
+        return bool(await self._store.command("EXISTS", key))
 
     async def is_idle(self, thread: ThreadKey) -> bool:
         """Return whether every turn of a thread has its outcome."""

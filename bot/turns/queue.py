@@ -24,7 +24,6 @@ from bot.errors import (
     StoreUnavailable,
 )
 from bot.store import Store, store_errors
-from bot.text.sanitize import whole_characters
 from bot.turns.changes import TurnChanges
 from bot.turns.forgetting import Forgetting
 from bot.turns.lookup import TurnLookup
@@ -45,7 +44,6 @@ from bot.turns.script import Limits, QueueScript, person_key, record_of, write_q
 log = logging.getLogger(__name__)
 
 GROUP = "workers"
-_HANDLED_SECONDS = 3600  # longer than a platform delivers an event again
 _DAY_SECONDS = 24 * 3600
 # Number of lease periods after which no late write of an earlier attempt can arrive.
 LATE_WRITE_LEASES = 3
@@ -245,16 +243,6 @@ class TurnQueue:
     def note_away(self, error: StoreUnavailable) -> None:
         """Note that the store is away."""
         self._store.note_away(error)
-
-    async def note_handled(self, event_id: str) -> None:
-        """Note for an hour that an event is handled, which may be delivered again."""
-        key = self._store.key("handled", whole_characters(event_id))
-        await self._store.command("SET", key, "1", "EX", _HANDLED_SECONDS)
-
-    async def is_handled(self, event_id: str) -> bool:
-        """Return whether an event was noted as handled."""
-        key = self._store.key("handled", whole_characters(event_id))
-        return bool(await self._store.command("EXISTS", key))
 
     async def depth(self) -> int:
         """Return the number of admitted turns without an outcome."""

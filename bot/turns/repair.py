@@ -12,14 +12,23 @@ from typing import TypeVar
 
 from bot.concurrency import BackgroundTasks, Backoff
 from bot.domain import Page, Purpose, Turn
-from bot.errors import StoreUnavailable, SurfaceError, WriteDelayed, WriteFailed
+from bot.errors import (
+    MessageGone,
+    StoreUnavailable,
+    SurfaceError,
+    WriteDelayed,
+    WriteFailed,
+    WriteRefused,
+)
 from bot.ports import Platform, Surface
-from bot.turns.conversation import Conversation
+from bot.reply.edit_budget import EditBudgets
+from bot.reply.writer import apologize, restore, take_buttons_away
 from bot.turns.queue import Repair, TurnQueue
 
 log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
+_DELETION = Page(0, "", final=True)
 _RETRY = Backoff(first=1.0, longest=60.0)
 _FINISH_RETRY = Backoff(first=0.2, longest=2.0)
 _REPAIR_RETRY = Backoff(first=0.5, longest=60.0)
@@ -31,7 +40,7 @@ class WorkPolicy:
 
     longest_read: float = 1.0  # of the queue; delays the stop of the process
     store_pause: float = 0.5  # before the store is tried again
-    max_attempts: int = 10  # at an answer; and as many at an apology
+    max_attempts: int = 10  # at an answer; then a repair posts an apology
     # Attempts when the last one ended with an error of our own: it will fail again.
     attempts_at_errors: int = 3
     retry: Backoff = _RETRY  # of a failed attempt
@@ -43,7 +52,6 @@ class WorkPolicy:
     # a spare slot some seconds after the last write of another reply.
     button_attempts: int = 30
     button_pause: float = 2.0
-    buttons_at_once: int = 100  # waiting replies; further ones keep their buttons
     repair_retry: Backoff = _REPAIR_RETRY  # of a write that repairs a reply
     repair_leases: float = 12  # after which another worker repairs the turn
     # A worker has saved the messages that it posted by then, even after an outage of the store.
@@ -58,13 +66,15 @@ class Reconciler:
         *,
         queue: TurnQueue,
         platforms: Mapping[str, Platform],
-        conversation: Conversation,
+        budgets: EditBudgets,
+        patience: float,
         lease_seconds: float,
         policy: WorkPolicy,
     ) -> None:
         self._queue = queue
         self._platforms = platforms
-        self._conversation = conversation
+        self._budgets = budgets
+        self._patience = patience
         self._lease_seconds = lease_seconds
         self._claim_seconds = policy.repair_leases * lease_seconds
         self._policy = policy
@@ -89,8 +99,7 @@ class Reconciler:
         Only spare slots are used. If it fails, or the process ends, the buttons stay, and a press
         of them is refused.
         """
-        if len(self._button_removals) < self._policy.buttons_at_once:
-            self._button_removals.start(self._take_buttons_away(turn_id))
+        self._button_removals.start(self._take_buttons_away(turn_id))
 
     async def _take_buttons_away(self, turn_id: str) -> None:
         try:
@@ -112,7 +121,7 @@ class Reconciler:
             if result is None or not (result.message_ids and result.text and result.end == "older"):
                 return
             with suppress(WriteDelayed, WriteFailed):
-                if await self._conversation.take_buttons_away(result, surface):
+                if await take_buttons_away(result, surface=surface, budgets=self._budgets):
                     return
             await asyncio.sleep(self._policy.button_pause)
 
@@ -154,12 +163,22 @@ class Reconciler:
         await self._retried(turn, orphans)
 
     async def _restore(self, turn: Turn, late_writes: Sequence[str]) -> None:
-        """Write the final text again, and delete late messages that are not part of it."""
+        """Write the final text again, and delete late messages that are not part of it.
+
+        A reply whose text was forgotten stays as it is.
+        """
         result = await self._queue.lookup.result(turn.id)
         if result is None:
             return
         async with self._platform_of(turn).surface(turn, Purpose.RESTORE) as surface:
-            await self._conversation.restore(result, surface, late_writes=late_writes)
+            for message_id in late_writes:
+                if message_id not in result.message_ids:
+                    with suppress(MessageGone, WriteRefused):
+                        await surface.edit(message_id, _DELETION)
+            if result.text:
+                await restore(
+                    result, surface=surface, budgets=self._budgets, patience=self._patience
+                )
 
     async def _apologize(self, turn: Turn) -> str:
         """Post a missing apology and return its message id.
@@ -169,7 +188,7 @@ class Reconciler:
         if not await self._queue.repairs.lacks_apology(turn.id):
             return ""
         async with self._platform_of(turn).surface(turn, Purpose.APOLOGIZE) as surface:
-            return await self._conversation.apologize(surface)
+            return await apologize(surface=surface, budgets=self._budgets, patience=self._patience)
 
     async def _delete_orphans(self, turn: Turn, known: Sequence[str]) -> None:
         result, platform = await self._queue.lookup.result(turn.id), self._platform_of(turn)
@@ -187,8 +206,7 @@ class Reconciler:
         log.warning("Turn %s: deleting orphaned messages in %s: %s", turn.id, turn.key, orphans)
         async with platform.surface(turn, Purpose.RESTORE) as surface:
             for message_id in orphans:
-                deletion = Page(0, "", final=True)
-                await self._retried(turn, partial(surface.edit, message_id, deletion))
+                await self._retried(turn, partial(surface.edit, message_id, _DELETION))
 
     async def _unsaved(self, turn: Turn, found: Sequence[str]) -> list[str]:
         """Wait until the thread is idle and return the messages that no turn has saved.
@@ -199,11 +217,8 @@ class Reconciler:
         platform = turn.key.platform
         while found:
             await asyncio.sleep(self._policy.save_leases * self._lease_seconds)
-            with suppress(StoreUnavailable):
-                if await self._queue.lookup.is_idle(turn.key):
-                    return [
-                        it for it in found if not await self._queue.lookup.thread_of(platform, it)
-                    ]
+            if await self._queue.lookup.is_idle(turn.key):
+                return [it for it in found if not await self._queue.lookup.thread_of(platform, it)]
         return []
 
     async def _retried(self, turn: Turn, step: Callable[[], Awaitable[_T]]) -> _T | None:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing, suppress
+from contextlib import aclosing, suppress
 
 from bot.concurrency import cancelled, running, turn_in_work
 from bot.errors import (
@@ -17,7 +17,7 @@ from bot.errors import (
     SurfaceError,
     WriteRefused,
 )
-from bot.ports import Platform, Surface
+from bot.ports import Platform
 from bot.turns.attempt import Attempt
 from bot.turns.conversation import Conversation
 from bot.turns.forgetting import Forgetter
@@ -60,7 +60,8 @@ class Worker:
         self._reconciler = Reconciler(
             queue=queue,
             platforms=platforms,
-            conversation=conversation,
+            budgets=conversation.budgets,
+            patience=conversation.patience,
             lease_seconds=lease_seconds,
             policy=policy,
         )
@@ -226,8 +227,13 @@ class Worker:
 
     async def _answer(self, attempt: Attempt) -> None:
         turn = attempt.turn
+        # A whole answer gets twice as many attempts.
+        most = self._policy.max_attempts * (2 if attempt.shown.outcome else 1)
         try:
-            await self._attempt(attempt)
+            if attempt.lease.taken.attempts > most:
+                await self._conversation.end_unshown(attempt)
+            else:
+                await self._conversation.answer(attempt, self._platforms[turn.key.platform])
         except (LeaseLost, QuestionEdited, StoreUnavailable):
             raise
         except (PlaceGone, WriteRefused) as error:
@@ -243,35 +249,7 @@ class Worker:
                 await self._retry_later(attempt.lease)
             else:
                 log.exception("Turn %s: the reply in %s is given up", turn.id, turn.key)
-                await self._give_up(attempt)
-
-    async def _attempt(self, attempt: Attempt) -> None:
-        attempts, most = attempt.lease.taken.attempts, self._policy.max_attempts
-        # A whole answer gets twice as many attempts before an apology is written below it.
-        last_at_answer = 2 * most if attempt.shown.outcome else most
-        last_at_apology = last_at_answer + most
-        if attempts > last_at_apology:
-            # The apology failed, too: a repair posts it later.
-            await self._conversation.end_unshown(attempt)
-        elif attempts > last_at_answer:
-            await self._conversation.end_with_apology(attempt, self._opening(attempt))
-        else:
-            platform = self._platforms[attempt.turn.key.platform]
-            await self._conversation.answer(attempt, self._opening(attempt), platform)
-
-    async def _give_up(self, attempt: Attempt) -> None:
-        """End a turn with an apology now, or with one that a repair posts later."""
-        try:
-            await self._conversation.end_with_apology(attempt, self._opening(attempt))
-        except (LeaseLost, QuestionEdited, StoreUnavailable):
-            raise
-        except Exception as error:
-            log.warning("Turn %s: its apology follows later: %r", attempt.turn.id, error)
-            await self._conversation.end_unshown(attempt)
-
-    def _opening(self, attempt: Attempt) -> AbstractAsyncContextManager[Surface]:
-        taken = attempt.lease.taken
-        return self._platforms[taken.turn.key.platform].surface(taken.placed, taken.purpose)
+                await self._conversation.end_unshown(attempt)
 
     async def _retry_later(self, lease: Lease, *, at_least: float = 0.0) -> None:
         delay = max(self._policy.retry.delay(lease.taken.attempts), at_least)

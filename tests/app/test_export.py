@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.access.preferences import PreferenceStore, Rights, place_of
+from bot.access.preferences import PreferenceStore, place_of
 from bot.app.export import NotImported, from_json, read_text, to_json
 from bot.domain import Json, Preferences, ThreadKey
 from bot.store import Store
@@ -40,7 +40,6 @@ async def test_an_import_replaces_the_places_that_it_names_and_no_others(store: 
             "thread",
             {"temperature": 1},
             by="ann",
-            rights=Rights(admin=True),
         )
 
     await preferences.replace_all(from_json(to_json(EVERYTHING)))

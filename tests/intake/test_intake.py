@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
-from bot.domain import Exchange, Person, Place, ThreadKey, Turn
-from bot.errors import HasEnded, NothingAsked, NotRemembered
+from bot.domain import Person, Place, ThreadKey, Turn
+from bot.errors import HasEnded, NotRemembered
 from bot.intake.intake import Intake
 from bot.intake.size import MAX_QUESTION
 from bot.store import Store
 from bot.text.graphemes import CUT
 from bot.turns.queue import TurnQueue
-from bot.turns.records import History, write_exchange
+from bot.turns.records import History
 from bot.turns.script import Limits
 from tests.support.at_work import make_turn
 
@@ -75,31 +73,12 @@ async def test_a_turn_with_halves_of_characters_is_kept_whole(store: Store) -> N
     )
 
 
-async def test_an_id_with_half_a_character_can_be_stored(store: Store) -> None:
-    turn = Turn(HALF, KEY, Person("u1", "Ann"), "question", {}, 1000.0)
-
-    assert await make_intake(store, make_queue(store)).ask(turn)
-
-
-async def test_a_late_name_with_half_a_character_is_kept_whole(store: Store) -> None:
-    history = History(store=store, keep_seconds=60)
-    nameless = Exchange("console:1", Person("u1", "u1"), 1000.5, "question", "answer")
-    await store.command("RPUSH", store.key("history", str(KEY)), write_exchange(nameless))
-
-    await make_intake(store, make_queue(store)).history.save_name(KEY, Person("u1", HALF))
-
-    assert [each.person.name for each in await history.read(KEY)] == [WHOLE]
-
-
 async def test_what_names_a_turn_with_half_a_character_finds_none(store: Store) -> None:
     intake = make_intake(store, make_queue(store))
     place = ThreadKey("slack", "T1", HALF, HALF)
 
-    await intake.forget(HALF)
-    found = [
-        await intake.answers.stop_thread(place),
-        await intake.lookup.thread_of_turn(HALF),
-    ]
+    await intake.changes.forget(HALF)
+    found = [await intake.changes.stop_thread(place), await intake.lookup.thread_of_turn(HALF)]
 
     assert not any(found)
     with pytest.raises(HasEnded):
@@ -108,35 +87,13 @@ async def test_what_names_a_turn_with_half_a_character_finds_none(store: Store) 
         await intake.answers.regenerate(HALF, person_id=HALF, press_id=HALF)
 
 
-async def test_who_asks_nothing_again_and_again_is_told_once(store: Store) -> None:
-    queue = TurnQueue(
-        store=store, worker="w1", limits=Limits(1, 1, 1, 1), lease_seconds=1, keep_seconds=60
-    )
-    intake = Intake(queue=queue, history=History(store=store, keep_seconds=60))
-    key = ThreadKey("console", "local", "ann", "t1")
-    empty = Turn("console:1", key, Person("u1", "Ann"), " \n", {}, 1000.0)
-
-    told = [await asked_nothing(intake, replace(empty, id=f"console:{n}")) for n in range(3)]
-    elsewhere = await asked_nothing(intake, replace(empty, key=replace(key, channel="ben")))
-
-    assert told == [False, True, True]
-    assert not elsewhere
-    assert await queue.depth() == 0
-
-
-async def asked_nothing(intake: Intake, turn: Turn) -> bool:
-    with pytest.raises(NothingAsked) as caught:
-        await intake.ask(turn)
-    return caught.value.repeated
-
-
 @pytest.mark.parametrize("thread", ["20", "private-20-u1"])
 async def test_an_answer_is_stopped_where_it_is_shown(store: Store, thread: str) -> None:
     queue = make_queue(store)
     intake = make_intake(store, queue)
     turn = make_turn(1, key=ThreadKey("console", "1", "10", thread))
     await queue.admit(turn)
-    elsewhere, there = (ThreadKey("console", "1", channel, "") for channel in ("30", "20"))
+    elsewhere, there = (ThreadKey("console", "1", channel, "") for channel in ("30", "10"))
 
     with pytest.raises(HasEnded):
         await intake.answers.stop(turn.id, at=elsewhere)

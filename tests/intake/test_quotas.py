@@ -10,7 +10,19 @@ import pytest
 
 from bot.access.quotas import Quota
 from bot.access.rules import AccessRules
-from bot.domain import Asker, Delta, Person, Reading, Shown, Start, ThreadKey, Turn, Used
+from bot.domain import (
+    Asker,
+    Delta,
+    Exchange,
+    Outcome,
+    Person,
+    Reading,
+    Shown,
+    Start,
+    ThreadKey,
+    Turn,
+    Used,
+)
 from bot.errors import ModelDenied, NotAllowed, QuestionEdited, QuotaUsed, Refused
 from bot.intake.intake import Intake
 from bot.store import Store
@@ -18,9 +30,9 @@ from bot.tokens.counters import estimate
 from bot.turns.queue import Taken, TurnQueue
 from bot.turns.records import History
 from bot.turns.script import Limits
-from tests.support.at_work import all_ended, expire_all, make_worker, working
+from tests.support.at_work import answer, expire_all
 from tests.support.fakes import FakeModel, FakePlatform
-from tests.turns.test_queue import ANN, KEY, exchanges, finish, make_turn, take
+from tests.turns.test_queue import ANN, KEY, exchanges, make_turn, take
 
 BEN = Person("u2", "Ben")
 MANY = Limits(1000, 1000, 1000, 1000)
@@ -47,21 +59,16 @@ async def end(
     taken: Taken,
     tokens: int | None,
     *,
-    outcome: str = "done",
+    outcome: Outcome = "done",
     answer: str = "answer",
 ) -> None:
-    leases = queue.leases
-    finished = leases.finish
-    leases.finish = lambda *it: finished(*it, used=tokens)  # type: ignore[method-assign]
-    try:
-        await finish(queue, taken, outcome=outcome, answer=answer)  # type: ignore[arg-type]
-    finally:
-        leases.finish = finished  # type: ignore[method-assign]
+    turn = taken.turn
+    exchange = Exchange(turn.id, turn.person, turn.asked_at, turn.text, answer) if answer else None
+    shown = Shown(("m1",), answer, answer, outcome=outcome)
+    await queue.leases.finish(taken, shown, exchange, used=tokens)
 
 
-async def test_a_question_reserves_an_estimate_and_is_settled_by_what_it_took(
-    store: Store,
-) -> None:
+async def test_a_question_reserves_an_estimate_and_is_settled_by_what_it_took(store: Store) -> None:
     queue = make_queue(store)
 
     await queue.admit(make_turn(1), estimate=500)
@@ -116,7 +123,7 @@ async def test_a_worker_that_dies_leaves_the_reservation_to_the_next(store: Stor
     ],
 )
 async def test_a_question_that_only_failed_costs_its_person_nothing(
-    store: Store, outcome: str, tokens: int | None, expected: tuple[int, int, int]
+    store: Store, outcome: Outcome, tokens: int | None, expected: tuple[int, int, int]
 ) -> None:
     queue = make_queue(store)
     await queue.admit(make_turn(1), estimate=500)
@@ -129,9 +136,7 @@ async def test_a_question_that_only_failed_costs_its_person_nothing(
     assert [0 < await store.command("PTTL", key) <= 2 * DAY_MS for key in keys] == [True] * 2
 
 
-async def test_a_question_that_is_deleted_before_it_is_answered_costs_nothing(
-    store: Store,
-) -> None:
+async def test_a_question_that_is_deleted_before_it_is_answered_costs_nothing(store: Store) -> None:
     queue = make_queue(store)
     await queue.admit(make_turn(1), estimate=500)
 
@@ -151,50 +156,36 @@ async def test_questions_that_are_answered_together_count_one_by_one(store: Stor
     assert await used(queue) == (3, 150, 150)
 
 
-async def test_the_last_question_of_a_day_is_the_last(store: Store) -> None:
+ELSEWHERE = ThreadKey("console", "another", "c", "t")
+
+
+@pytest.mark.parametrize(
+    ("quota", "estimate", "kind", "other"),
+    [
+        (Quota(1), 0, "questions", make_turn(3, person=BEN)),
+        # The first question of a day may need more than there is.
+        (Quota(tokens=100), 1100, "tokens", make_turn(3, person=BEN)),
+        (Quota(server_tokens=1000), 600, "server", make_turn(3, key=ELSEWHERE, person=BEN)),
+    ],
+)
+async def test_a_quota_that_is_used_up_refuses_the_next_question(
+    store: Store, quota: Quota, estimate: int, kind: str, other: Turn
+) -> None:
     queue = make_queue(store)
-    for number in (1, 2):
-        await queue.admit(make_turn(number), quota=Quota(2))
+    await queue.admit(make_turn(1), quota=quota, estimate=estimate)
 
     with pytest.raises(QuotaUsed) as caught:
-        await queue.admit(make_turn(3), quota=Quota(2))
+        await queue.admit(make_turn(2), quota=quota, estimate=estimate)
 
-    assert caught.value.kind == "questions"
+    assert caught.value.kind == kind
     assert 0 < caught.value.renews_in <= 24 * 3600
+    assert await queue.admit(other, quota=quota, estimate=estimate)
     assert await queue.depth() == 2
-    await queue.admit(make_turn(4, person=BEN), quota=Quota(2))
 
 
-async def test_a_failed_question_leaves_its_place_to_another(store: Store) -> None:
-    queue = make_queue(store)
-    await queue.admit(make_turn(1), quota=Quota(1))
-    await end(queue, await take(queue), 0, outcome="failed", answer="")
-
-    assert await queue.admit(make_turn(2), quota=Quota(1))
-
-
-async def test_the_first_question_of_a_day_may_need_more_than_there_is(store: Store) -> None:
-    queue = make_queue(store)
-
-    await queue.admit(make_turn(1), quota=Quota(tokens=100), estimate=1100)
-    with pytest.raises(QuotaUsed) as caught:
-        await queue.admit(make_turn(2), quota=Quota(tokens=100), estimate=10)
+async def test_a_quota_of_no_tokens_refuses_every_question(store: Store) -> None:
     with pytest.raises(QuotaUsed):
-        await queue.admit(make_turn(3, person=BEN), quota=Quota(tokens=0), estimate=10)
-
-    assert caught.value.kind == "tokens"
-
-
-async def test_all_people_of_a_server_share_its_tokens(store: Store) -> None:
-    queue, quota = make_queue(store), Quota(server_tokens=1000)
-    await queue.admit(make_turn(1), quota=quota, estimate=600)
-
-    with pytest.raises(QuotaUsed) as caught:
-        await queue.admit(make_turn(2, person=BEN), quota=quota, estimate=600)
-
-    assert caught.value.kind == "server"
-    elsewhere = ThreadKey("console", "another", "c", "t")
-    assert await queue.admit(make_turn(3, key=elsewhere, person=BEN), quota=quota, estimate=600)
+        await make_queue(store).admit(make_turn(1), quota=Quota(tokens=0), estimate=10)
 
 
 async def test_an_answer_that_is_written_anew_counts_once_more(store: Store) -> None:
@@ -256,18 +247,7 @@ async def test_what_ends_after_its_day_brings_no_counter_back(store: Store) -> N
     assert not await store.command("KEYS", store.key("spent", "*"))
 
 
-@pytest.mark.parametrize("written", ["", "x y z", "1 2", "99999999999999999999 1 1", "-1 -1 -1"])
-async def test_a_damaged_reservation_ends_nothing(store: Store, written: str) -> None:
-    queue = make_queue(store)
-    await queue.admit(make_turn(1), estimate=500)
-    await store.command("HSET", store.key("turn", "console:1"), "reserved", written)
-
-    await end(queue, await take(queue), 120)
-
-    assert await queue.depth() == 0
-
-
-async def test_a_person_without_access_is_told_once_a_day(store: Store) -> None:
+async def test_a_person_without_access_reads_why_once_a_day(store: Store) -> None:
     first = make_intake(store, AccessRules(people=frozenset({"u2"})))
     second = make_intake(store, AccessRules(people=frozenset({"u2"})))
 
@@ -276,9 +256,9 @@ async def test_a_person_without_access_is_told_once_a_day(store: Store) -> None:
             await intake.ask(make_turn(number))
         return caught.value.repeated
 
-    told = [await repeated(intake, n) for n, intake in enumerate((first, first, second))]
+    repetitions = [await repeated(intake, n) for n, intake in enumerate((first, first, second))]
 
-    assert told == [False, True, True]
+    assert repetitions == [False, True, True]
     # Nothing is kept of the question.
     assert await store.command("KEYS", store.key("*")) == [store.key("warned", "console:::u1")]
     assert 0 < await store.command("TTL", store.key("warned", "console:::u1")) <= 24 * 3600
@@ -337,8 +317,7 @@ async def test_an_answer_costs_what_the_model_read_and_wrote(
     queue = make_queue(store)
     await queue.admit(make_turn(1), estimate=9999)
 
-    async with working(make_worker(store, FakePlatform(), model)):
-        await all_ended(store)
+    await answer(store, FakePlatform(), model)
 
     assert await used(queue) == (1 if deltas else 0, expected, expected)
 
@@ -348,8 +327,7 @@ async def test_a_reply_under_way_is_not_cut_by_a_quota(store: Store) -> None:
     intake, queue, platform = make_intake(store, access), make_queue(store), FakePlatform()
     await intake.ask(make_turn(1))
 
-    async with working(make_worker(store, platform, FakeModel((*["word "] * 50, Used(4000, 900))))):
-        await all_ended(store)
+    await answer(store, platform, FakeModel((*["word "] * 50, Used(4000, 900))))
     with pytest.raises(QuotaUsed):
         await intake.ask(make_turn(2))
 
@@ -357,7 +335,7 @@ async def test_a_reply_under_way_is_not_cut_by_a_quota(store: Store) -> None:
     assert [text for _, text in await exchanges(store)] == ["word " * 50]
 
 
-async def test_usage_tells_what_is_left(store: Store) -> None:
+async def test_usage_has_what_is_left(store: Store) -> None:
     intake = make_intake(store, AccessRules(quota=Quota(20, 9000)), longest=100)
     await intake.ask(Turn("console:1", KEY, ANN, "why?", {}, 1000.0))
 

@@ -117,7 +117,7 @@ async def test_what_has_ended_in_an_older_store_can_be_shown_and_asked_anew(
         turn = await queue.lookup.turn(turn_id)
         assert turn
         assert str(turn.key) == one.value["thread"]
-        assert await queue.lookup.standings(turn_id)
+        assert (await queue.lookup.records(turn_id))[turn_id]
         for message in result.message_ids:
             assert await queue.lookup.thread_of(turn.key.platform, message) == turn.key
         assert await queue.changes.rate(turn_id, person_id="u1", rating="good") == (

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import redis
 
@@ -25,7 +25,7 @@ from bot.turns.records import History
 from bot.turns.repair import Reconciler, WorkPolicy
 from bot.turns.script import Limits, QueueScript
 from bot.turns.worker import Worker
-from tests.support.fakes import FakeModel, FakePlatform
+from tests.support.fakes import FakePlatform
 from tests.support.outage import SocketLine, line
 from tests.support.waiting import until
 
@@ -143,6 +143,16 @@ async def cuttable(store: Store, valkey_url: str) -> AsyncIterator[tuple[SocketL
             yield way, there
 
 
+async def answer(
+    store: Store, platform: FakePlatform, model: Model, *turns: Turn, **how: Any
+) -> None:
+    """Admit turns, and let a worker answer all that wait."""
+    async with working(make_worker(store, platform, model, **how)):
+        for turn in turns:
+            await make_queue(store).admit(turn)
+        await all_ended(store)
+
+
 async def all_ended(store: Store) -> None:
     queue = make_queue(store, "watcher")
     async with asyncio.timeout(60):
@@ -205,7 +215,8 @@ async def repairing(
     reconciler = Reconciler(
         queue=queue,
         platforms={platform.name: platform},
-        conversation=make_conversation(queue.leases.store, FakeModel()),
+        budgets=EditBudgets(store=queue.leases.store),
+        patience=2.0,
         lease_seconds=LEASE,
         policy=policy,
     )

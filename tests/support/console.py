@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import pty
 import signal
@@ -20,10 +21,10 @@ from bot.access.preferences import ModelChoice, PreferenceStore
 from bot.access.rules import AccessRules
 from bot.app.shutdown import exit_process
 from bot.concurrency import cancelled
-from bot.domain import Page, Shown, Turn
+from bot.domain import Page, Turn
 from bot.errors import StoreUnavailable, ThreadBusy
 from bot.store import Store, connect
-from bot.turns.standings import TurnRecord
+from bot.turns.records import write_turn
 from tests.support.fakes import FakeQueue
 from tests.support.process import at_terminal
 
@@ -86,10 +87,10 @@ class AnsweringQueue(FakeQueue):
         assert turn
         self._start(turn)
 
-    async def standings(self, *turn_ids: str) -> list[TurnRecord]:
-        shown = Shown(("m1",), "Mine", "Mine", outcome="done")
-        turns = (replace(self.turns[0], id=one, text="another's question") for one in turn_ids)
-        return [TurnRecord(turn, False, shown, "", "done", "") for turn in turns]
+    async def records(self, *turn_ids: str) -> dict[str, dict[str, str]]:
+        turn = replace(self.turns[0], text="another's question")
+        fields = json.loads(write_turn(turn)) | {"thread": str(turn.key)}
+        return {one: {**fields, "state": "done", "shown": "Mine"} for one in turn_ids}
 
     async def work_ends(self) -> None:
         await asyncio.gather(*self._tasks)

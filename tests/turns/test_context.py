@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import pytest
 
 from bot.concurrency import cancelled
-from bot.domain import BeginningLeftOut, ContextMessage, Delta, Message, Person, Shown, Turn
+from bot.domain import BeginningLeftOut, ContextMessage, Message, Person, Shown, Turn
 from bot.errors import LeaseLost, ModelUnavailable, PlaceGone, WriteDelayed
 from bot.intake.addressed import Facts
 from bot.intake.intake import Intake
@@ -24,6 +22,7 @@ from tests.support.at_work import (
     KEEP,
     KEY,
     all_ended,
+    answer,
     expire_all,
     make_queue,
     make_turn,
@@ -43,6 +42,7 @@ def said(number: int, person: Person | None, text: str) -> ContextMessage:
 
 
 HEARD = (said(100, BOB, "Let us deploy."), said(101, None, "Fine."))
+NEVER = [lambda: False]
 SHOWN = ("Bob: Let us deploy.", "You: Fine.")
 
 
@@ -61,22 +61,6 @@ async def answered(
             await intake_of(store).ask(turn)
             await all_ended(store)
     return model.prompts[-1]
-
-
-@dataclass
-class HangingModel(FakeModel):
-    """Hangs after what it `says`."""
-
-    asked: asyncio.Event = field(default_factory=asyncio.Event)
-    says: Sequence[Delta] = ()
-
-    async def stream(self, prompt: Sequence[Message]) -> AsyncGenerator[Delta]:
-        self.prompts.append(list(prompt))
-        for delta in self.says:
-            yield delta
-        self.asked.set()
-        await asyncio.Event().wait()
-        yield ""
 
 
 async def test_in_a_thread_that_is_not_known_earlier_messages_are_read_once(store: Store) -> None:
@@ -110,14 +94,6 @@ async def test_a_context_is_shown_again_with_its_exchange_and_not_read_again(sto
     assert prompt[-1] == Message("user", "Ann: question 2")
 
 
-async def test_with_one_person_alone_nothing_is_read_later(store: Store) -> None:
-    platform = FakePlatform(context=[said(100, ANN, "Hello?")])
-
-    await answered(store, platform, make_turn(1), make_turn(2), make_turn(3))
-
-    assert platform.read_since == [""]
-
-
 async def test_with_several_people_what_they_said_since_the_last_answer_is_read(
     store: Store,
 ) -> None:
@@ -131,7 +107,7 @@ async def test_with_several_people_what_they_said_since_the_last_answer_is_read(
     assert platform.read_since == ["", "console:1", "console:2"]
 
 
-async def test_who_speaks_in_a_thread_without_asking_is_read_too(store: Store) -> None:
+async def test_people_who_speak_without_asking_are_read_too(store: Store) -> None:
     platform = FakePlatform()
     await answered(store, platform, make_turn(1))
     bobs = Facts(calls_other=True)
@@ -143,33 +119,17 @@ async def test_who_speaks_in_a_thread_without_asking_is_read_too(store: Store) -
     assert prompt[-1].context == ("Bob: Not on Friday!",)
 
 
-async def test_joined_questions_do_not_come_back_as_context(store: Store) -> None:
-    platform = FakePlatform()
-    await answered(store, platform, make_turn(1, person=BOB))
-    for number in (2, 3):
-        await intake_of(store).ask(replace(make_turn(number), joins=True))
-    async with working(make_worker(store, platform, FakeModel())):
-        await all_ended(store)
-    platform.context = said(3, ANN, "question 3"), said(102, BOB, "Hm.")
-
-    prompt = await answered(store, platform, make_turn(4))
-
-    assert prompt[-3].text == "Ann: question 2\n\nquestion 3"
-    assert prompt[-1].context == ("Bob: Hm.",)
-
-
 async def test_a_question_of_the_thread_is_no_context(store: Store) -> None:
     platform = FakePlatform()
     await answered(store, platform, make_turn(1), make_turn(2, person=BOB))
     platform.context = said(1, ANN, "question 1"), said(4, BOB, "question 4"), said(5, EVE, "No.")
-    model = HangingModel()
+    model = FakeModel(NEVER)
 
     async with working(make_worker(store, platform, model)):
         await intake_of(store).ask(make_turn(3))
         # It waits behind the one that runs, and is not part of its talk yet.
         await intake_of(store).ask(make_turn(4, person=BOB))
-        async with asyncio.timeout(30):
-            await model.asked.wait()
+        await until(lambda: model.prompts)
         await make_queue(store).changes.forget("console:4")
         await make_queue(store).changes.stop("console:3")
         await all_ended(store)
@@ -187,8 +147,7 @@ async def test_a_question_that_was_answered_with_another_is_no_context(
         await intake_of(store).ask(replace(make_turn(number), joins=True))
     model.error = ModelUnavailable("down") if failed else None
     model.deltas = [] if failed else ["Hi"]
-    async with working(make_worker(store, platform, model)):
-        await all_ended(store)
+    await answer(store, platform, model)
     platform.context = said(3, ANN, "question 3"), said(9, EVE, "No.")
 
     prompt = await answered(store, platform, make_turn(4, person=BOB))
@@ -199,20 +158,18 @@ async def test_a_question_that_was_answered_with_another_is_no_context(
 
 
 async def test_a_turn_that_is_tried_again_after_a_crash_shows_the_same(store: Store) -> None:
-    platform, dying = FakePlatform(context=HEARD), HangingModel()
+    platform, dying = FakePlatform(context=HEARD), FakeModel(NEVER)
     crashed = asyncio.create_task(
         make_worker(store, platform, dying, name="dying").run(asyncio.Event())
     )
     await intake_of(store).ask(make_turn(1))
-    async with asyncio.timeout(30):
-        await dying.asked.wait()
+    await until(lambda: dying.prompts)
     await cancelled(crashed)
     platform.context = [said(102, EVE, "Too late.")]
     await expire_all(store)
     model = FakeModel()
 
-    async with working(make_worker(store, platform, model)):
-        await all_ended(store)
+    await answer(store, platform, model)
 
     assert model.prompts[0] == dying.prompts[0]
     assert model.prompts[0][-1].context == SHOWN
@@ -236,30 +193,24 @@ async def test_an_answer_is_written_anew_with_the_same_context(store: Store) -> 
 
 
 @pytest.mark.parametrize(
-    "error", [WriteDelayed("Slack answered ratelimited", retry_after=60.0), PlaceGone("no scope")]
+    ("error", "context"),
+    [
+        (WriteDelayed("Slack answered ratelimited", retry_after=60.0), ()),
+        (PlaceGone("no scope"), ()),
+        (PartlyRead([said(100, EVE, "When?")]), ("Eve: When?",)),
+    ],
 )
-async def test_what_cannot_be_read_is_left_out_with_a_line_below_and_in_the_log(
-    store: Store, error: Exception, caplog: pytest.LogCaptureFixture
+async def test_what_cannot_be_read_is_left_out_with_a_line_below(
+    store: Store, error: Exception, context: tuple[str, ...]
 ) -> None:
-    platform = FakePlatform(unreadable=error)
+    platform, model = FakePlatform(unreadable=error), FakeModel()
 
-    with caplog.at_level(logging.WARNING):
-        prompt = await answered(store, platform, make_turn(1), make_turn(2))
+    await answered(store, platform, make_turn(1), make_turn(2), model=model)
 
-    assert prompt[-1] == Message("user", "question 2")
-    assert [str(error) in one.getMessage() for one in caplog.records] == [True]
-    told = [CONTEXT_UNREAD in page.text for page in platform.shown.screen.values()]
-    assert told == [True, False]
+    assert [prompt[1].context for prompt in model.prompts] == [context] * 2
+    noted = [CONTEXT_UNREAD in page.text for page in platform.shown.screen.values()]
+    assert noted == [True, False]
     assert platform.read_since == [""]
-
-
-async def test_what_is_only_partly_read_is_used_with_a_line_below(store: Store) -> None:
-    platform = FakePlatform(unreadable=PartlyRead([said(100, EVE, "When?")]))
-
-    prompt = await answered(store, platform, make_turn(1))
-
-    assert "When?" in str(prompt[-1])
-    assert [CONTEXT_UNREAD in page.text for page in platform.shown.screen.values()] == [True]
 
 
 async def test_a_quote_is_shown_without_a_request(store: Store) -> None:
@@ -296,8 +247,7 @@ async def test_a_question_below_one_that_is_answered_with_it_does_not_quote_it(
     for turn in (below, replace(make_turn(1), asked_at=1.0)):
         await intake_of(store).ask(replace(turn, joins=True))
 
-    async with working(make_worker(store, platform, model)):
-        await all_ended(store)
+    await answer(store, platform, model)
 
     (prompt,) = model.prompts
     assert prompt[-1] == Message("user", "question 1\n\nquestion 2")
@@ -319,7 +269,7 @@ async def test_a_thread_that_was_forgotten_is_not_read_again(store: Store) -> No
     platform = FakePlatform(context=HEARD)
     await answered(store, platform, make_turn(1))
 
-    await intake_of(store).reset(KEY)
+    await make_queue(store).changes.reset(KEY)
     prompt = await answered(store, platform, make_turn(2))
 
     assert prompt[-1] == Message("user", "question 2")
@@ -332,9 +282,8 @@ async def test_a_failed_turn_keeps_its_context_for_another_try_until_it_is_forgo
     await answered(store, platform, make_turn(1), model=failing)
     model = FakeModel()
 
-    async with working(make_worker(store, platform, model)):
-        await press(store)
-        await all_ended(store)
+    await press(store)
+    await answer(store, platform, model)
     await make_queue(store).changes.forget("console:1")
 
     assert model.prompts[0] == failing.prompts[0]
@@ -425,7 +374,7 @@ async def test_what_is_forgotten_while_it_is_answered_keeps_no_context(store: St
 async def test_a_deleted_message_is_in_no_later_prompt(when: str, store: Store) -> None:
     text = 'She said ", "text": "no" \\ and left.'
     platform = FakePlatform(context=[said(100, BOB, text), said(101, EVE, "Fine.")])
-    queue, model = make_queue(store), HangingModel(says=["Hello"])
+    queue, model = make_queue(store), FakeModel(["Hello", *NEVER])
     await intake_of(store).ask(replace(make_turn(1), quote=said(99, BOB, "Call 555!")))
     async with working(make_worker(store, platform, model)):
         await until(lambda: platform.shown.text)
@@ -459,16 +408,6 @@ async def test_a_message_can_be_deleted_as_long_as_the_thread_that_shows_it_is_u
     assert "555" not in str(await store.command("LRANGE", history, 0, -1))
 
 
-async def test_a_context_that_cannot_be_read_is_none(store: Store) -> None:
-    await intake_of(store).ask(make_turn(1))
-    strange = '{"quote": 5, "messages": [7, {"id": "x"}, {"id": "console:9", "text": "Hi"}]}'
-    await store.command("HSET", store.key("turn", "console:1"), "context", strange)
-
-    taken = await take(make_queue(store))
-
-    assert (taken.context, taken.turn.quote) == ((said(9, None, "Hi"),), None)
-
-
 async def test_every_key_of_a_context_expires(store: Store) -> None:
     model = FakeModel([BeginningLeftOut(3), "Hi"])
     await answered(store, FakePlatform(context=HEARD), make_turn(1), model=model)
@@ -478,7 +417,7 @@ async def test_every_key_of_a_context_expires(store: Store) -> None:
         assert await store.command("PTTL", name) > 0, name
 
 
-async def test_that_the_beginning_no_longer_fits_is_told_once(store: Store) -> None:
+async def test_the_notice_of_a_beginning_that_no_longer_fits_is_shown_once(store: Store) -> None:
     platform, model = FakePlatform(), FakeModel([BeginningLeftOut(3), "Hi"])
 
     for number in (1, 2):
@@ -486,29 +425,17 @@ async def test_that_the_beginning_no_longer_fits_is_told_once(store: Store) -> N
         await answered(store, platform, make_turn(number), model=model)
     await answered(store, platform, make_turn(3, thread="t2"), model=model)
 
-    told = [BEGINNING_LEFT_OUT in page.text for page in platform.shown.screen.values()]
-    assert told == [True, False, True]
+    noted = [BEGINNING_LEFT_OUT in page.text for page in platform.shown.screen.values()]
+    assert noted == [True, False, True]
     history = await History(store=store, keep_seconds=KEEP).read(KEY)
     assert [one.answer for one in history] == ["Hi", "Hi"]
 
 
-async def test_an_answer_that_told_it_tells_it_again_when_it_is_written_anew(store: Store) -> None:
+async def test_an_answer_with_that_notice_keeps_it_when_it_is_regenerated(store: Store) -> None:
     platform, model = FakePlatform(), FakeModel([BeginningLeftOut(3), "Hi"])
     await answered(store, platform, make_turn(1), model=model)
 
-    async with working(make_worker(store, platform, model)):
-        await press(store)
-        await all_ended(store)
+    await press(store)
+    await answer(store, platform, model)
 
     assert platform.shown.text == f"Hi\n\n{BEGINNING_LEFT_OUT}"
-
-
-async def test_after_a_reset_it_can_be_told_anew(store: Store) -> None:
-    platform, model = FakePlatform(), FakeModel([BeginningLeftOut(3), "Hi"])
-    await answered(store, platform, make_turn(1), model=model)
-
-    await intake_of(store).reset(KEY)
-    await answered(store, platform, make_turn(2), model=model)
-
-    told = [BEGINNING_LEFT_OUT in page.text for page in platform.shown.screen.values()]
-    assert told == [True, True]

@@ -19,6 +19,7 @@ from tests.support.at_work import (
     LIMITS,
     WORDS,
     all_ended,
+    answer,
     expire_all,
     make_leases,
     make_queue,
@@ -41,6 +42,13 @@ async def edit(
 ) -> None:
     turn = replace(make_turn(number, text=text), **changes)
     await make_queue(store).edit(turn, edited_at=at)
+
+
+async def begun(store: Store, text: str = "") -> tuple[TurnQueue, Taken]:
+    """Let a worker take a question."""
+    queue = make_queue(store)
+    await queue.admit(make_turn(text=text))
+    return queue, await take(queue)
 
 
 async def finish(queue: TurnQueue, taken: Taken, answer: str, outcome: Outcome = "done") -> None:
@@ -67,29 +75,16 @@ async def next_turn(store: Store) -> Turn:
 # A question that waits
 
 
-async def test_a_question_that_waits_is_replaced_by_its_edit(store: Store) -> None:
+async def test_a_waiting_question_is_replaced_by_the_latest_edit_of_its_author(
+    store: Store,
+) -> None:
     await make_queue(store).admit(make_turn())
 
-    await edit(store, left_out=7)
-
-    assert await next_turn(store) == replace(make_turn(text=EDITED), left_out=7)
-
-
-async def test_an_edit_by_somebody_else_changes_nothing(store: Store) -> None:
-    await make_queue(store).admit(make_turn())
-
-    await edit(store, person=BOB)
-
-    assert (await next_turn(store)).text == "question 1"
-
-
-async def test_of_two_edits_the_later_holds_whichever_comes_first(store: Store) -> None:
-    await make_queue(store).admit(make_turn())
-
-    await edit(store, text="second", at=3000.0)
+    await edit(store, text="second", at=3000.0, left_out=7)
     await edit(store, text="first", at=2000.0)
+    await edit(store, text="another's", at=4000.0, person=BOB)
 
-    assert (await next_turn(store)).text == "second"
+    assert await next_turn(store) == replace(make_turn(text="second"), left_out=7)
 
 
 async def test_a_quotation_in_a_name_does_not_pass_for_a_part_of_the_record(store: Store) -> None:
@@ -116,16 +111,11 @@ async def test_an_edit_before_its_question_is_the_question(store: Store) -> None
     assert await make_queue(store).depth() == 1
 
 
-async def test_an_edit_of_an_unknown_question_of_long_ago_asks_nothing(store: Store) -> None:
-    await edit(store, asked_at=time.time() - 90_000)
-
-    assert await is_idle(store)
-
-
-async def test_an_edit_of_a_deleted_question_asks_nothing(store: Store) -> None:
+async def test_an_edit_of_a_deleted_question_or_one_of_long_ago_asks_nothing(store: Store) -> None:
     await make_queue(store).changes.forget("console:1", asked_at=time.time())
 
-    await edit(store, asked_at=time.time())
+    await edit(store, 1, asked_at=time.time())
+    await edit(store, 2, asked_at=time.time() - 90_000)
 
     assert await is_idle(store)
 
@@ -133,21 +123,28 @@ async def test_an_edit_of_a_deleted_question_asks_nothing(store: Store) -> None:
 # A question that is answered
 
 
-async def test_an_edit_without_a_change_of_the_text_does_nothing(store: Store) -> None:
-    queue, tricky = make_queue(store), 'a/b "c" \x7f ü \U0001f600'
-    await queue.admit(make_turn(text=tricky))
-    await finish(queue, await take(queue), "Hi")
+@pytest.mark.parametrize("state", ["unchanged", "forgotten", "another waits"])
+async def test_an_edit_without_a_change_or_of_no_last_question_does_nothing(
+    store: Store, state: str
+) -> None:
+    text = 'a/b "c" \x7f ü \U0001f600'
+    queue, taken = await begun(store, text)
+    await finish(queue, taken, "Hi")
+    match state:
+        case "forgotten":
+            await queue.changes.forget("console:1")
+        case "another waits":
+            await queue.admit(make_turn(2))
 
-    await edit(store, text=tricky)
+    await edit(store, text=text if state == "unchanged" else EDITED)
 
-    assert await is_idle(store)
+    assert await queue.depth() == (1 if state == "another waits" else 0)
 
 
 @pytest.mark.parametrize("answer", ["Hi", ""])
 async def test_an_edit_that_is_delivered_twice_is_answered_once(store: Store, answer: str) -> None:
-    queue = make_queue(store)
-    await queue.admit(make_turn())
-    await finish(queue, await take(queue), answer, "done" if answer else "failed")
+    queue, taken = await begun(store)
+    await finish(queue, taken, answer, "done" if answer else "failed")
 
     await edit(store)
     await edit(store)
@@ -158,40 +155,6 @@ async def test_an_edit_that_is_delivered_twice_is_answered_once(store: Store, an
     assert taken.turn.text == EDITED
     assert await is_idle(store)
     assert await remembered(store) == [(EDITED, "Hello")]
-
-
-async def test_an_edit_of_an_older_question_does_nothing(store: Store) -> None:
-    queue = make_queue(store)
-    for number in (1, 2):
-        await queue.admit(make_turn(number))
-        await finish(queue, await take(queue), f"answer {number}")
-
-    await edit(store, 1)
-
-    assert await is_idle(store)
-
-
-async def test_an_edit_of_a_question_behind_which_another_waits_does_nothing(store: Store) -> None:
-    queue = make_queue(store)
-    await queue.admit(make_turn(1))
-    await finish(queue, await take(queue), "Hi")
-    await queue.admit(make_turn(2))
-
-    await edit(store, 1)
-
-    assert (await next_turn(store)).id == "console:2"
-    assert await queue.depth() == 1
-
-
-async def test_an_edit_of_a_forgotten_exchange_does_nothing(store: Store) -> None:
-    queue = make_queue(store)
-    await queue.admit(make_turn())
-    await finish(queue, await take(queue), "Hi")
-    await queue.changes.forget("console:1")
-
-    await edit(store)
-
-    assert await is_idle(store)
 
 
 async def test_an_edit_that_is_refused_may_come_again(store: Store) -> None:
@@ -211,15 +174,13 @@ async def test_an_edit_that_is_refused_may_come_again(store: Store) -> None:
 async def test_an_answer_of_another_question_stays_if_there_is_no_new_one(store: Store) -> None:
     platform, model = FakePlatform(), FakeModel(["Hi"])
 
-    async with working(make_worker(store, platform, model)):
-        await make_queue(store).admit(make_turn())
-        await all_ended(store)
-        model.deltas, model.error = [], ModelUnavailable("cut")
-        await edit(store)
-        await all_ended(store)
-        model.deltas, model.error = ["Hello"], None
-        await press(store)
-        await all_ended(store)
+    await answer(store, platform, model, make_turn())
+    model.deltas, model.error = [], ModelUnavailable("cut")
+    await edit(store)
+    await answer(store, platform, model)
+    model.deltas, model.error = ["Hello"], None
+    await press(store)
+    await answer(store, platform, model)
 
     notice = FAILED_ANEW.format(apology=ModelUnavailable.apology)
     assert f"Hi\n\n{notice}" in platform.shown.states
@@ -270,29 +231,10 @@ async def test_an_edit_while_the_end_is_stored_is_not_lost(store: Store) -> None
         await edit(store)
 
     leases.happens = happens
-    async with working(make_worker(store, platform, model, lease=600, leases=leases)):
-        await make_queue(store).admit(make_turn())
-        await all_ended(store)
+    await answer(store, platform, model, make_turn(), lease=600, leases=leases)
 
     assert {name: page.text for name, page in platform.shown.screen.items()} == {"m1": "Anew."}
     assert await remembered(store) == [(EDITED, "Anew.")]
-
-
-async def test_many_edits_in_a_row_leave_one_message_with_the_answer_to_the_last(
-    store: Store,
-) -> None:
-    platform, model = FakePlatform(), FakeModel(WORDS, pause=0.01)
-
-    async with working(make_worker(store, platform, model, lease=600)):
-        await make_queue(store).admit(make_turn())
-        for number in range(8):
-            await edit(store, text=f"edit {number}", at=2000.0 + number)
-            await until(lambda: platform.shown.text)
-        await all_ended(store)
-
-    assert model.prompts[-1][-1].text == "edit 7"
-    assert [page.text for page in platform.shown.screen.values()] == ["".join(WORDS)]
-    assert await remembered(store) == [("edit 7", "".join(WORDS))]
 
 
 async def test_edits_without_end_do_not_hold_up_others_in_the_thread(store: Store) -> None:
@@ -327,8 +269,7 @@ async def test_a_worker_that_dies_at_any_step_leaves_the_edited_question_to_the_
             await dead.leases.renew(taken)
     await expire_all(store)
 
-    async with working(make_worker(store, platform, FakeModel(["Anew."]), name="next")):
-        await all_ended(store)
+    await answer(store, platform, FakeModel(["Anew."]), name="next")
 
     assert {name: page.text for name, page in platform.shown.screen.items()} == {"m1": "Anew."}
     assert await remembered(store) == [(EDITED, "Anew.")]
@@ -336,10 +277,8 @@ async def test_a_worker_that_dies_at_any_step_leaves_the_edited_question_to_the_
         await dead.leases.renew(taken)
 
 
-async def test_every_report_of_a_worker_tells_of_the_edit_and_is_kept(store: Store) -> None:
-    queue = make_queue(store)
-    await queue.admit(make_turn())
-    taken = await take(queue)
+async def test_every_report_of_a_worker_raises_the_edit_and_is_kept(store: Store) -> None:
+    queue, taken = await begun(store)
     await edit(store)
 
     with pytest.raises(QuestionEdited):
@@ -357,9 +296,7 @@ async def test_every_report_of_a_worker_tells_of_the_edit_and_is_kept(store: Sto
 
 
 async def test_the_end_that_an_edit_gives_an_answer_is_no_former_answer(store: Store) -> None:
-    queue = make_queue(store)
-    await queue.admit(make_turn())
-    taken = await take(queue)
+    queue, taken = await begun(store)
     await queue.leases.save(taken, Shown(("m1",), "Because", "Because"))
     await edit(store)
 
@@ -371,9 +308,7 @@ async def test_the_end_that_an_edit_gives_an_answer_is_no_former_answer(store: S
 
 
 async def test_a_stop_after_an_edit_is_heard_and_one_before_it_is_not(store: Store) -> None:
-    queue = make_queue(store)
-    await queue.admit(make_turn())
-    taken = await take(queue)
+    queue, taken = await begun(store)
 
     await queue.changes.stop("console:1")
     await edit(store)
@@ -387,9 +322,7 @@ async def test_a_stop_after_an_edit_is_heard_and_one_before_it_is_not(store: Sto
 
 
 async def test_a_question_deleted_after_its_edit_is_not_answered(store: Store) -> None:
-    queue = make_queue(store)
-    await queue.admit(make_turn())
-    taken = await take(queue)
+    queue, taken = await begun(store)
     await edit(store)
 
     await queue.changes.forget("console:1")

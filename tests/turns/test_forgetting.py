@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from bot.access.preferences import PreferenceStore, Rights
+from bot.access.preferences import PreferenceStore
 from bot.access.quotas import Quota
 from bot.concurrency import running
 from bot.domain import ContextMessage, Exchange, Person, Shown, ThreadKey, Turn
@@ -80,9 +80,8 @@ async def talk(store: Store) -> TurnQueue:
     await history.keep_message("discord:kept", said_by(ANN, "yodel", 93))
     await queue.leases.note_speakers(SHARED, ANN.id, BOB.id, ours=True)
     await queue.claim_refusal_notice("discord", ANN)
-    rights = Rights(own_thread=True)
     chosen = PreferenceStore(store=store)
-    await chosen.change(OWN, "thread", {"persona": "yodel"}, by=ANN.id, rights=rights)
+    await chosen.change(OWN, "thread", {"persona": "yodel"}, by=ANN.id)
     return queue
 
 
@@ -169,11 +168,11 @@ async def test_a_persona_is_forgotten_with_who_wrote_it_in_the_thread_of_another
     store: Store,
 ) -> None:
     queue, chosen = await talk(store), PreferenceStore(store=store)
-    rights, thread = Rights(manages_channel=True), replace(SHARED, thread="t3")
+    thread = replace(SHARED, thread="t3")
     await answered(queue, turn(8, BOB, thread), "penguin")
     await answered(queue, turn(9, ANN, thread), "walrus")
-    await chosen.change(thread, "thread", {"persona": "yodel"}, by=ANN.id, rights=rights)
-    await chosen.change(thread, "thread", {"max_tokens": 9}, by=BOB.id, rights=rights)
+    await chosen.change(thread, "thread", {"persona": "yodel"}, by=ANN.id)
+    await chosen.change(thread, "thread", {"max_tokens": 9}, by=BOB.id)
 
     await queue.forgetting.begin(WHO)
     await work_due(queue.forgetting)

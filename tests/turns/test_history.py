@@ -35,7 +35,7 @@ async def test_reading_keeps_a_history_for_another_while(store: Store) -> None:
     assert await store.command("TTL", name) > 50
 
 
-async def test_a_name_that_comes_late_is_that_of_who_had_none(store: Store) -> None:
+async def test_a_late_name_is_that_of_the_person_without_one(store: Store) -> None:
     history = History(store=store, keep_seconds=60)
     bob, rob = (replace(EXCHANGE, person=Person("u2", name)) for name in ("Bob", "Rob"))
     for exchange in (replace(EXCHANGE, person=Person("u1", "u1")), bob, rob):

@@ -16,16 +16,14 @@ from tests.support.at_work import (
     ANN,
     BOB,
     LIMITS,
-    all_ended,
+    answer,
     expire_all,
     make_queue,
     make_turn,
-    make_worker,
     outcome,
     press,
     remembered,
     take,
-    working,
 )
 from tests.support.fakes import FakeModel, FakePlatform
 
@@ -43,6 +41,13 @@ async def ask(
     for number in numbers:
         turn = make_turn(number, person=person, text=text or f"q{number}")
         await make_queue(store, limits=limits).admit(replace(turn, joins=joins))
+
+
+async def begun(store: Store, *numbers: int) -> tuple[TurnQueue, Taken]:
+    """Let a worker take questions."""
+    await ask(store, *numbers)
+    queue = make_queue(store)
+    return queue, await take(queue)
 
 
 async def test_a_turn_waits_until_it_is_taken_by_itself_or_with_another(store: Store) -> None:
@@ -66,9 +71,7 @@ async def test_a_turn_waits_until_it_is_taken_by_itself_or_with_another(store: S
 async def test_what_continues_an_answer_is_forgotten_with_any_of_its_questions(
     store: Store,
 ) -> None:
-    queue = make_queue(store)
-    await ask(store, 1, 2)
-    taken = await take(queue)
+    queue, taken = await begun(store, 1, 2)
     exchange = Exchange("console:1", ANN, 1000.0, taken.turn.text, "both")
     cut = Shown(("m1",), "both", "both", outcome="done", end="cut")
     await queue.leases.finish(taken, cut, exchange)
@@ -177,8 +180,7 @@ async def test_a_dead_workers_joined_questions_are_answered_once(step: str, stor
         await ask(store, 3)
     await expire_all(store)
 
-    async with working(make_worker(store, platform, model, name="next")):
-        await all_ended(store)
+    await answer(store, platform, model, name="next")
 
     asked = [prompt[-1].text for prompt in model.prompts]
     assert asked == ["q1\n\nq2", *(["q3"] if step == "late question" else [])]
@@ -189,9 +191,7 @@ async def test_a_dead_workers_joined_questions_are_answered_once(step: str, stor
 async def test_an_edit_of_a_joined_question_is_answered_with_the_others(
     number: int, store: Store
 ) -> None:
-    queue = make_queue(store)
-    await ask(store, 1, 2, 3)
-    taken = await take(queue)
+    queue, taken = await begun(store, 1, 2, 3)
 
     await edit(store, number, "edited")
 
@@ -211,9 +211,8 @@ async def test_an_edit_of_a_joined_question_is_answered_with_the_others(
 
 
 async def test_joined_questions_are_answered_anew_together(store: Store) -> None:
-    queue = make_queue(store)
-    await ask(store, 1, 2)
-    await finish(queue, await take(queue))
+    queue, taken = await begun(store, 1, 2)
+    await finish(queue, taken)
 
     await press(store, 1)
     again = await take(queue)
@@ -225,9 +224,7 @@ async def test_joined_questions_are_answered_anew_together(store: Store) -> None
 
 
 async def test_a_deleted_joined_question_is_left_out(store: Store) -> None:
-    queue = make_queue(store)
-    await ask(store, 1, 2, 3)
-    taken = await take(queue)
+    queue, taken = await begun(store, 1, 2, 3)
 
     await queue.changes.forget("console:2")
 
@@ -240,9 +237,7 @@ async def test_a_deleted_joined_question_is_left_out(store: Store) -> None:
 
 
 async def test_the_others_are_answered_if_the_first_question_is_deleted(store: Store) -> None:
-    queue = make_queue(store)
-    await ask(store, 1, 2, 3)
-    taken = await take(queue)
+    queue, taken = await begun(store, 1, 2, 3)
 
     await queue.changes.forget("console:1")
 
@@ -256,9 +251,8 @@ async def test_the_others_are_answered_if_the_first_question_is_deleted(store: S
 async def test_a_joined_question_deleted_later_takes_the_exchange_with_it(
     number: int, store: Store
 ) -> None:
-    queue = make_queue(store)
-    await ask(store, 1, 2)
-    await finish(queue, await take(queue))
+    queue, taken = await begun(store, 1, 2)
+    await finish(queue, taken)
 
     await queue.changes.forget(f"console:{number}")
 
@@ -270,9 +264,7 @@ async def test_a_joined_question_deleted_later_takes_the_exchange_with_it(
 
 
 async def test_a_deleted_answer_to_joined_questions_is_not_written_anew(store: Store) -> None:
-    queue = make_queue(store)
-    await ask(store, 1, 2)
-    taken = await take(queue)
+    queue, taken = await begun(store, 1, 2)
     await queue.leases.save(taken, Shown(("m1",), "half", "half"))
 
     await queue.changes.forget(platform="console", messages=["m1"])
@@ -281,20 +273,3 @@ async def test_a_deleted_answer_to_joined_questions_is_not_written_anew(store: S
     await finish(queue, taken)
     assert await queue.depth() == 0
     assert await remembered(store) == []
-
-
-async def test_a_question_that_an_older_version_left_waiting_is_answered_alone(
-    store: Store,
-) -> None:
-    queue = make_queue(store)
-    await ask(store, 1, 2)
-    taken = await take(queue)
-    joined = store.key("turn", "console:1"), "joined"
-    known = await store.command("HGET", *joined)
-    await store.command("HDEL", *joined)
-    await finish(queue, taken)
-    await store.command("HSET", *joined, known)
-
-    await edit(store, 2, "edited")
-
-    assert parts(await take(queue)) == ["edited"]

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
 import pytest
 
 from bot.concurrency import Backoff
 from bot.domain import Exchange, Page, Shown, Turn
-from bot.errors import PlaceGone, SurfaceError, WriteDelayed, WriteFailed
+from bot.errors import SurfaceError, WriteDelayed, WriteFailed
 from bot.store import Store
 from bot.turns.queue import Taken, Token, TurnLeases, TurnQueue
+from bot.turns.repair import WorkPolicy
 from tests.support.at_work import (
     KEY,
     LEASE,
@@ -33,7 +35,6 @@ from tests.support.at_work import (
     working,
 )
 from tests.support.fakes import FakeModel, FakePlatform, FakeSurface
-from tests.support.outage import SocketLine
 from tests.support.waiting import until
 
 
@@ -54,53 +55,32 @@ async def lose_the_turn(store: Store, *message_ids: str) -> None:
     await other.leases.finish(taken, Shown(message_ids, "The end.", outcome="done"), None)
 
 
-async def reply_begins(store: Store, platform: FakePlatform) -> None:
-    """Ask, and wait until something of the answer is shown."""
-    await make_queue(store).admit(make_turn())
-    await until(lambda: platform.shown.screen)
-
-
-async def knows(store: Store, message: str) -> None:
-    """Let the queue know of a message, as after its post."""
-    await store.command("SET", store.key("posted", "console", message), str(KEY))
-
-
-async def test_a_worker_that_lost_its_lease_restores_the_final_text(store: Store) -> None:
-    platform = FakePlatform()
+@asynccontextmanager
+async def late_reply(
+    store: Store, platform: FakePlatform, *, orphan: bool = False, policy: WorkPolicy = POLICY
+) -> AsyncIterator[FakeModel]:
+    """Begin a reply that another worker is to end; `orphan` leaves a message nobody knows of."""
     slow = FakeModel(WORDS * 20, pause=0.02)
+    async with working(make_worker(store, platform, slow, name="late", policy=policy)):
+        await make_queue(store).admit(make_turn())
+        await until(lambda: platform.shown.screen)
+        if orphan:
+            platform.left = ["m1", await platform.shown.post(Page(0, "Half", final=False))]
+        yield slow
 
-    async with working(make_worker(store, platform, slow, name="late")):
-        await reply_begins(store, platform)
+
+@pytest.mark.parametrize("is_silent", [False, True])
+async def test_a_worker_that_lost_its_lease_hangs_up_and_restores_the_final_text(
+    store: Store, is_silent: bool
+) -> None:
+    platform, policy = FakePlatform(), replace(POLICY, post_grace=0.1)
+
+    async with late_reply(store, platform, policy=policy) as slow:
+        slow.pause = 600 if is_silent else slow.pause
         await lose_the_turn(store, "m1")
         await until_shown(platform, {"m1": "The end."})
 
     assert slow.hung_up == 1
-
-
-async def test_a_model_that_is_silent_when_the_lease_is_lost_is_hung_up_on(store: Store) -> None:
-    policy = replace(POLICY, post_grace=0.1)
-    platform, model = FakePlatform(), FakeModel(WORDS, pause=0.05)
-
-    async with working(make_worker(store, platform, model, name="late", policy=policy)):
-        await reply_begins(store, platform)
-        model.pause = 600
-        await lose_the_turn(store, "m1")
-
-        await until(lambda: model.hung_up)
-
-
-async def test_who_lost_a_lease_before_the_first_word_has_nothing_to_repair(store: Store) -> None:
-    policy = replace(POLICY, post_grace=0.1)
-    platform, model = FakePlatform(), FakeModel(WORDS, pause=600)
-
-    async with working(make_worker(store, platform, model, name="late", policy=policy)):
-        await make_queue(store).admit(make_turn())
-        await until(lambda: model.prompts)
-        await lose_the_turn(store)
-        await until(lambda: model.hung_up)
-        await asyncio.sleep(LEASE)
-
-    assert platform.opened == 1
 
 
 class LateAnswers(FakeSurface):
@@ -113,10 +93,9 @@ class LateAnswers(FakeSurface):
 
 
 async def test_a_post_that_is_under_way_when_the_lease_is_lost_goes(store: Store) -> None:
-    platform, slow = FakePlatform(shown=LateAnswers()), FakeModel(WORDS * 20, pause=0.02)
+    platform = FakePlatform(shown=LateAnswers())
 
-    async with working(make_worker(store, platform, slow, name="late")):
-        await reply_begins(store, platform)
+    async with late_reply(store, platform):
         other, taken = await taken_by_another(store)
         theirs = await FakeSurface.post(platform.shown, Page(0, "The end.", final=True))
         await other.leases.finish(taken, Shown((theirs,), "The end.", outcome="done"), None)
@@ -138,9 +117,7 @@ class LateEnds(TurnLeases):
         return older
 
 
-async def test_who_ends_a_turn_has_not_lost_it_though_a_renewal_is_refused_meanwhile(
-    store: Store,
-) -> None:
+async def test_a_renewal_refused_while_the_end_is_stored_is_no_lost_turn(store: Store) -> None:
     platform = FakePlatform()
     leases = make_leases(LateEnds, store)
 
@@ -154,17 +131,10 @@ async def test_who_ends_a_turn_has_not_lost_it_though_a_renewal_is_refused_meanw
 
 
 async def test_the_final_text_is_restored_however_the_store_was_away_meanwhile(
-    store: Store,
-    valkey_url: str,
-    caplog: pytest.LogCaptureFixture,
+    store: Store, valkey_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     platform = FakePlatform()
-    slow = FakeModel(WORDS * 20, pause=0.02)
-    async with (
-        cuttable(store, valkey_url) as (way, cut_off),
-        working(make_worker(cut_off, platform, slow, name="late")),
-    ):
-        await reply_begins(store, platform)
+    async with cuttable(store, valkey_url) as (way, cut_off), late_reply(cut_off, platform) as slow:
         other, taken = await taken_by_another(store)
         await until(lambda: slow.hung_up)
         await way.cut()
@@ -193,10 +163,8 @@ async def test_a_message_that_only_the_loser_of_a_lease_knows_goes(
     surface: type[FakeSurface], store: Store
 ) -> None:
     platform = FakePlatform(shown=surface())
-    slow = FakeModel(WORDS * 20, pause=0.02)
 
-    async with working(make_worker(store, platform, slow, name="late")):
-        await reply_begins(store, platform)
+    async with late_reply(store, platform):
         theirs = await platform.shown.post(Page(0, "Half", final=False))
         await lose_the_turn(store, theirs)
 
@@ -217,18 +185,15 @@ class Looking(FakePlatform):
 async def test_a_message_that_nobody_knows_of_goes(store: Store) -> None:
     policy = replace(POLICY, save_leases=2)
     platform = Looking()
-    slow = FakeModel(WORDS * 20, pause=0.02)
 
-    async with working(make_worker(store, platform, slow, name="late", policy=policy)):
-        await reply_begins(store, platform)
-        orphan = await platform.shown.post(Page(0, "Half", final=False))
+    async with late_reply(store, platform, orphan=True, policy=policy):
         another = await platform.shown.post(Page(0, "Of the next turn.", final=False))
-        platform.left = ["m1", orphan, another]
+        platform.left = [*platform.left, another]
         await lose_the_turn(store, "m1")
         # The next turn saves its message later than it posts it.
         await until(lambda: platform.looked)
         await asyncio.sleep(0.1)
-        await knows(store, another)
+        await store.command("SET", store.key("posted", "console", another), str(KEY))
 
         await until_shown(platform, {"m1": "The end.", another: "Of the next turn."})
 
@@ -277,32 +242,24 @@ async def test_a_message_that_a_turn_under_way_has_not_saved_yet_stays(
 async def test_a_platform_that_is_away_is_not_hammered_to_repair(
     error: SurfaceError, pause: float, store: Store
 ) -> None:
+    platform = FakePlatform()
     policy = replace(POLICY, repair_retry=Backoff(pause, pause))
-    platform, slow = FakePlatform(), FakeModel(WORDS * 20, pause=0.02)
 
-    async with working(make_worker(store, platform, slow, name="late", policy=policy)):
-        await late(store, platform)
+    async with late_reply(store, platform, orphan=True, policy=policy):
         platform.error = error
         await lose_the_turn(store, "m1")
         await until(lambda: platform.opened > 1)
         await asyncio.sleep(LEASE)
 
-        # For the reply, and for the first attempt at its repair.
-        assert platform.opened == 2
-
-
-async def late(store: Store, platform: FakePlatform) -> None:
-    """Begin a reply that another worker is to end, and leave a message that nobody knows of."""
-    await reply_begins(store, platform)
-    platform.left = ["m1", await platform.shown.post(Page(0, "Half", final=False))]
+    # For the reply, and for the first attempt at its repair.
+    assert platform.opened == 2
 
 
 @pytest.mark.parametrize("error", [WriteFailed("away"), WriteDelayed("wait", retry_after=0.1)])
 async def test_a_platform_that_is_away_is_repaired_later(error: SurfaceError, store: Store) -> None:
-    platform, slow = FakePlatform(), FakeModel(WORDS * 20, pause=0.02)
+    platform = FakePlatform()
 
-    async with working(make_worker(store, platform, slow, name="late")):
-        await late(store, platform)
+    async with late_reply(store, platform, orphan=True):
         platform.error = error
         await lose_the_turn(store, "m1")
         await until(lambda: platform.opened > 2)
@@ -311,24 +268,10 @@ async def test_a_platform_that_is_away_is_repaired_later(error: SurfaceError, st
         await until_shown(platform, {"m1": "The end."})
 
 
-async def test_a_text_that_cannot_be_restored_keeps_no_orphan(store: Store) -> None:
-    platform, slow = FakePlatform(), FakeModel(WORDS * 20, pause=0.02)
+async def test_a_search_for_orphans_that_fails_is_repeated(store: Store) -> None:
+    platform = FakePlatform(unseen=2)
 
-    async with working(make_worker(store, platform, slow, name="late")):
-        await late(store, platform)
-        platform.error = PlaceGone("locked")
-        await lose_the_turn(store, "m1")
-        await until(lambda: platform.opened > 1)
-        platform.error = None
-
-        await until(lambda: list(platform.shown.screen) == ["m1"])
-
-
-async def test_a_look_for_orphan_that_fails_is_repeated(store: Store) -> None:
-    platform, slow = FakePlatform(unseen=2), FakeModel(WORDS * 20, pause=0.02)
-
-    async with working(make_worker(store, platform, slow, name="late")):
-        await late(store, platform)
+    async with late_reply(store, platform, orphan=True):
         # One that a person has deleted meanwhile.
         platform.left = ["m1", "gone", "m2"]
         await lose_the_turn(store, "m1")
@@ -342,49 +285,10 @@ async def test_a_message_of_an_earlier_attempt_that_its_answer_does_not_need_goe
     platform, dead = FakePlatform(), make_queue(store, "dead")
     await dead.admit(make_turn())
     await take(dead)
-    orphan = await platform.shown.post(Page(1, "Half", final=False))
-    platform.left = [orphan]
+    platform.left = [await platform.shown.post(Page(1, "Half", final=False))]
 
     async with working(make_worker(store, platform, FakeModel(WORDS), late_write_leases=0.2)):
         await until_shown(platform, {"m2": "".join(WORDS)})
-
-
-@dataclass
-class Blinking(FakePlatform):
-    """The store is away from the moment at which strays are found, for `seconds`."""
-
-    way: SocketLine | None = None
-    seconds: float = 1.0
-    returning: asyncio.Task[None] | None = None
-
-    async def orphaned_messages(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
-        assert self.way
-        await self.way.cut()
-        self.returning = asyncio.create_task(self._restore(self.way))
-        return await super().orphaned_messages(turn, but=but)
-
-    async def _restore(self, way: SocketLine) -> None:
-        await asyncio.sleep(self.seconds)
-        await way.mend()
-
-
-async def test_a_message_that_nobody_knows_of_goes_however_the_store_blinks(
-    store: Store, valkey_url: str
-) -> None:
-    platform = Blinking()
-    slow = FakeModel(WORDS * 20, pause=0.02)
-    async with (
-        cuttable(store, valkey_url) as (platform.way, cut_off),
-        working(make_worker(cut_off, platform, slow, name="late")),
-    ):
-        await reply_begins(store, platform)
-        orphan = await platform.shown.post(Page(0, "Half", final=False))
-        platform.left = ["m1", orphan]
-        await lose_the_turn(store, "m1")
-
-        await until_shown(platform, {"m1": "The end."})
-        assert platform.returning
-        await platform.returning
 
 
 # Repairs are queued
@@ -464,26 +368,20 @@ async def test_what_was_lost_under_way_is_repaired_after_its_end(store: Store) -
     assert await pending_repairs(store) == 0
 
 
-async def test_what_is_repaired_is_not_repaired_with_the_next(store: Store) -> None:
+async def test_each_late_write_is_repaired_once(store: Store) -> None:
     queue = make_queue(store)
     taken = await ended_by_a_second_try(queue)
-    await queue.repairs.report_late_writes(taken.turn, ("m2",))
-    await queue.repairs.complete(await due_repair(queue))
+    repairs = [await due_repair(queue)]
 
+    # It comes while the first repair is under way.
+    await queue.repairs.report_late_writes(taken.turn, ("m2",))
+    await queue.repairs.complete(repairs[0])
+    repairs.append(await due_repair(queue))
+    await queue.repairs.complete(repairs[1])
     await queue.repairs.report_late_writes(taken.turn, ("m3",))
+    repairs.append(await due_repair(queue))
 
-    assert (await due_repair(queue)).late_writes == ("m3",)
-
-
-async def test_what_is_lost_while_it_is_repaired_is_repaired_again(store: Store) -> None:
-    queue = make_queue(store)
-    taken = await ended_by_a_second_try(queue)
-    repair = await due_repair(queue)
-
-    await queue.repairs.report_late_writes(taken.turn, ("m2",))
-    await queue.repairs.complete(repair)
-
-    assert (repair.late_writes, (await due_repair(queue)).late_writes) == ((), ("m2",))
+    assert [one.late_writes for one in repairs] == [(), ("m2",), ("m3",)]
 
 
 async def test_what_cannot_be_repaired_is_given_up(store: Store) -> None:

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+import pytest
+
 from bot.domain import Exchange, Page, Purpose, Shown, Turn
 from bot.errors import GivenUp, PlaceGone, WriteFailed
 from bot.store import Store
@@ -68,20 +70,15 @@ async def test_an_apology_whose_repairer_died_stands_there_once(store: Store) ->
     assert platform.shown.text == GivenUp.apology
 
 
-async def test_an_apology_that_no_place_takes_is_given_up(store: Store) -> None:
-    platform, queue = FakePlatform(error=PlaceGone("archived")), make_queue(store)
+@pytest.mark.parametrize("is_forgotten", [True, False])
+async def test_an_apology_for_a_deleted_question_or_a_place_that_is_gone_is_dropped(
+    store: Store, is_forgotten: bool
+) -> None:
+    error = None if is_forgotten else PlaceGone("archived")
+    platform, queue = FakePlatform(error=error), make_queue(store)
     await given_up_unseen(queue)
-
-    async with repairing(queue, platform):
-        await all_repaired(store)
-
-    assert platform.shown.screen == {}
-
-
-async def test_a_question_that_was_taken_back_gets_no_apology(store: Store) -> None:
-    platform, queue = Adopting(), make_queue(store)
-    await given_up_unseen(queue)
-    await queue.changes.forget(make_turn().id)
+    if is_forgotten:
+        await queue.changes.forget(make_turn().id)
 
     async with repairing(queue, platform):
         await all_repaired(store)

@@ -21,8 +21,8 @@ from tests.support.at_work import (
     POLICY,
     WORDS,
     all_ended,
+    answer,
     expire,
-    expire_all,
     make_leases,
     make_queue,
     make_turn,
@@ -40,9 +40,7 @@ from tests.support.waiting import until
 async def test_an_admitted_turn_is_answered_and_remembered(store: Store) -> None:
     platform, model = FakePlatform(), FakeModel(["Hi", " Ann"])
 
-    async with working(make_worker(store, platform, model)):
-        await make_queue(store).admit(make_turn())
-        await all_ended(store)
+    await answer(store, platform, model, make_turn())
 
     assert platform.shown.text == "Hi Ann"
     assert await remembered(store) == [("question 1", "Hi Ann")]
@@ -52,10 +50,7 @@ async def test_an_admitted_turn_is_answered_and_remembered(store: Store) -> None
 async def test_the_second_turn_sees_the_first_exchange(store: Store) -> None:
     model = FakeModel(["Hi"])
 
-    async with working(make_worker(store, FakePlatform(), model)):
-        await make_queue(store).admit(make_turn(1))
-        await make_queue(store).admit(make_turn(2))
-        await all_ended(store)
+    await answer(store, FakePlatform(), model, make_turn(1), make_turn(2))
 
     assert [(message.role, message.text) for message in model.prompts[1]] == [
         ("system", "Be brief."),
@@ -65,25 +60,16 @@ async def test_the_second_turn_sees_the_first_exchange(store: Store) -> None:
     ]
 
 
-async def test_a_failed_turn_is_remembered_by_what_was_shown(store: Store) -> None:
-    model = FakeModel(["Half"], error=ModelUnavailable("cut"))
+@pytest.mark.parametrize("shown", [["Half"], []])
+async def test_a_failed_turn_is_remembered_by_what_was_shown(
+    store: Store, shown: list[str]
+) -> None:
+    model = FakeModel(shown, error=ModelUnavailable("cut"))
 
-    async with working(make_worker(store, FakePlatform(), model)):
-        await make_queue(store).admit(make_turn())
-        await all_ended(store)
+    await answer(store, FakePlatform(), model, make_turn())
 
     assert await outcome(store) == "failed"
-    assert await remembered(store) == [("question 1", "Half")]
-
-
-async def test_a_turn_without_a_word_leaves_nothing_in_the_history(store: Store) -> None:
-    model = FakeModel([], error=ModelUnavailable("refused"))
-
-    async with working(make_worker(store, FakePlatform(), model)):
-        await make_queue(store).admit(make_turn())
-        await all_ended(store)
-
-    assert await remembered(store) == []
+    assert await remembered(store) == [("question 1", one) for one in shown]
 
 
 async def test_stop_reaches_a_running_reply(store: Store) -> None:
@@ -91,12 +77,9 @@ async def test_stop_reaches_a_running_reply(store: Store) -> None:
 
     async with working(make_worker(store, platform, model)):
         await make_queue(store).admit(make_turn())
-        async with asyncio.timeout(60):
-            while not platform.shown.states:
-                await asyncio.sleep(0.01)
+        await until(lambda: platform.shown.states)
         await make_queue(store).changes.stop("console:1")
-        async with asyncio.timeout(60):
-            await all_ended(store)
+        await all_ended(store)
 
     assert await outcome(store) == "stopped"
     assert platform.shown.text.endswith("(Stopped.)")
@@ -111,62 +94,32 @@ async def test_stop_reaches_a_running_reply(store: Store) -> None:
         ([LeftOut(7), "No", Start(""), "Yes", "."], 5),
     ],
 )
-async def test_who_says_more_than_is_kept_is_told(
+async def test_a_question_longer_than_is_kept_gets_a_notice(
     said: list[Delta], characters: int, store: Store
 ) -> None:
     platform = FakePlatform()
 
-    async with working(make_worker(store, platform, FakeModel(said))):
-        await make_queue(store).admit(replace(make_turn(), left_out=5))
-        await all_ended(store)
+    await answer(store, platform, FakeModel(said), replace(make_turn(), left_out=5))
 
     assert platform.shown.text == f"Yes.\n\n{LEFT_OUT.format(characters=characters)}"
 
 
-async def test_threads_are_answered_side_by_side(store: Store) -> None:
-    model = FakeModel(WORDS, pause=0.5)
+@pytest.mark.parametrize("opens", [True, False])
+async def test_a_place_that_is_gone_ends_the_turn(store: Store, opens: bool) -> None:
+    gone = PlaceGone("no permission")
+    platform = FakePlatform(shown=FakeSurface(errors=[gone])) if opens else FakePlatform(error=gone)
 
-    async with working(make_worker(store, FakePlatform(), model)):
-        for number in range(6):
-            await make_queue(store).admit(make_turn(number, thread=f"t{number}"))
-        await until(lambda: model.at_once == 6)
-        model.pause = 0.0
-        await all_ended(store)
-
-    assert len(model.prompts) == 6
-
-
-async def test_a_place_that_is_gone_ends_the_turn(store: Store) -> None:
-    platform = FakePlatform(error=PlaceGone("no permission"))
-
-    async with working(make_worker(store, platform, FakeModel())):
-        await make_queue(store).admit(make_turn())
-        await all_ended(store)
+    await answer(store, platform, FakeModel(), make_turn())
 
     assert await outcome(store) == "failed"
     assert await remembered(store) == []
 
 
-async def test_what_a_place_has_not_taken_is_not_remembered(store: Store) -> None:
-    surface = FakeSurface(errors=[PlaceGone("no permission")])
-
-    async with working(make_worker(store, FakePlatform(shown=surface), FakeModel(["Hi"]))):
-        await make_queue(store).admit(make_turn())
-        await all_ended(store)
-
-    assert await outcome(store) == "failed"
-    assert await remembered(store) == []
-
-
-async def test_a_place_that_goes_in_mid_reply_is_remembered_by_what_was_shown(
-    store: Store,
-) -> None:
+async def test_a_place_that_goes_in_mid_reply_is_remembered_by_what_was_shown(store: Store) -> None:
     surface = FakeSurface(errors=[None, PlaceGone("archived")])
     model = FakeModel(["Half", lambda: surface.text, " more"])
 
-    async with working(make_worker(store, FakePlatform(shown=surface), model)):
-        await make_queue(store).admit(make_turn())
-        await all_ended(store)
+    await answer(store, FakePlatform(shown=surface), model, make_turn())
 
     assert await outcome(store) == "failed"
     assert surface.text == f"Half\n\n{PlaceGone.apology}"
@@ -203,9 +156,7 @@ async def test_a_platform_that_asks_to_wait_is_given_the_time(store: Store) -> N
 async def test_a_place_that_takes_not_even_an_apology_is_not_tried_again(store: Store) -> None:
     surface, model = FakeSurface(errors=[WriteRefused("moderated")] * 2), FakeModel(["Hi"])
 
-    async with working(make_worker(store, FakePlatform(shown=surface), model)):
-        await make_queue(store).admit(make_turn())
-        await all_ended(store)
+    await answer(store, FakePlatform(shown=surface), model, make_turn())
 
     assert (surface.screen, len(model.prompts)) == ({}, 1)
     assert await outcome(store) == "failed"
@@ -233,10 +184,9 @@ async def test_a_turn_that_fails_every_time_ends_with_an_apology(store: Store) -
 
     async with working(make_worker(store, platform, model, policy=policy)):
         await make_queue(store).admit(make_turn())
-        await all_ended(store)
+        await until(lambda: platform.shown.text == GivenUp.apology)
 
     assert await outcome(store) == "dead"
-    assert platform.shown.text == GivenUp.apology
     assert await remembered(store) == []
     assert len(model.prompts) == 1
 
@@ -249,8 +199,7 @@ async def test_a_dead_workers_reply_is_finished_in_the_same_message(store: Store
     half = await platform.shown.post(Page(0, text[:50], final=False))
     await dead.leases.save(taken, Shown((half,), text[:50], text[:50]))
 
-    async with working(make_worker(store, platform, FakeModel(WORDS), name="next")):
-        await all_ended(store)
+    await answer(store, platform, FakeModel(WORDS), name="next")
 
     assert list(platform.shown.screen) == [half]
     assert platform.shown.text == text
@@ -275,9 +224,7 @@ class Waiting(FakePlatform):
 async def test_the_model_thinks_while_the_platform_opens_the_surface(store: Store) -> None:
     platform = Waiting()
 
-    async with working(make_worker(store, platform, platform.model)):
-        await make_queue(store).admit(make_turn())
-        await all_ended(store)
+    await answer(store, platform, platform.model, make_turn())
 
     assert platform.shown.text == "Hi"
 
@@ -286,16 +233,14 @@ async def test_a_model_that_thinks_when_the_place_is_gone_is_hung_up_on(store: S
     model = FakeModel(pause=600)
     platform = Waiting(model=model, error=PlaceGone("no permission"))
 
-    async with working(make_worker(store, platform, model)):
-        await make_queue(store).admit(make_turn())
-        await all_ended(store)
+    await answer(store, platform, model, make_turn())
 
     assert (model.at_once, len(model.prompts)) == (0, 1)
     assert await outcome(store) == "failed"
 
 
 @dataclass
-class Told(FakePlatform):
+class Purposes(FakePlatform):
     """Records the purpose of each turn's first surface, and the turns whose strays were read."""
 
     purposes: dict[str, Purpose] = field(default_factory=dict)
@@ -314,8 +259,8 @@ class Told(FakePlatform):
         return await super().orphaned_messages(turn, but=but)
 
 
-async def test_a_platform_is_told_of_a_second_attempt_and_of_no_other(store: Store) -> None:
-    platform, dead = Told(), make_queue(store, "dead")
+async def test_a_platform_knows_a_second_attempt(store: Store) -> None:
+    platform, dead = Purposes(), make_queue(store, "dead")
     await dead.admit(make_turn(1))
     await take(dead)
     await dead.admit(make_turn(2, thread="t2"))
@@ -325,10 +270,7 @@ async def test_a_platform_is_told_of_a_second_attempt_and_of_no_other(store: Sto
         await until(lambda: platform.looked)
         await all_ended(store)
 
-    assert platform.purposes == {
-        "console:1": Purpose.RESUME,
-        "console:2": Purpose.ANSWER,
-    }
+    assert platform.purposes == {"console:1": Purpose.RESUME, "console:2": Purpose.ANSWER}
     assert platform.looked == ["console:1"]
 
 
@@ -344,7 +286,7 @@ class Unreadable(TurnLeases):
         return await super().take(token)
 
 
-async def test_a_turn_that_cannot_be_taken_is_told_of_and_stops_no_other(
+async def test_a_turn_that_cannot_be_taken_is_logged_and_stops_no_other(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     leases = make_leases(Unreadable, store)
@@ -391,51 +333,7 @@ async def test_a_turn_that_was_stopped_before_it_is_taken_again_asks_for_nothing
     await expire(store, token, "dead")
 
     # Neither a renewal nor a save tells of it in time.
-    async with working(make_worker(store, platform, FakeModel(WORDS, pause=600), lease=60)):
-        await all_ended(store)
+    await answer(store, platform, FakeModel(WORDS, pause=600), lease=60)
 
     assert platform.shown.text == f"Half\n\n{STOPPED}"
     assert await remembered(store) == [("question 1", "Half")]
-
-
-async def test_two_workers_answer_each_turn_once(store: Store) -> None:
-    platform = FakePlatform()
-    models = [FakeModel(["Hi"]), FakeModel(["Hi"])]
-
-    async with (
-        working(make_worker(store, platform, models[0], name="a", lease=60)),
-        working(make_worker(store, platform, models[1], name="b", lease=60)),
-    ):
-        for number in range(20):
-            await make_queue(store).admit(make_turn(number, thread=f"t{number % 4}"))
-        await all_ended(store)
-
-    assert len(models[0].prompts) + len(models[1].prompts) == 20
-    assert len(platform.shown.screen) == 20
-
-
-async def reclaimed(store: Store, *, times: int) -> None:
-    """Let the only lease expire until it was reclaimed so often."""
-    stream = store.key("tokens", "console")
-    async with asyncio.timeout(60):
-        while True:
-            (lease,) = await store.redis.xpending_range(stream, "workers", "-", "+", 1)
-            if int(lease["times_delivered"]) > times:
-                return
-            await expire_all(store)
-            await asyncio.sleep(0.01)
-
-
-async def test_a_worker_that_reclaims_its_own_turn_goes_on_with_it(store: Store) -> None:
-    said = asyncio.Event()
-    platform, model = FakePlatform(), FakeModel(["Hi", said.is_set])
-    async with working(make_worker(store, platform, model)):
-        await make_queue(store).admit(make_turn())
-        await until(lambda: model.prompts)
-        # Whoever took it a second time has done so before the next reclaim.
-        await reclaimed(store, times=2)
-        said.set()
-        await all_ended(store)
-
-    assert len(model.prompts) == 1
-    assert platform.shown.text == "Hi"

@@ -5,16 +5,15 @@ from __future__ import annotations
 import pytest
 
 from bot.domain import Page, Shown
-from bot.errors import ModelUnavailable, PlaceGone
-from bot.reply.draft import FAILED_ANEW
+from bot.errors import PlaceGone
 from bot.store import Store
 from tests.support.at_work import (
     WORDS,
     all_ended,
+    answer,
     make_queue,
     make_turn,
     make_worker,
-    outcome,
     press,
     remembered,
     take,
@@ -26,15 +25,11 @@ from tests.support.fakes import FakeModel, FakePlatform
 async def test_an_answer_written_anew_takes_the_place_of_the_previous(store: Store) -> None:
     platform, model = FakePlatform(), FakeModel(["Hi"])
 
-    async with working(make_worker(store, platform, model)):
-        await make_queue(store).admit(make_turn(1))
-        await make_queue(store).admit(make_turn(2))
-        await all_ended(store)
-        model.deltas = ["Hello"]
-        await press(store, 2)
-        await all_ended(store)
-        await make_queue(store).admit(make_turn(3))
-        await all_ended(store)
+    await answer(store, platform, model, make_turn(1), make_turn(2))
+    model.deltas = ["Hello"]
+    await press(store, 2)
+    await answer(store, platform, model)
+    await answer(store, platform, model, make_turn(3))
 
     assert model.prompts[2] == model.prompts[1]
     assert [message.text for message in model.prompts[3]] == [
@@ -42,39 +37,6 @@ async def test_an_answer_written_anew_takes_the_place_of_the_previous(store: Sto
     ]  # fmt: skip
     assert [page.text for page in platform.shown.screen.values()] == ["Hi", "Hello", "Hello"]
     assert (await remembered(store))[1] == ("question 2", "Hello")
-
-
-async def test_an_answer_that_cannot_be_written_anew_stays(store: Store) -> None:
-    platform, model = FakePlatform(), FakeModel(["Hi"])
-
-    async with working(make_worker(store, platform, model)):
-        await make_queue(store).admit(make_turn())
-        await all_ended(store)
-        model.deltas, model.error = [], ModelUnavailable("cut")
-        for number in range(2):
-            await press(store, press_id=f"p{number}")
-            await all_ended(store)
-
-    notice = FAILED_ANEW.format(apology=ModelUnavailable.apology)
-    assert platform.shown.text == f"Hi\n\n{notice}"
-    assert await remembered(store) == [("question 1", "Hi")]
-
-
-async def test_a_place_that_goes_while_an_answer_is_written_anew_leaves_it_remembered(
-    store: Store,
-) -> None:
-    platform, model = FakePlatform(), FakeModel(["Hi"])
-
-    async with working(make_worker(store, platform, model)):
-        await make_queue(store).admit(make_turn())
-        await all_ended(store)
-        model.deltas = ["Hello", lambda: platform.shown.text == "Hello", " Ann"]
-        platform.shown.errors = [None, PlaceGone("archived")]
-        await press(store)
-        await all_ended(store)
-
-    assert await outcome(store) == "failed"
-    assert await remembered(store) == [("question 1", "Hi")]
 
 
 @pytest.mark.parametrize(
@@ -90,9 +52,7 @@ async def test_a_place_that_went_leaves_a_whole_new_answer_or_the_previous_remem
     saved: Shown | None, text: str, said: str, store: Store
 ) -> None:
     platform = FakePlatform()
-    async with working(make_worker(store, platform, FakeModel(["Hi"]))):
-        await make_queue(store).admit(make_turn())
-        await all_ended(store)
+    await answer(store, platform, FakeModel(["Hi"]), make_turn())
     dead = make_queue(store, "dead")
     await press(store)
     taken = await take(dead)
@@ -100,8 +60,7 @@ async def test_a_place_that_went_leaves_a_whole_new_answer_or_the_previous_remem
         await dead.leases.save(taken, saved)
     platform.error = PlaceGone("archived")
 
-    async with working(make_worker(store, platform, FakeModel(["Hello"]), name="next")):
-        await all_ended(store)
+    await answer(store, platform, FakeModel(["Hello"]), name="next")
 
     ended = await make_queue(store).lookup.result("console:1")
     assert ended
@@ -111,9 +70,7 @@ async def test_a_place_that_went_leaves_a_whole_new_answer_or_the_previous_remem
 
 async def test_a_dead_workers_new_answer_is_finished_in_the_same_message(store: Store) -> None:
     platform, text = FakePlatform(), "".join(WORDS)
-    async with working(make_worker(store, platform, FakeModel(["Hi " * 200]))):
-        await make_queue(store).admit(make_turn())
-        await all_ended(store)
+    await answer(store, platform, FakeModel(["Hi " * 200]), make_turn())
     dead = make_queue(store, "dead")
     await press(store)
     taken = await take(dead)

@@ -16,7 +16,6 @@ from bot.store import Store, connect
 from bot.turns.queue import Token
 from tests.support.at_work import (
     POLICY,
-    WORDS,
     all_ended,
     expire_all,
     make_queue,
@@ -194,83 +193,35 @@ class TestDeathBeforeTheEndIsStored:
         assert await remembered(store) == [("question 1", "Hi")]
         assert await outcome(store) == "done"
 
-    async def test_all_pages_come(self, deaths: Deaths, store: Store) -> None:
-        surface, text = Dying(limit=100, fails=True), "".join(WORDS)
-        await make_queue(store).admit(make_turn())
-
-        await deaths.die(surface, FakeModel(WORDS))
-        before = list(surface.screen)
-        await deaths.next(surface, FakeModel(["Another answer."]))
-
-        assert list(surface.screen)[: len(before)] == before
-        assert len(before) > 1
-        assert surface.text.split() == text.split()
-        assert await remembered(store) == [("question 1", text)]
-
-    async def test_a_stop_after_the_end_changes_nothing(self, deaths: Deaths, store: Store) -> None:
-        surface, after = Dying(), FakeModel(["Another answer."])
-        await make_queue(store).admit(make_turn())
-
-        await deaths.die(surface, FakeModel(["Hi"]))
-        await make_queue(store).changes.stop("console:1")
-        await deaths.next(surface, after)
-
-        assert (after.prompts, surface.text) == ([], "Hi")
-        assert await remembered(store) == [("question 1", "Hi")]
-        assert await outcome(store) == "done"
-
-    async def test_a_question_deleted_after_the_end_is_forgotten(
-        self, deaths: Deaths, store: Store
-    ) -> None:
-        surface, after = Dying(), FakeModel(["Another answer."])
-        await make_queue(store).admit(make_turn())
-
-        await deaths.die(surface, FakeModel(["Hi"]))
-        await make_queue(store).changes.forget("console:1")
-        await deaths.next(surface, after)
-
-        assert (after.prompts, surface.text) == ([], "Hi")
-        assert await remembered(store) == []
-
-    async def test_a_reply_deleted_after_the_end_is_not_remembered(
-        self, deaths: Deaths, store: Store
-    ) -> None:
-        surface, after = Dying(), FakeModel(["Another answer."])
-        await make_queue(store).admit(make_turn())
-
-        await deaths.die(surface, FakeModel(["Hi"]))
-        surface.screen.clear()
-        await deaths.next(surface, after)
-
-        assert (after.prompts, surface.screen) == ([], {})
-        assert await remembered(store) == []
-        assert await outcome(store) == "stopped"
-
-    async def test_a_place_that_went_after_the_end_leaves_it_remembered(
-        self, deaths: Deaths, store: Store
+    @pytest.mark.parametrize(
+        ("happens", "shown", "history"),
+        [
+            ("stop", "Hi", [("question 1", "Hi")]),
+            ("question deleted", "Hi", []),
+            ("reply deleted", "", []),
+            ("place gone", "Hi", [("question 1", "Hi")]),
+        ],
+    )
+    async def test_what_happens_after_the_end_asks_no_model(
+        self, deaths: Deaths, store: Store, happens: str, shown: str, history: list[tuple[str, str]]
     ) -> None:
         surface, after = Dying(), FakeModel(["Another answer."])
         await make_queue(store).admit(make_turn())
 
         await deaths.die(surface, FakeModel(["H", "i"], pause=0.05))
-        surface.errors = [PlaceGone("archived")] * 9
+        match happens:
+            case "stop":
+                await make_queue(store).changes.stop("console:1")
+            case "question deleted":
+                await make_queue(store).changes.forget("console:1")
+            case "reply deleted":
+                surface.screen.clear()
+            case "place gone":
+                surface.errors = [PlaceGone("archived")] * 9
         await deaths.next(surface, after)
 
-        assert (after.prompts, surface.text) == ([], "Hi")
-        assert await remembered(store) == [("question 1", "Hi")]
-
-    async def test_what_is_written_anew_begins_anew(self, deaths: Deaths, store: Store) -> None:
-        surface, after = Dying(), FakeModel(["Better."])
-        await make_queue(store).admit(make_turn())
-        await deaths.die(surface, FakeModel(["Hi"]))
-        await deaths.next(surface, after)
-
-        await press(store)
-        await deaths.next(surface, after)
-
-        assert len(after.prompts) == 1
-        assert surface.text == "Better."
-        assert await remembered(store) == [("question 1", "Better.")]
+        assert (after.prompts, surface.text) == ([], shown)
+        assert await remembered(store) == history
 
     @pytest.mark.parametrize(
         ("error", "said", "text"),
@@ -296,16 +247,10 @@ class TestDeathBeforeTheEndIsStored:
         assert await remembered(store) == [("question 1", said)]
 
     @pytest.mark.parametrize(
-        ("fails", "screen", "history"),
-        [(False, "Hi", [("question 1", "Hi")]), (True, "", [])],
+        ("fails", "screen", "history"), [(False, "Hi", [("question 1", "Hi")]), (True, "", [])]
     )
     async def test_what_gets_through_nowhere_is_left_as_it_stands(
-        self,
-        deaths: Deaths,
-        store: Store,
-        fails: bool,
-        screen: str,
-        history: list[tuple[str, str]],
+        self, deaths: Deaths, store: Store, fails: bool, screen: str, history: list[tuple[str, str]]
     ) -> None:
         surface, after = Dying(fails=fails), FakeModel(["Another answer."])
         await make_queue(store).admit(make_turn())

@@ -15,6 +15,7 @@ from tests.support.at_work import (
     POLICY,
     WORDS,
     all_ended,
+    answer,
     expire,
     make_leases,
     make_queue,
@@ -30,11 +31,9 @@ from tests.support.waiting import until
 
 async def test_a_worker_takes_no_more_than_its_capacity(store: Store) -> None:
     model = FakeModel(WORDS, pause=0.01)
+    turns = [make_turn(number, thread=f"t{number}") for number in range(12)]
 
-    async with working(make_worker(store, FakePlatform(), model, capacity=3)):
-        for number in range(12):
-            await make_queue(store).admit(make_turn(number, thread=f"t{number}"))
-        await all_ended(store)
+    await answer(store, FakePlatform(), model, *turns, capacity=3)
 
     assert model.most_at_once == 3
     assert len(model.prompts) == 12
@@ -44,24 +43,10 @@ async def test_two_platforms_at_once_do_not_exceed_the_capacity(store: Store) ->
     model = FakeModel(WORDS, pause=0.01)
     elsewhere = replace(make_turn(2), key=replace(KEY, platform="slack"))
 
-    async with working(make_worker(store, FakePlatform(), model, capacity=1)):
-        await asyncio.gather(
-            make_queue(store).admit(make_turn(1)), make_queue(store).admit(elsewhere)
-        )
-        await all_ended(store)
+    # What was read beyond the capacity waits for room, and not for a lease to expire.
+    await answer(store, FakePlatform(), model, make_turn(1), elsewhere, capacity=1, lease=600)
 
     assert model.most_at_once == 1
-    assert len(model.prompts) == 2
-
-
-async def test_what_was_read_beyond_the_capacity_waits_for_room_only(store: Store) -> None:
-    model = FakeModel(WORDS, pause=0.01)
-    elsewhere = replace(make_turn(2), key=replace(KEY, platform="slack"))
-    await asyncio.gather(make_queue(store).admit(make_turn(1)), make_queue(store).admit(elsewhere))
-
-    async with working(make_worker(store, FakePlatform(), model, capacity=1, lease=600)):
-        await all_ended(store)
-
     assert len(model.prompts) == 2
 
 
@@ -74,8 +59,7 @@ async def test_what_a_dead_worker_left_comes_before_what_is_new(store: Store) ->
     for number in range(1, 10):
         await dead.admit(make_turn(number, thread=f"t{number}"))
 
-    async with working(make_worker(store, FakePlatform(), model, capacity=1)):
-        await all_ended(store)
+    await answer(store, FakePlatform(), model, capacity=1)
 
     assert model.prompts[0][-1].text == "question 0"
 
@@ -111,11 +95,8 @@ async def test_no_read_of_new_turns_outlasts_the_pause_between_reclaims(store: S
 async def test_no_read_of_new_turns_is_one_without_an_end(store: Store) -> None:
     leases = make_leases(Timed, store)
     policy = replace(POLICY, longest_read=0.0)
-    worker = make_worker(store, FakePlatform(), FakeModel(["Hi"]), leases=leases, policy=policy)
 
-    async with working(worker):
-        await make_queue(store).admit(make_turn())
-        await all_ended(store)
+    await answer(store, FakePlatform(), FakeModel(), make_turn(), leases=leases, policy=policy)
 
     # Redis takes 0 milliseconds for a read without an end.
     assert int(min(leases.reads) * 1000) > 0
@@ -125,11 +106,9 @@ async def test_a_retry_comes_when_it_is_due_however_many_turns_are_new(store: St
     policy = replace(POLICY, retry=Backoff(LEASE / 3, LEASE / 3))
     model = FakeModel(WORDS[:10], pause=0.01)
     platform = FakePlatform(shown=FakeSurface(errors=[ValueError("a bug")]))
-    for number in range(1, 20):
-        await make_queue(store).admit(make_turn(number, thread=f"t{number}"))
+    turns = [make_turn(number, thread=f"t{number}") for number in range(1, 20)]
 
-    async with working(make_worker(store, platform, model, capacity=1, policy=policy)):
-        await all_ended(store)
+    await answer(store, platform, model, *turns, capacity=1, policy=policy)
 
     asked = [prompt[-1].text for prompt in model.prompts]
     assert "question 1" in asked[1:10]
@@ -140,9 +119,7 @@ async def test_a_worker_that_reclaims_its_own_turn_goes_on_with_it(store: Store)
 
     async with working(make_worker(store, FakePlatform(), model)):
         await make_queue(store).admit(make_turn())
-        async with asyncio.timeout(60):
-            while not model.prompts:
-                await asyncio.sleep(0.01)
+        await until(lambda: model.prompts)
         # As after an outage in which the lease ran out.
         stream = store.key("tokens", "console")
         ((entry, _),) = await store.command("XRANGE", stream, "-", "+")

@@ -16,6 +16,7 @@ from tests.support.at_work import (
     POLICY,
     WORDS,
     all_ended,
+    answer,
     cuttable,
     make_leases,
     make_queue,
@@ -69,17 +70,12 @@ async def test_a_reply_goes_on_while_the_store_is_away(store: Store, valkey_url:
         working(make_worker(there, platform, model, policy=policy)),
     ):
         await make_queue(store).admit(make_turn())
-        async with asyncio.timeout(60):
-            while not platform.shown.states:
-                await asyncio.sleep(0.01)
+        await until(lambda: platform.shown.states)
         await way.cut()
-        async with asyncio.timeout(60):
-            while platform.shown.text != "".join(WORDS):
-                await asyncio.sleep(0.02)
+        await until(lambda: platform.shown.text == "".join(WORDS))
         await asyncio.sleep(2 * LEASE)
         await way.mend()
-        async with asyncio.timeout(60):
-            await all_ended(store)
+        await all_ended(store)
 
         assert await remembered(store) == [("question 1", "".join(WORDS))]
     assert list(platform.shown.screen) == ["m1"]
@@ -116,13 +112,11 @@ async def test_what_was_shown_while_the_store_was_away_is_remembered_though_its_
     model = FakeModel(["Half", lambda: surface.text, " more"])
     store.note_away(StoreUnavailable("out of memory"))
 
-    async with working(make_worker(store, FakePlatform(shown=surface), model)):
-        await make_queue(store).admit(make_turn())
-        await all_ended(store)
+    await answer(store, FakePlatform(shown=surface), model, make_turn())
 
     assert surface.text == "Half"
-    ((_, answer),) = await remembered(store)
-    assert answer.startswith("Half")
+    ((_, said),) = await remembered(store)
+    assert said.startswith("Half")
     assert await outcome(store) == "failed"
 
 
@@ -152,21 +146,16 @@ class Away(TurnLeases):
 async def test_the_store_is_asked_again_after_pauses_that_do_not_grow(store: Store) -> None:
     leases = make_leases(Away, store)
 
-    async with working(make_worker(store, FakePlatform(), FakeModel(["Hi"]), leases=leases)):
-        await make_queue(store).admit(make_turn())
-        # If they doubled, the last pause would last for a minute and a half.
-        await all_ended(store)
+    # If they doubled, the last pause would last for a minute and a half.
+    await answer(store, FakePlatform(), FakeModel(), make_turn(), leases=leases)
 
     assert await outcome(store) == "done"
 
 
-async def test_who_finds_the_store_back_lets_others_renew_their_leases_first(store: Store) -> None:
+async def test_after_an_outage_others_may_renew_their_leases_first(store: Store) -> None:
     leases = make_leases(Away, store, lease=60)
-    worker = make_worker(store, FakePlatform(), FakeModel(["Hi"]), leases=leases, lease=60)
 
-    async with working(worker):
-        await make_queue(store).admit(make_turn())
-        await all_ended(store)
+    await answer(store, FakePlatform(), FakeModel(), make_turn(), leases=leases, lease=60)
 
     # Before the outage, and not again for the length of a lease.
     assert leases.reclaims == 1

@@ -20,7 +20,6 @@ from tests.support.at_work import (
     make_turn,
     make_worker,
     outcome,
-    ready,
     take,
     working,
 )
@@ -28,30 +27,12 @@ from tests.support.fakes import FakeModel, FakePlatform
 from tests.support.waiting import until
 
 
-async def test_a_worker_that_ends_takes_nothing_more(store: Store) -> None:
-    model = FakeModel(WORDS, pause=0.05)
-
-    async with working(make_worker(store, FakePlatform(), model)) as stopping:
-        await make_queue(store).admit(make_turn(1))
-        async with asyncio.timeout(60):
-            while not model.prompts:
-                await asyncio.sleep(0.01)
-        stopping.set()
-        await asyncio.sleep(0.2)
-        other = make_queue(store, "other")
-        await other.admit(make_turn(2, thread="t2"))
-        await ready(other)
-
-    assert len(model.prompts) == 1
-
-
 async def test_shutdown_lets_a_reply_end(store: Store) -> None:
     platform = FakePlatform()
 
     async with working(make_worker(store, platform, FakeModel(WORDS, pause=0.02))) as stopping:
         await make_queue(store).admit(make_turn())
-        while not platform.shown.states:
-            await asyncio.sleep(0.01)
+        await until(lambda: platform.shown.states)
         stopping.set()
 
     assert await outcome(store) == "done"
@@ -64,8 +45,7 @@ async def test_shutdown_hands_over_what_does_not_end_in_time(store: Store) -> No
 
     async with working(make_worker(store, platform, slow, name="old", drain=0.2)) as stopping:
         await make_queue(store).admit(make_turn())
-        while not platform.shown.states:
-            await asyncio.sleep(0.01)
+        await until(lambda: platform.shown.states)
         stopping.set()
     # A lease so long that only what was handed over can be answered in time.
     new = make_worker(store, platform, FakeModel(["All of it."]), name="new", lease=600)

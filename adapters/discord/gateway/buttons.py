@@ -13,14 +13,14 @@ from typing import Any
 import discord
 
 from adapters.discord.gateway import events
-from adapters.discord.gateway.calls import asker_of, is_elsewhere
+from adapters.discord.gateway.calls import asker_of, command_key, is_elsewhere
 from adapters.discord.gateway.connection import read_message
 from adapters.discord.gateway.responses import acknowledge, finished, in_time, reply_privately
 from adapters.discord.reply.channel import ChannelAddress
 from adapters.discord.reply.command import ButtonPress, CommandAddress
 from adapters.discord.reply.message import CONTINUE, RATINGS, REGENERATE, STOP, ended_buttons
 from adapters.discord.rest import own_id, request, translated
-from bot.domain import End, Place, Rating, ThreadKey, Turn
+from bot.domain import Place, Rating, Shown, Turn
 from bot.errors import HasEnded, StoreUnavailable, SurfaceError
 from bot.intake.answers import THANKS
 from bot.intake.intake import Intake
@@ -69,7 +69,7 @@ class Buttons:
         # Who manages messages may stop any answer there.
         who: dict[str, Any] = {"person_id": str(interaction.user.id)}
         if may_manage(interaction):
-            who = {"at": pressed_in(interaction)}
+            who = {"at": command_key(interaction, interaction.channel_id or 0)}
         stopping = self._intake.answers.stop(turn_id, **who)
         try:
             await in_time(stopping, within=self._answer_within)
@@ -88,11 +88,11 @@ class Buttons:
 
         If its end cannot be read until `by` (loop time), the message gets no buttons.
         """
-        end: End | None = None
+        result: Shown | None = None
         with suppress(StoreUnavailable, TimeoutError):
             async with asyncio.timeout_at(by):
-                end = await self._intake.lookup.how_ended(turn_id)
-        shown = ended_buttons(end, turn_id, rated=self._rated) if end is not None else ()
+                result = await self._intake.lookup.result(turn_id)
+        shown = ended_buttons(result.end, turn_id, rated=self._rated) if result else ()
         view = finished(
             *(
                 discord.ui.Button(
@@ -153,7 +153,7 @@ class Buttons:
             turn_id,
             person_id=str(interaction.user.id),
             rating=rating,
-            at=pressed_in(interaction),
+            at=command_key(interaction, interaction.channel_id or 0),
             asker=asker_of(interaction),
         )
         await in_time(rating_it, within=self._answer_within)
@@ -185,12 +185,6 @@ async def _acknowledge_on_button(interaction: discord.Interaction, turn_id: str)
     )
     async with translated():
         await interaction.response.edit_message(view=finished(button))
-
-
-def pressed_in(interaction: discord.Interaction) -> ThreadKey:
-    """Return the channel or thread in which a button was pressed."""
-    server = str(interaction.guild_id or "dm")
-    return ThreadKey(events.NAME, server, str(interaction.channel_id), "")
 
 
 def may_manage(interaction: discord.Interaction) -> bool:

@@ -75,7 +75,8 @@ async def _is_own(interaction: discord.Interaction, intake: Intake, user_id: int
     if thread.owner_id != user_id:
         return thread.owner_id == interaction.user.id
     # A thread that the bot opened from a question has its id.
-    return await intake.lookup.asker(events.turn_id(thread.id)) == str(interaction.user.id)
+    turn = await intake.lookup.turn(events.turn_id(thread.id))
+    return turn is not None and turn.person.id == str(interaction.user.id)
 
 
 def ways(user_id: int, *, place: Literal["dm", "server", "elsewhere"]) -> Iterator[str]:

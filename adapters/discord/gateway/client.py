@@ -34,7 +34,7 @@ from bot.errors import (
     WriteDelayed,
     WriteFailed,
 )
-from bot.intake.intake import Admitted, Commanded, Edited, Intake, Received
+from bot.intake.intake import Admitted, Commanded, Intake, Received
 from bot.reply.edit_budget import EditBudgets
 
 _log = logging.getLogger(__name__)
@@ -186,7 +186,7 @@ class Gateway(discord.Client):
     async def _forget(self, message_ids: Collection[int]) -> None:
         # Deletions name no author: the message may be a question or part of an answer.
         deleted = sorted(message_ids)
-        await self._intake.forget(
+        await self._intake.changes.forget(
             *[events.turn_id(one) for one in deleted],
             asked_at=discord.utils.snowflake_time(deleted[-1]).timestamp(),
             platform=events.NAME,
@@ -240,7 +240,7 @@ class Gateway(discord.Client):
             return
         received = await self._received(message, channel, edited_at)
         match await self._intake.receive(received):
-            case Admitted(turn) | Edited(turn):
+            case Admitted(turn):
                 self._show_if_waiting(turn)
             case Commanded():
                 await self._help(received, message, event)

@@ -23,7 +23,7 @@ from bot.domain import Asker, ContextMessage, Person, Rating, ThreadKey, Turn
 from bot.errors import NothingAsked, Refused, StoreUnavailable, SurfaceError
 from bot.intake.addressed import Facts
 from bot.intake.answers import THANKS
-from bot.intake.intake import Admitted, Commanded, Edited, Intake, Received
+from bot.intake.intake import Admitted, Commanded, Intake, Received
 from bot.text.sanitize import escape_markup
 
 log = logging.getLogger(__name__)
@@ -147,7 +147,7 @@ class EventHandler:
             case {"type": "agent_session_stopped"}:
                 # It names the thread, and no message if nothing was streamed yet.
                 channel, thread = string_field(event, "channel"), string_field(event, "thread_ts")
-                await self._intake.answers.stop_thread(self._key(channel, thread))
+                await self._intake.changes.stop_thread(self._key(channel, thread))
             case {"type": "app_home_opened"}:
                 self._on_home(event)
             case {"type": "app_uninstalled" | "tokens_revoked" as reason}:
@@ -175,9 +175,9 @@ class EventHandler:
         before = event.get("previous_message")
         # A message of a bot is never a question. An upload of a person has a `bot_id` of null.
         if not isinstance(before, dict) or not before.get("bot_id"):
-            await self._intake.forget(self._turn_id(channel, ts), asked_at=float(ts))
+            await self._intake.changes.forget(self._turn_id(channel, ts), asked_at=float(ts))
         elif before["bot_id"] == self._identity.bot:
-            await self._intake.forget(platform="slack", messages=[f"{channel}:{ts}"])
+            await self._intake.changes.forget(platform="slack", messages=[f"{channel}:{ts}"])
 
     async def _act(self, press: Press) -> None:
         answers, turn_id, person_id = self._intake.answers, press.turn_id, press.user
@@ -221,7 +221,7 @@ class EventHandler:
         if self._notified.get(question.id):
             return
         match await self._intake.receive(await self._received(question)):
-            case Admitted(turn) | Edited(turn):
+            case Admitted(turn):
                 self._show_if_waiting(turn)
                 self._on_conversation(question.channel, question.reply_thread)
                 if turn.person.name == question.user:

@@ -93,7 +93,7 @@ local function of_thread()
     preferences = function(name, thread, it)
       if redis.call('HGET', name, 'persona_by') ~= '"' .. it.json .. '"' then return 0 end
       redis.call('HDEL', name, 'persona', 'persona_by')
-      if redis.call('HLEN', name) <= 1 then forget_choices(thread) end
+      if redis.call('HLEN', name) == 0 then forget_choices(thread) end
       return 1
     end,
     speakers = function(name, _, it) return it.kind == 'person' and redis.call('SREM', name, it.written) or 0 end,

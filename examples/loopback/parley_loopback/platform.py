@@ -179,7 +179,7 @@ class LoopbackPlatform:
     async def _handle(self, intake: Intake, event: dict[str, Any]) -> None:
         turn_id = f"loopback:{event['id']}"
         if event["what"] == "deleted":
-            await intake.forget(turn_id)
+            await intake.changes.forget(turn_id)
             return
         person, room = Person(event["author"], event["author"]), event["room"]
         mention, text = f"@{BOT}", event["text"]

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from bot.access.preferences import MayNotChange
+from bot.commands.handlers import MayNotChange
 from bot.domain import Preferences
 from bot.store import Store
 from tests.emulators.slack.workspace import Role

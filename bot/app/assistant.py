@@ -17,10 +17,10 @@ from bot.errors import CannotStart
 from bot.local.child_process import LocalServer
 from bot.local.progress import LoggedProgress, Progress
 from bot.model.client import ROUTER, ModelClient
-from bot.model.context_window import ContextWindowModel, ServerWatch
+from bot.model.context_window import ContextWindowModel
 from bot.model.retrying import RetryingModel, RetryPolicy
 from bot.model.server import ModelServer
-from bot.model.server_info import ServerInfo, fetch_server_info
+from bot.model.server_info import ServerInfo, ServerWatch, fetch_server_info
 from bot.model.transport import ServerConnection, connect
 from bot.ports import Model
 from bot.proxy import warn_if_readable

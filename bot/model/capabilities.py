@@ -7,14 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from bot.domain import Message
-from bot.errors import (
-    ModelError,
-    ModelUnavailable,
-    ModelUnknown,
-    PromptRefused,
-    SystemRefused,
-    UsageRefused,
-)
+from bot.errors import ModelError, ModelUnknown, PromptRefused, SystemRefused, UsageRefused
 from bot.model.server_info import fetch_server_info
 from bot.model.transport import ServerConnection
 
@@ -75,19 +68,13 @@ class ServerCapabilities:
         """Return the request to send after a refusal; None if the error is final."""
         match error:
             case ModelUnknown() if not request.is_renamed:
-                name = await self._find_model(error)
+                name = await self._find_model()
                 if not name or name == request.model:
                     return None
                 return replace(request, model=name, is_renamed=True)
             case UsageRefused() if request.with_usage:
                 return replace(request, with_usage=False)
             case SystemRefused() if request.has_system:
-                return replace(request, folds_system=True)
-            # `transformers serve` 5.23 fails so if a template refuses a system prompt. From a
-            # server that has taken one, and from Hugging Face, it is a failure like any other.
-            case ModelUnavailable(wordless=True) if (
-                request.has_system and self._server.own and self._takes_system is not True
-            ):
                 return replace(request, folds_system=True)
             # Some servers do not name the unknown field.
             case PromptRefused(status=400 | 422) if (
@@ -99,12 +86,10 @@ class ServerCapabilities:
             case _:
                 return None
 
-    async def _find_model(self, error: ModelUnknown) -> str | None:
+    async def _find_model(self) -> str | None:
         """Return MODEL_ID's name at the server, or that of its only model."""
         if self._strict or not self._server.own:
             return None
-        if error.offered:
-            return error.offered
         return (await fetch_server_info(self._connection)).name_for(self._server.model)
 
     def learn(self, request: Request) -> None:

@@ -12,11 +12,10 @@ import json
 import logging
 import math
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
 from contextlib import aclosing, asynccontextmanager, closing, suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
-from unicodedata import category
 
 from huggingface_hub import (
     AsyncInferenceClient,
@@ -27,15 +26,12 @@ from huggingface_hub import (
 from prometheus_client import Counter, Histogram
 
 from bot.domain import Json, Message, Preferences
-from bot.errors import (
-    AnswerCut,
-    ModelError,
-)
+from bot.errors import AnswerCut, ModelError
 from bot.model.capabilities import Request, ServerCapabilities
 from bot.model.endpoint import NOTHING_CHOSEN, Answer
 from bot.model.reasoning import ReasoningFilter
 from bot.model.transport import EventStream, ServerConnection
-from bot.text.sanitize import without_marks
+from bot.text.sanitize import is_visible, without_marks
 from bot.tokens.counters import is_count
 
 log = logging.getLogger(__name__)
@@ -111,7 +107,6 @@ class ModelClient:
         prompt: Sequence[Message],
         *,
         deadline: float = math.inf,
-        accepted: Callable[[], None] = lambda: None,
         preferences: Preferences = NOTHING_CHOSEN,
     ) -> AsyncIterator[Answer]:
         """Send a prompt and wait for the first visible delta. Raises ModelError.
@@ -128,7 +123,6 @@ class ModelClient:
                 temperature = self._temperature
             sending = self._send(prompt, max_tokens=most, temperature=temperature)
             events = await self._within(deadline, sending)
-            accepted()
             with closing(events):
                 async with aclosing(self._deltas(events, metrics, deadline, most)) as deltas:
                     answer = Answer(await anext(deltas), deltas)
@@ -183,7 +177,7 @@ class ModelClient:
         unseen = finish = last = ""
         answer = ReasoningFilter()
         has_begun = False
-        room = max_characters(max_tokens)
+        room = _RUN_LENGTH + _TOKEN_LENGTH * max_tokens  # characters
         while not (finish or stream.ended):
             events = await self._within(deadline, stream.read_events())
             for event in events:
@@ -198,7 +192,7 @@ class ModelClient:
                 delta = answer.add(delta)
                 if not has_begun:
                     unseen += delta
-                    has_begun = _is_visible(delta)
+                    has_begun = is_visible(delta)
                     delta = unseen if has_begun else ""
                 if delta:
                     metrics.add_text()
@@ -213,7 +207,7 @@ class ModelClient:
                         happened = f"sent nothing but white space, {limit}"
                         raise self._server.failure("empty", happened)
                     raise self._server.failure("thought", f"sent only thoughts, {limit}")
-        if _is_visible(rest := answer.rest()):
+        if is_visible(rest := answer.rest()):
             has_begun = True
             metrics.add_text()
             yield rest  # begins like a mark of the filter, so it has none of ours
@@ -270,22 +264,6 @@ class _Composer(AsyncInferenceClient):
     async def _inner_post(self, request_parameters: Any, *, stream: bool = False) -> bytes:  # type: ignore[override]
         self.request = request_parameters
         return b""
-
-
-def max_characters(max_tokens: int) -> int:
-    """Return the most characters that an answer of this many tokens can have."""
-    return _RUN_LENGTH + _TOKEN_LENGTH * max_tokens
-
-
-def _is_visible(text: str) -> bool:
-    """Whether a text has visible characters.
-
-    The first half of a surrogate pair does not count: the other half may be missing.
-    """
-    return any(
-        not (it.isspace() or category(it) in ("Cc", "Cf") or "\ud800" <= it <= "\udbff")
-        for it in text
-    )
 
 
 def _usage(event: bytes) -> Json:

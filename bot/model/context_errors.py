@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from bot.domain import Json
 from bot.tokens.counters import is_count
@@ -57,32 +56,15 @@ _USED = (
     rf"prompt contains {_NUMBER}",
     rf"too long: {_NUMBER}",
 )
-_ANSWER = (
-    rf"{_NUMBER} (?:tokens )?(?:in|for) the completion",
-    rf"{_NUMBER} output tokens",
-    rf"{_NUMBER} `max_new_tokens`",
-)
 
 
-@dataclass(frozen=True, slots=True)
-class Figures:
-    """Tokens in a refusal: the context, the prompt, and the part reserved for the answer.
-
-    None if the refusal does not contain the figure.
-    """
-
-    context: int | None = None
-    used: int | None = None
-    answer: int | None = None
-
-
-def figures(error: Mapping[str, Json]) -> Figures:
-    """Return the figures in an error about a prompt that is too long."""
-    context, used = error.get("n_ctx"), error.get("n_prompt_tokens")
+def figures(error: Mapping[str, Json]) -> tuple[int | None, int | None]:
+    """Return the tokens of the context and of the prompt in an error about a too long prompt."""
+    context, used = error.get("n_ctx"), error.get("n_prompt_tokens")  # llama.cpp
     if is_count(context) and is_count(used):
-        return Figures(context, used)
+        return context, used
     text = str(error.get("message")).lower()[:1000]
-    return Figures(_number(_CONTEXT, text), _number(_USED, text), _number(_ANSWER, text))
+    return _number(_CONTEXT, text), _number(_USED, text)
 
 
 def _number(patterns: tuple[str, ...], text: str) -> int | None:

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from bisect import bisect_left
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
-from bot.concurrency import cancelled
 from bot.domain import Message, Preferences
-from bot.errors import AnswerCut, EmptyAnswer, ModelError, PromptRefused, PromptTooLong
+from bot.errors import ModelError, PromptTooLong
 from bot.model.endpoint import NOTHING_CHOSEN, Answer, Endpoint
-from bot.model.retrying import is_transient
-from bot.model.server_info import PROBE_SECONDS, fetch_server_info
-from bot.model.transport import ServerConnection
+from bot.model.server_info import ServerWatch
 from bot.text.context import block, with_context, with_persona
 from bot.text.graphemes import CUT, left_out, without_middle
 from bot.text.sanitize import as_words
@@ -77,7 +73,6 @@ class ContextWindowModel:
         prompt: Sequence[Message],
         *,
         deadline: float,
-        accepted: Callable[[], None],
         preferences: Preferences = NOTHING_CHOSEN,
     ) -> AsyncIterator[Answer]:
         """Send as much of a prompt as fits, and wait for the first delta.
@@ -90,30 +85,31 @@ class ContextWindowModel:
         counter = self.counter
         prompt = as_words(prompt)
         answer, counted = None, 0
-        send = partial(
-            self._model.stream, deadline=deadline, accepted=accepted, preferences=preferences
-        )
+        send = partial(self._model.stream, deadline=deadline, preferences=preferences)
         fitted = await _fit_off_loop(prompt, self._room(counter), counter.count)
-        with self._watch.expiring() if self._watch else nullcontext():
-            try:
-                async with AsyncExitStack() as stack:
-                    try:
-                        answer = await stack.enter_async_context(send(fitted.messages))
-                    except PromptTooLong as refusal:
-                        shorter = await self._prompt_after(prompt, fitted, counter, refusal)
-                        if shorter is None:
-                            raise
-                        log.warning("Sending a shorter prompt to %s: %s", self.name, refusal)
-                        answer = await stack.enter_async_context(send(shorter.messages))
-                        self._learn(refusal, fitted, counter)
-                        fitted = shorter
-                    answer.left_out, answer.dropped = fitted.left_out, fitted.dropped
-                    answer.estimated = counted = counter.count(fitted.messages)
-                    yield answer
-            finally:
-                least = self._room(counter) * _LEAST_CALIBRATED
-                if answer and answer.prompt_tokens and counted >= least:
-                    _calibrate(counter, counted, answer.prompt_tokens)
+        try:
+            async with AsyncExitStack() as stack:
+                try:
+                    answer = await stack.enter_async_context(send(fitted.messages))
+                except PromptTooLong as refusal:
+                    shorter = await self._prompt_after(prompt, fitted, counter, refusal)
+                    if shorter is None:
+                        raise
+                    log.warning("Sending a shorter prompt to %s: %s", self.name, refusal)
+                    answer = await stack.enter_async_context(send(shorter.messages))
+                    self._learn(refusal, fitted, counter)
+                    fitted = shorter
+                answer.left_out, answer.dropped = fitted.left_out, fitted.dropped
+                answer.estimated = counted = counter.count(fitted.messages)
+                yield answer
+        except ModelError:
+            if self._watch:
+                self._watch.expire()
+            raise
+        finally:
+            least = self._room(counter) * _LEAST_CALIBRATED
+            if answer and answer.prompt_tokens and counted >= least:
+                _calibrate(counter, counted, answer.prompt_tokens)
 
     def _set_budget(self, context: int | None) -> None:
         """Set the budget by the context that the server reports, the answer included.
@@ -311,74 +307,3 @@ def _cut_middle(message: Message, *, budget: int, cost: Callable[[Message], int]
 
     most = bisect_left(range(len(text) // step), True, key=lambda it: cost(shortened(it)) > budget)
     return shortened(max(most - 1, 0))
-
-
-class ServerWatch:
-    """Keeps the context size that a server reports; nothing is sent before the first refresh.
-
-    A report is valid for `valid_seconds`, and never after a failed request: the restarted server
-    may have another context or model, and Ollama silently cuts longer prompts. If
-    the server does not report its context size, it stays None. A probe that timed out is not waited
-    for again until a transient failure.
-    """
-
-    def __init__(
-        self,
-        connection: ServerConnection,
-        *,
-        probe_seconds: float = PROBE_SECONDS,
-        valid_seconds: float = 10.0,
-    ) -> None:
-        self.context: int | None = None  # tokens
-        self._connection = connection
-        self._probe_seconds = probe_seconds
-        self._valid_seconds = valid_seconds
-        self._probe: asyncio.Task[None] | None = None  # shared by all waiting requests
-        self._valid_until = self._failed_at = -math.inf  # loop time
-        self._has_timed_out = False
-
-    async def refresh(self, *, deadline: float) -> None:
-        """Probe the server again unless its last report is valid; wait until `deadline` at most."""
-        if _now() < self._valid_until:
-            return
-        if self._probe is None or self._probe.done():
-            self._probe = asyncio.create_task(self._run_probe())
-        if not self._has_timed_out:
-            # Not awaited itself, so that a cancelled caller does not cancel the probe for others.
-            await asyncio.wait([self._probe], timeout=max(deadline - _now(), 0.0))
-
-    @contextmanager
-    def expiring(self) -> Iterator[None]:
-        """Drop the server's report if the block fails with a ModelError.
-
-        An empty answer and a refused question do not count: any person can cause them.
-        """
-        try:
-            yield
-        except (AnswerCut, EmptyAnswer, PromptRefused):
-            raise
-        except ModelError as error:
-            self._failed_at, self._valid_until = _now(), -math.inf
-            if is_transient(error):
-                self._has_timed_out = False
-            raise
-
-    async def aclose(self) -> None:
-        """Cancel a running probe."""
-        if self._probe is not None:
-            await cancelled(self._probe)
-
-    async def _run_probe(self) -> None:
-        began = _now()
-        info = await fetch_server_info(self._connection, seconds=self._probe_seconds)
-        self._has_timed_out = not info.is_complete
-        if info.models and info.is_complete and self._failed_at <= began:
-            self._valid_until = began + self._valid_seconds
-        if info.context and info.context != self.context:
-            server = self._connection.server
-            log.info("%s has a context of %d tokens for %s", server, info.context, server.model)
-            self.context = info.context
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -41,14 +41,11 @@ class Endpoint(Protocol):
         prompt: Sequence[Message],
         *,
         deadline: float,
-        accepted: Callable[[], None],
         preferences: Preferences = NOTHING_CHOSEN,
     ) -> AbstractAsyncContextManager[Answer]:
         """Send a prompt and wait for the first delta; leaving the block closes the connection.
 
         Only temperature and answer length of the `preferences` apply.
-
-        `accepted` is called when the server has accepted the prompt, perhaps minutes earlier.
         Raises ModelError, and ModelSilent at `deadline`, in loop time.
         """
         ...

@@ -133,7 +133,12 @@ FAILURES: Mapping[str, Failure] = {
         ModelElsewhere,
         "it speaks HTTPS there: let MODEL_URL begin with https://",
     ),
-    "closed": Failure("cut before the headers, twice", ModelUnavailable, _LOG, _PROVIDER),
+    "closed": Failure(
+        "cut before the headers, twice",
+        ModelUnavailable,
+        f"{_LOG}; if it speaks HTTPS, let MODEL_URL begin with https://",
+        _PROVIDER,
+    ),
     "cut": Failure("cut after the headers", ModelUnavailable, _LOG, _PROVIDER),
     "endless": Failure(
         "a stream that ends without [DONE] or a finish reason", ModelUnavailable, _LOG, _PROVIDER
@@ -144,7 +149,7 @@ FAILURES: Mapping[str, Failure] = {
     "garbage": Failure(
         "a chunk that cannot be read, or no HTTP",
         ModelUnavailable,
-        f"check MODEL_URL, and {_LOG}",
+        f"check MODEL_URL, and whether it begins with http:// or https://; {_LOG}",
         _PROVIDER,
     ),
     "silence": Failure(

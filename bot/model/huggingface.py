@@ -67,23 +67,17 @@ async def examine(router: ServerConnection, name: str, *, hub: str = HUB) -> lis
     if trouble := await _token_trouble(router, hub):
         text, _, cure = trouble.partition(": ")
         return [Finding("Model", text, cure, wrong=True)]
-    model, _, provider = name.partition(":")
-    status, entry = await _get(router, f"{router.server.url}/models/{quote(model)}")
-    offered = [
-        each
-        for each in objects(entry.get("providers"))
-        if is_name(each.get("provider")) and provider in (*_POLICIES, each.get("provider"))
-    ]
-    if status == 200 and offered:
-        return [_offer(name, each) for each in offered]
-    if status not in (200, 400, 404):
-        text = f"{router.server} does not say who serves {name}: HTTP {status}"
-        return [Finding("Model", text)]
+    try:
+        offers = await _offers(router, name)
+    except _NoReport as error:
+        return [Finding("Model", f"{router.server} does not say who serves {name}: {error}")]
+    if offers:
+        return [_finding(name, each) for each in offers]
     cure = f"set MODEL_ID to one that somebody serves ({SERVED})"
     return [Finding("Model", f"Nobody serves {name} at Hugging Face", cure, wrong=True)]
 
 
-def _offer(name: str, entry: Mapping[str, Json]) -> Finding:
+def _finding(name: str, entry: Mapping[str, Json]) -> Finding:
     text = f"{entry.get('provider')} serves {name}"
     if entry.get("status") != "live":
         text = f"{name} failed the last check at {entry.get('provider')}"
@@ -104,17 +98,15 @@ async def _report(router: ServerConnection, models: Sequence[str], hub: str) -> 
     if trouble := await _token_trouble(router, hub):
         return logging.WARNING, trouble
     chosen, *fallbacks = models
-    live, failing = await _providers(router, chosen)
-    if live:
-        return logging.INFO, f"{chosen} is served by {', '.join(live)}"
+    offers = await _offers(router, chosen)
+    if live := _providers(offers, are_live=True):
+        return logging.INFO, f"{chosen} is served by {live}"
     reason = f"Nobody serves {chosen} at Hugging Face"
-    if failing:
-        reason = f"{chosen} failed the last check at {', '.join(failing)}"
+    if failing := _providers(offers, are_live=False):
+        reason = f"{chosen} failed the last check at {failing}"
     for name in fallbacks:
-        live, _ = await _providers(router, name)
-        if live:
-            by = ", ".join(live)
-            return logging.WARNING, f"{reason}: {name} answers for it, served by {by}"
+        if live := _providers(await _offers(router, name), are_live=True):
+            return logging.WARNING, f"{reason}: {name} answers for it, served by {live}"
     if fallbacks:
         reason += ", and none of MODEL_FALLBACKS is served"
     return (
@@ -124,18 +116,23 @@ async def _report(router: ServerConnection, models: Sequence[str], hub: str) -> 
     )
 
 
-async def _providers(router: ServerConnection, name: str) -> tuple[list[str], list[str]]:
-    """Return the providers of a model that answer, and those that failed their last check."""
+async def _offers(router: ServerConnection, name: str) -> list[dict[str, Json]]:
+    """Return the Hub's entries about the providers of a model."""
     model, _, provider = name.partition(":")
     status, entry = await _get(router, f"{router.server.url}/models/{quote(model)}")
     if status not in (200, 400, 404):
         raise _NoReport(f"it answers HTTP {status}; the first question will tell")
-    live: list[str] = []
-    failing: list[str] = []
-    for each in objects(entry.get("providers")):
-        if is_name(who := each.get("provider")) and (provider in _POLICIES or who == provider):
-            (live if each.get("status") == "live" else failing).append(who)
-    return live, failing
+    return [
+        each
+        for each in objects(entry.get("providers"))
+        if is_name(each.get("provider")) and provider in (*_POLICIES, each.get("provider"))
+    ]
+
+
+def _providers(offers: Sequence[Mapping[str, Json]], *, are_live: bool) -> str:
+    """Return the providers that passed their last check, or those that failed it."""
+    found = (each for each in offers if (each.get("status") == "live") is are_live)
+    return ", ".join(str(each["provider"]) for each in found)
 
 
 async def _token_trouble(router: ServerConnection, hub: str) -> str:

@@ -15,18 +15,14 @@ from urllib.parse import urlsplit
 from bot.domain import Json
 from bot.errors import (
     ModelError,
-    ModelUnavailable,
-    ModelUnknown,
     PromptTooLong,
     SystemRefused,
     UsageRefused,
 )
 from bot.model import context_errors
-from bot.model.context_errors import Figures
 from bot.model.failures import FAILURES
 from bot.text.sanitize import one_line
 
-_NO_FIGURES = Figures()
 # Of the 4xx, those that are transient.
 _TRANSIENT = (408, 409, 424, 425)
 
@@ -46,14 +42,6 @@ _GATED = ("gatedrepo", "gated repo", "gated model", "gives you access")
 # A template without a system prompt: Gemma's names it, older Mistrals' report that it breaks the
 # order of roles. The servers repeat the template's message (vLLM, TGI, transformers serve).
 _NO_SYSTEM = ("system role not supported", "system role is not supported", "roles must alternate")
-# `transformers serve MODEL` lists what is in its cache, and names what it runs in a refusal only
-# (transformers 5.23, cli/serving/utils.py). The whole message must match: a refusal may repeat a
-# person's text, and a person may not choose the model.
-_PINNED = re.compile(r"Server is pinned to '([^'\n]{1,200})'; requested '[^']*'\.")
-
-# The body of Starlette's, and so `transformers serve`'s, own errors.
-_WORDLESS = b"Internal Server Error"
-
 _KIND_LENGTH = 100  # characters of a content type in the log
 # An error's type or code goes into the log; a message does not, for it may repeat the prompt.
 _IDENTIFIER = re.compile(r"[A-Za-z][\w.-]{0,63}")
@@ -81,20 +69,20 @@ class ModelServer:
         *,
         status: int | None = None,
         retry_after: float | None = None,
-        figures: Figures = _NO_FIGURES,
+        response: Mapping[str, Json] | None = None,
     ) -> ModelError:
-        """Return the error for one of FAILURES, with its cure."""
+        """Return the error for one of FAILURES, with its cure, and what the `response` adds."""
         failure = FAILURES[name]
         cure = failure.cure if self.own else failure.router or failure.cure
         # A provider may follow a colon.
         cure = cure.format(model=self.model.partition(":")[0])
         text = f"{self} {happened}: {cure}"
-        if figures.used and figures.context:
-            text += f" ({figures.used} tokens, {figures.context} fit)"
+        context, used = context_errors.figures(response or {})
+        if context and used:
+            text += f" ({used} tokens, {context} fit)"
         error = failure.error(text, status=status, retry_after=retry_after)
         if isinstance(error, PromptTooLong):
-            error.context, error.used = figures.context, figures.used
-            error.reserved = figures.answer
+            error.context, error.used = context, used
         return error
 
     def refusal(
@@ -117,21 +105,13 @@ class ModelServer:
         if status in (400, 422, 424, 500) and _mentions(error, _NO_SYSTEM):
             text = f"{self} {happened}: the model's template knows no system prompt"
             return SystemRefused(text, status=status)
-        pinned = _PINNED.fullmatch(str(error.get("message")))
-        if status == 400 and pinned and pinned[1].isprintable():
-            unknown = ModelUnknown(f"{self} has {pinned[1]} and not MODEL_ID={self.model}")
-            unknown.offered = pinned[1]
-            return unknown
-        failure = self.failure(
+        return self.failure(
             _failure_name(status, headers, error),
             happened,
             status=status,
             retry_after=_retry_after(headers, error),
-            figures=context_errors.figures(error),
+            response=error,
         )
-        if isinstance(failure, ModelUnavailable):
-            failure.wordless = status == 500 and body.strip() == _WORDLESS
-        return failure
 
     def event(self, event: Mapping[str, Json]) -> ModelError:
         """Return the error for an error event within a stream."""
@@ -141,8 +121,7 @@ class ModelServer:
         if name in ("4xx", "422"):
             # The request was accepted; from then on vLLM sends 400 for every error.
             name = "event"
-        figures = context_errors.figures(error)
-        return self.failure(name, f"broke the answer off{_code(error)}", figures=figures)
+        return self.failure(name, f"broke the answer off{_code(error)}", response=error)
 
 
 def _meant_status(error: Mapping[str, Json]) -> int | None:

@@ -1,10 +1,11 @@
-"""Queries of a model server other than chats: its models and context size."""
+"""A model server's models and context size, as it reports them."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
 import logging
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from typing import Any, TypeGuard
 
 import aiohttp
 
+from bot.concurrency import cancelled
 from bot.domain import Json
 from bot.model.transport import ServerConnection
 from bot.tokens.counters import is_count
@@ -30,13 +32,11 @@ _OLLAMA_CONTEXT = 4096
 class ServerInfo:
     """A server's models, and the context of the requested one in tokens, if reported.
 
-    `is_complete` is False if the time limit ended the queries. `trouble` is the reason why the
-    server could not be asked; it is empty if the server answered.
+    `trouble` is the reason why the server could not be asked; it is empty if the server answered.
     """
 
     models: tuple[str, ...]
     context: int | None
-    is_complete: bool = True
     trouble: str = field(default="", compare=False)
 
     def name_for(self, model: str) -> str | None:
@@ -53,22 +53,70 @@ async def fetch_server_info(
 ) -> ServerInfo:
     """Query a self-hosted server; the result is empty if it does not answer or report."""
     trouble = f"has not answered in {seconds:g} s"
-    info = ServerInfo((), None, is_complete=False, trouble=trouble)
+    info = ServerInfo((), None, trouble=trouble)
     try:
         async with asyncio.timeout(seconds):
             listed = await connection.get_object("/v1/models", max_bytes=_MAX_BYTES)
             entries = objects(listed.get("data"))
             models = tuple(name for each in entries if is_name(name := each.get("id")))
-            info = ServerInfo(models, None, is_complete=False)
-            context = None
+            info = ServerInfo(models, None)
             if name := info.name_for(connection.server.model):
                 entry = next((each for each in entries if each.get("id") == name), {})
-                context = await _context(connection, name, entry)
-            return ServerInfo(models, context)
+                info = ServerInfo(models, await _context(connection, name, entry))
     except TimeoutError:
-        return info
+        pass
     except (aiohttp.ClientError, OSError) as error:
         return ServerInfo((), None, trouble=_trouble(error))
+    return info
+
+
+class ServerWatch:
+    """Keeps the context size that a server reports; None until it reports one.
+
+    A report is valid for `valid_seconds`, and not after a failed request: the restarted server may
+    have another context or model, and Ollama silently cuts longer prompts.
+    """
+
+    def __init__(
+        self,
+        connection: ServerConnection,
+        *,
+        probe_seconds: float = PROBE_SECONDS,
+        valid_seconds: float = 10.0,
+    ) -> None:
+        self.context: int | None = None  # tokens
+        self._connection = connection
+        self._probe_seconds = probe_seconds
+        self._valid_seconds = valid_seconds
+        self._valid_until = -math.inf  # loop time
+        self._probe: asyncio.Task[None] | None = None  # shared by all waiting requests
+
+    async def refresh(self, *, deadline: float) -> None:
+        """Probe the server again unless its last report is valid; wait until `deadline` at most."""
+        now = asyncio.get_running_loop().time()
+        if now < self._valid_until:
+            return
+        if self._probe is None or self._probe.done():
+            self._probe = asyncio.create_task(self._run_probe())
+        # Not awaited itself, so that a cancelled caller does not cancel the probe for others.
+        await asyncio.wait([self._probe], timeout=max(deadline - now, 0.0))
+
+    def expire(self) -> None:
+        """End the validity of the last report."""
+        self._valid_until = -math.inf
+
+    async def aclose(self) -> None:
+        """Cancel a running probe."""
+        if self._probe is not None:
+            await cancelled(self._probe)
+
+    async def _run_probe(self) -> None:
+        info = await fetch_server_info(self._connection, seconds=self._probe_seconds)
+        self._valid_until = asyncio.get_running_loop().time() + self._valid_seconds
+        if info.context and info.context != self.context:
+            server = self._connection.server
+            log.info("%s has a context of %d tokens for %s", server, info.context, server.model)
+            self.context = info.context
 
 
 async def _context(

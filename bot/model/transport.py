@@ -30,7 +30,12 @@ _CONNECT_SECONDS = 10.0
 _RECEIVE_BYTES = 16_384
 _KEEP_SECONDS = 60.0  # how long an unused connection is kept
 _BODY_SECONDS, _BODY_BYTES = 5.0, 65_536  # how much of a refusal is read
-_TLS_SECONDS = 2.0  # for the check whether a server speaks HTTPS
+# The responses of nginx, Apache and Go's servers to HTTP on an HTTPS port.
+_SPEAKS_HTTPS = (
+    b"plain HTTP request was sent to HTTPS port",
+    b"speaking plain HTTP to an SSL-enabled server port",
+    b"Client sent an HTTP request to an HTTPS server",
+)
 _NO_STREAM = ("text/html", "application/json", "application/problem+json")
 _DROPPED = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)
 _BYTE_ORDER_MARK, _DATA, _DONE = "\ufeff".encode(), b"data:", b"[DONE]"
@@ -119,7 +124,7 @@ class ServerConnection:
             headers={**headers, "authorization": self._authorization()},
             allow_redirects=False,
         )
-        response = await self._send(post, address)
+        response = await self._send(post)
         kind = response.headers.get("Content-Type", "").lower()
         if 200 <= response.status < 300 and not kind.startswith(_NO_STREAM):
             return EventStream(self.server, response, max_bytes=self.stream_bytes)
@@ -128,9 +133,8 @@ class ServerConnection:
             async with asyncio.timeout(_BODY_SECONDS):
                 while len(text) <= _BODY_BYTES and (chunk := await response.content.readany()):
                     text += chunk
-        # The response of nginx, Apache and Go's servers to HTTP on an HTTPS port.
-        if response.status == 400 and b"https" in text.lower():
-            await self._raise_if_https(address)
+        if response.status == 400 and any(mark in text for mark in _SPEAKS_HTTPS):
+            raise self.server.failure("tls", "cannot be reached by HTTP")
         raise self.server.refusal(
             status=response.status,
             headers=response.headers,
@@ -146,7 +150,7 @@ class ServerConnection:
         return f"Bearer {self.server.key}"
 
     async def _send(
-        self, post: Callable[[], Awaitable[aiohttp.ClientResponse]], address: URL
+        self, post: Callable[[], Awaitable[aiohttp.ClientResponse]]
     ) -> aiohttp.ClientResponse:
         failure = self.server.failure
         try:
@@ -168,28 +172,11 @@ class ServerConnection:
         except (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError) as error:
             raise failure("unreachable", "cannot be reached") from error
         except (*_DROPPED, aiohttp.ClientPayloadError) as error:
-            await self._raise_if_https(address)
             raise failure("closed", "closes the connection") from error
         except aiohttp.ClientResponseError as error:
-            await self._raise_if_https(address)
             raise failure("garbage", "does not answer in HTTP") from error
         except (aiohttp.ClientError, ValueError) as error:
             raise failure("unreachable", "cannot be reached") from error
-
-    async def _raise_if_https(self, address: URL) -> None:
-        """Raise a ModelError if the server at an http:// address speaks HTTPS.
-
-        The certificate is not checked, because no credentials are sent.
-        """
-        if address.scheme != "http":
-            return
-        root = address.with_scheme("https").with_path("/")
-        with suppress(aiohttp.ClientError, OSError, ValueError):
-            async with (
-                asyncio.timeout(_TLS_SECONDS),
-                self.pool.head(root, ssl=False, allow_redirects=False),
-            ):
-                raise self.server.failure("tls", "cannot be reached by HTTP")
 
 
 class EventStream:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cache, partial
 
@@ -15,10 +15,11 @@ import pytest
 from bot.domain import Delta, LeftOut, Message, Preferences, Reading, Retrying, Start, Used
 from bot.errors import ModelDenied, PromptTooLong
 from bot.model.client import ModelClient
-from bot.model.context_window import ContextWindowModel, ServerWatch
+from bot.model.context_window import ContextWindowModel
 from bot.model.endpoint import NOTHING_CHOSEN, Answer
 from bot.model.retrying import RetryingModel
 from bot.model.server import ModelServer
+from bot.model.server_info import ServerWatch
 from bot.model.transport import connect
 from bot.text.graphemes import CUT
 from bot.tokens.counters import TokenEstimator
@@ -39,9 +40,8 @@ class FakeWatch(ServerWatch):
     async def refresh(self, *, deadline: float) -> None:
         pass
 
-    @contextmanager
-    def expiring(self) -> Iterator[None]:
-        yield
+    def expire(self) -> None:
+        pass
 
 
 @asynccontextmanager
@@ -74,7 +74,7 @@ async def fitted(
 async def answer(model: ContextWindowModel, prompt: Sequence[Message]) -> list[Delta]:
     """Return the deltas, with a LeftOut before them if the last message was shortened."""
     deadline = asyncio.get_running_loop().time() + 60
-    async with model.stream(prompt, deadline=deadline, accepted=lambda: None) as answer:
+    async with model.stream(prompt, deadline=deadline) as answer:
         left_out: list[Delta] = [LeftOut(answer.left_out)] if answer.left_out else []
         return [*left_out, answer.first, *[delta async for delta in answer.deltas]]
 
@@ -406,7 +406,6 @@ class FakeEndpoint:
         prompt: Sequence[Message],
         *,
         deadline: float,
-        accepted: Callable[[], None],
         preferences: Preferences = NOTHING_CHOSEN,
     ) -> AsyncIterator[Answer]:
         self.used.append(20 + sum(self.each + self.count(message.text) for message in prompt))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from itertools import pairwise
 from typing import Any, TypeVar
@@ -68,13 +68,6 @@ class Hang:
         self.seconds = seconds
 
 
-class Think:
-    """Takes the prompt, and thinks for so long."""
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-
-
 class Broken:
     """Deltas, and then an error."""
 
@@ -83,7 +76,7 @@ class Broken:
         self.after = after
 
 
-Outcome = ModelError | Hang | Think | Broken | None
+Outcome = ModelError | Hang | Broken | None
 
 
 class FakeEndpoint:
@@ -101,7 +94,6 @@ class FakeEndpoint:
         prompt: Sequence[Message],
         *,
         deadline: float,
-        accepted: Callable[[], None],
         preferences: Preferences = NOTHING_CHOSEN,
     ) -> AsyncIterator[Answer]:
         self.asked_at.append(now())
@@ -111,10 +103,6 @@ class FakeEndpoint:
             case Hang(seconds=seconds):
                 await asyncio.sleep(min(seconds, deadline - now()))
                 raise ModelSilent("nothing came")
-            case Think(seconds=seconds):
-                accepted()
-                await asyncio.sleep(seconds)
-                yield Answer(ANSWER[0], deltas(ANSWER[1:]))
             case Broken() as broken:
                 first, *others = broken.deltas
                 yield Answer(first, breaking(others, broken.after))
@@ -131,11 +119,10 @@ class PickyEndpoint(FakeEndpoint):
         prompt: Sequence[Message],
         *,
         deadline: float,
-        accepted: Callable[[], None],
         preferences: Preferences = NOTHING_CHOSEN,
     ) -> AsyncIterator[Answer]:
         self.forever = away() if prompt[-1].text == "bad" else None
-        async with super().stream(prompt, deadline=deadline, accepted=accepted) as answer:
+        async with super().stream(prompt, deadline=deadline) as answer:
             yield answer
 
 
@@ -190,20 +177,6 @@ def away() -> ModelUnavailable:
 
 def loading(seconds: float) -> ModelLoading:
     return ModelLoading("loading", retry_after=seconds)
-
-
-def test_a_question_that_is_thought_about_for_long_holds_no_other_up() -> None:
-    async def ask_both() -> float:
-        model = retrying(FakeEndpoint(loading(1.0), Think(50.0)), policy=RetryPolicy())
-        thinking = asyncio.create_task(answer(model))
-        await asyncio.sleep(5.0)
-        since = now()
-        assert await answer(model) == ([*ANSWER], None)
-        waited = now() - since
-        assert await thinking == ([*ANSWER], None)
-        return waited
-
-    assert run(ask_both()) < 5.0
 
 
 class TestPauses:

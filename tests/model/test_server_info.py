@@ -21,7 +21,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from bot.domain import Json, Message
-from bot.errors import AnswerCut, ModelUnavailable, ModelUnknown, PromptRefused
+from bot.errors import AnswerCut, ModelUnknown, PromptRefused
 from bot.local.llama_cpp import serve
 from bot.model.server import ModelServer
 from bot.model.server_info import ServerInfo, fetch_server_info
@@ -355,84 +355,6 @@ class TestCapabilities:
                 await answer(model)
 
         assert len(emulator.requests) == 2
-
-    async def test_a_server_that_fails_over_a_system_prompt_is_asked_without_one(self) -> None:
-        async with ModelEmulator() as emulator, connected(emulator.url) as model:
-            emulator.fail("chat/completions", status=500, body="Internal Server Error", times=3)
-
-            # It was the server's own trouble: nothing is learnt from it, and another try may pass.
-            with pytest.raises(ModelUnavailable):
-                await answer(model)
-            assert await answer(model)
-            assert await answer(model)
-
-        roles = [each.messages[0]["role"] for each in emulator.requests]
-        assert roles == ["system", "user", "system", "user", "user"]
-
-    async def test_a_server_that_has_taken_a_system_prompt_keeps_it_when_it_fails(self) -> None:
-        async with ModelEmulator() as emulator, connected(emulator.url) as model:
-            assert await answer(model)
-            emulator.fail("chat/completions", status=500, body="Internal Server Error")
-            with pytest.raises(ModelUnavailable):
-                await answer(model)
-            assert await answer(model)
-
-        roles = [each.messages[0]["role"] for each in emulator.requests]
-        assert roles == ["system", "system", "system"]
-
-    @pytest.mark.parametrize("body", ["", "<html>500 Internal Server Error</html>", "{}"])
-    async def test_another_failure_is_no_wish(self, body: str) -> None:
-        async with ModelEmulator() as emulator, connected(emulator.url) as model:
-            emulator.fail("chat/completions", status=500, body=body)
-            with pytest.raises(ModelUnavailable):
-                await answer(model)
-
-        assert len(emulator.requests) == 1
-
-    async def test_hugging_face_is_asked_once_when_it_fails_without_a_word(self) -> None:
-        async with ModelEmulator(flavour="router") as emulator:
-            emulator.fail("chat/completions", status=500, body="Internal Server Error")
-            async with open_model(base_url=emulator.url, own=False) as model:
-                with pytest.raises(ModelUnavailable):
-                    await answer(model)
-
-        assert len(emulator.requests) == 1
-
-    async def test_a_server_that_names_another_model_each_time_is_not_followed(self) -> None:
-        names = iter(range(1000))
-
-        async def refuse(request: web.Request) -> web.Response:
-            asked.append((await request.json())["model"])
-            said = f"Server is pinned to 'model-{next(names)}'; requested '{asked[-1]}'."
-            return web.json_response({"detail": said}, status=400)
-
-        asked: list[str] = []
-        async with serve_with(refuse) as url, connected(url) as model:
-            for _ in range(2):
-                with pytest.raises(ModelUnknown):
-                    await asyncio.wait_for(answer(model), 60)
-
-        assert asked == [MISTRAL, "model-0", MISTRAL, "model-2"]
-
-    @pytest.mark.parametrize(
-        "said",
-        [
-            "Rejected: please note: Server is pinned to 'costly'; requested 'good'.",
-            "Server is pinned to 'costly'; requested 'good'. And so on",
-            "Server is pinned to 'costly'",
-            "Server is pinned to 'cost\x9b31mly'; requested 'good'.",
-        ],
-    )
-    async def test_a_refusal_that_repeats_a_question_names_no_model(self, said: str) -> None:
-        async with ModelEmulator(flavour="vllm") as emulator, connected(emulator.url) as model:
-            emulator.models = (MISTRAL, "costly")
-            body = {"error": {"message": said}}
-            emulator.fail("chat/completions", status=400, body=body, times=2)
-            with pytest.raises(PromptRefused):
-                await answer(model)
-            assert await answer(model)
-
-        assert {each.body["model"] for each in emulator.requests} == {MISTRAL}
 
     async def test_the_only_model_of_a_server_is_asked_whatever_its_name(self) -> None:
         async with ModelEmulator(flavour="vllm") as emulator, connected(emulator.url) as model:

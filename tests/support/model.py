@@ -48,9 +48,7 @@ class OneAttempt:
     async def stream(self, prompt: Sequence[Message]) -> AsyncGenerator[str, None]:
         answer = None
         try:
-            async with self.endpoint.stream(
-                prompt, deadline=math.inf, accepted=lambda: None
-            ) as answer:
+            async with self.endpoint.stream(prompt, deadline=math.inf) as answer:
                 yield answer.first
                 async for delta in answer.deltas:
                     yield delta

@@ -19,7 +19,13 @@ from huggingface_hub import errors as hub
 from huggingface_hub import hf_hub_download
 from jinja2 import TemplateError
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    TextStreamer,
+)
 
 from bot.domain import Message
 from bot.errors import CannotStart, PromptRefused, PromptTooLong
@@ -105,14 +111,6 @@ class Plan:
         )
         ids: list[int] = encoded["input_ids"]
         return ids
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """Return the text of tokens."""
-        with self.lock:
-            text: str = self.tokenizer.decode(
-                ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
-            )
-        return text
 
 
 def make_plan(*, name: str, token: str | None, context_tokens: int, max_tokens: int) -> Plan:
@@ -265,8 +263,8 @@ class TorchModel:
         except _Canceled:
             return ""
         ends = settings.eos_token_id
-        is_end = answer.last_token in (ends if isinstance(ends, list) else [ends])
-        return "stop" if is_end else "length"
+        ends = ends if isinstance(ends, list) else [ends]
+        return "stop" if answer.tokens and answer.tokens[-1] in ends else "length"
 
     def _settings(
         self, limit: int, temperature: float | None, top_p: float | None
@@ -287,32 +285,22 @@ class _Canceled(Exception):
     """The answer was canceled; an exception is the only quick way out of `generate`."""
 
 
-class AnswerStreamer:
-    """Receives tokens from `generate`, and passes text with complete characters to `on_text`.
-
-    It does not inherit from the library's BaseStreamer, of which `generate` calls only `put` and
-    `end`.
-    """
+class AnswerStreamer(TextStreamer):  # type: ignore[misc]
+    """Passes the text of an answer to `on_text` while `generate` adds `tokens` to it."""
 
     def __init__(self, plan: Plan, *, limit: int, on_text: Callable[[str], None]) -> None:
+        super().__init__(
+            plan.tokenizer,
+            skip_prompt=True,
+            skip_special_tokens=True,
+            clean_up_tokenization_spaces=False,
+        )
         self.limit = min(limit, plan.max_tokens)
-        self._plan = plan
+        self.tokens: list[int] = []
+        self._lock = plan.lock
         self._on_text = on_text
-        self._tokens: list[int] = []
-        self._window_start = 0  # the tokens from here on are decoded together
-        self._passed_on = 0  # tokens whose text has been passed on
-        self._has_prompt = False
+        self._has_begun = False
         self._is_canceled = False
-
-    @property
-    def token_count(self) -> int:
-        """How many tokens were generated."""
-        return len(self._tokens)
-
-    @property
-    def last_token(self) -> int:
-        """The token that was generated last; -1 if there is none."""
-        return self._tokens[-1] if self._tokens else -1
 
     def cancel(self) -> None:
         """End the generation after the current token."""
@@ -322,26 +310,19 @@ class AnswerStreamer:
         """Take tokens; the first call contains the prompt."""
         if self._is_canceled:
             raise _Canceled
-        if self._has_prompt:
-            self._tokens += value.flatten().tolist()
-            self._pass_on(final=False)
-        self._has_prompt = True
+        if not self.next_tokens_are_prompt:
+            self.tokens += value.flatten().tolist()
+        with self._lock:
+            super().put(value)
 
     def end(self) -> None:
         """Pass on the remaining text, such as half a character at the limit."""
-        self._pass_on(final=True)
+        with self._lock:
+            super().end()
 
-    def _pass_on(self, *, final: bool) -> None:
-        # The preceding tokens determine whether new ones begin with a space; a character may span
-        # several tokens.
-        before = self._plan.decode(self._tokens[self._window_start : self._passed_on])
-        text = self._plan.decode(self._tokens[self._window_start :])
-        if len(text) <= len(before) or (text.endswith("\ufffd") and not final):
-            return
-        new = text[len(before) :]
-        if not self._passed_on:
-            # The answers of dialogue models begin with a space.
-            new = new.lstrip()
-        self._window_start, self._passed_on = self._passed_on, len(self._tokens)
-        if new:
-            self._on_text(new)
+    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+        """Pass on a text; the answers of dialogue models begin with a space."""
+        text = text if self._has_begun else text.lstrip()
+        if text:
+            self._has_begun = True
+            self._on_text(text)

@@ -172,7 +172,7 @@ def _last_event(generating: asyncio.Task[str], answer: AnswerStreamer, prompt_to
         return {"error": {"type": kind, "message": "the answer could not be computed"}}
     return {
         "choices": [{"index": 0, "delta": {}, "finish_reason": generating.result()}],
-        "usage": {"prompt_tokens": prompt_tokens, "completion_tokens": answer.token_count},
+        "usage": {"prompt_tokens": prompt_tokens, "completion_tokens": len(answer.tokens)},
     }
 
 

@@ -42,21 +42,6 @@ def is_count(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_TOKENS
 
 
-def _remembering(count: Callable[[str], int]) -> Callable[[str], int]:
-    """Cache counts by the hash of the text, so that no text is stored; thread-safe."""
-    known: dict[tuple[int, int], int] = {}
-
-    def counted(text: str) -> int:
-        key = hash(text), len(text)
-        if (found := known.get(key)) is None:
-            if len(known) >= _REMEMBERED_TEXTS:
-                known.clear()
-            found = known[key] = count(text)
-        return found
-
-    return counted
-
-
 class TokenEstimator:
     """Counts texts by the model's own tokenizer or the estimate, and a template by an allowance.
 
@@ -68,11 +53,19 @@ class TokenEstimator:
         self.share = 0.75 if count is estimate else 0.9
         self.ratio = 1.0
         self._tokens = count
-        self._count = _remembering(self._count_or_estimate)
+        self._known: dict[tuple[int, int], int] = {}  # by hash, so that no text is stored
 
     def count(self, prompt: Sequence[Message]) -> int:
         """Return about the tokens of a prompt."""
         return sum(self._count(message.text) + MESSAGE_OVERHEAD for message in prompt)
+
+    def _count(self, text: str) -> int:
+        key = hash(text), len(text)
+        if (found := self._known.get(key)) is None:
+            if len(self._known) >= _REMEMBERED_TEXTS:
+                self._known.clear()
+            found = self._known[key] = self._count_or_estimate(text)
+        return found
 
     def _count_or_estimate(self, text: str) -> int:
         try:

@@ -55,8 +55,6 @@ def find(
     It is read from a model's folder, or fetched from the Hub (or `endpoint`) into `data_dir`. After
     a failure one log line reports that lengths are estimated.
     """
-    # A folder may have a colon in its name.
-    model = model if _is_folder(model) else model.partition(":")[0]
     # A daemon: a download that hangs must not keep the process from ending.
     thread = threading.Thread(
         target=_find,
@@ -80,11 +78,11 @@ def _find(
         with _reading:
             counter = read_tokenizer(path)
         found(counter)
-    except ImportError as error:
-        _log_estimated(model, f"pip install {error.name}")
+    # A tokenizer is optional: accept any failure, even a panic of a library in Rust.
     except BaseException as error:
-        # A tokenizer is optional: accept any failure, even a panic of a library in Rust.
-        _log_estimated(model, str(error) or type(error).__name__)
+        reason = f"pip install {error.name}" if isinstance(error, ImportError) else str(error)
+        reason = (reason.strip() or type(error).__name__).partition("\n")[0][:_REASON_LENGTH]
+        log.info("Prompt lengths for %s are estimated, without its tokenizer: %s", model, reason)
     else:
         log.info("Prompts for %s are counted by its own tokenizer (%s)", model, path.name)
 
@@ -96,15 +94,11 @@ def _is_folder(model: str) -> bool:
         return False
 
 
-def _log_estimated(model: str, reason: str) -> None:
-    reason = reason.strip().partition("\n")[0][:_REASON_LENGTH]
-    log.info("The length of prompts for %s is estimated, without its tokenizer: %s", model, reason)
-
-
 def _path_of(model: str, token: str, cache: Path, endpoint: str | None) -> Path:
     """Return the tokenizer's file, fetched if this machine has none. Raises any error."""
     if _is_folder(model):
         return Path(model) / _FILE
+    model = model.partition(":")[0]
     known = try_to_load_from_cache(model, _FILE, cache_dir=cache)
     if isinstance(known, str):
         return Path(known)

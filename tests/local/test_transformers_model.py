@@ -310,7 +310,9 @@ class TestPrompts:
             answer.put(torch.tensor([token]))
         answer.end()
 
-        assert said == ["J", "a", ",", " ", "5", " ", "€", " ", "😀", "!"]
+        assert "".join(said) == "Ja, 5 € 😀!"
+        assert len(said) > 5
+        assert not any("\ufffd" in text for text in said)
 
 
 def plan_error(path: Path, *, max_tokens: int = 60) -> str:

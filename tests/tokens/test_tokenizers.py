@@ -101,7 +101,7 @@ async def test_offline_the_hub_is_not_asked(tmp_path: Path) -> None:
         there = await run_alone(emulator, tmp_path, offline=True)
 
     assert asked == []
-    assert "is estimated" in missing
+    assert "are estimated" in missing
     assert "HF_HUB_OFFLINE" in missing
     assert there.startswith("counted 10\n")
 
@@ -131,7 +131,7 @@ async def test_a_gated_file_is_done_without(tmp_path: Path, token: str) -> None:
         emulator.gated.add("org/model")
         said = await run_alone(emulator, tmp_path, token=token)
 
-    (line,) = [line for line in said.splitlines() if "is estimated" in line]
+    (line,) = [line for line in said.splitlines() if "are estimated" in line]
     assert "org/model" in line
     assert "hf_without_access" not in said
     assert "counted" not in said
@@ -158,7 +158,7 @@ async def test_a_file_that_is_missing_or_broken_is_done_without(
         found = await looked_for("org/model", tmp_path, emulator)
 
     assert found == []
-    (line,) = [each for each in caplog.messages if "is estimated" in each]
+    (line,) = [each for each in caplog.messages if "are estimated" in each]
     assert "org/model" in line
 
 

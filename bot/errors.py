@@ -206,9 +206,7 @@ class ModelSilent(ModelError):
 
 class PromptTooLong(ModelError):
     apology = "That is too long for me to read at once. Please shorten it."
-    # In tokens, if the server reports them.
-    context: int | None = None
-    used: int | None = None  # by the prompt
+    context: int | None = None  # in tokens, if the server reports it
 
     def room(self, *, answer: int) -> int | None:
         """Return how many tokens a prompt may have beside this answer; None if unknown."""

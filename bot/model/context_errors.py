@@ -1,4 +1,4 @@
-"""Detects errors about prompts that are too long, and reads the figures in them.
+"""Detects errors about prompts that are too long, and reads the context in them.
 
 The texts are from llama.cpp (xllamacpp 2026.10, run), vLLM (renderers/params.py and
 entrypoints/openai of 0.4 to 0.16), SGLang (managers/tokenizer_manager.py),
@@ -44,31 +44,14 @@ _CONTEXT = (
     rf"must have less than {_NUMBER}",
     rf"> {_NUMBER} maximum",
 )
-_USED = (
-    rf"{_NUMBER} (?:tokens )?(?:in|from) the (?:input )?messages",
-    rf"{_NUMBER} input tokens",
-    rf"{_NUMBER} `inputs` tokens",
-    rf"given: {_NUMBER}",
-    rf"resulted in {_NUMBER}",
-    rf"request \({_NUMBER}",
-    rf"input \({_NUMBER}",
-    rf"\((?:total )?length {_NUMBER}",
-    rf"prompt contains {_NUMBER}",
-    rf"too long: {_NUMBER}",
-)
 
 
-def figures(error: Mapping[str, Json]) -> tuple[int | None, int | None]:
-    """Return the tokens of the context and of the prompt in an error about a too long prompt."""
-    context, used = error.get("n_ctx"), error.get("n_prompt_tokens")  # llama.cpp
-    if is_count(context) and is_count(used):
-        return context, used
+def context_of(error: Mapping[str, Json]) -> int | None:
+    """Return the context in an error about a prompt that is too long, in tokens, if it has one."""
+    if is_count(context := error.get("n_ctx")):  # llama.cpp
+        return context
     text = str(error.get("message")).lower()[:1000]
-    return _number(_CONTEXT, text), _number(_USED, text)
-
-
-def _number(patterns: tuple[str, ...], text: str) -> int | None:
-    for pattern in patterns:
+    for pattern in _CONTEXT:
         if found := re.search(pattern, text):
             number = int(found[1].replace(",", ""))
             return number if is_count(number) else None

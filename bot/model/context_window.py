@@ -29,7 +29,7 @@ _SAFETY = 0.97  # of what a server's figures allow
 _LEAST_CALIBRATED = 0.5
 # Of a server's count to ours; beyond them, one of the two is wrong.
 _LEAST_RATIO, _MOST_RATIO = 0.5, 3.0
-# Of a refused prompt, if the refusal has no figures; and the least that is sent in any case.
+# Of a refused prompt, if the refusal has no context below it; and the least that is sent.
 _REFUSED_SHARE = 0.5
 _LEAST_SHARE = 0.1
 _LEAST_ROOM = 64  # tokens; a smaller context that a server reports is ignored
@@ -97,7 +97,7 @@ class ContextWindowModel:
                         raise
                     log.warning("Sending a shorter prompt to %s: %s", self.name, refusal)
                     answer = await stack.enter_async_context(send(shorter.messages))
-                    self._learn(refusal, fitted, counter)
+                    self._learn(refusal)
                     fitted = shorter
                 answer.left_out, answer.dropped = fitted.left_out, fitted.dropped
                 answer.estimated = counted = counter.count(fitted.messages)
@@ -132,39 +132,26 @@ class ContextWindowModel:
         counter: TokenEstimator,
         refusal: PromptTooLong,
     ) -> FittedPrompt | None:
-        """Shorten a refused prompt by the refusal's figures; None if nothing shorter fits."""
+        """Shorten a refused prompt to the server's context; None if nothing shorter fits."""
         counted = counter.count(refused.messages)
         room = refusal.room(answer=self._answer_tokens)
         share = _REFUSED_SHARE
-        if room is not None and room >= _LEAST_ROOM:
-            share = _share_that_fits(counted, used=refusal.used or counted, room=room)
+        if room is not None and _LEAST_ROOM <= room < counted:
+            share = max(room / counted * _SAFETY, _LEAST_SHARE)
         shorter = await _fit_off_loop(prompt, int(counted * share), counter.count)
         return None if shorter.messages == refused.messages else shorter
 
-    def _learn(
-        self, refusal: PromptTooLong, refused: FittedPrompt, counter: TokenEstimator
-    ) -> None:
-        """Save the figures of a refusal after an answer; others may only repeat a person's text."""
+    def _learn(self, refusal: PromptTooLong) -> None:
+        """Save the context in a refusal after an answer; others may only repeat a person's text."""
         room = refusal.room(answer=self._answer_tokens)
-        if room is None or room < _LEAST_ROOM:
-            return
-        if refusal.used:
-            _calibrate(counter, counter.count(refused.messages), refusal.used)
-        # The server accepts less than CONTEXT_TOKENS.
-        self._budget = min(self._budget, room)
+        if room is not None and room >= _LEAST_ROOM:
+            self._budget = min(self._budget, room)
 
 
 def _calibrate(counter: TokenEstimator, counted: int, used: int) -> None:
     """Follow a server's count: at once if it is more, by half if it is less."""
     ratio = min(max(used / counted, _LEAST_RATIO), _MOST_RATIO)
     counter.ratio = max(ratio, (counter.ratio + ratio) / 2)
-
-
-def _share_that_fits(counted: int, *, used: int, room: int) -> float:
-    """Return the share of a counted prompt that fits if a server finds `used` tokens in it."""
-    # The template cannot be dropped.
-    share = min(room / used, 1 - (used - room) / counted, 1.0) * _SAFETY
-    return max(share, _LEAST_SHARE)
 
 
 async def _fit_off_loop(prompt: Sequence[Message], budget: int, count: Count) -> FittedPrompt:
@@ -194,7 +181,7 @@ def fit(messages: Sequence[Message], *, budget: int, count: Count) -> FittedProm
     stay; if the message is too long, the mark "[…]" replaces its middle. If the system prompt
     leaves no room even for the mark, the message stays whole, and the server decides. Contexts get
     at most a quarter of the budget, newest first, and no room that the new message needs. The
-    context of the system prompt is the persona, which loses its middle beyond half of the budget.
+    context of the system prompt is the persona, which is left out beyond half of the budget.
     """
     *earlier, last = messages
     head = earlier[:1] if earlier and earlier[0].role == "system" else []
@@ -235,15 +222,10 @@ def fit(messages: Sequence[Message], *, budget: int, count: Count) -> FittedProm
 
 
 def _with_persona(system: Message, *, budget: int, count: Count) -> Message:
-    """Return the system prompt with as much of its persona as fits, perhaps none."""
+    """Return the system prompt with its persona if that fits."""
     alone = _without_context(system)
     for persona in system.context:
-        shorter = _cut_middle(
-            Message("system", persona),
-            budget=budget,
-            cost=lambda one: count([with_persona(alone, one.text)]),
-        )
-        whole = with_persona(alone, shorter.text)
+        whole = with_persona(alone, persona)
         return whole if count([whole]) <= budget else alone
     return alone
 

@@ -77,12 +77,9 @@ class ModelServer:
         # A provider may follow a colon.
         cure = cure.format(model=self.model.partition(":")[0])
         text = f"{self} {happened}: {cure}"
-        context, used = context_errors.figures(response or {})
-        if context and used:
-            text += f" ({used} tokens, {context} fit)"
         error = failure.error(text, status=status, retry_after=retry_after)
         if isinstance(error, PromptTooLong):
-            error.context, error.used = context, used
+            error.context = context_errors.context_of(response or {})
         return error
 
     def refusal(

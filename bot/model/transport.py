@@ -45,17 +45,11 @@ _CHUNK_BYTES = 4096
 # Of an incomplete event; each answer may buffer as much. A whole answer in one event,
 # with each character escaped, may have 40,000 characters.
 _LINE_BYTES = 262_144
-# An event has some 300 bytes per token, and 1,000 from verbose servers: this is enough for an
-# answer with 60,000 tokens of thoughts.
-STREAM_BYTES = 64_000_000
 
 
 @asynccontextmanager
 async def connect(
-    server: ModelServer,
-    *,
-    connect_timeout: float = _CONNECT_SECONDS,
-    stream_bytes: int = STREAM_BYTES,
+    server: ModelServer, *, connect_timeout: float = _CONNECT_SECONDS
 ) -> AsyncIterator[ServerConnection]:
     """Open the pool for a server; nothing is sent yet.
 
@@ -77,7 +71,7 @@ async def connect(
         # Authorization header.
         proxy=proxy_for(server.url),
     ) as pool:
-        yield ServerConnection(server, pool, stream_bytes)
+        yield ServerConnection(server, pool)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +80,6 @@ class ServerConnection:
 
     server: ModelServer
     pool: aiohttp.ClientSession
-    stream_bytes: int  # of one answer
 
     def for_model(self, model: str) -> ServerConnection:
         """Return the same connection for another model of the server."""
@@ -127,7 +120,7 @@ class ServerConnection:
         response = await self._send(post)
         kind = response.headers.get("Content-Type", "").lower()
         if 200 <= response.status < 300 and not kind.startswith(_NO_STREAM):
-            return EventStream(self.server, response, max_bytes=self.stream_bytes)
+            return EventStream(self.server, response)
         text = b""  # as much as comes soon
         with closing(response), suppress(aiohttp.ClientError, OSError):
             async with asyncio.timeout(_BODY_SECONDS):
@@ -187,22 +180,18 @@ class EventStream:
     2.4, run).
     """
 
-    def __init__(
-        self, server: ModelServer, response: aiohttp.ClientResponse, *, max_bytes: int
-    ) -> None:
+    def __init__(self, server: ModelServer, response: aiohttp.ClientResponse) -> None:
         self.ended = False  # the body has ended, or the server has sent [DONE]
         self.done = False  # the server has sent [DONE]
         self._server = server
         self._response = response
         self._partial_line = bytearray()
-        self._max_bytes = self._bytes_left = max_bytes
         self._has_begun = False  # a line has come
 
     async def read_events(self) -> list[bytes]:
         """Wait for more of the answer; return the data of the events that are complete."""
         chunk = await self._read_chunk()
         self.ended = not chunk
-        self._bytes_left -= len(chunk)
         if len(self._partial_line) + len(chunk) >= _CHUNK_BYTES:
             # More may be available without waiting; then a time-out would not fire.
             await asyncio.sleep(0)
@@ -211,10 +200,6 @@ class EventStream:
         self._partial_line += first
         if len(self._partial_line) > _LINE_BYTES:
             raise self._server.failure("garbage", "sent a line without an end")
-        if self._bytes_left < 0:
-            raise self._server.failure(
-                "garbage", f"sent {self._max_bytes // 1_000_000} MB for one answer"
-            )
         if not others:
             return []
         lines = [bytes(self._partial_line), *others[:-1]]

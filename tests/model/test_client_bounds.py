@@ -15,7 +15,6 @@ import pytest
 
 from bot.domain import Message
 from bot.errors import AnswerCut, EmptyAnswer, ModelError, ModelSilent, ModelUnavailable
-from bot.model.transport import STREAM_BYTES
 from tests.support.model import OneAttempt, open_model
 
 PROMPT = [Message("user", "What is a secret question?")]
@@ -55,9 +54,7 @@ async def serve_pieces(
 
 
 @asynccontextmanager
-async def connected(
-    url: str, *, seconds: float = 20.0, stream_bytes: int = STREAM_BYTES
-) -> AsyncIterator[OneAttempt]:
+async def connected(url: str, *, seconds: float = 20.0) -> AsyncIterator[OneAttempt]:
     async with open_model(
         model="mistral",
         base_url=url,
@@ -67,7 +64,6 @@ async def connected(
         top_p=None,
         idle_timeout=seconds,
         total_timeout=seconds,
-        stream_bytes=stream_bytes,
     ) as model:
         yield model
 
@@ -143,38 +139,6 @@ async def test_a_model_that_thinks_beyond_its_room_is_told_as_one() -> None:
     assert (said, type(error)) == ("", EmptyAnswer)
     assert "only thoughts" in str(error)
     assert "raise MAX_TOKENS" in str(error)
-
-
-@pytest.mark.parametrize(
-    "piece",
-    [
-        make_event("hm" * 30_000, field="reasoning_content"),
-        b": still at work " + b"." * 60_000 + b"\n\n",
-        b'data: {"choices": [], "said": "' + b"." * 60_000 + b'"}\n\n',
-    ],
-    ids=["thoughts", "comments", "other fields"],
-)
-@pytest.mark.parametrize("begun", [False, True])
-async def test_a_stream_without_text_is_read_up_to_a_limit(piece: bytes, begun: bool) -> None:
-    pieces = [make_event("Well, ")] if begun else []
-    async with (
-        serve_pieces([*pieces, piece * 15], again=False) as (url, _),
-        connected(url, stream_bytes=1_000_000) as model,
-    ):
-        short = await read_all(model)
-    async with (
-        serve_pieces([piece], again=True) as (url, hung_up),
-        connected(url, stream_bytes=1_000_000) as model,
-    ):
-        _, error = await read_all(model)
-        async with asyncio.timeout(20):
-            await hung_up.wait()
-
-    # The first was 0.9 MB, and ended without an end.
-    assert (short[0], type(short[1])) == ("Well, " * begun, ModelUnavailable)
-    assert "broke the answer off" in str(short[1])
-    assert type(error) is ModelUnavailable
-    assert "1 MB" in str(error)
 
 
 async def test_the_thoughts_of_sixty_thousand_tokens_are_read() -> None:

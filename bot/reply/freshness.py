@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from prometheus_client import Counter, Histogram
 
+from bot.errors import SurfaceError, WriteDelayed, WriteFailed
+
 _SECONDS = (0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60)
 _WRITES = Counter(
     "parley_writes_total",
@@ -74,9 +76,12 @@ class Freshness:
             self.first_text_at = now
             _FIRST_TEXT.labels(self.platform).observe(now - self.began_at)
 
-    def record_failure(self, *, result: str) -> None:
-        """Record an unsuccessful write: limited, failed or refused."""
-        self.limited += result == "limited"
+    def record_failure(self, error: SurfaceError) -> None:
+        """Record an unsuccessful write."""
+        is_limited = isinstance(error, WriteDelayed)
+        result = "failed" if isinstance(error, WriteFailed) else "refused"
+        result = "limited" if is_limited else result
+        self.limited += is_limited
         _WRITES.labels(self.platform, result).inc()
 
     def end_text(self, now: float) -> None:

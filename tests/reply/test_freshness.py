@@ -36,7 +36,7 @@ def test_the_delay_of_each_token_counts_until_its_write() -> None:
 def test_a_failed_write_shows_nothing() -> None:
     one = Freshness("failing", began_at=0.0)
     one.add_delta(1.0)
-    one.record_failure(result="limited")
+    one.record_failure(WriteDelayed("wait", retry_after=1.0))
     one.record_write(one.pending(), 4.0)
     one.end(4.0)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from bot.domain import Message
-from bot.errors import ModelError, ModelUnknown, PromptRefused, SystemRefused, UsageRefused
+from bot.errors import ModelError, ModelUnknown, SystemRefused, UsageRefused
 from bot.model.server_info import fetch_server_info
 from bot.model.transport import ServerConnection
 
@@ -52,15 +52,15 @@ class ServerCapabilities:
         self._connection = connection
         self._server = connection.server
         self._model = connection.server.model
-        self._takes_usage: bool | None = None  # None: not known yet
-        self._takes_system: bool | None = None
+        self._takes_usage = True
+        self._takes_system: bool | None = None  # None: not known yet
 
     def request(self, prompt: Sequence[Message]) -> Request:
         """Return the first request for a prompt, by what is known of the server."""
         return Request(
             prompt,
             model=self._model,
-            with_usage=self._takes_usage is not False,
+            with_usage=self._takes_usage,
             folds_system=self._takes_system is False,
         )
 
@@ -76,13 +76,6 @@ class ServerCapabilities:
                 return replace(request, with_usage=False)
             case SystemRefused() if request.has_system:
                 return replace(request, folds_system=True)
-            # Some servers do not name the unknown field.
-            case PromptRefused(status=400 | 422) if (
-                type(error) is PromptRefused
-                and request.with_usage
-                and self._takes_usage is not True
-            ):
-                return replace(request, with_usage=False)
             case _:
                 return None
 

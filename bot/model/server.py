@@ -19,9 +19,44 @@ from bot.errors import (
     SystemRefused,
     UsageRefused,
 )
-from bot.model import context_errors
 from bot.model.failures import FAILURES
 from bot.text.sanitize import one_line
+from bot.tokens.counters import is_count
+
+# What servers say if a prompt is too long, and where their texts have the context in tokens. From
+# llama.cpp (xllamacpp 2026.10, run), vLLM (renderers/params.py and entrypoints/openai of 0.4 to
+# 0.16), SGLang (managers/tokenizer_manager.py), text-generation-inference
+# (router/src/validation.rs), OpenAI and the providers behind Hugging Face's router, as their users
+# report them: in an error's message, type or code, in small letters.
+_TOO_LONG = (
+    "exceed_context_size_error",  # llama.cpp
+    "exceeds the available context size",
+    "context_length_exceeded",  # OpenAI, Groq
+    "maximum context length",  # OpenAI, vLLM, SGLang, Mistral, DeepSeek, Fireworks
+    "context length is only",  # vLLM from 0.16 on
+    "longer than the maximum model length",  # vLLM
+    "too long to fit into the model",
+    "longer than the model's context length",  # SGLang
+    "`inputs` tokens + `max_new_tokens` must be",  # text-generation-inference, Together
+    "`inputs` must have less than",
+    "greater than the context length",  # LM Studio
+    "reduce the length of the messages",  # Groq
+    "prompt is too long",
+    "input is too long",
+)
+
+_NUMBER = r"(\d[\d,]{0,11})"
+_CONTEXT = (
+    rf"context length (?:is|of) (?:only )?{_NUMBER}",
+    rf"context length \(?{_NUMBER}",
+    rf"context length: {_NUMBER}",
+    rf"context size \({_NUMBER}",
+    rf"model length of {_NUMBER}",
+    rf"{_NUMBER} maximum context length",
+    rf"must be <= {_NUMBER}",
+    rf"must have less than {_NUMBER}",
+    rf"> {_NUMBER} maximum",
+)
 
 # Of the 4xx, those that are transient.
 _TRANSIENT = (408, 409, 424, 425)
@@ -32,7 +67,7 @@ _UNKNOWN = ("model_not_supported", "model_not_found", "not supported by any prov
 _STATUS_BY_MARKS = (
     (401, ("invalid_api_key", "invalid api key", "authentication_error")),
     (404, _UNKNOWN),
-    (413, context_errors.MARKS),
+    (413, _TOO_LONG),
     (429, ("rate limit", "rate_limit", "too many requests", "quota", "overloaded")),
     (503, ("is loading", "currently loading", "loading model")),
 )
@@ -79,7 +114,7 @@ class ModelServer:
         text = f"{self} {happened}: {cure}"
         error = failure.error(text, status=status, retry_after=retry_after)
         if isinstance(error, PromptTooLong):
-            error.context = context_errors.context_of(response or {})
+            error.context = _context_of(response or {})
         return error
 
     def refusal(
@@ -121,6 +156,18 @@ class ModelServer:
         return self.failure(name, f"broke the answer off{_code(error)}", response=error)
 
 
+def _context_of(error: Mapping[str, Json]) -> int | None:
+    """Return the context in an error about a prompt that is too long, in tokens, if it has one."""
+    if is_count(context := error.get("n_ctx")):  # llama.cpp
+        return context
+    text = str(error.get("message")).lower()[:1000]
+    for pattern in _CONTEXT:
+        if found := re.search(pattern, text):
+            number = int(found[1].replace(",", ""))
+            return number if is_count(number) else None
+    return None
+
+
 def _meant_status(error: Mapping[str, Json]) -> int | None:
     """Return the HTTP status that an error's code or message means; None if it is unknown.
 
@@ -136,7 +183,7 @@ def _meant_status(error: Mapping[str, Json]) -> int | None:
 def _failure_name(status: int, headers: Mapping[str, str], error: Mapping[str, Json]) -> str:
     if status in _TRANSIENT:
         return "5xx"
-    if status in (400, 422, 500) and _mentions(error, context_errors.MARKS):
+    if status in (400, 422, 500) and _mentions(error, _TOO_LONG):
         return "413"
     if status == 400 and _mentions(error, _UNKNOWN):
         return "404"

@@ -81,7 +81,6 @@ class Draft:
         self._previous = Shown(text=said, below=earlier.below, model=earlier.model)
         self._replaced_answer = replaced_answer
         self._deltas: list[str] = []
-        self._half = ""  # of a character, at the end of the last delta
         self._model = ""
         self._left_out = left_out
         # What the model has not read: characters of the question, the beginning of the talk, and
@@ -121,16 +120,14 @@ class Draft:
         return replace(answer, message_ids=tuple(message_ids), text=said, said=said)
 
     def add(self, delta: str) -> None:
-        """Add to the text. Half a character is held back until its other half arrives."""
-        delta = self._half + delta
-        self._half = delta[-1:] if "\ud800" <= delta[-1:] <= "\udbff" else ""
-        self._deltas.append(whole_characters(delta[: len(delta) - len(self._half)]))
+        """Add to the text."""
+        self._deltas.append(delta)
         self.silent = self.is_retried = False
 
     def start(self, model: str) -> None:
         """Restart the text, by this model; "" is the chosen one."""
         self._previous = self._longer
-        self._deltas, self._half = [], ""
+        self._deltas = []
         self.left_out_by_model, self.is_beginning_left_out = 0, False
         self._model = model
 
@@ -235,7 +232,8 @@ class Draft:
             CONTEXT_UNREAD if self.is_context_unread else "",
         )
         below = "\n\n".join(filter(None, notes))
-        return Shown(text=self._deltas[0], below=below, model=self._model)
+        # Half a character may come before its other half.
+        return Shown(text=whole_characters(self._deltas[0]), below=below, model=self._model)
 
     @property
     def _longer(self) -> Shown:

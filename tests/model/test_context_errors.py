@@ -6,7 +6,6 @@ import pytest
 
 from bot.domain import Json
 from bot.errors import PromptTooLong
-from bot.model.context_errors import context_of
 from bot.model.server import ModelServer
 
 SERVER = ModelServer(url="http://127.0.0.1:1/v1", key="k", model="m", own=True)
@@ -131,10 +130,13 @@ def test_a_refusal_is_understood_with_its_context(server: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "said", [{}, {"message": None}, {"message": "context length is " + "9" * 400}, {"n_ctx": "x"}]
+    "said", [{}, {"message": "context length is " + "9" * 400}, {"n_ctx": "x"}]
 )
 def test_strange_figures_are_no_obstacle(said: dict[str, Json]) -> None:
-    assert context_of(said) is None
+    error = SERVER.failure("413", "refuses it", response=said)
+
+    assert isinstance(error, PromptTooLong)
+    assert error.context is None
 
 
 @pytest.mark.parametrize(("context", "room"), [(None, None), (4096, 3596), (512, 128)])

@@ -299,7 +299,7 @@ class Settings:
         secret=True,
     )
     data_dir: Path = setting(
-        Path("data"), _folder, "folder for the embedded Valkey and for tokenizers"
+        Path("data"), _folder, "folder for the embedded Valkey and for downloaded models"
     )
     feedback: bool | None = setting(
         None,

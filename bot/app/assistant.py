@@ -7,7 +7,6 @@ import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from urllib.parse import urlsplit
 
 from bot.access.preferences import ModelChoice
@@ -25,7 +24,6 @@ from bot.model.transport import ServerConnection, connect
 from bot.ports import Model
 from bot.proxy import warn_if_readable
 from bot.text.prompt import SystemPrompt
-from bot.tokens import tokenizers
 from bot.tokens.counters import TokenEstimator
 from config.settings import Settings
 
@@ -256,7 +254,6 @@ async def _open_server(settings: Settings, stack: AsyncExitStack) -> _Choice:
         await _open_model(
             *(settings, stack, connection.for_model(name)),
             idle_timeout=IDLE_SECONDS,
-            is_chosen=name.removesuffix(":latest") in chosen,
             is_watched=True,
         )
         for name in _names(settings)
@@ -340,16 +337,14 @@ async def _open_model(
     connection: ServerConnection,
     *,
     idle_timeout: float,
-    is_chosen: bool = True,
     is_watched: bool = False,
     is_strict: bool = False,
 ) -> ContextWindowModel:
-    """Open a model; `is_chosen` means that the operator, not the server, named it.
+    """Open a model.
 
     If `is_watched`, the server is asked for the context size, which may change. If `is_strict`, no
     other model of the server is used instead.
     """
-    name = connection.server.model
     watch = ServerWatch(connection) if is_watched else None
     if watch:
         stack.push_async_callback(watch.aclose)
@@ -368,18 +363,5 @@ async def _open_model(
         prompt_tokens=settings.context_tokens - settings.max_tokens,
         answer_tokens=settings.max_tokens,
     )
-    model.name = label_of(settings, name)
-    if not tokenizers.can_be_found(name):
-        return model
-    if is_chosen:
-        tokenizers.find(
-            name,
-            token=settings.hf_token,
-            data_dir=settings.data_dir,
-            endpoint=None,
-            found=partial(setattr, model, "counter"),
-        )
-    else:
-        # A server must not choose what is downloaded from Hugging Face or read on this machine.
-        log.info("Prompt lengths for %s are estimated: MODEL_ID does not name it", name)
+    model.name = label_of(settings, connection.server.model)
     return model

@@ -44,10 +44,10 @@ Count = Callable[[Sequence[Message]], int]
 class ContextWindowModel:
     """Drops and shortens messages until the prompt fits; an `Endpoint`.
 
-    `prompt_tokens` and `answer_tokens` are the limits of prompt and answer, in tokens. `counter`
-    can be replaced at any time. By its count a prompt may fill a share of `prompt_tokens`; counts
-    of the server calibrate it. If the server refuses a prompt as too long, a shorter one is sent,
-    once. Control tokens in questions and answers are sent and counted as plain text.
+    `prompt_tokens` and `answer_tokens` are the limits of prompt and answer, in tokens. By the count
+    of `counter` a prompt may fill a share of `prompt_tokens`; counts of the server calibrate it. If
+    the server refuses a prompt as too long, a shorter one is sent, once. Control tokens in
+    questions and answers are sent and counted as plain text.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class ContextWindowModel:
         answer_tokens: int,
     ) -> None:
         self.name = model.name
-        self.counter = counter
+        self._counter = counter
         self._model = model
         self._watch = watch
         self._most_budget = self._budget = prompt_tokens
@@ -82,17 +82,16 @@ class ContextWindowModel:
         if self._watch:
             await self._watch.refresh(deadline=deadline)
             self._set_budget(self._watch.context)
-        counter = self.counter
         prompt = as_words(prompt)
         answer, counted = None, 0
         send = partial(self._model.stream, deadline=deadline, preferences=preferences)
-        fitted = await _fit_off_loop(prompt, self._room(counter), counter.count)
+        fitted = await self._fit(prompt, self._room)
         try:
             async with AsyncExitStack() as stack:
                 try:
                     answer = await stack.enter_async_context(send(fitted.messages))
                 except PromptTooLong as refusal:
-                    shorter = await self._prompt_after(prompt, fitted, counter, refusal)
+                    shorter = await self._prompt_after(prompt, fitted, refusal)
                     if shorter is None:
                         raise
                     log.warning("Sending a shorter prompt to %s: %s", self.name, refusal)
@@ -100,16 +99,16 @@ class ContextWindowModel:
                     self._learn(refusal)
                     fitted = shorter
                 answer.left_out, answer.dropped = fitted.left_out, fitted.dropped
-                answer.estimated = counted = counter.count(fitted.messages)
+                answer.estimated = counted = self._counter.count(fitted.messages)
                 yield answer
         except ModelError:
             if self._watch:
                 self._watch.expire()
             raise
         finally:
-            least = self._room(counter) * _LEAST_CALIBRATED
+            least = self._room * _LEAST_CALIBRATED
             if answer and answer.prompt_tokens and counted >= least:
-                _calibrate(counter, counted, answer.prompt_tokens)
+                self._calibrate(answer.prompt_tokens / counted)
 
     def _set_budget(self, context: int | None) -> None:
         """Set the budget by the context that the server reports, the answer included.
@@ -121,24 +120,28 @@ class ContextWindowModel:
             room = max(context - self._answer_tokens, context - context // 2)
             self._budget = min(self._most_budget, room)
 
-    def _room(self, counter: TokenEstimator) -> int:
-        """Return the tokens by this counter that a prompt may have."""
-        return int(self._budget * counter.share / counter.ratio)
+    @property
+    def _room(self) -> int:
+        """The tokens by our count that a prompt may have."""
+        return int(self._budget * self._counter.share / self._counter.ratio)
+
+    async def _fit(self, prompt: Sequence[Message], budget: int) -> FittedPrompt:
+        """Fit a prompt, in another thread if it is long."""
+        fitting = partial(fit, prompt, budget=budget, count=self._counter.count)
+        if sum(len(it.text) + sum(map(len, it.context)) for it in prompt) <= _INLINE_CHARACTERS:
+            return fitting()
+        return await asyncio.to_thread(fitting)
 
     async def _prompt_after(
-        self,
-        prompt: Sequence[Message],
-        refused: FittedPrompt,
-        counter: TokenEstimator,
-        refusal: PromptTooLong,
+        self, prompt: Sequence[Message], refused: FittedPrompt, refusal: PromptTooLong
     ) -> FittedPrompt | None:
         """Shorten a refused prompt to the server's context; None if nothing shorter fits."""
-        counted = counter.count(refused.messages)
+        counted = self._counter.count(refused.messages)
         room = refusal.room(answer=self._answer_tokens)
         share = _REFUSED_SHARE
         if room is not None and _LEAST_ROOM <= room < counted:
             share = max(room / counted * _SAFETY, _LEAST_SHARE)
-        shorter = await _fit_off_loop(prompt, int(counted * share), counter.count)
+        shorter = await self._fit(prompt, int(counted * share))
         return None if shorter.messages == refused.messages else shorter
 
     def _learn(self, refusal: PromptTooLong) -> None:
@@ -147,18 +150,10 @@ class ContextWindowModel:
         if room is not None and room >= _LEAST_ROOM:
             self._budget = min(self._budget, room)
 
-
-def _calibrate(counter: TokenEstimator, counted: int, used: int) -> None:
-    """Follow a server's count: at once if it is more, by half if it is less."""
-    ratio = min(max(used / counted, _LEAST_RATIO), _MOST_RATIO)
-    counter.ratio = max(ratio, (counter.ratio + ratio) / 2)
-
-
-async def _fit_off_loop(prompt: Sequence[Message], budget: int, count: Count) -> FittedPrompt:
-    """Fit a prompt, in another thread if it is long."""
-    if sum(len(it.text) + sum(map(len, it.context)) for it in prompt) <= _INLINE_CHARACTERS:
-        return fit(prompt, budget=budget, count=count)
-    return await asyncio.to_thread(fit, prompt, budget=budget, count=count)
+    def _calibrate(self, ratio: float) -> None:
+        """Follow a server's count: at once if it is more, by half if it is less."""
+        ratio = min(max(ratio, _LEAST_RATIO), _MOST_RATIO)
+        self._counter.ratio = max(ratio, (self._counter.ratio + ratio) / 2)
 
 
 @dataclass(frozen=True, slots=True)

@@ -177,7 +177,7 @@ async def test_what_a_control_token_costs_more_is_counted() -> None:
 
     (sent,) = texts(emulator)
     assert CUT in sent
-    assert 0.9 * 500 - 30 < len(sent) + 8 <= 0.9 * 500
+    assert 0.75 * 500 - 30 < len(sent) + 8 <= 0.75 * 500
     assert sent in counted
     assert left_out(said)
 

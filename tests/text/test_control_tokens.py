@@ -121,6 +121,7 @@ def mistral_data() -> Path:
 
 
 def test_a_fast_tokenizer_finds_none_of_them() -> None:
+    pytest.importorskip("tokenizers", reason="pip install tokenizers")
     from tokenizers import Tokenizer, models
 
     # As transformers matches: added special tokens first, wherever they stand.

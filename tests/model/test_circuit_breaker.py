@@ -93,15 +93,6 @@ def test_each_probe_that_fails_doubles_the_rest(breaker: CircuitBreaker, clock: 
     assert breaker.delay == 1.0
 
 
-def test_a_model_may_be_away_for_days(breaker: CircuitBreaker, clock: Clock) -> None:
-    for _ in range(5000):
-        fail(breaker)
-        clock.now += breaker.delay
-
-    fail(breaker)
-    assert breaker.delay == 4.0
-
-
 def test_a_probe_that_is_given_up_leaves_the_place_to_the_next(
     breaker: CircuitBreaker, clock: Clock
 ) -> None:
@@ -113,20 +104,6 @@ def test_a_probe_that_is_given_up_leaves_the_place_to_the_next(
 
     assert breaker.error
     assert breaker.delay == 0.0
-
-
-def test_tries_that_began_before_it_opened_change_nothing(
-    breaker: CircuitBreaker, clock: Clock
-) -> None:
-    late = breaker.attempt()
-    late.__enter__()
-    fail(breaker, times=3)
-    clock.now += 0.5
-
-    error = ModelUnavailable("late")
-    assert not late.__exit__(type(error), error, None)
-
-    assert breaker.delay == 0.5
 
 
 def test_why_it_is_open_holds_nothing_of_the_try(breaker: CircuitBreaker) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shlex
 import shutil
 import socket
@@ -18,11 +17,8 @@ import pytest
 
 from bot.domain import Message
 from bot.errors import CannotStart, ModelError
-from bot.model import huggingface
 from bot.model.failures import FAILURES, Failure
 from bot.model.retrying import is_transient
-from bot.model.server import ModelServer
-from bot.model.transport import connect
 from tests.emulators.model import ModelEmulator
 from tests.support.model import open_model
 
@@ -122,7 +118,7 @@ def assert_reported(error: ModelError, name: str, *, own: bool) -> None:
 
 @pytest.mark.parametrize("own", [True, False])
 @pytest.mark.parametrize("name", [name for name, way in FAULTS.items() if way])
-async def test_a_server_that_fails_so_is_told_with_its_cure(name: str, own: bool) -> None:
+async def test_a_server_that_fails_so_is_reported_with_its_cure(name: str, own: bool) -> None:
     flavour = "llama.cpp" if name == "413" else "router"
     async with ModelEmulator(flavour=flavour) as emulator:  # type: ignore[arg-type]
         emulator.models = ["org/model"]
@@ -136,7 +132,7 @@ async def test_a_server_that_fails_so_is_told_with_its_cure(name: str, own: bool
 
 
 @pytest.mark.parametrize("own", [True, False])
-async def test_a_server_that_is_not_there_is_told_with_its_cure(own: bool) -> None:
+async def test_a_server_that_is_not_there_is_reported_with_its_cure(own: bool) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
@@ -160,7 +156,7 @@ def make_certificate(folder: Path) -> ssl.SSLContext:
 
 
 @pytest.mark.parametrize("own", [True, False])
-async def test_a_certificate_that_is_not_trusted_is_told_with_its_cure(
+async def test_a_certificate_that_is_not_trusted_is_reported_with_its_cure(
     own: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with ModelEmulator(flavour="router", tls=make_certificate(tmp_path)) as emulator:
@@ -178,18 +174,6 @@ async def test_a_certificate_that_is_not_trusted_is_told_with_its_cure(
     assert_reported(cured, "empty", own=own)
 
 
-async def test_the_start_names_a_certificate_that_is_not_trusted(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO, "bot.model.huggingface")
-    async with ModelEmulator(flavour="router", tls=make_certificate(tmp_path)) as emulator:
-        server = ModelServer(url=emulator.url, key=KEY, model="org/model", own=False)
-        async with connect(server) as router:
-            await huggingface.log_availability(router, ["org/model"], hub=emulator.root)
-
-    assert FAILURES["certificate"].router in caplog.text
-
-
 @pytest.mark.parametrize("made", [False, True])
 async def test_a_file_without_certificates_stops_the_start(
     made: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -203,7 +187,7 @@ async def test_a_file_without_certificates_stops_the_start(
 
 
 @pytest.mark.parametrize("own", [True, False])
-async def test_https_where_http_is_spoken_is_told_with_its_cure(own: bool) -> None:
+async def test_https_where_http_is_spoken_is_reported_with_its_cure(own: bool) -> None:
     async with ModelEmulator(flavour="router") as emulator:
         error = await failure_at(emulator.url.replace("http:", "https:"), own=own)
 
@@ -264,12 +248,12 @@ async def test_a_server_that_speaks_https_is_reported_with_its_cure(name: str, s
         b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000 + b"\r\n\r\n",
     ],
 )
-async def test_what_is_no_http_is_told_with_its_cure(said: bytes, own: bool) -> None:
+async def test_what_is_no_http_is_reported_with_its_cure(said: bytes, own: bool) -> None:
     with serve_bytes(said) as url:
         assert_reported(await failure_at(url, own=own), "garbage", own=own)
 
 
-async def test_offline_mode_is_told_with_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_offline_mode_is_reported_with_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     async with ModelEmulator(flavour="router") as emulator:
         error = await failure_at(emulator.url, own=False)

@@ -73,28 +73,6 @@ async def test_a_server_that_does_not_know_the_field_is_asked_without_it_from_th
     assert number("failures_total", "strict", kind="UsageRefused") == 0
 
 
-@pytest.mark.parametrize(
-    ("status", "code"),
-    [
-        (400, "context_length_exceeded"),
-        (400, "model_not_supported"),
-        (401, "x"),
-        (404, "x"),
-        (413, "x"),
-        (418, "x"),
-        (500, "x"),
-    ],
-)
-async def test_another_refusal_is_not_asked_again(status: int, code: str) -> None:
-    async with ModelEmulator() as emulator:
-        emulator.models = ("one", "another")
-        emulator.fail(ASK, status=status, body={"error": {"code": code}}, times=2)
-        with pytest.raises(ModelError):
-            await answer(emulator, "refused")
-
-    assert len(emulator.requests) == 1
-
-
 async def test_a_refusal_that_repeats_the_question_changes_nothing() -> None:
     echo = {"detail": [{"msg": "bad", "input": '{"stream_options": 1}'}]}
     async with ModelEmulator() as emulator:
@@ -150,14 +128,6 @@ async def test_the_first_token_and_the_speed_are_measured() -> None:
     assert number("first_token_seconds_bucket", "timed", le="0.25") == 0
     # Four tokens after the first, in five pauses of 0.05 s.
     assert 0 < number("tokens_per_second_sum", "timed") <= 16.5
-
-
-async def test_text_that_was_held_back_to_the_end_is_measured() -> None:
-    async with ModelEmulator() as emulator:
-        emulator.answer = "<"
-        assert await answer(emulator, "held") == "<"
-
-    assert number("first_token_seconds_count", "held") == 1
 
 
 @pytest.mark.parametrize(

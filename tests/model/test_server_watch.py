@@ -150,14 +150,6 @@ async def test_a_server_that_reports_nothing_is_probed_and_limits_nothing() -> N
             assert await refresh(watch) is None
 
 
-async def test_a_probe_is_not_waited_for_beyond_the_deadline() -> None:
-    server = make_server(silent=True)
-    async with watched(server) as watch:
-        async with asyncio.timeout(30):
-            await watch.refresh(deadline=asyncio.get_running_loop().time() + 0.05)
-        assert watch.context is None
-
-
 async def test_who_gives_up_leaves_the_probe_to_the_others() -> None:
     server = make_server(silent=True)
     async with watched(server) as watch:

@@ -114,16 +114,6 @@ def test_a_blank_delta_is_no_word_of_a_new_answer() -> None:
     assert draft.shown([]).said == ""
 
 
-def test_white_space_at_the_end_is_no_news() -> None:
-    draft = make_draft()
-    draft.add("Words")
-    before = draft.pages(0)
-
-    draft.add(" \n\n")
-
-    assert draft.pages(0) == before
-
-
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
@@ -312,16 +302,6 @@ def test_an_answer_says_which_other_model_gave_it() -> None:
     by = ANSWERED_BY.format(model="org/other_model")
     assert draft.shown([]).said == "Uno"
     assert draft.shown([]).text == f"Uno\n\n{by}\n\n(Cut.)"
-
-
-def test_a_model_without_a_word_is_not_named() -> None:
-    fresh, anew = make_draft(), make_draft(replaced="A former answer.")
-
-    for draft in (fresh, anew):
-        draft.start("fallback")
-        draft.end(Ending("stopped"))
-
-    assert "fallback" not in fresh.shown([]).text + anew.shown([]).text
 
 
 @pytest.mark.parametrize("first", ["Hi \ud83d", "\ud83d"])

@@ -68,8 +68,7 @@ class LocalServer:
 class ChildProcess:
     """A process that exchanges JSON objects, one per line, until its input is closed.
 
-    `report` is its message when it began to serve, with its `port`; `errors` are its last lines on
-    standard error.
+    `report` is its message when it began to serve; `errors` are its last lines on standard error.
     """
 
     def __init__(

@@ -19,10 +19,7 @@ _DAMAGED = "is damaged or was not downloaded to its end: download it again"
 
 
 def read_context_size(path: Path) -> int | None:
-    """Return the context size of a chat model in tokens, if its file reports one.
-
-    Raises ValueError, with the end of a sentence about the file, if it holds no chat model.
-    """
+    """Return a chat model's context in tokens, if reported. Raises ValueError for another file."""
     with path.open("rb") as file:
         if file.read(4) != b"GGUF":
             raise ValueError("is not a GGUF file")

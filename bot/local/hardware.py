@@ -31,10 +31,7 @@ def cores(root: Path = _ROOT) -> int:
 
 
 def collect_garbage_seldom() -> None:
-    """Make garbage collections rare, and exempt all existing objects.
-
-    May be called again when many more objects exist.
-    """
+    """Make garbage collections rare, and exempt all existing objects; may be called again."""
     gc.freeze()
     gc.set_threshold(_NEW_OBJECTS)
 
@@ -66,11 +63,7 @@ def allow_files(count: int) -> int | None:
 
 
 def _cpu_quotas(root: Path) -> Iterator[float]:
-    """Yield the CPU quota, in cores, of each control group of this process (version 2).
-
-    In a container the group may have its outer name, or be the mount itself
-    (Linux, Documentation/admin-guide/cgroup-v2.rst).
-    """
+    """Yield the CPU quota, in cores, of each control group (version 2) of this process."""
     path = _read(root / "proc/self/cgroup").strip().rpartition("::")[2]
     group = root / "sys/fs/cgroup" / path.lstrip("/")
     for folder in (group, *group.parents):

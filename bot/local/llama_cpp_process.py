@@ -43,10 +43,7 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class LaunchRequest:
-    """The model to serve; if `gpu_layers` is None, llama.cpp puts on the GPU what fits.
-
-    Sent on standard input, which `ps` does not show.
-    """
+    """The model to serve; sent on standard input, which `ps` does not show."""
 
     path: str
     gpu_layers: int | None

@@ -102,11 +102,7 @@ class ServerCapabilities:
 
 
 def without_system(messages: Sequence[Message]) -> tuple[Message, ...]:
-    """Return the messages with the system prompt at the head of the first question.
-
-    For templates without a system prompt: they refuse it by name, or because it breaks the
-    alternation of user and assistant.
-    """
+    """Return the messages with the system prompt at the head of the first question."""
     if len(messages) < 2 or messages[0].role != "system":
         return tuple(messages)
     system, first, *rest = messages

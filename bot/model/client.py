@@ -254,10 +254,7 @@ class ModelClient:
 
 
 class _Composer(AsyncInferenceClient):
-    """Composes one request and returns it instead of sending it.
-
-    Other users of the library in this process are unaffected, except that its telemetry is off.
-    """
+    """Composes one request and returns it instead of sending it."""
 
     request: Any  # huggingface_hub.inference._common.RequestParameters
 
@@ -275,10 +272,7 @@ def _usage(event: bytes) -> Json:
 
 
 class RequestMetrics:
-    """The metrics of one request, recorded when its block ends.
-
-    A request that is cancelled (a person pressed Stop) is no failure.
-    """
+    """The metrics of one request, recorded when its block ends; a cancelled one is no failure."""
 
     def __init__(self, model: str) -> None:
         self._model = model

@@ -111,10 +111,7 @@ class ContextWindowModel:
                 self._calibrate(answer.prompt_tokens / counted)
 
     def _set_budget(self, context: int | None) -> None:
-        """Set the budget by the context that the server reports, the answer included.
-
-        A refusal's figures apply until the server reports another context.
-        """
+        """Set the budget by the context that the server reports, until it reports another one."""
         if context is not None and context != self._reported:
             self._reported = context
             room = max(context - self._answer_tokens, context - context // 2)
@@ -261,10 +258,7 @@ def _with_newest_context(
 
 
 def _largest(limit: int, fits: Callable[[int], bool]) -> int:
-    """Return the largest number up to `limit` that fits, if all smaller numbers fit, too.
-
-    Small numbers are tried first, so that far too long prompts are never counted.
-    """
+    """Return the largest number up to `limit` that fits; all smaller ones fit, too."""
     beyond = 1
     while beyond <= limit and fits(beyond):
         beyond *= 2

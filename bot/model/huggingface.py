@@ -61,10 +61,7 @@ def _log(findings: Sequence[Finding]) -> None:
 
 
 async def examine(router: ServerConnection, name: str, *, hub: str = HUB) -> list[Finding]:
-    """Return the state of the token, and each provider of a model with its context and price.
-
-    Prices are in dollars per million tokens. Raises aiohttp.ClientError.
-    """
+    """Return the state of the token, and who serves a model. Raises aiohttp.ClientError."""
     trouble = await _token_trouble(router, hub)
     return [trouble] if trouble else await _providers(router, name)
 

@@ -1,7 +1,4 @@
-"""Retries a failing model, and falls back to the next one.
-
-A circuit breaker for each model limits its requests.
-"""
+"""Retries a failing model behind a circuit breaker, and falls back to the next one."""
 
 from __future__ import annotations
 

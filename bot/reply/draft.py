@@ -35,10 +35,7 @@ _LONG_WORD = 20  # characters
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How an answer ends: `notice` says why it was cut or failed.
-
-    With `is_deleted` a person deleted a message of the reply, which is then not remembered.
-    """
+    """How an answer ends, with the reason; one that a person deleted is not remembered."""
 
     outcome: Outcome
     notice: str = ""
@@ -158,10 +155,7 @@ class Draft:
         return [replace(alone, number=last, text=closed), alone] if last >= 0 else [alone]
 
     def split(self, page: Page) -> bool:
-        """End a page of the final text at the words that it showed; False if it cannot.
-
-        A saved text does not know this: who writes it again writes whole pages.
-        """
+        """End a page of the final text at the words that it showed; False if it cannot."""
         pages, self._split = len(self.pages(0)), (page.number, page.said)
         if len(self.pages(0)) == pages:
             self._split = None
@@ -351,10 +345,7 @@ class Screen:
         return message is None or (message.is_read_only and is_needed(page))
 
     def next_write(self, pages: Sequence[Page], *, last: int | None = None) -> Page | None:
-        """Return the page to write next; None if all messages show their pages.
-
-        The page of the number `last` waits for all others.
-        """
+        """Return the page to write next, if any; the one of the number `last` after all others."""
         stale = [it for it in pages if self.needs_post(it) or it != self.messages[it.number].page]
         # Once the first page shows new text, pages that wait for it are marked first.
         has_begun = bool(self.messages) and self.messages[0].answer is not None

@@ -62,11 +62,7 @@ class _Kind(IntEnum):
 
 @dataclass(slots=True, eq=False)
 class _Waiter:
-    """A write that waits for its slot.
-
-    `since` is when its text became stale, and `wrote` when its reply was last written, in loop
-    time.
-    """
+    """A write; `since` (loop time) its text is stale, and at `wrote` its reply was last written."""
 
     kind: _Kind
     since: float
@@ -204,10 +200,7 @@ class EditBudgets:
 
     @asynccontextmanager
     async def reserving(self, owed: Collection[EditBudget] = ()) -> AsyncIterator[None]:
-        """Keep what the block's writes owe reserved until it ends.
-
-        `owed` is what an earlier attempt left behind: it is owed before the first write.
-        """
+        """Reserve what the block's writes owe until it ends, and what an earlier attempt `owed`."""
         reserves = _Reserves(owed={one.bucket: one for one in owed})
         token = _reserves.set(reserves)
         try:
@@ -243,10 +236,7 @@ class EditBudgets:
             ended.cancel()
 
     async def final(self, budget: EditBudget | None, *, deadline: float) -> None:
-        """Wait for a slot that is not spaced: the whole budget may be used. None needs no slot.
-
-        Raises NoSlot if there is none before `deadline` (loop time).
-        """
+        """Wait for a slot that is not spaced, if one is needed. Raises NoSlot at the `deadline`."""
         if budget:
             await self._acquire(budget, self._waiter(_Kind.FINAL), deadline=deadline)
 

@@ -80,10 +80,7 @@ class Pager:
         return list(self._done)
 
     def split(self, page: str, shown: str) -> list[str]:
-        """Return a page as two or more, of which the first has the words that were `shown`.
-
-        The page alone if it does not begin with them, or there is no place for a cut.
-        """
+        """Return a page as two or more, the first with the words that were `shown`; or it alone."""
         block, line = block_behind(shown, Block()), shown.rfind("\n") + 1
         torn = inside_spans(shown, line, longest=self._limit)
         spaces = "\n" if block.fence else " \n"
@@ -116,10 +113,7 @@ class Pager:
         return "" if too_large and not self._block.fence else opening
 
     def _settle(self, text: str, begin: int, end: int, opening: str) -> int:
-        """Finish a page with an opening and this part of the text; return its end in the text.
-
-        The work is proportional to the page, because the text may have thousands of pages.
-        """
+        """Finish a page with an opening and this part of the text; return its end in the text."""
         body, next_one = text[begin:end], text[end : end + 1]
         if body.strip():
             self._done.append(close(opening + body))
@@ -127,10 +121,7 @@ class Pager:
         return end + next_one.isspace()
 
     def _fitting(self, text: str, *, start: int, opening: str) -> int:
-        """Return the largest number of characters (at least 1) that fit with blocks closed.
-
-        Every smaller number fits, too.
-        """
+        """Return the largest number of characters (at least 1) that fit with blocks closed."""
         limit, remaining = self._limit, len(text) - start
 
         def surely_fits(size: int) -> bool:

@@ -450,10 +450,7 @@ async def restore(shown: Shown, *, surface: Surface, budgets: EditBudgets, patie
 
 
 async def take_buttons_away(shown: Shown, *, surface: Surface, budgets: EditBudgets) -> bool:
-    """Write a superseded reply without buttons; False if there is no spare slot for it.
-
-    Raises SurfaceError.
-    """
+    """Write a superseded reply without buttons; False without a spare slot. Raises SurfaceError."""
     draft = Draft(limit=surface.limit, measure=surface.measure, earlier=shown)
     pages = draft.pages(len(shown.message_ids))
     if len(pages) != len(shown.message_ids) or not pages[-1].last:

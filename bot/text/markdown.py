@@ -139,11 +139,7 @@ class Fence:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """The block that is open after a line: a fence or a table.
-
-    `table` is the two lines of the table's head. `begun` is the beginning of the next line, if that
-    was cut.
-    """
+    """The fence or table open after a line; `table` is its head, `begun` a cut line's beginning."""
 
     fence: Fence | None = None
     table: str = ""
@@ -235,10 +231,7 @@ def open_fence(text: str, fence: Fence | None = None) -> Fence | None:
 
 
 def close(text: str) -> str:
-    """Return the text with its open code fence closed, so that it can be shown alone.
-
-    A fence is open once the line that opens it has ended.
-    """
+    """Return the text with its open code fence closed, so that it can be shown alone."""
     return text + closing(text, None)
 
 

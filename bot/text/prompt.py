@@ -151,10 +151,7 @@ def compose(
 
 
 def _context(one: Exchange, answer: str) -> list[ContextMessage]:
-    """Return what is shown before a question: the message that it replies to is the last.
-
-    A reply to the `answer` before it needs no quote.
-    """
+    """Return what is shown before a question; a reply to the `answer` before it needs no quote."""
     quote = one.quote
     is_known = quote and quote.person is None and quote.text.strip() in answer
     shown = [each for each in one.context if not quote or each.id != quote.id]
@@ -164,10 +161,7 @@ def _context(one: Exchange, answer: str) -> list[ContextMessage]:
 
 
 def _labels(speakers: Collection[Person | None]) -> dict[Person | None, str]:
-    """Return a label for each person, on one line; no two labels look the same.
-
-    The first person of a name gets it without a number, and keeps it. None is the bot itself.
-    """
+    """Return labels on one line; no two look the same, and the first person of a name keeps it."""
     # The bot's label is reserved, even if none of its messages are shown.
     labels: dict[Person | None, str] = {None: _OWN_LABEL}
     owners = {_folded(_OWN_LABEL): ""}
@@ -190,10 +184,7 @@ def _labels(speakers: Collection[Person | None]) -> dict[Person | None, str]:
 
 
 def _label_matcher(labels: Iterable[str], *, marks: bool) -> Callable[[str], bool]:
-    """Return a test of lines: whether it could pass for the start of another message.
-
-    With `marks`, also for a mark of a context.
-    """
+    """Return whether a line could pass for the start of another message, or with `marks` a mark."""
     keys = [_folded(_visible(label)) for label in labels]
     names = "|".join(map(re.escape, keys))
     names = rf"(?:in reply to )?(?:{names})"

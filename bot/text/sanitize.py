@@ -86,10 +86,7 @@ def strip_controls(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """Return a text as one line without control characters, for a log line or an error.
-
-    Line breaks of all kinds and tabs become spaces, so that the text cannot imitate a log line.
-    """
+    """Return a text on one line without controls, so that it cannot imitate another log line."""
     return strip_controls(_BREAKS.sub(" ", text)).strip()
 
 
@@ -99,10 +96,7 @@ def is_visible(text: str) -> bool:
 
 
 def whole_characters(text: str) -> str:
-    """Join the halves of surrogate pairs. A lone half, which cannot be encoded, becomes U+FFFD.
-
-    JSON may contain halves, for example of an emoji that is cut between two deltas.
-    """
+    """Join the halves of surrogate pairs, as JSON may contain; a lone half becomes U+FFFD."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -111,10 +105,7 @@ def whole_characters(text: str) -> str:
 
 
 def as_words(prompt: Sequence[Message]) -> list[Message]:
-    """Break up control tokens that appear as text in questions and answers.
-
-    The system prompt comes from the operator and stays unchanged.
-    """
+    """Break up control tokens in questions and answers; the system prompt is the operator's."""
     return [
         message
         if message.role == "system"

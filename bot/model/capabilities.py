@@ -48,9 +48,9 @@ class ServerCapabilities:
     """
 
     def __init__(self, connection: ServerConnection, *, strict: bool = False) -> None:
-        self._strict = strict
         self._connection = connection
         self._server = connection.server
+        self._may_rename = connection.server.own and not strict
         self._model = connection.server.model
         self._takes_usage = True
         self._takes_system: bool | None = None  # None: not known yet
@@ -67,8 +67,9 @@ class ServerCapabilities:
     async def adjusted(self, request: Request, error: ModelError) -> Request | None:
         """Return the request to send after a refusal; None if the error is final."""
         match error:
-            case ModelUnknown() if not request.is_renamed:
-                name = await self._find_model()
+            case ModelUnknown() if self._may_rename and not request.is_renamed:
+                # MODEL_ID's name at the server, or that of its only model.
+                name = (await fetch_server_info(self._connection)).name_for(self._server.model)
                 if not name or name == request.model:
                     return None
                 return replace(request, model=name, is_renamed=True)
@@ -78,12 +79,6 @@ class ServerCapabilities:
                 return replace(request, folds_system=True)
             case _:
                 return None
-
-    async def _find_model(self) -> str | None:
-        """Return MODEL_ID's name at the server, or that of its only model."""
-        if self._strict or not self._server.own:
-            return None
-        return (await fetch_server_info(self._connection)).name_for(self._server.model)
 
     def learn(self, request: Request) -> None:
         """Save the adjustments of a request that the server has accepted."""

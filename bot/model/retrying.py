@@ -115,7 +115,7 @@ class RetryingModel:
                 delay *= _random.uniform(1.0, _JITTER)
                 await self._pause(min(delay, self._policy.longest_pause))
                 continue
-            answer = None
+            answer = cut = None
             try:
                 async with AsyncExitStack() as stack:
                     with candidate.breaker.attempt():
@@ -130,10 +130,8 @@ class RetryingModel:
                     yield answer.first
                     async for delta in answer.deltas:
                         yield delta
-            except AnswerCut:
-                for used in _used(answer):
-                    yield used
-                raise
+            except AnswerCut as error:
+                cut = error
             except ModelError as error:
                 # One restart is enough: people have seen both beginnings.
                 if answer and is_broken:
@@ -141,10 +139,12 @@ class RetryingModel:
                 if answer:
                     since, is_broken = _now(), True
                 candidate.fail(error)
-            else:
-                for used in _used(answer):
-                    yield used
-                return
+                continue
+            if answer and answer.prompt_tokens is not None:
+                yield Used(answer.prompt_tokens, answer.answer_tokens)
+            if cut:
+                raise cut
+            return
 
     def _before_text(
         self, answer: Answer, by: _Candidate, first: _Candidate, *, is_broken: bool
@@ -185,11 +185,6 @@ class RetryingModel:
         except TimeoutError:
             return
         raise asyncio.CancelledError
-
-
-def _used(answer: Answer | None) -> Iterator[Used]:
-    if answer and answer.prompt_tokens is not None:
-        yield Used(answer.prompt_tokens, answer.answer_tokens)
 
 
 @dataclass(slots=True)

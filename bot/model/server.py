@@ -232,12 +232,8 @@ def _code(error: Mapping[str, Json]) -> str:
 def _retry_after(headers: Mapping[str, str], error: Mapping[str, Json]) -> float | None:
     """Return the seconds to wait, from the header or from Hugging Face's `estimated_time`."""
     header, estimate = headers.get("Retry-After"), error.get("estimated_time")
-    for read in (float, _until):
+    for read in (float, lambda date: parsedate_to_datetime(date).timestamp() - time()):
         with suppress(ValueError, OverflowError):
             seconds = read(str(estimate) if header is None else header)
             return max(0.0, seconds) if math.isfinite(seconds) else None
     return None
-
-
-def _until(date: str) -> float:
-    return parsedate_to_datetime(date).timestamp() - time()

@@ -38,7 +38,7 @@ _SPEAKS_HTTPS = (
 )
 _NO_STREAM = ("text/html", "application/json", "application/problem+json")
 _DROPPED = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)
-_BYTE_ORDER_MARK, _DATA, _DONE = "\ufeff".encode(), b"data:", b"[DONE]"
+_DATA, _DONE = b"data:", b"[DONE]"
 _TAIL_SECONDS = 0.25  # how long a complete answer waits for the end of its body
 # The most bytes read at once, about ten tokens if they are read as fast as they are sent.
 _CHUNK_BYTES = 4096
@@ -186,15 +186,11 @@ class EventStream:
         self._server = server
         self._response = response
         self._partial_line = bytearray()
-        self._has_begun = False  # a line has come
 
     async def read_events(self) -> list[bytes]:
         """Wait for more of the answer; return the data of the events that are complete."""
         chunk = await self._read_chunk()
         self.ended = not chunk
-        if len(self._partial_line) + len(chunk) >= _CHUNK_BYTES:
-            # More may be available without waiting; then a time-out would not fire.
-            await asyncio.sleep(0)
         # The last line of a body may lack its line end.
         first, *others = (chunk or b"\n").split(b"\n")
         self._partial_line += first
@@ -204,9 +200,6 @@ class EventStream:
             return []
         lines = [bytes(self._partial_line), *others[:-1]]
         self._partial_line[:] = others[-1]
-        if not self._has_begun:
-            # A byte order mark may begin a stream (HTML standard, 9.2.5).
-            self._has_begun, lines[0] = True, lines[0].removeprefix(_BYTE_ORDER_MARK)
         events = [line[len(_DATA) :].strip() for line in lines if line.startswith(_DATA)]
         if _DONE in events:
             self.ended = self.done = True
@@ -234,9 +227,8 @@ class EventStream:
     async def _read_chunk(self) -> bytes:
         """Return the next bytes of the body; b"" at its end."""
         try:
-            # Decompressed bytes are available without waiting, so time-outs would not fire.
-            if "Content-Encoding" in self._response.headers:
-                await asyncio.sleep(0)
+            # Bytes may be available without waiting; then a time-out would not fire.
+            await asyncio.sleep(0)
             return await self._response.content.read(_CHUNK_BYTES)
         except (aiohttp.ClientError, OSError) as error:
             raise self._server.failure("cut", "cut the answer off") from error

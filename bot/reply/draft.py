@@ -379,7 +379,11 @@ class Screen:
     def note_edited(self, page: Page) -> None:
         """Note that the page's message shows it."""
         message = self.messages[page.number]
-        message.page, message.answer = page, answer_on(page)
+        message.page, message.answer = page, page.text
+        if is_pending(page):
+            message.answer = ""
+        elif not page.final:
+            message.answer = page.text.removesuffix(WAITING).removesuffix(BUSY).rstrip()
 
 
 def is_pending(page: Page) -> bool:
@@ -390,12 +394,3 @@ def is_pending(page: Page) -> bool:
 def is_needed(page: Page) -> bool:
     """Whether the page has a part of the answer."""
     return bool(page.text) and not is_pending(page)
-
-
-def answer_on(page: Page) -> str:
-    """Return the part of the answer that a page shows."""
-    if is_pending(page):
-        return ""
-    if page.final:
-        return page.text
-    return page.text.removesuffix(WAITING).removesuffix(BUSY).rstrip()

@@ -47,7 +47,7 @@ class Freshness:
     writes: int = 0
     limited: int = 0  # writes that the platform refused with HTTP 429
     first_text_at: float = 0.0
-    _text_ended_at: float = 0.0
+    text_ended_at: float = 0.0
     # Deltas that no write has shown, by their number and the sum of their times.
     _unseen: int = 0
     _unseen_times: float = 0.0
@@ -84,12 +84,8 @@ class Freshness:
         self.limited += is_limited
         _WRITES.labels(self.platform, result).inc()
 
-    def end_text(self, now: float) -> None:
-        """Record the end of the deltas."""
-        self._text_ended_at = now
-
     def end(self, now: float) -> None:
         """Record that the whole text is on the screen."""
         if self._seen:
             _TOKEN_DELAY.labels(self.platform).observe(self._delays / self._seen)
-            _FINAL_DELAY.labels(self.platform).observe(now - self._text_ended_at)
+            _FINAL_DELAY.labels(self.platform).observe(now - self.text_ended_at)

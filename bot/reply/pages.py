@@ -211,8 +211,9 @@ def _inner_cut(chunk: str, block: Block, whole: Sequence[int], *, least: int) ->
     # A span of more than half a page would leave few words on it.
     torn = inside_spans(chunk, line, longest=len(chunk) // 2) if not fence else set()
     kinds = (_SENTENCE_END, _SPACE) if not fence else (_SPACE,)
+    found = ([it.end() for it in kind.finditer(chunk, 0, len(chunk) - 1)][::-1] for kind in kinds)
     whole_set = set(whole)
-    for ends in (*(_positions(kind, chunk) for kind in kinds), whole):
+    for ends in (*found, whole):
         for end in ends:
             if end < max(least, 1):
                 break
@@ -224,11 +225,6 @@ def _inner_cut(chunk: str, block: Block, whole: Sequence[int], *, least: int) ->
             if not (fence.begun_by(before) if fence else before and is_marker_only(before)):
                 return end
     return None
-
-
-def _positions(pattern: re.Pattern[str], chunk: str) -> list[int]:
-    """Return where the pattern ends before the last character, last first."""
-    return [found.end() for found in pattern.finditer(chunk) if found.end() < len(chunk)][::-1]
 
 
 def _whole_ends(chunk: str) -> list[int]:

@@ -152,7 +152,7 @@ class Reply:
                 # An answer that is cancelled or crashes has no end to save or show.
                 self._draft.end(await self._read_until_end(deltas))
         finally:
-            self.freshness.end_text(asyncio.get_running_loop().time())
+            self.freshness.text_ended_at = asyncio.get_running_loop().time()
             self._ended.set()
             self._news.set()
 

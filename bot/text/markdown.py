@@ -130,7 +130,8 @@ class Fence:
         return self.run[len(self._code(line).lstrip(" ")) :]
 
     def _ends(self, mark: str, line: str) -> bool:
-        fits = _indent(self._code(line)) <= max(3, len(self.prefix))
+        code = self._code(line)
+        fits = len(code) - len(code.lstrip(" ")) <= max(3, len(self.prefix))
         return fits and not mark.strip(self.run[0]) and not self.left_by(line)
 
     def _code(self, line: str) -> str:
@@ -381,10 +382,6 @@ def _fence_after(line: str, fence: Fence | None) -> Fence | None:
 
 def _cells(row: str) -> int:
     return len(PIPE.findall(row.strip().strip("|")))
-
-
-def _indent(line: str) -> int:
-    return len(line) - len(line.lstrip(" "))
 
 
 def _tidy_spans(block: str) -> str:

@@ -222,9 +222,9 @@ class TestAnswers:
         assert type(error) is AnswerCut
         assert "MAX_TOKENS=50" in str(error)
 
-    async def test_more_than_five_hundred_answers_run_at_once(self) -> None:
+    async def test_more_than_a_hundred_answers_run_at_once(self) -> None:
         # Both ends of each connection are here.
-        figures.allow_files(2048)
+        figures.allow_files(1024)
         begun = 0
         all_begun = asyncio.Event()
 
@@ -234,7 +234,7 @@ class TestAnswers:
             async for delta in model.stream(PROMPT):
                 if not said:
                     begun += 1
-                    if begun == 520:
+                    if begun == 150:
                         all_begun.set()
                     await all_begun.wait()
                 said += delta
@@ -244,9 +244,9 @@ class TestAnswers:
             ModelEmulator() as emulator,
             connected(emulator.url, idle=30, total=60) as model,
         ):
-            answers = await asyncio.gather(*(answered(model) for _ in range(520)))
+            answers = await asyncio.gather(*(answered(model) for _ in range(150)))
 
-        assert emulator.connections == 520
+        assert emulator.connections == 150
         assert set(answers) == {"You said: What is a secret question?"}
 
     async def test_closing_the_iterator_hangs_up(self) -> None:

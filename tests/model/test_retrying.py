@@ -162,7 +162,7 @@ class TestBroken:
         assert "".join(str(one) for one in said[3:]) == SAID
 
     async def test_a_silence_within_an_answer_is_a_break(self) -> None:
-        async with ModelEmulator() as emulator, open_retrying(emulator, idle=2.0) as model:
+        async with ModelEmulator() as emulator, open_retrying(emulator, idle=1.0) as model:
             emulator.fail(ASK, "hang", at_delta=1)
             said = await answer(model)
 

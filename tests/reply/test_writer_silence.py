@@ -66,8 +66,8 @@ async def test_a_model_that_goes_on_gets_no_sign(store: Store) -> None:
     surface = FakeSurface()
 
     # It speaks for longer than the silence, but is never silent for so long.
-    await make_reply(store, surface, timing=ReplyTiming(silence=2.0)).stream(
-        FakeModel(WORDS, pause=0.06).stream([])
+    await make_reply(store, surface, timing=ReplyTiming(silence=1.0)).stream(
+        FakeModel(WORDS, pause=0.03).stream([])
     )
 
     assert not any(WAITING in state for state in surface.states)

@@ -5,7 +5,7 @@ Written for transformers 5.23 and torch 2.13, which only the model's own process
 
 from __future__ import annotations
 
-import copy
+import math
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -125,7 +125,9 @@ def make_plan(*, name: str, token: str | None, context_tokens: int, max_tokens: 
             f"{VARIABLE}={name} has no chat template, so it continues texts and cannot answer:"
             " choose its variant for chats, mostly named Instruct or Chat"
         )
-    limit = _context_limit(config, tokenizer)
+    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
+    # A huge number if it is unlimited.
+    limit = int(min(positions or math.inf, tokenizer.model_max_length))
     prompt_tokens, answer_tokens = min(limit, context_tokens) - max_tokens, max_tokens
     if config.is_encoder_decoder:
         # Encoder and decoder have separate positions, and the decoder's first one is taken.
@@ -175,13 +177,6 @@ def _cannot_run(name: str, error: Exception) -> CannotStart:
     return CannotStart(
         f"{VARIABLE}={name} cannot be run by transformers {transformers.__version__}: {reason}"
     )
-
-
-def _context_limit(config: Any, tokenizer: Any) -> int:
-    """Return the model's number of positions; a huge number if it is unlimited."""
-    text = config.get_text_config()
-    positions = getattr(text, "max_position_embeddings", None) or tokenizer.model_max_length
-    return int(min(positions, tokenizer.model_max_length))
 
 
 def _count_parameters(name: str, config: Any) -> int:
@@ -239,6 +234,8 @@ class TorchModel:
         # Beams cannot be streamed, and Blenderbot has ten. A forced end would make a cut
         # answer look complete.
         weights.generation_config.update(num_beams=1, forced_eos_token_id=None, max_length=None)
+        if weights.generation_config.pad_token_id is None:
+            weights.generation_config.pad_token_id = plan.tokenizer.eos_token_id
         return cls(plan, weights)
 
     def generate(
@@ -251,34 +248,25 @@ class TorchModel:
     ) -> str:
         """Generate an answer; returns why it ended: "stop", "length", or "" if it was canceled."""
         ids = torch.tensor([prompt], device=self._plan.device)
-        settings = copy.deepcopy(self._weights.generation_config)
-        settings.update(**self._settings(answer.limit, temperature, top_p))
+        chosen = {"temperature": temperature, "top_p": top_p}
+        settings: dict[str, object] = {k: value for k, value in chosen.items() if value is not None}
+        if settings:
+            settings["do_sample"] = True
+        if temperature == 0:
+            settings = {"do_sample": False}
         try:
             self._weights.generate(
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
-                generation_config=settings,
+                max_new_tokens=answer.limit,
                 streamer=answer,
+                **settings,
             )
         except _Canceled:
             return ""
-        ends = settings.eos_token_id
+        ends = self._weights.generation_config.eos_token_id
         ends = ends if isinstance(ends, list) else [ends]
         return "stop" if answer.tokens and answer.tokens[-1] in ends else "length"
-
-    def _settings(
-        self, limit: int, temperature: float | None, top_p: float | None
-    ) -> dict[str, object]:
-        settings: dict[str, object] = {"max_new_tokens": limit}
-        if self._weights.generation_config.pad_token_id is None:
-            settings["pad_token_id"] = self._plan.tokenizer.eos_token_id
-        if temperature == 0:
-            return settings | {"do_sample": False}
-        if temperature is not None:
-            settings |= {"temperature": temperature, "do_sample": True}
-        if top_p is not None:
-            settings |= {"top_p": top_p, "do_sample": True}
-        return settings
 
 
 class _Canceled(Exception):

@@ -48,9 +48,7 @@ _LINE_BYTES = 262_144
 
 
 @asynccontextmanager
-async def connect(
-    server: ModelServer, *, connect_timeout: float = _CONNECT_SECONDS
-) -> AsyncIterator[ServerConnection]:
+async def connect(server: ModelServer) -> AsyncIterator[ServerConnection]:
     """Open the pool for a server; nothing is sent yet.
 
     Raises CannotStart if the URL is no web address, or a proxy or certificate setting is unusable.
@@ -66,7 +64,7 @@ async def connect(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
         # The callers bound every wait; only connecting has a shorter time-out of its own.
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),
         # With `trust_env` aiohttp would also read ~/.netrc, which it cannot combine with an
         # Authorization header.
         proxy=proxy_for(server.url),

@@ -47,12 +47,10 @@ class Pager:
     at the end that does not fit, are left out.
 
     `measure` must not shrink when a text grows, or be larger for two joined texts than for both
-    alone. Raises ValueError if the limit is below SMALLEST_LIMIT.
+    alone. The limit is SMALLEST_LIMIT at least.
     """
 
     def __init__(self, *, limit: int, measure: Measure) -> None:
-        if limit < SMALLEST_LIMIT:
-            raise ValueError(f"limit={limit} is below {SMALLEST_LIMIT}")
         self._limit = limit
         self._measure = measure
         self._reserve = measure(LONGEST_CLOSING)

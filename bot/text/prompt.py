@@ -63,20 +63,16 @@ class SystemPrompt:
         filled = _PLACEHOLDER.sub(lambda found: values[found[1]], self.text)
         if self.zone(turn):
             times = f"Each question ends with its time ({zone})."
-            filled += f"\n\nToday is {values['date']}. {times}{_about(turn, values)}"
+            filled += f"\n\nToday is {values['date']}. {times}"
+            if turn.person.name:
+                place = f" in {values['place']}" if turn.where else ""
+                filled += f" You talk with {values['name']}{place} on {values['platform']}."
         return filled
 
     def zone(self, turn: Turn) -> tzinfo | None:
         """Return the zone of the times at the end of the questions; None leaves them out."""
         adds = self.adds_line and self.text.strip() and not _PLACEHOLDER.search(self.text)
         return _zone(turn.zone) if adds else None
-
-
-def _about(turn: Turn, values: dict[str, str]) -> str:
-    if not turn.person.name:
-        return ""
-    place = f" in {values['place']}" if turn.where else ""
-    return f" You talk with {values['name']}{place} on {values['platform']}."
 
 
 def _zone(name: str) -> tzinfo:

@@ -392,11 +392,6 @@ def test_whitespace_at_the_end_never_makes_a_page_or_moves_a_cut() -> None:
     assert pages(" \n" * 100, limit=80, measure=len) == []
 
 
-def test_a_limit_too_small_for_fences_is_refused() -> None:
-    with pytest.raises(ValueError, match="limit=79"):
-        pages("text", limit=79, measure=len)
-
-
 @pytest.mark.parametrize(
     "piece",
     [

@@ -63,7 +63,6 @@ async def open_model(
     model: str = "emulated",
     api_key: str = "",
     own: bool = True,
-    connect_timeout: float = 10.0,
     max_tokens: int = 50,
     temperature: float | None = None,
     top_p: float | None = None,
@@ -77,7 +76,7 @@ async def open_model(
         model=model,
         own=own and base_url is not None,
     )
-    async with connect(server, connect_timeout=connect_timeout) as connection:
+    async with connect(server) as connection:
         yield OneAttempt(
             ModelClient(
                 connection,

@@ -305,8 +305,7 @@ def _adapted(settings: Settings, server: ModelServer, info: ServerInfo) -> Setti
     name, context = info.name_for(settings.model_id), info.context
     if info.trouble:
         log.warning(
-            "MODEL_URL: %s %s; questions are answered as soon as it can be reached",
-            *(server, info.trouble),
+            "MODEL_URL: %s; questions are answered as soon as it can be reached", info.trouble
         )
     elif not info.models:
         log.info("%s does not list its models; MODEL_ID is used as it is", server)

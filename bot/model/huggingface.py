@@ -46,10 +46,7 @@ async def log_availability(
                 if not any(each.cure for each in findings):
                     return
     except (aiohttp.ClientError, OSError, ValueError) as error:
-        is_trusted = not isinstance(error, aiohttp.ClientConnectorCertificateError)
-        cure = FAILURES["unreachable" if is_trusted else "certificate"].router
-        happened = f"{host} cannot be asked who serves {models[0]} ({type(error).__name__})"
-        log.warning("%s: %s", happened, cure)
+        log.warning("%s", router.failure_of(error))
 
 
 def _log(findings: Sequence[Finding]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import math
 import re
@@ -52,7 +51,7 @@ async def fetch_server_info(
     connection: ServerConnection, *, seconds: float = PROBE_SECONDS
 ) -> ServerInfo:
     """Query a self-hosted server; the result is empty if it does not answer or report."""
-    trouble = f"has not answered in {seconds:g} s"
+    trouble = f"{connection.server} has not answered in {seconds:g} s"
     info = ServerInfo((), None, trouble=trouble)
     try:
         async with asyncio.timeout(seconds):
@@ -66,7 +65,7 @@ async def fetch_server_info(
     except TimeoutError:
         pass
     except (aiohttp.ClientError, OSError) as error:
-        return ServerInfo((), None, trouble=_trouble(error))
+        return ServerInfo((), None, trouble=str(connection.failure_of(error)))
     return info
 
 
@@ -173,19 +172,6 @@ def is_name(value: Json) -> TypeGuard[str]:
 def objects(value: Json) -> list[dict[str, Json]]:
     """Return the objects in a JSON array; none if it is no array."""
     return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
-
-
-def _trouble(error: aiohttp.ClientError | OSError) -> str:
-    """Return why a server cannot be asked, without its address."""
-    match error:
-        case aiohttp.ClientProxyConnectionError():
-            return "is behind a proxy that cannot be reached (HTTP_PROXY, HTTPS_PROXY)"
-        case aiohttp.ClientConnectorDNSError():
-            return "has an unknown host name"
-        case OSError(errno=errno.ECONNREFUSED):
-            return "refuses the connection"
-        case _:
-            return f"cannot be asked ({type(error).__name__})"
 
 
 def _object(value: Any) -> Mapping[str, Json]:

@@ -38,6 +38,7 @@ _SPEAKS_HTTPS = (
 )
 _NO_STREAM = ("text/html", "application/json", "application/problem+json")
 _DROPPED = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)
+_CLOSED = (*_DROPPED, aiohttp.ClientPayloadError)
 _DATA, _DONE = b"data:", b"[DONE]"
 _TAIL_SECONDS = 0.25  # how long a complete answer waits for the end of its body
 # The most bytes read at once, about ten tokens if they are read as fast as they are sent.
@@ -143,7 +144,6 @@ class ServerConnection:
     async def _send(
         self, post: Callable[[], Awaitable[aiohttp.ClientResponse]]
     ) -> aiohttp.ClientResponse:
-        failure = self.server.failure
         try:
             try:
                 return await post()
@@ -152,22 +152,29 @@ class ServerConnection:
             except _DROPPED:
                 # Usually a pooled connection that the server has closed in the meantime.
                 return await post()
-        except aiohttp.ClientConnectorCertificateError as error:
-            reason = getattr(error.certificate_error, "verify_message", "")
-            happened = f"has a certificate that is not trusted ({reason})"
-            raise failure("certificate", happened) from error
-        except aiohttp.ClientConnectorSSLError as error:
-            reason = getattr(error.os_error, "reason", "")
-            name = "plain" if reason == "WRONG_VERSION_NUMBER" else "unreachable"
-            raise failure(name, "cannot be reached by HTTPS") from error
-        except (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError) as error:
-            raise failure("unreachable", "cannot be reached") from error
-        except (*_DROPPED, aiohttp.ClientPayloadError) as error:
-            raise failure("closed", "closes the connection") from error
-        except aiohttp.ClientResponseError as error:
-            raise failure("garbage", "does not answer in HTTP") from error
         except (aiohttp.ClientError, ValueError) as error:
-            raise failure("unreachable", "cannot be reached") from error
+            raise self.failure_of(error) from error
+
+    def failure_of(self, error: Exception) -> ModelError:
+        """Return what the error of a request means."""
+        name, happened = "unreachable", "cannot be reached"
+        match error:
+            case aiohttp.ClientConnectorCertificateError():
+                reason = getattr(error.certificate_error, "verify_message", "")
+                name, happened = "certificate", f"has a certificate that is not trusted ({reason})"
+            case aiohttp.ClientConnectorSSLError():
+                happened = "cannot be reached by HTTPS"
+                if getattr(error.os_error, "reason", "") == "WRONG_VERSION_NUMBER":
+                    name = "plain"
+            case aiohttp.ClientProxyConnectionError():
+                happened = "is behind a proxy that cannot be reached (HTTP_PROXY, HTTPS_PROXY)"
+            case aiohttp.ClientConnectorError() | aiohttp.ClientHttpProxyError():
+                pass
+            case aiohttp.ClientError() if isinstance(error, _CLOSED):
+                name, happened = "closed", "closes the connection"
+            case aiohttp.ClientResponseError():
+                name, happened = "garbage", "does not answer in HTTP"
+        return self.server.failure(name, happened)
 
 
 class EventStream:

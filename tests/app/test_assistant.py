@@ -60,7 +60,7 @@ async def test_a_server_that_refuses_the_connection_is_told_at_the_start(
             pass
 
     (line,) = [each for each in warnings(caplog) if "MODEL_URL" in each]
-    assert f"127.0.0.1:{port} refuses the connection" in line
+    assert f"127.0.0.1:{port} cannot be reached: is it running, and is MODEL_URL right?" in line
     assert "s3cret" not in caplog.text
 
 

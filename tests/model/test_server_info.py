@@ -205,7 +205,7 @@ class TestFetching:
             info = await fetched(url)
 
         assert info == ServerInfo((), None)
-        assert info.trouble == "refuses the connection"
+        assert "cannot be reached: is it running, and is MODEL_URL right?" in info.trouble
 
     async def test_a_proxy_that_is_away_is_no_trouble_of_the_server(
         self, monkeypatch: pytest.MonkeyPatch
@@ -221,7 +221,7 @@ class TestFetching:
         info = await fetched("http://nowhere.invalid/v1")
 
         # Without a network the resolver itself may be away.
-        assert info.trouble in ("has an unknown host name", "has not answered in 5 s")
+        assert info.trouble.startswith("nowhere.invalid ")
 
     async def test_the_real_llama_cpp_tells_its_context(self) -> None:
         async with serve(

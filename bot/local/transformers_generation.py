@@ -31,7 +31,7 @@ from bot.domain import Message
 from bot.errors import CannotStart, PromptRefused, PromptTooLong
 from bot.local import hardware
 from bot.local.hub import explain_denied_access
-from bot.model.capabilities import without_system
+from bot.text.prompt import without_system
 
 VARIABLE = "TRANSFORMERS_MODEL"
 _GIB = 2**30

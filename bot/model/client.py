@@ -14,6 +14,7 @@ import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
 from contextlib import aclosing, asynccontextmanager, closing, suppress
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -26,11 +27,12 @@ from huggingface_hub import (
 from prometheus_client import Counter, Histogram
 
 from bot.domain import Json, Message, Preferences
-from bot.errors import AnswerCut, ModelError
-from bot.model.capabilities import Request, ServerCapabilities
+from bot.errors import AnswerCut, ModelError, ModelUnknown, SystemRefused, UsageRefused
 from bot.model.endpoint import NOTHING_CHOSEN, Answer
 from bot.model.reasoning import ReasoningFilter
+from bot.model.server_info import fetch_server_info
 from bot.model.transport import EventStream, ServerConnection
+from bot.text.prompt import without_system
 from bot.text.sanitize import is_visible, without_marks
 from bot.tokens.counters import is_count
 
@@ -72,12 +74,39 @@ _FAILED = Counter(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """The content of a request, as far as a refusal may adjust it.
+
+    `with_usage` asks the server to count tokens (`stream_options`). `folds_system` puts the system
+    prompt into the first question. `is_renamed`: `model` was found after the server did not know
+    another name.
+    """
+
+    prompt: Sequence[Message]
+    max_tokens: int
+    temperature: float | None
+    model: str
+    with_usage: bool
+    folds_system: bool
+    is_renamed: bool = False
+
+    @property
+    def has_system(self) -> bool:
+        """Whether the system prompt may be the reason for a refusal."""
+        return self.prompt[0].role == "system" and not self.folds_system
+
+
 class ModelClient:
     """Streams the answers of a server's model; satisfies `bot.model.endpoint.Endpoint`.
 
     `idle_timeout` bounds the wait between two signs of life, `total_timeout` an answer; both are in
-    seconds. Time that the caller spends between two deltas counts for the total only. If the server
-    has a single other model instead, that model answers, unless the client is `strict`.
+    seconds. Time that the caller spends between two deltas counts for the total only.
+
+    If a refusal may be caused by the model's name, the system prompt or `stream_options`, the
+    request is adjusted and sent again, once for each. An adjustment is saved only if it led to an
+    answer: a refusal may have another reason, or repeat a person's text. If the server has a single
+    other model instead, that model answers, unless the client is `strict`.
     """
 
     def __init__(
@@ -94,7 +123,10 @@ class ModelClient:
         self.name = connection.server.model
         self._connection = connection
         self._server = connection.server
-        self._capabilities = ServerCapabilities(connection, strict=strict)
+        self._may_rename = connection.server.own and not strict
+        self._model = connection.server.model
+        self._takes_usage = True
+        self._takes_system: bool | None = None  # None: not known yet
         self._max_tokens = max_tokens
         self._temperature = temperature
         self._top_p = top_p
@@ -118,11 +150,16 @@ class ModelClient:
         deadline = min(deadline, asyncio.get_running_loop().time() + self._total_timeout)
         with RequestMetrics(self.name) as metrics:
             most = min(preferences.max_tokens or self._max_tokens, self._max_tokens)
-            temperature = preferences.temperature
-            if temperature is None:
-                temperature = self._temperature
-            sending = self._send(prompt, max_tokens=most, temperature=temperature)
-            events = await self._within(deadline, sending)
+            chosen = preferences.temperature
+            request = _Request(
+                prompt,
+                max_tokens=most,
+                temperature=self._temperature if chosen is None else chosen,
+                model=self._model,
+                with_usage=self._takes_usage,
+                folds_system=self._takes_system is False,
+            )
+            events = await self._within(deadline, self._send(request))
             with closing(events):
                 async with aclosing(self._deltas(events, metrics, deadline, most)) as deltas:
                     answer = Answer(await anext(deltas), deltas)
@@ -132,37 +169,59 @@ class ModelClient:
                         answer.prompt_tokens = metrics.prompt_tokens
                         answer.answer_tokens = metrics.answer_tokens
 
-    async def _send(
-        self, prompt: Sequence[Message], *, max_tokens: int, temperature: float | None
-    ) -> EventStream:
-        """Send a prompt, adjusted as needed. Raises the last ModelError if all are refused."""
-        request = self._capabilities.request(prompt)
+    async def _send(self, request: _Request) -> EventStream:
+        """Send a request, adjusted as needed. Raises the last ModelError if all are refused."""
         while True:
             try:
-                events = await self._post(request, max_tokens=max_tokens, temperature=temperature)
+                events = await self._post(request)
             except ModelError as error:
-                adjusted = await self._capabilities.adjusted(request, error)
-                if adjusted is None:
-                    raise
-                request = adjusted
+                request = await self._adjusted(request, error)
             else:
-                self._capabilities.learn(request)
+                self._learn(request)
                 return events
 
-    async def _post(
-        self, request: Request, *, max_tokens: int, temperature: float | None
-    ) -> EventStream:
+    async def _adjusted(self, request: _Request, error: ModelError) -> _Request:
+        """Return the request to send after a refusal. Raises the error if it is final."""
+        match error:
+            case ModelUnknown() if self._may_rename and not request.is_renamed:
+                # MODEL_ID's name at the server, or that of its only model.
+                name = (await fetch_server_info(self._connection)).name_for(self._server.model)
+                if name and name != request.model:
+                    return replace(request, model=name, is_renamed=True)
+            case UsageRefused() if request.with_usage:
+                return replace(request, with_usage=False)
+            case SystemRefused() if request.has_system:
+                return replace(request, folds_system=True)
+        raise error
+
+    def _learn(self, request: _Request) -> None:
+        """Save the adjustments of a request that the server has accepted."""
+        if request.model != self._model:
+            if request.model == self._server.model:
+                log.warning("%s serves MODEL_ID=%s again", self._server, request.model)
+            else:
+                log.warning(
+                    "%s does not have MODEL_ID=%s; requests go to %s",
+                    *(self._server, self._server.model, request.model),
+                )
+        self._model, self._takes_usage = request.model, request.with_usage
+        # A server that has once accepted a system prompt accepts the next one, too.
+        if request.prompt[0].role == "system" and self._takes_system is None:
+            self._takes_system = request.has_system
+
+    async def _post(self, request: _Request) -> EventStream:
         if not self._server.own and is_offline_mode():
             raise self._server.failure("offline", "is not asked offline")
         composer = _Composer(base_url=self._server.url, api_key=self._server.key)
+        messages = without_system(request.prompt) if request.folds_system else request.prompt
         options = ChatCompletionInputStreamOptions(include_usage=True)
         await composer.chat_completion(
-            [{"role": message.role, "content": message.text} for message in request.messages],
+            [{"role": message.role, "content": message.text} for message in messages],
             model=request.model,
             stream=True,
             stream_options=options if request.with_usage else None,
-            max_tokens=max_tokens,
-            temperature=temperature,
+            max_tokens=request.max_tokens,
+            temperature=request.temperature,
             top_p=self._top_p,
         )
         composed = composer.request

@@ -146,6 +146,14 @@ def compose(
     return (*messages, question(asked, contexts[-1]))
 
 
+def without_system(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """Return the messages with the system prompt at the head of the first question."""
+    if len(messages) < 2 or messages[0].role != "system":
+        return tuple(messages)
+    system, first, *rest = messages
+    return Message(first.role, f"{system.text}\n\n{first.text}"), *rest
+
+
 def _context(one: Exchange, answer: str) -> list[ContextMessage]:
     """Return what is shown before a question; a reply to the `answer` before it needs no quote."""
     quote = one.quote

@@ -13,10 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.domain import Exchange, Message, Person, ThreadKey, Turn
-from bot.model.capabilities import without_system
 from bot.model.context_window import FittedPrompt, fit
 from bot.text.graphemes import CUT
-from bot.text.prompt import compose
+from bot.text.prompt import compose, without_system
 from bot.tokens.counters import MESSAGE_OVERHEAD, estimate
 
 ANN = Person("1", "Ann")

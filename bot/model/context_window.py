@@ -155,14 +155,11 @@ class ContextWindowModel:
 
 @dataclass(frozen=True, slots=True)
 class FittedPrompt:
-    """The messages that fit, the number of dropped exchanges, and the characters cut.
-
-    `left_out` counts the characters that were cut from the new message.
-    """
+    """The messages that fit."""
 
     messages: tuple[Message, ...]
-    dropped: int
-    left_out: int
+    dropped: int  # exchanges
+    left_out: int  # characters of the new message
 
 
 def fit(messages: Sequence[Message], *, budget: int, count: Count) -> FittedPrompt:

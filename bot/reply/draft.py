@@ -69,14 +69,12 @@ class Draft:
         self.is_retried = False  # the model has failed since the last text, and is asked again
         # The previous attempt ended without any text of the model.
         self.is_apology = bool(earlier.outcome and earlier.text and not earlier.said)
-        self._limit = limit
-        self._measure = measure
         self._remembered = remembered
         self._pager = Pager(limit=limit, measure=measure)
         # Text that was saved before a first post that failed is not visible.
         said = earlier.said if earlier.message_ids else ""
         self._previous = Shown(text=said, below=earlier.below, model=earlier.model)
-        self._replaced_answer = replaced_answer
+        self.replaced_answer = replaced_answer
         self._deltas: list[str] = []
         self._model = ""
         self._left_out = left_out
@@ -97,11 +95,6 @@ class Draft:
     def split_page(self) -> int | None:
         """The number of a page whose rest is shown by the next ones, so that it can wait."""
         return self._split[0] if self._split else None
-
-    @property
-    def replaces(self) -> bool:
-        """Whether the answer replaces an earlier one."""
-        return bool(self._replaced_answer)
 
     @property
     def has_begun(self) -> bool:
@@ -144,7 +137,7 @@ class Draft:
         texts = {number: text.removesuffix(notices) for number, text in visible.items()}
         texts = texts or dict(enumerate(self._pager.cut(self._previous.text)))
         notice = with_notice(footer if any(texts.values()) else "", apology)
-        if self._measure(notice) > self._limit:
+        if self._pager.measure(notice) > self._pager.limit:
             notice = apology
         if last in texts:
             texts[last] = self._make_room(texts[last], notice)
@@ -189,7 +182,7 @@ class Draft:
             # A new answer may be shorter than what was visible before it.
             end: End = "cut" if ending.notice else ""
             return _finished(self._answer, ending.notice, "done", end)
-        answer, replaced, is_stop = self._longer, self._replaced_answer, ending.outcome == "stopped"
+        answer, replaced, is_stop = self._longer, self.replaced_answer, ending.outcome == "stopped"
         if not replaced or (is_stop and answer.text.strip()):
             return _finished(answer, STOPPED if is_stop else ending.notice, ending.outcome)
         # The replaced answer is remembered already.
@@ -240,11 +233,11 @@ class Draft:
         """The text that stays visible until the new one replaces it."""
         if self._longer is self._previous:
             return self._previous.text
-        return "" if self._answer.text.strip() else self._replaced_answer
+        return "" if self._answer.text.strip() else self.replaced_answer
 
     def _make_room(self, text: str, notice: str) -> str:
         """Return a text without its last words, so that a notice fits below."""
-        while text and self._measure(with_notice(text, notice)) > self._limit:
+        while text and self._pager.measure(with_notice(text, notice)) > self._pager.limit:
             # A long word loses only its end.
             text = text.rstrip()
             words = text[-_LONG_WORD:].split()
@@ -257,7 +250,7 @@ class Draft:
         sign = BUSY if self.is_retried else WAITING
         signed = f"{text}\n\n{sign}" if text.strip() else sign
         # A sign of life does not start a new page.
-        return signed if self._measure(signed) <= self._limit else text
+        return signed if self._pager.measure(signed) <= self._pager.limit else text
 
 
 def given_up(earlier: Shown, replaced_answer: str) -> Shown:

@@ -245,10 +245,7 @@ class EditBudgets:
         await self._acquire(budget, self._waiter(_Kind.NEW), deadline=deadline)
 
     async def spare(self, budget: EditBudget) -> bool:
-        """Take a slot for an optional request; False, at once, if others may need it.
-
-        Others may need it if a write waits, or half of the budget is used up.
-        """
+        """Take an optional request's slot; False if a write waits, or half of them are used up."""
         if any(self._queue(each.bucket).waiting for each in _all_of(budget)):
             return False
         waiter = self._waiter(_Kind.SPARE)

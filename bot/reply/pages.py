@@ -51,8 +51,8 @@ class Pager:
     """
 
     def __init__(self, *, limit: int, measure: Measure) -> None:
-        self._limit = limit
-        self._measure = measure
+        self.limit = limit
+        self.measure = measure
         self._reserve = measure(LONGEST_CLOSING)
         self._settled: str
         self._block: Block
@@ -80,7 +80,7 @@ class Pager:
     def split(self, page: str, shown: str) -> list[str]:
         """Return a page as two or more, the first with the words that were `shown`; or it alone."""
         block, line = block_behind(shown, Block()), shown.rfind("\n") + 1
-        torn = inside_spans(shown, line, longest=self._limit)
+        torn = inside_spans(shown, line, longest=self.limit)
         spaces = "\n" if block.fence else " \n"
         places = (at for at in range(len(shown), 0, -1) if page[at : at + 1] in tuple(spaces))
         end = next((at for at in places if at not in torn), 0)
@@ -88,14 +88,14 @@ class Pager:
             return [page]
         rest = page[end + 1 :]
         block = block_behind(shown[: end + (page[end] == "\n")], Block())
-        opening = block.opening(rest[: self._limit])
-        below = Pager(limit=self._limit, measure=self._measure).cut(opening + rest)
+        opening = block.opening(rest[: self.limit])
+        below = Pager(limit=self.limit, measure=self.measure).cut(opening + rest)
         return [self.tidied(close(shown[:end])), *below]
 
     def tidied(self, page: str) -> str:
         """Return the last page of a growing text, without unfinished markup; may be blank."""
         shown = tidy(page)
-        return shown if self._measure(shown) <= self._limit else close(page)
+        return shown if self.measure(shown) <= self.limit else close(page)
 
     def _restart(self) -> None:
         self._settled = ""  # the text of the finished pages
@@ -106,8 +106,8 @@ class Pager:
         """Return the lines that reopen a page's block; "" if they are too large a part of it."""
         if not start:
             return ""
-        opening = self._block.opening(text[start : start + self._limit])
-        too_large = self._measure(opening) > self._limit // _LARGEST_HEAD
+        opening = self._block.opening(text[start : start + self.limit])
+        too_large = self.measure(opening) > self.limit // _LARGEST_HEAD
         return "" if too_large and not self._block.fence else opening
 
     def _settle(self, text: str, begin: int, end: int, opening: str) -> int:
@@ -120,12 +120,12 @@ class Pager:
 
     def _fitting(self, text: str, *, start: int, opening: str) -> int:
         """Return the largest number of characters (at least 1) that fit with blocks closed."""
-        limit, remaining = self._limit, len(text) - start
+        limit, remaining = self.limit, len(text) - start
 
         def surely_fits(size: int) -> bool:
             page = opening + text[start : start + size]
             fenced = opening or "```" in page or "~~~" in page
-            return self._measure(page) + (self._reserve if fenced else 0) <= limit
+            return self.measure(page) + (self._reserve if fenced else 0) <= limit
 
         if remaining <= limit and surely_fits(remaining):
             return remaining
@@ -142,7 +142,7 @@ class Pager:
         fence = open_fence(page[:line])
         while size < remaining:
             page += text[start + size]
-            if self._measure(page + closing(page[line:], fence)) > limit:
+            if self.measure(page + closing(page[line:], fence)) > limit:
                 break
             size += 1
         return max(size, 1)

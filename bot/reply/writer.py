@@ -42,14 +42,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ReplyTiming:
-    """How long a reply waits, in seconds.
-
-    People wait for about ten seconds without wondering (Nielsen, "Response Times: The 3 Important
-    Limits"). Before the first word the platform shows a sign of work, so only slow models get a
-    message that begins with a sign of life.
-    """
+    """How long a reply waits, in seconds."""
 
     patience: float = 30.0  # in which final writes are repeated
+    # People wait for about ten seconds without wondering (Nielsen, "Response Times: The 3 Important
+    # Limits"). Before the first word the platform shows a sign of work.
     silence: float = 10.0  # without a delta, until a sign of life
     first_silence: float = 20.0  # without the first delta
     unseen_silence: float = 2.0  # the same if nothing else shows that the bot is working
@@ -327,7 +324,7 @@ class Reply:
         if nowhere or self._draft.is_apology:
             raise refusal
         log.warning("Turn %s: the platform refuses more of the reply: %s", self._turn_id, refusal)
-        if self._draft.replaces:
+        if self._draft.replaced_answer:
             self._draft.end(Ending("failed", refusal.apology))
             await self._write_final()
             return

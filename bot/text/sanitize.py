@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import partial
 
-from bot.domain import Message, Role
+from bot.domain import Message
 
 _UNSEEN = (
     *range(0x20),  # C0, including the escape character
@@ -106,32 +107,24 @@ def whole_characters(text: str) -> str:
 
 def as_words(prompt: Sequence[Message]) -> list[Message]:
     """Break up control tokens in questions and answers; the system prompt is the operator's."""
-    return [
-        message
-        if message.role == "system"
-        else Message(
-            message.role,
-            _marked(message.text, role=message.role),
-            tuple(_marked(text, role=message.role) for text in message.context),
-        )
-        for message in prompt
-    ]
+    words = []
+    for message in prompt:
+        mark = partial(mark_control_tokens, is_answer=message.role == "assistant")
+        marked = Message(message.role, mark(message.text), tuple(map(mark, message.context)))
+        words.append(message if message.role == "system" else marked)
+    return words
 
 
-def mark_control_tokens(text: str) -> str:
-    """Return a text with a mark in each control token that it spells."""
-    return _SPELLED.sub(lambda found: found[0] + _MARK, text)
+def mark_control_tokens(text: str, *, is_answer: bool = False) -> str:
+    """Return a text with a mark in each control token; the thoughts in an answer have none."""
+
+    def mark(found: re.Match[str]) -> str:
+        is_thought = is_answer and _THOUGHTS.match(text, found.start())
+        return found[0] if is_thought else found[0] + _MARK
+
+    return _SPELLED.sub(mark, text)
 
 
 def without_marks(delta: str, *, last: str) -> str:
     """Return a delta without the marks that the model repeats. `last` is the delta before it."""
     return _MARKED.sub("", last[-1:] + delta)[len(last[-1:]) :]
-
-
-def _marked(text: str, *, role: Role) -> str:
-    def mark(found: re.Match[str]) -> str:
-        if role == "assistant" and _THOUGHTS.match(text, found.start()):
-            return found[0]
-        return found[0] + _MARK
-
-    return _SPELLED.sub(mark, text)

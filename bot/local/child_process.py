@@ -209,10 +209,7 @@ def _environment() -> dict[str, str]:
 
 @asynccontextmanager
 async def supervised(
-    name: str,
-    start: Callable[[int], Awaitable[ChildProcess]],
-    *,
-    timings: Timings = _TIMINGS,
+    name: str, start: Callable[[int], Awaitable[ChildProcess]], *, timings: Timings = _TIMINGS
 ) -> AsyncIterator[JsonObject]:
     """Run a process while the context lasts; yields its first report.
 

@@ -151,8 +151,7 @@ class _Endpoint:
         model = await asyncio.shield(self._model)
         temperature, top_p = body.get("temperature"), body.get("top_p")
         return await asyncio.get_running_loop().run_in_executor(
-            self._pool,
-            lambda: model.generate(prompt, answer, temperature=temperature, top_p=top_p),
+            self._pool, lambda: model.generate(prompt, answer, temperature=temperature, top_p=top_p)
         )
 
 

@@ -224,11 +224,7 @@ def _without_context(message: Message) -> Message:
 
 
 def _with_newest_context(
-    message: Message,
-    *,
-    room: int,
-    count: Count,
-    fits: Callable[[Message], bool] = lambda _: True,
+    message: Message, *, room: int, count: Count, fits: Callable[[Message], bool] = lambda _: True
 ) -> tuple[Message, int]:
     """Return a message with the newest part of its context that fits, and the tokens left.
 
@@ -273,5 +269,4 @@ def _cut_middle(message: Message, *, budget: int, cost: Callable[[Message], int]
     def shortened(steps: int) -> Message:
         return Message(message.role, without_middle(text, steps * step))
 
-    most = bisect_left(range(len(text) // step), True, key=lambda it: cost(shortened(it)) > budget)
-    return shortened(max(most - 1, 0))
+    return shortened(_largest(len(text) // step, lambda it: cost(shortened(it)) <= budget))

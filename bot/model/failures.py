@@ -58,9 +58,7 @@ FAILURES: Mapping[str, Failure] = {
         "add credit at https://huggingface.co/settings/billing, or set MODEL_URL",
     ),
     "403": Failure(
-        ModelDenied,
-        "let MODEL_API_KEY use {model} there",
-        f"allow HF_TOKEN {CALLS} at {TOKENS}",
+        ModelDenied, "let MODEL_API_KEY use {model} there", f"allow HF_TOKEN {CALLS} at {TOKENS}"
     ),
     "gated": Failure(
         ModelDenied,
@@ -72,14 +70,8 @@ FAILURES: Mapping[str, Failure] = {
         "it does not serve {model}; check MODEL_ID and MODEL_URL",
         f"set MODEL_ID to a model that somebody serves ({SERVED}), or set MODEL_FALLBACKS",
     ),
-    "413": Failure(
-        PromptTooLong,
-        "the prompt is too long; lower CONTEXT_TOKENS or MAX_TOKENS",
-    ),
-    "422": Failure(
-        PromptRefused,
-        "check MODEL_ID, MAX_TOKENS, TEMPERATURE and TOP_P",
-    ),
+    "413": Failure(PromptTooLong, "the prompt is too long; lower CONTEXT_TOKENS or MAX_TOKENS"),
+    "422": Failure(PromptRefused, "check MODEL_ID, MAX_TOKENS, TEMPERATURE and TOP_P"),
     "429": Failure(
         ModelBusy,
         "raise the limit of MODEL_API_KEY there, or set MODEL_FALLBACKS",
@@ -105,14 +97,9 @@ FAILURES: Mapping[str, Failure] = {
         f"does something stand between this machine and it? {_TRUST}",
     ),
     "plain": Failure(
-        ModelElsewhere,
-        "it speaks HTTP there: let MODEL_URL begin with http://",
-        _BETWEEN,
+        ModelElsewhere, "it speaks HTTP there: let MODEL_URL begin with http://", _BETWEEN
     ),
-    "tls": Failure(
-        ModelElsewhere,
-        "it speaks HTTPS there: let MODEL_URL begin with https://",
-    ),
+    "tls": Failure(ModelElsewhere, "it speaks HTTPS there: let MODEL_URL begin with https://"),
     "closed": Failure(
         ModelUnavailable,
         f"{_LOG}; if it speaks HTTPS, let MODEL_URL begin with https://",
@@ -135,7 +122,6 @@ FAILURES: Mapping[str, Failure] = {
     "empty": Failure(EmptyAnswer, "set MODEL_ID to a model that is made for chats"),
     "thought": Failure(EmptyAnswer, "raise MAX_TOKENS"),
     "offline": Failure(
-        ModelElsewhere,
-        "unset HF_HUB_OFFLINE, or set MODEL_URL to a server of your own",
+        ModelElsewhere, "unset HF_HUB_OFFLINE, or set MODEL_URL to a server of your own"
     ),
 }

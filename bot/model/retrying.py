@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 from copy import copy
 from dataclasses import dataclass
 from random import SystemRandom
@@ -179,12 +179,10 @@ class RetryingModel:
         return min(worthwhile, key=lambda each: max(each.delay - patience, 0.0))
 
     async def _pause(self, seconds: float) -> None:
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._stopping.wait()
-        except TimeoutError:
-            return
-        raise asyncio.CancelledError
+            raise asyncio.CancelledError
 
 
 @dataclass(slots=True)

@@ -13,12 +13,7 @@ from time import time
 from urllib.parse import urlsplit
 
 from bot.domain import Json
-from bot.errors import (
-    ModelError,
-    PromptTooLong,
-    SystemRefused,
-    UsageRefused,
-)
+from bot.errors import ModelError, PromptTooLong, SystemRefused, UsageRefused
 from bot.model.failures import FAILURES
 from bot.text.sanitize import one_line
 from bot.tokens.counters import is_count

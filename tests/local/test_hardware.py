@@ -20,11 +20,7 @@ def write_files(root: Path, **files: str) -> None:
 
 
 def test_cores_are_those_of_the_machine_without_a_quota(tmp_path: Path) -> None:
-    write_files(
-        tmp_path,
-        proc__self__cgroup="0::/\n",
-        sys__fs__cgroup__cpu_dot_max="max 100000\n",
-    )
+    write_files(tmp_path, proc__self__cgroup="0::/\n", sys__fs__cgroup__cpu_dot_max="max 100000\n")
 
     assert hardware.cores(tmp_path) == hardware.cores(tmp_path / "nothing")
     assert 1 <= hardware.cores(tmp_path) <= (os.cpu_count() or 1)

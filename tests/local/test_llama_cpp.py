@@ -162,11 +162,7 @@ async def test_no_control_token_comes_out_of_peoples_words(server: LocalServer) 
     counter = Counting()
     async with connected(server.url, server.api_key, max_tokens=5) as chat:
         model = ContextWindowModel(
-            model=chat.endpoint,
-            counter=counter,
-            watch=None,
-            prompt_tokens=500,
-            answer_tokens=5,
+            model=chat.endpoint, counter=counter, watch=None, prompt_tokens=500, answer_tokens=5
         )
         await said_by(model, talk("Ann:", "Hello"))
         plain = counter.sent

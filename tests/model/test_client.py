@@ -239,10 +239,7 @@ class TestAnswers:
                 said += delta
             return said
 
-        async with (
-            ModelEmulator() as emulator,
-            connected(emulator.url, idle=30, total=60) as model,
-        ):
+        async with ModelEmulator() as emulator, connected(emulator.url, idle=30, total=60) as model:
             answers = await asyncio.gather(*(answered(model) for _ in range(150)))
 
         assert emulator.connections == 150

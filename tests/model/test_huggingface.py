@@ -21,10 +21,7 @@ NAMES = ("org/chosen", "org/second")
 
 
 async def line(
-    emulator: ModelEmulator,
-    caplog: pytest.LogCaptureFixture,
-    *names: str,
-    seconds: float = 10.0,
+    emulator: ModelEmulator, caplog: pytest.LogCaptureFixture, *names: str, seconds: float = 10.0
 ) -> tuple[int, str]:
     """Return what is logged, and how serious it is."""
     caplog.set_level(logging.INFO, "bot.model.huggingface")
@@ -223,10 +220,7 @@ async def test_the_start_does_not_wait_for_the_router(silent_proxy: socket.socke
     settings = settings_of(hf_token=TOKEN)
     with silent_proxy:
         # Nobody answers before the end: whoever waited would wait for ever.
-        async with (
-            asyncio.timeout(60),
-            open_assistant(settings, asyncio.Event()) as assistant,
-        ):
+        async with asyncio.timeout(60), open_assistant(settings, asyncio.Event()) as assistant:
             silent_proxy.settimeout(30)
             asked, _ = await asyncio.to_thread(silent_proxy.accept)
             with asked:

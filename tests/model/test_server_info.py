@@ -32,7 +32,7 @@ MISTRAL = "mistralai/Mistral-7B-Instruct-v0.3"
 PROMPT = [Message("system", "Be brief."), Message("user", "Hello")]
 
 VLLM: dict[str, Json] = {
-    "GET /v1/models": {"data": [{"id": "google/gemma-2-2b-it", "max_model_len": 4096}]},
+    "GET /v1/models": {"data": [{"id": "google/gemma-2-2b-it", "max_model_len": 4096}]}
 }
 TGI: dict[str, Json] = {
     "GET /v1/models": {"data": [{"id": "tgi-model", "owned_by": "tgi-model"}]},
@@ -51,10 +51,10 @@ OLLAMA: dict[str, Json] = {
     },
 }
 OLLAMA_CHOSEN: dict[str, Json] = OLLAMA | {
-    "POST /api/show": {"parameters": "temperature 0.7\nnum_ctx 16384", "model_info": {}},
+    "POST /api/show": {"parameters": "temperature 0.7\nnum_ctx 16384", "model_info": {}}
 }
 OLLAMA_RUNNING: dict[str, Json] = OLLAMA_CHOSEN | {
-    "GET /api/ps": {"models": [{"name": "gemma3:latest", "context_length": 8192}]},
+    "GET /api/ps": {"models": [{"name": "gemma3:latest", "context_length": 8192}]}
 }
 
 

@@ -45,10 +45,7 @@ def gpu_maker(root: Path = _ROOT) -> str | None:
 
 
 def allow_files(count: int) -> int | None:
-    """Raise the limit of open files and sockets to `count`; return the new limit, if known.
-
-    Shells and service managers begin with 256 (macOS) or 1024 (Linux), and allow more.
-    """
+    """Raise the limit of open files, often 256 or 1024, to `count`; return it if it is known."""
     try:
         import resource
     except ImportError:  # Windows

@@ -1,8 +1,4 @@
-"""The embedded model: llama.cpp's own server, in a supervised process.
-
-It has a process of its own because a crash of llama.cpp would end the bot too, and because loading
-a model holds Python's lock until the model is loaded.
-"""
+"""The embedded model: llama.cpp's own server, in a supervised process."""
 
 from __future__ import annotations
 
@@ -130,9 +126,8 @@ def _demo_model() -> Path:
 def _threads(requested: int | None) -> int:
     """Return the number of threads: by default one for each core but the one that the bot needs.
 
-    llama.cpp counts all cores of the machine, even if a container may use fewer, and its threads
-    wait for each other in busy loops: two threads on two cores, one of them used by another
-    program, were nine times slower than one thread.
+    llama.cpp's threads wait for each other in busy loops: two threads on two cores, one of them
+    used by another program, were nine times slower than one thread.
     """
     cores = hardware.cores()
     if requested and requested > cores:

@@ -1,8 +1,4 @@
-"""The process of the embedded model: llama.cpp's own server, which ends with its parent.
-
-It reports the devices that its build can compute on, reads the launch request from standard
-input, and reports when it is ready, each as a line of JSON.
-"""
+"""The process of the embedded model: it reports devices and its port, as lines of JSON."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""The process that runs a model with transformers, behind an OpenAI-compatible API.
-
-It has a process of its own because importing torch and loading weights hold Python's lock for
-longer than a chat can wait, because only killing it stops the reading of a prompt, and because
-a lack of memory must not end the bot. `bot/local/transformers_model.py` starts it.
-"""
+"""The process that runs a model with transformers, behind an OpenAI-compatible API."""
 
 from __future__ import annotations
 

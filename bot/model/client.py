@@ -1,9 +1,4 @@
-"""The client of one model at an OpenAI-compatible address; it adapts to what the server accepts.
-
-huggingface_hub composes the requests; `transport` sends them and reads the events. A token costs 46
-microseconds that way, and 250 with the library's own sending and reading (bench/model.py,
-huggingface_hub 2.4).
-"""
+"""The client of one model at an OpenAI-compatible address; huggingface_hub composes requests."""
 
 from __future__ import annotations
 

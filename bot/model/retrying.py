@@ -230,9 +230,6 @@ class CircuitBreaker:
     seconds, and after a single one for the time that the server asked for (Retry-After, RFC 9110,
     10.2.3). Then attempts pass as probes, one each five seconds. Each failed probe doubles the time
     up to `longest_open`, and the first delta closes the breaker.
-
-    Each process has its own: a model may be reachable from one process only, and a breaker in Redis
-    would depend on the store.
     """
 
     def __init__(self, *, name: str, policy: RetryPolicy, clock: Callable[[], float]) -> None:
@@ -262,9 +259,8 @@ class CircuitBreaker:
     def first_delay(self) -> float:
         """The delay before the first attempt of an answer.
 
-        While the breaker is open, one first attempt passes every `open_for` seconds, unless the
-        server has asked for a pause. Otherwise a question that always fails could use all probes
-        and block the questions that would succeed.
+        While the breaker is open, one such attempt passes every `open_for` seconds, unless the
+        server has asked for a pause: a question that always fails must not use all probes.
         """
         free_at = max(self._passed_at + self._policy.open_for, self._asked_until)
         return min(self.delay, max(free_at - self._clock(), 0.0))

@@ -29,10 +29,7 @@ _OLLAMA_CONTEXT = 4096
 
 @dataclass(frozen=True, slots=True)
 class ServerInfo:
-    """A server's models, and the context of the requested one in tokens, if reported.
-
-    `trouble` is the reason why the server could not be asked; it is empty if the server answered.
-    """
+    """A server's models, the context of the requested one in tokens, and why it cannot be asked."""
 
     models: tuple[str, ...]
     context: int | None

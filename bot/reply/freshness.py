@@ -36,11 +36,7 @@ _FINAL_DELAY = Histogram(
 
 @dataclass(slots=True)
 class Freshness:
-    """The figures of one attempt at a reply; times are in seconds of one clock, 0 if unset.
-
-    Deltas that arrived before a write's text was chosen count as shown when it is confirmed, even
-    if the page shows only the first of them.
-    """
+    """The figures of one attempt at a reply; times are in seconds of one clock, 0 if unset."""
 
     platform: str
     began_at: float

@@ -39,12 +39,11 @@ _NO_CUT, _BELOW_HEADING, _BETWEEN_LINES, _BETWEEN_ITEMS, _BETWEEN_BLOCKS = range
 class Pager:
     """Cuts a growing text into pages; all pages but the last are cut only once.
 
-    No page is blank, or larger than `limit` by `measure`; the last one fits after `close`, too. All
-    pages but the last stay unchanged while the text grows. A text that needs no cut is returned
-    unchanged. The pages joined are the text, except that lines are added so that each page reads
-    well alone (they close and open a code fence, repeat the head of a table, or number an item),
-    that one whitespace character may be missing at each cut, and that blank pages, and whitespace
-    at the end that does not fit, are left out.
+    No page is blank, or larger than `limit` by `measure`; the last one fits after `close`, too. A
+    text that needs no cut is returned unchanged. The pages joined are the text, except that lines
+    are added so that each page reads well alone (they close and open a code fence, or repeat the
+    head of a table), that one whitespace character may be missing at each cut, and that blank
+    pages, and whitespace at the end that does not fit, are left out.
 
     `measure` must not shrink when a text grows, or be larger for two joined texts than for both
     alone. The limit is SMALLEST_LIMIT at least.

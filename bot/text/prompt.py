@@ -40,9 +40,8 @@ class SystemPrompt:
 
     `{date}`, `{time}`, `{name}`, `{place}` and `{platform}` are filled in; other braces stay. If it
     has none of them and `adds_line`, one line with all but the time is added, and each question
-    ends with its time. A time here would change the beginning of the prompt with each question,
-    and a local server, which caches the prompts of a conversation, would read all of it again. An
-    empty text stays empty. `platforms` says where a turn is, by the platform's name.
+    ends with its time. An empty text stays empty. `platforms` says where a turn is, by the
+    platform's name.
     """
 
     text: str

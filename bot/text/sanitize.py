@@ -1,9 +1,4 @@
-"""Makes text harmless: it cannot ping people, be hidden, or control a terminal or a model.
-
-Servers and tokenizers read the spelling of a control token in a message as the token itself:
-llama.cpp on its chat endpoint, and transformers after `apply_chat_template`. An invisible character
-within the spelling prevents that.
-"""
+"""Makes text harmless: it cannot ping people, be hidden, or control a terminal or a model."""
 
 from __future__ import annotations
 
@@ -64,11 +59,7 @@ _MARKED = re.compile(rf"(?<=[<>~\[]){_MARK}")
 
 
 def escape_markup(text: str) -> str:
-    """Write `& < >` as entities, so that no text becomes `<!channel>`, `<@U…>` or `<url|label>`.
-
-    For platforms whose markup is in angle brackets. Apply it once: escaping again escapes the
-    entities, and `unescape` reverts one application.
-    """
+    """Write `& < >` as entities, once, so that no text becomes `<!channel>` or `<url|label>`."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 

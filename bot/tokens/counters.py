@@ -23,11 +23,7 @@ _REMEMBERED_TEXTS = 20_000  # a thread's history is counted again with every tur
 
 
 def estimate(text: str) -> int:
-    """Return about as many tokens as common tokenizers find, and never more than it has bytes.
-
-    English counts 1.35 times what they need, random letters of a rare script half of it (`python -m
-    bench.tokens`).
-    """
+    """Return about as many tokens as common tokenizers find, and never more than it has bytes."""
     size = len(text.encode("utf-8", "surrogatepass"))  # JSON may bring half a surrogate pair
     beyond_ascii = size - len(text.encode("ascii", "ignore"))
     return min(len(_PIECE.findall(text)) + math.ceil(_PER_BYTE * beyond_ascii), size)

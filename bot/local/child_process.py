@@ -50,19 +50,14 @@ _TIMINGS = Timings()
 
 @dataclass(frozen=True, slots=True)
 class LocalServer:
-    """An OpenAI-compatible server on loopback.
-
-    `context_tokens` is the context of one conversation, and `max_tokens` the longest answer if the
-    model limits it. `is_dialogue` means that the model continues a conversation and does not follow
-    instructions (Blenderbot).
-    """
+    """An OpenAI-compatible server on loopback."""
 
     url: str
     api_key: str = field(repr=False)
     name: str
-    context_tokens: int
-    max_tokens: int | None = None
-    is_dialogue: bool = False
+    context_tokens: int  # of one conversation
+    max_tokens: int | None = None  # the longest answer, if the model limits it
+    is_dialogue: bool = False  # it continues a conversation and follows no instructions
 
 
 class ChildProcess:

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-_VERSIONS = (2, 3)
 # The struct codes of the numeric value types; a bool is one byte.
 _NUMBERS = dict(zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), "BbHhIif?Qqd", strict=True))
 _STRING, _ARRAY = 8, 9
@@ -58,7 +57,7 @@ class _Header:
     def fields(self) -> Iterator[tuple[str, object]]:
         """Yield each key with its value; the values of arrays are skipped."""
         version, _tensors, count = self._number("I"), self._number("Q"), self._number("Q")
-        if version not in _VERSIONS:
+        if version not in (2, 3):
             raise ValueError(
                 f"is a GGUF file of version {version}, but only 2 and 3 can be read:"
                 " look for another file of this model, or a newer Parley"

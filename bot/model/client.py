@@ -71,20 +71,15 @@ _FAILED = Counter(
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """The content of a request, as far as a refusal may adjust it.
-
-    `with_usage` asks the server to count tokens (`stream_options`). `folds_system` puts the system
-    prompt into the first question. `is_renamed`: `model` was found after the server did not know
-    another name.
-    """
+    """The content of a request, which a refusal may adjust."""
 
     prompt: Sequence[Message]
     max_tokens: int
     temperature: float | None
     model: str
-    with_usage: bool
-    folds_system: bool
-    is_renamed: bool = False
+    with_usage: bool  # asks the server to count tokens (`stream_options`)
+    folds_system: bool  # puts the system prompt into the first question
+    is_renamed: bool = False  # the server did not know another name
 
     @property
     def has_system(self) -> bool:

@@ -14,19 +14,14 @@ NOTHING_CHOSEN = Preferences()
 
 @dataclass(slots=True)
 class Answer:
-    """An answer that has begun; read `deltas` to their end, which may raise ModelError.
+    """An answer that has begun; read `deltas` to their end, which may raise ModelError."""
 
-    `first` is text with a visible character. `left_out` is the number of characters cut from the
-    last message of the prompt, and `dropped` the number of dropped exchanges. `estimated` is the
-    approximate length of the prompt in tokens; None if it was not counted. `prompt_tokens` and
-    `answer_tokens` are set at the end if the server reports its count.
-    """
-
-    first: str
+    first: str  # text with a visible character
     deltas: AsyncGenerator[str, None]
-    left_out: int = 0
-    dropped: int = 0
-    estimated: int | None = None
+    left_out: int = 0  # characters of the last message of the prompt
+    dropped: int = 0  # exchanges
+    estimated: int | None = None  # tokens of the prompt, if they were counted
+    # Set at the end if the server reports its count.
     prompt_tokens: int | None = None
     answer_tokens: int = 0
 

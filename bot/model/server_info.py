@@ -133,10 +133,7 @@ async def _context(
 
 
 async def _ollama_context(connection: ServerConnection, name: str) -> int | None:
-    """Return the context of the loaded model in Ollama, or the one it will load it with.
-
-    Source: ollama/ollama, docs/openapi.yaml: /api/ps, /api/show.
-    """
+    """Return a model's context in Ollama (docs/openapi.yaml: /api/ps, /api/show)."""
     for each in objects((await _get(connection, "/api/ps")).get("models")):
         if each.get("name") == name and (found := _positive(each.get("context_length"))):
             return found

@@ -27,7 +27,6 @@ _MANY = 1000  # buckets to remember before idle ones are dropped
 # How long finals precede a new page, which could otherwise wait without end.
 _NEW_YIELDS = 1.0  # seconds
 
-
 _WAIT = Histogram(
     "parley_edit_budget_wait_seconds",
     "For how long a write waited for its slot: final, new (a page) or interim",

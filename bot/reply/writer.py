@@ -117,7 +117,14 @@ class Reply:
         collecting = asyncio.create_task(self._collect(deltas))
         try:
             async with self._budgets.reserving(self._left_owing()):
-                await self._write(collecting)
+                try:
+                    await self._write_interims()
+                    # Errors other than the end of an answer are raised before a final page.
+                    await collecting
+                    await self._write_final()
+                except (PlaceGone, WriteRefused) as refusal:
+                    await cancelled(collecting)
+                    await self._end_refused(refusal)
         except MessageGone:
             await cancelled(collecting)
             self._draft.end(Ending("stopped", is_deleted=True))
@@ -132,16 +139,6 @@ class Reply:
         growing = Page(0, "", final=False)
         budget = self._surface.budget(growing, new=False) if self._screen.message_ids else None
         return budget.owes if budget else ()
-
-    async def _write(self, collecting: asyncio.Task[None]) -> None:
-        try:
-            await self._write_interims()
-            # Errors other than the end of an answer are raised before a final page is written.
-            await collecting
-            await self._write_final()
-        except (PlaceGone, WriteRefused) as refusal:
-            await cancelled(collecting)
-            await self._end_refused(refusal)
 
     async def _collect(self, deltas: AsyncGenerator[Delta]) -> None:
         try:

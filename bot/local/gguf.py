@@ -14,7 +14,6 @@ from pathlib import Path
 # The struct codes of the numeric value types; a bool is one byte.
 _NUMBERS = dict(zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), "BbHhIif?Qqd", strict=True))
 _STRING, _ARRAY = 8, 9
-_DAMAGED = "is damaged or was not downloaded to its end: download it again"
 
 
 def read_context_size(path: Path) -> int | None:
@@ -27,7 +26,8 @@ def read_context_size(path: Path) -> int | None:
             try:
                 fields = dict(_Header(data).fields())
             except (struct.error, KeyError, MemoryError, OverflowError, RecursionError) as error:
-                raise ValueError(_DAMAGED) from error
+                text = "is damaged or was not downloaded to its end: download it again"
+                raise ValueError(text) from error
     _check(fields)
     size = fields.get(f"{fields.get('general.architecture')}.context_length")
     return size if isinstance(size, int) and size > 0 else None

@@ -72,7 +72,6 @@ _GATED = ("gatedrepo", "gated repo", "gated model", "gives you access")
 # A template without a system prompt: Gemma's names it, older Mistrals' report that it breaks the
 # order of roles. The servers repeat the template's message (vLLM, TGI, transformers serve).
 _NO_SYSTEM = ("system role not supported", "system role is not supported", "roles must alternate")
-_KIND_LENGTH = 100  # characters of a content type in the log
 # An error's type or code goes into the log; a message does not, for it may repeat the prompt.
 _IDENTIFIER = re.compile(r"[A-Za-z][\w.-]{0,63}")
 
@@ -107,9 +106,11 @@ class ModelServer:
         # A provider may follow a colon.
         cure = cure.format(model=self.model.partition(":")[0])
         text = f"{self} {happened}: {cure}"
+        if context := _context_of(response or {}):
+            text += f" ({context} tokens fit)"
         error = failure.error(text, status=status, retry_after=retry_after)
         if isinstance(error, PromptTooLong):
-            error.context = _context_of(response or {})
+            error.context = context
         return error
 
     def refusal(
@@ -124,7 +125,7 @@ class ModelServer:
         if 200 <= status < 300:
             meant = _meant_status(error)
             if meant is None:
-                kind = one_line(headers.get("Content-Type", "nothing"))[:_KIND_LENGTH]
+                kind = one_line(headers.get("Content-Type", "nothing"))[:100]
                 return self.failure("page", f"answers with {kind} and not with a stream")
             status, happened = meant, f"{happened} and the error {meant} in it"
         if has_stream_options and status in (400, 422) and b"stream_options" in body:

@@ -74,10 +74,9 @@ class Freshness:
 
     def record_failure(self, error: SurfaceError) -> None:
         """Record an unsuccessful write."""
-        is_limited = isinstance(error, WriteDelayed)
         result = "failed" if isinstance(error, WriteFailed) else "refused"
-        result = "limited" if is_limited else result
-        self.limited += is_limited
+        if isinstance(error, WriteDelayed):
+            self.limited, result = self.limited + 1, "limited"
         _WRITES.labels(self.platform, result).inc()
 
     def end(self, now: float) -> None:

@@ -150,7 +150,7 @@ async def test_nobody_else_on_this_machine_may_ask(server: LocalServer) -> None:
 
 async def test_each_conversation_has_the_context_that_was_asked_for(server: LocalServer) -> None:
     async with connected(server.url, server.api_key) as model:
-        with pytest.raises(PromptTooLong, match="512 fit"):
+        with pytest.raises(PromptTooLong, match="512 tokens fit"):
             async for _ in model.stream([Message("user", "word " * 600)]):
                 pass
 

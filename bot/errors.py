@@ -181,7 +181,6 @@ class ModelUnpaid(ModelError):
 
 
 class ModelUnknown(ModelError):
-    offered: str | None = None  # the model that the server has instead, if it reports one
     apology = f"My language model cannot be found. {_TELL}"
 
 
@@ -198,7 +197,6 @@ class ModelLoading(ModelError):
 
 
 class ModelUnavailable(ModelError):
-    wordless = False  # True if the server failed without an error message
     apology = "I cannot reach the language model. Please ask again in a moment."
 
 
@@ -208,17 +206,12 @@ class ModelSilent(ModelError):
 
 class PromptTooLong(ModelError):
     apology = "That is too long for me to read at once. Please shorten it."
-    # In tokens, if the server reports them.
-    context: int | None = None
-    used: int | None = None  # by the prompt
-    reserved: int | None = None  # for the answer
+    context: int | None = None  # in tokens, if the server reports it
 
     def room(self, *, answer: int) -> int | None:
         """Return how many tokens a prompt may have beside this answer; None if unknown."""
         if self.context is None:
             return None
-        if self.reserved is not None:
-            return self.context - self.reserved
         # An answer that would fill the whole context is shortened.
         return max(self.context - answer, self.context // 4)
 

@@ -280,7 +280,9 @@ class Settings:
         "Redis 7, Valkey 8 or newer; empty: the embedded one in DATA_DIR",
         secret=True,
     )
-    data_dir: Path = setting(Path("data"), _folder, "folder for the embedded Valkey and tokenizers")
+    data_dir: Path = setting(
+        Path("data"), _folder, "folder for the embedded Valkey and for downloaded models"
+    )
     feedback: bool | None = setting(
         None, switch_or_auto, "buttons below answers to rate them: auto (in Slack only), on or off"
     )

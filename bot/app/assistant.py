@@ -7,7 +7,6 @@ import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from urllib.parse import urlsplit
 
 from bot.access.preferences import ModelChoice
@@ -18,15 +17,14 @@ from bot.errors import CannotStart
 from bot.local.child_process import LocalServer
 from bot.local.progress import Progress
 from bot.model.client import ROUTER, ModelClient
-from bot.model.context_window import ContextWindowModel, ServerWatch
+from bot.model.context_window import ContextWindowModel
 from bot.model.retrying import RetryingModel, RetryPolicy
 from bot.model.server import ModelServer
-from bot.model.server_info import ServerInfo, fetch_server_info
+from bot.model.server_info import ServerInfo, ServerWatch, fetch_server_info
 from bot.model.transport import ServerConnection, connect
 from bot.ports import Model
 from bot.proxy import warn_if_readable
 from bot.text.prompt import SystemPrompt
-from bot.tokens import tokenizers
 from bot.tokens.counters import TokenEstimator
 from config.settings import Settings
 
@@ -237,16 +235,13 @@ async def _open_server(settings: Settings, stack: AsyncExitStack) -> _Choice:
     if key:
         warn_if_readable("MODEL_API_KEY", by="MODEL_URL", url=url)
     connection = await _connect(url, key, settings.model_id, stack)
-    chosen = _names(settings)
     choices = model_choices(settings)
     info = await fetch_server_info(connection)
     settings = _adapted(settings, connection.server, info)
     models = [
         await _open_model(
-            settings,
-            stack,
-            connection.for_model(name),
-            is_chosen=name.removesuffix(":latest") in chosen,
+            *(settings, stack, connection.for_model(name)),
+            idle_timeout=IDLE_SECONDS,
             is_watched=True,
         )
         for name in _names(settings)
@@ -294,8 +289,7 @@ def _adapted(settings: Settings, server: ModelServer, info: ServerInfo) -> Setti
     name, context = info.name_for(settings.model_id), info.context
     if info.trouble:
         log.warning(
-            "MODEL_URL: %s %s; questions are answered as soon as it can be reached",
-            *(server, info.trouble),
+            "MODEL_URL: %s; questions are answered as soon as it can be reached", info.trouble
         )
     elif not info.models:
         log.info("%s does not list its models; MODEL_ID is used as it is", server)
@@ -326,16 +320,14 @@ async def _open_model(
     connection: ServerConnection,
     *,
     idle_timeout: float = IDLE_SECONDS,
-    is_chosen: bool = True,
     is_watched: bool = False,
     is_strict: bool = False,
 ) -> ContextWindowModel:
-    """Open a model; `is_chosen` means that the operator, not the server, named it.
+    """Open a model.
 
     If `is_watched`, the server is asked for the context size, which may change. If `is_strict`, no
     other model of the server is used instead.
     """
-    name = connection.server.model
     watch = ServerWatch(connection) if is_watched else None
     if watch:
         stack.push_async_callback(watch.aclose)
@@ -354,18 +346,5 @@ async def _open_model(
         prompt_tokens=settings.context_tokens - settings.max_tokens,
         answer_tokens=settings.max_tokens,
     )
-    model.name = label_of(settings, name)
-    if not tokenizers.can_be_found(name):
-        return model
-    if is_chosen:
-        tokenizers.find(
-            name,
-            token=settings.hf_token,
-            data_dir=settings.data_dir,
-            endpoint=None,
-            found=partial(setattr, model, "counter"),
-        )
-    else:
-        # A server must not choose what is downloaded from Hugging Face or read on this machine.
-        log.info("Prompt lengths for %s are estimated: MODEL_ID does not name it", name)
+    model.name = label_of(settings, connection.server.model)
     return model

@@ -43,7 +43,6 @@ class Timings:
     ready: float = 600.0  # a large model from a slow disk
     end: float = 3.0
     restart: Backoff = Backoff(first=1.0, longest=30.0)
-    stable: float = 60.0  # after serving this long, the pauses begin with the first again
 
 
 _TIMINGS = Timings()
@@ -51,26 +50,20 @@ _TIMINGS = Timings()
 
 @dataclass(frozen=True, slots=True)
 class LocalServer:
-    """An OpenAI-compatible server on loopback.
-
-    `context_tokens` is the context of one conversation, and `max_tokens` the longest answer if the
-    model limits it. `is_dialogue` means that the model continues a conversation and does not follow
-    instructions (Blenderbot).
-    """
+    """An OpenAI-compatible server on loopback."""
 
     url: str
     api_key: str = field(repr=False)
     name: str
-    context_tokens: int
-    max_tokens: int | None = None
-    is_dialogue: bool = False
+    context_tokens: int  # of one conversation
+    max_tokens: int | None = None  # the longest answer, if the model limits it
+    is_dialogue: bool = False  # it continues a conversation and follows no instructions
 
 
 class ChildProcess:
     """A process that exchanges JSON objects, one per line, until its input is closed.
 
-    `report` is its message when it began to serve, with its `port`; `errors` are its last lines on
-    standard error; `served_at` is a time of the event loop.
+    `report` is its message when it began to serve; `errors` are its last lines on standard error.
     """
 
     def __init__(
@@ -86,7 +79,6 @@ class ChildProcess:
         self.process = process
         self.report: JsonObject = {}
         self.errors: deque[str] = deque(maxlen=50)
-        self.served_at = 0.0
         self._stdin, self._stdout = process.stdin, process.stdout
         self._is_error = is_error
         self._memory_hint = memory_hint
@@ -120,9 +112,8 @@ class ChildProcess:
                     return message
         raise BrokenPipeError("it has ended")
 
-    def mark_serving(self, on_message: Callable[[JsonObject], None]) -> None:
-        """Record that it serves, and pass later messages to `on_message`."""
-        self.served_at = asyncio.get_running_loop().time()
+    def pass_on(self, on_message: Callable[[JsonObject], None]) -> None:
+        """Pass all further messages to `on_message`."""
         self._readers.append(asyncio.create_task(self._receive_all(on_message)))
 
     async def end(self) -> None:
@@ -164,7 +155,7 @@ async def starting(
     module: str,
     *,
     environment: Mapping[str, str] = MappingProxyType({}),
-    is_error: Callable[[str], bool],
+    is_error: Callable[[str], bool] = bool,
     on_message: Callable[[JsonObject], None] = do_nothing,
     memory_hint: str,
     timings: Timings = _TIMINGS,
@@ -196,7 +187,7 @@ async def starting(
     except BaseException:
         await child.end()
         raise
-    child.mark_serving(on_message)
+    child.pass_on(on_message)
 
 
 def _environment() -> dict[str, str]:
@@ -213,10 +204,7 @@ def _environment() -> dict[str, str]:
 
 @asynccontextmanager
 async def supervised(
-    name: str,
-    start: Callable[[int], Awaitable[ChildProcess]],
-    *,
-    timings: Timings = _TIMINGS,
+    name: str, start: Callable[[int], Awaitable[ChildProcess]], *, timings: Timings = _TIMINGS
 ) -> AsyncIterator[JsonObject]:
     """Run a process while the context lasts; yields its first report.
 
@@ -228,19 +216,15 @@ async def supervised(
 
     async def supervise() -> None:
         nonlocal child
-        pauses = timings.restart.pauses()
         while True:
             status = await child.process.wait()
-            served_seconds = asyncio.get_running_loop().time() - child.served_at
             await child.end()
             log.error("%s ended (%s: %s); it is restarted", name, status, child.reason)
-            if served_seconds > timings.stable:
-                pauses = timings.restart.pauses()
-            ended = child
-            while child is ended:
-                await asyncio.sleep(next(pauses))
+            for pause in timings.restart.pauses():
+                await asyncio.sleep(pause)
                 try:
                     child = await start(report["port"])
+                    break
                 except CannotStart as error:
                     log.warning("Cannot restart the process of %s, will retry: %s", name, error)
 

@@ -11,18 +11,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-_VERSIONS = (2, 3)
 # The struct codes of the numeric value types; a bool is one byte.
 _NUMBERS = dict(zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), "BbHhIif?Qqd", strict=True))
 _STRING, _ARRAY = 8, 9
-_DAMAGED = "is damaged or was not downloaded to its end: download it again"
 
 
 def read_context_size(path: Path) -> int | None:
-    """Return the context size of a chat model in tokens, if its file reports one.
-
-    Raises ValueError, with the end of a sentence about the file, if it holds no chat model.
-    """
+    """Return a chat model's context in tokens, if reported. Raises ValueError for another file."""
     with path.open("rb") as file:
         if file.read(4) != b"GGUF":
             raise ValueError("is not a GGUF file")
@@ -31,7 +26,8 @@ def read_context_size(path: Path) -> int | None:
             try:
                 fields = dict(_Header(data).fields())
             except (struct.error, KeyError, MemoryError, OverflowError, RecursionError) as error:
-                raise ValueError(_DAMAGED) from error
+                text = "is damaged or was not downloaded to its end: download it again"
+                raise ValueError(text) from error
     _check(fields)
     size = fields.get(f"{fields.get('general.architecture')}.context_length")
     return size if isinstance(size, int) and size > 0 else None
@@ -61,7 +57,7 @@ class _Header:
     def fields(self) -> Iterator[tuple[str, object]]:
         """Yield each key with its value; the values of arrays are skipped."""
         version, _tensors, count = self._number("I"), self._number("Q"), self._number("Q")
-        if version not in _VERSIONS:
+        if version not in (2, 3):
             raise ValueError(
                 f"is a GGUF file of version {version}, but only 2 and 3 can be read:"
                 " look for another file of this model, or a newer Parley"

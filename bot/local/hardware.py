@@ -31,10 +31,7 @@ def cores(root: Path = _ROOT) -> int:
 
 
 def collect_garbage_seldom() -> None:
-    """Make garbage collections rare, and exempt all existing objects.
-
-    May be called again when many more objects exist.
-    """
+    """Make garbage collections rare, and exempt all existing objects; may be called again."""
     gc.freeze()
     gc.set_threshold(_NEW_OBJECTS)
 
@@ -48,10 +45,7 @@ def gpu_maker(root: Path = _ROOT) -> str | None:
 
 
 def allow_files(count: int) -> int | None:
-    """Raise the limit of open files and sockets to `count`; return the new limit, if known.
-
-    Shells and service managers begin with 256 (macOS) or 1024 (Linux), and allow more.
-    """
+    """Raise the limit of open files, often 256 or 1024, to `count`; return it if it is known."""
     try:
         import resource
     except ImportError:  # Windows
@@ -66,23 +60,14 @@ def allow_files(count: int) -> int | None:
 
 
 def _cpu_quotas(root: Path) -> Iterator[float]:
-    """Yield the CPU quota, in cores, of each control group of this process (versions 1 and 2).
-
-    In a container the group may have its outer name, or be the mount itself
-    (Linux, Documentation/admin-guide/cgroup-v2.rst and scheduler/sched-bwc.rst).
-    """
-    for line in _read(root / "proc/self/cgroup").splitlines():
-        _, controllers, path = line.split(":", 2)
-        for controller in controllers.split(","):
-            group = root / "sys/fs/cgroup" / controller / path.lstrip("/")
-            for folder in (group, *group.parents):
-                limit = _read(folder / "cpu.max").split() or [
-                    *_read(folder / "cpu.cfs_quota_us").split(),
-                    *_read(folder / "cpu.cfs_period_us").split(),
-                ]
-                # Without a limit the quota is "max" or -1.
-                if len(limit) == 2 and limit[0].isdecimal() and int(limit[1]):
-                    yield int(limit[0]) / int(limit[1])
+    """Yield the CPU quota, in cores, of each control group (version 2) of this process."""
+    path = _read(root / "proc/self/cgroup").strip().rpartition("::")[2]
+    group = root / "sys/fs/cgroup" / path.lstrip("/")
+    for folder in (group, *group.parents):
+        # Without a limit the quota is "max".
+        limit = _read(folder / "cpu.max").split()
+        if len(limit) == 2 and limit[0].isdecimal() and int(limit[1]):
+            yield int(limit[0]) / int(limit[1])
 
 
 def _read(file: Path) -> str:

@@ -1,8 +1,4 @@
-"""The embedded model: llama.cpp's own server, in a supervised process.
-
-It has a process of its own because a crash of llama.cpp would end the bot too, and because loading
-a model holds Python's lock until the model is loaded.
-"""
+"""The embedded model: llama.cpp's own server, in a supervised process."""
 
 from __future__ import annotations
 
@@ -12,10 +8,9 @@ import logging
 import re
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TypeVar
 
 from bot.concurrency import do_nothing
 from bot.errors import CannotStart
@@ -26,12 +21,8 @@ from bot.local.progress import Progress
 
 log = logging.getLogger(__name__)
 
-_T = TypeVar("_T")
-
-_LOG_DELAY_SECONDS = 3.0  # the most that llama.cpp's log may lag behind
 # Without it SmolLM2-135M repeats half a sentence until the limit in about every third answer.
 _DEMO_REPEAT_PENALTY = 1.1
-_OFFLOADED = re.compile(r"offloaded (\d+)/(\d+) layers to GPU")
 # The builds that xllamacpp 2026.10 names in its README, "Installation".
 _WHEELS = "https://xorbitsai.github.io/xllamacpp/whl/"
 _BUILDS = {"NVIDIA": "cu128", "AMD": "rocm-6.4.1"}
@@ -58,22 +49,6 @@ _REMEDIES = (
 
 class GpuFailed(CannotStart):
     """The model did not load, and llama.cpp had chosen the number of layers on the GPU."""
-
-
-class LlamaLog:
-    """Collects llama.cpp's log; `gpu_layers` is such as "20 of 33", if it was logged."""
-
-    def __init__(self) -> None:
-        self.gpu_layers: str | None = None
-        self.is_complete = asyncio.Event()
-
-    def is_error(self, line: str) -> bool:
-        """Parse a log line; returns False for informational lines."""
-        if found := _OFFLOADED.search(line):
-            self.gpu_layers = f"{found[1]} of {found[2]}"
-        if "listening on" in line:
-            self.is_complete.set()
-        return " I " not in line[:20]
 
 
 @asynccontextmanager
@@ -116,7 +91,7 @@ async def serve(
             url=f"http://127.0.0.1:{report['port']}/v1",
             api_key=request.api_key,
             name=name,
-            context_tokens=report["context_tokens"],
+            context_tokens=request.context_tokens,
         )
 
 
@@ -151,9 +126,8 @@ def _demo_model() -> Path:
 def _threads(requested: int | None) -> int:
     """Return the number of threads: by default one for each core but the one that the bot needs.
 
-    llama.cpp counts all cores of the machine, even if a container may use fewer, and its threads
-    wait for each other in busy loops: two threads on two cores, one of them used by another
-    program, were nine times slower than one thread.
+    llama.cpp's threads wait for each other in busy loops: two threads on two cores, one of them
+    used by another program, were nine times slower than one thread.
     """
     cores = hardware.cores()
     if requested and requested > cores:
@@ -165,8 +139,8 @@ def _threads(requested: int | None) -> int:
 
 
 async def with_cpu_fallback(
-    request: LaunchRequest, start: Callable[[LaunchRequest], Awaitable[_T]]
-) -> _T:
+    request: LaunchRequest, start: Callable[[LaunchRequest], Awaitable[ChildProcess]]
+) -> ChildProcess:
     """Start a model; if GpuFailed is raised, start it on the CPU instead."""
     try:
         return await start(request)
@@ -177,38 +151,22 @@ async def with_cpu_fallback(
 
 async def _start(request: LaunchRequest) -> ChildProcess:
     began = asyncio.get_running_loop().time()
-    llama_log = LlamaLog()
     devices: list[Device] = []
     try:
-        async with starting(
-            "bot.local.llama_cpp_process", is_error=llama_log.is_error, memory_hint=_MEMORY_HINT
-        ) as child:
+        async with starting("bot.local.llama_cpp_process", memory_hint=_MEMORY_HINT) as child:
             devices = [Device(**each) for each in (await child.receive())["devices"]]
             if warning := missing_gpu_build(request, devices, maker=hardware.gpu_maker()):
                 log.warning(warning)
             await child.send(asdict(request))
             child.report = await child.receive()
-            seconds = asyncio.get_running_loop().time() - began
-            if uses_gpu(request, devices):
-                # llama.cpp logs from a thread of its own.
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(_LOG_DELAY_SECONDS):
-                        await llama_log.is_complete.wait()
     # Not ready in time, or the pipe was closed without a message.
     except OSError as error:
         reason = child.reason if child.is_out_of_memory else load_error(list(child.errors))
         text = f"{Path(request.path).name} did not start: {reason}"
         is_automatic = uses_gpu(request, devices) and request.gpu_layers is None
         raise (GpuFailed(text) if is_automatic else CannotStart(text)) from error
-    log.info(
-        startup_summary(
-            request,
-            devices,
-            context_tokens=child.report["context_tokens"],
-            gpu_layers=llama_log.gpu_layers,
-            seconds=seconds,
-        )
-    )
+    seconds = asyncio.get_running_loop().time() - began
+    log.info("%s; loaded in %.1f s", startup_summary(request, devices), seconds)
     return child
 
 
@@ -239,23 +197,16 @@ def missing_gpu_build(
     return ""
 
 
-def startup_summary(
-    request: LaunchRequest,
-    devices: Sequence[Device],
-    *,
-    context_tokens: int,
-    gpu_layers: str | None,
-    seconds: float,
-) -> str:
-    """Return the log line about devices and limits; `gpu_layers` is e.g. "20 of 33", if known."""
+def startup_summary(request: LaunchRequest, devices: Sequence[Device]) -> str:
+    """Return the log line about devices and limits."""
     on_gpu = uses_gpu(request, devices)
     used = [each for each in devices if (each.is_gpu if on_gpu else each.kind == "CPU")]
     names = " and ".join(f"{each.name} ({each.description})" for each in used) or "the CPU"
-    layers = f" with {gpu_layers or 'an unknown number of'} layers" if on_gpu else ""
+    layers = f" with GPU_LAYERS={request.gpu_layers or 'auto'}" if on_gpu else ""
     threads = f"{request.threads} thread{'s' * (request.threads > 1)}"
     return (
         f"The embedded model runs on {names}{layers}: {threads}, {request.parallel} conversations"
-        f" at once with {context_tokens} tokens each; loaded in {seconds:.1f} s"
+        f" at once with {request.context_tokens} tokens each"
     )
 
 

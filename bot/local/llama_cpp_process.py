@@ -1,13 +1,8 @@
-"""The process of the embedded model: llama.cpp's own server, which ends with its parent.
-
-It reports the devices that its build can compute on, reads the launch request from standard
-input, and reports when it is ready, each as a line of JSON.
-"""
+"""The process of the embedded model: it reports devices and its port, as lines of JSON."""
 
 from __future__ import annotations
 
 import ctypes
-import http.client
 import json
 import os
 import sys
@@ -17,7 +12,6 @@ from urllib.parse import urlsplit
 
 # The cache of idle conversations; llama.cpp's default is 8 GiB.
 _CACHE_MIB = 512
-_PROPERTIES_SECONDS = 60.0  # a busy machine may answer late; the parent has a limit of its own
 # Of a prompt that a CPU reads in one step, which blocks all other answers. llama.cpp's
 # default of 2048 is some 18 s on one core with the demo model, and no faster for the prompt.
 _CPU_BATCH = 128  # tokens
@@ -26,8 +20,7 @@ _CPU_BATCH = 128  # tokens
 # 8 MiB and end the process. Only what is used takes memory.
 _STACK_BYTES = 64 * 2**20  # of each thread
 _ATTRIBUTES_BYTES = 256  # more than a pthread_attr_t has
-# Levels of llama.cpp's log. The number of layers on a GPU is logged at the higher one only.
-_ERRORS, _EVERYTHING = 1, 4
+_ERRORS = 1  # a level of llama.cpp's log
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +39,7 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class LaunchRequest:
-    """The model to serve; if `gpu_layers` is None, llama.cpp puts on the GPU what fits.
-
-    Sent on standard input, which `ps` does not show.
-    """
+    """The model to serve; sent on standard input, which `ps` does not show."""
 
     path: str
     gpu_layers: int | None
@@ -71,9 +61,8 @@ def _main() -> None:
     has_gpu = any(device.is_gpu for device in devices)
     _enlarge_stacks()
     server = _load(request, has_gpu=has_gpu)
-    port = urlsplit(server.listening_address).port or request.port
-    report = {"port": port, "context_tokens": _context_tokens(port, request.api_key)}
-    print(json.dumps(report), file=messages, flush=True)
+    port = urlsplit(server.listening_address).port
+    print(json.dumps({"port": port}), file=messages, flush=True)
     # Every system closes the pipe when the parent dies.
     sys.stdin.read()
     # Without llama.cpp's cleanup, which can hang on an open stream.
@@ -125,15 +114,8 @@ def _load(request: LaunchRequest, *, has_gpu: bool) -> Any:
     parameters.endpoint_slots = False
     parameters.cors_origins = ""
     parameters.cors_credentials = False
-    parameters.verbosity = _EVERYTHING if has_gpu else _ERRORS
+    parameters.verbosity = _ERRORS
     return xllamacpp.Server(parameters)
-
-
-def _context_tokens(port: int, key: str) -> int:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_PROPERTIES_SECONDS)
-    connection.request("GET", "/props", headers={"Authorization": f"Bearer {key}"})
-    properties = json.load(connection.getresponse())
-    return int(properties["default_generation_settings"]["n_ctx"])
 
 
 if __name__ == "__main__":

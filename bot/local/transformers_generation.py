@@ -5,7 +5,7 @@ Written for transformers 5.23 and torch 2.13, which only the model's own process
 
 from __future__ import annotations
 
-import copy
+import math
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,13 +19,19 @@ from huggingface_hub import errors as hub
 from huggingface_hub import hf_hub_download
 from jinja2 import TemplateError
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    TextStreamer,
+)
 
 from bot.domain import Message
 from bot.errors import CannotStart, PromptRefused, PromptTooLong
 from bot.local import hardware
 from bot.local.hub import explain_denied_access
-from bot.model.capabilities import without_system
+from bot.text.prompt import without_system
 
 VARIABLE = "TRANSFORMERS_MODEL"
 _GIB = 2**30
@@ -106,14 +112,6 @@ class Plan:
         ids: list[int] = encoded["input_ids"]
         return ids
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """Return the text of tokens."""
-        with self.lock:
-            text: str = self.tokenizer.decode(
-                ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
-            )
-        return text
-
 
 def make_plan(*, name: str, token: str | None, context_tokens: int, max_tokens: int) -> Plan:
     """Examine a model without its weights. Raises CannotStart if it cannot be run."""
@@ -127,7 +125,9 @@ def make_plan(*, name: str, token: str | None, context_tokens: int, max_tokens: 
             f"{VARIABLE}={name} has no chat template, so it continues texts and cannot answer:"
             " choose its variant for chats, mostly named Instruct or Chat"
         )
-    limit = _context_limit(config, tokenizer)
+    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
+    # A huge number if it is unlimited.
+    limit = int(min(positions or math.inf, tokenizer.model_max_length))
     prompt_tokens, answer_tokens = min(limit, context_tokens) - max_tokens, max_tokens
     if config.is_encoder_decoder:
         # Encoder and decoder have separate positions, and the decoder's first one is taken.
@@ -177,13 +177,6 @@ def _cannot_run(name: str, error: Exception) -> CannotStart:
     return CannotStart(
         f"{VARIABLE}={name} cannot be run by transformers {transformers.__version__}: {reason}"
     )
-
-
-def _context_limit(config: Any, tokenizer: Any) -> int:
-    """Return the model's number of positions; a huge number if it is unlimited."""
-    text = config.get_text_config()
-    positions = getattr(text, "max_position_embeddings", None) or tokenizer.model_max_length
-    return int(min(positions, tokenizer.model_max_length))
 
 
 def _count_parameters(name: str, config: Any) -> int:
@@ -241,6 +234,8 @@ class TorchModel:
         # Beams cannot be streamed, and Blenderbot has ten. A forced end would make a cut
         # answer look complete.
         weights.generation_config.update(num_beams=1, forced_eos_token_id=None, max_length=None)
+        if weights.generation_config.pad_token_id is None:
+            weights.generation_config.pad_token_id = plan.tokenizer.eos_token_id
         return cls(plan, weights)
 
     def generate(
@@ -253,66 +248,47 @@ class TorchModel:
     ) -> str:
         """Generate an answer; returns why it ended: "stop", "length", or "" if it was canceled."""
         ids = torch.tensor([prompt], device=self._plan.device)
-        settings = copy.deepcopy(self._weights.generation_config)
-        settings.update(**self._settings(answer.limit, temperature, top_p))
+        chosen = {"temperature": temperature, "top_p": top_p}
+        settings: dict[str, object] = {k: value for k, value in chosen.items() if value is not None}
+        if settings:
+            settings["do_sample"] = True
+        if temperature == 0:
+            settings = {"do_sample": False}
         try:
             self._weights.generate(
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
-                generation_config=settings,
+                max_new_tokens=answer.limit,
                 streamer=answer,
+                **settings,
             )
         except _Canceled:
             return ""
-        ends = settings.eos_token_id
-        is_end = answer.last_token in (ends if isinstance(ends, list) else [ends])
-        return "stop" if is_end else "length"
-
-    def _settings(
-        self, limit: int, temperature: float | None, top_p: float | None
-    ) -> dict[str, object]:
-        settings: dict[str, object] = {"max_new_tokens": limit}
-        if self._weights.generation_config.pad_token_id is None:
-            settings["pad_token_id"] = self._plan.tokenizer.eos_token_id
-        if temperature == 0:
-            return settings | {"do_sample": False}
-        if temperature is not None:
-            settings |= {"temperature": temperature, "do_sample": True}
-        if top_p is not None:
-            settings |= {"top_p": top_p, "do_sample": True}
-        return settings
+        ends = self._weights.generation_config.eos_token_id
+        ends = ends if isinstance(ends, list) else [ends]
+        return "stop" if answer.tokens and answer.tokens[-1] in ends else "length"
 
 
 class _Canceled(Exception):
     """The answer was canceled; an exception is the only quick way out of `generate`."""
 
 
-class AnswerStreamer:
-    """Receives tokens from `generate`, and passes text with complete characters to `on_text`.
-
-    It does not inherit from the library's BaseStreamer, of which `generate` calls only `put` and
-    `end`.
-    """
+class AnswerStreamer(TextStreamer):  # type: ignore[misc]
+    """Passes the text of an answer to `on_text` while `generate` adds `tokens` to it."""
 
     def __init__(self, plan: Plan, *, limit: int, on_text: Callable[[str], None]) -> None:
+        super().__init__(
+            plan.tokenizer,
+            skip_prompt=True,
+            skip_special_tokens=True,
+            clean_up_tokenization_spaces=False,
+        )
         self.limit = min(limit, plan.max_tokens)
-        self._plan = plan
+        self.tokens: list[int] = []
+        self._lock = plan.lock
         self._on_text = on_text
-        self._tokens: list[int] = []
-        self._window_start = 0  # the tokens from here on are decoded together
-        self._passed_on = 0  # tokens whose text has been passed on
-        self._has_prompt = False
+        self._has_begun = False
         self._is_canceled = False
-
-    @property
-    def token_count(self) -> int:
-        """How many tokens were generated."""
-        return len(self._tokens)
-
-    @property
-    def last_token(self) -> int:
-        """The token that was generated last; -1 if there is none."""
-        return self._tokens[-1] if self._tokens else -1
 
     def cancel(self) -> None:
         """End the generation after the current token."""
@@ -322,26 +298,19 @@ class AnswerStreamer:
         """Take tokens; the first call contains the prompt."""
         if self._is_canceled:
             raise _Canceled
-        if self._has_prompt:
-            self._tokens += value.flatten().tolist()
-            self._pass_on(final=False)
-        self._has_prompt = True
+        if not self.next_tokens_are_prompt:
+            self.tokens += value.flatten().tolist()
+        with self._lock:
+            super().put(value)
 
     def end(self) -> None:
         """Pass on the remaining text, such as half a character at the limit."""
-        self._pass_on(final=True)
+        with self._lock:
+            super().end()
 
-    def _pass_on(self, *, final: bool) -> None:
-        # The preceding tokens determine whether new ones begin with a space; a character may span
-        # several tokens.
-        before = self._plan.decode(self._tokens[self._window_start : self._passed_on])
-        text = self._plan.decode(self._tokens[self._window_start :])
-        if len(text) <= len(before) or (text.endswith("\ufffd") and not final):
-            return
-        new = text[len(before) :]
-        if not self._passed_on:
-            # The answers of dialogue models begin with a space.
-            new = new.lstrip()
-        self._window_start, self._passed_on = self._passed_on, len(self._tokens)
-        if new:
-            self._on_text(new)
+    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+        """Pass on a text; the answers of dialogue models begin with a space."""
+        text = text if self._has_begun else text.lstrip()
+        if text:
+            self._has_begun = True
+            self._on_text(text)

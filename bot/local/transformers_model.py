@@ -67,10 +67,7 @@ async def serve(
 
 
 def tells_progress(line: str, progress: Progress) -> bool:
-    """Whether a line of the process is a progress bar, which is reported to `progress`.
-
-    The libraries show downloads and the loading of weights as tqdm's bars.
-    """
+    """Report a line that is a progress bar of tqdm to `progress`; False for any other line."""
     found = _BAR.match(line)
     if found:
         progress(found[1].strip(), int(found[2]) / 100)
@@ -78,10 +75,7 @@ def tells_progress(line: str, progress: Progress) -> bool:
 
 
 def _absolute(name: str) -> str:
-    """Return the absolute path of a folder, or a name unchanged.
-
-    The process has another working directory. Raises CannotStart if a path is no readable folder.
-    """
+    """Return the absolute path of a folder, or a name unchanged. Raises CannotStart."""
     try:
         path = Path(name).expanduser()
         if not path.is_absolute() and not path.is_dir():

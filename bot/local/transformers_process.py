@@ -1,9 +1,4 @@
-"""The process that runs a model with transformers, behind an OpenAI-compatible API.
-
-It has a process of its own because importing torch and loading weights hold Python's lock for
-longer than a chat can wait, because only killing it stops the reading of a prompt, and because
-a lack of memory must not end the bot. `bot/local/transformers_model.py` starts it.
-"""
+"""The process that runs a model with transformers, behind an OpenAI-compatible API."""
 
 from __future__ import annotations
 
@@ -151,8 +146,7 @@ class _Endpoint:
         model = await asyncio.shield(self._model)
         temperature, top_p = body.get("temperature"), body.get("top_p")
         return await asyncio.get_running_loop().run_in_executor(
-            self._pool,
-            lambda: model.generate(prompt, answer, temperature=temperature, top_p=top_p),
+            self._pool, lambda: model.generate(prompt, answer, temperature=temperature, top_p=top_p)
         )
 
 
@@ -172,7 +166,7 @@ def _last_event(generating: asyncio.Task[str], answer: AnswerStreamer, prompt_to
         return {"error": {"type": kind, "message": "the answer could not be computed"}}
     return {
         "choices": [{"index": 0, "delta": {}, "finish_reason": generating.result()}],
-        "usage": {"prompt_tokens": prompt_tokens, "completion_tokens": answer.token_count},
+        "usage": {"prompt_tokens": prompt_tokens, "completion_tokens": len(answer.tokens)},
     }
 
 

@@ -1,9 +1,4 @@
-"""The client of one model at an OpenAI-compatible address; it adapts to what the server accepts.
-
-huggingface_hub composes the requests; `transport` sends them and reads the events. A token costs 46
-microseconds that way, and 250 with the library's own sending and reading (bench/model.py,
-huggingface_hub 2.4).
-"""
+"""The client of one model at an OpenAI-compatible address; huggingface_hub composes requests."""
 
 from __future__ import annotations
 
@@ -12,11 +7,11 @@ import json
 import logging
 import math
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
 from contextlib import aclosing, asynccontextmanager, closing, suppress
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self, TypeVar
-from unicodedata import category
 
 from huggingface_hub import (
     AsyncInferenceClient,
@@ -27,15 +22,13 @@ from huggingface_hub import (
 from prometheus_client import Counter, Histogram
 
 from bot.domain import Json, Message, Preferences
-from bot.errors import (
-    AnswerCut,
-    ModelError,
-)
-from bot.model.capabilities import Request, ServerCapabilities
+from bot.errors import AnswerCut, ModelError, ModelUnknown, SystemRefused, UsageRefused
 from bot.model.endpoint import NOTHING_CHOSEN, Answer
 from bot.model.reasoning import ReasoningFilter
+from bot.model.server_info import fetch_server_info
 from bot.model.transport import EventStream, ServerConnection
-from bot.text.sanitize import without_marks
+from bot.text.prompt import without_system
+from bot.text.sanitize import is_visible, without_marks
 from bot.tokens.counters import is_count
 
 log = logging.getLogger(__name__)
@@ -76,12 +69,34 @@ _FAILED = Counter(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """The content of a request, which a refusal may adjust."""
+
+    prompt: Sequence[Message]
+    max_tokens: int
+    temperature: float | None
+    model: str
+    with_usage: bool  # asks the server to count tokens (`stream_options`)
+    folds_system: bool  # puts the system prompt into the first question
+    is_renamed: bool = False  # the server did not know another name
+
+    @property
+    def has_system(self) -> bool:
+        """Whether the system prompt may be the reason for a refusal."""
+        return self.prompt[0].role == "system" and not self.folds_system
+
+
 class ModelClient:
     """Streams the answers of a server's model; satisfies `bot.model.endpoint.Endpoint`.
 
     `idle_timeout` bounds the wait between two signs of life, `total_timeout` an answer; both are in
-    seconds. Time that the caller spends between two deltas counts for the total only. If the server
-    has a single other model instead, that model answers, unless the client is `strict`.
+    seconds. Time that the caller spends between two deltas counts for the total only.
+
+    If a refusal may be caused by the model's name, the system prompt or `stream_options`, the
+    request is adjusted and sent again, once for each. An adjustment is saved only if it led to an
+    answer: a refusal may have another reason, or repeat a person's text. If the server has a single
+    other model instead, that model answers, unless the client is `strict`.
     """
 
     def __init__(
@@ -98,7 +113,10 @@ class ModelClient:
         self.name = connection.server.model
         self._connection = connection
         self._server = connection.server
-        self._capabilities = ServerCapabilities(connection, strict=strict)
+        self._may_rename = connection.server.own and not strict
+        self._model = connection.server.model
+        self._takes_usage = True
+        self._takes_system: bool | None = None  # None: not known yet
         self._max_tokens = max_tokens
         self._temperature = temperature
         self._top_p = top_p
@@ -111,7 +129,6 @@ class ModelClient:
         prompt: Sequence[Message],
         *,
         deadline: float = math.inf,
-        accepted: Callable[[], None] = lambda: None,
         preferences: Preferences = NOTHING_CHOSEN,
     ) -> AsyncIterator[Answer]:
         """Send a prompt and wait for the first visible delta. Raises ModelError.
@@ -123,12 +140,16 @@ class ModelClient:
         deadline = min(deadline, asyncio.get_running_loop().time() + self._total_timeout)
         with RequestMetrics(self.name) as metrics:
             most = min(preferences.max_tokens or self._max_tokens, self._max_tokens)
-            temperature = preferences.temperature
-            if temperature is None:
-                temperature = self._temperature
-            sending = self._send(prompt, max_tokens=most, temperature=temperature)
-            events = await self._within(deadline, sending)
-            accepted()
+            chosen = preferences.temperature
+            request = _Request(
+                prompt,
+                max_tokens=most,
+                temperature=self._temperature if chosen is None else chosen,
+                model=self._model,
+                with_usage=self._takes_usage,
+                folds_system=self._takes_system is False,
+            )
+            events = await self._within(deadline, self._send(request))
             with closing(events):
                 async with aclosing(self._deltas(events, metrics, deadline, most)) as deltas:
                     answer = Answer(await anext(deltas), deltas)
@@ -138,37 +159,59 @@ class ModelClient:
                         answer.prompt_tokens = metrics.prompt_tokens
                         answer.answer_tokens = metrics.answer_tokens
 
-    async def _send(
-        self, prompt: Sequence[Message], *, max_tokens: int, temperature: float | None
-    ) -> EventStream:
-        """Send a prompt, adjusted as needed. Raises the last ModelError if all are refused."""
-        request = self._capabilities.request(prompt)
+    async def _send(self, request: _Request) -> EventStream:
+        """Send a request, adjusted as needed. Raises the last ModelError if all are refused."""
         while True:
             try:
-                events = await self._post(request, max_tokens=max_tokens, temperature=temperature)
+                events = await self._post(request)
             except ModelError as error:
-                adjusted = await self._capabilities.adjusted(request, error)
-                if adjusted is None:
-                    raise
-                request = adjusted
+                request = await self._adjusted(request, error)
             else:
-                self._capabilities.learn(request)
+                self._learn(request)
                 return events
 
-    async def _post(
-        self, request: Request, *, max_tokens: int, temperature: float | None
-    ) -> EventStream:
+    async def _adjusted(self, request: _Request, error: ModelError) -> _Request:
+        """Return the request to send after a refusal. Raises the error if it is final."""
+        match error:
+            case ModelUnknown() if self._may_rename and not request.is_renamed:
+                # MODEL_ID's name at the server, or that of its only model.
+                name = (await fetch_server_info(self._connection)).name_for(self._server.model)
+                if name and name != request.model:
+                    return replace(request, model=name, is_renamed=True)
+            case UsageRefused() if request.with_usage:
+                return replace(request, with_usage=False)
+            case SystemRefused() if request.has_system:
+                return replace(request, folds_system=True)
+        raise error
+
+    def _learn(self, request: _Request) -> None:
+        """Save the adjustments of a request that the server has accepted."""
+        if request.model != self._model:
+            if request.model == self._server.model:
+                log.warning("%s serves MODEL_ID=%s again", self._server, request.model)
+            else:
+                log.warning(
+                    "%s does not have MODEL_ID=%s; requests go to %s",
+                    *(self._server, self._server.model, request.model),
+                )
+        self._model, self._takes_usage = request.model, request.with_usage
+        # A server that has once accepted a system prompt accepts the next one, too.
+        if request.prompt[0].role == "system" and self._takes_system is None:
+            self._takes_system = request.has_system
+
+    async def _post(self, request: _Request) -> EventStream:
         if not self._server.own and is_offline_mode():
             raise self._server.failure("offline", "is not asked offline")
         composer = _Composer(base_url=self._server.url, api_key=self._server.key)
+        messages = without_system(request.prompt) if request.folds_system else request.prompt
         options = ChatCompletionInputStreamOptions(include_usage=True)
         await composer.chat_completion(
-            [{"role": message.role, "content": message.text} for message in request.messages],
+            [{"role": message.role, "content": message.text} for message in messages],
             model=request.model,
             stream=True,
             stream_options=options if request.with_usage else None,
-            max_tokens=max_tokens,
-            temperature=temperature,
+            max_tokens=request.max_tokens,
+            temperature=request.temperature,
             top_p=self._top_p,
         )
         composed = composer.request
@@ -183,7 +226,7 @@ class ModelClient:
         unseen = finish = last = ""
         answer = ReasoningFilter()
         has_begun = False
-        room = max_characters(max_tokens)
+        room = _RUN_LENGTH + _TOKEN_LENGTH * max_tokens  # characters
         while not (finish or stream.ended):
             events = await self._within(deadline, stream.read_events())
             for event in events:
@@ -198,7 +241,7 @@ class ModelClient:
                 delta = answer.add(delta)
                 if not has_begun:
                     unseen += delta
-                    has_begun = _is_visible(delta)
+                    has_begun = is_visible(delta)
                     delta = unseen if has_begun else ""
                 if delta:
                     metrics.add_text()
@@ -213,7 +256,7 @@ class ModelClient:
                         happened = f"sent nothing but white space, {limit}"
                         raise self._server.failure("empty", happened)
                     raise self._server.failure("thought", f"sent only thoughts, {limit}")
-        if _is_visible(rest := answer.rest()):
+        if is_visible(rest := answer.rest()):
             has_begun = True
             metrics.add_text()
             yield rest  # begins like a mark of the filter, so it has none of ours
@@ -260,32 +303,13 @@ class ModelClient:
 
 
 class _Composer(AsyncInferenceClient):
-    """Composes one request and returns it instead of sending it.
-
-    Other users of the library in this process are unaffected, except that its telemetry is off.
-    """
+    """Composes one request and returns it instead of sending it."""
 
     request: Any  # huggingface_hub.inference._common.RequestParameters
 
     async def _inner_post(self, request_parameters: Any, *, stream: bool = False) -> bytes:  # type: ignore[override]
         self.request = request_parameters
         return b""
-
-
-def max_characters(max_tokens: int) -> int:
-    """Return the most characters that an answer of this many tokens can have."""
-    return _RUN_LENGTH + _TOKEN_LENGTH * max_tokens
-
-
-def _is_visible(text: str) -> bool:
-    """Whether a text has visible characters.
-
-    The first half of a surrogate pair does not count: the other half may be missing.
-    """
-    return any(
-        not (it.isspace() or category(it) in ("Cc", "Cf") or "\ud800" <= it <= "\udbff")
-        for it in text
-    )
 
 
 def _usage(event: bytes) -> Json:
@@ -297,10 +321,7 @@ def _usage(event: bytes) -> Json:
 
 
 class RequestMetrics:
-    """The metrics of one request, recorded when its block ends.
-
-    A request that is cancelled (a person pressed Stop) is no failure.
-    """
+    """The metrics of one request, recorded when its block ends; a cancelled one is no failure."""
 
     def __init__(self, model: str) -> None:
         self._model = model

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from bisect import bisect_left
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
-from bot.concurrency import cancelled
 from bot.domain import Message, Preferences
-from bot.errors import AnswerCut, EmptyAnswer, ModelError, PromptRefused, PromptTooLong
+from bot.errors import ModelError, PromptTooLong
 from bot.model.endpoint import NOTHING_CHOSEN, Answer, Endpoint
-from bot.model.retrying import is_transient
-from bot.model.server_info import PROBE_SECONDS, fetch_server_info
-from bot.model.transport import ServerConnection
+from bot.model.server_info import ServerWatch
 from bot.text.context import block, with_context, with_persona
 from bot.text.graphemes import CUT, left_out, without_middle
 from bot.text.sanitize import as_words
@@ -33,7 +29,7 @@ _SAFETY = 0.97  # of what a server's figures allow
 _LEAST_CALIBRATED = 0.5
 # Of a server's count to ours; beyond them, one of the two is wrong.
 _LEAST_RATIO, _MOST_RATIO = 0.5, 3.0
-# Of a refused prompt, if the refusal has no figures; and the least that is sent in any case.
+# Of a refused prompt, if the refusal has no context below it; and the least that is sent.
 _REFUSED_SHARE = 0.5
 _LEAST_SHARE = 0.1
 _LEAST_ROOM = 64  # tokens; a smaller context that a server reports is ignored
@@ -48,10 +44,10 @@ Count = Callable[[Sequence[Message]], int]
 class ContextWindowModel:
     """Drops and shortens messages until the prompt fits; an `Endpoint`.
 
-    `prompt_tokens` and `answer_tokens` are the limits of prompt and answer, in tokens. `counter`
-    can be replaced at any time. By its count a prompt may fill a share of `prompt_tokens`; counts
-    of the server calibrate it. If the server refuses a prompt as too long, a shorter one is sent,
-    once. Control tokens in questions and answers are sent and counted as plain text.
+    `prompt_tokens` and `answer_tokens` are the limits of prompt and answer, in tokens. By the count
+    of `counter` a prompt may fill a share of `prompt_tokens`; counts of the server calibrate it. If
+    the server refuses a prompt as too long, a shorter one is sent, once. Control tokens in
+    questions and answers are sent and counted as plain text.
     """
 
     def __init__(
@@ -64,7 +60,7 @@ class ContextWindowModel:
         answer_tokens: int,
     ) -> None:
         self.name = model.name
-        self.counter = counter
+        self._counter = counter
         self._model = model
         self._watch = watch
         self._most_budget = self._budget = prompt_tokens
@@ -77,7 +73,6 @@ class ContextWindowModel:
         prompt: Sequence[Message],
         *,
         deadline: float,
-        accepted: Callable[[], None],
         preferences: Preferences = NOTHING_CHOSEN,
     ) -> AsyncIterator[Answer]:
         """Send as much of a prompt as fits, and wait for the first delta.
@@ -87,107 +82,84 @@ class ContextWindowModel:
         if self._watch:
             await self._watch.refresh(deadline=deadline)
             self._set_budget(self._watch.context)
-        counter = self.counter
         prompt = as_words(prompt)
         answer, counted = None, 0
-        send = partial(
-            self._model.stream, deadline=deadline, accepted=accepted, preferences=preferences
-        )
-        fitted = await _fit_off_loop(prompt, self._room(counter), counter.count)
-        with self._watch.expiring() if self._watch else nullcontext():
-            try:
-                async with AsyncExitStack() as stack:
-                    try:
-                        answer = await stack.enter_async_context(send(fitted.messages))
-                    except PromptTooLong as refusal:
-                        shorter = await self._prompt_after(prompt, fitted, counter, refusal)
-                        if shorter is None:
-                            raise
-                        log.warning("Sending a shorter prompt to %s: %s", self.name, refusal)
-                        answer = await stack.enter_async_context(send(shorter.messages))
-                        self._learn(refusal, fitted, counter)
-                        fitted = shorter
-                    answer.left_out, answer.dropped = fitted.left_out, fitted.dropped
-                    answer.estimated = counted = counter.count(fitted.messages)
-                    yield answer
-            finally:
-                least = self._room(counter) * _LEAST_CALIBRATED
-                if answer and answer.prompt_tokens and counted >= least:
-                    _calibrate(counter, counted, answer.prompt_tokens)
+        send = partial(self._model.stream, deadline=deadline, preferences=preferences)
+        fitted = await self._fit(prompt, self._room)
+        try:
+            async with AsyncExitStack() as stack:
+                try:
+                    answer = await stack.enter_async_context(send(fitted.messages))
+                except PromptTooLong as refusal:
+                    shorter = await self._prompt_after(prompt, fitted, refusal)
+                    if shorter is None:
+                        raise
+                    log.warning("Sending a shorter prompt to %s: %s", self.name, refusal)
+                    answer = await stack.enter_async_context(send(shorter.messages))
+                    self._learn(refusal)
+                    fitted = shorter
+                answer.left_out, answer.dropped = fitted.left_out, fitted.dropped
+                answer.estimated = counted = self._counter.count(fitted.messages)
+                yield answer
+        except ModelError:
+            if self._watch:
+                self._watch.expire()
+            raise
+        finally:
+            least = self._room * _LEAST_CALIBRATED
+            if answer and answer.prompt_tokens and counted >= least:
+                self._calibrate(answer.prompt_tokens / counted)
 
     def _set_budget(self, context: int | None) -> None:
-        """Set the budget by the context that the server reports, the answer included.
-
-        A refusal's figures apply until the server reports another context.
-        """
+        """Set the budget by the context that the server reports, until it reports another one."""
         if context is not None and context != self._reported:
             self._reported = context
             room = max(context - self._answer_tokens, context - context // 2)
             self._budget = min(self._most_budget, room)
 
-    def _room(self, counter: TokenEstimator) -> int:
-        """Return the tokens by this counter that a prompt may have."""
-        return int(self._budget * counter.share / counter.ratio)
+    @property
+    def _room(self) -> int:
+        """The tokens by our count that a prompt may have."""
+        return int(self._budget * self._counter.share / self._counter.ratio)
+
+    async def _fit(self, prompt: Sequence[Message], budget: int) -> FittedPrompt:
+        """Fit a prompt, in another thread if it is long."""
+        fitting = partial(fit, prompt, budget=budget, count=self._counter.count)
+        if sum(len(it.text) + sum(map(len, it.context)) for it in prompt) <= _INLINE_CHARACTERS:
+            return fitting()
+        return await asyncio.to_thread(fitting)
 
     async def _prompt_after(
-        self,
-        prompt: Sequence[Message],
-        refused: FittedPrompt,
-        counter: TokenEstimator,
-        refusal: PromptTooLong,
+        self, prompt: Sequence[Message], refused: FittedPrompt, refusal: PromptTooLong
     ) -> FittedPrompt | None:
-        """Shorten a refused prompt by the refusal's figures; None if nothing shorter fits."""
-        counted = counter.count(refused.messages)
+        """Shorten a refused prompt to the server's context; None if nothing shorter fits."""
+        counted = self._counter.count(refused.messages)
         room = refusal.room(answer=self._answer_tokens)
         share = _REFUSED_SHARE
-        if room is not None and room >= _LEAST_ROOM:
-            share = _share_that_fits(counted, used=refusal.used or counted, room=room)
-        shorter = await _fit_off_loop(prompt, int(counted * share), counter.count)
+        if room is not None and _LEAST_ROOM <= room < counted:
+            share = max(room / counted * _SAFETY, _LEAST_SHARE)
+        shorter = await self._fit(prompt, int(counted * share))
         return None if shorter.messages == refused.messages else shorter
 
-    def _learn(
-        self, refusal: PromptTooLong, refused: FittedPrompt, counter: TokenEstimator
-    ) -> None:
-        """Save the figures of a refusal after an answer; others may only repeat a person's text."""
+    def _learn(self, refusal: PromptTooLong) -> None:
+        """Save the context in a refusal after an answer; others may only repeat a person's text."""
         room = refusal.room(answer=self._answer_tokens)
-        if room is None or room < _LEAST_ROOM:
-            return
-        if refusal.used:
-            _calibrate(counter, counter.count(refused.messages), refusal.used)
-        # The server accepts less than CONTEXT_TOKENS.
-        self._budget = min(self._budget, room)
+        if room is not None and room >= _LEAST_ROOM:
+            self._budget = min(self._budget, room)
 
-
-def _calibrate(counter: TokenEstimator, counted: int, used: int) -> None:
-    """Follow a server's count: at once if it is more, by half if it is less."""
-    ratio = min(max(used / counted, _LEAST_RATIO), _MOST_RATIO)
-    counter.ratio = max(ratio, (counter.ratio + ratio) / 2)
-
-
-def _share_that_fits(counted: int, *, used: int, room: int) -> float:
-    """Return the share of a counted prompt that fits if a server finds `used` tokens in it."""
-    # The template cannot be dropped.
-    share = min(room / used, 1 - (used - room) / counted, 1.0) * _SAFETY
-    return max(share, _LEAST_SHARE)
-
-
-async def _fit_off_loop(prompt: Sequence[Message], budget: int, count: Count) -> FittedPrompt:
-    """Fit a prompt, in another thread if it is long."""
-    if sum(len(it.text) + sum(map(len, it.context)) for it in prompt) <= _INLINE_CHARACTERS:
-        return fit(prompt, budget=budget, count=count)
-    return await asyncio.to_thread(fit, prompt, budget=budget, count=count)
+    def _calibrate(self, ratio: float) -> None:
+        """Follow a server's count: at once if it is more, by half if it is less."""
+        ratio = min(max(ratio, _LEAST_RATIO), _MOST_RATIO)
+        self._counter.ratio = max(ratio, (self._counter.ratio + ratio) / 2)
 
 
 @dataclass(frozen=True, slots=True)
 class FittedPrompt:
-    """The messages that fit, the number of dropped exchanges, and the characters cut.
-
-    `left_out` counts the characters that were cut from the new message.
-    """
+    """The messages that fit."""
 
     messages: tuple[Message, ...]
-    dropped: int
-    left_out: int
+    dropped: int  # exchanges
+    left_out: int  # characters of the new message
 
 
 def fit(messages: Sequence[Message], *, budget: int, count: Count) -> FittedPrompt:
@@ -198,7 +170,7 @@ def fit(messages: Sequence[Message], *, budget: int, count: Count) -> FittedProm
     stay; if the message is too long, the mark "[…]" replaces its middle. If the system prompt
     leaves no room even for the mark, the message stays whole, and the server decides. Contexts get
     at most a quarter of the budget, newest first, and no room that the new message needs. The
-    context of the system prompt is the persona, which loses its middle beyond half of the budget.
+    context of the system prompt is the persona, which is left out beyond half of the budget.
     """
     *earlier, last = messages
     head = earlier[:1] if earlier and earlier[0].role == "system" else []
@@ -239,15 +211,10 @@ def fit(messages: Sequence[Message], *, budget: int, count: Count) -> FittedProm
 
 
 def _with_persona(system: Message, *, budget: int, count: Count) -> Message:
-    """Return the system prompt with as much of its persona as fits, perhaps none."""
+    """Return the system prompt with its persona if that fits."""
     alone = _without_context(system)
     for persona in system.context:
-        shorter = _cut_middle(
-            Message("system", persona),
-            budget=budget,
-            cost=lambda one: count([with_persona(alone, one.text)]),
-        )
-        whole = with_persona(alone, shorter.text)
+        whole = with_persona(alone, persona)
         return whole if count([whole]) <= budget else alone
     return alone
 
@@ -257,11 +224,7 @@ def _without_context(message: Message) -> Message:
 
 
 def _with_newest_context(
-    message: Message,
-    *,
-    room: int,
-    count: Count,
-    fits: Callable[[Message], bool] = lambda _: True,
+    message: Message, *, room: int, count: Count, fits: Callable[[Message], bool] = lambda _: True
 ) -> tuple[Message, int]:
     """Return a message with the newest part of its context that fits, and the tokens left.
 
@@ -288,10 +251,7 @@ def _with_newest_context(
 
 
 def _largest(limit: int, fits: Callable[[int], bool]) -> int:
-    """Return the largest number up to `limit` that fits, if all smaller numbers fit, too.
-
-    Small numbers are tried first, so that far too long prompts are never counted.
-    """
+    """Return the largest number up to `limit` that fits; all smaller ones fit, too."""
     beyond = 1
     while beyond <= limit and fits(beyond):
         beyond *= 2
@@ -309,76 +269,4 @@ def _cut_middle(message: Message, *, budget: int, cost: Callable[[Message], int]
     def shortened(steps: int) -> Message:
         return Message(message.role, without_middle(text, steps * step))
 
-    most = bisect_left(range(len(text) // step), True, key=lambda it: cost(shortened(it)) > budget)
-    return shortened(max(most - 1, 0))
-
-
-class ServerWatch:
-    """Keeps the context size that a server reports; nothing is sent before the first refresh.
-
-    A report is valid for `valid_seconds`, and never after a failed request: the restarted server
-    may have another context or model, and Ollama silently cuts longer prompts. If
-    the server does not report its context size, it stays None. A probe that timed out is not waited
-    for again until a transient failure.
-    """
-
-    def __init__(
-        self,
-        connection: ServerConnection,
-        *,
-        probe_seconds: float = PROBE_SECONDS,
-        valid_seconds: float = 10.0,
-    ) -> None:
-        self.context: int | None = None  # tokens
-        self._connection = connection
-        self._probe_seconds = probe_seconds
-        self._valid_seconds = valid_seconds
-        self._probe: asyncio.Task[None] | None = None  # shared by all waiting requests
-        self._valid_until = self._failed_at = -math.inf  # loop time
-        self._has_timed_out = False
-
-    async def refresh(self, *, deadline: float) -> None:
-        """Probe the server again unless its last report is valid; wait until `deadline` at most."""
-        if _now() < self._valid_until:
-            return
-        if self._probe is None or self._probe.done():
-            self._probe = asyncio.create_task(self._run_probe())
-        if not self._has_timed_out:
-            # Not awaited itself, so that a cancelled caller does not cancel the probe for others.
-            await asyncio.wait([self._probe], timeout=max(deadline - _now(), 0.0))
-
-    @contextmanager
-    def expiring(self) -> Iterator[None]:
-        """Drop the server's report if the block fails with a ModelError.
-
-        An empty answer and a refused question do not count: any person can cause them.
-        """
-        try:
-            yield
-        except (AnswerCut, EmptyAnswer, PromptRefused):
-            raise
-        except ModelError as error:
-            self._failed_at, self._valid_until = _now(), -math.inf
-            if is_transient(error):
-                self._has_timed_out = False
-            raise
-
-    async def aclose(self) -> None:
-        """Cancel a running probe."""
-        if self._probe is not None:
-            await cancelled(self._probe)
-
-    async def _run_probe(self) -> None:
-        began = _now()
-        info = await fetch_server_info(self._connection, seconds=self._probe_seconds)
-        self._has_timed_out = not info.is_complete
-        if info.models and info.is_complete and self._failed_at <= began:
-            self._valid_until = began + self._valid_seconds
-        if info.context and info.context != self.context:
-            server = self._connection.server
-            log.info("%s has a context of %d tokens for %s", server, info.context, server.model)
-            self.context = info.context
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()
+    return shortened(_largest(len(text) // step, lambda it: cost(shortened(it)) <= budget))

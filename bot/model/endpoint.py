@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,19 +14,14 @@ NOTHING_CHOSEN = Preferences()
 
 @dataclass(slots=True)
 class Answer:
-    """An answer that has begun; read `deltas` to their end, which may raise ModelError.
+    """An answer that has begun; read `deltas` to their end, which may raise ModelError."""
 
-    `first` is text with a visible character. `left_out` is the number of characters cut from the
-    last message of the prompt, and `dropped` the number of dropped exchanges. `estimated` is the
-    approximate length of the prompt in tokens; None if it was not counted. `prompt_tokens` and
-    `answer_tokens` are set at the end if the server reports its count.
-    """
-
-    first: str
+    first: str  # text with a visible character
     deltas: AsyncGenerator[str, None]
-    left_out: int = 0
-    dropped: int = 0
-    estimated: int | None = None
+    left_out: int = 0  # characters of the last message of the prompt
+    dropped: int = 0  # exchanges
+    estimated: int | None = None  # tokens of the prompt, if they were counted
+    # Set at the end if the server reports its count.
     prompt_tokens: int | None = None
     answer_tokens: int = 0
 
@@ -41,14 +36,11 @@ class Endpoint(Protocol):
         prompt: Sequence[Message],
         *,
         deadline: float,
-        accepted: Callable[[], None],
         preferences: Preferences = NOTHING_CHOSEN,
     ) -> AbstractAsyncContextManager[Answer]:
         """Send a prompt and wait for the first delta; leaving the block closes the connection.
 
         Only temperature and answer length of the `preferences` apply.
-
-        `accepted` is called when the server has accepted the prompt, perhaps minutes earlier.
         Raises ModelError, and ModelSilent at `deadline`, in loop time.
         """
         ...

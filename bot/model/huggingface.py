@@ -1,4 +1,4 @@
-"""Checks at startup whether Hugging Face serves the configured models."""
+"""Finds out whether Hugging Face serves the configured models."""
 
 from __future__ import annotations
 
@@ -30,129 +30,96 @@ _CALL = "inference.serverless.write"  # the name of CALLS in responses
 async def log_availability(
     router: ServerConnection, models: Sequence[str], *, hub: str = HUB, seconds: float = _SECONDS
 ) -> None:
-    """Log which of the models will answer, or what to change, in one line; never raises.
-
-    Asks the Hub for the permissions of the token, and the router for each model in turn until one
-    is served.
-
-    Sources: huggingface.co/docs/inference-providers/hub-api ("List OpenAI-compatible models": GET
-    /v1/models/MODEL has the providers with their status `live` or `error`, and needs no token);
-    huggingface_hub 2.4, `HfApi.whoami` (GET /api/whoami-v2 answers 401 to an invalid token). The
-    field with the permissions of a fine-grained token is not documented, but known from captured
-    responses; responses of another shape are accepted.
-    """
+    """Log who serves the first of the models that is served, or what to change; never raises."""
     host = router.server
     if is_offline_mode():
         log.warning("%s is not asked offline: %s", host, FAILURES["offline"].cure)
         return
     try:
         async with asyncio.timeout(seconds):
-            level, line = await _report(router, models, hub)
-        log.log(level, "%s", line)
-    except _NoReport as error:
-        log.warning("%s did not report the providers of %s: %s", host, models[0], error)
+            if trouble := await _token_trouble(router, hub):
+                _log([trouble])
+                return
+            for name in models:
+                findings = await _providers(router, name)
+                _log(findings)
+                if not any(each.cure for each in findings):
+                    return
     except (aiohttp.ClientError, OSError, ValueError) as error:
-        is_trusted = not isinstance(error, aiohttp.ClientConnectorCertificateError)
-        cure = FAILURES["unreachable" if is_trusted else "certificate"].router
-        happened = f"{host} cannot be asked who serves {models[0]} ({type(error).__name__})"
-        log.warning("%s: %s", happened, cure)
+        log.warning("%s", router.failure_of(error))
+
+
+def _log(findings: Sequence[Finding]) -> None:
+    for each in findings:
+        if each.cure:
+            log.warning("%s: %s", each.text, each.cure)
+        else:
+            log.info("%s", each.text)
 
 
 async def examine(router: ServerConnection, name: str, *, hub: str = HUB) -> list[Finding]:
-    """Return the state of the token, and each provider of a model with its context and price.
+    """Return the state of the token, and who serves a model. Raises aiohttp.ClientError."""
+    trouble = await _token_trouble(router, hub)
+    return [trouble] if trouble else await _providers(router, name)
 
-    Prices are in dollars per million tokens (huggingface.co/docs/inference-providers/hub-api,
-    `pricing`; not all providers have one). Raises aiohttp.ClientError.
+
+async def _providers(router: ServerConnection, name: str) -> list[Finding]:
+    """Return each provider of a model, with a cure if none of them serves it.
+
+    Source: huggingface.co/docs/inference-providers/hub-api ("List OpenAI-compatible models": GET
+    /v1/models/MODEL has the providers with their status `live` or `error`, and needs no token).
     """
-    if trouble := await _token_trouble(router, hub):
-        text, _, cure = trouble.partition(": ")
-        return [Finding("Model", text, cure, wrong=True)]
     model, _, provider = name.partition(":")
     status, entry = await _get(router, f"{router.server.url}/models/{quote(model)}")
-    offered = [
+    if status not in (200, 400, 404):
+        text = f"{router.server} does not say who serves {name}: it answers HTTP {status}"
+        return [Finding("Model", text, "the first question will tell")]
+    cure = f"set MODEL_ID to a model that somebody serves ({SERVED}), or set MODEL_FALLBACKS"
+    offers = [
         each
         for each in objects(entry.get("providers"))
         if is_name(each.get("provider")) and provider in (*_POLICIES, each.get("provider"))
     ]
-    if status == 200 and offered:
-        return [_offer(name, each) for each in offered]
-    if status not in (200, 400, 404):
-        text = f"{router.server} does not say who serves {name}: HTTP {status}"
-        return [Finding("Model", text)]
-    cure = f"set MODEL_ID to one that somebody serves ({SERVED})"
-    return [Finding("Model", f"Nobody serves {name} at Hugging Face", cure, wrong=True)]
+    if not offers:
+        return [Finding("Model", f"Nobody serves {name} at Hugging Face", cure, wrong=True)]
+    is_served = any(each.get("status") == "live" for each in offers)
+    return [Finding("Model", _offer(name, each), "" if is_served else cure) for each in offers]
 
 
-def _offer(name: str, entry: Mapping[str, Json]) -> Finding:
+def _offer(name: str, entry: Mapping[str, Json]) -> str:
     text = f"{entry.get('provider')} serves {name}"
     if entry.get("status") != "live":
         text = f"{name} failed the last check at {entry.get('provider')}"
     if is_count(context := entry.get("context_length")):
         text += f", with {context} tokens of context"
-    match entry.get("pricing"):
+    match entry.get("pricing"):  # not all providers have one
         case {"input": int() | float() as read, "output": int() | float() as written}:
             text += f", for ${read:g} (read) and ${written:g} (written) per million tokens"
-    return Finding("Model", text)
+    return text
 
 
-class _NoReport(Exception):
-    """A response without information about the model."""
+async def _token_trouble(router: ServerConnection, hub: str) -> Finding | None:
+    """Return what is wrong with the token; None if it works or the Hub does not report it.
 
-
-async def _report(router: ServerConnection, models: Sequence[str], hub: str) -> tuple[int, str]:
-    """Return the log level and the line."""
-    if trouble := await _token_trouble(router, hub):
-        return logging.WARNING, trouble
-    chosen, *fallbacks = models
-    live, failing = await _providers(router, chosen)
-    if live:
-        return logging.INFO, f"{chosen} is served by {', '.join(live)}"
-    reason = f"Nobody serves {chosen} at Hugging Face"
-    if failing:
-        reason = f"{chosen} failed the last check at {', '.join(failing)}"
-    for name in fallbacks:
-        live, _ = await _providers(router, name)
-        if live:
-            by = ", ".join(live)
-            return logging.WARNING, f"{reason}: {name} answers for it, served by {by}"
-    if fallbacks:
-        reason += ", and none of MODEL_FALLBACKS is served"
-    return (
-        logging.WARNING,
-        f"{reason}: set MODEL_ID or MODEL_FALLBACKS to a model that somebody serves "
-        f"({SERVED}), or set MODEL_URL",
-    )
-
-
-async def _providers(router: ServerConnection, name: str) -> tuple[list[str], list[str]]:
-    """Return the providers of a model that answer, and those that failed their last check."""
-    model, _, provider = name.partition(":")
-    status, entry = await _get(router, f"{router.server.url}/models/{quote(model)}")
-    if status not in (200, 400, 404):
-        raise _NoReport(f"it answers HTTP {status}; the first question will tell")
-    live: list[str] = []
-    failing: list[str] = []
-    for each in objects(entry.get("providers")):
-        if is_name(who := each.get("provider")) and (provider in _POLICIES or who == provider):
-            (live if each.get("status") == "live" else failing).append(who)
-    return live, failing
-
-
-async def _token_trouble(router: ServerConnection, hub: str) -> str:
-    """Return what is wrong with the token; "" if it works or the Hub does not report it."""
+    Source: huggingface_hub 2.4, `HfApi.whoami` (GET /api/whoami-v2 answers 401 to an invalid
+    token). The field with the permissions of a fine-grained token is not documented, but known from
+    captured responses; responses of another shape are accepted.
+    """
     try:
         status, account = await _get(router, f"{hub}/api/whoami-v2")
     except aiohttp.ClientError:
-        return ""
+        return None
     if status == 401:
-        return f"Hugging Face does not accept the token: {FAILURES['401'].router}"
+        text = "Hugging Face does not accept the token"
+        return Finding("Model", text, FAILURES["401"].router, wrong=True)
     match account:
         case {"auth": {"accessToken": {"role": "fineGrained", "fineGrained": {} as granted}}}:
             scopes = [granted.get("global")]
             scopes += [each.get("permissions") for each in objects(granted.get("scoped"))]
             if not any(isinstance(each, list) and _CALL in each for each in scopes):
-                return f"HF_TOKEN may not call any model: allow it {CALLS} at {TOKENS}"
-    return ""
+                cure = f"allow it {CALLS} at {TOKENS}"
+                return Finding("Model", "HF_TOKEN may not call any model", cure, wrong=True)
+    return None
 
 
 async def _get(router: ServerConnection, url: str) -> tuple[int, Mapping[str, Json]]:

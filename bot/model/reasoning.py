@@ -9,10 +9,7 @@ _MOST_BLANKS = 500  # before the first word
 
 
 class ReasoningFilter:
-    """Passes on streamed text without the reasoning at its beginning.
-
-    Marks elsewhere are text.
-    """
+    """Passes on streamed text without the reasoning at its beginning; marks elsewhere are text."""
 
     def __init__(self) -> None:
         self._passes = False

@@ -1,14 +1,11 @@
-"""Retries a failing model, and falls back to the next one.
-
-A circuit breaker for each model limits its requests.
-"""
+"""Retries a failing model behind a circuit breaker, and falls back to the next one."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 from copy import copy
 from dataclasses import dataclass
 from random import SystemRandom
@@ -32,8 +29,7 @@ log = logging.getLogger(__name__)
 
 # Other failures need an operator or another question.
 _TRANSIENT = (ModelBusy, ModelLoading, ModelSilent, ModelUnavailable)
-# How long a probe without a sign of life blocks all other attempts; a slow machine may be reading a
-# long prompt.
+# How long a probe blocks all other attempts: a model may think for minutes before its first text.
 _PROBE_ALONE = 5.0  # seconds
 _LONGEST_RETRY_AFTER = 300.0  # seconds; a typo in a header must not silence the bot for a day
 _JITTER = 1.25  # pauses are up to this factor longer, so that retries do not coincide
@@ -64,8 +60,7 @@ class RetryingModel:
     asked. A model that has been unavailable for longer than `policy.wait` is not waited for. A
     stream that breaks off is restarted once. `total_timeout` bounds the whole answer, in seconds.
     If `stopping` is set, a pause raises CancelledError, so that another process can take the turn.
-    `offered` are the models that people may choose, by name; if the one that `preferences` name
-    fails, the others follow. `breakers` are those of another instance, by the id of the endpoint.
+    `offered` are the models that people may choose, by name.
     """
 
     def __init__(
@@ -76,36 +71,30 @@ class RetryingModel:
         total_timeout: float,
         stopping: asyncio.Event,
         offered: Mapping[str, Endpoint] | None = None,
-        preferences: Preferences = NOTHING_CHOSEN,
-        breakers: Mapping[int, CircuitBreaker] | None = None,
     ) -> None:
         self.name = models[0].name
+        self._models = tuple(models)
         self._offered = offered or {}
-        self._preferences = preferences
+        self._preferences = NOTHING_CHOSEN
         self._policy = policy
         self._total_timeout = total_timeout
         self._stopping = stopping
-        self._breakers = breakers or {
+        self._breakers = {
             id(model): CircuitBreaker(name=model.name, policy=policy, clock=_now)
             for model in (*models, *self._offered.values())
         }
-        self._models = tuple(models)
 
     def chosen(self, preferences: Preferences) -> RetryingModel:
         """Return the model for these preferences, with the same circuit breakers.
 
-        If the preferred model is not offered any more, a Start names the one that answers.
+        If the preferred model fails, the others follow. If it is not offered any more, a Start
+        names the one that answers.
         """
         first = self._offered.get(preferences.model, self._models[0])
-        return RetryingModel(
-            models=(first, *(each for each in self._models if each is not first)),
-            policy=self._policy,
-            total_timeout=self._total_timeout,
-            stopping=self._stopping,
-            offered=self._offered,
-            preferences=preferences,
-            breakers=self._breakers,
-        )
+        chosen = copy(self)
+        chosen.name, chosen._preferences = first.name, preferences
+        chosen._models = (first, *(each for each in self._models if each is not first))
+        return chosen
 
     async def stream(self, prompt: Sequence[Message]) -> AsyncGenerator[Delta]:
         """Yield the deltas of one answer, with a Start if it restarts or another model answers.
@@ -126,15 +115,12 @@ class RetryingModel:
                 delay *= _random.uniform(1.0, _JITTER)
                 await self._pause(min(delay, self._policy.longest_pause))
                 continue
-            answer = None
+            answer = cut = None
             try:
                 async with AsyncExitStack() as stack:
-                    with candidate.breaker.attempt() as end_probe:
+                    with candidate.breaker.attempt():
                         stream = candidate.model.stream(
-                            prompt,
-                            deadline=deadline,
-                            accepted=end_probe,
-                            preferences=self._preferences,
+                            prompt, deadline=deadline, preferences=self._preferences
                         )
                         answer = await stack.enter_async_context(stream)
                     for delta in self._before_text(
@@ -144,10 +130,8 @@ class RetryingModel:
                     yield answer.first
                     async for delta in answer.deltas:
                         yield delta
-            except AnswerCut:
-                for used in _used(answer):
-                    yield used
-                raise
+            except AnswerCut as error:
+                cut = error
             except ModelError as error:
                 # One restart is enough: people have seen both beginnings.
                 if answer and is_broken:
@@ -155,10 +139,12 @@ class RetryingModel:
                 if answer:
                     since, is_broken = _now(), True
                 candidate.fail(error)
-            else:
-                for used in _used(answer):
-                    yield used
-                return
+                continue
+            if answer and answer.prompt_tokens is not None:
+                yield Used(answer.prompt_tokens, answer.answer_tokens)
+            if cut:
+                raise cut
+            return
 
     def _before_text(
         self, answer: Answer, by: _Candidate, first: _Candidate, *, is_broken: bool
@@ -193,17 +179,10 @@ class RetryingModel:
         return min(worthwhile, key=lambda each: max(each.delay - patience, 0.0))
 
     async def _pause(self, seconds: float) -> None:
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._stopping.wait()
-        except TimeoutError:
-            return
-        raise asyncio.CancelledError
-
-
-def _used(answer: Answer | None) -> Iterator[Used]:
-    if answer and answer.prompt_tokens is not None:
-        yield Used(answer.prompt_tokens, answer.answer_tokens)
+            raise asyncio.CancelledError
 
 
 @dataclass(slots=True)
@@ -249,12 +228,8 @@ class CircuitBreaker:
 
     While closed, it lets every attempt pass. It opens after `failures` in a row for `open_for`
     seconds, and after a single one for the time that the server asked for (Retry-After, RFC 9110,
-    10.2.3). Then attempts pass as probes, one at a time: the next one after a sign of life, since a
-    model may think for minutes before its first delta, or after five seconds. Each failed probe
-    doubles the time up to `longest_open`, and the first delta closes the breaker.
-
-    Each process has its own: a model may be reachable from one process only, and a breaker in Redis
-    would depend on the store.
+    10.2.3). Then attempts pass as probes, one each five seconds. Each failed probe doubles the time
+    up to `longest_open`, and the first delta closes the breaker.
     """
 
     def __init__(self, *, name: str, policy: RetryPolicy, clock: Callable[[], float]) -> None:
@@ -267,8 +242,7 @@ class CircuitBreaker:
         self._next_open_for = policy.open_for
         self._open_until = 0.0
         self._reopened_at = 0.0  # at the last failure that counted
-        self._probe: object | None = None  # the last one, until its first sign of life
-        self._probed_at = 0.0
+        self._probe_alone_until = 0.0
         self._passed_at = 0.0  # when the last attempt began
         self._asked_until = 0.0  # until when the server asked for a pause
 
@@ -278,39 +252,30 @@ class CircuitBreaker:
         if not self.error:
             return 0.0
         now = self._clock()
-        alone = self._probed_at + _PROBE_ALONE - now if self._probe else 0.0
-        return max(min(alone, self._policy.open_for), self._open_until - now, 0.0)
+        alone = min(self._probe_alone_until - now, self._policy.open_for)
+        return max(alone, self._open_until - now, 0.0)
 
     @property
     def first_delay(self) -> float:
         """The delay before the first attempt of an answer.
 
-        While the breaker is open, one first attempt passes every `open_for` seconds, unless the
-        server has asked for a pause. Otherwise a question that always fails could use all probes
-        and block the questions that would succeed.
+        While the breaker is open, one such attempt passes every `open_for` seconds, unless the
+        server has asked for a pause: a question that always fails must not use all probes.
         """
         free_at = max(self._passed_at + self._policy.open_for, self._asked_until)
         return min(self.delay, max(free_at - self._clock(), 0.0))
 
     @contextmanager
-    def attempt(self) -> Iterator[Callable[[], None]]:
-        """Record one attempt, up to its first delta. Call only if `delay` or `first_delay` is 0.
-
-        Yields a function to call at the first sign of life. Cancelled attempts are ignored.
-        """
-        began, this = self._clock(), object()
+    def attempt(self) -> Iterator[None]:
+        """Record one attempt, up to its first delta. Call only if `delay` or `first_delay` is 0."""
+        began = self._clock()
         # The first attempt of another answer is no probe: its failure adds no information.
         is_probe = self.error is not None and not self.delay
         self._passed_at = began
         if is_probe:
-            self._probe, self._probed_at = this, began
-
-        def end_probe() -> None:
-            if self._probe is this:
-                self._probe = None
-
+            self._probe_alone_until = began + _PROBE_ALONE
         try:
-            yield end_probe
+            yield
         except ModelError as error:
             if is_transient(error):
                 self._fail(error, probed_at=began if is_probe else None)
@@ -320,7 +285,8 @@ class CircuitBreaker:
         else:
             self._close()
         finally:
-            end_probe()
+            if is_probe:
+                self._probe_alone_until = 0.0
 
     def _fail(self, error: ModelError, *, probed_at: float | None) -> None:
         self._failures += 1

@@ -13,20 +13,46 @@ from time import time
 from urllib.parse import urlsplit
 
 from bot.domain import Json
-from bot.errors import (
-    ModelError,
-    ModelUnavailable,
-    ModelUnknown,
-    PromptTooLong,
-    SystemRefused,
-    UsageRefused,
-)
-from bot.model import context_errors
-from bot.model.context_errors import Figures
+from bot.errors import ModelError, PromptTooLong, SystemRefused, UsageRefused
 from bot.model.failures import FAILURES
 from bot.text.sanitize import one_line
+from bot.tokens.counters import is_count
 
-_NO_FIGURES = Figures()
+# What servers say if a prompt is too long, and where their texts have the context in tokens. From
+# llama.cpp (xllamacpp 2026.10, run), vLLM (renderers/params.py and entrypoints/openai of 0.4 to
+# 0.16), SGLang (managers/tokenizer_manager.py), text-generation-inference
+# (router/src/validation.rs), OpenAI and the providers behind Hugging Face's router, as their users
+# report them: in an error's message, type or code, in small letters.
+_TOO_LONG = (
+    "exceed_context_size_error",  # llama.cpp
+    "exceeds the available context size",
+    "context_length_exceeded",  # OpenAI, Groq
+    "maximum context length",  # OpenAI, vLLM, SGLang, Mistral, DeepSeek, Fireworks
+    "context length is only",  # vLLM from 0.16 on
+    "longer than the maximum model length",  # vLLM
+    "too long to fit into the model",
+    "longer than the model's context length",  # SGLang
+    "`inputs` tokens + `max_new_tokens` must be",  # text-generation-inference, Together
+    "`inputs` must have less than",
+    "greater than the context length",  # LM Studio
+    "reduce the length of the messages",  # Groq
+    "prompt is too long",
+    "input is too long",
+)
+
+_NUMBER = r"(\d[\d,]{0,11})"
+_CONTEXT = (
+    rf"context length (?:is|of) (?:only )?{_NUMBER}",
+    rf"context length \(?{_NUMBER}",
+    rf"context length: {_NUMBER}",
+    rf"context size \({_NUMBER}",
+    rf"model length of {_NUMBER}",
+    rf"{_NUMBER} maximum context length",
+    rf"must be <= {_NUMBER}",
+    rf"must have less than {_NUMBER}",
+    rf"> {_NUMBER} maximum",
+)
+
 # Of the 4xx, those that are transient.
 _TRANSIENT = (408, 409, 424, 425)
 
@@ -36,7 +62,7 @@ _UNKNOWN = ("model_not_supported", "model_not_found", "not supported by any prov
 _STATUS_BY_MARKS = (
     (401, ("invalid_api_key", "invalid api key", "authentication_error")),
     (404, _UNKNOWN),
-    (413, context_errors.MARKS),
+    (413, _TOO_LONG),
     (429, ("rate limit", "rate_limit", "too many requests", "quota", "overloaded")),
     (503, ("is loading", "currently loading", "loading model")),
 )
@@ -46,15 +72,6 @@ _GATED = ("gatedrepo", "gated repo", "gated model", "gives you access")
 # A template without a system prompt: Gemma's names it, older Mistrals' report that it breaks the
 # order of roles. The servers repeat the template's message (vLLM, TGI, transformers serve).
 _NO_SYSTEM = ("system role not supported", "system role is not supported", "roles must alternate")
-# `transformers serve MODEL` lists what is in its cache, and names what it runs in a refusal only
-# (transformers 5.23, cli/serving/utils.py). The whole message must match: a refusal may repeat a
-# person's text, and a person may not choose the model.
-_PINNED = re.compile(r"Server is pinned to '([^'\n]{1,200})'; requested '[^']*'\.")
-
-# The body of Starlette's, and so `transformers serve`'s, own errors.
-_WORDLESS = b"Internal Server Error"
-
-_KIND_LENGTH = 100  # characters of a content type in the log
 # An error's type or code goes into the log; a message does not, for it may repeat the prompt.
 _IDENTIFIER = re.compile(r"[A-Za-z][\w.-]{0,63}")
 
@@ -81,20 +98,19 @@ class ModelServer:
         *,
         status: int | None = None,
         retry_after: float | None = None,
-        figures: Figures = _NO_FIGURES,
+        response: Mapping[str, Json] | None = None,
     ) -> ModelError:
-        """Return the error for one of FAILURES, with its cure."""
+        """Return the error for one of FAILURES, with its cure, and what the `response` adds."""
         failure = FAILURES[name]
         cure = failure.cure if self.own else failure.router or failure.cure
         # A provider may follow a colon.
         cure = cure.format(model=self.model.partition(":")[0])
         text = f"{self} {happened}: {cure}"
-        if figures.used and figures.context:
-            text += f" ({figures.used} tokens, {figures.context} fit)"
+        if context := _context_of(response or {}):
+            text += f" ({context} tokens fit)"
         error = failure.error(text, status=status, retry_after=retry_after)
         if isinstance(error, PromptTooLong):
-            error.context, error.used = figures.context, figures.used
-            error.reserved = figures.answer
+            error.context = context
         return error
 
     def refusal(
@@ -109,7 +125,7 @@ class ModelServer:
         if 200 <= status < 300:
             meant = _meant_status(error)
             if meant is None:
-                kind = one_line(headers.get("Content-Type", "nothing"))[:_KIND_LENGTH]
+                kind = one_line(headers.get("Content-Type", "nothing"))[:100]
                 return self.failure("page", f"answers with {kind} and not with a stream")
             status, happened = meant, f"{happened} and the error {meant} in it"
         if has_stream_options and status in (400, 422) and b"stream_options" in body:
@@ -117,21 +133,13 @@ class ModelServer:
         if status in (400, 422, 424, 500) and _mentions(error, _NO_SYSTEM):
             text = f"{self} {happened}: the model's template knows no system prompt"
             return SystemRefused(text, status=status)
-        pinned = _PINNED.fullmatch(str(error.get("message")))
-        if status == 400 and pinned and pinned[1].isprintable():
-            unknown = ModelUnknown(f"{self} has {pinned[1]} and not MODEL_ID={self.model}")
-            unknown.offered = pinned[1]
-            return unknown
-        failure = self.failure(
+        return self.failure(
             _failure_name(status, headers, error),
             happened,
             status=status,
             retry_after=_retry_after(headers, error),
-            figures=context_errors.figures(error),
+            response=error,
         )
-        if isinstance(failure, ModelUnavailable):
-            failure.wordless = status == 500 and body.strip() == _WORDLESS
-        return failure
 
     def event(self, event: Mapping[str, Json]) -> ModelError:
         """Return the error for an error event within a stream."""
@@ -141,8 +149,19 @@ class ModelServer:
         if name in ("4xx", "422"):
             # The request was accepted; from then on vLLM sends 400 for every error.
             name = "event"
-        figures = context_errors.figures(error)
-        return self.failure(name, f"broke the answer off{_code(error)}", figures=figures)
+        return self.failure(name, f"broke the answer off{_code(error)}", response=error)
+
+
+def _context_of(error: Mapping[str, Json]) -> int | None:
+    """Return the context in an error about a prompt that is too long, in tokens, if it has one."""
+    if is_count(context := error.get("n_ctx")):  # llama.cpp
+        return context
+    text = str(error.get("message")).lower()[:1000]
+    for pattern in _CONTEXT:
+        if found := re.search(pattern, text):
+            number = int(found[1].replace(",", ""))
+            return number if is_count(number) else None
+    return None
 
 
 def _meant_status(error: Mapping[str, Json]) -> int | None:
@@ -160,7 +179,7 @@ def _meant_status(error: Mapping[str, Json]) -> int | None:
 def _failure_name(status: int, headers: Mapping[str, str], error: Mapping[str, Json]) -> str:
     if status in _TRANSIENT:
         return "5xx"
-    if status in (400, 422, 500) and _mentions(error, context_errors.MARKS):
+    if status in (400, 422, 500) and _mentions(error, _TOO_LONG):
         return "413"
     if status == 400 and _mentions(error, _UNKNOWN):
         return "404"
@@ -209,12 +228,8 @@ def _code(error: Mapping[str, Json]) -> str:
 def _retry_after(headers: Mapping[str, str], error: Mapping[str, Json]) -> float | None:
     """Return the seconds to wait, from the header or from Hugging Face's `estimated_time`."""
     header, estimate = headers.get("Retry-After"), error.get("estimated_time")
-    for read in (float, _until):
+    for read in (float, lambda date: parsedate_to_datetime(date).timestamp() - time()):
         with suppress(ValueError, OverflowError):
             seconds = read(str(estimate) if header is None else header)
             return max(0.0, seconds) if math.isfinite(seconds) else None
     return None
-
-
-def _until(date: str) -> float:
-    return parsedate_to_datetime(date).timestamp() - time()

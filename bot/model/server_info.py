@@ -1,10 +1,10 @@
-"""Queries of a model server other than chats: its models and context size."""
+"""A model server's models and context size, as it reports them."""
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +12,7 @@ from typing import Any, TypeGuard
 
 import aiohttp
 
+from bot.concurrency import cancelled
 from bot.domain import Json
 from bot.model.transport import ServerConnection
 from bot.tokens.counters import is_count
@@ -28,15 +29,10 @@ _OLLAMA_CONTEXT = 4096
 
 @dataclass(frozen=True, slots=True)
 class ServerInfo:
-    """A server's models, and the context of the requested one in tokens, if reported.
-
-    `is_complete` is False if the time limit ended the queries. `trouble` is the reason why the
-    server could not be asked; it is empty if the server answered.
-    """
+    """A server's models, the context of the requested one in tokens, and why it cannot be asked."""
 
     models: tuple[str, ...]
     context: int | None
-    is_complete: bool = True
     trouble: str = field(default="", compare=False)
 
     def name_for(self, model: str) -> str | None:
@@ -52,23 +48,71 @@ async def fetch_server_info(
     connection: ServerConnection, *, seconds: float = PROBE_SECONDS
 ) -> ServerInfo:
     """Query a self-hosted server; the result is empty if it does not answer or report."""
-    trouble = f"has not answered in {seconds:g} s"
-    info = ServerInfo((), None, is_complete=False, trouble=trouble)
+    trouble = f"{connection.server} has not answered in {seconds:g} s"
+    info = ServerInfo((), None, trouble=trouble)
     try:
         async with asyncio.timeout(seconds):
             listed = await connection.get_object("/v1/models", max_bytes=_MAX_BYTES)
             entries = objects(listed.get("data"))
             models = tuple(name for each in entries if is_name(name := each.get("id")))
-            info = ServerInfo(models, None, is_complete=False)
-            context = None
+            info = ServerInfo(models, None)
             if name := info.name_for(connection.server.model):
                 entry = next((each for each in entries if each.get("id") == name), {})
-                context = await _context(connection, name, entry)
-            return ServerInfo(models, context)
+                info = ServerInfo(models, await _context(connection, name, entry))
     except TimeoutError:
-        return info
+        pass
     except (aiohttp.ClientError, OSError) as error:
-        return ServerInfo((), None, trouble=_trouble(error))
+        return ServerInfo((), None, trouble=str(connection.failure_of(error)))
+    return info
+
+
+class ServerWatch:
+    """Keeps the context size that a server reports; None until it reports one.
+
+    A report is valid for `valid_seconds`, and not after a failed request: the restarted server may
+    have another context or model, and Ollama silently cuts longer prompts.
+    """
+
+    def __init__(
+        self,
+        connection: ServerConnection,
+        *,
+        probe_seconds: float = PROBE_SECONDS,
+        valid_seconds: float = 10.0,
+    ) -> None:
+        self.context: int | None = None  # tokens
+        self._connection = connection
+        self._probe_seconds = probe_seconds
+        self._valid_seconds = valid_seconds
+        self._valid_until = -math.inf  # loop time
+        self._probe: asyncio.Task[None] | None = None  # shared by all waiting requests
+
+    async def refresh(self, *, deadline: float) -> None:
+        """Probe the server again unless its last report is valid; wait until `deadline` at most."""
+        now = asyncio.get_running_loop().time()
+        if now < self._valid_until:
+            return
+        if self._probe is None or self._probe.done():
+            self._probe = asyncio.create_task(self._run_probe())
+        # Not awaited itself, so that a cancelled caller does not cancel the probe for others.
+        await asyncio.wait([self._probe], timeout=max(deadline - now, 0.0))
+
+    def expire(self) -> None:
+        """End the validity of the last report."""
+        self._valid_until = -math.inf
+
+    async def aclose(self) -> None:
+        """Cancel a running probe."""
+        if self._probe is not None:
+            await cancelled(self._probe)
+
+    async def _run_probe(self) -> None:
+        info = await fetch_server_info(self._connection, seconds=self._probe_seconds)
+        self._valid_until = asyncio.get_running_loop().time() + self._valid_seconds
+        if info.context and info.context != self.context:
+            server = self._connection.server
+            log.info("%s has a context of %d tokens for %s", server, info.context, server.model)
+            self.context = info.context
 
 
 async def _context(
@@ -89,10 +133,7 @@ async def _context(
 
 
 async def _ollama_context(connection: ServerConnection, name: str) -> int | None:
-    """Return the context of the loaded model in Ollama, or the one it will load it with.
-
-    Source: ollama/ollama, docs/openapi.yaml: /api/ps, /api/show.
-    """
+    """Return a model's context in Ollama (docs/openapi.yaml: /api/ps, /api/show)."""
     for each in objects((await _get(connection, "/api/ps")).get("models")):
         if each.get("name") == name and (found := _positive(each.get("context_length"))):
             return found
@@ -125,19 +166,6 @@ def is_name(value: Json) -> TypeGuard[str]:
 def objects(value: Json) -> list[dict[str, Json]]:
     """Return the objects in a JSON array; none if it is no array."""
     return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
-
-
-def _trouble(error: aiohttp.ClientError | OSError) -> str:
-    """Return why a server cannot be asked, without its address."""
-    match error:
-        case aiohttp.ClientProxyConnectionError():
-            return "is behind a proxy that cannot be reached (HTTP_PROXY, HTTPS_PROXY)"
-        case aiohttp.ClientConnectorDNSError():
-            return "has an unknown host name"
-        case OSError(errno=errno.ECONNREFUSED):
-            return "refuses the connection"
-        case _:
-            return f"cannot be asked ({type(error).__name__})"
 
 
 def _object(value: Any) -> Mapping[str, Json]:

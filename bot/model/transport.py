@@ -30,28 +30,26 @@ _CONNECT_SECONDS = 10.0
 _RECEIVE_BYTES = 16_384
 _KEEP_SECONDS = 60.0  # how long an unused connection is kept
 _BODY_SECONDS, _BODY_BYTES = 5.0, 65_536  # how much of a refusal is read
-_TLS_SECONDS = 2.0  # for the check whether a server speaks HTTPS
+# The responses of nginx, Apache and Go's servers to HTTP on an HTTPS port.
+_SPEAKS_HTTPS = (
+    b"plain HTTP request was sent to HTTPS port",
+    b"speaking plain HTTP to an SSL-enabled server port",
+    b"Client sent an HTTP request to an HTTPS server",
+)
 _NO_STREAM = ("text/html", "application/json", "application/problem+json")
 _DROPPED = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)
-_BYTE_ORDER_MARK, _DATA, _DONE = "\ufeff".encode(), b"data:", b"[DONE]"
+_CLOSED = (*_DROPPED, aiohttp.ClientPayloadError)
+_DATA, _DONE = b"data:", b"[DONE]"
 _TAIL_SECONDS = 0.25  # how long a complete answer waits for the end of its body
 # The most bytes read at once, about ten tokens if they are read as fast as they are sent.
 _CHUNK_BYTES = 4096
 # Of an incomplete event; each answer may buffer as much. A whole answer in one event,
 # with each character escaped, may have 40,000 characters.
 _LINE_BYTES = 262_144
-# An event has some 300 bytes per token, and 1,000 from verbose servers: this is enough for an
-# answer with 60,000 tokens of thoughts.
-STREAM_BYTES = 64_000_000
 
 
 @asynccontextmanager
-async def connect(
-    server: ModelServer,
-    *,
-    connect_timeout: float = _CONNECT_SECONDS,
-    stream_bytes: int = STREAM_BYTES,
-) -> AsyncIterator[ServerConnection]:
+async def connect(server: ModelServer) -> AsyncIterator[ServerConnection]:
     """Open the pool for a server; nothing is sent yet.
 
     Raises CannotStart if the URL is no web address, or a proxy or certificate setting is unusable.
@@ -67,12 +65,12 @@ async def connect(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
         # The callers bound every wait; only connecting has a shorter time-out of its own.
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),
         # With `trust_env` aiohttp would also read ~/.netrc, which it cannot combine with an
         # Authorization header.
         proxy=proxy_for(server.url),
     ) as pool:
-        yield ServerConnection(server, pool, stream_bytes)
+        yield ServerConnection(server, pool)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +79,6 @@ class ServerConnection:
 
     server: ModelServer
     pool: aiohttp.ClientSession
-    stream_bytes: int  # of one answer
 
     def for_model(self, model: str) -> ServerConnection:
         """Return the same connection for another model of the server."""
@@ -119,18 +116,17 @@ class ServerConnection:
             headers={**headers, "authorization": self._authorization()},
             allow_redirects=False,
         )
-        response = await self._send(post, address)
+        response = await self._send(post)
         kind = response.headers.get("Content-Type", "").lower()
         if 200 <= response.status < 300 and not kind.startswith(_NO_STREAM):
-            return EventStream(self.server, response, max_bytes=self.stream_bytes)
+            return EventStream(self.server, response)
         text = b""  # as much as comes soon
         with closing(response), suppress(aiohttp.ClientError, OSError):
             async with asyncio.timeout(_BODY_SECONDS):
                 while len(text) <= _BODY_BYTES and (chunk := await response.content.readany()):
                     text += chunk
-        # The response of nginx, Apache and Go's servers to HTTP on an HTTPS port.
-        if response.status == 400 and b"https" in text.lower():
-            await self._raise_if_https(address)
+        if response.status == 400 and any(mark in text for mark in _SPEAKS_HTTPS):
+            raise self.server.failure("tls", "cannot be reached by HTTP")
         raise self.server.refusal(
             status=response.status,
             headers=response.headers,
@@ -146,9 +142,8 @@ class ServerConnection:
         return f"Bearer {self.server.key}"
 
     async def _send(
-        self, post: Callable[[], Awaitable[aiohttp.ClientResponse]], address: URL
+        self, post: Callable[[], Awaitable[aiohttp.ClientResponse]]
     ) -> aiohttp.ClientResponse:
-        failure = self.server.failure
         try:
             try:
                 return await post()
@@ -157,84 +152,54 @@ class ServerConnection:
             except _DROPPED:
                 # Usually a pooled connection that the server has closed in the meantime.
                 return await post()
-        except aiohttp.ClientConnectorCertificateError as error:
-            reason = getattr(error.certificate_error, "verify_message", "")
-            happened = f"has a certificate that is not trusted ({reason})"
-            raise failure("certificate", happened) from error
-        except aiohttp.ClientConnectorSSLError as error:
-            reason = getattr(error.os_error, "reason", "")
-            name = "plain" if reason == "WRONG_VERSION_NUMBER" else "unreachable"
-            raise failure(name, "cannot be reached by HTTPS") from error
-        except (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError) as error:
-            raise failure("unreachable", "cannot be reached") from error
-        except (*_DROPPED, aiohttp.ClientPayloadError) as error:
-            await self._raise_if_https(address)
-            raise failure("closed", "closes the connection") from error
-        except aiohttp.ClientResponseError as error:
-            await self._raise_if_https(address)
-            raise failure("garbage", "does not answer in HTTP") from error
         except (aiohttp.ClientError, ValueError) as error:
-            raise failure("unreachable", "cannot be reached") from error
+            raise self.failure_of(error) from error
 
-    async def _raise_if_https(self, address: URL) -> None:
-        """Raise a ModelError if the server at an http:// address speaks HTTPS.
-
-        The certificate is not checked, because no credentials are sent.
-        """
-        if address.scheme != "http":
-            return
-        root = address.with_scheme("https").with_path("/")
-        with suppress(aiohttp.ClientError, OSError, ValueError):
-            async with (
-                asyncio.timeout(_TLS_SECONDS),
-                self.pool.head(root, ssl=False, allow_redirects=False),
-            ):
-                raise self.server.failure("tls", "cannot be reached by HTTP")
+    def failure_of(self, error: Exception) -> ModelError:
+        """Return what the error of a request means."""
+        name, happened = "unreachable", "cannot be reached"
+        match error:
+            case aiohttp.ClientConnectorCertificateError():
+                reason = getattr(error.certificate_error, "verify_message", "")
+                name, happened = "certificate", f"has a certificate that is not trusted ({reason})"
+            case aiohttp.ClientConnectorSSLError():
+                happened = "cannot be reached by HTTPS"
+                if getattr(error.os_error, "reason", "") == "WRONG_VERSION_NUMBER":
+                    name = "plain"
+            case aiohttp.ClientProxyConnectionError():
+                happened = "is behind a proxy that cannot be reached (HTTP_PROXY, HTTPS_PROXY)"
+            case aiohttp.ClientConnectorError() | aiohttp.ClientHttpProxyError():
+                pass
+            case aiohttp.ClientError() if isinstance(error, _CLOSED):
+                name, happened = "closed", "closes the connection"
+            case aiohttp.ClientResponseError():
+                name, happened = "garbage", "does not answer in HTTP"
+        return self.server.failure(name, happened)
 
 
 class EventStream:
-    """The server-sent events of one answer; closing it closes the connection.
+    """The server-sent events of one answer; closing it closes the connection."""
 
-    huggingface_hub's own reader breaks on U+2028 and U+0085 within a delta and on `data:[DONE]`
-    without a space, and its objects cost 55 microseconds an event, JSON alone 3 (huggingface_hub
-    2.4, run).
-    """
-
-    def __init__(
-        self, server: ModelServer, response: aiohttp.ClientResponse, *, max_bytes: int
-    ) -> None:
+    def __init__(self, server: ModelServer, response: aiohttp.ClientResponse) -> None:
         self.ended = False  # the body has ended, or the server has sent [DONE]
         self.done = False  # the server has sent [DONE]
         self._server = server
         self._response = response
         self._partial_line = bytearray()
-        self._max_bytes = self._bytes_left = max_bytes
-        self._has_begun = False  # a line has come
 
     async def read_events(self) -> list[bytes]:
         """Wait for more of the answer; return the data of the events that are complete."""
         chunk = await self._read_chunk()
         self.ended = not chunk
-        self._bytes_left -= len(chunk)
-        if len(self._partial_line) + len(chunk) >= _CHUNK_BYTES:
-            # More may be available without waiting; then a time-out would not fire.
-            await asyncio.sleep(0)
         # The last line of a body may lack its line end.
         first, *others = (chunk or b"\n").split(b"\n")
         self._partial_line += first
         if len(self._partial_line) > _LINE_BYTES:
             raise self._server.failure("garbage", "sent a line without an end")
-        if self._bytes_left < 0:
-            raise self._server.failure(
-                "garbage", f"sent {self._max_bytes // 1_000_000} MB for one answer"
-            )
         if not others:
             return []
         lines = [bytes(self._partial_line), *others[:-1]]
         self._partial_line[:] = others[-1]
-        if not self._has_begun:
-            # A byte order mark may begin a stream (HTML standard, 9.2.5).
-            self._has_begun, lines[0] = True, lines[0].removeprefix(_BYTE_ORDER_MARK)
         events = [line[len(_DATA) :].strip() for line in lines if line.startswith(_DATA)]
         if _DONE in events:
             self.ended = self.done = True
@@ -262,9 +227,8 @@ class EventStream:
     async def _read_chunk(self) -> bytes:
         """Return the next bytes of the body; b"" at its end."""
         try:
-            # Decompressed bytes are available without waiting, so time-outs would not fire.
-            if "Content-Encoding" in self._response.headers:
-                await asyncio.sleep(0)
+            # Bytes may be available without waiting; then a time-out would not fire.
+            await asyncio.sleep(0)
             return await self._response.content.read(_CHUNK_BYTES)
         except (aiohttp.ClientError, OSError) as error:
             raise self._server.failure("cut", "cut the answer off") from error

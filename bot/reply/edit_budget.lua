@@ -3,12 +3,10 @@
 -- ARGV[1] is the verb, ARGV[2] the time (empty: this server's own), the rest the arguments of the
 -- verb's function below. KEYS are buckets, each a hash. All times are in milliseconds.
 --
--- A fixed window opens with its first write. Spaced writes come evenly in it. Reserved
--- writes are given away only when it is about to end: no other write waits for longer than that.
--- A bucket that refills begins dense, because its remaining writes are spread over SPREAD, and widens
--- to the pace of the refill. A sliding window records its last writes, so that no period of its
--- length has more. A reply that was just written waits for at least half an interval,
--- so that no two of its writes show almost the same text.
+-- A fixed window opens with its first write; spaced writes come evenly in it, and reserved ones are
+-- given away only when it is about to end. A bucket that refills spreads its remaining writes over
+-- SPREAD, and widens to the pace of the refill. A sliding window records its last writes. A reply
+-- that was just written waits for half an interval, or its writes would show almost the same text.
 --
 -- <bucket>:owed has the replies that owe a write, each with the time at which its reserve lapses.
 -- A 429 shows that a bucket that refills has less than was assumed: that is believed for LEARNED_MS.

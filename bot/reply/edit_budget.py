@@ -15,6 +15,7 @@ from uuid import uuid4
 
 from prometheus_client import Histogram
 
+from bot.cache import BoundedCache
 from bot.concurrency import running
 from bot.domain import EditBudget
 from bot.errors import NoSlot, StoreUnavailable, WriteDelayed
@@ -25,7 +26,6 @@ _ALONE = 1.05
 _MANY = 1000  # buckets to remember before idle ones are dropped
 # How long finals precede a new page, which could otherwise wait without end.
 _NEW_YIELDS = 1.0  # seconds
-
 
 _WAIT = Histogram(
     "parley_edit_budget_wait_seconds",
@@ -61,11 +61,7 @@ class _Kind(IntEnum):
 
 @dataclass(slots=True, eq=False)
 class _Waiter:
-    """A write that waits for its slot.
-
-    `since` is when its text became stale, and `wrote` when its reply was last written, in loop
-    time.
-    """
+    """A write; `since` (loop time) its text is stale, and at `wrote` its reply was last written."""
 
     kind: _Kind
     since: float
@@ -157,8 +153,9 @@ class _Draw:
     @property
     def arguments(self) -> tuple[int | str, ...]:
         """The arguments of the script for this bucket."""
-        budget, yields = self.budget, self.kind in (_Kind.INTERIM, _Kind.SPARE)
-        use = "owe" if self.owes else "yield" if yields else "write"
+        budget = self.budget
+        use = "yield" if self.kind in (_Kind.INTERIM, _Kind.SPARE) else "write"
+        use = "owe" if self.owes else use
         milliseconds, spaced = int(budget.seconds * 1000), int(self.spaced)
         return budget.writes, milliseconds, _shape(budget), spaced, self.reserved, use
 
@@ -193,18 +190,16 @@ class EditBudgets:
     ) -> None:
         self._store = store
         self._lease_seconds = lease_seconds
+        self._lease_ms = int(lease_seconds * 1000)
         self._clock = clock or Clock()
         source = files("bot.reply").joinpath("edit_budget.lua").read_text(encoding="utf-8")
         self._script = store.script(source)
         self._queues: dict[str, _Queue] = {}
-        self._learned: dict[str, tuple[int, float]] = {}
+        self._learned: BoundedCache[str, tuple[int, float]] = BoundedCache(capacity=_MANY)
 
     @asynccontextmanager
     async def reserving(self, owed: Collection[EditBudget] = ()) -> AsyncIterator[None]:
-        """Keep what the block's writes owe reserved until it ends.
-
-        `owed` is what an earlier attempt left behind: it is owed before the first write.
-        """
+        """Reserve what the block's writes owe until it ends, and what an earlier attempt `owed`."""
         reserves = _Reserves(owed={one.bucket: one for one in owed})
         token = _reserves.set(reserves)
         try:
@@ -240,10 +235,7 @@ class EditBudgets:
             ended.cancel()
 
     async def final(self, budget: EditBudget | None, *, deadline: float) -> None:
-        """Wait for a slot that is not spaced: the whole budget may be used. None needs no slot.
-
-        Raises NoSlot if there is none before `deadline` (loop time).
-        """
+        """Wait for a slot that is not spaced, if one is needed. Raises NoSlot at the `deadline`."""
         if budget:
             await self._acquire(budget, self._waiter(_Kind.FINAL), deadline=deadline)
 
@@ -252,10 +244,7 @@ class EditBudgets:
         await self._acquire(budget, self._waiter(_Kind.NEW), deadline=deadline)
 
     async def spare(self, budget: EditBudget) -> bool:
-        """Take a slot for an optional request; False, at once, if others may need it.
-
-        Others may need it if a write waits, or half of the budget is used up.
-        """
+        """Take an optional request's slot; False if a write waits, or half of them are used up."""
         if any(self._queue(each.bucket).waiting for each in _all_of(budget)):
             return False
         waiter = self._waiter(_Kind.SPARE)
@@ -287,9 +276,7 @@ class EditBudgets:
 
     def learn(self, bucket: str, *, writes: int, seconds: float) -> None:
         """Use the limits of a bucket that the platform reports instead of the surface's."""
-        if len(self._learned) >= _MANY:
-            self._learned.pop(next(iter(self._learned)))
-        self._learned[bucket] = (max(writes, 1), seconds)
+        self._learned.put(bucket, (max(writes, 1), seconds))
 
     def _waiter(self, kind: _Kind) -> _Waiter:
         return _Waiter(kind, since=self._clock.now())
@@ -358,8 +345,8 @@ class EditBudgets:
         return draws
 
     def _known(self, budget: EditBudget) -> EditBudget:
-        writes, seconds = self._learned.get(budget.bucket, (budget.writes, budget.seconds))
-        return replace(budget, writes=writes, seconds=seconds)
+        learned = self._learned.get(budget.bucket)
+        return replace(budget, writes=learned[0], seconds=learned[1]) if learned else budget
 
     async def _book(self, draws: list[_Draw], waiter: _Waiter) -> tuple[float, _Draw]:
         """Return the seconds to wait, and the bucket that requires it; 0 books the write in all."""
@@ -389,10 +376,6 @@ class EditBudgets:
                     outermost = each.budget.bucket
             _booked.set([outermost])
         return pause, draw
-
-    @property
-    def _lease_ms(self) -> int:
-        return int(self._lease_seconds * 1000)
 
     async def _run(self, verb: str, *arguments: int | str, keys: Collection[EditBudget]) -> Any:
         """Run a verb of the script; None if the store is away, or there is no shared bucket."""

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from prometheus_client import Counter, Histogram
 
+from bot.errors import SurfaceError, WriteDelayed, WriteFailed
+
 _SECONDS = (0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60)
 _WRITES = Counter(
     "parley_writes_total",
@@ -34,18 +36,14 @@ _FINAL_DELAY = Histogram(
 
 @dataclass(slots=True)
 class Freshness:
-    """The figures of one attempt at a reply; times are in seconds of one clock, 0 if unset.
-
-    Deltas that arrived before a write's text was chosen count as shown when it is confirmed, even
-    if the page shows only the first of them.
-    """
+    """The figures of one attempt at a reply; times are in seconds of one clock, 0 if unset."""
 
     platform: str
     began_at: float
     writes: int = 0
     limited: int = 0  # writes that the platform refused with HTTP 429
     first_text_at: float = 0.0
-    _text_ended_at: float = 0.0
+    text_ended_at: float = 0.0
     # Deltas that no write has shown, by their number and the sum of their times.
     _unseen: int = 0
     _unseen_times: float = 0.0
@@ -74,17 +72,15 @@ class Freshness:
             self.first_text_at = now
             _FIRST_TEXT.labels(self.platform).observe(now - self.began_at)
 
-    def record_failure(self, *, result: str) -> None:
-        """Record an unsuccessful write: limited, failed or refused."""
-        self.limited += result == "limited"
+    def record_failure(self, error: SurfaceError) -> None:
+        """Record an unsuccessful write."""
+        result = "failed" if isinstance(error, WriteFailed) else "refused"
+        if isinstance(error, WriteDelayed):
+            self.limited, result = self.limited + 1, "limited"
         _WRITES.labels(self.platform, result).inc()
-
-    def end_text(self, now: float) -> None:
-        """Record the end of the deltas."""
-        self._text_ended_at = now
 
     def end(self, now: float) -> None:
         """Record that the whole text is on the screen."""
         if self._seen:
             _TOKEN_DELAY.labels(self.platform).observe(self._delays / self._seen)
-            _FINAL_DELAY.labels(self.platform).observe(now - self._text_ended_at)
+            _FINAL_DELAY.labels(self.platform).observe(now - self.text_ended_at)

@@ -39,22 +39,19 @@ _NO_CUT, _BELOW_HEADING, _BETWEEN_LINES, _BETWEEN_ITEMS, _BETWEEN_BLOCKS = range
 class Pager:
     """Cuts a growing text into pages; all pages but the last are cut only once.
 
-    No page is blank, or larger than `limit` by `measure`; the last one fits after `close`, too. All
-    pages but the last stay unchanged while the text grows. A text that needs no cut is returned
-    unchanged. The pages joined are the text, except that lines are added so that each page reads
-    well alone (they close and open a code fence, repeat the head of a table, or number an item),
-    that one whitespace character may be missing at each cut, and that blank pages, and whitespace
-    at the end that does not fit, are left out.
+    No page is blank, or larger than `limit` by `measure`; the last one fits after `close`, too. A
+    text that needs no cut is returned unchanged. The pages joined are the text, except that lines
+    are added so that each page reads well alone (they close and open a code fence, or repeat the
+    head of a table), that one whitespace character may be missing at each cut, and that blank
+    pages, and whitespace at the end that does not fit, are left out.
 
     `measure` must not shrink when a text grows, or be larger for two joined texts than for both
-    alone. Raises ValueError if the limit is below SMALLEST_LIMIT.
+    alone. The limit is SMALLEST_LIMIT at least.
     """
 
     def __init__(self, *, limit: int, measure: Measure) -> None:
-        if limit < SMALLEST_LIMIT:
-            raise ValueError(f"limit={limit} is below {SMALLEST_LIMIT}")
-        self._limit = limit
-        self._measure = measure
+        self.limit = limit
+        self.measure = measure
         self._reserve = measure(LONGEST_CLOSING)
         self._settled: str
         self._block: Block
@@ -80,12 +77,9 @@ class Pager:
         return list(self._done)
 
     def split(self, page: str, shown: str) -> list[str]:
-        """Return a page as two or more, of which the first has the words that were `shown`.
-
-        The page alone if it does not begin with them, or there is no place for a cut.
-        """
+        """Return a page as two or more, the first with the words that were `shown`; or it alone."""
         block, line = block_behind(shown, Block()), shown.rfind("\n") + 1
-        torn = inside_spans(shown, line, longest=self._limit)
+        torn = inside_spans(shown, line, longest=self.limit)
         spaces = "\n" if block.fence else " \n"
         places = (at for at in range(len(shown), 0, -1) if page[at : at + 1] in tuple(spaces))
         end = next((at for at in places if at not in torn), 0)
@@ -93,14 +87,14 @@ class Pager:
             return [page]
         rest = page[end + 1 :]
         block = block_behind(shown[: end + (page[end] == "\n")], Block())
-        opening = block.opening(rest[: self._limit])
-        below = Pager(limit=self._limit, measure=self._measure).cut(opening + rest)
+        opening = block.opening(rest[: self.limit])
+        below = Pager(limit=self.limit, measure=self.measure).cut(opening + rest)
         return [self.tidied(close(shown[:end])), *below]
 
     def tidied(self, page: str) -> str:
         """Return the last page of a growing text, without unfinished markup; may be blank."""
         shown = tidy(page)
-        return shown if self._measure(shown) <= self._limit else close(page)
+        return shown if self.measure(shown) <= self.limit else close(page)
 
     def _restart(self) -> None:
         self._settled = ""  # the text of the finished pages
@@ -111,15 +105,12 @@ class Pager:
         """Return the lines that reopen a page's block; "" if they are too large a part of it."""
         if not start:
             return ""
-        opening = self._block.opening(text[start : start + self._limit])
-        too_large = self._measure(opening) > self._limit // _LARGEST_HEAD
+        opening = self._block.opening(text[start : start + self.limit])
+        too_large = self.measure(opening) > self.limit // _LARGEST_HEAD
         return "" if too_large and not self._block.fence else opening
 
     def _settle(self, text: str, begin: int, end: int, opening: str) -> int:
-        """Finish a page with an opening and this part of the text; return its end in the text.
-
-        The work is proportional to the page, because the text may have thousands of pages.
-        """
+        """Finish a page with an opening and this part of the text; return its end in the text."""
         body, next_one = text[begin:end], text[end : end + 1]
         if body.strip():
             self._done.append(close(opening + body))
@@ -127,16 +118,13 @@ class Pager:
         return end + next_one.isspace()
 
     def _fitting(self, text: str, *, start: int, opening: str) -> int:
-        """Return the largest number of characters (at least 1) that fit with blocks closed.
-
-        Every smaller number fits, too.
-        """
-        limit, remaining = self._limit, len(text) - start
+        """Return the largest number of characters (at least 1) that fit with blocks closed."""
+        limit, remaining = self.limit, len(text) - start
 
         def surely_fits(size: int) -> bool:
             page = opening + text[start : start + size]
             fenced = opening or "```" in page or "~~~" in page
-            return self._measure(page) + (self._reserve if fenced else 0) <= limit
+            return self.measure(page) + (self._reserve if fenced else 0) <= limit
 
         if remaining <= limit and surely_fits(remaining):
             return remaining
@@ -153,7 +141,7 @@ class Pager:
         fence = open_fence(page[:line])
         while size < remaining:
             page += text[start + size]
-            if self._measure(page + closing(page[line:], fence)) > limit:
+            if self.measure(page + closing(page[line:], fence)) > limit:
                 break
             size += 1
         return max(size, 1)
@@ -220,8 +208,9 @@ def _inner_cut(chunk: str, block: Block, whole: Sequence[int], *, least: int) ->
     # A span of more than half a page would leave few words on it.
     torn = inside_spans(chunk, line, longest=len(chunk) // 2) if not fence else set()
     kinds = (_SENTENCE_END, _SPACE) if not fence else (_SPACE,)
+    found = ([it.end() for it in kind.finditer(chunk, 0, len(chunk) - 1)][::-1] for kind in kinds)
     whole_set = set(whole)
-    for ends in (*(_positions(kind, chunk) for kind in kinds), whole):
+    for ends in (*found, whole):
         for end in ends:
             if end < max(least, 1):
                 break
@@ -233,11 +222,6 @@ def _inner_cut(chunk: str, block: Block, whole: Sequence[int], *, least: int) ->
             if not (fence.begun_by(before) if fence else before and is_marker_only(before)):
                 return end
     return None
-
-
-def _positions(pattern: re.Pattern[str], chunk: str) -> list[int]:
-    """Return where the pattern ends before the last character, last first."""
-    return [found.end() for found in pattern.finditer(chunk) if found.end() < len(chunk)][::-1]
 
 
 def _whole_ends(chunk: str) -> list[int]:

@@ -17,11 +17,9 @@ from bot.domain import (
     EditBudget,
     LeftOut,
     Page,
-    Reading,
     Retrying,
     Shown,
     Start,
-    Used,
 )
 from bot.errors import (
     AnswerCut,
@@ -35,7 +33,7 @@ from bot.errors import (
     WriteRefused,
 )
 from bot.ports import Surface
-from bot.reply.draft import Deleted, Done, Draft, Ending, Failed, Screen, Stopped, is_needed
+from bot.reply.draft import Draft, Ending, Screen, is_needed
 from bot.reply.edit_budget import EditBudgets
 from bot.reply.freshness import Freshness
 
@@ -44,14 +42,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ReplyTiming:
-    """How long a reply waits, in seconds.
-
-    People wait for about ten seconds without wondering (Nielsen, "Response Times: The 3 Important
-    Limits"). Before the first word the platform shows a sign of work, so only slow models get a
-    message that begins with a sign of life.
-    """
+    """How long a reply waits, in seconds."""
 
     patience: float = 30.0  # in which final writes are repeated
+    # People wait for about ten seconds without wondering (Nielsen, "Response Times: The 3 Important
+    # Limits"). Before the first word the platform shows a sign of work.
     silence: float = 10.0  # without a delta, until a sign of life
     first_silence: float = 20.0  # without the first delta
     unseen_silence: float = 2.0  # the same if nothing else shows that the bot is working
@@ -122,10 +117,17 @@ class Reply:
         collecting = asyncio.create_task(self._collect(deltas))
         try:
             async with self._budgets.reserving(self._left_owing()):
-                await self._write(collecting)
+                try:
+                    await self._write_interims()
+                    # Errors other than the end of an answer are raised before a final page.
+                    await collecting
+                    await self._write_final()
+                except (PlaceGone, WriteRefused) as refusal:
+                    await cancelled(collecting)
+                    await self._end_refused(refusal)
         except MessageGone:
             await cancelled(collecting)
-            self._draft.end(Deleted())
+            self._draft.end(Ending("stopped", is_deleted=True))
             await self._close_messages()
         finally:
             await cancelled(collecting)
@@ -138,23 +140,13 @@ class Reply:
         budget = self._surface.budget(growing, new=False) if self._screen.message_ids else None
         return budget.owes if budget else ()
 
-    async def _write(self, collecting: asyncio.Task[None]) -> None:
-        try:
-            await self._write_interims()
-            # Errors other than the end of an answer are raised before a final page is written.
-            await collecting
-            await self._write_final()
-        except (PlaceGone, WriteRefused) as refusal:
-            await cancelled(collecting)
-            await self._end_refused(refusal)
-
     async def _collect(self, deltas: AsyncGenerator[Delta]) -> None:
         try:
             if not self._draft.has_ended:
                 # An answer that is cancelled or crashes has no end to save or show.
                 self._draft.end(await self._read_until_end(deltas))
         finally:
-            self.freshness.end_text(asyncio.get_running_loop().time())
+            self.freshness.text_ended_at = asyncio.get_running_loop().time()
             self._ended.set()
             self._news.set()
 
@@ -164,42 +156,41 @@ class Reply:
         try:
             await asyncio.wait((reading, stopping), return_when=asyncio.FIRST_COMPLETED)
             if not reading.done():
-                return Stopped()
+                return Ending("stopped")
             reading.result()
         except AnswerCut as cut:
             log.info("Turn %s: the answer was cut: %s", self._turn_id, cut)
-            return Done(cut.apology)
+            return Ending("done", cut.apology)
         except ModelError as error:
             log.warning("Turn %s: the model failed: %s", self._turn_id, error)
-            return Failed(error.apology, "dead" if isinstance(error, GivenUp) else "failed")
+            return Ending("dead" if isinstance(error, GivenUp) else "failed", error.apology)
         finally:
             await cancelled(reading, stopping)
-        return Done()
+        return Ending("done")
 
     async def _read(self, deltas: AsyncGenerator[Delta]) -> None:
         now = asyncio.get_running_loop().time
         async with aclosing(deltas):
             async for delta in deltas:
-                if isinstance(delta, Start):
-                    self._draft.start(delta.model)
-                elif isinstance(delta, LeftOut):
-                    self._draft.leave_out(delta.characters)
-                elif isinstance(delta, Retrying):
-                    await self._callbacks.before_retry(delta.error)
-                    self._draft.is_retried = True
-                    self._news.set()  # the time until a sign of life has changed
-                elif isinstance(delta, Reading | Used):
-                    pass  # counted by `Meter`
-                elif isinstance(delta, BeginningLeftOut):
-                    if await self._callbacks.claims_truncation_notice():
-                        self._draft.leave_out_beginning()
-                elif isinstance(delta, ContextUnread):
-                    self._draft.leave_out_context()
-                elif isinstance(delta, str):
-                    self._draft.add(delta)
-                    self._last_delta_at = now()
-                    self.freshness.add_delta(self._last_delta_at)
-                    self._note_news()
+                match delta:  # `Meter` counts what is missing here
+                    case str():
+                        self._draft.add(delta)
+                        self._last_delta_at = now()
+                        self.freshness.add_delta(self._last_delta_at)
+                        self._note_news()
+                    case Start():
+                        self._draft.start(delta.model)
+                    case Retrying():
+                        await self._callbacks.before_retry(delta.error)
+                        self._draft.is_retried = True
+                        self._news.set()  # the time until a sign of life has changed
+                    case LeftOut():
+                        self._draft.left_out_by_model = delta.characters
+                    case BeginningLeftOut():
+                        claims = self._callbacks.claims_truncation_notice
+                        self._draft.is_beginning_left_out = await claims()
+                    case ContextUnread():
+                        self._draft.is_context_unread = True
 
     def _note_news(self) -> None:
         self._stale_since = self._stale_since or asyncio.get_running_loop().time()
@@ -299,8 +290,9 @@ class Reply:
         screen, and its rest is posted. Raises WriteDelayed.
         """
         now, budget = asyncio.get_running_loop().time, self._budget(page)
-        growing, soon = self._screen.growing(page), now() + self._timing.longest_edit
-        if growing and soon < deadline:
+        message, soon = self._screen.message_of(page), now() + self._timing.longest_edit
+        growing = message and message.page
+        if growing and growing.said and page.text and soon < deadline:
             with suppress(WriteDelayed):
                 await self._budgets.final(budget, deadline=soon)
                 return budget, page
@@ -329,8 +321,8 @@ class Reply:
         if nowhere or self._draft.is_apology:
             raise refusal
         log.warning("Turn %s: the platform refuses more of the reply: %s", self._turn_id, refusal)
-        if self._draft.replaces:
-            self._draft.end(Failed(refusal.apology))
+        if self._draft.replaced_answer:
+            self._draft.end(Ending("failed", refusal.apology))
             await self._write_final()
             return
         last = len(self._screen.message_ids) - 1
@@ -343,12 +335,12 @@ class Reply:
         await self._write_end(post, deadline)
 
     async def _write_end(self, page: Page, deadline: float) -> None:
-        message_id = self._screen.message_of(page)
-        budget = self._surface.budget(page, new=message_id is None)
+        message = self._screen.message_of(page)
+        budget = self._surface.budget(page, new=message is None)
         await self._budgets.final(budget, deadline=deadline)
         await self._save_shown()
-        if message_id:
-            await self._surface.edit(message_id, page)
+        if message:
+            await self._surface.edit(message.id, page)
         else:
             await self._post(page)
 
@@ -363,7 +355,7 @@ class Reply:
         self._wrote_at = asyncio.get_running_loop().time()
         if not page.text:
             # The platform reports each deletion without its author, so this is saved before.
-            self._screen.note_removing(page)
+            self._screen.removed[self._screen.message_ids[page.number]] = None
         pending = self.freshness.pending()
         await self._save_shown()
         try:
@@ -372,35 +364,37 @@ class Reply:
             else:
                 await self._edit(page)
         except SurfaceError as error:
-            self.freshness.record_failure(result=_result(error))
+            self.freshness.record_failure(error)
             raise
         self.freshness.record_write(pending, asyncio.get_running_loop().time())
         self._failures = 0
 
     async def _edit(self, page: Page) -> None:
         """Edit a page's message, or note that it is read-only. Raises SurfaceError."""
-        before = self._screen.note_unknown(page)
+        message = self._screen.messages[page.number]
+        # What the message shows is unknown until the platform has answered.
+        before, message.page = message.page, None
         try:
-            await self._surface.edit(self._screen.message_ids[page.number], page)
+            await self._surface.edit(message.id, page)
         except WriteDelayed:
-            if before:
-                self._screen.note_edited(before)
+            message.page = before
             raise
         except (MessageGone, WriteRefused) as error:
             if not is_needed(page):
                 log.info("Turn %s: an old message cannot be removed: %s", self._turn_id, error)
             elif isinstance(error, MessageGone):
-                self._screen.note_deleted(page)
+                message.is_deleted = True
                 raise
             else:
                 log.info("Turn %s: a message is read-only: %s", self._turn_id, error)
-                self._screen.note_read_only(page)
+                message.is_read_only = True
                 return
         self._screen.note_edited(page)
 
     async def _post(self, page: Page) -> None:
         """Post a page, and try to delete its read-only message. Raises SurfaceError."""
-        old = self._screen.message_of(page)
+        message = self._screen.message_of(page)
+        old = message.id if message else ""
         self._screen.note_posted(page, await self._surface.post(page))
         await self._save_shown()
         # A post may have reused the message of a later page.
@@ -450,10 +444,7 @@ async def restore(shown: Shown, *, surface: Surface, budgets: EditBudgets, patie
 
 
 async def take_buttons_away(shown: Shown, *, surface: Surface, budgets: EditBudgets) -> bool:
-    """Write a superseded reply without buttons; False if there is no spare slot for it.
-
-    Raises SurfaceError.
-    """
+    """Write a superseded reply without buttons; False without a spare slot. Raises SurfaceError."""
     draft = Draft(limit=surface.limit, measure=surface.measure, earlier=shown)
     pages = draft.pages(len(shown.message_ids))
     if len(pages) != len(shown.message_ids) or not pages[-1].last:
@@ -476,9 +467,3 @@ async def apologize(*, surface: Surface, budgets: EditBudgets, patience: float) 
     deadline = asyncio.get_running_loop().time() + patience
     await budgets.final(surface.budget(page, new=True), deadline=deadline)
     return await surface.post(page)
-
-
-def _result(error: SurfaceError) -> str:
-    if isinstance(error, WriteDelayed):
-        return "limited"
-    return "failed" if isinstance(error, WriteFailed) else "refused"

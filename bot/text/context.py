@@ -44,10 +44,7 @@ def with_context(message: Message) -> Message:
 
 
 def with_persona(system: Message, persona: str) -> Message:
-    """Return the system prompt with a persona below it.
-
-    Each line of the persona is marked, so that none looks like the operator's text.
-    """
+    """Return the system prompt with a persona below it, each line of which is marked as such."""
     lines = "\n".join([PERSONA, *(_QUOTE + line for line in persona.splitlines())])
     return Message(system.role, f"{system.text}\n\n{lines}".strip())
 

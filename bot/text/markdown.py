@@ -130,7 +130,8 @@ class Fence:
         return self.run[len(self._code(line).lstrip(" ")) :]
 
     def _ends(self, mark: str, line: str) -> bool:
-        fits = _indent(self._code(line)) <= max(3, len(self.prefix))
+        code = self._code(line)
+        fits = len(code) - len(code.lstrip(" ")) <= max(3, len(self.prefix))
         return fits and not mark.strip(self.run[0]) and not self.left_by(line)
 
     def _code(self, line: str) -> str:
@@ -139,11 +140,7 @@ class Fence:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """The block that is open after a line: a fence or a table.
-
-    `table` is the two lines of the table's head. `begun` is the beginning of the next line, if that
-    was cut.
-    """
+    """The fence or table open after a line; `table` is its head, `begun` a cut line's beginning."""
 
     fence: Fence | None = None
     table: str = ""
@@ -235,10 +232,7 @@ def open_fence(text: str, fence: Fence | None = None) -> Fence | None:
 
 
 def close(text: str) -> str:
-    """Return the text with its open code fence closed, so that it can be shown alone.
-
-    A fence is open once the line that opens it has ended.
-    """
+    """Return the text with its open code fence closed, so that it can be shown alone."""
     return text + closing(text, None)
 
 
@@ -260,8 +254,13 @@ def tidy(text: str) -> str:
     if open_fence(text):
         return close(text)
     start = _last_block(text)
+    block = _without_marker(text[start:])
+    if is_table_row(block):
+        tidied = _tidy_table(block)
+    else:
+        tidied = _tidy_spans(block) + "\n" * block.endswith("\n")
     # The last line may be the end of a fence, which is no more than a marker yet.
-    return close(text[:start] + _tidy_block(text[start:]))
+    return close(text[:start] + tidied)
 
 
 def settled(text: str) -> str:
@@ -273,7 +272,8 @@ def settled(text: str) -> str:
     if open_fence(text):
         return text
     start = _last_block(text)
-    end = start + _settled_block(text[start:])
+    block = _without_marker(text[start:])
+    end = start + (len(_tidy_table(block)) if is_table_row(block) else _settled_spans(block))
     # The mark that opens a span may be part of an address.
     return without_half_address(text[:end]) if len(text) - end <= _LONG_OPEN else text
 
@@ -339,23 +339,12 @@ def _last_block(text: str) -> int:
     return at if alone or fence_opened_by(last) else start
 
 
-def _tidy_block(block: str) -> str:
-    if is_table_row(block):
-        return _tidy_table(block)
-    head, newline, last = block.rpartition("\n")
-    if fence_opened_by(last) or is_marker_only(last):
-        return _tidy_spans(head) + newline if head else ""
-    return _tidy_spans(block)
-
-
-def _settled_block(block: str) -> int:
-    """Return how many characters of the last block are settled."""
-    if is_table_row(block):
-        return len(_tidy_table(block))
+def _without_marker(block: str) -> str:
+    """Return a block without its last line if that is only a marker, or opens a fence."""
     begin = block.rfind("\n") + 1
-    if fence_opened_by(block[begin:]) or is_marker_only(block[begin:]):
-        block = block[:begin]
-    return _settled_spans(block)
+    last = block[begin:]
+    is_marker = not is_table_row(block) and (fence_opened_by(last) or is_marker_only(last))
+    return block[:begin] if is_marker else block
 
 
 def _tidy_table(block: str) -> str:
@@ -393,10 +382,6 @@ def _fence_after(line: str, fence: Fence | None) -> Fence | None:
 
 def _cells(row: str) -> int:
     return len(PIPE.findall(row.strip().strip("|")))
-
-
-def _indent(line: str) -> int:
-    return len(line) - len(line.lstrip(" "))
 
 
 def _tidy_spans(block: str) -> str:

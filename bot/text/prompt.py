@@ -40,9 +40,8 @@ class SystemPrompt:
 
     `{date}`, `{time}`, `{name}`, `{place}` and `{platform}` are filled in; other braces stay. If it
     has none of them and `adds_line`, one line with all but the time is added, and each question
-    ends with its time. A time here would change the beginning of the prompt with each question,
-    and a local server, which caches the prompts of a conversation, would read all of it again. An
-    empty text stays empty. `platforms` says where a turn is, by the platform's name.
+    ends with its time. An empty text stays empty. `platforms` says where a turn is, by the
+    platform's name.
     """
 
     text: str
@@ -63,20 +62,16 @@ class SystemPrompt:
         filled = _PLACEHOLDER.sub(lambda found: values[found[1]], self.text)
         if self.zone(turn):
             times = f"Each question ends with its time ({zone})."
-            filled += f"\n\nToday is {values['date']}. {times}{_about(turn, values)}"
+            filled += f"\n\nToday is {values['date']}. {times}"
+            if turn.person.name:
+                place = f" in {values['place']}" if turn.where else ""
+                filled += f" You talk with {values['name']}{place} on {values['platform']}."
         return filled
 
     def zone(self, turn: Turn) -> tzinfo | None:
         """Return the zone of the times at the end of the questions; None leaves them out."""
         adds = self.adds_line and self.text.strip() and not _PLACEHOLDER.search(self.text)
         return _zone(turn.zone) if adds else None
-
-
-def _about(turn: Turn, values: dict[str, str]) -> str:
-    if not turn.person.name:
-        return ""
-    place = f" in {values['place']}" if turn.where else ""
-    return f" You talk with {values['name']}{place} on {values['platform']}."
 
 
 def _zone(name: str) -> tzinfo:
@@ -150,11 +145,16 @@ def compose(
     return (*messages, question(asked, contexts[-1]))
 
 
-def _context(one: Exchange, answer: str) -> list[ContextMessage]:
-    """Return what is shown before a question: the message that it replies to is the last.
+def without_system(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """Return the messages with the system prompt at the head of the first question."""
+    if len(messages) < 2 or messages[0].role != "system":
+        return tuple(messages)
+    system, first, *rest = messages
+    return Message(first.role, f"{system.text}\n\n{first.text}"), *rest
 
-    A reply to the `answer` before it needs no quote.
-    """
+
+def _context(one: Exchange, answer: str) -> list[ContextMessage]:
+    """Return what is shown before a question; a reply to the `answer` before it needs no quote."""
     quote = one.quote
     is_known = quote and quote.person is None and quote.text.strip() in answer
     shown = [each for each in one.context if not quote or each.id != quote.id]
@@ -164,10 +164,7 @@ def _context(one: Exchange, answer: str) -> list[ContextMessage]:
 
 
 def _labels(speakers: Collection[Person | None]) -> dict[Person | None, str]:
-    """Return a label for each person, on one line; no two labels look the same.
-
-    The first person of a name gets it without a number, and keeps it. None is the bot itself.
-    """
+    """Return labels on one line; no two look the same, and the first person of a name keeps it."""
     # The bot's label is reserved, even if none of its messages are shown.
     labels: dict[Person | None, str] = {None: _OWN_LABEL}
     owners = {_folded(_OWN_LABEL): ""}
@@ -190,10 +187,7 @@ def _labels(speakers: Collection[Person | None]) -> dict[Person | None, str]:
 
 
 def _label_matcher(labels: Iterable[str], *, marks: bool) -> Callable[[str], bool]:
-    """Return a test of lines: whether it could pass for the start of another message.
-
-    With `marks`, also for a mark of a context.
-    """
+    """Return whether a line could pass for the start of another message, or with `marks` a mark."""
     keys = [_folded(_visible(label)) for label in labels]
     names = "|".join(map(re.escape, keys))
     names = rf"(?:in reply to )?(?:{names})"

@@ -1,16 +1,12 @@
-"""Makes text harmless: it cannot ping people, be hidden, or control a terminal or a model.
-
-Servers and tokenizers read the spelling of a control token in a message as the token itself:
-llama.cpp on its chat endpoint, and transformers after `apply_chat_template`. An invisible character
-within the spelling prevents that.
-"""
+"""Makes text harmless: it cannot ping people, be hidden, or control a terminal or a model."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import partial
 
-from bot.domain import Message, Role
+from bot.domain import Message
 
 _UNSEEN = (
     *range(0x20),  # C0, including the escape character
@@ -18,10 +14,11 @@ _UNSEEN = (
     *range(0x202A, 0x202F),  # embeddings and overrides of the writing direction
     *range(0x2066, 0x206A),  # isolates
 )
-# Spaces, format characters, and letters, marks and signs without a shape of their own.
+# Spaces, control and format characters, letters, marks and signs without a shape of their own, and
+# the first halves of surrogate pairs.
 _UNSEEABLE = re.compile(
-    r"[\s\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
-    r"\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0]*"
+    r"[\s\x00-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
+    r"\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ud800-\udbff]*"
 )
 # The line breaks of `str.splitlines`, and tabs.
 _BREAKS = re.compile("[\t-\r\x1c-\x1e\x85\u2028\u2029]+")
@@ -62,11 +59,7 @@ _MARKED = re.compile(rf"(?<=[<>~\[]){_MARK}")
 
 
 def escape_markup(text: str) -> str:
-    """Write `& < >` as entities, so that no text becomes `<!channel>`, `<@U…>` or `<url|label>`.
-
-    For platforms whose markup is in angle brackets. Apply it once: escaping again escapes the
-    entities, and `unescape` reverts one application.
-    """
+    """Write `& < >` as entities, once, so that no text becomes `<!channel>` or `<url|label>`."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
@@ -85,10 +78,7 @@ def strip_controls(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """Return a text as one line without control characters, for a log line or an error.
-
-    Line breaks of all kinds and tabs become spaces, so that the text cannot imitate a log line.
-    """
+    """Return a text on one line without controls, so that it cannot imitate another log line."""
     return strip_controls(_BREAKS.sub(" ", text)).strip()
 
 
@@ -98,10 +88,7 @@ def is_visible(text: str) -> bool:
 
 
 def whole_characters(text: str) -> str:
-    """Join the halves of surrogate pairs. A lone half, which cannot be encoded, becomes U+FFFD.
-
-    JSON may contain halves, for example of an emoji that is cut between two deltas.
-    """
+    """Join the halves of surrogate pairs, as JSON may contain; a lone half becomes U+FFFD."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -110,36 +97,25 @@ def whole_characters(text: str) -> str:
 
 
 def as_words(prompt: Sequence[Message]) -> list[Message]:
-    """Break up control tokens that appear as text in questions and answers.
-
-    The system prompt comes from the operator and stays unchanged.
-    """
-    return [
-        message
-        if message.role == "system"
-        else Message(
-            message.role,
-            _marked(message.text, role=message.role),
-            tuple(_marked(text, role=message.role) for text in message.context),
-        )
-        for message in prompt
-    ]
+    """Break up control tokens in questions and answers; the system prompt is the operator's."""
+    words = []
+    for message in prompt:
+        mark = partial(mark_control_tokens, is_answer=message.role == "assistant")
+        marked = Message(message.role, mark(message.text), tuple(map(mark, message.context)))
+        words.append(message if message.role == "system" else marked)
+    return words
 
 
-def mark_control_tokens(text: str) -> str:
-    """Return a text with a mark in each control token that it spells."""
-    return _SPELLED.sub(lambda found: found[0] + _MARK, text)
+def mark_control_tokens(text: str, *, is_answer: bool = False) -> str:
+    """Return a text with a mark in each control token; the thoughts in an answer have none."""
+
+    def mark(found: re.Match[str]) -> str:
+        is_thought = is_answer and _THOUGHTS.match(text, found.start())
+        return found[0] if is_thought else found[0] + _MARK
+
+    return _SPELLED.sub(mark, text)
 
 
 def without_marks(delta: str, *, last: str) -> str:
     """Return a delta without the marks that the model repeats. `last` is the delta before it."""
     return _MARKED.sub("", last[-1:] + delta)[len(last[-1:]) :]
-
-
-def _marked(text: str, *, role: Role) -> str:
-    def mark(found: re.Match[str]) -> str:
-        if role == "assistant" and _THOUGHTS.match(text, found.start()):
-            return found[0]
-        return found[0] + _MARK
-
-    return _SPELLED.sub(mark, text)

@@ -1,17 +1,13 @@
-"""Counts the tokens of a prompt, by the model's own tokenizer or an estimate."""
+"""Estimates the tokens of a prompt."""
 
 from __future__ import annotations
 
-import logging
 import math
 import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TypeGuard
 
 from bot.domain import Message
-
-log = logging.getLogger(__name__)
 
 # The tokens that a chat template adds to a message: 1 to 7 as control tokens, 10 to 18 if the
 # vocabulary spells its marks as text (templates of llama.cpp, src/llama-chat.cpp, run).
@@ -27,11 +23,7 @@ _REMEMBERED_TEXTS = 20_000  # a thread's history is counted again with every tur
 
 
 def estimate(text: str) -> int:
-    """Return about as many tokens as common tokenizers find, and never more than it has bytes.
-
-    English counts 1.35 times what they need, random letters of a rare script half of it (`python -m
-    bench.tokens`).
-    """
+    """Return about as many tokens as common tokenizers find, and never more than it has bytes."""
     size = len(text.encode("utf-8", "surrogatepass"))  # JSON may bring half a surrogate pair
     beyond_ascii = size - len(text.encode("ascii", "ignore"))
     return min(len(_PIECE.findall(text)) + math.ceil(_PER_BYTE * beyond_ascii), size)
@@ -42,77 +34,28 @@ def is_count(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_TOKENS
 
 
-def _remembering(count: Callable[[str], int]) -> Callable[[str], int]:
-    """Cache counts by the hash of the text, so that no text is stored; thread-safe."""
-    known: dict[tuple[int, int], int] = {}
-
-    def counted(text: str) -> int:
-        key = hash(text), len(text)
-        if (found := known.get(key)) is None:
-            if len(known) >= _REMEMBERED_TEXTS:
-                known.clear()
-            found = known[key] = count(text)
-        return found
-
-    return counted
-
-
 class TokenEstimator:
-    """Counts texts by the model's own tokenizer or the estimate, and a template by an allowance.
+    """Counts texts by the estimate, and a template by an allowance.
 
     `share` is the part of a context that a prompt may fill by this count, and `ratio` that of a
-    server's latest counts to these. A tokenizer that fails is replaced by the estimate.
+    server's latest counts to these.
     """
 
+    share = 0.75
+
     def __init__(self, count: Callable[[str], int] = estimate) -> None:
-        self.share = 0.75 if count is estimate else 0.9
         self.ratio = 1.0
         self._tokens = count
-        self._count = _remembering(self._count_or_estimate)
+        self._known: dict[tuple[int, int], int] = {}  # by hash, so that no text is stored
 
     def count(self, prompt: Sequence[Message]) -> int:
         """Return about the tokens of a prompt."""
         return sum(self._count(message.text) + MESSAGE_OVERHEAD for message in prompt)
 
-    def _count_or_estimate(self, text: str) -> int:
-        try:
-            return self._tokens(text)
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        # A panic of a library in Rust is no Exception, and may contain the text.
-        except BaseException as error:
-            log.warning(
-                "Prompt lengths are estimated: the tokenizer fails: %s", type(error).__name__
-            )
-            self._tokens, self.share = estimate, 0.75
-            return estimate(text)
-
-
-def read_tokenizer(path: Path) -> TokenEstimator:
-    """Read a model's `tokenizer.json`; takes a moment and blocks.
-
-    Its chat template is not used, because the server may have another one. Raises ImportError
-    without the package tokenizers, ValueError if the file cannot be read.
-    """
-    from tokenizers import Tokenizer
-
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises nothing narrower
-        raise ValueError(f"{path.name} cannot be read") from error
-    # Control tokens that a person spells are text.
-    tokenizer.encode_special_tokens = True
-    # Some files of the Hub ask for truncation or padding.
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-
-    def tokens(text: str) -> int:
-        # `encode` would hold Python's lock (tokenizers 0.23, run).
-        return len(tokenizer.encode_batch([_encodable(text)], add_special_tokens=False)[0].ids)
-
-    return TokenEstimator(tokens)
-
-
-def _encodable(text: str) -> str:
-    # JSON may contain half a surrogate pair, which cannot be encoded.
-    return text.encode("utf-8", "replace").decode()
+    def _count(self, text: str) -> int:
+        key = hash(text), len(text)
+        if (found := self._known.get(key)) is None:
+            if len(self._known) >= _REMEMBERED_TEXTS:
+                self._known.clear()
+            found = self._known[key] = self._tokens(text)
+        return found

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from bench.bound import Budget, Rate
+from bench.freshness import Freshness
 from bench.scene import Answer, Scene
 from bench.table import Row, table
 from bench.tokens import KINDS, main
-from bench.freshness import Freshness
 from tests.tokens.test_estimate import v3
 
 DISCORD = Budget(posts=Rate(5, 5.0), edits=Rate(5, 5.0))

@@ -382,7 +382,7 @@ async def test_hugging_face_tells_context_and_price() -> None:
         "org/chosen failed the last check at groq",
     ]
     assert gone[0].wrong
-    assert gone[0].cure.startswith("set MODEL_ID to one that somebody serves")
+    assert gone[0].cure.startswith("set MODEL_ID to a model that somebody serves")
     assert refused[0].text == "HF_TOKEN may not call any model"
 
 

@@ -1,6 +1,6 @@
 """What a newcomer has, tokens and nothing else: each feature works once in each window.
 
-MODEL_ID is unset, so Mistral answers through Hugging Face's router, without its tokenizer.
+MODEL_ID is unset, so Mistral answers through Hugging Face's router.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from huggingface_hub import close_session
 from bot.app import assistant
 from bot.domain import Json
 from bot.store import Store
-from bot.tokens import tokenizers
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import ModelEmulator
 from tests.emulators.slack import SlackEmulator
@@ -44,17 +43,9 @@ class Newcomer:
     def variables(self, **tokens: str) -> dict[str, str]:
         return {"HF_TOKEN": "hf_newcomer", "DATA_DIR": str(self.folder), **tokens}
 
-    async def ready(self, service: Service) -> None:
-        """Wait until the tokenizer is not found: the Hub is out of reach."""
-        await until(
-            lambda: any(one.name == tokenizers.log.name for one in service.records),
-            why=service.text,
-        )
-
     @asynccontextmanager
     async def serving(self, *roles: str, **tokens: str) -> AsyncIterator[Service]:
         async with serving(self.store, *roles, variables=self.variables(**tokens)) as service:
-            await self.ready(service)
             yield service
         assert not service.errors()
 
@@ -141,7 +132,6 @@ async def typed(newcomer: Newcomer, lines: str) -> str:
         patch.setattr(sys, "stdout", stdout)
         variables = newcomer.variables()
         async with starting(newcomer.store, "console", "worker", variables=variables) as service:
-            await newcomer.ready(service)
             await until(service.task.done, why=lambda: service.text() + stdout.getvalue())
     assert not service.errors()
     return stdout.getvalue()
@@ -149,7 +139,6 @@ async def typed(newcomer: Newcomer, lines: str) -> str:
 
 def test_the_model_of_a_newcomer_is_the_one_that_is_tested() -> None:
     assert settings_of().model_id == MODEL
-    assert tokenizers.can_be_found(MODEL)
 
 
 @pytest.mark.parametrize("ask", [in_discord, in_slack, in_page, in_terminal])

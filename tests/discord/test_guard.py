@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from adapters.discord.reply.message import body_of
 from bot.domain import Page, Shown
 from bot.ports import Surface
-from bot.reply.draft import Done, Draft
+from bot.reply.draft import Draft, Ending
 from tests.emulators.discord import DiscordEmulator
 from tests.support.discord_platform import channel_turn, dm_turn, listening
 from tests.support.fakes import FakeQueue
@@ -41,7 +41,7 @@ async def show(surface: Surface, deltas: list[str]) -> None:
     ids: list[str] = []
     for delta in [*deltas, None]:
         if delta is None:
-            draft.end(Done())
+            draft.end(Ending("done"))
         else:
             draft.add(delta)
         for page in draft.pages(len(ids)):

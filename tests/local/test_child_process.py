@@ -8,7 +8,7 @@ import os
 import resource
 import signal
 import socket
-from collections.abc import Awaitable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import fields
 from functools import partial
@@ -86,12 +86,6 @@ async def test_a_process_that_is_killed_during_the_start_is_refused_with_the_hin
             pass
 
 
-async def test_a_process_that_is_not_ready_in_time_is_ended() -> None:
-    with pytest.raises(CannotStart, match="gave no reason"):
-        async with Starter(does="hang", timings=IMPATIENT).supervise():
-            pass
-
-
 async def test_a_process_that_is_killed_again_and_again_restarts_at_its_port(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -106,26 +100,6 @@ async def test_a_process_that_is_killed_again_and_again_restarts_at_its_port(
     errors = [each.getMessage() for each in caplog.records if each.levelno == logging.ERROR]
     assert len(errors) == 2
     assert HINT in errors[0]
-
-
-async def test_a_process_that_dies_is_not_restarted_before_its_pause(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    starter = Starter()
-    ports: list[int] = []
-
-    def start(port: int) -> Awaitable[ChildProcess]:
-        ports.append(port)
-        return starter.start(port)
-
-    patient = Timings(restart=Backoff(first=3600.0, longest=3600.0))
-    async with supervised("the model", start, timings=patient) as served:
-        os.kill(served["pid"], signal.SIGKILL)
-        await until(lambda: any(record.levelno == logging.ERROR for record in caplog.records))
-        for _ in range(10):
-            await asyncio.sleep(0)
-
-    assert ports == [0]
 
 
 async def test_a_port_that_another_program_has_taken_is_waited_for(
@@ -172,11 +146,6 @@ def no_more_files() -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
-async def test_a_line_without_an_end_blocks_nothing() -> None:
-    async with Starter(errors="x" * 1_000_000).supervise() as served:
-        assert served["port"]
 
 
 async def test_variables_that_look_like_secrets_are_not_passed_on(

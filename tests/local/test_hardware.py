@@ -20,38 +20,21 @@ def write_files(root: Path, **files: str) -> None:
 
 
 def test_cores_are_those_of_the_machine_without_a_quota(tmp_path: Path) -> None:
-    write_files(
-        tmp_path,
-        proc__self__cgroup="4:cpu,cpuacct:/\n0::/\n",
-        sys__fs__cgroup__cpu_dot_max="max 100000\n",
-        sys__fs__cgroup__cpu__cpu_dot_cfs_quota_us="-1\n",
-        sys__fs__cgroup__cpu__cpu_dot_cfs_period_us="100000\n",
-    )
+    write_files(tmp_path, proc__self__cgroup="0::/\n", sys__fs__cgroup__cpu_dot_max="max 100000\n")
 
     assert hardware.cores(tmp_path) == hardware.cores(tmp_path / "nothing")
     assert 1 <= hardware.cores(tmp_path) <= (os.cpu_count() or 1)
 
 
-@pytest.mark.parametrize(
-    "files",
-    [
-        {
-            "proc__self__cgroup": "0::/system.slice/parley.service\n",
-            "sys__fs__cgroup__system.slice__cpu_dot_max": "50000 100000\n",
-        },
-        {
-            "proc__self__cgroup": "4:cpu,cpuacct:/a\n",
-            "sys__fs__cgroup__cpu__a__cpu_dot_cfs_quota_us": "50000\n",
-            "sys__fs__cgroup__cpu__a__cpu_dot_cfs_period_us": "100000\n",
-        },
-    ],
-    ids=["version 2", "version 1"],
-)
 def test_the_quota_of_a_control_group_limits_the_cores(
-    files: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8))
-    write_files(tmp_path, **files)
+    write_files(
+        tmp_path,
+        proc__self__cgroup="0::/system.slice/parley.service\n",
+        **{"sys__fs__cgroup__system.slice__cpu_dot_max": "50000 100000\n"},
+    )
 
     assert hardware.cores(tmp_path) == 1
 

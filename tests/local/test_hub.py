@@ -50,7 +50,7 @@ def test_the_file_of_a_quantisation_is_chosen(
     assert choose(files, quantisation) == chosen
 
 
-async def test_a_file_is_downloaded_once_and_its_progress_told(tmp_path: Path) -> None:
+async def test_a_file_is_downloaded_once_and_its_progress_reported(tmp_path: Path) -> None:
     told = Told()
     async with hub() as emulator:
         emulator.files = {
@@ -88,7 +88,7 @@ async def test_all_parts_of_a_model_are_downloaded(tmp_path: Path) -> None:
         ({"maker/model-GGUF/m.Q8_0.gguf": b"x"}, "has no Q4_K_M, but m.Q8_0.gguf"),
     ],
 )
-async def test_what_cannot_be_had_is_told(
+async def test_what_cannot_be_had_is_reported(
     tmp_path: Path, files: dict[str, bytes], told: str
 ) -> None:
     async with hub() as emulator:
@@ -97,14 +97,14 @@ async def test_what_cannot_be_had_is_told(
             await fetched(emulator, tmp_path, Told())
 
 
-async def test_a_hub_that_is_away_is_told(tmp_path: Path) -> None:
+async def test_a_hub_that_is_away_is_reported(tmp_path: Path) -> None:
     async with hub() as emulator:
         pass
     with pytest.raises(CannotStart, match="LOCAL_MODEL_PATH=maker/model-GGUF:Q4_K_M"):
         await fetched(emulator, tmp_path, Told())
 
 
-async def test_a_gated_model_is_told(tmp_path: Path) -> None:
+async def test_a_gated_model_is_reported(tmp_path: Path) -> None:
     async with hub() as emulator:
         emulator.files = {"maker/model-GGUF/m.Q4_K_M.gguf": b"x"}
         emulator.gated = {"maker/model-GGUF"}
@@ -139,14 +139,3 @@ async def test_a_cancelled_download_ends_and_the_next_one_has_it_all(tmp_path: P
     assert fetching.cancelled()
     assert path.read_bytes() == CONTENT
     assert emulator.asked.count(get) == 2
-
-
-async def test_a_part_that_is_missing_is_downloaded(tmp_path: Path) -> None:
-    part = "m-Q4_K_M-0000{}-of-00002.gguf"
-    async with hub() as emulator:
-        emulator.files = {f"maker/model-GGUF/{part.format(n)}": b"%d" % n for n in (1, 2)}
-        path = await fetched(emulator, tmp_path, Told())
-        (path.parent / part.format(2)).unlink()
-        await fetched(emulator, tmp_path, Told())
-
-    assert (path.parent / part.format(2)).read_bytes() == b"2"

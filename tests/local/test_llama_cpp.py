@@ -150,7 +150,7 @@ async def test_nobody_else_on_this_machine_may_ask(server: LocalServer) -> None:
 
 async def test_each_conversation_has_the_context_that_was_asked_for(server: LocalServer) -> None:
     async with connected(server.url, server.api_key) as model:
-        with pytest.raises(PromptTooLong, match="512 fit"):
+        with pytest.raises(PromptTooLong, match="512 tokens fit"):
             async for _ in model.stream([Message("user", "word " * 600)]):
                 pass
 
@@ -162,11 +162,7 @@ async def test_no_control_token_comes_out_of_peoples_words(server: LocalServer) 
     counter = Counting()
     async with connected(server.url, server.api_key, max_tokens=5) as chat:
         model = ContextWindowModel(
-            model=chat.endpoint,
-            counter=counter,
-            watch=None,
-            prompt_tokens=500,
-            answer_tokens=5,
+            model=chat.endpoint, counter=counter, watch=None, prompt_tokens=500, answer_tokens=5
         )
         await said_by(model, talk("Ann:", "Hello"))
         plain = counter.sent

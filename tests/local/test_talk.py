@@ -22,13 +22,7 @@ from bot.store import Store, connect
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.slack import SlackEmulator
 from tests.local.test_llama_cpp import demo_file
-from tests.support.process import (
-    DiscordDm,
-    InDiscord,
-    SlackDm,
-    children,
-    remembered,
-)
+from tests.support.process import DiscordDm, InDiscord, SlackDm, children, remembered
 from tests.support.service import Service, serving_both
 from tests.support.settings import settings_of
 from tests.support.waiting import until

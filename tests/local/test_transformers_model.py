@@ -26,7 +26,6 @@ from bot.errors import (
     CannotStart,
     ModelDenied,
     ModelError,
-    ModelSilent,
     ModelUnavailable,
     PromptTooLong,
 )
@@ -164,7 +163,7 @@ class TestAnswers:
 
         assert llama.api_key not in repr(llama)
 
-    async def test_a_prompt_that_does_not_fit_is_told(self, llama: LocalServer) -> None:
+    async def test_a_prompt_that_does_not_fit_is_reported(self, llama: LocalServer) -> None:
         async with connected(llama) as model:
             with pytest.raises(PromptTooLong):
                 await deltas_of(model, [Message("user", "word " * 100)])
@@ -205,14 +204,6 @@ class TestLeaving:
 
                 assert await asyncio.wait_for(first, 60)
                 assert await anext(streams[-1])
-
-    async def test_a_deadline_ends_an_answer(self, folders: Callable[[str], Path]) -> None:
-        async with (
-            serving(folders("endless"), context=LONG + 1000, max_tokens=LONG) as server,
-            connected(server, total=3) as model,
-        ):
-            with pytest.raises(ModelSilent, match="REPLY_TIMEOUT"):
-                await deltas_of(model)
 
     async def test_it_ends_in_the_middle_of_an_answer(self, folders: Callable[[str], Path]) -> None:
         before = children()
@@ -310,7 +301,9 @@ class TestPrompts:
             answer.put(torch.tensor([token]))
         answer.end()
 
-        assert said == ["J", "a", ",", " ", "5", " ", "€", " ", "😀", "!"]
+        assert "".join(said) == "Ja, 5 € 😀!"
+        assert len(said) > 5
+        assert not any("\ufffd" in text for text in said)
 
 
 def plan_error(path: Path, *, max_tokens: int = 60) -> str:
@@ -362,7 +355,7 @@ class TestRefusals:
         assert f"TRANSFORMERS_MODEL={tmp_path} cannot be run" in plan_error(tmp_path)
 
     @pytest.mark.parametrize("name", ["/no/such", "~nobodysuch/model"])
-    async def test_a_path_without_a_folder_is_told(self, name: str) -> None:
+    async def test_a_path_without_a_folder_is_reported(self, name: str) -> None:
         assert f"TRANSFORMERS_MODEL={name}: " in await self.refusal(name)
 
     def test_an_answer_longer_than_the_context_is_refused(
@@ -385,7 +378,7 @@ class TestRefusals:
         assert "GiB of memory" in text
         assert "LOCAL_MODEL_PATH" in text
 
-    async def test_broken_weights_are_told_while_questions_wait(
+    async def test_broken_weights_are_reported_while_questions_wait(
         self, folders: Callable[[str], Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         shutil.copytree(folders("llama"), tmp_path, dirs_exist_ok=True)
@@ -425,7 +418,7 @@ class TestRefusals:
         assert f"TRANSFORMERS_MODEL={tmp_path} cannot be run" in caplog.text
         assert not (tmp_path / "run").exists()
 
-    async def test_nobody_else_is_told_of_pickled_weights(
+    async def test_no_conversion_service_hears_of_pickled_weights(
         self, folders: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         folder = tmp_path / "model"
@@ -477,7 +470,7 @@ class TestRefusals:
         assert "HF_TOKEN" in text
         assert "hf_secret" not in text
 
-    async def test_a_name_that_nobody_knows_is_told(
+    async def test_a_name_that_nobody_knows_is_reported(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         async with serve_refusal(401, "RepoNotFound") as url:
@@ -485,7 +478,7 @@ class TestRefusals:
 
             assert "TRANSFORMERS_MODEL=no/such" in await self.refusal("no/such")
 
-    async def test_a_hub_that_is_away_is_told(
+    async def test_a_hub_that_is_away_is_reported(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         use_hub(monkeypatch, "http://127.0.0.1:9", tmp_path)
@@ -515,15 +508,6 @@ class TestPlatforms:
         assert "run by transformers on this machine" in running.text()
         assert "runs on cpu in float32" in running.text()
         assert running.process.returncode == 0
-
-    async def test_a_start_without_a_chat_model_says_why(
-        self, folders: Callable[[str], Path], tmp_path: Path
-    ) -> None:
-        variables = {"TRANSFORMERS_MODEL": str(folders("base")), "SLACK_BOT_TOKEN": "xoxb-1"}
-        async with bot("worker", data_dir=tmp_path, variables=variables) as running:
-            assert await asyncio.wait_for(running.process.wait(), 60) == 1
-
-        assert "has no chat template" in running.text()
 
 
 def _is_cut(way: Way) -> bool:

@@ -25,16 +25,16 @@ if any(importlib.util.find_spec(each) is None for each in ("torch", "transformer
         allow_module_level=True,
     )
 from tests.model.test_server_info import connected
-from tests.support.tiny_models import NO_SYSTEM, tiny_llama
+from tests.support.tiny_models import tiny_llama
 
 PROMPT = [Message("system", "Be brief."), Message("user", "Hello")]
 
 
 @pytest.fixture(scope="module")
-async def url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
-    """The address of a server that runs one model, whose template takes no system prompt."""
+async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[str, str]]:
+    """The address of a server that runs one model, and the model's name."""
     root = tmp_path_factory.mktemp("serve")
-    folder = tiny_llama(root / "model", template=NO_SYSTEM)
+    folder = tiny_llama(root / "model")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -47,7 +47,7 @@ async def url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
     )
     try:
         await until(partial(_is_open, port), within=60)
-        yield f"http://127.0.0.1:{port}/v1"
+        yield f"http://127.0.0.1:{port}/v1", str(folder)
     finally:
         process.kill()
         await process.wait()
@@ -58,9 +58,9 @@ def _is_open(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-async def test_it_answers_whatever_name_is_asked_for(url: str) -> None:
+async def test_it_streams_an_answer(served: tuple[str, str]) -> None:
     deltas = []
-    async with connected(url) as model:
+    async with connected(*served) as model:
         with suppress(AnswerCut):
             async for delta in model.stream(PROMPT):
                 deltas.append(delta)
@@ -68,8 +68,9 @@ async def test_it_answers_whatever_name_is_asked_for(url: str) -> None:
     assert len("".join(deltas)) == 20
 
 
-async def test_it_answers_in_discord(url: str, tmp_path: Path) -> None:
-    variables = {"MODEL_URL": url, "MODEL_ID": "emulated", "MAX_TOKENS": "30"}
+async def test_it_answers_in_discord(served: tuple[str, str], tmp_path: Path) -> None:
+    url, name = served
+    variables = {"MODEL_URL": url, "MODEL_ID": name, "MAX_TOKENS": "30"}
     async with discord_bot(tmp_path, None, **variables) as (discord, running):
         way = DiscordDm(discord)
         await way.ask("What is it?")

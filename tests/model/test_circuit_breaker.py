@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import suppress
 
 import pytest
 
@@ -65,22 +64,6 @@ def test_one_try_at_a_time_finds_out(breaker: CircuitBreaker, clock: Clock) -> N
     assert (breaker.delay, breaker.error) == (0.0, None)
 
 
-def test_a_probe_that_thinks_for_long_holds_nobody_up(
-    breaker: CircuitBreaker, clock: Clock
-) -> None:
-    fail(breaker, times=3)
-    clock.now += 1.0
-
-    with breaker.attempt() as end_probe:
-        end_probe()
-        assert breaker.delay == 0.0
-        with breaker.attempt():
-            assert breaker.delay == 1.0
-            end_probe()
-            assert breaker.delay == 1.0
-        assert (breaker.delay, breaker.error) == (0.0, None)
-
-
 def test_a_probe_that_is_silent_is_alone_for_five_seconds(
     breaker: CircuitBreaker, clock: Clock
 ) -> None:
@@ -92,20 +75,6 @@ def test_a_probe_that_is_silent_is_alone_for_five_seconds(
         assert breaker.delay == 0.5
         clock.now += 0.5
         assert breaker.delay == 0.0
-
-
-def test_probes_that_fail_together_count_once(breaker: CircuitBreaker, clock: Clock) -> None:
-    fail(breaker, times=3)
-    clock.now += 1.0
-
-    with suppress(ModelError), breaker.attempt() as end_probe:
-        end_probe()
-        clock.now += 1.0
-        fail(breaker)
-        clock.now += 0.5
-        raise ModelUnavailable("down")
-
-    assert breaker.delay == 1.5
 
 
 def test_each_probe_that_fails_doubles_the_rest(breaker: CircuitBreaker, clock: Clock) -> None:
@@ -124,15 +93,6 @@ def test_each_probe_that_fails_doubles_the_rest(breaker: CircuitBreaker, clock: 
     assert breaker.delay == 1.0
 
 
-def test_a_model_may_be_away_for_days(breaker: CircuitBreaker, clock: Clock) -> None:
-    for _ in range(5000):
-        fail(breaker)
-        clock.now += breaker.delay
-
-    fail(breaker)
-    assert breaker.delay == 4.0
-
-
 def test_a_probe_that_is_given_up_leaves_the_place_to_the_next(
     breaker: CircuitBreaker, clock: Clock
 ) -> None:
@@ -144,36 +104,6 @@ def test_a_probe_that_is_given_up_leaves_the_place_to_the_next(
 
     assert breaker.error
     assert breaker.delay == 0.0
-
-
-def test_tries_that_began_before_it_opened_change_nothing(
-    breaker: CircuitBreaker, clock: Clock
-) -> None:
-    late = breaker.attempt()
-    late.__enter__()
-    fail(breaker, times=3)
-    clock.now += 0.5
-
-    error = ModelUnavailable("late")
-    assert not late.__exit__(type(error), error, None)
-
-    assert breaker.delay == 0.5
-
-
-def test_a_try_that_began_before_it_opened_does_not_end_the_one_that_finds_out(
-    breaker: CircuitBreaker, clock: Clock
-) -> None:
-    late, probe, stop = breaker.attempt(), breaker.attempt(), asyncio.CancelledError()
-    late.__enter__()
-    fail(breaker, times=3)
-    clock.now += 1.0
-    probe.__enter__()
-
-    assert not late.__exit__(type(stop), stop, None)
-
-    assert breaker.delay == 1.0
-    probe.__exit__(None, None, None)
-    assert breaker.error is None
 
 
 def test_why_it_is_open_holds_nothing_of_the_try(breaker: CircuitBreaker) -> None:

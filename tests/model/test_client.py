@@ -6,9 +6,8 @@ import asyncio
 import base64
 import gc
 import json
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import ExitStack, aclosing, asynccontextmanager, closing, suppress
+from contextlib import aclosing, asynccontextmanager, closing, suppress
 from email.utils import formatdate
 from pathlib import Path
 from time import time
@@ -121,15 +120,7 @@ class TestAnswers:
 
         assert deltas == ["Paris ", "is it."]
 
-    async def test_a_delta_is_there_before_the_next_one_is_said(self) -> None:
-        async with ModelEmulator() as emulator, connected(emulator.url) as model:
-            emulator.fail(ASK, "hang", at_delta=1)
-            stream = model.stream(PROMPT)
-
-            assert await anext(stream) == "You said"
-            assert emulator.running == 1
-
-    async def test_the_server_is_told_what_the_operator_chose(self) -> None:
+    async def test_the_server_gets_what_the_operator_chose(self) -> None:
         async with (
             ModelEmulator() as emulator,
             connected(emulator.url, key="sk-key", temperature=0.0) as model,
@@ -159,17 +150,9 @@ class TestAnswers:
         async with serve_body(body) as url, connected(url) as model:
             assert await answer(model) == "word word "
 
-    @pytest.mark.parametrize("end", ["\n", "\r\n"])
-    async def test_a_byte_order_mark_before_the_stream_takes_no_word(self, end: str) -> None:
-        word = 'data: {"choices": [{"delta": {"content": "word "}}]}'
-        body = end.join(["\ufeff" + word, "", word, "", "data: [DONE]", "", ""])
-
-        async with serve_body(body) as url, connected(url) as model:
-            assert await answer(model) == "word word "
-
     async def test_the_bytes_of_a_stream_may_come_one_by_one(self) -> None:
         word = 'data: {"choices": [{"delta": {"content": "wörd 🦜"}}]}'
-        body = "\n\n".join(["\ufeff" + word, word, "data: [DONE]"])
+        body = "\n\n".join([word, word, "data: [DONE]"])
 
         async with serve_body(body, at_once=1) as url, connected(url) as model:
             assert await answer(model) == "wörd 🦜wörd 🦜"
@@ -193,17 +176,6 @@ class TestAnswers:
             _, error = await failure(emulator)
 
         assert "without an end" in str(error)
-
-    async def test_a_netrc_of_the_operator_is_not_heeded(
-        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-    ) -> None:
-        (tmp_path / ".netrc").write_text("default login somebody password secret\n")
-        monkeypatch.setenv("HOME", str(tmp_path))
-        monkeypatch.delenv("NETRC", raising=False)
-        async with ModelEmulator() as emulator, connected(emulator.url, key="sk-key") as model:
-            assert await answer(model)
-
-        assert emulator.requests[0].headers["Authorization"] == "Bearer sk-key"
 
     async def test_a_user_and_password_in_the_address_are_sent_as_such(self) -> None:
         async with ModelEmulator() as emulator:
@@ -240,7 +212,7 @@ class TestAnswers:
 
             assert await answer(model) == "Yes."
 
-    async def test_an_answer_that_is_too_long_is_told_after_its_last_word(self) -> None:
+    async def test_an_answer_that_is_too_long_is_reported_after_its_last_word(self) -> None:
         async with ModelEmulator() as emulator:
             emulator.finish_reason = "length"
             said, error = await failure(emulator)
@@ -249,9 +221,9 @@ class TestAnswers:
         assert type(error) is AnswerCut
         assert "MAX_TOKENS=50" in str(error)
 
-    async def test_more_than_five_hundred_answers_run_at_once(self) -> None:
+    async def test_more_than_a_hundred_answers_run_at_once(self) -> None:
         # Both ends of each connection are here.
-        figures.allow_files(2048)
+        figures.allow_files(1024)
         begun = 0
         all_begun = asyncio.Event()
 
@@ -261,19 +233,16 @@ class TestAnswers:
             async for delta in model.stream(PROMPT):
                 if not said:
                     begun += 1
-                    if begun == 520:
+                    if begun == 150:
                         all_begun.set()
                     await all_begun.wait()
                 said += delta
             return said
 
-        async with (
-            ModelEmulator() as emulator,
-            connected(emulator.url, idle=30, total=60) as model,
-        ):
-            answers = await asyncio.gather(*(answered(model) for _ in range(520)))
+        async with ModelEmulator() as emulator, connected(emulator.url, idle=30, total=60) as model:
+            answers = await asyncio.gather(*(answered(model) for _ in range(150)))
 
-        assert emulator.connections == 520
+        assert emulator.connections == 150
         assert set(answers) == {"You said: What is a secret question?"}
 
     async def test_closing_the_iterator_hangs_up(self) -> None:
@@ -284,17 +253,6 @@ class TestAnswers:
                 await anext(stream)
 
             await until(lambda: emulator.requests[0].hung_up_at)
-
-    async def test_cancelling_the_reader_hangs_up(self) -> None:
-        async with ModelEmulator() as emulator, connected(emulator.url) as model:
-            emulator.fail(ASK, "hang", at_delta=1)
-            reading = asyncio.create_task(answer(model))
-            await until(lambda: emulator.running == 1)
-            reading.cancel()
-
-            await until(lambda: emulator.requests[0].hung_up_at)
-            with pytest.raises(asyncio.CancelledError):
-                await reading
 
     async def test_many_answers_leave_nothing_behind(self) -> None:
         async def asked(times: int) -> int:
@@ -391,21 +349,6 @@ class TestTails:
 
         assert (said, server.connections) == (["Yes.", "Yes."], 1)
 
-    async def test_a_cut_after_the_finish_reason_takes_nothing_away(self) -> None:
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await reader.readuntil(b"\r\n\r\n")
-            writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-            said = b'data: {"choices": [{"delta": {"content": "Yes."}, "finish_reason": "stop"}]}'
-            chunk(writer, said + b"\n\n")
-            await writer.drain()
-            await asyncio.sleep(0.05)
-            writer.transport.abort()
-
-        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-            url = "http://{}:{}/v1".format(*server.sockets[0].getsockname())
-            async with connected(url) as model:
-                assert await answer(model) == "Yes."
-
     async def test_a_body_without_an_end_does_not_hold_the_answer_up(self) -> None:
         async def never(_: asyncio.StreamWriter) -> None:
             await asyncio.sleep(60)
@@ -500,17 +443,6 @@ class TestReasoning:
             assert await answer(model) == "42"
 
 
-class TestUsage:
-    async def used(self, model: OneAttempt) -> int | None:
-        """Return the prompt's tokens as the server reports them."""
-        assert await answer(model)
-        return model.prompt_tokens
-
-    async def test_the_prompts_tokens_are_told_at_the_end(self) -> None:
-        async with ModelEmulator() as emulator, connected(emulator.url) as model:
-            assert await self.used(model) == 18
-
-
 class TestFailures:
     @pytest.mark.parametrize(
         ("status", "kind", "cure"),
@@ -537,8 +469,7 @@ class TestFailures:
     ) -> None:
         async with ModelEmulator() as emulator:
             emulator.models = SEVERAL
-            # Twice, for the first refusal may be of a field that the server does not know.
-            emulator.fail(ASK, status=status, times=2)
+            emulator.fail(ASK, status=status)
             said, error = await failure(emulator)
 
         assert said == ""
@@ -546,7 +477,7 @@ class TestFailures:
         assert error.status == status
         assert f"HTTP {status} (" in str(error)
         assert cure in str(error)
-        assert len(emulator.requests) == (2 if status in (400, 422) else 1)
+        assert len(emulator.requests) == 1
 
     @pytest.mark.parametrize(
         ("status", "said", "kind"),
@@ -695,14 +626,6 @@ class TestFailures:
 
         assert type(error) is PromptTooLong
 
-    async def test_a_finish_reason_of_error_is_a_broken_answer(self) -> None:
-        async with ModelEmulator() as emulator:
-            emulator.finish_reason = "error"
-            said, error = await failure(emulator)
-
-        assert said
-        assert type(error) is ModelUnavailable
-
     @pytest.mark.parametrize("at_delta", [None, 0, 1])
     async def test_silence_ends_after_the_idle_time(self, at_delta: int | None) -> None:
         async with ModelEmulator() as emulator:
@@ -714,35 +637,9 @@ class TestFailures:
         assert type(error) is ModelSilent
         assert "said nothing for 0.2 s" in str(error)
 
-    async def test_a_server_that_takes_no_connection_is_not_waited_for(
-        self,
-    ) -> None:
-        with socket.create_server(("127.0.0.1", 0), backlog=0) as full, ExitStack() as stack:
-            for _ in range(4):  # nobody takes them, and so nobody's handshake is answered any more
-                other = stack.enter_context(socket.socket())
-                other.setblocking(False)
-                other.connect_ex(full.getsockname())
-            url = f"http://127.0.0.1:{full.getsockname()[1]}/v1"
-            async with (
-                open_model(base_url=url, connect_timeout=0.2) as model,
-                asyncio.timeout(30),
-            ):
-                with pytest.raises(ModelUnavailable, match="cannot be reached"):
-                    await answer(model)
-
-    async def test_an_endless_answer_ends_after_the_total_time(self) -> None:
-        async with ModelEmulator() as emulator:
-            emulator.answer = "on and " * 1000
-            emulator.delay = 0.02
-            said, error = await failure(emulator, total=0.3)
-
-        assert said
-        assert type(error) is ModelSilent
-        assert "REPLY_TIMEOUT" in str(error)
-
     # A [DONE] without its space is none: the bot reads it as it is meant.
     @pytest.mark.parametrize("name", [name for name in FAILURES if name != "done without space"])
-    async def test_every_well_known_failure_is_told_as_a_model_error(self, name: str) -> None:
+    async def test_every_well_known_failure_becomes_a_model_error(self, name: str) -> None:
         async with ModelEmulator() as emulator:
             # Twice, for a dropped connection is tried once more.
             emulator.fail_as(name, times=2)
@@ -832,14 +729,6 @@ class TestFailures:
         assert type(error) is kind
         assert error.retry_after == (7.0 if kind is ModelLoading else None)
 
-    async def test_retry_after_is_heeded_in_place_of_a_stream(self) -> None:
-        async with ModelEmulator() as emulator:
-            refusal: Json = {"error": {"code": 429}}
-            emulator.fail(ASK, status=200, body=refusal, headers={"Retry-After": "9"})
-            _, error = await failure(emulator)
-
-        assert (type(error), error.retry_after) == (ModelBusy, 9.0)
-
     @pytest.mark.parametrize("at_delta", [None, 2])
     @pytest.mark.parametrize(
         ("code", "kind"),
@@ -854,17 +743,6 @@ class TestFailures:
             said, error = await failure(emulator)
 
         assert (bool(said), type(error)) == (at_delta is not None, kind)
-
-    async def test_an_error_that_is_an_event_by_itself_ends_no_answer(self) -> None:
-        events = [
-            'data: {"choices": [{"delta": {"content": "Half"}}]}',
-            'data: {"object": "error", "message": "boom", "code": 500}',
-            "data: [DONE]",
-        ]
-
-        async with serve_body("\n\n".join(events)) as url, connected(url) as model:
-            with pytest.raises(ModelUnavailable):
-                await answer(model)
 
     async def test_neither_prompt_nor_key_follows_a_redirect(self) -> None:
         async with ModelEmulator() as emulator, ModelEmulator() as elsewhere:

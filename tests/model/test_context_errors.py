@@ -1,4 +1,4 @@
-"""What servers say of a prompt that is too long, and the figures in it."""
+"""What servers say of a prompt that is too long, and the context in it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import pytest
 
 from bot.domain import Json
 from bot.errors import PromptTooLong
-from bot.model.context_errors import Figures, figures
 from bot.model.server import ModelServer
 
 SERVER = ModelServer(url="http://127.0.0.1:1/v1", key="k", model="m", own=True)
-SAID: dict[str, tuple[Json, Figures]] = {
+SAID: dict[str, tuple[Json, int | None]] = {
     "llama.cpp": (
         {
             "code": 400,
@@ -20,11 +19,11 @@ SAID: dict[str, tuple[Json, Figures]] = {
             "n_prompt_tokens": 3017,
             "n_ctx": 512,
         },
-        Figures(512, 3017),
+        512,
     ),
     "llama.cpp, older": (
         {"message": "the request (90 tokens) exceeds the available context size (64 tokens)"},
-        Figures(64, 90),
+        64,
     ),
     "vLLM 0.4": (
         {
@@ -33,7 +32,7 @@ SAID: dict[str, tuple[Json, Figures]] = {
             " length of the messages or completion.",
             "type": "BadRequestError",
         },
-        Figures(16384, 112946, 10000),
+        16384,
     ),
     "vLLM 0.16": (
         {
@@ -41,21 +40,21 @@ SAID: dict[str, tuple[Json, Figures]] = {
             " model's context length is only 4096 tokens, resulting in a maximum input length of"
             " 3072 tokens."
         },
-        Figures(4096, 5000, 1024),
+        4096,
     ),
     "vLLM, a longer prompt": (
         {
             "message": "The decoder prompt (length 5000) is longer than the maximum model length of"
             " 4096. Make sure that `max_model_len` is no smaller."
         },
-        Figures(4096, 5000),
+        4096,
     ),
     "vLLM 0.6": (
         {
             "message": "The prompt (total length 25938) is too long to fit into the model (context"
             " length 4096)."
         },
-        Figures(4096, 25938),
+        4096,
     ),
     "SGLang": (
         {
@@ -63,28 +62,28 @@ SAID: dict[str, tuple[Json, Figures]] = {
             " tokens. You requested a total of 337844 tokens: 206772 tokens from the input messages"
             " and 131072 tokens for the completion."
         },
-        Figures(262144, 206772, 131072),
+        262144,
     ),
     "SGLang, a longer prompt": (
         {
             "message": "The input (5000 tokens) is longer than the model's context length (4096"
             " tokens)."
         },
-        Figures(4096, 5000),
+        4096,
     ),
     "text-generation-inference": (
         {
             "message": "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 2048."
             " Given: 1244 `inputs` tokens and 1000 `max_new_tokens`"
         },
-        Figures(2048, 1244, 1000),
+        2048,
     ),
     "text-generation-inference, a longer prompt": (
         {
             "message": "Input validation error: `inputs` must have less than 1024 tokens."
             " Given: 5000"
         },
-        Figures(1024, 5000),
+        1024,
     ),
     "OpenAI": (
         {
@@ -92,64 +91,59 @@ SAID: dict[str, tuple[Json, Figures]] = {
             " resulted in 7575 tokens. Please reduce the length of the messages.",
             "code": "context_length_exceeded",
         },
-        Figures(4097, 7575),
+        4097,
     ),
     "Mistral": (
         {
             "message": "Prompt contains 300000 tokens, too large for model with 131072 maximum"
             " context length"
         },
-        Figures(131072, 300000),
+        131072,
     ),
     "Fireworks": (
         {"message": "The prompt is too long: 5,000, model maximum context length: 4,096"},
-        Figures(4096, 5000),
+        4096,
     ),
     "Groq": (
         {
             "message": "Please reduce the length of the messages or completion.",
             "code": "context_length_exceeded",
         },
-        Figures(),
+        None,
     ),
     "LM Studio": (
         {"message": "The number of tokens to keep is greater than the context length."},
-        Figures(),
+        None,
     ),
 }
 
 
 @pytest.mark.parametrize("server", SAID)
-def test_a_refusal_is_understood_with_its_figures(server: str) -> None:
+def test_a_refusal_is_understood_with_its_context(server: str) -> None:
     said, expected = SAID[server]
     assert isinstance(said, dict)
 
     error = SERVER.event({"error": said})
 
-    assert figures(said) == expected
     assert isinstance(error, PromptTooLong)
-    assert (error.context, error.used, error.reserved) == (
-        expected.context,
-        expected.used,
-        expected.answer,
-    )
+    assert error.context == expected
 
 
 @pytest.mark.parametrize(
-    "said", [{}, {"message": None}, {"message": "context length is " + "9" * 400}, {"n_ctx": "x"}]
+    "said", [{}, {"message": "context length is " + "9" * 400}, {"n_ctx": "x"}]
 )
 def test_strange_figures_are_no_obstacle(said: dict[str, Json]) -> None:
-    assert figures(said).used is None
+    error = SERVER.failure("413", "refuses it", response=said)
+
+    assert isinstance(error, PromptTooLong)
+    assert error.context is None
 
 
-@pytest.mark.parametrize(
-    ("context", "reserved", "room"),
-    [(None, None, None), (4096, 1024, 3072), (4096, None, 3596), (512, None, 128)],
-)
+@pytest.mark.parametrize(("context", "room"), [(None, None), (4096, 3596), (512, 128)])
 def test_the_room_for_a_prompt_leaves_some_for_the_answer(
-    context: int | None, reserved: int | None, room: int | None
+    context: int | None, room: int | None
 ) -> None:
     error = PromptTooLong("too long")
-    error.context, error.reserved = context, reserved
+    error.context = context
 
     assert error.room(answer=500) == room

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cache, partial
 
@@ -15,10 +15,11 @@ import pytest
 from bot.domain import Delta, LeftOut, Message, Preferences, Reading, Retrying, Start, Used
 from bot.errors import ModelDenied, PromptTooLong
 from bot.model.client import ModelClient
-from bot.model.context_window import ContextWindowModel, ServerWatch
+from bot.model.context_window import ContextWindowModel
 from bot.model.endpoint import NOTHING_CHOSEN, Answer
 from bot.model.retrying import RetryingModel
 from bot.model.server import ModelServer
+from bot.model.server_info import ServerWatch
 from bot.model.transport import connect
 from bot.text.graphemes import CUT
 from bot.tokens.counters import TokenEstimator
@@ -39,9 +40,8 @@ class FakeWatch(ServerWatch):
     async def refresh(self, *, deadline: float) -> None:
         pass
 
-    @contextmanager
-    def expiring(self) -> Iterator[None]:
-        yield
+    def expire(self) -> None:
+        pass
 
 
 @asynccontextmanager
@@ -74,7 +74,7 @@ async def fitted(
 async def answer(model: ContextWindowModel, prompt: Sequence[Message]) -> list[Delta]:
     """Return the deltas, with a LeftOut before them if the last message was shortened."""
     deadline = asyncio.get_running_loop().time() + 60
-    async with model.stream(prompt, deadline=deadline, accepted=lambda: None) as answer:
+    async with model.stream(prompt, deadline=deadline) as answer:
         left_out: list[Delta] = [LeftOut(answer.left_out)] if answer.left_out else []
         return [*left_out, answer.first, *[delta async for delta in answer.deltas]]
 
@@ -111,7 +111,7 @@ async def test_the_oldest_exchanges_make_room() -> None:
     assert left_out(said) == []
 
 
-async def test_what_a_long_message_lost_is_told_before_the_first_word() -> None:
+async def test_what_a_long_message_lost_is_reported_before_the_first_word() -> None:
     message = "start " + "word " * 3000 + "end"
     async with ModelEmulator() as emulator, fitted(emulator, budget=300) as model:
         emulator.answer = "Well."
@@ -177,7 +177,7 @@ async def test_what_a_control_token_costs_more_is_counted() -> None:
 
     (sent,) = texts(emulator)
     assert CUT in sent
-    assert 0.9 * 500 - 30 < len(sent) + 8 <= 0.9 * 500
+    assert 0.75 * 500 - 30 < len(sent) + 8 <= 0.75 * 500
     assert sent in counted
     assert left_out(said)
 
@@ -217,14 +217,14 @@ class TestRefusals:
 
         assert len(emulator.requests) == 3
 
-    async def test_the_figures_leave_no_more_out_than_needed(self) -> None:
+    async def test_the_context_in_a_refusal_leaves_little_more_out_than_needed(self) -> None:
         async with ModelEmulator() as emulator, fitted(emulator, budget=3000) as model:
             emulator.context = 500
             await answer(model, make_talk(15))
 
         # Of 480 tokens a pair takes about 50.
         assert len(emulator.requests) == 2
-        assert len(texts(emulator)) >= 1 + 2 * 8 + 1
+        assert len(texts(emulator)) >= 1 + 2 * 6 + 1
 
     @pytest.mark.parametrize("status", [400, 413, 422])
     async def test_without_figures_half_is_tried(self, status: int) -> None:
@@ -235,16 +235,6 @@ class TestRefusals:
 
         assert len(emulator.requests) == 2
         assert len(texts(emulator, 0)) * 0.3 < len(texts(emulator)) < len(texts(emulator, 0)) * 0.6
-
-    async def test_a_long_message_is_shortened_by_the_refusal(self) -> None:
-        message = "start " + "word " * 600 + "end"
-        async with ModelEmulator() as emulator, fitted(emulator, budget=2000) as model:
-            emulator.context, emulator.answer = 300, "Well."
-            said = await answer(model, [Message("user", message)])
-
-        (sent,) = texts(emulator)
-        assert said == [LeftOut(len(message) - len(sent) + len(CUT)), "Well."]
-        assert left_out(said)[0] < len(message) * 0.7
 
     @pytest.mark.parametrize(
         ("status", "exchanges", "error", "requests"),
@@ -301,19 +291,6 @@ class TestRoom:
         sent = [len(texts(emulator, place)) for place in range(3)]
         assert sent[0] < sent[1] < sent[2]
         assert {asked.status for asked in emulator.requests} == {200}
-
-    async def test_a_refusals_figure_outlives_the_same_word_and_not_another(self) -> None:
-        watch = FakeWatch()
-        async with ModelEmulator() as emulator, fitted(emulator, watch=watch) as model:
-            watch.context = 1000 + ANSWER
-            emulator.context = 200
-            await answer(model, make_talk(40))
-            await answer(model, make_talk(40))
-            emulator.context = watch.context = 900
-            await answer(model, make_talk(40))
-
-        assert [asked.status for asked in emulator.requests] == [400, 200, 200, 200]
-        assert len(texts(emulator, 3)) > len(texts(emulator, 2))
 
 
 # What the worst of the templates say beyond the emulator's ChatML: Command R7B, ChatML as text.
@@ -380,16 +357,6 @@ class TestUsage:
 
         assert counter.ratio < before + 0.1
 
-    async def test_a_count_that_cannot_be_is_no_obstacle(self) -> None:
-        async with ModelEmulator() as emulator, fitted(emulator) as model:
-            emulator.refuses = ["stream_options"]
-            emulator.answer = "Well."
-            usage = f'{{"prompt_tokens": {"9" * 400}, "completion_tokens": {"9" * 400}}}'
-            emulator.done = f'data: {{"choices": [], "usage": {usage}}}\n\ndata: [DONE]'
-            said = await answer(model, make_talk(5))
-
-        assert said == ["Well."]
-
 
 @dataclass
 class FakeEndpoint:
@@ -406,7 +373,6 @@ class FakeEndpoint:
         prompt: Sequence[Message],
         *,
         deadline: float,
-        accepted: Callable[[], None],
         preferences: Preferences = NOTHING_CHOSEN,
     ) -> AsyncIterator[Answer]:
         self.used.append(20 + sum(self.each + self.count(message.text) for message in prompt))

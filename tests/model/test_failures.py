@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shlex
 import shutil
 import socket
@@ -15,15 +14,11 @@ from pathlib import Path
 
 import huggingface_hub.constants
 import pytest
-from aiohttp import web
 
 from bot.domain import Message
 from bot.errors import CannotStart, ModelError
-from bot.model import huggingface
 from bot.model.failures import FAILURES, Failure
 from bot.model.retrying import is_transient
-from bot.model.server import ModelServer
-from bot.model.transport import connect
 from tests.emulators.model import ModelEmulator
 from tests.support.model import open_model
 
@@ -123,7 +118,7 @@ def assert_reported(error: ModelError, name: str, *, own: bool) -> None:
 
 @pytest.mark.parametrize("own", [True, False])
 @pytest.mark.parametrize("name", [name for name, way in FAULTS.items() if way])
-async def test_a_server_that_fails_so_is_told_with_its_cure(name: str, own: bool) -> None:
+async def test_a_server_that_fails_so_is_reported_with_its_cure(name: str, own: bool) -> None:
     flavour = "llama.cpp" if name == "413" else "router"
     async with ModelEmulator(flavour=flavour) as emulator:  # type: ignore[arg-type]
         emulator.models = ["org/model"]
@@ -137,7 +132,7 @@ async def test_a_server_that_fails_so_is_told_with_its_cure(name: str, own: bool
 
 
 @pytest.mark.parametrize("own", [True, False])
-async def test_a_server_that_is_not_there_is_told_with_its_cure(own: bool) -> None:
+async def test_a_server_that_is_not_there_is_reported_with_its_cure(own: bool) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
@@ -161,7 +156,7 @@ def make_certificate(folder: Path) -> ssl.SSLContext:
 
 
 @pytest.mark.parametrize("own", [True, False])
-async def test_a_certificate_that_is_not_trusted_is_told_with_its_cure(
+async def test_a_certificate_that_is_not_trusted_is_reported_with_its_cure(
     own: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with ModelEmulator(flavour="router", tls=make_certificate(tmp_path)) as emulator:
@@ -179,18 +174,6 @@ async def test_a_certificate_that_is_not_trusted_is_told_with_its_cure(
     assert_reported(cured, "empty", own=own)
 
 
-async def test_the_start_names_a_certificate_that_is_not_trusted(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO, "bot.model.huggingface")
-    async with ModelEmulator(flavour="router", tls=make_certificate(tmp_path)) as emulator:
-        server = ModelServer(url=emulator.url, key=KEY, model="org/model", own=False)
-        async with connect(server) as router:
-            await huggingface.log_availability(router, ["org/model"], hub=emulator.root)
-
-    assert FAILURES["certificate"].router in caplog.text
-
-
 @pytest.mark.parametrize("made", [False, True])
 async def test_a_file_without_certificates_stops_the_start(
     made: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -204,7 +187,7 @@ async def test_a_file_without_certificates_stops_the_start(
 
 
 @pytest.mark.parametrize("own", [True, False])
-async def test_https_where_http_is_spoken_is_told_with_its_cure(own: bool) -> None:
+async def test_https_where_http_is_spoken_is_reported_with_its_cure(own: bool) -> None:
     async with ModelEmulator(flavour="router") as emulator:
         error = await failure_at(emulator.url.replace("http:", "https:"), own=own)
 
@@ -212,52 +195,16 @@ async def test_https_where_http_is_spoken_is_told_with_its_cure(own: bool) -> No
     assert not is_transient(error), "nobody waits for what an operator has to mend"
 
 
-async def test_http_where_https_is_spoken_is_told_with_its_cure(tmp_path: Path) -> None:
-    async with ModelEmulator(flavour="router", tls=make_certificate(tmp_path)) as emulator:
-        error = await failure_at(emulator.url.replace("https:", "http:"), own=True)
-        asked = list(emulator.requests)
-        emulator.unknown.clear()
-
-    assert_reported(error, "tls", own=True)
-    assert not is_transient(error), "nobody waits for what an operator has to mend"
-    assert asked == []
-
-
-async def test_a_server_that_may_speak_https_is_not_told_the_key_to_find_out(
-    tmp_path: Path,
-) -> None:
-    asked: list[web.BaseRequest] = []
-
-    async def serve(request: web.BaseRequest) -> web.Response:
-        asked.append(request)
-        return web.Response()
-
-    server = web.ServerRunner(web.Server(serve))
-    await server.setup()
-    await web.TCPSite(server, "127.0.0.1", 0, ssl_context=make_certificate(tmp_path)).start()
-    try:
-        await failure_at("http://{}:{}/v1".format(*server.addresses[0]), own=True)
-    finally:
-        await server.cleanup()
-
-    assert [request.method for request in asked] == ["HEAD"]
-    assert not any(KEY in value for request in asked for value in request.headers.values())
-
-
 @contextmanager
-def serve_bytes(said: bytes, *, tls: ssl.SSLContext | None) -> Iterator[str]:
-    """Say these bytes to who speaks no TLS, and speak it, where it can be spoken, to who does."""
+def serve_bytes(said: bytes) -> Iterator[str]:
+    """Answer each connection with these bytes."""
 
     def serve() -> None:
         with suppress(OSError):  # closed
             while True:
                 talk = door.accept()[0]
                 with suppress(OSError), talk:
-                    if talk.recv(1, socket.MSG_PEEK) == b"\x16" and tls:
-                        with tls.wrap_socket(talk, server_side=True) as secured:
-                            secured.recv(65_536)
-                            secured.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
-                    elif talk.recv(65_536):
+                    if talk.recv(65_536):
                         talk.sendall(said)
 
     with socket.create_server(("127.0.0.1", 0)) as door:
@@ -268,29 +215,28 @@ def serve_bytes(said: bytes, *, tls: ssl.SSLContext | None) -> Iterator[str]:
     thread.join()
 
 
-# What servers of TLS say to who does not speak it: an alert, nginx's words, Go's.
-SPEAK_TLS = (
-    b"\x15\x03\x01\x00\x02\x02\x46",
-    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n"
-    b"<title>400 The plain HTTP request was sent to HTTPS port</title>",
-    b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n",
-)
-
-
-@pytest.mark.parametrize("said", SPEAK_TLS)
-async def test_who_says_that_it_speaks_tls_and_does_is_believed(
-    said: bytes, tmp_path: Path
-) -> None:
-    with serve_bytes(said, tls=make_certificate(tmp_path)) as url:
-        assert_reported(await failure_at(url, own=True), "tls", own=True)
-
-
 @pytest.mark.parametrize(
-    ("said", "name"), list(zip(SPEAK_TLS, ("garbage", "4xx", "4xx"), strict=True))
+    ("name", "said"),
+    [
+        # nginx's words and Go's, and an alert of TLS.
+        (
+            "tls",
+            b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n"
+            b"<title>400 The plain HTTP request was sent to HTTPS port</title>",
+        ),
+        (
+            "tls",
+            b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n",
+        ),
+        ("garbage", b"\x15\x03\x01\x00\x02\x02\x46"),
+    ],
 )
-async def test_who_only_says_that_it_speaks_tls_is_not_believed(said: bytes, name: str) -> None:
-    with serve_bytes(said, tls=None) as url:
-        assert_reported(await failure_at(url, own=True), name, own=True)
+async def test_a_server_that_speaks_https_is_reported_with_its_cure(name: str, said: bytes) -> None:
+    with serve_bytes(said) as url:
+        error = await failure_at(url, own=True)
+
+    assert_reported(error, name, own=True)
+    assert "https://" in str(error)
 
 
 @pytest.mark.parametrize("own", [True, False])
@@ -302,12 +248,12 @@ async def test_who_only_says_that_it_speaks_tls_is_not_believed(said: bytes, nam
         b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000 + b"\r\n\r\n",
     ],
 )
-async def test_what_is_no_http_is_told_with_its_cure(said: bytes, own: bool) -> None:
-    with serve_bytes(said, tls=None) as url:
+async def test_what_is_no_http_is_reported_with_its_cure(said: bytes, own: bool) -> None:
+    with serve_bytes(said) as url:
         assert_reported(await failure_at(url, own=own), "garbage", own=own)
 
 
-async def test_offline_mode_is_told_with_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_offline_mode_is_reported_with_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     async with ModelEmulator(flavour="router") as emulator:
         error = await failure_at(emulator.url, own=False)
@@ -336,15 +282,11 @@ def test_each_cure_names_what_can_be_set_or_done() -> None:
             assert any(word in text for word in (*words, "https://", "server's log")), text
 
 
-def cure_rows() -> list[str]:
-    """Return the lines of all failures in the docs: those with one error and cure share a line."""
-    shared: dict[tuple[str, ...], list[str]] = {}
-    for failure in FAILURES.values():
-        router = "the same" if failure.router in ("", None, failure.cure) else failure.router
-        cells = (f"`{failure.error.__name__}`", failure.cure, router)
-        shared.setdefault(cells, []).append(failure.when)
-    lines = (f"| {' | '.join(('; or '.join(when), *cells))} |" for cells, when in shared.items())
-    return [line.replace("{model}", "MODEL") for line in lines]
+def cure_cells(failure: Failure) -> str:
+    """Return the end of a failure's line in the docs."""
+    router = "the same" if failure.router in ("", failure.cure) else failure.router
+    cells = f"| `{failure.error.__name__}` | {failure.cure} | {router} |"
+    return cells.replace("{model}", "MODEL")
 
 
 def error_row(failure: Failure) -> str:
@@ -364,7 +306,7 @@ def test_the_docs_have_each_failure_as_it_is() -> None:
         "| what happens | error | the cure with `MODEL_URL` | the cure with Hugging Face |"
     )
 
-    assert cures == cure_rows()
+    assert {row[row.index("| `") :] for row in cures} == {*map(cure_cells, FAILURES.values())}
 
 
 def test_the_docs_have_what_people_read_of_each_error() -> None:

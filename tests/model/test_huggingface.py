@@ -21,19 +21,15 @@ NAMES = ("org/chosen", "org/second")
 
 
 async def line(
-    emulator: ModelEmulator,
-    caplog: pytest.LogCaptureFixture,
-    *names: str,
-    seconds: float = 10.0,
+    emulator: ModelEmulator, caplog: pytest.LogCaptureFixture, *names: str, seconds: float = 10.0
 ) -> tuple[int, str]:
-    """Return the one line that is logged, and how serious it is."""
+    """Return what is logged, and how serious it is."""
     caplog.set_level(logging.INFO, "bot.model.huggingface")
     await report(emulator, *names, seconds=seconds)
-    (record,) = [record for record in caplog.records if record.name == "bot.model.huggingface"]
-    said = record.getMessage()
-    assert TOKEN not in said
-    assert "\n" not in said
-    return record.levelno, said
+    records = [record for record in caplog.records if record.name == "bot.model.huggingface"]
+    said = [record.getMessage() for record in records]
+    assert not any(TOKEN in each or "\n" in each for each in said)
+    return max(record.levelno for record in records), "; ".join(said)
 
 
 async def report(emulator: ModelEmulator, *names: str, seconds: float = 10.0) -> None:
@@ -50,22 +46,26 @@ def make_router(*models: str) -> ModelEmulator:
     return emulator
 
 
-async def test_a_model_that_is_served_is_told_with_its_providers(
+async def test_a_model_that_is_served_is_reported_with_its_providers(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with make_router() as emulator:
         emulator.providers = {"novita": "live", "together": "live", "groq": "error"}
         told = await line(emulator, caplog)
 
-    assert told == (logging.INFO, "org/chosen is served by novita, together")
+    assert told == (
+        logging.INFO,
+        "novita serves org/chosen; together serves org/chosen;"
+        " org/chosen failed the last check at groq",
+    )
     assert emulator.requests == []
 
 
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("org/chosen:novita", "org/chosen:novita is served by novita"),
-        ("org/chosen:fastest", "org/chosen:fastest is served by novita, together"),
+        ("org/chosen:novita", "novita serves org/chosen:novita"),
+        ("org/chosen:fastest", "novita serves org/chosen:fastest; together serves"),
         ("org/chosen:groq", "Nobody serves org/chosen:groq at Hugging Face: set MODEL_ID"),
     ],
 )
@@ -79,17 +79,16 @@ async def test_a_provider_or_a_policy_may_be_named(
     assert told.startswith(said)
 
 
-async def test_a_model_that_nobody_serves_is_told_with_the_one_that_will_answer(
+async def test_a_model_that_nobody_serves_is_reported_with_the_one_that_will_answer(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with make_router("org/second") as emulator:
         told = await line(emulator, caplog)
 
     why = "Nobody serves org/chosen at Hugging Face"
-    assert told == (
-        logging.WARNING,
-        f"{why}: org/second answers for it, served by emulated",
-    )
+    assert told[0] == logging.WARNING
+    assert told[1].startswith(f"{why}: set MODEL_ID")
+    assert told[1].endswith("; emulated serves org/second")
 
 
 async def test_where_no_model_is_served_the_settings_are_named(
@@ -99,20 +98,11 @@ async def test_where_no_model_is_served_the_settings_are_named(
         level, said = await line(emulator, caplog)
 
     assert level == logging.WARNING
-    assert "none of MODEL_FALLBACKS is served: set MODEL_ID or MODEL_FALLBACKS" in said
+    assert "Nobody serves org/second" in said
+    assert "set MODEL_FALLBACKS" in said
 
 
-async def test_a_model_whose_providers_are_not_well_is_told(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    async with make_router() as emulator:
-        emulator.providers = {"novita": "error"}
-        _, said = await line(emulator, caplog, "org/chosen")
-
-    assert said.startswith("org/chosen failed the last check at novita: set MODEL_ID")
-
-
-async def test_a_token_that_is_none_is_told(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_token_that_is_none_is_reported(caplog: pytest.LogCaptureFixture) -> None:
     async with make_router() as emulator:
         emulator.api_key = "hf_another"
         level, said = await line(emulator, caplog)
@@ -122,7 +112,7 @@ async def test_a_token_that_is_none_is_told(caplog: pytest.LogCaptureFixture) ->
 
 
 @pytest.mark.parametrize("granted", [(), ("repo.content.read",)])
-async def test_a_token_without_the_permission_is_told(
+async def test_a_token_without_the_permission_is_reported(
     granted: tuple[str, ...], caplog: pytest.LogCaptureFixture
 ) -> None:
     async with make_router() as emulator:
@@ -131,16 +121,6 @@ async def test_a_token_without_the_permission_is_told(
 
     assert level == logging.WARNING
     assert 'allow it "Make calls to Inference Providers"' in said
-
-
-async def test_a_token_with_the_permission_is_no_trouble(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    async with make_router() as emulator:
-        emulator.permissions = ("repo.content.read", "inference.serverless.write")
-        level, _ = await line(emulator, caplog)
-
-    assert level == logging.INFO
 
 
 @pytest.mark.parametrize(
@@ -170,7 +150,7 @@ async def test_a_providers_name_forges_no_line(caplog: pytest.LogCaptureFixture)
         emulator.fail("GET /v1/models", status=200, body={"providers": providers})
         _, said = await line(emulator, caplog)
 
-    assert said == "org/chosen is served by groq"
+    assert said == "groq serves org/chosen"
 
 
 async def test_no_more_of_an_answer_is_kept_than_it_can_need(
@@ -192,7 +172,7 @@ async def test_a_router_that_fails_says_nothing_of_the_model(
         emulator.fail("GET /v1/models", status=status, times=2)
         _, said = await line(emulator, caplog)
 
-    assert f"org/chosen: it answers HTTP {status}" in said
+    assert f"who serves org/chosen: it answers HTTP {status}" in said
 
 
 async def test_a_hub_that_fails_hides_nothing_of_the_model(
@@ -202,20 +182,22 @@ async def test_a_hub_that_fails_hides_nothing_of_the_model(
         emulator.fail("whoami", "reset", times=2)
         _, said = await line(emulator, caplog)
 
-    assert said == "org/chosen is served by emulated"
+    assert said == "emulated serves org/chosen"
 
 
-async def test_a_router_that_is_silent_is_told_in_the_end(
+async def test_a_router_that_is_silent_is_reported_in_the_end(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with make_router() as emulator:
         emulator.fail("GET /v1/models", "hang", times=2)
         _, said = await line(emulator, caplog, seconds=0.2)
 
-    assert "cannot be asked who serves org/chosen (TimeoutError)" in said
+    assert "cannot be reached: is this machine online" in said
 
 
-async def test_a_router_that_cannot_be_reached_is_told(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_router_that_cannot_be_reached_is_reported(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async with make_router() as emulator:
         await emulator.refuse_connections()
         _, said = await line(emulator, caplog)
@@ -238,10 +220,7 @@ async def test_the_start_does_not_wait_for_the_router(silent_proxy: socket.socke
     settings = settings_of(hf_token=TOKEN)
     with silent_proxy:
         # Nobody answers before the end: whoever waited would wait for ever.
-        async with (
-            asyncio.timeout(60),
-            open_assistant(settings, asyncio.Event()) as assistant,
-        ):
+        async with asyncio.timeout(60), open_assistant(settings, asyncio.Event()) as assistant:
             silent_proxy.settimeout(30)
             asked, _ = await asyncio.to_thread(silent_proxy.accept)
             with asked:

@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from bot.domain import Message
-from bot.errors import AnswerCut, ModelError, PromptRefused, PromptTooLong
+from bot.errors import AnswerCut, ModelError, PromptRefused
 from bot.model.client import RequestMetrics
 from tests.emulators.model import ModelEmulator
 from tests.support.model import OneAttempt, open_model
@@ -64,62 +64,13 @@ async def test_a_server_that_tells_no_count_is_not_counted() -> None:
     assert number("first_token_seconds_count", "uncounted") == 1
 
 
-@pytest.mark.parametrize("names_it", [True, False])
-async def test_a_server_that_does_not_know_the_field_is_asked_without_it_from_then_on(
-    names_it: bool,
-) -> None:
+async def test_a_server_that_does_not_know_the_field_is_asked_without_it_from_then_on() -> None:
     async with ModelEmulator() as emulator:
-        emulator.refuses, emulator.names_them = ["stream_options"], names_it
+        emulator.refuses = ["stream_options"]
         assert await answer(emulator, "strict", times=2) == SAID
 
     assert ["stream_options" in asked.body for asked in emulator.requests] == [True, False, False]
     assert number("failures_total", "strict", kind="UsageRefused") == 0
-
-
-@pytest.mark.parametrize("status", [400, 422])
-async def test_a_refusal_of_the_plain_request_is_told_as_what_it_is(status: int) -> None:
-    async with ModelEmulator() as emulator:
-        emulator.fail(ASK, status=422)
-        emulator.fail(ASK, status=status, body={"error": {"code": "context_length_exceeded"}})
-        with pytest.raises(PromptTooLong):
-            await answer(emulator, "refused")
-        assert await answer(emulator, "refused") == SAID
-
-    # Nothing is learnt of the field from it.
-    assert ["stream_options" in asked.body for asked in emulator.requests] == [True, False, True]
-
-
-async def test_a_server_that_has_taken_the_field_is_asked_once() -> None:
-    async with ModelEmulator() as emulator, open_named(emulator, "taken") as model:
-        assert await words(model) == SAID
-        emulator.fail(ASK, status=422)
-        with pytest.raises(PromptRefused):
-            await words(model)
-        assert await words(model) == SAID
-
-    assert ["stream_options" in asked.body for asked in emulator.requests] == [True] * 3
-
-
-@pytest.mark.parametrize(
-    ("status", "code"),
-    [
-        (400, "context_length_exceeded"),
-        (400, "model_not_supported"),
-        (401, "x"),
-        (404, "x"),
-        (413, "x"),
-        (418, "x"),
-        (500, "x"),
-    ],
-)
-async def test_another_refusal_is_not_asked_again(status: int, code: str) -> None:
-    async with ModelEmulator() as emulator:
-        emulator.models = ("one", "another")
-        emulator.fail(ASK, status=status, body={"error": {"code": code}}, times=2)
-        with pytest.raises(ModelError):
-            await answer(emulator, "refused")
-
-    assert len(emulator.requests) == 1
 
 
 async def test_a_refusal_that_repeats_the_question_changes_nothing() -> None:
@@ -177,14 +128,6 @@ async def test_the_first_token_and_the_speed_are_measured() -> None:
     assert number("first_token_seconds_bucket", "timed", le="0.25") == 0
     # Four tokens after the first, in five pauses of 0.05 s.
     assert 0 < number("tokens_per_second_sum", "timed") <= 16.5
-
-
-async def test_text_that_was_held_back_to_the_end_is_measured() -> None:
-    async with ModelEmulator() as emulator:
-        emulator.answer = "<"
-        assert await answer(emulator, "held") == "<"
-
-    assert number("first_token_seconds_count", "held") == 1
 
 
 @pytest.mark.parametrize(

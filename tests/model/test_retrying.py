@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import aclosing
 from dataclasses import replace
 
 import pytest
@@ -27,7 +26,6 @@ from bot.errors import (
     ModelDenied,
     ModelElsewhere,
     ModelError,
-    ModelLoading,
     ModelUnavailable,
     ModelUnknown,
     ModelUnpaid,
@@ -88,14 +86,6 @@ class TestAgain:
         assert (words(said), starts(said)) == (SAID, [])
         assert len(emulator.requests) == 3
 
-    @pytest.mark.parametrize("how", ["drop", "reset"])
-    async def test_a_connection_that_is_lost_is_opened_again(self, how: How) -> None:
-        async with ModelEmulator() as emulator, open_retrying(emulator) as model:
-            emulator.fail(ASK, how, times=4)
-            said = await answer(model)
-
-        assert (words(said), starts(said)) == (SAID, [])
-
     async def test_a_server_that_comes_back_answers_who_waits(self) -> None:
         async with ModelEmulator() as emulator, open_retrying(emulator) as model:
             await emulator.refuse_connections()
@@ -126,7 +116,7 @@ class TestAgain:
             (422, PromptRefused),
         ],
     )
-    async def test_what_does_not_pass_is_told_at_once(
+    async def test_what_does_not_pass_is_reported_at_once(
         self, status: int, error: type[ModelError]
     ) -> None:
         async with ModelEmulator() as emulator, open_retrying(emulator) as model:
@@ -134,10 +124,9 @@ class TestAgain:
             _, told = await failure(model)
 
         assert type(told) is error
-        # A 422 may be of a field that the server does not know.
-        assert len(emulator.requests) == (2 if status == 422 else 1)
+        assert len(emulator.requests) == 1
 
-    async def test_an_empty_answer_is_told_at_once(self) -> None:
+    async def test_an_empty_answer_is_reported_at_once(self) -> None:
         async with ModelEmulator() as emulator, open_retrying(emulator) as model:
             emulator.answer = ""
             _, told = await failure(model)
@@ -173,7 +162,7 @@ class TestBroken:
         assert "".join(str(one) for one in said[3:]) == SAID
 
     async def test_a_silence_within_an_answer_is_a_break(self) -> None:
-        async with ModelEmulator() as emulator, open_retrying(emulator, idle=2.0) as model:
+        async with ModelEmulator() as emulator, open_retrying(emulator, idle=1.0) as model:
             emulator.fail(ASK, "hang", at_delta=1)
             said = await answer(model)
 
@@ -196,16 +185,6 @@ class TestBroken:
 
         assert (words(said), starts(said)) == (SAID, [Start("")])
         assert len(emulator.requests) == 6
-
-    async def test_a_model_that_stays_dead_is_told(self) -> None:
-        policy = replace(QUICK, wait=0.4)
-        async with ModelEmulator() as emulator, open_retrying(emulator, policy=policy) as model:
-            emulator.fail(ASK, "drop", at_delta=2)
-            emulator.fail(ASK, status=503, times=99)
-            said, told = await failure(model)
-
-        assert (words(said), starts(said)) == ("You said: What i", [])
-        assert isinstance(told, ModelLoading | ModelUnavailable)
 
 
 class TestFallbacks:
@@ -240,13 +219,6 @@ class TestFallbacks:
         assert (words(said), type(told)) == (SAID, AnswerCut)
         assert two.requests == []
 
-    async def test_a_single_failure_does_not_change_the_model(self) -> None:
-        async with ModelEmulator() as one, ModelEmulator() as two, open_retrying(one, two) as model:
-            one.fail(ASK)
-            said = await answer(model)
-
-        assert (words(said), starts(said), two.requests) == (SAID, [], [])
-
     async def test_a_model_over_its_quota_is_left_alone_at_once(self) -> None:
         async with ModelEmulator() as one, ModelEmulator() as two, open_retrying(one, two) as model:
             one.fail(ASK, status=429, retry_after=30)
@@ -268,7 +240,7 @@ class TestFallbacks:
 
         assert (words(said), starts(said)) == (SAID, [Start("third")])
 
-    async def test_where_all_fail_the_one_that_may_pass_is_told(self) -> None:
+    async def test_where_all_fail_the_one_that_may_pass_is_reported(self) -> None:
         async with ModelEmulator() as one, ModelEmulator() as two, open_retrying(one, two) as model:
             one.fail(ASK, status=404)
             two.fail(ASK, status=429, retry_after=60)
@@ -312,14 +284,6 @@ class TestEndings:
         stopping.set()
         async with ModelEmulator() as emulator, open_retrying(emulator, stopping=stopping) as model:
             assert words(await answer(model)) == SAID
-
-    async def test_closing_the_answer_hangs_up(self) -> None:
-        async with ModelEmulator() as emulator, open_retrying(emulator) as model:
-            emulator.fail(ASK, "hang", at_delta=1)
-            async with aclosing(model.stream(PROMPT)) as stream:
-                assert await anext(stream) == "You said"
-
-            await until(lambda: emulator.requests[0].hung_up_at)
 
 
 FRAGILE = replace(QUICK, failures=4)

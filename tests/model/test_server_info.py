@@ -9,7 +9,6 @@ text-generation-webui's from extensions/openai/models.py.
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 import logging
 import socket
@@ -21,7 +20,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from bot.domain import Json, Message
-from bot.errors import AnswerCut, ModelUnavailable, ModelUnknown, PromptRefused
+from bot.errors import AnswerCut, ModelUnknown, PromptRefused
 from bot.local.llama_cpp import serve
 from bot.model.server import ModelServer
 from bot.model.server_info import ServerInfo, fetch_server_info
@@ -33,7 +32,7 @@ MISTRAL = "mistralai/Mistral-7B-Instruct-v0.3"
 PROMPT = [Message("system", "Be brief."), Message("user", "Hello")]
 
 VLLM: dict[str, Json] = {
-    "GET /v1/models": {"data": [{"id": "google/gemma-2-2b-it", "max_model_len": 4096}]},
+    "GET /v1/models": {"data": [{"id": "google/gemma-2-2b-it", "max_model_len": 4096}]}
 }
 TGI: dict[str, Json] = {
     "GET /v1/models": {"data": [{"id": "tgi-model", "owned_by": "tgi-model"}]},
@@ -52,10 +51,10 @@ OLLAMA: dict[str, Json] = {
     },
 }
 OLLAMA_CHOSEN: dict[str, Json] = OLLAMA | {
-    "POST /api/show": {"parameters": "temperature 0.7\nnum_ctx 16384", "model_info": {}},
+    "POST /api/show": {"parameters": "temperature 0.7\nnum_ctx 16384", "model_info": {}}
 }
 OLLAMA_RUNNING: dict[str, Json] = OLLAMA_CHOSEN | {
-    "GET /api/ps": {"models": [{"name": "gemma3:latest", "context_length": 8192}]},
+    "GET /api/ps": {"models": [{"name": "gemma3:latest", "context_length": 8192}]}
 }
 
 
@@ -198,37 +197,6 @@ class TestFetching:
 
         assert info.models == ("a model.gguf",)
 
-    async def test_a_long_answer_may_come_in_parts(self) -> None:
-        async def say(request: web.Request) -> web.StreamResponse:
-            said = OLLAMA.get(f"{request.method} {request.path}")
-            if not isinstance(said, dict):
-                return web.Response(status=404)
-            response = web.StreamResponse()
-            await response.prepare(request)
-            # As Ollama does, with the licence first.
-            for part in (b'{"license": "', b"x" * 20_000, b'", ', json.dumps(said).encode()[1:]):
-                await response.write(part)
-                await asyncio.sleep(0.01)
-            return response
-
-        async with serve_with(say) as url:
-            info = await fetched(url)
-
-        assert info == ServerInfo(("gemma3:latest",), 4096)
-
-    async def test_a_user_and_password_in_the_address_are_given_as_such(self) -> None:
-        given: list[str] = []
-
-        async def say(request: web.Request) -> web.Response:
-            given.append(request.headers["Authorization"])
-            return web.json_response(VLLM["GET /v1/models"])
-
-        async with serve_with(say) as url:
-            info = await fetched(url.replace("//", "//us%40er:p%3Ass@"), key="sk-key")
-
-        assert info.context == 4096
-        assert given == ["Basic " + base64.b64encode(b"us@er:p:ss").decode()]
-
     async def test_a_server_that_is_away_offers_nothing(self) -> None:
         with socket.socket() as closed:
             closed.bind(("127.0.0.1", 0))
@@ -237,17 +205,7 @@ class TestFetching:
             info = await fetched(url)
 
         assert info == ServerInfo((), None)
-        assert info.trouble == "refuses the connection"
-
-    async def test_a_server_that_closes_the_connection_has_its_trouble_told(self) -> None:
-        async def close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            writer.close()
-
-        server = await asyncio.start_server(close, "127.0.0.1", 0)
-        async with server:
-            info = await fetched("http://{}:{}/v1".format(*server.sockets[0].getsockname()))
-
-        assert info.trouble.startswith("cannot be asked")
+        assert "cannot be reached: is it running, and is MODEL_URL right?" in info.trouble
 
     async def test_a_proxy_that_is_away_is_no_trouble_of_the_server(
         self, monkeypatch: pytest.MonkeyPatch
@@ -259,11 +217,11 @@ class TestFetching:
 
         assert "HTTP_PROXY" in info.trouble
 
-    async def test_an_unknown_name_is_told(self) -> None:
+    async def test_an_unknown_name_is_reported(self) -> None:
         info = await fetched("http://nowhere.invalid/v1")
 
         # Without a network the resolver itself may be away.
-        assert info.trouble in ("has an unknown host name", "has not answered in 5 s")
+        assert info.trouble.startswith("nowhere.invalid ")
 
     async def test_the_real_llama_cpp_tells_its_context(self) -> None:
         async with serve(
@@ -291,12 +249,6 @@ REFUSALS: dict[str, tuple[int, Json]] = {
 }
 
 
-HELLO = (
-    b'data: {"choices": [{"delta": {"content": "Hi!"}, "finish_reason": "stop"}]}'
-    b"\n\ndata: [DONE]\n\n"
-)
-
-
 class TestCapabilities:
     @pytest.mark.parametrize("kind", REFUSALS)
     async def test_a_template_without_a_system_prompt_is_asked_in_its_own_way(
@@ -312,28 +264,6 @@ class TestCapabilities:
         assert asked == [["system", "user"], ["user"], ["user"]]
         assert emulator.requests[1].messages[0]["content"] == "Be brief.\n\nHello"
         assert first == second != ""
-
-    async def test_those_who_ask_at_once_learn_it_together(self) -> None:
-        late = asyncio.Event()
-        systems = 0
-
-        async def say(request: web.Request) -> web.Response:
-            nonlocal systems
-            if (await request.json())["messages"][0]["role"] != "system":
-                return web.Response(body=HELLO, headers={"Content-Type": "text/event-stream"})
-            systems += 1
-            # The second refusal comes when the first has been learnt from.
-            await (late.wait() if systems > 1 else asyncio.sleep(0))
-            return web.json_response({"detail": "System role not supported"}, status=400)
-
-        async with serve_with(say) as url, connected(url) as model:
-            first, second = asyncio.create_task(answer(model)), asyncio.create_task(answer(model))
-            done, _ = await asyncio.wait([first, second], return_when=asyncio.FIRST_COMPLETED)
-            late.set()
-
-            assert await first == await second == "Hi!"
-
-        assert len(done) == 1
 
     async def test_a_server_that_has_taken_a_system_prompt_is_given_the_next(self) -> None:
         status, body = REFUSALS["tgi"]
@@ -355,84 +285,6 @@ class TestCapabilities:
                 await answer(model)
 
         assert len(emulator.requests) == 2
-
-    async def test_a_server_that_fails_over_a_system_prompt_is_asked_without_one(self) -> None:
-        async with ModelEmulator() as emulator, connected(emulator.url) as model:
-            emulator.fail("chat/completions", status=500, body="Internal Server Error", times=3)
-
-            # It was the server's own trouble: nothing is learnt from it, and another try may pass.
-            with pytest.raises(ModelUnavailable):
-                await answer(model)
-            assert await answer(model)
-            assert await answer(model)
-
-        roles = [each.messages[0]["role"] for each in emulator.requests]
-        assert roles == ["system", "user", "system", "user", "user"]
-
-    async def test_a_server_that_has_taken_a_system_prompt_keeps_it_when_it_fails(self) -> None:
-        async with ModelEmulator() as emulator, connected(emulator.url) as model:
-            assert await answer(model)
-            emulator.fail("chat/completions", status=500, body="Internal Server Error")
-            with pytest.raises(ModelUnavailable):
-                await answer(model)
-            assert await answer(model)
-
-        roles = [each.messages[0]["role"] for each in emulator.requests]
-        assert roles == ["system", "system", "system"]
-
-    @pytest.mark.parametrize("body", ["", "<html>500 Internal Server Error</html>", "{}"])
-    async def test_another_failure_is_no_wish(self, body: str) -> None:
-        async with ModelEmulator() as emulator, connected(emulator.url) as model:
-            emulator.fail("chat/completions", status=500, body=body)
-            with pytest.raises(ModelUnavailable):
-                await answer(model)
-
-        assert len(emulator.requests) == 1
-
-    async def test_hugging_face_is_asked_once_when_it_fails_without_a_word(self) -> None:
-        async with ModelEmulator(flavour="router") as emulator:
-            emulator.fail("chat/completions", status=500, body="Internal Server Error")
-            async with open_model(base_url=emulator.url, own=False) as model:
-                with pytest.raises(ModelUnavailable):
-                    await answer(model)
-
-        assert len(emulator.requests) == 1
-
-    async def test_a_server_that_names_another_model_each_time_is_not_followed(self) -> None:
-        names = iter(range(1000))
-
-        async def refuse(request: web.Request) -> web.Response:
-            asked.append((await request.json())["model"])
-            said = f"Server is pinned to 'model-{next(names)}'; requested '{asked[-1]}'."
-            return web.json_response({"detail": said}, status=400)
-
-        asked: list[str] = []
-        async with serve_with(refuse) as url, connected(url) as model:
-            for _ in range(2):
-                with pytest.raises(ModelUnknown):
-                    await asyncio.wait_for(answer(model), 60)
-
-        assert asked == [MISTRAL, "model-0", MISTRAL, "model-2"]
-
-    @pytest.mark.parametrize(
-        "said",
-        [
-            "Rejected: please note: Server is pinned to 'costly'; requested 'good'.",
-            "Server is pinned to 'costly'; requested 'good'. And so on",
-            "Server is pinned to 'costly'",
-            "Server is pinned to 'cost\x9b31mly'; requested 'good'.",
-        ],
-    )
-    async def test_a_refusal_that_repeats_a_question_names_no_model(self, said: str) -> None:
-        async with ModelEmulator(flavour="vllm") as emulator, connected(emulator.url) as model:
-            emulator.models = (MISTRAL, "costly")
-            body = {"error": {"message": said}}
-            emulator.fail("chat/completions", status=400, body=body, times=2)
-            with pytest.raises(PromptRefused):
-                await answer(model)
-            assert await answer(model)
-
-        assert {each.body["model"] for each in emulator.requests} == {MISTRAL}
 
     async def test_the_only_model_of_a_server_is_asked_whatever_its_name(self) -> None:
         async with ModelEmulator(flavour="vllm") as emulator, connected(emulator.url) as model:
@@ -477,51 +329,3 @@ class TestCapabilities:
                 await answer(model)
 
         assert len(emulator.requests) == 1
-
-
-# Where the counts stand, what comes first and what ends a stream.
-STREAMS = {
-    "text-generation-webui": (
-        [
-            {"choices": [{"delta": {"role": "assistant", "content": ""}, "finish_reason": None}]},
-            {"choices": [{"delta": {"role": "assistant", "content": "Hi!"}}]},
-            {
-                "choices": [{"delta": {"content": ""}, "finish_reason": "stop"}],
-                "usage": {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7},
-            },
-        ],
-        False,
-    ),
-    "transformers serve": (
-        [
-            {"choices": [{"delta": {"role": "assistant"}, "index": 0}]},
-            {"choices": [{"delta": {"content": "Hi!"}, "index": 0}]},
-            {
-                "choices": [{"delta": {}, "finish_reason": "stop"}],
-                "usage": {"prompt_tokens": 5, "completion_tokens": 2},
-            },
-        ],
-        False,
-    ),
-    "Ollama": (
-        [
-            {"choices": [{"delta": {"role": "assistant", "content": "Hi!"}}]},
-            {"choices": [{"delta": {"content": ""}, "finish_reason": "stop"}]},
-            {"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 2}},
-        ],
-        True,
-    ),
-}
-
-
-@pytest.mark.parametrize("kind", STREAMS)
-async def test_each_kind_of_stream_is_read(kind: str) -> None:
-    events, done = STREAMS[kind]
-    body = "".join(f"data: {json.dumps(each)}\n\n" for each in events)
-    body += "data: [DONE]\n\n" if done else ""
-
-    async def say(_: web.Request) -> web.Response:
-        return web.Response(body=body.encode(), headers={"Content-Type": "text/event-stream"})
-
-    async with serve_with(say) as url, connected(url) as model:
-        assert await asyncio.wait_for(answer(model), 60) == "Hi!"

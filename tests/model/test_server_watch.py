@@ -14,16 +14,8 @@ from aiohttp import web
 
 from bot.app.assistant import Assistant, open_assistant
 from bot.domain import Delta, LeftOut, Message, Retrying
-from bot.errors import (
-    AnswerCut,
-    EmptyAnswer,
-    ModelError,
-    ModelUnavailable,
-    PromptRefused,
-    PromptTooLong,
-)
-from bot.model.context_window import ServerWatch
 from bot.model.server import ModelServer
+from bot.model.server_info import ServerWatch
 from bot.model.transport import connect
 from tests.emulators.model import Flavour, ModelEmulator
 from tests.model.test_server_info import serve_with
@@ -138,11 +130,6 @@ async def refresh(watch: ServerWatch) -> int | None:
     return watch.context
 
 
-def fail(watch: ServerWatch, error: ModelError) -> None:
-    with pytest.raises(type(error)), watch.expiring():
-        raise error
-
-
 async def test_all_who_wait_share_a_probe_and_its_report_stays_valid() -> None:
     server = make_server()
     async with watched(server) as watch:
@@ -153,46 +140,6 @@ async def test_all_who_wait_share_a_probe_and_its_report_stays_valid() -> None:
     assert server.asked == 1
 
 
-async def test_a_report_expires() -> None:
-    server = make_server()
-    async with watched(server, valid=0.0) as watch:
-        assert await refresh(watch) == 900
-        server.context = 600
-        assert await refresh(watch) == 600
-
-
-@pytest.mark.parametrize(
-    ("error", "probes"),
-    [
-        (ModelUnavailable("away"), 2),
-        (PromptTooLong("long"), 2),
-        (PromptRefused("filtered"), 1),
-        (AnswerCut("long"), 1),
-    ],
-)
-async def test_a_failure_ends_the_validity_of_a_report(error: ModelError, probes: int) -> None:
-    server = make_server()
-    async with watched(server) as watch:
-        await refresh(watch)
-        fail(watch, error)
-        await refresh(watch)
-
-    assert server.asked == probes
-
-
-async def test_a_report_that_a_failure_overtook_is_not_valid() -> None:
-    server = make_server(silent=True)
-    async with watched(server) as watch:
-        refreshing = asyncio.create_task(refresh(watch))
-        await until(lambda: server.asked == 1)
-        fail(watch, ModelUnavailable("away"))
-        server.open.set()
-        await refreshing
-        await refresh(watch)
-
-    assert server.asked == 2
-
-
 async def test_a_server_that_reports_nothing_is_probed_and_limits_nothing() -> None:
     async def answer(_: web.Request) -> web.Response:
         return web.Response(status=404)
@@ -201,45 +148,6 @@ async def test_a_server_that_reports_nothing_is_probed_and_limits_nothing() -> N
         address = ModelServer(url=url, key="-", model="fake", own=True)
         async with connect(address) as connection, aclosing(ServerWatch(connection)) as watch:
             assert await refresh(watch) is None
-
-
-async def test_a_probe_that_timed_out_is_not_waited_for_again() -> None:
-    server = make_server(silent=True)
-    async with watched(server, probe=0.05) as watch:
-        assert await refresh(watch) is None
-        # Now it runs beside the prompts.
-        assert await refresh(watch) is None
-        server.open.set()
-        async with asyncio.timeout(60):
-            # On a busy machine the next probe may time out, too.
-            while not await refresh(watch):
-                await asyncio.sleep(0.01)
-        server.context = 600
-
-    assert server.asked >= 2
-
-
-async def test_after_a_failure_a_probe_is_waited_for_again() -> None:
-    server = make_server(silent=True)
-    async with watched(server, probe=0.05) as watch:
-        await refresh(watch)
-        server.open.set()
-        # On a busy machine the next probe may time out, too.
-        for _ in range(20):
-            fail(watch, ModelUnavailable("away"))
-            context = await refresh(watch)
-            if context:
-                break
-
-    assert context == 900
-
-
-async def test_a_probe_is_not_waited_for_beyond_the_deadline() -> None:
-    server = make_server(silent=True)
-    async with watched(server) as watch:
-        async with asyncio.timeout(30):
-            await watch.refresh(deadline=asyncio.get_running_loop().time() + 0.05)
-        assert watch.context is None
 
 
 async def test_who_gives_up_leaves_the_probe_to_the_others() -> None:
@@ -254,41 +162,3 @@ async def test_who_gives_up_leaves_the_probe_to_the_others() -> None:
         assert await patient == 900
 
     assert server.asked == 1
-
-
-async def test_a_probe_that_is_under_way_ends_with_the_watch() -> None:
-    server = make_server(silent=True)
-    before = asyncio.all_tasks()
-    async with asyncio.timeout(60):
-        async with watched(server, probe=0.05) as watch:
-            # On a busy machine a probe may end before it arrives.
-            while server.asked < 2:
-                await refresh(watch)
-                await asyncio.sleep(0.01)
-
-    assert asyncio.all_tasks() == before
-
-
-async def test_half_a_report_does_not_stay_valid() -> None:
-    server = make_server()
-    server.details.clear()
-    async with watched(server, probe=0.05) as watch:
-        assert await refresh(watch) is None
-        server.details.set()
-        await refresh(watch)
-        await until(lambda: watch.context == 900)
-
-
-@pytest.mark.parametrize(
-    "error", [EmptyAnswer("nothing"), PromptRefused("filtered"), PromptTooLong("long")]
-)
-async def test_no_question_makes_others_wait_for_a_slow_report_again(error: ModelError) -> None:
-    server = make_server(silent=True)
-    async with watched(server, probe=0.05) as watch:
-        await refresh(watch)
-        fail(watch, error)
-        await refresh(watch)
-
-        # The second probe has begun at most: a refresh that waits for it would see it end. On a
-        # busy machine the first may end before it arrives.
-        assert server.asked <= 1

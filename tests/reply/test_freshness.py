@@ -22,7 +22,7 @@ def test_the_delay_of_each_token_counts_until_its_write() -> None:
     pending = one.pending()
     one.add_delta(102.0)  # while the write is under way
     one.record_write(pending, 103.0)
-    one.end_text(104.0)
+    one.text_ended_at = 104.0
     one.record_write(one.pending(), 106.0)
     one.end(106.0)
 
@@ -36,7 +36,7 @@ def test_the_delay_of_each_token_counts_until_its_write() -> None:
 def test_a_failed_write_shows_nothing() -> None:
     one = Freshness("failing", began_at=0.0)
     one.add_delta(1.0)
-    one.record_failure(result="limited")
+    one.record_failure(WriteDelayed("wait", retry_after=1.0))
     one.record_write(one.pending(), 4.0)
     one.end(4.0)
 
@@ -46,7 +46,7 @@ def test_a_failed_write_shows_nothing() -> None:
 def test_a_reply_without_a_word_has_no_delays() -> None:
     one = Freshness("silent", began_at=0.0)
     one.record_write(one.pending(), 2.0)  # an apology
-    one.end_text(1.0)
+    one.text_ended_at = 1.0
     one.end(2.0)
 
     assert (one.writes, one.first_text_at) == (1, 0.0)

@@ -6,14 +6,13 @@ import itertools
 import re
 import time
 from collections.abc import Callable, Iterator
-from typing import SupportsIndex
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bot.reply.pages import SMALLEST_LIMIT, Measure, Pager
-from bot.text.markdown import close, settled
+from bot.text.markdown import close
 from bot.text.sanitize import escape_markup
 
 
@@ -393,11 +392,6 @@ def test_whitespace_at_the_end_never_makes_a_page_or_moves_a_cut() -> None:
     assert pages(" \n" * 100, limit=80, measure=len) == []
 
 
-def test_a_limit_too_small_for_fences_is_refused() -> None:
-    with pytest.raises(ValueError, match="limit=79"):
-        pages("text", limit=79, measure=len)
-
-
 @pytest.mark.parametrize(
     "piece",
     [
@@ -414,45 +408,6 @@ def test_a_long_reply_is_cut_in_a_moment(piece: str) -> None:
 
     # Work that is not linear takes minutes.
     assert time.process_time() - began < 10
-
-
-class Counted(str):
-    """A text that counts how many of its characters were looked at or copied."""
-
-    looked_at = 0
-
-    def __getitem__(self, key: SupportsIndex | slice) -> str:
-        found = super().__getitem__(key)
-        self.looked_at += len(found)
-        return found
-
-    def find(
-        self, sub: str, start: SupportsIndex | None = None, end: SupportsIndex | None = None, /
-    ) -> int:
-        found = super().find(sub, start, end)
-        first, last, _ = slice(start, end).indices(len(self))
-        self.looked_at += (found if found >= 0 else last) - first
-        return found
-
-    def startswith(
-        self,
-        prefix: str | tuple[str, ...],
-        start: SupportsIndex | None = None,
-        end: SupportsIndex | None = None,
-        /,
-    ) -> bool:
-        self.looked_at += len(prefix)
-        return super().startswith(prefix, start, end)
-
-
-@pytest.mark.parametrize("piece", ["word ", "x", "line\n", "```py\ncode\n```\n", "1. a\n"])
-def test_the_work_of_a_first_cut_grows_no_faster_than_the_text(piece: str) -> None:
-    small, large = Counted(piece * 1_000), Counted(piece * 10_000)
-
-    for text in (small, large):
-        pages(text, limit=200, measure=len)
-
-    assert large.looked_at < 15 * small.looked_at
 
 
 @pytest.mark.parametrize("piece", ["_ *", "*_ ", "~~ *"])
@@ -480,11 +435,6 @@ def test_a_table_ends_where_its_rows_end() -> None:
     cut = pages(text, limit=80, measure=len)
 
     assert not any("| a |" in page for page in cut[1:])
-
-
-@given(ANY)
-def test_what_is_settled_is_the_beginning_of_the_text(text: str) -> None:
-    assert text.startswith(settled(text))
 
 
 def test_a_page_is_split_behind_the_words_that_were_shown() -> None:

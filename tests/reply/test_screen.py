@@ -40,7 +40,7 @@ def test_a_message_whose_write_was_not_confirmed_is_written_again() -> None:
     screen, page = Screen(Shown(("m1",))), growing(0, "One")
     screen.note_edited(page)
 
-    screen.note_unknown(page)
+    screen.messages[0].page = None
 
     assert screen.next_write([page]) == page
 
@@ -51,7 +51,7 @@ def test_a_page_whose_message_is_read_only_is_posted_below_and_so_are_those_behi
     for page in pages:
         screen.note_edited(page)
 
-    screen.note_read_only(pages[1])
+    screen.messages[1].is_read_only = True
     screen.note_posted(pages[1], "m4")
 
     assert screen.message_ids == ("m1", "m4", "m3")
@@ -61,7 +61,7 @@ def test_a_page_whose_message_is_read_only_is_posted_below_and_so_are_those_behi
 def test_a_read_only_message_that_is_not_needed_gets_no_successor() -> None:
     screen, unneeded = Screen(Shown(("m1", "m2"))), final(1, "")
 
-    screen.note_read_only(unneeded)
+    screen.messages[1].is_read_only = True
 
     assert not screen.needs_post(unneeded)
 
@@ -87,7 +87,7 @@ def test_a_message_that_was_taken_away_stands_no_more() -> None:
 
 def test_a_deleted_message_is_not_closed() -> None:
     screen = Screen(Shown(("m1", "m2")))
-    screen.note_deleted(growing(0, "One"))
+    screen.messages[0].is_deleted = True
 
     pages = screen.unclosed([final(0, "One"), final(1, "Two", last=True)])
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from bot.concurrency import empty_stream
-from bot.domain import EditBudget, LeftOut, Page, Shown, Start
+from bot.domain import LeftOut, Page, Shown, Start
 from bot.errors import GivenUp, ModelUnavailable, PlaceGone, WriteFailed, WriteRefused
 from bot.reply.draft import (
     ANSWERED_BY,
@@ -100,18 +100,6 @@ class TestWrittenAnew:
         assert surface.states == ["A new", *[PENDING] * others, "A new one."]
         assert surface.text == "A new one."
         assert shown.message_ids == ("m1",)
-
-    async def test_former_words_go_however_fast_new_ones_come(self, store: Store) -> None:
-        surface = FakeSurface(limit=200)
-        ids = await self.former(store, surface, "A former answer. " * 30)
-        surface.edits = EditBudget("slow", 10, 1.0, refills=False)
-
-        await make_reply(store, surface, message_ids=ids, replaced="A former").stream(
-            FakeModel(WORDS, pause=0.02).stream([])
-        )
-
-        assert len(ids) == 3
-        assert surface.states[1:3] == [PENDING, PENDING]
 
     async def test_a_longer_new_answer_fills_the_former_pages_and_more(self, store: Store) -> None:
         surface = FakeSurface(limit=100)
@@ -210,20 +198,11 @@ class TestWrittenAnew:
         assert WAITING not in surface.text
         assert all(page.final for page in surface.screen.values())
 
-    async def test_a_former_page_that_was_deleted_is_not_missed(self, store: Store) -> None:
-        surface = FakeSurface(limit=100)
-        ids = await self.former(store, surface, TEXT)
-        del surface.screen["m2"]
-
-        await answer(store, surface, "A new", 0.2, " one.", message_ids=ids, replaced=TEXT)
-
-        assert surface.text == "A new one."
-
 
 class TestStarts:
     """An answer that begins anew."""
 
-    async def test_what_was_left_out_of_the_question_is_told_below_the_answer(
+    async def test_what_was_left_out_of_the_question_is_reported_below_the_answer(
         self, store: Store
     ) -> None:
         surface = FakeSurface()

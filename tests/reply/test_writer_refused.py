@@ -166,16 +166,6 @@ async def test_what_closes_a_refused_reply_has_a_slot_too(store: Store) -> None:
     assert [events[at - 1] for at in writes] == [f"{events[at]} granted" for at in writes]
 
 
-async def test_a_text_that_is_refused_altogether_ends_with_an_apology(store: Store) -> None:
-    surface = FakeSurface(errors=[None, WriteRefused("moderated"), WriteRefused("moderated")])
-
-    shown = await answer(store, surface, "Half", lambda: surface.screen, " an oath")
-
-    assert surface.text == f"Half\n\n{WriteRefused.apology}"
-    assert surface.screen["m1"].final
-    assert (shown.outcome, shown.said) == ("failed", "Half")
-
-
 @pytest.mark.parametrize("parts", [["An oath"], [LeftOut(5), "An oath"]])
 async def test_a_first_text_that_is_refused_is_an_apology_alone(
     store: Store, parts: list[Delta]
@@ -186,16 +176,6 @@ async def test_a_first_text_that_is_refused_is_an_apology_alone(
 
     assert surface.text == WriteRefused.apology
     assert (shown.outcome, shown.said, shown.message_ids) == ("failed", "", ("m1",))
-
-
-async def test_a_second_page_that_is_refused_is_followed_by_an_apology(store: Store) -> None:
-    surface = FakeSurface(limit=100, errors=[None, WriteRefused("moderated")])
-
-    shown = await answer(store, surface, TEXT)
-
-    assert surface.text.endswith(WriteRefused.apology)
-    assert all(page.final for page in surface.screen.values())
-    assert TEXT.startswith(shown.said)
 
 
 @pytest.mark.parametrize("refusal", [PlaceGone("no permission"), WriteRefused("moderated")])
@@ -298,7 +278,7 @@ async def test_a_place_that_is_gone_ends_the_reading(store: Store) -> None:
     assert not surface.screen
 
 
-async def test_a_place_that_takes_no_last_edit_either_is_told(store: Store) -> None:
+async def test_a_place_that_takes_no_last_edit_either_is_reported(store: Store) -> None:
     gone = PlaceGone("locked")
     surface = FakeSurface(limit=100, errors=[None, gone, gone])
 

@@ -66,8 +66,8 @@ async def test_a_model_that_goes_on_gets_no_sign(store: Store) -> None:
     surface = FakeSurface()
 
     # It speaks for longer than the silence, but is never silent for so long.
-    await make_reply(store, surface, timing=ReplyTiming(silence=2.0)).stream(
-        FakeModel(WORDS, pause=0.06).stream([])
+    await make_reply(store, surface, timing=ReplyTiming(silence=1.0)).stream(
+        FakeModel(WORDS, pause=0.03).stream([])
     )
 
     assert not any(WAITING in state for state in surface.states)
@@ -106,15 +106,6 @@ async def test_a_model_that_is_asked_again_is_said_to_be_busy(store: Store) -> N
     assert surface.states == [BUSY, "Well."]
     assert shown.said == "Well."
     assert not any(BUSY in text for text in saved.texts)
-
-
-async def test_a_sign_of_life_becomes_the_calm_line(store: Store) -> None:
-    surface, busy = Watched(), Retrying(ModelBusy("full"))
-    parts = (surface.signed, busy, lambda: BUSY in surface.text, "Well.")
-
-    await answer(store, surface, *parts, timing=SOON)
-
-    assert surface.states == [WAITING, BUSY, "Well."]
 
 
 async def test_a_failing_model_is_not_asked_again_if_another_turn_has_waited(store: Store) -> None:
@@ -168,24 +159,6 @@ async def test_a_sign_gives_way_to_the_apology_or_the_stop(store: Store) -> None
 
     assert failing.states == [WAITING, ModelUnavailable.apology]
     assert stopped.states == ["Well", f"Well\n\n{WAITING}", f"Well\n\n{STOPPED}"]
-
-
-async def test_a_sign_that_does_not_fit_is_left_out(store: Store) -> None:
-    surface = FakeSurface(limit=100)
-
-    await answer(store, surface, "x" * 95, lambda: surface.text, 0.2, "yz", timing=SOON)
-
-    assert surface.states == ["x" * 95, "x" * 95 + "yz"]
-
-
-async def test_a_sign_stands_below_a_block_of_code(store: Store) -> None:
-    surface = Watched()
-
-    await answer(store, surface, "```\none\n", surface.signed, "two\n```", timing=SOON)
-
-    assert surface.states[1] == f"{surface.states[0]}\n\n{WAITING}"
-    assert surface.states[0].endswith("```")
-    assert surface.text == "```\none\ntwo\n```"
 
 
 async def test_a_second_try_shows_its_silence_in_one_write(store: Store) -> None:

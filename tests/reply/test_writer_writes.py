@@ -122,16 +122,6 @@ async def test_the_repeated_final_write_comes_later_each_time(store: Store) -> N
     assert all(gap >= at_least(one) for gap, one in zip(surface.gaps(), pauses, strict=True))
 
 
-async def test_no_write_is_repeated_much_later_than_it_could_be(store: Store) -> None:
-    surface = FakeSurface(errors=[WriteFailed("down")] * 12)
-    timing = ReplyTiming(repeat=Backoff(first=0.01, longest=0.02))
-
-    # Without a longest pause the last one would take 20 seconds.
-    await answer(store, surface, TEXT, patience=10, timing=timing)
-
-    assert surface.text == TEXT
-
-
 async def test_a_write_that_fails_after_one_that_was_taken_is_soon_repeated(store: Store) -> None:
     surface = Timed(errors=[WriteFailed("down")] * 5)
 
@@ -210,23 +200,6 @@ async def test_a_delay_holds_the_bucket_that_it_names(store: Store) -> None:
     await cancelled(writing)
 
 
-async def test_replies_that_wait_for_one_bucket_take_turns(store: Store) -> None:
-    budgets, budget = EditBudgets(store=store), EditBudget("a", 15, 1.5, refills=False)
-    surfaces = [FakeSurface(edits=budget), FakeSurface(edits=budget)]
-    deltas = [f"word{number} " for number in range(120)]
-
-    await asyncio.gather(
-        *(
-            make_reply(store, surface, budgets=budgets).stream(
-                FakeModel(deltas, pause=0.01).stream([])
-            )
-            for surface in surfaces
-        )
-    )
-
-    assert min(len(surface.states) for surface in surfaces) >= 4
-
-
 async def until_delayed(budgets: EditBudgets, budget: EditBudget) -> None:
     """Take slots until there are none. Raises WriteDelayed."""
     async with asyncio.timeout(60):
@@ -242,13 +215,6 @@ async def test_what_an_earlier_try_saved_without_a_message_is_not_waited_for(sto
     )
 
     assert surface.states == ["New", "New words"]
-
-
-async def test_a_final_write_that_never_gets_through_is_told(store: Store) -> None:
-    surface = FakeSurface(errors=[WriteFailed("down")] * 50)
-
-    with pytest.raises(WriteFailed, match="down"):
-        await answer(store, surface, TEXT, patience=0.2)
 
 
 class Busy(NoLimits):

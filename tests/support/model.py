@@ -12,7 +12,7 @@ from bot.model.client import ROUTER, ModelClient
 from bot.model.endpoint import Endpoint
 from bot.model.retrying import RetryingModel, RetryPolicy
 from bot.model.server import ModelServer
-from bot.model.transport import STREAM_BYTES, connect
+from bot.model.transport import connect
 from tests.emulators.model import ModelEmulator
 
 NAMES = ("chosen", "second", "third")
@@ -48,9 +48,7 @@ class OneAttempt:
     async def stream(self, prompt: Sequence[Message]) -> AsyncGenerator[str, None]:
         answer = None
         try:
-            async with self.endpoint.stream(
-                prompt, deadline=math.inf, accepted=lambda: None
-            ) as answer:
+            async with self.endpoint.stream(prompt, deadline=math.inf) as answer:
                 yield answer.first
                 async for delta in answer.deltas:
                     yield delta
@@ -65,21 +63,17 @@ async def open_model(
     model: str = "emulated",
     api_key: str = "",
     own: bool = True,
-    connect_timeout: float = 10.0,
     max_tokens: int = 50,
     temperature: float | None = None,
     top_p: float | None = None,
     idle_timeout: float = 5.0,
     total_timeout: float = 10.0,
-    stream_bytes: int = STREAM_BYTES,
 ) -> AsyncIterator[OneAttempt]:
     """Open a model; without `base_url` at Hugging Face's router."""
     server = ModelServer(
         url=base_url or ROUTER, key=api_key or "-", model=model, own=own and base_url is not None
     )
-    async with connect(
-        server, connect_timeout=connect_timeout, stream_bytes=stream_bytes
-    ) as connection:
+    async with connect(server) as connection:
         yield OneAttempt(
             ModelClient(
                 connection,

@@ -120,19 +120,6 @@ def mistral_data() -> Path:
     return Path(spec.submodule_search_locations[0]) / "data"
 
 
-def test_a_fast_tokenizer_finds_none_of_them() -> None:
-    from tokenizers import Tokenizer, models
-
-    # As transformers matches: added special tokens first, wherever they stand.
-    tokenizer = Tokenizer(models.WordLevel({"?": 0}, unk_token="?"))
-    tokenizer.add_special_tokens(FIELD)
-    known = {tokenizer.token_to_id(token) for token in FIELD}
-    text = " ".join(FIELD)
-
-    assert known <= set(tokenizer.encode(text).ids)
-    assert not known & set(tokenizer.encode(written(text)).ids)
-
-
 @given(st.lists(st.sampled_from(PIECES), max_size=30).map("".join))
 def test_no_way_of_putting_pieces_together_spells_one(text: str) -> None:
     once = written(text)

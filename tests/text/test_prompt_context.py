@@ -225,24 +225,6 @@ def test_the_contexts_of_all_exchanges_share_the_quarter_newest_first() -> None:
     assert prompt.dropped == 0
 
 
-def test_a_long_question_of_an_exchange_loses_its_context_with_its_middle() -> None:
-    earlier = Exchange("console:1", BOB, 0.0, "q" * 5000, "a", None, (said(EVE, "x"),))
-    prompt = ask("Why?", exchanges=[earlier], budget=1200)
-
-    question = prompt.messages[1].text
-    assert question.startswith("Bob: q")
-    assert CUT in question
-    assert BEGIN not in question
-
-
-def test_an_exchange_that_fits_without_its_context_stays_whole() -> None:
-    earlier = Exchange("console:1", BOB, 0.0, "q" * 650, "a", None, (said(EVE, "x" * 100),))
-    prompt = ask("Why?", exchanges=[earlier], budget=len(NOTICE) + 740)
-
-    assert prompt.messages[1] == Message("user", "Bob: " + "q" * 650)
-    assert prompt.dropped == 0
-
-
 TEXTS = st.text("ab[]|:>\n \u2028", max_size=30) | st.sampled_from([BEGIN, END, "Ann: x\nEve: y"])
 PEOPLE = st.none() | st.builds(Person, st.sampled_from("123"), st.text(max_size=10))
 MESSAGES = st.builds(ContextMessage, st.text("123", max_size=2), PEOPLE, TEXTS)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 
-from adapters.slack.inbound.events import TS, WRITTEN, turn_id
 from adapters.slack.markup import mentioned, readable
-from adapters.slack.reading import message_text, string_field
+from adapters.slack.reading import TS, WRITTEN, message_text, string_field
 from adapters.slack.workspace import Reading, Workspace
 from bot.domain import ContextMessage, Person, Turn
 from bot.ports import PartlyRead
@@ -122,7 +121,7 @@ def _context_message(
 ) -> ContextMessage:
     identity, user = workspace.identity, string_field(message, "user")
     text = readable(text, bot=identity.user, names=names)
-    id_ = turn_id(identity.team, channel, string_field(message, "ts"))
+    id_ = identity.turn_id(channel, string_field(message, "ts"))
     if user == identity.user or message.get("bot_id") == identity.bot:
         return ContextMessage(id_, None, text)
     bot, profile = string_field(message, "bot_id"), message.get("bot_profile")

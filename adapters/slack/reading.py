@@ -27,6 +27,10 @@ _HIDDEN = {"confirm", "filter", "metadata", "option_groups", "style", "workflow"
 _NAMED = {"button", "call", "file", "image", "select", "video"}
 _BODILESS = {"divider", "mrkdwn", "plain_text", "text"}
 
+# The subtypes of messages that people write; "me_message" comes from /me.
+WRITTEN = (None, "file_share", "me_message", "thread_broadcast")
+TS = re.compile(r"\d{1,12}\.\d{1,9}", re.ASCII)
+
 Json = Mapping[str, object]
 
 

@@ -96,20 +96,11 @@ class SlackSettings(PlatformSettings):
 
 @asynccontextmanager
 async def _connect(process: Process) -> AsyncIterator[Connected]:
-    from adapters.slack.limits import Limits
     from adapters.slack.platform import connect
 
     own = SlackSettings.of(process.settings)
-    async with connect(
-        bot_token=own.bot_token,
-        app_token=own.app_token,
-        signing_secret=own.signing_secret,
-        api_url=own.api_url,
-        budgets=process.budgets,
-        rated=process.settings.rates(usual=True),
-        prompts=own.suggested_prompts,
-        limits=Limits(factor=own.limits),
-    ) as platform:
+    rated = process.settings.rates(usual=True)
+    async with connect(own, budgets=process.budgets, rated=rated) as platform:
         if own.app_token:
             listen = partial(platform.listen, process.intake, store=process.store)
             yield Connected(platform, listen, platform.downtime)
@@ -129,14 +120,9 @@ async def _wait_for_posts() -> None:
 async def _examine(settings: Settings) -> AsyncIterator[Finding]:
     from adapters.slack.setup import examine
 
-    own = SlackSettings.of(settings)
+    channels = PLATFORM.own_ids(settings.allowed_channels)
     async for finding in examine(
-        bot_token=own.bot_token,
-        app_token=own.app_token,
-        signing_secret=own.signing_secret,
-        api_url=own.api_url,
-        workspaces=settings.allowed_servers,
-        channels=PLATFORM.own_ids(settings.allowed_channels),
+        SlackSettings.of(settings), workspaces=settings.allowed_servers, channels=channels
     ):
         yield finding
 

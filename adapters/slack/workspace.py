@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from functools import partial
@@ -19,7 +19,7 @@ from adapters.slack.markup import mentioned, readable
 from bot.access.rules import AccessRules
 from bot.cache import BoundedCache
 from bot.concurrency import BackgroundTasks
-from bot.domain import Asker, EditBudget, Json
+from bot.domain import Asker, EditBudget, Json, ThreadKey
 from bot.errors import CannotStart, NoSlot, SurfaceError, Unreachable, WriteDelayed, WriteFailed
 from bot.reply.edit_budget import EditBudgets
 
@@ -65,9 +65,8 @@ class Workspace:
     """The client of one workspace, and the state that its events and replies share.
 
     `jobs` are background tasks that handle their own errors and get a grace period at shutdown.
-    `signs` are cancelled at once. `reads_few` has the methods of which Slack allows the app one
-    request a minute. If answers are `rated`, they have rating buttons: plain ones
-    after Slack has refused its own.
+    `signs` are cancelled at once. If answers are `rated`, they have rating buttons. `prompts` are
+    titles and messages that Slack suggests in a DM.
     """
 
     client: AsyncWebClient = field(repr=False)
@@ -77,12 +76,19 @@ class Workspace:
     jobs: BackgroundTasks
     limits: Limits
     rated: bool
-    no_feedback: Refusals
-    no_status: Refusals
-    reads_few: Refusals
+    prompts: Sequence[tuple[str, str]]
     signs: BackgroundTasks
     # DMs in which the receipt notice was sent recently.
     acknowledged_dms: BoundedCache[str, bool] = field(default_factory=BoundedCache)
+    _refused: BoundedCache[str, bool] = field(default_factory=BoundedCache)
+
+    def refuse(self, what: str) -> None:
+        """Remember for a while that Slack refuses the app something."""
+        self._refused.put(what, True, seconds=self.limits.refusals_remembered)
+
+    def is_refused(self, what: str) -> bool:
+        """Whether Slack has refused this lately."""
+        return self._refused.get(what) is True
 
     def allowed(self, requests: int) -> int:
         """Return how many requests are tried where Slack documents so many."""
@@ -158,13 +164,13 @@ class Workspace:
         read = self.client.conversations_history
         if thread:
             read = partial(self.client.conversations_replies, ts=thread)
-        most = _FEW if self.reads_few.is_refused(method) else limit
+        most = _FEW if self.is_refused(method) else limit
         try:
             async with translated(within):
                 answer = await read(channel=channel, limit=min(limit, most), **more)
         except WriteDelayed as error:
             if error.retry_after >= _LONG_PAUSE:
-                self.reads_few.add(method)
+                self.refuse(method)
             await self.budgets.pause(self._reading_budget(method), error.retry_after)
             raise
         metadata = answer.get("response_metadata") or {}
@@ -175,7 +181,7 @@ class Workspace:
 
         The reading after an outage uses half of the same bucket.
         """
-        reads = 1 if self.reads_few.is_refused(method) else self.allowed(_READS)
+        reads = 1 if self.is_refused(method) else self.allowed(_READS)
         return EditBudget(f"slack:{method}:{self.identity.team}", reads, _MINUTE, refills=False)
 
 
@@ -185,8 +191,7 @@ class Identity:
 
     `enterprise` is the workspace's organization, empty if there is none. If the app `is_org_wide`,
     its token is valid in each workspace of the organization. `missing` are the scopes of the
-    manifest that the app lacks; `missing_read_scopes` are those among them for messages without a
-    mention.
+    manifest that the app lacks.
     """
 
     team: str
@@ -196,8 +201,20 @@ class Identity:
     enterprise: str = ""
     is_org_wide: bool = False
     team_name: str = ""
-    missing_read_scopes: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+
+    @property
+    def missing_read_scopes(self) -> list[str]:
+        """The missing scopes for messages that do not mention the bot."""
+        return [scope for scope in _READ_SCOPES if scope in self.missing]
+
+    def key(self, channel: str, thread: str = "") -> ThreadKey:
+        """Return the key of a conversation."""
+        return ThreadKey("slack", self.team, channel, thread or channel)
+
+    def turn_id(self, channel: str, ts: str) -> str:
+        """Return the id of the turn of a message."""
+        return f"slack:{self.team}:{channel}:{ts}"
 
     def place_of(self, team: str) -> dict[str, Json]:
         """Return the part of a turn's place that names the person's workspace; {} if it is ours.
@@ -228,7 +245,7 @@ async def identify(client: AsyncWebClient) -> Identity:
         raise cannot_start("SLACK_BOT_TOKEN", client, error) from error
     if not answer.get("bot_id"):
         raise CannotStart("SLACK_BOT_TOKEN is not a bot token: those begin with xoxb-")
-    return Identity(
+    identity = Identity(
         team=str(answer["team_id"]),
         user=str(answer["user_id"]),
         bot=str(answer["bot_id"]),
@@ -236,9 +253,14 @@ async def identify(client: AsyncWebClient) -> Identity:
         enterprise=str(answer.get("enterprise_id") or ""),
         is_org_wide=answer.get("is_enterprise_install") is True,
         team_name=str(answer.get("team") or ""),
-        missing_read_scopes=_missing_read_scopes(missing := _missing(answer.headers)),
-        missing=missing,
+        missing=_missing(answer.headers),
     )
+    if identity.missing_read_scopes:
+        log.warning(
+            "Only messages that mention the bot arrive: the Slack app lacks the scopes %s",
+            ", ".join(identity.missing_read_scopes),
+        )
+    return identity
 
 
 def _missing(headers: Mapping[str, str]) -> tuple[str, ...]:
@@ -248,16 +270,6 @@ def _missing(headers: Mapping[str, str]) -> tuple[str, ...]:
         return ()
     granted = {scope.strip() for scope in named.split(",")}
     return tuple(scope for scope in SCOPES if scope not in granted)
-
-
-def _missing_read_scopes(missing: Collection[str]) -> tuple[str, ...]:
-    missing_read_scopes = tuple(scope for scope in _READ_SCOPES if scope in missing)
-    if missing_read_scopes:
-        log.warning(
-            "Only messages that mention the bot arrive: the Slack app lacks the scopes %s",
-            ", ".join(missing_read_scopes),
-        )
-    return missing_read_scopes
 
 
 def cannot_start(variable: str, client: AsyncWebClient, error: SurfaceError) -> CannotStart:
@@ -362,19 +374,3 @@ class Directory:
         # The name of a private channel is not for everybody in the workspace.
         name = channel.get("name") if channel.get("is_private") is False else None
         return name if isinstance(name, str) else ""
-
-
-class Refusals:
-    """A temporary cache of refusals by Slack, for the app or one team."""
-
-    def __init__(self, *, seconds: float) -> None:
-        self._seconds = seconds
-        self._refused: BoundedCache[str, bool] = BoundedCache()
-
-    def add(self, team: str = "") -> None:
-        """Record a refusal for the people of this team, or for the app."""
-        self._refused.put(team, True, seconds=self._seconds)
-
-    def is_refused(self, team: str = "") -> bool:
-        """Whether a refusal is cached for this team or for the app."""
-        return any(self._refused.get(one) for one in ("", team))

@@ -311,7 +311,7 @@ async def test_own_messages_are_found_before_context_is_read_and_that_before_a_s
         turn = await long_thread(slack, intake)
         async with platform.surface(turn) as surface:
             sent = await surface.post(Page(0, "Bec", final=False, last=True))
-        platform.workspace.reads_few.add("replies")
+        platform.workspace.refuse("replies")
         replies = EditBudget(f"slack:replies:{slack.team_id}", 1, 60.0, refills=False)
         await budgets.pause(replies, 0.2)
 

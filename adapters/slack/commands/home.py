@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Coroutine, Iterator, Mapping
 from typing import Any
 
 from adapters.slack.commands import views
@@ -13,36 +13,27 @@ from adapters.slack.commands.views import Block, ViewContext
 from adapters.slack.errors import refuses_app, translated
 from adapters.slack.manifest import PROMPTS
 from adapters.slack.reading import string_field
-from adapters.slack.workspace import Refusals, Workspace
+from adapters.slack.workspace import Workspace
 from bot.commands.handlers import Call, CommandHandlers, NotOffered, excuse
 from bot.errors import ParleyError, SurfaceError
 
 log = logging.getLogger(__name__)
 
+_PROMPTS = "suggested prompts"  # what Slack may refuse
 _GREETING = "Hello! Ask me something, or begin with one of these."
 _AT_ONCE = 20  # concurrent updates; further ones are skipped
 
 
 class Home:
-    """Updates opened tabs in the background; failures are logged.
-
-    `prompts` are the titles and messages of the suggestions.
-    """
+    """Updates opened tabs in the background; failures are logged."""
 
     def __init__(
-        self,
-        workspace: Workspace,
-        handlers: CommandHandlers,
-        permissions: Permissions,
-        *,
-        prompts: Sequence[tuple[str, str]],
+        self, workspace: Workspace, handlers: CommandHandlers, permissions: Permissions
     ) -> None:
         self._workspace = workspace
         self._client = workspace.client
         self._handlers = handlers
         self._permissions = permissions
-        self._prompts = prompts or PROMPTS
-        self._refusals = Refusals(seconds=workspace.limits.refusals_remembered)
         self._slots = asyncio.Semaphore(_AT_ONCE)
 
     def on_opened(self, event: Mapping[str, object]) -> None:
@@ -52,7 +43,7 @@ class Home:
             return
         if event.get("tab") == "home":
             self.show(user, channel)
-        elif event.get("tab") == "messages" and not self._refusals.is_refused():
+        elif event.get("tab") == "messages" and not self._workspace.is_refused(_PROMPTS):
             self._start(self._suggest(channel))
 
     def show(self, user: str, channel: str) -> None:
@@ -75,7 +66,10 @@ class Home:
 
     async def _suggest(self, channel: str) -> None:
         """Suggest questions, with a greeting; for an agent, without a thread (docs)."""
-        prompts = [{"title": title, "message": message} for title, message in self._prompts]
+        prompts = [
+            {"title": title, "message": message}
+            for title, message in self._workspace.prompts or PROMPTS
+        ]
         try:
             async with translated():
                 await self._client.assistant_threads_setSuggestedPrompts(
@@ -84,7 +78,7 @@ class Home:
         except SurfaceError as error:
             if not refuses_app(error):
                 raise
-            self._refusals.add()
+            self._workspace.refuse(_PROMPTS)
             log.info("No more suggested prompts for a while: %s", error)
 
     async def _publish(self, user: str, location: CommandLocation) -> None:

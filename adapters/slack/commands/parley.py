@@ -11,10 +11,10 @@ from slack_sdk.webhook.async_client import AsyncWebhookClient
 
 from adapters.slack import manifest
 from adapters.slack.commands import views
+from adapters.slack.commands.ask_command import in_time
 from adapters.slack.commands.calls import CommandLocation, Permissions
 from adapters.slack.commands.views import CommandAnswer, ViewContext
 from adapters.slack.errors import translated
-from adapters.slack.inbound.ask_command import in_time
 from adapters.slack.reading import string_field
 from adapters.slack.workspace import Workspace
 from bot.commands.form import scope_of

@@ -9,14 +9,13 @@ from collections.abc import Awaitable, Mapping
 from typing import TypeVar
 
 from adapters.slack.commands import views
+from adapters.slack.commands.ask_command import AskCommand, CommandQuestion, in_time
 from adapters.slack.commands.calls import CommandLocation
 from adapters.slack.commands.views import ViewContext
 from adapters.slack.context import context_messages
 from adapters.slack.errors import NotInvited, missing_scopes, translated
-from adapters.slack.inbound.ask_command import AskCommand, CommandQuestion, in_time
-from adapters.slack.inbound.events import TS
 from adapters.slack.manifest import ASK_ABOUT_ID, QUESTION_ID
-from adapters.slack.reading import string_field
+from adapters.slack.reading import TS, string_field
 from adapters.slack.workspace import Messages, Reading, Workspace
 from bot.commands.handlers import ASK_ABOUT, SUMMARISE, SUMMARY_QUESTION, Field, Form, excuse
 from bot.domain import Person, ThreadKey

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 from adapters.slack.commands.calls import CommandLocation
 from adapters.slack.manifest import FORM_ID
@@ -38,7 +38,7 @@ class CommandAnswer:
     text: str = ""
     blocks: Sequence[Block] = ()
 
-    def message(self) -> dict[str, object]:
+    def message(self) -> dict[str, Any]:
         """Return the fields of a message."""
         blocks = {"blocks": [section(self.text), *self.blocks]} if self.blocks else {}
         return {"text": escape_markup(self.text), **blocks}

@@ -6,9 +6,7 @@ import json
 import logging
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 from slack_bolt.async_app import AsyncAck, AsyncApp
 from slack_bolt.authorization import AuthorizeResult
@@ -17,6 +15,7 @@ from slack_bolt.request.async_request import AsyncBoltRequest
 from slack_bolt.response import BoltResponse
 from slack_sdk.web.async_client import AsyncWebClient
 
+from adapters.slack.inbound.events import EventHandler
 from adapters.slack.manifest import ASK, PARLEY, SHORTCUTS, VIEWS
 from adapters.slack.workspace import Identity, Workspace
 from bot.errors import StoreUnavailable
@@ -30,32 +29,18 @@ _ANY = re.compile("")
 _UNREADABLE = (AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 Body = Mapping[str, object]
-Fields = Mapping[str, Any]  # of an answer to Slack
 OnEvent = Callable[[dict[str, object]], Awaitable[None]]
 Dispatch = Callable[[dict[str, object]], Awaitable[BoltResponse | None]]
 
 
-@dataclass(frozen=True, slots=True)
-class Handlers:
-    """Callbacks for what Slack sends.
-
-    `on_command` returns an ephemeral message or {}. `on_submit` returns a response action; {}
-    closes the modal.
-    """
-
-    on_event: OnEvent
-    on_press: Callable[[Body], Awaitable[None]]
-    on_command: Callable[[Mapping[str, str]], Awaitable[Fields]]
-    on_shortcut: Callable[[Body], Awaitable[None]]
-    on_submit: Callable[[Body], Awaitable[Fields]]
-
-
 class Dispatcher:
-    """Passes payloads to handlers; does not check signatures."""
+    """Passes payloads to their handlers; does not check signatures."""
 
-    def __init__(self, workspace: Workspace, handlers: Handlers) -> None:
+    def __init__(self, workspace: Workspace, handler: EventHandler, *, on_event: OnEvent) -> None:
         self._identity = workspace.identity
-        self._handlers = handlers
+        self._handler = handler
+        self._commands = handler.commands
+        self._on_event = on_event
         self._app = app = _bolt_app(workspace)
         # One listener for all events: without a listener an event would not be acknowledged.
         app.event(_ANY)(self._event)
@@ -89,21 +74,21 @@ class Dispatcher:
 
     # Bolt passes arguments by name.
     async def _event(self, event: dict[str, object]) -> None:
-        await self._handlers.on_event(event)
+        await self._on_event(event)
 
     async def _command(self, command: dict[str, str], ack: AsyncAck) -> None:
-        await ack(**await self._handlers.on_command(command))
+        await ack(**await self._commands.on_command(command))
 
     async def _press(self, body: dict[str, object], ack: AsyncAck) -> None:
-        await self._handlers.on_press(body)
+        await self._handler.on_press(body)
         await ack()
 
     async def _shortcut(self, body: dict[str, object], ack: AsyncAck) -> None:
-        await self._handlers.on_shortcut(body)
+        await self._commands.shortcuts.on_shortcut(body)
         await ack()
 
     async def _submit(self, body: dict[str, object], ack: AsyncAck) -> None:
-        await ack(**await self._handlers.on_submit(body))
+        await ack(**await self._commands.on_submit(body))
 
 
 def _bolt_app(workspace: Workspace) -> AsyncApp:

@@ -5,42 +5,38 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from adapters.slack.commands.calls import CommandLocation
+from adapters.slack.commands.handlers import Commands
+from adapters.slack.commands.views import CommandAnswer
 from adapters.slack.errors import REQUEST_TIMEOUT, translated
 from adapters.slack.manifest import PARLEY
 from adapters.slack.markup import mentioned, readable
-from adapters.slack.reading import message_text, string_field
+from adapters.slack.reading import TS, WRITTEN, message_text, string_field
 from adapters.slack.reply.messages import CONTINUE, RATE, RATE_BAD, RATE_GOOD, REGENERATE, STOP
 from adapters.slack.reply.status import show_waiting
 from adapters.slack.workspace import Reading, Workspace
 from bot.cache import BoundedCache
 from bot.concurrency import do_nothing
-from bot.domain import Asker, ContextMessage, Person, Rating, ThreadKey, Turn
+from bot.domain import Asker, ContextMessage, Person, Rating, Turn
 from bot.errors import NothingAsked, Refused, StoreUnavailable, SurfaceError
 from bot.intake.addressed import Facts
 from bot.intake.answers import THANKS
 from bot.intake.intake import Admitted, Commanded, Edited, Intake, Received
-from bot.text.sanitize import escape_markup
 
 log = logging.getLogger(__name__)
 
 HELP = "Ask me something: I read what you write in the message that mentions me, or in a DM."
 
-# The subtypes of messages that people write; "me_message" comes from /me.
-WRITTEN = (None, "file_share", "me_message", "thread_broadcast")
 _SLACK_ITSELF = ("USLACKBOT", "USLACK")  # the latter writes notices into DMs (field)
 # Mentions of groups.
 _GROUP = re.compile(r"<!(?:here|channel|everyone|subteam\^)")
-TS = re.compile(r"\d{1,12}\.\d{1,9}", re.ASCII)
 
 Event = Mapping[str, object]
-# Takes the text, and `id_`, `channel`, `thread` and `user`; returns the fields of an answer, or {}.
-# It must return before Slack retries the event.
-OnCommandText = Callable[..., Awaitable[Mapping[str, Any]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +92,7 @@ class EventHandler:
 
     When a method returns, everything is stored. Each raises StoreUnavailable. `on_conversation` is
     called with the channel and the thread of each admitted question; the thread is empty at the top
-    level of a DM. `on_home` is called when a person opens a tab of the app's home, and
-    `on_command_text` with the text after `/parley` in a message to the bot.
+    level of a DM.
     """
 
     def __init__(
@@ -106,18 +101,14 @@ class EventHandler:
         intake: Intake,
         *,
         on_conversation: Callable[[str, str], None] = do_nothing,
-        on_home: Callable[[Event], object],
-        on_command_text: OnCommandText,
     ) -> None:
+        self.commands = Commands(workspace, intake)
         self._workspace = workspace
         self._client = workspace.client
         self._identity = workspace.identity
         self._directory = workspace.directory
-        self._jobs = workspace.jobs
         self._intake = intake
         self._on_conversation = on_conversation
-        self._on_home = on_home
-        self._on_command_text = on_command_text
         # The versions of messages that were answered by a notice instead of a turn: an edited
         # mention arrives again, and may be a question then. Other processes do not know them, so a
         # notice is repeated if Slack retries the event there.
@@ -147,9 +138,9 @@ class EventHandler:
             case {"type": "agent_session_stopped"}:
                 # It names the thread, and no message if nothing was streamed yet.
                 channel, thread = string_field(event, "channel"), string_field(event, "thread_ts")
-                await self._intake.answers.stop_thread(self._key(channel, thread))
+                await self._intake.answers.stop_thread(self._identity.key(channel, thread))
             case {"type": "app_home_opened"}:
-                self._on_home(event)
+                self.commands.home.on_opened(event)
             case {"type": "app_uninstalled" | "tokens_revoked" as reason}:
                 log.warning(
                     "Workspace %s: the app was removed or its token revoked: %s",
@@ -159,6 +150,8 @@ class EventHandler:
 
     async def on_press(self, body: Event) -> None:
         """Handle a press of a button; if it is refused, notify the person."""
+        if await self.commands.parley.on_press(body):
+            return
         press = to_press(body)
         if press is None:
             log.warning("Cannot read a button press: its person, channel or turn is missing")
@@ -166,7 +159,7 @@ class EventHandler:
         try:
             await self._act(press)
         except (Refused, StoreUnavailable) as error:
-            self._jobs.start(self._deliver(self._post_to_person(press, error.apology)))
+            self._notify(press, error.apology)
 
     async def _forget(self, event: Event, ts: str) -> None:
         if not TS.fullmatch(ts):
@@ -175,13 +168,13 @@ class EventHandler:
         before = event.get("previous_message")
         # A message of a bot is never a question. An upload of a person has a `bot_id` of null.
         if not isinstance(before, dict) or not before.get("bot_id"):
-            await self._intake.forget(self._turn_id(channel, ts), asked_at=float(ts))
+            await self._intake.forget(self._identity.turn_id(channel, ts), asked_at=float(ts))
         elif before["bot_id"] == self._identity.bot:
             await self._intake.forget(platform="slack", messages=[f"{channel}:{ts}"])
 
     async def _act(self, press: Press) -> None:
         answers, turn_id, person_id = self._intake.answers, press.turn_id, press.user
-        at = ThreadKey("slack", self._identity.team, press.channel, "")
+        at = self._identity.key(press.channel)
         if press.action == STOP:
             await answers.stop(turn_id, person_id=person_id, at=at)
             return
@@ -189,12 +182,10 @@ class EventHandler:
         who: dict[str, Any] = {"person_id": person_id, "at": at, "asker": asker}
         if press.rating:
             await answers.rate(turn_id, rating=press.rating, **who)
-            self._jobs.start(self._deliver(self._post_to_person(press, THANKS)))
+            self._notify(press, THANKS)
         elif press.action == REGENERATE:
-            reread = self._question_now
-            self._show_if_waiting(
-                await answers.regenerate(turn_id, press_id=press.id, reread=reread, **who)
-            )
+            who |= {"press_id": press.id, "reread": self._question_now}
+            self._show_if_waiting(await answers.regenerate(turn_id, **who))
         elif press.action == CONTINUE:
             self._show_if_waiting(await answers.continue_answer(turn_id, press_id=press.id, **who))
 
@@ -225,11 +216,15 @@ class EventHandler:
                 self._show_if_waiting(turn)
                 self._on_conversation(question.channel, question.reply_thread)
                 if turn.person.name == question.user:
-                    self._jobs.start(self._store_name(turn))
+                    self._workspace.jobs.start(self._store_name(turn))
             case Commanded(words):
                 await self._run_command(question, words)
-            case Refused() as refused:
-                self._notify(question, refused)
+            case Refused() as refused if not (refused.repeated or self._notified.get(question.id)):
+                self._notified.put(question.id, True)
+                if isinstance(refused, NothingAsked):
+                    self._notify(question, self._help(question), publicly=True)
+                else:
+                    self._notify(question, refused.apology, publicly=question.facts.direct)
 
     async def _received(self, question: Question) -> Received:
         channel, thread, facts = question.channel, question.thread, question.facts
@@ -237,8 +232,8 @@ class EventHandler:
         text = readable(question.text, bot=self._identity.user, names={})
         name, _, argument = text.partition(" ")
         turn = Turn(
-            id=self._turn_id(channel, question.ts),
-            key=self._key(channel, question.reply_thread),
+            id=self._identity.turn_id(channel, question.ts),
+            key=self._identity.key(channel, question.reply_thread),
             person=Person(question.user, question.user, self._identity.team),
             text=text,
             place={
@@ -285,22 +280,13 @@ class EventHandler:
     async def _run_command(self, question: Question, command: str) -> None:
         """Run a command in a message, once in this process, and answer it."""
         self._notified.put(question.id, True)
-        answer = await self._on_command_text(
+        answer = await self.commands.parley.carry_out(
             command,
-            id_=self._turn_id(question.channel, question.ts),
-            channel=question.channel,
-            thread=question.thread,
+            id_=self._identity.turn_id(question.channel, question.ts),
+            location=CommandLocation(question.channel, question.thread),
             user=question.user,
         )
-        if not answer:
-            return
-        place = {"channel": question.channel, "thread_ts": question.thread or None}
-        fields: dict[str, Any] = {**place, **answer}
-        if question.facts.direct:
-            post = self._client.chat_postMessage(**fields)
-        else:
-            post = self._client.chat_postEphemeral(**fields, user=question.user)
-        self._jobs.start(self._deliver(post))
+        self._notify(question, answer, publicly=question.facts.direct)
 
     async def _manages(self, user: str) -> bool:
         try:
@@ -317,66 +303,44 @@ class EventHandler:
         except StoreUnavailable as error:
             log.warning("Turn %s: cannot store the person's name: %s", turn.id, error)
 
-    def _notify(self, question: Question, refused: Refused) -> None:
-        if refused.repeated or self._notified.get(question.id):
-            return
-        self._notified.put(question.id, True)
-        if isinstance(refused, NothingAsked):
-            post = self._post(question, self._help(question))
-        elif question.facts.direct:
-            post = self._post(question, refused.apology)
-        else:
-            post = self._post_to_person(question, refused.apology)
-        self._jobs.start(self._deliver(post))
-
     def _help(self, question: Question) -> str:
         missing_read_scopes = self._identity.missing_read_scopes
         if question.facts.direct or not missing_read_scopes:
             return HELP
         return f"{HELP} I only see mentions where my app lacks {' or '.join(missing_read_scopes)}."
 
-    async def _deliver(self, post: Coroutine[Any, Any, object]) -> None:
+    def _notify(
+        self, to: Question | Press, notice: str | CommandAnswer, *, publicly: bool = False
+    ) -> None:
         """Post a notice in the background: an event that waits for it would be retried."""
+        answer = CommandAnswer(notice) if isinstance(notice, str) else notice
+        if not answer.text:
+            return
         if self._notices.locked():
-            post.close()
             log.info("Dropped a notice to a person: too many in flight")
             return
+        fields: dict[str, Any] = {"channel": to.channel, **answer.message()}
+        if publicly and isinstance(to, Question):
+            fields["thread_ts"] = to.reply_thread or None
+            post = self._client.chat_postMessage(**fields)
+        else:
+            # An ephemeral message is not shown in a thread that has no replies yet.
+            fields["thread_ts"] = to.thread or None
+            post = self._client.chat_postEphemeral(**fields, user=to.user)
+        self._workspace.jobs.start(self._deliver(post))
+
+    async def _deliver(self, post: Coroutine[Any, Any, object]) -> None:
         try:
             async with self._notices, translated():
                 await post
         except SurfaceError as error:
             log.warning("Cannot post a notice to a person: %s", error)
 
-    async def _post_to_person(self, to: Question | Press, notice: str) -> None:
-        await self._client.chat_postEphemeral(
-            channel=to.channel,
-            user=to.user,
-            # An ephemeral message is not shown in a thread that has no replies yet.
-            thread_ts=to.thread or None,
-            text=escape_markup(notice),
-        )
-
-    async def _post(self, to: Question, notice: str) -> None:
-        await self._client.chat_postMessage(
-            channel=to.channel, thread_ts=to.reply_thread or None, text=escape_markup(notice)
-        )
-
-    def _key(self, channel: str, thread: str) -> ThreadKey:
-        return ThreadKey("slack", self._identity.team, channel, thread or channel)
-
-    def _turn_id(self, channel: str, ts: str) -> str:
-        return turn_id(self._identity.team, channel, ts)
-
     def _quote(self, question: Question) -> ContextMessage | None:
         """Return the thread's parent as quote; only its id is known."""
         if question.thread in ("", question.ts):
             return None
-        return ContextMessage(self._turn_id(question.channel, question.thread), None, "")
-
-
-def turn_id(team: str, channel: str, ts: str) -> str:
-    """Return the id of the turn of a message."""
-    return f"slack:{team}:{channel}:{ts}"
+        return ContextMessage(self._identity.turn_id(question.channel, question.thread), None, "")
 
 
 def to_question(event: Event, *, bot: str) -> Question | None:

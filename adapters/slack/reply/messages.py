@@ -76,12 +76,11 @@ class Messages:
         try:
             return await write()
         except WriteRefused as error:
-            refused = self._workspace.no_feedback
-            shows_feedback = self._is_rated(page) and not refused.is_refused()
+            shows_feedback = self._is_rated(page) and not self._workspace.is_refused(RATE)
             if code_of(error) not in _BAD_BLOCKS or not shows_feedback:
                 raise
             log.info("Slack refused feedback buttons, using plain ones: %s", error)
-            refused.add()
+            self._workspace.refuse(RATE)
             return await write()
 
     async def _send(self, page: Page) -> str:
@@ -143,7 +142,7 @@ class Messages:
         above = [self._reference()] if self._refers and not page.number else []
         below: list[dict[str, object]] = []
         if self._is_rated(page):
-            if self._workspace.no_feedback.is_refused():
+            if self._workspace.is_refused(RATE):
                 buttons += [self._button(*sign) for sign in _SIGNS.values()]
             else:
                 below = [self._feedback()]

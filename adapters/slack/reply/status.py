@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 # At the top level of a DM, to the person alone.
 RECEIVED = "I have read your message, and answer it here as soon as I can."
 _WORKING = "is thinking..."
+_STATUS = "status lines"  # what Slack may refuse
 _TIMEOUT = 1.5  # seconds; the first text waits for a status request in progress
 _REFRESH = 100.0  # seconds; Slack removes the line after two minutes
 
@@ -86,7 +87,6 @@ class Status:
         self._workspace = workspace
         self._title = one_line(title).translate(_NO_MARKUP)
         self._client = workspace.client
-        self._refusals = workspace.no_status
         self._channel = channel
         self._thread = thread  # empty at the top level of a DM, which has no status line
         self._lock = asyncio.Lock()
@@ -95,7 +95,7 @@ class Status:
     @property
     def is_possible(self) -> bool:
         """Whether a line can be shown: Slack has not refused it."""
-        return bool(self._thread) and not self._refusals.is_refused()
+        return bool(self._thread) and not self._workspace.is_refused(_STATUS)
 
     @asynccontextmanager
     async def displayed(self, turn: Turn) -> AsyncIterator[None]:
@@ -166,7 +166,7 @@ class Status:
             log.debug("Cannot set the title of thread %s: %s", self._thread, error)
 
     async def _set(self, status: str) -> None:
-        if self._refusals.is_refused():
+        if self._workspace.is_refused(_STATUS):
             return
         try:
             async with translated(_TIMEOUT):
@@ -175,7 +175,7 @@ class Status:
                 )
         except SurfaceError as error:
             if refuses_app(error):
-                self._refusals.add()
+                self._workspace.refuse(_STATUS)
                 log.info("No more status lines for a while: %s", error)
             else:
                 self._log("Cannot set the status", error)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from adapters.slack.errors import code_of, is_transient, refuses_app, translated
 from adapters.slack.markup import markdown_block, without_partial_entity
-from adapters.slack.workspace import Refusals, Workspace
+from adapters.slack.workspace import Workspace
 from bot.domain import EditBudget, Page
 from bot.errors import PlaceGone, SurfaceError, WriteDelayed, WriteRefused
 from bot.text.markdown import settled
@@ -29,6 +29,7 @@ PER_MINUTE = {
     "chat.stopStream": 20,
 }
 _MINUTE = 60.0
+_STREAMS = "streams"  # what Slack may refuse, to the app or a team
 # If a start has to wait longer for its slot, the page is posted.
 _SLOT_TIMEOUT = 0.5  # seconds
 # The workspace of the reader refuses the app (docs: chat.startStream, "Errors").
@@ -69,13 +70,13 @@ class Streams:
         self._client = workspace.client
         self._budgets = workspace.budgets
         self._starts = method_budget(workspace, "chat.startStream", owes=["chat.stopStream"])
-        self._refusals = Refusals(seconds=workspace.limits.refusals_remembered)
         self._possible_at = -math.inf  # loop time of the next slot
 
     def are_possible(self, audience: Audience) -> bool:
         """Whether a stream may be started now."""
-        is_refused = self._refusals.is_refused(audience.team)
-        return not is_refused and asyncio.get_running_loop().time() >= self._possible_at
+        if any(map(self._workspace.is_refused, (_STREAMS, f"{_STREAMS}:{audience.team}"))):
+            return False
+        return asyncio.get_running_loop().time() >= self._possible_at
 
     async def start(self, audience: Audience, page: Page) -> Stream:
         """Show a page in a new stream.
@@ -134,9 +135,9 @@ class Streams:
 
     def _remember(self, error: SurfaceError, audience: Audience) -> None:
         if refuses_app(error):
-            self._refusals.add()
+            self._workspace.refuse(_STREAMS)
         elif code_of(error) == _TEAM_CODE:
-            self._refusals.add(audience.team)
+            self._workspace.refuse(f"{_STREAMS}:{audience.team}")
         log.info(
             "Streaming is unavailable in %s for team %s: %s", audience.channel, audience.team, error
         )

@@ -13,7 +13,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 
 from adapters.slack.errors import NotSlack, translated
 from adapters.slack.reply.streams import Audience, Streams
-from adapters.slack.workspace import Refusals, identify
+from adapters.slack.workspace import identify
 from bot.domain import Page, Purpose
 from bot.errors import CannotStart, WriteFailed, WriteRefused
 from bot.store import Store
@@ -91,16 +91,6 @@ async def test_what_slack_has_refused_is_tried_again_after_a_while(error: str) -
         stream = await streams.start(audience, first("Because"))
 
         assert stream.id.startswith(slack.channel_id)
-
-
-def test_of_refusals_only_so_many_are_remembered() -> None:
-    refusals = Refusals(seconds=3600.0)
-
-    for number in range(2000):
-        refusals.add(f"T{number}")
-
-    assert refusals.is_refused("T1999")
-    assert not refusals.is_refused("T1")
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 405, 410, 501])

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from adapters.slack.markup import mentioned, readable
 from adapters.slack.reading import TS, WRITTEN, message_text, string_field
-from adapters.slack.workspace import Reading, Workspace
+from adapters.slack.workspace import Workspace
 from bot.domain import ContextMessage, Person, Turn
 from bot.ports import PartlyRead
 
@@ -42,7 +42,6 @@ async def read_context(
         # Messages of earlier prompts are left out later.
         after = thread
     messages, more = await workspace.read(
-        Reading.CONTEXT,
         channel=channel,
         thread=thread,
         limit=_MOST_READ,

@@ -49,13 +49,11 @@ class Limits:
     # Outages
     heartbeat_interval: float = 1.0
     outage_after: int = 5  # seconds without a heartbeat
-    claim_seconds: int = 30  # after its last heartbeat; longer than a pass of catching up
+    claim_seconds: int = 30  # after its last heartbeat
     unstored_events: int = 100  # kept in memory; Slack retries the others
-    catch_up_pass: float = 20.0
     # Each method allows 50 requests a minute (docs: Tier 3); the other half is for all other
     # reading.
     catch_up_requests: int = 25
-    catch_up_window: float = 60.0
     catch_up_age: float = 300.0  # older questions are not answered any more
     catch_up_timeout: float = 300.0
 

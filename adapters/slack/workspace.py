@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum, auto
 from functools import partial
 from typing import Any
 
@@ -20,7 +19,7 @@ from bot.access.rules import AccessRules
 from bot.cache import BoundedCache
 from bot.concurrency import BackgroundTasks
 from bot.domain import Asker, EditBudget, Json, ThreadKey
-from bot.errors import CannotStart, NoSlot, SurfaceError, Unreachable, WriteDelayed, WriteFailed
+from bot.errors import CannotStart, SurfaceError, Unreachable, WriteDelayed, WriteFailed
 from bot.reply.edit_budget import EditBudgets
 
 log = logging.getLogger(__name__)
@@ -46,18 +45,6 @@ MOST_PAGES = 5
 
 
 _READS, _MINUTE = 50, 60.0  # docs: Tier 3
-# docs: conversations.replies and conversations.history, for apps that are distributed commercially
-# outside the Marketplace: one request a minute, of 15 messages. Only they are told to wait so long.
-_FEW, _LONG_PAUSE = 15, 20.0
-
-
-class Reading(Enum):
-    """Why messages are read; the first gets a scarce request first."""
-
-    RECOVERY = auto()  # to find the bot's own messages
-    CONTEXT = auto()
-    SUMMARY = auto()  # not if others may need the request
-    CATCH_UP = auto()  # has taken its slot
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,71 +105,38 @@ class Workspace:
         is_ours = self.identity.team in teams
         return is_ours and any(person.get(role) is True for role in ("is_admin", "is_owner"))
 
-    async def read_page(
-        self, purpose: Reading, *, channel: str, thread: str, since: str, cursor: str
-    ) -> Messages:
-        """Return the messages since then, and the cursor of the next page. Raises SurfaceError.
-
-        `cursor` is empty for the first page and after the last. Do not rely on an order: Slack's
-        documentation has the newest first, but Slack begins with the messages closest to `since`
-        (slackhq/slack-api-docs issue 4).
-        """
-        return await self.read(
-            purpose,
-            channel=channel,
-            thread=thread,
-            limit=_PAGE_SIZE,
-            oldest=since,
-            cursor=cursor or None,
-            include_all_metadata=True,
-        )
-
     async def read(
         self,
-        purpose: Reading,
         *,
         channel: str,
         thread: str,
-        limit: int,
+        limit: int = _PAGE_SIZE,
         within: float = REQUEST_TIMEOUT,
+        requests: int = 0,
         **more: Any,
     ) -> Messages:
         """Return messages and a cursor, empty if there are no more. Raises SurfaceError.
 
         `thread` is empty for the top level. A slot and the answer are waited for `within` seconds
-        each. An app to which Slack shows little asks once a minute, in the order of `Reading`.
+        each; if `requests` are given, only so many a minute are used. Do not rely on an order:
+        Slack's documentation has the newest first, but with `oldest` Slack begins with the messages
+        closest to it (slackhq/slack-api-docs issue 4).
         """
-        method = "replies" if thread else "history"
-        deadline = asyncio.get_running_loop().time() + within
-        budget = self._reading_budget(method)
-        if purpose is Reading.RECOVERY:
-            await self.budgets.final(budget, deadline=deadline)
-        elif purpose is Reading.CONTEXT:
-            await self.budgets.call(budget, deadline=deadline)
-        elif purpose is Reading.SUMMARY and not await self.budgets.spare(budget):
-            raise NoSlot("others have to read first", retry_after=_MINUTE)
-        read = self.client.conversations_history
+        method, read = "history", self.client.conversations_history
         if thread:
-            read = partial(self.client.conversations_replies, ts=thread)
-        most = _FEW if self.is_refused(method) else limit
+            method, read = "replies", partial(self.client.conversations_replies, ts=thread)
+        bucket, reads = f"slack:{method}:{self.identity.team}", requests or self.allowed(_READS)
+        budget = EditBudget(bucket, reads, _MINUTE, refills=False)
+        deadline = asyncio.get_running_loop().time() + within
+        await self.budgets.final(budget, deadline=deadline)
         try:
             async with translated(within):
-                answer = await read(channel=channel, limit=min(limit, most), **more)
+                answer = await read(channel=channel, limit=limit, include_all_metadata=True, **more)
         except WriteDelayed as error:
-            if error.retry_after >= _LONG_PAUSE:
-                self.refuse(method)
-            await self.budgets.pause(self._reading_budget(method), error.retry_after)
+            await self.budgets.pause(budget, error.retry_after)
             raise
         metadata = answer.get("response_metadata") or {}
         return list(answer.get("messages") or ()), str(metadata.get("next_cursor") or "")
-
-    def _reading_budget(self, method: str) -> EditBudget:
-        """Return the budget of conversations.history or conversations.replies.
-
-        The reading after an outage uses half of the same bucket.
-        """
-        reads = 1 if self.is_refused(method) else self.allowed(_READS)
-        return EditBudget(f"slack:{method}:{self.identity.team}", reads, _MINUTE, refills=False)
 
 
 @dataclass(frozen=True, slots=True)

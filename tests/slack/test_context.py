@@ -8,9 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from adapters.slack.manifest import SUMMARISE_ID
 from adapters.slack.platform import SlackPlatform
-from bot.domain import ContextMessage, EditBudget, Page, Person, Purpose, Turn
+from bot.domain import ContextMessage, Page, Person, Turn
 from bot.errors import NoSlot, PlaceGone, WriteDelayed
 from bot.ports import PartlyRead
 from bot.reply.edit_budget import Clock, EditBudgets
@@ -278,55 +277,9 @@ async def test_an_app_outside_the_marketplace_reads_once_a_minute_and_says_what_
         slack.clock.advance(60.0)
         with pytest.raises(PartlyRead):
             await platform.read_context(turn, since="", most=50)
-        with pytest.raises(NoSlot):
-            await platform.read_context(turn, since="", most=50)
-
         assert [text for _, text in texts(partly.value.found)] == [str(it) for it in range(15)]
         reads = [call for call in slack.requests if call.method == "conversations.replies"]
         assert [call.limited for call in reads] == [False, True, False]
-        assert [str(call.body["limit"]) for call in reads] == ["1000", "1000", "15"]
-
-
-async def test_a_short_pause_shows_no_reading_limit(store: Store) -> None:
-    intake = FakeQueue()
-    budgets = EditBudgets(store=store)
-    async with SlackEmulator() as slack, hearing(slack, intake, budgets=budgets) as platform:
-        turn = await long_thread(slack, intake)
-        slack.fail("conversations.replies", status=429, retry_after=0, times=1)
-
-        with pytest.raises(WriteDelayed):
-            await platform.read_context(turn, since="", most=50)
-        for _ in range(2):
-            assert len(await platform.read_context(turn, since="", most=50)) == 20
-
-
-async def test_own_messages_are_found_before_context_is_read_and_that_before_a_summary(
-    store: Store,
-) -> None:
-    intake, budgets = FakeQueue(), EditBudgets(store=store)
-    async with (
-        SlackEmulator(unlisted=True) as slack,
-        hearing(slack, intake, budgets=budgets) as platform,
-    ):
-        turn = await long_thread(slack, intake)
-        async with platform.surface(turn) as surface:
-            sent = await surface.post(Page(0, "Bec", final=False, last=True))
-        platform.workspace.refuse("replies")
-        replies = EditBudget(f"slack:replies:{slack.team_id}", 1, 60.0, refills=False)
-        await budgets.pause(replies, 0.2)
-
-        context = asyncio.create_task(platform.read_context(turn, since="", most=50))
-        await asyncio.sleep(0.05)
-        ann = turn.person.id
-        await slack.choose(slack.channel_id, turn.key.thread, ann, SUMMARISE_ID)
-        async with platform.surface(turn, Purpose.RESUME) as surface:
-            found = await surface.post(Page(0, "Because.", final=True, last=True))
-        with pytest.raises(NoSlot):
-            await context
-
-        assert found == sent
-        assert calls(slack, "conversations.replies") == 1
-        assert "in a minute" in str(slack.modal(ann))
 
 
 async def test_a_missing_scope_is_named() -> None:

@@ -10,7 +10,7 @@ from functools import partial
 from adapters.slack.errors import translated
 from adapters.slack.manifest import ASKED_EVENT, WITHOUT
 from adapters.slack.reading import string_field
-from adapters.slack.workspace import Reading, Workspace
+from adapters.slack.workspace import Workspace
 from bot.cache import BoundedCache
 from bot.commands.handlers import ASK_ABOUT, SUMMARISE, Call, HelpContext, MissingFeature, Scope
 from bot.domain import Person, ThreadKey
@@ -147,12 +147,10 @@ class Permissions:
             return known
         try:
             messages, _ = await self._workspace.read(
-                Reading.CONTEXT,
                 channel=location.channel,
                 thread="" if location.is_direct else location.thread,
                 limit=1,
                 within=self._timeout,
-                include_all_metadata=True,
             )
             author = user if location.is_direct else self._who_began(messages[0])
         except (WriteDelayed, WriteFailed):

@@ -16,7 +16,7 @@ from adapters.slack.context import context_messages
 from adapters.slack.errors import NotInvited, missing_scopes, translated
 from adapters.slack.manifest import ASK_ABOUT_ID, QUESTION_ID
 from adapters.slack.reading import TS, string_field
-from adapters.slack.workspace import Messages, Reading, Workspace
+from adapters.slack.workspace import Messages, Workspace
 from bot.commands.handlers import ASK_ABOUT, SUMMARISE, SUMMARY_QUESTION, Field, Form, excuse
 from bot.domain import Person, ThreadKey
 from bot.errors import ParleyError, SurfaceError, WriteDelayed
@@ -29,7 +29,6 @@ _ASKED = "I have posted your question in the thread of this message, and answer 
 _ASKS, _IN_PART = "asks for a summary from here", ", of which I can read only a part"
 _SELDOM = "Slack lets me read only now and then. Please try again in a minute."
 _MOST_QUESTION = 3000  # characters, as of any input
-_MOST_SUMMARISED = 200  # messages: one page, as Slack recommends
 
 _T = TypeVar("_T")
 Body = Mapping[str, object]
@@ -186,10 +185,8 @@ class Shortcuts:
         Of a channel with many, the newest: with `latest` Slack begins with them.
         """
         found, more = await self._workspace.read(
-            Reading.SUMMARY,
             channel=channel,
             thread=thread,
-            limit=_MOST_SUMMARISED,
             within=self._workspace.limits.name_timeout * 2,
             oldest=since,
             latest=None if thread else f"{time.time():.6f}",

@@ -6,13 +6,12 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from adapters.slack.errors import is_transient
 from adapters.slack.markup import mentioned
-from adapters.slack.workspace import MOST_PAGES, Reading, Workspace
-from bot.domain import EditBudget
+from adapters.slack.workspace import MOST_PAGES, Workspace
 from bot.errors import SurfaceError, WriteDelayed
 
 log = logging.getLogger(__name__)
@@ -44,11 +43,11 @@ class _Unread:
 
 
 class CatchUp:
-    """Reads the questions of the last `seconds` in several passes.
+    """Reads the questions of the last `seconds` in these conversations.
 
-    It `is_done` when each conversation was read, failed for good or timed out; omissions are
-    logged. DMs and threads have separate queues because Slack limits their methods separately. All
-    processes share one budget.
+    `on_questions` is called with those of each conversation, oldest first, when it is read.
+    Omissions are logged. DMs and threads are read side by side because Slack limits their methods
+    separately. All processes share one budget.
     """
 
     def __init__(
@@ -58,86 +57,59 @@ class CatchUp:
         dms: Sequence[Conversation],
         threads: Sequence[Conversation],
         seconds: float,
+        on_questions: Callable[[Sequence[Event]], None],
     ) -> None:
         self._workspace = workspace
-        self._budgets = workspace.budgets
         self._limits = limits = workspace.limits
+        self._on_questions = on_questions
         # Like each `ts` of Slack, with ten digits before the point: strings in the order of time.
         self._since = f"{time.time() - min(seconds + _OVERLAP, limits.catch_up_age):.6f}"
-        self._began = time.monotonic()
-        self._queues = [
-            (
-                EditBudget(
-                    f"slack:{method}:{workspace.identity.team}",
-                    limits.catch_up_requests,
-                    limits.catch_up_window,
-                    refills=False,
-                ),
-                deque(_Unread(*conversation) for conversation in conversations),
-            )
-            for method, conversations in (("history", dms), ("replies", threads))
-        ]
+        self._queues = [deque(_Unread(*one) for one in each) for each in (dms, threads)]
 
-    @property
-    def is_done(self) -> bool:
-        """Whether there is nothing more to read."""
-        return not any(queue for _, queue in self._queues)
-
-    async def read(self) -> list[Event]:
-        """Run one pass; return the questions as events, by conversation, oldest first.
-
-        A pass reads one page of each conversation. The next pass continues with those that failed,
-        have more pages, or were rate-limited.
-        """
-        found: list[Event] = []
+    async def run(self) -> None:
+        """Return when each conversation was read, failed for good or timed out."""
         try:
-            async with asyncio.timeout(self._limits.catch_up_pass), asyncio.TaskGroup() as group:
-                for budget, queue in self._queues:
-                    group.create_task(self._read_each(budget, queue, found))
+            async with (
+                asyncio.timeout(self._limits.catch_up_timeout),
+                asyncio.TaskGroup() as group,
+            ):
+                for queue in self._queues:
+                    group.create_task(self._read_all(queue))
         except TimeoutError:
-            log.info("Slack catch-up: a pass timed out, continuing")
-        if time.monotonic() - self._began > self._limits.catch_up_timeout:
-            found += self._give_up()
-        return found
+            left = [unread for queue in self._queues for unread in queue]
+            names = " ".join(unread.name for unread in left)
+            log.warning("Slack catch-up: timed out, not read completely: %s", names)
+            for unread in left:
+                self._on_questions(unread.events)
 
-    async def _read_each(
-        self, budget: EditBudget, queue: deque[_Unread], found: list[Event]
-    ) -> None:
-        for _ in range(len(queue)):
+    async def _read_all(self, queue: deque[_Unread]) -> None:
+        while queue:
+            unread = queue[0]
             try:
-                await self._budgets.final(budget, deadline=asyncio.get_running_loop().time())
+                is_read = await self._read_page(unread)
             except WriteDelayed:
-                return
-            try:
-                is_read = await self._read_next_page(queue[0])
-            except WriteDelayed as error:
-                log.info(
-                    "Slack catch-up: rate-limited for %g s in %s", error.retry_after, budget.bucket
-                )
-                return
+                await asyncio.sleep(self._limits.heartbeat_interval)
+                continue
+            except SurfaceError as error:
+                if is_transient(error):
+                    log.info("Slack catch-up: cannot read %s, will retry: %s", unread.name, error)
+                    queue.rotate(-1)
+                    await asyncio.sleep(self._limits.heartbeat_interval)
+                    continue
+                log.warning("Slack catch-up: cannot read %s: %s", unread.name, error)
+                is_read = True
             if is_read:
-                found += queue.popleft().events
-            else:
-                queue.rotate(-1)
+                self._on_questions(queue.popleft().events)
 
-    async def _read_next_page(self, unread: _Unread) -> bool:
+    async def _read_page(self, unread: _Unread) -> bool:
         """Read the next page; return whether the conversation is done."""
-        try:
-            messages, unread.cursor = await self._workspace.read_page(
-                Reading.CATCH_UP,
-                channel=unread.channel,
-                thread=unread.thread,
-                since=self._since,
-                cursor=unread.cursor,
-            )
-        except WriteDelayed:
-            raise
-        except SurfaceError as error:
-            if is_transient(error):
-                log.info("Slack catch-up: cannot read %s, will retry: %s", unread.name, error)
-                return False
-            log.warning("Slack catch-up: cannot read %s: %s", unread.name, error)
-            return True
+        messages, unread.cursor = await self._workspace.read(
+            channel=unread.channel,
+            thread=unread.thread,
+            requests=self._limits.catch_up_requests,
+            oldest=self._since,
+            cursor=unread.cursor or None,
+        )
         unread.pages += 1
         for message in messages:
             ts = str(message.get("ts"))
@@ -160,11 +132,3 @@ class CatchUp:
             # Slack adds this field with the first reply.
             del event["thread_ts"]
         return event
-
-    def _give_up(self) -> list[Event]:
-        left = [unread for _, queue in self._queues for unread in queue]
-        self._queues.clear()
-        if left:
-            names = " ".join(unread.name for unread in left)
-            log.warning("Slack catch-up: timed out, not read completely: %s", names)
-        return [event for unread in left for event in unread.events]

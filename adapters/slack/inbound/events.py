@@ -19,7 +19,7 @@ from adapters.slack.markup import mentioned, readable
 from adapters.slack.reading import TS, WRITTEN, message_text, string_field
 from adapters.slack.reply.messages import CONTINUE, RATE, RATE_BAD, RATE_GOOD, REGENERATE, STOP
 from adapters.slack.reply.status import show_waiting
-from adapters.slack.workspace import Reading, Workspace
+from adapters.slack.workspace import Workspace
 from bot.cache import BoundedCache
 from bot.concurrency import do_nothing
 from bot.domain import Asker, ContextMessage, Person, Rating, Turn
@@ -193,7 +193,6 @@ class EventHandler:
         """Return the question of a turn as it stands in its message; empty if it has none."""
         channel, thread, ts = (turn.place.get(name) for name in ("channel", "thread", "question"))
         messages, _ = await self._workspace.read(
-            Reading.CONTEXT,
             channel=str(channel),
             thread=thread if isinstance(thread, str) else "",
             limit=2,

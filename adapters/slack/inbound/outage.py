@@ -13,6 +13,7 @@ from adapters.slack.inbound.catch_up import CatchUp, Conversation, Event
 from adapters.slack.inbound.events import EventHandler
 from adapters.slack.limits import Limits
 from adapters.slack.workspace import Workspace
+from bot.concurrency import cancelled
 from bot.errors import StoreUnavailable
 from bot.store import Store
 
@@ -53,25 +54,29 @@ class Heartbeat:
         self, workspace: Workspace, *, record: OutageRecord, handler: EventHandler
     ) -> None:
         self._workspace = workspace
+        self._limits = workspace.limits
         self._record = record
         self._handler = handler
-        self._catch_up: CatchUp | None = None
+        self._catch_up: asyncio.Task[None] | None = None
         self._pending: deque[Event] = deque()
 
     async def run(self, is_connected: Callable[[], bool]) -> None:
         """Record heartbeats until cancelled, while connected."""
-        while True:
-            await asyncio.sleep(self._workspace.limits.heartbeat_interval)
-            if not is_connected():
-                # Conversations that were read already may get further messages.
-                self._catch_up = None
-                continue
-            try:
-                await self._beat()
-            except StoreUnavailable as error:
-                log.debug("Cannot record a heartbeat of Slack: %s", error)
-            except Exception:
-                log.exception("Cannot catch up on an outage of Slack, will retry")
+        try:
+            while True:
+                await asyncio.sleep(self._limits.heartbeat_interval)
+                try:
+                    if is_connected():
+                        await self._beat()
+                    else:
+                        # Conversations that were read already may get further messages.
+                        await self._end_catch_up()
+                except StoreUnavailable as error:
+                    log.debug("Cannot record a heartbeat of Slack: %s", error)
+                except Exception:
+                    log.exception("Cannot catch up on an outage of Slack, will retry")
+        finally:
+            await self._end_catch_up()
 
     async def on_event(self, event: Event) -> None:
         """Handle an event. If it cannot be stored, this raises, and each heartbeat retries it.
@@ -81,25 +86,36 @@ class Heartbeat:
         try:
             await self._handler.on_event(event)
         except StoreUnavailable:
-            has_room = len(self._pending) < self._workspace.limits.unstored_events
+            has_room = len(self._pending) < self._limits.unstored_events
             if has_room and event not in self._pending:
                 self._pending.append(event)
             raise
 
     async def _beat(self) -> None:
         await self._admit_pending()
-        outage = await self._record.heartbeat()
-        if not outage:
+        reading, caught_up = self._catch_up, False
+        if reading is not None and reading.done():
             self._catch_up = None
-            return
-        if self._catch_up is None:
+            reading.result()
+            caught_up = True
+        outage = await self._record.heartbeat(caught_up=caught_up)
+        if not outage:
+            await self._end_catch_up()
+        elif self._catch_up is None:
             log.info("Slack outage of %d s: no process was connected; catching up", outage)
             dms, threads = await self._record.conversations()
-            self._catch_up = CatchUp(self._workspace, dms=dms, threads=threads, seconds=outage)
-        self._pending.extend(await self._catch_up.read())
-        await self._admit_pending()
-        if self._catch_up.is_done:
-            await self._record.end()
+            catch_up = CatchUp(
+                self._workspace,
+                dms=dms,
+                threads=threads,
+                seconds=outage,
+                on_questions=self._pending.extend,
+            )
+            self._catch_up = asyncio.create_task(catch_up.run())
+
+    async def _end_catch_up(self) -> None:
+        if self._catch_up is not None:
+            await cancelled(self._catch_up)
             self._catch_up = None
 
     async def _admit_pending(self) -> None:
@@ -130,57 +146,46 @@ class OutageRecord:
         self._dms, self._threads = (store.key("slack", team, name) for name in ("dms", "threads"))
         self._script = store.script(_HEARTBEAT)
         self._process = uuid4().hex
-        self._unsaved: dict[Conversation, float] = {}
+        # By key, members with the time of their latest use.
+        self._unsaved: dict[str, dict[str, float]] = {self._dms: {}, self._threads: {}}
 
     def note(self, channel: str, thread: str) -> None:
         """Note a conversation, to be saved with the next heartbeat."""
-        self._unsaved.pop((channel, thread), None)
-        while len(self._unsaved) >= 2 * MOST_CONVERSATIONS:
-            del self._unsaved[next(iter(self._unsaved))]
-        self._unsaved[channel, thread] = time.time()
+        member = f"{channel}:{thread}"
+        unsaved = self._unsaved[self._threads if thread else self._dms]
+        unsaved.pop(member, None)
+        unsaved[member] = time.time()
+        if len(unsaved) > MOST_CONVERSATIONS:
+            del unsaved[next(iter(unsaved))]
 
-    async def heartbeat(self) -> int:
+    async def heartbeat(self, *, caught_up: bool = False) -> int:
         """Record a heartbeat. Returns the length of an outage in seconds; 0 if there is none.
 
-        An outage is reported to one process, at each of its heartbeats, until it calls `end`; if
-        its heartbeats stop, to another process.
+        An outage is reported to one process, at each of its heartbeats, until it has `caught_up`;
+        if its heartbeats stop, to another process.
         """
         await self._save_conversations()
-        return await self._record(caught_up=False)
-
-    async def end(self) -> None:
-        """Record that the outage is over and this process has caught up.
-
-        No effect if another process has begun to catch up meanwhile.
-        """
-        await self._record(caught_up=True)
-
-    async def conversations(self) -> tuple[list[Conversation], list[Conversation]]:
-        """Return the most recently used DMs and threads, the latest first."""
-        return await self._latest(self._dms), await self._latest(self._threads)
-
-    async def _record(self, *, caught_up: bool) -> int:
         seconds = (self._limits.outage_after, self._limits.claim_seconds, _EXPIRE_SECONDS)
         args = (self._process, int(caught_up), *seconds)
         outage: int = await self._script(keys=self._keys, args=args)
         return outage
 
+    async def conversations(self) -> tuple[list[Conversation], list[Conversation]]:
+        """Return the most recently used DMs and threads, the latest first."""
+        return await self._latest(self._dms), await self._latest(self._threads)
+
     async def _save_conversations(self) -> None:
-        unsaved = dict(self._unsaved)
-        for key, with_thread in ((self._dms, False), (self._threads, True)):
-            scores = [
-                value
-                for (channel, thread), at in unsaved.items()
-                if bool(thread) is with_thread
-                for value in (at, f"{channel}:{thread}")
-            ]
-            if scores:
-                await self._store.command("ZADD", key, *scores)
-                await self._store.command("ZREMRANGEBYRANK", key, 0, -1 - MOST_CONVERSATIONS)
-                await self._store.command("EXPIRE", key, _EXPIRE_SECONDS)
-        for conversation, at in unsaved.items():
-            if self._unsaved.get(conversation) == at:
-                del self._unsaved[conversation]
+        for key, unsaved in self._unsaved.items():
+            saved = dict(unsaved)
+            if not saved:
+                continue
+            scores = [value for member, at in saved.items() for value in (at, member)]
+            await self._store.command("ZADD", key, *scores)
+            await self._store.command("ZREMRANGEBYRANK", key, 0, -1 - MOST_CONVERSATIONS)
+            await self._store.command("EXPIRE", key, _EXPIRE_SECONDS)
+            for member, at in saved.items():
+                if unsaved.get(member) == at:
+                    del unsaved[member]
 
     async def _latest(self, key: str) -> list[Conversation]:
         members = await self._store.command("ZRANGE", key, 0, -1, "REV")

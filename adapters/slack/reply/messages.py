@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from adapters.slack.errors import code_of, is_transient, translated
 from adapters.slack.markup import markdown_block
-from adapters.slack.workspace import MOST_PAGES, Reading, Workspace
+from adapters.slack.workspace import MOST_PAGES, Workspace
 from bot.domain import End, Page, Rating, Turn
 from bot.errors import PlaceGone, SurfaceError, WriteRefused
 from bot.text.sanitize import escape_markup, one_line
@@ -236,12 +236,11 @@ class Messages:
     async def _since_question(self) -> AsyncIterator[dict[str, object]]:
         cursor = ""
         for _ in range(MOST_PAGES):
-            messages, cursor = await self._workspace.read_page(
-                Reading.RECOVERY,
+            messages, cursor = await self._workspace.read(
                 channel=self.channel,
                 thread=self.thread,
-                since=self._question,
-                cursor=cursor,
+                oldest=self._question,
+                cursor=cursor or None,
             )
             for message in messages:
                 yield message

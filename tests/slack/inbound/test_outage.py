@@ -63,20 +63,18 @@ async def test_no_record_outlives_its_use(store: Store) -> None:
 
 async def test_conversations_that_are_not_saved_do_not_pile_up(store: Store) -> None:
     record = make_record(store)
-    record.note("D0", "")
     for number in range(2 * MOST_CONVERSATIONS):
-        record.note(f"C{number}", "1.0")
+        record.note(f"D{number}", "")
 
     await record.heartbeat()
 
-    # The DM was dropped for the threads that came later.
-    assert (await record.conversations())[0] == []
+    assert len((await record.conversations())[0]) == MOST_CONVERSATIONS
 
 
 async def test_a_conversation_that_goes_on_is_kept_longer(
     store: Store,
 ) -> None:
-    record, last = make_record(store), 2 * MOST_CONVERSATIONS
+    record, last = make_record(store), MOST_CONVERSATIONS
     for number in (*range(last - 1), 0, last - 1, last):
         record.note(f"D{number}", "")
 
@@ -138,9 +136,9 @@ async def test_one_of_several_processes_catches_up(store: Store) -> None:
     reader = outages.index(max(outages))
     for one in several:
         if one is not several[reader]:
-            await one.end()
+            await one.heartbeat(caught_up=True)
     meanwhile = await silence(store)
-    await several[reader].end()
+    await several[reader].heartbeat(caught_up=True)
     then = await asyncio.gather(*(one.heartbeat() for one in several))
     await passed(store, 60)
     later = await several[reader - 1].heartbeat()
@@ -151,10 +149,6 @@ async def test_one_of_several_processes_catches_up(store: Store) -> None:
     assert then == [0] * 5
     # The next outage may be read by any process.
     assert later >= 60
-
-
-def test_a_pass_ends_before_another_process_may_catch_up() -> None:
-    assert Limits().catch_up_pass < Limits().claim_seconds
 
 
 def test_one_pass_reads_each_conversation() -> None:

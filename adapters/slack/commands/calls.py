@@ -11,7 +11,6 @@ from adapters.slack.errors import translated
 from adapters.slack.manifest import ASKED_EVENT, WITHOUT
 from adapters.slack.reading import string_field
 from adapters.slack.workspace import Workspace
-from bot.cache import BoundedCache
 from bot.commands.handlers import ASK_ABOUT, SUMMARISE, Call, HelpContext, MissingFeature, Scope
 from bot.domain import Person, ThreadKey
 from bot.errors import ParleyError, SurfaceError, WriteDelayed, WriteFailed
@@ -19,7 +18,6 @@ from bot.errors import ParleyError, SurfaceError, WriteDelayed, WriteFailed
 _DIRECT: Mapping[Scope, str] = {"thread": "our conversation", "server": "this workspace"}
 _IN_CHANNEL: Mapping[Scope, str] = {"channel": "this channel", "server": "this workspace"}
 _IN_THREAD: Mapping[Scope, str] = {"thread": "this thread", **_IN_CHANNEL}
-_KNOWN_SECONDS = 3600.0  # cache lifetime of channel creators and thread authors
 
 
 class RightsUnknown(ParleyError):
@@ -57,8 +55,6 @@ class Permissions:
         self._identity = workspace.identity
         self._directory = workspace.directory
         self._timeout = workspace.limits.name_timeout
-        self._creators: BoundedCache[str, str] = BoundedCache()
-        self._authors: BoundedCache[CommandLocation, str] = BoundedCache()
 
     def call(self, id_: str, location: CommandLocation, user: str) -> Call:
         """Return a call with the default rights."""
@@ -122,18 +118,14 @@ class Permissions:
         """Return the id of a channel's creator; empty if unknown."""
         if location.is_direct:
             return ""
-        if (known := self._creators.get(location.channel)) is not None:
-            return known
         try:
             async with translated(self._timeout):
                 answer = await self._client.conversations_info(channel=location.channel)
-            creator = str(answer["channel"].get("creator") or "")
         except (WriteDelayed, WriteFailed):
             raise
         except SurfaceError:
-            creator = ""
-        self._creators.put(location.channel, creator, seconds=_KNOWN_SECONDS)
-        return creator
+            return ""
+        return str(answer["channel"].get("creator") or "")
 
     async def _author(self, location: CommandLocation, user: str) -> str:
         """Return the id of the person who started a thread; empty if unknown.
@@ -143,8 +135,6 @@ class Permissions:
         """
         if not location.is_direct and not location.thread:
             return ""
-        if (known := self._authors.get(location)) is not None:
-            return known
         try:
             messages, _ = await self._workspace.read(
                 channel=location.channel,
@@ -152,13 +142,11 @@ class Permissions:
                 limit=1,
                 within=self._timeout,
             )
-            author = user if location.is_direct else self._who_began(messages[0])
         except (WriteDelayed, WriteFailed):
             raise
         except SurfaceError:
-            author = ""
-        self._authors.put(location, author, seconds=_KNOWN_SECONDS)
-        return author
+            return ""
+        return user if location.is_direct else self._who_began(messages[0])
 
     def _who_began(self, root: Mapping[str, object]) -> str:
         """Return the author of the first message, or the asker if the bot posted it for them."""

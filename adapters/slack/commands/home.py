@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Coroutine, Iterator, Mapping
 from typing import Any
@@ -21,7 +20,6 @@ log = logging.getLogger(__name__)
 
 _PROMPTS = "suggested prompts"  # what Slack may refuse
 _GREETING = "Hello! Ask me something, or begin with one of these."
-_AT_ONCE = 20  # concurrent updates; further ones are skipped
 
 
 class Home:
@@ -34,7 +32,6 @@ class Home:
         self._client = workspace.client
         self._handlers = handlers
         self._permissions = permissions
-        self._slots = asyncio.Semaphore(_AT_ONCE)
 
     def on_opened(self, event: Mapping[str, object]) -> None:
         """Update the tab that a person has opened (docs: app_home_opened)."""
@@ -44,23 +41,15 @@ class Home:
         if event.get("tab") == "home":
             self.show(user, channel)
         elif event.get("tab") == "messages" and not self._workspace.is_refused(_PROMPTS):
-            self._start(self._suggest(channel))
+            self._workspace.jobs.start(self._guarded(self._suggest(channel)))
 
     def show(self, user: str, channel: str) -> None:
         """Refresh a person's Home tab; `channel` is the DM."""
-        self._start(self._publish(user, CommandLocation(channel)))
-
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        if self._slots.locked():
-            work.close()
-            log.info("Did not fill a tab of the app's home: too many are open")
-        else:
-            self._workspace.jobs.start(self._guarded(work))
+        self._workspace.jobs.start(self._guarded(self._publish(user, CommandLocation(channel))))
 
     async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
         try:
-            async with self._slots:
-                await work
+            await work
         except SurfaceError as error:
             log.warning("Cannot fill a tab of the app's home: %s", error)
 

@@ -84,12 +84,12 @@ class Shortcuts:
         """Ask the submitted question about a message."""
         arrived = asyncio.get_running_loop().time()
         view = body.get("view")
-        context = ViewContext.of(view) if isinstance(view, dict) else None
+        context = ViewContext.of(view)
         user = string_field(body.get("user"), "id")
         if not isinstance(view, dict) or context is None or not user:
             return views.updated(_GONE)
         try:
-            kept = self._intake.history.kept_message(string_field(context.about, "kept"))
+            kept = self._intake.history.kept_message(context.kept)
             about = await self._in_time(kept, arrived=arrived)
         except ParleyError as error:
             return views.updated(excuse(error))
@@ -138,7 +138,7 @@ class Shortcuts:
             most=_MOST_QUESTION,
         )
         form = Form(title=ASK_ABOUT, fields=(question,), seen="")
-        context = ViewContext(location, about={"kept": name})
+        context = ViewContext(location, kept=name)
         return views.form_view(
             form, context, callback=QUESTION_ID, submit="Ask", required={"question"}
         )

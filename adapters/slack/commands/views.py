@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, cast
 
 from adapters.slack.commands.calls import CommandLocation
@@ -48,7 +48,8 @@ class CommandAnswer:
 class ViewContext:
     """Context of a view, stored in its `private_metadata`, which people do not see (docs: Views).
 
-    `seen` is that of a form. `home`: the view was opened from the Home tab.
+    `seen` is that of a form, `kept` the name of a stored message. `home`: the view was opened from
+    the Home tab.
     """
 
     location: CommandLocation
@@ -56,39 +57,20 @@ class ViewContext:
     part: Part | None = None
     seen: str = ""
     home: bool = False
-    about: Mapping[str, str] = field(default_factory=dict)
+    kept: str = ""
 
     def written(self) -> str:
         """Return it as `private_metadata`."""
-        names = {
-            "channel": self.location.channel,
-            "thread": self.location.thread,
-            "scope": self.scope,
-            "part": self.part,
-            "seen": self.seen,
-            "home": self.home,
-            "about": dict(self.about),
-        }
-        return json.dumps({name: value for name, value in names.items() if value})
+        return json.dumps(asdict(self))
 
     @classmethod
-    def of(cls, view: Json) -> ViewContext | None:
+    def of(cls, view: object) -> ViewContext | None:
         """Parse the context of a view; None if it is not ours."""
         try:
-            metadata = json.loads(string_field(view, "private_metadata"))
-        except ValueError:
+            fields = json.loads(string_field(view, "private_metadata"))
+            return cls(**{**fields, "location": CommandLocation(**fields["location"])})
+        except (KeyError, TypeError, ValueError):
             return None
-        if not isinstance(metadata, dict) or not string_field(metadata, "channel"):
-            return None
-        about = metadata.get("about")
-        return cls(
-            CommandLocation(string_field(metadata, "channel"), string_field(metadata, "thread")),
-            scope=scope_of(string_field(metadata, "scope")),
-            part=part_of(string_field(metadata, "part")),
-            seen=string_field(metadata, "seen"),
-            home=metadata.get("home") is True,
-            about=about if isinstance(about, dict) else {},
-        )
 
 
 def section(text: str) -> Block:

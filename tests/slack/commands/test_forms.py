@@ -259,7 +259,6 @@ async def test_a_visitor_is_offered_no_form_and_a_forged_press_opens_none(store:
 
         await slack.press(replace(anns, user_id=bob), ACCESS)
         await until(lambda: (form := slack.modal(bob)) is not None and form.title == "Parley")
-        await until(lambda: slack.modal(bob).texts != ["One moment…"])  # type: ignore[union-attr]
 
         shown = slack.modal(bob)
         assert shown is not None

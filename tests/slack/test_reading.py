@@ -354,17 +354,6 @@ def test_a_message_is_read_up_to_a_bound() -> None:
     assert 60_000 < len(read) <= 64_100
 
 
-@pytest.mark.parametrize("inner", ["elements", "attachments"])
-def test_a_message_that_is_nested_too_deeply_is_read_to_a_depth(inner: str) -> None:
-    nested: Payload = {"type": "section", "text": plain("Deepest")}
-    for _ in range(5000):
-        nested = {"type": "rich_text", inner: [nested], "text": plain("level")}
-
-    read = message_text({"blocks": [nested], "attachments": [nested]})
-
-    assert "Deepest" not in read
-
-
 ANYTHING = st.recursive(
     st.one_of(
         st.none(),

@@ -17,7 +17,7 @@ from adapters.slack.errors import REQUEST_TIMEOUT, translated
 from adapters.slack.manifest import PARLEY
 from adapters.slack.markup import mentioned, readable
 from adapters.slack.reading import TS, WRITTEN, message_text, string_field
-from adapters.slack.reply.messages import CONTINUE, RATE, RATE_BAD, RATE_GOOD, REGENERATE, STOP
+from adapters.slack.reply.messages import CONTINUE, RATE, REGENERATE, STOP
 from adapters.slack.reply.status import show_waiting
 from adapters.slack.workspace import Workspace
 from bot.cache import BoundedCache
@@ -419,8 +419,12 @@ def to_press(body: Event) -> Press | None:
             "container": {"channel_id": str(channel), **container},
             "actions": [{"action_id": str(action), "value": str(turn_id)}],
         }:
+            rating: Rating | None = None
+            if action == RATE:
+                # The value of the one that was pressed (bolt's templates for agents).
+                word, _, turn_id = turn_id.partition(":")
+                rating = "good" if word == "good" else "bad"
             thread = string_field(container, "thread_ts")
-            rating, turn_id = _rating(action, turn_id)
             team = string_field(person, "team_id")
             return Press(f"slack:{trigger}", action, channel, user, thread, turn_id, rating, team)
     return None
@@ -430,19 +434,6 @@ def _edited(event: Event, author: str) -> str:
     edited = event.get("edited")
     ts, editor = string_field(edited, "ts"), string_field(edited, "user")
     return ts if editor == author and TS.fullmatch(ts) else ""
-
-
-def _rating(action: str, value: str) -> tuple[Rating | None, str]:
-    """Parse a press: the rating, if it is one, and the turn id.
-
-    Slack's own buttons send the value of the one that was pressed (bolt's templates for agents).
-    """
-    if action in (RATE_GOOD, RATE_BAD):
-        return ("good" if action == RATE_GOOD else "bad"), value
-    if action != RATE:
-        return None, value
-    rating, _, turn_id = value.partition(":")
-    return ("good" if rating == "good" else "bad"), turn_id
 
 
 def _team(event: Event) -> str:

@@ -20,10 +20,10 @@ _T = TypeVar("_T")
 
 # The action_ids of buttons; a button's value is the turn's id.
 STOP, REGENERATE, CONTINUE = "stop", "regenerate", "continue"
-RATE, RATE_GOOD, RATE_BAD = "rate", "rate_good", "rate_bad"
-_SIGNS: Mapping[Rating, tuple[str, str, str]] = {
-    "good": (RATE_GOOD, "👍", "Good answer"),
-    "bad": (RATE_BAD, "👎", "Bad answer"),
+RATE = "rate"  # the value begins with the rating
+_SIGNS: Mapping[Rating, tuple[str, str]] = {
+    "good": ("👍", "Good answer"),
+    "bad": ("👎", "Bad answer"),
 }
 _BAD_BLOCKS = ("invalid_blocks", "invalid_blocks_format")
 _OFFERED: Mapping[End, tuple[tuple[str, str], ...]] = {
@@ -32,6 +32,8 @@ _OFFERED: Mapping[End, tuple[tuple[str, str], ...]] = {
     "failed": ((REGENERATE, "Retry"),),
     "older": (),
 }
+
+_STOPS = ((STOP, "Stop"),)
 
 UNNUMBERED = -1  # in place of a page's number: a running stream does not have one yet
 
@@ -69,17 +71,16 @@ class Messages:
         await self.with_controls(page, partial(self._change, message_id, page))
 
     async def with_controls(self, page: Page, write: Callable[[], Awaitable[_T]]) -> _T:
-        """Write a page with its controls; retry if Slack refuses its own feedback buttons.
+        """Write a page with its controls; retry without rating buttons if Slack refuses them.
 
         Guess: a workspace without them answers as to any invalid block.
         """
         try:
             return await write()
         except WriteRefused as error:
-            shows_feedback = self._is_rated(page) and not self._workspace.is_refused(RATE)
-            if code_of(error) not in _BAD_BLOCKS or not shows_feedback:
+            if code_of(error) not in _BAD_BLOCKS or not self._is_rated(page):
                 raise
-            log.info("Slack refused feedback buttons, using plain ones: %s", error)
+            log.info("Slack refused rating buttons, answers have none for a while: %s", error)
             self._workspace.refuse(RATE)
             return await write()
 
@@ -137,30 +138,25 @@ class Messages:
     def controls(self, page: Page) -> list[dict[str, object]]:
         """Return the blocks below the text."""
         offered = _OFFERED[page.end] if page.last else ()
-        offered = offered if page.final else ((STOP, "Stop"),)
-        buttons = [self._button(*each) for each in offered]
-        above = [self._reference()] if self._refers and not page.number else []
-        below: list[dict[str, object]] = []
+        buttons = [self._button(*each) for each in (offered if page.final else _STOPS)]
+        blocks = [self._reference()] if self._refers and not page.number else []
+        if buttons:
+            blocks.append({"type": "actions", "elements": buttons})
         if self._is_rated(page):
-            if self._workspace.is_refused(RATE):
-                buttons += [self._button(*sign) for sign in _SIGNS.values()]
-            else:
-                below = [self._feedback()]
-        actions: list[dict[str, object]] = [{"type": "actions", "elements": buttons}]
-        return [*above, *(actions if buttons else ()), *below]
+            blocks.append(self._feedback())
+        return blocks
 
     def metadata(self, page: Page) -> dict[str, object]:
         """Return the metadata by which other attempts at this turn find the page."""
         return {"event_type": _EVENT, "event_payload": {"turn": self._turn_id, "page": page.number}}
 
     def _is_rated(self, page: Page) -> bool:
-        return self._workspace.rated and page.last and page.end != "failed"
+        is_rated = self._workspace.rated and page.last and page.end != "failed"
+        return is_rated and not self._workspace.is_refused(RATE)
 
-    def _button(self, action: str, label: str, description: str = "") -> dict[str, object]:
+    def _button(self, action: str, label: str) -> dict[str, object]:
         text = {"type": "plain_text", "text": label}
-        button: dict[str, object] = {"type": "button", "action_id": action, "text": text}
-        button["value"] = self._turn_id
-        return button | ({"accessibility_label": description} if description else {})
+        return {"type": "button", "action_id": action, "text": text, "value": self._turn_id}
 
     def _feedback(self) -> dict[str, object]:
         """Return Slack's own buttons (docs: "Feedback buttons element")."""
@@ -170,7 +166,7 @@ class Messages:
                 "accessibility_label": description,
                 "value": f"{rating}:{self._turn_id}",
             }
-            for rating, (_, label, description) in _SIGNS.items()
+            for rating, (label, description) in _SIGNS.items()
         )
         element = {"action_id": RATE, "positive_button": good, "negative_button": bad}
         return {"type": "context_actions", "elements": [{"type": "feedback_buttons", **element}]}
@@ -186,7 +182,8 @@ class Messages:
         whose = "the" if name == asker.id else f"{escape_markup(one_line(name))}'s"
         seconds = self._question.partition(".")[0]
         # Slack shows each reader the local time (docs: Formatting message text, "Date formatting").
-        at = f"<!date^{seconds}^{{time}}|{_utc(seconds)}>"
+        utc = time.strftime("%H:%M UTC", time.gmtime(int(seconds)))
+        at = f"<!date^{seconds}^{{time}}|{utc}>"
         element = {
             "type": "mrkdwn",
             "text": f"Answer to {whose} question of {at}",
@@ -254,9 +251,3 @@ def _may_be_stopped(message: Mapping[str, object]) -> bool:
         case {"blocks": [*_, {"type": "actions", "elements": [{"action_id": action}, *_]}]}:
             return bool(action == STOP)
     return False
-
-
-def _utc(seconds: str) -> str:
-    """Format seconds since the epoch: the fallback for clients that do not support dates."""
-    moment = int(seconds) if seconds.isdecimal() else 0
-    return time.strftime("%H:%M UTC", time.gmtime(moment))

@@ -110,19 +110,15 @@ class Streams:
         """End a stream that this or another process started. Raises SurfaceError.
 
         The caller then updates the message with the missing text. If the process dies before
-        that, the next attempt finds the message by the metadata. If Slack refuses the metadata, the
-        stream ends without.
+        that, the next attempt finds the message by the metadata.
         """
         channel, _, ts = stream_id.rpartition(":")
         try:
             async with _translated():
                 await self._client.chat_stopStream(channel=channel, ts=ts, metadata=metadata)
         except WriteRefused as error:
-            if code_of(error) in _ENDED:
-                return
-            if metadata is None:
+            if code_of(error) not in _ENDED:
                 raise
-            await self.end(stream_id)
 
     async def _take_slot(self) -> None:
         now = asyncio.get_running_loop().time()

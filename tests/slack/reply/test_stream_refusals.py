@@ -105,9 +105,6 @@ async def test_where_a_server_knows_no_streams_the_reply_is_posted_and_updated(
         await scene.answer(store, WORDS)
 
         assert [text.strip() for text in scene.texts()] == [TEXT.strip()] * 2
-        # A server without the method is not asked at every reply.
-        lacks_method = status in (404, 405, 410, 501)
-        assert scene.calls("chat.startStream") == (1 if lacks_method else 2)
 
 
 async def test_a_server_that_can_post_and_update_alone_gets_the_whole_reply(store: Store) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from adapters.slack.limits import Limits
 from adapters.slack.markup import markdown_block
 from adapters.slack.reply.streams import addition, streamed
-from bot.domain import Delta, Page, Purpose, Turn
+from bot.domain import Delta, Page, Turn
 from bot.errors import WriteFailed
 from bot.reply.draft import WAITING
 from bot.reply.writer import ReplyTiming
@@ -187,18 +187,6 @@ async def test_a_stream_without_text_is_deleted() -> None:
         assert not scene.replies()
 
 
-async def test_a_stream_ends_where_slack_refuses_the_metadata_of_its_page() -> None:
-    async with make_scene() as scene:
-        async with scene.platform.surface(scene.turn) as surface:
-            await surface.post(growing("Because"))
-        scene.slack.fail("chat.stopStream", error="invalid_arguments")
-
-        async with scene.platform.surface(scene.turn, Purpose.RESUME) as surface:
-            await surface.post(Page(0, "Because so.", final=True))
-
-        assert scene.texts() == ["Because so."]
-
-
 async def test_a_page_that_is_cut_shorter_than_it_stood_there_is_updated(store: Store) -> None:
     long = ("A sentence of some words. " * 12 + "\n\n") * 40
     async with make_scene() as scene:
@@ -290,7 +278,7 @@ async def test_a_sign_of_life_alone_begins_no_stream(
 
 async def test_a_stop_that_slack_refuses_doubles_nothing(store: Store) -> None:
     async with make_scene() as scene:
-        # With Slack's own feedback buttons, and with plain ones.
+        # With rating buttons, and without.
         scene.slack.fail("chat.stopStream", error="invalid_blocks", times=2)
 
         await scene.answer(store, WORDS)

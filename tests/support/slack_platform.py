@@ -40,7 +40,7 @@ LIMITS = Limits(
     heartbeat_interval=0.02,
     name_timeout=30.0,
     speakers_within=30.0,
-    question_posted_within=30.0,
+    view_read_within=30.0,
     command_answered_within=30.0,
 )
 ACK_SECONDS = 30.0  # by the emulator's clock, which is advanced past it

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TypeVar
 
 from adapters.slack.errors import translated
 from adapters.slack.manifest import ASKED_EVENT, WITHOUT
 from adapters.slack.reading import string_field
 from adapters.slack.workspace import Workspace
 from bot.commands.handlers import ASK_ABOUT, SUMMARISE, Call, HelpContext, MissingFeature, Scope
-from bot.domain import Person, ThreadKey
-from bot.errors import ParleyError, SurfaceError, WriteDelayed, WriteFailed
+from bot.domain import Person
+from bot.errors import ParleyError, StoreUnavailable, SurfaceError, WriteDelayed, WriteFailed
+
+_T = TypeVar("_T")
 
 _DIRECT: Mapping[Scope, str] = {"thread": "our conversation", "server": "this workspace"}
 _IN_CHANNEL: Mapping[Scope, str] = {"channel": "this channel", "server": "this workspace"}
@@ -24,6 +27,15 @@ class RightsUnknown(ParleyError):
     """Slack did not report whether a person is an admin, or created a channel."""
 
     apology = "Slack did not tell me what you may do here. Please try again in a moment."
+
+
+async def in_time(work: Awaitable[_T], seconds: float) -> _T:
+    """Await what a person waits for; raises StoreUnavailable if it takes too long."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await work
+    except TimeoutError as error:
+        raise StoreUnavailable("there was no answer in time") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +73,7 @@ class Permissions:
         team = self._identity.team
         return Call(
             id=id_,
-            thread=ThreadKey("slack", team, location.channel, location.thread or location.channel),
+            thread=self._identity.key(location.channel, location.thread),
             person=Person(user, self._directory.cached(user) or user, team),
             scopes=location.scopes,
             asker=self._identity.asker(location.channel, team=team),

@@ -10,8 +10,7 @@ from typing import TypeVar
 from slack_sdk.webhook.async_client import AsyncWebhookClient
 
 from adapters.slack.commands import views
-from adapters.slack.commands.ask_command import in_time
-from adapters.slack.commands.calls import CommandLocation, Permissions
+from adapters.slack.commands.calls import CommandLocation, Permissions, in_time
 from adapters.slack.commands.views import CommandAnswer, ViewContext
 from adapters.slack.errors import translated
 from adapters.slack.manifest import MODEL_ID, PERSONA_ID
@@ -242,12 +241,11 @@ class Parley:
             log.warning("Cannot answer a press: %s", error)
 
     async def _open(self, trigger: str, view: views.View) -> None:
-        async with translated(self._workspace.limits.question_posted_within):
+        async with translated(self._workspace.limits.view_read_within):
             await self._client.views_open(trigger_id=trigger, view=view)
 
     async def _in_time(self, work: Awaitable[_T]) -> _T:
-        now = asyncio.get_running_loop().time()
-        return await in_time(work, by=now + self._workspace.limits.question_posted_within)
+        return await in_time(work, self._workspace.limits.view_read_within)
 
 
 def location_of(body: Body) -> CommandLocation | None:

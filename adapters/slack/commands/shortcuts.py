@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Mapping
-from typing import TypeVar
+from collections.abc import Mapping
+from dataclasses import replace
 
 from adapters.slack.commands import views
-from adapters.slack.commands.ask_command import AskCommand, CommandQuestion, in_time
-from adapters.slack.commands.calls import CommandLocation
+from adapters.slack.commands.ask_command import AskCommand, CommandQuestion
+from adapters.slack.commands.calls import CommandLocation, in_time
 from adapters.slack.commands.views import ViewContext
 from adapters.slack.context import context_messages
 from adapters.slack.errors import NotInvited, missing_scopes, translated
@@ -18,7 +17,7 @@ from adapters.slack.manifest import ASK_ABOUT_ID, QUESTION_ID
 from adapters.slack.reading import TS, string_field
 from adapters.slack.workspace import Messages, Workspace
 from bot.commands.handlers import ASK_ABOUT, SUMMARISE, SUMMARY_QUESTION, Field, Form, excuse
-from bot.domain import Person, ThreadKey
+from bot.domain import Person
 from bot.errors import ParleyError, SurfaceError, WriteDelayed
 from bot.intake.intake import Intake
 
@@ -30,7 +29,6 @@ _ASKS, _IN_PART = "asks for a summary from here", ", of which I can read only a 
 _SELDOM = "Slack lets me read only now and then. Please try again in a minute."
 _MOST_QUESTION = 3000  # characters, as of any input
 
-_T = TypeVar("_T")
 Body = Mapping[str, object]
 
 
@@ -50,31 +48,29 @@ class Shortcuts:
             case {
                 "callback_id": str(callback),
                 "trigger_id": str(trigger),
-                "user": {"id": str(user)},
+                "user": {"id": str(user), **person},
                 "channel": {"id": str(channel)},
                 "message": dict(message),
             } if TS.fullmatch(string_field(message, "ts")):
-                location = CommandLocation(
-                    channel, string_field(message, "thread_ts") or str(message["ts"])
+                asked = CommandQuestion(
+                    id=f"slack:{self._team}:cmd:{trigger}",
+                    user=user,
+                    channel=channel,
+                    thread=string_field(message, "thread_ts") or str(message["ts"]),
+                    team=string_field(person, "team_id"),
                 )
             case _:
                 log.warning("Cannot read a shortcut: its person, channel or message is missing")
                 return
-        arrived = asyncio.get_running_loop().time()
-        team = string_field(body.get("user"), "team_id")
+        carry_out = self._question if callback == ASK_ABOUT_ID else self._summarise
+        limits = self._workspace.limits
         try:
-            await self._check_access(location, user, team, arrived=arrived)
-            if callback == ASK_ABOUT_ID:
-                view = await self._question(trigger, location, message, user=user, arrived=arrived)
-            else:
-                view = await self._summarise(
-                    trigger, location, message, user=user, team=team, arrived=arrived
-                )
+            view = await in_time(carry_out(asked, message), limits.view_read_within)
         except ParleyError as error:
             log.info("Shortcut in %s failed: %r", channel, error)
             view = views.notice_view(self._sentence(error))
         try:
-            async with translated(self._workspace.limits.command_answered_within):
+            async with translated(limits.command_answered_within):
                 if view:
                     await self._client.views_open(trigger_id=trigger, view=view)
         except SurfaceError as error:
@@ -82,101 +78,65 @@ class Shortcuts:
 
     async def on_submit(self, body: Body) -> dict[str, object]:
         """Ask the submitted question about a message."""
-        arrived = asyncio.get_running_loop().time()
-        view = body.get("view")
-        context = ViewContext.of(view)
-        user = string_field(body.get("user"), "id")
+        view, person = body.get("view"), body.get("user")
+        context, user = ViewContext.of(view), string_field(person, "id")
         if not isinstance(view, dict) or context is None or not user:
             return views.updated(_GONE)
+        asked = CommandQuestion(
+            id=f"slack:{self._team}:view:{string_field(view, 'id')}",
+            user=user,
+            name=string_field(person, "name"),
+            channel=context.location.channel,
+            thread=context.location.thread,
+            text=str(views.values(view).get("question", "")),
+            team=string_field(person, "team_id"),
+        )
+        within = self._workspace.limits.command_answered_within
         try:
-            kept = self._intake.history.kept_message(context.kept)
-            about = await self._in_time(kept, arrived=arrived)
+            return views.updated(await in_time(self._ask_about(asked, context.kept), within))
         except ParleyError as error:
             return views.updated(excuse(error))
+
+    async def _ask_about(self, asked: CommandQuestion, kept: str) -> str:
+        about = await self._intake.history.kept_message(kept)
         if about is None:
-            return views.updated(_GONE)
-        text = views.values(view).get("question", "")
-        notice = await self._ask.ask(
-            CommandQuestion(
-                id=f"slack:{self._team}:view:{string_field(view, 'id')}",
-                user=user,
-                name=string_field(body.get("user"), "name"),
-                channel=context.location.channel,
-                thread=context.location.thread,
-                text=text if isinstance(text, str) else "",
-                quote=about,
-                team=string_field(body.get("user"), "team_id"),
-            ),
-            arrived=arrived,
-        )
-        return views.updated(notice or _ASKED)
+            return _GONE
+        return await self._ask.ask(replace(asked, quote=about)) or _ASKED
 
-    async def _check_access(
-        self, location: CommandLocation, user: str, team: str, *, arrived: float
-    ) -> None:
-        key = ThreadKey("slack", self._team, location.channel, location.thread)
-        asker = await self._workspace.asker(
-            self._intake.access.rules, location.channel, user, team=team
-        )
-        person = Person(user, user, self._team)
-        await self._in_time(self._intake.access.check(key, person, asker), arrived=arrived)
+    async def _check_access(self, asked: CommandQuestion) -> None:
+        rules = self._intake.access.rules
+        asker = await self._workspace.asker(rules, asked.channel, asked.user, team=asked.team)
+        key = self._workspace.identity.key(asked.channel, asked.thread)
+        await self._intake.access.check(key, Person(asked.user, asked.user, self._team), asker)
 
-    async def _question(
-        self, trigger: str, location: CommandLocation, message: Body, *, user: str, arrived: float
-    ) -> views.View:
+    async def _question(self, asked: CommandQuestion, message: Body) -> views.View:
         """Store the message, which may be too long for the view, and return the form."""
-        [about] = await context_messages(
-            self._workspace, [message], Person(user, user), channel=location.channel
-        )
-        name = f"slack:{trigger}"
-        await self._in_time(self._intake.history.keep_message(name, about), arrived=arrived)
-        question = Field(
-            name="question",
-            label="What do you want to know?",
-            hint="I answer in the thread of the message, where everybody can read it.",
-            kind="text",
-            most=_MOST_QUESTION,
-        )
-        form = Form(title=ASK_ABOUT, fields=(question,), seen="")
-        context = ViewContext(location, kept=name)
-        return views.form_view(
-            form, context, callback=QUESTION_ID, submit="Ask", required={"question"}
-        )
+        await self._check_access(asked)
+        person = Person(asked.user, asked.user)
+        [about] = await context_messages(self._workspace, [message], person, channel=asked.channel)
+        await self._intake.history.keep_message(asked.id, about)
+        hint = "I answer in the thread of the message, where everybody can read it."
+        field = Field("question", "What do you want to know?", hint, "text", most=_MOST_QUESTION)
+        form = Form(title=ASK_ABOUT, fields=(field,), seen="")
+        context = ViewContext(CommandLocation(asked.channel, asked.thread), kept=asked.id)
+        required = {"question"}
+        return views.form_view(form, context, callback=QUESTION_ID, submit="Ask", required=required)
 
-    async def _summarise(
-        self,
-        trigger: str,
-        location: CommandLocation,
-        message: Body,
-        *,
-        user: str,
-        team: str,
-        arrived: float,
-    ) -> views.View:
+    async def _summarise(self, asked: CommandQuestion, message: Body) -> views.View:
         """Ask for a summary; return a notice if that was refused, or {}."""
-        since = str(message["ts"])
+        await self._check_access(asked)
         # For a message with a thread, summarise the thread; otherwise the channel.
-        thread = location.thread if message.get("thread_ts") else ""
-        later, more = await self._read(location.channel, thread, since)
-        person = Person(user, user)
+        thread = asked.thread if message.get("thread_ts") else ""
+        later, more = await self._read(asked.channel, thread, str(message["ts"]))
+        person = Person(asked.user, asked.user)
         first, *others = await context_messages(
-            self._workspace, [message, *later], person, channel=location.channel
+            self._workspace, [message, *later], person, channel=asked.channel
         )
-        notice = await self._ask.ask(
-            CommandQuestion(
-                id=f"slack:{self._team}:cmd:{trigger}",
-                user=user,
-                name="",
-                channel=location.channel,
-                thread=location.thread,
-                text=SUMMARY_QUESTION,
-                summary=_ASKS + _IN_PART if more else _ASKS,
-                quote=first,
-                context=tuple(others),
-                team=team,
-            ),
-            arrived=arrived,
+        summary = _ASKS + _IN_PART if more else _ASKS
+        question = replace(
+            asked, text=SUMMARY_QUESTION, summary=summary, quote=first, context=tuple(others)
         )
+        notice = await self._ask.ask(question)
         return views.notice_view(notice, title=SUMMARISE) if notice else {}
 
     async def _read(self, channel: str, thread: str, since: str) -> Messages:
@@ -193,9 +153,6 @@ class Shortcuts:
         )
         later = [one for one in found if string_field(one, "ts") > since]
         return sorted(later, key=lambda one: string_field(one, "ts")), more
-
-    async def _in_time(self, work: Awaitable[_T], *, arrived: float) -> _T:
-        return await in_time(work, by=arrived + self._workspace.limits.question_posted_within)
 
     def _sentence(self, error: ParleyError) -> str:
         if isinstance(error, NotInvited):

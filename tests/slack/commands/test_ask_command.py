@@ -193,7 +193,7 @@ async def test_ask_apologizes_when_the_question_cannot_be_posted(error: str | No
 
 async def test_ask_apologizes_in_time_and_takes_a_late_question_back() -> None:
     intake, posted = FakeQueue(), asyncio.Event()
-    limits = replace(LIMITS, question_posted_within=0.2)
+    limits = replace(LIMITS, command_answered_within=0.2)
     async with SlackEmulator() as slack, hearing(slack, intake, limits=limits):
         slack.fail("chat.postMessage", "late", gate=posted)
 
@@ -221,7 +221,7 @@ async def test_ask_apologizes_if_admission_takes_too_long() -> None:
 
 def test_a_command_is_answered_before_slack_gives_it_up() -> None:
     # docs: Slash commands, "Confirming receipt": within 3 seconds.
-    assert Limits().question_posted_within < Limits().command_answered_within < 3.0
+    assert Limits().view_read_within < Limits().command_answered_within < 3.0
 
 
 async def test_who_may_not_use_the_bot_costs_nothing_and_reads_one_sentence(store: Store) -> None:

@@ -215,7 +215,7 @@ async def test_a_command_that_cannot_be_done_now_says_so(name: str, store: Store
 
 
 async def test_a_command_whose_store_does_not_answer_is_answered_in_time(store: Store) -> None:
-    limits = replace(LIMITS, question_posted_within=0.0)
+    limits = replace(LIMITS, view_read_within=0.0)
     async with commanded(store, limits=limits) as (slack, _):
         ann = slack.user("Ann")
 

@@ -97,22 +97,13 @@ async def _names(
     """
     newest, cached = messages[::-1], workspace.directory.cached
     own = workspace.identity.user
-    known_names = {string_field(one, "user"): _profile_name(one) for one in messages}
-    if asker.name != asker.id:
-        known_names[asker.id] = asker.name
+    known_names = {} if asker.name == asker.id else {asker.id: asker.name}
     speakers = [string_field(one, "user") for one in newest if not one.get("bot_id")]
     ids = [*speakers, *(user for text in texts[::-1] for user in mentioned(text, "@"))]
     people = [one for one in ids if one not in ("", own)]
     await workspace.directory.learn(people, within=workspace.limits.speakers_within)
     channels = (channel for text in texts for channel in mentioned(text, "#"))
     return {one: known_names.get(one) or cached(one) for one in (*people, *channels)}
-
-
-def _profile_name(message: Message) -> str:
-    """Return the name in a message's `user_profile`; empty if it has none."""
-    profile = message.get("user_profile")
-    names = (string_field(profile, each) for each in ("display_name", "real_name", "name"))
-    return next(filter(None, names), "")
 
 
 def _context_message(

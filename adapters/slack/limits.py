@@ -36,8 +36,6 @@ class Limits:
     # A reconnect after the first short-lived connection is immediate; these are the later pauses.
     reconnect: Backoff = Backoff(first=1.0, longest=30.0)
     stable_after: float = 60.0  # a connection that lasts this long resets the back-off
-    # If an app has ten connections, another process has to close one first.
-    crowded_pause: float = 30.0
     # Slack closes a connection about ten seconds after its warning (docs: Using Socket Mode,
     # "Disconnecting").
     replaced_timeout: float = 15.0

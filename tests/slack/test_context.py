@@ -217,22 +217,6 @@ async def test_of_many_people_in_a_thread_nobody_is_called_by_an_id() -> None:
         assert "U0" not in found[-1].text
 
 
-async def test_a_message_may_bring_the_name_of_its_author() -> None:
-    intake = FakeQueue()
-    async with SlackEmulator() as slack, hearing(slack, intake) as platform:
-        ann, bob = slack.user("Ann"), slack.user("Bob")
-        turn = await asked(slack, intake, ann, await thread_of(slack, bob))
-        await know(platform, ann)
-        message = {"type": "message", "user": bob, "text": "Hi.", "ts": turn.key.thread}
-        profile = {"display_name": "", "real_name": "Bob Gray", "name": "bob"}
-        body = {"ok": True, "messages": [message | {"user_profile": profile}]}
-        slack.fail("conversations.replies", status=200, body=body)
-
-        found = await platform.read_context(turn, since="", most=50)
-
-        assert texts(found) == [("Bob Gray", "Hi.")]
-
-
 class Shifted(Clock):
     """The time of edit budgets, which can be put forward."""
 

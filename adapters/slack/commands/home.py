@@ -9,7 +9,7 @@ from typing import Any
 from adapters.slack.commands import views
 from adapters.slack.commands.calls import CommandLocation, Permissions, RightsUnknown
 from adapters.slack.commands.views import Block, ViewContext
-from adapters.slack.errors import refuses_app, translated
+from adapters.slack.errors import translated
 from adapters.slack.manifest import PROMPTS
 from adapters.slack.reading import string_field
 from adapters.slack.workspace import Workspace
@@ -18,7 +18,6 @@ from bot.errors import ParleyError, SurfaceError
 
 log = logging.getLogger(__name__)
 
-_PROMPTS = "suggested prompts"  # what Slack may refuse
 _GREETING = "Hello! Ask me something, or begin with one of these."
 
 
@@ -40,7 +39,7 @@ class Home:
             return
         if event.get("tab") == "home":
             self.show(user, channel)
-        elif event.get("tab") == "messages" and not self._workspace.is_refused(_PROMPTS):
+        elif event.get("tab") == "messages":
             self._workspace.jobs.start(self._guarded(self._suggest(channel)))
 
     def show(self, user: str, channel: str) -> None:
@@ -59,16 +58,10 @@ class Home:
             {"title": title, "message": message}
             for title, message in self._workspace.prompts or PROMPTS
         ]
-        try:
-            async with translated():
-                await self._client.assistant_threads_setSuggestedPrompts(
-                    channel_id=channel, title=_GREETING, prompts=prompts
-                )
-        except SurfaceError as error:
-            if not refuses_app(error):
-                raise
-            self._workspace.refuse(_PROMPTS)
-            log.info("No more suggested prompts for a while: %s", error)
+        async with translated():
+            await self._client.assistant_threads_setSuggestedPrompts(
+                channel_id=channel, title=_GREETING, prompts=prompts
+            )
 
     async def _publish(self, user: str, location: CommandLocation) -> None:
         id_ = f"slack:home:{user}"

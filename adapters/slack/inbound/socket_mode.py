@@ -97,22 +97,13 @@ class SocketMode:
                 timeout=aiohttp.ClientWSTimeout(ws_close=self._limits.close_timeout),
             )
             try:
-                self._check_greeting(_parse(await connection.receive()))
+                _check_greeting(_parse(await connection.receive()))
             except BaseException:
                 await connection.close()
                 raise
         self._open.add(connection)
         self._downtime.note(is_open=True)
         return connection
-
-    def _check_greeting(self, frame: Frame) -> None:
-        reason = frame.get("reason")
-        if reason == "too_many_websockets":
-            # docs: Using Socket Mode, "Using multiple connections".
-            pause = self._limits.crowded_pause
-            raise WriteDelayed("the app has ten connections already", retry_after=pause)
-        if frame.get("type") != "hello":
-            raise WriteFailed(f"Slack refused the connection: {reason or 'it was closed'}")
 
     async def _serve(
         self, connection: aiohttp.ClientWebSocketResponse, ending: asyncio.Event
@@ -172,6 +163,11 @@ class SocketMode:
             log.info("A connection closed before an event was acknowledged; Slack will retry it")
         except Exception:
             log.exception("Cannot handle the event of envelope %.80r", frame["envelope_id"])
+
+
+def _check_greeting(frame: Frame) -> None:
+    if frame.get("type") != "hello":
+        raise WriteFailed(f"Slack refused the connection: {frame.get('reason') or 'it was closed'}")
 
 
 def _parse(message: aiohttp.WSMessage) -> Frame:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 
 from prometheus_client import Counter
 
-from adapters.slack.errors import code_of, method_of
+from adapters.slack.errors import code_of
 from adapters.slack.reply.messages import UNNUMBERED, Messages, Unreadable
 from adapters.slack.reply.status import Status
-from adapters.slack.reply.streams import PER_MINUTE, Audience, Stream, Streams, method_budget
+from adapters.slack.reply.streams import Audience, Stream, Streams, method_budget
 from adapters.slack.workspace import Workspace
 from bot.domain import EditBudget, Page, Purpose, Turn
 from bot.errors import SurfaceError, WriteDelayed, WriteFailed, WriteRefused
@@ -131,19 +130,17 @@ class SlackSurface:
     async def edit(self, message_id: str, page: Page) -> None:
         """Change a message; delete it if the page has no text."""
         self._edited[message_id] = page.number
-        with self._naming_the_bucket():
-            streamed = self._stream is not None and self._stream.id == message_id
-            if not await self._grow(message_id, page):
-                if streamed:
-                    # The slot was one for the stream.
-                    await self._wait_for("chat.update")
-                await self._change(message_id, page)
+        streamed = self._stream is not None and self._stream.id == message_id
+        if not await self._grow(message_id, page):
+            if streamed:
+                # The slot was one for the stream.
+                await self._wait_for("chat.update")
+            await self._change(message_id, page)
 
     async def _send(self, page: Page) -> str:
         try:
             async with self.status.posting():
-                with self._naming_the_bucket():
-                    return await self._start(page)
+                return await self._start(page)
         except WriteFailed:
             self._earlier = None
             raise
@@ -161,18 +158,6 @@ class SlackSurface:
             )
             _UNSEEN.inc()
             return {}
-
-    @contextmanager
-    def _naming_the_bucket(self) -> Iterator[None]:
-        try:
-            yield
-        except WriteDelayed as delayed:
-            method = method_of(delayed)
-            if method in PER_MINUTE:
-                delayed.bucket = method_budget(self._workspace, method).bucket
-            elif method == "chat.postMessage":
-                delayed.bucket = self._post_budget.bucket
-            raise
 
     @property
     def _post_budget(self) -> EditBudget:

@@ -486,7 +486,7 @@ async def test_a_later_outage_is_read_anew_if_another_process_ended_the_first(
             slack.heal()
             await until_heard(store)
 
-    begun = [one for one in caplog.records if one.name == "adapters.slack.inbound.outage"]
+    begun = [one for one in caplog.messages if one.startswith("Slack outage")]
     assert len(begun) == 2
 
 

@@ -28,7 +28,6 @@ from bot.ports import Surface
 from tests.emulators.faults import How
 from tests.emulators.slack import Shown, SlackEmulator
 from tests.emulators.slack.conversations import UNLISTED_MOST
-from tests.support.fakes import bucket_of
 from tests.support.slack_platform import (
     LIMITS,
     SHORT_PAGES,
@@ -296,19 +295,6 @@ async def test_slacks_pause_is_passed_on() -> None:
             await surface.post(first("Be"))
 
         assert raised.value.retry_after == 7.0
-        assert raised.value.bucket == bucket_of(surface, first("Be"), new=True)
-
-
-async def test_a_pause_names_the_method_that_slack_wants_less_of() -> None:
-    async with fast() as slack, open_thread(slack) as (surface, _, _):
-        message_id = await surface.post(first("Be"))
-        bucket = bucket_of(surface, first("Because"))
-        slack.fail("chat.update", status=429, retry_after=7)
-
-        with pytest.raises(WriteDelayed) as raised:
-            await surface.edit(message_id, first("Because"))
-
-        assert raised.value.bucket == bucket
 
 
 @pytest.mark.parametrize(("how", "status"), [("status", 500), ("status", 503), ("drop", 0)])

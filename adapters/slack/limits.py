@@ -36,10 +36,6 @@ class Limits:
     # A reconnect after the first short-lived connection is immediate; these are the later pauses.
     reconnect: Backoff = Backoff(first=1.0, longest=30.0)
     stable_after: float = 60.0  # a connection that lasts this long resets the back-off
-    # Slack closes a connection about ten seconds after its warning (docs: Using Socket Mode,
-    # "Disconnecting").
-    replaced_timeout: float = 15.0
-
     sign_after: float = 1.0  # after this time a waiting turn shows a status line
     # In a DM, where the answer itself begins with a sign of life after two seconds if it may.
     unseen_after: float = 3.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -25,7 +25,6 @@ from bot.reply.edit_budget import EditBudgets
 log = logging.getLogger(__name__)
 
 Messages = tuple[list[dict[str, object]], str]  # and the cursor of the next page
-_Request = Callable[[str], Awaitable[str]]  # for a name
 
 _KNOWN_SECONDS, _UNKNOWN_SECONDS = 3600.0, 60.0  # cache lifetime of a name, and of its absence
 _UNKNOWN_TEAM = "unknown"  # for a person whose workspace Slack does not report
@@ -233,6 +232,19 @@ def cannot_start(variable: str, client: AsyncWebClient, error: SurfaceError) -> 
     return Unreachable(f"Slack cannot be reached at {client.base_url}: {error}")
 
 
+@dataclass(frozen=True, slots=True)
+class _Profile:
+    """What Slack reports of a person or a channel."""
+
+    name: str
+    zone: str = ""
+    team: str = ""
+
+
+_UNKNOWN = _Profile("")
+_Request = Callable[[str], Awaitable[_Profile]]
+
+
 class Directory:
     """Display names of people and public channels, cached for an hour.
 
@@ -248,17 +260,15 @@ class Directory:
         self._tasks = tasks
         self._running: dict[str, asyncio.Task[None]] = {}
         self._paused: BoundedCache[_Request, bool] = BoundedCache()
-        self._names: BoundedCache[str, str] = BoundedCache()
-        self._zones: BoundedCache[str, str] = BoundedCache()
-        self._teams: BoundedCache[str, str] = BoundedCache()
+        self._profiles: BoundedCache[str, _Profile] = BoundedCache()
 
     def cached(self, id_: str) -> str:
         """Return a cached name; empty if it has to be requested."""
-        return self._names.get(id_) or ""
+        return (self._profiles.get(id_) or _UNKNOWN).name
 
     def zone(self, user: str) -> str:
         """Return the time zone of a person whose name was looked up; empty if unknown."""
-        return self._zones.get(user) or ""
+        return (self._profiles.get(user) or _UNKNOWN).zone
 
     async def where(self, channel: str, *, workspace: str) -> str:
         """Return the known names of a channel and the workspace."""
@@ -268,12 +278,12 @@ class Directory:
 
     async def name(self, user: str, *, within: float | None = None) -> str:
         """Return a person's display name; the id if Slack does not answer in so many seconds."""
-        return await self._resolve(user, self._person_name, within)
+        return await self._resolve(user, self._person, within)
 
     async def team(self, user: str) -> str:
         """Return a person's workspace; empty if Slack does not report it in time."""
-        await self._resolve(user, self._person_name)
-        return self._teams.get(user) or ""
+        await self._resolve(user, self._person)
+        return (self._profiles.get(user) or _UNKNOWN).team
 
     async def learn(self, users: Collection[str], *, within: float | None = None) -> None:
         """Look up the first of these people whose names are not cached, at the same time."""
@@ -289,7 +299,7 @@ class Directory:
         return readable(text, bot=bot, names=names)
 
     async def _channel(self, channel: str) -> str:
-        return await self._resolve(channel, self._channel_name)
+        return await self._resolve(channel, self._public_channel)
 
     async def _resolve(self, id_: str, request: _Request, within: float | None = None) -> str:
         if not self.cached(id_) and not self._paused.get(request):
@@ -301,30 +311,27 @@ class Directory:
     async def _look_up(self, id_: str, request: _Request) -> None:
         try:
             async with translated():
-                name = await request(id_)
-            self._names.put(id_, name or id_, seconds=_KNOWN_SECONDS)
+                profile = await request(id_)
+            profile = replace(profile, name=profile.name or id_)
+            self._profiles.put(id_, profile, seconds=_KNOWN_SECONDS)
         except WriteDelayed as error:
             self._paused.put(request, True, seconds=error.retry_after)
         except SurfaceError as error:
-            self._names.put(id_, id_, seconds=_UNKNOWN_SECONDS)
+            self._profiles.put(id_, _Profile(id_), seconds=_UNKNOWN_SECONDS)
             if any(missing_scopes(error)):
                 self._paused.put(request, True, seconds=self._refused_seconds)
         finally:
             del self._running[id_]
 
-    async def _person_name(self, user: str) -> str:
+    async def _person(self, user: str) -> _Profile:
         person = (await self._client.users_info(user=user))["user"]
-        if isinstance(zone := person.get("tz"), str):
-            self._zones.put(user, zone, seconds=_KNOWN_SECONDS)
-        # Longer than the name: while the name is cached, Slack is not asked again.
-        if isinstance(team := person.get("team_id"), str):
-            self._teams.put(user, team, seconds=2 * _KNOWN_SECONDS)
         profile = person.get("profile") or {}
         names = (profile.get("display_name"), profile.get("real_name"), person.get("name"))
-        return next((name for name in names if isinstance(name, str) and name), "")
+        fields = (next(filter(None, names), ""), person.get("tz"), person.get("team_id"))
+        return _Profile(*(str(one or "") for one in fields))
 
-    async def _channel_name(self, id_: str) -> str:
+    async def _public_channel(self, id_: str) -> _Profile:
         channel = (await self._client.conversations_info(channel=id_))["channel"]
         # The name of a private channel is not for everybody in the workspace.
-        name = channel.get("name") if channel.get("is_private") is False else None
-        return name if isinstance(name, str) else ""
+        is_public = channel.get("is_private") is False
+        return _Profile(str(channel.get("name") or "") if is_public else "")

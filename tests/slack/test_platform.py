@@ -238,89 +238,19 @@ async def test_what_slack_signed_but_nobody_can_read_is_a_bad_request(
         assert "Traceback" not in caplog.text
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"ts": None},
-        {"ts": "no number"},
-        {"ts": "infinity"},
-        {"channel": None},
-        {"channel": ["D1"]},
-        {"type": None},
-        {"type": 5},
-    ],
-    ids=str,
-)
-async def test_an_event_that_cannot_be_read_is_acknowledged_with_one_line_in_the_log(
-    change: dict[str, object], caplog: pytest.LogCaptureFixture
-) -> None:
-    intake = FakeQueue()
-    async with SlackEmulator() as slack, joined(slack) as platform:
-        async with serving(platform.handler(intake.intake)) as url:
-            status = await send(slack, url, {**dm_event(slack), **change})
-
-        assert status == 200
-        assert not intake.asked
-        assert len(caplog.records) == 1
-        assert "why?" not in caplog.text
-
-
-OURS = {"type": "event_callback", "team_id": SlackEmulator.team_id}
-
-
 @both_transports
-@pytest.mark.parametrize(
-    "body",
-    [
-        {**OURS, "event": None},
-        {**OURS, "event": []},
-        {**OURS, "event": "message"},
-        {**OURS, "event": None, "is_ext_shared_channel": True},
-        {**OURS, "event": {"type": "message"}, "authorizations": [None]},
-        {**OURS, "event": {"type": "message"}, "authorizations": 5},
-        {**OURS, "event": {"type": "message"}, "enterprise": 5},
-        {"type": "event_callback", "event": None},
-        {"event": None},
-        {"event": [1]},
-        {"event": "message"},
-        {"team_id": SlackEmulator.team_id},
-        {"type": "a_type_of_next_year"},
-    ],
-    ids=str,
-)
-async def test_a_body_of_another_shape_is_answered_with_one_line_in_the_log(
-    body: dict[str, object], transport: Transport, caplog: pytest.LogCaptureFixture
+async def test_an_event_that_cannot_be_read_is_acknowledged_with_one_line_in_the_log(
+    transport: Transport, caplog: pytest.LogCaptureFixture
 ) -> None:
+    ours = {"type": "event_callback", "team_id": SlackEmulator.team_id}
     async with heard(transport) as (slack, intake, _):
-        delivery = await slack.deliver(body)
+        for event in ({**dm_event(slack), "ts": "no number"}, {"type": 5}, None):
+            delivery = await slack.deliver({**ours, "event": event})
 
-        assert delivery.status in (200, 400)
+            assert delivery.status == 200
         assert not intake.asked
-    assert [(one.levelno, one.exc_info) for one in caplog.records] == [(logging.WARNING, None)]
-
-
-async def test_an_event_that_is_too_deep_for_its_readers_is_acknowledged_with_one_line(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    async with heard("http", refuses=RecursionError()) as (slack, _, _):
-        delivery = await slack.deliver({**OURS, "event": dm_event(slack)})
-
-        assert delivery.status == 200
-    assert [(one.levelno, one.exc_info) for one in caplog.records] == [(logging.WARNING, None)]
-
-
-async def test_a_rate_limit_notice_of_another_shape_is_logged_in_short(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    long = "9" * 100_000
-    async with SlackEmulator() as slack, hearing(slack, FakeQueue(), "http"):
-        delivery = await slack.deliver(
-            {"type": "app_rate_limited", "team_id": long, "minute_rate_limited": [long]}
-        )
-
-    assert delivery.status == 200
-    assert [one.levelno for one in caplog.records] == [logging.WARNING]
-    assert len(caplog.text) < 1000
+    assert [one.levelno for one in caplog.records] == [logging.WARNING] * 3
+    assert "why?" not in caplog.text
 
 
 @both_transports
@@ -335,24 +265,6 @@ async def test_a_rate_limit_notice_is_a_warning_with_the_minute(
     assert [one.levelno for one in caplog.records] == [logging.WARNING]
     assert "2018-02-12T20:37" in caplog.text
     assert SlackEmulator.team_id in caplog.text
-
-
-@pytest.mark.parametrize("missing", ["user_id", "channel_id", "trigger_id"])
-async def test_a_command_that_cannot_be_read_is_answered_with_an_apology(
-    missing: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    intake = FakeQueue()
-    names = {"user_id": "U1", "channel_id": "C1", "trigger_id": "1.2.3", "command": "/ask"}
-    fields = {**names, "text": "why?", "team_id": SlackEmulator.team_id}
-    del fields[missing]
-    async with SlackEmulator() as slack, joined(slack) as platform:
-        async with serving(platform.handler(intake.intake)) as url:
-            body = urlencode(fields).encode()
-            status = await send_body(slack, url, body, kind="application/x-www-form-urlencoded")
-
-        assert status == 200
-        assert not intake.asked
-        assert [missing in record.getMessage() for record in caplog.records] == [True]
 
 
 async def test_a_button_that_is_none_of_ours_is_acknowledged() -> None:

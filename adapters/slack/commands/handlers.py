@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,12 +14,7 @@ from adapters.slack.commands.views import CommandAnswer
 from adapters.slack.manifest import PARLEY, QUESTION_ID
 from adapters.slack.workspace import Workspace
 from bot.commands.handlers import CommandHandlers
-from bot.errors import ParleyError
 from bot.intake.intake import Intake
-
-log = logging.getLogger(__name__)
-
-_REQUIRED = ("user_id", "channel_id", "trigger_id")
 
 
 class Commands:
@@ -38,10 +32,7 @@ class Commands:
 
     async def on_command(self, command: Mapping[str, str]) -> Mapping[str, Any]:
         """Handle a slash command; return an ephemeral message, or {}."""
-        if missing := [name for name in _REQUIRED if not command.get(name)]:
-            log.warning("Cannot read a command: %s is missing", ", ".join(missing))
-            answer = CommandAnswer(ParleyError.apology)
-        elif command.get("command") == PARLEY:
+        if command.get("command") == PARLEY:
             answer = await self.parley.on_command(command)
         else:
             answer = CommandAnswer(await self._ask.on_command(command))

@@ -7,6 +7,7 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 from slack_bolt.async_app import AsyncAck, AsyncApp
 from slack_bolt.authorization import AuthorizeResult
@@ -24,13 +25,9 @@ log = logging.getLogger(__name__)
 
 _ANY = re.compile("")
 
-# Bolt 1.30 raises these before its own error handler can, for a body of an unexpected shape; Python
-# raises RecursionError for a body that is nested too deeply.
-_UNREADABLE = (AttributeError, LookupError, RecursionError, TypeError, ValueError)
-
-Body = Mapping[str, object]
+Body = Mapping[str, Any]
 OnEvent = Callable[[dict[str, object]], Awaitable[None]]
-Dispatch = Callable[[dict[str, object]], Awaitable[BoltResponse | None]]
+Dispatch = Callable[[dict[str, object]], Awaitable[BoltResponse]]
 
 
 class Dispatcher:
@@ -51,18 +48,14 @@ class Dispatcher:
         app.view_submission(_ANY)(self._submit)
         app.error(_on_error)
 
-    async def dispatch(self, body: dict[str, object]) -> BoltResponse | None:
-        """Answer a payload; None if it cannot be read. Events are acknowledged once stored."""
+    async def dispatch(self, body: dict[str, object]) -> BoltResponse:
+        """Answer a payload. Events are acknowledged once stored."""
         # Payloads for others are acknowledged: a retry would not change that.
         if reason := _reason_to_ignore(body, self._identity):
             log.warning("Ignored a Slack payload: %s", reason)
             return BoltResponse(status=200, body="")
-        try:
-            # Bolt 1.30 takes a parsed body only in this mode, from HTTP too.
-            return await self._app.async_dispatch(AsyncBoltRequest(body=body, mode="socket_mode"))
-        except _UNREADABLE as error:
-            log.warning("Slack sent a body that cannot be read: %s", type(error).__name__)
-            return None
+        # Bolt 1.30 takes a parsed body only in this mode, from HTTP too.
+        return await self._app.async_dispatch(AsyncBoltRequest(body=body, mode="socket_mode"))
 
     # Bolt passes arguments by name.
     async def _event(self, event: dict[str, object]) -> None:
@@ -117,7 +110,7 @@ def _bolt_app(workspace: Workspace) -> AsyncApp:
     )
 
 
-def parse_object(text: str) -> dict[str, object]:
+def parse_object(text: str) -> dict[str, Any]:
     """Return the object in a JSON text; empty if there is none."""
     try:
         parsed = json.loads(text)
@@ -174,20 +167,14 @@ def _ids(body: Body, kind: str) -> Iterator[object]:
     yield from (body.get(f"{kind}_id"), body.get(f"context_{kind}_id"))
     if isinstance(group := body.get(kind), dict):
         yield group.get("id")
-    authorizations = body.get("authorizations")
-    for authorization in authorizations if isinstance(authorizations, list) else ():
-        if isinstance(authorization, dict):
-            yield authorization.get(f"{kind}_id")
+    for authorization in body.get("authorizations") or ():
+        yield authorization.get(f"{kind}_id")
 
 
 async def _on_error(error: Exception) -> BoltResponse:
-    # The first two are acknowledged: they would fail in the same way again.
     if isinstance(error, BoltUnhandledRequestError):
         kind = error.body.get("type") or error.body.get("command")
         log.warning("No handler for a Slack payload of type %.80r", kind)
-        return BoltResponse(status=200, body="")
-    if isinstance(error, RecursionError):
-        log.warning("Slack sent a payload that is nested too deeply")
         return BoltResponse(status=200, body="")
     if isinstance(error, StoreUnavailable):
         log.warning("Cannot store an event, Slack will send it again: %s", error)

@@ -132,9 +132,6 @@ class EventHandler:
             case {"type": "app_mention" | "message"}:
                 if question := to_question(event, bot=self._identity.user):
                     await self._on_question(question)
-                else:
-                    where, sent = event.get("channel"), event.get("ts")
-                    log.debug("Ignored message %s in %s: not addressed to the bot", sent, where)
             case {"type": "agent_session_stopped"}:
                 # It names the thread, and no message if nothing was streamed yet.
                 channel, thread = string_field(event, "channel"), string_field(event, "thread_ts")

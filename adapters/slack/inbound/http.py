@@ -42,8 +42,7 @@ def signed_handler(dispatch: Dispatch, *, signing_secret: str, limits: Limits) -
         if not (parsed := _parse(request, body.decode())):
             log.warning("Slack sent a body that is not an object")
             return web.Response(status=400)
-        response = await dispatch(parsed)
-        return await to_aiohttp_response(response) if response else web.Response(status=400)
+        return await to_aiohttp_response(await dispatch(parsed))
 
     return handle
 

@@ -12,6 +12,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import aiohttp
 
@@ -28,7 +29,7 @@ log = logging.getLogger(__name__)
 # counts until Slack closes it.
 _CONNECTIONS = 2
 
-Frame = dict[str, object]
+Frame = dict[str, Any]
 
 
 class SocketMode:
@@ -130,34 +131,21 @@ class SocketMode:
         events: BackgroundTasks,
         ending: asyncio.Event,
     ) -> None:
-        try:
-            async with asyncio.timeout(None) as deadline:
-                async for message in connection:
-                    frame = _parse(message)
-                    if frame.get("type") == "disconnect":
-                        log.debug("Slack wants a connection replaced: %s", frame.get("reason"))
-                        ending.set()
-                        now = asyncio.get_running_loop().time()
-                        deadline.reschedule(now + self._limits.replaced_timeout)
-                    elif "envelope_id" in frame:
-                        events.start(self._handle(connection, frame))
-                    elif not frame:
-                        log.warning("Slack sent a frame that cannot be read")
-        except TimeoutError:
-            log.debug("Slack did not close a connection that it wanted replaced")
+        async for message in connection:
+            frame = _parse(message)
+            if frame.get("type") == "disconnect":
+                log.debug("Slack wants a connection replaced: %s", frame.get("reason"))
+                ending.set()
+            elif "envelope_id" in frame:
+                events.start(self._handle(connection, frame))
 
     async def _handle(self, connection: aiohttp.ClientWebSocketResponse, frame: Frame) -> None:
-        payload = frame.get("payload")
-        if not isinstance(payload, dict):
-            log.warning("The payload of envelope %.80r is not an object", frame["envelope_id"])
-            return
         try:
-            response = await self._dispatch(payload)
+            response = await self._dispatch(frame["payload"])
             answer = {"envelope_id": frame["envelope_id"]}
-            if response and response.body:
+            if response.body:
                 answer["payload"] = json.loads(response.body)
-            # A payload that cannot be read is acknowledged: a retry would not change that.
-            if response is None or response.status == 200:
+            if response.status == 200:
                 await connection.send_json(answer)
         except ConnectionError:
             log.info("A connection closed before an event was acknowledged; Slack will retry it")

@@ -12,6 +12,7 @@ from functools import partial
 
 import pytest
 from aiohttp import web
+from slack_bolt.response import BoltResponse
 
 from adapters.slack.inbound.socket_mode import SocketMode
 from bot.concurrency import Backoff, running
@@ -75,19 +76,6 @@ async def test_what_is_said_during_a_refresh_is_heard() -> None:
         await until(lambda: len(intake.turns) == len(questions))
 
         assert sorted(intake.texts) == sorted(questions)
-
-
-async def test_a_socket_that_slack_does_not_close_is_closed_after_a_while() -> None:
-    limits = replace(LIMITS, replaced_timeout=0.05)
-    async with (
-        SlackEmulator(clock=StillClock()) as slack,
-        hearing(slack, FakeQueue(), limits=limits),
-    ):
-        closing = asyncio.create_task(slack.disconnect("warning"))
-
-        await until(lambda: (slack.sockets, opened(slack)) == (2, 4))
-
-        await closing
 
 
 async def test_slack_is_silent_while_no_socket_is_open() -> None:
@@ -259,18 +247,15 @@ def has_heard(intake: FakeQueue, count: int) -> bool:
     return len(intake.turns) == count
 
 
-async def test_a_frame_that_cannot_be_read_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_frame_that_cannot_be_read_ends_nothing() -> None:
     async with heard() as (slack, intake, ann):
         await slack.send_frame("no JSON")
         await slack.send_frame('["no object"]')
-        await slack.send_frame("[" * 100_000)
-        await slack.send_frame('{"type": "events_api", "envelope_id": "1", "payload": 1}')
 
         await slack.say(slack.channel_id, ann, f"{slack.bot_mention} why?")
         await until(lambda: intake.turns)
 
         assert (slack.sockets, opened(slack)) == (2, 2)
-        assert {(one.levelno, one.exc_info) for one in caplog.records} == {(logging.WARNING, None)}
 
 
 # Deployments
@@ -323,8 +308,9 @@ def records(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
     return [one for one in caplog.records if one.name.startswith("adapters.slack")]
 
 
-async def acknowledge(_: object) -> None:
+async def acknowledge(_: object) -> BoltResponse:
     """Acknowledge all bodies."""
+    return BoltResponse(status=200)
 
 
 def make_sockets(request_url: Callable[[], Awaitable[str]]) -> SocketMode:

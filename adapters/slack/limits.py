@@ -21,7 +21,6 @@ class Limits:
     # Events. Slack waits 3 s for an acknowledgement, and for the answer to a command.
     name_timeout: float = 0.7  # time limit for the name look-ups of an event
     speakers_within: float = 0.3  # time limit for the names of earlier authors in a prompt
-    notices_remembered: int = 1000
     notices_in_flight: int = 100  # further ones are dropped
     command_answered_within: float = 2.6
     view_read_within: float = 2.0  # opening it takes time, too

@@ -43,7 +43,7 @@ _PAGE_SIZE = 200  # messages, as Slack recommends (docs: conversations.history, 
 MOST_PAGES = 5
 
 
-_READS, _MINUTE = 50, 60.0  # docs: Tier 3
+_READS = 50  # requests a minute (docs: Tier 3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +76,13 @@ class Workspace:
         """Whether Slack has refused this lately."""
         return self._refused.get(what) is True
 
-    def allowed(self, requests: int) -> int:
-        """Return how many requests are tried where Slack documents so many."""
-        return round(requests * self.limits.factor)
+    def budget(
+        self, kind: str, per_minute: int, *, owes: tuple[EditBudget, ...] = (), refills: bool = True
+    ) -> EditBudget:
+        """Return the budget of what Slack documents so many a minute of, for a workspace."""
+        writes = round(per_minute * self.limits.factor)
+        bucket = f"slack:{kind}:{self.identity.team}"
+        return EditBudget(bucket, writes, 60.0, refills=refills, owes=owes)
 
     async def asker(self, access: AccessRules, channel: str, user: str, *, team: str) -> Asker:
         """Return the access facts of a person; `team` is empty if unknown.
@@ -111,21 +115,20 @@ class Workspace:
         thread: str,
         limit: int = _PAGE_SIZE,
         within: float = REQUEST_TIMEOUT,
-        requests: int = 0,
+        requests: int = _READS,
         **more: Any,
     ) -> Messages:
         """Return messages and a cursor, empty if there are no more. Raises SurfaceError.
 
         `thread` is empty for the top level. A slot and the answer are waited for `within` seconds
-        each; if `requests` are given, only so many a minute are used. Do not rely on an order:
-        Slack's documentation has the newest first, but with `oldest` Slack begins with the messages
-        closest to it (slackhq/slack-api-docs issue 4).
+        each; so many `requests` a minute are used. Do not rely on an order: Slack's documentation
+        has the newest first, but with `oldest` Slack begins with the messages closest to it
+        (slackhq/slack-api-docs issue 4).
         """
         method, read = "history", self.client.conversations_history
         if thread:
             method, read = "replies", partial(self.client.conversations_replies, ts=thread)
-        bucket, reads = f"slack:{method}:{self.identity.team}", requests or self.allowed(_READS)
-        budget = EditBudget(bucket, reads, _MINUTE, refills=False)
+        budget = self.budget(method, requests, refills=False)
         deadline = asyncio.get_running_loop().time() + within
         await self.budgets.final(budget, deadline=deadline)
         try:

@@ -112,9 +112,7 @@ class EventHandler:
         # The versions of messages that were answered by a notice instead of a turn: an edited
         # mention arrives again, and may be a question then. Other processes do not know them, so a
         # notice is repeated if Slack retries the event there.
-        self._notified: BoundedCache[str, bool] = BoundedCache(
-            capacity=workspace.limits.notices_remembered
-        )
+        self._notified: BoundedCache[str, bool] = BoundedCache()
         self._notices = asyncio.Semaphore(workspace.limits.notices_in_flight)
 
     async def on_event(self, event: Event) -> None:
@@ -139,11 +137,7 @@ class EventHandler:
             case {"type": "app_home_opened"}:
                 self.commands.home.on_opened(event)
             case {"type": "app_uninstalled" | "tokens_revoked" as reason}:
-                log.warning(
-                    "Workspace %s: the app was removed or its token revoked: %s",
-                    self._identity.team,
-                    reason,
-                )
+                log.warning("Workspace %s refuses the app: %s", self._identity.team, reason)
 
     async def on_press(self, body: Event) -> None:
         """Handle a press of a button; if it is refused, notify the person."""
@@ -188,17 +182,13 @@ class EventHandler:
 
     async def _question_now(self, turn: Turn) -> str:
         """Return the question of a turn as it stands in its message; empty if it has none."""
-        channel, thread, ts = (turn.place.get(name) for name in ("channel", "thread", "question"))
+        channel, thread = str(turn.place["channel"]), str(turn.place["thread"] or "")
+        ts = turn.place["question"]
         messages, _ = await self._workspace.read(
-            channel=str(channel),
-            thread=thread if isinstance(thread, str) else "",
-            limit=2,
-            oldest=ts,
-            latest=ts,
-            inclusive=True,
+            channel=channel, thread=thread, limit=2, oldest=ts, latest=ts, inclusive=True
         )
         for one in messages:
-            if isinstance(one, dict) and one.get("ts") == ts and one.get("user") == turn.person.id:
+            if one.get("ts") == ts and one.get("user") == turn.person.id:
                 found = {**one, "channel": channel, "type": "app_mention"}
                 if question := to_question(found, bot=self._identity.user):
                     return await self._directory.readable(question.text, bot=self._identity.user)
@@ -225,8 +215,13 @@ class EventHandler:
     async def _received(self, question: Question) -> Received:
         channel, thread, facts = question.channel, question.thread, question.facts
         in_thread = thread and not facts.direct
+        people = {question.user, question.thread_author} - {"", self._identity.user}
         text = readable(question.text, bot=self._identity.user, names={})
         name, _, argument = text.partition(" ")
+        quote = None
+        if thread not in ("", question.ts):
+            # The thread's parent; only its id is known.
+            quote = ContextMessage(self._identity.turn_id(channel, thread), None, "")
         turn = Turn(
             id=self._identity.turn_id(channel, question.ts),
             key=self._identity.key(channel, question.reply_thread),
@@ -239,7 +234,7 @@ class EventHandler:
                 **self._identity.place_of(question.team),
             },
             asked_at=float(question.ts),
-            quote=self._quote(question),
+            quote=quote,
             joins=True,
             asker=await self._asker(question),
         )
@@ -248,9 +243,7 @@ class EventHandler:
             facts=facts,
             edited_at=float(question.edited or 0),
             command=argument if name == PARLEY and (facts.calls_bot or facts.direct) else None,
-            people={question.user, question.thread_author} - {"", self._identity.user}
-            if in_thread
-            else (),
+            people=people if in_thread else (),
             stops_in="" if in_thread else channel,
             manages=partial(self._manages, question.user),
             complete=partial(self._complete, question),
@@ -331,12 +324,6 @@ class EventHandler:
                 await post
         except SurfaceError as error:
             log.warning("Cannot post a notice to a person: %s", error)
-
-    def _quote(self, question: Question) -> ContextMessage | None:
-        """Return the thread's parent as quote; only its id is known."""
-        if question.thread in ("", question.ts):
-            return None
-        return ContextMessage(self._identity.turn_id(question.channel, question.thread), None, "")
 
 
 def to_question(event: Event, *, bot: str) -> Question | None:

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from adapters.slack.errors import refuses_app, translated
 from adapters.slack.workspace import Workspace
 from bot.concurrency import running
-from bot.domain import EditBudget, Turn
+from bot.domain import Turn
 from bot.errors import StoreUnavailable, SurfaceError, WriteDelayed
 from bot.intake.intake import Intake
 from bot.text.sanitize import one_line
@@ -41,26 +41,21 @@ async def show_waiting(workspace: Workspace, intake: Intake, turn: Turn) -> None
     At the top level of a DM, which has no status line, an ephemeral message is sent instead, unless
     another answer is in progress. Failures are only logged.
     """
-    channel, thread = turn.place.get("channel"), turn.place.get("thread")
-    if not isinstance(channel, str):
-        return
-    in_thread, team = isinstance(thread, str), workspace.identity.team
-    # At least half of the calls are reserved for the replies.
-    budget = EditBudget(f"slack:waiting:{team}", _PER_MINUTE, 60.0, refills=True)
-    after = workspace.limits.sign_after
+    channel, thread = str(turn.place["channel"]), turn.place["thread"]
     with suppress(StoreUnavailable):
-        if not await intake.still_waits(turn, after=after, first=not in_thread):
+        after = workspace.limits.sign_after
+        if not await intake.still_waits(turn, after=after, first=thread is None):
             return
-        if not isinstance(thread, str):
+        if thread is None:
             await _acknowledge(workspace, turn, channel)
-        elif await workspace.budgets.spare(budget):
-            await Status(workspace, channel=channel, thread=thread).show_again()
+        # At least half of the calls are reserved for the replies.
+        elif await workspace.budgets.spare(workspace.budget("waiting", _PER_MINUTE)):
+            await Status(workspace, channel=channel, thread=str(thread)).show_again()
 
 
 async def _acknowledge(workspace: Workspace, turn: Turn, channel: str) -> None:
     # An edited question keeps waiting: notify once.
-    bucket = f"slack:heard:{workspace.identity.team}"
-    budget = EditBudget(bucket, _RECEIVED_PER_MINUTE, 60.0, refills=True)
+    budget = workspace.budget("heard", _RECEIVED_PER_MINUTE)
     if workspace.acknowledged_dms.get(channel) or not await workspace.budgets.spare(budget):
         return
     workspace.acknowledged_dms.put(channel, True, seconds=_RECEIVED_SECONDS)
@@ -149,8 +144,7 @@ class Status:
             self._workspace.signs.start(self._name_session(shown))
 
     async def _name_session(self, title: str) -> None:
-        bucket = f"slack:titles:{self._workspace.identity.team}"
-        budget = EditBudget(bucket, _TITLES_PER_MINUTE, 60.0, refills=True)
+        budget = self._workspace.budget("titles", _TITLES_PER_MINUTE)
         try:
             if not await self._workspace.budgets.spare(budget):
                 return

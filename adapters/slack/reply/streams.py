@@ -22,13 +22,7 @@ Json = dict[str, object]
 
 # Requests a minute of each method, for each workspace and app, at least (docs, "Rate limits": tiers
 # 3, 2, 4 and 2).
-PER_MINUTE = {
-    "chat.update": 50,
-    "chat.startStream": 20,
-    "chat.appendStream": 100,
-    "chat.stopStream": 20,
-}
-_MINUTE = 60.0
+PER_MINUTE = {"update": 50, "start": 20, "append": 100, "stop": 20}
 _STREAMS = "streams"  # what Slack may refuse, to the app or a team
 # If a start has to wait longer for its slot, the page is posted.
 _SLOT_TIMEOUT = 0.5  # seconds
@@ -43,13 +37,8 @@ def method_budget(workspace: Workspace, method: str, *, owes: Sequence[str] = ()
 
     `owes` are the methods that have to end what this one writes.
     """
-    kind = method.removeprefix("chat.").removesuffix("Stream")
     owed = tuple(method_budget(workspace, one) for one in owes)
-    bucket, writes = (
-        f"slack:{kind}:{workspace.identity.team}",
-        workspace.allowed(PER_MINUTE[method]),
-    )
-    return EditBudget(bucket, writes, _MINUTE, refills=True, owes=owed)
+    return workspace.budget(method, PER_MINUTE[method], owes=owed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +58,7 @@ class Streams:
         self._workspace = workspace
         self._client = workspace.client
         self._budgets = workspace.budgets
-        self._starts = method_budget(workspace, "chat.startStream", owes=["chat.stopStream"])
+        self._starts = method_budget(workspace, "start", owes=["stop"])
         self._possible_at = -math.inf  # loop time of the next slot
 
     def are_possible(self, audience: Audience) -> bool:
@@ -126,7 +115,7 @@ class Streams:
             await self._budgets.final(self._starts, deadline=now + _SLOT_TIMEOUT)
         except WriteDelayed as error:
             # Unless Slack asked for a pause, the next slot comes soon.
-            self._possible_at = now + min(error.retry_after, _MINUTE / self._starts.writes)
+            self._possible_at = now + min(error.retry_after, 60.0 / self._starts.writes)
             raise
 
     def _remember(self, error: SurfaceError, audience: Audience) -> None:
@@ -154,7 +143,7 @@ class Stream:
     def budget(self, page: Page) -> EditBudget:
         """Return the budget of the method that shows the page."""
         ends = page.final or not self.takes(page)
-        method = "chat.stopStream" if ends else "chat.appendStream"
+        method = "stop" if ends else "append"
         return method_budget(self._workspace, method)
 
     def takes(self, page: Page) -> bool:

@@ -73,7 +73,7 @@ class SlackSurface:
         # Once the reply has ended, a running stream may be of the next turn in the thread.
         self._may_adopt_streams = not purpose.has_ended
         resumes = purpose is Purpose.RESUME
-        self._owes = ("chat.update", "chat.stopStream") if resumes else ("chat.update",)
+        self._owes = ("update", "stop") if resumes else ("update",)
         # Messages of an earlier attempt, by page number; None if they have to be searched.
         self._earlier: dict[int, str] | None = None if purpose.recovers else {}
         # The page numbers of the messages that were edited: they are not posted pages of an earlier
@@ -92,7 +92,7 @@ class SlackSurface:
         one, and the page of an earlier attempt may be a stream that nobody has ended.
         """
         owes = () if page.final else self._owes
-        update = method_budget(self._workspace, "chat.update", owes=owes)
+        update = method_budget(self._workspace, "update", owes=owes)
         if new:
             post = replace(self._post_budget, owes=update.owes)
             return None if self._may_stream(page) else post
@@ -134,7 +134,7 @@ class SlackSurface:
         if not await self._grow(message_id, page):
             if streamed:
                 # The slot was one for the stream.
-                await self._wait_for("chat.update")
+                await self._wait_for("update")
             await self._change(message_id, page)
 
     async def _send(self, page: Page) -> str:
@@ -161,8 +161,7 @@ class SlackSurface:
 
     @property
     def _post_budget(self) -> EditBudget:
-        bucket, writes = f"slack:post:{self._workspace.identity.team}", _ALL_POSTS
-        around = EditBudget(bucket, self._workspace.allowed(writes), 60.0, refills=True)
+        around = self._workspace.budget("post", _ALL_POSTS)
         bucket = f"slack:post:{self._messages.channel}"
         return EditBudget(bucket, _POSTS, _POSTS_WINDOW, refills=True, within=around)
 
@@ -229,9 +228,9 @@ class SlackSurface:
             if page.text and code_of(error) != _STREAMING:
                 raise
             # The process that started the stream has died, or did not receive the answer.
-            await self._wait_for("chat.stopStream")
+            await self._wait_for("stop")
             await self._end(message_id, page)
-            await self._wait_for("chat.update")
+            await self._wait_for("update")
             await self._messages.change(message_id, page)
 
     async def _wait_for(self, method: str) -> None:

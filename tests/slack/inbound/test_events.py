@@ -10,7 +10,7 @@ import pytest
 
 from adapters.slack.inbound.events import Press, to_press
 from bot.domain import Person, ThreadKey
-from bot.errors import HasEnded, NotTheLast, PersonBusy, Refused, StoreUnavailable, ThreadBusy
+from bot.errors import HasEnded, NotTheLast, Refused, StoreUnavailable, ThreadBusy
 from tests.emulators.slack import SlackEmulator
 from tests.support.fakes import FakeQueue
 from tests.support.slack_platform import (
@@ -355,23 +355,6 @@ async def test_an_empty_mention_that_is_sent_twice_at_once_gets_one_line() -> No
 
         # Who leaves lets the words be shown that were begun.
         assert posts(slack) == 1
-
-
-async def test_only_the_last_notices_are_remembered() -> None:
-    intake = FakeQueue()
-    intake.refuses = ThreadBusy()
-    limits = replace(LIMITS, notices_remembered=1)
-    async with SlackEmulator() as slack, hearing(slack, intake, limits=limits):
-        place, people = slack.channel_id, (slack.user("Ann"), slack.user("Bob"))
-        said = [await slack.say(place, one, f"{slack.bot_mention} why?") for one in people]
-        await until(lambda: len(slack.ephemerals) == 2)
-        # The same apology is not repeated for a while.
-        intake.refuses = PersonBusy()
-
-        for ts in reversed(said):
-            await slack.redeliver(ts)
-
-        await until(lambda: len(slack.ephemerals) == 3)
 
 
 async def test_an_empty_mention_that_becomes_a_question_is_a_turn() -> None:

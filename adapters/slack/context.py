@@ -30,11 +30,10 @@ async def read_context(
     PartlyRead for a thread of more than a page (1000 messages; 15 for some apps): Slack gives the
     oldest first, and there is no way to ask for the newest.
     """
-    channel, thread, asked = (turn.place.get(name) for name in ("channel", "thread", "question"))
-    if not (isinstance(channel, str) and isinstance(thread, str) and isinstance(asked, str)):
-        return ()
+    place = (turn.place[name] for name in ("channel", "thread", "question"))
+    channel, thread, asked = (str(one or "") for one in place)
     # A thread begins with the question, or there is nothing to read.
-    if thread == asked or not most:
+    if thread in ("", asked) or not most:
         return ()
     after = since.rpartition(":")[2] if since else ""
     if since and not TS.fullmatch(after):
@@ -51,12 +50,9 @@ async def read_context(
     found: list[Message] = [
         one
         for one in messages
-        if isinstance(one, dict)
-        and after < string_field(one, "ts") < asked
-        and one.get("subtype") in _READ_SUBTYPES
-        and string_field(one, "ts") not in ("", after)
+        if after < str(one["ts"]) < asked and one.get("subtype") in _READ_SUBTYPES
     ]
-    found.sort(key=lambda one: string_field(one, "ts"))
+    found.sort(key=lambda one: str(one["ts"]))
     root = [one for one in found[:1] if one["ts"] == thread]
     # The parent may be what is asked about.
     chosen = root + found[len(root) :][-most:]

@@ -38,9 +38,8 @@ class Commands:
             answer = CommandAnswer(await self._ask.on_command(command))
         return {**answer.message(), "response_type": "ephemeral"} if answer.text else {}
 
-    async def on_submit(self, body: Mapping[str, object]) -> Mapping[str, Any]:
+    async def on_submit(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
         """Handle a submitted form; return the response action."""
-        view = body.get("view")
-        if isinstance(view, dict) and view.get("callback_id") == QUESTION_ID:
+        if body["view"]["callback_id"] == QUESTION_ID:
             return await self.shortcuts.on_submit(body)
         return await self.parley.on_submit(body)

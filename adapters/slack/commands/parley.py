@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from slack_sdk.webhook.async_client import AsyncWebhookClient
 
@@ -38,7 +38,7 @@ _T = TypeVar("_T")
 _FOLLOW_UP_SECONDS = 20 * 60  # Slack accepts answers to an interaction for half an hour
 _CLOSED = "This form has expired. Please open it again."
 
-Body = Mapping[str, object]
+Body = Mapping[str, Any]
 
 
 class Parley:
@@ -91,28 +91,22 @@ class Parley:
 
     async def on_press(self, body: Body) -> bool:
         """Handle a press of a command's button; False for other buttons."""
-        match body:
-            case {
-                "trigger_id": str(trigger),
-                "user": {"id": str(user)},
-                "actions": [{"action_id": str(action), "value": str(value)}],
-            }:
-                kind = action.partition(":")[0]
-            case _:
-                return False
+        trigger, user, action = body["trigger_id"], body["user"]["id"], body["actions"][0]
+        kind = action["action_id"].partition(":")[0]
         if kind == views.OPEN_FORM:
-            self._workspace.jobs.start(self._open_form(body, value, user=user, trigger=trigger))
+            work = self._open_form(body, action["value"], user=user, trigger=trigger)
         elif kind == views.FORGET_ME:
-            self._workspace.jobs.start(self._forget(body, user=user, trigger=trigger))
+            work = self._forget(body, user=user, trigger=trigger)
         else:
             return False
+        self._workspace.jobs.start(work)
         return True
 
     async def on_submit(self, body: Body) -> dict[str, object]:
         """Store a submitted form; return the response action."""
-        view, user = body.get("view"), string_field(body.get("user"), "id")
+        view, user = body["view"], body["user"]["id"]
         context = ViewContext.of(view)
-        if not isinstance(view, dict) or context is None or not user:
+        if context is None:
             return views.updated(_CLOSED)
         try:
             notice = await self._in_time(self._fill_in(view, context, user))

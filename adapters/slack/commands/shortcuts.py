@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from adapters.slack.commands import views
 from adapters.slack.commands.ask_command import AskCommand, CommandQuestion
@@ -14,7 +15,7 @@ from adapters.slack.commands.views import ViewContext
 from adapters.slack.context import context_messages
 from adapters.slack.errors import NotInvited, missing_scopes, translated
 from adapters.slack.manifest import ASK_ABOUT_ID, QUESTION_ID
-from adapters.slack.reading import TS, string_field
+from adapters.slack.reading import string_field
 from adapters.slack.workspace import Messages, Workspace
 from bot.commands.handlers import ASK_ABOUT, SUMMARISE, SUMMARY_QUESTION, Field, Form, excuse
 from bot.domain import Person
@@ -29,7 +30,7 @@ _ASKS, _IN_PART = "asks for a summary from here", ", of which I can read only a 
 _SELDOM = "Slack lets me read only now and then. Please try again in a minute."
 _MOST_QUESTION = 3000  # characters, as of any input
 
-Body = Mapping[str, object]
+Body = Mapping[str, Any]
 
 
 class Shortcuts:
@@ -44,25 +45,15 @@ class Shortcuts:
 
     async def on_shortcut(self, body: Body) -> None:
         """Open a modal for a question about a message, or ask for a summary from there on."""
-        match body:
-            case {
-                "callback_id": str(callback),
-                "trigger_id": str(trigger),
-                "user": {"id": str(user), **person},
-                "channel": {"id": str(channel)},
-                "message": dict(message),
-            } if TS.fullmatch(string_field(message, "ts")):
-                asked = CommandQuestion(
-                    id=f"slack:{self._team}:cmd:{trigger}",
-                    user=user,
-                    channel=channel,
-                    thread=string_field(message, "thread_ts") or str(message["ts"]),
-                    team=string_field(person, "team_id"),
-                )
-            case _:
-                log.warning("Cannot read a shortcut: its person, channel or message is missing")
-                return
-        carry_out = self._question if callback == ASK_ABOUT_ID else self._summarise
+        message, channel, trigger = body["message"], body["channel"]["id"], body["trigger_id"]
+        asked = CommandQuestion(
+            id=f"slack:{self._team}:cmd:{trigger}",
+            user=body["user"]["id"],
+            channel=channel,
+            thread=message.get("thread_ts") or message["ts"],
+            team=string_field(body["user"], "team_id"),
+        )
+        carry_out = self._question if body["callback_id"] == ASK_ABOUT_ID else self._summarise
         limits = self._workspace.limits
         try:
             view = await in_time(carry_out(asked, message), limits.view_read_within)
@@ -78,13 +69,13 @@ class Shortcuts:
 
     async def on_submit(self, body: Body) -> dict[str, object]:
         """Ask the submitted question about a message."""
-        view, person = body.get("view"), body.get("user")
-        context, user = ViewContext.of(view), string_field(person, "id")
-        if not isinstance(view, dict) or context is None or not user:
+        view, person = body["view"], body["user"]
+        context = ViewContext.of(view)
+        if context is None:
             return views.updated(_GONE)
         asked = CommandQuestion(
-            id=f"slack:{self._team}:view:{string_field(view, 'id')}",
-            user=user,
+            id=f"slack:{self._team}:view:{view['id']}",
+            user=person["id"],
             name=string_field(person, "name"),
             channel=context.location.channel,
             thread=context.location.thread,

@@ -26,7 +26,7 @@ _MOST_OPTIONS = 100
 _MOST_LABEL = 2000
 _NOTHING = "-"  # the value of an option that clears a choice: Slack accepts no empty value
 
-Json = Mapping[str, object]
+Json = Mapping[str, Any]
 View = dict[str, object]
 Block = dict[str, object]
 
@@ -139,25 +139,13 @@ def form_view(
 
 def values(view: Json) -> dict[str, str | list[str]]:
     """Return the submitted values by field name."""
-    state = view.get("state")
-    blocks = state.get("values") if isinstance(state, dict) else None
-    filled: dict[str, str | list[str]] = {}
-    for name, inputs in blocks.items() if isinstance(blocks, dict) else ():
-        given = next(iter(inputs.values()), None) if isinstance(inputs, dict) else None
-        if isinstance(given, dict):
-            filled[str(name)] = _given(given)
-    return filled
+    inputs = view["state"]["values"]
+    return {name: _given(*elements.values()) for name, elements in inputs.items()}
 
 
 def first_field(view: Json) -> str:
     """Return the name of the first field of a modal, below which an error can be shown."""
-    blocks = view.get("blocks")
-    inputs = (
-        string_field(block, "block_id")
-        for block in (blocks if isinstance(blocks, list) else ())
-        if isinstance(block, dict) and block.get("type") == "input"
-    )
-    return next(inputs, "")
+    return next((one["block_id"] for one in view["blocks"] if one["type"] == "input"), "")
 
 
 def _given(element: Json) -> str | list[str]:

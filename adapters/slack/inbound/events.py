@@ -16,7 +16,7 @@ from adapters.slack.commands.views import CommandAnswer
 from adapters.slack.errors import REQUEST_TIMEOUT, translated
 from adapters.slack.manifest import PARLEY
 from adapters.slack.markup import mentioned, readable
-from adapters.slack.reading import TS, WRITTEN, message_text, string_field
+from adapters.slack.reading import WRITTEN, message_text, string_field
 from adapters.slack.reply.messages import CONTINUE, RATE, REGENERATE, STOP
 from adapters.slack.reply.status import show_waiting
 from adapters.slack.workspace import Workspace
@@ -36,7 +36,7 @@ _SLACK_ITSELF = ("USLACKBOT", "USLACK")  # the latter writes notices into DMs (f
 # Mentions of groups.
 _GROUP = re.compile(r"<!(?:here|channel|everyone|subteam\^)")
 
-Event = Mapping[str, object]
+Event = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,17 +144,12 @@ class EventHandler:
         if await self.commands.parley.on_press(body):
             return
         press = to_press(body)
-        if press is None:
-            log.warning("Cannot read a button press: its person, channel or turn is missing")
-            return
         try:
             await self._act(press)
         except (Refused, StoreUnavailable) as error:
             self._notify(press, error.apology)
 
     async def _forget(self, event: Event, ts: str) -> None:
-        if not TS.fullmatch(ts):
-            return
         channel = string_field(event, "channel")
         before = event.get("previous_message")
         # A message of a bot is never a question. An upload of a person has a `bot_id` of null.
@@ -356,10 +351,6 @@ def to_question(event: Event, *, bot: str) -> Question | None:
     in_thread = thread not in ("", ts)
     if not facts.direct and (comes_as_mention or not (facts.calls_bot or in_thread)):
         return None
-    if not channel or not TS.fullmatch(ts):
-        # It is acknowledged: a retry would not change that.
-        log.warning("Cannot read a message: its channel or ts is missing")
-        return None
     return Question(
         channel=channel,
         user=user,
@@ -394,30 +385,29 @@ def to_edit(event: Event, *, bot: str) -> Question | None:
     return question
 
 
-def to_press(body: Event) -> Press | None:
-    """Return the press of a block_actions payload; None if something is missing."""
-    match body:
-        case {
-            "trigger_id": str(trigger),
-            "user": {"id": str(user), **person},
-            "container": {"channel_id": str(channel), **container},
-            "actions": [{"action_id": str(action), "value": str(turn_id)}],
-        }:
-            rating: Rating | None = None
-            if action == RATE:
-                # The value of the one that was pressed (bolt's templates for agents).
-                word, _, turn_id = turn_id.partition(":")
-                rating = "good" if word == "good" else "bad"
-            thread = string_field(container, "thread_ts")
-            team = string_field(person, "team_id")
-            return Press(f"slack:{trigger}", action, channel, user, thread, turn_id, rating, team)
-    return None
+def to_press(body: Event) -> Press:
+    """Return the press of a block_actions payload."""
+    action, user, container = body["actions"][0], body["user"], body["container"]
+    turn_id, rating = action["value"], None
+    if action["action_id"] == RATE:
+        # The value of the one that was pressed (bolt's templates for agents).
+        rating, _, turn_id = turn_id.partition(":")
+    return Press(
+        id=f"slack:{body['trigger_id']}",
+        action=action["action_id"],
+        channel=container["channel_id"],
+        user=user["id"],
+        thread=string_field(container, "thread_ts"),
+        turn_id=turn_id,
+        rating=rating,
+        team=string_field(user, "team_id"),
+    )
 
 
 def _edited(event: Event, author: str) -> str:
     edited = event.get("edited")
     ts, editor = string_field(edited, "ts"), string_field(edited, "user")
-    return ts if editor == author and TS.fullmatch(ts) else ""
+    return ts if editor == author else ""
 
 
 def _team(event: Event) -> str:

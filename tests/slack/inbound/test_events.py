@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import pytest
 
-from adapters.slack.inbound.events import Press, to_press
 from bot.domain import Person, ThreadKey
 from bot.errors import HasEnded, NotTheLast, Refused, StoreUnavailable, ThreadBusy
 from tests.emulators.slack import SlackEmulator
@@ -657,21 +656,6 @@ async def test_the_regenerate_button_names_the_person_and_the_press(
         assert [(turn, person) for turn, person, _ in intake.pressed] == [(turn_id, ann)] * 2
         assert len({press for _, _, press in intake.pressed}) == 2
         assert not slack.ephemerals
-
-
-def test_a_press_has_the_same_id_each_time() -> None:
-    body = {
-        "type": "block_actions",
-        "trigger_id": "12.34.abc",
-        "user": {"id": "U1"},
-        "container": {"channel_id": "C1", "message_ts": "2.1", "thread_ts": "1.1"},
-        "actions": [{"action_id": "regenerate", "value": "slack:T1:C1:1.1"}],
-    }
-
-    assert to_press(body) == Press(
-        "slack:12.34.abc", "regenerate", "C1", "U1", "1.1", "slack:T1:C1:1.1"
-    )
-    assert to_press({**body, "actions": [{"action_id": "regenerate"}]}) is None
 
 
 @pytest.mark.parametrize(

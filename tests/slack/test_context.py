@@ -16,7 +16,6 @@ from bot.reply.edit_budget import Clock, EditBudgets
 from bot.store import Store
 from tests.emulators.slack import SlackEmulator
 from tests.emulators.slack.methods import SCOPES
-from tests.emulators.slack.payload import Payload
 from tests.support.fakes import FakeQueue
 from tests.support.slack_platform import LIMITS, hearing, joined
 from tests.support.waiting import until
@@ -128,24 +127,6 @@ async def test_other_apps_speak_by_their_name_and_joins_are_no_words() -> None:
         assert found[1].person
 
 
-async def test_in_the_thread_of_an_alert_the_alert_is_read() -> None:
-    intake = FakeQueue()
-    attachment: Payload = {"title": "CPU high", "fields": [{"title": "Host", "value": "web-1"}]}
-    block: Payload = {"type": "section", "text": {"type": "mrkdwn", "text": "*Since* 9:00"}}
-    async with SlackEmulator() as slack, hearing(slack, intake) as platform:
-        ann, place = slack.user("Ann"), slack.channel_id
-        root = slack.message_of_another(place, None, "", attachments=[attachment])
-        slack.message_of_another(place, root, "", blocks=[block])
-        turn = await asked(slack, intake, ann, root)
-
-        found = await platform.read_context(turn, since="", most=50)
-
-        assert texts(found) == [
-            ("Another app", "CPU high\nHost: web-1"),
-            ("Another app", "*Since* 9:00"),
-        ]
-
-
 async def test_after_a_command_the_thread_is_read_from_its_question_on() -> None:
     intake = FakeQueue()
     async with SlackEmulator() as slack, hearing(slack, intake) as platform:
@@ -162,17 +143,6 @@ async def test_after_a_command_the_thread_is_read_from_its_question_on() -> None
 
         assert texts(found) == [("Bob", "On Friday?")]
         assert calls(slack, "conversations.replies") == 1
-
-
-async def test_those_who_spoke_are_called_by_their_names() -> None:
-    intake, patient = FakeQueue(), replace(LIMITS, name_timeout=60.0, speakers_within=60.0)
-    async with SlackEmulator() as slack, hearing(slack, intake, limits=patient) as platform:
-        ann, bob = slack.user("Ann"), slack.user("Bob")
-        turn = await asked(slack, intake, ann, await thread_of(slack, bob, ann))
-
-        found = await platform.read_context(turn, since="", most=50)
-
-        assert texts(found) == [("Bob", "We deploy. When?"), ("Ann", "On Friday?")]
 
 
 async def test_nobody_waits_for_long_for_names_which_are_known_the_next_time() -> None:
@@ -199,22 +169,6 @@ async def test_nobody_waits_for_long_for_names_which_are_known_the_next_time() -
         assert texts(found)[0] == ("Person 0", "We deploy. When?")
         assert texts(found)[1:] == [(person, "Me.") for person in people[1:]]
         assert texts(later)[9:11] == [(people[9], "Me."), ("Person 10", "Me.")]
-
-
-async def test_of_many_people_in_a_thread_nobody_is_called_by_an_id() -> None:
-    intake = FakeQueue()
-    async with SlackEmulator() as slack, hearing(slack, intake) as platform:
-        ann, *others = [slack.user(f"Person {n}") for n in range(50)]
-        parent = await thread_of(slack, ann)
-        everybody = " ".join(f"<@{one}>" for one in others)
-        await slack.say(slack.channel_id, ann, everybody, thread_ts=parent)
-        turn = await asked(slack, intake, ann, parent)
-
-        found = await platform.read_context(turn, since="", most=50)
-
-        assert found[-1].text.startswith("@Person 1 @Person 2 ")
-        assert found[-1].text.endswith(" @somebody")
-        assert "U0" not in found[-1].text
 
 
 class Shifted(Clock):

@@ -5,21 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import socket
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from functools import partial
 from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
 from aiohttp import web
 
-from bot.app import http
 from bot.domain import Person, ThreadKey, Turn
 from bot.errors import CannotStart, PlaceGone
-from bot.ports import Platform
-from bot.store import Store
 from tests.emulators.faults import How
 from tests.emulators.slack import SlackEmulator
 from tests.support.fakes import EmptyStore, FakeQueue
@@ -183,44 +177,6 @@ async def test_a_compressed_body_is_refused_before_it_is_read(encoding: str) -> 
 
 
 @pytest.mark.parametrize(
-    "body",
-    [
-        "Transfer-Encoding: chunked\r\n\r\nno number\r\n",
-        "Transfer-Encoding: chunked\r\n\r\n3\r\nabcdef\r\n",
-        "Content-Length: 100\r\n\r\nabc",
-    ],
-    ids=repr,
-)
-async def test_a_strangers_body_that_breaks_off_leaves_no_line_in_the_log(
-    body: str, store: Store, caplog: pytest.LogCaptureFixture
-) -> None:
-    limits = replace(LIMITS, body_timeout=60.0)
-    async with SlackEmulator() as slack, joined(slack, limits=limits) as platform:
-        posts = {"/slack/events": platform.handler(FakeQueue().intake)}
-        with socket.socket() as chosen:
-            chosen.bind(("127.0.0.1", 0))
-            port = chosen.getsockname()[1]
-        async with http.serve(
-            host="127.0.0.1",
-            port=port,
-            metrics_port=None,
-            store=store,
-            downtimes={},
-            posts=posts,
-            stopping=asyncio.Event(),
-            refresh_metrics=partial(asyncio.sleep, 0),
-        ):
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
-            head = f"POST /slack/events HTTP/1.1\r\nHost: x\r\n{headers_of(slack)}"
-            writer.write(head.encode() + body.encode())
-            await writer.drain()
-            await asyncio.sleep(0.1)
-            writer.transport.abort()
-
-    assert not caplog.records
-
-
-@pytest.mark.parametrize(
     ("kind", "bodies"),
     [
         ("application/json", ["", "{", "[]", "null", "5", "{}", "payload=x", "[" * 100_000]),
@@ -318,20 +274,6 @@ async def test_slacks_check_of_the_certificate_is_answered_quietly(
     assert not caplog.records
 
 
-@pytest.mark.parametrize("lose", [SlackEmulator.disconnect, SlackEmulator.cut])
-async def test_a_lost_socket_is_replaced_and_nothing_is_missed(
-    lose: Callable[[SlackEmulator], Awaitable[None]],
-) -> None:
-    intake = FakeQueue()
-    async with SlackEmulator(ack_within=0.5) as slack, hearing(slack, intake):
-        await lose(slack)
-
-        await slack.say(slack.channel_id, slack.user("Ann"), f"{slack.bot_mention} why?")
-        await until(lambda: intake.turns)
-
-        assert intake.last.text == "why?"
-
-
 async def test_proxy_variables_do_not_reach_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
@@ -340,13 +282,6 @@ async def test_proxy_variables_do_not_reach_loopback(monkeypatch: pytest.MonkeyP
         await until(lambda: intake.turns)
 
         assert intake.last.text == "why?"
-
-
-async def test_a_slack_platform_is_what_the_core_asks_for() -> None:
-    async with SlackEmulator() as slack, joined(slack) as platform:
-        port: Platform = platform
-
-        assert port.name == "slack"
 
 
 def headers_of(slack: SlackEmulator) -> str:

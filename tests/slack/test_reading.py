@@ -410,17 +410,6 @@ async def test_slash_me_in_a_dm_is_a_question() -> None:
         assert intake.texts == ["wonders why"]
 
 
-async def test_a_notice_of_slack_itself_is_no_question() -> None:
-    intake = FakeQueue()
-    async with SlackEmulator() as slack, joined(slack) as platform:
-        async with serving(platform.handler(intake.intake)) as url:
-            notice = "Your app was changed by an admin."
-            await send(slack, url, {**dm_event(slack), "user": "USLACK", "text": notice})
-
-        assert not intake.asked
-        assert not slack.screen(slack.dm(slack.user("Ann")))
-
-
 @pytest.mark.parametrize("markup", ["<#{}>", "<#{}|>"])
 async def test_a_public_channel_is_called_by_its_name(markup: str) -> None:
     intake = FakeQueue()

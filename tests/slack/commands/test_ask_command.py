@@ -152,17 +152,6 @@ async def test_ask_takes_a_question_back_that_was_not_admitted(
         assert not slack.screen(slack.channel_id)
 
 
-async def test_ask_takes_a_question_back_whose_turn_is_known() -> None:
-    intake = FakeQueue()
-    intake.knows_all = True
-    async with SlackEmulator() as slack, hearing(slack, intake):
-        await slack.slash(slack.channel_id, slack.user("Ann"), "/ask", "why?")
-        await until(lambda: any(call.method == "chat.delete" for call in slack.requests))
-
-        assert not slack.screen(slack.channel_id)
-        assert not slack.ephemerals
-
-
 async def test_a_command_that_is_sent_again_is_one_turn() -> None:
     intake = FakeQueue()
     async with SlackEmulator() as slack, joined(slack) as platform:

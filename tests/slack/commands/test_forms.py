@@ -190,22 +190,6 @@ async def test_a_form_is_stored_with_the_rights_of_that_moment(store: Store) -> 
         assert await chosen(slack, intake, "server") == Preferences()
 
 
-async def test_two_people_who_change_other_fields_both_win(store: Store) -> None:
-    async with commanded(store) as (slack, intake):
-        ann, bob = slack.user("Ann", role="admin"), slack.user("Bob", role="owner")
-        for person in (ann, bob):
-            await slack.slash(slack.channel_id, person, "/parley", "settings")
-            await slack.press(slack.ephemerals[-1], ANSWERS)
-            await opened(slack, person)
-
-        await slack.submit(ann, temperature="1")
-        await slack.submit(bob, persona="Be brief.")
-
-        assert await chosen(slack, intake, "channel") == Preferences(
-            temperature=1.0, persona="Be brief."
-        )
-
-
 @pytest.mark.parametrize(
     ("field", "value"), [("temperature", "hot"), ("temperature", "5"), ("max_tokens", "99999")]
 )

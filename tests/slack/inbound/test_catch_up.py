@@ -320,20 +320,6 @@ async def test_conversations_beyond_the_budget_wait_for_a_slot(store: Store) -> 
         assert (before, len(reads(slack))) == (2, 3)
 
 
-async def test_questions_do_not_wait_for_conversations_beyond_the_budget(
-    store: Store,
-) -> None:
-    limits = replace(LIMITS, catch_up_requests=2)
-    after = FakeQueue()
-    async with quiet() as slack:
-        await missed_from_each(slack, store, "Ann", "Ben", "Cleo")
-
-        async with listening(slack, after, store, limits=limits):
-            await until(lambda: after.texts == ["Cleo", "Ben"])
-
-        assert len(reads(slack)) == 2
-
-
 @pytest.mark.parametrize("direct", [True, False])
 async def test_all_pages_of_a_conversation_are_admitted_in_order(
     store: Store, direct: bool
@@ -453,20 +439,6 @@ async def test_catching_up_begins_again_if_the_sockets_are_lost_meanwhile(store:
 
             slack.heal()
             await until(lambda: after.texts == ["two", "three"])
-
-
-async def test_a_later_outage_is_read_anew(store: Store) -> None:
-    limits = replace(LIMITS, heartbeat_interval=0.5)
-    # So that the next beat comes after the next outage.
-    async with quiet() as slack:
-        await missed(slack, store, "two")
-
-        async with listening(slack, FakeQueue(), store, limits=limits):
-            await until_heard(store)
-            await passed(store, 60)
-            await until_heard(store)
-
-        assert len(reads(slack)) == 2
 
 
 async def test_a_later_outage_is_read_anew_if_another_process_ended_the_first(

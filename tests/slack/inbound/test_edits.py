@@ -102,14 +102,6 @@ async def test_changes_that_are_no_edits_of_the_author_are_not_for_us(
         assert edits(intake) == ["c"]
 
 
-@pytest.mark.parametrize("message", [None, [], {}, {"text": 5}, {"edited": {}}])
-async def test_a_change_that_cannot_be_read_is_acknowledged(message: object) -> None:
-    async with heard() as (slack, intake, ann):
-        await tell_change(slack, slack.dm(ann), message, None)  # type: ignore[arg-type]
-
-        assert intake.edits == []
-
-
 async def test_an_edit_that_was_not_stored_is_sent_again() -> None:
     intake = FakeQueue()
     async with SlackEmulator(retry_after=(0.0,)) as slack, hearing(slack, intake):

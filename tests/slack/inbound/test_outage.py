@@ -7,7 +7,6 @@ import asyncio
 import pytest
 
 from adapters.slack.inbound.outage import MOST_CONVERSATIONS
-from adapters.slack.limits import Limits
 from bot.errors import StoreUnavailable
 from bot.store import Store
 from tests.support.fakes import FakeQueue, RefusingStore
@@ -69,19 +68,6 @@ async def test_conversations_that_are_not_saved_do_not_pile_up(store: Store) -> 
     await record.heartbeat()
 
     assert len((await record.conversations())[0]) == MOST_CONVERSATIONS
-
-
-async def test_a_conversation_that_goes_on_is_kept_longer(
-    store: Store,
-) -> None:
-    record, last = make_record(store), MOST_CONVERSATIONS
-    for number in (*range(last - 1), 0, last - 1, last):
-        record.note(f"D{number}", "")
-
-    await record.heartbeat()
-
-    dms, _ = await record.conversations()
-    assert dms[:3] == [(f"D{number}", "") for number in (last, last - 1, 0)]
 
 
 async def test_a_conversation_that_goes_on_during_a_save_is_saved_again(store: Store) -> None:
@@ -149,17 +135,3 @@ async def test_one_of_several_processes_catches_up(store: Store) -> None:
     assert then == [0] * 5
     # The next outage may be read by any process.
     assert later >= 60
-
-
-def test_one_pass_reads_each_conversation() -> None:
-    assert Limits().catch_up_requests >= MOST_CONVERSATIONS
-
-
-@pytest.mark.parametrize("wrong", ["garbage", "", "nan"])
-async def test_an_unreadable_heartbeat_is_replaced(store: Store, wrong: str) -> None:
-    record = make_record(store)
-    await store.command("SET", store.key("slack", TEAM, "heard"), wrong)
-
-    await record.heartbeat()
-
-    assert int(await store.command("GET", store.key("slack", TEAM, "heard"))) > 0

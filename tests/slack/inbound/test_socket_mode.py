@@ -62,22 +62,6 @@ async def test_a_socket_that_is_being_replaced_is_heard_until_slack_closes_it() 
         await closing
 
 
-async def test_what_is_said_during_a_refresh_is_heard() -> None:
-    intake = FakeQueue()
-    questions = [f"question {number}" for number in range(30)]
-    async with SlackEmulator(ack_within=0.2) as slack, hearing(slack, intake):
-        ann = slack.user("Ann")
-
-        closing = asyncio.create_task(slack.disconnect())
-        for question in questions:
-            await slack.say(slack.dm(ann), ann, question)
-            await asyncio.sleep(0.02)
-        await closing
-        await until(lambda: len(intake.turns) == len(questions))
-
-        assert sorted(intake.texts) == sorted(questions)
-
-
 async def test_slack_is_silent_while_no_socket_is_open() -> None:
     async with SlackEmulator() as slack, joined(slack) as platform:
         at_first = platform.downtime()
@@ -117,21 +101,6 @@ async def test_sockets_that_fall_silent_are_replaced() -> None:
 
         await until(lambda: intake.turns)
         await slack.cut()
-
-
-async def test_a_socket_that_cannot_be_opened_is_tried_again_with_a_warning(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    limits = replace(LIMITS, reconnect=Backoff(0.01, 0.01))
-    async with SlackEmulator() as slack, hearing(slack, FakeQueue(), limits=limits):
-        slack.fail("apps.connections.open", status=500, times=6)
-
-        await slack.cut()
-        await until(lambda: opened(slack) == 10)
-
-        await until(lambda: slack.sockets == 2)
-    assert max(one.levelno for one in records(caplog)) == logging.WARNING
-    assert not [one for one in records(caplog) if one.exc_info]
 
 
 @pytest.mark.parametrize(
@@ -199,28 +168,6 @@ async def test_an_app_with_ten_sockets_waits_for_one_to_be_closed() -> None:
             await stack.aclose()
 
             await until(lambda: slack.sockets == 2)
-
-
-async def test_an_acknowledgement_that_is_too_late_is_no_error(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    caplog.set_level(logging.INFO)
-    intake = FakeQueue()
-    intake.open.clear()
-    async with SlackEmulator() as slack, hearing(slack, intake):
-        ann = slack.user("Ann")
-        await slack.say(slack.dm(ann), ann, "why?")
-        await until(lambda: intake.turns)
-
-        await slack.cut()
-        await until(lambda: opened(slack) == 4)
-        slack.clock.advance(3.0)
-        intake.open.set()
-        await until(lambda: [one.status for one in slack.deliveries] == [None, 200])
-
-        assert intake.texts == ["why?"]
-    assert logging.INFO in {one.levelno for one in records(caplog)}
-    assert not [one for one in records(caplog) if one.exc_info or one.levelno > logging.INFO]
 
 
 async def test_what_is_being_admitted_when_we_leave_is_acknowledged(store: Store) -> None:

@@ -8,14 +8,12 @@ from dataclasses import replace
 
 import aiohttp
 import pytest
-from aiohttp import web
 from slack_sdk.web.async_client import AsyncWebClient
 
 from adapters.slack.errors import NotSlack, translated
 from adapters.slack.reply.streams import Audience, Streams
-from adapters.slack.workspace import identify
-from bot.domain import Page, Purpose
-from bot.errors import CannotStart, WriteFailed, WriteRefused
+from bot.domain import Page
+from bot.errors import WriteFailed, WriteRefused
 from bot.store import Store
 from tests.emulators.slack import SlackEmulator
 from tests.support.fakes import FakeQueue
@@ -146,21 +144,6 @@ async def test_an_answer_that_is_not_slacks_is_tried_again_and_names_the_address
         assert scene.texts() == ["Because."]
 
 
-@pytest.mark.parametrize(
-    ("kind", "body"),
-    [("text/plain", b"OK"), ("application/json", b"[1]"), ("application/json", b'"\xff"')],
-)
-async def test_an_answer_of_another_shape_names_the_address(kind: str, body: bytes) -> None:
-    async def answer(_request: web.Request) -> web.StreamResponse:
-        return web.Response(body=body, content_type=kind)
-
-    async with serving(answer) as url, aiohttp.ClientSession() as session:
-        client = AsyncWebClient("xoxb-1", url, session=session, retry_handlers=[])
-
-        with pytest.raises(CannotStart, match="SLACK_API_URL"):
-            await identify(client)
-
-
 async def test_a_line_about_an_answer_holds_no_query() -> None:
     async with make_scene() as scene, aiohttp.ClientSession() as session:
         scene.slack.fail("users.info", status=404, body="<html>Not Found</html>")
@@ -169,15 +152,6 @@ async def test_a_line_about_an_answer_holds_no_query() -> None:
         with pytest.raises(NotSlack, match=r"^users\.info was answered by HTTP 404"):
             async with translated():
                 await client.users_info(user="U1")
-
-
-async def test_where_a_server_lets_nothing_be_read_a_reply_is_sent_all_the_same() -> None:
-    async with make_scene() as scene, scene.platform.surface(scene.turn, Purpose.RESUME) as surface:
-        scene.slack.fail("conversations.replies", status=404, body="<html>Not Found</html>")
-
-        await surface.post(Page(0, "Because.", final=True, last=True))
-
-        assert scene.texts() == ["Because."]
 
 
 @asynccontextmanager

@@ -312,15 +312,6 @@ async def test_what_a_stream_may_not_an_update_may(store: Store, method: str, er
         assert [text.strip() for text in scene.texts()] == [TEXT.strip()]
 
 
-async def test_a_question_that_slack_does_not_find_is_answered_by_a_post(store: Store) -> None:
-    async with make_scene() as scene:
-        scene.slack.fail("chat.startStream", error="message_not_found")
-
-        await scene.answer(store, WORDS)
-
-        assert [text.strip() for text in scene.texts()] == [TEXT.strip()]
-
-
 async def test_only_what_was_said_stands_in_a_stream() -> None:
     async with make_scene() as scene, scene.platform.surface(scene.turn) as surface:
         await surface.post(Page(0, f"Because\n\n{WAITING}", final=False, said="Because"))
@@ -389,15 +380,6 @@ async def test_a_deleted_stream_ends_the_turn(store: Store) -> None:
         assert scene.texts() == []
 
 
-async def test_a_failure_within_a_stream_is_raised() -> None:
-    async with make_scene() as scene, scene.platform.surface(scene.turn) as surface:
-        message_id = await surface.post(growing("Because "))
-        scene.slack.fail("chat.appendStream")
-
-        with pytest.raises(WriteFailed):
-            await surface.edit(message_id, growing("Because so. "))
-
-
 PIECES = [
     *(
         "&",
@@ -439,15 +421,3 @@ def test_what_is_added_piece_by_piece_is_the_text_and_never_a_mention(
 
     assert "<" not in stands
     assert stands == markdown_block(text)["text"]
-
-
-async def test_a_stream_takes_chunks_of_other_kinds_later() -> None:
-    async with make_scene() as scene, scene.platform.surface(scene.turn) as surface:
-        channel, _, ts = (await surface.post(growing("Because so"))).partition(":")
-        block = {"type": "section", "text": {"type": "plain_text", "text": "A card."}}
-
-        await scene.platform.workspace.client.chat_appendStream(
-            channel=channel, ts=ts, chunks=[{"type": "blocks", "blocks": [block]}]
-        )
-
-        assert scene.calls("chat.appendStream") == 1

@@ -81,9 +81,12 @@ async def translated(timeout: float = REQUEST_TIMEOUT) -> AsyncIterator[None]:
     except (AttributeError, ValueError) as error:
         # slack-sdk 3.47 assumes that the body of a 200 is an object, in UTF-8.
         raise NotSlack(f"The answer is not from Slack ({error}): {_ADDRESS}") from error
+    except aiohttp.ClientResponseError as error:
+        # The error's own text has the URL: of a proxy that refuses, with its password.
+        raise WriteFailed(f"HTTP {error.status} {error.message}") from error
     except (aiohttp.ClientError, OSError) as error:
         # A timeout has no text.
-        raise WriteFailed(_text(error) or f"Slack did not answer in {timeout:g} s") from error
+        raise WriteFailed(str(error) or f"Slack did not answer in {timeout:g} s") from error
 
 
 def is_transient(error: SurfaceError) -> bool:
@@ -106,21 +109,6 @@ def missing_scopes(error: BaseException | None) -> list[str]:
     return _field(_api_error(error), "needed").split(",")
 
 
-def method_of(error: BaseException | None) -> str:
-    """Return the method that Slack answered with this error or its cause."""
-    response = getattr(_api_error(error), "response", None)
-    # slack-sdk 3.47 hands over aiohttp's own response if a body is not JSON but says it is.
-    url = getattr(response, "api_url", "") or getattr(response, "url", "")
-    return str(url).partition("?")[0].rpartition("/")[2]
-
-
-def _text(error: Exception) -> str:
-    # The error's own text has the URL: of a proxy that refuses, with its password.
-    if isinstance(error, aiohttp.ClientResponseError):
-        return f"HTTP {error.status} {error.message}"
-    return str(error)
-
-
 def _surface_error(error: SlackApiError) -> SurfaceError:
     code = code_of(error)
     status = getattr(error.response, "status_code", 0) or getattr(error.response, "status", 0)
@@ -132,8 +120,7 @@ def _surface_error(error: SlackApiError) -> SurfaceError:
     if code in _BAD_TOKEN:
         return TokenRefused(f"{detail}: SLACK_BOT_TOKEN is not valid any more")
     if not code and (status == 501 or (status < 500 and status not in _TRANSIENT_STATUS)):
-        request = f"{method_of(error)} was answered by HTTP {status} without a code of Slack's"
-        return NotSlack(f"{request}: {_ADDRESS}")
+        return NotSlack(f"{detail} without a code of Slack's: {_ADDRESS}")
     if not code or code in _TRANSIENT or status >= 500:
         return WriteFailed(detail)
     if code in _NOT_INVITED:

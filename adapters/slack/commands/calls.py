@@ -58,6 +58,16 @@ class CommandLocation:
         return _IN_THREAD if self.thread else _IN_CHANNEL
 
 
+async def _known(work: Awaitable[str]) -> str:
+    """Return an id; empty if Slack refuses to report it. Raises SurfaceError if it may later."""
+    try:
+        return await work
+    except (WriteDelayed, WriteFailed):
+        raise
+    except SurfaceError:
+        return ""
+
+
 class Permissions:
     """Looks up rights. Admin status is requested each time and not cached."""
 
@@ -88,8 +98,8 @@ class Permissions:
         try:
             admin, creator, author = await asyncio.gather(
                 self._workspace.is_admin(user),
-                self._creator(location),
-                self._author(location, user),
+                _known(self._creator(location)),
+                _known(self._author(location, user)),
             )
         except SurfaceError as error:
             raise RightsUnknown(str(error)) from error
@@ -130,13 +140,8 @@ class Permissions:
         """Return the id of a channel's creator; empty if unknown."""
         if location.is_direct:
             return ""
-        try:
-            async with translated(self._timeout):
-                answer = await self._client.conversations_info(channel=location.channel)
-        except (WriteDelayed, WriteFailed):
-            raise
-        except SurfaceError:
-            return ""
+        async with translated(self._timeout):
+            answer = await self._client.conversations_info(channel=location.channel)
         return str(answer["channel"].get("creator") or "")
 
     async def _author(self, location: CommandLocation, user: str) -> str:
@@ -147,17 +152,12 @@ class Permissions:
         """
         if not location.is_direct and not location.thread:
             return ""
-        try:
-            messages, _ = await self._workspace.read(
-                channel=location.channel,
-                thread="" if location.is_direct else location.thread,
-                limit=1,
-                within=self._timeout,
-            )
-        except (WriteDelayed, WriteFailed):
-            raise
-        except SurfaceError:
-            return ""
+        messages, _ = await self._workspace.read(
+            channel=location.channel,
+            thread="" if location.is_direct else location.thread,
+            limit=1,
+            within=self._timeout,
+        )
         return user if location.is_direct else self._who_began(messages[0])
 
     def _who_began(self, root: Mapping[str, object]) -> str:

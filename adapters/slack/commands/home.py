@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Coroutine, Mapping
 from typing import Any
 
 from adapters.slack.commands import views
@@ -79,34 +79,29 @@ class Home:
             await self._client.views_publish(user_id=user, view=view)
 
     async def _blocks(self, call: Call, location: CommandLocation) -> list[Block]:
-        blocks = [
-            *_titled("What I can do", await self._text_or_apology(self._help(call, location)))
-        ]
-        blocks += _titled(
-            "What you have used", await self._text_or_apology(self._handlers.run("usage", call))
-        )
-        try:
+        here = self._permissions.help_context(location)
+        buttons: list[Block] = []
+
+        async def settings() -> str:
             overview = await self._handlers.overview(call)
-        except NotOffered:
-            return blocks
-        except ParleyError as error:
-            return [*blocks, *_titled("Settings", excuse(error))]
-        return [*blocks, *_titled("Settings", overview.text), *views.overview_blocks(overview)]
+            buttons.extend(views.overview_blocks(overview))
+            return overview.text
 
-    def _help(self, call: Call, location: CommandLocation) -> Awaitable[str]:
-        return self._handlers.help(call, self._permissions.help_context(location))
-
-    async def _text_or_apology(self, work: Awaitable[str]) -> str:
-        """Return a text or its apology; empty if not available."""
-        try:
-            return await work
-        except NotOffered:
-            return ""
-        except ParleyError as error:
-            return excuse(error)
+        return [
+            *await _titled("What I can do", self._handlers.help(call, here)),
+            *await _titled("What you have used", self._handlers.run("usage", call)),
+            *await _titled("Settings", settings()),
+            *buttons,
+        ]
 
 
-def _titled(title: str, text: str) -> Iterator[Block]:
-    if text:
-        yield {"type": "header", "text": {"type": "plain_text", "text": title}}
-        yield from map(views.section, text.split("\n\n"))
+async def _titled(title: str, work: Awaitable[str]) -> list[Block]:
+    """Return a text or its apology below a title; nothing if it is not offered."""
+    try:
+        text = await work
+    except NotOffered:
+        return []
+    except ParleyError as error:
+        text = excuse(error)
+    header: Block = {"type": "header", "text": {"type": "plain_text", "text": title}}
+    return [header, *map(views.section, text.split("\n\n"))]

@@ -165,7 +165,7 @@ class Parley:
     async def _open_form(self, body: Body, value: str, *, user: str, trigger: str) -> None:
         """Open a settings form, or a notice instead: the trigger expires in three seconds."""
         named, location = views.form_of(value), location_of(body)
-        if named is None or location is None:
+        if named is None:
             log.warning("Cannot read a press of %s on a form's button", user)
             return
         scope, part = named
@@ -194,7 +194,7 @@ class Parley:
         filled = views.values(view)
         name = string_field(view, "callback_id")
         if name in (MODEL_ID, PERSONA_ID):
-            argument, scope = _text(filled, name) or DEFAULT, scope_of(_text(filled, "scope"))
+            argument, scope = str(filled.get(name) or DEFAULT), scope_of(str(filled["scope"]))
             return await self._handlers.run(name, call, argument, scope)
         if context.scope is None or context.part is None:
             return _CLOSED
@@ -204,9 +204,7 @@ class Parley:
 
     async def _forget(self, body: Body, *, user: str, trigger: str) -> None:
         """Erase a person, and replace the question by the result."""
-        call = self._permissions.call(
-            f"slack:{trigger}", location_of(body) or CommandLocation(""), user
-        )
+        call = self._permissions.call(f"slack:{trigger}", location_of(body), user)
         try:
             notice = await self._handlers.forget_me(call)
             if notice == FORGETTING:
@@ -242,26 +240,19 @@ class Parley:
         return await in_time(work, self._workspace.limits.view_read_within)
 
 
-def location_of(body: Body) -> CommandLocation | None:
-    """Return the location of a pressed button, on the Home tab the DM; None if unknown."""
-    match body:
-        case {"container": {"channel_id": str(channel), **container}}:
-            return CommandLocation(channel, string_field(container, "thread_ts"))
-        case {"view": {"type": "home", "private_metadata": str(metadata)}}:
-            context = ViewContext.of({"private_metadata": metadata})
-            return context.location if context else None
-    return None
+def location_of(body: Body) -> CommandLocation:
+    """Return the location of a pressed button; on the Home tab the DM."""
+    container = body["container"]
+    if channel := container.get("channel_id"):
+        return CommandLocation(channel, string_field(container, "thread_ts"))
+    context = ViewContext.of(body["view"])
+    return context.location if context else CommandLocation("")
 
 
 def _scope_field(scopes: Mapping[Scope, str]) -> Field:
     """Return the field for the scope of a setting; the nearest one is preselected."""
     options = tuple((scope, name[:1].upper() + name[1:]) for scope, name in scopes.items())
     return Field("scope", "For", "Where it applies", "choice", options[0][0], options)
-
-
-def _text(filled: Mapping[str, str | list[str]], name: str) -> str:
-    value = filled.get(name, "")
-    return value if isinstance(value, str) else ""
 
 
 def _errors(view: Body, error: ParleyError) -> dict[str, object]:

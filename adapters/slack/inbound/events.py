@@ -13,7 +13,7 @@ from typing import Any
 from adapters.slack.commands.calls import CommandLocation
 from adapters.slack.commands.handlers import Commands
 from adapters.slack.commands.views import CommandAnswer
-from adapters.slack.errors import REQUEST_TIMEOUT, translated
+from adapters.slack.errors import translated
 from adapters.slack.manifest import PARLEY
 from adapters.slack.markup import mentioned, readable
 from adapters.slack.reading import WRITTEN, message_text, string_field
@@ -196,8 +196,6 @@ class EventHandler:
             case Admitted(turn) | Edited(turn):
                 self._show_if_waiting(turn)
                 self._on_conversation(question.channel, question.reply_thread)
-                if turn.person.name == question.user:
-                    self._workspace.jobs.start(self._store_name(turn))
             case Commanded(words):
                 await self._run_command(question, words)
             case Refused() as refused if not (refused.repeated or self._notified.get(question.id)):
@@ -278,14 +276,6 @@ class EventHandler:
         except SurfaceError as error:
             log.warning("Cannot tell whether %s is an admin: %s", user, error)
             return False
-
-    async def _store_name(self, turn: Turn) -> None:
-        """Store a name that did not arrive in time for the turn."""
-        name = await self._directory.name(turn.person.id, within=REQUEST_TIMEOUT)
-        try:
-            await self._intake.history.save_name(turn.key, Person(turn.person.id, name))
-        except StoreUnavailable as error:
-            log.warning("Turn %s: cannot store the person's name: %s", turn.id, error)
 
     def _help(self, question: Question) -> str:
         missing_read_scopes = self._identity.missing_read_scopes

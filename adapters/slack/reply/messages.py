@@ -40,10 +40,6 @@ UNNUMBERED = -1  # in place of a page's number: a running stream does not have o
 _EVENT = "parley_turn"
 
 
-class Unreadable(SurfaceError):
-    """The bot cannot read the messages of the thread."""
-
-
 class Messages:
     """The messages that are the pages of one reply; their ids are `channel:ts`."""
 
@@ -222,12 +218,10 @@ class Messages:
                     case {"streaming_state": "in_progress"}:
                         found.append((UNNUMBERED, message_id))
         except SurfaceError as error:
-            if is_transient(error):
-                raise
             # The scope or the method is missing, or the rate limit of reading was reached, which is
             # one request a minute for some apps (docs).
-            if not found:
-                raise Unreadable(str(error)) from error
+            if is_transient(error) or not found:
+                raise
         return found, last_of_another
 
     async def _since_question(self) -> AsyncIterator[dict[str, object]]:
@@ -243,7 +237,7 @@ class Messages:
                 yield message
             if not cursor:
                 return
-        raise Unreadable("there are too many messages since the question")
+        raise SurfaceError("there are too many messages since the question")
 
 
 def _may_be_stopped(message: Mapping[str, object]) -> bool:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
-from adapters.slack.errors import refuses_app, translated
+from adapters.slack.errors import REQUEST_TIMEOUT, refuses_app, translated
 from adapters.slack.workspace import Workspace
 from bot.concurrency import running
 from bot.domain import Turn
@@ -108,7 +108,7 @@ class Status:
         if self._is_needed:
             await self._set("")
         if self.processing:
-            await self._end_session()
+            await self._request(self._client.agents_sessions_setStatus, status="active")
 
     @asynccontextmanager
     async def posting(self) -> AsyncIterator[None]:
@@ -148,40 +148,30 @@ class Status:
         try:
             if not await self._workspace.budgets.spare(budget):
                 return
-            async with translated():
-                await self._client.agents_sessions_rename(
-                    channel_id=self._channel, thread_ts=self._thread, title=title
-                )
-        except SurfaceError as error:
-            if isinstance(error, WriteDelayed):
-                await self._workspace.budgets.pause_after(error, budget)
-            self._log("Cannot set the title", error)
         except StoreUnavailable as error:
             log.debug("Cannot set the title of thread %s: %s", self._thread, error)
+            return
+        rename = self._client.agents_sessions_rename
+        refusal = await self._request(rename, timeout=REQUEST_TIMEOUT, title=title)
+        if isinstance(refusal, WriteDelayed):
+            await self._workspace.budgets.pause_after(refusal, budget)
 
     async def _set(self, status: str) -> None:
         if self._workspace.is_refused(_STATUS):
             return
-        try:
-            async with translated(_TIMEOUT):
-                await self._client.assistant_threads_setStatus(
-                    channel_id=self._channel, thread_ts=self._thread, status=status
-                )
-        except SurfaceError as error:
-            if refuses_app(error):
-                self._workspace.refuse(_STATUS)
-                log.info("No more status lines for a while: %s", error)
-            else:
-                self._log("Cannot set the status", error)
+        error = await self._request(self._client.assistant_threads_setStatus, status=status)
+        if error and refuses_app(error):
+            self._workspace.refuse(_STATUS)
+            log.info("No more status lines for a while: %s", error)
 
-    async def _end_session(self) -> None:
+    async def _request(
+        self, method: Callable[..., Awaitable[object]], *, timeout: float = _TIMEOUT, **fields: str
+    ) -> SurfaceError | None:
+        """Make a request for the thread; return and log its failure."""
         try:
-            async with translated(_TIMEOUT):
-                await self._client.agents_sessions_setStatus(
-                    channel_id=self._channel, thread_ts=self._thread, status="active"
-                )
+            async with translated(timeout):
+                await method(channel_id=self._channel, thread_ts=self._thread, **fields)
         except SurfaceError as error:
-            self._log("Cannot end the session", error)
-
-    def _log(self, failure: str, error: SurfaceError) -> None:
-        log.debug("%s of thread %s in %s: %s", failure, self._thread, self._channel, error)
+            log.debug("No %s in thread %s of %s: %s", fields, self._thread, self._channel, error)
+            return error
+        return None

@@ -9,8 +9,8 @@ from dataclasses import replace
 
 from prometheus_client import Counter
 
-from adapters.slack.errors import code_of
-from adapters.slack.reply.messages import UNNUMBERED, Messages, Unreadable
+from adapters.slack.errors import code_of, is_transient
+from adapters.slack.reply.messages import UNNUMBERED, Messages
 from adapters.slack.reply.status import Status
 from adapters.slack.reply.streams import Audience, Stream, Streams, method_budget
 from adapters.slack.workspace import Workspace
@@ -148,7 +148,9 @@ class SlackSurface:
     async def _find_earlier(self) -> dict[int, str]:
         try:
             return await self._messages.find(but=self._edited, streams=self._may_adopt_streams)
-        except Unreadable as error:
+        except SurfaceError as error:
+            if is_transient(error):
+                raise
             # A duplicate is better than a long delay.
             log.warning(
                 "Turn %s: cannot search earlier messages in %s, one may be sent twice: %s",

@@ -230,24 +230,6 @@ def looked_up(slack: SlackEmulator) -> int:
     return sum(call.method == "users.info" for call in slack.requests)
 
 
-async def test_a_question_is_admitted_before_a_name_that_is_late() -> None:
-    async with heard(limits=IMPATIENT) as (slack, intake, ann):
-        named = asyncio.Event()
-        slack.fail("users.info", "late", gate=named)
-
-        await slack.say(slack.channel_id, ann, f"{slack.bot_mention} why?")
-        await until(lambda: tries(slack))
-        named.set()
-        await until(lambda: intake.history.named)
-        await slack.say(slack.channel_id, ann, f"{slack.bot_mention} and how?")
-        await until(lambda: len(intake.turns) == 2)
-
-        asked, again = intake.turns
-        assert asked.person == Person(ann, ann, slack.team_id)
-        assert intake.history.named == [(asked.key, Person(ann, "Ann"))]
-        assert again.person == Person(ann, "Ann", slack.team_id)
-
-
 @pytest.mark.parametrize(
     "how",
     [

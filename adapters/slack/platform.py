@@ -21,7 +21,7 @@ from adapters.slack.limits import Limits
 from adapters.slack.reply.messages import Messages
 from adapters.slack.reply.streams import Streams
 from adapters.slack.reply.surface import SlackSurface
-from adapters.slack.spec import SlackSettings
+from adapters.slack.settings import SlackSettings
 from adapters.slack.workspace import Directory, Workspace, cannot_start, identify
 from bot.concurrency import BackgroundTasks, together
 from bot.domain import ContextMessage, Purpose, Turn

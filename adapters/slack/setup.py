@@ -10,7 +10,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 
 from adapters.slack.errors import code_of, missing_scopes, translated
 from adapters.slack.manifest import SCOPES, WITHOUT
-from adapters.slack.spec import SlackSettings
+from adapters.slack.settings import SlackSettings
 from adapters.slack.workspace import TOKEN_CURES, Identity, identify
 from bot.domain import Finding
 from bot.errors import SurfaceError

@@ -18,7 +18,7 @@ import pytest
 from adapters.discord import setup as discord_setup
 from adapters.discord.spec import PLATFORM as DISCORD
 from adapters.slack import setup as slack_setup
-from adapters.slack.spec import SlackSettings
+from adapters.slack.settings import SlackSettings
 from bot.app import assistant, check
 from bot.app.platforms import load_settings
 from bot.domain import Finding

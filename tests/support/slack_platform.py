@@ -19,7 +19,7 @@ from aiohttp import web
 from adapters.slack.inbound.outage import OutageRecord
 from adapters.slack.limits import Limits
 from adapters.slack.platform import SlackPlatform, connect
-from adapters.slack.spec import SlackSettings
+from adapters.slack.settings import SlackSettings
 from bot.concurrency import running
 from bot.domain import EditBudget, Page
 from bot.errors import WriteDelayed

@@ -41,11 +41,7 @@ async def read_context(
         # Messages of earlier prompts are left out later.
         after = thread
     messages, more = await workspace.read(
-        channel=channel,
-        thread=thread,
-        limit=_MOST_READ,
-        oldest=after or None,
-        latest=asked,
+        channel=channel, thread=thread, limit=_MOST_READ, oldest=after or None, latest=asked
     )
     found: list[Message] = [
         one

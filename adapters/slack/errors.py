@@ -9,14 +9,7 @@ from contextlib import asynccontextmanager
 import aiohttp
 from slack_sdk.errors import SlackApiError
 
-from bot.errors import (
-    MessageGone,
-    PlaceGone,
-    SurfaceError,
-    WriteDelayed,
-    WriteFailed,
-    WriteRefused,
-)
+from bot.errors import MessageGone, PlaceGone, SurfaceError, WriteDelayed, WriteFailed, WriteRefused
 
 REQUEST_TIMEOUT = 10.0  # seconds
 

@@ -124,7 +124,7 @@ class SlackPlatform:
         heartbeat = Heartbeat(workspace, record=record, handler=handler)
         self._log_identity("Socket Mode")
         sockets = SocketMode(
-            Dispatcher(workspace, handler, on_event=heartbeat.on_event).dispatch,
+            Dispatcher(workspace, intake, handler, on_event=heartbeat.on_event).dispatch,
             request_url=request_url,
             downtime=self._downtime,
             proxy=workspace.client.proxy,
@@ -147,7 +147,7 @@ class SlackPlatform:
         handler = EventHandler(self.workspace, intake)
         self._log_identity("HTTP")
         return signed_handler(
-            Dispatcher(self.workspace, handler, on_event=handler.on_event).dispatch,
+            Dispatcher(self.workspace, intake, handler, on_event=handler.on_event).dispatch,
             signing_secret=self._own.signing_secret,
             limits=self.workspace.limits,
         )

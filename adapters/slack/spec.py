@@ -118,10 +118,7 @@ PLATFORM = PlatformSpec(
     ),
     commands=(
         Command(
-            "manifest",
-            "print the manifest of the Slack app",
-            _print_manifest,
-            _manifest_arguments,
+            "manifest", "print the manifest of the Slack app", _print_manifest, _manifest_arguments
         ),
     ),
     tokens=(("bot_token", "api_url"),),

@@ -102,7 +102,7 @@ class Parley:
         self._workspace.jobs.start(work)
         return True
 
-    async def on_submit(self, body: Body) -> dict[str, object]:
+    async def on_submit(self, body: Body) -> dict[str, Any]:
         """Store a submitted form; return the response action."""
         view, user = body["view"], body["user"]["id"]
         context = ViewContext.of(view)
@@ -255,7 +255,7 @@ def _scope_field(scopes: Mapping[Scope, str]) -> Field:
     return Field("scope", "For", "Where it applies", "choice", options[0][0], options)
 
 
-def _errors(view: Body, error: ParleyError) -> dict[str, object]:
+def _errors(view: Body, error: ParleyError) -> dict[str, Any]:
     """Return the response that shows an error below its field, or below the first one."""
     field = getattr(error, "field", "") or views.first_field(view)
     if not field:

@@ -16,7 +16,7 @@ from adapters.slack.context import context_messages
 from adapters.slack.errors import NotInvited, missing_scopes, translated
 from adapters.slack.manifest import ASK_ABOUT_ID, QUESTION_ID
 from adapters.slack.reading import string_field
-from adapters.slack.workspace import Messages, Workspace
+from adapters.slack.workspace import Workspace
 from bot.commands.handlers import ASK_ABOUT, SUMMARISE, SUMMARY_QUESTION, Field, Form, excuse
 from bot.domain import Person
 from bot.errors import ParleyError, SurfaceError, WriteDelayed
@@ -67,7 +67,7 @@ class Shortcuts:
         except SurfaceError as error:
             log.warning("Cannot open a view in %s: %s", channel, error)
 
-    async def on_submit(self, body: Body) -> dict[str, object]:
+    async def on_submit(self, body: Body) -> dict[str, Any]:
         """Ask the submitted question about a message."""
         view, person = body["view"], body["user"]
         context = ViewContext.of(view)
@@ -116,9 +116,18 @@ class Shortcuts:
     async def _summarise(self, asked: CommandQuestion, message: Body) -> views.View:
         """Ask for a summary; return a notice if that was refused, or {}."""
         await self._check_access(asked)
-        # For a message with a thread, summarise the thread; otherwise the channel.
-        thread = asked.thread if message.get("thread_ts") else ""
-        later, more = await self._read(asked.channel, thread, str(message["ts"]))
+        # For a message with a thread, summarise the thread; otherwise the channel: of many messages
+        # the newest, because with `latest` Slack begins with them.
+        thread, since = asked.thread if message.get("thread_ts") else "", str(message["ts"])
+        found, more = await self._workspace.read(
+            channel=asked.channel,
+            thread=thread,
+            within=self._workspace.limits.name_timeout * 2,
+            oldest=since,
+            latest=None if thread else f"{time.time():.6f}",
+        )
+        by_time = sorted(found, key=lambda one: str(one["ts"]))
+        later = [one for one in by_time if str(one["ts"]) > since]
         person = Person(asked.user, asked.user)
         first, *others = await context_messages(
             self._workspace, [message, *later], person, channel=asked.channel
@@ -129,21 +138,6 @@ class Shortcuts:
         )
         notice = await self._ask.ask(question)
         return views.notice_view(notice, title=SUMMARISE) if notice else {}
-
-    async def _read(self, channel: str, thread: str, since: str) -> Messages:
-        """Return the messages after this one, oldest first. Raises SurfaceError.
-
-        Of a channel with many, the newest: with `latest` Slack begins with them.
-        """
-        found, more = await self._workspace.read(
-            channel=channel,
-            thread=thread,
-            within=self._workspace.limits.name_timeout * 2,
-            oldest=since,
-            latest=None if thread else f"{time.time():.6f}",
-        )
-        later = [one for one in found if string_field(one, "ts") > since]
-        return sorted(later, key=lambda one: string_field(one, "ts")), more
 
     def _sentence(self, error: ParleyError) -> str:
         if isinstance(error, NotInvited):

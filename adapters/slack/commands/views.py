@@ -111,7 +111,7 @@ def notice_view(text: str, *, title: str = "Parley") -> View:
     }
 
 
-def updated(text: str) -> dict[str, object]:
+def updated(text: str) -> dict[str, Any]:
     """Return the response that replaces a submitted form by a notice."""
     return {"response_action": "update", "view": notice_view(text)}
 

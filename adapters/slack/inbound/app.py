@@ -16,10 +16,14 @@ from slack_bolt.request.async_request import AsyncBoltRequest
 from slack_bolt.response import BoltResponse
 from slack_sdk.web.async_client import AsyncWebClient
 
+from adapters.slack.commands.ask_command import AskCommand
+from adapters.slack.commands.shortcuts import Shortcuts
+from adapters.slack.commands.views import CommandAnswer
 from adapters.slack.inbound.events import EventHandler
-from adapters.slack.manifest import ASK, PARLEY, SHORTCUTS, VIEWS
+from adapters.slack.manifest import ASK, PARLEY, QUESTION_ID, SHORTCUTS, VIEWS
 from adapters.slack.workspace import Identity, Workspace
 from bot.errors import StoreUnavailable
+from bot.intake.intake import Intake
 
 log = logging.getLogger(__name__)
 
@@ -33,10 +37,13 @@ Dispatch = Callable[[dict[str, object]], Awaitable[BoltResponse]]
 class Dispatcher:
     """Passes payloads to their handlers; does not check signatures."""
 
-    def __init__(self, workspace: Workspace, handler: EventHandler, *, on_event: OnEvent) -> None:
+    def __init__(
+        self, workspace: Workspace, intake: Intake, handler: EventHandler, *, on_event: OnEvent
+    ) -> None:
         self._identity = workspace.identity
         self._handler = handler
-        self._commands = handler.commands
+        self._ask = AskCommand(workspace, intake)
+        self._shortcuts = Shortcuts(workspace, intake, self._ask)
         self._on_event = on_event
         self._app = app = _bolt_app(workspace)
         # One listener for all events: without a listener an event would not be acknowledged.
@@ -62,18 +69,26 @@ class Dispatcher:
         await self._on_event(event)
 
     async def _command(self, command: dict[str, str], ack: AsyncAck) -> None:
-        await ack(**await self._commands.on_command(command))
+        if command["command"] == PARLEY:
+            answer = await self._handler.parley.on_command(command)
+        else:
+            answer = CommandAnswer(await self._ask.on_command(command))
+        # With only a text, bolt would answer no JSON.
+        fields = {**answer.message(), "response_type": "ephemeral"} if answer.text else {}
+        await ack(**fields)
 
     async def _press(self, body: dict[str, object], ack: AsyncAck) -> None:
         await self._handler.on_press(body)
         await ack()
 
     async def _shortcut(self, body: dict[str, object], ack: AsyncAck) -> None:
-        await self._commands.shortcuts.on_shortcut(body)
+        await self._shortcuts.on_shortcut(body)
         await ack()
 
-    async def _submit(self, body: dict[str, object], ack: AsyncAck) -> None:
-        await ack(**await self._commands.on_submit(body))
+    async def _submit(self, body: dict[str, Any], ack: AsyncAck) -> None:
+        is_question = body["view"]["callback_id"] == QUESTION_ID
+        form = self._shortcuts if is_question else self._handler.parley
+        await ack(**await form.on_submit(body))
 
 
 def _bolt_app(workspace: Workspace) -> AsyncApp:

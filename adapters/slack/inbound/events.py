@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from adapters.slack.commands.calls import CommandLocation
-from adapters.slack.commands.handlers import Commands
+from adapters.slack.commands.calls import CommandLocation, Permissions
+from adapters.slack.commands.home import Home
+from adapters.slack.commands.parley import Parley
 from adapters.slack.commands.views import CommandAnswer
 from adapters.slack.errors import translated
 from adapters.slack.manifest import PARLEY
@@ -21,6 +22,7 @@ from adapters.slack.reply.messages import CONTINUE, RATE, REGENERATE, STOP
 from adapters.slack.reply.status import show_waiting
 from adapters.slack.workspace import Workspace
 from bot.cache import BoundedCache
+from bot.commands.handlers import CommandHandlers
 from bot.concurrency import do_nothing
 from bot.domain import Asker, ContextMessage, Person, Rating, Turn
 from bot.errors import NothingAsked, Refused, StoreUnavailable, SurfaceError
@@ -102,7 +104,9 @@ class EventHandler:
         *,
         on_conversation: Callable[[str, str], None] = do_nothing,
     ) -> None:
-        self.commands = Commands(workspace, intake)
+        permissions, handlers = Permissions(workspace), CommandHandlers(intake)
+        self._home = Home(workspace, handlers, permissions)
+        self.parley = Parley(workspace, handlers, permissions, on_change=self._home.show)
         self._workspace = workspace
         self._client = workspace.client
         self._identity = workspace.identity
@@ -135,13 +139,13 @@ class EventHandler:
                 channel, thread = string_field(event, "channel"), string_field(event, "thread_ts")
                 await self._intake.answers.stop_thread(self._identity.key(channel, thread))
             case {"type": "app_home_opened"}:
-                self.commands.home.on_opened(event)
+                self._home.on_opened(event)
             case {"type": "app_uninstalled" | "tokens_revoked" as reason}:
                 log.warning("Workspace %s refuses the app: %s", self._identity.team, reason)
 
     async def on_press(self, body: Event) -> None:
         """Handle a press of a button; if it is refused, notify the person."""
-        if await self.commands.parley.on_press(body):
+        if await self.parley.on_press(body):
             return
         press = to_press(body)
         try:
@@ -262,7 +266,7 @@ class EventHandler:
     async def _run_command(self, question: Question, command: str) -> None:
         """Run a command in a message, once in this process, and answer it."""
         self._notified.put(question.id, True)
-        answer = await self.commands.parley.carry_out(
+        answer = await self.parley.carry_out(
             command,
             id_=self._identity.turn_id(question.channel, question.ts),
             location=CommandLocation(question.channel, question.thread),

@@ -163,8 +163,6 @@ class OutageRecord:
         unsaved = self._unsaved[self._threads if thread else self._dms]
         unsaved.pop(member, None)
         unsaved[member] = time.time()
-        if len(unsaved) > MOST_CONVERSATIONS:
-            del unsaved[next(iter(unsaved))]
 
     async def heartbeat(self, *, caught_up: bool = False) -> int:
         """Record a heartbeat. Returns the length of an outage in seconds; 0 if there is none.
@@ -246,10 +244,7 @@ class CatchUp:
     async def run(self) -> None:
         """Return when each conversation was read, failed for good or timed out."""
         try:
-            async with (
-                asyncio.timeout(self._limits.catch_up_timeout),
-                asyncio.TaskGroup() as group,
-            ):
+            async with asyncio.timeout(self._limits.catch_up_timeout), asyncio.TaskGroup() as group:
                 for queue in self._queues:
                     group.create_task(self._read_all(queue))
         except TimeoutError:

@@ -117,27 +117,19 @@ class SocketMode:
         try:
             async with BackgroundTasks(grace_seconds=self._limits.job_grace) as events:
                 try:
-                    await self._receive(connection, events, ending)
+                    async for message in connection:
+                        frame = _parse(message)
+                        if frame.get("type") == "disconnect":
+                            log.debug("Slack wants a connection replaced: %s", frame.get("reason"))
+                            ending.set()
+                        elif "envelope_id" in frame:
+                            events.start(self._handle(connection, frame))
                 finally:
                     ending.set()
                     self._open.discard(connection)
                     self._downtime.note(is_open=self.is_connected)
         finally:
             await connection.close()
-
-    async def _receive(
-        self,
-        connection: aiohttp.ClientWebSocketResponse,
-        events: BackgroundTasks,
-        ending: asyncio.Event,
-    ) -> None:
-        async for message in connection:
-            frame = _parse(message)
-            if frame.get("type") == "disconnect":
-                log.debug("Slack wants a connection replaced: %s", frame.get("reason"))
-                ending.set()
-            elif "envelope_id" in frame:
-                events.start(self._handle(connection, frame))
 
     async def _handle(self, connection: aiohttp.ClientWebSocketResponse, frame: Frame) -> None:
         try:

@@ -46,12 +46,7 @@ class SlackSurface:
     limit = 4000
 
     def __init__(
-        self,
-        workspace: Workspace,
-        turn: Turn,
-        purpose: Purpose,
-        *,
-        streams: Streams,
+        self, workspace: Workspace, turn: Turn, purpose: Purpose, *, streams: Streams
     ) -> None:
         self._turn_id = turn.id
         self._workspace = workspace
@@ -213,8 +208,7 @@ class SlackSurface:
         if page.final:
             messages, metadata = self._messages, self._messages.metadata(page)
             await messages.with_controls(
-                page,
-                lambda: stream.finish(page, blocks=messages.controls(page), metadata=metadata),
+                page, lambda: stream.finish(page, blocks=messages.controls(page), metadata=metadata)
             )
             self._stream, self.status.processing = None, False
         elif stream.is_silent(page):

@@ -10,13 +10,7 @@ from bot.store import Store
 from tests.emulators.slack import SlackEmulator, View
 from tests.support.fakes import FakeQueue, RefusingStore
 from tests.support.slack_commands import AWAY, chosen, commanded
-from tests.support.slack_platform import (
-    Transport,
-    both_transports,
-    hearing,
-    joined,
-    serving,
-)
+from tests.support.slack_platform import Transport, both_transports, hearing, joined, serving
 from tests.support.waiting import until
 
 

@@ -131,9 +131,7 @@ async def test_messages_without_a_mention_are_acknowledged_and_ignored() -> None
     ],
     ids=str,
 )
-async def test_what_no_person_wrote_is_acknowledged_and_ignored(
-    change: dict[str, object],
-) -> None:
+async def test_what_no_person_wrote_is_acknowledged_and_ignored(change: dict[str, object]) -> None:
     intake = FakeQueue()
     async with SlackEmulator() as slack, joined(slack) as platform:
         async with serving(platform.handler(intake.intake)) as url:
@@ -535,9 +533,7 @@ async def test_slacks_own_stop_stops_a_reply_that_streams(transport: Transport) 
 
 
 @both_transports
-async def test_the_regenerate_button_names_the_person_and_the_press(
-    transport: Transport,
-) -> None:
+async def test_the_regenerate_button_names_the_person_and_the_press(transport: Transport) -> None:
     intake = FakeQueue()
     async with fast() as slack, hearing(slack, intake, transport) as platform:
         ann = slack.user("Ann")

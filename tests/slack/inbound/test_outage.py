@@ -60,16 +60,6 @@ async def test_no_record_outlives_its_use(store: Store) -> None:
     assert [0 < seconds <= 7 * 24 * 3600 for seconds in left] == [True] * 3
 
 
-async def test_conversations_that_are_not_saved_do_not_pile_up(store: Store) -> None:
-    record = make_record(store)
-    for number in range(2 * MOST_CONVERSATIONS):
-        record.note(f"D{number}", "")
-
-    await record.heartbeat()
-
-    assert len((await record.conversations())[0]) == MOST_CONVERSATIONS
-
-
 async def test_a_conversation_that_goes_on_during_a_save_is_saved_again(store: Store) -> None:
     record = make_record(store)
     for channel in ("D1", "D2"):

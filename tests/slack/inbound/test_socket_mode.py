@@ -264,11 +264,7 @@ def make_sockets(request_url: Callable[[], Awaitable[str]]) -> SocketMode:
     """A SocketMode that tries again at once after one failure, and then never."""
     limits = replace(LIMITS, reconnect=NEVER)
     return SocketMode(
-        acknowledge,
-        request_url=request_url,
-        downtime=Downtime(),
-        proxy=None,
-        limits=limits,
+        acknowledge, request_url=request_url, downtime=Downtime(), proxy=None, limits=limits
     )
 
 

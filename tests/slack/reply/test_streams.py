@@ -154,10 +154,7 @@ async def test_a_message_goes_on_by_update_when_its_stream_expires(store: Store)
 
 
 async def test_the_end_of_an_answer_needs_no_update_when_its_stream_expires() -> None:
-    async with (
-        make_scene(limits=EXPIRED) as scene,
-        scene.platform.surface(scene.turn) as surface,
-    ):
+    async with make_scene(limits=EXPIRED) as scene, scene.platform.surface(scene.turn) as surface:
         message_id = await surface.post(growing("Because"))
 
         await surface.edit(message_id, Page(0, "Because so.", final=True))
@@ -217,9 +214,7 @@ async def test_an_ordinary_end_needs_no_session_request(store: Store) -> None:
         assert not scene.calls("agents.sessions.setStatus")
 
 
-async def test_a_stream_that_stalls_shows_the_status_and_no_more_text(
-    store: Store,
-) -> None:
+async def test_a_stream_that_stalls_shows_the_status_and_no_more_text(store: Store) -> None:
     timing = ReplyTiming(silence=0.05)
     heard = asyncio.Event()
 
@@ -254,9 +249,7 @@ async def test_a_stream_that_goes_silent_after_it_grew_shows_the_status() -> Non
         assert (before, bool(scene.status())) == ("", True)
 
 
-async def test_a_sign_of_life_alone_begins_no_stream(
-    store: Store,
-) -> None:
+async def test_a_sign_of_life_alone_begins_no_stream(store: Store) -> None:
     timing = ReplyTiming(first_silence=0.05)
     heard = asyncio.Event()
 

@@ -321,9 +321,7 @@ async def test_a_stream_that_ended_is_found_as_its_page(end: str) -> None:
         assert scene.texts() == ["Because so."]
 
 
-async def test_a_streaming_page_that_the_answer_does_not_need_is_deleted(
-    store: Store,
-) -> None:
+async def test_a_streaming_page_that_the_answer_does_not_need_is_deleted(store: Store) -> None:
     async with make_scene() as scene:
         async with scene.platform.surface(scene.turn) as surface:
             message_ids = [

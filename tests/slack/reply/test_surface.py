@@ -16,14 +16,7 @@ from prometheus_client import REGISTRY
 from adapters.slack.limits import Limits
 from adapters.slack.workspace import MOST_PAGES
 from bot.domain import Page, Person, Purpose, ThreadKey, Turn
-from bot.errors import (
-    MessageGone,
-    PlaceGone,
-    SurfaceError,
-    WriteDelayed,
-    WriteFailed,
-    WriteRefused,
-)
+from bot.errors import MessageGone, PlaceGone, SurfaceError, WriteDelayed, WriteFailed, WriteRefused
 from bot.ports import Surface
 from tests.emulators.faults import How
 from tests.emulators.slack import Shown, SlackEmulator

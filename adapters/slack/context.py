@@ -93,7 +93,7 @@ async def _names(
     speakers = [string_field(one, "user") for one in newest if not one.get("bot_id")]
     ids = [*speakers, *(user for text in texts[::-1] for user in mentioned(text, "@"))]
     people = [one for one in ids if one not in ("", own)]
-    await workspace.directory.learn(people, within=workspace.limits.speakers_within)
+    await workspace.directory.learn(people)
     channels = (channel for text in texts for channel in mentioned(text, "#"))
     return {one: known_names.get(one) or cached(one) for one in (*people, *channels)}
 

@@ -41,8 +41,6 @@ _PAGE_SIZE = 200  # messages, as Slack recommends (docs: conversations.history, 
 # A channel with more than a thousand messages since a question, or in five minutes, is not read
 # further.
 MOST_PAGES = 5
-
-
 _READS = 50  # requests a minute (docs: Tier 3)
 
 
@@ -221,10 +219,8 @@ async def identify(client: AsyncWebClient) -> Identity:
 
 def _missing(headers: Mapping[str, str]) -> tuple[str, ...]:
     # Each response names the scopes of its token (slack-ruby-client, issue 378).
-    named = next((text for name, text in headers.items() if name.lower() == "x-oauth-scopes"), None)
-    if named is None:
-        return ()
-    granted = {scope.strip() for scope in named.split(",")}
+    named = headers.get("x-oauth-scopes")
+    granted = SCOPES if named is None else {scope.strip() for scope in named.split(",")}
     return tuple(scope for scope in SCOPES if scope not in granted)
 
 
@@ -279,19 +275,19 @@ class Directory:
         names = [workspace] if name == channel else [f"#{name}", workspace]
         return " of ".join(filter(None, names))
 
-    async def name(self, user: str, *, within: float | None = None) -> str:
-        """Return a person's display name; the id if Slack does not answer in so many seconds."""
-        return await self._resolve(user, self._person, within)
+    async def name(self, user: str) -> str:
+        """Return a person's display name; the id if Slack does not answer in time."""
+        return await self._resolve(user, self._person)
 
     async def team(self, user: str) -> str:
         """Return a person's workspace; empty if Slack does not report it in time."""
         await self._resolve(user, self._person)
         return (self._profiles.get(user) or _UNKNOWN).team
 
-    async def learn(self, users: Collection[str], *, within: float | None = None) -> None:
+    async def learn(self, users: Collection[str]) -> None:
         """Look up the first of these people whose names are not cached, at the same time."""
         unknown = [user for user in dict.fromkeys(users) if not self.cached(user)][:_MOST_NAMES]
-        await asyncio.gather(*(self.name(user, within=within) for user in unknown))
+        await asyncio.gather(*map(self.name, unknown))
 
     async def readable(self, text: str, *, bot: str) -> str:
         """Return a message as its author typed it, without mentions of the user `bot`."""
@@ -304,11 +300,11 @@ class Directory:
     async def _channel(self, channel: str) -> str:
         return await self._resolve(channel, self._public_channel)
 
-    async def _resolve(self, id_: str, request: _Request, within: float | None = None) -> str:
+    async def _resolve(self, id_: str, request: _Request) -> str:
         if not self.cached(id_) and not self._paused.get(request):
             if (task := self._running.get(id_)) is None:
                 task = self._running[id_] = self._tasks.start(self._look_up(id_, request))
-            await asyncio.wait({task}, timeout=self._timeout if within is None else within)
+            await asyncio.wait({task}, timeout=self._timeout)
         return self.cached(id_) or id_
 
     async def _look_up(self, id_: str, request: _Request) -> None:

@@ -147,7 +147,7 @@ async def test_after_a_command_the_thread_is_read_from_its_question_on() -> None
 
 async def test_nobody_waits_for_long_for_names_which_are_known_the_next_time() -> None:
     intake = FakeQueue()
-    answered, limits = asyncio.Event(), replace(LIMITS, name_timeout=60.0, speakers_within=0.0)
+    answered, limits = asyncio.Event(), replace(LIMITS, name_timeout=0.0)
     async with SlackEmulator() as slack, hearing(slack, intake, limits=limits) as platform:
         people = [slack.user(f"Person {n}") for n in range(30)]
         parent = await thread_of(slack, people[0])

@@ -39,7 +39,6 @@ Transport = Literal["socket", "http"]
 LIMITS = Limits(
     heartbeat_interval=0.02,
     name_timeout=30.0,
-    speakers_within=30.0,
     view_read_within=30.0,
     command_answered_within=30.0,
 )

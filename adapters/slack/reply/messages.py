@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from adapters.slack.errors import code_of, is_transient, translated
 from adapters.slack.markup import markdown_block
@@ -85,12 +85,9 @@ class Messages:
             answer = await self._client.chat_postMessage(
                 channel=self.channel,
                 thread_ts=self.thread or None,
-                text=escape_markup(page.text),
-                blocks=self._blocks(page),
-                metadata=self.metadata(page),
-                parse="none",
                 unfurl_links=False,
                 unfurl_media=False,
+                **self._fields(page),
             )
         return f"{answer['channel']}:{answer['ts']}"
 
@@ -98,23 +95,16 @@ class Messages:
         channel, _, ts = message_id.rpartition(":")
         async with translated():
             if page.text:
-                await self._client.chat_update(
-                    channel=channel,
-                    ts=ts,
-                    text=escape_markup(page.text),
-                    blocks=self._blocks(page),
-                    # A stream that Slack ended has no metadata.
-                    metadata=self.metadata(page),
-                    parse="none",
-                )
+                # A stream that Slack ended has no metadata.
+                await self._client.chat_update(channel=channel, ts=ts, **self._fields(page))
             else:
                 await self._client.chat_delete(channel=channel, ts=ts)
 
     async def find(self, *, but: Collection[str], streams: bool) -> dict[int, str]:
         """Find this reply's messages, except those in `but`, by page number.
 
-        Running streams are included as UNNUMBERED if `streams` is True. Raises WriteFailed, or
-        Unreadable if no message was found and not all can be read.
+        Running streams are included as UNNUMBERED if `streams` is True. Raises SurfaceError if
+        no message was found and not all can be read.
         """
         found, last_of_another = await self._find(but)
         return {
@@ -180,15 +170,17 @@ class Messages:
         # Slack shows each reader the local time (docs: Formatting message text, "Date formatting").
         utc = time.strftime("%H:%M UTC", time.gmtime(int(seconds)))
         at = f"<!date^{seconds}^{{time}}|{utc}>"
-        element = {
-            "type": "mrkdwn",
-            "text": f"Answer to {whose} question of {at}",
-            "verbatim": True,
-        }
+        text = f"Answer to {whose} question of {at}"
+        element = {"type": "mrkdwn", "text": text, "verbatim": True}
         return {"type": "context", "elements": [element]}
 
-    def _blocks(self, page: Page) -> list[dict[str, object]]:
-        return [{**markdown_block(page.text)}, *self.controls(page)]
+    def _fields(self, page: Page) -> dict[str, Any]:
+        return {
+            "text": escape_markup(page.text),
+            "blocks": [markdown_block(page.text), *self.controls(page)],
+            "metadata": self.metadata(page),
+            "parse": "none",
+        }
 
     async def _find(
         self, but: Collection[str], *, unfinished: bool = False

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
-from dataclasses import replace
 
 from prometheus_client import Counter
 
@@ -86,10 +85,12 @@ class SlackSurface:
         None for a stream: it is started at once or not at all. A page that grows by updates owes
         one, and the page of an earlier attempt may be a stream that nobody has ended.
         """
-        owes = () if page.final else self._owes
-        update = method_budget(self._workspace, "update", owes=owes)
+        owed = () if page.final else self._owes
+        update = method_budget(self._workspace, "update", owes=owed)
         if new:
-            post = replace(self._post_budget, owes=update.owes)
+            around = self._workspace.budget("post", _ALL_POSTS)
+            bucket, owes = f"slack:post:{self._messages.channel}", update.owes
+            post = EditBudget(bucket, _POSTS, _POSTS_WINDOW, refills=True, owes=owes, within=around)
             return None if self._may_stream(page) else post
         return self._stream.budget(page) if self._stream and page.text else update
 
@@ -155,12 +156,6 @@ class SlackSurface:
             )
             _UNSEEN.inc()
             return {}
-
-    @property
-    def _post_budget(self) -> EditBudget:
-        around = self._workspace.budget("post", _ALL_POSTS)
-        bucket = f"slack:post:{self._messages.channel}"
-        return EditBudget(bucket, _POSTS, _POSTS_WINDOW, refills=True, within=around)
 
     def _may_stream(self, page: Page) -> bool:
         # A page that is posted again has to be found by its number. A status text could not be

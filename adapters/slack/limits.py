@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from adapters.slack.errors import REQUEST_TIMEOUT
 from bot.concurrency import Backoff
 
 
@@ -14,7 +13,6 @@ class Limits:
 
     # What is tried of the limits for each workspace that Slack documents; a 429 lowers it again.
     factor: float = 1.0
-    request_timeout: float = REQUEST_TIMEOUT
     refusals_remembered: float = 3600.0  # an operator may have added the scope by then
     job_grace: float = 3.0  # for background jobs and events in progress at shutdown
 

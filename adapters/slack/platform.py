@@ -45,11 +45,9 @@ async def connect(
     Raises CannotStart if Slack refuses the token or cannot be reached.
     """
     limits, url = limits or Limits(factor=own.limits), own.api_url or AsyncWebClient.BASE_URL
-    # slack-sdk 3.47 ignores its own timeout if it is given a session.
-    timeout = aiohttp.ClientTimeout(total=limits.request_timeout)
     # The default limit is 100; a further request would wait, and its timeout would run.
     connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
+    async with aiohttp.ClientSession(connector=connector) as session:
         # The default handler would resend a message that may have arrived.
         client = AsyncWebClient(own.bot_token, url, session=session, retry_handlers=[])
         # slack-sdk 3.47 takes any proxy variable, for loopback too, and ignores NO_PROXY.

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from adapters.slack.errors import translated
 from adapters.slack.manifest import ASKED_EVENT, WITHOUT
@@ -160,12 +160,9 @@ class Permissions:
         )
         return user if location.is_direct else self._who_began(messages[0])
 
-    def _who_began(self, root: Mapping[str, object]) -> str:
+    def _who_began(self, root: Mapping[str, Any]) -> str:
         """Return the author of the first message, or the asker if the bot posted it for them."""
-        match root:
-            case {
-                "user": self._identity.user,
-                "metadata": {"event_type": str(kind), "event_payload": {"user": str(asker)}},
-            } if kind == ASKED_EVENT:
-                return asker
+        metadata = root.get("metadata") or {}
+        if root.get("user") == self._identity.user and metadata.get("event_type") == ASKED_EVENT:
+            return str(metadata["event_payload"]["user"])
         return string_field(root, "user")

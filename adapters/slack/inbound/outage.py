@@ -111,11 +111,9 @@ class Heartbeat:
             await self._end_catch_up()
         elif self._catch_up is None:
             log.info("Slack outage of %d s: no process was connected; catching up", outage)
-            dms, threads = await self._record.conversations()
             catch_up = CatchUp(
                 self._workspace,
-                dms=dms,
-                threads=threads,
+                await self._record.conversations(),
                 seconds=outage,
                 on_questions=self._pending.extend,
             )
@@ -176,9 +174,10 @@ class OutageRecord:
         outage: int = await self._script(keys=self._keys, args=args)
         return outage
 
-    async def conversations(self) -> tuple[list[Conversation], list[Conversation]]:
-        """Return the most recently used DMs and threads, the latest first."""
-        return await self._latest(self._dms), await self._latest(self._threads)
+    async def conversations(self) -> list[list[Conversation]]:
+        """Return the most recently used DMs, and threads, each the latest first."""
+        found = [await self._store.command("ZRANGE", key, 0, -1, "REV") for key in self._unsaved]
+        return [[_conversation(member) for member in members] for members in found]
 
     async def _save_conversations(self) -> None:
         for key, unsaved in self._unsaved.items():
@@ -193,9 +192,10 @@ class OutageRecord:
                 if unsaved.get(member) == at:
                     del unsaved[member]
 
-    async def _latest(self, key: str) -> list[Conversation]:
-        members = await self._store.command("ZRANGE", key, 0, -1, "REV")
-        return [(channel, thread) for channel, _, thread in (one.partition(":") for one in members)]
+
+def _conversation(member: str) -> Conversation:
+    channel, _, thread = member.partition(":")
+    return channel, thread
 
 
 @dataclass(slots=True, eq=False)
@@ -228,9 +228,8 @@ class CatchUp:
     def __init__(
         self,
         workspace: Workspace,
+        conversations: Sequence[Sequence[Conversation]],
         *,
-        dms: Sequence[Conversation],
-        threads: Sequence[Conversation],
         seconds: float,
         on_questions: Callable[[Sequence[Event]], None],
     ) -> None:
@@ -239,7 +238,7 @@ class CatchUp:
         self._on_questions = on_questions
         # Like each `ts` of Slack, with ten digits before the point: strings in the order of time.
         self._since = f"{time.time() - min(seconds + _OVERLAP, limits.catch_up_age):.6f}"
-        self._queues = [deque(_Unread(*one) for one in each) for each in (dms, threads)]
+        self._queues = [deque(_Unread(*one) for one in each) for each in conversations]
 
     async def run(self) -> None:
         """Return when each conversation was read, failed for good or timed out."""

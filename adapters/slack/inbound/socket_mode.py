@@ -61,7 +61,7 @@ class SocketMode:
 
     async def run(self) -> None:
         """Receive events until cancelled, through all failures of the connections."""
-        # The session of the Web API has a timeout for each request; a connection has to last.
+        # By default a session ends what lasts for five minutes.
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout()) as session,
             BackgroundTasks() as serving,

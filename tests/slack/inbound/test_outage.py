@@ -86,7 +86,7 @@ async def test_a_conversation_that_could_not_be_saved_is_saved_later(store: Stor
     store.refused = set()
     await record.heartbeat()
 
-    assert await record.conversations() == ([("D1", "")], [])
+    assert await record.conversations() == [[("D1", "")], []]
 
 
 async def test_a_process_does_not_overwrite_later_conversations_of_another(store: Store) -> None:
@@ -99,7 +99,7 @@ async def test_a_process_does_not_overwrite_later_conversations_of_another(store
 
     await one.heartbeat()
 
-    assert await one.conversations() == ([("D1", ""), ("D2", "")], [])
+    assert await one.conversations() == [[("D1", ""), ("D2", "")], []]
 
 
 async def test_one_of_several_processes_catches_up(store: Store) -> None:

@@ -20,7 +20,7 @@ from adapters.slack.errors import translated
 from adapters.slack.inbound.app import Dispatch, parse_object
 from adapters.slack.limits import Limits
 from bot.concurrency import BackgroundTasks, together
-from bot.errors import SurfaceError, WriteDelayed, WriteFailed
+from bot.errors import SurfaceError, WriteDelayed
 from bot.ports import Downtime
 
 log = logging.getLogger(__name__)
@@ -91,20 +91,12 @@ class SocketMode:
 
     async def _connect(self, session: aiohttp.ClientSession) -> aiohttp.ClientWebSocketResponse:
         async with translated():
-            connection = await session.ws_connect(
+            return await session.ws_connect(
                 await self._request_url(),
                 heartbeat=self._limits.ping_interval,
                 proxy=self._proxy,
                 timeout=aiohttp.ClientWSTimeout(ws_close=self._limits.close_timeout),
             )
-            try:
-                _check_greeting(_parse(await connection.receive()))
-            except BaseException:
-                await connection.close()
-                raise
-        self._open.add(connection)
-        self._downtime.note(is_open=True)
-        return connection
 
     async def _serve(
         self, connection: aiohttp.ClientWebSocketResponse, ending: asyncio.Event
@@ -119,8 +111,12 @@ class SocketMode:
                 try:
                     async for message in connection:
                         frame = _parse(message)
-                        if frame.get("type") == "disconnect":
-                            log.debug("Slack wants a connection replaced: %s", frame.get("reason"))
+                        if frame.get("type") == "hello":
+                            self._open.add(connection)
+                            self._downtime.note(is_open=True)
+                        elif frame.get("type") == "disconnect":
+                            level = logging.DEBUG if connection in self._open else logging.WARNING
+                            log.log(level, "Slack ends a connection: %s", frame.get("reason"))
                             ending.set()
                         elif "envelope_id" in frame:
                             events.start(self._handle(connection, frame))
@@ -143,11 +139,6 @@ class SocketMode:
             log.info("A connection closed before an event was acknowledged; Slack will retry it")
         except Exception:
             log.exception("Cannot handle the event of envelope %.80r", frame["envelope_id"])
-
-
-def _check_greeting(frame: Frame) -> None:
-    if frame.get("type") != "hello":
-        raise WriteFailed(f"Slack refused the connection: {frame.get('reason') or 'it was closed'}")
 
 
 def _parse(message: aiohttp.WSMessage) -> Frame:

@@ -164,7 +164,7 @@ async def test_nobody_waits_for_long_for_names_which_are_known_the_next_time() -
         later = await platform.read_context(turn, since="", most=50)
 
         # Requests for names may have begun, but nothing has waited for one.
-        assert {*calls_before} - {"users.info"} == {"conversations.replies"}
+        assert {*calls_before} - {"users.info", "conversations.info"} == {"conversations.replies"}
         assert calls_before.count("conversations.replies") == 1
         assert texts(found)[0] == ("Person 0", "We deploy. When?")
         assert texts(found)[1:] == [(person, "Me.") for person in people[1:]]

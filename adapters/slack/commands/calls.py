@@ -73,9 +73,7 @@ class Permissions:
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
-        self._client = workspace.client
         self._identity = workspace.identity
-        self._directory = workspace.directory
         self._timeout = workspace.limits.name_timeout
 
     def call(self, id_: str, location: CommandLocation, user: str) -> Call:
@@ -84,7 +82,7 @@ class Permissions:
         return Call(
             id=id_,
             thread=self._identity.key(location.channel, location.thread),
-            person=Person(user, self._directory.cached(user) or user, team),
+            person=Person(user, self._workspace.directory.cached(user) or user, team),
             scopes=location.scopes,
             asker=self._identity.asker(location.channel, team=team),
             in_thread=bool(location.thread) and not location.is_direct,
@@ -141,7 +139,7 @@ class Permissions:
         if location.is_direct:
             return ""
         async with translated(self._timeout):
-            answer = await self._client.conversations_info(channel=location.channel)
+            answer = await self._workspace.client.conversations_info(channel=location.channel)
         return str(answer["channel"].get("creator") or "")
 
     async def _author(self, location: CommandLocation, user: str) -> str:

@@ -258,6 +258,4 @@ def _scope_field(scopes: Mapping[Scope, str]) -> Field:
 def _errors(view: Body, error: ParleyError) -> dict[str, Any]:
     """Return the response that shows an error below its field, or below the first one."""
     field = getattr(error, "field", "") or views.first_field(view)
-    if not field:
-        return views.updated(excuse(error))
     return {"response_action": "errors", "errors": {field: excuse(error)}}

@@ -38,7 +38,6 @@ class Shortcuts:
 
     def __init__(self, workspace: Workspace, intake: Intake, ask: AskCommand) -> None:
         self._workspace = workspace
-        self._client = workspace.client
         self._intake = intake
         self._ask = ask
         self._team = workspace.identity.team
@@ -63,7 +62,7 @@ class Shortcuts:
         try:
             async with translated(limits.command_answered_within):
                 if view:
-                    await self._client.views_open(trigger_id=trigger, view=view)
+                    await self._workspace.client.views_open(trigger_id=trigger, view=view)
         except SurfaceError as error:
             log.warning("Cannot open a view in %s: %s", channel, error)
 

@@ -145,7 +145,7 @@ def values(view: Json) -> dict[str, str | list[str]]:
 
 def first_field(view: Json) -> str:
     """Return the name of the first field of a modal, below which an error can be shown."""
-    return next((one["block_id"] for one in view["blocks"] if one["type"] == "input"), "")
+    return str(next(one["block_id"] for one in view["blocks"] if one["type"] == "input"))
 
 
 def _given(element: Json) -> str | list[str]:

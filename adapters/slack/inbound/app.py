@@ -136,28 +136,28 @@ def parse_object(text: str) -> dict[str, Any]:
 
 def _reason_to_ignore(body: Body, identity: Identity) -> str:
     match body:
-        # One signing secret and one app may serve many workspaces; this process serves one.
+        case {"type": "url_verification"} | {"ssl_check": "1"}:
+            return ""
+        case {"type": "app_rate_limited", "minute_rate_limited": int(seconds)}:
+            # A type of its own, not an event (docs: Events API, "Rate limiting").
+            minute = datetime.fromtimestamp(seconds, UTC).isoformat()
+            return f"Slack limited {body.get('team_id')}: some events of {minute} are lost"
         # Bolt 1.30 relies on the shape of a press.
         case (
             {"type": "event_callback", "event": {"type": str()}}
             | {"command": str()}
             | {"type": "block_actions", "actions": [{"action_id": str(), "value": str()}, *_]}
         ):
-            is_ours = _is_ours(body, identity)
+            pass
         case {"type": "message_action", "callback_id": str(name)} | {
             "type": "view_submission",
             "view": {"callback_id": str(name)},
         } if name in (*SHORTCUTS, *VIEWS):
-            is_ours = _is_ours(body, identity)
-        case {"type": "url_verification"} | {"ssl_check": "1"}:
-            is_ours = True
-        case {"type": "app_rate_limited", "minute_rate_limited": int(seconds)}:
-            # A type of its own, not an event (docs: Events API, "Rate limiting").
-            minute = datetime.fromtimestamp(seconds, UTC).isoformat()
-            return f"Slack limited {body.get('team_id')}: some events of {minute} are lost"
+            pass
         case _:
             return f"{body.get('type')!r:.80} is not a type or a shape that Parley handles"
-    return "" if is_ours else "it is from another workspace"
+    # One signing secret and one app may serve many workspaces; this process serves one.
+    return "" if _is_ours(body, identity) else "it is from another workspace"
 
 
 def _is_ours(body: Body, identity: Identity) -> bool:

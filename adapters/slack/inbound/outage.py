@@ -131,11 +131,7 @@ class Heartbeat:
             except StoreUnavailable:
                 raise
             except Exception:
-                log.exception(
-                    "Cannot handle a missed or unstored event %s in %s",
-                    self._pending[0].get("ts"),
-                    self._pending[0].get("channel"),
-                )
+                log.exception("Cannot handle missed event %s", self._pending[0].get("ts"))
             self._pending.popleft()
 
 

@@ -32,11 +32,8 @@ _OFFERED: Mapping[End, tuple[tuple[str, str], ...]] = {
     "failed": ((REGENERATE, "Retry"),),
     "older": (),
 }
-
 _STOPS = ((STOP, "Stop"),)
-
 UNNUMBERED = -1  # in place of a page's number: a running stream does not have one yet
-
 _EVENT = "parley_turn"
 
 
@@ -53,10 +50,8 @@ class Messages:
         self._workspace = workspace
         self._client = workspace.client
         self._bot = workspace.identity.user
-        self._turn_id = turn.id
+        self._turn = turn
         self._question = question
-        self._refers = turn.place.get("refers") is True
-        self._asker = turn.person
 
     async def send(self, page: Page) -> str:
         """Send a page and return its id. Raises SurfaceError."""
@@ -125,7 +120,7 @@ class Messages:
         """Return the blocks below the text."""
         offered = _OFFERED[page.end] if page.last else ()
         buttons = [self._button(*each) for each in (offered if page.final else _STOPS)]
-        blocks = [self._reference()] if self._refers and not page.number else []
+        blocks = [self._reference()] if self._turn.place.get("refers") and not page.number else []
         if buttons:
             blocks.append({"type": "actions", "elements": buttons})
         if self._is_rated(page):
@@ -134,7 +129,7 @@ class Messages:
 
     def metadata(self, page: Page) -> dict[str, object]:
         """Return the metadata by which other attempts at this turn find the page."""
-        return {"event_type": _EVENT, "event_payload": {"turn": self._turn_id, "page": page.number}}
+        return {"event_type": _EVENT, "event_payload": {"turn": self._turn.id, "page": page.number}}
 
     def _is_rated(self, page: Page) -> bool:
         is_rated = self._workspace.rated and page.last and page.end != "failed"
@@ -142,7 +137,7 @@ class Messages:
 
     def _button(self, action: str, label: str) -> dict[str, object]:
         text = {"type": "plain_text", "text": label}
-        return {"type": "button", "action_id": action, "text": text, "value": self._turn_id}
+        return {"type": "button", "action_id": action, "text": text, "value": self._turn.id}
 
     def _feedback(self) -> dict[str, object]:
         """Return Slack's own buttons (docs: "Feedback buttons element")."""
@@ -150,7 +145,7 @@ class Messages:
             {
                 "text": {"type": "plain_text", "text": label},
                 "accessibility_label": description,
-                "value": f"{rating}:{self._turn_id}",
+                "value": f"{rating}:{self._turn.id}",
             }
             for rating, (label, description) in _SIGNS.items()
         )
@@ -162,7 +157,7 @@ class Messages:
 
         It has no link: in a stream Slack would show a preview of the question.
         """
-        asker = self._asker
+        asker = self._turn.person
         name = self._workspace.directory.cached(asker.id) or asker.name
         # The name was not available in time.
         whose = "the" if name == asker.id else f"{escape_markup(one_line(name))}'s"
@@ -200,7 +195,7 @@ class Messages:
                     continue
                 match message:
                     case {"metadata": {"event_payload": {"turn": str(turn), "page": int(number)}}}:
-                        if turn == self._turn_id:
+                        if turn == self._turn.id:
                             found.append((number, message_id))
                         else:
                             last_of_another = max(last_of_another, message_id)

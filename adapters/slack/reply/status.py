@@ -23,8 +23,6 @@ _WORKING = "is thinking..."
 _STATUS = "status lines"  # what Slack may refuse
 _TIMEOUT = 1.5  # seconds; the first text waits for a status request in progress
 _REFRESH = 100.0  # seconds; Slack removes the line after two minutes
-
-
 # docs: assistant.threads.setStatus, "Rate limiting"; for each app and workspace.
 _PER_MINUTE = 600
 _RECEIVED_PER_MINUTE = 100  # docs: chat.postEphemeral, Tier 4

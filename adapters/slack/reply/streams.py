@@ -90,7 +90,11 @@ class Streams:
         except SurfaceError as error:
             if is_transient(error):
                 raise
-            self._remember(error, audience)
+            if refuses_app(error):
+                self._workspace.refuse(_STREAMS)
+            elif code_of(error) == _TEAM_CODE:
+                self._workspace.refuse(f"{_STREAMS}:{audience.team}")
+            log.info("No stream in %s for team %s: %s", audience.channel, audience.team, error)
             raise WriteRefused(str(error)) from error
         message_id = f"{answer['channel']}:{answer['ts']}"
         return Stream(self._workspace, message_id=message_id, page=page)
@@ -117,15 +121,6 @@ class Streams:
             # Unless Slack asked for a pause, the next slot comes soon.
             self._possible_at = now + min(error.retry_after, 60.0 / self._starts.writes)
             raise
-
-    def _remember(self, error: SurfaceError, audience: Audience) -> None:
-        if refuses_app(error):
-            self._workspace.refuse(_STREAMS)
-        elif code_of(error) == _TEAM_CODE:
-            self._workspace.refuse(f"{_STREAMS}:{audience.team}")
-        log.info(
-            "Streaming is unavailable in %s for team %s: %s", audience.channel, audience.team, error
-        )
 
 
 class Stream:

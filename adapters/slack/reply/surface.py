@@ -50,7 +50,6 @@ class SlackSurface:
         self._turn_id = turn.id
         self._workspace = workspace
         self._streams = streams
-        self._budgets = workspace.budgets
         self._messages = messages = Messages(workspace, turn)
         self.status = Status(
             workspace,
@@ -227,7 +226,8 @@ class SlackSurface:
     async def _wait_for(self, method: str) -> None:
         """Wait for a slot of one more request for the same write."""
         deadline = asyncio.get_running_loop().time() + _PATIENCE
-        await self._budgets.final(method_budget(self._workspace, method), deadline=deadline)
+        budget = method_budget(self._workspace, method)
+        await self._workspace.budgets.final(budget, deadline=deadline)
 
     async def _end(self, message_id: str, page: Page) -> None:
         try:

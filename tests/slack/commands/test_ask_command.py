@@ -47,7 +47,7 @@ async def test_ask_posts_the_question_and_is_answered_in_its_thread(transport: T
 
 
 async def test_a_question_that_waits_for_a_worker_shows_that_it_was_heard() -> None:
-    async with heard() as (slack, intake, ann):
+    async with heard(limits=replace(LIMITS, sign_after=0.1)) as (slack, intake, ann):
         channel = slack.channel_id
         await slack.slash(channel, ann, "/ask", "one")
         await until(lambda: intake.asked_for_waits)

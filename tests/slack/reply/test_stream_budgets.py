@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -13,15 +14,15 @@ from bot.errors import WriteDelayed
 from bot.reply.edit_budget import EditBudgets
 from bot.store import Store
 from tests.emulators.slack.rates import CHANNEL, TIER_2, TIER_3, TIER_4
-from tests.support.slack_platform import Slots, joined
+from tests.support.slack_platform import LIMITS, Slots, joined
 from tests.support.slack_scene import TEXT, WORDS, growing, make_scene
 from tests.support.waiting import until
 
 
 @pytest.mark.parametrize("method", ["chat.appendStream", "chat.stopStream"])
 async def test_a_pause_that_slack_asks_for_loses_no_text(store: Store, method: str) -> None:
-    async with make_scene() as scene:
-        scene.slack.fail(method, status=429, retry_after=1)
+    async with make_scene(limits=replace(LIMITS, factor=10.0)) as scene:
+        scene.slack.fail(method, status=429, retry_after=0.2)
 
         await scene.grow(store, WORDS)
 

@@ -224,7 +224,7 @@ async def test_the_stream_of_a_page_that_is_known_is_no_other_pages() -> None:
 
 async def test_a_turn_takes_no_finished_answer_for_its_own(store: Store) -> None:
     async with make_scene() as scene:
-        answering = asyncio.create_task(scene.answer(store, WORDS, pause=0.03))
+        answering = asyncio.create_task(scene.answer(store, WORDS, pause=0.02))
         following = await scene.asks_on()
         await until(lambda: scene.calls("chat.appendStream"))
         scene.slack.clock.advance(301)

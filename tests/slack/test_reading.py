@@ -333,7 +333,7 @@ def test_a_text_that_repeats_the_blocks_is_read_once(said: str, read: str) -> No
     assert message_text({"text": said, "blocks": [block]}) == read
 
 
-def test_what_an_app_tells_only_in_a_notification_is_not_read() -> None:
+def test_the_text_of_a_notification_is_not_read() -> None:
     blocks = [{"type": "section", "text": mrkdwn(one)} for one in ("CPU", "OK", "5%", "OK")]
     message = {"text": "Alert: CPU OK at 95%, not 5%", "blocks": blocks, "bot_id": "B1"}
 

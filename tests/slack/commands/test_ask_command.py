@@ -235,7 +235,7 @@ async def test_who_may_not_use_the_bot_costs_nothing_and_reads_one_sentence(stor
             assert keys == [store.key("warned", f"slack:{slack.team_id}::{eve}")]
 
 
-async def test_a_used_quota_is_told_to_the_person_alone(store: Store) -> None:
+async def test_a_used_quota_is_reported_to_the_person_alone(store: Store) -> None:
     async with SlackEmulator() as slack:
         ann, intake = slack.user("Ann"), NotedIntake(store)
         intake.access.rules = AccessRules(quota=Quota(1))

@@ -193,7 +193,7 @@ async def test_a_form_is_stored_with_the_rights_of_that_moment(store: Store) -> 
 @pytest.mark.parametrize(
     ("field", "value"), [("temperature", "hot"), ("temperature", "5"), ("max_tokens", "99999")]
 )
-async def test_what_cannot_be_stored_is_told_below_its_field_and_the_form_stays(
+async def test_an_invalid_value_is_reported_below_its_field_and_the_form_stays(
     field: str, value: str, store: Store
 ) -> None:
     async with commanded(store) as (slack, intake):

@@ -40,7 +40,7 @@ async def test_an_operator_chooses_what_is_suggested() -> None:
         assert slack.suggested(slack.dm(ann))[1] == prompts
 
 
-async def test_the_home_tab_tells_what_works_and_what_is_chosen(store: Store) -> None:
+async def test_the_home_tab_shows_what_works_and_what_is_chosen(store: Store) -> None:
     async with commanded(store) as (slack, _):
         ann = slack.user("Ann")
         await slack.slash(slack.dm(ann), ann, "/parley", "model large")

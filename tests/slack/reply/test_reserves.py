@@ -89,7 +89,7 @@ async def test_an_answer_that_may_not_grow_is_posted_whole(store: Store) -> None
         assert scene.status() == ""
 
 
-async def test_in_a_dm_the_person_is_told_that_the_answer_comes(store: Store) -> None:
+async def test_in_a_dm_a_notice_says_that_the_answer_comes(store: Store) -> None:
     budgets = EditBudgets(store=store)
     async with make_scene(budgets, limits=replace(LIMITS, unseen_after=0.01)) as scene:
         scene.turn = in_dm(scene)

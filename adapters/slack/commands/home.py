@@ -35,8 +35,6 @@ class Home:
     def on_opened(self, event: Mapping[str, object]) -> None:
         """Update the tab that a person has opened (docs: app_home_opened)."""
         user, channel = string_field(event, "user"), string_field(event, "channel")
-        if not user or not channel:
-            return
         if event.get("tab") == "home":
             self.show(user, channel)
         elif event.get("tab") == "messages":

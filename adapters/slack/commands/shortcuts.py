@@ -52,10 +52,12 @@ class Shortcuts:
             thread=message.get("thread_ts") or message["ts"],
             team=string_field(body["user"], "team_id"),
         )
-        carry_out = self._question if body["callback_id"] == ASK_ABOUT_ID else self._summarise
         limits = self._workspace.limits
+        carry_out, within = self._summarise, limits.command_answered_within
+        if body["callback_id"] == ASK_ABOUT_ID:
+            carry_out, within = self._question, limits.view_read_within
         try:
-            view = await in_time(carry_out(asked, message), limits.view_read_within)
+            view = await in_time(carry_out(asked, message), within)
         except ParleyError as error:
             log.info("Shortcut in %s failed: %r", channel, error)
             view = views.notice_view(self._sentence(error))

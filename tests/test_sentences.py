@@ -29,7 +29,6 @@ PEOPLE = (
     ),
     "adapters/discord/registration.py",
     "adapters/slack/commands/*.py",
-    "adapters/slack/inbound/ask_command.py",
     "adapters/slack/inbound/events.py",
     "adapters/slack/reply/status.py",
     *(f"adapters/web/{name}.py" for name in ("api", "events", "guard", "server", "sign_in")),

@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 
-from adapters.slack.inbound.events import TS, WRITTEN, turn_id
 from adapters.slack.markup import mentioned, readable
-from adapters.slack.reading import message_text, string_field
-from adapters.slack.workspace import Reading, Workspace
+from adapters.slack.reading import TS, WRITTEN, message_text, string_field
+from adapters.slack.workspace import Workspace
 from bot.domain import ContextMessage, Person, Turn
 from bot.ports import PartlyRead
 
@@ -31,11 +30,10 @@ async def read_context(
     PartlyRead for a thread of more than a page (1000 messages; 15 for some apps): Slack gives the
     oldest first, and there is no way to ask for the newest.
     """
-    channel, thread, asked = (turn.place.get(name) for name in ("channel", "thread", "question"))
-    if not (isinstance(channel, str) and isinstance(thread, str) and isinstance(asked, str)):
-        return ()
+    place = (turn.place[name] for name in ("channel", "thread", "question"))
+    channel, thread, asked = (str(one or "") for one in place)
     # A thread begins with the question, or there is nothing to read.
-    if thread == asked or not most:
+    if thread in ("", asked) or not most:
         return ()
     after = since.rpartition(":")[2] if since else ""
     if since and not TS.fullmatch(after):
@@ -43,22 +41,14 @@ async def read_context(
         # Messages of earlier prompts are left out later.
         after = thread
     messages, more = await workspace.read(
-        Reading.CONTEXT,
-        channel=channel,
-        thread=thread,
-        limit=_MOST_READ,
-        oldest=after or None,
-        latest=asked,
+        channel=channel, thread=thread, limit=_MOST_READ, oldest=after or None, latest=asked
     )
     found: list[Message] = [
         one
         for one in messages
-        if isinstance(one, dict)
-        and after < string_field(one, "ts") < asked
-        and one.get("subtype") in _READ_SUBTYPES
-        and string_field(one, "ts") not in ("", after)
+        if after < str(one["ts"]) < asked and one.get("subtype") in _READ_SUBTYPES
     ]
-    found.sort(key=lambda one: string_field(one, "ts"))
+    found.sort(key=lambda one: str(one["ts"]))
     root = [one for one in found[:1] if one["ts"] == thread]
     # The parent may be what is asked about.
     chosen = root + found[len(root) :][-most:]
@@ -99,22 +89,13 @@ async def _names(
     """
     newest, cached = messages[::-1], workspace.directory.cached
     own = workspace.identity.user
-    known_names = {string_field(one, "user"): _profile_name(one) for one in messages}
-    if asker.name != asker.id:
-        known_names[asker.id] = asker.name
+    known_names = {} if asker.name == asker.id else {asker.id: asker.name}
     speakers = [string_field(one, "user") for one in newest if not one.get("bot_id")]
     ids = [*speakers, *(user for text in texts[::-1] for user in mentioned(text, "@"))]
     people = [one for one in ids if one not in ("", own)]
-    await workspace.directory.learn(people, within=workspace.limits.speakers_within)
+    await workspace.directory.learn(people)
     channels = (channel for text in texts for channel in mentioned(text, "#"))
     return {one: known_names.get(one) or cached(one) for one in (*people, *channels)}
-
-
-def _profile_name(message: Message) -> str:
-    """Return the name in a message's `user_profile`; empty if it has none."""
-    profile = message.get("user_profile")
-    names = (string_field(profile, each) for each in ("display_name", "real_name", "name"))
-    return next(filter(None, names), "")
 
 
 def _context_message(
@@ -122,7 +103,7 @@ def _context_message(
 ) -> ContextMessage:
     identity, user = workspace.identity, string_field(message, "user")
     text = readable(text, bot=identity.user, names=names)
-    id_ = turn_id(identity.team, channel, string_field(message, "ts"))
+    id_ = identity.turn_id(channel, string_field(message, "ts"))
     if user == identity.user or message.get("bot_id") == identity.bot:
         return ContextMessage(id_, None, text)
     bot, profile = string_field(message, "bot_id"), message.get("bot_profile")

@@ -9,14 +9,7 @@ from contextlib import asynccontextmanager
 import aiohttp
 from slack_sdk.errors import SlackApiError
 
-from bot.errors import (
-    MessageGone,
-    PlaceGone,
-    SurfaceError,
-    WriteDelayed,
-    WriteFailed,
-    WriteRefused,
-)
+from bot.errors import MessageGone, PlaceGone, SurfaceError, WriteDelayed, WriteFailed, WriteRefused
 
 REQUEST_TIMEOUT = 10.0  # seconds
 
@@ -52,10 +45,8 @@ _APP_CODES = {
     "not_allowed_token_type",
     "unknown_method",
 }
-# Statuses without a code of Slack's: Request Timeout and Too Early may be retried, ...
+# Request Timeout and Too Early, without a code of Slack's.
 _TRANSIENT_STATUS = {408, 425}
-# ... these mean that the method does not exist.
-_NO_METHOD = {404, 405, 410, 501}
 _ADDRESS = "does SLACK_API_URL lead to Slack?"
 _DEFAULT_DELAY = 5.0  # seconds, if an answer has no Retry-After header
 
@@ -69,14 +60,7 @@ class TokenRefused(WriteFailed):
 
 
 class NotSlack(WriteFailed):
-    """The answer is not Slack's: it comes from a proxy, or a server that lacks the method.
-
-    With `lacks_method`, retrying is useless.
-    """
-
-    def __init__(self, detail: str, *, lacks_method: bool) -> None:
-        super().__init__(detail)
-        self.lacks_method = lacks_method
+    """The answer is not Slack's: it comes from a proxy, or a server that lacks the method."""
 
 
 @asynccontextmanager
@@ -89,12 +73,13 @@ async def translated(timeout: float = REQUEST_TIMEOUT) -> AsyncIterator[None]:
         raise _surface_error(error) from error
     except (AttributeError, ValueError) as error:
         # slack-sdk 3.47 assumes that the body of a 200 is an object, in UTF-8.
-        raise NotSlack(
-            f"The answer is not from Slack ({error}): {_ADDRESS}", lacks_method=False
-        ) from error
+        raise NotSlack(f"The answer is not from Slack ({error}): {_ADDRESS}") from error
+    except aiohttp.ClientResponseError as error:
+        # The error's own text has the URL: of a proxy that refuses, with its password.
+        raise WriteFailed(f"HTTP {error.status} {error.message}") from error
     except (aiohttp.ClientError, OSError) as error:
         # A timeout has no text.
-        raise WriteFailed(_text(error) or f"Slack did not answer in {timeout:g} s") from error
+        raise WriteFailed(str(error) or f"Slack did not answer in {timeout:g} s") from error
 
 
 def is_transient(error: SurfaceError) -> bool:
@@ -104,7 +89,7 @@ def is_transient(error: SurfaceError) -> bool:
 
 def refuses_app(error: SurfaceError) -> bool:
     """Whether Slack would refuse this app the same method everywhere."""
-    return code_of(error) in _APP_CODES or (isinstance(error, NotSlack) and error.lacks_method)
+    return code_of(error) in _APP_CODES
 
 
 def code_of(error: BaseException | None) -> str:
@@ -115,21 +100,6 @@ def code_of(error: BaseException | None) -> str:
 def missing_scopes(error: BaseException | None) -> list[str]:
     """Return the scopes that Slack named as missing with an error or its cause."""
     return _field(_api_error(error), "needed").split(",")
-
-
-def method_of(error: BaseException | None) -> str:
-    """Return the method that Slack answered with this error or its cause."""
-    response = getattr(_api_error(error), "response", None)
-    # slack-sdk 3.47 hands over aiohttp's own response if a body is not JSON but says it is.
-    url = getattr(response, "api_url", "") or getattr(response, "url", "")
-    return str(url).partition("?")[0].rpartition("/")[2]
-
-
-def _text(error: Exception) -> str:
-    # The error's own text has the URL: of a proxy that refuses, with its password.
-    if isinstance(error, aiohttp.ClientResponseError):
-        return f"HTTP {error.status} {error.message}"
-    return str(error)
 
 
 def _surface_error(error: SlackApiError) -> SurfaceError:
@@ -143,8 +113,7 @@ def _surface_error(error: SlackApiError) -> SurfaceError:
     if code in _BAD_TOKEN:
         return TokenRefused(f"{detail}: SLACK_BOT_TOKEN is not valid any more")
     if not code and (status == 501 or (status < 500 and status not in _TRANSIENT_STATUS)):
-        request = f"{method_of(error)} was answered by HTTP {status} without a code of Slack's"
-        return NotSlack(f"{request}: {_ADDRESS}", lacks_method=status in _NO_METHOD)
+        return NotSlack(f"{detail} without a code of Slack's: {_ADDRESS}")
     if not code or code in _TRANSIENT or status >= 500:
         return WriteFailed(detail)
     if code in _NOT_INVITED:

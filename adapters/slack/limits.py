@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from adapters.slack.errors import REQUEST_TIMEOUT
 from bot.concurrency import Backoff
 
 
@@ -14,17 +13,14 @@ class Limits:
 
     # What is tried of the limits for each workspace that Slack documents; a 429 lowers it again.
     factor: float = 1.0
-    request_timeout: float = REQUEST_TIMEOUT
     refusals_remembered: float = 3600.0  # an operator may have added the scope by then
     job_grace: float = 3.0  # for background jobs and events in progress at shutdown
 
     # Events. Slack waits 3 s for an acknowledgement, and for the answer to a command.
-    name_timeout: float = 0.7  # time limit for the name look-ups of an event
-    speakers_within: float = 0.3  # time limit for the names of earlier authors in a prompt
-    notices_remembered: int = 1000
+    name_timeout: float = 0.7  # time limit for the name look-ups of an event or a prompt
     notices_in_flight: int = 100  # further ones are dropped
-    question_posted_within: float = 2.0  # after the command arrived
     command_answered_within: float = 2.6
+    view_read_within: float = 2.0  # opening it takes time, too
 
     # HTTP
     # Slack sends body and headers together, and waits no longer for the answer.
@@ -36,12 +32,6 @@ class Limits:
     # A reconnect after the first short-lived connection is immediate; these are the later pauses.
     reconnect: Backoff = Backoff(first=1.0, longest=30.0)
     stable_after: float = 60.0  # a connection that lasts this long resets the back-off
-    # If an app has ten connections, another process has to close one first.
-    crowded_pause: float = 30.0
-    # Slack closes a connection about ten seconds after its warning (docs: Using Socket Mode,
-    # "Disconnecting").
-    replaced_timeout: float = 15.0
-
     sign_after: float = 1.0  # after this time a waiting turn shows a status line
     # In a DM, where the answer itself begins with a sign of life after two seconds if it may.
     unseen_after: float = 3.0
@@ -49,13 +39,11 @@ class Limits:
     # Outages
     heartbeat_interval: float = 1.0
     outage_after: int = 5  # seconds without a heartbeat
-    claim_seconds: int = 30  # after its last heartbeat; longer than a pass of catching up
+    claim_seconds: int = 30  # after its last heartbeat
     unstored_events: int = 100  # kept in memory; Slack retries the others
-    catch_up_pass: float = 20.0
     # Each method allows 50 requests a minute (docs: Tier 3); the other half is for all other
     # reading.
     catch_up_requests: int = 25
-    catch_up_window: float = 60.0
     catch_up_age: float = 300.0  # older questions are not answered any more
     catch_up_timeout: float = 300.0
 

@@ -10,10 +10,9 @@ from contextlib import asynccontextmanager, nullcontext
 import aiohttp
 from slack_sdk.web.async_client import AsyncWebClient
 
-from adapters.slack.commands.handlers import Commands
 from adapters.slack.context import read_context
 from adapters.slack.errors import translated
-from adapters.slack.inbound.app import Body, Dispatch, Dispatcher, Handlers, OnEvent
+from adapters.slack.inbound.app import Dispatcher
 from adapters.slack.inbound.events import EventHandler
 from adapters.slack.inbound.http import Handler, signed_handler
 from adapters.slack.inbound.outage import Heartbeat, OutageRecord
@@ -22,7 +21,8 @@ from adapters.slack.limits import Limits
 from adapters.slack.reply.messages import Messages
 from adapters.slack.reply.streams import Streams
 from adapters.slack.reply.surface import SlackSurface
-from adapters.slack.workspace import Directory, Refusals, Workspace, cannot_start, identify
+from adapters.slack.settings import SlackSettings
+from adapters.slack.workspace import Directory, Workspace, cannot_start, identify
 from bot.concurrency import BackgroundTasks, together
 from bot.domain import ContextMessage, Purpose, Turn
 from bot.errors import CannotStart, SurfaceError
@@ -37,30 +37,19 @@ log = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def connect(
-    *,
-    bot_token: str,
-    app_token: str,
-    signing_secret: str,
-    api_url: str,
-    budgets: EditBudgets,
-    rated: bool = True,
-    prompts: Sequence[tuple[str, str]] = (),
-    limits: Limits | None = None,
+    own: SlackSettings, *, budgets: EditBudgets, rated: bool = True, limits: Limits | None = None
 ) -> AsyncIterator[SlackPlatform]:
-    """Connect to the workspace of a bot token; an empty `api_url` is Slack's own.
+    """Connect to the workspace of the bot token.
 
     `budgets` limit what is written and read. If answers are `rated`, they have rating buttons.
-    `prompts` are titles and messages that Slack suggests in a DM; if empty, two examples are used.
     Raises CannotStart if Slack refuses the token or cannot be reached.
     """
-    limits, url = limits or Limits(), api_url or AsyncWebClient.BASE_URL
-    # slack-sdk 3.47 ignores its own timeout if it is given a session.
-    timeout = aiohttp.ClientTimeout(total=limits.request_timeout)
+    limits, url = limits or Limits(factor=own.limits), own.api_url or AsyncWebClient.BASE_URL
     # The default limit is 100; a further request would wait, and its timeout would run.
     connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
+    async with aiohttp.ClientSession(connector=connector) as session:
         # The default handler would resend a message that may have arrived.
-        client = AsyncWebClient(bot_token, url, session=session, retry_handlers=[])
+        client = AsyncWebClient(own.bot_token, url, session=session, retry_handlers=[])
         # slack-sdk 3.47 takes any proxy variable, for loopback too, and ignores NO_PROXY.
         client.proxy = proxy_for(url)
         identity = await identify(client)
@@ -74,14 +63,10 @@ async def connect(
                 jobs=jobs,
                 limits=limits,
                 rated=rated,
-                no_feedback=Refusals(seconds=limits.refusals_remembered),
-                no_status=Refusals(seconds=limits.refusals_remembered),
-                reads_few=Refusals(seconds=limits.refusals_remembered),
+                prompts=own.suggested_prompts,
                 signs=signs,
             )
-            yield SlackPlatform(
-                workspace, app_token=app_token, signing_secret=signing_secret, prompts=prompts
-            )
+            yield SlackPlatform(workspace, own)
 
 
 class SlackPlatform:
@@ -89,18 +74,9 @@ class SlackPlatform:
 
     name = "slack"
 
-    def __init__(
-        self,
-        workspace: Workspace,
-        *,
-        app_token: str,
-        signing_secret: str,
-        prompts: Sequence[tuple[str, str]] = (),
-    ) -> None:
+    def __init__(self, workspace: Workspace, own: SlackSettings) -> None:
         self.workspace = workspace
-        self._app_token = app_token
-        self._signing_secret = signing_secret
-        self._prompts = prompts
+        self._own = own
         self._downtime = Downtime()
         self._streams = Streams(workspace)
 
@@ -142,18 +118,11 @@ class SlackPlatform:
             return urls.pop() if urls else await self._socket_url()
 
         record = OutageRecord(store, team=workspace.identity.team, limits=workspace.limits)
-        commands = Commands(self.workspace, intake, prompts=self._prompts)
-        handler = EventHandler(
-            workspace,
-            intake,
-            on_conversation=record.note,
-            on_home=commands.on_home,
-            on_command_text=commands.on_command_text,
-        )
-        self._log_identity("Socket Mode")
+        handler = EventHandler(workspace, intake, on_conversation=record.note)
         heartbeat = Heartbeat(workspace, record=record, handler=handler)
+        self._log_identity("Socket Mode")
         sockets = SocketMode(
-            self._make_dispatch(commands, handler, on_event=heartbeat.on_event),
+            Dispatcher(workspace, intake, handler, on_event=heartbeat.on_event).dispatch,
             request_url=request_url,
             downtime=self._downtime,
             proxy=workspace.client.proxy,
@@ -171,19 +140,13 @@ class SlackPlatform:
 
         Raises CannotStart without a signing secret.
         """
-        if not self._signing_secret.strip():
+        if not self._own.signing_secret.strip():
             raise CannotStart("SLACK_SIGNING_SECRET is required to receive events over HTTP")
-        commands = Commands(self.workspace, intake, prompts=self._prompts)
-        handler = EventHandler(
-            self.workspace,
-            intake,
-            on_home=commands.on_home,
-            on_command_text=commands.on_command_text,
-        )
+        handler = EventHandler(self.workspace, intake)
         self._log_identity("HTTP")
         return signed_handler(
-            self._make_dispatch(commands, handler, on_event=handler.on_event),
-            signing_secret=self._signing_secret,
+            Dispatcher(self.workspace, intake, handler, on_event=handler.on_event).dispatch,
+            signing_secret=self._own.signing_secret,
             limits=self.workspace.limits,
         )
 
@@ -195,23 +158,9 @@ class SlackPlatform:
             *(identity.name, identity.user, identity.team_name, identity.team, transport, missing),
         )
 
-    def _make_dispatch(
-        self, commands: Commands, handler: EventHandler, *, on_event: OnEvent
-    ) -> Dispatch:
-        async def on_press(body: Body) -> None:
-            if not await commands.on_press(body):
-                await handler.on_press(body)
-
-        handlers = Handlers(
-            on_event=on_event,
-            on_press=on_press,
-            on_command=commands.on_command,
-            on_shortcut=commands.on_shortcut,
-            on_submit=commands.on_submit,
-        )
-        return Dispatcher(self.workspace, handlers).dispatch
-
     async def _socket_url(self) -> str:
         async with translated():
-            answer = await self.workspace.client.apps_connections_open(app_token=self._app_token)
+            answer = await self.workspace.client.apps_connections_open(
+                app_token=self._own.app_token
+            )
         return str(answer["url"])

@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
 
 from bot.text.sanitize import escape_markup, one_line
 
 _MOST_CHARACTERS = 64_000
-_MOST_ITEMS = 2_000  # of a list
-_DEEPEST = 40  # levels of objects and lists; a table in a forwarded message has about ten
 _AUTHOR = 80  # characters of an author's name
 _TOKEN = re.compile(r"<[^<>|]*(?:\|([^<>]*))?>")
 _WORD = re.compile(r"\w+")
@@ -27,6 +24,10 @@ _HIDDEN = {"confirm", "filter", "metadata", "option_groups", "style", "workflow"
 _NAMED = {"button", "call", "file", "image", "select", "video"}
 _BODILESS = {"divider", "mrkdwn", "plain_text", "text"}
 
+# The subtypes of messages that people write; "me_message" comes from /me.
+WRITTEN = (None, "file_share", "me_message", "thread_broadcast")
+TS = re.compile(r"\d{1,12}\.\d{1,9}", re.ASCII)
+
 Json = Mapping[str, object]
 
 
@@ -36,7 +37,7 @@ def message_text(message: Json, *, previews: bool = False) -> str:
     What has no words is named in brackets. Previews of links are left out unless `previews`: the
     author did not write them.
     """
-    return _bounded(_content(message, _DEEPEST, previews=previews))
+    return _joined(_content(message, previews=previews))[:_MOST_CHARACTERS]
 
 
 def string_field(values: object, name: str) -> str:
@@ -45,37 +46,37 @@ def string_field(values: object, name: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _content(message: Json, depth: int, *, previews: bool) -> Iterator[str]:
-    yield _body(message, depth)
-    for one in _objects(message.get("attachments")) if depth > 0 else ():
+def _content(message: Json, *, previews: bool) -> Iterator[str]:
+    yield _body(message)
+    for one in _objects(message.get("attachments")):
         if one.get("is_share") is True:
-            yield f"[forwarded from {_author(one)}] {_attachment(one, depth - 1)}"
+            yield f"[forwarded from {_author(one)}] {_attachment(one)}"
         elif not any(map(one.get, ("from_url", "original_url", "is_app_unfurl", "is_msg_unfurl"))):
-            yield _attachment(one, depth - 1)
+            yield _attachment(one)
         elif previews:
-            yield f"[preview] {_attachment(one, depth - 1)}"
+            yield f"[preview] {_attachment(one)}"
     yield from map(_file, _objects(message.get("files")))
 
 
-def _body(message: Json, depth: int) -> str:
+def _body(message: Json) -> str:
     """Return the text of a message, and what its blocks show beside it.
 
     Most texts repeat the blocks. Beside blocks, the text of an app is not shown at all.
     """
     text = string_field(message, "text")
-    pieces = [_node(one, depth) for one in _objects(message.get("blocks"))]
-    shown, said = _bounded(pieces), "".join(_words(text))
+    pieces = [_node(one) for one in _objects(message.get("blocks"))]
+    shown, said = _joined(pieces), "".join(_words(text))
     more = [piece for piece in pieces if not text or "".join(_words(piece)) not in said]
     if (shown and message.get("bot_id")) or (more and {*_words(text)} <= {*_words(shown)}):
         return shown
-    return _bounded([text, *more])
+    return _joined([text, *more])
 
 
 def _words(text: str) -> list[str]:
     return _WORD.findall(_TOKEN.sub(lambda token: token[1] or token[0], text).casefold())
 
 
-def _attachment(one: Json, depth: int) -> str:
+def _attachment(one: Json) -> str:
     """Return an attachment: another message, or the words of an app, in Slack's order."""
     inner = [part.get("message") for part in _objects(one.get("message_blocks"))]
     parts = [one, *_objects(inner)]
@@ -95,10 +96,10 @@ def _attachment(one: Json, depth: int) -> str:
     image = "[image]" if string_field(one, "image_url") else ""
     lines = [
         *(string_field(one, "pretext"), author, f"{title} ({link})" if title and link else title),
-        *(_content(whole, depth, previews=False)),
-        *(*fields, image, _node(one.get("actions"), depth), string_field(one, "footer")),
+        *(_content(whole, previews=False)),
+        *(*fields, image, _node(one.get("actions")), string_field(one, "footer")),
     ]
-    return _bounded(lines) or string_field(one, "fallback")
+    return _joined(lines) or string_field(one, "fallback")
 
 
 def _author(attachment: Json) -> str:
@@ -116,20 +117,18 @@ def _file(file: Json) -> str:
     return f"[{kind}: {escape_markup(name)}]" if name else f"[{kind}]"
 
 
-def _node(node: object, depth: int) -> str:
+def _node(node: object) -> str:
     """Return the words of a block, an element, a text object or a list of them."""
-    if depth <= 0:
-        return "[…]" if node else ""
     if not isinstance(node, dict):
-        return _bounded(_node(one, depth - 1) for one in _objects(node))
+        return _joined(_node(one) for one in _objects(node))
     match node:
         case {"type": "mrkdwn" | "markdown", "text": str(text)}:
             return text
         case {"type": "table" | "data_table", "rows": list(rows)}:
-            lines = (" | ".join(_cell(one, depth) for one in _objects(row)) for row in rows)
-            return _bounded([escape_markup(string_field(node, "caption")), *lines])
+            lines = (" | ".join(_cell(one) for one in _objects(row)) for row in rows)
+            return _joined([escape_markup(string_field(node, "caption")), *lines])
         case {"type": str(kind), "elements": list(elements)} if kind.startswith("rich_text"):
-            return _rich_text(node, [_node(one, depth - 1) for one in _objects(elements)])
+            return _rich_text(node, [_node(one) for one in _objects(elements)])
         case {"type": "user", "user_id": str(user)} if user.isalnum():
             return f"<@{user}>"
         case {"type": "channel", "channel_id": str(channel)} if channel.isalnum():
@@ -145,22 +144,22 @@ def _node(node: object, depth: int) -> str:
             return f":{escape_markup(name)}:"
         case {"type": "date", "fallback": str(text)} | {"type": "color", "value": str(text)}:
             return escape_markup(text)
-    return _other(node, depth)
+    return _other(node)
 
 
-def _other(node: Json, depth: int) -> str:
+def _other(node: Json) -> str:
     """Return what can be seen of an object of any kind, known or not."""
     type_ = string_field(node, "type")
     is_closed = type_.endswith(("select", "overflow"))  # a list whose options open on a click
     hidden = {*_HIDDEN, *(("options",) if is_closed else ("initial_option", "initial_options"))}
     seen = (
-        escape_markup(value) if isinstance(value, str) else _node(value, depth - 1)
-        for name, value in islice(node.items(), _MOST_ITEMS)
+        escape_markup(value) if isinstance(value, str) else _node(value)
+        for name, value in node.items()
         if name in _SEEN
         or (name == "name" and "type" not in node)
         or (isinstance(value, dict | list) and name not in hidden)
     )
-    words = _bounded(dict.fromkeys(seen))
+    words = _joined(dict.fromkeys(seen))
     kind = escape_markup(type_[:_AUTHOR].replace("_", " "))
     if words and (type_ in _NAMED or "action_id" in node):
         return f"[{kind}: {' '.join(' | '.join(words.splitlines()).split())}]"
@@ -171,40 +170,33 @@ def _rich_text(node: Json, inner: list[str]) -> str:
     """Return the parts of a rich text block, or of one of its elements (docs: Rich text block)."""
     match node:
         case {"type": "rich_text"}:
-            return _bounded(inner)
+            return _joined(inner)
         case {"type": "rich_text_list"}:
             numbers = (node.get(name) for name in ("indent", "offset"))
             indent, offset = (one if isinstance(one, int) else 0 for one in numbers)
             ordered, space = node.get("style") == "ordered", "  " * min(indent, 8)
             items = enumerate(inner, 1 + offset)
-            return _bounded(f"{space}{f'{n}.' if ordered else '•'} {text}" for n, text in items)
+            return _joined(f"{space}{f'{n}.' if ordered else '•'} {text}" for n, text in items)
         case {"type": "rich_text_preformatted"}:
             return f"```\n{''.join(inner)}\n```"
         case {"type": "rich_text_quote"}:
             return "\n".join(f"&gt; {line}" for line in "".join(inner).split("\n"))
-    return "".join(inner)[:_MOST_CHARACTERS]
+    return "".join(inner)
 
 
-def _cell(cell: Json, depth: int) -> str:
+def _cell(cell: Json) -> str:
     """Return a cell: rich text, or what is shown for a value (docs: Table and Data table block)."""
     if "elements" in cell:
-        return " ".join(_node({"type": "rich_text", **cell}, depth - 1).split())
+        return " ".join(_node({"type": "rich_text", **cell}).split())
     values = [value for name, value in cell.items() if name != "type"]
     bare = " ".join(str(value) for value in values if isinstance(value, str | int | float))
     return escape_markup(" ".join((string_field(cell, "text") or bare).split()))
 
 
-def _bounded(lines: Iterable[str]) -> str:
-    taken: list[str] = []
-    left = _MOST_CHARACTERS
-    for line in filter(None, lines):
-        taken.append(line[:left])
-        left -= len(line) + 1
-        if left <= 0:
-            break
-    return "\n".join(taken)
+def _joined(lines: Iterable[str]) -> str:
+    return "\n".join(filter(None, lines))
 
 
 def _objects(value: object) -> Iterator[Json]:
     items = value if isinstance(value, list) else []
-    return (item for item in islice(items, _MOST_ITEMS) if isinstance(item, dict))
+    return (item for item in items if isinstance(item, dict))

@@ -10,6 +10,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 
 from adapters.slack.errors import code_of, missing_scopes, translated
 from adapters.slack.manifest import SCOPES, WITHOUT
+from adapters.slack.settings import SlackSettings
 from adapters.slack.workspace import TOKEN_CURES, Identity, identify
 from bot.domain import Finding
 from bot.errors import SurfaceError
@@ -20,13 +21,7 @@ _SCOPES_PAGE = "OAuth & Permissions at https://api.slack.com/apps"
 
 
 async def examine(
-    *,
-    bot_token: str,
-    app_token: str,
-    signing_secret: str,
-    api_url: str,
-    workspaces: Collection[str],
-    channels: Collection[str],
+    own: SlackSettings, *, workspaces: Collection[str], channels: Collection[str]
 ) -> AsyncIterator[Finding]:
     """Yield findings about the app and these channels.
 
@@ -34,9 +29,8 @@ async def examine(
     Raises CannotStart if the bot token is refused.
     """
     async with aiohttp.ClientSession(trust_env=True) as session:
-        client = AsyncWebClient(
-            bot_token, base_url=api_url or AsyncWebClient.BASE_URL, session=session
-        )
+        url = own.api_url or AsyncWebClient.BASE_URL
+        client = AsyncWebClient(own.bot_token, base_url=url, session=session)
         identity = await identify(client)
         yield Finding("Slack", f"The token is that of @{identity.name} in {identity.team_name}")
         if workspaces and identity.team not in workspaces:
@@ -44,10 +38,10 @@ async def examine(
             text = f"{identity.team_name} ({identity.team}) is not one of ALLOWED_SERVERS"
             yield Finding("Slack", text, cure, wrong=True)
         yield _scopes(identity.missing)
-        if app_token:
-            yield await _socket_mode(client, app_token)
-        if signing_secret:
-            yield _secret(signing_secret)
+        if own.app_token:
+            yield await _socket_mode(client, own.app_token)
+        if own.signing_secret:
+            yield _secret(own.signing_secret)
         for channel in channels:
             yield await _in_channel(client, identity, channel)
 

@@ -1,110 +1,28 @@
-"""Slack, as a process sees it: its settings, and how they are asked for, checked and used."""
+"""Slack, as a process sees it: how its settings are asked for, checked and used."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, TextIO
+from typing import TextIO
 
+from adapters.slack.settings import SlackSettings
 from bot.domain import Finding
 from bot.platform_spec import Command, Connected, PlatformSpec, Process, Question
-from config.settings import PlatformSettings, Settings
-from config.variables import IdForm, like, setting, url, within, word
-
-
-def _token(wrong_prefix: str, problem: str) -> Callable[[str], str]:
-    return lambda text: like(f"(?!{wrong_prefix}).*", problem)(word(text))
-
-
-def _prompts(text: str) -> tuple[tuple[str, str], ...]:
-    """Return titles and messages; Slack shows up to four."""
-    pairs = [part.partition(":") for part in text.split("|") if part.strip()]
-    prompts = tuple((title.strip(), message.strip()) for title, _, message in pairs)
-    if len(prompts) > 4 or not all(title and message for title, message in prompts):
-        raise ValueError("is not up to four of TITLE: MESSAGE, with | between them")
-    return prompts
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SlackSettings(PlatformSettings):
-    """The variables SLACK_*; the bot runs in Slack if it has a bot token."""
-
-    name: ClassVar[str] = "slack"
-    needs: ClassVar[tuple[tuple[str, str], ...]] = (
-        ("app_token", "bot_token"),
-        ("signing_secret", "bot_token"),
-    )
-
-    bot_token: str = setting(
-        "",
-        _token("xapp-", "is an app-level token: it belongs in SLACK_APP_TOKEN"),
-        "Slack bot token (xoxb-...)",
-        secret=True,
-    )
-    app_token: str = setting(
-        "",
-        _token("xoxb-", "is a bot token: it belongs in SLACK_BOT_TOKEN"),
-        "Slack app-level token (xapp-...): events come over Socket Mode",
-        secret=True,
-    )
-    signing_secret: str = setting(
-        "",
-        word,
-        "Slack signing secret: without an app-level token events come to /slack/events",
-        secret=True,
-    )
-    api_url: str = setting(
-        "", url("http", "https", beside_token=True), "another address of Slack's Web API"
-    )
-    suggested_prompts: tuple[tuple[str, str], ...] = setting(
-        (),
-        _prompts,
-        "up to four questions that Slack suggests in a DM, TITLE: MESSAGE with a vertical bar"
-        " between them; empty means two examples",
-    )
-    limits: float = setting(
-        1.0,
-        within(1, 10, float),
-        "how many times Slack's documented limits of each workspace are tried, up to 10: Slack may"
-        " allow more than it documents, and a 429 lowers it for ten minutes",
-    )
-
-    @property
-    def is_configured(self) -> bool:
-        """Whether there is a bot token."""
-        return bool(self.bot_token)
-
-    @property
-    def post_path(self) -> str:
-        """The path of events, if they do not come over Socket Mode."""
-        return "" if self.app_token else "/slack/events"
-
-    def lacks(self) -> Iterator[str]:
-        """Yield that nothing brings its events."""
-        if not (self.app_token or self.signing_secret):
-            yield "the role slack needs SLACK_APP_TOKEN or SLACK_SIGNING_SECRET"
+from config.settings import Settings
+from config.variables import IdForm
 
 
 @asynccontextmanager
 async def _connect(process: Process) -> AsyncIterator[Connected]:
-    from adapters.slack.limits import Limits
     from adapters.slack.platform import connect
 
     own = SlackSettings.of(process.settings)
-    async with connect(
-        bot_token=own.bot_token,
-        app_token=own.app_token,
-        signing_secret=own.signing_secret,
-        api_url=own.api_url,
-        budgets=process.budgets,
-        rated=process.settings.rates(usual=True),
-        prompts=own.suggested_prompts,
-        limits=Limits(factor=own.limits),
-    ) as platform:
+    rated = process.settings.rates(usual=True)
+    async with connect(own, budgets=process.budgets, rated=rated) as platform:
         if own.app_token:
             listen = partial(platform.listen, process.intake, store=process.store)
             yield Connected(platform, listen, platform.downtime)
@@ -124,14 +42,9 @@ async def _wait_for_posts() -> None:
 def _examine(settings: Settings) -> AsyncIterator[Finding]:
     from adapters.slack.setup import examine
 
-    own = SlackSettings.of(settings)
+    channels = PLATFORM.own_ids(settings.allowed_channels)
     return examine(
-        bot_token=own.bot_token,
-        app_token=own.app_token,
-        signing_secret=own.signing_secret,
-        api_url=own.api_url,
-        workspaces=settings.allowed_servers,
-        channels=PLATFORM.own_ids(settings.allowed_channels),
+        SlackSettings.of(settings), workspaces=settings.allowed_servers, channels=channels
     )
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass, field
-from enum import Enum, auto
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -19,14 +18,13 @@ from adapters.slack.markup import mentioned, readable
 from bot.access.rules import AccessRules
 from bot.cache import BoundedCache
 from bot.concurrency import BackgroundTasks
-from bot.domain import Asker, EditBudget, Json
-from bot.errors import CannotStart, NoSlot, SurfaceError, Unreachable, WriteDelayed, WriteFailed
+from bot.domain import Asker, EditBudget, Json, ThreadKey
+from bot.errors import CannotStart, SurfaceError, Unreachable, WriteDelayed, WriteFailed
 from bot.reply.edit_budget import EditBudgets
 
 log = logging.getLogger(__name__)
 
 Messages = tuple[list[dict[str, object]], str]  # and the cursor of the next page
-_Request = Callable[[str], Awaitable[str]]  # for a name
 
 _KNOWN_SECONDS, _UNKNOWN_SECONDS = 3600.0, 60.0  # cache lifetime of a name, and of its absence
 _UNKNOWN_TEAM = "unknown"  # for a person whose workspace Slack does not report
@@ -43,21 +41,7 @@ _PAGE_SIZE = 200  # messages, as Slack recommends (docs: conversations.history, 
 # A channel with more than a thousand messages since a question, or in five minutes, is not read
 # further.
 MOST_PAGES = 5
-
-
-_READS, _MINUTE = 50, 60.0  # docs: Tier 3
-# docs: conversations.replies and conversations.history, for apps that are distributed commercially
-# outside the Marketplace: one request a minute, of 15 messages. Only they are told to wait so long.
-_FEW, _LONG_PAUSE = 15, 20.0
-
-
-class Reading(Enum):
-    """Why messages are read; the first gets a scarce request first."""
-
-    RECOVERY = auto()  # to find the bot's own messages
-    CONTEXT = auto()
-    SUMMARY = auto()  # not if others may need the request
-    CATCH_UP = auto()  # has taken its slot
+_READS = 50  # requests a minute (docs: Tier 3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +49,8 @@ class Workspace:
     """The client of one workspace, and the state that its events and replies share.
 
     `jobs` are background tasks that handle their own errors and get a grace period at shutdown.
-    `signs` are cancelled at once. `reads_few` has the methods of which Slack allows the app one
-    request a minute. If answers are `rated`, they have rating buttons: plain ones
-    after Slack has refused its own.
+    `signs` are cancelled at once. If answers are `rated`, they have rating buttons. `prompts` are
+    titles and messages that Slack suggests in a DM.
     """
 
     client: AsyncWebClient = field(repr=False)
@@ -77,16 +60,27 @@ class Workspace:
     jobs: BackgroundTasks
     limits: Limits
     rated: bool
-    no_feedback: Refusals
-    no_status: Refusals
-    reads_few: Refusals
+    prompts: Sequence[tuple[str, str]]
     signs: BackgroundTasks
     # DMs in which the receipt notice was sent recently.
     acknowledged_dms: BoundedCache[str, bool] = field(default_factory=BoundedCache)
+    _refused: BoundedCache[str, bool] = field(default_factory=BoundedCache)
 
-    def allowed(self, requests: int) -> int:
-        """Return how many requests are tried where Slack documents so many."""
-        return round(requests * self.limits.factor)
+    def refuse(self, what: str) -> None:
+        """Remember for a while that Slack refuses the app something."""
+        self._refused.put(what, True, seconds=self.limits.refusals_remembered)
+
+    def is_refused(self, what: str) -> bool:
+        """Whether Slack has refused this lately."""
+        return self._refused.get(what) is True
+
+    def budget(
+        self, kind: str, per_minute: int, *, owes: tuple[EditBudget, ...] = (), refills: bool = True
+    ) -> EditBudget:
+        """Return the budget of what Slack documents so many a minute of, for a workspace."""
+        writes = round(per_minute * self.limits.factor)
+        bucket = f"slack:{kind}:{self.identity.team}"
+        return EditBudget(bucket, writes, 60.0, refills=refills, owes=owes)
 
     async def asker(self, access: AccessRules, channel: str, user: str, *, team: str) -> Asker:
         """Return the access facts of a person; `team` is empty if unknown.
@@ -112,71 +106,37 @@ class Workspace:
         is_ours = self.identity.team in teams
         return is_ours and any(person.get(role) is True for role in ("is_admin", "is_owner"))
 
-    async def read_page(
-        self, purpose: Reading, *, channel: str, thread: str, since: str, cursor: str
-    ) -> Messages:
-        """Return the messages since then, and the cursor of the next page. Raises SurfaceError.
-
-        `cursor` is empty for the first page and after the last. Do not rely on an order: Slack's
-        documentation has the newest first, but Slack begins with the messages closest to `since`
-        (slackhq/slack-api-docs issue 4).
-        """
-        return await self.read(
-            purpose,
-            channel=channel,
-            thread=thread,
-            limit=_PAGE_SIZE,
-            oldest=since,
-            cursor=cursor or None,
-            include_all_metadata=True,
-        )
-
     async def read(
         self,
-        purpose: Reading,
         *,
         channel: str,
         thread: str,
-        limit: int,
+        limit: int = _PAGE_SIZE,
         within: float = REQUEST_TIMEOUT,
+        requests: int = _READS,
         **more: Any,
     ) -> Messages:
         """Return messages and a cursor, empty if there are no more. Raises SurfaceError.
 
         `thread` is empty for the top level. A slot and the answer are waited for `within` seconds
-        each. An app to which Slack shows little asks once a minute, in the order of `Reading`.
+        each; so many `requests` a minute are used. Do not rely on an order: Slack's documentation
+        has the newest first, but with `oldest` Slack begins with the messages closest to it
+        (slackhq/slack-api-docs issue 4).
         """
-        method = "replies" if thread else "history"
-        deadline = asyncio.get_running_loop().time() + within
-        budget = self._reading_budget(method)
-        if purpose is Reading.RECOVERY:
-            await self.budgets.final(budget, deadline=deadline)
-        elif purpose is Reading.CONTEXT:
-            await self.budgets.call(budget, deadline=deadline)
-        elif purpose is Reading.SUMMARY and not await self.budgets.spare(budget):
-            raise NoSlot("others have to read first", retry_after=_MINUTE)
-        read = self.client.conversations_history
+        method, read = "history", self.client.conversations_history
         if thread:
-            read = partial(self.client.conversations_replies, ts=thread)
-        most = _FEW if self.reads_few.is_refused(method) else limit
+            method, read = "replies", partial(self.client.conversations_replies, ts=thread)
+        budget = self.budget(method, requests, refills=False)
+        deadline = asyncio.get_running_loop().time() + within
+        await self.budgets.final(budget, deadline=deadline)
         try:
             async with translated(within):
-                answer = await read(channel=channel, limit=min(limit, most), **more)
+                answer = await read(channel=channel, limit=limit, include_all_metadata=True, **more)
         except WriteDelayed as error:
-            if error.retry_after >= _LONG_PAUSE:
-                self.reads_few.add(method)
-            await self.budgets.pause(self._reading_budget(method), error.retry_after)
+            await self.budgets.pause(budget, error.retry_after)
             raise
         metadata = answer.get("response_metadata") or {}
         return list(answer.get("messages") or ()), str(metadata.get("next_cursor") or "")
-
-    def _reading_budget(self, method: str) -> EditBudget:
-        """Return the budget of conversations.history or conversations.replies.
-
-        The reading after an outage uses half of the same bucket.
-        """
-        reads = 1 if self.reads_few.is_refused(method) else self.allowed(_READS)
-        return EditBudget(f"slack:{method}:{self.identity.team}", reads, _MINUTE, refills=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,8 +145,7 @@ class Identity:
 
     `enterprise` is the workspace's organization, empty if there is none. If the app `is_org_wide`,
     its token is valid in each workspace of the organization. `missing` are the scopes of the
-    manifest that the app lacks; `missing_read_scopes` are those among them for messages without a
-    mention.
+    manifest that the app lacks.
     """
 
     team: str
@@ -196,8 +155,20 @@ class Identity:
     enterprise: str = ""
     is_org_wide: bool = False
     team_name: str = ""
-    missing_read_scopes: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+
+    @property
+    def missing_read_scopes(self) -> list[str]:
+        """The missing scopes for messages that do not mention the bot."""
+        return [scope for scope in _READ_SCOPES if scope in self.missing]
+
+    def key(self, channel: str, thread: str = "") -> ThreadKey:
+        """Return the key of a conversation."""
+        return ThreadKey("slack", self.team, channel, thread or channel)
+
+    def turn_id(self, channel: str, ts: str) -> str:
+        """Return the id of the turn of a message."""
+        return f"slack:{self.team}:{channel}:{ts}"
 
     def place_of(self, team: str) -> dict[str, Json]:
         """Return the part of a turn's place that names the person's workspace; {} if it is ours.
@@ -228,7 +199,7 @@ async def identify(client: AsyncWebClient) -> Identity:
         raise cannot_start("SLACK_BOT_TOKEN", client, error) from error
     if not answer.get("bot_id"):
         raise CannotStart("SLACK_BOT_TOKEN is not a bot token: those begin with xoxb-")
-    return Identity(
+    identity = Identity(
         team=str(answer["team_id"]),
         user=str(answer["user_id"]),
         bot=str(answer["bot_id"]),
@@ -236,28 +207,21 @@ async def identify(client: AsyncWebClient) -> Identity:
         enterprise=str(answer.get("enterprise_id") or ""),
         is_org_wide=answer.get("is_enterprise_install") is True,
         team_name=str(answer.get("team") or ""),
-        missing_read_scopes=_missing_read_scopes(missing := _missing(answer.headers)),
-        missing=missing,
+        missing=_missing(answer.headers),
     )
+    if identity.missing_read_scopes:
+        log.warning(
+            "Only messages that mention the bot arrive: the Slack app lacks the scopes %s",
+            ", ".join(identity.missing_read_scopes),
+        )
+    return identity
 
 
 def _missing(headers: Mapping[str, str]) -> tuple[str, ...]:
     # Each response names the scopes of its token (slack-ruby-client, issue 378).
-    named = next((text for name, text in headers.items() if name.lower() == "x-oauth-scopes"), None)
-    if named is None:
-        return ()
-    granted = {scope.strip() for scope in named.split(",")}
+    named = headers.get("x-oauth-scopes")
+    granted = SCOPES if named is None else {scope.strip() for scope in named.split(",")}
     return tuple(scope for scope in SCOPES if scope not in granted)
-
-
-def _missing_read_scopes(missing: Collection[str]) -> tuple[str, ...]:
-    missing_read_scopes = tuple(scope for scope in _READ_SCOPES if scope in missing)
-    if missing_read_scopes:
-        log.warning(
-            "Only messages that mention the bot arrive: the Slack app lacks the scopes %s",
-            ", ".join(missing_read_scopes),
-        )
-    return missing_read_scopes
 
 
 def cannot_start(variable: str, client: AsyncWebClient, error: SurfaceError) -> CannotStart:
@@ -265,6 +229,19 @@ def cannot_start(variable: str, client: AsyncWebClient, error: SurfaceError) -> 
     if isinstance(error, TokenRefused) or not isinstance(error, WriteDelayed | WriteFailed):
         return CannotStart(f"Slack refuses {variable}: {code_of(error)}: {TOKEN_CURES[variable]}")
     return Unreachable(f"Slack cannot be reached at {client.base_url}: {error}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Profile:
+    """What Slack reports of a person or a channel."""
+
+    name: str
+    zone: str = ""
+    team: str = ""
+
+
+_UNKNOWN = _Profile("")
+_Request = Callable[[str], Awaitable[_Profile]]
 
 
 class Directory:
@@ -282,17 +259,15 @@ class Directory:
         self._tasks = tasks
         self._running: dict[str, asyncio.Task[None]] = {}
         self._paused: BoundedCache[_Request, bool] = BoundedCache()
-        self._names: BoundedCache[str, str] = BoundedCache()
-        self._zones: BoundedCache[str, str] = BoundedCache()
-        self._teams: BoundedCache[str, str] = BoundedCache()
+        self._profiles: BoundedCache[str, _Profile] = BoundedCache()
 
     def cached(self, id_: str) -> str:
         """Return a cached name; empty if it has to be requested."""
-        return self._names.get(id_) or ""
+        return (self._profiles.get(id_) or _UNKNOWN).name
 
     def zone(self, user: str) -> str:
         """Return the time zone of a person whose name was looked up; empty if unknown."""
-        return self._zones.get(user) or ""
+        return (self._profiles.get(user) or _UNKNOWN).zone
 
     async def where(self, channel: str, *, workspace: str) -> str:
         """Return the known names of a channel and the workspace."""
@@ -300,19 +275,19 @@ class Directory:
         names = [workspace] if name == channel else [f"#{name}", workspace]
         return " of ".join(filter(None, names))
 
-    async def name(self, user: str, *, within: float | None = None) -> str:
-        """Return a person's display name; the id if Slack does not answer in so many seconds."""
-        return await self._resolve(user, self._person_name, within)
+    async def name(self, user: str) -> str:
+        """Return a person's display name; the id if Slack does not answer in time."""
+        return await self._resolve(user, self._person)
 
     async def team(self, user: str) -> str:
         """Return a person's workspace; empty if Slack does not report it in time."""
-        await self._resolve(user, self._person_name)
-        return self._teams.get(user) or ""
+        await self._resolve(user, self._person)
+        return (self._profiles.get(user) or _UNKNOWN).team
 
-    async def learn(self, users: Collection[str], *, within: float | None = None) -> None:
+    async def learn(self, users: Collection[str]) -> None:
         """Look up the first of these people whose names are not cached, at the same time."""
         unknown = [user for user in dict.fromkeys(users) if not self.cached(user)][:_MOST_NAMES]
-        await asyncio.gather(*(self.name(user, within=within) for user in unknown))
+        await asyncio.gather(*map(self.name, unknown))
 
     async def readable(self, text: str, *, bot: str) -> str:
         """Return a message as its author typed it, without mentions of the user `bot`."""
@@ -323,58 +298,39 @@ class Directory:
         return readable(text, bot=bot, names=names)
 
     async def _channel(self, channel: str) -> str:
-        return await self._resolve(channel, self._channel_name)
+        return await self._resolve(channel, self._public_channel)
 
-    async def _resolve(self, id_: str, request: _Request, within: float | None = None) -> str:
+    async def _resolve(self, id_: str, request: _Request) -> str:
         if not self.cached(id_) and not self._paused.get(request):
             if (task := self._running.get(id_)) is None:
                 task = self._running[id_] = self._tasks.start(self._look_up(id_, request))
-            await asyncio.wait({task}, timeout=self._timeout if within is None else within)
+            await asyncio.wait({task}, timeout=self._timeout)
         return self.cached(id_) or id_
 
     async def _look_up(self, id_: str, request: _Request) -> None:
         try:
             async with translated():
-                name = await request(id_)
-            self._names.put(id_, name or id_, seconds=_KNOWN_SECONDS)
+                profile = await request(id_)
+            profile = replace(profile, name=profile.name or id_)
+            self._profiles.put(id_, profile, seconds=_KNOWN_SECONDS)
         except WriteDelayed as error:
             self._paused.put(request, True, seconds=error.retry_after)
         except SurfaceError as error:
-            self._names.put(id_, id_, seconds=_UNKNOWN_SECONDS)
+            self._profiles.put(id_, _Profile(id_), seconds=_UNKNOWN_SECONDS)
             if any(missing_scopes(error)):
                 self._paused.put(request, True, seconds=self._refused_seconds)
         finally:
             del self._running[id_]
 
-    async def _person_name(self, user: str) -> str:
+    async def _person(self, user: str) -> _Profile:
         person = (await self._client.users_info(user=user))["user"]
-        if isinstance(zone := person.get("tz"), str):
-            self._zones.put(user, zone, seconds=_KNOWN_SECONDS)
-        # Longer than the name: while the name is cached, Slack is not asked again.
-        if isinstance(team := person.get("team_id"), str):
-            self._teams.put(user, team, seconds=2 * _KNOWN_SECONDS)
         profile = person.get("profile") or {}
         names = (profile.get("display_name"), profile.get("real_name"), person.get("name"))
-        return next((name for name in names if isinstance(name, str) and name), "")
+        fields = (next(filter(None, names), ""), person.get("tz"), person.get("team_id"))
+        return _Profile(*(str(one or "") for one in fields))
 
-    async def _channel_name(self, id_: str) -> str:
+    async def _public_channel(self, id_: str) -> _Profile:
         channel = (await self._client.conversations_info(channel=id_))["channel"]
         # The name of a private channel is not for everybody in the workspace.
-        name = channel.get("name") if channel.get("is_private") is False else None
-        return name if isinstance(name, str) else ""
-
-
-class Refusals:
-    """A temporary cache of refusals by Slack, for the app or one team."""
-
-    def __init__(self, *, seconds: float) -> None:
-        self._seconds = seconds
-        self._refused: BoundedCache[str, bool] = BoundedCache()
-
-    def add(self, team: str = "") -> None:
-        """Record a refusal for the people of this team, or for the app."""
-        self._refused.put(team, True, seconds=self._seconds)
-
-    def is_refused(self, team: str = "") -> bool:
-        """Whether a refusal is cached for this team or for the app."""
-        return any(self._refused.get(one) for one in ("", team))
+        is_public = channel.get("is_private") is False
+        return _Profile(str(channel.get("name") or "") if is_public else "")

@@ -246,7 +246,7 @@ async def _open_server(settings: Settings, stack: AsyncExitStack) -> _Choice:
         )
         for name in _names(settings)
     ]
-    known = dict(zip(_names(settings), models, strict=True)) | {chosen[0]: models[0]}
+    known = dict(zip(_names(settings), models, strict=True)) | {_names(settings)[0]: models[0]}
     offered = {
         one.name: known.get(_listed(info, one.name))
         or await _open_offered(settings, connection.for_model(_listed(info, one.name)), stack)

@@ -16,6 +16,7 @@ import pytest
 from adapters.discord import setup as discord_setup
 from adapters.discord.spec import PLATFORM as DISCORD
 from adapters.slack import setup as slack_setup
+from adapters.slack.settings import SlackSettings
 from bot.app import assistant, check
 from bot.app.platforms import load_settings
 from bot.domain import Finding
@@ -274,10 +275,9 @@ async def test_a_channel_without_the_bot_is_reported() -> None:
         found = [
             finding
             async for finding in slack_setup.examine(
-                bot_token=slack.bot_token,
-                app_token="",
-                signing_secret="0" * 32,
-                api_url=slack.api_url,
+                SlackSettings(
+                    bot_token=slack.bot_token, signing_secret="0" * 32, api_url=slack.api_url
+                ),
                 workspaces=["T404"],
                 channels=[slack.channel_id, "C404"],
             )

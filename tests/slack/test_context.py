@@ -8,16 +8,14 @@ from dataclasses import replace
 
 import pytest
 
-from adapters.slack.manifest import SUMMARISE_ID
 from adapters.slack.platform import SlackPlatform
-from bot.domain import ContextMessage, EditBudget, Page, Person, Purpose, Turn
+from bot.domain import ContextMessage, Page, Person, Turn
 from bot.errors import NoSlot, PlaceGone, WriteDelayed
 from bot.ports import PartlyRead
 from bot.reply.edit_budget import Clock, EditBudgets
 from bot.store import Store
 from tests.emulators.slack import SlackEmulator
 from tests.emulators.slack.methods import SCOPES
-from tests.emulators.slack.payload import Payload
 from tests.support.fakes import FakeQueue
 from tests.support.slack_platform import LIMITS, hearing, joined
 from tests.support.waiting import until
@@ -129,24 +127,6 @@ async def test_other_apps_speak_by_their_name_and_joins_are_no_words() -> None:
         assert found[1].person
 
 
-async def test_in_the_thread_of_an_alert_the_alert_is_read() -> None:
-    intake = FakeQueue()
-    attachment: Payload = {"title": "CPU high", "fields": [{"title": "Host", "value": "web-1"}]}
-    block: Payload = {"type": "section", "text": {"type": "mrkdwn", "text": "*Since* 9:00"}}
-    async with SlackEmulator() as slack, hearing(slack, intake) as platform:
-        ann, place = slack.user("Ann"), slack.channel_id
-        root = slack.message_of_another(place, None, "", attachments=[attachment])
-        slack.message_of_another(place, root, "", blocks=[block])
-        turn = await asked(slack, intake, ann, root)
-
-        found = await platform.read_context(turn, since="", most=50)
-
-        assert texts(found) == [
-            ("Another app", "CPU high\nHost: web-1"),
-            ("Another app", "*Since* 9:00"),
-        ]
-
-
 async def test_after_a_command_the_thread_is_read_from_its_question_on() -> None:
     intake = FakeQueue()
     async with SlackEmulator() as slack, hearing(slack, intake) as platform:
@@ -165,20 +145,9 @@ async def test_after_a_command_the_thread_is_read_from_its_question_on() -> None
         assert calls(slack, "conversations.replies") == 1
 
 
-async def test_those_who_spoke_are_called_by_their_names() -> None:
-    intake, patient = FakeQueue(), replace(LIMITS, name_timeout=60.0, speakers_within=60.0)
-    async with SlackEmulator() as slack, hearing(slack, intake, limits=patient) as platform:
-        ann, bob = slack.user("Ann"), slack.user("Bob")
-        turn = await asked(slack, intake, ann, await thread_of(slack, bob, ann))
-
-        found = await platform.read_context(turn, since="", most=50)
-
-        assert texts(found) == [("Bob", "We deploy. When?"), ("Ann", "On Friday?")]
-
-
 async def test_nobody_waits_for_long_for_names_which_are_known_the_next_time() -> None:
     intake = FakeQueue()
-    answered, limits = asyncio.Event(), replace(LIMITS, name_timeout=60.0, speakers_within=0.0)
+    answered, limits = asyncio.Event(), replace(LIMITS, name_timeout=0.0)
     async with SlackEmulator() as slack, hearing(slack, intake, limits=limits) as platform:
         people = [slack.user(f"Person {n}") for n in range(30)]
         parent = await thread_of(slack, people[0])
@@ -195,43 +164,11 @@ async def test_nobody_waits_for_long_for_names_which_are_known_the_next_time() -
         later = await platform.read_context(turn, since="", most=50)
 
         # Requests for names may have begun, but nothing has waited for one.
-        assert {*calls_before} - {"users.info"} == {"conversations.replies"}
+        assert {*calls_before} - {"users.info", "conversations.info"} == {"conversations.replies"}
         assert calls_before.count("conversations.replies") == 1
         assert texts(found)[0] == ("Person 0", "We deploy. When?")
         assert texts(found)[1:] == [(person, "Me.") for person in people[1:]]
         assert texts(later)[9:11] == [(people[9], "Me."), ("Person 10", "Me.")]
-
-
-async def test_of_many_people_in_a_thread_nobody_is_called_by_an_id() -> None:
-    intake = FakeQueue()
-    async with SlackEmulator() as slack, hearing(slack, intake) as platform:
-        ann, *others = [slack.user(f"Person {n}") for n in range(50)]
-        parent = await thread_of(slack, ann)
-        everybody = " ".join(f"<@{one}>" for one in others)
-        await slack.say(slack.channel_id, ann, everybody, thread_ts=parent)
-        turn = await asked(slack, intake, ann, parent)
-
-        found = await platform.read_context(turn, since="", most=50)
-
-        assert found[-1].text.startswith("@Person 1 @Person 2 ")
-        assert found[-1].text.endswith(" @somebody")
-        assert "U0" not in found[-1].text
-
-
-async def test_a_message_may_bring_the_name_of_its_author() -> None:
-    intake = FakeQueue()
-    async with SlackEmulator() as slack, hearing(slack, intake) as platform:
-        ann, bob = slack.user("Ann"), slack.user("Bob")
-        turn = await asked(slack, intake, ann, await thread_of(slack, bob))
-        await know(platform, ann)
-        message = {"type": "message", "user": bob, "text": "Hi.", "ts": turn.key.thread}
-        profile = {"display_name": "", "real_name": "Bob Gray", "name": "bob"}
-        body = {"ok": True, "messages": [message | {"user_profile": profile}]}
-        slack.fail("conversations.replies", status=200, body=body)
-
-        found = await platform.read_context(turn, since="", most=50)
-
-        assert texts(found) == [("Bob Gray", "Hi.")]
 
 
 class Shifted(Clock):
@@ -278,55 +215,9 @@ async def test_an_app_outside_the_marketplace_reads_once_a_minute_and_says_what_
         slack.clock.advance(60.0)
         with pytest.raises(PartlyRead):
             await platform.read_context(turn, since="", most=50)
-        with pytest.raises(NoSlot):
-            await platform.read_context(turn, since="", most=50)
-
         assert [text for _, text in texts(partly.value.found)] == [str(it) for it in range(15)]
         reads = [call for call in slack.requests if call.method == "conversations.replies"]
         assert [call.limited for call in reads] == [False, True, False]
-        assert [str(call.body["limit"]) for call in reads] == ["1000", "1000", "15"]
-
-
-async def test_a_short_pause_shows_no_reading_limit(store: Store) -> None:
-    intake = FakeQueue()
-    budgets = EditBudgets(store=store)
-    async with SlackEmulator() as slack, hearing(slack, intake, budgets=budgets) as platform:
-        turn = await long_thread(slack, intake)
-        slack.fail("conversations.replies", status=429, retry_after=0, times=1)
-
-        with pytest.raises(WriteDelayed):
-            await platform.read_context(turn, since="", most=50)
-        for _ in range(2):
-            assert len(await platform.read_context(turn, since="", most=50)) == 20
-
-
-async def test_own_messages_are_found_before_context_is_read_and_that_before_a_summary(
-    store: Store,
-) -> None:
-    intake, budgets = FakeQueue(), EditBudgets(store=store)
-    async with (
-        SlackEmulator(unlisted=True) as slack,
-        hearing(slack, intake, budgets=budgets) as platform,
-    ):
-        turn = await long_thread(slack, intake)
-        async with platform.surface(turn) as surface:
-            sent = await surface.post(Page(0, "Bec", final=False, last=True))
-        platform.workspace.reads_few.add("replies")
-        replies = EditBudget(f"slack:replies:{slack.team_id}", 1, 60.0, refills=False)
-        await budgets.pause(replies, 0.2)
-
-        context = asyncio.create_task(platform.read_context(turn, since="", most=50))
-        await asyncio.sleep(0.05)
-        ann = turn.person.id
-        await slack.choose(slack.channel_id, turn.key.thread, ann, SUMMARISE_ID)
-        async with platform.surface(turn, Purpose.RESUME) as surface:
-            found = await surface.post(Page(0, "Because.", final=True, last=True))
-        with pytest.raises(NoSlot):
-            await context
-
-        assert found == sent
-        assert calls(slack, "conversations.replies") == 1
-        assert "in a minute" in str(slack.modal(ann))
 
 
 async def test_a_missing_scope_is_named() -> None:

@@ -5,20 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import socket
 from dataclasses import replace
-from functools import partial
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
 from aiohttp import web
 
-from bot.app import http
 from bot.domain import Person, ThreadKey, Turn
 from bot.errors import CannotStart, PlaceGone
-from bot.ports import Platform
-from bot.store import Store
 from tests.emulators.faults import How
 from tests.emulators.slack import SlackEmulator
 from tests.support.fakes import EmptyStore, FakeQueue
@@ -182,44 +177,6 @@ async def test_a_compressed_body_is_refused_before_it_is_read(encoding: str) -> 
 
 
 @pytest.mark.parametrize(
-    "body",
-    [
-        "Transfer-Encoding: chunked\r\n\r\nno number\r\n",
-        "Transfer-Encoding: chunked\r\n\r\n3\r\nabcdef\r\n",
-        "Content-Length: 100\r\n\r\nabc",
-    ],
-    ids=repr,
-)
-async def test_a_strangers_body_that_breaks_off_leaves_no_line_in_the_log(
-    body: str, store: Store, caplog: pytest.LogCaptureFixture
-) -> None:
-    limits = replace(LIMITS, body_timeout=60.0)
-    async with SlackEmulator() as slack, joined(slack, limits=limits) as platform:
-        posts = {"/slack/events": platform.handler(FakeQueue().intake)}
-        with socket.socket() as chosen:
-            chosen.bind(("127.0.0.1", 0))
-            port = chosen.getsockname()[1]
-        async with http.serve(
-            host="127.0.0.1",
-            port=port,
-            metrics_port=None,
-            store=store,
-            downtimes={},
-            posts=posts,
-            stopping=asyncio.Event(),
-            refresh_metrics=partial(asyncio.sleep, 0),
-        ):
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
-            head = f"POST /slack/events HTTP/1.1\r\nHost: x\r\n{headers_of(slack)}"
-            writer.write(head.encode() + body.encode())
-            await writer.drain()
-            await asyncio.sleep(0.1)
-            writer.transport.abort()
-
-    assert not caplog.records
-
-
-@pytest.mark.parametrize(
     ("kind", "bodies"),
     [
         ("application/json", ["", "{", "[]", "null", "5", "{}", "payload=x", "[" * 100_000]),
@@ -237,89 +194,19 @@ async def test_what_slack_signed_but_nobody_can_read_is_a_bad_request(
         assert "Traceback" not in caplog.text
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"ts": None},
-        {"ts": "no number"},
-        {"ts": "infinity"},
-        {"channel": None},
-        {"channel": ["D1"]},
-        {"type": None},
-        {"type": 5},
-    ],
-    ids=str,
-)
-async def test_an_event_that_cannot_be_read_is_acknowledged_with_one_line_in_the_log(
-    change: dict[str, object], caplog: pytest.LogCaptureFixture
-) -> None:
-    intake = FakeQueue()
-    async with SlackEmulator() as slack, joined(slack) as platform:
-        async with serving(platform.handler(intake.intake)) as url:
-            status = await send(slack, url, {**dm_event(slack), **change})
-
-        assert status == 200
-        assert not intake.asked
-        assert len(caplog.records) == 1
-        assert "why?" not in caplog.text
-
-
-OURS = {"type": "event_callback", "team_id": SlackEmulator.team_id}
-
-
 @both_transports
-@pytest.mark.parametrize(
-    "body",
-    [
-        {**OURS, "event": None},
-        {**OURS, "event": []},
-        {**OURS, "event": "message"},
-        {**OURS, "event": None, "is_ext_shared_channel": True},
-        {**OURS, "event": {"type": "message"}, "authorizations": [None]},
-        {**OURS, "event": {"type": "message"}, "authorizations": 5},
-        {**OURS, "event": {"type": "message"}, "enterprise": 5},
-        {"type": "event_callback", "event": None},
-        {"event": None},
-        {"event": [1]},
-        {"event": "message"},
-        {"team_id": SlackEmulator.team_id},
-        {"type": "a_type_of_next_year"},
-    ],
-    ids=str,
-)
-async def test_a_body_of_another_shape_is_answered_with_one_line_in_the_log(
-    body: dict[str, object], transport: Transport, caplog: pytest.LogCaptureFixture
+async def test_an_event_that_cannot_be_read_is_acknowledged_with_one_line_in_the_log(
+    transport: Transport, caplog: pytest.LogCaptureFixture
 ) -> None:
+    ours = {"type": "event_callback", "team_id": SlackEmulator.team_id}
     async with heard(transport) as (slack, intake, _):
-        delivery = await slack.deliver(body)
+        for event in ({**dm_event(slack), "type": 5}, "why?", None):
+            delivery = await slack.deliver({**ours, "event": event})
 
-        assert delivery.status in (200, 400)
+            assert delivery.status == 200
         assert not intake.asked
-    assert [(one.levelno, one.exc_info) for one in caplog.records] == [(logging.WARNING, None)]
-
-
-async def test_an_event_that_is_too_deep_for_its_readers_is_acknowledged_with_one_line(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    async with heard("http", refuses=RecursionError()) as (slack, _, _):
-        delivery = await slack.deliver({**OURS, "event": dm_event(slack)})
-
-        assert delivery.status == 200
-    assert [(one.levelno, one.exc_info) for one in caplog.records] == [(logging.WARNING, None)]
-
-
-async def test_a_rate_limit_notice_of_another_shape_is_logged_in_short(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    long = "9" * 100_000
-    async with SlackEmulator() as slack, hearing(slack, FakeQueue(), "http"):
-        delivery = await slack.deliver(
-            {"type": "app_rate_limited", "team_id": long, "minute_rate_limited": [long]}
-        )
-
-    assert delivery.status == 200
-    assert [one.levelno for one in caplog.records] == [logging.WARNING]
-    assert len(caplog.text) < 1000
+    assert [one.levelno for one in caplog.records] == [logging.WARNING] * 3
+    assert "why?" not in caplog.text
 
 
 @both_transports
@@ -334,38 +221,6 @@ async def test_a_rate_limit_notice_is_a_warning_with_the_minute(
     assert [one.levelno for one in caplog.records] == [logging.WARNING]
     assert "2018-02-12T20:37" in caplog.text
     assert SlackEmulator.team_id in caplog.text
-
-
-@pytest.mark.parametrize("missing", ["user_id", "channel_id", "trigger_id"])
-async def test_a_command_that_cannot_be_read_is_answered_with_an_apology(
-    missing: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    intake = FakeQueue()
-    names = {"user_id": "U1", "channel_id": "C1", "trigger_id": "1.2.3", "command": "/ask"}
-    fields = {**names, "text": "why?", "team_id": SlackEmulator.team_id}
-    del fields[missing]
-    async with SlackEmulator() as slack, joined(slack) as platform:
-        async with serving(platform.handler(intake.intake)) as url:
-            body = urlencode(fields).encode()
-            status = await send_body(slack, url, body, kind="application/x-www-form-urlencoded")
-
-        assert status == 200
-        assert not intake.asked
-        assert [missing in record.getMessage() for record in caplog.records] == [True]
-
-
-async def test_a_button_that_is_none_of_ours_is_acknowledged() -> None:
-    action = {"type": "button", "action_id": "feedback", "value": "good"}
-    pressed = {"type": "block_actions", "team": {"id": SlackEmulator.team_id}, "actions": [action]}
-    body = urlencode({"payload": json.dumps(pressed)}).encode()
-    async with (
-        SlackEmulator() as slack,
-        joined(slack) as platform,
-        serving(platform.handler(FakeQueue().intake)) as url,
-    ):
-        status = await send_body(slack, url, body, kind="application/x-www-form-urlencoded")
-
-    assert status == 200
 
 
 @pytest.mark.parametrize(
@@ -419,18 +274,6 @@ async def test_slacks_check_of_the_certificate_is_answered_quietly(
     assert not caplog.records
 
 
-@pytest.mark.parametrize("how", ["disconnect", "cut"])
-async def test_a_lost_socket_is_replaced_and_nothing_is_missed(how: str) -> None:
-    intake = FakeQueue()
-    async with SlackEmulator(ack_within=0.5) as slack, hearing(slack, intake):
-        await getattr(slack, how)()
-
-        await slack.say(slack.channel_id, slack.user("Ann"), f"{slack.bot_mention} why?")
-        await until(lambda: intake.turns)
-
-        assert intake.last.text == "why?"
-
-
 async def test_proxy_variables_do_not_reach_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
@@ -439,13 +282,6 @@ async def test_proxy_variables_do_not_reach_loopback(monkeypatch: pytest.MonkeyP
         await until(lambda: intake.turns)
 
         assert intake.last.text == "why?"
-
-
-async def test_a_slack_platform_is_what_the_core_asks_for() -> None:
-    async with SlackEmulator() as slack, joined(slack) as platform:
-        port: Platform = platform
-
-        assert port.name == "slack"
 
 
 def headers_of(slack: SlackEmulator) -> str:

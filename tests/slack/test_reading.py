@@ -333,7 +333,7 @@ def test_a_text_that_repeats_the_blocks_is_read_once(said: str, read: str) -> No
     assert message_text({"text": said, "blocks": [block]}) == read
 
 
-def test_what_an_app_tells_only_in_a_notification_is_not_read() -> None:
+def test_the_text_of_a_notification_is_not_read() -> None:
     blocks = [{"type": "section", "text": mrkdwn(one)} for one in ("CPU", "OK", "5%", "OK")]
     message = {"text": "Alert: CPU OK at 95%, not 5%", "blocks": blocks, "bot_id": "B1"}
 
@@ -347,22 +347,11 @@ def test_a_block_that_repeats_another_is_read() -> None:
 
 
 def test_a_message_is_read_up_to_a_bound() -> None:
-    rows = [[{"type": "raw_text", "text": "x" * 100}] * 20] * 1000
+    rows = [[{"type": "raw_text", "text": "x" * 100}] * 20] * 50
 
-    read = message_text({"attachments": [{"blocks": [{"type": "table", "rows": rows}]}] * 50})
+    read = message_text({"attachments": [{"blocks": [{"type": "table", "rows": rows}]}] * 5})
 
     assert 60_000 < len(read) <= 64_100
-
-
-@pytest.mark.parametrize("inner", ["elements", "attachments"])
-def test_a_message_that_is_nested_too_deeply_is_read_to_a_depth(inner: str) -> None:
-    nested: Payload = {"type": "section", "text": plain("Deepest")}
-    for _ in range(5000):
-        nested = {"type": "rich_text", inner: [nested], "text": plain("level")}
-
-    read = message_text({"blocks": [nested], "attachments": [nested]})
-
-    assert "Deepest" not in read
 
 
 ANYTHING = st.recursive(
@@ -419,17 +408,6 @@ async def test_slash_me_in_a_dm_is_a_question() -> None:
             await send(slack, url, event)
 
         assert intake.texts == ["wonders why"]
-
-
-async def test_a_notice_of_slack_itself_is_no_question() -> None:
-    intake = FakeQueue()
-    async with SlackEmulator() as slack, joined(slack) as platform:
-        async with serving(platform.handler(intake.intake)) as url:
-            notice = "Your app was changed by an admin."
-            await send(slack, url, {**dm_event(slack), "user": "USLACK", "text": notice})
-
-        assert not intake.asked
-        assert not slack.screen(slack.dm(slack.user("Ann")))
 
 
 @pytest.mark.parametrize("markup", ["<#{}>", "<#{}|>"])

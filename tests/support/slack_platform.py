@@ -19,6 +19,7 @@ from aiohttp import web
 from adapters.slack.inbound.outage import OutageRecord
 from adapters.slack.limits import Limits
 from adapters.slack.platform import SlackPlatform, connect
+from adapters.slack.settings import SlackSettings
 from bot.concurrency import running
 from bot.domain import EditBudget, Page
 from bot.errors import WriteDelayed
@@ -39,8 +40,7 @@ Transport = Literal["socket", "http"]
 LIMITS = Limits(
     heartbeat_interval=0.02,
     name_timeout=30.0,
-    speakers_within=30.0,
-    question_posted_within=30.0,
+    view_read_within=30.0,
     command_answered_within=30.0,
 )
 ACK_SECONDS = 30.0  # by the emulator's clock, which is advanced past it
@@ -74,15 +74,14 @@ async def joined(
     limits: Limits = LIMITS,
     prompts: Sequence[tuple[str, str]] = (),
 ) -> AsyncIterator[SlackPlatform]:
-    async with connect(
+    own = SlackSettings(
         bot_token=slack.bot_token,
         app_token=slack.app_token,
         signing_secret=slack.signing_secret,
         api_url=slack.api_url,
-        budgets=budgets or NoLimits(),
-        limits=limits,
-        prompts=prompts,
-    ) as platform:
+        suggested_prompts=tuple(prompts),
+    )
+    async with connect(own, budgets=budgets or NoLimits(), limits=limits) as platform:
         yield platform
 
 

@@ -3,29 +3,39 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any, TypeVar
 
 from adapters.slack.errors import translated
 from adapters.slack.manifest import ASKED_EVENT, WITHOUT
 from adapters.slack.reading import string_field
-from adapters.slack.workspace import Reading, Workspace
-from bot.cache import BoundedCache
+from adapters.slack.workspace import Workspace
 from bot.commands.handlers import ASK_ABOUT, SUMMARISE, Call, HelpContext, MissingFeature, Scope
-from bot.domain import Person, ThreadKey
-from bot.errors import ParleyError, SurfaceError, WriteDelayed, WriteFailed
+from bot.domain import Person
+from bot.errors import ParleyError, StoreUnavailable, SurfaceError, WriteDelayed, WriteFailed
+
+_T = TypeVar("_T")
 
 _DIRECT: Mapping[Scope, str] = {"thread": "our conversation", "server": "this workspace"}
 _IN_CHANNEL: Mapping[Scope, str] = {"channel": "this channel", "server": "this workspace"}
 _IN_THREAD: Mapping[Scope, str] = {"thread": "this thread", **_IN_CHANNEL}
-_KNOWN_SECONDS = 3600.0  # cache lifetime of channel creators and thread authors
 
 
 class RightsUnknown(ParleyError):
     """Slack did not report whether a person is an admin, or created a channel."""
 
     apology = "Slack did not tell me what you may do here. Please try again in a moment."
+
+
+async def in_time(work: Awaitable[_T], seconds: float) -> _T:
+    """Await what a person waits for; raises StoreUnavailable if it takes too long."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await work
+    except TimeoutError as error:
+        raise StoreUnavailable("there was no answer in time") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,25 +58,31 @@ class CommandLocation:
         return _IN_THREAD if self.thread else _IN_CHANNEL
 
 
+async def _known(work: Awaitable[str]) -> str:
+    """Return an id; empty if Slack refuses to report it. Raises SurfaceError if it may later."""
+    try:
+        return await work
+    except (WriteDelayed, WriteFailed):
+        raise
+    except SurfaceError:
+        return ""
+
+
 class Permissions:
     """Looks up rights. Admin status is requested each time and not cached."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
-        self._client = workspace.client
         self._identity = workspace.identity
-        self._directory = workspace.directory
         self._timeout = workspace.limits.name_timeout
-        self._creators: BoundedCache[str, str] = BoundedCache()
-        self._authors: BoundedCache[CommandLocation, str] = BoundedCache()
 
     def call(self, id_: str, location: CommandLocation, user: str) -> Call:
         """Return a call with the default rights."""
         team = self._identity.team
         return Call(
             id=id_,
-            thread=ThreadKey("slack", team, location.channel, location.thread or location.channel),
-            person=Person(user, self._directory.cached(user) or user, team),
+            thread=self._identity.key(location.channel, location.thread),
+            person=Person(user, self._workspace.directory.cached(user) or user, team),
             scopes=location.scopes,
             asker=self._identity.asker(location.channel, team=team),
             in_thread=bool(location.thread) and not location.is_direct,
@@ -80,8 +96,8 @@ class Permissions:
         try:
             admin, creator, author = await asyncio.gather(
                 self._workspace.is_admin(user),
-                self._creator(location),
-                self._author(location, user),
+                _known(self._creator(location)),
+                _known(self._author(location, user)),
             )
         except SurfaceError as error:
             raise RightsUnknown(str(error)) from error
@@ -122,18 +138,9 @@ class Permissions:
         """Return the id of a channel's creator; empty if unknown."""
         if location.is_direct:
             return ""
-        if (known := self._creators.get(location.channel)) is not None:
-            return known
-        try:
-            async with translated(self._timeout):
-                answer = await self._client.conversations_info(channel=location.channel)
-            creator = str(answer["channel"].get("creator") or "")
-        except (WriteDelayed, WriteFailed):
-            raise
-        except SurfaceError:
-            creator = ""
-        self._creators.put(location.channel, creator, seconds=_KNOWN_SECONDS)
-        return creator
+        async with translated(self._timeout):
+            answer = await self._workspace.client.conversations_info(channel=location.channel)
+        return str(answer["channel"].get("creator") or "")
 
     async def _author(self, location: CommandLocation, user: str) -> str:
         """Return the id of the person who started a thread; empty if unknown.
@@ -143,31 +150,17 @@ class Permissions:
         """
         if not location.is_direct and not location.thread:
             return ""
-        if (known := self._authors.get(location)) is not None:
-            return known
-        try:
-            messages, _ = await self._workspace.read(
-                Reading.CONTEXT,
-                channel=location.channel,
-                thread="" if location.is_direct else location.thread,
-                limit=1,
-                within=self._timeout,
-                include_all_metadata=True,
-            )
-            author = user if location.is_direct else self._who_began(messages[0])
-        except (WriteDelayed, WriteFailed):
-            raise
-        except SurfaceError:
-            author = ""
-        self._authors.put(location, author, seconds=_KNOWN_SECONDS)
-        return author
+        messages, _ = await self._workspace.read(
+            channel=location.channel,
+            thread="" if location.is_direct else location.thread,
+            limit=1,
+            within=self._timeout,
+        )
+        return user if location.is_direct else self._who_began(messages[0])
 
-    def _who_began(self, root: Mapping[str, object]) -> str:
+    def _who_began(self, root: Mapping[str, Any]) -> str:
         """Return the author of the first message, or the asker if the bot posted it for them."""
-        match root:
-            case {
-                "user": self._identity.user,
-                "metadata": {"event_type": str(kind), "event_payload": {"user": str(asker)}},
-            } if kind == ASKED_EVENT:
-                return asker
+        metadata = root.get("metadata") or {}
+        if root.get("user") == self._identity.user and metadata.get("event_type") == ASKED_EVENT:
+            return str(metadata["event_payload"]["user"])
         return string_field(root, "user")

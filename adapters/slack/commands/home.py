@@ -2,90 +2,64 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Awaitable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Coroutine, Mapping
 from typing import Any
 
 from adapters.slack.commands import views
 from adapters.slack.commands.calls import CommandLocation, Permissions, RightsUnknown
 from adapters.slack.commands.views import Block, ViewContext
-from adapters.slack.errors import refuses_app, translated
+from adapters.slack.errors import translated
 from adapters.slack.manifest import PROMPTS
 from adapters.slack.reading import string_field
-from adapters.slack.workspace import Refusals, Workspace
+from adapters.slack.workspace import Workspace
 from bot.commands.handlers import Call, CommandHandlers, NotOffered, excuse
 from bot.errors import ParleyError, SurfaceError
 
 log = logging.getLogger(__name__)
 
 _GREETING = "Hello! Ask me something, or begin with one of these."
-_AT_ONCE = 20  # concurrent updates; further ones are skipped
 
 
 class Home:
-    """Updates opened tabs in the background; failures are logged.
-
-    `prompts` are the titles and messages of the suggestions.
-    """
+    """Updates opened tabs in the background; failures are logged."""
 
     def __init__(
-        self,
-        workspace: Workspace,
-        handlers: CommandHandlers,
-        permissions: Permissions,
-        *,
-        prompts: Sequence[tuple[str, str]],
+        self, workspace: Workspace, handlers: CommandHandlers, permissions: Permissions
     ) -> None:
         self._workspace = workspace
         self._client = workspace.client
         self._handlers = handlers
         self._permissions = permissions
-        self._prompts = prompts or PROMPTS
-        self._refusals = Refusals(seconds=workspace.limits.refusals_remembered)
-        self._slots = asyncio.Semaphore(_AT_ONCE)
 
     def on_opened(self, event: Mapping[str, object]) -> None:
         """Update the tab that a person has opened (docs: app_home_opened)."""
         user, channel = string_field(event, "user"), string_field(event, "channel")
-        if not user or not channel:
-            return
         if event.get("tab") == "home":
             self.show(user, channel)
-        elif event.get("tab") == "messages" and not self._refusals.is_refused():
-            self._start(self._suggest(channel))
+        elif event.get("tab") == "messages":
+            self._workspace.jobs.start(self._guarded(self._suggest(channel)))
 
     def show(self, user: str, channel: str) -> None:
         """Refresh a person's Home tab; `channel` is the DM."""
-        self._start(self._publish(user, CommandLocation(channel)))
-
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        if self._slots.locked():
-            work.close()
-            log.info("Did not fill a tab of the app's home: too many are open")
-        else:
-            self._workspace.jobs.start(self._guarded(work))
+        self._workspace.jobs.start(self._guarded(self._publish(user, CommandLocation(channel))))
 
     async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
         try:
-            async with self._slots:
-                await work
+            await work
         except SurfaceError as error:
             log.warning("Cannot fill a tab of the app's home: %s", error)
 
     async def _suggest(self, channel: str) -> None:
         """Suggest questions, with a greeting; for an agent, without a thread (docs)."""
-        prompts = [{"title": title, "message": message} for title, message in self._prompts]
-        try:
-            async with translated():
-                await self._client.assistant_threads_setSuggestedPrompts(
-                    channel_id=channel, title=_GREETING, prompts=prompts
-                )
-        except SurfaceError as error:
-            if not refuses_app(error):
-                raise
-            self._refusals.add()
-            log.info("No more suggested prompts for a while: %s", error)
+        prompts = [
+            {"title": title, "message": message}
+            for title, message in self._workspace.prompts or PROMPTS
+        ]
+        async with translated():
+            await self._client.assistant_threads_setSuggestedPrompts(
+                channel_id=channel, title=_GREETING, prompts=prompts
+            )
 
     async def _publish(self, user: str, location: CommandLocation) -> None:
         id_ = f"slack:home:{user}"
@@ -103,34 +77,29 @@ class Home:
             await self._client.views_publish(user_id=user, view=view)
 
     async def _blocks(self, call: Call, location: CommandLocation) -> list[Block]:
-        blocks = [
-            *_titled("What I can do", await self._text_or_apology(self._help(call, location)))
-        ]
-        blocks += _titled(
-            "What you have used", await self._text_or_apology(self._handlers.run("usage", call))
-        )
-        try:
+        here = self._permissions.help_context(location)
+        buttons: list[Block] = []
+
+        async def settings() -> str:
             overview = await self._handlers.overview(call)
-        except NotOffered:
-            return blocks
-        except ParleyError as error:
-            return [*blocks, *_titled("Settings", excuse(error))]
-        return [*blocks, *_titled("Settings", overview.text), *views.overview_blocks(overview)]
+            buttons.extend(views.overview_blocks(overview))
+            return overview.text
 
-    def _help(self, call: Call, location: CommandLocation) -> Awaitable[str]:
-        return self._handlers.help(call, self._permissions.help_context(location))
-
-    async def _text_or_apology(self, work: Awaitable[str]) -> str:
-        """Return a text or its apology; empty if not available."""
-        try:
-            return await work
-        except NotOffered:
-            return ""
-        except ParleyError as error:
-            return excuse(error)
+        return [
+            *await _titled("What I can do", self._handlers.help(call, here)),
+            *await _titled("What you have used", self._handlers.run("usage", call)),
+            *await _titled("Settings", settings()),
+            *buttons,
+        ]
 
 
-def _titled(title: str, text: str) -> Iterator[Block]:
-    if text:
-        yield {"type": "header", "text": {"type": "plain_text", "text": title}}
-        yield from map(views.section, text.split("\n\n"))
+async def _titled(title: str, work: Awaitable[str]) -> list[Block]:
+    """Return a text or its apology below a title; nothing if it is not offered."""
+    try:
+        text = await work
+    except NotOffered:
+        return []
+    except ParleyError as error:
+        text = excuse(error)
+    header: Block = {"type": "header", "text": {"type": "plain_text", "text": title}}
+    return [header, *map(views.section, text.split("\n\n"))]

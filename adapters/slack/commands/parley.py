@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from slack_sdk.webhook.async_client import AsyncWebhookClient
 
-from adapters.slack import manifest
 from adapters.slack.commands import views
-from adapters.slack.commands.calls import CommandLocation, Permissions
+from adapters.slack.commands.calls import CommandLocation, Permissions, in_time
 from adapters.slack.commands.views import CommandAnswer, ViewContext
 from adapters.slack.errors import translated
-from adapters.slack.inbound.ask_command import in_time
+from adapters.slack.manifest import MODEL_ID, PERSONA_ID
 from adapters.slack.reading import string_field
 from adapters.slack.workspace import Workspace
 from bot.commands.form import scope_of
@@ -37,10 +36,9 @@ log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 _FOLLOW_UP_SECONDS = 20 * 60  # Slack accepts answers to an interaction for half an hour
-_LOADING = "One moment…"
 _CLOSED = "This form has expired. Please open it again."
 
-Body = Mapping[str, object]
+Body = Mapping[str, Any]
 
 
 class Parley:
@@ -93,28 +91,22 @@ class Parley:
 
     async def on_press(self, body: Body) -> bool:
         """Handle a press of a command's button; False for other buttons."""
-        match body:
-            case {
-                "trigger_id": str(trigger),
-                "user": {"id": str(user)},
-                "actions": [{"action_id": str(action), "value": str(value)}],
-            }:
-                kind = action.partition(":")[0]
-            case _:
-                return False
+        trigger, user, action = body["trigger_id"], body["user"]["id"], body["actions"][0]
+        kind = action["action_id"].partition(":")[0]
         if kind == views.OPEN_FORM:
-            await self._open_form(body, value, user=user, trigger=trigger)
+            work = self._open_form(body, action["value"], user=user, trigger=trigger)
         elif kind == views.FORGET_ME:
-            self._workspace.jobs.start(self._forget(body, user=user, trigger=trigger))
+            work = self._forget(body, user=user, trigger=trigger)
         else:
             return False
+        self._workspace.jobs.start(work)
         return True
 
-    async def on_submit(self, body: Body) -> dict[str, object]:
+    async def on_submit(self, body: Body) -> dict[str, Any]:
         """Store a submitted form; return the response action."""
-        view, user = body.get("view"), string_field(body.get("user"), "id")
-        context = ViewContext.of(view) if isinstance(view, dict) else None
-        if not isinstance(view, dict) or context is None or not user:
+        view, user = body["view"], body["user"]["id"]
+        context = ViewContext.of(view)
+        if context is None:
             return views.updated(_CLOSED)
         try:
             notice = await self._in_time(self._fill_in(view, context, user))
@@ -131,9 +123,8 @@ class Parley:
         """Run one of COMMANDS."""
         call = self._permissions.call(id_, location, user)
         if name == "help":
-            return CommandAnswer(
-                await self._handlers.help(call, self._permissions.help_context(location))
-            )
+            here = self._permissions.help_context(location)
+            return CommandAnswer(await self._handlers.help(call, here))
         if name == "forget-me":
             return views.forget_question()
         if name not in COMMANDS:
@@ -161,69 +152,49 @@ class Parley:
             return present
         if name == "model":
             options = (*models, ("", "Default"))
-            chosen = Field(name="model", label="Model", hint="", kind="choice", options=options)
+            chosen = Field("model", "Model", "", "choice", options=options)
         else:
             hint = "For example: briefly, and in French. Leave it empty for the default."
-            chosen = Field(
-                name="persona", label="How should I answer?", hint=hint, kind="text", most=2000
-            )
+            chosen = Field("persona", "How should I answer?", hint, "text", most=2000)
         form = Form(title=f"Choose a {name}", fields=(chosen, _scope_field(scopes)), seen="")
-        callback = manifest.MODEL_ID if name == "model" else manifest.PERSONA_ID
         required = {"model", "scope"}
-        view = views.form_view(form, ViewContext(location), callback=callback, required=required)
+        view = views.form_view(form, ViewContext(location), callback=name, required=required)
         await self._open(trigger, view)
         return present
 
     async def _open_form(self, body: Body, value: str, *, user: str, trigger: str) -> None:
-        """Open a settings form.
-
-        It is a placeholder at first, because the trigger expires in three seconds.
-        """
+        """Open a settings form, or a notice instead: the trigger expires in three seconds."""
         named, location = views.form_of(value), location_of(body)
-        if named is None or location is None:
+        if named is None:
             log.warning("Cannot read a press of %s on a form's button", user)
             return
-        try:
-            view = await self._open(trigger, views.notice_view(_LOADING))
-        except SurfaceError as error:
-            log.warning("Cannot open a form in %s: %s", location.channel, error)
-            return
-        self._workspace.jobs.start(
-            self._fill(view, location, named, user=user, trigger=trigger, home=_is_home(body))
-        )
-
-    async def _fill(
-        self,
-        view_id: str,
-        location: CommandLocation,
-        named: tuple[Scope, Part],
-        *,
-        user: str,
-        trigger: str,
-        home: bool,
-    ) -> None:
         scope, part = named
+        is_home = string_field(body.get("view"), "type") == "home"
         try:
-            call = await self._permissions.call_with_rights(f"slack:{trigger}", location, user)
-            form = await self._in_time(self._handlers.form(call, scope, part))
-            context = ViewContext(location, scope=scope, part=part, seen=form.seen, home=home)
+            form = await self._in_time(self._form(f"slack:{trigger}", location, user, named))
+            context = ViewContext(location, scope=scope, part=part, seen=form.seen, home=is_home)
             view = views.form_view(form, context)
         except ParleyError as error:
             log.info("Cannot load a form in %s: %r", location.channel, error)
             view = views.notice_view(excuse(error))
         try:
-            async with translated():
-                await self._client.views_update(view_id=view_id, view=view)
+            await self._open(trigger, view)
         except SurfaceError as error:
-            log.warning("Cannot show a form in %s: %s", location.channel, error)
+            log.warning("Cannot open a form in %s: %s", location.channel, error)
+
+    async def _form(
+        self, id_: str, location: CommandLocation, user: str, named: tuple[Scope, Part]
+    ) -> Form:
+        call = await self._permissions.call_with_rights(id_, location, user)
+        return await self._handlers.form(call, *named)
 
     async def _fill_in(self, view: Body, context: ViewContext, user: str) -> str:
         id_ = f"slack:{self._team}:view:{string_field(view, 'id')}"
         call = await self._permissions.call_with_rights(id_, context.location, user)
         filled = views.values(view)
-        chosen = {manifest.MODEL_ID: "model", manifest.PERSONA_ID: "persona"}
-        if name := chosen.get(string_field(view, "callback_id")):
-            argument, scope = _text(filled, name) or DEFAULT, scope_of(_text(filled, "scope"))
+        name = string_field(view, "callback_id")
+        if name in (MODEL_ID, PERSONA_ID):
+            argument, scope = str(filled.get(name) or DEFAULT), scope_of(str(filled["scope"]))
             return await self._handlers.run(name, call, argument, scope)
         if context.scope is None or context.part is None:
             return _CLOSED
@@ -233,9 +204,7 @@ class Parley:
 
     async def _forget(self, body: Body, *, user: str, trigger: str) -> None:
         """Erase a person, and replace the question by the result."""
-        call = self._permissions.call(
-            f"slack:{trigger}", location_of(body) or CommandLocation(""), user
-        )
+        call = self._permissions.call(f"slack:{trigger}", location_of(body), user)
         try:
             notice = await self._handlers.forget_me(call)
             if notice == FORGETTING:
@@ -263,53 +232,30 @@ class Parley:
         except SurfaceError as error:
             log.warning("Cannot answer a press: %s", error)
 
-    async def _open(self, trigger: str, view: views.View) -> str:
-        async with translated(self._workspace.limits.question_posted_within):
-            answer = await self._client.views_open(trigger_id=trigger, view=view)
-        return str(answer["view"]["id"])
+    async def _open(self, trigger: str, view: views.View) -> None:
+        async with translated(self._workspace.limits.view_read_within):
+            await self._client.views_open(trigger_id=trigger, view=view)
 
     async def _in_time(self, work: Awaitable[_T]) -> _T:
-        now = asyncio.get_running_loop().time()
-        return await in_time(work, by=now + self._workspace.limits.question_posted_within)
+        return await in_time(work, self._workspace.limits.view_read_within)
 
 
-def location_of(body: Body) -> CommandLocation | None:
-    """Return the location of a pressed button, on the Home tab the DM; None if unknown."""
-    match body:
-        case {"container": {"channel_id": str(channel), **container}}:
-            return CommandLocation(channel, string_field(container, "thread_ts"))
-        case {"view": {"type": "home", "private_metadata": str(metadata)}}:
-            context = ViewContext.of({"private_metadata": metadata})
-            return context.location if context else None
-    return None
-
-
-def _is_home(body: Body) -> bool:
-    view = body.get("view")
-    return isinstance(view, dict) and view.get("type") == "home"
+def location_of(body: Body) -> CommandLocation:
+    """Return the location of a pressed button; on the Home tab the DM."""
+    container = body["container"]
+    if channel := container.get("channel_id"):
+        return CommandLocation(channel, string_field(container, "thread_ts"))
+    context = ViewContext.of(body["view"])
+    return context.location if context else CommandLocation("")
 
 
 def _scope_field(scopes: Mapping[Scope, str]) -> Field:
     """Return the field for the scope of a setting; the nearest one is preselected."""
     options = tuple((scope, name[:1].upper() + name[1:]) for scope, name in scopes.items())
-    return Field(
-        name="scope",
-        label="For",
-        hint="Where it applies",
-        kind="choice",
-        value=options[0][0],
-        options=options,
-    )
+    return Field("scope", "For", "Where it applies", "choice", options[0][0], options)
 
 
-def _text(filled: Mapping[str, str | list[str]], name: str) -> str:
-    value = filled.get(name, "")
-    return value if isinstance(value, str) else ""
-
-
-def _errors(view: Body, error: ParleyError) -> dict[str, object]:
+def _errors(view: Body, error: ParleyError) -> dict[str, Any]:
     """Return the response that shows an error below its field, or below the first one."""
     field = getattr(error, "field", "") or views.first_field(view)
-    if not field:
-        return views.updated(excuse(error))
     return {"response_action": "errors", "errors": {field: excuse(error)}}

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Mapping
-from typing import TypeVar
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 from adapters.slack.commands import views
-from adapters.slack.commands.calls import CommandLocation
+from adapters.slack.commands.ask_command import AskCommand, CommandQuestion
+from adapters.slack.commands.calls import CommandLocation, in_time
 from adapters.slack.commands.views import ViewContext
 from adapters.slack.context import context_messages
 from adapters.slack.errors import NotInvited, missing_scopes, translated
-from adapters.slack.inbound.ask_command import AskCommand, CommandQuestion, in_time
-from adapters.slack.inbound.events import TS
 from adapters.slack.manifest import ASK_ABOUT_ID, QUESTION_ID
 from adapters.slack.reading import string_field
-from adapters.slack.workspace import Messages, Reading, Workspace
+from adapters.slack.workspace import Workspace
 from bot.commands.handlers import ASK_ABOUT, SUMMARISE, SUMMARY_QUESTION, Field, Form, excuse
-from bot.domain import Person, ThreadKey
+from bot.domain import Person
 from bot.errors import ParleyError, SurfaceError, WriteDelayed
 from bot.intake.intake import Intake
 
@@ -30,10 +29,8 @@ _ASKED = "I have posted your question in the thread of this message, and answer 
 _ASKS, _IN_PART = "asks for a summary from here", ", of which I can read only a part"
 _SELDOM = "Slack lets me read only now and then. Please try again in a minute."
 _MOST_QUESTION = 3000  # characters, as of any input
-_MOST_SUMMARISED = 200  # messages: one page, as Slack recommends
 
-_T = TypeVar("_T")
-Body = Mapping[str, object]
+Body = Mapping[str, Any]
 
 
 class Shortcuts:
@@ -41,165 +38,107 @@ class Shortcuts:
 
     def __init__(self, workspace: Workspace, intake: Intake, ask: AskCommand) -> None:
         self._workspace = workspace
-        self._client = workspace.client
         self._intake = intake
         self._ask = ask
         self._team = workspace.identity.team
 
     async def on_shortcut(self, body: Body) -> None:
         """Open a modal for a question about a message, or ask for a summary from there on."""
-        match body:
-            case {
-                "callback_id": str(callback),
-                "trigger_id": str(trigger),
-                "user": {"id": str(user)},
-                "channel": {"id": str(channel)},
-                "message": dict(message),
-            } if TS.fullmatch(string_field(message, "ts")):
-                location = CommandLocation(
-                    channel, string_field(message, "thread_ts") or str(message["ts"])
-                )
-            case _:
-                log.warning("Cannot read a shortcut: its person, channel or message is missing")
-                return
-        arrived = asyncio.get_running_loop().time()
-        team = string_field(body.get("user"), "team_id")
+        message, channel, trigger = body["message"], body["channel"]["id"], body["trigger_id"]
+        asked = CommandQuestion(
+            id=f"slack:{self._team}:cmd:{trigger}",
+            user=body["user"]["id"],
+            channel=channel,
+            thread=message.get("thread_ts") or message["ts"],
+            team=string_field(body["user"], "team_id"),
+        )
+        limits = self._workspace.limits
+        carry_out, within = self._summarise, limits.command_answered_within
+        if body["callback_id"] == ASK_ABOUT_ID:
+            carry_out, within = self._question, limits.view_read_within
         try:
-            await self._check_access(location, user, team, arrived=arrived)
-            if callback == ASK_ABOUT_ID:
-                view = await self._question(trigger, location, message, user=user, arrived=arrived)
-            else:
-                view = await self._summarise(
-                    trigger, location, message, user=user, team=team, arrived=arrived
-                )
+            view = await in_time(carry_out(asked, message), within)
         except ParleyError as error:
             log.info("Shortcut in %s failed: %r", channel, error)
             view = views.notice_view(self._sentence(error))
         try:
-            async with translated(self._workspace.limits.command_answered_within):
+            async with translated(limits.command_answered_within):
                 if view:
-                    await self._client.views_open(trigger_id=trigger, view=view)
+                    await self._workspace.client.views_open(trigger_id=trigger, view=view)
         except SurfaceError as error:
             log.warning("Cannot open a view in %s: %s", channel, error)
 
-    async def on_submit(self, body: Body) -> dict[str, object]:
+    async def on_submit(self, body: Body) -> dict[str, Any]:
         """Ask the submitted question about a message."""
-        arrived = asyncio.get_running_loop().time()
-        view = body.get("view")
-        context = ViewContext.of(view) if isinstance(view, dict) else None
-        user = string_field(body.get("user"), "id")
-        if not isinstance(view, dict) or context is None or not user:
+        view, person = body["view"], body["user"]
+        context = ViewContext.of(view)
+        if context is None:
             return views.updated(_GONE)
+        asked = CommandQuestion(
+            id=f"slack:{self._team}:view:{view['id']}",
+            user=person["id"],
+            name=string_field(person, "name"),
+            channel=context.location.channel,
+            thread=context.location.thread,
+            text=str(views.values(view).get("question", "")),
+            team=string_field(person, "team_id"),
+        )
+        within = self._workspace.limits.command_answered_within
         try:
-            kept = self._intake.history.kept_message(string_field(context.about, "kept"))
-            about = await self._in_time(kept, arrived=arrived)
+            return views.updated(await in_time(self._ask_about(asked, context.kept), within))
         except ParleyError as error:
             return views.updated(excuse(error))
+
+    async def _ask_about(self, asked: CommandQuestion, kept: str) -> str:
+        about = await self._intake.history.kept_message(kept)
         if about is None:
-            return views.updated(_GONE)
-        text = views.values(view).get("question", "")
-        notice = await self._ask.ask(
-            CommandQuestion(
-                id=f"slack:{self._team}:view:{string_field(view, 'id')}",
-                user=user,
-                name=string_field(body.get("user"), "name"),
-                channel=context.location.channel,
-                thread=context.location.thread,
-                text=text if isinstance(text, str) else "",
-                quote=about,
-                team=string_field(body.get("user"), "team_id"),
-            ),
-            arrived=arrived,
-        )
-        return views.updated(notice or _ASKED)
+            return _GONE
+        return await self._ask.ask(replace(asked, quote=about)) or _ASKED
 
-    async def _check_access(
-        self, location: CommandLocation, user: str, team: str, *, arrived: float
-    ) -> None:
-        key = ThreadKey("slack", self._team, location.channel, location.thread)
-        asker = await self._workspace.asker(
-            self._intake.access.rules, location.channel, user, team=team
-        )
-        person = Person(user, user, self._team)
-        await self._in_time(self._intake.access.check(key, person, asker), arrived=arrived)
+    async def _check_access(self, asked: CommandQuestion) -> None:
+        rules = self._intake.access.rules
+        asker = await self._workspace.asker(rules, asked.channel, asked.user, team=asked.team)
+        key = self._workspace.identity.key(asked.channel, asked.thread)
+        await self._intake.access.check(key, Person(asked.user, asked.user, self._team), asker)
 
-    async def _question(
-        self, trigger: str, location: CommandLocation, message: Body, *, user: str, arrived: float
-    ) -> views.View:
+    async def _question(self, asked: CommandQuestion, message: Body) -> views.View:
         """Store the message, which may be too long for the view, and return the form."""
-        [about] = await context_messages(
-            self._workspace, [message], Person(user, user), channel=location.channel
-        )
-        name = f"slack:{trigger}"
-        await self._in_time(self._intake.history.keep_message(name, about), arrived=arrived)
-        question = Field(
-            name="question",
-            label="What do you want to know?",
-            hint="I answer in the thread of the message, where everybody can read it.",
-            kind="text",
-            most=_MOST_QUESTION,
-        )
-        form = Form(title=ASK_ABOUT, fields=(question,), seen="")
-        context = ViewContext(location, about={"kept": name})
-        return views.form_view(
-            form, context, callback=QUESTION_ID, submit="Ask", required={"question"}
-        )
+        await self._check_access(asked)
+        person = Person(asked.user, asked.user)
+        [about] = await context_messages(self._workspace, [message], person, channel=asked.channel)
+        await self._intake.history.keep_message(asked.id, about)
+        hint = "I answer in the thread of the message, where everybody can read it."
+        field = Field("question", "What do you want to know?", hint, "text", most=_MOST_QUESTION)
+        form = Form(title=ASK_ABOUT, fields=(field,), seen="")
+        context = ViewContext(CommandLocation(asked.channel, asked.thread), kept=asked.id)
+        required = {"question"}
+        return views.form_view(form, context, callback=QUESTION_ID, submit="Ask", required=required)
 
-    async def _summarise(
-        self,
-        trigger: str,
-        location: CommandLocation,
-        message: Body,
-        *,
-        user: str,
-        team: str,
-        arrived: float,
-    ) -> views.View:
+    async def _summarise(self, asked: CommandQuestion, message: Body) -> views.View:
         """Ask for a summary; return a notice if that was refused, or {}."""
-        since = str(message["ts"])
-        # For a message with a thread, summarise the thread; otherwise the channel.
-        thread = location.thread if message.get("thread_ts") else ""
-        later, more = await self._read(location.channel, thread, since)
-        person = Person(user, user)
-        first, *others = await context_messages(
-            self._workspace, [message, *later], person, channel=location.channel
-        )
-        notice = await self._ask.ask(
-            CommandQuestion(
-                id=f"slack:{self._team}:cmd:{trigger}",
-                user=user,
-                name="",
-                channel=location.channel,
-                thread=location.thread,
-                text=SUMMARY_QUESTION,
-                summary=_ASKS + _IN_PART if more else _ASKS,
-                quote=first,
-                context=tuple(others),
-                team=team,
-            ),
-            arrived=arrived,
-        )
-        return views.notice_view(notice, title=SUMMARISE) if notice else {}
-
-    async def _read(self, channel: str, thread: str, since: str) -> Messages:
-        """Return the messages after this one, oldest first. Raises SurfaceError.
-
-        Of a channel with many, the newest: with `latest` Slack begins with them.
-        """
+        await self._check_access(asked)
+        # For a message with a thread, summarise the thread; otherwise the channel: of many messages
+        # the newest, because with `latest` Slack begins with them.
+        thread, since = asked.thread if message.get("thread_ts") else "", str(message["ts"])
         found, more = await self._workspace.read(
-            Reading.SUMMARY,
-            channel=channel,
+            channel=asked.channel,
             thread=thread,
-            limit=_MOST_SUMMARISED,
             within=self._workspace.limits.name_timeout * 2,
             oldest=since,
             latest=None if thread else f"{time.time():.6f}",
         )
-        later = [one for one in found if string_field(one, "ts") > since]
-        return sorted(later, key=lambda one: string_field(one, "ts")), more
-
-    async def _in_time(self, work: Awaitable[_T], *, arrived: float) -> _T:
-        return await in_time(work, by=arrived + self._workspace.limits.question_posted_within)
+        by_time = sorted(found, key=lambda one: str(one["ts"]))
+        later = [one for one in by_time if str(one["ts"]) > since]
+        person = Person(asked.user, asked.user)
+        first, *others = await context_messages(
+            self._workspace, [message, *later], person, channel=asked.channel
+        )
+        summary = _ASKS + _IN_PART if more else _ASKS
+        question = replace(
+            asked, text=SUMMARY_QUESTION, summary=summary, quote=first, context=tuple(others)
+        )
+        notice = await self._ask.ask(question)
+        return views.notice_view(notice, title=SUMMARISE) if notice else {}
 
     def _sentence(self, error: ParleyError) -> str:
         if isinstance(error, NotInvited):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import cast
+from dataclasses import asdict, dataclass
+from typing import Any, cast
 
 from adapters.slack.commands.calls import CommandLocation
 from adapters.slack.manifest import FORM_ID
@@ -26,7 +26,7 @@ _MOST_OPTIONS = 100
 _MOST_LABEL = 2000
 _NOTHING = "-"  # the value of an option that clears a choice: Slack accepts no empty value
 
-Json = Mapping[str, object]
+Json = Mapping[str, Any]
 View = dict[str, object]
 Block = dict[str, object]
 
@@ -38,7 +38,7 @@ class CommandAnswer:
     text: str = ""
     blocks: Sequence[Block] = ()
 
-    def message(self) -> dict[str, object]:
+    def message(self) -> dict[str, Any]:
         """Return the fields of a message."""
         blocks = {"blocks": [section(self.text), *self.blocks]} if self.blocks else {}
         return {"text": escape_markup(self.text), **blocks}
@@ -48,7 +48,8 @@ class CommandAnswer:
 class ViewContext:
     """Context of a view, stored in its `private_metadata`, which people do not see (docs: Views).
 
-    `seen` is that of a form. `home`: the view was opened from the Home tab.
+    `seen` is that of a form, `kept` the name of a stored message. `home`: the view was opened from
+    the Home tab.
     """
 
     location: CommandLocation
@@ -56,39 +57,20 @@ class ViewContext:
     part: Part | None = None
     seen: str = ""
     home: bool = False
-    about: Mapping[str, str] = field(default_factory=dict)
+    kept: str = ""
 
     def written(self) -> str:
         """Return it as `private_metadata`."""
-        names = {
-            "channel": self.location.channel,
-            "thread": self.location.thread,
-            "scope": self.scope,
-            "part": self.part,
-            "seen": self.seen,
-            "home": self.home,
-            "about": dict(self.about),
-        }
-        return json.dumps({name: value for name, value in names.items() if value})
+        return json.dumps(asdict(self))
 
     @classmethod
-    def of(cls, view: Json) -> ViewContext | None:
+    def of(cls, view: object) -> ViewContext | None:
         """Parse the context of a view; None if it is not ours."""
         try:
-            metadata = json.loads(string_field(view, "private_metadata"))
-        except ValueError:
+            fields = json.loads(string_field(view, "private_metadata"))
+            return cls(**{**fields, "location": CommandLocation(**fields["location"])})
+        except (KeyError, TypeError, ValueError):
             return None
-        if not isinstance(metadata, dict) or not string_field(metadata, "channel"):
-            return None
-        about = metadata.get("about")
-        return cls(
-            CommandLocation(string_field(metadata, "channel"), string_field(metadata, "thread")),
-            scope=scope_of(string_field(metadata, "scope")),
-            part=part_of(string_field(metadata, "part")),
-            seen=string_field(metadata, "seen"),
-            home=metadata.get("home") is True,
-            about=about if isinstance(about, dict) else {},
-        )
 
 
 def section(text: str) -> Block:
@@ -129,7 +111,7 @@ def notice_view(text: str, *, title: str = "Parley") -> View:
     }
 
 
-def updated(text: str) -> dict[str, object]:
+def updated(text: str) -> dict[str, Any]:
     """Return the response that replaces a submitted form by a notice."""
     return {"response_action": "update", "view": notice_view(text)}
 
@@ -157,25 +139,13 @@ def form_view(
 
 def values(view: Json) -> dict[str, str | list[str]]:
     """Return the submitted values by field name."""
-    state = view.get("state")
-    blocks = state.get("values") if isinstance(state, dict) else None
-    filled: dict[str, str | list[str]] = {}
-    for name, inputs in blocks.items() if isinstance(blocks, dict) else ():
-        given = next(iter(inputs.values()), None) if isinstance(inputs, dict) else None
-        if isinstance(given, dict):
-            filled[str(name)] = _given(given)
-    return filled
+    inputs = view["state"]["values"]
+    return {name: _given(*elements.values()) for name, elements in inputs.items()}
 
 
 def first_field(view: Json) -> str:
     """Return the name of the first field of a modal, below which an error can be shown."""
-    blocks = view.get("blocks")
-    inputs = (
-        string_field(block, "block_id")
-        for block in (blocks if isinstance(blocks, list) else ())
-        if isinstance(block, dict) and block.get("type") == "input"
-    )
-    return next(inputs, "")
+    return str(next(one["block_id"] for one in view["blocks"] if one["type"] == "input"))
 
 
 def _given(element: Json) -> str | list[str]:

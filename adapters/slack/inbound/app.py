@@ -6,7 +6,6 @@ import json
 import logging
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,45 +16,35 @@ from slack_bolt.request.async_request import AsyncBoltRequest
 from slack_bolt.response import BoltResponse
 from slack_sdk.web.async_client import AsyncWebClient
 
-from adapters.slack.manifest import ASK, PARLEY, SHORTCUTS, VIEWS
+from adapters.slack.commands.ask_command import AskCommand
+from adapters.slack.commands.shortcuts import Shortcuts
+from adapters.slack.commands.views import CommandAnswer
+from adapters.slack.inbound.events import EventHandler
+from adapters.slack.manifest import ASK, PARLEY, QUESTION_ID, SHORTCUTS, VIEWS
 from adapters.slack.workspace import Identity, Workspace
 from bot.errors import StoreUnavailable
+from bot.intake.intake import Intake
 
 log = logging.getLogger(__name__)
 
 _ANY = re.compile("")
 
-# Bolt 1.30 raises these before its own error handler can, for a body of an unexpected shape; Python
-# raises RecursionError for a body that is nested too deeply.
-_UNREADABLE = (AttributeError, LookupError, RecursionError, TypeError, ValueError)
-
-Body = Mapping[str, object]
-Fields = Mapping[str, Any]  # of an answer to Slack
+Body = Mapping[str, Any]
 OnEvent = Callable[[dict[str, object]], Awaitable[None]]
-Dispatch = Callable[[dict[str, object]], Awaitable[BoltResponse | None]]
-
-
-@dataclass(frozen=True, slots=True)
-class Handlers:
-    """Callbacks for what Slack sends.
-
-    `on_command` returns an ephemeral message or {}. `on_submit` returns a response action; {}
-    closes the modal.
-    """
-
-    on_event: OnEvent
-    on_press: Callable[[Body], Awaitable[None]]
-    on_command: Callable[[Mapping[str, str]], Awaitable[Fields]]
-    on_shortcut: Callable[[Body], Awaitable[None]]
-    on_submit: Callable[[Body], Awaitable[Fields]]
+Dispatch = Callable[[dict[str, object]], Awaitable[BoltResponse]]
 
 
 class Dispatcher:
-    """Passes payloads to handlers; does not check signatures."""
+    """Passes payloads to their handlers; does not check signatures."""
 
-    def __init__(self, workspace: Workspace, handlers: Handlers) -> None:
+    def __init__(
+        self, workspace: Workspace, intake: Intake, handler: EventHandler, *, on_event: OnEvent
+    ) -> None:
         self._identity = workspace.identity
-        self._handlers = handlers
+        self._handler = handler
+        self._ask = AskCommand(workspace, intake)
+        self._shortcuts = Shortcuts(workspace, intake, self._ask)
+        self._on_event = on_event
         self._app = app = _bolt_app(workspace)
         # One listener for all events: without a listener an event would not be acknowledged.
         app.event(_ANY)(self._event)
@@ -66,44 +55,40 @@ class Dispatcher:
         app.view_submission(_ANY)(self._submit)
         app.error(_on_error)
 
-    async def dispatch(self, body: dict[str, object]) -> BoltResponse | None:
-        """Answer a payload; None if it cannot be read. Events are acknowledged once stored."""
+    async def dispatch(self, body: dict[str, object]) -> BoltResponse:
+        """Answer a payload. Events are acknowledged once stored."""
         # Payloads for others are acknowledged: a retry would not change that.
-        if body.get("type") == "app_rate_limited":
-            # A type of its own, not an event (docs: Events API, "Rate limiting").
-            log.warning(
-                "Slack rate-limited workspace %.80r: some events of the minute from %s are lost",
-                body.get("team_id"),
-                _moment(body.get("minute_rate_limited")),
-            )
-            return BoltResponse(status=200, body="")
         if reason := _reason_to_ignore(body, self._identity):
             log.warning("Ignored a Slack payload: %s", reason)
             return BoltResponse(status=200, body="")
-        try:
-            # Bolt 1.30 takes a parsed body only in this mode, from HTTP too.
-            return await self._app.async_dispatch(AsyncBoltRequest(body=body, mode="socket_mode"))
-        except _UNREADABLE as error:
-            log.warning("Slack sent a body that cannot be read: %s", type(error).__name__)
-            return None
+        # Bolt 1.30 takes a parsed body only in this mode, from HTTP too.
+        return await self._app.async_dispatch(AsyncBoltRequest(body=body, mode="socket_mode"))
 
     # Bolt passes arguments by name.
     async def _event(self, event: dict[str, object]) -> None:
-        await self._handlers.on_event(event)
+        await self._on_event(event)
 
     async def _command(self, command: dict[str, str], ack: AsyncAck) -> None:
-        await ack(**await self._handlers.on_command(command))
+        if command["command"] == PARLEY:
+            answer = await self._handler.parley.on_command(command)
+        else:
+            answer = CommandAnswer(await self._ask.on_command(command))
+        # With only a text, bolt would answer no JSON.
+        fields = {**answer.message(), "response_type": "ephemeral"} if answer.text else {}
+        await ack(**fields)
 
     async def _press(self, body: dict[str, object], ack: AsyncAck) -> None:
-        await self._handlers.on_press(body)
+        await self._handler.on_press(body)
         await ack()
 
     async def _shortcut(self, body: dict[str, object], ack: AsyncAck) -> None:
-        await self._handlers.on_shortcut(body)
+        await self._shortcuts.on_shortcut(body)
         await ack()
 
-    async def _submit(self, body: dict[str, object], ack: AsyncAck) -> None:
-        await ack(**await self._handlers.on_submit(body))
+    async def _submit(self, body: dict[str, Any], ack: AsyncAck) -> None:
+        is_question = body["view"]["callback_id"] == QUESTION_ID
+        form = self._shortcuts if is_question else self._handler.parley
+        await ack(**await form.on_submit(body))
 
 
 def _bolt_app(workspace: Workspace) -> AsyncApp:
@@ -140,7 +125,7 @@ def _bolt_app(workspace: Workspace) -> AsyncApp:
     )
 
 
-def parse_object(text: str) -> dict[str, object]:
+def parse_object(text: str) -> dict[str, Any]:
     """Return the object in a JSON text; empty if there is none."""
     try:
         parsed = json.loads(text)
@@ -151,31 +136,28 @@ def parse_object(text: str) -> dict[str, object]:
 
 def _reason_to_ignore(body: Body, identity: Identity) -> str:
     match body:
-        case {"type": "event_callback", "event": {"type": str()}} | {"command": str()}:
-            # One signing secret and one app may serve many workspaces; this process serves one.
-            return "" if _is_ours(body, identity) else "it is from another workspace"
-        case {"type": "event_callback"} | {"event": _}:
-            return "its event cannot be read"
-        # Bolt 1.30 relies on this shape.
-        case {"type": "block_actions", "actions": [{"action_id": str(), "value": str()}, *_]}:
-            return "" if _is_ours(body, identity) else "it was pressed in another workspace"
-        case {
-            "type": "message_action",
-            "callback_id": str(callback),
-            "message": {"ts": str()},
-            "channel": {"id": str()},
-        } if callback in SHORTCUTS:
-            return "" if _is_ours(body, identity) else "it was chosen in another workspace"
-        case {
-            "type": "view_submission",
-            "view": {"type": "modal", "callback_id": str(callback), "id": str()},
-        } if callback in VIEWS:
-            return "" if _is_ours(body, identity) else "it was filled in in another workspace"
         case {"type": "url_verification"} | {"ssl_check": "1"}:
             return ""
-        case {"type": str(kind)}:
-            return f"{kind[:80]!r} is not a type that Parley handles"
-    return "it has no type"
+        case {"type": "app_rate_limited", "minute_rate_limited": int(seconds)}:
+            # A type of its own, not an event (docs: Events API, "Rate limiting").
+            minute = datetime.fromtimestamp(seconds, UTC).isoformat()
+            return f"Slack limited {body.get('team_id')}: some events of {minute} are lost"
+        # Bolt 1.30 relies on the shape of a press.
+        case (
+            {"type": "event_callback", "event": {"type": str()}}
+            | {"command": str()}
+            | {"type": "block_actions", "actions": [{"action_id": str(), "value": str()}, *_]}
+        ):
+            pass
+        case {"type": "message_action", "callback_id": str(name)} | {
+            "type": "view_submission",
+            "view": {"callback_id": str(name)},
+        } if name in (*SHORTCUTS, *VIEWS):
+            pass
+        case _:
+            return f"{body.get('type')!r:.80} is not a type or a shape that Parley handles"
+    # One signing secret and one app may serve many workspaces; this process serves one.
+    return "" if _is_ours(body, identity) else "it is from another workspace"
 
 
 def _is_ours(body: Body, identity: Identity) -> bool:
@@ -200,26 +182,14 @@ def _ids(body: Body, kind: str) -> Iterator[object]:
     yield from (body.get(f"{kind}_id"), body.get(f"context_{kind}_id"))
     if isinstance(group := body.get(kind), dict):
         yield group.get("id")
-    authorizations = body.get("authorizations")
-    for authorization in authorizations if isinstance(authorizations, list) else ():
-        if isinstance(authorization, dict):
-            yield authorization.get(f"{kind}_id")
-
-
-def _moment(seconds: object) -> str:
-    if not isinstance(seconds, int) or not 0 <= seconds < 2**33:
-        return f"{seconds!r:.80}"
-    return datetime.fromtimestamp(seconds, UTC).isoformat()
+    for authorization in body.get("authorizations") or ():
+        yield authorization.get(f"{kind}_id")
 
 
 async def _on_error(error: Exception) -> BoltResponse:
-    # The first two are acknowledged: they would fail in the same way again.
     if isinstance(error, BoltUnhandledRequestError):
         kind = error.body.get("type") or error.body.get("command")
         log.warning("No handler for a Slack payload of type %.80r", kind)
-        return BoltResponse(status=200, body="")
-    if isinstance(error, RecursionError):
-        log.warning("Slack sent a payload that is nested too deeply")
         return BoltResponse(status=200, body="")
     if isinstance(error, StoreUnavailable):
         log.warning("Cannot store an event, Slack will send it again: %s", error)

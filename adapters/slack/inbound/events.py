@@ -5,42 +5,40 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from adapters.slack.errors import REQUEST_TIMEOUT, translated
+from adapters.slack.commands.calls import CommandLocation, Permissions
+from adapters.slack.commands.home import Home
+from adapters.slack.commands.parley import Parley
+from adapters.slack.commands.views import CommandAnswer
+from adapters.slack.errors import translated
 from adapters.slack.manifest import PARLEY
 from adapters.slack.markup import mentioned, readable
-from adapters.slack.reading import message_text, string_field
-from adapters.slack.reply.messages import CONTINUE, RATE, RATE_BAD, RATE_GOOD, REGENERATE, STOP
+from adapters.slack.reading import WRITTEN, message_text, string_field
+from adapters.slack.reply.messages import CONTINUE, RATE, REGENERATE, STOP
 from adapters.slack.reply.status import show_waiting
-from adapters.slack.workspace import Reading, Workspace
+from adapters.slack.workspace import Workspace
 from bot.cache import BoundedCache
+from bot.commands.handlers import CommandHandlers
 from bot.concurrency import do_nothing
-from bot.domain import Asker, ContextMessage, Person, Rating, ThreadKey, Turn
+from bot.domain import Asker, ContextMessage, Person, Rating, Turn
 from bot.errors import NothingAsked, Refused, StoreUnavailable, SurfaceError
 from bot.intake.addressed import Facts
 from bot.intake.answers import THANKS
 from bot.intake.intake import Admitted, Commanded, Intake, Received
-from bot.text.sanitize import escape_markup
 
 log = logging.getLogger(__name__)
 
 HELP = "Ask me something: I read what you write in the message that mentions me, or in a DM."
 
-# The subtypes of messages that people write; "me_message" comes from /me.
-WRITTEN = (None, "file_share", "me_message", "thread_broadcast")
 _SLACK_ITSELF = ("USLACKBOT", "USLACK")  # the latter writes notices into DMs (field)
 # Mentions of groups.
 _GROUP = re.compile(r"<!(?:here|channel|everyone|subteam\^)")
-TS = re.compile(r"\d{1,12}\.\d{1,9}", re.ASCII)
 
-Event = Mapping[str, object]
-# Takes the text, and `id_`, `channel`, `thread` and `user`; returns the fields of an answer, or {}.
-# It must return before Slack retries the event.
-OnCommandText = Callable[..., Awaitable[Mapping[str, Any]]]
+Event = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +94,7 @@ class EventHandler:
 
     When a method returns, everything is stored. Each raises StoreUnavailable. `on_conversation` is
     called with the channel and the thread of each admitted question; the thread is empty at the top
-    level of a DM. `on_home` is called when a person opens a tab of the app's home, and
-    `on_command_text` with the text after `/parley` in a message to the bot.
+    level of a DM.
     """
 
     def __init__(
@@ -106,24 +103,20 @@ class EventHandler:
         intake: Intake,
         *,
         on_conversation: Callable[[str, str], None] = do_nothing,
-        on_home: Callable[[Event], object],
-        on_command_text: OnCommandText,
     ) -> None:
+        permissions, handlers = Permissions(workspace), CommandHandlers(intake)
+        self._home = Home(workspace, handlers, permissions)
+        self.parley = Parley(workspace, handlers, permissions, on_change=self._home.show)
         self._workspace = workspace
         self._client = workspace.client
         self._identity = workspace.identity
         self._directory = workspace.directory
-        self._jobs = workspace.jobs
         self._intake = intake
         self._on_conversation = on_conversation
-        self._on_home = on_home
-        self._on_command_text = on_command_text
         # The versions of messages that were answered by a notice instead of a turn: an edited
         # mention arrives again, and may be a question then. Other processes do not know them, so a
         # notice is repeated if Slack retries the event there.
-        self._notified: BoundedCache[str, bool] = BoundedCache(
-            capacity=workspace.limits.notices_remembered
-        )
+        self._notified: BoundedCache[str, bool] = BoundedCache()
         self._notices = asyncio.Semaphore(workspace.limits.notices_in_flight)
 
     async def on_event(self, event: Event) -> None:
@@ -141,47 +134,39 @@ class EventHandler:
             case {"type": "app_mention" | "message"}:
                 if question := to_question(event, bot=self._identity.user):
                     await self._on_question(question)
-                else:
-                    where, sent = event.get("channel"), event.get("ts")
-                    log.debug("Ignored message %s in %s: not addressed to the bot", sent, where)
             case {"type": "agent_session_stopped"}:
                 # It names the thread, and no message if nothing was streamed yet.
                 channel, thread = string_field(event, "channel"), string_field(event, "thread_ts")
-                await self._intake.changes.stop_thread(self._key(channel, thread))
+                await self._intake.changes.stop_thread(self._identity.key(channel, thread))
             case {"type": "app_home_opened"}:
-                self._on_home(event)
+                self._home.on_opened(event)
             case {"type": "app_uninstalled" | "tokens_revoked" as reason}:
-                log.warning(
-                    "Workspace %s: the app was removed or its token revoked: %s",
-                    self._identity.team,
-                    reason,
-                )
+                log.warning("Workspace %s refuses the app: %s", self._identity.team, reason)
 
     async def on_press(self, body: Event) -> None:
         """Handle a press of a button; if it is refused, notify the person."""
-        press = to_press(body)
-        if press is None:
-            log.warning("Cannot read a button press: its person, channel or turn is missing")
+        if await self.parley.on_press(body):
             return
+        press = to_press(body)
         try:
             await self._act(press)
         except (Refused, StoreUnavailable) as error:
-            self._jobs.start(self._deliver(self._post_to_person(press, error.apology)))
+            self._notify(press, error.apology)
 
     async def _forget(self, event: Event, ts: str) -> None:
-        if not TS.fullmatch(ts):
-            return
         channel = string_field(event, "channel")
         before = event.get("previous_message")
         # A message of a bot is never a question. An upload of a person has a `bot_id` of null.
         if not isinstance(before, dict) or not before.get("bot_id"):
-            await self._intake.changes.forget(self._turn_id(channel, ts), asked_at=float(ts))
+            await self._intake.changes.forget(
+                self._identity.turn_id(channel, ts), asked_at=float(ts)
+            )
         elif before["bot_id"] == self._identity.bot:
             await self._intake.changes.forget(platform="slack", messages=[f"{channel}:{ts}"])
 
     async def _act(self, press: Press) -> None:
         answers, turn_id, person_id = self._intake.answers, press.turn_id, press.user
-        at = ThreadKey("slack", self._identity.team, press.channel, "")
+        at = self._identity.key(press.channel)
         if press.action == STOP:
             await answers.stop(turn_id, person_id=person_id, at=at)
             return
@@ -189,29 +174,22 @@ class EventHandler:
         who: dict[str, Any] = {"person_id": person_id, "at": at, "asker": asker}
         if press.rating:
             await answers.rate(turn_id, rating=press.rating, **who)
-            self._jobs.start(self._deliver(self._post_to_person(press, THANKS)))
+            self._notify(press, THANKS)
         elif press.action == REGENERATE:
-            reread = self._question_now
-            self._show_if_waiting(
-                await answers.regenerate(turn_id, press_id=press.id, reread=reread, **who)
-            )
+            who |= {"press_id": press.id, "reread": self._question_now}
+            self._show_if_waiting(await answers.regenerate(turn_id, **who))
         elif press.action == CONTINUE:
             self._show_if_waiting(await answers.continue_answer(turn_id, press_id=press.id, **who))
 
     async def _question_now(self, turn: Turn) -> str:
         """Return the question of a turn as it stands in its message; empty if it has none."""
-        channel, thread, ts = (turn.place.get(name) for name in ("channel", "thread", "question"))
+        channel, thread = str(turn.place["channel"]), str(turn.place["thread"] or "")
+        ts = turn.place["question"]
         messages, _ = await self._workspace.read(
-            Reading.CONTEXT,
-            channel=str(channel),
-            thread=thread if isinstance(thread, str) else "",
-            limit=2,
-            oldest=ts,
-            latest=ts,
-            inclusive=True,
+            channel=channel, thread=thread, limit=2, oldest=ts, latest=ts, inclusive=True
         )
         for one in messages:
-            if isinstance(one, dict) and one.get("ts") == ts and one.get("user") == turn.person.id:
+            if one.get("ts") == ts and one.get("user") == turn.person.id:
                 found = {**one, "channel": channel, "type": "app_mention"}
                 if question := to_question(found, bot=self._identity.user):
                     return await self._directory.readable(question.text, bot=self._identity.user)
@@ -224,21 +202,28 @@ class EventHandler:
             case Admitted(turn):
                 self._show_if_waiting(turn)
                 self._on_conversation(question.channel, question.reply_thread)
-                if turn.person.name == question.user:
-                    self._jobs.start(self._store_name(turn))
             case Commanded(words):
                 await self._run_command(question, words)
-            case Refused() as refused:
-                self._notify(question, refused)
+            case Refused() as refused if not (refused.repeated or self._notified.get(question.id)):
+                self._notified.put(question.id, True)
+                if isinstance(refused, NothingAsked):
+                    self._notify(question, self._help(question), publicly=True)
+                else:
+                    self._notify(question, refused.apology, publicly=question.facts.direct)
 
     async def _received(self, question: Question) -> Received:
         channel, thread, facts = question.channel, question.thread, question.facts
         in_thread = thread and not facts.direct
+        people = {question.user, question.thread_author} - {"", self._identity.user}
         text = readable(question.text, bot=self._identity.user, names={})
         name, _, argument = text.partition(" ")
+        quote = None
+        if thread not in ("", question.ts):
+            # The thread's parent; only its id is known.
+            quote = ContextMessage(self._identity.turn_id(channel, thread), None, "")
         turn = Turn(
-            id=self._turn_id(channel, question.ts),
-            key=self._key(channel, question.reply_thread),
+            id=self._identity.turn_id(channel, question.ts),
+            key=self._identity.key(channel, question.reply_thread),
             person=Person(question.user, question.user, self._identity.team),
             text=text,
             place={
@@ -248,7 +233,7 @@ class EventHandler:
                 **self._identity.place_of(question.team),
             },
             asked_at=float(question.ts),
-            quote=self._quote(question),
+            quote=quote,
             joins=True,
             asker=await self._asker(question),
         )
@@ -257,9 +242,7 @@ class EventHandler:
             facts=facts,
             edited_at=float(question.edited or 0),
             command=argument if name == PARLEY and (facts.calls_bot or facts.direct) else None,
-            people={question.user, question.thread_author} - {"", self._identity.user}
-            if in_thread
-            else (),
+            people=people if in_thread else (),
             stops_in="" if in_thread else channel,
             manages=partial(self._manages, question.user),
             complete=partial(self._complete, question),
@@ -285,22 +268,13 @@ class EventHandler:
     async def _run_command(self, question: Question, command: str) -> None:
         """Run a command in a message, once in this process, and answer it."""
         self._notified.put(question.id, True)
-        answer = await self._on_command_text(
+        answer = await self.parley.carry_out(
             command,
-            id_=self._turn_id(question.channel, question.ts),
-            channel=question.channel,
-            thread=question.thread,
+            id_=self._identity.turn_id(question.channel, question.ts),
+            location=CommandLocation(question.channel, question.thread),
             user=question.user,
         )
-        if not answer:
-            return
-        place = {"channel": question.channel, "thread_ts": question.thread or None}
-        fields: dict[str, Any] = {**place, **answer}
-        if question.facts.direct:
-            post = self._client.chat_postMessage(**fields)
-        else:
-            post = self._client.chat_postEphemeral(**fields, user=question.user)
-        self._jobs.start(self._deliver(post))
+        self._notify(question, answer, publicly=question.facts.direct)
 
     async def _manages(self, user: str) -> bool:
         try:
@@ -309,74 +283,38 @@ class EventHandler:
             log.warning("Cannot tell whether %s is an admin: %s", user, error)
             return False
 
-    async def _store_name(self, turn: Turn) -> None:
-        """Store a name that did not arrive in time for the turn."""
-        name = await self._directory.name(turn.person.id, within=REQUEST_TIMEOUT)
-        try:
-            await self._intake.history.save_name(turn.key, Person(turn.person.id, name))
-        except StoreUnavailable as error:
-            log.warning("Turn %s: cannot store the person's name: %s", turn.id, error)
-
-    def _notify(self, question: Question, refused: Refused) -> None:
-        if refused.repeated or self._notified.get(question.id):
-            return
-        self._notified.put(question.id, True)
-        if isinstance(refused, NothingAsked):
-            post = self._post(question, self._help(question))
-        elif question.facts.direct:
-            post = self._post(question, refused.apology)
-        else:
-            post = self._post_to_person(question, refused.apology)
-        self._jobs.start(self._deliver(post))
-
     def _help(self, question: Question) -> str:
         missing_read_scopes = self._identity.missing_read_scopes
         if question.facts.direct or not missing_read_scopes:
             return HELP
         return f"{HELP} I only see mentions where my app lacks {' or '.join(missing_read_scopes)}."
 
-    async def _deliver(self, post: Coroutine[Any, Any, object]) -> None:
+    def _notify(
+        self, to: Question | Press, notice: str | CommandAnswer, *, publicly: bool = False
+    ) -> None:
         """Post a notice in the background: an event that waits for it would be retried."""
+        answer = CommandAnswer(notice) if isinstance(notice, str) else notice
+        if not answer.text:
+            return
         if self._notices.locked():
-            post.close()
             log.info("Dropped a notice to a person: too many in flight")
             return
+        fields: dict[str, Any] = {"channel": to.channel, **answer.message()}
+        if publicly and isinstance(to, Question):
+            fields["thread_ts"] = to.reply_thread or None
+            post = self._client.chat_postMessage(**fields)
+        else:
+            # An ephemeral message is not shown in a thread that has no replies yet.
+            fields["thread_ts"] = to.thread or None
+            post = self._client.chat_postEphemeral(**fields, user=to.user)
+        self._workspace.jobs.start(self._deliver(post))
+
+    async def _deliver(self, post: Coroutine[Any, Any, object]) -> None:
         try:
             async with self._notices, translated():
                 await post
         except SurfaceError as error:
             log.warning("Cannot post a notice to a person: %s", error)
-
-    async def _post_to_person(self, to: Question | Press, notice: str) -> None:
-        await self._client.chat_postEphemeral(
-            channel=to.channel,
-            user=to.user,
-            # An ephemeral message is not shown in a thread that has no replies yet.
-            thread_ts=to.thread or None,
-            text=escape_markup(notice),
-        )
-
-    async def _post(self, to: Question, notice: str) -> None:
-        await self._client.chat_postMessage(
-            channel=to.channel, thread_ts=to.reply_thread or None, text=escape_markup(notice)
-        )
-
-    def _key(self, channel: str, thread: str) -> ThreadKey:
-        return ThreadKey("slack", self._identity.team, channel, thread or channel)
-
-    def _turn_id(self, channel: str, ts: str) -> str:
-        return turn_id(self._identity.team, channel, ts)
-
-    def _quote(self, question: Question) -> ContextMessage | None:
-        """Return the thread's parent as quote; only its id is known."""
-        if question.thread in ("", question.ts):
-            return None
-        return ContextMessage(self._turn_id(question.channel, question.thread), None, "")
-
-
-def turn_id(team: str, channel: str, ts: str) -> str:
-    """Return the id of the turn of a message."""
-    return f"slack:{team}:{channel}:{ts}"
 
 
 def to_question(event: Event, *, bot: str) -> Question | None:
@@ -408,10 +346,6 @@ def to_question(event: Event, *, bot: str) -> Question | None:
     comes_as_mention = facts.calls_bot and not is_mention and subtype is None and kind != "mpim"
     in_thread = thread not in ("", ts)
     if not facts.direct and (comes_as_mention or not (facts.calls_bot or in_thread)):
-        return None
-    if not channel or not TS.fullmatch(ts):
-        # It is acknowledged: a retry would not change that.
-        log.warning("Cannot read a message: its channel or ts is missing")
         return None
     return Question(
         channel=channel,
@@ -447,39 +381,29 @@ def to_edit(event: Event, *, bot: str) -> Question | None:
     return question
 
 
-def to_press(body: Event) -> Press | None:
-    """Return the press of a block_actions payload; None if something is missing."""
-    match body:
-        case {
-            "trigger_id": str(trigger),
-            "user": {"id": str(user), **person},
-            "container": {"channel_id": str(channel), **container},
-            "actions": [{"action_id": str(action), "value": str(turn_id)}],
-        }:
-            thread = string_field(container, "thread_ts")
-            rating, turn_id = _rating(action, turn_id)
-            team = string_field(person, "team_id")
-            return Press(f"slack:{trigger}", action, channel, user, thread, turn_id, rating, team)
-    return None
+def to_press(body: Event) -> Press:
+    """Return the press of a block_actions payload."""
+    action, user, container = body["actions"][0], body["user"], body["container"]
+    turn_id, rating = action["value"], None
+    if action["action_id"] == RATE:
+        # The value of the one that was pressed (bolt's templates for agents).
+        rating, _, turn_id = turn_id.partition(":")
+    return Press(
+        id=f"slack:{body['trigger_id']}",
+        action=action["action_id"],
+        channel=container["channel_id"],
+        user=user["id"],
+        thread=string_field(container, "thread_ts"),
+        turn_id=turn_id,
+        rating=rating,
+        team=string_field(user, "team_id"),
+    )
 
 
 def _edited(event: Event, author: str) -> str:
     edited = event.get("edited")
     ts, editor = string_field(edited, "ts"), string_field(edited, "user")
-    return ts if editor == author and TS.fullmatch(ts) else ""
-
-
-def _rating(action: str, value: str) -> tuple[Rating | None, str]:
-    """Parse a press: the rating, if it is one, and the turn id.
-
-    Slack's own buttons send the value of the one that was pressed (bolt's templates for agents).
-    """
-    if action in (RATE_GOOD, RATE_BAD):
-        return ("good" if action == RATE_GOOD else "bad"), value
-    if action != RATE:
-        return None, value
-    rating, _, turn_id = value.partition(":")
-    return ("good" if rating == "good" else "bad"), turn_id
+    return ts if editor == author else ""
 
 
 def _team(event: Event) -> str:

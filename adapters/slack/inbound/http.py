@@ -34,30 +34,23 @@ def signed_handler(dispatch: Dispatch, *, signing_secret: str, limits: Limits) -
             return web.Response(status=415)
         if not _is_fresh(request):
             return web.Response(status=401)
-        body = await _read(request, seconds=limits.body_timeout)
-        if isinstance(body, web.Response):
-            return body
+        # The server limits the size of bodies and the number of connections.
+        try:
+            async with asyncio.timeout(limits.body_timeout):
+                body = await request.read()
+        except TimeoutError:
+            return web.Response(status=408)
+        except web.HTTPRequestEntityTooLarge:
+            # Returned, not raised: the traceback would keep the body in memory.
+            return web.Response(status=413)
         if not _is_signed(verifier, request, body):
             return web.Response(status=401)
         if not (parsed := _parse(request, body.decode())):
             log.warning("Slack sent a body that is not an object")
             return web.Response(status=400)
-        response = await dispatch(parsed)
-        return await to_aiohttp_response(response) if response else web.Response(status=400)
+        return await to_aiohttp_response(await dispatch(parsed))
 
     return handle
-
-
-async def _read(request: web.Request, *, seconds: float) -> bytes | web.Response:
-    # The server limits the size of bodies and the number of connections.
-    try:
-        async with asyncio.timeout(seconds):
-            return await request.read()
-    except TimeoutError:
-        return web.Response(status=408)
-    except web.HTTPRequestEntityTooLarge:
-        # Returned, not raised: the traceback would keep the body in memory.
-        return web.Response(status=413)
 
 
 def _is_fresh(request: web.Request) -> bool:

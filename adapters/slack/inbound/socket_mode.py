@@ -12,6 +12,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import aiohttp
 
@@ -19,7 +20,7 @@ from adapters.slack.errors import translated
 from adapters.slack.inbound.app import Dispatch, parse_object
 from adapters.slack.limits import Limits
 from bot.concurrency import BackgroundTasks, together
-from bot.errors import SurfaceError, WriteDelayed, WriteFailed
+from bot.errors import SurfaceError, WriteDelayed
 from bot.ports import Downtime
 
 log = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ log = logging.getLogger(__name__)
 # counts until Slack closes it.
 _CONNECTIONS = 2
 
-Frame = dict[str, object]
+Frame = dict[str, Any]
 
 
 class SocketMode:
@@ -60,7 +61,7 @@ class SocketMode:
 
     async def run(self) -> None:
         """Receive events until cancelled, through all failures of the connections."""
-        # The session of the Web API has a timeout for each request; a connection has to last.
+        # By default a session ends what lasts for five minutes.
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout()) as session,
             BackgroundTasks() as serving,
@@ -90,29 +91,12 @@ class SocketMode:
 
     async def _connect(self, session: aiohttp.ClientSession) -> aiohttp.ClientWebSocketResponse:
         async with translated():
-            connection = await session.ws_connect(
+            return await session.ws_connect(
                 await self._request_url(),
                 heartbeat=self._limits.ping_interval,
                 proxy=self._proxy,
                 timeout=aiohttp.ClientWSTimeout(ws_close=self._limits.close_timeout),
             )
-            try:
-                self._check_greeting(_parse(await connection.receive()))
-            except BaseException:
-                await connection.close()
-                raise
-        self._open.add(connection)
-        self._downtime.note(is_open=True)
-        return connection
-
-    def _check_greeting(self, frame: Frame) -> None:
-        reason = frame.get("reason")
-        if reason == "too_many_websockets":
-            # docs: Using Socket Mode, "Using multiple connections".
-            pause = self._limits.crowded_pause
-            raise WriteDelayed("the app has ten connections already", retry_after=pause)
-        if frame.get("type") != "hello":
-            raise WriteFailed(f"Slack refused the connection: {reason or 'it was closed'}")
 
     async def _serve(
         self, connection: aiohttp.ClientWebSocketResponse, ending: asyncio.Event
@@ -125,7 +109,17 @@ class SocketMode:
         try:
             async with BackgroundTasks(grace_seconds=self._limits.job_grace) as events:
                 try:
-                    await self._receive(connection, events, ending)
+                    async for message in connection:
+                        frame = _parse(message)
+                        if frame.get("type") == "hello":
+                            self._open.add(connection)
+                            self._downtime.note(is_open=True)
+                        elif frame.get("type") == "disconnect":
+                            level = logging.DEBUG if connection in self._open else logging.WARNING
+                            log.log(level, "Slack ends a connection: %s", frame.get("reason"))
+                            ending.set()
+                        elif "envelope_id" in frame:
+                            events.start(self._handle(connection, frame))
                 finally:
                     ending.set()
                     self._open.discard(connection)
@@ -133,40 +127,13 @@ class SocketMode:
         finally:
             await connection.close()
 
-    async def _receive(
-        self,
-        connection: aiohttp.ClientWebSocketResponse,
-        events: BackgroundTasks,
-        ending: asyncio.Event,
-    ) -> None:
-        try:
-            async with asyncio.timeout(None) as deadline:
-                async for message in connection:
-                    frame = _parse(message)
-                    if frame.get("type") == "disconnect":
-                        log.debug("Slack wants a connection replaced: %s", frame.get("reason"))
-                        ending.set()
-                        now = asyncio.get_running_loop().time()
-                        deadline.reschedule(now + self._limits.replaced_timeout)
-                    elif "envelope_id" in frame:
-                        events.start(self._handle(connection, frame))
-                    elif not frame:
-                        log.warning("Slack sent a frame that cannot be read")
-        except TimeoutError:
-            log.debug("Slack did not close a connection that it wanted replaced")
-
     async def _handle(self, connection: aiohttp.ClientWebSocketResponse, frame: Frame) -> None:
-        payload = frame.get("payload")
-        if not isinstance(payload, dict):
-            log.warning("The payload of envelope %.80r is not an object", frame["envelope_id"])
-            return
         try:
-            response = await self._dispatch(payload)
+            response = await self._dispatch(frame["payload"])
             answer = {"envelope_id": frame["envelope_id"]}
-            if response and response.body:
+            if response.body:
                 answer["payload"] = json.loads(response.body)
-            # A payload that cannot be read is acknowledged: a retry would not change that.
-            if response is None or response.status == 200:
+            if response.status == 200:
                 await connection.send_json(answer)
         except ConnectionError:
             log.info("A connection closed before an event was acknowledged; Slack will retry it")

@@ -6,11 +6,11 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from adapters.slack.errors import code_of, is_transient, translated
 from adapters.slack.markup import markdown_block
-from adapters.slack.workspace import MOST_PAGES, Reading, Workspace
+from adapters.slack.workspace import MOST_PAGES, Workspace
 from bot.domain import End, Page, Rating, Turn
 from bot.errors import PlaceGone, SurfaceError, WriteRefused
 from bot.text.sanitize import escape_markup, one_line
@@ -20,10 +20,10 @@ _T = TypeVar("_T")
 
 # The action_ids of buttons; a button's value is the turn's id.
 STOP, REGENERATE, CONTINUE = "stop", "regenerate", "continue"
-RATE, RATE_GOOD, RATE_BAD = "rate", "rate_good", "rate_bad"
-_SIGNS: Mapping[Rating, tuple[str, str, str]] = {
-    "good": (RATE_GOOD, "👍", "Good answer"),
-    "bad": (RATE_BAD, "👎", "Bad answer"),
+RATE = "rate"  # the value begins with the rating
+_SIGNS: Mapping[Rating, tuple[str, str]] = {
+    "good": ("👍", "Good answer"),
+    "bad": ("👎", "Bad answer"),
 }
 _BAD_BLOCKS = ("invalid_blocks", "invalid_blocks_format")
 _OFFERED: Mapping[End, tuple[tuple[str, str], ...]] = {
@@ -32,14 +32,9 @@ _OFFERED: Mapping[End, tuple[tuple[str, str], ...]] = {
     "failed": ((REGENERATE, "Retry"),),
     "older": (),
 }
-
+_STOPS = ((STOP, "Stop"),)
 UNNUMBERED = -1  # in place of a page's number: a running stream does not have one yet
-
 _EVENT = "parley_turn"
-
-
-class Unreadable(SurfaceError):
-    """The bot cannot read the messages of the thread."""
 
 
 class Messages:
@@ -55,10 +50,8 @@ class Messages:
         self._workspace = workspace
         self._client = workspace.client
         self._bot = workspace.identity.user
-        self._turn_id = turn.id
+        self._turn = turn
         self._question = question
-        self._refers = turn.place.get("refers") is True
-        self._asker = turn.person
 
     async def send(self, page: Page) -> str:
         """Send a page and return its id. Raises SurfaceError."""
@@ -69,19 +62,17 @@ class Messages:
         await self.with_controls(page, partial(self._change, message_id, page))
 
     async def with_controls(self, page: Page, write: Callable[[], Awaitable[_T]]) -> _T:
-        """Write a page with its controls; retry if Slack refuses its own feedback buttons.
+        """Write a page with its controls; retry without rating buttons if Slack refuses them.
 
         Guess: a workspace without them answers as to any invalid block.
         """
         try:
             return await write()
         except WriteRefused as error:
-            refused = self._workspace.no_feedback
-            shows_feedback = self._is_rated(page) and not refused.is_refused()
-            if code_of(error) not in _BAD_BLOCKS or not shows_feedback:
+            if code_of(error) not in _BAD_BLOCKS or not self._is_rated(page):
                 raise
-            log.info("Slack refused feedback buttons, using plain ones: %s", error)
-            refused.add()
+            log.info("Slack refused rating buttons, answers have none for a while: %s", error)
+            self._workspace.refuse(RATE)
             return await write()
 
     async def _send(self, page: Page) -> str:
@@ -89,12 +80,9 @@ class Messages:
             answer = await self._client.chat_postMessage(
                 channel=self.channel,
                 thread_ts=self.thread or None,
-                text=escape_markup(page.text),
-                blocks=self._blocks(page),
-                metadata=self.metadata(page),
-                parse="none",
                 unfurl_links=False,
                 unfurl_media=False,
+                **self._fields(page),
             )
         return f"{answer['channel']}:{answer['ts']}"
 
@@ -102,23 +90,16 @@ class Messages:
         channel, _, ts = message_id.rpartition(":")
         async with translated():
             if page.text:
-                await self._client.chat_update(
-                    channel=channel,
-                    ts=ts,
-                    text=escape_markup(page.text),
-                    blocks=self._blocks(page),
-                    # A stream that Slack ended has no metadata.
-                    metadata=self.metadata(page),
-                    parse="none",
-                )
+                # A stream that Slack ended has no metadata.
+                await self._client.chat_update(channel=channel, ts=ts, **self._fields(page))
             else:
                 await self._client.chat_delete(channel=channel, ts=ts)
 
     async def find(self, *, but: Collection[str], streams: bool) -> dict[int, str]:
         """Find this reply's messages, except those in `but`, by page number.
 
-        Running streams are included as UNNUMBERED if `streams` is True. Raises WriteFailed, or
-        Unreadable if no message was found and not all can be read.
+        Running streams are included as UNNUMBERED if `streams` is True. Raises SurfaceError if
+        no message was found and not all can be read.
         """
         found, last_of_another = await self._find(but)
         return {
@@ -138,30 +119,25 @@ class Messages:
     def controls(self, page: Page) -> list[dict[str, object]]:
         """Return the blocks below the text."""
         offered = _OFFERED[page.end] if page.last else ()
-        offered = offered if page.final else ((STOP, "Stop"),)
-        buttons = [self._button(*each) for each in offered]
-        above = [self._reference()] if self._refers and not page.number else []
-        below: list[dict[str, object]] = []
+        buttons = [self._button(*each) for each in (offered if page.final else _STOPS)]
+        blocks = [self._reference()] if self._turn.place.get("refers") and not page.number else []
+        if buttons:
+            blocks.append({"type": "actions", "elements": buttons})
         if self._is_rated(page):
-            if self._workspace.no_feedback.is_refused():
-                buttons += [self._button(*sign) for sign in _SIGNS.values()]
-            else:
-                below = [self._feedback()]
-        actions: list[dict[str, object]] = [{"type": "actions", "elements": buttons}]
-        return [*above, *(actions if buttons else ()), *below]
+            blocks.append(self._feedback())
+        return blocks
 
     def metadata(self, page: Page) -> dict[str, object]:
         """Return the metadata by which other attempts at this turn find the page."""
-        return {"event_type": _EVENT, "event_payload": {"turn": self._turn_id, "page": page.number}}
+        return {"event_type": _EVENT, "event_payload": {"turn": self._turn.id, "page": page.number}}
 
     def _is_rated(self, page: Page) -> bool:
-        return self._workspace.rated and page.last and page.end != "failed"
+        is_rated = self._workspace.rated and page.last and page.end != "failed"
+        return is_rated and not self._workspace.is_refused(RATE)
 
-    def _button(self, action: str, label: str, description: str = "") -> dict[str, object]:
+    def _button(self, action: str, label: str) -> dict[str, object]:
         text = {"type": "plain_text", "text": label}
-        button: dict[str, object] = {"type": "button", "action_id": action, "text": text}
-        button["value"] = self._turn_id
-        return button | ({"accessibility_label": description} if description else {})
+        return {"type": "button", "action_id": action, "text": text, "value": self._turn.id}
 
     def _feedback(self) -> dict[str, object]:
         """Return Slack's own buttons (docs: "Feedback buttons element")."""
@@ -169,9 +145,9 @@ class Messages:
             {
                 "text": {"type": "plain_text", "text": label},
                 "accessibility_label": description,
-                "value": f"{rating}:{self._turn_id}",
+                "value": f"{rating}:{self._turn.id}",
             }
-            for rating, (_, label, description) in _SIGNS.items()
+            for rating, (label, description) in _SIGNS.items()
         )
         element = {"action_id": RATE, "positive_button": good, "negative_button": bad}
         return {"type": "context_actions", "elements": [{"type": "feedback_buttons", **element}]}
@@ -181,22 +157,25 @@ class Messages:
 
         It has no link: in a stream Slack would show a preview of the question.
         """
-        asker = self._asker
+        asker = self._turn.person
         name = self._workspace.directory.cached(asker.id) or asker.name
         # The name was not available in time.
         whose = "the" if name == asker.id else f"{escape_markup(one_line(name))}'s"
         seconds = self._question.partition(".")[0]
         # Slack shows each reader the local time (docs: Formatting message text, "Date formatting").
-        at = f"<!date^{seconds}^{{time}}|{_utc(seconds)}>"
-        element = {
-            "type": "mrkdwn",
-            "text": f"Answer to {whose} question of {at}",
-            "verbatim": True,
-        }
+        utc = time.strftime("%H:%M UTC", time.gmtime(int(seconds)))
+        at = f"<!date^{seconds}^{{time}}|{utc}>"
+        text = f"Answer to {whose} question of {at}"
+        element = {"type": "mrkdwn", "text": text, "verbatim": True}
         return {"type": "context", "elements": [element]}
 
-    def _blocks(self, page: Page) -> list[dict[str, object]]:
-        return [{**markdown_block(page.text)}, *self.controls(page)]
+    def _fields(self, page: Page) -> dict[str, Any]:
+        return {
+            "text": escape_markup(page.text),
+            "blocks": [markdown_block(page.text), *self.controls(page)],
+            "metadata": self.metadata(page),
+            "parse": "none",
+        }
 
     async def _find(
         self, but: Collection[str], *, unfinished: bool = False
@@ -216,7 +195,7 @@ class Messages:
                     continue
                 match message:
                     case {"metadata": {"event_payload": {"turn": str(turn), "page": int(number)}}}:
-                        if turn == self._turn_id:
+                        if turn == self._turn.id:
                             found.append((number, message_id))
                         else:
                             last_of_another = max(last_of_another, message_id)
@@ -226,29 +205,26 @@ class Messages:
                     case {"streaming_state": "in_progress"}:
                         found.append((UNNUMBERED, message_id))
         except SurfaceError as error:
-            if is_transient(error):
-                raise
             # The scope or the method is missing, or the rate limit of reading was reached, which is
             # one request a minute for some apps (docs).
-            if not found:
-                raise Unreadable(str(error)) from error
+            if is_transient(error) or not found:
+                raise
         return found, last_of_another
 
     async def _since_question(self) -> AsyncIterator[dict[str, object]]:
         cursor = ""
         for _ in range(MOST_PAGES):
-            messages, cursor = await self._workspace.read_page(
-                Reading.RECOVERY,
+            messages, cursor = await self._workspace.read(
                 channel=self.channel,
                 thread=self.thread,
-                since=self._question,
-                cursor=cursor,
+                oldest=self._question,
+                cursor=cursor or None,
             )
             for message in messages:
                 yield message
             if not cursor:
                 return
-        raise Unreadable("there are too many messages since the question")
+        raise SurfaceError("there are too many messages since the question")
 
 
 def _may_be_stopped(message: Mapping[str, object]) -> bool:
@@ -256,9 +232,3 @@ def _may_be_stopped(message: Mapping[str, object]) -> bool:
         case {"blocks": [*_, {"type": "actions", "elements": [{"action_id": action}, *_]}]}:
             return bool(action == STOP)
     return False
-
-
-def _utc(seconds: str) -> str:
-    """Format seconds since the epoch: the fallback for clients that do not support dates."""
-    moment = int(seconds) if seconds.isdecimal() else 0
-    return time.strftime("%H:%M UTC", time.gmtime(moment))

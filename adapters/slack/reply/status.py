@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
-from adapters.slack.errors import refuses_app, translated
+from adapters.slack.errors import REQUEST_TIMEOUT, refuses_app, translated
 from adapters.slack.workspace import Workspace
 from bot.concurrency import running
-from bot.domain import EditBudget, Turn
+from bot.domain import Turn
 from bot.errors import StoreUnavailable, SurfaceError, WriteDelayed
 from bot.intake.intake import Intake
 from bot.text.sanitize import one_line
@@ -20,10 +20,9 @@ log = logging.getLogger(__name__)
 # At the top level of a DM, to the person alone.
 RECEIVED = "I have read your message, and answer it here as soon as I can."
 _WORKING = "is thinking..."
+_STATUS = "status lines"  # what Slack may refuse
 _TIMEOUT = 1.5  # seconds; the first text waits for a status request in progress
 _REFRESH = 100.0  # seconds; Slack removes the line after two minutes
-
-
 # docs: assistant.threads.setStatus, "Rate limiting"; for each app and workspace.
 _PER_MINUTE = 600
 _RECEIVED_PER_MINUTE = 100  # docs: chat.postEphemeral, Tier 4
@@ -40,26 +39,21 @@ async def show_waiting(workspace: Workspace, intake: Intake, turn: Turn) -> None
     At the top level of a DM, which has no status line, an ephemeral message is sent instead, unless
     another answer is in progress. Failures are only logged.
     """
-    channel, thread = turn.place.get("channel"), turn.place.get("thread")
-    if not isinstance(channel, str):
-        return
-    in_thread, team = isinstance(thread, str), workspace.identity.team
-    # At least half of the calls are reserved for the replies.
-    budget = EditBudget(f"slack:waiting:{team}", _PER_MINUTE, 60.0, refills=True)
-    after = workspace.limits.sign_after
+    channel, thread = str(turn.place["channel"]), turn.place["thread"]
     with suppress(StoreUnavailable):
-        if not await intake.still_waits(turn, after=after, first=not in_thread):
+        after = workspace.limits.sign_after
+        if not await intake.still_waits(turn, after=after, first=thread is None):
             return
-        if not isinstance(thread, str):
+        if thread is None:
             await _acknowledge(workspace, turn, channel)
-        elif await workspace.budgets.spare(budget):
-            await Status(workspace, channel=channel, thread=thread).show_again()
+        # At least half of the calls are reserved for the replies.
+        elif await workspace.budgets.spare(workspace.budget("waiting", _PER_MINUTE)):
+            await Status(workspace, channel=channel, thread=str(thread)).show_again()
 
 
 async def _acknowledge(workspace: Workspace, turn: Turn, channel: str) -> None:
     # An edited question keeps waiting: notify once.
-    bucket = f"slack:heard:{workspace.identity.team}"
-    budget = EditBudget(bucket, _RECEIVED_PER_MINUTE, 60.0, refills=True)
+    budget = workspace.budget("heard", _RECEIVED_PER_MINUTE)
     if workspace.acknowledged_dms.get(channel) or not await workspace.budgets.spare(budget):
         return
     workspace.acknowledged_dms.put(channel, True, seconds=_RECEIVED_SECONDS)
@@ -86,7 +80,6 @@ class Status:
         self._workspace = workspace
         self._title = one_line(title).translate(_NO_MARKUP)
         self._client = workspace.client
-        self._refusals = workspace.no_status
         self._channel = channel
         self._thread = thread  # empty at the top level of a DM, which has no status line
         self._lock = asyncio.Lock()
@@ -95,7 +88,7 @@ class Status:
     @property
     def is_possible(self) -> bool:
         """Whether a line can be shown: Slack has not refused it."""
-        return bool(self._thread) and not self._refusals.is_refused()
+        return bool(self._thread) and not self._workspace.is_refused(_STATUS)
 
     @asynccontextmanager
     async def displayed(self, turn: Turn) -> AsyncIterator[None]:
@@ -113,7 +106,7 @@ class Status:
         if self._is_needed:
             await self._set("")
         if self.processing:
-            await self._end_session()
+            await self._request(self._client.agents_sessions_setStatus, status="active")
 
     @asynccontextmanager
     async def posting(self) -> AsyncIterator[None]:
@@ -149,45 +142,34 @@ class Status:
             self._workspace.signs.start(self._name_session(shown))
 
     async def _name_session(self, title: str) -> None:
-        bucket = f"slack:titles:{self._workspace.identity.team}"
-        budget = EditBudget(bucket, _TITLES_PER_MINUTE, 60.0, refills=True)
+        budget = self._workspace.budget("titles", _TITLES_PER_MINUTE)
         try:
             if not await self._workspace.budgets.spare(budget):
                 return
-            async with translated():
-                await self._client.agents_sessions_rename(
-                    channel_id=self._channel, thread_ts=self._thread, title=title
-                )
-        except SurfaceError as error:
-            if isinstance(error, WriteDelayed):
-                await self._workspace.budgets.pause_after(error, budget)
-            self._log("Cannot set the title", error)
         except StoreUnavailable as error:
             log.debug("Cannot set the title of thread %s: %s", self._thread, error)
+            return
+        rename = self._client.agents_sessions_rename
+        refusal = await self._request(rename, timeout=REQUEST_TIMEOUT, title=title)
+        if isinstance(refusal, WriteDelayed):
+            await self._workspace.budgets.pause_after(refusal, budget)
 
     async def _set(self, status: str) -> None:
-        if self._refusals.is_refused():
+        if self._workspace.is_refused(_STATUS):
             return
-        try:
-            async with translated(_TIMEOUT):
-                await self._client.assistant_threads_setStatus(
-                    channel_id=self._channel, thread_ts=self._thread, status=status
-                )
-        except SurfaceError as error:
-            if refuses_app(error):
-                self._refusals.add()
-                log.info("No more status lines for a while: %s", error)
-            else:
-                self._log("Cannot set the status", error)
+        error = await self._request(self._client.assistant_threads_setStatus, status=status)
+        if error and refuses_app(error):
+            self._workspace.refuse(_STATUS)
+            log.info("No more status lines for a while: %s", error)
 
-    async def _end_session(self) -> None:
+    async def _request(
+        self, method: Callable[..., Awaitable[object]], *, timeout: float = _TIMEOUT, **fields: str
+    ) -> SurfaceError | None:
+        """Make a request for the thread; return and log its failure."""
         try:
-            async with translated(_TIMEOUT):
-                await self._client.agents_sessions_setStatus(
-                    channel_id=self._channel, thread_ts=self._thread, status="active"
-                )
+            async with translated(timeout):
+                await method(channel_id=self._channel, thread_ts=self._thread, **fields)
         except SurfaceError as error:
-            self._log("Cannot end the session", error)
-
-    def _log(self, failure: str, error: SurfaceError) -> None:
-        log.debug("%s of thread %s in %s: %s", failure, self._thread, self._channel, error)
+            log.debug("No %s in thread %s of %s: %s", fields, self._thread, self._channel, error)
+            return error
+        return None

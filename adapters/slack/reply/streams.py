@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from adapters.slack.errors import code_of, is_transient, refuses_app, translated
 from adapters.slack.markup import markdown_block, without_partial_entity
-from adapters.slack.workspace import Refusals, Workspace
+from adapters.slack.workspace import Workspace
 from bot.domain import EditBudget, Page
 from bot.errors import PlaceGone, SurfaceError, WriteDelayed, WriteRefused
 from bot.text.markdown import settled
@@ -22,13 +22,8 @@ Json = dict[str, object]
 
 # Requests a minute of each method, for each workspace and app, at least (docs, "Rate limits": tiers
 # 3, 2, 4 and 2).
-PER_MINUTE = {
-    "chat.update": 50,
-    "chat.startStream": 20,
-    "chat.appendStream": 100,
-    "chat.stopStream": 20,
-}
-_MINUTE = 60.0
+PER_MINUTE = {"update": 50, "start": 20, "append": 100, "stop": 20}
+_STREAMS = "streams"  # what Slack may refuse, to the app or a team
 # If a start has to wait longer for its slot, the page is posted.
 _SLOT_TIMEOUT = 0.5  # seconds
 # The workspace of the reader refuses the app (docs: chat.startStream, "Errors").
@@ -42,13 +37,8 @@ def method_budget(workspace: Workspace, method: str, *, owes: Sequence[str] = ()
 
     `owes` are the methods that have to end what this one writes.
     """
-    kind = method.removeprefix("chat.").removesuffix("Stream")
     owed = tuple(method_budget(workspace, one) for one in owes)
-    bucket, writes = (
-        f"slack:{kind}:{workspace.identity.team}",
-        workspace.allowed(PER_MINUTE[method]),
-    )
-    return EditBudget(bucket, writes, _MINUTE, refills=True, owes=owed)
+    return workspace.budget(method, PER_MINUTE[method], owes=owed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +58,14 @@ class Streams:
         self._workspace = workspace
         self._client = workspace.client
         self._budgets = workspace.budgets
-        self._starts = method_budget(workspace, "chat.startStream", owes=["chat.stopStream"])
-        self._refusals = Refusals(seconds=workspace.limits.refusals_remembered)
+        self._starts = method_budget(workspace, "start", owes=["stop"])
         self._possible_at = -math.inf  # loop time of the next slot
 
     def are_possible(self, audience: Audience) -> bool:
         """Whether a stream may be started now."""
-        is_refused = self._refusals.is_refused(audience.team)
-        return not is_refused and asyncio.get_running_loop().time() >= self._possible_at
+        if any(map(self._workspace.is_refused, (_STREAMS, f"{_STREAMS}:{audience.team}"))):
+            return False
+        return asyncio.get_running_loop().time() >= self._possible_at
 
     async def start(self, audience: Audience, page: Page) -> Stream:
         """Show a page in a new stream.
@@ -100,7 +90,11 @@ class Streams:
         except SurfaceError as error:
             if is_transient(error):
                 raise
-            self._remember(error, audience)
+            if refuses_app(error):
+                self._workspace.refuse(_STREAMS)
+            elif code_of(error) == _TEAM_CODE:
+                self._workspace.refuse(f"{_STREAMS}:{audience.team}")
+            log.info("No stream in %s for team %s: %s", audience.channel, audience.team, error)
             raise WriteRefused(str(error)) from error
         message_id = f"{answer['channel']}:{answer['ts']}"
         return Stream(self._workspace, message_id=message_id, page=page)
@@ -109,19 +103,15 @@ class Streams:
         """End a stream that this or another process started. Raises SurfaceError.
 
         The caller then updates the message with the missing text. If the process dies before
-        that, the next attempt finds the message by the metadata. If Slack refuses the metadata, the
-        stream ends without.
+        that, the next attempt finds the message by the metadata.
         """
         channel, _, ts = stream_id.rpartition(":")
         try:
             async with _translated():
                 await self._client.chat_stopStream(channel=channel, ts=ts, metadata=metadata)
         except WriteRefused as error:
-            if code_of(error) in _ENDED:
-                return
-            if metadata is None:
+            if code_of(error) not in _ENDED:
                 raise
-            await self.end(stream_id)
 
     async def _take_slot(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -129,17 +119,8 @@ class Streams:
             await self._budgets.final(self._starts, deadline=now + _SLOT_TIMEOUT)
         except WriteDelayed as error:
             # Unless Slack asked for a pause, the next slot comes soon.
-            self._possible_at = now + min(error.retry_after, _MINUTE / self._starts.writes)
+            self._possible_at = now + min(error.retry_after, 60.0 / self._starts.writes)
             raise
-
-    def _remember(self, error: SurfaceError, audience: Audience) -> None:
-        if refuses_app(error):
-            self._refusals.add()
-        elif code_of(error) == _TEAM_CODE:
-            self._refusals.add(audience.team)
-        log.info(
-            "Streaming is unavailable in %s for team %s: %s", audience.channel, audience.team, error
-        )
 
 
 class Stream:
@@ -157,7 +138,7 @@ class Stream:
     def budget(self, page: Page) -> EditBudget:
         """Return the budget of the method that shows the page."""
         ends = page.final or not self.takes(page)
-        method = "chat.stopStream" if ends else "chat.appendStream"
+        method = "stop" if ends else "append"
         return method_budget(self._workspace, method)
 
     def takes(self, page: Page) -> bool:

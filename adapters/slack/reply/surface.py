@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import replace
+from contextlib import suppress
 
 from prometheus_client import Counter
 
-from adapters.slack.errors import code_of, method_of
-from adapters.slack.reply.messages import UNNUMBERED, Messages, Unreadable
+from adapters.slack.errors import code_of, is_transient
+from adapters.slack.reply.messages import UNNUMBERED, Messages
 from adapters.slack.reply.status import Status
-from adapters.slack.reply.streams import PER_MINUTE, Audience, Stream, Streams, method_budget
+from adapters.slack.reply.streams import Audience, Stream, Streams, method_budget
 from adapters.slack.workspace import Workspace
 from bot.domain import EditBudget, Page, Purpose, Turn
 from bot.errors import SurfaceError, WriteDelayed, WriteFailed, WriteRefused
@@ -47,17 +45,11 @@ class SlackSurface:
     limit = 4000
 
     def __init__(
-        self,
-        workspace: Workspace,
-        turn: Turn,
-        purpose: Purpose,
-        *,
-        streams: Streams,
+        self, workspace: Workspace, turn: Turn, purpose: Purpose, *, streams: Streams
     ) -> None:
         self._turn_id = turn.id
         self._workspace = workspace
         self._streams = streams
-        self._budgets = workspace.budgets
         self._messages = messages = Messages(workspace, turn)
         self.status = Status(
             workspace,
@@ -74,7 +66,7 @@ class SlackSurface:
         # Once the reply has ended, a running stream may be of the next turn in the thread.
         self._may_adopt_streams = not purpose.has_ended
         resumes = purpose is Purpose.RESUME
-        self._owes = ("chat.update", "chat.stopStream") if resumes else ("chat.update",)
+        self._owes = ("update", "stop") if resumes else ("update",)
         # Messages of an earlier attempt, by page number; None if they have to be searched.
         self._earlier: dict[int, str] | None = None if purpose.recovers else {}
         # The page numbers of the messages that were edited: they are not posted pages of an earlier
@@ -92,10 +84,12 @@ class SlackSurface:
         None for a stream: it is started at once or not at all. A page that grows by updates owes
         one, and the page of an earlier attempt may be a stream that nobody has ended.
         """
-        owes = () if page.final else self._owes
-        update = method_budget(self._workspace, "chat.update", owes=owes)
+        owed = () if page.final else self._owes
+        update = method_budget(self._workspace, "update", owes=owed)
         if new:
-            post = replace(self._post_budget, owes=update.owes)
+            around = self._workspace.budget("post", _ALL_POSTS)
+            bucket, owes = f"slack:post:{self._messages.channel}", update.owes
+            post = EditBudget(bucket, _POSTS, _POSTS_WINDOW, refills=True, owes=owes, within=around)
             return None if self._may_stream(page) else post
         return self._stream.budget(page) if self._stream and page.text else update
 
@@ -131,19 +125,17 @@ class SlackSurface:
     async def edit(self, message_id: str, page: Page) -> None:
         """Change a message; delete it if the page has no text."""
         self._edited[message_id] = page.number
-        with self._naming_the_bucket():
-            streamed = self._stream is not None and self._stream.id == message_id
-            if not await self._grow(message_id, page):
-                if streamed:
-                    # The slot was one for the stream.
-                    await self._wait_for("chat.update")
-                await self._change(message_id, page)
+        streamed = self._stream is not None and self._stream.id == message_id
+        if not await self._grow(message_id, page):
+            if streamed:
+                # The slot was one for the stream.
+                await self._wait_for("update")
+            await self._change(message_id, page)
 
     async def _send(self, page: Page) -> str:
         try:
             async with self.status.posting():
-                with self._naming_the_bucket():
-                    return await self._start(page)
+                return await self._start(page)
         except WriteFailed:
             self._earlier = None
             raise
@@ -151,7 +143,9 @@ class SlackSurface:
     async def _find_earlier(self) -> dict[int, str]:
         try:
             return await self._messages.find(but=self._edited, streams=self._may_adopt_streams)
-        except Unreadable as error:
+        except SurfaceError as error:
+            if is_transient(error):
+                raise
             # A duplicate is better than a long delay.
             log.warning(
                 "Turn %s: cannot search earlier messages in %s, one may be sent twice: %s",
@@ -161,25 +155,6 @@ class SlackSurface:
             )
             _UNSEEN.inc()
             return {}
-
-    @contextmanager
-    def _naming_the_bucket(self) -> Iterator[None]:
-        try:
-            yield
-        except WriteDelayed as delayed:
-            method = method_of(delayed)
-            if method in PER_MINUTE:
-                delayed.bucket = method_budget(self._workspace, method).bucket
-            elif method == "chat.postMessage":
-                delayed.bucket = self._post_budget.bucket
-            raise
-
-    @property
-    def _post_budget(self) -> EditBudget:
-        bucket, writes = f"slack:post:{self._workspace.identity.team}", _ALL_POSTS
-        around = EditBudget(bucket, self._workspace.allowed(writes), 60.0, refills=True)
-        bucket = f"slack:post:{self._messages.channel}"
-        return EditBudget(bucket, _POSTS, _POSTS_WINDOW, refills=True, within=around)
 
     def _may_stream(self, page: Page) -> bool:
         # A page that is posted again has to be found by its number. A status text could not be
@@ -227,8 +202,7 @@ class SlackSurface:
         if page.final:
             messages, metadata = self._messages, self._messages.metadata(page)
             await messages.with_controls(
-                page,
-                lambda: stream.finish(page, blocks=messages.controls(page), metadata=metadata),
+                page, lambda: stream.finish(page, blocks=messages.controls(page), metadata=metadata)
             )
             self._stream, self.status.processing = None, False
         elif stream.is_silent(page):
@@ -244,15 +218,16 @@ class SlackSurface:
             if page.text and code_of(error) != _STREAMING:
                 raise
             # The process that started the stream has died, or did not receive the answer.
-            await self._wait_for("chat.stopStream")
+            await self._wait_for("stop")
             await self._end(message_id, page)
-            await self._wait_for("chat.update")
+            await self._wait_for("update")
             await self._messages.change(message_id, page)
 
     async def _wait_for(self, method: str) -> None:
         """Wait for a slot of one more request for the same write."""
         deadline = asyncio.get_running_loop().time() + _PATIENCE
-        await self._budgets.final(method_budget(self._workspace, method), deadline=deadline)
+        budget = method_budget(self._workspace, method)
+        await self._workspace.budgets.final(budget, deadline=deadline)
 
     async def _end(self, message_id: str, page: Page) -> None:
         try:

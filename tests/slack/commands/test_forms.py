@@ -190,26 +190,10 @@ async def test_a_form_is_stored_with_the_rights_of_that_moment(store: Store) -> 
         assert await chosen(slack, intake, "server") == Preferences()
 
 
-async def test_two_people_who_change_other_fields_both_win(store: Store) -> None:
-    async with commanded(store) as (slack, intake):
-        ann, bob = slack.user("Ann", role="admin"), slack.user("Bob", role="owner")
-        for person in (ann, bob):
-            await slack.slash(slack.channel_id, person, "/parley", "settings")
-            await slack.press(slack.ephemerals[-1], ANSWERS)
-            await opened(slack, person)
-
-        await slack.submit(ann, temperature="1")
-        await slack.submit(bob, persona="Be brief.")
-
-        assert await chosen(slack, intake, "channel") == Preferences(
-            temperature=1.0, persona="Be brief."
-        )
-
-
 @pytest.mark.parametrize(
     ("field", "value"), [("temperature", "hot"), ("temperature", "5"), ("max_tokens", "99999")]
 )
-async def test_what_cannot_be_stored_is_told_below_its_field_and_the_form_stays(
+async def test_an_invalid_value_is_reported_below_its_field_and_the_form_stays(
     field: str, value: str, store: Store
 ) -> None:
     async with commanded(store) as (slack, intake):
@@ -259,7 +243,6 @@ async def test_a_visitor_is_offered_no_form_and_a_forged_press_opens_none(store:
 
         await slack.press(replace(anns, user_id=bob), ACCESS)
         await until(lambda: (form := slack.modal(bob)) is not None and form.title == "Parley")
-        await until(lambda: slack.modal(bob).texts != ["One moment…"])  # type: ignore[union-attr]
 
         shown = slack.modal(bob)
         assert shown is not None

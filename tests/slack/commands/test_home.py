@@ -10,13 +10,7 @@ from bot.store import Store
 from tests.emulators.slack import SlackEmulator, View
 from tests.support.fakes import FakeQueue, RefusingStore
 from tests.support.slack_commands import AWAY, chosen, commanded
-from tests.support.slack_platform import (
-    Transport,
-    both_transports,
-    hearing,
-    joined,
-    serving,
-)
+from tests.support.slack_platform import Transport, both_transports, hearing, joined, serving
 from tests.support.waiting import until
 
 
@@ -46,20 +40,7 @@ async def test_an_operator_chooses_what_is_suggested() -> None:
         assert slack.suggested(slack.dm(ann))[1] == prompts
 
 
-async def test_an_app_that_may_not_suggest_does_not_ask_again(store: Store) -> None:
-    async with commanded(store) as (slack, _):
-        slack.fail("setSuggestedPrompts", error="missing_scope")
-        ann = slack.user("Ann")
-
-        await slack.open_home(ann)
-        await until(lambda: suggestions(slack) == 1)
-        await slack.open_home(ann)
-        await opened(slack, ann)
-
-        assert suggestions(slack) == 1
-
-
-async def test_the_home_tab_tells_what_works_and_what_is_chosen(store: Store) -> None:
+async def test_the_home_tab_shows_what_works_and_what_is_chosen(store: Store) -> None:
     async with commanded(store) as (slack, _):
         ann = slack.user("Ann")
         await slack.slash(slack.dm(ann), ann, "/parley", "model large")

@@ -120,7 +120,7 @@ async def test_a_command_without_words_is_help(store: Store) -> None:
         assert "What does not work" not in text
 
 
-async def test_help_tells_which_scopes_an_admin_would_have_to_give(store: Store) -> None:
+async def test_help_names_the_scopes_that_are_missing(store: Store) -> None:
     scopes = SCOPES - {"groups:history", "channels:read"}
     async with commanded(store, SlackEmulator(scopes=scopes)) as (slack, _):
         ann = slack.user("Ann")
@@ -191,7 +191,7 @@ async def test_an_admin_of_another_workspace_is_none_here(store: Store) -> None:
         assert await chosen(slack, intake, "channel") == Preferences()
 
 
-async def test_rights_that_slack_does_not_tell_are_not_guessed(store: Store) -> None:
+async def test_unknown_rights_are_not_guessed(store: Store) -> None:
     async with commanded(store) as (slack, _):
         ann = slack.user("Ann", role="owner")
         slack.fail("users.info", status=500)
@@ -215,7 +215,7 @@ async def test_a_command_that_cannot_be_done_now_says_so(name: str, store: Store
 
 
 async def test_a_command_whose_store_does_not_answer_is_answered_in_time(store: Store) -> None:
-    limits = replace(LIMITS, question_posted_within=0.0)
+    limits = replace(LIMITS, view_read_within=0.0)
     async with commanded(store, limits=limits) as (slack, _):
         ann = slack.user("Ann")
 
@@ -225,7 +225,7 @@ async def test_a_command_whose_store_does_not_answer_is_answered_in_time(store: 
 
 
 @pytest.mark.parametrize("name", ["reset", "quiet", "follow"])
-async def test_in_a_channel_a_command_of_threads_tells_how_to_use_it_there(
+async def test_in_a_channel_a_command_of_threads_says_how_to_use_it(
     name: str, store: Store
 ) -> None:
     async with commanded(store) as (slack, _):
@@ -353,7 +353,7 @@ async def test_who_asked_by_command_looks_after_the_thread(store: Store) -> None
         assert (await chosen(slack, intake, "thread", place, root)).follow == "mention"
 
 
-async def test_who_may_not_ask_is_offered_no_form_and_told_so_each_time(store: Store) -> None:
+async def test_a_person_without_access_gets_no_form_and_the_reason_each_time(store: Store) -> None:
     async with commanded(store) as (slack, intake):
         ann = slack.user("Ann")
         intake.access.rules = AccessRules(blocked=frozenset({ann}))

@@ -16,13 +16,7 @@ from tests.emulators.slack import SCOPES, SlackEmulator
 from tests.emulators.slack.payload import Payload
 from tests.support.fakes import FakeQueue, NotedIntake
 from tests.support.slack_commands import AWAY
-from tests.support.slack_platform import (
-    LIMITS,
-    Transport,
-    both_transports,
-    heard,
-    hearing,
-)
+from tests.support.slack_platform import LIMITS, Transport, both_transports, heard, hearing
 from tests.support.waiting import until
 
 

@@ -121,9 +121,7 @@ async def test_people_of_another_workspace_are_kept_out_by_the_list_of_servers(
         assert read_by(slack, eve) == [REFUSED]
 
 
-async def test_a_person_of_whom_slack_tells_no_workspace_is_of_none_in_the_list(
-    store: Store,
-) -> None:
+async def test_a_person_whose_workspace_is_unknown_is_in_no_allowed_one(store: Store) -> None:
     intake = NotedIntake(store)
     intake.access.rules = AccessRules(servers=frozenset({TEAM}))
     async with SlackEmulator() as slack, hearing(slack, intake):

@@ -8,9 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from adapters.slack.inbound.events import Press, to_press
 from bot.domain import Person, ThreadKey
-from bot.errors import HasEnded, NotTheLast, PersonBusy, Refused, StoreUnavailable, ThreadBusy
+from bot.errors import HasEnded, NotTheLast, Refused, StoreUnavailable, ThreadBusy
 from tests.emulators.slack import SlackEmulator
 from tests.support.fakes import FakeQueue
 from tests.support.slack_platform import (
@@ -42,18 +41,6 @@ async def test_a_mention_is_a_turn_that_is_answered_in_its_thread(transport: Tra
         assert turn.text == "why is the sky blue?"
         assert turn.place == {"channel": slack.channel_id, "thread": ts, "question": ts}
         assert turn.asked_at == float(ts)
-
-
-async def test_a_mention_in_a_thread_belongs_to_the_thread() -> None:
-    async with heard() as (slack, intake, ann):
-        parent = await slack.say(slack.channel_id, ann, "lunch?")
-
-        ts = await slack.say(slack.channel_id, ann, f"{slack.bot_mention} where?", thread_ts=parent)
-        await until(lambda: intake.turns)
-
-        assert intake.last.id.endswith(ts)
-        assert intake.last.key.thread == parent
-        assert intake.last.place["thread"] == parent
 
 
 @both_transports
@@ -137,15 +124,14 @@ async def test_messages_without_a_mention_are_acknowledged_and_ignored() -> None
         {"subtype": "message_changed", "message": {"text": "new", "ts": "1.0"}},
         {"user": SlackEmulator.bot_user_id},
         {"user": "USLACKBOT"},
+        {"user": "USLACK"},
         {"type": "app_home_opened"},
         {"type": "tokens_revoked"},
         {"type": "something_new"},
     ],
     ids=str,
 )
-async def test_what_no_person_wrote_is_acknowledged_and_ignored(
-    change: dict[str, object],
-) -> None:
+async def test_what_no_person_wrote_is_acknowledged_and_ignored(change: dict[str, object]) -> None:
     intake = FakeQueue()
     async with SlackEmulator() as slack, joined(slack) as platform:
         async with serving(platform.handler(intake.intake)) as url:
@@ -154,19 +140,6 @@ async def test_what_no_person_wrote_is_acknowledged_and_ignored(
         assert status == 200
         assert not intake.asked
         assert not slack.screen(slack.dm(slack.user("Ann")))
-
-
-@pytest.mark.parametrize("subtype", ["file_share", "thread_broadcast"])
-async def test_files_are_named_in_brackets(subtype: str) -> None:
-    intake = FakeQueue()
-    async with SlackEmulator() as slack, joined(slack) as platform:
-        files = [{"name": "report.pdf"}, {"name": "cat.png"}]
-        event = {**dm_event(slack), "subtype": subtype, "files": files}
-
-        async with serving(platform.handler(intake.intake)) as url:
-            await send(slack, url, event)
-
-        assert intake.last.text == "why?\n[file: report.pdf]\n[file: cat.png]"
 
 
 @pytest.mark.parametrize("text", ["We got one!", ""])
@@ -206,18 +179,6 @@ async def test_people_are_called_by_their_names() -> None:
         assert [turn.person.name for turn in intake.turns] == ["Ann", "Bob"]
         assert [turn.text for turn in intake.turns] == ["is @Bob & <b> ok?", "am I?"]
         assert looked_up(slack) == 2
-
-
-@pytest.mark.parametrize("direct", [True, False])
-async def test_a_first_question_has_its_authors_name_and_time_zone(*, direct: bool) -> None:
-    async with heard() as (slack, intake, ann):
-        slack.set_zone(ann, "Europe/Paris")
-
-        where = slack.dm(ann) if direct else slack.channel_id
-        await slack.say(where, ann, "why?" if direct else f"{slack.bot_mention} why?")
-        await until(lambda: intake.turns)
-
-        assert (intake.last.person.name, intake.last.zone) == ("Ann", "Europe/Paris")
 
 
 async def test_many_questions_of_a_person_cost_one_look_up() -> None:
@@ -265,39 +226,6 @@ async def test_of_many_people_in_a_message_nobody_is_called_by_an_id() -> None:
 def looked_up(slack: SlackEmulator) -> int:
     """How often a person was looked up."""
     return sum(call.method == "users.info" for call in slack.requests)
-
-
-async def test_a_question_is_admitted_before_a_name_that_is_late() -> None:
-    async with heard(limits=IMPATIENT) as (slack, intake, ann):
-        named = asyncio.Event()
-        slack.fail("users.info", "late", gate=named)
-
-        await slack.say(slack.channel_id, ann, f"{slack.bot_mention} why?")
-        await until(lambda: tries(slack))
-        named.set()
-        await until(lambda: intake.history.named)
-        await slack.say(slack.channel_id, ann, f"{slack.bot_mention} and how?")
-        await until(lambda: len(intake.turns) == 2)
-
-        asked, again = intake.turns
-        assert asked.person == Person(ann, ann, slack.team_id)
-        assert intake.history.named == [(asked.key, Person(ann, "Ann"))]
-        assert again.person == Person(ann, "Ann", slack.team_id)
-
-
-async def test_a_name_that_cannot_be_stored_costs_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    async with heard(limits=IMPATIENT) as (slack, intake, ann):
-        named = asyncio.Event()
-        slack.fail("users.info", "late", gate=named)
-        await slack.say(slack.channel_id, ann, f"{slack.bot_mention} why?")
-        await until(lambda: tries(slack))
-        intake.refuses = StoreUnavailable("no Redis")
-        named.set()
-        await until(lambda: caplog.records)
-
-        assert tries(slack) == [200]
-        assert [one.levelno for one in caplog.records] == [logging.WARNING]
-        assert intake.last.id in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -357,23 +285,6 @@ async def test_an_empty_mention_that_is_sent_twice_at_once_gets_one_line() -> No
         assert posts(slack) == 1
 
 
-async def test_only_the_last_notices_are_remembered() -> None:
-    intake = FakeQueue()
-    intake.refuses = ThreadBusy()
-    limits = replace(LIMITS, notices_remembered=1)
-    async with SlackEmulator() as slack, hearing(slack, intake, limits=limits):
-        place, people = slack.channel_id, (slack.user("Ann"), slack.user("Bob"))
-        said = [await slack.say(place, one, f"{slack.bot_mention} why?") for one in people]
-        await until(lambda: len(slack.ephemerals) == 2)
-        # The same apology is not repeated for a while.
-        intake.refuses = PersonBusy()
-
-        for ts in reversed(said):
-            await slack.redeliver(ts)
-
-        await until(lambda: len(slack.ephemerals) == 3)
-
-
 async def test_an_empty_mention_that_becomes_a_question_is_a_turn() -> None:
     async with heard() as (slack, intake, ann):
         ts = await slack.say(slack.channel_id, ann, slack.bot_mention)
@@ -421,21 +332,6 @@ async def test_a_refused_mention_gets_an_apology_that_only_the_asker_sees() -> N
         assert (word.channel_id, word.user_id) == (slack.channel_id, ann)
         assert word.text == ThreadBusy.apology
         assert {delivery.status for delivery in slack.deliveries} == {200}
-
-
-async def test_empty_mentions_without_end_get_one_line_of_help() -> None:
-    async with heard() as (slack, intake, ann):
-        place = slack.channel_id
-        for _ in range(20):
-            await slack.say(place, ann, slack.bot_mention)
-        await slack.say(place, ann, f"{slack.bot_mention} why?")
-        await until(lambda: intake.turns)
-
-        await until(lambda: posts(slack))
-        await slack.say(place, ann, f"{slack.bot_mention} and how?")
-        await until(lambda: len(intake.turns) == 2)
-
-        assert posts(slack) == 1
 
 
 async def test_notices_that_slack_is_slow_to_post_do_not_pile_up(
@@ -539,22 +435,6 @@ async def test_an_event_not_admitted_before_shutdown_is_sent_to_the_next_process
         assert (left_open, tries(slack)[0], following.texts) == (0, None, ["why?"])
 
 
-async def test_an_internal_error_is_logged_and_the_event_is_sent_again(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    intake = FakeQueue()
-    async with SlackEmulator() as slack, joined(slack) as platform:
-        async with serving(platform.handler(intake.intake)) as url:
-            intake.refuses = ZeroDivisionError()
-            status = await send(slack, url, dm_event(slack))
-            intake.refuses = None
-            later = await send(slack, url, dm_event(slack))
-
-        assert (status, later) == (503, 200)
-        assert [one.levelno for one in caplog.records] == [logging.ERROR]
-        assert "why?" not in caplog.text
-
-
 @pytest.mark.parametrize("has_replies", [False, True])
 async def test_a_deleted_question_is_forgotten(has_replies: bool) -> None:
     intake = FakeQueue()
@@ -653,9 +533,7 @@ async def test_slacks_own_stop_stops_a_reply_that_streams(transport: Transport) 
 
 
 @both_transports
-async def test_the_regenerate_button_names_the_person_and_the_press(
-    transport: Transport,
-) -> None:
+async def test_the_regenerate_button_names_the_person_and_the_press(transport: Transport) -> None:
     intake = FakeQueue()
     async with fast() as slack, hearing(slack, intake, transport) as platform:
         ann = slack.user("Ann")
@@ -674,21 +552,6 @@ async def test_the_regenerate_button_names_the_person_and_the_press(
         assert [(turn, person) for turn, person, _ in intake.pressed] == [(turn_id, ann)] * 2
         assert len({press for _, _, press in intake.pressed}) == 2
         assert not slack.ephemerals
-
-
-def test_a_press_has_the_same_id_each_time() -> None:
-    body = {
-        "type": "block_actions",
-        "trigger_id": "12.34.abc",
-        "user": {"id": "U1"},
-        "container": {"channel_id": "C1", "message_ts": "2.1", "thread_ts": "1.1"},
-        "actions": [{"action_id": "regenerate", "value": "slack:T1:C1:1.1"}],
-    }
-
-    assert to_press(body) == Press(
-        "slack:12.34.abc", "regenerate", "C1", "U1", "1.1", "slack:T1:C1:1.1"
-    )
-    assert to_press({**body, "actions": [{"action_id": "regenerate"}]}) is None
 
 
 @pytest.mark.parametrize(
@@ -721,20 +584,6 @@ async def test_a_press_without_effect_is_explained_to_the_person_only(
         assert delivery.status == 200
         assert (notice.channel_id, notice.user_id, notice.text) == (channel, ann, refusal.apology)
         assert notice.thread_ts == (None if direct else ts)
-
-
-async def test_slacks_own_stop_needs_no_process_that_knows_the_question() -> None:
-    intake = FakeQueue()
-    async with SlackEmulator() as slack, joined(slack) as platform:
-        event = {**dm_event(slack), "thread_ts": "1600000000.000100"}
-        stop = {**event, "type": "agent_session_stopped", "streaming_message_ts": []}
-
-        async with serving(platform.handler(intake.intake)) as url:
-            status = await send(slack, url, stop)
-
-        key = ThreadKey("slack", slack.team_id, str(event["channel"]), "1600000000.000100")
-        assert status == 200
-        assert intake.stopped_threads == [key]
 
 
 def tries(slack: SlackEmulator) -> list[int | None]:

@@ -209,7 +209,7 @@ async def test_help_says_which_scopes_are_missing(
 async def test_without_the_store_talk_is_acknowledged_and_questions_come_again(
     store: Store,
 ) -> None:
-    async with talking(store) as talk:
+    async with talking(store, transport="http") as talk:
         assert isinstance(store, RefusingStore)
         ours, slack = talk.thread, talk.slack
         await talk.say(talk.ann, "two")

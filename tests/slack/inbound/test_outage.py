@@ -7,7 +7,6 @@ import asyncio
 import pytest
 
 from adapters.slack.inbound.outage import MOST_CONVERSATIONS
-from adapters.slack.limits import Limits
 from bot.errors import StoreUnavailable
 from bot.store import Store
 from tests.support.fakes import FakeQueue, RefusingStore
@@ -61,31 +60,6 @@ async def test_no_record_outlives_its_use(store: Store) -> None:
     assert [0 < seconds <= 7 * 24 * 3600 for seconds in left] == [True] * 3
 
 
-async def test_conversations_that_are_not_saved_do_not_pile_up(store: Store) -> None:
-    record = make_record(store)
-    record.note("D0", "")
-    for number in range(2 * MOST_CONVERSATIONS):
-        record.note(f"C{number}", "1.0")
-
-    await record.heartbeat()
-
-    # The DM was dropped for the threads that came later.
-    assert (await record.conversations())[0] == []
-
-
-async def test_a_conversation_that_goes_on_is_kept_longer(
-    store: Store,
-) -> None:
-    record, last = make_record(store), 2 * MOST_CONVERSATIONS
-    for number in (*range(last - 1), 0, last - 1, last):
-        record.note(f"D{number}", "")
-
-    await record.heartbeat()
-
-    dms, _ = await record.conversations()
-    assert dms[:3] == [(f"D{number}", "") for number in (last, last - 1, 0)]
-
-
 async def test_a_conversation_that_goes_on_during_a_save_is_saved_again(store: Store) -> None:
     record = make_record(store)
     for channel in ("D1", "D2"):
@@ -112,7 +86,7 @@ async def test_a_conversation_that_could_not_be_saved_is_saved_later(store: Stor
     store.refused = set()
     await record.heartbeat()
 
-    assert await record.conversations() == ([("D1", "")], [])
+    assert await record.conversations() == [[("D1", "")], []]
 
 
 async def test_a_process_does_not_overwrite_later_conversations_of_another(store: Store) -> None:
@@ -125,7 +99,7 @@ async def test_a_process_does_not_overwrite_later_conversations_of_another(store
 
     await one.heartbeat()
 
-    assert await one.conversations() == ([("D1", ""), ("D2", "")], [])
+    assert await one.conversations() == [[("D1", ""), ("D2", "")], []]
 
 
 async def test_one_of_several_processes_catches_up(store: Store) -> None:
@@ -138,9 +112,9 @@ async def test_one_of_several_processes_catches_up(store: Store) -> None:
     reader = outages.index(max(outages))
     for one in several:
         if one is not several[reader]:
-            await one.end()
+            await one.heartbeat(caught_up=True)
     meanwhile = await silence(store)
-    await several[reader].end()
+    await several[reader].heartbeat(caught_up=True)
     then = await asyncio.gather(*(one.heartbeat() for one in several))
     await passed(store, 60)
     later = await several[reader - 1].heartbeat()
@@ -151,21 +125,3 @@ async def test_one_of_several_processes_catches_up(store: Store) -> None:
     assert then == [0] * 5
     # The next outage may be read by any process.
     assert later >= 60
-
-
-def test_a_pass_ends_before_another_process_may_catch_up() -> None:
-    assert Limits().catch_up_pass < Limits().claim_seconds
-
-
-def test_one_pass_reads_each_conversation() -> None:
-    assert Limits().catch_up_requests >= MOST_CONVERSATIONS
-
-
-@pytest.mark.parametrize("wrong", ["garbage", "", "nan"])
-async def test_an_unreadable_heartbeat_is_replaced(store: Store, wrong: str) -> None:
-    record = make_record(store)
-    await store.command("SET", store.key("slack", TEAM, "heard"), wrong)
-
-    await record.heartbeat()
-
-    assert int(await store.command("GET", store.key("slack", TEAM, "heard"))) > 0

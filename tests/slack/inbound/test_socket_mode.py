@@ -12,6 +12,7 @@ from functools import partial
 
 import pytest
 from aiohttp import web
+from slack_bolt.response import BoltResponse
 
 from adapters.slack.inbound.socket_mode import SocketMode
 from bot.concurrency import Backoff, running
@@ -62,35 +63,6 @@ async def test_a_socket_that_is_being_replaced_is_heard_until_slack_closes_it() 
         await closing
 
 
-async def test_what_is_said_during_a_refresh_is_heard() -> None:
-    intake = FakeQueue()
-    questions = [f"question {number}" for number in range(30)]
-    async with SlackEmulator(ack_within=0.2) as slack, hearing(slack, intake):
-        ann = slack.user("Ann")
-
-        closing = asyncio.create_task(slack.disconnect())
-        for question in questions:
-            await slack.say(slack.dm(ann), ann, question)
-            await asyncio.sleep(0.02)
-        await closing
-        await until(lambda: len(intake.turns) == len(questions))
-
-        assert sorted(intake.texts) == sorted(questions)
-
-
-async def test_a_socket_that_slack_does_not_close_is_closed_after_a_while() -> None:
-    limits = replace(LIMITS, replaced_timeout=0.05)
-    async with (
-        SlackEmulator(clock=StillClock()) as slack,
-        hearing(slack, FakeQueue(), limits=limits),
-    ):
-        closing = asyncio.create_task(slack.disconnect("warning"))
-
-        await until(lambda: (slack.sockets, opened(slack)) == (2, 4))
-
-        await closing
-
-
 async def test_slack_is_silent_while_no_socket_is_open() -> None:
     async with SlackEmulator() as slack, joined(slack) as platform:
         at_first = platform.downtime()
@@ -132,21 +104,6 @@ async def test_sockets_that_fall_silent_are_replaced() -> None:
         await slack.cut()
 
 
-async def test_a_socket_that_cannot_be_opened_is_tried_again_with_a_warning(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    limits = replace(LIMITS, reconnect=Backoff(0.01, 0.01))
-    async with SlackEmulator() as slack, hearing(slack, FakeQueue(), limits=limits):
-        slack.fail("apps.connections.open", status=500, times=6)
-
-        await slack.cut()
-        await until(lambda: opened(slack) == 10)
-
-        await until(lambda: slack.sockets == 2)
-    assert max(one.levelno for one in records(caplog)) == logging.WARNING
-    assert not [one for one in records(caplog) if one.exc_info]
-
-
 @pytest.mark.parametrize(
     ("error", "tries"), [(WriteFailed("away"), 2), (WriteDelayed("wait", retry_after=1000.0), 1)]
 )
@@ -168,19 +125,9 @@ async def test_slack_is_not_hammered_while_no_socket_can_be_opened(
     assert not sockets.is_connected
 
 
-@pytest.mark.parametrize(
-    ("frame", "tries"),
-    [
-        (None, 2),
-        ({"type": "disconnect", "reason": "link_disabled"}, 2),
-        # The app has ten connections: another process may need a while to close one.
-        ({"type": "disconnect", "reason": "too_many_websockets"}, 1),
-    ],
-    ids=str,
-)
-async def test_a_socket_that_slack_refuses_is_not_asked_for_again_at_once(
-    frame: dict[str, object] | None, tries: int
-) -> None:
+@pytest.mark.parametrize("reason", ["", "link_disabled", "too_many_websockets"])
+async def test_a_socket_that_slack_refuses_is_not_asked_for_again_at_once(reason: str) -> None:
+    frame: dict[str, object] | None = {"type": "disconnect", "reason": reason} if reason else None
     async with refusing_server(frame) as server:
         requests: list[None] = []
 
@@ -190,10 +137,10 @@ async def test_a_socket_that_slack_refuses_is_not_asked_for_again_at_once(
 
         sockets = make_sockets(request_url)
         async with running(sockets.run()):
-            await until(lambda: server.closed >= 2 * tries)
+            await until(lambda: server.closed >= 4)
             await many_turns_of_the_loop()
 
-            assert len(requests) == 2 * tries
+            assert len(requests) == 4
         assert not sockets.is_connected
 
 
@@ -212,7 +159,7 @@ def both_are_new(slack: SlackEmulator, before: int) -> bool:
 
 
 async def test_an_app_with_ten_sockets_waits_for_one_to_be_closed() -> None:
-    limits = replace(LIMITS, crowded_pause=0.05)
+    limits = replace(LIMITS, reconnect=Backoff(0.05, 0.05))
     async with SlackEmulator() as slack, AsyncExitStack() as stack:
         for _ in range(9):
             await stack.enter_async_context(socket(slack))
@@ -222,28 +169,6 @@ async def test_an_app_with_ten_sockets_waits_for_one_to_be_closed() -> None:
             await stack.aclose()
 
             await until(lambda: slack.sockets == 2)
-
-
-async def test_an_acknowledgement_that_is_too_late_is_no_error(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    caplog.set_level(logging.INFO)
-    intake = FakeQueue()
-    intake.open.clear()
-    async with SlackEmulator() as slack, hearing(slack, intake):
-        ann = slack.user("Ann")
-        await slack.say(slack.dm(ann), ann, "why?")
-        await until(lambda: intake.turns)
-
-        await slack.cut()
-        await until(lambda: opened(slack) == 4)
-        slack.clock.advance(3.0)
-        intake.open.set()
-        await until(lambda: [one.status for one in slack.deliveries] == [None, 200])
-
-        assert intake.texts == ["why?"]
-    assert logging.INFO in {one.levelno for one in records(caplog)}
-    assert not [one for one in records(caplog) if one.exc_info or one.levelno > logging.INFO]
 
 
 async def test_what_is_being_admitted_when_we_leave_is_acknowledged(store: Store) -> None:
@@ -270,18 +195,15 @@ def has_heard(intake: FakeQueue, count: int) -> bool:
     return len(intake.turns) == count
 
 
-async def test_a_frame_that_cannot_be_read_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_frame_that_cannot_be_read_ends_nothing() -> None:
     async with heard() as (slack, intake, ann):
         await slack.send_frame("no JSON")
         await slack.send_frame('["no object"]')
-        await slack.send_frame("[" * 100_000)
-        await slack.send_frame('{"type": "events_api", "envelope_id": "1", "payload": 1}')
 
         await slack.say(slack.channel_id, ann, f"{slack.bot_mention} why?")
         await until(lambda: intake.turns)
 
         assert (slack.sockets, opened(slack)) == (2, 2)
-        assert {(one.levelno, one.exc_info) for one in caplog.records} == {(logging.WARNING, None)}
 
 
 # Deployments
@@ -334,19 +256,16 @@ def records(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
     return [one for one in caplog.records if one.name.startswith("adapters.slack")]
 
 
-async def acknowledge(_: object) -> None:
+async def acknowledge(_: object) -> BoltResponse:
     """Acknowledge all bodies."""
+    return BoltResponse(status=200)
 
 
 def make_sockets(request_url: Callable[[], Awaitable[str]]) -> SocketMode:
     """A SocketMode that tries again at once after one failure, and then never."""
-    limits = replace(LIMITS, reconnect=NEVER, crowded_pause=1000.0)
+    limits = replace(LIMITS, reconnect=NEVER)
     return SocketMode(
-        acknowledge,
-        request_url=request_url,
-        downtime=Downtime(),
-        proxy=None,
-        limits=limits,
+        acknowledge, request_url=request_url, downtime=Downtime(), proxy=None, limits=limits
     )
 
 

@@ -66,7 +66,7 @@ async def test_a_resumed_answer_keeps_what_ends_the_stream_of_the_dead_process(
 async def test_without_a_slot_for_its_end_no_stream_is_begun(store: Store) -> None:
     budgets = EditBudgets(store=store)
     async with make_scene(budgets) as scene:
-        await use_up(budgets, scene, "chat.stopStream")
+        await use_up(budgets, scene, "stop")
 
         await scene.answer(store, WORDS)
 
@@ -79,8 +79,8 @@ async def test_without_a_slot_for_its_end_no_stream_is_begun(store: Store) -> No
 async def test_an_answer_that_may_not_grow_is_posted_whole(store: Store) -> None:
     budgets = EditBudgets(store=store)
     async with make_scene(budgets) as scene:
-        await use_up(budgets, scene, "chat.startStream")
-        await use_up(budgets, scene, "chat.update")
+        await use_up(budgets, scene, "start")
+        await use_up(budgets, scene, "update")
 
         await scene.answer(store, WORDS)
 
@@ -89,7 +89,7 @@ async def test_an_answer_that_may_not_grow_is_posted_whole(store: Store) -> None
         assert scene.status() == ""
 
 
-async def test_in_a_dm_the_person_is_told_that_the_answer_comes(store: Store) -> None:
+async def test_in_a_dm_a_notice_says_that_the_answer_comes(store: Store) -> None:
     budgets = EditBudgets(store=store)
     async with make_scene(budgets, limits=replace(LIMITS, unseen_after=0.01)) as scene:
         scene.turn = in_dm(scene)
@@ -142,7 +142,7 @@ async def test_each_request_that_ends_the_stream_of_a_dead_process_takes_a_slot(
     async with make_scene(budgets) as scene:
         async with scene.platform.surface(scene.turn) as surface:
             message = await surface.post(growing("Because"))
-        await use_up(budgets, scene, "chat.stopStream")
+        await use_up(budgets, scene, "stop")
 
         async with scene.platform.surface(scene.turn, Purpose.RESUME) as surface:
             with contextlib.suppress(TimeoutError):

@@ -6,16 +6,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-import aiohttp
 import pytest
-from aiohttp import web
-from slack_sdk.web.async_client import AsyncWebClient
 
-from adapters.slack.errors import NotSlack, translated
+from adapters.slack.errors import NotSlack
 from adapters.slack.reply.streams import Audience, Streams
-from adapters.slack.workspace import Refusals, identify
-from bot.domain import Page, Purpose
-from bot.errors import CannotStart, WriteFailed, WriteRefused
+from bot.domain import Page
+from bot.errors import WriteFailed, WriteRefused
 from bot.store import Store
 from tests.emulators.slack import SlackEmulator
 from tests.support.fakes import FakeQueue
@@ -93,16 +89,6 @@ async def test_what_slack_has_refused_is_tried_again_after_a_while(error: str) -
         assert stream.id.startswith(slack.channel_id)
 
 
-def test_of_refusals_only_so_many_are_remembered() -> None:
-    refusals = Refusals(seconds=3600.0)
-
-    for number in range(2000):
-        refusals.add(f"T{number}")
-
-    assert refusals.is_refused("T1999")
-    assert not refusals.is_refused("T1")
-
-
 @pytest.mark.parametrize("status", [400, 403, 404, 405, 410, 501])
 @pytest.mark.parametrize("body", ["<html>Not Found</html>", {"detail": "Not Found"}], ids=str)
 async def test_where_a_server_knows_no_streams_the_reply_is_posted_and_updated(
@@ -115,9 +101,6 @@ async def test_where_a_server_knows_no_streams_the_reply_is_posted_and_updated(
         await scene.answer(store, WORDS)
 
         assert [text.strip() for text in scene.texts()] == [TEXT.strip()] * 2
-        # A server without the method is not asked at every reply.
-        lacks_method = status in (404, 405, 410, 501)
-        assert scene.calls("chat.startStream") == (1 if lacks_method else 2)
 
 
 async def test_a_server_that_can_post_and_update_alone_gets_the_whole_reply(store: Store) -> None:
@@ -151,43 +134,8 @@ async def test_an_answer_that_is_not_slacks_is_tried_again_and_names_the_address
     async with make_scene() as scene, scene.platform.surface(scene.turn) as surface:
         scene.slack.fail("chat.postMessage", status=status, body="<html>Not Found</html>")
 
-        with pytest.raises(WriteFailed, match="SLACK_API_URL") as raised:
+        with pytest.raises(WriteFailed, match="SLACK_API_URL"):
             await surface.post(Page(0, "Because.", final=True, last=True))
-        await surface.post(Page(0, "Because.", final=True, last=True))
-
-        assert f"chat.postMessage was answered by HTTP {status}" in str(raised.value)
-        assert scene.texts() == ["Because."]
-
-
-@pytest.mark.parametrize(
-    ("kind", "body"),
-    [("text/plain", b"OK"), ("application/json", b"[1]"), ("application/json", b'"\xff"')],
-)
-async def test_an_answer_of_another_shape_names_the_address(kind: str, body: bytes) -> None:
-    async def answer(_request: web.Request) -> web.StreamResponse:
-        return web.Response(body=body, content_type=kind)
-
-    async with serving(answer) as url, aiohttp.ClientSession() as session:
-        client = AsyncWebClient("xoxb-1", url, session=session, retry_handlers=[])
-
-        with pytest.raises(CannotStart, match="SLACK_API_URL"):
-            await identify(client)
-
-
-async def test_a_line_about_an_answer_holds_no_query() -> None:
-    async with make_scene() as scene, aiohttp.ClientSession() as session:
-        scene.slack.fail("users.info", status=404, body="<html>Not Found</html>")
-        client = AsyncWebClient(scene.slack.bot_token, scene.slack.api_url, session=session)
-
-        with pytest.raises(NotSlack, match=r"^users\.info was answered by HTTP 404"):
-            async with translated():
-                await client.users_info(user="U1")
-
-
-async def test_where_a_server_lets_nothing_be_read_a_reply_is_sent_all_the_same() -> None:
-    async with make_scene() as scene, scene.platform.surface(scene.turn, Purpose.RESUME) as surface:
-        scene.slack.fail("conversations.replies", status=404, body="<html>Not Found</html>")
-
         await surface.post(Page(0, "Because.", final=True, last=True))
 
         assert scene.texts() == ["Because."]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from adapters.slack.limits import Limits
 from adapters.slack.markup import markdown_block
 from adapters.slack.reply.streams import addition, streamed
-from bot.domain import Delta, Page, Purpose, Turn
+from bot.domain import Delta, Page, Turn
 from bot.errors import WriteFailed
 from bot.reply.draft import WAITING
 from bot.reply.writer import ReplyTiming
@@ -154,10 +154,7 @@ async def test_a_message_goes_on_by_update_when_its_stream_expires(store: Store)
 
 
 async def test_the_end_of_an_answer_needs_no_update_when_its_stream_expires() -> None:
-    async with (
-        make_scene(limits=EXPIRED) as scene,
-        scene.platform.surface(scene.turn) as surface,
-    ):
+    async with make_scene(limits=EXPIRED) as scene, scene.platform.surface(scene.turn) as surface:
         message_id = await surface.post(growing("Because"))
 
         await surface.edit(message_id, Page(0, "Because so.", final=True))
@@ -185,18 +182,6 @@ async def test_a_stream_without_text_is_deleted() -> None:
         await surface.edit(message_id, Page(0, "", final=True))
 
         assert not scene.replies()
-
-
-async def test_a_stream_ends_where_slack_refuses_the_metadata_of_its_page() -> None:
-    async with make_scene() as scene:
-        async with scene.platform.surface(scene.turn) as surface:
-            await surface.post(growing("Because"))
-        scene.slack.fail("chat.stopStream", error="invalid_arguments")
-
-        async with scene.platform.surface(scene.turn, Purpose.RESUME) as surface:
-            await surface.post(Page(0, "Because so.", final=True))
-
-        assert scene.texts() == ["Because so."]
 
 
 async def test_a_page_that_is_cut_shorter_than_it_stood_there_is_updated(store: Store) -> None:
@@ -229,9 +214,7 @@ async def test_an_ordinary_end_needs_no_session_request(store: Store) -> None:
         assert not scene.calls("agents.sessions.setStatus")
 
 
-async def test_a_stream_that_stalls_shows_the_status_and_no_more_text(
-    store: Store,
-) -> None:
+async def test_a_stream_that_stalls_shows_the_status_and_no_more_text(store: Store) -> None:
     timing = ReplyTiming(silence=0.05)
     heard = asyncio.Event()
 
@@ -266,9 +249,7 @@ async def test_a_stream_that_goes_silent_after_it_grew_shows_the_status() -> Non
         assert (before, bool(scene.status())) == ("", True)
 
 
-async def test_a_sign_of_life_alone_begins_no_stream(
-    store: Store,
-) -> None:
+async def test_a_sign_of_life_alone_begins_no_stream(store: Store) -> None:
     timing = ReplyTiming(first_silence=0.05)
     heard = asyncio.Event()
 
@@ -290,7 +271,7 @@ async def test_a_sign_of_life_alone_begins_no_stream(
 
 async def test_a_stop_that_slack_refuses_doubles_nothing(store: Store) -> None:
     async with make_scene() as scene:
-        # With Slack's own feedback buttons, and with plain ones.
+        # With rating buttons, and without.
         scene.slack.fail("chat.stopStream", error="invalid_blocks", times=2)
 
         await scene.answer(store, WORDS)
@@ -320,15 +301,6 @@ async def test_what_a_stream_may_not_an_update_may(store: Store, method: str, er
         scene.slack.fail(method, error=error)
 
         await scene.grow(store, WORDS)
-
-        assert [text.strip() for text in scene.texts()] == [TEXT.strip()]
-
-
-async def test_a_question_that_slack_does_not_find_is_answered_by_a_post(store: Store) -> None:
-    async with make_scene() as scene:
-        scene.slack.fail("chat.startStream", error="message_not_found")
-
-        await scene.answer(store, WORDS)
 
         assert [text.strip() for text in scene.texts()] == [TEXT.strip()]
 
@@ -401,15 +373,6 @@ async def test_a_deleted_stream_ends_the_turn(store: Store) -> None:
         assert scene.texts() == []
 
 
-async def test_a_failure_within_a_stream_is_raised() -> None:
-    async with make_scene() as scene, scene.platform.surface(scene.turn) as surface:
-        message_id = await surface.post(growing("Because "))
-        scene.slack.fail("chat.appendStream")
-
-        with pytest.raises(WriteFailed):
-            await surface.edit(message_id, growing("Because so. "))
-
-
 PIECES = [
     *(
         "&",
@@ -451,15 +414,3 @@ def test_what_is_added_piece_by_piece_is_the_text_and_never_a_mention(
 
     assert "<" not in stands
     assert stands == markdown_block(text)["text"]
-
-
-async def test_a_stream_takes_chunks_of_other_kinds_later() -> None:
-    async with make_scene() as scene, scene.platform.surface(scene.turn) as surface:
-        channel, _, ts = (await surface.post(growing("Because so"))).partition(":")
-        block = {"type": "section", "text": {"type": "plain_text", "text": "A card."}}
-
-        await scene.platform.workspace.client.chat_appendStream(
-            channel=channel, ts=ts, chunks=[{"type": "blocks", "blocks": [block]}]
-        )
-
-        assert scene.calls("chat.appendStream") == 1

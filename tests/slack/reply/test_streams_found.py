@@ -171,19 +171,6 @@ async def test_what_an_earlier_try_has_begun_gives_way_where_it_takes_no_edits(
         assert scene.texts() == ["Because so."]
 
 
-async def test_a_message_that_cannot_be_deleted_delays_no_answer(store: Store) -> None:
-    async with make_scene() as scene:
-        async with scene.platform.surface(scene.turn) as surface:
-            await surface.post(growing("Because"))
-        scene.slack.fail("chat.update", error="edit_window_closed")
-        scene.slack.fail("chat.delete", error="cant_delete_message", times=99)
-
-        await scene.answer(store, ["Because so."], purpose=Purpose.RESUME)
-        scene.slack.heal()
-
-        assert scene.texts() == ["Because", "Because so."]
-
-
 async def test_a_page_that_is_found_in_its_message_is_not_deleted(store: Store) -> None:
     async with make_scene() as scene:
         async with scene.platform.surface(scene.turn) as surface:
@@ -224,7 +211,7 @@ async def test_the_stream_of_a_page_that_is_known_is_no_other_pages() -> None:
 
 async def test_a_turn_takes_no_finished_answer_for_its_own(store: Store) -> None:
     async with make_scene() as scene:
-        answering = asyncio.create_task(scene.answer(store, WORDS, pause=0.03))
+        answering = asyncio.create_task(scene.answer(store, WORDS, pause=0.02))
         following = await scene.asks_on()
         await until(lambda: scene.calls("chat.appendStream"))
         scene.slack.clock.advance(301)
@@ -321,9 +308,7 @@ async def test_a_stream_that_ended_is_found_as_its_page(end: str) -> None:
         assert scene.texts() == ["Because so."]
 
 
-async def test_a_streaming_page_that_the_answer_does_not_need_is_deleted(
-    store: Store,
-) -> None:
+async def test_a_streaming_page_that_the_answer_does_not_need_is_deleted(store: Store) -> None:
     async with make_scene() as scene:
         async with scene.platform.surface(scene.turn) as surface:
             message_ids = [

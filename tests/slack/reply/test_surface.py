@@ -16,19 +16,11 @@ from prometheus_client import REGISTRY
 from adapters.slack.limits import Limits
 from adapters.slack.workspace import MOST_PAGES
 from bot.domain import Page, Person, Purpose, ThreadKey, Turn
-from bot.errors import (
-    MessageGone,
-    PlaceGone,
-    SurfaceError,
-    WriteDelayed,
-    WriteFailed,
-    WriteRefused,
-)
+from bot.errors import MessageGone, PlaceGone, SurfaceError, WriteDelayed, WriteFailed, WriteRefused
 from bot.ports import Surface
 from tests.emulators.faults import How
 from tests.emulators.slack import Shown, SlackEmulator
 from tests.emulators.slack.conversations import UNLISTED_MOST
-from tests.support.fakes import bucket_of
 from tests.support.slack_platform import (
     LIMITS,
     SHORT_PAGES,
@@ -86,16 +78,6 @@ async def test_a_reply_grows_in_one_message_of_the_thread() -> None:
         ]
 
 
-async def test_a_reply_stands_at_the_top_level_of_a_dm() -> None:
-    async with fast() as slack, joined(slack) as platform:
-        dm = slack.dm(slack.user("Ann"))
-
-        async with platform.surface(turn_in(slack, channel=dm)) as surface:
-            await surface.post(first("Because.", final=True))
-
-        assert [shown.text for shown in slack.screen(dm)] == ["Because."]
-
-
 async def test_a_growing_page_has_a_stop_button_and_the_last_one_another() -> None:
     async with fast() as slack, open_thread(slack) as (surface, _, replies):
         message_id = await surface.post(first("Be"))
@@ -150,25 +132,6 @@ async def test_a_page_at_the_limit_is_taken_and_one_beyond_is_refused() -> None:
 
         assert surface.measure(page) == surface.limit
         assert replies()[0].text == page
-
-
-async def test_a_page_without_text_is_deleted() -> None:
-    async with fast() as slack, open_thread(slack) as (surface, _, replies):
-        message_id = await surface.post(first("Be"))
-
-        await surface.edit(message_id, first("", final=True))
-
-        assert not replies()
-
-
-async def test_all_replies_of_a_workspace_share_one_budget() -> None:
-    async with fast() as slack, joined(slack) as platform:
-        dm = turn_in(slack, channel=slack.dm(slack.user("Ann")))
-
-        async with platform.surface(turn_in(slack)) as one, platform.surface(dm) as other:
-            page = Page(0, "", final=False)
-            assert one.budget(page, new=False) == other.budget(page, new=False)
-            assert one.budget(page, new=True) != one.budget(page, new=False)
 
 
 async def test_a_thread_says_that_we_think_until_the_reply_comes() -> None:
@@ -288,29 +251,6 @@ async def test_slacks_errors_are_translated(
         assert word in str(raised.value)
 
 
-async def test_slacks_pause_is_passed_on() -> None:
-    async with fast() as slack, open_thread(slack) as (surface, _, _):
-        slack.fail("chat.postMessage", status=429, retry_after=7)
-
-        with pytest.raises(WriteDelayed) as raised:
-            await surface.post(first("Be"))
-
-        assert raised.value.retry_after == 7.0
-        assert raised.value.bucket == bucket_of(surface, first("Be"), new=True)
-
-
-async def test_a_pause_names_the_method_that_slack_wants_less_of() -> None:
-    async with fast() as slack, open_thread(slack) as (surface, _, _):
-        message_id = await surface.post(first("Be"))
-        bucket = bucket_of(surface, first("Because"))
-        slack.fail("chat.update", status=429, retry_after=7)
-
-        with pytest.raises(WriteDelayed) as raised:
-            await surface.edit(message_id, first("Because"))
-
-        assert raised.value.bucket == bucket
-
-
 @pytest.mark.parametrize(("how", "status"), [("status", 500), ("status", 503), ("drop", 0)])
 async def test_a_failing_slack_is_a_passing_failure(how: How, status: int) -> None:
     async with fast() as slack, open_thread(slack) as (surface, _, _):
@@ -318,29 +258,6 @@ async def test_a_failing_slack_is_a_passing_failure(how: How, status: int) -> No
 
         with pytest.raises(WriteFailed):
             await surface.post(first("Be"))
-
-
-async def test_a_silent_slack_is_a_passing_failure() -> None:
-    limits = replace(LIMITS, request_timeout=0.2)
-    async with fast() as slack, open_thread(slack, limits=limits) as (surface, _, _):
-        slack.fail("chat.postMessage", "hang")
-
-        with pytest.raises(WriteFailed, match="Slack did not answer in"):
-            await surface.post(first("Be"))
-
-
-async def test_a_page_of_text_from_a_proxy_is_a_passing_failure() -> None:
-    async def answer(request: web.Request) -> web.StreamResponse:
-        if request.path.endswith("auth.test"):
-            names = {"team_id": "T1", "user_id": "U1", "bot_id": "B1", "user": "parley"}
-            return web.json_response({"ok": True, **names})
-        return web.Response(status=502, text="Bad Gateway")
-
-    async with SlackEmulator() as slack, serving(answer) as url:
-        slack.api_url = url
-        async with joined(slack) as platform, platform.surface(turn_in(slack)) as surface:
-            with pytest.raises(WriteFailed):
-                await surface.post(first("Be"))
 
 
 async def test_a_post_that_arrived_unheard_is_not_repeated() -> None:

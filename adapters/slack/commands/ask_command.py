@@ -5,23 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
+from adapters.slack.commands.calls import in_time
 from adapters.slack.errors import NotInvited, translated
 from adapters.slack.manifest import ASK, ASKED_EVENT
 from adapters.slack.reply.status import show_waiting
 from adapters.slack.workspace import Workspace
 from bot.commands.handlers import excuse
-from bot.domain import ContextMessage, Person, ThreadKey, Turn
-from bot.errors import ParleyError, StoreUnavailable, SurfaceError, WriteFailed
+from bot.domain import ContextMessage, Person, Turn
+from bot.errors import ParleyError, SurfaceError
 from bot.intake.intake import Intake
 from bot.text.sanitize import escape_markup, strip_controls
 
 log = logging.getLogger(__name__)
 
-_T = TypeVar("_T")
 # Slack splits a message of more than 4000 characters (slackapi/java-slack-sdk, issue 704).
 _MOST_SHOWN = 3000  # characters of the question in the channel
 
@@ -36,9 +35,9 @@ class CommandQuestion:
 
     id: str
     user: str
-    name: str
     channel: str
-    text: str
+    name: str = ""
+    text: str = ""
     thread: str = ""
     summary: str = ""
     team: str = ""
@@ -58,38 +57,31 @@ class AskCommand:
 
     async def on_command(self, command: Mapping[str, str]) -> str:
         """Post the question and admit its turn; return a notice for the person, usually empty."""
-        arrived = asyncio.get_running_loop().time()
-        asked = CommandQuestion(
-            id=f"slack:{self._identity.team}:cmd:{command['trigger_id']}",
-            user=command["user_id"],
-            name=command.get("user_name", ""),
-            channel=command["channel_id"],
-            text=command.get("text", ""),
-            team=command.get("team_id", ""),
-            where=self._where(command),
+        # Slack sends these instead of the names of a DM and a private channel (field).
+        channel = command.get("channel_name", "")
+        has_name = channel not in ("", "directmessage", "privategroup")
+        where = (f"#{channel}" if has_name else "", self._identity.team_name)
+        return await self.ask(
+            CommandQuestion(
+                id=f"slack:{self._identity.team}:cmd:{command['trigger_id']}",
+                user=command["user_id"],
+                name=command.get("user_name", ""),
+                channel=command["channel_id"],
+                text=command.get("text", ""),
+                team=command.get("team_id", ""),
+                where=" of ".join(filter(None, where)),
+            )
         )
-        return await self.ask(asked, arrived=arrived)
 
-    async def ask(self, asked: CommandQuestion, *, arrived: float) -> str:
-        """Post a question and admit its turn; return a notice for the person, usually empty.
-
-        `arrived` is the time of the request by the loop's clock.
-        """
-        text, name = await asyncio.gather(
-            self._directory.readable(asked.text, bot=self._identity.user),
-            self._name(asked),
-        )
-        if not text:
-            return f"Ask me something: `{ASK} why is the sky blue?`"
-        person = Person(asked.user, name, self._identity.team)
+    async def ask(self, asked: CommandQuestion) -> str:
+        """Post a question and admit its turn; return a notice for the person, usually empty."""
         try:
-            await self._ask(person, replace(asked, text=text), arrived=arrived)
+            return await in_time(self._ask(asked), self._workspace.limits.command_answered_within)
         except NotInvited:
             return self.not_a_member
         except ParleyError as error:
             log.info("Command in %s refused: %r", asked.channel, error)
             return excuse(error)
-        return ""
 
     @property
     def not_a_member(self) -> str:
@@ -99,25 +91,29 @@ class AskCommand:
             "again, or write to me directly."
         )
 
-    async def _ask(self, person: Person, asked: CommandQuestion, *, arrived: float) -> None:
-        posted_by = arrived + self._workspace.limits.question_posted_within
-        admitted_by = arrived + self._workspace.limits.command_answered_within
+    async def _ask(self, asked: CommandQuestion) -> str:
+        text, name = await asyncio.gather(
+            self._directory.readable(asked.text, bot=self._identity.user),
+            self._directory.name(asked.user),
+        )
+        if not text:
+            return f"Ask me something: `{ASK} why is the sky blue?`"
+        if name == asked.user:
+            name = asked.name or name
+        person, asked = Person(asked.user, name, self._identity.team), replace(asked, text=text)
         # Posting a question and deleting it again would use writes of the channel.
-        room = self._intake.check_room(self._turn(person, asked, ts=""))
-        await in_time(room, by=posted_by)
+        await self._intake.check_room(self._turn(person, asked, ts=""))
         posting = asyncio.create_task(self._post(person, asked))
         admitted = False
         try:
             # Shielded, because a message that is posted late has to be deleted.
-            late = WriteFailed("the question was not posted in time")
-            ts = await in_time(asyncio.shield(posting), by=posted_by, late=late)
-            turn = self._turn(person, asked, ts=ts)
-            admission = self._intake.ask(turn)
-            admitted = await in_time(admission, by=admitted_by)
+            turn = self._turn(person, asked, ts=await asyncio.shield(posting))
+            admitted = await self._intake.ask(turn)
             self._workspace.signs.start(show_waiting(self._workspace, self._intake, turn))
         finally:
             if not admitted:
                 self._workspace.jobs.start(self._withdraw(posting, channel=asked.channel))
+        return ""
 
     async def _withdraw(self, posting: asyncio.Task[str], *, channel: str) -> None:
         try:
@@ -126,10 +122,6 @@ class AskCommand:
                 await self._workspace.client.chat_delete(channel=channel, ts=ts)
         except SurfaceError as error:
             log.debug("No question to delete in %s: %s", channel, error)
-
-    async def _name(self, asked: CommandQuestion) -> str:
-        name = await self._directory.name(asked.user)
-        return (asked.name or name) if name == asked.user else name
 
     async def _post(self, person: Person, asked: CommandQuestion) -> str:
         text = asked.text if len(asked.text) <= _MOST_SHOWN else f"{asked.text[:_MOST_SHOWN]}…"
@@ -148,12 +140,12 @@ class AskCommand:
         return str(answer["ts"])
 
     def _turn(self, person: Person, asked: CommandQuestion, *, ts: str) -> Turn:
-        team, channel = self._identity.team, asked.channel
+        channel = asked.channel
         # A DM itself is one conversation.
         thread = asked.thread or ("" if channel.startswith("D") else ts)
         return Turn(
             id=asked.id,
-            key=ThreadKey("slack", team, channel, thread or channel),
+            key=self._identity.key(channel, thread),
             person=person,
             text=asked.text,
             place={
@@ -169,18 +161,3 @@ class AskCommand:
             context=asked.context,
             asker=self._identity.asker(channel, team=asked.team),
         )
-
-    def _where(self, command: Mapping[str, str]) -> str:
-        # Slack sends these instead of the names of a DM and a private channel (field).
-        name, workspace = command.get("channel_name", ""), self._identity.team_name
-        has_name = name not in ("", "directmessage", "privategroup")
-        return " of ".join(filter(None, (f"#{name}" if has_name else "", workspace)))
-
-
-async def in_time(request: Awaitable[_T], *, by: float, late: ParleyError | None = None) -> _T:
-    """Await a request; raises `late` at `by` (loop time), by default StoreUnavailable."""
-    try:
-        async with asyncio.timeout_at(by):
-            return await request
-    except TimeoutError as error:
-        raise late or StoreUnavailable("the store did not answer in time") from error

@@ -11,11 +11,10 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager, suppress
 from typing import TextIO, TypeVar
 
-from adapters.console.commands import PLAIN, Command, command_of, help_text, unknown
+from adapters.console.commands import PLAIN, Command, command_of, plain_help, unknown
 from adapters.console.talk import ConsoleConversation, ReplyState
 from bot.commands import handlers
 from bot.concurrency import running
-from bot.domain import Turn
 from bot.errors import ParleyError, Refused, StoreUnavailable
 from bot.text.sanitize import strip_controls
 
@@ -94,33 +93,26 @@ class PlainConversation:
                 await self._answer(line.strip(), _Display(prompt))
 
     async def _run_command(self, command: Command, *, is_quiet: bool) -> None:
-        """Run a command; with `is_quiet` the result of /reset is not printed."""
+        """Run a command; with `is_quiet` a /reset says nothing."""
         try:
-            notice = await self._do(command)
+            match command.name:
+                case "/help":
+                    notice = plain_help()
+                case "/reset":
+                    await self._talk.reset()
+                    notice = "" if is_quiet else FORGOTTEN
+                case _:
+                    notice = await self._talk.commands.run(command)
         except (Refused, StoreUnavailable) as error:
             notice = error.apology
-        if not (is_quiet and command.name == "/reset"):
-            await self.print(f"{notice}\n")
+        await self.print(notice and f"{notice}\n")
         if notice == handlers.FORGETTING:
             await self._await_forgotten()
-
-    async def _do(self, command: Command) -> str:
-        match command.name:
-            case "/help":
-                return help_text(PLAIN)
-            case "/usage":
-                return await self._talk.usage()
-            case "/forget-me":
-                return await self._talk.forget_me(command.argument)
-            case "/reset":
-                await self._talk.reset()
-                return FORGOTTEN
-        return await self._talk.choose(command.name[1:], command.argument)
 
     async def _await_forgotten(self) -> None:
         """Wait until the person is erased and report it; Ctrl-C ends the wait."""
         self._interruptions = 0
-        async with running(self._talk.forgotten()) as waiting:
+        async with running(self._talk.commands.forgotten()) as waiting:
             if await self._wait_or_interrupt(waiting):
                 await self.print(f"{waiting.result()}\n")
 
@@ -154,21 +146,18 @@ class PlainConversation:
                 running(self._follow(turn.id, display)) as following,
                 asyncio.timeout(self._patience),
             ):
-                await self._until_answered(turn, following)
+                if not await self._wait_or_interrupt(following):
+                    await self._talk.stop(turn)
+                if await self._wait_or_interrupt(following):
+                    await following
+                else:
+                    # No worker has the turn, or it has died.
+                    await self._talk.forget(turn)
+                    await self.print("\n")
         except (Refused, StoreUnavailable) as error:
             await self.print(display.apology(error.apology))
         except TimeoutError:
             await self.print(display.apology(ParleyError.apology))
-
-    async def _until_answered(self, turn: Turn, following: asyncio.Task[None]) -> None:
-        if not await self._wait_or_interrupt(following):
-            await self._talk.stop(turn)
-            if not await self._wait_or_interrupt(following):
-                # No worker has the turn, or it has died.
-                await self._talk.forget(turn)
-                await self.print("\n")
-                return
-        await following
 
     async def _follow(self, turn_id: str, display: _Display) -> None:
         """Print the states of a reply, up to the final one."""

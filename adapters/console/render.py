@@ -1,11 +1,12 @@
-"""Renders Markdown as terminal text; the input cannot contribute escape sequences."""
+"""Markdown as terminal text, block by block; the input cannot contribute escape sequences."""
 
 from __future__ import annotations
 
 import io
 import re
 import string
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from markdown_it import MarkdownIt
@@ -35,6 +36,7 @@ _CODE_THEME = "ansi_dark"
 _THEME = Theme({"markdown.code": "bold cyan"})
 # HTML is shown as text; rich would drop it.
 _PARSER = MarkdownIt("commonmark", {"html": False}).enable(["strikethrough", "table"])
+_BLOCKS = MarkdownIt("commonmark").enable("table").disable("inline")  # for their boundaries only
 # As in markdown.js: what is kept (such as code), or a formula or its lone sign, to be hidden.
 _FORMULA = re.compile(
     r"(\\[\\$]|https?://\S+|(?<!`)(`+)(?!`)(?:(?!\n[ \t]*\n).)*?(?<!`)\2(?!`))"
@@ -47,6 +49,41 @@ _FORMULA = re.compile(
 )
 _HIDDEN = {ord(sign): 0xEE00 + ord(sign) for sign in string.punctuation}
 _SHOWN = {hidden: sign for sign, hidden in _HIDDEN.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class BlockUpdate:
+    """`finished` is final text to print; `live` may still change.
+
+    `anew`: text printed before is void.
+    """
+
+    finished: str = ""
+    live: str = ""
+    anew: bool = False
+
+
+class BlockSplitter:
+    """Splits one growing reply into blocks; returns each finished block once."""
+
+    def __init__(self) -> None:
+        self._finished = ""
+
+    def show(self, text: str, *, last: bool) -> BlockUpdate:
+        """Process the current full text."""
+        anew = not text.startswith(self._finished)
+        if anew:
+            self._finished = ""
+        rest = text[len(self._finished) :]
+        end = len(rest) if last else _start_of_last_block(rest)
+        self._finished += rest[:end]
+        return BlockUpdate(rest[:end].strip("\n"), rest[end:], anew)
+
+
+def _start_of_last_block(text: str) -> int:
+    blocks = [token.map[0] for token in _BLOCKS.parse(text) if token.level == 0 and token.map]
+    lines = text.split("\n")[: blocks[-1]] if blocks else []
+    return sum(len(line) + 1 for line in lines)
 
 
 class Renderer:
@@ -88,15 +125,12 @@ class Renderer:
         return captured.get().strip("\n")
 
 
-def _without_padding(line: list[Segment]) -> list[Segment]:
+def _without_padding(line: Sequence[Segment]) -> list[Segment]:
     """Return a line without trailing blanks, which would wrap in a narrower window."""
     kept = list(line)
     while kept and not kept[-1].text.strip():
         kept.pop()
-    if kept:
-        text, style, control = kept[-1]
-        kept[-1] = Segment(text.rstrip(), style, control)
-    return kept
+    return [*kept[:-1], Segment(kept[-1].text.rstrip(), kept[-1].style)] if kept else []
 
 
 class _Heading(MarkdownElement):
@@ -174,15 +208,11 @@ def _inline(tokens: Iterable[Token]) -> Iterator[Token]:
             # As on other platforms: models use line breaks on purpose.
             yield Token("hardbreak", "br", 0)
         elif token.type == "image":
-            yield from _link(token)
+            yield Token("link_open", "a", 1, attrs={"href": token.attrs.get("src", "")})
+            yield Token("text", "", 0, content=token.content or "image")
+            yield Token("link_close", "a", -1)
         elif token.type.startswith("link_") and token.markup == "autolink":
             # Its text is its address.
             continue
         else:
             yield token
-
-
-def _link(image: Token) -> Iterator[Token]:
-    yield Token("link_open", "a", 1, attrs={"href": image.attrs.get("src", "")})
-    yield Token("text", "", 0, content=image.content or "image")
-    yield Token("link_close", "a", -1)

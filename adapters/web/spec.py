@@ -134,10 +134,12 @@ class WebSettings(PlatformSettings):
 
 @asynccontextmanager
 async def _connect(process: Process) -> AsyncIterator[Connected]:
-    from adapters.web.platform import WebPlatform
+    from adapters.live import LivePlatform
 
     settings, own = process.settings, WebSettings.of(process.settings)
-    platform = WebPlatform(store=process.store, remembers=settings.remembers)
+    platform = LivePlatform(
+        "web", store=process.store, announces=True, remembers=settings.remembers
+    )
     if "web" not in process.roles:
         yield Connected(platform)
         return

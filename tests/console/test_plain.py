@@ -14,43 +14,39 @@ from pathlib import Path
 
 import pytest
 
-from adapters.console.platform import ConsolePlatform
+from adapters.console.terminal import listen
 from bot.commands.handlers import FORGET_QUESTION, FORGOTTEN
 from bot.errors import ParleyError, StoreUnavailable, ThreadBusy
 from bot.store import Store, connect
 from tests.support.console import PLAIN, AnsweringQueue, Terminal, arguments, terminal
 
 
-@asynccontextmanager
-async def two_platforms(
-    store: Store, *, stdin: io.StringIO, stdout: io.StringIO, patience: float
-) -> AsyncIterator[tuple[ConsolePlatform, AnsweringQueue]]:
-    """The platform with the terminal, and an intake whose worker is another process, almost."""
+async def piped(
+    store: Store, lines: str, *, patience: float = 5.0, stdout: io.StringIO | None = None
+) -> tuple[str, AnsweringQueue]:
+    """What the terminal prints for these lines, and what the intake got.
+
+    The worker is another process, almost.
+    """
     url, prefix = arguments(store)
-    async with connect(url=url, data_dir=Path("unused"), prefix=prefix) as others:
-        terminal, worker = (
-            ConsolePlatform(
-                store=each,
+    stdout = stdout or io.StringIO()
+    async with (
+        connect(url=url, data_dir=Path("unused"), prefix=prefix) as others,
+        asyncio.timeout(60),
+    ):
+        queue = AnsweringQueue(others)
+        try:
+            await listen(
+                queue.intake,
+                store=store,
                 banner="",
                 patience=patience,
-                data_dir=Path("unused"),
-                stdin=stdin,
+                history=None,
+                stdin=io.StringIO(lines),
                 stdout=stdout,
             )
-            for each in (store, others)
-        )
-        queue = AnsweringQueue(worker, others)
-        yield terminal, queue
-        await queue.work_ends()
-
-
-async def piped(store: Store, lines: str, *, patience: float = 5.0) -> tuple[str, AnsweringQueue]:
-    """What the terminal prints for these lines, and what the intake got."""
-    stdin, stdout = io.StringIO(lines), io.StringIO()
-    streams = {"stdin": stdin, "stdout": stdout}
-    async with two_platforms(store, **streams, patience=patience) as (platform, queue):
-        async with asyncio.timeout(60):
-            await platform.listen(queue.intake)
+        finally:
+            await queue.work_ends()
     return stdout.getvalue(), queue
 
 
@@ -117,11 +113,8 @@ class Full(io.StringIO):
 
 
 async def test_an_output_that_is_full_ends_the_conversation_with_a_sentence(store: Store) -> None:
-    streams = {"stdin": io.StringIO("hello\n"), "stdout": Full()}
-
-    async with two_platforms(store, **streams, patience=5.0) as (platform, queue):
-        with pytest.raises(ParleyError, match="No space left"):
-            await platform.listen(queue.intake)
+    with pytest.raises(ParleyError, match="No space left"):
+        await piped(store, "hello\n", stdout=Full())
 
 
 async def test_nothing_that_a_model_says_drives_the_terminal(store: Store) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import re
 import stat
 from collections.abc import AsyncIterator
@@ -22,7 +21,6 @@ from prompt_toolkit.data_structures import Size
 from prompt_toolkit.input import PipeInput, create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
-from adapters.console.platform import ConsolePlatform
 from adapters.console.talk import ConsoleConversation
 from adapters.console.window import Window
 from adapters.live import stream_of
@@ -81,7 +79,7 @@ class Person:
 
     def sees(self, text: str) -> bool:
         """Whether the part of the answer that still changes has this text."""
-        growing = self._window.growing
+        growing = self._window.transcript.growing
         return growing is not None and text in growing.live
 
     def resizes(self, columns: int) -> None:
@@ -105,10 +103,6 @@ class Person:
         app = self.session.app
         return bool(app and app.current_buffer.history.get_strings())
 
-    @property
-    def edits(self) -> bool:
-        return self._window.label == "edit> "
-
     async def asks(self, question: str, answer: str) -> None:
         self.type(question + ENTER)
         await self.reads(f"you> {question}")
@@ -126,15 +120,7 @@ def _patient_store(monkeypatch: pytest.MonkeyPatch) -> None:
 async def at_window(
     store: Store, tmp_path: Path, *said: Exchange, patience: float = 30.0
 ) -> AsyncIterator[Person]:
-    platform = ConsolePlatform(
-        store=store,
-        banner="",
-        patience=1,
-        data_dir=tmp_path,
-        stdin=io.StringIO(),
-        stdout=io.StringIO(),
-    )
-    queue = AnsweringQueue(platform, store)
+    queue = AnsweringQueue(store)
     queue.history.exchanges = list(said)
     paper = Paper()
     with create_pipe_input() as keys, create_app_session(input=keys, output=paper):
@@ -308,7 +294,7 @@ async def test_the_last_question_is_edited_while_its_answer_grows_and_after_it(
     async with at_window(store, tmp_path) as person:
         await person.asks("again", "Another one")
         person.type("/edit" + ENTER)
-        await until(lambda: person.edits)
+        await until(lambda: person.typed == "again")
         person.type("\x15hello" + ENTER)
         await person.reads("you> hello")
         await person.reads("Hello world!")
@@ -316,7 +302,7 @@ async def test_the_last_question_is_edited_while_its_answer_grows_and_after_it(
         await person.reads("you> long")
         await until(lambda: person.sees("On and on"))
         person.type(UP)
-        await until(lambda: person.edits)
+        await until(lambda: person.typed == "long")
         person.type("er" + ENTER)
         await person.reads("you> longer")
 

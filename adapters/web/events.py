@@ -10,7 +10,7 @@ from contextlib import suppress
 from aiohttp import web
 
 from adapters.live import common
-from adapters.web.follower import OpenPage, StateSnapshot, TalkView, TurnView
+from adapters.web.follower import OpenPage, TalkView, TurnView
 from bot.domain import Json
 from bot.intake.answers import GO_ON
 
@@ -43,9 +43,8 @@ async def send_events(
     response = web.StreamResponse(headers=_HEADERS)
     await response.prepare(request)
     with suppress(ConnectionError, TimeoutError):
-        state = shown(page.talk)
-        sent = Sent(state)
-        data = state.event if not page.close_reason else b""
+        sent = Sent(page.talk)
+        data = b"" if page.close_reason else state_of(page.talk).encode()
         now = asyncio.get_running_loop().time
         asked = now()
         while True:
@@ -89,21 +88,23 @@ async def _next(page: OpenPage, sent: Sent, heartbeat_seconds: float) -> bytes:
     return b": alive\n\n"
 
 
-def shown(talk: TalkView) -> StateSnapshot:
-    """Return the full state; pages that connect before the next change share its bytes."""
-    last, now = talk.shown, (talk.title, talk.is_known, talk.turns)
-    if last is None or (last.title, last.is_known, last.turns) != now:
-        event = _event("state", _state(talk)).encode()
-        last = talk.shown = StateSnapshot(talk.title, talk.is_known, dict(talk.turns), event)
-    return last
+def state_of(talk: TalkView) -> str:
+    """Return the event with the full state."""
+    turns: list[Json] = [
+        _fields(one) | {"answer": one.standing.answer} for one in talk.turns.values()
+    ]
+    return _event(
+        "state",
+        {"id": talk.thread.thread, "title": talk.title, "known": talk.is_known, "turns": turns},
+    )
 
 
 class Sent:
-    """The state that a page has received."""
+    """The state that a page has received, at first the full one."""
 
-    def __init__(self, state: StateSnapshot) -> None:
-        self._title = state.title
-        self._turns = state.turns
+    def __init__(self, talk: TalkView) -> None:
+        self._title = talk.title
+        self._turns = dict(talk.turns)
 
     def differences(self, talk: TalkView) -> str:
         """Return the events that bring the page up to date, and record them as sent."""
@@ -118,15 +119,6 @@ class Sent:
             self._title = talk.title
             events.append(_event("title", {"title": talk.title}))
         return "".join(events)
-
-
-def _state(talk: TalkView) -> dict[str, Json]:
-    return {
-        "id": talk.thread.thread,
-        "title": talk.title,
-        "known": talk.is_known,
-        "turns": [_fields(one) | {"answer": one.standing.answer} for one in talk.turns.values()],
-    }
 
 
 def _difference(old: TurnView | None, view: TurnView) -> dict[str, Json]:

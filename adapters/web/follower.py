@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -34,16 +35,6 @@ class TurnView:
     note: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class StateSnapshot:
-    """A full state and its serialized event."""
-
-    title: str
-    is_known: bool
-    turns: dict[str, TurnView]
-    event: bytes
-
-
 @dataclass(slots=True, eq=False)
 class TalkView:
     """The state of one conversation; `last` (stream position) is None until loaded."""
@@ -55,7 +46,6 @@ class TalkView:
     is_gone: bool = False  # deleted while it was followed
     turns: dict[str, TurnView] = field(default_factory=dict)
     pages: set[OpenPage] = field(default_factory=set)
-    shown: StateSnapshot | None = None  # as sent to the last page that connected
     loading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def wake_pages(self) -> None:
@@ -84,25 +74,29 @@ class OpenPage:
 class Follower:
     """Reads the streams of all conversations with open pages, by one command at a time."""
 
-    def __init__(self, *, store: Store, talks: Talks) -> None:
+    def __init__(self, *, store: Store, talks: Talks, intake: Intake) -> None:
         self._store = store
         self._talks = talks
+        self._intake = intake
         self._views: dict[str, TalkView] = {}
-        self._pages: dict[str, list[OpenPage]] = {}  # of each person, the oldest first
+        # Of each person, the oldest first.
+        self._pages: defaultdict[str, list[OpenPage]] = defaultdict(list)
         # An entry here interrupts a read, so that the next one includes a new page's stream.
         self._wake = store.key("live", f"process-{uuid4().hex}")
         self._wake_last = "0-0"
-        self._intake: Intake | None = None
 
     @asynccontextmanager
-    async def page(self, intake: Intake, thread: ThreadKey) -> AsyncIterator[OpenPage]:
+    async def page(self, thread: ThreadKey) -> AsyncIterator[OpenPage]:
         """Follow a conversation; the page's talk is loaded. Raises StoreUnavailable."""
-        self._intake = intake
         stream = live.stream_of(self._store, thread)
         talk = self._views.setdefault(stream, TalkView(thread))
         page = OpenPage(talk)
         talk.pages.add(page)
-        self._count(page)
+        opened = self._pages[thread.channel]
+        opened.append(page)
+        if len(opened) > MOST_PAGES:
+            opened[0].end("crowded")
+            del opened[0]
         try:
             async with talk.loading:
                 if talk.last is None:
@@ -110,29 +104,18 @@ class Follower:
             yield page
         finally:
             talk.pages.discard(page)
-            self._discount(page)
+            if page in opened:
+                opened.remove(page)
+            if not opened:
+                self._pages.pop(thread.channel, None)
             if not talk.pages and self._views.get(stream) is talk:
                 del self._views[stream]
 
-    def end_pages(self) -> None:
+    async def end_pages(self, _: object) -> None:
         """Close all pages at shutdown."""
         for talk in self._views.values():
             for page in talk.pages:
                 page.end("stopping")
-
-    def _count(self, page: OpenPage) -> None:
-        """Count a page, and close its person's oldest if there are too many."""
-        opened = self._pages.setdefault(page.talk.thread.channel, [])
-        opened.append(page)
-        if len(opened) > MOST_PAGES:
-            opened.pop(0).end("crowded")
-
-    def _discount(self, page: OpenPage) -> None:
-        opened = self._pages.get(page.talk.thread.channel, [])
-        if page in opened:
-            opened.remove(page)
-        if not opened:
-            self._pages.pop(page.talk.thread.channel, None)
 
     async def run(self) -> None:
         """Read until cancelled."""
@@ -182,15 +165,17 @@ class Follower:
 
     async def _load(self, talk: TalkView) -> None:
         """Read a conversation from the store."""
-        assert self._intake is not None  # noqa: S101 - a page has come before
         turn_ids = await self._talks.turns(talk.thread)
         standings = await self._intake.lookup.standings(
             talk.thread, turn_ids, person_id=talk.thread.channel
         )
         title = await self._talks.title(talk.thread)
         talk.title, talk.is_known = title or "", title is not None
-        before = talk.turns
-        talk.turns = {one.turn_id: _seen(one, before.get(one.turn_id)) for one in standings}
+        notes = {turn_id: view.note for turn_id, view in talk.turns.items()}
+        talk.turns = {
+            one.turn_id: TurnView(one, notes.get(one.turn_id, "") if one.state == "running" else "")
+            for one in standings
+        }
 
     async def _return(self) -> None:
         """Wait for the store, then reload everything: it may be another instance or older."""
@@ -217,8 +202,3 @@ def _apply(talk: TalkView, change: live.Change) -> bool:
     )
     talk.turns[change.turn_id] = TurnView(standing, change.note)
     return True
-
-
-def _seen(standing: Standing, before: TurnView | None) -> TurnView:
-    note = before.note if before and standing.state == "running" else ""
-    return TurnView(standing, note)

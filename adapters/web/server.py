@@ -1,18 +1,21 @@
-"""The page's HTTP application, with authentication and security headers."""
+"""The role `web`: the page's HTTP application, with authentication and security headers."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import web
 
 from adapters.web.api import MAY_STAY, PERSON, Api, Unacceptable, answer
 from adapters.web.assets import Assets
+from adapters.web.follower import Follower
 from adapters.web.guard import HEADERS, WRITE_HEADER, refusal
-from adapters.web.people import Visitor, new_guest
-from adapters.web.sign_in import SignIn
+from adapters.web.people import Cookies, Visitor, new_guest, read_secret
+from adapters.web.sign_in import SignIn, SignInMethods
+from adapters.web.talks import Talks
+from bot.domain import Json
 from bot.errors import (
     NothingAsked,
     NotRemembered,
@@ -24,11 +27,14 @@ from bot.errors import (
     StoreUnavailable,
     ThreadBusy,
 )
+from bot.intake.intake import Intake
+from bot.store import Store
 
 log = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
+_PROVIDER_SECONDS = 12 * 3600.0  # until the next redirect to the provider
 # A question of the greatest length, each character as an escape of JSON.
 _LARGEST_BODY = 512 * 1024
 _ANOTHER = "Somebody else is signed in here now. Reload the page to go on as them."
@@ -45,20 +51,46 @@ _STATUSES: tuple[tuple[type[ParleyError], int], ...] = (
 )
 
 
-def application(
-    *, api: Api, assets: Assets, sign_in: SignIn, trust: Callable[[web.Request, str], None]
-) -> web.Application:
-    """Return the application. `trust` gets each request with its person's id."""
+async def open_pages(
+    *,
+    store: Store,
+    intake: Intake,
+    access: SignInMethods,
+    keep_seconds: float,
+    remembers: bool,
+    about: Mapping[str, Json],
+    home: str,
+    trust: Callable[[web.Request, str], None],
+) -> tuple[web.Application, Follower]:
+    """Return the application, and the follower that updates its pages while it runs.
+
+    `about` is sent to every page: the model's name and the like. `trust` gets each request with its
+    person's id. Raises StoreUnavailable.
+    """
+    talks = Talks(store=store, keep_seconds=keep_seconds, remembers=remembers)
+    follower = Follower(store=store, talks=talks, intake=intake)
+    # A person removed at the provider must lose access soon.
+    seconds = min(keep_seconds, _PROVIDER_SECONDS) if access.way == "oidc" else keep_seconds
+    cookies = Cookies(
+        secret=await read_secret(store),
+        way=access.cookie_key,
+        keep_seconds=seconds,
+        secure=home.startswith("https://"),
+    )
+    sign_in = SignIn(access=access, cookies=cookies, store=store, home=home)
+    assets = await asyncio.to_thread(Assets)
     app = web.Application(
         client_max_size=_LARGEST_BODY, middlewares=[_authentication(sign_in, trust)]
     )
     app.on_response_prepare.append(_add_headers)
-    app.add_routes(api.routes())
+    # Otherwise shutdown would wait for the open pages.
+    app.on_shutdown.append(follower.end_pages)
+    app.add_routes(Api(store, intake, talks, follower, {**about, "login": access.way}).routes())
     app.add_routes(sign_in.routes(assets))
-    app.router.add_get("/", assets.page)
-    app.router.add_get("/c/{talk}", assets.page)
+    for path in ("/", "/c/{talk}"):
+        app.router.add_get(path, assets.page)
     app.router.add_get("/static/{path:.+}", assets.static)
-    return app
+    return app, follower
 
 
 def _authentication(
@@ -72,8 +104,9 @@ def _authentication(
             visitor = await sign_in.visitor(request)
         except StoreUnavailable as error:
             return answer({"error": error.apology}, status=503)
-        is_new = visitor is None and not sign_in.way and _makes_guests(request)
-        if is_new:
+        # Pages make a guest, static files do not.
+        is_page = request.path in ("/", "/api/me") or request.path.startswith("/c/")
+        if visitor is None and not sign_in.way and is_page:
             visitor = Visitor(new_guest(), 0.0)
         if visitor is None and not sign_in.is_public(request.path):
             return sign_in.challenge(request)
@@ -98,17 +131,10 @@ async def _may_stay(sign_in: SignIn, request: web.Request) -> bool:
         return True
 
 
-def _makes_guests(request: web.Request) -> bool:
-    """Whether this request creates a guest: pages do, static files do not."""
-    return request.path in ("/", "/api/me") or request.path.startswith("/c/")
-
-
 async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Run the handler, and translate errors to responses."""
     try:
-        if request.path.endswith("/events"):
-            return await handler(request)
-        async with asyncio.timeout(_ANSWER_SECONDS):
+        async with asyncio.timeout(None if request.path.endswith("/events") else _ANSWER_SECONDS):
             return await handler(request)
     except Unacceptable as error:
         return answer({"error": error.sentence}, status=error.status)
@@ -127,6 +153,5 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
 
 
 async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:
-    for name, value in HEADERS.items():
+    for name, value in {**HEADERS, "Cache-Control": "no-store"}.items():
         response.headers.setdefault(name, value)
-    response.headers.setdefault("Cache-Control", "no-store")

@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from adapters.web.api import answer, body, refuse
+from adapters.web.api import Unacceptable, answer, body
 from adapters.web.assets import Assets
 from adapters.web.people import (
     COOKIE,
@@ -93,10 +93,10 @@ class SignIn:
     def routes(self, assets: Assets) -> list[web.RouteDef]:
         """Return the paths of signing in and out."""
         return [
-            web.get("/login", assets.login if self._access.way == "password" else self.start_oidc),
-            web.get("/login/callback", self.finish_oidc),
-            web.post("/login", self.log_in),
-            web.post("/logout", self.log_out),
+            web.get("/login", assets.login if self.way == "password" else self._start_oidc),
+            web.get("/login/callback", self._finish_oidc),
+            web.post("/login", self._log_in),
+            web.post("/logout", self._log_out),
         ]
 
     def is_public(self, path: str) -> bool:
@@ -105,7 +105,7 @@ class SignIn:
 
     async def visitor(self, request: web.Request) -> Visitor | None:
         """Return the authenticated person, or None. Raises StoreUnavailable."""
-        if self._access.way != "proxy":
+        if self.way != "proxy":
             visitor = self._cookies.read(request)
             return visitor if visitor and not await self._has_logged_out(visitor) else None
         # A second one is what the person sent, beside the proxy's.
@@ -118,21 +118,19 @@ class SignIn:
     def remember(self, response: web.StreamResponse, person: Person) -> None:
         """Set the person's cookie."""
         # With a provider, an expired cookie leads there again.
-        if self._access.way not in ("proxy", "oidc"):
+        if self.way not in ("proxy", "oidc"):
             self._cookies.write(response, person)
 
     def challenge(self, request: web.Request) -> web.Response:
         """Return the response to an unauthenticated request: 401, or a redirect to the login."""
         if request.path.startswith("/api/") or request.method != "GET":
-            return answer({"error": "Please log in.", "login": self._access.way}, status=401)
-        if self._access.way == "proxy":
+            return answer({"error": "Please log in.", "login": self.way}, status=401)
+        if self.way == "proxy":
             return web.Response(status=401, text="Please log in at the proxy of this page.\n")
-        where = f"/login?next={quote(request.path)}"
-        return web.Response(status=302, headers={"Location": where})
+        return _led_to(f"/login?next={quote(request.path)}")
 
-    async def start_oidc(self, request: web.Request) -> web.Response:
-        """Redirect to the provider, or to the page if OpenID Connect is not configured."""
-        if self._access.way != "oidc" or self._access.oidc is None:
+    async def _start_oidc(self, request: web.Request) -> web.Response:
+        if self._access.oidc is None:
             return _led_to("/")
         attempt = SignInAttempt(*(secrets.token_urlsafe(32) for _ in range(3)))
         try:
@@ -140,46 +138,48 @@ class SignIn:
         except SignInFailed as error:
             return _failed(error)
         response = _led_to(address)
-        fields = {**asdict(attempt), "next": _own_path(request.query.get("next", ""))}
+        fields = {**asdict(attempt), "next": request.query.get("next", "")}
         self._cookies.set_signed(_ATTEMPT, response, fields, seconds=_ATTEMPT_SECONDS)
         return response
 
-    async def finish_oidc(self, request: web.Request) -> web.Response:
-        """Complete the sign-in at the provider."""
-        fields = self._cookies.read_signed(_ATTEMPT, request) or {}
-        oidc, where = self._access.oidc, _own_path(str(fields.pop("next", "")))
+    async def _finish_oidc(self, request: web.Request) -> web.Response:
+        fields = self._cookies.read_signed(_ATTEMPT, request)
+        if self._access.oidc is None or fields is None:
+            return _failed(SignInFailed("this browser did not begin it"))
+        path = fields.pop("next")
         try:
-            if oidc is None or set(fields) != {"state", "nonce", "verifier"}:
-                return web.Response(status=403, text=_FAILED, content_type="text/html")
-            attempt = SignInAttempt(**{name: str(value) for name, value in fields.items()})
-            person = await oidc.person(attempt, request.query)
+            person = await self._access.oidc.person(SignInAttempt(**fields), request.query)
         except SignInFailed as error:
             return _failed(error)
-        response = _led_to(where)
+        # Only a path of the page, to prevent open redirects.
+        response = _led_to(path if re.fullmatch(r"/c/[A-Za-z0-9-]+", path) else "/")
         self._cookies.write(response, person)
         self._cookies.drop(_ATTEMPT, response)
         return response
 
-    async def log_in(self, request: web.Request) -> web.Response:
+    async def _log_in(self, request: web.Request) -> web.Response:
         """Check the password. Wrong ones block the address for a growing time."""
-        if self._access.way != "password":
-            refuse(404, "There is no password here.")
+        if self.way != "password":
+            raise Unacceptable(404, "There is no password here.")
         given = (await body(request)).get("password")
-        key = self._store.key(PLATFORM, "wrong", self.network(request))
+        key = self._store.key(PLATFORM, "wrong", self._network(request))
         # Counted before the check, so that concurrent attempts cannot exceed the limit.
         attempts = int(await self._store.command("INCR", key))
         await self._store.command("EXPIRE", key, _LONGEST_PAUSE, "NX")
-        if attempts == _FREE_ATTEMPTS + 1 and self._hides_people(request):
+        is_known = request.remote in self._access.proxy_addresses
+        if attempts == _FREE_ATTEMPTS + 1 and _FORWARDED_FOR in request.headers and not is_known:
             log.warning(
                 "Logins through the proxy %s are blocked after wrong passwords: set"
                 " WEB_PROXY_ADDRESS so that each client's address is counted",
                 request.remote,
             )
         if attempts > _FREE_ATTEMPTS:
-            refuse(429, _TOO_MANY)
-        if not isinstance(given, str) or not _is_same(given, self._access.password):
+            raise Unacceptable(429, _TOO_MANY)
+        password = self._access.password.encode()
+        # A lone surrogate of JSON has no bytes.
+        if not hmac.compare_digest(str(given).encode("utf-8", "replace"), password):
             await self._store.command("EXPIRE", key, min(60 * 2**attempts, _LONGEST_PAUSE))
-            refuse(403, _WRONG)
+            raise Unacceptable(403, _WRONG)
         await self._store.command("DEL", key)
         response = answer({})
         known = await self.visitor(request)
@@ -188,14 +188,14 @@ class SignIn:
 
     async def _new_guest(self, request: web.Request) -> Person:
         """Create a guest; limited for each address, because each guest has quotas of their own."""
-        key = self._store.key(PLATFORM, "guests", self.network(request))
+        key = self._store.key(PLATFORM, "guests", self._network(request))
         many = int(await self._store.command("INCR", key))
         await self._store.command("EXPIRE", key, _GUESTS_SECONDS, "NX")
         if many > _MOST_GUESTS:
-            refuse(429, _CROWDED)
+            raise Unacceptable(429, _CROWDED)
         return new_guest()
 
-    async def log_out(self, request: web.Request) -> web.Response:
+    async def _log_out(self, request: web.Request) -> web.Response:
         """Log out; this cookie and older copies become invalid."""
         if visitor := self._cookies.read(request):
             seconds = int(self._cookies.keep_seconds) + 1
@@ -218,22 +218,16 @@ class SignIn:
         remote, addresses = request.remote or "", self._access.proxy_addresses
         return remote in addresses if addresses else is_loopback(remote)
 
-    def _hides_people(self, request: web.Request) -> bool:
-        is_known = request.remote in self._access.proxy_addresses
-        return _FORWARDED_FOR in request.headers and not is_known
-
-    def network(self, request: web.Request) -> str:
+    def _network(self, request: web.Request) -> str:
         """Return the client address used for rate limits; the /64 network for IPv6."""
         address = origin_of(
             request.remote or "",
             ",".join(request.headers.getall(_FORWARDED_FOR, ())),
             proxies=self._access.proxy_addresses,
         )
-        if address is None:
-            return "unknown"
-        if address.version == 6:
+        if isinstance(address, ipaddress.IPv6Address):
             return str(ipaddress.ip_network((address, 64), strict=False).network_address)
-        return str(address)
+        return str(address or "unknown")
 
 
 def origin_of(remote: str, forwarded: str, *, proxies: Collection[str]) -> IPAddress | None:
@@ -249,13 +243,6 @@ def origin_of(remote: str, forwarded: str, *, proxies: Collection[str]) -> IPAdd
             break
         address = next_hop
     return address
-
-
-def _is_same(one: str, other: str) -> bool:
-    return hmac.compare_digest(
-        hashlib.sha256(one.encode("utf-8", "replace")).digest(),
-        hashlib.sha256(other.encode("utf-8", "replace")).digest(),
-    )
 
 
 def _ip(text: str) -> IPAddress | None:
@@ -274,11 +261,6 @@ def _ip(text: str) -> IPAddress | None:
 
 def _led_to(address: str) -> web.Response:
     return web.Response(status=302, headers={"Location": address})
-
-
-def _own_path(path: str) -> str:
-    """Return the path if it is one of the page, else "/", to prevent open redirects."""
-    return path if re.fullmatch(r"/c/[A-Za-z0-9-]+", path) else "/"
 
 
 def _failed(error: SignInFailed) -> web.Response:

@@ -30,7 +30,9 @@ from config.variables import (
 )
 
 if TYPE_CHECKING:
-    from adapters.web.pages import Pages
+    from aiohttp import web
+
+    from adapters.web.follower import Follower
     from adapters.web.sign_in import SignInMethods
 
 log = logging.getLogger(__name__)
@@ -143,8 +145,7 @@ async def _connect(process: Process) -> AsyncIterator[Connected]:
     if "web" not in process.roles:
         yield Connected(platform)
         return
-    pages = await _open_pages(process)
-    app = pages.application(process.intake, process.trust)
+    app, follower = await _open_pages(process)
     async with AsyncExitStack() as stack:
         try:
             serving = process.serve_pages(app, host=own.host, port=own.port)
@@ -158,21 +159,22 @@ async def _connect(process: Process) -> AsyncIterator[Connected]:
                 f"There is no page for your browser: port {own.port} is taken."
                 " Set WEB_PORT to another number, or to 0 for any."
             )
-            yield Connected(platform, pages.listen)
+            yield Connected(platform, follower.run)
         else:
             log.info("The page is at %s", found)
             process.notices.append(f"The same in your browser: {found}")
-            yield Connected(platform, pages.listen, lambda: 0.0)
+            yield Connected(platform, follower.run, lambda: 0.0)
 
 
-async def _open_pages(process: Process) -> Pages:
-    from adapters.web.pages import open_pages
+async def _open_pages(process: Process) -> tuple[web.Application, Follower]:
+    from adapters.web.server import open_pages
 
-    settings = process.settings
+    settings, own = process.settings, WebSettings.of(process.settings)
     try:
         return await open_pages(
             store=process.store,
-            access=_methods(WebSettings.of(settings)),
+            intake=process.intake,
+            access=_methods(own),
             keep_seconds=settings.keep_seconds,
             remembers=settings.remembers,
             about={
@@ -181,7 +183,8 @@ async def _open_pages(process: Process) -> Pages:
                 "kept_days": settings.history_days,
                 "demo": process.is_demo,
             },
-            home=WebSettings.of(settings).url,
+            home=own.url,
+            trust=process.trust,
         )
     except StoreUnavailable as error:
         raise CannotStart(str(error)) from error
@@ -193,18 +196,16 @@ def _methods(own: WebSettings) -> SignInMethods:
     provider = None
     if own.oidc_issuer:
         try:
-            from adapters.web.oidc import Client, OpenIdConnect
+            from adapters.web.oidc import OpenIdConnect
         except ImportError as error:
             raise CannotStart(
                 "WEB_OIDC_ISSUER needs joserfc: pip install -r requirements-web.txt"
             ) from error
         provider = OpenIdConnect(
-            Client(
-                issuer=own.oidc_issuer,
-                client_id=own.oidc_client_id,
-                client_secret=own.oidc_client_secret,
-                home=own.url,
-            )
+            issuer=own.oidc_issuer,
+            client_id=own.oidc_client_id,
+            client_secret=own.oidc_client_secret,
+            home=own.url,
         )
     return SignInMethods(
         password=own.password,

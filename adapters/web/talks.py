@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import dataclass
+from typing import Any
 
 from bot.domain import Person, ThreadKey, Turn
-from bot.store import Store
+from bot.store import Store, store_errors
 from bot.text.graphemes import cut_before
 from bot.text.sanitize import one_line, whole_characters
 
@@ -46,10 +47,11 @@ class Talks:
         if expired := await self._store.command("ZRANGEBYSCORE", talks, "-inf", oldest):
             await self._store.command("HDEL", titles, *expired)
             await self._store.command("ZREM", talks, *expired)
-        found = await self._store.command("ZRANGE", talks, 0, -1, "REV", "WITHSCORES")
+        with store_errors():
+            found: Any = await self._store.redis.zrange(talks, 0, -1, desc=True, withscores=True)
         named = await self._store.command("HGETALL", titles)
         words = search.casefold().split()
-        listed = [Talk(one, named.get(one, ""), float(at)) for one, at in _scored(found)]
+        listed = [Talk(one, named.get(one, ""), float(at)) for one, at in found]
         return [one for one in listed if all(word in one.title.casefold() for word in words)]
 
     async def title(self, thread: ThreadKey) -> str | None:
@@ -139,11 +141,3 @@ def title_of(question: str) -> str:
     head = text[:_TITLE]
     cut = head.rfind(" ") if " " in head[_TITLE // 2 :] else cut_before(text, _TITLE)
     return f"{head[:cut].rstrip()}…"
-
-
-def _scored(found: list[object]) -> list[tuple[str, float]]:
-    # RESP3 returns pairs, RESP2 one list or, in redis-py, pairs.
-    flat: list[object] = []
-    for one in found:
-        flat += one if isinstance(one, list | tuple) else [one]
-    return [(str(one), float(str(at))) for one, at in zip(flat[::2], flat[1::2], strict=False)]

@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 
 from adapters.live import Change, common
-from adapters.web.events import Sent, send_events, shown
+from adapters.web.events import Sent, send_events
 from adapters.web.follower import MOST_PAGES, OpenPage, TalkView, TurnView
 from bot.domain import Standing, ThreadKey
 from bot.store import Store
@@ -146,20 +146,6 @@ async def test_a_silent_page_is_told_that_all_is_well() -> None:
             pass
 
 
-def test_pages_that_connect_together_share_one_state() -> None:
-    talk = TalkView(KEY, title="Why?", turns={"web:ann:one": grown(1)})
-    first, second = shown(talk), shown(talk)
-    talk.turns["web:ann:one"] = grown(2)
-    third = shown(talk)
-    talk.title = "Because"
-    fourth = shown(talk)
-
-    assert first.event is second.event
-    assert first.turns["web:ann:one"] == grown(1)
-    assert json.dumps(grown(2).standing.answer).encode() in third.event
-    assert b"Because" in fourth.event
-
-
 async def test_a_person_keeps_so_many_pages_and_the_oldest_says_why(own_store: Store) -> None:
     talk = new_talk()
     async with (
@@ -190,7 +176,7 @@ async def test_a_person_keeps_so_many_pages_and_the_oldest_says_why(own_store: S
 def test_what_differs_is_told_in_the_units_of_the_page() -> None:
     talk, screen = TalkView(KEY), Screen()
     texts = ["", "a😀", "a😀b", "a😁c", "é", ""]
-    sent = Sent(shown(talk))
+    sent = Sent(talk)
     for text in texts:
         talk.turns = {"web:ann:one": TurnView(Standing("web:ann:one", "q", 1.0, "running", text))}
         for line in sent.differences(talk).splitlines():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -79,8 +78,7 @@ class Follower:
         self._talks = talks
         self._intake = intake
         self._views: dict[str, TalkView] = {}
-        # Of each person, the oldest first.
-        self._pages: defaultdict[str, list[OpenPage]] = defaultdict(list)
+        self._pages: list[OpenPage] = []  # the oldest first
         # An entry here interrupts a read, so that the next one includes a new page's stream.
         self._wake = store.key("live", f"process-{uuid4().hex}")
         self._wake_last = "0-0"
@@ -92,11 +90,11 @@ class Follower:
         talk = self._views.setdefault(stream, TalkView(thread))
         page = OpenPage(talk)
         talk.pages.add(page)
-        opened = self._pages[thread.channel]
-        opened.append(page)
-        if len(opened) > MOST_PAGES:
-            opened[0].end("crowded")
-            del opened[0]
+        self._pages.append(page)
+        own = [one for one in self._pages if one.talk.thread.channel == thread.channel]
+        still_open = [one for one in own if not one.close_reason]
+        if len(still_open) > MOST_PAGES:
+            still_open[0].end("crowded")
         try:
             async with talk.loading:
                 if talk.last is None:
@@ -104,18 +102,14 @@ class Follower:
             yield page
         finally:
             talk.pages.discard(page)
-            if page in opened:
-                opened.remove(page)
-            if not opened:
-                self._pages.pop(thread.channel, None)
+            self._pages.remove(page)
             if not talk.pages and self._views.get(stream) is talk:
                 del self._views[stream]
 
     async def end_pages(self, _: object) -> None:
         """Close all pages at shutdown."""
-        for talk in self._views.values():
-            for page in talk.pages:
-                page.end("stopping")
+        for page in self._pages:
+            page.end("stopping")
 
     async def run(self) -> None:
         """Read until cancelled."""
@@ -139,19 +133,19 @@ class Follower:
         started = {stream: talk.last for stream, talk in self._views.items() if talk.last}
         positions = started | {self._wake: self._wake_last}
         found = await live.read(self._store, positions, block_seconds=_BLOCK_SECONDS)
-        changed: dict[str, TalkView] = {}
-        to_load: dict[str, TalkView] = {}
+        changed: set[TalkView] = set()
+        to_load: set[TalkView] = set()
         for stream, entry, change in found:
             if stream == self._wake:
                 self._wake_last = entry
             elif talk := self._views.get(stream):
-                changed[stream] = talk
+                changed.add(talk)
                 talk.last = entry
                 talk.is_gone = talk.is_gone or change.gone
                 if not _apply(talk, change):
-                    to_load[stream] = talk
-        await asyncio.gather(*map(self._load_or_log, to_load.values()))
-        for talk in changed.values():
+                    to_load.add(talk)
+        await asyncio.gather(*map(self._load_or_log, to_load))
+        for talk in changed:
             talk.wake_pages()
 
     async def _load_or_log(self, talk: TalkView) -> None:

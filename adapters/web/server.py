@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+import math
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
@@ -13,10 +15,12 @@ from adapters.web.assets import Assets
 from adapters.web.follower import Follower
 from adapters.web.guard import HEADERS, WRITE_HEADER, refusal
 from adapters.web.people import Cookies, Visitor, new_guest, read_secret
-from adapters.web.sign_in import SignIn, SignInMethods
+from adapters.web.settings import WebSettings
+from adapters.web.sign_in import SignIn
 from adapters.web.talks import Talks
 from bot.domain import Json
 from bot.errors import (
+    CannotStart,
     NothingAsked,
     NotRemembered,
     NotTheAsker,
@@ -27,8 +31,7 @@ from bot.errors import (
     StoreUnavailable,
     ThreadBusy,
 )
-from bot.intake.intake import Intake
-from bot.store import Store
+from bot.platform_spec import Process
 
 log = logging.getLogger(__name__)
 
@@ -51,41 +54,39 @@ _STATUSES: tuple[tuple[type[ParleyError], int], ...] = (
 )
 
 
-async def open_pages(
-    *,
-    store: Store,
-    intake: Intake,
-    access: SignInMethods,
-    keep_seconds: float,
-    remembers: bool,
-    about: Mapping[str, Json],
-    home: str,
-    trust: Callable[[web.Request, str], None],
-) -> tuple[web.Application, Follower]:
-    """Return the application, and the follower that updates its pages while it runs.
-
-    `about` is sent to every page: the model's name and the like. `trust` gets each request with its
-    person's id. Raises StoreUnavailable.
-    """
-    talks = Talks(store=store, keep_seconds=keep_seconds, remembers=remembers)
-    follower = Follower(store=store, talks=talks, intake=intake)
+async def open_pages(process: Process) -> tuple[web.Application, Follower]:
+    """Return the application, and the follower that updates its pages. Raises CannotStart."""
+    settings, own, store = process.settings, WebSettings.of(process.settings), process.store
+    talks = Talks(store=store, keep_seconds=settings.keep_seconds, remembers=settings.remembers)
+    follower = Follower(store=store, talks=talks, intake=process.intake)
+    about: dict[str, Json] = {
+        "model": process.model,
+        "feedback": settings.rates(usual=True),
+        "demo": process.is_demo,
+        "login": own.way,
+    }
+    # A changed password invalidates all cookies.
+    way = f"{own.way}:{hashlib.sha256(own.password.encode()).hexdigest()}"
     # A person removed at the provider must lose access soon.
-    seconds = min(keep_seconds, _PROVIDER_SECONDS) if access.way == "oidc" else keep_seconds
-    cookies = Cookies(
-        secret=await read_secret(store),
-        way=access.cookie_key,
-        keep_seconds=seconds,
-        secure=home.startswith("https://"),
-    )
-    sign_in = SignIn(access=access, cookies=cookies, store=store, home=home)
+    longest = _PROVIDER_SECONDS if own.way == "oidc" else math.inf
+    try:
+        cookies = Cookies(
+            secret=await read_secret(store),
+            way=way,
+            keep_seconds=min(settings.keep_seconds, longest),
+            secure=own.url.startswith("https://"),
+        )
+    except StoreUnavailable as error:
+        raise CannotStart(str(error)) from error
+    sign_in = SignIn(settings=own, cookies=cookies, store=store)
     assets = await asyncio.to_thread(Assets)
     app = web.Application(
-        client_max_size=_LARGEST_BODY, middlewares=[_authentication(sign_in, trust)]
+        client_max_size=_LARGEST_BODY, middlewares=[_authentication(sign_in, process.trust)]
     )
     app.on_response_prepare.append(_add_headers)
     # Otherwise shutdown would wait for the open pages.
     app.on_shutdown.append(follower.end_pages)
-    app.add_routes(Api(store, intake, talks, follower, {**about, "login": access.way}).routes())
+    app.add_routes(Api(store, process.intake, talks, follower, about).routes())
     app.add_routes(sign_in.routes(assets))
     for path in ("/", "/c/{talk}"):
         app.router.add_get(path, assets.page)

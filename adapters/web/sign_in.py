@@ -10,7 +10,7 @@ import re
 import secrets
 import time
 from collections.abc import Collection
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -27,8 +27,10 @@ from adapters.web.people import (
     new_guest,
     person_of,
 )
+from adapters.web.settings import WebSettings
 from adapters.web.talks import PLATFORM
 from bot.domain import Person
+from bot.errors import CannotStart
 from bot.proxy import is_loopback
 from bot.store import Store
 from bot.text.sanitize import one_line
@@ -55,40 +57,20 @@ _FAILED = (
 _WRONG = "That is not the password."
 
 
-@dataclass(frozen=True, slots=True)
-class SignInMethods:
-    """How people authenticate; without any method, everyone on this machine may use the page.
+class SignIn:
+    """Authenticates requests, and handles login and logout; `way` is empty without a login.
 
-    `proxy_header` is trusted only in requests from `proxy_addresses`, or from this machine if there
-    are none. X-Forwarded-For is trusted only from `proxy_addresses`.
+    `home` is the page's public address, if it is configured. The header of a proxy is trusted only
+    in requests from `proxy_address`, or from this machine if that is empty.
     """
 
-    password: str = field(default="", repr=False)
-    oidc: OpenIdConnect | None = None
-    proxy_header: str = ""
-    proxy_addresses: tuple[str, ...] = ()
-
-    @property
-    def way(self) -> str:
-        """The login method; "" if none is required."""
-        ways = {"proxy": self.proxy_header, "oidc": self.oidc, "password": self.password}
-        return next((way for way, chosen in ways.items() if chosen), "")
-
-    @property
-    def cookie_key(self) -> str:
-        """The value that cookies are bound to: a changed password invalidates all cookies."""
-        return f"{self.way}:{hashlib.sha256(self.password.encode()).hexdigest()}"
-
-
-class SignIn:
-    """Authenticates requests, and handles login and logout."""
-
-    def __init__(self, *, access: SignInMethods, cookies: Cookies, store: Store, home: str) -> None:
-        self.home = home  # the page's public address, if it is configured
-        self.way = access.way  # without one, each browser becomes a guest
-        self._access = access
+    def __init__(self, *, settings: WebSettings, cookies: Cookies, store: Store) -> None:
+        self.home = settings.url
+        self.way = settings.way
+        self._settings = settings
         self._cookies = cookies
         self._store = store
+        self._oidc = _provider(settings) if settings.oidc_issuer else None
 
     def routes(self, assets: Assets) -> list[web.RouteDef]:
         """Return the paths of signing in and out."""
@@ -109,7 +91,7 @@ class SignIn:
             visitor = self._cookies.read(request)
             return visitor if visitor and not await self._has_logged_out(visitor) else None
         # A second one is what the person sent, beside the proxy's.
-        names = request.headers.getall(self._access.proxy_header, ())
+        names = request.headers.getall(self._settings.proxy_header, ())
         if len(names) != 1 or not (name := names[0].strip()) or not self._is_proxy(request):
             return None
         # The proxy authenticates each request, so no cookie is set.
@@ -130,11 +112,11 @@ class SignIn:
         return _led_to(f"/login?next={quote(request.path)}")
 
     async def _start_oidc(self, request: web.Request) -> web.Response:
-        if self._access.oidc is None:
+        if self._oidc is None:
             return _led_to("/")
         attempt = SignInAttempt(*(secrets.token_urlsafe(32) for _ in range(3)))
         try:
-            address = await self._access.oidc.address(attempt)
+            address = await self._oidc.address(attempt)
         except SignInFailed as error:
             return _failed(error)
         response = _led_to(address)
@@ -144,11 +126,11 @@ class SignIn:
 
     async def _finish_oidc(self, request: web.Request) -> web.Response:
         fields = self._cookies.read_signed(_ATTEMPT, request)
-        if self._access.oidc is None or fields is None:
+        if self._oidc is None or fields is None:
             return _failed(SignInFailed("this browser did not begin it"))
         path = fields.pop("next")
         try:
-            person = await self._access.oidc.person(SignInAttempt(**fields), request.query)
+            person = await self._oidc.person(SignInAttempt(**fields), request.query)
         except SignInFailed as error:
             return _failed(error)
         # Only a path of the page, to prevent open redirects.
@@ -166,7 +148,7 @@ class SignIn:
         # Counted before the check, so that concurrent attempts cannot exceed the limit.
         attempts = int(await self._store.command("INCR", key))
         await self._store.command("EXPIRE", key, _LONGEST_PAUSE, "NX")
-        is_known = request.remote in self._access.proxy_addresses
+        is_known = request.remote in self._settings.proxy_address
         if attempts == _FREE_ATTEMPTS + 1 and _FORWARDED_FOR in request.headers and not is_known:
             log.warning(
                 "Logins through the proxy %s are blocked after wrong passwords: set"
@@ -175,7 +157,7 @@ class SignIn:
             )
         if attempts > _FREE_ATTEMPTS:
             raise Unacceptable(429, _TOO_MANY)
-        password = self._access.password.encode()
+        password = self._settings.password.encode()
         # A lone surrogate of JSON has no bytes.
         if not hmac.compare_digest(str(given).encode("utf-8", "replace"), password):
             await self._store.command("EXPIRE", key, min(60 * 2**attempts, _LONGEST_PAUSE))
@@ -215,7 +197,7 @@ class SignIn:
         return self._store.key(PLATFORM, "left", digest)
 
     def _is_proxy(self, request: web.Request) -> bool:
-        remote, addresses = request.remote or "", self._access.proxy_addresses
+        remote, addresses = request.remote or "", self._settings.proxy_address
         return remote in addresses if addresses else is_loopback(remote)
 
     def _network(self, request: web.Request) -> str:
@@ -223,11 +205,26 @@ class SignIn:
         address = origin_of(
             request.remote or "",
             ",".join(request.headers.getall(_FORWARDED_FOR, ())),
-            proxies=self._access.proxy_addresses,
+            proxies=self._settings.proxy_address,
         )
         if isinstance(address, ipaddress.IPv6Address):
             return str(ipaddress.ip_network((address, 64), strict=False).network_address)
         return str(address or "unknown")
+
+
+def _provider(settings: WebSettings) -> OpenIdConnect:
+    try:
+        from adapters.web.oidc import OpenIdConnect
+    except ImportError as error:
+        raise CannotStart(
+            "WEB_OIDC_ISSUER needs joserfc: pip install -r requirements-web.txt"
+        ) from error
+    return OpenIdConnect(
+        issuer=settings.oidc_issuer,
+        client_id=settings.oidc_client_id,
+        client_secret=settings.oidc_client_secret,
+        home=settings.url,
+    )
 
 
 def origin_of(remote: str, forwarded: str, *, proxies: Collection[str]) -> IPAddress | None:

@@ -36,9 +36,9 @@ class App {
   }
 
   start() {
-    this.hearButtons();
-    this.hearKeys();
-    this.hearFiles();
+    document.addEventListener("click", (event) => this.clicked(event));
+    document.addEventListener("keydown", (event) => this.pressed(event));
+    for (const name of ["dragover", "drop", "paste"]) document.addEventListener(name, brought);
     addEventListener("popstate", () => this.route());
     addEventListener("focus", () => this.sidebar.load());
     this.setTheme(recall("theme", "auto"));
@@ -92,10 +92,8 @@ class App {
   open(id) {
     if (this.conversation?.id === id) return;
     this.leave();
-    this.conversation = new Conversation(id);
-    this.composer.open(id);
     this.answers.show(id);
-    this.follow();
+    this.follow(id);
     this.paint();
   }
 
@@ -108,8 +106,9 @@ class App {
     byId("connection").hidden = true;
   }
 
-  follow() {
-    const { id } = this.conversation;
+  follow(id) {
+    this.conversation = new Conversation(id);
+    this.composer.open(id);
     this.events = new Events(id, {
       open: () => this.connected(),
       lost: (failures) => this.lost(failures),
@@ -174,6 +173,7 @@ class App {
     keep(`draft:${id}`, "");
     this.sidebar.load();
     if (this.outbox.of(id).length) return;
+    // What is in the box stays there.
     this.leave();
     byId("missing").hidden = false;
     this.paint();
@@ -203,10 +203,8 @@ class App {
   ask(text) {
     if (!this.conversation) {
       byId("missing").hidden = true;
-      this.conversation = new Conversation(uuid());
+      this.follow(uuid());
       history.pushState(null, "", `/c/${this.conversation.id}`);
-      this.composer.open(this.conversation.id);
-      this.follow();
     }
     this.events.resume();
     this.log.follows = true;
@@ -245,17 +243,11 @@ class App {
   }
 
   // Returns whether it went through.
-  async act(turn, verb, body = {}) {
+  act(turn, verb, body = {}) {
     this.events.resume();
-    const path = `/api/conversations/${this.conversation.id}/turns/${encodeURIComponent(turn.id)}`;
-    try {
-      await sendAgain("POST", `${path}/${verb}`, body);
-      return true;
-    } catch (error) {
-      // An answer that has just ended needs no stop.
-      if (verb !== "stop" || error.status !== 409) toast(error.message);
-      return false;
-    }
+    const path = `${this.conversation.id}/turns/${encodeURIComponent(turn.id)}/${verb}`;
+    // An answer that has just ended needs no stop.
+    return this.write("POST", path, body, { calm: verb === "stop" ? 409 : 0 });
   }
 
   // Returns whether there was something to stop. A question on its way is stopped once it is there.
@@ -280,6 +272,7 @@ class App {
     if (!chosen || chosen === title) return;
     await this.write("PATCH", id, { title: chosen });
     if (this.conversation?.id === id) this.conversation.title = chosen;
+    this.sidebar.load();
     this.paintSoon();
   }
 
@@ -289,7 +282,9 @@ class App {
     if (!(await ask(question))) return;
     // The stream may tell of the end before the answer to this request comes.
     const isShown = this.conversation?.id === id;
-    if (!(await this.write("DELETE", id))) return;
+    const isDone = await this.write("DELETE", id);
+    this.sidebar.load();
+    if (!isDone) return;
     keep(`draft:${id}`, "");
     if (isShown) this.go("/");
   }
@@ -306,49 +301,42 @@ class App {
     for (const name of recallNames("draft:")) keep(name, "");
   }
 
-  async write(method, id, body) {
+  // Returns whether it went through. Nothing is told of a refusal with the status `calm`.
+  async write(method, path, body, { calm = 0 } = {}) {
     try {
-      await sendAgain(method, `/api/conversations/${encodeURIComponent(id)}`, body);
+      await sendAgain(method, `/api/conversations/${path}`, body);
       return true;
     } catch (error) {
-      toast(error.message);
+      if (error.status !== calm) toast(error.message);
       return false;
-    } finally {
-      this.sidebar.load();
     }
   }
 
   // Buttons and keys
 
-  hearButtons() {
-    document.addEventListener("click", (event) => this.clicked(event));
-    byId("stop").addEventListener("click", () => {
+  // What the buttons with an id do.
+  buttons = {
+    stop: () => {
       this.stop();
       // The button goes, and the focus with it; but nobody who reads wants a keyboard to come up.
       if (!KEYBOARD_ON_SCREEN.matches) this.composer.box.focus();
-    });
-    byId("reconnect").addEventListener("click", () => this.events?.connect());
-    byId("model").addEventListener("click", () => {
-      this.answers.open(this.conversation?.turns.length ? this.conversation.id : "");
-    });
-    byId("rename").addEventListener("click", () => this.rename(this.conversation));
-    byId("delete").addEventListener("click", () => this.delete(this.conversation));
-    byId("help-open").addEventListener("click", () => this.help.open());
-    byId("theme").addEventListener("click", () => {
+    },
+    reconnect: () => this.events?.connect(),
+    model: () => this.answers.open(this.conversation?.turns.length ? this.conversation.id : ""),
+    rename: () => this.rename(this.conversation),
+    delete: () => this.delete(this.conversation),
+    "help-open": () => this.help.open(),
+    theme: () => {
       const names = Object.keys(THEMES);
       const now = names.indexOf(document.documentElement.dataset.theme);
       this.setTheme(names[(now + 1) % names.length]);
-    });
-    byId("logout").addEventListener("click", async () => {
+    },
+    logout: async () => {
       this.forgetWords();
       await send("POST", "/logout").catch((error) => toast(error.message));
       location.assign("/login");
-    });
-    byId("prompts").addEventListener("click", (event) => {
-      const button = event.target.closest("button");
-      if (button) this.ask(button.querySelector("span").textContent);
-    });
-  }
+    },
+  };
 
   clicked(event) {
     const link = event.target.closest("a[href^='/']");
@@ -356,12 +344,14 @@ class App {
     if (link && isPlain && !link.hasAttribute("download") && !link.target) {
       event.preventDefault();
       this.go(link.getAttribute("href"));
-      return;
     }
-    const copied = event.target.closest("[data-copy]");
-    if (copied) copyBy(copied, copied.closest(".code").querySelector("code").textContent);
-    const button = event.target.closest(".turn [data-action]");
-    if (button) this.press(button, button.closest(".turn").dataset.turn);
+    const button = event.target.closest("button");
+    if (!button) return;
+    this.buttons[button.id]?.();
+    if (button.closest("#prompts")) this.ask(button.querySelector("span").textContent);
+    if (button.dataset.copy) copyBy(button, button.closest(".code").querySelector("code").textContent);
+    const turn = button.closest(".turn");
+    if (turn && button.dataset.action) this.press(button, turn.dataset.turn);
   }
 
   press(button, id) {
@@ -375,8 +365,12 @@ class App {
     if (action === "copy-answer") copyBy(button, turn.answer);
     if (action === "edit") this.edit(turn);
     if (action === "take-back") this.takeBack(turn);
-    if (["regenerate", "continue"].includes(action)) this.goOn(turn, action);
     if (["good", "bad"].includes(action)) this.rate(turn, action);
+    if (["regenerate", "continue"].includes(action)) {
+      this.log.follows = true;
+      // An id of its own makes a press that is sent twice count once.
+      this.act(turn, action, { id: uuid() });
+    }
   }
 
   unsend(entry) {
@@ -394,12 +388,6 @@ class App {
     if ((await this.act(turn, "delete")) && isOnly) this.go("/");
   }
 
-  goOn(turn, verb) {
-    this.log.follows = true;
-    // An id of its own makes a press that is sent twice count once.
-    this.act(turn, verb, { id: uuid() });
-  }
-
   // The same rating once more takes it back.
   async rate(turn, chosen) {
     const rating = turn.rating === chosen ? "" : chosen;
@@ -407,45 +395,30 @@ class App {
     announce(rating ? "Thank you." : "Your rating was removed.");
   }
 
-  hearKeys() {
-    document.addEventListener("keydown", (event) => {
-      if (event.isComposing || event.defaultPrevented) return;
-      if (document.querySelector("dialog[open]")) return;
-      const command = event.ctrlKey || event.metaKey;
-      if (event.key === "Escape" && this.sidebar.isDrawn) this.sidebar.setOpen(false);
-      else if (event.key === "Escape" && this.stop()) event.preventDefault();
-      else if (command && event.key === "k") this.toSearch(event);
-      else if (command && event.shiftKey && event.key.toLowerCase() === "o") {
-        event.preventDefault();
-        this.go("/");
-      }
-    });
-  }
-
-  // A file or an address that is dropped beside a text box would replace the page.
-  hearFiles() {
-    const hear = (event) => {
-      const { types } = event.dataTransfer ?? event.clipboardData;
-      const isFile = types.includes("Files") && !types.includes("text/plain");
-      if (!isFile && (event.type === "paste" || event.target.closest?.("textarea, input"))) return;
+  pressed(event) {
+    if (event.isComposing || event.defaultPrevented) return;
+    if (document.querySelector("dialog[open]")) return;
+    const command = event.ctrlKey || event.metaKey;
+    if (event.key === "Escape" && this.sidebar.isDrawn) {
+      this.sidebar.setOpen(false);
+      return;
+    }
+    if (event.key === "Escape" && this.stop()) event.preventDefault();
+    if (command && event.key === "k") {
       event.preventDefault();
-      if (isFile && event.type !== "dragover") toast(NO_FILES);
-    };
-    for (const name of ["dragover", "drop", "paste"]) document.addEventListener(name, hear);
-  }
-
-  toSearch(event) {
-    event.preventDefault();
-    if (byId("sidebar").inert) this.sidebar.setOpen(true);
-    this.sidebar.search.select();
+      this.sidebar.find();
+    }
+    if (command && event.shiftKey && event.key.toLowerCase() === "o") {
+      event.preventDefault();
+      this.go("/");
+    }
   }
 
   setTheme(name) {
     document.documentElement.dataset.theme = name;
     keep("theme", name);
     const label = `Colours: ${THEMES[name]}`;
-    byId("theme").title = label;
-    byId("theme").setAttribute("aria-label", label);
+    byId("theme").title = byId("theme").ariaLabel = label;
     setIcon(byId("theme"), name);
   }
 
@@ -472,6 +445,15 @@ class App {
     this.sidebar.mark(conversation?.id ?? "");
     this.log.show(turns, pending, { rates: this.me.feedback !== false, model: this.me.model });
   }
+}
+
+// A file or an address that is dropped beside a text box would replace the page.
+function brought(event) {
+  const { types } = event.dataTransfer ?? event.clipboardData;
+  const isFile = types.includes("Files") && !types.includes("text/plain");
+  if (!isFile && (event.type === "paste" || event.target.closest?.("textarea, input"))) return;
+  event.preventDefault();
+  if (isFile && event.type !== "dragover") toast(NO_FILES);
 }
 
 new App().start();

@@ -60,39 +60,31 @@ function isHuge(state, start, end) {
   return columns * lines > MOST_CELLS;
 }
 
-// Thousands of marks in one paragraph take long to lay out: such a one stays text.
-parser.core.ruler.after("inline", "marks", (state) => {
-  for (const token of state.tokens) {
-    if (!token.children || token.children.length <= MOST_MARKS) continue;
-    const text = new state.Token("text", "", 0);
-    text.content = token.content;
-    token.children = [text];
-  }
-});
+function textOf(content, Token) {
+  return Object.assign(new Token("text", "", 0), { content });
+}
 
-parser.core.ruler.after("inline", "tasks", ({ tokens }) => {
-  tokens.forEach(({ content, children }, index) => {
-    const mark = /^\[([ xX])\] /.exec(content)?.[1];
-    if (!mark || tokens[index - 2]?.type !== "list_item_open") return;
-    children[0].content = children[0].content.replace(/^\[.\]/, mark === " " ? "☐" : "☑");
+parser.core.ruler.after("inline", "simple", ({ tokens, Token }) => {
+  tokens.forEach((token, index) => {
+    if (!token.children) return;
+    // Thousands of marks in one paragraph take long to lay out: such a one stays text.
+    if (token.children.length > MOST_MARKS) token.children = [textOf(token.content, Token)];
+    token.children = withoutImages(token.children, Token);
+    const task = /^\[([ xX])\] /.exec(token.content)?.[1];
+    if (!task || tokens[index - 2]?.type !== "list_item_open") return;
+    const [first] = token.children;
+    first.content = first.content.replace(/^\[.\]/, task === " " ? "☐" : "☑");
   });
 });
 
 // An image would be loaded from elsewhere, which tells others who reads; so it is a link.
-parser.core.ruler.after("inline", "images", (state) => {
-  for (const token of state.tokens) {
-    if (token.children) token.children = withoutImages(token.children, state.Token);
-  }
-});
-
 function withoutImages(tokens, Token) {
   let inLink = 0;
   return tokens.flatMap((token) => {
     if (token.type === "link_open") inLink += 1;
     if (token.type === "link_close") inLink -= 1;
     if (token.type !== "image") return [token];
-    const text = new Token("text", "", 0);
-    text.content = token.content || "Image";
+    const text = textOf(token.content || "Image", Token);
     if (inLink) return [text];
     const open = new Token("link_open", "a", 1);
     open.attrSet("href", token.attrGet("src"));
@@ -208,7 +200,8 @@ export class GrowingMarkdown {
 function blocksOf(source) {
   const env = {};
   const tokens = parser.parse(source, env);
-  const starts = lineStarts(source);
+  const lineEnds = [...source.matchAll(/\r\n?|\n/g)];
+  const starts = [0, ...lineEnds.map((end) => end.index + end[0].length)];
   const blocks = [];
   let open = 0;
   tokens.forEach((token, index) => {
@@ -256,10 +249,6 @@ function withoutHalf(end) {
     .replace(/[ \t]*[*_~`#[!]+$/, (marks) => (/\w[*_~`]+$/.test(end) ? marks : ""));
 }
 
-function lineStarts(source) {
-  return [0, ...[...source.matchAll(/\r\n?|\n/g)].map((end) => end.index + end[0].length)];
-}
-
 function write(block) {
   const fresh = document.createElement("template");
   // Safe: the parser escapes all markup of its input.
@@ -297,22 +286,20 @@ function sameKind(one, other) {
 
 // Returns whether nothing is left to do: a selection in the code would be lost.
 function colour(element, patience) {
-  const codes = element.querySelectorAll("code[data-language]:not([data-language=''])");
-  if ([...codes].some((code) => getSelection().containsNode(code, true))) return false;
-  for (const code of codes) colourCode(code, patience);
+  const codes = [...element.querySelectorAll("code[data-language]:not([data-language=''])")];
+  if (codes.some((code) => getSelection().containsNode(code, true))) return false;
+  codes.forEach(async (code) => {
+    const source = code.textContent;
+    const { language } = code.dataset;
+    if (source.length > LONGEST_COLOURED) return;
+    const html = await coloured({ source, language }, patience);
+    // Meanwhile the text may have changed.
+    if (!html || code.textContent !== source || "coloured" in code.dataset) return;
+    code.dataset.coloured = "";
+    // Safe: the highlighter escapes all markup of its input.
+    code.innerHTML = calm(html);
+  });
   return true;
-}
-
-async function colourCode(code, patience) {
-  const source = code.textContent;
-  const { language } = code.dataset;
-  if (source.length > LONGEST_COLOURED) return;
-  const html = await coloured({ source, language }, patience);
-  // Meanwhile the text may have changed.
-  if (!html || code.textContent !== source || "coloured" in code.dataset) return;
-  code.dataset.coloured = "";
-  // Safe: the highlighter escapes all markup of its input.
-  code.innerHTML = calm(html);
 }
 
 let worker = null;
@@ -321,21 +308,24 @@ let lastColoured = Promise.resolve();
 // Resolves to HTML, or to nothing if that took too long or failed. One after the other, so that
 // only what is hard to colour is given up.
 function coloured(code, patience) {
-  lastColoured = lastColoured.then(() => new Promise((resolve) => {
+  const colourNow = (resolve) => {
     worker ??= new Worker(new URL("./colours.js", import.meta.url), { type: "module" });
-    const end = (html) => {
-      clearTimeout(timer);
-      resolve(html);
-    };
     const giveUp = () => {
       worker.terminate();
       worker = null;
-      end("");
+      resolve("");
     };
     const timer = setTimeout(giveUp, patience);
-    worker.onmessage = ({ data }) => end(data);
-    worker.onerror = giveUp;
+    worker.onmessage = ({ data }) => {
+      clearTimeout(timer);
+      resolve(data);
+    };
+    worker.onerror = () => {
+      clearTimeout(timer);
+      giveUp();
+    };
     worker.postMessage(code);
-  }));
+  };
+  lastColoured = lastColoured.then(() => new Promise(colourNow));
   return lastColoured;
 }

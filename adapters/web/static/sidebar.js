@@ -45,9 +45,8 @@ export class Sidebar {
 
   mark(id) {
     this.current = id;
-    for (const link of this.list.querySelectorAll("a")) {
-      if (link.closest("li").dataset.id === id) link.setAttribute("aria-current", "page");
-      else link.removeAttribute("aria-current");
+    for (const item of this.list.querySelectorAll("li")) {
+      item.firstChild.ariaCurrent = item.dataset.id === id ? "page" : null;
     }
   }
 
@@ -60,11 +59,8 @@ export class Sidebar {
       this.list.append(element("p", { className: "none", textContent: text }));
     }
     this.mark(this.current);
-    if (focused) this.item(focused)?.querySelector("a").focus();
-  }
-
-  item(id) {
-    return [...this.list.querySelectorAll("li")].find((item) => item.dataset.id === id);
+    const items = [...this.list.querySelectorAll("li")];
+    if (focused) items.find((item) => item.dataset.id === focused)?.firstChild.focus();
   }
 
   fail(message) {
@@ -81,15 +77,21 @@ export class Sidebar {
   }
 
   setOpen(isOpen) {
-    const wasOpen = document.body.classList.contains("drawn");
+    const wasOpen = this.isDrawn;
     document.body.classList.toggle("drawn", isOpen);
-    byId("drawer").setAttribute("aria-expanded", String(isOpen));
+    byId("drawer").ariaExpanded = String(isOpen);
     byId("shade").hidden = !isOpen;
     // What is out of sight is out of reach of the keyboard and of a screen reader, too.
     byId("sidebar").inert = NARROW.matches && !isOpen;
     document.querySelector("main").inert = isOpen;
     if (isOpen) byId("drawer-close").focus();
     else if (wasOpen && NARROW.matches) byId("drawer").focus();
+  }
+
+  // Leads to the search, wherever the list is.
+  find() {
+    if (byId("sidebar").inert) this.setOpen(true);
+    this.search.select();
   }
 
   get isDrawn() {
@@ -112,9 +114,12 @@ function section(age, conversations) {
 
 function itemOf({ id, title }) {
   const name = title || "New conversation";
-  const link = element("a", { href: `/c/${encodeURIComponent(id)}`, title: name, dir: "auto" });
-  link.textContent = name;
-  const rename = iconButton("edit", `Rename ${name}`, "rename");
-  const remove = iconButton("delete", `Delete ${name}`, "delete");
-  return element("li", { data: { id } }, link, rename, remove);
+  const link = { href: `/c/${encodeURIComponent(id)}`, title: name, dir: "auto" };
+  return element(
+    "li",
+    { data: { id } },
+    element("a", { ...link, textContent: name }),
+    iconButton("edit", `Rename ${name}`, "rename"),
+    iconButton("delete", `Delete ${name}`, "delete"),
+  );
 }

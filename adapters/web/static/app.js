@@ -1,10 +1,9 @@
 // The page: which conversation is open, and what people do with it.
-import { Answers } from "./answers.js";
 import { Events, send, sendAgain } from "./api.js";
 import { Composer, editQuestion, KEYBOARD_ON_SCREEN } from "./composer.js";
 import { Conversation, isOpen } from "./conversation.js";
-import { announce, ask, byId, copyBy, setIcon, toast, uuid } from "./dom.js";
-import { Help } from "./help.js";
+import { Answers, ask, openHelp } from "./dialogs.js";
+import { announce, byId, copyBy, setIcon, toast, uuid } from "./dom.js";
 import { keep, keepFor, recall, recallNames } from "./kept.js";
 import { Log } from "./log.js";
 import { Outbox } from "./outbox.js";
@@ -23,13 +22,12 @@ class App {
     this.frame = 0;
     this.log = new Log();
     this.answers = new Answers();
-    this.help = new Help(() => this.forgotten());
     this.sidebar = new Sidebar({
       rename: (one) => this.rename(one),
       delete: (one) => this.delete(one),
     });
     this.composer = new Composer({
-      send: (text) => (/^help\s*\.?$/i.test(text) ? this.help.open() : this.ask(text)),
+      send: (text) => (/^help\s*\.?$/i.test(text) ? this.openHelp() : this.ask(text)),
       editLast: () => this.editLast(),
     });
     this.outbox = new Outbox((entry) => this.outboxChanged(entry));
@@ -289,11 +287,13 @@ class App {
     if (isShown) this.go("/");
   }
 
-  // The browser forgets with the server.
-  forgotten() {
-    this.forgetWords();
-    this.sidebar.load();
-    this.go("/");
+  openHelp() {
+    openHelp(() => {
+      // The browser forgets with the server.
+      this.forgetWords();
+      this.sidebar.load();
+      this.go("/");
+    });
   }
 
   forgetWords() {
@@ -325,7 +325,7 @@ class App {
     model: () => this.answers.open(this.conversation?.turns.length ? this.conversation.id : ""),
     rename: () => this.rename(this.conversation),
     delete: () => this.delete(this.conversation),
-    "help-open": () => this.help.open(),
+    "help-open": () => this.openHelp(),
     theme: () => {
       const names = Object.keys(THEMES);
       const now = names.indexOf(document.documentElement.dataset.theme);

@@ -84,34 +84,3 @@ export async function copyBy(button, text) {
   button.dataset.copied = "";
   setTimeout(() => delete button.dataset.copied, 1500);
 }
-
-// Asks in a dialog; returns the text typed, true or null.
-export function ask({ title, text = "", value = null, yes, isDanger = false }) {
-  const dialog = byId("ask");
-  const input = byId("ask-input");
-  byId("ask-title").textContent = title;
-  setText(byId("ask-text"), text);
-  byId("ask-yes").textContent = yes;
-  byId("ask-yes").classList.toggle("danger", isDanger);
-  input.hidden = value === null;
-  input.value = value ?? "";
-  input.ariaLabel = title;
-  dialog.returnValue = "";
-  dialog.showModal();
-  // In a dangerous dialog the first button has the focus, which is Cancel.
-  if (value !== null) input.select();
-  else if (!isDanger) byId("ask-yes").focus();
-  return new Promise((resolve) => {
-    dialog.onclose = () => {
-      // The event comes after the dialog has closed, and it may be open for the next question.
-      if (dialog.open) return;
-      if (dialog.returnValue !== "yes") resolve(null);
-      else resolve(value === null ? true : input.value.trim());
-    };
-  });
-}
-
-// Enter in a field of a dialog presses its first button that submits: Cancel is none.
-for (const button of document.querySelectorAll("[data-cancel]")) {
-  button.addEventListener("click", () => button.closest("dialog").close(""));
-}

@@ -1,4 +1,5 @@
 // A growing answer in Markdown, rendered block by block and only where it changed.
+import { element } from "./dom.js";
 import MarkdownIt from "./vendor/markdown-it.js";
 
 const LONGEST_COLOURED = 50000; // characters of one block of code
@@ -129,8 +130,8 @@ function code(token) {
 // changes the last one only. The exception, an address that a `[text][name]` lacked above it, is
 // seen to once the answer has ended.
 export class GrowingMarkdown {
-  constructor(element, { rests = RESTS, patience = PATIENCE } = {}) {
-    this.element = element;
+  constructor(box, { rests = RESTS, patience = PATIENCE } = {}) {
+    this.element = box;
     this.rests = rests;
     this.patience = patience;
     this.restsUntil = 0;
@@ -148,12 +149,6 @@ export class GrowingMarkdown {
       this.timer = setTimeout(() => this.show(source, { ended }), this.restsUntil - began);
       return;
     }
-    this.showNow(source, { ended });
-    const spent = performance.now() - began;
-    if (spent > LONG_TASK) this.restsUntil = began + spent + this.rests * spent;
-  }
-
-  showNow(source, { ended }) {
     if (source !== this.source || (ended && !this.isWhole)) {
       const first = ended ? 0 : this.firstChanged(source);
       this.source = source;
@@ -162,6 +157,8 @@ export class GrowingMarkdown {
     }
     const complete = ended ? this.blocks : this.blocks.slice(0, -1);
     for (const block of complete) block.isColoured ||= colour(block.element, this.patience);
+    const spent = performance.now() - began;
+    if (spent > LONG_TASK) this.restsUntil = began + spent + this.rests * spent;
   }
 
   // The block before a changed one may take it in, unless text was only added.
@@ -181,7 +178,7 @@ export class GrowingMarkdown {
     fresh.forEach((block, index) => {
       const shown = old[index];
       block.start += start;
-      block.element = shown ? shown.element : this.append();
+      block.element = shown?.element ?? this.append();
       if (shown?.html === block.html) block.isColoured = shown.isColoured;
       else write(block);
       this.blocks.push(block);
@@ -190,10 +187,7 @@ export class GrowingMarkdown {
   }
 
   append() {
-    const element = document.createElement("div");
-    element.className = "block";
-    element.dir = "auto";
-    return this.element.appendChild(element);
+    return this.element.appendChild(element("div", { className: "block", dir: "auto" }));
   }
 }
 
@@ -285,8 +279,8 @@ function sameKind(one, other) {
 }
 
 // Returns whether nothing is left to do: a selection in the code would be lost.
-function colour(element, patience) {
-  const codes = [...element.querySelectorAll("code[data-language]:not([data-language=''])")];
+function colour(block, patience) {
+  const codes = [...block.querySelectorAll("code[data-language]:not([data-language=''])")];
   if (codes.some((code) => getSelection().containsNode(code, true))) return false;
   codes.forEach(async (code) => {
     const source = code.textContent;

@@ -55,15 +55,31 @@ export class Outbox {
   async deliver(entry) {
     keep(KEPT + entry.id, entry);
     let pause = 250;
-    while (this.entries.includes(entry) && !entry.isThrough && !entry.why) {
-      if (this.isFirst(entry)) await this.attempt(entry);
+    while (this.isLeft(entry) && !entry.why) {
+      const [first] = this.of(entry.conversation).filter((one) => this.isLeft(one) && !one.why);
+      if (first === entry) await this.attempt(entry);
       if (entry.isThrough || entry.why) break;
       await this.pause(pause);
       pause = Math.min(pause * 1.5, LONGEST_PAUSE);
     }
-    const isLeft = this.entries.includes(entry) && !entry.isThrough;
-    keep(KEPT + entry.id, isLeft ? entry : "");
+    keep(KEPT + entry.id, this.isLeft(entry) ? entry : "");
     this.changed(entry);
+  }
+
+  isLeft(entry) {
+    return this.entries.includes(entry) && !entry.isThrough;
+  }
+
+  async attempt(entry) {
+    const path = `/api/conversations/${encodeURIComponent(entry.conversation)}/questions`;
+    try {
+      await send("POST", path, { id: entry.id, text: entry.text });
+      entry.isThrough = true;
+    } catch (error) {
+      entry.failures += 1;
+      if (!error.passes) entry.why = error.message;
+      this.changed(entry);
+    }
   }
 
   // Ends early at `retry`.
@@ -77,22 +93,5 @@ export class Outbox {
   // The server is there again: nothing has to wait any longer.
   retry() {
     this.bell.dispatchEvent(new Event("retry"));
-  }
-
-  isFirst(entry) {
-    const waiting = this.of(entry.conversation).filter((other) => !other.isThrough && !other.why);
-    return waiting[0] === entry;
-  }
-
-  async attempt(entry) {
-    const path = `/api/conversations/${encodeURIComponent(entry.conversation)}/questions`;
-    try {
-      await send("POST", path, { id: entry.id, text: entry.text });
-      entry.isThrough = true;
-    } catch (error) {
-      entry.failures += 1;
-      if (!error.passes) entry.why = error.message;
-      this.changed(entry);
-    }
   }
 }

@@ -12,13 +12,7 @@ from typing import Any, ClassVar
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
-from rich.markdown import (
-    CodeBlock,
-    HorizontalRule,
-    Markdown,
-    MarkdownElement,
-    TableElement,
-)
+from rich.markdown import CodeBlock, HorizontalRule, Markdown, MarkdownElement, TableElement
 from rich.padding import Padding
 from rich.rule import Rule
 from rich.segment import Segment, Segments

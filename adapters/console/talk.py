@@ -57,8 +57,7 @@ class ConsoleConversation:
     def turn(self, text: str, turn_id: str = "") -> Turn:
         """Return a turn, by default a new one."""
         return Turn(
-            *(turn_id or _new_id(), self._key, self._person, text, {}, time.time()),
-            asker=_OPERATOR,
+            *(turn_id or _new_id(), self._key, self._person, text, {}, time.time()), asker=_OPERATOR
         )
 
     async def admit(self, turn: Turn) -> None:

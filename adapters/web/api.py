@@ -247,10 +247,7 @@ class Api:
         if not isinstance(rating, str) or rating not in _RATINGS:
             raise Unacceptable(400, "A rating must be good, bad or empty.")
         await self.intake.answers.rate(
-            turn.turn_id,
-            person_id=request[PERSON].id,
-            rating=_RATINGS[rating],
-            asker=_SIGNED_IN,
+            turn.turn_id, person_id=request[PERSON].id, rating=_RATINGS[rating], asker=_SIGNED_IN
         )
         await live.announce(self.store, _thread(request), turn.turn_id)
         return answer({})

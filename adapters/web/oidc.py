@@ -85,11 +85,7 @@ class OpenIdConnect:
         return found
 
     async def _redeem(
-        self,
-        session: aiohttp.ClientSession,
-        provider: Mapping[str, Any],
-        code: str,
-        verifier: str,
+        self, session: aiohttp.ClientSession, provider: Mapping[str, Any], code: str, verifier: str
     ) -> str:
         """Exchange the code for an ID token."""
         form = {

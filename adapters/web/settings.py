@@ -58,11 +58,7 @@ class WebSettings(PlatformSettings):
         "address for the web page; another than this machine's own needs a way to sign in",
     )
     port: int = setting(5006, port_number, "port of the web page; 0 means any")
-    url: str = setting(
-        "",
-        _url,
-        "address of the page as people see it, if a proxy serves it",
-    )
+    url: str = setting("", _url, "address of the page as people see it, if a proxy serves it")
     password: str = setting(
         "", _password, "a password for the web page, the same for all people", secret=True
     )

@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 from uuid import uuid4
@@ -18,8 +18,7 @@ from adapters import live
 from adapters.web.events import send_events
 from adapters.web.follower import Follower
 from adapters.web.talks import PLATFORM, Talks, is_id, thread_of, title_of, turn_id_of
-from bot.access.preferences import Rights, Scope, resolved
-from bot.commands.form import changes_in, form_of
+from bot.access.preferences import Scope, resolved
 from bot.commands.handlers import (
     FORGET,
     FORGET_QUESTION,
@@ -29,7 +28,7 @@ from bot.commands.handlers import (
     CommandHandlers,
     HelpContext,
 )
-from bot.domain import Asker, Json, Person, Preferences, Rating, Standing, ThreadKey, Turn
+from bot.domain import Asker, Json, Person, Rating, Standing, ThreadKey, Turn
 from bot.errors import NothingAsked, NotRemembered, NotTheLast
 from bot.intake.answers import GO_ON
 from bot.intake.intake import Intake
@@ -126,39 +125,34 @@ class Api:
         return answer({"title": await self.talks.title(thread)})
 
     async def _preferences(self, request: web.Request) -> web.Response:
-        thread, scope = await self._place(request)
-        found = await self.intake.preferences.read(thread)
+        call, scope = await self._place(request)
+        form = await CommandHandlers(self.intake).form(call, scope, "answers")
+        chosen: dict[str, Json] = {
+            one.name: str(one.value) for one in form.fields if one.name in _CHOSEN_HERE
+        }
         store = self.intake.preferences
-        form = form_of(found[scope], scope, "answers", title="", models=store.offered)
-        here = (one for one in form.fields if one.name in _CHOSEN_HERE)
-        chosen: dict[str, Json] = {one.name: str(one.value) for one in here}
-        models: list[Json] = [{"name": one.name, "label": one.label} for one in store.offered]
-        name = resolved(found).model
+        name = resolved(await store.read(call.thread)).model
         label = next((one.label for one in store.models if one.name == name), "")
+        models: list[Json] = [{"name": one.name, "label": one.label} for one in store.offered]
         return answer({**chosen, "models": models, "answers": label})
 
     async def _choose(self, request: web.Request) -> web.Response:
         """Set preferences; an empty text clears one."""
-        (thread, scope), filled = await self._place(request), await body(request)
+        (call, scope), filled = await self._place(request), await body(request)
         if not filled.keys() <= _CHOSEN_HERE:
             raise Unacceptable(400, "This cannot be chosen here.")
         if not all(isinstance(one, str) for one in filled.values()):
             raise Unacceptable(400, "A choice must be a text.")
-        await self.intake.access.check(thread, request[PERSON], _SIGNED_IN)
-        form = form_of(Preferences(), scope, "answers", title="", models=())
-        chosen = changes_in(form, filled, seen="")
-        # The channel of a person is their own.
-        rights = Rights(own_thread=True, manages_channel=True)
-        await self.intake.preferences.change(
-            thread, scope, chosen, by=request[PERSON].id, rights=rights
-        )
-        await self.talks.keep(thread)
+        await CommandHandlers(self.intake).fill_in(call, scope, "answers", filled, seen="")
+        await self.talks.keep(call.thread)
         return await self._preferences(request)
 
-    async def _place(self, request: web.Request) -> tuple[ThreadKey, Scope]:
+    async def _place(self, request: web.Request) -> tuple[Call, Scope]:
+        """Return a conversation, or the place of all conversations, which is the person's own."""
         if "talk" in request.match_info:
-            return await self._known(request), "thread"
-        return thread_of(request[PERSON], ""), "channel"
+            call = replace(_call(request), thread=await self._known(request), own_thread=True)
+            return replace(call, scopes={"thread": "this conversation"}), "thread"
+        return replace(_call(request), manages_channel=True), "channel"
 
     async def _delete(self, request: web.Request) -> web.Response:
         thread = _thread(request)

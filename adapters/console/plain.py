@@ -45,8 +45,7 @@ class PlainConversation:
         self._patience = patience
         self._stdin = stdin
         self._stdout = stdout
-        self._interruptions = 0
-        self._woken = asyncio.Event()
+        self._interruptions: asyncio.Queue[None] = asyncio.Queue()
 
     async def at_terminal(self, banner: str) -> None:
         """Converse at a terminal until `/quit`, and handle SIGINT.
@@ -107,14 +106,10 @@ class PlainConversation:
             notice = error.apology
         await self.print(notice and f"{notice}\n")
         if notice == handlers.FORGETTING:
-            await self._await_forgotten()
-
-    async def _await_forgotten(self) -> None:
-        """Wait until the person is erased and report it; Ctrl-C ends the wait."""
-        self._interruptions = 0
-        async with running(self._talk.commands.forgotten()) as waiting:
-            if await self._wait_or_interrupt(waiting):
-                await self.print(f"{waiting.result()}\n")
+            self._interruptions = asyncio.Queue()
+            async with running(self._talk.commands.forgotten()) as waiting:
+                if await self._wait_or_interrupt(waiting):
+                    await self.print(f"{waiting.result()}\n")
 
     async def _piped_line(self) -> str:
         line = await _in_thread(self._stdin.readline)
@@ -122,7 +117,7 @@ class PlainConversation:
 
     async def _prompt(self) -> str:
         """Return a line. Raises EOFError at the end of the input and after a second Ctrl-C."""
-        self._interruptions = 0
+        self._interruptions = asyncio.Queue()
         reading = asyncio.ensure_future(_in_thread(_edited_line))
         try:
             if not await self._wait_or_interrupt(reading):
@@ -137,7 +132,7 @@ class PlainConversation:
                 os.write(self._stdout.fileno(), _PASTE_MODE_OFF.encode())
 
     async def _answer(self, question: str, display: _Display) -> None:
-        self._interruptions = 0
+        self._interruptions = asyncio.Queue()
         await self.print(display.prompt)
         try:
             turn = self._talk.turn(question)
@@ -170,18 +165,9 @@ class PlainConversation:
 
     async def _wait_or_interrupt(self, work: asyncio.Future[T]) -> bool:
         """Wait for `work` or the next Ctrl-C. Returns whether the work is done."""
-        work.add_done_callback(lambda _: self._woken.set())
-        while not work.done():
-            if self._interruptions:
-                self._interruptions -= 1
-                return False
-            self._woken.clear()
-            await self._woken.wait()
-        return True
-
-    def _interrupt(self) -> None:
-        self._interruptions += 1
-        self._woken.set()
+        async with running(self._interruptions.get()) as interrupted:
+            await asyncio.wait((work, interrupted), return_when=asyncio.FIRST_COMPLETED)
+        return work.done()
 
     @contextmanager
     def _terminal(self) -> Iterator[None]:
@@ -191,7 +177,7 @@ class PlainConversation:
 
         loop = asyncio.get_running_loop()
         mode, handler = termios.tcgetattr(self._stdin.fileno()), signal.getsignal(signal.SIGINT)
-        loop.add_signal_handler(signal.SIGINT, self._interrupt)
+        loop.add_signal_handler(signal.SIGINT, lambda: self._interruptions.put_nowait(None))
         try:
             yield
         finally:
@@ -209,13 +195,11 @@ class _Display:
         self._shown = ""
 
     def piece(self, reply: ReplyState) -> str:
-        text = reply.text
-        if not reply.last:
-            text = text if self.prompt else ""
-            if self._shown.startswith(text):
-                return ""
-        before, self._shown = self._shown, text
-        new = text[len(before) :] if text.startswith(before) else f"\n{self.prompt}{text}"
+        if not reply.last and (not self.prompt or self._shown.startswith(reply.text)):
+            return ""
+        before, self._shown = self._shown, reply.text
+        is_longer = reply.text.startswith(before)
+        new = reply.text[len(before) :] if is_longer else f"\n{self.prompt}{reply.text}"
         return f"{new}\n" if reply.last else new
 
     def apology(self, apology: str) -> str:
@@ -229,11 +213,9 @@ async def _in_thread(work: Callable[[], T]) -> T:
 
     def run() -> None:
         try:
-            result = work()
+            future.set_result(work())
         except BaseException as error:
             future.set_exception(error)
-        else:
-            future.set_result(result)
 
     threading.Thread(target=run, name="terminal", daemon=True).start()
     return await asyncio.wrap_future(future)

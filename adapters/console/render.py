@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import string
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -15,7 +15,6 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.markdown import CodeBlock, HorizontalRule, Markdown, MarkdownElement, TableElement
 from rich.padding import Padding
 from rich.rule import Rule
-from rich.segment import Segment, Segments
 from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
@@ -43,6 +42,10 @@ _FORMULA = re.compile(
 )
 _HIDDEN = {ord(sign): 0xEE00 + ord(sign) for sign in string.punctuation}
 _SHOWN = {hidden: sign for sign, hidden in _HIDDEN.items()}
+
+# In rendered lines, with the codes of their styles.
+_BLANKS = re.compile(r"(?:\x1b\[[\d;]*m| )+$", re.MULTILINE)
+_EMPTY = re.compile(r"^(?:\x1b\[[\d;]*m)+$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,22 +112,12 @@ class Renderer:
         return self._rendered(Text(strip_controls(text), style=style), width)
 
     def _rendered(self, renderable: RenderableType, width: int) -> str:
-        console = self._console
-        options = console.options.update(width=max(width, _LEAST_WIDTH), height=None)
-        lines = console.render_lines(renderable, options, pad=False)
-        with console.capture() as captured:
-            for line in lines:
-                segments = Segments([*_without_padding(line), Segment.line()])
-                console.print(segments, end="", soft_wrap=True)
-        return captured.get().strip("\n")
-
-
-def _without_padding(line: Sequence[Segment]) -> list[Segment]:
-    """Return a line without trailing blanks, which would wrap in a narrower window."""
-    kept = list(line)
-    while kept and not kept[-1].text.strip():
-        kept.pop()
-    return [*kept[:-1], Segment(kept[-1].text.rstrip(), kept[-1].style)] if kept else []
+        self._console.width = max(width, _LEAST_WIDTH)
+        with self._console.capture() as captured:
+            self._console.print(renderable)
+        # Trailing blanks would wrap in a narrower window.
+        text = _BLANKS.sub(lambda found: found[0].replace(" ", ""), captured.get())
+        return _EMPTY.sub("", text).strip("\n")
 
 
 class _Heading(MarkdownElement):

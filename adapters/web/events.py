@@ -108,17 +108,16 @@ class Sent:
 
     def differences(self, talk: TalkView) -> str:
         """Return the events that bring the page up to date, and record them as sent."""
+        title, before = self._title, self._turns
+        self._title, self._turns = talk.title, dict(talk.turns)
         if talk.is_gone:
             return _event("gone", {})
-        before, self._turns = self._turns, dict(talk.turns)
-        events = [_event("gone", {"turn": _name(one)}) for one in before.keys() - talk.turns.keys()]
-        for turn_id, view in talk.turns.items():
-            if (old := before.get(turn_id)) != view:
-                events.append(_event("turn", _difference(old, view)))
-        if talk.title != self._title:
-            self._title = talk.title
-            events.append(_event("title", {"title": talk.title}))
-        return "".join(events)
+        if title != talk.title or before.keys() - talk.turns.keys():
+            return state_of(talk)
+        changed = {one: view for one, view in talk.turns.items() if before.get(one) != view}
+        return "".join(
+            _event("turn", _difference(before.get(one), view)) for one, view in changed.items()
+        )
 
 
 def _difference(old: TurnView | None, view: TurnView) -> dict[str, Json]:
@@ -135,7 +134,8 @@ def _fields(view: TurnView) -> dict[str, Json]:
     one = view.standing
     goes_on = one.question == GO_ON
     return {
-        "id": _name(one.turn_id),
+        # As the page named the question.
+        "id": one.turn_id.rpartition(":")[2],
         "question": "" if goes_on else one.question,
         "continues": goes_on,
         "asked_at": one.asked_at,
@@ -146,11 +146,6 @@ def _fields(view: TurnView) -> dict[str, Json]:
         "end": one.end,
         "rating": one.rating,
     }
-
-
-def _name(turn_id: str) -> str:
-    """Return the id that the page gave the question."""
-    return turn_id.rpartition(":")[2]
 
 
 def _units(text: str) -> int:

@@ -55,10 +55,6 @@ class Screen:
             units = turn["answer"].encode("utf-16-le")[: 2 * data["keep"]]
             turn |= {key: value for key, value in data.items() if key not in ("keep", "add")}
             turn["answer"] = units.decode("utf-16-le") + data["add"]
-        elif name == "title":
-            self.title = data["title"]
-        elif name == "gone" and "turn" in data:
-            del self.turns[data["turn"]]
         elif name == "gone":
             self.gone = True
 

@@ -59,8 +59,8 @@ export async function sendAgain(method, path, body) {
   return send(method, path, body);
 }
 
-// The events of one conversation, over any number of connections. `on` has `state`, `turn`, `title`
-// and `gone` for events; `open`, `lost` and `end` for the connection, the last if the server does not
+// The events of one conversation, over any number of connections. `on` has `state`, `turn` and
+// `gone` for events; `open`, `lost` and `end` for the connection, the last if the server does not
 // want it back by itself; and `idle`, which says whether the page waits for nothing.
 export class Events {
   constructor(id, on) {
@@ -84,7 +84,7 @@ export class Events {
       this.on.open();
     };
     source.onerror = () => this.failed();
-    for (const name of ["state", "turn", "title", "gone"]) {
+    for (const name of ["state", "turn", "gone"]) {
       source.addEventListener(name, (event) => this.on[name](JSON.parse(event.data)));
     }
     // Two windows that both connected again would end each other for ever.

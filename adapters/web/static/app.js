@@ -113,8 +113,7 @@ class App {
       end: ({ why }) => this.tellConnection(why, "Continue here"),
       state: (state) => this.stateCame(state),
       turn: (change) => this.turnCame(change),
-      title: ({ title }) => this.titleCame(title),
-      gone: ({ turn }) => this.gone(turn),
+      gone: () => this.gone(),
       idle: () => !this.conversation?.open && !this.outbox.of(id).length,
     });
   }
@@ -130,12 +129,6 @@ class App {
     for (const turn of new Set([...ended, ...begun])) this.say(turn);
     if (state.title !== title) this.sidebar.load();
     this.dropDelivered();
-    this.paintSoon();
-  }
-
-  titleCame(title) {
-    this.conversation.title = title;
-    this.sidebar.load();
     this.paintSoon();
   }
 
@@ -161,12 +154,7 @@ class App {
     else announce(`The answer failed. ${turn.below || ""}`);
   }
 
-  gone(turnId) {
-    if (turnId) {
-      this.conversation.remove(turnId);
-      this.paintSoon();
-      return;
-    }
+  gone() {
     const { id } = this.conversation;
     keep(`draft:${id}`, "");
     this.sidebar.load();
@@ -180,7 +168,6 @@ class App {
   connected() {
     if (!byId("connection").hidden) this.sidebar.load();
     byId("connection").hidden = true;
-    this.outbox.retry();
   }
 
   lost(failures) {

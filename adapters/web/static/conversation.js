@@ -35,10 +35,6 @@ export class Conversation {
     return turn;
   }
 
-  remove(id) {
-    this.turns = this.turns.filter((turn) => turn.id !== id);
-  }
-
   get last() {
     return this.turns.at(-1);
   }

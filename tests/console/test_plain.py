@@ -9,7 +9,7 @@ import io
 import os
 import signal
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -124,8 +124,7 @@ async def test_nothing_that_a_model_says_drives_the_terminal(store: Store) -> No
 
 
 @pytest.mark.parametrize(
-    ("question", "apology"),
-    [("busy", ThreadBusy.apology), ("away", StoreUnavailable.apology)],
+    ("question", "apology"), [("busy", ThreadBusy.apology), ("away", StoreUnavailable.apology)]
 )
 async def test_a_question_that_is_not_taken_gets_the_apology(
     store: Store, question: str, apology: str
@@ -144,19 +143,21 @@ async def test_an_answer_that_does_not_end_in_time_gets_an_apology(
     assert printed == f"{ParleyError.apology}\n"
 
 
-def plain(store: Store) -> AbstractAsyncContextManager[Terminal]:
-    return terminal(store, PLAIN, Path("unused"))
+@pytest.fixture
+async def it(store: Store) -> AsyncIterator[Terminal]:
+    """A terminal without the window."""
+    async with terminal(store, PLAIN, Path("unused")) as one:
+        yield one
 
 
-async def test_an_answer_grows_in_place(store: Store) -> None:
-    async with plain(store) as it:
-        head = await it.until_prompt()
-        it.type("hello\r")
-        await it.until("bot> ")
-        hello = await it.until_prompt()
-        it.type("code\r")
-        await it.until("bot> ")
-        code = await it.until_prompt()
+async def test_an_answer_grows_in_place(it: Terminal) -> None:
+    head = await it.until_prompt()
+    it.type("hello\r")
+    await it.until("bot> ")
+    hello = await it.until_prompt()
+    it.type("code\r")
+    await it.until("bot> ")
+    code = await it.until_prompt()
 
     assert "The banner" in head
     assert "/reset forgets it" in head
@@ -164,118 +165,110 @@ async def test_an_answer_grows_in_place(store: Store) -> None:
     assert code.removesuffix("\x1b[?2004h") == "```py\na = 1\nb = 2\n```\nDone.\n"
 
 
-async def test_pasted_lines_are_one_question(store: Store) -> None:
-    async with plain(store) as it:
-        # A terminal puts brackets around what is pasted only when it is asked to.
-        await it.until("\x1b[?2004h")
-        await it.until_prompt()
-        it.type("\x1b[200~many\rlines\x1b[201~\r")
-        await it.until("bot> ")
-        answer = await it.until_prompt()
+async def test_pasted_lines_are_one_question(it: Terminal) -> None:
+    # A terminal puts brackets around what is pasted only when it is asked to.
+    await it.until("\x1b[?2004h")
+    await it.until_prompt()
+    it.type("\x1b[200~many\rlines\x1b[201~\r")
+    await it.until("bot> ")
+    answer = await it.until_prompt()
 
     assert answer.removesuffix("\x1b[?2004h") == "both\nlines\n"
 
 
-async def test_an_answer_that_changes_is_printed_anew(store: Store) -> None:
-    async with plain(store) as it:
-        await it.until_prompt()
-        it.type("again\r")
-        await it.until("bot> One\n")
-        answer = await it.until_prompt()
+async def test_an_answer_that_changes_is_printed_anew(it: Terminal) -> None:
+    await it.until_prompt()
+    it.type("again\r")
+    await it.until("bot> One\n")
+    answer = await it.until_prompt()
 
     assert answer.removesuffix("\x1b[?2004h") == "bot> Another one\n"
 
 
-async def test_the_terminal_always_goes_on_with_the_same_thread(store: Store) -> None:
-    async with plain(store) as it:
-        await it.until_prompt()
-        it.type("hello\r")
-        await it.until_prompt()
-        it.type("/reset\r")
-        await it.until("Forgotten. Ask me something new.")
-        await it.until_prompt()
-        it.type("\x04")
-        await it.until("threads: ")
-        threads = await it.until("resets: 1")
-        status = await it.process.wait()
+async def test_the_terminal_always_goes_on_with_the_same_thread(it: Terminal) -> None:
+    await it.until_prompt()
+    it.type("hello\r")
+    await it.until_prompt()
+    it.type("/reset\r")
+    await it.until("Forgotten. Ask me something new.")
+    await it.until_prompt()
+    it.type("\x04")
+    await it.until("threads: ")
+    threads = await it.until("resets: 1")
+    status = await it.process.wait()
 
     assert threads.strip() == str({f"console:local:{getpass.getuser()}:terminal"})
     assert status == 0
 
 
-async def test_at_a_terminal_unknown_commands_are_told_and_exit_leaves(store: Store) -> None:
-    async with plain(store) as it:
-        await it.until_prompt()
-        it.type("/save it\r")
-        await it.until("There is no /save")
-        await it.until_prompt()
-        # A blank in front sends it.
-        it.type(" /save it\r")
-        await it.until("bot> ")
-        it.type("\x03\x03")
-        await it.until_prompt()
-        it.type("exit\r")
-        await it.until("resets: 0")
+async def test_at_a_terminal_unknown_commands_are_told_and_exit_leaves(it: Terminal) -> None:
+    await it.until_prompt()
+    it.type("/save it\r")
+    await it.until("There is no /save")
+    await it.until_prompt()
+    # A blank in front sends it.
+    it.type(" /save it\r")
+    await it.until("bot> ")
+    it.type("\x03\x03")
+    await it.until_prompt()
+    it.type("exit\r")
+    await it.until("resets: 0")
 
-        assert await it.process.wait() == 0
-
-
-async def test_ctrl_c_stops_the_answer_and_the_conversation_goes_on(store: Store) -> None:
-    async with plain(store) as it:
-        await it.until_prompt()
-        it.type("long\r")
-        await it.until("On and on")
-        it.type("\x03")
-        await it.until("Stopped: True.\n")
-        await it.until_prompt()
-        it.type("/quit\r")
-
-        assert await asyncio.wait_for(it.process.wait(), 60) == 0
+    assert await it.process.wait() == 0
 
 
-async def test_a_second_ctrl_c_gives_up_an_answer_that_does_not_stop(store: Store) -> None:
-    async with plain(store) as it:
-        await it.until_prompt()
-        it.type("stubborn\r")
-        await it.until("On and on")
-        it.type("\x03")
-        await it.until("Stopped: False.")
-        it.type("\x03")
-        await it.until_prompt()
-        it.type("/quit\r")
+async def test_ctrl_c_stops_the_answer_and_the_conversation_goes_on(it: Terminal) -> None:
+    await it.until_prompt()
+    it.type("long\r")
+    await it.until("On and on")
+    it.type("\x03")
+    await it.until("Stopped: True.\n")
+    await it.until_prompt()
+    it.type("/quit\r")
 
-        await it.until("forgotten: 1")
+    assert await asyncio.wait_for(it.process.wait(), 60) == 0
 
 
-async def test_ctrl_c_twice_leaves_and_the_terminal_is_as_it_was(store: Store) -> None:
-    async with plain(store) as it:
-        echoed = it.echoes()
-        await it.until_prompt()
-        it.type("unsent")
-        await it.until("unsent")
-        it.type("\x03")
-        await it.until("Press Ctrl-C again to leave.\nyou> unsent")
-        it.type("\x03")
-        await it.until("\x1b[?2004l")
-        status = await asyncio.wait_for(it.process.wait(), 60)
+async def test_a_second_ctrl_c_gives_up_an_answer_that_does_not_stop(it: Terminal) -> None:
+    await it.until_prompt()
+    it.type("stubborn\r")
+    await it.until("On and on")
+    it.type("\x03")
+    await it.until("Stopped: False.")
+    it.type("\x03")
+    await it.until_prompt()
+    it.type("/quit\r")
 
-        assert status == 0
-        assert echoed
-        assert it.echoes()
+    await it.until("forgotten: 1")
 
 
-async def test_ctrl_c_and_going_on_leaves_nothing(store: Store) -> None:
-    async with plain(store) as it:
-        await it.until_prompt()
-        it.type("\x03")
-        await it.until("Press Ctrl-C again to leave.")
-        it.type("hello\r")
-        await it.until("bot> Hello `world`!")
-        await it.until_prompt()
-        it.type("\x03")
-        await it.until("Press Ctrl-C again to leave.")
+async def test_ctrl_c_twice_leaves_and_the_terminal_is_as_it_was(it: Terminal) -> None:
+    echoed = it.echoes()
+    await it.until_prompt()
+    it.type("unsent")
+    await it.until("unsent")
+    it.type("\x03")
+    await it.until("Press Ctrl-C again to leave.\nyou> unsent")
+    it.type("\x03")
+    await it.until("\x1b[?2004l")
+    status = await asyncio.wait_for(it.process.wait(), 60)
 
-        assert it.process.returncode is None
+    assert status == 0
+    assert echoed
+    assert it.echoes()
+
+
+async def test_ctrl_c_and_going_on_leaves_nothing(it: Terminal) -> None:
+    await it.until_prompt()
+    it.type("\x03")
+    await it.until("Press Ctrl-C again to leave.")
+    it.type("hello\r")
+    await it.until("bot> Hello `world`!")
+    await it.until_prompt()
+    it.type("\x03")
+    await it.until("Press Ctrl-C again to leave.")
+
+    assert it.process.returncode is None
 
 
 @asynccontextmanager

@@ -17,14 +17,7 @@ from bot.store import Store
 from tests.emulators.model import ModelEmulator
 from tests.support.service import serving, starting
 from tests.support.waiting import until
-from tests.support.web_page import (
-    WRITES,
-    address_of,
-    browser,
-    new_talk,
-    page_of,
-    web_variables,
-)
+from tests.support.web_page import WRITES, address_of, browser, new_talk, page_of, web_variables
 
 
 async def test_two_people_never_see_each_others_words(

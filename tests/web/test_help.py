@@ -55,19 +55,6 @@ async def test_nothing_of_who_asks_to_be_forgotten_is_left(
     assert "Your questions today: 3" in usage
 
 
-async def test_a_press_while_the_store_is_away_says_so(
-    own_store: Store, model: ModelEmulator
-) -> None:
-    async with page_of(own_store, model) as (person, _):
-        await own_store.redis.config_set("maxmemory", "1")
-        try:
-            status, told = await person.send("POST", "/api/forget-me")
-        finally:
-            await own_store.redis.config_set("maxmemory", "0")
-
-    assert (status, list(told)) == (503, ["error"])
-
-
 async def test_a_person_is_forgotten_in_the_page(
     chromium: Browser, own_store: Store, model: ModelEmulator
 ) -> None:

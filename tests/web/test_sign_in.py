@@ -76,9 +76,7 @@ async def test_wrong_passwords_are_slowed_down(own_store: Store) -> None:
     assert 60 < seconds <= 900
 
 
-async def test_an_address_makes_so_many_new_people_and_those_it_has_stay(
-    own_store: Store,
-) -> None:
+async def test_an_address_makes_so_many_new_people_and_those_it_has_stay(own_store: Store) -> None:
     async with at_page(own_store, web_variables(WEB_PASSWORD="open sesame")) as person:
         known, _ = await person.send("POST", "/login", {"password": "open sesame"})
         async with browser(person.address, enters=False) as other:
@@ -208,9 +206,7 @@ async def test_names_that_are_no_text_are_two_people_who_can_ask(own_store: Stor
     assert others.endswith("[]")
 
 
-async def test_over_https_no_other_host_of_the_domain_can_set_the_cookie(
-    own_store: Store,
-) -> None:
+async def test_over_https_no_other_host_of_the_domain_can_set_the_cookie(own_store: Store) -> None:
     variables = web_variables(WEB_PASSWORD="open sesame", WEB_URL="https://chat.example")
     async with at_page(own_store, variables) as person:
         url, sent = f"{person.address}/login", {"password": "open sesame"}

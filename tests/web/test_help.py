@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from playwright.async_api import Browser, expect
+from playwright.async_api import expect
 
 from bot.commands.handlers import FORGET, FORGET_QUESTION, FORGOTTEN
 from bot.store import Store
 from tests.emulators.model import ModelEmulator
-from tests.support.chromium import window
-from tests.support.service import serving
 from tests.support.stored import stored
 from tests.support.waiting import until
-from tests.support.web_page import address_of, browser, new_talk, page_of, web_variables
+from tests.support.web_page import address_of, browser, new_talk, page_of
+from tests.web.conftest import OwnPage
 
 QUESTION, ANSWER = "zebra", "walrus"
 
@@ -56,13 +55,10 @@ async def test_nothing_of_who_asks_to_be_forgotten_is_left(
 
 
 async def test_a_person_is_forgotten_in_the_page(
-    chromium: Browser, own_store: Store, model: ModelEmulator
+    own_page: OwnPage, own_store: Store, model: ModelEmulator
 ) -> None:
     model.answer = ANSWER
-    async with (
-        serving(own_store, "web", "worker", variables=web_variables(model)) as service,
-        window(chromium, address_of(service)) as person,
-    ):
+    async with own_page() as person:
         await person.open()
         await person.ask(QUESTION)
         await person.ended()

@@ -7,13 +7,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-from playwright.async_api import Browser, expect
+from playwright.async_api import expect
 
-from bot.store import Store
-from tests.emulators.model import ModelEmulator
-from tests.support.chromium import PHONE, Site, Window, window
-from tests.support.service import serving
-from tests.support.web_page import address_of, web_variables
+from tests.support.chromium import PHONE, Site, Window
+from tests.web.conftest import OwnPage
 from tests.web.test_page_markdown import SAMPLE
 
 _AXE = (Path(__file__).parent / "vendor/axe.js").read_text()
@@ -69,14 +66,8 @@ async def test_axe_finds_nothing_on_a_phone(site: Site) -> None:
     assert found == []
 
 
-async def test_the_login_says_what_is_wrong_and_leads_back(
-    chromium: Browser, own_store: Store, model: ModelEmulator
-) -> None:
-    variables = web_variables(model, WEB_PASSWORD="open sesame")
-    async with (
-        serving(own_store, "web", variables=variables) as service,
-        window(chromium, address_of(service)) as one,
-    ):
+async def test_the_login_says_what_is_wrong_and_leads_back(own_page: OwnPage) -> None:
+    async with own_page(WEB_PASSWORD="open sesame") as one:
         await one.open("/c/0123456789")
         password = one.page.get_by_label("Password")
         await password.fill("open barley")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from playwright.async_api import Browser, expect
+from playwright.async_api import expect
 
 from bot.store import Store
 from tests.emulators.model import ModelEmulator
-from tests.support.chromium import window
-from tests.support.service import serving
 from tests.support.waiting import until
-from tests.support.web_page import address_of, browser, new_talk, page_of, web_variables
+from tests.support.web_page import address_of, browser, new_talk, page_of
+from tests.web.conftest import OwnPage
 
 MODELS = {"MODEL_ID": "small", "MODELS": "Fast=small,Clever=large"}
 ALL = "/api/preferences"
@@ -105,14 +104,9 @@ async def test_what_was_chosen_for_a_conversation_goes_with_it(
     assert await own_store.redis.keys("*preferences*") == []
 
 
-async def test_a_person_chooses_in_the_page(
-    chromium: Browser, own_store: Store, model: ModelEmulator
-) -> None:
+async def test_a_person_chooses_in_the_page(own_page: OwnPage, model: ModelEmulator) -> None:
     model.models, model.answer = ("small", "large"), "Well."
-    async with (
-        serving(own_store, "web", "worker", variables=web_variables(model, **MODELS)) as service,
-        window(chromium, address_of(service)) as person,
-    ):
+    async with own_page(**MODELS) as person:
         await person.open()
         opener, dialog = person.page.locator("#model"), person.page.locator("#answers")
         await expect(opener).to_have_text("Fast")

@@ -28,7 +28,7 @@ class App {
     });
     this.composer = new Composer({
       send: (text) => (/^help\s*\.?$/i.test(text) ? this.openHelp() : this.ask(text)),
-      editLast: () => this.editLast(),
+      editLast: () => this.edit(this.conversation?.turns.at(-1)),
     });
     this.outbox = new Outbox((entry) => this.outboxChanged(entry));
   }
@@ -65,10 +65,15 @@ class App {
 
   // Opening and leaving conversations
 
+  // An address that no conversation has says so.
   route() {
     const id = /^\/c\/([A-Za-z0-9-]{8,64})$/.exec(location.pathname)?.[1] ?? "";
-    if (id) this.open(id);
-    else this.openNew({ isMissing: location.pathname !== "/" });
+    if (id && id === this.conversation?.id) return;
+    this.leave({ isMissing: !id && location.pathname !== "/" });
+    this.answers.show(id);
+    if (id) this.follow(id);
+    else this.composer.open("");
+    this.paint();
   }
 
   go(path) {
@@ -78,29 +83,12 @@ class App {
     this.composer.box.focus();
   }
 
-  // `isMissing` says that an address was asked for which no conversation has.
-  openNew({ isMissing }) {
-    this.leave();
-    byId("missing").hidden = !isMissing;
-    this.composer.open("");
-    this.answers.show("");
-    this.paint();
-  }
-
-  open(id) {
-    if (this.conversation?.id === id) return;
-    this.leave();
-    this.answers.show(id);
-    this.follow(id);
-    this.paint();
-  }
-
-  leave() {
+  leave({ isMissing }) {
     this.events?.close();
     this.events = null;
     this.conversation = null;
     this.log.clear();
-    byId("missing").hidden = true;
+    byId("missing").hidden = !isMissing;
     byId("connection").hidden = true;
   }
 
@@ -135,16 +123,12 @@ class App {
   turnCame(change) {
     const wasOpen = this.conversation.turns.some((turn) => turn.id === change.id && isOpen(turn));
     const turn = this.conversation.change(change);
-    if (!turn) {
-      this.events.connect();
-      return;
-    }
+    if (!turn) return this.events.connect();
     this.dropDelivered();
-    this.paintSoon();
-    if (isOpen(turn) === wasOpen) return;
+    if (isOpen(turn) === wasOpen) return this.paintSoon();
     // The end of the answer is heard before the words that it is complete.
     this.paint();
-    this.say(turn);
+    return this.say(turn);
   }
 
   say(turn) {
@@ -160,8 +144,7 @@ class App {
     this.sidebar.load();
     if (this.outbox.of(id).length) return;
     // What is in the box stays there.
-    this.leave();
-    byId("missing").hidden = false;
+    this.leave({ isMissing: true });
     this.paint();
   }
 
@@ -214,17 +197,13 @@ class App {
     }
   }
 
-  editLast() {
-    const turn = this.conversation?.last;
-    if (!turn?.question) return false;
-    this.edit(turn);
-    return true;
-  }
-
+  // Returns whether there is a question to edit.
   edit(turn) {
+    if (!turn?.question) return false;
     editQuestion(this.log.views.get(turn.id), turn.question, (text) =>
       text === turn.question ? true : this.act(turn, "edit", { text }),
     );
+    return true;
   }
 
   // Returns whether it went through.
@@ -386,19 +365,13 @@ class App {
     if (event.isComposing || event.defaultPrevented) return;
     if (document.querySelector("dialog[open]")) return;
     const command = event.ctrlKey || event.metaKey;
-    if (event.key === "Escape" && this.sidebar.isDrawn) {
-      this.sidebar.setOpen(false);
-      return;
-    }
-    if (event.key === "Escape" && this.stop()) event.preventDefault();
-    if (command && event.key === "k") {
-      event.preventDefault();
-      this.sidebar.find();
-    }
-    if (command && event.shiftKey && event.key.toLowerCase() === "o") {
-      event.preventDefault();
-      this.go("/");
-    }
+    const isDrawn = this.sidebar.isDrawn;
+    if (event.key === "Escape" && isDrawn) this.sidebar.setOpen(false);
+    else if (event.key === "Escape" && this.stop()) event.preventDefault();
+    else if (command && event.key === "k") this.sidebar.find();
+    else if (command && event.shiftKey && event.key.toLowerCase() === "o") this.go("/");
+    else return;
+    if (command) event.preventDefault();
   }
 
   setTheme(name) {
@@ -419,7 +392,7 @@ class App {
     cancelAnimationFrame(this.frame);
     this.frame = 0;
     const { conversation } = this;
-    const pending = conversation ? this.outbox.of(conversation.id) : [];
+    const pending = this.outbox.of(conversation?.id);
     const turns = conversation?.turns ?? [];
     const title = conversation?.title || UNTITLED;
     document.title = conversation?.title ? `${title} · Parley` : "Parley";

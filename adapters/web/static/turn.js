@@ -32,15 +32,15 @@ export class TurnView {
     const answer = [this.text, this.dots, this.note, this.more, this.answering];
     this.answer = part("answer", "Parley said", ...answer);
     this.element = element("article", { className: "turn" }, this.asked, this.answer);
-    this.shown = "";
+    this.turn = null; // as it is shown
     this.slow = 0;
   }
 
   // `place` says where the turn stands: { isLast, isNext, isBusy, rates, model }.
   show(turn, place) {
-    const shown = JSON.stringify([turn.version, turn.why, turn.note, place]);
-    if (shown === this.shown) return;
-    this.shown = shown;
+    const where = JSON.stringify(place);
+    if (turn === this.turn && where === this.where) return;
+    Object.assign(this, { turn, where });
     this.element.dataset.turn = turn.id;
     this.element.dataset.state = turn.state;
     // A turn that continues the answer above has no words of its own.

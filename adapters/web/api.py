@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 from uuid import uuid4
@@ -107,14 +107,9 @@ class Api:
         return answer({"said": FORGOTTEN if done else FORGETTING, "done": done})
 
     async def _conversations(self, request: web.Request) -> web.Response:
-        found = await self.talks.all_of(
-            request[PERSON], search=request.query.get("search", "")[:200]
-        )
-        listed: list[Json] = [
-            {"id": one.id, "title": one.title, "updated": one.updated}
-            for one in found[:_MOST_CONVERSATIONS]
-        ]
-        return answer(listed)
+        words = request.query.get("search", "")[:200]
+        found = await self.talks.all_of(request[PERSON], search=words)
+        return answer([asdict(one) for one in found[:_MOST_CONVERSATIONS]])
 
     async def _rename(self, request: web.Request) -> web.Response:
         thread, title = await self._known(request), (await body(request)).get("title")

@@ -15,6 +15,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
 from adapters.web.people import SignInAttempt, SignInFailed, person_of
+from adapters.web.settings import WebSettings
 from bot.domain import Person
 from bot.proxy import is_loopback
 
@@ -27,16 +28,13 @@ _NAMES = ("name", "preferred_username", "email")
 
 
 class OpenIdConnect:
-    """Authenticates people at one provider. Every method raises SignInFailed.
+    """Authenticates people at one provider. Every method raises SignInFailed."""
 
-    `home` is the page's public address.
-    """
-
-    def __init__(self, *, issuer: str, client_id: str, client_secret: str, home: str) -> None:
-        self._issuer = issuer
-        self._client_id = client_id
-        self._client_secret = client_secret
-        self._redirect_uri = f"{home.rstrip('/')}/login/callback"
+    def __init__(self, settings: WebSettings) -> None:
+        self._issuer = settings.oidc_issuer
+        self._client_id = settings.oidc_client_id
+        self._client_secret = settings.oidc_client_secret
+        self._redirect_uri = f"{settings.url.rstrip('/')}/login/callback"
 
     async def address(self, attempt: SignInAttempt) -> str:
         """Return the authorization URL."""

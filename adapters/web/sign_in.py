@@ -89,7 +89,10 @@ class SignIn:
         """Return the authenticated person, or None. Raises StoreUnavailable."""
         if self.way != "proxy":
             visitor = self._cookies.read(request)
-            return visitor if visitor and not await self._has_logged_out(visitor) else None
+            if visitor and self.way:
+                logged_out = await self._store.command("GET", self._logout_key(visitor))
+                return None if visitor.since <= float(logged_out or 0) else visitor
+            return visitor
         # A second one is what the person sent, beside the proxy's.
         names = request.headers.getall(self._settings.proxy_header, ())
         if len(names) != 1 or not (name := names[0].strip()) or not self._is_proxy(request):
@@ -186,12 +189,6 @@ class SignIn:
         self._cookies.drop(COOKIE, response)
         return response
 
-    async def _has_logged_out(self, visitor: Visitor) -> bool:
-        if not self.way:
-            return False
-        logged_out = await self._store.command("GET", self._logout_key(visitor))
-        return logged_out is not None and visitor.since <= float(logged_out)
-
     def _logout_key(self, visitor: Visitor) -> str:
         digest = hashlib.sha256(visitor.person.id.encode()).hexdigest()
         return self._store.key(PLATFORM, "left", digest)
@@ -219,12 +216,7 @@ def _provider(settings: WebSettings) -> OpenIdConnect:
         raise CannotStart(
             "WEB_OIDC_ISSUER needs joserfc: pip install -r requirements-web.txt"
         ) from error
-    return OpenIdConnect(
-        issuer=settings.oidc_issuer,
-        client_id=settings.oidc_client_id,
-        client_secret=settings.oidc_client_secret,
-        home=settings.url,
-    )
+    return OpenIdConnect(settings)
 
 
 def origin_of(remote: str, forwarded: str, *, proxies: Collection[str]) -> IPAddress | None:

@@ -99,23 +99,6 @@ async def test_what_is_no_question_is_refused_and_leaves_nothing(
     assert [one["title"] for one in listed] == ["half \ufffd of it"]
 
 
-async def test_the_limits_of_the_intake_hold(own_store: Store, model: ModelEmulator) -> None:
-    talk = new_talk()
-    path = f"/api/conversations/{talk}/questions"
-    model.answer = [(0.0, "Well"), (600.0, "never")]
-    async with page_of(own_store, model) as (person, _):
-        answers = [
-            await person.send("POST", path, {"id": new_talk(), "text": f"question {n}"})
-            for n in range(6)
-        ]
-        async with person.page(talk) as screen:
-            await until(lambda: len(screen.turns) == 5, why=screen.__str__)
-        await person.send("DELETE", f"/api/conversations/{talk}")
-
-    assert [status for status, _ in answers] == [202] * 5 + [429]
-    assert "still answering" in answers[-1][1]["error"]
-
-
 async def test_a_change_needs_the_header_and_this_origin(own_store: Store) -> None:
     async with (
         serving(own_store, "web", variables=web_variables()) as service,

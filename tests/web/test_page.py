@@ -156,24 +156,6 @@ async def test_who_waits_is_told_that_the_model_loads_and_then_which_one_answere
         await expect(window.page.locator("#model")).to_have_text(site.model.models[0])
 
 
-async def test_another_tab_shows_the_same_answer_grow(site: Site) -> None:
-    async with site.window(LONG, delay=0.02) as window:
-        await window.ask("much")
-        await window.says("paragraph 1")
-        other = Window(await window.page.context.new_page(), site.address)
-        await other.open(window.page.url.removeprefix(site.address))
-        await other.says("paragraph 2")
-        await other.ask("more")
-        await expect(window.page.locator(".said")).to_have_text(["much", "more"])
-        site.model.answer, site.model.delay = "Short.", 0.0
-        await other.box.press("Escape")
-        for each in (window, other):
-            await each.ended()
-            await expect(each.answer).to_have_text("Short.")
-
-        assert other.errors == []
-
-
 async def test_an_answer_is_copied_rated_and_written_anew_and_its_question_edited(
     site: Site,
 ) -> None:

@@ -33,27 +33,6 @@ async def test_a_question_is_answered_in_the_page_while_the_answer_grows(
     assert sum(map(len, grown)) < 2 * len(ANSWER)
 
 
-async def test_a_reload_in_mid_reply_shows_the_rest_of_it(
-    own_store: Store, model: ModelEmulator
-) -> None:
-    speak_slowly(model, seconds=1.5)
-    talk = new_talk()
-    async with page_of(own_store, model) as (person, _):
-        async with person.page(talk) as screen:
-            name = await person.ask(talk, "why?")
-            await until(lambda: len(screen.answer(name)) > 20, why=screen.__str__)
-        async with person.page(talk) as reloaded:
-            assert reloaded.answer(name).startswith(screen.answer(name)[:20])
-            assert reloaded.turn(name)["state"] == "running"
-            await until(lambda: reloaded.is_done(name), why=reloaded.__str__)
-        async with person.page(talk) as later:
-            pass
-
-    assert reloaded.answer(name) == later.answer(name) == ANSWER
-    assert later.turns == reloaded.turns
-    assert later.title == "why?"
-
-
 async def test_a_store_that_comes_back_leaves_no_gap_in_an_open_page(
     own_store: Store, model: ModelEmulator, data_dir: Path
 ) -> None:

@@ -92,18 +92,6 @@ async def test_only_what_fits_is_taken(own_store: Store, model: ModelEmulator) -
     assert (chosen["model"], chosen["persona"]) == ("", "")
 
 
-async def test_what_was_chosen_for_a_conversation_goes_with_it(
-    own_store: Store, model: ModelEmulator
-) -> None:
-    model.models, model.answer, talk = ("small", "large"), "Well.", new_talk()
-    async with page_of(own_store, model, **MODELS) as (person, _):
-        await person.ask(talk, "why?")
-        await person.send("PATCH", path_of(talk), {"model": "Clever"})
-        await person.send("DELETE", f"/api/conversations/{talk}")
-
-    assert await own_store.redis.keys("*preferences*") == []
-
-
 async def test_a_person_chooses_in_the_page(own_page: OwnPage, model: ModelEmulator) -> None:
     model.models, model.answer = ("small", "large"), "Well."
     async with own_page(**MODELS) as person:

@@ -87,19 +87,6 @@ async def test_regenerate_replaces_the_answer_and_counts_a_repeated_press_once(t
     assert [talk.screen.answer(each) for each in talk.screen.turns] == ["Another", "Another"]
 
 
-async def test_a_failed_new_answer_leaves_the_earlier_one_and_says_so(talk: Talk) -> None:
-    name = await talk.answered("why?", "One")
-    talk.model.answer = [(0.0, ""), (600.0, "never")]
-    await talk.press(name, "regenerate")
-    await until(lambda: talk.screen.turn(name)["state"] == "running", why=talk.screen.__str__)
-    assert talk.screen.answer(name) == "One"
-    await talk.press(name, "stop")
-    await talk.until_done(name)
-
-    assert talk.screen.answer(name) == "One"
-    assert "the earlier answer stays" in talk.screen.turn(name)["below"]
-
-
 async def test_continue_goes_on_where_an_answer_was_cut(talk: Talk) -> None:
     name = await talk.answered("count", "one two three four five six seven eight " * 10)
     ended = talk.screen.turn(name)["end"], talk.screen.turn(name)["below"]
@@ -176,17 +163,6 @@ async def keys(store: Store) -> set[str]:
     return {one for one in map(str, found) if "process-" not in one}
 
 
-async def test_what_was_chosen_for_a_conversation_expires_with_it(
-    own_store: Store, talk: Talk
-) -> None:
-    await talk.answered("why?")
-    status, _ = await talk.person.send("PATCH", f"{talk.path}/preferences", {"persona": "walrus"})
-    (found,) = [one for one in await stored(own_store) if "walrus" in one]
-
-    assert status == 200
-    assert found.expires_ms > 0
-
-
 async def test_a_deleted_conversation_is_gone_everywhere_even_while_it_grows(
     own_store: Store, talk: Talk
 ) -> None:
@@ -226,6 +202,19 @@ async def test_a_deleted_conversation_is_gone_everywhere_even_while_it_grows(
 async def _is_ended(store: Store, question: str) -> bool:
     (key,) = await store.command("KEYS", store.key("turn", f"*{question}"))
     return await store.command("HGET", key, "state") not in ("queued", "running")
+
+
+async def test_what_was_chosen_for_a_conversation_expires_and_goes_with_it(
+    own_store: Store, talk: Talk
+) -> None:
+    await talk.answered("why?")
+    status, _ = await talk.person.send("PATCH", f"{talk.path}/preferences", {"persona": "walrus"})
+    (found,) = [one for one in await stored(own_store) if "walrus" in one]
+    await talk.person.send("DELETE", talk.path)
+
+    assert status == 200
+    assert found.expires_ms > 0
+    assert await own_store.redis.keys("*preferences*") == []
 
 
 async def test_conversations_are_listed_found_and_renamed(talk: Talk) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from aiohttp import web
 
@@ -12,13 +12,12 @@ from bot.proxy import is_loopback
 # Forms of other sites cannot send this header, and scripts need a CORS preflight.
 WRITE_HEADER = "X-Parley"
 SAFE = ("GET", "HEAD")
-POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-    "font-src 'self'; connect-src 'self'; manifest-src 'self'; base-uri 'none'; "
-    "form-action 'none'; frame-ancestors 'none'"
-)
 HEADERS: Mapping[str, str] = {
-    "Content-Security-Policy": POLICY,
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+        "font-src 'self'; connect-src 'self'; manifest-src 'self'; base-uri 'none'; "
+        "form-action 'none'; frame-ancestors 'none'"
+    ),
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
@@ -36,10 +35,10 @@ def refusal(request: web.Request, *, way: str, home: str = "") -> str:
     public address, if a proxy may change the host.
     """
     # Prevents DNS rebinding, where no cookie is asked for: browsers bind cookies to the host.
-    host = _host_of(f"//{request.host}")
+    host = _split(f"//{request.host}").hostname or ""
     if not way and not is_loopback(host):
         return "This page only works under this machine's own address, such as http://localhost."
-    if way == "proxy" and not is_loopback(host) and host not in {_host_of(home)} - {""}:
+    if way == "proxy" and not is_loopback(host) and host != _split(home).hostname:
         return "This page does not know this address: set WEB_URL to the one that people use."
     if not way and any(name in request.headers for name in _FORWARDED):
         return "This page was reached through a proxy: set WEB_PASSWORD, or another way to sign in."
@@ -47,25 +46,17 @@ def refusal(request: web.Request, *, way: str, home: str = "") -> str:
         return ""
     if WRITE_HEADER not in request.headers:
         return f"A change needs the header {WRITE_HEADER}."
-    origin = request.headers.get("Origin")
-    own = {request.host.lower(), _netloc(home)} - {None}
-    if origin is not None and _netloc(origin) not in own:
-        return "Another site may not change anything here."
-    if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
+    site = request.headers.get("Sec-Fetch-Site", "same-origin")
+    origin = _split(request.headers.get("Origin", f"//{request.host}")).netloc.lower()
+    is_own = origin and origin in (request.host.lower(), _split(home).netloc.lower())
+    if not is_own or site not in ("same-origin", "none"):
         return "Another site may not change anything here."
     return ""
 
 
-def _netloc(origin: str) -> str | None:
-    """Return the host and port of an origin; None if it has none, like `null`."""
+def _split(address: str) -> SplitResult:
+    """Return the parts of an address; a broken one, and `null`, have no host."""
     try:
-        return urlsplit(origin).netloc.lower() or None
+        return urlsplit(address)
     except ValueError:
-        return None
-
-
-def _host_of(address: str) -> str:
-    try:
-        return urlsplit(address).hostname or ""
-    except ValueError:
-        return ""
+        return urlsplit("")

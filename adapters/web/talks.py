@@ -42,7 +42,7 @@ class Talks:
         """Return a person's conversations with these words in the title, the newest first."""
         if not self._remembers:
             return []
-        talks, titles = self._talks(person), self._titles(person)
+        talks, titles = self._index(person.id)
         oldest = time.time() - self._keep_ms / 1000
         if expired := await self._store.command("ZRANGEBYSCORE", talks, "-inf", oldest):
             await self._store.command("HDEL", titles, *expired)
@@ -56,10 +56,10 @@ class Talks:
 
     async def title(self, thread: ThreadKey) -> str | None:
         """Return the title of a conversation; None if it is not listed."""
-        person = Person(thread.channel, "")
-        if await self._store.command("ZSCORE", self._talks(person), thread.thread) is None:
+        talks, titles = self._index(thread.channel)
+        if await self._store.command("ZSCORE", talks, thread.thread) is None:
             return None
-        title = await self._store.command("HGET", self._titles(person), thread.thread)
+        title = await self._store.command("HGET", titles, thread.thread)
         return str(title or "")
 
     async def turns(self, thread: ThreadKey) -> list[str]:
@@ -69,8 +69,7 @@ class Talks:
 
     async def add(self, turn: Turn, *, title: str = "") -> None:
         """Add a turn before its admission. Turns that are never admitted are skipped when shown."""
-        talks, titles = self._talks(turn.person), self._titles(turn.person)
-        turns = self._turns(turn.key)
+        (talks, titles), turns = self._index(turn.person.id), self._turns(turn.key)
         command = self._store.command
         await command("ZADD", turns, "NX", turn.asked_at, turn.id)
         await command("ZADD", talks, "GT", turn.asked_at, turn.key.thread)
@@ -96,23 +95,22 @@ class Talks:
         """Give a conversation another title."""
         if not self._remembers:
             return
-        titles = self._titles(Person(thread.channel, ""))
+        _, titles = self._index(thread.channel)
         title = one_line(whole_characters(title)).strip()[:_LONGEST_TITLE]
         await self._store.command("HSET", titles, thread.thread, title)
         await self._store.command("PEXPIRE", titles, self._keep_ms)
 
     async def forget(self, thread: ThreadKey) -> None:
         """Drop a conversation from the index."""
-        person = Person(thread.channel, "")
+        talks, titles = self._index(thread.channel)
         await self._store.command("DEL", self._turns(thread))
-        await self._store.command("HDEL", self._titles(person), thread.thread)
-        await self._store.command("ZREM", self._talks(person), thread.thread)
+        await self._store.command("HDEL", titles, thread.thread)
+        await self._store.command("ZREM", talks, thread.thread)
 
-    def _talks(self, person: Person) -> str:
-        return self._store.key(PLATFORM, "talks", person.id)
-
-    def _titles(self, person: Person) -> str:
-        return self._store.key(PLATFORM, "titles", person.id)
+    def _index(self, person_id: str) -> tuple[str, str]:
+        """Return the keys of a person's conversations, by their times, and of the titles."""
+        key = self._store.key
+        return key(PLATFORM, "talks", person_id), key(PLATFORM, "titles", person_id)
 
     def _turns(self, thread: ThreadKey) -> str:
         return self._store.key(PLATFORM, "turns", str(thread))

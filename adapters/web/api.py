@@ -15,8 +15,7 @@ from uuid import uuid4
 from aiohttp import web
 
 from adapters import live
-from adapters.web.events import send_events
-from adapters.web.follower import Follower
+from adapters.web.follower import Follower, send_events
 from adapters.web.talks import PLATFORM, Talks, is_id, thread_of, title_of, turn_id_of
 from bot.access.preferences import Scope, resolved
 from bot.commands.handlers import (

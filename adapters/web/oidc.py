@@ -14,8 +14,8 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
-from adapters.web.people import SignInAttempt, SignInFailed, person_of
 from adapters.web.settings import WebSettings
+from adapters.web.sign_in import SignInAttempt, SignInFailed, person_of
 from bot.domain import Person
 from bot.proxy import is_loopback
 

@@ -6,17 +6,16 @@ import asyncio
 import hashlib
 import logging
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from urllib.parse import SplitResult, urlsplit
 
 from aiohttp import web
 
 from adapters.web.api import MAY_STAY, PERSON, Api, Unacceptable, answer
 from adapters.web.assets import Assets
 from adapters.web.follower import Follower
-from adapters.web.guard import HEADERS, WRITE_HEADER, refusal
-from adapters.web.people import Cookies, Visitor, new_guest, read_secret
 from adapters.web.settings import WebSettings
-from adapters.web.sign_in import SignIn
+from adapters.web.sign_in import Cookies, Provider, SignIn, Visitor, new_guest, read_secret
 from adapters.web.talks import Talks
 from bot.domain import Json
 from bot.errors import (
@@ -32,11 +31,29 @@ from bot.errors import (
     ThreadBusy,
 )
 from bot.platform_spec import Process
+from bot.proxy import is_loopback
 
 log = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
+# Forms of other sites cannot send this header, and scripts need a CORS preflight.
+_WRITE_HEADER = "X-Parley"
+_SAFE = ("GET", "HEAD")
+_HEADERS: Mapping[str, str] = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+        "font-src 'self'; connect-src 'self'; manifest-src 'self'; base-uri 'none'; "
+        "form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+}
+_FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Via")
 _PROVIDER_SECONDS = 12 * 3600.0  # until the next redirect to the provider
 # A question of the greatest length, each character as an escape of JSON.
 _LARGEST_BODY = 512 * 1024
@@ -78,7 +95,8 @@ async def open_pages(process: Process) -> tuple[web.Application, Follower]:
         )
     except StoreUnavailable as error:
         raise CannotStart(str(error)) from error
-    sign_in = SignIn(settings=own, cookies=cookies, store=store)
+    oidc = _open_id_connect(own) if own.oidc_issuer else None
+    sign_in = SignIn(settings=own, cookies=cookies, store=store, oidc=oidc)
     assets = await asyncio.to_thread(Assets)
     app = web.Application(
         client_max_size=_LARGEST_BODY, middlewares=[_authentication(sign_in, process.trust)]
@@ -94,12 +112,22 @@ async def open_pages(process: Process) -> tuple[web.Application, Follower]:
     return app, follower
 
 
+def _open_id_connect(settings: WebSettings) -> Provider:
+    try:
+        from adapters.web.oidc import OpenIdConnect
+    except ImportError as error:
+        raise CannotStart(
+            "WEB_OIDC_ISSUER needs joserfc: pip install -r requirements-web.txt"
+        ) from error
+    return OpenIdConnect(settings)
+
+
 def _authentication(
     sign_in: SignIn, trust: Callable[[web.Request, str], None]
 ) -> Callable[..., Awaitable[web.StreamResponse]]:
     @web.middleware
     async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if sentence := refusal(request, way=sign_in.way, home=sign_in.home):
+        if sentence := _refusal(request, way=sign_in.way, home=sign_in.home):
             return answer({"error": sentence}, status=403)
         try:
             visitor = await sign_in.visitor(request)
@@ -112,7 +140,7 @@ def _authentication(
         if visitor is None and not sign_in.is_public(request.path):
             return sign_in.challenge(request)
         if visitor is not None:
-            if request.headers.get(WRITE_HEADER, "1") not in ("1", visitor.person.id):
+            if request.headers.get(_WRITE_HEADER, "1") not in ("1", visitor.person.id):
                 return answer({"error": _ANOTHER}, status=403)
             request[PERSON] = visitor.person
             request[MAY_STAY] = lambda: _may_stay(sign_in, request)
@@ -154,5 +182,39 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
 
 
 async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:
-    for name, value in {**HEADERS, "Cache-Control": "no-store"}.items():
+    for name, value in {**_HEADERS, "Cache-Control": "no-store"}.items():
         response.headers.setdefault(name, value)
+
+
+def _refusal(request: web.Request, *, way: str, home: str = "") -> str:
+    """Return why a request is refused, in a sentence; empty if it is not.
+
+    `way` is how people sign in; without one, the page is for this machine only. `home` is its
+    public address, if a proxy may change the host.
+    """
+    # Prevents DNS rebinding, where no cookie is asked for: browsers bind cookies to the host.
+    host = _split(f"//{request.host}").hostname or ""
+    if not way and not is_loopback(host):
+        return "This page only works under this machine's own address, such as http://localhost."
+    if way == "proxy" and not is_loopback(host) and host != _split(home).hostname:
+        return "This page does not know this address: set WEB_URL to the one that people use."
+    if not way and any(name in request.headers for name in _FORWARDED):
+        return "This page was reached through a proxy: set WEB_PASSWORD, or another way to sign in."
+    if request.method in _SAFE:
+        return ""
+    if _WRITE_HEADER not in request.headers:
+        return f"A change needs the header {_WRITE_HEADER}."
+    site = request.headers.get("Sec-Fetch-Site", "same-origin")
+    origin = _split(request.headers.get("Origin", f"//{request.host}")).netloc.lower()
+    is_own = origin and origin in (request.host.lower(), _split(home).netloc.lower())
+    if not is_own or site not in ("same-origin", "none"):
+        return "Another site may not change anything here."
+    return ""
+
+
+def _split(address: str) -> SplitResult:
+    """Return the parts of an address; a broken one, and `null`, have no host."""
+    try:
+        return urlsplit(address)
+    except ValueError:
+        return urlsplit("")

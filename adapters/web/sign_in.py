@@ -5,43 +5,35 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
+import json
 import logging
 import re
 import secrets
 import time
-from collections.abc import Collection
-from dataclasses import asdict
-from typing import TYPE_CHECKING
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
 from urllib.parse import quote
 
 from aiohttp import web
 
 from adapters.web.api import Unacceptable, answer, body
 from adapters.web.assets import Assets
-from adapters.web.people import (
-    COOKIE,
-    Cookies,
-    SignInAttempt,
-    SignInFailed,
-    Visitor,
-    new_guest,
-    person_of,
-)
 from adapters.web.settings import WebSettings
 from adapters.web.talks import PLATFORM
 from bot.domain import Person
-from bot.errors import CannotStart
 from bot.proxy import is_loopback
 from bot.store import Store
-from bot.text.sanitize import one_line
-
-if TYPE_CHECKING:
-    from adapters.web.oidc import OpenIdConnect
+from bot.text.sanitize import one_line, whole_characters
 
 log = logging.getLogger(__name__)
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
+COOKIE = "parley"
+_GUEST = "Guest"  # the name of a person without a login
+_RENEW_SECONDS = 24 * 3600.0
 _FORWARDED_FOR = "X-Forwarded-For"
 _ATTEMPT = "parley-sign-in"  # the cookie during a sign-in at the provider
 _ATTEMPT_SECONDS = 600.0
@@ -57,6 +49,122 @@ _FAILED = (
 _WRONG = "That is not the password."
 
 
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """A person at a browser; `since` is when the cookie was signed, in seconds since the epoch."""
+
+    person: Person
+    since: float
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether the cookie should be renewed."""
+        return time.time() - self.since > _RENEW_SECONDS
+
+
+class SignInFailed(Exception):
+    """Sign-in at the provider failed; `str` is for the log and holds no secret."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignInAttempt:
+    """State of a sign-in at the provider, stored in a signed cookie."""
+
+    state: str
+    nonce: str
+    verifier: str
+
+
+class Cookies:
+    """Cookies signed with a secret of the store, so that they outlive the process.
+
+    `way` binds cookies to the login method and password.
+    """
+
+    def __init__(self, *, secret: bytes, way: str, keep_seconds: float, secure: bool) -> None:
+        self._key = hmac.digest(secret, way.encode(), "sha256")
+        self.keep_seconds = keep_seconds
+        self._secure = secure
+
+    def read(self, request: web.Request) -> Visitor | None:
+        """Return the visitor of a request, or None."""
+        value = self.read_signed(COOKIE, request)
+        if value is None or time.time() - value["since"] > self.keep_seconds:
+            return None
+        return Visitor(Person(value["id"], value["name"]), value["since"])
+
+    def write(self, response: web.StreamResponse, person: Person) -> None:
+        """Set the cookie of a person."""
+        value = {"id": person.id, "name": person.name, "since": time.time()}
+        self.set_signed(COOKIE, response, value, seconds=self.keep_seconds)
+
+    def drop(self, name: str, response: web.StreamResponse) -> None:
+        """Delete a signed cookie."""
+        name = self._cookie_name(name)
+        response.del_cookie(name, httponly=True, samesite="Lax", secure=self._secure)
+
+    def set_signed(
+        self, name: str, response: web.StreamResponse, value: object, *, seconds: float
+    ) -> None:
+        """Set a signed cookie."""
+        body = urlsafe_b64encode(json.dumps(value).encode()).decode()
+        text = f"{body}.{self._signature(name, body)}"
+        response.set_cookie(
+            *(self._cookie_name(name), text),
+            max_age=int(seconds),
+            httponly=True,
+            samesite="Lax",
+            secure=self._secure,
+        )
+
+    def read_signed(self, name: str, request: web.Request) -> dict[str, Any] | None:
+        """Return the value of a signed cookie; None if it is missing or not ours."""
+        text = request.cookies.get(self._cookie_name(name), "")
+        body, _, signature = text.partition(".")
+        own = self._signature(name, body)
+        if not hmac.compare_digest(signature.encode("utf-8", "replace"), own.encode()):
+            return None
+        return dict(json.loads(urlsafe_b64decode(body)))
+
+    def _cookie_name(self, name: str) -> str:
+        # Browsers refuse cookies with this prefix from other hosts of the domain.
+        return f"__Host-{name}" if self._secure else name
+
+    def _signature(self, name: str, body: str) -> str:
+        text = f"{name}={body}".encode("utf-8", "replace")
+        digest = hmac.digest(self._key, text, "sha256")
+        return urlsafe_b64encode(digest).decode()
+
+
+def new_guest() -> Person:
+    """Return a new guest."""
+    return Person(secrets.token_hex(16), _GUEST)
+
+
+def person_of(*identity: str, name: str) -> Person:
+    """Return the person of an external identity; the id is stable."""
+    # Bytes of a header that are not UTF-8 arrive as surrogates; they distinguish people, too.
+    digest = hashlib.sha256("\0".join(identity).encode("utf-8", "surrogatepass")).hexdigest()
+    return Person(digest[:32], one_line(whole_characters(name)).strip()[:80] or _GUEST)
+
+
+async def read_secret(store: Store) -> bytes:
+    """Return the secret that all processes share; create it if there is none."""
+    key = store.key(PLATFORM, "secret")
+    await store.command("SET", key, secrets.token_hex(32), "NX")
+    return bytes.fromhex(await store.command("GET", key))
+
+
+class Provider(Protocol):
+    """An identity provider. Every method raises SignInFailed."""
+
+    async def address(self, attempt: SignInAttempt) -> str:
+        """Return the authorization URL."""
+
+    async def person(self, attempt: SignInAttempt, query: Mapping[str, str]) -> Person:
+        """Return the person after the redirect from the provider."""
+
+
 class SignIn:
     """Authenticates requests, and handles login and logout; `way` is empty without a login.
 
@@ -64,13 +172,15 @@ class SignIn:
     in requests from `proxy_address`, or from this machine if that is empty.
     """
 
-    def __init__(self, *, settings: WebSettings, cookies: Cookies, store: Store) -> None:
+    def __init__(
+        self, *, settings: WebSettings, cookies: Cookies, store: Store, oidc: Provider | None
+    ) -> None:
         self.home = settings.url
         self.way = settings.way
         self._settings = settings
         self._cookies = cookies
         self._store = store
-        self._oidc = _provider(settings) if settings.oidc_issuer else None
+        self._oidc = oidc
 
     def routes(self, assets: Assets) -> list[web.RouteDef]:
         """Return the paths of signing in and out."""
@@ -207,16 +317,6 @@ class SignIn:
         if isinstance(address, ipaddress.IPv6Address):
             return str(ipaddress.ip_network((address, 64), strict=False).network_address)
         return str(address or "unknown")
-
-
-def _provider(settings: WebSettings) -> OpenIdConnect:
-    try:
-        from adapters.web.oidc import OpenIdConnect
-    except ImportError as error:
-        raise CannotStart(
-            "WEB_OIDC_ISSUER needs joserfc: pip install -r requirements-web.txt"
-        ) from error
-    return OpenIdConnect(settings)
 
 
 def origin_of(remote: str, forwarded: str, *, proxies: Collection[str]) -> IPAddress | None:

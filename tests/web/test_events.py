@@ -15,8 +15,7 @@ from aiohttp import web
 
 from adapters import live
 from adapters.live import Change, LiveSurface, common
-from adapters.web.events import Sent, send_events
-from adapters.web.follower import MOST_PAGES, OpenPage, TalkView, TurnView
+from adapters.web.follower import MOST_PAGES, OpenPage, Sent, TalkView, TurnView, send_events
 from bot.domain import Page, Person, Standing, ThreadKey, Turn
 from bot.errors import WriteFailed
 from bot.reply.draft import WAITING

@@ -10,7 +10,7 @@ import yarl
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
-from adapters.web.people import COOKIE, Cookies
+from adapters.web.sign_in import COOKIE, Cookies
 from bot.domain import Json, Person
 from bot.errors import CannotStart, NothingAsked
 from bot.store import Store

@@ -10,8 +10,7 @@ import pytest
 import yarl
 from joserfc.jwk import OctKey, RSAKey
 
-from adapters.web.people import person_of
-from adapters.web.sign_in import origin_of
+from adapters.web.sign_in import origin_of, person_of
 from bot.store import Store
 from tests.emulators.identity import CLIENT_ID, CLIENT_SECRET, IdentityProvider
 from tests.support.service import serving

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from aiohttp import web
 
 FOLDER = Path(__file__).parent / "static"
-PAGE, LOGIN = "index.html", "login.html"
 _FOREVER = "public, max-age=31536000, immutable"
 _TYPES = {
     ".css": "text/css",
@@ -26,8 +26,7 @@ _TYPES = {
 class _File:
     body: bytes
     packed: bytes
-    media_type: str
-    tag: str
+    headers: Mapping[str, str]
 
 
 class Assets:
@@ -42,17 +41,18 @@ class Assets:
         bodies = {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
         self._version = hashlib.sha256(repr(bodies).encode()).hexdigest()[:16]
         own = f"/static/{self._version}/".encode()
-        for name in bodies.keys() & {PAGE, LOGIN}:
-            bodies[name] = bodies[name].replace(b"/static/", own)
-        self._files = {name: _file(name, body) for name, body in bodies.items()}
+        self._files = {
+            name: _file(name, body.replace(b"/static/", own) if name.endswith(".html") else body)
+            for name, body in bodies.items()
+        }
 
     async def page(self, request: web.Request) -> web.Response:
         """Serve the page, which is the same for all people."""
-        return self._serve(request, PAGE, "no-cache")
+        return self._serve(request, "index.html", "no-cache")
 
     async def login(self, request: web.Request) -> web.Response:
         """Serve the page with the password form."""
-        return self._serve(request, LOGIN, "no-cache")
+        return self._serve(request, "login.html", "no-cache")
 
     async def static(self, request: web.Request) -> web.Response:
         """Serve a file: cached for ever under this version's path, otherwise revalidated."""
@@ -68,13 +68,8 @@ class Assets:
         file = self._files.get(name)
         if file is None:
             return web.Response(status=404, text="There is no such file.\n")
-        headers = {
-            "ETag": file.tag,
-            "Cache-Control": caching,
-            "Vary": "Accept-Encoding",
-            "Content-Type": file.media_type,
-        }
-        if request.headers.get("If-None-Match") == file.tag:
+        headers = {**file.headers, "Cache-Control": caching}
+        if request.headers.get("If-None-Match") == headers["ETag"]:
             return web.Response(status=304, headers=headers)
         if "gzip" in request.headers.get("Accept-Encoding", ""):
             return web.Response(body=file.packed, headers=headers | {"Content-Encoding": "gzip"})
@@ -82,6 +77,9 @@ class Assets:
 
 
 def _file(name: str, body: bytes) -> _File:
-    media_type = f"{_TYPES[Path(name).suffix]}; charset=utf-8"
-    tag = f'"{hashlib.sha256(body).hexdigest()[:20]}"'
-    return _File(body, gzip.compress(body, mtime=0), media_type, tag)
+    headers = {
+        "ETag": f'"{hashlib.sha256(body).hexdigest()[:20]}"',
+        "Content-Type": f"{_TYPES[Path(name).suffix]}; charset=utf-8",
+        "Vary": "Accept-Encoding",
+    }
+    return _File(body, gzip.compress(body, mtime=0), headers)

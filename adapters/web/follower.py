@@ -78,11 +78,40 @@ class OpenPage:
         self.talk = talk
         self.news = asyncio.Event()
         self.close_reason: Literal["", "crowded", "stopping"] = ""
+        self._sent_title = ""
+        self._sent: dict[str, TurnView] = {}
 
     def end(self, why: Literal["crowded", "stopping"]) -> None:
         """Close the page: its person has too many open, or the process stops."""
         self.close_reason = why
         self.news.set()
+
+    def state(self) -> str:
+        """Return the event with the full state, and record it as sent."""
+        talk = self.talk
+        self._sent_title, self._sent = talk.title, dict(talk.turns)
+        turns: list[Json] = [
+            _fields(one) | {"answer": one.standing.answer} for one in talk.turns.values()
+        ]
+        whole: dict[str, Json] = {
+            "id": talk.thread.thread,
+            "title": talk.title,
+            "known": talk.is_known,
+        }
+        return _event("state", whole | {"turns": turns})
+
+    def differences(self) -> str:
+        """Return the events that bring the page up to date, and record them as sent."""
+        if self.talk.is_gone:
+            return _event("gone", {})
+        before, turns = self._sent, self.talk.turns
+        if self._sent_title != self.talk.title or before.keys() - turns.keys():
+            return self.state()
+        self._sent = dict(turns)
+        changed = {one: view for one, view in turns.items() if before.get(one) != view}
+        return "".join(
+            _event("turn", _difference(before.get(one), view)) for one, view in changed.items()
+        )
 
 
 class Follower:
@@ -229,8 +258,7 @@ async def send_events(
     response = web.StreamResponse(headers=_HEADERS)
     await response.prepare(request)
     with suppress(ConnectionError, TimeoutError):
-        sent = Sent(page.talk)
-        data = b"" if page.close_reason else state_of(page.talk).encode()
+        data = b"" if page.close_reason else page.state().encode()
         now = asyncio.get_running_loop().time
         asked = now()
         while True:
@@ -239,7 +267,7 @@ async def send_events(
             if page.talk.is_gone or page.close_reason:
                 break
             await asyncio.sleep(_PAINT_SECONDS)
-            data = await _next(page, sent, heartbeat_seconds)
+            data = await _next(page, heartbeat_seconds)
             if now() - asked >= heartbeat_seconds:
                 if not await may_stay():
                     break
@@ -260,7 +288,7 @@ async def _write(response: web.StreamResponse, data: bytes) -> None:
         await response.write(data[start : start + _PIECE])
 
 
-async def _next(page: OpenPage, sent: Sent, heartbeat_seconds: float) -> bytes:
+async def _next(page: OpenPage, heartbeat_seconds: float) -> bytes:
     """Wait for changes and return them as events; a comment if the heartbeat is due."""
     with suppress(TimeoutError):
         async with asyncio.timeout(heartbeat_seconds):
@@ -269,41 +297,9 @@ async def _next(page: OpenPage, sent: Sent, heartbeat_seconds: float) -> bytes:
                 page.news.clear()
                 if page.close_reason:
                     return b""
-                if text := sent.differences(page.talk):
+                if text := page.differences():
                     return text.encode()
     return b": alive\n\n"
-
-
-def state_of(talk: TalkView) -> str:
-    """Return the event with the full state."""
-    turns: list[Json] = [
-        _fields(one) | {"answer": one.standing.answer} for one in talk.turns.values()
-    ]
-    return _event(
-        "state",
-        {"id": talk.thread.thread, "title": talk.title, "known": talk.is_known, "turns": turns},
-    )
-
-
-class Sent:
-    """The state that a page has received, at first the full one."""
-
-    def __init__(self, talk: TalkView) -> None:
-        self._title = talk.title
-        self._turns = dict(talk.turns)
-
-    def differences(self, talk: TalkView) -> str:
-        """Return the events that bring the page up to date, and record them as sent."""
-        title, before = self._title, self._turns
-        self._title, self._turns = talk.title, dict(talk.turns)
-        if talk.is_gone:
-            return _event("gone", {})
-        if title != talk.title or before.keys() - talk.turns.keys():
-            return state_of(talk)
-        changed = {one: view for one, view in talk.turns.items() if before.get(one) != view}
-        return "".join(
-            _event("turn", _difference(before.get(one), view)) for one, view in changed.items()
-        )
 
 
 def _difference(old: TurnView | None, view: TurnView) -> dict[str, Json]:

@@ -15,7 +15,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
 from adapters.web.settings import WebSettings
-from adapters.web.sign_in import SignInAttempt, SignInFailed, person_of
+from adapters.web.sign_in import SignInFailed, person_of
 from bot.domain import Person
 from bot.proxy import is_loopback
 
@@ -36,27 +36,29 @@ class OpenIdConnect:
         self._client_secret = settings.oidc_client_secret
         self._redirect_uri = f"{settings.url.rstrip('/')}/login/callback"
 
-    async def address(self, attempt: SignInAttempt) -> str:
-        """Return the authorization URL."""
+    async def begin(self) -> tuple[str, dict[str, str]]:
+        """Return the authorization URL, and what `person` needs, for the browser to keep."""
+        attempt = {name: secrets.token_urlsafe(32) for name in ("state", "nonce", "verifier")}
         async with _session() as session:
             provider = await self._provider(session)
-        digest = hashlib.sha256(attempt.verifier.encode()).digest()
+        digest = hashlib.sha256(attempt["verifier"].encode()).digest()
         query = {
             "response_type": "code",
             "client_id": self._client_id,
             "redirect_uri": self._redirect_uri,
             "scope": _SCOPE,
-            "state": attempt.state,
-            "nonce": attempt.nonce,
+            "state": attempt["state"],
+            "nonce": attempt["nonce"],
             "code_challenge": base64.urlsafe_b64encode(digest).rstrip(b"=").decode(),
             "code_challenge_method": "S256",
         }
         endpoint = provider["authorization_endpoint"]
-        return f"{endpoint}{'&' if urlsplit(endpoint).query else '?'}{urlencode(query)}"
+        mark = "&" if urlsplit(endpoint).query else "?"
+        return f"{endpoint}{mark}{urlencode(query)}", attempt
 
-    async def person(self, attempt: SignInAttempt, query: Mapping[str, str]) -> Person:
+    async def person(self, attempt: Mapping[str, str], query: Mapping[str, str]) -> Person:
         """Return the person after the redirect from the provider."""
-        if not secrets.compare_digest(query.get("state", "").encode(), attempt.state.encode()):
+        if not secrets.compare_digest(query.get("state", "").encode(), attempt["state"].encode()):
             raise SignInFailed("the state does not match")
         if query.get("iss", self._issuer) != self._issuer:
             raise SignInFailed("the response is from another issuer (RFC 9207)")
@@ -64,9 +66,9 @@ class OpenIdConnect:
             raise SignInFailed(f"the provider refuses: {query.get('error', 'no code')[:100]}")
         async with _session() as session:
             provider = await self._provider(session)
-            token = await self._redeem(session, provider, query["code"], attempt.verifier)
+            token = await self._redeem(session, provider, query["code"], attempt["verifier"])
             keys = await _json(session, provider["jwks_uri"])
-        claims = self._claims(token, keys, attempt.nonce)
+        claims = self._claims(token, keys, attempt["nonce"])
         names = (claims.get(each) for each in _NAMES)
         name = next((one for one in names if isinstance(one, str) and one), "")
         return person_of("oidc", self._issuer, str(claims["sub"]), name=name)

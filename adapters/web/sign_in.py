@@ -12,7 +12,7 @@ import secrets
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import quote
 
@@ -64,15 +64,6 @@ class Visitor:
 
 class SignInFailed(Exception):
     """Sign-in at the provider failed; `str` is for the log and holds no secret."""
-
-
-@dataclass(frozen=True, slots=True)
-class SignInAttempt:
-    """State of a sign-in at the provider, stored in a signed cookie."""
-
-    state: str
-    nonce: str
-    verifier: str
 
 
 class Cookies:
@@ -158,10 +149,10 @@ async def read_secret(store: Store) -> bytes:
 class Provider(Protocol):
     """An identity provider. Every method raises SignInFailed."""
 
-    async def address(self, attempt: SignInAttempt) -> str:
-        """Return the authorization URL."""
+    async def begin(self) -> tuple[str, dict[str, str]]:
+        """Return the authorization URL, and what `person` needs, for the browser to keep."""
 
-    async def person(self, attempt: SignInAttempt, query: Mapping[str, str]) -> Person:
+    async def person(self, attempt: Mapping[str, str], query: Mapping[str, str]) -> Person:
         """Return the person after the redirect from the provider."""
 
 
@@ -227,13 +218,12 @@ class SignIn:
     async def _start_oidc(self, request: web.Request) -> web.Response:
         if self._oidc is None:
             return _led_to("/")
-        attempt = SignInAttempt(*(secrets.token_urlsafe(32) for _ in range(3)))
         try:
-            address = await self._oidc.address(attempt)
+            address, attempt = await self._oidc.begin()
         except SignInFailed as error:
             return _failed(error)
         response = _led_to(address)
-        fields = {**asdict(attempt), "next": request.query.get("next", "")}
+        fields = attempt | {"next": request.query.get("next", "")}
         self._cookies.set_signed(_ATTEMPT, response, fields, seconds=_ATTEMPT_SECONDS)
         return response
 
@@ -241,9 +231,9 @@ class SignIn:
         fields = self._cookies.read_signed(_ATTEMPT, request)
         if self._oidc is None or fields is None:
             return _failed(SignInFailed("this browser did not begin it"))
-        path = fields.pop("next")
+        path = fields["next"]
         try:
-            person = await self._oidc.person(SignInAttempt(**fields), request.query)
+            person = await self._oidc.person(fields, request.query)
         except SignInFailed as error:
             return _failed(error)
         # Only a path of the page, to prevent open redirects.

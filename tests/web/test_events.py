@@ -15,7 +15,7 @@ from aiohttp import web
 
 from adapters import live
 from adapters.live import Change, LiveSurface, common
-from adapters.web.follower import MOST_PAGES, OpenPage, Sent, TalkView, TurnView, send_events
+from adapters.web.follower import MOST_PAGES, OpenPage, TalkView, TurnView, send_events
 from bot.domain import Page, Person, Standing, ThreadKey, Turn
 from bot.errors import WriteFailed
 from bot.reply.draft import WAITING
@@ -179,10 +179,11 @@ async def test_a_person_keeps_so_many_pages_and_the_oldest_says_why(own_store: S
 def test_what_differs_is_told_in_the_units_of_the_page() -> None:
     talk, screen = TalkView(KEY), Screen()
     texts = ["", "a😀", "a😀b", "a😁c", "é", ""]
-    sent = Sent(talk)
+    page = OpenPage(talk)
+    page.state()
     for text in texts:
         talk.turns = {"web:ann:one": TurnView(Standing("web:ann:one", "q", 1.0, "running", text))}
-        for line in sent.differences(talk).splitlines():
+        for line in page.differences().splitlines():
             if line.startswith("data: "):
                 screen.take("turn", json.loads(line.removeprefix("data: ")))
         assert screen.answer("one") == text

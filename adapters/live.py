@@ -7,6 +7,7 @@ the prefix that stays, and the text after it. A follower starts from the turn's 
 from __future__ import annotations
 
 import sys
+from bisect import bisect_left
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -200,14 +201,8 @@ def common(one: str, other: str) -> int:
     """Return the length of the common prefix of two texts."""
     if other.startswith(one):
         return len(one)
-    least, most = 0, min(len(one), len(other))
-    while least < most:
-        middle = (least + most + 1) // 2
-        if one[:middle] == other[:middle]:
-            least = middle
-        else:
-            most = middle - 1
-    return least
+    lengths = range(min(len(one), len(other)))
+    return bisect_left(lengths, True, key=lambda end: one[: end + 1] != other[: end + 1])
 
 
 def _note(page: Page) -> str:

@@ -258,19 +258,6 @@ async def test_ctrl_c_twice_leaves_and_the_terminal_is_as_it_was(it: Terminal) -
     assert it.echoes()
 
 
-async def test_ctrl_c_and_going_on_leaves_nothing(it: Terminal) -> None:
-    await it.until_prompt()
-    it.type("\x03")
-    await it.until("Press Ctrl-C again to leave.")
-    it.type("hello\r")
-    await it.until("bot> Hello `world`!")
-    await it.until_prompt()
-    it.type("\x03")
-    await it.until("Press Ctrl-C again to leave.")
-
-    assert it.process.returncode is None
-
-
 @asynccontextmanager
 async def piped_process(
     store: Store, *, stdout: int
@@ -323,11 +310,3 @@ async def test_a_reader_that_leaves_ends_the_conversation_quietly(store: Store) 
     assert first == b"Another one\n"
     assert complaints == b""
     assert status == 0
-
-
-async def test_an_entry_that_another_version_wrote_on_a_screen_ends_no_terminal(
-    store: Store,
-) -> None:
-    printed, _ = await piped(store, "other version\n")
-
-    assert printed == "Mine\n"

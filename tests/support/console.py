@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from adapters.console.terminal import listen
-from adapters.live import LivePlatform, stream_of
+from adapters.live import LivePlatform
 from bot.access.preferences import ModelChoice, PreferenceStore
 from bot.access.rules import AccessRules
 from bot.app.shutdown import exit_process
@@ -34,7 +34,6 @@ ANSWERS: dict[str, Sequence[str]] = {
     "again": ("One", "Another one"),
     "evil": ("\x1b[2J\x9b31m", "\x1b[2J\x9b31mred\r\n\x07\u202edone"),
     "half": ("half of",),
-    "other version": ("Mine",),
     "many\nlines": ("both\nlines",),
     "/save it": ("I cannot.",),
 }
@@ -58,7 +57,6 @@ class AnsweringQueue(FakeQueue):
         self.preferences = PreferenceStore(store=store, models=models)
         super().__init__(preferences=self.preferences, access=AccessRules(direct_messages=False))
         self._worker = LivePlatform("console", store=store)
-        self._store = store
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopped = asyncio.Event()
         self._one_by_one = asyncio.Lock()
@@ -105,9 +103,6 @@ class AnsweringQueue(FakeQueue):
     async def _work(self, turn: Turn) -> None:
         # A thread's turns are answered in their order.
         async with self._one_by_one, self._worker.surface(turn) as surface:
-            if turn.text == "other version":
-                stream = stream_of(self._store, turn.key)
-                await self._store.command("XADD", stream, "*", "turn", turn.id, "words", "Hi")
             if turn.text in ("long", "stubborn"):
                 await surface.post(Page(0, "On and on", final=False, said="On and on"))
                 await self._stopped.wait()

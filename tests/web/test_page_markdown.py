@@ -94,9 +94,7 @@ _GROWN = """
 """
 
 
-async def test_a_growing_answer_ends_as_the_whole_and_leaves_settled_blocks(
-    window: Window,
-) -> None:
+async def test_a_growing_answer_ends_as_the_whole_and_leaves_settled_blocks(window: Window) -> None:
     grown = await run(window, _GROWN, SAMPLE)
 
     assert grown["isSame"]

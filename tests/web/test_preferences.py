@@ -60,13 +60,10 @@ async def test_a_temperature_and_a_longest_answer_are_chosen_and_taken_back(
         _, chosen = await person.send("PATCH", ALL, {"temperature": "0,5", "max_tokens": "50"})
         name = await person.ask(talk, "why?")
         await until(lambda: screen.is_done(name), why=screen.__str__)
-        wrong = await person.send("PATCH", ALL, {"temperature": "hot"})
         _, left = await person.send("PATCH", ALL, {"temperature": "", "max_tokens": ""})
 
     assert (chosen["temperature"], chosen["max_tokens"]) == ("0.5", "50")
     assert [model.requests[-1].body[one] for one in ("temperature", "max_tokens")] == [0.5, 50]
-    error = "Temperature: please enter a number, not 'hot'."
-    assert wrong == (409, {"error": error, "field": "temperature"})
     assert (left["temperature"], left["max_tokens"]) == ("", "")
 
 

@@ -7,7 +7,7 @@ import re
 import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,8 @@ pytest.importorskip("prompt_toolkit", reason="the window needs requirements-term
 pytest.importorskip("rich", reason="the window needs requirements-terminal.txt")
 
 from prompt_toolkit.application import create_app_session
-from prompt_toolkit.application.current import get_app_session
+from prompt_toolkit.application.current import AppSession, get_app_session
+from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.data_structures import Size
 from prompt_toolkit.input import PipeInput, create_pipe_input
 from prompt_toolkit.output import DummyOutput
@@ -35,12 +36,12 @@ from tests.support.waiting import until
 ENTER, NEW_LINE, UP, CTRL_C, CTRL_D, CTRL_R = "\r", "\x1b\r", "\x1b[A", "\x03", "\x04", "\x12"
 
 
+@dataclass
 class Paper(DummyOutput):
     """A terminal of which only what is printed for good is kept, without colours and codes."""
 
-    def __init__(self, columns: int = 80) -> None:
-        self.printed = ""
-        self.columns = columns
+    columns: int = 80
+    printed: str = ""
 
     def write_raw(self, data: str) -> None:
         self.printed += re.sub(r"\x1b\[[\d;]*m", "", data.replace("\r\n", "\n"))
@@ -49,59 +50,50 @@ class Paper(DummyOutput):
         return Size(rows=24, columns=self.columns)
 
 
+@dataclass
 class Person:
     """Who sits at the window."""
 
-    def __init__(
-        self, keys: PipeInput, paper: Paper, queue: AnsweringQueue, window: Window
-    ) -> None:
-        self._keys, self._paper, self._window = keys, paper, window
-        self.session = get_app_session()
-        self.queue = queue
-        self.leaves = asyncio.Event()
-        self.conversation: asyncio.Task[None] | None = None
+    keys: PipeInput
+    paper: Paper
+    queue: AnsweringQueue
+    window: Window
+    session: AppSession
+    conversation: asyncio.Task[None]
 
     def type(self, text: str) -> None:
-        self._keys.send_text(text)
+        self.keys.send_text(text)
 
     async def reads(self, text: str) -> str:
         """Wait for a printed text; return what came before it, and take both away."""
 
         def is_printed() -> bool:
-            if self.conversation and self.conversation.done():
+            if self.conversation.done():
                 # An error of the window is the reason why nothing more comes.
                 self.conversation.result()
-            return text in self._paper.printed
+            return text in self.paper.printed
 
-        await until(is_printed, why=lambda: repr(self._paper.printed))
-        before, _, self._paper.printed = self._paper.printed.partition(text)
+        await until(is_printed, why=lambda: repr(self.paper.printed))
+        before, _, self.paper.printed = self.paper.printed.partition(text)
         return before
 
     def sees(self, text: str) -> bool:
         """Whether the part of the answer that still changes has this text."""
-        growing = self._window.transcript.growing
+        growing = self.window.transcript.growing
         return growing is not None and text in growing.live
-
-    def resizes(self, columns: int) -> None:
-        self._paper.columns = columns
 
     def is_offered(self, command: str) -> bool:
         """Whether a menu offers to complete what is typed."""
-        app = self.session.app
-        state = app.current_buffer.complete_state if app else None
+        state = self.buffer.complete_state
         return state is not None and [one.text for one in state.completions] == [command]
 
     @property
-    def typed(self) -> str:
-        """What stands in the input."""
-        app = self.session.app
-        return app.current_buffer.text if app else ""
+    def buffer(self) -> Buffer:
+        assert self.session.app
+        return self.session.app.current_buffer
 
-    @property
-    def remembers(self) -> bool:
-        """Whether what was typed in former sessions can be searched."""
-        app = self.session.app
-        return bool(app and app.current_buffer.history.get_strings())
+    async def leaves(self) -> None:
+        await asyncio.wait_for(self.conversation, 60)
 
     async def asks(self, question: str, answer: str) -> None:
         self.type(question + ENTER)
@@ -132,14 +124,10 @@ async def at_window(
             input=keys,
             output=paper,
         )
-        person = Person(keys, paper, queue, window)
-
-        async def converse() -> None:
-            await window.run()
-            person.leaves.set()
-
-        async with running(converse()) as person.conversation:
-            yield person
+        async with running(window.run()) as conversation:
+            session = get_app_session()
+            await until(lambda: session.app)
+            yield Person(keys, paper, queue, window, session, conversation)
         await queue.close()
 
 
@@ -198,7 +186,7 @@ async def test_commands_are_done_and_unknown_ones_told(store: Store, person: Per
     person.type(" /hello" + ENTER + "/etc/hosts is what?" + ENTER)
     await until(lambda: len(person.queue.turns) == 3)
     person.type("exit" + ENTER)
-    await person.leaves.wait()
+    await person.leaves()
 
     queue = person.queue
     assert [turn.text for turn in queue.turns] == ["hello", "/hello", "/etc/hosts is what?"]
@@ -210,7 +198,7 @@ async def test_a_command_is_completed(person: Person) -> None:
     person.type("/reg")
     await until(lambda: person.is_offered("/regenerate"))
     person.type("\t")
-    await until(lambda: person.typed == "/regenerate", why=lambda: person.typed)
+    await until(lambda: person.buffer.text == "/regenerate", why=lambda: person.buffer.text)
     person.type(ENTER)
     await person.reads("There is no question yet.")
 
@@ -221,7 +209,7 @@ async def test_words_wrap_as_wide_as_the_window_is_at_the_moment(person: Person)
     await person.reads(question)
     person.type(CTRL_C + CTRL_C)
     await person.reads("I no longer wait for that answer.\n\n")
-    person.resizes(30)
+    person.paper.columns = 30
     person.type(question + ENTER)
     printed = await person.reads("narrow window")
 
@@ -284,7 +272,7 @@ async def test_the_last_question_is_edited_while_its_answer_grows_and_after_it(
 ) -> None:
     await person.asks("again", "Another one")
     person.type("/edit" + ENTER)
-    await until(lambda: person.typed == "again")
+    await until(lambda: person.buffer.text == "again")
     person.type("\x15hello" + ENTER)
     await person.reads("you> hello")
     await person.reads("Hello world!")
@@ -292,7 +280,7 @@ async def test_the_last_question_is_edited_while_its_answer_grows_and_after_it(
     await person.reads("you> long")
     await until(lambda: person.sees("On and on"))
     person.type(UP)
-    await until(lambda: person.typed == "long")
+    await until(lambda: person.buffer.text == "long")
     person.type("er" + ENTER)
     await person.reads("you> longer")
 
@@ -329,7 +317,7 @@ async def test_ctrl_c_stops_then_gives_up_then_leaves(person: Person) -> None:
     person.type("a mistake" + CTRL_C)
     await person.asks("hello", "Hello world!")
     person.type(CTRL_C + CTRL_C)
-    await person.leaves.wait()
+    await person.leaves()
 
     assert person.queue.forgotten == [person.queue.turns[0].id]
 
@@ -338,7 +326,7 @@ async def test_leaving_ends_what_grows_and_waits(person: Person) -> None:
     person.type("long" + ENTER + "hello" + ENTER)
     await until(lambda: len(person.queue.turns) == 2)
     person.type(CTRL_D)
-    await person.leaves.wait()
+    await person.leaves()
 
     assert person.queue.stopped == [person.queue.turns[0].id]
     assert person.queue.forgotten == [person.queue.turns[1].id]
@@ -364,7 +352,7 @@ async def test_what_was_typed_is_found_again_after_a_restart_in_a_private_file(
         await person.asks("hello", "Hello world!")
         await person.asks("again", "Another one")
     async with at_window(store, tmp_path) as person:
-        await until(lambda: person.remembers)
+        await until(person.buffer.history.get_strings)
         person.type(CTRL_R + "hel" + ENTER + ENTER)
         await person.reads("you> hello")
 

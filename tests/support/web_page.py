@@ -103,6 +103,13 @@ class Browser:
         assert status == 202, answer
         return name
 
+    async def answered(self, talk: str, text: str, name: str = "") -> Screen:
+        """Ask at a page of its own, and return what that shows in the end."""
+        async with self.page(talk) as screen:
+            name = await self.ask(talk, text, name)
+            await until(lambda: screen.is_done(name), why=screen.__str__)
+        return screen
+
     async def press(self, talk: str, turn: str, verb: str, **body: str) -> tuple[int, Any]:
         return await self.send("POST", f"/api/conversations/{talk}/turns/{turn}/{verb}", body)
 

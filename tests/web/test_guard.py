@@ -37,10 +37,9 @@ async def test_two_people_never_see_each_others_words(
                 for verb in ("stop", "regenerate", "continue", "edit", "rate")
             ]
             # The same ids are another conversation, and another question.
-            async with bob.page(talk) as own:
-                assert not own.turns
-                await bob.ask(talk, "my own", name)
-                await until(lambda: own.is_done(name), why=own.__str__)
+            async with bob.page(talk) as empty:
+                assert not empty.turns
+            own = await bob.answered(talk, "my own", name)
             last = model.requests[-1].messages
             await bob.press(talk, name, "delete")
             await bob.send("DELETE", f"/api/conversations/{talk}")
@@ -88,9 +87,7 @@ async def test_what_is_no_question_is_refused_and_leaves_nothing(
         ) as response:
             large = response.status
         half = {"id": new_talk(), "text": "half \ud83d of it"}
-        await person.send("POST", path, half)
-        async with person.page(talk) as screen:
-            await until(lambda: screen.is_done(half["id"]), why=screen.__str__)
+        await person.answered(talk, half["text"], half["id"])
         _, listed = await person.get("/api/conversations")
 
     assert blank == (400, {"error": NothingAsked.apology})

@@ -73,9 +73,7 @@ async def test_all_of_a_conversation_expires_with_its_history(
 ) -> None:
     talk = new_talk()
     async with page_of(own_store, model, HISTORY_DAYS="2") as (person, _):
-        async with person.page(talk) as screen:
-            name = await person.ask(talk, "why?")
-            await until(lambda: screen.is_done(name), why=screen.__str__)
+        await person.answered(talk, "why?")
         keys = await own_store.command("KEYS", own_store.key("web", "*"))
         seconds = {key: await own_store.command("TTL", key) for key in keys}
         for key in keys:

@@ -6,7 +6,6 @@ from playwright.async_api import expect
 
 from bot.store import Store
 from tests.emulators.model import ModelEmulator
-from tests.support.waiting import until
 from tests.support.web_page import address_of, browser, new_talk, page_of
 from tests.web.conftest import OwnPage
 
@@ -26,13 +25,9 @@ async def test_a_choice_holds_for_one_conversation_or_for_all(
     async with page_of(own_store, model, **MODELS) as (person, service):
         before, _ = await person.send("PATCH", path_of(talks[0]), {"model": "Clever"})
         _, for_all = await person.send("PATCH", ALL, {"model": "Clever", "persona": "A pirate."})
-        async with person.page(talks[0]) as screen:
-            name = await person.ask(talks[0], "why?")
-            await until(lambda: screen.is_done(name), why=screen.__str__)
+        await person.answered(talks[0], "why?")
         _, for_one = await person.send("PATCH", path_of(talks[0]), {"model": "small"})
-        async with person.page(talks[0]) as screen:
-            name = await person.ask(talks[0], "and?")
-            await until(lambda: screen.is_done(name), why=screen.__str__)
+        await person.answered(talks[0], "and?")
         async with browser(address_of(service)) as other:
             _, others = await other.get(ALL)
 
@@ -55,11 +50,10 @@ async def test_a_choice_holds_for_one_conversation_or_for_all(
 async def test_a_temperature_and_a_longest_answer_are_chosen_and_taken_back(
     own_store: Store, model: ModelEmulator
 ) -> None:
-    model.answer, talk = "Well.", new_talk()
-    async with page_of(own_store, model) as (person, _), person.page(talk) as screen:
+    model.answer = "Well."
+    async with page_of(own_store, model) as (person, _):
         _, chosen = await person.send("PATCH", ALL, {"temperature": "0,5", "max_tokens": "50"})
-        name = await person.ask(talk, "why?")
-        await until(lambda: screen.is_done(name), why=screen.__str__)
+        await person.answered(new_talk(), "why?")
         _, left = await person.send("PATCH", ALL, {"temperature": "", "max_tokens": ""})
 
     assert (chosen["temperature"], chosen["max_tokens"]) == ("0.5", "50")

@@ -7,12 +7,19 @@ import re
 import string
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
-from rich.markdown import CodeBlock, HorizontalRule, Markdown, MarkdownElement, TableElement
+from rich.markdown import (
+    CodeBlock,
+    Heading,
+    HorizontalRule,
+    Markdown,
+    MarkdownElement,
+    TableElement,
+)
 from rich.padding import Padding
 from rich.rule import Rule
 from rich.syntax import Syntax
@@ -26,7 +33,10 @@ _LEAST_WIDTH = 20  # columns; in a narrower window lines break anywhere
 # The terminal's own colours, which are readable on a dark and on a light background.
 _CODE_THEME = "ansi_dark"
 # Without rich's black behind code.
-_THEME = Theme({"markdown.code": "bold cyan"})
+_THEME = Theme(
+    {"markdown.code": "bold cyan", "markdown.h1": "bold underline"}
+    | {f"markdown.h{level}": "bold" for level in range(2, 7)}
+)
 # HTML is shown as text; rich would drop it.
 _PARSER = MarkdownIt("commonmark", {"html": False}).enable(["strikethrough", "table"])
 _BLOCKS = MarkdownIt("commonmark").enable("table").disable("inline")  # for their boundaries only
@@ -120,23 +130,12 @@ class Renderer:
         return _EMPTY.sub("", text).strip("\n")
 
 
-class _Heading(MarkdownElement):
+class _Heading(Heading):
     """A left-aligned heading; rich centres headings."""
 
-    @classmethod
-    def create(cls, markdown: Markdown, token: Token) -> _Heading:
-        return cls(token.tag)
-
-    def __init__(self, tag: str) -> None:
-        self._style = "bold underline" if tag == "h1" else "bold"
-        self._text = Text()
-
-    def on_text(self, context: Any, text: str | Text) -> None:
-        self._text.append_text(text if isinstance(text, Text) else Text(text))
-
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        self._text.stylize_before(self._style)
-        yield self._text
+        self.text.justify = "left"
+        yield self.text
 
 
 class _CodeBlock(CodeBlock):
@@ -179,14 +178,9 @@ class _Markdown(Markdown):
 
     def __init__(self, text: str) -> None:
         super().__init__("", code_theme=_CODE_THEME, hyperlinks=False)
-        self.parsed = list(_adapted(_PARSER.parse(text)))
-
-
-def _adapted(tokens: Iterable[Token]) -> Iterator[Token]:
-    for token in tokens:
-        if token.type == "inline":
-            token.children = list(_inline(token.children or ()))
-        yield token
+        self.parsed = _PARSER.parse(text)
+        for token in self.parsed:
+            token.children = token.children and list(_inline(token.children))
 
 
 def _inline(tokens: Iterable[Token]) -> Iterator[Token]:

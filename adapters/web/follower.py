@@ -168,7 +168,7 @@ class Follower:
     async def _start(self, stream: str, talk: TalkView) -> None:
         # The position before the records, so that no change is missed.
         last = await live.last_entry(self._store, stream)
-        await self._load_or_log(talk)
+        await self._load(talk)
         talk.last = last
         await self._store.command("XADD", self._wake, "MAXLEN", 1, "*", "wake", "1")
         await self._store.command("EXPIRE", self._wake, 3600)
@@ -188,28 +188,26 @@ class Follower:
                 talk.is_gone = talk.is_gone or change.gone
                 if not _apply(talk, change):
                     to_load.add(talk)
-        await asyncio.gather(*map(self._load_or_log, to_load))
+        await asyncio.gather(*map(self._load, to_load))
         for talk in changed:
             talk.wake_pages()
 
-    async def _load_or_log(self, talk: TalkView) -> None:
+    async def _load(self, talk: TalkView) -> None:
+        """Read a conversation from the store."""
         try:
-            await self._load(talk)
+            turn_ids = await self._talks.turns(talk.thread)
+            standings = await self._intake.lookup.standings(
+                talk.thread, turn_ids, person_id=talk.thread.channel
+            )
+            title = await self._talks.title(talk.thread)
         except StoreUnavailable:
             raise
         except Exception:
             # An error in one conversation must not stop the updates of the others.
             log.exception("Cannot load conversation %s", talk.thread)
-
-    async def _load(self, talk: TalkView) -> None:
-        """Read a conversation from the store."""
-        turn_ids = await self._talks.turns(talk.thread)
-        standings = await self._intake.lookup.standings(
-            talk.thread, turn_ids, person_id=talk.thread.channel
-        )
-        title = await self._talks.title(talk.thread)
+            return
         talk.title, talk.is_known = title or "", title is not None
-        notes = {turn_id: view.note for turn_id, view in talk.turns.items()}
+        notes = {one: view.note for one, view in talk.turns.items()}
         talk.turns = {
             one.turn_id: TurnView(one, notes.get(one.turn_id, "") if one.state == "running" else "")
             for one in standings

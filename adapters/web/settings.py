@@ -28,8 +28,7 @@ _header = like("[A-Za-z0-9-]{1,100}", "is not the name of a header")
 
 def _issuer(text: str) -> str:
     parts = checked_address(text, ("http", "https"))
-    is_here = parts.hostname in ("localhost", "127.0.0.1", "::1")
-    if parts.scheme != "https" and not is_here:
+    if parts.scheme != "https" and not is_loopback(parts.hostname or ""):
         raise ValueError("does not begin with https://: anybody on the way could sign in")
     return text
 

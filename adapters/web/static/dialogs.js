@@ -35,7 +35,7 @@ export function ask({ title, text = "", value = null, yes, isDanger = false }) {
 
 // Enter in a field of a dialog presses its first button that submits: Cancel is none.
 for (const button of document.querySelectorAll("[data-cancel]")) {
-  button.addEventListener("click", () => button.closest("dialog").close(""));
+  button.onclick = () => button.closest("dialog").close("");
 }
 
 // Reads what a dialog needs; returns nothing, and says why, if that fails.

@@ -219,18 +219,13 @@ function tidied(source) {
 // Half a mark or address is looked for in the last characters only: the expressions try a run of
 // spaces or marks from each of its characters.
 const TAIL = 1000;
-const MARKS = [
-  [/`/g, "`"],
-  [/\*\*/g, "**"],
-  [/~~/g, "~~"],
-];
 
 function closed(paragraph) {
   if (/^\s*\|[^\n]*(\n[\s|:-]*)?$/.test(paragraph)) return ""; // the head of a table
   const at = Math.max(0, paragraph.length - TAIL);
   let text = paragraph.slice(0, at) + withoutHalf(paragraph.slice(at));
-  for (const [mark, close] of MARKS) {
-    if ((text.match(mark) ?? []).length % 2) text = text.trimEnd() + close;
+  for (const mark of ["`", "**", "~~"]) {
+    if (text.split(mark).length % 2 === 0) text = text.trimEnd() + mark;
   }
   const italics = /(^|[\s(])(\*|_)(?![\s*_])[^*_\n]*$/.exec(text);
   return italics && !text.includes("`") ? text.trimEnd() + italics[2] : text;
@@ -271,11 +266,8 @@ function grow(old, fresh) {
 }
 
 function sameKind(one, other) {
-  if (one.nodeName !== other.nodeName) return false;
-  if (one.nodeType === Node.TEXT_NODE) return true;
-  const names = other.getAttributeNames();
-  if ("coloured" in one.dataset || one.getAttributeNames().length !== names.length) return false;
-  return names.every((name) => one.getAttribute(name) === other.getAttribute(name));
+  if (one.nodeType === Node.TEXT_NODE) return other.nodeType === Node.TEXT_NODE;
+  return one.cloneNode(false).isEqualNode(other.cloneNode(false));
 }
 
 // Returns whether nothing is left to do: a selection in the code would be lost.
@@ -304,20 +296,18 @@ let lastColoured = Promise.resolve();
 function coloured(code, patience) {
   const colourNow = (resolve) => {
     worker ??= new Worker(new URL("./colours.js", import.meta.url), { type: "module" });
+    const end = (html) => {
+      clearTimeout(timer);
+      resolve(html);
+    };
     const giveUp = () => {
       worker.terminate();
       worker = null;
-      resolve("");
+      end("");
     };
     const timer = setTimeout(giveUp, patience);
-    worker.onmessage = ({ data }) => {
-      clearTimeout(timer);
-      resolve(data);
-    };
-    worker.onerror = () => {
-      clearTimeout(timer);
-      giveUp();
-    };
+    worker.onmessage = ({ data }) => end(data);
+    worker.onerror = giveUp;
     worker.postMessage(code);
   };
   lastColoured = lastColoured.then(() => new Promise(colourNow));

@@ -20,10 +20,8 @@ export class Sidebar {
       this.timer = setTimeout(() => this.load(), PAUSE);
     });
     this.list.addEventListener("click", (event) => this.clicked(event));
-    byId("drawer").addEventListener("click", () => this.setOpen(true));
-    for (const id of ["drawer-close", "shade"]) {
-      byId(id).addEventListener("click", () => this.setOpen(false));
-    }
+    byId("drawer").onclick = () => this.setOpen(true);
+    for (const id of ["drawer-close", "shade"]) byId(id).onclick = () => this.setOpen(false);
     NARROW.addEventListener("change", () => this.setOpen(false));
     this.setOpen(false);
   }
@@ -65,7 +63,7 @@ export class Sidebar {
 
   fail(message) {
     const again = element("button", { type: "button", className: "button" }, "Try again");
-    again.addEventListener("click", () => this.load());
+    again.onclick = () => this.load();
     this.list.replaceChildren(element("p", { className: "none", textContent: message }), again);
   }
 

@@ -200,37 +200,6 @@ async def until_copied(window: Window, text: str) -> None:
     )
 
 
-async def test_conversations_are_found_renamed_and_deleted(site: Site) -> None:
-    async with site.window() as window:
-        for question in ("apples", "pears"):
-            await window.open()
-            await window.ask(question)
-            await window.ended()
-        await expect(window.conversations).to_have_text(["pears", "apples"])
-        search = window.page.get_by_role("searchbox")
-        await search.fill("APP")
-        await expect(window.conversations).to_have_text(["apples"])
-        await search.fill("")
-        await expect(window.conversations).to_have_count(2)
-        await window.conversations.last.hover()
-        await window.button("Rename apples").click()
-        await window.page.locator("#ask-input").fill("My <b>fruit</b>")
-        await window.button("Rename").click()
-        await expect(window.conversations.last).to_have_text("My <b>fruit</b>")
-        await window.conversations.last.get_by_role("link").click()
-        await expect(window.page.get_by_role("heading", level=1)).to_have_text("My <b>fruit</b>")
-        await expect(window.page.locator(".said")).to_have_text("apples")
-        async with window.page.expect_download() as download:
-            await window.page.get_by_role("link", name="Export as Markdown").click()
-        name = (await download.value).suggested_filename
-        await window.button("Delete this conversation").click()
-        await window.button("Delete").click()
-        await expect(window.conversations).to_have_text(["pears"])
-
-        await expect(window.page).to_have_url(f"{window.address}/")
-        assert name.endswith(".md")
-
-
 async def test_an_address_that_is_not_whole_says_so_until_something_is_asked(site: Site) -> None:
     async with site.window() as window:
         missing = window.page.get_by_role("heading", name="This conversation is not here")

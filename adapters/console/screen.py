@@ -27,10 +27,8 @@ from bot.text.markdown import tidy
 from bot.text.sanitize import one_line
 
 _STYLE = Style.from_dict({"label": "bold", "placeholder": "fg:ansibrightblack"})
-_PLACEHOLDER = "Ask anything, or /help"
 _ROWS_BELOW = 6  # rows of the window that the live block leaves for the input
 _QUESTION, _DIM = "bold", "dim"
-_AWAITED = "…"
 EDITING = "Change your question; Ctrl-C leaves it as it is."
 
 
@@ -178,7 +176,7 @@ class WindowScreen:
         colourless = self._session.app.color_depth == ColorDepth.DEPTH_1_BIT
         if self._session.layout.is_searching or colourless:
             return []
-        return [("class:placeholder", _PLACEHOLDER)]
+        return [("class:placeholder", "Ask anything, or /help")]
 
     def _live(self, growing: AskedQuestion | None, columns: int, *, most: int) -> list[str]:
         if growing is None:
@@ -186,7 +184,7 @@ class WindowScreen:
         text = self._renderer.markdown(tidy(growing.live), width=columns)
         lines = text.split("\n")[-most:] if text else []
         if growing.note or not lines:
-            lines.append(self._line(growing.note or _AWAITED, columns))
+            lines.append(self._line(growing.note or "…", columns))
         return [*lines, ""]
 
     def _line(self, text: str, columns: int) -> str:

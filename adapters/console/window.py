@@ -21,12 +21,6 @@ from bot.concurrency import BackgroundTasks, together
 from bot.domain import Turn
 from bot.errors import ParleyError, Refused, StoreUnavailable
 
-HEAD = "I remember what we said before. /help shows the commands, Ctrl-D leaves."
-STOPPING = "Stopping … (press Ctrl-C again to stop waiting)"
-GIVEN_UP = "I no longer wait for that answer."
-ANEW = "Another try:"
-NOTHING = "There is no question yet."
-NOT_GROWING = "There is no answer to stop."
 _EARLIER = 3  # exchanges that are shown at the start
 
 
@@ -81,7 +75,8 @@ class Window:
                 await self._talk.forget(*turns[1:])
 
     async def _greet(self) -> None:
-        self._screen.say(f"{self._banner}\n{HEAD}")
+        head = "I remember what we said before. /help shows the commands, Ctrl-D leaves."
+        self._screen.say(f"{self._banner}\n{head}")
         with suppress(StoreUnavailable):
             self.transcript.all = [
                 AskedQuestion(
@@ -104,7 +99,8 @@ class Window:
             self._screen.edit(None)
         elif growing and growing is self._stopped:
             # No worker has the turn, or it has died.
-            self._work.put_nowait(partial(self._give_up, growing))
+            notice = "I no longer wait for that answer."
+            self._work.put_nowait(partial(self._give_up, growing, notice))
         elif growing:
             self._stopped = growing
             self._work.put_nowait(self._stop)
@@ -159,7 +155,7 @@ class Window:
     async def _answer_again(self, command: Command) -> None:
         last = self.transcript.last
         if last is None:
-            self._screen.say(NOTHING)
+            self._screen.say("There is no question yet.")
         elif command.name == "/regenerate":
             await self._talk.regenerate(last.turn)
             self._reopen(last, last.turn)
@@ -201,18 +197,18 @@ class Window:
     async def _stop(self) -> None:
         if growing := self.transcript.growing:
             self._stopped = growing
-            self._screen.hint = STOPPING
+            self._screen.hint = "Stopping … (press Ctrl-C again to stop waiting)"
             await self._talk.stop(growing.turn)
         else:
-            self._screen.say(NOT_GROWING)
+            self._screen.say("There is no answer to stop.")
 
     def _note_stopped(self) -> None:
         self._stopped, self._screen.hint = None, ""
 
-    async def _give_up(self, asked: AskedQuestion, *, apology: str = GIVEN_UP) -> None:
+    async def _give_up(self, asked: AskedQuestion, notice: str) -> None:
         self.transcript.drop(asked)
         self._note_stopped()
-        self._screen.say(apology)
+        self._screen.say(notice)
         await self._talk.forget(asked.turn)
         self._show_next()
 
@@ -223,7 +219,7 @@ class Window:
                     await self._show(reply)
                 elif overdue := self.transcript.overdue(self._patience):
                     with suppress(StoreUnavailable):
-                        await self._give_up(overdue, apology=ParleyError.apology)
+                        await self._give_up(overdue, ParleyError.apology)
 
     async def _show(self, reply: ReplyState) -> None:
         asked = await self._asked(reply)
@@ -232,7 +228,7 @@ class Window:
         self._show_question(asked)
         growth = asked.show(reply)
         if growth.anew:
-            self._screen.say(ANEW)
+            self._screen.say("Another try:")
         if growth.finished:
             self._screen.show_answer(growth.finished)
         if reply.last:

@@ -46,7 +46,6 @@ _FAILED = (
     '<!doctype html><html lang="en"><title>Parley</title>'
     '<p>The sign-in did not work. <a href="/">Try again</a></p>'
 )
-_WRONG = "That is not the password."
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +263,7 @@ class SignIn:
         # A lone surrogate of JSON has no bytes.
         if not hmac.compare_digest(str(given).encode("utf-8", "replace"), password):
             await self._store.command("EXPIRE", key, min(60 * 2**attempts, _LONGEST_PAUSE))
-            raise Unacceptable(403, _WRONG)
+            raise Unacceptable(403, "That is not the password.")
         await self._store.command("DEL", key)
         response = answer({})
         known = await self.visitor(request)

@@ -3,7 +3,7 @@ import { Events, send, sendAgain } from "./api.js";
 import { Composer, editQuestion, KEYBOARD_ON_SCREEN } from "./composer.js";
 import { Conversation, isOpen } from "./conversation.js";
 import { Answers, ask, openHelp } from "./dialogs.js";
-import { announce, byId, copyBy, setIcon, toast, uuid } from "./dom.js";
+import { announce, byId, copyBy, icon, toast, uuid } from "./dom.js";
 import { keep, keepFor, recall, recallNames } from "./kept.js";
 import { Log } from "./log.js";
 import { Outbox } from "./outbox.js";
@@ -379,7 +379,7 @@ class App {
     keep("theme", name);
     const label = `Colours: ${THEMES[name]}`;
     byId("theme").title = byId("theme").ariaLabel = label;
-    setIcon(byId("theme"), name);
+    byId("theme").replaceChildren(icon(name));
   }
 
   // Painting: at most once a frame, whatever came meanwhile.

@@ -20,10 +20,6 @@ export function icon(name) {
   return svg;
 }
 
-export function setIcon(button, name) {
-  button.querySelector("use").setAttribute("href", `#icon-${name}`);
-}
-
 // A button with a picture, and a name that is read aloud and shown to a mouse.
 export function iconButton(name, label, action) {
   const looks = { type: "button", className: "icon", title: label };

@@ -51,7 +51,11 @@ export class Sidebar {
   show() {
     const focused = document.activeElement?.closest?.("li")?.dataset.id;
     const groups = Map.groupBy(this.conversations, (one) => ageOf(one.updated));
-    this.list.replaceChildren(...[...groups].flatMap(([age, ones]) => section(age, ones)));
+    const sections = [...groups].flatMap(([age, ones]) => [
+      element("h2", { textContent: age }),
+      element("ul", { aria: { label: age } }, ...ones.map(itemOf)),
+    ]);
+    this.list.replaceChildren(...sections);
     if (!this.conversations.length) {
       const text = this.search.value.trim() ? "Nothing found." : "Your conversations appear here.";
       this.list.append(element("p", { className: "none", textContent: text }));
@@ -103,11 +107,6 @@ function ageOf(updated) {
   if (days <= 0) return "Today";
   if (days === 1) return "Yesterday";
   return days <= 7 ? "This week" : "Earlier";
-}
-
-function section(age, conversations) {
-  const list = element("ul", { aria: { label: age } }, ...conversations.map(itemOf));
-  return [element("h2", { textContent: age }), list];
 }
 
 function itemOf({ id, title }) {

@@ -73,7 +73,7 @@ async def test_a_piped_reset_starts_anew_and_quit_ends(store: Store) -> None:
     assert queue.resets == [queue.turns[0].key]
 
 
-async def test_what_was_used_and_which_commands_there_are_is_told(store: Store) -> None:
+async def test_usage_and_commands_are_shown(store: Store) -> None:
     printed, queue = await piped(store, "/usage\n/help\n/model\n/save it\n")
 
     assert "Your tokens today, read and written: 1,234" in printed
@@ -201,7 +201,7 @@ async def test_the_terminal_always_goes_on_with_the_same_thread(it: Terminal) ->
     assert status == 0
 
 
-async def test_at_a_terminal_unknown_commands_are_told_and_exit_leaves(it: Terminal) -> None:
+async def test_at_a_terminal_unknown_commands_are_refused_and_exit_leaves(it: Terminal) -> None:
     await it.until_prompt()
     it.type("/save it\r")
     await it.until("There is no /save")

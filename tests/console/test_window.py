@@ -171,7 +171,9 @@ async def test_several_lines_and_a_paste_are_one_question(person: Person) -> Non
     assert [turn.text for turn in person.queue.turns] == ["many\nlines"] * 3
 
 
-async def test_commands_are_done_and_unknown_ones_told(store: Store, person: Person) -> None:
+async def test_commands_are_carried_out_and_unknown_ones_refused(
+    store: Store, person: Person
+) -> None:
     await person.asks("hello", "Hello world!")
     person.type("/nonsense" + ENTER)
     await person.reads("There is no /nonsense")
@@ -244,7 +246,7 @@ async def test_the_model_and_the_persona_are_chosen_shown_and_taken_back(person:
     assert left == {}
 
 
-async def test_who_is_sure_is_forgotten_and_told_when_it_is_done(
+async def test_a_confirmed_erasure_is_reported_when_it_is_done(
     tmp_path: Path, person: Person
 ) -> None:
     await person.asks("hello", "Hello world!")

@@ -143,7 +143,7 @@ async def test_a_page_that_takes_nothing_is_let_go() -> None:
         await until(lambda: not talk.pages)
 
 
-async def test_a_silent_page_is_told_that_all_is_well() -> None:
+async def test_a_silent_page_gets_heartbeats() -> None:
     async with open_pages(TalkView(KEY), heartbeat_seconds=0.01) as port, opened(port) as reader:
         while (await reader.readline()) != b": alive\n":
             pass
@@ -176,7 +176,7 @@ async def test_a_person_keeps_so_many_pages_and_the_oldest_says_why(own_store: S
     assert b"many other windows" in told
 
 
-def test_what_differs_is_told_in_the_units_of_the_page() -> None:
+def test_differences_are_counted_in_utf16_units() -> None:
     talk, screen = TalkView(KEY), Screen()
     texts = ["", "a😀", "a😀b", "a😁c", "é", ""]
     page = OpenPage(talk)

@@ -54,20 +54,6 @@ async def test_two_people_never_see_each_others_words(
     assert not screen.gone
 
 
-async def test_a_repeated_question_counts_once(own_store: Store, model: ModelEmulator) -> None:
-    talk = new_talk()
-    async with page_of(own_store, model) as (person, _), person.page(talk) as screen:
-        name = await person.ask(talk, "why?")
-        await person.ask(talk, "why?", name)
-        await until(lambda: screen.is_done(name), why=screen.__str__)
-        await person.ask(talk, "why?", name)
-        other = await person.ask(talk, "and?")
-        await until(lambda: screen.is_done(other), why=screen.__str__)
-
-    assert list(screen.turns) == [name, other]
-    assert len(model.requests) == 2
-
-
 async def test_what_is_no_question_is_refused_and_leaves_nothing(
     own_store: Store, model: ModelEmulator
 ) -> None:
@@ -226,7 +212,7 @@ async def test_a_page_without_a_login_listens_on_this_machine_only(own_store: St
             await one.task
 
 
-async def test_a_taken_port_is_told(own_store: Store) -> None:
+async def test_a_taken_port_ends_the_start_with_its_name(own_store: Store) -> None:
     async with serving(own_store, "web", variables=web_variables()) as service:
         port = str(yarl.URL(address_of(service)).port)
         with pytest.raises(CannotStart, match=f"WEB_PORT={port} "):

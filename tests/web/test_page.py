@@ -134,7 +134,7 @@ async def test_what_is_asked_meanwhile_waits_and_can_be_taken_back(site: Site) -
         await expect(window.turns.first.locator(".text")).to_contain_text("paragraph 1")
 
 
-async def test_who_waits_is_told_that_the_model_loads_and_then_which_one_answered(
+async def test_a_long_wait_shows_a_hint_and_then_the_model_that_answered(
     site: Site,
 ) -> None:
     async with site.window("") as window:

@@ -214,7 +214,7 @@ async def at_provider(store: Store) -> AsyncIterator[tuple[Browser, IdentityProv
 
 
 @pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post"])
-async def test_a_provider_tells_who_signs_in(own_store: Store, method: str) -> None:
+async def test_a_provider_signs_people_in(own_store: Store, method: str) -> None:
     talk = new_talk()
     async with at_provider(own_store) as (person, provider):
         provider.methods = [method]
@@ -310,7 +310,7 @@ async def test_a_sign_in_that_another_browser_began_lets_nobody_in(own_store: St
     assert (stolen, mixed, home, again) == (403, 403, "/", 403)
 
 
-async def test_a_provider_that_is_away_is_told_calmly(own_store: Store) -> None:
+async def test_an_unusable_provider_gives_a_calm_message(own_store: Store) -> None:
     async with at_provider(own_store) as (person, provider):
         provider.issuer = "https://another.example"
         wrong, text = await person.get("/")

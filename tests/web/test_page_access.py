@@ -7,9 +7,10 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
 from playwright.async_api import expect
 
-from tests.support.chromium import PHONE, Site, Window
+from tests.support.chromium import PHONE, WIDE, Site, Window
 from tests.web.conftest import OwnPage
 from tests.web.test_page_markdown import SAMPLE
 
@@ -131,6 +132,15 @@ async def test_a_conversation_is_printed_whole_and_alone(site: Site) -> None:
         paper = await window.page.pdf()
 
     assert len(re.findall(rb"/Type\s*/Page\b", paper)) > 1
+
+
+@pytest.mark.parametrize("viewport", [WIDE, PHONE])
+async def test_the_welcome_fits_the_window(site: Site, viewport: dict[str, int]) -> None:
+    async with site.window(viewport=viewport) as window:
+        await expect(window.page.locator("#welcome")).to_be_visible()
+
+        scroller = "document.querySelector('#scroller')"
+        assert await window.read(f"{scroller}.scrollHeight === {scroller}.clientHeight")
 
 
 async def test_nothing_is_wider_than_a_phone(site: Site) -> None:

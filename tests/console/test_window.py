@@ -302,6 +302,8 @@ async def test_the_conversation_is_saved_as_the_model_wrote_it_and_no_file_is_re
     await person.reads("exists already")
     person.type("/save" + ENTER)
     await person.reads("/save FILE")
+    person.type("/save ~nobody-of-this-name/said.md" + ENTER)
+    await person.reads("I cannot write")
 
     assert "```py\na = 1\nb = 2\n```\nDone." in (tmp_path / "said.md").read_text()
 

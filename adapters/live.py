@@ -7,11 +7,12 @@ the prefix that stays, and the text after it. A follower starts from the turn's 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from contextlib import suppress
+from bisect import bisect_left
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
-from bot.domain import EditBudget, End, Page, ThreadKey, Turn
+from bot.domain import ContextMessage, EditBudget, End, Page, Purpose, ThreadKey, Turn
 from bot.errors import StoreUnavailable, WriteFailed
 from bot.reply.draft import BUSY, WAITING
 from bot.store import Store
@@ -49,11 +50,42 @@ class Change:
         return changed if len(changed) == self.size and self.keep <= len(text) else None
 
 
-class LiveSurface:
-    """Writes one reply to its thread's stream.
+class LivePlatform:
+    """A platform whose replies are streams: any process can write them.
 
-    With `remembers` False, the text expires soon after the end.
+    With `announces`, followers learn that a worker took a turn. With `remembers` False, the texts
+    expire soon after the end.
     """
+
+    def __init__(
+        self, name: str, *, store: Store, announces: bool = False, remembers: bool = True
+    ) -> None:
+        self.name = name
+        self._store = store
+        self._announces = announces
+        self._remembers = remembers
+
+    @asynccontextmanager
+    async def surface(
+        self, turn: Turn, purpose: Purpose = Purpose.ANSWER
+    ) -> AsyncGenerator[LiveSurface]:
+        """Open the surface of a turn's reply; all purposes share it."""
+        if self._announces and not purpose.has_ended:
+            with suppress(StoreUnavailable):
+                await announce(self._store, turn.key, turn.id)
+        yield LiveSurface(store=self._store, turn=turn, remembers=self._remembers)
+
+    async def read_context(self, turn: Turn, *, since: str, most: int) -> Sequence[ContextMessage]:
+        """Return nothing: a thread has one person, and its history is complete."""
+        return ()
+
+    async def orphaned_messages(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
+        """Return nothing: page ids are page numbers, so none can be orphaned."""
+        return ()
+
+
+class LiveSurface:
+    """Writes one reply to its thread's stream."""
 
     limit = sys.maxsize  # one page holds every reply
     shows_work = True
@@ -75,11 +107,6 @@ class LiveSurface:
         """Return as many writes as a person can follow."""
         return self._budget
 
-    async def begin(self) -> None:
-        """Notify followers that a worker took the turn."""
-        with suppress(StoreUnavailable):
-            await announce(self._store, self._turn.key, self._turn.id)
-
     async def post(self, page: Page) -> str:
         """Show a page."""
         await self._write(page)
@@ -96,22 +123,23 @@ class LiveSurface:
         """
         text, note = (page.text, "") if page.final else (page.said, _note(page))
         keep = 0 if self._text is None else common(self._text, text)
-        change: dict[str, str | int] = {
-            "turn": self._turn.id,
-            "keep": keep,
-            "add": text[keep:],
-            "size": len(text),
-            "note": note,
-            "last": "1" if page.last else "",
-            "end": page.end,
-        }
         seconds = _EXPIRE_SECONDS if self._text is None else 0
         if page.last and not self._remembers:
             seconds = _LAST_SECONDS
         # A write that fails may have been applied.
         self._text = None
         try:
-            await _add(self._store, self._turn.key, change)
+            await _add(
+                self._store,
+                self._turn.key,
+                turn=self._turn.id,
+                keep=keep,
+                add=text[keep:],
+                size=len(text),
+                note=note,
+                last="1" if page.last else "",
+                end=page.end,
+            )
             if seconds:
                 stream = stream_of(self._store, self._turn.key)
                 await self._store.command("EXPIRE", stream, seconds)
@@ -124,8 +152,7 @@ async def announce(
     store: Store, thread: ThreadKey, turn_id: str = "", *, gone: bool = False
 ) -> None:
     """Notify followers to reload a turn, or the whole thread. Raises StoreUnavailable."""
-    fields: dict[str, str | int] = {"turn": turn_id, "look": "1", "gone": "1" if gone else ""}
-    await _add(store, thread, fields)
+    await _add(store, thread, turn=turn_id, look="1", gone="1" if gone else "")
     # A stream that expires soon has text that must not be kept longer: NX leaves its time.
     limit = (_LAST_SECONDS,) if gone else (_EXPIRE_SECONDS, "NX")
     await store.command("EXPIRE", stream_of(store, thread), *limit)
@@ -174,24 +201,17 @@ def common(one: str, other: str) -> int:
     """Return the length of the common prefix of two texts."""
     if other.startswith(one):
         return len(one)
-    least, most = 0, min(len(one), len(other))
-    while least < most:
-        middle = (least + most + 1) // 2
-        if one[:middle] == other[:middle]:
-            least = middle
-        else:
-            most = middle - 1
-    return least
+    lengths = range(min(len(one), len(other)))
+    return bisect_left(lengths, True, key=lambda end: one[: end + 1] != other[: end + 1])
 
 
 def _note(page: Page) -> str:
     return next((sign for sign in (BUSY, WAITING) if page.text.endswith(sign)), "")
 
 
-async def _add(store: Store, thread: ThreadKey, fields: Mapping[str, str | int]) -> None:
-    stream = stream_of(store, thread)
+async def _add(store: Store, thread: ThreadKey, **fields: str | int) -> None:
     pairs = [part for pair in fields.items() if pair[1] != "" for part in pair]
-    await store.command("XADD", stream, "MAXLEN", "~", _MOST_ENTRIES, "*", *pairs)
+    await store.command("XADD", stream_of(store, thread), "MAXLEN", "~", _MOST_ENTRIES, "*", *pairs)
 
 
 def _change(fields: Mapping[str, str]) -> Change:

@@ -31,7 +31,7 @@ PEOPLE = (
     "adapters/slack/commands/*.py",
     "adapters/slack/inbound/events.py",
     "adapters/slack/reply/status.py",
-    *(f"adapters/web/{name}.py" for name in ("api", "events", "guard", "server", "sign_in")),
+    *(f"adapters/web/{name}.py" for name in ("api", "follower", "server", "sign_in")),
     "adapters/web/static/*.js",
     "adapters/web/static/*.html",
 )

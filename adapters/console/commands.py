@@ -1,13 +1,16 @@
-"""Parses an input line: a command or a question."""
+"""The commands of the terminal: how a line is read as one, and what each of them does."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from uuid import uuid4
 
 from bot.commands import handlers
+from bot.domain import Asker, Person, ThreadKey
 from bot.intake.addressed import is_help
+from bot.intake.intake import Intake
 
 
 def _does(name: str) -> str:
@@ -40,7 +43,9 @@ KEYS = {
 _ONLY_IN_THE_WINDOW = ("/regenerate", "/edit", "/stop", "/save")
 # Also without the window; there, any other line that begins with a slash is a question.
 PLAIN = [name for name in COMMANDS if name not in _ONLY_IN_THE_WINDOW]
-LEAVING = ("exit", "quit")  # as in most shells, without a slash
+_OFF = ("off", handlers.DEFAULT)  # instead of a name or a text: clears the choice
+_YES = "yes"
+_FIELDS = {"temperature": "temperature", "longest": "max_tokens"}  # of the form of the answers
 
 # A path such as /etc/hosts is not a command.
 _COMMAND = re.compile(r"(/[\w-]*)(?:\s+(.*))?", re.DOTALL)
@@ -53,15 +58,11 @@ class Command:
     name: str
     argument: str = ""
 
-    @property
-    def is_known(self) -> bool:
-        """Whether there is such a command."""
-        return self.name in COMMANDS
-
 
 def command_of(line: str) -> Command | None:
     """Parse a command; None for a question. A leading space makes any line a question."""
-    if line.strip() in LEAVING:
+    # As in most shells, without a slash.
+    if line.strip() in ("exit", "quit"):
         return Command("/quit")
     if is_help(line):
         return Command("/help")
@@ -74,10 +75,10 @@ def unknown(name: str) -> str:
     return f"There is no {name}. /help lists the commands; begin with a space to send it as text."
 
 
-def help_text(names: Iterable[str]) -> str:
-    """Return the commands, as lines of plain text."""
+def plain_help() -> str:
+    """Return the commands without the window, as lines of plain text."""
     width = max(map(len, COMMANDS)) + 1
-    return "\n".join(f"{name:{width}} {COMMANDS[name]}" for name in names)
+    return "\n".join(f"{name:{width}} {COMMANDS[name]}" for name in PLAIN)
 
 
 def help_tables() -> str:
@@ -88,3 +89,44 @@ def help_tables() -> str:
 def _table(head: str, rows: Mapping[str, str]) -> str:
     lines = (f"| `{name}` | {does} |" for name, does in rows.items())
     return "\n".join([f"| {head} | |", "| --- | --- |", *lines])
+
+
+class ThreadCommands:
+    """Carries out the commands of one conversation. Raises Refused and StoreUnavailable."""
+
+    def __init__(self, intake: Intake, key: ThreadKey, person: Person) -> None:
+        self._handlers = handlers.CommandHandlers(intake)
+        self._key, self._person = key, person
+
+    async def run(self, command: Command) -> str:
+        """Show or choose how the person is answered, show their usage, or erase them.
+
+        Returns FORGETTING if the erasure takes longer; then `forgotten` waits for its end.
+        """
+        name, text, call = command.name[1:], command.argument, self._call()
+        is_off = text.casefold() in _OFF
+        if name == "forget-me":
+            if text.casefold() == _YES:
+                return await self._handlers.forget_me(call)
+            return f"{handlers.FORGET_QUESTION}\nIf so, write: /forget-me {_YES}"
+        if name not in _FIELDS:
+            return await self._handlers.run(name, call, handlers.DEFAULT if is_off else text)
+        if not text:
+            return (await self._handlers.overview(call)).text
+        filled = {_FIELDS[name]: "" if is_off else text}
+        return await self._handlers.fill_in(call, "thread", "answers", filled, seen="")
+
+    async def forgotten(self) -> str:
+        """Wait until the person is erased, and return the message for them."""
+        return await self._handlers.forgotten(self._call())
+
+    def _call(self) -> handlers.Call:
+        return handlers.Call(
+            id=f"{self._key.platform}:{uuid4()}",
+            thread=self._key,
+            person=self._person,
+            scopes={"thread": "this conversation"},
+            asker=Asker(direct=True, operator=True),
+            in_thread=True,
+            own_thread=True,
+        )

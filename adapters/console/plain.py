@@ -11,11 +11,10 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager, suppress
 from typing import TextIO, TypeVar
 
-from adapters.console.commands import PLAIN, Command, command_of, help_text, unknown
+from adapters.console.commands import PLAIN, Command, command_of, plain_help, unknown
 from adapters.console.talk import ConsoleConversation, ReplyState
 from bot.commands import handlers
 from bot.concurrency import running
-from bot.domain import Turn
 from bot.errors import ParleyError, Refused, StoreUnavailable
 from bot.text.sanitize import strip_controls
 
@@ -46,8 +45,7 @@ class PlainConversation:
         self._patience = patience
         self._stdin = stdin
         self._stdout = stdout
-        self._interruptions = 0
-        self._woken = asyncio.Event()
+        self._interruptions: asyncio.Queue[None] = asyncio.Queue()
 
     async def at_terminal(self, banner: str) -> None:
         """Converse at a terminal until `/quit`, and handle SIGINT.
@@ -94,35 +92,24 @@ class PlainConversation:
                 await self._answer(line.strip(), _Display(prompt))
 
     async def _run_command(self, command: Command, *, is_quiet: bool) -> None:
-        """Run a command; with `is_quiet` the result of /reset is not printed."""
+        """Run a command; with `is_quiet` a /reset says nothing."""
         try:
-            notice = await self._do(command)
+            match command.name:
+                case "/help":
+                    notice = plain_help()
+                case "/reset":
+                    await self._talk.reset()
+                    notice = "" if is_quiet else FORGOTTEN
+                case _:
+                    notice = await self._talk.commands.run(command)
         except (Refused, StoreUnavailable) as error:
             notice = error.apology
-        if not (is_quiet and command.name == "/reset"):
-            await self.print(f"{notice}\n")
+        await self.print(notice and f"{notice}\n")
         if notice == handlers.FORGETTING:
-            await self._await_forgotten()
-
-    async def _do(self, command: Command) -> str:
-        match command.name:
-            case "/help":
-                return help_text(PLAIN)
-            case "/usage":
-                return await self._talk.usage()
-            case "/forget-me":
-                return await self._talk.forget_me(command.argument)
-            case "/reset":
-                await self._talk.reset()
-                return FORGOTTEN
-        return await self._talk.choose(command.name[1:], command.argument)
-
-    async def _await_forgotten(self) -> None:
-        """Wait until the person is erased and report it; Ctrl-C ends the wait."""
-        self._interruptions = 0
-        async with running(self._talk.forgotten()) as waiting:
-            if await self._wait_or_interrupt(waiting):
-                await self.print(f"{waiting.result()}\n")
+            self._interruptions = asyncio.Queue()
+            async with running(self._talk.commands.forgotten()) as waiting:
+                if await self._wait_or_interrupt(waiting):
+                    await self.print(f"{waiting.result()}\n")
 
     async def _piped_line(self) -> str:
         line = await _in_thread(self._stdin.readline)
@@ -130,7 +117,7 @@ class PlainConversation:
 
     async def _prompt(self) -> str:
         """Return a line. Raises EOFError at the end of the input and after a second Ctrl-C."""
-        self._interruptions = 0
+        self._interruptions = asyncio.Queue()
         reading = asyncio.ensure_future(_in_thread(_edited_line))
         try:
             if not await self._wait_or_interrupt(reading):
@@ -145,7 +132,7 @@ class PlainConversation:
                 os.write(self._stdout.fileno(), _PASTE_MODE_OFF.encode())
 
     async def _answer(self, question: str, display: _Display) -> None:
-        self._interruptions = 0
+        self._interruptions = asyncio.Queue()
         await self.print(display.prompt)
         try:
             turn = self._talk.turn(question)
@@ -154,21 +141,18 @@ class PlainConversation:
                 running(self._follow(turn.id, display)) as following,
                 asyncio.timeout(self._patience),
             ):
-                await self._until_answered(turn, following)
+                if not await self._wait_or_interrupt(following):
+                    await self._talk.stop(turn)
+                if await self._wait_or_interrupt(following):
+                    await following
+                else:
+                    # No worker has the turn, or it has died.
+                    await self._talk.forget(turn)
+                    await self.print("\n")
         except (Refused, StoreUnavailable) as error:
             await self.print(display.apology(error.apology))
         except TimeoutError:
             await self.print(display.apology(ParleyError.apology))
-
-    async def _until_answered(self, turn: Turn, following: asyncio.Task[None]) -> None:
-        if not await self._wait_or_interrupt(following):
-            await self._talk.stop(turn)
-            if not await self._wait_or_interrupt(following):
-                # No worker has the turn, or it has died.
-                await self._talk.forget(turn)
-                await self.print("\n")
-                return
-        await following
 
     async def _follow(self, turn_id: str, display: _Display) -> None:
         """Print the states of a reply, up to the final one."""
@@ -181,18 +165,9 @@ class PlainConversation:
 
     async def _wait_or_interrupt(self, work: asyncio.Future[T]) -> bool:
         """Wait for `work` or the next Ctrl-C. Returns whether the work is done."""
-        work.add_done_callback(lambda _: self._woken.set())
-        while not work.done():
-            if self._interruptions:
-                self._interruptions -= 1
-                return False
-            self._woken.clear()
-            await self._woken.wait()
-        return True
-
-    def _interrupt(self) -> None:
-        self._interruptions += 1
-        self._woken.set()
+        async with running(self._interruptions.get()) as interrupted:
+            await asyncio.wait((work, interrupted), return_when=asyncio.FIRST_COMPLETED)
+        return work.done()
 
     @contextmanager
     def _terminal(self) -> Iterator[None]:
@@ -202,7 +177,7 @@ class PlainConversation:
 
         loop = asyncio.get_running_loop()
         mode, handler = termios.tcgetattr(self._stdin.fileno()), signal.getsignal(signal.SIGINT)
-        loop.add_signal_handler(signal.SIGINT, self._interrupt)
+        loop.add_signal_handler(signal.SIGINT, lambda: self._interruptions.put_nowait(None))
         try:
             yield
         finally:
@@ -220,13 +195,11 @@ class _Display:
         self._shown = ""
 
     def piece(self, reply: ReplyState) -> str:
-        text = reply.text
-        if not reply.last:
-            text = text if self.prompt else ""
-            if self._shown.startswith(text):
-                return ""
-        before, self._shown = self._shown, text
-        new = text[len(before) :] if text.startswith(before) else f"\n{self.prompt}{text}"
+        if not reply.last and (not self.prompt or self._shown.startswith(reply.text)):
+            return ""
+        before, self._shown = self._shown, reply.text
+        is_longer = reply.text.startswith(before)
+        new = reply.text[len(before) :] if is_longer else f"\n{self.prompt}{reply.text}"
         return f"{new}\n" if reply.last else new
 
     def apology(self, apology: str) -> str:
@@ -240,11 +213,9 @@ async def _in_thread(work: Callable[[], T]) -> T:
 
     def run() -> None:
         try:
-            result = work()
+            future.set_result(work())
         except BaseException as error:
             future.set_exception(error)
-        else:
-            future.set_result(result)
 
     threading.Thread(target=run, name="terminal", daemon=True).start()
     return await asyncio.wrap_future(future)

@@ -1,4 +1,4 @@
-"""Renders Markdown as terminal text; the input cannot contribute escape sequences."""
+"""Markdown as terminal text, block by block; the input cannot contribute escape sequences."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import io
 import re
 import string
 from collections.abc import Iterable, Iterator
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar
 
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.markdown import (
     CodeBlock,
+    Heading,
     HorizontalRule,
     Markdown,
     MarkdownElement,
@@ -20,7 +22,6 @@ from rich.markdown import (
 )
 from rich.padding import Padding
 from rich.rule import Rule
-from rich.segment import Segment, Segments
 from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
@@ -32,9 +33,13 @@ _LEAST_WIDTH = 20  # columns; in a narrower window lines break anywhere
 # The terminal's own colours, which are readable on a dark and on a light background.
 _CODE_THEME = "ansi_dark"
 # Without rich's black behind code.
-_THEME = Theme({"markdown.code": "bold cyan"})
+_THEME = Theme(
+    {"markdown.code": "bold cyan", "markdown.h1": "bold underline"}
+    | {f"markdown.h{level}": "bold" for level in range(2, 7)}
+)
 # HTML is shown as text; rich would drop it.
 _PARSER = MarkdownIt("commonmark", {"html": False}).enable(["strikethrough", "table"])
+_BLOCKS = MarkdownIt("commonmark").enable("table").disable("inline")  # for their boundaries only
 # As in markdown.js: what is kept (such as code), or a formula or its lone sign, to be hidden.
 _FORMULA = re.compile(
     r"(\\[\\$]|https?://\S+|(?<!`)(`+)(?!`)(?:(?!\n[ \t]*\n).)*?(?<!`)\2(?!`))"
@@ -47,6 +52,45 @@ _FORMULA = re.compile(
 )
 _HIDDEN = {ord(sign): 0xEE00 + ord(sign) for sign in string.punctuation}
 _SHOWN = {hidden: sign for sign, hidden in _HIDDEN.items()}
+
+# In rendered lines, with the codes of their styles.
+_BLANKS = re.compile(r"(?:\x1b\[[\d;]*m| )+$", re.MULTILINE)
+_EMPTY = re.compile(r"^(?:\x1b\[[\d;]*m)+$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class BlockUpdate:
+    """`finished` is final text to print; `live` may still change.
+
+    `anew`: text printed before is void.
+    """
+
+    finished: str = ""
+    live: str = ""
+    anew: bool = False
+
+
+class BlockSplitter:
+    """Splits one growing reply into blocks; returns each finished block once."""
+
+    def __init__(self) -> None:
+        self._finished = ""
+
+    def show(self, text: str, *, last: bool) -> BlockUpdate:
+        """Process the current full text."""
+        anew = not text.startswith(self._finished)
+        if anew:
+            self._finished = ""
+        rest = text[len(self._finished) :]
+        end = len(rest) if last else _start_of_last_block(rest)
+        self._finished += rest[:end]
+        return BlockUpdate(rest[:end].strip("\n"), rest[end:], anew)
+
+
+def _start_of_last_block(text: str) -> int:
+    blocks = [token.map[0] for token in _BLOCKS.parse(text) if token.level == 0 and token.map]
+    lines = text.split("\n")[: blocks[-1]] if blocks else []
+    return sum(len(line) + 1 for line in lines)
 
 
 class Renderer:
@@ -78,44 +122,20 @@ class Renderer:
         return self._rendered(Text(strip_controls(text), style=style), width)
 
     def _rendered(self, renderable: RenderableType, width: int) -> str:
-        console = self._console
-        options = console.options.update(width=max(width, _LEAST_WIDTH), height=None)
-        lines = console.render_lines(renderable, options, pad=False)
-        with console.capture() as captured:
-            for line in lines:
-                segments = Segments([*_without_padding(line), Segment.line()])
-                console.print(segments, end="", soft_wrap=True)
-        return captured.get().strip("\n")
+        self._console.width = max(width, _LEAST_WIDTH)
+        with self._console.capture() as captured:
+            self._console.print(renderable)
+        # Trailing blanks would wrap in a narrower window.
+        text = _BLANKS.sub(lambda found: found[0].replace(" ", ""), captured.get())
+        return _EMPTY.sub("", text).strip("\n")
 
 
-def _without_padding(line: list[Segment]) -> list[Segment]:
-    """Return a line without trailing blanks, which would wrap in a narrower window."""
-    kept = list(line)
-    while kept and not kept[-1].text.strip():
-        kept.pop()
-    if kept:
-        text, style, control = kept[-1]
-        kept[-1] = Segment(text.rstrip(), style, control)
-    return kept
-
-
-class _Heading(MarkdownElement):
+class _Heading(Heading):
     """A left-aligned heading; rich centres headings."""
 
-    @classmethod
-    def create(cls, markdown: Markdown, token: Token) -> _Heading:
-        return cls(token.tag)
-
-    def __init__(self, tag: str) -> None:
-        self._style = "bold underline" if tag == "h1" else "bold"
-        self._text = Text()
-
-    def on_text(self, context: Any, text: str | Text) -> None:
-        self._text.append_text(text if isinstance(text, Text) else Text(text))
-
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        self._text.stylize_before(self._style)
-        yield self._text
+        self.text.justify = "left"
+        yield self.text
 
 
 class _CodeBlock(CodeBlock):
@@ -158,14 +178,9 @@ class _Markdown(Markdown):
 
     def __init__(self, text: str) -> None:
         super().__init__("", code_theme=_CODE_THEME, hyperlinks=False)
-        self.parsed = list(_adapted(_PARSER.parse(text)))
-
-
-def _adapted(tokens: Iterable[Token]) -> Iterator[Token]:
-    for token in tokens:
-        if token.type == "inline":
-            token.children = list(_inline(token.children or ()))
-        yield token
+        self.parsed = _PARSER.parse(text)
+        for token in self.parsed:
+            token.children = token.children and list(_inline(token.children))
 
 
 def _inline(tokens: Iterable[Token]) -> Iterator[Token]:
@@ -174,15 +189,11 @@ def _inline(tokens: Iterable[Token]) -> Iterator[Token]:
             # As on other platforms: models use line breaks on purpose.
             yield Token("hardbreak", "br", 0)
         elif token.type == "image":
-            yield from _link(token)
+            yield Token("link_open", "a", 1, attrs={"href": token.attrs.get("src", "")})
+            yield Token("text", "", 0, content=token.content or "image")
+            yield Token("link_close", "a", -1)
         elif token.type.startswith("link_") and token.markup == "autolink":
             # Its text is its address.
             continue
         else:
             yield token
-
-
-def _link(image: Token) -> Iterator[Token]:
-    yield Token("link_open", "a", 1, attrs={"href": image.attrs.get("src", "")})
-    yield Token("text", "", 0, content=image.content or "image")
-    yield Token("link_close", "a", -1)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.buffer import Buffer
-from prompt_toolkit.completion import CompleteEvent, Completer, Completion
+from prompt_toolkit.completion import WordCompleter
 from prompt_toolkit.document import Document
 from prompt_toolkit.enums import DEFAULT_BUFFER
 from prompt_toolkit.filters import Condition, has_focus
@@ -23,68 +22,47 @@ from prompt_toolkit.styles import Style
 
 from adapters.console.commands import COMMANDS
 from adapters.console.render import Renderer
-from adapters.console.transcript import AskedQuestion
+from adapters.console.transcript import AskedQuestion, Transcript
 from bot.text.markdown import tidy
 from bot.text.sanitize import one_line
 
 _STYLE = Style.from_dict({"label": "bold", "placeholder": "fg:ansibrightblack"})
-_PLACEHOLDER = "Ask anything, or /help"
 _ROWS_BELOW = 6  # rows of the window that the live block leaves for the input
 _QUESTION, _DIM = "bold", "dim"
-_AWAITED = "…"
-
-
-class Controls(Protocol):
-    """What the screen shows of the window, and what the keys of its input do."""
-
-    @property
-    def label(self) -> str:
-        """The prompt before the input."""
-
-    @property
-    def growing(self) -> AskedQuestion | None:
-        """The question whose answer grows, or is awaited."""
-
-    @property
-    def waiting(self) -> list[str]:
-        """The questions behind it."""
-
-    def submit(self, line: str) -> None:
-        """Handle a line that was typed."""
-
-    def note_typing(self) -> None:
-        """Handle a change of the input."""
-
-    def interrupt(self) -> None:
-        """Handle Ctrl-C."""
-
-    def begin_edit(self) -> None:
-        """Handle the key that changes the last question."""
+EDITING = "Change your question; Ctrl-C leaves it as it is."
 
 
 class WindowScreen:
-    """Prints finished text and redraws the rest when it changes; `hint` is a line below it."""
+    """Prints finished text and redraws the rest when it changes; `hint` is a line below it.
+
+    `on_line` gets each line with the question that it changes, `edited`; `on_interrupt` is called
+    at Ctrl-C.
+    """
 
     def __init__(
         self,
         *,
-        window: Controls,
+        transcript: Transcript,
+        on_line: Callable[[str, AskedQuestion | None], None],
+        on_interrupt: Callable[[], None],
         history: Path | None,
         input: Input | None,  # noqa: A002
         output: Output | None,
     ) -> None:
-        self._window = window
+        self.edited: AskedQuestion | None = None
+        self._transcript = transcript
+        self._on_line = on_line
+        self._on_interrupt = on_interrupt
         self._renderer = Renderer()
         self._hint = ""
-        self._history = _History(history) if history else None
+        self._history = _History.opened(history) if history else None
         self._drawn: tuple[object, StyleAndTextTuples] = (None, [])
-        typing = Condition(lambda: self._buffer.text.startswith("/"))
         self._session: PromptSession[str] = PromptSession(
             self._message,
             multiline=True,
             prompt_continuation=lambda width, number, wraps: " " * width,
-            completer=_Commands(),
-            complete_while_typing=typing,
+            completer=WordCompleter([*COMMANDS], meta_dict=COMMANDS, sentence=True),
+            complete_while_typing=Condition(lambda: self.typed.startswith("/")),
             reserve_space_for_menu=len(COMMANDS),
             search_ignore_case=True,
             placeholder=self._placeholder,
@@ -96,7 +74,7 @@ class WindowScreen:
             input=input,
             output=output,
         )
-        self._buffer.on_text_changed += lambda _: window.note_typing()
+        self._buffer.on_text_changed += lambda _: self._reset_hint()
 
     @property
     def hint(self) -> str:
@@ -136,18 +114,24 @@ class WindowScreen:
         """Print Markdown."""
         self._print(self._renderer.markdown(markdown, width=self._columns))
 
-    def set_input(self, text: str) -> None:
-        """Replace the line that is typed."""
-        self._buffer.document = Document(text)
+    def edit(self, asked: AskedQuestion | None) -> None:
+        """Put a question into the input, to be changed, or clear the input."""
+        self.edited = asked
+        self._buffer.document = Document(asked.turn.text if asked else "")
+        self._reset_hint()
 
     def forget_typed(self) -> None:
         """Delete the stored input history; the history of this session stays in memory."""
         if self._history:
-            self._history.empty()
+            with suppress(OSError):
+                Path(os.fsdecode(self._history.filename)).write_bytes(b"")
 
     def refresh(self) -> None:
         """Redraw the live part."""
         self._session.app.invalidate()
+
+    def _reset_hint(self) -> None:
+        self.hint = EDITING if self.edited else ""
 
     @property
     def _buffer(self) -> Buffer:
@@ -173,11 +157,10 @@ class WindowScreen:
     def _message(self) -> StyleAndTextTuples:
         """Return the live part above the input, and the label before the input."""
         size = self._session.app.output.get_size()
-        growing, waiting = self._window.growing, self._window.waiting
-        state = (
-            growing and (growing.live, growing.note),
-            *(waiting, self._hint, self._window.label, size),
-        )
+        growing = self._transcript.growing
+        waiting = [one.turn.text for one in self._transcript.unanswered[1:]]
+        label = "edit> " if self.edited else "you> "
+        state = growing and (growing.live, growing.note), waiting, self._hint, label, size
         if self._drawn[0] != state:
             lines = [
                 *self._live(growing, size.columns, most=max(size.rows - _ROWS_BELOW, 1)),
@@ -185,8 +168,7 @@ class WindowScreen:
                 *([self._line(self._hint, size.columns)] if self._hint else []),
             ]
             above = ANSI("".join(f"{line}\n" for line in lines))
-            drawn = [*to_formatted_text(above), ("class:label", self._window.label)]
-            self._drawn = state, drawn
+            self._drawn = state, [*to_formatted_text(above), ("class:label", label)]
         return self._drawn[1]
 
     def _placeholder(self) -> StyleAndTextTuples:
@@ -194,7 +176,7 @@ class WindowScreen:
         colourless = self._session.app.color_depth == ColorDepth.DEPTH_1_BIT
         if self._session.layout.is_searching or colourless:
             return []
-        return [("class:placeholder", _PLACEHOLDER)]
+        return [("class:placeholder", "Ask anything, or /help")]
 
     def _live(self, growing: AskedQuestion | None, columns: int, *, most: int) -> list[str]:
         if growing is None:
@@ -202,7 +184,7 @@ class WindowScreen:
         text = self._renderer.markdown(tidy(growing.live), width=columns)
         lines = text.split("\n")[-most:] if text else []
         if growing.note or not lines:
-            lines.append(self._line(growing.note or _AWAITED, columns))
+            lines.append(self._line(growing.note or "…", columns))
         return [*lines, ""]
 
     def _line(self, text: str, columns: int) -> str:
@@ -211,9 +193,9 @@ class WindowScreen:
         return self._renderer.text(cut, width=columns, style=_DIM).partition("\n")[0]
 
     def _keys(self) -> KeyBindings:
-        keys, window = KeyBindings(), self._window
+        keys, transcript = KeyBindings(), self._transcript
         typing = has_focus(DEFAULT_BUFFER)
-        awaits = Condition(lambda: window.growing is not None and not self._buffer.text)
+        awaits = Condition(lambda: transcript.growing is not None and not self.typed)
 
         @keys.add("enter", filter=typing)
         def send(event: KeyPressEvent) -> None:
@@ -222,9 +204,11 @@ class WindowScreen:
                 buffer.delete_before_cursor()
                 buffer.newline(copy_margin=False)
                 return
-            text = buffer.text
+            text, edited = buffer.text, self.edited
+            self.edited = None
             buffer.reset(append_to_history=bool(text.strip()))
-            window.submit(text)
+            self._reset_hint()
+            self._on_line(text, edited)
 
         @keys.add("escape", "enter", filter=typing)
         def newline(event: KeyPressEvent) -> None:
@@ -232,51 +216,30 @@ class WindowScreen:
 
         @keys.add("c-c", filter=typing)
         def interrupt(event: KeyPressEvent) -> None:
-            window.interrupt()
+            self._on_interrupt()
 
         @keys.add("up", filter=typing & awaits)
         def edit(event: KeyPressEvent) -> None:
-            window.begin_edit()
+            self.edit(transcript.last)
 
         return keys
 
 
-class _Commands(Completer):
-    """Completes a command at the beginning of the input."""
-
-    def get_completions(
-        self, document: Document, complete_event: CompleteEvent
-    ) -> Iterable[Completion]:
-        typed = document.text
-        if typed.startswith("/"):
-            for name, does in COMMANDS.items():
-                if name.startswith(typed):
-                    yield Completion(name, start_position=-len(typed), display_meta=does)
-
-
 class _History(FileHistory):
-    """Persistent input history, readable by this user only. Write errors are ignored."""
+    """Input history in a file that only this user can read."""
 
-    def __init__(self, path: Path) -> None:
-        with suppress(OSError):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
-            path.chmod(0o600)
-        super().__init__(str(path))
-
-    def empty(self) -> None:
-        """Empty the file."""
-        with suppress(OSError):
-            Path(os.fsdecode(self.filename)).write_bytes(b"")
-
-    def load_history_strings(self) -> Iterable[str]:
-        """Return the entries, newest first."""
+    @classmethod
+    def opened(cls, path: Path) -> _History | None:
+        """Return the history in a file; None if it cannot be opened."""
         try:
-            return list(super().load_history_strings())
+            path.parent.mkdir(parents=True, exist_ok=True)
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+            path.chmod(0o600)
         except OSError:
-            return []
+            return None
+        return cls(str(path))
 
     def store_string(self, string: str) -> None:
-        """Append an entry."""
+        """Append an entry, unless the disk is full."""
         with suppress(OSError):
             super().store_string(string)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 from bot.platform_spec import Connected, PlatformSpec, Process
@@ -23,21 +24,23 @@ class ConsoleSettings(PlatformSettings):
 
 @asynccontextmanager
 async def _connect(process: Process) -> AsyncIterator[Connected]:
-    from adapters.console.platform import ConsolePlatform
+    from adapters.console.terminal import listen
+    from adapters.live import LivePlatform
 
     settings = process.settings
-    platform = ConsolePlatform(
+    hears = partial(
+        listen,
+        process.intake,
         store=process.store,
         banner=f"Parley. Answers come from {process.answers_from}.",
         notices=process.notices,
         patience=process.patience,
-        data_dir=settings.data_dir,
+        history=settings.data_dir / "terminal_history" if settings.remembers else None,
         stdin=sys.stdin,
         stdout=sys.stdout,
-        remembers=settings.remembers,
     )
-    hears = "console" in process.roles
-    yield Connected(platform, (lambda: platform.listen(process.intake)) if hears else None)
+    platform = LivePlatform("console", store=process.store, remembers=settings.remembers)
+    yield Connected(platform, hears if "console" in process.roles else None)
 
 
 def has_stdin() -> bool:

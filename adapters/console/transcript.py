@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from adapters.console.block_splitter import BlockSplitter, BlockUpdate
+from adapters.console.render import BlockSplitter, BlockUpdate
 from adapters.console.talk import ReplyState
 from bot.domain import Turn
 from bot.text.sanitize import strip_controls
@@ -24,8 +23,8 @@ class AskedQuestion:
     """
 
     turn: Turn
-    is_shown: bool
-    since: float
+    is_shown: bool = False
+    since: float = field(default_factory=time.monotonic)
     text: str = ""
     replaced_answer: str = ""
     live: str = ""
@@ -46,8 +45,7 @@ class AskedQuestion:
 class Transcript:
     """The questions in order; those in `unanswered` have no complete answer yet."""
 
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self) -> None:
         self.all: list[AskedQuestion] = []
         self.unanswered: list[AskedQuestion] = []
 
@@ -65,26 +63,18 @@ class Transcript:
         """Return a question by its turn."""
         return next((one for one in reversed(self.all) if one.turn.id == turn_id), None)
 
-    def remember(self, turn: Turn, answer: str) -> None:
-        """Add an exchange from the history."""
-        self.all.append(AskedQuestion(turn, is_shown=True, since=0.0, text=answer))
-
-    def ask(self, turn: Turn, *, is_shown: bool) -> AskedQuestion:
+    def ask(self, turn: Turn) -> AskedQuestion:
         """Add an unanswered question."""
-        asked = AskedQuestion(turn, is_shown, self._clock())
+        asked = AskedQuestion(turn)
         self.all = [*self.all, asked][-_MOST:]
         self.unanswered.append(asked)
         return asked
 
     def reopen(self, asked: AskedQuestion, turn: Turn) -> None:
         """Await a new answer to a question, which may have changed."""
-        asked.turn, asked.since = turn, self._clock()
-        asked.replaced_answer, asked.live, asked.note, asked.splitter = (
-            asked.text,
-            "",
-            "",
-            BlockSplitter(),
-        )
+        asked.turn, asked.is_shown, asked.since = turn, False, time.monotonic()
+        asked.replaced_answer, asked.live, asked.note = asked.text, "", ""
+        asked.splitter = BlockSplitter()
         if asked not in self.unanswered:
             self.unanswered.append(asked)
 
@@ -93,7 +83,7 @@ class Transcript:
         asked.live = asked.note = asked.replaced_answer = ""
         self.unanswered.remove(asked)
         if self.unanswered:
-            self.unanswered[0].since = self._clock()
+            self.unanswered[0].since = time.monotonic()
 
     def drop(self, asked: AskedQuestion) -> None:
         """Remove a question that will not be answered."""
@@ -101,35 +91,28 @@ class Transcript:
             if asked in questions:
                 questions.remove(asked)
 
-    def forget(self) -> None:
-        """Remove all answered questions."""
+    def forget(self, *, unanswered: bool = False) -> None:
+        """Remove the answered questions, or all."""
+        if unanswered:
+            self.unanswered = []
         self.all = list(self.unanswered)
-
-    def forget_all(self) -> None:
-        """Remove all questions."""
-        self.all, self.unanswered = [], []
 
     def overdue(self, patience: float) -> AskedQuestion | None:
         """Return the current question if it exceeds `patience` seconds."""
         growing = self.growing
-        return growing if growing and self._clock() - growing.since > patience else None
+        return growing if growing and time.monotonic() - growing.since > patience else None
 
-    def markdown(self) -> str:
-        """Return the conversation as Markdown; answers are exactly as the model wrote them."""
-        return "\n".join(f"## you\n\n{one.turn.text}\n\n## bot\n\n{one.text}\n" for one in self.all)
-
-
-def save(transcript: Transcript, name: str) -> str:
-    """Write a conversation to a new file; return a status message."""
-    if not name:
-        return "Which file? Write /save FILE."
-    path = Path(name).expanduser()
-    try:
-        with path.open("x", encoding="utf-8", errors="replace") as file:
-            file.write(transcript.markdown())
-    except FileExistsError:
-        return f"{name} exists already: choose another name."
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        return f"I cannot write {name}: {reason}"
-    return f"Saved to {name}."
+    def save(self, name: str) -> str:
+        """Write the exact texts to a new file, as Markdown; return a status message."""
+        if not name:
+            return "Which file? Write /save FILE."
+        parts = (f"## you\n\n{one.turn.text}\n\n## bot\n\n{one.text}\n" for one in self.all)
+        try:
+            with Path(name).expanduser().open("x", encoding="utf-8", errors="replace") as file:
+                file.write("\n".join(parts))
+        except FileExistsError:
+            return f"{name} exists already: choose another name."
+        except (OSError, ValueError, RuntimeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            return f"I cannot write {name}: {reason}"
+        return f"Saved to {name}."

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, NoReturn
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Literal
 from uuid import uuid4
 
 from aiohttp import web
 
 from adapters import live
-from adapters.web.events import send_events
-from adapters.web.export import as_markdown, file_name
-from adapters.web.follower import Follower
+from adapters.web.follower import Follower, send_events
 from adapters.web.talks import PLATFORM, Talks, is_id, thread_of, title_of, turn_id_of
 from bot.access.preferences import Scope, resolved
-from bot.commands.form import changes_in, form_of
 from bot.commands.handlers import (
     FORGET,
     FORGET_QUESTION,
@@ -27,10 +27,10 @@ from bot.commands.handlers import (
     CommandHandlers,
     HelpContext,
 )
-from bot.domain import Asker, Json, Person, Preferences, Rating, Standing, ThreadKey, Turn
+from bot.domain import Asker, Json, Person, Rating, Standing, ThreadKey, Turn
 from bot.errors import NothingAsked, NotRemembered, NotTheLast
+from bot.intake.answers import GO_ON
 from bot.intake.intake import Intake
-from bot.intake.size import MAX_QUESTION
 from bot.store import Store
 
 PERSON = web.RequestKey("person", Person)  # the authenticated person
@@ -83,13 +83,10 @@ class Api:
         ]
 
     async def _me(self, request: web.Request) -> web.Response:
-        """Return the person's id, name and limits."""
-        limits: dict[str, Json] = {"question": MAX_QUESTION}
         person = request[PERSON]
-        return answer({"id": person.id, "name": person.name, "limits": limits, **self.about})
+        return answer({"id": person.id, "name": person.name, **self.about})
 
     async def _help(self, request: web.Request) -> web.Response:
-        """Return the help, the usage and the confirmation texts of forget-me."""
         commands, call = CommandHandlers(self.intake), _call(request)
         return answer(
             {
@@ -101,71 +98,59 @@ class Api:
         )
 
     async def _forget_me(self, request: web.Request) -> web.Response:
-        """Erase the person; the page has asked for confirmation."""
         notice = await CommandHandlers(self.intake).forget_me(_call(request))
         return answer({"said": notice, "done": notice == FORGOTTEN}, status=202)
 
     async def _forgotten(self, request: web.Request) -> web.Response:
-        """Return whether the erasure is complete."""
         done = await self.intake.has_forgotten(PLATFORM, request[PERSON])
         return answer({"said": FORGOTTEN if done else FORGETTING, "done": done})
 
     async def _conversations(self, request: web.Request) -> web.Response:
-        """List the person's conversations, the newest first; `search` filters by title words."""
-        found = await self.talks.all_of(
-            request[PERSON], search=request.query.get("search", "")[:200]
-        )
-        listed: list[Json] = [
-            {"id": one.id, "title": one.title, "updated": one.updated}
-            for one in found[:_MOST_CONVERSATIONS]
-        ]
-        return answer(listed)
+        words = request.query.get("search", "")[:200]
+        found = await self.talks.all_of(request[PERSON], search=words)
+        return answer([asdict(one) for one in found[:_MOST_CONVERSATIONS]])
 
     async def _rename(self, request: web.Request) -> web.Response:
-        """Rename a conversation to the title in the body."""
         thread, title = await self._known(request), (await body(request)).get("title")
         if not isinstance(title, str) or not title.strip():
-            refuse(400, "A conversation needs a title.")
+            raise Unacceptable(400, "A conversation needs a title.")
         await self.talks.rename(thread, title)
         await live.announce(self.store, thread)
         return answer({"title": await self.talks.title(thread)})
 
     async def _preferences(self, request: web.Request) -> web.Response:
-        """Return the preferences of a conversation, or the person's defaults."""
-        thread, scope = await self._place(request)
-        found = await self.intake.preferences.read(thread)
+        call, scope = await self._place(request)
+        form = await CommandHandlers(self.intake).form(call, scope, "answers")
+        chosen: dict[str, Json] = {
+            one.name: str(one.value) for one in form.fields if one.name in _CHOSEN_HERE
+        }
         store = self.intake.preferences
-        name = resolved(found).model
-        form = form_of(found[scope], scope, "answers", title="", models=store.offered)
-        here = (one for one in form.fields if one.name in _CHOSEN_HERE)
-        chosen: dict[str, Json] = {one.name: str(one.value) for one in here}
-        models: list[Json] = [{"name": one.name, "label": one.label} for one in store.offered]
+        name = resolved(await store.read(call.thread)).model
         label = next((one.label for one in store.models if one.name == name), "")
+        models: list[Json] = [{"name": one.name, "label": one.label} for one in store.offered]
         return answer({**chosen, "models": models, "answers": label})
 
     async def _choose(self, request: web.Request) -> web.Response:
         """Set preferences; an empty text clears one."""
-        (thread, scope), filled = await self._place(request), await body(request)
+        (call, scope), filled = await self._place(request), await body(request)
         if not filled.keys() <= _CHOSEN_HERE:
-            refuse(400, "This cannot be chosen here.")
+            raise Unacceptable(400, "This cannot be chosen here.")
         if not all(isinstance(one, str) for one in filled.values()):
-            refuse(400, "A choice must be a text.")
-        await self.intake.access.check(thread, request[PERSON], _SIGNED_IN)
-        form = form_of(Preferences(), scope, "answers", title="", models=())
-        chosen = changes_in(form, filled, seen="")
-        # The channel of a person is their own.
-        await self.intake.preferences.change(thread, scope, chosen, by=request[PERSON].id)
-        await self.talks.keep(thread)
+            raise Unacceptable(400, "A choice must be a text.")
+        await CommandHandlers(self.intake).fill_in(call, scope, "answers", filled, seen="")
+        await self.talks.keep(call.thread)
         return await self._preferences(request)
 
-    async def _place(self, request: web.Request) -> tuple[ThreadKey, Scope]:
+    async def _place(self, request: web.Request) -> tuple[Call, Scope]:
+        """Return a conversation, or the place of all conversations, which is the person's own."""
         if "talk" in request.match_info:
-            return await self._known(request), "thread"
-        return thread_of(request[PERSON], ""), "channel"
+            call = replace(_call(request), thread=await self._known(request), own_thread=True)
+            return replace(call, scopes={"thread": "this conversation"}), "thread"
+        return replace(_call(request), manages_channel=True), "channel"
 
     async def _delete(self, request: web.Request) -> web.Response:
-        """Delete a conversation: turns, history and index entry."""
-        thread, turn_ids = _thread(request), await self.talks.turns(_thread(request))
+        thread = _thread(request)
+        turn_ids = await self.talks.turns(thread)
         if not turn_ids and await self.talks.title(thread) is None:
             return answer({})
         if turn_ids:
@@ -178,18 +163,16 @@ class Api:
         return answer({})
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
-        """Stream the conversation's state and changes."""
-        async with self.follower.page(self.intake, _thread(request)) as page:
+        async with self.follower.page(_thread(request)) as page:
             return await send_events(request, page, may_stay=request[MAY_STAY])
 
     async def _export(self, request: web.Request) -> web.Response:
-        """Send the conversation as a Markdown file."""
         thread = await self._known(request)
         turn_ids, title = await self.talks.turns(thread), await self.talks.title(thread) or ""
-        turns = await self.intake.standings(thread, turn_ids, person_id=thread.channel)
-        name = file_name(title)
-        headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-        text = as_markdown(title, turns)
+        text = _as_markdown(title, await self._standings(thread, *turn_ids))
+        # Valid in all file systems and headers.
+        name = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:60].strip("-")
+        headers = {"Content-Disposition": f'attachment; filename="{name or "conversation"}.md"'}
         return web.Response(text=text, content_type="text/markdown", headers=headers)
 
     async def _ask(self, request: web.Request) -> web.Response:
@@ -197,15 +180,16 @@ class Api:
         asker, thread, sent = request[PERSON], _thread(request), await body(request)
         name, text = sent.get("id"), sent.get("text")
         if not is_id(name) or not isinstance(text, str):
-            refuse(400, "A question needs an id and a text.")
-        turn = Turn(
-            turn_id_of(asker, str(name)), thread, asker, text, {}, time.time(), asker=_SIGNED_IN
-        )
-        await self._admit(turn, lambda: self.intake.ask(turn), title=title_of(text))
+            raise Unacceptable(400, "A question needs an id and a text.")
+        turn_id = turn_id_of(asker, str(name))
+        turn = Turn(turn_id, thread, asker, text, {}, time.time(), asker=_SIGNED_IN)
+        async with self._recorded(turn, title=title_of(text)):
+            # The same question with another time counts as another one.
+            if not await self.intake.ask(turn) and not await self._standings(thread, turn_id):
+                raise NotRemembered
         return answer({"turn": name}, status=202)
 
     async def _stop(self, request: web.Request) -> web.Response:
-        """Stop an answer."""
         turn = await self._turn(request)
         await self.intake.answers.stop(turn.turn_id, person_id=request[PERSON].id)
         return answer({}, status=202)
@@ -227,18 +211,13 @@ class Api:
         asker, thread = request[PERSON], _thread(request)
         turn, press = await self._turn(request), await _press(request)
         following = Turn(turn_id_of(asker, press), thread, asker, "", {}, time.time())
-
-        async def admit() -> bool:
+        async with self._recorded(following):
             await self.intake.answers.continue_answer(
                 turn.turn_id, person_id=asker.id, press_id=following.id, asker=_SIGNED_IN
             )
-            return True
-
-        await self._admit(following, admit)
         return answer({"turn": press}, status=202)
 
     async def _edit(self, request: web.Request) -> web.Response:
-        """Edit the last question and regenerate its answer."""
         asker, thread, text = request[PERSON], _thread(request), (await body(request)).get("text")
         if not isinstance(text, str) or not text.strip():
             raise NothingAsked
@@ -254,17 +233,14 @@ class Api:
         """Store a rating; an empty one removes it."""
         turn, rating = await self._turn(request), (await body(request)).get("rating")
         if not isinstance(rating, str) or rating not in _RATINGS:
-            refuse(400, "A rating must be good, bad or empty.")
-        chosen = _RATINGS[rating]
-        asker_id = request[PERSON].id
+            raise Unacceptable(400, "A rating must be good, bad or empty.")
         await self.intake.answers.rate(
-            turn.turn_id, person_id=asker_id, rating=chosen, asker=_SIGNED_IN
+            turn.turn_id, person_id=request[PERSON].id, rating=_RATINGS[rating], asker=_SIGNED_IN
         )
         await live.announce(self.store, _thread(request), turn.turn_id)
         return answer({})
 
     async def _delete_turn(self, request: web.Request) -> web.Response:
-        """Forget a question and its answer."""
         thread, turn_id = _thread(request), _turn_id(request)
         if turn_id not in await self.talks.turns(thread):
             return answer({})
@@ -278,32 +254,25 @@ class Api:
         await self.intake.changes.forget(*turn_ids, asked_at=time.time(), platform=thread.platform)
         await self.intake.changes.forget_answers(*turn_ids)
 
-    async def _admit(
-        self, turn: Turn, admit: Callable[[], Awaitable[bool]], *, title: str = ""
-    ) -> None:
-        """Record a turn and admit it. Raises NotRemembered if it was deleted before."""
+    @asynccontextmanager
+    async def _recorded(self, turn: Turn, *, title: str = "") -> AsyncIterator[None]:
+        """Record a turn that the block admits, unless the block fails."""
         known = turn.id in await self.talks.turns(turn.key)
         await self.talks.add(turn, title=title)
-        admitted = False
         try:
-            # The same question with another time counts as another one.
-            admitted = await admit() or await self._is_stored(turn)
-            if not admitted:
-                raise NotRemembered
-        finally:
-            if not admitted and not known:
+            yield
+        except BaseException:
+            if not known:
                 await self.talks.remove(turn.key, turn.id)
+            raise
         await live.announce(self.store, turn.key, turn.id)
 
-    async def _is_stored(self, turn: Turn) -> bool:
-        ids = [turn.id]
-        return bool(await self.intake.standings(turn.key, ids, person_id=turn.person.id))
+    async def _standings(self, thread: ThreadKey, *turn_ids: str) -> Sequence[Standing]:
+        return await self.intake.standings(thread, turn_ids, person_id=thread.channel)
 
     async def _turn(self, request: web.Request) -> Standing:
         """Return the state of the turn in the address. Raises NotRemembered."""
-        found = await self.intake.standings(
-            _thread(request), [_turn_id(request)], person_id=request[PERSON].id
-        )
+        found = await self._standings(_thread(request), _turn_id(request))
         if not found:
             raise NotRemembered
         return found[0]
@@ -311,8 +280,22 @@ class Api:
     async def _known(self, request: web.Request) -> ThreadKey:
         thread = _thread(request)
         if await self.talks.title(thread) is None:
-            refuse(404, "There is no such conversation.")
+            raise Unacceptable(404, "There is no such conversation.")
         return thread
+
+
+def _as_markdown(title: str, turns: Sequence[Standing]) -> str:
+    """Return the questions and answers below headings, unchanged."""
+    parts = [f"# {title}"] if title else []
+    for one in turns:
+        asked = datetime.fromtimestamp(one.asked_at, UTC).strftime("%Y-%m-%d %H:%M UTC")
+        if one.question != GO_ON:
+            parts.append(f"## You, {asked}\n\n{one.question}")
+        by = f" ({one.model})" if one.model else ""
+        parts.append(f"## Parley{by}\n\n{one.answer}")
+        if one.below:
+            parts.append(one.below)
+    return "\n\n".join(parts) + "\n"
 
 
 def _call(request: web.Request) -> Call:
@@ -330,11 +313,6 @@ def answer(value: Json, *, status: int = 200) -> web.Response:
     return web.json_response(value, status=status, headers={"Cache-Control": "no-store"})
 
 
-def refuse(status: int, sentence: str) -> NoReturn:
-    """Raise Unacceptable with a sentence for the page."""
-    raise Unacceptable(status, sentence)
-
-
 class Unacceptable(Exception):
     """A rejected request, with a reason that the page may show."""
 
@@ -349,10 +327,10 @@ async def body(request: web.Request) -> dict[str, Any]:
     try:
         # Always as UTF-8: decoding half a megabyte of "punycode" takes 10 s.
         value = json.loads((await request.read()).decode()) if request.can_read_body else {}
-    except (ValueError, RecursionError):
-        refuse(400, "The request is not JSON.")
+    except (ValueError, RecursionError) as error:
+        raise Unacceptable(400, "The request is not JSON.") from error
     if not isinstance(value, dict):
-        refuse(400, "The request is not a JSON object.")
+        raise Unacceptable(400, "The request is not a JSON object.")
     return value
 
 
@@ -360,14 +338,14 @@ async def _press(request: web.Request) -> str:
     """Return the id of a press; without one, each request is a new press."""
     press = (await body(request)).get("id", str(uuid4()))
     if not is_id(press):
-        refuse(400, "A press needs an id.")
+        raise Unacceptable(400, "A press needs an id.")
     return str(press)
 
 
 def _thread(request: web.Request) -> ThreadKey:
     talk = request.match_info["talk"]
     if not is_id(talk):
-        refuse(404, "There is no such conversation.")
+        raise Unacceptable(404, "There is no such conversation.")
     return thread_of(request[PERSON], talk)
 
 

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import mimetypes
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from aiohttp import web
 
 FOLDER = Path(__file__).parent / "static"
-PAGE, LOGIN = "index.html", "login.html"
 _FOREVER = "public, max-age=31536000, immutable"
-_TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".woff2": "font/woff2"}
-_TEXTS = ("text/", "image/svg", "application/json", "application/manifest")
+_TYPES = {
+    ".css": "text/css",
+    ".html": "text/html",
+    ".js": "text/javascript",
+    ".json": "application/json",
+    ".svg": "image/svg+xml",
+    ".txt": "text/plain",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class _File:
     body: bytes
-    packed: bytes | None
-    media_type: str
-    tag: str
+    packed: bytes
+    headers: Mapping[str, str]
 
 
 class Assets:
@@ -33,24 +37,22 @@ class Assets:
     """
 
     def __init__(self, folder: Path = FOLDER) -> None:
-        paths = sorted(path for path in folder.rglob("*") if path.is_file())
+        paths = sorted(path for path in folder.rglob("*") if path.suffix in _TYPES)
         bodies = {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
-        everything = hashlib.sha256()
-        for name, body in bodies.items():
-            everything.update(f"{name}\0{len(body)}\0".encode() + body)
-        self._version = everything.hexdigest()[:16]
+        self._version = hashlib.sha256(repr(bodies).encode()).hexdigest()[:16]
         own = f"/static/{self._version}/".encode()
-        for name in bodies.keys() & {PAGE, LOGIN}:
-            bodies[name] = bodies[name].replace(b"/static/", own)
-        self._files = {name: _file(name, body) for name, body in bodies.items()}
+        self._files = {
+            name: _file(name, body.replace(b"/static/", own) if name.endswith(".html") else body)
+            for name, body in bodies.items()
+        }
 
     async def page(self, request: web.Request) -> web.Response:
         """Serve the page, which is the same for all people."""
-        return self._serve(request, PAGE, "no-cache")
+        return self._serve(request, "index.html", "no-cache")
 
     async def login(self, request: web.Request) -> web.Response:
         """Serve the page with the password form."""
-        return self._serve(request, LOGIN, "no-cache")
+        return self._serve(request, "login.html", "no-cache")
 
     async def static(self, request: web.Request) -> web.Response:
         """Serve a file: cached for ever under this version's path, otherwise revalidated."""
@@ -66,19 +68,18 @@ class Assets:
         file = self._files.get(name)
         if file is None:
             return web.Response(status=404, text="There is no such file.\n")
-        headers = {"ETag": file.tag, "Cache-Control": caching, "Vary": "Accept-Encoding"}
-        headers["Content-Type"] = file.media_type
-        if request.headers.get("If-None-Match") == file.tag:
+        headers = {**file.headers, "Cache-Control": caching}
+        if request.headers.get("If-None-Match") == headers["ETag"]:
             return web.Response(status=304, headers=headers)
-        if file.packed and "gzip" in request.headers.get("Accept-Encoding", ""):
+        if "gzip" in request.headers.get("Accept-Encoding", ""):
             return web.Response(body=file.packed, headers=headers | {"Content-Encoding": "gzip"})
         return web.Response(body=file.body, headers=headers)
 
 
 def _file(name: str, body: bytes) -> _File:
-    guessed = mimetypes.guess_type(name)[0] or "application/octet-stream"
-    media_type = _TYPES.get(Path(name).suffix, guessed)
-    is_text = media_type.startswith(_TEXTS)
-    packed = gzip.compress(body, mtime=0) if is_text else None
-    tag = f'"{hashlib.sha256(body).hexdigest()[:20]}"'
-    return _File(body, packed, f"{media_type}; charset=utf-8" if is_text else media_type, tag)
+    headers = {
+        "ETag": f'"{hashlib.sha256(body).hexdigest()[:20]}"',
+        "Content-Type": f"{_TYPES[Path(name).suffix]}; charset=utf-8",
+        "Vary": "Accept-Encoding",
+    }
+    return _File(body, gzip.compress(body, mtime=0), headers)

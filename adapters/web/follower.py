@@ -1,19 +1,23 @@
-"""Feeds the open pages of a process with one reader of the store."""
+"""Feeds the open pages of a process: one reader of the store, and events for each page."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Literal
 from uuid import uuid4
 
+from aiohttp import web
+
 from adapters import live
 from adapters.web.talks import Talks
-from bot.domain import Standing, ThreadKey
+from bot.domain import Json, Standing, ThreadKey
 from bot.errors import StoreUnavailable
+from bot.intake.answers import GO_ON
 from bot.intake.intake import Intake
 from bot.store import Store
 
@@ -24,6 +28,17 @@ _BLOCK_SECONDS = 1.5
 _AWAY_SECONDS = 0.5  # between two reads of an unavailable store
 # The pause after each read, so that entries are read together.
 _GATHER_SECONDS = 0.004
+HEARTBEAT_SECONDS = 15.0  # interval that keeps idle connections open through proxies
+_PAINT_SECONDS = 0.05  # the shortest time between two events; replies are written less often
+WRITE_SECONDS = 30.0  # timeout of a write; the page reconnects after it
+_PIECE = 64 * 1024  # bytes in one write
+_CROWDED = "You have opened this page in many other windows, so this one no longer updates."
+_HEADERS = {
+    "Content-Type": "text/event-stream; charset=utf-8",
+    "Cache-Control": "no-store",
+    # nginx would buffer the events.
+    "X-Accel-Buffering": "no",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +47,6 @@ class TurnView:
 
     standing: Standing
     note: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class StateSnapshot:
-    """A full state and its serialized event."""
-
-    title: str
-    is_known: bool
-    turns: dict[str, TurnView]
-    event: bytes
 
 
 @dataclass(slots=True, eq=False)
@@ -55,7 +60,6 @@ class TalkView:
     is_gone: bool = False  # deleted while it was followed
     turns: dict[str, TurnView] = field(default_factory=dict)
     pages: set[OpenPage] = field(default_factory=set)
-    shown: StateSnapshot | None = None  # as sent to the last page that connected
     loading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def wake_pages(self) -> None:
@@ -74,35 +78,67 @@ class OpenPage:
         self.talk = talk
         self.news = asyncio.Event()
         self.close_reason: Literal["", "crowded", "stopping"] = ""
+        self._sent_title = ""
+        self._sent: dict[str, TurnView] = {}
 
     def end(self, why: Literal["crowded", "stopping"]) -> None:
         """Close the page: its person has too many open, or the process stops."""
         self.close_reason = why
         self.news.set()
 
+    def state(self) -> str:
+        """Return the event with the full state, and record it as sent."""
+        talk = self.talk
+        self._sent_title, self._sent = talk.title, dict(talk.turns)
+        turns: list[Json] = [
+            _fields(one) | {"answer": one.standing.answer} for one in talk.turns.values()
+        ]
+        whole: dict[str, Json] = {
+            "id": talk.thread.thread,
+            "title": talk.title,
+            "known": talk.is_known,
+        }
+        return _event("state", whole | {"turns": turns})
+
+    def differences(self) -> str:
+        """Return the events that bring the page up to date, and record them as sent."""
+        if self.talk.is_gone:
+            return _event("gone", {})
+        before, turns = self._sent, self.talk.turns
+        if self._sent_title != self.talk.title or before.keys() - turns.keys():
+            return self.state()
+        self._sent = dict(turns)
+        changed = {one: view for one, view in turns.items() if before.get(one) != view}
+        return "".join(
+            _event("turn", _difference(before.get(one), view)) for one, view in changed.items()
+        )
+
 
 class Follower:
     """Reads the streams of all conversations with open pages, by one command at a time."""
 
-    def __init__(self, *, store: Store, talks: Talks) -> None:
+    def __init__(self, *, store: Store, talks: Talks, intake: Intake) -> None:
         self._store = store
         self._talks = talks
+        self._intake = intake
         self._views: dict[str, TalkView] = {}
-        self._pages: dict[str, list[OpenPage]] = {}  # of each person, the oldest first
+        self._pages: list[OpenPage] = []  # the oldest first
         # An entry here interrupts a read, so that the next one includes a new page's stream.
         self._wake = store.key("live", f"process-{uuid4().hex}")
         self._wake_last = "0-0"
-        self._intake: Intake | None = None
 
     @asynccontextmanager
-    async def page(self, intake: Intake, thread: ThreadKey) -> AsyncIterator[OpenPage]:
+    async def page(self, thread: ThreadKey) -> AsyncIterator[OpenPage]:
         """Follow a conversation; the page's talk is loaded. Raises StoreUnavailable."""
-        self._intake = intake
         stream = live.stream_of(self._store, thread)
         talk = self._views.setdefault(stream, TalkView(thread))
         page = OpenPage(talk)
         talk.pages.add(page)
-        self._count(page)
+        self._pages.append(page)
+        own = [one for one in self._pages if one.talk.thread.channel == thread.channel]
+        still_open = [one for one in own if not one.close_reason]
+        if len(still_open) > MOST_PAGES:
+            still_open[0].end("crowded")
         try:
             async with talk.loading:
                 if talk.last is None:
@@ -110,29 +146,14 @@ class Follower:
             yield page
         finally:
             talk.pages.discard(page)
-            self._discount(page)
+            self._pages.remove(page)
             if not talk.pages and self._views.get(stream) is talk:
                 del self._views[stream]
 
-    def end_pages(self) -> None:
+    async def end_pages(self, _: object) -> None:
         """Close all pages at shutdown."""
-        for talk in self._views.values():
-            for page in talk.pages:
-                page.end("stopping")
-
-    def _count(self, page: OpenPage) -> None:
-        """Count a page, and close its person's oldest if there are too many."""
-        opened = self._pages.setdefault(page.talk.thread.channel, [])
-        opened.append(page)
-        if len(opened) > MOST_PAGES:
-            opened.pop(0).end("crowded")
-
-    def _discount(self, page: OpenPage) -> None:
-        opened = self._pages.get(page.talk.thread.channel, [])
-        if page in opened:
-            opened.remove(page)
-        if not opened:
-            self._pages.pop(page.talk.thread.channel, None)
+        for page in self._pages:
+            page.end("stopping")
 
     async def run(self) -> None:
         """Read until cancelled."""
@@ -147,7 +168,7 @@ class Follower:
     async def _start(self, stream: str, talk: TalkView) -> None:
         # The position before the records, so that no change is missed.
         last = await live.last_entry(self._store, stream)
-        await self._load_or_log(talk)
+        await self._load(talk)
         talk.last = last
         await self._store.command("XADD", self._wake, "MAXLEN", 1, "*", "wake", "1")
         await self._store.command("EXPIRE", self._wake, 3600)
@@ -156,41 +177,41 @@ class Follower:
         started = {stream: talk.last for stream, talk in self._views.items() if talk.last}
         positions = started | {self._wake: self._wake_last}
         found = await live.read(self._store, positions, block_seconds=_BLOCK_SECONDS)
-        changed: dict[str, TalkView] = {}
-        to_load: dict[str, TalkView] = {}
+        changed: set[TalkView] = set()
+        to_load: set[TalkView] = set()
         for stream, entry, change in found:
             if stream == self._wake:
                 self._wake_last = entry
             elif talk := self._views.get(stream):
-                changed[stream] = talk
+                changed.add(talk)
                 talk.last = entry
                 talk.is_gone = talk.is_gone or change.gone
                 if not _apply(talk, change):
-                    to_load[stream] = talk
-        await asyncio.gather(*map(self._load_or_log, to_load.values()))
-        for talk in changed.values():
+                    to_load.add(talk)
+        await asyncio.gather(*map(self._load, to_load))
+        for talk in changed:
             talk.wake_pages()
 
-    async def _load_or_log(self, talk: TalkView) -> None:
+    async def _load(self, talk: TalkView) -> None:
+        """Read a conversation from the store."""
         try:
-            await self._load(talk)
+            turn_ids = await self._talks.turns(talk.thread)
+            standings = await self._intake.standings(
+                talk.thread, turn_ids, person_id=talk.thread.channel
+            )
+            title = await self._talks.title(talk.thread)
         except StoreUnavailable:
             raise
         except Exception:
             # An error in one conversation must not stop the updates of the others.
             log.exception("Cannot load conversation %s", talk.thread)
-
-    async def _load(self, talk: TalkView) -> None:
-        """Read a conversation from the store."""
-        assert self._intake is not None  # noqa: S101 - a page has come before
-        turn_ids = await self._talks.turns(talk.thread)
-        standings = await self._intake.standings(
-            talk.thread, turn_ids, person_id=talk.thread.channel
-        )
-        title = await self._talks.title(talk.thread)
+            return
         talk.title, talk.is_known = title or "", title is not None
-        before = talk.turns
-        talk.turns = {one.turn_id: _seen(one, before.get(one.turn_id)) for one in standings}
+        notes = {one: view.note for one, view in talk.turns.items()}
+        talk.turns = {
+            one.turn_id: TurnView(one, notes.get(one.turn_id, "") if one.state == "running" else "")
+            for one in standings
+        }
 
     async def _return(self) -> None:
         """Wait for the store, then reload everything: it may be another instance or older."""
@@ -219,6 +240,99 @@ def _apply(talk: TalkView, change: live.Change) -> bool:
     return True
 
 
-def _seen(standing: Standing, before: TurnView | None) -> TurnView:
-    note = before.note if before and standing.state == "running" else ""
-    return TurnView(standing, note)
+async def send_events(
+    request: web.Request,
+    page: OpenPage,
+    *,
+    may_stay: Callable[[], Awaitable[bool]],
+    heartbeat_seconds: float = HEARTBEAT_SECONDS,
+    write_seconds: float = WRITE_SECONDS,
+) -> web.StreamResponse:
+    """Stream a conversation to a page until it disconnects or the conversation is deleted.
+
+    Ends when `may_stay` returns False, checked at each heartbeat. The first event is the full
+    state; later ones are differences, merged while the page is slow.
+    """
+    response = web.StreamResponse(headers=_HEADERS)
+    await response.prepare(request)
+    with suppress(ConnectionError, TimeoutError):
+        data = b"" if page.close_reason else page.state().encode()
+        now = asyncio.get_running_loop().time
+        asked = now()
+        while True:
+            async with asyncio.timeout(write_seconds):
+                await _write(response, data)
+            if page.talk.is_gone or page.close_reason:
+                break
+            await asyncio.sleep(_PAINT_SECONDS)
+            data = await _next(page, heartbeat_seconds)
+            if now() - asked >= heartbeat_seconds:
+                if not await may_stay():
+                    break
+                asked = now()
+        if page.close_reason == "crowded":
+            async with asyncio.timeout(write_seconds):
+                await _write(response, _event("end", {"why": _CROWDED}).encode())
+            return response
+    if request.transport and not page.talk.is_gone:
+        # Abort, or the buffer of a stalled page would stay.
+        request.transport.abort()
+    return response
+
+
+async def _write(response: web.StreamResponse, data: bytes) -> None:
+    # In pieces, so that the buffer of a slow page holds one piece only.
+    for start in range(0, len(data), _PIECE):
+        await response.write(data[start : start + _PIECE])
+
+
+async def _next(page: OpenPage, heartbeat_seconds: float) -> bytes:
+    """Wait for changes and return them as events; a comment if the heartbeat is due."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(heartbeat_seconds):
+            while True:
+                await page.news.wait()
+                page.news.clear()
+                if page.close_reason:
+                    return b""
+                if text := page.differences():
+                    return text.encode()
+    return b": alive\n\n"
+
+
+def _difference(old: TurnView | None, view: TurnView) -> dict[str, Json]:
+    text, before = view.standing.answer, old.standing.answer if old else ""
+    keep = live.common(before, text)
+    fields = _fields(view)
+    known = _fields(old) if old else {}
+    news = {name: value for name, value in fields.items() if known.get(name) != value}
+    always = {"id": fields["id"], "state": fields["state"]}
+    return {"keep": _units(text[:keep]), "add": text[keep:], **news, **always}
+
+
+def _fields(view: TurnView) -> dict[str, Json]:
+    one = view.standing
+    goes_on = one.question == GO_ON
+    return {
+        # As the page named the question.
+        "id": one.turn_id.rpartition(":")[2],
+        "question": "" if goes_on else one.question,
+        "continues": goes_on,
+        "asked_at": one.asked_at,
+        "below": one.below,
+        "note": view.note,
+        "model": one.model,
+        "state": one.state,
+        "end": one.end,
+        "rating": one.rating,
+    }
+
+
+def _units(text: str) -> int:
+    """Return the length in UTF-16 code units, as JavaScript counts it."""
+    return len(text.encode("utf-16-le", "surrogatepass")) // 2
+
+
+def _event(name: str, data: Mapping[str, Json]) -> str:
+    # JSON escapes line ends, so an event has one line of data.
+    return f"event: {name}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n"

@@ -1,19 +1,25 @@
-"""The page's HTTP application, with authentication and security headers."""
+"""The role `web`: the page's HTTP application, with authentication and security headers."""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
-from collections.abc import Awaitable, Callable
+import math
+from collections.abc import Awaitable, Callable, Mapping
+from urllib.parse import SplitResult, urlsplit
 
 from aiohttp import web
 
 from adapters.web.api import MAY_STAY, PERSON, Api, Unacceptable, answer
 from adapters.web.assets import Assets
-from adapters.web.guard import HEADERS, WRITE_HEADER, refusal
-from adapters.web.people import Visitor, new_guest
-from adapters.web.sign_in import SignIn
+from adapters.web.follower import Follower
+from adapters.web.settings import WebSettings
+from adapters.web.sign_in import Cookies, Provider, SignIn, Visitor, new_guest, read_secret
+from adapters.web.talks import Talks
+from bot.domain import Json
 from bot.errors import (
+    CannotStart,
     NothingAsked,
     NotRemembered,
     NotTheAsker,
@@ -24,11 +30,31 @@ from bot.errors import (
     StoreUnavailable,
     ThreadBusy,
 )
+from bot.platform_spec import Process
+from bot.proxy import is_loopback
 
 log = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
+# Forms of other sites cannot send this header, and scripts need a CORS preflight.
+_WRITE_HEADER = "X-Parley"
+_SAFE = ("GET", "HEAD")
+_HEADERS: Mapping[str, str] = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+        "font-src 'self'; connect-src 'self'; manifest-src 'self'; base-uri 'none'; "
+        "form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+}
+_FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Via")
+_PROVIDER_SECONDS = 12 * 3600.0  # until the next redirect to the provider
 # A question of the greatest length, each character as an escape of JSON.
 _LARGEST_BODY = 512 * 1024
 _ANOTHER = "Somebody else is signed in here now. Reload the page to go on as them."
@@ -45,20 +71,55 @@ _STATUSES: tuple[tuple[type[ParleyError], int], ...] = (
 )
 
 
-def application(
-    *, api: Api, assets: Assets, sign_in: SignIn, trust: Callable[[web.Request, str], None]
-) -> web.Application:
-    """Return the application. `trust` gets each request with its person's id."""
+async def open_pages(process: Process) -> tuple[web.Application, Follower]:
+    """Return the application, and the follower that updates its pages. Raises CannotStart."""
+    settings, own, store = process.settings, WebSettings.of(process.settings), process.store
+    talks = Talks(store=store, keep_seconds=settings.keep_seconds, remembers=settings.remembers)
+    follower = Follower(store=store, talks=talks, intake=process.intake)
+    about: dict[str, Json] = {
+        "model": process.model,
+        "feedback": settings.rates(usual=True),
+        "demo": process.is_demo,
+        "login": own.way,
+    }
+    # A changed password invalidates all cookies.
+    way = f"{own.way}:{hashlib.sha256(own.password.encode()).hexdigest()}"
+    # A person removed at the provider must lose access soon.
+    longest = _PROVIDER_SECONDS if own.way == "oidc" else math.inf
+    try:
+        cookies = Cookies(
+            secret=await read_secret(store),
+            way=way,
+            keep_seconds=min(settings.keep_seconds, longest),
+            secure=own.url.startswith("https://"),
+        )
+    except StoreUnavailable as error:
+        raise CannotStart(str(error)) from error
+    oidc = _open_id_connect(own) if own.oidc_issuer else None
+    sign_in = SignIn(settings=own, cookies=cookies, store=store, oidc=oidc)
+    assets = await asyncio.to_thread(Assets)
     app = web.Application(
-        client_max_size=_LARGEST_BODY, middlewares=[_authentication(sign_in, trust)]
+        client_max_size=_LARGEST_BODY, middlewares=[_authentication(sign_in, process.trust)]
     )
     app.on_response_prepare.append(_add_headers)
-    app.add_routes(api.routes())
+    # Otherwise shutdown would wait for the open pages.
+    app.on_shutdown.append(follower.end_pages)
+    app.add_routes(Api(store, process.intake, talks, follower, about).routes())
     app.add_routes(sign_in.routes(assets))
-    app.router.add_get("/", assets.page)
-    app.router.add_get("/c/{talk}", assets.page)
+    for path in ("/", "/c/{talk}"):
+        app.router.add_get(path, assets.page)
     app.router.add_get("/static/{path:.+}", assets.static)
-    return app
+    return app, follower
+
+
+def _open_id_connect(settings: WebSettings) -> Provider:
+    try:
+        from adapters.web.oidc import OpenIdConnect
+    except ImportError as error:
+        raise CannotStart(
+            "WEB_OIDC_ISSUER needs joserfc: pip install -r requirements-web.txt"
+        ) from error
+    return OpenIdConnect(settings)
 
 
 def _authentication(
@@ -66,19 +127,20 @@ def _authentication(
 ) -> Callable[..., Awaitable[web.StreamResponse]]:
     @web.middleware
     async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if sentence := refusal(request, way=sign_in.way, home=sign_in.home):
+        if sentence := _refusal(request, way=sign_in.way, home=sign_in.home):
             return answer({"error": sentence}, status=403)
         try:
             visitor = await sign_in.visitor(request)
         except StoreUnavailable as error:
             return answer({"error": error.apology}, status=503)
-        is_new = visitor is None and not sign_in.way and _makes_guests(request)
-        if is_new:
+        # Pages make a guest, static files do not.
+        is_page = request.path in ("/", "/api/me") or request.path.startswith("/c/")
+        if visitor is None and not sign_in.way and is_page:
             visitor = Visitor(new_guest(), 0.0)
         if visitor is None and not sign_in.is_public(request.path):
             return sign_in.challenge(request)
         if visitor is not None:
-            if request.headers.get(WRITE_HEADER, "1") not in ("1", visitor.person.id):
+            if request.headers.get(_WRITE_HEADER, "1") not in ("1", visitor.person.id):
                 return answer({"error": _ANOTHER}, status=403)
             request[PERSON] = visitor.person
             request[MAY_STAY] = lambda: _may_stay(sign_in, request)
@@ -98,17 +160,10 @@ async def _may_stay(sign_in: SignIn, request: web.Request) -> bool:
         return True
 
 
-def _makes_guests(request: web.Request) -> bool:
-    """Whether this request creates a guest: pages do, static files do not."""
-    return request.path in ("/", "/api/me") or request.path.startswith("/c/")
-
-
 async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Run the handler, and translate errors to responses."""
     try:
-        if request.path.endswith("/events"):
-            return await handler(request)
-        async with asyncio.timeout(_ANSWER_SECONDS):
+        async with asyncio.timeout(None if request.path.endswith("/events") else _ANSWER_SECONDS):
             return await handler(request)
     except Unacceptable as error:
         return answer({"error": error.sentence}, status=error.status)
@@ -128,6 +183,39 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
 
 
 async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:
-    for name, value in HEADERS.items():
+    for name, value in {**_HEADERS, "Cache-Control": "no-store"}.items():
         response.headers.setdefault(name, value)
-    response.headers.setdefault("Cache-Control", "no-store")
+
+
+def _refusal(request: web.Request, *, way: str, home: str = "") -> str:
+    """Return why a request is refused, in a sentence; empty if it is not.
+
+    `way` is how people sign in; without one, the page is for this machine only. `home` is its
+    public address, if a proxy may change the host.
+    """
+    # Prevents DNS rebinding, where no cookie is asked for: browsers bind cookies to the host.
+    host = _split(f"//{request.host}").hostname or ""
+    if not way and not is_loopback(host):
+        return "This page only works under this machine's own address, such as http://localhost."
+    if way == "proxy" and not is_loopback(host) and host != _split(home).hostname:
+        return "This page does not know this address: set WEB_URL to the one that people use."
+    if not way and any(name in request.headers for name in _FORWARDED):
+        return "This page was reached through a proxy: set WEB_PASSWORD, or another way to sign in."
+    if request.method in _SAFE:
+        return ""
+    if _WRITE_HEADER not in request.headers:
+        return f"A change needs the header {_WRITE_HEADER}."
+    site = request.headers.get("Sec-Fetch-Site", "same-origin")
+    origin = _split(request.headers.get("Origin", f"//{request.host}")).netloc.lower()
+    is_own = origin and origin in (request.host.lower(), _split(home).netloc.lower())
+    if not is_own or site not in ("same-origin", "none"):
+        return "Another site may not change anything here."
+    return ""
+
+
+def _split(address: str) -> SplitResult:
+    """Return the parts of an address; a broken one, and `null`, have no host."""
+    try:
+        return urlsplit(address)
+    except ValueError:
+        return urlsplit("")

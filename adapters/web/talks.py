@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import dataclass
+from typing import Any
 
 from bot.domain import Person, ThreadKey, Turn
-from bot.store import Store
+from bot.store import Store, store_errors
 from bot.text.graphemes import cut_before
 from bot.text.sanitize import one_line, whole_characters
 
@@ -41,23 +42,24 @@ class Talks:
         """Return a person's conversations with these words in the title, the newest first."""
         if not self._remembers:
             return []
-        talks, titles = self._talks(person), self._titles(person)
+        talks, titles = self._index(person.id)
         oldest = time.time() - self._keep_ms / 1000
         if expired := await self._store.command("ZRANGEBYSCORE", talks, "-inf", oldest):
             await self._store.command("HDEL", titles, *expired)
             await self._store.command("ZREM", talks, *expired)
-        found = await self._store.command("ZRANGE", talks, 0, -1, "REV", "WITHSCORES")
+        with store_errors():
+            found: Any = await self._store.redis.zrange(talks, 0, -1, desc=True, withscores=True)
         named = await self._store.command("HGETALL", titles)
         words = search.casefold().split()
-        listed = [Talk(one, named.get(one, ""), float(at)) for one, at in _scored(found)]
+        listed = [Talk(one, named.get(one, ""), float(at)) for one, at in found]
         return [one for one in listed if all(word in one.title.casefold() for word in words)]
 
     async def title(self, thread: ThreadKey) -> str | None:
         """Return the title of a conversation; None if it is not listed."""
-        person = Person(thread.channel, "")
-        if await self._store.command("ZSCORE", self._talks(person), thread.thread) is None:
+        talks, titles = self._index(thread.channel)
+        if await self._store.command("ZSCORE", talks, thread.thread) is None:
             return None
-        title = await self._store.command("HGET", self._titles(person), thread.thread)
+        title = await self._store.command("HGET", titles, thread.thread)
         return str(title or "")
 
     async def turns(self, thread: ThreadKey) -> list[str]:
@@ -67,8 +69,7 @@ class Talks:
 
     async def add(self, turn: Turn, *, title: str = "") -> None:
         """Add a turn before its admission. Turns that are never admitted are skipped when shown."""
-        talks, titles = self._talks(turn.person), self._titles(turn.person)
-        turns = self._turns(turn.key)
+        (talks, titles), turns = self._index(turn.person.id), self._turns(turn.key)
         command = self._store.command
         await command("ZADD", turns, "NX", turn.asked_at, turn.id)
         await command("ZADD", talks, "GT", turn.asked_at, turn.key.thread)
@@ -94,23 +95,22 @@ class Talks:
         """Give a conversation another title."""
         if not self._remembers:
             return
-        titles = self._titles(Person(thread.channel, ""))
+        _, titles = self._index(thread.channel)
         title = one_line(whole_characters(title)).strip()[:_LONGEST_TITLE]
         await self._store.command("HSET", titles, thread.thread, title)
         await self._store.command("PEXPIRE", titles, self._keep_ms)
 
     async def forget(self, thread: ThreadKey) -> None:
         """Drop a conversation from the index."""
-        person = Person(thread.channel, "")
+        talks, titles = self._index(thread.channel)
         await self._store.command("DEL", self._turns(thread))
-        await self._store.command("HDEL", self._titles(person), thread.thread)
-        await self._store.command("ZREM", self._talks(person), thread.thread)
+        await self._store.command("HDEL", titles, thread.thread)
+        await self._store.command("ZREM", talks, thread.thread)
 
-    def _talks(self, person: Person) -> str:
-        return self._store.key(PLATFORM, "talks", person.id)
-
-    def _titles(self, person: Person) -> str:
-        return self._store.key(PLATFORM, "titles", person.id)
+    def _index(self, person_id: str) -> tuple[str, str]:
+        """Return the keys of a person's conversations, by their times, and of the titles."""
+        key = self._store.key
+        return key(PLATFORM, "talks", person_id), key(PLATFORM, "titles", person_id)
 
     def _turns(self, thread: ThreadKey) -> str:
         return self._store.key(PLATFORM, "turns", str(thread))
@@ -139,11 +139,3 @@ def title_of(question: str) -> str:
     head = text[:_TITLE]
     cut = head.rfind(" ") if " " in head[_TITLE // 2 :] else cut_before(text, _TITLE)
     return f"{head[:cut].rstrip()}…"
-
-
-def _scored(found: list[object]) -> list[tuple[str, float]]:
-    # RESP3 returns pairs, RESP2 one list or, in redis-py, pairs.
-    flat: list[object] = []
-    for one in found:
-        flat += one if isinstance(one, list | tuple) else [one]
-    return [(str(one), float(str(at))) for one, at in zip(flat[::2], flat[1::2], strict=False)]

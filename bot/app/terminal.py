@@ -73,8 +73,7 @@ class RenderedAnswer:
         from rich.console import Console
         from rich.live import Live
 
-        from adapters.console.block_splitter import BlockSplitter
-        from adapters.console.render import Renderer
+        from adapters.console.render import BlockSplitter, Renderer
 
         self._console = Console(file=stdout, highlight=False, markup=False, emoji=False)
         self._renderer = Renderer()

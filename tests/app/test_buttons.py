@@ -371,7 +371,7 @@ async def test_answers_are_rated_where_the_operator_wants_it(
 
 @pytest.mark.parametrize("way", SLACK, ids=lambda it: it.__name__)
 async def test_an_answer_whose_rating_buttons_slack_refuses_stands_without_them(
-    way: object, own_store: Store, model: ModelEmulator
+    way: Way, own_store: Store, model: ModelEmulator
 ) -> None:
     async with talking(way, own_store, model) as scene:
         talk = scene.talk

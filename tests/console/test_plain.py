@@ -9,48 +9,44 @@ import io
 import os
 import signal
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from adapters.console.platform import ConsolePlatform
+from adapters.console.terminal import listen
 from bot.commands.handlers import FORGET_QUESTION, FORGOTTEN
 from bot.errors import ParleyError, StoreUnavailable, ThreadBusy
 from bot.store import Store, connect
 from tests.support.console import PLAIN, AnsweringQueue, Terminal, arguments, terminal
 
 
-@asynccontextmanager
-async def two_platforms(
-    store: Store, *, stdin: io.StringIO, stdout: io.StringIO, patience: float
-) -> AsyncIterator[tuple[ConsolePlatform, AnsweringQueue]]:
-    """The platform with the terminal, and an intake whose worker is another process, almost."""
+async def piped(
+    store: Store, lines: str, *, patience: float = 5.0, stdout: io.StringIO | None = None
+) -> tuple[str, AnsweringQueue]:
+    """What the terminal prints for these lines, and what the intake got.
+
+    The worker is another process, almost.
+    """
     url, prefix = arguments(store)
-    async with connect(url=url, data_dir=Path("unused"), prefix=prefix) as others:
-        terminal, worker = (
-            ConsolePlatform(
-                store=each,
+    stdout = stdout or io.StringIO()
+    async with (
+        connect(url=url, data_dir=Path("unused"), prefix=prefix) as others,
+        asyncio.timeout(60),
+    ):
+        queue = AnsweringQueue(others)
+        try:
+            await listen(
+                queue.intake,
+                store=store,
                 banner="",
                 patience=patience,
-                data_dir=Path("unused"),
-                stdin=stdin,
+                history=None,
+                stdin=io.StringIO(lines),
                 stdout=stdout,
             )
-            for each in (store, others)
-        )
-        queue = AnsweringQueue(worker, others)
-        yield terminal, queue
-        await queue.work_ends()
-
-
-async def piped(store: Store, lines: str, *, patience: float = 5.0) -> tuple[str, AnsweringQueue]:
-    """What the terminal prints for these lines, and what the intake got."""
-    stdin, stdout = io.StringIO(lines), io.StringIO()
-    streams = {"stdin": stdin, "stdout": stdout}
-    async with two_platforms(store, **streams, patience=patience) as (platform, queue):
-        async with asyncio.timeout(60):
-            await platform.listen(queue.intake)
+        finally:
+            await queue.work_ends()
     return stdout.getvalue(), queue
 
 
@@ -77,7 +73,7 @@ async def test_a_piped_reset_starts_anew_and_quit_ends(store: Store) -> None:
     assert queue.resets == [queue.turns[0].key]
 
 
-async def test_what_was_used_and_which_commands_there_are_is_told(store: Store) -> None:
+async def test_usage_and_commands_are_shown(store: Store) -> None:
     printed, queue = await piped(store, "/usage\n/help\n/model\n/save it\n")
 
     assert "Your tokens today, read and written: 1,234" in printed
@@ -117,11 +113,8 @@ class Full(io.StringIO):
 
 
 async def test_an_output_that_is_full_ends_the_conversation_with_a_sentence(store: Store) -> None:
-    streams = {"stdin": io.StringIO("hello\n"), "stdout": Full()}
-
-    async with two_platforms(store, **streams, patience=5.0) as (platform, queue):
-        with pytest.raises(ParleyError, match="No space left"):
-            await platform.listen(queue.intake)
+    with pytest.raises(ParleyError, match="No space left"):
+        await piped(store, "hello\n", stdout=Full())
 
 
 async def test_nothing_that_a_model_says_drives_the_terminal(store: Store) -> None:
@@ -131,8 +124,7 @@ async def test_nothing_that_a_model_says_drives_the_terminal(store: Store) -> No
 
 
 @pytest.mark.parametrize(
-    ("question", "apology"),
-    [("busy", ThreadBusy.apology), ("away", StoreUnavailable.apology)],
+    ("question", "apology"), [("busy", ThreadBusy.apology), ("away", StoreUnavailable.apology)]
 )
 async def test_a_question_that_is_not_taken_gets_the_apology(
     store: Store, question: str, apology: str
@@ -151,19 +143,21 @@ async def test_an_answer_that_does_not_end_in_time_gets_an_apology(
     assert printed == f"{ParleyError.apology}\n"
 
 
-def plain(store: Store) -> AbstractAsyncContextManager[Terminal]:
-    return terminal(store, PLAIN, Path("unused"))
+@pytest.fixture
+async def it(store: Store) -> AsyncIterator[Terminal]:
+    """A terminal without the window."""
+    async with terminal(store, PLAIN, Path("unused")) as one:
+        yield one
 
 
-async def test_an_answer_grows_in_place(store: Store) -> None:
-    async with plain(store) as it:
-        head = await it.until_prompt()
-        it.type("hello\r")
-        await it.until("bot> ")
-        hello = await it.until_prompt()
-        it.type("code\r")
-        await it.until("bot> ")
-        code = await it.until_prompt()
+async def test_an_answer_grows_in_place(it: Terminal) -> None:
+    head = await it.until_prompt()
+    it.type("hello\r")
+    await it.until("bot> ")
+    hello = await it.until_prompt()
+    it.type("code\r")
+    await it.until("bot> ")
+    code = await it.until_prompt()
 
     assert "The banner" in head
     assert "/reset forgets it" in head
@@ -171,118 +165,97 @@ async def test_an_answer_grows_in_place(store: Store) -> None:
     assert code.removesuffix("\x1b[?2004h") == "```py\na = 1\nb = 2\n```\nDone.\n"
 
 
-async def test_pasted_lines_are_one_question(store: Store) -> None:
-    async with plain(store) as it:
-        # A terminal puts brackets around what is pasted only when it is asked to.
-        await it.until("\x1b[?2004h")
-        await it.until_prompt()
-        it.type("\x1b[200~many\rlines\x1b[201~\r")
-        await it.until("bot> ")
-        answer = await it.until_prompt()
+async def test_pasted_lines_are_one_question(it: Terminal) -> None:
+    # A terminal puts brackets around what is pasted only when it is asked to.
+    await it.until("\x1b[?2004h")
+    await it.until_prompt()
+    it.type("\x1b[200~many\rlines\x1b[201~\r")
+    await it.until("bot> ")
+    answer = await it.until_prompt()
 
     assert answer.removesuffix("\x1b[?2004h") == "both\nlines\n"
 
 
-async def test_an_answer_that_changes_is_printed_anew(store: Store) -> None:
-    async with plain(store) as it:
-        await it.until_prompt()
-        it.type("again\r")
-        await it.until("bot> One\n")
-        answer = await it.until_prompt()
+async def test_an_answer_that_changes_is_printed_anew(it: Terminal) -> None:
+    await it.until_prompt()
+    it.type("again\r")
+    await it.until("bot> One\n")
+    answer = await it.until_prompt()
 
     assert answer.removesuffix("\x1b[?2004h") == "bot> Another one\n"
 
 
-async def test_the_terminal_always_goes_on_with_the_same_thread(store: Store) -> None:
-    async with plain(store) as it:
-        await it.until_prompt()
-        it.type("hello\r")
-        await it.until_prompt()
-        it.type("/reset\r")
-        await it.until("Forgotten. Ask me something new.")
-        await it.until_prompt()
-        it.type("\x04")
-        await it.until("threads: ")
-        threads = await it.until("resets: 1")
-        status = await it.process.wait()
+async def test_the_terminal_always_goes_on_with_the_same_thread(it: Terminal) -> None:
+    await it.until_prompt()
+    it.type("hello\r")
+    await it.until_prompt()
+    it.type("/reset\r")
+    await it.until("Forgotten. Ask me something new.")
+    await it.until_prompt()
+    it.type("\x04")
+    await it.until("threads: ")
+    threads = await it.until("resets: 1")
+    status = await it.process.wait()
 
     assert threads.strip() == str({f"console:local:{getpass.getuser()}:terminal"})
     assert status == 0
 
 
-async def test_at_a_terminal_unknown_commands_are_told_and_exit_leaves(store: Store) -> None:
-    async with plain(store) as it:
-        await it.until_prompt()
-        it.type("/save it\r")
-        await it.until("There is no /save")
-        await it.until_prompt()
-        # A blank in front sends it.
-        it.type(" /save it\r")
-        await it.until("bot> ")
-        it.type("\x03\x03")
-        await it.until_prompt()
-        it.type("exit\r")
-        await it.until("resets: 0")
+async def test_at_a_terminal_unknown_commands_are_refused_and_exit_leaves(it: Terminal) -> None:
+    await it.until_prompt()
+    it.type("/save it\r")
+    await it.until("There is no /save")
+    await it.until_prompt()
+    # A blank in front sends it.
+    it.type(" /save it\r")
+    await it.until("bot> ")
+    it.type("\x03\x03")
+    await it.until_prompt()
+    it.type("exit\r")
+    await it.until("resets: 0")
 
-        assert await it.process.wait() == 0
-
-
-async def test_ctrl_c_stops_the_answer_and_the_conversation_goes_on(store: Store) -> None:
-    async with plain(store) as it:
-        await it.until_prompt()
-        it.type("long\r")
-        await it.until("On and on")
-        it.type("\x03")
-        await it.until("Stopped: True.\n")
-        await it.until_prompt()
-        it.type("/quit\r")
-
-        assert await asyncio.wait_for(it.process.wait(), 60) == 0
+    assert await it.process.wait() == 0
 
 
-async def test_a_second_ctrl_c_gives_up_an_answer_that_does_not_stop(store: Store) -> None:
-    async with plain(store) as it:
-        await it.until_prompt()
-        it.type("stubborn\r")
-        await it.until("On and on")
-        it.type("\x03")
-        await it.until("Stopped: False.")
-        it.type("\x03")
-        await it.until_prompt()
-        it.type("/quit\r")
+async def test_ctrl_c_stops_the_answer_and_the_conversation_goes_on(it: Terminal) -> None:
+    await it.until_prompt()
+    it.type("long\r")
+    await it.until("On and on")
+    it.type("\x03")
+    await it.until("Stopped: True.\n")
+    await it.until_prompt()
+    it.type("/quit\r")
 
-        await it.until("forgotten: 1")
+    assert await asyncio.wait_for(it.process.wait(), 60) == 0
 
 
-async def test_ctrl_c_twice_leaves_and_the_terminal_is_as_it_was(store: Store) -> None:
-    async with plain(store) as it:
-        echoed = it.echoes()
-        await it.until_prompt()
-        it.type("unsent")
-        await it.until("unsent")
-        it.type("\x03")
-        await it.until("Press Ctrl-C again to leave.\nyou> unsent")
-        it.type("\x03")
-        await it.until("\x1b[?2004l")
-        status = await asyncio.wait_for(it.process.wait(), 60)
+async def test_a_second_ctrl_c_gives_up_an_answer_that_does_not_stop(it: Terminal) -> None:
+    await it.until_prompt()
+    it.type("stubborn\r")
+    await it.until("On and on")
+    it.type("\x03")
+    await it.until("Stopped: False.")
+    it.type("\x03")
+    await it.until_prompt()
+    it.type("/quit\r")
 
-        assert status == 0
-        assert echoed
-        assert it.echoes()
+    await it.until("forgotten: 1")
 
 
-async def test_ctrl_c_and_going_on_leaves_nothing(store: Store) -> None:
-    async with plain(store) as it:
-        await it.until_prompt()
-        it.type("\x03")
-        await it.until("Press Ctrl-C again to leave.")
-        it.type("hello\r")
-        await it.until("bot> Hello `world`!")
-        await it.until_prompt()
-        it.type("\x03")
-        await it.until("Press Ctrl-C again to leave.")
+async def test_ctrl_c_twice_leaves_and_the_terminal_is_as_it_was(it: Terminal) -> None:
+    echoed = it.echoes()
+    await it.until_prompt()
+    it.type("unsent")
+    await it.until("unsent")
+    it.type("\x03")
+    await it.until("Press Ctrl-C again to leave.\nyou> unsent")
+    it.type("\x03")
+    await it.until("\x1b[?2004l")
+    status = await asyncio.wait_for(it.process.wait(), 60)
 
-        assert it.process.returncode is None
+    assert status == 0
+    assert echoed
+    assert it.echoes()
 
 
 @asynccontextmanager
@@ -337,11 +310,3 @@ async def test_a_reader_that_leaves_ends_the_conversation_quietly(store: Store) 
     assert first == b"Another one\n"
     assert complaints == b""
     assert status == 0
-
-
-async def test_an_entry_that_another_version_wrote_on_a_screen_ends_no_terminal(
-    store: Store,
-) -> None:
-    printed, _ = await piped(store, "other version\n")
-
-    assert printed == "Mine\n"

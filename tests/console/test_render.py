@@ -8,8 +8,7 @@ import pytest
 
 pytest.importorskip("rich", reason="rendering needs requirements-terminal.txt")
 
-from adapters.console.block_splitter import BlockSplitter
-from adapters.console.render import Renderer
+from adapters.console.render import BlockSplitter, Renderer
 
 TEXT = """# Title
 

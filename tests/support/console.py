@@ -15,8 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from adapters.console.platform import ConsolePlatform
-from adapters.live import stream_of
+from adapters.console.terminal import listen
+from adapters.live import LivePlatform
 from bot.access.preferences import ModelChoice, PreferenceStore
 from bot.access.rules import AccessRules
 from bot.app.shutdown import exit_process
@@ -35,7 +35,6 @@ ANSWERS: dict[str, Sequence[str]] = {
     "again": ("One", "Another one"),
     "evil": ("\x1b[2J\x9b31m", "\x1b[2J\x9b31mred\r\n\x07\u202edone"),
     "half": ("half of",),
-    "other version": ("Mine",),
     "many\nlines": ("both\nlines",),
     "/save it": ("I cannot.",),
 }
@@ -54,12 +53,11 @@ def arguments(store: Store) -> tuple[str, str]:
 class AnsweringQueue(FakeQueue):
     """Answers as a worker would, through the surface and a connection of its own."""
 
-    def __init__(self, worker: ConsolePlatform, store: Store) -> None:
+    def __init__(self, store: Store) -> None:
         models = ModelChoice("small/one", "Fast"), ModelChoice("large/one", "Clever")
         self.preferences = PreferenceStore(store=store, models=models)
         super().__init__(preferences=self.preferences, access=AccessRules(direct_messages=False))
-        self._worker = worker
-        self._store = store
+        self._worker = LivePlatform("console", store=store)
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopped = asyncio.Event()
         self._one_by_one = asyncio.Lock()
@@ -106,9 +104,6 @@ class AnsweringQueue(FakeQueue):
     async def _work(self, turn: Turn) -> None:
         # A thread's turns are answered in their order.
         async with self._one_by_one, self._worker.surface(turn) as surface:
-            if turn.text == "other version":
-                stream = stream_of(self._store, turn.key)
-                await self._store.command("XADD", stream, "*", "turn", turn.id, "words", "Hi")
             if turn.text in ("long", "stubborn"):
                 await surface.post(Page(0, "On and on", final=False, said="On and on"))
                 await self._stopped.wait()
@@ -189,16 +184,16 @@ def main() -> None:
 
     async def run() -> None:
         async with connect(url=url, data_dir=Path("unused"), prefix=prefix) as store:
-            platform = ConsolePlatform(
+            queue = AnsweringQueue(store)
+            await listen(
+                queue.intake,
                 store=store,
                 banner="The banner",
                 patience=5,
-                data_dir=Path(data_dir),
+                history=Path(data_dir) / "history",
                 stdin=sys.stdin,
                 stdout=sys.stdout,
             )
-            queue = AnsweringQueue(platform, store)
-            await platform.listen(queue.intake)
             print("threads:", {str(turn.key) for turn in queue.turns})
             print("resets:", len(queue.resets), "forgotten:", len(queue.forgotten))
 

@@ -55,10 +55,6 @@ class Screen:
             units = turn["answer"].encode("utf-16-le")[: 2 * data["keep"]]
             turn |= {key: value for key, value in data.items() if key not in ("keep", "add")}
             turn["answer"] = units.decode("utf-16-le") + data["add"]
-        elif name == "title":
-            self.title = data["title"]
-        elif name == "gone" and "turn" in data:
-            del self.turns[data["turn"]]
         elif name == "gone":
             self.gone = True
 
@@ -106,6 +102,13 @@ class Browser:
         status, answer = await self.send("POST", path, {"id": name, "text": text})
         assert status == 202, answer
         return name
+
+    async def answered(self, talk: str, text: str, name: str = "") -> Screen:
+        """Ask at a page of its own, and return what that shows in the end."""
+        async with self.page(talk) as screen:
+            name = await self.ask(talk, text, name)
+            await until(lambda: screen.is_done(name), why=screen.__str__)
+        return screen
 
     async def press(self, talk: str, turn: str, verb: str, **body: str) -> tuple[int, Any]:
         return await self.send("POST", f"/api/conversations/{talk}/turns/{turn}/{verb}", body)

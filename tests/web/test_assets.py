@@ -1,17 +1,21 @@
-"""The page's files come once, under the hash of them all."""
+"""The page's files come once, under the hash of them all, and are what others published."""
 
 from __future__ import annotations
 
 import gzip
+import hashlib
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
+import pytest
 from aiohttp import web
 
 from adapters.web.assets import Assets
 
+ROOT = Path(__file__).parents[2]
 PAGE = b'<script type="module" src="/static/app.js"></script>'
 
 
@@ -21,7 +25,6 @@ async def served(folder: Path) -> AsyncIterator[aiohttp.ClientSession]:
     (folder / "index.html").write_bytes(PAGE)
     (folder / "app.js").write_text('import "./more/one.js";' + " " * 1000)
     (folder / "more" / "one.js").write_text("1;")
-    (folder / "icon.png").write_bytes(b"\x89PNG")
     assets, app = Assets(folder), web.Application()
     app.router.add_get("/", assets.page)
     app.router.add_get("/static/{path:.+}", assets.static)
@@ -66,8 +69,19 @@ async def test_nothing_but_the_files_is_served(tmp_path: Path) -> None:
         for path in ("..%2fsecret", "%2e%2e/secret", "more", "none.js", "more/../app.js"):
             async with session.get(f"/static/{path}") as answer:
                 found.append((answer.status, await answer.read()))
-        async with session.get("/static/icon.png") as picture:
-            assert "Content-Encoding" not in picture.headers
 
     assert all(b"secret" not in body for _, body in found)
     assert [status for status, _ in found[:4]] == [404] * 4
+
+
+@pytest.mark.parametrize("folder", ["adapters/web/static/vendor", "tests/web/vendor"])
+def test_vendored_files_have_the_listed_hashes_and_a_licence(folder: str) -> None:
+    files = {path.name: path for path in (ROOT / folder).iterdir()}
+    listed = json.loads(files.pop("vendored.json").read_text())
+
+    for each in listed:
+        assert hashlib.sha256(files.pop(each["file"]).read_bytes()).hexdigest() == each["sha256"]
+        assert files.pop(f"{Path(each['file']).stem}.LICENSE.txt").read_text()
+        assert each["package"]
+        assert each["version"]
+    assert not files

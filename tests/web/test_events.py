@@ -13,11 +13,14 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from adapters.live import Change, common
-from adapters.web.events import Sent, send_events, shown
-from adapters.web.follower import MOST_PAGES, OpenPage, TalkView, TurnView
-from bot.domain import Standing, ThreadKey
+from adapters import live
+from adapters.live import Change, LiveSurface, common
+from adapters.web.follower import MOST_PAGES, OpenPage, TalkView, TurnView, send_events
+from bot.domain import Page, Person, Standing, ThreadKey, Turn
+from bot.errors import WriteFailed
+from bot.reply.draft import WAITING
 from bot.store import Store
+from tests.support.fakes import RefusingStore
 from tests.support.service import serving
 from tests.support.waiting import until
 from tests.support.web_page import (
@@ -140,24 +143,10 @@ async def test_a_page_that_takes_nothing_is_let_go() -> None:
         await until(lambda: not talk.pages)
 
 
-async def test_a_silent_page_is_told_that_all_is_well() -> None:
+async def test_a_silent_page_gets_heartbeats() -> None:
     async with open_pages(TalkView(KEY), heartbeat_seconds=0.01) as port, opened(port) as reader:
         while (await reader.readline()) != b": alive\n":
             pass
-
-
-def test_pages_that_connect_together_share_one_state() -> None:
-    talk = TalkView(KEY, title="Why?", turns={"web:ann:one": grown(1)})
-    first, second = shown(talk), shown(talk)
-    talk.turns["web:ann:one"] = grown(2)
-    third = shown(talk)
-    talk.title = "Because"
-    fourth = shown(talk)
-
-    assert first.event is second.event
-    assert first.turns["web:ann:one"] == grown(1)
-    assert json.dumps(grown(2).standing.answer).encode() in third.event
-    assert b"Because" in fourth.event
 
 
 async def test_a_person_keeps_so_many_pages_and_the_oldest_says_why(own_store: Store) -> None:
@@ -187,13 +176,14 @@ async def test_a_person_keeps_so_many_pages_and_the_oldest_says_why(own_store: S
     assert b"many other windows" in told
 
 
-def test_what_differs_is_told_in_the_units_of_the_page() -> None:
+def test_differences_are_counted_in_utf16_units() -> None:
     talk, screen = TalkView(KEY), Screen()
     texts = ["", "a😀", "a😀b", "a😁c", "é", ""]
-    sent = Sent(shown(talk))
+    page = OpenPage(talk)
+    page.state()
     for text in texts:
         talk.turns = {"web:ann:one": TurnView(Standing("web:ann:one", "q", 1.0, "running", text))}
-        for line in sent.differences(talk).splitlines():
+        for line in page.differences().splitlines():
             if line.startswith("data: "):
                 screen.take("turn", json.loads(line.removeprefix("data: ")))
         assert screen.answer("one") == text
@@ -220,3 +210,57 @@ async def test_a_page_whose_person_has_logged_out_elsewhere_ends() -> None:
 
         # It ends though the conversation goes on.
         await until(lambda: not talk.pages)
+
+
+ASKED = Turn("web:ann:one", KEY, Person("ann", "Ann"), "why?", {}, 1.0)
+
+
+def growing(said: str, sign: str = "") -> Page:
+    return Page(0, f"{said}\n\n{sign}" if sign else said, final=False, said=said)
+
+
+async def test_an_answer_is_not_written_whole_with_each_delta(store: Store) -> None:
+    surface, texts = LiveSurface(store=store, turn=ASKED), ["One", "One two", "One two three"]
+    for text in texts[:-1]:
+        await surface.post(growing(text))
+    await surface.edit("", growing(texts[-1], WAITING))
+    await surface.edit("", Page(0, f"{texts[-1]}.", final=True, last=True, end="cut"))
+
+    stream = live.stream_of(store, KEY)
+    found = [one for _, _, one in await live.read(store, {stream: "0-0"}, block_seconds=0.1)]
+
+    assert [one.add for one in found] == ["One", " two", " three", "."]
+    assert [one.note for one in found] == ["", "", WAITING, ""]
+    assert (found[-1].last, found[-1].end) == (True, "cut")
+    shown: str | None = ""
+    for one in found:
+        shown = one.applied(shown or "")
+    assert shown == "One two three."
+    # Who has missed the second one knows it.
+    assert found[2].applied("One") is None
+    assert await store.command("TTL", stream) > 3600
+
+
+async def test_what_may_not_have_arrived_is_written_whole(store: Store) -> None:
+    assert isinstance(store, RefusingStore)
+    surface, stream = LiveSurface(store=store, turn=ASKED), live.stream_of(store, KEY)
+    await surface.post(growing("One"))
+    store.refused.add(stream)
+    with pytest.raises(WriteFailed):
+        await surface.edit("", growing("One two"))
+    store.refused.remove(stream)
+    await surface.edit("", growing("One two three"))
+
+    found = await live.read(store, {stream: "0-0"}, block_seconds=0.1)
+
+    assert [one.add for _, _, one in found] == ["One", "One two three"]
+
+
+async def test_entries_of_another_version_are_looked_up(store: Store) -> None:
+    stream = live.stream_of(store, KEY)
+    for fields in (("turn", "a", "keep", "x"), ("words", "Hi"), ("turn", "b", "end", "new")):
+        await store.command("XADD", stream, "*", *fields)
+
+    found = [one for _, _, one in await live.read(store, {stream: "0-0"}, block_seconds=0.1)]
+
+    assert [(one.turn_id, one.look) for one in found] == [("a", True), ("", True), ("b", True)]

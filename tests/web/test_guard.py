@@ -10,21 +10,14 @@ import yarl
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
-from adapters.web.people import COOKIE, Cookies
+from adapters.web.sign_in import COOKIE, Cookies
 from bot.domain import Json, Person
 from bot.errors import CannotStart, NothingAsked
 from bot.store import Store
 from tests.emulators.model import ModelEmulator
 from tests.support.service import serving, starting
 from tests.support.waiting import until
-from tests.support.web_page import (
-    WRITES,
-    address_of,
-    browser,
-    new_talk,
-    page_of,
-    web_variables,
-)
+from tests.support.web_page import WRITES, address_of, browser, new_talk, page_of, web_variables
 
 
 async def test_two_people_never_see_each_others_words(
@@ -44,10 +37,9 @@ async def test_two_people_never_see_each_others_words(
                 for verb in ("stop", "regenerate", "continue", "edit", "rate")
             ]
             # The same ids are another conversation, and another question.
-            async with bob.page(talk) as own:
-                assert not own.turns
-                await bob.ask(talk, "my own", name)
-                await until(lambda: own.is_done(name), why=own.__str__)
+            async with bob.page(talk) as empty:
+                assert not empty.turns
+            own = await bob.answered(talk, "my own", name)
             last = model.requests[-1].messages
             await bob.press(talk, name, "delete")
             await bob.send("DELETE", f"/api/conversations/{talk}")
@@ -60,20 +52,6 @@ async def test_two_people_never_see_each_others_words(
     assert own.answer(name) == "You said: my own"
     assert later.answer(name) == screen.answer(name) == "You said: a secret"
     assert not screen.gone
-
-
-async def test_a_repeated_question_counts_once(own_store: Store, model: ModelEmulator) -> None:
-    talk = new_talk()
-    async with page_of(own_store, model) as (person, _), person.page(talk) as screen:
-        name = await person.ask(talk, "why?")
-        await person.ask(talk, "why?", name)
-        await until(lambda: screen.is_done(name), why=screen.__str__)
-        await person.ask(talk, "why?", name)
-        other = await person.ask(talk, "and?")
-        await until(lambda: screen.is_done(other), why=screen.__str__)
-
-    assert list(screen.turns) == [name, other]
-    assert len(model.requests) == 2
 
 
 async def test_what_is_no_question_is_refused_and_leaves_nothing(
@@ -95,32 +73,13 @@ async def test_what_is_no_question_is_refused_and_leaves_nothing(
         ) as response:
             large = response.status
         half = {"id": new_talk(), "text": "half \ud83d of it"}
-        await person.send("POST", path, half)
-        async with person.page(talk) as screen:
-            await until(lambda: screen.is_done(half["id"]), why=screen.__str__)
+        await person.answered(talk, half["text"], half["id"])
         _, listed = await person.get("/api/conversations")
 
     assert blank == (400, {"error": NothingAsked.apology})
     assert others == [400] * 5
     assert (bad, garbage, large) == (404, 400, 413)
     assert [one["title"] for one in listed] == ["half \ufffd of it"]
-
-
-async def test_the_limits_of_the_intake_hold(own_store: Store, model: ModelEmulator) -> None:
-    talk = new_talk()
-    path = f"/api/conversations/{talk}/questions"
-    model.answer = [(0.0, "Well"), (600.0, "never")]
-    async with page_of(own_store, model) as (person, _):
-        answers = [
-            await person.send("POST", path, {"id": new_talk(), "text": f"question {n}"})
-            for n in range(6)
-        ]
-        async with person.page(talk) as screen:
-            await until(lambda: len(screen.turns) == 5, why=screen.__str__)
-        await person.send("DELETE", f"/api/conversations/{talk}")
-
-    assert [status for status, _ in answers] == [202] * 5 + [429]
-    assert "still answering" in answers[-1][1]["error"]
 
 
 async def test_a_change_needs_the_header_and_this_origin(own_store: Store) -> None:
@@ -253,7 +212,7 @@ async def test_a_page_without_a_login_listens_on_this_machine_only(own_store: St
             await one.task
 
 
-async def test_a_taken_port_is_told(own_store: Store) -> None:
+async def test_a_taken_port_ends_the_start_with_its_name(own_store: Store) -> None:
     async with serving(own_store, "web", variables=web_variables()) as service:
         port = str(yarl.URL(address_of(service)).port)
         with pytest.raises(CannotStart, match=f"WEB_PORT={port} "):

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from playwright.async_api import Browser, expect
+from playwright.async_api import expect
 
 from bot.commands.handlers import FORGET, FORGET_QUESTION, FORGOTTEN
 from bot.store import Store
 from tests.emulators.model import ModelEmulator
-from tests.support.chromium import window
-from tests.support.service import serving
 from tests.support.stored import stored
 from tests.support.waiting import until
-from tests.support.web_page import address_of, browser, new_talk, page_of, web_variables
+from tests.support.web_page import address_of, browser, new_talk, page_of
+from tests.web.conftest import OwnPage
 
 QUESTION, ANSWER = "zebra", "walrus"
 
@@ -55,27 +54,11 @@ async def test_nothing_of_who_asks_to_be_forgotten_is_left(
     assert "Your questions today: 3" in usage
 
 
-async def test_a_press_while_the_store_is_away_says_so(
-    own_store: Store, model: ModelEmulator
-) -> None:
-    async with page_of(own_store, model) as (person, _):
-        await own_store.redis.config_set("maxmemory", "1")
-        try:
-            status, told = await person.send("POST", "/api/forget-me")
-        finally:
-            await own_store.redis.config_set("maxmemory", "0")
-
-    assert (status, list(told)) == (503, ["error"])
-
-
 async def test_a_person_is_forgotten_in_the_page(
-    chromium: Browser, own_store: Store, model: ModelEmulator
+    own_page: OwnPage, own_store: Store, model: ModelEmulator
 ) -> None:
     model.answer = ANSWER
-    async with (
-        serving(own_store, "web", "worker", variables=web_variables(model)) as service,
-        window(chromium, address_of(service)) as person,
-    ):
+    async with own_page() as person:
         await person.open()
         await person.ask(QUESTION)
         await person.ended()

@@ -7,13 +7,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from playwright.async_api import Browser, expect
+import pytest
+from playwright.async_api import expect
 
-from bot.store import Store
-from tests.emulators.model import ModelEmulator
-from tests.support.chromium import PHONE, Site, Window, window
-from tests.support.service import serving
-from tests.support.web_page import address_of, web_variables
+from tests.support.chromium import PHONE, WIDE, Site, Window
+from tests.web.conftest import OwnPage
 from tests.web.test_page_markdown import SAMPLE
 
 _AXE = (Path(__file__).parent / "vendor/axe.js").read_text()
@@ -69,14 +67,8 @@ async def test_axe_finds_nothing_on_a_phone(site: Site) -> None:
     assert found == []
 
 
-async def test_the_login_says_what_is_wrong_and_leads_back(
-    chromium: Browser, own_store: Store, model: ModelEmulator
-) -> None:
-    variables = web_variables(model, WEB_PASSWORD="open sesame")
-    async with (
-        serving(own_store, "web", variables=variables) as service,
-        window(chromium, address_of(service)) as one,
-    ):
+async def test_the_login_says_what_is_wrong_and_leads_back(own_page: OwnPage) -> None:
+    async with own_page(WEB_PASSWORD="open sesame") as one:
         await one.open("/c/0123456789")
         password = one.page.get_by_label("Password")
         await password.fill("open barley")
@@ -140,6 +132,15 @@ async def test_a_conversation_is_printed_whole_and_alone(site: Site) -> None:
         paper = await window.page.pdf()
 
     assert len(re.findall(rb"/Type\s*/Page\b", paper)) > 1
+
+
+@pytest.mark.parametrize("viewport", [WIDE, PHONE])
+async def test_the_welcome_fits_the_window(site: Site, viewport: dict[str, int]) -> None:
+    async with site.window(viewport=viewport) as window:
+        await expect(window.page.locator("#welcome")).to_be_visible()
+
+        scroller = "document.querySelector('#scroller')"
+        assert await window.read(f"{scroller}.scrollHeight === {scroller}.clientHeight")
 
 
 async def test_nothing_is_wider_than_a_phone(site: Site) -> None:

@@ -67,13 +67,16 @@ async def test_a_conversation_is_kept_chosen_for_found_and_deleted_without_a_mou
         await keys.type("why?")
         await keys.press("Enter")
         await window.ended()
-        await press(window, "Rename this conversation", back=True)
+        await press(window, "Rename why?", back=True)
         await keys.press("Escape")
-        await to(window, "Rename this conversation")
+        await to(window, "Rename why?")
         await keys.press("Enter")
         await keys.type("The sky")
         await keys.press("Enter")
         await expect(title).to_have_text("The sky")
+        async with window.page.expect_download() as download:
+            await press(window, "Export as Markdown")
+        assert (await download.value).suggested_filename == "the-sky.md"
 
         await press(window, "emulated", back=True)
         await to(window, "Persona")

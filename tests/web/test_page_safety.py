@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from playwright.async_api import Browser, expect
+from playwright.async_api import expect
 
-from bot.store import Store
-from tests.emulators.model import ModelEmulator
-from tests.support.chromium import Site, Window, window
-from tests.support.service import serving
-from tests.support.web_page import address_of, web_variables
+from tests.support.chromium import Site, Window
+from tests.web.conftest import OwnPage
+from tests.web.test_page_markdown import run
 
 PAYLOADS = (
     "<script>window.acted = 1</script>",
@@ -56,19 +54,13 @@ async def test_markup_in_a_question_a_title_or_a_growing_answer_does_nothing(sit
         await expect(window.page.locator(".said")).to_have_text("\n".join(PAYLOADS))
         await expect(window.page).to_have_title(f"{PAYLOADS[1]} · Parley")
 
-        assert await window.read(_GROW, list(PAYLOADS)) == []
+        assert await run(window, _GROW, list(PAYLOADS)) == []
         await _expect_nothing(window)
 
 
-async def test_markup_in_a_name_is_text(
-    chromium: Browser, own_store: Store, model: ModelEmulator
-) -> None:
-    proxy = {"WEB_PROXY_HEADER": "X-Name", "WEB_PROXY_ADDRESS": "127.0.0.1"}
+async def test_markup_in_a_name_is_text(own_page: OwnPage) -> None:
     name = '<b>Ann</b><img src="/x" onerror="window.acted = 1">'
-    async with (
-        serving(own_store, "web", variables=web_variables(model, **proxy)) as service,
-        window(chromium, address_of(service), extra_http_headers={"X-Name": name}) as one,
-    ):
+    async with own_page({"X-Name": name}, WEB_PROXY_HEADER="X-Name") as one:
         await one.open()
 
         await expect(one.page.locator("#me")).to_have_text(name)
@@ -76,17 +68,14 @@ async def test_markup_in_a_name_is_text(
 
 
 # Each beginning of each text is shown, as if the model had said it so far.
-_GROW = """async (payloads) => {
-  const { GrowingMarkdown } = await import(document.querySelector("script[type=module]").src
-    .replace("app.js", "markdown.js"));
-  const box = document.createElement("section");
+_GROW = """
   document.querySelector("main").append(box);
   const found = [];
-  for (const payload of payloads) {
+  for (const payload of given) {
     box.replaceChildren();
-    const growing = new GrowingMarkdown(box);
+    const one = new GrowingMarkdown(box);
     for (let end = 1; end <= payload.length; end += 1) {
-      growing.show(payload.slice(0, end), { ended: end === payload.length });
+      one.show(payload.slice(0, end), { ended: end === payload.length });
       if (box.querySelector("img, script, style, iframe, object, form, input, svg, meta, base")) {
         found.push(payload.slice(0, end));
       }
@@ -96,7 +85,7 @@ _GROW = """async (payloads) => {
     }
   }
   return found;
-}"""
+"""
 
 
 async def _rename(window: Window, title: str) -> None:

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from playwright.async_api import Page, Route, expect
 
-from playwright.async_api import Browser, Page, Route, expect
-
-from bot.store import Store
 from tests.emulators.model import ModelEmulator
-from tests.support.chromium import Window, window
-from tests.support.service import serving
-from tests.support.web_page import address_of, web_variables
+from tests.web.conftest import OwnPage
 
 QUESTIONS = "**/questions"
 
@@ -25,22 +19,10 @@ async def be(page: Page, name: str) -> None:
     await page.context.set_extra_http_headers({"X-User": name})
 
 
-@asynccontextmanager
-async def shared(
-    chromium: Browser, store: Store, model: ModelEmulator, **variables: str
-) -> AsyncIterator[Window]:
-    variables = web_variables(model, **variables)
-    async with (
-        serving(store, "web", "worker", variables=variables) as service,
-        window(chromium, address_of(service)) as one,
-    ):
-        yield one
-
-
 async def test_what_one_person_wrote_waits_for_them_and_is_not_the_next_ones(
-    chromium: Browser, own_store: Store, model: ModelEmulator
+    own_page: OwnPage, model: ModelEmulator
 ) -> None:
-    async with shared(chromium, own_store, model, WEB_PROXY_HEADER="X-User") as one:
+    async with own_page(WEB_PROXY_HEADER="X-User") as one:
         await be(one.page, "ann")
         await one.open()
         await expect(one.page.locator("#me")).to_have_text("ann")
@@ -72,9 +54,9 @@ async def test_what_one_person_wrote_waits_for_them_and_is_not_the_next_ones(
 
 
 async def test_a_page_whose_person_has_changed_sends_nothing(
-    chromium: Browser, own_store: Store, model: ModelEmulator
+    own_page: OwnPage, model: ModelEmulator
 ) -> None:
-    async with shared(chromium, own_store, model, WEB_PROXY_HEADER="X-User") as one:
+    async with own_page(WEB_PROXY_HEADER="X-User") as one:
         await be(one.page, "ann")
         await one.open()
         await expect(one.page.locator("#me")).to_have_text("ann")
@@ -86,9 +68,9 @@ async def test_a_page_whose_person_has_changed_sends_nothing(
 
 
 async def test_who_logs_out_leaves_no_words_in_the_browser(
-    chromium: Browser, own_store: Store, model: ModelEmulator
+    own_page: OwnPage, model: ModelEmulator
 ) -> None:
-    async with shared(chromium, own_store, model, WEB_PASSWORD="open sesame") as one:
+    async with own_page(WEB_PASSWORD="open sesame") as one:
         await one.open()
         await one.page.get_by_label("Password").fill("open sesame")
         await one.page.get_by_role("button", name="Log in").click()

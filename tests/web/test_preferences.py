@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from playwright.async_api import Browser, expect
+from playwright.async_api import expect
 
 from bot.store import Store
 from tests.emulators.model import ModelEmulator
-from tests.support.chromium import window
-from tests.support.service import serving
-from tests.support.waiting import until
-from tests.support.web_page import address_of, browser, new_talk, page_of, web_variables
+from tests.support.web_page import address_of, browser, new_talk, page_of
+from tests.web.conftest import OwnPage
 
 MODELS = {"MODEL_ID": "small", "MODELS": "Fast=small,Clever=large"}
 ALL = "/api/preferences"
@@ -27,13 +25,9 @@ async def test_a_choice_holds_for_one_conversation_or_for_all(
     async with page_of(own_store, model, **MODELS) as (person, service):
         before, _ = await person.send("PATCH", path_of(talks[0]), {"model": "Clever"})
         _, for_all = await person.send("PATCH", ALL, {"model": "Clever", "persona": "A pirate."})
-        async with person.page(talks[0]) as screen:
-            name = await person.ask(talks[0], "why?")
-            await until(lambda: screen.is_done(name), why=screen.__str__)
+        await person.answered(talks[0], "why?")
         _, for_one = await person.send("PATCH", path_of(talks[0]), {"model": "small"})
-        async with person.page(talks[0]) as screen:
-            name = await person.ask(talks[0], "and?")
-            await until(lambda: screen.is_done(name), why=screen.__str__)
+        await person.answered(talks[0], "and?")
         async with browser(address_of(service)) as other:
             _, others = await other.get(ALL)
 
@@ -56,18 +50,14 @@ async def test_a_choice_holds_for_one_conversation_or_for_all(
 async def test_a_temperature_and_a_longest_answer_are_chosen_and_taken_back(
     own_store: Store, model: ModelEmulator
 ) -> None:
-    model.answer, talk = "Well.", new_talk()
-    async with page_of(own_store, model) as (person, _), person.page(talk) as screen:
+    model.answer = "Well."
+    async with page_of(own_store, model) as (person, _):
         _, chosen = await person.send("PATCH", ALL, {"temperature": "0,5", "max_tokens": "50"})
-        name = await person.ask(talk, "why?")
-        await until(lambda: screen.is_done(name), why=screen.__str__)
-        wrong = await person.send("PATCH", ALL, {"temperature": "hot"})
+        await person.answered(new_talk(), "why?")
         _, left = await person.send("PATCH", ALL, {"temperature": "", "max_tokens": ""})
 
     assert (chosen["temperature"], chosen["max_tokens"]) == ("0.5", "50")
     assert [model.requests[-1].body[one] for one in ("temperature", "max_tokens")] == [0.5, 50]
-    error = "Temperature: please enter a number, not 'hot'."
-    assert wrong == (409, {"error": error, "field": "temperature"})
     assert (left["temperature"], left["max_tokens"]) == ("", "")
 
 
@@ -93,26 +83,9 @@ async def test_only_what_fits_is_taken(own_store: Store, model: ModelEmulator) -
     assert (chosen["model"], chosen["persona"]) == ("", "")
 
 
-async def test_what_was_chosen_for_a_conversation_goes_with_it(
-    own_store: Store, model: ModelEmulator
-) -> None:
-    model.models, model.answer, talk = ("small", "large"), "Well.", new_talk()
-    async with page_of(own_store, model, **MODELS) as (person, _):
-        await person.ask(talk, "why?")
-        await person.send("PATCH", path_of(talk), {"model": "Clever"})
-        await person.send("DELETE", f"/api/conversations/{talk}")
-
-    assert await own_store.redis.keys("*preferences*") == []
-
-
-async def test_a_person_chooses_in_the_page(
-    chromium: Browser, own_store: Store, model: ModelEmulator
-) -> None:
+async def test_a_person_chooses_in_the_page(own_page: OwnPage, model: ModelEmulator) -> None:
     model.models, model.answer = ("small", "large"), "Well."
-    async with (
-        serving(own_store, "web", "worker", variables=web_variables(model, **MODELS)) as service,
-        window(chromium, address_of(service)) as person,
-    ):
+    async with own_page(**MODELS) as person:
         await person.open()
         opener, dialog = person.page.locator("#model"), person.page.locator("#answers")
         await expect(opener).to_have_text("Fast")

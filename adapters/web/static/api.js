@@ -23,16 +23,25 @@ export class Refused extends Error {
 
 // Returns the JSON of the answer, or null if it has none. Throws Refused.
 export async function send(method, path, body) {
-  const response = await request(method, path, body);
-  const json = (response.headers.get("Content-Type") || "").includes("json");
+  let response;
   let value = null;
   try {
-    value = json ? await response.json() : null;
+    response = await fetch(path, {
+      method,
+      // No form of another site can set this header. The server refuses it from another person.
+      headers: { "X-Parley": owner || "1", ...(body && { "Content-Type": "application/json" }) },
+      body: body && JSON.stringify(body),
+      signal: AbortSignal.timeout(LONGEST_WAIT),
+    });
+    const type = response.headers.get("Content-Type") ?? "";
+    if (type.includes("json")) value = await response.json();
   } catch {
     throw new Refused(UNREACHABLE, 0);
   }
   if (response.ok) return value;
-  if (response.status === 401 && path !== "/login") logIn();
+  if (response.status === 401 && path !== "/login") {
+    location.assign(`/login?next=${encodeURIComponent(location.pathname)}`);
+  }
   const message = value?.error || "Something went wrong. Please try again.";
   throw new Refused(message, response.status, value?.field);
 }
@@ -50,26 +59,8 @@ export async function sendAgain(method, path, body) {
   return send(method, path, body);
 }
 
-async function request(method, path, body) {
-  try {
-    return await fetch(path, {
-      method,
-      // No form of another site can set this header. The server refuses it from another person.
-      headers: { "X-Parley": owner || "1", ...(body && { "Content-Type": "application/json" }) },
-      body: body && JSON.stringify(body),
-      signal: AbortSignal.timeout(LONGEST_WAIT),
-    });
-  } catch {
-    throw new Refused(UNREACHABLE, 0);
-  }
-}
-
-export function logIn() {
-  location.assign(`/login?next=${encodeURIComponent(location.pathname)}`);
-}
-
-// The events of one conversation, over any number of connections. `on` has `state`, `turn`, `title`
-// and `gone` for events; `open`, `lost` and `end` for the connection, the last if the server does not
+// The events of one conversation, over any number of connections. `on` has `state`, `turn` and
+// `gone` for events; `open`, `lost` and `end` for the connection, the last if the server does not
 // want it back by itself; and `idle`, which says whether the page waits for nothing.
 export class Events {
   constructor(id, on) {
@@ -93,7 +84,7 @@ export class Events {
       this.on.open();
     };
     source.onerror = () => this.failed();
-    for (const name of ["state", "turn", "title", "gone"]) {
+    for (const name of ["state", "turn", "gone"]) {
       source.addEventListener(name, (event) => this.on[name](JSON.parse(event.data)));
     }
     // Two windows that both connected again would end each other for ever.

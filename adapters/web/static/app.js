@@ -1,10 +1,9 @@
 // The page: which conversation is open, and what people do with it.
-import { Answers } from "./answers.js";
 import { Events, send, sendAgain } from "./api.js";
 import { Composer, editQuestion, KEYBOARD_ON_SCREEN } from "./composer.js";
 import { Conversation, isOpen } from "./conversation.js";
-import { announce, ask, byId, copyBy, setIcon, toast, uuid } from "./dom.js";
-import { Help } from "./help.js";
+import { Answers, ask, openHelp } from "./dialogs.js";
+import { announce, byId, copyBy, icon, toast, uuid } from "./dom.js";
 import { keep, keepFor, recall, recallNames } from "./kept.js";
 import { Log } from "./log.js";
 import { Outbox } from "./outbox.js";
@@ -23,22 +22,21 @@ class App {
     this.frame = 0;
     this.log = new Log();
     this.answers = new Answers();
-    this.help = new Help(() => this.forgotten());
     this.sidebar = new Sidebar({
       rename: (one) => this.rename(one),
       delete: (one) => this.delete(one),
     });
     this.composer = new Composer({
-      send: (text) => (/^help\s*\.?$/i.test(text) ? this.help.open() : this.ask(text)),
-      editLast: () => this.editLast(),
+      send: (text) => (/^help\s*\.?$/i.test(text) ? this.openHelp() : this.ask(text)),
+      editLast: () => this.edit(this.conversation?.turns.at(-1)),
     });
     this.outbox = new Outbox((entry) => this.outboxChanged(entry));
   }
 
   start() {
-    this.hearButtons();
-    this.hearKeys();
-    this.hearFiles();
+    document.addEventListener("click", (event) => this.clicked(event));
+    document.addEventListener("keydown", (event) => this.pressed(event));
+    for (const name of ["dragover", "drop", "paste"]) document.addEventListener(name, brought);
     addEventListener("popstate", () => this.route());
     addEventListener("focus", () => this.sidebar.load());
     this.setTheme(recall("theme", "auto"));
@@ -67,10 +65,15 @@ class App {
 
   // Opening and leaving conversations
 
+  // An address that no conversation has says so.
   route() {
     const id = /^\/c\/([A-Za-z0-9-]{8,64})$/.exec(location.pathname)?.[1] ?? "";
-    if (id) this.open(id);
-    else this.openNew({ isMissing: location.pathname !== "/" });
+    if (id && id === this.conversation?.id) return;
+    this.leave({ isMissing: !id && location.pathname !== "/" });
+    this.answers.show(id);
+    if (id) this.follow(id);
+    else this.composer.open("");
+    this.paint();
   }
 
   go(path) {
@@ -80,44 +83,25 @@ class App {
     this.composer.box.focus();
   }
 
-  // `isMissing` says that an address was asked for which no conversation has.
-  openNew({ isMissing }) {
-    this.leave();
-    byId("missing").hidden = !isMissing;
-    this.composer.open("");
-    this.answers.show("");
-    this.paint();
-  }
-
-  open(id) {
-    if (this.conversation?.id === id) return;
-    this.leave();
-    this.conversation = new Conversation(id);
-    this.composer.open(id);
-    this.answers.show(id);
-    this.follow();
-    this.paint();
-  }
-
-  leave() {
+  leave({ isMissing }) {
     this.events?.close();
     this.events = null;
     this.conversation = null;
     this.log.clear();
-    byId("missing").hidden = true;
+    byId("missing").hidden = !isMissing;
     byId("connection").hidden = true;
   }
 
-  follow() {
-    const { id } = this.conversation;
+  follow(id) {
+    this.conversation = new Conversation(id);
+    this.composer.open(id);
     this.events = new Events(id, {
       open: () => this.connected(),
       lost: (failures) => this.lost(failures),
       end: ({ why }) => this.tellConnection(why, "Continue here"),
       state: (state) => this.stateCame(state),
       turn: (change) => this.turnCame(change),
-      title: ({ title }) => this.titleCame(title),
-      gone: ({ turn }) => this.gone(turn),
+      gone: () => this.gone(),
       idle: () => !this.conversation?.open && !this.outbox.of(id).length,
     });
   }
@@ -136,25 +120,15 @@ class App {
     this.paintSoon();
   }
 
-  titleCame(title) {
-    this.conversation.title = title;
-    this.sidebar.load();
-    this.paintSoon();
-  }
-
   turnCame(change) {
     const wasOpen = this.conversation.turns.some((turn) => turn.id === change.id && isOpen(turn));
     const turn = this.conversation.change(change);
-    if (!turn) {
-      this.events.connect();
-      return;
-    }
+    if (!turn) return this.events.connect();
     this.dropDelivered();
-    this.paintSoon();
-    if (isOpen(turn) === wasOpen) return;
+    if (isOpen(turn) === wasOpen) return this.paintSoon();
     // The end of the answer is heard before the words that it is complete.
     this.paint();
-    this.say(turn);
+    return this.say(turn);
   }
 
   say(turn) {
@@ -164,25 +138,19 @@ class App {
     else announce(`The answer failed. ${turn.below || ""}`);
   }
 
-  gone(turnId) {
-    if (turnId) {
-      this.conversation.remove(turnId);
-      this.paintSoon();
-      return;
-    }
+  gone() {
     const { id } = this.conversation;
     keep(`draft:${id}`, "");
     this.sidebar.load();
     if (this.outbox.of(id).length) return;
-    this.leave();
-    byId("missing").hidden = false;
+    // What is in the box stays there.
+    this.leave({ isMissing: true });
     this.paint();
   }
 
   connected() {
     if (!byId("connection").hidden) this.sidebar.load();
     byId("connection").hidden = true;
-    this.outbox.retry();
   }
 
   lost(failures) {
@@ -203,10 +171,8 @@ class App {
   ask(text) {
     if (!this.conversation) {
       byId("missing").hidden = true;
-      this.conversation = new Conversation(uuid());
+      this.follow(uuid());
       history.pushState(null, "", `/c/${this.conversation.id}`);
-      this.composer.open(this.conversation.id);
-      this.follow();
     }
     this.events.resume();
     this.log.follows = true;
@@ -231,31 +197,21 @@ class App {
     }
   }
 
-  editLast() {
-    const turn = this.conversation?.last;
-    if (!turn?.question) return false;
-    this.edit(turn);
-    return true;
-  }
-
+  // Returns whether there is a question to edit.
   edit(turn) {
+    if (!turn?.question) return false;
     editQuestion(this.log.views.get(turn.id), turn.question, (text) =>
       text === turn.question ? true : this.act(turn, "edit", { text }),
     );
+    return true;
   }
 
   // Returns whether it went through.
-  async act(turn, verb, body = {}) {
+  act(turn, verb, body = {}) {
     this.events.resume();
-    const path = `/api/conversations/${this.conversation.id}/turns/${encodeURIComponent(turn.id)}`;
-    try {
-      await sendAgain("POST", `${path}/${verb}`, body);
-      return true;
-    } catch (error) {
-      // An answer that has just ended needs no stop.
-      if (verb !== "stop" || error.status !== 409) toast(error.message);
-      return false;
-    }
+    const path = `${this.conversation.id}/turns/${encodeURIComponent(turn.id)}/${verb}`;
+    // An answer that has just ended needs no stop.
+    return this.write("POST", path, body, { calm: verb === "stop" ? 409 : 0 });
   }
 
   // Returns whether there was something to stop. A question on its way is stopped once it is there.
@@ -280,6 +236,7 @@ class App {
     if (!chosen || chosen === title) return;
     await this.write("PATCH", id, { title: chosen });
     if (this.conversation?.id === id) this.conversation.title = chosen;
+    this.sidebar.load();
     this.paintSoon();
   }
 
@@ -289,16 +246,20 @@ class App {
     if (!(await ask(question))) return;
     // The stream may tell of the end before the answer to this request comes.
     const isShown = this.conversation?.id === id;
-    if (!(await this.write("DELETE", id))) return;
+    const isDone = await this.write("DELETE", id);
+    this.sidebar.load();
+    if (!isDone) return;
     keep(`draft:${id}`, "");
     if (isShown) this.go("/");
   }
 
-  // The browser forgets with the server.
-  forgotten() {
-    this.forgetWords();
-    this.sidebar.load();
-    this.go("/");
+  openHelp() {
+    openHelp(() => {
+      // The browser forgets with the server.
+      this.forgetWords();
+      this.sidebar.load();
+      this.go("/");
+    });
   }
 
   forgetWords() {
@@ -306,49 +267,42 @@ class App {
     for (const name of recallNames("draft:")) keep(name, "");
   }
 
-  async write(method, id, body) {
+  // Returns whether it went through. Nothing is told of a refusal with the status `calm`.
+  async write(method, path, body, { calm = 0 } = {}) {
     try {
-      await sendAgain(method, `/api/conversations/${encodeURIComponent(id)}`, body);
+      await sendAgain(method, `/api/conversations/${path}`, body);
       return true;
     } catch (error) {
-      toast(error.message);
+      if (error.status !== calm) toast(error.message);
       return false;
-    } finally {
-      this.sidebar.load();
     }
   }
 
   // Buttons and keys
 
-  hearButtons() {
-    document.addEventListener("click", (event) => this.clicked(event));
-    byId("stop").addEventListener("click", () => {
+  // What the buttons with an id do.
+  buttons = {
+    stop: () => {
       this.stop();
       // The button goes, and the focus with it; but nobody who reads wants a keyboard to come up.
       if (!KEYBOARD_ON_SCREEN.matches) this.composer.box.focus();
-    });
-    byId("reconnect").addEventListener("click", () => this.events?.connect());
-    byId("model").addEventListener("click", () => {
-      this.answers.open(this.conversation?.turns.length ? this.conversation.id : "");
-    });
-    byId("rename").addEventListener("click", () => this.rename(this.conversation));
-    byId("delete").addEventListener("click", () => this.delete(this.conversation));
-    byId("help-open").addEventListener("click", () => this.help.open());
-    byId("theme").addEventListener("click", () => {
+    },
+    reconnect: () => this.events?.connect(),
+    model: () => this.answers.open(this.conversation?.turns.length ? this.conversation.id : ""),
+    rename: () => this.rename(this.conversation),
+    delete: () => this.delete(this.conversation),
+    "help-open": () => this.openHelp(),
+    theme: () => {
       const names = Object.keys(THEMES);
       const now = names.indexOf(document.documentElement.dataset.theme);
       this.setTheme(names[(now + 1) % names.length]);
-    });
-    byId("logout").addEventListener("click", async () => {
+    },
+    logout: async () => {
       this.forgetWords();
       await send("POST", "/logout").catch((error) => toast(error.message));
       location.assign("/login");
-    });
-    byId("prompts").addEventListener("click", (event) => {
-      const button = event.target.closest("button");
-      if (button) this.ask(button.querySelector("span").textContent);
-    });
-  }
+    },
+  };
 
   clicked(event) {
     const link = event.target.closest("a[href^='/']");
@@ -356,12 +310,14 @@ class App {
     if (link && isPlain && !link.hasAttribute("download") && !link.target) {
       event.preventDefault();
       this.go(link.getAttribute("href"));
-      return;
     }
-    const copied = event.target.closest("[data-copy]");
-    if (copied) copyBy(copied, copied.closest(".code").querySelector("code").textContent);
-    const button = event.target.closest(".turn [data-action]");
-    if (button) this.press(button, button.closest(".turn").dataset.turn);
+    const button = event.target.closest("button");
+    if (!button) return;
+    this.buttons[button.id]?.();
+    if (button.closest("#prompts")) this.ask(button.querySelector("span").textContent);
+    if (button.dataset.copy) copyBy(button, button.closest(".code").querySelector("code").textContent);
+    const turn = button.closest(".turn");
+    if (turn && button.dataset.action) this.press(button, turn.dataset.turn);
   }
 
   press(button, id) {
@@ -375,8 +331,12 @@ class App {
     if (action === "copy-answer") copyBy(button, turn.answer);
     if (action === "edit") this.edit(turn);
     if (action === "take-back") this.takeBack(turn);
-    if (["regenerate", "continue"].includes(action)) this.goOn(turn, action);
     if (["good", "bad"].includes(action)) this.rate(turn, action);
+    if (["regenerate", "continue"].includes(action)) {
+      this.log.follows = true;
+      // An id of its own makes a press that is sent twice count once.
+      this.act(turn, action, { id: uuid() });
+    }
   }
 
   unsend(entry) {
@@ -394,12 +354,6 @@ class App {
     if ((await this.act(turn, "delete")) && isOnly) this.go("/");
   }
 
-  goOn(turn, verb) {
-    this.log.follows = true;
-    // An id of its own makes a press that is sent twice count once.
-    this.act(turn, verb, { id: uuid() });
-  }
-
   // The same rating once more takes it back.
   async rate(turn, chosen) {
     const rating = turn.rating === chosen ? "" : chosen;
@@ -407,46 +361,25 @@ class App {
     announce(rating ? "Thank you." : "Your rating was removed.");
   }
 
-  hearKeys() {
-    document.addEventListener("keydown", (event) => {
-      if (event.isComposing || event.defaultPrevented) return;
-      if (document.querySelector("dialog[open]")) return;
-      const command = event.ctrlKey || event.metaKey;
-      if (event.key === "Escape" && this.sidebar.isDrawn) this.sidebar.setOpen(false);
-      else if (event.key === "Escape" && this.stop()) event.preventDefault();
-      else if (command && event.key === "k") this.toSearch(event);
-      else if (command && event.shiftKey && event.key.toLowerCase() === "o") {
-        event.preventDefault();
-        this.go("/");
-      }
-    });
-  }
-
-  // A file or an address that is dropped beside a text box would replace the page.
-  hearFiles() {
-    const hear = (event) => {
-      const { types } = event.dataTransfer ?? event.clipboardData;
-      const isFile = types.includes("Files") && !types.includes("text/plain");
-      if (!isFile && (event.type === "paste" || event.target.closest?.("textarea, input"))) return;
-      event.preventDefault();
-      if (isFile && event.type !== "dragover") toast(NO_FILES);
-    };
-    for (const name of ["dragover", "drop", "paste"]) document.addEventListener(name, hear);
-  }
-
-  toSearch(event) {
-    event.preventDefault();
-    if (byId("sidebar").inert) this.sidebar.setOpen(true);
-    this.sidebar.search.select();
+  pressed(event) {
+    if (event.isComposing || event.defaultPrevented) return;
+    if (document.querySelector("dialog[open]")) return;
+    const command = event.ctrlKey || event.metaKey;
+    const isDrawn = this.sidebar.isDrawn;
+    if (event.key === "Escape" && isDrawn) this.sidebar.setOpen(false);
+    else if (event.key === "Escape" && this.stop()) event.preventDefault();
+    else if (command && event.key === "k") this.sidebar.find();
+    else if (command && event.shiftKey && event.key.toLowerCase() === "o") this.go("/");
+    else return;
+    if (command) event.preventDefault();
   }
 
   setTheme(name) {
     document.documentElement.dataset.theme = name;
     keep("theme", name);
     const label = `Colours: ${THEMES[name]}`;
-    byId("theme").title = label;
-    byId("theme").setAttribute("aria-label", label);
-    setIcon(byId("theme"), name);
+    byId("theme").title = byId("theme").ariaLabel = label;
+    byId("theme").replaceChildren(icon(name));
   }
 
   // Painting: at most once a frame, whatever came meanwhile.
@@ -459,7 +392,7 @@ class App {
     cancelAnimationFrame(this.frame);
     this.frame = 0;
     const { conversation } = this;
-    const pending = conversation ? this.outbox.of(conversation.id) : [];
+    const pending = this.outbox.of(conversation?.id);
     const turns = conversation?.turns ?? [];
     const title = conversation?.title || UNTITLED;
     document.title = conversation?.title ? `${title} · Parley` : "Parley";
@@ -472,6 +405,15 @@ class App {
     this.sidebar.mark(conversation?.id ?? "");
     this.log.show(turns, pending, { rates: this.me.feedback !== false, model: this.me.model });
   }
+}
+
+// A file or an address that is dropped beside a text box would replace the page.
+function brought(event) {
+  const { types } = event.dataTransfer ?? event.clipboardData;
+  const isFile = types.includes("Files") && !types.includes("text/plain");
+  if (!isFile && (event.type === "paste" || event.target.closest?.("textarea, input"))) return;
+  event.preventDefault();
+  if (isFile && event.type !== "dragover") toast(NO_FILES);
 }
 
 new App().start();

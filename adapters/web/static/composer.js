@@ -5,14 +5,14 @@ import { keep, recall } from "./kept.js";
 export const KEYBOARD_ON_SCREEN = matchMedia("(hover: none) and (pointer: coarse)");
 
 // Whether a key press means "send". An IME's Enter ends a word: Safari tells that by 229 only.
-export function sends(event) {
+function sends(event) {
   if (event.key !== "Enter" || event.shiftKey || event.altKey) return false;
   if (event.isComposing || event.keyCode === 229) return false;
   return !KEYBOARD_ON_SCREEN.matches || event.ctrlKey || event.metaKey;
 }
 
 // Lets a box grow with its text where the browser does not by itself.
-export function fit(box) {
+function fit(box) {
   if (CSS.supports("field-sizing", "content")) return;
   box.style.height = "auto";
   box.style.height = `${box.scrollHeight + 2}px`;
@@ -71,30 +71,31 @@ export class Composer {
 // Lets a person change a question in its place, with a box and two buttons.
 export function editQuestion(view, text, save) {
   if (view.asked.querySelector(".editor")) return;
-  const box = element("textarea", { value: text, rows: 1, dir: "auto", aria: { label: "Your message" } });
-  const cancel = element("button", { type: "button", className: "button", textContent: "Cancel" });
-  const yes = element("button", { className: "button primary", textContent: "Send" });
+  const label = "Your message";
+  const box = element("textarea", { value: text, rows: 1, dir: "auto", aria: { label } });
+  const cancel = element("button", { type: "button", className: "button" }, "Cancel");
+  const yes = element("button", { className: "button primary" }, "Send");
   const choices = element("div", { className: "choices" }, cancel, yes);
   const editor = element("form", { className: "editor" }, box, choices);
   const close = () => {
     editor.remove();
     byId("box").focus();
   };
-  cancel.addEventListener("click", close);
-  box.addEventListener("input", () => fit(box));
-  box.addEventListener("keydown", (event) => {
+  cancel.onclick = close;
+  box.oninput = () => fit(box);
+  box.onkeydown = (event) => {
     if (event.key === "Escape" && !event.isComposing) close();
     else if (sends(event)) editor.requestSubmit();
     else return;
     event.preventDefault();
     event.stopPropagation();
-  });
-  editor.addEventListener("submit", async (event) => {
+  };
+  editor.onsubmit = async (event) => {
     event.preventDefault();
     yes.disabled = true;
     if (!box.value.trim() || (await save(box.value.trim()))) close();
     yes.disabled = false;
-  });
+  };
   view.asked.append(editor);
   fit(box);
   box.focus();

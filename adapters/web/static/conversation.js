@@ -2,7 +2,7 @@
 
 export const isOpen = (turn) => turn.state === "waiting" || turn.state === "running";
 
-// A turn is as the server sends it, with `version`: how often it has changed here.
+// A turn is as the server sends it, and another object after each change.
 export class Conversation {
   constructor(id) {
     this.id = id;
@@ -12,14 +12,10 @@ export class Conversation {
   }
 
   // Takes the whole state, and returns the turns that have ended since the last one.
-  replace(state) {
-    const before = new Map(this.turns.map((turn) => [turn.id, turn]));
-    this.title = state.title;
-    this.turns = state.turns.map((turn) => merged(before.get(turn.id), turn));
-    const known = this.isKnown;
-    this.isKnown = true;
-    if (!known) return [];
-    return this.turns.filter((turn) => !isOpen(turn) && isOpen(before.get(turn.id) ?? turn));
+  replace({ title, turns }) {
+    const open = new Set(this.turns.filter(isOpen).map((turn) => turn.id));
+    Object.assign(this, { title, turns, isKnown: true });
+    return turns.filter((turn) => !isOpen(turn) && open.has(turn.id));
   }
 
   // Takes a change: the answer's first `keep` UTF-16 units stay, and `add` follows them. Returns
@@ -29,26 +25,14 @@ export class Conversation {
     const before = this.turns[index];
     if (!before && fields.question === undefined) return null;
     const answer = (before?.answer ?? "").slice(0, keep) + (add ?? "");
-    const turn = merged(before, { ...before, ...fields, answer });
+    const turn = { ...before, ...fields, answer };
     if (before) this.turns[index] = turn;
     else this.turns.push(turn);
     return turn;
-  }
-
-  remove(id) {
-    this.turns = this.turns.filter((turn) => turn.id !== id);
-  }
-
-  get last() {
-    return this.turns.at(-1);
   }
 
   // The turn that Stop means: the first that is not answered yet.
   get open() {
     return this.turns.find((turn) => turn.state === "running") ?? this.turns.find(isOpen);
   }
-}
-
-function merged(before, turn) {
-  return { ...turn, version: (before?.version ?? 0) + 1 };
 }

@@ -20,30 +20,22 @@ export function icon(name) {
   return svg;
 }
 
-export function setIcon(button, name) {
-  button.querySelector("use").setAttribute("href", `#icon-${name}`);
-}
-
 // A button with a picture, and a name that is read aloud and shown to a mouse.
 export function iconButton(name, label, action) {
-  const button = element("button", {
-    type: "button",
-    className: "icon",
-    title: label,
-    data: { action },
-    aria: { label },
-  });
-  button.append(icon(name));
-  return button;
+  const looks = { type: "button", className: "icon", title: label };
+  return element("button", { ...looks, data: { action }, aria: { label } }, icon(name));
 }
 
-// Random as crypto.randomUUID, which browsers lack where the page comes over plain HTTP.
+// As crypto.randomUUID, which browsers lack where the page comes over plain HTTP.
 export function uuid() {
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  bytes[6] = (bytes[6] & 0x0f) | 0x40;
-  bytes[8] = (bytes[8] & 0x3f) | 0x80;
-  const hex = [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-  return hex.replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
+  const hex = (byte) => byte.toString(16).padStart(2, "0");
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), hex).join("");
+}
+
+// An empty text is out of sight.
+export function setText(box, text) {
+  if (box.textContent !== text) box.textContent = text;
+  box.hidden = !text;
 }
 
 // Says a sentence to a screen reader only. The same sentence twice is said twice.
@@ -64,8 +56,7 @@ export function toast(sentence) {
 }
 
 // Over plain HTTP the browser has no clipboard but the old command.
-export async function copy(text) {
-  if (navigator.clipboard) return navigator.clipboard.writeText(text);
+function copyByCommand(text) {
   const box = element("textarea", { value: text, className: "sr" });
   const { activeElement } = document;
   document.body.append(box);
@@ -73,14 +64,14 @@ export async function copy(text) {
   const copied = document.execCommand("copy");
   box.remove();
   activeElement?.focus();
-  if (!copied) throw new Error("The browser does not let me copy.");
-  return undefined;
+  if (!copied) throw new Error("refused");
 }
 
-// Shows on a button that its text was copied.
+// Copies a text, and shows on a button that it was copied.
 export async function copyBy(button, text) {
   try {
-    await copy(text);
+    if (navigator.clipboard) await navigator.clipboard.writeText(text);
+    else copyByCommand(text);
   } catch {
     toast("The browser does not let me copy. Select the text instead.");
     return;
@@ -88,36 +79,4 @@ export async function copyBy(button, text) {
   announce("Copied.");
   button.dataset.copied = "";
   setTimeout(() => delete button.dataset.copied, 1500);
-}
-
-// Asks in a dialog; returns the text typed, true or null.
-export function ask({ title, text = "", value = null, yes, isDanger = false }) {
-  const dialog = byId("ask");
-  const input = byId("ask-input");
-  byId("ask-title").textContent = title;
-  byId("ask-text").textContent = text;
-  byId("ask-text").hidden = !text;
-  byId("ask-yes").textContent = yes;
-  byId("ask-yes").classList.toggle("danger", isDanger);
-  input.hidden = value === null;
-  input.value = value ?? "";
-  input.setAttribute("aria-label", title);
-  dialog.returnValue = "";
-  dialog.showModal();
-  // In a dangerous dialog the first button has the focus, which is Cancel.
-  if (value !== null) input.select();
-  else if (!isDanger) byId("ask-yes").focus();
-  return new Promise((resolve) => {
-    dialog.onclose = () => {
-      // The event comes after the dialog has closed, and it may be open for the next question.
-      if (dialog.open) return;
-      if (dialog.returnValue !== "yes") resolve(null);
-      else resolve(value === null ? true : input.value.trim());
-    };
-  });
-}
-
-// Enter in a field of a dialog presses its first button that submits: Cancel is none.
-for (const button of document.querySelectorAll("[data-cancel]")) {
-  button.addEventListener("click", () => button.closest("dialog").close(""));
 }

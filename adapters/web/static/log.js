@@ -1,9 +1,9 @@
 // The open conversation on the screen: its turns in their order, and where the reader stands.
 import { isOpen } from "./conversation.js";
-import { byId } from "./dom.js";
+import { byId, element } from "./dom.js";
 import { TurnView } from "./turn.js";
-import { Voice } from "./voice.js";
 
+const KEPT = 6; // blocks that stay in the region, which a reader may have to catch up with
 const NEAR = 48; // pixels from the end within which the reader is at the end
 
 export class Log {
@@ -16,7 +16,7 @@ export class Log {
     this.follows = true;
     this.top = 0;
     this.scroller.addEventListener("scroll", () => this.scrolled(), { passive: true });
-    this.down.addEventListener("click", () => this.toEnd({ smooth: true }));
+    this.down.addEventListener("click", () => this.toEnd());
     new ResizeObserver(() => this.keepPlace()).observe(this.scroller);
   }
 
@@ -32,7 +32,11 @@ export class Log {
       if (there !== view.element) this.element.insertBefore(view.element, there ?? null);
     });
     const shown = new Set(all.map((turn) => turn.id));
-    for (const id of [...this.views.keys()]) if (!shown.has(id)) this.remove(id);
+    for (const [id, view] of [...this.views]) {
+      if (shown.has(id)) continue;
+      view.element.remove();
+      this.views.delete(id);
+    }
     this.speak(turns);
     this.keepPlace();
   }
@@ -49,11 +53,6 @@ export class Log {
   view(turn) {
     if (!this.views.has(turn.id)) this.views.set(turn.id, new TurnView());
     return this.views.get(turn.id);
-  }
-
-  remove(id) {
-    this.views.get(id).element.remove();
-    this.views.delete(id);
   }
 
   clear() {
@@ -83,10 +82,10 @@ export class Log {
     this.showDown();
   }
 
-  toEnd({ smooth = false } = {}) {
+  toEnd() {
     const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
     this.follows = true;
-    const behavior = smooth && !calm ? "smooth" : "instant";
+    const behavior = calm ? "instant" : "smooth";
     this.scroller.scrollTo({ top: this.scroller.scrollHeight, behavior });
   }
 
@@ -99,4 +98,45 @@ function asTurn({ id, text, why, failures }) {
   const note = failures > 1 ? "Not sent yet. I keep trying." : "";
   const state = why ? "failed" : "waiting";
   return { id, question: text, answer: "", state, why, note, isPending: true };
+}
+
+// What a screen reader hears of a growing answer: each block, once it is complete.
+class Voice {
+  constructor() {
+    this.region = byId("spoken");
+    this.turn = "";
+    this.said = 0; // how many blocks of the turn's answer
+  }
+
+  // Says the blocks that are new. What stood there when the turn was first seen is not read again.
+  follow(turn, blocks) {
+    const complete = isOpen(turn) ? Math.max(0, blocks.length - 1) : blocks.length;
+    if (turn.id !== this.turn) {
+      this.turn = turn.id;
+      this.said = complete;
+    }
+    // An answer that is written anew begins again.
+    this.said = Math.min(this.said, complete);
+    while (this.said < complete) this.say(spoken(blocks[this.said++].element));
+  }
+
+  say(text) {
+    if (text) this.region.append(element("p", { textContent: text }));
+    while (this.region.childElementCount > KEPT) this.region.firstElementChild.remove();
+  }
+
+  clear() {
+    this.turn = "";
+    this.region.replaceChildren();
+  }
+}
+
+// Code and tables are named only: they are read where they stand, at the reader's own pace.
+function spoken(block) {
+  const copy = block.cloneNode(true);
+  for (const box of copy.querySelectorAll(".code")) {
+    box.replaceWith(`${box.querySelector("pre").ariaLabel}.`);
+  }
+  for (const box of copy.querySelectorAll(".table")) box.replaceWith("A table.");
+  return copy.textContent.trim();
 }

@@ -1,4 +1,5 @@
 // A growing answer in Markdown, rendered block by block and only where it changed.
+import { element } from "./dom.js";
 import MarkdownIt from "./vendor/markdown-it.js";
 
 const LONGEST_COLOURED = 50000; // characters of one block of code
@@ -60,39 +61,31 @@ function isHuge(state, start, end) {
   return columns * lines > MOST_CELLS;
 }
 
-// Thousands of marks in one paragraph take long to lay out: such a one stays text.
-parser.core.ruler.after("inline", "marks", (state) => {
-  for (const token of state.tokens) {
-    if (!token.children || token.children.length <= MOST_MARKS) continue;
-    const text = new state.Token("text", "", 0);
-    text.content = token.content;
-    token.children = [text];
-  }
-});
+function textOf(content, Token) {
+  return Object.assign(new Token("text", "", 0), { content });
+}
 
-parser.core.ruler.after("inline", "tasks", ({ tokens }) => {
-  tokens.forEach(({ content, children }, index) => {
-    const mark = /^\[([ xX])\] /.exec(content)?.[1];
-    if (!mark || tokens[index - 2]?.type !== "list_item_open") return;
-    children[0].content = children[0].content.replace(/^\[.\]/, mark === " " ? "☐" : "☑");
+parser.core.ruler.after("inline", "simple", ({ tokens, Token }) => {
+  tokens.forEach((token, index) => {
+    if (!token.children) return;
+    // Thousands of marks in one paragraph take long to lay out: such a one stays text.
+    if (token.children.length > MOST_MARKS) token.children = [textOf(token.content, Token)];
+    token.children = withoutImages(token.children, Token);
+    const task = /^\[([ xX])\] /.exec(token.content)?.[1];
+    if (!task || tokens[index - 2]?.type !== "list_item_open") return;
+    const [first] = token.children;
+    first.content = first.content.replace(/^\[.\]/, task === " " ? "☐" : "☑");
   });
 });
 
 // An image would be loaded from elsewhere, which tells others who reads; so it is a link.
-parser.core.ruler.after("inline", "images", (state) => {
-  for (const token of state.tokens) {
-    if (token.children) token.children = withoutImages(token.children, state.Token);
-  }
-});
-
 function withoutImages(tokens, Token) {
   let inLink = 0;
   return tokens.flatMap((token) => {
     if (token.type === "link_open") inLink += 1;
     if (token.type === "link_close") inLink -= 1;
     if (token.type !== "image") return [token];
-    const text = new Token("text", "", 0);
-    text.content = token.content || "Image";
+    const text = textOf(token.content || "Image", Token);
     if (inLink) return [text];
     const open = new Token("link_open", "a", 1);
     open.attrSet("href", token.attrGet("src"));
@@ -137,8 +130,8 @@ function code(token) {
 // changes the last one only. The exception, an address that a `[text][name]` lacked above it, is
 // seen to once the answer has ended.
 export class GrowingMarkdown {
-  constructor(element, { rests = RESTS, patience = PATIENCE } = {}) {
-    this.element = element;
+  constructor(box, { rests = RESTS, patience = PATIENCE } = {}) {
+    this.element = box;
     this.rests = rests;
     this.patience = patience;
     this.restsUntil = 0;
@@ -156,12 +149,6 @@ export class GrowingMarkdown {
       this.timer = setTimeout(() => this.show(source, { ended }), this.restsUntil - began);
       return;
     }
-    this.showNow(source, { ended });
-    const spent = performance.now() - began;
-    if (spent > LONG_TASK) this.restsUntil = began + spent + this.rests * spent;
-  }
-
-  showNow(source, { ended }) {
     if (source !== this.source || (ended && !this.isWhole)) {
       const first = ended ? 0 : this.firstChanged(source);
       this.source = source;
@@ -170,6 +157,8 @@ export class GrowingMarkdown {
     }
     const complete = ended ? this.blocks : this.blocks.slice(0, -1);
     for (const block of complete) block.isColoured ||= colour(block.element, this.patience);
+    const spent = performance.now() - began;
+    if (spent > LONG_TASK) this.restsUntil = began + spent + this.rests * spent;
   }
 
   // The block before a changed one may take it in, unless text was only added.
@@ -189,7 +178,7 @@ export class GrowingMarkdown {
     fresh.forEach((block, index) => {
       const shown = old[index];
       block.start += start;
-      block.element = shown ? shown.element : this.append();
+      block.element = shown?.element ?? this.append();
       if (shown?.html === block.html) block.isColoured = shown.isColoured;
       else write(block);
       this.blocks.push(block);
@@ -198,17 +187,15 @@ export class GrowingMarkdown {
   }
 
   append() {
-    const element = document.createElement("div");
-    element.className = "block";
-    element.dir = "auto";
-    return this.element.appendChild(element);
+    return this.element.appendChild(element("div", { className: "block", dir: "auto" }));
   }
 }
 
 function blocksOf(source) {
   const env = {};
   const tokens = parser.parse(source, env);
-  const starts = lineStarts(source);
+  const lineEnds = [...source.matchAll(/\r\n?|\n/g)];
+  const starts = [0, ...lineEnds.map((end) => end.index + end[0].length)];
   const blocks = [];
   let open = 0;
   tokens.forEach((token, index) => {
@@ -232,18 +219,13 @@ function tidied(source) {
 // Half a mark or address is looked for in the last characters only: the expressions try a run of
 // spaces or marks from each of its characters.
 const TAIL = 1000;
-const MARKS = [
-  [/`/g, "`"],
-  [/\*\*/g, "**"],
-  [/~~/g, "~~"],
-];
 
 function closed(paragraph) {
   if (/^\s*\|[^\n]*(\n[\s|:-]*)?$/.test(paragraph)) return ""; // the head of a table
   const at = Math.max(0, paragraph.length - TAIL);
   let text = paragraph.slice(0, at) + withoutHalf(paragraph.slice(at));
-  for (const [mark, close] of MARKS) {
-    if ((text.match(mark) ?? []).length % 2) text = text.trimEnd() + close;
+  for (const mark of ["`", "**", "~~"]) {
+    if (text.split(mark).length % 2 === 0) text = text.trimEnd() + mark;
   }
   const italics = /(^|[\s(])(\*|_)(?![\s*_])[^*_\n]*$/.exec(text);
   return italics && !text.includes("`") ? text.trimEnd() + italics[2] : text;
@@ -254,10 +236,6 @@ function withoutHalf(end) {
     .replace(/(\*\*[^*\n]+)\*$/, "$1")
     .replace(/(^|[^\\])!?\[([^\]\n]*)(\](\([^)\n]*)?)?$/, "$1$2")
     .replace(/[ \t]*[*_~`#[!]+$/, (marks) => (/\w[*_~`]+$/.test(end) ? marks : ""));
-}
-
-function lineStarts(source) {
-  return [0, ...[...source.matchAll(/\r\n?|\n/g)].map((end) => end.index + end[0].length)];
 }
 
 function write(block) {
@@ -288,31 +266,26 @@ function grow(old, fresh) {
 }
 
 function sameKind(one, other) {
-  if (one.nodeName !== other.nodeName) return false;
-  if (one.nodeType === Node.TEXT_NODE) return true;
-  const names = other.getAttributeNames();
-  if ("coloured" in one.dataset || one.getAttributeNames().length !== names.length) return false;
-  return names.every((name) => one.getAttribute(name) === other.getAttribute(name));
+  if (one.nodeType === Node.TEXT_NODE) return other.nodeType === Node.TEXT_NODE;
+  return one.cloneNode(false).isEqualNode(other.cloneNode(false));
 }
 
 // Returns whether nothing is left to do: a selection in the code would be lost.
-function colour(element, patience) {
-  const codes = element.querySelectorAll("code[data-language]:not([data-language=''])");
-  if ([...codes].some((code) => getSelection().containsNode(code, true))) return false;
-  for (const code of codes) colourCode(code, patience);
+function colour(block, patience) {
+  const codes = [...block.querySelectorAll("code[data-language]:not([data-language=''])")];
+  if (codes.some((code) => getSelection().containsNode(code, true))) return false;
+  codes.forEach(async (code) => {
+    const source = code.textContent;
+    const { language } = code.dataset;
+    if (source.length > LONGEST_COLOURED) return;
+    const html = await coloured({ source, language }, patience);
+    // Meanwhile the text may have changed.
+    if (!html || code.textContent !== source || "coloured" in code.dataset) return;
+    code.dataset.coloured = "";
+    // Safe: the highlighter escapes all markup of its input.
+    code.innerHTML = calm(html);
+  });
   return true;
-}
-
-async function colourCode(code, patience) {
-  const source = code.textContent;
-  const { language } = code.dataset;
-  if (source.length > LONGEST_COLOURED) return;
-  const html = await coloured({ source, language }, patience);
-  // Meanwhile the text may have changed.
-  if (!html || code.textContent !== source || "coloured" in code.dataset) return;
-  code.dataset.coloured = "";
-  // Safe: the highlighter escapes all markup of its input.
-  code.innerHTML = calm(html);
 }
 
 let worker = null;
@@ -321,7 +294,7 @@ let lastColoured = Promise.resolve();
 // Resolves to HTML, or to nothing if that took too long or failed. One after the other, so that
 // only what is hard to colour is given up.
 function coloured(code, patience) {
-  lastColoured = lastColoured.then(() => new Promise((resolve) => {
+  const colourNow = (resolve) => {
     worker ??= new Worker(new URL("./colours.js", import.meta.url), { type: "module" });
     const end = (html) => {
       clearTimeout(timer);
@@ -336,6 +309,7 @@ function coloured(code, patience) {
     worker.onmessage = ({ data }) => end(data);
     worker.onerror = giveUp;
     worker.postMessage(code);
-  }));
+  };
+  lastColoured = lastColoured.then(() => new Promise(colourNow));
   return lastColoured;
 }

@@ -5,7 +5,7 @@ import { uuid } from "./dom.js";
 import { keep, recall, recallNames } from "./kept.js";
 
 const KEPT = "question:"; // begins the name under which the browser keeps an entry
-const LONGEST_PAUSE = 5000; // milliseconds between two attempts
+const LONGEST_PAUSE = 2000; // milliseconds between two attempts
 
 // An entry is { id, conversation, text, at, why, isThrough, isStopped, failures }: `id` will be that
 // of its turn, `at` is when it was asked, `why` says why it was refused, `isStopped` tells that no
@@ -13,7 +13,6 @@ const LONGEST_PAUSE = 5000; // milliseconds between two attempts
 export class Outbox {
   constructor(changed) {
     this.changed = changed;
-    this.bell = new EventTarget();
     this.entries = [];
   }
 
@@ -55,33 +54,19 @@ export class Outbox {
   async deliver(entry) {
     keep(KEPT + entry.id, entry);
     let pause = 250;
-    while (this.entries.includes(entry) && !entry.isThrough && !entry.why) {
-      if (this.isFirst(entry)) await this.attempt(entry);
+    while (this.isLeft(entry) && !entry.why) {
+      const [first] = this.of(entry.conversation).filter((one) => this.isLeft(one) && !one.why);
+      if (first === entry) await this.attempt(entry);
       if (entry.isThrough || entry.why) break;
-      await this.pause(pause);
+      await new Promise((resolve) => setTimeout(resolve, pause));
       pause = Math.min(pause * 1.5, LONGEST_PAUSE);
     }
-    const isLeft = this.entries.includes(entry) && !entry.isThrough;
-    keep(KEPT + entry.id, isLeft ? entry : "");
+    keep(KEPT + entry.id, this.isLeft(entry) ? entry : "");
     this.changed(entry);
   }
 
-  // Ends early at `retry`.
-  pause(milliseconds) {
-    return new Promise((resolve) => {
-      setTimeout(resolve, milliseconds);
-      this.bell.addEventListener("retry", resolve, { once: true });
-    });
-  }
-
-  // The server is there again: nothing has to wait any longer.
-  retry() {
-    this.bell.dispatchEvent(new Event("retry"));
-  }
-
-  isFirst(entry) {
-    const waiting = this.of(entry.conversation).filter((other) => !other.isThrough && !other.why);
-    return waiting[0] === entry;
+  isLeft(entry) {
+    return this.entries.includes(entry) && !entry.isThrough;
   }
 
   async attempt(entry) {

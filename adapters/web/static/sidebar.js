@@ -20,10 +20,8 @@ export class Sidebar {
       this.timer = setTimeout(() => this.load(), PAUSE);
     });
     this.list.addEventListener("click", (event) => this.clicked(event));
-    byId("drawer").addEventListener("click", () => this.setOpen(true));
-    for (const id of ["drawer-close", "shade"]) {
-      byId(id).addEventListener("click", () => this.setOpen(false));
-    }
+    byId("drawer").onclick = () => this.setOpen(true);
+    for (const id of ["drawer-close", "shade"]) byId(id).onclick = () => this.setOpen(false);
     NARROW.addEventListener("change", () => this.setOpen(false));
     this.setOpen(false);
   }
@@ -45,31 +43,31 @@ export class Sidebar {
 
   mark(id) {
     this.current = id;
-    for (const link of this.list.querySelectorAll("a")) {
-      if (link.closest("li").dataset.id === id) link.setAttribute("aria-current", "page");
-      else link.removeAttribute("aria-current");
+    for (const item of this.list.querySelectorAll("li")) {
+      item.firstChild.ariaCurrent = item.dataset.id === id ? "page" : null;
     }
   }
 
   show() {
     const focused = document.activeElement?.closest?.("li")?.dataset.id;
     const groups = Map.groupBy(this.conversations, (one) => ageOf(one.updated));
-    this.list.replaceChildren(...[...groups].flatMap(([age, ones]) => section(age, ones)));
+    const sections = [...groups].flatMap(([age, ones]) => [
+      element("h2", { textContent: age }),
+      element("ul", { aria: { label: age } }, ...ones.map(itemOf)),
+    ]);
+    this.list.replaceChildren(...sections);
     if (!this.conversations.length) {
       const text = this.search.value.trim() ? "Nothing found." : "Your conversations appear here.";
       this.list.append(element("p", { className: "none", textContent: text }));
     }
     this.mark(this.current);
-    if (focused) this.item(focused)?.querySelector("a").focus();
-  }
-
-  item(id) {
-    return [...this.list.querySelectorAll("li")].find((item) => item.dataset.id === id);
+    const items = [...this.list.querySelectorAll("li")];
+    if (focused) items.find((item) => item.dataset.id === focused)?.firstChild.focus();
   }
 
   fail(message) {
     const again = element("button", { type: "button", className: "button" }, "Try again");
-    again.addEventListener("click", () => this.load());
+    again.onclick = () => this.load();
     this.list.replaceChildren(element("p", { className: "none", textContent: message }), again);
   }
 
@@ -81,15 +79,21 @@ export class Sidebar {
   }
 
   setOpen(isOpen) {
-    const wasOpen = document.body.classList.contains("drawn");
+    const wasOpen = this.isDrawn;
     document.body.classList.toggle("drawn", isOpen);
-    byId("drawer").setAttribute("aria-expanded", String(isOpen));
+    byId("drawer").ariaExpanded = String(isOpen);
     byId("shade").hidden = !isOpen;
     // What is out of sight is out of reach of the keyboard and of a screen reader, too.
     byId("sidebar").inert = NARROW.matches && !isOpen;
     document.querySelector("main").inert = isOpen;
     if (isOpen) byId("drawer-close").focus();
     else if (wasOpen && NARROW.matches) byId("drawer").focus();
+  }
+
+  // Leads to the search, wherever the list is.
+  find() {
+    if (byId("sidebar").inert) this.setOpen(true);
+    this.search.select();
   }
 
   get isDrawn() {
@@ -105,16 +109,14 @@ function ageOf(updated) {
   return days <= 7 ? "This week" : "Earlier";
 }
 
-function section(age, conversations) {
-  const list = element("ul", { aria: { label: age } }, ...conversations.map(itemOf));
-  return [element("h2", { textContent: age }), list];
-}
-
 function itemOf({ id, title }) {
   const name = title || "New conversation";
-  const link = element("a", { href: `/c/${encodeURIComponent(id)}`, title: name, dir: "auto" });
-  link.textContent = name;
-  const rename = iconButton("edit", `Rename ${name}`, "rename");
-  const remove = iconButton("delete", `Delete ${name}`, "delete");
-  return element("li", { data: { id } }, link, rename, remove);
+  const link = { href: `/c/${encodeURIComponent(id)}`, title: name, dir: "auto" };
+  return element(
+    "li",
+    { data: { id } },
+    element("a", { ...link, textContent: name }),
+    iconButton("edit", `Rename ${name}`, "rename"),
+    iconButton("delete", `Delete ${name}`, "delete"),
+  );
 }

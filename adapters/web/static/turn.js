@@ -1,6 +1,6 @@
 // How one question and its answer look.
 import { isOpen } from "./conversation.js";
-import { element, icon, iconButton } from "./dom.js";
+import { element, icon, iconButton, setText } from "./dom.js";
 import { GrowingMarkdown } from "./markdown.js";
 
 const TAKES_TIME = "This takes longer than usual. The model may still be loading.";
@@ -17,8 +17,8 @@ export class TurnView {
     ]);
     this.text = element("div", { className: "text" });
     this.markdown = new GrowingMarkdown(this.text);
-    this.dots = element("span", { className: "dots", aria: { hidden: "true" } });
-    this.dots.append(element("i"), element("i"), element("i"));
+    const dots = ["i", "i", "i"].map((name) => element(name));
+    this.dots = element("span", { className: "dots", aria: { hidden: "true" } }, ...dots);
     this.note = element("p", { className: "note" });
     this.more = element("p", { className: "more" });
     this.answering = tools("The answer", [
@@ -27,22 +27,20 @@ export class TurnView {
       ["bad", "Bad answer", "bad"],
       ["again", "Answer again", "regenerate"],
     ]);
-    this.model = element("span", { className: "by" });
-    this.answering.append(this.model);
-    this.asked = element("div", { className: "question" }, heading("You said"));
-    this.asked.append(this.question, this.asking);
-    this.answer = element("div", { className: "answer" }, heading("Parley said"));
-    this.answer.append(this.text, this.dots, this.note, this.more, this.answering);
+    this.model = this.answering.appendChild(element("span", { className: "by" }));
+    this.asked = part("question", "You said", this.question, this.asking);
+    const answer = [this.text, this.dots, this.note, this.more, this.answering];
+    this.answer = part("answer", "Parley said", ...answer);
     this.element = element("article", { className: "turn" }, this.asked, this.answer);
-    this.shown = "";
+    this.turn = null; // as it is shown
     this.slow = 0;
   }
 
   // `place` says where the turn stands: { isLast, isNext, isBusy, rates, model }.
   show(turn, place) {
-    const shown = JSON.stringify([turn.version, turn.why, turn.note, place]);
-    if (shown === this.shown) return;
-    this.shown = shown;
+    const where = JSON.stringify(place);
+    if (turn === this.turn && where === this.where) return;
+    Object.assign(this, { turn, where });
     this.element.dataset.turn = turn.id;
     this.element.dataset.state = turn.state;
     // A turn that continues the answer above has no words of its own.
@@ -55,22 +53,13 @@ export class TurnView {
   showAnswer(turn, place) {
     const open = isOpen(turn);
     this.markdown.show(turn.answer, { ended: !open });
-    this.answer.setAttribute("aria-busy", String(open));
+    this.answer.ariaBusy = String(open);
     this.dots.hidden = turn.answer !== "" || !(turn.state === "running" || place.isNext);
     setText(this.note, noteOf(turn, place));
-    this.watch(turn, this.dots.hidden);
-  }
-
-  // A model may be loading for a minute: who waits is told that something happens.
-  watch(turn, calm) {
-    if (calm) {
-      clearTimeout(this.slow);
-      this.slow = 0;
-    } else {
-      this.slow ||= setTimeout(() => {
-        if (!this.note.textContent) setText(this.note, TAKES_TIME);
-      }, SLOW);
-    }
+    // A model may be loading for a minute: the person reads that something happens.
+    const tell = () => this.note.textContent || setText(this.note, TAKES_TIME);
+    if (this.dots.hidden) clearTimeout(this.slow);
+    this.slow = this.dots.hidden ? 0 : this.slow || setTimeout(tell, SLOW);
   }
 
   showTools(turn, place) {
@@ -83,7 +72,7 @@ export class TurnView {
     show(this.answering, "regenerate", free && turn.end !== "failed");
     for (const rating of ["good", "bad"]) {
       const button = show(this.answering, rating, place.rates && turn.state === "done");
-      button.setAttribute("aria-pressed", String(turn.rating === rating));
+      button.ariaPressed = String(turn.rating === rating);
     }
     const model = turn.answer ? turn.model || place.model : "";
     setText(this.model, shortName(model));
@@ -98,25 +87,20 @@ export function shortName(model) {
   return model.split("/").at(-1);
 }
 
-function heading(text) {
-  return element("h2", { className: "sr", textContent: text });
+function part(className, heading, ...children) {
+  const title = element("h2", { className: "sr", textContent: heading });
+  return element("div", { className }, title, ...children);
 }
 
 function tools(label, buttons) {
-  const bar = element("div", { className: "tools", role: "group", aria: { label } });
-  bar.append(...buttons.map(([name, text, action]) => iconButton(name, text, action)));
-  return bar;
+  const made = buttons.map(([name, text, action]) => iconButton(name, text, action));
+  return element("div", { className: "tools", role: "group", aria: { label } }, ...made);
 }
 
 function show(bar, action, isShown) {
   const button = bar.querySelector(`[data-action="${action}"]`);
   button.hidden = !isShown;
   return button;
-}
-
-function setText(box, text) {
-  if (box.textContent !== text) box.textContent = text;
-  box.hidden = !text;
 }
 
 function noteOf(turn, place) {
@@ -144,7 +128,6 @@ function waysOn(turn, free) {
 }
 
 function wide(name, text, action) {
-  const button = element("button", { type: "button", className: "button", data: { action } });
-  button.append(icon(name), text);
-  return button;
+  const looks = { type: "button", className: "button", data: { action } };
+  return element("button", looks, icon(name), text);
 }

@@ -1,0 +1,69 @@
+"""The role `console`: a conversation at the terminal or pipe of the process."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TextIO
+from uuid import uuid4
+
+from adapters.console.plain import PlainConversation
+from adapters.console.talk import ConsoleConversation
+from bot.intake.intake import Intake
+from bot.store import Store
+
+_WINDOW_PACKAGES = ("prompt_toolkit", "rich", "markdown_it")  # requirements-terminal.txt
+
+
+async def listen(
+    intake: Intake,
+    *,
+    store: Store,
+    banner: str,
+    notices: Sequence[str] = (),
+    patience: float,
+    history: Path | None,
+    stdin: TextIO,
+    stdout: TextIO,
+) -> None:
+    """Read questions and print answers until the end of the input or `/quit`.
+
+    If `stdin` is a terminal, it must be `sys.stdin`. Answers that take longer than `patience`
+    seconds are abandoned; it must exceed the reply timeout. `history` is the file of the input
+    history, or None. The `notices` are read when it begins.
+    """
+    for stream in (stdin, stdout):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    # Windows has no termios: lines are read as from a pipe.
+    at_terminal = stdin.isatty() and sys.platform != "win32"
+    # At a terminal, each start continues the same thread.
+    thread = "terminal" if at_terminal else uuid4().hex
+    banner = "\n".join((banner, *notices))
+    talk = ConsoleConversation(intake=intake, store=store, thread=thread)
+    if at_terminal and stdout.isatty() and _has_window():
+        from adapters.console.window import Window
+
+        await Window(talk=talk, banner=banner, patience=patience, history=history).run()
+        return
+    plain = PlainConversation(talk=talk, patience=patience, stdin=stdin, stdout=stdout)
+    try:
+        await (plain.at_terminal(banner) if at_terminal else plain.in_pipe())
+    except EOFError:
+        await plain.print("\n")
+    except BrokenPipeError:
+        # The reader is gone. Flushing the buffer at exit would fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
+
+
+def _has_window() -> bool:
+    """Whether the packages of the window are installed, and the terminal can move its cursor."""
+    if any(importlib.util.find_spec(each) is None for each in _WINDOW_PACKAGES):
+        return False
+    from prompt_toolkit.utils import is_dumb_terminal
+
+    return not is_dumb_terminal()

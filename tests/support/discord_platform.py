@@ -23,7 +23,6 @@ from tests.support.fakes import (
     FakeQueue,
     NoLimits,
     NotedIntake,
-    RefusingStore,
     door,
 )
 from tests.support.waiting import until
@@ -32,9 +31,9 @@ FAST = GatewayRules(identify_seconds=0.0)
 # Sessions begin without a pause, and are saved soon.
 QUICK = Tuning(start_pause=(0.0, 0.0), start_spacing=0.01, save_every=0.02)
 # No second session begins within a test.
-SLOW_STARTS = replace(QUICK, start_pause=(3600.0, 3600.0), longest_start_pause=3600.0)
+SLOW_STARTS = replace(QUICK, start_pause=(3600.0, 3600.0))
 # A process that saves no session, neither while it listens nor at its end.
-KILLED = replace(QUICK, first_save_every=3600.0, last_save_within=0.0)
+KILLED = replace(QUICK, save_every=3600.0, last_save_within=0.0)
 
 
 @asynccontextmanager
@@ -141,29 +140,6 @@ async def running_process(
         yield platform
 
 
-class Hidden:
-    """A record in Redis that Redis cannot tell of, as if it were away, until it is `back`.
-
-    `former` is what stood there, where a session does.
-    """
-
-    def __init__(self, store: Store, emulator: DiscordEmulator, *name: str) -> None:
-        self.former: dict[str, str] = {}
-        assert isinstance(store, RefusingStore)
-        self._store = store
-        self._name = store.key("gateway", emulator.application_id, *(name or ("all", "session")))
-
-    async def hide(self) -> None:
-        self._store.refused.add(self._name)
-
-    async def spoil(self) -> None:
-        """Let it name a session that Discord has ended."""
-        await self._store.redis.execute_command("HSET", self._name, "id", "ended")  # type: ignore[no-untyped-call]
-
-    async def back(self) -> None:
-        self._store.refused.remove(self._name)
-
-
 async def saved(store: Store) -> dict[str, str]:
     for name in await store.command("KEYS", store.key("gateway", "*", "session")):
         return dict(await store.command("HGETALL", name))
@@ -172,7 +148,7 @@ async def saved(store: Store) -> dict[str, str]:
 
 async def until_saved(store: Store, seq: int) -> None:
     async with asyncio.timeout(60):
-        while int((await saved(store)).get("seq", "") or 0) < seq:
+        while (found := await saved(store)).get("servers") != "" or int(found["seq"]) < seq:
             await asyncio.sleep(0.01)
 
 
@@ -181,7 +157,7 @@ async def until_pending(store: Store, *, but: str) -> None:
     async with asyncio.timeout(60):
         while (await saved(store))["id"] == but:
             await asyncio.sleep(0.01)
-    assert (await saved(store))["seq"] == ""
+    assert (await saved(store))["servers"]
 
 
 async def until_heard(store: Store, message: str) -> None:
@@ -205,20 +181,6 @@ async def after_a_session(
             await until_saved(store, 1)
         emulator.clock.advance(3600)
         yield emulator, emulator.user("Ada")
-
-
-async def make_hidden_session(emulator: DiscordEmulator, store: Store) -> tuple[str, Hidden]:
-    """Return Ada, a person, and the session of an ended process, of which Redis cannot tell.
-
-    She has told "one" since, in a DM that is new: who begins a session of its own does not hear it.
-    """
-    ada, hidden = emulator.user("Ada"), Hidden(store, emulator)
-    async with running_process(emulator, FakeQueue(), store):
-        await until_saved(store, 1)
-    hidden.former = await saved(store)
-    await emulator.say(emulator.dm(ada), ada, "one")
-    await hidden.hide()
-    return ada, hidden
 
 
 async def our_thread(

@@ -202,10 +202,9 @@ class Gateway(discord.Client):
         # The next client or session begins its own catch-up.
         if self.is_closed() or not await shard.wait_until_connected(event):
             return
-        last_handled = await shard.last_handled()
         catch_up = CatchUp(
             self,
-            last_handled=last_handled,
+            last_handled=shard.last_handled,
             began_at=shard.began_at,
             # Only shard 0 receives DMs (Discord's documentation, "Sharding").
             dms=[] if shard.number else await shard.saved.dms(),

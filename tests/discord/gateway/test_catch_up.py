@@ -21,7 +21,6 @@ from tests.support.discord_platform import (
     FAST,
     KILLED,
     QUICK,
-    Hidden,
     after_a_session,
     our_thread,
     running_process,
@@ -353,28 +352,6 @@ async def test_what_the_first_process_ever_heard_before_it_was_killed_is_answere
         clock.advance(3600)
 
         async with running_process(emulator, new, store):
-            await until(lambda: new.turns)
-
-        assert new.texts == ["one"]
-
-
-async def test_what_the_first_process_ever_heard_while_redis_was_away_is_answered(
-    store: Store,
-) -> None:
-    old, new, clock = FakeQueue(), FakeQueue(), Clock()
-    async with DiscordEmulator(clock=clock, gateway=FAST) as emulator:
-        ada, hidden = emulator.user("Ada"), Hidden(store, emulator, "heard")
-        await hidden.hide()
-        async with running_process(emulator, old, store, tuning=KILLED):
-            await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} one")
-            old.open.clear()
-            await hidden.back()
-            await until(lambda: old.turns)
-        clock.advance(3600)
-
-        async with running_process(
-            emulator, new, store, tuning=replace(QUICK, catch_up_overlap=0.0)
-        ):
             await until(lambda: new.turns)
 
         assert new.texts == ["one"]

@@ -16,7 +16,6 @@ from adapters.discord.gateway import events
 from adapters.discord.gateway.calls import ways
 from adapters.discord.gateway.catch_up import CatchUp
 from adapters.discord.gateway.commands import HELP
-from adapters.discord.gateway.connection import Joined
 from adapters.discord.gateway.events import MessageFilter, Relevance
 from adapters.discord.gateway.inbox import Admission, Deletion, Inbox, InboxItem, PendingEvent, Work
 from adapters.discord.gateway.interactions import Interactions
@@ -122,9 +121,9 @@ class Gateway(discord.Client):
                     self._on_deletion({parsed.message_id}, parsed.channel_id, event)
                 case discord.RawBulkMessageDeleteEvent() if parsed.message_ids:
                     self._on_deletion(parsed.message_ids, parsed.channel_id, event)
-                case Joined():
-                    server, name, since = parsed.server, parsed.name, parsed.since
-                    self._start(partial(self._servers.check, server, name, since=since), event)
+                case discord.Guild():
+                    server, name = str(parsed.id), parsed.name
+                    self._start(partial(self._servers.check, server, name), event)
                 case discord.Interaction():
                     self._start(partial(self._interactions.answer, parsed), event)
         except Exception:

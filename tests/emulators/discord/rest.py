@@ -261,4 +261,5 @@ def _kept(command: Payload) -> Payload:
         "default_member_permissions": None,
         "contexts": None,
     }
-    return seen | {"integration_types": [0], "nsfw": False} | given
+    # An application that servers and people may install ("Installation Context").
+    return seen | {"integration_types": [0, 1], "nsfw": False} | given

@@ -21,7 +21,6 @@ from adapters.discord.gateway.inbox import Admission, Deletion, Inbox, InboxItem
 from adapters.discord.gateway.interactions import Interactions
 from adapters.discord.gateway.shard import Shard
 from adapters.discord.rest import limit_requests, own_id, request, translated
-from adapters.discord.servers import UnlistedServers
 from bot.commands.handlers import Call, CommandHandlers, HelpContext
 from bot.concurrency import BackgroundTasks, running
 from bot.domain import ThreadKey, Turn
@@ -52,8 +51,8 @@ class Gateway(discord.Client):
 
     Messages, their edits and their deletions go through the inbox, in order. Interactions do not
     wait there, because they must be answered within three seconds. Unhandled events are sent again
-    to the next process. `on_waiting` is called with turns that no worker takes soon; it handles its
-    own errors.
+    to the next process. `on_server` is called with the id and the name of each server, and
+    `on_waiting` with turns that no worker takes soon; both handle their own errors.
     """
 
     def __init__(
@@ -62,7 +61,7 @@ class Gateway(discord.Client):
         intake: Intake,
         inbox: Inbox,
         shard: Shard,
-        servers: UnlistedServers,
+        on_server: Callable[[str, str], Awaitable[None]],
         budgets: EditBudgets,
         on_waiting: Callable[[Turn], Awaitable[None]],
         threads: bool,
@@ -80,7 +79,7 @@ class Gateway(discord.Client):
         )
         self._intake = intake
         self._inbox = inbox
-        self._servers = servers
+        self._on_server = on_server
         self._shard = shard
         self._on_waiting = on_waiting
         self._threads = threads
@@ -122,8 +121,8 @@ class Gateway(discord.Client):
                 case discord.RawBulkMessageDeleteEvent() if parsed.message_ids:
                     self._on_deletion(parsed.message_ids, parsed.channel_id, event)
                 case discord.Guild():
-                    server, name = str(parsed.id), parsed.name
-                    self._start(partial(self._servers.check, server, name), event)
+                    work = partial(self._on_server, str(parsed.id), parsed.name)
+                    self._start(work, event)
                 case discord.Interaction():
                     self._start(partial(self._interactions.answer, parsed), event)
         except Exception:

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from adapters.discord.gateway.session_store import SESSION_SECONDS
-from adapters.discord.platform import connect
 from adapters.discord.tuning import Tuning
 from bot.concurrency import running
 from bot.errors import StoreUnavailable
@@ -28,7 +27,7 @@ from tests.support.discord_platform import (
     until_heard,
     until_saved,
 )
-from tests.support.fakes import FakeQueue, NoLimits, RefusingStore
+from tests.support.fakes import FakeQueue, RefusingStore
 from tests.support.process import DiscordDm, DiscordSlash, bot, discord_variables
 from tests.support.service import serving
 from tests.support.waiting import until
@@ -284,19 +283,9 @@ async def test_a_session_is_resumed_at_its_own_address(store: Store) -> None:
     async with DiscordEmulator() as emulator:
         async with running_process(emulator, FakeQueue(), store):
             await until_saved(store, 1)
-        async with connect(
-            token=emulator.token,
-            api_url=emulator.api_url,
-            gateway_url=emulator.gateway_url.replace("/gateway", "/nowhere"),
-            threads=True,
-            budgets=NoLimits(),
-        ) as platform:
-            task = asyncio.create_task(platform.listen(FakeQueue().intake, store=store))
-            try:
-                await until(lambda: emulator.resumes)
-            finally:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+        nowhere = emulator.gateway_url.replace("/gateway", "/nowhere")
+        async with running_process(emulator, FakeQueue(), store, gateway_url=nowhere):
+            await until(lambda: emulator.resumes)
 
         assert (emulator.sessions, emulator.resumes) == (1, 1)
 
@@ -355,7 +344,7 @@ async def test_a_process_waits_for_redis_before_it_listens_and_misses_nothing(
         store.refused.add(store.key("gateway", emulator.application_id, *name.split(":")))
         async with (
             logged_in(emulator, tuning=QUICK) as platform,
-            running(platform.listen(new.intake, store=store)),
+            running(platform.listener.listen(new.intake, store=store)),
         ):
             await until(lambda: store.refusals)
             await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} two")

@@ -11,7 +11,6 @@ from typing import ClassVar
 import aiohttp
 import pytest
 
-from adapters.discord.gateway.listen import Shards
 from adapters.discord.gateway.session_store import SavedSession, Session
 from bot.concurrency import Backoff
 from bot.domain import Turn
@@ -27,6 +26,7 @@ from tests.emulators.model import ModelEmulator
 from tests.support.discord_platform import (
     FAST,
     QUICK,
+    Shards,
     logged_in,
     running_process,
     said,
@@ -323,21 +323,15 @@ async def test_shards_that_may_not_begin_at_once_begin_one_after_the_other(store
         assert emulator.sessions == 2
 
 
-@pytest.mark.parametrize(
-    ("rules", "shards", "sentence"),
-    [
-        (GatewayRules(needs_sharding=True), None, "set DISCORD_SHARDS, for example 0-1/2"),
-    ],
-)
-async def test_shards_that_discord_refuses_are_told_by_the_name_of_their_setting(
-    store: Store, rules: GatewayRules, shards: Shards | None, sentence: str
+async def test_shards_that_discord_refuses_are_reported_by_the_name_of_their_setting(
+    store: Store,
 ) -> None:
     async with (
-        DiscordEmulator(gateway=rules) as emulator,
+        DiscordEmulator(gateway=GatewayRules(needs_sharding=True)) as emulator,
         logged_in(emulator) as platform,
     ):
-        with pytest.raises(CannotStart, match=sentence):
-            await platform.listen(FakeQueue().intake, store=store, shards=shards)
+        with pytest.raises(CannotStart, match="set DISCORD_SHARDS, for example 0-1/2"):
+            await platform.listener.listen(FakeQueue().intake, store=store)
 
 
 class NotedBackoff(Backoff):

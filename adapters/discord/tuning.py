@@ -68,7 +68,6 @@ class Tuning:
     catch_up_pages: int = 10
     # Messages of different channels may not arrive in the order of their ids.
     catch_up_overlap: float = 5.0
-    # The gateway sends the servers after a session has begun.
+    # The gateway sends the servers after a session has begun; one that is missing then has an
+    # outage, so it has no new messages.
     servers_within: float = 5.0
-    # A server that is missing then has an outage, so it has no new messages.
-    late_servers_within: float = 60.0

@@ -188,13 +188,12 @@ class UnlistedServers:
         try:
             ids = {"guild_id": int(server)}
             await request(self._client, "DELETE", "/users/@me/guilds/{guild_id}", ids)
+            _log.warning("Left server %s (%s): it is not in ALLOWED_SERVERS", server, name)
         except PlaceGone:
             pass  # left already
         except SurfaceError as error:
-            # The next start tries again.
             _log.warning("Cannot leave server %s (%s): %s", server, name, error)
-        else:
-            _log.warning("Left server %s (%s): it is not in ALLOWED_SERVERS", server, name)
+        finally:
             self._known.discard(server)
 
     async def _servers(self) -> AsyncGenerator[tuple[str, str]]:

@@ -235,6 +235,7 @@ async def _open_server(settings: Settings, stack: AsyncExitStack) -> _Choice:
     if key:
         warn_if_readable("MODEL_API_KEY", by="MODEL_URL", url=url)
     connection = await _connect(url, key, settings.model_id, stack)
+    chosen = _names(settings)
     choices = model_choices(settings)
     info = await fetch_server_info(connection)
     settings = _adapted(settings, connection.server, info)
@@ -246,7 +247,7 @@ async def _open_server(settings: Settings, stack: AsyncExitStack) -> _Choice:
         )
         for name in _names(settings)
     ]
-    known = dict(zip(_names(settings), models, strict=True)) | {_names(settings)[0]: models[0]}
+    known = dict(zip(_names(settings), models, strict=True)) | {chosen[0]: models[0]}
     offered = {
         one.name: known.get(_listed(info, one.name))
         or await _open_offered(settings, connection.for_model(_listed(info, one.name)), stack)

@@ -34,15 +34,19 @@ class Tuning:
     steady_after: float = 60.0  # a connection of this length resets the count of losses
     reconnect: Backoff = Backoff(1.0, 60.0)
     register_retry: Backoff = Backoff(5.0, 300.0)  # of the commands
-    # Before a session begins after another (Discord's documentation, "Gateway", "Resuming").
+    # Discord's documentation wants 1 to 5 seconds before a session begins after another ("Gateway",
+    # "Resuming"), and 90 keep a day's sessions below the 1000 that it allows.
     start_pause: tuple[float, float] = (1.0, 5.0)
+    longest_start_pause: float = 90.0
+    calm_after: float = 600.0  # older starts of sessions do not count
     # Between sessions of shards that are equal modulo `max_concurrency` (Discord's documentation,
     # "Gateway", "Rate Limiting" under "Sharding").
     start_spacing: float = 5.1
     start_poll: float = 0.2  # between two checks whether this shard may begin
 
     # Saved sessions.
-    save_every: float = 0.5
+    save_every: float = 1.0
+    first_save_every: float = 0.1  # until the first save, in case the process dies early
     renew_after: float = 20.0  # a quiet session is saved again, or it would expire
     last_save_within: float = 1.0
 
@@ -68,6 +72,7 @@ class Tuning:
     catch_up_pages: int = 10
     # Messages of different channels may not arrive in the order of their ids.
     catch_up_overlap: float = 5.0
-    # The gateway sends the servers after a session has begun; one that is missing then has an
-    # outage, so it has no new messages.
+    # The gateway sends the servers after a session has begun.
     servers_within: float = 5.0
+    # A server that is missing then has an outage, so it has no new messages.
+    late_servers_within: float = 60.0

@@ -113,8 +113,8 @@ class Scene:
             payload = pressed(value, button, channel=talk.channel, user=talk.person)
             return partial(talk.slack.interact, payload)
         data = {"custom_id": button, "component_type": 2}
-        channel, seen = self.shown()[-1].channel_id, talk.discord.event_of(message)
-        return partial(talk.discord.interact, channel, talk.person, 3, data, message=seen)
+        channel = self.shown()[-1].channel_id
+        return partial(talk.discord.interact, channel, talk.person, 3, data)
 
     def _buttons(self) -> list[tuple[str, str]]:
         return [(self._id(one), button) for one in self.shown() for button in one.buttons]
@@ -277,12 +277,12 @@ async def test_who_manages_messages_stops_any_answer_but_from_no_other_channel(
         discord, boss = talk.discord, talk.discord.user("Boss", moderates=True)
         await talk.ask("Count.")
         await until(scene.texts)
-        message, stop = scene.button("stop")
-        seen, elsewhere = discord.event_of(message), discord.channel("elsewhere")
+        stop = scene.button("stop")[1]
+        elsewhere = discord.channel("elsewhere")
 
         async def press(name: str) -> str:
             data = {"custom_id": name, "component_type": 2}
-            pressed = await discord.interact(elsewhere, boss, 3, data, message=seen)
+            pressed = await discord.interact(elsewhere, boss, 3, data)
             await until(lambda: discord.original(pressed))
             told = discord.original(pressed)
             return told.text if told else ""

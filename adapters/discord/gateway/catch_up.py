@@ -11,8 +11,7 @@ from contextlib import suppress
 import discord
 
 from adapters.discord.gateway.connection import read_message
-from adapters.discord.gateway.events import is_opened_by
-from adapters.discord.rest import fetch_channel, fetch_messages
+from adapters.discord.rest import fetch_channel, fetch_messages, own_id
 from adapters.discord.tuning import Tuning
 from bot.concurrency import cancelled
 from bot.errors import SurfaceError, WriteDelayed, WriteFailed
@@ -56,7 +55,8 @@ class CatchUp:
     async def messages(self) -> AsyncGenerator[_Found]:
         """Yield what one pass finds, then what is left, channel by channel, oldest first."""
         try:
-            await self._wait_for_servers()
+            if not await self._wait_for_servers(self._tuning.servers_within):
+                self._tasks.append(asyncio.create_task(self._search_late_servers()))
             self._search_servers()
             for channel in self._dms:
                 self._search(channel, None)
@@ -77,14 +77,20 @@ class CatchUp:
         self._tasks = [task for task in self._tasks if task not in over]
         return [message for task in over for message in task.result()]
 
-    async def _wait_for_servers(self) -> None:
+    async def _wait_for_servers(self, seconds: float) -> bool:
         """Wait for the servers: a session begins with their ids only, and a RESUME with none."""
-        deadline, client = time.monotonic() + self._tuning.servers_within, self._client
+        deadline, client = time.monotonic() + seconds, self._client
         while len(client.guilds) < self._servers or any(one.unavailable for one in client.guilds):
             if time.monotonic() >= deadline:
-                _log.info("Not all servers were received in time")
-                return
+                _log.info("Not all servers were received within %.0f s", seconds)
+                return False
             await asyncio.sleep(0.05)
+        return True
+
+    async def _search_late_servers(self) -> _Found:
+        await self._wait_for_servers(self._tuning.late_servers_within)
+        self._search_servers()
+        return []
 
     def _search_servers(self) -> None:
         channels: list[_ServerChannel] = []
@@ -93,11 +99,15 @@ class CatchUp:
             channels += [*guild.voice_channels, *guild.stage_channels]
 
         def rank(channel: _ServerChannel) -> tuple[bool, int]:
-            return is_opened_by(self._client, channel), channel.last_message_id or 0
+            is_own = isinstance(channel, discord.Thread) and channel.owner_id == own_id(
+                self._client
+            )
+            return is_own, channel.last_message_id or 0
 
         used = [one for one in channels if (one.last_message_id or 0) > self._since]
-        readable = sorted(filter(_is_readable, used), key=rank, reverse=True)
-        for channel in readable[: max(0, self._tuning.catch_up_channels - len(self._dms))]:
+        new = [one for one in used if one.id not in self._searched and _is_readable(one)]
+        room = self._tuning.catch_up_channels - len({*self._searched, *self._dms})
+        for channel in sorted(new, key=rank, reverse=True)[: max(0, room)]:
             self._search(channel.id, channel)
 
     def _search(self, channel_id: int, channel: _ServerChannel | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import replace
 from functools import partial
@@ -16,11 +16,13 @@ from adapters.discord.gateway import events
 from adapters.discord.gateway.calls import ways
 from adapters.discord.gateway.catch_up import CatchUp
 from adapters.discord.gateway.commands import HELP
+from adapters.discord.gateway.connection import Joined
 from adapters.discord.gateway.events import MessageFilter, Relevance
 from adapters.discord.gateway.inbox import Admission, Deletion, Inbox, InboxItem, PendingEvent, Work
 from adapters.discord.gateway.interactions import Interactions
 from adapters.discord.gateway.shard import Shard
-from adapters.discord.rest import limit_requests, own_id, translated
+from adapters.discord.rest import limit_requests, own_id, request, translated
+from adapters.discord.servers import UnlistedServers
 from bot.commands.handlers import Call, CommandHandlers, HelpContext
 from bot.concurrency import BackgroundTasks, running
 from bot.domain import ThreadKey, Turn
@@ -29,6 +31,8 @@ from bot.errors import (
     Refused,
     StoreUnavailable,
     SurfaceError,
+    WriteDelayed,
+    WriteFailed,
 )
 from bot.intake.intake import Admitted, Commanded, Intake, Received
 from bot.reply.edit_budget import EditBudgets
@@ -49,8 +53,8 @@ class Gateway(discord.Client):
 
     Messages, their edits and their deletions go through the inbox, in order. Interactions do not
     wait there, because they must be answered within three seconds. Unhandled events are sent again
-    to the next process. `on_server` is called with the id and the name of each server, and
-    `on_waiting` with turns that no worker takes soon; both handle their own errors.
+    to the next process. `on_waiting` is called with turns that no worker takes soon; it handles its
+    own errors.
     """
 
     def __init__(
@@ -59,7 +63,7 @@ class Gateway(discord.Client):
         intake: Intake,
         inbox: Inbox,
         shard: Shard,
-        on_server: Callable[[str, str], Awaitable[None]],
+        servers: UnlistedServers,
         budgets: EditBudgets,
         on_waiting: Callable[[Turn], Awaitable[None]],
         threads: bool,
@@ -77,7 +81,7 @@ class Gateway(discord.Client):
         )
         self._intake = intake
         self._inbox = inbox
-        self._on_server = on_server
+        self._servers = servers
         self._shard = shard
         self._on_waiting = on_waiting
         self._threads = threads
@@ -118,9 +122,9 @@ class Gateway(discord.Client):
                     self._on_deletion({parsed.message_id}, parsed.channel_id, event)
                 case discord.RawBulkMessageDeleteEvent() if parsed.message_ids:
                     self._on_deletion(parsed.message_ids, parsed.channel_id, event)
-                case discord.Guild():
-                    work = partial(self._on_server, str(parsed.id), parsed.name)
-                    self._start(work, event)
+                case Joined():
+                    server, name, since = parsed.server, parsed.name, parsed.since
+                    self._start(partial(self._servers.check, server, name, since=since), event)
                 case discord.Interaction():
                     self._start(partial(self._interactions.answer, parsed), event)
         except Exception:
@@ -198,9 +202,10 @@ class Gateway(discord.Client):
         # The next client or session begins its own catch-up.
         if self.is_closed() or not await shard.wait_until_connected(event):
             return
+        last_handled = await shard.last_handled()
         catch_up = CatchUp(
             self,
-            last_handled=shard.last_handled,
+            last_handled=last_handled,
             began_at=shard.began_at,
             # Only shard 0 receives DMs (Discord's documentation, "Sharding").
             dms=[] if shard.number else await shard.saved.dms(),
@@ -271,6 +276,7 @@ class Gateway(discord.Client):
             people=people,
             ours=ours,
             stops_in=str(channel.id),
+            roles=partial(self._roles, message),
         )
 
     async def _help(
@@ -283,6 +289,24 @@ class Gateway(discord.Client):
         call = Call(id=turn.id, thread=turn.key, person=turn.person, scopes={}, asker=turn.asker)
         text = await CommandHandlers(self._intake).help(call, here)
         self._start(partial(self._send_notice, message, text), event)
+
+    async def _roles(self, message: discord.Message) -> Sequence[str]:
+        """Return the author's roles; fetch them if the message lacks them.
+
+        A message of REST has no member (Discord's documentation, "Message Create").
+        """
+        server = events.server_of(message)
+        if server is None or isinstance(message.author, discord.Member):
+            return events.roles_of(message.author)
+        ids = {"guild_id": server, "user_id": message.author.id}
+        try:
+            member = await request(self, "GET", "/guilds/{guild_id}/members/{user_id}", ids)
+        except (WriteDelayed, WriteFailed):
+            raise
+        except SurfaceError as error:
+            _log.info("Message %d: cannot fetch its author's roles: %s", message.id, error)
+            return []
+        return [str(one) for one in member.get("roles") or ()]
 
     def _show_if_waiting(self, turn: Turn) -> None:
         self._tasks.start(self._show_waiting(turn))

@@ -14,7 +14,7 @@ from adapters.discord.reply.channel import ChannelAddress
 from adapters.discord.rest import Payload, fetch_channel, own_id, request, translated
 from bot.cache import BoundedCache
 from bot.domain import Asker, ContextMessage, Json, Person, ThreadKey, Turn
-from bot.errors import PlaceGone, WriteRefused
+from bot.errors import WriteRefused
 from bot.intake.addressed import Facts
 from bot.text.markdown import without_escapes
 from bot.text.sanitize import is_visible, one_line
@@ -289,8 +289,9 @@ class MessageFilter:
         if isinstance(channel, _Unknown):
             channel = await fetch_channel(self._client, message.channel.id)
             self._channels.put(message.channel.id, channel)
-        if server is not None and isinstance(message.author, discord.User):
-            await self._look_up_author(message, server)
+        # A message from REST has no roles of its author.
+        if isinstance(message.author, discord.User) and _may_have_context(message, channel):
+            await self._look_up_author(message)
         return channel if isinstance(channel, Channel) else None
 
     def facts(self, message: discord.Message) -> Facts:
@@ -346,10 +347,11 @@ class MessageFilter:
         if not add_server(self._client, data | {"channels": channels}):
             self._unavailable.put(server, True)
 
-    async def _look_up_author(self, message: discord.Message, server: int) -> None:
-        """Add what a message from REST lacks (Discord's documentation, "Message Create")."""
-        if guild := self._client.get_guild(server):
-            with suppress(WriteRefused, PlaceGone):  # the person has left
+    async def _look_up_author(self, message: discord.Message) -> None:
+        server = server_of(message)
+        guild = self._client.get_guild(server) if server else None
+        if guild:
+            with suppress(WriteRefused):  # the person has left
                 async with translated():
                     message.author = await guild.fetch_member(message.author.id)
 

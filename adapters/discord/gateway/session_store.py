@@ -1,32 +1,38 @@
-"""A shard's session, stored in Redis with its progress for the next process."""
+"""Stores a shard's session and its progress in Redis, for the next process."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import logging
 
+from adapters.discord.gateway.session import Session
 from bot.store import Store
+
+_log = logging.getLogger(__name__)
 
 # Discord keeps a session without a connection for "a few minutes" (its documentation, "Gateway",
 # "Initiating a Disconnect"); and a session's id is a secret.
 SESSION_SECONDS = 300
+# Discord's ids have 32 characters; it would refuse a RESUME with a longer one each time.
+_ID_LENGTH = 200
 # The expiry of the last handled message and of the DMs.
 _HANDLED_SECONDS = 7 * 24 * 3600
 _DMS = 20  # the latest used; the catch-up needs two requests for each
 
 # A process that resumes a session becomes its holder; only the holder may save it.
 _TAKE = """
-local saved = redis.call('HMGET', KEYS[1], 'intents', 'id', 'seq', 'url', 'servers')
+local saved = redis.call('HMGET', KEYS[1], 'intents', 'id', 'seq', 'url', 'first', 'servers')
 if not saved[1] or saved[1] ~= ARGV[2] then return {} end
 redis.call('HSET', KEYS[1], 'holder', ARGV[1])
-return {saved[2], saved[3], saved[4], saved[5]}
+return {saved[2], saved[3], saved[4], saved[5] or '', saved[6] or ''}
 """
+# Without `seq`, versions that do not know `first` begin a new session and catch up.
 _SAVE = """
-local holder, intents, id, seq, url, servers = unpack(ARGV, 1, 6)
-local newest, session_seconds, handled_seconds, shard = unpack(ARGV, 7, 10)
+local holder, intents, id, seq, url, newest = unpack(ARGV, 1, 6)
+local session_seconds, handled_seconds, shard, first, servers = unpack(ARGV, 7, 11)
 local other = redis.call('HGET', KEYS[1], 'holder')
 if other and other ~= holder then return 0 end
 redis.call('HSET', KEYS[1], 'holder', holder, 'intents', intents, 'id', id, 'seq', seq, 'url', url,
-    'servers', servers)
+    'first', first, 'servers', servers)
 redis.call('EXPIRE', KEYS[1], session_seconds)
 if newest ~= '0' then
     redis.call('HSET', KEYS[2], shard, newest)
@@ -35,13 +41,19 @@ end
 return 1
 """
 # A shard without a record uses the earliest of the others, because it may have taken over their
-# servers. Ids are compared as doubles, which are exact to less than a millisecond.
+# servers. Ids are compared as doubles, which are exact to less than a millisecond. Invalid ids, and
+# those more than a day ahead of `or_else`, are ignored: they would prevent all catching up.
 _LAST_HANDLED = """
 local shard, or_else, handled_seconds = unpack(ARGV)
+local function is_id(value)
+    return value and #value < 20 and string.find(value, '^%d+$')
+        and tonumber(value) < or_else + 86400000 * 2 ^ 22
+end
 local heard = redis.call('HGET', KEYS[1], shard)
-if heard then return heard end
+if is_id(heard) then return heard end
+heard = nil
 for _, other in ipairs(redis.call('HVALS', KEYS[1])) do
-    if not heard or tonumber(other) < tonumber(heard) then heard = other end
+    if is_id(other) and (not heard or tonumber(other) < tonumber(heard)) then heard = other end
 end
 redis.call('HSET', KEYS[1], shard, heard or or_else)
 redis.call('EXPIRE', KEYS[1], handled_seconds)
@@ -52,22 +64,6 @@ for number = 3, #ARGV, 2 do redis.call('ZADD', KEYS[1], ARGV[number + 1], ARGV[n
 redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -1 - ARGV[1])
 redis.call('EXPIRE', KEYS[1], ARGV[2])
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Session:
-    """The state that a RESUME needs. `id` is a secret: with the token it receives the bot's events.
-
-    `seq` is the last event that need not be sent again. An empty `url` is the first address.
-    `servers` is None once all messages missed before the session are admitted. Until then it is the
-    number of the session's servers, and `seq` is that of its first event, so that a RESUME repeats
-    the events that list the servers.
-    """
-
-    id: str = field(repr=False)
-    seq: int
-    url: str
-    servers: int | None = None
 
 
 class SavedSession:
@@ -94,19 +90,29 @@ class SavedSession:
 
     async def take(self, intents: int) -> Session | None:
         """Take over the session if its intents match; None if there is none."""
-        match await self._take(keys=[self._session], args=[self._holder, intents]):
-            case [str(session), str(seq), str(url), str(servers)] if seq:
-                return Session(session, int(seq), url, int(servers) if servers else None)
+        saved = await self._take(keys=[self._session], args=[self._holder, intents])
+        match saved:
+            case [str(session), str(seq), str(url), *_] if (
+                _is_number(seq) and len(session) <= _ID_LENGTH
+            ):
+                return Session(session, int(seq), url)
+            case [str(session), "", str(url), str(first), str(servers)] if (
+                _is_number(first) and _is_number(servers) and len(session) <= _ID_LENGTH
+            ):
+                return Session(session, int(first), url, int(servers))
+            case [_, *_]:
+                _log.warning("Shard %s: the saved session is invalid", self._shard)
         return None
 
     async def save(self, session: Session, *, intents: int, newest: int) -> bool:
         """Save the session and the last message handled; False if another process holds one."""
-        servers = "" if session.servers is None else session.servers
+        is_pending = session.servers is not None
         written = await self._save(
             keys=[self._session, self._last_handled_key],
             args=[
-                *(self._holder, intents, session.id, session.seq, session.url, servers),
-                *(newest, SESSION_SECONDS, _HANDLED_SECONDS, self._shard),
+                *(self._holder, intents, session.id, "" if is_pending else session.seq),
+                *(session.url, newest, SESSION_SECONDS, _HANDLED_SECONDS, self._shard),
+                *((session.seq, session.servers or 0) if is_pending else ("", "")),
             ],
         )
         return bool(written == 1)
@@ -143,9 +149,13 @@ class SavedSession:
     async def dms(self) -> list[int]:
         """Return the latest used DMs, newest first."""
         found = await self._store.command("ZRANGE", self._dms, 0, -1, "REV")
-        return [int(channel) for channel in found]
+        return [int(channel) for channel in found if _is_number(channel)]
 
     async def reserve_start(self, bucket: int, *, seconds: float) -> bool:
         """Reserve the start of a session in this bucket; False if it is already reserved."""
         gate = self._store.key("gateway", self._application, "start", str(bucket))
         return bool(await self._store.command("SET", gate, "1", "NX", "PX", int(seconds * 1000)))
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) < 20  # 64 bits

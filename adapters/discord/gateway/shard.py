@@ -15,9 +15,10 @@ import discord
 from adapters.discord.gateway.catch_up import id_at
 from adapters.discord.gateway.connection import Connection
 from adapters.discord.gateway.inbox import PendingEvent, Progress
-from adapters.discord.gateway.session_store import SavedSession, Session
+from adapters.discord.gateway.session import Lookup, Session, SessionState
+from adapters.discord.gateway.session_store import SavedSession
 from adapters.discord.tuning import Tuning
-from bot.concurrency import running
+from bot.concurrency import Backoff, running
 from bot.errors import StoreUnavailable, SurfaceError
 from bot.ports import Downtime
 
@@ -53,18 +54,30 @@ class Shard:
         self.downtime = Downtime()
         self.began_at = 0
         self.servers = 0
-        self.tuning = tuning
         self._progress = Progress()
-        self._session: Session | None = None  # is resumed next; None begins a new one
-        self._is_first = True  # until a session is taken over or begun
+        self.tuning = tuning
+        self._state = SessionState()
         self._on_session: Callable[[PendingEvent], None] = lambda _: None
         # Held until all messages missed before it are admitted.
         self._first: PendingEvent | None = None
+        self._began = asyncio.Event()  # set until a new session is saved
+        self._found = asyncio.Event()  # set while an earlier session is to be resumed
+        self._starts: list[float] = []  # of recent sessions, in loop time
 
-    @property
-    def last_handled(self) -> int:
-        """The id of the last message that any process has handled."""
-        return self._progress.newest
+    async def last_handled(self) -> int:
+        """Return the id of the last message that any process has handled.
+
+        For a bot that never listened before it is the current time, which is saved. Raises
+        StoreUnavailable.
+        """
+        progress = self._progress
+        if not progress.newest:
+            # The time of the first call, to lose no message before the store answers.
+            now = self.began_at = self.began_at or id_at()
+            before = await self.saved.last_handled(or_else=now)
+            self.began_at = 0 if before else now
+            progress.newest = before or now
+        return progress.newest
 
     async def wait_until_connected(self, first: PendingEvent) -> bool:
         """Wait for a connection; False if the event belongs to an earlier session."""
@@ -89,7 +102,7 @@ class Shard:
         """
 
         def begin(event: PendingEvent) -> None:
-            self._is_first = False
+            self._state = self._state.begun(connection.session)
             self._begin(event, len(client.guilds))
 
         self._on_session = on_session
@@ -111,7 +124,7 @@ class Shard:
                     await connection.leave()
         finally:
             # A catch-up ends with its client, so the next client begins a session and a catch-up.
-            self._session = None
+            self._state = self._state.ended()
             with suppress(TimeoutError, StoreUnavailable):
                 async with asyncio.timeout(self.tuning.last_save_within):
                     await self._save(self._position(connection), intents)
@@ -124,16 +137,18 @@ class Shard:
             try:
                 await self._connect(connection, intents)
             except discord.ConnectionClosed as closed:
-                if closed.code == _DISALLOWED_INTENTS:
-                    raise discord.PrivilegedIntentsRequired(closed.shard_id) from closed
                 if closed.code != 1000:
+                    self._state = self._state.ended()
+                    if closed.code == _DISALLOWED_INTENTS:
+                        self._starts.clear()
+                        raise discord.PrivilegedIntentsRequired(closed.shard_id) from closed
                     raise
             except CONNECTION_ERRORS as error:
                 _log.warning(UNREACHABLE, self.number, str(error) or type(error).__name__)
                 await connection.leave()
-                if self._session:
-                    # Its own address may be unreachable.
-                    self._session = replace(self._session, url="")
+                if self._state.session is None:
+                    del self._starts[-1:]  # it failed
+                self._state = self._state.at_first_address()
             losses = 0 if clock() - began_at > self.tuning.steady_after else losses + 1
             # After the first loss, reconnect at once.
             if losses > 1:
@@ -141,72 +156,80 @@ class Shard:
                 await asyncio.sleep(pause * _random.uniform(0.5, 1.0))
 
     async def _connect(self, connection: Connection, intents: int) -> None:
-        """Resume the session or begin one, until it ends."""
-        if self._is_first:
-            await self._take_over(intents)
-        elif self._session and await self._is_taken(self._session):
-            # Otherwise the two processes would take it in turn for ever.
-            self._session = None
-        session = self._session
+        await self._choose_session(intents)
+        session = self._state.session
         if session is None:
             await self._await_start(connection)
+            if self._state.earlier:
+                return
+            # Saved as the point from which the next process would catch up.
+            with suppress(StoreUnavailable):
+                await self.last_handled()
         try:
-            is_resumable = await connection.run(session)
+            resumable = await connection.run(session)
         finally:
-            self._session = connection.session or self._session
-        if not is_resumable:
-            self._session = None
+            self._state = self._state.disconnected(connection.session)
+        if not resumable:
+            self._state = self._state.ended()
 
-    async def _take_over(self, intents: int) -> None:
-        """Take over the session of an earlier process, and the catch-up that it did not finish."""
-        session = await self._read_saved(intents)
-        if session is None:
-            return
-        self._is_first = False
-        # Without the servers: later connections of this process continue this catch-up.
-        self._session = replace(session, servers=None)
-        if session.servers is not None:
+    async def _choose_session(self, intents: int) -> None:
+        # A session that another process has taken is not resumed, or the two would take it in turn
+        # for ever.
+        state = self._state
+        if state.earlier is None:
+            try:
+                if state.lookup is not Lookup.DONE:
+                    await self._look_up(intents)
+                elif state.session and await self.saved.is_taken(state.session):
+                    self._state = state.ended()
+            except StoreUnavailable as error:
+                _log.warning("Shard %s: cannot read the saved session: %s", self.number, error)
+                if state.lookup is not Lookup.DONE:
+                    self._state = replace(state, lookup=Lookup.FAILED)
+        self._found.clear()
+        if self._state.earlier:
+            self._state = self._state.switched()
+            self._progress.new_session()
+            self._first = None
+            self._resume_catch_up()
+
+    def _resume_catch_up(self) -> None:
+        """Restart the catch-up that an earlier process did not finish."""
+        session = self._state.session
+        if session and session.servers is not None:
+            # Once only: later connections of this process continue this catch-up.
+            self._state = replace(self._state, session=replace(session, servers=None))
             with self._progress.handling(session.seq) as event:
                 self._begin(event, session.servers)
 
-    async def _read_saved(self, intents: int) -> Session | None:
-        """Return the saved session, and read what was handled last.
-
-        Waits for the store, because only the saved session receives what Discord has sent to it.
-        """
-        now, failures = id_at(), 0
-        while True:
-            try:
-                if not self.last_handled:
-                    # Saved as the point from which the next process would catch up.
-                    before = await self.saved.last_handled(or_else=now)
-                    self.began_at = 0 if before else now
-                    self._progress.newest = before or now
-                return await self.saved.take(intents)
-            except StoreUnavailable as error:
-                _log.warning("Shard %s: cannot read the saved session: %s", self.number, error)
-            failures += 1
-            await asyncio.sleep(self.tuning.store_retry.delay(failures))
-
-    async def _is_taken(self, session: Session) -> bool:
-        with suppress(StoreUnavailable):
-            return await self.saved.is_taken(session)
-        return False
-
     def _begin(self, first: PendingEvent, servers: int) -> None:
         self._first, self.servers = first, servers
+        self._began.set()
         self._on_session(first)
 
+    async def _look_up(self, intents: int) -> None:
+        self._state = self._state.found(await self.saved.take(intents))
+        if self._state.earlier:
+            self._found.set()
+
     async def _await_start(self, connection: Connection) -> None:
-        """Wait until a new session may start."""
-        if not self._is_first:
-            await asyncio.sleep(_random.uniform(*self.tuning.start_pause))
+        """Wait until a new session may start, or an earlier process's session is found."""
+        clock, tuning = asyncio.get_running_loop().time, self.tuning
+        self._starts = [at for at in self._starts if clock() - at < tuning.calm_after]
+        if self._starts or not self._state.is_first:
+            await self._wait(start_pause(len(self._starts), tuning))
         limit = await connection.start_limit()
         if limit["remaining"] < 1:
             seconds = limit["reset_after"] / 1000
             _log.error("Shard %s: Discord allows no more sessions for %.0f s", self.number, seconds)
-            await asyncio.sleep(seconds)
+            await self._wait(seconds)
         await self._await_other_shards(limit["max_concurrency"])
+        self._starts.append(clock())
+
+    async def _wait(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._found.wait()
 
     async def _await_other_shards(self, at_once: int) -> None:
         """Wait for shards, also of other processes, that may not start at the same time."""
@@ -222,27 +245,46 @@ class Shard:
 
     async def _save_until_cancelled(self, connection: Connection, intents: int) -> None:
         clock, tuning = asyncio.get_running_loop().time, self.tuning
-        saved, saved_at = None, -tuning.renew_after
+        saved, saved_at, pause = None, -tuning.renew_after, tuning.first_save_every
         while True:
-            await asyncio.sleep(tuning.save_every)
+            has_begun = False
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    has_begun = await self._began.wait()
+            self._began.clear()
+            if self._state.lookup is Lookup.FAILED:
+                with suppress(StoreUnavailable):
+                    await self._look_up(intents)
+            if self._state.earlier:
+                await connection.leave()
             position = self._position(connection)
             current = position, self._progress.newest
             is_fresh = current == saved and clock() - saved_at < tuning.renew_after
             with suppress(StoreUnavailable):
-                await self._save(None if is_fresh else position, intents)
+                # Not at the beginning, or the catch-up would search DMs of this session, too.
+                await self._save(None if is_fresh else position, intents, dms=not has_begun)
                 if not is_fresh:
-                    saved, saved_at = current, clock()
+                    saved, saved_at = current if position else None, clock()
+                    is_young = position is None or position.servers is not None
+                    pause = tuning.first_save_every if is_young else tuning.save_every
 
     def _position(self, connection: Connection) -> Session | None:
         """Return the session up to the last handled event; None if it must not be saved."""
-        session = connection.session
+        session = connection.session if self._state.may_be_saved else None
         if session and self._first and self._first.holds:
             return replace(session, seq=self._first.seq, servers=self.servers)
         seq = self._progress.handled(session.seq) if session else 0
         return replace(session, seq=seq) if session and seq else None
 
-    async def _save(self, position: Session | None, intents: int) -> None:
-        # Even if another process holds the session, because Discord does not list DMs.
-        await self.saved.save_dms()
+    async def _save(self, position: Session | None, intents: int, *, dms: bool = True) -> None:
+        if dms:
+            # Even if another process holds the session, because Discord does not list DMs.
+            await self.saved.save_dms()
         if position:
             await self.saved.save(position, intents=intents, newest=self._progress.newest)
+
+
+def start_pause(starts: int, tuning: Tuning) -> float:
+    """Return the pause before a session, given the number of recent starts."""
+    first = _random.uniform(*tuning.start_pause)
+    return Backoff(first, tuning.longest_start_pause).delay(starts + 1)

@@ -298,7 +298,7 @@ async def own_messages(
     """
     after = max(int(turn_id.rpartition(":")[2]), above)
     try:
-        found = await _messages_since(client, address.channel, after)
+        found = await messages_since(client, address.channel, after)
     except PlaceGone as error:
         _log.warning(
             "Turn %s: cannot read earlier messages in channel %d, some may be duplicated: %s",
@@ -308,7 +308,7 @@ async def own_messages(
     return [one for one in found if is_page(one, str(own_id(client)))]
 
 
-async def _messages_since(client: RestClient, channel: int, after: int) -> list[Any]:
+async def messages_since(client: RestClient, channel: int, after: int) -> list[Any]:
     """Return the oldest of a channel's messages after this id, in order. Raises SurfaceError."""
     found: list[Any] = []
     size = client.tuning.page_size

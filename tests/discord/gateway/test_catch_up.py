@@ -21,6 +21,7 @@ from tests.support.discord_platform import (
     FAST,
     KILLED,
     QUICK,
+    Hidden,
     after_a_session,
     our_thread,
     running_process,
@@ -357,6 +358,28 @@ async def test_what_the_first_process_ever_heard_before_it_was_killed_is_answere
         assert new.texts == ["one"]
 
 
+async def test_what_the_first_process_ever_heard_while_redis_was_away_is_answered(
+    store: Store,
+) -> None:
+    old, new, clock = FakeQueue(), FakeQueue(), Clock()
+    async with DiscordEmulator(clock=clock, gateway=FAST) as emulator:
+        ada, hidden = emulator.user("Ada"), Hidden(store, emulator, "heard")
+        await hidden.hide()
+        async with running_process(emulator, old, store, tuning=KILLED):
+            await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} one")
+            old.open.clear()
+            await hidden.back()
+            await until(lambda: old.turns)
+        clock.advance(3600)
+
+        async with running_process(
+            emulator, new, store, tuning=replace(QUICK, catch_up_overlap=0.0)
+        ):
+            await until(lambda: new.turns)
+
+        assert new.texts == ["one"]
+
+
 @pytest.mark.parametrize("seconds", [0, 3600])
 async def test_what_the_first_process_ever_heard_while_redis_was_full_is_answered(
     seconds: float, own_store: Store
@@ -489,9 +512,21 @@ async def test_a_look_that_its_client_did_not_outlive_is_taken_by_the_next_one(
             await until(lambda: "one" in new.texts)
 
 
+async def test_a_server_that_is_shown_late_is_looked_through(store: Store) -> None:
+    new = FakeQueue()
+    late = replace(FAST, shown_after=0.5)
+    async with after_a_session(store, rules=late) as (emulator, ada):
+        await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} one")
+
+        async with running_process(emulator, new, store, tuning=replace(QUICK, servers_within=0.0)):
+            await until(lambda: new.turns)
+
+        assert new.texts == ["one"]
+
+
 async def test_a_server_that_is_not_shown_at_all_holds_nothing_up_for_long(store: Store) -> None:
     away = replace(FAST, shown_after=3600.0)
-    impatient = replace(QUICK, servers_within=0.0)
+    impatient = replace(QUICK, servers_within=0.0, late_servers_within=0.1)
 
     async with (
         DiscordEmulator(gateway=away) as emulator,

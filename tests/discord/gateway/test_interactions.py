@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from functools import partial
 
 import pytest
 
@@ -211,32 +210,38 @@ COMMAND, PRESS, AUTOCOMPLETION, MODAL, UNKNOWN = 2, 3, 4, 5, 99
 TEXT_OPTION = {"type": 3, "name": "prompt", "value": "why"}
 
 
-UNKNOWN_TO_US: list[tuple[int, object]] = [
-    (COMMAND, {"id": "1", "name": "imagine", "type": 1}),
-    (COMMAND, {"id": "1", "name": "ask", "type": 1}),
-    (COMMAND, {"id": "1", "name": "parley", "type": 1, "options": [{"type": 1, "name": "x"}]}),
-    (COMMAND, {"id": "1", "name": "Summarise", "type": 3, "target_id": "5"}),
-    (PRESS, {"custom_id": "like:discord:1", "component_type": 2}),
-    (PRESS, {"custom_id": "model", "component_type": 3, "values": ["small"]}),
-    (MODAL, {"custom_id": "settings", "components": []}),
-    (UNKNOWN, {"name": "new"}),
-]
-
-
-async def test_what_the_bot_does_not_know_is_declined_to_the_person_alone(
-    caplog: pytest.LogCaptureFixture,
+@pytest.mark.parametrize(
+    ("kind", "data"),
+    [
+        (COMMAND, {"id": "1", "name": "imagine", "type": 1}),
+        (COMMAND, {"id": "1", "name": "ask", "type": 1}),
+        (COMMAND, {"id": "1", "name": "ask", "type": 1, "options": [TEXT_OPTION] * 2}),
+        (COMMAND, {"id": "1", "name": "parley", "type": 1, "options": [{"type": 1, "name": "x"}]}),
+        (COMMAND, {"id": "1", "name": "Summarise", "type": 3, "target_id": "5"}),
+        (COMMAND, None),
+        (PRESS, {"custom_id": "like:discord:1", "component_type": 2}),
+        (PRESS, {"custom_id": "model", "component_type": 3, "values": ["small"]}),
+        (PRESS, None),
+        (MODAL, {"custom_id": "settings", "components": []}),
+        (MODAL, {"custom_id": "settings"}),
+        (UNKNOWN, {"name": "new"}),
+    ],
+)
+async def test_what_is_none_of_ours_is_declined_to_the_person_alone(
+    kind: int, data: object, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, logger="adapters")
     async with heard() as (emulator, intake, ada):
-        for kind, data in UNKNOWN_TO_US:
-            asked = await emulator.interact(emulator.channel_id, ada, kind, data)
-            await until(partial(emulator.original, asked))
+        asked = await emulator.interact(emulator.channel_id, ada, kind, data)
+        await until(lambda: emulator.original(asked))
 
-            shown = emulator.original(asked)
-            assert shown is not None
-            assert shown.ephemeral
-            assert "/ask" in shown.text
+        told = emulator.original(asked)
+        assert told is not None
+        assert told.ephemeral
+        assert "/ask" in told.text
         assert not emulator.unguarded
         assert not intake.turns
+    assert f"Interaction {asked}" in caplog.text
     assert not [one for one in caplog.records if one.exc_info or one.levelno > logging.INFO]
 
 
@@ -250,6 +255,18 @@ async def test_an_autocompletion_gets_no_choices(caplog: pytest.LogCaptureFixtur
         assert emulator.choices(asked) == []
         assert not intake.turns
     assert not [one for one in caplog.records if one.exc_info or one.levelno > logging.INFO]
+
+
+async def test_a_press_of_somebody_of_whom_only_the_id_is_told_is_answered() -> None:
+    async with heard() as (emulator, intake, ada):
+        data = {"custom_id": "stop:discord:1", "component_type": 2}
+
+        for one in ("?", ada):
+            member = {"user": {"id": one}}
+            await emulator.interact(emulator.channel_id, ada, PRESS, data, member=member)
+        await until(lambda: intake.stopped)
+
+        assert intake.stopped == ["discord:1"]
 
 
 async def test_a_command_in_a_place_that_the_library_does_not_know_is_declined() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 
 import pytest
@@ -43,6 +44,7 @@ VOICE: Payload = {
     "duration_secs": 1.5,
     "waveform": "no base64 at all",
 }
+ROLE_OBJECTS: Payload = {"roles": [{"id": "900", "name": "helpers"}], "joined_at": None, "flags": 0}
 
 
 def reaction(emulator: DiscordEmulator) -> Payload:
@@ -93,16 +95,41 @@ async def test_events_that_cannot_be_parsed_are_skipped_one_by_one(
     assert "600" in str(warned[0])
 
 
+async def test_null_for_a_server_is_a_dm() -> None:
+    async with heard() as (emulator, intake, ada):
+        dm = emulator.dm(ada)
+        event = emulator.event_of(await emulator.say(dm, ada, "one")) | {"guild_id": None}
+        await until(lambda: intake.turns)
+
+        answered = {"message_reference": {"message_id": event["id"], "channel_id": dm}}
+        reply = answered | {"id": "99", "content": "two", "type": 19, "referenced_message": event}
+        await emulator.tell("MESSAGE_CREATE", event | reply)
+        await until(lambda: len(intake.turns) > 1)
+        gone: Payload = {"id": "99", "channel_id": dm, "guild_id": None}
+        await emulator.tell("MESSAGE_DELETE", gone)
+        await until(lambda: intake.forgotten)
+
+        assert (intake.texts, intake.forgotten) == (["one", "two"], ["discord:99"])
+        assert intake.turns[1].quote
+
+
 @pytest.mark.parametrize(
     ("odd", "said"),
     [
         ({"poll": POLL}, ["[poll] Tea or coffee? tea / coffee"]),
         ({"attachments": [VOICE]}, ["[voice message: voice-message.ogg]"]),
+        ({"member": ROLE_OBJECTS}, []),
         ({"reactions": [{"count": "many"}]}, []),
-        ({"components": [{"kind": "new"}], "sticker_items": [{}]}, ["[component]", "[sticker]"]),
-        ({"message_snapshots": [{}], "poll": "?", "attachments": "?"}, ["[forwarded]"]),
+        (
+            {"embeds": None, "components": [{"kind": "new"}], "sticker_items": [{}]},
+            ["[component]", "[sticker]"],
+        ),
+        (
+            {"mentions": None, "message_snapshots": [{}], "poll": "?", "attachments": "?"},
+            ["[forwarded]"],
+        ),
     ],
-    ids=["poll", "voice", "reactions", "parts", "forwarded"],
+    ids=["poll", "voice", "member", "reactions", "parts", "mentions"],
 )
 async def test_a_question_whose_message_cannot_be_parsed_is_read_without_what_is_odd(
     odd: Payload, said: list[str]
@@ -136,6 +163,22 @@ async def test_a_reply_to_a_message_that_cannot_be_parsed_is_read() -> None:
         assert intake.texts == ["what is this?"] * 2
 
 
+async def test_a_press_as_discord_told_it_in_older_days_is_answered() -> None:
+    async with heard() as (emulator, intake, ada):
+        await emulator.interact(
+            emulator.channel_id,
+            ada,
+            3,
+            {"custom_id": "stop:discord:1", "component_type": 2},
+            attachment_size_limit=None,
+            member=OLD_MEMBER | {"roles": ROLE_OBJECTS["roles"]},
+            message={"id": "99", "channel_id": emulator.channel_id, "poll": POLL},
+        )
+        await until(lambda: intake.stopped)
+
+        assert intake.stopped == ["discord:1"]
+
+
 async def test_a_session_whose_greeting_cannot_be_parsed_is_heard_all_the_same(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -167,6 +210,20 @@ async def test_an_event_that_cannot_be_handled_ends_no_session(
     assert [one.levelno for one in caplog.records] == [logging.ERROR]
 
 
+async def test_a_server_that_can_be_parsed_in_part_only_is_known() -> None:
+    async with heard() as (emulator, intake, ada):
+        guild = emulator.guild() | {"unavailable": False, "voice_states": [{}], "emojis": [{}]}
+        renamed = json.loads(json.dumps(guild).replace("general", "hall"))
+
+        await emulator.tell("GUILD_CREATE", renamed)
+        await emulator.say(
+            emulator.channel_id, ada, f"{emulator.bot_mention} what is <#{emulator.channel_id}>?"
+        )
+        await until(lambda: intake.turns)
+
+        assert intake.texts == ["what is #hall?"]
+
+
 async def test_a_message_that_cannot_be_parsed_hides_no_other_that_was_missed(store: Store) -> None:
     new = FakeQueue()
     async with after_a_session(store) as (emulator, ada):
@@ -186,6 +243,30 @@ async def test_a_message_that_cannot_be_parsed_hides_no_other_that_was_missed(st
             await until(lambda: len(new.turns) > 3)
 
         assert sorted(one.partition("\n")[0] for one in new.texts) == ["five", "four", "one", "two"]
+
+
+async def test_a_message_with_a_partial_author_hides_no_other_that_was_missed(
+    store: Store,
+) -> None:
+    new = FakeQueue()
+    async with after_a_session(store) as (emulator, ada):
+        channels = [emulator.channel_id, emulator.channel("other"), emulator.channel("third")]
+        asked = [
+            emulator.event_of(await emulator.say(one, ada, f"{emulator.bot_mention} {text}"))
+            for one, text in zip(channels, ("one", "two", "three"), strict=True)
+        ]
+        partial: Payload = asked[0] | {
+            "id": str(int(str(asked[0]["id"])) + 1),
+            "author": {"id": ada},
+        }
+        path = "GET /channels/{}/messages"
+        emulator.fail(path.format(channels[0]), status=200, body=[partial, asked[0]])
+        emulator.fail(path.format(channels[1]), status=200, body=[{"id": "no number"}])
+
+        async with running_process(emulator, new, store):
+            await until(lambda: len(new.turns) > 2)
+
+        assert sorted(new.texts) == ["one", "one", "three"]
 
 
 async def test_a_dm_that_cannot_be_parsed_hides_no_other_place_in_the_search(store: Store) -> None:

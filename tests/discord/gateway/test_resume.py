@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from adapters.discord.gateway.session_store import SESSION_SECONDS
+from adapters.discord.gateway.session import Session
+from adapters.discord.gateway.session_store import SESSION_SECONDS, SavedSession
+from adapters.discord.platform import connect
 from adapters.discord.tuning import Tuning
-from bot.concurrency import running
 from bot.errors import StoreUnavailable
 from bot.store import Store
 from tests.emulators.discord import DiscordEmulator
@@ -19,7 +21,8 @@ from tests.support.discord_platform import (
     FAST,
     QUICK,
     SLOW_STARTS,
-    logged_in,
+    Hidden,
+    make_hidden_session,
     our_thread,
     running_process,
     said,
@@ -27,7 +30,8 @@ from tests.support.discord_platform import (
     until_heard,
     until_saved,
 )
-from tests.support.fakes import FakeQueue, RefusingStore
+from tests.support.fakes import FakeQueue, NoLimits
+from tests.support.outage import Wire
 from tests.support.process import DiscordDm, DiscordSlash, bot, discord_variables
 from tests.support.service import serving
 from tests.support.waiting import until
@@ -210,6 +214,18 @@ async def test_the_saved_session_expires_and_is_no_secret_of_the_log(
         assert not any(secret in line for line in ours)
 
 
+async def test_a_session_is_saved_for_the_first_time_before_its_process_can_grow_old(
+    store: Store,
+) -> None:
+    async with (
+        DiscordEmulator() as emulator,
+        running_process(emulator, FakeQueue(), store, tuning=replace(QUICK, save_every=3600.0)),
+    ):
+        await until_saved(store, 1)
+
+        assert (await saved(store))["id"] == emulator.listeners[0].session_id
+
+
 async def test_a_quiet_session_is_saved_again_before_it_expires(store: Store) -> None:
     async with (
         DiscordEmulator() as emulator,
@@ -283,9 +299,19 @@ async def test_a_session_is_resumed_at_its_own_address(store: Store) -> None:
     async with DiscordEmulator() as emulator:
         async with running_process(emulator, FakeQueue(), store):
             await until_saved(store, 1)
-        nowhere = emulator.gateway_url.replace("/gateway", "/nowhere")
-        async with running_process(emulator, FakeQueue(), store, gateway_url=nowhere):
-            await until(lambda: emulator.resumes)
+        async with connect(
+            token=emulator.token,
+            api_url=emulator.api_url,
+            gateway_url=emulator.gateway_url.replace("/gateway", "/nowhere"),
+            threads=True,
+            budgets=NoLimits(),
+        ) as platform:
+            task = asyncio.create_task(platform.listen(FakeQueue().intake, store=store))
+            try:
+                await until(lambda: emulator.resumes)
+            finally:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
 
         assert (emulator.sessions, emulator.resumes) == (1, 1)
 
@@ -328,31 +354,219 @@ async def test_without_message_content_the_session_goes_on_as_well(store: Store)
         assert (emulator.sessions, emulator.resumes) == (3, 1)
 
 
-@pytest.mark.parametrize("is_first", [False, True])
-async def test_a_process_waits_for_redis_before_it_listens_and_misses_nothing(
-    store: Store, *, is_first: bool
+async def test_a_session_that_redis_could_not_tell_of_is_resumed_when_it_can(
+    store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     new = FakeQueue()
-    assert isinstance(store, RefusingStore)
+    async with DiscordEmulator(gateway=FAST) as emulator:
+        ada, hidden = await make_hidden_session(emulator, store)
+        async with running_process(emulator, new, store):
+            await emulator.say(emulator.dm(ada), ada, "two")
+            await until(lambda: new.texts == ["two"])
+            assert (emulator.sessions, emulator.resumes) == (2, 0)
+
+            await hidden.back()
+            await until(lambda: "one" in new.texts)
+            await emulator.say(emulator.dm(ada), ada, "three")
+            await until(lambda: "three" in new.texts)
+            await until_saved(store, int(hidden.former["seq"]) + 3)
+
+        assert (emulator.sessions, emulator.resumes) == (2, 1)
+        assert (await saved(store))["id"] == hidden.former["id"]
+    assert any(one.levelno == logging.WARNING for one in caplog.records)
+
+
+async def test_what_waits_of_both_sessions_is_told_to_the_next_process(store: Store) -> None:
+    stuck, new = FakeQueue(), FakeQueue()
+    async with DiscordEmulator(gateway=FAST) as emulator:
+        ada, hidden = await make_hidden_session(emulator, store)
+        async with running_process(emulator, stuck, store):
+            for text in ("two", "three", "four"):
+                await emulator.say(emulator.dm(ada), ada, text)
+            await until(lambda: len(stuck.turns) == 3)
+            # What waits has a higher number in its session than "one" has in the other.
+            stuck.open.clear()
+            await emulator.say(emulator.dm(ada), ada, "five")
+            await until(lambda: len(stuck.turns) == 4)
+            await hidden.back()
+            await until(lambda: emulator.resumes == 1)
+            await asyncio.sleep(0.2)  # ten looks at what is to be saved
+
+        async with running_process(emulator, new, store):
+            await until(lambda: {"one", "five"} <= {*new.texts})
+
+
+async def test_a_process_that_ends_before_it_resumes_the_former_session_leaves_it_to_the_next(
+    store: Store,
+) -> None:
+    middle, new = FakeQueue(), FakeQueue()
+    async with DiscordEmulator(gateway=FAST) as emulator, Wire(emulator.gateway_url) as wire:
+        ada, hidden = await make_hidden_session(emulator, store)
+        async with running_process(
+            emulator, middle, store, tuning=replace(QUICK, close_within=60.0), gateway_url=wire.url
+        ):
+            await emulator.say(emulator.dm(ada), ada, "two")
+            await until(lambda: middle.texts == ["two"])
+            # Discord does not answer: the process cannot leave its session in time.
+            wire.hold()
+            await hidden.back()
+            async with asyncio.timeout(60):
+                while (await saved(store))["holder"] == hidden.former["holder"]:
+                    await asyncio.sleep(0.01)
+
+        async with running_process(emulator, new, store):
+            await until(lambda: new.texts == ["one", "two"])
+
+
+class Deaf(SavedSession):
+    """Hears no answer when it asks for the session of an earlier process."""
+
+    async def take(self, intents: int) -> Session | None:
+        await super().take(intents)
+        raise StoreUnavailable("the answer was lost")
+
+
+async def test_a_session_that_was_taken_without_an_answer_is_not_written_over(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    intake = FakeQueue()
     async with DiscordEmulator(gateway=FAST) as emulator:
         ada = emulator.user("Ada")
-        if not is_first:
-            async with running_process(emulator, FakeQueue(), store):
-                await until_saved(store, 1)
+        async with running_process(emulator, FakeQueue(), store):
+            await until_saved(store, 1)
+        former = await saved(store)
+        monkeypatch.setattr("adapters.discord.gateway.listen.SavedSession", Deaf)
+        async with running_process(emulator, intake, store):
             await emulator.say(emulator.dm(ada), ada, "one")
-        name = "heard" if is_first else "all:session"
-        store.refused.add(store.key("gateway", emulator.application_id, *name.split(":")))
-        async with (
-            logged_in(emulator, tuning=QUICK) as platform,
-            running(platform.listener.listen(new.intake, store=store)),
-        ):
-            await until(lambda: store.refusals)
-            await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} two")
-            store.refused.clear()
-            await until(lambda: "two" in new.texts)
+            await until(lambda: intake.turns)
 
-        assert new.texts == ["two"] if is_first else ["one", "two"]
-        assert emulator.sessions == 1
+        kept = await saved(store)
+        assert kept.pop("holder") != former.pop("holder")
+        assert kept == former
+
+
+def errors(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    return [one for one in caplog.records if one.levelno == logging.ERROR]
+
+
+async def test_a_session_that_redis_tells_of_late_is_resumed_though_no_other_may_begin(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    new, rules = FakeQueue(), replace(FAST, session_starts=1)
+    async with DiscordEmulator(gateway=rules) as emulator:
+        _, hidden = await make_hidden_session(emulator, store)
+
+        async def come_back() -> None:
+            await until(lambda: errors(caplog))
+            await hidden.back()
+
+        coming, token = asyncio.create_task(come_back()), emulator.token
+        async with running_process(emulator, new, store):
+            await until(lambda: new.turns)
+            # That one was found lets nobody begin another when it has ended.
+            await emulator.invalidate()
+            await until(lambda: len(errors(caplog)) == 2)
+            await asyncio.sleep(0.1)
+        await coming
+
+        assert emulator.token == token
+        assert (emulator.sessions, emulator.resumes) == (1, 1)
+
+
+async def test_a_session_that_redis_tells_of_late_is_resumed_in_the_pause_before_another(
+    store: Store,
+) -> None:
+    new = FakeQueue()
+    async with DiscordEmulator(gateway=FAST) as emulator:
+        _, hidden = await make_hidden_session(emulator, store)
+        async with running_process(emulator, new, store, tuning=SLOW_STARTS):
+            await emulator.invalidate()
+            await until(lambda: emulator.listeners[1].ended)
+            await hidden.back()
+            await until(lambda: new.turns)
+
+        assert (emulator.sessions, emulator.resumes) == (2, 1)
+
+
+async def test_if_the_former_session_has_ended_another_begins(store: Store) -> None:
+    new = FakeQueue()
+    async with DiscordEmulator(gateway=FAST) as emulator:
+        ada, hidden = await make_hidden_session(emulator, store)
+        await hidden.spoil()
+        async with running_process(emulator, new, store):
+            await emulator.say(emulator.dm(ada), ada, "two")
+            await until(lambda: new.texts == ["two"])
+
+            await hidden.back()
+            eve = emulator.user("Eve")
+            await emulator.say(emulator.dm(eve), eve, "three")
+            await until(lambda: "three" in new.texts and emulator.sessions == 3)
+            async with asyncio.timeout(60):
+                while (await saved(store))["id"] != emulator.listeners[-1].session_id:
+                    await asyncio.sleep(0.01)
+
+
+async def test_what_waits_in_a_session_that_is_left_is_told_to_the_next_process(
+    store: Store,
+) -> None:
+    stuck, new = FakeQueue(), FakeQueue()
+    async with DiscordEmulator(gateway=FAST) as emulator:
+        ada, hidden = await make_hidden_session(emulator, store)
+        await hidden.spoil()
+        async with running_process(emulator, stuck, store):
+            await emulator.say(emulator.dm(ada), ada, "two")
+            await until(lambda: stuck.turns)
+            stuck.open.clear()
+            await emulator.say(emulator.dm(ada), ada, "three")
+            await until(lambda: len(stuck.turns) == 2)
+            await hidden.back()
+            await until(lambda: emulator.sessions == 3)
+            await asyncio.sleep(0.2)  # ten looks at what is to be saved
+
+        async with running_process(emulator, new, store):
+            await until(lambda: "three" in new.texts)
+
+
+async def test_what_waits_of_a_former_session_that_ends_is_told_to_the_next_process(
+    store: Store,
+) -> None:
+    stuck, new = FakeQueue(), FakeQueue()
+    async with DiscordEmulator(gateway=FAST) as emulator:
+        ada, hidden = await make_hidden_session(emulator, store)
+        async with running_process(emulator, stuck, store):
+            await emulator.say(emulator.dm(ada), ada, "two")
+            await until(lambda: "two" in stuck.texts)
+            stuck.open.clear()
+            await hidden.back()
+            await until(lambda: "one" in stuck.texts)
+            await emulator.invalidate()
+            await until(lambda: emulator.sessions == 3)
+            await asyncio.sleep(0.2)  # ten looks at what is to be saved
+
+        async with running_process(emulator, new, store):
+            await until(lambda: "one" in new.texts)
+
+
+async def test_a_process_does_not_go_back_to_a_session_of_its_own_that_has_ended(
+    store: Store,
+) -> None:
+    intake = FakeQueue()
+    async with DiscordEmulator(gateway=FAST) as emulator:
+        ada, hidden = emulator.user("Ada"), Hidden(store, emulator)
+        async with running_process(emulator, intake, store):
+            await until_saved(store, 1)
+            await hidden.hide()
+            await emulator.invalidate()
+            await until(lambda: len(emulator.listeners) == 2)
+            await emulator.say(emulator.dm(ada), ada, "one")
+            await until(lambda: intake.turns)
+            await hidden.back()
+            async with asyncio.timeout(60):
+                while (await saved(store))["id"] == emulator.listeners[0].session_id:
+                    await asyncio.sleep(0.01)
+
+            assert (await saved(store))["id"] == emulator.listeners[1].session_id
+        assert emulator.sessions == 2
 
 
 async def test_what_waits_of_a_session_that_has_ended_numbers_nothing_of_the_next(
@@ -373,8 +587,98 @@ async def test_what_waits_of_a_session_that_has_ended_numbers_nothing_of_the_nex
 
             # What was missed between the two is not looked for yet.
             assert (await saved(store))["id"] == emulator.listeners[1].session_id
-            assert (await saved(store))["servers"]
+            assert (await saved(store))["seq"] == ""
             intake.open.set()
+
+
+async def test_a_session_that_redis_tells_of_late_is_not_forgotten_while_discord_is_away(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    new = FakeQueue()
+    async with DiscordEmulator(gateway=FAST) as emulator:
+        _, hidden = await make_hidden_session(emulator, store)
+        async with running_process(emulator, new, store):
+            emulator.refuse_connections()
+            await hidden.back()
+            await until(lambda: caplog.records)
+            emulator.accept_connections()
+            await until(lambda: new.turns)
+
+        assert (emulator.sessions, emulator.resumes) == (2, 1)
+
+
+async def test_a_command_that_both_sessions_tell_of_is_asked_once(store: Store) -> None:
+    new = FakeQueue()
+    async with DiscordEmulator(gateway=FAST) as emulator:
+        ada, hidden = emulator.user("Ada"), Hidden(store, emulator)
+        async with running_process(emulator, FakeQueue(), store):
+            await until_saved(store, 1)
+        await hidden.hide()
+        async with running_process(emulator, new, store):
+            asked = await emulator.slash(emulator.channel_id, ada, "ask", question="why?")
+            await until(lambda: emulator.original(asked))
+            await hidden.back()
+            await until(lambda: len(new.asked) > 1)
+            await emulator.say(emulator.dm(ada), ada, "on")
+            await until(lambda: "on" in new.texts)
+
+        shown = emulator.original(asked)
+        assert (new.texts, new.asked.count(f"discord:{asked}")) == (["why?", "on"], 2)
+        assert shown
+        assert not shown.ephemeral
+
+
+async def test_each_shard_resumes_the_session_that_redis_could_not_tell_of(store: Store) -> None:
+    new, rules = FakeQueue(), replace(FAST, shards=2, max_concurrency=2)
+    async with DiscordEmulator(gateway=rules) as emulator:
+        ada = emulator.user("Ada")
+        hidden = [Hidden(store, emulator, f"{number}/2", "session") for number in (0, 1)]
+        async with running_process(emulator, FakeQueue(), store, shards=((0, 1), 2)):
+            async with asyncio.timeout(60):
+                while len(await store.command("KEYS", store.key("gateway", "*", "session"))) < 2:
+                    await asyncio.sleep(0.01)
+        for one in hidden:
+            await one.hide()
+        async with running_process(emulator, new, store, shards=((0, 1), 2)):
+            await until(lambda: emulator.sessions == 4)
+            for one in hidden:
+                await one.back()
+            await until(lambda: emulator.resumes == 2)
+            await emulator.say(emulator.dm(ada), ada, "one")
+            await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} two")
+            await until(lambda: {"one", "two"} <= {*new.texts})
+
+            assert [one.connected for one in emulator.listeners] == [True, True, False, False]
+
+
+async def test_a_session_that_redis_tells_of_late_is_resumed_with_fewer_intents_as_well(
+    store: Store,
+) -> None:
+    new = FakeQueue()
+    async with DiscordEmulator(message_content=False, gateway=FAST) as emulator:
+        _, hidden = await make_hidden_session(emulator, store)
+        async with running_process(emulator, new, store):
+            await until(lambda: emulator.sessions == 4)
+            await hidden.back()
+            await until(lambda: "one" in new.texts)
+
+        assert emulator.resumes == 1
+
+
+async def test_where_no_session_was_left_a_redis_that_was_away_changes_nothing(
+    store: Store,
+) -> None:
+    intake = FakeQueue()
+    async with DiscordEmulator() as emulator:
+        ada, hidden = emulator.user("Ada"), Hidden(store, emulator)
+        await hidden.hide()
+        async with running_process(emulator, intake, store):
+            await emulator.say(emulator.dm(ada), ada, "one")
+            await until(lambda: intake.turns)
+            await hidden.back()
+            await until_saved(store, 1)
+
+        assert (emulator.sessions, emulator.resumes) == (1, 0)
 
 
 async def test_what_is_said_while_a_killed_process_is_away_is_answered(

@@ -5,13 +5,20 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import math
+import time
 from dataclasses import replace
+from functools import partial
 from typing import ClassVar
 
 import aiohttp
 import pytest
 
-from adapters.discord.gateway.session_store import SavedSession, Session
+from adapters.discord.gateway.listen import Shards
+from adapters.discord.gateway.session import Session
+from adapters.discord.gateway.session_store import SavedSession
+from adapters.discord.gateway.shard import start_pause
+from adapters.discord.tuning import Tuning
 from bot.concurrency import Backoff
 from bot.domain import Turn
 from bot.errors import CannotStart
@@ -26,11 +33,13 @@ from tests.emulators.model import ModelEmulator
 from tests.support.discord_platform import (
     FAST,
     QUICK,
-    Shards,
+    SLOW_STARTS,
+    Hidden,
     logged_in,
     running_process,
     said,
     saved,
+    snowflake_of,
     until_heard,
     until_saved,
 )
@@ -95,6 +104,32 @@ async def test_two_processes_do_not_take_a_session_from_each_other_for_ever(stor
             await until_heard(store, said)
             assert (await saved(store))["id"] == emulator.listeners[0].session_id
         assert emulator.sessions == 2
+
+
+async def test_two_processes_to_which_redis_tells_late_of_a_session_come_to_rest(
+    store: Store,
+) -> None:
+    intakes = [FakeQueue(), FakeQueue()]
+    async with DiscordEmulator(gateway=FAST) as emulator:
+        ada, hidden = emulator.user("Ada"), Hidden(store, emulator)
+        async with running_process(emulator, FakeQueue(), store):
+            await until_saved(store, 1)
+        await hidden.hide()
+        async with (
+            running_process(emulator, intakes[0], store),
+            running_process(emulator, intakes[1], store),
+        ):
+            await emulator.say(emulator.dm(ada), ada, "one")
+            await hidden.back()
+            await until(lambda: emulator.resumes > 1)
+            await until(lambda: [one.connected for one in emulator.listeners].count(True) == 2)
+            resumes = emulator.resumes
+            await emulator.say(emulator.dm(ada), ada, "two")
+            await until(lambda: all("two" in one.texts for one in intakes))
+
+            assert (await saved(store))["id"] == emulator.listeners[0].session_id
+            assert emulator.resumes == resumes < 5
+        assert all("one" in one.texts for one in intakes)
 
 
 class Lingering(FakeQueue):
@@ -323,15 +358,21 @@ async def test_shards_that_may_not_begin_at_once_begin_one_after_the_other(store
         assert emulator.sessions == 2
 
 
-async def test_shards_that_discord_refuses_are_reported_by_the_name_of_their_setting(
-    store: Store,
+@pytest.mark.parametrize(
+    ("rules", "shards", "sentence"),
+    [
+        (GatewayRules(needs_sharding=True), None, "set DISCORD_SHARDS, for example 0-1/2"),
+    ],
+)
+async def test_shards_that_discord_refuses_are_told_by_the_name_of_their_setting(
+    store: Store, rules: GatewayRules, shards: Shards | None, sentence: str
 ) -> None:
     async with (
-        DiscordEmulator(gateway=GatewayRules(needs_sharding=True)) as emulator,
+        DiscordEmulator(gateway=rules) as emulator,
         logged_in(emulator) as platform,
     ):
-        with pytest.raises(CannotStart, match="set DISCORD_SHARDS, for example 0-1/2"):
-            await platform.listener.listen(FakeQueue().intake, store=store)
+        with pytest.raises(CannotStart, match=sentence):
+            await platform.listen(FakeQueue().intake, store=store, shards=shards)
 
 
 class NotedBackoff(Backoff):
@@ -384,8 +425,63 @@ async def test_a_gateway_that_takes_a_connection_and_says_nothing_is_given_up_in
         assert emulator.sessions == 1
 
 
+async def test_no_pause_before_another_session_is_without_end(store: Store) -> None:
+    tuning = replace(QUICK, start_pause=(3600.0, 3600.0), longest_start_pause=0.01)
+    async with (
+        DiscordEmulator(gateway=FAST) as emulator,
+        running_process(emulator, FakeQueue(), store, tuning=tuning),
+    ):
+        await emulator.invalidate()
+
+        await until(lambda: len(emulator.listeners) == 2)
+
+
+def test_sessions_that_discord_ends_begin_anew_after_longer_and_longer_pauses() -> None:
+    tuning = Tuning(start_pause=(1.0, 1.0))
+
+    pauses = [start_pause(starts, tuning) for starts in range(9)]
+
+    assert pauses == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 90.0, 90.0]
+    assert all(1 <= start_pause(0, Tuning()) <= 5 for _ in range(100))
+
+
 def has_begun(emulator: DiscordEmulator, sessions: int) -> bool:
     return len(emulator.listeners) == sessions
+
+
+async def test_sessions_that_began_long_ago_lengthen_no_pause(store: Store) -> None:
+    # With all of them counted, the last pause would take days.
+    tuning = replace(
+        QUICK,
+        start_pause=(0.01, 0.01),
+        longest_start_pause=math.inf,
+        calm_after=0.0,
+        reconnect=Backoff(0.0, 0.0),
+    )
+    async with (
+        DiscordEmulator(gateway=FAST) as emulator,
+        running_process(emulator, FakeQueue(), store, tuning=tuning),
+    ):
+        for number in range(2, 26):
+            await emulator.invalidate()
+            await until(partial(has_begun, emulator, number))
+
+
+async def test_a_session_that_could_not_begin_lets_the_next_one_wait_no_longer(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with DiscordEmulator() as emulator:
+        emulator.refuse_connections()
+
+        async def let_in() -> None:
+            await until(lambda: caplog.records)
+            emulator.accept_connections()
+
+        opening = asyncio.create_task(let_in())
+        async with running_process(emulator, FakeQueue(), store, tuning=SLOW_STARTS):
+            await opening
+
+        assert emulator.sessions == 1
 
 
 async def test_a_bot_that_may_begin_no_more_sessions_waits_and_keeps_its_token(
@@ -448,3 +544,39 @@ async def test_processes_with_ranges_of_shards_hear_everything_once(own_store: S
 
         assert sorted(one.shard for one in emulator.listeners) == [(n, 4) for n in range(4)]
         assert len(model.requests) == 2
+
+
+@pytest.mark.parametrize("wrong", ["garbage", "", "-1", "9" * 400])
+async def test_a_record_of_the_gateway_that_cannot_be_read_counts_as_none(
+    store: Store, wrong: str
+) -> None:
+    holder = make_saved_session(store, "new")
+    await holder.save(Session("secret", 7, "ws://here"), intents=1, newest=300)
+    holder.note_dm(5, 6)
+    await holder.save_dms()
+    (session,) = await store.command("KEYS", store.key("gateway", "*", "session"))
+    await store.command("HSET", session, "seq", wrong)
+    await store.command("HSET", session.replace("all:session", "heard"), "all", wrong)
+    await store.command("ZADD", session.replace("all:session", "dms"), 9, wrong)
+
+    assert await holder.take(1) is None
+    assert await holder.last_handled(or_else=1) == 0
+    assert await holder.last_handled(or_else=2) == 1
+    assert await holder.dms() == [5]
+
+
+async def test_a_session_whose_id_is_far_too_long_counts_as_none(store: Store) -> None:
+    holder = make_saved_session(store, "new")
+    await holder.save(Session("x" * 5000, 7, "ws://here"), intents=1, newest=300)
+
+    assert await holder.take(1) is None
+
+
+@pytest.mark.parametrize("days_ahead", [2, 50_000])
+async def test_a_message_of_the_future_was_not_heard(store: Store, days_ahead: int) -> None:
+    holder, now = make_saved_session(store, "new"), snowflake_of(time.time())
+    ahead = snowflake_of(time.time() + days_ahead * 86400)
+    await holder.save(Session("secret", 7, "ws://here"), intents=1, newest=ahead)
+
+    assert await holder.last_handled(or_else=now) == 0
+    assert await holder.last_handled(or_else=now + 1) == now

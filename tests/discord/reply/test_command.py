@@ -79,6 +79,7 @@ async def pressed(
         turn = intake.turns[0]
         if last:
             emulator.fail("POST /channels", status=403, body=NO_ACCESS, times=99)
+            emulator.fail("GET /channels", status=403, body=NO_ACCESS, times=99)
         async with platform.surface(turn) as surface:
             stood = [
                 await surface.post(page(text, number=number, final=True, last=number == last))
@@ -188,6 +189,7 @@ async def test_an_old_answer_of_one_page_grows_where_we_may_not_see_the_channel(
     async with DiscordEmulator() as emulator:
         async with pressed(emulator, "Because") as (surface, (shown,), _):
             emulator.fail("POST /channels", status=403, body=NO_ACCESS)
+            emulator.fail("GET /channels", status=403, body=NO_ACCESS)
             await surface.edit(shown, page("For this reason", final=True))
             later = await surface.post(page("and", number=1))
             await surface.edit(later, page("and that", number=1, last=True))
@@ -298,6 +300,7 @@ async def test_a_table_is_shown_as_code() -> None:
 async def test_later_pages_are_follow_ups_where_the_bot_is_no_member() -> None:
     async with DiscordEmulator() as emulator, asked(emulator) as (platform, turn):
         emulator.fail("POST /channels", status=403, body=NO_ACCESS)
+        emulator.fail("GET /channels", status=403, body=NO_ACCESS)
 
         async with platform.surface(turn) as surface:
             await surface.post(page("Because", final=True))
@@ -311,6 +314,26 @@ async def test_later_pages_are_follow_ups_where_the_bot_is_no_member() -> None:
         assert texts(emulator) == ["Because"]
 
 
+async def test_a_follow_up_whose_answer_was_lost_is_found_where_we_may_read() -> None:
+    async with DiscordEmulator() as emulator, asked(emulator) as (platform, turn):
+        emulator.forbid_writing(emulator.channel_id, in_threads=False)
+        emulator.fail("POST /webhooks", "drop", applied=True)
+        async with platform.surface(turn) as surface:
+            await surface.post(page("Because", final=True))
+            with pytest.raises(WriteFailed):
+                await surface.post(page("and", number=1))
+            others = [f"{number}" for number in range(101)]
+            for other in others:
+                await emulator.say(emulator.channel_id, emulator.user("Bob"), other)
+
+            found = await surface.post(page("and so", number=1, final=True))
+            await surface.post(page("on", number=2, last=True))
+
+        ours = [one for one in texts(emulator) if one not in others]
+        assert ours == ["Because", "and so", "on"]
+        assert found == f"@{emulator.screen(emulator.channel_id)[1].id}"
+
+
 async def both_ask(emulator: DiscordEmulator, intake: FakeQueue) -> list[Turn]:
     """Return the turns of two people who have given the command, one after the other."""
     for person in ("Ada", "Bob"):
@@ -319,6 +342,21 @@ async def both_ask(emulator: DiscordEmulator, intake: FakeQueue) -> list[Turn]:
         )
         await until(partial(emulator.original, given))
     return intake.turns
+
+
+async def test_a_follow_up_of_another_command_is_not_taken_for_a_lost_one() -> None:
+    intake = FakeQueue()
+    async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
+        first, second = await both_ask(emulator, intake)
+        async with platform.surface(second) as surface:
+            await surface.post(page("Bob's", final=True))
+        emulator.forbid_writing(emulator.channel_id, in_threads=False)
+
+        async with platform.surface(first) as surface:
+            await surface.post(page("Ada's", final=True))
+            await surface.post(page("and so on", number=1, last=True))
+
+        assert texts(emulator) == ["Ada's", "Bob's", "and so on"]
 
 
 async def test_a_finished_page_of_another_command_is_left_alone() -> None:
@@ -337,6 +375,19 @@ async def test_a_finished_page_of_another_command_is_left_alone() -> None:
 
         assert found == left
         assert texts(emulator)[2:] == ["Bob's", "It is so"]
+
+
+async def test_a_follow_up_that_cannot_be_looked_for_just_now_waits() -> None:
+    async with DiscordEmulator() as emulator, asked(emulator) as (platform, turn):
+        emulator.forbid_writing(emulator.channel_id, in_threads=False)
+        emulator.fail("GET /channels", status=503)
+        async with platform.surface(turn) as surface:
+            await surface.post(page("Because", final=True))
+
+            with pytest.raises(WriteFailed):
+                await surface.post(page("and", number=1))
+
+        assert texts(emulator) == ["Because"]
 
 
 async def test_an_error_on_the_way_tells_no_token() -> None:

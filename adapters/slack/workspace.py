@@ -275,9 +275,9 @@ class Directory:
         names = [workspace] if name == channel else [f"#{name}", workspace]
         return " of ".join(filter(None, names))
 
-    async def name(self, user: str) -> str:
-        """Return a person's display name; the id if Slack does not answer in time."""
-        return await self._resolve(user, self._person)
+    async def name(self, user: str, *, within: float | None = None) -> str:
+        """Return a person's display name; the id if Slack does not answer in so many seconds."""
+        return await self._resolve(user, self._person, within)
 
     async def team(self, user: str) -> str:
         """Return a person's workspace; empty if Slack does not report it in time."""
@@ -300,11 +300,11 @@ class Directory:
     async def _channel(self, channel: str) -> str:
         return await self._resolve(channel, self._public_channel)
 
-    async def _resolve(self, id_: str, request: _Request) -> str:
+    async def _resolve(self, id_: str, request: _Request, within: float | None = None) -> str:
         if not self.cached(id_) and not self._paused.get(request):
             if (task := self._running.get(id_)) is None:
                 task = self._running[id_] = self._tasks.start(self._look_up(id_, request))
-            await asyncio.wait({task}, timeout=self._timeout)
+            await asyncio.wait({task}, timeout=within or self._timeout)
         return self.cached(id_) or id_
 
     async def _look_up(self, id_: str, request: _Request) -> None:

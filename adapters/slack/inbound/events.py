@@ -14,7 +14,7 @@ from adapters.slack.commands.calls import CommandLocation, Permissions
 from adapters.slack.commands.home import Home
 from adapters.slack.commands.parley import Parley
 from adapters.slack.commands.views import CommandAnswer
-from adapters.slack.errors import translated
+from adapters.slack.errors import REQUEST_TIMEOUT, translated
 from adapters.slack.manifest import PARLEY
 from adapters.slack.markup import mentioned, readable
 from adapters.slack.reading import WRITTEN, message_text, string_field
@@ -202,6 +202,8 @@ class EventHandler:
             case Admitted(turn):
                 self._show_if_waiting(turn)
                 self._on_conversation(question.channel, question.reply_thread)
+                if turn.person.name == question.user:
+                    self._workspace.jobs.start(self._store_name(turn))
             case Commanded(words):
                 await self._run_command(question, words)
             case Refused() as refused if not (refused.repeated or self._notified.get(question.id)):
@@ -257,6 +259,14 @@ class EventHandler:
         )
         person, zone = replace(turn.person, name=name), self._directory.zone(question.user)
         return replace(turn, text=text, person=person, where=where, zone=zone)
+
+    async def _store_name(self, turn: Turn) -> None:
+        """Store a name that did not arrive in time for the turn."""
+        name = await self._directory.name(turn.person.id, within=REQUEST_TIMEOUT)
+        try:
+            await self._intake.history.save_name(turn.key, Person(turn.person.id, name))
+        except StoreUnavailable as error:
+            log.warning("Turn %s: cannot store the person's name: %s", turn.id, error)
 
     async def _asker(self, by: Question | Press) -> Asker:
         rules = self._intake.access.rules

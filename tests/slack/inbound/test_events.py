@@ -87,8 +87,10 @@ async def test_a_dm_waits_for_no_late_name_and_the_next_question_has_it_with_the
         await slack.say(slack.dm(ann), ann, "and how?")
         await until(lambda: len(intake.turns) == 2)
 
+        await until(lambda: intake.named)
         first, second = intake.turns
         assert (first.person, first.zone) == (Person(ann, ann, slack.team_id), "")
+        assert intake.named == [(first.key, Person(ann, "Ann"))]
         assert (second.person, second.zone) == (Person(ann, "Ann", slack.team_id), "Asia/Tokyo")
 
 

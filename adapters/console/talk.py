@@ -130,7 +130,7 @@ class ConsoleConversation:
         return ReplyState(change.turn_id, shown, last=found.state not in ("waiting", "running"))
 
     async def _standing(self, turn_id: str) -> Standing | None:
-        found = await self._intake.standings(self._key, [turn_id], person_id=self._person.id)
+        found = await self._intake.lookup.standings(turn_id, person_id=self._person.id)
         return found[0] if found else None
 
 

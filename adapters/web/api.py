@@ -268,7 +268,7 @@ class Api:
         await live.announce(self.store, turn.key, turn.id)
 
     async def _standings(self, thread: ThreadKey, *turn_ids: str) -> Sequence[Standing]:
-        return await self.intake.standings(thread, turn_ids, person_id=thread.channel)
+        return await self.intake.lookup.standings(*turn_ids, person_id=thread.channel)
 
     async def _turn(self, request: web.Request) -> Standing:
         """Return the state of the turn in the address. Raises NotRemembered."""

@@ -196,8 +196,8 @@ class Follower:
         """Read a conversation from the store."""
         try:
             turn_ids = await self._talks.turns(talk.thread)
-            standings = await self._intake.standings(
-                talk.thread, turn_ids, person_id=talk.thread.channel
+            standings = await self._intake.lookup.standings(
+                *turn_ids, person_id=talk.thread.channel
             )
             title = await self._talks.title(talk.thread)
         except StoreUnavailable:

@@ -173,7 +173,7 @@ class PreferenceStore:
 
     async def _read_places(self, places: Sequence[str]) -> list[Preferences]:
         answers = await self._read(keys=[self._name], args=places) if places else []
-        return [_readable(dict(zip(one[::2], one[1::2], strict=True))) for one in answers]
+        return [read_preferences(dict(zip(one[::2], one[1::2], strict=True))) for one in answers]
 
     async def _apply(self, changes: Mapping[str, Mapping[str, object]], *, replaces: bool) -> None:
         written = [
@@ -219,19 +219,8 @@ def _checked(scope: Scope, name: str, value: Json) -> object:
         raise InvalidPreference(str(error), field=name) from error
 
 
-def read_preferences(written: str) -> Preferences:
-    """Read what the queue copied to a turn: a JSON object with JSON texts.
-
-    Unreadable values count as not chosen.
-    """
-    try:
-        values = json.loads(written or "{}")
-    except (ValueError, RecursionError):
-        return Preferences()
-    return _readable(values if isinstance(values, dict) else {})
-
-
-def _readable(written: Mapping[str, object]) -> Preferences:
+def read_preferences(written: Mapping[str, object]) -> Preferences:
+    """Read JSON texts by the names of what was chosen; unreadable ones count as not chosen."""
     found: dict[str, Any] = {}
     for name, check in _CHECKS.items():
         try:

@@ -13,7 +13,7 @@ from prometheus_client import Counter
 from bot.access.preferences import PreferenceStore, resolved
 from bot.access.rules import AccessRules
 from bot.cache import BoundedCache
-from bot.domain import Follow, Person, Standing, ThreadKey, Turn
+from bot.domain import Follow, Person, Turn
 from bot.errors import NothingAsked, Refused
 from bot.intake.access import AccessControl, Chosen
 from bot.intake.addressed import Facts, Speakers, ignore_reason, is_help, is_stop
@@ -22,7 +22,6 @@ from bot.intake.size import bounded, reserved
 from bot.turns.forgetting import named
 from bot.turns.queue import TurnQueue
 from bot.turns.records import History
-from bot.turns.standings import standing
 
 log = logging.getLogger(__name__)
 
@@ -164,22 +163,6 @@ class Intake:
         """
         await asyncio.sleep(after)
         return await self.lookup.waits(turn.id, first_in=turn.key if first else None)
-
-    async def standings(
-        self, thread: ThreadKey, turn_ids: Sequence[str], *, person_id: str
-    ) -> list[Standing]:
-        """Return the states of turns of a thread, without unknown and forgotten ones.
-
-        The ratings are those of this person.
-        """
-        records = await self.lookup.records(*turn_ids) if turn_ids else {}
-        remembered = {one.turn_id: one for one in await self.history.read(thread)}
-        ratings = await self.history.ratings(thread, person_id)
-        found = (
-            standing(one, fields, remembered.get(one), ratings.get(one, ""))
-            for one, fields in records.items()
-        )
-        return [one for one in found if one]
 
     async def forget_person(self, platform: str, person: Person) -> None:
         """Begin to remove all data of a person on a platform; see `has_forgotten`.

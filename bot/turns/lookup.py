@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
-from bot.domain import Shown, ThreadKey, Turn
+from bot.domain import Shown, Standing, ThreadKey, Turn
 from bot.text.sanitize import whole_characters
-from bot.turns.records import Unreadable, read_end, read_shown, read_turn
-from bot.turns.script import QueueScript, known_thread, record_of
+from bot.turns.records import OUTCOMES, Unreadable, read_shown, read_thread, read_turn
+from bot.turns.script import QueueScript, record_of
+from bot.turns.standings import standing
+
+log = logging.getLogger(__name__)
 
 _HANDLED_SECONDS = 3600  # longer than a platform delivers an event again
 
@@ -22,28 +26,25 @@ class TurnLookup:
     async def thread_of(self, platform: str, message_id: str) -> ThreadKey | None:
         """Return the thread in which a reply was posted as this message."""
         key = self._store.key("posted", platform, message_id)
-        return known_thread(
-            f"message {message_id}", await self._store.command("GET", key), platform
-        )
+        posted: str = await self._store.command("GET", key) or ""
+        return _known_thread(f"message {message_id}", posted.partition(" ")[0], platform)
 
     async def thread_of_turn(self, turn_id: str) -> ThreadKey | None:
         """Return the thread of a turn; None if the turn is not known."""
         key = self._store.key("turn", whole_characters(turn_id))
         thread = await self._store.command("HGET", key, "thread")
-        return known_thread(f"turn {turn_id}", thread, turn_id.partition(":")[0])
+        return _known_thread(f"turn {turn_id}", thread, turn_id.partition(":")[0])
 
     async def result(self, turn_id: str) -> Shown | None:
         """Return what an ended turn shows, all of it as text; None if it has no outcome."""
-        state, message_ids, text, end, thread, forgotten = await self._store.command(
-            *("HMGET", self._store.key("turn", whole_characters(turn_id))),
-            *("state", "message_ids", "shown", "end", "thread", "forget"),
-        )
-        if state in (None, "queued", "running", "dropped"):
+        rows = await self._script.run("standings", "", turn_id)
+        fields, newest, _ = rows[0] if isinstance(rows, list) else ((), "", "")
+        record = record_of(fields)
+        if not (outcome := OUTCOMES.get(record.get("state", ""))):
             return None
-        newest = await self._store.command("GET", self._store.key("newest", thread or ""))
-        shown = read_shown(turn_id, message_ids, text or "", "{}")
-        end = "older" if forgotten or (newest and newest != turn_id) else read_end(end)
-        return replace(shown, outcome=state, end=end)
+        shown = replace(read_shown(record), outcome=outcome)
+        is_older = "forget" in record or newest not in ("", turn_id)
+        return replace(shown, end="older") if is_older else shown
 
     async def waits(self, turn_id: str, *, first_in: ThreadKey | None = None) -> bool:
         """Return whether a turn waits for its first attempt, and is not answered with another.
@@ -62,18 +63,26 @@ class TurnLookup:
         mailbox = self._store.key("mailbox", str(first_in))
         return bool(await self._store.command("LINDEX", mailbox, 0) == turn_id)
 
-    async def records(self, *turn_ids: str) -> dict[str, dict[str, str]]:
-        """Return the fields of turns, by their ids; none of an unknown turn."""
-        rows = await self._script.run("standings", *turn_ids)
-        pairs = zip(turn_ids, rows if isinstance(rows, list) else (), strict=False)
-        return {turn_id: record_of(row) for turn_id, row in pairs}
+    async def standings(self, *turn_ids: str, person_id: str) -> list[Standing]:
+        """Return the states of turns, without unknown and forgotten ones.
+
+        The ratings are those of this person.
+        """
+        if not turn_ids:
+            return []
+        rows = await self._script.run("standings", person_id, *turn_ids)
+        found = (
+            standing(turn_id, record_of(fields), newest=newest, rating=rating)
+            for turn_id, (fields, newest, rating) in zip(turn_ids, rows if isinstance(rows, list) else (), strict=True)
+        )
+        return [one for one in found if one]
 
     async def turn(self, turn_id: str) -> Turn | None:
-        """Return a turn, without its question if it has ended; None if it is unreadable."""
+        """Return a turn; None if it is not known or unreadable."""
         key = self._store.key("turn", whole_characters(turn_id))
         record = dict(await self._store.command("HGETALL", key))
         try:
-            return read_turn(turn_id, turn_id.partition(":")[0], record)
+            return read_turn(turn_id, record)
         except Unreadable:
             return None
 
@@ -90,3 +99,12 @@ class TurnLookup:
     async def is_idle(self, thread: ThreadKey) -> bool:
         """Return whether every turn of a thread has its outcome."""
         return not await self._store.command("LLEN", self._store.key("mailbox", str(thread)))
+
+
+def _known_thread(owner: str, written: str | None, platform: str) -> ThreadKey | None:
+    """Return the stored thread of its owner; None if there is none, or it is unreadable."""
+    if not written:
+        return None
+    if (key := read_thread(written, platform)) is None:
+        log.warning("The thread of %s cannot be read: %r", owner, written)
+    return key

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote
 
-from bot.access.preferences import read_preferences
 from bot.access.quotas import Quota, Usage
 from bot.domain import (
     ContextMessage,
@@ -29,14 +28,13 @@ from bot.turns.forgetting import Forgetting
 from bot.turns.lookup import TurnLookup
 from bot.turns.records import (
     Unreadable,
-    read_context,
+    read_ids,
     read_shown,
-    read_texts,
     read_turn,
-    read_used,
     write_context,
     write_exchange,
-    write_shown,
+    write_ids,
+    write_progress,
     write_turn,
 )
 from bot.turns.script import Limits, QueueScript, person_key, record_of, write_quota
@@ -331,11 +329,12 @@ class TurnLeases:
         )
         if not isinstance(answer, list):
             return None
-        record = record_of(answer)
+        turn_id, fields, context, joined, waited_ms = answer
+        record = record_of(fields)
         try:
-            return _read_taken(token.platform, record)
+            return _read_taken(turn_id, record, context, joined, waited_ms / 1000)
         except Unreadable as error:
-            turn_id, fence = record["id"], record["fence"]
+            fence = record["fence"]
             log.warning("Turn %s: given up, because its record cannot be read: %s", turn_id, error)
             await self._script.run("give_up", token.platform, token.entry, fence, self._end_limits)
             return None
@@ -346,8 +345,8 @@ class TurnLeases:
 
     async def save(self, taken: Taken, shown: Shown, *, used: int = 0) -> bool:
         """Save what is shown, and the tokens used so far; True if a person asked for a stop."""
-        fields = write_shown(shown, used)
-        return bool(await self._script.run("save", taken.turn.id, taken.fence, *fields))
+        progress = write_progress(shown, used)
+        return bool(await self._script.run("save", taken.turn.id, taken.fence, progress))
 
     async def save_context(
         self, taken: Taken, quote: ContextMessage | None, context: Sequence[ContextMessage]
@@ -384,11 +383,9 @@ class TurnLeases:
         one; empty if there is none, or if the call is repeated. `used` is the number of tokens of
         all attempts; None, if it is not known, keeps the estimate.
         """
-        message_ids, text, _ = write_shown(shown)
         answer = await self._script.run(
-            *("finish", taken.turn.id, taken.fence, shown.outcome, message_ids, text),
+            *("finish", taken.turn.id, taken.fence, shown.outcome, write_progress(shown)),
             write_exchange(exchange) if exchange else "",
-            shown.end,
             "" if used is None else used,
             self._end_limits,
         )
@@ -430,7 +427,7 @@ class Repairs:
 
     async def report_late_writes(self, turn: Turn, message_ids: Sequence[str]) -> None:
         """Queue the repair of a turn whose lease was lost; the messages are all that it posted."""
-        await self._script.run("report_late_writes", turn.id, json.dumps(list(message_ids)))
+        await self._script.run("report_late_writes", turn.id, write_ids(message_ids))
 
     async def claim(self, platform: str, *, seconds: float) -> Repair | None:
         """Claim a turn to repair, for some seconds; None if there is none."""
@@ -440,8 +437,8 @@ class Repairs:
         turn_id, claim, fields = answer
         record = record_of(fields)
         try:
-            turn = read_turn(turn_id, platform, record)
-            return Repair(turn, read_texts(record.get("late_writes", "[]")), int(claim))
+            turn = read_turn(turn_id, record)
+            return Repair(turn, read_ids(record.get("late_writes")), int(claim))
         except Unreadable as error:
             log.warning(
                 "Turn %s: cannot be repaired, because its record cannot be read: %s", turn_id, error
@@ -460,29 +457,32 @@ class Repairs:
         state, message_ids, forgotten = await store.command(
             "HMGET", store.key("turn", turn_id), "state", "message_ids", "forget"
         )
-        return state == "dead" and message_ids == "[]" and not forgotten
+        return state == "dead" and not message_ids and not forgotten
 
 
-def _read_taken(platform: str, record: Mapping[str, Any]) -> Taken:
+def _read_taken(
+    turn_id: str,
+    record: Mapping[str, str],
+    context: Sequence[str],
+    joined: Sequence[tuple[str, str]],
+    waited: float,
+) -> Taken:
     """Read the record of a turn that was taken. Raises Unreadable."""
-    turn = read_turn(record["id"], platform, record)
-    if texts := read_texts(record["questions"]):
-        turn = replace(turn, text="\n\n".join(texts))
-    quote, context = read_context(turn.id, record.get("context", ""))
-    more = record.get("more", "{}")
+    turn = read_turn(turn_id, record, context)
+    # In the order in which they were asked, which for some platforms is not that of admission.
+    asked = [(turn.asked_at, turn.text), *((float(at), text) for at, text in joined if text)]
+    texts = [text for _, text in sorted(asked, key=lambda one: one[0]) if text]
     return Taken(
-        turn=replace(
-            turn, quote=quote, preferences=read_preferences(record.get("preferences", ""))
-        ),
+        turn=replace(turn, text="\n\n".join(texts)),
         fence=int(record["fence"]),
         attempts=int(record["attempts"]),
-        shown=read_shown(turn.id, record.get("message_ids", "[]"), record.get("shown", ""), more),
+        shown=read_shown(record),
         stop="stop" in record,
         previous_answer=record.get("previous_answer", ""),
         above=record.get("above", ""),
-        context=context,
-        waited=int(record["waited_ms"]) / 1000,
-        used=read_used(more),
+        context=turn.context,
+        waited=waited,
+        used=int(record.get("used", "0")),
     )
 
 

@@ -1,17 +1,17 @@
-"""Reads and writes the JSON records of turns and exchanges, whatever version has written them.
+"""Reads and writes the fields of records, and the contexts, of turns; `History` reads exchanges.
 
-Unknown fields are ignored, and fields that older versions did not write have a default. `History`
-reads and forgets the exchanges of a thread.
+Unknown fields are ignored, so that a later version may add some.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import get_args
 
+from bot.access.preferences import read_preferences
 from bot.domain import (
     ContextMessage,
     End,
@@ -26,15 +26,15 @@ from bot.domain import (
 from bot.store import Store
 from bot.text.sanitize import whole_characters
 from bot.turns.forgetting import named
+from bot.turns.script import QueueScript
 
 log = logging.getLogger(__name__)
 
 # The store returns this for bytes that are not UTF-8: an id with it is not the stored one.
 _REPLACEMENT = "\ufffd"
-# Larger numbers are damage, and infinity is no int. A time has ten digits.
-_LARGEST = 1e12
 OUTCOMES: dict[str, Outcome] = {one: one for one in get_args(Outcome)}
 _ENDS: dict[str, End] = {one: one for one in get_args(End)}
+_EXCHANGE = ("asker", "name", "asked_at", "text", "question", "answer", "model")
 # Writes a value unless its person is being forgotten. KEYS: the jobs, and the value's key. ARGV:
 # the name of the job, the expiry (ms), the value, and optionally a field of a hash.
 _SAVE = """
@@ -51,7 +51,7 @@ class Unreadable(ValueError):
 
 
 class History:
-    """Reads and forgets exchanges, which `TurnLeases.finish` writes. Raises StoreUnavailable.
+    """Reads exchanges, which `TurnLeases.finish` writes. Raises StoreUnavailable.
 
     If it does not remember, it drops the exchanges that it finds.
     """
@@ -60,26 +60,17 @@ class History:
         self._store = store
         self.remembers = remembers
         self._keep_ms = int(keep_seconds * 1000)
+        self._script = QueueScript(store, keep_seconds=keep_seconds)
         self._save = store.script(_SAVE)
 
     async def read(self, thread: ThreadKey) -> list[Exchange]:
-        """Return the thread's exchanges, oldest first, and keep them for `keep_seconds` more."""
-        name = self._store.key("history", str(thread))
+        """Return the thread's exchanges, oldest first, without those that are unreadable."""
         if not self.remembers:
-            await self._store.command("DEL", name, self._store.key("names", str(thread)))
+            await self._store.command("DEL", self._store.key("history", str(thread)))
             return []
-        lines: list[str] = await self._store.command("LRANGE", name, 0, -1)
-        await self._store.command("PEXPIRE", name, self._keep_ms)
-        exchanges = [exchange for line in lines if (exchange := _readable(line))]
-        if unreadable := len(lines) - len(exchanges):
-            log.warning("Thread %s: leaving out %d unreadable exchanges", thread, unreadable)
-        return await self._named(thread, exchanges)
-
-    async def ratings(self, thread: ThreadKey, person_id: str) -> dict[str, str]:
-        """Return a person's ratings of the thread's answers, by turn id."""
-        name = self._store.key("history", str(thread))
-        lines: list[str] = await self._store.command("LRANGE", name, 0, -1)
-        return dict(found for line in lines if (found := _rating(line, person_id)))
+        rows = await self._script.run("history", str(thread))
+        found = [_exchange(*row) for row in (rows if isinstance(rows, list) else ())]
+        return await self._named(thread, [one for one in found if one])
 
     async def save_name(self, thread: ThreadKey, person: Person) -> None:
         """Save the name of a person whose exchanges have only an id."""
@@ -108,7 +99,7 @@ class History:
 
     async def keep_message(self, name: str, message: ContextMessage) -> None:
         """Store a message for an hour."""
-        written = json.dumps(write_context_message(message), ensure_ascii=False)
+        written = write_context_message(message)
         keys = [self._store.key("forgetting"), self._store.key("message", name)]
         person = message.person.id if message.person else ""
         job = named("person", name.partition(":")[0], person)
@@ -117,10 +108,7 @@ class History:
     async def kept_message(self, name: str) -> ContextMessage | None:
         """Return a message that `keep_message` stored; None if it has expired."""
         written = await self._store.command("GET", self._store.key("message", name))
-        try:
-            return read_context_message(read_object(written)) if isinstance(written, str) else None
-        except Unreadable:
-            return None
+        return read_context_message(written) if written else None
 
     async def _named(self, thread: ThreadKey, exchanges: Sequence[Exchange]) -> list[Exchange]:
         unnamed = [one.person.id for one in exchanges if one.person.name == one.person.id]
@@ -138,47 +126,53 @@ class History:
 
 def write_turn(turn: Turn) -> str:
     """Return a JSON object with the fields that a turn's record has for its question."""
-    person = {"id": turn.person.id, "name": turn.person.name, "workspace": turn.person.workspace}
-    body = {"person": person, "place": turn.place, "zone": turn.zone}
     fields = {
-        "body": json.dumps(body, ensure_ascii=False),
         "asker": turn.person.id,
+        "name": turn.person.name,
+        "workspace": turn.person.workspace,
+        "zone": turn.zone,
         "asked_at": str(turn.asked_at),
         "text": turn.text,
         "left_out": str(turn.left_out),
         "where": turn.where,
+        "place": json.dumps(turn.place, ensure_ascii=False),
     }
+    if turn.context is not None:
+        fields["context_read"] = "1"
     return json.dumps(fields | ({"joins": "1"} if turn.joins else {}), ensure_ascii=False)
 
 
-def read_turn(turn_id: str, platform: str, record: Mapping[str, str]) -> Turn:
-    """Read a turn from its record. Its id and platform come from the queue. Raises Unreadable."""
-    body = read_object(record.get("body"))
-    place = body.get("place", {})
-    if not isinstance(place, dict):
-        raise Unreadable("its place is not an object")
-    thread = record.get("thread", "")
+def read_turn(turn_id: str, record: Mapping[str, str], lines: Sequence[str] | None = None) -> Turn:
+    """Read a turn from its record, and its context from its lines. Raises Unreadable."""
+    platform, thread = turn_id.partition(":")[0], record.get("thread", "")
     key = read_thread(thread, platform)
     # No verb finds a turn under such an id.
     if key is None or _REPLACEMENT in turn_id:
-        raise Unreadable(f"its thread is {thread!r}, in the queue of {platform}")
-    person = read_person(body)
+        raise Unreadable(f"its thread is {thread!r}")
+    place = read_object(record.get("place")) | read_object(record.get("pressed_place", "{}"))
+    quote, context = read_context(lines or ())
+    asker = record.get("asker", "")
     return Turn(
         id=turn_id,
         key=key,
-        person=replace(person, workspace=_optional_text(_object(body["person"]), "workspace")),
+        person=Person(asker, record.get("name") or asker, record.get("workspace", "")),
         text=record.get("text", ""),
-        place=place | read_object(record.get("place_changes", "{}")),
+        place=place | ({"refers": True} if "refers" in record else {}),
         asked_at=_number(record.get("asked_at")),
         left_out=int(_number(record.get("left_out"))),
         where=record.get("where", ""),
-        zone=_optional_text(body, "zone"),
+        zone=record.get("zone", ""),
+        quote=quote,
+        context=context if "context_read" in record else None,
         joins="joins" in record,
+        preferences=read_preferences(
+            {
+                name.removeprefix("preferred:"): value
+                for name, value in record.items()
+                if name.startswith("preferred:")
+            }
+        ),
     )
-
-
-def _object(value: Json) -> Mapping[str, Json]:
-    return value if isinstance(value, dict) else {}
 
 
 def _number(written: str | None) -> float:
@@ -197,216 +191,142 @@ def read_thread(written: str, platform: str) -> ThreadKey | None:
     return key if key.platform == platform else None
 
 
-def write_shown(shown: Shown, used: int = 0) -> tuple[str, str, str]:
-    """Return the three fields of a turn's record for its reply.
-
-    The last one includes the number of tokens used so far.
-    """
-    more: dict[str, str | int | tuple[str, ...]] = (
-        {"outcome": shown.outcome} if shown.outcome else {}
-    )
-    if shown.said != shown.text:
-        more["said"] = len(shown.said)
-    if shown.below:
-        more["below"] = shown.below
-    if shown.end:
-        more["end"] = shown.end
-    if shown.model:
-        more["model"] = shown.model
-    if shown.removed:
-        more["removed"] = shown.removed
-    if used:
-        more["used"] = used
-    return json.dumps(shown.message_ids), shown.text, json.dumps(more, ensure_ascii=False)
+def write_progress(shown: Shown, used: int = 0) -> str:
+    """Return a JSON object with the fields of a record for a reply, and for the used tokens."""
+    fields = {
+        "message_ids": write_ids(shown.message_ids),
+        "shown": shown.text,
+        "said": str(len(shown.said)),
+        "below": shown.below,
+        "outcome": shown.outcome,
+        "ended": shown.end,
+        "by": shown.model,
+        "removed": write_ids(shown.removed),
+        "used": str(used),
+    }
+    return json.dumps(fields, ensure_ascii=False)
 
 
-def read_shown(turn_id: str, message_ids: str, text: str, more: str) -> Shown:
-    """Read what `write_shown` returned, without the fields that cannot be read."""
-    ids: tuple[str, ...] = ()
-    value: dict[str, Json] = {}
-    try:
-        ids = read_texts(message_ids)
-        value = read_object(more)
-    except Unreadable as error:
-        log.warning("Turn %s: part of its reply cannot be read: %s", turn_id, error)
-    said, below, outcome = (value.get(name) for name in ("said", "below", "outcome"))
-    model, removed = value.get("model"), value.get("removed")
+def read_shown(record: Mapping[str, str]) -> Shown:
+    """Read what `write_progress` returned; all text counts as said if that is not known."""
+    text = record.get("shown", "")
+    said = record.get("said", "")
     return Shown(
-        message_ids=ids,
+        message_ids=read_ids(record.get("message_ids")),
         text=text,
-        said=text[:said] if isinstance(said, int) else text,
-        below=whole_characters(below) if isinstance(below, str) else "",
-        outcome=OUTCOMES.get(outcome, "") if isinstance(outcome, str) else "",
-        end=read_end(value.get("end")),
-        model=whole_characters(model) if isinstance(model, str) else "",
-        removed=tuple(one for one in removed if isinstance(one, str))
-        if isinstance(removed, list)
-        else (),
+        said=text[: int(said)] if said.isdecimal() else text,
+        below=record.get("below", ""),
+        outcome=OUTCOMES.get(record.get("outcome", ""), ""),
+        end=read_end(record.get("ended")),
+        model=record.get("by", ""),
+        removed=read_ids(record.get("removed")),
     )
 
 
-def read_used(more: str) -> int:
-    """Read the number of tokens that `write_shown` was given; 0 if it cannot be read."""
-    try:
-        return int(read_number(read_object(more), "used"))
-    except Unreadable:
-        return 0
-
-
-def read_end(written: Json) -> End:
+def read_end(written: str | None) -> End:
     """Read how an answer ended; unknown values count as a whole answer."""
-    return _ENDS.get(written, "") if isinstance(written, str) else ""
+    return _ENDS.get(written or "", "")
 
 
 def write_exchange(exchange: Exchange) -> str:
-    """Return an exchange as the JSON object that is stored."""
-    value = asdict(exchange)
-    # Older versions cannot read a person with another field.
-    del value["person"]["workspace"]
-    del value["quote"], value["context"], value["model"]
-    if exchange.quote:
-        value["quote"] = write_context_message(exchange.quote)
-    if exchange.context:
-        value["context"] = [write_context_message(each) for each in exchange.context]
-    if exchange.model:
-        value["model"] = exchange.model
-    return json.dumps(value, ensure_ascii=False)
+    """Return a JSON object with the fields that make a turn remembered."""
+    fields = {"question": exchange.question, "answer": exchange.answer, "model": exchange.model}
+    return json.dumps(fields, ensure_ascii=False)
 
 
-def read_exchange(line: str) -> Exchange:
-    """Read what `write_exchange` of this or another version returned. Raises Unreadable."""
-    value = read_object(line)
-    model = value.get("model")
+def _exchange(turn_id: str, fields: Sequence[str | None], lines: Sequence[str]) -> Exchange | None:
+    known = {name: value or "" for name, value in zip(_EXCHANGE, fields, strict=True)}
+    quote, context = read_context(lines)
+    try:
+        asked_at = _number(known["asked_at"])
+    except Unreadable as error:
+        log.warning("Turn %s: left out of its thread's history: %s", turn_id, error)
+        return None
     return Exchange(
-        turn_id=read_text(value, "turn_id"),
-        person=read_person(value),
-        asked_at=read_number(value, "asked_at"),
-        question=read_text(value, "question"),
-        answer=read_text(value, "answer"),
-        quote=read_context_message(value.get("quote")),
-        context=read_context_messages(value.get("context")),
-        model=whole_characters(model) if isinstance(model, str) else "",
+        turn_id=turn_id,
+        person=Person(known["asker"], known["name"] or known["asker"]),
+        asked_at=asked_at,
+        question=known["question"] or known["text"],
+        answer=known["answer"],
+        quote=quote,
+        context=context,
+        model=known["model"],
     )
 
 
-def _readable(line: str) -> Exchange | None:
-    try:
-        return read_exchange(line)
-    except Unreadable:
-        return None
-
-
-def _rating(line: str, person_id: str) -> tuple[str, str] | None:
-    # Most lines have none, and all of them are long.
-    if '"ratings"' not in line:
-        return None
-    try:
-        value = read_object(line)
-        ratings = value.get("ratings")
-        rating = ratings.get(person_id) if isinstance(ratings, dict) else None
-        return (read_text(value, "turn_id"), rating) if isinstance(rating, str) else None
-    except Unreadable:
-        return None
-
-
-def write_context(quote: ContextMessage | None, context: Sequence[ContextMessage] | None) -> str:
-    """Return the field of a turn's record that holds its context; empty if there is none.
-
-    `context` is None until it was read.
-    """
-    value: dict[str, Json] = {}
-    if quote:
-        value["quote"] = write_context_message(quote)
-    if context is not None:
-        value["messages"] = [write_context_message(each) for each in context]
-    return json.dumps(value, ensure_ascii=False) if value else ""
+def write_context(quote: ContextMessage | None, messages: Sequence[ContextMessage] | None) -> str:
+    """Return a JSON array with a line for each message that a turn's prompt shows of others."""
+    lines = [_line("quote", quote)] if quote else []
+    lines += [_line("message", one) for one in messages or ()]
+    return json.dumps(lines, ensure_ascii=False)
 
 
 def read_context(
-    turn_id: str, written: str
-) -> tuple[ContextMessage | None, tuple[ContextMessage, ...] | None]:
-    """Read what `write_context` returned; nothing if it cannot be read."""
-    try:
-        value = read_object(written or "{}")
-    except Unreadable as error:
-        log.warning("Turn %s: its context cannot be read: %s", turn_id, error)
-        return None, None
-    context = read_context_messages(value.get("messages")) if "messages" in value else None
-    return read_context_message(value.get("quote")), context
+    lines: Iterable[str],
+) -> tuple[ContextMessage | None, tuple[ContextMessage, ...]]:
+    """Read the quote, and the messages, of lines, without those that cannot be read."""
+    found: dict[str, list[ContextMessage]] = {"quote": [], "message": []}
+    for line in lines:
+        kind, _, _, written = line.split("\n", 3)
+        if one := read_context_message(written):
+            found[kind].append(one)
+    return next(iter(found["quote"]), None), tuple(found["message"])
 
 
-def write_context_message(one: ContextMessage) -> dict[str, Json]:
+def _line(kind: str, one: ContextMessage) -> str:
+    return "\n".join(
+        (kind, one.id, one.person.id if one.person else "", write_context_message(one))
+    )
+
+
+def write_context_message(one: ContextMessage) -> str:
     """Return a message of a context as a JSON object."""
-    person: Json = {"id": one.person.id, "name": one.person.name} if one.person else None
-    return {"id": one.id, "person": person, "text": one.text}
+    person = {"id": one.person.id, "name": one.person.name} if one.person else None
+    return json.dumps({"id": one.id, "person": person, "text": one.text}, ensure_ascii=False)
 
 
-def read_context_message(value: Json) -> ContextMessage | None:
+def read_context_message(written: str) -> ContextMessage | None:
     """Read what `write_context_message` returned; None if it cannot be read."""
-    if not isinstance(value, dict):
-        return None
     try:
-        person = None if value.get("person") is None else read_person(value)
-        return ContextMessage(read_text(value, "id"), person, read_text(value, "text"))
-    except Unreadable:
+        value = read_object(written)
+        person = None if value.get("person") is None else _person(value)
+        return ContextMessage(_text(value, "id"), person, _text(value, "text"))
+    except Unreadable as error:
+        log.warning("A message of a context cannot be read: %s", error)
         return None
 
 
-def read_context_messages(value: Json) -> tuple[ContextMessage, ...]:
-    """Return the messages of an array that can be read."""
-    found = map(read_context_message, value if isinstance(value, list) else [])
-    return tuple(one for one in found if one)
+def write_ids(ids: Iterable[str]) -> str:
+    """Return ids, one a line."""
+    return "\n".join(ids)
+
+
+def read_ids(written: str | None) -> tuple[str, ...]:
+    """Read what `write_ids` returned."""
+    return tuple((written or "").split("\n")) if written else ()
 
 
 def read_object(written: str | None) -> dict[str, Json]:
     """Parse a JSON object. Raises Unreadable."""
-    value = _parsed(written)
+    try:
+        value: Json = json.loads(written or "")
+    except (ValueError, RecursionError) as error:
+        raise Unreadable(f"no JSON: {type(error).__name__}") from error
     if not isinstance(value, dict):
         raise Unreadable("no JSON object")
     return value
 
 
-def read_texts(written: str | None) -> tuple[str, ...]:
-    """Parse a JSON array of strings. Raises Unreadable."""
-    value = _parsed(written)
-    if not isinstance(value, list):
-        raise Unreadable("no JSON array")
-    found = tuple(one for one in value if isinstance(one, str))
-    if len(found) < len(value):
-        raise Unreadable("a JSON array with an item that is no string")
-    return found
-
-
-def read_text(value: Mapping[str, Json], name: str) -> str:
-    """Return a text field. Raises Unreadable if there is none."""
+def _text(value: Mapping[str, Json], name: str) -> str:
     text = value.get(name)
     if not isinstance(text, str):
         raise Unreadable(f"no {name}")
     return whole_characters(text)
 
 
-def _optional_text(value: Mapping[str, Json], name: str) -> str:
-    return read_text(value, name) if isinstance(value.get(name), str) else ""
-
-
-def read_number(value: Mapping[str, Json], name: str) -> float:
-    """Return a number field; 0 if it is missing, negative or absurdly large."""
-    number = value.get(name)
-    return number if isinstance(number, int | float) and 0 <= number < _LARGEST else 0
-
-
-def read_person(value: Mapping[str, Json]) -> Person:
-    """Return the person in a record, with the id as name if there is none. Raises Unreadable."""
+def _person(value: Mapping[str, Json]) -> Person:
     person = value.get("person")
     if not isinstance(person, dict):
         raise Unreadable("no person")
-    person_id, name = read_text(person, "id"), person.get("name")
+    person_id, name = _text(person, "id"), person.get("name")
     return Person(person_id, whole_characters(name) if isinstance(name, str) else person_id)
-
-
-def _parsed(written: str | None) -> Json:
-    try:
-        value: Json = json.loads(written or "")
-    except (ValueError, RecursionError) as error:
-        raise Unreadable(f"no JSON: {type(error).__name__}") from error
-    return value

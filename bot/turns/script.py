@@ -29,9 +29,6 @@ from bot.errors import (
 )
 from bot.store import Script, Store
 from bot.text.sanitize import whole_characters
-from bot.turns.records import (
-    read_thread,
-)
 from bot.turns.scripts import source_of
 
 log = logging.getLogger(__name__)
@@ -75,14 +72,14 @@ class QueueScript:
         self._keep_ms = int(keep_seconds * 1000)
         self._scripts: dict[str, Script] = {}
 
-    async def run(self, verb: str, *arguments: str | int) -> str | int | list[str] | None:
+    async def run(self, verb: str, *arguments: str | int) -> str | int | list[Any] | None:
         """Run a verb and return its answer. Raises Refused, LeaseLost and QuestionEdited.
 
         Halves of surrogate pairs, which JSON may contain, become U+FFFD.
         """
         whole = (whole_characters(it) if isinstance(it, str) else it for it in arguments)
         key = self.store.key("")
-        answer: str | int | list[str] | None
+        answer: str | int | list[Any] | None
         answer = await self._script(verb)(keys=[key], args=[verb, self._keep_ms, *whole])
         if isinstance(answer, str) and (refusal := _REFUSALS.get(answer)):
             raise refusal
@@ -115,12 +112,3 @@ def write_quota(quota: Quota, estimate: int) -> str:
 def person_key(platform: str, person: Person) -> str:
     """Return the name of a person in keys, which is written as a thread."""
     return str(ThreadKey(platform, person.workspace, "", person.id))
-
-
-def known_thread(owner: str, written: str | None, platform: str) -> ThreadKey | None:
-    """Return the stored thread of its owner; None if there is none, or it is unreadable."""
-    if not written:
-        return None
-    if (key := read_thread(written, platform)) is None:
-        log.warning("The thread of %s cannot be read: %r", owner, written)
-    return key

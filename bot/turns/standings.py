@@ -1,40 +1,39 @@
-"""The states of turns, from their records and the history, for a screen that is opened."""
+"""The states of turns, from their records, for a screen that is opened."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
 
-from bot.domain import Exchange, Rating, Standing
+from bot.domain import Rating, Standing
 from bot.reply.draft import notices_below
-from bot.turns.records import OUTCOMES, Unreadable, read_end, read_shown, read_turn
+from bot.turns.records import OUTCOMES, Unreadable, read_shown, read_turn
 
 _RATINGS: Mapping[str, Rating] = {"good": "good", "bad": "bad"}
 
 
 def standing(
-    turn_id: str, fields: Mapping[str, str], exchange: Exchange | None, rating: str
+    turn_id: str, fields: Mapping[str, str], *, newest: str = "", rating: str = ""
 ) -> Standing | None:
     """Return the state of a turn from its record; None if it is not known or was forgotten.
 
-    `exchange` is its exchange in the history.
+    `newest` is the turn of the thread's newest reply, or empty.
     """
-    state, newest = fields.get("state", "dropped"), fields.get("newest", turn_id)
+    state = fields.get("state", "dropped")
     if state == "dropped" or "forget" in fields:
         return None
     try:
-        turn = read_turn(turn_id, turn_id.partition(":")[0], fields)
+        turn = read_turn(turn_id, fields)
     except Unreadable:
         return None
-    message_ids, more = fields.get("message_ids", "[]"), fields.get("more", "{}")
-    shown = read_shown(turn_id, message_ids, fields.get("shown", ""), more)
+    shown = read_shown(fields)
     previous, stored = fields.get("previous_answer", ""), OUTCOMES.get(state)
     one = Standing(
         turn_id=turn.id,
-        question=turn.text or (exchange.question if exchange else ""),
+        question=turn.text,
         asked_at=turn.asked_at,
         state="running",
-        model=shown.model or (exchange.model if exchange else ""),
+        model=shown.model or fields.get("model", ""),
     )
     # An end that was saved is final, even if another worker writes it.
     outcome = stored or shown.outcome
@@ -47,16 +46,15 @@ def standing(
         # Without a new answer, the previous one is shown above the notice.
         stays = not shown.said and previous and shown.text.startswith(previous)
         answer = previous if stays else shown.said
-    elif exchange and shown.text.startswith(exchange.answer):
-        answer = exchange.answer
+    elif shown.text.startswith(remembered := fields.get("answer", "")) and remembered:
+        answer = remembered
     else:
         answer = shown.text if stored == "done" else ""
-    end = read_end(fields["end"]) if fields.get("end") else shown.end
     return replace(
         one,
         state=outcome,
         answer=answer,
         below=notices_below(answer, shown.text),
-        end="older" if newest != turn_id else end,
+        end="older" if newest not in ("", turn_id) else shown.end,
         rating=_RATINGS.get(rating, "") if stored else "",
     )

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bot.domain import Exchange
-from bot.turns.records import read_exchange
+from bot.store import connect
 from tests.chaos.faults import FAULTS, World
 from tests.chaos.fleet import Crew, Server, fleet, server
 from tests.chaos.judge import Recovery, Verdict, judge, recoveries
@@ -28,7 +28,12 @@ from tests.emulators.discord.limits import Limits
 from tests.emulators.model import ModelEmulator
 from tests.emulators.slack import SlackEmulator
 from tests.support.outage import Line, SocketLine, Wire
-from tests.support.process import PROCESS_LEASE, discord_variables, slack_variables
+from tests.support.process import (
+    PROCESS_LEASE,
+    discord_variables,
+    remembered,
+    slack_variables,
+)
 
 ROLES = (("discord", "slack", "worker"), ("discord", "slack", "worker"), ("worker",))
 TALKS = 3  # of each kind on each platform, unless told otherwise
@@ -253,10 +258,8 @@ async def _rest(world: World, talks: Sequence[Talk]) -> None:
 
 
 async def _remembered(store: Server) -> list[list[Exchange]]:
-    # Not the edit budget of that name, which Slack's readings of a history have.
-    names = await store.redis.keys("parley:{0}:history:*")
-    lines = [await store.redis.lrange(name, 0, -1) for name in names]
-    return [[read_exchange(str(line)) for line in thread] for thread in lines]
+    async with connect(url=f"unix://{store.socket}", data_dir=Path()) as opened:
+        return await remembered(opened)
 
 
 async def _keep(world: World, talks: Iterable[Talk], folder: Path) -> None:

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import aiohttp
 
-from bot.domain import Exchange
+from bot.domain import Exchange, ThreadKey
 from bot.store import Store, connect
-from bot.turns.records import read_exchange
+from bot.turns.records import History
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.discord import Shown as DiscordShown
 from tests.emulators.model import ModelEmulator
@@ -238,10 +238,14 @@ async def remembered_in(data_dir: Path) -> list[Exchange]:
 
 async def remembered(store: Store) -> list[Exchange]:
     """Return all exchanges in the store."""
-    found: list[Exchange] = []
-    for name in await store.command("KEYS", store.key("history", "*")):
-        found += [read_exchange(line) for line in await store.command("LRANGE", name, 0, -1)]
-    return found
+    return [one for thread in await remembered(store) for one in thread]
+
+
+async def remembered(store: Store) -> list[list[Exchange]]:
+    """Return the exchanges of each thread."""
+    history, prefix = History(store=store, keep_seconds=3600), store.key("history", "")
+    names = await store.command("KEYS", f"{prefix}*")
+    return [await history.read(ThreadKey.parse(name.removeprefix(prefix))) for name in names]
 
 
 class InDiscord:

@@ -111,7 +111,7 @@ def test_a_name_stays_a_short_quoted_name_on_its_line(name: str) -> None:
 def test_a_record_keeps_place_and_zone() -> None:
     record = {"thread": str(TURN.key), **json.loads(write_turn(TURN))}
 
-    read = read_turn(TURN.id, "slack", record)
+    read = read_turn(TURN.id, record)
 
     assert (read.where, read.zone) == ("#general of Acme", "Europe/Berlin")
 

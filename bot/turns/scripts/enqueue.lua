@@ -20,7 +20,7 @@ end
 
 local function enqueue(id, thread, person)
   local mailbox = key('mailbox', thread)
-  redis.call('HSET', key('turn', id), 'position', next_position(person))
+  set(id, 'position', next_position(person))
   redis.call('ZADD', key('open'), now_ms(), id)
   redis.call('SADD', key('open', person), id)
   if redis.call('RPUSH', mailbox, id) == 1 then
@@ -28,24 +28,24 @@ local function enqueue(id, thread, person)
   else
     wake_for_another(thread, person)
   end
-  keep(key('turn', id), mailbox, key('open'), key('open', person))
+  keep(key('turn', id), key('context', id), mailbox, key('open'), key('open', person))
 end
 
 -- Copies the current preferences to a turn: those of its thread over its channel over its server.
 local function copy_preferences(id, thread)
   local channel, server = string.match(thread, '^(([^:]*:[^:]*):[^:]*)')
-  local copied = {}
+  for _, name in ipairs(PREFERRED) do unset(id, 'preferred:' .. name) end
   for _, place in ipairs({(server or '') .. '::', (channel or '') .. ':', thread}) do
-    local found = redis.call('HMGET', key('preferences', place), unpack(PREFERRED))
-    for at, name in ipairs(PREFERRED) do copied[name] = found[at] or copied[name] end
+    for at, value in ipairs(redis.call('HMGET', key('preferences', place), unpack(PREFERRED))) do
+      if value then set(id, 'preferred:' .. PREFERRED[at], value) end
+    end
   end
-  redis.call('HSET', key('turn', id), 'preferences', next(copied) and cjson.encode(copied) or '')
 end
 
 -- `fields` has those of the question.
 local function store_turn(id, thread, person, fields, quota)
-  redis.call('HSET', key('turn', id), 'state', 'queued', 'fence', 0, 'attempts', 0, 'thread', thread, 'person', person)
-  for field, value in pairs(fields) do redis.call('HSET', key('turn', id), field, value) end
+  set(id, 'state', 'queued', 'fence', 0, 'attempts', 0, 'thread', thread, 'person', person)
+  for field, value in pairs(fields) do set(id, field, value) end
   reserve(id, person, thread, 1, natural(quota.estimate))
   note_of(platform_of(thread), id_of(person), thread)
   note_speaker(thread, id_of(person))
@@ -54,16 +54,12 @@ local function store_turn(id, thread, person, fields, quota)
   enqueue(id, thread, person)
 end
 
--- `last` is the thread's last remembered turn. What the turn has shown becomes its previous answer.
-local function enqueue_again(id, turn, last, quota)
-  local name = key('turn', id)
+-- What a remembered turn has shown becomes its previous answer.
+local function enqueue_again(id, turn, quota)
   reserve(id, turn.person, turn.thread, 1, natural(quota.estimate))
-  if last == id then
-    redis.call('HSETNX', name, 'previous_answer', redis.call('HGET', name, 'shown') or '')
-    recall_question(id, turn.thread)
-  end
-  redis.call('HSET', name, 'state', 'queued', 'attempts', 0, 'shown', '')
-  redis.call('HDEL', name, 'stop', 'end', 'restarts', 'max_progress', 'more')
+  if has(id, 'answer') then redis.call('HSETNX', key('turn', id), 'previous_answer', get(id, 'shown') or '') end
+  set(id, 'state', 'queued', 'attempts', 0, 'shown', '')
+  unset(id, 'stop', 'restarts', 'removed', 'used', unpack(PROGRESS))
   copy_preferences(id, turn.thread)
   enqueue(id, turn.thread, turn.person)
 end

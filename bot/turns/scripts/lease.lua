@@ -29,10 +29,10 @@ function verbs.renew(id, fence, worker)
 end
 
 -- A message of an answer may have been deleted before the store knew it.
-local function note_posted(thread, message_ids)
+local function note_posted(id, thread)
   local platform = platform_of(thread)
-  for _, message in ipairs(ids_in(message_ids)) do
-    redis.call('SET', key('posted', platform, message), thread, 'PX', ARGV[2])
+  for _, message in ipairs(ids_of(id, 'message_ids')) do
+    redis.call('SET', key('posted', platform, message), thread .. ' ' .. id, 'PX', ARGV[2])
     if redis.call('DEL', key('deleted', platform, message)) == 1 then
       verbs.forget('', platform, 0, message)
     end
@@ -40,32 +40,30 @@ local function note_posted(thread, message_ids)
 end
 
 -- An attempt that shows more than all before it counts as the first again: a turn that kills its workers does
--- so each time at the same point. Text without a message was never visible.
-function verbs.save(id, fence, message_ids, shown, more)
+-- so each time at the same point. Text without a message was never visible. `progress` is JSON with fields of the record.
+function verbs.save(id, fence, progress)
   local turn = record(id)
   if is_record_lost(id) then return '' end
   if not holds(turn, fence) then return 'lost' end
-  local progress = tonumber(redis.call('HGET', key('turn', id), 'max_progress')) or 0
-  if message_ids ~= '[]' and #shown > progress then
-    redis.call('HSET', key('turn', id), 'attempts', 1, 'max_progress', #shown)
+  progress = decoded(progress)
+  if progress.message_ids ~= '' and #progress.shown > natural(get(id, 'max_progress')) then
+    set(id, 'attempts', 1, 'max_progress', #progress.shown)
   end
-  local request = request_to(id)
-  redis.call('HSET', key('turn', id), 'message_ids', message_ids, 'more', more)
   -- A save before a restart has the end of a stopped answer, which will not be shown.
-  if request ~= 'edited_since_take' then redis.call('HSET', key('turn', id), 'shown', shown) end
-  note_posted(turn.thread, message_ids)
+  if has(id, 'edited_since_take') then progress.shown = nil end
+  for field, value in pairs(progress) do set(id, field, value) end
+  note_posted(id, turn.thread)
   -- A page may have been deleted before it was known.
   return request_to(id)
 end
 
 -- Saves the messages of others that the prompt shows, before the model is asked.
-function verbs.save_context(id, fence, context)
+function verbs.save_context(id, fence, lines)
   local turn = record(id)
   if is_record_lost(id) then return '' end
   if not holds(turn, fence) then return 'lost' end
-  context = without_forgotten(context, turn.thread)
-  redis.call('HSET', key('turn', id), 'context', context)
-  note_context_messages(turn.thread, decoded(context))
+  store_context(id, turn.thread, lines)
+  set(id, 'context_read', '1')
   return ''
 end
 

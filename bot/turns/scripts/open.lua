@@ -23,7 +23,7 @@ end
 
 local function keeps_others_waiting(thread, person)
   for _, id in ipairs(redis.call('LRANGE', key('mailbox', thread), 0, -1)) do
-    local other = redis.call('HGET', key('turn', id), 'person')
+    local other = get(id, 'person')
     if other and other ~= person then return true end
   end
   return false

@@ -3,9 +3,9 @@
 -- Why a person may not regenerate or continue the thread's last turn; '' if they may. A turn without
 -- an exchange is the last one as long as none has followed it (`after`).
 local function press_refusal(id, turn, asker, person_limit, total_limit, quota)
-  local known, person = redis.call('HMGET', key('turn', id), 'forget', 'after'), asker_of(id)
-  if known[1] or not person or not turn.thread or turn.state == 'dropped' then return 'gone' end
-  if person ~= asker then return 'asker' end
+  local known = redis.call('HMGET', key('turn', id), 'forget', 'after', 'asker')
+  if known[1] or not known[3] or not turn.thread or turn.state == 'dropped' then return 'gone' end
+  if known[3] ~= asker then return 'asker' end
   if redis.call('LINDEX', key('mailbox', turn.thread), 0) == id then return 'thread' end
   local last = last_remembered(turn.thread)
   if last ~= id and last ~= known[2] then return last == '' and 'gone' or 'older' end
@@ -15,18 +15,18 @@ local function press_refusal(id, turn, asker, person_limit, total_limit, quota)
 end
 
 -- What the turn has shown, and its exchange in the history, stay until there is a new answer. `place`, which may
--- be '', is added to the turn's place. `text` is '' if the question is as it was.
+-- be '', is JSON that is added to the turn's place. `text` is '' if the question is as it was.
 function verbs.regenerate(id, asker, press, place, person_limit, total_limit, quota, text, left_out)
-  local name, turn, pressed = key('turn', id), record(id), key('pressed', press)
+  local turn, pressed = record(id), key('pressed', press)
   if redis.call('EXISTS', pressed) == 1 then return 'again' end
-  quota = decoded(quota or '')
+  quota = decoded(quota)
   local refused = press_refusal(id, turn, asker, person_limit, total_limit, quota)
   if refused ~= '' then return refused end
 
   redis.call('SET', pressed, id, 'PX', PRESS_MS)
-  if place ~= '' then add_to_place(id, decoded(place)) end
-  enqueue_again(id, turn, last_remembered(turn.thread), quota)
-  if (text or '') ~= '' then redis.call('HSET', name, 'text', text, 'left_out', left_out) end
+  if place ~= '' then set(id, 'pressed_place', place) end
+  enqueue_again(id, turn, quota)
+  if (text or '') ~= '' then replace_question(id, text, left_out) end
   return 'again'
 end
 
@@ -35,14 +35,12 @@ end
 function verbs.continue(id, asker, following, fields, person_limit, total_limit, quota)
   local turn = record(id)
   if redis.call('EXISTS', key('turn', following)) == 1 then return 'admitted' end
-  quota = decoded(quota or '')
+  quota = decoded(quota)
   local refused = press_refusal(id, turn, asker, person_limit, total_limit, quota)
   if refused ~= '' then return refused end
   if last_remembered(turn.thread) ~= id then return 'gone' end
-  if redis.call('HGET', key('turn', id), 'end') ~= 'cut' then return 'ended' end
-  local continued = continued_by(id)
-  table.insert(continued, following)
-  redis.call('HSET', key('turn', id), 'continued', cjson.encode(continued))
+  if get(id, 'ended') ~= 'cut' then return 'ended' end
+  add_id(id, 'continued', following)
   store_turn(following, turn.thread, turn.person, decoded(fields), quota)
   return 'admitted'
 end

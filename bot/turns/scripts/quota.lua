@@ -48,8 +48,7 @@ local function quota_refusal(person, thread, quota, questions, tokens)
 end
 
 local function reserved_by(id)
-  local known = redis.call('HGET', key('turn', id), 'reserved') or ''
-  local day, questions, tokens = string.match(known, '^(%d+) (%d+) (%d+)$')
+  local day, questions, tokens = string.match(get(id, 'reserved') or '', '^(%d+) (%d+) (%d+)$')
   return tonumber(day), natural(questions), natural(tokens)
 end
 
@@ -58,7 +57,7 @@ local function reserve(id, person, thread, questions, tokens)
   local day, before, tokens_before = reserved_by(id)
   day = day or today()
   local all = string.format('%.0f %.0f %.0f', day, before + questions, tokens_before + tokens)
-  redis.call('HSET', key('turn', id), 'reserved', all)
+  set(id, 'reserved', all)
   add_spent(day, person, questions, tokens)
   add_spent(day, server_of(thread), questions, tokens)
 end
@@ -67,7 +66,7 @@ end
 -- Without a number of tokens, the reservation stays. A second call changes nothing.
 local function settle(id, turn, counts, tokens)
   local day, questions, reserved = reserved_by(id)
-  redis.call('HDEL', key('turn', id), 'reserved')
+  unset(id, 'reserved')
   if not day or not turn.thread then return end
   local used = tonumber(tokens) and natural(tokens) or counts and reserved or 0
   add_spent(day, turn.person, counts and 0 or -questions, (counts and used or 0) - reserved)

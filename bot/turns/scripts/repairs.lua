@@ -4,34 +4,29 @@ local MOST_REPAIR_ATTEMPTS = 20
 
 local function schedule_repair(id, thread, delay)
   local repairs = key('repairs', platform_of(thread))
-  redis.call('HDEL', key('turn', id), 'repair_attempts')
+  unset(id, 'repair_attempts')
   redis.call('ZADD', repairs, now_ms() + delay, id)
   keep(repairs)
 end
 
--- These messages (JSON) may show something else than the turn ended with.
+-- These messages may show something else than the turn ended with.
 local function note_late_writes(id, message_ids)
-  local name = key('turn', id)
-  local late = ids_in(redis.call('HGET', name, 'late_writes'))
-  for _, message in ipairs(ids_in(message_ids)) do table.insert(late, message) end
-  if #late > 0 then redis.call('HSET', name, 'late_writes', cjson.encode(late)) end
+  if message_ids and message_ids ~= '' then add_id(id, 'late_writes', message_ids) end
 end
 
 -- Writes a reply once more, now that other buttons belong below it.
 local function repair_buttons(id, thread)
-  note_late_writes(id, redis.call('HGET', key('turn', id), 'message_ids') or '')
+  note_late_writes(id, get(id, 'message_ids'))
   schedule_repair(id, thread, 0)
 end
 
 local function end_repair(platform, id)
-  if redis.call('HGET', key('turn', id), 'forget') == AFTER_REPAIR then
-    redis.call('HSET', key('turn', id), 'shown', '')
-  end
+  if get(id, 'forget') == AFTER_REPAIR then set(id, 'shown', '') end
   return redis.call('ZREM', key('repairs', platform), id)
 end
 
 function verbs.report_late_writes(id, message_ids)
-  local thread = record(id).thread
+  local thread = get(id, 'thread')
   if not thread then return 0 end
   note_late_writes(id, message_ids)
   schedule_repair(id, thread, 0)
@@ -45,8 +40,7 @@ function verbs.claim_repair(platform, duration)
   while true do
     local id = redis.call('ZRANGEBYSCORE', repairs, '-inf', now_ms(), 'LIMIT', 0, 1)[1]
     if not id then return false end
-    local name = key('turn', id)
-    local turn = record(id)
+    local turn, name = record(id), key('turn', id)
     if turn.state and not is_open(turn) and redis.call('HINCRBY', name, 'repair_attempts', 1) <= MOST_REPAIR_ATTEMPTS then
       local claim = now_ms() + duration
       redis.call('ZADD', repairs, claim, id)
@@ -60,6 +54,6 @@ end
 function verbs.complete_repair(platform, id, claim)
   local repairs = key('repairs', platform)
   if redis.call('ZSCORE', repairs, id) ~= claim then return 0 end
-  redis.call('HDEL', key('turn', id), 'late_writes', 'repair_attempts')
+  unset(id, 'late_writes', 'repair_attempts')
   return end_repair(platform, id)
 end

@@ -2,16 +2,16 @@
 
 -- Makes the worker of a turn, or the next one, answer its current question.
 local function ask_for_anew(id)
-  redis.call('HSET', key('turn', id), 'edited_since_take', '1')
+  set(id, 'edited_since_take', '1')
   redis.call('PUBLISH', key('stops'), 'edited_since_take' .. ' ' .. id)
 end
 
 -- `asker` is the person who asks for it; without one, any reply may be stopped.
 function verbs.stop(id, asker)
-  id = lead_of(id) or id
+  id = get(id, 'lead') or id
   if not is_open(record(id)) then return 0 end
-  if (asker or '') ~= '' and asker_of(id) ~= asker then return 'asker' end
-  redis.call('HSET', key('turn', id), 'stop', '1')
+  if (asker or '') ~= '' and get(id, 'asker') ~= asker then return 'asker' end
+  set(id, 'stop', '1')
   redis.call('PUBLISH', key('stops'), id)
   return 1
 end

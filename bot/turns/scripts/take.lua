@@ -1,22 +1,16 @@
 -- A worker takes the turn that is next.
 
--- Bytes of the records of turns that are answered together: about as many as one question may have.
+-- Bytes of the questions that are answered together: about as many as one question may have.
 local JOINED_BYTES = 64000
 
 -- The text of earlier attempts answers a question that was edited meanwhile. It stays until there is text
 -- of the new answer. Text without a message was never visible.
 local function begin_anew(id)
-  local name, removed = key('turn', id), removed_messages(id)
-  local known = redis.call('HMGET', name, 'message_ids', 'shown')
-  if known[1] and known[1] ~= '[]' and known[2] and known[2] ~= '' then
-    redis.call('HSETNX', name, 'previous_answer', known[2])
-  end
-  redis.call('HSET', name, 'attempts', 0, 'shown', '')
-  local used = decoded(redis.call('HGET', name, 'more') or '').used
-  redis.call('HDEL', name, 'edited_since_take', 'max_progress', 'more')
-  redis.call('HINCRBY', name, 'restarts', 1)
-  local more = {used = tonumber(used), removed = #removed > 0 and removed or nil}
-  if next(more) then redis.call('HSET', name, 'more', cjson.encode(more)) end
+  local shown = get(id, 'shown') or ''
+  if last_message(id) ~= '' and shown ~= '' then redis.call('HSETNX', key('turn', id), 'previous_answer', shown) end
+  set(id, 'attempts', 0, 'shown', '')
+  unset(id, 'edited_since_take', unpack(PROGRESS))
+  redis.call('HINCRBY', key('turn', id), 'restarts', 1)
 end
 
 -- A person's turn runs beyond the limit if another person waits behind it in the thread.
@@ -30,22 +24,21 @@ end
 -- The last message of the thread's newest reply; '' if there is none.
 local function last_above(thread)
   local newest = redis.call('GET', key('newest', thread))
-  return type(newest) == 'string' and last_of(redis.call('HGET', key('turn', newest), 'message_ids')) or ''
+  return newest and last_message(newest) or ''
 end
 
 -- The turns of the same person that wait directly behind a turn are answered with it, if they may be.
 local function join_followers(id, turn)
-  if redis.call('HGET', key('turn', id), 'joins') ~= '1' then return end
-  local ids, size = {}, size_of(id)
+  if not has(id, 'joins') then return end
+  local size = redis.call('HSTRLEN', key('turn', id), 'text')
   for _, one in ipairs(redis.call('LRANGE', key('mailbox', turn.thread), 1, -1)) do
     local known = redis.call('HMGET', key('turn', one), 'person', 'fence', 'joins', 'state')
-    size = size + size_of(one)
+    size = size + redis.call('HSTRLEN', key('turn', one), 'text')
     local waits = known[2] == '0' and known[3] == '1' and known[4] == 'queued'
     if known[1] ~= turn.person or not waits or size > JOINED_BYTES then break end
-    redis.call('HSET', key('turn', one), 'lead', id)
-    table.insert(ids, one)
+    set(one, 'lead', id)
+    add_id(id, 'joined', one)
   end
-  if #ids > 0 then redis.call('HSET', key('turn', id), 'joined', cjson.encode(ids)) end
 end
 
 -- If others wait behind a turn when it is taken, people see several questions before the first answer. Then
@@ -53,22 +46,14 @@ end
 local function note_several(id, thread)
   local waiting = waiting_behind(id, thread)
   if #waiting == 0 then return end
-  for _, one in ipairs({id, unpack(waiting)}) do add_to_place(one, {refers = true}) end
+  for _, one in ipairs({id, unpack(waiting)}) do set(one, 'refers', '1') end
 end
 
--- In the order in which they were asked, which for some platforms is not that of admission. Empty if the turn
--- is answered alone.
+-- When each question was asked that is answered with this one, and its text.
 local function joined_questions(id)
-  local asked, texts = {}, {}
-  for at, one in ipairs({id, unpack(joined_to(id))}) do
-    local asked_at, text = unpack(redis.call('HMGET', key('turn', one), 'asked_at', 'text'))
-    if text and text ~= '' then table.insert(asked, {tonumber(asked_at), at, text}) end
-  end
-  table.sort(asked, function(one, other)
-    return one[1] < other[1] or one[1] == other[1] and one[2] < other[2]
-  end)
-  for _, one in ipairs(asked) do table.insert(texts, one[3]) end
-  return #texts > 1 and cjson.encode(texts) or '[]'
+  local found = {}
+  for at, one in ipairs(ids_of(id, 'joined')) do found[at] = redis.call('HMGET', key('turn', one), 'asked_at', 'text') end
+  return found
 end
 
 -- The next thread that may be taken, with its first turn and that one's record; nothing if there is none. A token
@@ -88,17 +73,8 @@ local function next_to_take(platform, entry, person_limit)
   end
 end
 
--- The record of a turn that a worker has taken, and what follows from others: names and values.
-local function for_worker(id)
-  local found = redis.call('HGETALL', key('turn', id))
-  for name, value in pairs({id = id, questions = joined_questions(id), waited_ms = open_for(id)}) do
-    table.insert(found, name)
-    table.insert(found, value)
-  end
-  return found
-end
-
--- Returns what `for_worker` does, or false if there is no turn for the token.
+-- Returns {id, its record as names and values, its context, the questions that are answered with it, how long (ms) it
+-- has waited}, or false if there is no turn for the token.
 function verbs.take(platform, entry, worker, person_limit)
   if not is_pending(platform, entry, worker) then return false end
   local thread, id, turn = next_to_take(platform, entry, person_limit)
@@ -114,10 +90,11 @@ function verbs.take(platform, entry, worker, person_limit)
   redis.call('HSET', name, 'state', 'running', 'entry', entry, 'worker', worker)
   local fence = redis.call('HINCRBY', name, 'fence', 1)
   redis.call('HINCRBY', name, 'attempts', 1)
-  if fence == 1 then redis.call('HSET', name, 'above', last_above(thread)) end
+  if fence == 1 then set(id, 'above', last_above(thread)) end
   if fence == 1 then
     join_followers(id, turn)
     note_several(id, thread)
   end
-  return for_worker(id)
+  local context = redis.call('LRANGE', key('context', id), 0, -1)
+  return {id, redis.call('HGETALL', name), context, joined_questions(id), open_for(id)}
 end

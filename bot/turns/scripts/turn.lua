@@ -1,30 +1,35 @@
--- What the record of a turn leads to.
+-- What stands in the record of a turn, and what it leads to.
 
--- The messages of a turn that its workers have deleted, or are about to.
-local function removed_messages(id)
-  local removed = decoded(redis.call('HGET', key('turn', id), 'more') or '').removed
-  return type(removed) == 'table' and removed or {}
+-- What an attempt has got to, which the next question of the turn begins without.
+local PROGRESS = {'max_progress', 'said', 'below', 'outcome', 'ended', 'by'}
+
+-- The thread remembers the old question with its answer until there is a new answer.
+local function replace_question(id, text, left_out)
+  if has(id, 'answer') then redis.call('HSETNX', key('turn', id), 'question', get(id, 'text')) end
+  set(id, 'text', text, 'left_out', left_out)
 end
 
-local function continued_by(id)
-  return ids_in(redis.call('HGET', key('turn', id), 'continued') or '')
+-- What makes a turn remembered; its id leaves the history, too.
+local function drop_exchange(id)
+  unset(id, 'question', 'answer', 'model', 'bytes')
+  redis.call('DEL', key('ratings', id))
+end
+
+-- All that was said, but what is shown: a repair may need that.
+local function drop_words(id)
+  if redis.call('EXISTS', key('turn', id)) == 1 then set(id, 'text', '') end
+  drop_exchange(id)
+  redis.call('DEL', key('context', id))
 end
 
 -- The turns that wait behind one which was taken, without those that are answered with it.
 local function waiting_behind(id, thread)
-  local waiting, own = {}, {}
-  for _, one in ipairs(joined_to(id)) do own[one] = true end
+  local waiting = {}
   for _, one in ipairs(redis.call('LRANGE', key('mailbox', thread), 1, -1)) do
-    if not own[one] and redis.call('EXISTS', key('turn', one)) == 1 then table.insert(waiting, one) end
+    local known = redis.call('HMGET', key('turn', one), 'state', 'lead')
+    if known[1] and known[2] ~= id then table.insert(waiting, one) end
   end
   return waiting
-end
-
--- The body stays as it is, so additions to the turn's place have a field of their own.
-local function add_to_place(id, added)
-  local known = decoded(redis.call('HGET', key('turn', id), 'place_changes') or '')
-  for name, value in pairs(added) do known[name] = value end
-  redis.call('HSET', key('turn', id), 'place_changes', cjson.encode(known))
 end
 
 function verbs.others_wait(id, thread)

@@ -71,9 +71,10 @@ class TurnLookup:
         if not turn_ids:
             return []
         rows = await self._script.run("standings", person_id, *turn_ids)
+        pairs = zip(turn_ids, rows if isinstance(rows, list) else (), strict=True)
         found = (
             standing(turn_id, record_of(fields), newest=newest, rating=rating)
-            for turn_id, (fields, newest, rating) in zip(turn_ids, rows if isinstance(rows, list) else (), strict=True)
+            for turn_id, (fields, newest, rating) in pairs
         )
         return [one for one in found if one]
 

@@ -29,6 +29,7 @@ from bot.turns.lookup import TurnLookup
 from bot.turns.records import (
     Unreadable,
     read_ids,
+    read_number,
     read_shown,
     read_turn,
     write_context,
@@ -470,7 +471,7 @@ def _read_taken(
     """Read the record of a turn that was taken. Raises Unreadable."""
     turn = read_turn(turn_id, record, context)
     # In the order in which they were asked, which for some platforms is not that of admission.
-    asked = [(turn.asked_at, turn.text), *((float(at), text) for at, text in joined if text)]
+    asked = [(turn.asked_at, turn.text), *((read_number(at), text) for at, text in joined)]
     texts = [text for _, text in sorted(asked, key=lambda one: one[0]) if text]
     return Taken(
         turn=replace(turn, text="\n\n".join(texts)),
@@ -482,7 +483,7 @@ def _read_taken(
         above=record.get("above", ""),
         context=turn.context,
         waited=waited,
-        used=int(record.get("used", "0")),
+        used=int(read_number(record.get("used"))),
     )
 
 

@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 _REPLACEMENT = "\ufffd"
 OUTCOMES: dict[str, Outcome] = {one: one for one in get_args(Outcome)}
 _ENDS: dict[str, End] = {one: one for one in get_args(End)}
+_LARGEST = 1e12  # a time has ten digits
 _EXCHANGE = ("asker", "name", "asked_at", "text", "question", "answer", "model")
 # Writes a value unless its person is being forgotten. KEYS: the jobs, and the value's key. ARGV:
 # the name of the job, the expiry (ms), the value, and optionally a field of a hash.
@@ -69,7 +70,7 @@ class History:
             await self._store.command("DEL", self._store.key("history", str(thread)))
             return []
         rows = await self._script.run("history", str(thread))
-        found = [_exchange(*row) for row in (rows if isinstance(rows, list) else ())]
+        found = [read_exchange(*row) for row in (rows if isinstance(rows, list) else ())]
         return await self._named(thread, [one for one in found if one])
 
     async def save_name(self, thread: ThreadKey, person: Person) -> None:
@@ -158,8 +159,8 @@ def read_turn(turn_id: str, record: Mapping[str, str], lines: Sequence[str] | No
         person=Person(asker, record.get("name") or asker, record.get("workspace", "")),
         text=record.get("text", ""),
         place=place | ({"refers": True} if "refers" in record else {}),
-        asked_at=_number(record.get("asked_at")),
-        left_out=int(_number(record.get("left_out"))),
+        asked_at=read_number(record.get("asked_at")),
+        left_out=int(read_number(record.get("left_out"))),
         where=record.get("where", ""),
         zone=record.get("zone", ""),
         quote=quote,
@@ -175,11 +176,15 @@ def read_turn(turn_id: str, record: Mapping[str, str], lines: Sequence[str] | No
     )
 
 
-def _number(written: str | None) -> float:
+def read_number(written: str | None) -> float:
+    """Read a number from 0 to a time in seconds; 0 if there is none. Raises Unreadable."""
     try:
-        return float(written or "0")
-    except ValueError as error:
-        raise Unreadable(f"{written!r} is no number") from error
+        number = float(written or "0")
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < _LARGEST:
+        raise Unreadable(f"{written!r} is no number")
+    return number
 
 
 def read_thread(written: str, platform: str) -> ThreadKey | None:
@@ -234,11 +239,14 @@ def write_exchange(exchange: Exchange) -> str:
     return json.dumps(fields, ensure_ascii=False)
 
 
-def _exchange(turn_id: str, fields: Sequence[str | None], lines: Sequence[str]) -> Exchange | None:
+def read_exchange(
+    turn_id: str, fields: Sequence[str | None], lines: Sequence[str]
+) -> Exchange | None:
+    """Read an exchange from some fields of a record and its context; None if that fails."""
     known = {name: value or "" for name, value in zip(_EXCHANGE, fields, strict=True)}
     quote, context = read_context(lines)
     try:
-        asked_at = _number(known["asked_at"])
+        asked_at = read_number(known["asked_at"])
     except Unreadable as error:
         log.warning("Turn %s: left out of its thread's history: %s", turn_id, error)
         return None

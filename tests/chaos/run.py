@@ -31,8 +31,8 @@ from tests.support.outage import Line, SocketLine, Wire
 from tests.support.process import (
     PROCESS_LEASE,
     discord_variables,
-    remembered,
     slack_variables,
+    threads,
 )
 
 ROLES = (("discord", "slack", "worker"), ("discord", "slack", "worker"), ("worker",))
@@ -259,7 +259,7 @@ async def _rest(world: World, talks: Sequence[Talk]) -> None:
 
 async def _remembered(store: Server) -> list[list[Exchange]]:
     async with connect(url=f"unix://{store.socket}", data_dir=Path()) as opened:
-        return await remembered(opened)
+        return await threads(opened)
 
 
 async def _keep(world: World, talks: Iterable[Talk], folder: Path) -> None:

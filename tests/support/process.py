@@ -238,10 +238,10 @@ async def remembered_in(data_dir: Path) -> list[Exchange]:
 
 async def remembered(store: Store) -> list[Exchange]:
     """Return all exchanges in the store."""
-    return [one for thread in await remembered(store) for one in thread]
+    return [one for thread in await threads(store) for one in thread]
 
 
-async def remembered(store: Store) -> list[list[Exchange]]:
+async def threads(store: Store) -> list[list[Exchange]]:
     """Return the exchanges of each thread."""
     history, prefix = History(store=store, keep_seconds=3600), store.key("history", "")
     names = await store.command("KEYS", f"{prefix}*")

@@ -2,49 +2,84 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.domain import ContextMessage, Exchange, Person, ThreadKey
+from bot.domain import ContextMessage, Exchange, Person, Shown, Turn
 from bot.store import Store
-from bot.turns.records import History, read_exchange, write_exchange
-from tests.turns.test_queue import make_queue
+from bot.turns.records import (
+    History,
+    read_exchange,
+    write_context,
+    write_exchange,
+    write_turn,
+)
+from tests.support.at_work import KEY, make_turn, take
+from tests.turns.test_queue import finish, make_queue
 
-KEY = ThreadKey("console", "local", "ann", "t1")
-EXCHANGE = Exchange("console:1", Person("u1", "Ann"), 1000.5, "question", "answer")
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 
 
-@given(TEXT, TEXT, TEXT)
-def test_an_exchange_is_read_back_as_it_was_written(name: str, question: str, answer: str) -> None:
-    exchange = Exchange("console:1", Person("u1", name), 1000.5, question, answer)
+@given(TEXT, TEXT, TEXT, st.lists(TEXT, max_size=3))
+def test_an_exchange_is_read_back_as_it_was_written(
+    name: str, question: str, answer: str, others: list[str]
+) -> None:
+    context = tuple(ContextMessage("console:9", Person("u2", name), one) for one in others)
+    person = Person("u1", name or "u1")
+    turn = Turn("console:1", KEY, person, "as it was edited", {}, 1000.5, context=context)
+    exchange = Exchange("console:1", person, 1000.5, question or "?", answer, context=context)
+    record = {**json.loads(write_turn(turn)), **json.loads(write_exchange(exchange))}
+    names = ("asker", "name", "asked_at", "text", "question", "answer", "model")
 
-    assert read_exchange(write_exchange(exchange)) == exchange
+    lines = json.loads(write_context(None, context))
+    read = read_exchange("console:1", [record[one] for one in names], lines)
+
+    assert read == exchange
 
 
-async def test_reading_keeps_a_history_for_another_while(store: Store) -> None:
-    name = store.key("history", str(KEY))
-    await store.command("RPUSH", name, write_exchange(EXCHANGE))
-    await store.command("EXPIRE", name, 5)
+async def remember(store: Store, number: int, person: Person) -> Exchange:
+    """Answer a question of a person."""
+    queue, turn = make_queue(store), replace(make_turn(number), person=person)
+    await queue.admit(turn)
+    exchange = Exchange(turn.id, person, turn.asked_at, turn.text, "answer")
+    shown = Shown((f"m{number}",), "answer", "answer", outcome="done")
+    await queue.leases.finish(await take(queue), shown, exchange)
+    return exchange
 
-    read = await History(store=store, keep_seconds=60).read(KEY)
 
-    assert read == [EXCHANGE]
-    assert await store.command("TTL", name) > 50
+async def test_an_answer_keeps_all_that_its_thread_remembers(store: Store) -> None:
+    context = (ContextMessage("console:9", Person("u3", "Cy"), "We deploy."),)
+    queue, first = make_queue(store), replace(make_turn(1), context=context)
+    await queue.admit(first)
+    await finish(queue, await take(queue))
+    await queue.changes.rate(first.id, person_id="u4", rating="good")
+    names = [("history", str(KEY)), ("heard", "console:9"), ("of", "console", "u3")]
+    names += [(kind, first.id) for kind in ("turn", "context", "ratings")]
+    for name in names:
+        await store.command("EXPIRE", store.key(*name), 5)
+
+    await remember(store, 2, Person("u1", "Ann"))
+
+    kept = [await store.command("TTL", store.key(*name)) for name in names]
+    assert min(kept) > 50, dict(zip(names, kept, strict=True))
 
 
 async def test_a_late_name_is_that_of_the_person_without_one(store: Store) -> None:
     history = History(store=store, keep_seconds=60)
-    bob, rob = (replace(EXCHANGE, person=Person("u2", name)) for name in ("Bob", "Rob"))
-    for exchange in (replace(EXCHANGE, person=Person("u1", "u1")), bob, rob):
-        await store.command("RPUSH", store.key("history", str(KEY)), write_exchange(exchange))
+    unnamed, bob, rob = [
+        await remember(store, number, person)
+        for number, person in enumerate(
+            (Person("u1", "u1"), Person("u2", "Bob"), Person("u2", "Rob")), start=1
+        )
+    ]
 
     await history.save_name(KEY, Person("u1", "Ann"))
     await history.save_name(KEY, Person("u2", "Bobby"))
 
-    assert await history.read(KEY) == [EXCHANGE, bob, rob]
+    assert await history.read(KEY) == [replace(unnamed, person=Person("u1", "Ann")), bob, rob]
     assert await store.command("TTL", store.key("names", str(KEY))) > 50
 
 
@@ -61,7 +96,7 @@ async def test_a_message_is_kept_until_a_question_about_it_is_written(store: Sto
 
 async def test_a_reset_thread_knows_nobody_and_remembers_nothing(store: Store) -> None:
     history = History(store=store, keep_seconds=60)
-    await store.command("RPUSH", store.key("history", str(KEY)), write_exchange(EXCHANGE))
+    await remember(store, 1, Person("u1", "u1"))
     await history.save_name(KEY, Person("u1", "Ann"))
 
     await make_queue(store).changes.reset(KEY)

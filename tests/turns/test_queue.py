@@ -439,7 +439,7 @@ async def test_a_turn_that_cannot_be_read_makes_way_for_the_next(store: Store) -
     queue = make_queue(store)
     await queue.admit(make_turn(1))
     await queue.admit(make_turn(2))
-    await store.command("HSET", store.key("turn", "console:1"), "body", '{"of": "the future"}')
+    await store.command("HSET", store.key("turn", "console:1"), "place", "[]")
     token = await next_token(queue)
     assert token
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from dataclasses import replace
 
 import pytest
@@ -269,7 +268,7 @@ async def test_a_rating_leaves_the_rest_of_its_exchange(store: Store) -> None:
     queue, history = make_queue(store), History(store=store, keep_seconds=KEEP)
     quote = ContextMessage("console:0", None, 'Is it ", "ratings": {"?')
     context = (ContextMessage("console:9", BOB, "It is {so}"),)
-    await queue.admit(make_turn())
+    await queue.admit(replace(make_turn(), asked_at=1000.5, quote=quote, context=context))
     taken = await take(queue)
     exchange = Exchange("console:1", ANN, 1000.5, "question 1", "Hi", quote, context, "m")
     await queue.leases.finish(taken, Shown(("m1",), "Hi", "Hi", outcome="done"), exchange)
@@ -281,8 +280,11 @@ async def test_a_rating_leaves_the_rest_of_its_exchange(store: Store) -> None:
 
     assert rated == [("m", True), ("m", True), ("m", False)]
     assert await history.read(KEY) == [exchange]
-    (line,) = await store.command("LRANGE", store.key("history", str(KEY)), 0, -1)
-    assert json.loads(line)["ratings"] == {"u1": "good", "u2": "good"}
+    assert await ratings(store) == {"u1": "good", "u2": "good"}
+
+
+async def ratings(store: Store) -> dict[str, str]:
+    return dict(await store.command("HGETALL", store.key("ratings", "console:1")))
 
 
 async def test_a_stop_is_for_the_asker_and_for_who_may_stop_all(store: Store) -> None:
@@ -311,19 +313,18 @@ async def test_a_rating_is_for_those_who_may_use_the_bot_there(store: Store) -> 
     await intake.answers.rate("console:1", person_id="u3", rating="bad", asker=Asker(roles=("r1",)))
     await intake.answers.rate("console:1", person_id="u2", rating="")
 
-    (line,) = await store.command("LRANGE", store.key("history", str(KEY)), 0, -1)
-    assert json.loads(line)["ratings"] == {"u2": "", "u3": "bad"}
+    assert await ratings(store) == {"u2": "", "u3": "bad"}
 
 
 async def test_a_rating_is_forgotten_with_its_exchange(store: Store) -> None:
     queue, intake = make_queue(store), make_intake(store)
     await ended(queue)
     await intake.answers.rate("console:1", person_id="u2", rating="good")
-    kept = await store.command("LRANGE", store.key("history", str(KEY)), 0, -1)
+    kept = await ratings(store)
 
     await queue.changes.forget("console:1")
 
-    assert '"ratings": {"u2":"good"}' in kept[0]
+    assert (kept, await ratings(store)) == ({"u2": "good"}, {})
     with pytest.raises(NotRemembered):
         await intake.answers.rate("console:1", person_id="u2", rating="good")
     with pytest.raises(NotRemembered):

@@ -6,7 +6,6 @@ Few examples by default; PARLEY_EXAMPLES=2000 makes it a long run.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from collections.abc import Awaitable, Iterator
 from dataclasses import dataclass, field, replace
@@ -39,7 +38,6 @@ from bot.errors import (
 )
 from bot.store import Store, connect
 from bot.turns.queue import Repair, Taken, Token, TurnQueue
-from bot.turns.records import write_exchange
 from bot.turns.script import Limits
 
 T = TypeVar("T")
@@ -62,7 +60,6 @@ REPAIR_ATTEMPTS = 20
 DUE, LANDING = 0, -1
 KEEP_SECONDS = 60
 AT_ONCE, AFTER_REPAIR = "at once", "after a repair"
-RATED = ', "ratings": {"eve":'
 
 
 @dataclass
@@ -96,6 +93,8 @@ class Known:
     refers: bool = False  # others waited in its thread
     posted: set[str] = field(default_factory=set)  # all its messages
     counted: int = 0  # its newest entry among what is kept of its person
+    remembered: tuple[str, str] = ("", "")  # its last question and answer in the history
+    rating: str = ""  # of that answer
     emptied: bool = False  # without its question, which was deleted
     gone: bool = False  # with its record, to make room for newer ones
 
@@ -138,17 +137,13 @@ class Thread:
     """The open turns of a thread in their order, and what it remembers."""
 
     mailbox: list[str] = field(default_factory=list)
-    history: list[tuple[str, str]] = field(default_factory=list)  # ids and lines
+    history: list[str] = field(default_factory=list)
     newest: str = ""  # the last turn that has ended, or a failed one that can be retried
     ended: set[str] = field(default_factory=set)  # all that have ended since it was reset
 
     @property
     def last(self) -> str:
-        return self.history[-1][0] if self.history else ""
-
-    @property
-    def last_question(self) -> object:
-        return json.loads(self.history[-1][1])["question"]
+        return self.history[-1] if self.history else ""
 
 
 class Model:
@@ -241,14 +236,14 @@ class Model:
     def rate(self, turn_id: str, rating: Rating) -> bool | None:
         """Keep a rating; return whether it is the first of its answer, None without an answer."""
         known = self.turns.get(turn_id)
-        history = self.threads[known.thread].history if known and known.turn else []
-        at = next((at for at, (one, _) in enumerate(history) if one == turn_id), None)
-        if at is None:
+        if not known or not known.turn or not self.is_remembered(turn_id):
             return None
-        head, rated, _ = history[at][1].partition(RATED)
-        head = head if rated else head.removesuffix("}")
-        history[at] = turn_id, f'{head}{RATED}"{rating}"}}}}'
-        return not rated
+        is_first = not known.rating
+        known.rating = rating
+        return is_first
+
+    def is_remembered(self, turn_id: str) -> bool:
+        return turn_id in self.threads[self.turns[turn_id].thread].history
 
     def last_above(self, thread: str) -> str:
         newest = self.turns.get(self.threads[thread].newest)
@@ -356,15 +351,14 @@ class Model:
                 thread.mailbox.remove(one)
                 thread.ended.add(one)
                 self.count(one, sizes[one])
-        counts = bool(
-            exchange or known.joined or thread.last != turn_id or known.text != thread.last_question
-        )
+        counts = exchange is not None or thread.last != turn_id
         if not exchange:
             known.after = thread.last
         elif not known.forgotten:
             if thread.last == turn_id:
                 thread.history.pop()
-            thread.history.append((turn_id, write_exchange(exchange)))
+            thread.history.append(turn_id)
+            known.remembered, known.rating = (exchange.question, exchange.answer), ""
             known.previous_answer = known.after = None
         if outcome == "dead":
             self.dead.append(turn_id)
@@ -404,7 +398,7 @@ class Model:
     def discard(self, turn_id: str) -> None:
         known = self.turns[turn_id]
         thread = self.threads[known.thread]
-        thread.history = [one for one in thread.history if one[0] != turn_id]
+        thread.history = [one for one in thread.history if one != turn_id]
         if not known.open and turn_id not in self.repairs:
             known.state, known.gone = "dropped", True
             thread.ended.discard(turn_id)
@@ -480,7 +474,7 @@ class Model:
             thread.mailbox.remove(turn_id)
             return
         known.forgotten, known.anew = True, False
-        thread.history = [one for one in thread.history if one[0] not in (turn_id, lead)]
+        thread.history = [one for one in thread.history if one not in (turn_id, lead)]
         if lead:
             known.emptied = True
         elif known.open:
@@ -694,20 +688,16 @@ class Queue(RuleBasedStateMachine):
         if holds and known.anew:
             known.shown, known.saved = Shown(shown.message_ids, answer, answer), True
         elif holds:
-            thread = self.model.threads[known.thread]
-            edited = thread.last == turn.id and thread.last_question != known.text
-            body, question = self.question(turn.id)
-            text = write_exchange(exchange) if exchange else ""
-            text += "" if exchange and not known.joined else body + question
-            shows = "" if known.drops_answer == AT_ONCE else answer
-            sizes = {turn.id: RECORD + len(shows.encode()) + len(text.encode())}
+            text = "" if known.forgotten else known.text
+            assert self.question(turn.id) == text
+            texts = [text, "" if known.drops_answer == AT_ONCE else answer]
+            if exchange and not known.forgotten:
+                texts += [exchange.answer, "" if turn.text == text else turn.text]
+            sizes = {turn.id: RECORD + len("".join(texts))}
             for one in known.joined:
-                sizes[one] = RECORD + len("".join(self.question(one)).encode())
+                sizes[one] = RECORD + len(self.question(one))
             older = self.model.finish(turn.id, outcome, shown, exchange, sizes=sizes)
             assert got == older
-            in_history = thread.last == turn.id and not (edited and not answer)
-            is_dropped = known.forgotten or (in_history and not known.joined)
-            assert (known.text != self.question(turn.id)[1]) == is_dropped
             known.saved = True
             self.release(turn.id)
         if known.state == outcome:
@@ -822,7 +812,7 @@ class Queue(RuleBasedStateMachine):
         message = data.draw(st.sampled_from(sorted(posted)))
         known = self.model.turns[posted[message]]
         thread = self.model.threads[known.thread]
-        listed = {*thread.mailbox, *(one for one, _ in thread.history)}
+        listed = {*thread.mailbox, *thread.history}
 
         self.run(self.queues["w1"].changes.forget(platform="console", messages=[message]))
 
@@ -891,7 +881,7 @@ class Queue(RuleBasedStateMachine):
     def rate(self, data: st.DataObject, rating: Rating, thread: str | None) -> None:
         """Press 👍 or 👎, which stays in the exchange until there is another one."""
         self.ask_and_answer(thread)
-        turns = [one for thread in self.model.threads.values() for one, _ in thread.history]
+        turns = [one for thread in self.model.threads.values() for one in thread.history]
         turn_id = data.draw(st.sampled_from([*turns, *turns, f"console:{self.number}"]))
         is_first = self.model.rate(turn_id, rating)
         known = self.model.turns.get(turn_id)
@@ -992,14 +982,17 @@ class Queue(RuleBasedStateMachine):
             self.ask("LLEN", "kept", name, expect=len(model.kept[person]))
         for key, thread in zip(keys, model.threads.values(), strict=True):
             self.ask("LRANGE", "mailbox", key, 0, -1, expect=thread.mailbox)
-            lines = [line for _, line in thread.history]
-            self.ask("LRANGE", "history", key, 0, -1, expect=lines)
+            self.ask("LRANGE", "history", key, 0, -1, expect=thread.history)
         for turn_id, known in model.turns.items():
-            self.ask("HGET", "turn", turn_id, "state", expect=known.state)
+            is_remembered = known.turn is not None and model.is_remembered(turn_id)
+            answer = known.remembered[1] if is_remembered else None
+            self.ask("HMGET", "turn", turn_id, "state", "answer", expect=[known.state, answer])
+            ratings = {"eve": known.rating} if is_remembered and known.rating else {}
+            self.ask("HGETALL", "ratings", turn_id, expect=ratings)
         self.ask("ZCARD", "repairs", "console", expect=len(model.repairs))
         self.answers_are_as_expected()
         self.every_thread_is_in_its_place()
-        remembered = [turn_id for thread in model.threads.values() for turn_id, _ in thread.history]
+        remembered = [turn_id for thread in model.threads.values() for turn_id in thread.history]
         assert len(remembered) == len(set(remembered))
 
     def every_thread_is_in_its_place(self) -> None:
@@ -1107,11 +1100,9 @@ class Queue(RuleBasedStateMachine):
         known = self.model.turns[taken.turn.id]
         return known.state == "running" and known.fence == taken.fence
 
-    def question(self, turn_id: str) -> tuple[str, str]:
-        """Return the fields of a question in its record."""
-        found = self.command("HMGET", self.here.key("turn", turn_id), "body", "text")
-        assert isinstance(found, list)
-        return str(found[0]), str(found[1])
+    def question(self, turn_id: str) -> str:
+        """Return the question in a record."""
+        return str(self.command("HGET", self.here.key("turn", turn_id), "text"))
 
     def release(self, turn_id: str) -> None:
         del self.pending[self.entry.pop(turn_id)]

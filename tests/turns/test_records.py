@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bot.domain import Exchange, Person, Place, Shown, ThreadKey, Turn
+from bot.domain import ContextMessage, Exchange, Person, Place, Shown, ThreadKey, Turn
 from bot.store import Store
 from bot.turns.records import History
 from tests.support.at_work import (
@@ -32,14 +30,6 @@ from tests.support.fakes import FakeModel, FakePlatform
 from tests.support.waiting import until
 
 # What this version writes. Later versions have to read it: add to it, and change nothing.
-BODY = (
-    '{"person": {"id": "u1", "name": "Ann", "workspace": ""}, "place": {"channel": "7"},'
-    ' "zone": "UTC"}'
-)
-EXCHANGE = (
-    '{"turn_id": "console:0", "person": {"id": "u2", "name": "Bob"}, "asked_at": 900.5,'
-    ' "question": "What is it?", "answer": "A thing."}'
-)
 RECORD = {
     "state": "queued",
     "fence": "1",
@@ -47,19 +37,45 @@ RECORD = {
     "position": "1763818000000000",
     "thread": "console:local:ann:t1",
     "person": "console:::u1",
-    "body": BODY,
     "asker": "u1",
+    "name": "Ann",
+    "workspace": "",
+    "zone": "UTC",
     "asked_at": "1000.5",
     "text": "question 1",
     "left_out": "3",
     "where": "#general",
-    "place_changes": '{"press": "p"}',
-    "message_ids": '["m1", "m2"]',
+    "place": '{"channel": "7"}',
+    "pressed_place": '{"press": "p"}',
+    "context_read": "1",
+    "message_ids": "m1\nm2",
     "shown": "Half a thought",
+    "said": "4",
+    "below": "By another.",
+    "outcome": "done",
+    "ended": "cut",
+    "by": "small",
+    "removed": "m0",
+    "used": "7",
     "max_progress": "14",
     "previous_answer": "An older thought",
     "worker": "w0",
-    "more": '{"outcome": "done", "said": 4, "below": "By another."}',
+}
+CONTEXT = (
+    'quote\nconsole:8\n\n{"id": "console:8", "person": null, "text": "I said so."}',
+    "message\nconsole:9\nu2\n"
+    '{"id": "console:9", "person": {"id": "u2", "name": "Bob"}, "text": "We deploy."}',
+)
+ANSWERED = {
+    "state": "done",
+    "thread": "console:local:ann:t1",
+    "asker": "u2",
+    "name": "Bob",
+    "asked_at": "900.5",
+    "text": "What is it now?",
+    "question": "What is it?",
+    "answer": "A thing.",
+    "model": "small",
 }
 READ = Turn(
     "console:1",
@@ -71,16 +87,11 @@ READ = Turn(
     left_out=3,
     where="#general",
     zone="UTC",
+    quote=ContextMessage("console:8", None, "I said so."),
+    context=(ContextMessage("console:9", Person("u2", "Bob"), "We deploy."),),
 )
-LEFT = Shown(("m1", "m2"), "Half a thought", "Half", "By another.", "done")
-
-# What a newer version may write.
-NEWER = json.dumps(
-    {
-        **json.loads(BODY),
-        "person": {"id": "u1", "name": "Ann", "zone": "UTC"},
-        "files": [{"name": "a.txt"}],
-    }
+LEFT = Shown(
+    ("m1", "m2"), "Half a thought", "Half", "By another.", "done", "cut", "small", removed=("m0",)
 )
 
 fresh = itertools.count(1)
@@ -89,6 +100,7 @@ fresh = itertools.count(1)
 async def stored(store: Store, record: dict[str, str], *, turn_id: str = "console:1") -> None:
     """Write a turn that waits, key by key, as a version did."""
     await store.command("HSET", store.key("turn", turn_id), *itertools.chain(*record.items()))
+    await store.command("RPUSH", store.key("context", turn_id), *CONTEXT)
     await store.command("RPUSH", store.key("mailbox", str(KEY)), turn_id)
     await store.command("ZADD", store.key("open"), 1, turn_id)
     await store.command("ZADD", store.key("ready_threads", "console"), 1, str(KEY))
@@ -104,12 +116,27 @@ async def test_a_record_of_this_version_is_read_whole(store: Store) -> None:
     assert (taken.fence, taken.attempts) == (2, 2)
 
 
+async def remember(store: Store, turn_id: str, record: dict[str, str]) -> None:
+    await store.command("HSET", store.key("turn", turn_id), *itertools.chain(*record.items()))
+    await store.command("RPUSH", store.key("history", str(KEY)), turn_id)
+
+
 async def test_an_exchange_of_this_version_is_read_whole(store: Store) -> None:
-    await store.command("RPUSH", store.key("history", str(KEY)), EXCHANGE)
+    await remember(store, "console:0", ANSWERED)
+    await store.command("RPUSH", store.key("context", "console:0"), *CONTEXT)
 
     (exchange,) = await History(store=store, keep_seconds=60).read(KEY)
 
-    assert exchange == Exchange("console:0", Person("u2", "Bob"), 900.5, "What is it?", "A thing.")
+    assert exchange == Exchange(
+        "console:0",
+        Person("u2", "Bob"),
+        900.5,
+        "What is it?",
+        "A thing.",
+        quote=READ.quote,
+        context=READ.context or (),
+        model="small",
+    )
 
 
 async def test_this_version_writes_what_is_kept_here_for_later_ones(store: Store) -> None:
@@ -117,29 +144,27 @@ async def test_this_version_writes_what_is_kept_here_for_later_ones(store: Store
     await queue.admit(replace(READ, place={"channel": "7"}))
 
     taken = await take(queue)
-    await queue.leases.save(taken, LEFT)
+    await queue.leases.save(taken, LEFT, used=7)
 
     written = await store.command("HGETALL", store.key("turn", "console:1"))
-    same = (
-        "body",
-        "asker",
-        "asked_at",
-        "text",
-        "left_out",
-        "where",
-        "message_ids",
-        "shown",
-        "more",
-        "max_progress",
-        "thread",
-        "person",
-    )
+    others = [
+        "state",
+        "fence",
+        "attempts",
+        "position",
+        "pressed_place",
+        "previous_answer",
+        "worker",
+    ]
+    same = RECORD.keys() - {*others}
     assert {one: written[one] for one in same} == {one: RECORD[one] for one in same}
+    lines = await store.command("LRANGE", store.key("context", "console:1"), 0, -1)
+    assert lines == list(CONTEXT)
 
 
 async def test_a_turn_of_a_newer_version_is_answered(store: Store) -> None:
-    known = {one: RECORD[one] for one in ("thread", "person", "asker", "text")}
-    record = {"state": "queued", "body": NEWER, "written_by": "another version", **known}
+    known = {one: RECORD[one] for one in ("thread", "person", "asker", "text", "place")}
+    record = {"state": "queued", "files": "a.txt", "written_by": "another version", **known}
 
     async with working(make_worker(store, platform := FakePlatform(), FakeModel(["Hi"]))):
         await stored(store, record)
@@ -149,62 +174,22 @@ async def test_a_turn_of_a_newer_version_is_answered(store: Store) -> None:
     assert await remembered(store) == [("question 1", "Hi")]
 
 
-async def test_exchanges_of_other_versions_are_read(store: Store) -> None:
-    newer = json.dumps(
-        {**json.loads(EXCHANGE), "person": {"id": "u2", "name": "Bob", "zone": "x"}, "files": []}
-    )
-    older = json.dumps(
-        {"turn_id": "console:0", "person": {"id": "u2"}, "question": "Why?", "answer": "So."}
-    )
-    await store.command("RPUSH", store.key("history", str(KEY)), older, newer)
-
-    read = await remembered(store)
-
-    assert read == [("Why?", "So."), ("What is it?", "A thing.")]
-
-
-async def test_exchanges_that_cannot_be_read_are_left_out_with_one_line(
+async def test_exchanges_that_cannot_be_read_are_left_out_with_one_line_each(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
-    lines = ["garbage", "[]", '"text"', "7", "[" * 5000, "{}", b"\xff\xfe", '{"turn_id": {}}']
-    history = store.key("history", str(KEY))
-    await store.redis.execute_command("RPUSH", history, *lines, EXCHANGE, *lines)  # type: ignore[no-untyped-call]
+    await remember(store, "console:7", {**ANSWERED, "asked_at": "garbage"})
+    await remember(store, "console:0", ANSWERED)
+    await store.command("RPUSH", store.key("context", "console:0"), "message\n1\n2\n[")
+    await store.command("RPUSH", store.key("history", str(KEY)), "console:expired")
 
     async with working(make_worker(store, FakePlatform(), FakeModel(["Hi"]))):
         await make_queue(store).admit(make_turn())
         await until_idle(store)
 
     assert await outcome(store) == "done"
-    assert [one.levelname for one in caplog.records if str(KEY) in one.getMessage()] == ["WARNING"]
+    levels = [one.levelname for one in caplog.records if "read" in one.getMessage()]
+    assert levels == ["WARNING", "WARNING"]
     assert await remembered(store) == [("What is it?", "A thing."), ("question 1", "Hi")]
-
-
-async def test_a_deleted_question_is_forgotten_among_exchanges_that_cannot_be_read(
-    store: Store,
-) -> None:
-    queue = make_queue(store)
-    await queue.admit(make_turn())
-    taken = await take(queue)
-    await queue.leases.finish(
-        taken, Shown(("m1",), "Hi", "Hi", outcome="done"), Exchange("console:1", *EXCHANGED)
-    )
-    await store.command("LPUSH", store.key("history", str(KEY)), "garbage")
-    await store.command("RPUSH", store.key("history", str(KEY)), "[]")
-
-    await queue.changes.forget("console:1")
-
-    assert await store.command("LRANGE", store.key("history", str(KEY)), 0, -1) == ["garbage", "[]"]
-
-
-EXCHANGED = (Person("u1", "Ann"), 1000.0, "question 1", "Hi")
-
-_JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3)
-    ),
-    max_leaves=5,
-)
 
 
 async def until_idle(store: Store, key: ThreadKey = KEY) -> None:
@@ -249,26 +234,25 @@ async def all_go_on(store: Store, threads: Sequence[tuple[Turn, Turn]]) -> None:
     assert [second.id for _, second in threads if not await is_answered(store, second)] == []
 
 
-PATHS = [
-    *[(one,) for one in ("person", "place", "zone")],
-    *[("person", "id"), ("person", "name"), ("place", "channel")],
-]
+GARBAGE = st.text(max_size=9) | st.sampled_from(("[]", "nan", "-1"))
+FIELDS = ("name", "workspace", "zone", "asked_at", "left_out", "place", "pressed_place", "used")
 
 
 @SAME_STORE
 @given(
-    garbled=st.lists(st.tuples(st.sampled_from(PATHS), _JSON), min_size=GARBLED, max_size=GARBLED)
+    garbled=st.lists(
+        st.tuples(st.sampled_from(FIELDS), GARBAGE),
+        min_size=GARBLED,
+        max_size=GARBLED,
+    )
 )
-async def test_a_threads_next_turn_is_answered_whatever_stands_in_the_body_of_the_first(
-    store: Store, garbled: Sequence[tuple[tuple[str, ...], Any]]
+async def test_a_threads_next_turn_is_answered_whatever_stands_in_the_record_of_the_first(
+    store: Store, garbled: Sequence[tuple[str, str]]
 ) -> None:
     threads = [await in_a_new_thread(store) for _ in garbled]
-    for (first, _), (path, garbage) in zip(threads, garbled, strict=True):
-        name = store.key("turn", first.id)
-        body = json.loads(await store.command("HGET", name, "body"))
-        inner = body[path[0]] if len(path) > 1 else body
-        inner[path[-1]] = garbage
-        await store.command("HSET", name, "body", json.dumps(body))
+    for (first, _), (field, garbage) in zip(threads, garbled, strict=True):
+        written = garbage.encode(errors="replace").decode()
+        await store.command("HSET", store.key("turn", first.id), field, written)
 
     await all_go_on(store, threads)
 

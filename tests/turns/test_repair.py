@@ -404,7 +404,7 @@ async def test_a_turn_of_another_version_holds_up_no_other(
     queue = make_queue(store)
     strange = await ended_by_a_second_try(queue, 1)
     await ended_by_a_second_try(queue, 2)
-    await store.command("HSET", store.key("turn", strange.turn.id), "body", "{}")
+    await store.command("HSET", store.key("turn", strange.turn.id), "place", "[]")
 
     repair = await due_repair(queue)
 

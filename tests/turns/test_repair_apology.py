@@ -89,10 +89,10 @@ async def test_an_apology_for_a_deleted_question_or_a_place_that_is_gone_is_drop
 async def give_up_unread(queue: TurnQueue, store: Store) -> None:
     """Let a worker take a turn whose record only another version can read."""
     name, (token,) = store.key("turn", "console:1"), await ready(queue)
-    body = await store.command("HGET", name, "body")
-    await store.command("HSET", name, "body", "{}")
+    place = await store.command("HGET", name, "place")
+    await store.command("HSET", name, "place", "[]")
     assert await queue.leases.take(token) is None
-    await store.command("HSET", name, "body", body)
+    await store.command("HSET", name, "place", place)
 
 
 async def test_what_another_version_asked_leaves_the_answer_that_stands(store: Store) -> None:

@@ -41,7 +41,7 @@ async def test_a_worker_takes_no_more_than_its_capacity(store: Store) -> None:
 
 async def test_two_platforms_at_once_do_not_exceed_the_capacity(store: Store) -> None:
     model = FakeModel(WORDS, pause=0.01)
-    elsewhere = replace(make_turn(2), key=replace(KEY, platform="slack"))
+    elsewhere = replace(make_turn(2), id="slack:2", key=replace(KEY, platform="slack"))
 
     # What was read beyond the capacity waits for room, and not for a lease to expire.
     await answer(store, FakePlatform(), model, make_turn(1), elsewhere, capacity=1, lease=600)

@@ -104,7 +104,8 @@ local function end_turn(id, turn, outcome, exchange, used, limits)
   if forgotten == AFTER_REPAIR then repair_buttons(id, thread) end
   if tonumber(turn.fence) > 1 or outcome == 'dead' then schedule_repair(id, thread, limits.late_write_ms) end
   make_way(id, turn)
-  count_kept(id, turn.person, limits.person_bytes)
+  -- A previous answer that stays is counted already.
+  if exchange or not has(id, 'answer') then count_kept(id, turn.person, limits.person_bytes) end
   return older and {older} or 'ok'
 end
 

@@ -67,22 +67,28 @@ local function drop_forgotten_answer(id, how)
   if not is_open(turn) and not has_repair then set(id, 'shown', '') end
 end
 
--- The turns of the first arguments, `count` in number, and those whose answers have the messages behind them; a
--- message that a worker has deleted belongs to no answer. A message may be that of a post whose answer is under way
--- (`may_be_admitted_later`).
+-- Whether a message shows the answer of a turn that is open or remembered, and no worker has deleted it.
+local function is_of_answer(message, id)
+  local is_there = is_open(record(id)) or has(id, 'answer')
+  return is_there and contains(ids_of(id, 'message_ids'), message) and not contains(ids_of(id, 'removed'), message)
+end
+
+-- The turns of the first arguments, `count` in number, and those whose answers have the messages behind them. A message
+-- may be that of a post whose answer is under way (`may_be_admitted_later`).
 local function turns_of(may_be_admitted_later, platform, count, ...)
   local ids = {}
   for at, one in ipairs({...}) do
     local posted = at > tonumber(count) and redis.call('GET', key('posted', platform, one))
-    local id = at <= tonumber(count) and one or posted and string.match(posted, ' (.*)$')
-    if posted then
-      if contains(ids_of(id, 'removed'), one) or not contains(ids_of(id, 'message_ids'), one) then id = nil end
+    local id = posted and string.match(posted, ' (.*)$')
+    if at <= tonumber(count) then
+      table.insert(ids, one)
+    elseif id and is_of_answer(one, id) then
       -- First, because otherwise they would be answered by themselves.
-      for _, joined in ipairs(id and ids_of(id, 'joined') or {}) do table.insert(ids, joined) end
+      for _, joined in ipairs(ids_of(id, 'joined')) do table.insert(ids, joined) end
+      table.insert(ids, id)
     elseif not id and may_be_admitted_later then
       redis.call('SET', key('deleted', platform, one), '1', 'PX', LATE_ADMISSION_MS)
     end
-    table.insert(ids, id or nil)
   end
   return ids
 end

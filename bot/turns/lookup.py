@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from bot.domain import Shown, ThreadKey, Turn
@@ -67,6 +68,14 @@ class TurnLookup:
         rows = await self._script.run("standings", *turn_ids)
         pairs = zip(turn_ids, rows if isinstance(rows, list) else (), strict=False)
         return {turn_id: record_of(row) for turn_id, row in pairs}
+
+    async def withheld(self, turn_ids: Sequence[str]) -> set[str]:
+        """Return the turns that are excluded from the context.
+
+        They wait, run, were forgotten, or were answered together with another turn.
+        """
+        answer = await self._script.run("withheld", *turn_ids)
+        return set(answer) if isinstance(answer, list) else set()
 
     async def turn(self, turn_id: str) -> Turn | None:
         """Return a turn, without its question if it has ended; None if it is unreadable."""

@@ -16,7 +16,6 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "context": (),
     "speakers": (),
     "turn": (),
-    "token": (),
     "kept": (),
     "repairs": (),
     "withheld": (),
@@ -26,11 +25,10 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "rate": ("context",),
     "stop": ("kept",),
     "edit": ("admit", "enqueue", "open", "question", "quota", "room", "stop"),
-    "take": ("open", "token", "turn"),
-    "wake": (),
+    "take": ("open", "turn"),
     "forget": ("context", "kept", "question", "quota", "repairs", "stop", "turn"),
-    "lease": ("context", "forget", "token"),
-    "finish": ("context", "kept", "lease", "question", "quota", "repairs", "token"),
+    "lease": ("context", "forget"),
+    "finish": ("context", "kept", "lease", "question", "quota", "repairs"),
     "erase": ("context", "forget", "kept", "question"),
     "forgetting": ("erase", "open"),
 }
@@ -60,7 +58,6 @@ VERBS: dict[str, tuple[str, ...]] = {
     "stop": ("stop", "stop_own", "stop_thread"),
     "take": ("take",),
     "turn": ("others_wait",),
-    "wake": ("open", "remove_idle_consumers", "wake_delayed"),
     "withheld": ("standings", "withheld"),
 }
 _FILE_OF = {verb: file for file, verbs in VERBS.items() for verb in verbs}

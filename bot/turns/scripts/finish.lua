@@ -89,18 +89,11 @@ local function end_with_exchange(id, thread, exchange, limits)
   redis.call('HDEL', key('turn', id), 'previous_answer', 'after')
 end
 
-local function note_dead(id, ended)
-  redis.call('XADD', key('dead'), 'MAXLEN', '~', 1000, '*', 'turn', id)
-  keep(key('dead'))
-  -- Without text, the turn may not have its apology yet.
-  if ended.shown ~= '' then note_late_writes(id, ended.message_ids) end
-end
-
 local function store_outcome(id, ended)
   local name = key('turn', id)
   redis.call('HSET', name, 'state', ended.outcome, 'message_ids', ended.message_ids, 'shown', ended.shown,
     'end', ended.end_kind)
-  redis.call('HDEL', name, 'entry', 'worker', 'position', 'attempts', 'max_progress', 'more', 'stop')
+  redis.call('HDEL', name, 'worker', 'position', 'attempts', 'max_progress', 'more', 'stop')
 end
 
 -- The history has the question, unless it was edited since. Without an exchange the record keeps it, so that
@@ -114,7 +107,8 @@ end
 local function make_way(id, turn)
   redis.call('LREM', key('mailbox', turn.thread), 1, id)
   close(id, turn.person)
-  release(id, turn)
+  redis.call('SREM', key('running', turn.person), id)
+  leave_queue(turn.thread, turn.person)
   if redis.call('LLEN', key('mailbox', turn.thread)) > 0 then make_ready(turn.thread) end
   wake_throttled(turn.person)
 end
@@ -144,7 +138,8 @@ local function end_turn(id, turn, ended, last, limits)
   elseif not forgotten then
     end_with_exchange(id, thread, ended.exchange, limits)
   end
-  if outcome == 'dead' then note_dead(id, ended) end
+  -- Without text, a dead turn may not have its apology yet.
+  if outcome == 'dead' and ended.shown ~= '' then note_late_writes(id, ended.message_ids) end
   store_outcome(id, ended)
   local keeps = keeps_question(id, thread, ended.exchange, last, limits)
   if forgotten or not keeps then drop_question(id) end
@@ -181,11 +176,10 @@ function verbs.finish(id, fence, outcome, message_ids, shown, exchange, end_kind
   return end_turn(id, turn, ended, last, decoded(limits))
 end
 
--- Ends a turn with an unreadable record as dead. It is found by its token, because a client may be unable to
+-- Ends a turn with an unreadable record as dead. It is found by its thread, because a client may be unable to
 -- write its id.
-function verbs.give_up(platform, entry, fence, limits)
-  local thread = redis.call('HGET', key('claimed', platform), entry)
-  local id = thread and redis.call('LINDEX', key('mailbox', thread), 0)
+function verbs.give_up(thread, fence, limits)
+  local id = redis.call('LINDEX', key('mailbox', thread), 0)
   if not id then return 'lost' end
   local known = redis.call('HMGET', key('turn', id), 'message_ids', 'shown')
   redis.call('HDEL', key('turn', id), 'edited_since_take')

@@ -5,12 +5,11 @@
 -- ARGV[1] is the verb, ARGV[2] how long keys are kept (ms), the rest the verb's arguments in the order of
 -- its function.
 --
--- A thread with work is in exactly one of: ready_threads, delayed, throttled, claimed.
+-- A thread with work is in exactly one of: ready, due, throttled.
 
 local prefix = KEYS[1]
 local verbs = {}
 
-local GROUP = 'workers'
 local LATE_ADMISSION_MS = 600000
 -- Longer than any platform delivers a press again.
 local PRESS_MS = 3600000
@@ -18,6 +17,7 @@ local PRESS_MS = 3600000
 local DAY_MS = 86400000
 -- After its day, what was used is only corrected.
 local SPENT_MS = 2 * DAY_MS
+local MOST_WAKES = 100
 -- The value of a record's `forget` if the answer is dropped, too: at once, or after a repair without buttons.
 local WITH_ANSWER, AFTER_REPAIR = '2', '3'
 
@@ -46,12 +46,10 @@ local WITH_ANSWER, AFTER_REPAIR = '2', '3'
 --   preferences:<place>  hash of what was chosen for a thread, a channel or a server, each value as JSON; the
 --                        place is written as a thread, without its last parts
 --   of:<platform>:<id>   set of the threads in which a person has spoken; see forgetting.lua
---   dead                 stream of turns that were given up
---   ready_threads:<platform>  sorted set of threads that may be taken, by the position of their first turn
---   tokens:<platform>    stream of tokens, at least one for each ready thread; a token gives the right to take the
---                        thread that is first at that moment
---   claimed:<platform>   hash of the threads that were taken, by token
---   delayed:<platform>   sorted set of threads by the time (ms) at which they are ready again
+--   ready:<platform>     sorted set of threads that may be taken, by the position of their first turn
+--   due:<platform>       sorted set of threads by the time (ms) at which they are ready again: the end of the lease
+--                        of the turn that was taken, or the time of a retry
+--   wake:<platform>      list with an item for each thread that was made ready; workers without work block on it
 --   throttled:<person>   sorted set of threads, by position, whose person has enough turns running
 --   repairs:<platform>   sorted set of ended turns by the time (ms) at which their reply is repaired
 
@@ -73,7 +71,6 @@ local WITH_ANSWER, AFTER_REPAIR = '2', '3'
 --   forget        '1' if the question was forgotten, WITH_ANSWER or AFTER_REPAIR if the answer goes, too
 -- Its way through the queue:
 --   fence         how often the turn was taken: the number of its newest lease
---   entry         the token with which it was taken
 --   worker        the worker that has taken it, for operators only
 --   stop          flag: a person asks for the end of the answer
 --   restarts      how often workers restarted for an edit since the turn was queued; see MOST_RESTARTS
@@ -154,10 +151,10 @@ local function natural(value)
 end
 
 local function record(id)
-  local values = redis.call('HMGET', key('turn', id), 'state', 'fence', 'thread', 'person', 'entry')
+  local values = redis.call('HMGET', key('turn', id), 'state', 'fence', 'thread', 'person')
   return {
     state = values[1], fence = values[2], thread = values[3],
-    person = values[4] or '', entry = values[5] or '',
+    person = values[4] or '',
   }
 end
 
@@ -203,10 +200,26 @@ end
 
 local function make_ready(thread)
   local platform = platform_of(thread)
-  local ready, tokens = key('ready_threads', platform), key('tokens', platform)
+  local ready, wake = key('ready', platform), key('wake', platform)
+  redis.call('ZREM', key('due', platform), thread)
   redis.call('ZADD', ready, position_of(thread), thread)
-  redis.call('XADD', tokens, '*', 'platform', platform)
-  keep(ready, tokens)
+  -- A worker that is woken takes all that it can, so a few items wake every worker.
+  redis.call('RPUSH', wake, '1')
+  redis.call('LTRIM', wake, -MOST_WAKES, -1)
+  keep(ready, wake)
+end
+
+local function make_due(thread, delay)
+  local due = key('due', platform_of(thread))
+  redis.call('ZREM', key('ready', platform_of(thread)), thread)
+  redis.call('ZADD', due, now_ms() + math.min(delay, DAY_MS), thread)
+  keep(due)
+end
+
+local function leave_queue(thread, person)
+  redis.call('ZREM', key('ready', platform_of(thread)), thread)
+  redis.call('ZREM', key('due', platform_of(thread)), thread)
+  redis.call('ZREM', key('throttled', person), thread)
 end
 
 -- The person may run one more turn.

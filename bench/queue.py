@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bot.domain import Person, Shown, ThreadKey, Turn
 from bot.store import Store, connect
-from bot.turns.queue import TurnQueue
+from bot.turns.queue import Taken, TurnQueue
 from bot.turns.script import Limits
 
 
@@ -59,11 +59,12 @@ async def _starts(store: Store, count: int) -> list[float]:
 
     async def work() -> None:
         while len(started) < count:
-            for token in await queue.leases.read_tokens(["console"], count=1, block_seconds=1):
-                taken = await queue.leases.take(token)
+            found = await queue.leases.take(["console"])
+            if isinstance(found, Taken):
                 started.append(time.perf_counter())
-                if taken:
-                    await queue.leases.finish(taken, Shown(outcome="done"), None)
+                await queue.leases.finish(found, Shown(outcome="done"), None)
+            else:
+                await queue.leases.wait(["console"], 1)
 
     working = asyncio.create_task(work())
     for number in range(count):

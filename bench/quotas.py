@@ -23,7 +23,7 @@ from bot.access.quotas import Quota
 from bot.domain import Exchange, Person, Shown, ThreadKey, Turn
 from bot.errors import LeaseLost, QuotaUsed
 from bot.store import Store, connect
-from bot.turns.queue import TurnQueue
+from bot.turns.queue import Taken, TurnQueue
 from bot.turns.script import Limits
 
 QUESTIONS, LIMIT = 100, 37
@@ -68,18 +68,16 @@ async def answer(store: Store, run: int, process: int) -> None:
     """Answer questions until none is open."""
     queue = queue_of(store, run, f"work{process}")
     while await queue.depth():
-        tokens = await queue.leases.reclaim(["bench"], count=4)
-        tokens = tokens or await queue.leases.read_tokens(["bench"], count=4, block_seconds=0.2)
-        for token in tokens:
-            taken = await queue.leases.take(token)
-            if taken is None:
-                continue
-            turn = taken.turn
-            shown = Shown((f"m{turn.id}",), "answer", "answer", outcome="done")
-            exchange = Exchange(turn.id, turn.person, 0.0, turn.text, "answer")
-            with suppress(LeaseLost):
-                await queue.leases.save(taken, shown, used=TOKENS)
-                await queue.leases.finish(taken, shown, exchange, used=TOKENS)
+        taken = await queue.leases.take(["bench"])
+        if not isinstance(taken, Taken):
+            await queue.leases.wait(["bench"], min(taken, 0.2))
+            continue
+        turn = taken.turn
+        shown = Shown((f"m{turn.id}",), "answer", "answer", outcome="done")
+        exchange = Exchange(turn.id, turn.person, 0.0, turn.text, "answer")
+        with suppress(LeaseLost):
+            await queue.leases.save(taken, shown, used=TOKENS)
+            await queue.leases.finish(taken, shown, exchange, used=TOKENS)
 
 
 async def measure(url: str, runs: int) -> int:

@@ -23,7 +23,7 @@ from pathlib import Path
 from bench import figures
 from bot.domain import Exchange, Person, Place, Shown, ThreadKey, Turn
 from bot.store import Store, connect
-from bot.turns.queue import TurnQueue
+from bot.turns.queue import Taken, TurnQueue
 from bot.turns.script import Limits
 from tests.emulators.model import ModelEmulator
 from tests.support.process import BotProcess, bot
@@ -137,10 +137,8 @@ async def whole_turn(store: Store, number: int, threads: int = 1_000_000) -> Non
     """Bring one turn through the queue, with the writes of a short answer."""
     queue, turn = a_queue(store), a_turn(number, threads)
     await queue.admit(turn)
-    while not (tokens := await queue.leases.read_tokens(["console"], count=1, block_seconds=1)):
-        pass
-    if not (taken := await queue.leases.take(tokens[0])):
-        return
+    while not isinstance(taken := await queue.leases.take(["console"]), Taken):
+        await queue.leases.wait(["console"], 1)
     turn = taken.turn
     message_ids, answer = (f"m{turn.id}",), "a" * ANSWER
     for text in ("a", answer):

@@ -217,7 +217,7 @@ def _conversation(
         budgets=process.budgets,
         system_prompt=assistant.system_prompt,
         patience=process.settings.reply_timeout,
-        context=ContextReader(leases=queue.leases, history=history, most=most),
+        context=ContextReader(queue=queue, history=history, most=most),
     )
 
 

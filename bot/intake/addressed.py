@@ -84,7 +84,7 @@ class Speakers:
         if not must_know and self._queue.is_away:
             return 0
         try:
-            speakers = await self._queue.leases.note_speakers(thread, *people, ours=ours)
+            speakers = await self._queue.note_speakers(thread, *people, ours=ours)
         except StoreUnavailable as error:
             if must_know:
                 raise

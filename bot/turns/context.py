@@ -11,7 +11,7 @@ from bot.domain import ContextMessage, Exchange, Turn
 from bot.errors import StoreUnavailable, SurfaceError
 from bot.ports import PartlyRead, Platform
 from bot.text.context import newest, shortened
-from bot.turns.queue import TurnLeases
+from bot.turns.queue import TurnQueue
 from bot.turns.records import History
 
 log = logging.getLogger(__name__)
@@ -38,8 +38,8 @@ class ContextReader:
     people speak, those since the last question that was answered.
     """
 
-    def __init__(self, *, leases: TurnLeases, history: History, most: int) -> None:
-        self._leases = leases
+    def __init__(self, *, queue: TurnQueue, history: History, most: int) -> None:
+        self._queue = queue
         self._history = history
         self._most = most
 
@@ -71,8 +71,10 @@ class ContextReader:
                 except PartlyRead as partly:
                     read, is_incomplete = partly.found, True
             speakers = {one.person.id for one in read if one.person and one.in_thread}
-            await self._leases.note_speakers(turn.key, *speakers)
-            withheld |= await self._leases.withheld([one.id for one in read]) if read else set()
+            await self._queue.note_speakers(turn.key, *speakers)
+            withheld |= (
+                await self._queue.lookup.withheld([one.id for one in read]) if read else set()
+            )
             found = read
         except (SurfaceError, StoreUnavailable, TimeoutError) as error:
             log.warning(
@@ -99,7 +101,7 @@ class ContextReader:
 
     async def _reads_thread(self, turn: Turn, since: str) -> bool:
         if since:
-            return await self._leases.note_speakers(turn.key) > 1
+            return await self._queue.note_speakers(turn.key) > 1
         return not await self._history.is_seen(turn.key)
 
 

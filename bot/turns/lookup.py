@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 
 from bot.domain import Shown, Standing, ThreadKey, Turn
@@ -77,6 +78,14 @@ class TurnLookup:
             for turn_id, (fields, newest, rating) in pairs
         )
         return [one for one in found if one]
+
+    async def withheld(self, turn_ids: Sequence[str]) -> set[str]:
+        """Return the turns that are excluded from the context.
+
+        They wait, run, were forgotten, or were answered together with another turn.
+        """
+        answer = await self._script.run("withheld", *turn_ids)
+        return set(answer) if isinstance(answer, list) else set()
 
     async def turn(self, turn_id: str) -> Turn | None:
         """Return a turn; None if it is not known or unreadable."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any
 from urllib.parse import quote
 
 from bot.access.quotas import Quota, Usage
@@ -19,9 +19,7 @@ from bot.domain import (
     ThreadKey,
     Turn,
 )
-from bot.errors import (
-    StoreUnavailable,
-)
+from bot.errors import LeaseLost, StoreUnavailable
 from bot.store import Store, store_errors
 from bot.turns.changes import TurnChanges
 from bot.turns.forgetting import Forgetting
@@ -42,20 +40,12 @@ from bot.turns.script import Limits, QueueScript, person_key, record_of, write_q
 
 log = logging.getLogger(__name__)
 
-GROUP = "workers"
 _DAY_SECONDS = 24 * 3600
+_SHORTEST_BLOCK = 0.001  # seconds: Redis reads 0 as no timeout
 # Number of lease periods after which no late write of an earlier attempt can arrive.
 LATE_WRITE_LEASES = 3
 
 _ANYTHING = Quota()
-
-
-@dataclass(frozen=True, slots=True)
-class Token:
-    """The right to work on one thread: an entry of a platform's stream."""
-
-    platform: str
-    entry: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +214,16 @@ class TurnQueue:
             write_quota(quota, estimate),
         )
 
+    async def note_speakers(self, thread: ThreadKey, *people: str, ours: bool = False) -> int:
+        """Note that people, by their ids, have spoken in a thread; return how many have.
+
+        0 if the bot was never asked there, unless the thread is `ours` for another reason. The
+        count has an upper limit.
+        """
+        ids = (quote(one, safe="", errors="replace") for one in people)
+        answer = await self._script.run("note_speakers", str(thread), "1" if ours else "", *ids)
+        return answer if isinstance(answer, int) else 0
+
     async def load(self, platforms: Sequence[str]) -> Load:
         """Return how many turns wait and run."""
         answer = await self._script.run("load", *platforms)
@@ -279,70 +279,36 @@ class TurnLeases:
             }
         )
 
-    async def read_tokens(
-        self, platforms: Sequence[str], *, count: int, block_seconds: float
-    ) -> list[Token]:
-        """Wait for tokens; up to `count` for each platform, or none after the timeout."""
-        streams = {self._stream(name): name for name in platforms}
-        try:
-            answer = await self.store.command(
-                "XREADGROUP", "GROUP", GROUP, self._worker,
-                "COUNT", count, "BLOCK", int(block_seconds * 1000),
-                "STREAMS", *streams, *(">" for _ in streams),
-            )  # fmt: skip
-        except StoreUnavailable as error:
-            if not _lacks_group(error):
-                raise
-            for name in platforms:
-                await self._script.run("open", name)
-            return []
-        # RESP3 answers {stream: [entries]}, RESP2 [[stream, entries]].
-        found = answer.items() if isinstance(answer, Mapping) else answer or ()
-        return [token for stream, entries in found for token in _tokens(streams[stream], entries)]
+    async def take(self, platforms: Sequence[str], *, holds_due: bool = False) -> Taken | float:
+        """Lease the turn that is next on the first of the platforms that has one.
 
-    async def reclaim(self, platforms: Sequence[str], *, count: int) -> list[Token]:
-        """Return tokens whose lease has expired, and make turns ready whose retry is due."""
-        tokens: list[Token] = []
-        for name in platforms:
-            await self._script.run("wake_delayed", name)
-            cursor = "0-0"
-            while len(tokens) < count:
-                try:
-                    answer = await self.store.command(
-                        "XAUTOCLAIM", self._stream(name), GROUP, self._worker,
-                        self._lease_ms, cursor, "COUNT", count - len(tokens),
-                    )  # fmt: skip
-                except StoreUnavailable as error:
-                    if not _lacks_group(error):
-                        raise
-                    break
-                tokens += _tokens(name, answer[1])
-                # One call scans a part of the pending entries and returns where it stopped.
-                cursor = answer[0]
-                if cursor == "0-0":
-                    break
-        return tokens
+        If there is none, return the seconds until a lease ends or a retry is due, at most a day.
+        With `holds_due`, turns of which the lease has ended, or that are tried again, are left out.
+        """
+        how = self._lease_ms, self._running_per_person, "1" if holds_due else ""
+        while True:
+            answer = await self._script.run("take", self._worker, *how, *platforms)
+            if not isinstance(answer, list):
+                return int(answer or 0) / 1000
+            thread, turn_id, fields, context, joined, waited_ms = answer
+            record = record_of(fields)
+            try:
+                return _read_taken(turn_id, record, context, joined, waited_ms / 1000)
+            except Unreadable as error:
+                log.warning(
+                    "Turn %s: given up, because its record cannot be read: %s", turn_id, error
+                )
+                with suppress(LeaseLost):
+                    await self._script.run("give_up", thread, record["fence"], self._end_limits)
 
-    async def take(self, token: Token) -> Taken | None:
-        """Lease the turn that is next; None if there is none."""
-        answer = await self._script.run(
-            "take", token.platform, token.entry, self._worker, self._running_per_person
-        )
-        if not isinstance(answer, list):
-            return None
-        turn_id, fields, context, joined, waited_ms = answer
-        record = record_of(fields)
-        try:
-            return _read_taken(turn_id, record, context, joined, waited_ms / 1000)
-        except Unreadable as error:
-            fence = record["fence"]
-            log.warning("Turn %s: given up, because its record cannot be read: %s", turn_id, error)
-            await self._script.run("give_up", token.platform, token.entry, fence, self._end_limits)
-            return None
+    async def wait(self, platforms: Sequence[str], seconds: float) -> None:
+        """Wait until a turn may be taken, or for some seconds, which are at most two."""
+        lists = (self.store.key("wake", name) for name in platforms)
+        await self.store.command("BLPOP", *lists, max(seconds, _SHORTEST_BLOCK))
 
     async def renew(self, taken: Taken) -> bool:
         """Extend the lease; True if a person asked for a stop."""
-        return bool(await self._script.run("renew", taken.turn.id, taken.fence, self._worker))
+        return bool(await self._script.run("renew", taken.turn.id, taken.fence, self._lease_ms))
 
     async def save(self, taken: Taken, shown: Shown, *, used: int = 0) -> bool:
         """Save what is shown, and the tokens used so far; True if a person asked for a stop."""
@@ -355,24 +321,6 @@ class TurnLeases:
         """Save what the prompt shows beside the history, for later attempts."""
         written = write_context(quote, context)
         await self._script.run("save_context", taken.turn.id, taken.fence, written)
-
-    async def note_speakers(self, thread: ThreadKey, *people: str, ours: bool = False) -> int:
-        """Note that people, by their ids, have spoken in a thread; return how many have.
-
-        0 if the bot was never asked there, unless the thread is `ours` for another reason. The
-        count has an upper limit.
-        """
-        ids = (quote(one, safe="", errors="replace") for one in people)
-        answer = await self._script.run("note_speakers", str(thread), "1" if ours else "", *ids)
-        return answer if isinstance(answer, int) else 0
-
-    async def withheld(self, turn_ids: Sequence[str]) -> set[str]:
-        """Return the turns that are excluded from the context.
-
-        They wait, run, were forgotten, or were answered together with another turn.
-        """
-        answer = await self._script.run("withheld", *turn_ids)
-        return set(answer) if isinstance(answer, list) else set()
 
     async def finish(
         self, taken: Taken, shown: Shown, exchange: Exchange | None, *, used: int | None = None
@@ -410,14 +358,6 @@ class TurnLeases:
                 async for message in channel.listen():
                     if message["type"] == "message":
                         yield message["data"].rpartition(" ")[2]
-
-    async def remove_idle_consumers(self, platforms: Sequence[str]) -> None:
-        """Remove consumers without pending tokens from the streams, this worker's among them."""
-        for name in platforms:
-            await self._script.run("remove_idle_consumers", name)
-
-    def _stream(self, platform: str) -> str:
-        return self.store.key("tokens", platform)
 
 
 class Repairs:
@@ -485,13 +425,3 @@ def _read_taken(
         waited=waited,
         used=int(read_number(record.get("used"))),
     )
-
-
-def _lacks_group(error: StoreUnavailable) -> bool:
-    # The stream was never read, or it expired during a read.
-    return "NOGROUP" in str(error) or "UNBLOCKED" in str(error)
-
-
-def _tokens(platform: str, entries: Sequence[Any]) -> list[Token]:
-    """Return the tokens of entries; deleted entries have no fields."""
-    return [Token(platform, entry) for entry, fields in entries if fields]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import aclosing, suppress
 
 from bot.concurrency import cancelled, running, turn_in_work
@@ -22,18 +22,17 @@ from bot.turns.attempt import Attempt
 from bot.turns.conversation import Conversation
 from bot.turns.forgetting import Forgetter
 from bot.turns.lease import Lease
-from bot.turns.queue import Token, TurnQueue
+from bot.turns.queue import Taken, TurnQueue
 from bot.turns.repair import Reconciler, WorkPolicy
 
 log = logging.getLogger(__name__)
-_SHORTEST_BLOCK = 0.001  # seconds: Redis reads 0 as no timeout
 _MARGIN = 0.5  # seconds
 
 
 class Worker:
     """Works on the turns of the given platforms, up to `capacity` at once.
 
-    Each turn gets an outcome, goes back to the queue, or is left for another worker to reclaim.
+    Each turn gets an outcome, goes back to the queue, or is left until its lease ends.
     """
 
     def __init__(
@@ -54,9 +53,11 @@ class Worker:
         self._lease_seconds = lease_seconds
         self._drain_seconds = drain_seconds
         self._policy = policy = policy or WorkPolicy()
-        self._tasks: dict[asyncio.Task[None], Token] = {}
-        self._overflow: deque[Token] = deque()  # tokens beyond the capacity
-        self._reclaim_at = 0.0  # by the loop's clock
+        self._tasks: set[asyncio.Task[None]] = set()
+        # The next one to be asked first; each gets its turn.
+        self._order = deque(platforms)
+        # Until then, by the loop's clock, turns stay with their workers although a lease has ended.
+        self._holds_until = 0.0
         self._reconciler = Reconciler(
             queue=queue,
             platforms=platforms,
@@ -85,7 +86,7 @@ class Worker:
         try:
             await asyncio.wait((stop, *loops), return_when=asyncio.FIRST_COMPLETED)
             deadline = now() + self._drain_seconds
-            # A token that is read but not taken would wait until its lease expires.
+            # A turn that is taken but not begun would wait until its lease ends.
             await asyncio.wait((taking,), timeout=self._policy.longest_read + _MARGIN)
             taking.cancel()
             if self._tasks:
@@ -95,9 +96,6 @@ class Worker:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks, timeout=self._policy.release_grace)
-        with suppress(StoreUnavailable, TimeoutError):
-            async with asyncio.timeout(_MARGIN):
-                await self._leases.remove_idle_consumers(list(self._platforms))
         for task in loops:
             if task.done() and not task.cancelled():
                 task.result()
@@ -106,36 +104,41 @@ class Worker:
         now = asyncio.get_running_loop().time
         away = False
         while not stopping.is_set():
-            free = self._capacity - len(self._tasks)
-            if free <= 0:
+            if len(self._tasks) >= self._capacity:
                 await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
                 continue
             try:
-                self._start(await self._next_tokens(free))
+                await self._take_or_wait()
                 away = False
             except StoreUnavailable as error:
                 if not away:
                     log.warning("Cannot take turns until the store is available: %s", error)
                 away = True
                 # Workers that kept their turns during the outage get time to renew the leases.
-                self._reclaim_at = now() + self._lease_seconds
+                self._holds_until = now() + self._lease_seconds
                 await asyncio.sleep(self._policy.store_pause)
 
-    async def _next_tokens(self, free: int) -> list[Token]:
-        """Return tokens to work on; expired ones come before new ones."""
-        now, platforms = asyncio.get_running_loop().time, list(self._platforms)
-        if now() >= self._reclaim_at:
-            if tokens := await self._leases.reclaim(platforms, count=free):
-                return tokens
-            self._reclaim_at = now() + self._lease_seconds / 3
-        if self._overflow:
-            return [self._overflow.popleft()]
-        block = min(self._policy.longest_read, self._reclaim_at - now())
-        return await self._leases.read_tokens(
-            platforms,
-            count=max(free // len(platforms), 1),
-            block_seconds=max(block, _SHORTEST_BLOCK),
-        )
+    async def _take_or_wait(self) -> None:
+        now = asyncio.get_running_loop().time
+        hold = self._holds_until - now()
+        self._order.rotate(-1)
+        try:
+            found = await self._leases.take(self._order, holds_due=hold > 0)
+        except StoreUnavailable:
+            raise
+        except Exception:
+            log.exception("A turn cannot be taken")
+            found = self._policy.store_pause
+        if not isinstance(found, Taken):
+            pause = min(self._policy.longest_read, max(found, hold))
+            await self._leases.wait(self._order, pause)
+            return
+        # The lease of a turn that this worker answers may have ended, as in an outage.
+        own = self._running.get(found.turn.id)
+        if not (own and own.continues_as(found)):
+            task = asyncio.create_task(self._work(found))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     async def _follow_requests(self) -> None:
         while True:
@@ -146,47 +149,29 @@ class Worker:
                             lease.news.set()
             await asyncio.sleep(self._policy.store_pause)
 
-    def _start(self, tokens: Sequence[Token]) -> None:
-        claimed = set(self._tasks.values())
-        for token in tokens:
-            # After an outage, the worker may reclaim its own tokens, which renews them.
-            if token in claimed:
-                continue
-            if len(self._tasks) >= self._capacity:
-                self._overflow.append(token)
-                continue
-            task = asyncio.create_task(self._work(token))
-            self._tasks[task] = token
-            task.add_done_callback(self._tasks.pop)
-
-    async def _work(self, token: Token) -> None:
+    async def _work(self, taken: Taken) -> None:
         """Work on one turn. No error in it reaches another turn."""
-        turn_id = f"of token {token.entry}"
+        turn_id = taken.turn.id
+        turn_in_work.set(turn_id)
+        lease = Lease(
+            leases=self._leases,
+            taken=taken,
+            seconds=self._lease_seconds,
+            finish_retry=self._policy.finish_retry,
+        )
+        self._running[turn_id] = lease
         try:
-            taken = await self._leases.take(token)
-            if taken is None:
-                return
-            turn_id = taken.turn.id
-            turn_in_work.set(turn_id)
-            lease = Lease(
-                leases=self._leases,
-                taken=taken,
-                seconds=self._lease_seconds,
-                finish_retry=self._policy.finish_retry,
-            )
-            self._running[turn_id] = lease
-            try:
-                await self._run_leased(Attempt(lease))
-            finally:
-                # This worker may have taken the turn again.
-                if self._running.get(turn_id) is lease:
-                    del self._running[turn_id]
+            await self._run_leased(Attempt(lease))
         except StoreUnavailable as error:
             log.warning("Turn %s: left until the store is available: %s", turn_id, error)
         except LeaseLost:
             log.info("Turn %s: taken by another worker", turn_id)
         except Exception:
             log.exception("Turn %s: cannot be released", turn_id)
+        finally:
+            # This worker may have taken the turn again.
+            if self._running.get(turn_id) is lease:
+                del self._running[turn_id]
 
     async def _run_leased(self, attempt: Attempt) -> None:
         lease = attempt.lease
@@ -231,6 +216,7 @@ class Worker:
         most = self._policy.max_attempts * (2 if attempt.shown.outcome else 1)
         try:
             if attempt.lease.taken.attempts > most:
+                log.warning("Turn %s: given up after %s attempts", turn.id, most)
                 await self._conversation.end_unshown(attempt)
             else:
                 await self._conversation.answer(attempt, self._platforms[turn.key.platform])

@@ -22,7 +22,6 @@ from bot.errors import AnswerCut
 from bot.intake.addressed import Facts
 from bot.intake.intake import Intake
 from bot.store import Store
-from bot.turns.queue import Taken
 from bot.turns.records import History
 from tests.support.at_work import (
     ANN,
@@ -215,13 +214,11 @@ async def test_a_turn_has_the_preferences_of_its_admission_also_after_a_crash(st
     await choose(store, "server", {"model": None, "temperature": 2})
     await choose(store, "thread", {"persona": "Another.", "max_tokens": 3})
 
-    taken: list[Taken | None] = [await take(make_queue(store))]
+    taken = [await take(make_queue(store))]
     await expire_all(store)
-    other = make_queue(store, "w2")
-    (token,) = await other.leases.reclaim(["console"], count=1)
-    taken.append(await other.leases.take(token))
+    taken.append(await take(make_queue(store, "w2")))
 
-    assert [one and one.turn.preferences for one in taken] == [
+    assert [one.turn.preferences for one in taken] == [
         Preferences(
             model="large/one",
             temperature=0.7,

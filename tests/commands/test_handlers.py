@@ -23,7 +23,7 @@ from bot.commands.handlers import (
 from bot.domain import Asker, Exchange, Person, Preferences, Shown, ThreadKey, Turn
 from bot.errors import NotAllowed, Refused
 from bot.store import Store
-from bot.turns.queue import Token
+from bot.turns.queue import Taken
 from tests.support.fakes import NotedIntake, RefusingStore
 
 KEY = ThreadKey("discord", "server", "channel", "thread")
@@ -263,11 +263,8 @@ async def test_a_reset_that_is_delivered_twice_forgets_once(store: Store) -> Non
 async def ended(intake: NotedIntake, turn_id: str) -> None:
     await intake.ask(Turn(turn_id, KEY, ANN, "Why?", {}, 1000.0))
     leases = intake.queue.leases
-    tokens: list[Token] = []
-    while not tokens:
-        tokens = await leases.read_tokens(["discord"], count=1, block_seconds=0.1)
-    taken = await leases.take(tokens[0])
-    assert taken
+    taken = await leases.take(["discord"])
+    assert isinstance(taken, Taken)
     exchange = Exchange(turn_id, ANN, 1000.0, "Why?", "So.")
     await leases.finish(taken, Shown(("m",), "So.", "So.", outcome="done"), exchange)
 

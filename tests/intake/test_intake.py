@@ -13,7 +13,7 @@ from bot.text.graphemes import CUT
 from bot.turns.queue import TurnQueue
 from bot.turns.records import History
 from bot.turns.script import Limits
-from tests.support.at_work import make_turn
+from tests.support.at_work import make_turn, take
 
 KEY = ThreadKey("console", "local", "ann", "t1")
 
@@ -31,12 +31,8 @@ def make_intake(store: Store, queue: TurnQueue) -> Intake:
 async def admitted(store: Store, turn: Turn) -> Turn:
     """Admit a turn, and return it as a worker takes it."""
     queue = make_queue(store)
-    await queue.leases.read_tokens(["console"], count=1, block_seconds=0.1)  # listens from now on
     await make_intake(store, queue).ask(turn)
-    (token,) = await queue.leases.read_tokens(["console"], count=1, block_seconds=5)
-    taken = await queue.leases.take(token)
-    assert taken
-    return taken.turn
+    return (await take(queue)).turn
 
 
 async def test_a_question_is_kept_up_to_its_longest(store: Store) -> None:

@@ -42,10 +42,8 @@ class Process:
         return turn.id
 
     async def takes(self) -> Taken:
-        await self.queue.leases.read_tokens(["slack"], count=1, block_seconds=0.1)
-        (token,) = await self.queue.leases.read_tokens(["slack"], count=1, block_seconds=5)
-        taken = await self.queue.leases.take(token)
-        assert taken
+        taken = await self.queue.leases.take(["slack"])
+        assert isinstance(taken, Taken)
         return taken
 
     async def stops(

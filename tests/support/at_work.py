@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
-
-import redis
 
 from bot.concurrency import Backoff, cancelled
 from bot.domain import Person, Place, Shown, ThreadKey, Turn
@@ -20,7 +18,7 @@ from bot.store import Store, connect
 from bot.text.prompt import SystemPrompt
 from bot.turns.context import ContextReader
 from bot.turns.conversation import Conversation
-from bot.turns.queue import Repair, Taken, Token, TurnLeases, TurnQueue
+from bot.turns.queue import Repair, Taken, TurnLeases, TurnQueue
 from bot.turns.records import History
 from bot.turns.repair import Reconciler, WorkPolicy
 from bot.turns.script import Limits, QueueScript
@@ -87,7 +85,7 @@ def make_conversation(store: Store, model: Model) -> Conversation:
         budgets=EditBudgets(store=store),
         system_prompt=SystemPrompt("Be brief.", adds_line=False),
         patience=2.0,
-        context=ContextReader(leases=make_queue(store).leases, history=history, most=50),
+        context=ContextReader(queue=make_queue(store), history=history, most=50),
     )
 
 
@@ -171,34 +169,17 @@ async def remembered(store: Store) -> list[tuple[str, str]]:
     return [(exchange.question, exchange.answer) for exchange in exchanges]
 
 
-async def ready(queue: TurnQueue, platform: str = "console") -> list[Token]:
-    while not (tokens := await queue.leases.read_tokens([platform], count=1, block_seconds=0.1)):
-        pass
-    return tokens
-
-
 async def take(queue: TurnQueue, platform: str = "console") -> Taken:
-    (token,) = await ready(queue, platform)
-    taken = await queue.leases.take(token)
-    assert taken
+    taken = await queue.leases.take([platform])
+    assert isinstance(taken, Taken)
     return taken
 
 
 async def expire_all(store: Store, platform: str = "console") -> None:
-    """Let all leases of a platform expire without waiting for it."""
-    stream = store.key("tokens", platform)
-    # Without a group, nothing was read yet.
-    with suppress(redis.ResponseError):
-        for each in await store.redis.xpending_range(stream, "workers", "-", "+", 100):
-            await expire(store, Token(platform, str(each["message_id"])), str(each["consumer"]))
-
-
-async def expire(store: Store, token: Token, worker: str) -> None:
-    """Let a lease expire without waiting for it."""
-    await store.command(
-        *("XCLAIM", store.key("tokens", token.platform), "workers", worker),
-        *(0, token.entry, "IDLE", 600_000, "JUSTID"),
-    )
+    """Let all leases and pauses of a platform end without waiting for it."""
+    due = store.key("due", platform)
+    for thread in await store.command("ZRANGE", due, 0, -1):
+        await store.command("ZADD", due, "XX", 0, thread)
 
 
 async def press(store: Store, number: int = 1, *, press_id: str = "p1") -> None:

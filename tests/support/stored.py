@@ -15,8 +15,7 @@ Value = Any  # as JSON has it: a text, a list, an object
 class Stored:
     """A key without its prefix, and what it holds; `expires_ms` is -1 if it never does.
 
-    A stream is {"entries": [[id, fields]], "groups": {name: {"last": id, "pending": [[id,
-    consumer]]}}}, and a sorted set is a list of [member, score].
+    A stream is a list of [id, fields], and a sorted set a list of [member, score].
     """
 
     name: str
@@ -76,20 +75,8 @@ async def _value(store: Store, name: str, kind: str) -> Value:
         case "zset":
             return [list(pair) for pair in await redis.zrange(name, 0, -1, withscores=True)]
         case "stream":
-            entries = [list(entry) for entry in await redis.xrange(name) or ()]
-            return {"entries": entries, "groups": await _groups(store, name)}
+            return [list(entry) for entry in await redis.xrange(name) or ()]
     raise AssertionError(f"{name} is a {kind}")
-
-
-async def _groups(store: Store, name: str) -> dict[str, Value]:
-    groups: dict[str, Value] = {}
-    for group in await store.redis.xinfo_groups(name):
-        pending = await store.redis.xpending_range(name, group["name"], "-", "+", 1000)
-        groups[group["name"]] = {
-            "last": group["last-delivered-id"],
-            "pending": [[each["message_id"], each["consumer"]] for each in pending],
-        }
-    return groups
 
 
 async def _put(store: Store, name: str, each: Stored) -> None:
@@ -110,11 +97,5 @@ async def _put(store: Store, name: str, each: Stored) -> None:
 
 
 async def _put_stream(store: Store, name: str, value: Value) -> None:
-    for entry, fields in value["entries"]:
+    for entry, fields in value:
         await store.redis.xadd(name, fields, id=entry)
-    for group, known in value["groups"].items():
-        await store.redis.xgroup_create(name, group, id="0", mkstream=True)
-        for entry, consumer in known["pending"]:
-            # With an entry that no consumer has yet, FORCE makes it pending.
-            await store.redis.xclaim(name, group, consumer, 0, [entry], force=True)
-        await store.redis.xgroup_setid(name, group, known["last"])

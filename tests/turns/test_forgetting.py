@@ -14,9 +14,10 @@ from bot.domain import ContextMessage, Exchange, Person, Shown, ThreadKey, Turn
 from bot.errors import BeingForgotten
 from bot.store import Store
 from bot.turns.forgetting import Forgetter, Forgetting, named
-from bot.turns.queue import Taken, Token, TurnQueue
+from bot.turns.queue import Taken, TurnQueue
 from bot.turns.records import History
 from bot.turns.script import QueueScript
+from tests.support.at_work import take
 from tests.support.stored import stored
 from tests.turns.test_queue import make_queue
 
@@ -35,13 +36,7 @@ def turn(number: int, person: Person, key: ThreadKey = SHARED, text: str = "") -
 
 
 async def next_of(queue: TurnQueue) -> Taken:
-    tokens: list[Token] = []
-    while not tokens:
-        tokens = await queue.leases.read_tokens([PLATFORM], count=1, block_seconds=0.1)
-    (token,) = tokens
-    taken = await queue.leases.take(token)
-    assert taken
-    return taken
+    return await take(queue, PLATFORM)
 
 
 def exchange_of(one: Turn, answer: str, *context: ContextMessage) -> Exchange:
@@ -78,7 +73,7 @@ async def talk(store: Store) -> TurnQueue:
     await history.save_name(SHARED, ANN)
     await history.save_name(SHARED, BOB)
     await history.keep_message("discord:kept", said_by(ANN, "yodel", 93))
-    await queue.leases.note_speakers(SHARED, ANN.id, BOB.id, ours=True)
+    await queue.note_speakers(SHARED, ANN.id, BOB.id, ours=True)
     await queue.claim_refusal_notice("discord", ANN)
     chosen = PreferenceStore(store=store)
     await chosen.change(OWN, "thread", {"persona": "yodel"}, by=ANN.id)
@@ -127,7 +122,7 @@ async def test_nothing_of_a_person_is_left_and_all_of_others_stays(store: Store)
     assert (failed.text, failed.where) == ("lion", "")
     # Neither is the question answered again, nor read as context.
     assert not await queue.admit(turn(1, ANN))
-    assert await queue.leases.withheld(["discord:1", "discord:91", "discord:92"]) == {
+    assert await queue.lookup.withheld(["discord:1", "discord:91", "discord:92"]) == {
         "discord:1",
         "discord:91",
     }

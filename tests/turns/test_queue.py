@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import redis.asyncio
@@ -22,8 +22,8 @@ from bot.errors import (
     ThreadBusy,
 )
 from bot.intake.intake import Intake
-from bot.store import Store
-from bot.turns.queue import GROUP, Taken, Token, TurnQueue
+from bot.store import Store, connect
+from bot.turns.queue import Taken, TurnQueue
 from bot.turns.records import History
 from bot.turns.script import Limits
 from tests.support.at_work import expire_all
@@ -54,36 +54,18 @@ def grown(text: str, *message_ids: str) -> Shown:
     return Shown(message_ids, text, text)
 
 
-async def next_token(queue: TurnQueue) -> Token | None:
-    # The first read of all only creates the group.
-    for _ in range(2):
-        if tokens := await queue.leases.read_tokens(["console"], count=1, block_seconds=0.02):
-            return tokens[0]
-    return None
-
-
 async def take(queue: TurnQueue) -> Taken:
-    token = await next_token(queue)
-    assert token is not None
-    taken = await queue.leases.take(token)
-    assert taken is not None
+    taken = await queue.leases.take(["console"])
+    assert isinstance(taken, Taken)
     return taken
 
 
 async def nothing_to_take(queue: TurnQueue) -> bool:
-    """Whether no token that stands there leads to a turn."""
-    while token := await next_token(queue):
-        if await queue.leases.take(token):
-            return False
-    return True
+    return not isinstance(await queue.leases.take(["console"]), Taken)
 
 
 async def first_to_take(queue: TurnQueue) -> str:
-    """Take the first turn that there is, with whatever token leads to one."""
-    while token := await next_token(queue):
-        if taken := await queue.leases.take(token):
-            return taken.turn.id
-    return ""
+    return (await take(queue)).turn.id
 
 
 async def finish(
@@ -106,9 +88,10 @@ async def taken_and_ended(queue: TurnQueue) -> str:
     return taken.turn.id
 
 
-async def reclaim(queue: TurnQueue) -> list[Token]:
+async def taken_again(queue: TurnQueue) -> Taken:
+    """Take a turn whose worker has died."""
     await expire_all(queue.leases.store)
-    return await queue.leases.reclaim(["console"], count=10)
+    return await take(queue)
 
 
 async def history(store: Store) -> list[str]:
@@ -172,7 +155,7 @@ async def test_a_turn_that_ended_is_still_known(store: Store) -> None:
     await queue.admit(make_turn(1))
 
     assert await queue.depth() == 0
-    assert await next_token(queue) is None
+    assert await nothing_to_take(queue)
 
 
 async def test_a_thread_has_one_turn_at_work_and_keeps_its_order(store: Store) -> None:
@@ -181,10 +164,8 @@ async def test_a_thread_has_one_turn_at_work_and_keeps_its_order(store: Store) -
         await queue.admit(make_turn(number))
 
     order = []
-    while token := await next_token(queue):
-        assert await next_token(queue) is None
-        taken = await queue.leases.take(token)
-        assert taken
+    while isinstance(taken := await queue.leases.take(["console"]), Taken):
+        assert await nothing_to_take(queue)
         order.append(taken.turn.id)
         await finish(queue, taken)
 
@@ -349,7 +330,9 @@ async def test_a_turn_that_was_handed_over_is_first_again(store: Store) -> None:
     assert await first_to_take(queue) == "console:1"
 
 
-async def test_reclaiming_looks_past_what_others_still_hold(store: Store) -> None:
+async def test_a_worker_takes_what_a_dead_one_left_and_nothing_that_others_still_hold(
+    store: Store,
+) -> None:
     owner, dead, finder = (
         make_queue(store, "owner"),
         make_queue(store, "dead"),
@@ -367,72 +350,77 @@ async def test_reclaiming_looks_past_what_others_still_hold(store: Store) -> Non
     for taken in held:
         await owner.leases.renew(taken)
 
-    found = await finder.leases.reclaim(["console"], count=1)
+    again = await take(finder)
 
-    again = await finder.leases.take(found[0])
-    assert again
-    assert (len(found), again.turn) == (1, lost.turn)
+    assert again.turn == lost.turn
+    assert await nothing_to_take(finder)
 
 
-async def test_where_nobody_has_read_yet_nothing_is_reclaimed(store: Store) -> None:
+async def test_the_platforms_are_asked_in_the_given_order(store: Store) -> None:
     queue = make_queue(store)
+    for number, platform in enumerate(("console", "slack", "slack")):
+        key = replace(KEY, platform=platform, thread=f"t{number}")
+        await queue.admit(make_turn(number, key=key))
+
+    found = [await queue.leases.take(["web", "slack", "console"]) for _ in range(3)]
+
+    platforms = [one.turn.key.platform for one in found if isinstance(one, Taken)]
+    assert platforms == ["slack", "slack", "console"]
+
+
+async def test_without_a_turn_it_is_known_how_long_to_wait(store: Store) -> None:
+    queue, seconds = make_queue(store), []
+    seconds.append(await queue.leases.take(["console"]))
     await queue.admit(make_turn(1))
+    taken = await take(queue)
+    seconds.append(await queue.leases.take(["console"]))
+    await queue.leases.release(taken, delay_seconds=20, counts=True)
+    seconds.append(await queue.leases.take(["web", "console"]))
 
-    assert await queue.leases.reclaim(["slack", "console"], count=1) == []
-    assert (await take(queue)).turn == make_turn(1)
-
-
-async def test_a_platform_that_is_new_is_read_beside_one_that_is_not(store: Store) -> None:
-    queue, platforms = make_queue(store), ["console", "slack"]
-    assert await next_token(queue) is None
-    await queue.admit(make_turn(1, key=replace(KEY, platform="slack")))
-
-    found = [
-        await queue.leases.read_tokens(platforms, count=1, block_seconds=0.1) for _ in range(2)
-    ]
-
-    assert found[0] == []
-    assert [token.platform for token in found[1]] == ["slack"]
+    assert seconds == [86400, pytest.approx(LEASE, abs=10), pytest.approx(20, abs=10)]
 
 
-async def test_a_stream_that_expires_while_it_is_read_is_empty(store: Store) -> None:
+async def test_what_is_due_is_left_to_its_worker_while_that_may_renew_it(store: Store) -> None:
+    owner, other = make_queue(store, "owner"), make_queue(store, "other")
+    await owner.admit(make_turn(1))
+    taken = await take(owner)
+    await expire_all(store)
+
+    assert await other.leases.take(["console"], holds_due=True) == 0
+
+    await owner.leases.renew(taken)
+    assert await nothing_to_take(other)
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+async def test_who_waits_is_woken_by_what_can_be_taken(
+    store: Store, tmp_path: Path, protocol: int
+) -> None:
     queue = make_queue(store)
-    assert await next_token(queue) is None
-    reading = asyncio.create_task(queue.leases.read_tokens(["console"], count=1, block_seconds=2))
-    await asyncio.sleep(0.2)
+    prefix = store.key("").partition(":")[0]
+    url = f"{store.url}?protocol={protocol}"
+    async with connect(url=url, data_dir=tmp_path, prefix=prefix) as there:
+        waiting = asyncio.create_task(make_queue(there).leases.wait(["web", "console"], 30))
+        await asyncio.sleep(0.1)
 
-    await store.command("DEL", store.key("tokens", "console"))
+        await queue.admit(make_turn(1))
 
-    assert await reading == []
-    await queue.admit(make_turn(1))
-    assert (await take(queue)).turn == make_turn(1)
-
-
-async def test_a_token_that_is_no_more_is_not_reclaimed(store: Store) -> None:
-    dead, queue = make_queue(store, "dead"), make_queue(store)
-    for number in (1, 2):
-        await dead.admit(make_turn(number, key=replace(KEY, thread=f"t{number}")))
-    gone, left = [await next_token(dead) for _ in range(2)]
-    assert gone
-    await store.command("XDEL", store.key("tokens", "console"), gone.entry)
-
-    assert await reclaim(queue) == [left]
+        async with asyncio.timeout(20):
+            await waiting
+        assert (await take(make_queue(there))).turn == make_turn(1)
 
 
-async def test_no_more_is_reclaimed_than_there_is_room_for(store: Store) -> None:
-    dead, queue, platforms = make_queue(store, "dead"), make_queue(store), ["console", "slack"]
-    for number in range(6):
-        key = replace(KEY, platform=platforms[number % 2], thread=f"t{number}")
-        await dead.admit(make_turn(number, key=key))
-    # The first read finds out that nobody has read yet.
-    for _ in range(2):
-        await dead.leases.read_tokens(platforms, count=3, block_seconds=0.1)
-    for platform in platforms:
-        await expire_all(store, platform)
+async def test_wakes_of_turns_that_were_taken_wake_nobody(store: Store) -> None:
+    queue = make_queue(store, waiting=500, waiting_per_person=500)
+    for number in range(150):
+        await queue.admit(make_turn(number, key=replace(KEY, thread=f"t{number}"), person=BOB))
+    wakes = await store.command("LLEN", store.key("wake", "console"))
 
-    found = await queue.leases.reclaim(platforms, count=4)
+    while not await nothing_to_take(queue):
+        pass
 
-    assert [token.platform for token in found] == ["console"] * 3 + ["slack"]
+    assert wakes == 100
+    assert await store.command("LLEN", store.key("wake", "console")) == 0
 
 
 async def test_a_turn_that_cannot_be_read_makes_way_for_the_next(store: Store) -> None:
@@ -440,10 +428,7 @@ async def test_a_turn_that_cannot_be_read_makes_way_for_the_next(store: Store) -
     await queue.admit(make_turn(1))
     await queue.admit(make_turn(2))
     await store.command("HSET", store.key("turn", "console:1"), "place", "[]")
-    token = await next_token(queue)
-    assert token
 
-    assert await queue.leases.take(token) is None
     assert (await take(queue)).turn.id == "console:2"
 
 
@@ -456,7 +441,7 @@ async def test_back_repeated_after_a_lost_answer_changes_nothing(store: Store) -
     await queue.leases.release(taken, delay_seconds=0, counts=False)
 
     assert (await take(queue)).attempts == 1
-    assert await next_token(queue) is None
+    assert await nothing_to_take(queue)
 
 
 async def test_who_has_a_turn_stands_in_its_record(store: Store) -> None:
@@ -474,10 +459,8 @@ async def test_a_dead_workers_turn_is_taken_with_a_higher_fence(store: Store) ->
     first = await take(dead)
     await dead.leases.save(first, grown("half", "m1"))
 
-    (token,) = await reclaim(alive)
-    second = await alive.leases.take(token)
+    second = await taken_again(alive)
 
-    assert second
     assert (second.fence, second.attempts) == (2, 2)
     assert (first.purpose, second.purpose) == (Purpose.ANSWER, Purpose.RESUME)
     assert second.shown == grown("half", "m1")
@@ -491,10 +474,7 @@ async def test_a_turn_that_gets_further_each_time_is_not_given_up(store: Store) 
     for shown in ("One", "One", "One two", "Uno dos", "One two three"):
         await queue.leases.save(taken, grown(shown, "m1"))
         # Its worker is killed here.
-        (token,) = await reclaim(queue)
-        again = await queue.leases.take(token)
-        assert again
-        taken = again
+        taken = await taken_again(queue)
         tries.append(taken.attempts)
 
     assert tries == [2, 3, 2, 3, 2]
@@ -520,10 +500,7 @@ async def test_a_turn_that_gets_no_further_is_given_up_however_its_answers_diffe
         for length in (1, len(shown)):
             ids = [page] if page else []
             await queue.leases.save(taken, grown(shown[:length], *ids))
-        (token,) = await reclaim(queue)
-        again = await queue.leases.take(token)
-        assert again
-        taken = again
+        taken = await taken_again(queue)
         counted.append(taken.attempts)
 
     assert counted == tries
@@ -533,10 +510,7 @@ async def taken_over(late: TurnQueue, owner: TurnQueue) -> tuple[Taken, Taken]:
     """Return a turn as the first worker had it, and as the second has it now."""
     await late.admit(make_turn(1))
     lost = await take(late)
-    (token,) = await reclaim(owner)
-    held = await owner.leases.take(token)
-    assert held
-    return lost, held
+    return lost, await taken_again(owner)
 
 
 async def test_a_lost_fence_refuses_every_write(store: Store) -> None:
@@ -580,37 +554,21 @@ async def test_a_turn_whose_record_has_expired_makes_way_for_the_next(store: Sto
     assert await queue.depth() == 1
 
 
-async def test_a_worker_does_not_renew_what_another_has_claimed(store: Store) -> None:
-    woken, claimer = make_queue(store, "woken"), make_queue(store, "claimer")
-    await woken.admit(make_turn(1))
-    mine = await take(woken)
-    (token,) = await reclaim(claimer)
-
-    with pytest.raises(LeaseLost):
-        await woken.leases.renew(mine)
-
-    assert await claimer.leases.take(token)
-
-
-async def test_a_renewed_lease_is_not_reclaimed(store: Store) -> None:
+async def test_a_lease_that_has_ended_is_renewed_until_another_worker_takes_the_turn(
+    store: Store,
+) -> None:
     owner, other = make_queue(store, "owner"), make_queue(store, "other")
     await owner.admit(make_turn(1))
-    taken = await take(owner)
-
+    await owner.admit(make_turn(2, key=ELSEWHERE))
+    first, second = await take(owner), await take(owner)
+    await owner.leases.release(first, delay_seconds=0, counts=True)
     await expire_all(store)
-    await owner.leases.renew(taken)
+    # The second is ready again, and the first comes before it.
+    assert await first_to_take(other) == "console:1"
 
-    assert await other.leases.reclaim(["console"], count=10) == []
+    await owner.leases.renew(second)
 
-
-async def test_a_token_that_is_not_ours_takes_nothing(store: Store) -> None:
-    owner, other = make_queue(store, "owner"), make_queue(store, "other")
-    await owner.admit(make_turn(1))
-    token = await next_token(owner)
-    assert token
-
-    assert await other.leases.take(token) is None
-    assert await owner.leases.take(token)
+    assert await nothing_to_take(other)
 
 
 async def test_finish_repeated_after_a_lost_answer_changes_nothing(store: Store) -> None:
@@ -624,7 +582,7 @@ async def test_finish_repeated_after_a_lost_answer_changes_nothing(store: Store)
 
     assert await history(store) == ["console:1"]
     assert (await take(queue)).turn.id == "console:2"
-    assert await next_token(queue) is None
+    assert await nothing_to_take(queue)
 
 
 async def test_a_turn_given_back_comes_again_when_it_is_due(store: Store) -> None:
@@ -634,13 +592,10 @@ async def test_a_turn_given_back_comes_again_when_it_is_due(store: Store) -> Non
 
     await queue.leases.release(taken, delay_seconds=0.2, counts=True)
 
-    assert await next_token(queue) is None
+    assert await nothing_to_take(queue)
     async with asyncio.timeout(60):
-        await queue.leases.reclaim(["console"], count=1)
-        while not (token := await next_token(queue)):
-            await queue.leases.reclaim(["console"], count=1)
-    again = await queue.leases.take(token)
-    assert again
+        while not isinstance(again := await queue.leases.take(["console"]), Taken):
+            await queue.leases.wait(["console"], again)
     assert again.attempts == 2
 
 
@@ -835,31 +790,6 @@ async def test_a_message_that_was_posted_while_the_store_was_away_leads_to_its_t
     assert await queue.lookup.thread_of("console", "m1") == KEY
 
 
-async def test_a_dead_turn_is_kept_for_the_operator(store: Store) -> None:
-    queue = make_queue(store)
-    await queue.admit(make_turn(1))
-
-    await finish(queue, await take(queue), answer="", outcome="dead")
-
-    ((_, fields),) = await store.command("XRANGE", store.key("dead"), "-", "+")
-    assert fields == {"turn": "console:1"}
-    assert await history(store) == []
-
-
-async def test_no_more_dead_turns_are_kept_than_an_operator_reads(store: Store) -> None:
-    queue = make_queue(store)
-    async with store.redis.pipeline(transaction=False) as pipe:
-        for number in range(1500):
-            pipe.xadd(store.key("dead"), {"turn": f"console:old{number}"})
-        await pipe.execute()
-    await queue.admit(make_turn(1))
-
-    await finish(queue, await take(queue), answer="", outcome="dead")
-
-    # The server drops whole parts of a stream.
-    assert 1000 <= await store.command("XLEN", store.key("dead")) <= 1100
-
-
 async def test_every_key_expires(store: Store) -> None:
     queue = make_queue(store, running_per_person=1)
     await queue.admit(make_turn(1))
@@ -867,9 +797,7 @@ async def test_every_key_expires(store: Store) -> None:
     await queue.admit(make_turn(3, key=replace(KEY, thread="t2")))
     taken = await take(queue)
     await queue.leases.save(taken, grown("x", "m1"))
-    token = await next_token(queue)
-    assert token
-    assert await queue.leases.take(token) is None
+    assert await nothing_to_take(queue)
 
     async def lasting() -> list[str]:
         names = await store.command("KEYS", store.key("*"))
@@ -894,7 +822,7 @@ async def test_what_is_tried_later_and_what_was_given_up_expire_too(store: Store
 
     await finish(queue, taken, answer="", outcome="dead")
 
-    for name in (("delayed", "console"), ("dead",), ("turn", "console:2")):
+    for name in (("due", "console"), ("turn", "console:2")):
         assert await store.command("TTL", store.key(*name)) > 50
 
 
@@ -920,43 +848,6 @@ async def test_a_thread_remembers_no_more_than_so_many_bytes(store: Store) -> No
     assert await history(store) == ["console:4"]
 
 
-async def names(store: Store) -> list[str]:
-    found = await store.command("XINFO", "CONSUMERS", store.key("tokens", "console"), GROUP)
-    return [each["name"] for each in found]
-
-
-async def test_a_worker_that_leaves_is_no_consumer_any_more_nor_is_one_that_was_killed(
-    store: Store,
-) -> None:
-    queue, killed, dead = make_queue(store), make_queue(store, "killed"), make_queue(store, "dead")
-    await queue.admit(make_turn(1))
-    await finish(queue, await take(queue))
-    assert await next_token(killed) is None
-    await queue.admit(make_turn(2))
-    await take(dead)
-    before = await names(store)
-
-    await queue.leases.remove_idle_consumers(["console"])
-
-    assert sorted(before) == ["dead", "killed", "w1"]
-    # What it had is reclaimed from it.
-    assert await names(store) == ["dead"]
-    assert len(await reclaim(queue)) == 1
-
-
-async def test_a_worker_whose_name_went_while_it_read_has_what_comes(store: Store) -> None:
-    queue, leaving = make_queue(store), make_queue(store, "leaving")
-    assert await next_token(queue) is None
-    reading = asyncio.create_task(queue.leases.read_tokens(["console"], count=1, block_seconds=2))
-    await asyncio.sleep(0.2)
-
-    await leaving.leases.remove_idle_consumers(["console"])
-    await queue.admit(make_turn(1))
-    (token,) = await reading
-
-    assert await queue.leases.take(token)
-
-
 async def test_the_queue_survives_a_wiped_store(store: Store) -> None:
     queue = make_queue(store)
     await queue.admit(make_turn(1))
@@ -970,14 +861,14 @@ async def test_the_queue_survives_a_wiped_store(store: Store) -> None:
 
 
 @contextlib.asynccontextmanager
-async def working(queue: TurnQueue, started: list[float]) -> AsyncIterator[None]:
+async def working(queue: TurnQueue) -> AsyncIterator[None]:
     async def work() -> None:
         while True:
-            for token in await queue.leases.read_tokens(["console"], count=4, block_seconds=0.5):
-                taken = await queue.leases.take(token)
-                started.append(time.perf_counter())
-                if taken:
-                    await finish(queue, taken)
+            found = await queue.leases.take(["console"])
+            if isinstance(found, Taken):
+                await finish(queue, found)
+            else:
+                await queue.leases.wait(["console"], min(found, 0.5))
 
     task = asyncio.create_task(work())
     try:
@@ -994,7 +885,7 @@ async def test_many_workers_end_every_turn_once_and_in_order(store: Store) -> No
 
     async with contextlib.AsyncExitStack() as stack:
         for queue in queues:
-            await stack.enter_async_context(working(queue, []))
+            await stack.enter_async_context(working(queue))
         for number in range(60):
             await queues[0].admit(make_turn(number, key=threads[number % 5]))
         async with asyncio.timeout(60):

@@ -18,7 +18,6 @@ from bot.errors import (
     NotTheLast,
     PersonBusy,
     QueueFull,
-    StoreUnavailable,
     ThreadBusy,
 )
 from bot.intake.intake import Intake
@@ -38,11 +37,10 @@ from tests.turns.test_queue import (
     history,
     make_queue,
     make_turn,
-    next_token,
     nothing_to_take,
     press,
-    reclaim,
     take,
+    taken_again,
 )
 
 
@@ -100,22 +98,6 @@ async def test_a_deleted_question_makes_nobody_wait_for_its_next_attempt(store: 
     assert await first_to_take(queue) == "console:2"
 
 
-async def test_what_a_deleted_question_has_waited_for_wakes_its_thread_no_more(
-    store: Store,
-) -> None:
-    queue = make_queue(store)
-    await queue.admit(make_turn(1))
-    await queue.admit(make_turn(2))
-    await queue.leases.release(await take(queue), delay_seconds=60, counts=True)
-    await queue.changes.forget("console:1")
-    await take(queue)
-
-    await store.command("ZADD", store.key("delayed", "console"), "XX", 0, str(KEY))
-    await queue.leases.reclaim(["console"], count=1)
-
-    assert await nothing_to_take(queue)
-
-
 async def test_whom_a_deleted_question_has_waited_for_wakes_its_thread_no_more(
     store: Store,
 ) -> None:
@@ -160,55 +142,29 @@ async def test_a_turn_that_waits_in_a_full_thread_is_not_refused_when_it_is_told
     assert await queue.admit(make_turn(1))
 
 
-async def test_a_platform_that_nobody_has_read_hides_no_lost_token_of_another(
-    store: Store,
-) -> None:
-    dead, queue = make_queue(store, "dead"), make_queue(store)
-    await dead.admit(make_turn(1))
-    await take(dead)
-
-    await expire_all(store)
-
-    tokens = await queue.leases.reclaim(["slack", "console"], count=1)
-
-    assert [token.platform for token in tokens] == ["console"]
-
-
 async def test_all_that_is_due_is_ready_at_once(store: Store) -> None:
     queue = make_queue(store)
     for number in (1, 2):
         await queue.admit(make_turn(number, key=replace(KEY, thread=f"t{number}")))
         await queue.leases.release(await take(queue), delay_seconds=60, counts=True)
-    for thread in ("t1", "t2"):
-        key = replace(KEY, thread=thread)
-        await store.command("ZADD", store.key("delayed", "console"), "XX", 0, str(key))
-
-    await queue.leases.reclaim(["console"], count=1)
+    await expire_all(store)
 
     assert [(await take(queue)).turn.id for _ in range(2)] == ["console:1", "console:2"]
 
 
-async def test_a_stream_that_nobody_has_read_is_left_without_trouble(store: Store) -> None:
-    queue = make_queue(store)
-
-    await queue.leases.remove_idle_consumers(["console"])
-    await queue.admit(make_turn(1))
-
-    assert (await take(queue)).turn.id == "console:1"
-
-
-async def test_a_stream_that_cannot_be_made_readable_is_an_error(data_dir: Path) -> None:
+async def test_a_full_store_gives_out_the_turns_that_it_has(data_dir: Path) -> None:
     async with connect(url="", data_dir=data_dir) as full:
         queue = make_queue(full)
+        await queue.admit(make_turn(1))
         await full.redis.config_set("maxmemory", "1")
 
-        with pytest.raises(StoreUnavailable, match="maxmemory"):
-            await queue.leases.read_tokens(["console"], count=1, block_seconds=0.01)
+        taken = await take(queue)
+        await queue.leases.renew(taken)
 
+        assert taken.turn == make_turn(1)
         await full.redis.config_set("maxmemory", "0")
-        assert await queue.leases.read_tokens(["console"], count=1, block_seconds=0.01) == []
-        await queue.admit(make_turn(1))
-        assert (await take(queue)).turn.id == "console:1"
+        await finish(queue, taken)
+        assert await history(full) == ["console:1"]
 
 
 async def test_what_a_failed_turn_has_shown_is_no_previous_answer(store: Store) -> None:
@@ -255,17 +211,12 @@ async def test_an_answer_that_is_written_anew_has_its_own_furthest_point(store: 
     await press(queue, 1)
     taken = await take(queue)
     for _ in range(2):
-        (token,) = await reclaim(queue)
-        again = await queue.leases.take(token)
-        assert again
-        taken = again
+        taken = await taken_again(queue)
 
     await queue.leases.save(taken, grown("Short", "m1"))
-    (token,) = await reclaim(queue)
-    again = await queue.leases.take(token)
+    again = await taken_again(queue)
 
     assert taken.attempts == 3
-    assert again
     assert again.attempts == 2
 
 
@@ -418,7 +369,7 @@ async def test_an_answer_to_be_written_anew_is_queued_with_its_messages(store: S
 
     assert (taken.turn, taken.fence, taken.attempts, taken.stop) == (make_turn(2), 2, 1, False)
     assert (taken.shown, taken.previous_answer) == (grown("", "m1"), "answer")
-    assert await next_token(queue) is None
+    assert await nothing_to_take(queue)
 
 
 async def test_a_new_answer_takes_the_place_of_the_previous(store: Store) -> None:
@@ -574,7 +525,7 @@ async def test_of_two_presses_at_once_one_is_heeded(store: Store) -> None:
 
     assert [type(one) for one in outcomes].count(ThreadBusy) == 4
     await finish(queue, await take(queue))
-    assert await next_token(queue) is None
+    assert await nothing_to_take(queue)
 
 
 async def test_a_press_told_again_changes_nothing(store: Store) -> None:
@@ -586,7 +537,7 @@ async def test_a_press_told_again_changes_nothing(store: Store) -> None:
     await press(queue, 1)
 
     assert await queue.depth() == 0
-    assert await next_token(queue) is None
+    assert await nothing_to_take(queue)
 
 
 async def test_a_turn_without_a_word_can_be_answered_anew_until_another_follows(
@@ -656,10 +607,8 @@ async def test_a_worker_that_dies_over_a_new_answer_leaves_the_previous(store: S
     first = await take(dead)
     await dead.leases.save(first, grown("half", "m1", "m2"))
 
-    (token,) = await reclaim(alive)
-    second = await alive.leases.take(token)
+    second = await taken_again(alive)
 
-    assert second
     assert (second.shown, second.previous_answer) == (grown("half", "m1", "m2"), "answer")
     assert await exchanges(store) == [("console:1", "answer")]
     with pytest.raises(LeaseLost):

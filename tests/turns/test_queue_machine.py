@@ -37,7 +37,7 @@ from bot.errors import (
     ThreadBusy,
 )
 from bot.store import Store, connect
-from bot.turns.queue import Repair, Taken, Token, TurnQueue
+from bot.turns.queue import Repair, Taken, TurnQueue
 from bot.turns.script import Limits
 
 T = TypeVar("T")
@@ -71,8 +71,7 @@ class Known:
     state: str = "queued"
     fence: int = 0
     attempts: int = 0
-    holder: str = ""  # the worker that has its token
-    delayed: bool = False  # it waits for its next attempt,
+    waits: bool = False  # for the end of its lease, or for its next attempt,
     due: bool = False  # which has come
     saved: bool = False
     progress: int = 0  # most bytes that an attempt has shown
@@ -147,13 +146,12 @@ class Thread:
 
 
 class Model:
-    """What has to hold, without any token."""
+    """What has to hold, without a server."""
 
     def __init__(self) -> None:
         self.turns: dict[str, Known] = {}
         self.threads = {name: Thread() for name in THREADS}
         self.pressed: set[str] = set()
-        self.dead: list[str] = []
         self.repairs: dict[str, int] = {}  # to each turn its claim, DUE or LANDING
         # Of each person the turns that ended, each with the number of its entry and its bytes.
         self.kept: dict[str, list[tuple[str, int, int]]] = {name: [] for name in PEOPLE}
@@ -201,8 +199,8 @@ class Model:
 
     def may_run(self, turn_id: str) -> bool:
         known = self.turns[turn_id]
-        if known.state == "running" or known.delayed:
-            return False
+        if known.waits or known.state == "running":
+            return not known.waits
         mailbox = self.threads[known.thread].mailbox
         keeps_others_waiting = any(self.turns[one].person != known.person for one in mailbox)
         return keeps_others_waiting or self.running(known.person) < LIMITS.running_per_person
@@ -361,7 +359,6 @@ class Model:
             known.remembered, known.rating = (exchange.question, exchange.answer), ""
             known.previous_answer = known.after = None
         if outcome == "dead":
-            self.dead.append(turn_id)
             known.late_writes += shown.message_ids if shown.text else ()
         known.state, known.shown = outcome, shown
         older = self.note_newest(turn_id, thread)
@@ -470,7 +467,7 @@ class Model:
             self.leave_out(turn_id, lead)
         thread = self.threads[known.thread]
         if known.state == "queued" and not known.saved:
-            known.state, known.delayed, known.joined = "dropped", False, []
+            known.state, known.waits, known.joined = "dropped", False, []
             thread.mailbox.remove(turn_id)
             return
         known.forgotten, known.anew = True, False
@@ -500,13 +497,9 @@ class Queue(RuleBasedStateMachine):
         self.queues = {name: self._queue(name) for name in WORKERS}
         self.model = Model()
         self.number = 0
-        self.entry: dict[str, str] = {}  # of each running turn, the token it was taken with
-        self.pending: dict[str, str] = {}  # of each token that was read, its worker
         self.asked: list[tuple[tuple[str | int, ...], object]] = []
-        self.seen: list[Token] = []  # every token that was ever read
         self.held: list[tuple[str, Taken]] = []  # every turn that was ever taken, with its worker
         self.claims: list[Repair] = []  # all that were ever claimed
-        self.idle: set[str] = set()  # tokens that nobody renewed in time
 
     def _queue(self, worker: str) -> TurnQueue:
         return TurnQueue(
@@ -580,19 +573,9 @@ class Queue(RuleBasedStateMachine):
 
         assert got is (not other and known.state != "dropped")
 
-    @rule(worker=st.sampled_from(WORKERS), count=st.integers(1, 3))
-    def read(self, worker: str, count: int) -> None:
-        self.reads(worker, count)
-
-    @rule(worker=st.sampled_from(WORKERS), back=st.integers(1, 6))
-    def take(self, worker: str, back: int) -> None:
-        """Take with a token that was read just now or long ago, by this worker or another."""
-        if len(self.seen) >= back:
-            self.taken(worker, self.seen[-back])
-
-    @rule(worker=st.sampled_from(WORKERS))
-    def read_and_take(self, worker: str) -> None:
-        self.work(worker)
+    @rule(worker=st.sampled_from(WORKERS), holds_due=st.booleans())
+    def take(self, worker: str, holds_due: bool) -> None:
+        self.work(worker, holds_due=holds_due)
 
     @rule(
         worker=st.sampled_from(WORKERS),
@@ -600,7 +583,7 @@ class Queue(RuleBasedStateMachine):
         end=st.sampled_from(["", "cut"]),
     )
     def work_through(self, worker: str, answer: str, end: End = "") -> None:
-        """Read, take and finish, as most turns go."""
+        """Take and finish, as most turns go."""
         if taken := self.work(worker):
             self.end(worker, taken, answer, "done", end)
 
@@ -609,14 +592,13 @@ class Queue(RuleBasedStateMachine):
         if not self.held:
             return
         worker, taken = self.one_held(data)
-        known = self.model.turns[taken.turn.id]
-        holds = self.holds(taken) and known.holder == worker
+        known, holds = self.model.turns[taken.turn.id], self.holds(taken)
 
         got = self.lost(self.queues[worker].leases.renew(taken))
 
         assert got is (known.asked_for if holds else LeaseLost)
         if holds:
-            self.idle.discard(self.entry[taken.turn.id])
+            known.waits, known.due = True, False
 
     @rule(
         data=st.data(),
@@ -699,7 +681,7 @@ class Queue(RuleBasedStateMachine):
             older = self.model.finish(turn.id, outcome, shown, exchange, sizes=sizes)
             assert got == older
             known.saved = True
-            self.release(turn.id)
+            known.waits = known.due = False
         if known.state == outcome:
             self.ended(turn.id)
 
@@ -717,9 +699,8 @@ class Queue(RuleBasedStateMachine):
 
         assert got is (None if holds or repeated else LeaseLost)
         if holds:
-            known.state, known.delayed, known.due = "queued", delay > 0, False
+            known.state, known.waits, known.due = "queued", delay > 0, False
             known.attempts -= not counts
-            self.release(taken.turn.id)
 
     @rule(data=st.data(), message_ids=st.sampled_from([(), ("one",), ("two", "three")]))
     def report_late_writes(self, data: st.DataObject, message_ids: tuple[str, ...]) -> None:
@@ -931,51 +912,30 @@ class Queue(RuleBasedStateMachine):
     @rule(data=st.data())
     def expire(self, data: st.DataObject) -> None:
         """A worker is silent for longer than its lease."""
-        if self.pending:
-            entry = data.draw(st.sampled_from(sorted(self.pending)))
-            self.grow_idle(entry)
+        if waiting := self.waiting("running"):
+            self.make_due(data.draw(st.sampled_from(waiting)))
 
     @rule(worker=st.sampled_from(WORKERS))
     def take_all(self, worker: str) -> None:
         while self.work(worker):
             pass
 
-    @rule(data=st.data(), at_once=st.booleans())
-    def change_hands(self, data: st.DataObject, at_once: bool) -> None:
-        """A lease runs out and the other worker claims the token, which it may take later."""
-        if self.pending:
-            entries = [*sorted(self.pending), *sorted(self.entry.values())]
-            entry = data.draw(st.sampled_from(entries))
-            (other,) = {*WORKERS} - {self.pending[entry]}
-            self.grow_idle(entry)
-            for token in self.reclaimed(other):
-                if at_once:
-                    self.taken(other, token)
-
-    @rule(worker=st.sampled_from(WORKERS))
-    def reclaim(self, worker: str) -> None:
-        self.reclaimed(worker)
-
-    @rule(worker=st.sampled_from(WORKERS))
-    def reclaim_and_take(self, worker: str) -> None:
-        for token in self.reclaimed(worker):
-            self.taken(worker, token)
+    @rule(data=st.data(), worker=st.sampled_from(WORKERS))
+    def change_hands(self, data: st.DataObject, worker: str) -> None:
+        """A lease ends and a worker takes what is next."""
+        self.expire(data)
+        self.work(worker)
 
     @rule()
     def time_goes_on(self) -> None:
         """Every retry is due."""
-        self.make_due()
-
-    @rule(worker=st.sampled_from(WORKERS))
-    def leave(self, worker: str) -> None:
-        self.run(self.queues[worker].leases.remove_idle_consumers(["console"]))
+        self.make_due(*self.waiting("queued"))
 
     @invariant()
     def holds_at_every_moment(self) -> None:
         model, people = self.model, [f"console:::{person}" for person in PEOPLE]
         keys = [str(key) for key in THREADS.values()]
         self.ask("ZCARD", "open", expect=len(model.open()))
-        self.ask("XLEN", "dead", expect=len(model.dead))
         for person, name in zip(PEOPLE, people, strict=True):
             self.ask("SCARD", "open", name, expect=len(model.open(person)))
             self.ask("SCARD", "running", name, expect=model.running(person))
@@ -996,30 +956,23 @@ class Queue(RuleBasedStateMachine):
         assert len(remembered) == len(set(remembered))
 
     def every_thread_is_in_its_place(self) -> None:
-        """A thread with work stands in one place, and for each in line there is a token."""
+        """A thread with work stands in one place, and a worker is woken for those in line."""
         places = self.places()
         for name, thread in self.model.threads.items():
             assert sum(str(THREADS[name]) in place for place in places) == bool(thread.mailbox)
-        line, held, tokens = places[0], places[1], self.size("XLEN", "tokens", "console")
-        assert tokens - len(held) >= len(line)
+        assert self.size("LLEN", "wake", "console") or not places[0]
 
     def ends(self) -> None:
         """Let every lease end and every retry be due, and answer what is there."""
         admitted = {turn_id for turn_id, known in self.model.turns.items() if known.open}
-        self.make_due()
-        for entry in list(self.pending):
-            self.grow_idle(entry)
-        left = [("w1", token) for token in self.reclaimed("w1")]
-        for _ in range(20):
-            for worker, token in left:
-                if taken := self.taken(worker, token):
-                    self.end(worker, taken, "short", "done")
-            left = [("w2", token) for token in self.reads("w2")]
+        self.make_due(*self.waiting("queued"), *self.waiting("running"))
+        while taken := self.work("w1"):
+            self.end("w1", taken, "short", "done")
         assert self.model.open() == []
         self.holds_at_every_moment()
         for turn_id in admitted:
             assert self.model.turns[turn_id].gone or self.ended(turn_id) == "done"
-        assert self.size("XLEN", "tokens", "console") == 0
+        assert self.size("LLEN", "wake", "console") == 0
         assert not any(self.places())
         self.land()
         while repair := self.claimed_repair():
@@ -1039,49 +992,24 @@ class Queue(RuleBasedStateMachine):
         running = [one for one in self.held if self.model.turns[one[1].turn.id].state == "running"]
         return data.draw(st.sampled_from([*running, *running, *self.held[-2:]]))
 
-    def work(self, worker: str) -> Taken | None:
-        for token in self.reads(worker):
-            if taken := self.taken(worker, token):
-                return taken
-        return None
+    def work(self, worker: str, *, holds_due: bool = False) -> Taken | None:
+        """Take a turn, which must be the right one, with all that is known of it."""
+        for known in self.model.turns.values() if not holds_due else ():
+            known.waits, known.due = known.waits and not known.due, False
+        expected = self.model.next()
 
-    def reads(self, worker: str, count: int = 1) -> list[Token]:
-        unread = self.size("XLEN", "tokens", "console") - len(self.pending)
-        found: list[Token] = []
-        # Where nothing stands there, Valkey would let a read wait for a tenth of a second. The
-        # first read of all only creates the group.
-        for _ in range(2 * min(unread, 1)):
-            reading = self.queues[worker].leases.read_tokens(
-                ["console"], count=count, block_seconds=0.001
-            )
-            if found := self.run(reading):
-                break
-        assert not {token.entry for token in found} & self.pending.keys()
-        self.pending |= {token.entry: worker for token in found}
-        self.seen += found
-        return found
+        taken = self.run(self.queues[worker].leases.take(["console"], holds_due=holds_due))
 
-    def taken(self, worker: str, token: Token) -> Taken | None:
-        """Take with a token, which must lead to the right turn, with all that is known of it."""
-        mine = self.pending.get(token.entry) == worker
-        again = next((one for one, entry in self.entry.items() if entry == token.entry), None)
-        expected = (again or self.model.next()) if mine else None
-
-        taken = self.run(self.queues[worker].leases.take(token))
-
-        assert (taken.turn.id if taken else None) == expected
-        if taken is None or expected is None:
-            if mine:
-                del self.pending[token.entry]
+        assert (taken.turn.id if isinstance(taken, Taken) else None) == expected
+        if expected is None or not isinstance(taken, Taken):
             return None
         known = self.model.turns[expected]
         self.model.begin_anew(expected)
-        known.state, known.holder = "running", worker
+        known.state, known.waits = "running", True
         if known.fence == 0:
             known.above = self.model.last_above(known.thread)
             self.model.join(expected)
         known.fence, known.attempts = known.fence + 1, known.attempts + 1
-        self.entry[expected] = token.entry
         assert known.turn
         place = {"refers": True} if known.refers else {}
         assert taken == Taken(
@@ -1104,41 +1032,23 @@ class Queue(RuleBasedStateMachine):
         """Return the question in a record."""
         return str(self.command("HGET", self.here.key("turn", turn_id), "text"))
 
-    def release(self, turn_id: str) -> None:
-        del self.pending[self.entry.pop(turn_id)]
+    def waiting(self, state: str) -> list[str]:
+        """Return the turns whose lease has not ended, or that are not tried again yet."""
+        known = self.model.turns.items()
+        return [one for one, it in known if it.waits and it.state == state]
 
-    def reclaimed(self, worker: str) -> list[Token]:
-        found = self.run(self.queues[worker].leases.reclaim(["console"], count=100))
-        assert {token.entry for token in found} == self.idle & set(self.pending)
-        self.idle.clear()
-        for known in self.model.turns.values():
-            known.delayed, known.due = known.delayed and not known.due, False
-        for token in found:
-            self.pending[token.entry] = worker
-            for turn_id, entry in self.entry.items():
-                if entry == token.entry:
-                    self.model.turns[turn_id].holder = worker
-        return found
-
-    def grow_idle(self, entry: str) -> None:
-        self.command(
-            *("XCLAIM", self.here.key("tokens", "console"), "workers", self.pending[entry], 0),
-            *(entry, "IDLE", 4_000_000, "JUSTID"),
-        )
-        self.idle.add(entry)
-
-    def make_due(self) -> None:
-        for name in THREADS.values():
-            self.command("ZADD", self.here.key("delayed", "console"), "XX", 0, str(name))
-        for known in self.model.turns.values():
-            known.due = known.delayed
+    def make_due(self, *turn_ids: str) -> None:
+        for one in turn_ids:
+            known = self.model.turns[one]
+            thread = str(THREADS[known.thread])
+            assert self.command("ZSCORE", self.here.key("due", "console"), thread) is not None
+            self.command("ZADD", self.here.key("due", "console"), "XX", 0, thread)
+            known.due = True
 
     def places(self) -> list[list[str]]:
         """Return the threads in each of the places where one with work may stand."""
         waiting = [("throttled", f"console:::{person}") for person in PEOPLE]
-        self.ask("ZRANGE", "ready_threads", "console", 0, -1)
-        self.ask("HVALS", "claimed", "console")
-        for kind, name in (("delayed", "console"), *waiting):
+        for kind, name in (("ready", "console"), ("due", "console"), *waiting):
             self.ask("ZRANGE", kind, name, 0, -1)
         return self.answers_are_as_expected()
 

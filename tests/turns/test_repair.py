@@ -13,7 +13,7 @@ from bot.concurrency import Backoff
 from bot.domain import Exchange, Page, Shown, Turn
 from bot.errors import SurfaceError, WriteDelayed, WriteFailed
 from bot.store import Store
-from bot.turns.queue import Taken, Token, TurnLeases, TurnQueue
+from bot.turns.queue import Taken, TurnLeases, TurnQueue
 from bot.turns.repair import WorkPolicy
 from tests.support.at_work import (
     KEY,
@@ -23,6 +23,7 @@ from tests.support.at_work import (
     all_repaired,
     cuttable,
     due_repair,
+    expire_all,
     make_leases,
     make_queue,
     make_turn,
@@ -39,14 +40,10 @@ from tests.support.waiting import until
 
 
 async def taken_by_another(store: Store) -> tuple[TurnQueue, Taken]:
-    """Let another worker claim the token, as after a pause of the first."""
-    ready = store.key("tokens", "console")
-    (entry,) = await store.command("XRANGE", ready, "-", "+", "COUNT", 1)
+    """Let another worker take the turn, as after a pause of the first."""
     other = make_queue(store, "other")
-    await store.command("XCLAIM", ready, "workers", "other", 0, entry[0])
-    taken = await other.leases.take(Token("console", entry[0]))
-    assert taken
-    return other, taken
+    await expire_all(store)
+    return other, await take(other)
 
 
 async def lose_the_turn(store: Store, *message_ids: str) -> None:

@@ -13,7 +13,6 @@ from bot.domain import Page, Shown
 from bot.errors import AnswerCut, GivenUp, ModelError, ModelUnavailable, PlaceGone, WriteFailed
 from bot.reply.draft import FAILED_ANEW, STOPPED
 from bot.store import Store, connect
-from bot.turns.queue import Token
 from tests.support.at_work import (
     POLICY,
     all_ended,
@@ -23,7 +22,6 @@ from tests.support.at_work import (
     make_worker,
     outcome,
     press,
-    ready,
     remembered,
     take,
     working,
@@ -101,12 +99,9 @@ class Deaths:
 
     async def take(self, tries: int) -> None:
         """Let so many workers more take the turn and die at once."""
-        ready = self.store.key("tokens", "console")
         for number in range(tries):
-            name = f"dead{number}"
-            ((entry, _),) = await self.store.command("XRANGE", ready, "-", "+")
-            await self.store.command("XCLAIM", ready, "workers", name, 0, entry)
-            assert await make_queue(self.store, name).leases.take(Token("console", entry))
+            await expire_all(self.store)
+            await take(make_queue(self.store, f"dead{number}"))
 
     async def next(self, surface: FakeSurface, model: FakeModel) -> None:
         """Let another worker end what is there."""
@@ -305,7 +300,6 @@ class TestDeathBeforeTheEndIsStored:
     async def test_a_turn_that_was_given_up_stays_so(self, deaths: Deaths, store: Store) -> None:
         surface, after = Dying(), FakeModel(["Another answer."])
         await make_queue(store).admit(make_turn())
-        await ready(make_queue(store, "dead"))
         await deaths.take(POLICY.max_attempts)
 
         await deaths.die(surface, FakeModel(["Hi"]))
@@ -313,4 +307,3 @@ class TestDeathBeforeTheEndIsStored:
 
         assert (after.prompts, surface.text) == ([], GivenUp.apology)
         assert await outcome(store) == "dead"
-        assert await store.command("XLEN", store.key("dead")) == 1

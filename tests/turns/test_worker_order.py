@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
-from bot.concurrency import Backoff, cancelled
+from bot.concurrency import Backoff
 from bot.store import Store
-from bot.turns.queue import Token, TurnLeases
+from bot.turns.queue import TurnLeases
 from tests.support.at_work import (
     KEY,
     LEASE,
@@ -16,13 +16,14 @@ from tests.support.at_work import (
     WORDS,
     all_ended,
     answer,
-    expire,
+    expire_all,
     make_leases,
     make_queue,
     make_turn,
     make_worker,
-    ready,
+    outcome,
     remembered,
+    take,
     working,
 )
 from tests.support.fakes import FakeModel, FakePlatform, FakeSurface
@@ -53,9 +54,8 @@ async def test_two_platforms_at_once_do_not_exceed_the_capacity(store: Store) ->
 async def test_what_a_dead_worker_left_comes_before_what_is_new(store: Store) -> None:
     model, dead = FakeModel(WORDS[:5], pause=0.01), make_queue(store, "dead")
     await dead.admit(make_turn(0, thread="left"))
-    (token,) = await ready(dead)
-    assert await dead.leases.take(token)
-    await expire(store, token, "dead")
+    await take(dead)
+    await expire_all(store)
     for number in range(1, 10):
         await dead.admit(make_turn(number, thread=f"t{number}"))
 
@@ -65,41 +65,32 @@ async def test_what_a_dead_worker_left_comes_before_what_is_new(store: Store) ->
 
 
 class Timed(TurnLeases):
-    """Notes how long each read may last."""
+    """Notes how long each wait may last."""
 
-    reads: tuple[float, ...] = ()
+    waits: tuple[float, ...] = ()
 
-    async def read_tokens(
-        self, platforms: Sequence[str], *, count: int, block_seconds: float
-    ) -> list[Token]:
-        self.reads += (block_seconds,)
-        return await super().read_tokens(platforms, count=count, block_seconds=block_seconds)
+    async def wait(self, platforms: Sequence[str], seconds: float) -> None:
+        self.waits += (seconds,)
+        await super().wait(platforms, seconds)
 
 
-async def test_no_read_of_new_turns_outlasts_the_pause_between_reclaims(store: Store) -> None:
+async def test_a_worker_that_waits_wakes_when_the_lease_of_another_ends(store: Store) -> None:
     leases = make_leases(Timed, store)
-    policy = replace(POLICY, longest_read=60.0)
-    worker = make_worker(
-        store, FakePlatform(), FakeModel(["Hi"]), lease=LEASE, leases=leases, policy=policy
-    )
+    dead, policy = make_queue(store, "dead"), replace(POLICY, longest_read=60.0)
+    await dead.admit(make_turn())
+    await take(dead)
 
-    # A worker that is cancelled does not wait for its read.
-    running = asyncio.create_task(worker.run(asyncio.Event()))
-    await until(lambda: len(leases.reads) > 4)
-    await cancelled(running)
+    await answer(store, FakePlatform(), FakeModel(["Hi"]), leases=leases, policy=policy)
 
-    # Loop times are floats.
-    assert 0 < max(leases.reads) < LEASE / 2.99
+    assert 0 < leases.waits[0] <= LEASE
 
 
-async def test_no_read_of_new_turns_is_one_without_an_end(store: Store) -> None:
-    leases = make_leases(Timed, store)
+async def test_a_wait_without_time_is_not_one_without_an_end(store: Store) -> None:
     policy = replace(POLICY, longest_read=0.0)
 
-    await answer(store, FakePlatform(), FakeModel(), make_turn(), leases=leases, policy=policy)
+    await answer(store, FakePlatform(), FakeModel(), make_turn(), policy=policy)
 
-    # Redis takes 0 milliseconds for a read without an end.
-    assert int(min(leases.reads) * 1000) > 0
+    assert await outcome(store) == "done"
 
 
 async def test_a_retry_comes_when_it_is_due_however_many_turns_are_new(store: Store) -> None:
@@ -114,19 +105,17 @@ async def test_a_retry_comes_when_it_is_due_however_many_turns_are_new(store: St
     assert "question 1" in asked[1:10]
 
 
-async def test_a_worker_that_reclaims_its_own_turn_goes_on_with_it(store: Store) -> None:
+async def test_a_worker_that_takes_its_own_turn_again_goes_on_with_it(
+    store: Store,
+) -> None:
     model = FakeModel(WORDS, pause=0.03)
 
     async with working(make_worker(store, FakePlatform(), model)):
         await make_queue(store).admit(make_turn())
         await until(lambda: model.prompts)
         # As after an outage in which the lease ran out.
-        stream = store.key("tokens", "console")
-        ((entry, _),) = await store.command("XRANGE", stream, "-", "+")
         for _ in range(4):
-            await store.command(
-                *("XCLAIM", stream, "workers", "w1", 0, entry, "IDLE", 10_000, "JUSTID")
-            )
+            await expire_all(store)
             await asyncio.sleep(LEASE / 3)
         await all_ended(store)
 

@@ -10,7 +10,7 @@ import pytest
 
 from bot.errors import PlaceGone, StoreUnavailable
 from bot.store import Store
-from bot.turns.queue import Taken, Token, TurnLeases
+from bot.turns.queue import Taken, TurnLeases
 from tests.support.at_work import (
     LEASE,
     POLICY,
@@ -36,9 +36,9 @@ class Blinking(TurnLeases):
 
     way: SocketLine | None
 
-    async def take(self, token: Token) -> Taken | None:
-        taken = await super().take(token)
-        if self.way:
+    async def take(self, platforms: Sequence[str], *, holds_due: bool = False) -> Taken | float:
+        taken = await super().take(platforms, holds_due=holds_due)
+        if self.way and isinstance(taken, Taken):
             way, self.way = self.way, None
             await way.cut()
         return taken
@@ -121,21 +121,15 @@ async def test_what_was_shown_while_the_store_was_away_is_remembered_though_its_
 
 
 class Away(TurnLeases):
-    """The store does not answer the first reads."""
+    """The store does not answer the first calls."""
 
     outages = 12
-    reclaims = 0
+    holds: tuple[bool, ...] = ()
 
-    async def reclaim(self, platforms: Sequence[str], *, count: int) -> list[Token]:
-        self.reclaims += 1
+    async def take(self, platforms: Sequence[str], *, holds_due: bool = False) -> Taken | float:
+        self.holds += (holds_due,)
         self._fail()
-        return await super().reclaim(platforms, count=count)
-
-    async def read_tokens(
-        self, platforms: Sequence[str], *, count: int, block_seconds: float
-    ) -> list[Token]:
-        self._fail()
-        return await super().read_tokens(platforms, count=count, block_seconds=block_seconds)
+        return await super().take(platforms, holds_due=holds_due)
 
     def _fail(self) -> None:
         self.outages -= 1
@@ -158,4 +152,5 @@ async def test_after_an_outage_others_may_renew_their_leases_first(store: Store)
     await answer(store, FakePlatform(), FakeModel(), make_turn(), leases=leases, lease=60)
 
     # Before the outage, and not again for the length of a lease.
-    assert leases.reclaims == 1
+    assert leases.holds.index(True) == 1
+    assert all(leases.holds[1:])

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from bot.store import Store
-from bot.turns.queue import GROUP, Taken, Token, TurnLeases
+from bot.turns.queue import Taken, TurnLeases
 from tests.support.at_work import (
     POLICY,
     WORDS,
@@ -69,29 +69,27 @@ async def test_shutdown_spends_no_attempt(store: Store) -> None:
     assert await store.command("HGET", store.key("turn", "console:1"), "attempts") == "0"
 
 
-class LateTokens(TurnLeases):
-    """Tells of tokens a while after they were read."""
+class Late(TurnLeases):
+    """Hears of a turn a while after it was taken."""
 
-    has_read = False
+    has_taken = False
 
-    async def read_tokens(
-        self, platforms: Sequence[str], *, count: int, block_seconds: float
-    ) -> list[Token]:
-        tokens = await super().read_tokens(platforms, count=count, block_seconds=block_seconds)
-        if tokens:
-            self.has_read = True
+    async def take(self, platforms: Sequence[str], *, holds_due: bool = False) -> Taken | float:
+        taken = await super().take(platforms, holds_due=holds_due)
+        if isinstance(taken, Taken):
+            self.has_taken = True
             await asyncio.sleep(0.2)
-        return tokens
+        return taken
 
 
-async def test_shutdown_loses_no_token_that_was_just_read(store: Store) -> None:
-    leases = make_leases(LateTokens, store, lease=60)
+async def test_shutdown_loses_no_turn_that_was_just_taken(store: Store) -> None:
+    leases = make_leases(Late, store, lease=60)
 
     async with working(
         make_worker(store, FakePlatform(), FakeModel(["Hi"]), leases=leases, lease=60)
     ) as stopping:
         await make_queue(store).admit(make_turn())
-        await until(lambda: leases.has_read)
+        await until(lambda: leases.has_taken)
         stopping.set()
 
     assert await outcome(store) == "done"
@@ -171,6 +169,3 @@ async def test_a_worker_that_has_ended_leaves_neither_a_task_nor_its_name(store:
         await all_ended(store)
 
     assert asyncio.all_tasks() <= before
-    stream = store.key("tokens", "console")
-    names = [each["name"] for each in await store.command("XINFO", "CONSUMERS", stream, GROUP)]
-    assert "w1" not in names

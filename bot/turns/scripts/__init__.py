@@ -15,7 +15,6 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "context": (),
     "speakers": (),
     "turn": (),
-    "token": (),
     "lookup": (),
     "kept": ("turn",),
     "repairs": (),
@@ -25,11 +24,10 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "press": ("enqueue", "quota", "room", "turn"),
     "stop": ("kept",),
     "edit": ("admit", "enqueue", "open", "quota", "room", "stop", "turn"),
-    "take": ("open", "token", "turn"),
-    "wake": (),
+    "take": ("open", "turn"),
     "forget": ("context", "kept", "quota", "repairs", "stop", "turn"),
-    "lease": ("context", "forget", "token"),
-    "finish": ("context", "kept", "lease", "quota", "repairs", "token", "turn"),
+    "lease": ("context", "forget"),
+    "finish": ("context", "kept", "lease", "quota", "repairs", "turn"),
     "erase": ("context", "forget", "kept"),
     "forgetting": ("erase", "open"),
 }
@@ -60,7 +58,6 @@ VERBS: dict[str, tuple[str, ...]] = {
     "stop": ("stop", "stop_own", "stop_thread"),
     "take": ("take",),
     "turn": ("others_wait",),
-    "wake": ("open", "remove_idle_consumers", "wake_delayed"),
 }
 _FILE_OF = {verb: file for file, verbs in VERBS.items() for verb in verbs}
 

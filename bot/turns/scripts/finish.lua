@@ -69,14 +69,15 @@ end
 
 local function store_outcome(id, outcome)
   set(id, 'state', outcome)
-  unset(id, 'entry', 'worker', 'position', 'attempts', 'max_progress', 'said', 'below', 'outcome', 'by', 'removed', 'used', 'stop')
+  unset(id, 'worker', 'position', 'attempts', 'max_progress', 'said', 'below', 'outcome', 'by', 'removed', 'used', 'stop')
 end
 
 -- Gives the slots of an ended turn, in its thread and among the running turns of its person, to the next ones.
 local function make_way(id, turn)
   redis.call('LREM', key('mailbox', turn.thread), 1, id)
   close(id, turn.person)
-  release(id, turn)
+  redis.call('SREM', key('running', turn.person), id)
+  leave_queue(turn.thread, turn.person)
   if redis.call('LLEN', key('mailbox', turn.thread)) > 0 then make_ready(turn.thread) end
   wake_throttled(turn.person)
 end
@@ -130,11 +131,10 @@ function verbs.finish(id, fence, outcome, progress, exchange, used, limits)
   return end_turn(id, turn, outcome, exchange ~= '' and decoded(exchange), used, decoded(limits))
 end
 
--- Ends a turn with an unreadable record as dead. It is found by its token, because a client may be unable to
+-- Ends a turn with an unreadable record as dead. It is found by its thread, because a client may be unable to
 -- write its id.
-function verbs.give_up(platform, entry, fence, limits)
-  local thread = redis.call('HGET', key('claimed', platform), entry)
-  local id = thread and redis.call('LINDEX', key('mailbox', thread), 0)
+function verbs.give_up(thread, fence, limits)
+  local id = redis.call('LINDEX', key('mailbox', thread), 0)
   if not id then return 'lost' end
   unset(id, 'edited_since_take')
   set(id, 'ended', 'failed', 'message_ids', get(id, 'message_ids') or '', 'shown', get(id, 'shown') or '')

@@ -34,7 +34,7 @@ end
 -- The thread's next turn does not wait for what the dropped one waited for. If the drop leaves room for one
 -- more turn of its person, another thread of the person becomes ready.
 local function drop(id, turn)
-  local mailbox, platform = key('mailbox', turn.thread), platform_of(turn.thread)
+  local mailbox = key('mailbox', turn.thread)
   local first = redis.call('LINDEX', mailbox, 0) == id
   set(id, 'state', 'dropped')
   settle(id, turn, false, 0)
@@ -42,9 +42,7 @@ local function drop(id, turn)
   redis.call('LREM', mailbox, 1, id)
   close(id, turn.person)
   if not first then return end
-  redis.call('ZREM', key('ready_threads', platform), turn.thread)
-  redis.call('ZREM', key('delayed', platform), turn.thread)
-  redis.call('ZREM', key('throttled', turn.person), turn.thread)
+  leave_queue(turn.thread, turn.person)
   if redis.call('LLEN', mailbox) > 0 then make_ready(turn.thread) end
   wake_throttled(turn.person)
 end

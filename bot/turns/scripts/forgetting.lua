@@ -154,13 +154,7 @@ local function forget_key(name, it)
   local kind, rest = string.match(name, '^([^:]*):?(.*)$')
   local full = prefix .. name
   local at_person, at_thread, at_value = of_person()[kind], of_thread()[kind], of_value()[kind]
-  if name == 'dead' then
-    local found = 0
-    for _, entry in ipairs(redis.call('XRANGE', full, '-', '+')) do
-      if names_it(entry[2][2] or '', it) then found = found + redis.call('XDEL', full, entry[1]) end
-    end
-    return found, 0
-  elseif name == 'preferences' then
+  if name == 'preferences' then
     local members = redis.call('SMEMBERS', full)
     return drop_members(full, members, 'SREM', function(place) return names_it(place, it) end), 0
   elseif name == 'marks' then

@@ -16,15 +16,12 @@ local function request_to(id)
   return known[1] and 'edited_since_take' or known[2] or ''
 end
 
--- If another worker has reclaimed the token, the lease is lost, even if that worker has not taken the turn
--- yet: if this one claimed it back, both would work on the turn.
-function verbs.renew(id, fence, worker)
+-- A lease that has ended is renewed if no worker has taken the turn since: its fence is as it was.
+function verbs.renew(id, fence, lease)
   local turn = record(id)
   if is_record_lost(id) then return '' end
   if not holds(turn, fence) then return 'lost' end
-  local platform = platform_of(turn.thread)
-  if not is_pending(platform, turn.entry, worker) then return 'lost' end
-  redis.call('XCLAIM', key('tokens', platform), GROUP, worker, 0, turn.entry, 'JUSTID')
+  make_due(turn.thread, lease)
   return request_to(id)
 end
 
@@ -74,14 +71,8 @@ function verbs.release(id, fence, delay, counts)
   if not holds(turn, fence) then return 'lost' end
   redis.call('HSET', key('turn', id), 'state', 'queued')
   if counts == '' then redis.call('HINCRBY', key('turn', id), 'attempts', -1) end
-  release(id, turn)
-  if tonumber(delay) > 0 then
-    local delayed = key('delayed', platform_of(turn.thread))
-    redis.call('ZADD', delayed, now_ms() + math.min(delay, DAY_MS), turn.thread)
-    keep(delayed)
-  else
-    make_ready(turn.thread)
-  end
+  redis.call('SREM', key('running', turn.person), id)
+  if tonumber(delay) > 0 then make_due(turn.thread, delay) else make_ready(turn.thread) end
   wake_throttled(turn.person)
   return 'ok'
 end

@@ -8,12 +8,11 @@
 -- docs/design/queue.md lists the keys, and the fields of a turn's record, `turn:<id>`. A flag is '1' or missing;
 -- a list of ids has one in each line. What is JSON there is only passed on.
 --
--- A thread with work is in exactly one of: ready_threads, delayed, throttled, claimed.
+-- A thread with work is in exactly one of: ready, due, throttled.
 
 local prefix = KEYS[1]
 local verbs = {}
 
-local GROUP = 'workers'
 local LATE_ADMISSION_MS = 600000
 -- Longer than any platform delivers a press again.
 local PRESS_MS = 3600000
@@ -21,6 +20,7 @@ local PRESS_MS = 3600000
 local DAY_MS = 86400000
 -- After its day, what was used is only corrected.
 local SPENT_MS = 2 * DAY_MS
+local MOST_WAKES = 100
 -- The value of a record's `forget` if the answer is dropped, too: at once, or after a repair without buttons.
 local WITH_ANSWER, AFTER_REPAIR = '2', '3'
 
@@ -108,10 +108,10 @@ local function natural(value)
 end
 
 local function record(id)
-  local values = redis.call('HMGET', key('turn', id), 'state', 'fence', 'thread', 'person', 'entry')
+  local values = redis.call('HMGET', key('turn', id), 'state', 'fence', 'thread', 'person')
   return {
     state = values[1], fence = values[2], thread = values[3],
-    person = values[4] or '', entry = values[5] or '',
+    person = values[4] or '',
   }
 end
 
@@ -132,10 +132,26 @@ end
 
 local function make_ready(thread)
   local platform = platform_of(thread)
-  local ready, tokens = key('ready_threads', platform), key('tokens', platform)
+  local ready, wake = key('ready', platform), key('wake', platform)
+  redis.call('ZREM', key('due', platform), thread)
   redis.call('ZADD', ready, position_of(thread), thread)
-  redis.call('XADD', tokens, '*', 'platform', platform)
-  keep(ready, tokens)
+  -- A worker that is woken takes all that it can, so a few items wake every worker.
+  redis.call('RPUSH', wake, '1')
+  redis.call('LTRIM', wake, -MOST_WAKES, -1)
+  keep(ready, wake)
+end
+
+local function make_due(thread, delay)
+  local due = key('due', platform_of(thread))
+  redis.call('ZREM', key('ready', platform_of(thread)), thread)
+  redis.call('ZADD', due, now_ms() + math.min(delay, DAY_MS), thread)
+  keep(due)
+end
+
+local function leave_queue(thread, person)
+  redis.call('ZREM', key('ready', platform_of(thread)), thread)
+  redis.call('ZREM', key('due', platform_of(thread)), thread)
+  redis.call('ZREM', key('throttled', person), thread)
 end
 
 -- The person may run one more turn.

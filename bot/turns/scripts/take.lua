@@ -2,6 +2,8 @@
 
 -- Bytes of the questions that are answered together: about as many as one question may have.
 local JOINED_BYTES = 64000
+-- Further threads wait for the next call.
+local DUE_AT_ONCE = 100
 
 -- The text of earlier attempts answers a question that was edited meanwhile. It stays until there is text
 -- of the new answer. Text without a message was never visible.
@@ -56,45 +58,62 @@ local function joined_questions(id)
   return found
 end
 
--- The next thread that may be taken, with its first turn and that one's record; nothing if there is none. A token
--- that was reclaimed leads to the thread that was taken with it.
-local function next_to_take(platform, entry, person_limit)
-  local thread = redis.call('HGET', key('claimed', platform), entry)
+local function make_due_ready(platform)
+  local due = redis.call('ZRANGEBYSCORE', key('due', platform), '-inf', now_ms(), 'LIMIT', 0, DUE_AT_ONCE)
+  for _, thread in ipairs(due) do make_ready(thread) end
+end
+
+-- The next thread that may be taken, with its first turn and that one's record; nothing if there is none.
+local function next_to_take(platform, person_limit)
   while true do
-    thread = thread or redis.call('ZPOPMIN', key('ready_threads', platform))[1]
-    if not thread then return end
+    local thread = redis.call('ZPOPMIN', key('ready', platform))[1]
+    if not thread then break end
     local id, turn = first_of(thread)
+    if id and may_run(id, turn, person_limit) then return thread, id, turn end
     if id then
-      if may_run(id, turn, person_limit) then return thread, id, turn end
       redis.call('ZADD', key('throttled', turn.person), position_of(thread), thread)
       keep(key('throttled', turn.person))
     end
-    thread = nil
   end
+  redis.call('DEL', key('wake', platform))
 end
 
--- Returns {id, its record as names and values, its context, the questions that are answered with it, how long (ms) it
--- has waited}, or false if there is no turn for the token.
-function verbs.take(platform, entry, worker, person_limit)
-  if not is_pending(platform, entry, worker) then return false end
-  local thread, id, turn = next_to_take(platform, entry, person_limit)
-  if not thread then
-    drop_ticket(platform, entry)
-    return false
-  end
-  local claimed, name = key('claimed', platform), key('turn', id)
-  redis.call('HSET', claimed, entry, thread)
+-- The milliseconds until the next thread is due.
+local function next_due(platform)
+  local at = redis.call('ZRANGE', key('due', platform), 0, 0, 'WITHSCORES')[2]
+  return at and at - now_ms() or DAY_MS
+end
+
+local function lease_to(worker, thread, id, turn, lease)
+  local name = key('turn', id)
+  make_due(thread, lease)
   redis.call('SADD', key('running', turn.person), id)
-  keep(claimed, key('running', turn.person))
-  if redis.call('HEXISTS', name, 'edited_since_take') == 1 then begin_anew(id) end
-  redis.call('HSET', name, 'state', 'running', 'entry', entry, 'worker', worker)
+  keep(key('running', turn.person))
+  if has(id, 'edited_since_take') then begin_anew(id) end
+  set(id, 'state', 'running', 'worker', worker)
   local fence = redis.call('HINCRBY', name, 'fence', 1)
   redis.call('HINCRBY', name, 'attempts', 1)
-  if fence == 1 then set(id, 'above', last_above(thread)) end
   if fence == 1 then
+    set(id, 'above', last_above(thread))
     join_followers(id, turn)
     note_several(id, thread)
   end
-  local context = redis.call('LRANGE', key('context', id), 0, -1)
-  return {id, redis.call('HGETALL', name), context, joined_questions(id), open_for(id)}
+end
+
+-- Takes a turn of the first platform that has one, for `lease` ms. With a `holds_due` of '1', threads that are due
+-- stay where they are. Returns {thread, id, the record as names and values, its context, the questions that are
+-- answered with it, how long (ms) it has waited}, or in how many ms the next thread is due.
+function verbs.take(worker, lease, person_limit, holds_due, ...)
+  local wait = DAY_MS
+  for _, platform in ipairs({...}) do
+    if holds_due == '' then make_due_ready(platform) end
+    local thread, id, turn = next_to_take(platform, person_limit)
+    if thread then
+      lease_to(worker, thread, id, turn, lease)
+      local context = redis.call('LRANGE', key('context', id), 0, -1)
+      return {thread, id, redis.call('HGETALL', key('turn', id)), context, joined_questions(id), open_for(id)}
+    end
+    wait = math.min(wait, next_due(platform))
+  end
+  return math.max(wait, 0)
 end

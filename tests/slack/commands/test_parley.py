@@ -12,10 +12,10 @@ from bot.commands.handlers import COMMANDS, FORGET_QUESTION, FORGETTING, FORGOTT
 from bot.domain import Preferences
 from bot.store import Store
 from bot.turns.forgetting import Forgetting
-from bot.turns.queue import Token
 from bot.turns.script import QueueScript
 from tests.emulators.slack import SCOPES, SlackEmulator
 from tests.emulators.slack.workspace import Role
+from tests.support.at_work import take
 from tests.support.fakes import NotedIntake, RefusingStore
 from tests.support.slack_commands import AWAY, chosen, commanded, read_by
 from tests.support.slack_platform import LIMITS, Transport, both_transports
@@ -79,10 +79,7 @@ async def test_an_admin_ends_anothers_answer_in_its_thread(store: Store) -> None
 async def running(intake: NotedIntake) -> None:
     """Let a worker begin with the question that waits."""
     await until(lambda: intake.turns)
-    tokens: list[Token] = []
-    while not tokens:  # the first look makes the consumer group
-        tokens = await intake.queue.leases.read_tokens(["slack"], count=1, block_seconds=1.0)
-    await intake.queue.leases.take(tokens[0])
+    await take(intake.queue, "slack")
 
 
 async def test_stop_in_a_channel_ends_what_the_person_asked_there(store: Store) -> None:

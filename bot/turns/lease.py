@@ -21,7 +21,7 @@ class Lease:
 
     `stop` is set if a person has asked for the end. `news` is set if a stop or an edit was
     announced; a renewal follows at once and returns which. `is_finishing` is True from the
-    beginning of `finish` on, `is_over` when the turn has ended or is given back.
+    beginning of `finish` on.
     """
 
     def __init__(
@@ -37,7 +37,6 @@ class Lease:
         self.stop = asyncio.Event()
         self.news = asyncio.Event()
         self.is_finishing = False
-        self.is_over = False
         self._leases = leases
         self._seconds = seconds
         self._finish_retry = finish_retry
@@ -102,30 +101,14 @@ class Lease:
         pauses = self._finish_retry.pauses()
         while True:
             try:
-                older = await self._leases.finish(self.taken, shown, exchange, used=used)
+                return await self._leases.finish(self.taken, shown, exchange, used=used)
             except StoreUnavailable as error:
                 self._leases.store.note_away(error)
                 await self._sleep(next(pauses))
-            else:
-                self.is_over = True
-                return older
 
     async def give_back(self, *, delay_seconds: float = 0.0, counts: bool = False) -> None:
         """Return the turn to the queue; `counts` if the attempt has failed."""
-        self.is_over = True
         await self._leases.release(self.taken, delay_seconds=delay_seconds, counts=counts)
-
-    def continues_as(self, taken: Taken) -> bool:
-        """Continue under a newer lease of the same worker, and return True.
-
-        False if another worker had the turn meanwhile, or its question is another one.
-        """
-        is_next = taken.fence == self.taken.fence + 1 and taken.turn.text == self.turn.text
-        if self.is_over or not is_next:
-            return False
-        self.taken = taken
-        self._set_stop(taken.stop)
-        return True
 
     @contextmanager
     def _noting_away(self) -> Iterator[None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from urllib.parse import quote
@@ -279,15 +279,19 @@ class TurnLeases:
             }
         )
 
-    async def take(self, platforms: Sequence[str], *, holds_due: bool = False) -> Taken | float:
+    async def take(
+        self, platforms: Sequence[str], *, own: Iterable[str] = (), holds_due: bool = False
+    ) -> Taken | float:
         """Lease the turn that is next on the first of the platforms that has one.
 
         If there is none, return the seconds until a lease ends or a retry is due, at most a day.
+        The leases of `own` turns, which the worker answers, are renewed if they have ended.
         With `holds_due`, turns of which the lease has ended, or that are tried again, are left out.
         """
         how = self._lease_ms, self._running_per_person, "1" if holds_due else ""
+        answered = write_ids(own)
         while True:
-            answer = await self._script.run("take", self._worker, *how, *platforms)
+            answer = await self._script.run("take", self._worker, answered, *how, *platforms)
             if not isinstance(answer, list):
                 return int(answer or 0) / 1000
             thread, turn_id, fields, context, joined, waited_ms = answer

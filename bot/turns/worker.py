@@ -123,7 +123,7 @@ class Worker:
         hold = self._holds_until - now()
         self._order.rotate(-1)
         try:
-            found = await self._leases.take(self._order, holds_due=hold > 0)
+            found = await self._leases.take(self._order, own=self._running, holds_due=hold > 0)
         except StoreUnavailable:
             raise
         except Exception:
@@ -133,12 +133,9 @@ class Worker:
             pause = min(self._policy.longest_read, max(found, hold))
             await self._leases.wait(self._order, pause)
             return
-        # The lease of a turn that this worker answers may have ended, as in an outage.
-        own = self._running.get(found.turn.id)
-        if not (own and own.continues_as(found)):
-            task = asyncio.create_task(self._work(found))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        task = asyncio.create_task(self._work(found))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _follow_requests(self) -> None:
         while True:

@@ -360,7 +360,7 @@ async def test_the_platforms_are_asked_in_the_given_order(store: Store) -> None:
     queue = make_queue(store)
     for number, platform in enumerate(("console", "slack", "slack")):
         key = replace(KEY, platform=platform, thread=f"t{number}")
-        await queue.admit(make_turn(number, key=key))
+        await queue.admit(replace(make_turn(number, key=key), id=f"{platform}:{number}"))
 
     found = [await queue.leases.take(["web", "slack", "console"]) for _ in range(3)]
 

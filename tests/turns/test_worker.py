@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 
@@ -278,8 +279,8 @@ class Unreadable(TurnLeases):
 
     first = True
 
-    async def take(self, platforms: Sequence[str], *, holds_due: bool = False) -> Taken | float:
-        taken = await super().take(platforms, holds_due=holds_due)
+    async def take(self, *of: Any, **how: Any) -> Taken | float:
+        taken = await super().take(*of, **how)
         if self.first and isinstance(taken, Taken):
             self.first = False
             raise ValueError("a bug")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -36,8 +36,8 @@ class Blinking(TurnLeases):
 
     way: SocketLine | None
 
-    async def take(self, platforms: Sequence[str], *, holds_due: bool = False) -> Taken | float:
-        taken = await super().take(platforms, holds_due=holds_due)
+    async def take(self, *of: Any, **how: Any) -> Taken | float:
+        taken = await super().take(*of, **how)
         if self.way and isinstance(taken, Taken):
             way, self.way = self.way, None
             await way.cut()
@@ -126,10 +126,10 @@ class Away(TurnLeases):
     outages = 12
     holds: tuple[bool, ...] = ()
 
-    async def take(self, platforms: Sequence[str], *, holds_due: bool = False) -> Taken | float:
-        self.holds += (holds_due,)
+    async def take(self, *of: Any, **how: Any) -> Taken | float:
+        self.holds += (how["holds_due"],)
         self._fail()
-        return await super().take(platforms, holds_due=holds_due)
+        return await super().take(*of, **how)
 
     def _fail(self) -> None:
         self.outages -= 1

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -74,8 +74,8 @@ class Late(TurnLeases):
 
     has_taken = False
 
-    async def take(self, platforms: Sequence[str], *, holds_due: bool = False) -> Taken | float:
-        taken = await super().take(platforms, holds_due=holds_due)
+    async def take(self, *of: Any, **how: Any) -> Taken | float:
+        taken = await super().take(*of, **how)
         if isinstance(taken, Taken):
             self.has_taken = True
             await asyncio.sleep(0.2)

@@ -71,11 +71,14 @@ local function decoded(json)
   return json and json ~= '' and cjson.decode(json) or {}
 end
 
--- The ids in a field.
-local function ids_of(id, field)
+local function lines_of(text)
   local found = {}
-  for one in string.gmatch(get(id, field) or '', '[^\n]+') do table.insert(found, one) end
+  for line in string.gmatch(text, '[^\n]+') do table.insert(found, line) end
   return found
+end
+
+local function ids_of(id, field)
+  return lines_of(get(id, field) or '')
 end
 
 local function add_id(id, field, one)

@@ -63,14 +63,18 @@ local function make_due_ready(platform)
   for _, thread in ipairs(due) do make_ready(thread) end
 end
 
--- The next thread that may be taken, with its first turn and that one's record; nothing if there is none.
-local function next_to_take(platform, person_limit)
+-- The next thread that may be taken, with its first turn and that one's record; nothing if there is none. The lease of
+-- a turn that the worker answers (`own`) may have ended in an outage: it is renewed.
+local function next_to_take(platform, own, lease, person_limit)
   while true do
     local thread = redis.call('ZPOPMIN', key('ready', platform))[1]
     if not thread then break end
     local id, turn = first_of(thread)
-    if id and may_run(id, turn, person_limit) then return thread, id, turn end
-    if id then
+    if id and turn.state == 'running' and contains(own, id) then
+      make_due(thread, lease)
+    elseif id and may_run(id, turn, person_limit) then
+      return thread, id, turn
+    elseif id then
       redis.call('ZADD', key('throttled', turn.person), position_of(thread), thread)
       keep(key('throttled', turn.person))
     end
@@ -100,14 +104,15 @@ local function lease_to(worker, thread, id, turn, lease)
   end
 end
 
--- Takes a turn of the first platform that has one, for `lease` ms. With a `holds_due` of '1', threads that are due
--- stay where they are. Returns {thread, id, the record as names and values, its context, the questions that are
+-- Takes a turn of the first platform that has one, for `lease` ms; `own` are those that the worker answers, an id a
+-- line. With a `holds_due` of '1', threads that are due stay where they are. Returns {thread, id, the record as names and values, its context, the questions that are
 -- answered with it, how long (ms) it has waited}, or in how many ms the next thread is due.
-function verbs.take(worker, lease, person_limit, holds_due, ...)
+function verbs.take(worker, own, lease, person_limit, holds_due, ...)
   local wait = DAY_MS
+  own = lines_of(own)
   for _, platform in ipairs({...}) do
     if holds_due == '' then make_due_ready(platform) end
-    local thread, id, turn = next_to_take(platform, person_limit)
+    local thread, id, turn = next_to_take(platform, own, lease, person_limit)
     if thread then
       lease_to(worker, thread, id, turn, lease)
       local context = redis.call('LRANGE', key('context', id), 0, -1)

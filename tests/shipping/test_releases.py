@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from pathlib import Path
 
 import pytest
@@ -45,7 +44,7 @@ def make_worker(store: Store, model: FakeModel, turns: list[Stored]) -> Worker:
     platforms = {name: FakePlatform(name=name) for name in PLATFORMS}
     for one in turns:
         platform = platforms[one.name.split(":")[1]]
-        for message in json.loads(one.value.get("message_ids", "[]")):
+        for message in one.value.get("message_ids", "").split():
             platform.shown.screen[message] = Page(0, one.value["shown"], final=False)
     return Worker(
         queue=make_queue(store),
@@ -117,7 +116,7 @@ async def test_what_has_ended_in_an_older_store_can_be_shown_and_asked_anew(
         turn = await queue.lookup.turn(turn_id)
         assert turn
         assert str(turn.key) == one.value["thread"]
-        assert (await queue.lookup.records(turn_id))[turn_id]
+        assert await queue.lookup.standings(turn_id, person_id="u1")
         for message in result.message_ids:
             assert await queue.lookup.thread_of(turn.key.platform, message) == turn.key
         assert await queue.changes.rate(turn_id, person_id="u1", rating="good") == (

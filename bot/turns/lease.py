@@ -21,7 +21,7 @@ class Lease:
 
     `stop` is set if a person has asked for the end. `news` is set if a stop or an edit was
     announced; a renewal follows at once and returns which. `is_finishing` is True from the
-    beginning of `finish` on, `is_over` when the turn has ended or is given back.
+    beginning of `finish` on.
     """
 
     def __init__(
@@ -37,12 +37,17 @@ class Lease:
         self.stop = asyncio.Event()
         self.news = asyncio.Event()
         self.is_finishing = False
-        self.is_over = False
         self._leases = leases
         self._seconds = seconds
         self._finish_retry = finish_retry
         self._sleep = sleep
+        self._renewed_at = asyncio.get_running_loop().time()
         self._set_stop(taken.stop)
+
+    @property
+    def may_have_ended(self) -> bool:
+        """Whether the last renewal is so long ago that another worker may take the turn."""
+        return asyncio.get_running_loop().time() >= self._renewed_at + self._seconds
 
     @property
     def turn(self) -> Turn:
@@ -59,9 +64,11 @@ class Lease:
             async with running(pause) as pausing, running(news) as waiting:
                 await asyncio.wait((pausing, waiting), return_when=asyncio.FIRST_COMPLETED)
             self.news.clear()
+            began_at = asyncio.get_running_loop().time()
             try:
                 with self._noting_away():
                     self._set_stop(await self._leases.renew(self.taken))
+                    self._renewed_at = began_at
             except QuestionEdited:
                 # The answer reads no further deltas, and its next save raises the same error.
                 self.stop.set()
@@ -102,30 +109,14 @@ class Lease:
         pauses = self._finish_retry.pauses()
         while True:
             try:
-                older = await self._leases.finish(self.taken, shown, exchange, used=used)
+                return await self._leases.finish(self.taken, shown, exchange, used=used)
             except StoreUnavailable as error:
                 self._leases.store.note_away(error)
                 await self._sleep(next(pauses))
-            else:
-                self.is_over = True
-                return older
 
     async def give_back(self, *, delay_seconds: float = 0.0, counts: bool = False) -> None:
         """Return the turn to the queue; `counts` if the attempt has failed."""
-        self.is_over = True
         await self._leases.release(self.taken, delay_seconds=delay_seconds, counts=counts)
-
-    def continues_as(self, taken: Taken) -> bool:
-        """Continue under a newer lease of the same worker, and return True.
-
-        False if another worker had the turn meanwhile, or its question is another one.
-        """
-        is_next = taken.fence == self.taken.fence + 1 and taken.turn.text == self.turn.text
-        if self.is_over or not is_next:
-            return False
-        self.taken = taken
-        self._set_stop(taken.stop)
-        return True
 
     @contextmanager
     def _noting_away(self) -> Iterator[None]:

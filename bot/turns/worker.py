@@ -119,26 +119,26 @@ class Worker:
                 await asyncio.sleep(self._policy.store_pause)
 
     async def _take_or_wait(self) -> None:
-        now = asyncio.get_running_loop().time
-        hold = self._holds_until - now()
+        # Own leases may have ended in an outage, or while this process was stopped. They are
+        # renewed first, because this worker could otherwise take its own turns.
+        late = any(lease.may_have_ended for lease in self._running.values())
+        holds_due = late or asyncio.get_running_loop().time() < self._holds_until
         self._order.rotate(-1)
         try:
-            found = await self._leases.take(self._order, holds_due=hold > 0)
+            found = await self._leases.take(self._order, holds_due=holds_due)
         except StoreUnavailable:
             raise
         except Exception:
             log.exception("A turn cannot be taken")
             found = self._policy.store_pause
-        if not isinstance(found, Taken):
-            pause = min(self._policy.longest_read, max(found, hold))
-            await self._leases.wait(self._order, pause)
-            return
-        # The lease of a turn that this worker answers may have ended, as in an outage.
-        own = self._running.get(found.turn.id)
-        if not (own and own.continues_as(found)):
+        if isinstance(found, Taken):
             task = asyncio.create_task(self._work(found))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+        else:
+            # Turns that others take meanwhile are not in `found`.
+            longest = min(self._policy.longest_read, self._lease_seconds / 3)
+            await self._leases.wait(self._order, longest if holds_due else min(longest, found))
 
     async def _follow_requests(self) -> None:
         while True:

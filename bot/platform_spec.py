@@ -108,6 +108,10 @@ class PlatformSpec:
     # What its ids look like, by kind: server, channel, person, role; and the same in a sentence.
     ids: Mapping[str, IdForm] = field(default_factory=dict)
     ids_help: str = ""
+    # Parts of names, of threads, turns and keys, that are one person's alone: each part of a name
+    # stands between colons, and `{id}` is the id of the person as a `ThreadKey` has it. Such keys
+    # are dropped, and open pages of such threads told so, when the person is forgotten.
+    own_names: tuple[str, ...] = ()
     local: bool = False
     # It brings its own worker, and the log does not disturb it.
     in_terminal: bool = False

@@ -65,6 +65,9 @@ class _Client(redis.asyncio.Redis):
             return await super().execute_command(*words, **options)  # type: ignore[no-untyped-call]
 
 
+Command = tuple[str | int | float, ...]
+
+
 class Script(Protocol):
     """A registered Lua script; raises StoreUnavailable."""
 
@@ -107,6 +110,22 @@ class Store:
         with store_errors():
             # redis-py 8.1 leaves `execute_command`, and nothing else, without types.
             return await self.redis.execute_command(*words)  # type: ignore[no-untyped-call]
+
+    async def commands(self, commands: Sequence[Command]) -> list[Any]:
+        """Send some commands in one round trip, and return their answers in order.
+
+        They are separate steps: others may come between. Raises StoreUnavailable.
+        """
+        if not commands:
+            return []
+        with store_errors():
+            async with (
+                asyncio.timeout(COMMAND_SECONDS),
+                self.redis.pipeline(transaction=False) as pipe,
+            ):
+                for words in commands:
+                    pipe.execute_command(*words)
+                return await pipe.execute()
 
     def script(self, source: str, *, if_full: bool = False) -> Script:
         """Register a script; all its keys come from `key`.

@@ -57,6 +57,7 @@ PLATFORM = PlatformSpec(
     where="a terminal",
     settings=ConsoleSettings,
     connect=_connect,
+    own_names=(":console:local:{id}:",),
     local=True,
     in_terminal=True,
     served_alone=has_stdin,

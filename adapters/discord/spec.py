@@ -124,6 +124,8 @@ PLATFORM = PlatformSpec(
     connect=_connect,
     ids=dict.fromkeys(("server", "channel", "person", "role"), IdForm(_ID, "123456789012345678")),
     ids_help="Discord's have 15 to 20 digits (Copy ID, in its developer mode)",
+    # Threads of `/ask`: `ask-<person>`, `private-<channel>-<person>`.
+    own_names=("-{id}:",),
     credential="DISCORD_TOKEN",
     examine=_examine,
     welcome=_welcome,

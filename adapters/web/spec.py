@@ -55,6 +55,8 @@ PLATFORM = PlatformSpec(
     connect=_connect,
     ids={"person": IdForm("[0-9a-f]{32}", "")},
     ids_help="those of the page have 32",
+    # Of threads, of turns, and of the list of conversations.
+    own_names=(":web::{id}:", ":web:{id}:", ":web:talks:{id}:", ":web:titles:{id}:"),
     local=True,
     credential="WEB_PASSWORD",
     # The page is for the person at the terminal, not for a script behind a pipe.

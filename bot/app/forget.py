@@ -6,7 +6,7 @@ import asyncio
 import re
 from typing import Literal, TextIO
 
-from bot.app.platforms import all_specs
+from bot.app.platforms import all_specs, own_names
 from bot.errors import CannotStart
 from bot.store import connect
 from bot.text.sanitize import one_line, whole_characters
@@ -35,7 +35,8 @@ async def forget(
     written = re.sub(r"<@!?(\w+)(\|.*)?>", r"\1", whole_characters(written).strip())
     shown, kinds = one_line(written), kinds_of(written)
     async with connect(url=settings.redis_url, data_dir=settings.data_dir) as store:
-        forgetting = Forgetting(QueueScript(store, keep_seconds=settings.keep_seconds))
+        script = QueueScript(store, keep_seconds=settings.keep_seconds)
+        forgetting = Forgetting(script, own_names=own_names())
         jobs = [named(kind, platform, written) for kind, platform in kinds]
         for who in jobs:
             await forgetting.begin(who)

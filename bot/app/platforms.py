@@ -58,6 +58,11 @@ def load_settings(environment: Mapping[str, str], env_file: Path) -> Settings:
     return Settings.load(environment, env_file, all_specs())
 
 
+def own_names() -> dict[str, tuple[str, ...]]:
+    """Return by platform which parts of names are one person's alone."""
+    return {spec.name: spec.own_names for spec in all_specs()}
+
+
 def remote_specs(settings: Settings) -> list[PlatformSpec]:
     """Return the platforms elsewhere for which there are credentials."""
     specs = (spec for spec in all_specs() if not spec.local)

@@ -26,6 +26,7 @@ from bot.app.platforms import (
     all_specs,
     check_settings,
     open_platforms,
+    own_names,
     servers,
     uses_terminal,
 )
@@ -163,6 +164,7 @@ async def _open(
         limits=LIMITS if settings.remembers else replace(LIMITS, history=0),
         lease_seconds=settings.lease_seconds,
         keep_seconds=settings.keep_seconds,
+        own_names=own_names(),
     )
     history = History(store=store, keep_seconds=settings.keep_seconds, remembers=settings.remembers)
     models = model_choices(settings, assistant)

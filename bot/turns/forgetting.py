@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import secrets
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Literal, Protocol
+from typing import Literal
 from urllib.parse import quote
 
 from bot.concurrency import BackgroundTasks, Backoff
 from bot.errors import StoreUnavailable
+from bot.turns.erasing import Eraser, Subject, Verbs
 
 log = logging.getLogger(__name__)
 
@@ -20,10 +23,9 @@ _WAIT = Backoff(first=0.2, longest=10.0)  # for a turn that has to end, or be re
 # a job reads all keys.
 _PAUSE, _LONGEST_PAUSE = 10, 60.0
 _AT_ONCE = 4  # jobs of one worker: one that waits for a turn delays no others
-
-
-class _Script(Protocol):
-    async def run(self, verb: str, *arguments: str | int) -> object: ...
+_KEYS_AT_ONCE = 200  # few enough that neither the store nor this process stands still
+# As long as the counts of a day, whose names it hides: SPENT_MS of prelude.lua.
+_SALT_MS = 2 * 24 * 3600 * 1000
 
 
 class Forgetting:
@@ -31,54 +33,78 @@ class Forgetting:
 
     A job is stored until nothing is left, and any worker can continue it. Until then the person is
     refused, and their text is removed from all that is saved. Steps can be repeated, also by two
-    workers at once.
+    workers at once. `own_names` has for each platform what `PlatformSpec.own_names` says.
     """
 
-    def __init__(self, script: _Script) -> None:
+    def __init__(self, script: Verbs, *, own_names: Mapping[str, Sequence[str]]) -> None:
         self._script = script
+        self._store = script.store
+        self._own_names = own_names
 
     async def begin(self, who: str) -> None:
-        """Store the job; `who` comes from `person` or `server`. A second call changes nothing."""
-        await self._script.run("begin_forgetting", who, secrets.token_hex(16))
+        """Store the job; `who` comes from `named`. A second call changes nothing."""
+        command, key = self._store.command, self._store.key
+        await command("SET", key("spent", "salt"), secrets.token_hex(16), "NX", "PX", _SALT_MS)
+        pause_ms = max(await command("PTTL", await self._forgotten(who)), 0)
+        seconds, microseconds = map(int, await command("TIME"))
+        due_at = seconds * 1000 + microseconds // 1000 + pause_ms
+        await command("ZADD", key("forgetting"), "NX", due_at, who)
 
     async def is_done(self, who: str) -> bool:
         """Return whether there is no such job, or no longer one."""
-        return not await self._script.run("is_forgetting", who)
+        return await self._store.command("ZSCORE", self._store.key("forgetting"), who) is None
 
     async def claim(self) -> str | None:
         """Claim a job for this worker; None if there is none."""
-        who = await self._script.run("claim_forgetting")
+        who = await self._script.run("claim_forgetting", "")
         return who if isinstance(who, str) else None
 
     async def carry_out(self, who: str) -> int:
         """Remove all data, and then the job; return how much this call has removed."""
-        began_at = time.monotonic()
-        known = await self._script.run("forget_known", who)
-        attempt, removed = 0, known if isinstance(known, int) else 0
-        while True:
-            found, waits = await self._scan_all_keys(who)
+        eraser = Eraser(self._script, Subject.of(who, self._own_names))
+        began_at, attempt, removed = time.monotonic(), 0, 0
+        while looked := await self._look_through(who, eraser):
+            found, waits = looked
             removed += found
             if not (found or waits):
+                await eraser.end()
+                await self._end(who, time.monotonic() - began_at)
                 break
             attempt = attempt + 1 if waits else 0
             if waits:
                 await asyncio.sleep(_WAIT.delay(attempt))
-            if await self.is_done(who):
-                return removed
-        pause = min(_PAUSE * (time.monotonic() - began_at), _LONGEST_PAUSE)
-        await self._script.run("end_forgetting", who, int(pause * 1000))
-        log.info("Forgot a %s of %s", *who.split(":")[:2])
         return removed
 
-    async def _scan_all_keys(self, who: str) -> tuple[int, int]:
-        """Forget the data of all keys; return how much was removed, and how much must end first."""
-        cursor, found, waits = "0", 0, 0
-        while True:
-            answer = await self._script.run("forget_some", who, cursor)
-            cursor, some, waiting = answer if isinstance(answer, list) else ("0", 0, 0)
-            found, waits = found + int(some), waits + int(waiting)
-            if cursor == "0":
+    async def _look_through(self, who: str, eraser: Eraser) -> tuple[int, int] | None:
+        """Look through all keys; None if there is no such job any more.
+
+        Return how much was removed, and how much has to end first.
+        """
+        prefix, cursor, found, waits = self._store.key(""), 0, 0, 0
+        await eraser.begin()
+        # Another worker may have ended the job, and the person may have asked again.
+        while await self._script.run("claim_forgetting", who):
+            scan = "SCAN", cursor, "MATCH", f"{prefix}*", "COUNT", _KEYS_AT_ONCE
+            cursor, names = await self._store.command(*scan)
+            some, waiting = await eraser.erase([name.removeprefix(prefix) for name in names])
+            found, waits = found + some, waits + waiting
+            if not cursor:
                 return found, waits
+        return None
+
+    async def _end(self, who: str, took_seconds: float) -> None:
+        pause_ms = int(min(_PAUSE * took_seconds, _LONGEST_PAUSE) * 1000)
+        await self._store.command("SET", await self._forgotten(who), "1", "PX", max(pause_ms, 1))
+        await self._store.command("ZREM", self._store.key("forgetting"), who)
+        log.info("Forgot a %s of %s", *who.split(":")[:2])
+
+    async def _forgotten(self, who: str) -> str:
+        """Return the key that says for a while that somebody was forgotten.
+
+        The name is anonymous once the day's salt is gone.
+        """
+        salt = await self._store.command("GET", self._store.key("spent", "salt")) or ""
+        return self._store.key("forgotten", hashlib.sha256((salt + who).encode()).hexdigest())
 
 
 class Forgetter:

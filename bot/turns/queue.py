@@ -46,6 +46,7 @@ _SHORTEST_BLOCK = 0.001  # seconds: Redis reads 0 as no timeout
 LATE_WRITE_LEASES = 3
 
 _ANYTHING = Quota()
+_NO_NAMES: Mapping[str, Sequence[str]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +134,7 @@ class TurnQueue:
         lease_seconds: float,
         keep_seconds: float,
         late_write_leases: float = LATE_WRITE_LEASES,
+        own_names: Mapping[str, Sequence[str]] = _NO_NAMES,
     ) -> None:
         self._store = store
         self._script = QueueScript(store, keep_seconds=keep_seconds)
@@ -147,7 +149,7 @@ class TurnQueue:
         self.changes = TurnChanges(self._script, limits)
         self.lookup = TurnLookup(self._script)
         self.repairs = Repairs(self._script)
-        self.forgetting = Forgetting(self._script)
+        self.forgetting = Forgetting(self._script, own_names=own_names)
 
     async def admit(self, turn: Turn, *, quota: Quota = _ANYTHING, estimate: int = 0) -> bool:
         """Store the turn and return True; False if another turn has its id. Raises Refused.

@@ -69,7 +69,7 @@ class QueueScript:
 
     def __init__(self, store: Store, *, keep_seconds: float) -> None:
         self.store = store
-        self._keep_ms = int(keep_seconds * 1000)
+        self.keep_ms = int(keep_seconds * 1000)
         self._scripts: dict[str, Script] = {}
 
     async def run(self, verb: str, *arguments: str | int) -> str | int | list[Any] | None:
@@ -80,7 +80,7 @@ class QueueScript:
         whole = (whole_characters(it) if isinstance(it, str) else it for it in arguments)
         key = self.store.key("")
         answer: str | int | list[Any] | None
-        answer = await self._script(verb)(keys=[key], args=[verb, self._keep_ms, *whole])
+        answer = await self._script(verb)(keys=[key], args=[verb, self.keep_ms, *whole])
         if isinstance(answer, str) and (refusal := _REFUSALS.get(answer)):
             raise refusal
         if isinstance(answer, str) and answer.startswith("used "):

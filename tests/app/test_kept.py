@@ -179,7 +179,7 @@ async def test_the_privacy_page_tells_of_every_key(own_store: Store, model: Mode
     assert kinds(one.name for one in found) <= {*told()}
     assert kinds(one["name"] for one in released) | named <= {*told()}
     texts = [one for one in found if QUESTION in one or ANSWER in one]
-    assert kinds(one.name for one in texts) == {"history", "turn", "live", "web:titles"}
+    assert kinds(one.name for one in texts) == {"turn", "live", "web:titles"}
     forever = kinds(one.name for one in found if one.expires_ms < 0)
     assert forever == {"commands", "format", "web:secret"}
 

@@ -82,6 +82,9 @@ class TestSpec:
 
         assert all(form.fits(form.example) for form in forms)
 
+    def test_names_of_one_person_alone_have_the_id(self, name: str) -> None:
+        assert all("{id}" in part for part in spec_of(name).own_names)
+
     def test_who_is_elsewhere_can_be_examined_and_configured(self, name: str) -> None:
         spec = spec_of(name)
 

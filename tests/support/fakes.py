@@ -39,7 +39,7 @@ from bot.intake.addressed import Facts
 from bot.intake.intake import Admitted, Ignored, Intake, Outcome, Received, Stopped
 from bot.ports import Surface
 from bot.reply.edit_budget import EditBudgets
-from bot.store import Script, Store
+from bot.store import Command, Script, Store
 from bot.turns.queue import TurnQueue
 from bot.turns.records import History
 from bot.turns.script import Limits
@@ -261,6 +261,11 @@ class RefusingStore(Store):
     async def command(self, *words: str | int | float) -> Any:
         self._refuse(words)
         return await super().command(*words)
+
+    async def commands(self, commands: Sequence[Command]) -> list[Any]:
+        for words in commands:
+            self._refuse(words)
+        return await super().commands(commands)
 
     def script(self, source: str, *, if_full: bool = False) -> Script:
         run = super().script(source, if_full=if_full)

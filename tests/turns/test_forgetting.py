@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from adapters import live
 from bot.access.preferences import PreferenceStore
 from bot.access.quotas import Quota
 from bot.concurrency import running
 from bot.domain import ContextMessage, Exchange, Person, Shown, ThreadKey, Turn
 from bot.errors import BeingForgotten
-from bot.store import Store
+from bot.store import Command, Script, Store
 from bot.turns.forgetting import Forgetter, Forgetting, named
 from bot.turns.queue import Taken, TurnQueue
 from bot.turns.records import History
@@ -114,9 +117,9 @@ async def test_nothing_of_a_person_is_left_and_all_of_others_stays(store: Store)
 
     assert await queue.forgetting.is_done(WHO)
     assert await left_of_ann(store) == []
-    assert await of_bob(store) == ["Bob", "lion", "penguin", "", "hum"]
-    ratings = await History(store=store, keep_seconds=60).ratings(SHARED, BOB.id)
-    assert ratings == {"discord:2": "good"}
+    assert await of_bob(store) == ["Bob", "lion", "penguin", "hum"]
+    (rated,) = await queue.lookup.standings("discord:2", person_id=BOB.id)
+    assert rated.rating == "good"
     failed = await queue.lookup.turn("discord:3")
     assert failed is not None
     assert (failed.text, failed.where) == ("lion", "")
@@ -144,10 +147,11 @@ async def test_what_was_used_today_still_counts(store: Store) -> None:
 
 
 async def test_who_was_just_forgotten_waits_before_the_next_time(store: Store) -> None:
-    queue, script = await talk(store), QueueScript(store, keep_seconds=60)
+    queue = await talk(store)
     await queue.forgetting.begin(WHO)
     await work_due(queue.forgetting)
-    await script.run("end_forgetting", WHO, 60_000)
+    (noted,) = [one.name for one in await stored(store) if one.name.startswith("forgotten:")]
+    await store.command("PEXPIRE", store.key("") + noted, 60_000)
 
     await queue.forgetting.begin(WHO)
 
@@ -189,19 +193,35 @@ async def test_deletions_of_unknown_turns_are_noted_up_to_a_limit(store: Store) 
     assert len([one for one in await stored(store) if one.kind == "hash"]) == 1
 
 
-class _Dies(QueueScript):
-    """Dies before, or just after, its call of this number."""
+class _Dying(Store):
+    """Dies before, or just after, what it is asked at this number."""
 
     def __init__(self, store: Store, calls: int, *, before: bool) -> None:
-        super().__init__(store, keep_seconds=60)
-        self.left, self.before, self.total = calls, before, 0
+        prefix = store.key("").removesuffix(":{0}:")
+        super().__init__(client=store.redis, url=store.url, prefix=prefix)
+        self.left, self.before = calls, before
 
-    async def run(self, verb: str, *arguments: str | int) -> str | int | list[str] | None:
+    async def command(self, *words: str | int | float) -> Any:
+        return await self._counted(super().command(*words))
+
+    async def commands(self, commands: Sequence[Command]) -> list[Any]:
+        answers: list[Any] = await self._counted(super().commands(commands))
+        return answers
+
+    def script(self, source: str, *, if_full: bool = False) -> Script:
+        run = super().script(source, if_full=if_full)
+
+        async def counted(*, keys: Sequence[str], args: Sequence[str | int | float]) -> Any:
+            return await self._counted(run(keys=keys, args=args))
+
+        return counted
+
+    async def _counted(self, asking: Coroutine[Any, Any, Any]) -> Any:
         self.left -= 1
-        self.total += 1
         if self.left == 0 and self.before:
+            asking.close()
             raise KeyboardInterrupt
-        answer = await super().run(verb, *arguments)
+        answer = await asking
         if self.left == 0:
             raise KeyboardInterrupt
         return answer
@@ -216,10 +236,10 @@ async def test_a_worker_that_dies_at_any_step_leaves_the_rest_to_another(
     while not complete:
         step += 1
         await answered(queue, turn(100 + step, ANN), "walrus")
-        dying = _Dies(store, step + 1, before=before)
+        await begin(store, queue.forgetting)
+        dying = QueueScript(_Dying(store, step, before=before), keep_seconds=60)
         try:
-            await begin(store, Forgetting(dying))
-            await work_due(Forgetting(dying))
+            await work_due(Forgetting(dying, own_names={}))
             complete = True
         except KeyboardInterrupt:
             # The time of the dead worker's claim is over.
@@ -227,8 +247,8 @@ async def test_a_worker_that_dies_at_any_step_leaves_the_rest_to_another(
         await work_due(queue.forgetting)
 
         assert await left_of_ann(store) == [], step
-        assert await of_bob(store) == ["Bob", "lion", "penguin", "", "hum"]
-    assert step > 4
+        assert await of_bob(store) == ["Bob", "lion", "penguin", "hum"]
+    assert step > 20
 
 
 async def test_meanwhile_the_person_is_refused_and_running_turns_end_first(store: Store) -> None:
@@ -269,7 +289,7 @@ async def test_meanwhile_the_person_is_refused_and_running_turns_end_first(store
                 await asyncio.sleep(0.01)
 
     assert await left_of_ann(store) == []
-    assert (await of_bob(store))[-4:] == ["Bob", "lion", "seal", ""]
+    assert (await of_bob(store))[-3:] == ["Bob", "lion", "seal"]
     assert await queue.admit(turn(11, ANN, OWN))
 
 
@@ -298,10 +318,10 @@ async def test_several_may_carry_out_a_job_at_once(store: Store) -> None:
     await asyncio.gather(*(queue.forgetting.carry_out(WHO) for _ in range(3)))
 
     assert await left_of_ann(store) == []
-    assert await of_bob(store) == ["Bob", "lion", "penguin", "", "hum"]
+    assert await of_bob(store) == ["Bob", "lion", "penguin", "hum"]
 
 
-async def test_what_a_version_without_an_index_has_kept_goes_too(store: Store) -> None:
+async def test_what_is_left_goes_even_if_the_note_of_the_threads_has_expired(store: Store) -> None:
     queue = await talk(store)
     await store.command("DEL", store.key("of", "discord", ANN.id))
 
@@ -309,6 +329,37 @@ async def test_what_a_version_without_an_index_has_kept_goes_too(store: Store) -
     await work_due(queue.forgetting)
 
     assert await left_of_ann(store) == []
+
+
+async def test_a_worker_whose_job_has_ended_leaves_later_questions_alone(store: Store) -> None:
+    queue = await talk(store)
+    before = await left_of_ann(store)
+
+    assert await queue.forgetting.carry_out(WHO) == 0
+
+    assert await left_of_ann(store) == before
+
+
+async def test_threads_of_their_own_go_whole_and_open_pages_learn_of_it(store: Store) -> None:
+    queue, own = make_queue(store), replace(SHARED, thread=f"ask-{ANN.id}")
+    script = QueueScript(store, keep_seconds=60)
+    forgetting = Forgetting(script, own_names={PLATFORM: ("-{id}:",)})
+    await answered(queue, turn(1, ANN, own), "walrus")
+    await PreferenceStore(store=store).change(own, "thread", {"max_tokens": 9}, by=BOB.id)
+    await live.announce(store, own, "discord:1")
+    stream = live.stream_of(store, own)
+    shown = await live.last_entry(store, stream)
+
+    await forgetting.begin(WHO)
+    async with running(live.read(store, {stream: shown}, block_seconds=2.0)) as page:
+        while not any("b" in one["flags"] for one in await store.redis.client_list()):
+            await asyncio.sleep(0.01)
+        await work_due(forgetting)
+        changes = [change for _, _, change in await page]
+
+    assert [one.gone for one in changes] == [True]
+    assert await left_of_ann(store) == []
+    assert await PreferenceStore(store=store).read_all() == {}
 
 
 async def test_a_server_leaves_nothing(store: Store) -> None:

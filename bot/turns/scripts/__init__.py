@@ -28,24 +28,21 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "forget": ("context", "kept", "quota", "repairs", "stop", "turn"),
     "lease": ("context", "forget"),
     "finish": ("context", "kept", "lease", "quota", "repairs", "turn"),
-    "erase": ("context", "forget", "kept"),
-    "forgetting": ("erase", "open"),
+    "forgetting": ("context", "forget", "kept", "open", "turn"),
 }
 
 # The verbs of each file.
 VERBS: dict[str, tuple[str, ...]] = {
     "admit": ("admit", "check_room"),
     "edit": ("edit",),
-    "erase": ("forget_known",),
     "finish": ("finish", "give_up"),
     "forget": ("forget", "forget_answers", "reset"),
     "forgetting": (
-        "begin_forgetting",
         "claim_forgetting",
-        "end_forgetting",
-        "forget_some",
-        "is_forgetting",
-        "put_off_forgetting",
+        "erase",
+        "forget_persona",
+        "hide_spent",
+        "leave_queue",
     ),
     "lease": ("release", "renew", "save", "save_context"),
     "lookup": ("history", "standings", "withheld"),

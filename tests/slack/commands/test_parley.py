@@ -314,7 +314,7 @@ async def test_forget_me_asks_once_more_and_answers_in_the_same_place(store: Sto
         assert not slack.ephemerals[0].buttons
 
         # There is no worker here.
-        forgetting = Forgetting(QueueScript(store, keep_seconds=60))
+        forgetting = Forgetting(QueueScript(store, keep_seconds=60), own_names={})
         await forgetting.carry_out(str(await forgetting.claim()))
         await until(lambda: slack.ephemerals[0].text == FORGOTTEN)
 
@@ -324,7 +324,7 @@ async def test_forget_me_while_the_store_is_away_says_so(store: Store) -> None:
     async with commanded(store) as (slack, _):
         ann = slack.user("Ann")
         await slack.slash(slack.dm(ann), ann, "/parley", "forget-me")
-        store.refused.add(store.key(""))
+        store.refused.add(store.key("forgetting"))
 
         await slack.press(slack.ephemerals[0], "forget_me")
         await until(lambda: read_by(slack, ann) != [FORGET_QUESTION])

@@ -131,8 +131,6 @@ class Eraser:
                 return "HMGET", key, "thread", "person"
             case "message" | "posted" | "pressed":
                 return "GET", key
-            case "marks":
-                return "ZRANGE", key, 0, -1
             case "preferences":
                 return ("HGET", key, "persona_by") if rest else ("SMEMBERS", key)
             case "kept" if not self._who.is_person:
@@ -154,9 +152,8 @@ class Eraser:
             yield "HDEL", key, who.id
         elif who.is_person and kind == "speakers" and is_on_platform:
             yield "SREM", key, who.written
-        elif kind in ("marks", "preferences", "of") and isinstance(value, list | set):
-            verb = "ZREM" if kind == "marks" else "SREM"
-            yield from ((verb, key, one) for one in value if who.is_in(one))
+        elif kind in ("preferences", "of") and isinstance(value, list | set):
+            yield from (("SREM", key, one) for one in value if who.is_in(one))
         elif kind == "kept" and value:
             yield from (("LREM", key, 0, one) for one in value if who.is_in(one.split(" ")[1]))
         if self._is_own(name, value):

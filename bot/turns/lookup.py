@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from bot.domain import Shown, Standing, ThreadKey, Turn
+from bot.store import Store
 from bot.text.sanitize import whole_characters
 from bot.turns.records import OUTCOMES, Unreadable, read_shown, read_thread, read_turn
-from bot.turns.script import QueueScript, record_of
 from bot.turns.standings import standing
 
 log = logging.getLogger(__name__)
@@ -20,9 +20,8 @@ _HANDLED_SECONDS = 3600  # longer than a platform delivers an event again
 class TurnLookup:
     """Reads turns; every method raises StoreUnavailable."""
 
-    def __init__(self, script: QueueScript) -> None:
-        self._script = script
-        self._store = script.store
+    def __init__(self, store: Store) -> None:
+        self._store = store
 
     async def thread_of(self, platform: str, message_id: str) -> ThreadKey | None:
         """Return the thread in which a reply was posted as this message."""
@@ -38,9 +37,7 @@ class TurnLookup:
 
     async def result(self, turn_id: str) -> Shown | None:
         """Return what an ended turn shows, all of it as text; None if it has no outcome."""
-        rows = await self._script.run("standings", "", turn_id)
-        fields, newest, _ = rows[0] if isinstance(rows, list) else ((), "", "")
-        record = record_of(fields)
+        ((record, newest, _),) = await self._read([turn_id])
         if not (outcome := OUTCOMES.get(record.get("state", ""))):
             return None
         shown = replace(read_shown(record), outcome=outcome)
@@ -69,23 +66,33 @@ class TurnLookup:
 
         The ratings are those of this person.
         """
-        if not turn_ids:
-            return []
-        rows = await self._script.run("standings", person_id, *turn_ids)
-        pairs = zip(turn_ids, rows if isinstance(rows, list) else (), strict=True)
+        rows = await self._read(turn_ids, person_id)
         found = (
-            standing(turn_id, record_of(fields), newest=newest, rating=rating)
-            for turn_id, (fields, newest, rating) in pairs
+            standing(turn_id, record, newest=newest, rating=rating)
+            for turn_id, (record, newest, rating) in zip(turn_ids, rows, strict=True)
         )
         return [one for one in found if one]
 
     async def withheld(self, turn_ids: Sequence[str]) -> set[str]:
         """Return the turns that are excluded from the context.
 
-        They wait, run, were forgotten, or were answered together with another turn.
+        They wait or run, and will be in the history; were forgotten; or were answered together with
+        another turn.
         """
-        answer = await self._script.run("withheld", *turn_ids)
-        return set(answer) if isinstance(answer, list) else set()
+        key = self._store.key
+        fields = "state", "forget", "lead"
+        rows = await self._store.commands(
+            [("HMGET", key("turn", whole_characters(one)), *fields) for one in turn_ids]
+        )
+        # A turn that has ended without an answer notes what it came after.
+        unanswered = await self._store.commands(
+            [("HEXISTS", key("turn", lead or ""), "after") for _, _, lead in rows]
+        )
+        return {
+            one
+            for one, (state, forgotten, lead), fails in zip(turn_ids, rows, unanswered, strict=True)
+            if state in ("queued", "running", "dropped") or forgotten or (lead and not fails)
+        }
 
     async def turn(self, turn_id: str) -> Turn | None:
         """Return a turn; None if it is not known or unreadable."""
@@ -109,6 +116,17 @@ class TurnLookup:
     async def is_idle(self, thread: ThreadKey) -> bool:
         """Return whether every turn of a thread has its outcome."""
         return not await self._store.command("LLEN", self._store.key("mailbox", str(thread)))
+
+    async def _read(
+        self, turn_ids: Sequence[str], person_id: str = ""
+    ) -> list[tuple[dict[str, str], str, str]]:
+        """Return of each turn its record, its thread's newest reply, and a person's rating."""
+        key, ids = self._store.key, [whole_characters(one) for one in turn_ids]
+        records = await self._store.commands([("HGETALL", key("turn", one)) for one in ids])
+        newest = [("GET", key("newest", one.get("thread", ""))) for one in records]
+        ratings = [("HGET", key("ratings", one), person_id) for one in ids]
+        others = [one or "" for one in await self._store.commands([*newest, *ratings])]
+        return list(zip(records, others, others[len(ids) :], strict=False))
 
 
 def _known_thread(owner: str, written: str | None, platform: str) -> ThreadKey | None:

@@ -147,7 +147,7 @@ class TurnQueue:
             late_write_seconds=late_write_leases * lease_seconds,
         )
         self.changes = TurnChanges(self._script, limits)
-        self.lookup = TurnLookup(self._script)
+        self.lookup = TurnLookup(store)
         self.repairs = Repairs(self._script)
         self.forgetting = Forgetting(self._script, own_names=own_names)
 

@@ -23,10 +23,9 @@ from bot.domain import (
     ThreadKey,
     Turn,
 )
-from bot.store import Store
+from bot.store import Command, Store
 from bot.text.sanitize import whole_characters
 from bot.turns.forgetting import named
-from bot.turns.script import QueueScript
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +60,6 @@ class History:
         self._store = store
         self.remembers = remembers
         self._keep_ms = int(keep_seconds * 1000)
-        self._script = QueueScript(store, keep_seconds=keep_seconds)
         self._save = store.script(_SAVE)
 
     async def read(self, thread: ThreadKey) -> list[Exchange]:
@@ -69,8 +67,13 @@ class History:
         if not self.remembers:
             await self._store.command("DEL", self._store.key("history", str(thread)))
             return []
-        rows = await self._script.run("history", str(thread))
-        found = [read_exchange(*row) for row in (rows if isinstance(rows, list) else ())]
+        key, reads = self._store.key, list[Command]()
+        ids = await self._store.command("LRANGE", key("history", str(thread)), 0, -1)
+        for one in ids:
+            reads.append(("HMGET", key("turn", one), *_EXCHANGE))
+            reads.append(("LRANGE", key("context", one), 0, -1))
+        rows = await self._store.commands(reads)
+        found = map(read_exchange, ids, rows[::2], rows[1::2])
         return await self._named(thread, [one for one in found if one])
 
     async def save_name(self, thread: ThreadKey, person: Person) -> None:
@@ -242,7 +245,12 @@ def write_exchange(exchange: Exchange) -> str:
 def read_exchange(
     turn_id: str, fields: Sequence[str | None], lines: Sequence[str]
 ) -> Exchange | None:
-    """Read an exchange from some fields of a record and its context; None if that fails."""
+    """Read an exchange from some fields of a record and its context.
+
+    None if the turn has no answer any more, or the fields cannot be read.
+    """
+    if fields[_EXCHANGE.index("answer")] is None:
+        return None
     known = {name: value or "" for name, value in zip(_EXCHANGE, fields, strict=True)}
     quote, context = read_context(lines)
     try:

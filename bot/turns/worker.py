@@ -130,8 +130,9 @@ class Worker:
             log.exception("A turn cannot be taken")
             found = self._policy.store_pause
         if not isinstance(found, Taken):
-            pause = min(self._policy.longest_read, max(found, hold))
-            await self._leases.wait(self._order, pause)
+            # Turns that others take meanwhile are not in `found`.
+            longest = min(self._policy.longest_read, self._lease_seconds / 3)
+            await self._leases.wait(self._order, longest if hold > 0 else min(found, longest))
             return
         task = asyncio.create_task(self._work(found))
         self._tasks.add(task)

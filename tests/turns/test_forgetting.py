@@ -181,18 +181,6 @@ async def test_a_persona_is_forgotten_with_who_wrote_it_in_the_thread_of_another
     assert (found.persona, found.max_tokens) == ("", 9)
 
 
-async def test_deletions_of_unknown_turns_are_noted_up_to_a_limit(store: Store) -> None:
-    queue, marks = make_queue(store), store.key("marks")
-    old = {f"discord:{number}": number for number in range(10_000)}
-    await store.redis.zadd(marks, {one: 4e12 + at for one, at in old.items()})
-    await store.command("HSET", store.key("turn", "discord:0"), "state", "dropped")
-
-    await queue.changes.forget("discord:unknown-7")
-
-    assert await store.command("ZCARD", marks) == 10_000
-    assert len([one for one in await stored(store) if one.kind == "hash"]) == 1
-
-
 class _Dying(Store):
     """Dies before, or just after, what it is asked at this number."""
 

@@ -1,8 +1,5 @@
 -- Forgets turns, and resets threads.
 
--- Of messages that were deleted before they were known.
-local MOST_MARKS = 10000
-
 local function leave_out(id, lead)
   local others = {}
   for _, one in ipairs(ids_of(lead, 'joined')) do
@@ -17,18 +14,6 @@ end
 local function separate(lead)
   for _, one in ipairs(ids_of(lead, 'joined')) do unset(one, 'lead') end
   unset(lead, 'joined')
-end
-
--- Of a message whose turn may still be admitted.
-local function mark_unknown(id)
-  local marks = key('marks')
-  mark_dropped(id, LATE_ADMISSION_MS)
-  redis.call('ZADD', marks, now_ms(), id)
-  redis.call('PEXPIRE', marks, LATE_ADMISSION_MS)
-  redis.call('ZREMRANGEBYSCORE', marks, '-inf', now_ms() - LATE_ADMISSION_MS)
-  if redis.call('ZCARD', marks) > MOST_MARKS then
-    redis.call('DEL', key('turn', redis.call('ZPOPMIN', marks)[1]))
-  end
 end
 
 -- The thread's next turn does not wait for what the dropped one waited for. If the drop leaves room for one
@@ -108,7 +93,7 @@ local function forget_turn(id, may_be_admitted_later)
   local turn, lead = record(id), get(id, 'lead')
   drop_from_contexts(id)
   if not turn.thread then
-    if may_be_admitted_later then mark_unknown(id) end
+    if may_be_admitted_later then mark_dropped(id, LATE_ADMISSION_MS) end
     return
   end
   if lead then leave_out(id, lead) end

@@ -112,10 +112,7 @@ end
 
 local function record(id)
   local values = redis.call('HMGET', key('turn', id), 'state', 'fence', 'thread', 'person')
-  return {
-    state = values[1], fence = values[2], thread = values[3],
-    person = values[4] or '',
-  }
+  return {state = values[1], fence = values[2], thread = values[3], person = values[4] or ''}
 end
 
 local function is_open(turn)

@@ -227,14 +227,26 @@ class TurnQueue:
         return answer if isinstance(answer, int) else 0
 
     async def load(self, platforms: Sequence[str]) -> Load:
-        """Return how many turns wait and run."""
-        answer = await self._script.run("load", *platforms)
-        total, *each = map(int, answer) if isinstance(answer, list) else (0,)
-        return Load(
-            total,
-            running=dict(zip(platforms, each[::2], strict=False)),
-            oldest={it: ms / 1000 for it, ms in zip(platforms, each[1::2], strict=False)},
-        )
+        """Return how many turns wait and run; they go on while they are counted."""
+        key, commands = self._store.key, self._store.commands
+        ready = [("ZRANGE", key("ready", it), 0, 0) for it in platforms]
+        due = [("ZRANGE", key("due", it), 0, -1) for it in platforms]
+        found = await commands([("ZCARD", key("open")), ("TIME",), *ready, *due])
+        (total, (seconds, microseconds)), lists = found[:2], found[2:]
+        now = float(seconds) + float(microseconds) / 1e6
+        threads = [thread for one in lists for thread in one]
+        first = await commands([("LINDEX", key("mailbox", it), 0) for it in threads])
+        states = await commands([("HGET", key("turn", it or ""), "state") for it in first])
+        since = await commands([("ZSCORE", key("open"), it or "") for it in first])
+        # Other threads that are due wait for a retry.
+        runs = {thread for thread, it in zip(threads, states, strict=True) if it == "running"}
+        asked = dict(zip(threads, since, strict=True))
+        running, oldest = {}, {}
+        for name, waiting, leased in zip(platforms, lists, lists[len(platforms) :], strict=False):
+            running[name] = len(runs.intersection(leased))
+            at = next((asked[it] for it in waiting), None)
+            oldest[name] = max(now - float(at) / 1000, 0.0) if at else 0.0
+        return Load(int(total), running=running, oldest=oldest)
 
     @property
     def is_away(self) -> bool:

@@ -44,7 +44,6 @@ VERBS: dict[str, tuple[str, ...]] = {
         "leave_queue",
     ),
     "lease": ("release", "renew", "save", "save_context"),
-    "open": ("load",),
     "press": ("continue", "regenerate"),
     "quota": ("usage",),
     "rate": ("rate",),

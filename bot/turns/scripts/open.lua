@@ -33,25 +33,3 @@ end
 local function open_for(id)
   return now_ms() - (tonumber(redis.call('ZSCORE', key('open'), id)) or now_ms())
 end
-
--- Other threads that are due wait for a retry.
-local function running_on(platform)
-  local count = 0
-  for _, thread in ipairs(redis.call('ZRANGE', key('due', platform), 0, -1)) do
-    local first = redis.call('LINDEX', key('mailbox', thread), 0)
-    if first and record(first).state == 'running' then count = count + 1 end
-  end
-  return count
-end
-
--- Returns how many turns are open, and for each platform how many run and for how long (ms) the next one waits.
-function verbs.load(...)
-  local found = {redis.call('ZCARD', key('open'))}
-  for _, platform in ipairs({...}) do
-    local thread = redis.call('ZRANGE', key('ready', platform), 0, 0)[1]
-    local first = thread and redis.call('LINDEX', key('mailbox', thread), 0)
-    table.insert(found, running_on(platform))
-    table.insert(found, first and open_for(first) or 0)
-  end
-  return found
-end

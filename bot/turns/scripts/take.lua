@@ -23,12 +23,6 @@ local function may_run(id, turn, limit)
   return count_turns(running) < tonumber(limit) or keeps_others_waiting(turn.thread, person)
 end
 
--- The last message of the thread's newest reply; '' if there is none.
-local function last_above(thread)
-  local newest = redis.call('GET', key('newest', thread))
-  return newest and last_message(newest) or ''
-end
-
 -- The turns of the same person that wait directly behind a turn are answered with it, if they may be.
 local function join_followers(id, turn)
   if not has(id, 'joins') then return end
@@ -98,7 +92,8 @@ local function lease_to(worker, thread, id, turn, lease)
   local fence = redis.call('HINCRBY', name, 'fence', 1)
   redis.call('HINCRBY', name, 'attempts', 1)
   if fence == 1 then
-    set(id, 'above', last_above(thread))
+    -- The last message of the reply before.
+    set(id, 'above', last_message(redis.call('GET', key('newest', thread)) or ''))
     join_followers(id, turn)
     note_several(id, thread)
   end

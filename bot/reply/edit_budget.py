@@ -208,7 +208,7 @@ class EditBudgets:
                 yield
         finally:
             _reserves.reset(token)
-            await self._run("settle", reserves.owner, keys=reserves.owed.values())
+            await self._run("keep", reserves.owner, 0, keys=reserves.owed.values())
 
     async def _keep(self, reserves: _Reserves) -> None:
         while True:

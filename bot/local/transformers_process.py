@@ -75,6 +75,7 @@ async def _serve(plan: Plan, request: Mapping[str, Any], messages: IO[str]) -> N
         prompt_tokens=plan.prompt_tokens,
         max_tokens=plan.max_tokens,
         is_dialogue=plan.is_dialogue,
+        plan=str(plan),
     )
     try:
         await endpoint.load()
@@ -82,7 +83,6 @@ async def _serve(plan: Plan, request: Mapping[str, Any], messages: IO[str]) -> N
         sys.stderr.write(f"{error}\n")
         sys.stderr.flush()
         os._exit(1)
-    _send(messages, loaded=str(plan))
     await asyncio.Event().wait()
 
 

@@ -11,11 +11,10 @@ from urllib.parse import urlsplit
 
 from bot.access.preferences import ModelChoice
 from bot.app.platforms import all_specs
-from bot.app.terminal import shown_progress
 from bot.concurrency import running
 from bot.errors import CannotStart
 from bot.local.child_process import LocalServer
-from bot.local.progress import Progress
+from bot.local.progress import Progress, shown_progress
 from bot.model.client import ROUTER, ModelClient
 from bot.model.context_window import ContextWindowModel
 from bot.model.retrying import RetryingModel, RetryPolicy

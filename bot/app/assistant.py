@@ -332,15 +332,7 @@ async def _open_model(
     if watch:
         stack.push_async_callback(watch.aclose)
     model = ContextWindowModel(
-        model=ModelClient(
-            connection,
-            max_tokens=settings.max_tokens,
-            temperature=settings.temperature,
-            top_p=settings.top_p,
-            idle_timeout=idle_timeout,
-            total_timeout=settings.reply_timeout,
-            strict=is_strict,
-        ),
+        model=ModelClient(connection, settings, idle_timeout=idle_timeout, strict=is_strict),
         counter=TokenEstimator(),
         watch=watch,
         prompt_tokens=settings.context_tokens - settings.max_tokens,

@@ -7,6 +7,7 @@ import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 from prometheus_client import REGISTRY
@@ -26,10 +27,10 @@ def gauge(name: str, **labels: str) -> float:
 
 
 @asynccontextmanager
-async def served(store: Store, metrics: ProcessMetrics) -> AsyncIterator[str]:
+async def served(store: Store, metrics: ProcessMetrics, **options: Any) -> AsyncIterator[str]:
     """Serve these metrics; yield the address."""
     async with http.serve(
-        Settings(port=0),
+        Settings(port=0, **options),
         store=store,
         downtimes={},
         posts={},

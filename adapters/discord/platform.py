@@ -8,13 +8,12 @@ import textwrap
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import replace
-from functools import partial
 
 import discord
 
 from adapters.discord.gateway.connection import use_gateway
 from adapters.discord.gateway.events import ASKS, HIDDEN, READS, context_message_in
-from adapters.discord.gateway.listen import Listener, Shards
+from adapters.discord.gateway.listen import Listener
 from adapters.discord.reply.channel import (
     ChannelAddress,
     ChannelSurface,
@@ -33,11 +32,11 @@ from adapters.discord.rest import (
     fetch_message,
     fetch_messages,
     limit_requests,
-    log_in,
+    logged_in,
     request,
     translated,
-    use_api,
 )
+from adapters.discord.settings import DiscordSettings
 from adapters.discord.tuning import Tuning
 from bot.concurrency import running
 from bot.domain import ContextMessage, Json, Place, Purpose, Turn
@@ -49,9 +48,7 @@ from bot.errors import (
     WriteFailed,
     WriteRefused,
 )
-from bot.intake.intake import Intake
 from bot.reply.edit_budget import EditBudgets
-from bot.store import Store
 
 _log = logging.getLogger(__name__)
 
@@ -64,73 +61,44 @@ _STARTER = discord.MessageType.thread_starter_message
 
 @asynccontextmanager
 async def connect(
+    own: DiscordSettings,
     *,
-    token: str,
-    api_url: str,
-    gateway_url: str,
-    threads: bool,
     budgets: EditBudgets,
     rated: bool = False,
-    command_server: str = "",
     leaves_other_servers: bool = False,
     tuning: Tuning | None = None,
 ) -> AsyncIterator[DiscordPlatform]:
-    """Log in over REST; empty addresses mean Discord's own.
+    """Log in over REST; the addresses apply to the whole process.
 
-    `threads` lets a mention in a channel open a Discord thread; `budgets` count all requests, and
-    learn the rate limits that Discord reports. With `rated`, answers have rating buttons. Commands
-    are registered in the server `command_server`, or everywhere if it is empty. With
-    `leaves_other_servers`, the bot leaves servers that are not allowed. The addresses apply to the
-    whole process. Raises CannotStart if the token is refused, and Unreachable if Discord cannot
-    be reached.
+    `budgets` count all requests, and learn the rate limits that Discord reports. With `rated`,
+    answers have rating buttons. With `leaves_other_servers`, the bot leaves servers that are not
+    allowed. Raises CannotStart if the token is refused, and Unreachable if Discord cannot be
+    reached.
     """
-    use_api(api_url)
-    use_gateway(gateway_url)
+    use_gateway(own.gateway_url)
     # The bot does not use voice, so discord.py need not warn about its dependencies.
     discord.VoiceClient.warn_nacl = discord.VoiceClient.warn_dave = False
-    client = RestClient(
-        tuning=tuning or Tuning(),
-        rated=rated,
-        intents=discord.Intents(guilds=True),  # not used; discord.py warns if it is missing
-        allowed_mentions=discord.AllowedMentions.none(),
-        max_messages=None,
-        http_trace=limit_requests(fail_at_once(), budgets),
-    )
-    try:
-        await log_in(client, token, api_url)
-        listener = partial(
-            Listener,
-            client,
-            token=token,
-            threads=threads,
-            budgets=budgets,
-            command_server=command_server,
-            leaves_other_servers=leaves_other_servers,
-        )
-        yield DiscordPlatform(client, budgets=budgets, listener=listener)
-    finally:
-        await client.close()
+    trace = limit_requests(fail_at_once(), budgets)
+    async with logged_in(own, trace=trace, tuning=tuning, rated=rated) as client:
+        yield DiscordPlatform(client, budgets, leaves_other_servers=leaves_other_servers)
 
 
 class DiscordPlatform:
-    """Discord, reached over REST; the gateway only while `listen` runs."""
+    """Discord, reached over REST; the gateway only while its `listener` listens."""
 
     name = "discord"
 
     def __init__(
-        self, client: RestClient, *, budgets: EditBudgets, listener: partial[Listener]
+        self, client: RestClient, budgets: EditBudgets, *, leaves_other_servers: bool
     ) -> None:
         self._client = client
         self._budgets = budgets
-        self._listener = listener(on_waiting=self.type_once)
-
-    async def listen(self, intake: Intake, *, store: Store, shards: Shards | None = None) -> None:
-        """Hand what people do to the intake, until cancelled; see `Listener.listen`."""
-        await self._listener.listen(intake, store=store, shards=shards)
-
-    def downtime(self) -> float:
-        """Return for how many seconds people could not be heard; see `Listener.downtime`."""
-        return self._listener.downtime()
+        self.listener = Listener(
+            client,
+            budgets,
+            leaves_other_servers=leaves_other_servers,
+            on_waiting=self.type_once,
+        )
 
     @asynccontextmanager
     async def surface(

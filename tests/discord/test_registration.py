@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 
-import discord
 import pytest
 
 from adapters.discord import registration
 from adapters.discord.registration import register
-from adapters.discord.rest import RestClient, use_api
-from adapters.discord.tuning import Tuning
+from adapters.discord.rest import RestClient, fail_at_once, logged_in
+from adapters.discord.settings import DiscordSettings
 from bot.concurrency import Backoff
 from bot.errors import StoreUnavailable, SurfaceError
 from bot.store import Store
@@ -22,13 +20,9 @@ from tests.support.fakes import FakeQueue, RefusingStore
 from tests.support.waiting import until
 
 
-@asynccontextmanager
-async def a_client(emulator: DiscordEmulator) -> AsyncIterator[RestClient]:
-    use_api(emulator.api_url)
-    client = RestClient(tuning=Tuning(), rated=False, intents=discord.Intents(guilds=True))
-    async with client:
-        await client.login(emulator.token)
-        yield client
+def a_client(emulator: DiscordEmulator) -> AbstractAsyncContextManager[RestClient]:
+    own = DiscordSettings(token=emulator.token, api_url=emulator.api_url)
+    return logged_in(own, trace=fail_at_once())
 
 
 def puts(emulator: DiscordEmulator) -> list[str]:

@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
-from adapters.discord.gateway.listen import Shards
 from adapters.discord.platform import DiscordPlatform, connect
 from adapters.discord.reply.channel import ChannelAddress
+from adapters.discord.settings import DiscordSettings
 from adapters.discord.tuning import Tuning
 from bot.concurrency import running
 from bot.domain import Page, Person, Place, ThreadKey, Turn
@@ -21,6 +21,8 @@ from bot.store import Store
 from tests.emulators.discord import DiscordEmulator, GatewayRules
 from tests.support.fakes import EmptyStore, FakeQueue, NoLimits, NotedIntake, RefusingStore, door
 from tests.support.waiting import until
+
+Shards = tuple[tuple[int, ...], int]
 
 FAST = GatewayRules(identify_seconds=0.0)
 # Sessions begin without a pause, and are saved soon.
@@ -40,13 +42,18 @@ async def logged_in(
     gateway_url: str = "",
     budgets: EditBudgets | None = None,
     tuning: Tuning | None = None,
+    shards: Shards | None = None,
     leaves_other_servers: bool = False,
 ) -> AsyncIterator[DiscordPlatform]:
-    async with connect(
+    own = DiscordSettings(
         token=emulator.token,
         api_url=emulator.api_url,
         gateway_url=gateway_url or emulator.gateway_url,
         threads=threads,
+        shards=shards,
+    )
+    async with connect(
+        own,
         budgets=budgets or (EditBudgets(store=store) if store else NoLimits()),
         # A busy machine may take longer than Discord would wait.
         tuning=tuning or Tuning(answer_within=60.0),
@@ -62,7 +69,7 @@ async def listening(
     """Listen without a store; the options are those of `logged_in`."""
     async with (
         logged_in(emulator, **options) as platform,
-        running(platform.listen(door(intake), store=EmptyStore())),
+        running(platform.listener.listen(door(intake), store=EmptyStore())),
     ):
         await until(emulator.connected.is_set)
         yield platform
@@ -121,8 +128,10 @@ async def running_process(
     awaited = hearing or len(shards[0] if shards else (0,))
     wanted = emulator.sessions + emulator.resumes + awaited
     async with (
-        logged_in(emulator, gateway_url=gateway_url or "", tuning=tuning) as platform,
-        running(platform.listen(door(intake), store=store, shards=shards)) as task,
+        logged_in(
+            emulator, gateway_url=gateway_url or "", tuning=tuning, shards=shards
+        ) as platform,
+        running(platform.listener.listen(door(intake), store=store)) as task,
     ):
         await until(lambda: emulator.sessions + emulator.resumes >= wanted or task.done())
         yield platform

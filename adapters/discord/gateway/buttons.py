@@ -19,7 +19,7 @@ from adapters.discord.gateway.responses import acknowledge, finished, in_time, r
 from adapters.discord.reply.channel import ChannelAddress
 from adapters.discord.reply.command import ButtonPress, CommandAddress
 from adapters.discord.reply.message import CONTINUE, RATINGS, REGENERATE, STOP, ended_buttons
-from adapters.discord.rest import own_id, request, translated
+from adapters.discord.rest import RestClient, own_id, request, translated
 from bot.domain import Place, Rating, Shown, Turn
 from bot.errors import HasEnded, StoreUnavailable, SurfaceError
 from bot.intake.answers import THANKS
@@ -38,16 +38,15 @@ class Buttons:
 
     def __init__(
         self,
+        rest: RestClient,
         intake: Intake,
         *,
         on_asked: Callable[[Turn], object],
-        rated: bool,
-        answer_within: float,
     ) -> None:
         self._intake = intake
         self._on_asked = on_asked
-        self._rated = rated
-        self._answer_within = answer_within  # seconds that the intake may take
+        self._rated = rest.rated
+        self._answer_within = rest.tuning.answer_within
 
     async def answer(self, interaction: discord.Interaction, pressed: str) -> bool:
         """Answer a press; False if the button is unknown.

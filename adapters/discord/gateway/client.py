@@ -21,7 +21,7 @@ from adapters.discord.gateway.events import MessageFilter, Relevance
 from adapters.discord.gateway.inbox import Admission, Deletion, Inbox, InboxItem, PendingEvent, Work
 from adapters.discord.gateway.interactions import Interactions
 from adapters.discord.gateway.shard import Shard
-from adapters.discord.rest import limit_requests, own_id, request, translated
+from adapters.discord.rest import RestClient, limit_requests, own_id, request, translated
 from adapters.discord.servers import UnlistedServers
 from bot.commands.handlers import Call, CommandHandlers, HelpContext
 from bot.concurrency import BackgroundTasks, running
@@ -59,15 +59,14 @@ class Gateway(discord.Client):
 
     def __init__(
         self,
-        *,
+        rest: RestClient,
         intake: Intake,
+        *,
         inbox: Inbox,
         shard: Shard,
         servers: UnlistedServers,
         budgets: EditBudgets,
         on_waiting: Callable[[Turn], Awaitable[None]],
-        threads: bool,
-        rated: bool,
         intents: discord.Intents,
     ) -> None:
         super().__init__(
@@ -84,17 +83,11 @@ class Gateway(discord.Client):
         self._servers = servers
         self._shard = shard
         self._on_waiting = on_waiting
-        self._threads = threads
-        self._filter = MessageFilter(self, remembered=shard.tuning.remembered)
+        self._threads, self._tuning = rest.own.threads, rest.tuning
+        self._filter = MessageFilter(self, remembered=rest.tuning.remembered)
         self._tasks = BackgroundTasks()
         self._interactions = Interactions(
-            intake,
-            self,
-            tasks=self._tasks,
-            on_asked=self._show_if_waiting,
-            threads=threads,
-            rated=rated,
-            tuning=shard.tuning,
+            rest, intake, self, tasks=self._tasks, on_asked=self._show_if_waiting
         )
         self._notices = asyncio.Semaphore(_NOTICES)
 
@@ -211,7 +204,7 @@ class Gateway(discord.Client):
             dms=[] if shard.number else await shard.saved.dms(),
             servers=shard.servers,
             wanted=lambda message: self._filter.relevance(message).is_relevant,
-            tuning=shard.tuning,
+            tuning=self._tuning,
         )
         # Later questions wait for the first pass only.
         is_passed = asyncio.Event()
@@ -313,7 +306,7 @@ class Gateway(discord.Client):
 
     async def _show_waiting(self, turn: Turn) -> None:
         with suppress(StoreUnavailable):
-            if await self._intake.still_waits(turn, after=self._shard.tuning.sign_after):
+            if await self._intake.still_waits(turn, after=self._tuning.sign_after):
                 await self._on_waiting(turn)
 
     def _hint(self, message: discord.Message) -> str:

@@ -28,7 +28,7 @@ from adapters.discord.gateway.responses import (
     in_time,
     reply_privately,
 )
-from adapters.discord.rest import fetch_messages, own_id, translated
+from adapters.discord.rest import RestClient, fetch_messages, own_id, translated
 from bot.commands import handlers
 from bot.commands.form import part_of, scope_of
 from bot.commands.handlers import Call, CommandHandlers, NotOffered, Part, Scope
@@ -69,17 +69,16 @@ class Commands:
 
     def __init__(
         self,
+        rest: RestClient,
         intake: Intake,
         client: discord.Client,
         *,
         tasks: BackgroundTasks,
-        threads: bool,
-        answer_within: float,
     ) -> None:
         self._intake = intake
         self._client = client
-        self._threads = threads
-        self._answer_within = answer_within  # seconds that the core may take
+        self._threads = rest.own.threads
+        self._answer_within = rest.tuning.answer_within
         self._handlers = CommandHandlers(intake)
         self._tasks = tasks
 

@@ -13,8 +13,7 @@ from adapters.discord.gateway import events
 from adapters.discord.gateway.buttons import Buttons
 from adapters.discord.gateway.commands import Commands
 from adapters.discord.gateway.responses import reply_privately
-from adapters.discord.rest import translated
-from adapters.discord.tuning import Tuning
+from adapters.discord.rest import RestClient, translated
 from bot.commands.handlers import excuse
 from bot.concurrency import BackgroundTasks
 from bot.domain import Turn
@@ -34,22 +33,17 @@ class Interactions:
 
     def __init__(
         self,
+        rest: RestClient,
         intake: Intake,
-        client: discord.Client,
+        gateway: discord.Client,
         *,
         tasks: BackgroundTasks,
         on_asked: Callable[[Turn], object],
-        threads: bool,
-        rated: bool,
-        tuning: Tuning,
     ) -> None:
         self._intake = intake
-        self._tuning = tuning
-        within = tuning.answer_within
-        self._buttons = Buttons(intake, on_asked=on_asked, rated=rated, answer_within=within)
-        self._commands = Commands(
-            intake, client, tasks=tasks, threads=threads, answer_within=within
-        )
+        self._tuning = rest.tuning
+        self._buttons = Buttons(rest, intake, on_asked=on_asked)
+        self._commands = Commands(rest, intake, gateway, tasks=tasks)
 
     async def answer(self, interaction: discord.Interaction) -> None:
         """Answer an interaction; raises SurfaceError.

@@ -35,8 +35,6 @@ _FINAL = {
     4011: "Discord wants the bot in several shards: set DISCORD_SHARDS, for example 0-1/2",
 }
 
-Shards = tuple[tuple[int, ...], int]
-
 
 class Listener:
     """Passes Discord events to the intake.
@@ -47,19 +45,13 @@ class Listener:
     def __init__(
         self,
         client: RestClient,
-        *,
-        token: str,
-        threads: bool,
         budgets: EditBudgets,
-        command_server: str,
+        *,
         leaves_other_servers: bool,
         on_waiting: Callable[[Turn], Awaitable[None]],
     ) -> None:
         self._client = client
-        self._token = token
-        self._threads = threads
         self._budgets = budgets
-        self._command_server = command_server
         self._leaves_other_servers = leaves_other_servers
         self._on_waiting = on_waiting
         self._shards: list[Shard] = []
@@ -67,14 +59,13 @@ class Listener:
             guilds=True, guild_messages=True, dm_messages=True, message_content=True
         )
 
-    async def listen(self, intake: Intake, *, store: Store, shards: Shards | None = None) -> None:
+    async def listen(self, intake: Intake, *, store: Store) -> None:
         """Pass events to the intake until cancelled.
 
-        Continues where the previous process stopped, and registers the commands. `shards` are the
-        numbers of this process and the count of all; None means that the bot has one shard. Raises
-        CannotStart if the token, or the shards, are refused.
+        Continues where the previous process stopped, and registers the commands. Raises CannotStart
+        if the token, or the shards, are refused.
         """
-        numbers, count = shards or ((None,), None)
+        numbers, count = self._client.own.shards or ((None,), None)
         holder, tuning = secrets.token_hex(8), self._client.tuning
         self._shards = []
         for number in numbers:
@@ -116,7 +107,7 @@ class Listener:
     async def _register(self, store: Store) -> None:
         for pause in self._client.tuning.register_retry.pauses():
             try:
-                if await register(self._client, store, server=self._command_server):
+                if await register(self._client, store, server=self._client.own.command_server):
                     _log.info("Registered the Discord commands")
             except (SurfaceError, StoreUnavailable) as error:
                 _log.warning("Cannot register the Discord commands, will retry: %s", error)
@@ -128,18 +119,17 @@ class Listener:
         inbox = Inbox(shard.tuning)
         while True:
             gateway = Gateway(
-                intake=intake,
+                self._client,
+                intake,
                 inbox=inbox,
                 shard=shard,
                 servers=servers,
                 budgets=self._budgets,
                 on_waiting=self._on_waiting,
-                threads=self._threads,
-                rated=self._client.rated,
                 intents=copy.copy(self._intents),
             )
             try:
-                await gateway.serve(self._token)
+                await gateway.serve(self._client.own.token)
             except discord.PrivilegedIntentsRequired:
                 self._drop_message_content_intent()
                 continue

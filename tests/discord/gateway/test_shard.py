@@ -14,7 +14,6 @@ from typing import ClassVar
 import aiohttp
 import pytest
 
-from adapters.discord.gateway.listen import Shards
 from adapters.discord.gateway.session import Session
 from adapters.discord.gateway.session_store import SavedSession
 from adapters.discord.gateway.shard import start_pause
@@ -35,6 +34,7 @@ from tests.support.discord_platform import (
     QUICK,
     SLOW_STARTS,
     Hidden,
+    Shards,
     logged_in,
     running_process,
     said,
@@ -369,10 +369,10 @@ async def test_shards_that_discord_refuses_are_told_by_the_name_of_their_setting
 ) -> None:
     async with (
         DiscordEmulator(gateway=rules) as emulator,
-        logged_in(emulator) as platform,
+        logged_in(emulator, shards=shards) as platform,
     ):
         with pytest.raises(CannotStart, match=sentence):
-            await platform.listen(FakeQueue().intake, store=store, shards=shards)
+            await platform.listener.listen(FakeQueue().intake, store=store)
 
 
 class NotedBackoff(Backoff):

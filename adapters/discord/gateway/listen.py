@@ -107,11 +107,11 @@ class Listener:
     async def _register(self, store: Store) -> None:
         for pause in self._client.tuning.register_retry.pauses():
             try:
-                if await register(self._client, store, server=self._client.own.command_server):
-                    _log.info("Registered the Discord commands")
+                await register(self._client, store, server=self._client.own.command_server)
             except (SurfaceError, StoreUnavailable) as error:
                 _log.warning("Cannot register the Discord commands, will retry: %s", error)
             else:
+                _log.info("Registered the Discord commands")
                 return
             await asyncio.sleep(pause)
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import AsyncGenerator, Collection
 
 import discord
 
 from adapters.discord.rest import request
-from bot.errors import SurfaceError
+from bot.errors import PlaceGone, SurfaceError
 
 _log = logging.getLogger(__name__)
 _PAGE = 200  # servers, the most of one request ("Get Current User Guilds")
@@ -22,7 +21,7 @@ class UnlistedServers:
         self._client = client
         self._allowed = allowed
         self._leaves = leaves
-        self._reported_at: dict[str, float] = {}  # in seconds since the epoch
+        self._known: set[str] = set()  # servers that were reported, or are being left
 
     async def check_all(self) -> None:
         """Check all servers of the bot; failures are logged."""
@@ -34,16 +33,11 @@ class UnlistedServers:
         except SurfaceError as error:
             _log.warning("Cannot list the bot's servers: %s", error)
 
-    async def check(self, server: str, name: str, *, since: float = 0.0) -> None:
-        """Report a server that is not allowed, or leave it.
-
-        It is reported once, and again if the bot joined it `since` then.
-        """
-        if not self._allowed or server in self._allowed:
+    async def check(self, server: str, name: str) -> None:
+        """Report a server that is not allowed once, or leave it whenever it adds the bot."""
+        if not self._allowed or server in self._allowed or server in self._known:
             return
-        if since <= self._reported_at.get(server, -1.0):
-            return
-        self._reported_at[server] = time.time()
+        self._known.add(server)
         if not self._leaves:
             _log.warning(
                 "Server %s (%s) is not in ALLOWED_SERVERS: nobody is answered there "
@@ -55,9 +49,12 @@ class UnlistedServers:
             ids = {"guild_id": int(server)}
             await request(self._client, "DELETE", "/users/@me/guilds/{guild_id}", ids)
             _log.warning("Left server %s (%s): it is not in ALLOWED_SERVERS", server, name)
+        except PlaceGone:
+            pass  # left already
         except SurfaceError as error:
             # The next start tries again.
             _log.warning("Cannot leave server %s (%s): %s", server, name, error)
+        self._known.discard(server)
 
     async def _servers(self) -> AsyncGenerator[tuple[str, str]]:
         after = 0

@@ -115,9 +115,8 @@ class Gateway(discord.Client):
                     self._on_deletion({parsed.message_id}, parsed.channel_id, event)
                 case discord.RawBulkMessageDeleteEvent() if parsed.message_ids:
                     self._on_deletion(parsed.message_ids, parsed.channel_id, event)
-                case Joined():
-                    server, name, since = parsed.server, parsed.name, parsed.since
-                    self._start(partial(self._servers.check, server, name, since=since), event)
+                case Joined(server, name):
+                    self._start(partial(self._servers.check, server, name), event)
                 case discord.Interaction():
                     self._start(partial(self._interactions.answer, parsed), event)
         except Exception:

@@ -161,7 +161,18 @@ class Connection:
         self._progress.new_session()
         with self._progress.handling(self._seq) as event:
             parse(data)
+            self._end_own_wait()
             self._on_session(event)
+
+    def _end_own_wait(self) -> None:
+        """End the library's own wait for servers, which the catch-up does.
+
+        Its task fails if three sessions begin within two seconds.
+        """
+        state = self._client._connection
+        if state._ready_task:
+            state._ready_task.cancel()
+        vars(state).pop("_ready_state", None)
 
     def _on_server(self, parse: _Parser, data: Payload) -> None:
         parse(data)

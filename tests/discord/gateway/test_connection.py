@@ -29,6 +29,7 @@ def test_the_library_is_as_its_internals_were_read() -> None:
     source = inspect.getsource(discord.Client.connect) + inspect.getsource(discord.Client.close)
     received = inspect.getsource(DiscordWebSocket.received_message)
     state = inspect.getsource(discord.state.ConnectionState.__init__)
+    ready = inspect.getsource(discord.state.ConnectionState.parse_ready)
 
     assert discord.__version__ == READ
     assert {"initial", "gateway", "shard_id", "session", "sequence", "resume"} <= set(opened)
@@ -43,6 +44,8 @@ def test_the_library_is_as_its_internals_were_read() -> None:
     assert isinstance(DiscordWebSocket.DEFAULT_GATEWAY, yarl.URL)
     assert "self.parsers: Dict[str, Callable[[Any], None]]" in state
     assert "self.dispatch: Callable[..., Any] = dispatch" in state
+    assert "self._ready_state: asyncio.Queue[Guild] = asyncio.Queue()" in ready
+    assert "self._ready_task = asyncio.create_task(self._delay_ready())" in ready
     assert list(inspect.signature(discord.state.ConnectionState.create_message).parameters) == [
         "self",
         "channel",

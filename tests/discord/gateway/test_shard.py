@@ -35,6 +35,7 @@ from tests.support.discord_platform import (
     SLOW_STARTS,
     Hidden,
     Shards,
+    listening,
     logged_in,
     running_process,
     said,
@@ -580,3 +581,11 @@ async def test_a_message_of_the_future_was_not_heard(store: Store, days_ahead: i
 
     assert await holder.last_handled(or_else=now) == 0
     assert await holder.last_handled(or_else=now + 1) == now
+
+
+async def test_the_library_does_not_wait_for_servers_in_a_task_of_its_own() -> None:
+    async with DiscordEmulator() as emulator, listening(emulator, FakeQueue()):
+        await until(lambda: emulator.sessions)
+        tasks = [repr(one.get_coro()) for one in asyncio.all_tasks()]
+
+    assert not [one for one in tasks if "_delay_ready" in one]

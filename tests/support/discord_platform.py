@@ -30,7 +30,7 @@ QUICK = Tuning(start_pause=(0.0, 0.0), start_spacing=0.01, save_every=0.02)
 # No second session begins within a test.
 SLOW_STARTS = replace(QUICK, start_pause=(3600.0, 3600.0), longest_start_pause=3600.0)
 # A process that saves no session, neither while it listens nor at its end.
-KILLED = replace(QUICK, first_save_every=3600.0, last_save_within=0.0)
+KILLED = replace(QUICK, save_every=3600.0, last_save_within=0.0)
 
 
 @asynccontextmanager
@@ -168,7 +168,7 @@ async def saved(store: Store) -> dict[str, str]:
 
 async def until_saved(store: Store, seq: int) -> None:
     async with asyncio.timeout(60):
-        while int((await saved(store)).get("seq", "") or 0) < seq:
+        while (found := await saved(store)).get("servers") != "" or int(found["seq"]) < seq:
             await asyncio.sleep(0.01)
 
 
@@ -177,7 +177,7 @@ async def until_pending(store: Store, *, but: str) -> None:
     async with asyncio.timeout(60):
         while (await saved(store))["id"] == but:
             await asyncio.sleep(0.01)
-    assert (await saved(store))["seq"] == ""
+    assert (await saved(store))["servers"]
 
 
 async def until_heard(store: Store, message: str) -> None:

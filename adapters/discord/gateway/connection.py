@@ -23,7 +23,7 @@ from discord.gateway import DiscordWebSocket, ReconnectWebSocket
 
 from adapters.discord.gateway.content import shown_beside_text
 from adapters.discord.gateway.inbox import PendingEvent, Progress
-from adapters.discord.gateway.session import Session
+from adapters.discord.gateway.session_store import Session
 from adapters.discord.rest import Payload, located, request
 from adapters.discord.tuning import Tuning
 from bot.ports import Downtime

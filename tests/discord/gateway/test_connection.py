@@ -13,7 +13,7 @@ from discord.gateway import DiscordWebSocket, ReconnectWebSocket
 from packaging.requirements import Requirement
 
 from adapters.discord.gateway.connection import HANDLED, _resume_address, use_gateway
-from adapters.discord.gateway.session import Session
+from adapters.discord.gateway.session_store import Session
 from adapters.discord.platform import DiscordPlatform
 
 READ = "2.7.1"  # the version whose source was read

@@ -14,8 +14,7 @@ from typing import ClassVar
 import aiohttp
 import pytest
 
-from adapters.discord.gateway.session import Session
-from adapters.discord.gateway.session_store import SavedSession
+from adapters.discord.gateway.session_store import SavedSession, Session
 from adapters.discord.gateway.shard import start_pause
 from adapters.discord.tuning import Tuning
 from bot.concurrency import Backoff
@@ -589,3 +588,7 @@ async def test_the_library_does_not_wait_for_servers_in_a_task_of_its_own() -> N
         tasks = [repr(one.get_coro()) for one in asyncio.all_tasks()]
 
     assert not [one for one in tasks if "_delay_ready" in one]
+
+
+def test_the_id_of_a_session_is_not_shown() -> None:
+    assert "own" not in repr(Session("own", 3, ""))

@@ -28,11 +28,11 @@ from bot.concurrency import BackgroundTasks, running
 from bot.domain import ThreadKey, Turn
 from bot.errors import (
     NothingAsked,
+    PlaceGone,
     Refused,
     StoreUnavailable,
     SurfaceError,
-    WriteDelayed,
-    WriteFailed,
+    WriteRefused,
 )
 from bot.intake.intake import Admitted, Commanded, Intake, Received
 from bot.reply.edit_budget import EditBudgets
@@ -291,14 +291,10 @@ class Gateway(discord.Client):
         if server is None or isinstance(message.author, discord.Member):
             return events.roles_of(message.author)
         ids = {"guild_id": server, "user_id": message.author.id}
-        try:
+        with suppress(PlaceGone, WriteRefused):  # the person has left
             member = await request(self, "GET", "/guilds/{guild_id}/members/{user_id}", ids)
-        except (WriteDelayed, WriteFailed):
-            raise
-        except SurfaceError as error:
-            _log.info("Message %d: cannot fetch its author's roles: %s", message.id, error)
-            return []
-        return [str(one) for one in member.get("roles") or ()]
+            return [str(one) for one in member.get("roles") or ()]
+        return []
 
     def _show_if_waiting(self, turn: Turn) -> None:
         self._tasks.start(self._show_waiting(turn))

@@ -14,7 +14,7 @@ from adapters.discord.reply.channel import ChannelAddress
 from adapters.discord.rest import Payload, fetch_channel, own_id, request, translated
 from bot.cache import BoundedCache
 from bot.domain import Asker, ContextMessage, Json, Person, ThreadKey, Turn
-from bot.errors import WriteRefused
+from bot.errors import PlaceGone, WriteRefused
 from bot.intake.addressed import Facts
 from bot.text.markdown import without_escapes
 from bot.text.sanitize import is_visible, one_line
@@ -351,7 +351,7 @@ class MessageFilter:
         server = server_of(message)
         guild = self._client.get_guild(server) if server else None
         if guild:
-            with suppress(WriteRefused):  # the person has left
+            with suppress(PlaceGone, WriteRefused):  # the person has left
                 async with translated():
                     message.author = await guild.fetch_member(message.author.id)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import textwrap
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import replace
 
@@ -93,6 +93,7 @@ class DiscordPlatform:
     ) -> None:
         self._client = client
         self._budgets = budgets
+        self._typed_at: dict[int, float] = {}  # by channel, in loop time
         self.listener = Listener(
             client,
             budgets,
@@ -147,8 +148,8 @@ class DiscordPlatform:
         """
         if turn.place.get(HIDDEN):
             return ()
-        address, reads = parse_address(turn.place), turn.place.get(READS)
-        channel = int(reads) if isinstance(reads, str) and reads.isdecimal() else address.channel
+        address, reads = parse_address(turn.place), _id(turn.place, READS)
+        channel = reads or address.channel
         if channel is None:
             return ()
         asked = _number(turn.id)
@@ -273,9 +274,12 @@ class DiscordPlatform:
 
     async def _show_typing(self, channel: int) -> bool:
         """Show typing if it is due; False if no slot is free. Raises SurfaceError."""
-        if _claim_typing(self._client, channel):
+        now, gap = asyncio.get_running_loop().time(), self._client.tuning.typing_gap
+        self._typed_at = {one: at for one, at in self._typed_at.items() if now - at < gap}
+        if channel not in self._typed_at:
+            self._typed_at[channel] = now
             if not await self._budgets.spare(GLOBAL_LIMIT):
-                self._client.typed_at.pop(channel, None)
+                self._typed_at.pop(channel, None)
                 return False
             async with translated():
                 await self._client.get_partial_messageable(channel).typing()
@@ -289,8 +293,7 @@ def _address(turn: Turn) -> ChannelAddress | CommandAddress:
     refers = turn.place.get("refers") is True and turn.joins
     if not (refers and isinstance(address, ChannelAddress) and address.question is None):
         return address
-    question = int(turn.id.rpartition(":")[2])
-    return ChannelAddress(address.channel, question, opens_thread=False)
+    return ChannelAddress(address.channel, _number(turn.id), opens_thread=False)
 
 
 def _above(turn: Turn) -> int:
@@ -323,16 +326,6 @@ async def _is_open(client: RestClient, thread: int, error: SurfaceError) -> bool
     return False
 
 
-def _claim_typing(client: RestClient, channel: int) -> bool:
-    """Record a typing call in a channel; False if the last one was a moment ago."""
-    now, gap = asyncio.get_running_loop().time(), client.tuning.typing_gap
-    client.typed_at = {one: at for one, at in client.typed_at.items() if now - at < gap}
-    if channel in client.typed_at:
-        return False
-    client.typed_at[channel] = now
-    return True
-
-
 def _is_in_thread(turn: Turn, channel: int) -> bool:
     """Whether a turn belongs to a Discord thread, where it was asked."""
     return turn.key.workspace != "dm" and turn.key.thread == str(channel)
@@ -346,25 +339,23 @@ def _number(turn: str) -> int:
 
 def parse_address(place: Place) -> ChannelAddress | CommandAddress:
     """Return the address in a turn; raises PlaceGone if it is not one of Discord's."""
-    with suppress(ValueError):
-        match place:
-            case {"channel": str(channel), "interaction": str(interaction), "token": str(token)}:
-                return _pressed(CommandAddress(int(channel), int(interaction), token), place)
-            case {"private": bool(private), "interaction": str(interaction), "token": str(token)}:
-                return _pressed(
-                    CommandAddress(None, int(interaction), token, private=private), place
-                )
-            case {"channel": str(channel), "question": None, "opens_thread": False}:
-                return ChannelAddress(int(channel), None, opens_thread=False)
-            case {"channel": str(channel), "question": str(question), "opens_thread": bool(opens)}:
-                return ChannelAddress(int(channel), int(question), opens_thread=opens)
+    channel, interaction = _id(place, "channel"), _id(place, "interaction")
+    match place:
+        case {"token": str(token)} if interaction:
+            private = place.get("private") is True
+            return CommandAddress(channel, interaction, token, press=_press(place), private=private)
+        case {"opens_thread": bool(opens)} if channel:
+            return ChannelAddress(channel, _id(place, "question"), opens_thread=opens)
     raise PlaceGone("the turn has no address in Discord")
 
 
-def _pressed(command: CommandAddress, place: Place) -> CommandAddress:
+def _press(place: Place) -> ButtonPress | None:
     match place.get("press"):
-        case None:
-            return command
-        case {"interaction": str(pressed), "token": str(token), "message": str(message)}:
-            return replace(command, press=ButtonPress(int(pressed), token, int(message)))
-    raise ValueError("a press without its interaction")
+        case {"interaction": str(interaction), "token": str(token), "message": str(message)}:
+            return ButtonPress(int(interaction), token, int(message))
+    return None
+
+
+def _id(place: Mapping[str, Json], name: str) -> int | None:
+    found = place.get(name)
+    return int(found) if isinstance(found, str) and found.isdecimal() else None

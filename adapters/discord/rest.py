@@ -75,8 +75,7 @@ class RestClient(discord.Client):
     """A client that sends requests at once, because the core has waited for their budgets.
 
     discord.py 2.7.1 sleeps inside the request that empties a bucket, although Discord has answered
-    it, and sends the first request of a bucket alone. `typed_at` is when the bot last typed in a
-    channel, in loop time. With `rated`, answers have rating buttons.
+    it, and sends the first request of a bucket alone. With `rated`, answers have rating buttons.
     """
 
     def __init__(
@@ -91,7 +90,6 @@ class RestClient(discord.Client):
         self.own = own
         self.tuning = tuning
         self.rated = rated
-        self.typed_at: dict[int, float] = {}
         unlimited = _NoLimit(None)
         self.http.get_ratelimit = lambda key: unlimited  # type: ignore[method-assign]
 

@@ -118,7 +118,7 @@ class CommandSurface:
             self._newest = webhook(
                 interaction=press.interaction, token=press.token, original=press.message
             )
-        self._channel: ChannelSurface | _NoChannel = _NoChannel(self._newest)
+        self._channel: ChannelSurface | None = None
         if address.channel is not None:
             channel = ChannelAddress(address.channel, None, opens_thread=False)
             recovery = Recovery(client, turn_id=turn_id, tried_at=tried_at, alone=False)
@@ -131,9 +131,9 @@ class CommandSurface:
     def budget(self, page: Page, *, new: bool) -> EditBudget:
         """Return the budget of the newest webhook, or the channel's for its own messages."""
         by_webhook = self._fills_response if new else self._newest.usable and not self._in_channel
-        if page.number > 0 or not by_webhook:
-            return self._channel.budget(page, new=new)
-        return self._newest.budget
+        if self._channel is None or (page.number == 0 and by_webhook):
+            return self._newest.budget
+        return self._channel.budget(page, new=new)
 
     def measure(self, text: str) -> int:
         """Return the number of code points, as for any message."""
@@ -152,7 +152,7 @@ class CommandSurface:
                     *(self._turn_id, self._address.channel, error),
                 )
         try:
-            return await self._channel.post(page)
+            return await self._messages().post(page)
         except PlaceGone as gone:
             if not self._newest.in_time:
                 raise
@@ -197,7 +197,7 @@ class CommandSurface:
 
     async def _edit_as_message(self, name: str, page: Page) -> None:
         self._in_channel |= page.number == 0
-        await self._channel.edit(name, page)
+        await self._messages().edit(name, page)
 
     async def _try_edit_by(self, webhook: Webhook, name: str, page: Page) -> bool:
         """Edit a message; False if the webhook has expired, or does not know the message."""
@@ -235,7 +235,7 @@ class CommandSurface:
         try:
             return await webhook.edit(name, page)
         except ThreadArchived:
-            await self._channel.unarchive()
+            await self._messages().unarchive()
             return await webhook.edit(name, page)
 
     async def _follow_up(self, page: Page) -> str:
@@ -258,24 +258,14 @@ class CommandSurface:
                 return str(message["id"])
         return None
 
+    def _messages(self) -> ChannelSurface:
+        if self._channel is None:
+            raise PlaceGone("only the interaction may write there")
+        return self._channel
+
     def _noted(self, message_id: str) -> str:
         self._known.add(message_id)
         return f"@{message_id}"
-
-
-class _NoChannel:
-    """In place of the channel, if only webhooks may write."""
-
-    def __init__(self, webhook: Webhook) -> None:
-        self._webhook = webhook
-
-    def budget(self, page: Page, *, new: bool) -> EditBudget:
-        return self._webhook.budget
-
-    async def post(self, *_: object) -> str:
-        raise PlaceGone("only the interaction may write there")
-
-    edit = unarchive = post
 
 
 class Webhook:

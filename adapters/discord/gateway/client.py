@@ -16,13 +16,12 @@ from adapters.discord.gateway import events
 from adapters.discord.gateway.calls import ways
 from adapters.discord.gateway.catch_up import CatchUp
 from adapters.discord.gateway.commands import HELP
-from adapters.discord.gateway.connection import Joined
-from adapters.discord.gateway.events import MessageFilter, Relevance
+from adapters.discord.gateway.connection import Joined, SessionBegan
+from adapters.discord.gateway.events import MessageFilter
 from adapters.discord.gateway.inbox import Admission, Deletion, Inbox, InboxItem, PendingEvent, Work
 from adapters.discord.gateway.interactions import Interactions
 from adapters.discord.gateway.shard import Shard
 from adapters.discord.rest import RestClient, limit_requests, own_id, request, translated
-from adapters.discord.servers import UnlistedServers
 from bot.commands.handlers import Call, CommandHandlers, HelpContext
 from bot.concurrency import BackgroundTasks, running
 from bot.domain import ThreadKey, Turn
@@ -53,8 +52,8 @@ class Gateway(discord.Client):
 
     Messages, their edits and their deletions go through the inbox, in order. Interactions do not
     wait there, because they must be answered within three seconds. Unhandled events are sent again
-    to the next process. `on_waiting` is called with turns that no worker takes soon; it handles its
-    own errors.
+    to the next process. `on_server` is called with the id and the name of each server of the bot,
+    and `on_waiting` with turns that no worker takes soon; both handle their own errors.
     """
 
     def __init__(
@@ -64,7 +63,7 @@ class Gateway(discord.Client):
         *,
         inbox: Inbox,
         shard: Shard,
-        servers: UnlistedServers,
+        on_server: Callable[[str, str], Awaitable[None]],
         budgets: EditBudgets,
         on_waiting: Callable[[Turn], Awaitable[None]],
         intents: discord.Intents,
@@ -80,7 +79,7 @@ class Gateway(discord.Client):
         )
         self._intake = intake
         self._inbox = inbox
-        self._servers = servers
+        self._on_server = on_server
         self._shard = shard
         self._on_waiting = on_waiting
         self._threads, self._tuning = rest.own.threads, rest.tuning
@@ -97,9 +96,7 @@ class Gateway(discord.Client):
         try:
             async with self._tasks, running(self._inbox.work()):
                 await self.login(token)
-                await self._shard.serve(
-                    self, on_session=self._catch_up_soon, on_event=self._on_event
-                )
+                await self._shard.serve(self, on_event=self._on_event)
         finally:
             await self.close()
 
@@ -107,60 +104,51 @@ class Gateway(discord.Client):
         """Handle a parsed event. Errors are logged, so that they do not close the connection."""
         try:
             match parsed:
+                case SessionBegan():
+                    # Before any later question.
+                    self._inbox.add(InboxItem(partial(self._catch_up, event), event.hold()))
                 case discord.Message():
-                    self._on_message(parsed, event)
-                case discord.RawMessageUpdateEvent():
-                    self._on_edit(parsed.message, event)
+                    if isinstance(parsed.channel, discord.DMChannel):
+                        self._shard.saved.note_dm(parsed.channel.id, parsed.id)
+                    self._add(parsed, event)
+                # Pins, previews of links and new threads are updates, too.
+                case discord.RawMessageUpdateEvent(message=message) if message.edited_at:
+                    self._add(message, event, edited_at=message.edited_at.timestamp())
                 case discord.RawMessageDeleteEvent():
                     self._on_deletion({parsed.message_id}, parsed.channel_id, event)
                 case discord.RawBulkMessageDeleteEvent() if parsed.message_ids:
                     self._on_deletion(parsed.message_ids, parsed.channel_id, event)
                 case Joined(server, name):
-                    self._start(partial(self._servers.check, server, name), event)
+                    self._start(partial(self._on_server, server, name), event)
                 case discord.Interaction():
                     self._start(partial(self._interactions.answer, parsed), event)
         except Exception:
             _log.exception("Shard %s: cannot handle event %d", self._shard.number, event.seq)
 
-    def _on_message(self, message: discord.Message, event: PendingEvent) -> None:
-        if isinstance(message.channel, discord.DMChannel):
-            self._shard.saved.note_dm(message.channel.id, message.id)
-        self._add(message, event)
-
-    def _on_edit(self, message: discord.Message, event: PendingEvent) -> None:
-        # Pins, previews of links and new threads are updates, too.
-        if edited := message.edited_at:
-            self._add(message, event, edited_at=edited.timestamp())
-
     def _add(
         self, message: discord.Message, event: PendingEvent, *, edited_at: float = 0.0
     ) -> None:
-        relevance = self._filter.relevance(message)
-        if not relevance.is_relevant:
+        if question := self._question(message, event, edited_at=edited_at):
+            self._inbox.add(question)
+        else:
             _log.debug(
                 "Ignored message %d in channel %d: not addressed to the bot",
                 *(message.id, message.channel.id),
             )
-            return
-        question = self._question(message, event, relevance, edited_at=edited_at)
-        if relevance.needs_lookup:
-            question.lookup = partial(self._filter.look_up, message)
-        self._inbox.add(question)
 
     def _question(
-        self,
-        message: discord.Message,
-        event: PendingEvent,
-        relevance: Relevance,
-        *,
-        edited_at: float = 0.0,
-    ) -> Admission:
+        self, message: discord.Message, event: PendingEvent, *, edited_at: float = 0.0
+    ) -> Admission | None:
+        relevance = self._filter.relevance(message)
+        if relevance is None:
+            return None
         return Admission(
             partial(self._receive, message, event, edited_at),
             event.hold(),
             turn_id=events.turn_id(message.id),
             channel=message.channel.id,
             asker=message.author.id,
+            lookup=partial(self._filter.look_up, message) if relevance.needs_lookup else None,
             needs_store_check=relevance.needs_store_check,
         )
 
@@ -185,10 +173,6 @@ class Gateway(discord.Client):
             messages=[str(one) for one in deleted],
         )
 
-    def _catch_up_soon(self, event: PendingEvent) -> None:
-        # Before any later question.
-        self._inbox.add(InboxItem(partial(self._catch_up, event), event.hold()))
-
     async def _catch_up(self, event: PendingEvent) -> None:
         shard = self._shard
         # The next client or session begins its own catch-up.
@@ -202,7 +186,7 @@ class Gateway(discord.Client):
             # Only shard 0 receives DMs (Discord's documentation, "Sharding").
             dms=[] if shard.number else await shard.saved.dms(),
             servers=shard.servers,
-            wanted=lambda message: self._filter.relevance(message).is_relevant,
+            wanted=lambda message: self._filter.relevance(message) is not None,
             tuning=self._tuning,
         )
         # Later questions wait for the first pass only.
@@ -217,9 +201,8 @@ class Gateway(discord.Client):
             # Runs in one task, so that cancelling it ends the requests.
             async with aclosing(catch_up.messages()) as found:
                 async for messages in found:
-                    self._inbox.put_first(
-                        self._question(one, event, self._filter.relevance(one)) for one in messages
-                    )
+                    questions = [self._question(one, event) for one in messages]
+                    self._inbox.put_first(filter(None, questions))
                     is_passed.set()
         finally:
             is_passed.set()

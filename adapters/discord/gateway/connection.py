@@ -46,6 +46,10 @@ _ID_FIELDS = ("id", "guild_id", "channel_id", "message_id", "user_id")
 _Parser = Callable[[Payload], object]
 
 
+class SessionBegan:
+    """A new session, before whose events messages may have been missed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Joined:
     """A server of the bot, reported at the start of a session or when it joins."""

@@ -238,13 +238,12 @@ def person_of(user: discord.User | discord.Member) -> Person:
 
 @dataclass(frozen=True, slots=True)
 class Relevance:
-    """Whether a message may concern the bot or one of its threads, and how that is found out.
+    """How it is found out whether a message is for the bot.
 
     `needs_lookup`: its channel or its server must be fetched. `needs_store_check`: only the store
     knows if it is for the bot.
     """
 
-    is_relevant: bool
     needs_lookup: bool
     needs_store_check: bool
 
@@ -264,8 +263,8 @@ class MessageFilter:
         # Servers whose lookup failed.
         self._unavailable: BoundedCache[int, bool] = BoundedCache(capacity=remembered)
 
-    def relevance(self, message: discord.Message) -> Relevance:
-        """Return whether a message may concern the bot, before anything is looked up."""
+    def relevance(self, message: discord.Message) -> Relevance | None:
+        """Return None if a message cannot concern the bot, before anything is looked up."""
         channel, calls_bot = self._known_channel(message), self._calls_bot(message)
         is_dm, is_unknown = isinstance(channel, discord.DMChannel), isinstance(channel, _Unknown)
         # Without the Message Content intent a message that does not call the bot has no text.
@@ -273,8 +272,9 @@ class MessageFilter:
             is_unknown or isinstance(channel, discord.Thread)
         )
         by_person = not message.author.bot and not message.webhook_id and message.type in _WRITTEN
+        if not (by_person and (is_dm or calls_bot is not False or follows)):
+            return None
         return Relevance(
-            is_relevant=by_person and (is_dm or calls_bot is not False or follows),
             needs_lookup=is_unknown or calls_bot is None,
             needs_store_check=calls_bot is False
             and not (is_dm or is_opened_by(self._client, channel)),

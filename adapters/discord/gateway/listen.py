@@ -7,7 +7,7 @@ import copy
 import logging
 import math
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from contextlib import suppress
 
 import discord
@@ -17,17 +17,17 @@ from adapters.discord.gateway.inbox import Inbox
 from adapters.discord.gateway.session_store import SavedSession
 from adapters.discord.gateway.shard import CONNECTION_ERRORS, UNREACHABLE, Shard
 from adapters.discord.registration import register
-from adapters.discord.rest import REFUSED, RestClient, own_id, translated
-from adapters.discord.servers import UnlistedServers
+from adapters.discord.rest import REFUSED, RestClient, own_id, request, translated
 from bot.concurrency import running, together
 from bot.domain import Turn
-from bot.errors import CannotStart, StoreUnavailable, SurfaceError
+from bot.errors import CannotStart, PlaceGone, StoreUnavailable, SurfaceError
 from bot.intake.intake import Intake
 from bot.reply.edit_budget import EditBudgets
 from bot.store import Store
 
 _log = logging.getLogger(__name__)
 
+_PAGE = 200  # servers, the most of one request ("Get Current User Guilds")
 # Errors that no retry can fix ("Opcodes and Status Codes", gateway close event codes).
 _FINAL = {
     4004: REFUSED,
@@ -123,7 +123,7 @@ class Listener:
                 intake,
                 inbox=inbox,
                 shard=shard,
-                servers=servers,
+                on_server=servers.check,
                 budgets=self._budgets,
                 on_waiting=self._on_waiting,
                 intents=copy.copy(self._intents),
@@ -152,3 +152,57 @@ class Listener:
                 "Only messages that mention the bot arrive: switch on "
                 '"Message Content Intent" under Bot at https://discord.com/developers'
             )
+
+
+class UnlistedServers:
+    """The servers that are not in ALLOWED_SERVERS; there are none if that is empty."""
+
+    def __init__(self, client: discord.Client, *, allowed: Collection[str], leaves: bool) -> None:
+        self._client = client
+        self._allowed = allowed
+        self._leaves = leaves
+        self._known: set[str] = set()  # servers that were reported, or are being left
+
+    async def check_all(self) -> None:
+        """Check all servers of the bot; failures are logged."""
+        if not self._allowed:
+            return
+        try:
+            async for server, name in self._servers():
+                await self.check(server, name)
+        except SurfaceError as error:
+            _log.warning("Cannot list the bot's servers: %s", error)
+
+    async def check(self, server: str, name: str) -> None:
+        """Report a server that is not allowed once, or leave it whenever it adds the bot."""
+        if not self._allowed or server in self._allowed or server in self._known:
+            return
+        self._known.add(server)
+        if not self._leaves:
+            _log.warning(
+                "Server %s (%s) is not in ALLOWED_SERVERS: nobody is answered there "
+                "(LEAVE_OTHER_SERVERS=on leaves it)",
+                *(server, name),
+            )
+            return
+        try:
+            ids = {"guild_id": int(server)}
+            await request(self._client, "DELETE", "/users/@me/guilds/{guild_id}", ids)
+            _log.warning("Left server %s (%s): it is not in ALLOWED_SERVERS", server, name)
+        except PlaceGone:
+            pass  # left already
+        except SurfaceError as error:
+            # The next start tries again.
+            _log.warning("Cannot leave server %s (%s): %s", server, name, error)
+        self._known.discard(server)
+
+    async def _servers(self) -> AsyncGenerator[tuple[str, str]]:
+        after = 0
+        while True:
+            query = {"limit": _PAGE, "after": after}
+            page = await request(self._client, "GET", "/users/@me/guilds", query=query)
+            for one in page:
+                yield str(one["id"]), str(one.get("name"))
+            if len(page) < _PAGE:
+                return
+            after = int(page[-1]["id"])

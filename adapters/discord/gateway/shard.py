@@ -13,11 +13,11 @@ import aiohttp
 import discord
 
 from adapters.discord.gateway.catch_up import id_at
-from adapters.discord.gateway.connection import Connection
+from adapters.discord.gateway.connection import Connection, SessionBegan
 from adapters.discord.gateway.inbox import PendingEvent, Progress
 from adapters.discord.gateway.session_store import SavedSession, Session
 from adapters.discord.tuning import Tuning
-from bot.concurrency import Backoff, running
+from bot.concurrency import Backoff, do_nothing, running
 from bot.errors import StoreUnavailable, SurfaceError
 from bot.ports import Downtime
 
@@ -60,7 +60,7 @@ class Shard:
         self._earlier: Session | None = None
         self._is_first = True  # no session has begun or been found
         self._unread = False  # the store could not be asked for an earlier session
-        self._on_session: Callable[[PendingEvent], None] = lambda _: None
+        self._on_event: Callable[[object, PendingEvent], None] = do_nothing
         # Held until all messages missed before it are admitted.
         self._first: PendingEvent | None = None
         self._began = asyncio.Event()  # set until a new session is saved
@@ -93,13 +93,12 @@ class Shard:
         self,
         client: discord.Client,
         *,
-        on_session: Callable[[PendingEvent], None],
         on_event: Callable[[object, PendingEvent], None],
     ) -> None:
         """Keep a logged-in client connected, and its session saved, until cancelled.
 
-        `on_session` is called before the events of a new session. It may hold its event until
-        missed messages are admitted.
+        `on_event` is called with each parsed event, and with SessionBegan before those of a new
+        session, which may be held until missed messages are admitted.
 
         Raises discord.ConnectionClosed and PrivilegedIntentsRequired if Discord refuses the shard.
         """
@@ -108,7 +107,7 @@ class Shard:
             self._session, self._is_first = connection.session, False
             self._begin(event, len(client.guilds))
 
-        self._on_session = on_session
+        self._on_event = on_event
         connection = Connection(
             client,
             self._progress,
@@ -200,7 +199,7 @@ class Shard:
     def _begin(self, first: PendingEvent, servers: int) -> None:
         self._first, self.servers = first, servers
         self._began.set()
-        self._on_session(first)
+        self._on_event(SessionBegan(), first)
 
     async def _look_up(self, intents: int) -> None:
         self._earlier = await self.saved.take(intents)

@@ -13,7 +13,7 @@ from typing import Any
 import discord
 
 from adapters.discord.gateway import events
-from adapters.discord.gateway.calls import asker_of, command_key, is_elsewhere
+from adapters.discord.gateway.calls import asker_of, command_key, is_elsewhere, may_manage
 from adapters.discord.gateway.connection import read_message
 from adapters.discord.gateway.responses import acknowledge, finished, in_time, reply_privately
 from adapters.discord.reply.channel import ChannelAddress
@@ -189,12 +189,6 @@ async def _acknowledge_on_button(interaction: discord.Interaction, turn_id: str)
     )
     async with translated():
         await interaction.response.edit_message(view=finished(button))
-
-
-def may_manage(interaction: discord.Interaction) -> bool:
-    """Whether the person may manage messages there; False in a DM."""
-    permissions = interaction.permissions
-    return permissions.manage_messages or permissions.administrator
 
 
 def press_place(interaction: discord.Interaction, pressed: discord.Message) -> Place | None:

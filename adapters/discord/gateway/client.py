@@ -86,7 +86,7 @@ class Gateway(discord.Client):
         self._filter = MessageFilter(self, remembered=rest.tuning.remembered)
         self._tasks = BackgroundTasks()
         self._interactions = Interactions(
-            rest, intake, self, tasks=self._tasks, on_asked=self._show_if_waiting
+            rest, intake, tasks=self._tasks, on_asked=self._show_if_waiting
         )
         self._notices = asyncio.Semaphore(_NOTICES)
 

@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 import discord
 
 from adapters.discord.gateway import events, forms
-from adapters.discord.gateway.buttons import may_manage
 from adapters.discord.gateway.calls import (
     asker_of,
     call_of,
@@ -67,16 +66,8 @@ class Commands:
     rejects the response.
     """
 
-    def __init__(
-        self,
-        rest: RestClient,
-        intake: Intake,
-        client: discord.Client,
-        *,
-        tasks: BackgroundTasks,
-    ) -> None:
+    def __init__(self, rest: RestClient, intake: Intake, tasks: BackgroundTasks) -> None:
         self._intake = intake
-        self._client = client
         self._threads = rest.own.threads
         self._answer_within = rest.tuning.answer_within
         self._handlers = CommandHandlers(intake)
@@ -171,8 +162,7 @@ class Commands:
             case "forget-me":
                 await self._ask_to_forget(interaction)
             case "help":
-                reads, command = self._client.intents.message_content, str(data.get("id"))
-                here = help_for(interaction, command, threads=self._threads, reads=reads)
+                here = help_for(interaction, str(data.get("id")), threads=self._threads)
                 await self._respond(interaction, lambda call: self._handlers.help(call, here))
             case _ if name in handlers.COMMANDS:
                 scope = scope_of(str(values.get("where")))
@@ -196,7 +186,7 @@ class Commands:
         """Report the end of a slow erasure in the message that announced it."""
         try:
             async with asyncio.timeout(_FOLLOW_UP_SECONDS):
-                text = await self._handlers.forgotten(await self._call(interaction))
+                text = await self._handlers.forgotten(await call_of(interaction, self._intake))
             async with translated():
                 await interaction.edit_original_response(content=text)
         except (TimeoutError, StoreUnavailable, SurfaceError) as error:
@@ -210,14 +200,9 @@ class Commands:
 
     async def _called(self, interaction: discord.Interaction, verb: _Verb[_T]) -> _T:
         async def called() -> _T:
-            return await verb(await self._call(interaction))
+            return await verb(await call_of(interaction, self._intake))
 
         return await in_time(called(), within=self._answer_within)
-
-    async def _call(self, interaction: discord.Interaction) -> Call:
-        return await call_of(
-            interaction, self._intake, own_id(self._client), manages=may_manage(interaction)
-        )
 
     async def _show_settings(self, interaction: discord.Interaction) -> None:
         overview = await self._called(interaction, self._handlers.overview)
@@ -287,29 +272,30 @@ class Commands:
     ) -> list[ContextMessage]:
         """Read the messages after a message, with one request; raises Refused."""
         channel = interaction.channel_id or 0
-        if interaction.guild_id and not self._client.intents.message_content:
+        if interaction.guild_id and not interaction.client.intents.message_content:
             raise NotOffered(_UNREADABLE)
         if interaction.guild_id and not interaction.permissions.read_message_history:
             raise NotOffered(_NOT_FOR_YOU)
         try:
             async with asyncio.timeout(_READ_SECONDS):
-                found = await fetch_messages(self._client, channel, limit=_SUMMARISED)
+                found = await fetch_messages(interaction.client, channel, limit=_SUMMARISED)
         except PlaceGone as error:
             raise NotOffered(_UNREADABLE) from error
         except (SurfaceError, TimeoutError) as error:
             raise NotOffered(_TOO_LATE) from error
         after = int(first.id.rpartition(":")[2])
         behind = [one for one in reversed(found) if after < int(one["id"]) < interaction.id]
-        said = (events.context_message_in(self._client, channel, one) for one in behind)
+        said = (events.context_message_in(interaction.client, channel, one) for one in behind)
         return [one for one in said if one and one.text]
 
     def _target(self, interaction: discord.Interaction, data: _Data) -> ContextMessage | None:
         """Return the message whose menu has the command."""
         match data:
             case {"target_id": str(target), "resolved": {"messages": dict(messages)}}:
-                channel = self._client.get_partial_messageable(interaction.channel_id or 0)
+                client = interaction.client
+                channel = client.get_partial_messageable(interaction.channel_id or 0)
                 message = read_message(channel, messages.get(target) or {})
-                return events.context_message(message, own_id(self._client)) if message else None
+                return events.context_message(message, own_id(client)) if message else None
         return None
 
 

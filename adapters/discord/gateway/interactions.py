@@ -35,7 +35,6 @@ class Interactions:
         self,
         rest: RestClient,
         intake: Intake,
-        gateway: discord.Client,
         *,
         tasks: BackgroundTasks,
         on_asked: Callable[[Turn], object],
@@ -43,7 +42,7 @@ class Interactions:
         self._intake = intake
         self._tuning = rest.tuning
         self._buttons = Buttons(rest, intake, on_asked=on_asked)
-        self._commands = Commands(rest, intake, gateway, tasks=tasks)
+        self._commands = Commands(rest, intake, tasks)
 
     async def answer(self, interaction: discord.Interaction) -> None:
         """Answer an interaction; raises SurfaceError.

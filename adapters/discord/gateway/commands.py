@@ -22,6 +22,7 @@ from adapters.discord.gateway.calls import (
 from adapters.discord.gateway.connection import read_message
 from adapters.discord.gateway.content import file_line
 from adapters.discord.gateway.responses import (
+    Unknown,
     acknowledge,
     finished,
     in_time,
@@ -40,7 +41,6 @@ from bot.text.sanitize import is_visible
 _log = logging.getLogger(__name__)
 
 HELP = "Ask me something: write your question after my name."
-_FORGET = "forget:"  # the custom id of a button, with the id of the person who may press it
 _FOLLOW_UP_SECONDS = 14 * 60  # a response can be edited for 15 minutes
 _SUMMARISED = 100  # messages, the most of one request ("Get Channel Messages")
 _READ_SECONDS = 1.5  # of the three seconds that Discord allows for a response
@@ -60,10 +60,10 @@ _Verb = Callable[[Call], Awaitable[_T]]
 
 
 class Commands:
-    """Handles the registered commands; each method returns False for unknown input.
+    """Handles the registered commands.
 
-    Raises Refused or StoreUnavailable, whose apology is for the person, and SurfaceError if Discord
-    rejects the response.
+    Raises Unknown for what this version does not know, Refused or StoreUnavailable, whose apology
+    is for the person, and SurfaceError if Discord rejects the response.
     """
 
     def __init__(self, rest: RestClient, intake: Intake, tasks: BackgroundTasks) -> None:
@@ -73,28 +73,27 @@ class Commands:
         self._handlers = CommandHandlers(intake)
         self._tasks = tasks
 
-    async def answer(self, interaction: discord.Interaction, data: _Data) -> bool:
+    async def answer(self, interaction: discord.Interaction, data: _Data) -> None:
         """Answer a command, or a choice in a message's menu."""
         match data:
             case {"name": "ask", "type": 1, "options": [*options]}:
-                return await self._ask(interaction, _values(options), data)
+                await self._ask(interaction, _values(options), data)
             case {"name": "parley", "options": [{"name": str(name), "type": 1, **rest}]}:
-                return await self._carry_out(interaction, name, _values(rest.get("options")), data)
+                await self._carry_out(interaction, name, _values(rest.get("options")), data)
             case {"name": handlers.ASK_ABOUT, "type": 3}:
                 await self._ask_about(interaction, data)
-                return True
             case {"name": handlers.SUMMARISE, "type": 3}:
                 await self._summarise(interaction, data)
-                return True
-        return False
+            case _:
+                raise Unknown
 
-    async def complete(self, interaction: discord.Interaction, data: _Data) -> bool:
+    async def complete(self, interaction: discord.Interaction, data: _Data) -> None:
         """Suggest models that contain the typed text."""
         match data:
             case {"name": "parley", "options": [{"name": "model", "options": [*options]}]}:
                 typed = str(_values(options).get("name", ""))
             case _:
-                return False
+                raise Unknown
         found = [
             discord.app_commands.Choice(name=label[:_LONGEST_CHOICE], value=name)
             for name, label in self._handlers.models(typed)
@@ -102,23 +101,22 @@ class Commands:
         ]
         async with translated():
             await interaction.response.autocomplete(found[:_MOST_CHOICES])
-        return True
 
-    async def press(self, interaction: discord.Interaction, pressed: str) -> bool:
+    async def press(self, interaction: discord.Interaction, pressed: str) -> None:
         """Answer a press of a button below the bot's answer to a command."""
-        if pressed == f"{_FORGET}{interaction.user.id}":
-            if await self._respond(interaction, self._handlers.forget_me) == handlers.FORGETTING:
-                self._tasks.start(self._report_forgotten(interaction))
-            return True
         match pressed.split(":"):
+            case ["forget", person] if person == str(interaction.user.id):
+                text = await self._respond(interaction, self._handlers.forget_me)
+                if text == handlers.FORGETTING:
+                    self._tasks.start(self._report_forgotten(interaction))
             case ["settings", scope, part] if (it := scope_of(scope)) and (of := part_of(part)):
                 await self._open_form(interaction, it, of)
-                return True
-        return False
+            case _:
+                raise Unknown
 
     async def take_form(
         self, interaction: discord.Interaction, name: str, parts: Sequence[Any]
-    ) -> bool:
+    ) -> None:
         """Handle a submitted form."""
         values = forms.filled_in(parts)
         match name.split(":"):
@@ -132,22 +130,19 @@ class Commands:
                     lambda call: self._handlers.fill_in(call, it, of, values, seen=seen),
                 )
             case _:
-                return False
-        return True
+                raise Unknown
 
-    async def _ask(self, interaction: discord.Interaction, values: _Data, data: _Data) -> bool:
-        match values:
-            case {"question": str(question)}:
-                private = values.get("private") is True and not is_own_dm(interaction)
-            case _:
-                return False
+    async def _ask(self, interaction: discord.Interaction, values: _Data, data: _Data) -> None:
+        if "question" not in values:
+            raise Unknown
+        question = _text(values, "question")
         if not is_visible(question):
             await reply_privately(interaction, HELP)
-            return True
+            return
+        private = values.get("private") is True and not is_own_dm(interaction)
         asked = "\n".join([question.strip(), *_files(values, data)])
         turn = command_turn(interaction, asked, private=private)
         await self._admit(interaction, turn, private=private)
-        return True
 
     async def _admit(self, interaction: discord.Interaction, turn: Turn, *, private: bool) -> None:
         await in_time(self._intake.ask(turn), within=self._answer_within)
@@ -155,7 +150,7 @@ class Commands:
 
     async def _carry_out(
         self, interaction: discord.Interaction, name: str, values: _Data, data: _Data
-    ) -> bool:
+    ) -> None:
         match name:
             case "settings":
                 await self._show_settings(interaction)
@@ -171,12 +166,11 @@ class Commands:
                     interaction, lambda call: self._handlers.run(name, call, argument, scope)
                 )
             case _:
-                return False
-        return True
+                raise Unknown
 
     async def _ask_to_forget(self, interaction: discord.Interaction) -> None:
         button: discord.ui.Button[discord.ui.View] = discord.ui.Button(
-            custom_id=f"{_FORGET}{interaction.user.id}",
+            custom_id=f"forget:{interaction.user.id}",
             label=handlers.FORGET,
             style=discord.ButtonStyle.danger,
         )
@@ -307,23 +301,18 @@ def _message_key(interaction: discord.Interaction, form: str) -> str:
     return f"{interaction.user.id}:{form}"
 
 
-def _values(options: object) -> dict[str, Any]:
-    """Return the options of a command by name; empty if a name occurs twice."""
-    found = [one for one in options if isinstance(one, dict)] if isinstance(options, list) else []
-    values = {str(one.get("name")): one.get("value") for one in found}
-    return values if len(values) == len(found) else {}
+def _values(options: Any) -> dict[str, Any]:
+    """Return the options of a command by name."""
+    return {one["name"]: one.get("value") for one in options or ()}
 
 
-def _text(values: Mapping[str, object], name: str) -> str:
+def _text(values: _Data, name: str) -> str:
     value = values.get(name)
     return value if isinstance(value, str) else ""
 
 
 def _files(values: _Data, data: _Data) -> list[str]:
     """Return the line that names the file of a command, as for the files of a message."""
-    match data.get("resolved"):
-        case {"attachments": {**files}}:
-            file = files.get(str(values.get("file")))
-            name = file.get("filename") if isinstance(file, dict) else None
-            return [file_line(name)] if isinstance(name, str) else []
-    return []
+    files = (data.get("resolved") or {}).get("attachments") or {}
+    file = files.get(values.get("file"))
+    return [file_line(file["filename"])] if file else []

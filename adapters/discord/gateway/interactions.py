@@ -12,7 +12,7 @@ import discord
 from adapters.discord.gateway import events
 from adapters.discord.gateway.buttons import Buttons
 from adapters.discord.gateway.commands import Commands
-from adapters.discord.gateway.responses import reply_privately
+from adapters.discord.gateway.responses import Unknown, reply_privately
 from adapters.discord.rest import RestClient, translated
 from bot.commands.handlers import excuse
 from bot.concurrency import BackgroundTasks
@@ -55,8 +55,9 @@ class Interactions:
             return
         try:
             try:
-                if not await self._dispatch(interaction):
-                    await _decline(interaction)
+                await self._dispatch(interaction)
+            except Unknown:
+                await _decline(interaction)
             except (Refused, StoreUnavailable) as refusal:
                 await reply_privately(interaction, excuse(refusal))
         except SurfaceError:
@@ -79,21 +80,21 @@ class Interactions:
             with suppress(StoreUnavailable):
                 await self._intake.lookup.note_handled(events.turn_id(interaction.id))
 
-    async def _dispatch(self, interaction: discord.Interaction) -> bool:
+    async def _dispatch(self, interaction: discord.Interaction) -> None:
         if interaction.channel_id is None:
-            return False
+            raise Unknown
         match interaction.type.name, interaction.data:
             case "application_command", dict(data):
-                return await self._commands.answer(interaction, data)
+                await self._commands.answer(interaction, data)
             case "autocomplete", dict(data):
-                return await self._commands.complete(interaction, data)
+                await self._commands.complete(interaction, data)
             case "modal_submit", {"custom_id": str(name), "components": list(inputs)}:
-                return await self._commands.take_form(interaction, name, inputs)
+                await self._commands.take_form(interaction, name, inputs)
             case "component", {"custom_id": str(name)}:
-                return await self._buttons.answer(interaction, name) or await self._commands.press(
-                    interaction, name
-                )
-        return False
+                if not await self._buttons.answer(interaction, name):
+                    await self._commands.press(interaction, name)
+            case _:
+                raise Unknown
 
 
 async def _decline(interaction: discord.Interaction) -> None:

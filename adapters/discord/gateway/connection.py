@@ -30,11 +30,6 @@ from bot.ports import Downtime
 
 _log = logging.getLogger(__name__)
 
-# The events that the bot handles; the others only update the library's cache.
-HANDLED = (
-    *("MESSAGE_CREATE", "MESSAGE_UPDATE", "MESSAGE_DELETE", "MESSAGE_DELETE_BULK"),
-    "INTERACTION_CREATE",
-)
 # With 1000 or 1001 the session would be over; with any other code it lives on for a few minutes
 # (Discord's documentation, "Gateway", "Initiating a Disconnect").
 _RESUMABLE_CLOSE = 4000
@@ -62,7 +57,7 @@ class Connection:
     """A logged-in client's connection to the gateway; one at a time.
 
     `on_session` is called when a session has begun, before any of its events. `on_event` is called
-    with each parsed object of a handled event. Both are called during the event, and may hold it.
+    with each parsed object of an event. Both are called during the event, and may hold it.
     """
 
     def __init__(
@@ -91,11 +86,7 @@ class Connection:
         """
         state = self._client._connection
         for name, parse in state.parsers.items():
-            handle: Callable[..., Any] = self._handle if name in HANDLED else self._parse
-            state.parsers[name] = partial(handle, name, parse)
-        state.parsers["READY"] = partial(self._on_ready, state.parsers["READY"])
-        state.parsers["GUILD_CREATE"] = partial(self._on_server, state.parsers["GUILD_CREATE"])
-        state.parsers["RESUMED"] = partial(self._on_resumed, state.parsers["RESUMED"])
+            state.parsers[name] = partial(self._handle, name, parse)
 
     @property
     def session(self) -> Session | None:
@@ -142,6 +133,21 @@ class Connection:
                 async with asyncio.timeout(self._tuning.close_within):
                     await self._socket.close(_RESUMABLE_CLOSE)
 
+    def _handle(self, name: str, parse: _Parser, data: Payload) -> None:
+        if name in ("READY", "RESUMED"):
+            self._downtime.note(is_open=True)
+        if name == "READY":
+            self._progress.new_session()
+        is_message = isinstance(data, dict) and "author" in data and _is_id(data.get("id"))
+        with self._progress.handling(self._seq, int(data["id"]) if is_message else 0) as event:
+            for parsed in self._parse(name, parse, data):
+                self._on_event(parsed, event)
+            if name == "READY":
+                self._end_own_wait()
+                self._on_session(event)
+            elif name == "GUILD_CREATE" and _is_id(data.get("id")):
+                self._on_event(Joined(data["id"], str(data.get("name") or "")), event)
+
     def _parse(self, name: str, parse: _Parser, data: Payload) -> list[object]:
         """Return what the library dispatches while it parses an event; [] if that fails."""
         found: list[object] = []
@@ -154,20 +160,6 @@ class Connection:
             return []
         return found
 
-    def _handle(self, name: str, parse: _Parser, data: Payload) -> None:
-        message = int(data["id"]) if "author" in data and _is_id(data.get("id")) else 0
-        with self._progress.handling(self._seq, message) as event:
-            for parsed in self._parse(name, parse, data):
-                self._on_event(parsed, event)
-
-    def _on_ready(self, parse: _Parser, data: Payload) -> None:
-        self._downtime.note(is_open=True)
-        self._progress.new_session()
-        with self._progress.handling(self._seq) as event:
-            parse(data)
-            self._end_own_wait()
-            self._on_session(event)
-
     def _end_own_wait(self) -> None:
         """End the library's own wait for servers, which the catch-up does.
 
@@ -177,16 +169,6 @@ class Connection:
         if state._ready_task:
             state._ready_task.cancel()
         vars(state).pop("_ready_state", None)
-
-    def _on_server(self, parse: _Parser, data: Payload) -> None:
-        parse(data)
-        if _is_id(data.get("id")):
-            with self._progress.handling(self._seq) as event:
-                self._on_event(Joined(data["id"], str(data.get("name") or "")), event)
-
-    def _on_resumed(self, parse: _Parser, data: Payload) -> None:
-        self._downtime.note(is_open=True)
-        parse(data)
 
     @property
     def _seq(self) -> int:

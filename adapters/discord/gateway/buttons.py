@@ -72,7 +72,7 @@ class Buttons:
         # Who manages messages may stop any answer there.
         who: dict[str, Any] = {"person_id": str(interaction.user.id)}
         if may_manage(interaction):
-            who = {"at": command_key(interaction, interaction.channel_id or 0)}
+            who = {"at": command_key(interaction)}
         stopping = self._intake.answers.stop(turn_id, **who)
         try:
             await in_time(stopping, within=self._answer_within)
@@ -157,7 +157,7 @@ class Buttons:
             turn_id,
             person_id=str(interaction.user.id),
             rating=rating,
-            at=command_key(interaction, interaction.channel_id or 0),
+            at=command_key(interaction),
             asker=asker_of(interaction),
         )
         await in_time(rating_it, within=self._answer_within)

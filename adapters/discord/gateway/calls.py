@@ -11,7 +11,7 @@ from adapters.discord.gateway import events
 from adapters.discord.reply.command import CommandAddress
 from adapters.discord.rest import own_id
 from bot.commands.handlers import SUMMARY_QUESTION, Call, HelpContext, MissingFeature, Scope
-from bot.domain import Asker, ContextMessage, Json, ThreadKey, Turn
+from bot.domain import Asker, ContextMessage, ThreadKey, Turn
 from bot.intake.intake import Intake
 
 _PORTAL = "https://discord.com/developers"
@@ -19,7 +19,7 @@ _PORTAL = "https://discord.com/developers"
 
 async def call_of(interaction: discord.Interaction, intake: Intake) -> Call:
     """Return the Call of an interaction. Raises StoreUnavailable."""
-    channel, permissions = interaction.channel_id or 0, interaction.permissions
+    permissions = interaction.permissions
     own_server = interaction.guild_id is not None and not is_elsewhere(interaction)
     scopes: dict[Scope, str] = {"thread": _conversation(interaction)}
     if own_server:
@@ -27,7 +27,7 @@ async def call_of(interaction: discord.Interaction, intake: Intake) -> Call:
     administers = permissions.administrator
     return Call(
         id=events.turn_id(interaction.id),
-        thread=command_key(interaction, channel),
+        thread=command_key(interaction),
         person=events.person_of(interaction.user),
         scopes=scopes,
         asker=asker_of(interaction),
@@ -131,25 +131,20 @@ def command_turn(
     conversation of each person. A `private` question has its own conversation, so that it never
     appears in other people's context.
     """
-    channel = interaction.channel_id
-    if channel is None:
-        raise ValueError("an interaction without a channel")
-    reads: dict[str, Json] = {}
+    channel = None if private or is_elsewhere(interaction) else interaction.channel_id
+    address = CommandAddress(channel, interaction.id, interaction.token, private=private)
+    may_read = interaction.permissions if interaction.guild_id else events.EVERYTHING
+    place = address.to_json() | events.readable_by(may_read)
     if private and isinstance(interaction.channel, discord.Thread):
-        reads = {events.READS: str(channel)}
-    stays = private or is_elsewhere(interaction)
-    address = CommandAddress(
-        None if stays else channel, interaction.id, interaction.token, private=private
-    )
+        place |= {} if is_elsewhere(interaction) else {events.READS: str(interaction.channel_id)}
+    if not private and question != SUMMARY_QUESTION:
+        place |= {events.ASKS: True}
     return Turn(
         id=events.turn_id(interaction.id),
-        key=command_key(interaction, channel, private=private),
+        key=command_key(interaction, private=private),
         person=events.person_of(interaction.user),
         text=question,
-        place=address.to_json()
-        | events.readable_by(interaction.permissions if interaction.guild_id else events.EVERYTHING)
-        | ({} if is_elsewhere(interaction) else reads)
-        | ({} if private or question == SUMMARY_QUESTION else {events.ASKS: True}),
+        place=place,
         asked_at=interaction.created_at.timestamp(),
         asker=asker_of(interaction),
         where=events.where_of(interaction.channel, own_id(interaction.client)),
@@ -157,11 +152,9 @@ def command_turn(
     )
 
 
-def command_key(
-    interaction: discord.Interaction, channel: int, *, private: bool = False
-) -> ThreadKey:
+def command_key(interaction: discord.Interaction, *, private: bool = False) -> ThreadKey:
     """Return the conversation to which a command belongs in a channel, a thread or a DM."""
-    place, user = interaction.channel, interaction.user.id
+    place, channel, user = interaction.channel, interaction.channel_id, interaction.user.id
     if interaction.guild_id is None:
         # A DM with the bot is private already.
         alone = private and is_elsewhere(interaction)

@@ -88,15 +88,15 @@ class Commands:
                 raise Unknown
 
     async def complete(self, interaction: discord.Interaction, data: _Data) -> None:
-        """Suggest models that contain the typed text."""
+        """Suggest models that contain the typed text; nothing for another command."""
         match data:
             case {"name": "parley", "options": [{"name": "model", "options": [*options]}]}:
-                typed = str(_values(options).get("name", ""))
+                models = self._handlers.models(_text(_values(options), "name"))
             case _:
-                raise Unknown
+                models = []
         found = [
             discord.app_commands.Choice(name=label[:_LONGEST_CHOICE], value=name)
-            for name, label in self._handlers.models(typed)
+            for name, label in models
             if len(name) <= _LONGEST_CHOICE
         ]
         async with translated():

@@ -13,7 +13,7 @@ from adapters.discord.gateway import events
 from adapters.discord.gateway.buttons import Buttons
 from adapters.discord.gateway.commands import Commands
 from adapters.discord.gateway.responses import Unknown, reply_privately
-from adapters.discord.rest import RestClient, translated
+from adapters.discord.rest import RestClient
 from bot.commands.handlers import excuse
 from bot.concurrency import BackgroundTasks
 from bot.domain import Turn
@@ -57,7 +57,9 @@ class Interactions:
             try:
                 await self._dispatch(interaction)
             except Unknown:
-                await _decline(interaction)
+                # Discord would otherwise show it as failed.
+                _log.info("Interaction %d of type %s declined", interaction.id, interaction.type)
+                await reply_privately(interaction, _DECLINED)
             except (Refused, StoreUnavailable) as refusal:
                 await reply_privately(interaction, excuse(refusal))
         except SurfaceError:
@@ -81,13 +83,13 @@ class Interactions:
                 await self._intake.lookup.note_handled(events.turn_id(interaction.id))
 
     async def _dispatch(self, interaction: discord.Interaction) -> None:
-        if interaction.channel_id is None:
-            raise Unknown
         match interaction.type.name, interaction.data:
-            case "application_command", dict(data):
-                await self._commands.answer(interaction, data)
             case "autocomplete", dict(data):
                 await self._commands.complete(interaction, data)
+            case _ if interaction.channel_id is None:
+                raise Unknown
+            case "application_command", dict(data):
+                await self._commands.answer(interaction, data)
             case "modal_submit", {"custom_id": str(name), "components": list(inputs)}:
                 await self._commands.take_form(interaction, name, inputs)
             case "component", {"custom_id": str(name)}:
@@ -95,13 +97,3 @@ class Interactions:
                     await self._commands.press(interaction, name)
             case _:
                 raise Unknown
-
-
-async def _decline(interaction: discord.Interaction) -> None:
-    """Decline an unknown interaction, which Discord would otherwise show as failed."""
-    _log.info("Interaction %d of type %s declined", interaction.id, interaction.type)
-    if interaction.type is discord.InteractionType.autocomplete:
-        async with translated():
-            await interaction.response.autocomplete([])
-    else:
-        await reply_privately(interaction, _DECLINED)

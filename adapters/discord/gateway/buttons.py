@@ -19,7 +19,7 @@ from adapters.discord.gateway.responses import acknowledge, finished, in_time, r
 from adapters.discord.reply.channel import ChannelAddress
 from adapters.discord.reply.command import ButtonPress, CommandAddress
 from adapters.discord.reply.message import CONTINUE, RATINGS, REGENERATE, STOP, ended_buttons
-from adapters.discord.rest import RestClient, own_id, request, translated
+from adapters.discord.rest import RestClient, fetch_message, own_id, translated
 from bot.domain import Place, Rating, Shown, Turn
 from bot.errors import HasEnded, StoreUnavailable, SurfaceError
 from bot.intake.answers import THANKS
@@ -169,8 +169,7 @@ async def _question_now(interaction: discord.Interaction, turn: Turn) -> str:
     channel, client = turn.place.get("channel"), interaction.client
     if not isinstance(channel, str) or "interaction" in turn.place:
         return ""
-    ids = {"channel_id": channel, "message_id": turn.id.rpartition(":")[2]}
-    found = await request(client, "GET", "/channels/{channel_id}/messages/{message_id}", ids)
+    found = await fetch_message(client, int(channel), turn.id.rpartition(":")[2])
     message = read_message(client.get_partial_messageable(int(channel)), found)
     if message is None or str(message.author.id) != turn.person.id:
         return ""

@@ -229,8 +229,7 @@ class Gateway(discord.Client):
     ) -> Received:
         continued_thread: ThreadKey | None = None
         quoted = events.replied_to(message)
-        is_reply_to_bot = quoted is not None and quoted.author.id == own_id(self)
-        if quoted and is_reply_to_bot and events.has_threads(channel):
+        if quoted and quoted.author.id == own_id(self) and events.has_threads(channel):
             continued_thread = await self._intake.lookup.thread_of(events.NAME, str(quoted.id))
         turn = events.message_turn(
             message,

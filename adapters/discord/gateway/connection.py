@@ -138,8 +138,9 @@ class Connection:
             self._downtime.note(is_open=True)
         if name == "READY":
             self._progress.new_session()
+        seq = (self._socket.sequence if self._socket else None) or 0
         is_message = isinstance(data, dict) and "author" in data and _is_id(data.get("id"))
-        with self._progress.handling(self._seq, int(data["id"]) if is_message else 0) as event:
+        with self._progress.handling(seq, int(data["id"]) if is_message else 0) as event:
             for parsed in self._parse(name, parse, data):
                 self._on_event(parsed, event)
             if name == "READY":
@@ -169,10 +170,6 @@ class Connection:
         if state._ready_task:
             state._ready_task.cancel()
         vars(state).pop("_ready_state", None)
-
-    @property
-    def _seq(self) -> int:
-        return (self._socket.sequence if self._socket else None) or 0
 
 
 def use_gateway(address: str) -> None:

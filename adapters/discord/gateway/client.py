@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import aclosing, suppress
 from dataclasses import replace
 from functools import partial
@@ -21,17 +21,15 @@ from adapters.discord.gateway.events import MessageFilter
 from adapters.discord.gateway.inbox import Admission, Deletion, Inbox, InboxItem, PendingEvent, Work
 from adapters.discord.gateway.interactions import Interactions
 from adapters.discord.gateway.shard import Shard
-from adapters.discord.rest import RestClient, limit_requests, own_id, request, translated
+from adapters.discord.rest import RestClient, limit_requests, own_id, translated
 from bot.commands.handlers import Call, CommandHandlers, HelpContext
 from bot.concurrency import BackgroundTasks, running
 from bot.domain import ThreadKey, Turn
 from bot.errors import (
     NothingAsked,
-    PlaceGone,
     Refused,
     StoreUnavailable,
     SurfaceError,
-    WriteRefused,
 )
 from bot.intake.intake import Admitted, Commanded, Intake, Received
 from bot.reply.edit_budget import EditBudgets
@@ -250,7 +248,7 @@ class Gateway(discord.Client):
             people=people,
             ours=ours,
             stops_in=str(channel.id),
-            roles=partial(self._roles, message),
+            roles=partial(self._filter.roles, message),
         )
 
     async def _help(
@@ -263,20 +261,6 @@ class Gateway(discord.Client):
         call = Call(id=turn.id, thread=turn.key, person=turn.person, scopes={}, asker=turn.asker)
         text = await CommandHandlers(self._intake).help(call, here)
         self._start(partial(self._send_notice, message, text), event)
-
-    async def _roles(self, message: discord.Message) -> Sequence[str]:
-        """Return the author's roles; fetch them if the message lacks them.
-
-        A message of REST has no member (Discord's documentation, "Message Create").
-        """
-        server = events.server_of(message)
-        if server is None or isinstance(message.author, discord.Member):
-            return events.roles_of(message.author)
-        ids = {"guild_id": server, "user_id": message.author.id}
-        with suppress(PlaceGone, WriteRefused):  # the person has left
-            member = await request(self, "GET", "/guilds/{guild_id}/members/{user_id}", ids)
-            return [str(one) for one in member.get("roles") or ()]
-        return []
 
     def _show_if_waiting(self, turn: Turn) -> None:
         self._tasks.start(self._show_waiting(turn))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -289,10 +290,14 @@ class MessageFilter:
         if isinstance(channel, _Unknown):
             channel = await fetch_channel(self._client, message.channel.id)
             self._channels.put(message.channel.id, channel)
-        # A message from REST has no roles of its author.
-        if isinstance(message.author, discord.User) and _may_have_context(message, channel):
+        if _may_have_context(message, channel):
             await self._look_up_author(message)
         return channel if isinstance(channel, Channel) else None
+
+    async def roles(self, message: discord.Message) -> Sequence[str]:
+        """Return the ids of the author's roles. Raises SurfaceError."""
+        await self._look_up_author(message)
+        return roles_of(message.author)
 
     def facts(self, message: discord.Message) -> Facts:
         """Return the facts of a message except its thread. Call `look_up` first."""
@@ -348,9 +353,10 @@ class MessageFilter:
             self._unavailable.put(server, True)
 
     async def _look_up_author(self, message: discord.Message) -> None:
+        """Add the member, which a message of REST lacks (documentation, "Message Create")."""
         server = server_of(message)
         guild = self._client.get_guild(server) if server else None
-        if guild:
+        if guild and isinstance(message.author, discord.User):
             with suppress(PlaceGone, WriteRefused):  # the person has left
                 async with translated():
                     message.author = await guild.fetch_member(message.author.id)

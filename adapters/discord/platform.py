@@ -40,14 +40,7 @@ from adapters.discord.settings import DiscordSettings
 from adapters.discord.tuning import Tuning
 from bot.concurrency import running
 from bot.domain import ContextMessage, Json, Place, Purpose, Turn
-from bot.errors import (
-    MessageGone,
-    PlaceGone,
-    SurfaceError,
-    WriteDelayed,
-    WriteFailed,
-    WriteRefused,
-)
+from bot.errors import MessageGone, PlaceGone, SurfaceError, WriteDelayed, WriteFailed, WriteRefused
 from bot.reply.edit_budget import EditBudgets
 
 _log = logging.getLogger(__name__)
@@ -95,10 +88,7 @@ class DiscordPlatform:
         self._budgets = budgets
         self._typed_at: dict[int, float] = {}  # by channel, in loop time
         self.listener = Listener(
-            client,
-            budgets,
-            leaves_other_servers=leaves_other_servers,
-            on_waiting=self.type_once,
+            client, budgets, leaves_other_servers=leaves_other_servers, on_waiting=self.type_once
         )
 
     @asynccontextmanager

@@ -37,11 +37,7 @@ class Buttons:
     """
 
     def __init__(
-        self,
-        rest: RestClient,
-        intake: Intake,
-        *,
-        on_asked: Callable[[Turn], object],
+        self, rest: RestClient, intake: Intake, *, on_asked: Callable[[Turn], object]
     ) -> None:
         self._intake = intake
         self._on_asked = on_asked

@@ -25,12 +25,7 @@ from adapters.discord.rest import RestClient, limit_requests, own_id, translated
 from bot.commands.handlers import Call, CommandHandlers, HelpContext
 from bot.concurrency import BackgroundTasks, running
 from bot.domain import ThreadKey, Turn
-from bot.errors import (
-    NothingAsked,
-    Refused,
-    StoreUnavailable,
-    SurfaceError,
-)
+from bot.errors import NothingAsked, Refused, StoreUnavailable, SurfaceError
 from bot.intake.intake import Admitted, Commanded, Intake, Received
 from bot.reply.edit_budget import EditBudgets
 

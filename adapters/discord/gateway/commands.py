@@ -233,9 +233,7 @@ class Commands:
     async def _check(self, interaction: discord.Interaction) -> None:
         """Raise NotAllowed if the person may not use the bot there."""
         await self._intake.access.check(
-            command_key(interaction),
-            events.person_of(interaction.user),
-            asker_of(interaction),
+            command_key(interaction), events.person_of(interaction.user), asker_of(interaction)
         )
 
     async def _ask_about_stored(

@@ -90,10 +90,7 @@ class Shard:
             await asyncio.sleep(self.tuning.start_poll)
 
     async def serve(
-        self,
-        client: discord.Client,
-        *,
-        on_event: Callable[[object, PendingEvent], None],
+        self, client: discord.Client, *, on_event: Callable[[object, PendingEvent], None]
     ) -> None:
         """Keep a logged-in client connected, and its session saved, until cancelled.
 

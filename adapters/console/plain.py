@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import os
 import signal
 import threading
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import aclosing, contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import aclosing, contextmanager, nullcontext, suppress
 from typing import TextIO, TypeVar
 
 from adapters.console.commands import PLAIN, Command, command_of, plain_help, unknown
@@ -27,15 +26,12 @@ HEAD = (
     f"{QUIT} leaves, /help shows the commands."
 )
 FORGOTTEN = "Forgotten. Ask me something new."
-LEAVING = "Press Ctrl-C again to leave."
-_PASTE_MODE_OFF = "\x1b[?2004l"
 
 
 class PlainConversation:
     """Reads questions and prints answers, one after another.
 
-    An answer that takes longer than `patience` seconds is abandoned. If `stdin` is a terminal, it
-    must be `sys.stdin`.
+    An answer that takes longer than `patience` seconds is abandoned.
     """
 
     def __init__(
@@ -48,17 +44,13 @@ class PlainConversation:
         self._interruptions: asyncio.Queue[None] = asyncio.Queue()
 
     async def at_terminal(self, banner: str) -> None:
-        """Converse at a terminal until `/quit`, and handle SIGINT.
-
-        Raises EOFError at the end of the input and after a second Ctrl-C.
-        """
+        """Converse at a terminal until `/quit`; during an answer, SIGINT stops it."""
         await self.print(f"{banner}\n{HEAD}\n\n")
-        with self._terminal():
-            await self._converse(self._prompt, prompt=BOT)
+        await self._converse(you=YOU, prompt=BOT)
 
     async def in_pipe(self) -> None:
         """Answer each line of the input."""
-        await self._converse(self._piped_line, prompt="")
+        await self._converse(you="", prompt="")
 
     async def print(self, text: str) -> None:
         """Write a text without control characters."""
@@ -76,20 +68,21 @@ class PlainConversation:
         if text:
             await _in_thread(write)
 
-    async def _converse(self, read: Callable[[], Awaitable[str]], *, prompt: str) -> None:
+    async def _converse(self, *, you: str, prompt: str) -> None:
         with suppress(StoreUnavailable):
             await self._talk.begin()
-        while (line := await read()) != QUIT:
+        while line := await self._line(you):
             # Piped lines may look like commands, or be "exit" or "quit".
             command = command_of(line) if prompt or line.startswith("/") else None
-            if command and command.name == QUIT and prompt:
+            if command and command.name == QUIT and (prompt or line.strip() == QUIT):
                 return
             if command and command.name in PLAIN and command.name != QUIT:
                 await self._run_command(command, is_quiet=not prompt)
             elif command and prompt:
                 await self.print(f"{unknown(command.name)}\n")
-            elif line:
-                await self._answer(line.strip(), _Display(prompt))
+            elif question := line.strip():
+                with self._counted_interruptions() if prompt else nullcontext():
+                    await self._answer(question, _Display(prompt))
 
     async def _run_command(self, command: Command, *, is_quiet: bool) -> None:
         """Run a command; with `is_quiet` a /reset says nothing."""
@@ -106,33 +99,16 @@ class PlainConversation:
             notice = error.apology
         await self.print(notice and f"{notice}\n")
         if notice == handlers.FORGETTING:
-            self._interruptions = asyncio.Queue()
-            async with running(self._talk.commands.forgotten()) as waiting:
-                if await self._wait_or_interrupt(waiting):
-                    await self.print(f"{waiting.result()}\n")
+            await self.print(f"{await self._talk.commands.forgotten()}\n")
 
-    async def _piped_line(self) -> str:
+    async def _line(self, you: str) -> str:
+        """Return a line with its end; empty at the end of the input."""
+        await self.print(you)
         line = await _in_thread(self._stdin.readline)
-        return line.strip() if line else QUIT
-
-    async def _prompt(self) -> str:
-        """Return a line. Raises EOFError at the end of the input and after a second Ctrl-C."""
-        self._interruptions = asyncio.Queue()
-        reading = asyncio.ensure_future(_in_thread(_edited_line))
-        try:
-            if not await self._wait_or_interrupt(reading):
-                # The text typed so far cannot be taken out of readline, so it is shown again.
-                await self.print(f"\n{LEAVING}\n{YOU}{_typed_text()}")
-                if not await self._wait_or_interrupt(reading):
-                    raise EOFError
-            return reading.result()
-        finally:
-            if not reading.done():
-                reading.cancel()
-                os.write(self._stdout.fileno(), _PASTE_MODE_OFF.encode())
+        await self.print("" if line or not you else "\n")
+        return line
 
     async def _answer(self, question: str, display: _Display) -> None:
-        self._interruptions = asyncio.Queue()
         await self.print(display.prompt)
         try:
             turn = self._talk.turn(question)
@@ -170,21 +146,16 @@ class PlainConversation:
         return work.done()
 
     @contextmanager
-    def _terminal(self) -> Iterator[None]:
-        """Count SIGINT during the block, and restore the terminal after it."""
-        # Windows has no such module.
-        import termios
-
-        loop = asyncio.get_running_loop()
-        mode, handler = termios.tcgetattr(self._stdin.fileno()), signal.getsignal(signal.SIGINT)
-        loop.add_signal_handler(signal.SIGINT, lambda: self._interruptions.put_nowait(None))
+    def _counted_interruptions(self) -> Iterator[None]:
+        """Count SIGINT during the block; elsewhere it ends the process."""
+        loop, handler = asyncio.get_running_loop(), signal.getsignal(signal.SIGINT)
+        self._interruptions = asyncio.Queue()
+        loop.add_signal_handler(signal.SIGINT, self._interruptions.put_nowait, None)
         try:
             yield
         finally:
             loop.remove_signal_handler(signal.SIGINT)
             signal.signal(signal.SIGINT, handler)
-            # A thread that reads a line has disabled the echo.
-            termios.tcsetattr(self._stdin.fileno(), termios.TCSANOW, mode)
 
 
 class _Display:
@@ -219,22 +190,3 @@ async def _in_thread(work: Callable[[], T]) -> T:
 
     threading.Thread(target=run, name="terminal", daemon=True).start()
     return await asyncio.wrap_future(future)
-
-
-def _edited_line() -> str:
-    # Once this is imported, `input` has line editing and a history.
-    with suppress(ImportError):
-        import readline
-
-        # CPython disables it; then each line of a pasted text would be a question.
-        readline.parse_and_bind("set enable-bracketed-paste on")
-    # A leading space sends a command as a question.
-    return input(YOU).rstrip()
-
-
-def _typed_text() -> str:
-    with suppress(ImportError):
-        import readline
-
-        return readline.get_line_buffer()
-    return ""

@@ -54,7 +54,7 @@ class WindowScreen:
         self._on_line = on_line
         self._on_interrupt = on_interrupt
         self._renderer = Renderer()
-        self._hint = ""
+        self.hint = ""
         self._history = _History.opened(history) if history else None
         self._drawn: tuple[object, StyleAndTextTuples] = (None, [])
         self._session: PromptSession[str] = PromptSession(
@@ -75,16 +75,6 @@ class WindowScreen:
             output=output,
         )
         self._buffer.on_text_changed += lambda _: self._reset_hint()
-
-    @property
-    def hint(self) -> str:
-        """The line above the input."""
-        return self._hint
-
-    @hint.setter
-    def hint(self, hint: str) -> None:
-        self._hint = hint
-        self.refresh()
 
     @property
     def typed(self) -> str:
@@ -126,12 +116,17 @@ class WindowScreen:
             with suppress(OSError):
                 Path(os.fsdecode(self._history.filename)).write_bytes(b"")
 
+    def show_hint(self, hint: str) -> None:
+        """Show a line above the input; an empty one removes it."""
+        self.hint = hint
+        self.refresh()
+
     def refresh(self) -> None:
         """Redraw the live part."""
         self._session.app.invalidate()
 
     def _reset_hint(self) -> None:
-        self.hint = EDITING if self.edited else ""
+        self.show_hint(EDITING if self.edited else "")
 
     @property
     def _buffer(self) -> Buffer:
@@ -160,12 +155,12 @@ class WindowScreen:
         growing = self._transcript.growing
         waiting = [one.turn.text for one in self._transcript.unanswered[1:]]
         label = "edit> " if self.edited else "you> "
-        state = growing and (growing.live, growing.note), waiting, self._hint, label, size
+        state = growing and (growing.live, growing.note), waiting, self.hint, label, size
         if self._drawn[0] != state:
             lines = [
                 *self._live(growing, size.columns, most=max(size.rows - _ROWS_BELOW, 1)),
                 *(self._line(f"next: {text}", size.columns) for text in waiting),
-                *([self._line(self._hint, size.columns)] if self._hint else []),
+                *([self._line(self.hint, size.columns)] if self.hint else []),
             ]
             above = ANSI("".join(f"{line}\n" for line in lines))
             self._drawn = state, [*to_formatted_text(above), ("class:label", label)]

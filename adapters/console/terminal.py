@@ -32,9 +32,9 @@ async def listen(
 ) -> None:
     """Read questions and print answers until the end of the input or `/quit`.
 
-    If `stdin` is a terminal, it must be `sys.stdin`. Answers that take longer than `patience`
-    seconds are abandoned; it must exceed the reply timeout. `history` is the file of the input
-    history, or None. The `notices` are read when it begins.
+    Answers that take longer than `patience` seconds are abandoned; it must exceed the reply
+    timeout. `history` is the file of the input history, or None. The `notices` are read when it
+    begins.
     """
     for stream in (stdin, stdout):
         if isinstance(stream, io.TextIOWrapper):
@@ -53,8 +53,6 @@ async def listen(
     plain = PlainConversation(talk=talk, patience=patience, stdin=stdin, stdout=stdout)
     try:
         await (plain.at_terminal(banner) if at_terminal else plain.in_pipe())
-    except EOFError:
-        await plain.print("\n")
     except BrokenPipeError:
         # The reader is gone. Flushing the buffer at exit would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())

@@ -12,7 +12,7 @@ from prompt_toolkit.input import Input
 from prompt_toolkit.output import Output
 
 from adapters.console.commands import COMMANDS, Command, command_of, help_tables, unknown
-from adapters.console.plain import FORGOTTEN, LEAVING
+from adapters.console.plain import FORGOTTEN
 from adapters.console.screen import WindowScreen
 from adapters.console.talk import ConsoleConversation, ReplyState
 from adapters.console.transcript import AskedQuestion, Transcript
@@ -21,6 +21,7 @@ from bot.concurrency import BackgroundTasks, together
 from bot.domain import Turn
 from bot.errors import ParleyError, Refused, StoreUnavailable
 
+_LEAVING = "Press Ctrl-C again to leave."
 _EARLIER = 3  # exchanges that are shown at the start
 
 
@@ -104,10 +105,10 @@ class Window:
         elif growing:
             self._stopped = growing
             self._work.put_nowait(self._stop)
-        elif self._screen.hint == LEAVING:
+        elif self._screen.hint == _LEAVING:
             self._screen.leave()
         else:
-            self._screen.hint = LEAVING
+            self._screen.show_hint(_LEAVING)
 
     async def _carry_out(self) -> None:
         while True:
@@ -197,13 +198,14 @@ class Window:
     async def _stop(self) -> None:
         if growing := self.transcript.growing:
             self._stopped = growing
-            self._screen.hint = "Stopping … (press Ctrl-C again to stop waiting)"
+            self._screen.show_hint("Stopping … (press Ctrl-C again to stop waiting)")
             await self._talk.stop(growing.turn)
         else:
             self._screen.say("There is no answer to stop.")
 
     def _note_stopped(self) -> None:
-        self._stopped, self._screen.hint = None, ""
+        self._stopped = None
+        self._screen.show_hint("")
 
     async def _give_up(self, asked: AskedQuestion, notice: str) -> None:
         self.transcript.drop(asked)

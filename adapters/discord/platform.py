@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import textwrap
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import replace
-from functools import partial
 
 import discord
 
 from adapters.discord.gateway.connection import use_gateway
 from adapters.discord.gateway.events import ASKS, HIDDEN, READS, context_message_in
-from adapters.discord.gateway.listen import Listener, Shards
+from adapters.discord.gateway.listen import Listener
 from adapters.discord.reply.channel import (
     ChannelAddress,
     ChannelSurface,
@@ -33,25 +32,16 @@ from adapters.discord.rest import (
     fetch_message,
     fetch_messages,
     limit_requests,
-    log_in,
+    logged_in,
     request,
     translated,
-    use_api,
 )
+from adapters.discord.settings import DiscordSettings
 from adapters.discord.tuning import Tuning
 from bot.concurrency import running
 from bot.domain import ContextMessage, Json, Place, Purpose, Turn
-from bot.errors import (
-    MessageGone,
-    PlaceGone,
-    SurfaceError,
-    WriteDelayed,
-    WriteFailed,
-    WriteRefused,
-)
-from bot.intake.intake import Intake
+from bot.errors import MessageGone, PlaceGone, SurfaceError, WriteDelayed, WriteFailed, WriteRefused
 from bot.reply.edit_budget import EditBudgets
-from bot.store import Store
 
 _log = logging.getLogger(__name__)
 
@@ -64,73 +54,42 @@ _STARTER = discord.MessageType.thread_starter_message
 
 @asynccontextmanager
 async def connect(
+    own: DiscordSettings,
     *,
-    token: str,
-    api_url: str,
-    gateway_url: str,
-    threads: bool,
     budgets: EditBudgets,
     rated: bool = False,
-    command_server: str = "",
     leaves_other_servers: bool = False,
     tuning: Tuning | None = None,
 ) -> AsyncIterator[DiscordPlatform]:
-    """Log in over REST; empty addresses mean Discord's own.
+    """Log in over REST; the addresses apply to the whole process.
 
-    `threads` lets a mention in a channel open a Discord thread; `budgets` count all requests, and
-    learn the rate limits that Discord reports. With `rated`, answers have rating buttons. Commands
-    are registered in the server `command_server`, or everywhere if it is empty. With
-    `leaves_other_servers`, the bot leaves servers that are not allowed. The addresses apply to the
-    whole process. Raises CannotStart if the token is refused, and Unreachable if Discord cannot
-    be reached.
+    `budgets` count all requests, and learn the rate limits that Discord reports. With `rated`,
+    answers have rating buttons. With `leaves_other_servers`, the bot leaves servers that are not
+    allowed. Raises CannotStart if the token is refused, and Unreachable if Discord cannot be
+    reached.
     """
-    use_api(api_url)
-    use_gateway(gateway_url)
+    use_gateway(own.gateway_url)
     # The bot does not use voice, so discord.py need not warn about its dependencies.
     discord.VoiceClient.warn_nacl = discord.VoiceClient.warn_dave = False
-    client = RestClient(
-        tuning=tuning or Tuning(),
-        rated=rated,
-        intents=discord.Intents(guilds=True),  # not used; discord.py warns if it is missing
-        allowed_mentions=discord.AllowedMentions.none(),
-        max_messages=None,
-        http_trace=limit_requests(fail_at_once(), budgets),
-    )
-    try:
-        await log_in(client, token, api_url)
-        listener = partial(
-            Listener,
-            client,
-            token=token,
-            threads=threads,
-            budgets=budgets,
-            command_server=command_server,
-            leaves_other_servers=leaves_other_servers,
-        )
-        yield DiscordPlatform(client, budgets=budgets, listener=listener)
-    finally:
-        await client.close()
+    trace = limit_requests(fail_at_once(), budgets)
+    async with logged_in(own, trace=trace, tuning=tuning, rated=rated) as client:
+        yield DiscordPlatform(client, budgets, leaves_other_servers=leaves_other_servers)
 
 
 class DiscordPlatform:
-    """Discord, reached over REST; the gateway only while `listen` runs."""
+    """Discord, reached over REST; the gateway only while its `listener` listens."""
 
     name = "discord"
 
     def __init__(
-        self, client: RestClient, *, budgets: EditBudgets, listener: partial[Listener]
+        self, client: RestClient, budgets: EditBudgets, *, leaves_other_servers: bool
     ) -> None:
         self._client = client
         self._budgets = budgets
-        self._listener = listener(on_waiting=self.type_once)
-
-    async def listen(self, intake: Intake, *, store: Store, shards: Shards | None = None) -> None:
-        """Hand what people do to the intake, until cancelled; see `Listener.listen`."""
-        await self._listener.listen(intake, store=store, shards=shards)
-
-    def downtime(self) -> float:
-        """Return for how many seconds people could not be heard; see `Listener.downtime`."""
-        return self._listener.downtime()
+        self._typed_at: dict[int, float] = {}  # by channel, in loop time
+        self.listener = Listener(
+            client, budgets, leaves_other_servers=leaves_other_servers, on_waiting=self.type_once
+        )
 
     @asynccontextmanager
     async def surface(
@@ -179,8 +138,8 @@ class DiscordPlatform:
         """
         if turn.place.get(HIDDEN):
             return ()
-        address, reads = parse_address(turn.place), turn.place.get(READS)
-        channel = int(reads) if isinstance(reads, str) and reads.isdecimal() else address.channel
+        address, reads = parse_address(turn.place), _id(turn.place, READS)
+        channel = reads or address.channel
         if channel is None:
             return ()
         asked = _number(turn.id)
@@ -305,9 +264,12 @@ class DiscordPlatform:
 
     async def _show_typing(self, channel: int) -> bool:
         """Show typing if it is due; False if no slot is free. Raises SurfaceError."""
-        if _claim_typing(self._client, channel):
+        now, gap = asyncio.get_running_loop().time(), self._client.tuning.typing_gap
+        self._typed_at = {one: at for one, at in self._typed_at.items() if now - at < gap}
+        if channel not in self._typed_at:
+            self._typed_at[channel] = now
             if not await self._budgets.spare(GLOBAL_LIMIT):
-                self._client.typed_at.pop(channel, None)
+                self._typed_at.pop(channel, None)
                 return False
             async with translated():
                 await self._client.get_partial_messageable(channel).typing()
@@ -321,8 +283,7 @@ def _address(turn: Turn) -> ChannelAddress | CommandAddress:
     refers = turn.place.get("refers") is True and turn.joins
     if not (refers and isinstance(address, ChannelAddress) and address.question is None):
         return address
-    question = int(turn.id.rpartition(":")[2])
-    return ChannelAddress(address.channel, question, opens_thread=False)
+    return ChannelAddress(address.channel, _number(turn.id), opens_thread=False)
 
 
 def _above(turn: Turn) -> int:
@@ -355,16 +316,6 @@ async def _is_open(client: RestClient, thread: int, error: SurfaceError) -> bool
     return False
 
 
-def _claim_typing(client: RestClient, channel: int) -> bool:
-    """Record a typing call in a channel; False if the last one was a moment ago."""
-    now, gap = asyncio.get_running_loop().time(), client.tuning.typing_gap
-    client.typed_at = {one: at for one, at in client.typed_at.items() if now - at < gap}
-    if channel in client.typed_at:
-        return False
-    client.typed_at[channel] = now
-    return True
-
-
 def _is_in_thread(turn: Turn, channel: int) -> bool:
     """Whether a turn belongs to a Discord thread, where it was asked."""
     return turn.key.workspace != "dm" and turn.key.thread == str(channel)
@@ -378,25 +329,23 @@ def _number(turn: str) -> int:
 
 def parse_address(place: Place) -> ChannelAddress | CommandAddress:
     """Return the address in a turn; raises PlaceGone if it is not one of Discord's."""
-    with suppress(ValueError):
-        match place:
-            case {"channel": str(channel), "interaction": str(interaction), "token": str(token)}:
-                return _pressed(CommandAddress(int(channel), int(interaction), token), place)
-            case {"private": bool(private), "interaction": str(interaction), "token": str(token)}:
-                return _pressed(
-                    CommandAddress(None, int(interaction), token, private=private), place
-                )
-            case {"channel": str(channel), "question": None, "opens_thread": False}:
-                return ChannelAddress(int(channel), None, opens_thread=False)
-            case {"channel": str(channel), "question": str(question), "opens_thread": bool(opens)}:
-                return ChannelAddress(int(channel), int(question), opens_thread=opens)
+    channel, interaction = _id(place, "channel"), _id(place, "interaction")
+    match place:
+        case {"token": str(token)} if interaction:
+            private = place.get("private") is True
+            return CommandAddress(channel, interaction, token, press=_press(place), private=private)
+        case {"opens_thread": bool(opens)} if channel:
+            return ChannelAddress(channel, _id(place, "question"), opens_thread=opens)
     raise PlaceGone("the turn has no address in Discord")
 
 
-def _pressed(command: CommandAddress, place: Place) -> CommandAddress:
+def _press(place: Place) -> ButtonPress | None:
     match place.get("press"):
-        case None:
-            return command
-        case {"interaction": str(pressed), "token": str(token), "message": str(message)}:
-            return replace(command, press=ButtonPress(int(pressed), token, int(message)))
-    raise ValueError("a press without its interaction")
+        case {"interaction": str(interaction), "token": str(token), "message": str(message)}:
+            return ButtonPress(int(interaction), token, int(message))
+    return None
+
+
+def _id(place: Mapping[str, Json], name: str) -> int | None:
+    found = place.get(name)
+    return int(found) if isinstance(found, str) and found.isdecimal() else None

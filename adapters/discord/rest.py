@@ -20,6 +20,7 @@ import aiohttp
 import discord
 from discord.http import Ratelimit, Route
 
+from adapters.discord.settings import DiscordSettings
 from adapters.discord.tuning import Tuning
 from bot.domain import EditBudget, Json
 from bot.errors import (
@@ -74,15 +75,21 @@ class RestClient(discord.Client):
     """A client that sends requests at once, because the core has waited for their budgets.
 
     discord.py 2.7.1 sleeps inside the request that empties a bucket, although Discord has answered
-    it, and sends the first request of a bucket alone. `typed_at` is when the bot last typed in a
-    channel, in loop time. With `rated`, answers have rating buttons.
+    it, and sends the first request of a bucket alone. With `rated`, answers have rating buttons.
     """
 
-    def __init__(self, *, tuning: Tuning, rated: bool, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(
+        self, own: DiscordSettings, *, tuning: Tuning, rated: bool, trace: aiohttp.TraceConfig
+    ) -> None:
+        super().__init__(
+            intents=discord.Intents(guilds=True),  # not used; discord.py warns if it is missing
+            allowed_mentions=discord.AllowedMentions.none(),
+            max_messages=None,
+            http_trace=trace,
+        )
+        self.own = own
         self.tuning = tuning
         self.rated = rated
-        self.typed_at: dict[int, float] = {}
         unlimited = _NoLimit(None)
         self.http.get_ratelimit = lambda key: unlimited  # type: ignore[method-assign]
 
@@ -103,16 +110,31 @@ def own_id(client: discord.Client) -> int:
     return client.user.id if client.user else 0
 
 
-def use_api(address: str) -> None:
-    """Set the API address for this process; an empty one is Discord's own."""
-    Route.BASE = address or API_URL
+@asynccontextmanager
+async def logged_in(
+    own: DiscordSettings,
+    *,
+    trace: aiohttp.TraceConfig,
+    tuning: Tuning | None = None,
+    rated: bool = False,
+) -> AsyncIterator[RestClient]:
+    """Log in over REST; the address applies to the whole process.
+
+    Raises CannotStart if the token is refused, and Unreachable if Discord is unavailable.
+    """
+    Route.BASE = own.api_url or API_URL
+    client = RestClient(own, tuning=tuning or Tuning(), rated=rated, trace=trace)
+    try:
+        await _log_in(client)
+        yield client
+    finally:
+        await client.close()
 
 
-async def log_in(client: discord.Client, token: str, api_url: str) -> None:
-    """Log in. Raises CannotStart if the token is refused, Unreachable if Discord is unavailable."""
+async def _log_in(client: RestClient) -> None:
     try:
         async with translated():
-            await client.login(token)
+            await client.login(client.own.token)
     except ValueError as error:  # characters that are invalid in a header
         raise CannotStart(REFUSED) from error
     except SurfaceError as error:
@@ -120,7 +142,7 @@ async def log_in(client: discord.Client, token: str, api_url: str) -> None:
             raise CannotStart(REFUSED) from error
         passing = isinstance(error, WriteDelayed | WriteFailed)
         kind = Unreachable if passing else CannotStart
-        raise kind(f"cannot log in at {api_url or API_URL}: {error}") from error
+        raise kind(f"cannot log in at {Route.BASE}: {error}") from error
 
 
 async def request(

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
 from urllib.parse import urlencode
 
 import discord
 
 from adapters.discord.gateway.connection import add_server
-from adapters.discord.rest import Payload, RestClient, fail_at_once, log_in, request, use_api
-from adapters.discord.tuning import Tuning
+from adapters.discord.rest import Payload, fail_at_once, logged_in, request
+from adapters.discord.settings import DiscordSettings
 from bot.domain import Finding
 from bot.errors import SurfaceError
 
@@ -38,42 +37,26 @@ def invite_address(application: int) -> str:
     return f"https://discord.com/oauth2/authorize?{urlencode(query)}"
 
 
-@asynccontextmanager
-async def _logged_in(token: str, api_url: str) -> AsyncIterator[RestClient]:
-    use_api(api_url)
-    client = RestClient(
-        tuning=Tuning(),
-        rated=False,
-        intents=discord.Intents(guilds=True),
-        http_trace=fail_at_once(),
-    )
-    try:
-        await log_in(client, token, api_url)
-        yield client
-    finally:
-        await client.close()
-
-
-async def invite(*, token: str, api_url: str) -> str:
+async def invite(own: DiscordSettings) -> str:
     """Return the address that invites the bot of a token. Raises CannotStart and SurfaceError."""
-    async with _logged_in(token, api_url) as client:
+    async with logged_in(own, trace=fail_at_once()) as client:
         return invite_address(client.application_id or 0)
 
 
 async def examine(
-    *, token: str, api_url: str, servers: Sequence[str], channels: Sequence[str], sharded: bool
+    own: DiscordSettings, *, servers: Sequence[str], channels: Sequence[str]
 ) -> AsyncIterator[Finding]:
     """Yield what works and what does not, for the bot and in these servers and channels.
 
     Nothing is written, and no session is begun. Raises CannotStart if the token is refused, and
     SurfaceError if Discord fails.
     """
-    async with _logged_in(token, api_url) as client:
+    async with logged_in(own, trace=fail_at_once()) as client:
         application = client.application_id or 0
         known = [*await request(client, "GET", "/users/@me/guilds")]
         yield Finding("Discord", f"The token is that of {client.user}, in {_count(known)}")
         yield _intent(client)
-        yield await _sessions(client, len(known), sharded=sharded)
+        yield await _sessions(client, len(known), sharded=own.shards is not None)
         yield await _commands(client, application)
         if not known:
             cure = f"open {invite_address(application)}"

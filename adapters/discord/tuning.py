@@ -45,8 +45,7 @@ class Tuning:
     start_poll: float = 0.2  # between two checks whether this shard may begin
 
     # Saved sessions.
-    save_every: float = 1.0
-    first_save_every: float = 0.1  # until the first save, in case the process dies early
+    save_every: float = 0.5
     renew_after: float = 20.0  # a quiet session is saved again, or it would expire
     last_save_within: float = 1.0
 

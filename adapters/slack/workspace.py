@@ -170,12 +170,14 @@ class Identity:
         """Return the id of the turn of a message."""
         return f"slack:{self.team}:{channel}:{ts}"
 
-    def place_of(self, team: str) -> dict[str, Json]:
-        """Return the part of a turn's place that names the person's workspace; {} if it is ours.
+    def place(self, channel: str, thread: str, *, question: str, team: str) -> dict[str, Json]:
+        """Return a turn's place, with the person's workspace `team` unless it is ours.
 
         Streams do not take an organization for it (slack-bolt 1.30, `extract_actor_team_id`).
         """
-        return {"team": team} if team.startswith("T") and team != self.team else {}
+        place: dict[str, Json] = {"channel": channel, "thread": thread or None}
+        is_theirs = team.startswith("T") and team != self.team
+        return {**place, "question": question, **({"team": team} if is_theirs else {})}
 
     def asker(self, channel: str, *, team: str) -> Asker:
         """Return the access facts of a person. Slack has no roles.

@@ -11,8 +11,8 @@ from urllib.parse import SplitResult, urlsplit
 
 from aiohttp import web
 
+from adapters.web import assets
 from adapters.web.api import MAY_STAY, PERSON, Api, Unacceptable, answer
-from adapters.web.assets import Assets
 from adapters.web.follower import Follower
 from adapters.web.settings import WebSettings
 from adapters.web.sign_in import Cookies, Provider, SignIn, Visitor, new_guest, read_secret
@@ -97,7 +97,6 @@ async def open_pages(process: Process) -> tuple[web.Application, Follower]:
         raise CannotStart(str(error)) from error
     oidc = _open_id_connect(own) if own.oidc_issuer else None
     sign_in = SignIn(settings=own, cookies=cookies, store=store, oidc=oidc)
-    assets = await asyncio.to_thread(Assets)
     app = web.Application(
         client_max_size=_LARGEST_BODY, middlewares=[_authentication(sign_in, process.trust)]
     )
@@ -105,10 +104,10 @@ async def open_pages(process: Process) -> tuple[web.Application, Follower]:
     # Otherwise shutdown would wait for the open pages.
     app.on_shutdown.append(follower.end_pages)
     app.add_routes(Api(store, process.intake, talks, follower, about).routes())
-    app.add_routes(sign_in.routes(assets))
+    app.add_routes(sign_in.routes())
     for path in ("/", "/c/{talk}"):
-        app.router.add_get(path, assets.page)
-    app.router.add_get("/static/{path:.+}", assets.static)
+        app.router.add_get(path, assets.serve("index.html"))
+    app.router.add_static("/static/", assets.FOLDER)
     return app, follower
 
 
@@ -183,7 +182,8 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
 
 
 async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:
-    for name, value in {**_HEADERS, "Cache-Control": "no-store"}.items():
+    caching = "no-cache" if isinstance(response, web.FileResponse) else "no-store"
+    for name, value in {**_HEADERS, "Cache-Control": caching}.items():
         response.headers.setdefault(name, value)
 
 

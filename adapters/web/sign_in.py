@@ -18,8 +18,8 @@ from urllib.parse import quote
 
 from aiohttp import web
 
+from adapters.web import assets
 from adapters.web.api import Unacceptable, answer, body
-from adapters.web.assets import Assets
 from adapters.web.settings import WebSettings
 from adapters.web.talks import PLATFORM
 from bot.domain import Person
@@ -172,10 +172,11 @@ class SignIn:
         self._store = store
         self._oidc = oidc
 
-    def routes(self, assets: Assets) -> list[web.RouteDef]:
+    def routes(self) -> list[web.RouteDef]:
         """Return the paths of signing in and out."""
+        form = assets.serve("login.html")
         return [
-            web.get("/login", assets.login if self.way == "password" else self._start_oidc),
+            web.get("/login", form if self.way == "password" else self._start_oidc),
             web.get("/login/callback", self._finish_oidc),
             web.post("/login", self._log_in),
             web.post("/logout", self._log_out),

@@ -250,12 +250,6 @@ def _written(value: object) -> str:
     return "" if value is None else whole_characters(json.dumps(value, ensure_ascii=False))
 
 
-def _model_name(value: Json) -> str:
-    if not (isinstance(value, str) and value and value.isprintable()):
-        raise ValueError("There is no such model.")
-    return value
-
-
 def _persona(value: Json) -> str:
     """Return a text without control characters but line breaks."""
     lines = _BREAK.split(whole_characters(value)) if isinstance(value, str) else ()
@@ -269,18 +263,6 @@ def _persona(value: Json) -> str:
     return text
 
 
-def _temperature(value: Json) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 2:
-        raise ValueError("The temperature must be a number from 0 to 2.")
-    return float(value)
-
-
-def _follow(value: Json) -> Json:
-    if value not in get_args(Follow):
-        raise ValueError(f"Choose one of {', '.join(get_args(Follow))}.")
-    return value
-
-
 def _ids(value: Json) -> tuple[str, ...]:
     if not isinstance(value, list | tuple) or len(value) > _MOST_IDS:
         raise ValueError(f"Please choose {_MOST_IDS} at most.")
@@ -290,31 +272,38 @@ def _ids(value: Json) -> tuple[str, ...]:
     return tuple(dict.fromkeys(map(whole_characters, ids)))
 
 
-def _raised(value: Json) -> Literal[True]:
-    if value is not True:
-        raise ValueError("Please choose whether limits may be raised.")
-    return True
+def _only(fits: Callable[[Any], object], problem: str) -> Callable[[Json], object]:
+    """Return a check that takes only what fits."""
 
-
-def _limit(of: str) -> Callable[[Json], int]:
-    def check(value: Json) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MOST:
-            raise ValueError(f"The {of} must be a whole number from 1 to {_MOST:,}.")
+    def check(value: Json) -> object:
+        if not fits(value):
+            raise ValueError(problem)
         return value
 
     return check
 
 
+def _limit(of: str) -> Callable[[Json], object]:
+    problem = f"The {of} must be a whole number from 1 to {_MOST:,}."
+    return _only(lambda value: type(value) is int and 1 <= value <= _MOST, problem)
+
+
 _CHECKS: Mapping[str, Callable[[Json], object]] = {
-    "model": _model_name,
+    "model": _only(
+        lambda value: isinstance(value, str) and value and value.isprintable(),
+        "There is no such model.",
+    ),
     "persona": _persona,
-    "temperature": _temperature,
+    "temperature": _only(
+        lambda value: type(value) in (int, float) and 0 <= value <= 2,
+        "The temperature must be a number from 0 to 2.",
+    ),
     "max_tokens": _limit("longest answer"),
-    "follow": _follow,
+    "follow": _only(get_args(Follow).__contains__, f"Choose one of {', '.join(get_args(Follow))}."),
     "people": _ids,
     "roles": _ids,
     "questions_per_day": _limit("number of questions a day"),
     "tokens_per_day": _limit("number of tokens a day"),
     "server_tokens_per_day": _limit("number of tokens a day"),
-    "raised": _raised,
+    "raised": _only(lambda value: value is True, "Please choose whether limits may be raised."),
 }

@@ -54,7 +54,8 @@ class AccessRules:
         if asker.signed_in:
             return
         # Answers are visible to everybody there, so these lists apply to admins, too.
-        if not asker.direct and not self._is_allowed_channel(thread, asker):
+        is_listed = not self.channels or self.channels & {thread.channel, thread.thread}
+        if not asker.direct and not (is_listed and self._is_server(thread, asker)):
             raise NotAllowed(_CHANNEL_REFUSED)
         if self.is_admin(person):
             return
@@ -111,10 +112,6 @@ class AccessRules:
                 most = f"You can allow people at most {limit} {of.replace('_', ' ')} a day here."
                 raise InvalidPreference(most, field=name)
         return changes
-
-    def _is_allowed_channel(self, thread: ThreadKey, asker: Asker) -> bool:
-        is_listed = not self.channels or bool(self.channels & {thread.channel, thread.thread})
-        return is_listed and self._is_server(thread, asker)
 
     def _is_server(self, thread: ThreadKey, asker: Asker) -> bool:
         # A person of another workspace in a shared channel needs both.

@@ -18,7 +18,6 @@ from typing import TextIO
 
 from bot.app.assistant import DEMO, Assistant, open_assistant
 from bot.app.platforms import load_settings
-from bot.app.terminal import RenderedAnswer, can_render
 from bot.concurrency import cancelled
 from bot.domain import Exchange, LeftOut, Person, Start, ThreadKey, Turn
 from bot.errors import AnswerCut, CannotStart, ModelError, ParleyError, PromptRefused
@@ -29,7 +28,6 @@ from config.settings import Settings, SettingsError, hand_on
 log = logging.getLogger(__name__)
 
 STDIN = "-"
-_ANEW = "The answer broke off and starts again"
 _MAX_INPUT = 4_000_000  # characters; more than any model reads, and a pipe may be endless
 _CLOSE_SECONDS = 10.0  # a local model's process gets three of them to end by itself
 
@@ -124,9 +122,7 @@ async def print_answer(settings: Settings, question: str, stdout: TextIO) -> Non
     async with open_assistant(settings, asyncio.Event(), at_terminal=True) as assistant:
         deltas = stream_answer(assistant, question)
         try:
-            if can_render(stdout):
-                await _print_rendered(deltas, stdout)
-            elif stdout.isatty():
+            if stdout.isatty():
                 await _print_growing(deltas, stdout)
             else:
                 _write(stdout, f"{strip_controls(await joined(deltas))}\n")
@@ -137,17 +133,6 @@ async def print_answer(settings: Settings, question: str, stdout: TextIO) -> Non
             raise ParleyError(f"the answer cannot be written: {error.strerror}") from error
 
 
-async def _print_rendered(deltas: AsyncGenerator[str | Start], stdout: TextIO) -> None:
-    with RenderedAnswer(stdout) as answer:
-        async with aclosing(deltas):
-            async for delta in deltas:
-                if not isinstance(delta, Start):
-                    answer.add(delta)
-                elif answer.has_begun:
-                    answer.restart()
-                    log.warning(_ANEW)
-
-
 async def _print_growing(deltas: AsyncGenerator[str | Start], stdout: TextIO) -> None:
     printed = False
     try:
@@ -156,7 +141,7 @@ async def _print_growing(deltas: AsyncGenerator[str | Start], stdout: TextIO) ->
                 if isinstance(delta, Start):
                     if printed:
                         _write(stdout, "\n")
-                        log.warning(_ANEW)
+                        log.warning("The answer broke off and starts again")
                     printed = False
                     continue
                 text = strip_controls(delta)

@@ -11,11 +11,10 @@ from urllib.parse import urlsplit
 
 from bot.access.preferences import ModelChoice
 from bot.app.platforms import all_specs
-from bot.app.terminal import shown_progress
 from bot.concurrency import running
 from bot.errors import CannotStart
 from bot.local.child_process import LocalServer
-from bot.local.progress import Progress
+from bot.local.progress import Progress, shown_progress
 from bot.model.client import ROUTER, ModelClient
 from bot.model.context_window import ContextWindowModel
 from bot.model.retrying import RetryingModel, RetryPolicy
@@ -333,15 +332,7 @@ async def _open_model(
     if watch:
         stack.push_async_callback(watch.aclose)
     model = ContextWindowModel(
-        model=ModelClient(
-            connection,
-            max_tokens=settings.max_tokens,
-            temperature=settings.temperature,
-            top_p=settings.top_p,
-            idle_timeout=idle_timeout,
-            total_timeout=settings.reply_timeout,
-            strict=is_strict,
-        ),
+        model=ModelClient(connection, settings, idle_timeout=idle_timeout, strict=is_strict),
         counter=TokenEstimator(),
         watch=watch,
         prompt_tokens=settings.context_tokens - settings.max_tokens,

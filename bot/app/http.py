@@ -19,6 +19,7 @@ from bot.errors import CannotStart, StoreUnavailable
 from bot.local import hardware
 from bot.proxy import is_loopback
 from bot.store import Store
+from config.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -48,11 +49,8 @@ _WARN_SECONDS = 60.0  # between two warnings of too many connections
 
 @asynccontextmanager
 async def serve(
+    settings: Settings,
     *,
-    host: str,
-    port: int,
-    metrics_port: int | None,
-    metrics_host: str = "127.0.0.1",
     store: Store,
     downtimes: Mapping[str, Callable[[], float]],
     posts: Mapping[str, Handler],
@@ -64,13 +62,13 @@ async def serve(
     """Serve /livez and /readyz, and hand POSTs to the given paths to their handlers.
 
     Yields the address, or "" if the port is taken: that is a warning, or CannotStart if there are
-    `posts`. /metrics is served on `metrics_port` of `metrics_host`, beside the first two, or else
-    on `port` if `host` is a loopback address. `downtimes` return for how many seconds
-    no events of a platform could arrive. `refresh_metrics` is called before metrics are sent. A
-    connection carries one request.
+    `posts`. /metrics is served on METRICS_PORT, beside the first two, or else on PORT if HOST is a
+    loopback address. `downtimes` return for how many seconds no events of a platform could arrive.
+    `refresh_metrics` is called before metrics are sent. A connection carries one request.
 
     If `stopping` is set, /readyz fails; requests are still handed over.
     """
+    host, port, metrics_port = settings.host, settings.port, settings.metrics_port
     url, bounds = "", partial(_Bounds, most_connections, connection_seconds)
     reasons = partial(_reasons, store, downtimes, stopping)
     has_metrics = metrics_port is None and is_loopback(host)
@@ -86,7 +84,7 @@ async def serve(
         if metrics_port is not None:
             try:
                 app = _app(reasons, {}, refresh_metrics)
-                listening = _listening(app, metrics_host, metrics_port, bounds=bounds())
+                listening = _listening(app, settings.metrics_host, metrics_port, bounds=bounds())
                 log.info("Metrics on %s/metrics", await stack.enter_async_context(listening))
             except OSError as error:
                 log.warning("No /metrics: METRICS_PORT=%s on METRICS_HOST: %s", metrics_port, error)

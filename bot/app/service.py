@@ -229,10 +229,7 @@ def _http(
     names, settings = [spec.name for spec in all_specs()], process.settings
     metrics = ProcessMetrics(queue, names, platforms.downtimes, version=__version__)
     return http.serve(
-        host=settings.host,
-        port=settings.port,
-        metrics_port=settings.metrics_port,
-        metrics_host=settings.metrics_host,
+        settings,
         store=process.store,
         downtimes=platforms.downtimes,
         posts=platforms.posts,

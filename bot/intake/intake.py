@@ -182,7 +182,11 @@ class Intake:
         if received.edited_at and facts and await self.lookup.thread_of_turn(turn.id):
             facts = None  # a question of the bot, whatever it says now
         if facts:
-            if is_stop(facts, turn.text) and await self._stop(received):
+            if is_stop(facts, turn.text) and await self.answers.stop_own(
+                *(turn.id, turn.key, turn.person),
+                channel=received.stops_in,
+                manages=received.manages,
+            ):
                 return Stopped()
             count = partial(self._speakers.count, turn.key, ours=received.ours, called=called)
             if received.people and (called or received.ours or await count()):
@@ -201,12 +205,6 @@ class Intake:
             return Ignored("it says nothing")
         turn = await received.complete(turn) if received.complete else turn
         return await self._admit(turn, chosen, edited_at=received.edited_at)
-
-    async def _stop(self, received: Received) -> bool:
-        turn = received.turn
-        return await self.answers.stop_own(
-            turn.id, turn.key, turn.person, channel=received.stops_in, manages=received.manages
-        )
 
     async def _admit(self, turn: Turn, chosen: Chosen, *, edited_at: float) -> Admitted | Ignored:
         if not turn.text.strip():

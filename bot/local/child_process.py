@@ -18,7 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from bot.concurrency import Backoff, do_nothing, end_process, running
+from bot.concurrency import Backoff, end_process, running
 from bot.errors import CannotStart
 from bot.text.sanitize import one_line
 
@@ -84,7 +84,7 @@ class ChildProcess:
         self._memory_hint = memory_hint
         self._end_seconds = timings.end
         self._is_killed_by_us = False
-        self._readers = [asyncio.create_task(self._read_errors(process.stderr))]
+        self._reading = asyncio.create_task(self._read_errors(process.stderr))
 
     @property
     def is_out_of_memory(self) -> bool:
@@ -112,26 +112,16 @@ class ChildProcess:
                     return message
         raise BrokenPipeError("it has ended")
 
-    def pass_on(self, on_message: Callable[[JsonObject], None]) -> None:
-        """Pass all further messages to `on_message`."""
-        self._readers.append(asyncio.create_task(self._receive_all(on_message)))
-
     async def end(self) -> None:
-        """Terminate the process; returns when it has exited and its output was read."""
+        """Terminate the process; returns when it has exited and its errors were read."""
         self._stdin.close()
         await end_process(self.process, seconds=self._end_seconds, kill=self._kill)
-        await asyncio.wait(self._readers, timeout=self._end_seconds)
-        for task in self._readers:
-            task.cancel()
+        await asyncio.wait([self._reading], timeout=self._end_seconds)
+        self._reading.cancel()
 
     def _kill(self) -> None:
         self._is_killed_by_us = True
         self.process.kill()
-
-    async def _receive_all(self, on_message: Callable[[JsonObject], None]) -> None:
-        with suppress(OSError):
-            while True:
-                on_message(await self.receive())
 
     async def _read_errors(self, stderr: StreamReader) -> None:
         unfinished = b""
@@ -156,16 +146,15 @@ async def starting(
     *,
     environment: Mapping[str, str] = MappingProxyType({}),
     is_error: Callable[[str], bool] = bool,
-    on_message: Callable[[JsonObject], None] = do_nothing,
     memory_hint: str,
     timings: Timings = _TIMINGS,
 ) -> AsyncIterator[ChildProcess]:
     """Start a process. The block makes it ready; if the block fails, the process is terminated.
 
     The process gets this process's environment without secrets, and `environment`. `is_error`
-    selects the lines of standard error to keep. `on_message` gets later messages. `memory_hint`
-    tells an operator how to save memory. Raises CannotStart if no process can be started here, and
-    TimeoutError if it is not ready in time.
+    selects the lines of standard error to keep. `memory_hint` tells an operator how to save memory.
+    Raises CannotStart if no process can be started here, and TimeoutError if it is not ready in
+    time.
     """
     try:
         process = await asyncio.create_subprocess_exec(
@@ -187,7 +176,6 @@ async def starting(
     except BaseException:
         await child.end()
         raise
-    child.pass_on(on_message)
 
 
 def _environment() -> dict[str, str]:

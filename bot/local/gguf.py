@@ -5,11 +5,11 @@ The layout is that of ggml's docs/gguf.md, versions 2 and 3, which xllamacpp 202
 
 from __future__ import annotations
 
-import mmap
+import os
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 # The struct codes of the numeric value types; a bool is one byte.
 _NUMBERS = dict(zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), "BbHhIif?Qqd", strict=True))
@@ -21,13 +21,24 @@ def read_context_size(path: Path) -> int | None:
     with path.open("rb") as file:
         if file.read(4) != b"GGUF":
             raise ValueError("is not a GGUF file")
-        # The vocabulary of a model may be large; of a mapped file only the accessed parts are read.
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            try:
-                fields = dict(_Header(data).fields())
-            except (struct.error, KeyError, MemoryError, OverflowError, RecursionError) as error:
-                text = "is damaged or was not downloaded to its end: download it again"
-                raise ValueError(text) from error
+        try:
+            if (version := _number(file, "I")) in (2, 3):
+                fields = dict(_fields(file))
+        except (
+            struct.error,
+            ValueError,
+            KeyError,
+            OverflowError,
+            MemoryError,
+            RecursionError,
+        ) as error:
+            text = "is damaged or was not downloaded to its end: download it again"
+            raise ValueError(text) from error
+    if version not in (2, 3):
+        raise ValueError(
+            f"is a GGUF file of version {version}, but only 2 and 3 can be read:"
+            " look for another file of this model, or a newer Parley"
+        )
     _check(fields)
     size = fields.get(f"{fields.get('general.architecture')}.context_length")
     return size if isinstance(size, int) and size > 0 else None
@@ -47,49 +58,36 @@ def _check(fields: Mapping[str, object]) -> None:
         )
 
 
-@dataclass(slots=True)
-class _Header:
-    """Reads a header from its start. Raises struct.error at the end of the file."""
+def _fields(file: BinaryIO) -> Iterator[tuple[str, object]]:
+    """Yield each key with its value; the values of arrays are skipped."""
+    _tensors, count = _number(file, "Q"), _number(file, "Q")
+    for _ in range(count):
+        yield _text(file), _value(file, _number(file, "I"))
+    if file.tell() > os.fstat(file.fileno()).st_size:
+        raise struct.error("the last array is not whole")
 
-    _data: mmap.mmap
-    _position: int = 4
 
-    def fields(self) -> Iterator[tuple[str, object]]:
-        """Yield each key with its value; the values of arrays are skipped."""
-        version, _tensors, count = self._number("I"), self._number("Q"), self._number("Q")
-        if version not in (2, 3):
-            raise ValueError(
-                f"is a GGUF file of version {version}, but only 2 and 3 can be read:"
-                " look for another file of this model, or a newer Parley"
-            )
+def _value(file: BinaryIO, kind: int) -> object:
+    if kind == _STRING:
+        return _text(file)
+    if kind != _ARRAY:
+        return _number(file, _NUMBERS[kind])
+    item, count = _number(file, "I"), _number(file, "Q")
+    if item in _NUMBERS:
+        file.seek(count * struct.calcsize(f"<{_NUMBERS[item]}"), os.SEEK_CUR)
+    else:
         for _ in range(count):
-            yield self._string(), self._value(self._number("I"))
+            _value(file, item)
+    return None
 
-    def _value(self, kind: int) -> object:
-        if kind == _STRING:
-            return self._string()
-        if kind != _ARRAY:
-            return self._number(_NUMBERS[kind])
-        item, count = self._number("I"), self._number("Q")
-        if item in _NUMBERS:
-            self._take(count * struct.calcsize(f"<{_NUMBERS[item]}"))
-        else:
-            for _ in range(count):
-                self._value(item)
-        return None
 
-    def _string(self) -> str:
-        start = self._take(self._number("Q"))
-        return self._data[start : self._position].decode(errors="replace")
+def _text(file: BinaryIO) -> str:
+    size = _number(file, "Q")
+    text: bytes = struct.unpack(f"{size}s", file.read(size))[0]
+    return text.decode(errors="replace")
 
-    def _number(self, code: str) -> int:
-        start = self._take(struct.calcsize(f"<{code}"))
-        number: int = struct.unpack_from(f"<{code}", self._data, start)[0]
-        return number
 
-    def _take(self, size: int) -> int:
-        start = self._position  # before the bytes that are taken
-        if size > len(self._data) - start:
-            raise struct.error("unexpected end of file")
-        self._position += size
-        return start
+def _number(file: BinaryIO, code: str) -> int:
+    """Read a number. Raises struct.error at the end of the file."""
+    number: int = struct.unpack(f"<{code}", file.read(struct.calcsize(f"<{code}")))[0]
+    return number

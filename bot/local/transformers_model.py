@@ -93,7 +93,6 @@ async def _start(request: JsonObject, progress: Progress) -> ChildProcess:
             "bot.local.transformers_process",
             environment=_ENVIRONMENT,
             is_error=lambda line: not tells_progress(line, progress),
-            on_message=lambda message: log.info("%s", message["loaded"]),
             memory_hint=_MEMORY_HINT,
         ) as child:
             await child.send(request)
@@ -101,6 +100,7 @@ async def _start(request: JsonObject, progress: Progress) -> ChildProcess:
             child.report = await child.receive()
             if "error" in child.report:
                 raise CannotStart(child.report["error"])
+            log.info("%s", child.report["plan"])
             return child
     # Not ready in time, or the pipe was closed without a message.
     except OSError as error:

@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import AsyncGenerator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from typing import IO, Any
 
 import torch
@@ -20,7 +20,6 @@ from bot.errors import CannotStart, PromptRefused, PromptTooLong
 from bot.local import hardware
 from bot.local.transformers_generation import AnswerStreamer, Plan, TorchModel, make_plan
 
-_KEEP_ALIVE_SECONDS = 15.0  # between keep-alives while a prompt is read; the bot waits for 60
 _MAX_SLOTS = 4  # answers generated at once; further ones wait
 _MAX_BODY_BYTES = 16 * 2**20
 
@@ -75,6 +74,7 @@ async def _serve(plan: Plan, request: Mapping[str, Any], messages: IO[str]) -> N
         prompt_tokens=plan.prompt_tokens,
         max_tokens=plan.max_tokens,
         is_dialogue=plan.is_dialogue,
+        plan=str(plan),
     )
     try:
         await endpoint.load()
@@ -82,7 +82,6 @@ async def _serve(plan: Plan, request: Mapping[str, Any], messages: IO[str]) -> N
         sys.stderr.write(f"{error}\n")
         sys.stderr.flush()
         os._exit(1)
-    _send(messages, loaded=str(plan))
     await asyncio.Event().wait()
 
 
@@ -131,9 +130,9 @@ class _Endpoint:
         generating = asyncio.create_task(self._generate(prompt, answer, body))
         generating.add_done_callback(lambda _: texts.put_nowait(None))
         try:
-            while (text := await _next_text(texts)) is not None:
+            while (text := await texts.get()) is not None:
                 choice: Json = {"index": 0, "delta": {"content": text}, "finish_reason": None}
-                yield _event({"choices": [choice]}) if text else b": still thinking\n\n"
+                yield _event({"choices": [choice]})
             yield _event(_last_event(generating, answer, len(prompt)))
             yield b"data: [DONE]\n\n"
         finally:
@@ -148,14 +147,6 @@ class _Endpoint:
         return await asyncio.get_running_loop().run_in_executor(
             self._pool, lambda: model.generate(prompt, answer, temperature=temperature, top_p=top_p)
         )
-
-
-async def _next_text(texts: asyncio.Queue[str | None]) -> str | None:
-    """Return the next text; "" if a keep-alive is due, None at the end."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(_KEEP_ALIVE_SECONDS):
-            return await texts.get()
-    return ""
 
 
 def _last_event(generating: asyncio.Task[str], answer: AnswerStreamer, prompt_tokens: int) -> Event:

@@ -30,6 +30,7 @@ from bot.model.transport import EventStream, ServerConnection
 from bot.text.prompt import without_system
 from bot.text.sanitize import is_visible, without_marks
 from bot.tokens.counters import is_count
+from config.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -90,8 +91,8 @@ class _Request:
 class ModelClient:
     """Streams the answers of a server's model; satisfies `bot.model.endpoint.Endpoint`.
 
-    `idle_timeout` bounds the wait between two signs of life, `total_timeout` an answer; both are in
-    seconds. Time that the caller spends between two deltas counts for the total only.
+    `idle_timeout` bounds the wait between two signs of life, REPLY_TIMEOUT an answer; both are in
+    seconds. Time that the caller spends between two deltas counts for the latter only.
 
     If a refusal may be caused by the model's name, the system prompt or `stream_options`, the
     request is adjusted and sent again, once for each. An adjustment is saved only if it led to an
@@ -102,12 +103,9 @@ class ModelClient:
     def __init__(
         self,
         connection: ServerConnection,
+        settings: Settings,
         *,
-        max_tokens: int,
-        temperature: float | None,
-        top_p: float | None,
         idle_timeout: float,
-        total_timeout: float,
         strict: bool = False,
     ) -> None:
         self.name = connection.server.model
@@ -117,11 +115,8 @@ class ModelClient:
         self._model = connection.server.model
         self._takes_usage = True
         self._takes_system: bool | None = None  # None: not known yet
-        self._max_tokens = max_tokens
-        self._temperature = temperature
-        self._top_p = top_p
+        self._settings = settings
         self._idle_timeout = idle_timeout
-        self._total_timeout = total_timeout
 
     @asynccontextmanager
     async def stream(
@@ -137,14 +132,15 @@ class ModelClient:
         more characters than MAX_TOKENS tokens can have. The `preferences` may set the temperature
         and shorten the answer.
         """
-        deadline = min(deadline, asyncio.get_running_loop().time() + self._total_timeout)
+        settings, now = self._settings, asyncio.get_running_loop().time()
+        deadline = min(deadline, now + settings.reply_timeout)
         with RequestMetrics(self.name) as metrics:
-            most = min(preferences.max_tokens or self._max_tokens, self._max_tokens)
+            most = min(preferences.max_tokens or settings.max_tokens, settings.max_tokens)
             chosen = preferences.temperature
             request = _Request(
                 prompt,
                 max_tokens=most,
-                temperature=self._temperature if chosen is None else chosen,
+                temperature=settings.temperature if chosen is None else chosen,
                 model=self._model,
                 with_usage=self._takes_usage,
                 folds_system=self._takes_system is False,
@@ -212,7 +208,7 @@ class ModelClient:
             stream_options=options if request.with_usage else None,
             max_tokens=request.max_tokens,
             temperature=request.temperature,
-            top_p=self._top_p,
+            top_p=self._settings.top_p,
         )
         composed = composer.request
         return await self._connection.open_stream(
@@ -298,7 +294,7 @@ class ModelClient:
             if idle_until < deadline:
                 happened = f"said nothing for {self._idle_timeout:g} s"
                 raise self._server.failure("silence", happened) from error
-            happened = f"did not end its answer in {self._total_timeout:g} s"
+            happened = f"did not end its answer in {self._settings.reply_timeout:g} s"
             raise self._server.failure("slow", happened) from error
 
 

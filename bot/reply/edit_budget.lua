@@ -1,24 +1,21 @@
 -- The edit budgets: when a write may go out, for all processes. One verb per call, each atomic.
 --
--- ARGV[1] is the verb, ARGV[2] the time (empty: this server's own), the rest the arguments of the
--- verb's function below. KEYS are buckets, each a hash. All times are in milliseconds.
+-- ARGV[1] is the verb, ARGV[2] the time (empty: this server's own), the rest the arguments of the verb's function
+-- below. KEYS are buckets, each a hash. All times are in milliseconds.
+-- A fixed window opens with its first write; spaced writes come evenly in it, and reserved ones are given away only
+-- when it is about to end. A bucket that refills spreads its remaining writes over SPREAD, and widens to the pace of
+-- the refill. A sliding window records its last writes. A reply that was just written waits for half an interval, or
+-- its writes would show almost the same text.
 --
--- A fixed window opens with its first write; spaced writes come evenly in it, and reserved ones are
--- given away only when it is about to end. A bucket that refills spreads its remaining writes over
--- SPREAD, and widens to the pace of the refill. A sliding window records its last writes. A reply
--- that was just written waits for half an interval, or its writes would show almost the same text.
---
--- <bucket>:owed has the replies that owe a write, each with the time at which its reserve lapses.
--- A 429 shows that a bucket that refills has less than was assumed: that is believed for LEARNED_MS.
--- At the end of its writes one alone shows only that some arrived later than others: see EDGE.
+-- <bucket>:owed has the replies that owe a write, each with the time at which its reserve lapses. A 429 shows that a
+-- bucket that refills has less than was assumed: that is believed for LEARNED_MS. At the end of its writes one alone
+-- shows only that some arrived later than others: see EDGE.
 
 local LAST, SPREAD = 0.05, 10000
--- No platform asks for a longer pause.
-local DAY_MS = 86400000
+local DAY_MS = 86400000 -- no platform asks for a longer pause
 local LEARNED_MS, LOWER, LOWEST = 600000, 0.8, 0.25
 local EDGE, AGAIN_MS = 2, 60000 -- writes that were left; after another 429 it is no accident
--- What others owe may be given back at any time, so a write that yields to it asks again soon.
-local AGAIN = 1000
+local AGAIN = 1000 -- a write that yields to what others owe asks again soon: it may be given back at any time
 
 -- A value of another version that cannot be read, or is a time too far away, counts as missing.
 local function number(written, most)
@@ -26,65 +23,51 @@ local function number(written, most)
   return value and value >= 0 and value <= most and value or nil
 end
 
-local now = number(ARGV[2], math.huge)
-if not now then
-  local time = redis.call('TIME')
-  now = time[1] * 1000 + math.floor(time[2] / 1000)
-end
+local time = redis.call('TIME')
+local now = number(ARGV[2], math.huge) or time[1] * 1000 + math.floor(time[2] / 1000)
 
--- Returns which part of its assumed writes a bucket has.
-local function share_of(key)
-  local saved = redis.call('HMGET', key, 'share', 'lowered')
-  local lowered = number(saved[2], now)
-  return lowered and now - lowered < LEARNED_MS and number(saved[1], 1) or 1
-end
-
--- Returns how many writes other replies than this one owe, and whether it owes one.
-local function owed(key, owner)
-  redis.call('ZREMRANGEBYSCORE', key .. ':owed', '-inf', now)
-  local owes = redis.call('ZSCORE', key .. ':owed', owner)
-  return redis.call('ZCARD', key .. ':owed') - (owes and 1 or 0), owes
+-- Returns how many writes a bucket that refills has, and how many it has when it is full.
+local function level_of(key, writes, window)
+  local saved = redis.call('HMGET', key, 'level', 'at', 'share', 'lowered')
+  local lowered, at = number(saved[4], now), number(saved[2], now) or now
+  if lowered and now - lowered < LEARNED_MS then writes = writes * (number(saved[3], 1) or 1) end
+  local level = (number(saved[1], 2 ^ 52) or writes) + (now - at) * writes / window
+  return math.min(level, writes), writes
 end
 
 local function reserve(key, owner, lease)
   redis.call('ZADD', key .. ':owed', now + lease, owner)
+  redis.call('ZREMRANGEBYSCORE', key .. ':owed', '-inf', now)
   redis.call('PEXPIRE', key .. ':owed', DAY_MS)
 end
 
-local function expire(key, least)
+local function save(key, fields, least)
+  redis.call('HSET', key, unpack(fields))
   redis.call('PEXPIRE', key, math.max(redis.call('PTTL', key), least))
 end
 
--- Returns the time to wait, the fields that book the write, and the time from now until the bucket
--- takes another spaced one at the earliest.
+-- Returns the time to wait, the fields that book the write, and the time until the bucket takes another spaced one.
 local function quote(key, age, writes, window, shape, spaced, reserved)
-  local saved = redis.call('HMGET', key, 'paused', 'next', 'used', 'ends', 'level', 'at')
+  local saved = redis.call('HMGET', key, 'paused', 'next', 'used', 'ends', 'made')
   local paused, after = number(saved[1], now + DAY_MS) or 0, number(saved[2], now + 2 * window) or 0
   local wait, interval, ending, fields = 0, 0, false, nil
   if shape == 'slides' then
-    local made, most = number(redis.call('HGET', key, 'made'), 2 ^ 52) or 0, writes - reserved
-    local before = made >= most
-      and number(redis.call('HGET', key, 'write' .. (made - most) % writes), now)
+    local made, most = number(saved[5], 2 ^ 52) or 0, writes - reserved
+    local before = number(redis.call('HGET', key, 'write' .. (made - most) % writes), now)
     wait = before and before + window - now or 0
     fields = {'made', made + 1, 'write' .. made % writes, now}
   elseif shape == 'refills' then
-    writes = writes * share_of(key)
-    local level = number(saved[5], 2 ^ 52) or writes
-    level = level + (now - (number(saved[6], now) or now)) * writes / window
-    level = math.min(level, writes) - 1
-    wait = (reserved - level) * window / writes
-    interval = 1 / (writes / window + math.max(level, 0) / SPREAD)
-    fields = {'level', level, 'at', now}
+    local level, full = level_of(key, writes, window)
+    wait = (reserved + 1 - level) * window / full
+    interval = 1 / (full / window + math.max(level - 1, 0) / SPREAD)
+    fields = {'level', level - 1, 'at', now}
   else
     local used, ends = number(saved[3], 2 ^ 52) or 0, number(saved[4], now + window) or 0
     if now >= ends then used, ends = 0, now + window end
-    if used >= writes then
-      wait = ends - now
-    elseif used >= writes - reserved then
-      wait = ends - now - LAST * window
-    end
+    local left = writes - used
+    if left <= reserved then wait = ends - now - (left > 0 and LAST * window or 0) end
     interval = (1 - LAST) * window / math.max(writes - reserved, 1)
-    ending = used + 1 >= writes
+    ending = left <= 1
     fields = {'used', used + 1, 'ends', ends}
   end
   if spaced then wait = math.max(wait, after - now, interval / 2 - age) end
@@ -95,35 +78,28 @@ end
 
 local verbs = {}
 
--- KEYS are the bucket, the one that it is within, and the one in which the write owes another.
--- `age` is since the reply's last write, `owner` and `lease` are of its reserves; then follow for
--- each bucket: writes, window, its shape, 1 for a write that is spaced, how many writes are not
--- available to this one, and its use: "write", "yield" to what others owe, or "owe" a later write.
+-- KEYS are the bucket, the one that it is within, and the one in which the write owes another. `age` is since the
+-- reply's last write, `owner` and `lease` are of its reserves; then follow for each bucket: writes, window, its shape,
+-- 1 for a write that is spaced, how many writes are not available to this one, and its use: "write", "yield" to what
+-- is owed, or "owe" a later write.
 --
--- Returns {wait, number}: the time to wait before asking again, and the number (from 0) of the
--- bucket that requires it. {0, spacing} if the write may go out: then all have booked it, else none.
+-- Returns {wait, number}: the time to wait before asking again, and the number (from 0) of the bucket that requires it.
+-- {0, spacing} if the write may go out: then all have booked it, else none.
 function verbs.take(age, owner, lease, ...)
-  local buckets, found, windows, spacing = {...}, {}, {}, {}
+  local buckets, found, spacing = {...}, {}, {}
   for i, key in ipairs(KEYS) do
     local writes, window, shape, spaced, reserved, use = unpack(buckets, 6 * i - 5, 6 * i)
-    local wait, others = nil, 0
-    if use ~= 'write' then
-      local count, owes = owed(key, owner)
-      -- What this reply owes is for its last write, so an earlier one yields to it, too.
-      others = count + (use == 'yield' and owes and 1 or 0)
-    end
-    windows[i] = tonumber(window)
-    wait, found[i], spacing[i] = quote(
-      key, tonumber(age), tonumber(writes), windows[i], shape, spaced == '1', reserved + others
-    )
-    if use == 'owe' then found[i] = false end
-    if others > 0 then wait = math.min(wait, AGAIN) end
+    -- What this reply owes is for its last write, so an earlier one yields to it, too.
+    local owed = use == 'write' and 0 or redis.call('ZCOUNT', key .. ':owed', '(' .. now, '+inf')
+    local wait, fields, next_spaced =
+      quote(key, age, tonumber(writes), tonumber(window), shape, spaced == '1', reserved + owed)
+    if owed > 0 then wait = math.min(wait, AGAIN) end
     if wait > 0 then return {wait, i - 1} end
+    found[i], spacing[i] = use ~= 'owe' and fields, next_spaced
   end
   for i, key in ipairs(KEYS) do
     if found[i] then
-      redis.call('HSET', key, unpack(found[i]))
-      expire(key, 2 * windows[i] + spacing[i])
+      save(key, found[i], 2 * buckets[6 * i - 4] + spacing[i])
     else
       reserve(key, owner, lease)
     end
@@ -131,33 +107,24 @@ function verbs.take(age, owner, lease, ...)
   return {0, spacing[1]}
 end
 
--- Keep reserves for another lease, or give them back.
+-- Keep reserves for another lease; one of 0 gives them back.
 function verbs.keep(owner, lease)
   for _, key in ipairs(KEYS) do reserve(key, owner, lease) end
-end
-
-function verbs.settle(owner)
-  for _, key in ipairs(KEYS) do redis.call('ZREM', key .. ':owed', owner) end
 end
 
 -- The platform has asked for a pause of this length. Calls that were under way tell nothing new.
 function verbs.pause(length, shape, writes, window)
   local key, ends = KEYS[1], now + length
-  local saved = redis.call('HMGET', key, 'paused', 'level', 'at', 'refused')
+  local saved = redis.call('HMGET', key, 'paused', 'refused')
   local paused = number(saved[1], now + DAY_MS) or 0
   if shape == 'refills' and paused <= now then
-    local share = share_of(key)
-    local level = (number(saved[2], 2 ^ 52) or tonumber(writes))
-      + (now - (number(saved[3], now) or now)) * writes * share / window
-    if level > EDGE or now - (number(saved[4], now) or 0) < AGAIN_MS then
-      redis.call('HSET', key, 'share', math.max(share * LOWER, LOWEST), 'lowered', now)
+    local level, full = level_of(key, writes, window)
+    if level > EDGE or now - (number(saved[2], now) or 0) < AGAIN_MS then
+      redis.call('HSET', key, 'share', math.max(full / writes * LOWER, LOWEST), 'lowered', now)
     end
-    redis.call('HSET', key, 'level', 0, 'at', now, 'refused', now)
-    expire(key, LEARNED_MS)
+    save(key, {'level', 0, 'at', now, 'refused', now}, LEARNED_MS)
   end
-  if ends <= paused then return end
-  redis.call('HSET', key, 'paused', ends)
-  expire(key, tonumber(length))
+  if ends > paused then save(key, {'paused', ends}, tonumber(length)) end
 end
 
 return verbs[ARGV[1]](unpack(ARGV, 3))

@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from importlib.resources import files
-from typing import Any
+from typing import Any, Literal
 from uuid import uuid4
 
 from prometheus_client import Histogram
@@ -140,24 +140,20 @@ class _Queue:
 class _Draw:
     """A write's claim on a bucket. `reserved` writes of a window are not available to it.
 
-    A draw that `owes` books nothing now, but reserves a later write.
+    It may `yield` to what is owed; one that is to `owe` books nothing, but reserves a later write.
     """
 
     budget: EditBudget
     queue: _Queue
-    kind: _Kind
+    use: Literal["write", "yield", "owe"]
     spaced: bool = False
     reserved: int = 0
-    owes: bool = False
 
     @property
     def arguments(self) -> tuple[int | str, ...]:
         """The arguments of the script for this bucket."""
-        budget = self.budget
-        use = "yield" if self.kind in (_Kind.INTERIM, _Kind.SPARE) else "write"
-        use = "owe" if self.owes else use
-        milliseconds, spaced = int(budget.seconds * 1000), int(self.spaced)
-        return budget.writes, milliseconds, _shape(budget), spaced, self.reserved, use
+        one, spaced = self.budget, int(self.spaced)
+        return one.writes, int(one.seconds * 1000), _shape(one), spaced, self.reserved, self.use
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,20 +199,20 @@ class EditBudgets:
         reserves = _Reserves(owed={one.bucket: one for one in owed})
         token = _reserves.set(reserves)
         try:
-            await self._reserve(reserves)
+            await self._reserve(reserves, self._lease_ms)
             async with running(self._keep(reserves)):
                 yield
         finally:
             _reserves.reset(token)
-            await self._run("settle", reserves.owner, keys=reserves.owed.values())
+            await self._reserve(reserves, 0)
 
     async def _keep(self, reserves: _Reserves) -> None:
         while True:
             await asyncio.sleep(self._lease_seconds / 3)
-            await self._reserve(reserves)
+            await self._reserve(reserves, self._lease_ms)
 
-    async def _reserve(self, reserves: _Reserves) -> None:
-        await self._run("keep", reserves.owner, self._lease_ms, keys=reserves.owed.values())
+    async def _reserve(self, reserves: _Reserves, lease_ms: int) -> None:
+        await self._run("keep", reserves.owner, lease_ms, keys=reserves.owed.values())
 
     async def interim(
         self, budget: EditBudget, *, new: bool, since: float, wrote: float, unless: asyncio.Event
@@ -332,16 +328,18 @@ class EditBudgets:
         return pause
 
     def _draws(self, budget: EditBudget, waiter: _Waiter) -> list[_Draw]:
-        draws = []
+        draws, is_interim = [], waiter.kind is _Kind.INTERIM
         for each in _all_of(budget):
-            known, spaced = self._known(each), waiter.kind is _Kind.INTERIM and each is budget
-            reserved = _reserved_from(known, waiter.kind)
-            draws.append(_Draw(known, self._queue(each.bucket), waiter.kind, spaced, reserved))
+            known, spaced = self._known(each), is_interim and each is budget
+            kept = min(known.kept, known.writes - 1) if is_interim else 0
+            reserved = known.writes // 2 if waiter.kind is _Kind.SPARE else kept
+            use: Literal["write", "yield"] = "yield" if waiter.kind >= _Kind.INTERIM else "write"
+            draws.append(_Draw(known, self._queue(each.bucket), use, spaced, reserved))
         reserves = _reserves.get(None)
         for owed in budget.owes:
             if reserves and owed.bucket not in reserves.owed:
                 queue = self._queue(f"{owed.bucket}:owed")
-                draws.append(_Draw(self._known(owed), queue, waiter.kind, owes=True))
+                draws.append(_Draw(self._known(owed), queue, "owe"))
         return draws
 
     def _known(self, budget: EditBudget) -> EditBudget:
@@ -369,7 +367,7 @@ class EditBudgets:
             pause, draw, spacing = 0.0, draws[0], answer[1] / 1000
         if not pause:
             for each in draws:
-                if each.owes:
+                if each.use == "owe":
                     reserves.owed[each.budget.bucket] = each.budget
                 else:
                     each.queue.grant(each, now(), spacing=spacing)
@@ -395,10 +393,3 @@ def _all_of(budget: EditBudget) -> list[EditBudget]:
 
 def _shape(budget: EditBudget) -> str:
     return "refills" if budget.refills else "slides" if budget.slides else "fixed"
-
-
-def _reserved_from(budget: EditBudget, kind: _Kind) -> int:
-    """Return how many writes of a window are not available to this kind."""
-    if kind is _Kind.SPARE:
-        return budget.writes // 2
-    return min(budget.kept, budget.writes - 1) if kind is _Kind.INTERIM else 0

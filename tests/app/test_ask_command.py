@@ -7,7 +7,6 @@ import io
 import logging
 import os
 import pty
-import re
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -176,13 +175,7 @@ class Terminal:
         os.close(self.end)
 
 
-@pytest.fixture
-def dumb(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TERM", "dumb")
-
-
-@pytest.mark.usefixtures("dumb")
-async def test_at_a_dumb_terminal_an_answer_grows_as_it_is(model: ModelEmulator) -> None:
+async def test_at_a_terminal_an_answer_grows_as_it_is(model: ModelEmulator) -> None:
     model.answer = [(0, " one"), (0, "\x9b31m two"), (0, " three"), (60, " four")]
     async with at_a_terminal(model) as (answering, terminal):
         await until(lambda: "three" in terminal.seen())
@@ -191,7 +184,6 @@ async def test_at_a_dumb_terminal_an_answer_grows_as_it_is(model: ModelEmulator)
         assert not answering.done()
 
 
-@pytest.mark.usefixtures("dumb")
 async def test_an_answer_that_begins_anew_at_a_terminal_says_so(
     model: ModelEmulator, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -206,44 +198,14 @@ async def test_an_answer_that_begins_anew_at_a_terminal_says_so(
     assert warnings(caplog)
 
 
-@pytest.fixture
-def colourless(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("rich", reason="rendering needs requirements-terminal.txt")
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("NO_COLOR", "1")
-
-
-# What moves the cursor and hides it, and what rich draws again.
-_DRAWING = re.compile(r"\x1b\[[\d;?]*[A-Za-z]|\r")
-
-
-@pytest.mark.usefixtures("colourless")
-async def test_markdown_is_rendered_at_a_terminal_and_ends_whole(model: ModelEmulator) -> None:
-    model.answer = [(0, " # Ti"), (0, "tle\n\nSome **bo"), (0, "ld** \x9btext\n\n```py\na = 1\n")]
-    async with at_a_terminal(model) as (answering, terminal):
-        await answering
-        seen = terminal.seen()
-
-    assert seen.count("\x1b[1mbold\x1b[0m text") >= 1
-    lines = [line for line in _DRAWING.sub("", seen).split("\n") if line]
-    assert lines[-1] == "  a = 1"
-    assert "Some bold text" in lines
-    assert "\x9b" not in seen
-    assert "**" not in seen
-
-
-@pytest.mark.parametrize("kind", ["dumb", "colourless"])
-async def test_an_interruption_hangs_up_and_ends_the_line(
-    kind: str, model: ModelEmulator, request: pytest.FixtureRequest
-) -> None:
-    request.getfixturevalue(kind)
+async def test_an_interruption_hangs_up_and_ends_the_line(model: ModelEmulator) -> None:
     model.answer = [(0, "one"), (60, " two")]
     async with at_a_terminal(model) as (answering, terminal):
         await until(lambda: "one" in terminal.seen())
         answering.cancel()
         await asyncio.wait({answering})
 
-        assert _DRAWING.sub("", terminal.seen()).endswith("one\n")
+        assert terminal.seen().endswith("one\n")
         await until(lambda: not model.running)
 
 

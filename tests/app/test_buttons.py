@@ -113,8 +113,8 @@ class Scene:
             payload = pressed(value, button, channel=talk.channel, user=talk.person)
             return partial(talk.slack.interact, payload)
         data = {"custom_id": button, "component_type": 2}
-        channel = self.shown()[-1].channel_id
-        return partial(talk.discord.interact, channel, talk.person, 3, data)
+        channel, seen = self.shown()[-1].channel_id, talk.discord.event_of(message)
+        return partial(talk.discord.interact, channel, talk.person, 3, data, message=seen)
 
     def _buttons(self) -> list[tuple[str, str]]:
         return [(self._id(one), button) for one in self.shown() for button in one.buttons]

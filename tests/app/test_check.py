@@ -14,6 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from adapters.discord import setup as discord_setup
+from adapters.discord.settings import DiscordSettings
 from adapters.discord.spec import PLATFORM as DISCORD
 from adapters.slack import setup as slack_setup
 from adapters.slack.settings import SlackSettings
@@ -239,11 +240,9 @@ async def test_each_named_server_and_channel_is_examined() -> None:
         found = [
             finding
             async for finding in discord_setup.examine(
-                token=discord.token,
-                api_url=discord.api_url,
+                DiscordSettings(token=discord.token, api_url=discord.api_url),
                 servers=[discord.guild_id, "1"],
                 channels=[discord.channel_id, hidden, "2"],
-                sharded=False,
             )
         ]
 

@@ -22,6 +22,7 @@ from bot.app import http
 from bot.errors import CannotStart
 from bot.local import hardware
 from bot.store import Store, connect
+from config.settings import Settings
 from tests.support.outage import line
 
 POST = b"POST /in HTTP/1.1\r\nHost: a\r\n"
@@ -57,16 +58,16 @@ async def door(
     store: Store,
     posts: Mapping[str, http.Handler] | None = None,
     *,
+    host: str = "127.0.0.1",
     port: int | None = None,
     metrics_port: int | None = None,
     **options: Any,
 ) -> AsyncIterator[str]:
     """Serve on a free port; yield the address on this machine."""
     port = port or free_port()
-    chosen: dict[str, Any] = {"host": "127.0.0.1", "downtimes": {}, "stopping": asyncio.Event()}
+    chosen: dict[str, Any] = {"downtimes": {}, "stopping": asyncio.Event()}
     async with http.serve(
-        port=port,
-        metrics_port=metrics_port,
+        Settings(host=host, port=port, metrics_port=metrics_port),
         store=store,
         posts={"/in": swallow} if posts is None else posts,
         refresh_metrics=partial(asyncio.sleep, 0),

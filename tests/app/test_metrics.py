@@ -15,6 +15,7 @@ from prometheus_client import REGISTRY
 from bot.app import http
 from bot.app.metrics import ProcessMetrics
 from bot.store import Store, connect
+from config.settings import Settings
 from tests.support.at_work import ANN, BOB, make_queue, make_turn, take
 from tests.support.outage import line
 
@@ -28,15 +29,13 @@ def gauge(name: str, **labels: str) -> float:
 @asynccontextmanager
 async def served(store: Store, metrics: ProcessMetrics, **options: Any) -> AsyncIterator[str]:
     """Serve these metrics; yield the address."""
-    chosen: dict[str, Any] = {"host": "127.0.0.1", "metrics_port": None, **options}
     async with http.serve(
-        port=0,
+        Settings(port=0, **options),
         store=store,
         downtimes={},
         posts={},
         stopping=asyncio.Event(),
         refresh_metrics=metrics.refresh,
-        **chosen,
     ) as url:
         yield url
 

@@ -488,9 +488,7 @@ async def test_a_deleted_question_leaves_no_place_for_a_reply() -> None:
     [
         {},
         {"channel": "general", "question": None, "opens_thread": False},
-        {"channel": "1", "question": 2, "opens_thread": True},
         {"channel": "1", "interaction": "x", "token": "t"},
-        {"channel": "1", "interaction": "2", "token": "t", "press": "3"},
     ],
 )
 async def test_a_place_that_is_none_of_ours_is_gone(place: Place) -> None:

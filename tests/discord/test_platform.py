@@ -10,6 +10,7 @@ import socket
 import pytest
 
 from adapters.discord.platform import DiscordPlatform, connect
+from adapters.discord.settings import DiscordSettings
 from adapters.discord.tuning import Tuning
 from bot.concurrency import Backoff
 from bot.errors import (
@@ -27,14 +28,9 @@ from tests.support.waiting import until
 
 async def test_a_refused_token_is_told_by_the_name_of_its_setting() -> None:
     async with DiscordEmulator() as emulator:
+        own = DiscordSettings(token="wrong", api_url=emulator.api_url)
         with pytest.raises(CannotStart, match="DISCORD_TOKEN"):
-            async with connect(
-                token="wrong",
-                api_url=emulator.api_url,
-                gateway_url="",
-                threads=True,
-                budgets=NoLimits(),
-            ):
+            async with connect(own, budgets=NoLimits()):
                 pass
 
 
@@ -42,9 +38,7 @@ async def test_an_unreachable_discord_is_told_by_its_address() -> None:
     address = "http://127.0.0.1:1/api/v10"
 
     with pytest.raises(CannotStart, match=address):
-        async with connect(
-            token="any", api_url=address, gateway_url="", threads=True, budgets=NoLimits()
-        ):
+        async with connect(DiscordSettings(token="any", api_url=address), budgets=NoLimits()):
             pass
 
 
@@ -53,7 +47,7 @@ async def test_a_token_that_is_withdrawn_ends_the_listening() -> None:
         emulator.fail("GET /users/@me", status=401)
 
         with pytest.raises(CannotStart, match="DISCORD_TOKEN"):
-            await platform.listen(FakeQueue().intake, store=EmptyStore())
+            await platform.listener.listen(FakeQueue().intake, store=EmptyStore())
 
 
 async def test_a_gateway_that_refuses_us_is_told_in_a_sentence_at_each_try(
@@ -90,7 +84,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
 
 
 async def warned_twice(platform: DiscordPlatform, caplog: pytest.LogCaptureFixture) -> None:
-    task = asyncio.create_task(platform.listen(FakeQueue().intake, store=EmptyStore()))
+    task = asyncio.create_task(platform.listener.listen(FakeQueue().intake, store=EmptyStore()))
     try:
         await until(lambda: len(warnings(caplog)) > 1)
     finally:
@@ -100,30 +94,33 @@ async def warned_twice(platform: DiscordPlatform, caplog: pytest.LogCaptureFixtu
 
 async def test_discord_is_silent_until_a_session_has_begun_and_again_without_a_connection() -> None:
     async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
-        at_first = platform.downtime()
-        task = asyncio.create_task(platform.listen(FakeQueue().intake, store=EmptyStore()))
+        at_first = platform.listener.downtime()
+        task = asyncio.create_task(platform.listener.listen(FakeQueue().intake, store=EmptyStore()))
         try:
-            await until(lambda: platform.downtime() == 0)
+            await until(lambda: platform.listener.downtime() == 0)
             emulator.refuse_connections()
             await emulator.disconnect()
-            await until(lambda: 0 < platform.downtime() < math.inf)
+            await until(lambda: 0 < platform.listener.downtime() < math.inf)
             emulator.accept_connections()
-            await until(lambda: platform.downtime() == 0)
+            await until(lambda: platform.listener.downtime() == 0)
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
         assert at_first == math.inf
-        assert platform.downtime() > 0
+        assert platform.listener.downtime() > 0
 
 
 async def test_of_several_shards_one_that_is_not_connected_is_enough_to_be_silent() -> None:
     rules = GatewayRules(shards=2, max_concurrency=2)
-    async with DiscordEmulator(gateway=rules) as emulator, logged_in(emulator) as platform:
-        hearing = platform.listen(FakeQueue().intake, store=EmptyStore(), shards=((0, 1), 2))
+    async with (
+        DiscordEmulator(gateway=rules) as emulator,
+        logged_in(emulator, shards=((0, 1), 2)) as platform,
+    ):
+        hearing = platform.listener.listen(FakeQueue().intake, store=EmptyStore())
         task = asyncio.create_task(hearing)
         try:
-            await until(lambda: platform.downtime() == 0)
+            await until(lambda: platform.listener.downtime() == 0)
             connected = len(emulator.listeners)
         finally:
             task.cancel()

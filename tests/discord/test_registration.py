@@ -1,20 +1,17 @@
-"""The commands are registered when their definition has changed."""
+"""The commands are registered at each start."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 
-import discord
 import pytest
 
-from adapters.discord import registration
 from adapters.discord.registration import register
-from adapters.discord.rest import RestClient, use_api
-from adapters.discord.tuning import Tuning
+from adapters.discord.rest import RestClient, fail_at_once, logged_in
+from adapters.discord.settings import DiscordSettings
 from bot.concurrency import Backoff
-from bot.errors import StoreUnavailable, SurfaceError
+from bot.errors import StoreUnavailable
 from bot.store import Store
 from tests.emulators.discord import DiscordEmulator
 from tests.support.discord_platform import QUICK, running_process
@@ -22,54 +19,23 @@ from tests.support.fakes import FakeQueue, RefusingStore
 from tests.support.waiting import until
 
 
-@asynccontextmanager
-async def a_client(emulator: DiscordEmulator) -> AsyncIterator[RestClient]:
-    use_api(emulator.api_url)
-    client = RestClient(tuning=Tuning(), rated=False, intents=discord.Intents(guilds=True))
-    async with client:
-        await client.login(emulator.token)
-        yield client
+def a_client(emulator: DiscordEmulator) -> AbstractAsyncContextManager[RestClient]:
+    own = DiscordSettings(token=emulator.token, api_url=emulator.api_url)
+    return logged_in(own, trace=fail_at_once())
 
 
 def puts(emulator: DiscordEmulator) -> list[str]:
     return [one.path for one in emulator.requests if one.method == "PUT"]
 
 
-async def test_the_commands_are_registered_once(store: Store) -> None:
+async def test_the_commands_are_registered_everywhere(store: Store) -> None:
     async with DiscordEmulator() as emulator, a_client(emulator) as client:
-        first = await register(client, store, server="")
-        second = await register(client, store, server="")
+        await register(client, store, server="")
 
-        assert (first, second) == (True, False)
         assert puts(emulator) == [f"/applications/{emulator.application_id}/commands"]
         assert [one["name"] for one in emulator.commands] == [
             *("ask", "parley", "Ask about this", "Summarise from here")
         ]
-
-
-async def test_a_changed_definition_is_registered(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with DiscordEmulator() as emulator, a_client(emulator) as client:
-        await register(client, store, server="")
-        fewer = {"help": "Show what I can do"}
-        monkeypatch.setattr(registration, "COMMANDS", fewer)
-
-        await register(client, store, server="")
-
-        options = emulator.commands[1]["options"]
-        assert isinstance(options, list)
-        assert [one["name"] for one in options] == ["help"]
-
-
-async def test_after_a_day_the_commands_are_registered_again(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with DiscordEmulator() as emulator, a_client(emulator) as client:
-        await register(client, store, server="")
-        monkeypatch.setattr(registration, "AGE_SECONDS", -1)
-
-        assert await register(client, store, server="")
 
 
 async def test_the_commands_of_a_server_are_removed_when_they_are_registered_everywhere(
@@ -90,29 +56,6 @@ async def test_the_commands_of_a_server_are_removed_when_they_are_registered_eve
         assert len(emulator.commands) == 4
 
 
-async def test_an_application_without_user_installs_gets_the_rest(
-    store: Store, caplog: pytest.LogCaptureFixture
-) -> None:
-    refused = {"code": 50035, "message": "Invalid Form Body: integration_types", "errors": {}}
-    async with DiscordEmulator() as emulator, a_client(emulator) as client:
-        emulator.fail("PUT .*/commands", status=400, body=refused, times=1)
-
-        await register(client, store, server="")
-
-        assert emulator.commands[0]["integration_types"] == [0]
-        assert emulator.commands[0]["contexts"] == [0, 1]
-    assert "User Install" in caplog.text
-
-
-async def test_what_discord_refuses_is_not_noted_as_registered(store: Store) -> None:
-    async with DiscordEmulator() as emulator, a_client(emulator) as client:
-        emulator.fail("PUT .*/commands", status=503, times=1)
-        with pytest.raises(SurfaceError):
-            await register(client, store, server="")
-
-        assert await register(client, store, server="")
-
-
 async def test_the_commands_are_registered_as_soon_as_redis_is_back(store: Store) -> None:
     tuning = replace(QUICK, register_retry=Backoff(0.01, 0.01))
     assert isinstance(store, RefusingStore)
@@ -121,7 +64,7 @@ async def test_the_commands_are_registered_as_soon_as_redis_is_back(store: Store
         store.refused.add(name)
         async with running_process(emulator, FakeQueue(), store, tuning=tuning):
             with pytest.raises(StoreUnavailable):
-                await store.command("HGETALL", name)
+                await store.command("HKEYS", name)
             early = list(emulator.commands)
             store.refused.remove(name)
             await until(lambda: emulator.commands)

@@ -30,7 +30,6 @@ def _main() -> None:
     server.listen()
     report = {"port": server.getsockname()[1], "pid": os.getpid(), "variables": [*os.environ]}
     print(json.dumps(report), flush=True)
-    print(json.dumps({"later": "message"}), flush=True)
     sys.stdin.read()
 
 

@@ -23,6 +23,7 @@ from bot.model.server_info import ServerWatch
 from bot.model.transport import connect
 from bot.text.graphemes import CUT
 from bot.tokens.counters import TokenEstimator
+from config.settings import Settings
 from tests.emulators.model import Flavour, ModelEmulator
 from tests.support.model import QUICK
 from tests.tokens.test_estimate import TEXTS, v3
@@ -56,14 +57,7 @@ async def fitted(
     server = ModelServer(url=emulator.url, key="-", model="emulated", own=True)
     async with connect(server) as connection:
         yield ContextWindowModel(
-            model=ModelClient(
-                connection,
-                max_tokens=ANSWER,
-                temperature=None,
-                top_p=None,
-                idle_timeout=30,
-                total_timeout=60,
-            ),
+            model=ModelClient(connection, Settings(max_tokens=ANSWER), idle_timeout=30),
             counter=counter or TokenEstimator(),
             watch=watch,
             prompt_tokens=budget,

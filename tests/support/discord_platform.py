@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
-from adapters.discord.gateway.listen import Shards
 from adapters.discord.platform import DiscordPlatform, connect
 from adapters.discord.reply.channel import ChannelAddress
+from adapters.discord.settings import DiscordSettings
 from adapters.discord.tuning import Tuning
 from bot.concurrency import running
 from bot.domain import Page, Person, Place, ThreadKey, Turn
@@ -22,13 +22,15 @@ from tests.emulators.discord import DiscordEmulator, GatewayRules
 from tests.support.fakes import EmptyStore, FakeQueue, NoLimits, NotedIntake, RefusingStore, door
 from tests.support.waiting import until
 
+Shards = tuple[tuple[int, ...], int]
+
 FAST = GatewayRules(identify_seconds=0.0)
 # Sessions begin without a pause, and are saved soon.
 QUICK = Tuning(start_pause=(0.0, 0.0), start_spacing=0.01, save_every=0.02)
 # No second session begins within a test.
 SLOW_STARTS = replace(QUICK, start_pause=(3600.0, 3600.0), longest_start_pause=3600.0)
 # A process that saves no session, neither while it listens nor at its end.
-KILLED = replace(QUICK, first_save_every=3600.0, last_save_within=0.0)
+KILLED = replace(QUICK, save_every=3600.0, last_save_within=0.0)
 
 
 @asynccontextmanager
@@ -40,13 +42,18 @@ async def logged_in(
     gateway_url: str = "",
     budgets: EditBudgets | None = None,
     tuning: Tuning | None = None,
+    shards: Shards | None = None,
     leaves_other_servers: bool = False,
 ) -> AsyncIterator[DiscordPlatform]:
-    async with connect(
+    own = DiscordSettings(
         token=emulator.token,
         api_url=emulator.api_url,
         gateway_url=gateway_url or emulator.gateway_url,
         threads=threads,
+        shards=shards,
+    )
+    async with connect(
+        own,
         budgets=budgets or (EditBudgets(store=store) if store else NoLimits()),
         # A busy machine may take longer than Discord would wait.
         tuning=tuning or Tuning(answer_within=60.0),
@@ -62,7 +69,7 @@ async def listening(
     """Listen without a store; the options are those of `logged_in`."""
     async with (
         logged_in(emulator, **options) as platform,
-        running(platform.listen(door(intake), store=EmptyStore())),
+        running(platform.listener.listen(door(intake), store=EmptyStore())),
     ):
         await until(emulator.connected.is_set)
         yield platform
@@ -121,8 +128,10 @@ async def running_process(
     awaited = hearing or len(shards[0] if shards else (0,))
     wanted = emulator.sessions + emulator.resumes + awaited
     async with (
-        logged_in(emulator, gateway_url=gateway_url or "", tuning=tuning) as platform,
-        running(platform.listen(door(intake), store=store, shards=shards)) as task,
+        logged_in(
+            emulator, gateway_url=gateway_url or "", tuning=tuning, shards=shards
+        ) as platform,
+        running(platform.listener.listen(door(intake), store=store)) as task,
     ):
         await until(lambda: emulator.sessions + emulator.resumes >= wanted or task.done())
         yield platform
@@ -159,7 +168,7 @@ async def saved(store: Store) -> dict[str, str]:
 
 async def until_saved(store: Store, seq: int) -> None:
     async with asyncio.timeout(60):
-        while int((await saved(store)).get("seq", "") or 0) < seq:
+        while (found := await saved(store)).get("servers") != "" or int(found["seq"]) < seq:
             await asyncio.sleep(0.01)
 
 
@@ -168,7 +177,7 @@ async def until_pending(store: Store, *, but: str) -> None:
     async with asyncio.timeout(60):
         while (await saved(store))["id"] == but:
             await asyncio.sleep(0.01)
-    assert (await saved(store))["seq"] == ""
+    assert (await saved(store))["servers"]
 
 
 async def until_heard(store: Store, message: str) -> None:

@@ -232,7 +232,7 @@ class EmptyStore(Store):
         super().__init__(client=_unconnected(), url="", prefix="empty")
 
     async def command(self, *words: str | int | float) -> Any:
-        return {"HMGET": [None, None], "ZRANGE": []}.get(str(words[0]), 1)
+        return {"HMGET": [None, None], "ZRANGE": [], "HKEYS": []}.get(str(words[0]), 1)
 
     def script(self, source: str, *, if_full: bool = False) -> Script:
         async def run(*, keys: Sequence[str], args: Sequence[str | int | float]) -> Any:

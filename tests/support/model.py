@@ -13,6 +13,7 @@ from bot.model.endpoint import Endpoint
 from bot.model.retrying import RetryingModel, RetryPolicy
 from bot.model.server import ModelServer
 from bot.model.transport import connect
+from config.settings import Settings
 from tests.emulators.model import ModelEmulator
 
 NAMES = ("chosen", "second", "third")
@@ -74,16 +75,13 @@ async def open_model(
         url=base_url or ROUTER, key=api_key or "-", model=model, own=own and base_url is not None
     )
     async with connect(server) as connection:
-        yield OneAttempt(
-            ModelClient(
-                connection,
-                max_tokens=max_tokens,
-                temperature=temperature,
-                top_p=top_p,
-                idle_timeout=idle_timeout,
-                total_timeout=total_timeout,
-            )
+        settings = Settings(
+            max_tokens=max_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            reply_timeout=total_timeout,
         )
+        yield OneAttempt(ModelClient(connection, settings, idle_timeout=idle_timeout))
 
 
 @asynccontextmanager

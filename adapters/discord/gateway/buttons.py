@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -13,13 +13,13 @@ from typing import Any
 import discord
 
 from adapters.discord.gateway import events
-from adapters.discord.gateway.calls import asker_of, command_key, is_elsewhere
+from adapters.discord.gateway.calls import asker_of, command_key, is_elsewhere, may_manage
 from adapters.discord.gateway.connection import read_message
 from adapters.discord.gateway.responses import acknowledge, finished, in_time, reply_privately
 from adapters.discord.reply.channel import ChannelAddress
 from adapters.discord.reply.command import ButtonPress, CommandAddress
 from adapters.discord.reply.message import CONTINUE, RATINGS, REGENERATE, STOP, ended_buttons
-from adapters.discord.rest import own_id, request, translated
+from adapters.discord.rest import RestClient, fetch_message, own_id, translated
 from bot.domain import Place, Rating, Shown, Turn
 from bot.errors import HasEnded, StoreUnavailable, SurfaceError
 from bot.intake.answers import THANKS
@@ -37,17 +37,12 @@ class Buttons:
     """
 
     def __init__(
-        self,
-        intake: Intake,
-        *,
-        on_asked: Callable[[Turn], object],
-        rated: bool,
-        answer_within: float,
+        self, rest: RestClient, intake: Intake, *, on_asked: Callable[[Turn], object]
     ) -> None:
         self._intake = intake
         self._on_asked = on_asked
-        self._rated = rated
-        self._answer_within = answer_within  # seconds that the intake may take
+        self._rated = rest.rated
+        self._answer_within = rest.tuning.answer_within
 
     async def answer(self, interaction: discord.Interaction, pressed: str) -> bool:
         """Answer a press; False if the button is unknown.
@@ -55,11 +50,15 @@ class Buttons:
         Raises Refused or StoreUnavailable, whose apology is for the person, and SurfaceError.
         """
         action, sign, turn_id = pressed.partition(":")
-        verbs = {STOP: self._stop, REGENERATE: self._regenerate, CONTINUE: self._continue}
-        if verb := verbs.get(action + sign):
-            await verb(interaction, turn_id)
-        elif rating := RATINGS.get(action + sign):
+        button, message = action + sign, interaction.message
+        if button == STOP:
+            await self._stop(interaction, turn_id)
+        elif rating := RATINGS.get(button):
             await self._rate(interaction, turn_id, rating)
+        elif message and button == REGENERATE:
+            await self._regenerate(interaction, message, turn_id)
+        elif message and button == CONTINUE:
+            await self._continue(interaction, message, turn_id)
         else:
             return False
         return True
@@ -69,7 +68,7 @@ class Buttons:
         # Who manages messages may stop any answer there.
         who: dict[str, Any] = {"person_id": str(interaction.user.id)}
         if may_manage(interaction):
-            who = {"at": command_key(interaction, interaction.channel_id or 0)}
+            who = {"at": command_key(interaction)}
         stopping = self._intake.answers.stop(turn_id, **who)
         try:
             await in_time(stopping, within=self._answer_within)
@@ -93,67 +92,68 @@ class Buttons:
             async with asyncio.timeout_at(by):
                 result = await self._intake.lookup.result(turn_id)
         shown = ended_buttons(result.end, turn_id, rated=self._rated) if result else ()
-        view = finished(
-            *(
-                discord.ui.Button(
-                    custom_id=it["custom_id"],
-                    label=it.get("label"),
-                    emoji=it.get("emoji", {}).get("name"),
-                )
-                for it in shown
+        buttons: list[discord.ui.Button[discord.ui.View]] = [
+            discord.ui.Button(
+                custom_id=it["custom_id"],
+                label=it.get("label"),
+                emoji=it.get("emoji", {}).get("name"),
             )
-        )
+            for it in shown
+        ]
         try:
             async with translated():
-                await interaction.response.edit_message(view=view)
+                await interaction.response.edit_message(view=finished(*buttons))
         except SurfaceError as error:
             _log.info("Turn %s: cannot remove Stop from its ended reply: %s", turn_id, error)
             return False
         return True
 
-    async def _regenerate(self, interaction: discord.Interaction, turn_id: str) -> None:
+    async def _regenerate(
+        self, interaction: discord.Interaction, message: discord.Message, turn_id: str
+    ) -> None:
         regenerating = self._intake.answers.regenerate(
             turn_id,
             person_id=str(interaction.user.id),
             press_id=events.turn_id(interaction.id),
-            place=press_place(interaction),
+            place=press_place(interaction, message),
             asker=asker_of(interaction),
             reread=partial(_question_now, interaction),
         )
-        seen_at = _seen_at(interaction)
-        await self._await_turn(regenerating, at=seen_at)
-        if seen_at:
-            await acknowledge(interaction)
-        else:
+        turn = await in_time(regenerating, within=self._answer_within)
+        # Discord itself shows no progress for an acknowledged press.
+        if message.flags.ephemeral or is_elsewhere(interaction):
+            self._on_asked(turn)
             await _acknowledge_on_button(interaction, turn_id)
+        else:
+            seen_at = ChannelAddress(interaction.channel_id or 0, None, opens_thread=False)
+            self._on_asked(replace(turn, place=seen_at.to_json()))
+            await acknowledge(interaction)
 
-    async def _continue(self, interaction: discord.Interaction, turn_id: str) -> None:
+    async def _continue(
+        self, interaction: discord.Interaction, message: discord.Message, turn_id: str
+    ) -> None:
         continuing = self._intake.answers.continue_answer(
             turn_id,
             person_id=str(interaction.user.id),
             press_id=events.turn_id(interaction.id),
-            place=place_below(interaction),
+            place=place_below(interaction, message),
             asker=asker_of(interaction),
         )
-        await self._await_turn(continuing)
-        if _continues_command(interaction):
+        self._on_asked(await in_time(continuing, within=self._answer_within))
+        if message.interaction_metadata:
             # Otherwise the original response to this press would be the message with the button.
-            await acknowledge(interaction, thinking=True, private=_is_private(interaction))
+            await acknowledge(interaction, thinking=True, private=message.flags.ephemeral)
             return
         # Its answer is no longer the newest one.
         async with translated():
             await interaction.response.edit_message(view=finished())
-
-    async def _await_turn(self, asking: Awaitable[Turn], *, at: Place | None = None) -> None:
-        turn = await in_time(asking, within=self._answer_within)
-        self._on_asked(replace(turn, place=at or turn.place))
 
     async def _rate(self, interaction: discord.Interaction, turn_id: str, rating: Rating) -> None:
         rating_it = self._intake.answers.rate(
             turn_id,
             person_id=str(interaction.user.id),
             rating=rating,
-            at=command_key(interaction, interaction.channel_id or 0),
+            at=command_key(interaction),
             asker=asker_of(interaction),
         )
         await in_time(rating_it, within=self._answer_within)
@@ -165,8 +165,7 @@ async def _question_now(interaction: discord.Interaction, turn: Turn) -> str:
     channel, client = turn.place.get("channel"), interaction.client
     if not isinstance(channel, str) or "interaction" in turn.place:
         return ""
-    ids = {"channel_id": channel, "message_id": turn.id.rpartition(":")[2]}
-    found = await request(client, "GET", "/channels/{channel_id}/messages/{message_id}", ids)
+    found = await fetch_message(client, int(channel), turn.id.rpartition(":")[2])
     message = read_message(client.get_partial_messageable(int(channel)), found)
     if message is None or str(message.author.id) != turn.person.id:
         return ""
@@ -187,56 +186,24 @@ async def _acknowledge_on_button(interaction: discord.Interaction, turn_id: str)
         await interaction.response.edit_message(view=finished(button))
 
 
-def may_manage(interaction: discord.Interaction) -> bool:
-    """Whether the person may manage messages there; False in a DM."""
-    permissions = interaction.permissions
-    return permissions.manage_messages or permissions.administrator
-
-
-def press_place(interaction: discord.Interaction) -> Place | None:
+def press_place(interaction: discord.Interaction, pressed: discord.Message) -> Place | None:
     """Return what a press adds to the address of a command; None for other answers."""
-    pressed = interaction.message
-    if pressed is None or pressed.interaction_metadata is None:
+    if pressed.interaction_metadata is None:
         return None
     return ButtonPress(interaction.id, interaction.token, pressed.id).to_json()
 
 
-def place_below(interaction: discord.Interaction) -> Place | None:
+def place_below(interaction: discord.Interaction, pressed: discord.Message) -> Place:
     """Return the address of a turn that continues the message with the pressed button.
 
-    None if Discord does not name that message. Below the answer to a command, the press is itself a
-    command, whose original response is a new message.
+    Below the answer to a command, the press is itself a command, whose original response is a new
+    message.
     """
-    pressed, channel = interaction.message, interaction.channel_id
-    if pressed is None or channel is None:
-        return None
-    if _continues_command(interaction):
-        private = _is_private(interaction)
+    channel = interaction.channel_id or 0
+    if pressed.interaction_metadata:
+        private = pressed.flags.ephemeral
         place = None if private or is_elsewhere(interaction) else channel
         return CommandAddress(place, interaction.id, interaction.token, private=private).to_json()
     # In a channel, each page replies to the question.
     question = pressed.reference.message_id if pressed.reference else None
     return ChannelAddress(channel, question, opens_thread=False).to_json()
-
-
-def _seen_at(interaction: discord.Interaction) -> Place | None:
-    """Return the address where typing can be shown after a press; None if nowhere.
-
-    Discord itself shows no progress for an acknowledged press.
-    """
-    channel = interaction.channel_id
-    if channel is None or _is_private(interaction) or is_elsewhere(interaction):
-        return None
-    return ChannelAddress(channel, None, opens_thread=False).to_json()
-
-
-def _continues_command(interaction: discord.Interaction) -> bool:
-    """Whether the pressed button is below a message that an interaction's webhook has written."""
-    pressed = interaction.message
-    return pressed is not None and pressed.interaction_metadata is not None
-
-
-def _is_private(interaction: discord.Interaction) -> bool:
-    """Whether only one person sees the message with the pressed button."""
-    pressed = interaction.message
-    return pressed is not None and pressed.flags.ephemeral

@@ -11,17 +11,15 @@ from adapters.discord.gateway import events
 from adapters.discord.reply.command import CommandAddress
 from adapters.discord.rest import own_id
 from bot.commands.handlers import SUMMARY_QUESTION, Call, HelpContext, MissingFeature, Scope
-from bot.domain import Asker, ContextMessage, Json, ThreadKey, Turn
+from bot.domain import Asker, ContextMessage, ThreadKey, Turn
 from bot.intake.intake import Intake
 
 _PORTAL = "https://discord.com/developers"
 
 
-async def call_of(
-    interaction: discord.Interaction, intake: Intake, user_id: int, *, manages: bool
-) -> Call:
-    """Return the Call of an interaction; `user_id` is the bot's. Raises StoreUnavailable."""
-    channel, permissions = interaction.channel_id or 0, interaction.permissions
+async def call_of(interaction: discord.Interaction, intake: Intake) -> Call:
+    """Return the Call of an interaction. Raises StoreUnavailable."""
+    permissions = interaction.permissions
     own_server = interaction.guild_id is not None and not is_elsewhere(interaction)
     scopes: dict[Scope, str] = {"thread": _conversation(interaction)}
     if own_server:
@@ -29,32 +27,29 @@ async def call_of(
     administers = permissions.administrator
     return Call(
         id=events.turn_id(interaction.id),
-        thread=command_key(interaction, channel),
+        thread=command_key(interaction),
         person=events.person_of(interaction.user),
         scopes=scopes,
         asker=asker_of(interaction),
         in_thread=isinstance(interaction.channel, discord.Thread) or not interaction.guild_id,
-        own_thread=await _is_own(interaction, intake, user_id),
-        manages_messages=own_server and manages,
+        own_thread=await _is_own(interaction, intake),
+        manages_messages=own_server and may_manage(interaction),
         manages_channel=own_server and (permissions.manage_channels or administers),
         manages_server=own_server and (permissions.manage_guild or administers),
     )
 
 
-def help_for(
-    interaction: discord.Interaction, command_id: str, *, threads: bool, reads: bool
-) -> HelpContext:
-    """Return the help for the location of a command.
+def help_for(interaction: discord.Interaction, command_id: str, *, threads: bool) -> HelpContext:
+    """Return the help for the location of a command; with `threads`, mentions open threads.
 
-    `threads`: mentions open threads. `reads`: the Message Content intent is on. `command_id` makes
-    mentions of the command clickable.
+    `command_id` makes mentions of the command clickable.
     """
     place: Literal["dm", "server", "elsewhere"] = "dm" if is_own_dm(interaction) else "server"
     if is_elsewhere(interaction):
         place = "elsewhere"
     return HelpContext(
         ways=tuple(ways(own_id(interaction.client), place=place)),
-        lacks=tuple(_lacks(interaction, threads=threads, reads=reads)),
+        lacks=tuple(_lacks(interaction, threads=threads)),
         # Discord's documentation, "Message Formatting".
         written=f"</parley {{name}}:{command_id}>",
     )
@@ -67,12 +62,12 @@ def _conversation(interaction: discord.Interaction) -> str:
     return "your conversation by /ask" if in_channel else "this conversation"
 
 
-async def _is_own(interaction: discord.Interaction, intake: Intake, user_id: int) -> bool:
+async def _is_own(interaction: discord.Interaction, intake: Intake) -> bool:
     thread = interaction.channel
     if not isinstance(thread, discord.Thread):
         # In a channel each person has their own conversation by /ask.
         return interaction.guild_id is not None or is_own_dm(interaction)
-    if thread.owner_id != user_id:
+    if thread.owner_id != own_id(interaction.client):
         return thread.owner_id == interaction.user.id
     # A thread that the bot opened from a question has its id.
     turn = await intake.lookup.turn(events.turn_id(thread.id))
@@ -92,12 +87,10 @@ def ways(user_id: int, *, place: Literal["dm", "server", "elsewhere"]) -> Iterat
     yield "With the option `private` of `/ask`, only you see the question and the answer."
 
 
-def _lacks(
-    interaction: discord.Interaction, *, threads: bool, reads: bool
-) -> Iterator[MissingFeature]:
+def _lacks(interaction: discord.Interaction, *, threads: bool) -> Iterator[MissingFeature]:
     if interaction.guild_id is None or is_elsewhere(interaction):
         return
-    if not reads:
+    if not interaction.client.intents.message_content:
         yield MissingFeature(
             "I only see messages that mention me or reply to me, because Discord hides the others",
             f"switch on Message Content Intent under Bot at {_PORTAL}",
@@ -138,25 +131,20 @@ def command_turn(
     conversation of each person. A `private` question has its own conversation, so that it never
     appears in other people's context.
     """
-    channel = interaction.channel_id
-    if channel is None:
-        raise ValueError("an interaction without a channel")
-    reads: dict[str, Json] = {}
+    channel = None if private or is_elsewhere(interaction) else interaction.channel_id
+    address = CommandAddress(channel, interaction.id, interaction.token, private=private)
+    may_read = interaction.permissions if interaction.guild_id else events.EVERYTHING
+    place = address.to_json() | events.readable_by(may_read)
     if private and isinstance(interaction.channel, discord.Thread):
-        reads = {events.READS: str(channel)}
-    stays = private or is_elsewhere(interaction)
-    address = CommandAddress(
-        None if stays else channel, interaction.id, interaction.token, private=private
-    )
+        place |= {} if is_elsewhere(interaction) else {events.READS: str(interaction.channel_id)}
+    if not private and question != SUMMARY_QUESTION:
+        place |= {events.ASKS: True}
     return Turn(
         id=events.turn_id(interaction.id),
-        key=command_key(interaction, channel, private=private),
+        key=command_key(interaction, private=private),
         person=events.person_of(interaction.user),
         text=question,
-        place=address.to_json()
-        | events.readable_by(interaction.permissions if interaction.guild_id else events.EVERYTHING)
-        | ({} if is_elsewhere(interaction) else reads)
-        | ({} if private or question == SUMMARY_QUESTION else {events.ASKS: True}),
+        place=place,
         asked_at=interaction.created_at.timestamp(),
         asker=asker_of(interaction),
         where=events.where_of(interaction.channel, own_id(interaction.client)),
@@ -164,11 +152,9 @@ def command_turn(
     )
 
 
-def command_key(
-    interaction: discord.Interaction, channel: int, *, private: bool = False
-) -> ThreadKey:
+def command_key(interaction: discord.Interaction, *, private: bool = False) -> ThreadKey:
     """Return the conversation to which a command belongs in a channel, a thread or a DM."""
-    place, user = interaction.channel, interaction.user.id
+    place, channel, user = interaction.channel, interaction.channel_id, interaction.user.id
     if interaction.guild_id is None:
         # A DM with the bot is private already.
         alone = private and is_elsewhere(interaction)
@@ -196,3 +182,9 @@ def is_elsewhere(interaction: discord.Interaction) -> bool:
 def is_own_dm(interaction: discord.Interaction) -> bool:
     """Whether an interaction is in a DM with the bot."""
     return interaction.guild_id is None and not is_elsewhere(interaction)
+
+
+def may_manage(interaction: discord.Interaction) -> bool:
+    """Whether the person may manage messages there; False in a DM."""
+    permissions = interaction.permissions
+    return permissions.manage_messages or permissions.administrator

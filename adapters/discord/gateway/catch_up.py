@@ -11,7 +11,8 @@ from contextlib import suppress
 import discord
 
 from adapters.discord.gateway.connection import read_message
-from adapters.discord.rest import fetch_channel, fetch_messages, own_id
+from adapters.discord.gateway.events import is_opened_by
+from adapters.discord.rest import fetch_channel, fetch_messages
 from adapters.discord.tuning import Tuning
 from bot.concurrency import cancelled
 from bot.errors import SurfaceError, WriteDelayed, WriteFailed
@@ -99,10 +100,7 @@ class CatchUp:
             channels += [*guild.voice_channels, *guild.stage_channels]
 
         def rank(channel: _ServerChannel) -> tuple[bool, int]:
-            is_own = isinstance(channel, discord.Thread) and channel.owner_id == own_id(
-                self._client
-            )
-            return is_own, channel.last_message_id or 0
+            return is_opened_by(self._client, channel), channel.last_message_id or 0
 
         used = [one for one in channels if (one.last_message_id or 0) > self._since]
         new = [one for one in used if one.id not in self._searched and _is_readable(one)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import aclosing, suppress
 from dataclasses import replace
 from functools import partial
@@ -16,24 +16,16 @@ from adapters.discord.gateway import events
 from adapters.discord.gateway.calls import ways
 from adapters.discord.gateway.catch_up import CatchUp
 from adapters.discord.gateway.commands import HELP
-from adapters.discord.gateway.connection import Joined
-from adapters.discord.gateway.events import MessageFilter, Relevance
+from adapters.discord.gateway.connection import Joined, SessionBegan
+from adapters.discord.gateway.events import MessageFilter
 from adapters.discord.gateway.inbox import Admission, Deletion, Inbox, InboxItem, PendingEvent, Work
 from adapters.discord.gateway.interactions import Interactions
 from adapters.discord.gateway.shard import Shard
-from adapters.discord.rest import limit_requests, own_id, request, translated
-from adapters.discord.servers import UnlistedServers
+from adapters.discord.rest import RestClient, limit_requests, own_id, translated
 from bot.commands.handlers import Call, CommandHandlers, HelpContext
 from bot.concurrency import BackgroundTasks, running
 from bot.domain import ThreadKey, Turn
-from bot.errors import (
-    NothingAsked,
-    Refused,
-    StoreUnavailable,
-    SurfaceError,
-    WriteDelayed,
-    WriteFailed,
-)
+from bot.errors import NothingAsked, Refused, StoreUnavailable, SurfaceError
 from bot.intake.intake import Admitted, Commanded, Intake, Received
 from bot.reply.edit_budget import EditBudgets
 
@@ -53,21 +45,20 @@ class Gateway(discord.Client):
 
     Messages, their edits and their deletions go through the inbox, in order. Interactions do not
     wait there, because they must be answered within three seconds. Unhandled events are sent again
-    to the next process. `on_waiting` is called with turns that no worker takes soon; it handles its
-    own errors.
+    to the next process. `on_server` is called with the id and the name of each server of the bot,
+    and `on_waiting` with turns that no worker takes soon; both handle their own errors.
     """
 
     def __init__(
         self,
-        *,
+        rest: RestClient,
         intake: Intake,
+        *,
         inbox: Inbox,
         shard: Shard,
-        servers: UnlistedServers,
+        on_server: Callable[[str, str], Awaitable[None]],
         budgets: EditBudgets,
         on_waiting: Callable[[Turn], Awaitable[None]],
-        threads: bool,
-        rated: bool,
         intents: discord.Intents,
     ) -> None:
         super().__init__(
@@ -81,20 +72,14 @@ class Gateway(discord.Client):
         )
         self._intake = intake
         self._inbox = inbox
-        self._servers = servers
+        self._on_server = on_server
         self._shard = shard
         self._on_waiting = on_waiting
-        self._threads = threads
-        self._filter = MessageFilter(self, remembered=shard.tuning.remembered)
+        self._threads, self._tuning = rest.own.threads, rest.tuning
+        self._filter = MessageFilter(self, remembered=rest.tuning.remembered)
         self._tasks = BackgroundTasks()
         self._interactions = Interactions(
-            intake,
-            self,
-            tasks=self._tasks,
-            on_asked=self._show_if_waiting,
-            threads=threads,
-            rated=rated,
-            tuning=shard.tuning,
+            rest, intake, tasks=self._tasks, on_asked=self._show_if_waiting
         )
         self._notices = asyncio.Semaphore(_NOTICES)
 
@@ -104,9 +89,7 @@ class Gateway(discord.Client):
         try:
             async with self._tasks, running(self._inbox.work()):
                 await self.login(token)
-                await self._shard.serve(
-                    self, on_session=self._catch_up_soon, on_event=self._on_event
-                )
+                await self._shard.serve(self, on_event=self._on_event)
         finally:
             await self.close()
 
@@ -114,61 +97,51 @@ class Gateway(discord.Client):
         """Handle a parsed event. Errors are logged, so that they do not close the connection."""
         try:
             match parsed:
+                case SessionBegan():
+                    # Before any later question.
+                    self._inbox.add(InboxItem(partial(self._catch_up, event), event.hold()))
                 case discord.Message():
-                    self._on_message(parsed, event)
-                case discord.RawMessageUpdateEvent():
-                    self._on_edit(parsed.message, event)
+                    if isinstance(parsed.channel, discord.DMChannel):
+                        self._shard.saved.note_dm(parsed.channel.id, parsed.id)
+                    self._add(parsed, event)
+                # Pins, previews of links and new threads are updates, too.
+                case discord.RawMessageUpdateEvent(message=message) if message.edited_at:
+                    self._add(message, event, edited_at=message.edited_at.timestamp())
                 case discord.RawMessageDeleteEvent():
                     self._on_deletion({parsed.message_id}, parsed.channel_id, event)
                 case discord.RawBulkMessageDeleteEvent() if parsed.message_ids:
                     self._on_deletion(parsed.message_ids, parsed.channel_id, event)
-                case Joined():
-                    server, name, since = parsed.server, parsed.name, parsed.since
-                    self._start(partial(self._servers.check, server, name, since=since), event)
+                case Joined(server, name):
+                    self._start(partial(self._on_server, server, name), event)
                 case discord.Interaction():
                     self._start(partial(self._interactions.answer, parsed), event)
         except Exception:
             _log.exception("Shard %s: cannot handle event %d", self._shard.number, event.seq)
 
-    def _on_message(self, message: discord.Message, event: PendingEvent) -> None:
-        if isinstance(message.channel, discord.DMChannel):
-            self._shard.saved.note_dm(message.channel.id, message.id)
-        self._add(message, event)
-
-    def _on_edit(self, message: discord.Message, event: PendingEvent) -> None:
-        # Pins, previews of links and new threads are updates, too.
-        if edited := message.edited_at:
-            self._add(message, event, edited_at=edited.timestamp())
-
     def _add(
         self, message: discord.Message, event: PendingEvent, *, edited_at: float = 0.0
     ) -> None:
-        relevance = self._filter.relevance(message)
-        if not relevance.is_relevant:
+        if question := self._question(message, event, edited_at=edited_at):
+            self._inbox.add(question)
+        else:
             _log.debug(
                 "Ignored message %d in channel %d: not addressed to the bot",
                 *(message.id, message.channel.id),
             )
-            return
-        question = self._question(message, event, relevance, edited_at=edited_at)
-        if relevance.needs_lookup:
-            question.lookup = partial(self._filter.look_up, message)
-        self._inbox.add(question)
 
     def _question(
-        self,
-        message: discord.Message,
-        event: PendingEvent,
-        relevance: Relevance,
-        *,
-        edited_at: float = 0.0,
-    ) -> Admission:
+        self, message: discord.Message, event: PendingEvent, *, edited_at: float = 0.0
+    ) -> Admission | None:
+        relevance = self._filter.relevance(message)
+        if relevance is None:
+            return None
         return Admission(
             partial(self._receive, message, event, edited_at),
             event.hold(),
             turn_id=events.turn_id(message.id),
             channel=message.channel.id,
             asker=message.author.id,
+            lookup=partial(self._filter.look_up, message) if relevance.needs_lookup else None,
             needs_store_check=relevance.needs_store_check,
         )
 
@@ -193,10 +166,6 @@ class Gateway(discord.Client):
             messages=[str(one) for one in deleted],
         )
 
-    def _catch_up_soon(self, event: PendingEvent) -> None:
-        # Before any later question.
-        self._inbox.add(InboxItem(partial(self._catch_up, event), event.hold()))
-
     async def _catch_up(self, event: PendingEvent) -> None:
         shard = self._shard
         # The next client or session begins its own catch-up.
@@ -210,8 +179,8 @@ class Gateway(discord.Client):
             # Only shard 0 receives DMs (Discord's documentation, "Sharding").
             dms=[] if shard.number else await shard.saved.dms(),
             servers=shard.servers,
-            wanted=lambda message: self._filter.relevance(message).is_relevant,
-            tuning=shard.tuning,
+            wanted=lambda message: self._filter.relevance(message) is not None,
+            tuning=self._tuning,
         )
         # Later questions wait for the first pass only.
         is_passed = asyncio.Event()
@@ -225,9 +194,8 @@ class Gateway(discord.Client):
             # Runs in one task, so that cancelling it ends the requests.
             async with aclosing(catch_up.messages()) as found:
                 async for messages in found:
-                    self._inbox.put_first(
-                        self._question(one, event, self._filter.relevance(one)) for one in messages
-                    )
+                    questions = [self._question(one, event) for one in messages]
+                    self._inbox.put_first(filter(None, questions))
                     is_passed.set()
         finally:
             is_passed.set()
@@ -254,8 +222,7 @@ class Gateway(discord.Client):
     ) -> Received:
         continued_thread: ThreadKey | None = None
         quoted = events.replied_to(message)
-        is_reply_to_bot = quoted is not None and quoted.author.id == own_id(self)
-        if quoted and is_reply_to_bot and events.has_threads(channel):
+        if quoted and quoted.author.id == own_id(self) and events.has_threads(channel):
             continued_thread = await self._intake.lookup.thread_of(events.NAME, str(quoted.id))
         turn = events.message_turn(
             message,
@@ -276,7 +243,7 @@ class Gateway(discord.Client):
             people=people,
             ours=ours,
             stops_in=str(channel.id),
-            roles=partial(self._roles, message),
+            roles=partial(self._filter.roles, message),
         )
 
     async def _help(
@@ -290,30 +257,12 @@ class Gateway(discord.Client):
         text = await CommandHandlers(self._intake).help(call, here)
         self._start(partial(self._send_notice, message, text), event)
 
-    async def _roles(self, message: discord.Message) -> Sequence[str]:
-        """Return the author's roles; fetch them if the message lacks them.
-
-        A message of REST has no member (Discord's documentation, "Message Create").
-        """
-        server = events.server_of(message)
-        if server is None or isinstance(message.author, discord.Member):
-            return events.roles_of(message.author)
-        ids = {"guild_id": server, "user_id": message.author.id}
-        try:
-            member = await request(self, "GET", "/guilds/{guild_id}/members/{user_id}", ids)
-        except (WriteDelayed, WriteFailed):
-            raise
-        except SurfaceError as error:
-            _log.info("Message %d: cannot fetch its author's roles: %s", message.id, error)
-            return []
-        return [str(one) for one in member.get("roles") or ()]
-
     def _show_if_waiting(self, turn: Turn) -> None:
         self._tasks.start(self._show_waiting(turn))
 
     async def _show_waiting(self, turn: Turn) -> None:
         with suppress(StoreUnavailable):
-            if await self._intake.still_waits(turn, after=self._shard.tuning.sign_after):
+            if await self._intake.still_waits(turn, after=self._tuning.sign_after):
                 await self._on_waiting(turn)
 
     def _hint(self, message: discord.Message) -> str:

@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 import discord
 
 from adapters.discord.gateway import events, forms
-from adapters.discord.gateway.buttons import may_manage
 from adapters.discord.gateway.calls import (
     asker_of,
     call_of,
@@ -23,12 +22,13 @@ from adapters.discord.gateway.calls import (
 from adapters.discord.gateway.connection import read_message
 from adapters.discord.gateway.content import file_line
 from adapters.discord.gateway.responses import (
+    Unknown,
     acknowledge,
     finished,
     in_time,
     reply_privately,
 )
-from adapters.discord.rest import fetch_messages, own_id, translated
+from adapters.discord.rest import RestClient, fetch_messages, own_id, translated
 from bot.commands import handlers
 from bot.commands.form import part_of, scope_of
 from bot.commands.handlers import Call, CommandHandlers, NotOffered, Part, Scope
@@ -41,7 +41,6 @@ from bot.text.sanitize import is_visible
 _log = logging.getLogger(__name__)
 
 HELP = "Ask me something: write your question after my name."
-_FORGET = "forget:"  # the custom id of a button, with the id of the person who may press it
 _FOLLOW_UP_SECONDS = 14 * 60  # a response can be edited for 15 minutes
 _SUMMARISED = 100  # messages, the most of one request ("Get Channel Messages")
 _READ_SECONDS = 1.5  # of the three seconds that Discord allows for a response
@@ -61,74 +60,63 @@ _Verb = Callable[[Call], Awaitable[_T]]
 
 
 class Commands:
-    """Handles the registered commands; each method returns False for unknown input.
+    """Handles the registered commands.
 
-    Raises Refused or StoreUnavailable, whose apology is for the person, and SurfaceError if Discord
-    rejects the response.
+    Raises Unknown for what this version does not know, Refused or StoreUnavailable, whose apology
+    is for the person, and SurfaceError if Discord rejects the response.
     """
 
-    def __init__(
-        self,
-        intake: Intake,
-        client: discord.Client,
-        *,
-        tasks: BackgroundTasks,
-        threads: bool,
-        answer_within: float,
-    ) -> None:
+    def __init__(self, rest: RestClient, intake: Intake, tasks: BackgroundTasks) -> None:
         self._intake = intake
-        self._client = client
-        self._threads = threads
-        self._answer_within = answer_within  # seconds that the core may take
+        self._threads = rest.own.threads
+        self._answer_within = rest.tuning.answer_within
         self._handlers = CommandHandlers(intake)
         self._tasks = tasks
 
-    async def answer(self, interaction: discord.Interaction, data: _Data) -> bool:
+    async def answer(self, interaction: discord.Interaction, data: _Data) -> None:
         """Answer a command, or a choice in a message's menu."""
         match data:
             case {"name": "ask", "type": 1, "options": [*options]}:
-                return await self._ask(interaction, _values(options), data)
+                await self._ask(interaction, _values(options), data)
             case {"name": "parley", "options": [{"name": str(name), "type": 1, **rest}]}:
-                return await self._carry_out(interaction, name, _values(rest.get("options")), data)
+                await self._carry_out(interaction, name, _values(rest.get("options")), data)
             case {"name": handlers.ASK_ABOUT, "type": 3}:
                 await self._ask_about(interaction, data)
-                return True
             case {"name": handlers.SUMMARISE, "type": 3}:
                 await self._summarise(interaction, data)
-                return True
-        return False
+            case _:
+                raise Unknown
 
-    async def complete(self, interaction: discord.Interaction, data: _Data) -> bool:
-        """Suggest models that contain the typed text."""
+    async def complete(self, interaction: discord.Interaction, data: _Data) -> None:
+        """Suggest models that contain the typed text; nothing for another command."""
         match data:
             case {"name": "parley", "options": [{"name": "model", "options": [*options]}]}:
-                typed = str(_values(options).get("name", ""))
+                models = self._handlers.models(_text(_values(options), "name"))
             case _:
-                return False
+                models = []
         found = [
             discord.app_commands.Choice(name=label[:_LONGEST_CHOICE], value=name)
-            for name, label in self._handlers.models(typed)
+            for name, label in models
             if len(name) <= _LONGEST_CHOICE
         ]
         async with translated():
             await interaction.response.autocomplete(found[:_MOST_CHOICES])
-        return True
 
-    async def press(self, interaction: discord.Interaction, pressed: str) -> bool:
+    async def press(self, interaction: discord.Interaction, pressed: str) -> None:
         """Answer a press of a button below the bot's answer to a command."""
-        if pressed == f"{_FORGET}{interaction.user.id}":
-            if await self._respond(interaction, self._handlers.forget_me) == handlers.FORGETTING:
-                self._tasks.start(self._report_forgotten(interaction))
-            return True
         match pressed.split(":"):
+            case ["forget", person] if person == str(interaction.user.id):
+                text = await self._respond(interaction, self._handlers.forget_me)
+                if text == handlers.FORGETTING:
+                    self._tasks.start(self._report_forgotten(interaction))
             case ["settings", scope, part] if (it := scope_of(scope)) and (of := part_of(part)):
                 await self._open_form(interaction, it, of)
-                return True
-        return False
+            case _:
+                raise Unknown
 
     async def take_form(
         self, interaction: discord.Interaction, name: str, parts: Sequence[Any]
-    ) -> bool:
+    ) -> None:
         """Handle a submitted form."""
         values = forms.filled_in(parts)
         match name.split(":"):
@@ -142,22 +130,19 @@ class Commands:
                     lambda call: self._handlers.fill_in(call, it, of, values, seen=seen),
                 )
             case _:
-                return False
-        return True
+                raise Unknown
 
-    async def _ask(self, interaction: discord.Interaction, values: _Data, data: _Data) -> bool:
-        match values:
-            case {"question": str(question)}:
-                private = values.get("private") is True and not is_own_dm(interaction)
-            case _:
-                return False
+    async def _ask(self, interaction: discord.Interaction, values: _Data, data: _Data) -> None:
+        if "question" not in values:
+            raise Unknown
+        question = _text(values, "question")
         if not is_visible(question):
             await reply_privately(interaction, HELP)
-            return True
+            return
+        private = values.get("private") is True and not is_own_dm(interaction)
         asked = "\n".join([question.strip(), *_files(values, data)])
         turn = command_turn(interaction, asked, private=private)
         await self._admit(interaction, turn, private=private)
-        return True
 
     async def _admit(self, interaction: discord.Interaction, turn: Turn, *, private: bool) -> None:
         await in_time(self._intake.ask(turn), within=self._answer_within)
@@ -165,15 +150,14 @@ class Commands:
 
     async def _carry_out(
         self, interaction: discord.Interaction, name: str, values: _Data, data: _Data
-    ) -> bool:
+    ) -> None:
         match name:
             case "settings":
                 await self._show_settings(interaction)
             case "forget-me":
                 await self._ask_to_forget(interaction)
             case "help":
-                reads, command = self._client.intents.message_content, str(data.get("id"))
-                here = help_for(interaction, command, threads=self._threads, reads=reads)
+                here = help_for(interaction, str(data.get("id")), threads=self._threads)
                 await self._respond(interaction, lambda call: self._handlers.help(call, here))
             case _ if name in handlers.COMMANDS:
                 scope = scope_of(str(values.get("where")))
@@ -182,12 +166,11 @@ class Commands:
                     interaction, lambda call: self._handlers.run(name, call, argument, scope)
                 )
             case _:
-                return False
-        return True
+                raise Unknown
 
     async def _ask_to_forget(self, interaction: discord.Interaction) -> None:
         button: discord.ui.Button[discord.ui.View] = discord.ui.Button(
-            custom_id=f"{_FORGET}{interaction.user.id}",
+            custom_id=f"forget:{interaction.user.id}",
             label=handlers.FORGET,
             style=discord.ButtonStyle.danger,
         )
@@ -197,7 +180,7 @@ class Commands:
         """Report the end of a slow erasure in the message that announced it."""
         try:
             async with asyncio.timeout(_FOLLOW_UP_SECONDS):
-                text = await self._handlers.forgotten(await self._call(interaction))
+                text = await self._handlers.forgotten(await call_of(interaction, self._intake))
             async with translated():
                 await interaction.edit_original_response(content=text)
         except (TimeoutError, StoreUnavailable, SurfaceError) as error:
@@ -211,14 +194,9 @@ class Commands:
 
     async def _called(self, interaction: discord.Interaction, verb: _Verb[_T]) -> _T:
         async def called() -> _T:
-            return await verb(await self._call(interaction))
+            return await verb(await call_of(interaction, self._intake))
 
         return await in_time(called(), within=self._answer_within)
-
-    async def _call(self, interaction: discord.Interaction) -> Call:
-        return await call_of(
-            interaction, self._intake, own_id(self._client), manages=may_manage(interaction)
-        )
 
     async def _show_settings(self, interaction: discord.Interaction) -> None:
         overview = await self._called(interaction, self._handlers.overview)
@@ -255,9 +233,7 @@ class Commands:
     async def _check(self, interaction: discord.Interaction) -> None:
         """Raise NotAllowed if the person may not use the bot there."""
         await self._intake.access.check(
-            command_key(interaction, interaction.channel_id or 0),
-            events.person_of(interaction.user),
-            asker_of(interaction),
+            command_key(interaction), events.person_of(interaction.user), asker_of(interaction)
         )
 
     async def _ask_about_stored(
@@ -288,29 +264,30 @@ class Commands:
     ) -> list[ContextMessage]:
         """Read the messages after a message, with one request; raises Refused."""
         channel = interaction.channel_id or 0
-        if interaction.guild_id and not self._client.intents.message_content:
+        if interaction.guild_id and not interaction.client.intents.message_content:
             raise NotOffered(_UNREADABLE)
         if interaction.guild_id and not interaction.permissions.read_message_history:
             raise NotOffered(_NOT_FOR_YOU)
         try:
             async with asyncio.timeout(_READ_SECONDS):
-                found = await fetch_messages(self._client, channel, limit=_SUMMARISED)
+                found = await fetch_messages(interaction.client, channel, limit=_SUMMARISED)
         except PlaceGone as error:
             raise NotOffered(_UNREADABLE) from error
         except (SurfaceError, TimeoutError) as error:
             raise NotOffered(_TOO_LATE) from error
         after = int(first.id.rpartition(":")[2])
         behind = [one for one in reversed(found) if after < int(one["id"]) < interaction.id]
-        said = (events.context_message_in(self._client, channel, one) for one in behind)
+        said = (events.context_message_in(interaction.client, channel, one) for one in behind)
         return [one for one in said if one and one.text]
 
     def _target(self, interaction: discord.Interaction, data: _Data) -> ContextMessage | None:
         """Return the message whose menu has the command."""
         match data:
             case {"target_id": str(target), "resolved": {"messages": dict(messages)}}:
-                channel = self._client.get_partial_messageable(interaction.channel_id or 0)
+                client = interaction.client
+                channel = client.get_partial_messageable(interaction.channel_id or 0)
                 message = read_message(channel, messages.get(target) or {})
-                return events.context_message(message, own_id(self._client)) if message else None
+                return events.context_message(message, own_id(client)) if message else None
         return None
 
 
@@ -322,23 +299,18 @@ def _message_key(interaction: discord.Interaction, form: str) -> str:
     return f"{interaction.user.id}:{form}"
 
 
-def _values(options: object) -> dict[str, Any]:
-    """Return the options of a command by name; empty if a name occurs twice."""
-    found = [one for one in options if isinstance(one, dict)] if isinstance(options, list) else []
-    values = {str(one.get("name")): one.get("value") for one in found}
-    return values if len(values) == len(found) else {}
+def _values(options: Any) -> dict[str, Any]:
+    """Return the options of a command by name."""
+    return {one["name"]: one.get("value") for one in options or ()}
 
 
-def _text(values: Mapping[str, object], name: str) -> str:
+def _text(values: _Data, name: str) -> str:
     value = values.get(name)
     return value if isinstance(value, str) else ""
 
 
 def _files(values: _Data, data: _Data) -> list[str]:
     """Return the line that names the file of a command, as for the files of a message."""
-    match data.get("resolved"):
-        case {"attachments": {**files}}:
-            file = files.get(str(values.get("file")))
-            name = file.get("filename") if isinstance(file, dict) else None
-            return [file_line(name)] if isinstance(name, str) else []
-    return []
+    files = (data.get("resolved") or {}).get("attachments") or {}
+    file = files.get(values.get("file"))
+    return [file_line(file["filename"])] if file else []

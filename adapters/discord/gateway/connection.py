@@ -11,31 +11,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import discord
 import yarl
 from discord.gateway import DiscordWebSocket, ReconnectWebSocket
 
 from adapters.discord.gateway.content import shown_beside_text
-from adapters.discord.gateway.inbox import PendingEvent, Progress
-from adapters.discord.gateway.session import Session
+from adapters.discord.gateway.session_store import Session
 from adapters.discord.rest import Payload, located, request
 from adapters.discord.tuning import Tuning
-from bot.ports import Downtime
 
 _log = logging.getLogger(__name__)
 
-# The events that the bot handles; the others only update the library's cache.
-HANDLED = (
-    *("MESSAGE_CREATE", "MESSAGE_UPDATE", "MESSAGE_DELETE", "MESSAGE_DELETE_BULK"),
-    "INTERACTION_CREATE",
-)
 # With 1000 or 1001 the session would be over; with any other code it lives on for a few minutes
 # (Discord's documentation, "Gateway", "Initiating a Disconnect").
 _RESUMABLE_CLOSE = 4000
@@ -44,62 +37,54 @@ _DISCORDS_GATEWAY = DiscordWebSocket.DEFAULT_GATEWAY
 
 _ID_FIELDS = ("id", "guild_id", "channel_id", "message_id", "user_id")
 
-_Parser = Callable[[Any], object]
-_Parsed = TypeVar("_Parsed")
+_Parser = Callable[[Payload], object]
+
+
+class SessionBegan:
+    """A new session, before whose events messages may have been missed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """A server of the bot, reported at the start of a session or when it joins.
-
-    `since` is the join time in seconds since the epoch; 0 if unknown.
-    """
+    """A server of the bot, reported at the start of a session or when it joins."""
 
     server: str
     name: str
-    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An event of the gateway, and what the library made of it.
+
+    `message_id` is 0 if it is not a message.
+    """
+
+    name: str
+    seq: int
+    message_id: int
+    parsed: list[object]
 
 
 class Connection:
     """A logged-in client's connection to the gateway; one at a time.
 
-    `on_session` is called when a session has begun, before any of its events. `on_event` is called
-    with each parsed object of a handled event. Both are called during the event, and may hold it.
+    `is_over`: the last session cannot be resumed.
     """
 
-    def __init__(
-        self,
-        client: discord.Client,
-        progress: Progress,
-        *,
-        downtime: Downtime,
-        tuning: Tuning,
-        on_session: Callable[[PendingEvent], None],
-        on_event: Callable[[object, PendingEvent], None],
-    ) -> None:
+    def __init__(self, client: discord.Client, tuning: Tuning) -> None:
+        self.is_over = False
         self._client = client
-        self._progress = progress
-        self._downtime = downtime
         self._tuning = tuning
-        self._on_session = on_session
-        self._on_event = on_event
-        self._parsed: list[object] = []
         self._socket: DiscordWebSocket | None = None
-        self._intercept()
+        self._received: deque[Event] = deque()
+        # Without the library's own dispatch in tasks.
+        for name, parse in client._connection.parsers.items():
+            client._connection.parsers[name] = partial(self._receive, name, parse)
 
-    def _intercept(self) -> None:
-        """Parse each event separately, without the library's own dispatch in tasks.
-
-        The library lets an error of a parser end the connection, and with it the session.
-        """
-        state = self._client._connection
-        state.dispatch = self._collect
-        for name, parse in state.parsers.items():
-            handle: Callable[..., Any] = self._handle if name in HANDLED else self._parse
-            state.parsers[name] = partial(handle, name, parse)
-        state.parsers["READY"] = partial(self._on_ready, state.parsers["READY"])
-        state.parsers["GUILD_CREATE"] = partial(self._on_server, state.parsers["GUILD_CREATE"])
-        state.parsers["RESUMED"] = partial(self._on_resumed, state.parsers["RESUMED"])
+    @property
+    def servers(self) -> int:
+        """The number of servers that the library knows."""
+        return len(self._client.guilds)
 
     @property
     def session(self) -> Session | None:
@@ -109,12 +94,12 @@ class Connection:
             return None
         return Session(socket.session_id, socket.sequence, str(socket.gateway))
 
-    async def run(self, session: Session | None) -> bool:
-        """Resume the session or begin one, until it ends; return whether it can be resumed.
+    async def events(self, session: Session | None) -> AsyncGenerator[Event]:
+        """Resume the session or begin one, and yield its events until the connection ends.
 
         Raises discord.ConnectionClosed if Discord refuses the shard, and errors of the network.
         """
-        self._socket = None
+        self._socket, self.is_over = None, False
         try:
             async with asyncio.timeout(self._tuning.open_within):
                 self._socket = await DiscordWebSocket.from_client(
@@ -129,10 +114,10 @@ class Connection:
                 )
             while True:
                 await self._socket.poll_event()
+                while self._received:
+                    yield self._received.popleft()
         except ReconnectWebSocket as over:
-            return over.resume
-        finally:
-            self._downtime.note(is_open=False)
+            self.is_over = not over.resume
 
     async def start_limit(self) -> Payload:
         """Return Discord's "Session Start Limit Object": how many sessions may still begin."""
@@ -146,51 +131,41 @@ class Connection:
                 async with asyncio.timeout(self._tuning.close_within):
                     await self._socket.close(_RESUMABLE_CLOSE)
 
-    def _parse(self, name: str, parse: _Parser, data: Any) -> list[object]:
-        """Return what the library dispatches while it parses an event; [] if that fails."""
+    def _receive(self, name: str, parse: _Parser, data: Payload) -> None:
+        parsed = self._parse(name, parse, data)
+        if name == "READY":
+            self._end_own_wait()
+        elif name == "GUILD_CREATE" and _is_id(data.get("id")):
+            parsed = [Joined(data["id"], str(data.get("name") or ""))]
+        seq = (self._socket.sequence if self._socket else None) or 0
+        is_message = isinstance(data, dict) and "author" in data and _is_id(data.get("id"))
+        message_id = int(data["id"]) if is_message else 0
+        self._received.append(Event(name, seq, message_id, parsed))
 
-        def collected(data: Any) -> list[object]:
-            self._parsed = []
-            parse(data)
-            return self._parsed
+    def _parse(self, name: str, parse: _Parser, data: Payload) -> list[object]:
+        """Return what the library dispatches while it parses an event; [] if that fails.
 
+        The library itself lets an error of a parser end the connection, and with it the session.
+        """
+        found: list[object] = []
+        self._client._connection.dispatch = lambda _event, *parsed: found.extend(parsed)
         try:
-            return parse_event(name, collected, data)
+            parse(_needed(name, data))
         except Exception as error:
             # READY as well: the bot's id is known from the login, and servers are looked up.
             _log.warning("Event %s skipped (%s): %s", name, ids_of(data), located(error))
             return []
+        return found
 
-    def _collect(self, _event: str, *parsed: object) -> None:
-        self._parsed += parsed
+    def _end_own_wait(self) -> None:
+        """End the library's own wait for servers, which the catch-up does.
 
-    def _handle(self, name: str, parse: _Parser, data: Any) -> None:
-        with self._progress.handling(self._seq, message_id(data)) as event:
-            for parsed in self._parse(name, parse, data):
-                self._on_event(parsed, event)
-
-    def _on_ready(self, parse: _Parser, data: Any) -> None:
-        self._downtime.note(is_open=True)
-        self._progress.new_session()
-        with self._progress.handling(self._seq) as event:
-            parse(data)
-            self._on_session(event)
-
-    def _on_server(self, parse: _Parser, data: Any) -> None:
-        # The library would dispatch the servers of a new session later, from its own task.
-        parse(data)
-        if isinstance(data, dict) and _is_id(data.get("id")):
-            with self._progress.handling(self._seq) as event:
-                name, since = str(data.get("name") or ""), _seconds(data.get("joined_at"))
-                self._on_event(Joined(data["id"], name, since), event)
-
-    def _on_resumed(self, parse: _Parser, data: Any) -> None:
-        self._downtime.note(is_open=True)
-        parse(data)
-
-    @property
-    def _seq(self) -> int:
-        return (self._socket.sequence if self._socket else None) or 0
+        Its task fails if three sessions begin within two seconds.
+        """
+        state = self._client._connection
+        if state._ready_task:
+            state._ready_task.cancel()
+        vars(state).pop("_ready_state", None)
 
 
 def use_gateway(address: str) -> None:
@@ -216,15 +191,18 @@ def _resume_address(session: Session) -> yarl.URL | None:
 
 def read_message(channel: discord.abc.Messageable, data: Payload) -> discord.Message | None:
     """Parse a message from REST; logs and returns None if that fails."""
-
-    def create(data: Any) -> discord.Message:
-        return channel._state.create_message(channel=channel, data=data)  # type: ignore[arg-type]
-
+    create: Any = channel._state.create_message
     try:
-        return parse_event("MESSAGE_CREATE", create, data)
+        message: discord.Message = create(channel=channel, data=_message(data))
     except Exception as error:
         _log.warning("Message skipped (%s): %s", ids_of(data), located(error))
         return None
+    return message
+
+
+def beside_text(message: discord.Message) -> str:
+    """Return what `_message` has put into the one embed; discord.py has no field for it."""
+    return message.embeds[0].description or ""
 
 
 def add_server(client: discord.Client, data: Payload) -> bool:
@@ -234,20 +212,11 @@ def add_server(client: discord.Client, data: Payload) -> bool:
     """
     add: Any = client._connection._add_guild_from_data
     try:
-        parse_event("GUILD_CREATE", add, {"unavailable": False} | data)
+        add({"unavailable": False} | data)
     except Exception as error:
         _log.warning("Server skipped (%s): %s", ids_of(data), located(error))
         return False
     return True
-
-
-def parse_event(name: str, parse: Callable[[Payload], _Parsed], data: Payload) -> _Parsed:
-    """Parse what the bot needs of a gateway event; raises whatever the library raises."""
-    needed = _NEEDED.get(name, dict)(data)
-    # Discord leaves it out in a DM; the library fails for the null of compatible servers.
-    if needed.get("guild_id", "") is None:
-        del needed["guild_id"]
-    return parse(needed)
 
 
 def ids_of(data: object) -> str:
@@ -257,114 +226,70 @@ def ids_of(data: object) -> str:
     return ", ".join(ids) or "without ids"
 
 
-def message_id(data: object) -> int:
-    """Return the id of a message, 0 for anything else."""
-    if isinstance(data, dict) and "author" in data and _is_id(data.get("id")):
-        return int(data["id"])
-    return 0
-
-
-def _seconds(written: object) -> float:
-    try:
-        return datetime.fromisoformat(written).timestamp() if isinstance(written, str) else 0.0
-    except (ValueError, OverflowError):
-        return 0.0
-
-
 def _is_id(value: object) -> bool:
     return isinstance(value, str) and value.isdecimal() and len(value) <= 20
 
 
-# What the bot needs of a payload, as the library expects it: that fails for much of the rest, and
-# no part of a payload that it is not shown can make it fail.
-_MESSAGE_FIELDS = ("id", "guild_id", "channel_id", "webhook_id", "flags", "edited_timestamp")
+# What the bot needs of a message or an interaction; the library fails for some of the rest, and
+# the part of a payload that it is not shown cannot make it fail.
+_MESSAGE_FIELDS = (
+    *("id", "guild_id", "channel_id", "webhook_id", "type", "flags", "content", "edited_timestamp"),
+    *("mention_everyone", "mention_roles", "message_reference", "interaction_metadata"),
+)
 _INTERACTION_FIELDS = (
     *("id", "application_id", "type", "token", "guild_id", "guild", "channel", "channel_id"),
     *("locale", "context", "app_permissions", "authorizing_integration_owners", "user"),
 )
-_UNUSED_GUILD_FIELDS = (
-    *("emojis", "stickers", "voice_states", "presences", "stage_instances"),
-    *("guild_scheduled_events", "soundboard_sounds", "incidents_data"),
-)
 
 
-def _message(data: Payload, *, answers: bool = True) -> Payload:
-    """Return a message, with what it shows beside its text as its one embed.
-
-    With `answers`, the message to which it replies is included.
-    """
-    message = _only(data, _MESSAGE_FIELDS) | {
-        "type": data.get("type", 0),
-        "content": data["content"] if isinstance(data.get("content"), str) else "",
-        "author": _user(data["author"]),
-        "mention_everyone": data.get("mention_everyone") is True,
-        "mentions": [_user(one) for one in _list(data, "mentions", dict) if _is_id(one.get("id"))],
-        "mention_roles": [*filter(_is_id, _list(data, "mention_roles"))],
-        "embeds": [{"description": shown_beside_text(data)}],
-        "components": [],
-    }
-    if answers and isinstance(reference := data.get("message_reference"), dict):
-        message["message_reference"] = {**reference}
-        # One that cannot be read counts as one that Discord did not fetch; null means deleted.
-        with suppress(KeyError, TypeError, ValueError):
-            answered = data["referenced_message"]
-            message["referenced_message"] = answered and _message(answered, answers=False)
-    return message | _member_of(data)
+def _needed(name: str, data: Payload) -> Payload:
+    """Return what the bot needs of an event, as the library expects it."""
+    match name:
+        case "MESSAGE_CREATE" | "MESSAGE_UPDATE":
+            return _message(data)
+        case "INTERACTION_CREATE":
+            return _interaction(data)
+    # Discord leaves it out in a DM; the library fails for the null of compatible servers.
+    return {key: data[key] for key in data if key != "guild_id" or data[key]}
 
 
-def beside_text(message: discord.Message) -> str:
-    """Return what `_message` has put into the one embed; discord.py has no field for it."""
-    return message.embeds[0].description or ""
+def _message(data: Payload) -> Payload:
+    """Return a message, with what it shows beside its text as its one embed."""
+    message = {"type": 0, "content": ""} | _only(data, _MESSAGE_FIELDS) | _member_of(data)
+    message["author"] = _user(data["author"])
+    message["mentions"] = [_user(one) for one in data.get("mentions") or ()]
+    message["embeds"] = [{"description": shown_beside_text(data)}]
+    message["components"] = []
+    # Without one Discord has not fetched it; null means that it was deleted.
+    if "referenced_message" in data:
+        answered = data["referenced_message"]
+        message["referenced_message"] = answered and _message(answered)
+    return message
+
+
+def _interaction(data: Payload) -> Payload:
+    inner = {"custom_id": "", "component_type": 0, "components": []} | (data.get("data") or {})
+    seen = {"attachment_size_limit": 0, "version": 1, "data": inner}
+    seen |= _only(data, _INTERACTION_FIELDS) | _member_of(data)
+    if message := data.get("message"):
+        seen["message"] = _message({"author": {"id": 0}} | message)
+    return seen
 
 
 def _user(data: Payload) -> Payload:
     """Return a user, of whom no more than the id must be known."""
-    missing: Payload = {"username": "somebody", "discriminator": "0", "avatar": None}
-    known = {key: value for key, value in data.items() if value is not None}
-    return missing | known | {"id": int(data["id"])} | _member_of(data)
+    missing = {"username": "somebody", "discriminator": "0", "avatar": None}
+    return missing | _only(data, data) | _member_of(data)
 
 
 def _member_of(data: Payload) -> Payload:
-    member = data.get("member")
-    return {"member": _member(member)} if isinstance(member, dict) else {}
-
-
-def _member(data: Payload) -> Payload:
+    if not isinstance(member := data.get("member"), dict):
+        return {}
+    user = {"user": _user(member["user"])} if "user" in member else {}
     # Some of Discord's examples have roles as objects, and older ones no flags.
-    roles = [one.get("id") if isinstance(one, dict) else one for one in _list(data, "roles")]
-    user = {"user": _user(data["user"])} if "user" in data else {}
-    used = _only(data, ("nick", "permissions")) | user
-    return {"flags": 0, "roles": [*filter(_is_id, roles)]} | used
-
-
-def _interaction(data: Payload) -> Payload:
-    # What the library expects, in presses and forms too.
-    inner = {"custom_id": "", "component_type": 0, "components": []} | (data.get("data") or {})
-    missing: Payload = {"attachment_size_limit": 0, "version": 1, "data": inner}
-    seen = missing | _only(data, _INTERACTION_FIELDS) | _member_of(data)
-    if message := data.get("message"):
-        author = {"author": message.get("author") or {"id": 0}}
-        seen["message"] = _message(message | author) | _only(message, ("interaction_metadata",))
-    return seen
-
-
-def _guild(data: Payload) -> Payload:
-    used = {key: data[key] for key in data if key not in _UNUSED_GUILD_FIELDS}
-    return used | {"members": [_member(one) for one in _list(data, "members", dict)]}
-
-
-def _list(data: Payload, key: str, kind: type[Any] = object) -> list[Any]:
-    found = data.get(key)
-    return [one for one in found if isinstance(one, kind)] if isinstance(found, list) else []
+    roles = [one for one in member.get("roles") or () if _is_id(one)]
+    return {"member": {"flags": 0} | _only(member, member) | user | {"roles": roles}}
 
 
 def _only(data: Payload, keys: Iterable[str]) -> Payload:
     return {key: data[key] for key in keys if data.get(key) is not None}
-
-
-_NEEDED: dict[str, Callable[[Payload], Payload]] = {
-    "MESSAGE_CREATE": _message,
-    "MESSAGE_UPDATE": _message,
-    "INTERACTION_CREATE": _interaction,
-    "GUILD_CREATE": _guild,
-}

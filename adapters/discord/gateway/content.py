@@ -11,7 +11,6 @@ from adapters.discord.rest import Payload
 # message's embeds ("Embed Limits") and 4000 for its components.
 LIMIT = 10_000
 _PREVIEW_LIMIT = 300  # of the title and of the description of a link's preview
-_DEEPEST = 8  # levels of forwards and components, of which Discord has three
 _PREVIEWS = ("link", "article", "image", "video", "gifv")  # "Embed Types" that it makes of links
 _PERSON = re.compile(r"<@!?(\d{15,20})>")
 
@@ -19,10 +18,10 @@ _PERSON = re.compile(r"<@!?(\d{15,20})>")
 def shown_beside_text(message: Payload) -> str:
     """Return what a message shows beside its own text; of much, only the beginning.
 
-    What cannot be read is named in brackets. Never raises, whatever the payload is.
+    What cannot be read is named in brackets.
     """
     text = ""
-    for line in filter(None, _lines(message, _DEEPEST)):
+    for line in filter(None, _lines(message)):
         text += f"\n{line}" if text else line
         if len(text) > LIMIT:
             return text[:LIMIT] + "…"
@@ -34,10 +33,7 @@ def file_line(name: str) -> str:
     return _named("file", name)
 
 
-def _lines(message: Payload, depth: int) -> Iterator[str]:
-    if depth < 0:
-        yield "[…]"
-        return
+def _lines(message: Payload) -> Iterator[str]:
     if poll := _object(message, "poll"):
         yield _poll(poll)
     author = _object(message, "author")
@@ -48,8 +44,8 @@ def _lines(message: Payload, depth: int) -> Iterator[str]:
         if kind in _PREVIEWS or (by_person and kind != "poll_result"):
             yield _preview(embed)
         else:
-            yield from _embed(embed, depth)
-    yield from _components(message, depth)
+            yield from _embed(embed)
+    yield from _components(message)
     for sticker in _objects(message, "sticker_items"):
         yield _named("sticker", _string(sticker, "name"))
     for file in _objects(message, "attachments"):
@@ -57,17 +53,17 @@ def _lines(message: Payload, depth: int) -> Iterator[str]:
         name, description = _string(file, "title", "filename"), _string(file, "description")
         yield _named("voice message" if "waveform" in file else "file", name, _aside(description))
     for snapshot in _objects(message, "message_snapshots"):
-        yield from _forwarded(_object(snapshot, "message"), depth - 1)
+        yield from _forwarded(_object(snapshot, "message"))
 
 
-def _forwarded(message: Payload, depth: int) -> Iterator[str]:
+def _forwarded(message: Payload) -> Iterator[str]:
     names = {_string(one, "id"): one for one in _objects(message, "mentions")}
 
     def name(match: re.Match[str]) -> str:
         found = _string(names.get(match[1], {}), "global_name", "username")
         return f"@{found}" if found else match[0]
 
-    lines = (_string(message, "content"), *_lines(message, depth))
+    lines = (_string(message, "content"), *_lines(message))
     head, *rest = [_PERSON.sub(name, line) for line in filter(None, lines)] or [""]
     yield _joined(" ", "[forwarded]", head)
     yield from rest
@@ -92,7 +88,7 @@ def _preview(embed: Payload) -> str:
     return _named("preview", _joined(": ", *short) or _string(embed, "type"))
 
 
-def _embed(embed: Payload, depth: int) -> Iterator[str]:
+def _embed(embed: Payload) -> Iterator[str]:
     yield _string(_object(embed, "author"), "name")
     yield _joined(" ", _string(embed, "title"), _aside(_string(embed, "url")))
     yield _string(embed, "description")
@@ -102,20 +98,18 @@ def _embed(embed: Payload, depth: int) -> Iterator[str]:
     for kind in ("image", "video"):
         if media := _object(embed, kind):
             yield _named(kind, _string(media, "description"))
-    yield from _components(embed, depth)
+    yield from _components(embed)
     yield _joined(" • ", _string(_object(embed, "footer"), "text"), _string(embed, "timestamp"))
 
 
-def _components(holder: Payload, depth: int) -> Iterator[str]:
+def _components(holder: Payload) -> Iterator[str]:
     inner = (_object(holder, "accessory"), _object(holder, "component"))
     for component in (*_objects(holder, "components"), *filter(None, inner)):
-        yield from _component(component, depth - 1)
+        yield from _component(component)
+        yield from _components(component)
 
 
-def _component(component: Payload, depth: int) -> Iterator[str]:
-    if depth < 0:
-        yield "[…]"
-        return
+def _component(component: Payload) -> Iterator[str]:
     label = _joined(" ", _emoji(component), _string(component, "label"))
     match component.get("type"):  # "Component Types"
         case 1 | 9 | 14 | 17:  # a row, a section, a separator, a container
@@ -137,7 +131,6 @@ def _component(component: Payload, depth: int) -> Iterator[str]:
             yield file_line(_string(component, "name") or url.rpartition("/")[2])
         case _:
             yield _named("component", label)
-    yield from _components(component, depth)
 
 
 def _emoji(holder: Payload) -> str:

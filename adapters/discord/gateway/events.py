@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -14,7 +15,7 @@ from adapters.discord.reply.channel import ChannelAddress
 from adapters.discord.rest import Payload, fetch_channel, own_id, request, translated
 from bot.cache import BoundedCache
 from bot.domain import Asker, ContextMessage, Json, Person, ThreadKey, Turn
-from bot.errors import WriteRefused
+from bot.errors import PlaceGone, WriteRefused
 from bot.intake.addressed import Facts
 from bot.text.markdown import without_escapes
 from bot.text.sanitize import is_visible, one_line
@@ -238,13 +239,12 @@ def person_of(user: discord.User | discord.Member) -> Person:
 
 @dataclass(frozen=True, slots=True)
 class Relevance:
-    """Whether a message may concern the bot or one of its threads, and how that is found out.
+    """How it is found out whether a message is for the bot.
 
     `needs_lookup`: its channel or its server must be fetched. `needs_store_check`: only the store
     knows if it is for the bot.
     """
 
-    is_relevant: bool
     needs_lookup: bool
     needs_store_check: bool
 
@@ -264,8 +264,8 @@ class MessageFilter:
         # Servers whose lookup failed.
         self._unavailable: BoundedCache[int, bool] = BoundedCache(capacity=remembered)
 
-    def relevance(self, message: discord.Message) -> Relevance:
-        """Return whether a message may concern the bot, before anything is looked up."""
+    def relevance(self, message: discord.Message) -> Relevance | None:
+        """Return None if a message cannot concern the bot, before anything is looked up."""
         channel, calls_bot = self._known_channel(message), self._calls_bot(message)
         is_dm, is_unknown = isinstance(channel, discord.DMChannel), isinstance(channel, _Unknown)
         # Without the Message Content intent a message that does not call the bot has no text.
@@ -273,8 +273,9 @@ class MessageFilter:
             is_unknown or isinstance(channel, discord.Thread)
         )
         by_person = not message.author.bot and not message.webhook_id and message.type in _WRITTEN
+        if not (by_person and (is_dm or calls_bot is not False or follows)):
+            return None
         return Relevance(
-            is_relevant=by_person and (is_dm or calls_bot is not False or follows),
             needs_lookup=is_unknown or calls_bot is None,
             needs_store_check=calls_bot is False
             and not (is_dm or is_opened_by(self._client, channel)),
@@ -289,10 +290,14 @@ class MessageFilter:
         if isinstance(channel, _Unknown):
             channel = await fetch_channel(self._client, message.channel.id)
             self._channels.put(message.channel.id, channel)
-        # A message from REST has no roles of its author.
-        if isinstance(message.author, discord.User) and _may_have_context(message, channel):
+        if _may_have_context(message, channel):
             await self._look_up_author(message)
         return channel if isinstance(channel, Channel) else None
+
+    async def roles(self, message: discord.Message) -> Sequence[str]:
+        """Return the ids of the author's roles. Raises SurfaceError."""
+        await self._look_up_author(message)
+        return roles_of(message.author)
 
     def facts(self, message: discord.Message) -> Facts:
         """Return the facts of a message except its thread. Call `look_up` first."""
@@ -348,10 +353,11 @@ class MessageFilter:
             self._unavailable.put(server, True)
 
     async def _look_up_author(self, message: discord.Message) -> None:
+        """Add the member, which a message of REST lacks (documentation, "Message Create")."""
         server = server_of(message)
         guild = self._client.get_guild(server) if server else None
-        if guild:
-            with suppress(WriteRefused):  # the person has left
+        if guild and isinstance(message.author, discord.User):
+            with suppress(PlaceGone, WriteRefused):  # the person has left
                 async with translated():
                     message.author = await guild.fetch_member(message.author.id)
 

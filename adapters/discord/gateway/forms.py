@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import discord
@@ -54,13 +54,13 @@ def settings_form(name: str, form: Form) -> discord.ui.Modal:
 
 def filled_in(parts: Sequence[Any]) -> Values:
     """Return the submitted values, by the custom ids of the inputs."""
-    return {
-        component["custom_id"]: component["value"]
-        if isinstance(component.get("value"), str)
-        else _selected(component)
-        for component in _inputs(parts)
-        if isinstance(component.get("custom_id"), str)
-    }
+    return {one["custom_id"]: _given(one) for part in parts if (one := part.get("component"))}
+
+
+def _given(component: Mapping[str, Any]) -> str | Sequence[str]:
+    if isinstance(text := component.get("value"), str):
+        return text
+    return tuple(str(one) for one in component.get("values") or () if one != _NOTHING)
 
 
 def _modal(
@@ -109,18 +109,3 @@ def _picker(field: Field) -> discord.ui.Item[discord.ui.Modal]:
         min_values=0,
         max_values=min(field.most, _MOST_PICKED),
     )
-
-
-def _inputs(parts: Sequence[Any]) -> Iterator[Mapping[str, Any]]:
-    for part in parts:
-        match part:
-            case {"component": dict(component)}:
-                yield component
-            case {"components": list(several)}:
-                yield from (one for one in several if isinstance(one, dict))
-
-
-def _selected(component: Mapping[str, Any]) -> tuple[str, ...]:
-    values = component.get("values")
-    found = values if isinstance(values, list) else []
-    return tuple(str(one) for one in found if one != _NOTHING)

@@ -12,9 +12,8 @@ import discord
 from adapters.discord.gateway import events
 from adapters.discord.gateway.buttons import Buttons
 from adapters.discord.gateway.commands import Commands
-from adapters.discord.gateway.responses import reply_privately
-from adapters.discord.rest import translated
-from adapters.discord.tuning import Tuning
+from adapters.discord.gateway.responses import Unknown, reply_privately
+from adapters.discord.rest import RestClient
 from bot.commands.handlers import excuse
 from bot.concurrency import BackgroundTasks
 from bot.domain import Turn
@@ -34,22 +33,16 @@ class Interactions:
 
     def __init__(
         self,
+        rest: RestClient,
         intake: Intake,
-        client: discord.Client,
         *,
         tasks: BackgroundTasks,
         on_asked: Callable[[Turn], object],
-        threads: bool,
-        rated: bool,
-        tuning: Tuning,
     ) -> None:
         self._intake = intake
-        self._tuning = tuning
-        within = tuning.answer_within
-        self._buttons = Buttons(intake, on_asked=on_asked, rated=rated, answer_within=within)
-        self._commands = Commands(
-            intake, client, tasks=tasks, threads=threads, answer_within=within
-        )
+        self._tuning = rest.tuning
+        self._buttons = Buttons(rest, intake, on_asked=on_asked)
+        self._commands = Commands(rest, intake, tasks)
 
     async def answer(self, interaction: discord.Interaction) -> None:
         """Answer an interaction; raises SurfaceError.
@@ -62,8 +55,11 @@ class Interactions:
             return
         try:
             try:
-                if not await self._dispatch(interaction):
-                    await _decline(interaction)
+                await self._dispatch(interaction)
+            except Unknown:
+                # Discord would otherwise show it as failed.
+                _log.info("Interaction %d of type %s declined", interaction.id, interaction.type)
+                await reply_privately(interaction, _DECLINED)
             except (Refused, StoreUnavailable) as refusal:
                 await reply_privately(interaction, excuse(refusal))
         except SurfaceError:
@@ -86,28 +82,18 @@ class Interactions:
             with suppress(StoreUnavailable):
                 await self._intake.lookup.note_handled(events.turn_id(interaction.id))
 
-    async def _dispatch(self, interaction: discord.Interaction) -> bool:
-        if interaction.channel_id is None:
-            return False
+    async def _dispatch(self, interaction: discord.Interaction) -> None:
         match interaction.type.name, interaction.data:
-            case "application_command", dict(data):
-                return await self._commands.answer(interaction, data)
             case "autocomplete", dict(data):
-                return await self._commands.complete(interaction, data)
+                await self._commands.complete(interaction, data)
+            case _ if interaction.channel_id is None:
+                raise Unknown
+            case "application_command", dict(data):
+                await self._commands.answer(interaction, data)
             case "modal_submit", {"custom_id": str(name), "components": list(inputs)}:
-                return await self._commands.take_form(interaction, name, inputs)
+                await self._commands.take_form(interaction, name, inputs)
             case "component", {"custom_id": str(name)}:
-                return await self._buttons.answer(interaction, name) or await self._commands.press(
-                    interaction, name
-                )
-        return False
-
-
-async def _decline(interaction: discord.Interaction) -> None:
-    """Decline an unknown interaction, which Discord would otherwise show as failed."""
-    _log.info("Interaction %d of type %s declined", interaction.id, interaction.type)
-    if interaction.type is discord.InteractionType.autocomplete:
-        async with translated():
-            await interaction.response.autocomplete([])
-    else:
-        await reply_privately(interaction, _DECLINED)
+                if not await self._buttons.answer(interaction, name):
+                    await self._commands.press(interaction, name)
+            case _:
+                raise Unknown

@@ -7,7 +7,7 @@ import copy
 import logging
 import math
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from contextlib import suppress
 
 import discord
@@ -17,25 +17,23 @@ from adapters.discord.gateway.inbox import Inbox
 from adapters.discord.gateway.session_store import SavedSession
 from adapters.discord.gateway.shard import CONNECTION_ERRORS, UNREACHABLE, Shard
 from adapters.discord.registration import register
-from adapters.discord.rest import REFUSED, RestClient, own_id, translated
-from adapters.discord.servers import UnlistedServers
+from adapters.discord.rest import REFUSED, RestClient, own_id, request, translated
 from bot.concurrency import running, together
 from bot.domain import Turn
-from bot.errors import CannotStart, StoreUnavailable, SurfaceError
+from bot.errors import CannotStart, PlaceGone, StoreUnavailable, SurfaceError
 from bot.intake.intake import Intake
 from bot.reply.edit_budget import EditBudgets
 from bot.store import Store
 
 _log = logging.getLogger(__name__)
 
+_PAGE = 200  # servers, the most of one request ("Get Current User Guilds")
 # Errors that no retry can fix ("Opcodes and Status Codes", gateway close event codes).
 _FINAL = {
     4004: REFUSED,
     4010: "DISCORD_SHARDS is refused by Discord: every process needs the same count",
     4011: "Discord wants the bot in several shards: set DISCORD_SHARDS, for example 0-1/2",
 }
-
-Shards = tuple[tuple[int, ...], int]
 
 
 class Listener:
@@ -47,19 +45,13 @@ class Listener:
     def __init__(
         self,
         client: RestClient,
-        *,
-        token: str,
-        threads: bool,
         budgets: EditBudgets,
-        command_server: str,
+        *,
         leaves_other_servers: bool,
         on_waiting: Callable[[Turn], Awaitable[None]],
     ) -> None:
         self._client = client
-        self._token = token
-        self._threads = threads
         self._budgets = budgets
-        self._command_server = command_server
         self._leaves_other_servers = leaves_other_servers
         self._on_waiting = on_waiting
         self._shards: list[Shard] = []
@@ -67,14 +59,13 @@ class Listener:
             guilds=True, guild_messages=True, dm_messages=True, message_content=True
         )
 
-    async def listen(self, intake: Intake, *, store: Store, shards: Shards | None = None) -> None:
+    async def listen(self, intake: Intake, *, store: Store) -> None:
         """Pass events to the intake until cancelled.
 
-        Continues where the previous process stopped, and registers the commands. `shards` are the
-        numbers of this process and the count of all; None means that the bot has one shard. Raises
-        CannotStart if the token, or the shards, are refused.
+        Continues where the previous process stopped, and registers the commands. Raises CannotStart
+        if the token, or the shards, are refused.
         """
-        numbers, count = shards or ((None,), None)
+        numbers, count = self._client.own.shards or ((None,), None)
         holder, tuning = secrets.token_hex(8), self._client.tuning
         self._shards = []
         for number in numbers:
@@ -116,11 +107,11 @@ class Listener:
     async def _register(self, store: Store) -> None:
         for pause in self._client.tuning.register_retry.pauses():
             try:
-                if await register(self._client, store, server=self._command_server):
-                    _log.info("Registered the Discord commands")
+                await register(self._client, store, server=self._client.own.command_server)
             except (SurfaceError, StoreUnavailable) as error:
                 _log.warning("Cannot register the Discord commands, will retry: %s", error)
             else:
+                _log.info("Registered the Discord commands")
                 return
             await asyncio.sleep(pause)
 
@@ -128,18 +119,17 @@ class Listener:
         inbox = Inbox(shard.tuning)
         while True:
             gateway = Gateway(
-                intake=intake,
+                self._client,
+                intake,
                 inbox=inbox,
                 shard=shard,
-                servers=servers,
+                on_server=servers.check,
                 budgets=self._budgets,
                 on_waiting=self._on_waiting,
-                threads=self._threads,
-                rated=self._client.rated,
                 intents=copy.copy(self._intents),
             )
             try:
-                await gateway.serve(self._token)
+                await gateway.serve(self._client.own.token)
             except discord.PrivilegedIntentsRequired:
                 self._drop_message_content_intent()
                 continue
@@ -162,3 +152,57 @@ class Listener:
                 "Only messages that mention the bot arrive: switch on "
                 '"Message Content Intent" under Bot at https://discord.com/developers'
             )
+
+
+class UnlistedServers:
+    """The servers that are not in ALLOWED_SERVERS; there are none if that is empty."""
+
+    def __init__(self, client: discord.Client, *, allowed: Collection[str], leaves: bool) -> None:
+        self._client = client
+        self._allowed = allowed
+        self._leaves = leaves
+        self._known: set[str] = set()  # servers that were reported, or are being left
+
+    async def check_all(self) -> None:
+        """Check all servers of the bot; failures are logged."""
+        if not self._allowed:
+            return
+        try:
+            async for server, name in self._servers():
+                await self.check(server, name)
+        except SurfaceError as error:
+            _log.warning("Cannot list the bot's servers: %s", error)
+
+    async def check(self, server: str, name: str) -> None:
+        """Report a server that is not allowed once, or leave it whenever it adds the bot."""
+        if not self._allowed or server in self._allowed or server in self._known:
+            return
+        self._known.add(server)
+        if not self._leaves:
+            _log.warning(
+                "Server %s (%s) is not in ALLOWED_SERVERS: nobody is answered there "
+                "(LEAVE_OTHER_SERVERS=on leaves it)",
+                *(server, name),
+            )
+            return
+        try:
+            ids = {"guild_id": int(server)}
+            await request(self._client, "DELETE", "/users/@me/guilds/{guild_id}", ids)
+            _log.warning("Left server %s (%s): it is not in ALLOWED_SERVERS", server, name)
+        except PlaceGone:
+            pass  # left already
+        except SurfaceError as error:
+            # The next start tries again.
+            _log.warning("Cannot leave server %s (%s): %s", server, name, error)
+        self._known.discard(server)
+
+    async def _servers(self) -> AsyncGenerator[tuple[str, str]]:
+        after = 0
+        while True:
+            query = {"limit": _PAGE, "after": after}
+            page = await request(self._client, "GET", "/users/@me/guilds", query=query)
+            for one in page:
+                yield str(one["id"]), str(one.get("name"))
+            if len(page) < _PAGE:
+                return
+            after = int(page[-1]["id"])

@@ -14,6 +14,10 @@ from bot.errors import StoreUnavailable
 _T = TypeVar("_T")
 
 
+class Unknown(Exception):
+    """An interaction that this version does not know."""
+
+
 async def in_time(asked: Awaitable[_T], *, within: float) -> _T:
     """Return the result of the core; raises StoreUnavailable if it takes too long."""
     try:

@@ -1,10 +1,10 @@
-"""Stores a shard's session and its progress in Redis, for the next process."""
+"""A shard's session, stored in Redis with its progress for the next process."""
 
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass, field
 
-from adapters.discord.gateway.session import Session
 from bot.store import Store
 
 _log = logging.getLogger(__name__)
@@ -20,19 +20,18 @@ _DMS = 20  # the latest used; the catch-up needs two requests for each
 
 # A process that resumes a session becomes its holder; only the holder may save it.
 _TAKE = """
-local saved = redis.call('HMGET', KEYS[1], 'intents', 'id', 'seq', 'url', 'first', 'servers')
+local saved = redis.call('HMGET', KEYS[1], 'intents', 'id', 'seq', 'url', 'servers')
 if not saved[1] or saved[1] ~= ARGV[2] then return {} end
 redis.call('HSET', KEYS[1], 'holder', ARGV[1])
-return {saved[2], saved[3], saved[4], saved[5] or '', saved[6] or ''}
+return {saved[2], saved[3], saved[4], saved[5] or ''}
 """
-# Without `seq`, versions that do not know `first` begin a new session and catch up.
 _SAVE = """
-local holder, intents, id, seq, url, newest = unpack(ARGV, 1, 6)
-local session_seconds, handled_seconds, shard, first, servers = unpack(ARGV, 7, 11)
+local holder, intents, id, seq, url, servers = unpack(ARGV, 1, 6)
+local newest, session_seconds, handled_seconds, shard = unpack(ARGV, 7, 10)
 local other = redis.call('HGET', KEYS[1], 'holder')
 if other and other ~= holder then return 0 end
 redis.call('HSET', KEYS[1], 'holder', holder, 'intents', intents, 'id', id, 'seq', seq, 'url', url,
-    'first', first, 'servers', servers)
+    'servers', servers)
 redis.call('EXPIRE', KEYS[1], session_seconds)
 if newest ~= '0' then
     redis.call('HSET', KEYS[2], shard, newest)
@@ -66,6 +65,22 @@ redis.call('EXPIRE', KEYS[1], ARGV[2])
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Session:
+    """The state that a RESUME needs. `id` is a secret: with the token it receives the bot's events.
+
+    `seq` is the last event that need not be sent again. An empty `url` is the first address.
+    `servers` is None once all messages missed before the session are admitted. Until then it is the
+    number of the session's servers, and `seq` is that of its first event, so that a RESUME repeats
+    the events that list the servers.
+    """
+
+    id: str = field(repr=False)
+    seq: int
+    url: str
+    servers: int | None = None
+
+
 class SavedSession:
     """One shard's session; `holder` names the process. Coroutines raise StoreUnavailable.
 
@@ -92,27 +107,22 @@ class SavedSession:
         """Take over the session if its intents match; None if there is none."""
         saved = await self._take(keys=[self._session], args=[self._holder, intents])
         match saved:
-            case [str(session), str(seq), str(url), *_] if (
-                _is_number(seq) and len(session) <= _ID_LENGTH
+            case [str(session), str(seq), str(url), str(servers)] if (
+                len(session) <= _ID_LENGTH and _is_number(seq) and _is_number(servers or "0")
             ):
-                return Session(session, int(seq), url)
-            case [str(session), "", str(url), str(first), str(servers)] if (
-                _is_number(first) and _is_number(servers) and len(session) <= _ID_LENGTH
-            ):
-                return Session(session, int(first), url, int(servers))
+                return Session(session, int(seq), url, int(servers) if servers else None)
             case [_, *_]:
                 _log.warning("Shard %s: the saved session is invalid", self._shard)
         return None
 
     async def save(self, session: Session, *, intents: int, newest: int) -> bool:
         """Save the session and the last message handled; False if another process holds one."""
-        is_pending = session.servers is not None
         written = await self._save(
             keys=[self._session, self._last_handled_key],
             args=[
-                *(self._holder, intents, session.id, "" if is_pending else session.seq),
-                *(session.url, newest, SESSION_SECONDS, _HANDLED_SECONDS, self._shard),
-                *((session.seq, session.servers or 0) if is_pending else ("", "")),
+                *(self._holder, intents, session.id, session.seq, session.url),
+                "" if session.servers is None else session.servers,
+                *(newest, SESSION_SECONDS, _HANDLED_SECONDS, self._shard),
             ],
         )
         return bool(written == 1)

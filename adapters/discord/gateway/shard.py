@@ -6,19 +6,18 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import replace
 
 import aiohttp
 import discord
 
 from adapters.discord.gateway.catch_up import id_at
-from adapters.discord.gateway.connection import Connection
+from adapters.discord.gateway.connection import Connection, Event, SessionBegan
 from adapters.discord.gateway.inbox import PendingEvent, Progress
-from adapters.discord.gateway.session import Lookup, Session, SessionState
-from adapters.discord.gateway.session_store import SavedSession
+from adapters.discord.gateway.session_store import SavedSession, Session
 from adapters.discord.tuning import Tuning
-from bot.concurrency import Backoff, running
+from bot.concurrency import Backoff, do_nothing, running
 from bot.errors import StoreUnavailable, SurfaceError
 from bot.ports import Downtime
 
@@ -56,8 +55,12 @@ class Shard:
         self.servers = 0
         self._progress = Progress()
         self.tuning = tuning
-        self._state = SessionState()
-        self._on_session: Callable[[PendingEvent], None] = lambda _: None
+        self._session: Session | None = None  # resumed next; without one a new one begins
+        # An earlier process's session, preferred because only it receives new DMs.
+        self._earlier: Session | None = None
+        self._is_first = True  # no session has begun or been found
+        self._unread = False  # the store could not be asked for an earlier session
+        self._on_event: Callable[[object, PendingEvent], None] = do_nothing
         # Held until all messages missed before it are admitted.
         self._first: PendingEvent | None = None
         self._began = asyncio.Event()  # set until a new session is saved
@@ -87,34 +90,17 @@ class Shard:
             await asyncio.sleep(self.tuning.start_poll)
 
     async def serve(
-        self,
-        client: discord.Client,
-        *,
-        on_session: Callable[[PendingEvent], None],
-        on_event: Callable[[object, PendingEvent], None],
+        self, client: discord.Client, *, on_event: Callable[[object, PendingEvent], None]
     ) -> None:
         """Keep a logged-in client connected, and its session saved, until cancelled.
 
-        `on_session` is called before the events of a new session. It may hold its event until
-        missed messages are admitted.
+        `on_event` is called with each parsed event, and with SessionBegan before those of a new
+        session, which may be held until missed messages are admitted.
 
         Raises discord.ConnectionClosed and PrivilegedIntentsRequired if Discord refuses the shard.
         """
-
-        def begin(event: PendingEvent) -> None:
-            self._state = self._state.begun(connection.session)
-            self._begin(event, len(client.guilds))
-
-        self._on_session = on_session
-        connection = Connection(
-            client,
-            self._progress,
-            downtime=self.downtime,
-            tuning=self.tuning,
-            on_session=begin,
-            on_event=on_event,
-        )
-        intents = client.intents.value
+        self._on_event = on_event
+        connection, intents = Connection(client, self.tuning), client.intents.value
         try:
             async with running(self._save_until_cancelled(connection, intents)):
                 try:
@@ -124,7 +110,7 @@ class Shard:
                     await connection.leave()
         finally:
             # A catch-up ends with its client, so the next client begins a session and a catch-up.
-            self._state = self._state.ended()
+            self._session = None
             with suppress(TimeoutError, StoreUnavailable):
                 async with asyncio.timeout(self.tuning.last_save_within):
                     await self._save(self._position(connection), intents)
@@ -138,7 +124,7 @@ class Shard:
                 await self._connect(connection, intents)
             except discord.ConnectionClosed as closed:
                 if closed.code != 1000:
-                    self._state = self._state.ended()
+                    self._session = None
                     if closed.code == _DISALLOWED_INTENTS:
                         self._starts.clear()
                         raise discord.PrivilegedIntentsRequired(closed.shard_id) from closed
@@ -146,9 +132,10 @@ class Shard:
             except CONNECTION_ERRORS as error:
                 _log.warning(UNREACHABLE, self.number, str(error) or type(error).__name__)
                 await connection.leave()
-                if self._state.session is None:
+                if self._session:
+                    self._session = replace(self._session, url="")  # it may be unreachable
+                else:
                     del self._starts[-1:]  # it failed
-                self._state = self._state.at_first_address()
             losses = 0 if clock() - began_at > self.tuning.steady_after else losses + 1
             # After the first loss, reconnect at once.
             if losses > 1:
@@ -157,66 +144,74 @@ class Shard:
 
     async def _connect(self, connection: Connection, intents: int) -> None:
         await self._choose_session(intents)
-        session = self._state.session
-        if session is None:
+        if self._session is None:
             await self._await_start(connection)
-            if self._state.earlier:
+            if self._earlier:
                 return
             # Saved as the point from which the next process would catch up.
             with suppress(StoreUnavailable):
                 await self.last_handled()
         try:
-            resumable = await connection.run(session)
+            async with aclosing(connection.events(self._session)) as events:
+                async for event in events:
+                    self._handle(event, connection)
         finally:
-            self._state = self._state.disconnected(connection.session)
-        if not resumable:
-            self._state = self._state.ended()
+            self.downtime.note(is_open=False)
+            self._session = connection.session or self._session
+        if connection.is_over:
+            self._session = None
+
+    def _handle(self, received: Event, connection: Connection) -> None:
+        if received.name in ("READY", "RESUMED"):
+            self.downtime.note(is_open=True)
+        if received.name == "READY":
+            self._progress.new_session()
+        with self._progress.handling(received.seq, received.message_id) as event:
+            if received.name == "READY":
+                self._session, self._is_first = connection.session, False
+                self._begin(event, connection.servers)
+            for parsed in received.parsed:
+                self._on_event(parsed, event)
 
     async def _choose_session(self, intents: int) -> None:
         # A session that another process has taken is not resumed, or the two would take it in turn
         # for ever.
-        state = self._state
-        if state.earlier is None:
+        if self._earlier is None:
             try:
-                if state.lookup is not Lookup.DONE:
+                if self._is_first or self._unread:
                     await self._look_up(intents)
-                elif state.session and await self.saved.is_taken(state.session):
-                    self._state = state.ended()
+                elif self._session and await self.saved.is_taken(self._session):
+                    self._session = None
             except StoreUnavailable as error:
                 _log.warning("Shard %s: cannot read the saved session: %s", self.number, error)
-                if state.lookup is not Lookup.DONE:
-                    self._state = replace(state, lookup=Lookup.FAILED)
+                self._unread |= self._is_first
         self._found.clear()
-        if self._state.earlier:
-            self._state = self._state.switched()
+        if earlier := self._earlier:
+            self._session, self._earlier = replace(earlier, servers=None), None
             self._progress.new_session()
             self._first = None
-            self._resume_catch_up()
-
-    def _resume_catch_up(self) -> None:
-        """Restart the catch-up that an earlier process did not finish."""
-        session = self._state.session
-        if session and session.servers is not None:
-            # Once only: later connections of this process continue this catch-up.
-            self._state = replace(self._state, session=replace(session, servers=None))
-            with self._progress.handling(session.seq) as event:
-                self._begin(event, session.servers)
+            if earlier.servers is not None:
+                # That process did not finish its catch-up.
+                with self._progress.handling(earlier.seq) as event:
+                    self._begin(event, earlier.servers)
 
     def _begin(self, first: PendingEvent, servers: int) -> None:
         self._first, self.servers = first, servers
         self._began.set()
-        self._on_session(first)
+        self._on_event(SessionBegan(), first)
 
     async def _look_up(self, intents: int) -> None:
-        self._state = self._state.found(await self.saved.take(intents))
-        if self._state.earlier:
+        self._earlier = await self.saved.take(intents)
+        self._unread = False
+        if self._earlier:
+            self._is_first = False
             self._found.set()
 
     async def _await_start(self, connection: Connection) -> None:
         """Wait until a new session may start, or an earlier process's session is found."""
         clock, tuning = asyncio.get_running_loop().time, self.tuning
         self._starts = [at for at in self._starts if clock() - at < tuning.calm_after]
-        if self._starts or not self._state.is_first:
+        if self._starts or not self._is_first:
             await self._wait(start_pause(len(self._starts), tuning))
         limit = await connection.start_limit()
         if limit["remaining"] < 1:
@@ -245,32 +240,30 @@ class Shard:
 
     async def _save_until_cancelled(self, connection: Connection, intents: int) -> None:
         clock, tuning = asyncio.get_running_loop().time, self.tuning
-        saved, saved_at, pause = None, -tuning.renew_after, tuning.first_save_every
+        saved, saved_at = None, 0.0
         while True:
-            has_begun = False
             with suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    has_begun = await self._began.wait()
+                async with asyncio.timeout(tuning.save_every):
+                    await self._began.wait()
+            has_begun = self._began.is_set()
             self._began.clear()
-            if self._state.lookup is Lookup.FAILED:
+            if self._unread:
                 with suppress(StoreUnavailable):
                     await self._look_up(intents)
-            if self._state.earlier:
+            if self._earlier:
                 await connection.leave()
             position = self._position(connection)
             current = position, self._progress.newest
-            is_fresh = current == saved and clock() - saved_at < tuning.renew_after
+            is_due = current != saved or clock() - saved_at > tuning.renew_after
             with suppress(StoreUnavailable):
                 # Not at the beginning, or the catch-up would search DMs of this session, too.
-                await self._save(None if is_fresh else position, intents, dms=not has_begun)
-                if not is_fresh:
-                    saved, saved_at = current if position else None, clock()
-                    is_young = position is None or position.servers is not None
-                    pause = tuning.first_save_every if is_young else tuning.save_every
+                await self._save(position if is_due else None, intents, dms=not has_begun)
+                if is_due:
+                    saved, saved_at = current, clock()
 
     def _position(self, connection: Connection) -> Session | None:
         """Return the session up to the last handled event; None if it must not be saved."""
-        session = connection.session if self._state.may_be_saved else None
+        session = None if self._earlier or self._unread else connection.session
         if session and self._first and self._first.holds:
             return replace(session, seq=self._first.seq, servers=self.servers)
         seq = self._progress.handled(session.seq) if session else 0

@@ -30,7 +30,6 @@ from adapters.discord.rest import (
     fetch_messages,
     own_id,
     request,
-    translated,
 )
 from bot.domain import EditBudget, Json, Page
 from bot.errors import MessageGone, PlaceGone, SurfaceError, WriteFailed, WriteRefused
@@ -201,12 +200,10 @@ class ChannelSurface:
             self._address = self._parent
 
     async def _edit(self, address: ChannelAddress, message_id: str, page: Page) -> None:
-        if not page.text:
-            channel = self._client.get_partial_messageable(address.channel)
-            async with translated():
-                await channel.get_partial_message(int(message_id)).delete()
-            return
         ids = {"channel_id": address.channel, "message_id": message_id}
+        if not page.text:
+            await request(self._client, "DELETE", _MESSAGE, ids)
+            return
         body = body_of(page, self._turn_id, rated=self._client.rated)
         await request(self._client, "PATCH", _MESSAGE, ids, body=body)
 

@@ -2,25 +2,44 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from functools import partial
+
+import discord
 
 from adapters.discord.reply.channel import ChannelAddress, ChannelSurface, Recovery, messages_since
 from adapters.discord.reply.message import (
     LIMIT,
     QUESTION,
     QUESTION_LIMIT,
+    body_of,
     question_line,
     shown,
 )
-from adapters.discord.reply.webhook import ORIGINAL, Webhook
-from adapters.discord.rest import RestClient, ThreadArchived, WebhookGone, fetch_message
+from adapters.discord.rest import (
+    RestClient,
+    ThreadArchived,
+    WebhookGone,
+    edit_budget,
+    fetch_message,
+    request,
+)
 from bot.domain import EditBudget, Json, Page
 from bot.errors import MessageGone, PlaceGone, WriteRefused
 
 _log = logging.getLogger(__name__)
+
+_ORIGINAL = "@original"
+_WEBHOOK = "/webhooks/{webhook_id}/{webhook_token}"
+_MESSAGE = _WEBHOOK + "/messages/{message_id}"
+# The token lives for 15 minutes; the last one is left for writes in flight.
+_TOKEN_LIFE = timedelta(minutes=14)
+_DEFERRED_WITHIN = timedelta(seconds=15)  # the clocks of the bot and of Discord may differ
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +118,7 @@ class CommandSurface:
             self._newest = webhook(
                 interaction=press.interaction, token=press.token, original=press.message
             )
-        self._channel: ChannelSurface | _NoChannel = _NoChannel(self._newest)
+        self._channel: ChannelSurface | None = None
         if address.channel is not None:
             channel = ChannelAddress(address.channel, None, opens_thread=False)
             recovery = Recovery(client, turn_id=turn_id, tried_at=tried_at, alone=False)
@@ -112,9 +131,9 @@ class CommandSurface:
     def budget(self, page: Page, *, new: bool) -> EditBudget:
         """Return the budget of the newest webhook, or the channel's for its own messages."""
         by_webhook = self._fills_response if new else self._newest.usable and not self._in_channel
-        if page.number > 0 or not by_webhook:
-            return self._channel.budget(page, new=new)
-        return self._newest.budget
+        if self._channel is None or (page.number == 0 and by_webhook):
+            return self._newest.budget
+        return self._channel.budget(page, new=new)
 
     def measure(self, text: str) -> int:
         """Return the number of code points, as for any message."""
@@ -125,7 +144,7 @@ class CommandSurface:
         page = await self._with_question(page)
         if page.number == 0 and self._fills_response:
             try:
-                return self._noted(await self._edit_by(self._command, ORIGINAL, page))
+                return self._noted(await self._edit_by(self._command, _ORIGINAL, page))
             except WriteRefused as error:
                 self._command.refused = True
                 _log.warning(
@@ -133,7 +152,7 @@ class CommandSurface:
                     *(self._turn_id, self._address.channel, error),
                 )
         try:
-            return await self._channel.post(page)
+            return await self._messages().post(page)
         except PlaceGone as gone:
             if not self._newest.in_time:
                 raise
@@ -178,7 +197,7 @@ class CommandSurface:
 
     async def _edit_as_message(self, name: str, page: Page) -> None:
         self._in_channel |= page.number == 0
-        await self._channel.edit(name, page)
+        await self._messages().edit(name, page)
 
     async def _try_edit_by(self, webhook: Webhook, name: str, page: Page) -> bool:
         """Edit a message; False if the webhook has expired, or does not know the message."""
@@ -216,7 +235,7 @@ class CommandSurface:
         try:
             return await webhook.edit(name, page)
         except ThreadArchived:
-            await self._channel.unarchive()
+            await self._messages().unarchive()
             return await webhook.edit(name, page)
 
     async def _follow_up(self, page: Page) -> str:
@@ -239,21 +258,99 @@ class CommandSurface:
                 return str(message["id"])
         return None
 
+    def _messages(self) -> ChannelSurface:
+        if self._channel is None:
+            raise PlaceGone("only the interaction may write there")
+        return self._channel
+
     def _noted(self, message_id: str) -> str:
         self._known.add(message_id)
         return f"@{message_id}"
 
 
-class _NoChannel:
-    """In place of the channel, if only webhooks may write."""
+class Webhook:
+    """An interaction's webhook: usable for 15 minutes or until it has refused an edit.
 
-    def __init__(self, webhook: Webhook) -> None:
-        self._webhook = webhook
+    `discord.Webhook` is not used: it waits inside a call until its bucket is refilled, and parses
+    what the response quotes.
 
-    def budget(self, page: Page, *, new: bool) -> EditBudget:
-        return self._webhook.budget
+    With `private`, only its person sees its follow-ups. `original` is its "@original" message: for
+    a command the first that it writes, and for a press, once acknowledged with a deferred update,
+    the message with the button (Discord's documentation, "Receiving and
+    Responding", "Interaction Callback Type").
+    """
 
-    async def post(self, *_: object) -> str:
-        raise PlaceGone("only the interaction may write there")
+    def __init__(
+        self,
+        client: RestClient,
+        turn_id: str,
+        *,
+        interaction: int,
+        token: str,
+        original: int | str = _ORIGINAL,
+        private: bool = False,
+    ) -> None:
+        self._client = client
+        self._ids = {"webhook_id": client.application_id or 0, "webhook_token": token}
+        self._original = str(original)
+        self._private = private
+        self._turn_id = turn_id
+        self._acknowledged = False
+        self.interaction = interaction
+        self.budget = edit_budget("ask", token)
+        self.refused = False
 
-    edit = unarchive = post
+    @property
+    def in_time(self) -> bool:
+        """Whether the token is valid."""
+        return self._age < _TOKEN_LIFE
+
+    @property
+    def usable(self) -> bool:
+        """Whether an edit can be tried."""
+        return self.in_time and not self.refused
+
+    def may_edit(self, message_id: str) -> bool:
+        """Whether a message is the original, or newer than the interaction."""
+        return message_id == self._original or int(message_id) > self.interaction
+
+    async def edit(self, message_id: str, page: Page) -> str:
+        """Edit a message, or delete it for a page without text; return its id."""
+        name = _ORIGINAL if message_id == self._original else message_id
+        return await self._once_acknowledged(partial(self._edit, name, page))
+
+    async def read(self, message_id: str) -> str:
+        """Return the text of a message."""
+        name = _ORIGINAL if message_id == self._original else message_id
+        message = await request(self._client, "GET", _MESSAGE, self._ids | {"message_id": name})
+        return str(message["content"])
+
+    async def send(self, page: Page) -> str:
+        """Send a follow-up; return its id."""
+        return await self._once_acknowledged(partial(self._write, "POST", _WEBHOOK, page))
+
+    @property
+    def _age(self) -> timedelta:
+        return discord.utils.utcnow() - discord.utils.snowflake_time(self.interaction)
+
+    async def _once_acknowledged(self, write: Callable[[], Awaitable[str]]) -> str:
+        for pause in () if self._acknowledged else self._client.tuning.deferral_pauses:
+            try:
+                return await write()
+            except WebhookGone:
+                if self._age > _DEFERRED_WITHIN:
+                    raise
+                await asyncio.sleep(pause)
+        return await write()
+
+    async def _edit(self, name: str, page: Page) -> str:
+        if page.text:
+            return await self._write("PATCH", _MESSAGE, page, message_id=name)
+        await request(self._client, "DELETE", _MESSAGE, self._ids | {"message_id": name})
+        return name
+
+    async def _write(self, method: str, path: str, page: Page, **ids: str) -> str:
+        body = body_of(page, self._turn_id, rated=self._client.rated, private=self._private)
+        message = await request(self._client, method, path, self._ids | ids, body=body)
+        self._acknowledged = True
+        return str(message["id"])

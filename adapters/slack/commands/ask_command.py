@@ -148,12 +148,7 @@ class AskCommand:
             key=self._identity.key(channel, thread),
             person=person,
             text=asked.text,
-            place={
-                "channel": channel,
-                "thread": thread or None,
-                "question": ts,
-                **self._identity.place_of(asked.team),
-            },
+            place=self._identity.place(channel, thread, question=ts, team=asked.team),
             asked_at=time.time(),
             where=asked.where or self._identity.team_name,
             zone=self._directory.zone(person.id),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from slack_sdk.webhook.async_client import AsyncWebhookClient
 
@@ -34,7 +34,6 @@ from bot.errors import ParleyError, SurfaceError, WriteFailed
 
 log = logging.getLogger(__name__)
 
-_T = TypeVar("_T")
 _FOLLOW_UP_SECONDS = 20 * 60  # Slack accepts answers to an interaction for half an hour
 _CLOSED = "This form has expired. Please open it again."
 
@@ -62,6 +61,7 @@ class Parley:
         self._permissions = permissions
         self._on_change = on_change
         self._team = workspace.identity.team
+        self._within = workspace.limits.view_read_within
 
     async def on_command(self, command: Mapping[str, str]) -> CommandAnswer:
         """Run `/parley …`."""
@@ -80,7 +80,7 @@ class Parley:
         name, _, words = text.strip().partition(" ")
         work = self._do(name.lower() or "help", words.strip(), id_, location, user, trigger)
         try:
-            return await self._in_time(work)
+            return await in_time(work, self._within)
         except NotAThread as error:
             words = f"@{self._workspace.identity.name} /parley {name.lower()}"
             cure = f"Slack has no commands in threads. Please write `{words}`."
@@ -109,10 +109,12 @@ class Parley:
         if context is None:
             return views.updated(_CLOSED)
         try:
-            notice = await self._in_time(self._fill_in(view, context, user))
+            notice = await in_time(self._fill_in(view, context, user), self._within)
         except ParleyError as error:
             log.info("Form of %s refused: %r", user, error)
-            return _errors(view, error)
+            # Below its field, or below the first one.
+            field = getattr(error, "field", "") or views.first_field(view)
+            return {"response_action": "errors", "errors": {field: excuse(error)}}
         if context.home:
             self._on_change(user, context.location.channel)
         return views.updated(notice)
@@ -156,7 +158,10 @@ class Parley:
         else:
             hint = "For example: briefly, and in French. Leave it empty for the default."
             chosen = Field("persona", "How should I answer?", hint, "text", most=2000)
-        form = Form(title=f"Choose a {name}", fields=(chosen, _scope_field(scopes)), seen="")
+        offered = tuple((it, shown[:1].upper() + shown[1:]) for it, shown in scopes.items())
+        # The nearest one is preselected.
+        scope = Field("scope", "For", "Where it applies", "choice", offered[0][0], offered)
+        form = Form(title=f"Choose a {name}", fields=(chosen, scope), seen="")
         required = {"model", "scope"}
         view = views.form_view(form, ViewContext(location), callback=name, required=required)
         await self._open(trigger, view)
@@ -171,7 +176,8 @@ class Parley:
         scope, part = named
         is_home = string_field(body.get("view"), "type") == "home"
         try:
-            form = await self._in_time(self._form(f"slack:{trigger}", location, user, named))
+            loading = self._form(f"slack:{trigger}", location, user, named)
+            form = await in_time(loading, self._within)
             context = ViewContext(location, scope=scope, part=part, seen=form.seen, home=is_home)
             view = views.form_view(form, context)
         except ParleyError as error:
@@ -233,11 +239,8 @@ class Parley:
             log.warning("Cannot answer a press: %s", error)
 
     async def _open(self, trigger: str, view: views.View) -> None:
-        async with translated(self._workspace.limits.view_read_within):
+        async with translated(self._within):
             await self._client.views_open(trigger_id=trigger, view=view)
-
-    async def _in_time(self, work: Awaitable[_T]) -> _T:
-        return await in_time(work, self._workspace.limits.view_read_within)
 
 
 def location_of(body: Body) -> CommandLocation:
@@ -247,15 +250,3 @@ def location_of(body: Body) -> CommandLocation:
         return CommandLocation(channel, string_field(container, "thread_ts"))
     context = ViewContext.of(body["view"])
     return context.location if context else CommandLocation("")
-
-
-def _scope_field(scopes: Mapping[Scope, str]) -> Field:
-    """Return the field for the scope of a setting; the nearest one is preselected."""
-    options = tuple((scope, name[:1].upper() + name[1:]) for scope, name in scopes.items())
-    return Field("scope", "For", "Where it applies", "choice", options[0][0], options)
-
-
-def _errors(view: Body, error: ParleyError) -> dict[str, Any]:
-    """Return the response that shows an error below its field, or below the first one."""
-    field = getattr(error, "field", "") or views.first_field(view)
-    return {"response_action": "errors", "errors": {field: excuse(error)}}

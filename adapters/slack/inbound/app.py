@@ -44,10 +44,9 @@ class Dispatcher:
         self._handler = handler
         self._ask = AskCommand(workspace, intake)
         self._shortcuts = Shortcuts(workspace, intake, self._ask)
-        self._on_event = on_event
         self._app = app = _bolt_app(workspace)
         # One listener for all events: without a listener an event would not be acknowledged.
-        app.event(_ANY)(self._event)
+        app.event(_ANY)(on_event)
         app.command(ASK)(self._command)
         app.command(PARLEY)(self._command)
         app.action(_ANY)(self._press)
@@ -64,10 +63,7 @@ class Dispatcher:
         # Bolt 1.30 takes a parsed body only in this mode, from HTTP too.
         return await self._app.async_dispatch(AsyncBoltRequest(body=body, mode="socket_mode"))
 
-    # Bolt passes arguments by name.
-    async def _event(self, event: dict[str, object]) -> None:
-        await self._on_event(event)
-
+    # Bolt passes arguments by name, as to `on_event`.
     async def _command(self, command: dict[str, str], ack: AsyncAck) -> None:
         if command["command"] == PARLEY:
             answer = await self._handler.parley.on_command(command)

@@ -228,12 +228,9 @@ class EventHandler:
             key=self._identity.key(channel, question.reply_thread),
             person=Person(question.user, question.user, self._identity.team),
             text=text,
-            place={
-                "channel": channel,
-                "thread": question.reply_thread or None,
-                "question": question.ts,
-                **self._identity.place_of(question.team),
-            },
+            place=self._identity.place(
+                channel, question.reply_thread, question=question.ts, team=question.team
+            ),
             asked_at=float(question.ts),
             quote=quote,
             joins=True,
@@ -343,7 +340,8 @@ def to_question(event: Event, *, bot: str) -> Question | None:
         return None
     kind, channel = string_field(event, "channel_type"), string_field(event, "channel")
     people, is_mention = mentioned(text, "@"), event["type"] == "app_mention"
-    edited = _edited(event, user)
+    edit = event.get("edited")
+    edited = string_field(edit, "ts") if string_field(edit, "user") == user else ""
     facts = Facts(
         direct=kind == "im" or channel.startswith("D"),
         calls_bot=is_mention or bot in people,
@@ -408,12 +406,6 @@ def to_press(body: Event) -> Press:
         rating=rating,
         team=string_field(user, "team_id"),
     )
-
-
-def _edited(event: Event, author: str) -> str:
-    edited = event.get("edited")
-    ts, editor = string_field(edited, "ts"), string_field(edited, "user")
-    return ts if editor == author else ""
 
 
 def _team(event: Event) -> str:

@@ -49,7 +49,6 @@ class Messages:
         self.thread = thread if isinstance(thread, str) else ""  # empty at the top level of a DM
         self._workspace = workspace
         self._client = workspace.client
-        self._bot = workspace.identity.user
         self._turn = turn
         self._question = question
 
@@ -185,13 +184,13 @@ class Messages:
         Messages in `but` are left out; with `unfinished`, those with a Stop button are included.
         """
         found: list[tuple[int, str]] = []
-        last_of_another = ""
+        last_of_another, bot = "", self._workspace.identity.user
         try:
             async for message in self._since_question():
                 message_id = f"{self.channel}:{message.get('ts')}"
                 # Other apps may send the same metadata, so the author is compared.
                 is_left_out = message_id in but and not (unfinished and _may_be_stopped(message))
-                if message.get("user") != self._bot or is_left_out:
+                if message.get("user") != bot or is_left_out:
                     continue
                 match message:
                     case {"metadata": {"event_payload": {"turn": str(turn), "page": int(number)}}}:

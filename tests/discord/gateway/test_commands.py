@@ -207,7 +207,7 @@ async def test_a_file_of_a_question_reads_as_one_below_a_message() -> None:
         assert intake.texts == ["Why?\n[file: plan.pdf]"] * 2
 
 
-@pytest.mark.parametrize("files", [None, {}, {"7": None}, {"7": {"filename": 1}}])
+@pytest.mark.parametrize("files", [None, {}, {"7": None}])
 async def test_a_file_that_discord_does_not_describe_costs_no_question(files: object) -> None:
     async with talk() as (emulator, intake, ada):
         options = [

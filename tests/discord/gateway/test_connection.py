@@ -12,8 +12,8 @@ import yarl
 from discord.gateway import DiscordWebSocket, ReconnectWebSocket
 from packaging.requirements import Requirement
 
-from adapters.discord.gateway.connection import HANDLED, _resume_address, use_gateway
-from adapters.discord.gateway.session import Session
+from adapters.discord.gateway.connection import _resume_address, use_gateway
+from adapters.discord.gateway.session_store import Session
 from adapters.discord.platform import DiscordPlatform
 
 READ = "2.7.1"  # the version whose source was read
@@ -29,6 +29,7 @@ def test_the_library_is_as_its_internals_were_read() -> None:
     source = inspect.getsource(discord.Client.connect) + inspect.getsource(discord.Client.close)
     received = inspect.getsource(DiscordWebSocket.received_message)
     state = inspect.getsource(discord.state.ConnectionState.__init__)
+    ready = inspect.getsource(discord.state.ConnectionState.parse_ready)
 
     assert discord.__version__ == READ
     assert {"initial", "gateway", "shard_id", "session", "sequence", "resume"} <= set(opened)
@@ -43,6 +44,8 @@ def test_the_library_is_as_its_internals_were_read() -> None:
     assert isinstance(DiscordWebSocket.DEFAULT_GATEWAY, yarl.URL)
     assert "self.parsers: Dict[str, Callable[[Any], None]]" in state
     assert "self.dispatch: Callable[..., Any] = dispatch" in state
+    assert "self._ready_state: asyncio.Queue[Guild] = asyncio.Queue()" in ready
+    assert "self._ready_task = asyncio.create_task(self._delay_ready())" in ready
     assert list(inspect.signature(discord.state.ConnectionState.create_message).parameters) == [
         "self",
         "channel",
@@ -120,4 +123,8 @@ def test_where_the_operator_names_a_gateway_the_token_goes_there_alone() -> None
 async def test_a_client_has_a_parser_for_each_event_that_somebody_waits_for() -> None:
     client = discord.Client(intents=discord.Intents.none())
 
-    assert {"READY", "RESUMED", *HANDLED} <= set(client._connection.parsers)
+    awaited = {
+        *("READY", "RESUMED", "GUILD_CREATE", "INTERACTION_CREATE"),
+        *("MESSAGE_CREATE", "MESSAGE_UPDATE", "MESSAGE_DELETE", "MESSAGE_DELETE_BULK"),
+    }
+    assert awaited <= set(client._connection.parsers)

@@ -230,17 +230,6 @@ def changes(value: object, odd: object) -> Iterator[object]:
             yield from ([*value[:at], new, *value[at + 1 :]] for new in changes(one, odd))
 
 
-def test_parts_without_end_are_read_to_a_bound() -> None:
-    forwards: Payload = {"content": "end"}
-    components: Payload = {"type": TEXT, "content": "end"}
-    for _ in range(500):
-        forwards = {"content": "f", "message_snapshots": [{"message": forwards}]}
-        components = {"type": CONTAINER, "components": [components]}
-
-    assert shown_beside_text(forwards).endswith("f\n[…]")
-    assert shown_beside_text({"components": [components]}) == "[…]"
-
-
 async def test_what_was_forwarded_is_read_with_the_names_of_this_server() -> None:
     async with heard() as (emulator, intake, ada):
         ada, bob, role = ada, emulator.user("Bob"), emulator.role("helpers")

@@ -14,9 +14,7 @@ from typing import ClassVar
 import aiohttp
 import pytest
 
-from adapters.discord.gateway.listen import Shards
-from adapters.discord.gateway.session import Session
-from adapters.discord.gateway.session_store import SavedSession
+from adapters.discord.gateway.session_store import SavedSession, Session
 from adapters.discord.gateway.shard import start_pause
 from adapters.discord.tuning import Tuning
 from bot.concurrency import Backoff
@@ -35,6 +33,8 @@ from tests.support.discord_platform import (
     QUICK,
     SLOW_STARTS,
     Hidden,
+    Shards,
+    listening,
     logged_in,
     running_process,
     said,
@@ -369,10 +369,10 @@ async def test_shards_that_discord_refuses_are_told_by_the_name_of_their_setting
 ) -> None:
     async with (
         DiscordEmulator(gateway=rules) as emulator,
-        logged_in(emulator) as platform,
+        logged_in(emulator, shards=shards) as platform,
     ):
         with pytest.raises(CannotStart, match=sentence):
-            await platform.listen(FakeQueue().intake, store=store, shards=shards)
+            await platform.listener.listen(FakeQueue().intake, store=store)
 
 
 class NotedBackoff(Backoff):
@@ -580,3 +580,15 @@ async def test_a_message_of_the_future_was_not_heard(store: Store, days_ahead: i
 
     assert await holder.last_handled(or_else=now) == 0
     assert await holder.last_handled(or_else=now + 1) == now
+
+
+async def test_the_library_does_not_wait_for_servers_in_a_task_of_its_own() -> None:
+    async with DiscordEmulator() as emulator, listening(emulator, FakeQueue()):
+        await until(lambda: emulator.sessions)
+        tasks = [repr(one.get_coro()) for one in asyncio.all_tasks()]
+
+    assert not [one for one in tasks if "_delay_ready" in one]
+
+
+def test_the_id_of_a_session_is_not_shown() -> None:
+    assert "own" not in repr(Session("own", 3, ""))

@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from adapters.discord.gateway.session import Session
-from adapters.discord.gateway.session_store import SavedSession
 from adapters.discord.tuning import Tuning
 from bot.concurrency import Backoff
 from bot.store import Store
@@ -125,24 +123,3 @@ async def test_a_command_that_is_sent_again_or_is_old_forgets_nothing(
             await until_heard(store, await emulator.say(dm, ada, "then"))
 
         assert len(intake.resets) == resets
-
-
-def make_saved_session(store: Store, name: str) -> SavedSession:
-    return SavedSession(store=store, application="1", shard="all", holder=name)
-
-
-async def test_a_version_without_the_catch_up_in_its_record_saves_over_one_that_has_it(
-    store: Store,
-) -> None:
-    one, two = make_saved_session(store, "one"), make_saved_session(store, "two")
-    pending = Session("secret", 1, "ws://here", servers=3)
-    await one.save(pending, intents=1, newest=0)
-
-    taken, seq = await two.take(1), (await saved(store))["seq"]
-    (name,) = await store.command("KEYS", store.key("gateway", "*", "session"))
-    # What such a version writes.
-    await store.command("HSET", name, "id", "other", "seq", 9, "url", "")
-
-    # Without a number that version begins a session of its own.
-    assert (taken, seq) == (pending, "")
-    assert await one.take(1) == Session("other", 9, "")

@@ -240,5 +240,6 @@ def _check_kind(message: Message) -> None:
 def _kept(command: Payload) -> Payload:
     """Return a command with its defaults (docs: Application Command Object)."""
     given = {key: value for key, value in command.items() if value is not None}
-    seen: Payload = {"type": 1, "description": "", "integration_types": [0], "nsfw": False}
+    # An application that servers and people may install ("Installation Context").
+    seen: Payload = {"type": 1, "description": "", "integration_types": [0, 1], "nsfw": False}
     return seen | {"default_member_permissions": None, "contexts": None} | given

@@ -8,8 +8,7 @@ import sys
 
 import pytest
 
-from bot.app.terminal import shown_progress
-from bot.local.progress import LoggedProgress
+from bot.local.progress import LoggedProgress, shown_progress
 from bot.local.transformers_model import tells_progress
 
 BAR = "model.safetensors:  45%|####5     | 122M/270M [00:03<00:04, 40.0MB/s]"

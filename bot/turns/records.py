@@ -64,11 +64,15 @@ class History:
 
     async def read(self, thread: ThreadKey) -> list[Exchange]:
         """Return the thread's exchanges, oldest first, without those that are unreadable."""
-        if not self.remembers:
-            await self._store.command("DEL", self._store.key("history", str(thread)))
-            return []
         key, reads = self._store.key, list[Command]()
         ids = await self._store.command("LRANGE", key("history", str(thread)), 0, -1)
+        if not self.remembers:
+            # From before nothing was to be remembered.
+            words = [("HDEL", key("turn", one), "shown", *_EXCHANGE[3:]) for one in ids]
+            others = [("DEL", key(kind, one)) for one in ids for kind in ("context", "ratings")]
+            lists = [("DEL", key(kind, str(thread))) for kind in ("names", "history")]
+            await self._store.commands([*words, *others, *lists])
+            return []
         for one in ids:
             reads.append(("HMGET", key("turn", one), *_EXCHANGE))
             reads.append(("LRANGE", key("context", one), 0, -1))

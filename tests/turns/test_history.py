@@ -83,6 +83,21 @@ async def test_a_late_name_is_that_of_the_person_without_one(store: Store) -> No
     assert await store.command("TTL", store.key("names", str(KEY))) > 50
 
 
+async def test_where_nothing_is_remembered_what_was_said_before_goes(store: Store) -> None:
+    context = (ContextMessage("console:9", Person("u3", "Cy"), "We deploy."),)
+    queue, turn = make_queue(store), replace(make_turn(1), text="Which walrus?", context=context)
+    await queue.admit(turn)
+    await finish(queue, await take(queue), answer="The big one")
+    await queue.changes.rate(turn.id, person_id="u4", rating="good")
+
+    read = await History(store=store, keep_seconds=60, remembers=False).read(KEY)
+
+    record = await store.command("HGETALL", store.key("turn", turn.id))
+    assert (read, [one for one in record.values() if "walrus" in one or "big" in one]) == ([], [])
+    for kind, name in (("history", str(KEY)), ("context", turn.id), ("ratings", turn.id)):
+        assert not await store.command("EXISTS", store.key(kind, name))
+
+
 async def test_a_message_is_kept_until_a_question_about_it_is_written(store: Store) -> None:
     history = History(store=store, keep_seconds=60)
     message = ContextMessage("discord:1", Person("u1", "Ann"), "We deploy.")

@@ -78,6 +78,7 @@ class SlackPlatform:
         self.workspace = workspace
         self._own = own
         self._downtime = Downtime()
+        self.downtime = self._downtime.seconds  # without an open connection
         self._streams = Streams(workspace)
 
     @asynccontextmanager
@@ -130,10 +131,6 @@ class SlackPlatform:
         )
         jobs = sockets.run(), heartbeat.run(lambda: sockets.is_connected)
         await together(*map(asyncio.create_task, jobs))
-
-    def downtime(self) -> float:
-        """Return the seconds without an open connection; 0 while connected."""
-        return self._downtime.seconds()
 
     def handler(self, intake: Intake) -> Handler:
         """Return the handler of POST /slack/events, for events, commands and buttons.

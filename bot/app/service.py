@@ -87,8 +87,7 @@ async def serve(
     `started` is called once with the address of the HTTP server, or "". With `need_all`, each
     platform must start; else one of them is enough. Raises CannotStart.
     """
-    serves_pages = any(spec.own(settings).ports() for spec in all_specs() if spec.name in roles)
-    _raise_file_limit(settings, pages=http.MOST_PAGES if serves_pages else 0)
+    _raise_file_limit(settings)
     check_settings(settings, roles)
     async with AsyncExitStack() as stack:
         opening = _open(
@@ -251,10 +250,8 @@ def _access(settings: Settings) -> AccessRules:
     )
 
 
-def _raise_file_limit(settings: Settings, *, pages: int) -> None:
+def _raise_file_limit(settings: Settings) -> None:
     wanted = _FILES + _FILES_PER_ANSWER * settings.capacity
-    # Pages work with fewer, so a lower limit causes no warning.
-    hardware.allow_files(wanted + pages)
     allowed = hardware.allow_files(wanted)
     if allowed is not None and allowed < wanted:
         log.warning(

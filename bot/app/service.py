@@ -17,9 +17,8 @@ from bot import __version__
 from bot.access.preferences import PreferenceStore
 from bot.access.quotas import Quota
 from bot.access.rules import AccessRules
-from bot.app import http
+from bot.app import http, metrics
 from bot.app.assistant import IDLE_SECONDS, Assistant, is_demo, model_choices, open_assistant
-from bot.app.metrics import ProcessMetrics
 from bot.app.platforms import (
     WORKER,
     Platforms,
@@ -224,14 +223,15 @@ def _http(
     process: Process, platforms: Platforms, queue: TurnQueue, stop: asyncio.Event
 ) -> AbstractAsyncContextManager[str]:
     names, settings = [spec.name for spec in all_specs()], process.settings
-    metrics = ProcessMetrics(queue, names, platforms.downtimes, version=__version__)
     return http.serve(
         settings,
         store=process.store,
         downtimes=platforms.downtimes,
         posts=platforms.posts,
         stopping=stop,
-        refresh_metrics=metrics.refresh,
+        refresh_metrics=partial(
+            metrics.refresh, queue, names, platforms.downtimes, version=__version__
+        ),
     )
 
 

@@ -140,13 +140,7 @@ async def _open_local(settings: Settings, stack: AsyncExitStack, progress: Progr
         )
     path = settings.local_model_path
     if isinstance(path, str):
-        path = await hub.fetch(
-            path,
-            token=settings.hf_token,
-            cache=settings.data_dir / "hub",
-            endpoint=None,
-            progress=progress,
-        )
+        path = await hub.fetch(settings, progress=progress)
     serving = llama_cpp.serve(settings, path=path, parallel=LOCAL_SLOTS, progress=progress)
     server = await stack.enter_async_context(serving)
     if server.context_tokens <= settings.max_tokens:

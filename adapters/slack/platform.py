@@ -144,7 +144,6 @@ class SlackPlatform:
         return signed_handler(
             Dispatcher(self.workspace, intake, handler, on_event=handler.on_event).dispatch,
             signing_secret=self._own.signing_secret,
-            limits=self.workspace.limits,
         )
 
     def _log_identity(self, transport: str) -> None:

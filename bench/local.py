@@ -19,6 +19,7 @@ from bot.app.assistant import LOCAL_SLOTS
 from bot.domain import Message
 from bot.errors import AnswerCut
 from bot.local import llama_cpp
+from config.settings import Settings
 from tests.support.model import OneAttempt, open_model
 
 TOKENS = 200
@@ -29,10 +30,8 @@ async def main(file: Path | None, *, threads: int | None, context: int) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     async with (
         llama_cpp.serve(
+            Settings(local_threads=threads, context_tokens=context),
             path=file,
-            gpu_layers=None,
-            threads=threads,
-            context_tokens=context,
             parallel=LOCAL_SLOTS,
         ) as server,
         open_model(

@@ -22,6 +22,7 @@ import uvloop
 from bot.domain import Message
 from bot.errors import AnswerCut
 from bot.local.transformers_model import serve
+from config.settings import Settings
 from tests.support.model import OneAttempt, open_model
 from tests.support.tiny_models import tiny_llama
 
@@ -34,7 +35,9 @@ async def compare(folder: Path, most: int) -> None:
     watching = asyncio.create_task(watch(worst))
     began = time.perf_counter()
     async with (
-        serve(name=str(folder), token="", context_tokens=1000, max_tokens=TOKENS) as server,
+        serve(
+            Settings(transformers_model=str(folder), context_tokens=1000, max_tokens=TOKENS)
+        ) as server,
         open_model(
             model="tiny",
             base_url=server.url,

@@ -10,6 +10,7 @@ ParleyError
 │   ├── NothingAsked        the question is empty
 │   ├── ThreadBusy          too many turns wait in this thread
 │   ├── PersonBusy          too many turns of this person wait
+│   ├── BeingForgotten      the person is being forgotten
 │   ├── QueueFull           too many turns wait in total
 │   ├── NotAllowed          the person may not use the bot, or not there
 │   ├── QuotaUsed           a quota of the day is used up; see `renews_in`

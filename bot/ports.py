@@ -8,16 +8,7 @@ from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from bot.domain import (
-    ContextMessage,
-    Delta,
-    EditBudget,
-    Message,
-    Page,
-    Preferences,
-    Purpose,
-    Turn,
-)
+from bot.domain import ContextMessage, Delta, EditBudget, Message, Page, Preferences, Purpose, Turn
 from bot.errors import SurfaceError
 
 

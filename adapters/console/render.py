@@ -11,17 +11,9 @@ from typing import ClassVar
 
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
-from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
-from rich.markdown import (
-    CodeBlock,
-    Heading,
-    HorizontalRule,
-    Markdown,
-    MarkdownElement,
-    TableElement,
-)
+from rich.console import Console, ConsoleOptions, JustifyMethod, RenderableType, RenderResult
+from rich.markdown import CodeBlock, Heading, Markdown, MarkdownElement, TableElement
 from rich.padding import Padding
-from rich.rule import Rule
 from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
@@ -34,7 +26,7 @@ _LEAST_WIDTH = 20  # columns; in a narrower window lines break anywhere
 _CODE_THEME = "ansi_dark"
 # Without rich's black behind code.
 _THEME = Theme(
-    {"markdown.code": "bold cyan", "markdown.h1": "bold underline"}
+    {"markdown.code": "bold cyan", "markdown.h1": "bold underline", "markdown.hr": "dim"}
     | {f"markdown.h{level}": "bold" for level in range(2, 7)}
 )
 # HTML is shown as text; rich would drop it.
@@ -131,11 +123,9 @@ class Renderer:
 
 
 class _Heading(Heading):
-    """A left-aligned heading; rich centres headings."""
+    """A left-aligned heading; rich centres those of the first level."""
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        self.text.justify = "left"
-        yield self.text
+    LEVEL_ALIGN: ClassVar[dict[str, JustifyMethod]] = {}
 
 
 class _CodeBlock(CodeBlock):
@@ -147,13 +137,6 @@ class _CodeBlock(CodeBlock):
             code, self.lexer_name, theme=self.theme, word_wrap=True, background_color="default"
         )
         yield Padding(syntax, (0, 0, 0, 2))
-
-
-class _Rule(HorizontalRule):
-    new_line = True
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield Rule(style="dim")
 
 
 class _Table(TableElement):
@@ -172,7 +155,6 @@ class _Markdown(Markdown):
         "heading_open": _Heading,
         "fence": _CodeBlock,
         "code_block": _CodeBlock,
-        "hr": _Rule,
         "table_open": _Table,
     }
 

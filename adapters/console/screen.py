@@ -15,9 +15,8 @@ from prompt_toolkit.enums import DEFAULT_BUFFER
 from prompt_toolkit.filters import Condition, has_focus
 from prompt_toolkit.formatted_text import ANSI, StyleAndTextTuples, to_formatted_text
 from prompt_toolkit.history import FileHistory
-from prompt_toolkit.input import Input
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
-from prompt_toolkit.output import ColorDepth, Output
+from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.styles import Style
 
 from adapters.console.commands import COMMANDS
@@ -46,8 +45,6 @@ class WindowScreen:
         on_line: Callable[[str, AskedQuestion | None], None],
         on_interrupt: Callable[[], None],
         history: Path | None,
-        input: Input | None,  # noqa: A002
-        output: Output | None,
     ) -> None:
         self.edited: AskedQuestion | None = None
         self._transcript = transcript
@@ -71,8 +68,6 @@ class WindowScreen:
             style=_STYLE,
             enable_suspend=True,
             erase_when_done=True,
-            input=input,
-            output=output,
         )
         self._buffer.on_text_changed += lambda _: self._reset_hint()
 

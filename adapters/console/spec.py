@@ -27,19 +27,9 @@ async def _connect(process: Process) -> AsyncIterator[Connected]:
     from adapters.console.terminal import listen
     from adapters.live import LivePlatform
 
-    settings = process.settings
-    hears = partial(
-        listen,
-        process.intake,
-        store=process.store,
-        banner=f"Parley. Answers come from {process.answers_from}.",
-        notices=process.notices,
-        patience=process.patience,
-        history=settings.data_dir / "terminal_history" if settings.remembers else None,
-        stdin=sys.stdin,
-        stdout=sys.stdout,
-    )
-    platform = LivePlatform("console", store=process.store, remembers=settings.remembers)
+    hears = partial(listen, process, stdin=sys.stdin, stdout=sys.stdout)
+    remembers = process.settings.remembers
+    platform = LivePlatform("console", store=process.store, remembers=remembers)
     yield Connected(platform, hears if "console" in process.roles else None)
 
 

@@ -6,48 +6,32 @@ import importlib.util
 import io
 import os
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 from typing import TextIO
 from uuid import uuid4
 
 from adapters.console.plain import PlainConversation
 from adapters.console.talk import ConsoleConversation
-from bot.intake.intake import Intake
-from bot.store import Store
+from bot.platform_spec import Process
 
 _WINDOW_PACKAGES = ("prompt_toolkit", "rich", "markdown_it")  # requirements-terminal.txt
 
 
-async def listen(
-    intake: Intake,
-    *,
-    store: Store,
-    banner: str,
-    notices: Sequence[str] = (),
-    patience: float,
-    history: Path | None,
-    stdin: TextIO,
-    stdout: TextIO,
-) -> None:
-    """Read questions and print answers until the end of the input or `/quit`.
-
-    Answers that take longer than `patience` seconds are abandoned; it must exceed the reply
-    timeout. `history` is the file of the input history, or None. The `notices` are read when it
-    begins.
-    """
+async def listen(process: Process, *, stdin: TextIO, stdout: TextIO) -> None:
+    """Read questions and print answers until the end of the input or `/quit`."""
     for stream in (stdin, stdout):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
-    # Windows has no termios: lines are read as from a pipe.
+    # On Windows an event loop handles no signals: lines are read as from a pipe.
     at_terminal = stdin.isatty() and sys.platform != "win32"
     # At a terminal, each start continues the same thread.
     thread = "terminal" if at_terminal else uuid4().hex
-    banner = "\n".join((banner, *notices))
-    talk = ConsoleConversation(intake=intake, store=store, thread=thread)
+    banner = "\n".join((f"Parley. Answers come from {process.answers_from}.", *process.notices))
+    talk = ConsoleConversation(intake=process.intake, store=process.store, thread=thread)
+    settings, patience = process.settings, process.patience
     if at_terminal and stdout.isatty() and _has_window():
         from adapters.console.window import Window
 
+        history = settings.data_dir / "terminal_history" if settings.remembers else None
         await Window(talk=talk, banner=banner, patience=patience, history=history).run()
         return
     plain = PlainConversation(talk=talk, patience=patience, stdin=stdin, stdout=stdout)

@@ -8,9 +8,6 @@ from contextlib import aclosing, suppress
 from functools import partial
 from pathlib import Path
 
-from prompt_toolkit.input import Input
-from prompt_toolkit.output import Output
-
 from adapters.console.commands import COMMANDS, Command, command_of, help_tables, unknown
 from adapters.console.plain import FORGOTTEN
 from adapters.console.screen import WindowScreen
@@ -28,19 +25,11 @@ _EARLIER = 3  # exchanges that are shown at the start
 class Window:
     """The terminal of one person; an answer that takes longer than `patience` s is abandoned.
 
-    `history` is the file of the input history, or None. `input` and `output` are for tests; the
-    default is the process's terminal.
+    `history` is the file of the input history, or None.
     """
 
     def __init__(
-        self,
-        *,
-        talk: ConsoleConversation,
-        banner: str,
-        patience: float,
-        history: Path | None,
-        input: Input | None = None,  # noqa: A002 (prompt_toolkit's word)
-        output: Output | None = None,
+        self, *, talk: ConsoleConversation, banner: str, patience: float, history: Path | None
     ) -> None:
         self.transcript = Transcript()
         self._talk = talk
@@ -51,8 +40,6 @@ class Window:
             on_line=self._submit,
             on_interrupt=self._interrupt,
             history=history,
-            input=input,
-            output=output,
         )
         # What is typed is carried out in order.
         self._work: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue()

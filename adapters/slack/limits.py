@@ -22,10 +22,6 @@ class Limits:
     command_answered_within: float = 2.6
     view_read_within: float = 2.0  # opening it takes time, too
 
-    # HTTP
-    # Slack sends body and headers together, and waits no longer for the answer.
-    body_timeout: float = 3.0
-
     # Socket Mode
     ping_interval: float = 5.0  # a connection that does not answer in half of it is closed
     close_timeout: float = 1.0

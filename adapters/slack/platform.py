@@ -78,6 +78,7 @@ class SlackPlatform:
         self.workspace = workspace
         self._own = own
         self._downtime = Downtime()
+        self.downtime = self._downtime.seconds  # without an open connection
         self._streams = Streams(workspace)
 
     @asynccontextmanager
@@ -131,10 +132,6 @@ class SlackPlatform:
         jobs = sockets.run(), heartbeat.run(lambda: sockets.is_connected)
         await together(*map(asyncio.create_task, jobs))
 
-    def downtime(self) -> float:
-        """Return the seconds without an open connection; 0 while connected."""
-        return self._downtime.seconds()
-
     def handler(self, intake: Intake) -> Handler:
         """Return the handler of POST /slack/events, for events, commands and buttons.
 
@@ -147,7 +144,6 @@ class SlackPlatform:
         return signed_handler(
             Dispatcher(self.workspace, intake, handler, on_event=handler.on_event).dispatch,
             signing_secret=self._own.signing_secret,
-            limits=self.workspace.limits,
         )
 
     def _log_identity(self, transport: str) -> None:

@@ -140,21 +140,8 @@ async def _open_local(settings: Settings, stack: AsyncExitStack, progress: Progr
         )
     path = settings.local_model_path
     if isinstance(path, str):
-        path = await hub.fetch(
-            path,
-            token=settings.hf_token,
-            cache=settings.data_dir / "hub",
-            endpoint=None,
-            progress=progress,
-        )
-    serving = llama_cpp.serve(
-        path=path,
-        progress=progress,
-        gpu_layers=settings.gpu_layers,
-        threads=settings.local_threads,
-        context_tokens=settings.context_tokens,
-        parallel=LOCAL_SLOTS,
-    )
+        path = await hub.fetch(settings, progress=progress)
+    serving = llama_cpp.serve(settings, path=path, parallel=LOCAL_SLOTS, progress=progress)
     server = await stack.enter_async_context(serving)
     if server.context_tokens <= settings.max_tokens:
         raise CannotStart(
@@ -173,19 +160,12 @@ async def _open_transformers(
 ) -> _Choice:
     from bot.local import transformers_model
 
-    name = settings.transformers_model
-    serving = transformers_model.serve(
-        name=name,
-        token=settings.hf_token,
-        context_tokens=settings.context_tokens,
-        max_tokens=settings.max_tokens,
-        progress=progress,
-    )
+    serving = transformers_model.serve(settings, progress=progress)
     server = await stack.enter_async_context(serving)
     model = await _open_supervised(settings, server, stack)
     # A dialogue model would repeat the system prompt as its answer.
     default = "" if server.is_dialogue else settings.system_prompt
-    label = f"{name}, run by transformers on this machine"
+    label = f"{server.name}, run by transformers on this machine"
     return [model], {}, label, _system_prompt(settings, default=default)
 
 

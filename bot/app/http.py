@@ -34,7 +34,7 @@ _LARGEST_REQUEST = _LARGEST_BODY + (_MOST_HEADERS + 1) * _LONGEST_HEADER
 # Requests of Slack end within three seconds. Many systems give a process 256 files.
 _MOST_CONNECTIONS = 128
 # Open pages of one process; each has a connection for its events and some for requests.
-MOST_PAGES = 4000
+_MOST_PAGES = 4000
 # Of one person: 20 pages that update themselves (adapters/web/follower.py), and requests.
 _MOST_OWN = 40
 # All pages reconnect when the process restarts, and are strangers until their first request.
@@ -99,7 +99,7 @@ async def serve_pages(
     *,
     host: str,
     port: int,
-    most_pages: int = MOST_PAGES,
+    most_pages: int = _MOST_PAGES,
     most_own: int = _MOST_OWN,
     most_connections: int = _MOST_CALLERS,
     connection_seconds: float = _CONNECTION_SECONDS,

@@ -25,34 +25,25 @@ _CONNECTED = Gauge(
 _BUILD = Info("parley_build", "The version of Parley and of Python")
 
 
-class ProcessMetrics:
-    """Reads the gauges; those of the queue are NaN while the store is unavailable."""
-
-    def __init__(
-        self,
-        queue: TurnQueue,
-        platforms: Sequence[str],
-        downtimes: Mapping[str, Callable[[], float]],
-        *,
-        version: str,
-    ) -> None:
-        self._queue = queue
-        self._platforms = platforms
-        self._downtimes = downtimes
-        _BUILD.info({"version": version, "python": python.python_version()})
-
-    async def refresh(self) -> None:
-        """Set all gauges."""
-        for name, downtime in self._downtimes.items():
-            _CONNECTED.labels(name).set(downtime() == 0)
-        waiting, running, oldest = math.nan, dict[str, float](), dict[str, float]()
-        try:
-            async with asyncio.timeout(REFRESH_SECONDS):
-                load = await self._queue.load(self._platforms)
-            waiting, running, oldest = load.waiting, {**load.running}, {**load.oldest}
-        except (StoreUnavailable, TimeoutError):
-            pass
-        _WAITING.set(waiting)
-        for name in self._platforms:
-            _RUNNING.labels(name).set(running.get(name, math.nan))
-            _OLDEST.labels(name).set(oldest.get(name, math.nan))
+async def refresh(
+    queue: TurnQueue,
+    platforms: Sequence[str],
+    downtimes: Mapping[str, Callable[[], float]],
+    *,
+    version: str,
+) -> None:
+    """Set all gauges; those of the queue are NaN while the store is unavailable."""
+    _BUILD.info({"version": version, "python": python.python_version()})
+    for name, downtime in downtimes.items():
+        _CONNECTED.labels(name).set(downtime() == 0)
+    waiting, running, oldest = math.nan, dict[str, float](), dict[str, float]()
+    try:
+        async with asyncio.timeout(REFRESH_SECONDS):
+            load = await queue.load(platforms)
+        waiting, running, oldest = load.waiting, {**load.running}, {**load.oldest}
+    except (StoreUnavailable, TimeoutError):
+        pass
+    _WAITING.set(waiting)
+    for name in platforms:
+        _RUNNING.labels(name).set(running.get(name, math.nan))
+        _OLDEST.labels(name).set(oldest.get(name, math.nan))

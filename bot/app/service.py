@@ -17,9 +17,8 @@ from bot import __version__
 from bot.access.preferences import PreferenceStore
 from bot.access.quotas import Quota
 from bot.access.rules import AccessRules
-from bot.app import http
+from bot.app import http, metrics
 from bot.app.assistant import IDLE_SECONDS, Assistant, is_demo, model_choices, open_assistant
-from bot.app.metrics import ProcessMetrics
 from bot.app.platforms import (
     WORKER,
     Platforms,
@@ -88,8 +87,7 @@ async def serve(
     `started` is called once with the address of the HTTP server, or "". With `need_all`, each
     platform must start; else one of them is enough. Raises CannotStart.
     """
-    serves_pages = any(spec.own(settings).ports() for spec in all_specs() if spec.name in roles)
-    _raise_file_limit(settings, pages=http.MOST_PAGES if serves_pages else 0)
+    _raise_file_limit(settings)
     check_settings(settings, roles)
     async with AsyncExitStack() as stack:
         opening = _open(
@@ -227,14 +225,15 @@ def _http(
     process: Process, platforms: Platforms, queue: TurnQueue, stop: asyncio.Event
 ) -> AbstractAsyncContextManager[str]:
     names, settings = [spec.name for spec in all_specs()], process.settings
-    metrics = ProcessMetrics(queue, names, platforms.downtimes, version=__version__)
     return http.serve(
         settings,
         store=process.store,
         downtimes=platforms.downtimes,
         posts=platforms.posts,
         stopping=stop,
-        refresh_metrics=metrics.refresh,
+        refresh_metrics=partial(
+            metrics.refresh, queue, names, platforms.downtimes, version=__version__
+        ),
     )
 
 
@@ -253,10 +252,8 @@ def _access(settings: Settings) -> AccessRules:
     )
 
 
-def _raise_file_limit(settings: Settings, *, pages: int) -> None:
+def _raise_file_limit(settings: Settings) -> None:
     wanted = _FILES + _FILES_PER_ANSWER * settings.capacity
-    # Pages work with fewer, so a lower limit causes no warning.
-    hardware.allow_files(wanted + pages)
     allowed = hardware.allow_files(wanted)
     if allowed is not None and allowed < wanted:
         log.warning(

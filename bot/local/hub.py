@@ -8,6 +8,7 @@ import re
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from tqdm import tqdm
 from bot.errors import CannotStart
 from bot.local.progress import Progress
 from bot.text.sanitize import one_line
+from config.settings import Settings
 
 VARIABLE = "LOCAL_MODEL_PATH"
 _ETAG_SECONDS = 10.0
@@ -28,14 +30,13 @@ _LISTED = 12  # names of files that an error shows
 _PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$", re.IGNORECASE)
 
 
-async def fetch(
-    name: str, *, token: str, cache: Path, endpoint: str | None, progress: Progress
-) -> Path:
-    """Return the file of a model such as `owner/name:Q4_K_M`, downloaded if `cache` has none.
+async def fetch(settings: Settings, *, progress: Progress, endpoint: str | None = None) -> Path:
+    """Return the file of a name in LOCAL_MODEL_PATH, downloaded if DATA_DIR has none.
 
     If a model has several parts, returns the first. `endpoint` is another address of the Hub. A
     cancelled download is continued by the next call. Raises CannotStart.
     """
+    name, cache = str(settings.local_model_path), settings.data_dir / "hub"
     repo, _, quantisation = name.rpartition(":")
     if known := _cached(repo, quantisation, cache):
         return known
@@ -43,9 +44,8 @@ async def fetch(
     try:
         bar = _bar_class(progress, cancelled)
         with explain_denied_access(f"{VARIABLE}={name}", repo):
-            return await asyncio.to_thread(
-                _download, repo, quantisation, token=token, cache=cache, endpoint=endpoint, bar=bar
-            )
+            download = partial(_download, repo, quantisation, token=settings.hf_token, cache=cache)
+            return await asyncio.to_thread(download, endpoint=endpoint, bar=bar)
     # The library's errors of the connection are its HTTP client's.
     except (hub.HFValidationError, OSError, ValueError, RuntimeError, httpx2.HTTPError) as error:
         reason = one_line(str(error)) or type(error).__name__

@@ -18,6 +18,7 @@ from bot.local import gguf, hardware
 from bot.local.child_process import ChildProcess, LocalServer, starting, supervised
 from bot.local.llama_cpp_process import Device, LaunchRequest
 from bot.local.progress import Progress
+from config.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -53,28 +54,22 @@ class GpuFailed(CannotStart):
 
 @asynccontextmanager
 async def serve(
-    *,
-    path: Path | None,
-    gpu_layers: int | None,
-    threads: int | None,
-    context_tokens: int,
-    parallel: int,
-    progress: Progress = do_nothing,
+    settings: Settings, *, path: Path | None, parallel: int, progress: Progress = do_nothing
 ) -> AsyncIterator[LocalServer]:
     """Serve a GGUF file, or the demo model if `path` is None, while the context lasts.
 
-    If `gpu_layers` is None, llama.cpp puts on the GPU what fits; if `threads` is None, all cores
-    but one compute. Up to `parallel` conversations run at once, each with `context_tokens` (or the
-    model's own limit if lower). If the process dies, it is restarted with the same address and key.
+    Without GPU_LAYERS llama.cpp puts on the GPU what fits; without LOCAL_THREADS all cores but one
+    compute. Up to `parallel` conversations run at once, each with CONTEXT_TOKENS (or the model's
+    own limit if lower). If the process dies, it is restarted with the same address and key.
     Raises CannotStart if the file holds no chat model, or if the first start fails.
     """
     file, trained_tokens = await asyncio.to_thread(_find_model, path)
     request = LaunchRequest(
         path=str(file),
-        gpu_layers=gpu_layers,
-        context_tokens=min(context_tokens, trained_tokens or context_tokens),
+        gpu_layers=settings.gpu_layers,
+        context_tokens=min(settings.context_tokens, trained_tokens or settings.context_tokens),
         parallel=parallel,
-        threads=_threads(threads),
+        threads=_threads(settings.local_threads),
         api_key=secrets.token_urlsafe(24),
         port=0,
         repeat_penalty=1.0 if path else _DEMO_REPEAT_PENALTY,

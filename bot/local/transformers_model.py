@@ -14,6 +14,7 @@ from bot.concurrency import do_nothing
 from bot.errors import CannotStart
 from bot.local.child_process import ChildProcess, JsonObject, LocalServer, starting, supervised
 from bot.local.progress import Progress
+from config.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -34,9 +35,9 @@ _MEMORY_HINT = "choose a smaller model, or a GGUF file of it (LOCAL_MODEL_PATH)"
 
 @asynccontextmanager
 async def serve(
-    *, name: str, token: str, context_tokens: int, max_tokens: int, progress: Progress = do_nothing
+    settings: Settings, *, progress: Progress = do_nothing
 ) -> AsyncIterator[LocalServer]:
-    """Run a model, given by its name at Hugging Face or its folder, while the context lasts.
+    """Run TRANSFORMERS_MODEL while the context lasts.
 
     Requests are accepted at once and answered when the weights are read. Raises CannotStart for
     errors that are found before: not installed, not found, gated, too large.
@@ -46,12 +47,12 @@ async def serve(
             "TRANSFORMERS_MODEL needs the packages torch and transformers:"
             " install requirements-transformers.txt as docs/models.md says"
         )
-    key = secrets.token_urlsafe(24)
+    name, key = settings.transformers_model, secrets.token_urlsafe(24)
     request: JsonObject = {
         "name": _absolute(name),
-        "token": token,
-        "context_tokens": context_tokens,
-        "max_tokens": max_tokens,
+        "token": settings.hf_token,
+        "context_tokens": settings.context_tokens,
+        "max_tokens": settings.max_tokens,
         "api_key": key,
     }
     log.info("Examining %s", name)

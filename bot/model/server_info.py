@@ -21,7 +21,6 @@ log = logging.getLogger(__name__)
 
 PROBE_SECONDS = 5.0  # for all requests of a probe together
 _NAME_LENGTH = 200  # characters
-_MAX_BYTES = 4_000_000  # of a response: Ollama sends a licence along
 # What Ollama gives a model by default on a machine with little video memory; it cuts longer
 # prompts silently (ollama/ollama, docs/context-length.mdx).
 _OLLAMA_CONTEXT = 4096
@@ -52,7 +51,7 @@ async def fetch_server_info(
     info = ServerInfo((), None, trouble=trouble)
     try:
         async with asyncio.timeout(seconds):
-            listed = await connection.get_object("/v1/models", max_bytes=_MAX_BYTES)
+            listed = await connection.get_object("/v1/models")
             entries = objects(listed.get("data"))
             models = tuple(name for each in entries if is_name(name := each.get("id")))
             info = ServerInfo(models, None)
@@ -153,7 +152,7 @@ async def _ollama_context(connection: ServerConnection, name: str) -> int | None
 async def _get(connection: ServerConnection, path: str, body: Json = None) -> Mapping[str, Json]:
     """Return a response's object; {} if there is none."""
     try:
-        return await connection.get_object(path, body, max_bytes=_MAX_BYTES)
+        return await connection.get_object(path, body)
     except (aiohttp.ClientError, OSError):
         return {}
 

@@ -36,6 +36,7 @@ _SPEAKS_HTTPS = (
     b"speaking plain HTTP to an SSL-enabled server port",
     b"Client sent an HTTP request to an HTTPS server",
 )
+_OBJECT_BYTES = 4_000_000  # of what a server says of a model: Ollama sends a licence along
 _NO_STREAM = ("text/html", "application/json", "application/problem+json")
 _DROPPED = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)
 _CLOSED = (*_DROPPED, aiohttp.ClientPayloadError)
@@ -84,9 +85,7 @@ class ServerConnection:
         """Return the same connection for another model of the server."""
         return replace(self, server=replace(self.server, model=model))
 
-    async def get_object(
-        self, path: str, body: Json = None, *, max_bytes: int
-    ) -> Mapping[str, Json]:
+    async def get_object(self, path: str, body: Json = None) -> Mapping[str, Json]:
         """Request a path below the server's root, by POST if there is a `body`.
 
         Returns {} if the answer is not HTTP 200 with a JSON object. Raises aiohttp.ClientError or
@@ -102,7 +101,7 @@ class ServerConnection:
         ) as response:
             if response.status != 200:
                 return {}
-            return parsed_object(await read_body(response, max_bytes=max_bytes))
+            return parsed_object(await read_body(response, max_bytes=_OBJECT_BYTES))
 
     async def open_stream(
         self, url: str, *, headers: Mapping[str, str], body: Mapping[str, Json]

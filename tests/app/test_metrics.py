@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import aiohttp
 from prometheus_client import REGISTRY
 
 from bot.app import http
-from bot.app.metrics import ProcessMetrics
+from bot.app.metrics import refresh
 from bot.store import Store, connect
 from config.settings import Settings
 from tests.support.at_work import ANN, BOB, make_queue, make_turn, take
@@ -27,7 +28,9 @@ def gauge(name: str, **labels: str) -> float:
 
 
 @asynccontextmanager
-async def served(store: Store, metrics: ProcessMetrics, **options: Any) -> AsyncIterator[str]:
+async def served(
+    store: Store, metrics: Callable[[], Awaitable[None]], **options: Any
+) -> AsyncIterator[str]:
     """Serve these metrics; yield the address."""
     async with http.serve(
         Settings(port=0, **options),
@@ -35,7 +38,7 @@ async def served(store: Store, metrics: ProcessMetrics, **options: Any) -> Async
         downtimes={},
         posts={},
         stopping=asyncio.Event(),
-        refresh_metrics=metrics.refresh,
+        refresh_metrics=metrics,
     ) as url:
         yield url
 
@@ -45,7 +48,7 @@ async def test_waiting_and_running_turns_are_counted_when_somebody_asks(store: S
     for number, thread in enumerate(("t1", "t1", "t2"), 1):
         await queue.admit(make_turn(number, thread=thread, person=BOB if number > 2 else ANN))
     await take(queue)
-    metrics = ProcessMetrics(queue, ["console", "web"], {"console": lambda: 0.0}, version="1.2")
+    metrics = partial(refresh, queue, ["console", "web"], {"console": lambda: 0.0}, version="1.2")
     async with (
         served(store, metrics) as url,
         aiohttp.ClientSession() as session,
@@ -67,7 +70,7 @@ async def test_the_next_turn_tells_how_long_it_has_waited(store: Store) -> None:
     name = store.key("open")
     admitted = await store.command("ZSCORE", name, "console:1")
     await store.command("ZADD", name, float(admitted) - 5000, "console:1")
-    await ProcessMetrics(queue, ["console"], {}, version="").refresh()
+    await refresh(queue, ["console"], {}, version="")
 
     assert 5.0 <= gauge("queue_age_seconds", platform="console") < 60.0
     assert 5.0 <= (await take(queue)).waited < 60.0
@@ -75,7 +78,7 @@ async def test_the_next_turn_tells_how_long_it_has_waited(store: Store) -> None:
 
 async def test_a_platform_that_is_away_is_not_connected(store: Store) -> None:
     downtimes: dict[str, Callable[[], float]] = {"discord": lambda: 3.0, "slack": lambda: math.inf}
-    await ProcessMetrics(make_queue(store), [], downtimes, version="").refresh()
+    await refresh(make_queue(store), [], downtimes, version="")
 
     assert gauge("platform_connected", platform="discord") == 0
     assert gauge("platform_connected", platform="slack") == 0
@@ -84,7 +87,7 @@ async def test_a_platform_that_is_away_is_not_connected(store: Store) -> None:
 async def test_without_the_store_the_queue_is_unknown(valkey_url: str, data_dir: Path) -> None:
     async with line(valkey_url, data_dir) as way, connect(url=way.url, data_dir=data_dir) as store:
         await way.cut()
-        await ProcessMetrics(make_queue(store), ["console"], {}, version="").refresh()
+        await refresh(make_queue(store), ["console"], {}, version="")
 
     assert math.isnan(gauge("turns_waiting"))
     assert math.isnan(gauge("turns_running", platform="console"))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
+from functools import partial
 
 import pytest
 
-from bot.app.metrics import ProcessMetrics
+from bot.app.metrics import refresh
 from bot.app.status import show_status
 from bot.errors import CannotStart
 from bot.store import Store
@@ -20,7 +21,7 @@ from tests.support.web_page import free_port, page_of
 async def test_the_status_of_the_process_is_printed_once_into_a_pipe(store: Store) -> None:
     queue = make_queue(store)
     await queue.admit(make_turn(1))
-    metrics = ProcessMetrics(queue, ["console"], {"console": lambda: 0.0}, version="1.2.3")
+    metrics = partial(refresh, queue, ["console"], {"console": lambda: 0.0}, version="1.2.3")
     output = io.StringIO()
     async with served(store, metrics) as url:
         await show_status(settings_of(port=int(url.rpartition(":")[2])), output)
@@ -37,7 +38,7 @@ async def test_the_status_of_the_process_is_printed_once_into_a_pipe(store: Stor
 
 async def test_metrics_on_all_addresses_are_found(store: Store) -> None:
     port, output = free_port(), io.StringIO()
-    metrics = ProcessMetrics(make_queue(store), ["console"], {}, version="1.2.3")
+    metrics = partial(refresh, make_queue(store), ["console"], {}, version="1.2.3")
     everywhere = "0.0.0.0"
     async with served(store, metrics, host=everywhere, metrics_host=everywhere, metrics_port=port):
         await show_status(settings_of(metrics_host=everywhere, metrics_port=port), output)

@@ -18,7 +18,14 @@ from adapters.console.terminal import listen
 from bot.commands.handlers import FORGET_QUESTION, FORGOTTEN
 from bot.errors import ParleyError, StoreUnavailable, ThreadBusy
 from bot.store import Store, connect
-from tests.support.console import PLAIN, AnsweringQueue, Terminal, arguments, terminal
+from tests.support.console import (
+    PLAIN,
+    AnsweringQueue,
+    Terminal,
+    arguments,
+    process_of,
+    terminal,
+)
 
 
 async def piped(
@@ -36,15 +43,8 @@ async def piped(
     ):
         queue = AnsweringQueue(others)
         try:
-            await listen(
-                queue.intake,
-                store=store,
-                banner="",
-                patience=patience,
-                history=None,
-                stdin=io.StringIO(lines),
-                stdout=stdout,
-            )
+            process = process_of(queue, store, patience=patience)
+            await listen(process, stdin=io.StringIO(lines), stdout=stdout)
         finally:
             await queue.work_ends()
     return stdout.getvalue(), queue
@@ -159,7 +159,7 @@ async def test_an_answer_grows_in_place(it: Terminal) -> None:
     await it.until("bot> ")
     code = await it.until_prompt()
 
-    assert "The banner" in head
+    assert "the banner" in head
     assert "/reset forgets it" in head
     assert hello == "Hello `world`!\n"
     assert code == "```py\na = 1\nb = 2\n```\nDone.\n"

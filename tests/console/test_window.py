@@ -121,8 +121,6 @@ async def at_window(
             banner="The banner",
             patience=patience,
             history=tmp_path / "history",
-            input=keys,
-            output=paper,
         )
         async with running(window.run()) as conversation:
             session = get_app_session()

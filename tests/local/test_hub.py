@@ -9,6 +9,7 @@ import pytest
 
 from bot.errors import CannotStart
 from bot.local.hub import choose, fetch
+from config.settings import Settings
 from tests.emulators.hub import HubEmulator, hub
 from tests.support.waiting import until
 
@@ -27,7 +28,8 @@ class Told:
 
 
 async def fetched(emulator: HubEmulator, cache: Path, told: Told, name: str = NAME) -> Path:
-    return await fetch(name, token="", cache=cache, endpoint=emulator.url, progress=told)
+    settings = Settings(local_model_path=name, data_dir=cache)
+    return await fetch(settings, endpoint=emulator.url, progress=told)
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ from bot.local.child_process import LocalServer
 from bot.local.llama_cpp import serve
 from bot.model.context_window import ContextWindowModel
 from bot.tokens.counters import TokenEstimator
+from config.settings import Settings
 from tests.support import process
 from tests.support.model import OneAttempt, open_model
 from tests.support.process import ROOT
@@ -42,16 +43,18 @@ PROMPT = [
     Message("system", "You are a helpful assistant."),
     Message("user", "What is the capital of France?"),
 ]
+ON_THE_CPU = Settings(gpu_layers=0, context_tokens=512)
 PROMPT_FOR_A_STORY = [Message("user", "Tell me a very long story about a king.")]
 PARENT = """
 import asyncio, signal
 from bot.local.llama_cpp import serve
+from config.settings import Settings
 
 async def main():
     # As a bot would that ends its answers before it goes.
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, print, "interrupted")
-    ways = dict(gpu_layers=0, threads=None, context_tokens=512, parallel=1)
-    async with serve(path=None, **ways) as server:
+    settings = Settings(gpu_layers=0, context_tokens=512)
+    async with serve(settings, path=None, parallel=1) as server:
         print(server.url, server.api_key, flush=True)
         await asyncio.sleep(60)
 
@@ -61,9 +64,7 @@ asyncio.run(main())
 
 @pytest.fixture(scope="module")
 async def server() -> AsyncIterator[LocalServer]:
-    async with serve(
-        path=None, gpu_layers=None, threads=None, context_tokens=512, parallel=2
-    ) as serving:
+    async with serve(Settings(context_tokens=512), path=None, parallel=2) as serving:
         yield serving
 
 
@@ -72,9 +73,7 @@ async def server_of_tekken(tmp_path_factory: pytest.TempPathFactory) -> AsyncIte
     """The demo model, whose texts are split as Mistral Nemo's."""
     path = tmp_path_factory.mktemp("tekken") / "tekken.gguf"
     path.write_bytes(demo_file().read_bytes().replace(b"\0smollm\x15", b"\0tekken\x15", 1))
-    async with serve(
-        path=path, gpu_layers=0, threads=None, context_tokens=512, parallel=1
-    ) as serving:
+    async with serve(ON_THE_CPU, path=path, parallel=1) as serving:
         yield serving
 
 
@@ -277,9 +276,8 @@ async def test_a_long_run_of_a_character_does_not_end_the_server(
 async def test_leaving_ends_the_server_even_in_the_middle_of_an_answer() -> None:
     before = children()
     async with AsyncExitStack() as longer:
-        async with serve(
-            path=None, gpu_layers=0, threads=None, context_tokens=2048, parallel=1
-        ) as server:
+        settings = Settings(gpu_layers=0, context_tokens=2048)
+        async with serve(settings, path=None, parallel=1) as server:
             connection = connected(server.url, server.api_key, max_tokens=1000)
             model = await longer.enter_async_context(connection)
             stream = model.stream([Message("user", "Tell me a very long story.")])
@@ -297,7 +295,7 @@ async def test_a_server_that_dies_comes_back_at_its_address(
 ) -> None:
     before = children()
     async with (
-        serve(path=None, gpu_layers=0, threads=None, context_tokens=512, parallel=1) as server,
+        serve(ON_THE_CPU, path=None, parallel=1) as server,
         connected(server.url, server.api_key, max_tokens=400) as teller,
         connected(server.url, server.api_key) as model,
     ):
@@ -362,7 +360,8 @@ async def test_the_start_logs_what_runs_where_and_leaving_ends_it(
 ) -> None:
     caplog.set_level(logging.INFO)
     before = children()
-    async with serve(path=None, gpu_layers=999, threads=2, context_tokens=9999, parallel=3) as it:
+    settings = Settings(gpu_layers=999, local_threads=2, context_tokens=9999)
+    async with serve(settings, path=None, parallel=3) as it:
         pass
 
     summaries = [each for each in caplog.messages if "2 threads, 3 conversations" in each]
@@ -377,7 +376,7 @@ async def test_the_start_logs_what_runs_where_and_leaving_ends_it(
 class TestRefusals:
     async def refusal(self, path: Path | None) -> str:
         with pytest.raises(CannotStart) as caught:
-            async with serve(path=path, gpu_layers=0, threads=None, context_tokens=512, parallel=1):
+            async with serve(ON_THE_CPU, path=path, parallel=1):
                 pass
         return str(caught.value)
 

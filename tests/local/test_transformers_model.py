@@ -32,6 +32,7 @@ from bot.errors import (
 from bot.local.child_process import LocalServer
 from bot.local.transformers_model import serve
 from bot.text.sanitize import as_words
+from config.settings import Settings
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.slack import SlackEmulator
 from tests.support import process
@@ -93,7 +94,13 @@ async def llama(folders: Callable[[str], Path]) -> AsyncIterator[LocalServer]:
 def serving(
     path: Path | str, *, token: str = "", context: int = 400, max_tokens: int = 60
 ) -> AbstractAsyncContextManager[LocalServer]:
-    return serve(name=str(path), token=token, context_tokens=context, max_tokens=max_tokens)
+    chosen = Settings(
+        transformers_model=str(path),
+        hf_token=token,
+        context_tokens=context,
+        max_tokens=max_tokens,
+    )
+    return serve(chosen)
 
 
 def connected(

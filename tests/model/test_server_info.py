@@ -25,6 +25,7 @@ from bot.local.llama_cpp import serve
 from bot.model.server import ModelServer
 from bot.model.server_info import ServerInfo, fetch_server_info
 from bot.model.transport import connect
+from config.settings import Settings
 from tests.emulators.model import ModelEmulator
 from tests.support.model import OneAttempt, open_model
 
@@ -224,9 +225,8 @@ class TestFetching:
         assert info.trouble.startswith("nowhere.invalid ")
 
     async def test_the_real_llama_cpp_tells_its_context(self) -> None:
-        async with serve(
-            path=None, gpu_layers=0, threads=None, context_tokens=512, parallel=2
-        ) as server:
+        settings = Settings(gpu_layers=0, context_tokens=512)
+        async with serve(settings, path=None, parallel=2) as server:
             info = await fetched(server.url, key=server.api_key)
 
         assert len(info.models) == 1

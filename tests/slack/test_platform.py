@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from dataclasses import replace
-from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
@@ -18,7 +16,6 @@ from tests.emulators.faults import How
 from tests.emulators.slack import SlackEmulator
 from tests.support.fakes import EmptyStore, FakeQueue
 from tests.support.slack_platform import (
-    LIMITS,
     Transport,
     both_transports,
     dm_event,
@@ -138,15 +135,6 @@ async def test_a_request_that_slack_did_not_sign_is_refused(
         assert not caplog.records
 
 
-async def test_a_body_that_does_not_end_is_given_up() -> None:
-    limits = replace(LIMITS, body_timeout=0.1)
-    async with SlackEmulator() as slack, joined(slack, limits=limits) as platform:
-        async with serving(platform.handler(FakeQueue().intake)) as url:
-            answer = await answer_to_half_a_request(url, headers_of(slack))
-
-        assert answer.startswith("HTTP/1.1 408")
-
-
 async def test_a_body_that_is_too_large_is_refused() -> None:
     async with SlackEmulator() as slack, joined(slack) as platform:
         async with serving(platform.handler(FakeQueue().intake)) as url:
@@ -261,24 +249,6 @@ async def test_proxy_variables_do_not_reach_loopback(monkeypatch: pytest.MonkeyP
         await until(lambda: intake.turns)
 
         assert intake.last.text == "why?"
-
-
-def headers_of(slack: SlackEmulator) -> str:
-    """Headers that look like Slack's; the signature is of another body."""
-    return "".join(f"{name}: {value}\r\n" for name, value in signed(slack, b"x").items())
-
-
-async def answer_to_half_a_request(url: str, headers: str) -> str:
-    """The head of the answer to a request whose body stops after a few bytes of many."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(url).port)
-    try:
-        head = f"POST /slack/events HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n{headers}\r\n"
-        writer.write(head.encode() + b"abc")
-        async with asyncio.timeout(60):
-            return (await reader.readuntil(b"\r\n\r\n")).decode()
-    finally:
-        writer.close()
-        await writer.wait_closed()
 
 
 async def test_a_turn_without_a_place_in_slack_has_none() -> None:

@@ -19,12 +19,16 @@ from adapters.console.terminal import listen
 from adapters.live import LivePlatform
 from bot.access.preferences import ModelChoice, PreferenceStore
 from bot.access.rules import AccessRules
+from bot.app import http
 from bot.app.shutdown import exit_process
 from bot.concurrency import cancelled
 from bot.domain import Page, Turn
 from bot.errors import StoreUnavailable, ThreadBusy
+from bot.platform_spec import Process
+from bot.reply.edit_budget import EditBudgets
 from bot.store import Store, connect
 from bot.turns.records import write_turn
+from config.settings import Settings
 from tests.support.fakes import FakeQueue
 from tests.support.process import at_terminal
 
@@ -117,6 +121,23 @@ class AnsweringQueue(FakeQueue):
                 await asyncio.sleep(0.05)
 
 
+def process_of(
+    queue: AnsweringQueue, store: Store, *, patience: float, data_dir: Path = Path("unused")
+) -> Process:
+    """What the terminal gets of a process."""
+    return Process(
+        settings=Settings(data_dir=data_dir),
+        roles=frozenset({"console"}),
+        store=store,
+        budgets=EditBudgets(store=store),
+        intake=queue.intake,
+        serve_pages=http.serve_pages,
+        trust=http.trust,
+        answers_from="the banner",
+        patience=patience,
+    )
+
+
 class Terminal:
     """A process at a pseudo-terminal, and what its user has seen."""
 
@@ -185,15 +206,8 @@ def main() -> None:
     async def run() -> None:
         async with connect(url=url, data_dir=Path("unused"), prefix=prefix) as store:
             queue = AnsweringQueue(store)
-            await listen(
-                queue.intake,
-                store=store,
-                banner="The banner",
-                patience=5,
-                history=Path(data_dir) / "history",
-                stdin=sys.stdin,
-                stdout=sys.stdout,
-            )
+            process = process_of(queue, store, patience=5, data_dir=Path(data_dir))
+            await listen(process, stdin=sys.stdin, stdout=sys.stdout)
             print("threads:", {str(turn.key) for turn in queue.turns})
             print("resets:", len(queue.resets), "forgotten:", len(queue.forgotten))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from urllib.parse import parse_qsl
@@ -12,7 +11,6 @@ from slack_bolt.adapter.aiohttp import to_aiohttp_response
 from slack_sdk.signature import SignatureVerifier
 
 from adapters.slack.inbound.app import Dispatch, parse_object
-from adapters.slack.limits import Limits
 
 log = logging.getLogger(__name__)
 
@@ -21,17 +19,14 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _SIGNED = ("Request-Timestamp", "Signature")  # headers (docs: "Verifying requests from Slack")
 
 
-def signed_handler(dispatch: Dispatch, *, signing_secret: str, limits: Limits) -> Handler:
+def signed_handler(dispatch: Dispatch, *, signing_secret: str) -> Handler:
     """Return a handler that passes on only bodies that Slack signed recently."""
     verifier = SignatureVerifier(signing_secret)
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        # The server limits the size of bodies and the number of connections, and unpacks nothing.
+        # The server limits size, time and number of the bodies, and unpacks nothing.
         try:
-            async with asyncio.timeout(limits.body_timeout):
-                body = await request.read()
-        except TimeoutError:
-            return web.Response(status=408)
+            body = await request.read()
         except web.HTTPRequestEntityTooLarge:
             # Returned, not raised: the traceback would keep the body in memory.
             return web.Response(status=413)

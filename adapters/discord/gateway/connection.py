@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -22,11 +23,9 @@ import yarl
 from discord.gateway import DiscordWebSocket, ReconnectWebSocket
 
 from adapters.discord.gateway.content import shown_beside_text
-from adapters.discord.gateway.inbox import PendingEvent, Progress
 from adapters.discord.gateway.session_store import Session
 from adapters.discord.rest import Payload, located, request
 from adapters.discord.tuning import Tuning
-from bot.ports import Downtime
 
 _log = logging.getLogger(__name__)
 
@@ -53,40 +52,39 @@ class Joined:
     name: str
 
 
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An event of the gateway, and what the library made of it.
+
+    `message_id` is 0 if it is not a message.
+    """
+
+    name: str
+    seq: int
+    message_id: int
+    parsed: list[object]
+
+
 class Connection:
     """A logged-in client's connection to the gateway; one at a time.
 
-    `on_session` is called when a session has begun, before any of its events. `on_event` is called
-    with each parsed object of an event. Both are called during the event, and may hold it.
+    `is_over`: the last session cannot be resumed.
     """
 
-    def __init__(
-        self,
-        client: discord.Client,
-        progress: Progress,
-        *,
-        downtime: Downtime,
-        tuning: Tuning,
-        on_session: Callable[[PendingEvent], None],
-        on_event: Callable[[object, PendingEvent], None],
-    ) -> None:
+    def __init__(self, client: discord.Client, tuning: Tuning) -> None:
+        self.is_over = False
         self._client = client
-        self._progress = progress
-        self._downtime = downtime
         self._tuning = tuning
-        self._on_session = on_session
-        self._on_event = on_event
         self._socket: DiscordWebSocket | None = None
-        self._intercept()
+        self._received: deque[Event] = deque()
+        # Without the library's own dispatch in tasks.
+        for name, parse in client._connection.parsers.items():
+            client._connection.parsers[name] = partial(self._receive, name, parse)
 
-    def _intercept(self) -> None:
-        """Parse each event separately, without the library's own dispatch in tasks.
-
-        The library lets an error of a parser end the connection, and with it the session.
-        """
-        state = self._client._connection
-        for name, parse in state.parsers.items():
-            state.parsers[name] = partial(self._handle, name, parse)
+    @property
+    def servers(self) -> int:
+        """The number of servers that the library knows."""
+        return len(self._client.guilds)
 
     @property
     def session(self) -> Session | None:
@@ -96,12 +94,12 @@ class Connection:
             return None
         return Session(socket.session_id, socket.sequence, str(socket.gateway))
 
-    async def run(self, session: Session | None) -> bool:
-        """Resume the session or begin one, until it ends; return whether it can be resumed.
+    async def events(self, session: Session | None) -> AsyncGenerator[Event]:
+        """Resume the session or begin one, and yield its events until the connection ends.
 
         Raises discord.ConnectionClosed if Discord refuses the shard, and errors of the network.
         """
-        self._socket = None
+        self._socket, self.is_over = None, False
         try:
             async with asyncio.timeout(self._tuning.open_within):
                 self._socket = await DiscordWebSocket.from_client(
@@ -116,10 +114,10 @@ class Connection:
                 )
             while True:
                 await self._socket.poll_event()
+                while self._received:
+                    yield self._received.popleft()
         except ReconnectWebSocket as over:
-            return over.resume
-        finally:
-            self._downtime.note(is_open=False)
+            self.is_over = not over.resume
 
     async def start_limit(self) -> Payload:
         """Return Discord's "Session Start Limit Object": how many sessions may still begin."""
@@ -133,24 +131,22 @@ class Connection:
                 async with asyncio.timeout(self._tuning.close_within):
                     await self._socket.close(_RESUMABLE_CLOSE)
 
-    def _handle(self, name: str, parse: _Parser, data: Payload) -> None:
-        if name in ("READY", "RESUMED"):
-            self._downtime.note(is_open=True)
+    def _receive(self, name: str, parse: _Parser, data: Payload) -> None:
+        parsed = self._parse(name, parse, data)
         if name == "READY":
-            self._progress.new_session()
+            self._end_own_wait()
+        elif name == "GUILD_CREATE" and _is_id(data.get("id")):
+            parsed = [Joined(data["id"], str(data.get("name") or ""))]
         seq = (self._socket.sequence if self._socket else None) or 0
         is_message = isinstance(data, dict) and "author" in data and _is_id(data.get("id"))
-        with self._progress.handling(seq, int(data["id"]) if is_message else 0) as event:
-            for parsed in self._parse(name, parse, data):
-                self._on_event(parsed, event)
-            if name == "READY":
-                self._end_own_wait()
-                self._on_session(event)
-            elif name == "GUILD_CREATE" and _is_id(data.get("id")):
-                self._on_event(Joined(data["id"], str(data.get("name") or "")), event)
+        message_id = int(data["id"]) if is_message else 0
+        self._received.append(Event(name, seq, message_id, parsed))
 
     def _parse(self, name: str, parse: _Parser, data: Payload) -> list[object]:
-        """Return what the library dispatches while it parses an event; [] if that fails."""
+        """Return what the library dispatches while it parses an event; [] if that fails.
+
+        The library itself lets an error of a parser end the connection, and with it the session.
+        """
         found: list[object] = []
         self._client._connection.dispatch = lambda _event, *parsed: found.extend(parsed)
         try:

@@ -6,14 +6,14 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import replace
 
 import aiohttp
 import discord
 
 from adapters.discord.gateway.catch_up import id_at
-from adapters.discord.gateway.connection import Connection, SessionBegan
+from adapters.discord.gateway.connection import Connection, Event, SessionBegan
 from adapters.discord.gateway.inbox import PendingEvent, Progress
 from adapters.discord.gateway.session_store import SavedSession, Session
 from adapters.discord.tuning import Tuning
@@ -99,21 +99,8 @@ class Shard:
 
         Raises discord.ConnectionClosed and PrivilegedIntentsRequired if Discord refuses the shard.
         """
-
-        def begin(event: PendingEvent) -> None:
-            self._session, self._is_first = connection.session, False
-            self._begin(event, len(client.guilds))
-
         self._on_event = on_event
-        connection = Connection(
-            client,
-            self._progress,
-            downtime=self.downtime,
-            tuning=self.tuning,
-            on_session=begin,
-            on_event=on_event,
-        )
-        intents = client.intents.value
+        connection, intents = Connection(client, self.tuning), client.intents.value
         try:
             async with running(self._save_until_cancelled(connection, intents)):
                 try:
@@ -165,11 +152,26 @@ class Shard:
             with suppress(StoreUnavailable):
                 await self.last_handled()
         try:
-            resumable = await connection.run(self._session)
+            async with aclosing(connection.events(self._session)) as events:
+                async for event in events:
+                    self._handle(event, connection)
         finally:
+            self.downtime.note(is_open=False)
             self._session = connection.session or self._session
-        if not resumable:
+        if connection.is_over:
             self._session = None
+
+    def _handle(self, received: Event, connection: Connection) -> None:
+        if received.name in ("READY", "RESUMED"):
+            self.downtime.note(is_open=True)
+        if received.name == "READY":
+            self._progress.new_session()
+        with self._progress.handling(received.seq, received.message_id) as event:
+            if received.name == "READY":
+                self._session, self._is_first = connection.session, False
+                self._begin(event, connection.servers)
+            for parsed in received.parsed:
+                self._on_event(parsed, event)
 
     async def _choose_session(self, intents: int) -> None:
         # A session that another process has taken is not resumed, or the two would take it in turn

@@ -288,10 +288,8 @@ def _address(turn: Turn) -> ChannelAddress | CommandAddress:
 
 def _above(turn: Turn) -> int:
     """Return the id of the message above the reply; 0 if there is none."""
-    above = turn.place.get("above")
     # A message of a webhook has an `@` before its id.
-    name = above.removeprefix("@") if isinstance(above, str) else ""
-    return int(name) if name.isdecimal() else 0
+    return _number(str(turn.place.get("above")).removeprefix("@"))
 
 
 def _thread_of(address: ChannelAddress) -> ChannelAddress:
@@ -321,9 +319,9 @@ def _is_in_thread(turn: Turn, channel: int) -> bool:
     return turn.key.workspace != "dm" and turn.key.thread == str(channel)
 
 
-def _number(turn: str) -> int:
-    """Return the snowflake in the id of a turn; 0 if there is none."""
-    number = turn.rpartition(":")[2]
+def _number(name: str) -> int:
+    """Return the snowflake in the id of a turn or a message; 0 if there is none."""
+    number = name.rpartition(":")[2]
     return int(number) if number.isdecimal() else 0
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import wraps
 
 import aiohttp
 import pytest
@@ -42,6 +44,25 @@ async def get(session: aiohttp.ClientSession, emulator: DiscordEmulator, path: s
         return answer.status
 
 
+def within_a_window(test: Callable[[Store], Awaitable[None]]) -> Callable[[Store], Awaitable[None]]:
+    """Begin a test again if a busy machine needs more than the window of the global limit."""
+
+    @wraps(test)
+    async def run(store: Store) -> None:
+        for left in reversed(range(10)):
+            began_at = time.monotonic()
+            try:
+                await test(store)
+            except pytest.fail.Exception:
+                if not left or time.monotonic() - began_at < GLOBAL_LIMIT.seconds:
+                    raise
+                await asyncio.sleep(GLOBAL_LIMIT.seconds)
+            else:
+                return
+
+    return run
+
+
 async def use_up(budgets: EditBudgets, left: int) -> None:
     """Take the slots of the global limit, of which so many are left."""
     for _ in range(left):
@@ -50,6 +71,7 @@ async def use_up(budgets: EditBudgets, left: int) -> None:
         await budgets.call(GLOBAL_LIMIT, deadline=0.0)
 
 
+@within_a_window
 async def test_all_processes_together_keep_to_the_global_limit(store: Store) -> None:
     budgets = EditBudgets(store=store)
     async with (
@@ -67,6 +89,7 @@ async def test_all_processes_together_keep_to_the_global_limit(store: Store) -> 
         assert await get(other, emulator, "/users/@me") == 200
 
 
+@within_a_window
 async def test_a_request_that_came_with_a_slot_is_not_counted_again(store: Store) -> None:
     budgets = EditBudgets(store=store)
     async with DiscordEmulator() as emulator, calling(emulator, budgets) as session:
@@ -78,6 +101,7 @@ async def test_a_request_that_came_with_a_slot_is_not_counted_again(store: Store
         await use_up(budgets, GLOBAL_LIMIT.writes - edits.writes)
 
 
+@within_a_window
 async def test_a_second_request_with_one_slot_is_counted(store: Store) -> None:
     budgets = EditBudgets(store=store)
     async with DiscordEmulator() as emulator, calling(emulator, budgets) as session:
@@ -88,6 +112,7 @@ async def test_a_second_request_with_one_slot_is_counted(store: Store) -> None:
         await use_up(budgets, GLOBAL_LIMIT.writes - 2)
 
 
+@within_a_window
 async def test_one_slot_covers_one_request_of_all_that_a_task_begins(store: Store) -> None:
     budgets = EditBudgets(store=store)
     async with DiscordEmulator() as emulator, calling(emulator, budgets) as session:

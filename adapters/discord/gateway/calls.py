@@ -58,8 +58,7 @@ def help_for(interaction: discord.Interaction, command_id: str, *, threads: bool
 def _conversation(interaction: discord.Interaction) -> str:
     if isinstance(interaction.channel, discord.Thread):
         return "this thread"
-    in_channel = interaction.guild_id is not None
-    return "your conversation by /ask" if in_channel else "this conversation"
+    return "your conversation by /ask" if interaction.guild_id else "this conversation"
 
 
 async def _is_own(interaction: discord.Interaction, intake: Intake) -> bool:

@@ -34,7 +34,8 @@ _REPLACEMENT = "\ufffd"
 OUTCOMES: dict[str, Outcome] = {one: one for one in get_args(Outcome)}
 _ENDS: dict[str, End] = {one: one for one in get_args(End)}
 _LARGEST = 1e12  # a time has ten digits
-_EXCHANGE = ("asker", "name", "asked_at", "text", "question", "answer", "model")
+_WORDS = ("text", "question", "answer", "model")
+_EXCHANGE = ("asker", "name", "asked_at", *_WORDS)
 # Writes a value unless its person is being forgotten. KEYS: the jobs, and the value's key. ARGV:
 # the name of the job, the expiry (ms), the value, and optionally a field of a hash.
 _SAVE = """
@@ -67,9 +68,11 @@ class History:
         key, reads = self._store.key, list[Command]()
         ids = await self._store.command("LRANGE", key("history", str(thread)), 0, -1)
         if not self.remembers:
-            # From before nothing was to be remembered.
-            words = [("HDEL", key("turn", one), "shown", *_EXCHANGE[3:]) for one in ids]
-            others = [("DEL", key(kind, one)) for one in ids for kind in ("context", "ratings")]
+            # From before nothing was to be remembered. A turn that is asked again needs its own.
+            running = await self._store.command("LRANGE", key("mailbox", str(thread)), 0, -1)
+            old = [one for one in ids if one not in running]
+            words = [("HDEL", key("turn", one), *_WORDS, "shown") for one in old]
+            others = [("DEL", key(kind, one)) for one in old for kind in ("context", "ratings")]
             lists = [("DEL", key(kind, str(thread))) for kind in ("names", "history")]
             await self._store.commands([*words, *others, *lists])
             return []

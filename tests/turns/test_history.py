@@ -89,11 +89,16 @@ async def test_where_nothing_is_remembered_what_was_said_before_goes(store: Stor
     await queue.admit(turn)
     await finish(queue, await take(queue), answer="The big one")
     await queue.changes.rate(turn.id, person_id="u4", rating="good")
+    again = replace(make_turn(2), text="Which ocean?")
+    await queue.admit(again)
+    await finish(queue, await take(queue), answer="All of them")
+    await press(queue, 2)
 
     read = await History(store=store, keep_seconds=60, remembers=False).read(KEY)
 
     record = await store.command("HGETALL", store.key("turn", turn.id))
     assert (read, [one for one in record.values() if "walrus" in one or "big" in one]) == ([], [])
+    assert (await take(queue)).turn.text == again.text
     for kind, name in (("history", str(KEY)), ("context", turn.id), ("ratings", turn.id)):
         assert not await store.command("EXISTS", store.key(kind, name))
 

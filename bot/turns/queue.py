@@ -314,8 +314,9 @@ class TurnLeases:
                 log.warning(
                     "Turn %s: given up, because its record cannot be read: %s", turn_id, error
                 )
+                which = thread, record["fence"], record.get("position", "")
                 with suppress(LeaseLost):
-                    await self._script.run("give_up", thread, record["fence"], self._end_limits)
+                    await self._script.run("give_up", *which, self._end_limits)
 
     async def wait(self, platforms: Sequence[str], seconds: float) -> None:
         """Wait until a turn may be taken, or for some seconds, which are at most two."""

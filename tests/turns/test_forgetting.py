@@ -319,6 +319,23 @@ async def test_what_is_left_goes_even_if_the_note_of_the_threads_has_expired(sto
     assert await left_of_ann(store) == []
 
 
+async def test_words_that_are_kept_for_another_attempt_are_found_as_long_as_they_are_there(
+    store: Store,
+) -> None:
+    queue = make_queue(store)
+    await answered(queue, turn(1, BOB), "", said_by(ANN, "yodel", 91), outcome="failed")
+    # So nothing is known of her but what his question shows.
+    for name in ("of:discord:u-4711", "heard:discord:91"):
+        await store.command("PEXPIRE", store.key(name), 300)
+    await queue.changes.regenerate("discord:1", person_id=BOB.id, press_id="p1")
+    await asyncio.sleep(0.4)
+
+    await queue.forgetting.begin(WHO)
+    await work_due(queue.forgetting)
+
+    assert await left_of_ann(store) == []
+
+
 async def test_a_worker_whose_job_has_ended_leaves_later_questions_alone(store: Store) -> None:
     queue = await talk(store)
     before = await left_of_ann(store)

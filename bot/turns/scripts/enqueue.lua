@@ -62,4 +62,6 @@ local function enqueue_again(id, turn, quota)
   unset(id, 'stop', 'restarts', 'removed', 'used', unpack(PROGRESS))
   copy_preferences(id, turn.thread)
   enqueue(id, turn.thread, turn.person)
+  -- They have to last as long as the context, which is kept anew.
+  note_context(id, turn.thread)
 end

@@ -132,10 +132,10 @@ function verbs.finish(id, fence, outcome, progress, exchange, used, limits)
 end
 
 -- Ends a turn with an unreadable record as dead. It is found by its thread, because a client may be unable to
--- write its id.
-function verbs.give_up(thread, fence, limits)
+-- write its id; its position tells it from the next one there, which a call that comes again finds.
+function verbs.give_up(thread, fence, position, limits)
   local id = redis.call('LINDEX', key('mailbox', thread), 0)
-  if not id then return 'lost' end
+  if not id or not holds(record(id), fence) or (get(id, 'position') or '') ~= position then return 'lost' end
   unset(id, 'edited_since_take')
   set(id, 'ended', 'failed', 'message_ids', get(id, 'message_ids') or '', 'shown', get(id, 'shown') or '')
   return end_turn(id, record(id), 'dead', nil, nil, decoded(limits))

@@ -190,6 +190,18 @@ async def test_an_answer_of_another_question_stays_if_there_is_no_new_one(store:
     assert await remembered(store) == [(EDITED, "Hello")]
 
 
+async def test_an_answer_is_remembered_with_its_question_until_there_is_a_new_one(
+    store: Store,
+) -> None:
+    queue, taken = await begun(store)
+    await finish(queue, taken, "Hi")
+
+    await edit(store, text="second", at=2000.0)
+    await edit(store, text="third", at=3000.0)
+
+    assert await remembered(store) == [("question 1", "Hi")]
+
+
 # A question that is being answered
 
 

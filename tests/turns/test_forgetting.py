@@ -281,6 +281,27 @@ async def test_meanwhile_the_person_is_refused_and_running_turns_end_first(store
     assert await queue.admit(turn(11, ANN, OWN))
 
 
+async def test_a_rating_of_a_person_who_is_being_forgotten_is_not_stored(store: Store) -> None:
+    queue = await talk(store)
+    await queue.forgetting.begin(WHO)
+
+    await queue.changes.rate("discord:2", person_id=ANN.id, rating="bad")
+
+    assert await store.command("HGET", store.key("ratings", "discord:2"), ANN.id) == "good"
+
+
+async def test_words_of_a_person_who_is_being_forgotten_are_in_no_new_context(store: Store) -> None:
+    queue = await talk(store)
+    await queue.forgetting.begin(WHO)
+    await queue.admit(turn(7, BOB))
+
+    heard = said_by(ANN, "yodel", 94), said_by(BOB, "hum", 95)
+    await queue.leases.save_context(await next_of(queue), None, heard)
+
+    (line,) = await store.command("LRANGE", store.key("context", "discord:7"), 0, -1)
+    assert "hum" in line
+
+
 async def test_a_job_that_waits_for_a_reply_delays_no_other(store: Store) -> None:
     queue = await talk(store)
     await queue.admit(turn(8, ANN, OWN))

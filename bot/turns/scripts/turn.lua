@@ -1,8 +1,5 @@
 -- What stands in the record of a turn, and what it leads to.
 
--- What an attempt has got to, which the next question of the turn begins without.
-local PROGRESS = {'max_progress', 'said', 'below', 'outcome', 'ended', 'by'}
-
 -- The thread remembers the old question with its answer until there is a new answer.
 local function replace_question(id, text, left_out)
   if has(id, 'answer') then redis.call('HSETNX', key('turn', id), 'question', get(id, 'text')) end

@@ -63,3 +63,9 @@ local function enqueue_again(id, turn, quota)
   copy_preferences(id, turn.thread)
   enqueue(id, turn.thread, turn.person)
 end
+
+-- The thread remembers the old question with its answer until there is a new answer.
+local function replace_question(id, text, left_out)
+  if has(id, 'answer') then redis.call('HSETNX', key('turn', id), 'question', get(id, 'text')) end
+  set(id, 'text', text, 'left_out', left_out)
+end

@@ -1,4 +1,4 @@
-"""Decides who may use the bot in a place, and how much, by the rules and by what was chosen."""
+"""Decides who may use the bot in a place, how much, and how long a question may be."""
 
 from __future__ import annotations
 
@@ -10,11 +10,16 @@ from dataclasses import replace
 from bot.access.preferences import PreferenceStore, Scope
 from bot.access.quotas import Quota, Usage
 from bot.access.rules import AccessRules
-from bot.domain import Asker, Person, Preferences, ThreadKey
+from bot.domain import Asker, Person, Preferences, ThreadKey, Turn
 from bot.errors import NotAllowed, StoreUnavailable
+from bot.text.context import newest, shortened
+from bot.text.graphemes import CUT, left_out, without_middle
+from bot.tokens.counters import estimate
 from bot.turns.queue import TurnQueue
 
 log = logging.getLogger(__name__)
+
+MAX_QUESTION = 64_000  # characters of a question that are kept; no platform sends as many
 
 Chosen = Mapping[Scope, Preferences]
 
@@ -22,15 +27,16 @@ Chosen = Mapping[Scope, Preferences]
 class AccessControl:
     """Applies the operator's `rules`, and the `preferences` of threads, channels and servers.
 
-    Every method raises StoreUnavailable.
+    An answer has at most `longest` tokens. What asks the store raises StoreUnavailable.
     """
 
     def __init__(
-        self, *, rules: AccessRules, preferences: PreferenceStore, queue: TurnQueue
+        self, *, rules: AccessRules, preferences: PreferenceStore, queue: TurnQueue, longest: int
     ) -> None:
         self.rules = rules
         self._preferences = preferences
         self._queue = queue
+        self._longest = longest
 
     async def check(
         self,
@@ -43,8 +49,8 @@ class AccessControl:
     ) -> Chosen:
         """Return what is chosen for a thread. Raises NotAllowed if the person may not use the bot.
 
-        It is `repeated` if the person has not `called` the bot, or has read it in the last day.
-        `roles` fetches the person's roles, and is called if access depends on them.
+        The error is `repeated` if the person has not `called` the bot, or has read it in the last
+        day. `roles` fetches the person's roles, and is called if access depends on them.
         """
         chosen = await self._preferences.read(thread)
         if roles and (self.rules.roles or any(one.roles for one in chosen.values())):
@@ -61,6 +67,11 @@ class AccessControl:
         """Return what a person may use in a day. Raises NotAllowed."""
         return self.rules.quota_of(person, asker, await self.check(thread, person, asker))
 
+    def estimate(self, turn: Turn) -> int:
+        """Return the tokens that a question, its quote and its answer will need at most."""
+        quoted = estimate(turn.quote.text) if turn.quote else 0
+        return self._longest + quoted + estimate(turn.text)
+
     async def usage(self, thread: ThreadKey, person: Person, asker: Asker) -> Usage:
         """Return what a person, and the server of a thread, have used today. Raises NotAllowed."""
         quota = await self.quota(thread, person, asker)
@@ -71,3 +82,15 @@ class AccessControl:
         with suppress(StoreUnavailable):
             return await self._queue.claim_refusal_notice(thread.platform, person)
         return False
+
+
+def bounded(turn: Turn) -> Turn:
+    """Return a turn without the middle of a question, or a quote, that is too long to store."""
+    if turn.quote:
+        turn = replace(turn, quote=shortened(turn.quote))
+    if turn.context:
+        turn = replace(turn, context=tuple(newest(turn.context)))
+    if len(turn.text) <= MAX_QUESTION:
+        return turn
+    text = without_middle(turn.text, MAX_QUESTION - len(CUT))
+    return replace(turn, text=text, left_out=left_out(turn.text, text))

@@ -19,22 +19,20 @@ class Facts:
 
     `direct`: it is in a DM with the bot alone. `calls_bot`: it mentions the bot, or its role, or
     replies to one of its messages. `calls_other`: it mentions or replies to another person, or a
-    group, but not the author. `edited`: it was not for the bot before an edit. `speakers` is how
-    many people have spoken in its thread, including the author; 0 outside of threads, and if the
-    bot has not answered there or that is not known.
+    group, but not the author. `edited`: it was not for the bot before an edit.
     """
 
     direct: bool = False
     calls_bot: bool = False
     calls_other: bool = False
     edited: bool = False
-    speakers: int = 0
 
 
-def ignore_reason(facts: Facts, follow: Follow) -> str:
+def ignore_reason(facts: Facts, speakers: int, follow: Follow) -> str:
     """Return why a message is not for the bot, for the log; empty if it is.
 
-    `follow` is the setting of its thread.
+    `speakers` is how many people have spoken in its thread, including the author; 0 outside of
+    threads, and if the bot has not answered there. `follow` is the setting of its thread.
     """
     if facts.direct or facts.calls_bot:
         return ""
@@ -42,17 +40,17 @@ def ignore_reason(facts: Facts, follow: Follow) -> str:
         return "it calls somebody else"
     if facts.edited:
         return "its edit does not call me"
-    if not facts.speakers:
+    if not speakers:
         return "I was not called here"
     if follow == "mention":
         return "I answer only mentions here"
-    return "several people speak here" if follow == "auto" and facts.speakers > 1 else ""
+    return "several people speak here" if follow == "auto" and speakers > 1 else ""
 
 
 def is_stop(facts: Facts, text: str) -> bool:
     """Return whether a message, without its mention of the bot, is the word "stop" alone.
 
-    If the person's answer is running, it stops that answer; addressed to others, it is ignored.
+    Addressed to others, that word is not for the bot.
     """
     is_ours = facts.direct or facts.calls_bot or not facts.calls_other
     return is_ours and not facts.edited and _STOP.fullmatch(text) is not None

@@ -13,8 +13,7 @@ from prometheus_client import Counter
 
 from bot.domain import ANYBODY, Asker, Person, Place, Rating, ThreadKey, Turn
 from bot.errors import HasEnded, NotRemembered, NotTheAsker, SurfaceError, ThreadBusy
-from bot.intake.access import AccessControl
-from bot.intake.size import bounded, reserved
+from bot.intake.access import AccessControl, bounded
 from bot.turns.queue import TurnQueue
 
 _T = TypeVar("_T")
@@ -40,10 +39,9 @@ class Answers:
     comes from the person's client.
     """
 
-    def __init__(self, *, queue: TurnQueue, access: AccessControl, longest: int) -> None:
+    def __init__(self, *, queue: TurnQueue, access: AccessControl) -> None:
         self._queue = queue
         self._access = access
-        self._longest = longest
 
     async def stop(self, turn_id: str, *, person_id: str = "", at: ThreadKey | None = None) -> None:
         """Ask for the end of a turn's reply. Raises HasEnded, also if the turn is not known.
@@ -112,7 +110,7 @@ class Answers:
                 text=turn.text if text else "",
                 left_out=turn.left_out,
                 quota=quota,
-                estimate=reserved(turn, longest=self._longest),
+                estimate=self._access.estimate(turn),
             )
         )
         return turn
@@ -149,7 +147,7 @@ class Answers:
                 following,
                 person_id=person_id,
                 quota=quota,
-                estimate=reserved(following, longest=self._longest),
+                estimate=self._access.estimate(following),
             )
         )
         return following

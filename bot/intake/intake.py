@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 
 from prometheus_client import Counter
 
@@ -15,10 +14,9 @@ from bot.access.rules import AccessRules
 from bot.cache import BoundedCache
 from bot.domain import Follow, Person, Turn
 from bot.errors import NothingAsked, Refused
-from bot.intake.access import AccessControl, Chosen
+from bot.intake.access import AccessControl, Chosen, bounded
 from bot.intake.addressed import Facts, Speakers, ignore_reason, is_help, is_stop
 from bot.intake.answers import Answers
-from bot.intake.size import bounded, reserved
 from bot.turns.forgetting import named
 from bot.turns.queue import TurnQueue
 from bot.turns.records import History
@@ -92,7 +90,7 @@ class Ignored:
 
 
 # A `Refused` has the sentence for the person, who may have just read it (`repeated`).
-Outcome = Admitted | Stopped | Commanded | Ignored | Refused
+Decision = Admitted | Stopped | Commanded | Ignored | Refused
 
 
 class Intake:
@@ -116,21 +114,25 @@ class Intake:
     ) -> None:
         self.preferences = preferences or PreferenceStore(store=queue.leases.store)
         self.follow: Follow = follow
-        self.access = AccessControl(rules=access, preferences=self.preferences, queue=queue)
-        self.answers = Answers(queue=queue, access=self.access, longest=longest)
+        self.access = AccessControl(
+            rules=access, preferences=self.preferences, queue=queue, longest=longest
+        )
+        self.answers = Answers(queue=queue, access=self.access)
         self.changes = queue.changes
         self.lookup = queue.lookup
         self.history = history
         self._queue = queue
-        self._longest = longest
         self._speakers = Speakers(queue)
         # The refusals that a person has just read in a channel.
         self._refusals: BoundedCache[tuple[str, ...], bool] = BoundedCache()
 
-    async def receive(self, received: Received) -> Outcome:
+    async def receive(self, received: Received) -> Decision:
         """Decide what becomes of something that a person said, and do it."""
+        facts = received.facts
         try:
-            return await self._receive(received)
+            if facts is None or received.calls_bot:
+                return await self._called(received)
+            return await self._overheard(received, facts)
         except Refused as refused:
             if received.calls_bot:
                 turn = received.turn
@@ -154,7 +156,7 @@ class Intake:
         For a question that is posted before it is admitted.
         """
         quota = await self.access.quota(turn.key, turn.person, turn.asker)
-        await self._queue.check_room(turn, quota=quota, estimate=self._estimate(turn))
+        await self._queue.check_room(turn, quota=quota, estimate=self.access.estimate(turn))
 
     async def still_waits(self, turn: Turn, *, after: float, first: bool = False) -> bool:
         """Return whether a turn waits for a worker after so many seconds.
@@ -175,45 +177,72 @@ class Intake:
         """Return whether `forget_person` has removed all data."""
         return await self._queue.forgetting.is_done(named("person", platform, person.id))
 
-    async def _receive(self, received: Received) -> Outcome:
-        turn, facts, called = received.turn, received.facts, received.calls_bot
-        check = partial(self.access.check, turn.key, turn.person, turn.asker, roles=received.roles)
-        chosen = await check() if called else None
-        if received.edited_at and facts and await self.lookup.thread_of_turn(turn.id):
-            facts = None  # a question of the bot, whatever it says now
-        if facts:
-            if is_stop(facts, turn.text) and await self.answers.stop_own(
-                *(turn.id, turn.key, turn.person),
-                channel=received.stops_in,
-                manages=received.manages,
-            ):
+    async def _called(self, received: Received) -> Decision:
+        """Decide about the words of a person who expects an answer."""
+        chosen = await self._check(received)
+        if received.facts and not await self._is_admitted(received):
+            if await self._stops(received, received.facts):
                 return Stopped()
-            count = partial(self._speakers.count, turn.key, ours=received.ours, called=called)
-            if received.people and (called or received.ours or await count()):
-                if not called:
-                    # A person without access does not count as a speaker.
-                    chosen = await check(called=False)
-                facts = replace(facts, speakers=await count(*received.people))
-            if reason := ignore_reason(facts, resolved(chosen or {}).follow or self.follow):
+            if received.people:
+                await self._count(received, *received.people)
+            if command := _command(received):
+                return command
+        return await self._admit(received, chosen)
+
+    async def _overheard(self, received: Received, facts: Facts) -> Decision:
+        """Decide about words that may be for others."""
+        if await self._is_admitted(received):
+            chosen = await self._check(received)
+        else:
+            if await self._stops(received, facts):
+                return Stopped()
+            chosen, speakers = {}, 0
+            if received.people and (received.ours or await self._count(received)):
+                # A person without access does not count as a speaker.
+                chosen = await self._check(received)
+                speakers = await self._count(received, *received.people)
+            if reason := ignore_reason(facts, speakers, resolved(chosen).follow or self.follow):
+                turn = received.turn
                 log.debug("Turn %s in %s is ignored: %s", turn.id, turn.key, reason)
                 return Ignored(reason)
-        if chosen is None:
-            chosen = await check(called=False)
-        if facts and (received.command is not None or is_help(turn.text)):
-            return Commanded("help" if received.command is None else received.command)
-        if not called and not turn.text.strip():
+            if command := _command(received):
+                return command
+        if not received.turn.text.strip():
             return Ignored("it says nothing")
-        turn = await received.complete(turn) if received.complete else turn
-        return await self._admit(turn, chosen, edited_at=received.edited_at)
+        return await self._admit(received, chosen)
 
-    async def _admit(self, turn: Turn, chosen: Chosen, *, edited_at: float) -> Admitted | Ignored:
+    async def _check(self, received: Received) -> Chosen:
+        turn, called = received.turn, received.calls_bot
+        check = self.access.check
+        return await check(turn.key, turn.person, turn.asker, called=called, roles=received.roles)
+
+    async def _is_admitted(self, received: Received) -> bool:
+        """Whether this is the edit of a question, which stays one whatever it says now."""
+        if not received.edited_at:
+            return False
+        return await self.lookup.thread_of_turn(received.turn.id) is not None
+
+    async def _stops(self, received: Received, facts: Facts) -> bool:
+        turn = received.turn
+        return is_stop(facts, turn.text) and await self.answers.stop_own(
+            *(turn.id, turn.key, turn.person), channel=received.stops_in, manages=received.manages
+        )
+
+    async def _count(self, received: Received, *people: str) -> int:
+        ours, called = received.ours, received.calls_bot
+        return await self._speakers.count(received.turn.key, *people, ours=ours, called=called)
+
+    async def _admit(self, received: Received, chosen: Chosen) -> Admitted | Ignored:
+        turn, edited_at = received.turn, received.edited_at
+        if received.complete:
+            turn = await received.complete(turn)
         if not turn.text.strip():
             if edited_at:
                 return Admitted(turn)  # an emptied question keeps its answer
             raise NothingAsked
         quota = self.access.rules.quota_of(turn.person, turn.asker, chosen)
         stored = bounded(turn)
-        estimate = self._estimate(stored)
+        estimate = self.access.estimate(stored)
         if edited_at:
             await self._queue.edit(stored, edited_at=edited_at, quota=quota, estimate=estimate)
         elif await self._queue.admit(stored, quota=quota, estimate=estimate):
@@ -222,9 +251,6 @@ class Intake:
             return Ignored("another question has its id")
         return Admitted(turn)
 
-    def _estimate(self, turn: Turn) -> int:
-        return reserved(turn, longest=self._longest)
-
     def _note_refusal(self, turn: Turn, refused: Refused) -> bool:
         key = turn.key
         refusal = type(refused).__name__, key.platform, key.workspace, key.channel, turn.person.id
@@ -232,3 +258,9 @@ class Intake:
             return True
         self._refusals.put(refusal, True, seconds=REPEAT_SECONDS)
         return False
+
+
+def _command(received: Received) -> Commanded | None:
+    if received.command is None and not is_help(received.turn.text):
+        return None
+    return Commanded("help" if received.command is None else received.command)

@@ -1,4 +1,4 @@
-"""Estimates the tokens of a prompt."""
+"""Estimates the tokens of a prompt, and counts those of a turn."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TypeGuard
 
-from bot.domain import Message
+from bot.domain import Delta, Message, Reading, Used
 
 # The tokens that a chat template adds to a message: 1 to 7 as control tokens, 10 to 18 if the
 # vocabulary spells its marks as text (templates of llama.cpp, src/llama-chat.cpp, run).
@@ -59,3 +59,42 @@ class TokenEstimator:
                 self._known.clear()
             found = self._known[key] = self._tokens(text)
         return found
+
+
+class Meter:
+    """Counts the tokens that a turn uses, `before` by earlier attempts.
+
+    They are estimated if the server does not report them or the answer did not end.
+    """
+
+    def __init__(self, before: int = 0) -> None:
+        self._before = before
+        self._read = self._written = 0  # by ended attempts at a model
+        self._under_way = Used(0, 0)
+        self._texts: list[str] = []  # not counted yet in the running attempt
+
+    @property
+    def used(self) -> Used:
+        """What this attempt at the turn has read and written so far."""
+        now = self._under_way
+        unseen = estimate("".join(self._texts)) if self._texts else 0
+        return Used(self._read + now.read, self._written + now.written + unseen)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens read and written so far, earlier attempts included."""
+        return self._before + self.used.read + self.used.written
+
+    def note(self, delta: Delta) -> None:
+        """Count a delta."""
+        if isinstance(delta, str):
+            self._texts.append(delta)
+        elif isinstance(delta, Reading):
+            self._read, self._written = self.used.read, self.used.written
+            self._texts.clear()
+            self._under_way = Used(delta.tokens, 0)
+        elif isinstance(delta, Used):
+            # A server without counts sends zeros.
+            self._under_way = Used(delta.read or self._under_way.read, delta.written)
+            if delta.written:
+                self._texts.clear()

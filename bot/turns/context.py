@@ -71,10 +71,10 @@ class ContextReader:
                 except PartlyRead as partly:
                     read, is_incomplete = partly.found, True
             speakers = {one.person.id for one in read if one.person and one.in_thread}
-            await self._queue.note_speakers(turn.key, *speakers)
-            withheld |= (
-                await self._queue.lookup.withheld([one.id for one in read]) if read else set()
-            )
+            if speakers:
+                await self._queue.note_speakers(turn.key, *speakers)
+            if read:
+                withheld |= await self._queue.lookup.withheld([one.id for one in read])
             found = read
         except (SurfaceError, StoreUnavailable, TimeoutError) as error:
             log.warning(

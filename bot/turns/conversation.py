@@ -20,8 +20,8 @@ from bot.reply.edit_budget import EditBudgets
 from bot.reply.freshness import Freshness
 from bot.reply.writer import Callbacks, Reply, ReplyTiming
 from bot.text.prompt import SystemPrompt, compose
-from bot.turns.attempt import Attempt
 from bot.turns.context import ContextReader
+from bot.turns.lease import Attempt
 from bot.turns.records import History
 
 log = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""The lease of a turn: renewed until the turn has ended or was given back."""
+"""The lease of a turn, and the attempt at its answer that it allows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from typing import Any
 from bot.concurrency import Backoff, running
 from bot.domain import ContextMessage, Exchange, Shown, Turn
 from bot.errors import QuestionEdited, StoreUnavailable
+from bot.tokens.counters import Meter
+from bot.turns.context import TurnContext
 from bot.turns.queue import Taken, TurnLeases
+
+RETRY_WHILE_BLOCKING_SECONDS = 15.0  # in which a failing model may block the thread's next turn
 
 
 class Lease:
@@ -120,3 +124,50 @@ class Lease:
     def _set_stop(self, stop: bool) -> None:
         if stop:
             self.stop.set()
+
+
+class Attempt:
+    """The state of an answer that is written under a lease.
+
+    `shown` was saved last, at first by an earlier attempt. `wrote` is True if a write to the
+    platform may have been sent. After the end, `superseded_turn_id` is the turn whose reply is no
+    longer the thread's newest one, or empty. `began_at` is in loop time.
+    """
+
+    def __init__(
+        self, lease: Lease, *, blocking_seconds: float = RETRY_WHILE_BLOCKING_SECONDS
+    ) -> None:
+        self.lease = lease
+        self.began_at = asyncio.get_running_loop().time()
+        self.shown = lease.taken.shown
+        self.context = TurnContext(lease.turn.quote, lease.turn.context)
+        self.meter = Meter(lease.taken.used)
+        self.wrote = False
+        self.superseded_turn_id = ""
+        self._may_block_until = self.began_at + blocking_seconds
+
+    @property
+    def turn(self) -> Turn:
+        """The turn that is answered."""
+        return self.lease.turn
+
+    async def save(self, shown: Shown) -> None:
+        """Save the reply before it is written. Raises LeaseLost and QuestionEdited."""
+        self.wrote, self.shown = True, shown
+        await self.lease.save(shown, used=self.meter.tokens)
+
+    async def save_context(self, context: TurnContext) -> None:
+        """Save the messages of others in the prompt. Raises LeaseLost."""
+        self.context = context
+        await self.lease.save_context(context.quote, context.messages or ())
+
+    async def before_retry(self, error: Exception) -> None:
+        """Raise the error of a failing model if it has blocked the thread's next turn too long."""
+        is_late = asyncio.get_running_loop().time() >= self._may_block_until
+        if is_late and await self.lease.blocks_others():
+            raise error
+
+    async def finish(self, shown: Shown, exchange: Exchange | None) -> None:
+        """End the turn. Raises LeaseLost and QuestionEdited."""
+        used = self.meter.tokens
+        self.superseded_turn_id = await self.lease.finish(shown, exchange, used=used)

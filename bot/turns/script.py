@@ -1,4 +1,4 @@
-"""Runs the queue's scripts, and what their arguments and answers have in common."""
+"""Composes the queue's Lua scripts, one file for each subject, and runs their verbs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
+from importlib.resources import files
 from typing import Any
 
 from bot.access.quotas import Quota
@@ -29,7 +31,6 @@ from bot.errors import (
 )
 from bot.store import Script, Store
 from bot.text.sanitize import whole_characters
-from bot.turns.scripts import source_of
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,53 @@ _REFUSALS: dict[str, type[Refused]] = {
     "gone": NotRemembered,
     "ended": HasEnded,
 }
+
+
+# The files whose functions each file needs, beside those of the prelude. Redis makes the functions
+# of a script anew in each call, so a script has no more than its verb needs.
+NEEDS: dict[str, tuple[str, ...]] = {
+    "prelude": (),
+    "quota": (),
+    "room": (),
+    "people": (),
+    "kept": (),
+    "repairs": (),
+    "take": (),
+    "rate": (),
+    "enqueue": ("people", "quota"),
+    "admit": ("enqueue", "people", "quota", "room"),
+    "press": ("enqueue", "quota", "room"),
+    "stop": ("kept",),
+    "edit": ("admit", "enqueue", "quota", "room", "stop"),
+    "forget": ("kept", "people", "quota", "repairs", "stop"),
+    "lease": ("forget", "people"),
+    "finish": ("kept", "lease", "people", "quota", "repairs"),
+    "forgetting": ("forget", "kept", "people"),
+}
+
+# The verbs of each file.
+VERBS: dict[str, tuple[str, ...]] = {
+    "admit": ("admit", "check_room"),
+    "edit": ("edit",),
+    "finish": ("finish", "give_up"),
+    "forget": ("forget", "forget_answers", "reset"),
+    "forgetting": (
+        "claim_forgetting",
+        "erase",
+        "forget_persona",
+        "hide_spent",
+        "leave_queue",
+    ),
+    "lease": ("release", "renew", "save", "save_context"),
+    "people": ("note_speakers",),
+    "press": ("continue", "regenerate"),
+    "quota": ("usage",),
+    "rate": ("rate",),
+    "repairs": ("claim_repair", "complete_repair", "report_late_writes"),
+    "stop": ("stop", "stop_own", "stop_thread"),
+    "take": ("others_wait", "take"),
+}
+_FILE_OF = {verb: file for file, verbs in VERBS.items() for verb in verbs}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +146,26 @@ class QueueScript:
         return script
 
 
+def source_of(verb: str) -> str:
+    """Return the script of a verb."""
+    read = (_read(file) for file in files_of(_FILE_OF[verb]))
+    return "\n".join([*read, f"return verbs.{verb}(unpack(ARGV, 3))"])
+
+
+def files_of(file: str) -> list[str]:
+    """Return the files of a script in their order: each behind those that it needs."""
+    found = ["prelude"]
+
+    def add(one: str) -> None:
+        if one not in found:
+            for needed in NEEDS[one]:
+                add(needed)
+            found.append(one)
+
+    add(file)
+    return found
+
+
 def record_of(answer: Sequence[Any]) -> dict[str, Any]:
     """Return the fields of a record, which a script returns as names and values."""
     return dict(zip(answer[::2], answer[1::2], strict=True))
@@ -112,3 +180,8 @@ def write_quota(quota: Quota, estimate: int) -> str:
 def person_key(platform: str, person: Person) -> str:
     """Return the name of a person in keys, which is written as a thread."""
     return str(ThreadKey(platform, person.workspace, "", person.id))
+
+
+@cache
+def _read(file: str) -> str:
+    return (files("bot.turns") / "scripts" / f"{file}.lua").read_text(encoding="utf-8")

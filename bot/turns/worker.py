@@ -18,10 +18,9 @@ from bot.errors import (
     WriteRefused,
 )
 from bot.ports import Platform
-from bot.turns.attempt import Attempt
 from bot.turns.conversation import Conversation
 from bot.turns.forgetting import Forgetter
-from bot.turns.lease import Lease
+from bot.turns.lease import Attempt, Lease
 from bot.turns.queue import Taken, TurnQueue
 from bot.turns.repair import Reconciler, WorkPolicy
 

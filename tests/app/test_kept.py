@@ -14,7 +14,7 @@ from prometheus_client import generate_latest
 from bot.app.logging import MaskingFormatter
 from bot.domain import Json
 from bot.store import Store
-from bot.turns.scripts import VERBS, source_of
+from bot.turns.script import VERBS, source_of
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import ModelEmulator
 from tests.shipping.release import NEWEST

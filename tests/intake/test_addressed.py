@@ -9,34 +9,35 @@ import pytest
 from bot.domain import Follow
 from bot.intake.addressed import Facts, ignore_reason, is_help, is_stop
 
-# By the rows of the table, the messages of which each tells.
-ROWS: dict[str, tuple[Facts, ...]] = {
-    "in a DM with the bot alone": (Facts(direct=True), Facts(direct=True, calls_other=True)),
+# By the rows of the table, the messages of which each tells, and how many people have spoken.
+ROWS: dict[str, tuple[tuple[Facts, int], ...]] = {
+    "in a DM with the bot alone": (
+        (Facts(direct=True), 0),
+        (Facts(direct=True, calls_other=True), 0),
+    ),
     "that mentions the bot (in Discord also its role) or replies to one of its messages": (
-        Facts(calls_bot=True),
-        Facts(calls_bot=True, speakers=3),
-        Facts(calls_bot=True, calls_other=True, speakers=2),
+        (Facts(calls_bot=True), 0),
+        (Facts(calls_bot=True), 3),
+        (Facts(calls_bot=True, calls_other=True), 2),
     ),
-    "in a thread in which the bot has answered and one person alone has spoken": (
-        Facts(speakers=1),
-    ),
+    "in a thread in which the bot has answered and one person alone has spoken": ((Facts(), 1),),
     "in a thread in which the bot has answered and several people have spoken": (
-        Facts(speakers=2),
-        Facts(speakers=9),
+        (Facts(), 2),
+        (Facts(), 9),
     ),
     "that mentions or replies to somebody else, and not the bot": (
-        Facts(calls_other=True),
-        Facts(calls_other=True, speakers=1),
+        (Facts(calls_other=True), 0),
+        (Facts(calls_other=True), 1),
     ),
-    "anywhere else: in a channel, in a group DM, in another thread": (Facts(),),
+    "anywhere else: in a channel, in a group DM, in another thread": ((Facts(), 0),),
     "edited: with a mention or a reply now, or in a DM": (
-        Facts(edited=True, calls_bot=True),
-        Facts(edited=True, direct=True),
+        (Facts(edited=True, calls_bot=True), 0),
+        (Facts(edited=True, direct=True), 0),
     ),
     "edited otherwise, and not for the bot before": (
-        Facts(edited=True),
-        Facts(edited=True, speakers=1),
-        Facts(edited=True, calls_other=True, speakers=1),
+        (Facts(edited=True), 0),
+        (Facts(edited=True), 1),
+        (Facts(edited=True, calls_other=True), 1),
     ),
 }
 FOLLOW: tuple[Follow, ...] = ("auto", "all", "mention")
@@ -54,7 +55,7 @@ def table() -> dict[str, list[bool]]:
 @pytest.mark.parametrize("row", ROWS)
 @pytest.mark.parametrize("follow", FOLLOW)
 def test_a_message_is_for_the_bot_as_the_table_says(row: str, follow: Follow) -> None:
-    answered = [not ignore_reason(facts, follow) for facts in ROWS[row]]
+    answered = [not ignore_reason(*message, follow) for message in ROWS[row]]
 
     assert set(answered) == {table()[row][FOLLOW.index(follow)]}
 

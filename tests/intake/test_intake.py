@@ -6,8 +6,8 @@ import pytest
 
 from bot.domain import Person, Place, ThreadKey, Turn
 from bot.errors import HasEnded, NotRemembered
+from bot.intake.access import MAX_QUESTION
 from bot.intake.intake import Intake
-from bot.intake.size import MAX_QUESTION
 from bot.store import Store
 from bot.text.graphemes import CUT
 from bot.turns.queue import TurnQueue

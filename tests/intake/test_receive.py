@@ -12,7 +12,7 @@ from bot.access.rules import AccessRules
 from bot.domain import Json, Person, ThreadKey, Turn
 from bot.errors import NotAllowed, NothingAsked, Refused
 from bot.intake.addressed import Facts
-from bot.intake.intake import Admitted, Commanded, Ignored, Intake, Outcome, Received
+from bot.intake.intake import Admitted, Commanded, Decision, Ignored, Intake, Received
 from bot.store import Store
 from tests.support.fakes import NotedIntake
 
@@ -34,7 +34,7 @@ async def choose(intake: Intake, scope: Scope, **chosen: Json) -> None:
     await intake.preferences.change(KEY, scope, chosen, by="admin")
 
 
-OUTCOMES: Mapping[str, tuple[Received, type[Outcome]]] = {
+OUTCOMES: Mapping[str, tuple[Received, type[Decision]]] = {
     "a mention": (said("why?"), Admitted),
     "a mention of the word help": (said(" Help. "), Commanded),
     "a command in words": (replace(said("/parley usage"), command="usage"), Commanded),
@@ -66,9 +66,10 @@ async def test_what_a_person_says_in_a_followed_thread_is_a_question_unless_it_s
 
 async def test_a_person_without_access_reads_why_once_and_only_if_they_called(store: Store) -> None:
     intake = intake_of(store, AccessRules(people=frozenset({"bob"})))
-    followed = [said("why?", facts) for facts in (TALK, Facts(speakers=1), MENTION, MENTION)]
+    talk, mention = said("why?", TALK), said("why?")
+    followed = replace(talk, ours=True)
 
-    outcomes = [await intake.receive(replace(one, people=[])) for one in followed]
+    outcomes = [await intake.receive(one) for one in (talk, followed, mention, mention)]
 
     assert [type(one) for one in outcomes] == [Ignored, NotAllowed, NotAllowed, NotAllowed]
     assert [one.repeated for one in outcomes if isinstance(one, Refused)] == [True, False, True]

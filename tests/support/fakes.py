@@ -36,7 +36,7 @@ from bot.domain import (
 from bot.errors import MessageGone, ModelError, Refused, StoreUnavailable, SurfaceError, WriteFailed
 from bot.intake.access import AccessControl
 from bot.intake.addressed import Facts
-from bot.intake.intake import Admitted, Ignored, Intake, Outcome, Received, Stopped
+from bot.intake.intake import Admitted, Decision, Ignored, Intake, Received, Stopped
 from bot.ports import Surface
 from bot.reply.edit_budget import EditBudgets
 from bot.store import Command, Script, Store
@@ -538,7 +538,7 @@ class NotedIntake(Intake):
     def texts(self) -> list[str]:
         return [turn.text for turn in self.turns]
 
-    async def receive(self, received: Received) -> Outcome:
+    async def receive(self, received: Received) -> Decision:
         outcome = await super().receive(received)
         if isinstance(outcome, Stopped):
             self.stopped.append(received.turn.id)

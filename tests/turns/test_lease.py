@@ -11,8 +11,7 @@ from bot.concurrency import cancelled
 from bot.domain import Exchange, Shown, Turn
 from bot.errors import ModelBusy, StoreUnavailable
 from bot.store import Store
-from bot.turns.attempt import RETRY_WHILE_BLOCKING_SECONDS, Attempt
-from bot.turns.lease import Lease
+from bot.turns.lease import RETRY_WHILE_BLOCKING_SECONDS, Attempt, Lease
 from bot.turns.queue import Taken, TurnLeases
 from bot.turns.repair import WorkPolicy
 from tests.support.at_work import BOB, make_leases, make_queue, make_turn, take

@@ -7,11 +7,11 @@ from importlib.resources import files
 
 import pytest
 
-from bot.turns.scripts import NEEDS, VERBS, files_of
+from bot.turns.script import NEEDS, VERBS, files_of
 
 TEXTS = {
     one.name.removesuffix(".lua"): one.read_text(encoding="utf-8")
-    for one in files("bot.turns.scripts").iterdir()
+    for one in (files("bot.turns") / "scripts").iterdir()
     if one.name.endswith(".lua")
 }
 

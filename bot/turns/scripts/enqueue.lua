@@ -65,3 +65,9 @@ local function enqueue_again(id, turn, quota)
   -- They have to last as long as the context, which is kept anew.
   note_context(id, turn.thread)
 end
+
+-- The thread remembers the old question with its answer until there is a new answer.
+local function replace_question(id, text, left_out)
+  if has(id, 'answer') then redis.call('HSETNX', key('turn', id), 'question', get(id, 'text')) end
+  set(id, 'text', text, 'left_out', left_out)
+end

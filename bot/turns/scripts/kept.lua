@@ -9,6 +9,19 @@ local function note_seen(thread)
   redis.call('SET', key('seen', thread), '1', 'PX', ARGV[2])
 end
 
+-- What makes a turn remembered; its id leaves the history, too.
+local function drop_exchange(id)
+  unset(id, 'question', 'answer', 'model', 'bytes')
+  redis.call('DEL', key('ratings', id))
+end
+
+-- All that was said, but what is shown: a repair may need that.
+local function drop_words(id)
+  if redis.call('EXISTS', key('turn', id)) == 1 then set(id, 'text', '') end
+  drop_exchange(id)
+  redis.call('DEL', key('context', id))
+end
+
 local function forget_exchange(thread, id)
   drop_exchange(id)
   if redis.call('LREM', key('history', thread), 1, id) == 1 then note_seen(thread) end
@@ -50,7 +63,7 @@ end
 -- Adds an ended turn to its person's list, and discards the oldest beyond `most_bytes`.
 local function count_kept(id, person, most_bytes)
   local list = key('kept', person)
-  local total = natural(string.match(redis.call('LINDEX', list, -1) or '', '^%d+')) 
+  local total = natural(string.match(redis.call('LINDEX', list, -1) or '', '^%d+'))
   total = total + RECORD_BYTES + bytes_of(id, 'text', 'question', 'answer', 'shown')
   local mark = string.format('%.0f', total)
   redis.call('RPUSH', list, mark .. ' ' .. id)

@@ -1,4 +1,4 @@
--- The durable queue: one verb per call, each atomic. `__init__.py` puts the files of a verb's script together:
+-- The durable queue: one verb per call, each atomic. `script.py` puts the files of a verb's script together:
 -- this one first, then those that its file needs.
 --
 -- KEYS[1] is the prefix of all keys, with the hash tag that keeps them in one slot.
@@ -23,6 +23,9 @@ local SPENT_MS = 2 * DAY_MS
 local MOST_WAKES = 100
 -- The value of a record's `forget` if the answer is dropped, too: at once, or after a repair without buttons.
 local WITH_ANSWER, AFTER_REPAIR = '2', '3'
+
+-- What an attempt has got to, which the next question of the turn begins without.
+local PROGRESS = {'max_progress', 'said', 'below', 'outcome', 'ended', 'by'}
 
 local function key(kind, ...)
   return prefix .. table.concat({kind, ...}, ':')
@@ -122,6 +125,22 @@ end
 local function close(id, person)
   redis.call('ZREM', key('open'), id)
   redis.call('SREM', key('open', person), id)
+end
+
+-- How many turns a set has, without those whose record has expired.
+local function count_turns(name)
+  for _, id in ipairs(redis.call('SMEMBERS', name)) do
+    if redis.call('EXISTS', key('turn', id)) == 0 then redis.call('SREM', name, id) end
+  end
+  return redis.call('SCARD', name)
+end
+
+local function keeps_others_waiting(thread, person)
+  for _, id in ipairs(redis.call('LRANGE', key('mailbox', thread), 0, -1)) do
+    local other = get(id, 'person')
+    if other and other ~= person then return true end
+  end
+  return false
 end
 
 -- A turn keeps its position when it is released, or while others of its thread run.

@@ -5,6 +5,34 @@ local JOINED_BYTES = 64000
 -- Further threads wait for the next call.
 local DUE_AT_ONCE = 100
 
+-- The thread's first turn and its record; nothing if none is left.
+local function first_of(thread)
+  while true do
+    local id = redis.call('LINDEX', key('mailbox', thread), 0)
+    if not id then return end
+    local turn = record(id)
+    if turn.thread then return id, turn end
+    -- Its record has expired.
+    redis.call('LPOP', key('mailbox', thread))
+    redis.call('ZREM', key('open'), id)
+  end
+end
+
+-- The milliseconds since a turn was admitted, or asked for again.
+local function open_for(id)
+  return now_ms() - (tonumber(redis.call('ZSCORE', key('open'), id)) or now_ms())
+end
+
+-- The turns that wait behind one which was taken, without those that are answered with it.
+local function waiting_behind(id, thread)
+  local waiting = {}
+  for _, one in ipairs(redis.call('LRANGE', key('mailbox', thread), 1, -1)) do
+    local known = redis.call('HMGET', key('turn', one), 'state', 'lead')
+    if known[1] and known[2] ~= id then table.insert(waiting, one) end
+  end
+  return waiting
+end
+
 -- The text of earlier attempts answers a question that was edited meanwhile. It stays until there is text
 -- of the new answer. Text without a message was never visible.
 local function begin_anew(id)
@@ -116,4 +144,8 @@ function verbs.take(worker, own, lease, person_limit, holds_due, ...)
     wait = math.min(wait, next_due(platform))
   end
   return math.max(wait, 0)
+end
+
+function verbs.others_wait(id, thread)
+  return #waiting_behind(id, thread) > 0 and 1 or 0
 end

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import pytest
 
-from bot.domain import Exchange, Outcome, Page, Person, Shown, Turn
+from bot.domain import ContextMessage, Exchange, Outcome, Page, Person, Shown, Turn
 from bot.errors import LeaseLost, ModelUnavailable, PersonBusy, QuestionEdited, ThreadBusy
 from bot.reply.draft import FAILED_ANEW
 from bot.store import Store
@@ -102,12 +102,14 @@ async def test_a_quotation_in_a_name_does_not_pass_for_a_part_of_the_record(stor
 
 async def test_an_edit_before_its_question_is_the_question(store: Store) -> None:
     recent = replace(make_turn(), asked_at=time.time())
+    quote = ContextMessage("console:0", BOB, "Deploy?")
 
-    await edit(store, asked_at=recent.asked_at)
+    await edit(store, asked_at=recent.asked_at, quote=quote)
     await make_queue(store).admit(recent)
     await edit(store, text="an earlier edit", at=1500.0, asked_at=recent.asked_at)
 
-    assert (await next_turn(store)).text == EDITED
+    turn = await next_turn(store)
+    assert (turn.text, turn.quote) == (EDITED, quote)
     assert await make_queue(store).depth() == 1
 
 
@@ -352,6 +354,8 @@ async def test_a_stop_after_an_edit_is_heard_and_one_before_it_is_not(store: Sto
     again = await take(queue)
     await edit(store, text="once more", at=3000.0)
     await queue.changes.stop("console:1")
+    with pytest.raises(QuestionEdited):
+        await queue.leases.renew(again)
     await queue.leases.release(again, delay_seconds=0, counts=False)
 
     assert (again.stop, (await take(queue)).stop) == (False, True)

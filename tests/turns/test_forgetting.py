@@ -340,6 +340,18 @@ async def test_what_is_left_goes_even_if_the_note_of_the_threads_has_expired(sto
     assert await left_of_ann(store) == []
 
 
+async def test_a_person_who_was_only_quoted_leaves_nothing(store: Store) -> None:
+    queue = make_queue(store)
+    heard = said_by(ANN, "yodel", 91), said_by(BOB, "hum", 92)
+    await answered(queue, turn(2, BOB, text="lion"), "penguin", *heard)
+
+    await queue.forgetting.begin(WHO)
+    await work_due(queue.forgetting)
+
+    assert "yodel" not in str(await stored(store))
+    assert await of_bob(store) == ["Bob", "lion", "penguin", "hum"]
+
+
 async def test_a_worker_whose_job_has_ended_leaves_later_questions_alone(store: Store) -> None:
     queue = await talk(store)
     before = await left_of_ann(store)

@@ -431,6 +431,16 @@ async def test_the_notice_of_a_beginning_that_no_longer_fits_is_shown_once(store
     assert [one.answer for one in history] == ["Hi", "Hi"]
 
 
+async def test_a_thread_that_is_used_knows_of_its_notice(store: Store) -> None:
+    history, name = History(store=store, keep_seconds=KEEP), store.key("told", str(KEY))
+    await history.claim_truncation_notice(KEY, "console:1")
+    await store.command("EXPIRE", name, 5)
+
+    assert not await history.claim_truncation_notice(KEY, "console:2")
+
+    assert await store.command("TTL", name) > 50
+
+
 async def test_an_answer_with_that_notice_keeps_it_when_it_is_regenerated(store: Store) -> None:
     platform, model = FakePlatform(), FakeModel([BeginningLeftOut(3), "Hi"])
     await answered(store, platform, make_turn(1), model=model)

@@ -290,6 +290,15 @@ async def test_a_rating_of_a_person_who_is_being_forgotten_is_not_stored(store: 
     assert await store.command("HGET", store.key("ratings", "discord:2"), ANN.id) == "good"
 
 
+async def test_a_message_of_a_person_who_is_being_forgotten_is_not_kept(store: Store) -> None:
+    queue, history = make_queue(store), History(store=store, keep_seconds=60)
+    await queue.forgetting.begin(WHO)
+
+    await history.keep_message("discord:menu", said_by(ANN, "yodel", 93))
+
+    assert await history.kept_message("discord:menu") is None
+
+
 async def test_words_of_a_person_who_is_being_forgotten_are_in_no_new_context(store: Store) -> None:
     queue = await talk(store)
     await queue.forgetting.begin(WHO)

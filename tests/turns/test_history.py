@@ -78,6 +78,7 @@ async def test_a_late_name_is_that_of_the_person_without_one(store: Store) -> No
 
     await history.save_name(KEY, Person("u1", "Ann"))
     await history.save_name(KEY, Person("u2", "Bobby"))
+    await store.command("EXPIRE", store.key("names", str(KEY)), 5)
 
     assert await history.read(KEY) == [replace(unnamed, person=Person("u1", "Ann")), bob, rob]
     assert await store.command("TTL", store.key("names", str(KEY))) > 50

@@ -87,6 +87,24 @@ async def test_a_waiting_question_is_replaced_by_the_latest_edit_of_its_author(
     assert await next_turn(store) == replace(make_turn(text="second"), left_out=7)
 
 
+async def test_of_two_edits_at_one_moment_the_one_that_comes_later_counts(store: Store) -> None:
+    await make_queue(store).admit(make_turn())
+
+    await edit(store, text="first")
+    await edit(store, text="second")
+
+    assert (await next_turn(store)).text == "second"
+
+
+async def test_an_unknown_question_that_is_refused_leaves_nothing(store: Store) -> None:
+    limited = make_queue(store, limits=replace(LIMITS, waiting_per_person=0))
+
+    with pytest.raises(PersonBusy):
+        await limited.edit(replace(make_turn(), asked_at=time.time()), edited_at=time.time())
+
+    assert await store.command("KEYS", store.key("*")) == []
+
+
 async def test_a_quotation_in_a_name_does_not_pass_for_a_part_of_the_record(store: Store) -> None:
     person = Person("u1", '", "left_out": 5, "left_out": 6')
     await make_queue(store).admit(make_turn(person=person))

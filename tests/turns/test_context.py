@@ -238,6 +238,16 @@ async def test_a_quote_of_which_only_the_id_is_known_is_read_once(store: Store) 
     assert platform.read_since == ["", "console:1", "console:2"]
 
 
+async def test_a_quote_that_the_history_shows_is_not_read(store: Store) -> None:
+    platform = FakePlatform()
+    await answered(store, platform, make_turn(1))
+
+    prompt = await answered(store, platform, replace(make_turn(2), quote=said(1, None, "")))
+
+    assert prompt[-1] == Message("user", "question 2")
+    assert platform.read_since == [""]
+
+
 async def test_a_question_below_one_that_is_answered_with_it_does_not_quote_it(
     store: Store,
 ) -> None:

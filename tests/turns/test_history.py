@@ -100,7 +100,20 @@ async def test_a_reset_thread_knows_nobody_and_remembers_nothing(store: Store) -
     await remember(store, 1, Person("u1", "u1"))
     await history.save_name(KEY, Person("u1", "Ann"))
 
+    await history.claim_truncation_notice(KEY, "console:1")
+
     await make_queue(store).changes.reset(KEY)
 
     assert await history.read(KEY) == []
+    assert await history.claim_truncation_notice(KEY, "console:2")
+
+
+async def test_a_question_that_waits_quotes_nothing_after_a_reset(store: Store) -> None:
+    queue = make_queue(store)
+    quote = ContextMessage("console:9", Person("u3", "Cy"), "We deploy.")
+    await queue.admit(replace(make_turn(1), quote=quote))
+
+    await queue.changes.reset(KEY)
+
+    assert (await take(queue)).turn.quote is None
     assert not await store.command("EXISTS", store.key("names", str(KEY)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bot.domain import Follow, Person, ThreadKey, Turn
+from bot.domain import Exchange, Follow, Person, Shown, ThreadKey, Turn
 from bot.errors import PersonBusy, StoreUnavailable
 from bot.intake.addressed import Facts
 from bot.intake.intake import Intake
@@ -112,6 +112,19 @@ async def test_speakers_expire_with_the_history(store: Store) -> None:
     await process.hears(BOB)
 
     assert 0 < await store.redis.pttl(name) <= 30_000
+
+
+async def test_an_answer_renews_the_speakers_of_its_thread(store: Store) -> None:
+    process, name = Process(store), store.key("speakers", str(KEY))
+    await process.asks(1)
+    taken = await process.takes()
+    await store.redis.pexpire(name, 30_000)
+
+    exchange = Exchange(taken.turn.id, ANN, 1000.0, "why?", "Because")
+    shown = Shown(("m1",), "Because", "Because", outcome="done")
+    await process.queue.leases.finish(taken, shown, exchange)
+
+    assert await store.redis.pttl(name) > 30_000
 
 
 async def test_a_crowd_is_counted_up_to_a_few(store: Store) -> None:

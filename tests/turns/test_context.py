@@ -238,6 +238,16 @@ async def test_a_quote_of_which_only_the_id_is_known_is_read_once(store: Store) 
     assert platform.read_since == ["", "console:1", "console:2"]
 
 
+async def test_a_quote_that_the_history_shows_is_not_read(store: Store) -> None:
+    platform = FakePlatform()
+    await answered(store, platform, make_turn(1))
+
+    prompt = await answered(store, platform, replace(make_turn(2), quote=said(1, None, "")))
+
+    assert prompt[-1] == Message("user", "question 2")
+    assert platform.read_since == [""]
+
+
 async def test_a_question_below_one_that_is_answered_with_it_does_not_quote_it(
     store: Store,
 ) -> None:
@@ -429,6 +439,16 @@ async def test_the_notice_of_a_beginning_that_no_longer_fits_is_shown_once(store
     assert noted == [True, False, True]
     history = await History(store=store, keep_seconds=KEEP).read(KEY)
     assert [one.answer for one in history] == ["Hi", "Hi"]
+
+
+async def test_a_thread_that_is_used_knows_of_its_notice(store: Store) -> None:
+    history, name = History(store=store, keep_seconds=KEEP), store.key("told", str(KEY))
+    await history.claim_truncation_notice(KEY, "console:1")
+    await store.command("EXPIRE", name, 5)
+
+    assert not await history.claim_truncation_notice(KEY, "console:2")
+
+    assert await store.command("TTL", name) > 50
 
 
 async def test_an_answer_with_that_notice_keeps_it_when_it_is_regenerated(store: Store) -> None:

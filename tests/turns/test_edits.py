@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import pytest
 
-from bot.domain import Exchange, Outcome, Page, Person, Shown, Turn
+from bot.domain import ContextMessage, Exchange, Outcome, Page, Person, Shown, Turn
 from bot.errors import LeaseLost, ModelUnavailable, PersonBusy, QuestionEdited, ThreadBusy
 from bot.reply.draft import FAILED_ANEW
 from bot.store import Store
@@ -87,6 +87,24 @@ async def test_a_waiting_question_is_replaced_by_the_latest_edit_of_its_author(
     assert await next_turn(store) == replace(make_turn(text="second"), left_out=7)
 
 
+async def test_of_two_edits_at_one_moment_the_one_that_comes_later_counts(store: Store) -> None:
+    await make_queue(store).admit(make_turn())
+
+    await edit(store, text="first")
+    await edit(store, text="second")
+
+    assert (await next_turn(store)).text == "second"
+
+
+async def test_an_unknown_question_that_is_refused_leaves_nothing(store: Store) -> None:
+    limited = make_queue(store, limits=replace(LIMITS, waiting_per_person=0))
+
+    with pytest.raises(PersonBusy):
+        await limited.edit(replace(make_turn(), asked_at=time.time()), edited_at=time.time())
+
+    assert await store.command("KEYS", store.key("*")) == []
+
+
 async def test_a_quotation_in_a_name_does_not_pass_for_a_part_of_the_record(store: Store) -> None:
     person = Person("u1", '", "left_out": 5, "left_out": 6')
     await make_queue(store).admit(make_turn(person=person))
@@ -102,12 +120,14 @@ async def test_a_quotation_in_a_name_does_not_pass_for_a_part_of_the_record(stor
 
 async def test_an_edit_before_its_question_is_the_question(store: Store) -> None:
     recent = replace(make_turn(), asked_at=time.time())
+    quote = ContextMessage("console:0", BOB, "Deploy?")
 
-    await edit(store, asked_at=recent.asked_at)
+    await edit(store, asked_at=recent.asked_at, quote=quote)
     await make_queue(store).admit(recent)
     await edit(store, text="an earlier edit", at=1500.0, asked_at=recent.asked_at)
 
-    assert (await next_turn(store)).text == EDITED
+    turn = await next_turn(store)
+    assert (turn.text, turn.quote) == (EDITED, quote)
     assert await make_queue(store).depth() == 1
 
 
@@ -352,6 +372,8 @@ async def test_a_stop_after_an_edit_is_heard_and_one_before_it_is_not(store: Sto
     again = await take(queue)
     await edit(store, text="once more", at=3000.0)
     await queue.changes.stop("console:1")
+    with pytest.raises(QuestionEdited):
+        await queue.leases.renew(again)
     await queue.leases.release(again, delay_seconds=0, counts=False)
 
     assert (again.stop, (await take(queue)).stop) == (False, True)

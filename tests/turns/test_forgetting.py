@@ -131,6 +131,19 @@ async def test_nothing_of_a_person_is_left_and_all_of_others_stays(store: Store)
     }
 
 
+async def test_what_forgetting_leaves_expires(store: Store) -> None:
+    queue, history = await talk(store), History(store=store, keep_seconds=60)
+    await history.claim_truncation_notice(SHARED, "discord:1")
+
+    await queue.forgetting.begin(WHO)
+    await work_due(queue.forgetting)
+
+    left = await stored(store)
+    assert [one.name for one in left if one.expires_ms < 0] == []
+    # The notice was shown, but the turn that had it is not named.
+    assert [one.value for one in left if one.name.startswith("told:")] == ["-"]
+
+
 async def test_what_was_used_today_still_counts(store: Store) -> None:
     queue = await talk(store)
     before = await queue.usage(SHARED, ANN, Quota())
@@ -312,6 +325,15 @@ async def test_a_rating_of_a_person_who_is_being_forgotten_is_not_stored(store: 
     assert await store.command("HGET", store.key("ratings", "discord:2"), ANN.id) == "good"
 
 
+async def test_a_message_of_a_person_who_is_being_forgotten_is_not_kept(store: Store) -> None:
+    queue, history = make_queue(store), History(store=store, keep_seconds=60)
+    await queue.forgetting.begin(WHO)
+
+    await history.keep_message("discord:menu", said_by(ANN, "yodel", 93))
+
+    assert await history.kept_message("discord:menu") is None
+
+
 async def test_words_of_a_person_who_is_being_forgotten_are_in_no_new_context(store: Store) -> None:
     queue = await talk(store)
     await queue.forgetting.begin(WHO)
@@ -379,6 +401,18 @@ async def test_words_that_are_kept_for_another_attempt_are_found_as_long_as_they
     assert await left_of_ann(store) == []
 
 
+async def test_a_person_who_was_only_quoted_leaves_nothing(store: Store) -> None:
+    queue = make_queue(store)
+    heard = said_by(ANN, "yodel", 91), said_by(BOB, "hum", 92)
+    await answered(queue, turn(2, BOB, text="lion"), "penguin", *heard)
+
+    await queue.forgetting.begin(WHO)
+    await work_due(queue.forgetting)
+
+    assert "yodel" not in str(await stored(store))
+    assert await of_bob(store) == ["Bob", "lion", "penguin", "hum"]
+
+
 async def test_a_worker_whose_job_has_ended_leaves_later_questions_alone(store: Store) -> None:
     queue = await talk(store)
     before = await left_of_ann(store)
@@ -408,6 +442,17 @@ async def test_threads_of_their_own_go_whole_and_open_pages_learn_of_it(store: S
     assert [one.gone for one in changes] == [True]
     assert await left_of_ann(store) == []
     assert await PreferenceStore(store=store).read_all() == {}
+
+
+async def test_a_command_in_a_thread_of_their_own_leaves_nothing(store: Store) -> None:
+    queue, own = make_queue(store), replace(SHARED, thread=f"ask-{ANN.id}")
+    forgetting = Forgetting(QueueScript(store, keep_seconds=60), own_names={PLATFORM: ("-{id}:",)})
+    await queue.changes.reset(own, "event")
+
+    await forgetting.begin(WHO)
+    await work_due(forgetting)
+
+    assert await left_of_ann(store) == []
 
 
 async def test_a_server_leaves_nothing(store: Store) -> None:

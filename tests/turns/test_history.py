@@ -78,6 +78,7 @@ async def test_a_late_name_is_that_of_the_person_without_one(store: Store) -> No
 
     await history.save_name(KEY, Person("u1", "Ann"))
     await history.save_name(KEY, Person("u2", "Bobby"))
+    await store.command("EXPIRE", store.key("names", str(KEY)), 5)
 
     assert await history.read(KEY) == [replace(unnamed, person=Person("u1", "Ann")), bob, rob]
     assert await store.command("TTL", store.key("names", str(KEY))) > 50
@@ -119,7 +120,20 @@ async def test_a_reset_thread_knows_nobody_and_remembers_nothing(store: Store) -
     await remember(store, 1, Person("u1", "u1"))
     await history.save_name(KEY, Person("u1", "Ann"))
 
+    await history.claim_truncation_notice(KEY, "console:1")
+
     await make_queue(store).changes.reset(KEY)
 
     assert await history.read(KEY) == []
+    assert await history.claim_truncation_notice(KEY, "console:2")
+
+
+async def test_a_question_that_waits_quotes_nothing_after_a_reset(store: Store) -> None:
+    queue = make_queue(store)
+    quote = ContextMessage("console:9", Person("u3", "Cy"), "We deploy.")
+    await queue.admit(replace(make_turn(1), quote=quote))
+
+    await queue.changes.reset(KEY)
+
+    assert (await take(queue)).turn.quote is None
     assert not await store.command("EXISTS", store.key("names", str(KEY)))

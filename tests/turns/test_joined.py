@@ -290,3 +290,25 @@ async def test_a_joined_question_can_be_deleted_as_long_as_its_answer_is_remembe
     await queue.changes.forget("console:2")
 
     assert await remembered(store) == [("q3", "another")]
+
+
+async def test_without_a_history_a_joined_question_is_answered_once(store: Store) -> None:
+    limits = replace(LIMITS, history=0)
+    await ask(store, 1, 2, limits=limits)
+    queue = make_queue(store, limits=limits)
+    await finish(queue, await take(queue))
+
+    # Its record expires first.
+    await store.command("DEL", store.key("turn", "console:2"))
+
+    assert not await queue.admit(make_turn(2))
+
+
+async def test_joined_questions_count_for_what_is_kept_of_their_person(store: Store) -> None:
+    await ask(store, 1, 2)
+    queue = make_queue(store, limits=replace(LIMITS, person_bytes=1000))
+
+    await finish(queue, await take(queue))
+
+    assert await queue.lookup.turn("console:1")
+    assert await queue.lookup.turn("console:2") is None

@@ -571,6 +571,17 @@ async def test_a_lease_that_has_ended_is_renewed_until_another_worker_takes_the_
     assert await nothing_to_take(other)
 
 
+async def test_a_turn_that_was_given_back_is_taken_by_the_worker_that_had_it(store: Store) -> None:
+    queue = make_queue(store)
+    await queue.admit(make_turn(1))
+    await queue.leases.release(await take(queue), delay_seconds=0, counts=False)
+
+    # The worker still counts it among its own.
+    taken = await queue.leases.take(["console"], own=["console:1"])
+
+    assert isinstance(taken, Taken)
+
+
 async def test_finish_repeated_after_a_lost_answer_changes_nothing(store: Store) -> None:
     queue = make_queue(store)
     await queue.admit(make_turn(1))
@@ -606,7 +617,20 @@ async def test_a_turn_handed_over_at_shutdown_spends_no_attempt(store: Store) ->
     await old.leases.release(await take(old), delay_seconds=0, counts=False)
     taken = await take(new)
 
-    assert (taken.attempts, taken.fence) == (1, 2)
+    # The messages of the first attempt may be there.
+    assert (taken.attempts, taken.fence, taken.purpose) == (1, 2, Purpose.RESUME)
+
+
+async def test_a_turn_that_is_tried_again_later_waits_and_does_not_run(store: Store) -> None:
+    queue = make_queue(store)
+    for number in (1, 2, 3):
+        await queue.admit(make_turn(number, key=replace(KEY, thread=f"t{number}")))
+    await queue.leases.release(await take(queue), delay_seconds=60, counts=True)
+    await take(queue)
+
+    load = await queue.load(["console", "slack"])
+
+    assert (load.open, load.waiting, load.running) == (3, 2, {"console": 1, "slack": 0})
 
 
 BOB, CLEO = Person("u2", "Bob"), Person("u3", "Cleo")

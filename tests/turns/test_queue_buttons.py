@@ -380,3 +380,29 @@ async def test_a_stopped_reply_to_a_deleted_question_is_no_newest_one(store: Sto
     assert stopped
     assert above
     assert (stopped.end, above.end) == ("older", "cut")
+
+
+async def test_a_retry_that_fails_above_a_forgotten_reply_keeps_its_buttons(store: Store) -> None:
+    queue = make_queue(store)
+    for number in (1, 2):
+        await ended(queue, number, outcome="failed", end="failed")
+    await queue.changes.forget("console:2")
+
+    await queue.changes.regenerate("console:1", person_id="u1", press_id="p1")
+    failed = Shown(("m1",), "Sorry.", outcome="failed", end="failed")
+    await queue.leases.finish(await take(queue), failed, None)
+
+    result = await queue.lookup.result("console:1")
+    assert result
+    assert result.end == "failed"
+
+
+async def test_a_reply_whose_thread_was_reset_has_no_buttons(store: Store) -> None:
+    queue = make_queue(store)
+    await ended(queue)
+
+    await queue.changes.reset(KEY, "event")
+
+    result = await queue.lookup.result("console:1")
+    assert result
+    assert result.end == "older"

@@ -138,7 +138,6 @@ end
 function verbs.give_up(thread, fence, position, limits)
   local id = redis.call('LINDEX', key('mailbox', thread), 0)
   if not id or not holds(record(id), fence) or (get(id, 'position') or '') ~= position then return 'lost' end
-  unset(id, 'edited_since_take')
   set(id, 'ended', 'failed', 'message_ids', get(id, 'message_ids') or '', 'shown', get(id, 'shown') or '')
   return end_turn(id, record(id), 'dead', nil, nil, decoded(limits))
 end

@@ -65,7 +65,7 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """The turn waits to be answered, or to be answered again as its question stands now."""
+    """The turn waits to be answered, anew if it was edited; or its edit changes nothing."""
 
     turn: Turn
 

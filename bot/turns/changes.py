@@ -59,8 +59,8 @@ class TurnChanges:
 
         The conditions are those of `regenerate`. A repeated call changes nothing.
         """
-        body, reserved = write_turn(following), (*self._limits, write_quota(quota, estimate))
-        await self._script.run("continue", turn_id, person_id, following.id, body, *reserved)
+        fields, reserved = write_turn(following), (*self._limits, write_quota(quota, estimate))
+        await self._script.run("continue", turn_id, person_id, following.id, fields, *reserved)
 
     async def rate(
         self, turn_id: str, *, person_id: str, rating: Rating | Literal[""]

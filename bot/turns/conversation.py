@@ -62,7 +62,7 @@ class Conversation:
         opening = platform.surface(taken.placed, taken.purpose)
         # The model computes while the platform opens the surface.
         async with prefetch(stream) as deltas, opening as surface:
-            reply = self._reply(attempt, surface, attempt.shown)
+            reply = self._reply(attempt, surface)
             await self._finish(attempt, await reply.stream(deltas), reply.freshness)
 
     async def end_refused(self, attempt: Attempt) -> None:
@@ -114,7 +114,7 @@ class Conversation:
             return await self._history.claim_truncation_notice(turn.key, turn.id)
         return False
 
-    def _reply(self, attempt: Attempt, surface: Surface, earlier: Shown) -> Reply:
+    def _reply(self, attempt: Attempt, surface: Surface) -> Reply:
         return Reply(
             turn_id=attempt.turn.id,
             surface=surface,
@@ -122,7 +122,7 @@ class Conversation:
             draft=Draft(
                 limit=surface.limit,
                 measure=surface.measure,
-                earlier=earlier,
+                earlier=attempt.shown,
                 previous_answer=attempt.lease.taken.previous_answer,
                 left_out=attempt.turn.left_out,
                 remembered=self._history.remembers,

@@ -212,10 +212,10 @@ class Eraser:
         messages: set[str] = set()
         for key, lines in zip(contexts, shown, strict=True):
             for line in lines:
-                _, message, person, _ = line.split("\n", 3)
-                if person == self._who.id:
+                parts = line.split("\n", 3)
+                if parts[2:3] == [self._who.id]:
                     said.append(("LREM", key, 0, line))
-                    messages.add(message)
+                    messages.add(parts[1])
         # Before the lines go: without them, the messages would not be found again.
         await self._send(one for message in messages for one in self._leave_known(message))
         return found + sum(map(int, await self._send(said)))

@@ -140,7 +140,7 @@ class Attempt:
         self.lease = lease
         self.began_at = asyncio.get_running_loop().time()
         self.shown = lease.taken.shown
-        self.context = TurnContext(lease.turn.quote, lease.taken.context)
+        self.context = TurnContext(lease.turn.quote, lease.turn.context)
         self.meter = Meter(lease.taken.used)
         self.wrote = False
         self.superseded_turn_id = ""

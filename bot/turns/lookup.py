@@ -1,4 +1,4 @@
-"""Reads the records of turns, for intake and open screens."""
+"""What is known of turns: for intake, for open screens and for repairs."""
 
 from __future__ import annotations
 

@@ -59,9 +59,8 @@ class Taken:
     best one. `shown` is what was saved last. `stop`: a person has asked for the end.
     `previous_answer` is that of a regenerated or edited turn: its messages are those of `shown`
     until something else is shown. `above` is the last message of the thread's reply before this
-    one, or empty. `context` has the messages of others for the prompt, or is None if they were not
-    read yet. `waited` is the time in seconds since the turn was admitted or asked for again. `used`
-    is the number of tokens that earlier attempts used.
+    one, or empty. `waited` is the time in seconds since the turn was admitted or asked for again.
+    `used` is the number of tokens that earlier attempts used.
     """
 
     turn: Turn
@@ -71,7 +70,6 @@ class Taken:
     stop: bool
     previous_answer: str
     above: str = ""
-    context: tuple[ContextMessage, ...] | None = None
     waited: float = field(default=0.0, compare=False)
     used: int = 0
 
@@ -316,8 +314,9 @@ class TurnLeases:
                 log.warning(
                     "Turn %s: given up, because its record cannot be read: %s", turn_id, error
                 )
+                which = thread, record["fence"], record.get("position", "")
                 with suppress(LeaseLost):
-                    await self._script.run("give_up", thread, record["fence"], self._end_limits)
+                    await self._script.run("give_up", *which, self._end_limits)
 
     async def wait(self, platforms: Sequence[str], seconds: float) -> None:
         """Wait until a turn may be taken, or for some seconds, which are at most two."""
@@ -375,7 +374,7 @@ class TurnLeases:
                 await channel.subscribe(self.store.key("stops"))
                 async for message in channel.listen():
                     if message["type"] == "message":
-                        yield message["data"].rpartition(" ")[2]
+                        yield message["data"]
 
 
 class Repairs:
@@ -439,7 +438,6 @@ def _read_taken(
         stop="stop" in record,
         previous_answer=record.get("previous_answer", ""),
         above=record.get("above", ""),
-        context=turn.context,
         waited=waited,
         used=int(read_number(record.get("used"))),
     )

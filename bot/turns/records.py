@@ -290,9 +290,9 @@ def read_context(
     """Read the quote, and the messages, of lines, without those that cannot be read."""
     found: dict[str, list[ContextMessage]] = {"quote": [], "message": []}
     for line in lines:
-        kind, _, _, written = line.split("\n", 3)
-        if one := read_context_message(written):
-            found[kind].append(one)
+        kind, *others = line.split("\n", 3)
+        if one := read_context_message("".join(others[2:])):
+            found.setdefault(kind, []).append(one)
     return next(iter(found["quote"]), None), tuple(found["message"])
 
 

@@ -56,7 +56,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "kept": (),
     "repairs": (),
     "take": (),
-    "rate": ("people",),
+    "rate": (),
     "enqueue": ("people", "quota"),
     "admit": ("enqueue", "people", "quota", "room"),
     "press": ("enqueue", "quota", "room"),

@@ -53,8 +53,8 @@ class Worker:
         self._drain_seconds = drain_seconds
         self._policy = policy = policy or WorkPolicy()
         self._tasks: set[asyncio.Task[None]] = set()
-        # The next one to be asked first; each gets its turn.
-        self._order = deque(platforms)
+        # The names in the order in which they are asked, which goes round.
+        self._order = deque[str]()
         # Until then, by the loop's clock, turns stay with their workers although a lease has ended.
         self._holds_until = 0.0
         self._reconciler = Reconciler(
@@ -120,6 +120,8 @@ class Worker:
     async def _take_or_wait(self) -> None:
         now = asyncio.get_running_loop().time
         hold = self._holds_until - now()
+        # A platform that could not be reached may be added meanwhile.
+        self._order.extend(name for name in self._platforms if name not in self._order)
         self._order.rotate(-1)
         try:
             found = await self._leases.take(self._order, own=self._running, holds_due=hold > 0)

@@ -290,6 +290,19 @@ async def test_an_answer_anew_takes_the_preferences_of_that_moment(
     assert model.prompts[-1][0].context == ("New.",)
 
 
+async def test_a_choice_that_was_taken_back_is_in_no_answer_anew(store: Store) -> None:
+    intake, model = intake_of(store), FakeModel()
+    await choose(store, "channel", {"persona": "Old."})
+    await intake.ask(asked())
+    await answer(store, FakePlatform(), model)
+
+    await choose(store, "channel", {"persona": None})
+    await intake.answers.regenerate("console:1", person_id=ANN.id, press_id="p1")
+    await answer(store, FakePlatform(), model)
+
+    assert [prompt[0].context for prompt in model.prompts] == [("Old.",), ()]
+
+
 async def test_a_change_is_logged_with_the_old_and_the_new_value_but_no_words(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:

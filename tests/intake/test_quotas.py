@@ -186,6 +186,15 @@ async def test_a_quota_of_no_tokens_refuses_every_question(store: Store) -> None
         await make_queue(store).admit(make_turn(1), quota=Quota(tokens=0), estimate=10)
 
 
+async def test_room_is_checked_with_what_the_question_will_need(store: Store) -> None:
+    queue, quota = make_queue(store), Quota(tokens=100)
+    await queue.admit(make_turn(1), quota=quota, estimate=60)
+
+    await queue.check_room(make_turn(2), quota=quota, estimate=40)
+    with pytest.raises(QuotaUsed):
+        await queue.check_room(make_turn(2), quota=quota, estimate=41)
+
+
 async def test_an_answer_that_is_written_anew_counts_once_more(store: Store) -> None:
     queue, quota = make_queue(store), Quota(2)
     await queue.admit(make_turn(1), quota=quota, estimate=500)
@@ -243,6 +252,18 @@ async def test_what_ends_after_its_day_brings_no_counter_back(store: Store) -> N
     await end(queue, await take(queue), 120)
 
     assert not await store.command("KEYS", store.key("spent", "*"))
+
+
+async def test_all_that_a_turn_reserves_counts_on_its_first_day(store: Store) -> None:
+    queue, name = make_queue(store), store.key("turn", "console:1")
+    await queue.admit(make_turn(1), estimate=100)
+    await take(queue)
+    day, rest = (await store.command("HGET", name, "reserved")).split(" ", 1)
+    await store.command("HSET", name, "reserved", f"{int(day) - 1} {rest}")
+
+    await queue.edit(replace(make_turn(1), text="edited"), edited_at=2.0, estimate=50)
+
+    assert await used(queue) == (1, 100, 100)
 
 
 async def test_a_person_without_access_reads_why_once_a_day(store: Store) -> None:

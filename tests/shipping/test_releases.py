@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bot.app.platforms import own_names
 from bot.domain import Exchange, Page
 from bot.store import FORMAT, Store, connect
 from bot.turns.forgetting import named
@@ -47,7 +48,7 @@ def make_worker(store: Store, model: FakeModel, turns: list[Stored]) -> Worker:
         for message in one.value.get("message_ids", "").split():
             platform.shown.screen[message] = Page(0, one.value["shown"], final=False)
     return Worker(
-        queue=make_queue(store),
+        queue=make_queue(store, own_names=own_names()),
         platforms=platforms,
         conversation=make_conversation(store, model),
         capacity=20,

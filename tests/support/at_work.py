@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from bot.concurrency import Backoff, cancelled
@@ -60,6 +61,7 @@ def make_queue(
     lease: float = LEASE,
     limits: Limits = LIMITS,
     late_write_leases: float = 0.2,
+    own_names: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> TurnQueue:
     return TurnQueue(
         store=store,
@@ -68,6 +70,7 @@ def make_queue(
         lease_seconds=lease,
         keep_seconds=KEEP,
         late_write_leases=late_write_leases,
+        own_names=own_names,
     )
 
 

@@ -355,7 +355,7 @@ async def test_a_worker_that_has_lost_its_turn_saves_no_context(store: Store) ->
     await queue.leases.release(taken, delay_seconds=0, counts=True)
     again = await take(queue)
 
-    assert (again.context, again.turn.quote) == (HEARD[:1], said(99, EVE, "When?"))
+    assert (again.turn.context, again.turn.quote) == (HEARD[:1], said(99, EVE, "When?"))
 
 
 async def test_what_is_forgotten_while_it_is_answered_keeps_no_context(store: Store) -> None:

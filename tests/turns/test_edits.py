@@ -190,6 +190,18 @@ async def test_an_answer_of_another_question_stays_if_there_is_no_new_one(store:
     assert await remembered(store) == [(EDITED, "Hello")]
 
 
+async def test_an_answer_is_remembered_with_its_question_until_there_is_a_new_one(
+    store: Store,
+) -> None:
+    queue, taken = await begun(store)
+    await finish(queue, taken, "Hi")
+
+    await edit(store, text="second", at=2000.0)
+    await edit(store, text="third", at=3000.0)
+
+    assert await remembered(store) == [("question 1", "Hi")]
+
+
 # A question that is being answered
 
 
@@ -252,6 +264,20 @@ async def test_edits_without_end_do_not_hold_up_others_in_the_thread(store: Stor
     assert (await next_turn(store)).text == "question 2"
 
 
+async def test_an_answer_anew_may_be_edited_as_often_as_the_first(store: Store) -> None:
+    queue = make_queue(store)
+    await queue.admit(make_turn())
+    for number in range(5):
+        await given_back(queue, text=f"alone {number}", at=2000.0 + number)
+    await finish(queue, await take(queue), "Hi")
+    await press(store)
+    await queue.admit(make_turn(2, person=BOB))
+
+    await given_back(queue, text="with Bob", at=3000.0)
+
+    assert (await next_turn(store)).text == "with Bob"
+
+
 @pytest.mark.parametrize("step", ["taken", "saved", "whole", "told"])
 async def test_a_worker_that_dies_at_any_step_leaves_the_edited_question_to_the_next(
     step: str, store: Store
@@ -305,6 +331,16 @@ async def test_the_end_that_an_edit_gives_an_answer_is_no_former_answer(store: S
     await queue.leases.release(taken, delay_seconds=0, counts=False)
 
     assert (await take(queue)).previous_answer == "Because"
+
+
+async def test_a_text_that_was_in_no_message_is_no_previous_answer(store: Store) -> None:
+    queue, taken = await begun(store)
+    await queue.leases.save(taken, Shown((), "Because", "Because"))
+    await edit(store)
+
+    await queue.leases.release(taken, delay_seconds=0, counts=False)
+
+    assert (await take(queue)).previous_answer == ""
 
 
 async def test_a_stop_after_an_edit_is_heard_and_one_before_it_is_not(store: Store) -> None:

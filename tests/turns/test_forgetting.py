@@ -281,6 +281,27 @@ async def test_meanwhile_the_person_is_refused_and_running_turns_end_first(store
     assert await queue.admit(turn(11, ANN, OWN))
 
 
+async def test_a_rating_of_a_person_who_is_being_forgotten_is_not_stored(store: Store) -> None:
+    queue = await talk(store)
+    await queue.forgetting.begin(WHO)
+
+    await queue.changes.rate("discord:2", person_id=ANN.id, rating="bad")
+
+    assert await store.command("HGET", store.key("ratings", "discord:2"), ANN.id) == "good"
+
+
+async def test_words_of_a_person_who_is_being_forgotten_are_in_no_new_context(store: Store) -> None:
+    queue = await talk(store)
+    await queue.forgetting.begin(WHO)
+    await queue.admit(turn(7, BOB))
+
+    heard = said_by(ANN, "yodel", 94), said_by(BOB, "hum", 95)
+    await queue.leases.save_context(await next_of(queue), None, heard)
+
+    (line,) = await store.command("LRANGE", store.key("context", "discord:7"), 0, -1)
+    assert "hum" in line
+
+
 async def test_a_job_that_waits_for_a_reply_delays_no_other(store: Store) -> None:
     queue = await talk(store)
     await queue.admit(turn(8, ANN, OWN))
@@ -312,6 +333,23 @@ async def test_several_may_carry_out_a_job_at_once(store: Store) -> None:
 async def test_what_is_left_goes_even_if_the_note_of_the_threads_has_expired(store: Store) -> None:
     queue = await talk(store)
     await store.command("DEL", store.key("of", "discord", ANN.id))
+
+    await queue.forgetting.begin(WHO)
+    await work_due(queue.forgetting)
+
+    assert await left_of_ann(store) == []
+
+
+async def test_words_that_are_kept_for_another_attempt_are_found_as_long_as_they_are_there(
+    store: Store,
+) -> None:
+    queue = make_queue(store)
+    await answered(queue, turn(1, BOB), "", said_by(ANN, "yodel", 91), outcome="failed")
+    # So nothing is known of her but what his question shows.
+    for name in ("of:discord:u-4711", "heard:discord:91"):
+        await store.command("PEXPIRE", store.key(name), 300)
+    await queue.changes.regenerate("discord:1", person_id=BOB.id, press_id="p1")
+    await asyncio.sleep(0.4)
 
     await queue.forgetting.begin(WHO)
     await work_due(queue.forgetting)

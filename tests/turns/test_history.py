@@ -92,7 +92,7 @@ async def test_where_nothing_is_remembered_what_was_said_before_goes(store: Stor
     again = replace(make_turn(2), text="Which ocean?")
     await queue.admit(again)
     await finish(queue, await take(queue), answer="All of them")
-    await press(queue, 2)
+    await queue.changes.regenerate("console:2", person_id="u1", press_id="p1")
 
     read = await History(store=store, keep_seconds=60, remembers=False).read(KEY)
 

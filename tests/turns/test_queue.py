@@ -634,7 +634,7 @@ async def test_a_thread_takes_no_crowd_without_end(store: Store) -> None:
         await queue.admit(make_turn(number, person=Person(f"u{number}", "")))
 
     with pytest.raises(ThreadBusy):
-        await queue.admit(make_turn(8, person=BOB))
+        await queue.admit(make_turn(8, person=Person("u8", "")))
 
 
 async def in_servers(queue: TurnQueue, *numbers: int, person: Person = ANN) -> None:

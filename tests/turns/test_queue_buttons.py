@@ -283,6 +283,19 @@ async def test_a_rating_leaves_the_rest_of_its_exchange(store: Store) -> None:
     assert await ratings(store) == {"u1": "good", "u2": "good"}
 
 
+async def test_a_crowd_rates_an_answer_up_to_a_limit_and_may_change_its_mind(store: Store) -> None:
+    queue = make_queue(store)
+    await ended(queue)
+    for number in range(201):
+        await queue.changes.rate("console:1", person_id=f"u{number}", rating="good")
+
+    for one in ("u0", "u200"):
+        await queue.changes.rate("console:1", person_id=one, rating="bad")
+
+    found = await ratings(store)
+    assert (len(found), found["u0"], found.get("u200")) == (200, "bad", None)
+
+
 async def ratings(store: Store) -> dict[str, str]:
     return dict(await store.command("HGETALL", store.key("ratings", "console:1")))
 

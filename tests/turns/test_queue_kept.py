@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -124,6 +125,19 @@ async def test_a_turn_is_told_again_after_its_end_and_changes_nothing(store: Sto
 
     assert await queue.admit(turn)
     assert not await queue.admit(replace(turn, place={}))
+    assert await queue.depth() == 0
+
+
+async def test_without_a_history_a_question_is_answered_once_though_its_record_is_gone(
+    store: Store,
+) -> None:
+    queue = make_queue(store, history=0)
+    await ended(queue, make_turn(1))
+
+    await store.command("DEL", store.key("turn", "console:1"))
+
+    assert not await queue.admit(make_turn(1))
+    await queue.edit(replace(make_turn(1), asked_at=time.time()), edited_at=time.time())
     assert await queue.depth() == 0
 
 

@@ -7,6 +7,7 @@ import itertools
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,8 +15,10 @@ from hypothesis import strategies as st
 
 from bot.domain import ContextMessage, Exchange, Person, Place, Shown, ThreadKey, Turn
 from bot.store import Store
-from bot.turns.queue import Taken
+from bot.turns.forgetting import named
+from bot.turns.queue import Taken, TurnLeases
 from bot.turns.records import History
+from bot.turns.script import QueueScript
 from tests.support.at_work import (
     KEY,
     LIMITS,
@@ -30,6 +33,7 @@ from tests.support.at_work import (
 from tests.support.fakes import FakeModel, FakePlatform
 from tests.support.waiting import until
 
+CONTEXT_OF_BOB = (ContextMessage("console:9", Person("u2", "Bob"), "We deploy."),)
 # What this version writes. Later versions have to read it: add to it, and change nothing.
 RECORD = {
     "state": "queued",
@@ -190,6 +194,50 @@ async def test_exchanges_that_cannot_be_read_are_left_out_with_one_line_each(
     levels = [one.levelname for one in caplog.records if "read" in one.getMessage()]
     assert levels == ["WARNING", "WARNING"]
     assert await remembered(store) == [("What is it?", "A thing."), ("question 1", "Hi")]
+
+
+@pytest.mark.parametrize("line", ["", "message", "message\n1\n2", "later\n1\n2\n{}"])
+async def test_a_context_that_cannot_be_read_holds_up_nobody(store: Store, line: str) -> None:
+    queue = make_queue(store)
+    await queue.admit(replace(make_turn(), context=CONTEXT_OF_BOB))
+    await store.command("RPUSH", store.key("context", "console:1"), line)
+
+    async with working(make_worker(store, FakePlatform(), FakeModel(["Hi"]))):
+        await until_idle(store)
+
+    (exchange,) = await History(store=store, keep_seconds=60).read(KEY)
+    assert (exchange.answer, exchange.context) == ("Hi", CONTEXT_OF_BOB)
+    await queue.forgetting.begin(named("person", "console", "u2"))
+    await queue.forgetting.carry_out(named("person", "console", "u2"))
+    (exchange,) = await History(store=store, keep_seconds=60).read(KEY)
+    assert exchange.context == ()
+
+
+class Twice(QueueScript):
+    """Sends a verb again, as after a broken connection."""
+
+    async def run(self, verb: str, *arguments: str | int) -> Any:
+        answer = await super().run(verb, *arguments)
+        if verb != "give_up":
+            return answer
+        # Meanwhile somebody takes the next turn.
+        await take(make_queue(self.store, "another"))
+        return await super().run(verb, *arguments)
+
+
+async def test_a_turn_is_given_up_once_and_the_next_one_is_not(store: Store) -> None:
+    script, queue = Twice(store, keep_seconds=60), make_queue(store)
+    leases = TurnLeases(
+        script, worker="w1", limits=LIMITS, lease_seconds=30.0, late_write_seconds=0.0
+    )
+    await queue.admit(make_turn(1))
+    await queue.admit(make_turn(2))
+    await store.command("HSET", store.key("turn", "console:1"), "place", "[]")
+
+    await leases.take(["console"])
+
+    assert await outcome(store, 1) == "dead"
+    assert await queue.lookup.result("console:2") is None
 
 
 async def until_idle(store: Store, key: ThreadKey = KEY) -> None:

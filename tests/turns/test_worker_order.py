@@ -9,6 +9,7 @@ from dataclasses import replace
 from bot.concurrency import Backoff
 from bot.store import Store
 from bot.turns.queue import TurnLeases
+from bot.turns.worker import Worker
 from tests.support.at_work import (
     KEY,
     LEASE,
@@ -17,6 +18,7 @@ from tests.support.at_work import (
     all_ended,
     answer,
     expire_all,
+    make_conversation,
     make_leases,
     make_queue,
     make_turn,
@@ -121,3 +123,22 @@ async def test_a_worker_that_takes_its_own_turn_again_goes_on_with_it(
 
     assert len(model.prompts) == 1
     assert await remembered(store) == [("question 1", "".join(WORDS))]
+
+
+async def test_turns_of_a_platform_that_is_reached_later_are_answered(store: Store) -> None:
+    worker = Worker(
+        queue=make_queue(store),
+        platforms=(platforms := {"slack": FakePlatform()}),
+        conversation=make_conversation(store, FakeModel()),
+        capacity=8,
+        lease_seconds=LEASE,
+        drain_seconds=5.0,
+        policy=POLICY,
+    )
+    await make_queue(store).admit(make_turn())
+
+    async with working(worker):
+        platforms["console"] = FakePlatform()
+        await all_ended(store)
+
+    assert await outcome(store) == "done"

@@ -1,4 +1,4 @@
-"""Decides whether a message is for the bot, and converts it to a turn."""
+"""Says whether a message may be for the bot, and makes a turn of it."""
 
 from __future__ import annotations
 

@@ -54,14 +54,16 @@ local function store_turn(id, thread, person, fields, quota)
   enqueue(id, thread, person)
 end
 
--- What a remembered turn has shown becomes its previous answer.
+-- What a remembered turn has shown becomes its previous answer. Its end has cleared the rest (`store_outcome`).
 local function enqueue_again(id, turn, quota)
   reserve(id, turn.person, turn.thread, 1, natural(quota.estimate))
   if has(id, 'answer') then redis.call('HSETNX', key('turn', id), 'previous_answer', get(id, 'shown') or '') end
   set(id, 'state', 'queued', 'attempts', 0, 'shown', '')
-  unset(id, 'stop', 'restarts', 'removed', 'used', unpack(PROGRESS))
+  unset(id, 'restarts', 'ended')
   copy_preferences(id, turn.thread)
   enqueue(id, turn.thread, turn.person)
+  -- They have to last as long as the context, which is kept anew.
+  note_context(id, turn.thread)
 end
 
 -- The thread remembers the old question with its answer until there is a new answer.

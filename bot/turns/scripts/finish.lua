@@ -52,8 +52,7 @@ local function note_newest(id, thread)
   if last_message(id) == '' then return end
   local newest = redis.call('GET', name)
   if newest == id then newest = nil end
-  local stays = newest and (has(id, 'kept') and may_be_retried(newest, thread) or has(id, 'forget'))
-  if stays then return id end
+  if newest and (has(id, 'kept') and may_be_retried(newest, thread) or has(id, 'forget')) then return id end
   redis.call('SET', name, id, 'PX', ARGV[2])
   return newest
 end
@@ -122,10 +121,10 @@ function verbs.finish(id, fence, outcome, progress, exchange, used, limits)
 end
 
 -- Ends a turn with an unreadable record as dead. It is found by its thread, because a client may be unable to
--- write its id.
-function verbs.give_up(thread, fence, limits)
+-- write its id; its position tells it from the next one there, which a call that comes again finds.
+function verbs.give_up(thread, fence, position, limits)
   local id = redis.call('LINDEX', key('mailbox', thread), 0)
-  if not id then return 'lost' end
+  if not id or not holds(record(id), fence) or (get(id, 'position') or '') ~= position then return 'lost' end
   unset(id, 'edited_since_take')
   set(id, 'ended', 'failed', 'message_ids', get(id, 'message_ids') or '', 'shown', get(id, 'shown') or '')
   return end_turn(id, record(id), 'dead', nil, nil, decoded(limits))

@@ -16,13 +16,6 @@ local function separate(lead)
   unset(lead, 'joined')
 end
 
-local function drop(id, turn)
-  set(id, 'state', 'dropped')
-  settle(id, turn, false, 0)
-  drop_words(id)
-  leave_thread(id, turn)
-end
-
 -- A turn that has ended is forgotten with those that were answered together with it.
 local function forget_joined(lead)
   redis.call('HSETNX', key('turn', lead), 'forget', QUESTION_ONLY)
@@ -90,7 +83,10 @@ local function forget_turn(id, may_be_admitted_later)
   if lead then leave_out(id, lead) end
   if turn.state == 'queued' and not has(id, 'message_ids') then
     separate(id)
-    return drop(id, turn)
+    set(id, 'state', 'dropped')
+    settle(id, turn, false, 0)
+    drop_words(id)
+    return leave_thread(id, turn)
   end
   redis.call('HSETNX', key('turn', id), 'forget', QUESTION_ONLY)
   unset(id, 'edited_since_take')

@@ -34,9 +34,12 @@ end
 local function note_context(id, thread)
   for _, line in ipairs(redis.call('LRANGE', key('context', id), 0, -1)) do
     local message, person = string.match(line, '^%l+\n([^\n]*)\n([^\n]*)\n')
-    redis.call('SADD', key('heard', message), id)
-    keep(key('heard', message))
-    if person ~= '' then note_of(platform_of(thread), quoted(person), thread) end
+    -- A damaged line is shown to nobody.
+    if message then
+      redis.call('SADD', key('heard', message), id)
+      keep(key('heard', message))
+      if person ~= '' then note_of(platform_of(thread), quoted(person), thread) end
+    end
   end
 end
 

@@ -3,7 +3,7 @@
 -- Makes the worker of a turn, or the next one, answer its current question.
 local function ask_for_anew(id)
   set(id, 'edited_since_take', '1')
-  redis.call('PUBLISH', key('stops'), 'edited_since_take' .. ' ' .. id)
+  redis.call('PUBLISH', key('stops'), id)
 end
 
 -- `asker` is the person who asks for it; without one, any reply may be stopped.

@@ -106,7 +106,7 @@ class Eraser:
         for name in turns:
             (thread, person), turn_id = values[name], name.removeprefix("turn:")
             if thread and self._who.is_key(person if self._who.is_person else thread):
-                self._threads.add(thread)
+                await self._note(thread)
                 is_erased = await self._erase_turn(turn_id)
                 found, waits = found + is_erased, waits + (not is_erased)
             elif thread in self._threads:
@@ -191,6 +191,13 @@ class Eraser:
             await self._send([("XTRIM", key, "MAXLEN", 0), gone, ("EXPIRE", key, _GONE_SECONDS)])
             return int(is_new)
         return 0
+
+    async def _note(self, thread: str) -> None:
+        """Note a thread before the turn that leads to it goes, also for the next worker."""
+        if self._who.is_person and thread not in self._threads:
+            of, keep_ms = self._of(), self._script.keep_ms
+            await self._send([("SADD", of, thread), ("PEXPIRE", of, keep_ms)])
+        self._threads.add(thread)
 
     async def _erase_turn(self, turn_id: str) -> int:
         """Erase a turn; 0 if it has to end or be repaired first.

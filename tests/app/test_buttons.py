@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -312,10 +311,11 @@ def counted(kind: str, model: str) -> float:
 
 
 async def kept_ratings(store: Store) -> list[dict[str, str]]:
-    lines: list[str] = []
+    """Return the ratings of each remembered answer."""
+    ids: list[str] = []
     for name in await store.command("KEYS", store.key("history", "*")):
-        lines += await store.command("LRANGE", name, 0, -1)
-    return [json.loads(line).get("ratings", {}) for line in lines]
+        ids += await store.command("LRANGE", name, 0, -1)
+    return [dict(await store.command("HGETALL", store.key("ratings", one))) for one in ids]
 
 
 @WAYS

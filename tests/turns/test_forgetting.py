@@ -239,6 +239,28 @@ async def test_a_worker_that_dies_at_any_step_leaves_the_rest_to_another(
     assert step > 20
 
 
+async def test_the_next_worker_finds_the_threads_of_which_only_the_dead_one_knew(
+    store: Store,
+) -> None:
+    queue, step, is_complete = make_queue(store), 0, False
+    while not is_complete:
+        step += 1
+        await answered(queue, turn(100 + 2 * step, ANN), "owl")
+        await answered(queue, turn(101 + 2 * step, BOB), "owl")
+        await store.command("DEL", store.key("of", "discord", ANN.id))
+        await begin(store, queue.forgetting)
+        dying = QueueScript(_Dying(store, step, before=True), keep_seconds=60)
+        try:
+            await work_due(Forgetting(dying, own_names={}))
+            is_complete = True
+        except KeyboardInterrupt:
+            await store.command("ZADD", store.key("forgetting"), "XX", 0, WHO)
+        await work_due(queue.forgetting)
+
+        assert await left_of_ann(store) == [], step
+    assert step > 10
+
+
 async def test_meanwhile_the_person_is_refused_and_running_turns_end_first(store: Store) -> None:
     queue, history = await talk(store), History(store=store, keep_seconds=60)
     await queue.admit(turn(7, BOB))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -273,3 +274,19 @@ async def test_a_deleted_answer_to_joined_questions_is_not_written_anew(store: S
     await finish(queue, taken)
     assert await queue.depth() == 0
     assert await remembered(store) == []
+
+
+async def test_a_joined_question_can_be_deleted_as_long_as_its_answer_is_remembered(
+    store: Store,
+) -> None:
+    queue, taken = await begun(store, 1, 2)
+    await finish(queue, taken, "both", "m1")
+    for name in ("turn:console:1", "turn:console:2"):
+        await store.command("PEXPIRE", store.key(name), 300)
+    await ask(store, 3, person=BOB)
+    await finish(queue, await take(queue), "another", "m3")
+    await asyncio.sleep(0.4)
+
+    await queue.changes.forget("console:2")
+
+    assert await remembered(store) == [("q3", "another")]

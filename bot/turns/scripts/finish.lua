@@ -19,6 +19,8 @@ local function remember(id, thread, exchange, limits)
       drop_exchange(one)
     else
       keep(key('turn', one), key('context', one), key('ratings', one))
+      -- A question that is deleted is found by its record.
+      for _, joined in ipairs(ids_of(one, 'joined')) do keep(key('turn', joined)) end
       note_context(one, thread)
     end
   end

@@ -121,33 +121,26 @@ class Preferences:
 class Turn:
     """A question, and where it was asked.
 
-    `id` begins with the platform and names the event, so that an event that is delivered twice is
-    one turn. `place` is a JSON object from which the platform opens the surface, in any process. A
-    worker adds the last message of the previous reply in the thread to it, as `above`. The queue
-    adds `refers: true` if several questions waited, so the reply must name its question. `asked_at`
-    is in seconds since the epoch. `left_out` counts the characters of the question that `text`
-    lacks. `where` names the channel and the server as people see them, and `zone` the person's IANA
-    time zone; both are empty if the platform does not report them. `quote` is the message to which
-    the question replies, and `context` holds earlier messages of others; None if the adapter has
-    not read them, then the worker does. A turn that `joins` may be answered together with others of
-    the same person. `preferences` are those in effect when the turn was admitted; the queue sets
-    them. `asker` is used for admission only and is not stored.
+    `where` and `zone` are empty if the platform does not report them.
     """
 
-    id: str
+    id: str  # the platform and its event's id: an event that is delivered twice is one turn
     key: ThreadKey
     person: Person
     text: str
+    # From it the platform opens the surface, in any process. A worker adds the last message of the
+    # reply before as `above`, and `refers: true` if the reply must name which question it answers.
     place: Place
-    asked_at: float
-    left_out: int = 0
-    where: str = ""
-    zone: str = ""
-    quote: ContextMessage | None = None
+    asked_at: float  # seconds since the epoch
+    left_out: int = 0  # characters of the question that `text` lacks
+    where: str = ""  # the channel and the server as people see them
+    zone: str = ""  # the person's IANA time zone
+    quote: ContextMessage | None = None  # the message to which the question replies
+    # Earlier messages of others; None if the adapter has not read them, then the worker does.
     context: tuple[ContextMessage, ...] | None = None
-    joins: bool = False
-    preferences: Preferences = Preferences()
-    asker: Asker = field(default=ANYBODY, compare=False)
+    joins: bool = False  # it may be answered together with others of the same person
+    preferences: Preferences = Preferences()  # those at the admission, set by the queue
+    asker: Asker = field(default=ANYBODY, compare=False)  # for admission; not stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,28 +305,24 @@ class Purpose(Enum):
         return self in (Purpose.RESTORE, Purpose.APOLOGIZE)
 
 
+# How writes become free again. "refills": evenly. "fixed": a window opens with the first write, and
+# the next window has all writes again. "slides": no period of that length has more writes, because
+# the platform does not report when its window opens.
+Shape = Literal["fixed", "slides", "refills"]
+
+
 @dataclass(frozen=True, slots=True)
 class EditBudget:
-    """How many writes a platform allows in some seconds, shared by all writers of `bucket`.
+    """How many writes a platform allows in some seconds, shared by all writers of `bucket`."""
 
-    `bucket` is unique over all platforms and kinds of writes, e.g. `discord:edit:<channel>`. If it
-    `refills`, writes become free evenly. Else a window opens with the first write, and the next
-    window has all writes again. If the platform does not report when its window opens, the bucket
-    `slides`: no period of that length has more writes. Some writes of a window are `kept` for final
-    writes and new messages. Each write also counts in the bucket `within` which this one is. If
-    only one process writes in the bucket, it is `own`, and the store is not asked about it. A
-    write after which the message has to be written again `owes` a write in each of these buckets,
-    which is reserved in the same step.
-    """
-
-    bucket: str
+    bucket: str  # unique over all platforms and kinds of writes, e.g. `discord:edit:<channel>`
     writes: int
     seconds: float
-    refills: bool
-    slides: bool = False
-    kept: int = 1
-    within: EditBudget | None = None
-    own: bool = False
+    shape: Shape = "fixed"
+    kept: int = 1  # writes of a window that are for final writes and new messages
+    within: EditBudget | None = None  # each write counts there, too
+    own: bool = False  # only one process writes in it, and the store is not asked about it
+    # A write after which the message has to be written again reserves one in each of these.
     owes: tuple[EditBudget, ...] = field(default=(), compare=False)
 
 

@@ -19,14 +19,14 @@ class AskedQuestion:
     """A question and its reply; `live` is the block that still changes.
 
     `is_shown`: the question is on the screen. `since`: when its answer was first awaited (monotonic
-    clock). `replaced_answer`: the previous answer, while another one is awaited.
+    clock). `previous_answer`: what is shown while another answer is awaited.
     """
 
     turn: Turn
     is_shown: bool = False
     since: float = field(default_factory=time.monotonic)
     text: str = ""
-    replaced_answer: str = ""
+    previous_answer: str = ""
     live: str = ""
     note: str = ""
     splitter: BlockSplitter = field(default_factory=BlockSplitter)
@@ -34,7 +34,7 @@ class AskedQuestion:
     def show(self, reply: ReplyState) -> BlockUpdate:
         """Process a state of the reply, and return the change of the screen."""
         self.note = reply.note
-        if self.replaced_answer and reply.text == self.replaced_answer and not reply.last:
+        if self.previous_answer and reply.text == self.previous_answer and not reply.last:
             return BlockUpdate()
         self.text = reply.text
         growth = self.splitter.show(strip_controls(reply.text), last=reply.last)
@@ -73,14 +73,14 @@ class Transcript:
     def reopen(self, asked: AskedQuestion, turn: Turn) -> None:
         """Await a new answer to a question, which may have changed."""
         asked.turn, asked.is_shown, asked.since = turn, False, time.monotonic()
-        asked.replaced_answer, asked.live, asked.note = asked.text, "", ""
+        asked.previous_answer, asked.live, asked.note = asked.text, "", ""
         asked.splitter = BlockSplitter()
         if asked not in self.unanswered:
             self.unanswered.append(asked)
 
     def end(self, asked: AskedQuestion) -> None:
         """Mark the answer of a question as complete."""
-        asked.live = asked.note = asked.replaced_answer = ""
+        asked.live = asked.note = asked.previous_answer = ""
         self.unanswered.remove(asked)
         if self.unanswered:
             self.unanswered[0].since = time.monotonic()

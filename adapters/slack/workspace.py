@@ -18,7 +18,7 @@ from adapters.slack.markup import mentioned, readable
 from bot.access.rules import AccessRules
 from bot.cache import BoundedCache
 from bot.concurrency import BackgroundTasks
-from bot.domain import Asker, EditBudget, Json, ThreadKey
+from bot.domain import Asker, EditBudget, Json, Shape, ThreadKey
 from bot.errors import CannotStart, SurfaceError, Unreachable, WriteDelayed, WriteFailed
 from bot.reply.edit_budget import EditBudgets
 
@@ -75,12 +75,17 @@ class Workspace:
         return self._refused.get(what) is True
 
     def budget(
-        self, kind: str, per_minute: int, *, owes: tuple[EditBudget, ...] = (), refills: bool = True
+        self,
+        kind: str,
+        per_minute: int,
+        *,
+        owes: tuple[EditBudget, ...] = (),
+        shape: Shape = "refills",
     ) -> EditBudget:
         """Return the budget of what Slack documents so many a minute of, for a workspace."""
         writes = round(per_minute * self.limits.factor)
         bucket = f"slack:{kind}:{self.identity.team}"
-        return EditBudget(bucket, writes, 60.0, refills=refills, owes=owes)
+        return EditBudget(bucket, writes, 60.0, shape=shape, owes=owes)
 
     async def asker(self, access: AccessRules, channel: str, user: str, *, team: str) -> Asker:
         """Return the access facts of a person; `team` is empty if unknown.
@@ -126,7 +131,7 @@ class Workspace:
         method, read = "history", self.client.conversations_history
         if thread:
             method, read = "replies", partial(self.client.conversations_replies, ts=thread)
-        budget = self.budget(method, requests, refills=False)
+        budget = self.budget(method, requests, shape="fixed")
         deadline = asyncio.get_running_loop().time() + within
         await self.budgets.final(budget, deadline=deadline)
         try:

@@ -218,9 +218,7 @@ class Intake:
 
     async def _is_admitted(self, received: Received) -> bool:
         """Whether this is the edit of a question, which stays one whatever it says now."""
-        if not received.edited_at:
-            return False
-        return await self.lookup.thread_of_turn(received.turn.id) is not None
+        return bool(received.edited_at and await self.lookup.thread_of_turn(received.turn.id))
 
     async def _stops(self, received: Received, facts: Facts) -> bool:
         turn = received.turn

@@ -17,7 +17,7 @@ STOPPED_ANEW = "(Stopped: the earlier answer stays.)"
 FAILED_ANEW = "(There is no new answer, so the earlier one stays. {apology})"
 WAITING = "(Still thinking…)"
 BUSY = "(The model is busy. I keep trying.)"
-# On a page of the replaced answer that the new one has not reached.
+# On a page of the previous answer that the new one has not reached.
 PENDING = "…"
 # Below an answer of another model than the chosen one.
 ANSWERED_BY = "(Answered by `{model}`.)"
@@ -47,7 +47,7 @@ class Draft:
 
     `earlier` is the reply of the previous attempt. Its text stays visible until the new one is
     longer, or permanently if that never happens; so does the text before a new start. If it has an
-    outcome, it is the whole reply. `replaced_answer` is an earlier answer to the same question: the
+    outcome, it is the whole reply. `previous_answer` is an earlier answer to the same question: the
     first new text replaces it, and it is restored if the new answer fails or is stopped before
     that. `left_out` is how many characters the question has lost before the model reads it. While
     the draft is `silent`, a sign of life is below the text. A reply that is not `remembered` ends
@@ -60,7 +60,7 @@ class Draft:
         limit: int,
         measure: Measure,
         earlier: Shown,
-        replaced_answer: str = "",
+        previous_answer: str = "",
         left_out: int = 0,
         remembered: bool = True,
     ) -> None:
@@ -73,8 +73,8 @@ class Draft:
         self._pager = Pager(limit=limit, measure=measure)
         # Text that was saved before a first post that failed is not visible.
         said = earlier.said if earlier.message_ids else ""
-        self._previous = Shown(text=said, below=earlier.below, model=earlier.model)
-        self.replaced_answer = replaced_answer
+        self._shown_before = Shown(text=said, below=earlier.below, model=earlier.model)
+        self.previous_answer = previous_answer
         self._deltas: list[str] = []
         self._model = ""
         self._left_out = left_out
@@ -116,7 +116,7 @@ class Draft:
 
     def start(self, model: str) -> None:
         """Restart the text, by this model; "" is the chosen one."""
-        self._previous = self._longer
+        self._shown_before = self._longer
         self._deltas = []
         self.left_out_by_model, self.is_beginning_left_out = 0, False
         self._model = model
@@ -132,10 +132,10 @@ class Draft:
         its last words, if there is one; then a new page.
         """
         shown = self.shown(())
-        footer = shown.below if visible else self._previous.below
+        footer = shown.below if visible else self._shown_before.below
         notices = shown.text[len(shown.said) :]
         texts = {number: text.removesuffix(notices) for number, text in visible.items()}
-        texts = texts or dict(enumerate(self._pager.cut(self._previous.text)))
+        texts = texts or dict(enumerate(self._pager.cut(self._shown_before.text)))
         notice = with_notice(footer if any(texts.values()) else "", apology)
         if self._pager.measure(notice) > self._pager.limit:
             notice = apology
@@ -182,24 +182,24 @@ class Draft:
             # A new answer may be shorter than what was visible before it.
             end: End = "cut" if ending.notice else ""
             return _finished(self._answer, ending.notice, "done", end)
-        answer, replaced, is_stop = self._longer, self.replaced_answer, ending.outcome == "stopped"
-        if not replaced or (is_stop and answer.text.strip()):
+        answer, previous, is_stop = self._longer, self.previous_answer, ending.outcome == "stopped"
+        if not previous or (is_stop and answer.text.strip()):
             return _finished(answer, STOPPED if is_stop else ending.notice, ending.outcome)
-        # The replaced answer is remembered already.
+        # The previous answer is remembered already.
         notice = STOPPED_ANEW if is_stop else FAILED_ANEW.format(apology=ending.notice)
         end = "" if is_stop else "failed"
-        return Shown(text=with_notice(replaced, notice), outcome=ending.outcome, end=end)
+        return Shown(text=with_notice(previous, notice), outcome=ending.outcome, end=end)
 
     def _growing(self, messages: int) -> list[Page]:
-        unchanged = self._unchanged
-        if unchanged and not self.silent:
+        staying = self._text_that_stays
+        if staying and not self.silent:
             return []
-        *done, last = self._pager.cut((unchanged or self._answer.text).rstrip()) or [""]
+        *done, last = self._pager.cut((staying or self._answer.text).rstrip()) or [""]
         tidied = self._with_sign(self._pager.tidied(last))
         pages = [Page(i, text, final=True) for i, text in enumerate(done)]
         if tidied.strip():
             pages.append(Page(len(done), tidied, final=False, said=last))
-        if unchanged:
+        if staying:
             # Only the sign of life is new.
             return pages[-1:] if len(pages) == messages else []
         if pages:
@@ -224,16 +224,16 @@ class Draft:
 
     @property
     def _longer(self) -> Shown:
-        """The previous answer until this one is longer: text that people have read stays."""
-        answer, previous = self._answer, self._previous
-        return previous if 0 < len(previous.text) >= len(answer.text) else answer
+        """What was shown before, until this answer is longer: text that people have read stays."""
+        answer, before = self._answer, self._shown_before
+        return before if 0 < len(before.text) >= len(answer.text) else answer
 
     @property
-    def _unchanged(self) -> str:
+    def _text_that_stays(self) -> str:
         """The text that stays visible until the new one replaces it."""
-        if self._longer is self._previous:
-            return self._previous.text
-        return "" if self._answer.text.strip() else self.replaced_answer
+        if self._longer is self._shown_before:
+            return self._shown_before.text
+        return "" if self._answer.text.strip() else self.previous_answer
 
     def _make_room(self, text: str, notice: str) -> str:
         """Return a text without its last words, so that a notice fits below."""
@@ -253,10 +253,10 @@ class Draft:
         return signed if self._pager.measure(signed) <= self._pager.limit else text
 
 
-def given_up(earlier: Shown, replaced_answer: str) -> Shown:
+def given_up(earlier: Shown, previous_answer: str) -> Shown:
     """Return what a reply shows if an apology replaces further attempts."""
     # The pages are cut when they are written.
-    draft = Draft(limit=sys.maxsize, measure=len, earlier=earlier, replaced_answer=replaced_answer)
+    draft = Draft(limit=sys.maxsize, measure=len, earlier=earlier, previous_answer=previous_answer)
     draft.end(Ending("dead", GivenUp.apology))
     return draft.shown(earlier.message_ids)
 
@@ -380,7 +380,7 @@ class Screen:
 
 
 def is_pending(page: Page) -> bool:
-    """Whether the page belongs to the replaced answer and waits for the new one."""
+    """Whether the page belongs to the previous answer and waits for the new one."""
     return page.text == PENDING and page.final and not page.last
 
 

@@ -153,7 +153,7 @@ class _Draw:
     def arguments(self) -> tuple[int | str, ...]:
         """The arguments of the script for this bucket."""
         one, spaced = self.budget, int(self.spaced)
-        return one.writes, int(one.seconds * 1000), _shape(one), spaced, self.reserved, self.use
+        return one.writes, int(one.seconds * 1000), one.shape, spaced, self.reserved, self.use
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +260,7 @@ class EditBudgets:
         queue.paused_until = max(queue.paused_until, self._clock.now() + seconds)
         known = self._known(budget)
         window = int(known.seconds * 1000)
-        arguments = int(seconds * 1000), _shape(known), known.writes, window
+        arguments = int(seconds * 1000), known.shape, known.writes, window
         await self._run("pause", *arguments, keys=[known])
 
     async def pause_after(self, error: WriteDelayed, budget: EditBudget | None) -> None:
@@ -366,13 +366,12 @@ class EditBudgets:
         else:
             pause, draw, spacing = 0.0, draws[0], answer[1] / 1000
         if not pause:
-            for each in draws:
-                if each.use == "owe":
-                    reserves.owed[each.budget.bucket] = each.budget
-                else:
-                    each.queue.grant(each, now(), spacing=spacing)
-                    outermost = each.budget.bucket
-            _booked.set([outermost])
+            reserves.owed.update({it.budget.bucket: it.budget for it in draws if it.use == "owe"})
+            granted = [it for it in draws if it.use != "owe"]
+            for each in granted:
+                each.queue.grant(each, now(), spacing=spacing)
+            # The outermost bucket is the last one.
+            _booked.set([granted[-1].budget.bucket])
         return pause, draw
 
     async def _run(self, verb: str, *arguments: int | str, keys: Collection[EditBudget]) -> Any:
@@ -389,7 +388,3 @@ class EditBudgets:
 
 def _all_of(budget: EditBudget) -> list[EditBudget]:
     return [budget, budget.within] if budget.within else [budget]
-
-
-def _shape(budget: EditBudget) -> str:
-    return "refills" if budget.refills else "slides" if budget.slides else "fixed"

@@ -275,8 +275,9 @@ class Reply:
                 await self._write_page(page)
             except (WriteDelayed, WriteFailed) as error:
                 pause = await self._pause_after(error, budget)
-                own = (None, budget.bucket) if budget else ()
-                if isinstance(error, WriteDelayed) and error.bucket in own:
+                delayed = error.bucket if isinstance(error, WriteDelayed) else ""
+                is_own_bucket = budget is not None and delayed in (None, budget.bucket)
+                if is_own_bucket:
                     # There is no slot during the pause, and the rest may be posted below.
                     continue
                 if now() + pause > deadline:
@@ -321,7 +322,7 @@ class Reply:
         if nowhere or self._draft.is_apology:
             raise refusal
         log.warning("Turn %s: the platform refuses more of the reply: %s", self._turn_id, refusal)
-        if self._draft.replaced_answer:
+        if self._draft.previous_answer:
             self._draft.end(Ending("failed", refusal.apology))
             await self._write_final()
             return

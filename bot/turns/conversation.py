@@ -123,7 +123,7 @@ class Conversation:
                 limit=surface.limit,
                 measure=surface.measure,
                 earlier=attempt.shown,
-                replaced_answer=attempt.lease.taken.previous_answer,
+                previous_answer=attempt.lease.taken.previous_answer,
                 left_out=attempt.turn.left_out,
                 remembered=self._history.remembers,
             ),

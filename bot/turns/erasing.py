@@ -116,7 +116,7 @@ class Eraser:
     async def end(self) -> None:
         """Remove what a worker and open pages needed until now."""
         for person in self._people:
-            await self._run("leave_queue", person)
+            await self._run("release_others", person)
         last = [self._key(name) for name in self._streams]
         if self._who.is_person:
             last.append(self._of())

@@ -174,7 +174,7 @@ class TurnQueue:
         """Raise Refused if a turn like this one in a new thread would be refused now."""
         person, limits = person_key(turn.key.platform, turn.person), self._limits
         most, written = (limits.waiting_per_person, limits.waiting), write_quota(quota, estimate)
-        await self._script.run("check_room", person, str(turn.key), *most, written)
+        await self._script.run("check_room", str(turn.key), person, *most, written)
 
     async def usage(self, thread: ThreadKey, person: Person, quota: Quota) -> Usage:
         """Return what a person, and the server of a thread, have used today."""

@@ -79,7 +79,7 @@ VERBS: dict[str, tuple[str, ...]] = {
         "erase",
         "forget_persona",
         "hide_spent",
-        "leave_queue",
+        "release_others",
     ),
     "lease": ("release", "renew", "save", "save_context"),
     "people": ("note_speakers",),

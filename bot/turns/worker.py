@@ -25,7 +25,7 @@ from bot.turns.queue import Taken, TurnQueue
 from bot.turns.repair import Reconciler, WorkPolicy
 
 log = logging.getLogger(__name__)
-_MARGIN = 0.5  # seconds
+_TAKE_SECONDS = 0.5  # beyond its wait, in which a worker takes a turn and begins it
 
 
 class Worker:
@@ -86,7 +86,7 @@ class Worker:
             await asyncio.wait((stop, *loops), return_when=asyncio.FIRST_COMPLETED)
             deadline = now() + self._drain_seconds
             # A turn that is taken but not begun would wait until its lease ends.
-            await asyncio.wait((taking,), timeout=self._policy.longest_read + _MARGIN)
+            await asyncio.wait((taking,), timeout=self._policy.longest_read + _TAKE_SECONDS)
             taking.cancel()
             if self._tasks:
                 await asyncio.wait(self._tasks, timeout=deadline - now())
@@ -131,7 +131,7 @@ class Worker:
             log.exception("A turn cannot be taken")
             found = self._policy.store_pause
         if not isinstance(found, Taken):
-            # Turns that others take meanwhile are not in `found`.
+            # Turns that others take now are due later, and not counted in `found`.
             longest = min(self._policy.longest_read, self._lease_seconds / 3)
             await self._leases.wait(self._order, longest if hold > 0 else min(found, longest))
             return
@@ -185,6 +185,7 @@ class Worker:
                     await asyncio.wait((answering,), timeout=self._policy.post_grace)
                     is_cut_off = not answering.done()
                     await cancelled(answering)
+                    # Raises why the lease ended.
                     await renewing
                 await answering
                 if attempt.superseded_turn_id:

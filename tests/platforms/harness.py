@@ -34,10 +34,9 @@ LOOPBACK = Path(__file__).parents[2] / "examples" / "loopback"
 
 
 class Harness(Protocol):
-    """One platform, as people see it. Those of `has_people` have others who write and delete."""
+    """One platform, as people see it."""
 
     name: str
-    has_people: bool
 
     @property
     def settings(self) -> Settings:
@@ -79,7 +78,6 @@ class Discord:
 
     emulator: DiscordEmulator
     name: str = "discord"
-    has_people: bool = True
 
     @property
     def settings(self) -> Settings:
@@ -130,7 +128,6 @@ class Slack:
 
     emulator: SlackEmulator
     name: str = "slack"
-    has_people: bool = True
 
     @property
     def settings(self) -> Settings:
@@ -186,7 +183,6 @@ class Local:
 
     name: str
     store: Store
-    has_people: bool = False
 
     @property
     def settings(self) -> Settings:
@@ -212,7 +208,6 @@ class Loopback:
     address: str
     faults: list[Callable[[web.Request, web.StreamResponse], web.StreamResponse | None]]
     name: str = "loopback"
-    has_people: bool = True
 
     @property
     def settings(self) -> Settings:

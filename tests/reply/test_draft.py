@@ -31,7 +31,7 @@ def make_draft(
     *, older: str = "", replaced: str = "", earlier: Shown | None = None, limit: int = LIMIT
 ) -> Draft:
     earlier = earlier or Shown(("m1",), older, older)
-    return Draft(limit=limit, measure=len, earlier=earlier, replaced_answer=replaced)
+    return Draft(limit=limit, measure=len, earlier=earlier, previous_answer=replaced)
 
 
 def ends_of(draft: Draft) -> tuple[str, str]:

@@ -18,7 +18,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from bot import store as store_module
-from bot.domain import EditBudget
+from bot.domain import EditBudget, Shape
 from bot.errors import WriteDelayed
 from bot.reply.edit_budget import EditBudgets
 from bot.store import Store, connect
@@ -33,16 +33,16 @@ SOON = 0.01  # what rounding to milliseconds may add
 
 
 def fixed(bucket: str, writes: int, seconds: float, *, kept: int = 1) -> EditBudget:
-    return EditBudget(bucket, writes, seconds, refills=False, kept=kept)
+    return EditBudget(bucket, writes, seconds, kept=kept)
 
 
 def refilling(bucket: str, writes: int, seconds: float) -> EditBudget:
-    return EditBudget(bucket, writes, seconds, refills=True)
+    return EditBudget(bucket, writes, seconds, shape="refills")
 
 
 def inside(bucket: str, around: EditBudget) -> EditBudget:
     """A budget that is never used up, within another one."""
-    return EditBudget(bucket, 1000, 1.0, refills=False, within=around)
+    return EditBudget(bucket, 1000, 1.0, within=around)
 
 
 def posting(owed: EditBudget) -> EditBudget:
@@ -118,7 +118,7 @@ class TestFixedWindow:
 
     async def test_one_of_a_process_is_kept_without_the_store(self, scene: Scene) -> None:
         (budgets,) = scene.processes(1)
-        budget = EditBudget("a", 10, 100.0, refills=False, kept=0, own=True)
+        budget = EditBudget("a", 10, 100.0, kept=0, own=True)
 
         (moments,) = await scene.run(edits(scene, budgets, budget, within=250))
 
@@ -203,7 +203,7 @@ class TestSlidingWindow:
     """A window of which nobody tells when it opens."""
 
     async def test_no_period_of_its_length_has_more_writes(self, scene: Scene) -> None:
-        budget = EditBudget("a", 4, 60.0, refills=False, slides=True)
+        budget = EditBudget("a", 4, 60.0, shape="slides")
         processes = scene.processes(2)
         moments: list[float] = []
         for number in range(10):
@@ -217,7 +217,7 @@ class TestSlidingWindow:
         assert moments[-1] - moments[0] < 180 + SOON
 
     async def test_it_keeps_some_of_its_writes(self, scene: Scene) -> None:
-        around = EditBudget("all", 4, 60.0, refills=False, slides=True, kept=2)
+        around = EditBudget("all", 4, 60.0, shape="slides", kept=2)
         (budgets,), ended = scene.processes(1), asyncio.Event()
         for name in "ab":
             await scene.run(edit(budgets, inside(name, around)))
@@ -399,7 +399,7 @@ class TestWithin:
 
     async def test_a_write_that_it_holds_up_is_booked_nowhere(self, scene: Scene) -> None:
         around, (one, other) = fixed("all", 100, 1.0), scene.processes(2)
-        budget = EditBudget("a", 1, 600.0, refills=False, within=around)
+        budget = EditBudget("a", 1, 600.0, within=around)
         await one.pause(around, 30)
 
         await scene.run(other.final(budget, deadline=FOREVER))
@@ -411,7 +411,7 @@ class TestWithin:
         self, scene: Scene
     ) -> None:
         around, (budgets,) = fixed("all", 2, 60.0), scene.processes(1)
-        budget = EditBudget("a", 1, 60.0, refills=False, within=around)
+        budget = EditBudget("a", 1, 60.0, within=around)
         await waits(scene, budgets, budget, finals=1)
         for _ in range(3):
             with pytest.raises(WriteDelayed):
@@ -787,9 +787,9 @@ class TestRecords:
     @pytest.mark.parametrize("wrong", ["garbage", "", "nan", "-1", "1e300"])
     @pytest.mark.parametrize("shape", ["fixed", "refills", "slides"])
     async def test_one_that_cannot_be_read_holds_up_no_write(
-        self, scene: Scene, shape: str, wrong: str
+        self, scene: Scene, shape: Shape, wrong: str
     ) -> None:
-        budget = EditBudget("b", 5, 1.0, refills=shape == "refills", slides=shape == "slides")
+        budget = EditBudget("b", 5, 1.0, shape=shape)
         fields = ("next", "used", "ends", "level", "at", "made", *(f"write{i}" for i in range(5)))
         written = [word for field in fields for word in (field, wrong)]
         await scene.store.command("HSET", scene.store.key("budget", "b"), *written)

@@ -58,7 +58,7 @@ async def test_a_reply_counts_its_writes_by_their_result(store: Store) -> None:
     results = ("done", "limited", "failed")
     before = {it: sample("writes_total", "console", result=it) for it in results}
     errors = [None, WriteDelayed("wait", retry_after=0.01), WriteFailed("away"), None]
-    surface = FakeSurface(edits=EditBudget("a", 100, 1.0, refills=False), errors=errors)
+    surface = FakeSurface(edits=EditBudget("a", 100, 1.0), errors=errors)
 
     reply = make_reply(store, surface)
     await reply.stream(FakeModel(WORDS, pause=0.005).stream([]))

@@ -66,7 +66,7 @@ def test_a_read_only_message_that_is_not_needed_gets_no_successor() -> None:
     assert not screen.needs_post(unneeded)
 
 
-def test_pages_of_the_replaced_answer_make_room_once_the_new_one_has_begun() -> None:
+def test_pages_of_the_previous_answer_make_room_once_the_new_one_has_begun() -> None:
     screen = Screen(Shown(("m1", "m2")))
     pages = [growing(0, "New"), final(1, PENDING)]
     first = screen.next_write(pages)

@@ -234,7 +234,7 @@ class Counting(FakeSurface):
 
 
 async def test_eight_thousand_deltas_cost_no_more_looks_than_there_are_slots(store: Store) -> None:
-    surface = Counting(edits=EditBudget("edit", 5, 3600.0, refills=False))
+    surface = Counting(edits=EditBudget("edit", 5, 3600.0))
 
     await make_reply(store, surface).stream(FakeModel(["word "] * 8000).stream([]))
 

@@ -121,9 +121,9 @@ class ByState(FakeSurface):
 
     def budget(self, page: Page, *, new: bool) -> EditBudget:
         if new:
-            return EditBudget("start", 100, 1.0, refills=False)
+            return EditBudget("start", 100, 1.0)
         writes = 100 if page.final else 6
-        return EditBudget("stop" if page.final else "append", writes, 1.0, refills=False)
+        return EditBudget("stop" if page.final else "append", writes, 1.0)
 
     async def post(self, page: Page) -> str:
         self._tell(page, new=True)
@@ -255,7 +255,7 @@ async def test_who_lost_the_lease_closes_no_page(store: Store) -> None:
 async def test_a_deleted_page_is_the_end_though_no_other_may_be_written_for_long(
     store: Store,
 ) -> None:
-    few = EditBudget("few", 1, 3600.0, refills=False)
+    few = EditBudget("few", 1, 3600.0)
     surface = FakeSurface(limit=100, edits=few)
     ids = [await surface.post(Page(number, "words", final=False)) for number in range(3)]
     del surface.screen["m1"]

@@ -27,7 +27,7 @@ def repeating(first: float) -> ReplyTiming:
 
 
 async def test_interim_writes_keep_to_the_budget(store: Store) -> None:
-    surface = FakeSurface(edits=EditBudget("a", 5, 3600.0, refills=False))
+    surface = FakeSurface(edits=EditBudget("a", 5, 3600.0))
 
     await make_reply(store, surface).stream(FakeModel(WORDS, pause=0.005).stream([]))
 
@@ -36,7 +36,7 @@ async def test_interim_writes_keep_to_the_budget(store: Store) -> None:
 
 
 async def test_two_replies_share_one_budget(store: Store) -> None:
-    budget = EditBudget("a", 10, 3600.0, refills=False)
+    budget = EditBudget("a", 10, 3600.0)
     surfaces = [FakeSurface(edits=budget, posts=budget), FakeSurface(edits=budget, posts=budget)]
 
     # Two objects that know nothing of each other, as in two processes.
@@ -184,7 +184,7 @@ async def test_a_final_write_that_has_to_wait_holds_all_processes(store: Store) 
 
 async def test_a_delay_holds_the_bucket_that_it_names(store: Store) -> None:
     surface = Timed(errors=[WriteDelayed("429", retry_after=3600.0, bucket="another")])
-    another = EditBudget("another", 10**9, 1.0, refills=False)
+    another = EditBudget("another", 10**9, 1.0)
     earlier = Shown(text=TEXT, said=TEXT, outcome="done")
     writing = asyncio.create_task(
         make_reply(store, surface, earlier=earlier, patience=7200.0).stream(empty_stream())
@@ -242,7 +242,7 @@ EDITS_FIRST = ReplyTiming(longest_edit=0.05, free_post=0.05, closing=0.05)
 
 
 async def test_an_answer_goes_on_below_if_its_last_edit_would_wait(store: Store) -> None:
-    edits = EditBudget("edits", 1, 60.0, refills=True)
+    edits = EditBudget("edits", 1, 60.0, shape="refills")
     surface, budgets = FakeSurface(edits=edits), EditBudgets(store=store)
     await budgets.final(edits, deadline=0.0)
     said = spoken("One tw", lambda: bool(surface.states), "o three four five.")
@@ -254,7 +254,7 @@ async def test_an_answer_goes_on_below_if_its_last_edit_would_wait(store: Store)
 
 
 async def test_the_page_above_its_rest_is_closed_if_an_edit_becomes_free(store: Store) -> None:
-    edits = EditBudget("edits", 4, 0.8, refills=True)
+    edits = EditBudget("edits", 4, 0.8, shape="refills")
     surface, budgets = FakeSurface(edits=edits), EditBudgets(store=store)
     said = spoken("One two", lambda: bool(surface.states), 0.01, " three four five.")
     for _ in range(4):
@@ -270,7 +270,7 @@ async def test_the_page_above_its_rest_is_closed_if_an_edit_becomes_free(store: 
 
 
 async def test_a_last_edit_waits_if_no_post_is_free_either(store: Store) -> None:
-    one = EditBudget("one", 2, 0.5, refills=True)
+    one = EditBudget("one", 2, 0.5, shape="refills")
     surface, budgets = FakeSurface(edits=one, posts=one), EditBudgets(store=store)
     said = spoken("One two", lambda: bool(surface.states), " three four five.")
     await budgets.final(one, deadline=0.0)
@@ -281,7 +281,7 @@ async def test_a_last_edit_waits_if_no_post_is_free_either(store: Store) -> None
 
 
 async def test_what_a_429_has_refused_is_not_on_the_screen(store: Store) -> None:
-    edits = EditBudget("edits", 9, 60.0, refills=True)
+    edits = EditBudget("edits", 9, 60.0, shape="refills")
     surface = FakeSurface(edits=edits, errors=[None, WriteDelayed("slow", retry_after=60.0)])
     parts = ("One two", lambda: surface.states, " three", lambda: not surface.errors, " four.")
 
@@ -291,8 +291,8 @@ async def test_what_a_429_has_refused_is_not_on_the_screen(store: Store) -> None
 
 
 async def test_all_that_would_wait_go_on_below(store: Store) -> None:
-    edits = EditBudget("edits", 4, 3600.0, refills=True)
-    around = EditBudget("all", 100, 60.0, refills=True)
+    edits = EditBudget("edits", 4, 3600.0, shape="refills")
+    around = EditBudget("all", 100, 60.0, shape="refills")
     budgets, begun = EditBudgets(store=store), asyncio.Event()
     surfaces = [
         FakeSurface(edits=edits, posts=replace(around, bucket=f"posts {number}", within=around))

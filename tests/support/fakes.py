@@ -129,8 +129,8 @@ class FakeSurface:
 
     limit: int = 2000
     shows_work: bool = True
-    edits: EditBudget = field(default_factory=lambda: EditBudget("edit", 1000, 1.0, refills=False))
-    posts: EditBudget = field(default_factory=lambda: EditBudget("post", 1000, 1.0, refills=False))
+    edits: EditBudget = field(default_factory=lambda: EditBudget("edit", 1000, 1.0))
+    posts: EditBudget = field(default_factory=lambda: EditBudget("post", 1000, 1.0))
     latency: float = 0.0
     errors: Sequence[Exception | None] = ()
     screen: dict[str, Page] = field(default_factory=dict)

@@ -76,7 +76,7 @@ def make_reply(
             limit=surface.limit,
             measure=surface.measure,
             earlier=earlier or Shown(tuple(message_ids), older, older),
-            replaced_answer=replaced,
+            previous_answer=replaced,
         ),
         callbacks=Callbacks(saved or Saved(), before_retry, always_announce),
         stop=stop or asyncio.Event(),

@@ -121,22 +121,22 @@ class Gateway(discord.Client):
     def _add(
         self, message: discord.Message, event: PendingEvent, *, edited_at: float = 0.0
     ) -> None:
-        if question := self._question(message, event, edited_at=edited_at):
-            self._inbox.add(question)
+        if admission := self._admission(message, event, edited_at=edited_at):
+            self._inbox.add(admission)
         else:
             _log.debug(
                 "Ignored message %d in channel %d: not addressed to the bot",
                 *(message.id, message.channel.id),
             )
 
-    def _question(
+    def _admission(
         self, message: discord.Message, event: PendingEvent, *, edited_at: float = 0.0
     ) -> Admission | None:
         relevance = self._filter.relevance(message)
         if relevance is None:
             return None
         return Admission(
-            partial(self._receive, message, event, edited_at),
+            partial(self._admit, message, event, edited_at),
             event.hold(),
             turn_id=events.turn_id(message.id),
             channel=message.channel.id,
@@ -194,19 +194,17 @@ class Gateway(discord.Client):
             # Runs in one task, so that cancelling it ends the requests.
             async with aclosing(catch_up.messages()) as found:
                 async for messages in found:
-                    questions = [self._question(one, event) for one in messages]
-                    self._inbox.put_first(filter(None, questions))
+                    admissions = [self._admission(one, event) for one in messages]
+                    self._inbox.put_first(filter(None, admissions))
                     is_passed.set()
         finally:
             is_passed.set()
 
-    async def _receive(
-        self, message: discord.Message, event: PendingEvent, edited_at: float
-    ) -> None:
+    async def _admit(self, message: discord.Message, event: PendingEvent, edited_at: float) -> None:
         channel = await self._filter.look_up(message)
         if channel is None:
             return
-        received = await self._received(message, channel, edited_at)
+        received = await self._to_received(message, channel, edited_at)
         match await self._intake.receive(received):
             case Admitted(turn):
                 self._show_if_waiting(turn)
@@ -217,7 +215,7 @@ class Gateway(discord.Client):
                 text = self._hint(message) if asked_nothing else refused.apology
                 self._start(partial(self._send_notice, message, text), event)
 
-    async def _received(
+    async def _to_received(
         self, message: discord.Message, channel: events.Channel, edited_at: float
     ) -> Received:
         continued_thread: ThreadKey | None = None

@@ -53,8 +53,8 @@ class Joined:
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
-    """An event of the gateway, and what the library made of it.
+class Frame:
+    """An event that the gateway sent, and what the library made of it.
 
     `message_id` is 0 if it is not a message.
     """
@@ -76,7 +76,7 @@ class Connection:
         self._client = client
         self._tuning = tuning
         self._socket: DiscordWebSocket | None = None
-        self._received: deque[Event] = deque()
+        self._frames: deque[Frame] = deque()
         # Without the library's own dispatch in tasks.
         for name, parse in client._connection.parsers.items():
             client._connection.parsers[name] = partial(self._receive, name, parse)
@@ -94,8 +94,8 @@ class Connection:
             return None
         return Session(socket.session_id, socket.sequence, str(socket.gateway))
 
-    async def events(self, session: Session | None) -> AsyncGenerator[Event]:
-        """Resume the session or begin one, and yield its events until the connection ends.
+    async def frames(self, session: Session | None) -> AsyncGenerator[Frame]:
+        """Resume the session or begin one, and yield its frames until the connection ends.
 
         Raises discord.ConnectionClosed if Discord refuses the shard, and errors of the network.
         """
@@ -114,8 +114,8 @@ class Connection:
                 )
             while True:
                 await self._socket.poll_event()
-                while self._received:
-                    yield self._received.popleft()
+                while self._frames:
+                    yield self._frames.popleft()
         except ReconnectWebSocket as over:
             self.is_over = not over.resume
 
@@ -140,7 +140,7 @@ class Connection:
         seq = (self._socket.sequence if self._socket else None) or 0
         is_message = isinstance(data, dict) and "author" in data and _is_id(data.get("id"))
         message_id = int(data["id"]) if is_message else 0
-        self._received.append(Event(name, seq, message_id, parsed))
+        self._frames.append(Frame(name, seq, message_id, parsed))
 
     def _parse(self, name: str, parse: _Parser, data: Payload) -> list[object]:
         """Return what the library dispatches while it parses an event; [] if that fails.
@@ -260,7 +260,7 @@ def _message(data: Payload) -> Payload:
     message["mentions"] = [_user(one) for one in data.get("mentions") or ()]
     message["embeds"] = [{"description": shown_beside_text(data)}]
     message["components"] = []
-    # Without one Discord has not fetched it; null means that it was deleted.
+    # Without this key Discord has not fetched it; null means that it was deleted.
     if "referenced_message" in data:
         answered = data["referenced_message"]
         message["referenced_message"] = answered and _message(answered)

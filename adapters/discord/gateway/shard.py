@@ -13,7 +13,7 @@ import aiohttp
 import discord
 
 from adapters.discord.gateway.catch_up import id_at
-from adapters.discord.gateway.connection import Connection, Event, SessionBegan
+from adapters.discord.gateway.connection import Connection, Frame, SessionBegan
 from adapters.discord.gateway.inbox import PendingEvent, Progress
 from adapters.discord.gateway.session_store import SavedSession, Session
 from adapters.discord.tuning import Tuning
@@ -58,11 +58,11 @@ class Shard:
         self._session: Session | None = None  # resumed next; without one a new one begins
         # An earlier process's session, preferred because only it receives new DMs.
         self._earlier: Session | None = None
-        self._is_first = True  # no session has begun or been found
+        self._has_had_none = True  # no session has begun or been found
         self._unread = False  # the store could not be asked for an earlier session
         self._on_event: Callable[[object, PendingEvent], None] = do_nothing
         # Held until all messages missed before it are admitted.
-        self._first: PendingEvent | None = None
+        self._catching_up: PendingEvent | None = None
         self._began = asyncio.Event()  # set until a new session is saved
         self._found = asyncio.Event()  # set while an earlier session is to be resumed
         self._starts: list[float] = []  # of recent sessions, in loop time
@@ -82,11 +82,11 @@ class Shard:
             progress.newest = before or now
         return progress.newest
 
-    async def wait_until_connected(self, first: PendingEvent) -> bool:
+    async def wait_until_connected(self, event: PendingEvent) -> bool:
         """Wait for a connection; False if the event belongs to an earlier session."""
         while True:
             if not self.downtime.seconds():
-                return first is self._first
+                return event is self._catching_up
             await asyncio.sleep(self.tuning.start_poll)
 
     async def serve(
@@ -152,25 +152,25 @@ class Shard:
             with suppress(StoreUnavailable):
                 await self.last_handled()
         try:
-            async with aclosing(connection.events(self._session)) as events:
-                async for event in events:
-                    self._handle(event, connection)
+            async with aclosing(connection.frames(self._session)) as frames:
+                async for frame in frames:
+                    self._handle(frame, connection)
         finally:
             self.downtime.note(is_open=False)
             self._session = connection.session or self._session
         if connection.is_over:
             self._session = None
 
-    def _handle(self, received: Event, connection: Connection) -> None:
-        if received.name in ("READY", "RESUMED"):
+    def _handle(self, frame: Frame, connection: Connection) -> None:
+        if frame.name in ("READY", "RESUMED"):
             self.downtime.note(is_open=True)
-        if received.name == "READY":
+        if frame.name == "READY":
             self._progress.new_session()
-        with self._progress.handling(received.seq, received.message_id) as event:
-            if received.name == "READY":
-                self._session, self._is_first = connection.session, False
+        with self._progress.handling(frame.seq, frame.message_id) as event:
+            if frame.name == "READY":
+                self._session, self._has_had_none = connection.session, False
                 self._begin(event, connection.servers)
-            for parsed in received.parsed:
+            for parsed in frame.parsed:
                 self._on_event(parsed, event)
 
     async def _choose_session(self, intents: int) -> None:
@@ -178,40 +178,40 @@ class Shard:
         # for ever.
         if self._earlier is None:
             try:
-                if self._is_first or self._unread:
+                if self._has_had_none or self._unread:
                     await self._look_up(intents)
                 elif self._session and await self.saved.is_taken(self._session):
                     self._session = None
             except StoreUnavailable as error:
                 _log.warning("Shard %s: cannot read the saved session: %s", self.number, error)
-                self._unread |= self._is_first
+                self._unread |= self._has_had_none
         self._found.clear()
         if earlier := self._earlier:
             self._session, self._earlier = replace(earlier, servers=None), None
             self._progress.new_session()
-            self._first = None
+            self._catching_up = None
             if earlier.servers is not None:
                 # That process did not finish its catch-up.
                 with self._progress.handling(earlier.seq) as event:
                     self._begin(event, earlier.servers)
 
-    def _begin(self, first: PendingEvent, servers: int) -> None:
-        self._first, self.servers = first, servers
+    def _begin(self, event: PendingEvent, servers: int) -> None:
+        self._catching_up, self.servers = event, servers
         self._began.set()
-        self._on_event(SessionBegan(), first)
+        self._on_event(SessionBegan(), event)
 
     async def _look_up(self, intents: int) -> None:
         self._earlier = await self.saved.take(intents)
         self._unread = False
         if self._earlier:
-            self._is_first = False
+            self._has_had_none = False
             self._found.set()
 
     async def _await_start(self, connection: Connection) -> None:
         """Wait until a new session may start, or an earlier process's session is found."""
         clock, tuning = asyncio.get_running_loop().time, self.tuning
         self._starts = [at for at in self._starts if clock() - at < tuning.calm_after]
-        if self._starts or not self._is_first:
+        if self._starts or not self._has_had_none:
             await self._wait(start_pause(len(self._starts), tuning))
         limit = await connection.start_limit()
         if limit["remaining"] < 1:
@@ -264,8 +264,8 @@ class Shard:
     def _position(self, connection: Connection) -> Session | None:
         """Return the session up to the last handled event; None if it must not be saved."""
         session = None if self._earlier or self._unread else connection.session
-        if session and self._first and self._first.holds:
-            return replace(session, seq=self._first.seq, servers=self.servers)
+        if session and self._catching_up and self._catching_up.holds:
+            return replace(session, seq=self._catching_up.seq, servers=self.servers)
         seq = self._progress.handled(session.seq) if session else 0
         return replace(session, seq=seq) if session and seq else None
 

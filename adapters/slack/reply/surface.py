@@ -85,7 +85,9 @@ class SlackSurface:
         if new:
             around = self._workspace.budget("post", _ALL_POSTS)
             bucket, owes = f"slack:post:{self._messages.channel}", update.owes
-            post = EditBudget(bucket, _POSTS, _POSTS_WINDOW, refills=True, owes=owes, within=around)
+            post = EditBudget(
+                bucket, _POSTS, _POSTS_WINDOW, shape="refills", owes=owes, within=around
+            )
             return None if self._may_stream(page) else post
         return self._stream.budget(page) if self._stream and page.text else update
 

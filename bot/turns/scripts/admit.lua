@@ -1,7 +1,7 @@
 -- Admits a new question.
 
--- `fields`, `context` and `quota` are JSON: the fields of the question, the lines of its context, and what the person and
--- the server may use in a day, with an `estimate` of the tokens that the turn needs.
+-- `fields`, `context` and `quota` are JSON: the fields of the question, the lines of its context, and what the person
+-- and the server may use in a day, with an `estimate` of the tokens that the turn needs.
 function verbs.admit(id, thread, person, fields, thread_limit, person_limit, total_limit, context, quota)
   local known = redis.call('HMGET', key('turn', id), 'state', 'thread', 'place', 'asked_at')
   fields = decoded(fields)
@@ -24,7 +24,7 @@ function verbs.admit(id, thread, person, fields, thread_limit, person_limit, tot
   return 'admitted'
 end
 
-function verbs.check_room(person, thread, person_limit, total_limit, quota)
+function verbs.check_room(thread, person, person_limit, total_limit, quota)
   local full = refusal(person, person_limit, total_limit)
   quota = decoded(quota)
   return full ~= '' and full or quota_refusal(person, thread, quota, 1, natural(quota.estimate))

@@ -35,7 +35,8 @@ function verbs.edit(id, thread, person, fields, asked, edited, thread_limit,
     local more = again and estimate or math.max(estimate - reserved, 0)
     local used = quota_refusal(turn.person, turn.thread, quota, again and 1 or 0, more)
     if used ~= '' then return used end
-    if natural(get(lead, 'restarts')) >= MOST_RESTARTS and keeps_others_waiting(turn.thread, turn.person) then return 'thread' end
+    local is_frequent = natural(get(lead, 'restarts')) >= MOST_RESTARTS
+    if is_frequent and keeps_others_waiting(turn.thread, turn.person) then return 'thread' end
     reserve(lead, turn.person, turn.thread, again and 1 or 0, more)
     -- A stop was for the answer to the previous text.
     unset(lead, 'stop')

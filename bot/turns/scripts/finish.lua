@@ -35,8 +35,7 @@ local function end_joined(id, turn, outcome, counts, limits)
       set(one, 'state', outcome, 'message_ids', '', 'shown', '')
       unset(one, 'position', 'attempts', 'edited_since_take', 'stop')
       keep_ended(one, turn.thread, limits)
-      redis.call('LREM', key('mailbox', turn.thread), 1, one)
-      close(one, turn.person)
+      leave_thread(one, turn)
       count_kept(one, turn.person, limits.person_bytes)
     end
   end
@@ -47,18 +46,17 @@ local function may_be_retried(id, thread)
   return not has(id, 'forget') and get(id, 'after') == last_remembered(thread)
 end
 
--- Notes the thread's newest reply and returns the one that is older now; nothing if there is none, or if this one
--- shows nothing. A reply that was written anew may be above a failed one, which stays the newest while it can be
--- retried: then this one is the older. A forgotten answer has no buttons.
+-- Of the thread's newest reply (A) and that of a turn that ends (B), notes which is the newest now and returns the
+-- other one; nothing if there is no A, or if B shows nothing. A stays the newest if it failed and can be retried while
+-- B, above it, was written anew; also if B is forgotten and so has no buttons.
 local function note_newest(id, thread)
   local name = key('newest', thread)
   if last_message(id) == '' then return end
-  local before = redis.call('GET', name)
-  if before == id then before = nil end
-  local stays = before and (has(id, 'kept') and may_be_retried(before, thread) or has(id, 'forget'))
-  if stays then return id end
+  local newest = redis.call('GET', name)
+  if newest == id then newest = nil end
+  if newest and (has(id, 'kept') and may_be_retried(newest, thread) or has(id, 'forget')) then return id end
   redis.call('SET', name, id, 'PX', ARGV[2])
-  return before
+  return newest
 end
 
 -- Its id is that of the thread's last remembered turn.
@@ -71,17 +69,8 @@ end
 
 local function store_outcome(id, outcome)
   set(id, 'state', outcome)
-  unset(id, 'worker', 'position', 'attempts', 'max_progress', 'said', 'below', 'outcome', 'by', 'removed', 'used', 'stop')
-end
-
--- Gives the slots of an ended turn, in its thread and among the running turns of its person, to the next ones.
-local function make_way(id, turn)
-  redis.call('LREM', key('mailbox', turn.thread), 1, id)
-  close(id, turn.person)
-  redis.call('SREM', key('running', turn.person), id)
-  leave_queue(turn.thread, turn.person)
-  if redis.call('LLEN', key('mailbox', turn.thread)) > 0 then make_ready(turn.thread) end
-  wake_throttled(turn.person)
+  unset(id, 'worker', 'position', 'attempts', 'max_progress', 'said', 'below', 'outcome', 'by', 'removed', 'used',
+    'stop')
 end
 
 -- Returns as `finish` does.
@@ -106,16 +95,16 @@ local function end_turn(id, turn, outcome, exchange, used, limits)
   local older = note_newest(id, thread)
   if forgotten == AFTER_REPAIR then repair_buttons(id, thread) end
   if tonumber(turn.fence) > 1 or outcome == 'dead' then schedule_repair(id, thread, limits.late_write_ms) end
-  make_way(id, turn)
+  leave_thread(id, turn)
   -- A previous answer that stays is counted already.
   if exchange or not has(id, 'answer') then count_kept(id, turn.person, limits.person_bytes) end
   return older and {older} or 'ok'
 end
 
--- A repeated call, whose first answer was lost, changes nothing. `progress`, `exchange` and `limits` are JSON: fields of
--- the record as the turn ends; the `question`, `answer` and `model` that are remembered, or ''; and after how long a write of
--- an earlier attempt has arrived, or never will (`late_write_ms`), with the limits of storage. Of `used` tokens, '' is not
--- known. Returns 'ok', or {the turn whose reply is older than another one now}.
+-- A repeated call, whose first answer was lost, changes nothing. `progress`, `exchange` and `limits` are JSON: fields
+-- of the record as the turn ends; the `question`, `answer` and `model` that are remembered, or ''; and after how long
+-- a write of an earlier attempt has arrived, or never will (`late_write_ms`), with the limits of storage. `used` is ''
+-- if the number of tokens is not known. Returns 'ok', or {the turn whose reply is no longer the newest}.
 function verbs.finish(id, fence, outcome, progress, exchange, used, limits)
   local turn = record(id)
   if turn.fence == fence and turn.state == outcome or is_record_lost(id) then return 'ok' end

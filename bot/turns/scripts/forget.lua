@@ -16,25 +16,9 @@ local function separate(lead)
   unset(lead, 'joined')
 end
 
--- The thread's next turn does not wait for what the dropped one waited for. If the drop leaves room for one
--- more turn of its person, another thread of the person becomes ready.
-local function drop(id, turn)
-  local mailbox = key('mailbox', turn.thread)
-  local first = redis.call('LINDEX', mailbox, 0) == id
-  set(id, 'state', 'dropped')
-  settle(id, turn, false, 0)
-  drop_words(id)
-  redis.call('LREM', mailbox, 1, id)
-  close(id, turn.person)
-  if not first then return end
-  leave_queue(turn.thread, turn.person)
-  if redis.call('LLEN', mailbox) > 0 then make_ready(turn.thread) end
-  wake_throttled(turn.person)
-end
-
 -- A turn that has ended is forgotten with those that were answered together with it.
 local function forget_joined(lead)
-  redis.call('HSETNX', key('turn', lead), 'forget', '1')
+  redis.call('HSETNX', key('turn', lead), 'forget', QUESTION_ONLY)
   forget_exchange(get(lead, 'thread'), lead)
   drop_words(lead)
   for _, one in ipairs(ids_of(lead, 'joined')) do drop_words(one) end
@@ -57,8 +41,8 @@ local function is_of_answer(message, id)
 end
 
 -- The turns of the first arguments, `count` in number, and those whose answers have the messages behind them. A message
--- may be that of a post whose answer is under way (`may_be_admitted_later`).
-local function turns_of(may_be_admitted_later, platform, count, ...)
+-- of which no turn is known may have been posted, and its id not be saved yet: its deletion is noted if it `is_recent`.
+local function turns_of(is_recent, platform, count, ...)
   local ids = {}
   for at, one in ipairs({...}) do
     local posted = at > tonumber(count) and redis.call('GET', key('posted', platform, one))
@@ -69,15 +53,15 @@ local function turns_of(may_be_admitted_later, platform, count, ...)
       -- First, because otherwise they would be answered by themselves.
       for _, joined in ipairs(ids_of(id, 'joined')) do table.insert(ids, joined) end
       table.insert(ids, id)
-    elseif not id and may_be_admitted_later then
+    elseif not id and is_recent then
       redis.call('SET', key('deleted', platform, one), '1', 'PX', LATE_ADMISSION_MS)
     end
   end
   return ids
 end
 
--- If the newest reply of a thread is among these (a set), the last one that is remembered is the newest again. Both are written
--- once more: this one with its buttons, and the other one, if it is still there, without.
+-- If the newest reply of a thread is `forgotten` (a set), the last one that is remembered is the newest again. Both are
+-- written once more: the remembered one with its buttons, the forgotten one, if it is still there, without.
 local function note_older_newest(thread, forgotten)
   local name, last = key('newest', thread), last_remembered(thread)
   local newest = redis.call('GET', name)
@@ -99,9 +83,12 @@ local function forget_turn(id, may_be_admitted_later)
   if lead then leave_out(id, lead) end
   if turn.state == 'queued' and not has(id, 'message_ids') then
     separate(id)
-    return drop(id, turn)
+    set(id, 'state', 'dropped')
+    settle(id, turn, false, 0)
+    drop_words(id)
+    return leave_thread(id, turn)
   end
-  redis.call('HSETNX', key('turn', id), 'forget', '1')
+  redis.call('HSETNX', key('turn', id), 'forget', QUESTION_ONLY)
   unset(id, 'edited_since_take')
   if lead then drop_words(id) end
   -- The exchange has the questions of all.
@@ -120,7 +107,8 @@ local function forget_turns(ids, may_be_admitted_later)
   -- ipairs finds those that are added here, too.
   for _, one in ipairs(ids) do
     local answered = get(one, 'lead') or one
-    for _, following in ipairs(known[answered] and {} or ids_of(answered, 'continued')) do table.insert(ids, following) end
+    local continued = known[answered] and {} or ids_of(answered, 'continued')
+    for _, following in ipairs(continued) do table.insert(ids, following) end
     known[answered] = true
   end
   for _, id in ipairs(ids) do

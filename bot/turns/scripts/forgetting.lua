@@ -33,7 +33,7 @@ function verbs.erase(id, stays_known)
   forget_exchange(thread, id)
   -- An older repair will not run.
   if (tonumber(redis.call('ZSCORE', repairs, id)) or 0) > now_ms() - LATE_ADMISSION_MS then
-    redis.call('HSETNX', key('turn', id), 'forget', '1')
+    redis.call('HSETNX', key('turn', id), 'forget', QUESTION_ONLY)
     drop_words(id)
     return 0
   end
@@ -71,8 +71,8 @@ function verbs.forget_persona(place, by)
   return 1
 end
 
--- A person has no turns any more: those of others behind them go on, and ids whose records have expired go.
-function verbs.leave_queue(person)
+-- After a person's turns are erased: releases those of others behind them, and drops ids whose records have expired.
+function verbs.release_others(person)
   count_turns(key('open', person))
   count_turns(key('running', person))
   while redis.call('ZCARD', key('throttled', person)) > 0 do wake_throttled(person) end

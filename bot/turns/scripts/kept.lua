@@ -34,7 +34,8 @@ local function mark_dropped(id, duration)
 end
 
 local function drop_posted(id, thread)
-  for _, message in ipairs(ids_of(id, 'message_ids')) do redis.call('DEL', key('posted', platform_of(thread), message)) end
+  local platform = platform_of(thread)
+  for _, message in ipairs(ids_of(id, 'message_ids')) do redis.call('DEL', key('posted', platform, message)) end
 end
 
 -- The id stays known for a while, so that the turn is not admitted again. The record of a turn that has to be

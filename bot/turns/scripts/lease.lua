@@ -37,7 +37,7 @@ local function note_posted(id, thread)
 end
 
 -- An attempt that shows more than all before it counts as the first again: a turn that kills its workers does
--- so each time at the same point. Text without a message was never visible. `progress` is JSON with fields of the record.
+-- so each time at the same point. Text without a message was never visible. `progress` is JSON: fields of the record.
 function verbs.save(id, fence, progress)
   local turn = record(id)
   if is_record_lost(id) then return '' end

@@ -21,8 +21,9 @@ local DAY_MS = 86400000
 -- After its day, what was used is only corrected.
 local SPENT_MS = 2 * DAY_MS
 local MOST_WAKES = 100
--- The value of a record's `forget` if the answer is dropped, too: at once, or after a repair without buttons.
-local WITH_ANSWER, AFTER_REPAIR = '2', '3'
+-- What a record's `forget` drops: the question and what is remembered; the answer, too, at once; or that after a repair
+-- without buttons.
+local QUESTION_ONLY, WITH_ANSWER, AFTER_REPAIR = '1', '2', '3'
 
 -- What an attempt has got to, which the next question of the turn begins without.
 local PROGRESS = {'max_progress', 'said', 'below', 'outcome', 'ended', 'by'}
@@ -135,6 +136,7 @@ local function count_turns(name)
   return redis.call('SCARD', name)
 end
 
+-- Whether a turn of another person waits or runs in the thread.
 local function keeps_others_waiting(thread, person)
   for _, id in ipairs(redis.call('LRANGE', key('mailbox', thread), 0, -1)) do
     local other = get(id, 'person')
@@ -167,16 +169,26 @@ local function make_due(thread, delay)
   keep(due)
 end
 
-local function leave_queue(thread, person)
-  redis.call('ZREM', key('ready', platform_of(thread)), thread)
-  redis.call('ZREM', key('due', platform_of(thread)), thread)
-  redis.call('ZREM', key('throttled', person), thread)
-end
-
 -- The person may run one more turn.
 local function wake_throttled(person)
   local thread = redis.call('ZPOPMIN', key('throttled', person))[1]
   if thread then make_ready(thread) end
+end
+
+-- A turn leaves its thread. If it was first there, the next one does not wait for what it waited for, and its person
+-- may run another turn.
+local function leave_thread(id, turn)
+  local thread, person, mailbox = turn.thread, turn.person, key('mailbox', turn.thread)
+  local was_first = redis.call('LINDEX', mailbox, 0) == id
+  redis.call('LREM', mailbox, 1, id)
+  close(id, person)
+  redis.call('SREM', key('running', person), id)
+  if not was_first then return end
+  redis.call('ZREM', key('ready', platform_of(thread)), thread)
+  redis.call('ZREM', key('due', platform_of(thread)), thread)
+  redis.call('ZREM', key('throttled', person), thread)
+  if redis.call('LLEN', mailbox) > 0 then make_ready(thread) end
+  wake_throttled(person)
 end
 
 -- The id of the thread's last remembered turn; '' if there is none.

@@ -1,6 +1,5 @@
 -- What people and servers use in a day, and what their open turns have reserved.
 
-
 -- All direct messages of a platform without servers there count as one server.
 local function server_of(thread)
   return string.match(thread, '^[^:]*:?[^:]*')
@@ -37,8 +36,10 @@ local function quota_refusal(person, thread, quota, questions, tokens)
   local day, left = today()
   local function refuses(who, field, more, limit)
     limit = tonumber(limit)
-    local used = limit and spent_on(day, who, field)
-    return limit and more > 0 and used + more > limit and (used > 0 or limit <= 0 or field == 'questions')
+    if not limit or more <= 0 then return false end
+    local used = spent_on(day, who, field)
+    local is_first = used == 0 and limit > 0 and field ~= 'questions'
+    return used + more > limit and not is_first
   end
   local server = server_of(thread)
   local what = refuses(person, 'questions', questions, quota.questions) and 'questions'

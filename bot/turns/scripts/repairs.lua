@@ -41,7 +41,8 @@ function verbs.claim_repair(platform, duration)
     local id = redis.call('ZRANGEBYSCORE', repairs, '-inf', now_ms(), 'LIMIT', 0, 1)[1]
     if not id then return false end
     local turn, name = record(id), key('turn', id)
-    if turn.state and not is_open(turn) and redis.call('HINCRBY', name, 'repair_attempts', 1) <= MOST_REPAIR_ATTEMPTS then
+    local has_ended = turn.state and not is_open(turn)
+    if has_ended and redis.call('HINCRBY', name, 'repair_attempts', 1) <= MOST_REPAIR_ATTEMPTS then
       local claim = now_ms() + duration
       redis.call('ZADD', repairs, claim, id)
       return {id, claim, redis.call('HGETALL', name)}

@@ -6,14 +6,15 @@ local CROWD = 4
 -- One person can fill a thread's slots; then further slots are for people who have none there. Turns that
 -- will be answered together have one slot.
 local function is_thread_full(thread, person, joins, limit)
-  local slots, has_one, waiting = 0, false, nil
+  -- The person of turns that will be answered together, as far as they follow each other; else false.
+  local slots, has_one, group = 0, false, false
   for _, id in ipairs(redis.call('LRANGE', key('mailbox', thread), 0, -1)) do
     local known = redis.call('HMGET', key('turn', id), 'person', 'fence', 'joins')
-    local may_join = known[2] == '0' and known[3] == '1' and known[1]
-    if not may_join or may_join ~= waiting then slots = slots + 1 end
-    has_one, waiting = has_one or known[1] == person, may_join
+    local its_group = known[2] == '0' and known[3] == '1' and known[1]
+    if not its_group or its_group ~= group then slots = slots + 1 end
+    has_one, group = has_one or known[1] == person, its_group
   end
-  if slots < tonumber(limit) or joins and waiting == person then return false end
+  if slots < tonumber(limit) or joins and group == person then return false end
   return has_one or slots >= CROWD * limit
 end
 

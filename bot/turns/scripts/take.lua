@@ -37,7 +37,8 @@ end
 -- of the new answer. Text without a message was never visible.
 local function begin_anew(id)
   local shown = get(id, 'shown') or ''
-  if last_message(id) ~= '' and shown ~= '' then redis.call('HSETNX', key('turn', id), 'previous_answer', shown) end
+  local is_visible = last_message(id) ~= '' and shown ~= ''
+  if is_visible then redis.call('HSETNX', key('turn', id), 'previous_answer', shown) end
   set(id, 'attempts', 0, 'shown', '')
   unset(id, 'edited_since_take', 'max_progress', 'said', 'below', 'outcome', 'ended', 'by')
   redis.call('HINCRBY', key('turn', id), 'restarts', 1)
@@ -76,7 +77,9 @@ end
 -- When each question was asked that is answered with this one, and its text.
 local function joined_questions(id)
   local found = {}
-  for at, one in ipairs(ids_of(id, 'joined')) do found[at] = redis.call('HMGET', key('turn', one), 'asked_at', 'text') end
+  for at, one in ipairs(ids_of(id, 'joined')) do
+    found[at] = redis.call('HMGET', key('turn', one), 'asked_at', 'text')
+  end
   return found
 end
 
@@ -128,8 +131,9 @@ local function lease_to(worker, thread, id, turn, lease)
 end
 
 -- Takes a turn of the first platform that has one, for `lease` ms; `own` are those that the worker answers, an id a
--- line. With a `holds_due` of '1', threads that are due stay where they are. Returns {thread, id, the record as names and values, its context, the questions that are
--- answered with it, how long (ms) it has waited}, or in how many ms the next thread is due.
+-- line. If `holds_due` is '1', threads that are due stay where they are. Returns {thread, id, the record as names and
+-- values, its context, the questions that are answered with it, how long (ms) it has waited}, or in how many ms the
+-- next thread is due.
 function verbs.take(worker, own, lease, person_limit, holds_due, ...)
   local wait = DAY_MS
   own = lines_of(own)

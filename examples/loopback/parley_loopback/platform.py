@@ -101,7 +101,7 @@ class LoopbackSurface:
 
     def budget(self, page: Page, *, new: bool) -> EditBudget:
         """Return a budget of 20 writes a second for each room: the server has no limit."""
-        return EditBudget(f"loopback:{self._room}", writes=20, seconds=1.0, refills=False)
+        return EditBudget(f"loopback:{self._room}", writes=20, seconds=1.0)
 
     async def post(self, page: Page) -> str:
         """Post a page, or take over the message that an earlier attempt has posted."""

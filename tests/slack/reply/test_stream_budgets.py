@@ -63,7 +63,7 @@ async def test_where_as_many_streams_were_begun_as_may_be_a_page_is_posted_at_on
 ) -> None:
     budgets = EditBudgets(store=store)
     async with make_scene(budgets) as scene:
-        starts = EditBudget(f"slack:start:{scene.slack.team_id}", 20, 60.0, refills=True)
+        starts = EditBudget(f"slack:start:{scene.slack.team_id}", 20, 60.0, shape="refills")
         for _ in range(20):
             await budgets.final(starts, deadline=math.inf)
 
@@ -81,7 +81,7 @@ async def test_what_is_posted_instead_of_a_stream_takes_a_slot_for_it(store: Sto
         scene.slack.fail("chat.startStream", status=429, retry_after=60)
         posts = f"slack:post:{scene.slack.channel_id}"
         pause_ends = time.monotonic() + 0.5
-        await budgets.pause(EditBudget(posts, 5, 5.2, refills=True), 0.5)
+        await budgets.pause(EditBudget(posts, 5, 5.2, shape="refills"), 0.5)
 
         answering = asyncio.create_task(scene.answer(store, WORDS, pause=0.03))
         await until(scene.texts)

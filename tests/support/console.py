@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import pty
 import signal
@@ -11,7 +10,6 @@ import sys
 import termios
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +20,11 @@ from bot.access.rules import AccessRules
 from bot.app import http
 from bot.app.shutdown import exit_process
 from bot.concurrency import cancelled
-from bot.domain import Page, Turn
+from bot.domain import Page, Standing, Turn
 from bot.errors import StoreUnavailable, ThreadBusy
 from bot.platform_spec import Process
 from bot.reply.edit_budget import EditBudgets
 from bot.store import Store, connect
-from bot.turns.records import write_turn
 from config.settings import Settings
 from tests.support.fakes import FakeQueue
 from tests.support.process import at_terminal
@@ -89,10 +86,8 @@ class AnsweringQueue(FakeQueue):
         assert turn
         self._start(turn)
 
-    async def records(self, *turn_ids: str) -> dict[str, dict[str, str]]:
-        turn = replace(self.turns[0], text="another's question")
-        fields = json.loads(write_turn(turn)) | {"thread": str(turn.key)}
-        return {one: {**fields, "state": "done", "shown": "Mine"} for one in turn_ids}
+    async def standings(self, *turn_ids: str, person_id: str) -> list[Standing]:
+        return [Standing(one, "another's question", 0.0, "done", "Mine") for one in turn_ids]
 
     async def work_ends(self) -> None:
         await asyncio.gather(*self._tasks)

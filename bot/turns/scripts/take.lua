@@ -119,6 +119,7 @@ local function lease_to(worker, thread, id, turn, lease)
   redis.call('SADD', key('running', turn.person), id)
   keep(key('running', turn.person))
   if has(id, 'edited_since_take') then begin_anew(id) end
+  unset(id, 'lead') -- the turn that it was to be answered with is gone
   set(id, 'state', 'running', 'worker', worker)
   local fence = redis.call('HINCRBY', name, 'fence', 1)
   redis.call('HINCRBY', name, 'attempts', 1)

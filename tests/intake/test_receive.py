@@ -74,6 +74,18 @@ async def test_a_person_without_access_reads_why_once_and_only_if_they_called(st
     assert [one.repeated for one in outcomes if isinstance(one, Refused)] == [True, False, True]
 
 
+async def test_a_person_without_access_does_not_count_as_a_speaker(store: Store) -> None:
+    intake = intake_of(store, AccessRules(people=frozenset({"ann"})))
+    await intake.receive(said("why?"))
+    talk = said("lunch?", TALK, number=2)
+    turn = replace(talk.turn, person=Person("bob", "Bob"))
+
+    refused = await intake.receive(replace(talk, turn=turn, people=["bob"]))
+    outcome = await intake.receive(said("and how?", TALK, number=3))
+
+    assert (type(refused), type(outcome)) == (NotAllowed, Admitted)
+
+
 @pytest.mark.parametrize("scope", [None, "channel", "server"])
 async def test_roles_are_fetched_where_access_depends_on_them(
     store: Store, scope: Scope | None

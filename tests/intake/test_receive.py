@@ -41,6 +41,7 @@ OUTCOMES: Mapping[str, tuple[Received, type[Outcome]]] = {
     "an empty mention": (said(" "), NothingAsked),
     "talk among people": (said("lunch?", TALK), Ignored),
     "an edit that adds a mention": (replace(said("why?"), edited_at=2000.0), Admitted),
+    "an edit that empties a question": (replace(said(" "), edited_at=2000.0), Admitted),
     "an edit of talk": (replace(said("lunch!", EDIT), edited_at=2000.0), Ignored),
     "a question by a command that reads as one": (replace(said("help"), facts=None), Admitted),
 }

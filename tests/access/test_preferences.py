@@ -93,6 +93,18 @@ async def test_a_choice_is_taken_back_and_leaves_nothing(store: Store, empty: Js
     assert await store.redis.keys(f"{store.key('preferences')}*") == []
 
 
+async def test_a_persona_taken_back_leaves_no_name(store: Store) -> None:
+    await choose(store, "thread", {"persona": "Be kind."})
+
+    await choose(store, "thread", {"persona": ""})
+
+    assert await store.redis.keys(f"{store.key('preferences')}*") == []
+
+
+async def test_the_longest_answer_of_all_may_be_chosen(store: Store) -> None:
+    assert (await choose(store, "thread", {"max_tokens": 1000})).max_tokens == 1000
+
+
 async def test_what_is_chosen_never_expires(store: Store) -> None:
     await choose(store, "thread", {"model": "Fast"})
 

@@ -10,7 +10,7 @@ import pytest
 from bot.access.preferences import Scope
 from bot.access.quotas import Quota
 from bot.access.rules import AccessRules
-from bot.domain import Asker, Person, Preferences, ThreadKey
+from bot.domain import Asker, Json, Person, Preferences, ThreadKey
 from bot.errors import NotAllowed, QuotaUsed
 
 CHANNEL = ThreadKey("discord", "100", "200", "300")
@@ -181,3 +181,14 @@ def test_a_used_quota_says_when_it_renews(seconds: float, says: str) -> None:
 
     assert sentence.endswith(f"after 00:00 UTC, {says}")
     assert sentence.count(".") == 2
+
+
+def test_an_admin_who_is_blocked_is_none() -> None:
+    assert not AccessRules(admins=ids("1"), blocked=ids("1")).is_admin(ANN)
+
+
+def test_the_limit_of_a_server_can_be_raised_again() -> None:
+    chosen: Mapping[Scope, Preferences] = {"server": Preferences(questions_per_day=5)}
+    changes: Mapping[str, Json] = {"questions_per_day": 10}
+
+    assert AccessRules().with_limits(ANN, "server", changes, chosen) == changes

@@ -391,3 +391,45 @@ async def test_managers_do_not_lock_themselves_out(store: Store) -> None:
     await commands.fill_in(MANAGER, "server", "access", {"people": []}, seen=form.seen)
 
     assert await chosen(intake, "server") == Preferences()
+
+
+async def test_managers_without_access_change_nothing(store: Store) -> None:
+    commands, intake = commands_of(store)
+    intake.access.rules = AccessRules(blocked=frozenset({BOB.id}))
+
+    with pytest.raises(NotAllowed):
+        await commands.overview(MANAGER)
+    with pytest.raises(NotAllowed):
+        await commands.run("model", MANAGER, "Large", "server")
+
+
+async def test_an_input_that_a_form_does_not_send_stays_as_it_is(store: Store) -> None:
+    commands, intake = commands_of(store)
+    await commands.run("persona", MANAGER, "Be brief.", "channel")
+    form = await commands.form(MANAGER, "channel", "answers")
+
+    filled = {"temperature": "0.7"}
+    await commands.fill_in(MANAGER, "channel", "answers", filled, seen=form.seen)
+
+    assert await chosen(intake, "channel") == Preferences(persona="Be brief.", temperature=0.7)
+
+
+async def test_people_in_another_order_are_no_change(store: Store) -> None:
+    commands, _ = commands_of(store)
+    form = await commands.form(MANAGER, "server", "access")
+    await commands.fill_in(MANAGER, "server", "access", {"people": ["7", "8"]}, seen=form.seen)
+    form = await commands.form(MANAGER, "server", "access")
+
+    filled = {"people": ["8", "7"]}
+    said = await commands.fill_in(MANAGER, "server", "access", filled, seen=form.seen)
+
+    assert said == "Nothing was changed."
+
+
+async def test_stop_in_a_thread_stops_no_answer_in_another(store: Store) -> None:
+    commands, intake = commands_of(store)
+    elsewhere = replace(KEY, thread="another")
+    await intake.ask(Turn("discord:9", elsewhere, ANN, "why?", {}, 1000.0))
+
+    assert await commands.run("stop", OWNER) == "I am not answering you here right now."
+    assert await commands.run("stop", replace(OWNER, in_thread=False)) == "Stopped."

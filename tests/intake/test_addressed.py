@@ -80,5 +80,9 @@ def test_other_words_are_no_stop(text: str) -> None:
     assert not is_stop(Facts(calls_bot=True), text)
 
 
+def test_an_edit_is_no_stop() -> None:
+    assert not is_stop(Facts(direct=True, edited=True), "stop")
+
+
 def test_stop_to_somebody_else_is_nothing() -> None:
     assert not is_stop(Facts(calls_other=True), "stop")

@@ -12,6 +12,7 @@ from bot.access.quotas import Quota
 from bot.access.rules import AccessRules
 from bot.domain import (
     Asker,
+    ContextMessage,
     Delta,
     Exchange,
     Outcome,
@@ -343,6 +344,15 @@ async def test_an_answer_costs_what_the_model_read_and_wrote(
     await answer(store, FakePlatform(), model)
 
     assert await used(queue) == (1 if deltas else 0, expected, expected)
+
+
+async def test_a_quote_is_reserved_with_its_question(store: Store) -> None:
+    quote = ContextMessage("console:0", BEN, "word " * 100)
+
+    await make_intake(store, AccessRules()).ask(replace(make_turn(1), quote=quote))
+
+    tokens = estimate(quote.text) + estimate(make_turn(1).text)
+    assert await used(make_queue(store)) == (1, tokens, tokens)
 
 
 async def test_a_reply_under_way_is_not_cut_by_a_quota(store: Store) -> None:

@@ -41,6 +41,7 @@ OUTCOMES: Mapping[str, tuple[Received, type[Decision]]] = {
     "an empty mention": (said(" "), NothingAsked),
     "talk among people": (said("lunch?", TALK), Ignored),
     "an edit that adds a mention": (replace(said("why?"), edited_at=2000.0), Admitted),
+    "an edit that empties a question": (replace(said(" "), edited_at=2000.0), Admitted),
     "an edit of talk": (replace(said("lunch!", EDIT), edited_at=2000.0), Ignored),
     "a question by a command that reads as one": (replace(said("help"), facts=None), Admitted),
 }
@@ -73,6 +74,18 @@ async def test_a_person_without_access_reads_why_once_and_only_if_they_called(st
 
     assert [type(one) for one in outcomes] == [Ignored, NotAllowed, NotAllowed, NotAllowed]
     assert [one.repeated for one in outcomes if isinstance(one, Refused)] == [True, False, True]
+
+
+async def test_a_person_without_access_does_not_count_as_a_speaker(store: Store) -> None:
+    intake = intake_of(store, AccessRules(people=frozenset({"ann"})))
+    await intake.receive(said("why?"))
+    talk = said("lunch?", TALK, number=2)
+    turn = replace(talk.turn, person=Person("bob", "Bob"))
+
+    refused = await intake.receive(replace(talk, turn=turn, people=["bob"]))
+    outcome = await intake.receive(said("and how?", TALK, number=3))
+
+    assert (type(refused), type(outcome)) == (NotAllowed, Admitted)
 
 
 @pytest.mark.parametrize("scope", [None, "channel", "server"])

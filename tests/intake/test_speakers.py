@@ -189,6 +189,21 @@ async def test_a_stop_that_comes_again_is_no_question(store: Store) -> None:
     assert not admitted
 
 
+async def test_a_managers_stop_of_another_answer_that_comes_again_is_no_question(
+    store: Store,
+) -> None:
+    process = Process(store)
+    await process.asks(1)
+    await process.takes()
+    assert await process.stops(9, BOB, manages=True)
+
+    again = await process.stops(9, BOB, manages=True)
+    admitted = await process.intake.ask(Turn("slack:9", KEY, BOB, "stop", {}, 1.0))
+
+    assert again
+    assert not admitted
+
+
 async def test_a_question_that_says_stop_and_comes_again_stops_nothing(store: Store) -> None:
     process = Process(store)
     assert not await process.stops(9)

@@ -374,6 +374,31 @@ async def test_several_may_carry_out_a_job_at_once(store: Store) -> None:
     assert await of_bob(store) == ["Bob", "lion", "penguin", "hum"]
 
 
+async def test_a_persona_that_another_has_written_meanwhile_stays(store: Store) -> None:
+    chosen, written_by_ann = PreferenceStore(store=store), f'"{ANN.id}"'
+    await chosen.change(SHARED, "thread", {"persona": "roar"}, by=BOB.id)
+
+    script = QueueScript(store, keep_seconds=60)
+    await script.run("forget_persona", str(SHARED), written_by_ann)
+
+    assert (await chosen.read(SHARED))["thread"].persona == "roar"
+
+
+async def test_what_is_chosen_stays_for_a_person_who_was_not_noted_in_a_crowd(
+    store: Store,
+) -> None:
+    queue, chosen = make_queue(store), PreferenceStore(store=store)
+    await answered(queue, turn(8, BOB), "penguin")
+    await answered(queue, turn(9, ANN), "walrus")
+    await store.command("SREM", store.key("speakers", str(SHARED)), BOB.id)
+    await chosen.change(SHARED, "thread", {"max_tokens": 9}, by=BOB.id)
+
+    await queue.forgetting.begin(WHO)
+    await work_due(queue.forgetting)
+
+    assert (await chosen.read(SHARED))["thread"].max_tokens == 9
+
+
 async def test_what_is_left_goes_even_if_the_note_of_the_threads_has_expired(store: Store) -> None:
     queue = await talk(store)
     await store.command("DEL", store.key("of", "discord", ANN.id))

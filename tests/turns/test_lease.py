@@ -9,7 +9,7 @@ import pytest
 
 from bot.concurrency import cancelled
 from bot.domain import Exchange, Shown, Turn
-from bot.errors import ModelBusy, StoreUnavailable
+from bot.errors import ModelBusy, QuestionEdited, StoreUnavailable
 from bot.store import Store
 from bot.turns.lease import RETRY_WHILE_BLOCKING_SECONDS, Attempt, Lease
 from bot.turns.queue import Taken, TurnLeases
@@ -90,6 +90,17 @@ async def test_a_renewal_tells_of_a_stop(store: Store) -> None:
     renewing = asyncio.create_task(lease.renew_until_cancelled())
     await until(lease.stop.is_set)
     await cancelled(renewing)
+
+
+async def test_a_renewal_that_hears_of_an_edit_stops_the_answer(store: Store) -> None:
+    lease, _ = await make_lease(store)
+    edited = replace(make_turn(), text="as it stands now")
+    await make_queue(store).edit(edited, edited_at=2000.0)
+
+    with pytest.raises(QuestionEdited):
+        await lease.renew_until_cancelled()
+
+    assert lease.stop.is_set()
 
 
 async def test_a_save_tells_of_a_stop(store: Store) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from bot.domain import Place, Shown, Turn
+from bot.domain import ContextMessage, Place, Shown, Turn
 from bot.errors import NotRemembered
 from bot.store import Store
 from bot.turns.queue import TurnQueue
@@ -15,6 +15,7 @@ from tests.turns.test_queue import (
     BOB,
     ELSEWHERE,
     KEY,
+    LIMITS,
     answered,
     exchanges,
     finish,
@@ -190,6 +191,32 @@ async def test_the_messages_of_turns_that_are_no_longer_kept_lead_nowhere(store:
     assert threads == [None, None, KEY, KEY]
 
 
+async def test_a_thread_lists_no_turns_that_have_expired(store: Store) -> None:
+    queue, name = make_queue(store), store.key("turns", str(KEY))
+    await ended(queue, make_turn(1))
+    await store.command("ZADD", name, 1, "console:1")
+
+    await ended(queue, make_turn(2))
+
+    assert await store.command("ZRANGE", name, 0, -1) == ["console:2"]
+
+
+async def test_without_a_history_a_context_expires_with_its_turn(store: Store) -> None:
+    queue = TurnQueue(
+        store=store,
+        worker="w1",
+        limits=replace(LIMITS, history=0),
+        lease_seconds=1,
+        keep_seconds=3600,
+    )
+    quote = ContextMessage("console:0", BOB, "Deploy?")
+    await ended(queue, replace(make_turn(1), quote=quote))
+
+    names = [store.key(kind, "console:1") for kind in ("turn", "context")]
+    left = [await store.command("TTL", name) for name in names]
+    assert all(0 < one <= 63 for one in left), left
+
+
 async def test_an_answer_written_anew_is_as_new_as_that(store: Store) -> None:
     queue = make_queue(store, person_bytes=7000)
     await ended(queue, make_turn(1))
@@ -204,7 +231,7 @@ async def test_an_answer_written_anew_is_as_new_as_that(store: Store) -> None:
 
 
 async def test_an_answer_that_is_being_written_anew_keeps_its_record(store: Store) -> None:
-    queue = make_queue(store, person_bytes=4000)
+    queue = make_queue(store, person_bytes=2000)
     await ended(queue, replace(make_turn(1), text=LONG))
     await press(queue, 1)
     taken = await take(queue)

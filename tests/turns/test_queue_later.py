@@ -629,6 +629,17 @@ async def test_what_is_written_anew_has_no_end(store: Store) -> None:
     assert (await take(queue)).shown == grown("", "m1")
 
 
+async def test_an_end_that_shows_no_previous_answer_has_none(store: Store) -> None:
+    queue = make_queue(store)
+    await answered(queue, 1)
+    await press(queue, 1)
+
+    await queue.leases.save(await take(queue), Shown(("m1",), "Sorry.", outcome="failed"))
+
+    (one,) = await queue.lookup.standings("console:1", person_id=ANN.id)
+    assert (one.state, one.answer, one.below) == ("failed", "", "Sorry.")
+
+
 async def test_forgetting_what_is_unknown_and_old_leaves_nothing(store: Store) -> None:
     queue = make_queue(store)
 

@@ -92,7 +92,9 @@ async def test_a_question_that_an_error_of_our_own_meets_is_apologized_for_and_b
     assert "Hello." in (texts := [page.text for page in platform.shown.screen.values()])
     assert set(texts) <= {"Hello.", GivenUp.apology, f"Hello.\n\n{GivenUp.apology}"}
     assert [await outcome(store, 1), await outcome(store, 2)] == ["dead", "done"]
-    assert len([one for one in caplog.records if one.exc_info]) == 1
+    # A repair may meet the error, too.
+    of_worker = [one for one in caplog.records if one.exc_info and one.name == "bot.turns.worker"]
+    assert len(of_worker) == 1
 
 
 def test_the_attempts_before_an_apology_take_less_than_ten_seconds() -> None:

@@ -10,15 +10,7 @@ from dataclasses import dataclass, field, replace
 from urllib.parse import quote
 
 from bot.access.quotas import Quota, Usage
-from bot.domain import (
-    ContextMessage,
-    Exchange,
-    Person,
-    Purpose,
-    Shown,
-    ThreadKey,
-    Turn,
-)
+from bot.domain import ContextMessage, Exchange, Person, Purpose, Shown, ThreadKey, Turn
 from bot.errors import LeaseLost, StoreUnavailable
 from bot.store import Store, store_errors
 from bot.turns.changes import TurnChanges

@@ -12,17 +12,7 @@ from dataclasses import replace
 from typing import get_args
 
 from bot.access.preferences import read_preferences
-from bot.domain import (
-    ContextMessage,
-    End,
-    Exchange,
-    Json,
-    Outcome,
-    Person,
-    Shown,
-    ThreadKey,
-    Turn,
-)
+from bot.domain import ContextMessage, End, Exchange, Json, Outcome, Person, Shown, ThreadKey, Turn
 from bot.store import Command, Store
 from bot.text.sanitize import whole_characters
 from bot.turns.forgetting import named

@@ -11,10 +11,7 @@ from importlib.resources import files
 from typing import Any
 
 from bot.access.quotas import Quota
-from bot.domain import (
-    Person,
-    ThreadKey,
-)
+from bot.domain import Person, ThreadKey
 from bot.errors import (
     BeingForgotten,
     HasEnded,

@@ -28,12 +28,7 @@ from tests.emulators.discord.limits import Limits
 from tests.emulators.model import ModelEmulator
 from tests.emulators.slack import SlackEmulator
 from tests.support.outage import Line, SocketLine, Wire
-from tests.support.process import (
-    PROCESS_LEASE,
-    discord_variables,
-    slack_variables,
-    threads,
-)
+from tests.support.process import PROCESS_LEASE, discord_variables, slack_variables, threads
 
 ROLES = (("discord", "slack", "worker"), ("discord", "slack", "worker"), ("worker",))
 TALKS = 3  # of each kind on each platform, unless told otherwise

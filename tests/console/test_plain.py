@@ -18,14 +18,7 @@ from adapters.console.terminal import listen
 from bot.commands.handlers import FORGET_QUESTION, FORGOTTEN
 from bot.errors import ParleyError, StoreUnavailable, ThreadBusy
 from bot.store import Store, connect
-from tests.support.console import (
-    PLAIN,
-    AnsweringQueue,
-    Terminal,
-    arguments,
-    process_of,
-    terminal,
-)
+from tests.support.console import PLAIN, AnsweringQueue, Terminal, arguments, process_of, terminal
 
 
 async def piped(

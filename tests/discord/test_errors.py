@@ -8,21 +8,10 @@ import aiohttp
 import pytest
 
 from adapters.discord.rest import translated
-from bot.errors import (
-    MessageGone,
-    PlaceGone,
-    SurfaceError,
-    WriteDelayed,
-    WriteFailed,
-    WriteRefused,
-)
+from bot.errors import MessageGone, PlaceGone, SurfaceError, WriteDelayed, WriteFailed, WriteRefused
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.faults import How
-from tests.support.discord_platform import (
-    dm_turn,
-    logged_in,
-    page,
-)
+from tests.support.discord_platform import dm_turn, logged_in, page
 
 
 @pytest.mark.parametrize(

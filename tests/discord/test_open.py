@@ -12,12 +12,7 @@ from adapters.discord.reply.channel import ChannelAddress
 from adapters.discord.rest import GLOBAL_LIMIT
 from adapters.discord.tuning import Tuning
 from bot.domain import EditBudget, Page, Place, Purpose
-from bot.errors import (
-    MessageGone,
-    PlaceGone,
-    WriteDelayed,
-    WriteFailed,
-)
+from bot.errors import MessageGone, PlaceGone, WriteDelayed, WriteFailed
 from bot.reply.edit_budget import EditBudgets
 from bot.store import Store
 from tests.emulators.discord import DiscordEmulator

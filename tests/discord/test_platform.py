@@ -13,15 +13,9 @@ from adapters.discord.platform import DiscordPlatform, connect
 from adapters.discord.settings import DiscordSettings
 from adapters.discord.tuning import Tuning
 from bot.concurrency import Backoff
-from bot.errors import (
-    CannotStart,
-)
+from bot.errors import CannotStart
 from tests.emulators.discord import DiscordEmulator, GatewayRules
-from tests.support.discord_platform import (
-    heard,
-    listening,
-    logged_in,
-)
+from tests.support.discord_platform import heard, listening, logged_in
 from tests.support.fakes import EmptyStore, FakeQueue, NoLimits
 from tests.support.waiting import until
 

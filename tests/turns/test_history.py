@@ -10,13 +10,7 @@ from hypothesis import strategies as st
 
 from bot.domain import ContextMessage, Exchange, Person, Shown, Turn
 from bot.store import Store
-from bot.turns.records import (
-    History,
-    read_exchange,
-    write_context,
-    write_exchange,
-    write_turn,
-)
+from bot.turns.records import History, read_exchange, write_context, write_exchange, write_turn
 from tests.support.at_work import KEY, make_turn, take
 from tests.turns.test_queue import finish, make_queue
 

@@ -14,13 +14,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from bot.domain import Exchange, Outcome, Person, Purpose, Shown, ThreadKey, Turn
-from bot.errors import (
-    LeaseLost,
-    PersonBusy,
-    QueueFull,
-    StoreUnavailable,
-    ThreadBusy,
-)
+from bot.errors import LeaseLost, PersonBusy, QueueFull, StoreUnavailable, ThreadBusy
 from bot.intake.intake import Intake
 from bot.store import Store, connect
 from bot.turns.queue import Taken, TurnQueue

@@ -16,12 +16,7 @@ from uuid import uuid4
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    invariant,
-    rule,
-    run_state_machine_as_test,
-)
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from bot.domain import End, Exchange, Outcome, Person, Rating, Shown, ThreadKey, Turn
 from bot.errors import (

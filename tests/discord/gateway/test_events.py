@@ -12,19 +12,10 @@ import pytest
 
 from adapters.discord.reply.channel import ChannelAddress
 from bot.domain import Person, ThreadKey
-from bot.errors import (
-    StoreUnavailable,
-    ThreadBusy,
-)
+from bot.errors import StoreUnavailable, ThreadBusy
 from tests.emulators.discord import Call, DiscordEmulator
 from tests.emulators.discord.objects import STAGE, VOICE
-from tests.support.discord_platform import (
-    channel_turn,
-    heard,
-    listening,
-    logged_in,
-    page,
-)
+from tests.support.discord_platform import channel_turn, heard, listening, logged_in, page
 from tests.support.fakes import FakeQueue
 from tests.support.waiting import until
 

@@ -12,10 +12,7 @@ from adapters.discord.platform import DiscordPlatform
 from bot.domain import Follow
 from bot.store import Store
 from tests.emulators.discord import DiscordEmulator
-from tests.support.discord_platform import (
-    listening,
-    our_thread,
-)
+from tests.support.discord_platform import listening, our_thread
 from tests.support.fakes import NotedIntake, RefusingStore
 from tests.support.waiting import until
 

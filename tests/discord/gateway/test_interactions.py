@@ -10,22 +10,9 @@ import pytest
 from adapters.discord.tuning import Tuning
 from bot.commands.handlers import AWAY, excuse
 from bot.domain import Person, ThreadKey
-from bot.errors import (
-    HasEnded,
-    NotTheLast,
-    Refused,
-    StoreUnavailable,
-    ThreadBusy,
-)
+from bot.errors import HasEnded, NotTheLast, Refused, StoreUnavailable, ThreadBusy
 from tests.emulators.discord import DiscordEmulator
-from tests.support.discord_platform import (
-    channel_turn,
-    dm_turn,
-    heard,
-    listening,
-    logged_in,
-    page,
-)
+from tests.support.discord_platform import channel_turn, dm_turn, heard, listening, logged_in, page
 from tests.support.fakes import FakeQueue
 from tests.support.waiting import until
 

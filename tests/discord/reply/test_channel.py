@@ -5,23 +5,13 @@ from __future__ import annotations
 import pytest
 
 from bot.domain import Page, Shown
-from bot.errors import (
-    MessageGone,
-    WriteDelayed,
-    WriteFailed,
-    WriteRefused,
-)
+from bot.errors import MessageGone, WriteDelayed, WriteFailed, WriteRefused
 from bot.ports import Platform
 from bot.reply.pages import Pager
 from bot.store import Store
 from bot.text.markdown import without_escapes
 from tests.emulators.discord import DiscordEmulator
-from tests.support.discord_platform import (
-    channel_turn,
-    dm_turn,
-    logged_in,
-    page,
-)
+from tests.support.discord_platform import channel_turn, dm_turn, logged_in, page
 from tests.support.fakes import bucket_of, write_the_end
 
 

@@ -16,24 +16,13 @@ from adapters.discord.reply.command import CommandAddress
 from adapters.discord.reply.message import QUESTION
 from adapters.discord.tuning import Tuning
 from bot.domain import Place, Purpose, Shown, Turn
-from bot.errors import (
-    MessageGone,
-    PlaceGone,
-    WriteFailed,
-    WriteRefused,
-)
+from bot.errors import MessageGone, PlaceGone, WriteFailed, WriteRefused
 from bot.ports import Surface
 from bot.reply.pages import Pager
 from bot.store import Store
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.discord.limits import Limits
-from tests.support.discord_platform import (
-    listening,
-    logged_in,
-    page,
-    snowflake_of,
-    turn_at,
-)
+from tests.support.discord_platform import listening, logged_in, page, snowflake_of, turn_at
 from tests.support.fakes import FakeQueue, bucket_of, write_the_end
 from tests.support.replies import answer_of
 from tests.support.waiting import until

@@ -194,7 +194,7 @@ async def press(store: Store, number: int = 1, *, press_id: str = "p1") -> None:
 @asynccontextmanager
 async def repairing(
     queue: TurnQueue, platform: Platform, policy: WorkPolicy = POLICY
-) -> AsyncIterator[None]:
+) -> AsyncIterator[Reconciler]:
     """Repair as a worker does beside its work."""
     reconciler = Reconciler(
         queue=queue,
@@ -206,7 +206,7 @@ async def repairing(
     )
     task = asyncio.create_task(reconciler.run())
     try:
-        yield
+        yield reconciler
     finally:
         await cancelled(task)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from bot.concurrency import Backoff
-from bot.domain import Exchange, Page, Shown, Turn
+from bot.domain import Exchange, Page, Purpose, Shown, Turn
 from bot.errors import SurfaceError, WriteDelayed, WriteFailed
 from bot.store import Store
 from bot.turns.queue import Taken, TurnLeases, TurnQueue
@@ -383,6 +383,35 @@ async def test_each_late_write_is_repaired_once(store: Store) -> None:
     repairs.append(await due_repair(queue))
 
     assert [one.late_writes for one in repairs] == [(), ("m2",), ("m3",)]
+
+
+@dataclass
+class Counting(FakePlatform):
+    """Counts the surfaces that were closed."""
+
+    closed: int = 0
+
+    @asynccontextmanager
+    async def surface(
+        self, turn: Turn, purpose: Purpose = Purpose.ANSWER
+    ) -> AsyncIterator[FakeSurface]:
+        async with super().surface(turn, purpose) as surface:
+            yield surface
+        self.closed += 1
+
+
+async def test_a_reply_that_is_the_newest_again_keeps_its_buttons(store: Store) -> None:
+    platform, queue = Counting(), make_queue(store)
+    await queue.admit(make_turn())
+    await queue.leases.finish(await take(queue), Shown(("m1",), "Hi", "Hi", outcome="done"), None)
+    page = Page(0, "Hi", final=True)
+    await platform.shown.post(page)
+
+    async with repairing(queue, platform) as reconciler:
+        reconciler.take_buttons_away("console:1")
+        await until(lambda: platform.closed)
+
+    assert platform.shown.screen["m1"] == page
 
 
 async def test_what_cannot_be_repaired_is_given_up(store: Store) -> None:

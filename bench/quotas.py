@@ -67,7 +67,7 @@ async def ask(store: Store, run: int, process: int) -> None:
 async def answer(store: Store, run: int, process: int) -> None:
     """Answer questions until none is open."""
     queue = queue_of(store, run, f"work{process}")
-    while await queue.depth():
+    while (await queue.load([])).open:
         taken = await queue.leases.take(["bench"])
         if not isinstance(taken, Taken):
             await queue.leases.wait(["bench"], min(taken, 0.2))
@@ -88,7 +88,7 @@ async def measure(url: str, runs: int) -> int:
             kills = await _crowd(url, run, "ask")
             queue = queue_of(store, run, "judge")
             reserved = await queue.usage(turn_of(run, 0).key, _person(run), Quota())
-            admitted = await queue.depth()
+            admitted = (await queue.load([])).open
             kills += await _crowd(url, run, "answer")
             used = await queue.usage(turn_of(run, 0).key, _person(run), Quota())
             exact = (

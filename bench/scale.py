@@ -102,7 +102,7 @@ async def measured(store: Store, bots: Sequence[BotProcess], turns: int) -> Run:
     used, spent = sum(figures.processor(one.process.pid) for one in bots), await processor(store)
     began = time.perf_counter()
     await at_once([partial(queue.admit, a_turn(n)) for n in range(turns)])
-    while await queue.depth():
+    while (await queue.load([])).open:
         await asyncio.sleep(0.05)
     took = time.perf_counter() - began
     work = sum(figures.processor(one.process.pid) for one in bots) - used

@@ -247,10 +247,6 @@ class TurnQueue:
         """Note that the store is away."""
         self._store.note_away(error)
 
-    async def depth(self) -> int:
-        """Return the number of admitted turns without an outcome."""
-        return int(await self._store.command("ZCARD", self._store.key("open")))
-
 
 class TurnLeases:
     """The turns that one worker takes, and what it reports about them.

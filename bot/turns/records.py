@@ -274,9 +274,7 @@ def write_context(quote: ContextMessage | None, messages: Sequence[ContextMessag
     return json.dumps(lines, ensure_ascii=False)
 
 
-def read_context(
-    lines: Iterable[str],
-) -> tuple[ContextMessage | None, tuple[ContextMessage, ...]]:
+def read_context(lines: Iterable[str]) -> tuple[ContextMessage | None, tuple[ContextMessage, ...]]:
     """Read the quote, and the messages, of lines, without those that cannot be read."""
     found: dict[str, list[ContextMessage]] = {"quote": [], "message": []}
     for line in lines:

@@ -247,7 +247,7 @@ async def test_as_many_questions_are_answered_at_once_as_the_capacity(
         await until(lambda: len(model.requests) == capacity)
         everybody.set()
         async with asyncio.timeout(60):
-            while await queue.depth():
+            while (await queue.load([])).open:
                 await asyncio.sleep(0.02)
 
     assert model.most_running == capacity

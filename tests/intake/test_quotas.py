@@ -179,7 +179,7 @@ async def test_a_quota_that_is_used_up_refuses_the_next_question(
     assert caught.value.kind == kind
     assert 0 < caught.value.renews_in <= 24 * 3600
     assert await queue.admit(other, quota=quota, estimate=estimate)
-    assert await queue.depth() == 2
+    assert (await queue.load([])).open == 2
 
 
 async def test_a_quota_of_no_tokens_refuses_every_question(store: Store) -> None:
@@ -307,7 +307,7 @@ async def test_a_quota_holds_over_three_processes_one_of_which_is_killed(store: 
     await asyncio.gather(*killed, return_exceptions=True)
     await asyncio.gather(*first, *second, *delivered(2))
 
-    assert await make_queue(store).depth() == 37
+    assert (await make_queue(store).load([])).open == 37
     assert (await used(make_queue(store)))[0] == 37
 
 

@@ -157,7 +157,7 @@ async def answer(
 async def all_ended(store: Store) -> None:
     queue = make_queue(store, "watcher")
     async with asyncio.timeout(60):
-        while await queue.depth():
+        while (await queue.load([])).open:
             await asyncio.sleep(0.01)
 
 

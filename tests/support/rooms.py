@@ -63,7 +63,7 @@ async def until_open(store: Store, turns: int) -> None:
     """Wait until so many turns are admitted and have no outcome."""
     queue = make_queue(store)
     async with asyncio.timeout(60):
-        while await queue.depth() != turns:
+        while (await queue.load([])).open != turns:
             await asyncio.sleep(0.01)
 
 

@@ -65,7 +65,7 @@ async def given_back(queue: TurnQueue, *, text: str, at: float) -> None:
 
 
 async def is_idle(store: Store) -> bool:
-    return not await make_queue(store).depth()
+    return not (await make_queue(store).load([])).open
 
 
 async def next_turn(store: Store) -> Turn:
@@ -128,7 +128,7 @@ async def test_an_edit_before_its_question_is_the_question(store: Store) -> None
 
     turn = await next_turn(store)
     assert (turn.text, turn.quote) == (EDITED, quote)
-    assert await make_queue(store).depth() == 1
+    assert (await make_queue(store).load([])).open == 1
 
 
 async def test_an_edit_of_a_deleted_question_or_one_of_long_ago_asks_nothing(store: Store) -> None:
@@ -158,7 +158,7 @@ async def test_an_edit_without_a_change_or_of_no_last_question_does_nothing(
 
     await edit(store, text=text if state == "unchanged" else EDITED)
 
-    assert await queue.depth() == (1 if state == "another waits" else 0)
+    assert (await queue.load([])).open == (1 if state == "another waits" else 0)
 
 
 @pytest.mark.parametrize("answer", ["Hi", ""])

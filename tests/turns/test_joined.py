@@ -121,7 +121,7 @@ async def test_what_a_person_asks_in_a_row_is_one_question(store: Store) -> None
     assert (taken.turn.id, parts(taken)) == ("console:1", ["q1", "q2", "q3"])
     assert [await outcome(store, number) for number in (1, 2, 3)] == ["done"] * 3
     assert await remembered(store) == [("q1\n\nq2\n\nq3", "Hi")]
-    assert await queue.depth() == 2
+    assert (await queue.load([])).open == 2
     assert (await take(queue)).turn.text == "q4"
 
 
@@ -202,7 +202,7 @@ async def test_an_edit_of_a_joined_question_is_answered_with_the_others(
     assert parts(again) == ["edited" if one == number else f"q{one}" for one in (1, 2, 3)]
     await finish(queue, again)
     await edit(store, number, "edited")
-    assert await queue.depth() == 0
+    assert (await queue.load([])).open == 0
     await edit(store, number, "once more", 3000.0)
     last = await take(queue)
     assert parts(last) == ["once more" if one == number else f"q{one}" for one in (1, 2, 3)]
@@ -234,7 +234,7 @@ async def test_a_deleted_joined_question_is_left_out(store: Store) -> None:
     again = await given_back(queue, taken)
     await finish(queue, again)
     assert parts(again) == ["q1", "q3"]
-    assert await queue.depth() == 0
+    assert (await queue.load([])).open == 0
 
 
 async def test_the_others_are_answered_if_the_first_question_is_deleted(store: Store) -> None:
@@ -261,7 +261,7 @@ async def test_a_joined_question_deleted_later_takes_the_exchange_with_it(
     for one in (1, 2):
         assert await store.command("HGET", store.key("turn", f"console:{one}"), "text") == ""
     await edit(store, 3 - number, "edited")
-    assert await queue.depth() == 0
+    assert (await queue.load([])).open == 0
 
 
 async def test_a_deleted_answer_to_joined_questions_is_not_written_anew(store: Store) -> None:
@@ -272,7 +272,7 @@ async def test_a_deleted_answer_to_joined_questions_is_not_written_anew(store: S
 
     assert await queue.leases.renew(taken)
     await finish(queue, taken)
-    assert await queue.depth() == 0
+    assert (await queue.load([])).open == 0
     assert await remembered(store) == []
 
 

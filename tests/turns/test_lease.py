@@ -123,7 +123,7 @@ async def test_an_end_is_stored_later_if_the_store_refuses_it(store: Store) -> N
     assert clock.pauses[:4] == pytest.approx([0.2, 0.4, 0.8, 1.6])
     assert set(clock.pauses[4:]) == {2.0}
     assert len(clock.pauses) == 12
-    assert await make_queue(store).depth() == 0
+    assert (await make_queue(store).load([])).open == 0
 
 
 async def test_a_store_that_is_away_is_not_asked_to_save(

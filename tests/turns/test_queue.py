@@ -128,7 +128,7 @@ async def test_a_turn_admitted_twice_at_once_is_one_turn(store: Store) -> None:
 
     # Each may be the one whose answer was lost.
     assert answers == [True] * 10
-    assert await queue.depth() == 1
+    assert (await queue.load([])).open == 1
 
 
 async def test_another_turn_of_the_same_id_is_refused(store: Store) -> None:
@@ -148,7 +148,7 @@ async def test_a_turn_that_ended_is_still_known(store: Store) -> None:
 
     await queue.admit(make_turn(1))
 
-    assert await queue.depth() == 0
+    assert (await queue.load([])).open == 0
     assert await nothing_to_take(queue)
 
 
@@ -185,7 +185,7 @@ async def test_a_limit_refuses_and_stores_nothing(
     with pytest.raises(refusal):
         await queue.admit(make_turn(3))
 
-    assert await queue.depth() == 2
+    assert (await queue.load([])).open == 2
     await finish(queue, await take(queue))
     assert await queue.admit(make_turn(3))
 
@@ -545,7 +545,7 @@ async def test_a_turn_whose_record_has_expired_makes_way_for_the_next(store: Sto
     await store.command("DEL", store.key("turn", "console:1"))
 
     assert await first_to_take(queue) == "console:2"
-    assert await queue.depth() == 1
+    assert (await queue.load([])).open == 1
 
 
 async def test_a_lease_that_has_ended_is_renewed_until_another_worker_takes_the_turn(
@@ -670,7 +670,7 @@ async def test_a_person_fills_the_queue_from_no_number_of_servers(store: Store) 
     with pytest.raises(PersonBusy):
         await in_servers(queue, 3)
 
-    assert await queue.depth() == 2
+    assert (await queue.load([])).open == 2
 
 
 async def test_a_person_takes_no_more_workers_from_several_servers(store: Store) -> None:
@@ -907,7 +907,7 @@ async def test_many_workers_end_every_turn_once_and_in_order(store: Store) -> No
         for number in range(60):
             await queues[0].admit(make_turn(number, key=threads[number % 5]))
         async with asyncio.timeout(60):
-            while await queues[0].depth():
+            while (await queues[0].load([])).open:
                 await asyncio.sleep(0.02)
 
     remembered = History(store=store, keep_seconds=60)

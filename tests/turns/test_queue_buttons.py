@@ -69,7 +69,7 @@ async def test_a_press_of_continue_that_comes_twice_is_one_turn(store: Store) ->
     expected = replace(make_turn(), id="console:p1", text=GO_ON, asked_at=taken.turn.asked_at)
     assert taken.turn == expected
     assert taken.above == "m1"
-    assert await queue.depth() == 1
+    assert (await queue.load([])).open == 1
 
 
 async def test_two_presses_of_continue_at_once_are_one_turn(store: Store) -> None:
@@ -83,7 +83,7 @@ async def test_two_presses_of_continue_at_once_are_one_turn(store: Store) -> Non
     results = await asyncio.gather(*presses, return_exceptions=True)
 
     assert [type(one) for one in results if isinstance(one, Exception)] == [ThreadBusy]
-    assert await queue.depth() == 1
+    assert (await queue.load([])).open == 1
 
 
 async def refused(intake: Intake, person: str = "u1") -> type[Refused] | None:
@@ -106,7 +106,7 @@ async def test_continue_is_refused_to_others_and_when_it_comes_late(store: Store
 
     assert unknown is NotRemembered
     assert (another, late, forgotten) == (NotTheAsker, NotTheLast, NotRemembered)
-    assert await queue.depth() == 0
+    assert (await queue.load([])).open == 0
 
 
 @pytest.mark.parametrize("end", ["", "failed"])

@@ -126,7 +126,7 @@ async def test_a_turn_is_told_again_after_its_end_and_changes_nothing(store: Sto
 
     assert await queue.admit(turn)
     assert not await queue.admit(replace(turn, place={}))
-    assert await queue.depth() == 0
+    assert (await queue.load([])).open == 0
 
 
 async def test_without_a_history_a_question_is_answered_once_though_its_record_is_gone(
@@ -139,7 +139,7 @@ async def test_without_a_history_a_question_is_answered_once_though_its_record_i
 
     assert not await queue.admit(make_turn(1))
     await queue.edit(replace(make_turn(1), asked_at=time.time()), edited_at=time.time())
-    assert await queue.depth() == 0
+    assert (await queue.load([])).open == 0
 
 
 async def test_of_a_person_who_asks_without_end_the_last_turns_are_kept(store: Store) -> None:

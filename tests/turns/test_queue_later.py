@@ -297,7 +297,7 @@ async def test_forgetting_a_waiting_turn_drops_it(store: Store) -> None:
     await finish(queue, first)
 
     assert (await take(queue)).turn.id == "console:3"
-    assert await queue.depth() == 1
+    assert (await queue.load([])).open == 1
 
 
 async def test_what_was_dropped_has_left_nothing_on_the_screen(store: Store) -> None:
@@ -333,7 +333,7 @@ async def test_a_question_deleted_before_its_admission_is_not_answered(store: St
     await queue.changes.forget("console:1")
 
     assert not await queue.admit(make_turn(1))
-    assert await queue.depth() == 0
+    assert (await queue.load([])).open == 0
     assert 0 < await store.command("TTL", store.key("turn", "console:1")) <= 600
 
 
@@ -384,7 +384,7 @@ async def test_a_new_answer_takes_the_place_of_the_previous(store: Store) -> Non
 
     assert before == [("console:1", "answer"), ("console:2", "answer")]
     assert await exchanges(store) == [("console:1", "answer"), ("console:2", "a better one")]
-    assert await queue.depth() == 0
+    assert (await queue.load([])).open == 0
 
 
 async def test_without_a_new_answer_the_previous_stays_and_can_be_had_again(store: Store) -> None:
@@ -419,7 +419,7 @@ async def test_only_the_asker_has_an_answer_written_anew(store: Store) -> None:
     with pytest.raises(NotTheAsker):
         await press(queue, 1, person="u2")
 
-    assert await queue.depth() == 0
+    assert (await queue.load([])).open == 0
 
 
 async def test_only_the_last_answer_is_written_anew(store: Store) -> None:
@@ -446,7 +446,7 @@ async def test_what_is_forgotten_is_not_written_anew(store: Store) -> None:
     with pytest.raises(NotRemembered):
         await press(queue, 1)
 
-    assert await queue.depth() == 0
+    assert (await queue.load([])).open == 0
 
 
 async def test_a_deleted_question_brings_back_no_answer_of_a_reset_thread(store: Store) -> None:
@@ -477,7 +477,7 @@ async def test_a_thread_at_work_writes_nothing_anew(store: Store) -> None:
     with pytest.raises(ThreadBusy):
         await press(queue, 2, press_id="p2")
 
-    assert await queue.depth() == 1
+    assert (await queue.load([])).open == 1
 
 
 async def test_a_press_adds_to_the_place_of_its_turn(store: Store) -> None:
@@ -536,7 +536,7 @@ async def test_a_press_told_again_changes_nothing(store: Store) -> None:
     await finish(queue, await take(queue))
     await press(queue, 1)
 
-    assert await queue.depth() == 0
+    assert (await queue.load([])).open == 0
     assert await nothing_to_take(queue)
 
 
@@ -572,7 +572,7 @@ async def test_answers_written_anew_count_for_the_limits(
     with pytest.raises(refusal):
         await press(queue, 1)
 
-    assert await queue.depth() == 1
+    assert (await queue.load([])).open == 1
 
 
 async def test_a_stop_of_the_previous_answer_is_over(store: Store) -> None:
@@ -742,7 +742,7 @@ async def test_an_edit_of_the_question_writes_no_deleted_answer_anew(store: Stor
 
     await queue.edit(replace(make_turn(1), text="edited"), edited_at=2000.0)
 
-    assert await queue.depth() == 0
+    assert (await queue.load([])).open == 0
 
 
 @pytest.mark.parametrize("saved", [True, False])

@@ -97,7 +97,7 @@ async def test_a_stop_is_heard_at_once_though_the_store_was_away(
         await make_queue(store).admit(make_turn())
         await until(lambda: model.at_once)
         async with asyncio.timeout(60):
-            while await make_queue(store).depth():
+            while (await make_queue(store).load([])).open:
                 await make_queue(store).changes.stop("console:1")
                 await asyncio.sleep(0.1)
 

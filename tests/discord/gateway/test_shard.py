@@ -75,15 +75,15 @@ async def test_two_gateways_at_once_admit_each_turn_once(store: Store) -> None:
                 for text in ("one", "two", "three"):
                     await emulator.say(dm, ada, text)
                 async with asyncio.timeout(60):
-                    while await queue.depth() < 3:
+                    while (await queue.load([])).open < 3:
                         await asyncio.sleep(0.01)
 
             await emulator.say(dm, ada, "four")
             async with asyncio.timeout(60):
-                while await queue.depth() < 4:
+                while (await queue.load([])).open < 4:
                     await asyncio.sleep(0.01)
 
-        assert await queue.depth() == 4
+        assert (await queue.load([])).open == 4
         assert len(emulator.screen(dm)) == 4
 
 

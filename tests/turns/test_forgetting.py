@@ -49,7 +49,7 @@ def exchange_of(one: Turn, answer: str, *context: ContextMessage) -> Exchange:
 async def answered(
     queue: TurnQueue, one: Turn, answer: str, *context: ContextMessage, outcome: str = "done"
 ) -> None:
-    await queue.admit(one, quota=Quota(100), estimate=10)
+    await queue.admit(one, quota=Quota(10_000), estimate=10)
     taken = await next_of(queue)
     if context:
         await queue.leases.save_context(taken, None, context)

@@ -52,7 +52,7 @@ async def register(client: discord.Client, store: Store, *, server: str) -> None
     StoreUnavailable.
     """
     noted = store.key("commands", str(client.application_id))
-    for other in {*await store.command("HKEYS", noted)} - {server}:
+    for other in {*filter(str.isdecimal, await store.command("HKEYS", noted))} - {server}:
         await _put(client, other, [])
         await store.command("HDEL", noted, other)
     if server:

@@ -79,14 +79,14 @@ class Speakers:
         for other threads, in which no answer is expected.
         """
         must_know = ours or called or self._ours.get(thread)
-        if not must_know and self._queue.is_away:
+        if not must_know and self._queue.leases.store.is_away:
             return 0
         try:
             speakers = await self._queue.note_speakers(thread, *people, ours=ours)
         except StoreUnavailable as error:
             if must_know:
                 raise
-            self._queue.note_away(error)
+            self._queue.leases.store.note_away(error)
             return 0
         if speakers:
             self.note_ours(thread)

@@ -180,7 +180,7 @@ class Intake:
     async def _called(self, received: Received) -> Decision:
         """Decide about the words of a person who expects an answer."""
         chosen = await self._check(received)
-        if received.facts and not await self._is_admitted(received):
+        if received.facts and not await self._edits_known_turn(received):
             if await self._stops(received, received.facts):
                 return Stopped()
             if received.people:
@@ -191,7 +191,7 @@ class Intake:
 
     async def _overheard(self, received: Received, facts: Facts) -> Decision:
         """Decide about words that may be for others."""
-        if await self._is_admitted(received):
+        if await self._edits_known_turn(received):
             chosen = await self._check(received)
         else:
             if await self._stops(received, facts):
@@ -216,7 +216,7 @@ class Intake:
         check = self.access.check
         return await check(turn.key, turn.person, turn.asker, called=called, roles=received.roles)
 
-    async def _is_admitted(self, received: Received) -> bool:
+    async def _edits_known_turn(self, received: Received) -> bool:
         """Whether this is the edit of a question, which stays one whatever it says now."""
         return bool(received.edited_at and await self.lookup.thread_of_turn(received.turn.id))
 

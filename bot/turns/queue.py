@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from bot.access.quotas import Quota, Usage
 from bot.domain import ContextMessage, Exchange, Person, Purpose, Shown, ThreadKey, Turn
-from bot.errors import LeaseLost, StoreUnavailable
+from bot.errors import LeaseLost
 from bot.store import Store, store_errors
 from bot.turns.changes import TurnChanges
 from bot.turns.forgetting import Forgetting
@@ -238,15 +238,6 @@ class TurnQueue:
             oldest[name] = max(now - float(at) / 1000, 0.0) if at else 0.0
         return Load(int(total), running=running, oldest=oldest)
 
-    @property
-    def is_away(self) -> bool:
-        """Whether the store was noted as away and has not come back since."""
-        return self._store.is_away
-
-    def note_away(self, error: StoreUnavailable) -> None:
-        """Note that the store is away."""
-        self._store.note_away(error)
-
 
 class TurnLeases:
     """The turns that one worker takes, and what it reports about them.
@@ -307,7 +298,7 @@ class TurnLeases:
                     await self._script.run("give_up", *which, self._end_limits)
 
     async def wait(self, platforms: Sequence[str], seconds: float) -> None:
-        """Wait until a turn may be taken, or for some seconds, which are at most two."""
+        """Wait until a turn may be taken, or for some seconds, which are at most one."""
         lists = (self.store.key("wake", name) for name in platforms)
         await self.store.command("BLPOP", *lists, max(seconds, _SHORTEST_BLOCK))
 

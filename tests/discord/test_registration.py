@@ -56,6 +56,16 @@ async def test_the_commands_of_a_server_are_removed_when_they_are_registered_eve
         assert len(emulator.commands) == 4
 
 
+async def test_what_is_noted_beside_servers_is_no_server(store: Store) -> None:
+    async with DiscordEmulator() as emulator, a_client(emulator) as client:
+        noted = store.key("commands", emulator.application_id)
+        await store.command("HSET", noted, "everywhere", "1")
+
+        await register(client, store, server="")
+
+        assert puts(emulator) == [f"/applications/{emulator.application_id}/commands"]
+
+
 async def test_the_commands_are_registered_as_soon_as_redis_is_back(store: Store) -> None:
     tuning = replace(QUICK, register_retry=Backoff(0.01, 0.01))
     assert isinstance(store, RefusingStore)

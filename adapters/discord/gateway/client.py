@@ -136,7 +136,7 @@ class Gateway(discord.Client):
         if relevance is None:
             return None
         return Admission(
-            partial(self._admit, message, event, edited_at),
+            partial(self._receive, message, event, edited_at),
             event.hold(),
             turn_id=events.turn_id(message.id),
             channel=message.channel.id,
@@ -200,7 +200,9 @@ class Gateway(discord.Client):
         finally:
             is_passed.set()
 
-    async def _admit(self, message: discord.Message, event: PendingEvent, edited_at: float) -> None:
+    async def _receive(
+        self, message: discord.Message, event: PendingEvent, edited_at: float
+    ) -> None:
         channel = await self._filter.look_up(message)
         if channel is None:
             return

@@ -236,6 +236,10 @@ _MESSAGE_FIELDS = (
     *("id", "guild_id", "channel_id", "webhook_id", "type", "flags", "content", "edited_timestamp"),
     *("mention_everyone", "mention_roles", "message_reference", "interaction_metadata"),
 )
+_UNUSED_GUILD_FIELDS = {
+    *("emojis", "stickers", "voice_states", "presences", "stage_instances"),
+    *("guild_scheduled_events", "soundboard_sounds", "incidents_data"),
+}
 _INTERACTION_FIELDS = (
     *("id", "application_id", "type", "token", "guild_id", "guild", "channel", "channel_id"),
     *("locale", "context", "app_permissions", "authorizing_integration_owners", "user"),
@@ -249,6 +253,10 @@ def _needed(name: str, data: Payload) -> Payload:
             return _message(data)
         case "INTERACTION_CREATE":
             return _interaction(data)
+        case "GUILD_CREATE":
+            found = [_member_of({"member": one}) for one in data.get("members") or ()]
+            used = _only(data, data.keys() - _UNUSED_GUILD_FIELDS)
+            return used | {"members": [one["member"] for one in found if one]}
     # Discord leaves it out in a DM; the library fails for the null of compatible servers.
     return {key: data[key] for key in data if key != "guild_id" or data[key]}
 
@@ -260,10 +268,11 @@ def _message(data: Payload) -> Payload:
     message["mentions"] = [_user(one) for one in data.get("mentions") or ()]
     message["embeds"] = [{"description": shown_beside_text(data)}]
     message["components"] = []
-    # Without this key Discord has not fetched it; null means that it was deleted.
-    if "referenced_message" in data:
+    # Without this key Discord has not fetched it, and so counts one that cannot be read; null means
+    # that it was deleted.
+    with suppress(KeyError, TypeError, ValueError):
         answered = data["referenced_message"]
-        message["referenced_message"] = answered and _message(answered)
+        message["referenced_message"] = None if answered is None else _message(answered)
     return message
 
 

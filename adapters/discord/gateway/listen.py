@@ -192,7 +192,7 @@ class UnlistedServers:
         except PlaceGone:
             pass  # left already
         except SurfaceError as error:
-            # The next start tries again.
+            # It is tried again when Discord sends the server again.
             _log.warning("Cannot leave server %s (%s): %s", server, name, error)
         self._known.discard(server)
 

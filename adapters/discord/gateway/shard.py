@@ -58,7 +58,7 @@ class Shard:
         self._session: Session | None = None  # resumed next; without one a new one begins
         # An earlier process's session, preferred because only it receives new DMs.
         self._earlier: Session | None = None
-        self._has_had_none = True  # no session has begun or been found
+        self._is_without_session = True  # no session has begun or been found
         self._unread = False  # the store could not be asked for an earlier session
         self._on_event: Callable[[object, PendingEvent], None] = do_nothing
         # Held until all messages missed before it are admitted.
@@ -168,7 +168,7 @@ class Shard:
             self._progress.new_session()
         with self._progress.handling(frame.seq, frame.message_id) as event:
             if frame.name == "READY":
-                self._session, self._has_had_none = connection.session, False
+                self._session, self._is_without_session = connection.session, False
                 self._begin(event, connection.servers)
             for parsed in frame.parsed:
                 self._on_event(parsed, event)
@@ -178,13 +178,13 @@ class Shard:
         # for ever.
         if self._earlier is None:
             try:
-                if self._has_had_none or self._unread:
+                if self._is_without_session or self._unread:
                     await self._look_up(intents)
                 elif self._session and await self.saved.is_taken(self._session):
                     self._session = None
             except StoreUnavailable as error:
                 _log.warning("Shard %s: cannot read the saved session: %s", self.number, error)
-                self._unread |= self._has_had_none
+                self._unread |= self._is_without_session
         self._found.clear()
         if earlier := self._earlier:
             self._session, self._earlier = replace(earlier, servers=None), None
@@ -204,14 +204,14 @@ class Shard:
         self._earlier = await self.saved.take(intents)
         self._unread = False
         if self._earlier:
-            self._has_had_none = False
+            self._is_without_session = False
             self._found.set()
 
     async def _await_start(self, connection: Connection) -> None:
         """Wait until a new session may start, or an earlier process's session is found."""
         clock, tuning = asyncio.get_running_loop().time, self.tuning
         self._starts = [at for at in self._starts if clock() - at < tuning.calm_after]
-        if self._starts or not self._has_had_none:
+        if self._starts or not self._is_without_session:
             await self._wait(start_pause(len(self._starts), tuning))
         limit = await connection.start_limit()
         if limit["remaining"] < 1:

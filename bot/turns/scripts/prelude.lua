@@ -25,9 +25,6 @@ local MOST_WAKES = 100
 -- without buttons.
 local QUESTION_ONLY, WITH_ANSWER, AFTER_REPAIR = '1', '2', '3'
 
--- What an attempt has got to, which the next question of the turn begins without.
-local PROGRESS = {'max_progress', 'said', 'below', 'outcome', 'ended', 'by'}
-
 local function key(kind, ...)
   return prefix .. table.concat({kind, ...}, ':')
 end

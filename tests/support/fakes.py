@@ -348,7 +348,7 @@ class FakeQueue:
     def leases(self) -> FakeQueue:
         return self
 
-    changes = lookup = history = forgetting = leases
+    changes = lookup = history = forgetting = store = leases
 
     @property
     def access(self) -> AccessControl:

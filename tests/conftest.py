@@ -43,8 +43,8 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Six workers more than there are cores: most tests wait for something."""
-    return (os.cpu_count() or 1) + 6
+    """Two workers more than there are cores: many tests wait, and a slow machine needs its time."""
+    return (os.cpu_count() or 1) + 2
 
 
 @pytest.fixture(scope="session")

@@ -502,7 +502,8 @@ async def test_an_old_and_a_new_deployment_overlap_without_a_double_answer(
     own_store: Store,
 ) -> None:
     async with DiscordEmulator(gateway=FAST) as emulator, ModelEmulator() as model:
-        variables = discord_variables(emulator, model)
+        # No lease ends on a slow machine: then the model would be asked again.
+        variables = discord_variables(emulator, model) | {"LEASE_SECONDS": "10"}
         way, other = DiscordDm(emulator), DiscordMention(emulator)
         async with serving(own_store, variables=variables) as old:
             await until(emulator.connected.is_set)

@@ -584,8 +584,11 @@ async def test_a_message_of_the_future_was_not_heard(store: Store, days_ahead: i
 
 
 async def test_the_library_does_not_wait_for_servers_in_a_task_of_its_own() -> None:
-    async with DiscordEmulator() as emulator, listening(emulator, FakeQueue()):
-        await until(lambda: emulator.sessions)
+    intake = FakeQueue()
+    async with DiscordEmulator() as emulator, listening(emulator, intake):
+        ada = emulator.user("Ada")
+        await emulator.say(emulator.dm(ada), ada, "hello?")
+        await until(lambda: intake.turns)
         tasks = [repr(one.get_coro()) for one in asyncio.all_tasks()]
 
     assert not [one for one in tasks if "_delay_ready" in one]

@@ -200,7 +200,7 @@ async def test_ask_apologizes_in_time_and_takes_a_late_question_back() -> None:
 async def test_ask_apologizes_if_admission_takes_too_long() -> None:
     intake = FakeQueue()
     intake.open.clear()
-    limits = replace(LIMITS, command_answered_within=0.5)
+    limits = replace(LIMITS, command_answered_within=2.0)
     async with SlackEmulator() as slack, hearing(slack, intake, limits=limits):
         await slack.slash(slack.channel_id, slack.user("Ann"), "/ask", "why?")
         await until(lambda: any(call.method == "chat.delete" for call in slack.requests))

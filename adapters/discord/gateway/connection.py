@@ -296,8 +296,10 @@ def _member_of(data: Payload) -> Payload:
         return {}
     user = {"user": _user(member["user"])} if "user" in member else {}
     # Some of Discord's examples have roles as objects, and older ones no flags.
-    roles = [one for one in member.get("roles") or () if _is_id(one)]
-    return {"member": {"flags": 0} | _only(member, member) | user | {"roles": roles}}
+    roles = (one.get("id") if isinstance(one, dict) else one for one in member.get("roles") or ())
+    return {
+        "member": {"flags": 0} | _only(member, member) | user | {"roles": [*filter(_is_id, roles)]}
+    }
 
 
 def _only(data: Payload, keys: Iterable[str]) -> Payload:

@@ -7,6 +7,7 @@ import logging
 
 import pytest
 
+from bot.access.rules import AccessRules
 from bot.store import Store
 from tests.emulators.clock import Clock
 from tests.emulators.discord import DiscordEmulator
@@ -145,6 +146,19 @@ async def test_a_question_whose_message_cannot_be_parsed_is_read_without_what_is
 
         assert intake.texts[1].splitlines() == ["why?", *said]
         assert intake.turns[1].person.name == "Ada"
+
+
+async def test_roles_that_come_as_objects_count_for_access() -> None:
+    async with heard() as (emulator, intake, ada):
+        asked = await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} why?")
+        await until(lambda: intake.turns)
+        intake.intake.access.rules = AccessRules(roles=frozenset({"900"}))
+
+        event = emulator.event_of(asked) | {"id": "99", "member": ROLE_OBJECTS}
+        await emulator.tell("MESSAGE_CREATE", event)
+        await until(lambda: len(intake.turns) > 1)
+
+        assert intake.turns[1].id == "discord:99"
 
 
 async def test_a_reply_to_a_message_that_cannot_be_parsed_is_read() -> None:

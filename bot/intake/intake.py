@@ -65,7 +65,7 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """The turn waits to be answered, anew if it was edited; or its edit changes nothing."""
+    """The turn waits for its answer, or an edit of it changes nothing."""
 
     turn: Turn
 

@@ -293,7 +293,7 @@ def _finished(answer: Shown, notice: str, outcome: Outcome, end: End = "") -> Sh
 
 @dataclass(slots=True)
 class Message:
-    """A message of a reply; each attempt learns anew what it shows."""
+    """A message of a reply; each attempt has to find out what it shows."""
 
     id: str
     page: Page | None = None  # what it is confirmed to show

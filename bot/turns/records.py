@@ -314,7 +314,7 @@ def write_ids(ids: Iterable[str]) -> str:
 
 def read_ids(written: str | None) -> tuple[str, ...]:
     """Read what `write_ids` returned."""
-    return tuple((written or "").split("\n")) if written else ()
+    return tuple(written.split("\n")) if written else ()
 
 
 def read_object(written: str | None) -> dict[str, Json]:

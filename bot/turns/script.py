@@ -43,8 +43,8 @@ _REFUSALS: dict[str, type[Refused]] = {
 }
 
 
-# The files whose functions each file needs, beside those of the prelude. Redis makes the functions
-# of a script anew in each call, so a script has no more than its verb needs.
+# The files whose functions each file needs, beside those of the prelude. Redis defines a script's
+# functions again in each call, so a script has no more than its verb needs.
 NEEDS: dict[str, tuple[str, ...]] = {
     "prelude": (),
     "quota": (),

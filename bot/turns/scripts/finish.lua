@@ -59,7 +59,7 @@ local function note_newest(id, thread)
   return newest
 end
 
--- Its id is that of the thread's last remembered turn.
+-- The turn notes after which one it came: the thread's last remembered turn.
 local function end_without_exchange(id, thread)
   local last = last_remembered(thread)
   set(id, 'after', last)

@@ -19,7 +19,6 @@ end
 -- A turn that has ended is forgotten with those that were answered together with it.
 local function forget_joined(lead)
   redis.call('HSETNX', key('turn', lead), 'forget', QUESTION_ONLY)
-  forget_exchange(get(lead, 'thread'), lead)
   drop_words(lead)
   for _, one in ipairs(ids_of(lead, 'joined')) do drop_words(one) end
 end

@@ -96,7 +96,7 @@ class LiveSurface:
         self._turn = turn
         self._text: str | None = None  # the text that followers have; None if unknown
         self._budget = EditBudget(
-            f"live:{turn.id}", writes=_WRITES, seconds=_SECONDS, kept=0, own=True
+            f"live:{turn.id}", writes=_WRITES, seconds=_SECONDS, for_finals=0, own=True
         )
 
     def measure(self, text: str) -> int:

@@ -319,7 +319,7 @@ class EditBudget:
     writes: int
     seconds: float
     shape: Shape = "fixed"
-    kept: int = 1  # writes of a window that are for final writes and new messages
+    for_finals: int = 1  # writes of a window that are for final writes and new messages only
     within: EditBudget | None = None  # each write counts there, too
     own: bool = False  # only one process writes in it, and the store is not asked about it
     # A write after which the message has to be written again reserves one in each of these.

@@ -67,7 +67,7 @@ _INTERACTIONS = re.compile(r"/(?:interactions|webhooks)/")
 # Discord's documentation, "Rate Limits", "Global Rate Limit": 50 requests a second in all, but for
 # those of interactions. No response reports when its second began. The extra tenth is for requests
 # that overtake each other in flight. A fifth is reserved for final edits and new messages.
-GLOBAL_LIMIT = EditBudget("discord:everything", 50, 1.1, shape="slides", kept=10)
+GLOBAL_LIMIT = EditBudget("discord:everything", 50, 1.1, shape="slides", for_finals=10)
 _SLOT_PATIENCE = 10.0  # seconds for which a request waits for its slot
 
 

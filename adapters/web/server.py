@@ -54,6 +54,7 @@ _HEADERS: Mapping[str, str] = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
 _FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Via")
+_CONDITIONS = ("If-None-Match", "If-Modified-Since", "Range")
 _PROVIDER_SECONDS = 12 * 3600.0  # until the next redirect to the provider
 # A question of the greatest length, each character as an escape of JSON.
 _LARGEST_BODY = 512 * 1024
@@ -145,6 +146,11 @@ def _authentication(
             request[MAY_STAY] = lambda: _may_stay(sign_in, request)
             trust(request, visitor.person.id)
         response = await _answered(request, handler)
+        if isinstance(response, web.FileResponse) and request.path.endswith((".css", ".js")):
+            response.headers["Vary"] = "Accept-Encoding"
+            # Of a response without a body, aiohttp 3.14 would send the end of a compressed one.
+            if request.method == "GET" and not any(it in request.headers for it in _CONDITIONS):
+                response.enable_compression()
         if visitor is not None and visitor.is_stale and not response.prepared:
             sign_in.remember(response, visitor.person)
         return response

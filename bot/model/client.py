@@ -8,10 +8,10 @@ import logging
 import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
-from contextlib import aclosing, asynccontextmanager, closing, suppress
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, closing, suppress
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 from huggingface_hub import (
     AsyncInferenceClient,
@@ -23,7 +23,6 @@ from prometheus_client import Counter, Histogram
 
 from bot.domain import Json, Message, Preferences
 from bot.errors import AnswerCut, ModelError, ModelUnknown, SystemRefused, UsageRefused
-from bot.model.endpoint import NOTHING_CHOSEN, Answer
 from bot.model.reasoning import ReasoningFilter
 from bot.model.server_info import fetch_server_info
 from bot.model.transport import EventStream, ServerConnection
@@ -45,6 +44,8 @@ ROUTER = "https://router.huggingface.co/v1"
 # of a common vocabulary is a run of 128 spaces (OpenAI's cl100k_base).
 _TOKEN_LENGTH = 16  # characters
 _RUN_LENGTH = 128  # characters
+
+NOTHING_CHOSEN = Preferences()
 
 _T = TypeVar("_T")
 # As servers report them; not counted for an answer that was stopped or broke off.
@@ -70,6 +71,40 @@ _FAILED = Counter(
 )
 
 
+@dataclass(slots=True)
+class Answer:
+    """An answer that has begun; read `deltas` to their end, which may raise ModelError."""
+
+    first: str  # text with a visible character
+    deltas: AsyncGenerator[str, None]
+    left_out: int = 0  # characters of the last message of the prompt
+    dropped: int = 0  # exchanges
+    estimated: int | None = None  # tokens of the prompt, if they were counted
+    # Set at the end if the server reports its count.
+    prompt_tokens: int | None = None
+    answer_tokens: int = 0
+
+
+class Endpoint(Protocol):
+    """One model on one server, without retries."""
+
+    name: str  # as the operator knows it
+
+    def stream(
+        self,
+        prompt: Sequence[Message],
+        *,
+        deadline: float,
+        preferences: Preferences = NOTHING_CHOSEN,
+    ) -> AbstractAsyncContextManager[Answer]:
+        """Send a prompt and wait for the first delta; leaving the block closes the connection.
+
+        Only temperature and answer length of the `preferences` apply.
+        Raises ModelError, and ModelSilent at `deadline`, in loop time.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class _Request:
     """The content of a request, which a refusal may adjust."""
@@ -89,7 +124,7 @@ class _Request:
 
 
 class ModelClient:
-    """Streams the answers of a server's model; satisfies `bot.model.endpoint.Endpoint`.
+    """Streams the answers of a server's model; satisfies `Endpoint`.
 
     `idle_timeout` bounds the wait between two signs of life, REPLY_TIMEOUT an answer; both are in
     seconds. Time that the caller spends between two deltas counts for the latter only.

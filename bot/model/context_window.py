@@ -12,7 +12,7 @@ from functools import partial
 
 from bot.domain import Message, Preferences
 from bot.errors import ModelError, PromptTooLong
-from bot.model.endpoint import NOTHING_CHOSEN, Answer, Endpoint
+from bot.model.client import NOTHING_CHOSEN, Answer, Endpoint
 from bot.model.server_info import ServerWatch
 from bot.text.context import block, with_context, with_persona
 from bot.text.graphemes import CUT, left_out, without_middle

@@ -23,7 +23,7 @@ from bot.domain import (
     Used,
 )
 from bot.errors import AnswerCut, ModelBusy, ModelError, ModelLoading, ModelSilent, ModelUnavailable
-from bot.model.endpoint import NOTHING_CHOSEN, Answer, Endpoint
+from bot.model.client import NOTHING_CHOSEN, Answer, Endpoint
 
 log = logging.getLogger(__name__)
 

@@ -2,8 +2,8 @@
 --
 -- ARGV[1] is the verb, ARGV[2] the time (empty: this server's own), the rest the arguments of the verb's function
 -- below. KEYS are buckets, each a hash. All times are in milliseconds.
--- A fixed window opens with its first write; spaced writes come evenly in it, and reserved ones are given away only
--- when it is about to end. A bucket that refills spreads its remaining writes over SPREAD, and widens to the pace of
+-- A fixed window opens with its first write; spaced writes come evenly in it, and those that are
+-- unavailable to a write are given away only when it is about to end. A bucket that refills spreads its remaining writes over SPREAD, and widens to the pace of
 -- the refill. A sliding window records its last writes. A reply that was just written waits for half an interval, or
 -- its writes would show almost the same text.
 --
@@ -47,26 +47,26 @@ local function save(key, fields, least)
 end
 
 -- Returns the time to wait, the fields that book the write, and the time until the bucket takes another spaced one.
-local function quote(key, age, writes, window, shape, spaced, reserved)
+local function quote(key, age, writes, window, shape, spaced, unavailable)
   local saved = redis.call('HMGET', key, 'paused', 'next', 'used', 'ends', 'made')
   local paused, after = number(saved[1], now + DAY_MS) or 0, number(saved[2], now + 2 * window) or 0
   local wait, interval, ending, fields = 0, 0, false, nil
   if shape == 'slides' then
-    local made, most = number(saved[5], 2 ^ 52) or 0, writes - reserved
+    local made, most = number(saved[5], 2 ^ 52) or 0, writes - unavailable
     local before = number(redis.call('HGET', key, 'write' .. (made - most) % writes), now)
     wait = before and before + window - now or 0
     fields = {'made', made + 1, 'write' .. made % writes, now}
   elseif shape == 'refills' then
     local level, full = level_of(key, writes, window)
-    wait = (reserved + 1 - level) * window / full
+    wait = (unavailable + 1 - level) * window / full
     interval = 1 / (full / window + math.max(level - 1, 0) / SPREAD)
     fields = {'level', level - 1, 'at', now}
   else
     local used, ends = number(saved[3], 2 ^ 52) or 0, number(saved[4], now + window) or 0
     if now >= ends then used, ends = 0, now + window end
     local left = writes - used
-    if left <= reserved then wait = ends - now - (left > 0 and LAST * window or 0) end
-    interval = (1 - LAST) * window / math.max(writes - reserved, 1)
+    if left <= unavailable then wait = ends - now - (left > 0 and LAST * window or 0) end
+    interval = (1 - LAST) * window / math.max(writes - unavailable, 1)
     ending = left <= 1
     fields = {'used', used + 1, 'ends', ends}
   end
@@ -80,7 +80,7 @@ local verbs = {}
 
 -- KEYS are the bucket, the one that it is within, and the one in which the write owes another. `age` is since the
 -- reply's last write, `owner` and `lease` are of its reserves; then follow for each bucket: writes, window, its shape,
--- 1 for a write that is spaced, how many writes are not available to this one, and its use: "write", "yield" to what
+-- 1 for a write that is spaced, how many writes are unavailable to this one, and its use: "write", "yield" to what
 -- is owed, or "owe" a later write.
 --
 -- Returns {wait, number}: the time to wait before asking again, and the number (from 0) of the bucket that requires it.
@@ -88,11 +88,11 @@ local verbs = {}
 function verbs.take(age, owner, lease, ...)
   local buckets, found, spacing = {...}, {}, {}
   for i, key in ipairs(KEYS) do
-    local writes, window, shape, spaced, reserved, use = unpack(buckets, 6 * i - 5, 6 * i)
+    local writes, window, shape, spaced, unavailable, use = unpack(buckets, 6 * i - 5, 6 * i)
     -- What this reply owes is for its last write, so an earlier one yields to it, too.
     local owed = use == 'write' and 0 or redis.call('ZCOUNT', key .. ':owed', '(' .. now, '+inf')
     local wait, fields, next_spaced =
-      quote(key, age, tonumber(writes), tonumber(window), shape, spaced == '1', reserved + owed)
+      quote(key, age, tonumber(writes), tonumber(window), shape, spaced == '1', unavailable + owed)
     if owed > 0 then wait = math.min(wait, AGAIN) end
     if wait > 0 then return {wait, i - 1} end
     found[i], spacing[i] = use ~= 'owe' and fields, next_spaced
@@ -107,8 +107,8 @@ function verbs.take(age, owner, lease, ...)
   return {0, spacing[1]}
 end
 
--- Keep reserves for another lease; one of 0 gives them back.
-function verbs.keep(owner, lease)
+-- Renews reserves for another lease; one of 0 gives them back.
+function verbs.renew(owner, lease)
   for _, key in ipairs(KEYS) do reserve(key, owner, lease) end
 end
 

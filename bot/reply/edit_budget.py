@@ -107,7 +107,7 @@ class _Queue:
     def local_wait(self, draw: _Draw, now: float) -> float:
         """Return the seconds until a window that only this process counts has room."""
         free_at = self.next_spaced if draw.spaced else 0.0
-        if len(self.granted) >= (most := draw.budget.writes - draw.reserved):
+        if len(self.granted) >= (most := draw.budget.writes - draw.unavailable):
             free_at = max(free_at, self.granted[-most] + _ALONE * draw.budget.seconds)
         return max(free_at - now, 0.0)
 
@@ -138,22 +138,22 @@ class _Queue:
 
 @dataclass(frozen=True, slots=True)
 class _Draw:
-    """A write's claim on a bucket. `reserved` writes of a window are not available to it.
+    """A write's claim on a bucket. `unavailable` writes of a window are for more urgent ones.
 
-    It may `yield` to what is owed; one that is to `owe` books nothing, but reserves a later write.
+    It may `yield` to reserves; one that is to `owe` books nothing, but reserves a later write.
     """
 
     budget: EditBudget
     queue: _Queue
     use: Literal["write", "yield", "owe"]
     spaced: bool = False
-    reserved: int = 0
+    unavailable: int = 0
 
     @property
     def arguments(self) -> tuple[int | str, ...]:
         """The arguments of the script for this bucket."""
         one, spaced = self.budget, int(self.spaced)
-        return one.writes, int(one.seconds * 1000), one.shape, spaced, self.reserved, self.use
+        return one.writes, int(one.seconds * 1000), one.shape, spaced, self.unavailable, self.use
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +164,8 @@ class _Reserves:
     owed: dict[str, EditBudget] = field(default_factory=dict)
 
 
-# The reply that this task writes. Child tasks share it.
-_reserves: ContextVar[_Reserves] = ContextVar("_reserves")
+# Those of the reply that this task writes. Child tasks share them.
+_of_reply: ContextVar[_Reserves] = ContextVar("_of_reply")
 # The outermost bucket of this task's last slot, until `use_booked_slot` is called. Child tasks
 # share the list, so that one slot is for one of all their requests.
 _booked: ContextVar[list[str]] = ContextVar("_booked")
@@ -197,22 +197,22 @@ class EditBudgets:
     async def reserving(self, owed: Collection[EditBudget] = ()) -> AsyncIterator[None]:
         """Reserve what the block's writes owe until it ends, and what an earlier attempt `owed`."""
         reserves = _Reserves(owed={one.bucket: one for one in owed})
-        token = _reserves.set(reserves)
+        token = _of_reply.set(reserves)
         try:
-            await self._reserve(reserves, self._lease_ms)
-            async with running(self._keep(reserves)):
+            await self._renew(reserves, self._lease_ms)
+            async with running(self._renew_often(reserves)):
                 yield
         finally:
-            _reserves.reset(token)
-            await self._reserve(reserves, 0)
+            _of_reply.reset(token)
+            await self._renew(reserves, 0)
 
-    async def _keep(self, reserves: _Reserves) -> None:
+    async def _renew_often(self, reserves: _Reserves) -> None:
         while True:
             await asyncio.sleep(self._lease_seconds / 3)
-            await self._reserve(reserves, self._lease_ms)
+            await self._renew(reserves, self._lease_ms)
 
-    async def _reserve(self, reserves: _Reserves, lease_ms: int) -> None:
-        await self._run("keep", reserves.owner, lease_ms, keys=reserves.owed.values())
+    async def _renew(self, reserves: _Reserves, lease_ms: int) -> None:
+        await self._run("renew", reserves.owner, lease_ms, keys=reserves.owed.values())
 
     async def interim(
         self, budget: EditBudget, *, new: bool, since: float, wrote: float, unless: asyncio.Event
@@ -331,11 +331,12 @@ class EditBudgets:
         draws, is_interim = [], waiter.kind is _Kind.INTERIM
         for each in _all_of(budget):
             known, spaced = self._known(each), is_interim and each is budget
-            kept = min(known.kept, known.writes - 1) if is_interim else 0
-            reserved = known.writes // 2 if waiter.kind is _Kind.SPARE else kept
+            unavailable = min(known.for_finals, known.writes - 1) if is_interim else 0
+            if waiter.kind is _Kind.SPARE:
+                unavailable = known.writes // 2
             use: Literal["write", "yield"] = "yield" if waiter.kind >= _Kind.INTERIM else "write"
-            draws.append(_Draw(known, self._queue(each.bucket), use, spaced, reserved))
-        reserves = _reserves.get(None)
+            draws.append(_Draw(known, self._queue(each.bucket), use, spaced, unavailable))
+        reserves = _of_reply.get(None)
         for owed in budget.owes:
             if reserves and owed.bucket not in reserves.owed:
                 queue = self._queue(f"{owed.bucket}:owed")
@@ -354,7 +355,7 @@ class EditBudgets:
                 return pause, draw
         age = min(now() - waiter.wrote, draws[0].budget.seconds)
         arguments = tuple(argument for draw in draws for argument in draw.arguments)
-        reserves = _reserves.get(_Reserves(""))
+        reserves = _of_reply.get(_Reserves(""))
         arguments = int(age * 1000), reserves.owner, self._lease_ms, *arguments
         answer = await self._run("take", *arguments, keys=[draw.budget for draw in draws])
         if answer is None:

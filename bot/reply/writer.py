@@ -275,10 +275,9 @@ class Reply:
                 await self._write_page(page)
             except (WriteDelayed, WriteFailed) as error:
                 pause = await self._pause_after(error, budget)
-                delayed = error.bucket if isinstance(error, WriteDelayed) else ""
-                is_own_bucket = budget is not None and delayed in (None, budget.bucket)
-                if is_own_bucket:
-                    # There is no slot during the pause, and the rest may be posted below.
+                paused = error.bucket if isinstance(error, WriteDelayed) else ""
+                if budget and paused in (None, budget.bucket):
+                    # Its next slot comes after the pause; or the rest may be posted below.
                     continue
                 if now() + pause > deadline:
                     raise

@@ -14,9 +14,8 @@ import pytest
 
 from bot.domain import Delta, LeftOut, Message, Preferences, Reading, Retrying, Start, Used
 from bot.errors import ModelDenied, PromptTooLong
-from bot.model.client import ModelClient
+from bot.model.client import NOTHING_CHOSEN, Answer, ModelClient
 from bot.model.context_window import ContextWindowModel
-from bot.model.endpoint import NOTHING_CHOSEN, Answer
 from bot.model.retrying import RetryingModel
 from bot.model.server import ModelServer
 from bot.model.server_info import ServerWatch

@@ -21,7 +21,7 @@ from bot.errors import (
     ModelSilent,
     ModelUnavailable,
 )
-from bot.model.endpoint import NOTHING_CHOSEN, Answer
+from bot.model.client import NOTHING_CHOSEN, Answer
 from bot.model.retrying import RetryingModel, RetryPolicy
 
 PATIENT = RetryPolicy(failures=1000)

@@ -32,8 +32,8 @@ LONG_AGO = -math.inf
 SOON = 0.01  # what rounding to milliseconds may add
 
 
-def fixed(bucket: str, writes: int, seconds: float, *, kept: int = 1) -> EditBudget:
-    return EditBudget(bucket, writes, seconds, kept=kept)
+def fixed(bucket: str, writes: int, seconds: float, *, for_finals: int = 1) -> EditBudget:
+    return EditBudget(bucket, writes, seconds, for_finals=for_finals)
 
 
 def refilling(bucket: str, writes: int, seconds: float) -> EditBudget:
@@ -118,7 +118,7 @@ class TestFixedWindow:
 
     async def test_one_of_a_process_is_kept_without_the_store(self, scene: Scene) -> None:
         (budgets,) = scene.processes(1)
-        budget = EditBudget("a", 10, 100.0, kept=0, own=True)
+        budget = EditBudget("a", 10, 100.0, for_finals=0, own=True)
 
         (moments,) = await scene.run(edits(scene, budgets, budget, within=250))
 
@@ -217,7 +217,7 @@ class TestSlidingWindow:
         assert moments[-1] - moments[0] < 180 + SOON
 
     async def test_it_keeps_some_of_its_writes(self, scene: Scene) -> None:
-        around = EditBudget("all", 4, 60.0, shape="slides", kept=2)
+        around = EditBudget("all", 4, 60.0, shape="slides", for_finals=2)
         (budgets,), ended = scene.processes(1), asyncio.Event()
         for name in "ab":
             await scene.run(edit(budgets, inside(name, around)))
@@ -508,7 +508,7 @@ class TestWithin:
         assert min(first, ended) > 2900
 
     async def test_interim_edits_leave_some_of_it_to_others(self, scene: Scene) -> None:
-        around = fixed("all", 5, 100.0, kept=2)
+        around = fixed("all", 5, 100.0, for_finals=2)
         (budgets,), ended = scene.processes(1), asyncio.Event()
         for name in "abc":
             await scene.run(edit(budgets, inside(name, around)))

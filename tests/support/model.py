@@ -8,8 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from bot.domain import Message, Preferences
-from bot.model.client import ROUTER, ModelClient
-from bot.model.endpoint import Endpoint
+from bot.model.client import ROUTER, Endpoint, ModelClient
 from bot.model.retrying import RetryingModel, RetryPolicy
 from bot.model.server import ModelServer
 from bot.model.transport import connect

@@ -26,11 +26,33 @@ async def test_a_browser_keeps_the_pages_files_and_asks_whether_they_have_change
         tag = {"If-None-Match": first.headers["ETag"]}
         async with ann.session.get(script, headers=tag) as known:
             pass
+        async with ann.session.head(script) as head:
+            pass
+        # What followed one of these would be taken for the next response of the connection.
+        async with ann.session.get(script) as again:
+            assert await again.read() == body
 
     assert "javascript" in first.headers["Content-Type"]
     assert first.headers["Cache-Control"] == known.headers["Cache-Control"] == "no-cache"
     assert body == (ROOT / "adapters/web/static/app.js").read_bytes()
-    assert known.status == 304
+    assert (known.status, head.status) == (304, 200)
+
+
+async def test_texts_travel_compressed_to_who_can_read_that(
+    own_store: Store, model: ModelEmulator
+) -> None:
+    found = {}
+    async with page_of(own_store, model) as (ann, _):
+        for coding in ("gzip", "identity"):
+            for path in ("app.js", "style.css"):
+                ask = {"Accept-Encoding": coding}
+                async with ann.session.get(f"{ann.address}/static/{path}", headers=ask) as answer:
+                    assert answer.headers["Vary"] == "Accept-Encoding"
+                    assert await answer.read() == (ROOT / "adapters/web/static" / path).read_bytes()
+                    found[coding, path] = answer.headers.get("Content-Encoding")
+
+    assert found["gzip", "app.js"] == found["gzip", "style.css"] == "gzip"
+    assert found["identity", "app.js"] is found["identity", "style.css"] is None
 
 
 async def test_nothing_but_the_files_is_served(own_store: Store, model: ModelEmulator) -> None:

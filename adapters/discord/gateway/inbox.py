@@ -71,7 +71,7 @@ class Progress:
         """Hold an event during the block."""
         event = PendingEvent(seq, message_id, self._advance)
         if self._events and not self._events[-1].holds:
-            # A handled event after an unhandled one is merged into the next, to bound memory.
+            # Of the handled events behind an unhandled one only the last is held, to bound memory.
             event.message_id = max(message_id, self._events.pop().message_id)
         self._events.append(event)
         release = event.hold()

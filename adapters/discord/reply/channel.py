@@ -132,8 +132,9 @@ class ChannelSurface:
             self._old.add(page.number)
             raise WriteFailed(str(error)) from error
         except (MessageGone, WriteRefused) as error:
-            # If the page is posted again, its nonce must not lead to this message. The next process
-            # computes the same nonce, because it knows of no other page's refusals.
+            # If the page is posted again, another nonce is needed: for the first one Discord would
+            # return this message (`_send`). It counts the refusals of its page alone, so that the
+            # next process, which knows of no others, computes the same.
             self._refusals[page.number] += 1
             if isinstance(error, WriteRefused):
                 self._parent = None

@@ -1,4 +1,105 @@
--- Admits a new question.
+-- A turn gets into the queue, for the first time or again, if there is room.
+
+-- A thread in which many people ask has this many times its slots.
+local CROWD = 4
+-- About as long as an answer takes.
+local YIELD_US = 30000000
+-- The preferences that say how to answer.
+local PREFERRED = {'model', 'persona', 'temperature', 'max_tokens'}
+
+-- One person can fill a thread's slots; then further slots are for people who have none there. Turns that
+-- will be answered together have one slot.
+local function is_thread_full(thread, person, joins, limit)
+  -- The person of turns that will be answered together, as far as they follow each other; else false.
+  local slots, has_one, group = 0, false, false
+  for _, id in ipairs(redis.call('LRANGE', key('mailbox', thread), 0, -1)) do
+    local known = redis.call('HMGET', key('turn', id), 'person', 'fence', 'joins')
+    local its_group = known[2] == '0' and known[3] == '1' and known[1]
+    if not its_group or its_group ~= group then slots = slots + 1 end
+    has_one, group = has_one or known[1] == person, its_group
+  end
+  if slots < tonumber(limit) or joins and group == person then return false end
+  return has_one or slots >= CROWD * limit
+end
+
+-- '' if there is room for one more turn.
+local function refusal(person, person_limit, total_limit)
+  if is_being_forgotten(platform_of(person), id_of(person)) then return 'forgetting' end
+  local all, own = key('open'), key('open', person)
+  person_limit, total_limit = tonumber(person_limit), tonumber(total_limit)
+  if redis.call('SCARD', own) >= person_limit and count_turns(own) >= person_limit then return 'person' end
+  if redis.call('ZCARD', all) < total_limit then return '' end
+  -- The records of older turns have expired.
+  redis.call('ZREMRANGEBYSCORE', all, '-inf', now_ms() - ARGV[2])
+  return redis.call('ZCARD', all) >= total_limit and 'full' or ''
+end
+
+-- Turns are taken in the order of their admission. Each further open turn of the same person counts as half a
+-- minute, so that others do not wait for all questions of one person.
+local function next_position(person)
+  return now_us() + redis.call('SCARD', key('open', person)) * YIELD_US
+end
+
+-- If the thread is throttled for its first turn's person, another person does not wait for that.
+local function wake_for_another(thread, person)
+  local first = record(redis.call('LINDEX', key('mailbox', thread), 0))
+  if first.person == person then return end
+  if redis.call('ZREM', key('throttled', first.person), thread) == 1 then make_ready(thread) end
+end
+
+local function enqueue(id, thread, person)
+  local mailbox = key('mailbox', thread)
+  set(id, 'position', next_position(person))
+  redis.call('ZADD', key('open'), now_ms(), id)
+  redis.call('SADD', key('open', person), id)
+  if redis.call('RPUSH', mailbox, id) == 1 then
+    make_ready(thread)
+  else
+    wake_for_another(thread, person)
+  end
+  keep(key('turn', id), key('context', id), mailbox, key('open'), key('open', person))
+end
+
+-- Copies the current preferences to a turn: those of its thread over its channel over its server.
+local function copy_preferences(id, thread)
+  local channel, server = string.match(thread, '^(([^:]*:[^:]*):[^:]*)')
+  for _, name in ipairs(PREFERRED) do unset(id, 'preferred:' .. name) end
+  for _, place in ipairs({(server or '') .. '::', (channel or '') .. ':', thread}) do
+    for at, value in ipairs(redis.call('HMGET', key('preferences', place), unpack(PREFERRED))) do
+      if value then set(id, 'preferred:' .. PREFERRED[at], value) end
+    end
+  end
+end
+
+-- `fields` has those of the question.
+local function store_turn(id, thread, person, fields, quota)
+  set(id, 'state', 'queued', 'fence', 0, 'attempts', 0, 'thread', thread, 'person', person)
+  for field, value in pairs(fields) do set(id, field, value) end
+  reserve(id, person, thread, 1, natural(quota.estimate))
+  note_of(platform_of(thread), id_of(person), thread)
+  note_speaker(thread, id_of(person))
+  keep(key('speakers', thread))
+  copy_preferences(id, thread)
+  enqueue(id, thread, person)
+end
+
+-- What a remembered turn has shown becomes its previous answer. Its end has cleared the rest (`store_outcome`).
+local function enqueue_again(id, turn, quota)
+  reserve(id, turn.person, turn.thread, 1, natural(quota.estimate))
+  if has(id, 'answer') then redis.call('HSETNX', key('turn', id), 'previous_answer', get(id, 'shown') or '') end
+  set(id, 'state', 'queued', 'attempts', 0, 'shown', '')
+  unset(id, 'restarts', 'ended')
+  copy_preferences(id, turn.thread)
+  enqueue(id, turn.thread, turn.person)
+  -- They have to last as long as the context, which is kept anew.
+  note_context(id, turn.thread)
+end
+
+-- The thread remembers the old question with its answer until there is a new answer.
+local function replace_question(id, text, left_out)
+  if has(id, 'answer') then redis.call('HSETNX', key('turn', id), 'question', get(id, 'text')) end
+  set(id, 'text', text, 'left_out', left_out)
+end
 
 -- `fields`, `context` and `quota` are JSON: the fields of the question, the lines of its context, and what the person
 -- and the server may use in a day, with an `estimate` of the tokens that the turn needs.

@@ -41,22 +41,24 @@ local function end_joined(id, turn, outcome, counts, limits)
   end
 end
 
--- Whether a turn has no answer, and none has followed it.
+-- Whether a turn has no answer, and no other one has been answered since.
 local function may_be_retried(id, thread)
   return not has(id, 'forget') and get(id, 'after') == last_remembered(thread)
 end
 
--- Of the thread's newest reply (A) and that of a turn that ends (B), notes which is the newest now and returns the
--- other one; nothing if there is no A, or if B shows nothing. A stays the newest if it failed and can be retried while
--- B, above it, was written anew; also if B is forgotten and so has no buttons.
+-- Notes which reply is the thread's newest when a turn ends, and returns the turn whose reply is older and needs other
+-- buttons, if any: the newest before, or this turn.
 local function note_newest(id, thread)
   local name = key('newest', thread)
-  if last_message(id) == '' then return end
   local newest = redis.call('GET', name)
-  if newest == id then newest = nil end
-  if newest and (has(id, 'kept') and may_be_retried(newest, thread) or has(id, 'forget')) then return id end
+  if last_message(id) == '' then return end
+  if newest and newest ~= id then
+    -- A question above has been answered anew, and the newest one failed and can be retried.
+    local is_above = has(id, 'kept') and may_be_retried(newest, thread)
+    if is_above or has(id, 'forget') then return id end
+  end
   redis.call('SET', name, id, 'PX', ARGV[2])
-  return newest
+  return newest ~= id and newest
 end
 
 -- The turn notes after which one it came: the thread's last remembered turn.

@@ -116,12 +116,12 @@ class DiscordPlatform:
                 address = _thread_of(asked)
                 if purpose is not Purpose.RESTORE:
                     address = await self._open_or_find_thread(turn, asked)
-                parent, alone = None if address is asked else asked, address.question is None
+                parent = None if address is asked else asked
                 recovery = Recovery(
                     self._client,
                     turn_id=turn.id,
                     tried_at=tried_at,
-                    alone=alone,
+                    alone=address.question is None,
                     above=_above(turn),
                 )
                 typing = None if purpose.has_ended else self._type(address.channel)

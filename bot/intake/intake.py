@@ -197,7 +197,8 @@ class Intake:
             if await self._stops(received, facts):
                 return Stopped()
             chosen, speakers = {}, 0
-            if received.people and (received.ours or await self._count(received)):
+            is_ours = received.people and (received.ours or await self._count(received))
+            if is_ours:
                 # A person without access does not count as a speaker.
                 chosen = await self._check(received)
                 speakers = await self._count(received, *received.people)
@@ -246,7 +247,7 @@ class Intake:
         elif await self._queue.admit(stored, quota=quota, estimate=estimate):
             self._speakers.note_ours(turn.key)
         else:
-            return Ignored("another question has its id")
+            return Ignored("its id is known")
         return Admitted(turn)
 
     def _note_refusal(self, turn: Turn, refused: Refused) -> bool:

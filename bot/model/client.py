@@ -180,9 +180,9 @@ class ModelClient:
                 with_usage=self._takes_usage,
                 folds_system=self._takes_system is False,
             )
-            events = await self._within(deadline, self._send(request))
-            with closing(events):
-                async with aclosing(self._deltas(events, metrics, deadline, most)) as deltas:
+            stream = await self._within(deadline, self._send(request))
+            with closing(stream):
+                async with aclosing(self._deltas(stream, metrics, deadline, most)) as deltas:
                     answer = Answer(await anext(deltas), deltas)
                     try:
                         yield answer

@@ -226,7 +226,7 @@ class Draft:
     def _longer(self) -> Shown:
         """What was shown before, until this answer is longer: text that people have read stays."""
         answer, before = self._answer, self._shown_before
-        return before if 0 < len(before.text) >= len(answer.text) else answer
+        return before if before.text and len(before.text) >= len(answer.text) else answer
 
     @property
     def _text_that_stays(self) -> str:

@@ -2,8 +2,8 @@
 --
 -- ARGV[1] is the verb, ARGV[2] the time (empty: this server's own), the rest the arguments of the verb's function
 -- below. KEYS are buckets, each a hash. All times are in milliseconds.
--- A fixed window opens with its first write; spaced writes come evenly in it, and those that are
--- unavailable to a write are given away only when it is about to end. A bucket that refills spreads its remaining writes over SPREAD, and widens to the pace of
+-- A fixed window opens with its first write; spaced writes come evenly in it, and those that are unavailable to a write
+-- are given away only when it is about to end. A bucket that refills spreads its remaining writes over SPREAD, and widens to the pace of
 -- the refill. A sliding window records its last writes. A reply that was just written waits for half an interval, or
 -- its writes would show almost the same text.
 --
@@ -47,7 +47,7 @@ local function save(key, fields, least)
 end
 
 -- Returns the time to wait, the fields that book the write, and the time until the bucket takes another spaced one.
-local function quote(key, age, writes, window, shape, spaced, unavailable)
+local function price(key, age, writes, window, shape, spaced, unavailable)
   local saved = redis.call('HMGET', key, 'paused', 'next', 'used', 'ends', 'made')
   local paused, after = number(saved[1], now + DAY_MS) or 0, number(saved[2], now + 2 * window) or 0
   local wait, interval, ending, fields = 0, 0, false, nil
@@ -92,7 +92,7 @@ function verbs.take(age, owner, lease, ...)
     -- What this reply owes is for its last write, so an earlier one yields to it, too.
     local owed = use == 'write' and 0 or redis.call('ZCOUNT', key .. ':owed', '(' .. now, '+inf')
     local wait, fields, next_spaced =
-      quote(key, age, tonumber(writes), tonumber(window), shape, spaced == '1', unavailable + owed)
+      price(key, age, tonumber(writes), tonumber(window), shape, spaced == '1', unavailable + owed)
     if owed > 0 then wait = math.min(wait, AGAIN) end
     if wait > 0 then return {wait, i - 1} end
     found[i], spacing[i] = use ~= 'owe' and fields, next_spaced

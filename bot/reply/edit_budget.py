@@ -362,7 +362,7 @@ class EditBudgets:
             waits = [(draw.queue.local_wait(draw, now()), draw) for draw in draws]
             pause, draw = max(waits, key=lambda wait: wait[0])
             spacing = None
-        elif answer[0]:
+        elif answer[0]:  # {wait, number of the bucket}, else {0, spacing}
             return answer[0] / 1000, draws[answer[1]]
         else:
             pause, draw, spacing = 0.0, draws[0], answer[1] / 1000

@@ -114,6 +114,7 @@ class Reply:
         even an apology is refused.
         """
         self._last_delta_at = asyncio.get_running_loop().time()
+        # Only the task that runs this method writes, so writes can neither overlap nor overtake.
         collecting = asyncio.create_task(self._collect(deltas))
         try:
             async with self._budgets.reserving(self._left_owing()):
@@ -196,7 +197,6 @@ class Reply:
         self._stale_since = self._stale_since or asyncio.get_running_loop().time()
         self._news.set()
 
-    # Only this coroutine calls the platform, so writes can neither overlap nor overtake.
     async def _write_interims(self) -> None:
         while True:
             await self._wait_for_news()
@@ -275,8 +275,7 @@ class Reply:
                 await self._write_page(page)
             except (WriteDelayed, WriteFailed) as error:
                 pause = await self._pause_after(error, budget)
-                paused = error.bucket if isinstance(error, WriteDelayed) else ""
-                if budget and paused in (None, budget.bucket):
+                if budget and _is_pause_of(budget, error):
                     # Its next slot comes after the pause; or the rest may be posted below.
                     continue
                 if now() + pause > deadline:
@@ -290,16 +289,16 @@ class Reply:
         screen, and its rest is posted. Raises WriteDelayed.
         """
         now, budget = asyncio.get_running_loop().time, self._budget(page)
-        message, soon = self._screen.message_of(page), now() + self._timing.longest_edit
-        growing = message and message.page
-        if growing and growing.said and page.text and soon < deadline:
+        message, edit_deadline = self._screen.message_of(page), now() + self._timing.longest_edit
+        visible = message and message.page
+        if visible and visible.said and page.text and edit_deadline < deadline:
             with suppress(WriteDelayed):
-                await self._budgets.final(budget, deadline=soon)
+                await self._budgets.final(budget, deadline=edit_deadline)
                 return budget, page
             below = self._surface.budget(page, new=True)
             with suppress(WriteDelayed):
                 await self._budgets.final(below, deadline=now() + self._timing.free_post)
-                if self._draft.split(growing):
+                if self._draft.split(visible):
                     return below, self._next_page() or page
         await self._budgets.final(budget, deadline=deadline)
         return budget, page
@@ -420,6 +419,10 @@ class Reply:
             return error.retry_after
         self._failures += 1
         return self._timing.repeat.delay(self._failures)
+
+
+def _is_pause_of(budget: EditBudget, error: WriteDelayed | WriteFailed) -> bool:
+    return isinstance(error, WriteDelayed) and error.bucket in (None, budget.bucket)
 
 
 async def restore(shown: Shown, *, surface: Surface, budgets: EditBudgets, patience: float) -> None:

@@ -53,9 +53,9 @@ class ContextReader:
         """
         if own := next((one for one in remembered if one.turn_id == turn.id), None):
             return TurnContext(own.quote, own.context) if own.quote or own.context else None
-        quote, withheld = turn.quote, _shown_by(remembered)
+        quote, not_shown = turn.quote, _shown_by(remembered)
         # An earlier prompt showed, or looked for, a message of which only the id is known.
-        if quote and not quote.text and quote.id in withheld:
+        if quote and not quote.text and quote.id in not_shown:
             quote = None
         since = remembered[-1].turn_id if remembered else ""
         wants_quote, wants_more, is_incomplete = quote is not None and not quote.text, False, False
@@ -74,7 +74,7 @@ class ContextReader:
             if speakers:
                 await self._queue.note_speakers(turn.key, *speakers)
             if read:
-                withheld |= await self._queue.lookup.withheld([one.id for one in read])
+                not_shown |= await self._queue.lookup.withheld([one.id for one in read])
             found = read
         except (SurfaceError, StoreUnavailable, TimeoutError) as error:
             log.warning(
@@ -85,13 +85,13 @@ class ContextReader:
             )
             is_incomplete = wants_more
         # Messages that are answered together with this question need no quote.
-        if quote and quote.id not in withheld:
+        if quote and quote.id not in not_shown:
             quote = next((one for one in found if one.id == quote.id and one.text), quote)
         # The bot's own messages since that question are in the history, or were forgotten.
         messages = [
             one
             for one in found
-            if one.id not in withheld and not (since and one.person is None) and one.text.strip()
+            if one.id not in not_shown and not (since and one.person is None) and one.text.strip()
         ]
         return TurnContext(
             shortened(quote) if quote else None,
@@ -101,6 +101,7 @@ class ContextReader:
 
     async def _reads_thread(self, turn: Turn, since: str) -> bool:
         if since:
+            # Without a name it only counts them.
             return await self._queue.note_speakers(turn.key) > 1
         return not await self._history.is_seen(turn.key)
 

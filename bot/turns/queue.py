@@ -142,7 +142,7 @@ class TurnQueue:
         self.forgetting = Forgetting(self._script, own_names=own_names)
 
     async def admit(self, turn: Turn, *, quota: Quota = _ANYTHING, estimate: int = 0) -> bool:
-        """Store the turn and return True; False if another turn has its id. Raises Refused.
+        """Store the turn and return True; False if its id is known. Raises Refused.
 
         Admitting the same turn again returns True again and stores nothing. The turn reserves one
         question and the estimated tokens of its person's `quota` until it ends.
@@ -350,7 +350,7 @@ class TurnLeases:
         """Yield the ids of turns that were stopped or edited."""
         async with self.store.redis.pubsub() as channel:
             with store_errors():
-                await channel.subscribe(self.store.key("stops"))
+                await channel.subscribe(self.store.key("requests"))
                 async for message in channel.listen():
                     if message["type"] == "message":
                         yield message["data"]

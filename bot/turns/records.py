@@ -197,7 +197,11 @@ def read_thread(written: str, platform: str) -> ThreadKey | None:
 
 
 def write_progress(shown: Shown, used: int = 0) -> str:
-    """Return a JSON object with the fields of a record for a reply, and for the used tokens."""
+    """Return a JSON object with the fields of a record for a reply, and for the used tokens.
+
+    There `shown` is the text, `said` the length of what the answer has of it, `ended` how the
+    answer ended, and `by` its model.
+    """
     fields = {
         "message_ids": write_ids(shown.message_ids),
         "shown": shown.text,

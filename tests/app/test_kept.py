@@ -153,7 +153,7 @@ def test_the_privacy_page_tells_once_of_every_key_that_the_code_names() -> None:
     # `stops` is a channel, and `check` lives for a second.
     named = re.findall(r"\.key\(\"(\w+)\"", "".join(it.read_text(encoding="utf-8") for it in code))
 
-    assert {*named} - {"check", "stops"} <= {*told()}
+    assert {*named} - {"check", "requests"} <= {*told()}
     assert sorted(told()) == sorted({*told()})
 
 
@@ -174,7 +174,7 @@ async def test_the_privacy_page_tells_of_every_key(own_store: Store, model: Mode
     queue = "".join(map(source_of, chain(*VERBS.values())))
     renamed = dict(re.findall(r"^  (\w+) = '(\w+)',$", queue, re.M))
     # `stops` is a channel: what is published there is not kept.
-    named = {renamed.get(kind, kind) for kind in re.findall(r"key\('(\w+)'", queue)} - {"stops"}
+    named = {renamed.get(kind, kind) for kind in re.findall(r"key\('(\w+)'", queue)} - {"requests"}
 
     assert kinds(one.name for one in found) <= {*told()}
     assert kinds(one["name"] for one in released) | named <= {*told()}

@@ -93,35 +93,35 @@ class Gateway(discord.Client):
         finally:
             await self.close()
 
-    def _on_event(self, parsed: object, event: PendingEvent) -> None:
+    def _on_event(self, parsed: object, pending: PendingEvent) -> None:
         """Handle a parsed event. Errors are logged, so that they do not close the connection."""
         try:
             match parsed:
                 case SessionBegan():
                     # Before any later question.
-                    self._inbox.add(InboxItem(partial(self._catch_up, event), event.hold()))
+                    self._inbox.add(InboxItem(partial(self._catch_up, pending), pending.hold()))
                 case discord.Message():
                     if isinstance(parsed.channel, discord.DMChannel):
                         self._shard.saved.note_dm(parsed.channel.id, parsed.id)
-                    self._add(parsed, event)
+                    self._add(parsed, pending)
                 # Pins, previews of links and new threads are updates, too.
                 case discord.RawMessageUpdateEvent(message=message) if message.edited_at:
-                    self._add(message, event, edited_at=message.edited_at.timestamp())
+                    self._add(message, pending, edited_at=message.edited_at.timestamp())
                 case discord.RawMessageDeleteEvent():
-                    self._on_deletion({parsed.message_id}, parsed.channel_id, event)
+                    self._on_deletion({parsed.message_id}, parsed.channel_id, pending)
                 case discord.RawBulkMessageDeleteEvent() if parsed.message_ids:
-                    self._on_deletion(parsed.message_ids, parsed.channel_id, event)
+                    self._on_deletion(parsed.message_ids, parsed.channel_id, pending)
                 case Joined(server, name):
-                    self._start(partial(self._on_server, server, name), event)
+                    self._start(partial(self._on_server, server, name), pending)
                 case discord.Interaction():
-                    self._start(partial(self._interactions.answer, parsed), event)
+                    self._start(partial(self._interactions.answer, parsed), pending)
         except Exception:
-            _log.exception("Shard %s: cannot handle event %d", self._shard.number, event.seq)
+            _log.exception("Shard %s: cannot handle event %d", self._shard.number, pending.seq)
 
     def _add(
-        self, message: discord.Message, event: PendingEvent, *, edited_at: float = 0.0
+        self, message: discord.Message, pending: PendingEvent, *, edited_at: float = 0.0
     ) -> None:
-        if admission := self._admission(message, event, edited_at=edited_at):
+        if admission := self._admission(message, pending, edited_at=edited_at):
             self._inbox.add(admission)
         else:
             _log.debug(
@@ -130,14 +130,14 @@ class Gateway(discord.Client):
             )
 
     def _admission(
-        self, message: discord.Message, event: PendingEvent, *, edited_at: float = 0.0
+        self, message: discord.Message, pending: PendingEvent, *, edited_at: float = 0.0
     ) -> Admission | None:
-        relevance = self._filter.relevance(message)
+        relevance = self._filter.relevance(message, edited=edited_at > 0)
         if relevance is None:
             return None
         return Admission(
-            partial(self._receive, message, event, edited_at),
-            event.hold(),
+            partial(self._receive, message, pending, edited_at),
+            pending.hold(),
             turn_id=events.turn_id(message.id),
             channel=message.channel.id,
             asker=message.author.id,
@@ -145,11 +145,11 @@ class Gateway(discord.Client):
             needs_store_check=relevance.needs_store_check,
         )
 
-    def _on_deletion(self, message_ids: set[int], channel_id: int, event: PendingEvent) -> None:
+    def _on_deletion(self, message_ids: set[int], channel_id: int, pending: PendingEvent) -> None:
         self._inbox.add(
             Deletion(
                 partial(self._forget, message_ids),
-                event.hold(),
+                pending.hold(),
                 turn_ids=[events.turn_id(one) for one in sorted(message_ids)],
                 # A thread that was opened from a message has the message's id.
                 channels={channel_id, *message_ids},
@@ -166,10 +166,10 @@ class Gateway(discord.Client):
             messages=[str(one) for one in deleted],
         )
 
-    async def _catch_up(self, event: PendingEvent) -> None:
+    async def _catch_up(self, pending: PendingEvent) -> None:
         shard = self._shard
         # The next client or session begins its own catch-up.
-        if self.is_closed() or not await shard.wait_until_connected(event):
+        if self.is_closed() or not await shard.wait_until_connected(pending):
             return
         last_handled = await shard.last_handled()
         catch_up = CatchUp(
@@ -184,24 +184,24 @@ class Gateway(discord.Client):
         )
         # Later questions wait for the first pass only.
         is_passed = asyncio.Event()
-        self._start(partial(self._put_found, catch_up, event, is_passed), event)
+        self._start(partial(self._put_found, catch_up, pending, is_passed), pending)
         await is_passed.wait()
 
     async def _put_found(
-        self, catch_up: CatchUp, event: PendingEvent, is_passed: asyncio.Event
+        self, catch_up: CatchUp, pending: PendingEvent, is_passed: asyncio.Event
     ) -> None:
         try:
             # Runs in one task, so that cancelling it ends the requests.
             async with aclosing(catch_up.messages()) as found:
                 async for messages in found:
-                    admissions = [self._admission(one, event) for one in messages]
+                    admissions = [self._admission(one, pending) for one in messages]
                     self._inbox.put_first(filter(None, admissions))
                     is_passed.set()
         finally:
             is_passed.set()
 
     async def _receive(
-        self, message: discord.Message, event: PendingEvent, edited_at: float
+        self, message: discord.Message, pending: PendingEvent, edited_at: float
     ) -> None:
         channel = await self._filter.look_up(message)
         if channel is None:
@@ -211,11 +211,11 @@ class Gateway(discord.Client):
             case Admitted(turn):
                 self._show_if_waiting(turn)
             case Commanded():
-                await self._help(received, message, event)
+                await self._help(received, message, pending)
             case Refused() as refused if not refused.repeated:
                 asked_nothing = isinstance(refused, NothingAsked)
                 text = self._hint(message) if asked_nothing else refused.apology
-                self._start(partial(self._send_notice, message, text), event)
+                self._start(partial(self._send_notice, message, text), pending)
 
     async def _to_received(
         self, message: discord.Message, channel: events.Channel, edited_at: float
@@ -247,7 +247,7 @@ class Gateway(discord.Client):
         )
 
     async def _help(
-        self, received: Received, message: discord.Message, event: PendingEvent
+        self, received: Received, message: discord.Message, pending: PendingEvent
     ) -> None:
         turn = received.turn
         here = HelpContext(
@@ -255,7 +255,7 @@ class Gateway(discord.Client):
         )
         call = Call(id=turn.id, thread=turn.key, person=turn.person, scopes={}, asker=turn.asker)
         text = await CommandHandlers(self._intake).help(call, here)
-        self._start(partial(self._send_notice, message, text), event)
+        self._start(partial(self._send_notice, message, text), pending)
 
     def _show_if_waiting(self, turn: Turn) -> None:
         self._tasks.start(self._show_waiting(turn))
@@ -281,17 +281,17 @@ class Gateway(discord.Client):
             # The question's id as nonce prevents duplicates by other processes.
             await message.reply(text, mention_author=False, nonce=message.id)
 
-    def _start(self, work: Work, event: PendingEvent) -> None:
+    def _start(self, work: Work, pending: PendingEvent) -> None:
         """Run work outside of the inbox; the event is handled unless the work is cancelled."""
 
         async def run() -> None:
             try:
                 await work()
             except SurfaceError as error:
-                _log.warning("Event %d: Discord rejected a response: %s", event.seq, error)
+                _log.warning("Event %d: Discord rejected a response: %s", pending.seq, error)
             except Exception:
-                _log.exception("Event %d: cannot handle it", event.seq)
+                _log.exception("Event %d: cannot handle it", pending.seq)
             release()
 
-        release = event.hold()
+        release = pending.hold()
         self._tasks.start(run())

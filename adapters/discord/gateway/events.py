@@ -264,21 +264,22 @@ class MessageFilter:
         # Servers whose lookup failed.
         self._unavailable: BoundedCache[int, bool] = BoundedCache(capacity=remembered)
 
-    def relevance(self, message: discord.Message) -> Relevance | None:
+    def relevance(self, message: discord.Message, *, edited: bool = False) -> Relevance | None:
         """Return None if a message cannot concern the bot, before anything is looked up."""
+        if message.author.bot or message.webhook_id or message.type not in _WRITTEN:
+            return None
         channel, calls_bot = self._known_channel(message), self._calls_bot(message)
         is_dm, is_unknown = isinstance(channel, discord.DMChannel), isinstance(channel, _Unknown)
+        # A question without its mention is still one.
+        may_follow = edited or is_unknown or isinstance(channel, discord.Thread)
         # Without the Message Content intent a message that does not call the bot has no text.
-        follows = self._client.intents.message_content and (
-            is_unknown or isinstance(channel, discord.Thread)
-        )
-        by_person = not message.author.bot and not message.webhook_id and message.type in _WRITTEN
-        if not (by_person and (is_dm or calls_bot is not False or follows)):
+        follows = may_follow and self._client.intents.message_content
+        may_call = is_dm or calls_bot is not False
+        if not may_call and not follows:
             return None
         return Relevance(
             needs_lookup=is_unknown or calls_bot is None,
-            needs_store_check=calls_bot is False
-            and not (is_dm or is_opened_by(self._client, channel)),
+            needs_store_check=not may_call and not is_opened_by(self._client, channel),
         )
 
     async def look_up(self, message: discord.Message) -> Channel | None:

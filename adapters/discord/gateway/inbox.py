@@ -71,7 +71,7 @@ class Progress:
         """Hold an event during the block."""
         event = PendingEvent(seq, message_id, self._advance)
         if self._events and not self._events[-1].holds:
-            # Of the handled events behind an unhandled one only the last is held, to bound memory.
+            # Of the handled events behind an unhandled one only the last is kept, to bound memory.
             event.message_id = max(message_id, self._events.pop().message_id)
         self._events.append(event)
         release = event.hold()
@@ -198,7 +198,8 @@ class Inbox:
             if job.channel in self._lookups:
                 continue
             if job.lookup is None:
-                return next((one for one in job.after if one in self._deletions), job)
+                earlier = next((one for one in job.after if one in self._deletions), None)
+                return earlier or job
             self._lookups[job.channel] = asyncio.create_task(self._look_up(job))
         return next(iter(self._deletions), None)
 

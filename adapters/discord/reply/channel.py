@@ -64,7 +64,8 @@ class ChannelSurface:
     """Messages of a channel, a DM or a Discord thread; message ids are Discord's.
 
     `parent` is the channel in which the thread was opened from the question. If the bot may open
-    the thread but not write in it, the reply and its edit budget move to the parent.
+    the thread but not write in it, the reply and its edit budget move to the parent, unless the
+    thread has shown something.
     """
 
     limit = LIMIT
@@ -80,7 +81,7 @@ class ChannelSurface:
     ) -> None:
         self._client = client
         self._address = address
-        self._parent = parent
+        self._fallback = parent
         self._turn_id = recovery.turn_id
         self._recovery = recovery
         self._refusals: Counter[int] = Counter()  # by page number
@@ -98,7 +99,7 @@ class ChannelSurface:
 
     async def post(self, page: Page) -> str:
         """Send a message, or edit the one that an earlier attempt has sent."""
-        await self._recovery.search(self._address, self._parent)
+        await self._recovery.search(self._address, self._fallback)
         if equal := self._recovery.take_equal(page):
             return equal
         while unknown := self._recovery.unknown:
@@ -137,9 +138,9 @@ class ChannelSurface:
             # next process, which knows of no others, computes the same.
             self._refusals[page.number] += 1
             if isinstance(error, WriteRefused):
-                self._parent = None
+                self._fallback = None
             raise
-        self._parent = None
+        self._fallback = None
 
     async def unarchive(self) -> None:
         """Unarchive the thread; raises PlaceGone if only moderators may."""
@@ -153,15 +154,15 @@ class ChannelSurface:
         try:
             message = await self._send(self._address, page)
         except NotPermitted as error:
-            if self._parent is None or page.number > 0:
+            if self._fallback is None or page.number > 0:
                 raise
             _log.warning(
                 "Turn %s: the reply is posted in channel %d, not in its thread: %s",
-                *(self._turn_id, self._parent.channel, error),
+                *(self._turn_id, self._fallback.channel, error),
             )
-            message = await self._send(self._parent, page)
-            self._address = self._parent
-        self._parent = None
+            message = await self._send(self._fallback, page)
+            self._address = self._fallback
+        self._fallback = None
         return message
 
     async def _ensure_shows(self, message: dict[str, Any], page: Page) -> bool:
@@ -194,11 +195,11 @@ class ChannelSurface:
                 await self.unarchive()
                 await self._edit(self._address, message_id, page)
         except (MessageGone, ChannelGone):
-            if self._parent is None:
+            if self._fallback is None:
                 raise
             # An earlier attempt may have moved to the parent.
-            await self._edit(self._parent, message_id, page)
-            self._address = self._parent
+            await self._edit(self._fallback, message_id, page)
+            self._address = self._fallback
 
     async def _edit(self, address: ChannelAddress, message_id: str, page: Page) -> None:
         ids = {"channel_id": address.channel, "message_id": message_id}

@@ -352,8 +352,9 @@ def to_question(event: Event, *, bot: str) -> Question | None:
     # A mention beside a file arrives as `message` alone (slackapi/bolt-python issue 925). Guess:
     # with other subtypes, too. Slack's documentation leaves it open for group DMs.
     comes_as_mention = facts.calls_bot and not is_mention and subtype is None and kind != "mpim"
-    in_thread = thread not in ("", ts)
-    if not facts.direct and (comes_as_mention or not (facts.calls_bot or in_thread)):
+    # A question without its mention is still one.
+    may_follow = thread not in ("", ts) or facts.edited
+    if not facts.direct and (comes_as_mention or not (facts.calls_bot or may_follow)):
         return None
     return Question(
         channel=channel,

@@ -41,7 +41,7 @@ function verbs.edit(id, thread, person, fields, asked, edited, thread_limit,
     -- A stop was for the answer to the previous text.
     unset(lead, 'stop')
     copy_preferences(lead, turn.thread)
-    ask_for_anew(lead)
+    if again then ask_for_anew(lead) end
   else
     if redis.call('LLEN', key('mailbox', turn.thread)) > 0 then return 'ignored' end
     local full = refusal(turn.person, person_limit, total_limit)

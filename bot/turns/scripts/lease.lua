@@ -21,7 +21,7 @@ function verbs.renew(id, fence, lease)
   local turn = record(id)
   if is_record_lost(id) then return '' end
   if not holds(turn, fence) then return 'lost' end
-  make_due(turn.thread, lease)
+  make_ready_after(turn.thread, lease)
   return request_to(id)
 end
 
@@ -36,8 +36,8 @@ local function note_posted(id, thread)
   end
 end
 
--- An attempt that shows more than all before it counts as the first again: a turn that kills its workers does
--- so each time at the same point. Text without a message was never visible. `progress` is JSON: fields of the record.
+-- An attempt that shows more than all before it counts as the first again. A turn that crashes its workers gets no
+-- further, so its attempts run out. Text without a message was never visible. `progress` is JSON: fields of the record.
 function verbs.save(id, fence, progress)
   local turn = record(id)
   if is_record_lost(id) then return '' end
@@ -72,7 +72,7 @@ function verbs.release(id, fence, delay, counts)
   redis.call('HSET', key('turn', id), 'state', 'queued')
   if counts == '' then redis.call('HINCRBY', key('turn', id), 'attempts', -1) end
   redis.call('SREM', key('running', turn.person), id)
-  if tonumber(delay) > 0 then make_due(turn.thread, delay) else make_ready(turn.thread) end
+  if tonumber(delay) > 0 then make_ready_after(turn.thread, delay) else make_ready(turn.thread) end
   wake_throttled(turn.person)
   return 'ok'
 end

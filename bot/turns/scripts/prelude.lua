@@ -8,7 +8,8 @@
 -- docs/design/queue.md lists the keys, and the fields of a turn's record, `turn:<id>`. A flag is '1' or missing;
 -- a list of ids has one in each line. What is JSON there is only passed on.
 --
--- A thread with work is in exactly one of: ready, due, throttled.
+-- A thread with work is in exactly one of: ready; due, to be ready at a time, which for a running one is the end of
+-- its lease; throttled.
 
 local prefix = KEYS[1]
 local verbs = {}
@@ -159,7 +160,7 @@ local function make_ready(thread)
   keep(ready, wake)
 end
 
-local function make_due(thread, delay)
+local function make_ready_after(thread, delay)
   local due = key('due', platform_of(thread))
   redis.call('ZREM', key('ready', platform_of(thread)), thread)
   redis.call('ZADD', due, now_ms() + math.min(delay, DAY_MS), thread)

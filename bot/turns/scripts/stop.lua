@@ -3,7 +3,7 @@
 -- Makes the worker of a turn, or the next one, answer its current question.
 local function ask_for_anew(id)
   set(id, 'edited_since_take', '1')
-  redis.call('PUBLISH', key('stops'), id)
+  redis.call('PUBLISH', key('requests'), id)
 end
 
 -- `asker` is the person who asks for it; without one, any reply may be stopped.
@@ -12,7 +12,7 @@ function verbs.stop(id, asker)
   if not is_open(record(id)) then return 0 end
   if (asker or '') ~= '' and get(id, 'asker') ~= asker then return 'asker' end
   set(id, 'stop', '1')
-  redis.call('PUBLISH', key('stops'), id)
+  redis.call('PUBLISH', key('requests'), id)
   return 1
 end
 

@@ -96,7 +96,7 @@ local function next_to_take(platform, own, lease, person_limit)
     if not thread then break end
     local id, turn = first_of(thread)
     if id and turn.state == 'running' and contains(own, id) then
-      make_due(thread, lease)
+      make_ready_after(thread, lease)
     elseif id and may_run(id, turn, person_limit) then
       return thread, id, turn
     elseif id then
@@ -115,7 +115,7 @@ end
 
 local function lease_to(worker, thread, id, turn, lease)
   local name = key('turn', id)
-  make_due(thread, lease)
+  make_ready_after(thread, lease)
   redis.call('SADD', key('running', turn.person), id)
   keep(key('running', turn.person))
   if has(id, 'edited_since_take') then begin_anew(id) end

@@ -194,7 +194,7 @@ async def test_a_catch_up_looks_at_fifty_places_and_no_more(store: Store) -> Non
         assert new.texts == ["4", "3", "2", "now"]
 
 
-async def test_a_catch_up_makes_fifty_requests_for_messages_dms_included(store: Store) -> None:
+async def test_a_catch_up_reads_fifty_places_dms_included(store: Store) -> None:
     old, new, clock = FakeQueue(), FakeQueue(), Clock()
     async with DiscordEmulator(clock=clock, gateway=FAST) as emulator:
         emulator.limits.everything = (10**6, 1.0)
@@ -211,8 +211,9 @@ async def test_a_catch_up_makes_fifty_requests_for_messages_dms_included(store: 
         async with running_process(emulator, new, store):
             await until(lambda: "now" in new.texts)
 
-        looks = [one for one in emulator.requests if one.call.startswith("GET /channels")]
-        assert len([one for one in looks if one.path.endswith("/messages")]) == 50
+        # A slow machine may ask for a place again.
+        looks = {one.path for one in emulator.requests if one.call.startswith("GET /channels")}
+        assert len([path for path in looks if path.endswith("/messages")]) == 50
         assert [one for one in new.texts if one != "hello"] == [*map(str, range(59, 10, -1)), "now"]
 
 

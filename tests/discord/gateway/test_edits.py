@@ -48,6 +48,17 @@ async def test_a_message_that_mentions_the_bot_only_now_is_an_edit() -> None:
         assert (edits(intake), intake.texts) == (["why?"], ["why?"])
 
 
+async def test_a_question_whose_mention_is_edited_away_is_still_one() -> None:
+    async with heard() as (emulator, intake, ada):
+        said = await emulator.say(emulator.channel_id, ada, mention(emulator, "why?"))
+        await until(lambda: intake.turns)
+
+        await emulator.edit(said, "why not?")
+        await until(lambda: intake.edits)
+
+        assert edits(intake) == ["why not?"]
+
+
 async def test_an_empty_mention_that_becomes_a_question_is_one() -> None:
     async with heard() as (emulator, intake, ada):
         place, ada = emulator.channel_id, ada

@@ -60,6 +60,17 @@ async def test_a_message_that_mentions_the_bot_only_now_is_an_edit() -> None:
         assert (set(edits(intake)), intake.asked) == ({"why?"}, [])
 
 
+async def test_a_question_whose_mention_is_edited_away_is_still_one() -> None:
+    async with heard() as (slack, intake, ann):
+        ts = await slack.say(slack.channel_id, ann, f"{slack.bot_mention} why?")
+        await until(lambda: intake.turns)
+
+        await slack.edit(slack.channel_id, ts, "why not?")
+        await until(lambda: intake.edits)
+
+        assert edits(intake) == ["why not?"]
+
+
 @pytest.mark.parametrize("subscribed", [{"app_mention"}, {"message.channels"}])
 async def test_an_edited_mention_is_heard_by_either_event(subscribed: set[str]) -> None:
     intake = FakeQueue()

@@ -266,9 +266,8 @@ class EditBudgets:
     async def pause_after(self, error: WriteDelayed, budget: EditBudget | None) -> None:
         """Pause the bucket that the error names, or else the write's own, if it has a budget."""
         if budget and not isinstance(error, NoSlot):
-            await self.pause(
-                replace(budget, bucket=error.bucket or budget.bucket), error.retry_after
-            )
+            paused = replace(budget, bucket=error.bucket or budget.bucket)
+            await self.pause(paused, error.retry_after)
 
     def learn(self, bucket: str, *, writes: int, seconds: float) -> None:
         """Use the limits of a bucket that the platform reports instead of the surface's."""
@@ -290,10 +289,8 @@ class EditBudgets:
             while not (unless and unless.is_set()):
                 pause = await self._try(budget, waiter)
                 if not pause:
-                    platform = budget.bucket.partition(":")[0]
-                    _WAIT.labels(platform, waiter.kind.name.lower()).observe(
-                        self._clock.now() - began
-                    )
+                    waits = _WAIT.labels(budget.bucket.partition(":")[0], waiter.kind.name.lower())
+                    waits.observe(self._clock.now() - began)
                     return True
                 left = deadline - self._clock.now()
                 if left <= 0 or left < pause < math.inf:

@@ -275,8 +275,9 @@ class Reply:
                 await self._write_page(page)
             except (WriteDelayed, WriteFailed) as error:
                 pause = await self._pause_after(error, budget)
-                if budget and _is_pause_of(budget, error):
-                    # Its next slot comes after the pause; or the rest may be posted below.
+                own = (None, budget.bucket) if budget else ()
+                if isinstance(error, WriteDelayed) and error.bucket in own:
+                    # The next slot comes after the pause; or the rest may be posted below.
                     continue
                 if now() + pause > deadline:
                     raise
@@ -419,10 +420,6 @@ class Reply:
             return error.retry_after
         self._failures += 1
         return self._timing.repeat.delay(self._failures)
-
-
-def _is_pause_of(budget: EditBudget, error: WriteDelayed | WriteFailed) -> bool:
-    return isinstance(error, WriteDelayed) and error.bucket in (None, budget.bucket)
 
 
 async def restore(shown: Shown, *, surface: Surface, budgets: EditBudgets, patience: float) -> None:

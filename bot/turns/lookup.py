@@ -50,10 +50,8 @@ class TurnLookup:
         With `first_in` no other turn of that thread is before it.
         """
         turn_id = whole_characters(turn_id)
-        name = self._store.key("turn", turn_id)
-        state, lead, attempts = await self._store.command(
-            "HMGET", name, "state", "lead", "attempts"
-        )
+        name, fields = self._store.key("turn", turn_id), ("state", "lead", "attempts")
+        state, lead, attempts = await self._store.command("HMGET", name, *fields)
         if state != "queued" or lead or attempts != "0":
             return False
         if first_in is None:

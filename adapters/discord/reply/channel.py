@@ -64,8 +64,7 @@ class ChannelSurface:
     """Messages of a channel, a DM or a Discord thread; message ids are Discord's.
 
     `parent` is the channel in which the thread was opened from the question. If the bot may open
-    the thread but not write in it, the reply and its edit budget move to the parent, unless the
-    thread has shown something.
+    the thread but not write in it, the reply and its edit budget move to the parent.
     """
 
     limit = LIMIT
@@ -81,7 +80,7 @@ class ChannelSurface:
     ) -> None:
         self._client = client
         self._address = address
-        self._fallback = parent
+        self._fallback = parent  # until the thread has shown something
         self._turn_id = recovery.turn_id
         self._recovery = recovery
         self._refusals: Counter[int] = Counter()  # by page number

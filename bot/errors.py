@@ -36,6 +36,7 @@ ParleyError
 │   └── GivenUp             all attempts at the turn failed
 └── SurfaceError            the platform did not accept a write
     ├── WriteDelayed        429: the same write may succeed later
+    │   └── NoSlot          the edit budget has no room before a deadline
     ├── WriteFailed         a transient failure: timeout, 5xx, connection lost
     ├── WriteRefused        too old, too long or expired for this write; a new message may do
     ├── MessageGone         a person deleted the message

@@ -9,7 +9,7 @@ import math
 from collections.abc import Awaitable, Callable, Mapping
 from urllib.parse import SplitResult, urlsplit
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from adapters.web import assets
 from adapters.web.api import MAY_STAY, PERSON, Api, Unacceptable, answer
@@ -148,8 +148,9 @@ def _authentication(
         response = await _answered(request, handler)
         if isinstance(response, web.FileResponse) and request.path.endswith((".css", ".js")):
             response.headers["Vary"] = "Accept-Encoding"
-            # Of a response without a body, aiohttp 3.14 would send the end of a compressed one.
-            if request.method == "GET" and not any(it in request.headers for it in _CONDITIONS):
+            # aiohttp 3.14 would end one without a body, and one of HTTP/1.0, in the wrong place.
+            wants_all = not any(it in request.headers for it in _CONDITIONS)
+            if wants_all and request.method == "GET" and request.version >= HttpVersion11:
                 response.enable_compression()
         if visitor is not None and visitor.is_stale and not response.prepared:
             sign_in.remember(response, visitor.person)

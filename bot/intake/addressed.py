@@ -19,7 +19,7 @@ class Facts:
 
     `direct`: it is in a DM with the bot alone. `calls_bot`: it mentions the bot, or its role, or
     replies to one of its messages. `calls_other`: it mentions or replies to another person, or a
-    group, but not the author. `edited`: it was not for the bot before an edit.
+    group, but not the author. `edited`: it is an edit, so it may be for the bot only now.
     """
 
     direct: bool = False

@@ -13,7 +13,7 @@ from bot.access.preferences import PreferenceStore, resolved
 from bot.access.rules import AccessRules
 from bot.cache import BoundedCache
 from bot.domain import Follow, Person, Turn
-from bot.errors import NothingAsked, Refused
+from bot.errors import NotAllowed, NothingAsked, Refused
 from bot.intake.access import AccessControl, Chosen, bounded
 from bot.intake.addressed import Facts, Speakers, ignore_reason, is_help, is_stop
 from bot.intake.answers import Answers
@@ -134,7 +134,8 @@ class Intake:
                 return await self._called(received)
             return await self._overheard(received, facts)
         except Refused as refused:
-            if received.calls_bot:
+            # People who may not use the bot can talk beside it.
+            if received.calls_bot or not isinstance(refused, NotAllowed):
                 turn = received.turn
                 _REFUSED.labels(turn.key.platform, type(refused).__name__).inc()
                 refused.repeated = refused.repeated or self._note_refusal(turn, refused)

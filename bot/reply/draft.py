@@ -200,7 +200,7 @@ class Draft:
         if tidied.strip():
             pages.append(Page(len(done), tidied, final=False, said=last))
         if staying:
-            # Only the sign of life is new.
+            # Only the last message changes, to show the sign of life.
             return pages[-1:] if len(pages) == messages else []
         if pages:
             pages += [Page(i, PENDING, final=True) for i in range(len(done) + 1, messages)]

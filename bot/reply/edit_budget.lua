@@ -3,9 +3,9 @@
 -- ARGV[1] is the verb, ARGV[2] the time (empty: this server's own), the rest the arguments of the verb's function
 -- below. KEYS are buckets, each a hash. All times are in milliseconds.
 -- A fixed window opens with its first write; spaced writes come evenly in it, and those that are unavailable to a write
--- are given away only when it is about to end. A bucket that refills spreads its remaining writes over SPREAD, and widens to the pace of
--- the refill. A sliding window records its last writes. A reply that was just written waits for half an interval, or
--- its writes would show almost the same text.
+-- are given away only when it is about to end. A bucket that refills spreads its remaining writes over SPREAD, and
+-- widens to the pace of the refill. A sliding window records its last writes. A reply that was just written waits for
+-- half an interval, or its writes would show almost the same text.
 --
 -- <bucket>:owed has the replies that owe a write, each with the time at which its reserve lapses. A 429 shows that a
 -- bucket that refills has less than was assumed: that is believed for LEARNED_MS. At the end of its writes one alone

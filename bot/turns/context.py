@@ -77,12 +77,8 @@ class ContextReader:
                 not_shown |= await self._queue.lookup.withheld([one.id for one in read])
             found = read
         except (SurfaceError, StoreUnavailable, TimeoutError) as error:
-            log.warning(
-                "Turn %s: the context in %s is not read: %s",
-                turn.id,
-                turn.key,
-                str(error) or f"no answer in {_READ_SECONDS:g} s",
-            )
+            why = str(error) or f"no answer in {_READ_SECONDS:g} s"
+            log.warning("Turn %s: the context in %s is not read: %s", turn.id, turn.key, why)
             is_incomplete = wants_more
         # Messages that are answered together with this question need no quote.
         if quote and quote.id not in not_shown:

@@ -23,7 +23,8 @@ class Lease:
     The work ends early for two reasons only: with LeaseLost if the store refuses the fence, and
     with QuestionEdited. While the store is away, nothing is saved and the work continues.
 
-    `stop` is set if a person has asked for the end. `news` is set if a stop or an edit was
+    `stop`: no more deltas are read, because a person has asked for the end, or has edited the
+    question. `news` is set if a stop or an edit was
     announced; a renewal follows at once and returns which. `is_finishing` is True from the
     beginning of `finish` on.
     """
@@ -66,7 +67,7 @@ class Lease:
                 with self._noting_away():
                     self._set_stop(await self._leases.renew(self.taken))
             except QuestionEdited:
-                # The answer reads no further deltas, and its next save raises the same error.
+                # The next save raises the same error.
                 self.stop.set()
                 raise
 

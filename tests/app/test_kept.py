@@ -150,7 +150,7 @@ def told() -> list[str]:
 
 def test_the_privacy_page_tells_once_of_every_key_that_the_code_names() -> None:
     code = [file for room in ("bot", "adapters") for file in (ROOT / room).rglob("*.py")]
-    # `stops` is a channel, and `check` lives for a second.
+    # `requests` is a channel, and `check` lives for a second.
     named = re.findall(r"\.key\(\"(\w+)\"", "".join(it.read_text(encoding="utf-8") for it in code))
 
     assert {*named} - {"check", "requests"} <= {*told()}
@@ -173,7 +173,7 @@ async def test_the_privacy_page_tells_of_every_key(own_store: Store, model: Mode
     released = json.loads(NEWEST.read_text(encoding="utf-8"))
     queue = "".join(map(source_of, chain(*VERBS.values())))
     renamed = dict(re.findall(r"^  (\w+) = '(\w+)',$", queue, re.M))
-    # `stops` is a channel: what is published there is not kept.
+    # `requests` is a channel: what is published there is not kept.
     named = {renamed.get(kind, kind) for kind in re.findall(r"key\('(\w+)'", queue)} - {"requests"}
 
     assert kinds(one.name for one in found) <= {*told()}

@@ -8,9 +8,10 @@ from dataclasses import replace
 import pytest
 
 from bot.access.preferences import Scope
+from bot.access.quotas import Quota
 from bot.access.rules import AccessRules
 from bot.domain import Json, Person, ThreadKey, Turn
-from bot.errors import NotAllowed, NothingAsked, Refused
+from bot.errors import NotAllowed, NothingAsked, QuotaUsed, Refused
 from bot.intake.addressed import Facts
 from bot.intake.intake import Admitted, Commanded, Decision, Ignored, Intake, Received
 from bot.store import Store
@@ -74,6 +75,18 @@ async def test_a_person_without_access_reads_why_once_and_only_if_they_called(st
 
     assert [type(one) for one in outcomes] == [Ignored, NotAllowed, NotAllowed, NotAllowed]
     assert [one.repeated for one in outcomes if isinstance(one, Refused)] == [True, False, True]
+
+
+async def test_a_question_in_a_followed_thread_that_is_refused_again_is_known_as_that(
+    store: Store,
+) -> None:
+    intake = intake_of(store, AccessRules(quota=Quota(questions=1)))
+    await intake.receive(said("why?"))
+
+    again = [await intake.receive(said("and how?", TALK, number=it)) for it in (2, 3)]
+
+    assert [type(one) for one in again] == [QuotaUsed, QuotaUsed]
+    assert [one.repeated for one in again if isinstance(one, Refused)] == [False, True]
 
 
 async def test_a_person_without_access_does_not_count_as_a_speaker(store: Store) -> None:

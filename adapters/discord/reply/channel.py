@@ -132,9 +132,8 @@ class ChannelSurface:
             self._old.add(page.number)
             raise WriteFailed(str(error)) from error
         except (MessageGone, WriteRefused) as error:
-            # If the page is posted again, another nonce is needed: for the first one Discord would
-            # return this message (`_send`). It counts the refusals of its page alone, so that the
-            # next process, which knows of no others, computes the same.
+            # A new post needs another nonce: for this one Discord would return this message. The
+            # next process, which knows of no other page's refusals, computes the same (`_send`).
             self._refusals[page.number] += 1
             if isinstance(error, WriteRefused):
                 self._fallback = None

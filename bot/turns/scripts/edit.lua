@@ -22,6 +22,7 @@ function verbs.edit(id, thread, person, fields, asked, edited, thread_limit,
   local whole = record(lead)
   if turn.state == 'dropped' or known[3] or not turn.thread then return 'ignored' end
   if known[4] ~= fields.asker or natural(known[2]) > tonumber(edited) then return 'ignored' end
+  -- Of those that have ended, only the last one: it is remembered last, or has no answer and none has followed.
   local last = last_remembered(turn.thread)
   if not is_open(whole) and last ~= lead and last ~= get(lead, 'after') then return 'ignored' end
   if known[1] == fields.text then return 'ignored' end

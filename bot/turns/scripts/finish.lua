@@ -53,9 +53,9 @@ local function note_newest(id, thread)
   local newest = redis.call('GET', name)
   if last_message(id) == '' then return end
   if newest and newest ~= id then
-    -- A question above has been answered anew, and the newest one failed and can be retried.
-    local is_above = has(id, 'kept') and may_be_retried(newest, thread)
-    if is_above or has(id, 'forget') then return id end
+    -- A question above was answered anew, and the newest one has failed and can be retried.
+    local has_ended_before = has(id, 'kept')
+    if has_ended_before and may_be_retried(newest, thread) or has(id, 'forget') then return id end
   end
   redis.call('SET', name, id, 'PX', ARGV[2])
   return newest ~= id and newest

@@ -46,11 +46,11 @@ function verbs.save(id, fence, progress)
   if progress.message_ids ~= '' and #progress.shown > natural(get(id, 'max_progress')) then
     set(id, 'attempts', 1, 'max_progress', #progress.shown)
   end
-  -- A save before a restart has the end of a stopped answer, which will not be shown.
+  -- After an edit the worker saves its answer as if it were stopped.
   if has(id, 'edited_since_take') then progress.shown = nil end
   for field, value in pairs(progress) do set(id, field, value) end
   note_posted(id, turn.thread)
-  -- A page may have been deleted before it was known.
+  -- `note_posted` may have just stopped the turn.
   return request_to(id)
 end
 

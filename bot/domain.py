@@ -144,12 +144,30 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
+class FileText:
+    """The text that was read of a file beside a question.
+
+    `parts` are the texts of its first pages, slides or sheets, as `unit` says, and `total` is how
+    many the file has. A file without a `unit` has one part. `is_cut`: the last part lacks its end.
+    `problem` is a sentence for people that says why nothing was read.
+    """
+
+    name: str
+    parts: tuple[str, ...] = ()
+    unit: str = ""
+    total: int = 1
+    is_cut: bool = False
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
-    """One message of a prompt; `context` has a text for each message of others that precedes it."""
+    """One message of a prompt, after a text for each message of others, and after the `files`."""
 
     role: Role
     text: str
     context: tuple[str, ...] = ()
+    files: tuple[FileText, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +185,13 @@ class LeftOut:
     """A delta: this many characters were cut from the middle of the question."""
 
     characters: int
+
+
+@dataclass(frozen=True, slots=True)
+class FilesRead:
+    """A delta: what the model has read of the files of the question."""
+
+    files: tuple[FileText, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +228,9 @@ class ContextUnread:
     """A delta: the messages before the question, which the model should see, cannot be read."""
 
 
-Delta = str | Start | LeftOut | BeginningLeftOut | ContextUnread | Retrying | Reading | Used
+Delta = (
+    str | Start | LeftOut | BeginningLeftOut | FilesRead | ContextUnread | Retrying | Reading | Used
+)
 
 
 @dataclass(frozen=True, slots=True)

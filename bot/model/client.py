@@ -21,7 +21,7 @@ from huggingface_hub import (
 )
 from prometheus_client import Counter, Histogram
 
-from bot.domain import Json, Message, Preferences
+from bot.domain import FileText, Json, Message, Preferences
 from bot.errors import AnswerCut, ModelError, ModelUnknown, SystemRefused, UsageRefused
 from bot.model.reasoning import ReasoningFilter
 from bot.model.server_info import fetch_server_info
@@ -79,6 +79,7 @@ class Answer:
     deltas: AsyncGenerator[str, None]
     left_out: int = 0  # characters of the last message of the prompt
     dropped: int = 0  # exchanges
+    files: tuple[FileText, ...] = ()  # what was sent of them
     estimated: int | None = None  # tokens of the prompt, if they were counted
     # Set at the end if the server reports its count.
     prompt_tokens: int | None = None

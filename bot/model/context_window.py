@@ -9,12 +9,14 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 
-from bot.domain import Message, Preferences
+from bot.domain import FileText, Message, Preferences
 from bot.errors import ModelError, PromptTooLong
 from bot.model.client import NOTHING_CHOSEN, Answer, Endpoint
 from bot.model.server_info import ServerWatch
 from bot.text.context import block, with_context, with_persona
+from bot.text.files import beginning, with_files
 from bot.text.graphemes import CUT, left_out, without_middle
 from bot.text.sanitize import as_words
 from bot.tokens.counters import TokenEstimator
@@ -35,6 +37,8 @@ _LEAST_SHARE = 0.1
 _LEAST_ROOM = 64  # tokens; a smaller context that a server reports is ignored
 # Of the budget, for the contexts of all messages.
 _CONTEXT_SHARE = 0.25
+# Of what the question leaves of the budget, for its files: the history needs room, too.
+_FILES_SHARE = 0.75
 # Of the budget, for the system prompt with a persona: the question needs room, too.
 _SYSTEM_SHARE = 0.5
 _CUT_STEPS = 4_000  # of a long message: it is cut to one of so many lengths
@@ -99,6 +103,7 @@ class ContextWindowModel:
                     self._learn(refusal)
                     fitted = shorter
                 answer.left_out, answer.dropped = fitted.left_out, fitted.dropped
+                answer.files = fitted.files
                 answer.estimated = counted = self._counter.count(fitted.messages)
                 yield answer
         except ModelError:
@@ -125,7 +130,11 @@ class ContextWindowModel:
     async def _fit(self, prompt: Sequence[Message], budget: int) -> FittedPrompt:
         """Fit a prompt, in another thread if it is long."""
         fitting = partial(fit, prompt, budget=budget, count=self._counter.count)
-        if sum(len(it.text) + sum(map(len, it.context)) for it in prompt) <= _INLINE_CHARACTERS:
+        texts = (
+            (it.text, *it.context, *(part for file in it.files for part in file.parts))
+            for it in prompt
+        )
+        if sum(map(len, chain.from_iterable(texts))) <= _INLINE_CHARACTERS:
             return fitting()
         return await asyncio.to_thread(fitting)
 
@@ -160,6 +169,7 @@ class FittedPrompt:
     messages: tuple[Message, ...]
     dropped: int  # exchanges
     left_out: int  # characters of the new message
+    files: tuple[FileText, ...] = ()  # what is left of those of the new message
 
 
 def fit(messages: Sequence[Message], *, budget: int, count: Count) -> FittedPrompt:
@@ -169,7 +179,8 @@ def fit(messages: Sequence[Message], *, budget: int, count: Count) -> FittedProm
     middle, so that the answer to a long paste stays. The system prompt and the new message always
     stay; if the message is too long, the mark "[…]" replaces its middle. If the system prompt
     leaves no room even for the mark, the message stays whole, and the server decides. Contexts get
-    at most a quarter of the budget, newest first, and no room that the new message needs. The
+    at most a quarter of the budget, newest first, and no room that the new message needs. Its
+    files, from their beginnings, get three quarters of what it leaves. The
     context of the system prompt is the persona, which is left out beyond half of the budget.
     """
     *earlier, last = messages
@@ -179,9 +190,12 @@ def fit(messages: Sequence[Message], *, budget: int, count: Count) -> FittedProm
     asked = _cut_middle(
         _without_context(last), budget=budget, cost=lambda shorter: count([*head, shorter])
     )
+    with_text, files = _with_beginnings(
+        asked, last.files, budget=budget, cost=lambda longer: count([*head, longer])
+    )
     room = int(budget * _CONTEXT_SHARE)
     new, room = _with_newest_context(
-        replace(asked, context=last.context),
+        replace(with_text, context=last.context),
         room=room,
         count=count,
         fits=lambda whole: count([*head, whole]) <= budget,
@@ -207,6 +221,7 @@ def fit(messages: Sequence[Message], *, budget: int, count: Count) -> FittedProm
         tuple(newest(fitting)),
         dropped=len(earlier) // 2 - fitting,
         left_out=left_out(last.text, asked.text),
+        files=files,
     )
 
 
@@ -217,6 +232,28 @@ def _with_persona(system: Message, *, budget: int, count: Count) -> Message:
         whole = with_persona(alone, persona)
         return whole if count([whole]) <= budget else alone
     return alone
+
+
+def _with_beginnings(
+    asked: Message, files: Sequence[FileText], *, budget: int, cost: Callable[[Message], int]
+) -> tuple[Message, tuple[FileText, ...]]:
+    """Return the question with as many characters of each file as fit, and what these are."""
+    if not files:
+        return asked, ()
+    longest = max(sum(map(len, file.parts)) for file in files)
+    step = longest // _CUT_STEPS + 1
+    alone = cost(asked)
+
+    def shortened(steps: int) -> tuple[FileText, ...]:
+        return tuple(beginning(file, steps * step) for file in files)
+
+    def is_small(steps: int) -> bool:
+        whole = cost(with_files(asked, shortened(steps)))
+        return whole - alone <= (budget - alone) * _FILES_SHARE
+
+    kept = shortened(_largest(longest // step + 1, is_small))
+    whole = with_files(asked, kept)
+    return (whole if cost(whole) <= budget else asked), kept
 
 
 def _without_context(message: Message) -> Message:

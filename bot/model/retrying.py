@@ -14,6 +14,7 @@ from bot.concurrency import Backoff
 from bot.domain import (
     BeginningLeftOut,
     Delta,
+    FilesRead,
     LeftOut,
     Message,
     Preferences,
@@ -162,6 +163,8 @@ class RetryingModel:
             yield LeftOut(answer.left_out)
         if answer.dropped:
             yield BeginningLeftOut(answer.dropped)
+        if answer.files:
+            yield FilesRead(answer.files)
         if answer.estimated is not None:
             yield Reading(answer.estimated)
 

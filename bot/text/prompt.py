@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, tzinfo
 from unicodedata import category, normalize
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from bot.domain import ContextMessage, Exchange, Message, Person, Turn
+from bot.domain import ContextMessage, Exchange, FileText, Message, Person, Turn
 from bot.text.context import FORGED, NOTICE
+from bot.text.files import FILES_NOTICE
 from bot.text.graphemes import cut_before
 from bot.text.sanitize import mark_control_tokens, one_line
 from config.settings import PLACEHOLDERS
@@ -94,6 +95,7 @@ def compose(
     exchanges: Sequence[Exchange],
     turn: Turn,
     context: Sequence[ContextMessage] = (),
+    files: Sequence[FileText] = (),
     zone: tzinfo | None = None,
 ) -> tuple[Message, ...]:
     """Return the system prompt, all exchanges and the new message, in this order.
@@ -102,7 +104,8 @@ def compose(
     several persons speak in the thread, or any message has a context, each user message begins with
     "Name: ". The second person of one name is "Name (2): ", and the bot itself is "You: ". Further
     lines that begin like a label, or like a mark of a context, are quoted with "> ". `context` is
-    that of the new message, and what it replies to is the end of it. The persona that people chose
+    that of the new message, and what it replies to is the end of it; `files` are those of the new
+    message. The persona that people chose
     for the turn is the context of the system prompt. With a `zone`, each question ends with its
     time; the earlier ones keep it, so that the beginning of the next prompt is the same.
     """
@@ -136,13 +139,15 @@ def compose(
 
     if has_context:
         system = f"{system}\n\n{NOTICE}".strip()
+    if files:
+        system = f"{system}\n\n{FILES_NOTICE}".strip()
     persona = mark_control_tokens(turn.preferences.persona)
     messages = []
     if system.strip() or persona:
         messages.append(Message("system", system.strip() and system, (persona,) if persona else ()))
     for one, shown in zip(answered, contexts, strict=False):
         messages += question(one, shown), Message("assistant", one.answer)
-    return (*messages, question(asked, contexts[-1]))
+    return (*messages, replace(question(asked, contexts[-1]), files=tuple(files)))
 
 
 def without_system(messages: Sequence[Message]) -> tuple[Message, ...]:

@@ -1,0 +1,64 @@
+"""Recognises what kind a file is by its content, and says why one cannot be read."""
+
+from __future__ import annotations
+
+from enum import Enum
+from io import BytesIO
+from typing import Literal
+from zipfile import ZipFile
+
+Kind = Literal["text", "pdf", "docx", "pptx", "xlsx"]
+
+_MOST_UNPACKED = 64_000_000  # bytes
+_FOLDERS: dict[str, Kind] = {"word/": "docx", "ppt/": "pptx", "xl/": "xlsx"}  # in the package
+_PICTURES = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"GIF8")
+# The container of old and of encrypted documents ([MS-CFB] 2.2), and an entry of the latter.
+_COMPOUND, _ENCRYPTED = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "EncryptedPackage".encode("utf-16-le")
+WIDE_MARKS = (b"\xff\xfe", b"\xfe\xff")  # of UTF-16, and with two zero bytes of UTF-32
+_EXAMINED = 65_536  # bytes at the beginning
+_MOST_CONTROLS = 0.02  # of text; bell to carriage return, and escape for colours, are none
+_CONTROLS = bytes({*range(32)} - {*range(7, 14), 27})
+
+
+class Problem(Enum):
+    """Why nothing was read, as a sentence for people; `{name}` is the file's."""
+
+    LARGE = "I have not read {name}: it is larger than 10 MB."
+    UNPACKED = "I have not read {name}: it unpacks to more than 64 MB."
+    PICTURE = "I cannot see pictures, so I have not looked at {name}."
+    UNKNOWN = "I cannot read {name}: text, PDF, DOCX, PPTX and XLSX are what I read."
+    PROTECTED = "I cannot read {name}: it is encrypted."
+    DAMAGED = "I cannot read {name}: it is damaged."
+    EMPTY = "I have found no text in {name}."
+    SLOW = "I have not read {name}: that takes too long."
+    HEAVY = "I have not read {name}: that takes too much memory."
+    MISSING = "I cannot read {name} here: the packages in requirements-files.txt are missing."
+
+
+class Unreadable(Exception):
+    """A file cannot be read; its `args` are one Problem."""
+
+
+def kind_of(data: bytes, *, suffix: str) -> Kind:
+    """Return the kind of a file. Raises Unreadable if it is of none, BadZipFile if damaged."""
+    start = data[:_EXAMINED]
+    # Readers search for the header in the first kilobyte; a text may speak of it there.
+    if start.startswith(b"%PDF-") or (suffix.lower() == ".pdf" and b"%PDF-" in start[:1024]):
+        return "pdf"
+    if start.startswith(b"PK\3\4"):
+        entries = ZipFile(BytesIO(data)).infolist()
+        # `zipfile` reads no more of an entry than is declared here.
+        if sum(entry.file_size for entry in entries) > _MOST_UNPACKED:
+            raise Unreadable(Problem.UNPACKED)
+        for folder, kind in _FOLDERS.items():
+            if any(entry.filename.startswith(folder) for entry in entries):
+                return kind
+    if start.startswith(_PICTURES) or (start.startswith(b"RIFF") and start[8:12] == b"WEBP"):
+        raise Unreadable(Problem.PICTURE)
+    if start.startswith(_COMPOUND) and _ENCRYPTED in data:
+        raise Unreadable(Problem.PROTECTED)
+    controls = len(start) - len(start.translate(None, _CONTROLS))
+    is_text = b"\0" not in start and controls <= len(start) * _MOST_CONTROLS
+    if is_text or start.startswith(WIDE_MARKS):
+        return "text"
+    raise Unreadable(Problem.UNKNOWN)

@@ -274,6 +274,10 @@ class Settings:
     thread_context: int = setting(
         50, within(0, 100), "earlier messages that are read when called into a thread; 0: none"
     )
+    file_max_mb: int = setting(10, within(0, 100), "the largest file that is read, in MB")
+    files_per_question: int = setting(
+        5, within(0, 20), "how many files are read for one question; 0: none"
+    )
     redis_url: str = setting(
         "",
         _redis_url,

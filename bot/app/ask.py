@@ -20,9 +20,19 @@ from typing import TextIO, TypedDict, Unpack
 from bot.app.assistant import DEMO, Assistant, open_assistant
 from bot.app.platforms import load_settings
 from bot.concurrency import cancelled
-from bot.domain import Exchange, FilesRead, FileText, LeftOut, Person, Start, ThreadKey, Turn
+from bot.domain import (
+    Exchange,
+    FileRef,
+    FilesRead,
+    FileText,
+    LeftOut,
+    Person,
+    Start,
+    ThreadKey,
+    Turn,
+)
 from bot.errors import AnswerCut, CannotStart, ModelError, ParleyError, PromptRefused
-from bot.files.reading import MOST_FILES, read_path
+from bot.files.reading import MB, read_file, too_large
 from bot.text.files import left_out_of
 from bot.text.prompt import compose
 from bot.text.sanitize import strip_controls, whole_characters
@@ -47,7 +57,7 @@ async def stream_answer(
     """Yield the deltas of an answer, and a Start if it restarts; raises ModelError.
 
     `history` has earlier questions and their answers, and `system` replaces the system prompt.
-    `tell` gets a sentence for each of the `files` that was not read, or not to its end.
+    `tell` gets a line on those of the `files` that were not read, or not to their ends.
 
     A truncated answer ends without an error. Truncation of question or answer is logged.
     """
@@ -55,8 +65,9 @@ async def stream_answer(
         raise PromptRefused("there is no question")
     nowhere, nobody = ThreadKey("", "", "", ""), Person("", "")
     text, now = whole_characters(question), time.time()
-    turn = Turn("", nowhere, nobody, text, place={}, asked_at=now)
-    read = await _texts_of(files)
+    read, left_out = await _texts_of(files, assistant), ""
+    named = tuple(FileRef(number, "", file.name, 0, {}) for number, file in read.items())
+    turn = Turn("", nowhere, nobody, text, place={}, asked_at=now, files=named)
     zone = assistant.system_prompt.zone(turn) if system is None else None
     if system is None:
         system = assistant.system_prompt.for_turn(turn)
@@ -74,27 +85,43 @@ async def stream_answer(
                         delta.characters,
                     )
                 elif isinstance(delta, FilesRead):
-                    read = delta.files
+                    left_out = left_out_of(delta.files)
                 # A single question has nothing before it.
                 elif isinstance(delta, str | Start):
                     yield delta
     except AnswerCut as cut:
         log.warning("The answer is cut short: %s", cut)
-    for sentence in filter(None, map(left_out_of, read)):
-        tell(sentence)
+    if left_out:
+        tell(left_out)
 
 
-async def _texts_of(files: Sequence[str | Path]) -> tuple[FileText, ...]:
-    if len(files) > MOST_FILES:
-        raise PromptRefused(f"there are {len(files)} files, and {MOST_FILES} can be read at once")
-    texts = []
+async def _texts_of(files: Sequence[str | Path], assistant: Assistant) -> dict[str, FileText]:
+    """Return what was read of files on this machine, by their numbers. Raises PromptRefused."""
+    if len(files) > assistant.most_files:
+        most = assistant.most_files
+        raise PromptRefused(f"there are {len(files)} files, and {most} can be read at once")
+    texts: dict[str, FileText] = {}
     for path in map(Path, files):
         try:
-            texts.append(await read_path(path))
+            texts[str(len(texts))] = await _text_of(path, most_mb=assistant.most_file_mb)
         except (OSError, ValueError) as error:  # a name may have a zero character
             reason = getattr(error, "strerror", None) or error
             raise PromptRefused(f"{path} cannot be read: {reason}") from error
-    return tuple(texts)
+    return texts
+
+
+async def _text_of(path: Path, *, most_mb: int) -> FileText:
+    def content() -> bytes:
+        # A pipe or a device may have no end.
+        if path.exists() and not path.is_file():
+            raise OSError(0, "it is not a file")
+        with path.open("rb") as file:
+            return file.read(most_mb * MB + 1)
+
+    data = await asyncio.to_thread(content)
+    if len(data) > most_mb * MB:
+        return too_large(path.name, most_mb=most_mb)
+    return await read_file(path.name, data)
 
 
 async def joined(deltas: AsyncGenerator[str | Start]) -> str:

@@ -7,6 +7,8 @@ from io import BytesIO
 from typing import Literal
 from zipfile import ZipFile
 
+from bot.domain import FileText
+
 Kind = Literal["text", "pdf", "docx", "pptx", "xlsx"]
 
 _MOST_UNPACKED = 64_000_000  # bytes
@@ -21,18 +23,33 @@ _CONTROLS = bytes({*range(32)} - {*range(7, 14), 27})
 
 
 class Problem(Enum):
-    """Why nothing was read, as a sentence for people; `{name}` is the file's."""
+    """Why nothing was read, as a sentence for people; `{names}` are those of the files."""
 
-    LARGE = "I have not read {name}: it is larger than 10 MB."
-    UNPACKED = "I have not read {name}: it unpacks to more than 64 MB."
-    PICTURE = "I cannot see pictures, so I have not looked at {name}."
-    UNKNOWN = "I cannot read {name}: text, PDF, DOCX, PPTX and XLSX are what I read."
-    PROTECTED = "I cannot read {name}: it is encrypted."
-    DAMAGED = "I cannot read {name}: it is damaged."
-    EMPTY = "I have found no text in {name}."
-    SLOW = "I have not read {name}: that takes too long."
-    HEAVY = "I have not read {name}: that takes too much memory."
-    MISSING = "I cannot read {name} here: the packages in requirements-files.txt are missing."
+    LARGE = "I have not read {names}: {most} MB is the limit."
+    UNPACKED = "I have not read {names}: 64 MB of unpacked data is the limit."
+    PICTURE = "I cannot see pictures, so I have not looked at {names}."
+    UNKNOWN = "I cannot read {names}: I read text, PDF, DOCX, PPTX and XLSX."
+    PROTECTED = "I cannot read {names}: encrypted."
+    DAMAGED = "I cannot read {names}: damaged."
+    EMPTY = "I have found no text in {names}."
+    SLOW = "I have not read {names}: that takes too long."
+    HEAVY = "I have not read {names}: that takes too much memory."
+    MISSING = "I cannot read {names} here: the packages in requirements-files.txt are missing."
+    MANY = "I have not read {names}: {most} files at once is the limit."
+    GONE = "I cannot find {names} any more."
+    REFUSED = "I may not open {names}."
+    UNREACHABLE = "I could not fetch {names}."
+
+
+# These say nothing of the file itself: the next attempt may read it.
+_PASSING = {
+    it.value for it in (Problem.MISSING, Problem.GONE, Problem.REFUSED, Problem.UNREACHABLE)
+}
+
+
+def is_final(file: FileText) -> bool:
+    """Return whether another attempt would read the same of a file."""
+    return file.problem not in _PASSING
 
 
 class Unreadable(Exception):

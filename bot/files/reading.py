@@ -17,46 +17,27 @@ from typing import Any
 from bot.domain import FileText
 from bot.files.formats import MOST_CHARACTERS
 from bot.files.kinds import Problem
-from bot.text.sanitize import one_line, whole_characters
+from bot.text.files import plain_name
 
 Report = dict[str, Any]  # see `bot.files.child`
 log = logging.getLogger(__name__)
 
-MOST_FILES = 5  # of a question
-_MOST_BYTES = 10_000_000  # of a file
-_NAME_LENGTH = 100  # characters
+MB = 1_000_000  # bytes
 _FOLDER = Path(__file__).resolve().parents[2]  # from which the child imports `bot`
 # A line has a part, of at most four bytes a character, or little else.
 _LINE_BYTES = 5 * MOST_CHARACTERS
+_WRITTEN_BYTES = 65_536  # at once: all of a file would be in memory twice
 
 
-async def read_path(path: Path) -> FileText:
-    """Return the text of a file on this machine, as `read_file` does. Raises OSError."""
-
-    def content() -> bytes:
-        # A pipe or a device may have no end.
-        if path.exists() and not path.is_file():
-            raise OSError(0, "it is not a file")
-        with path.open("rb") as file:
-            return file.read(_MOST_BYTES + 1)
-
-    return await read_file(path.name, await asyncio.to_thread(content))
-
-
-async def read_file(name: str, data: bytes, *, seconds: float = 10.0) -> FileText:
+async def read_file(name: str, data: bytes | bytearray, *, seconds: float = 10.0) -> FileText:
     """Return what can be read of a file in this time, or the problem with it.
 
     Raises OSError if no process can be started.
     """
-    name = one_line(whole_characters(name)).replace('"', "'")
-    if len(name) > _NAME_LENGTH:
-        name = f"{name[: _NAME_LENGTH - 11]}…{name[-10:]}"
     # A child that the system ends reports no problem.
-    found, problem = FileText(name), Problem.DAMAGED
-    if len(data) > _MOST_BYTES:
-        return replace(found, problem=Problem.LARGE.value.format(name=name))
+    found, problem = FileText(plain_name(name)), Problem.DAMAGED
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-B", "-s", "-m", "bot.files.child", Path(name).suffix),
+        *(sys.executable, "-B", "-s", "-m", "bot.files.child", Path(found.name).suffix),
         stdin=PIPE,
         stdout=PIPE,
         stderr=DEVNULL,
@@ -89,17 +70,24 @@ async def read_file(name: str, data: bytes, *, seconds: float = 10.0) -> FileTex
         await process.communicate()
     if any(found.parts):
         return found
-    return replace(found, parts=(), problem=problem.value.format(name=name))
+    return replace(found, parts=(), problem=problem.value)
 
 
-async def _reports(process: Process, data: bytes) -> AsyncGenerator[Report]:
+def too_large(name: str, *, most_mb: int) -> FileText:
+    """Return that a file is larger than `most_mb`."""
+    problem = Problem.LARGE.value.replace("{most}", str(most_mb))
+    return FileText(plain_name(name), problem=problem)
+
+
+async def _reports(process: Process, data: bytes | bytearray) -> AsyncGenerator[Report]:
     stdin, stdout = process.stdin, process.stdout
     if stdin is None or stdout is None:
         raise AssertionError("the process was started without pipes")
     # It writes only when it has read everything, or has ended.
     with suppress(ConnectionError), closing(stdin):
-        stdin.write(data)
-        await stdin.drain()
+        for start in range(0, len(data), _WRITTEN_BYTES):
+            stdin.write(data[start : start + _WRITTEN_BYTES])
+            await stdin.drain()
     size = 0
     while size <= _LINE_BYTES and (line := await stdout.readline()):
         size += len(line)

@@ -16,7 +16,7 @@ from bot.errors import ModelError, PromptTooLong
 from bot.model.client import NOTHING_CHOSEN, Answer, Endpoint
 from bot.model.server_info import ServerWatch
 from bot.text.context import block, with_context, with_persona
-from bot.text.files import beginning, with_files
+from bot.text.files import beginning, file_block, with_files
 from bot.text.graphemes import CUT, left_out, without_middle
 from bot.text.sanitize import as_words
 from bot.tokens.counters import TokenEstimator
@@ -37,8 +37,8 @@ _LEAST_SHARE = 0.1
 _LEAST_ROOM = 64  # tokens; a smaller context that a server reports is ignored
 # Of the budget, for the contexts of all messages.
 _CONTEXT_SHARE = 0.25
-# Of what the question leaves of the budget, for its files: the history needs room, too.
-_FILES_SHARE = 0.75
+# Of the budget, for the files of all messages.
+_FILES_SHARE = 0.6
 # Of the budget, for the system prompt with a persona: the question needs room, too.
 _SYSTEM_SHARE = 0.5
 _CUT_STEPS = 4_000  # of a long message: it is cut to one of so many lengths
@@ -86,7 +86,6 @@ class ContextWindowModel:
         if self._watch:
             await self._watch.refresh(deadline=deadline)
             self._set_budget(self._watch.context)
-        prompt = as_words(prompt)
         answer, counted = None, 0
         send = partial(self._model.stream, deadline=deadline, preferences=preferences)
         fitted = await self._fit(prompt, self._room)
@@ -129,7 +128,10 @@ class ContextWindowModel:
 
     async def _fit(self, prompt: Sequence[Message], budget: int) -> FittedPrompt:
         """Fit a prompt, in another thread if it is long."""
-        fitting = partial(fit, prompt, budget=budget, count=self._counter.count)
+
+        def fitting() -> FittedPrompt:
+            return fit(as_words(prompt), budget=budget, count=self._counter.count)
+
         texts = (
             (it.text, *it.context, *(part for file in it.files for part in file.parts))
             for it in prompt
@@ -179,9 +181,9 @@ def fit(messages: Sequence[Message], *, budget: int, count: Count) -> FittedProm
     middle, so that the answer to a long paste stays. The system prompt and the new message always
     stay; if the message is too long, the mark "[…]" replaces its middle. If the system prompt
     leaves no room even for the mark, the message stays whole, and the server decides. Contexts get
-    at most a quarter of the budget, newest first, and no room that the new message needs. Its
-    files, from their beginnings, get three quarters of what it leaves. The
-    context of the system prompt is the persona, which is left out beyond half of the budget.
+    at most a quarter of the budget, and files, from their beginnings, three fifths: those of the
+    newest message first, and no room that the new message needs. Files of dropped exchanges stay.
+    The context of the system prompt is the persona, which is left out beyond half of the budget.
     """
     *earlier, last = messages
     head = earlier[:1] if earlier and earlier[0].role == "system" else []
@@ -190,22 +192,26 @@ def fit(messages: Sequence[Message], *, budget: int, count: Count) -> FittedProm
     asked = _cut_middle(
         _without_context(last), budget=budget, cost=lambda shorter: count([*head, shorter])
     )
-    with_text, files = _with_beginnings(
-        asked, last.files, budget=budget, cost=lambda longer: count([*head, longer])
+    blocks, file_room = [""] * (len(plain) + 1), int(budget * _FILES_SHARE)
+    files, blocks[-1], file_room = _beginnings(
+        last.files, room=min(file_room, budget - count([*head, asked])), count=count
     )
-    room = int(budget * _CONTEXT_SHARE)
     new, room = _with_newest_context(
-        replace(with_text, context=last.context),
-        room=room,
+        replace(asked, context=last.context),
+        room=int(budget * _CONTEXT_SHARE),
         count=count,
-        fits=lambda whole: count([*head, whole]) <= budget,
+        fits=lambda whole: count([*head, with_files(whole, blocks[-1])]) <= budget,
     )
+    file_room = min(file_room, budget - count([*head, with_files(new, blocks[-1])]))
     earlier = [*plain]
     for at in range(len(plain) - 2, -1, -2):
         earlier[at], room = _with_newest_context(plain[at], room=room, count=count)
+        _, blocks[at], file_room = _beginnings(plain[at].files, room=file_room, count=count)
 
     def newest(exchanges: int) -> list[Message]:
-        return [*head, *earlier[len(earlier) - 2 * exchanges :], new]
+        start = len(earlier) - 2 * exchanges
+        first, *rest = map(with_files, [*earlier[start:], new], blocks[start:])
+        return [*head, with_files(first, "\n".join(filter(None, blocks[:start]))), *rest]
 
     fitting = _largest(len(earlier) // 2, lambda exchanges: count(newest(exchanges)) <= budget)
     if earlier and not fitting:
@@ -213,7 +219,7 @@ def fit(messages: Sequence[Message], *, budget: int, count: Count) -> FittedProm
         question = _cut_middle(
             _without_context(question),
             budget=budget,
-            cost=lambda shorter: count([*head, shorter, answered, new]),
+            cost=lambda shorter: count([*newest(0), shorter, answered]),
         )
         earlier[-2:] = [question, answered]
         fitting = int(question.text != CUT and count(newest(1)) <= budget)
@@ -234,26 +240,24 @@ def _with_persona(system: Message, *, budget: int, count: Count) -> Message:
     return alone
 
 
-def _with_beginnings(
-    asked: Message, files: Sequence[FileText], *, budget: int, cost: Callable[[Message], int]
-) -> tuple[Message, tuple[FileText, ...]]:
-    """Return the question with as many characters of each file as fit, and what these are."""
+def _beginnings(
+    files: Sequence[FileText], *, room: int, count: Count
+) -> tuple[tuple[FileText, ...], str, int]:
+    """Return as many characters of each file as fit, their block, and the tokens left."""
     if not files:
-        return asked, ()
+        return (), "", room
     longest = max(sum(map(len, file.parts)) for file in files)
     step = longest // _CUT_STEPS + 1
-    alone = cost(asked)
 
     def shortened(steps: int) -> tuple[FileText, ...]:
         return tuple(beginning(file, steps * step) for file in files)
 
-    def is_small(steps: int) -> bool:
-        whole = cost(with_files(asked, shortened(steps)))
-        return whole - alone <= (budget - alone) * _FILES_SHARE
+    def cost(shorter: Sequence[FileText]) -> int:
+        return count([Message("user", file_block(shorter))])
 
-    kept = shortened(_largest(longest // step + 1, is_small))
-    whole = with_files(asked, kept)
-    return (whole if cost(whole) <= budget else asked), kept
+    kept = shortened(_largest(longest // step + 1, lambda steps: cost(shortened(steps)) <= room))
+    left = room - cost(kept)
+    return (kept, file_block(kept), left) if left >= 0 else (kept, "", room)
 
 
 def _without_context(message: Message) -> Message:

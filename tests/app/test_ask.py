@@ -149,7 +149,7 @@ async def test_a_script_asks_about_files(
     said = await bot.ask_async("Where is it?", files=files)
 
     assert "| The key is under the mat.\n" in said
-    assert "I cannot see pictures, so I have not looked at cat.gif." in caplog.messages
+    assert "I cannot see pictures, so I have not looked at `cat.gif`." in caplog.messages
 
 
 async def test_each_question_has_its_own_files(chosen: Path, model: ModelEmulator) -> None:

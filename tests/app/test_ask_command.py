@@ -269,13 +269,15 @@ async def test_what_was_not_read_of_files_stands_below_the_answer(
     )
 
     assert (status, printed) == (0, "Well.\n")
-    first, second = complaints.splitlines()
-    assert re.fullmatch(r"I read the first [\d,]+ characters of long\.txt\.", first)
-    assert second == "I cannot see pictures, so I have not looked at cat.png."
+    assert re.fullmatch(
+        r"I read the first [\d,]+ characters of `long\.txt`\. "
+        "I cannot see pictures, so I have not looked at `cat.png`.\n",
+        complaints,
+    )
     question = model.requests[0].messages[-1]["content"]
     assert "| beginning word" in question
     assert "end\n" not in question
-    assert '[File "cat.png": it could not be read]\nWhat is it?' in question
+    assert '[File "cat.png": its text is not shown here]\nWhat is it?' in question
 
 
 @pytest.mark.parametrize(
@@ -283,12 +285,14 @@ async def test_what_was_not_read_of_files_stands_below_the_answer(
     [
         (["gone.txt"], "bot: gone.txt cannot be read: No such file or directory\n"),
         (["."], "bot: . cannot be read: it is not a file\n"),
+        (["pipe"], "bot: pipe cannot be read: it is not a file\n"),
         (["x"] * 6, "bot: there are 6 files, and 5 can be read at once\n"),
     ],
 )
 async def test_files_that_cannot_be_opened_are_refused(
-    shell: Shell, model: ModelEmulator, files: list[str], complaint: str
+    shell: Shell, model: ModelEmulator, files: list[str], complaint: str, tmp_path: Path
 ) -> None:
+    os.mkfifo(tmp_path / "pipe")
     options = [f"--file={name}" for name in files]
 
     result = await shell.run(*options, "Well?", MODEL_URL=model.url)

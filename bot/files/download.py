@@ -46,8 +46,9 @@ async def download(
     that is. The `headers` are sent with each request. Raises MessageGone, WriteRefused,
     WriteDelayed and WriteFailed.
     """
-    url, own = URL(address), URL(operators).origin() if operators else None
+    own = URL(operators).origin() if operators else None
     try:
+        url = URL(address)
         for _ in range(_REDIRECTS + 1):
             is_own = url.absolute and url.origin() == own
             if not is_own and not (url.scheme == "https" and url.host in hosts):

@@ -18,15 +18,16 @@ from bot.text.files import plain_name
 log = logging.getLogger(__name__)
 
 _AT_ONCE, _BYTES_AT_ONCE = 4, 32 * MB  # in the process
-_SECONDS = 20.0  # for which a person waits for a file, beside the time to read it
 _RETRY = Backoff(first=0.5, longest=5.0)
 
 
 class FileFetcher:
     """Fetches and reads files of at most `most_mb`; few at once, so that memory suffices."""
 
-    def __init__(self, *, most_mb: int) -> None:
+    def __init__(self, *, most_mb: int, seconds: float = 20.0) -> None:
         self._most_mb = most_mb
+        # For which a person waits for a file, beside the time to read it.
+        self._seconds = seconds
         self._free = asyncio.Condition()
         self._sizes: list[int] = []  # in bytes, of the files that are fetched and read now
 
@@ -38,7 +39,7 @@ class FileFetcher:
         problem = Problem.UNREACHABLE
         async with self._room(file.size or most) as room:
             try:
-                async with asyncio.timeout(_SECONDS):
+                async with asyncio.timeout(self._seconds):
                     data = await _fetched(file, platform, most=room)
             except (SurfaceError, TimeoutError) as error:
                 log.warning("File %s cannot be fetched: %s", file.id, error or "no end in time")

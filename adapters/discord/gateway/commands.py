@@ -316,4 +316,4 @@ def _files(interaction: discord.Interaction, values: _Data, data: _Data) -> tupl
     if not (file := files.get(values.get("file"))):
         return ()
     (name, size), asked = file_of(file), events.turn_id(interaction.id)
-    return (FileRef(events.turn_id(file["id"]), asked, name, size, {"url": file["url"]}),)
+    return (FileRef(events.turn_id(file["id"]), asked, name, size, {"url": file.get("url")}),)

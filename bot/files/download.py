@@ -11,13 +11,13 @@ from aiohttp.abc import ResolveResult
 from aiohttp.resolver import ThreadedResolver
 from yarl import URL
 
-from bot.errors import MessageGone, WriteDelayed, WriteFailed, WriteRefused
+from bot.errors import MessageGone, SurfaceError, WriteFailed, WriteRefused
 from bot.proxy import proxy_for
 
 _CHUNK = 65_536  # bytes
 _REDIRECTS = 3
 _TIMEOUT = aiohttp.ClientTimeout(total=None, connect=10.0, sock_read=10.0)
-_RETRY_SECONDS = 1.0
+_ERRORS: Mapping[int, type[SurfaceError]] = {404: MessageGone, 410: MessageGone}
 _NOTHING: Mapping[str, str] = {}
 
 
@@ -43,8 +43,8 @@ async def download(
     """Yield the bytes at an address of these hosts, by HTTPS; redirects stay there.
 
     `operators` is an address that the operator has set: a file may come from its origin, wherever
-    that is. The `headers` are sent with each request. Raises MessageGone, WriteRefused,
-    WriteDelayed and WriteFailed.
+    that is. The `headers` are sent with each request. Raises MessageGone, WriteRefused, and
+    WriteFailed if a later attempt may succeed.
     """
     own = URL(operators).origin() if operators else None
     try:
@@ -70,10 +70,13 @@ async def download(
                     allow_redirects=False,
                 ) as response,
             ):
-                if response.status in (301, 302, 303, 307, 308):
-                    url = url.join(URL(response.headers.get("Location", "")))
+                if "Location" in response.headers:
+                    url = url.join(URL(response.headers["Location"]))
                     continue
-                _raise_for(response)
+                if response.status != 200:
+                    failed = response.status == 429 or response.status >= 500
+                    kind = WriteFailed if failed else _ERRORS.get(response.status, WriteRefused)
+                    raise kind(f"HTTP {response.status} from {url.host}")
                 async for chunk in response.content.iter_chunked(_CHUNK):
                     yield chunk
                 return
@@ -83,20 +86,3 @@ async def download(
     except ValueError as error:
         raise WriteRefused("a file has no valid address") from error
     raise WriteRefused(f"{url.host} redirects again and again")
-
-
-def _raise_for(response: aiohttp.ClientResponse) -> None:
-    status, detail = response.status, f"HTTP {response.status} from {response.url.host}"
-    match status:
-        case 200:
-            return
-        case 404 | 410:
-            raise MessageGone(detail)
-        case 429:
-            named = response.headers.get("Retry-After", "")
-            raise WriteDelayed(
-                detail, retry_after=float(named) if named.isdecimal() else _RETRY_SECONDS
-            )
-        case _ if status >= 500:
-            raise WriteFailed(detail)
-    raise WriteRefused(detail)

@@ -19,6 +19,7 @@ FILES_NOTICE = (
 # Precedes each line of a file, so that no line can be the end delimiter.
 _MARGIN = "| "
 _NAME_LENGTH = 100  # characters
+_MOST_NAMES = 5  # with the same problem
 _QUOTES = str.maketrans('"`', "''")
 
 
@@ -73,7 +74,12 @@ def left_out_of(files: Sequence[FileText]) -> str:
     for file in files:
         names.setdefault(_left_out(file), []).append(f"`{file.name}`")
     names.pop("", None)
-    return " ".join(it.replace("{names}", ", ".join(those)) for it, those in names.items())
+    return " ".join(it.replace("{names}", _listed(those)) for it, those in names.items())
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - _MOST_NAMES
+    return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def _left_out(file: FileText) -> str:

@@ -81,3 +81,6 @@ def test_files_with_the_same_problem_are_told_together() -> None:
     assert left_out_of([files[0], PAGES, files[1]]) == (
         "I cannot see `a.png`, `{names}`. I read the first 3 of 80 pages of `report.pdf`."
     )
+    assert left_out_of(files * 4) == (
+        "I cannot see `a.png`, `{names}`, `a.png`, `{names}`, `a.png` and 3 more."
+    )

@@ -244,6 +244,29 @@ async def test_what_was_read_before_is_kept_within_a_limit(store: Store) -> None
     assert texts(second) == [text]
 
 
+async def test_what_was_read_counts_as_what_is_kept_of_a_person(store: Store) -> None:
+    text = "".join(chr(200 + at * 7919 % 20_000) for at in range(3_000))
+    queue = make_queue(store, limits=replace(LIMITS, person_bytes=10_000))
+    for number in (1, 2, 3):
+        await finish(queue, await keep(queue, with_files(number, number), text=text))
+
+    assert await stored(store, 1, 2, 3) == ["console:f3"]
+
+
+async def test_a_question_that_is_left_out_of_an_answer_takes_its_files_along(store: Store) -> None:
+    queue = make_queue(store)
+    turns = [replace(with_files(one, one), joins=True) for one in (1, 2)]
+    await queue.admit(turns[1])
+    await queue.admit(turns[0])
+    taken = await take(queue)
+    for file in taken.turn.files:
+        await queue.leases.save_file(taken, file, FileText(file.name, ("x",)))
+
+    await queue.changes.forget("console:1")
+
+    assert await stored(store, 2) == ["console:f2"]
+
+
 async def test_an_edit_takes_a_file_away(store: Store) -> None:
     queue, turn = make_queue(store), with_files(1, 1, 2)
     await finish(queue, await keep(queue, turn))
@@ -269,7 +292,10 @@ async def test_without_a_history_what_was_read_expires_with_its_turn(store: Stor
     queue = make_queue(store, limits=replace(LIMITS, history=0))
     await finish(queue, await keep(queue, with_files(1, 1)))
 
-    assert 0 < await store.command("TTL", store.key("files", "console:1")) <= 61
+    lives = [
+        await store.command("PTTL", store.key(kind, "console:1")) for kind in ("turn", "files")
+    ]
+    assert abs(lives[0] - lives[1]) < 50 < lives[0]
 
 
 async def test_files_that_cannot_be_read_from_the_store_are_left_out(store: Store) -> None:

@@ -25,7 +25,6 @@ end
 
 local function forget_exchange(thread, id)
   drop_exchange(id)
-  redis.call('DEL', key('files', id))
   if redis.call('LREM', key('history', thread), 1, id) == 1 then note_seen(thread) end
 end
 
@@ -48,7 +47,7 @@ local function discard(id)
   forget_exchange(turn.thread, id)
   if redis.call('ZSCORE', key('repairs', platform_of(turn.thread)), id) or is_open(turn) then return end
   drop_posted(id, turn.thread)
-  redis.call('DEL', key('turn', id), key('context', id))
+  redis.call('DEL', key('turn', id), key('context', id), key('files', id))
   redis.call('ZREM', key('turns', turn.thread), id)
   mark_dropped(id, LATE_ADMISSION_MS)
 end

@@ -195,7 +195,17 @@ async def finish(queue: TurnQueue, taken: Taken) -> None:
     await queue.leases.finish(taken, shown, replace(exchange, files=turn.files))
 
 
-async def test_what_was_read_goes_with_its_thread_question_or_person(store: Store) -> None:
+async def test_what_was_read_for_a_person_is_forgotten_with_them(store: Store) -> None:
+    queue = make_queue(store)
+    await finish(queue, await keep(queue, with_files(1, 1)))
+
+    await queue.forgetting.begin("person:console:u1")
+    await queue.forgetting.carry_out("person:console:u1")
+
+    assert not await store.command("KEYS", store.key("files", "*"))
+
+
+async def test_what_was_read_goes_with_its_thread_or_question(store: Store) -> None:
     queue = make_queue(store)
     for number, thread in ((1, "t1"), (2, "t2"), (3, "t3")):
         turn = replace(with_files(number, number), key=replace(KEY, thread=thread))
@@ -204,13 +214,9 @@ async def test_what_was_read_goes_with_its_thread_question_or_person(store: Stor
 
     await queue.changes.reset(KEY)
     await queue.changes.forget("console:2")
-    left = await stored(store, 1, 2, 3)
-    await queue.forgetting.begin("person:console:u1")
-    await queue.forgetting.carry_out("person:console:u1")
 
     assert before == ["console:f1", "console:f2", "console:f3"]
-    assert left == ["console:f3"]
-    assert not await store.command("KEYS", store.key("files", "*"))
+    assert await stored(store, 1, 2, 3) == ["console:f3"]
 
 
 async def test_what_was_read_of_a_message_of_the_context_goes_with_it(store: Store) -> None:

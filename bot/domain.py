@@ -179,13 +179,28 @@ class FileText:
 
 
 @dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture beside a question; `media_type` is one that models take, and sides in pixels."""
+
+    name: str
+    media_type: str
+    width: int
+    height: int
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
-    """One message of a prompt, after a text for each message of others, and after the `files`."""
+    """One message of a prompt, after a text for each message of others, and after the `files`.
+
+    Only the last message has `pictures`.
+    """
 
     role: Role
     text: str
     context: tuple[str, ...] = ()
     files: tuple[FileText, ...] = ()
+    pictures: tuple[Picture, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

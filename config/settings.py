@@ -267,6 +267,14 @@ class Settings:
         within(0.0001, 1, float),
         "share of likely words to choose from; empty: its own default",
     )
+    vision: bool | None = setting(
+        None,
+        switch_or_auto,
+        "whether the model sees pictures: auto (as its server reports), on or off",
+    )
+    vision_model: str = setting(
+        "", word, "a model of the same source that sees, for pictures that MODEL_ID does not see"
+    )
     context_tokens: int = setting(
         8192, _tokens, "how much the model sees, question, history and answer together, in tokens"
     )

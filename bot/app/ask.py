@@ -27,11 +27,14 @@ from bot.domain import (
     FileText,
     LeftOut,
     Person,
+    Picture,
     Start,
     ThreadKey,
     Turn,
 )
 from bot.errors import AnswerCut, CannotStart, ModelError, ParleyError, PromptRefused
+from bot.files.kinds import picture_type
+from bot.files.pictures import read_picture
 from bot.files.reading import MB, read_file, too_large
 from bot.text.files import left_out_of
 from bot.text.prompt import compose
@@ -95,12 +98,14 @@ async def stream_answer(
         tell(left_out)
 
 
-async def _texts_of(files: Sequence[str | Path], assistant: Assistant) -> dict[str, FileText]:
+async def _texts_of(
+    files: Sequence[str | Path], assistant: Assistant
+) -> dict[str, FileText | Picture]:
     """Return what was read of files on this machine, by their numbers. Raises PromptRefused."""
     if len(files) > assistant.most_files:
         most = assistant.most_files
         raise PromptRefused(f"there are {len(files)} files, and {most} can be read at once")
-    texts: dict[str, FileText] = {}
+    texts: dict[str, FileText | Picture] = {}
     for path in map(Path, files):
         try:
             texts[str(len(texts))] = await _text_of(path, most_mb=assistant.most_file_mb)
@@ -110,7 +115,7 @@ async def _texts_of(files: Sequence[str | Path], assistant: Assistant) -> dict[s
     return texts
 
 
-async def _text_of(path: Path, *, most_mb: int) -> FileText:
+async def _text_of(path: Path, *, most_mb: int) -> FileText | Picture:
     def content() -> bytes:
         # A pipe or a device may have no end.
         if path.exists() and not path.is_file():
@@ -121,6 +126,8 @@ async def _text_of(path: Path, *, most_mb: int) -> FileText:
     data = await asyncio.to_thread(content)
     if len(data) > most_mb * MB:
         return too_large(path.name, most_mb=most_mb)
+    if picture_type(data):
+        return read_picture(path.name, data)
     return await read_file(path.name, data)
 
 

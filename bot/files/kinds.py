@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import Enum
 from io import BytesIO
 from typing import Literal
@@ -11,9 +12,14 @@ from bot.domain import FileText
 
 Kind = Literal["text", "pdf", "docx", "pptx", "xlsx"]
 
+_PICTURES = {
+    "image/png": re.compile(rb"\x89PNG\r\n\x1a\n.{4}IHDR", re.DOTALL),
+    "image/jpeg": re.compile(rb"\xff\xd8\xff"),
+    "image/gif": re.compile(rb"GIF8[79]a"),
+    "image/webp": re.compile(rb"RIFF.{4}WEBP", re.DOTALL),
+}
 _MOST_UNPACKED = 64_000_000  # bytes
 _FOLDERS: dict[str, Kind] = {"word/": "docx", "ppt/": "pptx", "xl/": "xlsx"}  # in the package
-_PICTURES = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"GIF8")
 # The container of old and of encrypted documents ([MS-CFB] 2.2), and an entry of the latter.
 _COMPOUND, _ENCRYPTED = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "EncryptedPackage".encode("utf-16-le")
 WIDE_MARKS = (b"\xff\xfe", b"\xfe\xff")  # of UTF-16, and with two zero bytes of UTF-32
@@ -28,6 +34,8 @@ class Problem(Enum):
     LARGE = "I have not read {names}: {most} MB is the limit."
     UNPACKED = "I have not read {names}: 64 MB of unpacked data is the limit."
     PICTURE = "I cannot see pictures, so I have not looked at {names}."
+    BIG_PICTURE = "I have not looked at {names}: a picture may have 4 MB and 25 megapixels."
+    NOT_TAKEN = "My model does not accept {names}, so I have answered without."
     UNKNOWN = "I cannot read {names}: I read text, PDF, DOCX, PPTX and XLSX."
     PROTECTED = "I cannot read {names}: encrypted."
     DAMAGED = "I cannot read {names}: damaged."
@@ -56,6 +64,11 @@ class Unreadable(Exception):
     """A file cannot be read; its `args` are one Problem."""
 
 
+def picture_type(data: bytes | bytearray) -> str:
+    """Return the media type of a picture that models see, by its first bytes; else ""."""
+    return next((kind for kind, mark in _PICTURES.items() if mark.match(data)), "")
+
+
 def kind_of(data: bytes, *, suffix: str) -> Kind:
     """Return the kind of a file. Raises Unreadable if it is of none, BadZipFile if damaged."""
     start = data[:_EXAMINED]
@@ -70,7 +83,7 @@ def kind_of(data: bytes, *, suffix: str) -> Kind:
         for folder, kind in _FOLDERS.items():
             if any(entry.filename.startswith(folder) for entry in entries):
                 return kind
-    if start.startswith(_PICTURES) or (start.startswith(b"RIFF") and start[8:12] == b"WEBP"):
+    if picture_type(start):
         raise Unreadable(Problem.PICTURE)
     if start.startswith(_COMPOUND) and _ENCRYPTED in data:
         raise Unreadable(Problem.PROTECTED)

@@ -22,6 +22,7 @@ from bot.app.shutdown import ShutdownSignals
 from bot.text.sanitize import strip_controls
 from config.settings import Settings
 from tests.emulators.model import ModelEmulator
+from tests.support.pictures import png
 from tests.support.settings import settings_of
 from tests.support.waiting import until
 
@@ -259,7 +260,7 @@ async def test_what_was_not_read_of_files_stands_below_the_answer(
 ) -> None:
     model.answer = "Well."
     (tmp_path / "long.txt").write_text("beginning " + "word " * 5000 + "end")
-    (tmp_path / "cat.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (tmp_path / "cat.png").write_bytes(png(3, 5))
 
     status, printed, complaints = await shell.run(
         *("--file", "long.txt", "--file", "cat.png", "What is it?"),

@@ -9,10 +9,14 @@ from zipfile import ZIP_DEFLATED, ZipFile
 
 from openpyxl import Workbook
 
+from tests.support.pictures import png
+
 W = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
 A = 'xmlns:a="http://schemas.openxmlformats.org/drawingml/2006/main"'
 R = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
-PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\1\0\0\0\1\x08\2\0\0\0"
+
+
+PNG = png(1, 1)
 
 
 def objects(*bodies: bytes, root: int = 1) -> bytes:

@@ -403,6 +403,9 @@ class FakeEndpoint:
     used: list[int] = field(default_factory=list)
     name: str = "fake"
 
+    async def sees(self) -> bool:
+        return False
+
     @asynccontextmanager
     async def stream(
         self,

@@ -187,6 +187,13 @@ def _file_or_name(text: str) -> Path | str:
     raise ValueError("is not a file, nor a name at Hugging Face such as owner/name:Q4_K_M")
 
 
+def _file(text: str) -> Path:
+    path = _path(text)
+    if not path.is_file():
+        raise ValueError("is not a file")
+    return path
+
+
 def _folder(text: str) -> Path:
     path = _path(text)
     if path.exists() and not path.is_dir():
@@ -234,6 +241,12 @@ class Settings:
         _file_or_name,
         "a GGUF file for the embedded server, instead of the demo model, or its name at Hugging "
         "Face with the quantisation, such as owner/name:Q4_K_M",
+    )
+    local_mmproj_path: Path | None = setting(
+        None,
+        _file,
+        "the mmproj file with which the GGUF file sees; empty: the one beside its name at Hugging "
+        "Face",
     )
     transformers_model: str = setting(
         "", str, "a model to run here with transformers: its name at Hugging Face, or its folder"
@@ -572,8 +585,9 @@ def _contradictions(settings: Settings, texts: Mapping[str, str]) -> Iterator[st
     for name in ("ADMINS", "ALLOWED_PEOPLE"):
         if both := {*getattr(settings, name.lower())} & {*settings.blocked_people}:
             yield f"{name} and BLOCKED_PEOPLE both name {', '.join(sorted(both))}"
-    if settings.model_api_key and "MODEL_URL" not in texts:
-        yield "MODEL_API_KEY needs MODEL_URL beside it"
+    for name, needed in (("MODEL_API_KEY", "MODEL_URL"), ("LOCAL_MMPROJ_PATH", "LOCAL_MODEL_PATH")):
+        if getattr(settings, name.lower()) and needed not in texts:
+            yield f"{name} needs {needed} beside it"
     for own in settings.platforms.values():
         for name, needed in own.needs:
             if getattr(own, name) and not getattr(own, needed):

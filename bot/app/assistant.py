@@ -144,6 +144,7 @@ async def _open_local(settings: Settings, stack: AsyncExitStack, progress: Progr
         settings = replace(
             settings,
             local_model_path=None,
+            local_mmproj_path=None,
             system_prompt=_system_prompt(settings, default=DEMO_PROMPT),
             context_tokens=DEMO_CONTEXT,
             max_tokens=min(settings.max_tokens, DEMO_ANSWER),
@@ -152,7 +153,8 @@ async def _open_local(settings: Settings, stack: AsyncExitStack, progress: Progr
         )
     path = settings.local_model_path
     if isinstance(path, str):
-        path = await hub.fetch(settings, progress=progress)
+        path, mmproj = await hub.fetch(settings, progress=progress)
+        settings = replace(settings, local_mmproj_path=settings.local_mmproj_path or mmproj)
     serving = llama_cpp.serve(settings, path=path, parallel=LOCAL_SLOTS, progress=progress)
     server = await stack.enter_async_context(serving)
     if server.context_tokens <= settings.max_tokens:

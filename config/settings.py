@@ -187,13 +187,6 @@ def _file_or_name(text: str) -> Path | str:
     raise ValueError("is not a file, nor a name at Hugging Face such as owner/name:Q4_K_M")
 
 
-def _file(text: str) -> Path:
-    path = _path(text)
-    if not path.is_file():
-        raise ValueError("is not a file")
-    return path
-
-
 def _folder(text: str) -> Path:
     path = _path(text)
     if path.exists() and not path.is_dir():
@@ -244,7 +237,7 @@ class Settings:
     )
     local_mmproj_path: Path | None = setting(
         None,
-        _file,
+        _path,
         "the mmproj file with which the GGUF file sees; empty: the one beside its name at Hugging "
         "Face",
     )

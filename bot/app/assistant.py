@@ -153,8 +153,9 @@ async def _open_local(settings: Settings, stack: AsyncExitStack, progress: Progr
         )
     path = settings.local_model_path
     if isinstance(path, str):
-        path, mmproj = await hub.fetch(settings, progress=progress)
-        settings = replace(settings, local_mmproj_path=settings.local_mmproj_path or mmproj)
+        path = await hub.fetch(settings, progress=progress)
+        mmproj = settings.local_mmproj_path or hub.mmproj_beside(path)
+        settings = replace(settings, local_mmproj_path=mmproj)
     serving = llama_cpp.serve(settings, path=path, parallel=LOCAL_SLOTS, progress=progress)
     server = await stack.enter_async_context(serving)
     if server.context_tokens <= settings.max_tokens:

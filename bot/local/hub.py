@@ -26,19 +26,16 @@ from config.settings import Settings
 VARIABLE = "LOCAL_MODEL_PATH"
 _ETAG_SECONDS = 10.0
 _LISTED = 12  # names of files that an error shows
-_F16 = re.compile(r"(?<![a-z])f16", re.IGNORECASE)
 # The names that llama.cpp's `gguf-split` gives to parts; llama.cpp loads the others by the first.
 _PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$", re.IGNORECASE)
 
 
-async def fetch(
-    settings: Settings, *, progress: Progress, endpoint: str | None = None
-) -> tuple[Path, Path | None]:
+async def fetch(settings: Settings, *, progress: Progress, endpoint: str | None = None) -> Path:
     """Return the file of a name in LOCAL_MODEL_PATH, downloaded if DATA_DIR has none.
 
-    If a model has several parts, returns the first. The second file is the mmproj beside it, with
-    which the model sees; none is downloaded if VISION is off. `endpoint` is another address of the
-    Hub. A cancelled download is continued by the next call. Raises CannotStart.
+    If a model has several parts, returns the first; `mmproj_beside` it is downloaded, too, unless
+    VISION is off. `endpoint` is another address of the Hub. A
+    cancelled download is continued by the next call. Raises CannotStart.
     """
     name, cache = str(settings.local_model_path), settings.data_dir / "hub"
     repo, _, quantisation = name.rpartition(":")
@@ -48,7 +45,7 @@ async def fetch(
     try:
         bar = _bar_class(progress, cancelled)
         with explain_denied_access(f"{VARIABLE}={name}", repo):
-            download = partial(_download, repo, quantisation, settings, cache=cache)
+            download = partial(_download, repo, quantisation, settings)
             return await asyncio.to_thread(download, endpoint=endpoint, bar=bar)
     # The library's errors of the connection are its HTTP client's.
     except (hub.HFValidationError, OSError, ValueError, RuntimeError, httpx2.HTTPError) as error:
@@ -88,37 +85,33 @@ def choose(files: Iterable[str], quantisation: str) -> list[str]:
     return sorted(file for file in found if file.startswith(stem) and _PART.search(file))
 
 
-def choose_mmproj(files: Iterable[str]) -> list[str]:
-    """Return the file with which a model sees, in 16 bits if there is one; empty if there is none.
-
-    Every CPU computes with F16, and few with BF16.
-    """
-    found = [it for it in files if "mmproj" in it.lower() and it.lower().endswith(".gguf")]
-    return sorted(found, key=lambda it: (not _F16.search(it), it))[:1]
+def mmproj_beside(model: Path) -> Path | None:
+    """Return the file with which a downloaded model sees, if it has one."""
+    snapshot = next(folder for folder in model.parents if folder.parent.name == "snapshots")
+    return next(map(Path, _mmproj(map(str, snapshot.rglob("*")))), None)
 
 
-def _cached(repo: str, quantisation: str, cache: Path) -> tuple[Path, Path | None] | None:
-    """Return downloaded files, so that the start does not depend on the Hub."""
+def _mmproj(files: Iterable[str]) -> list[str]:
+    found = [it for it in files if re.search(r"mmproj[^/]*\.gguf$", it, re.IGNORECASE)]
+    # Every CPU computes with F16, and few with BF16.
+    return sorted(found, key=lambda it: (not re.search("[^b]f16", it.lower()), it))[:1]
+
+
+def _cached(repo: str, quantisation: str, cache: Path) -> Path | None:
+    """Return a downloaded file, so that the start does not depend on the Hub."""
     snapshots = cache / repo_folder_name(repo_id=repo, repo_type="model") / "snapshots"
     for snapshot in sorted(snapshots.glob("*")):
         files = [str(file.relative_to(snapshot)) for file in snapshot.rglob("*.gguf")]
         chosen = choose(files, quantisation)
         part = _PART.search(chosen[0]) if chosen else None
         if chosen and len(chosen) == (int(part[2]) if part else 1):
-            mmproj = choose_mmproj(files)
-            return snapshot / chosen[0], snapshot / mmproj[0] if mmproj else None
+            return snapshot / chosen[0]
     return None
 
 
 def _download(
-    repo: str,
-    quantisation: str,
-    settings: Settings,
-    *,
-    cache: Path,
-    endpoint: str | None,
-    bar: type[tqdm],
-) -> tuple[Path, Path | None]:
+    repo: str, quantisation: str, settings: Settings, *, endpoint: str | None, bar: type[tqdm]
+) -> Path:
     # False and not "": the library would send a token that it finds on the machine.
     secret = settings.hf_token or False
     # `list_repo_files` would try for 23 seconds if the Hub is away (huggingface_hub 2.4).
@@ -127,21 +120,20 @@ def _download(
     chosen = choose(files, quantisation)
     if not chosen:
         raise ValueError(_no_such(files, quantisation))
-    is_beside = settings.vision is not False and not settings.local_mmproj_path
-    mmproj = choose_mmproj(files) if is_beside else []
+    # The mmproj comes first: a model that is there counts as downloaded.
+    wanted = [] if settings.vision is False or settings.local_mmproj_path else _mmproj(files)
     paths = [
         hf_hub_download(
             *(repo, file),
-            cache_dir=cache,
+            cache_dir=settings.data_dir / "hub",
             token=secret,
             endpoint=endpoint,
             etag_timeout=_ETAG_SECONDS,
             tqdm_class=bar,
         )
-        # The mmproj first: a model that was downloaded counts as whole.
-        for file in (*mmproj, *chosen)
+        for file in (*wanted, *chosen)
     ]
-    return Path(paths[len(mmproj)]), Path(paths[0]) if mmproj else None
+    return Path(paths[len(wanted)])
 
 
 def _no_such(files: Sequence[str], quantisation: str) -> str:

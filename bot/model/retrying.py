@@ -159,7 +159,7 @@ class RetryingModel:
         if by is not first:
             log.warning("%s answers for %s: %s", by.model.name, self.name, first.error)
             yield Start(by.model.name)
-        elif by.model is self._seeing:
+        elif by.model is not self._models[0]:
             yield Start(by.model.name)
         elif (gone := self._preferences.model) and gone not in self._offered:
             log.warning("Model %s answers because %s is no longer in MODELS", self.name, gone)

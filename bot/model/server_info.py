@@ -100,7 +100,7 @@ def _vision(report: Mapping[str, Json]) -> bool | None:
         # The router, OpenRouter, and llama.cpp (xllamacpp 2026.10, run).
         case {"architecture": {"input_modalities": list() as kinds}}:
             return "image" in kinds
-        # llama.cpp (tools/server/README.md: GET /props), and Mistral's own API.
+        # llama.cpp (tools/server/README.md: GET /props); Mistral's own API.
         case {"modalities": {"vision": bool() as sees}} | {
             "capabilities": {"vision": bool() as sees}
         }:

@@ -100,9 +100,14 @@ async def test_questions_with_pictures_go_to_the_vision_model(
             question = Message("user", "What is it?", pictures=(cat,))
             deltas = [delta async for delta in mind.model.stream([question])]
             await answer(mind, "Hello")
+            chosen = mind.model.chosen(Preferences(model="eyes"))
+            own = [delta async for delta in chosen.stream([question])]
 
-    assert [one.body["model"] for one in emulator.requests] == ["eyes:latest", "first:latest"]
-    assert [len(one.pictures) for one in emulator.requests] == [1, 0]
+    names = ["eyes:latest", "first:latest", "eyes:latest"]
+    assert [one.body["model"] for one in emulator.requests] == names
+    # Who chose it knows it.
+    assert not any(isinstance(delta, Start) for delta in own)
+    assert [len(one.pictures) for one in emulator.requests] == [1, 0, 1]
     assert Start("Eyes" if models else "eyes:latest") in deltas
 
 

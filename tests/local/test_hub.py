@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bot.errors import CannotStart
-from bot.local.hub import choose, choose_mmproj, fetch
+from bot.local.hub import choose, fetch, mmproj_beside
 from config.settings import Settings
 from tests.emulators.hub import HubEmulator, hub
 from tests.support.waiting import until
@@ -29,8 +29,7 @@ class Told:
 
 async def fetched(emulator: HubEmulator, cache: Path, told: Told, name: str = NAME) -> Path:
     settings = Settings(local_model_path=name, data_dir=cache)
-    path, _ = await fetch(settings, endpoint=emulator.url, progress=told)
-    return path
+    return await fetch(settings, endpoint=emulator.url, progress=told)
 
 
 @pytest.mark.parametrize(
@@ -76,23 +75,27 @@ async def test_a_file_is_downloaded_once_and_its_progress_reported(tmp_path: Pat
 @pytest.mark.parametrize(
     ("files", "chosen"),
     [
-        (
-            ["mmproj-BF16.gguf", "mmproj-F32.gguf", "m-F16.gguf", "mmproj-F16.gguf"],
-            "mmproj-F16.gguf",
-        ),
+        (["mmproj-BF16.gguf", "mmproj-F32.gguf", "mmproj-F16.gguf"], "mmproj-F16.gguf"),
         (["mmproj-model-f16.gguf", "mmproj-Q8_0.gguf"], "mmproj-model-f16.gguf"),
         (["sub/MMPROJ-Q8_0.GGUF", "README.md"], "sub/MMPROJ-Q8_0.GGUF"),
-        (["m-Q8_0.gguf", "mmproj.md"], ""),
+        (["mmproj/README.md", "mmproj.gguf.md"], ""),
     ],
 )
-def test_the_mmproj_that_every_cpu_computes_is_chosen(files: list[str], chosen: str) -> None:
-    assert choose_mmproj(files) == [chosen][: bool(chosen)]
+async def test_the_mmproj_that_every_cpu_computes_is_downloaded_beside_a_model(
+    files: list[str], chosen: str, tmp_path: Path
+) -> None:
+    async with hub() as emulator:
+        emulator.files = {f"maker/model-GGUF/{file}": file.encode() for file in files}
+        emulator.files["maker/model-GGUF/Q4/model.Q4_K_M.gguf"] = CONTENT
+        path = await fetched(emulator, tmp_path, Told())
+
+    mmproj = mmproj_beside(path)
+    assert path.read_bytes() == CONTENT
+    assert (mmproj.read_text() if mmproj else "") == chosen
 
 
-@pytest.mark.parametrize(
-    ("vision", "own"), [(None, False), (True, False), (False, False), (None, True)]
-)
-async def test_the_mmproj_beside_a_model_is_downloaded_if_it_is_needed(
+@pytest.mark.parametrize(("vision", "own"), [(False, False), (None, True)])
+async def test_no_mmproj_is_downloaded_if_it_is_not_needed(
     tmp_path: Path, vision: bool | None, own: bool
 ) -> None:
     settings = Settings(
@@ -106,15 +109,10 @@ async def test_the_mmproj_beside_a_model_is_downloaded_if_it_is_needed(
             "maker/model-GGUF/model.Q4_K_M.gguf": CONTENT,
             "maker/model-GGUF/mmproj-F16.gguf": b"mmproj",
         }
-        first = await fetch(settings, endpoint=emulator.url, progress=Told())
-        hits = len(emulator.asked)
-        again = await fetch(settings, endpoint=emulator.url, progress=Told())
+        path = await fetch(settings, endpoint=emulator.url, progress=Told())
 
-    needed = vision is not False and not own
-    path, mmproj = again
     assert path.read_bytes() == CONTENT
-    assert (mmproj.read_bytes() if mmproj else b"") == (b"mmproj" if needed else b"")
-    assert (first, hits) == (again, len(emulator.asked))
+    assert mmproj_beside(path) is None
 
 
 async def test_all_parts_of_a_model_are_downloaded(tmp_path: Path) -> None:

@@ -121,7 +121,9 @@ async def test_a_model_without_an_mmproj_file_or_with_vision_off_is_blind(tmp_pa
     assert problems == [Problem.PICTURE.value]
 
 
-@pytest.mark.parametrize("damage", ["of another model", "cut", "a model", "no GGUF file"])
+@pytest.mark.parametrize(
+    "damage", ["of another model", "cut", "a model", "no GGUF file", "missing"]
+)
 async def test_an_mmproj_file_that_does_not_load_names_the_variable(
     tmp_path: Path, damage: str
 ) -> None:
@@ -133,7 +135,7 @@ async def test_an_mmproj_file_that_does_not_load_names_the_variable(
             path.write_bytes(write_mmproj(path).read_bytes()[:200_000])
         case "a model":
             path = demo_file()
-        case _:
+        case "no GGUF file":
             path.write_bytes(b"no")
 
     with pytest.raises(CannotStart) as caught:

@@ -79,16 +79,15 @@ async def reports_vision(connection: ServerConnection, *, seconds: float = PROBE
 
 async def _reports(connection: ServerConnection) -> AsyncGenerator[Mapping[str, Json]]:
     """Yield what a server reports of its model; further endpoints are asked if that is needed."""
-    model = connection.server.model
-    if not connection.server.own:
-        entry = await _get(connection, f"/v1/models/{quote(model.partition(':')[0])}")
-        # A single model comes as in the list, or within `data`.
-        yield _object(entry.get("data")) or entry
-        return
+    model, is_own = connection.server.model, connection.server.own
+    # At Hugging Face, a provider may follow a colon.
+    names = (model, f"{model}:latest") if is_own else (model.partition(":")[0],)
     entries = objects((await _get(connection, "/v1/models")).get("data"))
     for each in entries:
-        if len(entries) == 1 or each.get("id") in (model, f"{model}:latest"):
+        if len(entries) == 1 or each.get("id") in names:
             yield each
+    if not is_own:
+        return
     yield await _get(connection, "/props")
     yield await _get(connection, "/api/show", {"model": model})
     yield await _get(connection, f"/api/v0/models/{quote(model)}")

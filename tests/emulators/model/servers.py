@@ -276,8 +276,8 @@ class Router(Dialect):
     string, and a fine-grained token's permissions stand in "global" and "scoped".
     """
 
-    endpoints = frozenset({COMPLETIONS, MODEL, WHOAMI})
-    open_calls = frozenset({MODEL})
+    endpoints = frozenset({COMPLETIONS, MODELS, MODEL, WHOAMI})
+    open_calls = frozenset({MODELS, MODEL})
     key_refused = "Invalid username or password."
 
     def error(self, status: int, message: str) -> Json:
@@ -293,19 +293,17 @@ class Router(Dialect):
     def tell(self, endpoint: str, served: Served, name: str) -> Json:
         if endpoint == WHOAMI:
             return self._whoami(served)
+        if endpoint == MODELS:
+            return super().tell(endpoint, served, name)
         self._find(name, served, status=404)
         providers: list[Json] = [
             {"provider": who, "status": status, "is_model_author": False}
             for who, status in served.providers.items()
         ]
-        kinds: list[Json] = ["text", "image"] if name in served.seeing else ["text"]
-        return {
-            "id": name,
-            "object": "model",
-            "created": 0,
-            "architecture": {"input_modalities": kinds, "output_modalities": ["text"]},
-            "providers": providers,
-        }
+        return _card(name, served) | {"providers": providers}
+
+    def card(self, name: str, served: Served) -> Json:
+        return _card(name, served)
 
     def blind(self, name: str) -> Refused | None:
         return Refused(400, _of_router("This model does not support image input.", "messages"))
@@ -330,6 +328,12 @@ class Router(Dialect):
             }
             token |= {"role": "fineGrained", "fineGrained": {"global": [], "scoped": [scope]}}
         return {"type": "user", "name": "emulated", "auth": {"accessToken": token}}
+
+
+def _card(name: str, served: Served) -> Object:
+    kinds: list[Json] = ["text", "image"] if name in served.seeing else ["text"]
+    architecture: Object = {"input_modalities": kinds, "output_modalities": ["text"]}
+    return {"id": name, "object": "model", "created": 0, "architecture": architecture}
 
 
 def unsupported(name: str) -> Refused:
